@@ -1,0 +1,1 @@
+//! Volumes: what crosses the gap

@@ -1,0 +1,1 @@
+//! Find images in charts, renders and manifests; write the overlay; prove it

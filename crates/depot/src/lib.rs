@@ -1,0 +1,1 @@
+//! The doors over any Source: OCI and Hugging Face Hub

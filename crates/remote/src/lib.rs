@@ -1,0 +1,1 @@
+//! Things outside: OCI registries, Hugging Face, Ollama, Helm, plain HTTP, and local sources

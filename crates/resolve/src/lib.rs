@@ -1,0 +1,1 @@
+//! From gantry.yaml to gantry.lock

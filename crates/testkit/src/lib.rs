@@ -1,0 +1,1 @@
+//! Real servers and real images for tests

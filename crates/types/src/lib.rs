@@ -1,0 +1,1 @@
+//! References, digests, platforms, input, lock, site, receipt: parse and print
