@@ -1,1 +1,24 @@
-//! References, digests, platforms, input, lock, site, receipt: parse and print
+//! The words of Gantry as types: references, digests, platforms, descriptors, the input, the lock,
+//! the site and the receipt. Floor 0: everything here is parsed or printed, nothing is read from a
+//! disk or a network, and nothing is async. A value of one of these types is valid by its making
+//! (parse, don't validate).
+
+pub mod annotation;
+mod descriptor;
+mod digest;
+mod error;
+mod hub;
+
+pub mod media_type;
+
+mod platform;
+mod reference;
+mod size;
+
+pub use descriptor::{Descriptor, Index, Kind, Manifest, Root};
+pub use digest::Digest;
+pub use error::{Error, Result};
+pub use hub::{Commit, GitId, ModelId};
+pub use platform::Platform;
+pub use reference::Reference;
+pub use size::ByteSize;

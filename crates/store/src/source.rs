@@ -1,0 +1,81 @@
+//! Where blobs come from.
+
+use std::io::{self, Read};
+use std::ops::Range;
+
+use types::{Digest, Root};
+
+use crate::{Error, Result};
+
+/// Gives blobs by digest, and the named roots that they make up.
+///
+/// Every implementation guarantees, and the behaviour suite (`suite`) checks:
+/// - `size` and `open` see the same blobs; a blob that is not there is `None` and
+///   [`Error::BlobMissing`], never an empty one.
+/// - `open` gives exactly the bytes of the range, or an IO error; never fewer without an error.
+/// - A range beyond the end is [`Error::Range`].
+/// - The content is immutable while the source is open, and was verified when it came in; reading
+///   does not hash again.
+/// - All calls may block on a disk: call them from a thread that may block. They may be called
+///   from many threads at once.
+pub trait Source: Send + Sync + 'static {
+    /// All roots, sorted by name.
+    fn roots(&self) -> Result<Vec<Root>>;
+
+    /// The length of a blob in bytes, or `None` when it is not here.
+    fn size(&self, digest: &Digest) -> Result<Option<u64>>;
+
+    /// The bytes of a blob in the range.
+    fn open(&self, digest: &Digest, range: Range<u64>) -> Result<Reader>;
+}
+
+/// The bytes of a range of a blob, read front to back.
+pub struct Reader {
+    inner: Box<dyn Read + Send>,
+    remaining: u64,
+}
+
+impl Reader {
+    /// A reader that must give `length` bytes; when `inner` ends before, reading fails with
+    /// [`io::ErrorKind::UnexpectedEof`].
+    pub fn new(inner: impl Read + Send + 'static, length: u64) -> Self {
+        Self { inner: Box::new(inner), remaining: length }
+    }
+
+    /// Bytes that are still to come.
+    pub fn remaining(&self) -> u64 {
+        self.remaining
+    }
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.remaining == 0 || buffer.is_empty() {
+            return Ok(0);
+        }
+        let most = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(buffer.len());
+        let read = self.inner.read(&mut buffer[..most])?;
+        if read == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("the blob ends {} bytes early", self.remaining),
+            ));
+        }
+        self.remaining -= read as u64;
+        Ok(read)
+    }
+}
+
+/// The whole of a small document (a manifest, a config), refused above `most` bytes.
+pub fn document(source: &dyn Source, digest: &Digest, most: u64) -> Result<Vec<u8>> {
+    let size = source.size(digest)?.ok_or(Error::BlobMissing { digest: *digest })?;
+    if size > most {
+        return Err(Error::TooLarge { digest: *digest, size, most });
+    }
+    let mut bytes = Vec::with_capacity(size as usize);
+    source
+        .open(digest, 0..size)?
+        .read_to_end(&mut bytes)
+        .map_err(|cause| Error::Read { what: digest.to_string(), cause })?;
+    Ok(bytes)
+}

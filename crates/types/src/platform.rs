@@ -1,0 +1,109 @@
+//! What an image runs on.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{Error, Result};
+
+/// Operating system, architecture and variant, written `linux/amd64` or `linux/arm/v7`
+/// (OCI image-spec, image-index.md, "platform").
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Platform {
+    /// GOOS: `linux`, `windows`.
+    pub os: String,
+    /// GOARCH: `amd64`, `arm64`.
+    pub architecture: String,
+    /// `v7` or `v8` for arm; empty for most.
+    pub variant: Option<String>,
+}
+
+impl Platform {
+    /// `linux/amd64`.
+    pub fn linux_amd64() -> Self {
+        Self { os: "linux".into(), architecture: "amd64".into(), variant: None }
+    }
+
+    /// Whether an image made for `self` is what was asked for with `wanted`. A wanted platform
+    /// without a variant takes any; arm64 means v8 (containerd's platform defaults).
+    pub fn satisfies(&self, wanted: &Self) -> bool {
+        self.os == wanted.os
+            && self.architecture == wanted.architecture
+            && match (&wanted.variant, &self.variant) {
+                (None, _) => true,
+                (Some(wanted), Some(own)) => wanted == own,
+                (Some(wanted), None) => self.architecture == "arm64" && wanted == "v8",
+            }
+    }
+}
+
+impl FromStr for Platform {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let valid = |part: &&str| {
+            !part.is_empty()
+                && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        };
+        match parts.as_slice() {
+            [os, architecture, rest @ ..] if rest.len() <= 1 && parts.iter().all(valid) => {
+                Ok(Self {
+                    os: (*os).to_owned(),
+                    architecture: (*architecture).to_owned(),
+                    variant: rest.first().map(|v| (*v).to_owned()),
+                })
+            }
+            _ => Err(Error::invalid(
+                "platform",
+                text,
+                "write os/architecture or os/architecture/variant, such as linux/amd64",
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        match &self.variant {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Serialize for Platform {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Platform {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_platform_without_a_variant_takes_any() {
+        let arm: Platform = "linux/arm/v7".parse().unwrap();
+        assert!(arm.satisfies(&"linux/arm".parse().unwrap()));
+        assert!(!arm.satisfies(&"linux/arm/v6".parse().unwrap()));
+        assert!(
+            "linux/arm64"
+                .parse::<Platform>()
+                .unwrap()
+                .satisfies(&"linux/arm64/v8".parse().unwrap())
+        );
+        assert!("amd64".parse::<Platform>().is_err());
+        assert!("linux/amd64/v1/x".parse::<Platform>().is_err());
+    }
+}
