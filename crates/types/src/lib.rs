@@ -4,16 +4,23 @@
 //! (parse, don't validate).
 
 pub mod annotation;
+pub mod config;
 mod descriptor;
 mod digest;
 mod error;
 mod hub;
 
+pub mod input;
+pub mod lock;
 pub mod media_type;
+pub mod naming;
 
 mod platform;
+pub mod receipt;
 mod reference;
+pub mod site;
 mod size;
+pub mod yaml;
 
 pub use descriptor::{Descriptor, Index, Kind, Manifest, Root};
 pub use digest::Digest;

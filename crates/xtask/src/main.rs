@@ -1,2 +1,34 @@
-//! Tasks of the project: `cargo xtask floors`.
-fn main() {}
+//! Tasks of the project, run as `cargo xtask <task>`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool")]
+
+mod floors;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask <task>
+
+  floors    a crate depends on lower floors only (docs/ARCHITECTURE.md)
+";
+
+fn main() -> ExitCode {
+    let task = std::env::args().nth(1);
+    let result = match task.as_deref() {
+        Some("floors") => floors::check(),
+        Some("help" | "--help" | "-h") => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,34 @@
+# The two commands of the README, and what developers run between them.
+.PHONY: demo test test-fast build setup lint bench
+
+# Sets up what it needs, builds, runs the main job on the embedded default.
+demo:
+	dev/setup demo
+	cargo build --release --package gantry-cli --package gantry-testkit
+	examples/demo.sh
+
+# Sets up what the tests need, runs all of them.
+test:
+	dev/setup test
+	dev/run-tests
+
+# The tests that need no slow image set: seconds, for every save.
+test-fast:
+	dev/setup test
+	dev/run-tests fast
+
+build:
+	cargo build --release --package gantry-cli
+
+setup:
+	dev/setup all
+
+lint:
+	cargo fmt --all --check
+	cargo xtask floors
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+# Side by side with skopeo, crane, regctl and cp: writes docs/benchmarks.md.
+bench:
+	dev/setup test
+	cargo xtask bench

@@ -1,0 +1,285 @@
+//! `gantry.yaml`: what a person asks for. Read strictly, then turned into types that cannot be
+//! half right. Paths are relative to the folder of the file.
+
+mod raw;
+
+use std::path::PathBuf;
+
+use serde_saphyr::Spanned;
+
+use self::raw::{Raw, RawChart, RawImage, RawModel};
+use crate::{Digest, Error, ModelId, Platform, Reference, Result, yaml};
+
+/// The version of the input format.
+const VERSION: u32 = 1;
+
+/// A whole `gantry.yaml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// What the bundle is called.
+    pub name: String,
+    /// The platforms that are carried, unless an image names its own.
+    pub platforms: Vec<Platform>,
+    /// Helm charts; their images are found by rendering them.
+    pub charts: Vec<Chart>,
+    /// Images by reference.
+    pub images: Vec<Image>,
+    /// Models.
+    pub models: Vec<Model>,
+    /// Plain files.
+    pub files: Vec<PathBuf>,
+}
+
+/// A Helm chart and how it will be installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chart {
+    /// Where the chart is.
+    pub source: ChartSource,
+    /// The version or a semver range; the newest when absent.
+    pub version: Option<String>,
+    /// The release's name; the chart's name when absent.
+    pub release: Option<String>,
+    /// The namespace that it is installed into.
+    pub namespace: Option<String>,
+    /// The version of Kubernetes to render for.
+    pub kube_version: Option<String>,
+    /// API versions that the cluster has beside the built-in ones (`monitoring.coreos.com/v1`).
+    pub api_versions: Vec<String>,
+    /// Values files, the last one wins.
+    pub values: Vec<PathBuf>,
+    /// `--set` expressions.
+    pub set: Vec<String>,
+    /// More renders, each with further values files; the union of the images is carried.
+    pub variants: Vec<Vec<PathBuf>>,
+}
+
+/// Where a chart is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChartSource {
+    /// `oci://ghcr.io/org/charts/name`.
+    Oci {
+        /// `ghcr.io/org/charts/name`, without tag.
+        repository: String,
+    },
+    /// A repository with an `index.yaml`, and the chart's name in it.
+    Repository {
+        /// The repository's URL.
+        url: String,
+        /// The chart's name.
+        name: String,
+    },
+    /// A folder or a `.tgz`.
+    Local(PathBuf),
+}
+
+/// An image by reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Its name.
+    pub reference: Reference,
+    /// Its platforms; the input's when empty.
+    pub platforms: Vec<Platform>,
+    /// Where its content is.
+    pub from: ImageFrom,
+}
+
+/// Where an image's content is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageFrom {
+    /// In its registry.
+    Registry,
+    /// In a `docker save` archive or an OCI archive.
+    Archive(PathBuf),
+    /// In an OCI layout.
+    Layout(PathBuf),
+    /// In an engine that speaks the Docker API at this socket.
+    Docker(PathBuf),
+}
+
+/// A model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Model {
+    /// A snapshot of a repository of the Hugging Face Hub.
+    Hub {
+        /// `org/name`.
+        id: ModelId,
+        /// Branch, tag or commit.
+        revision: String,
+        /// Only files that match one of these globs; all when empty.
+        include: Vec<String>,
+        /// No file that matches one of these globs.
+        exclude: Vec<String>,
+        /// Where the files are.
+        from: HubFrom,
+    },
+    /// A model of the Ollama registry.
+    Ollama {
+        /// `qwen2.5:3b`, as `ollama pull` takes it.
+        name: String,
+        /// A models folder of Ollama (`~/.ollama/models`) instead of the registry.
+        folder: Option<PathBuf>,
+    },
+    /// One file at a URL.
+    Url {
+        /// The URL.
+        url: String,
+        /// Its sha256; learned when locking if absent.
+        sha256: Option<Digest>,
+    },
+    /// Models inside an image's file system: Hugging Face caches, or one plain folder.
+    ImagePath {
+        /// The image.
+        image: Reference,
+        /// The folder in it.
+        path: String,
+        /// What a plain folder is called; caches name themselves.
+        id: Option<ModelId>,
+    },
+}
+
+/// Where a Hub model's files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HubFrom {
+    /// On the Hub.
+    Hub,
+    /// In a local cache (`~/.cache/huggingface/hub`).
+    Cache(PathBuf),
+    /// In a plain folder, whose content has no commit of its own.
+    Folder(PathBuf),
+}
+
+impl Input {
+    /// Reads a `gantry.yaml`. `name` is what errors call it.
+    pub fn parse(name: &str, text: &str) -> Result<Self> {
+        let raw: Raw = yaml::read(name, text)?;
+        let place = Place { document: name };
+        if raw.version.value != VERSION {
+            let found = raw.version.value;
+            return Err(place.error(
+                &raw.version,
+                format!("version {found} is not known to this Gantry, which reads {VERSION}"),
+            ));
+        }
+        check_name(&raw.name.value).map_err(|reason| place.error(&raw.name, reason))?;
+        let platforms =
+            if raw.platforms.is_empty() { vec![Platform::linux_amd64()] } else { raw.platforms };
+        Ok(Self {
+            name: raw.name.value,
+            platforms,
+            charts: place.all(raw.charts, RawChart::check)?,
+            images: place.all(raw.images, RawImage::check)?,
+            models: place.all(raw.models, RawModel::check)?,
+            files: raw.files,
+        })
+    }
+}
+
+/// The name becomes part of file names.
+fn check_name(name: &str) -> Result<(), String> {
+    let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    if name.is_empty()
+        || name.len() > 63
+        || !name.bytes().all(valid)
+        || name.starts_with(['-', '.'])
+    {
+        return Err(format!(
+            "{name:?} is no name: use up to 63 of a-z, 0-9, - and . (it becomes part of file names)"
+        ));
+    }
+    Ok(())
+}
+
+/// Makes errors that stand at a place of a document.
+struct Place<'a> {
+    document: &'a str,
+}
+
+impl Place<'_> {
+    fn error<T>(&self, at: &Spanned<T>, message: String) -> Error {
+        Error::Document {
+            document: self.document.to_owned(),
+            line: at.referenced.line(),
+            column: at.referenced.column(),
+            message,
+        }
+    }
+
+    fn all<R: Clone, T>(
+        &self,
+        raw: Vec<Spanned<R>>,
+        check: impl Fn(R) -> Result<T, String>,
+    ) -> Result<Vec<T>> {
+        raw.into_iter()
+            .map(|entry| check(entry.value.clone()).map_err(|message| self.error(&entry, message)))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const WHOLE: &str = r#"
+version: 1
+name: sie
+platforms: [linux/amd64, linux/arm64]
+charts:
+  - chart: oci://ghcr.io/superlinked/charts/sie-cluster
+    version: 0.3.4
+    release: sie
+    namespace: sie
+    kubeVersion: "1.33"
+    values: [values-offline.yaml]
+    variants: [[values-gpu.yaml]]
+  - chart: https://charts.example/stable
+    name: postgresql
+  - chart: ./umbrella
+images:
+  - docker.io/library/busybox:1.36
+  - image: own:1
+    archive: own.tar
+  - image: built:1
+    docker: unix:///run/podman/podman.sock
+models:
+  - hf: BAAI/bge-m3
+    exclude: ["*.onnx"]
+  - ollama: qwen2.5:3b
+  - url: https://models.example/llama.gguf
+    sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+  - image: ghcr.io/onyx/model:1
+    path: /app/.cache/huggingface
+files: [./docs/runbook.pdf]
+"#;
+
+    #[test]
+    fn the_design_s_example_is_read_whole() {
+        let input = Input::parse("gantry.yaml", WHOLE).unwrap();
+        assert_eq!(input.charts.len(), 3);
+        assert_eq!(input.images[1].from, ImageFrom::Archive("own.tar".into()));
+        assert_eq!(input.images[2].from, ImageFrom::Docker("/run/podman/podman.sock".into()));
+        assert_eq!(input.models.len(), 4);
+    }
+
+    #[test]
+    fn each_mistake_is_named_with_its_place() {
+        let head = "version: 1\nname: a\n";
+        for (body, expected) in [
+            ("images: [UPPER]\n", "f:3:10: \"UPPER\" is not a valid image reference"),
+            ("models:\n- hf: a/b\n  sha256: x\n", "sha256 does not go with hf"),
+            ("models:\n- revision: main\n", "exactly one of hf, ollama, url and image"),
+            ("charts:\n- chart: https://x.example\n", "`name:`"),
+            ("charts:\n- chart: ./x\n  version: 1\n", "local chart"),
+            ("charts:\n- chart: oci://x.example/a:1\n", "`version:`"),
+            ("images:\n- imgae: x\n", "f:4:3: unknown key \"imgae\"; did you mean \"image\""),
+            ("images: [1]\n", "a map with `image:`"),
+            ("platforms: [amd64]\n", "os/architecture"),
+            ("platfroms: []\n", "did you mean \"platforms\""),
+        ] {
+            let error = Input::parse("f", &format!("{head}{body}")).unwrap_err().to_string();
+            assert!(error.contains(expected), "{body}: {error}");
+        }
+        let old = Input::parse("f", "version: 2\nname: a\n").unwrap_err().to_string();
+        assert!(old.contains("f:1:10: version 2 is not known"), "{old}");
+    }
+}

@@ -1,0 +1,448 @@
+//! `gantry.lock`: the input resolved to digests. Sorted and stable: the same world gives the same
+//! bytes. The format is described in `docs/formats/lock.md`.
+
+use serde::{Deserialize, Serialize};
+
+mod content;
+
+pub use content::{Content, Origin};
+
+use crate::{Commit, Descriptor, Digest, Error, GitId, ModelId, Platform, Reference, Result, yaml};
+
+/// The version of the lock format that this Gantry writes and reads.
+pub const VERSION: u32 = 1;
+
+const HEADER: &str =
+    "# Written by `gantry lock`. Review and commit it; change gantry.yaml, not this file.\n";
+
+/// A whole lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Lock {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The input's name.
+    pub name: String,
+    /// Platforms that are carried where an image names none of its own.
+    pub platforms: Vec<Platform>,
+    /// Charts, sorted by reference, then release.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub charts: Vec<Chart>,
+    /// Images, sorted by reference.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Image>,
+    /// Models, sorted by reference.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<Model>,
+    /// Files, sorted by reference.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<File>,
+}
+
+/// A blob: its digest and its length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blob {
+    /// The content's name.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+}
+
+impl Serialize for Blob {
+    /// On one line, `{digest: …, size: …}`, so that a reviewer sees a layer a line.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Plain {
+            digest: Digest,
+            size: u64,
+        }
+        serde_saphyr::FlowMap(Plain { digest: self.digest, size: self.size }).serialize(serializer)
+    }
+}
+
+impl From<&Descriptor> for Blob {
+    fn from(descriptor: &Descriptor) -> Self {
+        Self { digest: descriptor.digest, size: descriptor.size }
+    }
+}
+
+/// A manifest and the blobs that it needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Manifest {
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// The manifest's length in bytes.
+    pub size: u64,
+    /// The manifest's media type.
+    pub media_type: String,
+    /// What the image runs on; absent for artifacts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// The config.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Blob>,
+    /// The layers, base first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<Blob>,
+}
+
+impl Manifest {
+    /// The manifest itself as a blob.
+    pub fn blob(&self) -> Blob {
+        Blob { digest: self.digest, size: self.size }
+    }
+
+    /// Config and layers.
+    pub fn blobs(&self) -> impl Iterator<Item = Blob> + '_ {
+        self.config.iter().chain(&self.layers).copied()
+    }
+
+    fn descriptor(&self) -> Descriptor {
+        Descriptor::new(&self.media_type, self.digest, self.size)
+    }
+}
+
+/// A chart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Chart {
+    /// The chart as `gantry.yaml` has it, without version.
+    pub chart: String,
+    /// The chart's name in its repository, where one was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What was asked for: a version, a range, or nothing for the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested: Option<String>,
+    /// The version that it is.
+    pub version: String,
+    /// The release's name.
+    pub release: String,
+    /// The namespace, where one was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The name of the chart as an OCI artifact.
+    pub reference: Reference,
+    /// The artifact: config, archive, and the provenance file where there is one.
+    pub manifest: Manifest,
+}
+
+/// An image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Image {
+    /// Its name, as it was asked for or found, in full.
+    pub reference: Reference,
+    /// The digest that the name stood for: of the index, where there is one.
+    pub digest: Digest,
+    /// The media type of what the digest names.
+    pub media_type: String,
+    /// The length in bytes of what the digest names.
+    pub size: u64,
+    /// The platforms that were asked for.
+    pub platforms: Vec<Platform>,
+    /// Where the content was found, when not in the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<ImageFrom>,
+    /// The manifests that are carried: those of the chosen platforms.
+    pub manifests: Vec<Manifest>,
+    /// Signatures, SBOMs and attestations that speak of the image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attached: Vec<Attached>,
+    /// Where the image was seen, for a reviewer.
+    pub seen: Vec<Seen>,
+}
+
+/// Content on the machine that locked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub enum ImageFrom {
+    /// A `docker save` or OCI archive.
+    Archive(String),
+    /// An OCI layout.
+    Layout(String),
+    /// A Docker API socket.
+    Docker(String),
+}
+
+/// Something that speaks of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Attached {
+    /// Its name: a cosign tag, or the repository with its digest.
+    pub reference: Reference,
+    /// Its type, where it has one (`application/spdx+json`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// Its manifest.
+    pub manifest: Manifest,
+}
+
+/// Where an image was seen.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Seen {
+    /// The release whose render named it, or `gantry.yaml` for one that was asked for.
+    pub by: String,
+    /// The template's path in the chart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// Kind and name of the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// The field's path in the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
+/// A model. Which one is told by its first key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Model {
+    /// A Hugging Face snapshot.
+    Hub(HubModel),
+    /// An Ollama model.
+    Ollama(OllamaModel),
+    /// A file from a URL.
+    Url(UrlModel),
+}
+
+/// A Hugging Face snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct HubModel {
+    /// `org/name`.
+    pub hf: ModelId,
+    /// What was asked for.
+    pub revision: String,
+    /// The commit that it stood for.
+    pub commit: Commit,
+    /// The globs that were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
+    /// The globs that were left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// Where the content was found, when not on the Hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<ModelFrom>,
+    /// The name of the snapshot as an OCI artifact.
+    pub reference: Reference,
+    /// The ModelPack manifest, made from what stands here.
+    pub manifest: Blob,
+    /// Its config, made likewise.
+    pub config: Blob,
+    /// The files, sorted by path.
+    pub files: Vec<ModelFile>,
+}
+
+/// Where a model's files were found on the machine that locked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub enum ModelFrom {
+    /// A Hugging Face cache.
+    Cache(String),
+    /// A plain folder, or Ollama's models folder.
+    Folder(String),
+    /// An image's file system: the image and the path in it.
+    Image {
+        /// The image.
+        image: Reference,
+        /// The folder.
+        path: String,
+    },
+}
+
+/// A file of a Hugging Face snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ModelFile {
+    /// Its path in the repository.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// The sha256 of the content.
+    pub digest: Digest,
+    /// Git's id: of the content, or of the LFS pointer for an LFS file.
+    pub git: GitId,
+    /// Whether the Hub keeps it in LFS (its ETag is then the sha256).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lfs: bool,
+}
+
+/// An Ollama model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct OllamaModel {
+    /// The name as `ollama pull` takes it.
+    pub ollama: String,
+    /// Where the content was found, when not in the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<ModelFrom>,
+    /// The full name.
+    pub reference: Reference,
+    /// The manifest, verbatim, and its blobs.
+    pub manifest: Manifest,
+}
+
+/// A model file from a URL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct UrlModel {
+    /// The URL.
+    pub url: String,
+    /// The name of the file as an OCI artifact.
+    pub reference: Reference,
+    /// The file's name.
+    pub title: String,
+    /// The content.
+    pub content: Blob,
+    /// The artifact's manifest, made from what stands here.
+    pub manifest: Blob,
+}
+
+/// A plain file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct File {
+    /// The path as `gantry.yaml` has it.
+    pub file: String,
+    /// The name of the file as an OCI artifact.
+    pub reference: Reference,
+    /// The file's name.
+    pub title: String,
+    /// The content.
+    pub content: Blob,
+    /// The artifact's manifest, made from what stands here.
+    pub manifest: Blob,
+}
+
+impl Lock {
+    /// Reads a lock. `name` is what errors call it.
+    pub fn parse(name: &str, text: &str) -> Result<Self> {
+        let lock: Self = yaml::read(name, text)?;
+        if lock.version != VERSION {
+            return Err(Error::Document {
+                document: name.to_owned(),
+                line: 0,
+                column: 0,
+                message: format!(
+                    "lock version {} is not known to this Gantry, which reads {VERSION}",
+                    lock.version
+                ),
+            });
+        }
+        Ok(lock)
+    }
+
+    /// The lock as text, the same for the same content.
+    pub fn print(&self) -> Result<String> {
+        Ok(format!("{HEADER}{}", yaml::write(self)?))
+    }
+
+    /// Puts everything into the order that the format has.
+    pub fn sort(&mut self) {
+        self.charts.sort_by(|a, b| (&a.reference, &a.release).cmp(&(&b.reference, &b.release)));
+        self.images.sort_by(|a, b| a.reference.cmp(&b.reference));
+        self.models.sort_by(|a, b| a.reference().cmp(b.reference()));
+        self.files.sort_by(|a, b| a.reference.cmp(&b.reference));
+        for image in &mut self.images {
+            image.seen.sort();
+            image.seen.dedup();
+            image.attached.sort_by(|a, b| a.reference.cmp(&b.reference));
+        }
+    }
+}
+
+/// The config of an artifact that has none: `{}` (image-spec 1.1, "Guidance for an empty
+/// descriptor").
+pub const EMPTY: Blob = Blob {
+    digest: Digest::from_bytes([
+        0x44, 0x13, 0x6f, 0xa3, 0x55, 0xb3, 0x67, 0x8a, 0x11, 0x46, 0xad, 0x16, 0xf7, 0xe8, 0x64,
+        0x9e, 0x94, 0xfb, 0x4f, 0xc2, 0x1f, 0xe7, 0x7e, 0x83, 0x10, 0xc0, 0x60, 0xf6, 0x1c, 0xaa,
+        0xff, 0x8a,
+    ]),
+    size: 2,
+};
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::media_type;
+
+    fn sample() -> Lock {
+        let blob = |n: u8| Blob { digest: Digest::from_bytes([n; 32]), size: u64::from(n) };
+        let manifest = Manifest {
+            digest: blob(1).digest,
+            size: 1,
+            media_type: media_type::OCI_MANIFEST.into(),
+            platform: Some(Platform::linux_amd64()),
+            config: Some(blob(2)),
+            layers: vec![blob(3), blob(4)],
+        };
+        let model = HubModel {
+            hf: "BAAI/bge-m3".parse().unwrap(),
+            revision: "main".into(),
+            commit: "ab".repeat(20).parse().unwrap(),
+            include: vec![],
+            exclude: vec!["*.onnx".into()],
+            from: None,
+            reference: format!("huggingface.co/baai/bge-m3:{}", "ab".repeat(20)).parse().unwrap(),
+            manifest: blob(5),
+            config: blob(6),
+            files: vec![ModelFile {
+                path: "config.json".into(),
+                size: 7,
+                digest: blob(7).digest,
+                git: "cd".repeat(20).parse().unwrap(),
+                lfs: false,
+            }],
+        };
+        Lock {
+            version: VERSION,
+            name: "sample".into(),
+            platforms: vec![Platform::linux_amd64()],
+            charts: vec![],
+            images: vec![Image {
+                reference: "nginx:1".parse().unwrap(),
+                digest: manifest.digest,
+                media_type: manifest.media_type.clone(),
+                size: 1,
+                platforms: vec![Platform::linux_amd64()],
+                from: Some(ImageFrom::Archive("images.tar".into())),
+                manifests: vec![manifest],
+                attached: vec![],
+                seen: vec![Seen {
+                    by: "gantry.yaml".into(),
+                    template: None,
+                    object: None,
+                    field: None,
+                }],
+            }],
+            models: vec![Model::Hub(model)],
+            files: vec![],
+        }
+    }
+
+    #[test]
+    fn a_lock_is_read_as_it_was_written() {
+        let lock = sample();
+        let text = lock.print().unwrap();
+        assert!(text.contains("- {digest: "), "a layer stands on one line:\n{text}");
+        let again = Lock::parse("gantry.lock", &text).unwrap();
+        assert_eq!(again, lock);
+        assert_eq!(again.print().unwrap(), text);
+    }
+
+    #[test]
+    fn every_blob_of_a_lock_says_where_it_comes_from() {
+        let lock = sample();
+        let content = lock.content();
+        assert_eq!(content.len(), 1 + 1 + 3 + 3);
+        assert_eq!(content.iter().filter(|c| matches!(c.origin, Origin::Hub { .. })).count(), 1);
+        assert_eq!(lock.roots().len(), 2);
+    }
+}

@@ -1,0 +1,192 @@
+//! What a reference is called at the site.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Reference, Result, reference::is_host};
+
+/// How the name at the site is made from the name at the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Naming {
+    /// The repository's path behind the registry: `ghcr.io/a/b:1` is `SITE/a/b:1`.
+    #[default]
+    Path,
+    /// The source's host kept as a folder: `SITE/ghcr.io/a/b:1`.
+    HostPath,
+    /// The last segment only: `SITE/b:1`.
+    Name,
+}
+
+impl Naming {
+    /// The word in site.yaml and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::HostPath => "host-path",
+            Self::Name => "name",
+        }
+    }
+}
+
+impl FromStr for Naming {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [Self::Path, Self::HostPath, Self::Name]
+            .into_iter()
+            .find(|naming| naming.as_str() == text)
+            .ok_or_else(|| Error::invalid("naming", text, "it is path, host-path or name"))
+    }
+}
+
+/// A registry and a path in it: where a site keeps what comes in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefix {
+    registry: String,
+    path: String,
+}
+
+impl Prefix {
+    /// The registry's host and port.
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// The name that `reference` has here. Tag and digest stay as they are.
+    pub fn target(&self, naming: Naming, reference: &Reference) -> Result<Reference> {
+        let repository = reference.repository();
+        let own = match naming {
+            Naming::Path => repository.to_owned(),
+            // A port's colon cannot stand in a path.
+            Naming::HostPath => format!("{}/{repository}", reference.registry().replace(':', "-")),
+            Naming::Name => repository.rsplit('/').next().unwrap_or(repository).to_owned(),
+        };
+        let repository = if self.path.is_empty() { own } else { format!("{}/{own}", self.path) };
+        Reference::new(&self.registry, &repository, reference.tag(), reference.digest().copied())
+    }
+
+    /// The names of all `references` here, or the first two that would be one while they come
+    /// from different repositories. Checked before any push.
+    pub fn targets<'a>(
+        &self,
+        naming: Naming,
+        references: impl IntoIterator<Item = &'a Reference>,
+    ) -> Result<BTreeMap<Reference, Reference>> {
+        let mut taken: BTreeMap<String, &Reference> = BTreeMap::new();
+        let mut targets = BTreeMap::new();
+        for reference in references {
+            let target = self.target(naming, reference)?;
+            if let Some(other) = taken.insert(target.name(), reference)
+                && other.name() != reference.name()
+            {
+                let hint = match naming {
+                    Naming::HostPath => "carry one of them in a bundle of its own",
+                    Naming::Name if self.separates(Naming::Path, other, reference) => {
+                        "use the naming path, which keeps the whole repository path"
+                    }
+                    Naming::Path | Naming::Name => {
+                        "use the naming host-path, which keeps the source's host"
+                    }
+                };
+                return Err(Error::Collision {
+                    first: other.name(),
+                    second: reference.name(),
+                    target: target.name(),
+                    hint: hint.to_owned(),
+                });
+            }
+            targets.insert(reference.clone(), target);
+        }
+        Ok(targets)
+    }
+
+    fn separates(&self, naming: Naming, a: &Reference, b: &Reference) -> bool {
+        match (self.target(naming, a), self.target(naming, b)) {
+            (Ok(a), Ok(b)) => a.name() != b.name(),
+            _ => false,
+        }
+    }
+}
+
+impl FromStr for Prefix {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let invalid = |reason: &str| Error::invalid("registry prefix", text, reason);
+        if text.contains("://") {
+            return Err(invalid("leave the scheme away; write host[:port][/path]"));
+        }
+        let trimmed = text.trim_end_matches('/');
+        let (registry, path) = trimmed.split_once('/').unwrap_or((trimmed, ""));
+        if !is_host(registry) {
+            return Err(invalid("write host[:port][/path], such as registry.internal:5000/ai"));
+        }
+        if !path.is_empty() {
+            Reference::new(registry, path, Some("x"), None).map_err(|error| match error {
+                Error::Invalid { reason, .. } => invalid(&reason),
+                other => other,
+            })?;
+        }
+        Ok(Self { registry: registry.to_owned(), path: path.to_owned() })
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.registry)?;
+        if self.path.is_empty() { Ok(()) } else { write!(f, "/{}", self.path) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn reference(text: &str) -> Reference {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_site_names_an_image_by_its_rule() {
+        let site: Prefix = "registry.internal:5000/ai".parse().unwrap();
+        let image = reference("ghcr.io/org/server:1");
+        for (naming, target) in [
+            (Naming::Path, "registry.internal:5000/ai/org/server:1"),
+            (Naming::HostPath, "registry.internal:5000/ai/ghcr.io/org/server:1"),
+            (Naming::Name, "registry.internal:5000/ai/server:1"),
+        ] {
+            assert_eq!(site.target(naming, &image).unwrap().to_string(), target);
+        }
+    }
+
+    #[test]
+    fn two_images_on_one_name_are_refused_with_the_naming_that_separates_them() {
+        let site: Prefix = "registry.internal".parse().unwrap();
+        let both = [reference("ghcr.io/a/x:1"), reference("quay.io/b/x:1")];
+        let error = site.targets(Naming::Name, &both).unwrap_err().to_string();
+        assert!(error.contains("naming path"), "{error}");
+        let same_path = [reference("ghcr.io/a/x:1"), reference("quay.io/a/x:2")];
+        let error = site.targets(Naming::Path, &same_path).unwrap_err().to_string();
+        assert!(error.contains("naming host-path"), "{error}");
+        assert_eq!(site.targets(Naming::HostPath, &same_path).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn two_tags_of_one_repository_do_not_collide() {
+        let site: Prefix = "registry.internal".parse().unwrap();
+        let tags = [reference("ghcr.io/a/x:1"), reference("ghcr.io/a/x:2")];
+        assert_eq!(site.targets(Naming::Name, &tags).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_prefix_that_is_none_says_what_to_write() {
+        for wrong in ["", "https://registry.internal", "registry.internal/UPPER", "/x", "a b"] {
+            assert!(wrong.parse::<Prefix>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! A receipt: what a site holds, the base of the next delta. `docs/formats/receipt.md`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::lock::Blob;
+use crate::{Digest, Error, Kind, Reference, Result};
+
+/// The version of the receipt format.
+pub const VERSION: u32 = 1;
+
+/// What one target holds after a load.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Receipt {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The target, as it was given to `load`.
+    pub target: String,
+    /// The roots, sorted by name.
+    pub roots: Vec<Held>,
+    /// Every blob, manifests included, sorted by digest.
+    pub blobs: Vec<Blob>,
+}
+
+/// A root that a target holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Held {
+    /// The root's name at its source.
+    pub name: Reference,
+    /// What it is.
+    pub kind: Kind,
+    /// The digest that it had there.
+    pub digest: Digest,
+    /// Its name at the target.
+    pub target: String,
+    /// The digest at the target where it is another one: an index that had to be written again
+    /// for a registry that takes no sparse index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewritten: Option<Digest>,
+}
+
+impl Receipt {
+    /// A receipt in the format's order.
+    pub fn new(target: String, mut roots: Vec<Held>, mut blobs: Vec<Blob>) -> Self {
+        roots.sort_by(|a, b| a.name.cmp(&b.name));
+        blobs.sort();
+        blobs.dedup();
+        Self { version: VERSION, target, roots, blobs }
+    }
+
+    /// The receipt as JSON, the same for the same content.
+    pub fn print(&self) -> Result<String> {
+        let mut text = serde_json::to_string_pretty(self).map_err(|cause| Error::Document {
+            document: "receipt".into(),
+            line: 0,
+            column: 0,
+            message: cause.to_string(),
+        })?;
+        text.push('\n');
+        Ok(text)
+    }
+
+    /// Reads a receipt. `name` is what errors call it.
+    pub fn parse(name: &str, text: &str) -> Result<Self> {
+        let error = |line: usize, column: usize, message: String| Error::Document {
+            document: name.to_owned(),
+            line: line as u64,
+            column: column as u64,
+            message,
+        };
+        let receipt: Self = serde_json::from_str(text)
+            .map_err(|cause| error(cause.line(), cause.column(), cause.to_string()))?;
+        if receipt.version != VERSION {
+            return Err(error(
+                0,
+                0,
+                format!("version {} is not known, only {VERSION}", receipt.version),
+            ));
+        }
+        Ok(receipt)
+    }
+}

@@ -1,0 +1,120 @@
+//! `site.yaml`: where things go on the inside.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::naming::{Naming, Prefix};
+use crate::{Error, Result, yaml};
+
+/// A whole `site.yaml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Site {
+    /// The format's version: 1.
+    pub version: u32,
+    /// The registry that images, charts and models are pushed to.
+    pub registry: Registry,
+    /// Where models are put beside the registry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelTarget>,
+    /// minisign public keys whose bundles are taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trust: Vec<String>,
+    /// The storage class of volumes that Gantry makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_class: Option<String>,
+    /// The issuer of the cluster's certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_issuer: Option<String>,
+}
+
+/// The site's registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Registry {
+    /// `host[:port][/path]`.
+    pub url: String,
+    /// How names are made.
+    #[serde(default)]
+    pub naming: Naming,
+    /// A PEM file with the CA that signed the registry's certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// Whether the registry speaks http.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain_http: bool,
+    /// The name of the pull secret in the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_secret: Option<String>,
+}
+
+/// A place for models.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ModelTarget {
+    /// `s3://…`, `pvc://namespace/claim`, `depot`, or a folder.
+    pub to: String,
+    /// How the files are laid out there.
+    #[serde(default)]
+    pub layout: ModelLayout,
+}
+
+/// How a model's files are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelLayout {
+    /// A Hugging Face cache.
+    #[default]
+    HfCache,
+    /// The files under `org/name/`.
+    Flat,
+    /// Ollama's models folder.
+    Ollama,
+    /// SIE's cluster cache.
+    Sie,
+}
+
+impl Site {
+    /// Reads a `site.yaml`. `name` is what errors call it.
+    pub fn parse(name: &str, text: &str) -> Result<Self> {
+        let site: Self = yaml::read(name, text)?;
+        let error = |message: String| Error::Document {
+            document: name.to_owned(),
+            line: 0,
+            column: 0,
+            message,
+        };
+        if site.version != 1 {
+            return Err(error(format!("version {} is not known, only 1", site.version)));
+        }
+        site.registry.prefix().map_err(|cause| error(format!("registry.url: {cause}")))?;
+        Ok(site)
+    }
+}
+
+impl Registry {
+    /// The registry and the path in it.
+    pub fn prefix(&self) -> Result<Prefix> {
+        self.url.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_site_is_read_and_its_mistakes_are_named() {
+        let text = "version: 1\nregistry:\n  url: registry.internal:5000/ai\n  naming: host-path\n";
+        let site = Site::parse("site.yaml", text).unwrap();
+        assert_eq!(site.registry.naming, Naming::HostPath);
+        let wrong = text.replace("host-path", "hostpath");
+        let error = Site::parse("site.yaml", &wrong).unwrap_err().to_string();
+        assert!(error.contains("did you mean \"host-path\""), "{error}");
+        let wrong = text.replace("registry.internal", "https://registry.internal");
+        let error = Site::parse("site.yaml", &wrong).unwrap_err().to_string();
+        assert!(error.contains("scheme"), "{error}");
+    }
+}
