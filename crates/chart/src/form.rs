@@ -70,6 +70,17 @@ pub(crate) fn image(text: &str) -> Option<(Reference, Shape)> {
     Some((reference, shape))
 }
 
+/// Whether a text is an image whatever its key says: host, path, and a tag or digest, and nothing
+/// of a service's address in the cluster.
+pub(crate) fn is_image_by_form(text: &str) -> bool {
+    const IN_CLUSTER: &[&str] = &[".svc", ".local", ".cluster"];
+    let Some((reference, Shape::Full)) = image(text) else { return false };
+    let host = reference.registry().split(':').next().unwrap_or_default();
+    // `service:9000/bucket:x` has a port but no dot: an address, unless a digest speaks for it.
+    let is_registry = host.contains('.') || reference.digest().is_some() || host == "localhost";
+    is_registry && !IN_CLUSTER.iter().any(|suffix| host.ends_with(suffix))
+}
+
 /// A registry's host has a name that resolves somewhere: a dotted name, an address, or a port.
 /// `v1.2/x` and `1.2.3/x` are none.
 fn is_plausible_host(host: &str) -> bool {

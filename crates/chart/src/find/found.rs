@@ -6,9 +6,9 @@ use std::fmt;
 use serde::Serialize;
 use types::Reference;
 
-use crate::form;
+use crate::form::{self, Shape};
 use crate::manifest::{Document, Unread};
-use crate::path::Path;
+use crate::path::{Encoding, Path};
 
 /// Everything that was found in a stream.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -211,6 +211,60 @@ impl<'a> Collector<'a> {
                 };
                 let place = self.place(path);
                 self.findings.broken.push(Broken { place, text: text.to_owned(), reason });
+            }
+        }
+    }
+
+    /// Adds the image of a field that may hold one, if its form says at least `shape`.
+    pub(crate) fn maybe(
+        &mut self,
+        path: Path,
+        text: &str,
+        shape: Shape,
+        pattern: Pattern,
+        sure: Confidence,
+    ) -> Option<()> {
+        let (reference, found) = form::image(text)?;
+        (found >= shape).then(|| self.add(path, text, reference, pattern, sure))
+    }
+
+    /// Adds an image that several texts make up.
+    pub(crate) fn composed(
+        &mut self,
+        reference: Reference,
+        parts: Vec<Part>,
+        pattern: Pattern,
+        confidence: Confidence,
+    ) {
+        let Some(path) = parts.first().map(|part| part.path.clone()) else { return };
+        // Without a version nobody can say which image it is.
+        let has_version =
+            parts.iter().any(|part| matches!(part.role, Role::Tag | Role::Digest | Role::Whole));
+        let confidence = if has_version { confidence } else { Confidence::Possible };
+        let place = self.place(path);
+        self.push(Found { reference, parts, place, pattern, confidence });
+    }
+
+    /// The number of finds so far; a mark for [`Collector::move_below`].
+    pub(crate) fn len(&self) -> usize {
+        self.findings.images.len()
+    }
+
+    /// Moves the finds since `mark`, which were found in a structure of its own, to where that
+    /// structure stands: the values of a Secret below `data`, behind base64.
+    pub(crate) fn move_below(&mut self, mark: usize, path: &Path, is_base64: bool) {
+        let moved = |own: &Path| {
+            let mut steps = own.steps().iter().cloned();
+            let mut all = steps.next().into_iter().fold(path.clone(), |path, step| path.then(step));
+            if is_base64 {
+                all = all.inside(Encoding::Base64);
+            }
+            steps.fold(all, |path, step| path.then(step))
+        };
+        for found in &mut self.findings.images[mark..] {
+            found.place.path = moved(&found.place.path);
+            for part in &mut found.parts {
+                part.path = moved(&part.path);
             }
         }
     }
