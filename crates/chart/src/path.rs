@@ -136,7 +136,9 @@ impl FromIterator<Step> for Path {
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut needs_dot = false;
+        let mut is_opened = false;
         for step in &self.0 {
+            let was_opened = std::mem::replace(&mut is_opened, matches!(step, Step::Inside(_)));
             match step {
                 Step::Key(key) if is_plain(key) => {
                     if needs_dot {
@@ -154,7 +156,7 @@ impl fmt::Display for Path {
                     needs_dot = true;
                 }
                 Step::Inside(encoding) => {
-                    write!(f, "|{}|", encoding.as_str())?;
+                    write!(f, "{}{}|", if was_opened { "" } else { "|" }, encoding.as_str())?;
                     needs_dot = false;
                 }
             }
@@ -180,8 +182,8 @@ mod tests {
     #[test]
     fn a_path_is_written_as_people_write_it() {
         let path = Path::default().key("data").key("values.yaml");
-        let path = path.inside(Encoding::Base64).key("hub").key("images").index(2);
-        assert_eq!(path.to_string(), "data[\"values.yaml\"]|base64|hub.images[2]");
+        let path = path.inside(Encoding::Base64).inside(Encoding::Yaml).key("hub").key("images").index(2);
+        assert_eq!(path.to_string(), "data[\"values.yaml\"]|base64|YAML|hub.images[2]");
         assert_eq!(path.outer().to_string(), "data[\"values.yaml\"]");
         assert_eq!(path.last_key(), Some("images"));
     }

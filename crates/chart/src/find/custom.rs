@@ -149,6 +149,10 @@ fn is_bare(name: &str) -> bool {
 
 /// A map with an `image` beside what containers have: then also a bare word is an image.
 fn looks_like_container(map: &Map<String, Value>) -> bool {
+    // An operator that puts repository, image and version together has got none of them here.
+    if map.contains_key("repository") || map.contains_key("registry") {
+        return false;
+    }
     ["command", "args", "env", "imagePullPolicy", "volumeMounts", "resources", "ports"]
         .iter()
         .any(|key| map.contains_key(*key))

@@ -28,13 +28,10 @@ pub(crate) fn is_image(key: &str) -> bool {
     let key = key.rsplit('/').next().unwrap_or(key);
     let words = words(key);
     let at = |back: usize| words.len().checked_sub(back).map(|index| words[index].as_str());
-    match (at(2), at(1)) {
-        (_, Some("image" | "img" | "images" | "containerimage")) => true,
-        (Some("image" | "img"), Some("name" | "ref" | "reference" | "uri" | "url" | "path")) => {
-            true
-        }
-        _ => words.starts_with(&["related".to_owned(), "image".to_owned()]),
-    }
+    let ends_so = matches!(at(1), Some("image" | "img" | "images" | "containerimage"));
+    let last = matches!(at(1), Some("name" | "ref" | "reference" | "uri" | "url" | "path"));
+    let names_it = last && matches!(at(2), Some("image" | "img"));
+    ends_so || names_it || words.starts_with(&["related".to_owned(), "image".to_owned()])
 }
 
 /// Whether a key starts something that is only shown to people: Knative's `_example`.
