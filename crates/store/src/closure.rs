@@ -39,15 +39,39 @@ impl Closure {
 /// is left out as sparse; any other absence is [`Error::BlobMissing`], another length
 /// [`Error::SizeMismatch`].
 pub fn closure(source: &dyn Source, root: &Root) -> Result<Closure> {
-    let mut walk = Walk { source, seen: HashSet::new(), closure: Closure::default() };
-    walk.visit(&root.descriptor, Absence::Error, 0)?;
-    Ok(walk.closure)
+    let mut walk = Walk::new(source);
+    walk.visit(&root.descriptor, Absence::Error, 0);
+    match walk.problems.into_iter().next() {
+        Some((_, error)) => Err(error),
+        None => Ok(walk.closure),
+    }
+}
+
+/// What a root names and what of it is wrong, as far as it can be followed.
+pub(crate) struct Survey {
+    /// Every digest that the root names, whether it is here or not.
+    pub(crate) named: HashSet<Digest>,
+    /// What is absent or wrong, and why.
+    pub(crate) problems: Vec<(Descriptor, Error)>,
+}
+
+/// Walks the root as [`closure`] does, past everything that is wrong.
+pub(crate) fn survey(source: &dyn Source, root: &Root) -> Survey {
+    let mut walk = Walk { goes_on: true, ..Walk::new(source) };
+    walk.visit(&root.descriptor, Absence::Error, 0);
+    let problems: HashSet<Digest> = walk.problems.iter().map(|(d, _)| d.digest).collect();
+    let sparse = walk.closure.sparse.iter().map(|descriptor| descriptor.digest);
+    let named = walk.seen.iter().copied().chain(sparse).chain(problems).collect();
+    Survey { named, problems: walk.problems }
 }
 
 struct Walk<'a> {
     source: &'a dyn Source,
     seen: HashSet<Digest>,
     closure: Closure,
+    problems: Vec<(Descriptor, Error)>,
+    /// Whether the walk goes on after the first problem.
+    goes_on: bool,
 }
 
 /// What it means that a descriptor's content is not here.
@@ -57,11 +81,31 @@ enum Absence {
     Sparse,
 }
 
-impl Walk<'_> {
-    fn visit(&mut self, descriptor: &Descriptor, absence: Absence, depth: usize) -> Result<()> {
-        if self.seen.contains(&descriptor.digest) {
-            return Ok(());
+impl<'a> Walk<'a> {
+    fn new(source: &'a dyn Source) -> Self {
+        Self {
+            source,
+            seen: HashSet::new(),
+            closure: Closure::default(),
+            problems: Vec::new(),
+            goes_on: false,
         }
+    }
+
+    fn visit(&mut self, descriptor: &Descriptor, absence: Absence, depth: usize) {
+        if self.seen.contains(&descriptor.digest) || self.is_over() {
+            return;
+        }
+        if let Err(error) = self.visit_new(descriptor, absence, depth) {
+            self.problems.push((descriptor.clone(), error));
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        !self.goes_on && !self.problems.is_empty()
+    }
+
+    fn visit_new(&mut self, descriptor: &Descriptor, absence: Absence, depth: usize) -> Result<()> {
         let digest = descriptor.digest;
         match (self.source.size(&digest)?, absence) {
             (None, Absence::Sparse) => {
@@ -88,11 +132,11 @@ impl Walk<'_> {
         let bytes = document(self.source, &digest, Manifest::MAX_SIZE)?;
         let manifest = Manifest::parse(&digest.to_string(), &bytes)?;
         for child in &manifest.manifests {
-            self.visit(child, Absence::Sparse, depth + 1)?;
+            self.visit(child, Absence::Sparse, depth + 1);
         }
         for blob in manifest.blobs() {
             let absence = if may_be_absent(blob) { Absence::Sparse } else { Absence::Error };
-            self.visit(blob, absence, depth + 1)?;
+            self.visit(blob, absence, depth + 1);
         }
         self.closure.manifests.push(descriptor.clone());
         Ok(())

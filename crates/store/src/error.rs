@@ -62,6 +62,31 @@ pub enum Error {
         /// The store.
         path: PathBuf,
     },
+    /// A root lacks a manifest, so nobody knows what else it needs.
+    #[error(
+        "{name} is not whole ({cause}); fetch or load it again, or take it away with `gantry store rm {name}`"
+    )]
+    Broken {
+        /// The root.
+        name: Box<Reference>,
+        /// What is missing.
+        #[source]
+        cause: Box<Error>,
+    },
+    /// An entry of another tool has a digest that Gantry cannot follow.
+    #[error("{} names {digest}, and only sha256 is known here: what it needs cannot be told from garbage", path.display())]
+    ForeignDigest {
+        /// The store.
+        path: PathBuf,
+        /// The digest as it stands in `index.json`.
+        digest: String,
+    },
+    /// This process uses the store, so it cannot have it alone.
+    #[error("{} is in use by this process", path.display())]
+    InUse {
+        /// The store.
+        path: PathBuf,
+    },
     /// Indexes stand in indexes, too many of them.
     #[error("{digest} stands more than {most} indexes deep")]
     TooDeep {

@@ -138,6 +138,10 @@ impl Store {
         }
     }
 
+    pub(crate) fn has_session(&self) -> bool {
+        self.inner.sessions.is_any()
+    }
+
     pub(crate) fn blobs_path(&self) -> PathBuf {
         self.inner.path.join("blobs").join("sha256")
     }

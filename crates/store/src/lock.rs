@@ -30,6 +30,10 @@ pub struct Session {
 pub(crate) struct Sessions(Mutex<Weak<File>>);
 
 impl Sessions {
+    pub(crate) fn is_any(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).strong_count() > 0
+    }
+
     pub(crate) fn open(&self, path: &Path) -> Result<Session> {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lock) = current.upgrade() {
