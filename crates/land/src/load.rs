@@ -6,12 +6,13 @@
 //! stop the others.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use serde::Serialize;
 use store::progress::Progress;
-use store::{Put, Sink, Source};
+use store::{Moved, Put, Sink, Source};
 use tokio::sync::Semaphore;
 use types::{Descriptor, Digest, Manifest, Root};
 
@@ -87,7 +88,7 @@ pub async fn load<S: Sink>(
         places: Semaphore::new(options.concurrency.max(1)),
         turns: Mutex::new(HashMap::new()),
         progress,
-        moved: std::sync::atomic::AtomicU64::new(0),
+        moved: Arc::default(),
     });
     // Expected bytes are told before the first is moved, so that the time left means something.
     let mut plans = Vec::with_capacity(roots.len());
@@ -143,7 +144,7 @@ pub async fn load<S: Sink>(
     }
     landed.sort_by_key(|(order, _)| *order);
     report.landed = landed.into_iter().map(|(_, landed)| landed).collect();
-    report.moved = load.moved.load(std::sync::atomic::Ordering::Relaxed);
+    report.moved = load.moved.load(Ordering::Relaxed);
     Ok(report)
 }
 
@@ -154,7 +155,7 @@ struct Load<S> {
     /// One turn a digest: whoever has it moves the blob, the others find it there afterwards.
     turns: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<Turn>>>>,
     progress: Arc<dyn Progress>,
-    moved: std::sync::atomic::AtomicU64,
+    moved: Arc<AtomicU64>,
 }
 
 /// Whether the bytes of a digest were counted as progress.
@@ -165,7 +166,7 @@ struct Turn {
 
 impl<S: Sink> Load<S> {
     async fn root(&self, root: &Root, closure: &store::Closure) -> Result<Outcome, String> {
-        if self.sink.holds(root).await.map_err(|error| error.to_string())? {
+        if self.sink.holds(root, closure).await.map_err(|error| error.to_string())? {
             for blob in closure.blobs.iter().chain(&closure.manifests) {
                 self.count(blob, &mut *self.turn(&blob.digest).lock().await, 0);
             }
@@ -200,24 +201,29 @@ impl<S: Sink> Load<S> {
         let turn = self.turn(&blob.digest);
         let mut turn = turn.lock().await;
         let Ok(_place) = self.places.acquire().await else { return Ok(()) };
-        let told = std::sync::atomic::AtomicU64::new(0);
-        let counts = !turn.is_counted;
-        let moved = |bytes: u64| {
-            told.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
-            self.moved.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
-            if counts {
-                self.progress.advance(bytes);
-            }
+        let told = Arc::new(AtomicU64::new(0));
+        let moved: Moved = {
+            let (told, all, progress) =
+                (Arc::clone(&told), Arc::clone(&self.moved), Arc::clone(&self.progress));
+            let is_counted = turn.is_counted;
+            Arc::new(move |bytes| {
+                told.fetch_add(bytes, Ordering::Relaxed);
+                all.fetch_add(bytes, Ordering::Relaxed);
+                if !is_counted {
+                    progress.advance(bytes);
+                }
+            })
         };
         let put = self
             .sink
-            .put_blob(root, blob, Arc::clone(&self.source), &moved)
+            .put_blob(root, blob, Arc::clone(&self.source), moved)
             .await
             .map_err(|error| error.to_string())?;
-        let told = told.into_inner();
         match put {
             Put::Moved => turn.is_counted = true,
-            Put::Present | Put::Linked => self.count(blob, &mut turn, told),
+            Put::Present | Put::Linked => {
+                self.count(blob, &mut turn, told.load(Ordering::Relaxed));
+            }
         }
         Ok(())
     }

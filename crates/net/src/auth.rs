@@ -167,10 +167,9 @@ impl Tokens {
         let name = server.to_owned();
         match tokio::task::spawn_blocking(move || credentials.find(&name)).await {
             Ok(result) => result,
-            Err(cause) => Err(Error::Credentials {
-                server: server.to_owned(),
-                cause: cause.to_string(),
-            }),
+            Err(cause) => {
+                Err(Error::Credentials { server: server.to_owned(), cause: cause.to_string() })
+            }
         }
     }
 

@@ -253,11 +253,9 @@ impl Client {
         };
         tracing::debug!(method = %request.method, url = %request.shown(), "request");
         match builder.send().await {
-            Ok(inner) => Ok(Response {
-                inner,
-                method: request.method.clone(),
-                address: request.shown(),
-            }),
+            Ok(inner) => {
+                Ok(Response { inner, method: request.method.clone(), address: request.shown() })
+            }
             Err(error) if error.is_builder() || error.is_redirect() => {
                 Err(SendError::Final(Error::Request {
                     method: request.method.to_string(),

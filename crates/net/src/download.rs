@@ -23,7 +23,16 @@ pub struct Download {
 impl Download {
     pub(crate) fn new(client: Client, request: Request, from: u64, size: Option<u64>) -> Self {
         let history = History::new(&request);
-        Self { client, request, position: from, size, etag: None, response: None, rest: None, history }
+        Self {
+            client,
+            request,
+            position: from,
+            size,
+            etag: None,
+            response: None,
+            rest: None,
+            history,
+        }
     }
 
     /// The offset of the next byte.
@@ -144,9 +153,9 @@ impl Download {
 
     fn check_size(&self, length: Option<u64>) -> Result<()> {
         match (self.size, length) {
-            (Some(size), Some(length)) if size != length => Err(self.misfit(&format!(
-                "it has {length} bytes where {size} were promised"
-            ))),
+            (Some(size), Some(length)) if size != length => {
+                Err(self.misfit(&format!("it has {length} bytes where {size} were promised")))
+            }
             _ => Ok(()),
         }
     }

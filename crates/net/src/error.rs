@@ -51,7 +51,9 @@ pub enum Error {
         next: String,
     },
     /// The credentials of docker's configuration could not be read.
-    #[error("the credential for {server} could not be read: {cause}; mend docker's config.json or run: docker login {server}")]
+    #[error(
+        "the credential for {server} could not be read: {cause}; mend docker's config.json or run: docker login {server}"
+    )]
     Credentials {
         /// The registry.
         server: String,
@@ -127,7 +129,12 @@ fn history(attempts: &[Attempt]) -> String {
                     let mut previous: Option<&str> = None;
                     for attempt in self.0 {
                         if previous != Some(&attempt.cause) {
-                            write!(f, "; at {:.1} s: {}", attempt.after.as_secs_f32(), attempt.cause)?;
+                            write!(
+                                f,
+                                "; at {:.1} s: {}",
+                                attempt.after.as_secs_f32(),
+                                attempt.cause
+                            )?;
                         }
                         previous = Some(&attempt.cause);
                     }

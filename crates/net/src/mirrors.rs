@@ -114,7 +114,10 @@ mod tests {
         assert_eq!(mirrors.registry("quay.io").base, "https://quay.io");
         assert_eq!(mirrors.registry("localhost:5000").base, "http://localhost:5000");
         assert_eq!(mirrors.registry("plain.corp").base, "http://plain.corp");
-        assert_eq!(mirrors.service("hf", "https://huggingface.co").unwrap().base, "https://huggingface.co");
+        assert_eq!(
+            mirrors.service("hf", "https://huggingface.co").unwrap().base,
+            "https://huggingface.co"
+        );
         assert_eq!(Mirrors::default().registry("docker.io").server, DOCKER_HUB_SERVER);
     }
 }

@@ -61,13 +61,7 @@ impl Request {
         let parsed = url
             .parse()
             .map_err(|cause| Error::Url { text: url.to_owned(), reason: format!("{cause}") })?;
-        Ok(Self {
-            method,
-            url: parsed,
-            headers: HeaderMap::new(),
-            body: Body::Empty,
-            access: None,
-        })
+        Ok(Self { method, url: parsed, headers: HeaderMap::new(), body: Body::Empty, access: None })
     }
 
     /// A GET.
@@ -87,6 +81,27 @@ impl Request {
     pub fn query(mut self, name: &str, value: &str) -> Self {
         self.url.query_pairs_mut().append_pair(name, value);
         self
+    }
+
+    /// Asks the same with another method (HEAD for GET).
+    pub fn set_method(&mut self, method: Method) {
+        self.method = method;
+    }
+
+    /// Goes to another address, as a `Link` or `Location` gives it: absolute, or a path of the
+    /// same server.
+    pub fn set_path_and_query(&mut self, location: &str) -> Result<()> {
+        let target = self.url.join(location).map_err(|cause| Error::Url {
+            text: location.to_owned(),
+            reason: format!("the server gave it as an address: {cause}"),
+        })?;
+        if target.origin() != self.url.origin() {
+            // A credential is never taken along to another host.
+            self.access = None;
+            self.headers.remove(http::header::AUTHORIZATION);
+        }
+        self.url = target;
+        Ok(())
     }
 
     /// Sets the body.

@@ -87,9 +87,8 @@ pub async fn start(config: &Config, router: Router) -> Result<Running> {
         .route("/readyz", get(|| async { "ok\n" }))
         .route("/metrics", get(metrics))
         .with_state(Arc::clone(&counters));
-    let service = router
-        .layer(middleware::from_fn_with_state(Arc::clone(&counters), observe))
-        .merge(house);
+    let service =
+        router.layer(middleware::from_fn_with_state(Arc::clone(&counters), observe)).merge(house);
     let (stop, stopped) = watch::channel(false);
     let done = tokio::spawn(accept(listener, tls, service, counters, stopped));
     Ok(Running { address, stop, done })

@@ -1,0 +1,128 @@
+//! What can go wrong with things outside, by meaning.
+
+use std::path::PathBuf;
+
+/// An error of something outside: a registry, the Hub, a repository, an archive.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The network, or a server's answer.
+    #[error("{what}: {cause}")]
+    Net {
+        /// What was asked for.
+        what: String,
+        /// What went wrong, with its history.
+        #[source]
+        cause: net::Error,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A document that came does not parse.
+    #[error(transparent)]
+    Document(#[from] types::Error),
+    /// What was asked for is not there.
+    #[error("{what} does not exist{}", hint_after(hint))]
+    NotFound {
+        /// What was asked for, in full.
+        what: String,
+        /// What is near, or what to check.
+        hint: String,
+    },
+    /// The image is not made for what was asked.
+    #[error("{reference} is not made for {wanted}; it has {available}")]
+    NoPlatform {
+        /// The image.
+        reference: String,
+        /// The platforms that were asked for and are missing.
+        wanted: String,
+        /// The platforms that it has.
+        available: String,
+    },
+    /// A server's bytes are not what their digest says.
+    #[error(
+        "{server} lies about {what}: {expected} was promised, the bytes are {actual}; nothing of it was kept"
+    )]
+    Lie {
+        /// The server.
+        server: String,
+        /// What was asked for.
+        what: String,
+        /// The digest that was promised.
+        expected: String,
+        /// The digest that the bytes have.
+        actual: String,
+    },
+    /// A registry refuses an index of which not all manifests are there.
+    #[error(
+        "{registry} takes no index without all of its platforms ({target}); load with --sparse rewrite (the index gets another digest) or lock all its platforms"
+    )]
+    Sparse {
+        /// The registry.
+        registry: String,
+        /// The name at the target.
+        target: String,
+    },
+    /// Something on this machine cannot be used as what it was given for.
+    #[error("{}: {reason}", path.display())]
+    Local {
+        /// The file, folder or socket.
+        path: PathBuf,
+        /// Why not, and what would be right.
+        reason: String,
+    },
+    /// A program that is needed is missing, too old, or failed.
+    #[error("{program}: {reason}")]
+    Program {
+        /// The program.
+        program: String,
+        /// Its own message, or how to get it.
+        reason: String,
+    },
+}
+
+/// `Result` with this crate's [`enum@Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Turns an error of `net` into one that says what was asked for.
+    pub(crate) fn net(what: impl Into<String>) -> impl FnOnce(net::Error) -> Self {
+        let what = what.into();
+        move |cause| Self::Net { what, cause }
+    }
+
+    /// Whether the input is at fault: another input would go through.
+    pub fn is_input(&self) -> bool {
+        match self {
+            Self::NotFound { .. }
+            | Self::NoPlatform { .. }
+            | Self::Local { .. }
+            | Self::Document(_)
+            | Self::Program { .. } => true,
+            Self::Net { cause, .. } => matches!(
+                cause,
+                net::Error::Unauthorized { .. }
+                    | net::Error::Url { .. }
+                    | net::Error::Tls { .. }
+                    | net::Error::Credentials { .. }
+                    | net::Error::Request { unreachable: true, .. }
+            ),
+            Self::Store(_) | Self::Lie { .. } | Self::Sparse { .. } => false,
+        }
+    }
+
+    /// Whether content is not what it should be.
+    pub fn is_integrity(&self) -> bool {
+        match self {
+            Self::Lie { .. } => true,
+            Self::Store(error) => matches!(
+                error,
+                store::Error::DigestMismatch { .. } | store::Error::SizeMismatch { .. }
+            ),
+            _ => false,
+        }
+    }
+}
+
+fn hint_after(hint: &str) -> String {
+    if hint.is_empty() { String::new() } else { format!("; {hint}") }
+}
