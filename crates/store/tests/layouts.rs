@@ -4,10 +4,12 @@
 mod common;
 
 use std::fs;
+#[cfg(target_os = "linux")]
 use std::path::Path;
 
 use common::image;
 use gantry_store::{Error, Source as _, Store, closure, layout};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use types::Root;
 
@@ -110,6 +112,56 @@ fn the_forms_that_other_tools_write_are_read_and_kept() {
     assert_eq!(store.roots().unwrap().len(), 4);
 }
 
+proptest! {
+    #[test]
+    fn an_index_of_any_form_is_read_or_refused_and_what_is_read_is_kept(
+        entry in json_value(),
+        annotations in json_value(),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let named = json!({"digest": digest, "size": 1, "annotations": annotations});
+        let index = json!({"schemaVersion": 2, "manifests": [entry, named], "more": 1});
+        fs::write(index_of(&store), index.to_string()).unwrap();
+        store.roots().unwrap();
+        let ours = image(&store, "ghcr.io/a/b:1", &[b"layer"]);
+
+        store.publish(&[ours]).unwrap();
+
+        let after: Value = serde_json::from_slice(&fs::read(index_of(&store)).unwrap()).unwrap();
+        let entries = after["manifests"].as_array().unwrap();
+        prop_assert!(entries.contains(&entry) && entries.contains(&named));
+        prop_assert_eq!(&after["more"], 1);
+    }
+}
+
+/// Any JSON, with keys and texts that mean something in an index.
+fn json_value() -> impl Strategy<Value = Value> {
+    let text = prop_oneof![
+        ".*".boxed(),
+        Just("org.opencontainers.image.ref.name".to_owned()).boxed(),
+        Just("io.containerd.image.name".to_owned()).boxed(),
+        Just("annotations".to_owned()).boxed(),
+        Just("digest".to_owned()).boxed(),
+        Just("a/b@sha256:00".to_owned()).boxed(),
+        Just("v1".to_owned()).boxed(),
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        text.clone().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 12, 4, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((text.clone(), inner), 0..4)
+                .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+        ]
+    })
+}
+
 #[test]
 fn a_name_that_is_not_there_cannot_be_taken_away_and_nothing_is() {
     let folder = tempfile::tempdir().unwrap();
@@ -161,6 +213,7 @@ fn a_broken_index_is_told_with_its_place_and_left_as_it_is() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_store_on_read_only_media_is_read() {
     let folder = tempfile::tempdir().unwrap();
@@ -182,8 +235,10 @@ fn a_store_on_read_only_media_is_read() {
 }
 
 /// A folder mounted on itself, read-only; unmounted when dropped.
+#[cfg(target_os = "linux")]
 struct ReadOnly<'a>(&'a Path);
 
+#[cfg(target_os = "linux")]
 impl<'a> ReadOnly<'a> {
     fn mount(path: &'a Path) -> Self {
         let bound = run("mount", &["--bind"], &[path, path]);
@@ -194,12 +249,14 @@ impl<'a> ReadOnly<'a> {
     }
 }
 
+#[cfg(target_os = "linux")]
 impl Drop for ReadOnly<'_> {
     fn drop(&mut self) {
         run("umount", &["--lazy"], &[self.0]);
     }
 }
 
+#[cfg(target_os = "linux")]
 fn run(program: &str, flags: &[&str], paths: &[&Path]) -> bool {
     std::process::Command::new(program).args(flags).args(paths).status().unwrap().success()
 }
