@@ -5,7 +5,7 @@
 
 mod archive;
 mod docker_save;
-mod engine;
+
 mod folder;
 mod hf_cache;
 mod image;
@@ -15,7 +15,7 @@ mod lfs;
 mod ollama;
 mod tree;
 
-pub use engine::image_from_engine;
+
 pub use folder::model_from_folder;
 pub use hf_cache::model_from_cache;
 pub use image::{Image, image_from_archive, image_from_layout};
