@@ -3,9 +3,11 @@
 pub mod artifact;
 mod compression;
 mod error;
+pub mod helm;
 pub mod hub;
 pub mod local;
 pub mod model;
+mod near;
 pub mod ollama;
 mod tarball;
 
