@@ -39,8 +39,7 @@ pub struct Documents {
 
 /// The documents of a file with that name and content.
 pub fn documents(title: &str, content: Blob) -> Result<Documents> {
-    let reference =
-        Reference::new(HOST, &repository(title), Some(&content.digest.short()), None)?;
+    let reference = Reference::new(HOST, &repository(title), Some(&content.digest.short()), None)?;
     let mut layer = Descriptor::new(OCTETS, content.digest, content.size);
     layer.annotations.insert(annotation::TITLE.to_owned(), title.to_owned());
     let manifest = Manifest {

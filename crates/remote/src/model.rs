@@ -213,8 +213,7 @@ pub(crate) fn check_path(path: &str) -> Result<(), &'static str> {
 }
 
 fn layer(file: &ModelFile) -> Descriptor {
-    let mut layer =
-        Descriptor::new(media_type::of_model_file(&file.path), file.digest, file.size);
+    let mut layer = Descriptor::new(media_type::of_model_file(&file.path), file.digest, file.size);
     let mut annotate = |key: &str, value: &str| {
         layer.annotations.insert(key.to_owned(), value.to_owned());
     };

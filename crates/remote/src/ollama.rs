@@ -177,10 +177,22 @@ mod tests {
     fn names_are_completed_as_ollama_does_it() {
         for (text, path, shown) in [
             ("qwen2.5:3b", "registry.ollama.ai/library/qwen2.5/3b", "qwen2.5:3b"),
-            ("nomic-embed-text", "registry.ollama.ai/library/nomic-embed-text/latest", "nomic-embed-text:latest"),
+            (
+                "nomic-embed-text",
+                "registry.ollama.ai/library/nomic-embed-text/latest",
+                "nomic-embed-text:latest",
+            ),
             ("me/own:1", "registry.ollama.ai/me/own/1", "me/own:1"),
-            ("hf.co/Org/Repo-GGUF:Q4_K_M", "hf.co/Org/Repo-GGUF/Q4_K_M", "hf.co/Org/Repo-GGUF:Q4_K_M"),
-            ("http://127.0.0.1:5000/library/x", "127.0.0.1:5000/library/x/latest", "127.0.0.1:5000/library/x:latest"),
+            (
+                "hf.co/Org/Repo-GGUF:Q4_K_M",
+                "hf.co/Org/Repo-GGUF/Q4_K_M",
+                "hf.co/Org/Repo-GGUF:Q4_K_M",
+            ),
+            (
+                "http://127.0.0.1:5000/library/x",
+                "127.0.0.1:5000/library/x/latest",
+                "127.0.0.1:5000/library/x:latest",
+            ),
         ] {
             let name: Name = text.parse().unwrap();
             assert_eq!(name.path(), path);

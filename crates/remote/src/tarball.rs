@@ -260,10 +260,8 @@ mod tests {
 
     #[test]
     fn an_index_tells_where_each_content_is() {
-        let bytes = archive(&[
-            ("a", EntryType::Regular, &[1; 700]),
-            ("b", EntryType::Regular, b"here"),
-        ]);
+        let bytes =
+            archive(&[("a", EntryType::Regular, &[1; 700]), ("b", EntryType::Regular, b"here")]);
         let mut found = vec![];
         index("t", Cursor::new(&bytes), |member| {
             found.push(member);

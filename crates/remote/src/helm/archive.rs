@@ -63,7 +63,8 @@ fn metadata(what: &str, bytes: &[u8]) -> Result<Metadata> {
     }
     let mut found = None;
     tarball::walk(what, plain.take(MAX_UNPACKED), |member, content| {
-        let is_chart = member.path.ends_with("/Chart.yaml") && member.path.matches('/').count() == 1;
+        let is_chart =
+            member.path.ends_with("/Chart.yaml") && member.path.matches('/').count() == 1;
         if !is_chart || member.kind != Kind::File {
             return Ok(Next::Go);
         }

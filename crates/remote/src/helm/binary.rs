@@ -101,10 +101,8 @@ impl Binary {
     /// Renders a release as `helm template` does, with its hooks, tests and CRDs. Blocks until helm
     /// is done, at most five minutes.
     pub fn template(&self, release: &Release) -> Result<String> {
-        let failed = |message: String| Error::Render {
-            chart: release.chart.display().to_string(),
-            message,
-        };
+        let failed =
+            |message: String| Error::Render { chart: release.chart.display().to_string(), message };
         let home = temporary()?;
         let mut command = command(&self.path, home.path());
         command.args(arguments(release).map_err(|error| failed(error.to_string()))?);
@@ -127,7 +125,10 @@ fn arguments(release: &Release) -> std::io::Result<Vec<OsString>> {
         arguments.push(value);
     };
     option("--namespace", release.namespace.as_deref().unwrap_or("default").into());
-    option("--kube-version", release.kube_version.as_deref().unwrap_or(DEFAULT_KUBE_VERSION).into());
+    option(
+        "--kube-version",
+        release.kube_version.as_deref().unwrap_or(DEFAULT_KUBE_VERSION).into(),
+    );
     for version in &release.api_versions {
         option("--api-versions", version.into());
     }
@@ -152,11 +153,9 @@ fn command(path: &Path, home: &Path) -> Command {
         command.env("PATH", path);
     }
     command.env("HOME", home).env("TMPDIR", home).env("KUBECONFIG", home.join("none"));
-    for (variable, folder) in [
-        ("HELM_CACHE_HOME", "cache"),
-        ("HELM_CONFIG_HOME", "config"),
-        ("HELM_DATA_HOME", "data"),
-    ] {
+    for (variable, folder) in
+        [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
+    {
         command.env(variable, home.join(folder));
     }
     command
@@ -213,10 +212,10 @@ fn read(
 }
 
 fn temporary() -> Result<tempfile::TempDir> {
-    tempfile::Builder::new().prefix("gantry-helm-").tempdir().map_err(|cause| Error::Write {
-        what: std::env::temp_dir().display().to_string(),
-        cause,
-    })
+    tempfile::Builder::new()
+        .prefix("gantry-helm-")
+        .tempdir()
+        .map_err(|cause| Error::Write { what: std::env::temp_dir().display().to_string(), cause })
 }
 
 fn on_path() -> Option<PathBuf> {

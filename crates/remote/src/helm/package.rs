@@ -36,7 +36,8 @@ pub fn package(folder: &Path) -> Result<Archive> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Rules::parse("", "")?,
         Err(cause) => return Err(unreadable(cause)),
     };
-    let metadata = Metadata::parse(&what, &fs::read(folder.join("Chart.yaml")).map_err(unreadable)?)?;
+    let metadata =
+        Metadata::parse(&what, &fs::read(folder.join("Chart.yaml")).map_err(unreadable)?)?;
     check_dependencies(folder, &metadata, &what)?;
 
     let mut files = paths(folder, &rules, &what)?;
@@ -61,7 +62,8 @@ pub fn package(folder: &Path) -> Result<Archive> {
             .map_err(unreadable)?;
     }
     let tar = tar.into_inner().map_err(unreadable)?;
-    let mut gzip = GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), Compression::none());
+    let mut gzip =
+        GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), Compression::none());
     gzip.write_all(&tar).map_err(unreadable)?;
     let bytes = gzip.finish().map_err(unreadable)?;
     Ok(Archive { bytes, metadata, provenance: None })
@@ -81,10 +83,8 @@ fn paths(folder: &Path, rules: &Rules, what: &str) -> Result<Vec<String>> {
         relative(entry.path()).is_none_or(|path| !rules.ignore(&path, kind))
     });
     for entry in entries {
-        let entry = entry.map_err(|error| Error::Read {
-            what: what.to_owned(),
-            cause: error.into(),
-        })?;
+        let entry =
+            entry.map_err(|error| Error::Read { what: what.to_owned(), cause: error.into() })?;
         if entry.file_type().is_dir() {
             continue;
         }

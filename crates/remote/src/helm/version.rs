@@ -127,8 +127,7 @@ impl Range {
 
 /// The conditions of one alternative, with blanks or commas between them.
 fn conditions(text: &str) -> Option<Vec<Condition>> {
-    let words: Vec<&str> =
-        text.split([' ', '\t', ',']).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> = text.split([' ', '\t', ',']).filter(|word| !word.is_empty()).collect();
     if words.is_empty() {
         return Some(vec![condition(Operator::Equal, "*")?]);
     }
@@ -175,8 +174,7 @@ fn condition(operator: Operator, text: &str) -> Option<Condition> {
         numbers[written] = part.parse().ok()?;
         written += 1;
     }
-    let precision =
-        [Precision::Any, Precision::Major, Precision::Minor, Precision::Full][written];
+    let precision = [Precision::Any, Precision::Major, Precision::Minor, Precision::Full][written];
     let bound = Version {
         major: numbers[0],
         minor: numbers[1],

@@ -49,7 +49,7 @@ impl Archive {
     }
 
     /// Takes a whole archive from a stream.
-    pub(super) fn spool(name: String, mut stream: impl Read, store: &Store) -> Result<Self> {
+    fn spool(name: String, mut stream: impl Read, store: &Store) -> Result<Self> {
         let folder = store.path();
         let unwritable = |cause| Error::Write { what: folder.display().to_string(), cause };
         let mut file = tempfile::tempfile_in(folder).map_err(unwritable)?;
@@ -59,7 +59,12 @@ impl Archive {
             }
             Error::Damaged { what: name.clone(), reason: format!("it cannot be read: {cause}") }
         })?;
-        file.rewind().map_err(unwritable)?;
+        Self::from_file(name, file)
+    }
+
+    /// An archive in an open file that is no longer written to, and not compressed.
+    pub(super) fn from_file(name: String, mut file: File) -> Result<Self> {
+        file.rewind().map_err(|cause| Error::Read { what: name.clone(), cause })?;
         Self::index(name, file)
     }
 

@@ -70,11 +70,7 @@ pub(super) fn image(
         schema_version: 2,
         media_type: Some(media_type::OCI_MANIFEST.to_owned()),
         artifact_type: None,
-        config: Some(Descriptor::new(
-            media_type::OCI_CONFIG,
-            config_digest,
-            config.len() as u64,
-        )),
+        config: Some(Descriptor::new(media_type::OCI_CONFIG, config_digest, config.len() as u64)),
         layers: descriptors,
         manifests: vec![],
         subject: None,
@@ -116,11 +112,7 @@ fn find(mut items: Vec<Item>, archive: &Archive, wanted: &Reference) -> Result<I
         return Ok(items.swap_remove(0));
     }
     let found = items.into_iter().flat_map(|item| item.repo_tags.unwrap_or_default()).collect();
-    Err(Error::NoSuchImage {
-        place: archive.name().to_owned(),
-        wanted: wanted.to_string(),
-        found,
-    })
+    Err(Error::NoSuchImage { place: archive.name().to_owned(), wanted: wanted.to_string(), found })
 }
 
 /// Whether an image in an archive is the one that is asked for. podman calls own builds

@@ -96,7 +96,9 @@ impl Cached {
             }
             return Err(Error::Damaged {
                 what: tree.shown(&self.folder),
-                reason: format!("{revision} is {commit}, of which there is no snapshot; download it again"),
+                reason: format!(
+                    "{revision} is {commit}, of which there is no snapshot; download it again"
+                ),
             });
         }
         // Copies without refs/ are usual; with one snapshot there is nothing to choose.

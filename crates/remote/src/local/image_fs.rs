@@ -74,12 +74,7 @@ struct ImageTree<'a> {
 }
 
 impl<'a> ImageTree<'a> {
-    fn read(
-        name: &str,
-        image: &Manifest,
-        path: &str,
-        source: &'a dyn Source,
-    ) -> Result<Self> {
+    fn read(name: &str, image: &Manifest, path: &str, source: &'a dyn Source) -> Result<Self> {
         let layers: Vec<Digest> = image.layers.iter().map(|layer| layer.digest).collect();
         let mut files = Files::new();
         for (number, layer) in layers.iter().enumerate() {
@@ -90,7 +85,8 @@ impl<'a> ImageTree<'a> {
                 Ok(Next::Go)
             })?;
         }
-        let tree = Self { name: name.to_owned(), folder: tarball::normal(path), layers, files, source };
+        let tree =
+            Self { name: name.to_owned(), folder: tarball::normal(path), layers, files, source };
         if tree.list("")?.is_none() {
             return Err(Error::NoSuchFolder { image: name.to_owned(), path: path.to_owned() });
         }
@@ -213,12 +209,15 @@ impl Tree for ImageTree<'_> {
 }
 
 /// A layer's tar, from the source.
-fn open<'a>(what: &str, layer: &Digest, source: &'a dyn Source) -> Result<Box<dyn Read + Send + 'a>> {
-    let size =
-        source.size(layer)?.ok_or(store::Error::BlobMissing { digest: *layer })?;
+fn open<'a>(
+    what: &str,
+    layer: &Digest,
+    source: &'a dyn Source,
+) -> Result<Box<dyn Read + Send + 'a>> {
+    let size = source.size(layer)?.ok_or(store::Error::BlobMissing { digest: *layer })?;
     let reader = source.open(layer, 0..size)?;
-    let (_, plain) = compression::open(reader)
-        .map_err(|cause| Error::Read { what: what.to_owned(), cause })?;
+    let (_, plain) =
+        compression::open(reader).map_err(|cause| Error::Read { what: what.to_owned(), cause })?;
     Ok(plain)
 }
 

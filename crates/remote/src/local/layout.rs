@@ -70,11 +70,8 @@ impl Layout {
     ) -> Result<Image> {
         let entry = self.find(wanted.reference)?;
         let (document, bytes) = self.manifest(&entry)?;
-        let descriptor = Descriptor::new(
-            document.effective_media_type(),
-            entry.digest,
-            bytes.len() as u64,
-        );
+        let descriptor =
+            Descriptor::new(document.effective_media_type(), entry.digest, bytes.len() as u64);
         let mut manifests = Vec::new();
         let take = Take { layout: self, wanted, store, progress };
         if document.is_index() {
@@ -168,8 +165,7 @@ impl Layout {
             })),
             Blobs::Folder(folder) => {
                 let path = folder.join(path);
-                let unreadable =
-                    |cause| Error::Read { what: path.display().to_string(), cause };
+                let unreadable = |cause| Error::Read { what: path.display().to_string(), cause };
                 match File::open(&path) {
                     Ok(file) => {
                         let size = file.metadata().map_err(unreadable)?.len();
@@ -200,12 +196,7 @@ struct Take<'a> {
 
 impl Take<'_> {
     /// The chosen platforms of an index, and the attestations that speak of them.
-    fn index(
-        &self,
-        index: &Manifest,
-        depth: usize,
-        taken: &mut Vec<lock::Manifest>,
-    ) -> Result<()> {
+    fn index(&self, index: &Manifest, depth: usize, taken: &mut Vec<lock::Manifest>) -> Result<()> {
         if depth >= MAX_DEPTH {
             return Err(Error::Damaged {
                 what: self.layout.name.clone(),
@@ -271,18 +262,14 @@ impl Take<'_> {
     }
 
     /// The descriptor's platform, or the config's.
-    fn platform(
-        &self,
-        entry: &Descriptor,
-        manifest: &Manifest,
-    ) -> Result<Option<types::Platform>> {
+    fn platform(&self, entry: &Descriptor, manifest: &Manifest) -> Result<Option<types::Platform>> {
         if let Some(platform) = entry.platform.as_ref().and_then(|field| field.platform()) {
             return Ok(Some(platform));
         }
         match &manifest.config {
-            Some(config) if config.size <= MAX_CONFIG => Ok(image::platform_of_config(
-                &self.layout.document(&config.digest, MAX_CONFIG)?,
-            )),
+            Some(config) if config.size <= MAX_CONFIG => {
+                Ok(image::platform_of_config(&self.layout.document(&config.digest, MAX_CONFIG)?))
+            }
             _ => Ok(None),
         }
     }

@@ -5,9 +5,9 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::PathBuf;
 
+use store::Store;
 use store::hash::GitBlob;
 use store::progress::Progress;
-use store::Store;
 use types::lock::ModelFile;
 use types::{Digest, GitId};
 
@@ -30,12 +30,7 @@ pub(super) trait Tree {
     /// The path that a file has once all links are followed.
     fn real_path(&self, path: &str) -> Result<String>;
     /// Puts files into the store, in any order; answers stand in the order of the questions.
-    fn take(
-        &self,
-        files: &[Wanted],
-        store: &Store,
-        progress: &dyn Progress,
-    ) -> Result<Vec<Taken>>;
+    fn take(&self, files: &[Wanted], store: &Store, progress: &dyn Progress) -> Result<Vec<Taken>>;
 }
 
 /// An entry of a folder, what links point to.
@@ -48,7 +43,9 @@ pub(super) struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum EntryKind {
     Folder,
-    File { size: u64 },
+    File {
+        size: u64,
+    },
     /// A link to nothing.
     Broken,
 }
@@ -99,7 +96,9 @@ pub(super) fn files(
         let path = join(folder, &below);
         let damaged = |reason: String| Error::Damaged { what: tree.shown(&path), reason };
         if depth > MAX_DEPTH {
-            return Err(damaged(format!("folders are more than {MAX_DEPTH} deep; is a link a circle?")));
+            return Err(damaged(format!(
+                "folders are more than {MAX_DEPTH} deep; is a link a circle?"
+            )));
         }
         for entry in tree.list(&path)?.unwrap_or_default() {
             let relative = join(&below, &entry.name);
@@ -151,7 +150,10 @@ pub(super) fn take_one(
     if size != wanted.size {
         return Err(Error::Damaged {
             what: what.to_owned(),
-            reason: format!("it had {} bytes and now has {size}; it changed meanwhile", wanted.size),
+            reason: format!(
+                "it had {} bytes and now has {size}; it changed meanwhile",
+                wanted.size
+            ),
         });
     }
     let git = watched.git.map(GitBlob::finish).transpose()?;
@@ -268,12 +270,7 @@ impl Tree for Folder {
         Ok(real.to_string_lossy().into_owned())
     }
 
-    fn take(
-        &self,
-        files: &[Wanted],
-        store: &Store,
-        progress: &dyn Progress,
-    ) -> Result<Vec<Taken>> {
+    fn take(&self, files: &[Wanted], store: &Store, progress: &dyn Progress) -> Result<Vec<Taken>> {
         let mut taken = Vec::with_capacity(files.len());
         for wanted in files {
             let unreadable = self.unreadable(&wanted.path);

@@ -56,13 +56,7 @@ enum NodeKind {
 impl Files {
     pub(super) fn new() -> Self {
         let root = Node { layer: 0, kind: NodeKind::Folder(BTreeMap::new()) };
-        Self {
-            nodes: vec![root],
-            layer: 0,
-            member: 0,
-            kept: BTreeMap::new(),
-            kept_total: 0,
-        }
+        Self { nodes: vec![root], layer: 0, member: 0, kept: BTreeMap::new(), kept_total: 0 }
     }
 
     /// What is applied from here on is of this layer.
@@ -268,9 +262,7 @@ impl Files {
         while let Some(segment) = way.next() {
             let child = match self.child(way.here(), &segment) {
                 Some(child) => child,
-                None => {
-                    self.put(way.here(), &segment, NodeKind::Folder(BTreeMap::new()))
-                }
+                None => self.put(way.here(), &segment, NodeKind::Folder(BTreeMap::new())),
             };
             match &self.nodes[child as usize].kind {
                 NodeKind::Link(target) => {
@@ -282,8 +274,7 @@ impl Files {
                     way.enter(segment, child);
                 }
                 NodeKind::File(_) | NodeKind::Other => {
-                    let folder =
-                        self.put(way.here(), &segment, NodeKind::Folder(BTreeMap::new()));
+                    let folder = self.put(way.here(), &segment, NodeKind::Folder(BTreeMap::new()));
                     way.enter(segment, folder);
                 }
             }
@@ -359,12 +350,8 @@ mod tests {
         for (number, members) in layers.iter().enumerate() {
             files.begin_layer(number as u32);
             for (path, kind) in *members {
-                let member = Member {
-                    path: (*path).to_owned(),
-                    kind: kind.clone(),
-                    size: 0,
-                    offset: 0,
-                };
+                let member =
+                    Member { path: (*path).to_owned(), kind: kind.clone(), size: 0, offset: 0 };
                 files.apply("layer", member, &mut std::io::empty()).unwrap();
             }
         }
