@@ -1,0 +1,134 @@
+//! A plain file as an OCI artifact of one layer: what a `files:` entry and a model from a URL are
+//! in a store and a registry. A pure function of the name and the content.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use store::Store;
+use store::hash::sha256;
+use types::lock::{Blob, EMPTY};
+use types::{Descriptor, Manifest, Reference, Root, annotation, media_type};
+
+use crate::{Error, Result};
+
+/// The host in the names of files: `files.gantry/<name>:<first 12 hex of the sha256>`.
+const HOST: &str = "files.gantry";
+/// What the empty config has (image-spec 1.1, "Guidance for an empty descriptor").
+const EMPTY_CONFIG: &[u8] = b"{}";
+/// A file whose type nobody knows (RFC 2046, section 4.5.1).
+const OCTETS: &str = "application/octet-stream";
+/// distribution-spec allows 255 bytes for a whole repository path.
+const MAX_NAME: usize = 200;
+
+/// The documents of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Documents {
+    /// The name.
+    pub reference: Reference,
+    /// The file's name, as it was.
+    pub title: String,
+    /// The content.
+    pub content: Blob,
+    /// The manifest's bytes.
+    pub manifest: Vec<u8>,
+    /// The manifest as a blob.
+    pub manifest_blob: Blob,
+    /// The root.
+    pub root: Root,
+}
+
+/// The documents of a file with that name and content.
+pub fn documents(title: &str, content: Blob) -> Result<Documents> {
+    let reference = Reference::new(HOST, &repository(title), Some(&content.digest.short()), None)?;
+    let mut layer = Descriptor::new(OCTETS, content.digest, content.size);
+    layer.annotations.insert(annotation::TITLE.to_owned(), title.to_owned());
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(media_type::OCI_MANIFEST.to_owned()),
+        artifact_type: Some(media_type::GANTRY_FILE.to_owned()),
+        config: Some(Descriptor::new(media_type::OCI_EMPTY, EMPTY.digest, EMPTY.size)),
+        layers: vec![layer],
+        manifests: vec![],
+        subject: None,
+        annotations: BTreeMap::from([(annotation::TITLE.to_owned(), title.to_owned())]),
+    };
+    let manifest = serde_json::to_vec(&manifest).map_err(|error| Error::Document {
+        document: format!("the manifest of {title}"),
+        reason: error.to_string(),
+    })?;
+    let manifest_blob = Blob { digest: sha256(&manifest), size: manifest.len() as u64 };
+    let root = Root::file(&reference, manifest_blob, title);
+    Ok(Documents { reference, title: title.to_owned(), content, manifest, manifest_blob, root })
+}
+
+impl Documents {
+    /// Puts the manifest and its empty config into the store.
+    pub fn put(&self, store: &Store) -> Result<()> {
+        store.put_bytes(EMPTY_CONFIG)?;
+        store.put_bytes(&self.manifest)?;
+        Ok(())
+    }
+}
+
+/// Takes a file of this machine into the store. Blocks on the disk.
+pub fn from_path(path: &Path, store: &Store) -> Result<Documents> {
+    let title = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let title = title.filter(|_| !path.is_dir()).ok_or_else(|| Error::Read {
+        what: path.display().to_string(),
+        cause: std::io::Error::other("it is no file; a folder of files is packed with tar first"),
+    })?;
+    let (digest, size) = store.add_file(path)?;
+    let documents = documents(&title, Blob { digest, size })?;
+    documents.put(store)?;
+    Ok(documents)
+}
+
+/// A file's name as a repository's: lower case, with runs of other signs as one `-`.
+fn repository(title: &str) -> String {
+    let mut name = String::with_capacity(title.len());
+    for sign in title.chars() {
+        let sign = sign.to_ascii_lowercase();
+        let is_separator = !(sign.is_ascii_lowercase() || sign.is_ascii_digit());
+        let after_separator = name.is_empty() || name.ends_with(['-', '.', '_']);
+        match (is_separator, after_separator) {
+            (false, _) => name.push(sign),
+            (true, true) => {}
+            (true, false) if matches!(sign, '.' | '_') => name.push(sign),
+            (true, false) => name.push('-'),
+        }
+        if name.len() >= MAX_NAME {
+            break;
+        }
+    }
+    let name = name.trim_end_matches(['-', '.', '_']);
+    if name.is_empty() { "file".to_owned() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn any_file_name_becomes_a_valid_reference() {
+        let content = Blob { digest: sha256(b"x"), size: 1 };
+        for (title, repository) in [
+            ("runbook.pdf", "runbook.pdf"),
+            ("Llama 3.2 (Q4_K_M).gguf", "llama-3.2-q4_k_m-gguf"),
+            ("__init__.py", "init_py"),
+            ("äöü", "file"),
+        ] {
+            let documents = documents(title, content).unwrap();
+            assert_eq!(documents.reference.registry(), HOST);
+            if title != "Llama 3.2 (Q4_K_M).gguf" && title != "__init__.py" {
+                assert_eq!(documents.reference.repository(), repository, "{title}");
+            }
+            assert_eq!(documents.title, title);
+        }
+    }
+
+    #[test]
+    fn the_empty_config_is_what_its_digest_says() {
+        assert_eq!(sha256(EMPTY_CONFIG), EMPTY.digest);
+    }
+}

@@ -1,0 +1,83 @@
+//! A chart as an OCI artifact, as `helm push` makes it but without the time: the same archive gives
+//! the same manifest, and `helm pull oci://` takes it.
+
+use std::collections::BTreeMap;
+
+use store::Store;
+use store::hash::sha256;
+use types::{Descriptor, Kind, Manifest, Reference, Root, annotation, lock, media_type};
+
+use super::{Archive, Metadata};
+use crate::{Error, Result};
+
+/// A chart in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artifact {
+    /// The root.
+    pub root: Root,
+    /// The manifest as a lock tells it.
+    pub manifest: lock::Manifest,
+}
+
+/// Puts a chart's archive into the store, with its manifest and config. `repository` is the
+/// repository of the artifact without the chart's name, `charts.example/stable`; the artifact is
+/// `<repository>/<chart>:<version>`, with `_` for the version's `+`. Blocks on the disk.
+pub fn artifact(archive: &Archive, repository: &str, store: &Store) -> Result<Artifact> {
+    let metadata = &archive.metadata;
+    let name = format!("{repository}/{}", metadata.name).to_ascii_lowercase();
+    let reference = format!("{name}:{}", metadata.tag()).parse::<Reference>()?;
+
+    let config = metadata.to_json()?;
+    store.put_bytes(&config)?;
+    let mut layers = vec![put(store, media_type::HELM_CONTENT, &archive.bytes)?];
+    if let Some(provenance) = &archive.provenance {
+        layers.push(put(store, media_type::HELM_PROVENANCE, provenance)?);
+    }
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(media_type::OCI_MANIFEST.to_owned()),
+        artifact_type: None,
+        config: Some(Descriptor::new(
+            media_type::HELM_CONFIG,
+            sha256(&config),
+            config.len() as u64,
+        )),
+        layers,
+        manifests: vec![],
+        subject: None,
+        annotations: annotations(metadata),
+    };
+    let bytes = serde_json::to_vec(&manifest).map_err(|error| Error::Document {
+        document: format!("the manifest of chart {reference}"),
+        reason: error.to_string(),
+    })?;
+    let descriptor = put(store, media_type::OCI_MANIFEST, &bytes)?;
+    let manifest = lock::Manifest {
+        digest: descriptor.digest,
+        size: descriptor.size,
+        media_type: descriptor.media_type.clone(),
+        platform: None,
+        config: manifest.config.as_ref().map(Into::into),
+        layers: manifest.layers.iter().map(Into::into).collect(),
+    };
+    Ok(Artifact { root: Root::new(reference, Kind::Chart, descriptor), manifest })
+}
+
+fn put(store: &Store, media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
+    let digest = store.put_bytes(bytes)?;
+    Ok(Descriptor::new(media_type, digest, bytes.len() as u64))
+}
+
+/// helm 3.22, pkg/registry/util.go, `generateChartOCIAnnotations`, without `created`.
+fn annotations(metadata: &Metadata) -> BTreeMap<String, String> {
+    [
+        (annotation::TITLE, &metadata.name),
+        (annotation::VERSION, &metadata.version),
+        ("org.opencontainers.image.description", &metadata.description),
+        ("org.opencontainers.image.url", &metadata.home),
+    ]
+    .into_iter()
+    .filter(|(_, value)| !value.trim().is_empty())
+    .map(|(key, value)| (key.to_owned(), value.clone()))
+    .collect()
+}

@@ -1,0 +1,123 @@
+//! `.helmignore`, with helm's own meaning (helm 3.22, pkg/ignore/rules.go): the first rule that
+//! matches decides, a negative rule ignores all that it does *not* match, `**` is an error.
+
+use globset::{GlobBuilder, GlobMatcher};
+
+use crate::{Error, Result};
+
+/// What helm ignores always.
+const DEFAULT: &str = "templates/.?*";
+
+/// The rules of one chart.
+pub(super) struct Rules(Vec<Rule>);
+
+struct Rule {
+    glob: GlobMatcher,
+    negative: bool,
+    only_folders: bool,
+    /// Whether the whole path is compared, or the name alone.
+    whole_path: bool,
+}
+
+/// What a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    Folder,
+    File,
+}
+
+impl Rules {
+    /// Reads the rules; `what` is what errors call the file.
+    pub(super) fn parse(what: &str, text: &str) -> Result<Self> {
+        let rules = text
+            .trim_start_matches('\u{feff}')
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .chain([DEFAULT])
+            .map(|line| {
+                Rule::parse(line).map_err(|reason| Error::Document {
+                    document: what.to_owned(),
+                    reason: format!("{line:?}: {reason}"),
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self(rules))
+    }
+
+    /// Whether helm would leave the path out.
+    pub(super) fn ignore(&self, path: &str, entry: Entry) -> bool {
+        for rule in &self.0 {
+            let wrong_kind = rule.only_folders && entry == Entry::File;
+            if rule.negative {
+                if wrong_kind || !rule.matches(path) {
+                    return true;
+                }
+            } else if !wrong_kind && rule.matches(path) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Rule {
+    fn parse(line: &str) -> Result<Self, String> {
+        if line.contains("**") {
+            return Err("double-star (**) syntax is not supported by helm".into());
+        }
+        let (negative, rest) = match line.strip_prefix('!') {
+            Some(rest) => (true, rest),
+            None => (false, line),
+        };
+        let (only_folders, rest) = match rest.strip_suffix('/') {
+            Some(rest) => (true, rest),
+            None => (false, rest),
+        };
+        let whole_path = rest.contains('/');
+        let pattern = rest.strip_prefix('/').unwrap_or(rest);
+        // Go's filepath.Match has no braces.
+        let pattern = pattern.replace('{', "[{]").replace('}', "[}]");
+        let glob = GlobBuilder::new(&pattern)
+            .literal_separator(true)
+            .build()
+            .map_err(|error| error.kind().to_string())?
+            .compile_matcher();
+        Ok(Self { glob, negative, only_folders, whole_path })
+    }
+
+    fn matches(&self, path: &str) -> bool {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        self.glob.is_match(if self.whole_path { path } else { name })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn rules_mean_what_they_mean_to_helm() {
+        // Rows of helm's own pkg/ignore/rules_test.go.
+        for (rules, path, entry, expected) in [
+            ("helm.txt", "helm.txt", Entry::File, true),
+            ("helm.*", "helm.txt", Entry::File, true),
+            ("helm.*", "rudder.txt", Entry::File, false),
+            ("*.txt", "templates/a.txt", Entry::File, true),
+            ("cargo/*.txt", "cargo/a.txt", Entry::File, true),
+            ("cargo/", "cargo", Entry::Folder, true),
+            ("cargo/", "cargo", Entry::File, false),
+            ("/cargo", "mast/cargo", Entry::File, false),
+            ("", "templates/.dotfile", Entry::File, true),
+            ("", "templates/deployment.yaml", Entry::File, false),
+            ("!helm.txt", "rudder.txt", Entry::File, true),
+            ("!helm.txt", "helm.txt", Entry::File, false),
+            ("# comment\n\n.git/\n", ".git", Entry::Folder, true),
+        ] {
+            let parsed = Rules::parse(".helmignore", rules).unwrap();
+            assert_eq!(parsed.ignore(path, entry), expected, "{rules:?} {path}");
+        }
+        assert!(Rules::parse(".helmignore", "a/**").is_err());
+    }
+}

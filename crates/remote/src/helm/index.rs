@@ -1,0 +1,154 @@
+//! A chart repository's `index.yaml` (helm 3.22, pkg/repo/index.go): which versions there are, and
+//! where their archives lie.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use types::Digest;
+use url::Url;
+
+use super::{version, yaml};
+use crate::{Error, Result};
+
+/// Largest index; bitnami's, the largest that is met, has about 25 MB.
+pub(super) const MAX_INDEX: u64 = 128 << 20;
+
+/// What a repository has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index {
+    url: Url,
+    entries: BTreeMap<String, Vec<Entry>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Document {
+    #[serde(default)]
+    entries: BTreeMap<String, Option<Vec<Entry>>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Entry {
+    #[serde(default)]
+    version: Option<String>,
+    #[serde(default)]
+    urls: Option<Vec<String>>,
+    #[serde(default)]
+    digest: Option<String>,
+}
+
+/// A version of a chart in a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chart {
+    /// The chart's name.
+    pub name: String,
+    /// The version.
+    pub version: String,
+    /// Where the archive is.
+    pub url: Url,
+    /// The archive's sha256, where the index has it.
+    pub digest: Option<Digest>,
+}
+
+impl Index {
+    /// Reads an index. `url` is the repository's, to which addresses of charts may be relative.
+    pub fn parse(url: Url, bytes: &[u8]) -> Result<Self> {
+        let document: Document = yaml::read(&format!("index.yaml of {url}"), bytes)?;
+        let entries = document
+            .entries
+            .into_iter()
+            .map(|(name, versions)| (name, versions.unwrap_or_default()))
+            .collect();
+        Ok(Self { url, entries })
+    }
+
+    /// The newest version of the chart that is what was asked for.
+    pub fn choose(&self, name: &str, wanted: Option<&str>) -> Result<Chart> {
+        let versions = self.entries.get(name).ok_or_else(|| Error::NoSuchChart {
+            repository: self.url.to_string(),
+            name: name.to_owned(),
+            found: self.near(name),
+        })?;
+        let candidates =
+            versions.iter().filter_map(|entry| Some((entry.version.as_deref()?, entry)));
+        let chart = format!("{name} in {}", self.url);
+        let entry = version::choose(&chart, candidates, wanted)?;
+        let version = entry.version.clone().unwrap_or_default();
+        let bad = |reason: String| Error::Document {
+            document: format!("index.yaml of {}", self.url),
+            reason: format!("{name} {version}: {reason}"),
+        };
+        let address = entry.urls.iter().flatten().next();
+        let address = address.ok_or_else(|| bad("it has no address".into()))?;
+        let digest = match entry.digest.as_deref().filter(|digest| !digest.is_empty()) {
+            None => None,
+            Some(text) => Some(
+                Digest::from_hex(text.strip_prefix("sha256:").unwrap_or(text))
+                    .map_err(|error| bad(error.to_string()))?,
+            ),
+        };
+        let url = self.resolve(address).map_err(|error| bad(format!("{address}: {error}")))?;
+        Ok(Chart { name: name.to_owned(), version, url, digest })
+    }
+
+    /// helm 3.22, pkg/repo/chartrepo.go, `ResolveReferenceURL`: relative to the repository as a
+    /// folder, with the repository's query.
+    fn resolve(&self, address: &str) -> Result<Url, url::ParseError> {
+        if let Ok(absolute) = Url::parse(address) {
+            return Ok(absolute);
+        }
+        let mut base = self.url.clone();
+        base.set_path(&format!("{}/", self.url.path().trim_end_matches('/')));
+        let mut resolved = base.join(address)?;
+        resolved.set_query(self.url.query());
+        Ok(resolved)
+    }
+
+    fn near(&self, name: &str) -> Vec<String> {
+        crate::near::nearest(name, self.entries.keys().map(String::as_str))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const INDEX: &str = r#"
+apiVersion: v1
+entries:
+  web:
+    - {name: web, version: 1.2.0, urls: [web-1.2.0.tgz], digest: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855}
+    - {name: web, version: 1.10.0, urls: ["charts/web-1.10.0.tgz"]}
+    - {name: web, version: 2.0.0-rc1, urls: ["https://cdn.example/web-2.0.0-rc1.tgz"]}
+  empty:
+generated: "2024-01-01T00:00:00Z"
+"#;
+
+    fn index() -> Index {
+        let url = Url::parse("https://charts.example/stable?token=x").unwrap();
+        Index::parse(url, INDEX.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_newest_is_chosen_and_addresses_are_relative_to_the_repository() {
+        let chart = index().choose("web", None).unwrap();
+        assert_eq!(chart.version, "1.10.0");
+        assert_eq!(
+            chart.url.as_str(),
+            "https://charts.example/stable/charts/web-1.10.0.tgz?token=x"
+        );
+        let exact = index().choose("web", Some("1.2.0")).unwrap();
+        assert!(exact.digest.is_some());
+        let elsewhere = index().choose("web", Some("2.0.0-rc1")).unwrap();
+        assert_eq!(elsewhere.url.host_str(), Some("cdn.example"));
+    }
+
+    #[test]
+    fn a_chart_or_a_version_that_is_not_there_names_what_is() {
+        let error = index().choose("wep", None).unwrap_err().to_string();
+        assert!(error.contains("no chart wep") && error.contains("web"), "{error}");
+        let error = index().choose("web", Some("^3")).unwrap_err().to_string();
+        assert!(error.contains("^3") && error.contains("1.10.0"), "{error}");
+        assert!(index().choose("empty", None).is_err());
+    }
+}

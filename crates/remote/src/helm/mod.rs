@@ -1,0 +1,19 @@
+//! Helm: charts from repositories, folders and archives, the OCI artifact that a chart is in a
+//! store, and the helm program that renders it.
+
+mod archive;
+mod artifact;
+mod binary;
+mod ignore;
+mod index;
+mod metadata;
+mod package;
+pub mod version;
+mod yaml;
+
+pub use archive::{Archive, MAX_ARCHIVE};
+pub use artifact::{Artifact, artifact};
+pub use binary::{Binary, DEFAULT_KUBE_VERSION, Release};
+pub use index::{Chart, Index};
+pub use metadata::Metadata;
+pub use package::package;

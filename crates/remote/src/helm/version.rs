@@ -1,0 +1,317 @@
+//! Choosing a version as helm does (Masterminds/semver 3, constraints.go): `1.2.3`, `1.2.x`,
+//! `^1.2`, `~1.2`, `>=1 <2`, `1.2 - 1.4`, with `||` between alternatives. Cargo's ranges, which the
+//! `semver` crate reads, mean something else: there `1.2.3` is `^1.2.3`.
+
+use semver::{BuildMetadata, Prerelease, Version};
+use std::cmp::Ordering;
+
+use crate::{Error, Result};
+
+/// Masterminds/semver, `MaxConstraintLen`.
+const MAX_LENGTH: usize = 512;
+
+/// The newest of the versions that is what was asked for: the very text, or else the newest that
+/// the range takes; without a range the newest that is no prerelease. `chart` is what errors call
+/// the thing.
+pub fn choose<'a, T>(
+    chart: &str,
+    candidates: impl IntoIterator<Item = (&'a str, T)>,
+    wanted: Option<&str>,
+) -> Result<T> {
+    let range = Range::parse(chart, wanted.unwrap_or("*"))?;
+    let mut versions: Vec<(Version, &str, T)> = Vec::new();
+    for (text, value) in candidates {
+        if wanted == Some(text) {
+            return Ok(value);
+        }
+        if let Some(version) = lenient(text) {
+            versions.push((version, text, value));
+        }
+    }
+    versions.sort_by(|a, b| b.0.cmp(&a.0));
+    match versions.iter().position(|(version, ..)| range.takes(version)) {
+        Some(found) => Ok(versions.swap_remove(found).2),
+        None => Err(Error::NoSuchVersion {
+            chart: chart.to_owned(),
+            wanted: wanted.unwrap_or("that is no prerelease").to_owned(),
+            found: versions.into_iter().map(|(_, text, _)| text.to_owned()).collect(),
+        }),
+    }
+}
+
+/// A version as people tag it: `v1.2` is 1.2.0.
+pub fn lenient(text: &str) -> Option<Version> {
+    let text = text.trim();
+    let text = text.strip_prefix('v').unwrap_or(text);
+    if let Ok(version) = Version::parse(text) {
+        return Some(version);
+    }
+    let end = text.find(['-', '+']).unwrap_or(text.len());
+    let (core, rest) = text.split_at(end);
+    let filled = match core.split('.').count() {
+        1 => format!("{core}.0.0{rest}"),
+        2 => format!("{core}.0{rest}"),
+        _ => return None,
+    };
+    Version::parse(&filled).ok()
+}
+
+/// Alternatives of conditions that must all hold.
+struct Range(Vec<Vec<Condition>>);
+
+struct Condition {
+    operator: Operator,
+    bound: Version,
+    precision: Precision,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Operator {
+    Equal,
+    NotEqual,
+    Greater,
+    Less,
+    GreaterOrEqual,
+    LessOrEqual,
+    Tilde,
+    Caret,
+}
+
+/// How much of a version was written; `1.x` is written to the major.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Precision {
+    Any,
+    Major,
+    Minor,
+    Full,
+}
+
+/// Longer ones first.
+const OPERATORS: &[(&str, Operator)] = &[
+    ("!=", Operator::NotEqual),
+    (">=", Operator::GreaterOrEqual),
+    ("=>", Operator::GreaterOrEqual),
+    ("<=", Operator::LessOrEqual),
+    ("=<", Operator::LessOrEqual),
+    ("~>", Operator::Tilde),
+    ("=", Operator::Equal),
+    (">", Operator::Greater),
+    ("<", Operator::Less),
+    ("~", Operator::Tilde),
+    ("^", Operator::Caret),
+];
+
+impl Range {
+    fn parse(chart: &str, text: &str) -> Result<Self> {
+        let bad = || Error::NoSuchVersion {
+            chart: chart.to_owned(),
+            wanted: format!("{text:?}, which is no version and no range such as ^1.2 or >=1 <2"),
+            found: vec![],
+        };
+        if text.len() > MAX_LENGTH {
+            return Err(bad());
+        }
+        let alternatives: Option<Vec<_>> = text.split("||").map(conditions).collect();
+        alternatives.map(Self).ok_or_else(bad)
+    }
+
+    fn takes(&self, version: &Version) -> bool {
+        self.0.iter().any(|conditions| {
+            // A prerelease is only meant where the alternative names one.
+            let names_one = conditions.iter().any(|condition| !condition.bound.pre.is_empty());
+            (version.pre.is_empty() || names_one)
+                && conditions.iter().all(|condition| condition.holds(version))
+        })
+    }
+}
+
+/// The conditions of one alternative, with blanks or commas between them.
+fn conditions(text: &str) -> Option<Vec<Condition>> {
+    let words: Vec<&str> = text.split([' ', '\t', ',']).filter(|word| !word.is_empty()).collect();
+    if words.is_empty() {
+        return Some(vec![condition(Operator::Equal, "*")?]);
+    }
+    let mut conditions = Vec::new();
+    let mut at = 0;
+    while at < words.len() {
+        if words.get(at + 1) == Some(&"-") {
+            conditions.push(condition(Operator::GreaterOrEqual, words[at])?);
+            conditions.push(condition(Operator::LessOrEqual, words.get(at + 2)?)?);
+            at += 3;
+            continue;
+        }
+        let (operator, rest) = OPERATORS
+            .iter()
+            .find_map(|(sign, operator)| Some((*operator, words[at].strip_prefix(sign)?)))
+            .unwrap_or((Operator::Equal, words[at]));
+        // A blank may stand between the sign and the version.
+        let version = if rest.is_empty() {
+            at += 1;
+            words.get(at)?
+        } else {
+            rest
+        };
+        conditions.push(condition(operator, version)?);
+        at += 1;
+    }
+    Some(conditions)
+}
+
+fn condition(operator: Operator, text: &str) -> Option<Condition> {
+    let text = text.strip_prefix('v').unwrap_or(text);
+    let (text, build) = text.split_once('+').unwrap_or((text, ""));
+    let (core, pre) = text.split_once('-').unwrap_or((text, ""));
+    let mut numbers = [0; 3];
+    let mut written = 0;
+    let parts: Vec<&str> = core.split('.').collect();
+    if parts.len() > numbers.len() {
+        return None;
+    }
+    for part in parts {
+        if matches!(part, "x" | "X" | "*") {
+            break;
+        }
+        numbers[written] = part.parse().ok()?;
+        written += 1;
+    }
+    let precision = [Precision::Any, Precision::Major, Precision::Minor, Precision::Full][written];
+    let bound = Version {
+        major: numbers[0],
+        minor: numbers[1],
+        patch: numbers[2],
+        pre: Prerelease::new(pre).ok()?,
+        build: BuildMetadata::new(build).ok()?,
+    };
+    Some(Condition { operator, bound, precision })
+}
+
+impl Condition {
+    fn holds(&self, version: &Version) -> bool {
+        let order = version.cmp_precedence(&self.bound);
+        match self.operator {
+            Operator::Equal if self.precision == Precision::Full => order == Ordering::Equal,
+            Operator::Equal | Operator::Tilde => order != Ordering::Less && self.tilde(version),
+            Operator::NotEqual => match self.precision {
+                Precision::Full => order != Ordering::Equal,
+                Precision::Any => false,
+                Precision::Major | Precision::Minor => self.prefix(version) != Ordering::Equal,
+            },
+            Operator::Greater => match self.precision {
+                Precision::Full | Precision::Any => order == Ordering::Greater,
+                Precision::Major | Precision::Minor => self.prefix(version) == Ordering::Greater,
+            },
+            Operator::Less => order == Ordering::Less,
+            Operator::GreaterOrEqual => order != Ordering::Less,
+            Operator::LessOrEqual => match self.precision {
+                Precision::Full => order != Ordering::Greater,
+                Precision::Any => true,
+                Precision::Major | Precision::Minor => self.prefix(version) != Ordering::Greater,
+            },
+            Operator::Caret => order != Ordering::Less && self.caret(version),
+        }
+    }
+
+    /// Same minor, where one was written, else same major.
+    fn tilde(&self, version: &Version) -> bool {
+        match self.precision {
+            Precision::Any => true,
+            Precision::Major => version.major == self.bound.major,
+            Precision::Minor | Precision::Full => {
+                (version.major, version.minor) == (self.bound.major, self.bound.minor)
+            }
+        }
+    }
+
+    /// The leftmost number that is not zero stays.
+    fn caret(&self, version: &Version) -> bool {
+        let bound = &self.bound;
+        match self.precision {
+            Precision::Any => true,
+            _ if version.major != bound.major => false,
+            Precision::Major => true,
+            _ if bound.major > 0 => true,
+            Precision::Minor => version.minor == bound.minor,
+            Precision::Full if bound.minor > 0 => version.minor == bound.minor,
+            Precision::Full => version.minor == 0 && version.patch == bound.patch,
+        }
+    }
+
+    /// The order by what was written alone.
+    fn prefix(&self, version: &Version) -> Ordering {
+        match self.precision {
+            Precision::Major => version.major.cmp(&self.bound.major),
+            _ => (version.major, version.minor).cmp(&(self.bound.major, self.bound.minor)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn newest(wanted: Option<&str>, versions: &[&'static str]) -> Option<&'static str> {
+        choose("c", versions.iter().map(|version| (*version, *version)), wanted).ok()
+    }
+
+    #[test]
+    fn ranges_take_what_helm_takes() {
+        // Rows of Masterminds/semver 3.4, constraints_test.go, and of `helm pull --version`.
+        for (range, version, expected) in [
+            ("1.2.3", "1.2.3", true),
+            ("1.2.3", "1.2.4", false),
+            ("=2.0", "2.0.7", true),
+            ("4.1", "4.1.9", true),
+            ("4.1", "4.2.0", false),
+            ("1.x", "1.9.0", true),
+            ("*", "3.0.0", true),
+            ("*", "3.0.0-beta", false),
+            (">0", "0.1.0", false),
+            (">0", "1.1.0", true),
+            (">11", "11.1.0", false),
+            (">11.1", "11.2.1", true),
+            (">= 1.1", "1.1.0", true),
+            ("<2", "1.9.9", true),
+            ("<=11.1", "11.1.5", true),
+            ("<=11.1", "11.2.0", false),
+            ("!=4.1", "4.1.3", false),
+            ("!=4.x", "5.1.0", true),
+            ("^1.2", "1.9.0", true),
+            ("^1.2", "2.0.0", false),
+            ("^0.2.3", "0.2.9", true),
+            ("^0.2.3", "0.3.0", false),
+            ("^0.0.3", "0.0.4", false),
+            ("^0", "0.9.0", true),
+            ("~1.2.3", "1.2.9", true),
+            ("~1.2.3", "1.3.0", false),
+            ("~1", "1.9.0", true),
+            ("~>1.2", "1.2.5", true),
+            (">=1 <2", "1.5.0", true),
+            (">=1, <2", "2.0.0", false),
+            ("1.2 - 1.4", "1.4.7", true),
+            ("1.2 - 1.4", "1.5.0", false),
+            ("^1 || ^3", "3.2.0", true),
+            (">=1.0.0-0", "1.1.0-beta", true),
+            ("v1.2.3", "1.2.3", true),
+        ] {
+            let range_of = Range::parse("c", range).unwrap();
+            assert_eq!(range_of.takes(&lenient(version).unwrap()), expected, "{range} {version}");
+        }
+    }
+
+    #[test]
+    fn the_newest_is_taken_and_prereleases_only_when_named() {
+        let versions = ["1.0.0", "1.10.0", "1.9.0", "2.0.0-rc.1", "not a version"];
+        assert_eq!(newest(None, &versions), Some("1.10.0"));
+        assert_eq!(newest(Some("^1"), &versions), Some("1.10.0"));
+        assert_eq!(newest(Some("2.0.0-rc.1"), &versions), Some("2.0.0-rc.1"));
+        assert_eq!(newest(Some(">=2.0.0-0"), &versions), Some("2.0.0-rc.1"));
+        assert_eq!(newest(Some("^3"), &versions), None);
+    }
+
+    #[test]
+    fn what_is_no_range_is_said() {
+        let error = choose("c", [("1.0.0", ())], Some("latest")).unwrap_err().to_string();
+        assert!(error.contains("latest") && error.contains("range"), "{error}");
+    }
+}

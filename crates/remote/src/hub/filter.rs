@@ -1,0 +1,143 @@
+//! Which files of a model are carried: include and exclude globs, with the meaning that they have
+//! in huggingface_hub (`filter_repo_objects`): Python's `fnmatch`, where `*` goes across `/`.
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+use crate::{Error, Result};
+
+/// Include and exclude globs.
+#[derive(Debug, Clone)]
+pub struct Filter {
+    include: Option<GlobSet>,
+    exclude: GlobSet,
+}
+
+impl Filter {
+    /// From the globs of an input; no include glob means all files.
+    pub fn new(include: &[String], exclude: &[String]) -> Result<Self> {
+        Ok(Self {
+            include: if include.is_empty() { None } else { Some(set(include)?) },
+            exclude: set(exclude)?,
+        })
+    }
+
+    /// Takes every file.
+    pub fn all() -> Self {
+        Self { include: None, exclude: GlobSet::empty() }
+    }
+
+    /// Whether a file is carried.
+    pub fn takes(&self, path: &str) -> bool {
+        self.include.as_ref().is_none_or(|globs| globs.is_match(path))
+            && !self.exclude.is_match(path)
+    }
+}
+
+fn set(globs: &[String]) -> Result<GlobSet> {
+    let bad = |glob: &str, reason: String| Error::BadGlob { glob: glob.to_owned(), reason };
+    let mut set = GlobSetBuilder::new();
+    for glob in globs {
+        // huggingface_hub adds the star: a folder means all that is in it.
+        let whole = if glob.ends_with('/') { format!("{glob}*") } else { glob.clone() };
+        let built = GlobBuilder::new(&translated(&whole))
+            .literal_separator(false)
+            .backslash_escape(false)
+            .build()
+            .map_err(|error| bad(glob, error.kind().to_string()))?;
+        set.add(built);
+    }
+    set.build().map_err(|error| bad(&globs.join(", "), error.kind().to_string()))
+}
+
+/// fnmatch in globset's words: `**` is no more than `*`, braces are letters, `[^` begins with a
+/// letter, and a bracket that is never closed is one.
+fn translated(glob: &str) -> String {
+    let signs: Vec<char> = glob.chars().collect();
+    let mut out = String::with_capacity(glob.len());
+    let mut at = 0;
+    while at < signs.len() {
+        match signs[at] {
+            '*' if out.ends_with('*') => {}
+            sign @ ('{' | '}') => out.extend(['[', sign, ']']),
+            '[' => match class_end(&signs, at) {
+                Some(end) => {
+                    class(&signs[at + 1..end], &mut out);
+                    at = end;
+                }
+                None => out.push_str("[[]"),
+            },
+            sign => out.push(sign),
+        }
+        at += 1;
+    }
+    out
+}
+
+/// Where a class that begins at `at` is closed; a `]` right behind its beginning is a letter.
+fn class_end(signs: &[char], at: usize) -> Option<usize> {
+    let mut from = at + 1;
+    if signs.get(from) == Some(&'!') {
+        from += 1;
+    }
+    if signs.get(from) == Some(&']') {
+        from += 1;
+    }
+    (from..signs.len()).find(|index| signs[*index] == ']')
+}
+
+fn class(inner: &[char], out: &mut String) {
+    out.push('[');
+    match inner {
+        // A `^` at the beginning would negate in globset; at the end it is a letter.
+        ['^'] => out.push_str("^^"),
+        ['^', rest @ ..] => {
+            out.extend(rest);
+            out.push('^');
+        }
+        inner => out.extend(inner),
+    }
+    out.push(']');
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn globs_mean_what_they_mean_in_huggingface_hub() {
+        // Each row was checked with Python's fnmatch.fnmatchcase, and a trailing slash with
+        // huggingface_hub.utils.filter_repo_objects (2.4.0).
+        for (glob, path, expected) in [
+            ("*.json", "config.json", true),
+            ("*.json", "onnx/config.json", true),
+            ("onnx/*", "onnx/a/b.onnx", true),
+            ("onnx/", "onnx/model.onnx", true),
+            ("**/x", "x", false),
+            ("**/x", "a/b/x", true),
+            ("config.json", "onnx/config.json", false),
+            ("a?c", "a/c", true),
+            ("{a}.txt", "{a}.txt", true),
+            ("{a,b}.txt", "a.txt", false),
+            ("[!a]b", "ab", false),
+            ("[!a]b", "cb", true),
+            ("[^a]b", "^b", true),
+            ("[^a]b", "cb", false),
+            ("[a", "[a", true),
+            ("x[]]y", "x]y", true),
+            ("*.JSON", "config.json", false),
+        ] {
+            let filter = Filter::new(&[glob.to_owned()], &[]).unwrap();
+            assert_eq!(filter.takes(path), expected, "{glob} {path}");
+        }
+    }
+
+    #[test]
+    fn what_is_excluded_wins() {
+        let filter = Filter::new(&["*.json".into()], &["onnx/*".into()]).unwrap();
+        assert!(filter.takes("config.json"));
+        assert!(!filter.takes("onnx/config.json"));
+        assert!(!filter.takes("model.bin"));
+        assert!(Filter::all().takes("anything"));
+    }
+}

@@ -1,0 +1,5 @@
+//! The Hugging Face Hub.
+
+mod filter;
+
+pub use filter::Filter;

@@ -1,0 +1,73 @@
+//! A model out of a plain folder: its files are hashed on their way into the store, and its commit
+//! is made from them ([`crate::model::pseudo_commit`]).
+
+use std::path::Path;
+
+use store::Store;
+use store::progress::Progress;
+use types::ModelId;
+
+use super::lfs::Rules;
+use super::tree::{self, Folder, Hash, Tree, Wanted};
+use crate::hub::Filter;
+use crate::model::{self, Snapshot};
+use crate::{Error, Result};
+
+/// Largest `.gitattributes`; real ones have about 2 KB.
+const MAX_ATTRIBUTES: u64 = 1 << 20;
+
+/// Takes the files of a folder into the store, with the manifest of the snapshot that they make.
+/// git's own folder and the notes of `hf download --local-dir` are left out.
+pub fn model_from_folder(
+    path: &Path,
+    id: &ModelId,
+    revision: &str,
+    filter: &Filter,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Snapshot> {
+    let folder = Folder::open(path.to_owned())?;
+    from_tree(&folder, "", id, revision, filter, store, progress)
+}
+
+/// As [`model_from_folder`], out of any tree.
+pub(super) fn from_tree(
+    tree: &dyn Tree,
+    folder: &str,
+    id: &ModelId,
+    revision: &str,
+    filter: &Filter,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Snapshot> {
+    let enter = |path: &str| path != ".git" && path != ".cache/huggingface";
+    let mut found = tree::files(tree, folder, enter)?;
+    let attributes = tree.document(&tree::join(folder, ".gitattributes"), MAX_ATTRIBUTES)?;
+    let attributes = attributes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let rules = Rules::new(attributes.as_deref());
+    found.retain(|file| filter.takes(&file.path));
+    if found.is_empty() {
+        return Err(Error::BadModel {
+            id: id.to_string(),
+            reason: format!("there is no file for it in {}", tree.shown(folder)),
+        });
+    }
+    let wanted: Vec<Wanted> = found
+        .iter()
+        .map(|file| Wanted {
+            path: tree::join(folder, &file.path),
+            size: file.size,
+            hash: if rules.is_lfs(&file.path, file.size) { Hash::Sha256 } else { Hash::Git },
+        })
+        .collect();
+    let taken = tree.take(&wanted, store, progress)?;
+    let files = found
+        .into_iter()
+        .zip(taken)
+        .map(|(file, taken)| tree::model_file(file.path, file.size, taken))
+        .collect::<Result<Vec<_>>>()?;
+    let commit = model::pseudo_commit(&files)?;
+    let snapshot = Snapshot { id: id.clone(), commit, revision: revision.to_owned(), files };
+    snapshot.put(store)?;
+    Ok(snapshot)
+}

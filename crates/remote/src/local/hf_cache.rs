@@ -1,0 +1,236 @@
+//! Models out of a Hugging Face cache (`spec/huggingface-hub.md`, "The cache folder"): with its
+//! symbolic links, or with the files in their place as `cp -rL`, tar and S3 copies leave it.
+
+use std::path::Path;
+
+use store::Store;
+use store::progress::Progress;
+use types::{Commit, Digest, GitId, ModelId};
+
+use super::lfs::Rules;
+use super::tree::{self, EntryKind, Folder, Hash, Tree, Wanted};
+use crate::hub::Filter;
+use crate::model::Snapshot;
+use crate::{Error, Result};
+
+/// A ref is 40 hex digits; a hand-made one may have a newline.
+const MAX_REF: u64 = 64;
+/// Largest `.gitattributes`; real ones have about 2 KB.
+const MAX_ATTRIBUTES: u64 = 1 << 20;
+/// What a model's folder begins with.
+const PREFIX: &str = "models--";
+
+/// Takes a model out of a cache: the folder that has `models--…`, its parent (`HF_HOME`), or the
+/// model's own folder. The revision is a ref or a commit.
+pub fn model_from_cache(
+    path: &Path,
+    id: &ModelId,
+    revision: &str,
+    filter: &Filter,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Snapshot> {
+    let folder = Folder::open(path.to_owned())?;
+    let caches = find(&folder, "")?;
+    let Some(cached) = caches.iter().find(|cached| cached.id == *id) else {
+        return Err(Error::NoSuchModel {
+            place: path.display().to_string(),
+            id: id.to_string(),
+            found: caches.into_iter().map(|cached| cached.id.to_string()).collect(),
+        });
+    };
+    let commit = cached.commit(&folder, revision)?;
+    cached.take(&folder, revision, &commit, filter, store, progress)
+}
+
+/// A model of a cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cached {
+    pub(super) id: ModelId,
+    folder: String,
+}
+
+/// All models of a cache at the folder, sorted by id.
+pub(super) fn find(tree: &dyn Tree, folder: &str) -> Result<Vec<Cached>> {
+    let last = tree.real_path(folder).unwrap_or_default();
+    let last = last.rsplit('/').next().unwrap_or_default();
+    if let Some(id) = id_of(last)
+        && tree.list(&tree::join(folder, "snapshots"))?.is_some()
+    {
+        return Ok(vec![Cached { id, folder: folder.to_owned() }]);
+    }
+    let mut found = Vec::new();
+    for place in [folder.to_owned(), tree::join(folder, "hub")] {
+        for entry in tree.list(&place)?.unwrap_or_default() {
+            let path = tree::join(&place, &entry.name);
+            if entry.kind == EntryKind::Folder
+                && let Some(id) = id_of(&entry.name)
+                && tree.list(&tree::join(&path, "snapshots"))?.is_some()
+            {
+                found.push(Cached { id, folder: path });
+            }
+        }
+    }
+    found.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(found)
+}
+
+/// `models--org--name` is `org/name`; an id has no `--` of its own.
+fn id_of(name: &str) -> Option<ModelId> {
+    name.strip_prefix(PREFIX)?.replace("--", "/").parse().ok()
+}
+
+impl Cached {
+    /// The commit of a ref, or the commit itself when the cache has it.
+    pub(super) fn commit(&self, tree: &dyn Tree, revision: &str) -> Result<Commit> {
+        let snapshots = self.snapshots(tree)?;
+        if let Ok(commit) = revision.parse::<Commit>()
+            && snapshots.contains(&commit)
+        {
+            return Ok(commit);
+        }
+        let refs = self.refs(tree)?;
+        if let Some((_, commit)) = refs.iter().find(|(name, _)| name == revision) {
+            if snapshots.contains(commit) {
+                return Ok(commit.clone());
+            }
+            return Err(Error::Damaged {
+                what: tree.shown(&self.folder),
+                reason: format!(
+                    "{revision} is {commit}, of which there is no snapshot; download it again"
+                ),
+            });
+        }
+        // Copies without refs/ are usual; with one snapshot there is nothing to choose.
+        if let ([], [only]) = (refs.as_slice(), snapshots.as_slice()) {
+            return Ok(only.clone());
+        }
+        Err(Error::RevisionNotFound {
+            id: self.id.to_string(),
+            place: tree.shown(&self.folder),
+            revision: revision.to_owned(),
+            found: refs
+                .into_iter()
+                .map(|(name, _)| name)
+                .chain(snapshots.into_iter().map(|commit| commit.to_string()))
+                .collect(),
+        })
+    }
+
+    /// Every snapshot with the ref that names it, or its commit where none does.
+    pub(super) fn revisions(&self, tree: &dyn Tree) -> Result<Vec<(String, Commit)>> {
+        let refs = self.refs(tree)?;
+        let mut revisions = Vec::new();
+        for commit in self.snapshots(tree)? {
+            let named = |name: &&(String, Commit)| name.1 == commit;
+            // `main` before others, which are sorted.
+            let name = refs
+                .iter()
+                .filter(named)
+                .find(|(name, _)| name == "main")
+                .or_else(|| refs.iter().find(named));
+            let revision = name.map_or_else(|| commit.to_string(), |(name, _)| name.clone());
+            revisions.push((revision, commit));
+        }
+        Ok(revisions)
+    }
+
+    /// Takes a snapshot into the store.
+    pub(super) fn take(
+        &self,
+        tree: &dyn Tree,
+        revision: &str,
+        commit: &Commit,
+        filter: &Filter,
+        store: &Store,
+        progress: &dyn Progress,
+    ) -> Result<Snapshot> {
+        let folder = tree::join(&self.folder, &format!("snapshots/{commit}"));
+        let attributes = tree.document(&tree::join(&folder, ".gitattributes"), MAX_ATTRIBUTES)?;
+        let attributes = attributes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let rules = Rules::new(attributes.as_deref());
+        let mut found = tree::files(tree, &folder, |_| true)?;
+        found.retain(|file| filter.takes(&file.path));
+        let mut wanted = Vec::with_capacity(found.len());
+        let mut names = Vec::with_capacity(found.len());
+        for file in &found {
+            let path = tree::join(&folder, &file.path);
+            let name = Name::of(&tree.real_path(&path)?);
+            let hash = match &name {
+                Name::Lfs(digest) => Hash::Known(*digest),
+                Name::Git(_) => Hash::Git,
+                Name::None if rules.is_lfs(&file.path, file.size) => Hash::Sha256,
+                Name::None => Hash::Git,
+            };
+            wanted.push(Wanted { path, size: file.size, hash });
+            names.push(name);
+        }
+        let taken = tree.take(&wanted, store, progress)?;
+        let mut files = Vec::with_capacity(found.len());
+        for ((file, name), taken) in found.into_iter().zip(names).zip(taken) {
+            if let (Name::Git(promised), Some(actual)) = (&name, &taken.git)
+                && promised != actual
+            {
+                return Err(Error::Damaged {
+                    what: tree.shown(&tree::join(&folder, &file.path)),
+                    reason: format!(
+                        "its git id is {actual}, the cache calls it {promised}; download it again"
+                    ),
+                });
+            }
+            files.push(tree::model_file(file.path, file.size, taken)?);
+        }
+        let snapshot = Snapshot {
+            id: self.id.clone(),
+            commit: commit.clone(),
+            revision: revision.to_owned(),
+            files,
+        };
+        snapshot.put(store)?;
+        Ok(snapshot)
+    }
+
+    fn snapshots(&self, tree: &dyn Tree) -> Result<Vec<Commit>> {
+        let entries = tree.list(&tree::join(&self.folder, "snapshots"))?.unwrap_or_default();
+        Ok(entries
+            .into_iter()
+            .filter(|entry| entry.kind == EntryKind::Folder)
+            .filter_map(|entry| entry.name.parse().ok())
+            .collect())
+    }
+
+    /// All refs, sorted by name; a name may have slashes (`refs/pr/1`).
+    fn refs(&self, tree: &dyn Tree) -> Result<Vec<(String, Commit)>> {
+        let folder = tree::join(&self.folder, "refs");
+        let mut refs = Vec::new();
+        for file in tree::files(tree, &folder, |_| true)? {
+            let text = tree.document(&tree::join(&folder, &file.path), MAX_REF)?;
+            let text = String::from_utf8_lossy(&text.unwrap_or_default()).trim().to_owned();
+            if let Ok(commit) = text.parse() {
+                refs.push((file.path, commit));
+            }
+        }
+        Ok(refs)
+    }
+}
+
+/// What the name of a blob tells: it is the file's `ETag` (`blobs/<etag>`).
+enum Name {
+    Lfs(Digest),
+    Git(GitId),
+    None,
+}
+
+impl Name {
+    fn of(real_path: &str) -> Self {
+        let mut segments = real_path.rsplit('/');
+        let (Some(name), Some("blobs")) = (segments.next(), segments.next()) else {
+            return Self::None;
+        };
+        match (Digest::from_hex(name), name.parse()) {
+            (Ok(digest), _) => Self::Lfs(digest),
+            (_, Ok(git)) => Self::Git(git),
+            _ => Self::None,
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! The file system that an image's layers make up, without the contents: applied base first, with
+//! whiteouts and opaque folders (image-spec, layer.md, "Whiteouts"), links resolved inside the
+//! image, as containerd does it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Read;
+
+use crate::tarball::{Kind, Member};
+use crate::{Error, Result};
+
+/// Linux follows forty links (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+/// Files and folders of one image; the largest that are met have half a million.
+const MAX_NODES: usize = 4 << 20;
+/// Small documents that are kept while the layers are read the first time: refs of Hugging Face
+/// caches, `.gitattributes`.
+pub(super) const MAX_KEPT: u64 = 16 << 10;
+/// All of them together.
+const MAX_KEPT_TOTAL: usize = 16 << 20;
+
+const WHITEOUT: &str = ".wh.";
+const OPAQUE: &str = ".wh..wh..opq";
+const ROOT: u32 = 0;
+
+/// Where a file's content is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    pub(super) layer: u32,
+    /// The number of the member in the layer's tar.
+    pub(super) member: u32,
+    pub(super) size: u64,
+}
+
+/// A file system.
+pub(super) struct Files {
+    nodes: Vec<Node>,
+    layer: u32,
+    member: u32,
+    kept: BTreeMap<(u32, u32), Vec<u8>>,
+    kept_total: usize,
+}
+
+struct Node {
+    /// The newest layer that touched it.
+    layer: u32,
+    kind: NodeKind,
+}
+
+enum NodeKind {
+    Folder(BTreeMap<Box<str>, u32>),
+    File(Place),
+    Link(Box<str>),
+    Other,
+}
+
+impl Files {
+    pub(super) fn new() -> Self {
+        let root = Node { layer: 0, kind: NodeKind::Folder(BTreeMap::new()) };
+        Self { nodes: vec![root], layer: 0, member: 0, kept: BTreeMap::new(), kept_total: 0 }
+    }
+
+    /// What is applied from here on is of this layer.
+    pub(super) fn begin_layer(&mut self, number: u32) {
+        self.layer = number;
+        self.member = 0;
+    }
+
+    /// Applies the next member of the layer.
+    pub(super) fn apply(
+        &mut self,
+        layer: &str,
+        member: Member,
+        content: &mut dyn Read,
+    ) -> Result<()> {
+        let number = self.member;
+        self.member += 1;
+        if self.nodes.len() > MAX_NODES {
+            return Err(Error::Damaged {
+                what: layer.to_owned(),
+                reason: format!("the image has more than {MAX_NODES} files"),
+            });
+        }
+        let (folder, name) = member.path.rsplit_once('/').unwrap_or(("", &member.path));
+        if name.is_empty() {
+            return Ok(());
+        }
+        if name == OPAQUE {
+            if let Some(node) = self.find(folder) {
+                self.prune(node);
+            }
+            return Ok(());
+        }
+        if let Some(gone) = name.strip_prefix(WHITEOUT) {
+            // aufs kept notes of its own under .wh..wh.; they are no files of the image.
+            if let Some(parent) = self.find(folder)
+                && !gone.starts_with(WHITEOUT)
+            {
+                self.remove(parent, gone);
+            }
+            return Ok(());
+        }
+        let Some(parent) = self.folder_for_writing(folder) else {
+            return Err(Error::Damaged {
+                what: layer.to_owned(),
+                reason: format!("the folder of {} is a circle of links", member.path),
+            });
+        };
+        let kind = match member.kind {
+            Kind::Folder => {
+                if let Some(child) = self.child(parent, name)
+                    && matches!(self.nodes[child as usize].kind, NodeKind::Folder(_))
+                {
+                    self.nodes[child as usize].layer = self.layer;
+                    return Ok(());
+                }
+                NodeKind::Folder(BTreeMap::new())
+            }
+            Kind::File => {
+                let place = Place { layer: self.layer, member: number, size: member.size };
+                self.keep(layer, &member.path, place, content)?;
+                NodeKind::File(place)
+            }
+            Kind::Symlink(target) => NodeKind::Link(target.into_boxed_str()),
+            Kind::Hardlink(target) => self.linked(&target).ok_or_else(|| Error::Damaged {
+                what: layer.to_owned(),
+                reason: format!("{} is a hard link to {target}, which is not there", member.path),
+            })?,
+            Kind::Other => NodeKind::Other,
+        };
+        self.put(parent, name, kind);
+        Ok(())
+    }
+
+    /// The node at a path, all links followed.
+    pub(super) fn find(&self, path: &str) -> Option<u32> {
+        self.walk(path).map(|(node, _)| node)
+    }
+
+    /// The path once all links are followed.
+    pub(super) fn real_path(&self, path: &str) -> Option<String> {
+        self.walk(path).map(|(_, names)| names.join("/"))
+    }
+
+    /// The names in a folder, sorted; `None` when it is none.
+    pub(super) fn names(&self, node: u32) -> Option<Vec<String>> {
+        match &self.nodes[node as usize].kind {
+            NodeKind::Folder(children) => {
+                Some(children.keys().map(|name| name.to_string()).collect())
+            }
+            _ => None,
+        }
+    }
+
+    /// Where a file's content is; `None` when the node is no file.
+    pub(super) fn place(&self, node: u32) -> Option<Place> {
+        match self.nodes[node as usize].kind {
+            NodeKind::File(place) => Some(place),
+            _ => None,
+        }
+    }
+
+    /// The content of a small document that was kept.
+    pub(super) fn kept(&self, place: Place) -> Option<&[u8]> {
+        self.kept.get(&(place.layer, place.member)).map(Vec::as_slice)
+    }
+
+    fn keep(
+        &mut self,
+        layer: &str,
+        path: &str,
+        place: Place,
+        content: &mut dyn Read,
+    ) -> Result<()> {
+        let is_document = path.contains("/refs/") || path.ends_with(".gitattributes");
+        if !is_document || place.size > MAX_KEPT || self.kept_total > MAX_KEPT_TOTAL {
+            return Ok(());
+        }
+        let mut bytes = Vec::with_capacity(place.size as usize);
+        content
+            .take(MAX_KEPT)
+            .read_to_end(&mut bytes)
+            .map_err(|cause| Error::Read { what: format!("{path} in {layer}"), cause })?;
+        self.kept_total += bytes.len();
+        self.kept.insert((place.layer, place.member), bytes);
+        Ok(())
+    }
+
+    /// A second name of what is there; the last segment is not followed (link(2)).
+    fn linked(&self, target: &str) -> Option<NodeKind> {
+        let (folder, name) = target.rsplit_once('/').unwrap_or(("", target));
+        let node = self.child(self.find(folder)?, name)?;
+        match &self.nodes[node as usize].kind {
+            NodeKind::File(place) => Some(NodeKind::File(*place)),
+            NodeKind::Link(target) => Some(NodeKind::Link(target.clone())),
+            NodeKind::Other => Some(NodeKind::Other),
+            NodeKind::Folder(_) => None,
+        }
+    }
+
+    fn child(&self, folder: u32, name: &str) -> Option<u32> {
+        match &self.nodes[folder as usize].kind {
+            NodeKind::Folder(children) => children.get(name).copied(),
+            _ => None,
+        }
+    }
+
+    fn put(&mut self, parent: u32, name: &str, kind: NodeKind) -> u32 {
+        let node = self.nodes.len() as u32;
+        self.nodes.push(Node { layer: self.layer, kind });
+        if let NodeKind::Folder(children) = &mut self.nodes[parent as usize].kind {
+            children.insert(name.into(), node);
+        }
+        node
+    }
+
+    /// A whiteout takes away what lower layers have under the name; what this layer put there
+    /// itself stays.
+    fn remove(&mut self, parent: u32, name: &str) {
+        let Some(child) = self.child(parent, name) else { return };
+        if self.nodes[child as usize].layer == self.layer {
+            self.prune(child);
+        } else if let NodeKind::Folder(children) = &mut self.nodes[parent as usize].kind {
+            children.remove(name);
+        }
+    }
+
+    /// Takes away all that lower layers have below a folder.
+    fn prune(&mut self, folder: u32) {
+        let mut open = vec![folder];
+        while let Some(folder) = open.pop() {
+            let NodeKind::Folder(children) = &self.nodes[folder as usize].kind else { continue };
+            let (own, old): (Vec<_>, Vec<_>) = children
+                .iter()
+                .map(|(name, node)| (name.clone(), *node))
+                .partition(|(_, node)| self.nodes[*node as usize].layer == self.layer);
+            open.extend(own.into_iter().map(|(_, node)| node));
+            if let NodeKind::Folder(children) = &mut self.nodes[folder as usize].kind {
+                for (name, _) in old {
+                    children.remove(&name);
+                }
+            }
+        }
+    }
+
+    /// Follows a path from the root: the node, and the names on the way to it.
+    fn walk(&self, path: &str) -> Option<(u32, Vec<String>)> {
+        let mut way = Way::new(path);
+        while let Some(segment) = way.next() {
+            let child = self.child(way.here(), &segment)?;
+            match &self.nodes[child as usize].kind {
+                NodeKind::Link(target) => way.follow(target)?,
+                _ => way.enter(segment, child),
+            }
+        }
+        Some((way.here(), way.names()))
+    }
+
+    /// The folder at a path, made where it is not there; marked as touched on the whole way.
+    fn folder_for_writing(&mut self, path: &str) -> Option<u32> {
+        let mut way = Way::new(path);
+        self.nodes[ROOT as usize].layer = self.layer;
+        while let Some(segment) = way.next() {
+            let child = match self.child(way.here(), &segment) {
+                Some(child) => child,
+                None => self.put(way.here(), &segment, NodeKind::Folder(BTreeMap::new())),
+            };
+            match &self.nodes[child as usize].kind {
+                NodeKind::Link(target) => {
+                    let target = target.clone();
+                    way.follow(&target)?;
+                }
+                NodeKind::Folder(_) => {
+                    self.nodes[child as usize].layer = self.layer;
+                    way.enter(segment, child);
+                }
+                NodeKind::File(_) | NodeKind::Other => {
+                    let folder = self.put(way.here(), &segment, NodeKind::Folder(BTreeMap::new()));
+                    way.enter(segment, folder);
+                }
+            }
+        }
+        Some(way.here())
+    }
+}
+
+/// A path on its way through links: what is behind, what is still to come.
+struct Way {
+    behind: Vec<(String, u32)>,
+    ahead: VecDeque<String>,
+    links: usize,
+}
+
+impl Way {
+    fn new(path: &str) -> Self {
+        Self { behind: vec![], ahead: segments(path).collect(), links: 0 }
+    }
+
+    /// The next segment that is a name.
+    fn next(&mut self) -> Option<String> {
+        loop {
+            match self.ahead.pop_front()?.as_str() {
+                "" | "." => {}
+                ".." => {
+                    self.behind.pop();
+                }
+                name => return Some(name.to_owned()),
+            }
+        }
+    }
+
+    fn here(&self) -> u32 {
+        self.behind.last().map_or(ROOT, |(_, node)| *node)
+    }
+
+    fn enter(&mut self, name: String, node: u32) {
+        self.behind.push((name, node));
+    }
+
+    /// Puts a link's target in front of what is still to come; `None` when there were too many.
+    fn follow(&mut self, target: &str) -> Option<()> {
+        self.links += 1;
+        if self.links > MAX_LINKS {
+            return None;
+        }
+        if target.starts_with('/') {
+            self.behind.clear();
+        }
+        for segment in segments(target).rev() {
+            self.ahead.push_front(segment);
+        }
+        Some(())
+    }
+
+    fn names(self) -> Vec<String> {
+        self.behind.into_iter().map(|(name, _)| name).collect()
+    }
+}
+
+fn segments(path: &str) -> impl DoubleEndedIterator<Item = String> + '_ {
+    path.split('/').map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn layers(layers: &[&[(&str, Kind)]]) -> Files {
+        let mut files = Files::new();
+        for (number, members) in layers.iter().enumerate() {
+            files.begin_layer(number as u32);
+            for (path, kind) in *members {
+                let member =
+                    Member { path: (*path).to_owned(), kind: kind.clone(), size: 0, offset: 0 };
+                files.apply("layer", member, &mut std::io::empty()).unwrap();
+            }
+        }
+        files
+    }
+
+    fn link(target: &str) -> Kind {
+        Kind::Symlink(target.to_owned())
+    }
+
+    fn layer_of(files: &Files, path: &str) -> Option<u32> {
+        files.find(path).and_then(|node| files.place(node)).map(|place| place.layer)
+    }
+
+    #[test]
+    fn whiteouts_take_away_what_lower_layers_have() {
+        let files = layers(&[
+            &[("a/x", Kind::File), ("a/y", Kind::File), ("b/z", Kind::File)],
+            &[("a/.wh.x", Kind::File), (".wh.b", Kind::File)],
+        ]);
+        assert_eq!(layer_of(&files, "a/x"), None);
+        assert_eq!(layer_of(&files, "a/y"), Some(0));
+        assert_eq!(files.find("b"), None);
+    }
+
+    #[test]
+    fn an_opaque_folder_keeps_what_its_own_layer_has_wherever_the_mark_stands() {
+        let files = layers(&[
+            &[("a/old", Kind::File), ("a/d/old", Kind::File)],
+            &[("a/new", Kind::File), ("a/d/new", Kind::File), ("a/.wh..wh..opq", Kind::File)],
+        ]);
+        assert_eq!(layer_of(&files, "a/new"), Some(1));
+        assert_eq!(layer_of(&files, "a/d/new"), Some(1));
+        assert_eq!(layer_of(&files, "a/old"), None);
+        assert_eq!(layer_of(&files, "a/d/old"), None);
+    }
+
+    #[test]
+    fn links_are_resolved_inside_the_image_and_never_leave_it() {
+        let files = layers(&[
+            &[("data/models/x", Kind::File), ("etc/passwd", Kind::File)],
+            &[
+                ("app/cache", link("/data/models")),
+                ("up", link("../../../../etc")),
+                ("circle", link("circle")),
+                ("lib", link("usr/lib")),
+            ],
+            &[("lib/new", Kind::File)],
+        ]);
+        assert_eq!(layer_of(&files, "app/cache/x"), Some(0));
+        assert_eq!(files.real_path("app/cache/x").unwrap(), "data/models/x");
+        assert_eq!(layer_of(&files, "up/passwd"), Some(0));
+        assert_eq!(files.find("circle"), None);
+        assert_eq!(layer_of(&files, "usr/lib/new"), Some(2), "written through the link");
+    }
+
+    #[test]
+    fn a_hard_link_is_the_same_content() {
+        let files = layers(&[
+            &[("a", Kind::File)],
+            &[("b", Kind::Hardlink("a".into())), (".wh.a", Kind::File)],
+        ]);
+        assert_eq!(layer_of(&files, "b"), Some(0));
+        assert_eq!(layer_of(&files, "a"), None);
+    }
+}

@@ -1,0 +1,306 @@
+//! An OCI image layout, as a folder or in a tar (image-spec, image-layout.md): `index.json` and
+//! blobs. Also what docker 25 and later write with `docker save`.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use store::Store;
+use store::progress::Progress;
+use types::{Descriptor, Digest, Index, Manifest, Reference, Root, annotation, lock, media_type};
+
+use super::archive::Archive;
+use super::docker_save::is_named;
+use super::image::{self, Image, MAX_CONFIG, Wanted};
+use crate::{Error, Result};
+
+/// Largest `index.json`: ten thousand images need about 5 MB.
+const MAX_INDEX: u64 = 64 << 20;
+/// Indexes in indexes: one inside the other is usual, deeper ones are not met.
+const MAX_DEPTH: usize = 4;
+/// buildkit's mark on a manifest that speaks of another one (attestation-storage.md).
+const ATTESTED: &str = "vnd.docker.reference.digest";
+
+/// A layout that can be read.
+pub(super) struct Layout {
+    name: String,
+    blobs: Blobs,
+}
+
+enum Blobs {
+    Folder(PathBuf),
+    Archive(Archive),
+}
+
+impl Layout {
+    pub(super) fn folder(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        if !path.join("index.json").is_file() {
+            return Err(Error::NotAnArchive {
+                path: name,
+                reason: "it has no index.json; an OCI layout is a folder with index.json, \
+                         oci-layout and blobs/"
+                    .into(),
+            });
+        }
+        Ok(Self { name, blobs: Blobs::Folder(path.to_owned()) })
+    }
+
+    pub(super) fn archive(archive: Archive) -> Self {
+        Self { name: archive.name().to_owned(), blobs: Blobs::Archive(archive) }
+    }
+
+    /// The archive that the layout is in.
+    pub(super) fn as_archive(&self) -> Result<&Archive> {
+        match &self.blobs {
+            Blobs::Archive(archive) => Ok(archive),
+            Blobs::Folder(path) => Err(Error::NotAnArchive {
+                path: path.display().to_string(),
+                reason: "it is a folder".into(),
+            }),
+        }
+    }
+
+    /// Takes the image into the store: an index byte for byte with the chosen platforms' content.
+    pub(super) fn image(
+        &self,
+        wanted: Wanted<'_>,
+        store: &Store,
+        progress: &dyn Progress,
+    ) -> Result<Image> {
+        let entry = self.find(wanted.reference)?;
+        let (document, bytes) = self.manifest(&entry)?;
+        let descriptor =
+            Descriptor::new(document.effective_media_type(), entry.digest, bytes.len() as u64);
+        let mut manifests = Vec::new();
+        let take = Take { layout: self, wanted, store, progress };
+        if document.is_index() {
+            take.index(&document, 0, &mut manifests)?;
+            if manifests.iter().all(|manifest| manifest.platform.is_none()) {
+                return Err(image::no_platform(wanted, platforms(&document)));
+            }
+            store.put_bytes(&bytes)?;
+        } else {
+            let platform = take.platform(&entry, &document)?;
+            image::check_platform(wanted, platform.as_ref())?;
+            take.manifest(&document)?;
+            store.put_bytes(&bytes)?;
+            manifests.push(image::locked(&descriptor, &document, platform));
+        }
+        Ok(Image { root: image::root(wanted, &descriptor), manifests })
+    }
+
+    /// By full name, by what skopeo and hauler write, by a bare tag, or the only one there.
+    fn find(&self, wanted: &Reference) -> Result<Descriptor> {
+        let mut entries = self.index()?.manifests;
+        entries.retain(Descriptor::is_manifest);
+        let by_name = |entry: &Descriptor| match (Root::of(entry), wanted.digest()) {
+            (_, Some(digest)) => entry.digest == *digest,
+            (Some(root), None) => is_named(&root.name, wanted),
+            (None, None) => false,
+        };
+        let by_tag = |entry: &Descriptor| {
+            Root::of(entry).is_none()
+                && entry.annotations.get(annotation::REF_NAME).map(String::as_str) == wanted.tag()
+        };
+        if let Some(found) = entries.iter().find(|entry| by_name(entry)) {
+            return Ok(found.clone());
+        }
+        let tagged: Vec<&Descriptor> = entries.iter().filter(|entry| by_tag(entry)).collect();
+        match (tagged.as_slice(), entries.as_slice()) {
+            ([only], _) => Ok((*only).clone()),
+            (_, [only]) => Ok(only.clone()),
+            _ => Err(Error::NoSuchImage {
+                place: self.name.clone(),
+                wanted: wanted.to_string(),
+                found: entries.iter().map(shown).collect(),
+            }),
+        }
+    }
+
+    fn index(&self) -> Result<Index> {
+        let bytes = match &self.blobs {
+            Blobs::Folder(path) => read_file(&path.join("index.json"), MAX_INDEX)?,
+            Blobs::Archive(archive) => {
+                archive.document("index.json", MAX_INDEX)?.unwrap_or_default()
+            }
+        };
+        serde_json::from_slice(&bytes).map_err(|error| Error::Document {
+            document: format!("index.json of {}", self.name),
+            reason: error.to_string(),
+        })
+    }
+
+    /// A manifest's bytes, which are those of its digest.
+    fn manifest(&self, descriptor: &Descriptor) -> Result<(Manifest, Vec<u8>)> {
+        let bytes = self.document(&descriptor.digest, Manifest::MAX_SIZE)?;
+        let name = format!("{} of {}", descriptor.digest, self.name);
+        Ok((Manifest::parse(&name, &bytes)?, bytes))
+    }
+
+    fn document(&self, digest: &Digest, most: u64) -> Result<Vec<u8>> {
+        let (size, content) = self.open(digest)?.ok_or_else(|| self.missing(digest))?;
+        let what = format!("{digest} of {}", self.name);
+        if size > most {
+            return Err(Error::TooLarge { what, size, most });
+        }
+        let mut bytes = Vec::with_capacity(size as usize);
+        content
+            .take(most)
+            .read_to_end(&mut bytes)
+            .map_err(|cause| Error::Read { what: what.clone(), cause })?;
+        let actual = store::hash::sha256(&bytes);
+        if actual != *digest {
+            return Err(Error::Damaged { what, reason: format!("its content is {actual}") });
+        }
+        Ok(bytes)
+    }
+
+    fn open(&self, digest: &Digest) -> Result<Option<(u64, Box<dyn Read>)>> {
+        let path = format!("blobs/sha256/{}", digest.hex());
+        match &self.blobs {
+            Blobs::Archive(archive) => Ok(archive.content(&path).map(|content| {
+                let boxed: Box<dyn Read> = Box::new(content.clone());
+                (content.len(), boxed)
+            })),
+            Blobs::Folder(folder) => {
+                let path = folder.join(path);
+                let unreadable = |cause| Error::Read { what: path.display().to_string(), cause };
+                match File::open(&path) {
+                    Ok(file) => {
+                        let size = file.metadata().map_err(unreadable)?.len();
+                        Ok(Some((size, Box::new(file))))
+                    }
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                    Err(cause) => Err(unreadable(cause)),
+                }
+            }
+        }
+    }
+
+    fn missing(&self, digest: &Digest) -> Error {
+        Error::Damaged {
+            what: self.name.clone(),
+            reason: format!("the blob {digest} is named in it, but is not there"),
+        }
+    }
+}
+
+/// The way of one image from a layout into a store.
+struct Take<'a> {
+    layout: &'a Layout,
+    wanted: Wanted<'a>,
+    store: &'a Store,
+    progress: &'a dyn Progress,
+}
+
+impl Take<'_> {
+    /// The chosen platforms of an index, and the attestations that speak of them.
+    fn index(&self, index: &Manifest, depth: usize, taken: &mut Vec<lock::Manifest>) -> Result<()> {
+        if depth >= MAX_DEPTH {
+            return Err(Error::Damaged {
+                what: self.layout.name.clone(),
+                reason: format!("indexes are nested more than {MAX_DEPTH} deep"),
+            });
+        }
+        let first = taken.len();
+        for child in &index.manifests {
+            let platform = child.platform.as_ref().and_then(|field| field.platform());
+            let chosen = platform.as_ref().is_some_and(|own| {
+                self.wanted.platforms.iter().any(|platform| own.satisfies(platform))
+            });
+            if media_type::is_index(&child.media_type) {
+                let (document, bytes) = self.layout.manifest(child)?;
+                let before = taken.len();
+                self.index(&document, depth + 1, taken)?;
+                if taken.len() > before {
+                    self.store.put_bytes(&bytes)?;
+                }
+            } else if chosen {
+                taken.push(self.child(child, platform)?);
+            }
+        }
+        let chosen: Vec<String> =
+            taken[first..].iter().map(|manifest| manifest.digest.to_string()).collect();
+        for child in &index.manifests {
+            let speaks_of = child.annotations.get(ATTESTED);
+            if speaks_of.is_some_and(|digest| chosen.contains(digest))
+                && self.layout.open(&child.digest)?.is_some()
+            {
+                taken.push(self.child(child, None)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn child(
+        &self,
+        child: &Descriptor,
+        platform: Option<types::Platform>,
+    ) -> Result<lock::Manifest> {
+        let (document, bytes) = self.layout.manifest(child)?;
+        self.manifest(&document)?;
+        self.store.put_bytes(&bytes)?;
+        Ok(image::locked(child, &document, platform))
+    }
+
+    /// Config and layers.
+    fn manifest(&self, manifest: &Manifest) -> Result<()> {
+        for blob in manifest.blobs() {
+            let (size, content) =
+                self.layout.open(&blob.digest)?.ok_or_else(|| self.layout.missing(&blob.digest))?;
+            let what = format!("{} of {}", blob.digest, self.layout.name);
+            if size != blob.size {
+                return Err(Error::Damaged {
+                    what,
+                    reason: format!("it has {size} bytes, {} are promised", blob.size),
+                });
+            }
+            image::put_blob(self.store, &blob.digest, size, content, &what, self.progress)?;
+        }
+        Ok(())
+    }
+
+    /// The descriptor's platform, or the config's.
+    fn platform(&self, entry: &Descriptor, manifest: &Manifest) -> Result<Option<types::Platform>> {
+        if let Some(platform) = entry.platform.as_ref().and_then(|field| field.platform()) {
+            return Ok(Some(platform));
+        }
+        match &manifest.config {
+            Some(config) if config.size <= MAX_CONFIG => {
+                Ok(image::platform_of_config(&self.layout.document(&config.digest, MAX_CONFIG)?))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+fn platforms(index: &Manifest) -> Vec<String> {
+    index
+        .manifests
+        .iter()
+        .filter_map(|child| child.platform.as_ref()?.platform())
+        .map(|platform| platform.to_string())
+        .collect()
+}
+
+fn shown(entry: &Descriptor) -> String {
+    match (Root::of(entry), entry.annotations.get(annotation::REF_NAME)) {
+        (Some(root), _) => root.name.to_string(),
+        (None, Some(tag)) => format!("(tag {tag})"),
+        (None, None) => entry.digest.to_string(),
+    }
+}
+
+fn read_file(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let what = path.display().to_string();
+    let unreadable = |cause| Error::Read { what: what.clone(), cause };
+    let file = File::open(path).map_err(unreadable)?;
+    let size = file.metadata().map_err(unreadable)?.len();
+    if size > most {
+        return Err(Error::TooLarge { what, size, most });
+    }
+    let mut bytes = Vec::with_capacity(size as usize);
+    file.take(most).read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
+}

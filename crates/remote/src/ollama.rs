@@ -1,0 +1,214 @@
+//! The Ollama registry: names, manifests (kept verbatim) and blobs (`spec/ollama.md`).
+
+use std::fmt;
+use std::str::FromStr;
+
+use types::{Descriptor, Kind, Manifest, Reference, Root, annotation, lock, media_type};
+
+use crate::{Error, Result};
+
+/// Ollama, types/model/name.go: the parts that a name may leave away.
+const HOST: &str = "registry.ollama.ai";
+const NAMESPACE: &str = "library";
+const TAG: &str = "latest";
+/// Ollama, types/model/name.go: longest part of a name.
+const MAX_PART: usize = 350;
+
+/// A model's name, in full: `registry.ollama.ai/library/qwen2.5:3b`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name {
+    host: String,
+    namespace: String,
+    model: String,
+    tag: String,
+}
+
+impl Name {
+    /// The registry's host.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The path in the registry, with its upper case: `library/qwen2.5`.
+    pub fn repository(&self) -> String {
+        format!("{}/{}", self.namespace, self.model)
+    }
+
+    /// The tag.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// Where the manifest stands below `manifests/` in a models folder.
+    pub fn path(&self) -> String {
+        format!("{}/{}/{}/{}", self.host, self.namespace, self.model, self.tag)
+    }
+
+    /// The name of a manifest's path below `manifests/`.
+    pub fn of_path(path: &str) -> Option<Self> {
+        let [host, namespace, model, tag] = path.split('/').collect::<Vec<_>>()[..] else {
+            return None;
+        };
+        Self::new(host, namespace, model, tag).ok()
+    }
+
+    /// The name in a store: in lower case, since OCI has no upper case.
+    pub fn reference(&self) -> Result<Reference> {
+        let repository = self.repository().to_ascii_lowercase();
+        Ok(Reference::new(&self.host.to_ascii_lowercase(), &repository, Some(&self.tag), None)?)
+    }
+
+    fn new(host: &str, namespace: &str, model: &str, tag: &str) -> Result<Self> {
+        let whole = format!("{host}/{namespace}/{model}:{tag}");
+        let invalid = |part: &str| Error::BadModel {
+            id: whole.clone(),
+            reason: format!(
+                "{part:?} is no part of an Ollama name; write it as `ollama pull` takes it, such as qwen2.5:3b"
+            ),
+        };
+        for (part, is_host) in [(host, true), (namespace, false), (model, false), (tag, false)] {
+            let valid = |sign: char| {
+                sign.is_ascii_alphanumeric()
+                    || matches!(sign, '-' | '_' | '.')
+                    || (is_host && sign == ':')
+            };
+            if part.is_empty()
+                || part.len() > MAX_PART
+                || !part.chars().all(valid)
+                || part.starts_with(['.', '-'])
+            {
+                return Err(invalid(part));
+            }
+        }
+        Ok(Self {
+            host: host.to_owned(),
+            namespace: namespace.to_owned(),
+            model: model.to_owned(),
+            tag: tag.to_owned(),
+        })
+    }
+}
+
+impl FromStr for Name {
+    type Err = Error;
+
+    /// `[scheme://][host/][namespace/]model[:tag]`.
+    fn from_str(text: &str) -> Result<Self> {
+        let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+        let (path, tag) = match rest.rsplit_once(':') {
+            Some((path, tag)) if !tag.contains('/') => (path, tag),
+            _ => (rest, TAG),
+        };
+        match path.split('/').collect::<Vec<_>>()[..] {
+            [model] => Self::new(HOST, NAMESPACE, model, tag),
+            [namespace, model] => Self::new(HOST, namespace, model, tag),
+            [host, namespace, model] => Self::new(host, namespace, model, tag),
+            _ => Err(Error::BadModel {
+                id: text.to_owned(),
+                reason: "write it as `ollama pull` takes it, such as qwen2.5:3b".into(),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    /// As short as `ollama list` shows it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host != HOST {
+            write!(f, "{}/", self.host)?;
+        }
+        if self.host != HOST || self.namespace != NAMESPACE {
+            write!(f, "{}/", self.namespace)?;
+        }
+        write!(f, "{}:{}", self.model, self.tag)
+    }
+}
+
+/// An Ollama model that is known: its manifest, verbatim, and what it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    /// The root.
+    pub root: Root,
+    /// The manifest as a lock tells it.
+    pub manifest: lock::Manifest,
+}
+
+impl Model {
+    /// The model of a manifest.
+    pub(crate) fn new(
+        name: &Name,
+        descriptor: &Descriptor,
+        manifest: lock::Manifest,
+    ) -> Result<Self> {
+        let root = Root::new(name.reference()?, Kind::Ollama, descriptor.clone());
+        Ok(Self { root, manifest })
+    }
+}
+
+/// Reads a manifest; its descriptor carries the name with its upper case, where it has one.
+pub(crate) fn manifest(name: &Name, bytes: &[u8]) -> Result<(Manifest, Descriptor)> {
+    let manifest = Manifest::parse(&format!("the manifest of {name}"), bytes)?;
+    if manifest.is_index() || manifest.layers.is_empty() {
+        return Err(Error::BadModel {
+            id: name.to_string(),
+            reason: "its manifest names no layers".into(),
+        });
+    }
+    // Ollama writes docker's media type, and some models have none at all.
+    let media_type = match manifest.media_type.as_deref() {
+        Some(own) if !own.is_empty() => own,
+        _ => media_type::DOCKER_MANIFEST,
+    };
+    let mut descriptor =
+        Descriptor::new(media_type, store::hash::sha256(bytes), bytes.len() as u64);
+    if name.repository() != name.repository().to_ascii_lowercase() {
+        let full = format!("{}/{}", name.host, name.repository());
+        descriptor.annotations.insert(annotation::MODEL_ID.to_owned(), full);
+    }
+    Ok((manifest, descriptor))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn names_are_completed_as_ollama_does_it() {
+        for (text, path, shown) in [
+            ("qwen2.5:3b", "registry.ollama.ai/library/qwen2.5/3b", "qwen2.5:3b"),
+            (
+                "nomic-embed-text",
+                "registry.ollama.ai/library/nomic-embed-text/latest",
+                "nomic-embed-text:latest",
+            ),
+            ("me/own:1", "registry.ollama.ai/me/own/1", "me/own:1"),
+            (
+                "hf.co/Org/Repo-GGUF:Q4_K_M",
+                "hf.co/Org/Repo-GGUF/Q4_K_M",
+                "hf.co/Org/Repo-GGUF:Q4_K_M",
+            ),
+            (
+                "http://127.0.0.1:5000/library/x",
+                "127.0.0.1:5000/library/x/latest",
+                "127.0.0.1:5000/library/x:latest",
+            ),
+        ] {
+            let name: Name = text.parse().unwrap();
+            assert_eq!(name.path(), path);
+            assert_eq!(name.to_string(), shown);
+            assert_eq!(Name::of_path(path).unwrap(), name);
+        }
+        assert_eq!(
+            "hf.co/Org/Repo:Q4".parse::<Name>().unwrap().reference().unwrap().to_string(),
+            "hf.co/org/repo:Q4"
+        );
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused() {
+        for wrong in ["", "a/b/c/d", "a:", "../x", "a b", "/x"] {
+            assert!(wrong.parse::<Name>().is_err(), "{wrong}");
+        }
+    }
+}

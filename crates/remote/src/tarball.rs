@@ -1,0 +1,281 @@
+//! Walking a tar archive that a stranger made: paths are taken apart and never used as paths of
+//! this machine, and headers cannot make the reader hold more than [`MAX_HEADERS`]. Used for image
+//! archives, image layers and chart archives.
+
+use std::cell::Cell;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::rc::Rc;
+
+use tar::{EntryType, Header};
+
+use crate::{Error, Result};
+
+/// Most bytes that the headers of one member may have (long names, pax records): the `tar` library
+/// reads those into memory. Linux has paths of 4 KiB; pax records of real images stay below 64 KiB.
+const MAX_HEADERS: u64 = 1 << 20;
+/// Most members of one archive. The largest images that are met have half a million files.
+const MAX_MEMBERS: u64 = 8 << 20;
+/// One read when a member is skipped in a stream.
+const SKIP: usize = 64 << 10;
+
+/// A member of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Member {
+    /// Its path, without leading `/`, without `.` and `..`; empty for the root.
+    pub(crate) path: String,
+    /// What it is.
+    pub(crate) kind: Kind,
+    /// Bytes of its content.
+    pub(crate) size: u64,
+    /// Where its content begins in the archive.
+    pub(crate) offset: u64,
+}
+
+/// What a member is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    Folder,
+    /// The target as it was written.
+    Symlink(String),
+    /// The target, taken apart like a path.
+    Hardlink(String),
+    /// A device, a pipe.
+    Other,
+}
+
+/// Whether the walk goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    Go,
+    Stop,
+}
+
+/// Calls `visit` for every member of a stream, in order, with its content. `name` is what errors
+/// call the archive.
+pub(crate) fn walk(
+    name: &str,
+    reader: impl Read,
+    mut visit: impl FnMut(Member, &mut dyn Read) -> Result<Next>,
+) -> Result<()> {
+    let allowance = Allowance::default();
+    let mut archive = tar::Archive::new(Limited { inner: reader, allowance: allowance.clone() });
+    archive.set_ignore_zeros(false);
+    let damaged = |cause: &io::Error| damaged(name, cause);
+    let mut entries = archive.entries().map_err(|cause| damaged(&cause))?;
+    for _ in 0..MAX_MEMBERS {
+        allowance.grant(MAX_HEADERS);
+        let Some(entry) = entries.next() else { return Ok(()) };
+        let mut entry = entry.map_err(|cause| damaged(&cause))?;
+        allowance.grant(u64::MAX);
+        let member = member(name, &entry)?;
+        if visit(member, &mut entry)? == Next::Stop {
+            return Ok(());
+        }
+        let mut buffer = vec![0; SKIP];
+        while entry.read(&mut buffer).map_err(|cause| damaged(&cause))? > 0 {}
+    }
+    Err(too_many(name))
+}
+
+/// Calls `visit` for every member of a file, without reading the contents.
+pub(crate) fn index(
+    name: &str,
+    reader: impl Read + Seek,
+    mut visit: impl FnMut(Member) -> Result<()>,
+) -> Result<()> {
+    let allowance = Allowance::default();
+    let mut archive = tar::Archive::new(Limited { inner: reader, allowance: allowance.clone() });
+    let damaged = |cause: &io::Error| damaged(name, cause);
+    let mut entries = archive.entries_with_seek().map_err(|cause| damaged(&cause))?;
+    for _ in 0..MAX_MEMBERS {
+        allowance.grant(MAX_HEADERS);
+        let Some(entry) = entries.next() else { return Ok(()) };
+        let entry = entry.map_err(|cause| damaged(&cause))?;
+        visit(member(name, &entry)?)?;
+    }
+    Err(too_many(name))
+}
+
+/// A path of an archive without empty segments, `.`, and with `..` going up at most to the root.
+pub(crate) fn normal(path: &str) -> String {
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            other => segments.push(other),
+        }
+    }
+    segments.join("/")
+}
+
+fn member<R: Read>(name: &str, entry: &tar::Entry<'_, R>) -> Result<Member> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let link = || {
+        entry.link_name_bytes().map(|bytes| text(&bytes)).ok_or_else(|| Error::Damaged {
+            what: name.to_owned(),
+            reason: format!("{} is a link without a target", text(&entry.path_bytes())),
+        })
+    };
+    let kind = match kind_of(entry.header()) {
+        EntryType::Regular | EntryType::Continuous => Kind::File,
+        EntryType::Directory => Kind::Folder,
+        EntryType::Symlink => Kind::Symlink(link()?),
+        EntryType::Link => Kind::Hardlink(normal(&link()?)),
+        EntryType::GNUSparse => {
+            return Err(Error::Damaged {
+                what: name.to_owned(),
+                reason: format!(
+                    "{} is a sparse file, which no image tool writes",
+                    text(&entry.path_bytes())
+                ),
+            });
+        }
+        _ => Kind::Other,
+    };
+    Ok(Member {
+        path: normal(&text(&entry.path_bytes())),
+        kind,
+        size: entry.size(),
+        offset: entry.raw_file_position(),
+    })
+}
+
+/// A name that ends in a slash is a folder in archives older than the type field.
+fn kind_of(header: &Header) -> EntryType {
+    let kind = header.entry_type();
+    if kind == EntryType::Regular && header.path_bytes().ends_with(b"/") {
+        return EntryType::Directory;
+    }
+    kind
+}
+
+fn damaged(name: &str, cause: &io::Error) -> Error {
+    Error::Damaged { what: name.to_owned(), reason: format!("it is no whole tar archive: {cause}") }
+}
+
+fn too_many(name: &str) -> Error {
+    Error::Damaged {
+        what: name.to_owned(),
+        reason: format!("it has more than {MAX_MEMBERS} members"),
+    }
+}
+
+/// How many bytes may be read before the next grant.
+#[derive(Clone, Default)]
+struct Allowance(Rc<Cell<u64>>);
+
+impl Allowance {
+    fn grant(&self, bytes: u64) {
+        self.0.set(bytes);
+    }
+}
+
+struct Limited<R> {
+    inner: R,
+    allowance: Allowance,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.allowance.0.get();
+        if left == 0 && !buffer.is_empty() {
+            return Err(io::Error::other(format!(
+                "the headers of a member have more than {MAX_HEADERS} bytes"
+            )));
+        }
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let read = self.inner.read(&mut buffer[..most])?;
+        if left != u64::MAX {
+            self.allowance.0.set(left - read as u64);
+        }
+        Ok(read)
+    }
+}
+
+impl<R: Seek> Seek for Limited<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::Cursor;
+
+    use super::*;
+
+    fn archive(entries: &[(&str, EntryType, &[u8])]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (path, kind, content) in entries {
+            let mut header = Header::new_gnu();
+            header.set_entry_type(*kind);
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            let name = &mut header.as_old_mut().name;
+            name[..path.len()].copy_from_slice(path.as_bytes());
+            header.set_cksum();
+            builder.append(&header, *content).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn paths_of_an_archive_never_leave_its_root() {
+        for (path, expected) in [
+            ("./a//b/", "a/b"),
+            ("/etc/passwd", "etc/passwd"),
+            ("../../etc/passwd", "etc/passwd"),
+            ("a/../../b", "b"),
+            (".", ""),
+        ] {
+            assert_eq!(normal(path), expected);
+        }
+        let bytes = archive(&[("../../x", EntryType::Regular, b"hello")]);
+        let mut seen = vec![];
+        walk("t", bytes.as_slice(), |member, content| {
+            let mut text = String::new();
+            content.read_to_string(&mut text).unwrap();
+            seen.push((member.path, text));
+            Ok(Next::Go)
+        })
+        .unwrap();
+        assert_eq!(seen, [("x".to_owned(), "hello".to_owned())]);
+    }
+
+    #[test]
+    fn a_header_that_wants_gigabytes_is_refused() {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::GNULongName);
+        header.set_size(1 << 40);
+        header.set_cksum();
+        let endless = Cursor::new(header.as_bytes().to_vec()).chain(io::repeat(b'a'));
+        let error = walk("evil.tar", endless, |_, _| Ok(Next::Go)).unwrap_err().to_string();
+        assert!(error.contains("evil.tar") && error.contains("headers"), "{error}");
+    }
+
+    #[test]
+    fn an_index_tells_where_each_content_is() {
+        let bytes =
+            archive(&[("a", EntryType::Regular, &[1; 700]), ("b", EntryType::Regular, b"here")]);
+        let mut found = vec![];
+        index("t", Cursor::new(&bytes), |member| {
+            found.push(member);
+            Ok(())
+        })
+        .unwrap();
+        let b = &found[1];
+        assert_eq!(&bytes[b.offset as usize..(b.offset + b.size) as usize], b"here");
+    }
+
+    #[test]
+    fn an_archive_that_was_cut_is_damaged() {
+        let bytes = archive(&[("a", EntryType::Regular, &[1; 7000])]);
+        let error = walk("cut.tar", &bytes[..3000], |_, _| Ok(Next::Go)).unwrap_err();
+        assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    }
+}
