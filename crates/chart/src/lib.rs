@@ -1,1 +1,15 @@
-//! Find images in charts, renders and manifests; write the overlay; prove it
+//! Find images in charts, renders and manifests; write the overlay that moves them to a site; prove
+//! that it does. Pure: no file, process or socket is touched here. A render is a function that is
+//! handed in, a chart is the files that were read by the caller.
+//!
+//! The way of the data: [`manifest`] reads what helm rendered, [`find`] walks it for images.
+
+mod error;
+mod form;
+mod path;
+
+pub mod find;
+pub mod manifest;
+
+pub use error::{Error, Result};
+pub use path::{Encoding, Path, Step};

@@ -1,1 +1,10 @@
-//! Content to its targets
+//! Content to its targets: walks the roots of a source and puts all that they need into a sink,
+//! many blobs at once, each byte moved once. Between the volumes (or a store) and the site.
+
+mod error;
+mod load;
+mod target;
+
+pub use error::{Error, Result};
+pub use load::{Failure, Landed, Options, Outcome, Report, load};
+pub use target::Target;

@@ -1,1 +1,21 @@
-//! The one HTTP client and the one server shell
+//! The one HTTP client and the one server shell. Everything that leaves or enters this machine goes
+//! through here: TLS, proxies, credentials, retries with their history, resume by range, deadlines.
+
+pub mod auth;
+pub mod body;
+mod client;
+mod credentials;
+mod download;
+mod error;
+mod mirrors;
+mod request;
+mod retry;
+pub mod serve;
+
+pub use client::{Builder, Client, Place};
+pub use credentials::{Credential, Credentials};
+pub use download::Download;
+pub use error::{Attempt, Error, Result};
+pub use mirrors::{Endpoint, Mirrors};
+pub use request::{Access, Body, Repeat, Request, Response};
+pub use retry::RetryPolicy;

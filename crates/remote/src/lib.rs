@@ -1,13 +1,19 @@
-//! Things outside: OCI registries, Hugging Face, Ollama, Helm, plain HTTP, and local sources
+//! Things outside: OCI registries, Hugging Face, Ollama, Helm, plain HTTP, and what is already on
+//! this machine. All of it ends in one form: roots in a store.
+//!
+//! [`fetch`] is the one engine that brings blobs in, whatever they come from; [`oci::Push`] is the
+//! way out, into a registry.
 
 pub mod artifact;
 mod compression;
 mod error;
+pub mod fetch;
 pub mod helm;
 pub mod hub;
 pub mod local;
 pub mod model;
 mod near;
+pub mod oci;
 pub mod ollama;
 mod tarball;
 

@@ -1,1 +1,41 @@
-//! Real servers and real images for tests
+//! The proving ground: real servers, real images, a real model, and the bad luck that they meet.
+//!
+//! Tests of every crate build their world here, and so does the demo (by the `testkit` binary).
+//! Nothing is mocked: registries are Debian's docker-registry, images are made from Debian packages
+//! without a container engine ([`Images`]), models come from a [`Hub`] that the five checked
+//! versions of huggingface_hub accept, and failures are made on the wire (Faults), on the disk
+//! ([`Tmpfs`]) and with SIGKILL (Running).
+//!
+//! What `dev/setup` installs must be there. A world that cannot be built is the test's failure, so
+//! functions here panic with what is missing and the next step instead of handing errors on.
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a world that cannot be built is the test's failure; see above"
+)]
+
+mod credentials;
+//pub mod faults;
+//pub mod gantry;
+mod hub;
+pub mod images;
+mod network;
+mod process;
+mod registry;
+mod tls;
+mod tmpfs;
+pub mod tools;
+//mod world;
+
+pub use credentials::Login;
+//pub use faults::Faults;
+//pub use gantry::Gantry;
+pub use hub::{Hub, HubBuilder, MINILM};
+pub use images::Images;
+pub use network::loopback_only;
+pub use registry::{Registry, RegistryBuilder};
+pub use tls::Authority;
+pub use tmpfs::Tmpfs;
+//pub use world::World;

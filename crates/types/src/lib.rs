@@ -5,7 +5,7 @@
 
 pub mod annotation;
 pub mod config;
-mod descriptor;
+pub mod descriptor;
 mod digest;
 mod error;
 mod hub;

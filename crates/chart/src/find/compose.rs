@@ -1,0 +1,204 @@
+//! Images whose name and tag stand apart: `repository`, `image`, `version` in a custom resource,
+//! `worker_container_repository` and `worker_container_tag` in a configuration file, `hub` and
+//! `tag` above an `image`.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+use types::{Digest, Reference};
+
+use super::found::{Part, Role};
+use super::names::{self, Piece};
+use crate::form::{self, Shape};
+use crate::path::Path;
+
+/// The key and text of each piece of one image.
+type Pieces<'a> = Vec<(Piece, &'a str, String)>;
+
+/// A registry and a tag that stand above the image: `hub` and `tag` of Istio.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Above {
+    registry: Option<Part>,
+    tag: Option<Part>,
+}
+
+impl Above {
+    /// What stands above the children of a map.
+    pub(crate) fn below(&self, map: &Map<String, Value>, path: &Path) -> Self {
+        let part = |key: &str, role| {
+            let text = map.get(key).and_then(scalar).filter(|text| !text.is_empty())?;
+            Some(Part { path: path.key(key), text, role })
+        };
+        match part("hub", Role::Registry) {
+            Some(hub) => Self { registry: Some(hub), tag: part("tag", Role::Tag) },
+            None => self.clone(),
+        }
+    }
+
+    /// The image that a bare name below gives.
+    pub(crate) fn compose(&self, path: &Path, name: &str) -> Option<(Reference, Vec<Part>)> {
+        let registry = self.registry.clone()?;
+        let name = Part { path: path.clone(), text: name.to_owned(), role: Role::Name };
+        join([Some(registry), None, Some(name), self.tag.clone(), None])
+    }
+}
+
+/// An image that the values of one map make up together.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Composed {
+    pub(crate) reference: Reference,
+    pub(crate) parts: Vec<Part>,
+}
+
+/// The images that scalars of one map make up together. `is_image` says that the map stands under
+/// a key that names an image, so that its `name` is the repository.
+pub(crate) fn images(map: &Map<String, Value>, path: &Path, is_image: bool) -> Vec<Composed> {
+    let mut groups: BTreeMap<Vec<String>, Pieces> = BTreeMap::new();
+    for (key, value) in map {
+        if names::is_example(key) {
+            continue;
+        }
+        let Some(text) = scalar(value).filter(|text| !text.is_empty()) else { continue };
+        let piece = match names::piece(key) {
+            Some(found) => Some(found),
+            None if is_image && key == "name" => Some((vec![], Piece::Repository)),
+            None => None,
+        };
+        if let Some((stem, piece)) = piece {
+            groups.entry(stem).or_default().push((piece, key, text));
+        }
+    }
+    groups.values().filter_map(|pieces| compose(pieces, path)).collect()
+}
+
+fn compose(pieces: &Pieces, path: &Path) -> Option<Composed> {
+    let part = |wanted: Piece, role| {
+        let (_, key, text) = pieces.iter().find(|(piece, ..)| *piece == wanted)?;
+        Some(Part { path: path.key(*key), text: text.clone(), role })
+    };
+    let registry = part(Piece::Registry, Role::Registry);
+    let repository = part(Piece::Repository, Role::Repository);
+    let image = part(Piece::Image, Role::Name);
+    let tag = part(Piece::Tag, Role::Tag);
+    let digest = part(Piece::Digest, Role::Digest);
+    // An image that has its tag or digest already is whole; the others are about other things.
+    if let Some(image) = &image
+        && let Some((_, Shape::Full | Shape::TaggedPath | Shape::TaggedWord)) =
+            form::image(&image.text)
+    {
+        return None;
+    }
+    let has_version = tag.is_some() || digest.is_some();
+    let has_name = match (&registry, &repository, &image) {
+        (_, Some(_), Some(_)) | (Some(_), Some(_), None) | (Some(_), None, Some(_)) => true,
+        (None, Some(_), None) | (None, None, Some(_)) => has_version,
+        (_, None, None) => false,
+    };
+    if !has_name || tag.as_ref().is_some_and(|tag| tag.text.contains(['/', ' '])) {
+        return None;
+    }
+    let (reference, parts) = join([registry, repository, image, tag, digest])?;
+    Some(Composed { reference, parts })
+}
+
+/// Puts registry, repository, name, tag and digest together.
+fn join(parts: [Option<Part>; 5]) -> Option<(Reference, Vec<Part>)> {
+    let [registry, repository, name, mut tag, mut digest] = parts;
+    // gpu-operator takes a digest in `version`, grafana bare hex in `sha`.
+    if digest.is_none() && tag.as_ref().is_some_and(|tag| tag.text.starts_with("sha256:")) {
+        digest = tag.take().map(|tag| Part { role: Role::Digest, ..tag });
+    }
+    let path: Vec<&str> = [&registry, &repository, &name]
+        .into_iter()
+        .flatten()
+        .map(|part| part.text.trim_matches('/'))
+        .collect();
+    let mut text = path.join("/");
+    if let Some(tag) = &tag {
+        text = format!("{text}:{}", tag.text);
+    }
+    if let Some(digest) = &digest {
+        let hex = digest.text.strip_prefix("sha256:").unwrap_or(&digest.text);
+        text = format!("{text}@{}", Digest::from_hex(hex).ok()?);
+    }
+    let (reference, shape) = form::image(&text)?;
+    (shape > Shape::Word).then_some(())?;
+    Some((reference, [registry, repository, name, tag, digest].into_iter().flatten().collect()))
+}
+
+/// A text or number as it would stand in a reference.
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.trim().to_owned()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    fn composed(value: &Value, is_image: bool) -> Vec<String> {
+        images(value.as_object().unwrap(), &Path::default(), is_image)
+            .iter()
+            .map(|composed| composed.reference.to_string())
+            .collect()
+    }
+
+    #[test]
+    fn the_pieces_of_an_image_are_put_together_by_what_their_keys_say() {
+        let hex = "ab".repeat(32);
+        for (map, image) in [
+            (
+                json!({"repository": "nvcr.io/nvidia", "image": "driver", "version": "5.1"}),
+                "nvcr.io/nvidia/driver:5.1".to_owned(),
+            ),
+            (
+                json!({"repository": "nvcr.io/nvidia", "image": "driver", "version": format!("sha256:{hex}")}),
+                format!("nvcr.io/nvidia/driver@sha256:{hex}"),
+            ),
+            (
+                json!({"registry": "docker.io", "repository": "bitnami/redis", "tag": "7"}),
+                "docker.io/bitnami/redis:7".to_owned(),
+            ),
+            (
+                json!({"repository": "org/app", "sha": hex, "tag": ""}),
+                format!("docker.io/org/app@sha256:{hex}"),
+            ),
+            (
+                json!({"worker_container_repository": "apache/airflow", "worker_container_tag": "3.1"}),
+                "docker.io/apache/airflow:3.1".to_owned(),
+            ),
+            (
+                json!({"image": "kserve/agent", "defaultImageVersion": "v0.15"}),
+                "docker.io/kserve/agent:v0.15".to_owned(),
+            ),
+        ] {
+            assert_eq!(composed(&map, false), [image], "{map}");
+        }
+    }
+
+    #[test]
+    fn a_map_under_an_image_key_has_its_repository_in_name() {
+        let map = json!({"name": "quay.io/jupyterhub/sample", "tag": "4"});
+        assert_eq!(composed(&map, true), ["quay.io/jupyterhub/sample:4"]);
+        assert!(composed(&map, false).is_empty());
+    }
+
+    #[test]
+    fn what_only_shares_a_word_with_images_is_none() {
+        for map in [
+            json!({"name": "x", "version": "1"}),
+            json!({"repository": "https://github.com/a/b", "version": "1"}),
+            json!({"repository": "charts"}),
+            json!({"tag": "1", "digest": "x"}),
+            json!({"image": "org/app:1", "version": "2"}),
+        ] {
+            assert!(composed(&map, false).is_empty(), "{map}");
+        }
+    }
+}

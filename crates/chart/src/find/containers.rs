@@ -1,0 +1,125 @@
+//! Images in what containers are told: arguments, commands and environment. The program inside
+//! hands them to a cluster, so they are pulled as surely as an operator works.
+
+use serde_json::Value;
+
+use super::custom::Walk;
+use super::found::{Collector, Confidence, Pattern};
+use super::{names, pods, text};
+use crate::form::{self, Shape};
+use crate::path::{Encoding, Path};
+
+/// Finds the images in arguments, commands and environments of the pods in a document.
+pub(crate) fn find(document: &Value, collector: &mut Collector) {
+    pods::objects(document, &Path::default(), &mut |object, path| {
+        let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
+        let Some(to_spec) = pods::spec_path(kind) else { return };
+        let Some(spec) = to_spec.find(object) else { return };
+        let path = to_spec.steps().iter().fold(path.clone(), |path, step| path.then(step.clone()));
+        pods::containers(spec, &path, &mut |container, path| {
+            for list in ["command", "args"] {
+                if let Some(items) = container.get(list).and_then(Value::as_array) {
+                    arguments(items, &path.key(list), Confidence::Likely, collector);
+                }
+            }
+            if let Some(items) = container.get("env").and_then(Value::as_array) {
+                environment(items, &path.key("env"), Confidence::Likely, collector);
+            }
+        });
+    });
+}
+
+/// Finds the images in a list of arguments: `--x-image=IMAGE`, `--x-image IMAGE`, `k=IMAGE,k=IMAGE`
+/// and scripts.
+pub(crate) fn arguments(items: &[Value], path: &Path, sure: Confidence, collector: &mut Collector) {
+    let mut flag_before: Option<&str> = None;
+    for (index, item) in items.iter().enumerate() {
+        let Some(text) = item.as_str() else { continue };
+        let path = path.index(index);
+        if text.contains('\n') || text.split_whitespace().count() > 2 {
+            text::find(text, &path, &Walk::new(Pattern::Argument), collector);
+            flag_before = None;
+            continue;
+        }
+        let (name, value) = match text.split_once(['=', ' ']) {
+            Some((name, value)) if name.starts_with('-') => (Some(name), value),
+            _ => (None, text),
+        };
+        let says_image = names::is_image(name.or(flag_before).unwrap_or_default());
+        let sure = sure.min(Confidence::Likely);
+        argument(value, text.len() == value.len(), says_image, &path, sure, collector);
+        let is_flag = text.starts_with('-') && name.is_none();
+        flag_before = is_flag.then_some(text);
+    }
+}
+
+fn argument(
+    value: &str,
+    is_whole: bool,
+    says_image: bool,
+    path: &Path,
+    sure: Confidence,
+    collector: &mut Collector,
+) {
+    let shape = if says_image { Shape::TaggedWord } else { Shape::Full };
+    let at = |is_whole: bool| if is_whole { path.clone() } else { path.inside(Encoding::Text) };
+    if form::image(value).is_some_and(|(_, found)| found >= shape)
+        && (says_image || form::is_image_by_form(value))
+    {
+        collector.maybe(at(is_whole), value, shape, Pattern::Argument, sure);
+        return;
+    }
+    // A map in one argument: the values behind each `k=`, apart by commas.
+    for entry in value.split(',').filter(|_| value.contains(['=', ','])) {
+        let (key, image) = entry.split_once('=').unwrap_or(("", entry));
+        let says_image = says_image || names::is_image(key);
+        let shape = if says_image { Shape::TaggedWord } else { Shape::Full };
+        if says_image || form::is_image_by_form(image) {
+            collector.maybe(at(false), image, shape, Pattern::Argument, sure);
+        }
+    }
+}
+
+/// Finds the images in a list of environment variables.
+pub(crate) fn environment(
+    items: &[Value],
+    path: &Path,
+    sure: Confidence,
+    collector: &mut Collector,
+) {
+    // Name and tag may stand apart: all variables together are one map.
+    let mut variables = serde_json::Map::new();
+    let mut places: Vec<(String, Path)> = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let name = item.get("name").and_then(Value::as_str);
+        let value = item.get("value").and_then(Value::as_str);
+        if let (Some(name), Some(value)) = (name, value) {
+            variables.insert(name.to_owned(), Value::String(value.to_owned()));
+            places.push((name.to_owned(), path.index(index).key("value")));
+        }
+    }
+    let walk = Walk::new(Pattern::Environment);
+    for (name, path) in &places {
+        let Some(value) = variables.get(name).and_then(Value::as_str) else { continue };
+        let says_image = names::is_image(name);
+        let shape = if says_image { Shape::TaggedWord } else { Shape::Full };
+        if says_image || form::is_image_by_form(value) {
+            let found = collector.maybe(path.clone(), value, shape, Pattern::Environment, sure);
+            if found.is_some() {
+                continue;
+            }
+        }
+        if value.contains(['\n', '{', ' ', '=']) {
+            text::find(value, path, &walk, collector);
+        }
+    }
+    for composed in super::compose::images(&variables, &Path::default(), false) {
+        let is_env = |part: &super::Part| {
+            let name = part.path.last_key()?;
+            let (_, path) = places.iter().find(|(known, _)| known == name)?;
+            Some(super::Part { path: path.clone(), ..part.clone() })
+        };
+        let parts: Vec<super::Part> = composed.parts.iter().filter_map(is_env).collect();
+        collector.composed(composed.reference, parts, Pattern::Environment, sure);
+    }
+}

@@ -1,0 +1,39 @@
+//! Images in annotations, of the documents themselves and of the pods that they make: sidecar
+//! injectors and operators read them there.
+
+use serde_json::Value;
+
+use super::custom::{self, Walk};
+use super::found::{Collector, Pattern};
+use super::pods;
+use crate::path::Path;
+
+/// Annotations that describe and are never acted on.
+const DESCRIPTIONS: &[&str] = &["checksum/", "artifacthub.io/", "meta.helm.sh/"];
+
+/// Finds the images in the annotations of a document.
+pub(crate) fn find(document: &Value, collector: &mut Collector) {
+    pods::objects(document, &Path::default(), &mut |object, path| {
+        in_annotations(object, path, collector);
+        let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
+        let Some(to_spec) = pods::spec_path(kind).filter(|_| kind != "Pod") else { return };
+        let to_pod = to_spec.parent();
+        if let Some(pod) = to_pod.find(object) {
+            let path =
+                to_pod.steps().iter().fold(path.clone(), |path, step| path.then(step.clone()));
+            in_annotations(pod, &path, collector);
+        }
+    });
+}
+
+fn in_annotations(object: &Value, path: &Path, collector: &mut Collector) {
+    let annotations = object.get("metadata").and_then(|metadata| metadata.get("annotations"));
+    let Some(annotations) = annotations.and_then(Value::as_object) else { return };
+    let path = path.key("metadata").key("annotations");
+    let acted_on: serde_json::Map<String, Value> = annotations
+        .iter()
+        .filter(|(key, _)| !DESCRIPTIONS.iter().any(|prefix| key.starts_with(prefix)))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    custom::find(&Value::Object(acted_on), &path, &Walk::new(Pattern::Annotation), collector);
+}

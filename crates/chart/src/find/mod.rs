@@ -1,0 +1,70 @@
+//! Finds every image that rendered manifests name, with the place where each stands and how sure
+//! it is that it will be pulled. Each kind of place is a module of its own.
+
+mod compose;
+mod containers;
+mod crds;
+mod custom;
+mod found;
+mod metadata;
+mod names;
+mod pods;
+mod text;
+
+pub use found::{Broken, Confidence, Findings, Found, Part, Pattern, Place, Role};
+
+use serde_json::Value;
+
+use crate::manifest::{Document, Manifests};
+use crate::path::Path;
+use custom::Walk;
+use found::Collector;
+
+/// Finds the images in a rendered stream: what `helm template`, `kustomize build` or a person wrote.
+pub fn images(rendered: &str) -> Findings {
+    in_manifests(&Manifests::read(rendered))
+}
+
+/// Finds the images in manifests that are already read.
+pub fn in_manifests(manifests: &Manifests) -> Findings {
+    let mut findings = Findings { unread: manifests.unread.clone(), ..Findings::default() };
+    for (index, document) in manifests.documents.iter().enumerate() {
+        in_document(document, &mut Collector::new(index, document, &mut findings));
+    }
+    findings
+}
+
+/// The surest finder goes first: a place counts once, for the first that knows it.
+fn in_document(document: &Document, collector: &mut Collector) {
+    let value = &document.value;
+    pods::find(value, collector);
+    containers::find(value, collector);
+    metadata::find(value, collector);
+    pods::objects(value, &Path::default(), &mut |object, path| match object
+        .get("kind")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+    {
+        "ConfigMap" | "Secret" => text::in_data(object, path, collector),
+        "CustomResourceDefinition" => crds::find(object, collector),
+        _ if custom::is_custom(group(object)) => {
+            custom_resource(object, path, collector);
+        }
+        _ => {}
+    });
+}
+
+/// Everything of a custom resource but its metadata, which is not its own.
+fn custom_resource(object: &Value, path: &Path, collector: &mut Collector) {
+    for (key, value) in object.as_object().into_iter().flatten() {
+        if !matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
+            custom::find(value, &path.key(key), &Walk::new(Pattern::CustomResource), collector);
+        }
+    }
+}
+
+/// `apiVersion` without the version: `apps`; empty for the core group.
+fn group(object: &Value) -> &str {
+    let version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    version.split_once('/').map_or("", |(group, _)| group)
+}

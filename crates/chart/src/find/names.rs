@@ -1,0 +1,114 @@
+//! What a key says about its value. Keys are cut into words, so that `baseImage`, `base_image`,
+//! `BASE_IMAGE` and `base-image` are the same name.
+
+/// The words of a key, in lower case: `defaultImageVersion` is default, image, version.
+pub(crate) fn words(key: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut word = String::new();
+    let mut was_lower = false;
+    for letter in key.chars() {
+        let starts_word = letter.is_ascii_uppercase() && was_lower;
+        if (!letter.is_ascii_alphanumeric() || starts_word) && !word.is_empty() {
+            words.push(std::mem::take(&mut word));
+        }
+        if letter.is_ascii_alphanumeric() {
+            word.push(letter.to_ascii_lowercase());
+        }
+        was_lower = letter.is_ascii_lowercase() || letter.is_ascii_digit();
+    }
+    if !word.is_empty() {
+        words.push(word);
+    }
+    words
+}
+
+/// Whether a key names a whole image: `image`, `baseImage`, `imageName`, `RELATED_IMAGE_X`.
+pub(crate) fn is_image(key: &str) -> bool {
+    // Annotation and label keys say it in their last segment.
+    let key = key.rsplit('/').next().unwrap_or(key);
+    let words = words(key);
+    let at = |back: usize| words.len().checked_sub(back).map(|index| words[index].as_str());
+    let ends_so = matches!(at(1), Some("image" | "img" | "images" | "containerimage"));
+    let last = matches!(at(1), Some("name" | "ref" | "reference" | "uri" | "url" | "path"));
+    let names_it = last && matches!(at(2), Some("image" | "img"));
+    ends_so || names_it || words.starts_with(&["related".to_owned(), "image".to_owned()])
+}
+
+/// Whether a key starts something that is only shown to people: Knative's `_example`.
+pub(crate) fn is_example(key: &str) -> bool {
+    key.starts_with('_')
+}
+
+/// What a key says that its value gives to a reference, and the words before it that it shares
+/// with its siblings: `worker_container_repository` is a repository of [worker, container].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Piece {
+    Registry,
+    Repository,
+    Image,
+    Tag,
+    Digest,
+}
+
+/// The endings of keys by what they give, the longest first.
+const ENDINGS: &[(&[&str], Piece)] = &[
+    (&["image", "registry"], Piece::Registry),
+    (&["image", "repository"], Piece::Repository),
+    (&["image", "repo"], Piece::Repository),
+    (&["default", "image", "version"], Piece::Tag),
+    (&["image", "version"], Piece::Tag),
+    (&["image", "tag"], Piece::Tag),
+    (&["image", "digest"], Piece::Digest),
+    (&["image", "name"], Piece::Image),
+    (&["container", "image"], Piece::Image),
+    (&["registry"], Piece::Registry),
+    (&["hub"], Piece::Registry),
+    (&["repository"], Piece::Repository),
+    (&["repo"], Piece::Repository),
+    (&["image"], Piece::Image),
+    (&["tag"], Piece::Tag),
+    (&["version"], Piece::Tag),
+    (&["digest"], Piece::Digest),
+    (&["sha256"], Piece::Digest),
+    (&["sha"], Piece::Digest),
+];
+
+/// What a key gives to a reference, and its stem.
+pub(crate) fn piece(key: &str) -> Option<(Vec<String>, Piece)> {
+    let words = words(key);
+    ENDINGS.iter().find_map(|(ending, piece)| {
+        let is_end = words.len() >= ending.len()
+            && words[words.len() - ending.len()..].iter().zip(*ending).all(|(a, b)| a == b);
+        is_end.then(|| (words[..words.len() - ending.len()].to_vec(), *piece))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_cut_into_words_however_it_is_spelled() {
+        for key in ["defaultImageVersion", "default_image_version", "DEFAULT-IMAGE-VERSION"] {
+            assert_eq!(words(key), ["default", "image", "version"]);
+        }
+        assert_eq!(words("imageURL"), ["image", "url"]);
+    }
+
+    #[test]
+    fn a_key_names_an_image_or_it_does_not() {
+        for key in [
+            "image",
+            "baseImage",
+            "SANDBOX_CONTAINER_IMAGE",
+            "imageName",
+            "RELATED_IMAGE_x",
+            "sidecar.istio.io/proxyImage",
+        ] {
+            assert!(is_image(key), "{key}");
+        }
+        for key in ["imagePullPolicy", "imagePullSecrets", "imageTag", "tag", "imagePrepull"] {
+            assert!(!is_image(key), "{key}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Images of pods: containers of every sort and image volumes, in every kind that holds a pod.
+//! What is found here the kubelet pulls.
+
+use serde_json::Value;
+
+use super::found::{Collector, Confidence, Pattern};
+use crate::path::Path;
+
+/// The lists of containers in a pod's spec.
+const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
+
+/// Where the pod's spec stands in a document of a kind; `None` for kinds without pods.
+pub(crate) fn spec_path(kind: &str) -> Option<Path> {
+    let keys: &[&str] = match kind {
+        "Pod" => &["spec"],
+        "Deployment"
+        | "StatefulSet"
+        | "DaemonSet"
+        | "ReplicaSet"
+        | "Job"
+        | "ReplicationController" => &["spec", "template", "spec"],
+        "CronJob" => &["spec", "jobTemplate", "spec", "template", "spec"],
+        "PodTemplate" => &["template", "spec"],
+        _ => return None,
+    };
+    Some(keys.iter().fold(Path::default(), |path, key| path.key(*key)))
+}
+
+/// Calls `visit` with each Kubernetes object of a document and its path: the document itself, or
+/// the items of a `List`, at any depth.
+pub(crate) fn objects<'a>(
+    document: &'a Value,
+    path: &Path,
+    visit: &mut impl FnMut(&'a Value, &Path),
+) {
+    let kind = document.get("kind").and_then(Value::as_str).unwrap_or_default();
+    match document.get("items").and_then(Value::as_array) {
+        Some(items) if kind.ends_with("List") => {
+            for (index, item) in items.iter().enumerate() {
+                objects(item, &path.key("items").index(index), visit);
+            }
+        }
+        _ => visit(document, path),
+    }
+}
+
+/// Calls `visit` with each container of a pod's spec and its path.
+pub(crate) fn containers<'a>(
+    spec: &'a Value,
+    path: &Path,
+    visit: &mut impl FnMut(&'a Value, &Path),
+) {
+    for list in CONTAINERS {
+        let containers = spec.get(list).and_then(Value::as_array).into_iter().flatten();
+        for (index, container) in containers.enumerate() {
+            visit(container, &path.key(list).index(index));
+        }
+    }
+}
+
+/// Finds the images of the pods in a document.
+pub(crate) fn find(document: &Value, collector: &mut Collector) {
+    objects(document, &Path::default(), &mut |object, path| {
+        let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
+        let Some(to_spec) = spec_path(kind) else { return };
+        let Some(spec) = to_spec.find(object) else { return };
+        let path = to_spec.steps().iter().fold(path.clone(), |path, step| path.then(step.clone()));
+        in_spec(spec, &path, Confidence::Certain, collector);
+    });
+}
+
+/// Finds the images of one pod's spec.
+pub(crate) fn in_spec(spec: &Value, path: &Path, sure: Confidence, collector: &mut Collector) {
+    containers(spec, path, &mut |container, path| {
+        if let Some(image) = container.get("image").and_then(Value::as_str) {
+            collector.field(path.key("image"), image, Pattern::Pod, sure);
+        }
+    });
+    let volumes = spec.get("volumes").and_then(Value::as_array).into_iter().flatten();
+    for (index, volume) in volumes.enumerate() {
+        let reference = volume.get("image").and_then(|image| image.get("reference"));
+        if let Some(reference) = reference.and_then(Value::as_str) {
+            let path = path.key("volumes").index(index).key("image").key("reference");
+            collector.field(path, reference, Pattern::Pod, sure);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use crate::find::{Confidence, images};
+
+    fn found(rendered: &str) -> Vec<String> {
+        let findings = images(rendered);
+        assert!(findings.broken.is_empty() && findings.unread.is_empty(), "{findings:?}");
+        assert!(findings.images.iter().all(|found| found.confidence == Confidence::Certain));
+        findings.images.iter().map(|f| format!("{} {}", f.place.path, f.reference)).collect()
+    }
+
+    #[test]
+    fn every_kind_that_holds_a_pod_is_opened() {
+        let pod = "{containers: [{image: 'a:1'}]}";
+        for kind in
+            ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "ReplicationController"]
+        {
+            let rendered = format!("kind: {kind}\nspec: {{template: {{spec: {pod}}}}}");
+            let expected = "spec.template.spec.containers[0].image docker.io/library/a:1";
+            assert_eq!(found(&rendered), [expected]);
+        }
+        assert_eq!(found(&format!("kind: Pod\nspec: {pod}")).len(), 1);
+        assert_eq!(found(&format!("kind: PodTemplate\ntemplate: {{spec: {pod}}}")).len(), 1);
+        let cron = format!(
+            "kind: CronJob\nspec: {{jobTemplate: {{spec: {{template: {{spec: {pod}}}}}}}}}"
+        );
+        assert_eq!(found(&cron).len(), 1);
+        let list =
+            format!("kind: List\nitems: [{{kind: Pod, spec: {pod}}}, {{kind: Pod, spec: {pod}}}]");
+        assert_eq!(found(&list)[1], "items[1].spec.containers[0].image docker.io/library/a:1");
+    }
+
+    #[test]
+    fn all_sorts_of_containers_and_image_volumes_count() {
+        let rendered = "kind: Pod\nspec:\n  containers: [{image: a}]\n  initContainers: [{image: b}]\n  \
+            ephemeralContainers: [{image: c}]\n  volumes: [{image: {reference: quay.io/x/m:1}}]\n";
+        let paths = found(rendered);
+        assert_eq!(paths.len(), 4);
+        assert_eq!(paths[3], "spec.volumes[0].image.reference quay.io/x/m:1");
+    }
+
+    #[test]
+    fn an_image_field_that_holds_none_is_broken_but_auto_is_left_to_the_injector() {
+        let rendered = "kind: Pod\nspec: {containers: [{image: auto}, {image: 'app:%!s(<nil>)'}]}";
+        let findings = images(rendered);
+        assert!(findings.images.is_empty());
+        assert_eq!(findings.broken.len(), 1);
+        assert!(findings.broken[0].reason.contains("tag"), "{:?}", findings.broken);
+    }
+}

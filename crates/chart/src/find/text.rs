@@ -1,0 +1,178 @@
+//! Images in texts: the data of ConfigMaps and Secrets, scripts, and documents inside documents.
+//! Base64 is decoded; JSON, YAML, TOML and INI are read as what they are, so that name and tag
+//! that stand apart are found together; everything else is read word by word.
+
+use base64::Engine as _;
+use serde_json::{Map, Value};
+
+use super::custom::{self, Walk};
+use super::found::{Collector, Confidence, Pattern};
+use super::{names, pods};
+use crate::form::{self, Shape};
+use crate::manifest;
+use crate::path::{Encoding, Path};
+
+/// Texts inside of texts are opened this often: a Secret's base64, YAML in it, JSON in that.
+const DEEPEST: usize = 4;
+/// etcd takes no object beyond 1.5 MiB; what is longer is no configuration.
+const LONGEST: usize = 4 << 20;
+
+/// Finds the images in the data of a ConfigMap or Secret.
+pub(crate) fn in_data(object: &Value, path: &Path, collector: &mut Collector) {
+    let is_secret = object.get("kind").and_then(Value::as_str) == Some("Secret");
+    for (field, is_base64) in [("data", is_secret), ("stringData", false), ("binaryData", true)] {
+        let Some(data) = object.get(field).and_then(Value::as_object) else { continue };
+        let path = path.key(field);
+        let mut plain = Map::new();
+        for (key, value) in data {
+            let Some(text) = value.as_str().filter(|_| !names::is_example(key)) else { continue };
+            if !is_base64 {
+                plain.insert(key.clone(), Value::String(text.to_owned()));
+            } else if let Some(text) = decode(text) {
+                plain.insert(key.clone(), Value::String(text));
+            }
+        }
+        let root = Path::default();
+        let walk = Walk::new(Pattern::Text);
+        let before = collector.len();
+        custom::find(&Value::Object(plain), &root, &walk, collector);
+        collector.move_below(before, &path, is_base64);
+    }
+}
+
+fn decode(text: &str) -> Option<String> {
+    let compact: String = text.split_whitespace().collect();
+    let bytes = base64::engine::general_purpose::STANDARD.decode(compact).ok()?;
+    String::from_utf8(bytes).ok()
+}
+
+/// Finds the images inside one text.
+pub(crate) fn find(text: &str, path: &Path, walk: &Walk, collector: &mut Collector) {
+    let opened = path.steps().iter().filter(|s| matches!(s, crate::Step::Inside(_))).count();
+    if text.len() > LONGEST || opened >= DEEPEST {
+        return;
+    }
+    match structure(text) {
+        Some((encoding, documents)) => {
+            let path = path.inside(encoding);
+            for document in &documents {
+                in_document(document, &path, walk, collector);
+            }
+        }
+        None => words(text, &path.inside(Encoding::Text), walk, collector),
+    }
+}
+
+/// A document inside a text may itself be a Kubernetes object, such as a pod template file.
+fn in_document(document: &Value, path: &Path, walk: &Walk, collector: &mut Collector) {
+    let kind = document.get("kind").and_then(Value::as_str).unwrap_or_default();
+    if let Some(to_spec) = pods::spec_path(kind)
+        && let Some(spec) = to_spec.find(document)
+    {
+        let to_spec =
+            to_spec.steps().iter().fold(path.clone(), |path, step| path.then(step.clone()));
+        pods::in_spec(spec, &to_spec, Confidence::Likely, collector);
+    }
+    custom::find(document, path, &Walk::new(walk.pattern), collector);
+}
+
+/// What a text is when it is more than words.
+fn structure(text: &str) -> Option<(Encoding, Vec<Value>)> {
+    let trimmed = text.trim_start();
+    if trimmed.starts_with(['{', '['])
+        && let Ok(value) = serde_json::from_str::<Value>(trimmed)
+    {
+        return Some((Encoding::Json, vec![value]));
+    }
+    if !text.contains('\n') && !trimmed.starts_with('{') {
+        return None;
+    }
+    let has_section =
+        text.lines().any(|line| line.starts_with('[') && line.trim_end().ends_with(']'));
+    if has_section {
+        if let Ok(value) = toml::from_str::<Value>(text) {
+            return Some((Encoding::Toml, vec![value]));
+        }
+        return Some((Encoding::Ini, vec![ini(text)]));
+    }
+    if text.starts_with("#!") || !text.contains(':') {
+        return properties(text).map(|value| (Encoding::Ini, vec![value]));
+    }
+    let read = manifest::Manifests::read(text);
+    let documents: Vec<Value> = read.documents.into_iter().map(|document| document.value).collect();
+    let is_structure = |value: &Value| value.is_object() || value.is_array();
+    if read.unread.is_empty() && !documents.is_empty() && documents.iter().all(is_structure) {
+        return Some((Encoding::Yaml, documents));
+    }
+    properties(text).map(|value| (Encoding::Ini, vec![value]))
+}
+
+/// Sections with `key = value` lines, as Python's and Grafana's files have them.
+fn ini(text: &str) -> Value {
+    let mut sections = Map::new();
+    let mut section = String::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            name.clone_into(&mut section);
+        } else if !line.starts_with(['#', ';'])
+            && let Some((key, value)) = line.split_once('=')
+        {
+            let entries =
+                sections.entry(section.clone()).or_insert_with(|| Value::Object(Map::new()));
+            if let Some(entries) = entries.as_object_mut() {
+                entries.insert(key.trim().to_owned(), Value::String(unquoted(value)));
+            }
+        }
+    }
+    Value::Object(sections)
+}
+
+/// Lines of `key=value` and nothing else: properties and env files.
+fn properties(text: &str) -> Option<Value> {
+    let mut entries = Map::new();
+    for line in text.lines().map(str::trim) {
+        if line.is_empty() || line.starts_with(['#', ';', '!']) {
+            continue;
+        }
+        let (key, value) = line.split_once('=')?;
+        let is_name = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+        let key = key.trim();
+        if key.is_empty() || !key.bytes().all(is_name) {
+            return None;
+        }
+        entries.insert(key.to_owned(), Value::String(unquoted(value)));
+    }
+    (!entries.is_empty()).then_some(Value::Object(entries))
+}
+
+fn unquoted(value: &str) -> String {
+    value.trim().trim_matches(['"', '\'']).to_owned()
+}
+
+/// Reads a text word by word: whole references, and shorter ones behind a key that names an image.
+fn words(text: &str, path: &Path, walk: &Walk, collector: &mut Collector) {
+    for line in text.lines() {
+        let line = line.trim();
+        if line.starts_with(['#', ';']) || line.starts_with("//") {
+            continue;
+        }
+        let mut before = "";
+        for word in line.split(is_between).filter(|word| !word.is_empty()) {
+            let word = word.trim_end_matches(['.', ':', '\\']);
+            let key = before.trim_end_matches(':').trim_start_matches(['-', '$']);
+            let says_image = names::is_image(key);
+            if form::is_image_by_form(word) {
+                collector.maybe(path.clone(), word, Shape::Full, walk.pattern, Confidence::Likely);
+            } else if says_image {
+                let shape = Shape::TaggedPath;
+                collector.maybe(path.clone(), word, shape, walk.pattern, Confidence::Likely);
+            }
+            before = word;
+        }
+    }
+}
+
+/// What stands between words. A colon, slash, at or dot is part of a reference.
+fn is_between(letter: char) -> bool {
+    letter.is_whitespace() || "\"'`=,;()[]{}<>|&".contains(letter)
+}

@@ -1,0 +1,162 @@
+//! What helm, kustomize or a person wrote: documents of Kubernetes, each with the template that it
+//! comes from. The one place of this crate that reads rendered YAML; everything behind it works on
+//! the parsed documents.
+
+use serde_json::Value;
+use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
+
+/// One document of a rendered stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// The template behind it, from helm's `# Source:` line; absent in plain manifests.
+    pub template: Option<String>,
+    /// Its text, without the separator.
+    pub text: String,
+    /// Its content.
+    pub value: Value,
+}
+
+/// A document that is no YAML.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// The template behind it.
+    pub template: Option<String>,
+    /// The number of the line of the stream that it starts at, from 1.
+    pub line: usize,
+    /// Why it could not be read.
+    pub reason: String,
+}
+
+/// A rendered stream.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Manifests {
+    /// The documents in their order; empty ones are left out.
+    pub documents: Vec<Document>,
+    /// What could not be read. Nothing can be proven of it, so it is never dropped silently.
+    pub unread: Vec<Unread>,
+}
+
+impl Document {
+    /// The document's kind; empty where it has none.
+    pub fn kind(&self) -> &str {
+        self.value.get("kind").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The name in the metadata; empty where there is none.
+    pub fn name(&self) -> &str {
+        self.metadata("name")
+    }
+
+    /// The namespace in the metadata; empty where there is none.
+    pub fn namespace(&self) -> &str {
+        self.metadata("namespace")
+    }
+
+    fn metadata(&self, key: &str) -> &str {
+        let metadata = self.value.get("metadata");
+        metadata.and_then(|m| m.get(key)).and_then(Value::as_str).unwrap_or_default()
+    }
+}
+
+impl Manifests {
+    /// Reads a stream of documents. A broken document does not hide the others.
+    pub fn read(stream: &str) -> Self {
+        let mut manifests = Self::default();
+        for (line, text) in split(stream) {
+            let template = source(text);
+            match parse(text) {
+                Ok(Value::Null) => {}
+                Ok(value) => {
+                    manifests.documents.push(Document { template, text: text.to_owned(), value });
+                }
+                Err(reason) => manifests.unread.push(Unread { template, line, reason }),
+            }
+        }
+        manifests
+    }
+}
+
+/// Reads one YAML document as Kubernetes' own reader takes it: the last of duplicate keys counts,
+/// anchors and merge keys are resolved.
+pub(crate) fn parse(text: &str) -> Result<Value, String> {
+    let options = serde_saphyr::options! {
+        with_snippet: false,
+        emit_comments: false,
+        duplicate_keys: DuplicateKeyPolicy::LastWins,
+        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+    };
+    serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| error.without_snippet().to_string())
+}
+
+/// The documents of a stream, each with the number of its first line. A separator is a line that
+/// starts with `---` followed by nothing or a blank, as in YAML itself.
+fn split(stream: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut rest = stream;
+    let mut line = 1;
+    let mut is_done = false;
+    std::iter::from_fn(move || {
+        if is_done {
+            return None;
+        }
+        let start_line = line;
+        let mut offset = 0;
+        for text in rest.split_inclusive('\n') {
+            line += 1;
+            let end = offset + text.len();
+            if is_separator(text) {
+                let document = &rest[..offset];
+                rest = &rest[end..];
+                return Some((start_line, document));
+            }
+            offset = end;
+        }
+        is_done = true;
+        Some((start_line, rest))
+    })
+}
+
+fn is_separator(line: &str) -> bool {
+    line.strip_prefix("---")
+        .is_some_and(|rest| rest.trim().is_empty() || rest.trim_start().starts_with('#'))
+}
+
+/// The template of helm's `# Source: chart/templates/x.yaml`.
+fn source(text: &str) -> Option<String> {
+    text.lines()
+        .take_while(|line| line.starts_with('#') || line.trim().is_empty())
+        .find_map(|line| line.strip_prefix("# Source: "))
+        .map(|template| template.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_helm_stream_is_cut_into_documents_with_their_templates() {
+        let stream = "---\n# Source: a/templates/x.yaml\nkind: Pod\nmetadata: {name: p}\n---\n\
+                      # Source: a/templates/empty.yaml\n---\n# Source: b\na: |\n  x\n  --- y\n";
+        let read = Manifests::read(stream);
+        assert_eq!(read.documents.len(), 2);
+        assert_eq!(read.documents[0].template.as_deref(), Some("a/templates/x.yaml"));
+        assert_eq!((read.documents[0].kind(), read.documents[0].name()), ("Pod", "p"));
+        assert_eq!(read.documents[1].value["a"], "x\n--- y\n");
+    }
+
+    #[test]
+    fn a_broken_document_is_named_and_does_not_hide_the_others() {
+        let read = Manifests::read("kind: A\n---\n# Source: t\na: b: c\n---\nkind: B\n");
+        assert_eq!(read.documents.len(), 2);
+        assert_eq!(read.unread[0].line, 3);
+        assert_eq!(read.unread[0].template.as_deref(), Some("t"));
+    }
+
+    #[test]
+    fn anchors_merges_and_duplicate_keys_are_read_as_kubernetes_does() {
+        let read = Manifests::read("x: &x {a: 1}\ny: {<<: *x, b: 2}\nz: 1\nz: 2\n1: word\n");
+        assert_eq!(read.documents[0].value["y"]["a"], 1);
+        assert_eq!(read.documents[0].value["z"], 2);
+        assert_eq!(read.documents[0].value["1"], "word");
+    }
+}

@@ -1,0 +1,190 @@
+//! Where a text stands in a document: keys, indexes, and the layers that had to be opened on the
+//! way (base64 in a Secret, JSON in a ConfigMap).
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// A place in a document, from its root.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Path(Vec<Step>);
+
+/// One step of a [`Path`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    /// Into the value of a key.
+    Key(String),
+    /// Into an item of a list, from 0.
+    Index(usize),
+    /// Into the content of a text.
+    Inside(Encoding),
+}
+
+/// How a text holds another document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Encoding {
+    /// Base64, as in the `data` of a Secret.
+    Base64,
+    /// JSON.
+    Json,
+    /// YAML, one or more documents.
+    Yaml,
+    /// TOML.
+    Toml,
+    /// Sections with `key = value` lines.
+    Ini,
+    /// Words of a plain text.
+    Text,
+}
+
+impl Encoding {
+    /// The format's usual name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Base64 => "base64",
+            Self::Json => "JSON",
+            Self::Yaml => "YAML",
+            Self::Toml => "TOML",
+            Self::Ini => "INI",
+            Self::Text => "text",
+        }
+    }
+}
+
+impl Path {
+    /// The path one key deeper.
+    #[must_use]
+    pub fn key(&self, key: impl Into<String>) -> Self {
+        self.then(Step::Key(key.into()))
+    }
+
+    /// The path one list item deeper.
+    #[must_use]
+    pub fn index(&self, index: usize) -> Self {
+        self.then(Step::Index(index))
+    }
+
+    /// The path inside the text that stands here.
+    #[must_use]
+    pub fn inside(&self, encoding: Encoding) -> Self {
+        self.then(Step::Inside(encoding))
+    }
+
+    /// The path one step deeper.
+    #[must_use]
+    pub fn then(&self, step: Step) -> Self {
+        let mut steps = Vec::with_capacity(self.0.len() + 1);
+        steps.extend_from_slice(&self.0);
+        steps.push(step);
+        Self(steps)
+    }
+
+    /// The steps from the root.
+    pub fn steps(&self) -> &[Step] {
+        &self.0
+    }
+
+    /// The last key on the path; indexes behind it are passed over.
+    pub fn last_key(&self) -> Option<&str> {
+        self.0.iter().rev().find_map(|step| match step {
+            Step::Key(key) => Some(key.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The path without its last step; the root stays the root.
+    #[must_use]
+    pub fn parent(&self) -> Self {
+        Self(self.0[..self.0.len().saturating_sub(1)].to_vec())
+    }
+
+    /// Whether `self` is `other` or stands above it.
+    pub fn is_above(&self, other: &Self) -> bool {
+        other.0.starts_with(&self.0)
+    }
+
+    /// The part of the path that stands in the document itself, before any text is opened.
+    #[must_use]
+    pub fn outer(&self) -> Self {
+        let end = self.0.iter().position(|step| matches!(step, Step::Inside(_)));
+        Self(self.0[..end.unwrap_or(self.0.len())].to_vec())
+    }
+
+    /// Whether the text at [`Path::outer`] has to be decoded from base64 first.
+    pub fn is_base64(&self) -> bool {
+        self.0.contains(&Step::Inside(Encoding::Base64))
+    }
+
+    /// The value at this path, as far as it leads through the document itself.
+    pub fn find<'a>(&self, root: &'a Value) -> Option<&'a Value> {
+        self.0.iter().try_fold(root, |value, step| match step {
+            Step::Key(key) => value.get(key),
+            Step::Index(index) => value.get(index),
+            Step::Inside(_) => None,
+        })
+    }
+}
+
+impl FromIterator<Step> for Path {
+    fn from_iter<I: IntoIterator<Item = Step>>(steps: I) -> Self {
+        Self(steps.into_iter().collect())
+    }
+}
+
+/// `spec.containers[0].image`, `data["values.yaml"]|base64|YAML|image`.
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut needs_dot = false;
+        let mut is_opened = false;
+        for step in &self.0 {
+            let was_opened = std::mem::replace(&mut is_opened, matches!(step, Step::Inside(_)));
+            match step {
+                Step::Key(key) if is_plain(key) => {
+                    if needs_dot {
+                        f.write_str(".")?;
+                    }
+                    f.write_str(key)?;
+                    needs_dot = true;
+                }
+                Step::Key(key) => {
+                    write!(f, "[{key:?}]")?;
+                    needs_dot = true;
+                }
+                Step::Index(index) => {
+                    write!(f, "[{index}]")?;
+                    needs_dot = true;
+                }
+                Step::Inside(encoding) => {
+                    write!(f, "{}{}|", if was_opened { "" } else { "|" }, encoding.as_str())?;
+                    needs_dot = false;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_plain(key: &str) -> bool {
+    !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-/".contains(&b))
+}
+
+impl Serialize for Path {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_written_as_people_write_it() {
+        let path = Path::default().key("data").key("values.yaml");
+        let path = path.inside(Encoding::Base64).inside(Encoding::Yaml).key("hub").key("images").index(2);
+        assert_eq!(path.to_string(), "data[\"values.yaml\"]|base64|YAML|hub.images[2]");
+        assert_eq!(path.outer().to_string(), "data[\"values.yaml\"]");
+        assert_eq!(path.last_key(), Some("images"));
+    }
+}

@@ -1,0 +1,25 @@
+//! `gantry completion`.
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use crate::context::Context;
+use crate::error::Result;
+
+/// Print a completion script for a shell.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  gantry completion bash > /etc/bash_completion.d/gantry
+  gantry completion zsh > \"${fpath[1]}/_gantry\"
+  gantry completion fish > ~/.config/fish/completions/gantry.fish")]
+pub(crate) struct Args {
+    /// The shell.
+    shell: Shell,
+}
+
+pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut crate::Cli::command(), "gantry", &mut script);
+    context.ui.print(String::from_utf8_lossy(&script).trim_end())
+}

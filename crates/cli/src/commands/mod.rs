@@ -1,0 +1,52 @@
+//! The verbs, one file each: the arguments whose doc comments are the help, then one function.
+
+mod completion;
+mod fetch;
+mod init;
+mod inspect;
+mod load;
+mod lock;
+mod pack;
+mod plan;
+mod serve;
+mod store;
+mod verify;
+
+use clap::Subcommand;
+
+use crate::context::Context;
+use crate::error::Result;
+
+/// The verbs, in the order of the way of the data.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Init(init::Args),
+    Lock(lock::Args),
+    Plan(plan::Args),
+    Fetch(fetch::Args),
+    Pack(pack::Args),
+    Verify(verify::Args),
+    Inspect(inspect::Args),
+    Load(load::Args),
+    Serve(serve::Args),
+    #[command(subcommand)]
+    Store(store::Command),
+    Completion(completion::Args),
+}
+
+/// Runs one verb.
+pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
+    match command {
+        Command::Init(args) => init::run(context, &args),
+        Command::Lock(args) => lock::run(context, &args),
+        Command::Plan(args) => plan::run(context, &args),
+        Command::Fetch(args) => fetch::run(context, &args),
+        Command::Pack(args) => pack::run(context, &args),
+        Command::Verify(args) => verify::run(context, &args),
+        Command::Inspect(args) => inspect::run(context, &args),
+        Command::Load(args) => load::run(context, &args),
+        Command::Serve(args) => serve::run(context, &args),
+        Command::Store(command) => store::run(context, &command),
+        Command::Completion(args) => completion::run(context, &args),
+    }
+}

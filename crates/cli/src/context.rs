@@ -1,0 +1,111 @@
+//! What every verb gets: where things are, the user's configuration, the terminal.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use etcetera::BaseStrategy;
+use types::config::Config;
+
+use crate::error::{CommandError, Result};
+use crate::ui::Ui;
+
+/// Options that every verb takes.
+#[derive(Args, Clone)]
+pub(crate) struct GlobalArgs {
+    /// The folder with gantry.yaml and gantry.lock.
+    #[arg(short = 'C', long = "directory", global = true, value_name = "DIR", default_value = ".")]
+    pub(crate) directory: PathBuf,
+    /// The store's folder [default: gantry/store in the user's data folder].
+    #[arg(long, global = true, value_name = "DIR", env = "GANTRY_STORE")]
+    pub(crate) store: Option<PathBuf>,
+    /// The configuration file [default: gantry/config.yaml in the user's configuration folder].
+    #[arg(long, global = true, value_name = "FILE", env = "GANTRY_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// How results are printed.
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Output,
+    /// Errors and results only.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say what is done and asked for (twice: every request).
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Table,
+    /// For programs; the schema is stable.
+    Json,
+}
+
+/// What every verb gets.
+pub(crate) struct Context {
+    /// The folder with gantry.yaml.
+    pub(crate) directory: PathBuf,
+    /// The user's configuration.
+    pub(crate) config: Config,
+    /// The terminal.
+    pub(crate) ui: Arc<Ui>,
+    store: Option<PathBuf>,
+}
+
+impl Context {
+    /// Reads the configuration and looks at the terminal.
+    pub(crate) fn new(args: GlobalArgs) -> Result<Self> {
+        let ui = Arc::new(Ui::new(args.output, args.quiet, args.verbose));
+        let config = read_config(args.config.as_deref())?;
+        if !args.directory.is_dir() {
+            let shown = args.directory.display();
+            return Err(CommandError::usage(format!("-C {shown}: there is no such folder")));
+        }
+        Ok(Self { directory: args.directory, config, ui, store: args.store })
+    }
+
+    /// The store's folder.
+    pub(crate) fn store_path(&self) -> Result<PathBuf> {
+        if let Some(path) = &self.store {
+            return Ok(path.clone());
+        }
+        Ok(base_folders()?.data_dir().join("gantry").join("store"))
+    }
+
+    /// The store, made if it is not there yet.
+    pub(crate) fn store(&self) -> Result<store::Store> {
+        Ok(store::Store::open(&self.store_path()?)?)
+    }
+
+    /// The path of a file in the folder of gantry.yaml.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+}
+
+fn base_folders() -> Result<impl BaseStrategy> {
+    etcetera::choose_base_strategy().map_err(|cause| {
+        CommandError::usage(format!("the home folder is not known: {cause}"))
+            .hint("give --store and --config, or set HOME")
+    })
+}
+
+fn read_config(given: Option<&Path>) -> Result<Config> {
+    let path = match given {
+        Some(path) => path.to_owned(),
+        None => match etcetera::choose_base_strategy() {
+            Ok(folders) => folders.config_dir().join("gantry").join("config.yaml"),
+            Err(_) => return Ok(Config::default()),
+        },
+    };
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Config::parse(&path.display().to_string(), &text)?),
+        Err(error) if given.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(Config::default())
+        }
+        Err(error) => Err(CommandError::usage(format!("cannot read {}: {error}", path.display()))
+            .hint("give the path of the configuration with --config or GANTRY_CONFIG")),
+    }
+}

@@ -1,0 +1,103 @@
+//! The one place where errors get exit codes and words for people. Libraries speak by meaning; a
+//! `From` here turns each of their errors into a kind, a message and hints.
+
+use std::process::ExitCode;
+
+use crate::ui;
+
+/// What an error means to the caller of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It was tried and failed: exit 1.
+    Failed,
+    /// Bad input or usage, nothing was touched: exit 2.
+    Usage,
+    /// Content is not what it should be, or a proof failed: exit 3.
+    Integrity,
+    /// Part of it is done; the same command goes on: exit 4.
+    Partial,
+}
+
+impl Kind {
+    fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Integrity => 3,
+            Self::Partial => 4,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Integrity => "integrity",
+            Self::Partial => "partial",
+        }
+    }
+}
+
+/// An error as it is shown: what, why, and what to do next.
+#[derive(Debug)]
+pub(crate) struct CommandError {
+    kind: Kind,
+    message: String,
+    hints: Vec<String>,
+}
+
+/// `Result` with [`CommandError`].
+pub(crate) type Result<T, E = CommandError> = std::result::Result<T, E>;
+
+impl CommandError {
+    /// An error of the given kind.
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hints: Vec::new() }
+    }
+
+    /// Bad input or usage.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// It was tried and failed.
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self::new(Kind::Failed, message)
+    }
+
+    /// Adds what to do next, best a command to type.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Puts what was being done in front.
+    pub(crate) fn context(mut self, doing: &str) -> Self {
+        self.message = format!("{doing}: {}", self.message);
+        self
+    }
+}
+
+/// Prints the error and gives its exit code.
+pub(crate) fn report(error: &CommandError) -> ExitCode {
+    ui::error(error.kind.as_str(), &error.message, &error.hints);
+    ExitCode::from(error.kind.exit_code())
+}
+
+impl From<types::Error> for CommandError {
+    fn from(error: types::Error) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl From<store::Error> for CommandError {
+    fn from(error: store::Error) -> Self {
+        use store::Error as E;
+        let kind = match &error {
+            E::DigestMismatch { .. } | E::SizeMismatch { .. } => Kind::Integrity,
+            E::NotAStore { .. } | E::Document(_) => Kind::Usage,
+            _ => Kind::Failed,
+        };
+        Self::new(kind, error.to_string())
+    }
+}

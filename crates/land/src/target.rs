@@ -1,0 +1,76 @@
+//! Where a load goes, as it stands on the command line.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use types::Error;
+use types::naming::Prefix;
+
+/// A parsed `--to`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A registry and a path in it: `registry.internal:5000/ai`.
+    Registry(Prefix),
+    /// A store folder: `./store`, `/srv/store`, `dir:store`.
+    Store(PathBuf),
+}
+
+impl FromStr for Target {
+    type Err = Error;
+
+    /// What starts with `/`, `./`, `../` or `dir:` is a folder; everything else a registry, with or
+    /// without `oci://`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if let Some(path) = text.strip_prefix("dir:") {
+            return Ok(Self::Store(PathBuf::from(path)));
+        }
+        if text == "."
+            || text == ".."
+            || text.starts_with(['/'])
+            || text.starts_with("./")
+            || text.starts_with("../")
+        {
+            return Ok(Self::Store(PathBuf::from(text)));
+        }
+        for scheme in ["s3://", "gs://", "az://", "pvc://"] {
+            if text.starts_with(scheme) {
+                return Err(Error::Invalid {
+                    what: "target",
+                    text: text.to_owned(),
+                    reason: format!(
+                        "{scheme} is not a target of this version; it takes a registry (host[:port][/path]) or a folder (./path)"
+                    ),
+                });
+            }
+        }
+        text.strip_prefix("oci://").unwrap_or(text).parse().map(Self::Registry)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry(prefix) => prefix.fmt(f),
+            Self::Store(path) => path.display().fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_registry_unless_it_looks_like_a_path() {
+        for registry in ["registry.internal:5000/ai", "oci://127.0.0.1:5000", "localhost:5000/x"] {
+            assert!(matches!(registry.parse(), Ok(Target::Registry(_))), "{registry}");
+        }
+        for folder in ["./x", "/srv/x", "dir:x", "../x", "."] {
+            assert!(matches!(folder.parse(), Ok(Target::Store(_))), "{folder}");
+        }
+        assert!("s3://bucket".parse::<Target>().unwrap_err().to_string().contains("not a target"));
+        assert!("https://x".parse::<Target>().is_err());
+    }
+}

@@ -1,0 +1,123 @@
+//! Where a host's requests really go.
+
+use std::collections::BTreeMap;
+
+use url::Url;
+
+use crate::{Error, Result};
+
+/// The `mirrors:` and `plainHttp:` of the user's configuration: which endpoint is asked instead of
+/// a registry host (or of `hf` and `ollama`).
+#[derive(Debug, Clone, Default)]
+pub struct Mirrors {
+    endpoints: BTreeMap<String, Url>,
+    plain_http: Vec<String>,
+}
+
+/// Where requests for a host go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The base of every request, without a slash at the end; may have a path.
+    pub base: String,
+    /// The host under which docker's configuration has the credential.
+    pub server: String,
+}
+
+/// Docker Hub's name in docker's configuration.
+const DOCKER_HUB_SERVER: &str = "https://index.docker.io/v1/";
+
+impl Mirrors {
+    /// Reads the maps of the configuration.
+    pub fn new(mirrors: &BTreeMap<String, String>, plain_http: &[String]) -> Result<Self> {
+        let endpoints = mirrors
+            .iter()
+            .map(|(host, text)| Ok((host.clone(), parse_url(text)?)))
+            .collect::<Result<_>>()?;
+        Ok(Self { endpoints, plain_http: plain_http.to_vec() })
+    }
+
+    /// The endpoint of a registry. Docker Hub's API is at another host than its name; a loopback
+    /// host is asked without TLS, as docker and crane do.
+    pub fn registry(&self, host: &str) -> Endpoint {
+        if let Some(url) = self.endpoints.get(host) {
+            return Endpoint { base: base(url), server: server(url) };
+        }
+        if host == "docker.io" {
+            return Endpoint {
+                base: "https://registry-1.docker.io".into(),
+                server: DOCKER_HUB_SERVER.into(),
+            };
+        }
+        let is_plain = is_loopback(host_of(host)) || self.plain_http.iter().any(|h| h == host);
+        let scheme = if is_plain { "http" } else { "https" };
+        Endpoint { base: format!("{scheme}://{host}"), server: host.to_owned() }
+    }
+
+    /// The endpoint of a service that is no registry (`hf`, `ollama`), or `default`.
+    pub fn service(&self, name: &str, default: &str) -> Result<Endpoint> {
+        let url = match self.endpoints.get(name) {
+            Some(url) => url.clone(),
+            None => parse_url(default)?,
+        };
+        Ok(Endpoint { base: base(&url), server: server(&url) })
+    }
+}
+
+fn parse_url(text: &str) -> Result<Url> {
+    let url: Url = text
+        .parse()
+        .map_err(|cause| Error::Url { text: text.to_owned(), reason: format!("{cause}") })?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        let reason = "write http://host or https://host".to_owned();
+        return Err(Error::Url { text: text.to_owned(), reason });
+    }
+    Ok(url)
+}
+
+fn base(url: &Url) -> String {
+    url.as_str().trim_end_matches('/').to_owned()
+}
+
+fn server(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+fn host_of(host_and_port: &str) -> &str {
+    match host_and_port.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => host_and_port,
+    }
+}
+
+/// Whether a host is this machine.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_mirror_stands_for_its_host_and_keeps_its_path() {
+        let map = BTreeMap::from([
+            ("docker.io".to_owned(), "http://127.0.0.1:5000".to_owned()),
+            ("ghcr.io".to_owned(), "https://mirror.corp/ghcr/".to_owned()),
+        ]);
+        let mirrors = Mirrors::new(&map, &["plain.corp".to_owned()]).unwrap();
+        assert_eq!(mirrors.registry("docker.io").base, "http://127.0.0.1:5000");
+        assert_eq!(mirrors.registry("docker.io").server, "127.0.0.1:5000");
+        assert_eq!(mirrors.registry("ghcr.io").base, "https://mirror.corp/ghcr");
+        assert_eq!(mirrors.registry("quay.io").base, "https://quay.io");
+        assert_eq!(mirrors.registry("localhost:5000").base, "http://localhost:5000");
+        assert_eq!(mirrors.registry("plain.corp").base, "http://plain.corp");
+        assert_eq!(
+            mirrors.service("hf", "https://huggingface.co").unwrap().base,
+            "https://huggingface.co"
+        );
+        assert_eq!(Mirrors::default().registry("docker.io").server, DOCKER_HUB_SERVER);
+    }
+}

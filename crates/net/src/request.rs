@@ -1,0 +1,278 @@
+//! What is asked and what is answered.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::stream::BoxStream;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use url::Url;
+
+use crate::error::causes;
+use crate::{Error, Result};
+
+/// A request that can be sent again.
+#[derive(Clone)]
+pub struct Request {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
+    pub(crate) access: Option<Access>,
+}
+
+/// For what and to whom a request needs a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// The server's name in docker's configuration ([`crate::Endpoint::server`]).
+    pub server: String,
+    /// The scope of a token: `repository:library/nginx:pull`.
+    pub scope: String,
+}
+
+/// The body of a request.
+#[derive(Clone, Default)]
+pub enum Body {
+    /// None.
+    #[default]
+    Empty,
+    /// A small one.
+    Bytes(Bytes),
+    /// A large one, opened anew for each try.
+    Stream {
+        /// Bytes.
+        length: u64,
+        /// Opens it.
+        open: Arc<dyn Fn() -> BoxStream<'static, std::io::Result<Bytes>> + Send + Sync>,
+    },
+}
+
+/// Whether a request may be sent again after it may have reached the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// Asking twice does what asking once does (GET, HEAD, a PUT by digest).
+    Safe,
+    /// The caller decides what to do after a failure (a chunk of an upload).
+    Never,
+}
+
+impl Request {
+    /// A request without headers and body.
+    pub fn new(method: Method, url: &str) -> Result<Self> {
+        let parsed = url
+            .parse()
+            .map_err(|cause| Error::Url { text: url.to_owned(), reason: format!("{cause}") })?;
+        Ok(Self { method, url: parsed, headers: HeaderMap::new(), body: Body::Empty, access: None })
+    }
+
+    /// A GET.
+    pub fn get(url: &str) -> Result<Self> {
+        Self::new(Method::GET, url)
+    }
+
+    /// Adds or replaces a header.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Adds a query parameter.
+    #[must_use]
+    pub fn query(mut self, name: &str, value: &str) -> Self {
+        self.url.query_pairs_mut().append_pair(name, value);
+        self
+    }
+
+    /// Asks the same with another method (HEAD for GET).
+    pub fn set_method(&mut self, method: Method) {
+        self.method = method;
+    }
+
+    /// Goes to another address, as a `Link` or `Location` gives it: absolute, or a path of the
+    /// same server.
+    pub fn set_path_and_query(&mut self, location: &str) -> Result<()> {
+        let target = self.url.join(location).map_err(|cause| Error::Url {
+            text: location.to_owned(),
+            reason: format!("the server gave it as an address: {cause}"),
+        })?;
+        if target.origin() != self.url.origin() {
+            // A credential is never taken along to another host.
+            self.access = None;
+            self.headers.remove(http::header::AUTHORIZATION);
+        }
+        self.url = target;
+        Ok(())
+    }
+
+    /// Sets the body.
+    #[must_use]
+    pub fn body(mut self, body: Body) -> Self {
+        self.body = body;
+        self
+    }
+
+    /// Says for what a credential is needed.
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = Some(access);
+        self
+    }
+
+    /// The address without user, password and query, for messages: a query may hold a signature.
+    pub fn shown(&self) -> String {
+        shown(&self.url)
+    }
+}
+
+pub(crate) fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    // Both fail only for URLs without a host, which have no user either.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.to_string()
+}
+
+/// What a server answered; the body comes as it is read.
+#[derive(Debug)]
+pub struct Response {
+    pub(crate) inner: reqwest::Response,
+    pub(crate) method: Method,
+    pub(crate) address: String,
+}
+
+/// Of an error's body this much is read and shown.
+const MOST_ERROR_BYTES: usize = 16 << 10;
+
+impl Response {
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.inner.status()
+    }
+
+    /// The headers.
+    pub fn headers(&self) -> &HeaderMap {
+        self.inner.headers()
+    }
+
+    /// A header as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.inner.headers().get(name)?.to_str().ok()
+    }
+
+    /// The address that answered at last, after redirects.
+    pub fn url(&self) -> &Url {
+        self.inner.url()
+    }
+
+    /// The length of the body, where the server says it. Of a HEAD too.
+    pub fn content_length(&self) -> Option<u64> {
+        self.header("content-length")?.parse().ok()
+    }
+
+    /// The next piece of the body.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, String> {
+        self.inner.chunk().await.map_err(|error| causes(&error))
+    }
+
+    /// The whole of a small body.
+    pub async fn bytes(mut self, most: u64) -> Result<Bytes> {
+        let too_large = || Error::TooLarge { url: self.address.clone(), most };
+        if self.content_length().is_some_and(|length| length > most) {
+            return Err(too_large());
+        }
+        let mut all = BytesMut::new();
+        loop {
+            match self.inner.chunk().await {
+                Ok(Some(chunk)) if (all.len() + chunk.len()) as u64 > most => {
+                    return Err(Error::TooLarge { url: self.address.clone(), most });
+                }
+                Ok(Some(chunk)) => all.extend_from_slice(&chunk),
+                Ok(None) => return Ok(all.freeze()),
+                Err(error) => {
+                    return Err(Error::Request {
+                        method: self.method.to_string(),
+                        url: self.address.clone(),
+                        attempts: vec![crate::Attempt {
+                            after: std::time::Duration::ZERO,
+                            cause: causes(&error),
+                        }],
+                        unreachable: false,
+                    });
+                }
+            }
+        }
+    }
+
+    /// The answer, if it is a success; else an error with the server's own words.
+    pub async fn success(self) -> Result<Self> {
+        if self.status().is_success() { Ok(self) } else { Err(self.into_error().await) }
+    }
+
+    /// The answer as an error, with the server's own words.
+    pub async fn into_error(mut self) -> Error {
+        let mut body = Vec::new();
+        while body.len() < MOST_ERROR_BYTES {
+            match self.inner.chunk().await {
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                _ => break,
+            }
+        }
+        body.truncate(MOST_ERROR_BYTES);
+        let header = self.header("x-error-message").map(str::to_owned);
+        Error::Status {
+            method: self.method.to_string(),
+            url: self.address.clone(),
+            status: self.status().as_u16(),
+            message: header.unwrap_or_else(|| words(&body)),
+        }
+    }
+}
+
+/// What an error's body says: the messages of a registry's or the Hub's JSON, or its first line.
+pub(crate) fn words(body: &[u8]) -> String {
+    const SHOWN: usize = 300;
+    let text = String::from_utf8_lossy(body);
+    let from_json = serde_json::from_slice::<serde_json::Value>(body).ok().and_then(|json| {
+        if let Some(errors) = json.get("errors").and_then(|errors| errors.as_array()) {
+            let one = |error: &serde_json::Value| {
+                let part = |key: &str| error.get(key).and_then(|v| v.as_str()).unwrap_or_default();
+                let detail = match error.get("detail") {
+                    None | Some(serde_json::Value::Null) => String::new(),
+                    Some(detail) => format!(" {detail}"),
+                };
+                format!("{}: {}{detail}", part("code"), part("message"))
+            };
+            return Some(errors.iter().map(one).collect::<Vec<_>>().join("; "));
+        }
+        ["error", "message", "details"]
+            .iter()
+            .find_map(|key| json.get(key)?.as_str().map(str::to_owned))
+    });
+    let is_page = text.trim_start().starts_with('<');
+    let words = from_json.unwrap_or_else(|| {
+        if is_page { String::new() } else { text.lines().next().unwrap_or_default().to_owned() }
+    });
+    words.trim().chars().take(SHOWN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_secrets() {
+        let request = Request::get("https://user:secret@cdn.example/blob?sig=secret#x").unwrap();
+        assert_eq!(request.shown(), "https://cdn.example/blob");
+    }
+
+    #[test]
+    fn a_registry_s_own_words_are_kept() {
+        let body = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"1"}}]}"#;
+        assert_eq!(words(body), r#"MANIFEST_UNKNOWN: manifest unknown {"Tag":"1"}"#);
+        assert_eq!(words(br#"{"error":"Repository not found"}"#), "Repository not found");
+        assert_eq!(words(b"<html>"), "");
+    }
+}

@@ -1,0 +1,169 @@
+//! From a reference to every digest that it stands for.
+
+use http::StatusCode;
+use net::Repeat;
+use store::Store;
+use types::descriptor::PlatformField;
+use types::{Digest, Manifest, Platform, Reference, lock, media_type};
+
+use super::attached::attached;
+use super::registry::{Fetched, Registry};
+use crate::{Error, Result};
+
+/// An image's config is small; of a hostile one no more than this is read.
+const MOST_CONFIG_BYTES: u64 = 8 << 20;
+/// buildkit puts attestations into the index and names the manifest that they speak of.
+const ATTESTATION_OF: &str = "vnd.docker.reference.digest";
+
+/// Which of the wanted platforms an image must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// All: they were asked for of this image.
+    All,
+    /// At least one: they are what is carried in general, and not every image has all.
+    Any,
+}
+
+/// Looks an image up and gives all of it that a lock needs, but for where it was seen. The
+/// manifests (and the configs that had to be read) are put into the store.
+pub async fn inspect(
+    registry: &Registry,
+    store: &Store,
+    reference: &Reference,
+    platforms: &[Platform],
+    want: Want,
+) -> Result<lock::Image> {
+    let root = registry.manifest(reference).await?;
+    store.put_bytes(&root.bytes)?;
+    let manifests = if root.manifest.is_index() {
+        children(registry, store, reference, &root, platforms, want).await?
+    } else {
+        let platform = platform_of(registry, store, reference, &root.manifest).await?;
+        if let Some(platform) = &platform
+            && !platforms.iter().any(|wanted| platform.satisfies(wanted))
+        {
+            return Err(no_platform(reference, platforms.iter(), std::iter::once(platform)));
+        }
+        vec![locked(&root, platform)]
+    };
+    let mut subjects: Vec<Digest> = vec![root.descriptor.digest];
+    subjects.extend(manifests.iter().map(|manifest| manifest.digest));
+    subjects.dedup();
+    let attached = attached(registry, store, reference, subjects).await?;
+    Ok(lock::Image {
+        reference: reference.clone(),
+        digest: root.descriptor.digest,
+        media_type: root.descriptor.media_type,
+        size: root.descriptor.size,
+        platforms: platforms.to_vec(),
+        from: None,
+        manifests,
+        attached,
+        seen: Vec::new(),
+    })
+}
+
+/// The manifests of an index for the wanted platforms, with the attestations that speak of them.
+async fn children(
+    registry: &Registry,
+    store: &Store,
+    reference: &Reference,
+    root: &Fetched,
+    platforms: &[Platform],
+    want: Want,
+) -> Result<Vec<lock::Manifest>> {
+    let all = &root.manifest.manifests;
+    let platform = |d: &types::Descriptor| d.platform.as_ref().and_then(PlatformField::platform);
+    let is_wanted = |platform: &Platform| platforms.iter().any(|w| platform.satisfies(w));
+    let missing: Vec<&Platform> = platforms
+        .iter()
+        .filter(|wanted| !all.iter().filter_map(platform).any(|have| have.satisfies(wanted)))
+        .collect();
+    let is_enough = match want {
+        Want::All => missing.is_empty(),
+        Want::Any => missing.len() < platforms.len(),
+    };
+    let mut chosen: Vec<_> =
+        all.iter().filter(|d| platform(d).is_some_and(|platform| is_wanted(&platform))).collect();
+    if chosen.is_empty() && all.iter().all(|descriptor| descriptor.platform.is_none()) {
+        // An index of artifacts: no part of it is for a platform, all of it is meant.
+        chosen = all.iter().collect();
+    } else if !is_enough {
+        let available: Vec<Platform> = all.iter().filter_map(platform).collect();
+        return Err(no_platform(reference, missing.into_iter(), available.iter()));
+    }
+    let digests: Vec<String> = chosen.iter().map(|d| d.digest.to_string()).collect();
+    chosen.extend(all.iter().filter(|descriptor| {
+        descriptor.annotations.get(ATTESTATION_OF).is_some_and(|of| digests.contains(of))
+    }));
+    let mut manifests = Vec::new();
+    for descriptor in chosen {
+        let fetched = registry.manifest(&reference.with_digest(descriptor.digest)).await?;
+        store.put_bytes(&fetched.bytes)?;
+        manifests.push(locked(&fetched, platform(descriptor)));
+    }
+    Ok(manifests)
+}
+
+/// A manifest as it stands in the lock.
+pub(super) fn locked(fetched: &Fetched, platform: Option<Platform>) -> lock::Manifest {
+    lock::Manifest {
+        digest: fetched.descriptor.digest,
+        size: fetched.descriptor.size,
+        media_type: fetched.descriptor.media_type.clone(),
+        platform,
+        config: fetched.manifest.config.as_ref().map(lock::Blob::from),
+        layers: fetched.manifest.layers.iter().map(lock::Blob::from).collect(),
+    }
+}
+
+/// What an image without an index runs on: its config tells. `None` for artifacts.
+async fn platform_of(
+    registry: &Registry,
+    store: &Store,
+    reference: &Reference,
+    manifest: &Manifest,
+) -> Result<Option<Platform>> {
+    let Some(config) = manifest.config.as_ref().filter(|config| {
+        matches!(config.media_type.as_str(), media_type::OCI_CONFIG | media_type::DOCKER_CONFIG)
+    }) else {
+        return Ok(None);
+    };
+    let what = format!("the config of {reference}");
+    let request = registry.blob_request(reference.repository(), &config.digest)?;
+    let response =
+        registry.client().send(&request, Repeat::Safe).await.map_err(Error::net(&what))?;
+    if response.status() == StatusCode::NOT_FOUND {
+        let hint = "the registry has the manifest but not its config; push the image again".into();
+        return Err(Error::NotFound { what, hint });
+    }
+    let response = response.success().await.map_err(Error::net(&what))?;
+    let bytes = response.bytes(MOST_CONFIG_BYTES).await.map_err(Error::net(&what))?;
+    let actual = store.put_bytes(&bytes)?;
+    if actual != config.digest {
+        return Err(Error::Lie {
+            server: registry.host().to_owned(),
+            what,
+            expected: config.digest.to_string(),
+            actual: actual.to_string(),
+        });
+    }
+    let field: Result<PlatformField, _> = serde_json::from_slice(&bytes);
+    Ok(field.ok().and_then(|field| field.platform()))
+}
+
+fn no_platform<'a>(
+    reference: &Reference,
+    wanted: impl Iterator<Item = &'a Platform>,
+    available: impl Iterator<Item = &'a Platform>,
+) -> Error {
+    let join = |mut list: Vec<String>| {
+        list.dedup();
+        list.join(", ")
+    };
+    Error::NoPlatform {
+        reference: reference.to_string(),
+        wanted: join(wanted.map(Platform::to_string).collect()),
+        available: join(available.map(Platform::to_string).collect()),
+    }
+}

@@ -1,0 +1,310 @@
+//! A registry as the target of a load: the site's registry, under its naming.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::{HeaderValue, Method, header};
+use net::{Body, Client, Mirrors, Repeat, Response};
+use store::{Closure, Moved, Put, Sink, Source};
+use types::naming::Prefix;
+use types::{Descriptor, Digest, Index, Manifest, Reference, Root, media_type};
+
+use super::registry::{Registry, Scope, fallback_tag};
+use super::upload::Upload;
+use crate::{Error, Result};
+
+/// What is done where a registry takes no index of which platforms are missing. docker-registry 2.8
+/// is one: it answers `MANIFEST_BLOB_UNKNOWN`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SparsePolicy {
+    /// Keep the index where the registry takes it; else write it again with the platforms that are
+    /// there, and tell the old and the new digest.
+    #[default]
+    Auto,
+    /// Keep it or fail.
+    Keep,
+    /// Always write it again.
+    Rewrite,
+}
+
+/// An index that had to be written again, with another digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rewritten {
+    /// The root's name at the source.
+    pub name: Reference,
+    /// Its digest there.
+    pub from: Digest,
+    /// Its digest at the target.
+    pub to: Digest,
+}
+
+/// A registry that roots are pushed to.
+pub struct Push {
+    registry: Registry,
+    targets: HashMap<Reference, Reference>,
+    policy: SparsePolicy,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The repositories that are known to have a blob: where it can be mounted from.
+    repositories: HashMap<Digest, Vec<String>>,
+    /// What each root's index names and the source does not have.
+    sparse: HashMap<Reference, HashSet<Digest>>,
+    rewritten: Vec<Rewritten>,
+}
+
+impl Push {
+    /// A push of roots under their names at the site; `targets` has every root's name there
+    /// ([`Prefix::targets`], which has checked that no two fall together).
+    pub fn new(
+        client: &Client,
+        mirrors: &Mirrors,
+        prefix: &Prefix,
+        targets: impl IntoIterator<Item = (Reference, Reference)>,
+        policy: SparsePolicy,
+    ) -> Self {
+        Self {
+            registry: Registry::new(client, mirrors, prefix.registry()),
+            targets: targets.into_iter().collect(),
+            policy,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The indexes that had to be written again.
+    pub fn rewritten(&self) -> Vec<Rewritten> {
+        self.state().rewritten.clone()
+    }
+
+    /// Asks the registry for its version of the API: whether it is there, speaks to us and takes
+    /// our credential for the given repository. Before any work.
+    pub async fn check(&self) -> Result<()> {
+        let Some(target) = self.targets.values().next() else { return Ok(()) };
+        let what = format!("the registry {}", self.registry.host());
+        let path = "blobs/uploads/";
+        let request =
+            self.registry.request(Method::POST, target.repository(), path, Scope::Push)?;
+        let client = self.registry.client();
+        let response = client.send(&request, Repeat::Safe).await.map_err(Error::net(&what))?;
+        let response = response.success().await.map_err(Error::net(&what))?;
+        // The session was only to see that it is granted.
+        if let Some(location) = response.header("location") {
+            let mut cancel = request;
+            cancel.set_path_and_query(location).map_err(Error::net(&what))?;
+            cancel.set_method(Method::DELETE);
+            let _ = client.send(&cancel, Repeat::Safe).await;
+        }
+        Ok(())
+    }
+
+    fn target(&self, root: &Root) -> Result<&Reference> {
+        self.targets.get(&root.name).ok_or_else(|| Error::NotFound {
+            what: format!("a name at the site for {}", root.name),
+            hint: "this is a fault of Gantry, please report it".into(),
+        })
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn learned(&self, digest: Digest, repository: &str) {
+        let mut state = self.state();
+        let known = state.repositories.entry(digest).or_default();
+        if !known.iter().any(|other| other == repository) {
+            known.push(repository.to_owned());
+        }
+    }
+
+    /// PUTs a manifest under a tag or digest.
+    async fn put(
+        &self,
+        repository: &str,
+        version: &str,
+        media_type: &str,
+        bytes: Vec<u8>,
+    ) -> Result<Response> {
+        let what = format!("pushing {}/{repository}:{version}", self.registry.host());
+        let path = format!("manifests/{version}");
+        let mut request = self.registry.request(Method::PUT, repository, &path, Scope::Push)?;
+        if let Ok(value) = HeaderValue::from_str(media_type) {
+            request = request.header(header::CONTENT_TYPE, value);
+        }
+        let request = request.body(Body::Bytes(bytes.into()));
+        self.registry.client().send(&request, Repeat::Safe).await.map_err(Error::net(what))
+    }
+
+    /// PUTs the root's own manifest; an index that the registry does not take for its missing
+    /// platforms is written again where the policy says so.
+    async fn put_root(&self, root: &Root, target: &Reference, bytes: Vec<u8>) -> Result<Response> {
+        let what = || format!("pushing {target}");
+        let media_type = &root.descriptor.media_type;
+        let sparse = self.state().sparse.get(&root.name).cloned().unwrap_or_default();
+        let version = target.tag().map_or_else(|| target.version(), str::to_owned);
+        let repository = target.repository();
+        if sparse.is_empty() || self.policy != SparsePolicy::Rewrite {
+            let response = self.put(repository, &version, media_type, bytes.clone()).await?;
+            if response.status().is_success() || sparse.is_empty() {
+                return response.success().await.map_err(Error::net(what()));
+            }
+            let refused = response.into_error().await;
+            let is_sparse = matches!(&refused, net::Error::Status { status: 400 | 404, message, .. }
+                if message.contains("UNKNOWN") || message.contains("INVALID"));
+            if !is_sparse {
+                return Err(Error::Net { what: what(), cause: refused });
+            }
+            if self.policy == SparsePolicy::Keep {
+                return Err(Error::Sparse {
+                    registry: self.registry.host().to_owned(),
+                    target: target.to_string(),
+                });
+            }
+        }
+        let bytes = without(&what(), &bytes, &sparse)?;
+        let to = store::hash::sha256(&bytes);
+        // A name by digest alone would be the old one, which the new bytes do not have.
+        let version = target.tag().map_or_else(|| to.to_string(), str::to_owned);
+        let response = self.put(repository, &version, media_type, bytes).await?;
+        let response = response.success().await.map_err(Error::net(what()))?;
+        let from = root.descriptor.digest;
+        self.state().rewritten.push(Rewritten { name: root.name.clone(), from, to });
+        Ok(response)
+    }
+
+    /// A registry without the referrers API is told by a tag what speaks of a manifest
+    /// (distribution-spec 1.1, "Pushing manifests with subject").
+    async fn update_fallback(
+        &self,
+        target: &Reference,
+        descriptor: &Descriptor,
+        subject: Digest,
+    ) -> Result<()> {
+        let tag = fallback_tag(target.registry(), target.repository(), &subject)?;
+        let found = self.registry.find(&tag).await?;
+        let manifests = found.map(|found| found.manifest.manifests).unwrap_or_default();
+        let mut index = Index { manifests, ..Index::default() };
+        if index.manifests.iter().any(|other| other.digest == descriptor.digest) {
+            return Ok(());
+        }
+        index.manifests.push(descriptor.clone());
+        index.manifests.sort_by_key(|descriptor| descriptor.digest);
+        let what = format!("pushing {tag}");
+        let bytes = serde_json::to_vec(&index).map_err(|cause| types::Error::Document {
+            document: what.clone(),
+            line: 0,
+            column: 0,
+            message: cause.to_string(),
+        })?;
+        let version = tag.version();
+        let response =
+            self.put(target.repository(), &version, media_type::OCI_INDEX, bytes).await?;
+        response.success().await.map(|_| ()).map_err(Error::net(what))
+    }
+}
+
+impl Sink for Push {
+    type Error = Error;
+
+    /// Equal digest under the name, and for an index the chosen platforms too: registries check a
+    /// manifest's blobs when they take it, so that nothing below needs to be asked.
+    async fn holds(&self, root: &Root, needs: &Closure) -> Result<bool> {
+        let sparse: HashSet<Digest> = needs.sparse.iter().map(|d| d.digest).collect();
+        self.state().sparse.insert(root.name.clone(), sparse);
+        let target = self.target(root)?;
+        let name = match target.tag() {
+            Some(tag) => target.with_tag(tag)?,
+            None => target.clone(),
+        };
+        if self.registry.head(&name).await? != Some(root.descriptor.digest) {
+            return Ok(false);
+        }
+        for manifest in &needs.manifests {
+            let is_root = manifest.digest == root.descriptor.digest;
+            if !is_root && self.registry.head(&target.with_digest(manifest.digest)).await?.is_none()
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn put_blob(
+        &self,
+        root: &Root,
+        blob: &Descriptor,
+        from: Arc<dyn Source>,
+        moved: Moved,
+    ) -> Result<Put> {
+        let repository = self.target(root)?.repository();
+        let known = self.state().repositories.get(&blob.digest).cloned().unwrap_or_default();
+        if known.iter().any(|other| other == repository)
+            || self.registry.has_blob(repository, &blob.digest).await?
+        {
+            self.learned(blob.digest, repository);
+            return Ok(Put::Present);
+        }
+        let upload = Upload {
+            registry: &self.registry,
+            repository,
+            digest: blob.digest,
+            size: blob.size,
+            from,
+            moved,
+        };
+        let put = upload.run(known.first().map(String::as_str)).await?;
+        self.learned(blob.digest, repository);
+        Ok(put)
+    }
+
+    async fn put_manifest(
+        &self,
+        root: &Root,
+        manifest: &Descriptor,
+        bytes: Vec<u8>,
+    ) -> Result<Put> {
+        let repository = self.target(root)?.repository();
+        let version = manifest.digest.to_string();
+        let response = self.put(repository, &version, &manifest.media_type, bytes).await?;
+        let what = format!("pushing {}/{repository}@{version}", self.registry.host());
+        response.success().await.map_err(Error::net(what))?;
+        Ok(Put::Moved)
+    }
+
+    async fn publish(&self, root: &Root, bytes: Vec<u8>) -> Result<()> {
+        let target = self.target(root)?;
+        let manifest = Manifest::parse(&root.name.to_string(), &bytes)?;
+        let response = self.put_root(root, target, bytes).await?;
+        if let Some(subject) = &manifest.subject
+            && response.header("oci-subject").is_none()
+        {
+            let mut descriptor = root.descriptor.clone();
+            descriptor.annotations.clone_from(&manifest.annotations);
+            descriptor.artifact_type = manifest
+                .artifact_type
+                .clone()
+                .or_else(|| manifest.config.as_ref().map(|config| config.media_type.clone()));
+            self.update_fallback(target, &descriptor, subject.digest).await?;
+        }
+        Ok(())
+    }
+}
+
+/// An index without the given manifests; everything else stays as it is, in its order.
+fn without(what: &str, bytes: &[u8], sparse: &HashSet<Digest>) -> Result<Vec<u8>> {
+    let error = |cause: serde_json::Error| types::Error::Document {
+        document: what.to_owned(),
+        line: 0,
+        column: 0,
+        message: cause.to_string(),
+    };
+    let mut index: serde_json::Value = serde_json::from_slice(bytes).map_err(error)?;
+    if let Some(manifests) = index.get_mut("manifests").and_then(|value| value.as_array_mut()) {
+        manifests.retain(|manifest| {
+            let digest = manifest.get("digest").and_then(|value| value.as_str());
+            digest.and_then(|text| text.parse().ok()).is_none_or(|digest| !sparse.contains(&digest))
+        });
+    }
+    Ok(serde_json::to_vec(&index).map_err(error)?)
+}

@@ -1,0 +1,280 @@
+//! From a recipe to layouts: each different layer once, on all cores, the largest first; then the
+//! documents. The finished set gets its name in one step, so that a killed build leaves nothing.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::Mutex;
+use std::thread;
+
+use serde_json::{Value, json};
+use types::{Descriptor, Reference, media_type};
+
+use super::blobs::{Blobs, sha256};
+use super::companions::{self, plain};
+use super::debian::{Debian, Package, beyond};
+use super::layer::{self, Layer, Place};
+use super::recipe::{Companions, Format, Image as Wanted, Layer as Content, Recipe, Weights};
+use super::{Document, Image, Images, cache};
+use crate::tools;
+
+/// Goes up when the same recipe gives other bytes than before, so that caches are made anew.
+const GENERATION: u32 = 1;
+/// All images say this time: no clock is in their bytes.
+const CREATED: &str = "2024-01-01T00:00:00Z";
+
+/// The set of a recipe: from the cache, or made now.
+pub(crate) fn cached(recipe: &Recipe) -> Images {
+    let key = sha256(format!("{GENERATION} {recipe:?}").as_bytes()).short();
+    let folder = cache().join(format!("{}-{key}", recipe.name));
+    if let Some(images) = Images::read(&folder) {
+        return images;
+    }
+    fs::create_dir_all(cache()).expect("a cache folder can be made");
+    let lock =
+        File::create(cache().join(format!("{}.lock", recipe.name))).expect("a lock can be made");
+    lock.lock().expect("a lock can be waited for");
+    // Another process may have made it while this one waited.
+    if let Some(images) = Images::read(&folder) {
+        return images;
+    }
+    let unfinished = cache().join(format!("{}-{key}.unfinished", recipe.name));
+    let _ = fs::remove_dir_all(&unfinished);
+    build(recipe, &unfinished);
+    let _ = fs::remove_dir_all(&folder);
+    fs::rename(&unfinished, &folder).expect("a finished set can be named");
+    Images::read(&folder).expect("a set that was just made can be read")
+}
+
+/// The folder of one image's layout.
+pub(crate) fn folder_name(reference: &Reference) -> String {
+    reference.to_string().replace(['/', ':'], "_")
+}
+
+/// A layer is the same where all content below it is the same.
+type Key = (&'static str, Vec<Content>);
+
+/// A layer to be made.
+struct Task {
+    key: Key,
+    packages: Vec<Package>,
+    /// Roughly how much work it is, in bytes.
+    work: u64,
+}
+
+fn build(recipe: &Recipe, folder: &Path) {
+    let blobs = Blobs::new(folder);
+    let tasks = tasks(recipe);
+    let packages: HashMap<Key, Vec<Package>> =
+        tasks.iter().map(|task| (task.key.clone(), task.packages.clone())).collect();
+    let layers = layers(&blobs, tasks);
+    let images: Vec<Image> =
+        recipe.images.iter().map(|wanted| image(&blobs, wanted, &layers, &packages)).collect();
+    for image in &images {
+        layout(folder, image);
+    }
+    let text = serde_json::to_string_pretty(&images).expect("images are plain data");
+    fs::write(folder.join("images.json"), text).expect("a set can be written");
+}
+
+/// All different layers, their packages downloaded, the largest first.
+fn tasks(recipe: &Recipe) -> Vec<Task> {
+    let mut tasks: HashMap<Key, Task> = HashMap::new();
+    let mut debians: HashMap<&str, Debian> = HashMap::new();
+    for image in &recipe.images {
+        for architecture in image.architectures {
+            let debian = debians.entry(architecture).or_insert_with(|| Debian::new(architecture));
+            for height in 1..=image.layers.len() {
+                let key = (*architecture, image.layers[..height].to_vec());
+                if !tasks.contains_key(&key) {
+                    let task = task(debian, key.clone(), &tasks);
+                    tasks.insert(key, task);
+                }
+            }
+        }
+    }
+    for (architecture, debian) in &debians {
+        let of = tasks.values().filter(|task| task.key.0 == *architecture);
+        debian.download(of.flat_map(|task| &task.packages));
+    }
+    let mut tasks: Vec<Task> = tasks.into_values().collect();
+    tasks.sort_by_key(|task| std::cmp::Reverse(task.work));
+    tasks
+}
+
+fn task(debian: &Debian, key: Key, known: &HashMap<Key, Task>) -> Task {
+    let (architecture, content) = &key;
+    let Some(Content::Packages(_)) = content.last() else {
+        let work = tools::model().join("model.safetensors").metadata().map_or(0, |file| file.len());
+        return Task { key, packages: Vec::new(), work };
+    };
+    let names: Vec<&str> = content
+        .iter()
+        .flat_map(|layer| if let Content::Packages(names) = layer { *names } else { &[] })
+        .copied()
+        .collect();
+    let below: HashSet<String> = (1..content.len())
+        .filter_map(|height| known.get(&(*architecture, content[..height].to_vec())))
+        .flat_map(|task| task.packages.iter().map(|package| package.name.clone()))
+        .collect();
+    let packages = beyond(debian.packages(&names), &below);
+    let work = packages.iter().map(|package| package.size).sum();
+    Task { key, packages, work }
+}
+
+/// Makes the layers, one a core at a time.
+fn layers(blobs: &Blobs, tasks: Vec<Task>) -> HashMap<Key, Layer> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let queue = Mutex::new(tasks.into_iter().enumerate());
+    let done = Mutex::new(HashMap::new());
+    thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().expect("no builder panics with the queue").next();
+                    let Some((number, task)) = next else { return };
+                    let layer = make(blobs, &number.to_string(), &task);
+                    done.lock().expect("no builder panics with the map").insert(task.key, layer);
+                }
+            });
+        }
+    });
+    done.into_inner().expect("all builders have ended well")
+}
+
+fn make(blobs: &Blobs, name: &str, task: &Task) -> Layer {
+    let place = if task.key.1.len() == 1 { Place::Base } else { Place::Above };
+    match task.key.1.last() {
+        Some(Content::HubCache(weights)) => {
+            let folder = tools::model();
+            let files = layer::model_files(&folder, |file| {
+                *weights == Weights::With || file != Path::new("model.safetensors")
+            });
+            layer::of_hub_cache(blobs, name, &folder, &files)
+        }
+        _ => layer::of_packages(blobs, name, &task.packages, place),
+    }
+}
+
+/// Writes an image's documents.
+fn image(
+    blobs: &Blobs,
+    wanted: &Wanted,
+    layers: &HashMap<Key, Layer>,
+    packages: &HashMap<Key, Vec<Package>>,
+) -> Image {
+    let reference: Reference = wanted.reference.parse().expect("a recipe's references are valid");
+    let mut documents = Vec::new();
+    let mut needed: Vec<Descriptor> = Vec::new();
+    let mut listed = Vec::new();
+    for architecture in wanted.architectures {
+        let stack: Vec<&Layer> = (1..=wanted.layers.len())
+            .map(|height| &layers[&(*architecture, wanted.layers[..height].to_vec())])
+            .collect();
+        let (manifest, config) = manifest(blobs, wanted, architecture, &stack);
+        needed.push(config);
+        needed.extend(stack.iter().map(|layer| layer.blob.clone()));
+        let mut entry = plain(&manifest);
+        entry["platform"] = json!({"architecture": architecture, "os": "linux"});
+        listed.push(entry);
+        documents.push(Document::of(&manifest, None));
+    }
+    if listed.len() > 1 {
+        let index =
+            json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": listed});
+        let index = blobs.put_json(media_type::OCI_INDEX, &index);
+        documents.insert(0, Document::of(&index, None));
+    }
+    documents[0].tag = reference.tag().map(String::from);
+    let root = documents[0].clone();
+
+    if wanted.companions == Companions::SignatureAndSbom {
+        let subject = Descriptor::new(&root.media_type, root.digest, root.size);
+        let all: Vec<Package> = (1..=wanted.layers.len())
+            .filter_map(|height| {
+                packages.get(&(wanted.architectures[0], wanted.layers[..height].to_vec()))
+            })
+            .flatten()
+            .cloned()
+            .collect();
+        let (more, blobs) = companions::write(blobs, &reference.name(), &subject, &all);
+        documents.extend(more);
+        needed.extend(blobs);
+    }
+    Image {
+        digest: root.digest,
+        platforms: wanted.architectures.iter().map(|name| format!("linux/{name}")).collect(),
+        is_signed: wanted.companions == Companions::SignatureAndSbom,
+        manifests: documents,
+        blobs: needed.iter().map(|blob| (blob.digest, blob.size)).collect::<BTreeMap<_, _>>(),
+        reference,
+    }
+}
+
+fn manifest(
+    blobs: &Blobs,
+    wanted: &Wanted,
+    architecture: &str,
+    stack: &[&Layer],
+) -> (Descriptor, Descriptor) {
+    let (manifest_type, config_type, layer_type) = match wanted.format {
+        Format::Oci => {
+            (media_type::OCI_MANIFEST, media_type::OCI_CONFIG, media_type::OCI_LAYER_GZIP)
+        }
+        Format::Docker => (
+            media_type::DOCKER_MANIFEST,
+            media_type::DOCKER_CONFIG,
+            "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        ),
+    };
+    let history: Vec<Value> = wanted
+        .layers
+        .iter()
+        .map(|layer| json!({"created": CREATED, "created_by": format!("testkit {layer:?}")}))
+        .collect();
+    let config = blobs.put_json(
+        config_type,
+        &json!({"architecture": architecture, "os": "linux", "created": CREATED,
+            "config": {"Cmd": wanted.command, "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
+            "rootfs": {"type": "layers", "diff_ids": stack.iter().map(|layer| layer.diff_id).collect::<Vec<_>>()},
+            "history": history}),
+    );
+    let layers: Vec<Value> = stack
+        .iter()
+        .map(|layer| {
+            let mut entry = plain(&layer.blob);
+            entry["mediaType"] = json!(layer_type);
+            entry
+        })
+        .collect();
+    let document = json!({"schemaVersion": 2, "mediaType": manifest_type, "config": plain(&config), "layers": layers});
+    (blobs.put_json(manifest_type, &document), config)
+}
+
+/// The layout of one image: its own `index.json` over the common blobs.
+fn layout(folder: &Path, image: &Image) {
+    let layout = folder.join("layouts").join(folder_name(&image.reference));
+    fs::create_dir_all(&layout).expect("a layout can be made");
+    symlink("../../blobs", layout.join("blobs")).expect("a link can be made");
+    fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)
+        .expect("a layout can be written");
+    let tagged = image.manifests.iter().filter_map(|document| {
+        let tag = document.tag.as_ref()?;
+        Some(json!({"mediaType": document.media_type, "digest": document.digest, "size": document.size,
+            "annotations": {"org.opencontainers.image.ref.name": tag}}))
+    });
+    let index = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": tagged.collect::<Vec<_>>()});
+    fs::write(layout.join("index.json"), index.to_string()).expect("a layout can be written");
+}
+
+impl Document {
+    pub(crate) fn of(descriptor: &Descriptor, tag: Option<String>) -> Self {
+        Self {
+            digest: descriptor.digest,
+            size: descriptor.size,
+            media_type: descriptor.media_type.clone(),
+            tag,
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! A layer: the files of Debian packages, or of a Hugging Face cache, as one tar with gzip around
+//! it, streamed and the same on every machine (packages in the order of their names, their own time
+//! stamps, no owner's names).
+
+use std::collections::HashSet;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use flate2::{Compression, GzBuilder, write::GzEncoder};
+use sha1::{Digest as _, Sha1};
+use tar::{Archive, Builder, EntryType, Header};
+use types::{Descriptor, Digest, media_type};
+
+use super::blobs::{BlobWriter, Blobs, finished};
+use super::debian::Package;
+use crate::hub::{Hub, MINILM};
+use crate::tools;
+
+/// 2024-01-01T00:00:00Z, for what has no time of its own.
+pub(crate) const EPOCH: u64 = 1_704_067_200;
+/// gzip's default, as most builders use it.
+const LEVEL: Compression = Compression::new(6);
+/// `/bin` and its like are links in a merged system (Debian 12), as in Debian's own images.
+const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
+/// What slim images leave out; of documents they keep the copyright.
+const LEFT_OUT: [&str; 5] = [
+    "usr/share/man/",
+    "usr/share/info/",
+    "usr/share/locale/",
+    "usr/share/lintian/",
+    "usr/share/doc/",
+];
+
+/// A finished layer.
+#[derive(Debug, Clone)]
+pub(crate) struct Layer {
+    /// The compressed blob.
+    pub(crate) blob: Descriptor,
+    /// The sha256 of the tar inside.
+    pub(crate) diff_id: Digest,
+}
+
+/// Whether a layer lies on others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The first one; it brings the links of a merged system.
+    Base,
+    /// A later one.
+    Above,
+}
+
+/// A layer of Debian packages.
+pub(crate) fn of_packages(blobs: &Blobs, name: &str, packages: &[Package], place: Place) -> Layer {
+    let mut layer = Writer::new(blobs, name);
+    if place == Place::Base {
+        for folder in MERGED {
+            layer.directory(&format!("usr/{folder}"));
+            layer.link(folder, &format!("usr/{folder}"));
+        }
+    }
+    for package in packages {
+        layer.package(package);
+    }
+    layer.finish()
+}
+
+/// A layer with files of a model in the form that `hf download` leaves below
+/// `/app/.cache/huggingface` (spec/huggingface-hub.md, "The cache folder").
+pub(crate) fn of_hub_cache(blobs: &Blobs, name: &str, folder: &Path, with: &[PathBuf]) -> Layer {
+    let mut layer = Writer::new(blobs, name);
+    let commit = Hub::commit_of(MINILM, folder);
+    let repo = format!("app/.cache/huggingface/hub/models--{}", MINILM.replace('/', "--"));
+    layer.file(&format!("{repo}/refs/main"), commit.as_bytes());
+    for path in with {
+        let bytes = std::fs::read(folder.join(path)).expect("a model's file can be read");
+        let etag = etag(path, &bytes);
+        layer.file(&format!("{repo}/blobs/{etag}"), &bytes);
+        let up = "../".repeat(path.components().count() + 1);
+        let snapshot = format!("{repo}/snapshots/{commit}/{}", path.display());
+        layer.parents(&snapshot);
+        layer.link(&snapshot, &format!("{up}blobs/{etag}"));
+    }
+    layer.finish()
+}
+
+type Encoder = GzEncoder<BlobWriter>;
+
+/// The tar while it is written.
+struct Writer {
+    tar: Builder<BufWriter<Tee>>,
+    seen: HashSet<PathBuf>,
+}
+
+/// Hashes the tar on its way into the compressor.
+struct Tee {
+    gzip: Encoder,
+    hash: Context,
+}
+
+impl Writer {
+    fn new(blobs: &Blobs, name: &str) -> Self {
+        let gzip = GzBuilder::new().mtime(0).write(blobs.writer(name), LEVEL);
+        let tee = Tee { gzip, hash: Context::new(&SHA256) };
+        Self { tar: Builder::new(BufWriter::with_capacity(1 << 18, tee)), seen: HashSet::new() }
+    }
+
+    fn package(&mut self, package: &Package) {
+        let mut child = tools::command("dpkg-deb")
+            .arg("--fsys-tarfile")
+            .arg(&package.file)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("dpkg-deb can be started");
+        let output = child.stdout.take().expect("its output is a pipe");
+        let mut archive = Archive::new(io::BufReader::with_capacity(1 << 18, output));
+        for entry in archive.entries().expect("a package has a tar") {
+            self.entry(&mut entry.expect("a package's tar is whole"));
+        }
+        let status = child.wait().expect("a child can be waited for");
+        assert!(status.success(), "dpkg-deb failed on {}", package.file.display());
+        // Where scanners look for packages in images without dpkg's own database.
+        let control = tools::run(tools::command("dpkg-deb").arg("-f").arg(&package.file));
+        self.file(&format!("var/lib/dpkg/status.d/{}", package.name), control.as_bytes());
+    }
+
+    fn entry(&mut self, entry: &mut tar::Entry<'_, impl Read>) {
+        let path = merged(&entry.path().expect("a package's paths are text"));
+        if path.as_os_str().is_empty() || is_left_out(&path) || !self.seen.insert(path.clone()) {
+            return;
+        }
+        let mut header = entry.header().clone();
+        header.set_username("").expect("an empty name fits");
+        header.set_groupname("").expect("an empty name fits");
+        let kind = header.entry_type();
+        if kind.is_symlink() || kind.is_hard_link() {
+            let target = entry.link_name().ok().flatten().expect("a link has a target");
+            let target = if kind.is_hard_link() { merged(&target) } else { target.into_owned() };
+            self.tar.append_link(&mut header, &path, &target)
+        } else {
+            self.tar.append_data(&mut header, &path, entry)
+        }
+        .expect("a layer can be written");
+    }
+
+    fn file(&mut self, path: &str, bytes: &[u8]) {
+        self.parents(path);
+        if !self.seen.insert(PathBuf::from(path)) {
+            return;
+        }
+        let mut header = header(EntryType::Regular, 0o644);
+        header.set_size(bytes.len() as u64);
+        self.tar.append_data(&mut header, path, bytes).expect("a layer can be written");
+    }
+
+    fn link(&mut self, path: &str, target: &str) {
+        self.seen.insert(PathBuf::from(path));
+        let mut header = header(EntryType::Symlink, 0o777);
+        self.tar.append_link(&mut header, path, target).expect("a layer can be written");
+    }
+
+    fn directory(&mut self, path: &str) {
+        self.parents(path);
+        if self.seen.insert(PathBuf::from(path)) {
+            let mut header = header(EntryType::Directory, 0o755);
+            let path = format!("{path}/");
+            self.tar.append_data(&mut header, path, io::empty()).expect("a layer can be written");
+        }
+    }
+
+    fn parents(&mut self, path: &str) {
+        if let Some((parent, _)) = path.rsplit_once('/') {
+            self.directory(parent);
+        }
+    }
+
+    fn finish(self) -> Layer {
+        let tee = self
+            .tar
+            .into_inner()
+            .and_then(|buffer| buffer.into_inner().map_err(io::IntoInnerError::into_error))
+            .expect("a layer can be written");
+        let blob =
+            tee.gzip.finish().expect("a layer can be written").finish(media_type::OCI_LAYER_GZIP);
+        Layer { blob, diff_id: finished(tee.hash) }
+    }
+}
+
+impl Write for Tee {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.gzip.write_all(bytes)?;
+        self.hash.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.gzip.flush()
+    }
+}
+
+fn header(kind: EntryType, mode: u32) -> Header {
+    let mut header = Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_mtime(EPOCH);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_size(0);
+    header
+}
+
+/// A path without its leading `./`, and below `usr` where the merged system has it.
+fn merged(path: &Path) -> PathBuf {
+    let path = path.strip_prefix(".").or_else(|_| path.strip_prefix("/")).unwrap_or(path);
+    let first = path.components().next().map(|first| first.as_os_str().to_owned());
+    match first {
+        Some(first) if MERGED.iter().any(|folder| *folder == first) => Path::new("usr").join(path),
+        _ => path.to_path_buf(),
+    }
+}
+
+fn is_left_out(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    // Character sets of the last century: a fifth of libc6.
+    let is_gconv = text.contains("/gconv/");
+    is_gconv
+        || (LEFT_OUT.iter().any(|start| text.starts_with(start)) && !text.ends_with("/copyright"))
+}
+
+/// The files of the model that go into a cache layer, sorted.
+pub(crate) fn model_files(folder: &Path, keep: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in next.read_dir().expect("a model's folder can be read").filter_map(Result::ok) {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            } else {
+                found.push(entry.path());
+            }
+        }
+    }
+    let mut files: Vec<PathBuf> = found
+        .into_iter()
+        .filter_map(|file| file.strip_prefix(folder).map(Path::to_path_buf).ok())
+        .filter(|file| keep(file))
+        .collect();
+    files.sort();
+    files
+}
+
+/// A file's name among a cache's blobs: the Hub's `ETag`, sha256 for LFS files, git's id for others.
+fn etag(path: &Path, bytes: &[u8]) -> String {
+    if path.extension().is_some_and(|extension| extension == "safetensors") {
+        return super::blobs::sha256(bytes).hex();
+    }
+    let mut hash = Sha1::new();
+    hash.update(format!("blob {}\0", bytes.len()));
+    hash.update(bytes);
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,163 @@
+//! Real images without a container engine: Debian packages as layers, written as OCI layouts, kept
+//! below the cache folder, and placed into registries.
+//!
+//! ```text
+//!  recipe ──debian──▶ .deb files ──layer──▶ blobs ──build──▶ layouts ──storage──▶ a registry's disk
+//! ```
+
+mod blobs;
+mod build;
+mod companions;
+mod debian;
+mod layer;
+mod recipe;
+mod storage;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use types::{Digest, Reference};
+
+use crate::tools;
+
+/// A set of images on disk.
+#[derive(Debug, Clone)]
+pub struct Images {
+    folder: PathBuf,
+    images: Vec<Image>,
+}
+
+/// One image of a set.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Image {
+    /// Its name: `docker.io/library/nginx:1.22`.
+    pub reference: Reference,
+    /// The digest of its index, or of its manifest where it has one platform.
+    pub digest: Digest,
+    /// Its platforms, as `linux/amd64`.
+    pub platforms: Vec<String>,
+    /// Whether a cosign signature and an SBOM speak of it.
+    pub is_signed: bool,
+    /// All documents of its repository: what the tags point at first, then what they need.
+    pub manifests: Vec<Document>,
+    /// All other blobs, with their sizes in bytes: configs, layers, payloads of the companions.
+    pub blobs: BTreeMap<Digest, u64>,
+}
+
+/// A manifest or an index in a repository.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Document {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Its media type.
+    pub media_type: String,
+    /// The tag that points at it, if one does.
+    pub tag: Option<String>,
+}
+
+impl Images {
+    /// The small set (under 40 MB, eight images of three hosts), made once and kept: what tests
+    /// that run often and the demo use.
+    pub fn fast() -> Self {
+        build::cached(&recipe::fast())
+    }
+
+    /// The large set (about 1 GB, eleven images of three hosts), made once and kept: for the slow
+    /// suite and the benchmark.
+    pub fn slow() -> Self {
+        build::cached(&recipe::slow())
+    }
+
+    /// The images.
+    pub fn iter(&self) -> impl Iterator<Item = &Image> {
+        self.images.iter()
+    }
+
+    /// The image of this name.
+    ///
+    /// # Panics
+    /// When the set has none.
+    pub fn get(&self, reference: &str) -> &Image {
+        self.images
+            .iter()
+            .find(|image| image.reference.to_string() == reference)
+            .unwrap_or_else(|| panic!("the set has no image {reference}"))
+    }
+
+    /// The OCI layout of one image, for `skopeo copy oci:FOLDER:TAG` and its like. Its `blobs` is a
+    /// link to the set's common folder.
+    pub fn layout(&self, reference: &str) -> PathBuf {
+        self.folder.join("layouts").join(build::folder_name(&self.get(reference).reference))
+    }
+
+    /// Where a blob or a manifest of the set is.
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
+        self.folder.join("blobs/sha256").join(digest.hex())
+    }
+
+    /// Every blob and manifest of the set once, with its size in bytes.
+    pub fn unique_blobs(&self) -> BTreeMap<Digest, u64> {
+        let mut all = BTreeMap::new();
+        for image in &self.images {
+            all.extend(image.blobs.iter().map(|(digest, size)| (*digest, *size)));
+            all.extend(image.manifests.iter().map(|document| (document.digest, document.size)));
+        }
+        all
+    }
+
+    /// The bytes of [`unique_blobs`](Self::unique_blobs).
+    pub fn unique_bytes(&self) -> u64 {
+        self.unique_blobs().values().sum()
+    }
+
+    /// Places the set into the storage folder of a docker-registry, under its repositories' paths
+    /// without their hosts, by hard links where the disk allows: what a push of each would leave
+    /// there, in an instant and on no space. For [`crate::RegistryBuilder::storage`]; a running
+    /// registry finds it as well.
+    pub fn place(&self, storage: &Path) {
+        for image in &self.images {
+            storage::place(self, image, storage);
+        }
+    }
+
+    /// The part of the set whose names are given.
+    #[must_use]
+    pub fn only(&self, references: &[&str]) -> Self {
+        let images = references.iter().map(|name| self.get(name).clone()).collect();
+        Self { folder: self.folder.clone(), images }
+    }
+
+    fn read(folder: &Path) -> Option<Self> {
+        let text = fs::read(folder.join("images.json")).ok()?;
+        let images = serde_json::from_slice(&text).ok()?;
+        Some(Self { folder: folder.to_path_buf(), images })
+    }
+}
+
+impl Image {
+    /// `nginx:1.22` of the repository's path on its host: `library/nginx`.
+    pub fn repository(&self) -> &str {
+        self.reference.repository()
+    }
+
+    /// The tag; all images of a set have one.
+    pub fn tag(&self) -> &str {
+        self.reference.tag().expect("a set's images have tags")
+    }
+
+    /// The bytes of the image and its companions: every blob and manifest once.
+    pub fn bytes(&self) -> u64 {
+        let manifests: BTreeMap<_, _> =
+            self.manifests.iter().map(|document| (document.digest, document.size)).collect();
+        self.blobs.values().sum::<u64>() + manifests.values().sum::<u64>()
+    }
+}
+
+/// The folder of all sets.
+fn cache() -> PathBuf {
+    tools::cache().join("images")
+}

@@ -1,0 +1,236 @@
+//! What the images are made of: names, layers, platforms. Data only; the building is in the rooms
+//! beside this one.
+
+/// A set of images.
+#[derive(Debug, Clone)]
+pub(crate) struct Recipe {
+    /// The set's name: a folder's name.
+    pub(crate) name: &'static str,
+    /// Its images.
+    pub(crate) images: Vec<Image>,
+}
+
+/// An image: where it is found, and its layers from the base up.
+#[derive(Debug, Clone)]
+pub(crate) struct Image {
+    /// Its full reference, as users write it.
+    pub(crate) reference: &'static str,
+    /// With more than one, the image is an index.
+    pub(crate) architectures: &'static [&'static str],
+    /// The layers. Two images with the same first layers share them.
+    pub(crate) layers: Vec<Layer>,
+    /// What its config runs.
+    pub(crate) command: &'static [&'static str],
+    /// Whose media types its documents have.
+    pub(crate) format: Format,
+    /// Whether a signature and an SBOM speak of it.
+    pub(crate) companions: Companions,
+}
+
+/// The content of a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Layer {
+    /// These Debian packages and what they need, less what the layers below have.
+    Packages(&'static [&'static str]),
+    /// A Hugging Face cache below `/app/.cache/huggingface`, as `hf download` leaves it.
+    HubCache(Weights),
+}
+
+/// How much of the MiniLM model a [`Layer::HubCache`] has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Weights {
+    /// All of it, 91 MB.
+    With,
+    /// Tokenizer and configs, under 1 MB.
+    Without,
+}
+
+/// Whose media types an image's documents have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// OCI image-spec 1.1.
+    Oci,
+    /// Docker's image manifest version 2, schema 2, as much of docker.io still has.
+    Docker,
+}
+
+/// What speaks of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Companions {
+    /// Nothing.
+    None,
+    /// A cosign signature (by tag and as referrer) and an SPDX SBOM (as referrer).
+    SignatureAndSbom,
+}
+
+const AMD64: &[&str] = &["amd64"];
+const BOTH: &[&str] = &["amd64", "arm64"];
+
+impl Image {
+    fn new(reference: &'static str, layers: &[Layer], command: &'static [&'static str]) -> Self {
+        Self {
+            reference,
+            architectures: AMD64,
+            layers: layers.to_vec(),
+            command,
+            format: Format::Oci,
+            companions: Companions::None,
+        }
+    }
+
+    fn for_both(mut self) -> Self {
+        self.architectures = BOTH;
+        self
+    }
+
+    fn in_docker_format(mut self) -> Self {
+        self.format = Format::Docker;
+        self
+    }
+
+    fn signed(mut self) -> Self {
+        self.companions = Companions::SignatureAndSbom;
+        self
+    }
+}
+
+/// Under 40 MB, built in seconds: for tests that run often, and for the demo.
+pub(crate) fn fast() -> Recipe {
+    let base = Layer::Packages(&["busybox-static", "libc6", "netbase", "tini"]);
+    let with = |packages| [base.clone(), Layer::Packages(packages)];
+    Recipe {
+        name: "fast",
+        images: vec![
+            Image::new("docker.io/library/busybox:1.35", std::slice::from_ref(&base), &["sh"])
+                .for_both(),
+            Image::new(
+                "docker.io/library/nginx:1.22",
+                &with(&["nginx"]),
+                &["nginx", "-g", "daemon off;"],
+            )
+            .for_both()
+            .signed(),
+            // Two images share more than the base.
+            Image::new("quay.io/opstree/redis:v7.0.15", &with(&["redis-tools"]), &["redis-cli"]),
+            Image::new(
+                "docker.io/library/redis:7.0",
+                &[
+                    base.clone(),
+                    Layer::Packages(&["redis-tools"]),
+                    Layer::Packages(&["redis-server"]),
+                ],
+                &["redis-server"],
+            )
+            .in_docker_format(),
+            Image::new(
+                "quay.io/gantry-examples/dns:2.90",
+                &with(&["dnsmasq-base"]),
+                &["dnsmasq-base"],
+            ),
+            Image::new(
+                "ghcr.io/gantry-examples/embedder:1.0",
+                &with(&["python3-minimal"]),
+                &["python3"],
+            )
+            .signed(),
+            Image::new(
+                "ghcr.io/gantry-examples/embedder-baked:1.0",
+                &[base.clone(), Layer::HubCache(Weights::Without)],
+                &["sh"],
+            ),
+            Image::new("ghcr.io/gantry-examples/tools:1.0", &with(&["jq"]), &["jq"]),
+        ],
+    }
+}
+
+/// About 1 GB: what an AI platform's images are like, for the slow suite and the benchmark.
+pub(crate) fn slow() -> Recipe {
+    let base = Layer::Packages(&[
+        "base-files",
+        "base-passwd",
+        "bash",
+        "ca-certificates",
+        "coreutils",
+        "dash",
+        "debianutils",
+        "diffutils",
+        "findutils",
+        "grep",
+        "gzip",
+        "hostname",
+        "libc-bin",
+        "mount",
+        "netbase",
+        "sed",
+        "tini",
+        "tzdata",
+        "util-linux",
+    ]);
+    let python = Layer::Packages(&["python3", "python3-pip", "python3-venv"]);
+    let science = Layer::Packages(&["python3-sklearn", "python3-pandas", "python3-matplotlib"]);
+    let on = |layers: &[&Layer], packages| {
+        let mut all: Vec<Layer> = layers.iter().map(|layer| (*layer).clone()).collect();
+        all.push(Layer::Packages(packages));
+        all
+    };
+    Recipe {
+        name: "slow",
+        images: vec![
+            Image::new(
+                "docker.io/library/nginx:1.22",
+                &on(&[&base], &["nginx"]),
+                &["nginx", "-g", "daemon off;"],
+            )
+            .for_both()
+            .signed(),
+            Image::new(
+                "docker.io/library/redis:7.0",
+                &on(&[&base], &["redis-server"]),
+                &["redis-server"],
+            )
+            .in_docker_format(),
+            Image::new(
+                "docker.io/library/postgres:15",
+                &on(&[&base], &["postgresql-15"]),
+                &["postgres"],
+            ),
+            Image::new(
+                "docker.io/library/tomcat:10",
+                &on(&[&base], &["tomcat10"]),
+                &["catalina.sh", "run"],
+            ),
+            Image::new("docker.io/library/node:18", &on(&[&base], &["nodejs", "npm"]), &["node"]),
+            Image::new(
+                "docker.io/library/golang:1.19",
+                &on(&[&base], &["golang-1.19", "gcc"]),
+                &["bash"],
+            ),
+            Image::new(
+                "quay.io/jupyter/scipy-notebook:2024.1",
+                &on(&[&base, &python, &science], &["jupyter-notebook"]),
+                &["jupyter", "notebook"],
+            ),
+            Image::new(
+                "ghcr.io/gantry-examples/trainer:1.0",
+                &on(&[&base, &python, &science], &["python3-torch", "clang-14"]),
+                &["python3"],
+            )
+            .signed(),
+            Image::new(
+                "ghcr.io/gantry-examples/api:1.0",
+                &on(&[&base, &python], &["python3-fastapi", "uvicorn", "python3-sqlalchemy"]),
+                &["uvicorn"],
+            ),
+            Image::new(
+                "ghcr.io/gantry-examples/embedder:1.0",
+                &[base.clone(), python.clone(), Layer::HubCache(Weights::With)],
+                &["python3"],
+            ),
+            Image::new(
+                "quay.io/gantry-examples/browser:1.0",
+                &on(&[&base], &["chromium"]),
+                &["chromium"],
+            ),
+        ],
+    }
+}

