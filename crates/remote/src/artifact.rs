@@ -52,10 +52,8 @@ pub fn documents(title: &str, content: Blob) -> Result<Documents> {
         subject: None,
         annotations: BTreeMap::from([(annotation::TITLE.to_owned(), title.to_owned())]),
     };
-    let manifest = serde_json::to_vec(&manifest).map_err(|error| Error::Document {
-        document: format!("the manifest of {title}"),
-        reason: error.to_string(),
-    })?;
+    let manifest = serde_json::to_vec(&manifest)
+        .map_err(|error| Error::document(format!("the manifest of {title}"), error))?;
     let manifest_blob = Blob { digest: sha256(&manifest), size: manifest.len() as u64 };
     let root = Root::file(&reference, manifest_blob, title);
     Ok(Documents { reference, title: title.to_owned(), content, manifest, manifest_blob, root })

@@ -1,6 +1,7 @@
 //! What can go wrong with things outside, by meaning.
 
 use std::io;
+use std::path::PathBuf;
 
 /// An error of a remote or of a source on this machine. It names the thing, the cause and, where
 /// there is one, the next step.
@@ -53,6 +54,14 @@ pub enum Error {
         /// The name at the target.
         target: String,
     },
+    /// Something on this machine cannot be used as what it was given for.
+    #[error("{}: {reason}", path.display())]
+    Local {
+        /// The file, folder or socket.
+        path: PathBuf,
+        /// Why not, and what would be right.
+        reason: String,
+    },
     /// Reading something of this machine failed.
     #[error("cannot read {what}: {cause}")]
     Read {
@@ -70,14 +79,6 @@ pub enum Error {
         /// The system's reason.
         #[source]
         cause: io::Error,
-    },
-    /// A document of another program does not parse.
-    #[error("{document} cannot be read: {reason}")]
-    Document {
-        /// The document.
-        document: String,
-        /// Why.
-        reason: String,
     },
     /// Content is not what it says of itself.
     #[error("{what} is damaged: {reason}")]
@@ -97,111 +98,17 @@ pub enum Error {
         /// The limit.
         most: u64,
     },
-    /// The path is no archive or layout with images.
-    #[error("{path} has no image: {reason}")]
-    NotAnArchive {
-        /// The path.
-        path: String,
-        /// Why.
-        reason: String,
-    },
-    /// The archive, layout or engine has no such image.
-    #[error("{place} has no image {wanted}; {}", there(found, "it has"))]
-    NoSuchImage {
-        /// Where it was looked for.
-        place: String,
-        /// The name.
-        wanted: String,
-        /// What is there.
-        found: Vec<String>,
-    },
-    /// The image is not made for any of the platforms.
-    #[error("{image} is not made for {}; {}", wanted.join(" or "), there(found, "it is for"))]
-    NoPlatform {
-        /// The image.
-        image: String,
-        /// What was asked for.
-        wanted: Vec<String>,
-        /// What there is.
-        found: Vec<String>,
-    },
-    /// The image has no such folder.
-    #[error("{image} has no folder {path}; look with `podman run --rm {image} ls -la {path}`")]
-    NoSuchFolder {
-        /// The image.
-        image: String,
-        /// The folder.
-        path: String,
-    },
-    /// A container engine does not answer at its socket.
-    #[error("no container engine answers at {socket}: {reason}")]
-    Engine {
-        /// The socket.
-        socket: String,
-        /// Why, and what to do.
-        reason: String,
-    },
-    /// A model has not what a model needs.
+    /// A model cannot be carried as it was asked for.
     #[error("model {id}: {reason}")]
-    BadModel {
+    Model {
         /// The model.
         id: String,
-        /// What is wrong.
+        /// What is wrong, and what to do.
         reason: String,
-    },
-    /// The cache or folder has no such model.
-    #[error("{place} has no model {id}; {}", there(found, "it has"))]
-    NoSuchModel {
-        /// Where it was looked for.
-        place: String,
-        /// The model.
-        id: String,
-        /// What is there.
-        found: Vec<String>,
-    },
-    /// A folder of files without the name of the model that they are.
-    #[error(
-        "{place} is no Hugging Face cache, so its files do not say which model they are; give `name: org/name`"
-    )]
-    NamelessModel {
-        /// The folder.
-        place: String,
-    },
-    /// The model has no such revision.
-    #[error("{id} has no revision {revision:?} at {place}; {}", there(found, "it has"))]
-    RevisionNotFound {
-        /// The model.
-        id: String,
-        /// The Hub or the folder.
-        place: String,
-        /// What was asked for.
-        revision: String,
-        /// What is there, the nearest first.
-        found: Vec<String>,
-    },
-    /// The Hub has no such repository, or hides it.
-    #[error(
-        "{place} has no model {id}; check the spelling (upper and lower case count), and if it is private set HF_TOKEN"
-    )]
-    RepoNotFound {
-        /// The Hub.
-        place: String,
-        /// The model.
-        id: String,
-    },
-    /// The model has no such file.
-    #[error("{id} at {revision} has no file {path}")]
-    EntryNotFound {
-        /// The model.
-        id: String,
-        /// The revision.
-        revision: String,
-        /// The file.
-        path: String,
     },
     /// The model is given only to those who accepted its terms.
     #[error(
-        "{id} is gated: accept its terms at https://huggingface.co/{id} with your account, then set HF_TOKEN to a token of that account ({reason})"
+        "{id} is gated ({reason}); accept its terms at https://huggingface.co/{id}, then set HF_TOKEN to a token of that account"
     )]
     Gated {
         /// The model.
@@ -209,89 +116,37 @@ pub enum Error {
         /// What the Hub said.
         reason: String,
     },
-    /// A server does not take the credential, or wants one.
-    #[error("{place} refused the credential for {what}: {reason}; {hint}")]
-    Unauthorised {
+    /// A server that is no registry wants a credential, or does not take the one that it got.
+    #[error("{place} refused access to {what} ({reason}); {next}")]
+    Refused {
         /// The server.
         place: String,
         /// What was asked for.
         what: String,
         /// What the server said.
         reason: String,
-        /// The next step.
-        hint: &'static str,
+        /// What to do.
+        next: String,
     },
-    /// A server answered with something that its protocol does not have.
-    #[error("{url} answered {status}: {reason}")]
-    UnexpectedAnswer {
-        /// The URL.
-        url: String,
-        /// The HTTP status.
-        status: u16,
-        /// What it said, cut.
-        reason: String,
-    },
-    /// An address that cannot be asked.
-    #[error("{url} cannot be fetched: {reason}")]
-    BadUrl {
-        /// The address.
-        url: String,
-        /// Why, and what to do.
-        reason: String,
-    },
-    /// A glob does not parse.
-    #[error("{glob:?} is no glob: {reason}")]
-    BadGlob {
-        /// The glob.
-        glob: String,
-        /// Why.
-        reason: String,
-    },
-    /// The repository has no such chart.
-    #[error("{repository} has no chart {name}; {}", there(found, "near it are"))]
-    NoSuchChart {
-        /// The repository.
-        repository: String,
-        /// The chart.
-        name: String,
-        /// The nearest names.
-        found: Vec<String>,
-    },
-    /// No version of a chart is what was asked for.
-    #[error("{chart} has no version {wanted}; {}", there(found, "its newest are"))]
-    NoSuchVersion {
-        /// The chart.
-        chart: String,
-        /// What was asked for.
-        wanted: String,
-        /// The newest ones.
-        found: Vec<String>,
-    },
-    /// The folder or archive is no chart.
-    #[error("{what} is no Helm chart: {reason}")]
-    NotAChart {
-        /// The folder or archive.
-        what: String,
-        /// Why.
-        reason: String,
-    },
-    /// helm cannot be run.
-    #[error("helm cannot be used: {reason}")]
-    HelmUnusable {
-        /// Why, and what to do.
-        reason: String,
-    },
-    /// helm refused to render a chart.
-    #[error("helm cannot render {chart}:\n{message}")]
+    /// helm cannot render a chart.
+    #[error("helm cannot render {chart}: {message}")]
     Render {
         /// The chart.
         chart: String,
         /// What helm said.
         message: String,
     },
+    /// A program that is needed is missing, too old, or failed.
+    #[error("{program}: {reason}")]
+    Program {
+        /// The program.
+        program: String,
+        /// Its own message, or how to get it.
+        reason: String,
+    },
 }
 
-/// `Result` with this crate's [`Error`].
+/// `Result` with this crate's [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
@@ -301,23 +156,40 @@ impl Error {
         move |cause| Self::Net { what, cause }
     }
 
-    /// Whether content is not what it should be.
-    pub fn is_integrity(&self) -> bool {
-        match self {
-            Self::Lie { .. } | Self::Damaged { .. } => true,
-            Self::Store(error) => matches!(
-                error,
-                store::Error::DigestMismatch { .. } | store::Error::SizeMismatch { .. }
-            ),
-            _ => false,
-        }
+    /// A document of another program that does not parse.
+    pub(crate) fn document(document: impl Into<String>, message: impl ToString) -> Self {
+        let (document, message) = (document.into(), message.to_string());
+        Self::Document(types::Error::Document { document, line: 0, column: 0, message })
     }
 
-    /// Whether the input is at fault: with another input it would go through.
+    /// Something that is not at a place, with what is there.
+    pub(crate) fn absent(what: impl Into<String>, there: &[String]) -> Self {
+        const SHOWN: usize = 8;
+        let hint = match there {
+            [] => "there is none".to_owned(),
+            some if some.len() > SHOWN => {
+                format!("there are {} and {} more", some[..SHOWN].join(", "), some.len() - SHOWN)
+            }
+            some => format!("there is {}", some.join(", ")),
+        };
+        Self::NotFound { what: what.into(), hint }
+    }
+
+    /// Whether the input is at fault: another input would go through.
     pub fn is_input(&self) -> bool {
         match self {
-            Self::Store(_) | Self::Sparse { .. } | Self::Write { .. } => false,
-            Self::UnexpectedAnswer { .. } => false,
+            Self::NotFound { .. }
+            | Self::NoPlatform { .. }
+            | Self::Local { .. }
+            | Self::Document(_)
+            | Self::Read { .. }
+            | Self::Damaged { .. }
+            | Self::TooLarge { .. }
+            | Self::Model { .. }
+            | Self::Gated { .. }
+            | Self::Refused { .. }
+            | Self::Render { .. }
+            | Self::Program { .. } => true,
             Self::Net { cause, .. } => matches!(
                 cause,
                 net::Error::Unauthorized { .. }
@@ -326,19 +198,23 @@ impl Error {
                     | net::Error::Credentials { .. }
                     | net::Error::Request { unreachable: true, .. }
             ),
-            _ => !self.is_integrity(),
+            Self::Store(_) | Self::Write { .. } | Self::Lie { .. } | Self::Sparse { .. } => false,
+        }
+    }
+
+    /// Whether content is not what it should be.
+    pub fn is_integrity(&self) -> bool {
+        match self {
+            Self::Lie { .. } => true,
+            Self::Store(error) => matches!(
+                error,
+                store::Error::DigestMismatch { .. } | store::Error::SizeMismatch { .. }
+            ),
+            _ => false,
         }
     }
 }
 
-/// The first few of what is there, for a message.
-fn there(found: &[String], words: &str) -> String {
-    const SHOWN: usize = 8;
-    match found {
-        [] => "there is none".to_owned(),
-        found if found.len() > SHOWN => {
-            format!("{words} {} and {} more", found[..SHOWN].join(", "), found.len() - SHOWN)
-        }
-        found => format!("{words} {}", found.join(", ")),
-    }
+fn hint_after(hint: &str) -> String {
+    if hint.is_empty() { String::new() } else { format!("; {hint}") }
 }

@@ -101,7 +101,7 @@ impl Snapshot {
     }
 
     fn sorted(&self) -> Result<Vec<&ModelFile>> {
-        let invalid = |reason: String| Error::BadModel { id: self.id.to_string(), reason };
+        let invalid = |reason: String| Error::Model { id: self.id.to_string(), reason };
         if self.files.is_empty() {
             return Err(invalid("no file is left; check include and exclude".into()));
         }
@@ -235,8 +235,5 @@ fn digest_of(bytes: &[u8]) -> Digest {
 }
 
 fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec(value).map_err(|error| Error::Document {
-        document: "a model's manifest".into(),
-        reason: error.to_string(),
-    })
+    serde_json::to_vec(value).map_err(|error| Error::document("a model's manifest", error))
 }

@@ -60,7 +60,7 @@ impl Name {
 
     fn new(host: &str, namespace: &str, model: &str, tag: &str) -> Result<Self> {
         let whole = format!("{host}/{namespace}/{model}:{tag}");
-        let invalid = |part: &str| Error::BadModel {
+        let invalid = |part: &str| Error::Model {
             id: whole.clone(),
             reason: format!(
                 "{part:?} is no part of an Ollama name; write it as `ollama pull` takes it, such as qwen2.5:3b"
@@ -103,7 +103,7 @@ impl FromStr for Name {
             [model] => Self::new(HOST, NAMESPACE, model, tag),
             [namespace, model] => Self::new(HOST, namespace, model, tag),
             [host, namespace, model] => Self::new(host, namespace, model, tag),
-            _ => Err(Error::BadModel {
+            _ => Err(Error::Model {
                 id: text.to_owned(),
                 reason: "write it as `ollama pull` takes it, such as qwen2.5:3b".into(),
             }),
@@ -149,7 +149,7 @@ impl Model {
 pub(crate) fn manifest(name: &Name, bytes: &[u8]) -> Result<(Manifest, Descriptor)> {
     let manifest = Manifest::parse(&format!("the manifest of {name}"), bytes)?;
     if manifest.is_index() || manifest.layers.is_empty() {
-        return Err(Error::BadModel {
+        return Err(Error::Model {
             id: name.to_string(),
             reason: "its manifest names no layers".into(),
         });

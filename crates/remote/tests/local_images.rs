@@ -210,12 +210,12 @@ fn what_is_wrong_is_named() {
         )
     };
     let error = take("three:3", "amd64").unwrap_err();
-    assert!(matches!(error, Error::NoSuchImage { .. }), "{error}");
+    assert!(matches!(error, Error::NotFound { .. }), "{error}");
     assert!(error.to_string().contains("example.com/team/one:1"), "{error}");
     let error = take("two:2", "s390x").unwrap_err().to_string();
     assert!(error.contains("linux/s390x") && error.contains("linux/arm64"), "{error}");
     let error = take("example.com/team/one:1", "arm64").unwrap_err().to_string();
-    assert!(error.contains("it is for linux/amd64"), "{error}");
+    assert!(error.contains("it has linux/amd64"), "{error}");
 
     let archive = world.skopeo("example.com/team/one:1", "docker-archive:ARCHIVE:one:1");
     let bytes = fs::read(&archive).unwrap();
@@ -317,7 +317,7 @@ async fn an_own_build_comes_out_of_a_container_engine() {
     assert_eq!(image.manifests[0].layers, expected.manifests[0].layers);
 
     let error = take("absent:1").await.unwrap_err();
-    assert!(matches!(error, Error::NoSuchImage { .. }), "{error}");
+    assert!(matches!(error, Error::NotFound { .. }), "{error}");
     assert!(error.to_string().contains("localhost/own:1"), "{error}");
     drop(podman);
     let error = take("own:1").await.unwrap_err().to_string();

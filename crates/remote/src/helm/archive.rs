@@ -54,8 +54,7 @@ impl Archive {
 }
 
 fn metadata(what: &str, bytes: &[u8]) -> Result<Metadata> {
-    let not_a_chart =
-        |reason: &str| Error::NotAChart { what: what.to_owned(), reason: reason.to_owned() };
+    let not_a_chart = |reason: &str| Error::Local { path: what.into(), reason: reason.to_owned() };
     let (compression, plain) = compression::open(Cursor::new(bytes))
         .map_err(|cause| Error::Read { what: what.to_owned(), cause })?;
     if compression != compression::Compression::Gzip {

@@ -47,10 +47,8 @@ pub fn artifact(archive: &Archive, repository: &str, store: &Store) -> Result<Ar
         subject: None,
         annotations: annotations(metadata),
     };
-    let bytes = serde_json::to_vec(&manifest).map_err(|error| Error::Document {
-        document: format!("the manifest of chart {reference}"),
-        reason: error.to_string(),
-    })?;
+    let bytes = serde_json::to_vec(&manifest)
+        .map_err(|error| Error::document(format!("the manifest of chart {reference}"), error))?;
     let descriptor = put(store, media_type::OCI_MANIFEST, &bytes)?;
     let manifest = lock::Manifest {
         digest: descriptor.digest,

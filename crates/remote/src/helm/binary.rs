@@ -62,7 +62,8 @@ impl Binary {
     pub fn locate() -> Result<Self> {
         match std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
             Some(path) => Self::at(Path::new(&path)),
-            None => Self::at(&on_path().ok_or_else(|| Error::HelmUnusable {
+            None => Self::at(&on_path().ok_or_else(|| Error::Program {
+                program: "helm".into(),
                 reason: format!(
                     "there is no `helm` on the PATH; install helm {OLDEST} or newer \
                      (https://helm.sh/docs/intro/install), or name it in {VARIABLE}"
@@ -73,7 +74,7 @@ impl Binary {
 
     /// The program at a path; its version is checked.
     pub fn at(path: &Path) -> Result<Self> {
-        let unusable = |reason: String| Error::HelmUnusable { reason };
+        let unusable = |reason: String| Error::Program { program: "helm".into(), reason };
         let home = temporary()?;
         let shown = path.display();
         let mut command = command(path, home.path());

@@ -36,10 +36,8 @@ impl Rules {
             .filter(|line| !line.is_empty() && !line.starts_with('#'))
             .chain([DEFAULT])
             .map(|line| {
-                Rule::parse(line).map_err(|reason| Error::Document {
-                    document: what.to_owned(),
-                    reason: format!("{line:?}: {reason}"),
-                })
+                Rule::parse(line)
+                    .map_err(|reason| Error::document(what, format!("{line:?}: {reason}")))
             })
             .collect::<Result<_>>()?;
         Ok(Self(rules))

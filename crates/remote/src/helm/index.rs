@@ -63,19 +63,25 @@ impl Index {
 
     /// The newest version of the chart that is what was asked for.
     pub fn choose(&self, name: &str, wanted: Option<&str>) -> Result<Chart> {
-        let versions = self.entries.get(name).ok_or_else(|| Error::NoSuchChart {
-            repository: self.url.to_string(),
-            name: name.to_owned(),
-            found: self.near(name),
+        let versions = self.entries.get(name).ok_or_else(|| {
+            let what = format!("chart {name} in {}", self.url);
+            match self.near(name) {
+                near if near.is_empty() => {
+                    Error::absent(what, &self.entries.keys().cloned().collect::<Vec<_>>())
+                }
+                near => Error::NotFound { what, hint: format!("near it are {}", near.join(", ")) },
+            }
         })?;
         let candidates =
             versions.iter().filter_map(|entry| Some((entry.version.as_deref()?, entry)));
         let chart = format!("{name} in {}", self.url);
         let entry = version::choose(&chart, candidates, wanted)?;
         let version = entry.version.clone().unwrap_or_default();
-        let bad = |reason: String| Error::Document {
-            document: format!("index.yaml of {}", self.url),
-            reason: format!("{name} {version}: {reason}"),
+        let bad = |reason: String| {
+            Error::document(
+                format!("index.yaml of {}", self.url),
+                format!("{name} {version}: {reason}"),
+            )
         };
         let address = entry.urls.iter().flatten().next();
         let address = address.ok_or_else(|| bad("it has no address".into()))?;

@@ -125,16 +125,14 @@ impl Metadata {
     /// Reads a `Chart.yaml`. `what` is what errors call the chart.
     pub fn parse(what: &str, bytes: &[u8]) -> Result<Self> {
         let metadata: Self = yaml::read(&format!("Chart.yaml of {what}"), bytes)?;
-        metadata.check().map_err(|reason| Error::NotAChart { what: what.to_owned(), reason })?;
+        metadata.check().map_err(|reason| Error::Local { path: what.into(), reason })?;
         Ok(metadata)
     }
 
     /// The artifact's config: the same bytes for the same `Chart.yaml`.
     pub fn to_json(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec(self).map_err(|error| Error::Document {
-            document: format!("the config of chart {}", self.name),
-            reason: error.to_string(),
-        })
+        serde_json::to_vec(self)
+            .map_err(|error| Error::document(format!("the config of chart {}", self.name), error))
     }
 
     /// The tag in a registry: `+` is no letter of a tag, helm writes `_` for it.
@@ -198,6 +196,6 @@ mod tests {
     #[test]
     fn a_name_that_is_a_path_is_refused() {
         let text = "apiVersion: v2\nname: ../evil\nversion: 1.0.0\n";
-        assert!(matches!(Metadata::parse("a", text.as_bytes()), Err(Error::NotAChart { .. })));
+        assert!(matches!(Metadata::parse("a", text.as_bytes()), Err(Error::Local { .. })));
     }
 }

@@ -26,7 +26,7 @@ const MODE: u32 = 0o644;
 /// `helm package`. Blocks on the disk.
 pub fn package(folder: &Path) -> Result<Archive> {
     let what = folder.display().to_string();
-    let not_a_chart = |reason: String| Error::NotAChart { what: what.clone(), reason };
+    let not_a_chart = |reason: String| Error::Local { path: folder.to_owned(), reason };
     let unreadable = |cause| Error::Read { what: what.clone(), cause };
     if !folder.join("Chart.yaml").is_file() {
         return Err(not_a_chart("there is no Chart.yaml in it".into()));
@@ -89,8 +89,8 @@ fn paths(folder: &Path, rules: &Rules, what: &str) -> Result<Vec<String>> {
             continue;
         }
         let path = relative(entry.path()).filter(|_| entry.file_type().is_file());
-        paths.push(path.ok_or_else(|| Error::NotAChart {
-            what: what.to_owned(),
+        paths.push(path.ok_or_else(|| Error::Local {
+            path: what.into(),
             reason: format!("{} is no regular file with a name in UTF-8", entry.path().display()),
         })?);
     }
@@ -125,8 +125,8 @@ fn check_dependencies(folder: &Path, metadata: &Metadata, what: &str) -> Result<
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Error::NotAChart {
-        what: what.to_owned(),
+    Err(Error::Local {
+        path: what.into(),
         reason: format!(
             "{} stand in Chart.yaml, but not in charts/; run `helm dependency build {what}`",
             missing.join(", ")

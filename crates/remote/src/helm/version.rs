@@ -31,11 +31,12 @@ pub fn choose<'a, T>(
     versions.sort_by(|a, b| b.0.cmp(&a.0));
     match versions.iter().position(|(version, ..)| range.takes(version)) {
         Some(found) => Ok(versions.swap_remove(found).2),
-        None => Err(Error::NoSuchVersion {
-            chart: chart.to_owned(),
-            wanted: wanted.unwrap_or("that is no prerelease").to_owned(),
-            found: versions.into_iter().map(|(_, text, _)| text.to_owned()).collect(),
-        }),
+        None => {
+            let newest: Vec<String> =
+                versions.into_iter().map(|(_, text, _)| text.to_owned()).collect();
+            let wanted = wanted.unwrap_or("that is no prerelease");
+            Err(Error::absent(format!("version {wanted} of chart {chart}"), &newest))
+        }
     }
 }
 
@@ -103,10 +104,11 @@ const OPERATORS: &[(&str, Operator)] = &[
 
 impl Range {
     fn parse(chart: &str, text: &str) -> Result<Self> {
-        let bad = || Error::NoSuchVersion {
-            chart: chart.to_owned(),
-            wanted: format!("{text:?}, which is no version and no range such as ^1.2 or >=1 <2"),
-            found: vec![],
+        let bad = || {
+            Error::document(
+                format!("the version {text:?} of chart {chart}"),
+                "it is no version and no range such as ^1.2 or >=1 <2",
+            )
         };
         if text.len() > MAX_LENGTH {
             return Err(bad());

@@ -23,8 +23,6 @@ pub(super) fn read<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
     };
     // Some editors of Windows begin a file with a byte order mark, which helm takes away.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    serde_saphyr::from_slice_with_options(bytes, options).map_err(|error| Error::Document {
-        document: name.to_owned(),
-        reason: error.without_snippet().to_string(),
-    })
+    serde_saphyr::from_slice_with_options(bytes, options)
+        .map_err(|error| Error::document(name, error.without_snippet().to_string()))
 }

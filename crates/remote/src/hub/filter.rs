@@ -34,7 +34,7 @@ impl Filter {
 }
 
 fn set(globs: &[String]) -> Result<GlobSet> {
-    let bad = |glob: &str, reason: String| Error::BadGlob { glob: glob.to_owned(), reason };
+    let bad = |glob: &str, reason: String| Error::document(format!("the glob {glob:?}"), reason);
     let mut set = GlobSetBuilder::new();
     for glob in globs {
         // huggingface_hub adds the star: a folder means all that is in it.

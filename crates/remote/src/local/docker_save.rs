@@ -76,10 +76,8 @@ pub(super) fn image(
         subject: None,
         annotations: BTreeMap::new(),
     };
-    let bytes = serde_json::to_vec(&manifest).map_err(|error| Error::Document {
-        document: format!("the manifest of {}", wanted.reference),
-        reason: error.to_string(),
-    })?;
+    let bytes = serde_json::to_vec(&manifest)
+        .map_err(|error| Error::document(format!("the manifest of {}", wanted.reference), error))?;
     let digest = store.put_bytes(&bytes)?;
     let descriptor = Descriptor::new(media_type::OCI_MANIFEST, digest, bytes.len() as u64);
     Ok(Image {
@@ -91,10 +89,8 @@ pub(super) fn image(
 fn items(archive: &Archive) -> Result<Vec<Item>> {
     let bytes =
         archive.document(MANIFEST, MAX_MANIFEST)?.ok_or_else(|| missing(archive, MANIFEST))?;
-    serde_json::from_slice(&bytes).map_err(|error| Error::Document {
-        document: format!("{MANIFEST} of {}", archive.name()),
-        reason: error.to_string(),
-    })
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Error::document(format!("{MANIFEST} of {}", archive.name()), error))
 }
 
 /// By name, or the only one there.
@@ -111,8 +107,9 @@ fn find(mut items: Vec<Item>, archive: &Archive, wanted: &Reference) -> Result<I
     if items.len() == 1 {
         return Ok(items.swap_remove(0));
     }
-    let found = items.into_iter().flat_map(|item| item.repo_tags.unwrap_or_default()).collect();
-    Err(Error::NoSuchImage { place: archive.name().to_owned(), wanted: wanted.to_string(), found })
+    let there: Vec<String> =
+        items.into_iter().flat_map(|item| item.repo_tags.unwrap_or_default()).collect();
+    Err(Error::absent(format!("image {wanted} in {}", archive.name()), &there))
 }
 
 /// Whether an image in an archive is the one that is asked for. podman calls own builds
@@ -127,9 +124,8 @@ pub(super) fn is_named(found: &Reference, wanted: &Reference) -> bool {
 }
 
 fn diff_ids(archive: &Archive, item: &Item, config: &[u8]) -> Result<Vec<Digest>> {
-    let config: Config = serde_json::from_slice(config).map_err(|error| Error::Document {
-        document: format!("{} of {}", item.config, archive.name()),
-        reason: error.to_string(),
+    let config: Config = serde_json::from_slice(config).map_err(|error| {
+        Error::document(format!("{} of {}", item.config, archive.name()), error)
     })?;
     let diff_ids = config.rootfs.diff_ids.unwrap_or_default();
     let layers = item.layers.as_ref().map_or(0, Vec::len);

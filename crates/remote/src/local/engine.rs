@@ -76,14 +76,10 @@ impl Engine<'_> {
         let answer = self.get("/images/json", ANSWER).await?;
         let bytes = self.small(answer.into_body()).await?;
         let listed: Vec<Listed> = serde_json::from_slice(&bytes).unwrap_or_default();
-        Err(Error::NoSuchImage {
-            place: self.socket.display().to_string(),
-            wanted: reference.to_string(),
-            found: listed
-                .into_iter()
-                .flat_map(|image| image.repo_tags.unwrap_or_default())
-                .collect(),
-        })
+        let there: Vec<String> =
+            listed.into_iter().flat_map(|image| image.repo_tags.unwrap_or_default()).collect();
+        let what = format!("image {reference} in {}", self.socket.display());
+        Err(Error::absent(what, &there))
     }
 
     /// What `docker save` writes, in a nameless file on the store's disk.
@@ -150,7 +146,10 @@ impl Engine<'_> {
     }
 
     fn failed(&self, reason: String) -> Error {
-        Error::Engine { socket: self.socket.display().to_string(), reason }
+        Error::Local {
+            path: self.socket.to_owned(),
+            reason: format!("no container engine answers: {reason}"),
+        }
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) fn from_tree(
     let rules = Rules::new(attributes.as_deref());
     found.retain(|file| filter.takes(&file.path));
     if found.is_empty() {
-        return Err(Error::BadModel {
+        return Err(Error::Model {
             id: id.to_string(),
             reason: format!("there is no file for it in {}", tree.shown(folder)),
         });

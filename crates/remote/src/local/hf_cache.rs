@@ -33,11 +33,8 @@ pub fn model_from_cache(
     let folder = Folder::open(path.to_owned())?;
     let caches = find(&folder, "")?;
     let Some(cached) = caches.iter().find(|cached| cached.id == *id) else {
-        return Err(Error::NoSuchModel {
-            place: path.display().to_string(),
-            id: id.to_string(),
-            found: caches.into_iter().map(|cached| cached.id.to_string()).collect(),
-        });
+        let there: Vec<String> = caches.iter().map(|cached| cached.id.to_string()).collect();
+        return Err(Error::absent(format!("model {id} in {}", path.display()), &there));
     };
     let commit = cached.commit(&folder, revision)?;
     cached.take(&folder, revision, &commit, filter, store, progress)
@@ -105,16 +102,13 @@ impl Cached {
         if let ([], [only]) = (refs.as_slice(), snapshots.as_slice()) {
             return Ok(only.clone());
         }
-        Err(Error::RevisionNotFound {
-            id: self.id.to_string(),
-            place: tree.shown(&self.folder),
-            revision: revision.to_owned(),
-            found: refs
-                .into_iter()
-                .map(|(name, _)| name)
-                .chain(snapshots.into_iter().map(|commit| commit.to_string()))
-                .collect(),
-        })
+        let there: Vec<String> = refs
+            .into_iter()
+            .map(|(name, _)| name)
+            .chain(snapshots.into_iter().map(|commit| commit.to_string()))
+            .collect();
+        let what = format!("revision {revision:?} of {} in {}", self.id, tree.shown(&self.folder));
+        Err(Error::absent(what, &there))
     }
 
     /// Every snapshot with the ref that names it, or its commit where none does.

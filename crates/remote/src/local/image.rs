@@ -78,14 +78,14 @@ pub(super) fn from_archive(
             let layout = Layout::archive(archive);
             match layout.image(wanted, store, progress) {
                 // Docker 25 writes no names of untagged images into index.json.
-                Err(Error::NoSuchImage { .. }) => {
+                Err(Error::NotFound { .. }) => {
                     docker_save::image(layout.as_archive()?, wanted, store, progress)
                 }
                 result => result,
             }
         }
-        (false, false) => Err(Error::NotAnArchive {
-            path: archive.name().to_owned(),
+        (false, false) => Err(Error::Local {
+            path: archive.name().into(),
             reason: "it has neither the manifest.json of docker save nor the index.json of an OCI \
                      archive; a file system (docker export) has no image in it"
                 .into(),
@@ -174,9 +174,9 @@ pub(super) fn check_platform(wanted: Wanted<'_>, own: Option<&Platform>) -> Resu
 
 pub(super) fn no_platform(wanted: Wanted<'_>, found: Vec<String>) -> Error {
     Error::NoPlatform {
-        image: wanted.reference.to_string(),
-        wanted: wanted.platforms.iter().map(ToString::to_string).collect(),
-        found,
+        reference: wanted.reference.to_string(),
+        wanted: wanted.platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        available: found.join(", "),
     }
 }
 

@@ -36,7 +36,13 @@ pub fn models_from_image(
     let tree = ImageTree::read(name, image, path, source)?;
     let cached = hf_cache::find(&tree, "")?;
     if cached.is_empty() {
-        let id = id.ok_or_else(|| Error::NamelessModel { place: tree.shown("") })?;
+        let id = id.ok_or_else(|| Error::Model {
+            id: tree.shown(""),
+            reason:
+                "the folder is no Hugging Face cache, so its files do not say which model they \
+                     are; give `name: org/name`"
+                    .into(),
+        })?;
         return folder::from_tree(&tree, "", id, "main", &Filter::all(), store, progress)
             .map(|snapshot| vec![snapshot]);
     }
@@ -54,11 +60,9 @@ pub fn models_from_image(
         }
     }
     if snapshots.is_empty() {
-        return Err(Error::NoSuchModel {
-            place: tree.shown(""),
-            id: id.map(ToString::to_string).unwrap_or_default(),
-            found: cached.into_iter().map(|model| model.id.to_string()).collect(),
-        });
+        let there: Vec<String> = cached.iter().map(|model| model.id.to_string()).collect();
+        let id = id.map_or("any", ModelId::as_str);
+        return Err(Error::absent(format!("model {id} in {}", tree.shown("")), &there));
     }
     Ok(snapshots)
 }
@@ -88,7 +92,10 @@ impl<'a> ImageTree<'a> {
         let tree =
             Self { name: name.to_owned(), folder: tarball::normal(path), layers, files, source };
         if tree.list("")?.is_none() {
-            return Err(Error::NoSuchFolder { image: name.to_owned(), path: path.to_owned() });
+            return Err(Error::NotFound {
+                what: format!("the folder {path} in {name}"),
+                hint: format!("look with: podman run --rm {name} ls -la {path}"),
+            });
         }
         Ok(tree)
     }

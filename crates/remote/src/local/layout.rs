@@ -36,8 +36,8 @@ impl Layout {
     pub(super) fn folder(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         if !path.join("index.json").is_file() {
-            return Err(Error::NotAnArchive {
-                path: name,
+            return Err(Error::Local {
+                path: path.to_owned(),
                 reason: "it has no index.json; an OCI layout is a folder with index.json, \
                          oci-layout and blobs/"
                     .into(),
@@ -54,10 +54,9 @@ impl Layout {
     pub(super) fn as_archive(&self) -> Result<&Archive> {
         match &self.blobs {
             Blobs::Archive(archive) => Ok(archive),
-            Blobs::Folder(path) => Err(Error::NotAnArchive {
-                path: path.display().to_string(),
-                reason: "it is a folder".into(),
-            }),
+            Blobs::Folder(path) => {
+                Err(Error::Local { path: path.clone(), reason: "it is a folder".into() })
+            }
         }
     }
 
@@ -110,11 +109,10 @@ impl Layout {
         match (tagged.as_slice(), entries.as_slice()) {
             ([only], _) => Ok((*only).clone()),
             (_, [only]) => Ok(only.clone()),
-            _ => Err(Error::NoSuchImage {
-                place: self.name.clone(),
-                wanted: wanted.to_string(),
-                found: entries.iter().map(shown).collect(),
-            }),
+            _ => {
+                let there: Vec<String> = entries.iter().map(shown).collect();
+                Err(Error::absent(format!("image {wanted} in {}", self.name), &there))
+            }
         }
     }
 
@@ -125,10 +123,8 @@ impl Layout {
                 archive.document("index.json", MAX_INDEX)?.unwrap_or_default()
             }
         };
-        serde_json::from_slice(&bytes).map_err(|error| Error::Document {
-            document: format!("index.json of {}", self.name),
-            reason: error.to_string(),
-        })
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Error::document(format!("index.json of {}", self.name), error))
     }
 
     /// A manifest's bytes, which are those of its digest.

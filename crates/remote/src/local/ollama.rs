@@ -26,19 +26,15 @@ pub fn model_from_ollama_folder(
     let base = ["", "models"]
         .into_iter()
         .find(|base| matches!(folder.list(&tree::join(base, "manifests")), Ok(Some(_))))
-        .ok_or_else(|| Error::NoSuchModel {
-            place: format!("{} (it has no manifests/; Ollama's models folder has)", path.display()),
-            id: name.to_string(),
-            found: vec![],
+        .ok_or_else(|| Error::Local {
+            path: path.to_owned(),
+            reason: "it has no manifests/; Ollama's models folder (~/.ollama/models) has".into(),
         })?;
     let manifests = tree::join(base, "manifests");
     let document = tree::join(&manifests, &name.path());
     let Some(bytes) = folder.document(&document, Manifest::MAX_SIZE)? else {
-        return Err(Error::NoSuchModel {
-            place: path.display().to_string(),
-            id: name.to_string(),
-            found: names(&folder, &manifests)?,
-        });
+        let there = names(&folder, &manifests)?;
+        return Err(Error::absent(format!("model {name} in {}", path.display()), &there));
     };
     let (manifest, descriptor) = crate::ollama::manifest(name, &bytes)?;
     let blobs: Vec<_> = manifest.blobs().collect();

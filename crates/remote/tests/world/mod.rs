@@ -2,7 +2,7 @@
 //! turn them into what users have.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test takes what it needs"]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test takes what it needs")]
 
 use std::fs;
 use std::io::Write as _;
