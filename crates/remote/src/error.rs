@@ -3,16 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
-/// An error of a remote or of a source on this machine. It names the thing, the cause and, where
-/// there is one, the next step.
+/// An error of something outside: a registry, the Hub, a repository, an archive.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A text does not parse.
-    #[error(transparent)]
-    Types(#[from] types::Error),
-    /// The store refused.
-    #[error(transparent)]
-    Store(#[from] store::Error),
     /// The network, or a server's answer.
     #[error("{what}: {cause}")]
     Net {
@@ -22,13 +15,29 @@ pub enum Error {
         #[source]
         cause: net::Error,
     },
-    /// A registry has no such thing.
-    #[error("{what} does not exist; {hint}")]
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A document that came does not parse.
+    #[error(transparent)]
+    Document(#[from] types::Error),
+    /// What was asked for is not there.
+    #[error("{what} does not exist{}", hint_after(hint))]
     NotFound {
         /// What was asked for, in full.
         what: String,
         /// What is near, or what to check.
         hint: String,
+    },
+    /// The image is not made for what was asked.
+    #[error("{reference} is not made for {wanted}; it has {available}")]
+    NoPlatform {
+        /// The image.
+        reference: String,
+        /// The platforms that were asked for and are missing.
+        wanted: String,
+        /// The platforms that it has.
+        available: String,
     },
     /// A server's bytes are not what their digest says.
     #[error(
@@ -46,7 +55,7 @@ pub enum Error {
     },
     /// A registry refuses an index of which not all manifests are there.
     #[error(
-        "{registry} takes no index without all of its platforms ({target}); load with --sparse rewrite (the index gets another digest), or lock all its platforms"
+        "{registry} takes no index without all of its platforms ({target}); load with --sparse rewrite (the index gets another digest) or lock all its platforms"
     )]
     Sparse {
         /// The registry.

@@ -157,9 +157,13 @@ fn no_platform<'a>(
     wanted: impl Iterator<Item = &'a Platform>,
     available: impl Iterator<Item = &'a Platform>,
 ) -> Error {
-    let mut wanted: Vec<String> = wanted.map(Platform::to_string).collect();
-    let mut found: Vec<String> = available.map(Platform::to_string).collect();
-    wanted.dedup();
-    found.dedup();
-    Error::NoPlatform { image: reference.to_string(), wanted, found }
+    let join = |mut list: Vec<String>| {
+        list.dedup();
+        list.join(", ")
+    };
+    Error::NoPlatform {
+        reference: reference.to_string(),
+        wanted: join(wanted.map(Platform::to_string).collect()),
+        available: join(available.map(Platform::to_string).collect()),
+    }
 }
