@@ -101,3 +101,71 @@ impl From<store::Error> for CommandError {
         Self::new(kind, error.to_string())
     }
 }
+
+impl From<net::Error> for CommandError {
+    fn from(error: net::Error) -> Self {
+        use net::Error as E;
+        let kind = match &error {
+            E::Unauthorized { .. }
+            | E::Credentials { .. }
+            | E::Url { .. }
+            | E::Tls { .. }
+            | E::Setup { .. } => Kind::Usage,
+            _ => Kind::Failed,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<remote::Error> for CommandError {
+    fn from(error: remote::Error) -> Self {
+        let kind = if error.is_integrity() {
+            Kind::Integrity
+        } else if error.is_input() {
+            Kind::Usage
+        } else {
+            Kind::Failed
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<resolve::Error> for CommandError {
+    fn from(error: resolve::Error) -> Self {
+        use resolve::Error as E;
+        let kind = match &error {
+            E::Several(problems) => {
+                let any = |test: fn(&remote::Error) -> bool| problems.iter().any(|p| test(&p.cause));
+                if any(remote::Error::is_integrity) {
+                    Kind::Integrity
+                } else if problems.iter().all(|problem| problem.cause.is_input()) {
+                    Kind::Usage
+                } else {
+                    Kind::Failed
+                }
+            }
+            E::Store(_) => Kind::Failed,
+            E::Upgrade { .. } => Kind::Usage,
+            E::Changed { .. } => Kind::Integrity,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<land::Error> for CommandError {
+    fn from(error: land::Error) -> Self {
+        match error {
+            land::Error::Source(error) => error.into(),
+            land::Error::Target(error) => error.into(),
+        }
+    }
+}
+
+impl From<depot::Error> for CommandError {
+    fn from(error: depot::Error) -> Self {
+        match error {
+            depot::Error::Source(error) => error.into(),
+            depot::Error::Document(error) => error.into(),
+        }
+    }
+}
