@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use types::Digest;
+use types::{Digest, Reference};
 
 /// An error of the store or of a [`crate::Source`].
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +53,47 @@ pub enum Error {
         expected: u64,
         /// The length that came.
         actual: u64,
+    },
+    /// No root has that name.
+    #[error("{} holds nothing named {name}; `gantry store ls` tells what it holds", path.display())]
+    RootMissing {
+        /// The name.
+        name: Box<Reference>,
+        /// The store.
+        path: PathBuf,
+    },
+    /// A root lacks a manifest, so nobody knows what else it needs.
+    #[error(
+        "{name} is not whole ({cause}); fetch or load it again, or take it away with `gantry store rm {name}`"
+    )]
+    Broken {
+        /// The root.
+        name: Box<Reference>,
+        /// What is missing.
+        #[source]
+        cause: Box<Error>,
+    },
+    /// An entry of another tool has a digest that Gantry cannot follow.
+    #[error("{} names {digest}, and only sha256 is known here: what it needs cannot be told from garbage", path.display())]
+    ForeignDigest {
+        /// The store.
+        path: PathBuf,
+        /// The digest as it stands in `index.json`.
+        digest: String,
+    },
+    /// This process uses the store, so it cannot have it alone.
+    #[error("{} is in use by this process", path.display())]
+    InUse {
+        /// The store.
+        path: PathBuf,
+    },
+    /// Indexes stand in indexes, too many of them.
+    #[error("{digest} stands more than {most} indexes deep")]
+    TooDeep {
+        /// The manifest that is too deep.
+        digest: Digest,
+        /// How deep one may stand.
+        most: usize,
     },
     /// The disk has no room.
     #[error("no room in {}: {needed} more bytes are needed, {free} are free; make room and run the same command again, what is there is kept", path.display())]

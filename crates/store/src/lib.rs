@@ -4,11 +4,31 @@
 //! all that they need (a store folder, a registry). Both are small and state what every
 //! implementation guarantees.
 
+mod add;
+mod closure;
 mod error;
+mod folder;
+mod gc;
+pub mod hash;
+pub mod layout;
+mod lock;
 pub mod progress;
+mod receive;
+mod reflink;
 mod sink;
 mod source;
+mod space;
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
+mod verify;
+mod writer;
 
+pub use closure::{Closure, closure};
 pub use error::{Error, Result};
-pub use sink::{Put, Sink};
+pub use folder::Store;
+pub use gc::{Collected, GcMode};
+pub use lock::Session;
+pub use sink::{Moved, Put, Sink};
 pub use source::{Reader, Source, document};
+pub use verify::{BrokenRoot, Damage, Damaged, Fault, Verification};
+pub use writer::{Begin, Writer};

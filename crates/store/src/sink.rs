@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 use types::{Descriptor, Root};
 
-use crate::Source;
+use crate::{Closure, Source};
+
+/// Is told how many bytes were moved just now. Shared, because a sink may call it from a thread of
+/// its own.
+pub type Moved = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// Takes roots with all that they need, from a [`Source`].
 ///
@@ -20,9 +24,14 @@ pub trait Sink: Send + Sync + 'static {
     /// The implementation's own error; it tells the target and the next step.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// Whether the root stands here already under its name with this digest, with all its content:
-    /// then nothing of it needs to be looked at.
-    fn holds(&self, root: &Root) -> impl Future<Output = Result<bool, Self::Error>> + Send;
+    /// Whether the root stands here already under its name with this digest, with all that it
+    /// `needs`: then nothing of it needs to be looked at. (The same index can stand here with the
+    /// content of fewer platforms; that is `false`.)
+    fn holds(
+        &self,
+        root: &Root,
+        needs: &Closure,
+    ) -> impl Future<Output = Result<bool, Self::Error>> + Send;
 
     /// Puts a config or a layer that `root` needs. `moved` is told the bytes as they go.
     fn put_blob(
@@ -30,7 +39,7 @@ pub trait Sink: Send + Sync + 'static {
         root: &Root,
         blob: &Descriptor,
         from: Arc<dyn Source>,
-        moved: &(dyn Fn(u64) + Send + Sync),
+        moved: Moved,
     ) -> impl Future<Output = Result<Put, Self::Error>> + Send;
 
     /// Puts a manifest or index by its digest, byte for byte.

@@ -1,0 +1,115 @@
+//! Content whose digest is not known before: documents, files, streams.
+
+use std::fs::File;
+use std::io::{Read, Write as _};
+use std::path::Path;
+
+use types::Digest;
+
+use crate::folder::{TEMPORARY, readable_by_all};
+use crate::hash::{self, Sha256};
+use crate::{Begin, Error, Result, Store, reflink, space};
+
+/// Read and written at once. Large enough that system calls cost nothing beside the hash, small
+/// enough that the bytes are still in the processor's cache when they are written.
+const BUFFER: usize = 256 << 10;
+
+impl Store {
+    /// Adds a small document that is in memory.
+    pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest> {
+        let digest = hash::sha256(bytes);
+        if let Begin::Writer(mut writer) = self.writer(&digest, bytes.len() as u64)? {
+            writer.restart()?;
+            writer.write(bytes)?;
+            writer.commit()?;
+        }
+        Ok(digest)
+    }
+
+    /// Adds a file: its digest and length. On file systems that can (btrfs, xfs, APFS) the file's
+    /// blocks are shared, not copied.
+    pub fn add_file(&self, path: impl AsRef<Path>) -> Result<(Digest, u64)> {
+        let path = path.as_ref();
+        let failed = |cause| Error::Read { what: path.display().to_string(), cause };
+        let mut source = File::open(path).map_err(failed)?;
+        let size = source.metadata().map_err(failed)?.len();
+        let _session = self.session()?;
+        self.need(size)?;
+        let mut target = self.temporary()?;
+        if reflink::clone(&source, target.as_file()).is_ok() {
+            // What is hashed is the clone: the source may still change.
+            let (digest, size) = copy(target.as_file_mut(), |_| Ok(()), failed)?;
+            self.keep(target, &digest, size)?;
+            return Ok((digest, size));
+        }
+        self.add(target, &mut source, failed)
+    }
+
+    /// Adds what the reader gives until its end: its digest and length.
+    pub fn add_reader(&self, mut reader: impl Read) -> Result<(Digest, u64)> {
+        let _session = self.session()?;
+        let target = self.temporary()?;
+        self.add(target, &mut reader, |cause| Error::Read { what: "the input".into(), cause })
+    }
+
+    fn add(
+        &self,
+        mut target: tempfile::NamedTempFile,
+        source: &mut dyn Read,
+        failed: impl Fn(std::io::Error) -> Error,
+    ) -> Result<(Digest, u64)> {
+        let name = target.path().to_owned();
+        let write = |bytes: &[u8]| {
+            let length = bytes.len() as u64;
+            target
+                .write_all(bytes)
+                .map_err(|cause| space::write_error(&name, self.path(), length, cause))
+        };
+        let (digest, size) = copy(source, write, failed)?;
+        self.keep(target, &digest, size)?;
+        Ok((digest, size))
+    }
+
+    /// A file without a digest yet; it goes away unless it is kept.
+    fn temporary(&self) -> Result<tempfile::NamedTempFile> {
+        self.make_folders()?;
+        let folder = self.partials_path();
+        tempfile::Builder::new()
+            .prefix(TEMPORARY)
+            .permissions(readable_by_all())
+            .tempfile_in(&folder)
+            .map_err(|cause| space::write_error(&folder, self.path(), 0, cause))
+    }
+
+    fn keep(&self, file: tempfile::NamedTempFile, digest: &Digest, size: u64) -> Result<()> {
+        if self.holds_blob(digest, size)? {
+            return Ok(());
+        }
+        let target = self.blob_path(digest);
+        file.persist(&target)
+            .map_err(|error| space::write_error(&target, self.path(), 0, error.error))?;
+        Ok(())
+    }
+}
+
+/// Reads to the end, hashes, and hands on what was read.
+fn copy(
+    source: &mut (impl Read + ?Sized),
+    mut write: impl FnMut(&[u8]) -> Result<()>,
+    failed: impl Fn(std::io::Error) -> Error,
+) -> Result<(Digest, u64)> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; BUFFER];
+    let mut size = 0;
+    loop {
+        let read = match source.read(&mut buffer) {
+            Ok(0) => return Ok((hash.finish(), size)),
+            Ok(read) => read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(cause) => return Err(failed(cause)),
+        };
+        hash.update(&buffer[..read]);
+        write(&buffer[..read])?;
+        size += read as u64;
+    }
+}

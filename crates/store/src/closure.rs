@@ -1,0 +1,150 @@
+//! What a root needs: the walk from its manifest down.
+
+use std::collections::HashSet;
+
+use types::{Descriptor, Digest, Manifest, Root};
+
+use crate::{Error, Result, Source, document};
+
+/// Indexes in indexes are followed this deep. Real ones have one level; a hostile source could
+/// otherwise make the walk long.
+const MAX_DEPTH: usize = 8;
+
+/// All content of one root, each digest once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Closure {
+    /// Manifests and indexes, leaves first; the last one is the root's own.
+    pub manifests: Vec<Descriptor>,
+    /// Configs and layers, in the order in which the manifests name them.
+    pub blobs: Vec<Descriptor>,
+    /// What is named but was left out on purpose: manifests of platforms that were not chosen,
+    /// layers that may not be distributed.
+    pub sparse: Vec<Descriptor>,
+}
+
+impl Closure {
+    /// The bytes of all manifests and blobs that are here.
+    pub fn size(&self) -> u64 {
+        self.manifests.iter().chain(&self.blobs).map(|descriptor| descriptor.size).sum()
+    }
+
+    /// All descriptors that are here: blobs first, then manifests, leaves first. In this order
+    /// nothing is written before what it needs.
+    pub fn all(&self) -> impl Iterator<Item = &Descriptor> {
+        self.blobs.iter().chain(&self.manifests)
+    }
+}
+
+/// What the root needs, all of it looked up in the source. A child of an index that is not there
+/// is left out as sparse; any other absence is [`Error::BlobMissing`], another length
+/// [`Error::SizeMismatch`].
+pub fn closure(source: &dyn Source, root: &Root) -> Result<Closure> {
+    let mut walk = Walk::new(source);
+    walk.visit(&root.descriptor, Absence::Error, 0);
+    match walk.problems.into_iter().next() {
+        Some((_, error)) => Err(error),
+        None => Ok(walk.closure),
+    }
+}
+
+/// What a root names and what of it is wrong, as far as it can be followed.
+pub(crate) struct Survey {
+    /// Every digest that the root names, whether it is here or not.
+    pub(crate) named: HashSet<Digest>,
+    /// What is absent or wrong, and why.
+    pub(crate) problems: Vec<(Descriptor, Error)>,
+}
+
+/// Walks the root as [`closure`] does, past everything that is wrong.
+pub(crate) fn survey(source: &dyn Source, root: &Root) -> Survey {
+    let mut walk = Walk { goes_on: true, ..Walk::new(source) };
+    walk.visit(&root.descriptor, Absence::Error, 0);
+    let problems: HashSet<Digest> = walk.problems.iter().map(|(d, _)| d.digest).collect();
+    let sparse = walk.closure.sparse.iter().map(|descriptor| descriptor.digest);
+    let named = walk.seen.iter().copied().chain(sparse).chain(problems).collect();
+    Survey { named, problems: walk.problems }
+}
+
+struct Walk<'a> {
+    source: &'a dyn Source,
+    seen: HashSet<Digest>,
+    closure: Closure,
+    problems: Vec<(Descriptor, Error)>,
+    /// Whether the walk goes on after the first problem.
+    goes_on: bool,
+}
+
+/// What it means that a descriptor's content is not here.
+#[derive(Clone, Copy)]
+enum Absence {
+    Error,
+    Sparse,
+}
+
+impl<'a> Walk<'a> {
+    fn new(source: &'a dyn Source) -> Self {
+        Self {
+            source,
+            seen: HashSet::new(),
+            closure: Closure::default(),
+            problems: Vec::new(),
+            goes_on: false,
+        }
+    }
+
+    fn visit(&mut self, descriptor: &Descriptor, absence: Absence, depth: usize) {
+        if self.seen.contains(&descriptor.digest) || self.is_over() {
+            return;
+        }
+        if let Err(error) = self.visit_new(descriptor, absence, depth) {
+            self.problems.push((descriptor.clone(), error));
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        !self.goes_on && !self.problems.is_empty()
+    }
+
+    fn visit_new(&mut self, descriptor: &Descriptor, absence: Absence, depth: usize) -> Result<()> {
+        let digest = descriptor.digest;
+        match (self.source.size(&digest)?, absence) {
+            (None, Absence::Sparse) => {
+                // Not marked as seen: another manifest may need it for certain.
+                if !self.closure.sparse.contains(descriptor) {
+                    self.closure.sparse.push(descriptor.clone());
+                }
+                return Ok(());
+            }
+            (None, Absence::Error) => return Err(Error::BlobMissing { digest }),
+            (Some(actual), _) if actual != descriptor.size => {
+                return Err(Error::SizeMismatch { digest, expected: descriptor.size, actual });
+            }
+            (Some(_), _) => {}
+        }
+        self.seen.insert(digest);
+        if !descriptor.is_manifest() {
+            self.closure.blobs.push(descriptor.clone());
+            return Ok(());
+        }
+        if depth > MAX_DEPTH {
+            return Err(Error::TooDeep { digest, most: MAX_DEPTH });
+        }
+        let bytes = document(self.source, &digest, Manifest::MAX_SIZE)?;
+        let manifest = Manifest::parse(&digest.to_string(), &bytes)?;
+        for child in &manifest.manifests {
+            self.visit(child, Absence::Sparse, depth + 1);
+        }
+        for blob in manifest.blobs() {
+            let absence = if may_be_absent(blob) { Absence::Sparse } else { Absence::Error };
+            self.visit(blob, absence, depth + 1);
+        }
+        self.closure.manifests.push(descriptor.clone());
+        Ok(())
+    }
+}
+
+/// Layers that registries do not hold, such as Windows base layers (image-spec 1.1, layer.md,
+/// "Non-Distributable Layers"; docker's word for them is "foreign").
+fn may_be_absent(blob: &Descriptor) -> bool {
+    blob.media_type.contains(".nondistributable.") || blob.media_type.contains(".foreign.")
+}

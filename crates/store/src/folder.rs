@@ -1,0 +1,420 @@
+//! The store: a folder in OCI image layout that holds each blob once.
+//!
+//! Blobs come in through a [`crate::Writer`], names through [`Store::publish`]; both become
+//! visible by a rename, so a reader sees all of a thing or nothing of it. The format is in
+//! `docs/formats/store.md`.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use types::{Descriptor, Digest, Reference, Root};
+
+use crate::layout::{self, Index};
+use crate::lock::{Exclusive, Session, Sessions};
+use crate::{Error, Reader, Result, Source, closure, space};
+
+/// An open store. Cheap to clone; all clones are the same store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    sessions: Sessions,
+    folders: OnceLock<()>,
+}
+
+/// The folder of what is Gantry's own in the layout; other tools leave it alone.
+const OWN: &str = "gantry";
+
+impl Store {
+    /// Opens the store in the folder; where there is no folder or an empty one, a store is made.
+    /// A folder that holds something else is refused.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let store = Self::at(path.as_ref());
+        if store.inner.path.join(layout::MARKER).exists() {
+            return store.checked();
+        }
+        store.refuse_foreign()?;
+        store.make_folders()?;
+        let session = store.session()?;
+        let lock = store.lock_index()?;
+        if !store.inner.path.join(layout::INDEX).exists() {
+            store.replace(layout::INDEX, &Index::empty().to_bytes())?;
+        }
+        // The marker last: a folder with it is a whole store.
+        store.replace(layout::MARKER, layout::marker())?;
+        drop((lock, session));
+        store.checked()
+    }
+
+    /// Opens the store in the folder, or any OCI image layout; it must exist. Nothing is written.
+    pub fn existing(path: impl AsRef<Path>) -> Result<Self> {
+        Self::at(path.as_ref()).checked()
+    }
+
+    /// The store's folder.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// Keeps garbage collection away for as long as the session lives, in every process.
+    pub fn session(&self) -> Result<Session> {
+        self.inner.sessions.open(&self.own_path("lock"))
+    }
+
+    /// Whether the blob is here with the descriptor's length: one look at the file's metadata.
+    pub fn contains(&self, blob: &Descriptor) -> Result<bool> {
+        self.holds_blob(&blob.digest, blob.size)
+    }
+
+    /// Where the blob lies as a file, whether it is there or not.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.blobs_path().join(digest.hex())
+    }
+
+    /// Gives the roots their names; a root that had the name loses it. All of them become visible
+    /// in one step. Every blob that they need must be here (see [`closure`]).
+    pub fn publish(&self, roots: &[Root]) -> Result<()> {
+        let _session = self.session()?;
+        for root in roots {
+            closure(self, root)?;
+        }
+        self.change_index(|index| {
+            index.put(roots);
+            Ok(())
+        })
+    }
+
+    /// Takes the names away; the blobs stay until [`Store::gc`]. A name that is not here is an
+    /// error, and nothing is changed then.
+    pub fn unpublish(&self, names: &[Reference]) -> Result<()> {
+        let folder = self.folder_name();
+        self.change_index(|index| {
+            for name in names {
+                if !index.take(name, &folder) {
+                    return Err(Error::RootMissing {
+                        name: Box::new(name.clone()),
+                        path: self.path().into(),
+                    });
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// All roots, sorted by name. Entries of other tools that have no full name get one:
+    /// `localhost/FOLDER:TAG`.
+    pub fn roots(&self) -> Result<Vec<Root>> {
+        Ok(self.index()?.roots(&self.folder_name()))
+    }
+
+    /// Bytes that may still be written to the store's disk.
+    pub fn free_space(&self) -> Result<u64> {
+        space::free(self.path())
+    }
+
+    /// Fails with [`Error::NoSpace`] unless `bytes` more fit on the store's disk.
+    pub fn need(&self, bytes: u64) -> Result<()> {
+        space::need(self.path(), bytes)
+    }
+}
+
+// === inside the crate ===
+
+impl Store {
+    fn at(path: &Path) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                path: path.to_owned(),
+                sessions: Sessions::default(),
+                folders: OnceLock::new(),
+            }),
+        }
+    }
+
+    pub(crate) fn has_session(&self) -> bool {
+        self.inner.sessions.is_any()
+    }
+
+    pub(crate) fn blobs_path(&self) -> PathBuf {
+        self.inner.path.join("blobs").join("sha256")
+    }
+
+    pub(crate) fn partials_path(&self) -> PathBuf {
+        self.own_path("partial")
+    }
+
+    pub(crate) fn partial_path(&self, digest: &Digest) -> PathBuf {
+        self.partials_path().join(digest.hex())
+    }
+
+    pub(crate) fn own_path(&self, name: &str) -> PathBuf {
+        self.inner.path.join(OWN).join(name)
+    }
+
+    /// The name of the folder, for entries that have none.
+    pub(crate) fn folder_name(&self) -> String {
+        let path = fs::canonicalize(self.path()).unwrap_or_else(|_| self.path().to_owned());
+        path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    pub(crate) fn holds_blob(&self, digest: &Digest, size: u64) -> Result<bool> {
+        Ok(Source::size(self, digest)? == Some(size))
+    }
+
+    /// The folders that writing needs; a layout of another tool has not all of them.
+    pub(crate) fn make_folders(&self) -> Result<()> {
+        if self.inner.folders.get().is_some() {
+            return Ok(());
+        }
+        for folder in [self.partials_path(), self.blobs_path()] {
+            fs::create_dir_all(&folder)
+                .map_err(|cause| space::write_error(&folder, self.path(), 0, cause))?;
+        }
+        self.inner.folders.get_or_init(|| ());
+        Ok(())
+    }
+
+    pub(crate) fn index(&self) -> Result<Index> {
+        let path = self.inner.path.join(layout::INDEX);
+        let name = path.display().to_string();
+        let mut bytes = Vec::new();
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            // A layout without an index is empty: it was killed while it was made.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Index::empty()),
+            Err(cause) => return Err(Error::Read { what: name, cause }),
+        };
+        file.take(layout::MAX_INDEX + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|cause| Error::Read { what: name.clone(), cause })?;
+        if bytes.len() as u64 > layout::MAX_INDEX {
+            return Err(self.not_a_store(format!(
+                "its index.json has more than the {} bytes that one may have",
+                layout::MAX_INDEX
+            )));
+        }
+        Ok(Index::parse(&name, &bytes)?)
+    }
+
+    /// Changes `index.json` in one step, alone among all processes.
+    fn change_index(&self, change: impl FnOnce(&mut Index) -> Result<()>) -> Result<()> {
+        let _session = self.session()?;
+        self.make_folders()?;
+        let _lock = self.lock_index()?;
+        let mut index = self.index()?;
+        change(&mut index)?;
+        self.replace(layout::INDEX, &index.to_bytes())
+    }
+
+    fn lock_index(&self) -> Result<Exclusive> {
+        Exclusive::lock(&self.own_path("index.lock"), || {})
+    }
+
+    /// Replaces a file of the layout's top folder in one step. Written through to the disk: these
+    /// files are few, and a power cut must not take all names away.
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let target = self.inner.path.join(name);
+        let failed = |cause| space::write_error(&target, self.path(), bytes.len() as u64, cause);
+        let mut file = tempfile::Builder::new()
+            .prefix(TEMPORARY)
+            .permissions(readable_by_all())
+            .tempfile_in(self.partials_path())
+            .map_err(failed)?;
+        file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+        file.persist(&target).map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+
+    fn checked(self) -> Result<Self> {
+        let marker = self.inner.path.join(layout::MARKER);
+        let text = match fs::read(&marker) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(self.not_a_store(format!("it has no file {}", layout::MARKER)));
+            }
+            Err(cause) => return Err(Error::Read { what: marker.display().to_string(), cause }),
+        };
+        let version = serde_json::from_slice::<serde_json::Value>(&text)
+            .ok()
+            .and_then(|value| value["imageLayoutVersion"].as_str().map(str::to_owned));
+        match version.as_deref() {
+            Some(version) if version.starts_with("1.") => Ok(self),
+            Some(version) => {
+                Err(self.not_a_store(format!("its layout version is {version}, not 1.0.0")))
+            }
+            None => Err(self.not_a_store(format!("its file {} has no version", layout::MARKER))),
+        }
+    }
+
+    /// Nothing is there, or what a store that was killed while it was made leaves behind.
+    fn refuse_foreign(&self) -> Result<()> {
+        let entries = match fs::read_dir(self.path()) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(cause) => {
+                return Err(Error::Read { what: self.path().display().to_string(), cause });
+            }
+        };
+        let is_ours = self.inner.path.join(OWN).is_dir();
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let ours = is_ours && [OWN, "blobs", layout::INDEX].iter().any(|own| name == **own);
+            if !ours {
+                return Err(self.not_a_store(format!(
+                    "it holds {} and no file {}; name an empty folder or one that does not exist",
+                    name.display(),
+                    layout::MARKER
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn not_a_store(&self, reason: String) -> Error {
+        Error::NotAStore { path: self.path().to_owned(), reason }
+    }
+}
+
+/// How the names of files begin that have no digest yet; what a killed process leaves of them goes
+/// with the next garbage collection.
+pub(crate) const TEMPORARY: &str = "tmp-";
+
+/// The usual permissions of a file, before the umask.
+pub(crate) fn readable_by_all() -> fs::Permissions {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::Permissions::from_mode(0o666)
+}
+
+impl Source for Store {
+    fn roots(&self) -> Result<Vec<Root>> {
+        Self::roots(self)
+    }
+
+    fn size(&self, digest: &Digest) -> Result<Option<u64>> {
+        let path = self.blob_path(digest);
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(Error::Read { what: path.display().to_string(), cause }),
+        }
+    }
+
+    fn open(&self, digest: &Digest, range: Range<u64>) -> Result<Reader> {
+        let path = self.blob_path(digest);
+        let failed = |cause| Error::Read { what: path.display().to_string(), cause };
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::BlobMissing { digest: *digest });
+            }
+            Err(cause) => return Err(failed(cause)),
+        };
+        let size = file.metadata().map_err(failed)?.len();
+        let Range { start, end } = range;
+        if start > end || end > size {
+            return Err(Error::Range { digest: *digest, start, end, size });
+        }
+        file.seek(SeekFrom::Start(start)).map_err(failed)?;
+        Ok(Reader::new(file, end - start))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+    use crate::{Begin, hash::sha256};
+    use types::{Kind, media_type};
+
+    fn image(store: &Store, name: &str, layer: &[u8]) -> Root {
+        let layer_digest = store.put_bytes(layer).unwrap();
+        let config = store.put_bytes(b"{}").unwrap();
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::OCI_MANIFEST,
+            "config": Descriptor::new(media_type::OCI_CONFIG, config, 2),
+            "layers": [Descriptor::new(media_type::OCI_LAYER_TAR, layer_digest, layer.len() as u64)],
+        })
+        .to_string();
+        let digest = store.put_bytes(manifest.as_bytes()).unwrap();
+        let descriptor = Descriptor::new(media_type::OCI_MANIFEST, digest, manifest.len() as u64);
+        Root::new(name.parse().unwrap(), Kind::Image, descriptor)
+    }
+
+    #[test]
+    fn what_is_written_and_published_is_found_when_the_store_is_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let root = image(&store, "ghcr.io/a/b:1", b"layer");
+
+        store.publish(std::slice::from_ref(&root)).unwrap();
+
+        let again = Store::existing(folder.path()).unwrap();
+        assert_eq!(again.roots().unwrap(), std::slice::from_ref(&root));
+        assert!(again.contains(&root.descriptor).unwrap());
+        assert_eq!(closure(&again, &root).unwrap().blobs.len(), 2);
+    }
+
+    #[test]
+    fn a_writer_goes_on_where_the_last_one_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let digest = sha256(b"hello world");
+        let Begin::Writer(mut first) = store.writer(&digest, 11).unwrap() else { panic!() };
+        first.write(b"hello ").unwrap();
+        drop(first);
+
+        let Begin::Writer(mut second) = store.writer(&digest, 11).unwrap() else { panic!() };
+        assert_eq!(second.offset(), 6);
+        second.write(b"world").unwrap();
+        second.commit().unwrap();
+
+        assert!(matches!(store.writer(&digest, 11).unwrap(), Begin::Present));
+        assert_eq!(crate::document(&store, &digest, 100).unwrap(), b"hello world");
+    }
+
+    #[test]
+    fn wrong_bytes_never_become_a_blob() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let digest = sha256(b"right");
+        let Begin::Writer(mut writer) = store.writer(&digest, 5).unwrap() else { panic!() };
+        writer.write(b"wrong").unwrap();
+
+        assert!(matches!(writer.commit(), Err(Error::DigestMismatch { .. })));
+
+        assert_eq!(Source::size(&store, &digest).unwrap(), None);
+        let Begin::Writer(writer) = store.writer(&digest, 5).unwrap() else { panic!() };
+        assert_eq!(writer.offset(), 0);
+    }
+
+    #[test]
+    fn a_root_without_its_content_is_not_published() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let root = image(&store, "ghcr.io/a/b:1", b"layer");
+        fs::remove_file(store.blob_path(&sha256(b"layer"))).unwrap();
+
+        assert!(matches!(store.publish(&[root]), Err(Error::BlobMissing { .. })));
+
+        assert!(store.roots().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_folder_of_something_else_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("thesis.tex"), "").unwrap();
+
+        let error = Store::open(folder.path()).unwrap_err().to_string();
+
+        assert!(error.contains("thesis.tex"), "{error}");
+    }
+}

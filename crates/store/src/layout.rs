@@ -1,0 +1,181 @@
+//! The two documents of an OCI image layout (image-spec 1.1, image-layout.md), read as any tool
+//! wrote them and written byte for byte the same from the same content.
+
+use serde::Deserialize as _;
+use serde_json::{Map, Value, json};
+use types::{Descriptor, Digest, Reference, Root, annotation, media_type};
+
+/// The file that marks a folder as a layout.
+pub const MARKER: &str = "oci-layout";
+/// The file that lists what the layout holds.
+pub const INDEX: &str = "index.json";
+/// The largest `index.json` that is read, in bytes: about a hundred thousand roots.
+pub const MAX_INDEX: u64 = 64 << 20;
+/// The registry of the name that an entry without a full name is given. Podman does the same with
+/// images that were built on the machine.
+const LOCAL: &str = "localhost";
+
+/// The content of the file [`MARKER`].
+pub fn marker() -> &'static [u8] {
+    br#"{"imageLayoutVersion":"1.0.0"}"#
+}
+
+/// The bytes of an `index.json` that holds `roots` and nothing else.
+pub fn index(roots: &[Root]) -> Vec<u8> {
+    let mut index = Index::empty();
+    index.put(roots);
+    index.to_bytes()
+}
+
+/// An `index.json`: its entries as they were written, also those that Gantry does not understand.
+#[derive(Debug, Clone)]
+pub(crate) struct Index {
+    document: Map<String, Value>,
+    entries: Vec<Entry>,
+}
+
+/// One entry of `index.json`.
+#[derive(Debug, Clone)]
+struct Entry {
+    value: Value,
+    /// The entry as a descriptor, unless its digest is of another algorithm.
+    descriptor: Option<Descriptor>,
+}
+
+impl Index {
+    pub(crate) fn empty() -> Self {
+        let mut document = Map::new();
+        document.insert("schemaVersion".into(), json!(2));
+        document.insert("mediaType".into(), json!(media_type::OCI_INDEX));
+        Self { document, entries: Vec::new() }
+    }
+
+    /// Reads the document; `name` is what an error calls it.
+    pub(crate) fn parse(name: &str, bytes: &[u8]) -> types::Result<Self> {
+        let error = |line: usize, column: usize, message: String| types::Error::Document {
+            document: name.to_owned(),
+            line: line as u64,
+            column: column as u64,
+            message,
+        };
+        let mut document: Map<String, Value> = serde_json::from_slice(bytes)
+            .map_err(|e| error(e.line(), e.column(), format!("no OCI index: {e}")))?;
+        if document.get("schemaVersion") != Some(&json!(2)) {
+            return Err(error(0, 0, "no OCI index: schemaVersion must be 2".into()));
+        }
+        let entries = match document.remove("manifests") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::Array(entries)) => entries,
+            Some(_) => return Err(error(0, 0, "no OCI index: manifests must be a list".into())),
+        };
+        let entries = entries
+            .into_iter()
+            .map(|value| {
+                let descriptor = Descriptor::deserialize(&value).ok();
+                Entry { value, descriptor }
+            })
+            .collect();
+        Ok(Self { document, entries })
+    }
+
+    /// The document, sorted by name, then digest.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut entries: Vec<&Value> = self.entries.iter().map(|entry| &entry.value).collect();
+        entries.sort_by_key(|entry| sort_key(entry));
+        let mut document = self.document.clone();
+        document.insert("manifests".into(), entries.into_iter().cloned().collect());
+        format!("{:#}\n", Value::Object(document)).into_bytes()
+    }
+
+    /// Adds the roots; one of the same name is replaced.
+    pub(crate) fn put(&mut self, roots: &[Root]) {
+        let names: std::collections::BTreeSet<&Reference> =
+            roots.iter().map(|root| &root.name).collect();
+        self.entries.retain(|entry| entry.full_name().is_none_or(|name| !names.contains(&name)));
+        // Of two roots with one name in one call the last one counts, as it does in two calls.
+        let last: std::collections::BTreeMap<&Reference, &Root> =
+            roots.iter().map(|root| (&root.name, root)).collect();
+        self.entries.extend(last.into_values().map(|root| Entry {
+            // A descriptor has string keys only: this cannot fail, and null is skipped below.
+            value: serde_json::to_value(&root.descriptor).unwrap_or_default(),
+            descriptor: Some(root.descriptor.clone()),
+        }));
+    }
+
+    /// Takes the entries of that name away; whether there was one. `folder` as in [`Self::roots`].
+    pub(crate) fn take(&mut self, name: &Reference, folder: &str) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|entry| entry.root(folder).is_none_or(|root| root.name != *name));
+        self.entries.len() < before
+    }
+
+    /// All entries as roots, sorted by name, then digest. An entry with a bare tag (regclient,
+    /// oras, `skopeo copy … oci:DIR:TAG`) is called `localhost/FOLDER:TAG`, one without any name
+    /// `localhost/FOLDER@DIGEST`, after the `folder` that the layout lies in.
+    pub(crate) fn roots(&self, folder: &str) -> Vec<Root> {
+        let mut roots: Vec<Root> =
+            self.entries.iter().filter_map(|entry| entry.root(folder)).collect();
+        roots.sort_by(|a, b| (&a.name, a.descriptor.digest).cmp(&(&b.name, b.descriptor.digest)));
+        roots
+    }
+
+    /// Digests that Gantry cannot follow, because their algorithm is not sha256.
+    pub(crate) fn foreign(&self) -> impl Iterator<Item = &str> {
+        self.entries
+            .iter()
+            .filter(|entry| entry.descriptor.is_none())
+            .map(|entry| entry.value["digest"].as_str().unwrap_or("an entry without a digest"))
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// The full name that the entry carries.
+    fn full_name(&self) -> Option<Reference> {
+        Some(Root::of(self.descriptor.as_ref()?)?.name)
+    }
+
+    fn root(&self, folder: &str) -> Option<Root> {
+        let descriptor = self.descriptor.as_ref()?;
+        Root::of(descriptor).or_else(|| {
+            let name = local_name(descriptor, folder)?;
+            Some(Root { name, kind: types::Kind::of(descriptor), descriptor: descriptor.clone() })
+        })
+    }
+}
+
+/// The name of an entry that names no repository.
+fn local_name(descriptor: &Descriptor, folder: &str) -> Option<Reference> {
+    let repository = repository_of(folder);
+    let by_digest = |digest: Digest| Reference::new(LOCAL, &repository, None, Some(digest));
+    descriptor
+        .annotations
+        .get(annotation::REF_NAME)
+        .and_then(|tag| Reference::new(LOCAL, &repository, Some(tag), None).ok())
+        .or_else(|| by_digest(descriptor.digest).ok())
+}
+
+/// A folder's name as a repository segment: lower case, what is not allowed becomes a dash.
+fn repository_of(folder: &str) -> String {
+    let dashed: String = folder
+        .to_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
+        .collect();
+    match dashed.trim_matches('-') {
+        "" => "layout".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// What an entry is sorted by: its name as it stands there, then its digest.
+fn sort_key(entry: &Value) -> (String, String) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let annotations = &entry["annotations"];
+    let name = match &annotations[annotation::IMAGE_NAME] {
+        Value::Null => text(&annotations[annotation::REF_NAME]),
+        name => text(name),
+    };
+    (name, text(&entry["digest"]))
+}

@@ -1,0 +1,96 @@
+//! Who may do what at the same time, between threads and between processes.
+//!
+//! Three kinds of locks, all flock(2) on files under `gantry/`, so the system frees them when a
+//! process is killed:
+//! - `gantry/lock`, shared: a [`Session`]. Content that no root names yet is safe while one lives.
+//!   Exclusive: the garbage collection.
+//! - `gantry/index.lock`, exclusive: one change of `index.json`.
+//! - each partial, exclusive: its one writer (`writer.rs`).
+//!
+//! Whoever takes several takes them in this order.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::{Error, Result};
+
+/// While a session lives, in any process, nothing is collected as garbage. Held by everything that
+/// writes; a program that first writes blobs and publishes them later holds one over both.
+/// Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// `None` on read-only media, where nobody can collect garbage.
+    _lock: Option<Arc<File>>,
+}
+
+/// The sessions of one open store: all share one lock.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions(Mutex<Weak<File>>);
+
+impl Sessions {
+    pub(crate) fn is_any(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).strong_count() > 0
+    }
+
+    pub(crate) fn open(&self, path: &Path) -> Result<Session> {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = current.upgrade() {
+            return Ok(Session { _lock: Some(lock) });
+        }
+        let file = match open(path) {
+            Ok(file) => file,
+            Err(error) if is_read_only(&error) => return Ok(Session { _lock: None }),
+            Err(cause) => return Err(write_error(path, cause)),
+        };
+        file.lock_shared().map_err(|cause| write_error(path, cause))?;
+        let lock = Arc::new(file);
+        *current = Arc::downgrade(&lock);
+        Ok(Session { _lock: Some(lock) })
+    }
+}
+
+/// An exclusive lock; freed when dropped.
+#[derive(Debug)]
+pub(crate) struct Exclusive {
+    _file: File,
+}
+
+impl Exclusive {
+    /// Waits until the lock is free; `waiting` is called once when it is not free at once.
+    pub(crate) fn lock(path: &Path, waiting: impl FnOnce()) -> Result<Self> {
+        let file = open(path).map_err(|cause| write_error(path, cause))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                waiting();
+                file.lock().map_err(|cause| write_error(path, cause))?;
+            }
+            Err(TryLockError::Error(cause)) => return Err(write_error(path, cause)),
+        }
+        Ok(Self { _file: file })
+    }
+}
+
+/// Opens a lock file; it is never removed, so that all see the same one.
+fn open(path: &Path) -> io::Result<File> {
+    let options = || OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
+    match options().open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            options().open(path)
+        }
+        result => result,
+    }
+}
+
+fn is_read_only(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+}
+
+fn write_error(path: &Path, cause: io::Error) -> Error {
+    Error::Write { what: path.display().to_string(), cause }
+}

@@ -1,0 +1,152 @@
+//! The store as a [`Sink`]: `load … --to FOLDER` and the tests of other sinks use it.
+//!
+//! The trait is async and a disk is not: each call does its work on a thread of its own, which
+//! ends early when the future is dropped and leaves its partial for the next run.
+
+use std::io::{self, Read as _};
+use std::sync::Arc;
+
+use futures::channel::oneshot;
+use types::{Descriptor, Digest, Root};
+
+use crate::hash::sha256;
+use crate::{Begin, Closure, Error, Moved, Put, Result, Sink, Source, Store, Writer};
+
+/// Moved at once, and told to `moved` at once.
+const BUFFER: usize = 256 << 10;
+
+impl Sink for Store {
+    type Error = Error;
+
+    async fn holds(&self, root: &Root, needs: &Closure) -> Result<bool> {
+        let (store, root, needs) = (self.clone(), root.clone(), needs.clone());
+        on_a_thread(move |_| {
+            let is_named = store.roots()?.iter().any(|named| {
+                named.name == root.name && named.descriptor.digest == root.descriptor.digest
+            });
+            if !is_named {
+                return Ok(false);
+            }
+            for descriptor in needs.all() {
+                if !store.contains(descriptor)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+        .await
+    }
+
+    async fn put_blob(
+        &self,
+        _root: &Root,
+        blob: &Descriptor,
+        from: Arc<dyn Source>,
+        moved: Moved,
+    ) -> Result<Put> {
+        let (store, blob) = (self.clone(), blob.clone());
+        on_a_thread(move |is_cancelled| {
+            let Begin::Writer(writer) = store.writer(&blob.digest, blob.size)? else {
+                return Ok(Put::Present);
+            };
+            let went_on = writer.offset() > 0;
+            moved(writer.offset());
+            match copy(writer, &*from, &*moved, is_cancelled) {
+                // What an earlier run left may have been spoilt by a power cut: once more, from
+                // the start. The bytes count once.
+                Err(Error::DigestMismatch { .. }) if went_on => {}
+                result => return result.map(|()| Put::Moved),
+            }
+            match store.writer(&blob.digest, blob.size)? {
+                Begin::Present => Ok(Put::Present),
+                Begin::Writer(writer) => {
+                    copy(writer, &*from, &|_| {}, is_cancelled).map(|()| Put::Moved)
+                }
+            }
+        })
+        .await
+    }
+
+    async fn put_manifest(
+        &self,
+        _root: &Root,
+        manifest: &Descriptor,
+        bytes: Vec<u8>,
+    ) -> Result<Put> {
+        let (store, manifest) = (self.clone(), manifest.clone());
+        on_a_thread(move |_| {
+            check(&manifest.digest, &bytes)?;
+            if store.contains(&manifest)? {
+                return Ok(Put::Present);
+            }
+            store.put_bytes(&bytes).map(|_| Put::Moved)
+        })
+        .await
+    }
+
+    async fn publish(&self, root: &Root, bytes: Vec<u8>) -> Result<()> {
+        let (store, root) = (self.clone(), root.clone());
+        on_a_thread(move |_| {
+            check(&root.descriptor.digest, &bytes)?;
+            let _session = store.session()?;
+            store.put_bytes(&bytes)?;
+            store.publish(&[root])
+        })
+        .await
+    }
+}
+
+fn check(digest: &Digest, bytes: &[u8]) -> Result<()> {
+    let actual = sha256(bytes);
+    if actual != *digest {
+        return Err(Error::DigestMismatch { digest: *digest, actual });
+    }
+    Ok(())
+}
+
+/// Writes the rest of a blob.
+fn copy(
+    mut writer: Writer,
+    from: &dyn Source,
+    moved: &dyn Fn(u64),
+    is_cancelled: &dyn Fn() -> bool,
+) -> Result<()> {
+    let digest = *writer.digest();
+    let mut reader = from.open(&digest, writer.offset()..writer.size())?;
+    let mut buffer = vec![0; BUFFER.min(reader.remaining() as usize)];
+    while reader.remaining() > 0 {
+        if is_cancelled() {
+            return Err(interrupted(&digest));
+        }
+        let read = match reader.read(&mut buffer) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(cause) => return Err(Error::Read { what: digest.to_string(), cause }),
+        };
+        writer.write(&buffer[..read])?;
+        moved(read as u64);
+    }
+    writer.commit()
+}
+
+/// Told to nobody: the one who would hear it has gone.
+fn interrupted(digest: &Digest) -> Error {
+    Error::Write { what: digest.to_string(), cause: io::ErrorKind::Interrupted.into() }
+}
+
+/// Runs work that blocks on a thread of its own. The work is told when nobody waits for it.
+async fn on_a_thread<T: Send + 'static>(
+    work: impl FnOnce(&dyn Fn() -> bool) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let failed = |cause| Error::Write { what: "the store".into(), cause };
+    let (sender, receiver) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("store".into())
+        .spawn(move || {
+            let result = work(&|| sender.is_canceled());
+            // Nobody waits any more: what was done stays done.
+            let _ = sender.send(result);
+        })
+        .map_err(failed)?;
+    receiver.await.unwrap_or_else(|_| Err(failed(io::Error::other("the work was aborted"))))
+}
