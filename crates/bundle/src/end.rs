@@ -14,6 +14,8 @@ const MAGIC: &[u8; 16] = b"gantry-volume\r\n\x1a";
 const CHECKED: usize = 128;
 /// Fields up to here are what a signature will sign.
 const SIGNED: usize = 160;
+/// The kind of signature that has a place in the format.
+const MINISIGN: u16 = 1;
 /// Critical features that this version reads. Bit 0 is `delta`, bit 1 `dense`; neither yet.
 const KNOWN_FEATURES: u32 = 0;
 /// Names of the critical features of which the format knows, by bit.
@@ -103,11 +105,7 @@ impl End {
         if unknown != 0 {
             return Err(Fault::Newer { what: feature_names(unknown) });
         }
-        // A signature has its place behind the signed part; this version writes none, and what it
-        // does not know there it does not trust.
-        if block[SIGNED..].iter().any(|byte| *byte != 0) && u16_at(block, SIGNED) == 0 {
-            return Err(Fault::EndDamaged);
-        }
+        check_signature(block)?;
         let end = Self {
             number: u32_at(block, 28),
             count: u32_at(block, 32),
@@ -129,6 +127,20 @@ impl End {
             && self.number <= self.count
             && index_end.is_some_and(|end| end <= length);
         if is_sound { Ok(()) } else { Err(Fault::EndDamaged) }
+    }
+}
+
+/// A signature has its place behind what it signs. This version writes none and trusts none, but
+/// reads a volume that has one.
+fn check_signature(block: &[u8; BLOCK as usize]) -> Result<(), Fault> {
+    let is_empty = block[SIGNED + 2..].iter().all(|byte| *byte == 0);
+    match u16_at(block, SIGNED) {
+        0 if is_empty => Ok(()),
+        MINISIGN if !is_empty => Ok(()),
+        kind if kind > MINISIGN && !is_empty => {
+            Err(Fault::Newer { what: format!("bundle signature {kind}") })
+        }
+        _ => Err(Fault::EndDamaged),
     }
 }
 

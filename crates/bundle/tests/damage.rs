@@ -97,6 +97,20 @@ proptest! {
 }
 
 #[test]
+fn every_changed_bit_of_the_end_record_is_found() {
+    let whole = fs::read(&PACKED.1[1]).unwrap();
+    let start = whole.len() - 1536;
+    for bit in 0..512 * 8 {
+        let mut bytes = whole.clone();
+        bytes[start + bit / 8] ^= 1 << (bit % 8);
+
+        let fault = fault(bytes);
+
+        assert!(matches!(fault, Fault::NoEnd | Fault::EndDamaged), "bit {bit}: {fault}");
+    }
+}
+
+#[test]
 fn damage_is_told_with_the_blob_and_the_root_that_it_hits() {
     let (world, paths) = &*PACKED;
     let folder = tempfile::tempdir().unwrap();
