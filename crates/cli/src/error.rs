@@ -65,15 +65,14 @@ impl CommandError {
         Self::new(Kind::Failed, message)
     }
 
+    /// What it means.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Adds what to do next, best a command to type.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
-        self
-    }
-
-    /// Puts what was being done in front.
-    pub(crate) fn context(mut self, doing: &str) -> Self {
-        self.message = format!("{doing}: {}", self.message);
         self
     }
 }
@@ -167,5 +166,29 @@ impl From<depot::Error> for CommandError {
             depot::Error::Source(error) => error.into(),
             depot::Error::Document(error) => error.into(),
         }
+    }
+}
+
+impl From<bundle::Error> for CommandError {
+    fn from(error: bundle::Error) -> Self {
+        use bundle::{Error as E, Fault as F};
+        let kind = match &error {
+            E::Volume { fault: F::Foreign | F::Newer { .. } | F::Unreadable { .. }, .. }
+            | E::OtherBundle { .. }
+            | E::Missing { .. }
+            | E::Duplicate { .. }
+            | E::NoVolume
+            | E::Name { .. }
+            | E::VolumeTooSmall { .. }
+            | E::TooManyVolumes { .. }
+            | E::NotOneVolume { .. } => Kind::Usage,
+            E::Volume { .. } | E::Damaged { .. } | E::BlobDamaged { .. } | E::Document { .. } => {
+                Kind::Integrity
+            }
+            E::Source(_) | E::Read { .. } | E::Write { .. } | E::NoSpace { .. } | E::Busy { .. } => {
+                Kind::Failed
+            }
+        };
+        Self::new(kind, error.to_string())
     }
 }

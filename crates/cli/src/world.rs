@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use resolve::World;
+use store::Source;
 use store::progress::Progress;
 use types::input::Input;
 use types::lock::Lock;
@@ -48,6 +49,44 @@ pub(crate) fn optional_lock(context: &Context) -> Result<Option<Lock>> {
             Err(CommandError::usage(format!("cannot read {}: {error}", path.display())))
         }
     }
+}
+
+/// The volume files that arguments name: files, folders with volumes, or a bundle's manifest.
+pub(crate) fn volumes(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut volumes = Vec::new();
+    for path in arguments {
+        let shown = path.display();
+        if path.is_dir() {
+            let mut found: Vec<PathBuf> = fs::read_dir(path)
+                .map_err(|cause| CommandError::usage(format!("cannot read {shown}: {cause}")))?
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .filter(|path| path.extension().is_some_and(|extension| extension == "gantry"))
+                .collect();
+            if found.is_empty() {
+                return Err(CommandError::usage(format!("{shown} has no .gantry volumes"))
+                    .hint("name the folder that `gantry pack -o` wrote to, or its files"));
+            }
+            found.sort();
+            volumes.extend(found);
+        } else if path.to_string_lossy().ends_with(".gantry.json") {
+            volumes.extend(bundle::Manifest::read(path)?.volume_paths(path)?);
+        } else if path.exists() {
+            volumes.push(path.clone());
+        } else {
+            return Err(CommandError::usage(format!("{shown}: there is no such file")));
+        }
+    }
+    Ok(volumes)
+}
+
+/// What arguments name as a source: one store folder, or volumes.
+pub(crate) fn source(arguments: &[PathBuf]) -> Result<Arc<dyn Source>> {
+    if let [path] = arguments
+        && path.join("index.json").is_file()
+    {
+        return Ok(Arc::new(store::Store::existing(path)?));
+    }
+    Ok(Arc::new(bundle::Bundle::open(&volumes(arguments)?)?))
 }
 
 /// Writes a file whole or not at all.

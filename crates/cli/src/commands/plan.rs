@@ -27,6 +27,11 @@ pub(crate) struct Args {
     volume_size: Option<ByteSize>,
 }
 
+/// tar's block.
+const BLOCK: u64 = 512;
+/// What a blob takes in a volume beside its bytes, at most: two tar headers and its index entry.
+const PER_BLOB: u64 = 3 * BLOCK;
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Plan {
@@ -36,8 +41,8 @@ struct Plan {
     bytes: u64,
     present_bytes: u64,
     missing_bytes: u64,
-    /// What the volumes take on the media, the format's own part included; an upper bound until all
-    /// is fetched.
+    /// What the volumes take on the media, the format's own part included; near it as long as not
+    /// all is fetched.
     media_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     volumes: Option<u64>,
@@ -121,7 +126,16 @@ fn plan(lock: &Lock, store: Option<&store::Store>, volume: Option<ByteSize>) -> 
         .collect();
     let bytes: u64 = sizes.values().sum();
     let missing_bytes = sum(&mut missing.iter());
-    let media_bytes = bundle::media_size(sizes.values().copied(), lock.print()?.len() as u64);
+    let (media_bytes, volumes) = match (missing_bytes, store) {
+        (0, Some(store)) => {
+            let packed = planned(lock, store, volume)?;
+            (packed.size(), volume.map(|_| packed.volumes().len() as u64))
+        }
+        _ => {
+            let media: u64 = sizes.values().map(|size| size.next_multiple_of(BLOCK) + PER_BLOB).sum();
+            (media, volume.map(|volume| media.div_ceil(volume.0.max(1))))
+        }
+    };
     Ok(Plan {
         name: lock.name.clone(),
         things,
@@ -130,6 +144,14 @@ fn plan(lock: &Lock, store: Option<&store::Store>, volume: Option<ByteSize>) -> 
         present_bytes: bytes - missing_bytes,
         missing_bytes,
         media_bytes,
-        volumes: volume.map(|volume| media_bytes.div_ceil(volume.0.max(1))),
+        volumes,
     })
+}
+
+/// The bundle that would be packed.
+fn planned(lock: &Lock, store: &store::Store, volume: Option<ByteSize>) -> Result<bundle::Plan> {
+    let contents = bundle::Contents { roots: lock.roots(), lock: lock.print()?.into_bytes() };
+    let size = volume.map_or(bundle::VolumeSize::Unlimited, bundle::VolumeSize::Below);
+    let naming = bundle::Naming::new(&lock.name, "plan")?;
+    Ok(bundle::plan(store, contents, naming, size)?)
 }
