@@ -49,6 +49,16 @@ pub struct Chart {
     pub digest: Option<Digest>,
 }
 
+impl Chart {
+    /// Repository and tag of a chart that the index places in a registry, as bitnami's does:
+    /// `oci://registry-1.docker.io/bitnamicharts/redis:1.2.3`.
+    pub fn oci(&self) -> Option<(String, String)> {
+        let path = self.url.as_str().strip_prefix("oci://")?;
+        let (repository, tag) = path.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
+        Some((repository.to_owned(), tag.replace('_', "+")))
+    }
+}
+
 impl Index {
     /// Reads an index. `url` is the repository's, to which addresses of charts may be relative.
     pub fn parse(url: Url, bytes: &[u8]) -> Result<Self> {

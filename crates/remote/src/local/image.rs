@@ -181,7 +181,7 @@ pub(super) fn no_platform(wanted: Wanted<'_>, found: Vec<String>) -> Error {
 }
 
 /// A manifest as a lock tells it.
-pub(super) fn locked(
+pub(crate) fn locked(
     descriptor: &Descriptor,
     manifest: &Manifest,
     platform: Option<Platform>,
