@@ -201,7 +201,8 @@ impl Take<'_> {
         }
         let first = taken.len();
         for child in &index.manifests {
-            let platform = child.platform.as_ref().and_then(|field| field.platform());
+            let platform =
+                child.platform.as_ref().and_then(types::descriptor::PlatformField::platform);
             let chosen = platform.as_ref().is_some_and(|own| {
                 self.wanted.platforms.iter().any(|platform| own.satisfies(platform))
             });
@@ -259,7 +260,9 @@ impl Take<'_> {
 
     /// The descriptor's platform, or the config's.
     fn platform(&self, entry: &Descriptor, manifest: &Manifest) -> Result<Option<types::Platform>> {
-        if let Some(platform) = entry.platform.as_ref().and_then(|field| field.platform()) {
+        if let Some(platform) =
+            entry.platform.as_ref().and_then(types::descriptor::PlatformField::platform)
+        {
             return Ok(Some(platform));
         }
         match &manifest.config {
