@@ -258,5 +258,5 @@ fn etag(path: &Path, bytes: &[u8]) -> String {
     let mut hash = Sha1::new();
     hash.update(format!("blob {}\0", bytes.len()));
     hash.update(bytes);
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    tools::hex(&hash.finalize())
 }

@@ -66,7 +66,7 @@ impl Images {
         build::cached(&recipe::fast())
     }
 
-    /// The large set (about 1 GB, eleven images of three hosts), made once and kept: for the slow
+    /// The large set (about 1 GB, ten images of three hosts), made once and kept: for the slow
     /// suite and the benchmark.
     pub fn slow() -> Self {
         build::cached(&recipe::slow())
