@@ -17,6 +17,7 @@
 )]
 
 mod credentials;
+mod engine;
 pub mod faults;
 pub mod gantry;
 mod hub;
@@ -30,6 +31,7 @@ pub mod tools;
 mod world;
 
 pub use credentials::Login;
+pub use engine::Engine;
 pub use faults::Faults;
 pub use gantry::Gantry;
 pub use hub::{Hub, HubBuilder, MINILM};

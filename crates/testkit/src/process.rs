@@ -84,6 +84,18 @@ impl Process {
     }
 }
 
+/// Waits for a condition.
+///
+/// # Panics
+/// When it has not come true in the time that a server has to start.
+pub(crate) fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+    let deadline = Instant::now() + START_DEADLINE;
+    while !is_true() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        thread::sleep(POLL);
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         // An error means that it has ended by itself.

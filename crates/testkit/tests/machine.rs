@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::ErrorKind;
 
-use gantry_testkit::{Registry, Tmpfs, loopback_only, tools};
+use gantry_testkit::{Engine, Images, Registry, Tmpfs, loopback_only, tools};
 
 #[test]
 fn a_command_in_the_gap_has_loopback_and_nothing_else() {
@@ -27,4 +27,24 @@ fn a_small_disk_is_soon_full_and_has_room_again() {
 
     assert_eq!(full.kind(), ErrorKind::StorageFull);
     fs::write(&file, vec![1; 2 << 20]).unwrap();
+}
+
+#[test]
+fn an_engine_has_the_image_that_was_loaded_into_it() {
+    let engine = Engine::start();
+    engine.load(&Images::fast(), "docker.io/library/nginx:1.22");
+
+    let image = "docker-daemon:docker.io/library/nginx:1.22";
+    let host = format!("unix://{}", engine.socket().display());
+    let config = tools::run(tools::command("skopeo").args([
+        "inspect",
+        "--config",
+        "--daemon-host",
+        &host,
+        image,
+    ]));
+
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["config"]["Cmd"][0], "nginx");
+    assert_eq!(config["architecture"], "amd64");
 }

@@ -278,3 +278,28 @@ impl Document {
         }
     }
 }
+
+#[cfg(test)]
+mod slow {
+    use super::super::recipe;
+    use super::*;
+
+    #[test]
+    fn building_a_set_twice_gives_the_same_bytes() {
+        let kept = cached(&recipe::fast());
+        let folder = tempfile::tempdir().unwrap();
+
+        build(&recipe::fast(), folder.path());
+
+        let again = Images::read(folder.path()).unwrap();
+        assert_eq!(again.unique_blobs(), kept.unique_blobs());
+    }
+
+    #[test]
+    fn the_slow_set_is_about_a_gigabyte_in_at_least_eight_images() {
+        let images = Images::slow();
+
+        assert!(images.iter().count() >= 8);
+        assert!((1_000_000_000..1_500_000_000).contains(&images.unique_bytes()));
+    }
+}

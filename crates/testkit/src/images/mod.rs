@@ -94,6 +94,11 @@ impl Images {
         self.folder.join("layouts").join(build::folder_name(&self.get(reference).reference))
     }
 
+    /// Writes an image as `docker save` does (its amd64 side), for `images: {archive: FILE}`.
+    pub fn save(&self, reference: &str, archive: &Path) {
+        crate::engine::save(self, reference, archive);
+    }
+
     /// Where a blob or a manifest of the set is.
     pub fn blob(&self, digest: &Digest) -> PathBuf {
         self.folder.join("blobs/sha256").join(digest.hex())
