@@ -144,9 +144,7 @@ impl Files {
     /// The names in a folder, sorted; `None` when it is none.
     pub(super) fn names(&self, node: u32) -> Option<Vec<String>> {
         match &self.nodes[node as usize].kind {
-            NodeKind::Folder(children) => {
-                Some(children.keys().map(|name| name.to_string()).collect())
-            }
+            NodeKind::Folder(children) => Some(children.keys().map(ToString::to_string).collect()),
             _ => None,
         }
     }
