@@ -6,6 +6,7 @@ mod commands;
 mod context;
 mod error;
 mod ui;
+mod world;
 
 use std::process::ExitCode;
 

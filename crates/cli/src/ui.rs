@@ -154,6 +154,11 @@ impl Meter {
         eprintln!("{:>9} {}{there} in {seconds:.1} s{rate}", self.doing, ByteSize(moved));
     }
 
+    /// Ends the bar and says nothing.
+    pub(crate) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
     fn line(&self) {
         if self.is_live || self.quiet {
             return;
@@ -236,6 +241,12 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> 
         table.add_row(row);
     }
     table.lines().map(|line| line.trim().to_owned() + "\n").collect()
+}
+
+/// Rows of a name and a value, aligned.
+pub(crate) fn rows(rows: Vec<[String; 2]>) -> String {
+    let width = rows.iter().map(|[name, _]| name.len()).max().unwrap_or_default();
+    rows.iter().map(|[name, value]| format!("{name:width$}  {value}\n")).collect()
 }
 
 /// Prints an error: what, and what to do next.

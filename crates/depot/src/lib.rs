@@ -1,1 +1,58 @@
-//! The doors over any Source: OCI and Hugging Face Hub
+//! The depot: doors over any [`store::Source`] (a store, or volumes where they lie). What is there
+//! is read once at the start from the manifests; blobs are streamed from where they are, never
+//! decoded, never copied.
+//!
+//! Doors: OCI distribution (pull) and the Hugging Face Hub. `spec/` of the design has the facts of
+//! both protocols; statuses are made in [`respond`] only.
+
+mod catalogue;
+mod error;
+mod hub;
+mod models;
+mod oci;
+mod range;
+mod respond;
+mod stream;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{any, get};
+
+pub use catalogue::Summary;
+pub use error::{Error, Result};
+
+use catalogue::Catalogue;
+use models::Models;
+
+/// What is there, and where its bytes are.
+pub struct Depot {
+    source: Arc<dyn store::Source>,
+    catalogue: Catalogue,
+    models: Models,
+}
+
+impl Depot {
+    /// Reads what the source has. Blocks on the disk: only manifests are read, no blob.
+    pub fn open(source: Arc<dyn store::Source>) -> Result<Self> {
+        let catalogue = Catalogue::read(&*source)?;
+        let models = Models::read(&*source, &catalogue)?;
+        Ok(Self { source, catalogue, models })
+    }
+
+    /// What there is to pull, for people.
+    pub fn summary(&self) -> Summary {
+        self.catalogue.summary(self.models.len())
+    }
+}
+
+/// All doors as one router.
+pub fn router(depot: Arc<Depot>) -> Router {
+    Router::new()
+        .route("/v2/", get(oci::base))
+        .route("/v2", get(oci::base))
+        .route("/v2/{*path}", any(oci::route))
+        .route("/api/{*path}", any(hub::api))
+        .fallback(hub::files)
+        .with_state(depot)
+}

@@ -32,9 +32,7 @@ impl Store {
         let path = path.as_ref();
         let failed = |cause| Error::Read { what: path.display().to_string(), cause };
         let mut source = File::open(path).map_err(failed)?;
-        let size = source.metadata().map_err(failed)?.len();
         let _session = self.session()?;
-        self.need(size)?;
         let mut target = self.temporary()?;
         if reflink::clone(&source, target.as_file()).is_ok() {
             // What is hashed is the clone: the source may still change.
@@ -42,6 +40,7 @@ impl Store {
             self.keep(target, &digest, size)?;
             return Ok((digest, size));
         }
+        self.need(source.metadata().map_err(failed)?.len())?;
         self.add(target, &mut source, failed)
     }
 

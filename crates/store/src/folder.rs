@@ -4,17 +4,16 @@
 //! visible by a rename, so a reader sees all of a thing or nothing of it. The format is in
 //! `docs/formats/store.md`.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::ops::Range;
+use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use types::{Descriptor, Digest, Reference, Root};
+use types::{Descriptor, Digest};
 
 use crate::layout::{self, Index};
 use crate::lock::{Exclusive, Session, Sessions};
-use crate::{Error, Reader, Result, Source, closure, space};
+use crate::{Error, Result, Source as _, space};
 
 /// An open store. Cheap to clone; all clones are the same store.
 #[derive(Debug, Clone)]
@@ -78,42 +77,6 @@ impl Store {
         self.blobs_path().join(digest.hex())
     }
 
-    /// Gives the roots their names; a root that had the name loses it. All of them become visible
-    /// in one step. Every blob that they need must be here (see [`closure`]).
-    pub fn publish(&self, roots: &[Root]) -> Result<()> {
-        let _session = self.session()?;
-        for root in roots {
-            closure(self, root)?;
-        }
-        self.change_index(|index| {
-            index.put(roots);
-            Ok(())
-        })
-    }
-
-    /// Takes the names away; the blobs stay until [`Store::gc`]. A name that is not here is an
-    /// error, and nothing is changed then.
-    pub fn unpublish(&self, names: &[Reference]) -> Result<()> {
-        let folder = self.folder_name();
-        self.change_index(|index| {
-            for name in names {
-                if !index.take(name, &folder) {
-                    return Err(Error::RootMissing {
-                        name: Box::new(name.clone()),
-                        path: self.path().into(),
-                    });
-                }
-            }
-            Ok(())
-        })
-    }
-
-    /// All roots, sorted by name. Entries of other tools that have no full name get one:
-    /// `localhost/FOLDER:TAG`.
-    pub fn roots(&self) -> Result<Vec<Root>> {
-        Ok(self.index()?.roots(&self.folder_name()))
-    }
-
     /// Bytes that may still be written to the store's disk.
     pub fn free_space(&self) -> Result<u64> {
         space::free(self.path())
@@ -165,7 +128,7 @@ impl Store {
     }
 
     pub(crate) fn holds_blob(&self, digest: &Digest, size: u64) -> Result<bool> {
-        Ok(Source::size(self, digest)? == Some(size))
+        Ok(self.size(digest)? == Some(size))
     }
 
     /// The folders that writing needs; a layout of another tool has not all of them.
@@ -181,45 +144,13 @@ impl Store {
         Ok(())
     }
 
-    pub(crate) fn index(&self) -> Result<Index> {
-        let path = self.inner.path.join(layout::INDEX);
-        let name = path.display().to_string();
-        let mut bytes = Vec::new();
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            // A layout without an index is empty: it was killed while it was made.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Index::empty()),
-            Err(cause) => return Err(Error::Read { what: name, cause }),
-        };
-        file.take(layout::MAX_INDEX + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|cause| Error::Read { what: name.clone(), cause })?;
-        if bytes.len() as u64 > layout::MAX_INDEX {
-            return Err(self.not_a_store(format!(
-                "its index.json has more than the {} bytes that one may have",
-                layout::MAX_INDEX
-            )));
-        }
-        Ok(Index::parse(&name, &bytes)?)
-    }
-
-    /// Changes `index.json` in one step, alone among all processes.
-    fn change_index(&self, change: impl FnOnce(&mut Index) -> Result<()>) -> Result<()> {
-        let _session = self.session()?;
-        self.make_folders()?;
-        let _lock = self.lock_index()?;
-        let mut index = self.index()?;
-        change(&mut index)?;
-        self.replace(layout::INDEX, &index.to_bytes())
-    }
-
-    fn lock_index(&self) -> Result<Exclusive> {
+    pub(crate) fn lock_index(&self) -> Result<Exclusive> {
         Exclusive::lock(&self.own_path("index.lock"), || {})
     }
 
     /// Replaces a file of the layout's top folder in one step. Written through to the disk: these
     /// files are few, and a power cut must not take all names away.
-    fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let target = self.inner.path.join(name);
         let failed = |cause| space::write_error(&target, self.path(), bytes.len() as u64, cause);
         let mut file = tempfile::Builder::new()
@@ -277,7 +208,7 @@ impl Store {
         Ok(())
     }
 
-    fn not_a_store(&self, reason: String) -> Error {
+    pub(crate) fn not_a_store(&self, reason: String) -> Error {
         Error::NotAStore { path: self.path().to_owned(), reason }
     }
 }
@@ -292,47 +223,12 @@ pub(crate) fn readable_by_all() -> fs::Permissions {
     fs::Permissions::from_mode(0o666)
 }
 
-impl Source for Store {
-    fn roots(&self) -> Result<Vec<Root>> {
-        Self::roots(self)
-    }
-
-    fn size(&self, digest: &Digest) -> Result<Option<u64>> {
-        let path = self.blob_path(digest);
-        match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
-            Ok(_) => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(cause) => Err(Error::Read { what: path.display().to_string(), cause }),
-        }
-    }
-
-    fn open(&self, digest: &Digest, range: Range<u64>) -> Result<Reader> {
-        let path = self.blob_path(digest);
-        let failed = |cause| Error::Read { what: path.display().to_string(), cause };
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::BlobMissing { digest: *digest });
-            }
-            Err(cause) => return Err(failed(cause)),
-        };
-        let size = file.metadata().map_err(failed)?.len();
-        let Range { start, end } = range;
-        if start > end || end > size {
-            return Err(Error::Range { digest: *digest, start, end, size });
-        }
-        file.seek(SeekFrom::Start(start)).map_err(failed)?;
-        Ok(Reader::new(file, end - start))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
-    use crate::{Begin, hash::sha256};
-    use types::{Kind, media_type};
+    use crate::{Begin, closure, hash::sha256};
+    use types::{Kind, Root, media_type};
 
     fn image(store: &Store, name: &str, layer: &[u8]) -> Root {
         let layer_digest = store.put_bytes(layer).unwrap();
@@ -391,7 +287,7 @@ mod tests {
 
         assert!(matches!(writer.commit(), Err(Error::DigestMismatch { .. })));
 
-        assert_eq!(Source::size(&store, &digest).unwrap(), None);
+        assert_eq!(store.size(&digest).unwrap(), None);
         let Begin::Writer(writer) = store.writer(&digest, 5).unwrap() else { panic!() };
         assert_eq!(writer.offset(), 0);
     }

@@ -116,6 +116,8 @@ impl Index {
         let mut roots: Vec<Root> =
             self.entries.iter().filter_map(|entry| entry.root(folder)).collect();
         roots.sort_by(|a, b| (&a.name, a.descriptor.digest).cmp(&(&b.name, b.descriptor.digest)));
+        // Some tools list one manifest twice.
+        roots.dedup();
         roots
     }
 

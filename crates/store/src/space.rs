@@ -3,8 +3,6 @@
 use std::io;
 use std::path::Path;
 
-use rustix::io::Errno;
-
 use crate::{Error, Result};
 
 /// Bytes that an ordinary user may still write in the file system of `path`.
@@ -26,8 +24,8 @@ pub(crate) fn need(path: &Path, bytes: u64) -> Result<()> {
 /// The error of a failed write: [`Error::NoSpace`] where disk or quota are full. `folder` is the
 /// store, `remaining` what was still to be written.
 pub(crate) fn write_error(what: &Path, folder: &Path, remaining: u64, cause: io::Error) -> Error {
-    let full = [Errno::NOSPC, Errno::DQUOT].map(Errno::raw_os_error);
-    if cause.raw_os_error().is_some_and(|code| full.contains(&code)) {
+    // By kind, not by code: tempfile wraps the system's error, which keeps only its kind.
+    if matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
         let free = free(folder).unwrap_or(0);
         return Error::NoSpace { path: folder.to_owned(), needed: remaining, free };
     }

@@ -1,0 +1,271 @@
+//! A bundle as a source: blobs straight from the volumes, by positional reads. Opening reads end
+//! record and index of each volume, and the documents of the first; no blob.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use store::{Reader, Source};
+use types::{Digest, Index as Layout, Root};
+
+use crate::document::{self, MAX_DOCUMENT};
+use crate::index::EntryKind;
+use crate::positional::ReadAt;
+use crate::{BundleId, Error, Manifest, Result, Set};
+
+/// The longest `index.json` or lock that is read: a hundred thousand roots.
+const MAX_ROOTS: u64 = 64 << 20;
+
+/// An opened bundle. Cheap to clone.
+#[derive(Clone)]
+pub struct Bundle(Arc<Inner>);
+
+struct Inner {
+    set: Set,
+    roots: Vec<Root>,
+    lock: Vec<u8>,
+    /// Blobs of which all pieces are here.
+    blobs: HashMap<Digest, Vec<Piece>>,
+    /// Blobs of which some pieces are here.
+    partial: HashMap<Digest, Vec<Piece>>,
+    has_all_documents: bool,
+}
+
+/// A piece of a blob in a volume.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    /// Where in the set the volume is.
+    volume: usize,
+    /// Where in the volume the piece begins.
+    offset: u64,
+    /// Where in the blob the piece begins.
+    place: u64,
+    length: u64,
+    blob_size: u64,
+}
+
+/// Whether a root can be had from the volumes that were given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completeness {
+    /// All of it is here.
+    Complete,
+    /// It needs a volume that is missing.
+    Incomplete,
+}
+
+impl std::fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bundle").field("set", &self.0.set).finish_non_exhaustive()
+    }
+}
+
+impl Bundle {
+    /// Opens all volumes of a bundle, in any order. [`Error::Missing`] names those that were not
+    /// given.
+    pub fn open(paths: &[PathBuf]) -> Result<Self> {
+        let bundle = Self::open_some(paths)?;
+        bundle.0.set.complete()?;
+        Ok(bundle)
+    }
+
+    /// Opens some volumes of a bundle, of which the first must be one: it names the roots. Blobs
+    /// that are not whole in them are not there.
+    pub fn open_some(paths: &[PathBuf]) -> Result<Self> {
+        let volumes = paths.iter().map(|path| crate::Volume::open(path)).collect::<Result<_>>()?;
+        Self::of(Set::of(volumes)?)
+    }
+
+    /// The bundle of opened volumes, as [`Self::open_some`].
+    pub fn of(set: Set) -> Result<Self> {
+        set.consistent()?;
+        let Some(first) = set.volumes().first().filter(|volume| volume.end().number == 1) else {
+            set.complete()?;
+            return Err(Error::NoVolume);
+        };
+        let required = |kind, name: &str| {
+            first
+                .small_entry(kind, MAX_ROOTS)?
+                .ok_or_else(|| document::document_error(first.path(), name, "is not in it"))
+        };
+        let roots = parse_roots(first, &required(EntryKind::Roots, "index.json")?)?;
+        let lock = required(EntryKind::Lock, "gantry/lock.yaml")?;
+        let (blobs, partial) = place(&set);
+        let has_all_documents = has_all_documents(&set);
+        Ok(Self(Arc::new(Inner { set, roots, lock, blobs, partial, has_all_documents })))
+    }
+
+    /// The bundle's id.
+    pub fn id(&self) -> BundleId {
+        // A set has a first volume by its making.
+        self.0.set.volumes().first().map_or(BundleId([0; 32]), |volume| volume.end().bundle)
+    }
+
+    /// The bytes of `gantry.lock`.
+    pub fn lock(&self) -> &[u8] {
+        &self.0.lock
+    }
+
+    /// The volumes, and which are missing.
+    pub fn set(&self) -> &Set {
+        &self.0.set
+    }
+
+    /// The bundle's manifest, or `None` when the last volume is missing.
+    pub fn manifest(&self) -> Result<Option<Manifest>> {
+        let Some(last) = self.0.set.volumes().last() else { return Ok(None) };
+        let bytes = last.small_entry(EntryKind::Bundle, MAX_DOCUMENT)?;
+        bytes.map(|bytes| document::parse(last.path(), "gantry/bundle.json", &bytes)).transpose()
+    }
+
+    /// Every root, and whether it can be had from the volumes that were given.
+    pub fn completeness(&self) -> Result<Vec<(Root, Completeness)>> {
+        let look = |root: &Root| -> Result<Completeness> {
+            match store::closure(self, root) {
+                Err(store::Error::BlobMissing { .. }) => Ok(Completeness::Incomplete),
+                Err(error) => Err(error.into()),
+                // A platform's manifest that is in a missing volume looks as if it was left out.
+                Ok(closure) if !closure.sparse.is_empty() && !self.0.has_all_documents => {
+                    Ok(Completeness::Incomplete)
+                }
+                Ok(_) => Ok(Completeness::Complete),
+            }
+        };
+        self.0.roots.iter().map(|root| Ok((root.clone(), look(root)?))).collect()
+    }
+
+    /// Numbers of missing volumes that may hold the rest of a blob of which a piece is here.
+    /// `None` when nothing of the blob is here.
+    pub fn missing_for(&self, digest: &Digest) -> Option<Vec<u32>> {
+        let pieces = self.0.partial.get(digest)?;
+        let volumes = self.0.set.volumes();
+        let numbers = pieces.iter().filter_map(|piece| volumes.get(piece.volume));
+        let numbers: Vec<u32> = numbers.map(|volume| volume.end().number).collect();
+        let (least, most) = (numbers.iter().min()?, numbers.iter().max()?);
+        let starts_here = pieces.first().is_some_and(|piece| piece.place == 0);
+        let ends_here =
+            pieces.last().is_some_and(|piece| piece.place + piece.length == piece.blob_size);
+        let missing = self.0.set.missing().iter().copied();
+        let between = missing
+            .filter(|number| (number > least || !starts_here) && (number < most || !ends_here));
+        Some(between.collect())
+    }
+}
+
+impl Source for Bundle {
+    fn roots(&self) -> store::Result<Vec<Root>> {
+        Ok(self.0.roots.clone())
+    }
+
+    fn size(&self, digest: &Digest) -> store::Result<Option<u64>> {
+        let pieces = self.0.blobs.get(digest);
+        Ok(pieces.and_then(|pieces| pieces.first()).map(|piece| piece.blob_size))
+    }
+
+    fn open(&self, digest: &Digest, range: Range<u64>) -> store::Result<Reader> {
+        let pieces = self.0.blobs.get(digest).filter(|pieces| !pieces.is_empty());
+        let pieces = pieces.ok_or(store::Error::BlobMissing { digest: *digest })?;
+        let size = pieces[0].blob_size;
+        let Range { start, end } = range;
+        if start > end || end > size {
+            return Err(store::Error::Range { digest: *digest, start, end, size });
+        }
+        // The last piece that begins at or before the start.
+        let first = pieces.partition_point(|piece| piece.place <= start).saturating_sub(1);
+        let segments = pieces[first..]
+            .iter()
+            .take_while(|piece| piece.place < end)
+            .filter_map(|piece| {
+                Some((self.0.set.volumes().get(piece.volume)?.data().clone(), *piece))
+            })
+            .collect();
+        Ok(Reader::new(PieceReader { segments, at: 0, position: start }, end - start))
+    }
+}
+
+/// Reads on from piece to piece. The range's end is kept by [`Reader`].
+struct PieceReader {
+    segments: Vec<(Arc<dyn ReadAt>, Piece)>,
+    at: usize,
+    /// Where in the blob the next byte is.
+    position: u64,
+}
+
+impl Read for PieceReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some((data, piece)) = self.segments.get(self.at) {
+            let within = self.position - piece.place;
+            if within >= piece.length {
+                self.at += 1;
+                continue;
+            }
+            let length = (piece.length - within).min(buffer.len() as u64) as usize;
+            data.read_exact_at(&mut buffer[..length], piece.offset + within)?;
+            self.position += length as u64;
+            return Ok(length);
+        }
+        Ok(0)
+    }
+}
+
+type Places = HashMap<Digest, Vec<Piece>>;
+
+/// Blobs of which all pieces are here, and those of which some are.
+fn place(set: &Set) -> (Places, Places) {
+    let mut blobs: Places = HashMap::new();
+    for (volume, opened) in set.volumes().iter().enumerate() {
+        for entry in opened.index().entries.iter().filter(|entry| entry.kind.is_blob()) {
+            blobs.entry(entry.blob).or_default().push(Piece {
+                volume,
+                offset: entry.offset,
+                place: entry.place,
+                length: entry.length,
+                blob_size: entry.blob_size,
+            });
+        }
+    }
+    for pieces in blobs.values_mut() {
+        pieces.sort_by_key(|piece| piece.place);
+    }
+    blobs.into_iter().partition(|(_, pieces)| is_whole(pieces))
+}
+
+/// Whether the pieces make up the blob, one behind the other, and agree on its length.
+fn is_whole(pieces: &[Piece]) -> bool {
+    let size = pieces.first().map_or(0, |piece| piece.blob_size);
+    let mut next = 0;
+    for piece in pieces {
+        if piece.place != next || piece.blob_size != size {
+            return false;
+        }
+        next += piece.length;
+    }
+    next == size
+}
+
+/// Whether all manifests are here: they stand before all other blobs, so it is so when there is no
+/// gap in the volumes up to the first one with another blob.
+fn has_all_documents(set: &Set) -> bool {
+    for (number, volume) in (1..).zip(set.volumes()) {
+        if volume.end().number != number {
+            return false;
+        }
+        if volume.index().entries.iter().any(|entry| entry.kind == EntryKind::Blob) {
+            return true;
+        }
+    }
+    set.missing().is_empty()
+}
+
+fn parse_roots(first: &crate::Volume, bytes: &[u8]) -> Result<Vec<Root>> {
+    let layout: Layout = document::parse(first.path(), "index.json", bytes)?;
+    let root = |descriptor| {
+        Root::of(descriptor).ok_or_else(|| {
+            document::document_error(first.path(), "index.json", "has an entry without a name")
+        })
+    };
+    let mut roots: Vec<Root> = layout.manifests.iter().map(root).collect::<Result<_>>()?;
+    roots.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(roots)
+}

@@ -1,0 +1,180 @@
+//! The two JSON documents of a bundle: `volume.json` in each volume, and the bundle's manifest in
+//! the last volume and beside all of them.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::layout::pad_document;
+use crate::{BundleId, Error, FORMAT, Naming, Plan, Result};
+
+/// The longest of these documents that is read: 9999 volumes' manifest takes 2 MB.
+pub(crate) const MAX_DOCUMENT: u64 = 16 << 20;
+/// The oldest Gantry that reads what this one writes.
+const NEEDS: &str = "0.1.0";
+
+/// `gantry/volume.json`: which volume of what. Unknown keys are ignored; what a reader must know
+/// is in the end record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeDocument {
+    /// The format, 1.
+    pub format: u32,
+    /// The oldest Gantry that reads the volume.
+    pub needs: String,
+    /// The bundle's id.
+    pub bundle: BundleId,
+    /// The bundle's name.
+    pub name: String,
+    /// The bundle's version.
+    pub version: String,
+    /// This volume's number, from 1.
+    pub number: u32,
+    /// How many volumes there are.
+    pub count: u32,
+    /// This volume's length in bytes.
+    pub size: u64,
+}
+
+impl VolumeDocument {
+    /// The bytes, padded so that their length does not depend on numbers.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
+        let longest = Self { number: u32::MAX, count: u32::MAX, size: u64::MAX, ..self.clone() };
+        let reserve = to_json(&longest)?.len() as u64 + 1;
+        Ok(pad_document(to_json(self)?, reserve))
+    }
+
+    /// The document of a volume of the plan.
+    pub(crate) fn of(plan: &Plan, number: u32, size: u64) -> Self {
+        Self {
+            format: FORMAT,
+            needs: NEEDS.into(),
+            bundle: plan.id,
+            name: plan.naming.name().into(),
+            version: plan.naming.version().into(),
+            number,
+            count: plan.volumes.len() as u32,
+            size,
+        }
+    }
+}
+
+/// The bundle's manifest: `gantry/bundle.json` in the last volume and `NAME-VERSION.gantry.json`
+/// beside the volumes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The format, 1.
+    pub format: u32,
+    /// The oldest Gantry that reads the bundle.
+    pub needs: String,
+    /// The bundle's id.
+    pub bundle: BundleId,
+    /// The bundle's name.
+    pub name: String,
+    /// The bundle's version.
+    pub version: String,
+    /// All volumes by number.
+    pub volumes: Vec<ManifestVolume>,
+}
+
+/// A volume in a [`Manifest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestVolume {
+    /// Its file's name.
+    pub file: String,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The BLAKE3 of its index in hex. Absent for the last volume in the manifest that it carries
+    /// itself: its own end record has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<String>,
+}
+
+impl Manifest {
+    /// The manifest of the plan, with the index hashes of the volumes that are written.
+    pub(crate) fn of(plan: &Plan, hashes: &[blake3::Hash]) -> Self {
+        let volumes = plan.volumes.iter().enumerate().map(|(at, volume)| ManifestVolume {
+            file: plan.naming.file_name(volume.number),
+            size: volume.size,
+            index: hashes.get(at).map(|hash| hash.to_hex().to_string()),
+        });
+        Self {
+            format: FORMAT,
+            needs: NEEDS.into(),
+            bundle: plan.id,
+            name: plan.naming.name().into(),
+            version: plan.naming.version().into(),
+            volumes: volumes.collect(),
+        }
+    }
+
+    /// The bytes of the file beside the volumes.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec_pretty(self).map_err(|error| unwritable(&error))?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// The bytes in the last volume, padded so that their length does not depend on sizes.
+    pub(crate) fn encode_padded(&self) -> Result<Vec<u8>> {
+        Ok(pad_document(to_json(self)?, self.reserve()?))
+    }
+
+    /// The length of [`Self::encode_padded`], which the plan needs before sizes are known.
+    pub(crate) fn padded_length(&self) -> Result<u64> {
+        Ok(pad_document(Vec::new(), self.reserve()?).len() as u64)
+    }
+
+    fn reserve(&self) -> Result<u64> {
+        let mut longest = self.clone();
+        for volume in &mut longest.volumes {
+            volume.size = u64::MAX;
+            volume.index = Some("0".repeat(2 * blake3::OUT_LEN));
+        }
+        Ok(to_json(&longest)?.len() as u64 + 1)
+    }
+
+    /// Reads the manifest beside the volumes.
+    pub fn read(path: &Path) -> Result<Self> {
+        let read = |cause| Error::Read { what: path.display().to_string(), cause };
+        let length = std::fs::metadata(path).map_err(read)?.len();
+        if length > MAX_DOCUMENT {
+            return Err(document_error(path, "the manifest", "is too long to be one"));
+        }
+        let bytes = std::fs::read(path).map_err(read)?;
+        parse(path, "the manifest", &bytes)
+    }
+
+    /// The paths of all volumes, which lie beside the manifest at `path`. The names are made
+    /// again from checked parts, so that a hostile manifest cannot point elsewhere.
+    pub fn volume_paths(&self, path: &Path) -> Result<Vec<PathBuf>> {
+        let naming = Naming::new(&self.name, &self.version)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let numbers = 1..=self.volumes.len() as u32;
+        Ok(numbers.map(|number| folder.join(naming.file_name(number))).collect())
+    }
+}
+
+/// Reads one of the documents; `path` is where it stands, `what` its name.
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    what: &str,
+    bytes: &[u8],
+) -> Result<T> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| document_error(path, what, &format!("is not valid: {error}")))
+}
+
+pub(crate) fn document_error(path: &Path, what: &str, reason: &str) -> Error {
+    Error::Document { path: path.to_owned(), document: what.into(), reason: reason.into() }
+}
+
+fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| unwritable(&error))
+}
+
+fn unwritable(error: &serde_json::Error) -> Error {
+    Error::Write {
+        what: "a document of the bundle".into(),
+        cause: std::io::Error::other(error.to_string()),
+    }
+}

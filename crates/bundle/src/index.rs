@@ -1,0 +1,243 @@
+//! A volume's index: every entry's kind, place and hash, in a compact form of fixed records.
+//!
+//! Parsed from hostile bytes: a parsed [`Index`] tiles its volume without gaps or overlaps, and no
+//! count or length is trusted before it was bounded by the bytes that are there.
+
+use types::Digest;
+
+use crate::Fault;
+use crate::end::{bytes_at, u16_at, u32_at, u64_at};
+use crate::layout::{BLOCK, padded};
+
+const MAGIC: &[u8; 8] = b"gntryidx";
+const HEAD: usize = 32;
+const RECORD: usize = 128;
+/// Entries in one volume: 12.8 MB of index. A volume with more is ended and another begun, so that
+/// reading one never needs more memory than this.
+pub(crate) const MAX_ENTRIES: usize = 100_000;
+/// Root names in one volume's index: no more than entries, 1 KiB each at most.
+const MAX_NAME: usize = 1024;
+/// The longest index that is read.
+pub(crate) const MAX_INDEX: u64 = 64 << 20;
+/// No file is longer (off_t).
+pub(crate) const MAX_LENGTH: u64 = i64::MAX.cast_unsigned();
+/// The root number of an entry that belongs to no root.
+const NO_ROOT: u32 = u32::MAX;
+
+/// What an entry is. The numbers are the format's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u16)]
+pub enum EntryKind {
+    /// `gantry/volume.json`: which volume of what this is.
+    Volume = 1,
+    /// `oci-layout`.
+    OciLayout = 2,
+    /// `index.json`: the roots.
+    Roots = 3,
+    /// `gantry/lock.yaml`.
+    Lock = 4,
+    /// `gantry/base.json`: the receipt that a delta stands on. Reserved.
+    Base = 5,
+    /// A blob that is a manifest or an index, or a piece of one. All of them come before all
+    /// other blobs.
+    Document = 6,
+    /// Any other blob, or a piece of one.
+    Blob = 7,
+    /// `gantry/bundle.json`: the bundle's manifest, in the last volume.
+    Bundle = 8,
+}
+
+impl EntryKind {
+    fn parse(number: u16) -> Result<Self, Fault> {
+        Ok(match number {
+            1 => Self::Volume,
+            2 => Self::OciLayout,
+            3 => Self::Roots,
+            4 => Self::Lock,
+            5 => Self::Base,
+            6 => Self::Document,
+            7 => Self::Blob,
+            8 => Self::Bundle,
+            _ => return Err(Fault::Newer { what: format!("bundle entry kind {number}") }),
+        })
+    }
+
+    /// Whether the entry is a blob or a piece of one.
+    pub fn is_blob(self) -> bool {
+        matches!(self, Self::Document | Self::Blob)
+    }
+}
+
+/// One entry of a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is.
+    pub kind: EntryKind,
+    /// Where its data begin in the file.
+    pub offset: u64,
+    /// The length of its data.
+    pub length: u64,
+    /// The BLAKE3 of its data.
+    pub hash: blake3::Hash,
+    /// The blob that it is or is a piece of; all zero for other kinds.
+    pub blob: Digest,
+    /// Where in the blob the data begin.
+    pub place: u64,
+    /// The whole blob's length.
+    pub blob_size: u64,
+    /// The first root, by name, that needs the blob: an index into [`Index::roots`].
+    pub root: Option<u32>,
+}
+
+/// All entries of a volume in the order of the file, but the index itself and the end record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Index {
+    /// The entries.
+    pub entries: Vec<Entry>,
+    /// Full names of the roots to which blobs of this volume belong, so that damage can be named
+    /// with this volume alone.
+    pub roots: Vec<String>,
+}
+
+impl Index {
+    /// The length that the index has with so many entries and these names; known before hashes are.
+    pub(crate) fn encoded_length(entries: usize, roots: &[String]) -> u64 {
+        let names: usize = roots.iter().map(|name| 2 + name.len()).sum();
+        (HEAD + entries * RECORD + names) as u64
+    }
+
+    /// The bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let length = Self::encoded_length(self.entries.len(), &self.roots);
+        let mut bytes = Vec::with_capacity(length as usize);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&(self.entries.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&(self.roots.len() as u32).to_le_bytes());
+        bytes.resize(HEAD, 0);
+        for entry in &self.entries {
+            entry.encode(&mut bytes);
+        }
+        for name in &self.roots {
+            bytes.extend_from_slice(&(name.len() as u16).to_le_bytes());
+            bytes.extend_from_slice(name.as_bytes());
+        }
+        bytes
+    }
+
+    /// Reads an index whose own header stands at `header_offset` in the volume: all before it must
+    /// be told by the index.
+    pub fn parse(bytes: &[u8], header_offset: u64) -> Result<Self, Fault> {
+        let wrong = |reason: &str| Fault::IndexWrong { reason: reason.into() };
+        if bytes.get(..8) != Some(MAGIC) {
+            return Err(wrong("it does not begin with its magic"));
+        }
+        // Sums of lengths cannot overflow below this.
+        if header_offset > MAX_LENGTH {
+            return Err(wrong("no volume is that long"));
+        }
+        if bytes.len() < HEAD || bytes[16..HEAD].iter().any(|byte| *byte != 0) {
+            return Err(wrong("its head is no head"));
+        }
+        let count = u32_at(bytes, 8) as usize;
+        let names = u32_at(bytes, 12) as usize;
+        if count > MAX_ENTRIES || names > count {
+            return Err(wrong("it tells of more entries than a volume can have"));
+        }
+        let table = HEAD + count * RECORD;
+        let Some(records) = bytes.get(HEAD..table) else {
+            return Err(wrong("it is shorter than its count"));
+        };
+        let roots = parse_names(&bytes[table..], names)?;
+        let mut entries = Vec::with_capacity(count);
+        let mut next = 0;
+        for record in records.chunks_exact(RECORD) {
+            let entry = Entry::parse(record, roots.len())?;
+            if entry.offset != next + BLOCK || entry.length > header_offset {
+                return Err(wrong("its entries do not lie one behind the other"));
+            }
+            next = entry.offset + padded(entry.length);
+            if next > header_offset {
+                return Err(wrong("its entries reach beyond it"));
+            }
+            entries.push(entry);
+        }
+        if next != header_offset {
+            return Err(wrong("its entries end before it"));
+        }
+        if entries.first().is_none_or(|entry| entry.kind != EntryKind::Volume) {
+            return Err(wrong("its first entry is not volume.json"));
+        }
+        Ok(Self { entries, roots })
+    }
+
+    /// The name of the root that the entry belongs to.
+    pub fn root_of(&self, entry: &Entry) -> Option<&str> {
+        self.roots.get(entry.root? as usize).map(String::as_str)
+    }
+}
+
+fn parse_names(mut rest: &[u8], count: usize) -> Result<Vec<String>, Fault> {
+    let wrong = || Fault::IndexWrong { reason: "its names are not what it tells".into() };
+    let mut names = Vec::new();
+    for _ in 0..count {
+        let length = usize::from(u16_at(rest, 0));
+        if length == 0 || length > MAX_NAME {
+            return Err(wrong());
+        }
+        let name = rest.get(2..2 + length).ok_or_else(wrong)?;
+        names.push(std::str::from_utf8(name).map_err(|_| wrong())?.to_owned());
+        rest = &rest[2 + length..];
+    }
+    if rest.is_empty() { Ok(names) } else { Err(wrong()) }
+}
+
+impl Entry {
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        let start = bytes.len();
+        bytes.extend_from_slice(&(self.kind as u16).to_le_bytes());
+        bytes.extend_from_slice(&[0; 2]);
+        bytes.extend_from_slice(&self.root.unwrap_or(NO_ROOT).to_le_bytes());
+        bytes.extend_from_slice(&self.offset.to_le_bytes());
+        bytes.extend_from_slice(&self.length.to_le_bytes());
+        bytes.extend_from_slice(self.hash.as_bytes());
+        bytes.extend_from_slice(self.blob.as_bytes());
+        bytes.extend_from_slice(&self.place.to_le_bytes());
+        bytes.extend_from_slice(&self.blob_size.to_le_bytes());
+        bytes.resize(start + RECORD, 0);
+    }
+
+    fn parse(record: &[u8], roots: usize) -> Result<Self, Fault> {
+        let wrong = |reason: &str| Fault::IndexWrong { reason: reason.into() };
+        let root = u32_at(record, 4);
+        let entry = Self {
+            kind: EntryKind::parse(u16_at(record, 0))?,
+            offset: u64_at(record, 8),
+            length: u64_at(record, 16),
+            hash: blake3::Hash::from_bytes(bytes_at(record, 24)),
+            blob: Digest::from_bytes(bytes_at(record, 56)),
+            place: u64_at(record, 88),
+            blob_size: u64_at(record, 96),
+            root: (root != NO_ROOT).then_some(root),
+        };
+        if u16_at(record, 2) != 0 || record[104..].iter().any(|byte| *byte != 0) {
+            return Err(Fault::Newer { what: "an index with fields of a later format".into() });
+        }
+        if entry.root.is_some_and(|root| root as usize >= roots) {
+            return Err(wrong("an entry belongs to a root that it does not name"));
+        }
+        let is_within = entry
+            .place
+            .checked_add(entry.length)
+            .is_some_and(|end| if entry.kind.is_blob() { end <= entry.blob_size } else { true });
+        let is_plain = entry.place == 0
+            && entry.blob_size == 0
+            && entry.blob.as_bytes().iter().all(|byte| *byte == 0);
+        if !is_within || (!entry.kind.is_blob() && !is_plain) {
+            return Err(wrong("an entry does not lie within its blob"));
+        }
+        if entry.kind.is_blob() && entry.length == 0 && entry.blob_size != 0 {
+            return Err(wrong("an entry is an empty piece"));
+        }
+        Ok(entry)
+    }
+}

@@ -1,0 +1,94 @@
+//! How a volume is laid out as a tar: block sizes, headers, names, fixed lengths.
+//!
+//! Everything here is a pure function of the plan, so that the same lock and store give the same
+//! bytes, and so that a reader can tell every header byte from the index alone.
+
+use types::Digest;
+
+use crate::index::{Entry, EntryKind};
+use crate::{Error, Result};
+
+/// A tar block (POSIX.1-2017 pax, "ustar Interchange Format").
+pub(crate) const BLOCK: u64 = 512;
+/// Two zero blocks end a tar (the same place); no more are written, so that the end record is at
+/// a fixed distance from the file's end.
+pub(crate) const TRAILER: u64 = 2 * BLOCK;
+/// The end entry: a header, one block of data, and the trailer.
+pub(crate) const END_LENGTH: u64 = 2 * BLOCK + TRAILER;
+/// The end record's data begins this many bytes before the end of the file.
+pub(crate) const END_FROM_END: u64 = BLOCK + TRAILER;
+/// The time stamp of every entry: 1980-01-01, the first that FAT knows and late enough that GNU
+/// tar does not warn of an implausibly old one.
+const TIME: u64 = 315_532_800;
+/// Digits of the offset in the name of a piece: any u64 fits, and names sort as numbers do.
+const OFFSET_DIGITS: usize = 20;
+
+/// The name of the first entry of every volume.
+pub(crate) const VOLUME_NAME: &str = "gantry/volume.json";
+/// The name of the index.
+pub(crate) const INDEX_NAME: &str = "gantry/index";
+/// The name of the end record.
+pub(crate) const END_NAME: &str = "gantry/end";
+/// The content of `oci-layout` (image-spec 1.1, image-layout.md).
+pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// `length` rounded up to whole blocks. Lengths near `u64::MAX` do not occur: they are bounded by
+/// the file's before.
+pub(crate) const fn padded(length: u64) -> u64 {
+    length.next_multiple_of(BLOCK)
+}
+
+/// Bytes that an entry takes in the tar: header, data, padding.
+pub(crate) const fn entry_length(length: u64) -> u64 {
+    BLOCK + padded(length)
+}
+
+/// The entry's name in the tar. Names are made from the index, never read from the tar.
+pub(crate) fn name(entry: &Entry) -> String {
+    match entry.kind {
+        EntryKind::Volume => VOLUME_NAME.into(),
+        EntryKind::OciLayout => "oci-layout".into(),
+        EntryKind::Roots => "index.json".into(),
+        EntryKind::Lock => "gantry/lock.yaml".into(),
+        EntryKind::Base => "gantry/base.json".into(),
+        EntryKind::Bundle => "gantry/bundle.json".into(),
+        EntryKind::Document | EntryKind::Blob => {
+            blob_name(&entry.blob, (entry.length != entry.blob_size).then_some(entry.place))
+        }
+    }
+}
+
+fn blob_name(digest: &Digest, piece: Option<u64>) -> String {
+    let hex = digest.hex();
+    match piece {
+        None => format!("blobs/sha256/{hex}"),
+        Some(place) => format!("blobs/sha256/{hex}.{place:0OFFSET_DIGITS$}"),
+    }
+}
+
+/// A tar header. Sizes of 8 GiB and more are written in base 256, which GNU tar, bsdtar, busybox,
+/// Go and Python read.
+pub(crate) fn header(name: &str, length: u64) -> Result<[u8; BLOCK as usize]> {
+    let mut header = tar::Header::new_ustar();
+    header
+        .set_path(name)
+        .map_err(|cause| Error::Write { what: format!("the header of {name}"), cause })?;
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(TIME);
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_size(length);
+    header.set_cksum();
+    Ok(*header.as_bytes())
+}
+
+/// JSON, with spaces after it up to whole blocks. `reserve` is the length that the longest variant
+/// of the document can have: so a document that tells its own volume's size has a length that does
+/// not depend on that size.
+pub(crate) fn pad_document(mut json: Vec<u8>, reserve: u64) -> Vec<u8> {
+    let length = padded(reserve.max(json.len() as u64 + 1)) as usize;
+    json.resize(length - 1, b' ');
+    json.push(b'\n');
+    json
+}

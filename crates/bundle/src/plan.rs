@@ -1,0 +1,403 @@
+//! The plan of a bundle: every volume, every entry and its place, before the first byte is
+//! written. It depends on nothing but the roots, the lock, the names and the volume size, so the
+//! same lock and store give byte-identical volumes.
+
+use std::collections::{HashMap, HashSet};
+
+use store::{Closure, Source};
+use types::{ByteSize, Descriptor, Digest, Index as Layout, Root};
+
+use crate::document::{Manifest, VolumeDocument};
+use crate::index::{Entry, EntryKind, Index, MAX_ENTRIES, MAX_LENGTH};
+use crate::layout::{BLOCK, END_LENGTH, OCI_LAYOUT, entry_length, padded};
+use crate::{BundleId, Error, FORMAT, Result};
+
+/// Four digits number the volumes in file names.
+pub(crate) const MAX_VOLUMES: u32 = 9999;
+/// The smallest volume that may be asked for: tar and index take about 7 KiB of it.
+const MIN_VOLUME: u64 = 64 << 10;
+/// A blob is not split for less than this: rather the next volume begins. (A quarter of the volume
+/// where volumes are tiny.)
+const MIN_PIECE: u64 = 1 << 20;
+/// The longest name or version: both stand in a file name of at most 255 bytes.
+const MAX_NAME: usize = 100;
+/// The root names in an index have at most this length; longer ones do not occur.
+const MAX_ROOT_NAME: usize = 1024;
+
+/// What a bundle carries.
+#[derive(Debug, Clone)]
+pub struct Contents {
+    /// The roots, with all that they need.
+    pub roots: Vec<Root>,
+    /// The lock's bytes.
+    pub lock: Vec<u8>,
+}
+
+/// A bundle's name and version, fit for file names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Naming {
+    name: String,
+    version: String,
+}
+
+impl Naming {
+    /// Checks that both can stand in a file name on any system.
+    pub fn new(name: &str, version: &str) -> Result<Self> {
+        for text in [name, version] {
+            let wrong =
+                |reason| Err(Error::Name { text: text.chars().take(200).collect(), reason });
+            if text.is_empty() || text.len() > MAX_NAME {
+                return wrong("it must have 1 to 100 characters");
+            }
+            if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte)) {
+                return wrong("letters, digits, and ._+- are allowed");
+            }
+            if text.starts_with(['.', '-']) {
+                return wrong("it must not begin with a dot or a dash");
+            }
+        }
+        Ok(Self { name: name.into(), version: version.into() })
+    }
+
+    /// The bundle's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The bundle's version.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// `NAME-VERSION.0001.gantry`.
+    pub fn file_name(&self, number: u32) -> String {
+        file_name(&format!("{}-{}", self.name, self.version), number)
+    }
+
+    /// `NAME-VERSION.gantry.json`.
+    pub fn manifest_name(&self) -> String {
+        format!("{}-{}.gantry.json", self.name, self.version)
+    }
+}
+
+/// The file name of a volume of the bundle `name`, which has its version.
+pub(crate) fn file_name(name: &str, number: u32) -> String {
+    format!("{name}.{number:04}.gantry")
+}
+
+/// How long a volume may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VolumeSize {
+    /// One volume for everything.
+    Unlimited,
+    /// Every volume is shorter than this: FAT32 takes files below 4 GiB.
+    Below(ByteSize),
+}
+
+/// All volumes of a bundle, before they are written.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub(crate) id: BundleId,
+    pub(crate) naming: Naming,
+    pub(crate) volumes: Vec<PlannedVolume>,
+    pub(crate) roots: Vec<u8>,
+    pub(crate) lock: Vec<u8>,
+}
+
+/// One volume of a plan.
+#[derive(Debug, Clone)]
+pub struct PlannedVolume {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Its entries; their hashes are not known yet.
+    pub(crate) index: Index,
+}
+
+impl PlannedVolume {
+    /// The length of the index, and where its data begin.
+    pub(crate) fn index_place(&self) -> (u64, u64) {
+        let length = Index::encoded_length(self.index.entries.len(), &self.index.roots);
+        (self.size - END_LENGTH - padded(length), length)
+    }
+}
+
+impl Plan {
+    /// The bundle's id: the hash of what is planned.
+    pub fn id(&self) -> BundleId {
+        self.id
+    }
+
+    /// Name and version.
+    pub fn naming(&self) -> &Naming {
+        &self.naming
+    }
+
+    /// The volumes by number.
+    pub fn volumes(&self) -> &[PlannedVolume] {
+        &self.volumes
+    }
+
+    /// Bytes of all volumes together.
+    pub fn size(&self) -> u64 {
+        self.volumes.iter().map(|volume| volume.size).sum()
+    }
+}
+
+/// Plans a bundle. Reads manifests from the source and looks blobs up; reads no blob.
+pub fn plan(
+    source: &dyn Source,
+    contents: Contents,
+    naming: Naming,
+    size: VolumeSize,
+) -> Result<Plan> {
+    let mut roots = contents.roots;
+    roots.sort_by(|a, b| a.name.cmp(&b.name));
+    roots.dedup_by(|a, b| a.name == b.name);
+    let closures: Vec<Closure> =
+        roots.iter().map(|root| store::closure(source, root)).collect::<Result<_, _>>()?;
+    let blobs = order(&closures);
+    let limit = limit(size)?;
+    let layout = Layout {
+        manifests: roots.iter().map(|root| root.descriptor.clone()).collect(),
+        ..Layout::default()
+    };
+    let index_json = serde_json::to_vec(&layout)
+        .map_err(|error| Error::Write { what: "index.json".into(), cause: error.into() })?;
+
+    let id = id(&naming, limit, &index_json, &contents.lock, &blobs);
+    let plan = Plan { id, naming, volumes: vec![], roots: index_json, lock: contents.lock };
+    let mut planner = Planner::new(plan, limit)?;
+    planner.add_documents()?;
+    for blob in &blobs {
+        planner.add_blob(blob, &roots[blob.root].name.to_string())?;
+    }
+    planner.finish()
+}
+
+/// A blob in the order of the bundle.
+struct Planned {
+    kind: EntryKind,
+    digest: Digest,
+    size: u64,
+    /// The first root, by name, that needs it.
+    root: usize,
+}
+
+/// Manifests of all roots first, so that the reader of the first volume knows what everything
+/// needs; then blobs root by root, so that a root is read in one run. Each digest once.
+fn order(closures: &[Closure]) -> Vec<Planned> {
+    let mut seen = HashSet::new();
+    let mut blobs = Vec::new();
+    let mut add = |kind, root, descriptor: &Descriptor| {
+        if seen.insert(descriptor.digest) {
+            let Descriptor { digest, size, .. } = *descriptor;
+            blobs.push(Planned { kind, digest, size, root });
+        }
+    };
+    for (root, closure) in closures.iter().enumerate() {
+        closure.manifests.iter().for_each(|manifest| add(EntryKind::Document, root, manifest));
+    }
+    for (root, closure) in closures.iter().enumerate() {
+        closure.blobs.iter().for_each(|blob| add(EntryKind::Blob, root, blob));
+    }
+    blobs
+}
+
+/// The most bytes that a volume may have: whole tar blocks, below the size.
+fn limit(size: VolumeSize) -> Result<u64> {
+    match size {
+        VolumeSize::Unlimited => Ok(MAX_LENGTH / BLOCK * BLOCK),
+        VolumeSize::Below(ByteSize(size)) if size < MIN_VOLUME => {
+            Err(Error::VolumeTooSmall { size, what: "a bundle", needed: MIN_VOLUME })
+        }
+        VolumeSize::Below(ByteSize(size)) => Ok((size - 1).min(MAX_LENGTH) / BLOCK * BLOCK),
+    }
+}
+
+/// BLAKE3 over all that decides the plan, each part with its length before it.
+fn id(naming: &Naming, limit: u64, index_json: &[u8], lock: &[u8], blobs: &[Planned]) -> BundleId {
+    let mut hasher = blake3::Hasher::new_derive_key("gantry bundle plan");
+    let mut part = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    part(&FORMAT.to_le_bytes());
+    part(naming.name.as_bytes());
+    part(naming.version.as_bytes());
+    part(&limit.to_le_bytes());
+    part(index_json);
+    part(lock);
+    for blob in blobs {
+        part(blob.digest.as_bytes());
+        part(&blob.size.to_le_bytes());
+    }
+    BundleId(*hasher.finalize().as_bytes())
+}
+
+/// Puts entries into volumes, one behind the other.
+struct Planner {
+    plan: Plan,
+    limit: u64,
+    min_piece: u64,
+    /// The length of `volume.json`, the same in all volumes.
+    document_length: u64,
+    /// Where the next entry's header stands.
+    position: u64,
+    /// Root names of this volume.
+    slots: HashMap<String, u32>,
+}
+
+impl Planner {
+    fn new(plan: Plan, limit: u64) -> Result<Self> {
+        let document_length = VolumeDocument::of(&plan, 1, 0).encode()?.len() as u64;
+        let min_piece = MIN_PIECE.min(padded(limit / 4));
+        let slots = HashMap::new();
+        let mut planner = Self { plan, limit, min_piece, document_length, position: 0, slots };
+        planner.begin_volume()?;
+        Ok(planner)
+    }
+
+    fn begin_volume(&mut self) -> Result<()> {
+        self.end_volume();
+        if self.plan.volumes.len() as u32 >= MAX_VOLUMES {
+            return Err(Error::TooManyVolumes { size: self.limit, most: MAX_VOLUMES });
+        }
+        let number = self.plan.volumes.len() as u32 + 1;
+        self.plan.volumes.push(PlannedVolume { number, size: 0, index: Index::default() });
+        self.position = 0;
+        self.slots.clear();
+        self.push_plain(EntryKind::Volume, self.document_length);
+        Ok(())
+    }
+
+    fn end_volume(&mut self) {
+        let size = self.position + self.tail(0, 0);
+        if let Some(volume) = self.plan.volumes.last_mut() {
+            volume.size = size;
+        }
+    }
+
+    /// Bytes behind the entries when so many more entries and bytes of names are added.
+    fn tail(&self, entries: usize, names: u64) -> u64 {
+        let Some(volume) = self.plan.volumes.last() else { return 0 };
+        let count = volume.index.entries.len() + entries;
+        let length = Index::encoded_length(count, &volume.index.roots) + names;
+        entry_length(length) + END_LENGTH
+    }
+
+    /// Bytes of data that one more entry can have in this volume.
+    fn room(&self, root: &str) -> Option<u64> {
+        let entries = self.plan.volumes.last()?.index.entries.len();
+        let name = if self.slots.contains_key(root) { 0 } else { root.len() as u64 + 2 };
+        let used = self.position + BLOCK + self.tail(1, name);
+        if entries >= MAX_ENTRIES { None } else { self.limit.checked_sub(used) }
+    }
+
+    /// The documents of the first volume, which must fit.
+    fn add_documents(&mut self) -> Result<()> {
+        let documents = [
+            (EntryKind::OciLayout, OCI_LAYOUT.len() as u64),
+            (EntryKind::Roots, self.plan.roots.len() as u64),
+            (EntryKind::Lock, self.plan.lock.len() as u64),
+        ];
+        for (kind, length) in documents {
+            self.add_whole(kind, length, "index.json and the lock")?;
+        }
+        Ok(())
+    }
+
+    fn add_whole(&mut self, kind: EntryKind, length: u64, what: &'static str) -> Result<()> {
+        if self.room("").is_none_or(|room| padded(length) > room) {
+            let needed = self.position + entry_length(length) + self.tail(1, 0);
+            return Err(Error::VolumeTooSmall { size: self.limit, what, needed: needed + BLOCK });
+        }
+        self.push_plain(kind, length);
+        Ok(())
+    }
+
+    fn add_blob(&mut self, blob: &Planned, root: &str) -> Result<()> {
+        let root = if root.len() > MAX_ROOT_NAME { "" } else { root };
+        let mut place = 0;
+        loop {
+            let rest = blob.size - place;
+            match self.room(root) {
+                Some(free) if padded(rest) <= free => {
+                    self.push_blob(blob, place, rest, root);
+                    return Ok(());
+                }
+                Some(free) if free >= self.min_piece => {
+                    let piece = free / BLOCK * BLOCK;
+                    self.push_blob(blob, place, piece, root);
+                    place += piece;
+                }
+                _ => {}
+            }
+            self.begin_volume()?;
+        }
+    }
+
+    fn push_blob(&mut self, blob: &Planned, place: u64, length: u64, root: &str) {
+        let slot = self.slot(root);
+        self.push(Entry {
+            kind: blob.kind,
+            offset: 0,
+            length,
+            hash: blake3::Hash::from_bytes([0; 32]),
+            blob: blob.digest,
+            place,
+            blob_size: blob.size,
+            root: slot,
+        });
+    }
+
+    fn push_plain(&mut self, kind: EntryKind, length: u64) {
+        self.push(Entry {
+            kind,
+            offset: 0,
+            length,
+            hash: blake3::Hash::from_bytes([0; 32]),
+            blob: Digest::from_bytes([0; 32]),
+            place: 0,
+            blob_size: 0,
+            root: None,
+        });
+    }
+
+    fn push(&mut self, mut entry: Entry) {
+        entry.offset = self.position + BLOCK;
+        self.position += entry_length(entry.length);
+        if let Some(volume) = self.plan.volumes.last_mut() {
+            volume.index.entries.push(entry);
+        }
+    }
+
+    fn slot(&mut self, root: &str) -> Option<u32> {
+        let names = &mut self.plan.volumes.last_mut()?.index.roots;
+        if root.is_empty() {
+            return None;
+        }
+        if let Some(slot) = self.slots.get(root) {
+            return Some(*slot);
+        }
+        let slot = names.len() as u32;
+        names.push(root.to_owned());
+        self.slots.insert(root.to_owned(), slot);
+        Some(slot)
+    }
+
+    /// Adds the manifest to the last volume, or to one more where it does not fit.
+    fn finish(mut self) -> Result<Plan> {
+        let length = Manifest::of(&self.plan, &[]).padded_length()?;
+        if self.room("").is_some_and(|room| length <= room) {
+            self.push_plain(EntryKind::Bundle, length);
+        } else {
+            self.begin_volume()?;
+            let length = Manifest::of(&self.plan, &[]).padded_length()?;
+            self.add_whole(EntryKind::Bundle, length, "the list of so many volumes")?;
+        }
+        self.end_volume();
+        Ok(self.plan)
+    }
+}

@@ -1,0 +1,54 @@
+//! How much room a folder has, and room that is taken before it is used.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// Fails with [`Error::NoSpace`] unless `bytes` fit beside what is in the folder.
+pub(crate) fn need(folder: &Path, bytes: u64) -> Result<()> {
+    let free =
+        free(folder).map_err(|cause| Error::Read { what: folder.display().to_string(), cause })?;
+    if bytes > free {
+        return Err(Error::NoSpace { path: folder.to_owned(), needed: bytes, free });
+    }
+    Ok(())
+}
+
+/// Bytes that an ordinary user may still write in the file system of `path`.
+pub(crate) fn free(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Takes room for the whole file at once, so that it lies in one piece on a disk and a full disk
+/// is noticed first. Only an optimisation: where the file system cannot do it (FAT), nothing
+/// happens.
+pub(crate) fn preallocate(file: &File, length: u64) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        match fallocate(file, FallocateFlags::empty(), 0, length) {
+            Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => Err(errno.into()),
+            _ => Ok(()),
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (file, length);
+        Ok(())
+    }
+}
+
+/// The error of a failed write: [`Error::NoSpace`] where disk or quota are full.
+pub(crate) fn write_error(what: &Path, remaining: u64, cause: io::Error) -> Error {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    if matches!(cause.kind(), StorageFull | QuotaExceeded) {
+        let folder = what.parent().unwrap_or(what);
+        let free = free(folder).unwrap_or(0);
+        return Error::NoSpace { path: folder.to_owned(), needed: remaining, free };
+    }
+    Error::Write { what: what.display().to_string(), cause }
+}

@@ -1,0 +1,202 @@
+//! One volume, opened by its end record and index alone: nothing else of it is read, whatever its
+//! length.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::document::{MAX_DOCUMENT, VolumeDocument};
+use crate::end::End;
+use crate::index::{Entry, EntryKind, Index, MAX_INDEX};
+use crate::layout::{BLOCK, END_FROM_END, END_LENGTH, VOLUME_NAME, padded};
+use crate::positional::ReadAt;
+use crate::{Error, Fault, Result};
+
+/// The shortest file that can be a volume: `volume.json`, an index, the end.
+const MIN_LENGTH: u64 = 4 * BLOCK + END_LENGTH;
+
+/// An opened volume. End record and index are whole; entries are not checked.
+#[derive(Clone)]
+pub struct Volume {
+    path: PathBuf,
+    data: Arc<dyn ReadAt>,
+    end: End,
+    index: Arc<Index>,
+    document: Option<VolumeDocument>,
+}
+
+impl std::fmt::Debug for Volume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Volume")
+            .field("path", &self.path)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Volume {
+    /// Opens the volume at `path`.
+    pub fn open(path: &Path) -> Result<Self> {
+        let read = |cause| Error::Read { what: path.display().to_string(), cause };
+        let file = File::open(path).map_err(read)?;
+        if !file.metadata().map_err(read)?.is_file() {
+            return Err(Fault::Foreign.of(path));
+        }
+        let data: Arc<dyn ReadAt> = Arc::new(file);
+        Self::read(path, &data)
+    }
+
+    /// Opens a volume out of anything that can be read at a place; `path` is what errors call it.
+    pub fn read(path: &Path, data: &Arc<dyn ReadAt>) -> Result<Self> {
+        let open = || {
+            let length = data.length().map_err(|cause| unreadable(&cause))?;
+            let document = read_document(&**data, length)?;
+            let (end, index) = read_end(&**data, length)
+                .map_err(|fault| explain(fault, length, document.as_ref()))?;
+            let index = Arc::new(index);
+            Ok(Self { path: path.to_owned(), data: Arc::clone(data), end, index, document })
+        };
+        open().map_err(|fault: Fault| fault.of(path))
+    }
+
+    /// Where the volume is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The end record.
+    pub fn end(&self) -> &End {
+        &self.end
+    }
+
+    /// The index.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// `volume.json`, or `None` where it is damaged.
+    pub fn document(&self) -> Option<&VolumeDocument> {
+        self.document.as_ref()
+    }
+
+    /// `NAME-VERSION` of the bundle.
+    pub fn bundle_name(&self) -> String {
+        match &self.document {
+            Some(document) => format!("{}-{}", document.name, document.version),
+            None => format!("bundle {}", self.end.bundle),
+        }
+    }
+
+    /// The bytes.
+    pub(crate) fn data(&self) -> &Arc<dyn ReadAt> {
+        &self.data
+    }
+
+    /// The whole of a small entry of the kind, checked; `None` when the volume has none. Refused
+    /// above `most` bytes.
+    pub(crate) fn small_entry(&self, kind: EntryKind, most: u64) -> Result<Option<Vec<u8>>> {
+        let Some(entry) = self.index.entries.iter().find(|entry| entry.kind == kind) else {
+            return Ok(None);
+        };
+        if entry.length > most {
+            let reason = format!("has {} bytes, more than it may have", entry.length);
+            return Err(crate::document::document_error(
+                &self.path,
+                &crate::layout::name(entry),
+                &reason,
+            ));
+        }
+        self.whole(entry).map(Some)
+    }
+
+    fn whole(&self, entry: &Entry) -> Result<Vec<u8>> {
+        // The index was checked: the entry lies within the file.
+        let mut bytes = vec![0; entry.length as usize];
+        self.data
+            .read_exact_at(&mut bytes, entry.offset)
+            .map_err(|cause| Error::Read { what: self.path.display().to_string(), cause })?;
+        if blake3::hash(&bytes) != entry.hash {
+            let entry = crate::layout::name(entry);
+            return Err(Error::Damaged { path: self.path.clone(), entry });
+        }
+        Ok(bytes)
+    }
+}
+
+/// Reads `volume.json` at the file's begin, which says what the file is even when it was cut.
+/// `None` when its content is damaged; [`Fault::Foreign`] when the file does not begin with it.
+fn read_document(data: &dyn ReadAt, length: u64) -> Result<Option<VolumeDocument>, Fault> {
+    let mut block = [0; BLOCK as usize];
+    if length < BLOCK {
+        return Err(Fault::Foreign);
+    }
+    data.read_exact_at(&mut block, 0).map_err(|cause| unreadable(&cause))?;
+    let header = tar::Header::from_byte_slice(&block);
+    if &*header.path_bytes() != VOLUME_NAME.as_bytes() || header.as_ustar().is_none() {
+        // A damaged first block must not make a volume foreign: its end tells as well.
+        return if has_end(data, length) { Ok(None) } else { Err(Fault::Foreign) };
+    }
+    let size = header.entry_size().unwrap_or(0).min(length - BLOCK);
+    if size > MAX_DOCUMENT {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; size as usize];
+    data.read_exact_at(&mut bytes, BLOCK).map_err(|cause| unreadable(&cause))?;
+    Ok(serde_json::from_slice(&bytes).ok())
+}
+
+fn has_end(data: &dyn ReadAt, length: u64) -> bool {
+    !matches!(read_end_block(data, length), Err(Fault::NoEnd | Fault::Unreadable { .. }))
+}
+
+fn read_end_block(data: &dyn ReadAt, length: u64) -> Result<End, Fault> {
+    if length < MIN_LENGTH || !length.is_multiple_of(BLOCK) {
+        return Err(Fault::NoEnd);
+    }
+    let mut block = [0; BLOCK as usize];
+    data.read_exact_at(&mut block, length - END_FROM_END).map_err(|cause| unreadable(&cause))?;
+    End::parse(&block, length)
+}
+
+fn read_end(data: &dyn ReadAt, length: u64) -> Result<(End, Index), Fault> {
+    let end = read_end_block(data, length)?;
+    let wrong = |reason: &str| Fault::IndexWrong { reason: reason.into() };
+    if end.index_length > MAX_INDEX {
+        return Err(wrong("it is longer than an index can be"));
+    }
+    if end.index_offset + padded(end.index_length) + END_LENGTH != length {
+        return Err(wrong("it does not stand before the end record"));
+    }
+    let header = end.index_offset.checked_sub(BLOCK).ok_or_else(|| wrong("it has no header"))?;
+    let mut bytes = vec![0; end.index_length as usize];
+    data.read_exact_at(&mut bytes, end.index_offset).map_err(|cause| unreadable(&cause))?;
+    if blake3::hash(&bytes) != end.index_hash {
+        return Err(Fault::IndexDamaged);
+    }
+    let index = Index::parse(&bytes, header)?;
+    Ok((end, index))
+}
+
+/// Says what is behind a missing end, and which Gantry is needed, where `volume.json` knows.
+fn explain(fault: Fault, actual: u64, document: Option<&VolumeDocument>) -> Fault {
+    let Some(document) = document else { return fault };
+    match fault {
+        Fault::NoEnd | Fault::EndDamaged if actual < document.size => {
+            Fault::Cut { actual, expected: document.size }
+        }
+        Fault::NoEnd | Fault::EndDamaged if actual > document.size => {
+            Fault::Longer { actual, expected: document.size }
+        }
+        Fault::Newer { what } => {
+            // From a hostile file: only what can be a version is repeated.
+            let needs: String =
+                document.needs.chars().take(32).filter(char::is_ascii_graphic).collect();
+            Fault::Newer { what: format!("{what} (gantry {needs} or later)") }
+        }
+        other => other,
+    }
+}
+
+fn unreadable(cause: &std::io::Error) -> Fault {
+    Fault::Unreadable { reason: cause.to_string() }
+}

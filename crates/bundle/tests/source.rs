@@ -1,0 +1,36 @@
+//! A bundle is a source like any other: the suite of the store's crate, over volumes.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::World;
+use gantry_bundle::VolumeSize;
+use types::ByteSize;
+
+#[test]
+fn a_bundle_of_one_volume_is_a_source() {
+    let world = World::new();
+    store::suite::sparse_sample(&world.store);
+
+    let packed = world.pack(VolumeSize::Unlimited);
+
+    assert_eq!(packed.volumes.len(), 1);
+    let bundle = gantry_bundle::Bundle::open(&world.paths()).unwrap();
+    assert_eq!(bundle.lock(), common::LOCK);
+    store::suite::check_source(&bundle, &world.store);
+}
+
+#[test]
+fn a_bundle_of_many_small_volumes_is_a_source() {
+    for size in [64 << 10, 100_001, 1 << 20] {
+        let world = World::new();
+        store::suite::sparse_sample(&world.store);
+
+        let packed = world.pack(VolumeSize::Below(ByteSize(size)));
+
+        assert!(packed.volumes.len() > 2, "{} volumes", packed.volumes.len());
+        assert!(packed.volumes.iter().all(|volume| volume.size < size));
+        let bundle = gantry_bundle::Bundle::open(&world.paths()).unwrap();
+        store::suite::check_source(&bundle, &world.store);
+    }
+}

@@ -1,0 +1,93 @@
+//! The bytes of the Hub door: `resolve` and `raw`.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+
+use super::Found;
+use crate::Depot;
+use crate::models::{File, Storage};
+use crate::respond::{Hub as Problem, REPO_COMMIT};
+use crate::stream;
+
+const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
+const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
+
+/// `/{id}/resolve/{rev}/{path}`: 200 with the headers that every client needs; no redirect.
+pub(super) fn resolve(
+    depot: &Depot,
+    found: &Found<'_>,
+    path: &str,
+    method: &Method,
+    request: &HeaderMap,
+) -> Result<Response, Problem> {
+    let file = file(found, path)?;
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    common(headers, found, &file.etag());
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(OCTETS));
+    if file.storage == Storage::Lfs {
+        if let Some(etag) = headers.get(header::ETAG).cloned() {
+            headers.insert(LINKED_ETAG, etag);
+        }
+        headers.insert(LINKED_SIZE, HeaderValue::from(file.size));
+    }
+    if is_unchanged(request, &file.etag()) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
+    }
+    Ok(stream::blob(&depot.source, file.digest, file.size, method, request, response))
+}
+
+const OCTETS: &str = "application/octet-stream";
+
+/// `/{id}/raw/{rev}/{path}`: what git has: the content, or the pointer of an LFS file.
+pub(super) fn raw(
+    depot: &Depot,
+    found: &Found<'_>,
+    path: &str,
+    method: &Method,
+    request: &HeaderMap,
+) -> Result<Response, Problem> {
+    let file = file(found, path)?;
+    let mut response = Response::new(Body::empty());
+    common(response.headers_mut(), found, file.git.as_str());
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, text);
+    if file.storage == Storage::Git {
+        return Ok(stream::blob(&depot.source, file.digest, file.size, method, request, response));
+    }
+    let pointer = file.pointer();
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(pointer.len()));
+    if method != Method::HEAD {
+        *response.body_mut() = Body::from(pointer);
+    }
+    Ok(response)
+}
+
+fn file<'a>(found: &Found<'a>, path: &str) -> Result<&'a File, Problem> {
+    found.snapshot.files.get(path).ok_or_else(|| Problem::EntryNotFound {
+        path: path.to_owned(),
+        commit: found.commit.to_string(),
+    })
+}
+
+fn common(headers: &mut HeaderMap, found: &Found<'_>, etag: &str) {
+    if let Ok(value) = HeaderValue::from_str(found.commit.as_str()) {
+        headers.insert(REPO_COMMIT, value);
+    }
+    if let Ok(value) = HeaderValue::from_str(&format!("\"{etag}\"")) {
+        headers.insert(header::ETAG, value);
+    }
+}
+
+fn is_unchanged(request: &HeaderMap, etag: &str) -> bool {
+    let Some(known) = request.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok())
+    else {
+        return false;
+    };
+    known.split(',').any(|one| {
+        let one = one.trim().trim_start_matches("W/").trim_matches('"');
+        one == etag || one == "*"
+    })
+}

@@ -1,0 +1,190 @@
+//! What the Hub door tells of models: info, tree, paths-info, refs, whoami.
+
+use std::collections::BTreeSet;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, header};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Found;
+use crate::models::{File, Model, Storage};
+use crate::respond::Hub as Problem;
+
+/// Nothing here has a time; clients parse this one.
+const NO_TIME: &str = "1970-01-01T00:00:00.000Z";
+/// A request asks for at most this many paths (huggingface_hub sends batches of some hundred).
+const MOST_PATHS: usize = 20_000;
+
+/// `GET /api/models/{id}[/revision/{rev}]?blobs=`.
+pub(super) fn info(found: &Found<'_>, query: &str) -> Response {
+    let with_blobs = flag(query, "blobs");
+    let siblings: Vec<Value> = found
+        .snapshot
+        .files
+        .iter()
+        .map(|(path, file)| {
+            let mut sibling = json!({ "rfilename": path });
+            if with_blobs {
+                sibling["size"] = json!(file.size);
+                sibling["blobId"] = json!(file.git);
+                if file.storage == Storage::Lfs {
+                    sibling["lfs"] = json!({
+                        "sha256": file.digest.hex(),
+                        "size": file.size,
+                        "pointerSize": file.pointer().len(),
+                    });
+                }
+            }
+            sibling
+        })
+        .collect();
+    let id = &found.model.id;
+    let mut answer = json!({
+        "_id": &found.commit.as_str()[..24],
+        "id": id,
+        "modelId": id,
+        "sha": found.commit,
+        "lastModified": NO_TIME,
+        "createdAt": NO_TIME,
+        "private": false,
+        "gated": false,
+        "disabled": false,
+        "downloads": 0,
+        "likes": 0,
+        "tags": [],
+        "siblings": siblings,
+        "spaces": [],
+    });
+    if let Some((author, _)) = id.split_once('/') {
+        answer["author"] = json!(author);
+    }
+    Json(answer).into_response()
+}
+
+/// `GET /api/models/{id}/tree/{rev}[/path]?recursive=`: one page, since llama.cpp follows none.
+pub(super) fn tree(found: &Found<'_>, path: &str, query: &str) -> Result<Response, Problem> {
+    let path = path.trim_matches('/');
+    let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+    let mut folders = BTreeSet::new();
+    let mut entries = Vec::new();
+    for (name, file) in &found.snapshot.files {
+        let Some(rest) = name.strip_prefix(&prefix) else { continue };
+        let is_recursive = flag(query, "recursive");
+        let mut parts: Vec<&str> = rest.split('/').collect();
+        parts.pop();
+        let depth = if is_recursive { parts.len() } else { parts.len().min(1) };
+        for end in 1..=depth {
+            folders.insert(format!("{prefix}{}", parts[..end].join("/")));
+        }
+        if is_recursive || parts.is_empty() {
+            entries.push(entry(name, file));
+        }
+    }
+    if entries.is_empty() && folders.is_empty() {
+        return match found.snapshot.files.get(path) {
+            Some(file) => Ok(Json(vec![entry(path, file)]).into_response()),
+            None => Err(Problem::EntryNotFound {
+                path: path.to_owned(),
+                commit: found.commit.to_string(),
+            }),
+        };
+    }
+    let mut all: Vec<Value> = folders.iter().map(|folder| directory(folder)).collect();
+    all.extend(entries);
+    Ok(Json(all).into_response())
+}
+
+/// `POST /api/models/{id}/paths-info/{rev}`: a form (Python) or JSON (hf-hub).
+pub(super) fn paths(
+    found: &Found<'_>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response, Problem> {
+    #[derive(Deserialize)]
+    struct Asked {
+        paths: Vec<String>,
+    }
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let asked = if content_type.is_some_and(|text| text.starts_with("application/json")) {
+        let asked: Asked = serde_json::from_slice(body)
+            .map_err(|cause| Problem::BadRequest(format!("no list of paths: {cause}")))?;
+        asked.paths
+    } else {
+        let form = url::form_urlencoded::parse(body);
+        form.filter(|(key, _)| key == "paths").map(|(_, value)| value.into_owned()).collect()
+    };
+    if asked.len() > MOST_PATHS {
+        return Err(Problem::BadRequest(format!("more than {MOST_PATHS} paths")));
+    }
+    let files = &found.snapshot.files;
+    let entries: Vec<Value> = asked
+        .iter()
+        .filter_map(|path| {
+            let path = path.trim_matches('/');
+            let prefix = format!("{path}/");
+            match files.get(path) {
+                Some(file) => Some(entry(path, file)),
+                None if files.range(prefix.clone()..).next()?.0.starts_with(&prefix) => {
+                    Some(directory(path))
+                }
+                None => None,
+            }
+        })
+        .collect();
+    Ok(Json(entries).into_response())
+}
+
+/// `GET /api/models/{id}/refs`.
+pub(super) fn refs(model: &Model) -> Response {
+    let branches: Vec<Value> = model
+        .revisions
+        .iter()
+        .map(|(name, commit)| {
+            json!({ "name": name, "ref": format!("refs/heads/{name}"), "targetCommit": commit })
+        })
+        .collect();
+    Json(json!({ "branches": branches, "tags": [], "converts": [] })).into_response()
+}
+
+/// `GET /api/whoami-v2`: the login check. The depot asks for no token here and takes any.
+pub(super) fn whoami(headers: &HeaderMap) -> Result<Response, Problem> {
+    if !headers.contains_key(header::AUTHORIZATION) {
+        return Err(Problem::NotLoggedIn);
+    }
+    let answer = json!({
+        "type": "user",
+        "id": "depot",
+        "name": "depot",
+        "fullname": "Gantry depot",
+        "isPro": false,
+        "orgs": [],
+        "auth": { "type": "access_token", "accessToken": { "displayName": "depot", "role": "read" } },
+    });
+    Ok(Json(answer).into_response())
+}
+
+fn entry(path: &str, file: &File) -> Value {
+    let mut entry = json!({ "type": "file", "oid": file.git, "size": file.size, "path": path });
+    if file.storage == Storage::Lfs {
+        entry["lfs"] = json!({
+            "oid": file.digest.hex(),
+            "size": file.size,
+            "pointerSize": file.pointer().len(),
+        });
+    }
+    entry
+}
+
+/// A folder. Git's id of a tree is not known here; clients only need one that looks like it.
+fn directory(path: &str) -> Value {
+    let oid = &store::hash::sha256(path.as_bytes()).hex()[..40];
+    json!({ "type": "directory", "oid": oid, "size": 0, "path": path })
+}
+
+/// Booleans in queries arrive as `True`, `true` or `1`.
+fn flag(query: &str, name: &str) -> bool {
+    url::form_urlencoded::parse(query.as_bytes())
+        .any(|(key, value)| key == name && matches!(&*value, "True" | "true" | "1"))
+}

@@ -1,0 +1,137 @@
+//! The Hugging Face Hub door: ten routes, no redirect, never compressed
+//! (`spec/huggingface-hub.md`, checked there against huggingface_hub 0.23 to 2.4, hf-hub and
+//! llama.cpp). A repository's id has one or two segments, so a path is split at its literal parts,
+//! first split, then decoded: `/` in a revision is written `%2F`.
+
+mod files;
+mod info;
+mod llama;
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, Method, Uri};
+use percent_encoding::percent_decode_str;
+use types::Commit;
+
+pub(crate) use llama::llama_manifest;
+
+use crate::Depot;
+use crate::models::{Model, Snapshot};
+use crate::respond::Hub as Problem;
+
+/// Everything below `/api/`.
+pub(crate) async fn api(
+    State(depot): State<Arc<Depot>>,
+    RawQuery(query): RawQuery,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let path = uri.path().strip_prefix("/api/").unwrap_or_default();
+    let query = query.unwrap_or_default();
+    let answer = || {
+        if path == "whoami-v2" {
+            return info::whoami(&headers);
+        }
+        let (kind, rest) = path.split_once('/').ok_or(Problem::NoSuchRoute)?;
+        if !matches!(kind, "models" | "datasets" | "spaces" | "kernels") {
+            return Err(Problem::NoSuchRoute);
+        }
+        if kind != "models" {
+            return Err(Problem::RepoNotFound(decode(rest)));
+        }
+        if let Some((id, rest)) = split(rest, "/paths-info/") {
+            if method != Method::POST {
+                return Err(Problem::ReadOnly);
+            }
+            return info::paths(&lookup(&depot, id, rest)?, &headers, &body);
+        }
+        if !matches!(method, Method::GET | Method::HEAD) {
+            return Err(Problem::ReadOnly);
+        }
+        if let Some((id, rest)) = split(rest, "/revision/") {
+            return Ok(info::info(&lookup(&depot, id, rest)?, &query));
+        }
+        if let Some((id, rest)) = split(rest, "/tree/") {
+            let (revision, path) = rest.split_once('/').unwrap_or((rest, ""));
+            return info::tree(&lookup(&depot, id, revision)?, &decode(path), &query);
+        }
+        if let Some(id) = rest.strip_suffix("/refs") {
+            return Ok(info::refs(model(&depot, id)?));
+        }
+        let model = model(&depot, rest)?;
+        let revision = model.default_revision().to_owned();
+        Ok(info::info(&at(model, &revision)?, &query))
+    };
+    answer().unwrap_or_else(IntoResponse::into_response)
+}
+
+/// Everything else: `/{id}/resolve/{rev}/{path}` and `/{id}/raw/{rev}/{path}`.
+pub(crate) async fn files(
+    State(depot): State<Arc<Depot>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let path = uri.path().trim_start_matches('/');
+    let answer = || {
+        if !matches!(method, Method::GET | Method::HEAD) {
+            return Err(Problem::ReadOnly);
+        }
+        for prefix in ["datasets/", "spaces/", "kernels/"] {
+            if let Some(rest) = path.strip_prefix(prefix) {
+                let id = split(rest, "/resolve/").map_or(rest, |(id, _)| id);
+                return Err(Problem::RepoNotFound(decode(id)));
+            }
+        }
+        if let Some((id, rest)) = split(path, "/resolve/") {
+            let (revision, file) = rest.split_once('/').ok_or(Problem::NoSuchRoute)?;
+            let found = lookup(&depot, id, revision)?;
+            return files::resolve(&depot, &found, &decode(file), &method, &headers);
+        }
+        if let Some((id, rest)) = split(path, "/raw/") {
+            let (revision, file) = rest.split_once('/').ok_or(Problem::NoSuchRoute)?;
+            let found = lookup(&depot, id, revision)?;
+            return files::raw(&depot, &found, &decode(file), &method, &headers);
+        }
+        Err(Problem::NoSuchRoute)
+    };
+    answer().unwrap_or_else(IntoResponse::into_response)
+}
+
+/// A model at a commit.
+struct Found<'a> {
+    model: &'a Model,
+    commit: &'a Commit,
+    snapshot: &'a Snapshot,
+}
+
+fn split<'a>(path: &'a str, at: &str) -> Option<(&'a str, &'a str)> {
+    path.split_once(at)
+}
+
+fn decode(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+fn model<'a>(depot: &'a Depot, id: &str) -> Result<&'a Model, Problem> {
+    let id = decode(id);
+    depot.models.get(&id).ok_or(Problem::RepoNotFound(id))
+}
+
+fn lookup<'a>(depot: &'a Depot, id: &str, revision: &str) -> Result<Found<'a>, Problem> {
+    at(model(depot, id)?, &decode(revision))
+}
+
+fn at<'a>(model: &'a Model, revision: &str) -> Result<Found<'a>, Problem> {
+    match model.at(revision) {
+        Some((commit, snapshot)) => Ok(Found { model, commit, snapshot }),
+        None => {
+            Err(Problem::RevisionNotFound { id: model.id.clone(), revision: revision.to_owned() })
+        }
+    }
+}

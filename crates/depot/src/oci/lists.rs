@@ -1,0 +1,80 @@
+//! The lists of the OCI door: catalogue, tags, referrers; the first two in pages.
+
+use std::collections::HashMap;
+
+use axum::response::Response;
+use http::{HeaderName, HeaderValue, header};
+use serde_json::json as value;
+use types::{Digest, media_type};
+
+use super::json;
+use crate::Depot;
+use crate::catalogue::Repository;
+
+/// Pages are at most this long, however many are asked for.
+const MOST_ENTRIES: usize = 10_000;
+
+type Query = HashMap<String, String>;
+
+/// `GET /v2/_catalog?n=&last=`.
+pub(super) fn catalog(depot: &Depot, query: &Query) -> Response {
+    let (page, next) = page(depot.catalogue.names(), query);
+    let body = value!({ "repositories": page });
+    linked(json("application/json", &body), "/v2/_catalog", next)
+}
+
+/// `GET /v2/<name>/tags/list?n=&last=`.
+pub(super) fn tags(name: &str, repository: &Repository, query: &Query) -> Response {
+    let (page, next) = page(repository.tags.keys(), query);
+    let body = value!({ "name": name, "tags": page });
+    linked(json("application/json", &body), &format!("/v2/{name}/tags/list"), next)
+}
+
+/// `GET /v2/<name>/referrers/<digest>?artifactType=`.
+pub(super) fn referrers(depot: &Depot, subject: &Digest, query: &Query) -> Response {
+    const FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
+    let wanted = query.get("artifactType");
+    let found: Vec<_> = depot
+        .catalogue
+        .referrers(subject)
+        .iter()
+        .filter(|descriptor| wanted.is_none() || descriptor.artifact_type.as_ref() == wanted)
+        .collect();
+    let body = value!({
+        "schemaVersion": 2,
+        "mediaType": media_type::OCI_INDEX,
+        "manifests": found,
+    });
+    let mut response = json(media_type::OCI_INDEX, &body);
+    if wanted.is_some() {
+        response.headers_mut().insert(FILTERS, HeaderValue::from_static("artifactType"));
+    }
+    response
+}
+
+/// The entries after `last`, at most `n` of them, and what the next page starts after.
+fn page<'a>(
+    all: impl Iterator<Item = &'a String>,
+    query: &Query,
+) -> (Vec<&'a String>, Option<(usize, &'a String)>) {
+    let most =
+        query.get("n").and_then(|n| n.parse().ok()).unwrap_or(MOST_ENTRIES).min(MOST_ENTRIES);
+    let last = query.get("last");
+    let mut rest = all.filter(|entry| last.is_none_or(|last| *entry > last));
+    let page: Vec<&String> = rest.by_ref().take(most).collect();
+    let next = match (page.last(), rest.next()) {
+        (Some(last), Some(_)) => Some((most, *last)),
+        _ => None,
+    };
+    (page, next)
+}
+
+fn linked(mut response: Response, path: &str, next: Option<(usize, &String)>) -> Response {
+    if let Some((n, last)) = next
+        && let Ok(value) =
+            HeaderValue::from_str(&format!("<{path}?n={n}&last={last}>; rel=\"next\""))
+    {
+        response.headers_mut().insert(header::LINK, value);
+    }
+    response
+}

@@ -1,0 +1,114 @@
+//! The one place where a request's problem becomes an answer. Problems are named by meaning; their
+//! statuses and bodies, in each door's form, live here.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde_json::json;
+
+/// A problem at the OCI door (distribution-spec 1.1, "Error codes").
+pub(crate) enum Oci {
+    NameUnknown(String),
+    NameAmbiguous { name: String, candidates: Vec<String> },
+    ManifestUnknown { name: String, version: String },
+    BlobUnknown(String),
+    DigestInvalid(String),
+    ReadOnly,
+    Broken(String),
+}
+
+impl IntoResponse for Oci {
+    fn into_response(self) -> Response {
+        let (status, code, message) = match self {
+            Self::NameUnknown(name) => (
+                StatusCode::NOT_FOUND,
+                "NAME_UNKNOWN",
+                format!("{name} is not in this depot; /v2/_catalog lists what is"),
+            ),
+            Self::NameAmbiguous { name, candidates } => (
+                StatusCode::NOT_FOUND,
+                "NAME_UNKNOWN",
+                format!("{name} could be any of {}; use the full name", candidates.join(", ")),
+            ),
+            Self::ManifestUnknown { name, version } => (
+                StatusCode::NOT_FOUND,
+                "MANIFEST_UNKNOWN",
+                format!("{name} has no manifest {version} in this depot"),
+            ),
+            Self::BlobUnknown(digest) => {
+                (StatusCode::NOT_FOUND, "BLOB_UNKNOWN", format!("{digest} is not in this depot"))
+            }
+            Self::DigestInvalid(text) => {
+                (StatusCode::BAD_REQUEST, "DIGEST_INVALID", format!("{text} is no sha256 digest"))
+            }
+            Self::ReadOnly => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "UNSUPPORTED",
+                "this depot is read-only".to_owned(),
+            ),
+            Self::Broken(cause) => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", cause),
+        };
+        let body = json!({ "errors": [{ "code": code, "message": message, "detail": null }] });
+        (status, Json(body)).into_response()
+    }
+}
+
+/// A problem at the Hub door (`spec/huggingface-hub.md`, "Errors and tokens").
+pub(crate) enum Hub {
+    RepoNotFound(String),
+    RevisionNotFound { id: String, revision: String },
+    EntryNotFound { path: String, commit: String },
+    NotLoggedIn,
+    BadRequest(String),
+    NoSuchRoute,
+    ReadOnly,
+}
+
+const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
+const ERROR_MESSAGE: HeaderName = HeaderName::from_static("x-error-message");
+/// The commit that an answer belongs to; clients take it for the name of the snapshot.
+pub(crate) const REPO_COMMIT: HeaderName = HeaderName::from_static("x-repo-commit");
+
+impl IntoResponse for Hub {
+    fn into_response(self) -> Response {
+        let mut commit_header = None;
+        let (status, code, message) = match self {
+            Self::RepoNotFound(id) => {
+                (StatusCode::NOT_FOUND, Some("RepoNotFound"), format!("{id} is not in this depot"))
+            }
+            Self::RevisionNotFound { id, revision } => (
+                StatusCode::NOT_FOUND,
+                Some("RevisionNotFound"),
+                format!("{id} has no revision {revision} in this depot"),
+            ),
+            Self::EntryNotFound { path, commit } => {
+                // Without the commit the client never remembers the miss.
+                commit_header = Some(commit);
+                (StatusCode::NOT_FOUND, Some("EntryNotFound"), format!("{path} does not exist"))
+            }
+            Self::NotLoggedIn => (
+                StatusCode::UNAUTHORIZED,
+                None,
+                "Invalid credentials in Authorization header".to_owned(),
+            ),
+            Self::BadRequest(reason) => (StatusCode::BAD_REQUEST, None, reason),
+            Self::NoSuchRoute => (StatusCode::NOT_FOUND, None, "no such page".to_owned()),
+            Self::ReadOnly => {
+                (StatusCode::METHOD_NOT_ALLOWED, None, "this depot is read-only".to_owned())
+            }
+        };
+        let mut response = (status, Json(json!({ "error": message }))).into_response();
+        let headers = response.headers_mut();
+        if let Some(code) = code {
+            headers.insert(ERROR_CODE, HeaderValue::from_static(code));
+        }
+        if let Some(value) = commit_header.and_then(|commit| commit.parse().ok()) {
+            headers.insert(REPO_COMMIT, value);
+        }
+        if let Ok(value) = HeaderValue::from_str(&message) {
+            headers.insert(ERROR_MESSAGE, value);
+        }
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+}

@@ -1,0 +1,55 @@
+//! A blob's bytes as the body of an answer: whole or a range, HEAD or GET.
+
+use std::io;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use store::Source;
+use types::Digest;
+
+use crate::range::{Asked, asked};
+
+/// Answers with a blob. `response` has the headers of the door; status, length, ranges and body are
+/// made here.
+pub(crate) fn blob(
+    source: &Arc<dyn Source>,
+    digest: Digest,
+    size: u64,
+    method: &Method,
+    request: &HeaderMap,
+    mut response: Response,
+) -> Response {
+    let (status, range) = match asked(request, size) {
+        Asked::Whole => (StatusCode::OK, 0..size),
+        Asked::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
+        // hf-hub probes an empty file with `bytes=0-0` (spec/huggingface-hub.md).
+        Asked::Unsatisfiable if size == 0 => (StatusCode::OK, 0..0),
+        Asked::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, 0..0),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
+    let content_range = match status {
+        StatusCode::PARTIAL_CONTENT => {
+            Some(format!("bytes {}-{}/{size}", range.start, range.end - 1))
+        }
+        StatusCode::RANGE_NOT_SATISFIABLE => Some(format!("bytes */{size}")),
+        _ if size == 0 && request.contains_key(header::RANGE) => Some("bytes */0".to_owned()),
+        _ => None,
+    };
+    if let Some(value) = content_range.and_then(|text| HeaderValue::from_str(&text).ok()) {
+        headers.insert(header::CONTENT_RANGE, value);
+    }
+    *response.status_mut() = status;
+    if method == Method::HEAD || range.is_empty() {
+        return response;
+    }
+    let source = Arc::clone(source);
+    let stream = net::body::stream(move || {
+        source.open(&digest, range).map_err(|error| io::Error::other(error.to_string()))
+    });
+    *response.body_mut() = Body::from_stream(stream);
+    response
+}

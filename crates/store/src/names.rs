@@ -1,0 +1,95 @@
+//! The names in a store: reading and changing `index.json`.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+
+use types::{Reference, Root};
+
+use crate::layout::{self, Index};
+use crate::{Error, Result, Store, closure};
+
+impl Store {
+    /// Gives the roots their names; a root that had the name loses it. All of them become visible
+    /// in one step. Every blob that they need must be here (see [`closure`]).
+    pub fn publish(&self, roots: &[Root]) -> Result<()> {
+        let _session = self.session()?;
+        for root in roots {
+            closure(self, root)?;
+        }
+        self.change_index(|index| {
+            index.put(roots);
+            Ok(())
+        })
+    }
+
+    /// Takes the names away; the blobs stay until [`Store::gc`]. A name that is not here is an
+    /// error, and nothing is changed then.
+    pub fn unpublish(&self, names: &[Reference]) -> Result<()> {
+        let folder = self.folder_name();
+        self.change_index(|index| {
+            for name in names {
+                if !index.take(name, &folder) {
+                    return Err(Error::RootMissing {
+                        name: Box::new(name.clone()),
+                        path: self.path().into(),
+                    });
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// All roots, sorted by name. Entries of other tools that have no full name get one:
+    /// `localhost/FOLDER:TAG`.
+    pub fn roots(&self) -> Result<Vec<Root>> {
+        Ok(self.index()?.roots(&self.folder_name()))
+    }
+}
+
+// === inside the crate ===
+
+impl Store {
+    pub(crate) fn index(&self) -> Result<Index> {
+        match self.index_bytes()? {
+            Some(bytes) => Ok(Index::parse(&self.index_path().display().to_string(), &bytes)?),
+            // A layout without an index is empty: it was killed while it was made.
+            None => Ok(Index::empty()),
+        }
+    }
+
+    fn index_path(&self) -> PathBuf {
+        self.path().join(layout::INDEX)
+    }
+
+    fn index_bytes(&self) -> Result<Option<Vec<u8>>> {
+        let path = self.index_path();
+        let failed = |cause| Error::Read { what: path.display().to_string(), cause };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(failed(cause)),
+        };
+        let mut bytes = Vec::new();
+        file.take(layout::MAX_INDEX + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > layout::MAX_INDEX {
+            let most = types::ByteSize(layout::MAX_INDEX);
+            return Err(self.not_a_store(format!("its index.json is larger than {most}")));
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Changes `index.json` in one step, alone among all processes.
+    fn change_index(&self, change: impl FnOnce(&mut Index) -> Result<()>) -> Result<()> {
+        let _session = self.session()?;
+        self.make_folders()?;
+        let _lock = self.lock_index()?;
+        let mut index = self.index()?;
+        change(&mut index)?;
+        let bytes = index.to_bytes();
+        if self.index_bytes()?.as_ref() == Some(&bytes) {
+            return Ok(());
+        }
+        self.replace(layout::INDEX, &bytes)
+    }
+}
