@@ -39,7 +39,7 @@ pub(crate) async fn receive(
     let (store, watched) = (store.clone(), Arc::clone(progress));
     let written = tokio::task::spawn_blocking(move || {
         let git = size.map(GitBlob::new);
-        let mut reader = Queue { queue, current: Bytes::new(), ended: false, git, watched };
+        let mut reader = Incoming { queue, current: Bytes::new(), ended: false, git, watched };
         let (digest, size) = store.add_reader(&mut reader)?;
         let git = reader.git.map(GitBlob::finish).transpose()?;
         Ok::<_, Error>(Received { blob: Blob { digest, size }, git })
@@ -75,7 +75,7 @@ enum Message {
     End,
 }
 
-struct Queue {
+struct Incoming {
     queue: mpsc::Receiver<Message>,
     current: Bytes,
     ended: bool,
@@ -83,7 +83,7 @@ struct Queue {
     watched: Arc<dyn Progress>,
 }
 
-impl Read for Queue {
+impl Read for Incoming {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() && !self.ended {
             match self.queue.blocking_recv() {

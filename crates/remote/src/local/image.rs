@@ -166,13 +166,13 @@ pub(super) fn platform_of_config(bytes: &[u8]) -> Option<Platform> {
 pub(super) fn check_platform(wanted: Wanted<'_>, own: Option<&Platform>) -> Result<()> {
     match own {
         Some(own) if !wanted.platforms.iter().any(|platform| own.satisfies(platform)) => {
-            Err(no_platform(wanted, vec![own.to_string()]))
+            Err(no_platform(wanted, &[own.to_string()]))
         }
         _ => Ok(()),
     }
 }
 
-pub(super) fn no_platform(wanted: Wanted<'_>, found: Vec<String>) -> Error {
+pub(super) fn no_platform(wanted: Wanted<'_>, found: &[String]) -> Error {
     Error::NoPlatform {
         reference: wanted.reference.to_string(),
         wanted: wanted.platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),

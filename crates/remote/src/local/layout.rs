@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use store::Store;
 use store::progress::Progress;
+use types::descriptor::PlatformField;
 use types::{Descriptor, Digest, Index, Manifest, Reference, Root, annotation, lock, media_type};
 
 use super::archive::Archive;
@@ -76,7 +77,7 @@ impl Layout {
         if document.is_index() {
             take.index(&document, 0, &mut manifests)?;
             if manifests.iter().all(|manifest| manifest.platform.is_none()) {
-                return Err(image::no_platform(wanted, platforms(&document)));
+                return Err(image::no_platform(wanted, &platforms(&document)));
             }
             store.put_bytes(&bytes)?;
         } else {
@@ -201,8 +202,7 @@ impl Take<'_> {
         }
         let first = taken.len();
         for child in &index.manifests {
-            let platform =
-                child.platform.as_ref().and_then(types::descriptor::PlatformField::platform);
+            let platform = child.platform.as_ref().and_then(PlatformField::platform);
             let chosen = platform.as_ref().is_some_and(|own| {
                 self.wanted.platforms.iter().any(|platform| own.satisfies(platform))
             });
@@ -260,9 +260,7 @@ impl Take<'_> {
 
     /// The descriptor's platform, or the config's.
     fn platform(&self, entry: &Descriptor, manifest: &Manifest) -> Result<Option<types::Platform>> {
-        if let Some(platform) =
-            entry.platform.as_ref().and_then(types::descriptor::PlatformField::platform)
-        {
+        if let Some(platform) = entry.platform.as_ref().and_then(PlatformField::platform) {
             return Ok(Some(platform));
         }
         match &manifest.config {
