@@ -52,7 +52,7 @@ main() {
   say "Inside, with every network but loopback gone: the depot serves from the volumes"
   # shellcheck disable=SC2016
   unshare --net --map-root-user -- sh -c 'ip link set lo up && exec "$@"' sh \
-    bash "${BASH_SOURCE[0]}" --inside "$work" "${volumes[@]}"
+    bash "$here/demo.sh" --inside "$work" "${volumes[@]}"
 
   say "Done. The same way with your own chart: see the tour in README.md"
 }
