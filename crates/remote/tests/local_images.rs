@@ -265,7 +265,7 @@ impl Podman {
         let podman = Self { service, folder: folder.to_owned() };
         let begun = Instant::now();
         while std::os::unix::net::UnixStream::connect(&socket).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "podman's service does not answer");
+            assert!(begun.elapsed() < Duration::from_mins(1), "podman's service does not answer");
             std::thread::yield_now();
         }
         podman
