@@ -190,6 +190,42 @@ fn damage(home: &Path) {
 }
 
 #[tokio::test]
+async fn a_mirror_that_gives_no_ids_in_its_info_is_asked_for_the_tree() {
+    let folder = tempfile::tempdir().unwrap();
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let write = |path: String, text: String| {
+        let path = folder.path().join("site").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let info = serde_json::json!({"sha": commit, "siblings": [{"rfilename": "config.json"}]});
+    write("api/models/org/plain/revision/main".into(), info.to_string());
+    // printf '{}' | git hash-object --stdin
+    let git = "9e26dfeeb6e641a33dae4961196235bdb965b21b";
+    let tree = serde_json::json!([
+        {"type": "directory", "path": "a", "oid": git, "size": 0},
+        {"type": "file", "path": "a/config.json", "oid": git, "size": 2},
+        {"type": "file", "path": "model.bin", "oid": git, "size": 7,
+         "lfs": {"oid": "00".repeat(32), "size": 7, "pointerSize": 130}},
+    ]);
+    write(format!("api/models/org/plain/tree/{commit}"), tree.to_string());
+    write(format!("org/plain/resolve/{commit}/a/config.json"), "{}".into());
+    let web = world::web::Web::serve(&folder.path().join("site"));
+    let client = Client::builder().build().unwrap();
+    let hub = Hub::at(&client, &web.url(""), None).unwrap();
+    let store = Store::open(folder.path().join("store")).unwrap();
+
+    let found = snapshot(&hub, "org/plain", "main", &store).await.unwrap();
+
+    let paths: Vec<_> = found.files.iter().map(|file| (file.path.as_str(), file.lfs)).collect();
+    assert_eq!(paths, [("a/config.json", false), ("model.bin", true)]);
+    write(format!("org/plain/resolve/{commit}/a/config.json"), "[]".into());
+    let fresh = Store::open(folder.path().join("fresh")).unwrap();
+    let error = snapshot(&hub, "org/plain", "main", &fresh).await.unwrap_err();
+    assert!(matches!(error, Error::Lie { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn only_what_the_globs_take_is_carried() {
     let server = testkit::Hub::start();
     let folder = tempfile::tempdir().unwrap();
