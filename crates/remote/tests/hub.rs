@@ -33,6 +33,10 @@ fn hub(server: &testkit::Hub, token: Option<&str>) -> Hub {
     Hub::at(&client, &server.url(), token).unwrap()
 }
 
+fn has_extension(path: &str, extensions: &[&str]) -> bool {
+    Path::new(path).extension().is_some_and(|own| extensions.iter().any(|one| own == *one))
+}
+
 async fn snapshot(
     hub: &Hub,
     name: &str,
@@ -79,11 +83,7 @@ async fn the_real_minilm_comes_whole_and_its_manifest_tells_all_that_the_hub_tel
         let bytes = fs::read(model.join(path)).unwrap();
         assert_eq!(store::hash::sha256(&bytes), layer.digest, "{path}");
         let is_lfs = layer.annotations.contains_key(annotation::LFS);
-        assert_eq!(
-            is_lfs,
-            path.ends_with(".safetensors") || path.ends_with(".bin") || path.ends_with(".onnx"),
-            "{path}"
-        );
+        assert_eq!(is_lfs, has_extension(path, &["safetensors", "bin", "onnx"]), "{path}");
         if !is_lfs {
             let git = world::run("git", &["hash-object", &world::text(&model.join(path))]);
             assert_eq!(layer.annotations[annotation::GIT_ID], git.trim(), "{path}");
@@ -190,6 +190,42 @@ fn damage(home: &Path) {
 }
 
 #[tokio::test]
+async fn a_mirror_that_gives_no_ids_in_its_info_is_asked_for_the_tree() {
+    let folder = tempfile::tempdir().unwrap();
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let write = |path: String, text: String| {
+        let path = folder.path().join("site").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let info = serde_json::json!({"sha": commit, "siblings": [{"rfilename": "config.json"}]});
+    write("api/models/org/plain/revision/main".into(), info.to_string());
+    // printf '{}' | git hash-object --stdin
+    let git = "9e26dfeeb6e641a33dae4961196235bdb965b21b";
+    let tree = serde_json::json!([
+        {"type": "directory", "path": "a", "oid": git, "size": 0},
+        {"type": "file", "path": "a/config.json", "oid": git, "size": 2},
+        {"type": "file", "path": "model.bin", "oid": git, "size": 7,
+         "lfs": {"oid": "00".repeat(32), "size": 7, "pointerSize": 130}},
+    ]);
+    write(format!("api/models/org/plain/tree/{commit}"), tree.to_string());
+    write(format!("org/plain/resolve/{commit}/a/config.json"), "{}".into());
+    let web = world::web::Web::serve(&folder.path().join("site"));
+    let client = Client::builder().build().unwrap();
+    let hub = Hub::at(&client, &web.url(""), None).unwrap();
+    let store = Store::open(folder.path().join("store")).unwrap();
+
+    let found = snapshot(&hub, "org/plain", "main", &store).await.unwrap();
+
+    let paths: Vec<_> = found.files.iter().map(|file| (file.path.as_str(), file.lfs)).collect();
+    assert_eq!(paths, [("a/config.json", false), ("model.bin", true)]);
+    write(format!("org/plain/resolve/{commit}/a/config.json"), "[]".into());
+    let fresh = Store::open(folder.path().join("fresh")).unwrap();
+    let error = snapshot(&hub, "org/plain", "main", &fresh).await.unwrap_err();
+    assert!(matches!(error, Error::Lie { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn only_what_the_globs_take_is_carried() {
     let server = testkit::Hub::start();
     let folder = tempfile::tempdir().unwrap();
@@ -207,7 +243,7 @@ async fn only_what_the_globs_take_is_carried() {
         found
             .files
             .iter()
-            .all(|file| !file.path.starts_with("1_Pooling/") && !file.path.ends_with(".md"))
+            .all(|file| !file.path.starts_with("1_Pooling/") && !has_extension(&file.path, &["md"]))
     );
     assert_eq!(found.revision, "v1");
     let nothing = Filter::new(&["*.nothing".into()], &[]).unwrap();

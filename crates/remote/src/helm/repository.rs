@@ -5,7 +5,7 @@ use net::{Access, Client, Repeat, Request};
 use url::Url;
 
 use super::archive::{Archive, MAX_ARCHIVE};
-use super::index::{Chart, Index, MAX_INDEX};
+use super::index::{Chart, Index, MAX_INDEX, shown};
 use crate::{Error, Result};
 
 /// Largest provenance file: a signed `Chart.yaml`.
@@ -33,7 +33,7 @@ impl Repository {
     pub async fn index(&self) -> Result<Index> {
         let mut url = self.url.clone();
         url.set_path(&format!("{}/index.yaml", self.url.path().trim_end_matches('/')));
-        let what = format!("the chart repository {}", self.shown());
+        let what = format!("the chart repository {}", shown(&self.url));
         let answer = self.get(&what, &url, MAX_INDEX).await?;
         let bytes = answer.ok_or_else(|| Error::NotFound {
             what: format!("{what} (its index.yaml)"),
@@ -46,7 +46,16 @@ impl Repository {
     /// A chart's archive, checked against the index, with its provenance file where there is one.
     /// A chart whose address is `oci://…` is not here: see [`Chart::oci`].
     pub async fn download(&self, chart: &Chart) -> Result<Archive> {
-        let what = format!("chart {} {} of {}", chart.name, chart.version, self.shown());
+        let what = format!("chart {} {} of {}", chart.name, chart.version, shown(&self.url));
+        if let Some((repository, version)) = chart.oci() {
+            return Err(Error::NotFound {
+                what,
+                hint: format!(
+                    "its archives are in a registry: write `chart: oci://{repository}` and \
+                     `version: {version}`"
+                ),
+            });
+        }
         let bytes = self.get(&what, &chart.url, MAX_ARCHIVE).await?;
         let bytes = bytes.ok_or_else(|| Error::NotFound {
             what: what.clone(),
@@ -57,7 +66,7 @@ impl Repository {
             && expected != actual
         {
             return Err(Error::Lie {
-                server: self.shown(),
+                server: shown(&self.url),
                 what,
                 expected: expected.to_string(),
                 actual: actual.to_string(),
@@ -91,15 +100,6 @@ impl Repository {
         let response = response.success().await.map_err(Error::net(what))?;
         let bytes = response.bytes(most).await.map_err(Error::net(what))?;
         Ok(Some(bytes.to_vec()))
-    }
-
-    /// The address without user and password.
-    fn shown(&self) -> String {
-        let mut url = self.url.clone();
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
-        url.set_query(None);
-        url.to_string()
     }
 }
 

@@ -112,16 +112,9 @@ pub(super) fn put_blob(
     };
     let unreadable = |cause| Error::Read { what: what.to_owned(), cause };
     let mut buffer = vec![0; BUFFER];
-    // A partial of an earlier run holds these bytes already; its hash decides at the end.
-    let mut skipped = 0;
-    while skipped < writer.offset() {
-        let most = usize::try_from(writer.offset() - skipped).unwrap_or(BUFFER).min(BUFFER);
-        match content.read(&mut buffer[..most]).map_err(unreadable)? {
-            0 => break,
-            read => skipped += read as u64,
-        }
-    }
-    progress.skip(skipped);
+    // A partial would have to be passed over by reading as much of the source, and may be of
+    // something else: reading a local source from its start costs no more.
+    writer.restart()?;
     loop {
         match content.read(&mut buffer).map_err(unreadable)? {
             0 => break,

@@ -206,6 +206,15 @@ impl Take<'_> {
             let chosen = platform.as_ref().is_some_and(|own| {
                 self.wanted.platforms.iter().any(|platform| own.satisfies(platform))
             });
+            // docker save of a multi-platform image has the whole index and the own platform's
+            // content only.
+            if self.layout.open(&child.digest)?.is_none() {
+                if let (true, Some(platform)) = (chosen, platform) {
+                    let (image, place) = (self.wanted.reference, &self.layout.name);
+                    self.progress.note(&format!("{place} has {image} without its {platform}"));
+                }
+                continue;
+            }
             if media_type::is_index(&child.media_type) {
                 let (document, bytes) = self.layout.manifest(child)?;
                 let before = taken.len();
