@@ -166,6 +166,9 @@ impl From<depot::Error> for CommandError {
         match error {
             depot::Error::Source(error) => error.into(),
             depot::Error::Document(error) => error.into(),
+            damaged @ depot::Error::Damaged { .. } => {
+                Self::new(Kind::Integrity, damaged.to_string())
+            }
         }
     }
 }
