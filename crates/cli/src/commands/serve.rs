@@ -56,11 +56,12 @@ struct Ready {
 pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let listen = address(&args.listen)?;
     let source: Arc<dyn store::Source> = if args.sources.is_empty() {
-        let path = context.store_path()?;
-        Arc::new(store::Store::existing(&path).map_err(|error| {
-            CommandError::from(error)
-                .hint("name a store or volumes, or fill one with: gantry fetch")
-        })?)
+        let Some(store) = context.existing_store()? else {
+            let path = context.store_path()?;
+            return Err(CommandError::usage(format!("there is no store at {}", path.display()))
+                .hint("name a store or volumes, or fill one with: gantry fetch"));
+        };
+        Arc::new(store)
     } else {
         world::source(&args.sources)?
     };
