@@ -134,7 +134,8 @@ impl From<resolve::Error> for CommandError {
         use resolve::Error as E;
         let kind = match &error {
             E::Several(problems) => {
-                let any = |test: fn(&remote::Error) -> bool| problems.iter().any(|p| test(&p.cause));
+                let any =
+                    |test: fn(&remote::Error) -> bool| problems.iter().any(|p| test(&p.cause));
                 if any(remote::Error::is_integrity) {
                     Kind::Integrity
                 } else if problems.iter().all(|problem| problem.cause.is_input()) {
@@ -185,9 +186,11 @@ impl From<bundle::Error> for CommandError {
             E::Volume { .. } | E::Damaged { .. } | E::BlobDamaged { .. } | E::Document { .. } => {
                 Kind::Integrity
             }
-            E::Source(_) | E::Read { .. } | E::Write { .. } | E::NoSpace { .. } | E::Busy { .. } => {
-                Kind::Failed
-            }
+            E::Source(_)
+            | E::Read { .. }
+            | E::Write { .. }
+            | E::NoSpace { .. }
+            | E::Busy { .. } => Kind::Failed,
         };
         Self::new(kind, error.to_string())
     }

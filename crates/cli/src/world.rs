@@ -45,9 +45,7 @@ pub(crate) fn optional_lock(context: &Context) -> Result<Option<Lock>> {
     match fs::read_to_string(&path) {
         Ok(text) => Ok(Some(Lock::parse(&path.display().to_string(), &text)?)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => {
-            Err(CommandError::usage(format!("cannot read {}: {error}", path.display())))
-        }
+        Err(error) => Err(CommandError::usage(format!("cannot read {}: {error}", path.display()))),
     }
 }
 
@@ -145,9 +143,11 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 /// Two threads turn the sockets; the work on disks and digests has threads of its own.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(
-        |cause| CommandError::failed(format!("the runtime cannot be started: {cause}")),
-    )
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|cause| CommandError::failed(format!("the runtime cannot be started: {cause}")))
 }
 
 /// Waits for Ctrl-C or SIGTERM.

@@ -11,6 +11,7 @@ mod hub;
 mod models;
 mod oci;
 mod range;
+mod reading;
 mod respond;
 mod stream;
 
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{any, get};
 
-pub use catalogue::Summary;
+pub use catalogue::{LeftOut, Summary};
 pub use error::{Error, Result};
 
 use catalogue::Catalogue;
@@ -33,10 +34,12 @@ pub struct Depot {
 }
 
 impl Depot {
-    /// Reads what the source has. Blocks on the disk: only manifests are read, no blob.
+    /// Reads what the source has. Blocks on the disk: only manifests are read, no blob. What is
+    /// damaged or absent is left out and told in the [`Summary`]; the rest is handed out.
     pub fn open(source: Arc<dyn store::Source>) -> Result<Self> {
-        let catalogue = Catalogue::read(&*source)?;
-        let models = Models::read(&*source, &catalogue)?;
+        let mut models = Models::default();
+        let catalogue = reading::read(&*source, |root, manifest| models.add(root, manifest))?;
+        models.settle();
         Ok(Self { source, catalogue, models })
     }
 

@@ -3,14 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use store::{Source, document};
 use types::annotation::{GIT_ID, LFS, MODEL_COMMIT, MODEL_FILEPATH, MODEL_ID, MODEL_REVISION};
-use types::{Commit, Digest, GitId, Manifest};
+use types::{Commit, Descriptor, Digest, GitId, Manifest, Root};
 
-use crate::Result;
-use crate::catalogue::Catalogue;
+use crate::catalogue::annotation_of;
 
-/// All models, by id.
+/// All models, by id in lower case.
 #[derive(Default)]
 pub(crate) struct Models(BTreeMap<String, Model>);
 
@@ -46,56 +44,44 @@ pub(crate) enum Storage {
 }
 
 impl Models {
-    pub(crate) fn read(source: &dyn Source, catalogue: &Catalogue) -> Result<Self> {
-        let mut models = Self::default();
-        for root in catalogue.models() {
-            let annotation = |key: &str| root.descriptor.annotations.get(key);
-            let (Some(id), Some(commit)) = (annotation(MODEL_ID), annotation(MODEL_COMMIT)) else {
-                continue;
-            };
-            let Ok(commit) = commit.parse::<Commit>() else { continue };
-            let bytes = document(source, &root.descriptor.digest, Manifest::MAX_SIZE)?;
-            let manifest = Manifest::parse(&root.name.to_string(), &bytes)?;
-            let model = models.0.entry(id.clone()).or_default();
-            model.id.clone_from(id);
-            if let Some(revision) = annotation(MODEL_REVISION)
-                && revision.parse::<Commit>().is_err()
-            {
-                model.revisions.insert(revision.clone(), commit.clone());
-            }
-            let files = manifest.layers.iter().filter_map(|layer| {
-                let annotation = |key: &str| layer.annotations.get(key);
-                let file = File {
-                    size: layer.size,
-                    digest: layer.digest,
-                    git: annotation(GIT_ID)?.parse().ok()?,
-                    storage: match annotation(LFS).map(String::as_str) {
-                        Some("true") => Storage::Lfs,
-                        _ => Storage::Git,
-                    },
-                };
-                Some((annotation(MODEL_FILEPATH)?.clone(), file))
-            });
-            let files = files.collect();
-            model.snapshots.insert(commit, Snapshot { files });
+    /// Adds the root if its manifest is a snapshot's.
+    pub(crate) fn add(&mut self, root: &Root, manifest: &Manifest) {
+        let annotation = |key: &str| annotation_of(root, manifest, key);
+        let (Some(id), Some(commit)) = (annotation(MODEL_ID), annotation(MODEL_COMMIT)) else {
+            return;
+        };
+        let Ok(commit) = commit.parse::<Commit>() else { return };
+        let model = self.0.entry(id.to_lowercase()).or_default();
+        id.clone_into(&mut model.id);
+        if let Some(revision) = annotation(MODEL_REVISION)
+            && revision.parse::<Commit>().is_err()
+            && let Some(other) = model.revisions.insert(revision.to_owned(), commit.clone())
+            && other != commit
+        {
+            tracing::warn!("{id} was carried as {revision} twice; {commit} is served, not {other}");
         }
-        for model in models.0.values_mut() {
-            // Locked by commit alone: clients that ask for the default branch mean it.
+        let files = manifest.layers.iter().filter_map(file).collect();
+        model.snapshots.insert(commit, Snapshot { files });
+    }
+
+    /// Gives models that were carried by commit alone the branch that clients ask for unasked.
+    pub(crate) fn settle(&mut self) {
+        for model in self.0.values_mut() {
             if model.revisions.is_empty()
                 && let (1, Some(only)) = (model.snapshots.len(), model.snapshots.keys().next())
             {
                 model.revisions.insert("main".to_owned(), only.clone());
             }
         }
-        Ok(models)
     }
 
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// A model by its id; as on the Hub, upper and lower case are the same.
     pub(crate) fn get(&self, id: &str) -> Option<&Model> {
-        self.0.get(id)
+        self.0.get(&id.to_lowercase())
     }
 }
 
@@ -109,13 +95,31 @@ impl Model {
         self.snapshots.get_key_value(&commit)
     }
 
-    /// The commit that `main` is, or the newest name there is.
+    /// What can be asked for: branches and tags, then commits.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let commits = self.snapshots.keys().map(Commit::to_string);
+        self.revisions.keys().cloned().chain(commits).collect()
+    }
+
+    /// `main`, or the first of the names that there are.
     pub(crate) fn default_revision(&self) -> &str {
         match self.revisions.keys().next() {
             Some(first) if !self.revisions.contains_key("main") => first,
             _ => "main",
         }
     }
+}
+
+/// The file of a layer, if the layer is a model's file.
+fn file(layer: &Descriptor) -> Option<(String, File)> {
+    let annotation = |key: &str| layer.annotations.get(key);
+    let path = annotation(MODEL_FILEPATH)?.clone();
+    let git = annotation(GIT_ID)?.parse().ok()?;
+    let storage = match annotation(LFS).map(String::as_str) {
+        Some("true") => Storage::Lfs,
+        _ => Storage::Git,
+    };
+    Some((path, File { size: layer.size, digest: layer.digest, git, storage }))
 }
 
 impl File {

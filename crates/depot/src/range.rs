@@ -1,9 +1,9 @@
-//! Range requests (RFC 9110, 14): one range of bytes; several at once are answered whole, which
-//! the RFC allows.
+//! What of a body a client wants: range requests (RFC 9110, 14) of one range, several at once are
+//! answered whole, which the RFC allows; and conditional ones (13).
 
 use std::ops::Range;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
 /// What of a body was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,9 +16,13 @@ pub(crate) enum Asked {
     Unsatisfiable,
 }
 
-/// Reads the `Range` header for a body of `size` bytes. An overrun is clamped (hf-hub asks for
-/// `bytes=0-<size>`); what is no byte range is ignored.
-pub(crate) fn asked(headers: &HeaderMap, size: u64) -> Asked {
+/// Reads the `Range` header for a body of `size` bytes whose entity tag is `etag`. An overrun is
+/// clamped (hf-hub asks for `bytes=0-<size>`); what is no byte range is ignored, and so is a range
+/// of content that has changed since (`If-Range`).
+pub(crate) fn asked(headers: &HeaderMap, size: u64, etag: Option<&HeaderValue>) -> Asked {
+    if headers.get(header::IF_RANGE).is_some_and(|known| Some(known) != etag) {
+        return Asked::Whole;
+    }
     let Some(text) = headers.get(header::RANGE).and_then(|value| value.to_str().ok()) else {
         return Asked::Whole;
     };
@@ -50,6 +54,17 @@ pub(crate) fn asked(headers: &HeaderMap, size: u64) -> Asked {
     }
 }
 
+/// Whether the client has the content with this entity tag already (`If-None-Match`).
+pub(crate) fn is_unchanged(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+    let bare = |text: &str| text.trim().trim_start_matches("W/").to_owned();
+    let (Some(known), Ok(etag)) =
+        (headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()), etag.to_str())
+    else {
+        return false;
+    };
+    known.split(',').map(bare).any(|one| one == "*" || one == bare(etag))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -72,8 +87,34 @@ mod tests {
             ("bytes=x-", Asked::Whole),
         ] {
             let headers = HeaderMap::from_iter([(header::RANGE, text.parse().unwrap())]);
-            assert_eq!(asked(&headers, 10), expected, "{text}");
+            assert_eq!(asked(&headers, 10, None), expected, "{text}");
         }
-        assert_eq!(asked(&HeaderMap::new(), 10), Asked::Whole);
+        assert_eq!(asked(&HeaderMap::new(), 10, None), Asked::Whole);
+    }
+
+    #[test]
+    fn a_range_of_content_that_changed_is_answered_whole() {
+        let (old, new) = (HeaderValue::from_static("\"a\""), HeaderValue::from_static("\"b\""));
+        let range = HeaderValue::from_static("bytes=5-");
+        let headers =
+            HeaderMap::from_iter([(header::RANGE, range), (header::IF_RANGE, old.clone())]);
+        assert_eq!(asked(&headers, 10, Some(&old)), Asked::Part(5..10));
+        assert_eq!(asked(&headers, 10, Some(&new)), Asked::Whole);
+    }
+
+    #[test]
+    fn a_client_that_knows_the_content_is_recognised() {
+        let etag = HeaderValue::from_static("\"a\"");
+        for (text, expected) in [
+            ("\"a\"", true),
+            ("W/\"a\"", true),
+            ("\"b\", \"a\"", true),
+            ("*", true),
+            ("\"b\"", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, text.parse().unwrap())]);
+            assert_eq!(is_unchanged(&headers, &etag), expected, "{text}");
+        }
+        assert!(!is_unchanged(&HeaderMap::new(), &etag));
     }
 }

@@ -49,19 +49,31 @@ impl IntoResponse for Oci {
             Self::Broken(cause) => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", cause),
         };
         let body = json!({ "errors": [{ "code": code, "message": message, "detail": null }] });
-        (status, Json(body)).into_response()
+        allow((status, Json(body)).into_response(), READING)
     }
 }
 
 /// A problem at the Hub door (`spec/huggingface-hub.md`, "Errors and tokens").
 pub(crate) enum Hub {
     RepoNotFound(String),
-    RevisionNotFound { id: String, revision: String },
-    EntryNotFound { path: String, commit: String },
+    /// `known`: what can be asked for instead.
+    RevisionNotFound {
+        id: String,
+        revision: String,
+        known: Vec<String>,
+    },
+    EntryNotFound {
+        id: String,
+        path: String,
+        commit: String,
+    },
     NotLoggedIn,
     BadRequest(String),
     NoSuchRoute,
     ReadOnly,
+    PostOnly,
+    /// What was carried cannot be read.
+    Broken(String),
 }
 
 const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
@@ -72,19 +84,21 @@ pub(crate) const REPO_COMMIT: HeaderName = HeaderName::from_static("x-repo-commi
 impl IntoResponse for Hub {
     fn into_response(self) -> Response {
         let mut commit_header = None;
+        let mut methods = READING;
         let (status, code, message) = match self {
             Self::RepoNotFound(id) => {
                 (StatusCode::NOT_FOUND, Some("RepoNotFound"), format!("{id} is not in this depot"))
             }
-            Self::RevisionNotFound { id, revision } => (
+            Self::RevisionNotFound { id, revision, known } => (
                 StatusCode::NOT_FOUND,
                 Some("RevisionNotFound"),
-                format!("{id} has no revision {revision} in this depot"),
+                format!("{id} has no revision {revision} in this depot, only {}", known.join(", ")),
             ),
-            Self::EntryNotFound { path, commit } => {
+            Self::EntryNotFound { id, path, commit } => {
+                let message = format!("{id} at {commit} has no {path} in this depot");
                 // Without the commit the client never remembers the miss.
                 commit_header = Some(commit);
-                (StatusCode::NOT_FOUND, Some("EntryNotFound"), format!("{path} does not exist"))
+                (StatusCode::NOT_FOUND, Some("EntryNotFound"), message)
             }
             Self::NotLoggedIn => (
                 StatusCode::UNAUTHORIZED,
@@ -96,6 +110,11 @@ impl IntoResponse for Hub {
             Self::ReadOnly => {
                 (StatusCode::METHOD_NOT_ALLOWED, None, "this depot is read-only".to_owned())
             }
+            Self::PostOnly => {
+                methods = "POST";
+                (StatusCode::METHOD_NOT_ALLOWED, None, "this is asked by POST".to_owned())
+            }
+            Self::Broken(cause) => (StatusCode::INTERNAL_SERVER_ERROR, None, cause),
         };
         let mut response = (status, Json(json!({ "error": message }))).into_response();
         let headers = response.headers_mut();
@@ -109,6 +128,17 @@ impl IntoResponse for Hub {
             headers.insert(ERROR_MESSAGE, value);
         }
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response
+        allow(response, methods)
     }
+}
+
+/// The methods of a depot that is read-only.
+const READING: &str = "GET, HEAD";
+
+/// RFC 9110, 15.5.6: a 405 says which methods there are.
+fn allow(mut response: Response, methods: &'static str) -> Response {
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    }
+    response
 }

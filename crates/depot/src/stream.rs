@@ -5,23 +5,31 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::Response;
+use futures::StreamExt as _;
+use futures::stream;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use store::Source;
 use types::Digest;
 
-use crate::range::{Asked, asked};
+use crate::range::{Asked, asked, is_unchanged};
 
 /// Answers with a blob. `response` has the headers of the door; status, length, ranges and body are
-/// made here.
-pub(crate) fn blob(
+/// made here. A HEAD does not touch the blob. A blob that cannot be read fails here, while there is
+/// still a status to say so; later the connection ends before the body does.
+pub(crate) async fn blob(
     source: &Arc<dyn Source>,
     digest: Digest,
     size: u64,
     method: &Method,
     request: &HeaderMap,
     mut response: Response,
-) -> Response {
-    let (status, range) = match asked(request, size) {
+) -> io::Result<Response> {
+    let etag = response.headers().get(header::ETAG);
+    if etag.is_some_and(|etag| is_unchanged(request, etag)) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
+    }
+    let (status, range) = match asked(request, size, etag) {
         Asked::Whole => (StatusCode::OK, 0..size),
         Asked::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
         // hf-hub probes an empty file with `bytes=0-0` (spec/huggingface-hub.md).
@@ -43,13 +51,13 @@ pub(crate) fn blob(
         headers.insert(header::CONTENT_RANGE, value);
     }
     *response.status_mut() = status;
-    if method == Method::HEAD || range.is_empty() {
-        return response;
+    if method != Method::HEAD && !range.is_empty() {
+        let source = Arc::clone(source);
+        let mut chunks = net::body::stream(move || {
+            source.open(&digest, range).map_err(|error| io::Error::other(error.to_string()))
+        });
+        let first = chunks.next().await.transpose()?;
+        *response.body_mut() = Body::from_stream(stream::iter(first.map(Ok)).chain(chunks));
     }
-    let source = Arc::clone(source);
-    let stream = net::body::stream(move || {
-        source.open(&digest, range).map_err(|error| io::Error::other(error.to_string()))
-    });
-    *response.body_mut() = Body::from_stream(stream);
-    response
+    Ok(response)
 }

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use futures::stream::{self, StreamExt};
 use remote::helm::{self, Archive};
+use remote::oci::Registry;
 use types::input::{self, ChartSource, Input};
 use types::lock::{self, Seen};
-use types::{Reference, media_type};
+use types::{Manifest, Reference, media_type};
 
 use crate::pins::Pins;
 use crate::{LOOKUPS, Problem, World, blocking};
@@ -98,24 +99,19 @@ async fn bring(
 ) -> remote::Result<(Reference, lock::Manifest, String, String)> {
     match &chart.source {
         ChartSource::Oci { repository } => {
-            let found = helm::pull(
-                &world.client,
-                &world.mirrors,
-                repository,
-                chart.version.as_deref(),
-                &world.store,
-            )
-            .await?;
-            let name = repository.rsplit('/').next().unwrap_or(repository).to_owned();
-            let version = found.root.name.tag().unwrap_or_default().replace('_', "+");
-            Ok((found.root.name, found.manifest, version, name))
+            let host = repository.split('/').next().unwrap_or(repository);
+            let registry = Registry::new(&world.client, &world.mirrors, host);
+            let wanted = chart.version.as_deref();
+            let found = helm::from_registry(&registry, repository, wanted, &world.store).await?;
+            let metadata = found.archive.metadata;
+            let artifact = found.artifact;
+            Ok((artifact.root.name, artifact.manifest, metadata.version, metadata.name))
         }
         ChartSource::Repository { url, name } => {
-            let archive =
-                helm::download(&world.client, url, name, chart.version.as_deref()).await?;
-            let host = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
-            let repository = host.trim_end_matches('/').to_owned();
-            store(world, archive, repository).await
+            let repository = helm::Repository::new(&world.client, url)?;
+            let found = repository.index().await?.choose(name, chart.version.as_deref())?;
+            let archive = repository.download(&found).await?;
+            keep(world, archive, helm::artifact_repository(url)?).await
         }
         ChartSource::Local(path) => {
             let path = world.path(path);
@@ -126,12 +122,12 @@ async fn bring(
                     },
                 )
                 .await?;
-            store(world, archive, LOCAL.to_owned()).await
+            keep(world, archive, LOCAL.to_owned()).await
         }
     }
 }
 
-async fn store(
+async fn keep(
     world: &World,
     archive: Archive,
     repository: String,
@@ -153,14 +149,9 @@ async fn render(
     locked: &lock::Chart,
     binary: helm::Binary,
 ) -> remote::Result<Vec<(Reference, Seen)>> {
-    let Some(archive) = locked.manifest.layers.first() else {
-        return Err(remote::Error::NotFound {
-            what: format!("the archive of {}", locked.reference),
-            hint: format!("its manifest has no layer of the type {}", media_type::HELM_CONTENT),
-        });
-    };
+    let archive = archive(world, locked).await?;
     let release = |variant: &[PathBuf]| helm::Release {
-        chart: world.store.blob_path(&archive.digest),
+        chart: archive.clone(),
         name: locked.release.clone(),
         namespace: chart.namespace.clone(),
         kube_version: chart.kube_version.clone(),
@@ -201,6 +192,21 @@ async fn render(
         }));
     }
     Ok(images)
+}
+
+/// Where the chart's archive is in the store.
+async fn archive(world: &World, locked: &lock::Chart) -> remote::Result<PathBuf> {
+    let (source, digest) = (world.store.clone(), locked.manifest.digest);
+    let bytes = blocking(move || store::document(&source, &digest, Manifest::MAX_SIZE)).await?;
+    let manifest = Manifest::parse(&locked.reference.to_string(), &bytes)?;
+    let layer = manifest.layers.iter().find(|layer| layer.media_type == media_type::HELM_CONTENT);
+    match layer {
+        Some(layer) => Ok(world.store.blob_path(&layer.digest)),
+        None => Err(remote::Error::NotFound {
+            what: format!("the archive of {}", locked.reference),
+            hint: format!("its manifest has no layer of the type {}", media_type::HELM_CONTENT),
+        }),
+    }
 }
 
 /// What the kubelet or an operator will pull; a mere possibility is for a person to add.

@@ -6,6 +6,7 @@ use net::Request;
 use remote::fetch::Job;
 use remote::hub::Hub;
 use remote::oci::Registry;
+use remote::ollama;
 use store::{Source, Store};
 use types::input::Input;
 use types::lock::{Blob, Content, Lock, Origin};
@@ -34,7 +35,7 @@ pub fn jobs(world: &World, lock: &Lock) -> Result<Jobs> {
     for content in &content {
         match request(world, content) {
             Ok(Some(request)) => {
-                jobs.remote.push(Job { blob: content.blob, name: name(content), request })
+                jobs.remote.push(Job { blob: content.blob, name: name(content), request });
             }
             Ok(None) => {
                 if !fetchable.contains(&content.blob.digest) && !has(&world.store, content.blob)? {
@@ -77,9 +78,14 @@ fn request(world: &World, content: &Content<'_>) -> remote::Result<Option<Reques
             registry(reference).blob_request(reference.repository(), digest)?
         }
         Origin::Ollama(model) => {
-            remote::ollama::request(&world.client, &world.mirrors, model, digest)?
+            let name = model.ollama.parse()?;
+            let registry = ollama::Registry::new(&world.client, &world.mirrors, &name)?;
+            match *digest == model.manifest.digest {
+                true => registry.manifest_request()?,
+                false => registry.blob_request(digest)?,
+            }
         }
-        Origin::Hub { model, file } => Hub::new(&world.client, &world.mirrors)?.request(
+        Origin::Hub { model, file } => Hub::new(&world.client, &world.mirrors)?.file_request(
             &model.hf,
             &model.commit,
             &file.path,

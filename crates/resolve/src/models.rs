@@ -10,7 +10,7 @@ use remote::oci::{self, Registry, Want};
 use remote::{local, ollama};
 use types::input::{self, HubFrom, Input};
 use types::lock::{self, HubModel, ModelFrom};
-use types::{Manifest, ModelId, Reference};
+use types::{ModelId, Reference};
 
 use crate::pins::Pins;
 use crate::{LOOKUPS, Problem, World, blocking};
@@ -59,9 +59,10 @@ async fn one(
             if let Some(pinned) = pins.model(is_it) {
                 return Ok(vec![pinned.clone()]);
             }
-            let documents =
-                remote::http::look_up(&world.client, url, *sha256, &world.store, &world.progress)
-                    .await?;
+            let (client, store) = (&world.client, &world.store);
+            let found = remote::http::find(client, url, *sha256, store, &world.progress).await?;
+            let documents = remote::artifact::documents(&found.title, found.content)?;
+            documents.put(store)?;
             Ok(vec![lock::Model::Url(lock::UrlModel {
                 url: url.clone(),
                 reference: documents.reference,
@@ -106,7 +107,8 @@ async fn hub(
                 return Ok(pinned.clone());
             }
             let hub = Hub::new(&world.client, &world.mirrors)?;
-            (hub.snapshot(&id, &revision, &filter, &store, &progress).await?, None)
+            let known = pins.small_files(wanted.id);
+            (hub.snapshot(&id, &revision, &filter, &known, &store, &progress).await?, None)
         }
         HubFrom::Cache(path) => {
             let from = ModelFrom::Cache(path.display().to_string());
@@ -169,7 +171,8 @@ async fn of_ollama(
             if let Some(pinned) = pins.model(is_it) {
                 return Ok(pinned.clone());
             }
-            (ollama::look_up(&world.client, &world.mirrors, &name, &world.store).await?, None)
+            let registry = ollama::Registry::new(&world.client, &world.mirrors, &name)?;
+            (registry.model(&world.store).await?, None)
         }
         Some(folder) => {
             let from = ModelFrom::Folder(folder.display().to_string());
@@ -224,11 +227,9 @@ async fn in_image(
         return Err(failure.error);
     }
     let (store, progress) = (world.store.clone(), Arc::clone(&world.progress));
-    let (name, digest, folder) = (image.to_string(), manifest.digest, path.to_owned());
+    let (name, manifest, folder) = (image.to_string(), manifest.clone(), path.to_owned());
     let id = id.cloned();
     let snapshots = blocking(move || {
-        let bytes = store::document(&store, &digest, Manifest::MAX_SIZE)?;
-        let manifest = Manifest::parse(&name, &bytes)?;
         local::models_from_image(&name, &manifest, &folder, id.as_ref(), &store, &store, &*progress)
     })
     .await?;

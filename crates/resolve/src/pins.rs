@@ -1,9 +1,11 @@
 //! What an earlier lock has pinned: a thing that the input asks for in the same words stays what it
 //! was, unless it is to be upgraded, or its local part is gone from the store.
 
+use std::collections::HashMap;
+
 use store::{Source, Store};
-use types::lock::{self, Lock, Origin};
-use types::{Platform, Reference};
+use types::lock::{self, Blob, Lock, Origin};
+use types::{GitId, ModelId, Platform, Reference};
 
 /// What is resolved anew although it is pinned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +84,20 @@ impl<'a> Pins<'a> {
         })
     }
 
+    /// What an earlier lock learned of a model's files outside of LFS: their content by git's id.
+    pub(crate) fn small_files(&self, id: &ModelId) -> HashMap<GitId, Blob> {
+        let models = self.previous.into_iter().flat_map(|previous| &previous.models);
+        models
+            .filter_map(|model| match model {
+                lock::Model::Hub(model) if model.hf == *id => Some(&model.files),
+                _ => None,
+            })
+            .flatten()
+            .filter(|file| !file.lfs)
+            .map(|file| (file.git.clone(), Blob { digest: file.digest, size: file.size }))
+            .collect()
+    }
+
     /// Whether everything of a root that only this machine had is in the store.
     fn is_here(&self, owner: &Reference) -> bool {
         let Some(previous) = self.previous else { return false };
@@ -92,7 +108,7 @@ impl<'a> Pins<'a> {
             .all(|content| self.has(content.blob))
     }
 
-    fn has(&self, blob: lock::Blob) -> bool {
+    fn has(&self, blob: Blob) -> bool {
         self.store.size(&blob.digest).is_ok_and(|size| size == Some(blob.size))
     }
 

@@ -46,13 +46,9 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
             let input = world::input(context)?;
             resolve::restore(world, &input, &lock).await?;
         }
-        let report = remote::fetch::fetch(
-            &world.client,
-            &world.store,
-            jobs.remote,
-            world.progress.clone(),
-        )
-        .await?;
+        let report =
+            remote::fetch::fetch(&world.client, &world.store, jobs.remote, world.progress.clone())
+                .await?;
         if report.failed.is_empty() {
             world.store.publish(&lock.roots())?;
         }

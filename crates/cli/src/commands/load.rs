@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bundle::Bundle;
 use clap::ValueEnum;
 use land::{Options, Outcome, Target};
 use remote::oci::{Push, SparsePolicy};
@@ -116,7 +115,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let progress = context.ui.progress("load");
     let outcome = match &target {
         Target::Registry(prefix) => {
-            let settings = Settings::new(args, site.as_ref(), prefix)?;
+            let settings = Settings::new(args, site.as_ref(), prefix);
             to_registry(context, args, &settings, source, roots, progress.clone())
         }
         Target::Store(path) => to_store(args, path, source, roots, progress.clone()),
@@ -135,8 +134,11 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let kind = if failed.len() < summary.roots.len() { Kind::Partial } else { Kind::Failed };
     let cause = first.error.clone().unwrap_or_default();
     let count = failed.len();
-    Err(CommandError::new(kind, format!("{count} of {} could not be put: {cause}", summary.roots.len()))
-        .hint("what was put stays; run the same command again to go on"))
+    Err(CommandError::new(
+        kind,
+        format!("{count} of {} could not be put: {cause}", summary.roots.len()),
+    )
+    .hint("what was put stays; run the same command again to go on"))
 }
 
 /// How a registry is spoken to.
@@ -148,8 +150,8 @@ struct Settings {
 }
 
 impl Settings {
-    fn new(args: &Args, site: Option<&Site>, prefix: &Prefix) -> Result<Self> {
-        Ok(match (site, &args.site) {
+    fn new(args: &Args, site: Option<&Site>, prefix: &Prefix) -> Self {
+        match (site, &args.site) {
             (Some(site), Some(file)) => {
                 let folder = file.parent().unwrap_or_else(|| Path::new("."));
                 Self {
@@ -165,7 +167,7 @@ impl Settings {
                 ca: args.ca.iter().cloned().collect(),
                 is_plain: args.plain_http,
             },
-        })
+        }
     }
 }
 
@@ -178,7 +180,8 @@ fn to_registry(
     progress: Arc<ui::Meter>,
 ) -> Result<(Summary, Option<Receipt>)> {
     let targets = settings.prefix.targets(settings.naming, roots.iter().map(|root| &root.name))?;
-    let name_of = |root: &Root| targets.get(&root.name).map(ToString::to_string).unwrap_or_default();
+    let name_of =
+        |root: &Root| targets.get(&root.name).map(ToString::to_string).unwrap_or_default();
     if args.dry_run {
         let rows = roots.iter().map(|root| row(root, name_of(root), "planned", None)).collect();
         let target = settings.prefix.to_string();

@@ -66,10 +66,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let Some(store) = context.existing_store()? else {
         return Err(CommandError::usage("there is no store yet").hint("fill it with: gantry fetch"));
     };
-    let version = args
-        .bundle_version
-        .clone()
-        .unwrap_or_else(|| store::hash::sha256(text.as_bytes()).short());
+    let version =
+        args.bundle_version.clone().unwrap_or_else(|| store::hash::sha256(text.as_bytes()).short());
     let size = args.volume_size.map_or(VolumeSize::Unlimited, VolumeSize::Below);
     let contents = Contents { roots: lock.roots(), lock: text.into_bytes() };
     let naming = Naming::new(&lock.name, &version)?;

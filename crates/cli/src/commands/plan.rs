@@ -108,7 +108,8 @@ fn plan(lock: &Lock, store: Option<&store::Store>, volume: Option<ByteSize>) -> 
             missing.insert(*digest);
         }
     }
-    let sum = |digests: &mut dyn Iterator<Item = &Digest>| digests.map(|digest| sizes[digest]).sum();
+    let sum =
+        |digests: &mut dyn Iterator<Item = &Digest>| digests.map(|digest| sizes[digest]).sum();
     let things = lock
         .roots()
         .iter()
@@ -132,7 +133,8 @@ fn plan(lock: &Lock, store: Option<&store::Store>, volume: Option<ByteSize>) -> 
             (packed.size(), volume.map(|_| packed.volumes().len() as u64))
         }
         _ => {
-            let media: u64 = sizes.values().map(|size| size.next_multiple_of(BLOCK) + PER_BLOB).sum();
+            let media: u64 =
+                sizes.values().map(|size| size.next_multiple_of(BLOCK) + PER_BLOB).sum();
             (media, volume.map(|volume| media.div_ceil(volume.0.max(1))))
         }
     };

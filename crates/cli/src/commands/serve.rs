@@ -58,7 +58,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let source: Arc<dyn store::Source> = if args.sources.is_empty() {
         let path = context.store_path()?;
         Arc::new(store::Store::existing(&path).map_err(|error| {
-            CommandError::from(error).hint("name a store or volumes, or fill one with: gantry fetch")
+            CommandError::from(error)
+                .hint("name a store or volumes, or fill one with: gantry fetch")
         })?)
     } else {
         world::source(&args.sources)?
@@ -75,17 +76,17 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let runtime = world::runtime()?;
     runtime.block_on(async {
         let running = net::serve::start(&config, depot::router(Arc::clone(&depot))).await?;
-        let ready = Ready {
-            url: format!("{scheme}://{}", running.address()),
-            summary: depot.summary(),
-        };
+        let ready =
+            Ready { url: format!("{scheme}://{}", running.address()), summary: depot.summary() };
         // On stdout, at once: scripts wait for this line.
         context.ui.result(&ready, |ready| {
             let roots: Vec<_> = ready
                 .summary
                 .roots
                 .iter()
-                .map(|(kind, count)| format!("{count} {kind}{}", if *count == 1 { "" } else { "s" }))
+                .map(|(kind, count)| {
+                    format!("{count} {kind}{}", if *count == 1 { "" } else { "s" })
+                })
                 .collect();
             format!("serving {} on {}", roots.join(", "), ready.url)
         })?;

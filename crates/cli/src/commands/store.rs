@@ -34,7 +34,9 @@ Examples:
         dry_run: bool,
     },
     /// Remove roots by name; their blobs go with the next gc.
-    #[command(after_long_help = "Examples:\n  gantry store rm docker.io/library/nginx:1.25 && gantry store gc")]
+    #[command(
+        after_long_help = "Examples:\n  gantry store rm docker.io/library/nginx:1.25 && gantry store gc"
+    )]
     Rm {
         /// The names, as `store ls` shows them.
         #[arg(required = true, value_name = "NAME")]
@@ -104,11 +106,11 @@ fn verify(context: &Context, store: &store::Store, remove: bool) -> Result<()> {
     let verification = store.verify(damage, threads, &*meter)?;
     meter.finish();
     let result = Verified {
-        blobs: verification.blobs as u64,
+        blobs: verification.blobs,
         bytes: verification.bytes,
-        roots: verification.roots as u64,
-        damaged: verification.damaged.iter().map(ToString::to_string).collect(),
-        broken: verification.broken.iter().map(ToString::to_string).collect(),
+        roots: verification.roots,
+        damaged: verification.damaged.iter().map(damaged).collect(),
+        broken: verification.broken.iter().map(broken).collect(),
     };
     context.ui.result(&result, |result| {
         let mut text = format!(
@@ -133,12 +135,27 @@ fn verify(context: &Context, store: &store::Store, remove: bool) -> Result<()> {
     Err(CommandError::new(Kind::Integrity, "the store is damaged").hint(hint))
 }
 
+fn damaged(found: &store::Damaged) -> String {
+    let fault = match &found.fault {
+        store::Fault::Content(actual) => format!("its bytes are those of {actual}"),
+        store::Fault::Unreadable(cause) => format!("it cannot be read: {cause}"),
+    };
+    let needed: Vec<_> = found.needed_by.iter().map(ToString::to_string).collect();
+    let needed = if needed.is_empty() { "nothing".to_owned() } else { needed.join(", ") };
+    format!("{} is damaged: {fault}; it is needed by {needed}", found.digest)
+}
+
+fn broken(found: &store::BrokenRoot) -> String {
+    let problems: Vec<_> = found.problems.iter().map(ToString::to_string).collect();
+    format!("{} is incomplete: {}", found.name, problems.join("; "))
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Collected {
     is_dry_run: bool,
     blobs: usize,
-    partials: usize,
+    partials: u64,
     bytes: u64,
 }
 
@@ -151,7 +168,7 @@ fn gc(context: &Context, store: &store::Store, dry_run: bool) -> Result<()> {
     let result = Collected {
         is_dry_run: dry_run,
         blobs: collected.blobs.len(),
-        partials: collected.partials.len(),
+        partials: collected.partials,
         bytes: collected.bytes(),
     };
     context.ui.result(&result, |result| {

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use super::Found;
 use crate::Depot;
 use crate::models::{File, Storage};
+use crate::range::is_unchanged;
 use crate::respond::{Hub as Problem, REPO_COMMIT};
 use crate::stream;
 
@@ -14,7 +15,7 @@ const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
 const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
 
 /// `/{id}/resolve/{rev}/{path}`: 200 with the headers that every client needs; no redirect.
-pub(super) fn resolve(
+pub(super) async fn resolve(
     depot: &Depot,
     found: &Found<'_>,
     path: &str,
@@ -32,17 +33,13 @@ pub(super) fn resolve(
         }
         headers.insert(LINKED_SIZE, HeaderValue::from(file.size));
     }
-    if is_unchanged(request, &file.etag()) {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        return Ok(response);
-    }
-    Ok(stream::blob(&depot.source, file.digest, file.size, method, request, response))
+    blob(depot, file, method, request, response).await
 }
 
 const OCTETS: &str = "application/octet-stream";
 
 /// `/{id}/raw/{rev}/{path}`: what git has: the content, or the pointer of an LFS file.
-pub(super) fn raw(
+pub(super) async fn raw(
     depot: &Depot,
     found: &Found<'_>,
     path: &str,
@@ -55,7 +52,12 @@ pub(super) fn raw(
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, text);
     if file.storage == Storage::Git {
-        return Ok(stream::blob(&depot.source, file.digest, file.size, method, request, response));
+        return blob(depot, file, method, request, response).await;
+    }
+    let etag = response.headers().get(header::ETAG);
+    if etag.is_some_and(|etag| is_unchanged(request, etag)) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
     }
     let pointer = file.pointer();
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(pointer.len()));
@@ -65,8 +67,21 @@ pub(super) fn raw(
     Ok(response)
 }
 
+async fn blob(
+    depot: &Depot,
+    file: &File,
+    method: &Method,
+    request: &HeaderMap,
+    response: Response,
+) -> Result<Response, Problem> {
+    stream::blob(&depot.source, file.digest, file.size, method, request, response)
+        .await
+        .map_err(|error| Problem::Broken(error.to_string()))
+}
+
 fn file<'a>(found: &Found<'a>, path: &str) -> Result<&'a File, Problem> {
     found.snapshot.files.get(path).ok_or_else(|| Problem::EntryNotFound {
+        id: found.model.id.clone(),
         path: path.to_owned(),
         commit: found.commit.to_string(),
     })
@@ -79,15 +94,4 @@ fn common(headers: &mut HeaderMap, found: &Found<'_>, etag: &str) {
     if let Ok(value) = HeaderValue::from_str(&format!("\"{etag}\"")) {
         headers.insert(header::ETAG, value);
     }
-}
-
-fn is_unchanged(request: &HeaderMap, etag: &str) -> bool {
-    let Some(known) = request.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok())
-    else {
-        return false;
-    };
-    known.split(',').any(|one| {
-        let one = one.trim().trim_start_matches("W/").trim_matches('"');
-        one == etag || one == "*"
-    })
 }

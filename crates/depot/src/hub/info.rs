@@ -69,9 +69,9 @@ pub(super) fn tree(found: &Found<'_>, path: &str, query: &str) -> Result<Respons
     let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
     let mut folders = BTreeSet::new();
     let mut entries = Vec::new();
+    let is_recursive = flag(query, "recursive");
     for (name, file) in &found.snapshot.files {
         let Some(rest) = name.strip_prefix(&prefix) else { continue };
-        let is_recursive = flag(query, "recursive");
         let mut parts: Vec<&str> = rest.split('/').collect();
         parts.pop();
         let depth = if is_recursive { parts.len() } else { parts.len().min(1) };
@@ -82,10 +82,11 @@ pub(super) fn tree(found: &Found<'_>, path: &str, query: &str) -> Result<Respons
             entries.push(entry(name, file));
         }
     }
-    if entries.is_empty() && folders.is_empty() {
+    if entries.is_empty() && folders.is_empty() && !path.is_empty() {
         return match found.snapshot.files.get(path) {
             Some(file) => Ok(Json(vec![entry(path, file)]).into_response()),
             None => Err(Problem::EntryNotFound {
+                id: found.model.id.clone(),
                 path: path.to_owned(),
                 commit: found.commit.to_string(),
             }),

@@ -44,21 +44,25 @@ pub(crate) async fn api(
         if kind != "models" {
             return Err(Problem::RepoNotFound(decode(rest)));
         }
-        if let Some((id, rest)) = split(rest, "/paths-info/") {
+        let parts = split(rest, ["/paths-info/", "/revision/", "/tree/"]);
+        if let Some((id, "/paths-info/", rest)) = parts {
             if method != Method::POST {
-                return Err(Problem::ReadOnly);
+                return Err(Problem::PostOnly);
             }
             return info::paths(&lookup(&depot, id, rest)?, &headers, &body);
         }
         if !matches!(method, Method::GET | Method::HEAD) {
             return Err(Problem::ReadOnly);
         }
-        if let Some((id, rest)) = split(rest, "/revision/") {
-            return Ok(info::info(&lookup(&depot, id, rest)?, &query));
-        }
-        if let Some((id, rest)) = split(rest, "/tree/") {
-            let (revision, path) = rest.split_once('/').unwrap_or((rest, ""));
-            return info::tree(&lookup(&depot, id, revision)?, &decode(path), &query);
+        match parts {
+            Some((id, "/revision/", rest)) => {
+                return Ok(info::info(&lookup(&depot, id, rest)?, &query));
+            }
+            Some((id, _, rest)) => {
+                let (revision, path) = rest.split_once('/').unwrap_or((rest, ""));
+                return info::tree(&lookup(&depot, id, revision)?, &decode(path), &query);
+            }
+            None => {}
         }
         if let Some(id) = rest.strip_suffix("/refs") {
             return Ok(info::refs(model(&depot, id)?));
@@ -78,30 +82,30 @@ pub(crate) async fn files(
     headers: HeaderMap,
 ) -> Response {
     let path = uri.path().trim_start_matches('/');
-    let answer = || {
+    let answer = async {
         if !matches!(method, Method::GET | Method::HEAD) {
             return Err(Problem::ReadOnly);
         }
         for prefix in ["datasets/", "spaces/", "kernels/"] {
             if let Some(rest) = path.strip_prefix(prefix) {
-                let id = split(rest, "/resolve/").map_or(rest, |(id, _)| id);
+                let id = split(rest, BYTES).map_or(rest, |(id, _, _)| id);
                 return Err(Problem::RepoNotFound(decode(id)));
             }
         }
-        if let Some((id, rest)) = split(path, "/resolve/") {
-            let (revision, file) = rest.split_once('/').ok_or(Problem::NoSuchRoute)?;
-            let found = lookup(&depot, id, revision)?;
-            return files::resolve(&depot, &found, &decode(file), &method, &headers);
+        let (id, part, rest) = split(path, BYTES).ok_or(Problem::NoSuchRoute)?;
+        let (revision, file) = rest.split_once('/').ok_or(Problem::NoSuchRoute)?;
+        let found = lookup(&depot, id, revision)?;
+        let file = decode(file);
+        match part {
+            "/raw/" => files::raw(&depot, &found, &file, &method, &headers).await,
+            _ => files::resolve(&depot, &found, &file, &method, &headers).await,
         }
-        if let Some((id, rest)) = split(path, "/raw/") {
-            let (revision, file) = rest.split_once('/').ok_or(Problem::NoSuchRoute)?;
-            let found = lookup(&depot, id, revision)?;
-            return files::raw(&depot, &found, &decode(file), &method, &headers);
-        }
-        Err(Problem::NoSuchRoute)
     };
-    answer().unwrap_or_else(IntoResponse::into_response)
+    answer.await.unwrap_or_else(IntoResponse::into_response)
 }
+
+/// The parts of a path that ask for a file's bytes.
+const BYTES: [&str; 2] = ["/resolve/", "/raw/"];
 
 /// A model at a commit.
 struct Found<'a> {
@@ -110,8 +114,15 @@ struct Found<'a> {
     snapshot: &'a Snapshot,
 }
 
-fn split<'a>(path: &'a str, at: &str) -> Option<(&'a str, &'a str)> {
-    path.split_once(at)
+/// What stands before and after the first of the parts, and which it is. A later one belongs to a
+/// file's path.
+fn split<'a, const N: usize>(
+    path: &'a str,
+    parts: [&'static str; N],
+) -> Option<(&'a str, &'static str, &'a str)> {
+    let found = parts.iter().filter_map(|part| Some((path.find(part)?, *part)));
+    let (start, part) = found.min()?;
+    Some((&path[..start], part, &path[start + part.len()..]))
 }
 
 fn decode(text: &str) -> String {
@@ -130,8 +141,10 @@ fn lookup<'a>(depot: &'a Depot, id: &str, revision: &str) -> Result<Found<'a>, P
 fn at<'a>(model: &'a Model, revision: &str) -> Result<Found<'a>, Problem> {
     match model.at(revision) {
         Some((commit, snapshot)) => Ok(Found { model, commit, snapshot }),
-        None => {
-            Err(Problem::RevisionNotFound { id: model.id.clone(), revision: revision.to_owned() })
-        }
+        None => Err(Problem::RevisionNotFound {
+            id: model.id.clone(),
+            revision: revision.to_owned(),
+            known: model.names(),
+        }),
     }
 }

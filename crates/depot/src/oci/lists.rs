@@ -1,6 +1,7 @@
 //! The lists of the OCI door: catalogue, tags, referrers; the first two in pages.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, header};
@@ -18,26 +19,30 @@ type Query = HashMap<String, String>;
 
 /// `GET /v2/_catalog?n=&last=`.
 pub(super) fn catalog(depot: &Depot, query: &Query) -> Response {
-    let (page, next) = page(depot.catalogue.names(), query);
+    let (page, next) = page(depot.catalogue.repositories(), query);
     let body = value!({ "repositories": page });
-    linked(json("application/json", &body), "/v2/_catalog", next)
+    linked(json("application/json", &body), "/v2/_catalog", query, next)
 }
 
 /// `GET /v2/<name>/tags/list?n=&last=`.
 pub(super) fn tags(name: &str, repository: &Repository, query: &Query) -> Response {
-    let (page, next) = page(repository.tags.keys(), query);
+    let (page, next) = page(&repository.tags, query);
     let body = value!({ "name": name, "tags": page });
-    linked(json("application/json", &body), &format!("/v2/{name}/tags/list"), next)
+    linked(json("application/json", &body), &format!("/v2/{name}/tags/list"), query, next)
 }
 
 /// `GET /v2/<name>/referrers/<digest>?artifactType=`.
-pub(super) fn referrers(depot: &Depot, subject: &Digest, query: &Query) -> Response {
+pub(super) fn referrers(
+    depot: &Depot,
+    repository: &Repository,
+    subject: &Digest,
+    query: &Query,
+) -> Response {
     const FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
     let wanted = query.get("artifactType");
     let found: Vec<_> = depot
         .catalogue
-        .referrers(subject)
-        .iter()
+        .referrers(repository, subject)
         .filter(|descriptor| wanted.is_none() || descriptor.artifact_type.as_ref() == wanted)
         .collect();
     let body = value!({
@@ -53,14 +58,14 @@ pub(super) fn referrers(depot: &Depot, subject: &Digest, query: &Query) -> Respo
 }
 
 /// The entries after `last`, at most `n` of them, and what the next page starts after.
-fn page<'a>(
-    all: impl Iterator<Item = &'a String>,
+fn page<'a, V>(
+    all: &'a BTreeMap<String, V>,
     query: &Query,
 ) -> (Vec<&'a String>, Option<(usize, &'a String)>) {
     let most =
         query.get("n").and_then(|n| n.parse().ok()).unwrap_or(MOST_ENTRIES).min(MOST_ENTRIES);
-    let last = query.get("last");
-    let mut rest = all.filter(|entry| last.is_none_or(|last| *entry > last));
+    let after = query.get("last").map_or(Bound::Unbounded, Bound::Excluded);
+    let mut rest = all.range::<String, _>((after, Bound::Unbounded)).map(|(name, _)| name);
     let page: Vec<&String> = rest.by_ref().take(most).collect();
     let next = match (page.last(), rest.next()) {
         (Some(last), Some(_)) => Some((most, *last)),
@@ -69,11 +74,21 @@ fn page<'a>(
     (page, next)
 }
 
-fn linked(mut response: Response, path: &str, next: Option<(usize, &String)>) -> Response {
-    if let Some((n, last)) = next
-        && let Ok(value) =
-            HeaderValue::from_str(&format!("<{path}?n={n}&last={last}>; rel=\"next\""))
-    {
+/// Adds the way to the next page; a mirror's `ns` belongs to it.
+fn linked(
+    mut response: Response,
+    path: &str,
+    query: &Query,
+    next: Option<(usize, &String)>,
+) -> Response {
+    let Some((n, last)) = next else { return response };
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    form.append_pair("n", &n.to_string()).append_pair("last", last);
+    if let Some(ns) = query.get("ns") {
+        form.append_pair("ns", ns);
+    }
+    let link = format!("<{path}?{}>; rel=\"next\"", form.finish());
+    if let Ok(value) = HeaderValue::from_str(&link) {
         response.headers_mut().insert(header::LINK, value);
     }
     response

@@ -16,6 +16,7 @@ use types::{Digest, Manifest};
 use crate::Depot;
 use crate::catalogue::{Repository, Unknown};
 use crate::hub;
+use crate::range::is_unchanged;
 use crate::respond::Oci as Problem;
 use crate::stream;
 
@@ -70,15 +71,15 @@ async fn answer(
             return Ok(response);
         }
         let repository = repository(depot, name, ns)?;
-        return manifest(depot, repository, name, version, method).await;
+        return manifest(depot, repository, (name, version), method, headers).await;
     }
     if let Some((name, digest)) = path.rsplit_once("/blobs/") {
-        repository(depot, name, ns)?;
-        return blob(depot, path, digest, method, headers);
+        let repository = repository(depot, name, ns)?;
+        return blob(depot, repository, (path, digest), method, headers).await;
     }
     if let Some((name, digest)) = path.rsplit_once("/referrers/") {
-        repository(depot, name, ns)?;
-        return Ok(lists::referrers(depot, &parse_digest(digest)?, query));
+        let repository = repository(depot, name, ns)?;
+        return Ok(lists::referrers(depot, repository, &parse_digest(digest)?, query));
     }
     Err(Problem::NameUnknown(path.to_owned()))
 }
@@ -103,15 +104,26 @@ fn parse_digest(text: &str) -> Result<Digest, Problem> {
 async fn manifest(
     depot: &Arc<Depot>,
     repository: &Repository,
-    name: &str,
-    version: &str,
+    (name, version): (&str, &str),
     method: &Method,
+    request: &HeaderMap,
 ) -> Result<Response, Problem> {
     let Some((digest, found)) = depot.catalogue.manifest(repository, version) else {
         let (name, version) = (name.to_owned(), version.to_owned());
         return Err(Problem::ManifestUnknown { name, version });
     };
-    let body = match &found.bytes {
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    named_by(headers, &digest);
+    if headers.get(header::ETAG).is_some_and(|etag| is_unchanged(request, etag)) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
+    }
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(found.size));
+    if let Ok(value) = HeaderValue::from_str(&found.media_type) {
+        headers.insert(header::CONTENT_TYPE, value);
+    }
+    *response.body_mut() = match &found.bytes {
         _ if method == Method::HEAD => Body::empty(),
         Some(bytes) => Body::from(bytes.clone()),
         None => {
@@ -124,24 +136,21 @@ async fn manifest(
             Body::from(bytes)
         }
     };
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(found.size));
-    named_by(headers, &digest);
-    if let Ok(value) = HeaderValue::from_str(&found.media_type) {
-        headers.insert(header::CONTENT_TYPE, value);
-    }
     Ok(response)
 }
 
-fn blob(
+async fn blob(
     depot: &Arc<Depot>,
-    path: &str,
-    digest: &str,
+    repository: &Repository,
+    (path, digest): (&str, &str),
     method: &Method,
     request: &HeaderMap,
 ) -> Result<Response, Problem> {
     let digest = parse_digest(digest)?;
+    if !repository.has_blob(&digest) {
+        return Err(Problem::BlobUnknown(digest.to_string()));
+    }
+    // One look at a file's metadata or at an index in memory; not worth a thread.
     let size = depot.source.size(&digest).map_err(|error| Problem::Broken(error.to_string()))?;
     let Some(size) = size else { return Err(Problem::BlobUnknown(digest.to_string())) };
     let mut response = Response::new(Body::empty());
@@ -153,7 +162,9 @@ fn blob(
     if let Ok(value) = HeaderValue::from_str(&format!("/v2/{path}")) {
         headers.insert(header::LOCATION, value);
     }
-    Ok(stream::blob(&depot.source, digest, size, method, request, response))
+    stream::blob(&depot.source, digest, size, method, request, response)
+        .await
+        .map_err(|error| Problem::Broken(error.to_string()))
 }
 
 /// The headers of content that is named by its digest.

@@ -1,0 +1,131 @@
+//! From a source to the catalogue: every manifest below every root is read once, when the depot
+//! opens. Damage stays where it is: what cannot be read is left out, the rest is handed out.
+
+use std::collections::hash_map::Entry;
+
+use bytes::Bytes;
+use store::{Source, document};
+use types::{Descriptor, Digest, Manifest, Root};
+
+use crate::catalogue::{Catalogue, Document, LeftOut, Repository};
+use crate::{Error, Result};
+
+/// Manifests are kept in memory up to this many bytes in all (some ten thousand images); those
+/// beyond are read when they are asked for.
+const MOST_CACHED: u64 = 64 << 20;
+/// Indexes in indexes are followed this deep.
+const MAX_DEPTH: usize = 8;
+
+/// Reads all manifests. `note` is told of each root and its manifest.
+pub(crate) fn read(
+    source: &dyn Source,
+    mut note: impl FnMut(&Root, &Manifest),
+) -> Result<Catalogue> {
+    let mut reading = Reading { source, catalogue: Catalogue::default(), cached: 0 };
+    for root in source.roots()? {
+        let mut found = Repository::default();
+        match reading.visit(&root.descriptor, &root, &mut found, 0) {
+            Ok(manifest) => {
+                note(&root, &manifest);
+                reading.catalogue.add(&root, &manifest, found);
+            }
+            Err(error) => reading.leave_out(&root, &error),
+        }
+    }
+    let mut catalogue = reading.catalogue;
+    for list in catalogue.referrers.values_mut() {
+        list.sort_by_key(|descriptor| descriptor.digest);
+    }
+    Ok(catalogue)
+}
+
+/// The catalogue while it is read.
+struct Reading<'a> {
+    source: &'a dyn Source,
+    catalogue: Catalogue,
+    /// Bytes of the manifests that are kept.
+    cached: u64,
+}
+
+impl Reading<'_> {
+    /// Notes a manifest and all that is below it.
+    fn visit(
+        &mut self,
+        descriptor: &Descriptor,
+        root: &Root,
+        found: &mut Repository,
+        depth: usize,
+    ) -> Result<Manifest> {
+        let (bytes, manifest) = self.load(&descriptor.digest)?;
+        found.manifests.insert(descriptor.digest);
+        found.blobs.extend(manifest.blobs().map(|blob| blob.digest));
+        self.keep(descriptor, bytes, &manifest);
+        for child in &manifest.manifests {
+            if !child.is_manifest() {
+                found.blobs.insert(child.digest);
+                continue;
+            }
+            if depth == MAX_DEPTH || found.manifests.contains(&child.digest) {
+                continue;
+            }
+            // Platforms that were not chosen are not there: a sparse index.
+            let visited = match self.source.size(&child.digest) {
+                Ok(None) => continue,
+                Ok(Some(_)) => self.visit(child, root, found, depth + 1).map(drop),
+                Err(error) => Err(error.into()),
+            };
+            if let Err(error) = visited {
+                self.leave_out(root, &error);
+            }
+        }
+        Ok(manifest)
+    }
+
+    /// A manifest, checked against its digest: media are damaged on the way, and this names all
+    /// the rest.
+    fn load(&self, digest: &Digest) -> Result<(Bytes, Manifest)> {
+        let kept = self.catalogue.manifests.get(digest).and_then(|known| known.bytes.clone());
+        let bytes = match kept {
+            Some(bytes) => bytes,
+            None => {
+                let bytes = document(self.source, digest, Manifest::MAX_SIZE)?;
+                if store::hash::sha256(&bytes) != *digest {
+                    return Err(Error::Damaged { digest: *digest });
+                }
+                Bytes::from(bytes)
+            }
+        };
+        let manifest = Manifest::parse(&digest.to_string(), &bytes)?;
+        Ok((bytes, manifest))
+    }
+
+    fn keep(&mut self, descriptor: &Descriptor, bytes: Bytes, manifest: &Manifest) {
+        let Entry::Vacant(vacant) = self.catalogue.manifests.entry(descriptor.digest) else {
+            return;
+        };
+        let size = bytes.len() as u64;
+        let is_kept = self.cached + size <= MOST_CACHED;
+        self.cached += if is_kept { size } else { 0 };
+        let media_type = if descriptor.is_manifest() {
+            descriptor.media_type.as_str()
+        } else {
+            manifest.effective_media_type()
+        };
+        if let Some(subject) = &manifest.subject {
+            let mut referrer = Descriptor::new(media_type, descriptor.digest, size);
+            // distribution-spec 1.1: the config's media type stands in for a missing type.
+            let config = manifest.config.as_ref().map(|config| &config.media_type);
+            referrer.artifact_type = manifest.artifact_type.as_ref().or(config).cloned();
+            referrer.annotations.clone_from(&manifest.annotations);
+            self.catalogue.referrers.entry(subject.digest).or_default().push(referrer);
+        }
+        let media_type = media_type.to_owned();
+        vacant.insert(Document { media_type, size, bytes: is_kept.then_some(bytes) });
+    }
+
+    fn leave_out(&mut self, root: &Root, error: &Error) {
+        let (name, reason) = (root.name.to_string(), error.to_string());
+        tracing::warn!("{name} is not handed out: {reason}");
+        self.catalogue.left_out.push(LeftOut { name, reason });
+    }
+}
