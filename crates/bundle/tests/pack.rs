@@ -1,6 +1,6 @@
 //! Packing: the same bytes each time, plain tools open them, an interrupted pack goes on, a
 //! damaged store is noticed.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

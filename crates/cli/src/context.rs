@@ -79,8 +79,32 @@ impl Context {
         Ok(store::Store::open(&self.store_path()?)?)
     }
 
+    /// The store, or `None` when there is none yet.
+    pub(crate) fn existing_store(&self) -> Result<Option<store::Store>> {
+        let path = self.store_path()?;
+        if path.exists() { Ok(Some(store::Store::existing(&path)?)) } else { Ok(None) }
+    }
+
+    /// The HTTP client of the configuration, with further certificate authorities.
+    pub(crate) fn client(&self, concurrency: Option<usize>, ca: &[PathBuf]) -> Result<net::Client> {
+        let builder = net::Client::builder().ca(self.config.ca.iter().chain(ca).cloned());
+        let builder = match concurrency.or(self.config.concurrency) {
+            Some(transfers) => builder.concurrency(transfers),
+            None => builder,
+        };
+        Ok(builder.build()?)
+    }
+
+    /// The mirrors of the configuration.
+    pub(crate) fn mirrors(&self) -> Result<net::Mirrors> {
+        Ok(net::Mirrors::new(&self.config.mirrors, &self.config.plain_http)?)
+    }
+
     /// The path of a file in the folder of gantry.yaml.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
+        if self.directory == Path::new(".") {
+            return PathBuf::from(name);
+        }
         self.directory.join(name)
     }
 }

@@ -65,15 +65,14 @@ impl CommandError {
         Self::new(Kind::Failed, message)
     }
 
+    /// What it means.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Adds what to do next, best a command to type.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
-        self
-    }
-
-    /// Puts what was being done in front.
-    pub(crate) fn context(mut self, doing: &str) -> Self {
-        self.message = format!("{doing}: {}", self.message);
         self
     }
 }
@@ -97,6 +96,104 @@ impl From<store::Error> for CommandError {
             E::DigestMismatch { .. } | E::SizeMismatch { .. } => Kind::Integrity,
             E::NotAStore { .. } | E::Document(_) => Kind::Usage,
             _ => Kind::Failed,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<net::Error> for CommandError {
+    fn from(error: net::Error) -> Self {
+        use net::Error as E;
+        let kind = match &error {
+            E::Unauthorized { .. }
+            | E::Credentials { .. }
+            | E::Url { .. }
+            | E::Tls { .. }
+            | E::Setup { .. } => Kind::Usage,
+            _ => Kind::Failed,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<remote::Error> for CommandError {
+    fn from(error: remote::Error) -> Self {
+        let kind = if error.is_integrity() {
+            Kind::Integrity
+        } else if error.is_input() {
+            Kind::Usage
+        } else {
+            Kind::Failed
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<resolve::Error> for CommandError {
+    fn from(error: resolve::Error) -> Self {
+        use resolve::Error as E;
+        let kind = match &error {
+            E::Several(problems) => {
+                let any =
+                    |test: fn(&remote::Error) -> bool| problems.iter().any(|p| test(&p.cause));
+                if any(remote::Error::is_integrity) {
+                    Kind::Integrity
+                } else if problems.iter().all(|problem| problem.cause.is_input()) {
+                    Kind::Usage
+                } else {
+                    Kind::Failed
+                }
+            }
+            E::Store(_) => Kind::Failed,
+            E::Upgrade { .. } => Kind::Usage,
+            E::Changed { .. } => Kind::Integrity,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<land::Error> for CommandError {
+    fn from(error: land::Error) -> Self {
+        match error {
+            land::Error::Source(error) => error.into(),
+            land::Error::Target(error) => error.into(),
+        }
+    }
+}
+
+impl From<depot::Error> for CommandError {
+    fn from(error: depot::Error) -> Self {
+        match error {
+            depot::Error::Source(error) => error.into(),
+            depot::Error::Document(error) => error.into(),
+            damaged @ depot::Error::Damaged { .. } => {
+                Self::new(Kind::Integrity, damaged.to_string())
+            }
+        }
+    }
+}
+
+impl From<bundle::Error> for CommandError {
+    fn from(error: bundle::Error) -> Self {
+        use bundle::{Error as E, Fault as F};
+        let kind = match &error {
+            E::Volume { fault: F::Foreign | F::Newer { .. } | F::Unreadable { .. }, .. }
+            | E::OtherBundle { .. }
+            | E::Missing { .. }
+            | E::Duplicate { .. }
+            | E::NoVolume
+            | E::Name { .. }
+            | E::VolumeTooSmall { .. }
+            | E::TooManyVolumes { .. }
+            | E::NotOneVolume { .. } => Kind::Usage,
+            E::Volume { .. } | E::Damaged { .. } | E::BlobDamaged { .. } | E::Document { .. } => {
+                Kind::Integrity
+            }
+            E::Source(_)
+            | E::Read { .. }
+            | E::Write { .. }
+            | E::NoSpace { .. }
+            | E::Busy { .. } => Kind::Failed,
         };
         Self::new(kind, error.to_string())
     }

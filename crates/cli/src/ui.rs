@@ -1,6 +1,6 @@
 //! The one road to the terminal. Results go to stdout (a table, or JSON), everything else to
 //! stderr: progress, notes, errors.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the one place that prints")]
+#![expect(clippy::print_stderr, reason = "this is the one place that prints")]
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
@@ -60,13 +60,15 @@ impl Ui {
     ) -> Result<()> {
         let text = match self.output {
             Output::Table => table(value),
-            Output::Json => serde_json::to_string_pretty(value)
-                .map_err(|cause| CommandError::failed(format!("cannot print the result: {cause}")))?,
+            Output::Json => serde_json::to_string_pretty(value).map_err(|cause| {
+                CommandError::failed(format!("cannot print the result: {cause}"))
+            })?,
         };
         self.print(text.trim_end_matches('\n'))
     }
 
     /// Prints text that is itself the result (a completion script, a receipt).
+    #[expect(clippy::unused_self, reason = "the terminal is spoken to through its one road")]
     pub(crate) fn print(&self, text: &str) -> Result<()> {
         if text.is_empty() {
             return Ok(());
@@ -154,6 +156,11 @@ impl Meter {
         eprintln!("{:>9} {}{there} in {seconds:.1} s{rate}", self.doing, ByteSize(moved));
     }
 
+    /// Ends the bar and says nothing.
+    pub(crate) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
     fn line(&self) {
         if self.is_live || self.quiet {
             return;
@@ -238,10 +245,19 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> 
     table.lines().map(|line| line.trim().to_owned() + "\n").collect()
 }
 
+/// Rows of a name and a value, aligned.
+pub(crate) fn rows(rows: Vec<[String; 2]>) -> String {
+    let width = rows.iter().map(|[name, _]| name.len()).max().unwrap_or_default();
+    let lines: Vec<_> =
+        rows.iter().map(|[name, value]| format!("{name:width$}  {value}")).collect();
+    lines.join("\n") + "\n"
+}
+
 /// Prints an error: what, and what to do next.
 pub(crate) fn error(kind: &str, message: &str, hints: &[String]) {
     if JSON_ERRORS.load(Ordering::Relaxed) {
-        let value = serde_json::json!({ "error": { "kind": kind, "message": message, "hints": hints } });
+        let value =
+            serde_json::json!({ "error": { "kind": kind, "message": message, "hints": hints } });
         eprintln!("{value}");
         return;
     }

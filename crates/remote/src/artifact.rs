@@ -39,7 +39,7 @@ pub struct Documents {
 
 /// The documents of a file with that name and content.
 pub fn documents(title: &str, content: Blob) -> Result<Documents> {
-    let reference = Reference::new(HOST, &repository(title), Some(&content.digest.short()), None)?;
+    let reference = Reference::new(HOST, &segment(title), Some(&content.digest.short()), None)?;
     let mut layer = Descriptor::new(OCTETS, content.digest, content.size);
     layer.annotations.insert(annotation::TITLE.to_owned(), title.to_owned());
     let manifest = Manifest {
@@ -81,21 +81,18 @@ pub fn from_path(path: &Path, store: &Store) -> Result<Documents> {
     Ok(documents)
 }
 
-/// A file's name as a repository's: lower case, with runs of other signs as one `-`.
-fn repository(title: &str) -> String {
+/// A name as one segment of a repository: lower case, other signs as `-`, separators single and
+/// inside (distribution-spec, "Pulling manifests").
+pub(crate) fn segment(title: &str) -> String {
     let mut name = String::with_capacity(title.len());
-    for sign in title.chars() {
-        let sign = sign.to_ascii_lowercase();
-        let is_separator = !(sign.is_ascii_lowercase() || sign.is_ascii_digit());
-        let after_separator = name.is_empty() || name.ends_with(['-', '.', '_']);
-        match (is_separator, after_separator) {
-            (false, _) => name.push(sign),
-            (true, true) => {}
-            (true, false) if matches!(sign, '.' | '_') => name.push(sign),
-            (true, false) => name.push('-'),
-        }
+    for sign in title.chars().map(|sign| sign.to_ascii_lowercase()) {
         if name.len() >= MAX_NAME {
             break;
+        }
+        if sign.is_ascii_lowercase() || sign.is_ascii_digit() {
+            name.push(sign);
+        } else if !name.is_empty() && !name.ends_with(['-', '.', '_']) {
+            name.push(if matches!(sign, '.' | '_') { sign } else { '-' });
         }
     }
     let name = name.trim_end_matches(['-', '.', '_']);
@@ -118,9 +115,7 @@ mod tests {
         ] {
             let documents = documents(title, content).unwrap();
             assert_eq!(documents.reference.registry(), HOST);
-            if title != "Llama 3.2 (Q4_K_M).gguf" && title != "__init__.py" {
-                assert_eq!(documents.reference.repository(), repository, "{title}");
-            }
+            assert_eq!(documents.reference.repository(), repository, "{title}");
             assert_eq!(documents.title, title);
         }
     }

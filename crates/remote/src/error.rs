@@ -166,7 +166,7 @@ impl Error {
     }
 
     /// A document of another program that does not parse.
-    pub(crate) fn document(document: impl Into<String>, message: impl ToString) -> Self {
+    pub(crate) fn document(document: impl Into<String>, message: impl std::fmt::Display) -> Self {
         let (document, message) = (document.into(), message.to_string());
         Self::Document(types::Error::Document { document, line: 0, column: 0, message })
     }

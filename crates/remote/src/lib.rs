@@ -9,12 +9,14 @@ mod compression;
 mod error;
 pub mod fetch;
 pub mod helm;
+pub mod http;
 pub mod hub;
 pub mod local;
 pub mod model;
 mod near;
 pub mod oci;
 pub mod ollama;
+mod receive;
 mod tarball;
 
 pub use error::{Error, Result};

@@ -168,6 +168,30 @@ fn of_an_index_only_the_chosen_platform_comes_and_the_digest_stays() {
 }
 
 #[test]
+fn an_index_with_the_content_of_one_platform_gives_that_one() {
+    let world = world();
+    let index = fs::read_to_string(world.layout.path.join("index.json")).unwrap();
+    let index: serde_json::Value = serde_json::from_str(&index).unwrap();
+    let digest: types::Digest = index["manifests"][1]["digest"].as_str().unwrap().parse().unwrap();
+    let blob = |digest: &types::Digest| world.layout.path.join("blobs/sha256").join(digest.hex());
+    let document = Manifest::parse("index", &fs::read(blob(&digest)).unwrap()).unwrap();
+    fs::remove_file(blob(&document.manifests[1].digest)).unwrap();
+    let take = |platforms: &[&str]| {
+        let platforms: Vec<Platform> =
+            platforms.iter().map(|platform| platform.parse().unwrap()).collect();
+        let (path, name) = (&world.layout.path, reference("two:2"));
+        local::image_from_layout(path, &name, &platforms, &world.store, &Silent)
+    };
+
+    let both = take(&["linux/amd64", "linux/arm64"]).unwrap();
+    let absent = take(&["linux/arm64"]).unwrap_err();
+
+    assert_eq!(both.manifests.len(), 1);
+    assert_eq!(both.manifests[0].platform, Some(Platform::linux_amd64()));
+    assert!(matches!(absent, Error::NoPlatform { .. }), "{absent}");
+}
+
+#[test]
 fn the_form_of_docker_25_is_read_by_its_layout() {
     // docker save since 25: an OCI layout and manifest.json in one tar, layers not compressed.
     let world = world();
@@ -265,7 +289,7 @@ impl Podman {
         let podman = Self { service, folder: folder.to_owned() };
         let begun = Instant::now();
         while std::os::unix::net::UnixStream::connect(&socket).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "podman's service does not answer");
+            assert!(begun.elapsed() < Duration::from_mins(1), "podman's service does not answer");
             std::thread::yield_now();
         }
         podman

@@ -17,6 +17,9 @@ use crate::{Error, Result, Store, space};
 /// Small chunks are gathered up to this length before they are written: system calls cost little
 /// at this size, and a killed process loses no more than this of each blob.
 const BUFFER: usize = 256 << 10;
+/// Chunks from this length on are written as they are: copying them into the buffer costs more than
+/// the system call that it saves.
+const DIRECT: usize = 32 << 10;
 /// The buffer with which a partial is read again.
 const READ_BUFFER: usize = 1 << 20;
 
@@ -143,10 +146,10 @@ impl Writer {
         }
         self.check_usable()?;
         self.hash.update(bytes);
-        if self.buffer.len() + bytes.len() > BUFFER {
+        if bytes.len() >= DIRECT || self.buffer.len() + bytes.len() > BUFFER {
             self.flush()?;
         }
-        if bytes.len() >= BUFFER {
+        if bytes.len() >= DIRECT {
             self.write_through(bytes)?;
         } else {
             if self.buffer.capacity() == 0 {

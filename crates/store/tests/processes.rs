@@ -21,7 +21,7 @@ const ROOTS: &str = "GANTRY_TEST_ROOTS";
 /// Layers are this long: several buffers of the writer.
 const LAYER: usize = (1 << 20) + 11;
 /// A worker writes a layer in pieces of this length.
-const PIECE: usize = 48 << 10;
+const PIECE: usize = 24 << 10;
 /// What a killed process may lose of a blob: the writer's buffer, and the piece that filled it.
 const LOST: u64 = (256 << 10) + PIECE as u64;
 const THREADS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
@@ -33,7 +33,7 @@ fn a_process_that_is_killed_at_any_instant_leaves_nothing_corrupt() {
     let mut published = 0;
     for round in 0..20 {
         // Every round is killed a while after another line; the kill itself hits any instant.
-        let lines_until_kill = 1 + (round * 37) % 61;
+        let lines_until_kill = 1 + (round * 37) % 131;
         let (mut worker, lines) = start(&path, 0..1000);
         let mut writing = None;
         for line in lines.take(lines_until_kill) {

@@ -74,7 +74,7 @@ impl Hub {
             let size = file.metadata().map_or(0, |metadata| metadata.len());
             hash.update(format!("\n{} {size}", name.display()).as_bytes());
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        tools::hex(&hash.finalize())
     }
 }
 

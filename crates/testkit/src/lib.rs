@@ -3,8 +3,8 @@
 //! Tests of every crate build their world here, and so does the demo (by the `testkit` binary).
 //! Nothing is mocked: registries are Debian's docker-registry, images are made from Debian packages
 //! without a container engine ([`Images`]), models come from a [`Hub`] that the five checked
-//! versions of huggingface_hub accept, and failures are made on the wire (Faults), on the disk
-//! ([`Tmpfs`]) and with SIGKILL (Running).
+//! versions of huggingface_hub accept, and failures are made on the wire ([`Faults`]), on the disk
+//! ([`Tmpfs`]) and with SIGKILL ([`gantry::Running`]).
 //!
 //! What `dev/setup` installs must be there. A world that cannot be built is the test's failure, so
 //! functions here panic with what is missing and the next step instead of handing errors on.
@@ -17,8 +17,9 @@
 )]
 
 mod credentials;
-//pub mod faults;
-//pub mod gantry;
+mod engine;
+pub mod faults;
+pub mod gantry;
 mod hub;
 pub mod images;
 mod network;
@@ -27,15 +28,16 @@ mod registry;
 mod tls;
 mod tmpfs;
 pub mod tools;
-//mod world;
+mod world;
 
 pub use credentials::Login;
-//pub use faults::Faults;
-//pub use gantry::Gantry;
+pub use engine::Engine;
+pub use faults::Faults;
+pub use gantry::Gantry;
 pub use hub::{Hub, HubBuilder, MINILM};
 pub use images::Images;
 pub use network::loopback_only;
 pub use registry::{Registry, RegistryBuilder};
 pub use tls::Authority;
 pub use tmpfs::Tmpfs;
-//pub use world::World;
+pub use world::World;

@@ -2,6 +2,7 @@
 //! (the shell's side of it is `dev/env`).
 
 use std::env;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -79,6 +80,15 @@ pub fn run(command: &mut Command) -> String {
 fn present(path: PathBuf) -> PathBuf {
     assert!(path.exists(), "{} is missing: run dev/setup", path.display());
     path
+}
+
+/// Lower-case hex digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The bytes of all files under a folder; a file with several names counts once for each.

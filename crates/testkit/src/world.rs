@@ -1,0 +1,104 @@
+//! The world of a test: a registry that stands for docker.io, ghcr.io and quay.io, a Hub, a site's
+//! registry, and a user whose configuration leads there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::gantry::Gantry;
+use crate::hub::{Hub, HubBuilder};
+use crate::images::Images;
+use crate::registry::{Registry, RegistryBuilder};
+
+/// The hosts that the world's first registry stands for.
+const HOSTS: [&str; 3] = ["docker.io", "ghcr.io", "quay.io"];
+
+/// A whole world; gone on drop.
+#[derive(Debug)]
+pub struct World {
+    images: Images,
+    upstream: Registry,
+    hub: Hub,
+    site: Registry,
+    home: TempDir,
+}
+
+impl World {
+    /// A world with the fast images and the MiniLM model, open to all.
+    pub fn fast() -> Self {
+        Self::of(Images::fast(), Registry::builder(), Hub::builder().minilm())
+    }
+
+    /// A world with the slow images (about 1 GB) and the MiniLM model, open to all.
+    pub fn slow() -> Self {
+        Self::of(Images::slow(), Registry::builder(), Hub::builder().minilm())
+    }
+
+    /// A world of these images and servers. Where the registry has a login, the user has it in
+    /// docker's `config.json`; where it has TLS, the user trusts its authority (`SSL_CERT_FILE`).
+    pub fn of(images: Images, upstream: RegistryBuilder, hub: HubBuilder) -> Self {
+        let (upstream, hub) = (upstream.start(), hub.start());
+        images.place(upstream.storage());
+        let home = tempfile::tempdir().expect("a temporary folder can be made");
+        if let Some(login) = upstream.login() {
+            login.write_docker_config(&home.path().join(".docker"), upstream.host());
+        }
+        let world = Self { images, upstream, hub, site: Registry::start(), home };
+        world.lead_to(&world.upstream.url(), &world.hub.url());
+        world
+    }
+
+    /// The registry that stands for docker.io, ghcr.io and quay.io.
+    pub fn upstream(&self) -> &Registry {
+        &self.upstream
+    }
+
+    /// The Hub that stands for huggingface.co.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// The registry beyond the gap, empty at first.
+    pub fn site(&self) -> &Registry {
+        &self.site
+    }
+
+    /// The images that the first registry has.
+    pub fn images(&self) -> &Images {
+        &self.images
+    }
+
+    /// The user's home.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The user's configuration.
+    pub fn config_file(&self) -> PathBuf {
+        self.home.path().join("config.yaml")
+    }
+
+    /// Changes the user's `mirrors:` to these addresses: for a [`crate::Faults`] in between.
+    pub fn lead_to(&self, registry: &str, hub: &str) {
+        let mut mirrors = serde_json::Map::new();
+        for host in HOSTS {
+            mirrors.insert(host.to_owned(), json!(registry));
+        }
+        mirrors.insert("hf".to_owned(), json!(hub));
+        // JSON is YAML as well.
+        let text = serde_json::to_string_pretty(&json!({ "mirrors": mirrors }))
+            .expect("a map of texts is JSON");
+        fs::write(self.config_file(), text).expect("a configuration can be written");
+    }
+
+    /// The binary (`env!("CARGO_BIN_EXE_gantry")`) as this world's user runs it.
+    pub fn gantry(&self, binary: impl AsRef<Path>) -> Gantry {
+        let gantry = Gantry::new(binary, self.home());
+        match self.upstream.ca_file() {
+            Some(file) => gantry.env("SSL_CERT_FILE", file),
+            None => gantry,
+        }
+    }
+}

@@ -22,7 +22,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("store")).unwrap();
+        let store = Store::open(folder.path().join("store")).unwrap();
         store::suite::sample(&store);
         Self { folder, store }
     }

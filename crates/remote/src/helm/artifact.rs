@@ -50,14 +50,7 @@ pub fn artifact(archive: &Archive, repository: &str, store: &Store) -> Result<Ar
     let bytes = serde_json::to_vec(&manifest)
         .map_err(|error| Error::document(format!("the manifest of chart {reference}"), error))?;
     let descriptor = put(store, media_type::OCI_MANIFEST, &bytes)?;
-    let manifest = lock::Manifest {
-        digest: descriptor.digest,
-        size: descriptor.size,
-        media_type: descriptor.media_type.clone(),
-        platform: None,
-        config: manifest.config.as_ref().map(Into::into),
-        layers: manifest.layers.iter().map(Into::into).collect(),
-    };
+    let manifest = crate::local::locked(&descriptor, &manifest, None);
     Ok(Artifact { root: Root::new(reference, Kind::Chart, descriptor), manifest })
 }
 

@@ -29,7 +29,7 @@ const MAX_RENDER: u64 = 256 << 20;
 /// What helm says on failure is shown to a person.
 const MAX_MESSAGE: u64 = 1 << 20;
 /// Large umbrellas render in 20 s on a slow machine.
-const DEADLINE: Duration = Duration::from_secs(300);
+const DEADLINE: Duration = Duration::from_mins(5);
 
 /// A helm program that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -49,10 +49,20 @@ pub struct Chart {
     pub digest: Option<Digest>,
 }
 
+impl Chart {
+    /// Repository and tag of a chart that the index places in a registry, as bitnami's does:
+    /// `oci://registry-1.docker.io/bitnamicharts/redis:1.2.3`.
+    pub fn oci(&self) -> Option<(String, String)> {
+        let path = self.url.as_str().strip_prefix("oci://")?;
+        let (repository, tag) = path.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
+        Some((repository.to_owned(), tag.replace('_', "+")))
+    }
+}
+
 impl Index {
     /// Reads an index. `url` is the repository's, to which addresses of charts may be relative.
     pub fn parse(url: Url, bytes: &[u8]) -> Result<Self> {
-        let document: Document = yaml::read(&format!("index.yaml of {url}"), bytes)?;
+        let document: Document = yaml::read(&format!("index.yaml of {}", shown(&url)), bytes)?;
         let entries = document
             .entries
             .into_iter()
@@ -64,7 +74,7 @@ impl Index {
     /// The newest version of the chart that is what was asked for.
     pub fn choose(&self, name: &str, wanted: Option<&str>) -> Result<Chart> {
         let versions = self.entries.get(name).ok_or_else(|| {
-            let what = format!("chart {name} in {}", self.url);
+            let what = format!("chart {name} in {}", shown(&self.url));
             match self.near(name) {
                 near if near.is_empty() => {
                     Error::absent(what, &self.entries.keys().cloned().collect::<Vec<_>>())
@@ -74,12 +84,12 @@ impl Index {
         })?;
         let candidates =
             versions.iter().filter_map(|entry| Some((entry.version.as_deref()?, entry)));
-        let chart = format!("{name} in {}", self.url);
+        let chart = format!("{name} in {}", shown(&self.url));
         let entry = version::choose(&chart, candidates, wanted)?;
         let version = entry.version.clone().unwrap_or_default();
         let bad = |reason: String| {
             Error::document(
-                format!("index.yaml of {}", self.url),
+                format!("index.yaml of {}", shown(&self.url)),
                 format!("{name} {version}: {reason}"),
             )
         };
@@ -112,6 +122,16 @@ impl Index {
     fn near(&self, name: &str) -> Vec<String> {
         crate::near::nearest(name, self.entries.keys().map(String::as_str))
     }
+}
+
+/// The address without user, password and query, which may be secrets.
+pub(super) fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    // Both fail only for an address without a host, which has no user either.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.to_string()
 }
 
 #[cfg(test)]
@@ -152,7 +172,8 @@ generated: "2024-01-01T00:00:00Z"
     #[test]
     fn a_chart_or_a_version_that_is_not_there_names_what_is() {
         let error = index().choose("wep", None).unwrap_err().to_string();
-        assert!(error.contains("no chart wep") && error.contains("web"), "{error}");
+        assert!(error.contains("chart wep") && error.contains("near it are web"), "{error}");
+        assert!(!error.contains("token"), "{error}");
         let error = index().choose("web", Some("^3")).unwrap_err().to_string();
         assert!(error.contains("^3") && error.contains("1.10.0"), "{error}");
         assert!(index().choose("empty", None).is_err());

@@ -7,7 +7,9 @@ mod binary;
 mod ignore;
 mod index;
 mod metadata;
+mod oci;
 mod package;
+mod repository;
 pub mod version;
 mod yaml;
 
@@ -16,4 +18,6 @@ pub use artifact::{Artifact, artifact};
 pub use binary::{Binary, DEFAULT_KUBE_VERSION, Release};
 pub use index::{Chart, Index};
 pub use metadata::Metadata;
+pub use oci::{OciChart, from_registry};
 pub use package::package;
+pub use repository::{Repository, artifact_repository};

@@ -106,12 +106,11 @@ fn check_dependencies(folder: &Path, metadata: &Metadata, what: &str) -> Result<
     if let Ok(entries) = fs::read_dir(folder.join("charts")) {
         for entry in entries.flatten() {
             let path = entry.path();
-            let name = entry.file_name().to_string_lossy().into_owned();
             if path.join("Chart.yaml").is_file() {
                 let bytes = fs::read(path.join("Chart.yaml"))
                     .map_err(|cause| Error::Read { what: path.display().to_string(), cause })?;
                 there.insert(Metadata::parse(&path.display().to_string(), &bytes)?.name);
-            } else if name.ends_with(".tgz") {
+            } else if path.extension().is_some_and(|extension| extension == "tgz") {
                 there.insert(Archive::read(&path)?.metadata.name);
             }
         }

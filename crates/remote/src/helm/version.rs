@@ -29,15 +29,12 @@ pub fn choose<'a, T>(
         }
     }
     versions.sort_by(|a, b| b.0.cmp(&a.0));
-    match versions.iter().position(|(version, ..)| range.takes(version)) {
-        Some(found) => Ok(versions.swap_remove(found).2),
-        None => {
-            let newest: Vec<String> =
-                versions.into_iter().map(|(_, text, _)| text.to_owned()).collect();
-            let wanted = wanted.unwrap_or("that is no prerelease");
-            Err(Error::absent(format!("version {wanted} of chart {chart}"), &newest))
-        }
+    if let Some(found) = versions.iter().position(|(version, ..)| range.takes(version)) {
+        return Ok(versions.swap_remove(found).2);
     }
+    let newest: Vec<String> = versions.into_iter().map(|(_, text, _)| text.to_owned()).collect();
+    let wanted = wanted.unwrap_or("that is no prerelease");
+    Err(Error::absent(format!("version {wanted} of chart {chart}"), &newest))
 }
 
 /// A version as people tag it: `v1.2` is 1.2.0.
@@ -315,5 +312,12 @@ mod tests {
     fn what_is_no_range_is_said() {
         let error = choose("c", [("1.0.0", ())], Some("latest")).unwrap_err().to_string();
         assert!(error.contains("latest") && error.contains("range"), "{error}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_range_or_an_error(text in "[0-9xX*.^~<>=!| ,v+a-c-]{0,40}") {
+            let _ = newest(Some(&text), &["1.2.3", "0.0.1-a"]);
+        }
     }
 }

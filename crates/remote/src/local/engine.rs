@@ -28,7 +28,7 @@ const MAX_ANSWER: usize = 32 << 20;
 /// An engine answers a question at once; only the image itself takes long to begin (podman
 /// assembles the archive first).
 const ANSWER: Duration = Duration::from_secs(30);
-const FIRST_BYTE: Duration = Duration::from_secs(600);
+const FIRST_BYTE: Duration = Duration::from_mins(10);
 
 /// Takes an image out of the engine at the socket. It is asked for by its full name, and then as
 /// podman calls own builds (`localhost/name`).
@@ -118,9 +118,8 @@ impl Engine<'_> {
             };
             self.failed(format!("{error}{hint}"))
         })?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| self.failed(error.to_string()))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.failed(error))?;
         // It ends with the answer's body; what it has to say comes out of that.
         tokio::spawn(connection);
         let request = Request::get(path)
@@ -130,12 +129,12 @@ impl Engine<'_> {
         tokio::time::timeout(patience, sender.send_request(request))
             .await
             .map_err(|_| self.failed(format!("no answer in {} s", patience.as_secs())))?
-            .map_err(|error| self.failed(error.to_string()))
+            .map_err(|error| self.failed(error))
     }
 
     async fn small(&self, body: Incoming) -> Result<Bytes> {
         let collected = Limited::new(body, MAX_ANSWER).collect().await;
-        Ok(collected.map_err(|error| self.failed(error.to_string()))?.to_bytes())
+        Ok(collected.map_err(|error| self.failed(error))?.to_bytes())
     }
 
     async fn refused(&self, status: StatusCode, body: Incoming) -> Error {
@@ -145,7 +144,7 @@ impl Engine<'_> {
         self.failed(format!("it answers {status}: {said}"))
     }
 
-    fn failed(&self, reason: String) -> Error {
+    fn failed(&self, reason: impl std::fmt::Display) -> Error {
         Error::Local {
             path: self.socket.to_owned(),
             reason: format!("no container engine answers: {reason}"),

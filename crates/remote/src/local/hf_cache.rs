@@ -31,9 +31,9 @@ pub fn model_from_cache(
     progress: &dyn Progress,
 ) -> Result<Snapshot> {
     let folder = Folder::open(path.to_owned())?;
-    let caches = find(&folder, "")?;
-    let Some(cached) = caches.iter().find(|cached| cached.id == *id) else {
-        let there: Vec<String> = caches.iter().map(|cached| cached.id.to_string()).collect();
+    let models = find(&folder, "")?;
+    let Some(cached) = models.iter().find(|model| model.id == *id) else {
+        let there: Vec<String> = models.iter().map(|model| model.id.to_string()).collect();
         return Err(Error::absent(format!("model {id} in {}", path.display()), &there));
     };
     let commit = cached.commit(&folder, revision)?;
@@ -152,9 +152,8 @@ impl Cached {
             let name = Name::of(&tree.real_path(&path)?);
             let hash = match &name {
                 Name::Lfs(digest) => Hash::Known(*digest),
-                Name::Git(_) => Hash::Git,
                 Name::None if rules.is_lfs(&file.path, file.size) => Hash::Sha256,
-                Name::None => Hash::Git,
+                Name::Git(_) | Name::None => Hash::Git,
             };
             wanted.push(Wanted { path, size: file.size, hash });
             names.push(name);

@@ -112,16 +112,9 @@ pub(super) fn put_blob(
     };
     let unreadable = |cause| Error::Read { what: what.to_owned(), cause };
     let mut buffer = vec![0; BUFFER];
-    // A partial of an earlier run holds these bytes already; its hash decides at the end.
-    let mut skipped = 0;
-    while skipped < writer.offset() {
-        let most = usize::try_from(writer.offset() - skipped).unwrap_or(BUFFER).min(BUFFER);
-        match content.read(&mut buffer[..most]).map_err(unreadable)? {
-            0 => break,
-            read => skipped += read as u64,
-        }
-    }
-    progress.skip(skipped);
+    // A partial would have to be passed over by reading as much of the source, and may be of
+    // something else: reading a local source from its start costs no more.
+    writer.restart()?;
     loop {
         match content.read(&mut buffer).map_err(unreadable)? {
             0 => break,
@@ -166,13 +159,13 @@ pub(super) fn platform_of_config(bytes: &[u8]) -> Option<Platform> {
 pub(super) fn check_platform(wanted: Wanted<'_>, own: Option<&Platform>) -> Result<()> {
     match own {
         Some(own) if !wanted.platforms.iter().any(|platform| own.satisfies(platform)) => {
-            Err(no_platform(wanted, vec![own.to_string()]))
+            Err(no_platform(wanted, &[own.to_string()]))
         }
         _ => Ok(()),
     }
 }
 
-pub(super) fn no_platform(wanted: Wanted<'_>, found: Vec<String>) -> Error {
+pub(super) fn no_platform(wanted: Wanted<'_>, found: &[String]) -> Error {
     Error::NoPlatform {
         reference: wanted.reference.to_string(),
         wanted: wanted.platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
@@ -181,7 +174,7 @@ pub(super) fn no_platform(wanted: Wanted<'_>, found: Vec<String>) -> Error {
 }
 
 /// A manifest as a lock tells it.
-pub(super) fn locked(
+pub(crate) fn locked(
     descriptor: &Descriptor,
     manifest: &Manifest,
     platform: Option<Platform>,

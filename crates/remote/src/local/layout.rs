@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use store::Store;
 use store::progress::Progress;
+use types::descriptor::PlatformField;
 use types::{Descriptor, Digest, Index, Manifest, Reference, Root, annotation, lock, media_type};
 
 use super::archive::Archive;
@@ -76,7 +77,7 @@ impl Layout {
         if document.is_index() {
             take.index(&document, 0, &mut manifests)?;
             if manifests.iter().all(|manifest| manifest.platform.is_none()) {
-                return Err(image::no_platform(wanted, platforms(&document)));
+                return Err(image::no_platform(wanted, &platforms(&document)));
             }
             store.put_bytes(&bytes)?;
         } else {
@@ -201,10 +202,19 @@ impl Take<'_> {
         }
         let first = taken.len();
         for child in &index.manifests {
-            let platform = child.platform.as_ref().and_then(|field| field.platform());
+            let platform = child.platform.as_ref().and_then(PlatformField::platform);
             let chosen = platform.as_ref().is_some_and(|own| {
                 self.wanted.platforms.iter().any(|platform| own.satisfies(platform))
             });
+            // docker save of a multi-platform image has the whole index and the own platform's
+            // content only.
+            if self.layout.open(&child.digest)?.is_none() {
+                if let (true, Some(platform)) = (chosen, platform) {
+                    let (image, place) = (self.wanted.reference, &self.layout.name);
+                    self.progress.note(&format!("{place} has {image} without its {platform}"));
+                }
+                continue;
+            }
             if media_type::is_index(&child.media_type) {
                 let (document, bytes) = self.layout.manifest(child)?;
                 let before = taken.len();
@@ -259,7 +269,7 @@ impl Take<'_> {
 
     /// The descriptor's platform, or the config's.
     fn platform(&self, entry: &Descriptor, manifest: &Manifest) -> Result<Option<types::Platform>> {
-        if let Some(platform) = entry.platform.as_ref().and_then(|field| field.platform()) {
+        if let Some(platform) = entry.platform.as_ref().and_then(PlatformField::platform) {
             return Ok(Some(platform));
         }
         match &manifest.config {

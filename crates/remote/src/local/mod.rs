@@ -18,6 +18,7 @@ mod tree;
 pub use engine::image_from_engine;
 pub use folder::model_from_folder;
 pub use hf_cache::model_from_cache;
+pub(crate) use image::locked;
 pub use image::{Image, image_from_archive, image_from_layout};
 pub use image_fs::models_from_image;
 pub use ollama::model_from_ollama_folder;

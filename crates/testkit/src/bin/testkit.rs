@@ -1,13 +1,67 @@
-//! x
-fn main() {
-    let t = std::time::Instant::now();
-    let images = if std::env::args().nth(1).as_deref() == Some("slow") {
-        gantry_testkit::Images::slow()
-    } else {
-        gantry_testkit::Images::fast()
-    };
-    for image in images.iter() {
-        println!("{} {} {}", image.reference, image.bytes(), image.digest);
+//! The proving ground for people and scripts: the same world that tests build, held up for as long
+//! as its standard input is open.
+//!
+//! ```text
+//! testkit world FOLDER [fast|slow]   registries, Hub and configuration; FOLDER/world.env has their addresses
+//! testkit images [fast|slow]         makes the images, if they are not made yet, and lists them
+//! ```
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's results and its usage")]
+
+use std::fmt::Write as _;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use gantry_testkit::{Images, World};
+
+fn main() -> ExitCode {
+    // A panic here is a tool that is missing: its words are enough, where it happened is noise.
+    std::panic::set_hook(Box::new(|panic| eprintln!("testkit: {}", words(panic))));
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["world", folder] | ["world", folder, "fast"] => world(Path::new(folder), &World::fast()),
+        ["world", folder, "slow"] => world(Path::new(folder), &World::slow()),
+        ["images"] | ["images", "fast"] => images(&Images::fast()),
+        ["images", "slow"] => images(&Images::slow()),
+        _ => {
+            eprintln!("usage: testkit world FOLDER [fast|slow] | testkit images [fast|slow]");
+            ExitCode::from(2)
+        }
     }
-    println!("{} bytes in {:?}", images.unique_bytes(), t.elapsed());
+}
+
+fn world(folder: &Path, world: &World) -> ExitCode {
+    let mut text = String::new();
+    for (name, value) in [
+        ("UPSTREAM", world.upstream().host().to_owned()),
+        ("SITE", world.site().host().to_owned()),
+        ("HUB", world.hub().url()),
+        ("GANTRY_CONFIG", world.config_file().display().to_string()),
+    ] {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name}='{value}'");
+    }
+    // Under its name only when it is whole: who waits for it reads all of it.
+    let (part, whole) = (folder.join("world.env.part"), folder.join("world.env"));
+    let written = std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, &whole));
+    if let Err(error) = written {
+        eprintln!("testkit: cannot write {}: {error}", whole.display());
+        return ExitCode::FAILURE;
+    }
+    // Whoever started this holds the other end; when it ends, however it ends, so does the world.
+    let _ = io::stdin().read_to_end(&mut Vec::new());
+    ExitCode::SUCCESS
+}
+
+fn images(images: &Images) -> ExitCode {
+    for image in images.iter() {
+        println!("{:>11}  {}  {}", image.bytes(), image.platforms.join(","), image.reference);
+    }
+    println!("{:>11}  all, each blob once", images.unique_bytes());
+    ExitCode::SUCCESS
+}
+
+fn words(panic: &std::panic::PanicHookInfo<'_>) -> String {
+    panic.payload_as_str().unwrap_or("failed").to_owned()
 }

@@ -1,0 +1,204 @@
+//! Bad luck on the wire: a proxy before any server, which cuts, stalls, slows, refuses and lies on
+//! demand, and remembers every request, so that a test can tell what was fetched twice.
+//!
+//! ```no_run
+//! # use gantry_testkit::{faults::{Fault, Times}, Faults, Registry};
+//! let registry = Registry::start();
+//! let faults = Faults::before(&registry.url());
+//! faults.on("/blobs/", Fault::Cut { after: 1 << 20 }, Times::Exactly(2));
+//! // … a client works against faults.url() …
+//! assert_eq!(faults.requests().iter().filter(|request| request.start() > 0).count(), 2);
+//! ```
+
+mod proxy;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+
+/// A proxy on a free port of loopback; closed on drop.
+#[derive(Debug)]
+pub struct Faults {
+    address: SocketAddr,
+    state: Arc<State>,
+    runtime: Option<Runtime>,
+}
+
+/// What goes wrong with an answer.
+///
+/// The faults of a body befall only successful answers to GET that are long enough for them; other
+/// answers pass, and are not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The connection is closed after so many bytes of the body.
+    Cut {
+        /// Bytes of this answer's body that arrive.
+        after: u64,
+    },
+    /// After so many bytes of the body nothing comes any more, on an open connection.
+    Stall {
+        /// Bytes of this answer's body that arrive.
+        after: u64,
+    },
+    /// The body's byte at this place is another one: a server that lies about a digest.
+    Flip {
+        /// The place in this answer's body.
+        at: u64,
+    },
+    /// The body comes at this rate.
+    Slow {
+        /// The rate.
+        bytes_per_second: u64,
+    },
+    /// Any request is answered with this status, and is not passed on.
+    Status {
+        /// 429, 500, 503 and so on.
+        code: u16,
+        /// The header `Retry-After`, in whole seconds.
+        retry_after: Option<Duration>,
+    },
+    /// The connection of any request is closed without an answer.
+    Drop,
+}
+
+/// How often a fault befalls a matching request before it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Times {
+    /// So often.
+    Exactly(usize),
+    /// Every time.
+    Always,
+}
+
+/// A request that the proxy has seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// `GET`.
+    pub method: String,
+    /// Path and query: `/v2/library/nginx/manifests/1.22`.
+    pub path: String,
+    /// The header `Range`.
+    pub range: Option<String>,
+    /// Whether it carried the header `Authorization`.
+    pub is_authorized: bool,
+    /// The status that was answered; `None` while there is no answer, and when there was none.
+    pub status: Option<u16>,
+    /// The fault that befell it.
+    pub fault: Option<Fault>,
+    /// Bytes of the body that went out to the client. When it is killed, some of them (a socket's
+    /// buffer, at most) have not reached it.
+    pub sent: u64,
+}
+
+impl Request {
+    /// The first byte that a `Range` asks for; 0 without one.
+    pub fn start(&self) -> u64 {
+        let range = self.range.as_deref().and_then(|range| range.strip_prefix("bytes="));
+        range.and_then(|range| range.split('-').next()?.parse().ok()).unwrap_or(0)
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    upstream: String,
+    rules: Mutex<Vec<Rule>>,
+    requests: Mutex<Vec<Request>>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    part: String,
+    fault: Fault,
+    times: Times,
+}
+
+impl Faults {
+    /// A proxy before a server: `http://127.0.0.1:5000`. Until it is told of a fault, it only
+    /// passes on and remembers.
+    pub fn before(upstream: &str) -> Self {
+        let state = Arc::new(State {
+            upstream: upstream.trim_end_matches('/').to_owned(),
+            rules: Mutex::default(),
+            requests: Mutex::default(),
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime can be made");
+        let address = runtime.block_on(proxy::listen(Arc::clone(&state)));
+        Self { address, state, runtime: Some(runtime) }
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// From now on, requests whose path and query contain `part` meet this fault. Of several that
+    /// match, the one told first has its times first.
+    pub fn on(&self, part: &str, fault: Fault, times: Times) {
+        self.state.rules().push(Rule { part: part.to_owned(), fault, times });
+    }
+
+    /// Ends all faults.
+    pub fn mend(&self) {
+        self.state.rules().clear();
+    }
+
+    /// All requests so far, in the order of their coming.
+    pub fn requests(&self) -> Vec<Request> {
+        self.state.requests().clone()
+    }
+
+    /// Bytes of bodies that went out for paths that contain `part`.
+    pub fn sent(&self, part: &str) -> u64 {
+        let requests = self.state.requests();
+        requests.iter().filter(|request| request.path.contains(part)).map(|one| one.sent).sum()
+    }
+
+    /// Forgets all requests so far.
+    pub fn forget(&self) {
+        self.state.requests().clear();
+    }
+}
+
+impl Drop for Faults {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // A stalled answer would be waited for without end.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn rules(&self) -> MutexGuard<'_, Vec<Rule>> {
+        self.rules.lock().expect("nothing panics while it holds the rules")
+    }
+
+    fn requests(&self) -> MutexGuard<'_, Vec<Request>> {
+        self.requests.lock().expect("nothing panics while it holds the requests")
+    }
+
+    /// Takes the first fault for a path that `fits`, and counts it.
+    fn take(&self, path: &str, fits: impl Fn(&Fault) -> bool) -> Option<Fault> {
+        let mut rules = self.rules();
+        let rule = rules.iter_mut().find(|rule| {
+            rule.times != Times::Exactly(0) && path.contains(&rule.part) && fits(&rule.fault)
+        })?;
+        if let Times::Exactly(left) = &mut rule.times {
+            *left -= 1;
+        }
+        Some(rule.fault)
+    }
+}

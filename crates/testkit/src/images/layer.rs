@@ -3,7 +3,7 @@
 //! stamps, no owner's names).
 
 use std::collections::HashSet;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -22,6 +22,8 @@ use crate::tools;
 pub(crate) const EPOCH: u64 = 1_704_067_200;
 /// gzip's default, as most builders use it.
 const LEVEL: Compression = Compression::new(6);
+/// What the compressor gets at once.
+const BLOCK: usize = 256 << 10;
 /// `/bin` and its like are links in a merged system (Debian 12), as in Debian's own images.
 const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
 /// What slim images leave out; of documents they keep the copyright.
@@ -89,21 +91,23 @@ type Encoder = GzEncoder<BlobWriter>;
 
 /// The tar while it is written.
 struct Writer {
-    tar: Builder<BufWriter<Tee>>,
+    tar: Builder<Tee>,
     seen: HashSet<PathBuf>,
 }
 
-/// Hashes the tar on its way into the compressor.
+/// Hashes the tar on its way into the compressor, which gets it in blocks of one size: what zlib-rs
+/// makes of bytes depends on the pieces that they come in, and pieces from a pipe are chance.
 struct Tee {
     gzip: Encoder,
     hash: Context,
+    block: Vec<u8>,
 }
 
 impl Writer {
     fn new(blobs: &Blobs, name: &str) -> Self {
         let gzip = GzBuilder::new().mtime(0).write(blobs.writer(name), LEVEL);
-        let tee = Tee { gzip, hash: Context::new(&SHA256) };
-        Self { tar: Builder::new(BufWriter::with_capacity(1 << 18, tee)), seen: HashSet::new() }
+        let tee = Tee { gzip, hash: Context::new(&SHA256), block: Vec::with_capacity(BLOCK) };
+        Self { tar: Builder::new(tee), seen: HashSet::new() }
     }
 
     fn package(&mut self, package: &Package) {
@@ -176,26 +180,36 @@ impl Writer {
     }
 
     fn finish(self) -> Layer {
-        let tee = self
-            .tar
-            .into_inner()
-            .and_then(|buffer| buffer.into_inner().map_err(io::IntoInnerError::into_error))
-            .expect("a layer can be written");
+        let mut tee = self.tar.into_inner().expect("a layer can be written");
+        tee.pass_on().expect("a layer can be written");
         let blob =
             tee.gzip.finish().expect("a layer can be written").finish(media_type::OCI_LAYER_GZIP);
         Layer { blob, diff_id: finished(tee.hash) }
     }
 }
 
+impl Tee {
+    fn pass_on(&mut self) -> io::Result<()> {
+        self.hash.update(&self.block);
+        self.gzip.write_all(&self.block)?;
+        self.block.clear();
+        Ok(())
+    }
+}
+
 impl Write for Tee {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.gzip.write_all(bytes)?;
-        self.hash.update(bytes);
-        Ok(bytes.len())
+        let taken = bytes.len().min(BLOCK - self.block.len());
+        self.block.extend_from_slice(&bytes[..taken]);
+        if self.block.len() == BLOCK {
+            self.pass_on()?;
+        }
+        Ok(taken)
     }
 
+    /// Nothing is passed on before a block is full.
     fn flush(&mut self) -> io::Result<()> {
-        self.gzip.flush()
+        Ok(())
     }
 }
 
@@ -258,5 +272,5 @@ fn etag(path: &Path, bytes: &[u8]) -> String {
     let mut hash = Sha1::new();
     hash.update(format!("blob {}\0", bytes.len()));
     hash.update(bytes);
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    tools::hex(&hash.finalize())
 }

@@ -66,7 +66,7 @@ impl Images {
         build::cached(&recipe::fast())
     }
 
-    /// The large set (about 1 GB, eleven images of three hosts), made once and kept: for the slow
+    /// The large set (about 1 GB, ten images of three hosts), made once and kept: for the slow
     /// suite and the benchmark.
     pub fn slow() -> Self {
         build::cached(&recipe::slow())
@@ -92,6 +92,11 @@ impl Images {
     /// link to the set's common folder.
     pub fn layout(&self, reference: &str) -> PathBuf {
         self.folder.join("layouts").join(build::folder_name(&self.get(reference).reference))
+    }
+
+    /// Writes an image as `docker save` does (its amd64 side), for `images: {archive: FILE}`.
+    pub fn save(&self, reference: &str, archive: &Path) {
+        crate::engine::save(self, reference, archive);
     }
 
     /// Where a blob or a manifest of the set is.

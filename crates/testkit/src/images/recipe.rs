@@ -212,7 +212,7 @@ pub(crate) fn slow() -> Recipe {
             ),
             Image::new(
                 "ghcr.io/gantry-examples/trainer:1.0",
-                &on(&[&base, &python, &science], &["python3-torch", "clang-14"]),
+                &on(&[&base, &python, &science], &["python3-torch"]),
                 &["python3"],
             )
             .signed(),
@@ -225,11 +225,6 @@ pub(crate) fn slow() -> Recipe {
                 "ghcr.io/gantry-examples/embedder:1.0",
                 &[base.clone(), python.clone(), Layer::HubCache(Weights::With)],
                 &["python3"],
-            ),
-            Image::new(
-                "quay.io/gantry-examples/browser:1.0",
-                &on(&[&base], &["chromium"]),
-                &["chromium"],
             ),
         ],
     }

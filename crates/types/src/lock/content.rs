@@ -1,6 +1,6 @@
 //! What a lock asks for, blob by blob, and the roots that the blobs make up.
 
-use super::{Blob, EMPTY, HubModel, Lock, Manifest, Model, ModelFile};
+use super::{Blob, EMPTY, HubModel, Lock, Manifest, Model, ModelFile, OllamaModel};
 use crate::{Commit, Descriptor, Kind, ModelId, Reference, Root, annotation, media_type};
 
 /// Where the bytes of a locked blob come from.
@@ -11,7 +11,7 @@ pub enum Origin<'a> {
     /// A config or layer in a registry.
     Blob(&'a Reference),
     /// A manifest or layer of an Ollama model: a registry with rules of its own.
-    Ollama(&'a Reference),
+    Ollama(&'a OllamaModel),
     /// A file on the Hub.
     Hub {
         /// The model.
@@ -156,7 +156,7 @@ impl Model {
             }
             Self::Ollama(model) => {
                 let origin = || match model.from {
-                    None => Origin::Ollama(owner),
+                    None => Origin::Ollama(model),
                     Some(_) => Origin::Local,
                 };
                 push(model.manifest.blob(), origin());

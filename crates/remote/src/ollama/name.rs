@@ -1,14 +1,14 @@
-//! The Ollama registry: names, manifests (kept verbatim) and blobs (`spec/ollama.md`).
+//! Names of Ollama models, completed as Ollama does it.
 
 use std::fmt;
 use std::str::FromStr;
 
-use types::{Descriptor, Kind, Manifest, Reference, Root, annotation, lock, media_type};
+use types::Reference;
 
 use crate::{Error, Result};
 
 /// Ollama, types/model/name.go: the parts that a name may leave away.
-const HOST: &str = "registry.ollama.ai";
+pub(super) const HOST: &str = "registry.ollama.ai";
 const NAMESPACE: &str = "library";
 const TAG: &str = "latest";
 /// Ollama, types/model/name.go: longest part of a name.
@@ -122,50 +122,6 @@ impl fmt::Display for Name {
         }
         write!(f, "{}:{}", self.model, self.tag)
     }
-}
-
-/// An Ollama model that is known: its manifest, verbatim, and what it names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Model {
-    /// The root.
-    pub root: Root,
-    /// The manifest as a lock tells it.
-    pub manifest: lock::Manifest,
-}
-
-impl Model {
-    /// The model of a manifest.
-    pub(crate) fn new(
-        name: &Name,
-        descriptor: &Descriptor,
-        manifest: lock::Manifest,
-    ) -> Result<Self> {
-        let root = Root::new(name.reference()?, Kind::Ollama, descriptor.clone());
-        Ok(Self { root, manifest })
-    }
-}
-
-/// Reads a manifest; its descriptor carries the name with its upper case, where it has one.
-pub(crate) fn manifest(name: &Name, bytes: &[u8]) -> Result<(Manifest, Descriptor)> {
-    let manifest = Manifest::parse(&format!("the manifest of {name}"), bytes)?;
-    if manifest.is_index() || manifest.layers.is_empty() {
-        return Err(Error::Model {
-            id: name.to_string(),
-            reason: "its manifest names no layers".into(),
-        });
-    }
-    // Ollama writes docker's media type, and some models have none at all.
-    let media_type = match manifest.media_type.as_deref() {
-        Some(own) if !own.is_empty() => own,
-        _ => media_type::DOCKER_MANIFEST,
-    };
-    let mut descriptor =
-        Descriptor::new(media_type, store::hash::sha256(bytes), bytes.len() as u64);
-    if name.repository() != name.repository().to_ascii_lowercase() {
-        let full = format!("{}/{}", name.host, name.repository());
-        descriptor.annotations.insert(annotation::MODEL_ID.to_owned(), full);
-    }
-    Ok((manifest, descriptor))
 }
 
 #[cfg(test)]

@@ -1,0 +1,88 @@
+//! `gantry init`.
+
+use std::path::PathBuf;
+
+use types::input::ChartSource;
+
+use crate::context::Context;
+use crate::error::{CommandError, Result};
+use crate::world;
+
+/// Write a commented gantry.yaml for one or more charts.
+///
+/// The file says what can be asked for, each with an example; charts may be given as oci://…, as
+/// repository and name, as a folder or as a .tgz.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  gantry init ./my-chart -f values.yaml
+  gantry init oci://ghcr.io/org/charts/app --version 1.2.3
+  gantry init https://charts.example/stable postgresql
+  gantry init                                 # no chart: images and models only")]
+pub(crate) struct Args {
+    /// Charts: oci://…, a folder, a .tgz, or an https repository followed by the chart's name.
+    #[arg(value_name = "CHART")]
+    charts: Vec<String>,
+    /// The version of the (first) chart.
+    #[arg(long)]
+    version: Option<String>,
+    /// A values file of the (first) chart.
+    #[arg(short = 'f', long = "values", value_name = "FILE")]
+    values: Vec<String>,
+    /// What the bundle is called [default: the first chart's name].
+    #[arg(long)]
+    name: Option<String>,
+    /// Write over a gantry.yaml that is there.
+    #[arg(long)]
+    force: bool,
+}
+
+pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+    let path = context.file(world::INPUT);
+    if path.exists() && !args.force {
+        return Err(CommandError::usage(format!("{} is there already", path.display()))
+            .hint("edit it, or write it anew with --force"));
+    }
+    let mut charts = Vec::new();
+    let mut rest = args.charts.iter();
+    while let Some(text) = rest.next() {
+        let is_repository = text.starts_with("http://") || text.starts_with("https://");
+        let name = if is_repository { rest.next().map(String::as_str) } else { None };
+        let source = ChartSource::parse(text, name)?;
+        if let ChartSource::Local(folder) = &source
+            && !context.directory.join(folder).exists()
+        {
+            let shown = folder.display();
+            return Err(CommandError::usage(format!("chart {shown}: there is no such folder or file"))
+                .hint("paths are relative to the folder of gantry.yaml (-C); a chart in a registry is written oci://…"));
+        }
+        let (version, values) = match charts.is_empty() {
+            true => (args.version.clone(), args.values.clone()),
+            false => (None, Vec::new()),
+        };
+        charts.push(resolve::init::Chart { source, version, values });
+    }
+    let name = args.name.clone().unwrap_or_else(|| {
+        charts.first().map_or_else(|| "site".to_owned(), |chart| name_of(&chart.source))
+    });
+    let text = resolve::init::template(&name, &charts)?;
+    world::write(&path, &text)?;
+    context.ui.status(&format!("{} written; next: gantry lock", path.display()));
+    Ok(())
+}
+
+fn name_of(source: &ChartSource) -> String {
+    let text = match source {
+        ChartSource::Oci { repository } => repository.clone(),
+        ChartSource::Repository { name, .. } => name.clone(),
+        ChartSource::Local(path) => {
+            let path: PathBuf = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+            path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+        }
+    };
+    let last = text.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let plain: String =
+        last.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    let plain = plain.trim_matches(['-', '.']).to_owned();
+    if plain.is_empty() { "site".to_owned() } else { plain }
+}

@@ -1,0 +1,320 @@
+//! `gantry load`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use land::{Options, Outcome, Target};
+use remote::oci::{Push, SparsePolicy};
+use serde::Serialize;
+use store::{Source, Store};
+use types::naming::{Naming, Prefix};
+use types::receipt::{Held, Receipt};
+use types::site::Site;
+use types::{ByteSize, Root, lock};
+
+use crate::context::Context;
+use crate::error::{CommandError, Kind, Result};
+use crate::ui;
+use crate::world;
+
+/// Put what volumes (or a store) hold into the site's registry, or into a store folder.
+///
+/// Streamed from the media to the target, with no second copy on the disk. What is there is
+/// skipped, so that the same command can be run again after a failure. Names at the target follow
+/// `--naming`; two images that would fall on one name are an error before anything is pushed.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  gantry load /media/disk/*.gantry --to registry.internal:5000/ai
+  gantry load /media/disk --site site.yaml
+  gantry load /media/disk --to registry.internal:5000 --naming host-path --dry-run
+  gantry load /media/disk --to ./store           # an OCI layout that skopeo reads
+  gantry load ~/.local/share/gantry/store --to registry.internal:5000   # straight from a store
+
+The credential is docker's: docker login registry.internal:5000")]
+pub(crate) struct Args {
+    /// Volume files, folders with volumes, the .gantry.json beside them, or one store folder.
+    #[arg(required = true, value_name = "VOLUME")]
+    sources: Vec<PathBuf>,
+    /// A registry with an optional path (host[:port][/path]), or a folder (./path).
+    #[arg(long, value_name = "TARGET", required_unless_present = "site", conflicts_with = "site")]
+    to: Option<Target>,
+    /// The site's description: its registry, naming and CA.
+    #[arg(long, value_name = "FILE")]
+    site: Option<PathBuf>,
+    /// How names at the registry are made: path, host-path or name.
+    #[arg(long, value_name = "NAMING", conflicts_with = "site")]
+    naming: Option<Naming>,
+    /// A PEM file with the certificate authority of the registry.
+    #[arg(long, value_name = "FILE", conflicts_with = "site")]
+    ca: Option<PathBuf>,
+    /// Speak http to the registry. Loopback hosts always may.
+    #[arg(long, conflicts_with = "site")]
+    plain_http: bool,
+    /// What is done where the registry takes no index of which platforms are missing.
+    #[arg(long, value_name = "POLICY", default_value = "auto")]
+    sparse: Sparse,
+    /// Blobs that are moved at once.
+    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..=64))]
+    concurrency: u16,
+    /// Write a receipt of what the target holds: the base of the next delta.
+    #[arg(long, value_name = "FILE")]
+    receipt: Option<PathBuf>,
+    /// Only tell what would be put where.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Sparse {
+    /// Keep the index where the registry takes it, else write it again with what is there.
+    Auto,
+    /// Keep it or fail.
+    Keep,
+    /// Always write it again.
+    Rewrite,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    target: String,
+    is_dry_run: bool,
+    moved_bytes: u64,
+    roots: Vec<Row>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    name: String,
+    kind: &'static str,
+    target: String,
+    digest: types::Digest,
+    /// Another digest at the target: an index that had to be written again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rewritten: Option<types::Digest>,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+    let site = args.site.as_deref().map(read_site).transpose()?;
+    let target = match (&args.to, &site) {
+        (Some(target), _) => target.clone(),
+        (None, Some(site)) => Target::Registry(site.registry.prefix()?),
+        (None, None) => return Err(CommandError::usage("give --to or --site")),
+    };
+    let source = world::source(&args.sources)?;
+    let roots = source.roots()?;
+    if roots.is_empty() {
+        return Err(CommandError::usage("there is nothing to load: the source has no roots"));
+    }
+    let progress = context.ui.progress("load");
+    let outcome = match &target {
+        Target::Registry(prefix) => {
+            let settings = Settings::new(args, site.as_ref(), prefix);
+            to_registry(context, args, &settings, source, roots, progress.clone())
+        }
+        Target::Store(path) => to_store(args, path, source, roots, progress.clone()),
+    };
+    match &outcome {
+        Ok(_) if !args.dry_run => progress.finish(),
+        _ => progress.clear(),
+    }
+    let (summary, receipt) = outcome?;
+    if let (Some(path), Some(receipt)) = (&args.receipt, receipt) {
+        world::write(path, &receipt.print()?)?;
+    }
+    context.ui.result(&summary, print)?;
+    let failed: Vec<_> = summary.roots.iter().filter(|row| row.error.is_some()).collect();
+    let Some(first) = failed.first() else { return Ok(()) };
+    let kind = if failed.len() < summary.roots.len() { Kind::Partial } else { Kind::Failed };
+    let cause = first.error.clone().unwrap_or_default();
+    let count = failed.len();
+    Err(CommandError::new(
+        kind,
+        format!("{count} of {} could not be put: {cause}", summary.roots.len()),
+    )
+    .hint("what was put stays; run the same command again to go on"))
+}
+
+/// How a registry is spoken to.
+struct Settings {
+    prefix: Prefix,
+    naming: Naming,
+    ca: Vec<PathBuf>,
+    is_plain: bool,
+}
+
+impl Settings {
+    fn new(args: &Args, site: Option<&Site>, prefix: &Prefix) -> Self {
+        match (site, &args.site) {
+            (Some(site), Some(file)) => {
+                let folder = file.parent().unwrap_or_else(|| Path::new("."));
+                Self {
+                    prefix: prefix.clone(),
+                    naming: site.registry.naming,
+                    ca: site.registry.ca.iter().map(|path| folder.join(path)).collect(),
+                    is_plain: site.registry.plain_http,
+                }
+            }
+            _ => Self {
+                prefix: prefix.clone(),
+                naming: args.naming.unwrap_or_default(),
+                ca: args.ca.iter().cloned().collect(),
+                is_plain: args.plain_http,
+            },
+        }
+    }
+}
+
+fn to_registry(
+    context: &Context,
+    args: &Args,
+    settings: &Settings,
+    source: Arc<dyn Source>,
+    roots: Vec<Root>,
+    progress: Arc<ui::Meter>,
+) -> Result<(Summary, Option<Receipt>)> {
+    let targets = settings.prefix.targets(settings.naming, roots.iter().map(|root| &root.name))?;
+    let name_of =
+        |root: &Root| targets.get(&root.name).map(ToString::to_string).unwrap_or_default();
+    if args.dry_run {
+        let rows = roots.iter().map(|root| row(root, name_of(root), "planned", None)).collect();
+        let target = settings.prefix.to_string();
+        return Ok((Summary { target, is_dry_run: true, moved_bytes: 0, roots: rows }, None));
+    }
+    let client = context.client(Some(usize::from(args.concurrency)), &settings.ca)?;
+    let mut config = context.config.clone();
+    let host = settings.prefix.registry().to_owned();
+    if settings.is_plain {
+        config.plain_http.push(host);
+    } else if !settings.ca.is_empty() {
+        // A loopback registry with a CA speaks TLS all the same.
+        config.mirrors.entry(host.clone()).or_insert_with(|| format!("https://{host}"));
+    }
+    let mirrors = net::Mirrors::new(&config.mirrors, &config.plain_http)?;
+    let policy = match args.sparse {
+        Sparse::Auto => SparsePolicy::Auto,
+        Sparse::Keep => SparsePolicy::Keep,
+        Sparse::Rewrite => SparsePolicy::Rewrite,
+    };
+    let push = Arc::new(Push::new(&client, &mirrors, &settings.prefix, targets.clone(), policy));
+    let options = Options { concurrency: usize::from(args.concurrency) };
+    let report = world::block_on(async {
+        push.check().await?;
+        Ok(land::load(source, roots, Arc::clone(&push), options, progress).await?)
+    })?;
+    let rewritten = push.rewritten();
+    let new_digest = |root: &Root| {
+        rewritten.iter().find(|rewritten| rewritten.name == root.name).map(|rewritten| rewritten.to)
+    };
+    for one in &rewritten {
+        context.ui.warn(&format!(
+            "{}: the registry takes no index without all of its platforms; it was written again with those that are there, and is {} now (was {}): pins and signatures of the index do not match it",
+            one.name, one.to, one.from
+        ));
+    }
+    let mut summary = summarise(&settings.prefix.to_string(), &report, name_of);
+    for row in &mut summary.roots {
+        row.rewritten =
+            rewritten.iter().find(|one| one.name.to_string() == row.name).map(|one| one.to);
+    }
+    let held = report
+        .landed
+        .iter()
+        .map(|landed| Held {
+            name: landed.root.name.clone(),
+            kind: landed.root.kind,
+            digest: landed.root.descriptor.digest,
+            target: name_of(&landed.root),
+            rewritten: new_digest(&landed.root),
+        })
+        .collect();
+    let blobs = report.blobs.iter().map(lock::Blob::from).collect();
+    Ok((summary, Some(Receipt::new(settings.prefix.to_string(), held, blobs))))
+}
+
+fn to_store(
+    args: &Args,
+    path: &Path,
+    source: Arc<dyn Source>,
+    roots: Vec<Root>,
+    progress: Arc<ui::Meter>,
+) -> Result<(Summary, Option<Receipt>)> {
+    let target = path.display().to_string();
+    if args.dry_run {
+        let rows =
+            roots.iter().map(|root| row(root, root.name.to_string(), "planned", None)).collect();
+        return Ok((Summary { target, is_dry_run: true, moved_bytes: 0, roots: rows }, None));
+    }
+    let store = Store::open(path)?;
+    let options = Options { concurrency: usize::from(args.concurrency) };
+    let report = world::block_on(async {
+        Ok(land::load(source, roots, Arc::new(store), options, progress).await?)
+    })?;
+    let summary = summarise(&target, &report, |root| root.name.to_string());
+    let held = report.landed.iter().map(|landed| Held {
+        name: landed.root.name.clone(),
+        kind: landed.root.kind,
+        digest: landed.root.descriptor.digest,
+        target: landed.root.name.to_string(),
+        rewritten: None,
+    });
+    let blobs = report.blobs.iter().map(lock::Blob::from).collect();
+    let receipt = Receipt::new(target, held.collect(), blobs);
+    Ok((summary, Some(receipt)))
+}
+
+fn summarise(target: &str, report: &land::Report, name: impl Fn(&Root) -> String) -> Summary {
+    let landed = report.landed.iter().map(|landed| {
+        let outcome = match landed.outcome {
+            Outcome::Present => "present",
+            Outcome::Loaded => "loaded",
+        };
+        row(&landed.root, name(&landed.root), outcome, None)
+    });
+    let failed = report.failed.iter().map(|failure| {
+        row(&failure.root, name(&failure.root), "failed", Some(failure.error.clone()))
+    });
+    Summary {
+        target: target.to_owned(),
+        is_dry_run: false,
+        moved_bytes: report.moved,
+        roots: landed.chain(failed).collect(),
+    }
+}
+
+fn row(root: &Root, target: String, outcome: &'static str, error: Option<String>) -> Row {
+    Row {
+        name: root.name.to_string(),
+        kind: root.kind.as_str(),
+        target,
+        digest: root.descriptor.digest,
+        rewritten: None,
+        outcome,
+        error,
+    }
+}
+
+fn print(summary: &Summary) -> String {
+    let rows = summary.roots.iter().map(|row| {
+        let outcome = match row.rewritten {
+            Some(digest) => format!("{} (index rewritten: {})", row.outcome, digest.short()),
+            None => row.outcome.to_owned(),
+        };
+        [row.kind.to_owned(), row.target.clone(), row.digest.short(), outcome]
+    });
+    let table = ui::table(["kind", "name", "digest", ""], rows.collect());
+    format!("{table}\n{} moved to {}\n", ByteSize(summary.moved_bytes), summary.target)
+}
+
+fn read_site(path: &Path) -> Result<Site> {
+    let shown = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|cause| CommandError::usage(format!("cannot read {shown}: {cause}")))?;
+    Ok(Site::parse(&shown, &text)?)
+}

@@ -1,0 +1,123 @@
+//! `gantry lock`.
+
+use resolve::Upgrade;
+use serde::Serialize;
+use types::ByteSize;
+use types::lock::Lock;
+
+use crate::context::Context;
+use crate::error::{CommandError, Kind, Result};
+use crate::ui;
+use crate::world;
+
+/// Resolve gantry.yaml to gantry.lock: every chart, image, model and file to its digest.
+///
+/// Charts are rendered with their values (hooks and tests included) to find their images. What an
+/// earlier lock has pinned stays as it is; new things are added, gone ones removed. The same world
+/// gives the same bytes, so that a change in the lock is a change that somebody should look at.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  gantry lock                          # add what is new, keep what is pinned
+  gantry lock --check                  # in CI: exit 1 when the lock is stale
+  gantry lock --upgrade                # everything to what it is today
+  gantry lock --upgrade nginx --upgrade BAAI/bge-m3")]
+pub(crate) struct Args {
+    /// Write nothing; fail when the lock is not what it would be.
+    #[arg(long, conflicts_with = "upgrade")]
+    check: bool,
+    /// Move on to what a name stands for today: all, or only NAME (a reference, chart, release or
+    /// model; may be given several times).
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
+    upgrade: Vec<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    file: String,
+    is_changed: bool,
+    charts: usize,
+    images: usize,
+    models: usize,
+    files: usize,
+    blobs: usize,
+    bytes: u64,
+}
+
+pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+    let input = world::input(context)?;
+    let path = context.file(world::LOCK);
+    let previous = world::optional_lock(context)?;
+    let upgrade = match args.upgrade.as_slice() {
+        [] => Upgrade::Nothing,
+        names if names.iter().any(String::is_empty) => Upgrade::All,
+        names => Upgrade::Named(names.to_vec()),
+    };
+    let meter = context.ui.progress("lock");
+    let lock = world::run(context, meter.clone(), async |world| {
+        resolve::lock(world, &input, previous.as_ref(), &upgrade).await.map_err(CommandError::from)
+    });
+    meter.clear();
+    let lock = lock?;
+    let text = lock.print()?;
+    let old = std::fs::read_to_string(&path).unwrap_or_default();
+    let summary = summary(&lock, path.display().to_string(), text != old);
+    if args.check {
+        if summary.is_changed {
+            return Err(CommandError::new(
+                Kind::Failed,
+                format!("{} is stale: {}", path.display(), difference(&old, &text)),
+            )
+            .hint("run: gantry lock, and review the change"));
+        }
+    } else if summary.is_changed {
+        world::write(&path, &text)?;
+    }
+    context.ui.result(&summary, |summary| {
+        let state = match (args.check, summary.is_changed) {
+            (true, _) => "is up to date",
+            (false, true) => "written",
+            (false, false) => "unchanged",
+        };
+        let rows = vec![
+            ["charts".to_owned(), summary.charts.to_string()],
+            ["images".to_owned(), summary.images.to_string()],
+            ["models".to_owned(), summary.models.to_string()],
+            ["files".to_owned(), summary.files.to_string()],
+            ["blobs".to_owned(), format!("{} ({})", summary.blobs, ByteSize(summary.bytes))],
+        ];
+        format!("{} {state}\n{}", summary.file, ui::rows(rows))
+    })
+}
+
+fn summary(lock: &Lock, file: String, is_changed: bool) -> Summary {
+    let mut blobs: Vec<_> = lock.content().iter().map(|content| content.blob).collect();
+    blobs.sort();
+    blobs.dedup();
+    Summary {
+        file,
+        is_changed,
+        charts: lock.charts.len(),
+        images: lock.images.len(),
+        models: lock.models.len(),
+        files: lock.files.len(),
+        blobs: blobs.len(),
+        bytes: blobs.iter().map(|blob| blob.size).sum(),
+    }
+}
+
+/// The first line that differs, which names the thing in most cases.
+fn difference(old: &str, new: &str) -> String {
+    if old.is_empty() {
+        return "there is none yet".to_owned();
+    }
+    let at = old.lines().zip(new.lines()).position(|(old, new)| old != new);
+    match at {
+        Some(at) => {
+            let line = |text: &str| text.lines().nth(at).unwrap_or_default().trim().to_owned();
+            format!("line {} is {:?} and would be {:?}", at + 1, line(old), line(new))
+        }
+        None => "it ends in another way".to_owned(),
+    }
+}

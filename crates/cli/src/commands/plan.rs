@@ -1,0 +1,159 @@
+//! `gantry plan`.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+use store::Source;
+use types::lock::Lock;
+use types::{ByteSize, Digest};
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::ui;
+use crate::world;
+
+/// Show what would be fetched, how much of it is there, and what it needs on the media.
+///
+/// Reads gantry.lock and the store; asks no network and writes nothing.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  gantry plan
+  gantry plan --volume-size 4GiB        # how many volumes that makes
+  gantry plan --output json | jq .missingBytes")]
+pub(crate) struct Args {
+    /// The size of a volume, to see how many there will be.
+    #[arg(long, value_name = "SIZE")]
+    volume_size: Option<ByteSize>,
+}
+
+/// tar's block.
+const BLOCK: u64 = 512;
+/// What a blob takes in a volume beside its bytes, at most: two tar headers and its index entry.
+const PER_BLOB: u64 = 3 * BLOCK;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Plan {
+    name: String,
+    things: Vec<Thing>,
+    blobs: usize,
+    bytes: u64,
+    present_bytes: u64,
+    missing_bytes: u64,
+    /// What the volumes take on the media, the format's own part included; near it as long as not
+    /// all is fetched.
+    media_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    volumes: Option<u64>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Thing {
+    kind: &'static str,
+    name: String,
+    bytes: u64,
+    missing_bytes: u64,
+    /// Bytes that only this thing needs.
+    own_bytes: u64,
+}
+
+pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+    let lock = world::lock(context)?;
+    let store = context.existing_store()?;
+    let plan = plan(&lock, store.as_ref(), args.volume_size)?;
+    context.ui.result(&plan, |plan| {
+        let rows = plan.things.iter().map(|thing| {
+            [
+                thing.kind.to_owned(),
+                thing.name.clone(),
+                ByteSize(thing.bytes).to_string(),
+                ByteSize(thing.own_bytes).to_string(),
+                ByteSize(thing.missing_bytes).to_string(),
+            ]
+        });
+        let table = ui::table(["kind", "name", "size", "own", "to fetch"], rows.collect());
+        let mut totals = vec![
+            ["all".to_owned(), format!("{} in {} blobs", ByteSize(plan.bytes), plan.blobs)],
+            ["there".to_owned(), ByteSize(plan.present_bytes).to_string()],
+            ["to fetch".to_owned(), ByteSize(plan.missing_bytes).to_string()],
+            ["on media".to_owned(), ByteSize(plan.media_bytes).to_string()],
+        ];
+        if let Some(volumes) = plan.volumes {
+            totals.push(["volumes".to_owned(), volumes.to_string()]);
+        }
+        format!("{table}\n{}", ui::rows(totals))
+    })
+}
+
+fn plan(lock: &Lock, store: Option<&store::Store>, volume: Option<ByteSize>) -> Result<Plan> {
+    let content = lock.content();
+    let mut owners: HashMap<Digest, HashSet<String>> = HashMap::new();
+    let mut sizes: HashMap<Digest, u64> = HashMap::new();
+    let mut by_owner: HashMap<String, HashSet<Digest>> = HashMap::new();
+    for content in &content {
+        let owner = content.owner.to_string();
+        owners.entry(content.blob.digest).or_default().insert(owner.clone());
+        by_owner.entry(owner).or_default().insert(content.blob.digest);
+        sizes.insert(content.blob.digest, content.blob.size);
+    }
+    let mut missing = HashSet::new();
+    for (digest, size) in &sizes {
+        let there = match store {
+            Some(store) => store.size(digest)? == Some(*size),
+            None => false,
+        };
+        if !there {
+            missing.insert(*digest);
+        }
+    }
+    let sum =
+        |digests: &mut dyn Iterator<Item = &Digest>| digests.map(|digest| sizes[digest]).sum();
+    let things = lock
+        .roots()
+        .iter()
+        .map(|root| {
+            let name = root.name.to_string();
+            let own = by_owner.get(&name).cloned().unwrap_or_default();
+            Thing {
+                kind: root.kind.as_str(),
+                bytes: sum(&mut own.iter()),
+                missing_bytes: sum(&mut own.iter().filter(|digest| missing.contains(*digest))),
+                own_bytes: sum(&mut own.iter().filter(|digest| owners[*digest].len() == 1)),
+                name,
+            }
+        })
+        .collect();
+    let bytes: u64 = sizes.values().sum();
+    let missing_bytes = sum(&mut missing.iter());
+    let (media_bytes, volumes) = match (missing_bytes, store) {
+        (0, Some(store)) => {
+            let packed = planned(lock, store, volume)?;
+            (packed.size(), volume.map(|_| packed.volumes().len() as u64))
+        }
+        _ => {
+            let media: u64 =
+                sizes.values().map(|size| size.next_multiple_of(BLOCK) + PER_BLOB).sum();
+            (media, volume.map(|volume| media.div_ceil(volume.0.max(1))))
+        }
+    };
+    Ok(Plan {
+        name: lock.name.clone(),
+        things,
+        blobs: sizes.len(),
+        bytes,
+        present_bytes: bytes - missing_bytes,
+        missing_bytes,
+        media_bytes,
+        volumes,
+    })
+}
+
+/// The bundle that would be packed.
+fn planned(lock: &Lock, store: &store::Store, volume: Option<ByteSize>) -> Result<bundle::Plan> {
+    let contents = bundle::Contents { roots: lock.roots(), lock: lock.print()?.into_bytes() };
+    let size = volume.map_or(bundle::VolumeSize::Unlimited, bundle::VolumeSize::Below);
+    let naming = bundle::Naming::new(&lock.name, "plan")?;
+    Ok(bundle::plan(store, contents, naming, size)?)
+}

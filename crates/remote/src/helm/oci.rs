@@ -1,0 +1,97 @@
+//! A chart in a registry: its own manifest is kept, bit for bit.
+
+use net::Repeat;
+use store::Store;
+use types::{Kind, Reference, Root, media_type};
+
+use super::archive::{Archive, MAX_ARCHIVE};
+use super::artifact::Artifact;
+use super::version;
+use crate::oci::Registry;
+use crate::{Error, Result};
+
+/// A chart out of a registry, all of it in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OciChart {
+    /// The artifact as it is in the registry.
+    pub artifact: Artifact,
+    /// The archive, for rendering.
+    pub archive: Archive,
+}
+
+/// Takes a chart out of a registry into the store. `repository` is the chart's, with the host
+/// (`ghcr.io/org/charts/web`); `wanted` a version or range, the newest when absent.
+pub async fn from_registry(
+    registry: &Registry,
+    repository: &str,
+    wanted: Option<&str>,
+    store: &Store,
+) -> Result<OciChart> {
+    let reference = choose(registry, repository, wanted).await?;
+    let what = format!("chart {reference}");
+    let fetched = registry.manifest(&reference).await?;
+    let content = fetched
+        .manifest
+        .layers
+        .iter()
+        .find(|layer| layer.media_type == media_type::HELM_CONTENT)
+        .ok_or_else(|| Error::Local {
+            path: reference.to_string().into(),
+            reason: "it is no Helm chart; an image goes under images:".into(),
+        })?;
+    let mut archive = None;
+    for blob in fetched.manifest.blobs() {
+        let most = MAX_ARCHIVE;
+        if blob.size > most {
+            return Err(Error::TooLarge { what, size: blob.size, most });
+        }
+        let request = registry.blob_request(reference.repository(), &blob.digest)?;
+        let response =
+            registry.client().send(&request, Repeat::Safe).await.map_err(Error::net(&what))?;
+        let response = response.success().await.map_err(Error::net(&what))?;
+        let bytes = response.bytes(most).await.map_err(Error::net(&what))?;
+        let actual = store.put_bytes(&bytes)?;
+        if actual != blob.digest {
+            return Err(Error::Lie {
+                server: registry.host().to_owned(),
+                what,
+                expected: blob.digest.to_string(),
+                actual: actual.to_string(),
+            });
+        }
+        if blob.digest == content.digest {
+            archive = Some(Archive::new(&what, bytes.to_vec())?);
+        }
+    }
+    let archive = archive
+        .ok_or_else(|| Error::Damaged { what, reason: "its manifest names no archive".into() })?;
+    store.put_bytes(&fetched.bytes)?;
+    let manifest = crate::local::locked(&fetched.descriptor, &fetched.manifest, None);
+    let root = Root::new(reference, Kind::Chart, fetched.descriptor);
+    Ok(OciChart { artifact: Artifact { root, manifest }, archive })
+}
+
+/// The tag of the version: `_` stands for `+` in it.
+async fn choose(registry: &Registry, repository: &str, wanted: Option<&str>) -> Result<Reference> {
+    let named = |version: &str| -> Result<Reference> {
+        Ok(format!("{repository}:{}", version.replace('+', "_")).parse()?)
+    };
+    // A version that is written out needs no list of tags, which some registries do not give.
+    if let Some(exact) = wanted.filter(|wanted| semver::Version::parse(wanted).is_ok()) {
+        return named(exact);
+    }
+    let path = named("latest")?;
+    let tags = registry.tags(path.repository()).await?;
+    if tags.is_empty() {
+        return Err(Error::NotFound {
+            what: format!("chart {repository}"),
+            hint: format!(
+                "{} gives no tags for it; check the name, or give an exact version",
+                registry.host()
+            ),
+        });
+    }
+    let versions: Vec<String> = tags.iter().map(|tag| tag.replace('_', "+")).collect();
+    let candidates = versions.iter().map(|version| (version.as_str(), version.as_str()));
+    named(version::choose(repository, candidates, wanted)?)
+}

@@ -1,0 +1,135 @@
+//! A chart repository on the web: its index, and the archives that it names.
+
+use http::StatusCode;
+use net::{Access, Client, Repeat, Request};
+use url::Url;
+
+use super::archive::{Archive, MAX_ARCHIVE};
+use super::index::{Chart, Index, MAX_INDEX, shown};
+use crate::{Error, Result};
+
+/// Largest provenance file: a signed `Chart.yaml`.
+const MAX_PROVENANCE: u64 = 1 << 20;
+
+/// A repository with an `index.yaml`. Its credential is that of its host in docker's configuration,
+/// or stands in the URL; archives at other hosts are asked for without it, as helm does.
+#[derive(Clone)]
+pub struct Repository {
+    client: Client,
+    url: Url,
+}
+
+impl Repository {
+    /// The repository at an `http(s)://` address.
+    pub fn new(client: &Client, url: &str) -> Result<Self> {
+        let parsed = Url::parse(url).map_err(|error| Error::Net {
+            what: format!("the chart repository {url}"),
+            cause: net::Error::Url { text: url.to_owned(), reason: error.to_string() },
+        })?;
+        Ok(Self { client: client.clone(), url: parsed })
+    }
+
+    /// What the repository has.
+    pub async fn index(&self) -> Result<Index> {
+        let mut url = self.url.clone();
+        url.set_path(&format!("{}/index.yaml", self.url.path().trim_end_matches('/')));
+        let what = format!("the chart repository {}", shown(&self.url));
+        let answer = self.get(&what, &url, MAX_INDEX).await?;
+        let bytes = answer.ok_or_else(|| Error::NotFound {
+            what: format!("{what} (its index.yaml)"),
+            hint: "give the address that `helm repo add` takes; a chart in a registry is oci://…"
+                .into(),
+        })?;
+        Index::parse(self.url.clone(), &bytes)
+    }
+
+    /// A chart's archive, checked against the index, with its provenance file where there is one.
+    /// A chart whose address is `oci://…` is not here: see [`Chart::oci`].
+    pub async fn download(&self, chart: &Chart) -> Result<Archive> {
+        let what = format!("chart {} {} of {}", chart.name, chart.version, shown(&self.url));
+        if let Some((repository, version)) = chart.oci() {
+            return Err(Error::NotFound {
+                what,
+                hint: format!(
+                    "its archives are in a registry: write `chart: oci://{repository}` and \
+                     `version: {version}`"
+                ),
+            });
+        }
+        let bytes = self.get(&what, &chart.url, MAX_ARCHIVE).await?;
+        let bytes = bytes.ok_or_else(|| Error::NotFound {
+            what: what.clone(),
+            hint: "the repository's index names it, but it is gone; tell the publisher".into(),
+        })?;
+        let actual = store::hash::sha256(&bytes);
+        if let Some(expected) = chart.digest
+            && expected != actual
+        {
+            return Err(Error::Lie {
+                server: shown(&self.url),
+                what,
+                expected: expected.to_string(),
+                actual: actual.to_string(),
+            });
+        }
+        let mut archive = Archive::new(&what, bytes)?;
+        let mut provenance = chart.url.clone();
+        provenance.set_path(&format!("{}.prov", chart.url.path()));
+        // Many servers answer 403 for what is not there; a chart without one is no failure.
+        archive.provenance = self.get(&what, &provenance, MAX_PROVENANCE).await.unwrap_or(None);
+        Ok(archive)
+    }
+
+    async fn get(&self, what: &str, url: &Url, most: u64) -> Result<Option<Vec<u8>>> {
+        let same_host = url.origin() == self.url.origin();
+        let mut url = url.clone();
+        if same_host && url.username().is_empty() {
+            // Neither fails for a URL that has a host.
+            let _ = url.set_username(self.url.username());
+            let _ = url.set_password(self.url.password());
+        }
+        let mut request = Request::get(url.as_str()).map_err(Error::net(what))?;
+        if same_host {
+            let Access { server, scope } = crate::http::access(&url);
+            request = request.access(Access { server, scope });
+        }
+        let response = self.client.send(&request, Repeat::Safe).await.map_err(Error::net(what))?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let response = response.success().await.map_err(Error::net(what))?;
+        let bytes = response.bytes(most).await.map_err(Error::net(what))?;
+        Ok(Some(bytes.to_vec()))
+    }
+}
+
+/// Under which repository the charts of a web repository stand as artifacts: host and path, as a
+/// registry can have them. `https://charts.example/Stable` is `charts.example/stable`.
+pub fn artifact_repository(url: &str) -> Result<String> {
+    let parsed = Url::parse(url).map_err(|error| Error::Net {
+        what: format!("the chart repository {url}"),
+        cause: net::Error::Url { text: url.to_owned(), reason: error.to_string() },
+    })?;
+    let Access { server, .. } = crate::http::access(&parsed);
+    let segments = parsed.path_segments().into_iter().flatten();
+    let path = segments.filter(|segment| !segment.is_empty()).map(crate::artifact::segment);
+    Ok(std::iter::once(server).chain(path).collect::<Vec<_>>().join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_web_repository_becomes_a_registry_s_path() {
+        for (url, expected) in [
+            ("https://charts.example/Stable/", "charts.example/stable"),
+            ("http://127.0.0.1:8080", "127.0.0.1:8080"),
+            ("https://org.github.io/charts_v2", "org.github.io/charts_v2"),
+            ("https://x.example/a%20b", "x.example/a-20b"),
+        ] {
+            assert_eq!(artifact_repository(url).unwrap(), expected);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What the Hub means when it refuses (huggingface_hub 2.4, `utils/_http.py`,
+//! `hf_raise_for_status`): the header `X-Error-Code` tells more than the status.
+
+use net::Response;
+use types::ModelId;
+
+use crate::{Error, Result};
+
+/// The header that tells.
+pub(super) const CODE: &str = "x-error-code";
+/// What the Hub says to a token that it does not know.
+const BAD_TOKEN: &str = "Invalid credentials in Authorization header";
+
+/// The answer, if it is a success; else what the refusal means for the model.
+pub(super) async fn check(place: &str, id: &ModelId, response: Response) -> Result<Response> {
+    let status = response.status().as_u16();
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    let code = response.header(CODE).unwrap_or_default().to_owned();
+    let cause = response.into_error().await;
+    let said = match &cause {
+        net::Error::Status { message, .. } => message.clone(),
+        _ => String::new(),
+    };
+    Err(match (status, code.as_str()) {
+        (_, "GatedRepo") => Error::Gated { id: id.to_string(), reason: said },
+        (401, _) if said.contains(BAD_TOKEN) => bad_token(place, id, said),
+        (403, _) => Error::Refused {
+            place: place.to_owned(),
+            what: id.to_string(),
+            reason: said,
+            next: "check that the account of HF_TOKEN may read it".into(),
+        },
+        // The Hub hides private models, and says 401 for models that do not exist.
+        (401, _) | (404, "RepoNotFound" | "") => Error::NotFound {
+            what: format!("model {id} on {place}"),
+            hint: "check the spelling (upper and lower case count); if it is private, set HF_TOKEN"
+                .into(),
+        },
+        _ => Error::Net { what: id.to_string(), cause },
+    })
+}
+
+/// A file that was refused, after the model itself was not: gated models show their names to all.
+pub(super) fn of_file(id: &ModelId, error: Error) -> Error {
+    match error {
+        Error::Net { cause: net::Error::Status { status: 401 | 403, message, .. }, .. } => {
+            Error::Gated { id: id.to_string(), reason: message }
+        }
+        other => other,
+    }
+}
+
+fn bad_token(place: &str, id: &ModelId, reason: String) -> Error {
+    Error::Refused {
+        place: place.to_owned(),
+        what: id.to_string(),
+        reason,
+        next: "check HF_TOKEN, or log in again with: hf auth login".into(),
+    }
+}

@@ -1,0 +1,132 @@
+//! The commented `gantry.yaml` that `gantry init` writes.
+
+use std::fmt::Write;
+
+use types::Result;
+use types::input::{ChartSource, Input};
+
+/// A chart of the new file.
+#[derive(Debug, Clone)]
+pub struct Chart {
+    /// Where it is.
+    pub source: ChartSource,
+    /// Its version, where one was given.
+    pub version: Option<String>,
+    /// Values files, where some were given.
+    pub values: Vec<String>,
+}
+
+/// The text of a new `gantry.yaml` for the given charts. It reads back as an input.
+pub fn template(name: &str, charts: &[Chart]) -> Result<String> {
+    let mut text = format!(
+        "\
+# What is brought into the air-gapped site. `gantry lock` resolves it to digests (gantry.lock);
+# review and commit both.
+version: 1
+name: {name}
+
+# The platforms that are carried. An image's index is kept whole as a document: its digest, and what
+# was signed, stays the same.
+platforms: [linux/amd64]
+
+"
+    );
+    text.push_str("# Helm charts: rendered with your values to find their images, hooks and tests included.\n");
+    text.push_str(if charts.is_empty() { "charts: []\n" } else { "charts:\n" });
+    for chart in charts {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{}", entry(chart));
+    }
+    text.push_str(
+        "
+# Images beyond those of the charts: by tag or digest, or built here and never pushed.
+images: []
+# images:
+#   - docker.io/library/busybox:1.36
+#   - {image: \"registry.example/own:1\", platforms: [linux/amd64, linux/arm64]}
+#   - {image: \"own:1\", archive: own.tar}          # `docker save` or an OCI archive
+#   - {image: \"own:1\", layout: ./own-layout}      # an OCI layout
+#   - {image: \"own:1\", docker: /var/run/docker.sock}
+
+# Models, each file once, with its sha256.
+models: []
+# models:
+#   - hf: BAAI/bge-m3                 # the Hugging Face Hub; revision: main
+#     exclude: [\"*.onnx\", \"onnx/*\"]
+#   - hf: org/own-model
+#     folder: ./own-model             # or cache: ~/.cache/huggingface
+#   - ollama: qwen2.5:3b              # folder: ~/.ollama/models
+#   - url: https://models.example/llama.gguf
+#   - image: registry.example/model-server:1
+#     path: /app/.cache/huggingface   # out of an image's file system
+
+# Files that go along.
+files: []
+# files: [./docs/runbook.pdf]
+",
+    );
+    Input::parse("the new gantry.yaml", &text)?;
+    Ok(text)
+}
+
+fn entry(chart: &Chart) -> String {
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let mut text = match &chart.source {
+        ChartSource::Oci { repository } => {
+            format!("  - chart: {}\n", quoted(&format!("oci://{repository}")))
+        }
+        ChartSource::Repository { url, name } => {
+            format!("  - chart: {}\n    name: {}\n", quoted(url), quoted(name))
+        }
+        ChartSource::Local(path) => format!("  - chart: {}\n", quoted(&path.display().to_string())),
+    };
+    if !matches!(chart.source, ChartSource::Local(_)) {
+        match &chart.version {
+            Some(version) => text.push_str(&format!("    version: {}\n", quoted(version))),
+            None => text.push_str(
+                "    # version: 1.2.3          # the newest when absent; the lock pins it\n",
+            ),
+        }
+    }
+    if chart.values.is_empty() {
+        text.push_str("    # values: [values.yaml]   # with your values, or images that they switch on are missed\n");
+    } else {
+        let values: Vec<_> = chart.values.iter().map(|path| quoted(path)).collect();
+        text.push_str(&format!("    values: [{}]\n", values.join(", ")));
+    }
+    text.push_str(
+        "    # release: app
+    # namespace: app
+    # kubeVersion: \"1.33\"
+    # variants: [[values-gpu.yaml]]   # more renders; the union is carried
+",
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_new_file_reads_back_with_its_charts() {
+        let charts = [
+            Chart {
+                source: ChartSource::parse("oci://ghcr.io/org/charts/app", None).unwrap(),
+                version: Some("1.2.3".into()),
+                values: vec!["values.yaml".into()],
+            },
+            Chart {
+                source: ChartSource::parse("./umbrella", None).unwrap(),
+                version: None,
+                values: vec![],
+            },
+        ];
+        let text = template("site", &charts).unwrap();
+        let input = Input::parse("gantry.yaml", &text).unwrap();
+        assert_eq!(input.charts.len(), 2);
+        assert_eq!(input.charts[0].version.as_deref(), Some("1.2.3"));
+        assert!(template("site", &[]).is_ok());
+    }
+}
