@@ -9,10 +9,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
+use url::Url;
 
-use crate::client::SendError;
+use crate::client::{Failure, SendError, answer};
+use crate::mirrors::is_loopback;
 use crate::request::Body;
-use crate::{Access, Client, Credential, Credentials, Error, Request, Response, Result};
+use crate::{
+    Access, Client, Credential, Credentials, Error, Request, Response, Result, RetryPolicy,
+};
 
 /// A token is given up this long before it ends, so that it does not end on the way.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -52,12 +56,28 @@ impl Challenge {
                 challenges.push(Self { scheme, parameters: HashMap::new() });
             }
             if let (Some(challenge), Some(value)) = (challenges.last_mut(), value) {
-                let value = value.trim_matches('"').replace("\\\"", "\"");
+                let value = unquote(value);
                 challenge.parameters.insert(name.to_ascii_lowercase(), value);
             }
         }
         challenges
     }
+}
+
+/// A token, or a quoted string without its quotes and escapes (RFC 9110, 5.6.4).
+fn unquote(text: &str) -> String {
+    let Some(inner) = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return text.to_owned();
+    };
+    let mut characters = inner.chars();
+    let mut plain = String::with_capacity(inner.len());
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => plain.extend(characters.next()),
+            other => plain.push(other),
+        }
+    }
+    plain
 }
 
 /// Splits at commas that stand outside of quotes.
@@ -77,6 +97,18 @@ fn split_quoted(text: &str) -> Vec<&str> {
     }
     parts.push(&text[start..]);
     parts
+}
+
+/// A refusal that asks for a credential.
+pub(crate) struct Question<'a> {
+    /// What was to be accessed.
+    pub(crate) access: &'a Access,
+    /// The address that refused.
+    pub(crate) asked_by: &'a Url,
+    /// The values of its `WWW-Authenticate`.
+    pub(crate) challenges: &'a [String],
+    /// Its words.
+    pub(crate) said: &'a str,
 }
 
 /// Tokens by what they are for. Callers that need the same one share one request for it.
@@ -115,19 +147,22 @@ impl Tokens {
         current.as_ref().filter(|token| token.is_alive()).map(|token| token.header.clone())
     }
 
-    /// Drops a header that was refused.
-    pub(crate) fn forget(&self, access: &Access) {
-        *self.slot(access).current.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Drops a header that was refused, unless another caller has a newer one already.
+    pub(crate) fn forget(&self, access: &Access, refused: &HeaderValue) {
+        let slot = self.slot(access);
+        let mut current = slot.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_some_and(|token| token.header == *refused) {
+            *current = None;
+        }
     }
 
     /// The header that answers a challenge.
     pub(crate) async fn answer(
         &self,
         client: &Client,
-        access: &Access,
-        challenges: &[String],
-        said: &str,
+        question: &Question<'_>,
     ) -> Result<HeaderValue, SendError> {
+        let access = question.access;
         let slot = self.slot(access);
         let _turn = slot.turn.lock().await;
         // Whoever had the turn before may have asked for the same.
@@ -136,13 +171,13 @@ impl Tokens {
         }
         let credential = self.credential(&access.server).await?;
         let challenges: Vec<Challenge> =
-            challenges.iter().flat_map(|text| Challenge::parse(text)).collect();
+            question.challenges.iter().flat_map(|text| Challenge::parse(text)).collect();
         let by_scheme = |scheme: &str| challenges.iter().find(|c| c.scheme == scheme);
         let token = if let Some(challenge) = by_scheme("bearer") {
-            fetch_token(client, access, challenge, credential.as_ref()).await?
+            fetch_token(client, question, challenge, credential.as_ref()).await?
         } else {
             let Some(Credential::Password { user, password }) = &credential else {
-                return Err(self.refused_with(access, credential.as_ref(), said).into());
+                return Err(refused(&access.server, credential.as_ref(), question.said).into());
             };
             Token { header: basic(user, password)?, until: None }
         };
@@ -152,14 +187,9 @@ impl Tokens {
     }
 
     /// The error for an access that was refused with the best credential there is.
-    pub(crate) fn refused(&self, access: &Access, said: &str) -> Error {
-        let credential = self.credentials.find(&access.server).ok().flatten();
-        self.refused_with(access, credential.as_ref(), said)
-    }
-
-    #[expect(clippy::unused_self, reason = "reads as what the tokens know")]
-    fn refused_with(&self, access: &Access, credential: Option<&Credential>, said: &str) -> Error {
-        refused(&access.server, credential, said)
+    pub(crate) async fn refused(&self, access: &Access, said: &str) -> Result<Error> {
+        let credential = self.credential(&access.server).await?;
+        Ok(refused(&access.server, credential.as_ref(), said))
     }
 
     async fn credential(&self, server: &str) -> Result<Option<Credential>> {
@@ -223,10 +253,11 @@ struct TokenAnswer {
 
 async fn fetch_token(
     client: &Client,
-    access: &Access,
+    question: &Question<'_>,
     challenge: &Challenge,
     credential: Option<&Credential>,
 ) -> Result<Token, SendError> {
+    let access = question.access;
     let parameter = |name: &str| challenge.parameters.get(name).map_or("", String::as_str);
     let realm = parameter("realm");
     if realm.is_empty() {
@@ -234,6 +265,14 @@ async fn fetch_token(
             server: access.server.clone(),
             message: "its challenge names no realm".into(),
             next: "tell the registry's operator".into(),
+        }
+        .into());
+    }
+    if credential.is_some() && gives_secret_away(question.asked_by, realm) {
+        return Err(Error::Unauthorized {
+            server: access.server.clone(),
+            message: format!("it sends its users to {realm}, without TLS"),
+            next: "no secret is sent there; tell the registry's operator".into(),
         }
         .into());
     }
@@ -275,6 +314,12 @@ async fn fetch_token(
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
             return Err(token_refused(access, credential, response).await.into());
         }
+        status if RetryPolicy::is_temporary(status) => {
+            let headers = response.headers().clone();
+            let cause = format!("the token server: {}", answer(&response.into_error().await));
+            let failure = Failure { headers: Some(headers), ..Failure::of(cause) };
+            return Err(SendError::Temporary(failure));
+        }
         _ => response.success().await?,
     };
     let body = response.bytes(MOST_TOKEN_BYTES).await?;
@@ -283,11 +328,26 @@ async fn fetch_token(
         cause: cause.to_string(),
     })?;
     let token = if answer.token.is_empty() { answer.access_token } else { answer.token };
+    if token.is_empty() {
+        return Err(Error::Setup {
+            what: format!("the token server {} answered no token", request.shown()),
+            cause: "neither token nor access_token is in its answer".into(),
+        }
+        .into());
+    }
     let life = answer.expires_in.map_or(DEFAULT_LIFE, Duration::from_secs);
     Ok(Token {
         header: secret(&format!("Bearer {token}"))?,
         until: Some(Instant::now() + life.saturating_sub(MARGIN)),
     })
+}
+
+/// Whether a realm is without TLS although the registry has it, and not on this machine.
+fn gives_secret_away(asked_by: &Url, realm: &str) -> bool {
+    let Ok(realm) = realm.parse::<Url>() else { return false };
+    asked_by.scheme() == "https"
+        && realm.scheme() == "http"
+        && !realm.host_str().is_some_and(is_loopback)
 }
 
 async fn token_refused(

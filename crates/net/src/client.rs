@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::auth::Tokens;
+use crate::auth::{Question, Tokens};
 use crate::error::causes;
+use crate::history::History;
 use crate::mirrors::is_loopback;
+use crate::stall::Watch;
 use crate::{
     Attempt, Body, Credentials, Download, Error, Repeat, Request, Response, Result, RetryPolicy,
 };
@@ -38,6 +40,7 @@ struct Inner {
     tokens: Tokens,
     places: Arc<Semaphore>,
     concurrency: usize,
+    idle_timeout: Duration,
 }
 
 /// A place among the transfers that run at once; given back when dropped.
@@ -120,7 +123,6 @@ impl Builder {
             reqwest::Client::builder()
                 .user_agent(concat!("gantry/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(CONNECT_TIMEOUT)
-                .read_timeout(self.idle_timeout)
                 .tls_certs_merge(certificates.clone())
                 .pool_max_idle_per_host(self.concurrency)
                 // Retries are ours alone: one policy, one history.
@@ -140,6 +142,7 @@ impl Builder {
                 tokens: Tokens::new(self.credentials),
                 places: Arc::new(Semaphore::new(self.concurrency)),
                 concurrency: self.concurrency,
+                idle_timeout: self.idle_timeout,
             }),
         })
     }
@@ -177,7 +180,7 @@ impl Client {
                 Ok(response) => {
                     let headers = response.headers().clone();
                     let error = response.into_error().await;
-                    Failure { cause: answer(&error), unreachable: false, headers: Some(headers) }
+                    Failure { headers: Some(headers), ..Failure::of(answer(&error)) }
                 }
                 Err(SendError::Final(error)) => return Err(error),
                 Err(SendError::Temporary(failure)) => failure,
@@ -202,8 +205,7 @@ impl Client {
             Some(access) => self.inner.tokens.known(access),
             None => None,
         };
-        let had_one = authorization.is_some();
-        let response = self.send_plain(request, authorization).await?;
+        let response = self.send_plain(request, authorization.clone()).await?;
         let Some(access) = &request.access else { return Ok(response) };
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
@@ -214,19 +216,20 @@ impl Client {
             .iter()
             .filter_map(|value| value.to_str().ok().map(str::to_owned))
             .collect();
-        let refused = response.into_error().await;
-        let said = match &refused {
-            Error::Status { message, .. } => message.clone(),
-            other => other.to_string(),
-        };
-        if had_one {
-            self.inner.tokens.forget(access);
+        let asked_by = response.url().clone();
+        let said = words_of(response).await;
+        if let Some(refused) = &authorization {
+            self.inner.tokens.forget(access, refused);
         }
-        let authorization = self.inner.tokens.answer(self, access, &challenges, &said).await?;
-        let response = self.send_plain(request, Some(authorization)).await?;
+        let tokens = &self.inner.tokens;
+        let question =
+            Question { access, asked_by: &asked_by, challenges: &challenges, said: &said };
+        let authorization = tokens.answer(self, &question).await?;
+        let response = self.send_plain(request, Some(authorization.clone())).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
-            self.inner.tokens.forget(access);
-            return Err(SendError::Final(self.inner.tokens.refused(access, &said)));
+            tokens.forget(access, &authorization);
+            let said = words_of(response).await;
+            return Err(SendError::Final(tokens.refused(access, &said).await?));
         }
         Ok(response)
     }
@@ -244,32 +247,77 @@ impl Client {
         if let Some(value) = authorization {
             builder = builder.header(header::AUTHORIZATION, value);
         }
+        let idle = self.inner.idle_timeout;
+        let watch = Watch::default();
         builder = match &request.body {
             Body::Empty => builder,
             Body::Bytes(bytes) => builder.body(bytes.clone()),
             Body::Stream { length, open } => builder
                 .header(header::CONTENT_LENGTH, *length)
-                .body(reqwest::Body::wrap_stream(open())),
+                .body(reqwest::Body::wrap_stream(watch.over(open()))),
         };
         tracing::debug!(method = %request.method, url = %request.shown(), "request");
-        match builder.send().await {
+        let sent = tokio::select! {
+            sent = builder.send() => sent,
+            stalled = watch.stalled(&request.body, idle) => {
+                return Err(SendError::Temporary(Failure::of(stalled)));
+            }
+        };
+        match sent {
             Ok(inner) => {
-                Ok(Response { inner, method: request.method.clone(), address: request.shown() })
+                let (method, address) = (request.method.clone(), request.shown());
+                Ok(Response { inner, method, address, idle })
             }
-            Err(error) if error.is_builder() || error.is_redirect() => {
-                Err(SendError::Final(Error::Request {
-                    method: request.method.to_string(),
-                    url: request.shown(),
-                    attempts: vec![Attempt { after: Duration::ZERO, cause: causes(&error) }],
-                    unreachable: false,
-                }))
-            }
-            Err(error) => Err(SendError::Temporary(Failure {
-                unreachable: error.is_connect(),
-                cause: causes(&error),
-                headers: None,
-            })),
+            Err(error) => Err(failed_to_send(error, request)),
         }
+    }
+}
+
+/// Whether the failure of a try is worth another one.
+fn failed_to_send(error: reqwest::Error, request: &Request) -> SendError {
+    let is_final = error.is_builder() || error.is_redirect();
+    let unreachable = error.is_connect();
+    let untrusted = untrusted(&error);
+    // An address of a redirect may hold a signature.
+    let error = error.without_url();
+    if let Some(reason) = untrusted {
+        let host = request.url.host_str().unwrap_or_default().to_owned();
+        return SendError::Final(Error::Untrusted { host, reason });
+    }
+    let cause = causes(&error);
+    if is_final {
+        return SendError::Final(Error::Request {
+            method: request.method.to_string(),
+            url: request.shown(),
+            attempts: vec![Attempt { after: Duration::ZERO, cause }],
+            unreachable: false,
+        });
+    }
+    SendError::Temporary(Failure { cause, unreachable, headers: None })
+}
+
+/// Why a server's certificate is not trusted, if that is what failed: it stays so however often one
+/// asks.
+fn untrusted(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        if let Some(rustls::Error::InvalidCertificate(reason)) = error.downcast_ref() {
+            return Some(reason.to_string());
+        }
+        // An io::Error's source is that of its inner error, which is left out thereby.
+        current = match error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+/// A server's own words about its refusal.
+async fn words_of(response: Response) -> String {
+    match response.into_error().await {
+        Error::Status { message, .. } => message,
+        other => other.to_string(),
     }
 }
 
@@ -294,70 +342,17 @@ pub(crate) struct Failure {
     pub(crate) headers: Option<HeaderMap>,
 }
 
+impl Failure {
+    pub(crate) fn of(cause: String) -> Self {
+        Self { cause, unreachable: false, headers: None }
+    }
+}
+
 /// What an answer says as the cause of a failed try.
 pub(crate) fn answer(error: &Error) -> String {
     match error {
         Error::Status { status, message, .. } if message.is_empty() => format!("status {status}"),
         Error::Status { status, message, .. } => format!("status {status} ({message})"),
         other => other.to_string(),
-    }
-}
-
-/// The tries of one request.
-pub(crate) struct History {
-    method: String,
-    url: String,
-    started: Instant,
-    attempts: Vec<Attempt>,
-    failures: u32,
-}
-
-/// Older tries than these are forgotten in a long download.
-const MOST_ATTEMPTS_TOLD: usize = 16;
-
-impl History {
-    pub(crate) fn new(request: &Request) -> Self {
-        Self {
-            method: request.method.to_string(),
-            url: request.shown(),
-            started: Instant::now(),
-            attempts: Vec::new(),
-            failures: 0,
-        }
-    }
-
-    /// Something came through: the budget of tries starts anew.
-    pub(crate) fn progressed(&mut self) {
-        self.failures = 0;
-    }
-
-    /// Notes a failed try and waits for the next one, or gives the error with all that was tried.
-    pub(crate) async fn failed(
-        &mut self,
-        policy: &RetryPolicy,
-        failure: Failure,
-        may_repeat: bool,
-    ) -> Result<()> {
-        self.failures += 1;
-        if self.attempts.len() == MOST_ATTEMPTS_TOLD {
-            self.attempts.remove(0);
-        }
-        let cause = failure.cause;
-        self.attempts.push(Attempt { after: self.started.elapsed(), cause });
-        let wait = policy.wait(self.failures, failure.headers.as_ref()).filter(|_| may_repeat);
-        let Some(wait) = wait else {
-            return Err(Error::Request {
-                method: self.method.clone(),
-                url: self.url.clone(),
-                attempts: std::mem::take(&mut self.attempts),
-                unreachable: failure.unreachable,
-            });
-        };
-        if let Some(last) = self.attempts.last() {
-            let (method, url, cause) = (&self.method, &self.url, &last.cause);
-            tracing::info!(target: "gantry", "{method} {url}: {cause}; again in {wait:.1?}");
-        }
-        tokio::time::sleep(wait).await;
-        Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! Who we are to a registry: docker's and podman's configuration files and credential helpers.
 
 use std::env;
-use std::fs::File;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
@@ -66,24 +66,56 @@ impl Credentials {
         {
             return Ok(Some(given.1.clone()));
         }
-        if let Some(path) = env::var_os("REGISTRY_AUTH_FILE").map(PathBuf::from) {
-            let file = File::open(&path).map_err(|cause| Error::Credentials {
+        for path in files() {
+            let unreadable = |cause: String| Error::Credentials {
                 server: server.to_owned(),
-                cause: format!("REGISTRY_AUTH_FILE {}: {cause}", path.display()),
-            })?;
-            return found(server, docker_credential::get_credential_from_reader(file, server));
+                cause: format!("{}: {cause}", path.display()),
+            };
+            let content = match std::fs::read(&path) {
+                Ok(content) => content,
+                Err(cause) if is_optional(&path, &cause) => continue,
+                Err(cause) => return Err(unreadable(cause.to_string())),
+            };
+            let result = docker_credential::get_credential_from_reader(content.as_slice(), server);
+            if let Some(credential) = found(result)
+                .map_err(|cause| unreadable(explain(&cause, helper(&content, server).as_deref())))?
+            {
+                return Ok(Some(credential));
+            }
         }
-        match found(server, docker_credential::get_credential(server))? {
-            Some(credential) => Ok(Some(credential)),
-            None => found(server, docker_credential::get_podman_credential(server)),
-        }
+        Ok(None)
     }
 }
 
+/// The files to look into, first one first. `REGISTRY_AUTH_FILE` stands alone, as for skopeo.
+fn files() -> Vec<PathBuf> {
+    if let Some(only) = env::var_os("REGISTRY_AUTH_FILE") {
+        return vec![PathBuf::from(only)];
+    }
+    let home = env::var_os("HOME").map(PathBuf::from);
+    let docker = env::var_os("DOCKER_CONFIG")
+        .map(PathBuf::from)
+        .or_else(|| home.as_ref().map(|home| home.join(".docker")));
+    let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    [
+        docker.map(|folder| folder.join("config.json")),
+        runtime.map(|folder| folder.join("containers/auth.json")),
+        home.map(|folder| folder.join(".config/containers/auth.json")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Whether a file may be absent: all may but the one that was named.
+fn is_optional(path: &Path, cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        && env::var_os("REGISTRY_AUTH_FILE").is_none_or(|only| path != Path::new(&only))
+}
+
 fn found(
-    server: &str,
     result: Result<DockerCredential, CredentialRetrievalError>,
-) -> Result<Option<Credential>> {
+) -> Result<Option<Credential>, CredentialRetrievalError> {
     match result {
         Ok(DockerCredential::IdentityToken(token)) => Ok(Some(Credential::IdentityToken(token))),
         // docker's helpers mark an identity token with this name.
@@ -93,19 +125,39 @@ fn found(
         Ok(DockerCredential::UsernamePassword(user, password)) => {
             Ok(Some(Credential::Password { user, password }))
         }
-        Err(
-            CredentialRetrievalError::NoCredentialConfigured
-            | CredentialRetrievalError::ConfigNotFound,
-        ) => Ok(None),
+        Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(None),
         // A helper says so when it has nothing for the server; that is no failure.
         Err(CredentialRetrievalError::HelperFailure { stdout, stderr, .. })
             if stdout.contains("not found") || stderr.contains("not found") =>
         {
             Ok(None)
         }
-        Err(cause) => Err(Error::Credentials {
-            server: server.to_owned(),
-            cause: cause.to_string().replace('\n', " "),
-        }),
+        Err(cause) => Err(cause),
     }
+}
+
+/// The library's reason, with the helper's name, which it leaves out.
+fn explain(cause: &CredentialRetrievalError, helper: Option<&str>) -> String {
+    match (cause, helper) {
+        (CredentialRetrievalError::HelperCommunicationError, Some(helper)) => {
+            format!("the credential helper {helper} could not be run (is it in PATH?)")
+        }
+        (CredentialRetrievalError::MalformedHelperResponse, Some(helper)) => {
+            format!("the credential helper {helper} answered no credential")
+        }
+        (CredentialRetrievalError::HelperFailure { helper, stdout, stderr }, _) => {
+            let said = if stderr.trim().is_empty() { stdout } else { stderr };
+            format!("the credential helper {helper} failed: {}", said.trim().replace('\n', " "))
+        }
+        (CredentialRetrievalError::ConfigReadError, _) => "it is no such JSON".to_owned(),
+        (other, _) => other.to_string(),
+    }
+}
+
+/// The helper program that a configuration names for a server.
+fn helper(content: &[u8], server: &str) -> Option<String> {
+    let config: serde_json::Value = serde_json::from_slice(content).ok()?;
+    let own = config.get("credHelpers").and_then(|helpers| helpers.get(server));
+    let name = own.or_else(|| config.get("credsStore"))?.as_str()?;
+    Some(format!("docker-credential-{name}"))
 }

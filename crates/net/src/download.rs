@@ -4,7 +4,8 @@
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 
-use crate::client::{Failure, History, SendError, answer};
+use crate::client::{Failure, SendError, answer};
+use crate::history::History;
 use crate::{Client, Error, Request, Response, Result, RetryPolicy};
 
 /// A body being downloaded. Dropping it stops the transfer; what was taken stays with the caller.
@@ -70,7 +71,7 @@ impl Download {
             };
             self.response = None;
             let cause = format!("{failure} at byte {}", self.position);
-            self.failed(Failure { cause, unreachable: false, headers: None }).await?;
+            self.failed(Failure::of(cause)).await?;
         }
     }
 
@@ -91,7 +92,7 @@ impl Download {
                 Ok(response) if RetryPolicy::is_temporary(response.status()) => {
                     let headers = response.headers().clone();
                     let error = response.into_error().await;
-                    Failure { cause: answer(&error), unreachable: false, headers: Some(headers) }
+                    Failure { headers: Some(headers), ..Failure::of(answer(&error)) }
                 }
                 Ok(response) => match self.accept(response).await? {
                     Some(failure) => failure,
@@ -134,7 +135,7 @@ impl Download {
                         }
                         Ok(None) => return Err(self.misfit("it is shorter than what came before")),
                         Err(cause) => {
-                            return Ok(Some(Failure { cause, unreachable: false, headers: None }));
+                            return Ok(Some(Failure::of(cause)));
                         }
                     }
                 }

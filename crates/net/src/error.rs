@@ -50,6 +50,16 @@ pub enum Error {
         /// What to do: which credential was used, and how to give one.
         next: String,
     },
+    /// The server's certificate is not trusted.
+    #[error(
+        "the certificate of {host} is not trusted ({reason}); give its authority's file with --ca or SSL_CERT_FILE"
+    )]
+    Untrusted {
+        /// The host.
+        host: String,
+        /// Why.
+        reason: String,
+    },
     /// The credentials of docker's configuration could not be read.
     #[error(
         "the credential for {server} could not be read: {cause}; mend docker's config.json or run: docker login {server}"

@@ -7,10 +7,12 @@ mod client;
 mod credentials;
 mod download;
 mod error;
+mod history;
 mod mirrors;
 mod request;
 mod retry;
 pub mod serve;
+mod stall;
 
 pub use client::{Builder, Client, Place};
 pub use credentials::{Credential, Credentials};

@@ -1,6 +1,7 @@
 //! What is asked and what is answered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::BoxStream;
@@ -140,6 +141,8 @@ pub struct Response {
     pub(crate) inner: reqwest::Response,
     pub(crate) method: Method,
     pub(crate) address: String,
+    /// The longest wait for a piece of the body.
+    pub(crate) idle: Duration,
 }
 
 /// Of an error's body this much is read and shown.
@@ -173,7 +176,12 @@ impl Response {
 
     /// The next piece of the body.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, String> {
-        self.inner.chunk().await.map_err(|error| causes(&error))
+        match tokio::time::timeout(self.idle, self.inner.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            // An address of a redirect may hold a signature.
+            Ok(Err(error)) => Err(causes(&error.without_url())),
+            Err(_) => Err(format!("no byte came for {:?}", self.idle)),
+        }
     }
 
     /// The whole of a small body.
@@ -184,20 +192,17 @@ impl Response {
         }
         let mut all = BytesMut::new();
         loop {
-            match self.inner.chunk().await {
+            match self.chunk().await {
                 Ok(Some(chunk)) if (all.len() + chunk.len()) as u64 > most => {
                     return Err(Error::TooLarge { url: self.address.clone(), most });
                 }
                 Ok(Some(chunk)) => all.extend_from_slice(&chunk),
                 Ok(None) => return Ok(all.freeze()),
-                Err(error) => {
+                Err(cause) => {
                     return Err(Error::Request {
                         method: self.method.to_string(),
                         url: self.address.clone(),
-                        attempts: vec![crate::Attempt {
-                            after: std::time::Duration::ZERO,
-                            cause: causes(&error),
-                        }],
+                        attempts: vec![crate::Attempt { after: Duration::ZERO, cause }],
                         unreachable: false,
                     });
                 }
@@ -214,7 +219,7 @@ impl Response {
     pub async fn into_error(mut self) -> Error {
         let mut body = Vec::new();
         while body.len() < MOST_ERROR_BYTES {
-            match self.inner.chunk().await {
+            match self.chunk().await {
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 _ => break,
             }

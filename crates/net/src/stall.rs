@@ -1,0 +1,60 @@
+//! Notices that nothing moves any more. reqwest's own read timeout also runs while a body is being
+//! sent, and would end every upload that takes longer than it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use crate::Body;
+
+/// After the last byte of an upload a registry may hash and move the whole blob before it answers:
+/// minutes for tens of gigabytes on a slow disk.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// Watches the body of one request on its way out.
+#[derive(Default)]
+pub(crate) struct Watch {
+    taken: Arc<AtomicU64>,
+}
+
+impl Watch {
+    /// The same body, counted.
+    pub(crate) fn over(
+        &self,
+        body: BoxStream<'static, io::Result<Bytes>>,
+    ) -> BoxStream<'static, io::Result<Bytes>> {
+        let taken = Arc::clone(&self.taken);
+        body.inspect(move |chunk| {
+            let length = chunk.as_ref().map_or(0, Bytes::len) as u64;
+            taken.fetch_add(length, Ordering::Relaxed);
+        })
+        .boxed()
+    }
+
+    /// Ends, with the reason, when the request got stuck before its answer began.
+    pub(crate) async fn stalled(&self, body: &Body, idle: Duration) -> String {
+        let Body::Stream { length, .. } = body else {
+            tokio::time::sleep(idle).await;
+            return format!("no answer within {idle:?}");
+        };
+        let mut before = 0;
+        loop {
+            tokio::time::sleep(idle).await;
+            let now = self.taken.load(Ordering::Relaxed);
+            if now >= *length {
+                let patience = ANSWER_TIMEOUT.max(idle);
+                tokio::time::sleep(patience).await;
+                return format!("no answer within {patience:?} after the whole body was sent");
+            }
+            if now == before {
+                return format!("the server took no byte for {idle:?} after {now} bytes");
+            }
+            before = now;
+        }
+    }
+}
