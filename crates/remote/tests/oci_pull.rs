@@ -34,7 +34,10 @@ async fn an_index_is_kept_byte_for_byte_with_the_chosen_platforms_blobs_only() {
     user.assert_whole();
     let busybox = images.get(BUSYBOX);
     assert_eq!(lock.images[0].digest, busybox.digest);
-    assert_eq!(user.document(&busybox.digest), std::fs::read(images.blob(&busybox.digest)).unwrap());
+    assert_eq!(
+        user.document(&busybox.digest),
+        std::fs::read(images.blob(&busybox.digest)).unwrap()
+    );
     assert_eq!(lock.images[0].manifests.len(), 1);
     let closure = store::closure(&user.store, &user.root(BUSYBOX)).unwrap();
     assert_eq!(closure.sparse.len(), 1, "the arm64 side stays where it is");
@@ -188,7 +191,8 @@ async fn a_password_opens_a_registry_over_tls_and_a_wrong_one_is_told() {
 async fn tokens_are_fetched_for_each_repository_with_and_without_a_password() {
     let servers = servers::with_tokens();
     let host = &servers.registry.host;
-    let password = || net::Credential::Password { user: "user".into(), password: "password".into() };
+    let password =
+        || net::Credential::Password { user: "user".into(), password: "password".into() };
     let known = client().credentials(net::Credentials::with(host, password())).build().unwrap();
     let author = User::with(&format!("http://{host}"), known);
     let (upstream, _images) = upstream();
@@ -196,8 +200,12 @@ async fn tokens_are_fetched_for_each_repository_with_and_without_a_password() {
         let from = User::of(&upstream.url());
         from.pull(&[REDIS], "linux/amd64").await;
         for prefix in ["public", "private"] {
-            let to = User { folder: tempfile::tempdir().unwrap(), client: author.client.clone(),
-                mirrors: author.mirrors.clone(), store: from.store.clone() };
+            let to = User {
+                folder: tempfile::tempdir().unwrap(),
+                client: author.client.clone(),
+                mirrors: author.mirrors.clone(),
+                store: from.store.clone(),
+            };
             let push = to.push_below(host, prefix, gantry_remote::oci::SparsePolicy::Auto);
             to.load(&push).await.unwrap();
         }
@@ -266,7 +274,8 @@ async fn a_fetch_that_was_given_up_goes_on_where_it_was() {
     let faults = Faults::before(&registry.url());
     let user = User::of(&faults.url());
     let all = lock(vec![user.inspect(NGINX, "linux/amd64").await.unwrap()]);
-    let largest = *all.content().iter().map(|content| &content.blob).max_by_key(|b| b.size).unwrap();
+    let largest =
+        *all.content().iter().map(|content| &content.blob).max_by_key(|b| b.size).unwrap();
     let path = format!("/blobs/{}", largest.digest);
     faults.on(&path, Fault::Stall { after: largest.size / 2 }, Times::Exactly(1));
 
