@@ -89,7 +89,9 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
                     format!("{count} {kind}{}", if *count == 1 { "" } else { "s" })
                 })
                 .collect();
-            format!("serving {} on {}", roots.join(", "), ready.url)
+            let what =
+                if roots.is_empty() { "an empty store".to_owned() } else { roots.join(", ") };
+            format!("serving {what} on {}", ready.url)
         })?;
         world::stopped().await;
         context.ui.status("stopping: requests under way may finish");

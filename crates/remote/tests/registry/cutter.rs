@@ -1,0 +1,73 @@
+//! A line that breaks in the direction of the server: what testkit's `Faults` do for answers.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+/// A proxy for TCP that lets a connection send so many bytes and then breaks it, for the first few
+/// connections that get that far.
+pub struct Cutter {
+    pub address: SocketAddr,
+    cuts: Arc<AtomicUsize>,
+}
+
+impl Cutter {
+    pub fn before(server: &str, after: u64, times: usize) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let cuts = Arc::new(AtomicUsize::new(times));
+        let (server, left) = (server.to_owned(), Arc::clone(&cuts));
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
+                let left = Arc::clone(&left);
+                let (to_client, from_server) =
+                    (client.try_clone().unwrap(), server.try_clone().unwrap());
+                thread::spawn(move || {
+                    let _ = pass(from_server, to_client, || false);
+                });
+                thread::spawn(move || {
+                    let mut sent = 0;
+                    let _ = pass_counted(client, server, |bytes| {
+                        sent += bytes;
+                        sent > after
+                            && left
+                                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| {
+                                    n.checked_sub(1)
+                                })
+                                .is_ok()
+                    });
+                });
+            }
+        });
+        Self { address, cuts }
+    }
+
+    /// Cuts that have not happened yet.
+    pub fn left(&self) -> usize {
+        self.cuts.load(Ordering::SeqCst)
+    }
+}
+
+fn pass(from: TcpStream, to: TcpStream, mut is_over: impl FnMut() -> bool) -> io::Result<()> {
+    pass_counted(from, to, |_| is_over())
+}
+
+fn pass_counted(
+    mut from: TcpStream,
+    mut to: TcpStream,
+    mut is_over: impl FnMut(u64) -> bool,
+) -> io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let read = from.read(&mut buffer).unwrap_or(0);
+        if read == 0 || is_over(read as u64) {
+            let _ = to.shutdown(Shutdown::Both);
+            let _ = from.shutdown(Shutdown::Both);
+            return Ok(());
+        }
+        to.write_all(&buffer[..read])?;
+    }
+}

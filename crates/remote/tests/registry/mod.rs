@@ -1,0 +1,261 @@
+//! A user between two registries: what they lock, fetch and push, with the real servers.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test takes what it needs")]
+
+pub mod cutter;
+pub mod servers;
+
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gantry_remote::fetch::{self, Job, Report};
+use gantry_remote::oci::{self, Push, Registry, SparsePolicy, Want};
+use net::{Body, Client, Mirrors, Repeat, Request, RetryPolicy};
+use serde_json::{Value, json};
+use store::progress::Silent;
+use store::{Damage, Put, Sink as _, Store};
+use types::lock::{Image, Lock, Origin};
+use types::naming::{Naming, Prefix};
+use types::{Digest, Platform, Reference, Root};
+
+/// A user with an empty store, for whom one registry stands for all hosts.
+pub struct User {
+    pub folder: tempfile::TempDir,
+    pub client: Client,
+    pub mirrors: Mirrors,
+    pub store: Store,
+}
+
+impl User {
+    /// A user whose docker.io, ghcr.io and quay.io are all at this address.
+    pub fn of(url: &str) -> Self {
+        Self::with(url, client().build().unwrap())
+    }
+
+    pub fn with(url: &str, client: Client) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().join("store")).unwrap();
+        Self { folder, client, mirrors: mirrors(url), store }
+    }
+
+    pub fn registry(&self, reference: &Reference) -> Registry {
+        Registry::new(&self.client, &self.mirrors, reference.registry())
+    }
+
+    pub async fn inspect(&self, name: &str, platforms: &str) -> gantry_remote::Result<Image> {
+        let (name, platforms) = (reference(name), self::platforms(platforms));
+        oci::inspect(&self.registry(&name), &self.store, &name, &platforms, Want::All).await
+    }
+
+    pub async fn fetch(&self, lock: &Lock) -> gantry_remote::Result<Report> {
+        fetch::fetch(&self.client, &self.store, self.jobs(lock), Arc::new(Silent)).await
+    }
+
+    /// Everything of a lock as jobs.
+    pub fn jobs(&self, lock: &Lock) -> Vec<Job> {
+        let job = |content: &types::lock::Content<'_>| {
+            let digest = &content.blob.digest;
+            let (name, request) = match &content.origin {
+                Origin::Manifest(name) => {
+                    (*name, self.registry(name).manifest_request(&name.with_digest(*digest)))
+                }
+                Origin::Blob(name) => {
+                    (*name, self.registry(name).blob_request(name.repository(), digest))
+                }
+                _ => panic!("an image has manifests and blobs"),
+            };
+            Job { blob: content.blob, name: name.to_string(), request: request.unwrap() }
+        };
+        lock.content().iter().map(job).collect()
+    }
+
+    /// Looks the images up, fetches all of them and publishes their names.
+    pub async fn pull(&self, names: &[&str], platforms: &str) -> Lock {
+        let mut images = vec![];
+        for name in names {
+            images.push(self.inspect(name, platforms).await.unwrap());
+        }
+        let lock = lock(images);
+        let report = self.fetch(&lock).await.unwrap();
+        assert!(report.failed.is_empty(), "{:?}", report.failed);
+        self.store.publish(&lock.roots()).unwrap();
+        lock
+    }
+
+    pub fn push(&self, site: &str, policy: SparsePolicy) -> Push {
+        self.push_below(site, "ai", policy)
+    }
+
+    pub fn push_below(&self, site: &str, path: &str, policy: SparsePolicy) -> Push {
+        let prefix: Prefix = format!("{site}/{path}").parse().unwrap();
+        let roots = self.store.roots().unwrap();
+        let targets = prefix.targets(Naming::Path, roots.iter().map(|root| &root.name)).unwrap();
+        Push::new(&self.client, &self.mirrors, &prefix, targets, policy)
+    }
+
+    /// What a load does for every root, one after the other; gives what became of each blob.
+    pub async fn load(&self, push: &Push) -> gantry_remote::Result<BTreeMap<String, Vec<Put>>> {
+        let mut puts: BTreeMap<String, Vec<Put>> = BTreeMap::new();
+        for root in self.store.roots().unwrap() {
+            let own = puts.entry(root.name.to_string()).or_default();
+            let closure = store::closure(&self.store, &root).unwrap();
+            if push.holds(&root, &closure).await? {
+                continue;
+            }
+            for blob in &closure.blobs {
+                let from = Arc::new(self.store.clone());
+                own.push(push.put_blob(&root, blob, from, Arc::new(|_| ())).await?);
+            }
+            for manifest in &closure.manifests {
+                let bytes = self.document(&manifest.digest);
+                if manifest.digest == root.descriptor.digest {
+                    push.publish(&root, bytes).await?;
+                } else {
+                    push.put_manifest(&root, manifest, bytes).await?;
+                }
+            }
+        }
+        Ok(puts)
+    }
+
+    pub fn document(&self, digest: &Digest) -> Vec<u8> {
+        store::document(&self.store, digest, 16 << 20).unwrap()
+    }
+
+    pub fn root(&self, name: &str) -> Root {
+        let roots = self.store.roots().unwrap();
+        roots.into_iter().find(|root| root.name.to_string() == name).expect("a root of this name")
+    }
+
+    /// Nothing in the store is damaged, nothing that a name needs is missing.
+    pub fn assert_whole(&self) {
+        let verification = self.store.verify(Damage::Keep, NonZero::<usize>::MIN, &Silent).unwrap();
+        assert!(verification.is_whole(), "{verification:?}");
+    }
+}
+
+/// A client that does not wait long before it tries again.
+pub fn client() -> net::Builder {
+    let retry = RetryPolicy { first_wait: Duration::from_millis(10), ..RetryPolicy::default() };
+    Client::builder().retry(retry)
+}
+
+pub fn mirrors(url: &str) -> Mirrors {
+    let hosts = ["docker.io", "ghcr.io", "quay.io"];
+    let map = hosts.map(|host| (host.to_owned(), url.to_owned()));
+    Mirrors::new(&map.into(), &[]).unwrap()
+}
+
+pub fn reference(text: &str) -> Reference {
+    text.parse().unwrap()
+}
+
+pub fn platforms(text: &str) -> Vec<Platform> {
+    text.split(',').map(|one| one.parse().unwrap()).collect()
+}
+
+pub fn lock(images: Vec<Image>) -> Lock {
+    let platforms = images.first().map(|image| image.platforms.clone()).unwrap_or_default();
+    let (charts, models, files) = (vec![], vec![], vec![]);
+    Lock { version: 1, name: "test".into(), platforms, charts, images, models, files }
+}
+
+/// Bytes that do not compress, the same for the same seed.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(&mut next).flatten().take(length).collect()
+}
+
+/// Hands content to a registry by plain requests, so that a test may make what no tool makes.
+pub struct Author {
+    pub base: String,
+    client: Client,
+}
+
+impl Author {
+    pub fn at(host: &str, repository: &str) -> Self {
+        let base = format!("http://{host}/v2/{repository}");
+        Self { base, client: client().build().unwrap() }
+    }
+
+    pub async fn blob(&self, bytes: &[u8]) -> Value {
+        let digest = store::hash::sha256(bytes);
+        let mut request =
+            Request::new(http::Method::POST, &format!("{}/blobs/uploads/", self.base)).unwrap();
+        let response = self.client.send(&request, Repeat::Never).await.unwrap();
+        let location = response.header("location").unwrap().to_owned();
+        request.set_path_and_query(&location).unwrap();
+        request.set_method(http::Method::PUT);
+        let octets = http::HeaderValue::from_static("application/octet-stream");
+        let request = request
+            .query("digest", &digest.to_string())
+            .header(http::header::CONTENT_TYPE, octets)
+            .body(Body::Bytes(bytes.to_vec().into()));
+        self.client.send(&request, Repeat::Never).await.unwrap().success().await.unwrap();
+        json!({"mediaType": "application/octet-stream", "digest": digest, "size": bytes.len()})
+    }
+
+    /// Puts a document; under its digest where no tag is given. Gives its descriptor.
+    pub async fn document(&self, document: &Value, tag: Option<&str>) -> Value {
+        let bytes = serde_json::to_vec(document).unwrap();
+        let digest = store::hash::sha256(&bytes);
+        let media_type = document["mediaType"].as_str().unwrap();
+        let version = tag.map_or_else(|| digest.to_string(), str::to_owned);
+        let size = bytes.len();
+        let url = format!("{}/manifests/{version}", self.base);
+        let request = Request::new(http::Method::PUT, &url)
+            .unwrap()
+            .header(http::header::CONTENT_TYPE, media_type.parse().unwrap())
+            .body(Body::Bytes(bytes.into()));
+        self.client.send(&request, Repeat::Never).await.unwrap().success().await.unwrap();
+        json!({"mediaType": media_type, "digest": digest, "size": size})
+    }
+
+    /// An image of one layer.
+    pub async fn image(&self, architecture: &str, layer: &[u8], tag: Option<&str>) -> Value {
+        let config = json!({"architecture": architecture, "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": []}});
+        let mut config = self.blob(&serde_json::to_vec(&config).unwrap()).await;
+        config["mediaType"] = json!(types::media_type::OCI_CONFIG);
+        let mut layer = self.blob(layer).await;
+        layer["mediaType"] = json!("application/vnd.oci.image.layer.v1.tar+gzip");
+        let mut descriptor = self.document(&manifest(&config, &[layer]), tag).await;
+        descriptor["platform"] = json!({"os": "linux", "architecture": architecture});
+        descriptor
+    }
+
+    /// An artifact that speaks of another document.
+    pub async fn referrer(&self, subject: &Value, artifact_type: &str, content: &[u8]) -> Value {
+        let config = self.blob(b"{}").await;
+        let layer = self.blob(content).await;
+        let mut document = manifest(&config, &[layer]);
+        document["artifactType"] = json!(artifact_type);
+        document["subject"] = json!({"mediaType": subject["mediaType"],
+            "digest": subject["digest"], "size": subject["size"]});
+        let mut descriptor = self.document(&document, None).await;
+        descriptor["artifactType"] = json!(artifact_type);
+        descriptor
+    }
+}
+
+pub fn manifest(config: &Value, layers: &[Value]) -> Value {
+    json!({"schemaVersion": 2, "mediaType": types::media_type::OCI_MANIFEST,
+        "config": config, "layers": layers})
+}
+
+pub fn index(manifests: &[Value]) -> Value {
+    json!({"schemaVersion": 2, "mediaType": types::media_type::OCI_INDEX, "manifests": manifests})
+}
+
+pub fn digest_of(descriptor: &Value) -> Digest {
+    descriptor["digest"].as_str().unwrap().parse().unwrap()
+}

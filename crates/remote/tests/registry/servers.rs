@@ -1,0 +1,105 @@
+//! Registries of other kinds than docker-registry: one with the referrers API, and one whose tokens
+//! come from a server of their own.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use testkit::tools;
+
+/// A program that serves on loopback; killed on drop.
+pub struct Served {
+    child: Child,
+    pub host: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// go-containerregistry's own registry (`crane registry serve`): it has the referrers API.
+pub fn with_referrers() -> Served {
+    let folder = tempfile::tempdir().unwrap();
+    let host = format!("127.0.0.1:{}", free_port());
+    let child = tools::command("crane")
+        .args(["registry", "serve", "--address", &host, "--disk"])
+        .arg(folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("crane; run dev/setup");
+    wait_for(&host);
+    Served { child, host, _folder: folder }
+}
+
+/// A docker-registry that takes tokens only, and the server that gives them to `user` with
+/// `password` (distribution, docs/spec/auth/token.md). Anyone may pull from `public/`.
+pub struct Tokens {
+    pub registry: Served,
+    pub issuer: Served,
+}
+
+pub fn with_tokens() -> Tokens {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, certificate) = (folder.path().join("key.pem"), folder.path().join("cert.pem"));
+    tools::run(
+        Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30"])
+            .args(["-subj", "/CN=tokens", "-keyout"])
+            .arg(&key)
+            .arg("-out")
+            .arg(&certificate),
+    );
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/registry/tokens.py");
+    let mut child = Command::new("python3")
+        .args(["-u", script.to_str().unwrap()])
+        .args([&key, &certificate])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("python3; run dev/setup");
+    let mut host = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut host).unwrap();
+    let issuer = Served { child, host: host.trim().to_owned(), _folder: folder };
+
+    let folder = tempfile::tempdir().unwrap();
+    let host = format!("127.0.0.1:{}", free_port());
+    let config = json!({
+        "version": "0.1",
+        "storage": {"filesystem": {"rootdirectory": folder.path().join("storage")}},
+        "http": {"addr": host},
+        "auth": {"token": {"realm": format!("http://{}/token", issuer.host), "service": "test",
+            "issuer": "tokens", "rootcertbundle": certificate}},
+    });
+    let file = folder.path().join("config.json");
+    fs::write(&file, config.to_string()).unwrap();
+    let child = tools::command("docker-registry")
+        .arg("serve")
+        .arg(&file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("docker-registry; run dev/setup");
+    wait_for(&host);
+    Tokens { registry: Served { child, host, _folder: folder }, issuer }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn wait_for(host: &str) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while TcpStream::connect(host).is_err() {
+        assert!(Instant::now() < end, "nothing listens at {host}");
+        std::thread::yield_now();
+    }
+}
