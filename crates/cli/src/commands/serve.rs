@@ -66,6 +66,9 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         world::source(&args.sources)?
     };
     let depot = Arc::new(Depot::open(source)?);
+    for left_out in &depot.summary().left_out {
+        context.ui.warn(&format!("{} is not served: {}", left_out.name, left_out.reason));
+    }
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => {
             Some(TlsFiles { certificate: certificate.clone(), key: key.clone() })
