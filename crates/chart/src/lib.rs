@@ -4,12 +4,19 @@
 //!
 //! The way of the data: [`manifest`] reads what helm rendered, [`find`] walks it for images.
 
+mod chart;
 mod error;
 mod form;
+mod overlay;
 mod path;
+mod render;
 
 pub mod find;
 pub mod manifest;
+pub mod relocate;
+pub mod values;
 
+pub use chart::{Chart, Dependency};
 pub use error::{Error, Result};
 pub use path::{Encoding, Path, Step};
+pub use render::{Render, RenderError};

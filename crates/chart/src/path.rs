@@ -182,7 +182,8 @@ mod tests {
     #[test]
     fn a_path_is_written_as_people_write_it() {
         let path = Path::default().key("data").key("values.yaml");
-        let path = path.inside(Encoding::Base64).inside(Encoding::Yaml).key("hub").key("images").index(2);
+        let path =
+            path.inside(Encoding::Base64).inside(Encoding::Yaml).key("hub").key("images").index(2);
         assert_eq!(path.to_string(), "data[\"values.yaml\"]|base64|YAML|hub.images[2]");
         assert_eq!(path.outer().to_string(), "data[\"values.yaml\"]");
         assert_eq!(path.last_key(), Some("images"));

@@ -7,9 +7,9 @@ mod crds;
 mod custom;
 mod found;
 mod metadata;
-mod names;
+pub(crate) mod names;
 mod pods;
-mod text;
+pub(crate) mod text;
 
 pub use found::{Broken, Confidence, Findings, Found, Part, Pattern, Place, Role};
 

@@ -1,0 +1,460 @@
+//! Moves a chart to a site: marks values, renders, learns which values make up which image, writes
+//! the smallest overlay, renders again and proves it (design section 8).
+
+mod difference;
+mod prove;
+mod site;
+mod slot;
+mod solve;
+
+pub use prove::{Change, Foreign, Moved, Proof, Stayed, Verdict};
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use types::Reference;
+use types::naming::{Naming, Prefix};
+
+use crate::find;
+use crate::manifest::Manifests;
+use crate::overlay::{self, Comments};
+use crate::path::Path;
+use crate::render::{self, Render};
+use crate::{Chart, Error, Result, values};
+use prove::Allowed;
+use site::{Rendered, Site};
+use slot::{Reason, Slot};
+use solve::{Assignment, Form, Problem, Unset, Wish};
+
+/// Where images are at the site.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The registry and the path in it.
+    pub prefix: Prefix,
+    /// How names are made.
+    pub naming: Naming,
+}
+
+/// A chart that was moved.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Relocation {
+    /// The overlay, a values file with comments.
+    pub overlay: String,
+    /// The values that it sets, with what each moves.
+    pub lines: Vec<Line>,
+    /// What the render with the overlay shows.
+    pub proof: Proof,
+    /// How often the chart was rendered.
+    pub renders: usize,
+}
+
+/// One value of the overlay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// The value.
+    pub path: Path,
+    /// What it is set to.
+    pub text: String,
+    /// The images that it moves.
+    pub moves: BTreeSet<Reference>,
+}
+
+/// Moves a chart to a site. `user` are the user's values, merged; `render` renders the chart with
+/// them and with what it is given on top.
+pub fn relocate(
+    chart: &Chart,
+    user: &Value,
+    target: &Target,
+    render: &Render,
+) -> Result<Relocation> {
+    Mover::new(chart, user, target, render)?.run()
+}
+
+struct Mover<'a> {
+    render: &'a Render<'a>,
+    target: &'a Target,
+    effective: Value,
+    guards: Vec<Path>,
+    before: Rendered,
+    sites: Vec<Site>,
+    slots: Vec<Slot>,
+    allowed: Allowed,
+    registries: Vec<String>,
+    renders: usize,
+}
+
+/// What was tried: an overlay and its proof.
+struct Attempt {
+    assignment: Assignment,
+    values: Value,
+    proof: Proof,
+}
+
+impl<'a> Mover<'a> {
+    fn new(
+        chart: &Chart,
+        user: &Value,
+        target: &'a Target,
+        render: &'a Render<'a>,
+    ) -> Result<Self> {
+        // Twice, side by side: what differs is made up anew by each render.
+        let mut both = render::all(render, &[None, None]).into_iter();
+        let (before, again) = match (both.next(), both.next()) {
+            (Some(one), Some(other)) => (readable(one?)?, readable(other?)?),
+            _ => return Err(Error::Render { message: "nothing was rendered".into() }),
+        };
+        let effective = chart.effective(user);
+        let findings = find::in_manifests(&before.manifests);
+        let is_home = |reference: &Reference| is_home(target, reference);
+        let outside = findings.images.iter().filter(|found| !is_home(&found.reference));
+        target.prefix.targets(target.naming, outside.clone().map(|found| &found.reference))?;
+        let sites = outside
+            .map(|found| {
+                let name = target.prefix.target(target.naming, &found.reference)?;
+                Ok(Site::new(found, name))
+            })
+            .collect::<Result<Vec<Site>>>()?;
+        let rendered: Vec<&str> = sites.iter().map(|site| site.text.as_str()).collect();
+        let slots = slot::slots(chart, &effective, &rendered);
+        let volatile = prove::volatile(&before, &again);
+        Ok(Self {
+            render,
+            target,
+            guards: guards(chart, &effective),
+            effective,
+            before,
+            registries: registries(target, &sites),
+            sites,
+            slots,
+            allowed: Allowed { volatile, ..Allowed::default() },
+            renders: 2,
+        })
+    }
+
+    fn run(mut self) -> Result<Relocation> {
+        if self.sites.is_empty() {
+            let attempt = self.attempts(&[Assignment::new()]).pop();
+            return Ok(self.finished(attempt, &[]));
+        }
+        let mut unusable = BTreeSet::new();
+        let likely = self.chosen(|reason| reason == Reason::Likely);
+        let given = self.chosen(|reason| matches!(reason, Reason::Likely | Reason::Unset));
+        let mut wishes = self.wishes(&likely, &given, &mut unusable);
+        let mut best = self.solved(&wishes, &unusable);
+        // Values whose names say nothing are marked only for what the others do not reach:
+        // a marker in any of them may change more than an image.
+        if best.as_ref().is_none_or(|best| !best.proof.stayed.is_empty()) {
+            let parts = self.chosen(|reason| reason == Reason::Part);
+            if !parts.is_empty() {
+                self.learn(&parts, &mut wishes, &mut unusable);
+                let more = self.solved(&wishes, &unusable);
+                best = better(best, more);
+            }
+        }
+        Ok(self.finished(best, &wishes))
+    }
+
+    fn chosen(&self, wanted: impl Fn(Reason) -> bool) -> Vec<usize> {
+        (0..self.slots.len()).filter(|slot| wanted(self.slots[*slot].reason)).collect()
+    }
+
+    /// Renders with marked values, and learns how each place is made up.
+    fn wishes(
+        &mut self,
+        likely: &[usize],
+        given: &[usize],
+        unusable: &mut BTreeSet<usize>,
+    ) -> Vec<Wish> {
+        let mut wishes: Vec<Wish> = self
+            .sites
+            .iter()
+            .map(|site| Wish {
+                wanted: site.wanted.clone(),
+                set: Form { text: site.text.clone(), slots: vec![] },
+                given: None,
+            })
+            .collect();
+        let overlays = [self.tainted(likely), self.tainted(given)];
+        self.renders += overlays.len();
+        let mut rendered = render::all(self.render, &overlays).into_iter();
+        match rendered.next() {
+            Some(Ok(manifests)) => self.learn_from(manifests, &mut wishes),
+            _ => self.halves(likely, &mut wishes, unusable),
+        }
+        match rendered.next() {
+            Some(Ok(manifests)) => self.learn_given(manifests, &mut wishes),
+            _ => self.given_one_by_one(likely, given, &mut wishes, unusable),
+        }
+        wishes
+    }
+
+    fn tainted(&self, slots: &[usize]) -> Option<String> {
+        let mut values = slot::tainted(&self.slots, slots, &self.effective);
+        self.set_guards(&mut values);
+        Some(values.to_string())
+    }
+
+    fn set_guards(&self, overlay: &mut Value) {
+        for guard in &self.guards {
+            values::set(overlay, guard, Value::Bool(true), &self.effective);
+        }
+    }
+
+    fn learn(&mut self, slots: &[usize], wishes: &mut [Wish], unusable: &mut BTreeSet<usize>) {
+        self.renders += 1;
+        match render::all(self.render, &[self.tainted(slots)]).pop() {
+            Some(Ok(manifests)) => self.learn_from(manifests, wishes),
+            _ => self.halves(slots, wishes, unusable),
+        }
+    }
+
+    /// Helm refused some of the marked values: looks for which, half by half.
+    fn halves(&mut self, slots: &[usize], wishes: &mut [Wish], unusable: &mut BTreeSet<usize>) {
+        // Some renders per refused value; a chart that refuses more of them is not worth them all.
+        const MOST: usize = 40;
+        let mut open = vec![slots.to_vec()];
+        let mut tried = 0;
+        while !open.is_empty() && tried < MOST {
+            let parts: Vec<Vec<usize>> = std::mem::take(&mut open)
+                .into_iter()
+                .flat_map(|slots| {
+                    let (one, other) = slots.split_at(slots.len() / 2);
+                    [one.to_vec(), other.to_vec()]
+                })
+                .filter(|part| !part.is_empty())
+                .collect();
+            let overlays: Vec<Option<String>> =
+                parts.iter().map(|part| self.tainted(part)).collect();
+            tried += overlays.len();
+            self.renders += overlays.len();
+            for (part, result) in parts.into_iter().zip(render::all(self.render, &overlays)) {
+                match result {
+                    Ok(manifests) => self.learn_from(manifests, wishes),
+                    Err(_) if part.len() > 1 => open.push(part),
+                    Err(_) => unusable.extend(part),
+                }
+            }
+        }
+        unusable.extend(open.into_iter().flatten());
+    }
+
+    fn given_one_by_one(
+        &mut self,
+        likely: &[usize],
+        given: &[usize],
+        wishes: &mut [Wish],
+        unusable: &mut BTreeSet<usize>,
+    ) {
+        // The globals come first: they move most.
+        const MOST: usize = 8;
+        let mut unset: Vec<usize> =
+            given.iter().copied().filter(|s| self.slots[*s].reason == Reason::Unset).collect();
+        unset.sort_by_key(|slot| self.slots[*slot].path.steps().len());
+        let usable: Vec<usize> = likely.iter().copied().filter(|s| !unusable.contains(s)).collect();
+        unusable.extend(unset.iter().skip(MOST));
+        unset.truncate(MOST);
+        let with = |slot: usize| {
+            let mut slots = usable.clone();
+            slots.push(slot);
+            slots
+        };
+        let overlays: Vec<Option<String>> = unset.iter().map(|s| self.tainted(&with(*s))).collect();
+        self.renders += overlays.len();
+        for (slot, result) in unset.into_iter().zip(render::all(self.render, &overlays)) {
+            match result {
+                Ok(manifests) => self.learn_given(manifests, wishes),
+                Err(_) => {
+                    unusable.insert(slot);
+                }
+            }
+        }
+    }
+
+    /// Learns from a render in which only values that are set were marked: without the markers each
+    /// place reads as before.
+    fn learn_from(&self, manifests: Manifests, wishes: &mut [Wish]) {
+        let marked = Rendered::new(manifests);
+        for (site, wish) in self.sites.iter().zip(wishes) {
+            let Some(text) = site.text_in(&self.before, &marked) else { continue };
+            let (clean, found) = slot::cleaned(&text);
+            if clean == site.text {
+                wish.set.slots.extend(found);
+                wish.set.slots.sort_by_key(|(slot, start)| (*start, *slot));
+                wish.set.slots.dedup();
+            }
+        }
+    }
+
+    /// Learns from a render in which registries that are not set were given too.
+    fn learn_given(&self, manifests: Manifests, wishes: &mut [Wish]) {
+        let marked = Rendered::new(manifests);
+        for (site, wish) in self.sites.iter().zip(wishes) {
+            let Some(text) = site.text_in(&self.before, &marked) else { continue };
+            let (clean, slots) = slot::cleaned(&text);
+            let is_given = slots.iter().any(|(slot, _)| self.slots[*slot].reason == Reason::Unset);
+            if is_given && wish.given.is_none() {
+                wish.given = Some(Form { text: clean, slots });
+            }
+        }
+    }
+
+    /// The better of two overlays, with and without giving what is not set: both are rendered.
+    fn solved(&mut self, wishes: &[Wish], unusable: &BTreeSet<usize>) -> Option<Attempt> {
+        let problem =
+            Problem { slots: &self.slots, wishes, registries: &self.registries, unusable };
+        let mut assignments = vec![problem.solve(Unset::Use), problem.solve(Unset::Leave)];
+        assignments.dedup();
+        self.attempts(&assignments).into_iter().map(Some).reduce(better).flatten()
+    }
+
+    fn attempts(&mut self, assignments: &[Assignment]) -> Vec<Attempt> {
+        let values: Vec<Value> = assignments.iter().map(|a| self.overlay(a)).collect();
+        let overlays: Vec<Option<String>> = values.iter().map(|v| Some(v.to_string())).collect();
+        self.renders += overlays.len();
+        let rendered = render::all(self.render, &overlays);
+        let mut attempts = Vec::new();
+        for ((assignment, values), result) in assignments.iter().zip(values).zip(rendered) {
+            let Ok(Ok(after)) = result.map(readable) else { continue };
+            let proof = self.proof(assignment, &after);
+            attempts.push(Attempt { assignment: assignment.clone(), values, proof });
+        }
+        attempts
+    }
+
+    fn overlay(&self, assignment: &Assignment) -> Value {
+        let texts = assignment.iter().map(|(slot, text)| (*slot, text.clone()));
+        let mut values = slot::filled(&self.slots, texts, &self.effective);
+        if !assignment.is_empty() {
+            self.set_guards(&mut values);
+        }
+        values
+    }
+
+    fn proof(&mut self, assignment: &Assignment, after: &Rendered) -> Proof {
+        self.allowed.echoes = assignment
+            .iter()
+            .map(|(slot, text)| (self.slots[*slot].text.clone(), text.clone()))
+            .collect();
+        self.allowed.guards =
+            self.guards.iter().filter_map(|path| path.last_key().map(str::to_owned)).collect();
+        let is_home = |reference: &Reference| is_home(self.target, reference);
+        prove::prove(&self.before, after, &self.sites, &self.allowed, &is_home)
+    }
+
+    fn finished(&self, best: Option<Attempt>, wishes: &[Wish]) -> Relocation {
+        let best = best.unwrap_or_else(|| Attempt {
+            assignment: Assignment::new(),
+            values: Value::Object(Map::new()),
+            proof: self.nothing_moved(),
+        });
+        let lines = self.lines(&best, wishes);
+        let mut comments = Comments::new();
+        for line in &lines {
+            comments.entry(line.path.clone()).or_default().push(comment(&line.moves));
+        }
+        for guard in &self.guards {
+            comments.insert(guard.clone(), vec!["the chart's guard lets other images in".into()]);
+        }
+        let head = [format!("Moves the chart's images to {}.", self.target.prefix)];
+        let overlay = overlay::write(&head, &best.values, &comments);
+        Relocation { overlay, lines, proof: best.proof, renders: self.renders }
+    }
+
+    fn nothing_moved(&self) -> Proof {
+        let stayed = self.sites.iter().map(|site| Stayed {
+            from: site.found.reference.clone(),
+            to: site.target.clone(),
+            place: site.found.place.clone(),
+        });
+        Proof { stayed: stayed.collect(), ..Proof::default() }
+    }
+
+    fn lines(&self, best: &Attempt, wishes: &[Wish]) -> Vec<Line> {
+        let mut lines: BTreeMap<&Path, Line> = BTreeMap::new();
+        for (slot, text) in &best.assignment {
+            let path = &self.slots[*slot].path;
+            let line = lines.entry(path).or_insert_with(|| Line {
+                path: path.clone(),
+                text: text.clone(),
+                moves: BTreeSet::new(),
+            });
+            for (site, wish) in self.sites.iter().zip(wishes) {
+                let forms = [Some(&wish.set), wish.given.as_ref()];
+                let is_part = |form: &Form| form.slots.iter().any(|(own, _)| own == slot);
+                if forms.into_iter().flatten().any(is_part) {
+                    line.moves.insert(site.found.reference.clone());
+                }
+            }
+        }
+        lines.into_values().collect()
+    }
+}
+
+/// Most moved, least else changed, shortest.
+fn better(one: Option<Attempt>, other: Option<Attempt>) -> Option<Attempt> {
+    let rank = |attempt: &Attempt| {
+        let proof = &attempt.proof;
+        (proof.changes.len() + proof.foreign.len(), proof.stayed.len(), attempt.assignment.len())
+    };
+    match (one, other) {
+        (Some(one), Some(other)) if rank(&other) < rank(&one) => Some(other),
+        (Some(one), _) => Some(one),
+        (None, other) => other,
+    }
+}
+
+fn comment(moves: &BTreeSet<Reference>) -> String {
+    const SHOWN: usize = 3;
+    let shown: Vec<String> = moves.iter().take(SHOWN).map(ToString::to_string).collect();
+    match moves.len().checked_sub(SHOWN) {
+        Some(more) if more > 0 => format!("{} and {more} more", shown.join(", ")),
+        _ => shown.join(", "),
+    }
+}
+
+fn readable(manifests: Manifests) -> Result<Rendered> {
+    match manifests.unread.first() {
+        Some(unread) => Err(Error::Unread {
+            template: unread.template.clone().unwrap_or_else(|| "a document".into()),
+            line: unread.line,
+            reason: unread.reason.clone(),
+        }),
+        None => Ok(Rendered::new(manifests)),
+    }
+}
+
+fn is_home(target: &Target, reference: &Reference) -> bool {
+    let name = reference.name();
+    let prefix = target.prefix.to_string();
+    name.strip_prefix(&prefix).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// The texts that a registry value may get, best first: with what a name needs in front of its
+/// repository, and with a slash for charts that put none behind.
+fn registries(target: &Target, sites: &[Site]) -> Vec<String> {
+    let prefix = target.prefix.to_string();
+    let hosts: BTreeSet<&str> = sites.iter().map(|site| site.found.reference.registry()).collect();
+    let mut plain = match target.naming {
+        Naming::HostPath => {
+            hosts.iter().map(|host| format!("{prefix}/{}", host.replace(':', "-"))).collect()
+        }
+        Naming::Path | Naming::Name => vec![],
+    };
+    plain.push(prefix);
+    plain.push(target.prefix.registry().to_owned());
+    plain.iter().map(|text| format!("{text}/")).chain(plain.iter().cloned()).collect()
+}
+
+/// Switches of a chart that lets no other images in unless they are set.
+fn guards(chart: &Chart, effective: &Value) -> Vec<Path> {
+    let mut guards = BTreeSet::new();
+    values::leaves(effective, &Path::default(), &mut |path, leaf| {
+        if path.last_key() == Some("allowInsecureImages") && leaf == &Value::Bool(false) {
+            guards.insert(path.clone());
+        }
+    });
+    let top = Path::default().key("global").key("security").key("allowInsecureImages");
+    let is_asked = !guards.is_empty() && chart.schema.is_none();
+    if is_asked { vec![top] } else { guards.into_iter().collect() }
+}
