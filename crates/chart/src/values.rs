@@ -3,9 +3,20 @@
 use serde_json::{Map, Value};
 
 use crate::path::{Path, Step};
+use crate::{Error, Result, manifest};
 
 /// Values nest finitely; a hostile file is not followed without end.
 const DEEPEST: usize = 64;
+
+/// Reads a values file. An empty file is an empty map; anything else but a map is an error.
+pub fn read(name: &str, text: &str) -> Result<Value> {
+    let file = || name.to_owned();
+    match manifest::parse(text).map_err(|reason| Error::File { file: file(), reason })? {
+        Value::Null => Ok(Value::Object(Map::new())),
+        Value::Object(map) => Ok(Value::Object(map)),
+        _ => Err(Error::File { file: file(), reason: "values are a map of keys".into() }),
+    }
+}
 
 /// Lays `over` on `under` as helm lays a values file on another: maps are merged, everything else
 /// is replaced, `null` takes a key away.
