@@ -20,7 +20,7 @@ use crate::find;
 use crate::manifest::Manifests;
 use crate::overlay::{self, Comments};
 use crate::path::Path;
-use crate::render::{self, Render};
+use crate::render::{self, Render, RenderError};
 use crate::{Chart, Error, Result, values};
 use prove::Allowed;
 use site::{Rendered, Site};
@@ -34,6 +34,15 @@ pub struct Target {
     pub prefix: Prefix,
     /// How names are made.
     pub naming: Naming,
+}
+
+impl Target {
+    /// Whether a reference is one of the site already.
+    pub fn is_home(&self, reference: &Reference) -> bool {
+        let name = reference.name();
+        let prefix = self.prefix.to_string();
+        name.strip_prefix(&prefix).is_some_and(|rest| rest.starts_with('/'))
+    }
 }
 
 /// A chart that was moved.
@@ -68,7 +77,7 @@ pub fn relocate(
     target: &Target,
     render: &Render,
 ) -> Result<Relocation> {
-    Mover::new(chart, user, target, render)?.run()
+    Ok(Mover::new(chart, user, target, render)?.run())
 }
 
 struct Mover<'a> {
@@ -81,6 +90,10 @@ struct Mover<'a> {
     slots: Vec<Slot>,
     allowed: Allowed,
     registries: Vec<String>,
+    wishes: Vec<Wish>,
+    unusable: BTreeSet<usize>,
+    /// Why slots that would move something are left alone.
+    side_effects: BTreeMap<usize, String>,
     renders: usize,
 }
 
@@ -92,81 +105,74 @@ struct Attempt {
 }
 
 impl<'a> Mover<'a> {
+    /// Renders as it is and, side by side, with the marked values; learns how each place is made up.
     fn new(
         chart: &Chart,
         user: &Value,
         target: &'a Target,
         render: &'a Render<'a>,
     ) -> Result<Self> {
-        // Twice, side by side: what differs is made up anew by each render.
-        let mut both = render::all(render, &[None, None]).into_iter();
-        let (before, again) = match (both.next(), both.next()) {
-            (Some(one), Some(other)) => (readable(one?)?, readable(other?)?),
-            _ => return Err(Error::Render { message: "nothing was rendered".into() }),
-        };
         let effective = chart.effective(user);
-        let findings = find::in_manifests(&before.manifests);
-        let is_home = |reference: &Reference| is_home(target, reference);
-        let outside = findings.images.iter().filter(|found| !is_home(&found.reference));
-        target.prefix.targets(target.naming, outside.clone().map(|found| &found.reference))?;
-        let sites = outside
-            .map(|found| {
-                let name = target.prefix.target(target.naming, &found.reference)?;
-                Ok(Site::new(found, name))
-            })
-            .collect::<Result<Vec<Site>>>()?;
-        let rendered: Vec<&str> = sites.iter().map(|site| site.text.as_str()).collect();
-        let slots = slot::slots(chart, &effective, &rendered);
-        let volatile = prove::volatile(&before, &again);
-        Ok(Self {
+        let mut mover = Self {
             render,
             target,
             guards: guards(chart, &effective),
+            slots: slot::slots(chart, &effective, &[]),
             effective,
-            before,
-            registries: registries(target, &sites),
-            sites,
-            slots,
-            allowed: Allowed { volatile, ..Allowed::default() },
-            renders: 2,
-        })
+            before: Rendered::new(Manifests::default()),
+            registries: vec![],
+            sites: vec![],
+            allowed: Allowed::default(),
+            wishes: vec![],
+            unusable: BTreeSet::new(),
+            side_effects: BTreeMap::new(),
+            renders: 0,
+        };
+        let likely = mover.chosen(|reason| reason == Reason::Likely);
+        let given = mover.chosen(|reason| matches!(reason, Reason::Likely | Reason::Unset));
+        let mut overlays = vec![None, mover.tainted(&likely)];
+        if given.len() > likely.len() {
+            overlays.push(mover.tainted(&given));
+        }
+        let mut rendered = mover.rendered(&overlays).into_iter();
+        let Some(before) = rendered.next() else {
+            return Err(Error::Render { message: "nothing was rendered".into() });
+        };
+        mover.before = readable(before?)?;
+        mover.find_sites()?;
+        match rendered.next() {
+            Some(Ok(manifests)) => mover.learn_set(manifests),
+            _ => mover.learn_by_halves(&likely),
+        }
+        match rendered.next() {
+            Some(Ok(manifests)) => mover.learn_given(manifests),
+            Some(Err(_)) => mover.learn_given_one_by_one(&likely, &given),
+            None => {}
+        }
+        let texts: Vec<&str> = mover.sites.iter().map(|site| site.text.as_str()).collect();
+        let known: BTreeSet<(Path, usize)> =
+            mover.slots.iter().map(|slot| (slot.path.clone(), slot.start)).collect();
+        let more = slot::slots(chart, &mover.effective, &texts).into_iter();
+        // What only the rendered references gave away comes last, so that numbers stay.
+        let more = more.filter(|slot| !known.contains(&(slot.path.clone(), slot.start)));
+        let more: Vec<Slot> = more.map(|slot| Slot { reason: Reason::Part, ..slot }).collect();
+        mover.slots.extend(more);
+        Ok(mover)
     }
 
-    fn run(mut self) -> Result<Relocation> {
-        if self.sites.is_empty() {
-            let attempt = self.attempts(&[Assignment::new()]).pop();
-            return Ok(self.finished(attempt, &[]));
-        }
-        let mut unusable = BTreeSet::new();
-        let likely = self.chosen(|reason| reason == Reason::Likely);
-        let given = self.chosen(|reason| matches!(reason, Reason::Likely | Reason::Unset));
-        let mut wishes = self.wishes(&likely, &given, &mut unusable);
-        let mut best = self.solved(&wishes, &unusable);
-        // Values whose names say nothing are marked only for what the others do not reach:
-        // a marker in any of them may change more than an image.
-        if best.as_ref().is_none_or(|best| !best.proof.stayed.is_empty()) {
-            let parts = self.chosen(|reason| reason == Reason::Part);
-            if !parts.is_empty() {
-                self.learn(&parts, &mut wishes, &mut unusable);
-                let more = self.solved(&wishes, &unusable);
-                best = better(best, more);
+    fn find_sites(&mut self) -> Result<()> {
+        let findings = find::in_manifests(&self.before.manifests);
+        let outside: Vec<_> =
+            findings.images.iter().filter(|found| !self.target.is_home(&found.reference)).collect();
+        let names = outside.iter().map(|found| &found.reference);
+        let names = self.target.prefix.targets(self.target.naming, names)?;
+        for found in outside {
+            if let Some(name) = names.get(&found.reference) {
+                self.sites.push(Site::new(found, name.clone()));
             }
         }
-        Ok(self.finished(best, &wishes))
-    }
-
-    fn chosen(&self, wanted: impl Fn(Reason) -> bool) -> Vec<usize> {
-        (0..self.slots.len()).filter(|slot| wanted(self.slots[*slot].reason)).collect()
-    }
-
-    /// Renders with marked values, and learns how each place is made up.
-    fn wishes(
-        &mut self,
-        likely: &[usize],
-        given: &[usize],
-        unusable: &mut BTreeSet<usize>,
-    ) -> Vec<Wish> {
-        let mut wishes: Vec<Wish> = self
+        self.registries = registries(self.target, &self.sites);
+        self.wishes = self
             .sites
             .iter()
             .map(|site| Wish {
@@ -175,18 +181,67 @@ impl<'a> Mover<'a> {
                 given: None,
             })
             .collect();
-        let overlays = [self.tainted(likely), self.tainted(given)];
+        Ok(())
+    }
+
+    fn run(mut self) -> Relocation {
+        let mut best = self.solved();
+        // Values whose names say nothing are marked only for what the others do not reach:
+        // a marker in any of them may change more than an image.
+        let parts = self.chosen(|reason| reason == Reason::Part);
+        if best.as_ref().is_none_or(|best| !best.proof.stayed.is_empty()) && !parts.is_empty() {
+            match self.rendered(&[self.tainted(&parts)]).pop() {
+                Some(Ok(manifests)) => self.learn_set(manifests),
+                _ => self.learn_by_halves(&parts),
+            }
+            let more = self.solved();
+            best = better(best, more);
+        }
+        if let Some(attempt) = best.take() {
+            best = Some(self.without_side_effects(attempt));
+        }
+        self.finished(best)
+    }
+
+    /// Some charts do something else as soon as an image is not their own. Such values are left
+    /// alone, and what they would have moved is a leftover with that reason.
+    fn without_side_effects(&mut self, attempt: Attempt) -> Attempt {
+        // One value after another may turn out so; a chart has few of them.
+        const ROUNDS: usize = 3;
+        let mut best = attempt;
+        for _ in 0..ROUNDS {
+            if best.proof.changes.is_empty() {
+                break;
+            }
+            let alone: Vec<Assignment> =
+                best.assignment.iter().map(|(slot, text)| [(*slot, text.clone())].into()).collect();
+            let mut found = false;
+            for tried in self.attempts(&alone) {
+                if let Some(change) = tried.proof.changes.first() {
+                    let slots: Vec<usize> = tried.assignment.keys().copied().collect();
+                    for slot in slots {
+                        found |= self.unusable.insert(slot);
+                        let path = &self.slots[slot].path;
+                        self.side_effects
+                            .insert(slot, format!("setting {path} also changes {}", change.place));
+                    }
+                }
+            }
+            match self.solved() {
+                Some(attempt) if found => best = attempt,
+                _ => break,
+            }
+        }
+        best
+    }
+
+    fn chosen(&self, wanted: impl Fn(Reason) -> bool) -> Vec<usize> {
+        (0..self.slots.len()).filter(|slot| wanted(self.slots[*slot].reason)).collect()
+    }
+
+    fn rendered(&mut self, overlays: &[Option<String>]) -> Vec<Result<Manifests, RenderError>> {
         self.renders += overlays.len();
-        let mut rendered = render::all(self.render, &overlays).into_iter();
-        match rendered.next() {
-            Some(Ok(manifests)) => self.learn_from(manifests, &mut wishes),
-            _ => self.halves(likely, &mut wishes, unusable),
-        }
-        match rendered.next() {
-            Some(Ok(manifests)) => self.learn_given(manifests, &mut wishes),
-            _ => self.given_one_by_one(likely, given, &mut wishes, unusable),
-        }
-        wishes
+        render::all(self.render, overlays)
     }
 
     fn tainted(&self, slots: &[usize]) -> Option<String> {
@@ -201,16 +256,8 @@ impl<'a> Mover<'a> {
         }
     }
 
-    fn learn(&mut self, slots: &[usize], wishes: &mut [Wish], unusable: &mut BTreeSet<usize>) {
-        self.renders += 1;
-        match render::all(self.render, &[self.tainted(slots)]).pop() {
-            Some(Ok(manifests)) => self.learn_from(manifests, wishes),
-            _ => self.halves(slots, wishes, unusable),
-        }
-    }
-
     /// Helm refused some of the marked values: looks for which, half by half.
-    fn halves(&mut self, slots: &[usize], wishes: &mut [Wish], unusable: &mut BTreeSet<usize>) {
+    fn learn_by_halves(&mut self, slots: &[usize]) {
         // Some renders per refused value; a chart that refuses more of them is not worth them all.
         const MOST: usize = 40;
         let mut open = vec![slots.to_vec()];
@@ -227,32 +274,26 @@ impl<'a> Mover<'a> {
             let overlays: Vec<Option<String>> =
                 parts.iter().map(|part| self.tainted(part)).collect();
             tried += overlays.len();
-            self.renders += overlays.len();
-            for (part, result) in parts.into_iter().zip(render::all(self.render, &overlays)) {
+            for (part, result) in parts.into_iter().zip(self.rendered(&overlays)) {
                 match result {
-                    Ok(manifests) => self.learn_from(manifests, wishes),
+                    Ok(manifests) => self.learn_set(manifests),
                     Err(_) if part.len() > 1 => open.push(part),
-                    Err(_) => unusable.extend(part),
+                    Err(_) => self.unusable.extend(part),
                 }
             }
         }
-        unusable.extend(open.into_iter().flatten());
+        self.unusable.extend(open.into_iter().flatten());
     }
 
-    fn given_one_by_one(
-        &mut self,
-        likely: &[usize],
-        given: &[usize],
-        wishes: &mut [Wish],
-        unusable: &mut BTreeSet<usize>,
-    ) {
+    fn learn_given_one_by_one(&mut self, likely: &[usize], given: &[usize]) {
         // The globals come first: they move most.
         const MOST: usize = 8;
         let mut unset: Vec<usize> =
             given.iter().copied().filter(|s| self.slots[*s].reason == Reason::Unset).collect();
         unset.sort_by_key(|slot| self.slots[*slot].path.steps().len());
-        let usable: Vec<usize> = likely.iter().copied().filter(|s| !unusable.contains(s)).collect();
-        unusable.extend(unset.iter().skip(MOST));
+        let usable: Vec<usize> =
+            likely.iter().copied().filter(|s| !self.unusable.contains(s)).collect();
+        self.unusable.extend(unset.iter().skip(MOST));
         unset.truncate(MOST);
         let with = |slot: usize| {
             let mut slots = usable.clone();
@@ -260,12 +301,11 @@ impl<'a> Mover<'a> {
             slots
         };
         let overlays: Vec<Option<String>> = unset.iter().map(|s| self.tainted(&with(*s))).collect();
-        self.renders += overlays.len();
-        for (slot, result) in unset.into_iter().zip(render::all(self.render, &overlays)) {
+        for (slot, result) in unset.into_iter().zip(self.rendered(&overlays)) {
             match result {
-                Ok(manifests) => self.learn_given(manifests, wishes),
+                Ok(manifests) => self.learn_given(manifests),
                 Err(_) => {
-                    unusable.insert(slot);
+                    self.unusable.insert(slot);
                 }
             }
         }
@@ -273,9 +313,9 @@ impl<'a> Mover<'a> {
 
     /// Learns from a render in which only values that are set were marked: without the markers each
     /// place reads as before.
-    fn learn_from(&self, manifests: Manifests, wishes: &mut [Wish]) {
+    fn learn_set(&mut self, manifests: Manifests) {
         let marked = Rendered::new(manifests);
-        for (site, wish) in self.sites.iter().zip(wishes) {
+        for (site, wish) in self.sites.iter().zip(&mut self.wishes) {
             let Some(text) = site.text_in(&self.before, &marked) else { continue };
             let (clean, found) = slot::cleaned(&text);
             if clean == site.text {
@@ -287,9 +327,9 @@ impl<'a> Mover<'a> {
     }
 
     /// Learns from a render in which registries that are not set were given too.
-    fn learn_given(&self, manifests: Manifests, wishes: &mut [Wish]) {
+    fn learn_given(&mut self, manifests: Manifests) {
         let marked = Rendered::new(manifests);
-        for (site, wish) in self.sites.iter().zip(wishes) {
+        for (site, wish) in self.sites.iter().zip(&mut self.wishes) {
             let Some(text) = site.text_in(&self.before, &marked) else { continue };
             let (clean, slots) = slot::cleaned(&text);
             let is_given = slots.iter().any(|(slot, _)| self.slots[*slot].reason == Reason::Unset);
@@ -300,9 +340,13 @@ impl<'a> Mover<'a> {
     }
 
     /// The better of two overlays, with and without giving what is not set: both are rendered.
-    fn solved(&mut self, wishes: &[Wish], unusable: &BTreeSet<usize>) -> Option<Attempt> {
-        let problem =
-            Problem { slots: &self.slots, wishes, registries: &self.registries, unusable };
+    fn solved(&mut self) -> Option<Attempt> {
+        let problem = Problem {
+            slots: &self.slots,
+            wishes: &self.wishes,
+            registries: &self.registries,
+            unusable: &self.unusable,
+        };
         let mut assignments = vec![problem.solve(Unset::Use), problem.solve(Unset::Leave)];
         assignments.dedup();
         self.attempts(&assignments).into_iter().map(Some).reduce(better).flatten()
@@ -311,15 +355,28 @@ impl<'a> Mover<'a> {
     fn attempts(&mut self, assignments: &[Assignment]) -> Vec<Attempt> {
         let values: Vec<Value> = assignments.iter().map(|a| self.overlay(a)).collect();
         let overlays: Vec<Option<String>> = values.iter().map(|v| Some(v.to_string())).collect();
-        self.renders += overlays.len();
-        let rendered = render::all(self.render, &overlays);
+        let rendered = self.rendered(&overlays);
         let mut attempts = Vec::new();
         for ((assignment, values), result) in assignments.iter().zip(values).zip(rendered) {
             let Ok(Ok(after)) = result.map(readable) else { continue };
-            let proof = self.proof(assignment, &after);
+            let mut proof = self.proof(assignment, &after);
+            if !proof.changes.is_empty() && self.allowed.volatile.is_none() {
+                self.find_volatile();
+                proof = self.proof(assignment, &after);
+            }
             attempts.push(Attempt { assignment: assignment.clone(), values, proof });
         }
         attempts
+    }
+
+    /// Renders once more as it is: what differs is made up anew by each render.
+    fn find_volatile(&mut self) {
+        let again = self.rendered(&[None]).pop();
+        let volatile = match again.map(|again| again.map(readable)) {
+            Some(Ok(Ok(again))) => prove::volatile(&self.before, &again),
+            _ => BTreeSet::new(),
+        };
+        self.allowed.volatile = Some(volatile);
     }
 
     fn overlay(&self, assignment: &Assignment) -> Value {
@@ -338,17 +395,17 @@ impl<'a> Mover<'a> {
             .collect();
         self.allowed.guards =
             self.guards.iter().filter_map(|path| path.last_key().map(str::to_owned)).collect();
-        let is_home = |reference: &Reference| is_home(self.target, reference);
+        let is_home = |reference: &Reference| self.target.is_home(reference);
         prove::prove(&self.before, after, &self.sites, &self.allowed, &is_home)
     }
 
-    fn finished(&self, best: Option<Attempt>, wishes: &[Wish]) -> Relocation {
+    fn finished(&self, best: Option<Attempt>) -> Relocation {
         let best = best.unwrap_or_else(|| Attempt {
             assignment: Assignment::new(),
             values: Value::Object(Map::new()),
             proof: self.nothing_moved(),
         });
-        let lines = self.lines(&best, wishes);
+        let lines = self.lines(&best);
         let mut comments = Comments::new();
         for line in &lines {
             comments.entry(line.path.clone()).or_default().push(comment(&line.moves));
@@ -370,7 +427,7 @@ impl<'a> Mover<'a> {
         Proof { stayed: stayed.collect(), ..Proof::default() }
     }
 
-    fn lines(&self, best: &Attempt, wishes: &[Wish]) -> Vec<Line> {
+    fn lines(&self, best: &Attempt) -> Vec<Line> {
         let mut lines: BTreeMap<&Path, Line> = BTreeMap::new();
         for (slot, text) in &best.assignment {
             let path = &self.slots[*slot].path;
@@ -379,7 +436,7 @@ impl<'a> Mover<'a> {
                 text: text.clone(),
                 moves: BTreeSet::new(),
             });
-            for (site, wish) in self.sites.iter().zip(wishes) {
+            for (site, wish) in self.sites.iter().zip(&self.wishes) {
                 let forms = [Some(&wish.set), wish.given.as_ref()];
                 let is_part = |form: &Form| form.slots.iter().any(|(own, _)| own == slot);
                 if forms.into_iter().flatten().any(is_part) {
@@ -422,12 +479,6 @@ fn readable(manifests: Manifests) -> Result<Rendered> {
         }),
         None => Ok(Rendered::new(manifests)),
     }
-}
-
-fn is_home(target: &Target, reference: &Reference) -> bool {
-    let name = reference.name();
-    let prefix = target.prefix.to_string();
-    name.strip_prefix(&prefix).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// The texts that a registry value may get, best first: with what a name needs in front of its

@@ -95,7 +95,8 @@ impl Proof {
 #[derive(Debug, Default)]
 pub(crate) struct Allowed {
     /// Places that differ from render to render of the same values: made-up passwords, dates.
-    pub(crate) volatile: BTreeSet<(usize, Path)>,
+    /// Not known before something needs them.
+    pub(crate) volatile: Option<BTreeSet<(usize, Path)>>,
     /// Texts that the overlay replaces, and what by. A Secret that holds the chart's values echoes
     /// them.
     pub(crate) echoes: BTreeSet<(String, String)>,
@@ -190,7 +191,8 @@ fn is_explained(
     {
         return true;
     }
-    let is_volatile = allowed.volatile.contains(&(document, path.clone()));
+    let is_volatile =
+        allowed.volatile.as_ref().is_some_and(|all| all.contains(&(document, path.clone())));
     let key = path.last_key().unwrap_or_default();
     is_volatile
         || is_checksum(key, old) && is_checksum(key, new)
@@ -282,6 +284,10 @@ fn foreign(
                 proof.foreign.push(Foreign { place, text: (*name).to_owned() });
             }
         };
+        // What a schema tells its readers is never pulled.
+        if document.kind() == "CustomResourceDefinition" {
+            continue;
+        }
         let is_secret = document.kind() == "Secret";
         texts(&document.value, &Path::default(), is_secret, &mut visit);
     }
