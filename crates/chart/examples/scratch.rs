@@ -57,6 +57,26 @@ fn main() {
         let one = start1.elapsed();
         let user =
             chart::values::read(&values, &std::fs::read_to_string(&values).unwrap()).unwrap();
+        if std::env::var("IMAGES").is_ok() {
+            let start = std::time::Instant::now();
+            let f =
+                chart::inspect::images(&chart, &user, &render, chart::Rules::builtin()).unwrap();
+            println!(
+                "=== {name}: {} in {:?} {:.1}x",
+                f.images.len(),
+                start.elapsed(),
+                start.elapsed().as_secs_f64() / one.as_secs_f64()
+            );
+            for i in f.images {
+                if i.confidence == chart::find::Confidence::Possible || verbose {
+                    println!("   {}", i.explain().replace("\n", " "));
+                }
+            }
+            for i in f.broken {
+                println!("   BROKEN {i:?}");
+            }
+            continue;
+        }
         let target = chart::relocate::Target {
             prefix: "registry.internal:5000/ai".parse().unwrap(),
             naming: types::naming::Naming::Path,

@@ -10,8 +10,10 @@ mod form;
 mod overlay;
 mod path;
 mod render;
+mod rules;
 
 pub mod find;
+pub mod inspect;
 pub mod manifest;
 pub mod relocate;
 pub mod values;
@@ -20,3 +22,4 @@ pub use chart::{Chart, Dependency};
 pub use error::{Error, Result};
 pub use path::{Encoding, Path, Step};
 pub use render::{Render, RenderError};
+pub use rules::Rules;

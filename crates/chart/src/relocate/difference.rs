@@ -93,10 +93,10 @@ mod tests {
     fn a_difference_is_found_inside_of_what_a_secret_holds() {
         let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
         let secret = |text: &str| json!({"kind": "Secret", "data": {"v": encode(text)}});
-        let found = differences(&secret("a: 1\nb: x\n"), &secret("a: 1\nb: y\n"));
+        let found = differences(&secret("a: 1\nb: x\n"), &secret("a: 1\nb: z\n"));
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].path.to_string(), "data.v|base64|YAML|b");
-        assert_eq!((found[0].before.as_deref(), found[0].after.as_deref()), (Some("x"), Some("y")));
+        assert_eq!((found[0].before.as_deref(), found[0].after.as_deref()), (Some("x"), Some("z")));
     }
 
     #[test]

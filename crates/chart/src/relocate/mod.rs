@@ -3,8 +3,8 @@
 
 mod difference;
 mod prove;
-mod site;
-mod slot;
+pub(crate) mod site;
+pub(crate) mod slot;
 mod solve;
 
 pub use prove::{Change, Foreign, Moved, Proof, Stayed, Verdict};
