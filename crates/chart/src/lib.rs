@@ -15,7 +15,10 @@ mod rules;
 pub mod find;
 pub mod inspect;
 pub mod manifest;
+pub mod mirrors;
+pub mod post_render;
 pub mod relocate;
+pub mod report;
 pub mod values;
 
 pub use chart::{Chart, Dependency};

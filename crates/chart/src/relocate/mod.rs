@@ -2,7 +2,7 @@
 //! the smallest overlay, renders again and proves it (design section 8).
 
 mod difference;
-mod prove;
+pub(crate) mod prove;
 pub(crate) mod site;
 pub(crate) mod slot;
 mod solve;
@@ -22,7 +22,7 @@ use crate::overlay::{self, Comments};
 use crate::path::Path;
 use crate::render::{self, Render, RenderError};
 use crate::{Chart, Error, Result, values};
-use prove::Allowed;
+pub(crate) use prove::Allowed;
 use site::{Rendered, Site};
 use slot::{Reason, Slot};
 use solve::{Assignment, Form, Problem, Unset, Wish};
@@ -54,6 +54,8 @@ pub struct Relocation {
     pub lines: Vec<Line>,
     /// What the render with the overlay shows.
     pub proof: Proof,
+    /// Why each place that stayed did so, in the order of `proof.stayed`.
+    pub reasons: Vec<String>,
     /// How often the chart was rendered.
     pub renders: usize,
 }
@@ -130,9 +132,9 @@ impl<'a> Mover<'a> {
         };
         let likely = mover.chosen(|reason| reason == Reason::Likely);
         let given = mover.chosen(|reason| matches!(reason, Reason::Likely | Reason::Unset));
-        let mut overlays = vec![None, mover.tainted(&likely)];
+        let mut overlays = vec![None, Some(mover.tainted(&likely))];
         if given.len() > likely.len() {
-            overlays.push(mover.tainted(&given));
+            overlays.push(Some(mover.tainted(&given)));
         }
         let mut rendered = mover.rendered(&overlays).into_iter();
         let Some(before) = rendered.next() else {
@@ -190,7 +192,7 @@ impl<'a> Mover<'a> {
         // a marker in any of them may change more than an image.
         let parts = self.chosen(|reason| reason == Reason::Part);
         if best.as_ref().is_none_or(|best| !best.proof.stayed.is_empty()) && !parts.is_empty() {
-            match self.rendered(&[self.tainted(&parts)]).pop() {
+            match self.rendered(&[Some(self.tainted(&parts))]).pop() {
                 Some(Ok(manifests)) => self.learn_set(manifests),
                 _ => self.learn_by_halves(&parts),
             }
@@ -244,10 +246,10 @@ impl<'a> Mover<'a> {
         render::all(self.render, overlays)
     }
 
-    fn tainted(&self, slots: &[usize]) -> Option<String> {
+    fn tainted(&self, slots: &[usize]) -> String {
         let mut values = slot::tainted(&self.slots, slots, &self.effective);
         self.set_guards(&mut values);
-        Some(values.to_string())
+        values.to_string()
     }
 
     fn set_guards(&self, overlay: &mut Value) {
@@ -272,7 +274,7 @@ impl<'a> Mover<'a> {
                 .filter(|part| !part.is_empty())
                 .collect();
             let overlays: Vec<Option<String>> =
-                parts.iter().map(|part| self.tainted(part)).collect();
+                parts.iter().map(|part| Some(self.tainted(part))).collect();
             tried += overlays.len();
             for (part, result) in parts.into_iter().zip(self.rendered(&overlays)) {
                 match result {
@@ -300,7 +302,8 @@ impl<'a> Mover<'a> {
             slots.push(slot);
             slots
         };
-        let overlays: Vec<Option<String>> = unset.iter().map(|s| self.tainted(&with(*s))).collect();
+        let overlays: Vec<Option<String>> =
+            unset.iter().map(|s| Some(self.tainted(&with(*s)))).collect();
         for (slot, result) in unset.into_iter().zip(self.rendered(&overlays)) {
             match result {
                 Ok(manifests) => self.learn_given(manifests),
@@ -415,7 +418,30 @@ impl<'a> Mover<'a> {
         }
         let head = [format!("Moves the chart's images to {}.", self.target.prefix)];
         let overlay = overlay::write(&head, &best.values, &comments);
-        Relocation { overlay, lines, proof: best.proof, renders: self.renders }
+        let reasons = best.proof.stayed.iter().map(|stayed| self.reason(stayed)).collect();
+        Relocation { overlay, lines, proof: best.proof, reasons, renders: self.renders }
+    }
+
+    /// Why no value moves a place.
+    fn reason(&self, stayed: &Stayed) -> String {
+        let at = self.sites.iter().position(|site| site.found.place == stayed.place);
+        let forms = at.map(|at| [Some(&self.wishes[at].set), self.wishes[at].given.as_ref()]);
+        let slots: Vec<usize> = forms
+            .into_iter()
+            .flatten()
+            .flatten()
+            .flat_map(|form| form.slots.iter().map(|(slot, _)| *slot))
+            .collect();
+        if let Some(reason) = slots.iter().find_map(|slot| self.side_effects.get(slot)) {
+            return reason.clone();
+        }
+        match slots.first() {
+            None => "the template has it written out: no value reaches it".into(),
+            Some(slot) => format!(
+                "the value {} gives a part of it, but not its registry",
+                self.slots[*slot].path
+            ),
+        }
     }
 
     fn nothing_moved(&self) -> Proof {

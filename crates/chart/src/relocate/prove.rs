@@ -80,6 +80,17 @@ pub enum Verdict {
     Refuted,
 }
 
+impl Verdict {
+    /// The word in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Proven => "proven",
+            Self::Leftovers => "leftovers",
+            Self::Refuted => "refuted",
+        }
+    }
+}
+
 impl Proof {
     /// What the proof says.
     pub fn verdict(&self) -> Verdict {

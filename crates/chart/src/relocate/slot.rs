@@ -50,9 +50,7 @@ pub(crate) fn slots(chart: &Chart, effective: &Value, rendered: &[&str]) -> Vec<
     let scopes = Scopes::new(chart, effective);
     let mut slots = Vec::new();
     values::leaves(effective, &Path::default(), &mut |path, leaf| {
-        if let Some(path) = scopes.own_path(path) {
-            in_leaf(&path, leaf, rendered, &mut slots);
-        }
+        in_leaf(&scopes.own_path(path), leaf, rendered, &mut slots);
     });
     for path in scopes.asked_for(chart, effective) {
         let reason = Reason::Unset;
@@ -165,14 +163,14 @@ impl Scopes {
         Self { dependencies, shared, takes_global: takes_global(chart) }
     }
 
-    /// The path to set for a leaf of the effective values; `None` when another leaf stands for it.
-    fn own_path(&self, path: &Path) -> Option<Path> {
+    /// The path to set for a leaf of the effective values.
+    fn own_path(&self, path: &Path) -> Path {
         match split_global(&self.dependencies, path) {
-            Some((scope, global)) if !scope.steps().is_empty() => {
+            Some((scope, global)) if !scope.steps().is_empty() && self.takes_global => {
                 let is_same = matches!(self.shared.get(&global), Some(Some(_)));
-                if is_same && self.takes_global { Some(global) } else { Some(path.clone()) }
+                if is_same { global } else { path.clone() }
             }
-            _ => Some(path.clone()),
+            _ => path.clone(),
         }
     }
 
