@@ -16,7 +16,7 @@ usage: cargo xtask <task>
 fn main() -> ExitCode {
     let task = std::env::args().nth(1);
     let result = match task.as_deref() {
-        Some("charts") => charts::measure(),
+        Some("charts") => charts::measure().map_err(Into::into),
         Some("floors") => floors::check(),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
