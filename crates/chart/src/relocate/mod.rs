@@ -342,7 +342,8 @@ impl<'a> Mover<'a> {
         }
     }
 
-    /// The better of two overlays, with and without giving what is not set: both are rendered.
+    /// The better of two overlays, with and without giving what is not set. The one that promises
+    /// more is rendered first; the other only if the first does not hold what it promised.
     fn solved(&mut self) -> Option<Attempt> {
         let problem = Problem {
             slots: &self.slots,
@@ -352,7 +353,24 @@ impl<'a> Mover<'a> {
         };
         let mut assignments = vec![problem.solve(Unset::Use), problem.solve(Unset::Leave)];
         assignments.dedup();
-        self.attempts(&assignments).into_iter().map(Some).reduce(better).flatten()
+        assignments.sort_by_key(|assignment| {
+            (std::cmp::Reverse(problem.satisfied(assignment).len()), assignment.len())
+        });
+        let mut promised =
+            assignments.iter().map(|a| problem.satisfied(a).len()).collect::<Vec<_>>();
+        let mut best = None;
+        for assignment in assignments {
+            let promise = promised.remove(0);
+            let attempt = self.attempts(&[assignment]).pop();
+            let is_kept = attempt.as_ref().is_some_and(|attempt| {
+                attempt.proof.moved.len() >= promise && attempt.proof.verdict() < Verdict::Refuted
+            });
+            best = better(best, attempt);
+            if is_kept {
+                break;
+            }
+        }
+        best
     }
 
     fn attempts(&mut self, assignments: &[Assignment]) -> Vec<Attempt> {
