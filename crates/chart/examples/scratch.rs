@@ -80,6 +80,7 @@ fn main() {
         let target = chart::relocate::Target {
             prefix: "registry.internal:5000/ai".parse().unwrap(),
             naming: types::naming::Naming::Path,
+            pull_secret: std::env::var("SECRET").ok(),
         };
         let start = std::time::Instant::now();
         match chart::relocate::relocate(&chart, &user, &target, &render) {

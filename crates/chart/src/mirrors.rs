@@ -180,7 +180,7 @@ mod tests {
         let images = ["alpine:3.19", "registry.k8s.io/pause:3.10"];
         let pinned = format!("quay.io/a/b@sha256:{}", "0a".repeat(32));
         let images = images.iter().copied().chain([pinned.as_str()]).map(|i| i.parse().unwrap());
-        let target = Target { prefix: "site:5000/ai".parse().unwrap(), naming };
+        let target = Target { prefix: "site:5000/ai".parse().unwrap(), naming, pull_secret: None };
         remedies(&images.collect(), &target, Scheme::Https).unwrap()
     }
 

@@ -143,7 +143,11 @@ mod tests {
     use crate::relocate::Verdict;
 
     fn target() -> Target {
-        Target { prefix: "site:5000/ai".parse().unwrap(), naming: types::naming::Naming::Path }
+        Target {
+            prefix: "site:5000/ai".parse().unwrap(),
+            naming: types::naming::Naming::Path,
+            pull_secret: None,
+        }
     }
 
     #[test]

@@ -29,6 +29,8 @@ struct Operator {
     images: Vec<String>,
     suffixes: Option<Suffixes>,
     #[serde(default)]
+    sure: Sure,
+    #[serde(default)]
     values: Vec<String>,
     why: String,
 }
@@ -48,6 +50,15 @@ struct When {
 struct Suffixes {
     of: String,
     append: Vec<String>,
+}
+
+/// How sure a rule is of its images.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Sure {
+    #[default]
+    Likely,
+    Possible,
 }
 
 impl Rules {
@@ -128,9 +139,13 @@ impl Operator {
             name: document.name().to_owned(),
             path: Path::default(),
         };
+        let confidence = match self.sure {
+            Sure::Likely => Confidence::Likely,
+            Sure::Possible => Confidence::Possible,
+        };
         for image in &self.images {
             if let Some(image) = filled(image, &document.value) {
-                self.add(&image, &place, Confidence::Likely, findings, added);
+                self.add(&image, &place, confidence, findings, added);
             }
         }
         let Some(suffixes) = &self.suffixes else { return };

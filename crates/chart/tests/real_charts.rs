@@ -14,7 +14,11 @@ use regex::Regex;
 const SITE: &str = "registry.internal:5000/ai";
 
 fn target() -> Target {
-    Target { prefix: SITE.parse().unwrap(), naming: types::naming::Naming::Path }
+    Target {
+        prefix: SITE.parse().unwrap(),
+        naming: types::naming::Naming::Path,
+        pull_secret: Some("site-pull".into()),
+    }
 }
 
 /// Every word of a stream that looks like `host/path:tag`, `host/path@digest`, or stands behind

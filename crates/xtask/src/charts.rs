@@ -87,6 +87,7 @@ fn one(root: &Path, archive: &Path) -> Result<Row, String> {
     let target = Target {
         prefix: "registry.internal:5000/ai".parse().map_err(|e: types::Error| e.to_string())?,
         naming: types::naming::Naming::Path,
+        pull_secret: None,
     };
     let stream = render(None).map_err(|error| format!("{name}: {error}"))?;
     let helm_seconds = median(|| render(None).is_ok());

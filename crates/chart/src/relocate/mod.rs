@@ -3,6 +3,7 @@
 
 mod difference;
 pub(crate) mod prove;
+mod pull_secrets;
 pub(crate) mod site;
 pub(crate) mod slot;
 mod solve;
@@ -16,15 +17,17 @@ use serde_json::{Map, Value};
 use types::Reference;
 use types::naming::{Naming, Prefix};
 
-use crate::find;
+use crate::find::{self, Place};
 use crate::manifest::Manifests;
 use crate::overlay::{self, Comments};
 use crate::path::Path;
 use crate::render::{self, Render, RenderError};
 use crate::{Chart, Error, Result, values};
 pub(crate) use prove::Allowed;
+use pull_secrets::Form::{Names, Objects};
+use pull_secrets::Holder;
 use site::{Rendered, Site};
-use slot::{Reason, Slot};
+use slot::{Reason, Scopes, Slot};
 use solve::{Assignment, Form, Problem, Unset, Wish};
 
 /// Where images are at the site.
@@ -34,6 +37,8 @@ pub struct Target {
     pub prefix: Prefix,
     /// How names are made.
     pub naming: Naming,
+    /// The name of the secret that pods need to pull from it, if it asks for credentials.
+    pub pull_secret: Option<String>,
 }
 
 impl Target {
@@ -56,6 +61,9 @@ pub struct Relocation {
     pub proof: Proof,
     /// Why each place that stayed did so, in the order of `proof.stayed`.
     pub reasons: Vec<String>,
+    /// The documents that pull from the site and that no value gives the pull secret; a service
+    /// account has to give it to them.
+    pub without_secret: Vec<Place>,
     /// How often the chart was rendered.
     pub renders: usize,
 }
@@ -96,6 +104,11 @@ struct Mover<'a> {
     unusable: BTreeSet<usize>,
     /// Why slots that would move something are left alone.
     side_effects: BTreeMap<usize, String>,
+    scopes: Scopes,
+    /// The values that were given the pull secret.
+    secrets: Vec<Path>,
+    /// The documents that no value gives a pull secret.
+    without_secret: Vec<usize>,
     renders: usize,
 }
 
@@ -115,10 +128,12 @@ impl<'a> Mover<'a> {
         render: &'a Render<'a>,
     ) -> Result<Self> {
         let effective = chart.effective(user);
+        let scopes = Scopes::new(chart, &effective);
         let mut mover = Self {
             render,
             target,
-            guards: guards(chart, &effective),
+            guards: guards(&scopes, &effective),
+            scopes,
             slots: slot::slots(chart, &effective, &[]),
             effective,
             before: Rendered::new(Manifests::default()),
@@ -128,6 +143,8 @@ impl<'a> Mover<'a> {
             wishes: vec![],
             unusable: BTreeSet::new(),
             side_effects: BTreeMap::new(),
+            secrets: vec![],
+            without_secret: vec![],
             renders: 0,
         };
         let likely = mover.chosen(|reason| reason == Reason::Likely);
@@ -200,7 +217,8 @@ impl<'a> Mover<'a> {
             best = better(best, more);
         }
         if let Some(attempt) = best.take() {
-            best = Some(self.without_side_effects(attempt));
+            let attempt = self.without_side_effects(attempt);
+            best = Some(self.with_pull_secrets(attempt));
         }
         self.finished(best)
     }
@@ -239,6 +257,53 @@ impl<'a> Mover<'a> {
 
     fn chosen(&self, wanted: impl Fn(Reason) -> bool) -> Vec<usize> {
         (0..self.slots.len()).filter(|slot| wanted(self.slots[*slot].reason)).collect()
+    }
+
+    /// Gives the site's pull secret to every pod that a value reaches.
+    fn with_pull_secrets(&mut self, attempt: Attempt) -> Attempt {
+        let Some(secret) = self.target.pull_secret.clone() else { return attempt };
+        let paths = pull_secrets::holders(&self.scopes, &self.effective);
+        let tries: Vec<(Vec<Holder>, Value)> = [Objects, Names]
+            .into_iter()
+            .map(|form| pull_secrets::marked(&paths, form, &self.effective))
+            .collect();
+        let mut overlays = Vec::new();
+        for (_, marks) in &tries {
+            let mut values = attempt.values.clone();
+            values::merge(&mut values, marks);
+            overlays.push(Some(values.to_string()));
+        }
+        let rendered = self.rendered(&overlays);
+        let mut holders = Vec::new();
+        let mut reached: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+        for ((own, _), result) in tries.into_iter().zip(rendered) {
+            let Ok(Ok(after)) = result.map(readable) else { continue };
+            let offset = holders.len();
+            for (document, by) in pull_secrets::reached(&self.sites, &self.before, &after, &own) {
+                reached.entry(document).or_default().extend(by.iter().map(|by| by + offset));
+            }
+            holders.extend(own);
+        }
+        self.without_secret =
+            reached.iter().filter(|(_, by)| by.is_empty()).map(|(d, _)| *d).collect();
+        let chosen = pull_secrets::cover(&holders, &reached);
+        if chosen.is_empty() {
+            return attempt;
+        }
+        let mut values = attempt.values.clone();
+        for holder in &chosen {
+            values::set(&mut values, &holder.path, holder.form.value(&secret), &self.effective);
+        }
+        self.allowed.pull_secret = Some(secret);
+        let result = self.rendered(&[Some(values.to_string())]).pop();
+        let Some(Ok(Ok(after))) = result.map(|result| result.map(readable)) else { return attempt };
+        let mut proof = self.proof(&attempt.assignment, &after);
+        if !proof.changes.is_empty() && self.allowed.volatile.is_none() {
+            self.find_volatile();
+            proof = self.proof(&attempt.assignment, &after);
+        }
+        self.secrets = chosen.into_iter().map(|holder| holder.path).collect();
+        Attempt { values, proof, ..attempt }
     }
 
     fn rendered(&mut self, overlays: &[Option<String>]) -> Vec<Result<Manifests, RenderError>> {
@@ -434,10 +499,23 @@ impl<'a> Mover<'a> {
         for guard in &self.guards {
             comments.insert(guard.clone(), vec!["the chart's guard lets other images in".into()]);
         }
+        for path in &self.secrets {
+            comments.insert(path.clone(), vec!["what pods need to pull from there".into()]);
+        }
         let head = [format!("Moves the chart's images to {}.", self.target.prefix)];
         let overlay = overlay::write(&head, &best.values, &comments);
         let reasons = best.proof.stayed.iter().map(|stayed| self.reason(stayed)).collect();
-        Relocation { overlay, lines, proof: best.proof, reasons, renders: self.renders }
+        let places = self.sites.iter().map(|site| &site.found.place);
+        let without_secret: BTreeMap<usize, &Place> =
+            places.map(|place| (place.document, place)).collect();
+        let without_secret = self
+            .without_secret
+            .iter()
+            .filter_map(|document| without_secret.get(document))
+            .map(|place| Place { path: Path::default(), ..(*place).clone() })
+            .collect();
+        let proof = best.proof;
+        Relocation { overlay, lines, proof, reasons, without_secret, renders: self.renders }
     }
 
     /// Why no value moves a place.
@@ -542,14 +620,12 @@ fn registries(target: &Target, sites: &[Site]) -> Vec<String> {
 }
 
 /// Switches of a chart that lets no other images in unless they are set.
-fn guards(chart: &Chart, effective: &Value) -> Vec<Path> {
+fn guards(scopes: &Scopes, effective: &Value) -> Vec<Path> {
     let mut guards = BTreeSet::new();
     values::leaves(effective, &Path::default(), &mut |path, leaf| {
         if path.last_key() == Some("allowInsecureImages") && leaf == &Value::Bool(false) {
-            guards.insert(path.clone());
+            guards.insert(scopes.own_path(path));
         }
     });
-    let top = Path::default().key("global").key("security").key("allowInsecureImages");
-    let is_asked = !guards.is_empty() && chart.schema.is_none();
-    if is_asked { vec![top] } else { guards.into_iter().collect() }
+    guards.into_iter().collect()
 }

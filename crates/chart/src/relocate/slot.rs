@@ -141,14 +141,14 @@ fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
 
 /// Where the values of dependencies stand, and which path a `global` of theirs really has: helm
 /// hands the globals of the parent down, so one value at the top is the value of all.
-struct Scopes {
+pub(crate) struct Scopes {
     dependencies: Vec<Path>,
     shared: BTreeMap<Path, Option<Value>>,
     takes_global: bool,
 }
 
 impl Scopes {
-    fn new(chart: &Chart, effective: &Value) -> Self {
+    pub(crate) fn new(chart: &Chart, effective: &Value) -> Self {
         let mut dependencies = Vec::new();
         chart.each(&Path::default(), &mut |_, path| dependencies.push(path.clone()));
         let mut shared: BTreeMap<Path, Option<Value>> = BTreeMap::new();
@@ -164,7 +164,7 @@ impl Scopes {
     }
 
     /// The path to set for a leaf of the effective values.
-    fn own_path(&self, path: &Path) -> Path {
+    pub(crate) fn own_path(&self, path: &Path) -> Path {
         match split_global(&self.dependencies, path) {
             Some((scope, global)) if !scope.steps().is_empty() && self.takes_global => {
                 let is_same = matches!(self.shared.get(&global), Some(Some(_)));

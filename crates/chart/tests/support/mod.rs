@@ -11,9 +11,9 @@ use gantry_chart as chart;
 pub(crate) fn archives() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let near = [root.join("../shared/charts"), root.join("../../shared/charts")];
-    let folder = std::env::var("GANTRY_CHARTS").map(PathBuf::from).unwrap_or_else(|_| {
-        near.into_iter().find(|folder| folder.is_dir()).expect("no charts: set GANTRY_CHARTS")
-    });
+    let given = std::env::var("GANTRY_CHARTS").ok().map(PathBuf::from);
+    let folder = given.or_else(|| near.into_iter().find(|folder| folder.is_dir()));
+    let folder = folder.expect("no charts: set GANTRY_CHARTS");
     let entries = std::fs::read_dir(folder).expect("GANTRY_CHARTS is a folder of charts");
     let mut archives: Vec<PathBuf> = entries
         .flatten()
