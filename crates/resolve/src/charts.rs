@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use chart::find::Confidence;
 use futures::stream::{self, StreamExt};
 use remote::helm::{self, Archive};
 use remote::oci::Registry;
@@ -19,7 +20,14 @@ const LOCAL: &str = "charts.gantry";
 /// A chart that is resolved, and the images that its renders name.
 pub(crate) struct Resolved {
     pub(crate) locked: lock::Chart,
-    pub(crate) images: Vec<(Reference, Seen)>,
+    pub(crate) images: Vec<Named>,
+}
+
+/// An image that a render names.
+pub(crate) struct Named {
+    pub(crate) reference: Reference,
+    pub(crate) seen: Seen,
+    pub(crate) confidence: Confidence,
 }
 
 /// All charts of the input, rendered side by side.
@@ -148,7 +156,7 @@ async fn render(
     chart: &input::Chart,
     locked: &lock::Chart,
     binary: helm::Binary,
-) -> remote::Result<Vec<(Reference, Seen)>> {
+) -> remote::Result<Vec<Named>> {
     let archive = archive(world, locked).await?;
     let release = |variant: &[PathBuf]| helm::Release {
         chart: archive.clone(),
@@ -188,7 +196,7 @@ async fn render(
                 object: Some(format!("{}/{}", place.kind, place.name)),
                 field: Some(place.path.to_string()),
             };
-            (found.reference, seen)
+            Named { reference: found.reference, seen, confidence: found.confidence }
         }));
     }
     Ok(images)
@@ -211,7 +219,7 @@ async fn archive(world: &World, locked: &lock::Chart) -> remote::Result<PathBuf>
 
 /// What the kubelet or an operator will pull; a mere possibility is for a person to add.
 fn is_pulled(found: &chart::find::Found) -> bool {
-    found.confidence >= chart::find::Confidence::Likely
+    found.confidence >= Confidence::Likely
 }
 
 /// helm's message names the blob in the store; people know the chart by another name.

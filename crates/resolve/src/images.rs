@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use chart::find::Confidence;
 use futures::stream::{self, StreamExt};
 use remote::oci::{self, Registry, Want};
 use types::input::{self, ImageFrom, Input};
@@ -20,6 +21,8 @@ struct Wanted {
     want: Want,
     from: ImageFrom,
     seen: Vec<Seen>,
+    /// The surest place that names it.
+    confidence: Confidence,
 }
 
 /// All images.
@@ -44,6 +47,16 @@ pub(crate) async fn resolve(
             Ok(image) => {
                 note_missing(world, &wanted, &image);
                 images.push(lock::Image { seen: wanted.seen, ..image });
+            }
+            // What only looks like an image, and that no registry knows, is most likely none.
+            Err(cause @ remote::Error::NotFound { .. })
+                if wanted.confidence < Confidence::Certain =>
+            {
+                let place = wanted.seen.first().and_then(|seen| seen.field.clone());
+                let place = place.unwrap_or_default();
+                world.progress.note(&format!(
+                    "{cause}; it was found at {place}, where no pod names it: it is left out"
+                ));
             }
             Err(cause) => {
                 let by = wanted.seen.first().map(|seen| seen.by.as_str()).unwrap_or_default();
@@ -70,18 +83,22 @@ fn wanted(input: &Input, charts: &[Resolved]) -> Vec<Wanted> {
         };
         let seen =
             vec![Seen { by: "gantry.yaml".to_owned(), template: None, object: None, field: None }];
-        let wanted = Wanted { reference: reference.clone(), platforms, want, from, seen };
+        let confidence = Confidence::Certain;
+        let wanted =
+            Wanted { reference: reference.clone(), platforms, want, from, seen, confidence };
         all.insert(reference, wanted);
     }
-    for (reference, seen) in charts.iter().flat_map(|chart| &chart.images) {
-        let entry = all.entry(reference.clone()).or_insert_with(|| Wanted {
-            reference: reference.clone(),
+    for named in charts.iter().flat_map(|chart| &chart.images) {
+        let entry = all.entry(named.reference.clone()).or_insert_with(|| Wanted {
+            reference: named.reference.clone(),
             platforms: input.platforms.clone(),
             want: Want::Any,
             from: ImageFrom::Registry,
             seen: Vec::new(),
+            confidence: named.confidence,
         });
-        entry.seen.push(seen.clone());
+        entry.confidence = entry.confidence.max(named.confidence);
+        entry.seen.push(named.seen.clone());
     }
     all.into_values().collect()
 }
