@@ -4,6 +4,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use store::Source;
 use store::progress::{Progress, Silent};
@@ -13,6 +14,12 @@ use crate::feed::{self, Chunks, Stop};
 use crate::index::Entry;
 use crate::writer::VolumeWriter;
 use crate::{BundleId, Error, Plan, PlannedVolume, Result, Volume, space, verify};
+
+/// A lock outlives its pack for a moment where a child process was being started meanwhile (it has
+/// the file until it executes its program), or where the other pack is just ending.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// How often it is tried in that time.
+const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// How finished volumes of an earlier run are looked at before they are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,10 +222,16 @@ fn write_manifest(path: &Path, manifest: &Manifest) -> Result<()> {
 /// media; where the file system has no locks (some network mounts) there is none.
 fn lock(folder: &Path) -> Result<Option<File>> {
     let Ok(file) = File::open(folder) else { return Ok(None) };
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(Error::Busy { path: folder.to_owned() }),
-        Err(TryLockError::Error(_)) => Ok(None),
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::sleep(LOCK_POLL);
+            }
+            Err(TryLockError::WouldBlock) => return Err(Error::Busy { path: folder.to_owned() }),
+            Err(TryLockError::Error(_)) => return Ok(None),
+        }
     }
 }
 

@@ -11,6 +11,25 @@ pub enum Error {
         /// What is wrong in it, with its place.
         reason: String,
     },
+    /// Helm refuses to render the chart with the user's values.
+    #[error("the chart does not render: {message}")]
+    Render {
+        /// Helm's own message.
+        message: String,
+    },
+    /// Documents of a render are no YAML, so nothing can be said about them.
+    #[error("{template} renders to no YAML (line {line} of the output): {reason}")]
+    Unread {
+        /// The template.
+        template: String,
+        /// The line of the rendered stream.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Two images would have one name at the site, or a name is not valid there.
+    #[error(transparent)]
+    Naming(#[from] types::Error),
 }
 
 /// `Result` with this crate's [`enum@Error`].

@@ -42,6 +42,12 @@ impl Document {
         self.value.get("kind").and_then(Value::as_str).unwrap_or_default()
     }
 
+    /// `apiVersion` without the version: `apps`; empty for the core group.
+    pub fn group(&self) -> &str {
+        let version = self.value.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+        version.split_once('/').map_or("", |(group, _)| group)
+    }
+
     /// The name in the metadata; empty where there is none.
     pub fn name(&self) -> &str {
         self.metadata("name")

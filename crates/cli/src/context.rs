@@ -102,6 +102,9 @@ impl Context {
 
     /// The path of a file in the folder of gantry.yaml.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
+        if self.directory == Path::new(".") {
+            return PathBuf::from(name);
+        }
         self.directory.join(name)
     }
 }

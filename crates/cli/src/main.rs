@@ -24,7 +24,6 @@ use crate::context::{Context, GlobalArgs};
 #[command(
     name = "gantry",
     version,
-    propagate_version = true,
     arg_required_else_help = true,
     after_long_help = "\
 Examples:
@@ -61,5 +60,15 @@ fn main() -> ExitCode {
     match commands::run(&context, cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error::report(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        super::Cli::command().debug_assert();
     }
 }

@@ -85,15 +85,14 @@ impl Reading<'_> {
     /// the rest.
     fn load(&self, digest: &Digest) -> Result<(Bytes, Manifest)> {
         let kept = self.catalogue.manifests.get(digest).and_then(|known| known.bytes.clone());
-        let bytes = match kept {
-            Some(bytes) => bytes,
-            None => {
-                let bytes = document(self.source, digest, Manifest::MAX_SIZE)?;
-                if store::hash::sha256(&bytes) != *digest {
-                    return Err(Error::Damaged { digest: *digest });
-                }
-                Bytes::from(bytes)
+        let bytes = if let Some(bytes) = kept {
+            bytes
+        } else {
+            let bytes = document(self.source, digest, Manifest::MAX_SIZE)?;
+            if store::hash::sha256(&bytes) != *digest {
+                return Err(Error::Damaged { digest: *digest });
             }
+            Bytes::from(bytes)
         };
         let manifest = Manifest::parse(&digest.to_string(), &bytes)?;
         Ok((bytes, manifest))

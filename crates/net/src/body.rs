@@ -4,52 +4,52 @@ use std::io::{self, Read};
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream, StreamExt};
-use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-/// One read: large enough that a system call is cheap beside its copy, small enough that eight
-/// transfers stay within a few megabytes.
+/// One read: large enough that the way to a thread and back is cheap beside its copy, small enough
+/// that a thousand transfers stay within a few hundred megabytes.
 const CHUNK: usize = 256 << 10;
-/// Chunks on the way between the disk's thread and the socket.
-const QUEUE: usize = 4;
 
-/// The bytes of a reader as a stream. The reader is opened and read on a thread that may block; a
-/// stream that is dropped stops it at the next chunk.
+/// The bytes of a reader as a stream. The reader is opened and read on threads that may block, one
+/// chunk ahead of who takes them; a transfer that waits for its socket holds no thread, so that a
+/// thousand slow clients leave the disk to the others.
 pub fn stream<R, F>(open: F) -> BoxStream<'static, io::Result<Bytes>>
 where
-    R: Read + 'static,
+    R: Read + Send + 'static,
     F: FnOnce() -> io::Result<R> + Send + 'static,
 {
-    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(QUEUE);
-    tokio::task::spawn_blocking(move || {
-        let mut reader = match open() {
-            Ok(reader) => reader,
-            Err(error) => {
-                let _ = sender.blocking_send(Err(error));
-                return;
-            }
+    let first = Step::Open(open);
+    stream::unfold(first, |step| async move {
+        let reading = match step {
+            Step::Open(open) => tokio::task::spawn_blocking(move || chunk(open()?)),
+            Step::Reading(reading) => reading,
+            Step::Ended => return None,
         };
-        loop {
-            let mut buffer = BytesMut::zeroed(CHUNK);
-            match fill(&mut reader, &mut buffer) {
-                Ok(0) => return,
-                Ok(length) => {
-                    buffer.truncate(length);
-                    // Nobody listens any more: the transfer was given up.
-                    if sender.blocking_send(Ok(buffer.freeze())).is_err() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    let _ = sender.blocking_send(Err(error));
-                    return;
-                }
+        match reading.await.unwrap_or_else(|lost| Err(io::Error::other(lost))) {
+            Ok(None) => None,
+            Ok(Some((bytes, reader))) => {
+                let ahead = tokio::task::spawn_blocking(move || chunk(reader));
+                Some((Ok(bytes), Step::Reading(ahead)))
             }
+            Err(error) => Some((Err(error), Step::Ended)),
         }
-    });
-    stream::unfold(receiver, |mut receiver| async move {
-        receiver.recv().await.map(|item| (item, receiver))
     })
     .boxed()
+}
+
+/// What comes next in a stream.
+enum Step<R, F> {
+    Open(F),
+    Reading(JoinHandle<io::Result<Option<(Bytes, R)>>>),
+    Ended,
+}
+
+/// The next chunk and the reader behind it; `None` at the end.
+fn chunk<R: Read>(mut reader: R) -> io::Result<Option<(Bytes, R)>> {
+    let mut buffer = BytesMut::zeroed(CHUNK);
+    let length = fill(&mut reader, &mut buffer)?;
+    buffer.truncate(length);
+    Ok((length > 0).then(|| (buffer.freeze(), reader)))
 }
 
 /// Reads until the buffer is full or the reader ends.
@@ -78,6 +78,22 @@ mod tests {
         let chunks: Vec<_> = stream(move || Ok(io::Cursor::new(copy))).collect().await;
         let joined: Vec<u8> = chunks.into_iter().flat_map(|chunk| chunk.unwrap()).collect();
         assert_eq!(joined, content);
+    }
+
+    #[test]
+    fn a_transfer_that_waits_holds_no_thread() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.max_blocking_threads(1).build().unwrap();
+        let reader = || Ok(io::repeat(7).take(40 * CHUNK as u64));
+        runtime.block_on(async {
+            let mut slow = stream(reader);
+            slow.next().await.unwrap().unwrap();
+
+            let other = stream(reader).count().await;
+
+            assert_eq!(other, 40);
+            assert_eq!(slow.count().await, 39);
+        });
     }
 
     #[tokio::test]

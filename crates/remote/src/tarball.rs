@@ -278,4 +278,41 @@ mod tests {
         let error = walk("cut.tar", &bytes[..3000], |_, _| Ok(Next::Go)).unwrap_err();
         assert!(matches!(error, Error::Damaged { .. }), "{error}");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_an_archive_or_an_error(
+            mut bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..4096),
+            at in 0_usize..2048,
+            value in proptest::prelude::any::<u8>(),
+        ) {
+            let _ = walk("t", bytes.as_slice(), |_, _| Ok(Next::Go));
+            // And a whole archive of which one byte is another.
+            bytes.truncate(600);
+            let mut whole = archive(&[("a/b", EntryType::Regular, &bytes)]);
+            whole[at] = value;
+            for path in [walked(&whole), indexed(&whole)].into_iter().flatten() {
+                let leaves = path.split('/').any(|segment| matches!(segment, ".." | "."));
+                proptest::prop_assert!(!leaves && !path.starts_with('/'), "{path}");
+            }
+        }
+    }
+
+    fn walked(bytes: &[u8]) -> Vec<String> {
+        let mut paths = vec![];
+        let _ = walk("t", bytes, |member, _| {
+            paths.push(member.path);
+            Ok(Next::Go)
+        });
+        paths
+    }
+
+    fn indexed(bytes: &[u8]) -> Vec<String> {
+        let mut paths = vec![];
+        let _ = index("t", Cursor::new(bytes), |member| {
+            paths.push(member.path);
+            Ok(())
+        });
+        paths
+    }
 }

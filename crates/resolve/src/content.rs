@@ -1,6 +1,6 @@
 //! From a lock to what is to be fetched, and to what must be made or taken in again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use net::Request;
 use remote::fetch::Job;
@@ -10,7 +10,7 @@ use remote::ollama;
 use store::{Source, Store};
 use types::input::Input;
 use types::lock::{Blob, Content, Lock, Origin};
-use types::{Digest, Reference};
+use types::{Digest, Reference, Root, annotation};
 
 use crate::{Error, Problem, Result, Upgrade, World};
 
@@ -60,6 +60,32 @@ pub async fn restore(world: &World, input: &Input, lock: &Lock) -> Result<()> {
         Some(changed) => Err(Error::Changed { thing: changed.name.to_string() }),
         None => Ok(()),
     }
+}
+
+/// Gives the things of a lock their names in the store. A branch of a model that moved on belongs to
+/// the new snapshot; the one before stays, by its commit.
+pub fn publish(store: &Store, lock: &Lock) -> Result<()> {
+    let mut roots = lock.roots();
+    let claims: HashMap<_, _> =
+        roots.iter().filter_map(|root| Some((claim(root)?, &root.name))).collect();
+    let mut outdated: Vec<Root> = store.roots().map_err(Error::Store)?;
+    outdated.retain(|root| {
+        claim(root).and_then(|claim| claims.get(&claim)).is_some_and(|name| **name != root.name)
+    });
+    for root in &mut outdated {
+        let annotations = &mut root.descriptor.annotations;
+        if let Some(commit) = annotations.get(annotation::MODEL_COMMIT).cloned() {
+            annotations.insert(annotation::MODEL_REVISION.to_owned(), commit);
+        }
+    }
+    roots.extend(outdated);
+    store.publish(&roots).map_err(Error::Store)
+}
+
+/// Which branch of which model a root says to be.
+fn claim(root: &Root) -> Option<(String, String)> {
+    let annotation = |key: &str| root.descriptor.annotations.get(key).cloned();
+    Some((annotation(annotation::MODEL_ID)?, annotation(annotation::MODEL_REVISION)?))
 }
 
 fn has(store: &Store, blob: Blob) -> Result<bool> {

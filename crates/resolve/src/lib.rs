@@ -20,7 +20,7 @@ use store::progress::Progress;
 use types::input::Input;
 use types::lock::{self, Lock};
 
-pub use content::{Jobs, jobs, restore};
+pub use content::{Jobs, jobs, publish, restore};
 pub use error::{Error, Problem, Result};
 pub use pins::Upgrade;
 

@@ -1,6 +1,7 @@
 //! Tasks of the project, run as `cargo xtask <task>`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool")]
 
+mod charts;
 mod floors;
 
 use std::process::ExitCode;
@@ -8,12 +9,14 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask <task>
 
+  charts    find, move and prove over real charts; writes docs/charts.md
   floors    a crate depends on lower floors only (docs/ARCHITECTURE.md)
 ";
 
 fn main() -> ExitCode {
     let task = std::env::args().nth(1);
     let result = match task.as_deref() {
+        Some("charts") => charts::measure().map_err(Into::into),
         Some("floors") => floors::check(),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");

@@ -1,7 +1,7 @@
 //! What a find is: the image, where it stands, and how sure it is.
 
 use std::collections::BTreeSet;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 use types::Reference;
@@ -34,6 +34,12 @@ pub struct Found {
     pub pattern: Pattern,
     /// How sure it is that the image will be pulled.
     pub confidence: Confidence,
+    /// The values that make it up, where the chart was rendered with marked values.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<Path>,
+    /// What a person should know about it: a rule's reason, the switch that turns it on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// A text that is a reference or a part of one.
@@ -135,6 +141,52 @@ impl Findings {
     pub fn references(&self, at_least: Confidence) -> BTreeSet<&Reference> {
         let sure = |found: &&Found| found.confidence >= at_least;
         self.images.iter().filter(sure).map(|found| &found.reference).collect()
+    }
+}
+
+impl Found {
+    /// A find with nothing said beside it.
+    pub(crate) fn new(
+        reference: Reference,
+        parts: Vec<Part>,
+        place: Place,
+        pattern: Pattern,
+        confidence: Confidence,
+    ) -> Self {
+        Self { reference, parts, place, pattern, confidence, values: vec![], note: None }
+    }
+
+    /// Why this counts as an image, in a sentence or two.
+    pub fn explain(&self) -> String {
+        let why = match self.pattern {
+            Pattern::Pod => "a container or image volume of a pod: the kubelet pulls it",
+            Pattern::CustomResource => {
+                "a field of a custom resource that names an image: its operator starts it"
+            }
+            Pattern::Argument => "an argument of a container that names an image",
+            Pattern::Environment => "an environment variable that names an image",
+            Pattern::Text => "a text of a ConfigMap or Secret that names an image",
+            Pattern::Annotation => "an annotation that names an image",
+            Pattern::CrdDefault => {
+                "a default in a CustomResourceDefinition, used where a resource does not say"
+            }
+            Pattern::Rule => "an operator has it compiled in, says a rule",
+            Pattern::Hint => "Chart.yaml names it",
+            Pattern::Value => "a value that looks like an image and was not rendered",
+        };
+        let mut text =
+            format!("{} ({}): {why}; {}", self.reference, self.confidence.as_str(), self.place);
+        for part in self.parts.iter().filter(|_| self.parts.len() > 1) {
+            let _ = write!(text, "\n  {} = {:?}", part.path, part.text);
+        }
+        if !self.values.is_empty() {
+            let values: Vec<String> = self.values.iter().map(ToString::to_string).collect();
+            let _ = write!(text, "\n  from the values {}", values.join(", "));
+        }
+        if let Some(note) = &self.note {
+            let _ = write!(text, "\n  {note}");
+        }
+        text
     }
 }
 
@@ -242,7 +294,7 @@ impl<'a> Collector<'a> {
             parts.iter().any(|part| matches!(part.role, Role::Tag | Role::Digest | Role::Whole));
         let confidence = if has_version { confidence } else { Confidence::Possible };
         let place = self.place(path);
-        self.push(Found { reference, parts, place, pattern, confidence });
+        self.push(Found::new(reference, parts, place, pattern, confidence));
     }
 
     /// The number of finds so far; a mark for [`Collector::move_below`].
@@ -279,7 +331,7 @@ impl<'a> Collector<'a> {
     ) {
         let part = Part { path: path.clone(), text: text.trim().to_owned(), role: Role::Whole };
         let place = self.place(path);
-        self.push(Found { reference, parts: vec![part], place, pattern, confidence });
+        self.push(Found::new(reference, vec![part], place, pattern, confidence));
     }
 
     pub(crate) fn push(&mut self, found: Found) {

@@ -7,9 +7,9 @@ mod crds;
 mod custom;
 mod found;
 mod metadata;
-mod names;
+pub(crate) mod names;
 mod pods;
-mod text;
+pub(crate) mod text;
 
 pub use found::{Broken, Confidence, Findings, Found, Part, Pattern, Place, Role};
 
@@ -17,21 +17,40 @@ use serde_json::Value;
 
 use crate::manifest::{Document, Manifests};
 use crate::path::Path;
+use crate::rules::Rules;
 use custom::Walk;
 use found::Collector;
 
 /// Finds the images in a rendered stream: what `helm template`, `kustomize build` or a person wrote.
+/// The built-in rules tell what operators will pull for it.
 pub fn images(rendered: &str) -> Findings {
-    in_manifests(&Manifests::read(rendered))
+    images_with(rendered, Rules::builtin())
 }
 
-/// Finds the images in manifests that are already read.
+/// Finds the images in a rendered stream, with a table of rules of one's own.
+pub fn images_with(rendered: &str, rules: &Rules) -> Findings {
+    let manifests = Manifests::read(rendered);
+    let mut findings = in_manifests(&manifests);
+    rules.apply(&manifests, &mut findings);
+    findings
+}
+
+/// Finds the images that stand in manifests, without what only rules know.
 pub fn in_manifests(manifests: &Manifests) -> Findings {
     let mut findings = Findings { unread: manifests.unread.clone(), ..Findings::default() };
     for (index, document) in manifests.documents.iter().enumerate() {
         in_document(document, &mut Collector::new(index, document, &mut findings));
     }
     findings
+}
+
+/// Finds what looks like an image in a chart's values. `values` is walked, `document` says what the
+/// finds are called.
+pub(crate) fn in_values(document: &Document, values: &Value) -> Vec<Found> {
+    let mut findings = Findings::default();
+    let mut collector = Collector::new(0, document, &mut findings);
+    custom::find(values, &Path::default(), &Walk::new(Pattern::Value), &mut collector);
+    findings.images
 }
 
 /// The surest finder goes first: a place counts once, for the first that knows it.

@@ -2,6 +2,8 @@
 //! Base64 is decoded; JSON, YAML, TOML and INI are read as what they are, so that name and tag
 //! that stand apart are found together; everything else is read word by word.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use serde_json::{Map, Value};
 
@@ -10,7 +12,7 @@ use super::found::{Collector, Confidence, Pattern};
 use super::{names, pods};
 use crate::form::{self, Shape};
 use crate::manifest;
-use crate::path::{Encoding, Path};
+use crate::path::{Encoding, Path, Step};
 
 /// Texts inside of texts are opened this often: a Secret's base64, YAML in it, JSON in that.
 const DEEPEST: usize = 4;
@@ -40,7 +42,7 @@ pub(crate) fn in_data(object: &Value, path: &Path, collector: &mut Collector) {
     }
 }
 
-fn decode(text: &str) -> Option<String> {
+pub(crate) fn decode(text: &str) -> Option<String> {
     let compact: String = text.split_whitespace().collect();
     let bytes = base64::engine::general_purpose::STANDARD.decode(compact).ok()?;
     String::from_utf8(bytes).ok()
@@ -48,15 +50,20 @@ fn decode(text: &str) -> Option<String> {
 
 /// Finds the images inside one text.
 pub(crate) fn find(text: &str, path: &Path, walk: &Walk, collector: &mut Collector) {
-    let opened = path.steps().iter().filter(|s| matches!(s, crate::Step::Inside(_))).count();
+    let opened = path.steps().iter().filter(|s| matches!(s, Step::Inside(_))).count();
     if text.len() > LONGEST || opened >= DEEPEST {
         return;
     }
     match structure(text) {
         Some((encoding, documents)) => {
             let path = path.inside(encoding);
-            for document in &documents {
-                in_document(document, &path, walk, collector);
+            match documents.as_slice() {
+                [document] => in_document(document, &path, walk, collector),
+                many => {
+                    for (index, document) in many.iter().enumerate() {
+                        in_document(document, &path.index(index), walk, collector);
+                    }
+                }
             }
         }
         None => words(text, &path.inside(Encoding::Text), walk, collector),
@@ -74,6 +81,44 @@ fn in_document(document: &Value, path: &Path, walk: &Walk, collector: &mut Colle
         pods::in_spec(spec, &to_spec, Confidence::Likely, collector);
     }
     custom::find(document, path, &Walk::new(walk.pattern), collector);
+}
+
+/// The text at a path, through every layer that the path opens: the reader of the places that the
+/// finders name. `None` where the path leads to no text.
+pub(crate) fn resolve(document: &Value, path: &Path) -> Option<String> {
+    let mut value = Cow::Borrowed(document);
+    for step in path.steps() {
+        value = match (step, value) {
+            (Step::Key(key), Cow::Borrowed(value)) => Cow::Borrowed(value.get(key)?),
+            (Step::Key(key), Cow::Owned(mut value)) => Cow::Owned(value.get_mut(key)?.take()),
+            (Step::Index(index), Cow::Borrowed(value)) => Cow::Borrowed(value.get(index)?),
+            (Step::Index(index), Cow::Owned(mut value)) => Cow::Owned(value.get_mut(index)?.take()),
+            (Step::Inside(encoding), value) => open(*encoding, value.as_str()?)?,
+        };
+    }
+    match value.as_ref() {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn open(encoding: Encoding, text: &str) -> Option<Cow<'static, Value>> {
+    Some(Cow::Owned(match encoding {
+        Encoding::Base64 => Value::String(decode(text)?),
+        Encoding::Text => Value::String(text.to_owned()),
+        Encoding::Json | Encoding::Yaml | Encoding::Toml | Encoding::Ini => opened(text)?.1,
+    }))
+}
+
+/// The structure in a text as one value; several documents are a list.
+pub(crate) fn opened(text: &str) -> Option<(Encoding, Value)> {
+    let (encoding, mut documents) = structure(text)?;
+    let value = match documents.len() {
+        1 => documents.remove(0),
+        _ => Value::Array(documents),
+    };
+    Some((encoding, value))
 }
 
 /// What a text is when it is more than words.
@@ -173,6 +218,6 @@ fn words(text: &str, path: &Path, walk: &Walk, collector: &mut Collector) {
 }
 
 /// What stands between words. A colon, slash, at or dot is part of a reference.
-fn is_between(letter: char) -> bool {
+pub(crate) fn is_between(letter: char) -> bool {
     letter.is_whitespace() || "\"'`=,;()[]{}<>|&".contains(letter)
 }

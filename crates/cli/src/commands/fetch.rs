@@ -50,7 +50,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
             remote::fetch::fetch(&world.client, &world.store, jobs.remote, world.progress.clone())
                 .await?;
         if report.failed.is_empty() {
-            world.store.publish(&lock.roots())?;
+            resolve::publish(&world.store, &lock)?;
         }
         Ok((report, world.store.path().display().to_string()))
     });

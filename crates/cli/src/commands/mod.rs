@@ -11,6 +11,7 @@ mod plan;
 mod serve;
 mod store;
 mod verify;
+mod version;
 
 use clap::Subcommand;
 
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Store(store::Command),
     Completion(completion::Args),
+    Version(version::Args),
 }
 
 /// Runs one verb.
@@ -48,5 +50,6 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         Command::Serve(args) => serve::run(context, &args),
         Command::Store(command) => store::run(context, &command),
         Command::Completion(args) => completion::run(context, &args),
+        Command::Version(args) => version::run(context, &args),
     }
 }

@@ -56,15 +56,19 @@ struct Ready {
 pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let listen = address(&args.listen)?;
     let source: Arc<dyn store::Source> = if args.sources.is_empty() {
-        let path = context.store_path()?;
-        Arc::new(store::Store::existing(&path).map_err(|error| {
-            CommandError::from(error)
-                .hint("name a store or volumes, or fill one with: gantry fetch")
-        })?)
+        let Some(store) = context.existing_store()? else {
+            let path = context.store_path()?;
+            return Err(CommandError::usage(format!("there is no store at {}", path.display()))
+                .hint("name a store or volumes, or fill one with: gantry fetch"));
+        };
+        Arc::new(store)
     } else {
         world::source(&args.sources)?
     };
     let depot = Arc::new(Depot::open(source)?);
+    for left_out in &depot.summary().left_out {
+        context.ui.warn(&format!("{} is not served: {}", left_out.name, left_out.reason));
+    }
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => {
             Some(TlsFiles { certificate: certificate.clone(), key: key.clone() })
@@ -88,7 +92,9 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
                     format!("{count} {kind}{}", if *count == 1 { "" } else { "s" })
                 })
                 .collect();
-            format!("serving {} on {}", roots.join(", "), ready.url)
+            let what =
+                if roots.is_empty() { "an empty store".to_owned() } else { roots.join(", ") };
+            format!("serving {what} on {}", ready.url)
         })?;
         world::stopped().await;
         context.ui.status("stopping: requests under way may finish");

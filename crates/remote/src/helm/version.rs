@@ -313,4 +313,11 @@ mod tests {
         let error = choose("c", [("1.0.0", ())], Some("latest")).unwrap_err().to_string();
         assert!(error.contains("latest") && error.contains("range"), "{error}");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_range_or_an_error(text in "[0-9xX*.^~<>=!| ,v+a-c-]{0,40}") {
+            let _ = newest(Some(&text), &["1.2.3", "0.0.1-a"]);
+        }
+    }
 }

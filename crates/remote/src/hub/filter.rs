@@ -140,4 +140,20 @@ mod tests {
         assert!(!filter.takes("model.bin"));
         assert!(Filter::all().takes("anything"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_glob_without_signs_takes_itself_alone(path in "[a-zA-Z0-9_./{}^!,-]{1,30}") {
+            proptest::prop_assume!(!path.ends_with('/'));
+            let filter = Filter::new(std::slice::from_ref(&path), &[]).unwrap();
+            proptest::prop_assert!(filter.takes(&path));
+            let longer = format!("{path}x");
+            proptest::prop_assert!(!filter.takes(&longer));
+        }
+
+        #[test]
+        fn any_text_is_a_glob_or_an_error(text in "[]\\[a-c!^*?/{}-]{0,20}") {
+            let _ = Filter::new(&[text], &[]).map(|filter| filter.takes("a/b"));
+        }
+    }
 }

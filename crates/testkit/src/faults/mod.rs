@@ -128,7 +128,11 @@ impl Faults {
             .enable_all()
             .build()
             .expect("a runtime can be made");
-        let address = runtime.block_on(proxy::listen(Arc::clone(&state)));
+        // On a thread of its own: the test may run on a runtime already.
+        let address = std::thread::scope(|scope| {
+            let listening = scope.spawn(|| runtime.block_on(proxy::listen(Arc::clone(&state))));
+            listening.join().expect("loopback can be listened on")
+        });
         Self { address, state, runtime: Some(runtime) }
     }
 

@@ -415,4 +415,34 @@ mod tests {
         assert_eq!(layer_of(&files, "b"), Some(0));
         assert_eq!(layer_of(&files, "a"), None);
     }
+
+    proptest::proptest! {
+        /// Whatever a stranger's layers do with links and whiteouts, looking things up ends.
+        #[test]
+        fn any_layers_make_a_file_system_that_ends(
+            members in proptest::collection::vec(
+                ("(\\.wh\\.)?[ab](/(\\.wh\\.)?[ab]){0,3}(/\\.wh\\.\\.wh\\.\\.opq)?", 0_u8..4, "(/|\\.\\./)?[ab](/[ab]|/\\.\\.){0,3}"),
+                0..40,
+            ),
+        ) {
+            let mut files = Files::new();
+            for (number, (path, kind, target)) in members.into_iter().enumerate() {
+                files.begin_layer((number / 5) as u32);
+                let kind = match kind {
+                    0 => Kind::File,
+                    1 => Kind::Folder,
+                    2 => Kind::Symlink(target),
+                    _ => Kind::Hardlink(crate::tarball::normal(&target)),
+                };
+                let member = Member { path, kind, size: 0, offset: 0 };
+                let _ = files.apply("layer", member, &mut std::io::empty());
+            }
+            for path in ["a", "b/a", "a/b/a", "a/../b"] {
+                if let Some(node) = files.find(path) {
+                    let real = files.real_path(path).unwrap();
+                    proptest::prop_assert_eq!(files.find(&real), Some(node));
+                }
+            }
+        }
+    }
 }

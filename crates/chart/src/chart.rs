@@ -1,0 +1,232 @@
+//! A Helm chart as files: its values, its dependencies and their values, its templates. The caller
+//! reads the folder or the archive; packed dependencies (`charts/x.tgz`) are unpacked into
+//! `charts/x/…` by it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use crate::path::Path;
+use crate::{Error, Result, manifest, values};
+
+/// A chart and its dependencies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chart {
+    /// `Chart.yaml`.
+    pub metadata: Value,
+    /// `values.yaml`.
+    pub values: Value,
+    /// `values.schema.json`.
+    pub schema: Option<Value>,
+    /// The files under `templates/` and `crds/`, by their path.
+    pub templates: BTreeMap<String, String>,
+    /// The dependencies that are there.
+    pub dependencies: Vec<Dependency>,
+}
+
+/// A dependency of a chart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dependency {
+    /// The key of its values in its parent: the alias, else the name.
+    pub key: String,
+    /// The values that switch it on, as in `Chart.yaml`, cut at the commas.
+    pub conditions: Vec<String>,
+    /// The chart.
+    pub chart: Chart,
+}
+
+impl Chart {
+    /// Reads a chart from its files, named by their path in the chart's folder. A folder around
+    /// all of them, as archives have it, is passed over.
+    pub fn read(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<Self> {
+        let mut texts = BTreeMap::new();
+        for (path, bytes) in files {
+            if let Ok(text) = String::from_utf8(bytes) {
+                texts.insert(path.trim_start_matches("./").to_owned(), text);
+            }
+        }
+        if !texts.contains_key("Chart.yaml") {
+            let folder = texts
+                .keys()
+                .filter(|path| path.ends_with("/Chart.yaml"))
+                .min_by_key(|path| path.matches('/').count())
+                .and_then(|path| path.strip_suffix("Chart.yaml"))
+                .map(str::to_owned);
+            let Some(folder) = folder else {
+                return Err(Error::File {
+                    file: "Chart.yaml".into(),
+                    reason: "it is not there; is this a chart?".into(),
+                });
+            };
+            texts = below(&texts, &folder);
+        }
+        Self::from_texts(&texts, 0)
+    }
+
+    fn from_texts(texts: &BTreeMap<String, String>, depth: usize) -> Result<Self> {
+        // Helm itself follows dependencies without end; no sane chart nests deeper.
+        const DEEPEST: usize = 16;
+        let metadata = document(texts, "Chart.yaml")?.unwrap_or_default();
+        let mut values = document(texts, "values.yaml")?.unwrap_or_default();
+        if !values.is_object() {
+            values = Value::Object(Map::new());
+        }
+        let requirements = match metadata.get("dependencies") {
+            Some(dependencies) => dependencies.clone(),
+            None => document(texts, "requirements.yaml")?
+                .and_then(|mut file| file.get_mut("dependencies").map(Value::take))
+                .unwrap_or_default(),
+        };
+        let mut charts = Vec::new();
+        if depth < DEEPEST {
+            for folder in dependency_folders(texts) {
+                charts.push(Self::from_texts(&below(texts, &folder), depth + 1)?);
+            }
+        }
+        let is_template =
+            |path: &&String| path.starts_with("templates/") || path.starts_with("crds/");
+        let templates = texts
+            .iter()
+            .filter(|(path, _)| is_template(path))
+            .map(|(path, text)| (path.clone(), text.clone()))
+            .collect();
+        let schema =
+            texts.get("values.schema.json").and_then(|text| serde_json::from_str(text).ok());
+        Ok(Self {
+            metadata,
+            values,
+            schema,
+            templates,
+            dependencies: dependencies(&requirements, &charts),
+        })
+    }
+
+    /// The chart's name.
+    pub fn name(&self) -> &str {
+        self.metadata.get("name").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The chart's version.
+    pub fn version(&self) -> &str {
+        self.metadata.get("version").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// What templates see with the user's values: the defaults of the chart and of all its
+    /// dependencies below their keys, with `global` handed down.
+    pub fn effective(&self, user: &Value) -> Value {
+        let mut all = self.values.clone();
+        if user.is_object() {
+            values::merge(&mut all, user);
+        }
+        for dependency in &self.dependencies {
+            let mut own = all.get(&dependency.key).cloned().unwrap_or_default();
+            if !own.is_object() {
+                own = Value::Object(Map::new());
+            }
+            if let (Some(global), Value::Object(own)) = (all.get("global"), &mut own) {
+                let below = own.entry("global").or_insert_with(|| Value::Object(Map::new()));
+                values::merge(below, global);
+            }
+            let own = dependency.chart.effective(&own);
+            if let Value::Object(all) = &mut all {
+                all.insert(dependency.key.clone(), own);
+            }
+        }
+        all
+    }
+
+    /// Calls `visit` with this chart and each dependency, and the path of its values.
+    pub(crate) fn each<'a>(&'a self, path: &Path, visit: &mut impl FnMut(&'a Self, &Path)) {
+        visit(self, path);
+        for dependency in &self.dependencies {
+            dependency.chart.each(&path.key(&dependency.key), visit);
+        }
+    }
+}
+
+fn dependencies(requirements: &Value, charts: &[Chart]) -> Vec<Dependency> {
+    let text = |entry: &Value, key: &str| {
+        entry.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+    };
+    let mut named = BTreeSet::new();
+    let mut all = Vec::new();
+    for entry in requirements.as_array().into_iter().flatten() {
+        let Some(name) = text(entry, "name") else { continue };
+        let Some(chart) = charts.iter().find(|chart| chart.name() == name) else { continue };
+        let conditions = text(entry, "condition").unwrap_or_default();
+        all.push(Dependency {
+            key: text(entry, "alias").unwrap_or_else(|| name.clone()),
+            conditions: conditions.split(',').map(|c| c.trim().to_owned()).collect(),
+            chart: chart.clone(),
+        });
+        named.insert(name);
+    }
+    // What lies in charts/ and is not named is a dependency too.
+    for chart in charts.iter().filter(|chart| !named.contains(chart.name())) {
+        let key = chart.name().to_owned();
+        all.push(Dependency { key, conditions: vec![], chart: chart.clone() });
+    }
+    all
+}
+
+fn dependency_folders(texts: &BTreeMap<String, String>) -> BTreeSet<String> {
+    texts
+        .keys()
+        .filter_map(|path| path.strip_prefix("charts/")?.strip_suffix("/Chart.yaml"))
+        .filter(|folder| !folder.contains('/'))
+        .map(|folder| format!("charts/{folder}/"))
+        .collect()
+}
+
+fn below(texts: &BTreeMap<String, String>, folder: &str) -> BTreeMap<String, String> {
+    texts
+        .iter()
+        .filter_map(|(path, text)| Some((path.strip_prefix(folder)?.to_owned(), text.clone())))
+        .collect()
+}
+
+fn document(texts: &BTreeMap<String, String>, name: &str) -> Result<Option<Value>> {
+    let Some(text) = texts.get(name) else { return Ok(None) };
+    let read = manifest::parse(text);
+    read.map(Some).map_err(|reason| Error::File { file: name.to_owned(), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    fn umbrella() -> Chart {
+        let files = [
+            (
+                "top/Chart.yaml",
+                "name: top\nversion: 1.0.0\ndependencies:\n- {name: db, alias: store, \
+              condition: store.enabled}\n- {name: db, alias: cache}\n",
+            ),
+            ("top/values.yaml", "global: {imageRegistry: r}\nstore: {image: {tag: '9'}}\n"),
+            ("top/charts/db/Chart.yaml", "name: db\nversion: 2.0.0\n"),
+            ("top/charts/db/values.yaml", "image: {repository: a/db, tag: '1'}\nglobal: {x: 1}\n"),
+            ("top/charts/lib/Chart.yaml", "name: lib\nversion: 3.0.0\n"),
+        ];
+        Chart::read(files.map(|(path, text)| (path.to_owned(), text.into()))).unwrap()
+    }
+
+    #[test]
+    fn a_dependency_stands_under_its_alias_and_sees_the_globals() {
+        let chart = umbrella();
+        let keys: Vec<&str> = chart.dependencies.iter().map(|d| d.key.as_str()).collect();
+        assert_eq!(keys, ["store", "cache", "lib"]);
+        let all = chart.effective(&json!({"cache": {"image": {"tag": "7"}}}));
+        assert_eq!(all["store"]["image"], json!({"repository": "a/db", "tag": "9"}));
+        assert_eq!(all["cache"]["image"]["tag"], "7");
+        assert_eq!(all["cache"]["global"], json!({"x": 1, "imageRegistry": "r"}));
+    }
+
+    #[test]
+    fn what_is_no_chart_says_so() {
+        let error = Chart::read([("README.md".to_owned(), vec![])]).unwrap_err();
+        assert!(error.to_string().contains("is this a chart?"));
+    }
+}

@@ -1,0 +1,133 @@
+//! Writes a values file for people: keys in the order of the values, each moved value with a
+//! comment that says what it moves. The same overlay gives the same bytes.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::path::Path;
+
+/// Comments above values, by the value's path; a path inside a list comments the list.
+pub(crate) type Comments = BTreeMap<Path, Vec<String>>;
+
+/// Writes `values` as YAML below a head of comment lines.
+pub(crate) fn write(head: &[String], values: &Value, comments: &Comments) -> String {
+    let mut text = String::new();
+    for line in head {
+        let _ = writeln!(text, "# {line}");
+    }
+    match values {
+        Value::Object(map) if !map.is_empty() => {
+            write_map(&mut text, values, &Path::default(), comments, 0);
+        }
+        _ => text.push_str("{}\n"),
+    }
+    text
+}
+
+fn write_map(text: &mut String, value: &Value, path: &Path, comments: &Comments, depth: usize) {
+    let Value::Object(map) = value else { return };
+    for (key, value) in map {
+        let path = path.key(key);
+        let indent = "  ".repeat(depth);
+        for comment in own_comments(comments, &path, value) {
+            let _ = writeln!(text, "{indent}# {comment}");
+        }
+        let _ = write!(text, "{indent}{}:", scalar(&Value::String(key.clone())));
+        match value {
+            Value::Object(inner) if !inner.is_empty() => {
+                text.push('\n');
+                write_map(text, value, &path, comments, depth + 1);
+            }
+            Value::Array(items) if !items.is_empty() => {
+                text.push('\n');
+                write_list(text, items, depth);
+            }
+            leaf => {
+                let _ = writeln!(text, " {}", scalar(leaf));
+            }
+        }
+    }
+}
+
+fn write_list(text: &mut String, items: &[Value], depth: usize) {
+    for item in items {
+        let mut own = String::new();
+        match item {
+            Value::Object(inner) if !inner.is_empty() => {
+                write_map(&mut own, item, &Path::default(), &Comments::new(), depth + 1);
+            }
+            Value::Array(inner) if !inner.is_empty() => write_list(&mut own, inner, depth + 1),
+            leaf => {
+                let _ = writeln!(own, "{}{}", "  ".repeat(depth + 1), scalar(leaf));
+            }
+        }
+        // The first line's indent becomes the dash.
+        let indent = "  ".repeat(depth);
+        let _ = write!(text, "{indent}- {}", own.get((depth + 1) * 2..).unwrap_or(&own));
+    }
+}
+
+/// The comments of a value, with those of everything in it when it is a list.
+fn own_comments<'a>(
+    comments: &'a Comments,
+    path: &'a Path,
+    value: &Value,
+) -> impl Iterator<Item = &'a String> {
+    let is_list = value.is_array();
+    comments
+        .iter()
+        .filter(move |(at, _)| *at == path || is_list && path.is_above(at))
+        .flat_map(|(_, lines)| lines)
+}
+
+/// A scalar in one line. Texts that YAML 1.1 or 1.2 would take for something else are quoted.
+fn scalar(value: &Value) -> String {
+    match value {
+        Value::String(text) if is_plain(text) => text.clone(),
+        // A JSON string is a YAML string.
+        other => other.to_string(),
+    }
+}
+
+fn is_plain(text: &str) -> bool {
+    const WORDS: &[&str] = &["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+    let starts_well = text.starts_with(|c: char| c.is_ascii_alphabetic());
+    let is_simple = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"./-_@:".contains(&b));
+    let has_mapping = text.ends_with(':');
+    starts_well && is_simple && !has_mapping && !WORDS.contains(&text.to_lowercase().as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_reads_back_the_same_and_has_its_comments() {
+        let values = json!({
+            "global": {"imageRegistry": "site:5000/ai"},
+            "list": [{"name": "a", "l": [1, [2, "x"], {}]}, "two\nlines", []],
+            "odd": {"on": "yes", "tag": "1.10", "empty": "", "n": null, "colon:": "a: b"},
+        });
+        let path = Path::default().key("global").key("imageRegistry");
+        let in_list = Path::default().key("list").index(0).key("name");
+        let comments = [(path, vec!["moves 2 images".to_owned()]), (in_list, vec!["x".into()])];
+        let text = write(&["head".into()], &values, &comments.into_iter().collect());
+        assert_eq!(crate::manifest::parse(&text).unwrap(), values, "{text}");
+        assert!(
+            text.starts_with(
+                "# head\nglobal:\n  # moves 2 images\n  imageRegistry: site:5000/ai\n"
+            )
+        );
+        assert!(text.contains("# x\nlist:\n- name: a\n"), "{text}");
+    }
+
+    #[test]
+    fn an_empty_overlay_is_an_empty_map() {
+        assert_eq!(write(&[], &json!({}), &Comments::new()), "{}\n");
+    }
+}

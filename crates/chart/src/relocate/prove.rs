@@ -1,0 +1,347 @@
+//! The proof: with the overlay every image is the site's, and nothing else has changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde_json::Value;
+use types::Reference;
+
+use super::difference::{Difference, differences};
+use super::site::{Rendered, Site};
+use crate::find::{self, Place, names, text};
+use crate::path::{Encoding, Path, Step};
+
+/// What a render with the overlay shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Proof {
+    /// The images that are the site's now.
+    pub moved: Vec<Moved>,
+    /// The images that stayed as they are.
+    pub stayed: Vec<Stayed>,
+    /// What else has changed and should not have.
+    pub changes: Vec<Change>,
+    /// What still points outside without being one of the places that stayed.
+    pub foreign: Vec<Foreign>,
+}
+
+/// An image that was moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Moved {
+    /// The image.
+    pub from: Reference,
+    /// Its name at the site.
+    pub to: Reference,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// An image that was not moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stayed {
+    /// The image.
+    pub from: Reference,
+    /// The name that it has at the site.
+    pub to: Reference,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// Something that changed and is no reference.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// Where it stands.
+    pub place: Place,
+    /// What stood there; absent where nothing did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// What stands there; absent where nothing does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// Something that points outside the site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Foreign {
+    /// Where it stands.
+    pub place: Place,
+    /// The text that points outside.
+    pub text: String,
+}
+
+/// What a proof says in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Everything is moved and nothing else changed.
+    Proven,
+    /// Some places stayed as they are; everything else is proven.
+    Leftovers,
+    /// Something changed that should not have, or points outside unseen.
+    Refuted,
+}
+
+impl Verdict {
+    /// The word in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Proven => "proven",
+            Self::Leftovers => "leftovers",
+            Self::Refuted => "refuted",
+        }
+    }
+}
+
+impl Proof {
+    /// What the proof says.
+    pub fn verdict(&self) -> Verdict {
+        match (self.changes.is_empty() && self.foreign.is_empty(), self.stayed.is_empty()) {
+            (true, true) => Verdict::Proven,
+            (true, false) => Verdict::Leftovers,
+            (false, _) => Verdict::Refuted,
+        }
+    }
+}
+
+/// What may change beside references.
+#[derive(Debug, Default)]
+pub(crate) struct Allowed {
+    /// Places that differ from render to render of the same values: made-up passwords, dates.
+    /// Not known before something needs them.
+    pub(crate) volatile: Option<BTreeSet<(usize, Path)>>,
+    /// Texts that the overlay replaces, and what by. A Secret that holds the chart's values echoes
+    /// them.
+    pub(crate) echoes: BTreeSet<(String, String)>,
+    /// The name of the pull secret that the overlay gives.
+    pub(crate) pull_secret: Option<String>,
+    /// The keys of guards that the overlay sets.
+    pub(crate) guards: BTreeSet<String>,
+}
+
+/// The places that differ between two renders of the same values.
+pub(crate) fn volatile(one: &Rendered, other: &Rendered) -> BTreeSet<(usize, Path)> {
+    let mut found = BTreeSet::new();
+    for (index, document) in one.manifests.documents.iter().enumerate() {
+        let Some(same) = other.same_document(one, index) else { continue };
+        let after = &other.manifests.documents[same];
+        // Most documents are the same text; only the others are worth a walk.
+        if document.text != after.text {
+            let all = differences(&document.value, &after.value);
+            found.extend(all.into_iter().map(|difference| (index, difference.path)));
+        }
+    }
+    found
+}
+
+/// Proves `after`, a render with the overlay, against `before`, one without it.
+pub(crate) fn prove(
+    before: &Rendered,
+    after: &Rendered,
+    sites: &[Site],
+    allowed: &Allowed,
+    is_home: &dyn Fn(&Reference) -> bool,
+) -> Proof {
+    let mut proof = Proof::default();
+    let mut moved: BTreeMap<(usize, &Path), Vec<&Site>> = BTreeMap::new();
+    let mut stays: BTreeSet<(usize, Path)> = BTreeSet::new();
+    for site in sites {
+        let (from, to) = (site.found.reference.clone(), site.target.clone());
+        let place = site.found.place.clone();
+        if site.text_in(before, after).as_deref() == Some(&site.wanted) {
+            for path in site.name_paths() {
+                moved.entry((place.document, path)).or_default().push(site);
+            }
+            proof.moved.push(Moved { from, to, place });
+        } else {
+            stays.extend(site.name_paths().map(|path| (place.document, path.outer())));
+            proof.stayed.push(Stayed { from, to, place });
+        }
+    }
+    for (index, document) in before.manifests.documents.iter().enumerate() {
+        let place = |path: Path| Place {
+            template: document.template.clone(),
+            document: index,
+            kind: document.kind().to_owned(),
+            name: document.name().to_owned(),
+            path,
+        };
+        let Some(same) = after.same_document(before, index) else {
+            let before = Some("the whole document".to_owned());
+            proof.changes.push(Change { place: place(Path::default()), before, after: None });
+            continue;
+        };
+        let same = &after.manifests.documents[same];
+        if same.text == document.text {
+            continue;
+        }
+        for difference in differences(&document.value, &same.value) {
+            if !is_explained(&difference, index, &moved, allowed) {
+                let Difference { path, before, after } = difference;
+                proof.changes.push(Change { place: place(path), before, after });
+            }
+        }
+    }
+    added(before, after, &mut proof);
+    foreign(before, after, sites, &stays, is_home, &mut proof);
+    proof
+}
+
+fn is_explained(
+    difference: &Difference,
+    document: usize,
+    moved: &BTreeMap<(usize, &Path), Vec<&Site>>,
+    allowed: &Allowed,
+) -> bool {
+    let path = &difference.path;
+    if moved.contains_key(&(document, path)) {
+        return true;
+    }
+    let (before, after) = (difference.before.as_deref(), difference.after.as_deref());
+    let (old, new) = (before.unwrap_or_default(), after.unwrap_or_default());
+    if let Some(sites) = moved.get(&(document, &path.inside(Encoding::Text)))
+        && words_are_moved(old, new, sites)
+    {
+        return true;
+    }
+    let is_volatile =
+        allowed.volatile.as_ref().is_some_and(|all| all.contains(&(document, path.clone())));
+    let key = path.last_key().unwrap_or_default();
+    is_volatile
+        || is_checksum(key, old) && is_checksum(key, new)
+        || allowed.echoes.contains(&(old.to_owned(), new.to_owned()))
+        || allowed.guards.contains(key)
+        || is_pull_secret(path, new, allowed)
+}
+
+/// Whether two texts differ in words that are moved images only.
+fn words_are_moved(before: &str, after: &str, sites: &[&Site]) -> bool {
+    let words = |text: &'_ str| -> Vec<String> {
+        text.split(text::is_between).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    };
+    let (before, after) = (words(before), words(after));
+    before.len() == after.len()
+        && before.iter().zip(&after).all(|(old, new)| {
+            old == new || sites.iter().any(|site| old.replace(&site.text, &site.wanted) == *new)
+        })
+}
+
+/// A digest of something that holds references: `checksum/config` and its kin.
+fn is_checksum(key: &str, text: &str) -> bool {
+    const SHORTEST: usize = 32;
+    let says_so =
+        names::words(key).iter().any(|w| matches!(w.as_str(), "checksum" | "hash" | "sha256"));
+    says_so && text.len() >= SHORTEST && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn is_pull_secret(path: &Path, after: &str, allowed: &Allowed) -> bool {
+    let is_list = path.steps().iter().any(|step| *step == Step::Key("imagePullSecrets".into()));
+    is_list && allowed.pull_secret.as_deref().is_some_and(|secret| after.contains(secret))
+}
+
+fn added(before: &Rendered, after: &Rendered, proof: &mut Proof) {
+    for (index, document) in after.manifests.documents.iter().enumerate() {
+        if before.same_document(after, index).is_none() {
+            let place = Place {
+                template: document.template.clone(),
+                document: index,
+                kind: document.kind().to_owned(),
+                name: document.name().to_owned(),
+                path: Path::default(),
+            };
+            let after = Some("the whole document".to_owned());
+            proof.changes.push(Change { place, before: None, after });
+        }
+    }
+}
+
+/// What still points outside: every find that is no image of the site, and every text that still
+/// has the name of an image that was to move.
+fn foreign(
+    before: &Rendered,
+    after: &Rendered,
+    sites: &[Site],
+    stays: &BTreeSet<(usize, Path)>,
+    is_home: &dyn Fn(&Reference) -> bool,
+    proof: &mut Proof,
+) {
+    let own = |document: usize| before.same_document(after, document);
+    let is_known = |document: usize, path: &Path| {
+        own(document).is_some_and(|document| stays.contains(&(document, path.outer())))
+    };
+    let findings = find::in_manifests(&after.manifests);
+    for found in &findings.images {
+        let is_known = found.parts.iter().any(|part| is_known(found.place.document, &part.path));
+        if !is_home(&found.reference) && !is_known {
+            let text = found.reference.to_string();
+            proof.foreign.push(Foreign { place: found.place.clone(), text });
+        }
+    }
+    for broken in findings.broken {
+        if !is_known(broken.place.document, &broken.place.path) {
+            proof.foreign.push(Foreign { place: broken.place, text: broken.text });
+        }
+    }
+    let names: BTreeSet<&str> = sites.iter().filter_map(|site| hosted_name(&site.text)).collect();
+    for (index, document) in after.manifests.documents.iter().enumerate() {
+        let mut visit = |path: &Path, text: &str| {
+            let Some(name) = names.iter().find(|name| mentions(text, name)) else { return };
+            if !is_known(index, path) {
+                let place = Place {
+                    template: document.template.clone(),
+                    document: index,
+                    kind: document.kind().to_owned(),
+                    name: document.name().to_owned(),
+                    path: path.clone(),
+                };
+                proof.foreign.push(Foreign { place, text: (*name).to_owned() });
+            }
+        };
+        // What a schema tells its readers is never pulled.
+        if document.kind() == "CustomResourceDefinition" {
+            continue;
+        }
+        let is_secret = document.kind() == "Secret";
+        texts(&document.value, &Path::default(), is_secret, &mut visit);
+    }
+}
+
+/// Calls `visit` with every text of a document, those of Secrets decoded.
+fn texts(value: &Value, path: &Path, is_secret: bool, visit: &mut impl FnMut(&Path, &str)) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                texts(value, &path.key(key), is_secret, visit);
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                texts(item, &path.index(index), is_secret, visit);
+            }
+        }
+        Value::String(text) => {
+            let is_data = matches!(path.steps(), [Step::Key(data), _] if data == "data");
+            match text::decode(text).filter(|_| is_secret && is_data) {
+                Some(decoded) => visit(path, &decoded),
+                None => visit(path, text),
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The name in a reference, if it has its registry's host in front.
+fn hosted_name(text: &str) -> Option<&str> {
+    let name = &text[..super::site::name_length(text)];
+    let (host, _) = name.split_once('/')?;
+    host.contains(['.', ':']).then_some(name)
+}
+
+/// Whether a text has a name as a whole: not as the tail of a longer name, and not in a URL.
+fn mentions(text: &str, name: &str) -> bool {
+    text.match_indices(name).any(|(start, _)| {
+        let before = text[..start].chars().next_back();
+        let behind = text[start + name.len()..].chars().next();
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "./-_".contains(c);
+        !before.is_some_and(is_part)
+            && !behind.is_some_and(|c| c.is_ascii_alphanumeric() || "-_/".contains(c))
+    })
+}

@@ -1,0 +1,153 @@
+//! The places that have to move: for each find the text that stands there and the text that has to
+//! stand there, and how to read the same place in another render of the same chart.
+
+use std::collections::BTreeMap;
+
+use types::Reference;
+
+use crate::find::{Found, Role, text};
+use crate::manifest::Manifests;
+use crate::path::{Encoding, Path, Step};
+
+/// One image at one place, and what it has to become.
+#[derive(Debug, Clone)]
+pub(crate) struct Site {
+    /// The find.
+    pub(crate) found: Found,
+    /// The image's name at the site.
+    pub(crate) target: Reference,
+    /// The text that names the image now: all of it, or registry and repository without the tag
+    /// where those stand apart.
+    pub(crate) text: String,
+    /// The text that names it at the site. Tag and digest stay as they are written.
+    pub(crate) wanted: String,
+}
+
+impl Site {
+    pub(crate) fn new(found: &Found, target: Reference) -> Self {
+        let text = join(name_parts(found).map(|part| part.text.clone()));
+        let is_whole = found.parts.iter().any(|part| part.role == Role::Whole);
+        let version = if is_whole { &text[name_length(&text)..] } else { "" };
+        let wanted = format!("{}{version}", target.name());
+        Self { found: found.clone(), target, text, wanted }
+    }
+
+    /// The same place in another render; `None` when it is not there.
+    pub(crate) fn text_in(&self, before: &Rendered, after: &Rendered) -> Option<String> {
+        let document = after.same_document(before, self.found.place.document)?;
+        let own = &before.manifests.documents[self.found.place.document];
+        let other = &after.manifests.documents[document];
+        let mut texts = Vec::new();
+        for part in name_parts(&self.found) {
+            let now = text::resolve(&other.value, &part.path)?;
+            if part.path.steps().last() == Some(&Step::Inside(Encoding::Text)) {
+                let was = text::resolve(&own.value, &part.path)?;
+                texts.push(word_in(&was, &part.text, &now)?);
+            } else {
+                texts.push(now);
+            }
+        }
+        Some(join(texts.into_iter()))
+    }
+
+    /// The paths of the texts that name the image.
+    pub(crate) fn name_paths(&self) -> impl Iterator<Item = &Path> {
+        name_parts(&self.found).map(|part| &part.path)
+    }
+}
+
+/// The parts that give registry and repository.
+fn name_parts(found: &Found) -> impl Iterator<Item = &crate::find::Part> {
+    found.parts.iter().filter(|part| !matches!(part.role, Role::Tag | Role::Digest))
+}
+
+fn join(texts: impl Iterator<Item = String>) -> String {
+    let texts: Vec<String> = texts.collect();
+    match texts.as_slice() {
+        [text] => text.trim().to_owned(),
+        many => many.iter().map(|text| text.trim().trim_matches('/')).collect::<Vec<_>>().join("/"),
+    }
+}
+
+/// How long the name in a reference is, up to tag and digest.
+pub(crate) fn name_length(reference: &str) -> usize {
+    let end = reference.find('@').unwrap_or(reference.len());
+    match reference[..end].rfind(':') {
+        Some(colon) if !reference[colon..end].contains('/') => colon,
+        _ => end,
+    }
+}
+
+/// The word of `now` that stands where `word` stood in `was`. The texts have to have as many words.
+fn word_in(was: &str, word: &str, now: &str) -> Option<String> {
+    let words = |text: &str| -> Vec<String> {
+        text.split(text::is_between).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    };
+    let (was, now) = (words(was), words(now));
+    if was.len() != now.len() {
+        return None;
+    }
+    let (old, new) = was.iter().zip(&now).find(|(old, _)| old.contains(word))?;
+    let start = old.find(word)?;
+    let behind = &old[start + word.len()..];
+    let new = new.strip_suffix(behind)?;
+    new.strip_prefix(&old[..start]).map(str::to_owned)
+}
+
+/// A render, with its documents by what they are, so that they are found again when a document
+/// before them comes or goes.
+pub(crate) struct Rendered {
+    pub(crate) manifests: Manifests,
+    keys: Vec<Key>,
+    places: BTreeMap<Key, usize>,
+}
+
+/// Template, kind, and the number among those of the same template and kind. Not the name: a
+/// marker may have got into it.
+type Key = (Option<String>, String, usize);
+
+impl Rendered {
+    pub(crate) fn new(manifests: Manifests) -> Self {
+        let mut counts: BTreeMap<(Option<String>, String), usize> = BTreeMap::new();
+        let mut keys = Vec::new();
+        for document in &manifests.documents {
+            let own = (document.template.clone(), document.kind().to_owned());
+            let count = counts.entry(own.clone()).or_default();
+            keys.push((own.0, own.1, *count));
+            *count += 1;
+        }
+        let places = keys.iter().cloned().enumerate().map(|(index, key)| (key, index)).collect();
+        Self { manifests, keys, places }
+    }
+
+    /// The number here of a document that has this number in `other`.
+    pub(crate) fn same_document(&self, other: &Self, document: usize) -> Option<usize> {
+        self.places.get(other.keys.get(document)?).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_ends_where_tag_or_digest_begin() {
+        for (text, name) in [
+            ("a/b:1", "a/b"),
+            ("h:5000/a", "h:5000/a"),
+            ("h:5000/a:1@sha256:00", "h:5000/a"),
+            ("a@sha256:00", "a"),
+            ("nginx", "nginx"),
+        ] {
+            assert_eq!(&text[..name_length(text)], name);
+        }
+    }
+
+    #[test]
+    fn a_word_is_found_again_where_it_stood() {
+        let was = "--images=a=org/a:1,b=org/b:2";
+        let now = "--images=a=x/org/a:1,b=y/org/b:2";
+        assert_eq!(word_in(was, "org/b:2", now).as_deref(), Some("y/org/b:2"));
+        assert_eq!(word_in(was, "org/b:2", "--images="), None);
+    }
+}

@@ -1,0 +1,304 @@
+//! The places in the values that may be part of an image, and the markers that show where each of
+//! them comes out. A marker is put *before* a value and leaves it whole, so that whatever a template
+//! asks of the value (has it a host? is the version new enough?) has the same answer as before.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regex::Regex;
+use serde_json::{Map, Value, json};
+
+use crate::chart::Chart;
+use crate::find::names::{self, Piece};
+use crate::find::text::is_between;
+use crate::form::{self, Shape};
+use crate::path::{Path, Step};
+use crate::values;
+
+/// A place in the values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Slot {
+    /// The value.
+    pub(crate) path: Path,
+    /// Where in the value's text it starts; not 0 only for an image inside a longer text.
+    pub(crate) start: usize,
+    /// What stands there now. Empty for a value that is not set.
+    pub(crate) text: String,
+    /// Why it is one.
+    pub(crate) reason: Reason,
+}
+
+/// Why a value is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reason {
+    /// Its key or its form says that it is an image or a part of one.
+    Likely,
+    /// It is part of a rendered reference, whatever its key says.
+    Part,
+    /// It is not set, and its key says that it would be a registry.
+    Unset,
+}
+
+impl Slot {
+    /// Whether it stands in a value with other text around it.
+    fn is_inside(&self, whole: &str) -> bool {
+        self.start > 0 || self.text.len() < whole.len()
+    }
+}
+
+/// All slots of a chart with its values. `rendered` are the texts of the references that it renders.
+pub(crate) fn slots(chart: &Chart, effective: &Value, rendered: &[&str]) -> Vec<Slot> {
+    let scopes = Scopes::new(chart, effective);
+    let mut slots = Vec::new();
+    values::leaves(effective, &Path::default(), &mut |path, leaf| {
+        in_leaf(&scopes.own_path(path), leaf, rendered, &mut slots);
+    });
+    for path in scopes.asked_for(chart, effective) {
+        let reason = Reason::Unset;
+        slots.push(Slot { path, start: 0, text: String::new(), reason });
+    }
+    let mut seen = BTreeSet::new();
+    slots.retain(|slot| seen.insert((slot.path.clone(), slot.start)));
+    slots
+}
+
+fn in_leaf(path: &Path, leaf: &Value, rendered: &[&str], slots: &mut Vec<Slot>) {
+    let key = path.last_key().unwrap_or_default();
+    let mut add = |start: usize, text: &str, reason| {
+        slots.push(Slot { path: path.clone(), start, text: text.to_owned(), reason });
+    };
+    match leaf {
+        Value::String(text) if !text.trim().is_empty() => {
+            if is_likely(key, path, text) {
+                add(0, text, Reason::Likely);
+            } else if text.contains([' ', '\n', '=', ',']) && !text.contains("{{") {
+                for (start, word) in words(text) {
+                    let is_rendered = rendered.contains(&word) && word.contains([':', '/']);
+                    if is_rendered || form::is_image_by_form(word) {
+                        add(start, word, Reason::Likely);
+                    }
+                }
+            } else if rendered.iter().any(|reference| is_part(text, reference)) {
+                add(0, text, Reason::Part);
+            }
+        }
+        Value::String(_) | Value::Null if is_registry(key) => add(0, "", Reason::Unset),
+        _ => {}
+    }
+}
+
+/// Whether a value's key or form says that it is an image or the name of one.
+fn is_likely(key: &str, path: &Path, text: &str) -> bool {
+    if text.contains("://") || text.contains('\n') {
+        return false;
+    }
+    if text.contains("{{") {
+        return !text.contains(' ') || names::is_image(key) || names::piece(key).is_some();
+    }
+    if text.contains([' ', ',', '=']) {
+        return false;
+    }
+    let by_key = match names::piece(key) {
+        Some((_, Piece::Registry | Piece::Repository | Piece::Image)) => true,
+        Some((_, Piece::Tag | Piece::Digest)) => false,
+        None => names::is_image(key) || key == "name" && names::is_image(parent_key(path)),
+    };
+    let by_form = form::image(text)
+        .is_some_and(|(_, shape)| matches!(shape, Shape::Full | Shape::TaggedPath | Shape::Hosted));
+    by_key || by_form
+}
+
+fn parent_key(path: &Path) -> &str {
+    match path.steps() {
+        [.., Step::Key(parent), Step::Key(_)] => parent,
+        _ => "",
+    }
+}
+
+fn is_registry(key: &str) -> bool {
+    matches!(names::piece(key), Some((_, Piece::Registry)))
+        && names::words(key).iter().any(|word| word == "registry" || word == "hub")
+}
+
+/// Whether a value is whole segments of a rendered reference's name.
+fn is_part(text: &str, reference: &str) -> bool {
+    const SHORTEST: usize = 3;
+    let name = &reference[..super::site::name_length(reference)];
+    text.len() >= SHORTEST
+        && name.match_indices(text).any(|(start, _)| {
+            let before = start.checked_sub(1).map(|index| name.as_bytes()[index]);
+            let behind = name.as_bytes().get(start + text.len());
+            before.is_none_or(|b| b"/-.".contains(&b)) && behind.is_none_or(|b| b"/-:".contains(b))
+        })
+}
+
+/// The words of a text and where they start.
+fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let start = text.as_ptr() as usize;
+    text.split(is_between)
+        .filter(|word| !word.is_empty())
+        .map(move |word| (word.as_ptr() as usize - start, word))
+}
+
+/// Where the values of dependencies stand, and which path a `global` of theirs really has: helm
+/// hands the globals of the parent down, so one value at the top is the value of all.
+pub(crate) struct Scopes {
+    dependencies: Vec<Path>,
+    shared: BTreeMap<Path, Option<Value>>,
+    takes_global: bool,
+}
+
+impl Scopes {
+    pub(crate) fn new(chart: &Chart, effective: &Value) -> Self {
+        let mut dependencies = Vec::new();
+        chart.each(&Path::default(), &mut |_, path| dependencies.push(path.clone()));
+        let mut shared: BTreeMap<Path, Option<Value>> = BTreeMap::new();
+        values::leaves(effective, &Path::default(), &mut |path, leaf| {
+            if let Some((_, global)) = split_global(&dependencies, path) {
+                let known = shared.entry(global).or_insert_with(|| Some(leaf.clone()));
+                if known.as_ref() != Some(leaf) {
+                    *known = None;
+                }
+            }
+        });
+        Self { dependencies, shared, takes_global: takes_global(chart) }
+    }
+
+    /// The path to set for a leaf of the effective values.
+    pub(crate) fn own_path(&self, path: &Path) -> Path {
+        match split_global(&self.dependencies, path) {
+            Some((scope, global)) if !scope.steps().is_empty() && self.takes_global => {
+                let is_same = matches!(self.shared.get(&global), Some(Some(_)));
+                if is_same { global } else { path.clone() }
+            }
+            _ => path.clone(),
+        }
+    }
+
+    /// Registries that templates ask for and no values file has.
+    fn asked_for(&self, chart: &Chart, effective: &Value) -> Vec<Path> {
+        let Ok(asked) = Regex::new(r"\.Values\.([A-Za-z0-9_.]+)") else { return vec![] };
+        let mut paths = BTreeSet::new();
+        chart.each(&Path::default(), &mut |chart, scope| {
+            for template in chart.templates.values() {
+                for captures in asked.captures_iter(template) {
+                    let keys: Vec<&str> = captures[1].split('.').collect();
+                    if !keys.last().is_some_and(|key| is_registry(key)) {
+                        continue;
+                    }
+                    let path = keys.iter().fold(scope.clone(), |path, key| path.key(*key));
+                    let path = match split_global(&self.dependencies, &path) {
+                        Some((_, global)) if self.takes_global => global,
+                        _ => path,
+                    };
+                    // Keys of a map that is there or that may be made; not below a text.
+                    let above = path.parent();
+                    let is_free = above.find(effective).is_none_or(Value::is_object);
+                    if path.find(effective).is_none() && is_free {
+                        paths.insert(path);
+                    }
+                }
+            }
+        });
+        paths.into_iter().collect()
+    }
+}
+
+/// The scope of a path and the part from `global` on, where it leads through one.
+fn split_global(dependencies: &[Path], path: &Path) -> Option<(Path, Path)> {
+    let depth = path.steps().iter().position(|step| *step == Step::Key("global".into()))?;
+    let scope: Path = path.steps()[..depth].iter().cloned().collect();
+    let global = path.steps()[depth..].iter().cloned().collect();
+    dependencies.contains(&scope).then_some((scope, global))
+}
+
+/// Whether the top chart's schema, if it has one, lets a `global` in.
+fn takes_global(chart: &Chart) -> bool {
+    let Some(schema) = &chart.schema else { return true };
+    schema.get("additionalProperties") != Some(&json!(false))
+        || schema.get("properties").is_some_and(|known| known.get("global").is_some())
+}
+
+/// The marker of a slot. Lower case letters and digits only: valid in a host, a path and a name.
+fn marker(slot: usize) -> String {
+    format!("zq{slot}qz")
+}
+
+/// Values that put the markers of `chosen` slots into the values.
+pub(crate) fn tainted(slots: &[Slot], chosen: &[usize], effective: &Value) -> Value {
+    let texts = chosen.iter().map(|&slot| (slot, format!("{}{}", marker(slot), slots[slot].text)));
+    filled(slots, texts, effective)
+}
+
+/// Values that give each chosen slot a new text.
+pub(crate) fn filled(
+    slots: &[Slot],
+    texts: impl IntoIterator<Item = (usize, String)>,
+    effective: &Value,
+) -> Value {
+    let mut leaves: BTreeMap<&Path, Vec<(usize, String)>> = BTreeMap::new();
+    for (slot, text) in texts {
+        leaves.entry(&slots[slot].path).or_default().push((slot, text));
+    }
+    let mut overlay = Value::Object(Map::new());
+    for (path, mut changes) in leaves {
+        let was = path.find(effective).and_then(Value::as_str).unwrap_or_default();
+        let mut now = was.to_owned();
+        changes.sort_by_key(|(slot, _)| std::cmp::Reverse(slots[*slot].start));
+        for (index, text) in changes {
+            let slot = &slots[index];
+            let end = slot.start + slot.text.len();
+            if slot.is_inside(was) && was.get(slot.start..end).is_some() {
+                now.replace_range(slot.start..end, &text);
+            } else {
+                now = text;
+            }
+        }
+        values::set(&mut overlay, path, Value::String(now), effective);
+    }
+    overlay
+}
+
+/// A text without its markers, and which slots' markers stood where in it.
+pub(crate) fn cleaned(text: &str) -> (String, Vec<(usize, usize)>) {
+    let mut clean = String::new();
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some(start) = rest.find("zq") {
+        let behind = &rest[start + 2..];
+        let digits = behind.len() - behind.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let is_marker = digits > 0 && behind[digits..].starts_with("qz");
+        match behind[..digits].parse::<usize>() {
+            Ok(slot) if is_marker => {
+                clean.push_str(&rest[..start]);
+                found.push((slot, clean.len()));
+                rest = &behind[digits + 2..];
+            }
+            _ => {
+                clean.push_str(&rest[..start + 2]);
+                rest = behind;
+            }
+        }
+    }
+    clean.push_str(rest);
+    (clean, found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markers_are_taken_out_and_their_places_are_kept() {
+        let (clean, found) = cleaned("zq3qzdocker.io/zq12qzorg/zqapp:1");
+        assert_eq!(clean, "docker.io/org/zqapp:1");
+        assert_eq!(found, [(3, 0), (12, 10)]);
+    }
+
+    #[test]
+    fn a_value_is_part_of_a_reference_only_as_whole_segments() {
+        assert!(is_part("org", "docker.io/org/app:1"));
+        assert!(is_part("org/app", "docker.io/org/app:1"));
+        assert!(!is_part("rg/a", "docker.io/org/app:1"));
+        assert!(!is_part("1.0", "docker.io/org/app:1.0"));
+    }
+}

@@ -1,0 +1,309 @@
+//! Which values give which images: from the marked renders, the smallest set of values that makes
+//! every place name the image at the site. A model only: what it promises is rendered and proven.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::slot::{Reason, Slot};
+
+/// How one place is made up of slots, as one marked render showed it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Form {
+    /// The text without markers.
+    pub(crate) text: String,
+    /// Slots and where they start in the text, in order.
+    pub(crate) slots: Vec<(usize, usize)>,
+}
+
+/// One place: what it has to become, and its forms.
+#[derive(Debug, Clone)]
+pub(crate) struct Wish {
+    /// The text that has to stand there.
+    pub(crate) wanted: String,
+    /// With the values that are set.
+    pub(crate) set: Form,
+    /// With unset registries given too, where that makes a difference.
+    pub(crate) given: Option<Form>,
+}
+
+/// New texts of slots.
+pub(crate) type Assignment = BTreeMap<usize, String>;
+
+/// What is solved.
+pub(crate) struct Problem<'a> {
+    pub(crate) slots: &'a [Slot],
+    pub(crate) wishes: &'a [Wish],
+    /// Texts that a registry slot should get when a name is split among several slots, best first.
+    pub(crate) registries: &'a [String],
+    /// Slots that must not be used: helm refused them.
+    pub(crate) unusable: &'a BTreeSet<usize>,
+}
+
+/// Whether registries that are not set may be given, which moves many images by one line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unset {
+    Use,
+    Leave,
+}
+
+impl Problem<'_> {
+    /// The smallest assignment that the greedy search finds, step by step the one that moves most
+    /// places for the fewest values.
+    pub(crate) fn solve(&self, unset: Unset) -> Assignment {
+        let mut assignment = Assignment::new();
+        loop {
+            let satisfied = self.satisfied(&assignment);
+            let options: BTreeSet<Vec<(usize, String)>> = (0..self.wishes.len())
+                .filter(|wish| !satisfied.contains(wish))
+                .flat_map(|wish| self.options(wish, &assignment, unset))
+                .collect();
+            let best = options
+                .into_iter()
+                .filter_map(|option| {
+                    self.score(&option, &assignment, &satisfied).map(|s| (s, option))
+                })
+                .max_by(|(a, option_a), (b, option_b)| {
+                    a.cmp(b).then_with(|| option_b.cmp(option_a))
+                });
+            let Some((_, option)) = best else { return self.pruned(assignment) };
+            assignment.extend(option);
+        }
+    }
+
+    /// The wishes that an assignment fulfils.
+    pub(crate) fn satisfied(&self, assignment: &Assignment) -> BTreeSet<usize> {
+        (0..self.wishes.len())
+            .filter(|&wish| {
+                let wish = &self.wishes[wish];
+                self.text(wish, assignment).is_some_and(|text| text == wish.wanted)
+            })
+            .collect()
+    }
+
+    /// How good an option is: places won for each value, and no place lost. `None` if it wins
+    /// nothing.
+    fn score(
+        &self,
+        option: &[(usize, String)],
+        assignment: &Assignment,
+        satisfied: &BTreeSet<usize>,
+    ) -> Option<(usize, std::cmp::Reverse<usize>, std::cmp::Reverse<usize>)> {
+        // A fraction with this denominator compares options exactly enough.
+        const SCALE: usize = 1000;
+        let mut next = assignment.clone();
+        next.extend(option.iter().cloned());
+        let after = self.satisfied(&next);
+        if !satisfied.is_subset(&after) {
+            return None;
+        }
+        let won = after.len().checked_sub(satisfied.len()).filter(|won| *won > 0)?;
+        let depth = option.iter().map(|(slot, _)| self.slots[*slot].path.steps().len()).sum();
+        let cost = option.len();
+        Some((won * SCALE / cost, std::cmp::Reverse(cost), std::cmp::Reverse(depth)))
+    }
+
+    /// The assignment without what is not needed: a later value may have made an earlier one idle.
+    fn pruned(&self, mut assignment: Assignment) -> Assignment {
+        let count = self.satisfied(&assignment).len();
+        let slots: Vec<usize> = assignment.keys().copied().collect();
+        for slot in slots {
+            let mut without = assignment.clone();
+            without.remove(&slot);
+            if self.satisfied(&without).len() == count {
+                assignment = without;
+            }
+        }
+        assignment
+    }
+
+    /// The text of a place under an assignment, as far as the renders told.
+    fn text(&self, wish: &Wish, assignment: &Assignment) -> Option<String> {
+        let form = self.form(wish, assignment)?;
+        let mut text = String::new();
+        let mut at = 0;
+        for (slot, start) in &form.slots {
+            let Some(new) = assignment.get(slot) else { continue };
+            let end = self.end(form, *slot, *start)?;
+            if *start < at {
+                return None;
+            }
+            text.push_str(&form.text[at..*start]);
+            text.push_str(new);
+            at = end;
+        }
+        text.push_str(&form.text[at..]);
+        Some(text)
+    }
+
+    /// The form that a place has under an assignment; `None` if no render showed it.
+    fn form<'w>(&self, wish: &'w Wish, assignment: &Assignment) -> Option<&'w Form> {
+        let Some(given) = &wish.given else { return Some(&wish.set) };
+        let shown: Vec<usize> = given
+            .slots
+            .iter()
+            .map(|(slot, _)| *slot)
+            .filter(|slot| self.slots[*slot].reason == Reason::Unset)
+            .collect();
+        let set = shown.iter().filter(|slot| assignment.contains_key(slot)).count();
+        match set {
+            0 => Some(&wish.set),
+            all if all == shown.len() => Some(given),
+            _ => None,
+        }
+    }
+
+    /// Where a slot's text ends in a form; `None` if the template made something else of it.
+    fn end(&self, form: &Form, slot: usize, start: usize) -> Option<usize> {
+        let text = &self.slots[slot].text;
+        form.text.get(start..)?.starts_with(text.as_str()).then(|| start + text.len())
+    }
+
+    /// The ways to fulfil one wish on top of an assignment.
+    fn options(
+        &self,
+        wish: usize,
+        assignment: &Assignment,
+        unset: Unset,
+    ) -> Vec<Vec<(usize, String)>> {
+        let wish = &self.wishes[wish];
+        let mut options = Vec::new();
+        let forms = match unset {
+            Unset::Use => [Some(&wish.set), wish.given.as_ref()],
+            Unset::Leave => [Some(&wish.set), None],
+        };
+        for form in forms.into_iter().flatten() {
+            let free: Vec<usize> = form
+                .slots
+                .iter()
+                .filter(|(slot, start)| {
+                    !assignment.contains_key(slot)
+                        && !self.unusable.contains(slot)
+                        && self.end(form, *slot, *start).is_some()
+                })
+                .map(|(slot, _)| *slot)
+                .collect();
+            // From the front: the name's head is what has to change.
+            for count in 1..=free.len() {
+                let Some(pattern) = self.pattern(form, &free[..count], assignment) else {
+                    continue;
+                };
+                if let Some(texts) = self.matched(&pattern, &wish.wanted) {
+                    options.push(free[..count].iter().copied().zip(texts).collect());
+                    break;
+                }
+            }
+        }
+        options
+    }
+
+    /// The text of a form with gaps where `open` slots stand: the literals around the gaps.
+    fn pattern(&self, form: &Form, open: &[usize], assignment: &Assignment) -> Option<Vec<String>> {
+        let mut pattern = vec![String::new()];
+        let mut at = 0;
+        let mut opened = BTreeSet::new();
+        for (slot, start) in &form.slots {
+            let is_open = open.contains(slot);
+            let assigned = assignment.get(slot);
+            if !is_open && assigned.is_none() {
+                continue;
+            }
+            let end = self.end(form, *slot, *start)?;
+            // One value that stands twice in one name has no simple answer.
+            if *start < at || is_open && !opened.insert(*slot) {
+                return None;
+            }
+            let literal = pattern.last_mut()?;
+            literal.push_str(&form.text[at..*start]);
+            match assigned {
+                Some(text) => literal.push_str(text),
+                None => pattern.push(String::new()),
+            }
+            at = end;
+        }
+        pattern.last_mut()?.push_str(&form.text[at..]);
+        Some(pattern)
+    }
+
+    /// The texts of the gaps with which a pattern is the wanted text. Where a name is split among
+    /// several, the first gets a whole registry, so that many images agree on it.
+    fn matched(&self, pattern: &[String], wanted: &str) -> Option<Vec<String>> {
+        let (first, rest) = pattern.split_first()?;
+        let wanted = wanted.strip_prefix(first.as_str())?;
+        match rest {
+            [] => wanted.is_empty().then(Vec::new),
+            [last] => {
+                let text = wanted.strip_suffix(last.as_str())?;
+                (!text.is_empty()).then(|| vec![text.to_owned()])
+            }
+            _ => self.registries.iter().find_map(|registry| {
+                let behind = wanted.strip_prefix(registry.as_str())?;
+                let mut texts = vec![registry.clone()];
+                texts.extend(self.matched(rest, behind)?);
+                Some(texts)
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::Path;
+
+    fn slot(key: &str, text: &str) -> Slot {
+        let reason = if text.is_empty() { Reason::Unset } else { Reason::Likely };
+        Slot { path: Path::default().key(key), start: 0, text: text.into(), reason }
+    }
+
+    fn wish(wanted: &str, text: &str, slots: &[(usize, usize)]) -> Wish {
+        let set = Form { text: text.into(), slots: slots.to_vec() };
+        Wish { wanted: wanted.into(), set, given: None }
+    }
+
+    fn solved(slots: &[Slot], wishes: &[Wish]) -> Vec<(usize, String)> {
+        let registries = ["site/ai".to_owned(), "site".to_owned()];
+        let unusable = BTreeSet::new();
+        let problem = Problem { slots, wishes, registries: &registries, unusable: &unusable };
+        problem.solve(Unset::Use).into_iter().collect()
+    }
+
+    #[test]
+    fn one_string_gets_the_whole_name_and_keeps_what_the_template_appends() {
+        let slots = [slot("repository", "ghcr.io/a/b")];
+        let wishes = [wish("site/ai/a/b:1-cpu", "ghcr.io/a/b:1-cpu", &[(0, 0)])];
+        assert_eq!(solved(&slots, &wishes), [(0, "site/ai/a/b".into())]);
+    }
+
+    #[test]
+    fn a_registry_alone_is_enough_and_a_library_image_needs_its_repository_too() {
+        let slots =
+            [slot("registry", "docker.io"), slot("repository", "org/app"), slot("r", "redis")];
+        let one = [wish("site/ai/org/app:1", "docker.io/org/app:1", &[(0, 0), (1, 10)])];
+        assert_eq!(solved(&slots, &one), [(0, "site/ai".into())]);
+        let both = [
+            one[0].clone(),
+            wish("site/ai/library/redis:7", "docker.io/redis:7", &[(0, 0), (2, 10)]),
+        ];
+        assert_eq!(solved(&slots, &both), [(0, "site/ai".into()), (2, "library/redis".into())]);
+    }
+
+    #[test]
+    fn an_unset_global_registry_covers_all_that_it_reaches() {
+        let slots = [slot("global", ""), slot("a", "docker.io"), slot("b", "docker.io")];
+        let wishes: Vec<Wish> = [(1, "a"), (2, "b")]
+            .into_iter()
+            .map(|(slot, name)| Wish {
+                wanted: format!("site/ai/x/{name}:1"),
+                set: Form { text: format!("docker.io/x/{name}:1"), slots: vec![(slot, 0)] },
+                given: Some(Form { text: format!("/x/{name}:1"), slots: vec![(0, 0)] }),
+            })
+            .collect();
+        assert_eq!(solved(&slots, &wishes), [(0, "site/ai".into())]);
+    }
+
+    #[test]
+    fn a_literal_before_the_first_value_is_out_of_reach() {
+        let slots = [slot("name", "app")];
+        let wishes = [wish("site/ai/org/app:1", "ghcr.io/org/app:1", &[(0, 12)])];
+        assert!(solved(&slots, &wishes).is_empty());
+    }
+}

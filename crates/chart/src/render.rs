@@ -1,0 +1,42 @@
+//! The render that is handed in, and renders side by side.
+
+use crate::manifest::Manifests;
+use crate::{Error, Result};
+
+/// Renders the chart with the user's values and, behind them, the overlay (a YAML document, given
+/// to helm as the last `-f`). Called from several threads at once.
+pub type Render<'a> = dyn Fn(Option<&str>) -> Result<String, RenderError> + Sync + 'a;
+
+/// Helm's own message about a render that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct RenderError {
+    /// The message as helm wrote it.
+    pub message: String,
+}
+
+/// Renders once for each overlay, side by side, and gives the results in their order.
+pub(crate) fn all(
+    render: &Render,
+    overlays: &[Option<String>],
+) -> Vec<Result<Manifests, RenderError>> {
+    let one = |overlay: &Option<String>| {
+        render(overlay.as_deref()).map(|stream| Manifests::read(&stream))
+    };
+    std::thread::scope(|scope| {
+        let running: Vec<_> =
+            overlays.iter().map(|overlay| scope.spawn(move || one(overlay))).collect();
+        let joined = running.into_iter().map(|thread| {
+            thread.join().unwrap_or_else(|_| {
+                Err(RenderError { message: "the render was cut off by a defect of Gantry".into() })
+            })
+        });
+        joined.collect()
+    })
+}
+
+impl From<RenderError> for Error {
+    fn from(error: RenderError) -> Self {
+        Self::Render { message: error.message }
+    }
+}

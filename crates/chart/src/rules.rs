@@ -1,0 +1,280 @@
+//! Rules in data: images that no manifest names because an operator has them compiled in. The
+//! built-in table is `rules/operators.yaml`; a user's own rules lie on top of it.
+
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+use serde_json::Value;
+use types::Reference;
+
+use crate::find::{Confidence, Findings, Found, Part, Pattern, Place, Role};
+use crate::manifest::{Document, Manifests};
+use crate::path::Path;
+use crate::{Error, Result};
+
+/// A table of rules.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rules {
+    #[serde(default)]
+    operators: Vec<Operator>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Operator {
+    name: String,
+    when: When,
+    #[serde(default)]
+    images: Vec<String>,
+    suffixes: Option<Suffixes>,
+    #[serde(default)]
+    sure: Sure,
+    #[serde(default)]
+    values: Vec<String>,
+    why: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct When {
+    group: Option<String>,
+    kind: Option<String>,
+    container: Option<String>,
+    #[serde(default)]
+    unset: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Suffixes {
+    of: String,
+    append: Vec<String>,
+}
+
+/// How sure a rule is of its images.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Sure {
+    #[default]
+    Likely,
+    Possible,
+}
+
+impl Rules {
+    /// The rules that come with Gantry.
+    pub fn builtin() -> &'static Self {
+        static RULES: OnceLock<Rules> = OnceLock::new();
+        RULES.get_or_init(|| {
+            let text = include_str!("../../../rules/operators.yaml");
+            // A test reads the table; a broken one cannot be built.
+            Self::read("rules/operators.yaml", text).unwrap_or_default()
+        })
+    }
+
+    /// Reads a table of the same form as `rules/operators.yaml`.
+    pub fn read(name: &str, text: &str) -> Result<Self> {
+        let rules: Self = types::yaml::read(name, text)
+            .map_err(|error| Error::File { file: name.to_owned(), reason: error.to_string() })?;
+        for rule in &rules.operators {
+            if rule.when.kind.is_none() && rule.when.container.is_none() {
+                let reason = format!("the rule {:?} needs when.kind or when.container", rule.name);
+                return Err(Error::File { file: name.to_owned(), reason });
+            }
+        }
+        Ok(rules)
+    }
+
+    /// These rules with `own` on top: a rule of the same name is replaced.
+    #[must_use]
+    pub fn with(&self, own: &Self) -> Self {
+        let mut all = self.clone();
+        all.operators.retain(|rule| own.operators.iter().all(|other| other.name != rule.name));
+        all.operators.extend(own.operators.iter().cloned());
+        all
+    }
+
+    /// Adds to the findings what operators will pull for these manifests.
+    pub(crate) fn apply(&self, manifests: &Manifests, findings: &mut Findings) {
+        for rule in &self.operators {
+            let mut added = Vec::new();
+            match &rule.when.container {
+                Some(container) => rule.by_container(container, findings, &mut added),
+                None => {
+                    for (index, document) in manifests.documents.iter().enumerate() {
+                        if rule.when.is_met(document) {
+                            rule.by_document(index, document, findings, &mut added);
+                        }
+                    }
+                }
+            }
+            findings.images.extend(added);
+        }
+    }
+}
+
+impl When {
+    fn is_met(&self, document: &Document) -> bool {
+        self.kind.as_deref().is_none_or(|kind| kind == document.kind())
+            && self.group.as_deref().is_none_or(|group| group == document.group())
+            && self.unset.iter().all(|field| {
+                field_of(&document.value, field)
+                    .is_none_or(|value| value.is_null() || value.as_str() == Some(""))
+            })
+    }
+}
+
+impl Operator {
+    fn by_document(
+        &self,
+        index: usize,
+        document: &Document,
+        findings: &mut Findings,
+        added: &mut Vec<Found>,
+    ) {
+        let place = Place {
+            template: document.template.clone(),
+            document: index,
+            kind: document.kind().to_owned(),
+            name: document.name().to_owned(),
+            path: Path::default(),
+        };
+        let confidence = match self.sure {
+            Sure::Likely => Confidence::Likely,
+            Sure::Possible => Confidence::Possible,
+        };
+        for image in &self.images {
+            if let Some(image) = filled(image, &document.value) {
+                self.add(&image, &place, confidence, findings, added);
+            }
+        }
+        let Some(suffixes) = &self.suffixes else { return };
+        for found in findings.images.iter_mut().filter(|found| found.place.document == index) {
+            let is_meant = found.reference.repository().ends_with(&suffixes.of);
+            let Some(tag) = found.reference.tag().filter(|_| is_meant) else { continue };
+            // Already one that a person chose for a system, or pinned.
+            if found.reference.digest().is_some()
+                || suffixes.append.iter().any(|s| tag.ends_with(s))
+            {
+                continue;
+            }
+            for suffix in &suffixes.append {
+                if let Ok(reference) = found.reference.with_tag(&format!("{tag}{suffix}")) {
+                    added.push(self.found(reference, &found.place, Confidence::Possible));
+                }
+            }
+            // The tag as it is written is pulled by nobody.
+            found.confidence = Confidence::Possible;
+            found.note = Some(self.why.trim().to_owned());
+        }
+    }
+
+    fn by_container(&self, container: &str, findings: &Findings, added: &mut Vec<Found>) {
+        let operator = findings.images.iter().find(|found| {
+            found.pattern == Pattern::Pod && found.reference.repository().ends_with(container)
+        });
+        let Some(operator) = operator else { return };
+        for image in &self.images {
+            let image = image.replace("{tag}", operator.reference.tag().unwrap_or_default());
+            self.add(&image, &operator.place, Confidence::Possible, findings, added);
+        }
+    }
+
+    fn add(
+        &self,
+        image: &str,
+        place: &Place,
+        confidence: Confidence,
+        findings: &Findings,
+        added: &mut Vec<Found>,
+    ) {
+        let Ok(reference) = image.parse::<Reference>() else { return };
+        // Where the manifests name an image of this repository, the built-in one is not used.
+        let all = findings.images.iter().chain(&*added);
+        let mut known = all.map(|found| found.reference.repository());
+        let last = |repository: &str| repository.rsplit('/').next().map(str::to_owned);
+        if !known.any(|known| last(known) == last(reference.repository())) {
+            added.push(self.found(reference, place, confidence));
+        }
+    }
+
+    fn found(&self, reference: Reference, place: &Place, confidence: Confidence) -> Found {
+        let text = reference.to_string();
+        let part = Part { path: place.path.clone(), text, role: Role::Whole };
+        Found {
+            reference,
+            parts: vec![part],
+            place: place.clone(),
+            pattern: Pattern::Rule,
+            confidence,
+            values: self.values.iter().map(|value| dotted(value)).collect(),
+            note: Some(self.why.trim().to_owned()),
+        }
+    }
+}
+
+fn dotted(path: &str) -> Path {
+    path.split('.').fold(Path::default(), |path, key| path.key(key))
+}
+
+fn field_of<'a>(document: &'a Value, field: &str) -> Option<&'a Value> {
+    dotted(field).find(document)
+}
+
+/// A template with its `{fields}` from the document; `None` where one is missing.
+fn filled(template: &str, document: &Value) -> Option<String> {
+    let mut text = String::new();
+    let mut rest = template;
+    while let Some((before, behind)) = rest.split_once('{') {
+        let (field, behind) = behind.split_once('}')?;
+        text.push_str(before);
+        text.push_str(field_of(document, field)?.as_str()?);
+        rest = behind;
+    }
+    text.push_str(rest);
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::find::{images, images_with};
+
+    #[test]
+    fn the_built_in_table_is_read_whole() {
+        let text = include_str!("../../../rules/operators.yaml");
+        assert!(Rules::read("rules/operators.yaml", text).unwrap().operators.len() > 8);
+    }
+
+    #[test]
+    fn a_cluster_without_an_image_name_runs_the_operator_s_own() {
+        let cluster = "apiVersion: postgresql.cnpg.io/v1\nkind: Cluster\nmetadata: {name: pg}\n";
+        let found = images(cluster).images;
+        assert!(found[0].reference.to_string().starts_with("ghcr.io/cloudnative-pg/postgresql:"));
+        assert_eq!((found[0].pattern, found[0].confidence), (Pattern::Rule, Confidence::Likely));
+        let named = format!("{cluster}spec: {{imageName: 'site/cnpg/postgresql:17'}}\n");
+        assert!(images(&named).images.iter().all(|found| found.pattern != Pattern::Rule));
+    }
+
+    #[test]
+    fn a_driver_is_pulled_with_the_node_s_system_behind_its_tag() {
+        let policy = "apiVersion: nvidia.com/v1\nkind: ClusterPolicy\nspec: {driver: {repository: \
+                      nvcr.io/nvidia, image: driver, version: '580.1'}}\n";
+        let found = images(policy).images;
+        assert_eq!(found[0].confidence, Confidence::Possible);
+        assert!(found.iter().any(|f| f.reference.tag() == Some("580.1-ubuntu22.04")));
+    }
+
+    #[test]
+    fn a_user_s_rule_adds_and_replaces() {
+        let own = "operators:\n- name: mine\n  when: {group: x.example, kind: App}\n  images: \
+                   ['ghcr.io/x/app:{spec.version}']\n  why: because\n";
+        let rules = Rules::builtin().with(&Rules::read("gantry.yaml", own).unwrap());
+        let app = "apiVersion: x.example/v1\nkind: App\nspec: {version: '3'}\n";
+        let found = images_with(app, &rules).images;
+        assert_eq!(found[0].reference.to_string(), "ghcr.io/x/app:3");
+        let wrong = Rules::read("f", "operators:\n- {name: a, when: {}, images: [], why: x}\n");
+        assert!(wrong.unwrap_err().to_string().contains("when.kind or when.container"));
+    }
+}

@@ -1,0 +1,108 @@
+//! Values of a chart: leaves and their paths, the merge that helm makes, and writing one leaf.
+
+use serde_json::{Map, Value};
+
+use crate::path::{Path, Step};
+use crate::{Error, Result, manifest};
+
+/// Values nest finitely; a hostile file is not followed without end.
+const DEEPEST: usize = 64;
+
+/// Reads a values file. An empty file is an empty map; anything else but a map is an error.
+pub fn read(name: &str, text: &str) -> Result<Value> {
+    let file = || name.to_owned();
+    match manifest::parse(text).map_err(|reason| Error::File { file: file(), reason })? {
+        Value::Null => Ok(Value::Object(Map::new())),
+        Value::Object(map) => Ok(Value::Object(map)),
+        _ => Err(Error::File { file: file(), reason: "values are a map of keys".into() }),
+    }
+}
+
+/// Lays `over` on `under` as helm lays a values file on another: maps are merged, everything else
+/// is replaced, `null` takes a key away.
+pub fn merge(under: &mut Value, over: &Value) {
+    match (under, over) {
+        (Value::Object(under), Value::Object(over)) => {
+            for (key, value) in over {
+                match (under.get_mut(key), value) {
+                    (_, Value::Null) => {
+                        under.shift_remove(key);
+                    }
+                    (Some(below), Value::Object(_)) if below.is_object() => merge(below, value),
+                    _ => {
+                        under.insert(key.clone(), value.clone());
+                    }
+                }
+            }
+        }
+        (under, over) => *under = over.clone(),
+    }
+}
+
+/// Calls `visit` with each leaf: texts, numbers, booleans, nulls, and empty maps and lists.
+pub(crate) fn leaves<'a>(value: &'a Value, path: &Path, visit: &mut impl FnMut(&Path, &'a Value)) {
+    match value {
+        _ if path.steps().len() > DEEPEST => {}
+        Value::Object(map) if !map.is_empty() => {
+            for (key, value) in map {
+                leaves(value, &path.key(key), visit);
+            }
+        }
+        Value::Array(items) if !items.is_empty() => {
+            for (index, item) in items.iter().enumerate() {
+                leaves(item, &path.index(index), visit);
+            }
+        }
+        leaf => visit(path, leaf),
+    }
+}
+
+/// Writes `leaf` at `path` of the overlay `root`. Helm replaces lists whole, so a path through a
+/// list first takes all of that list from `effective`, the values that the overlay lies on.
+pub(crate) fn set(root: &mut Value, path: &Path, leaf: Value, effective: &Value) {
+    let mut at = root;
+    for (depth, step) in path.steps().iter().enumerate() {
+        let above: Path = path.steps()[..depth].iter().cloned().collect();
+        at = match step {
+            Step::Key(key) => {
+                if !at.is_object() {
+                    *at = Value::Object(Map::new());
+                }
+                let Value::Object(map) = at else { return };
+                map.entry(key.clone()).or_insert(Value::Null)
+            }
+            Step::Index(index) => {
+                if !at.is_array() {
+                    *at = above.find(effective).cloned().unwrap_or(Value::Array(vec![]));
+                }
+                let Some(item) = at.get_mut(index) else { return };
+                item
+            }
+            Step::Inside(_) => return,
+        };
+    }
+    *at = leaf;
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_are_merged_as_helm_merges_them() {
+        let mut under = json!({"a": {"b": 1, "c": 2}, "l": [1, 2], "n": 1});
+        merge(&mut under, &json!({"a": {"b": 3}, "l": [9], "n": null, "x": {"y": 1}}));
+        assert_eq!(under, json!({"a": {"b": 3, "c": 2}, "l": [9], "x": {"y": 1}}));
+    }
+
+    #[test]
+    fn a_leaf_in_a_list_restates_the_whole_list() {
+        let effective = json!({"a": {"l": [{"x": 1, "y": 2}, {"x": 3}]}});
+        let mut overlay = json!({});
+        let path = Path::default().key("a").key("l").index(1).key("x");
+        set(&mut overlay, &path, json!(9), &effective);
+        assert_eq!(overlay, json!({"a": {"l": [{"x": 1, "y": 2}, {"x": 9}]}}));
+    }
+}

@@ -1,0 +1,135 @@
+//! Real charts are moved and proven, and a plain scan that knows nothing of the crate looks for
+//! what a false proof would have hidden.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use gantry_chart::relocate::{Relocation, Target, Verdict, relocate};
+use gantry_chart::{find, post_render, values};
+use regex::Regex;
+
+const SITE: &str = "registry.internal:5000/ai";
+
+fn target() -> Target {
+    Target {
+        prefix: SITE.parse().unwrap(),
+        naming: types::naming::Naming::Path,
+        pull_secret: Some("site-pull".into()),
+    }
+}
+
+/// Every word of a stream that looks like `host/path:tag`, `host/path@digest`, or stands behind
+/// `image:`, and is not the site's. Secrets are decoded; URLs and comments are passed over.
+fn plain_scan(stream: &str) -> BTreeSet<String> {
+    let base64_word =
+        Regex::new(r"(?m)^\s+[\w.-]+: \x22?([A-Za-z0-9+/]{24,}={0,2})\x22?$").unwrap();
+    let mut text = stream.to_owned();
+    for captures in base64_word.captures_iter(stream) {
+        let decoded = base64::engine::general_purpose::STANDARD.decode(&captures[1]);
+        if let Some(decoded) = decoded.ok().and_then(|bytes| String::from_utf8(bytes).ok()) {
+            text.push('\n');
+            text.push_str(&decoded);
+        }
+    }
+    let full = Regex::new(concat!(
+        r"(?:^|[\s\x22'=,\[])",
+        r"((?:[a-z0-9-]+\.)+[a-z]{2,}(?::\d+)?/[a-z0-9._/-]+(?::[A-Za-z0-9_][\w.-]*|@sha256:[0-9a-f]{64}))"
+    ))
+    .unwrap();
+    let field = Regex::new(
+        r#"(?m)^\s*(?:- )?image: ["']?([A-Za-z0-9][^\s"'{}]*/?[^\s"'{}]*:[^\s"'{}]+)["']?\s*$"#,
+    )
+    .unwrap();
+    // Schemas of CRDs are documentation.
+    let documents = text.split("\n---").filter(|d| !d.contains("kind: CustomResourceDefinition"));
+    let mut outside = BTreeSet::new();
+    for document in documents {
+        for line in document.lines().filter(|line| !line.trim_start().starts_with('#')) {
+            let found = full.captures_iter(line).chain(field.captures_iter(line));
+            outside.extend(found.map(|c| c[1].to_owned()).filter(|word| !word.starts_with(SITE)));
+        }
+    }
+    outside
+}
+
+fn moved(archive: &std::path::Path) -> (String, Relocation, String) {
+    let chart = support::read(archive);
+    let own = support::values_file(&chart);
+    let user = std::fs::read_to_string(&own).unwrap_or_default();
+    let user = values::read("values", &user).unwrap();
+    let render = |overlay: Option<&str>| support::helm(archive, &own, overlay);
+    let relocation = relocate(&chart, &user, &target(), &render).unwrap();
+    let after = render(Some(&relocation.overlay)).unwrap();
+    (chart.name().to_owned(), relocation, after)
+}
+
+#[test]
+fn no_proof_is_refuted_by_a_plain_scan_of_what_is_rendered_with_the_overlay() {
+    for archive in support::archives() {
+        let (name, relocation, after) = moved(&archive);
+        assert_ne!(relocation.proof.verdict(), Verdict::Refuted, "{name}: {:?}", relocation.proof);
+        let known: BTreeSet<String> =
+            relocation.proof.stayed.iter().map(|stayed| stayed.from.to_string()).collect();
+        let hidden: Vec<String> = plain_scan(&after)
+            .into_iter()
+            .filter(|word| {
+                word.parse::<types::Reference>().is_ok_and(|r| !known.contains(&r.to_string()))
+            })
+            .collect();
+        assert!(hidden.is_empty(), "{name}: said to be moved and is not: {hidden:?}");
+    }
+}
+
+#[test]
+fn every_image_that_a_plain_scan_sees_is_found() {
+    for archive in support::archives() {
+        let chart = support::read(&archive);
+        let stream = support::helm(&archive, &support::values_file(&chart), None).unwrap();
+        let found: BTreeSet<String> =
+            find::images(&stream).images.iter().map(|found| found.reference.to_string()).collect();
+        let seen = plain_scan(&stream);
+        assert!(!seen.is_empty(), "{}: the scan is blind", chart.name());
+        for word in seen {
+            let Ok(reference) = word.parse::<types::Reference>() else { continue };
+            assert!(found.contains(&reference.to_string()), "{}: {word} was missed", chart.name());
+        }
+    }
+}
+
+#[test]
+fn what_only_the_templates_say_is_left_over_and_everything_else_moves() {
+    for archive in support::archives() {
+        let (name, relocation, _) = moved(&archive);
+        let stayed: BTreeSet<&str> =
+            relocation.proof.stayed.iter().map(|stayed| stayed.from.repository()).collect();
+        let expected: &[&str] = match name.as_str() {
+            "onyx" => &["bitnami/kubectl", "curlimages/curl"],
+            "sie-cluster" => &["library/alpine", "pause"],
+            // Its JVM options depend on whether the image is its own.
+            "trino" => &["trinodb/trino"],
+            _ => &[],
+        };
+        assert_eq!(stayed, expected.iter().copied().collect(), "{name}");
+    }
+}
+
+#[test]
+fn the_post_renderer_moves_all_that_is_left() {
+    for archive in support::archives() {
+        let (name, _, after) = moved(&archive);
+        let post = post_render::post_render(&after, &target()).unwrap();
+        assert_eq!(post.proof.verdict(), Verdict::Proven, "{name}: {:?}", post.proof);
+        assert!(plain_scan(&post.stream).is_empty(), "{name}: {:?}", plain_scan(&post.stream));
+    }
+}
+
+#[test]
+fn the_same_chart_and_values_give_the_same_overlay() {
+    let archive =
+        support::archives().into_iter().find(|path| path.to_string_lossy().contains("onyx"));
+    let archive = archive.expect("the onyx chart is there");
+    assert_eq!(moved(&archive).1.overlay, moved(&archive).1.overlay);
+}

@@ -1,0 +1,71 @@
+//! The real charts and helm, for tests that tell their story.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use chart::{Chart, RenderError};
+use gantry_chart as chart;
+
+/// The archives of `GANTRY_CHARTS` (default: beside the repository).
+pub(crate) fn archives() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let near = [root.join("../shared/charts"), root.join("../../shared/charts")];
+    let given = std::env::var("GANTRY_CHARTS").ok().map(PathBuf::from);
+    let folder = given.or_else(|| near.into_iter().find(|folder| folder.is_dir()));
+    let folder = folder.expect("no charts: set GANTRY_CHARTS");
+    let entries = std::fs::read_dir(folder).expect("GANTRY_CHARTS is a folder of charts");
+    let mut archives: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "tgz"))
+        .collect();
+    archives.sort();
+    assert!(!archives.is_empty(), "no charts: set GANTRY_CHARTS");
+    archives
+}
+
+/// Our own values for a chart.
+pub(crate) fn values_file(chart: &Chart) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/charts");
+    folder.join(format!("{}.yaml", chart.name()))
+}
+
+/// Reads a chart's archive.
+pub(crate) fn read(archive: &Path) -> Chart {
+    let file = std::fs::File::open(archive).unwrap();
+    let mut files = Vec::new();
+    for entry in tar::Archive::new(flate2::read::GzDecoder::new(file)).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().display().to_string();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        files.push((path, bytes));
+    }
+    Chart::read(files).unwrap()
+}
+
+/// Renders with helm, as dev/setup installs it.
+pub(crate) fn helm(
+    chart: &Path,
+    values: &Path,
+    overlay: Option<&str>,
+) -> Result<String, RenderError> {
+    let own = Path::new(&std::env::var("HOME").unwrap()).join(".cache/gantry-dev/bin/helm");
+    let mut command = Command::new(if own.exists() { own } else { "helm".into() });
+    command.arg("template").arg("rel").arg(chart).args(["--kube-version", "1.33.0"]);
+    if values.exists() {
+        command.arg("-f").arg(values);
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    if let Some(overlay) = overlay {
+        std::fs::write(file.path(), overlay).unwrap();
+        command.arg("-f").arg(file.path());
+    }
+    let output = command.output().expect("no helm: run dev/setup");
+    if output.status.success() {
+        Ok(String::from_utf8(output.stdout).unwrap())
+    } else {
+        Err(RenderError { message: String::from_utf8_lossy(&output.stderr).into_owned() })
+    }
+}

@@ -1,0 +1,35 @@
+//! `gantry version`.
+
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::error::Result;
+
+/// Print the version of Gantry and of the formats that it reads and writes.
+#[derive(clap::Args)]
+#[command(after_long_help = "Examples:\n  gantry version\n  gantry version --output json")]
+pub(crate) struct Args {}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Versions {
+    gantry: &'static str,
+    lock_format: u32,
+    bundle_format: u32,
+    receipt_format: u32,
+}
+
+pub(crate) fn run(context: &Context, _: &Args) -> Result<()> {
+    let versions = Versions {
+        gantry: env!("CARGO_PKG_VERSION"),
+        lock_format: types::lock::VERSION,
+        bundle_format: bundle::FORMAT,
+        receipt_format: types::receipt::VERSION,
+    };
+    context.ui.result(&versions, |versions| {
+        format!(
+            "gantry {} (lock {}, bundle {}, receipt {})",
+            versions.gantry, versions.lock_format, versions.bundle_format, versions.receipt_format
+        )
+    })
+}
