@@ -173,11 +173,13 @@ impl Client {
     pub async fn send(&self, request: &Request, repeat: Repeat) -> Result<Response> {
         let mut history = History::new(request);
         loop {
+            let mut is_put_off = false;
             let failure = match self.send_once(request).await {
                 Ok(response) if !RetryPolicy::is_temporary(response.status()) => {
                     return Ok(response);
                 }
                 Ok(response) => {
+                    is_put_off = matches!(response.status().as_u16(), 429 | 503);
                     let headers = response.headers().clone();
                     let error = response.into_error().await;
                     Failure { headers: Some(headers), ..Failure::of(answer(&error)) }
@@ -186,7 +188,12 @@ impl Client {
                 Err(SendError::Temporary(failure)) => failure,
             };
             // What never reached the server may always be sent again.
-            let may_repeat = repeat == Repeat::Safe || failure.unreachable;
+            let may_repeat = failure.unreachable
+                || match repeat {
+                    Repeat::Safe => true,
+                    Repeat::PutOff => is_put_off,
+                    Repeat::Never => false,
+                };
             history.failed(&self.inner.retry, failure, may_repeat).await?;
         }
     }
@@ -194,6 +201,14 @@ impl Client {
     /// The body of a GET from the byte `from` on, over cuts and stalls.
     pub fn download(&self, request: Request, from: u64, size: Option<u64>) -> Download {
         Download::new(self.clone(), request, from, size)
+    }
+
+    /// Waits as the policy has it after so many failures in a row, for work that is more than one
+    /// request; `false` at once when they are enough.
+    pub async fn pause(&self, failures: u32) -> bool {
+        let Some(wait) = self.inner.retry.wait(failures, None) else { return false };
+        tokio::time::sleep(wait).await;
+        true
     }
 
     pub(crate) fn retry(&self) -> &RetryPolicy {

@@ -52,7 +52,10 @@ pub enum Body {
 pub enum Repeat {
     /// Asking twice does what asking once does (GET, HEAD, a PUT by digest).
     Safe,
-    /// The caller decides what to do after a failure (a chunk of an upload).
+    /// Only what the server put off without doing it (429, 503): the body of an upload. After a cut
+    /// the caller finds out first how much of it arrived.
+    PutOff,
+    /// Never; the caller decides what to do after a failure.
     Never,
 }
 

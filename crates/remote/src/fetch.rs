@@ -118,7 +118,11 @@ fn missing(
         }
     }
     missing.sort_by(|a, b| (b.blob.size, a.blob.digest).cmp(&(a.blob.size, b.blob.digest)));
-    store.need(missing.iter().map(|job| job.blob.size).sum())?;
+    let mut needed = 0;
+    for job in &missing {
+        needed += job.blob.size.saturating_sub(store.partial(&job.blob.digest)?);
+    }
+    store.need(needed)?;
     Ok(missing)
 }
 
@@ -132,6 +136,7 @@ async fn one(
     match attempt(client, store, job, progress).await {
         // What an earlier run left may have been of other content: once more, from the start.
         Err((Error::Store(store::Error::DigestMismatch { .. }), Resumed::Yes)) => {
+            progress.expect(job.blob.size);
             attempt(client, store, job, progress).await.map_err(|(error, _)| lie(job, error))
         }
         Err((error, _)) => Err(lie(job, error)),

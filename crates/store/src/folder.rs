@@ -77,6 +77,16 @@ impl Store {
         self.blobs_path().join(digest.hex())
     }
 
+    /// Bytes of a blob that an earlier writer left; what is still to come is the rest.
+    pub fn partial(&self, digest: &Digest) -> Result<u64> {
+        let path = self.partial_path(digest);
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(metadata.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(cause) => Err(Error::Read { what: path.display().to_string(), cause }),
+        }
+    }
+
     /// Bytes that may still be written to the store's disk.
     pub fn free_space(&self) -> Result<u64> {
         space::free(self.path())

@@ -17,6 +17,9 @@ pub const VERSION: &str = "org.opencontainers.image.version";
 pub const MODEL_FILEPATH: &str = "org.cncf.model.filepath";
 /// What an entry of `index.json` is for Gantry: one of [`crate::Kind`].
 pub const KIND: &str = "dev.gantry.kind";
+/// On an index that was written again at a target without the platforms that are not carried: the
+/// digest of the index that it was.
+pub const WRITTEN_FROM: &str = "dev.gantry.written.from";
 /// A model's id as the Hub writes it (`BAAI/bge-m3`); a repository must be lower case.
 pub const MODEL_ID: &str = "dev.gantry.model.id";
 /// The 40-hex commit of a model's snapshot.

@@ -1,5 +1,8 @@
 //! From a reference to every digest that it stands for.
 
+use std::collections::HashSet;
+
+use futures::future::try_join_all;
 use http::StatusCode;
 use net::Repeat;
 use store::Store;
@@ -96,11 +99,17 @@ async fn children(
     chosen.extend(all.iter().filter(|descriptor| {
         descriptor.annotations.get(ATTESTATION_OF).is_some_and(|of| digests.contains(of))
     }));
+    // Some indexes name a manifest more than once, for a platform and its variant.
+    let mut seen = HashSet::new();
+    chosen.retain(|descriptor| seen.insert(descriptor.digest));
+    let fetched = try_join_all(chosen.iter().map(|descriptor| async {
+        registry.manifest(&reference.with_digest(descriptor.digest)).await
+    }))
+    .await?;
     let mut manifests = Vec::new();
-    for descriptor in chosen {
-        let fetched = registry.manifest(&reference.with_digest(descriptor.digest)).await?;
+    for (descriptor, fetched) in chosen.into_iter().zip(&fetched) {
         store.put_bytes(&fetched.bytes)?;
-        manifests.push(locked(&fetched, platform(descriptor)));
+        manifests.push(locked(fetched, platform(descriptor)));
     }
     Ok(manifests)
 }

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderValue, Method, header};
 use net::{Body, Client, Mirrors, Repeat, Response};
+use serde_json::json;
 use store::{Closure, Moved, Put, Sink, Source};
 use types::naming::Prefix;
-use types::{Descriptor, Digest, Index, Manifest, Reference, Root, media_type};
+use types::{Descriptor, Digest, Index, Kind, Manifest, Reference, Root, annotation, media_type};
 
 use super::registry::{Registry, Scope, fallback_tag};
 use super::upload::Upload;
@@ -44,6 +45,8 @@ pub struct Push {
     targets: HashMap<Reference, Reference>,
     policy: SparsePolicy,
     state: Mutex<State>,
+    /// The index under a fallback tag is read, changed and written: one at a time.
+    fallback: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -70,6 +73,7 @@ impl Push {
             targets: targets.into_iter().collect(),
             policy,
             state: Mutex::default(),
+            fallback: tokio::sync::Mutex::default(),
         }
     }
 
@@ -162,7 +166,7 @@ impl Push {
                 });
             }
         }
-        let bytes = without(&what(), &bytes, &sparse)?;
+        let bytes = without(&what(), &bytes, &sparse, &root.descriptor.digest)?;
         let to = store::hash::sha256(&bytes);
         // A name by digest alone would be the old one, which the new bytes do not have.
         let version = target.tag().map_or_else(|| to.to_string(), str::to_owned);
@@ -173,6 +177,40 @@ impl Push {
         Ok(response)
     }
 
+    /// Whether the name stands for this very index, written again with the platforms that are there:
+    /// a registry takes no index without its manifests, so none of them needs to be asked for.
+    async fn holds_rewritten(
+        &self,
+        root: &Root,
+        name: &Reference,
+        needs: &Closure,
+    ) -> Result<bool> {
+        if needs.sparse.is_empty() || self.policy == SparsePolicy::Keep {
+            return Ok(false);
+        }
+        let Some(found) = self.registry.find(name).await? else { return Ok(false) };
+        let from = root.descriptor.digest;
+        let was = found.manifest.annotations.get(annotation::WRITTEN_FROM);
+        let has: HashSet<Digest> = found.manifest.manifests.iter().map(|d| d.digest).collect();
+        let wanted: HashSet<Digest> =
+            needs.manifests.iter().map(|d| d.digest).filter(|digest| *digest != from).collect();
+        if was != Some(&from.to_string()) || has != wanted {
+            return Ok(false);
+        }
+        let to = found.descriptor.digest;
+        self.state().rewritten.push(Rewritten { name: root.name.clone(), from, to });
+        Ok(true)
+    }
+
+    /// Whether the registry lists a manifest among those that speak of its subject: a load that was
+    /// killed may have put it without telling the fallback tag.
+    async fn lists(&self, target: &Reference, digest: Digest) -> Result<bool> {
+        let Some(found) = self.registry.find(target).await? else { return Ok(false) };
+        let Some(subject) = found.manifest.subject else { return Ok(true) };
+        let listed = self.registry.referrers(target.repository(), &subject.digest).await?;
+        Ok(listed.iter().any(|descriptor| descriptor.digest == digest))
+    }
+
     /// A registry without the referrers API is told by a tag what speaks of a manifest
     /// (distribution-spec 1.1, "Pushing manifests with subject").
     async fn update_fallback(
@@ -181,6 +219,7 @@ impl Push {
         descriptor: &Descriptor,
         subject: Digest,
     ) -> Result<()> {
+        let _turn = self.fallback.lock().await;
         let tag = fallback_tag(target.registry(), target.repository(), &subject)?;
         let found = self.registry.find(&tag).await?;
         let manifests = found.map(|found| found.manifest.manifests).unwrap_or_default();
@@ -217,8 +256,10 @@ impl Sink for Push {
             Some(tag) => target.with_tag(tag)?,
             None => target.clone(),
         };
-        if self.registry.head(&name).await? != Some(root.descriptor.digest) {
-            return Ok(false);
+        match self.registry.head(&name).await? {
+            None => return Ok(false),
+            Some(digest) if digest == root.descriptor.digest => {}
+            Some(_) => return self.holds_rewritten(root, &name, needs).await,
         }
         for manifest in &needs.manifests {
             let is_root = manifest.digest == root.descriptor.digest;
@@ -226,6 +267,9 @@ impl Sink for Push {
             {
                 return Ok(false);
             }
+        }
+        if root.kind == Kind::Attached && target.tag().is_none() {
+            return self.lists(target, root.descriptor.digest).await;
         }
         Ok(true)
     }
@@ -245,14 +289,7 @@ impl Sink for Push {
             self.learned(blob.digest, repository);
             return Ok(Put::Present);
         }
-        let upload = Upload {
-            registry: &self.registry,
-            repository,
-            digest: blob.digest,
-            size: blob.size,
-            from,
-            moved,
-        };
+        let upload = Upload::new(&self.registry, repository, blob, from, moved);
         let put = upload.run(known.first().map(String::as_str)).await?;
         self.learned(blob.digest, repository);
         Ok(put)
@@ -291,8 +328,9 @@ impl Sink for Push {
     }
 }
 
-/// An index without the given manifests; everything else stays as it is, in its order.
-fn without(what: &str, bytes: &[u8], sparse: &HashSet<Digest>) -> Result<Vec<u8>> {
+/// An index without the given manifests, which says what it was; everything else stays as it is, in
+/// its order.
+fn without(what: &str, bytes: &[u8], sparse: &HashSet<Digest>, from: &Digest) -> Result<Vec<u8>> {
     let error = |cause: serde_json::Error| types::Error::Document {
         document: what.to_owned(),
         line: 0,
@@ -305,6 +343,13 @@ fn without(what: &str, bytes: &[u8], sparse: &HashSet<Digest>) -> Result<Vec<u8>
             let digest = manifest.get("digest").and_then(|value| value.as_str());
             digest.and_then(|text| text.parse().ok()).is_none_or(|digest| !sparse.contains(&digest))
         });
+    }
+    if let Some(index) = index.as_object_mut() {
+        let annotations = index.entry("annotations").or_insert_with(|| json!({}));
+        if annotations.is_null() {
+            *annotations = json!({});
+        }
+        annotations[annotation::WRITTEN_FROM] = json!(from);
     }
     Ok(serde_json::to_vec(&index).map_err(error)?)
 }

@@ -151,7 +151,11 @@ impl Registry {
                 self.client.send(&request, Repeat::Safe).await.map_err(Error::net(&what))?;
             let is_index = media_type_of(&response).as_deref() == Some(media_type::OCI_INDEX);
             if !response.status().is_success() || !is_index {
-                break;
+                if found.is_empty() {
+                    break;
+                }
+                // The first page came: there is an API, and what is missing must not be lost.
+                return Err(Error::Net { what, cause: response.into_error().await });
             }
             let next = next_page(&response);
             let bytes = response.bytes(MOST_REFERRERS_BYTES).await.map_err(Error::net(&what))?;

@@ -3,57 +3,72 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
 use http::{HeaderValue, Method, StatusCode, header};
 use net::{Body, Repeat, Request, Response};
 use store::{Moved, Put, Source};
-use types::Digest;
+use types::{Descriptor, Digest};
 
 use super::registry::{Registry, Scope};
 use crate::{Error, Result};
 
-/// Tries of an upload that is cut; each goes on from where the registry says it is.
-const MOST_TRIES: u32 = 6;
-
 /// A blob on its way to a repository.
 pub(super) struct Upload<'a> {
-    pub(super) registry: &'a Registry,
-    pub(super) repository: &'a str,
-    pub(super) digest: Digest,
-    pub(super) size: u64,
-    pub(super) from: Arc<dyn Source>,
-    pub(super) moved: Moved,
+    registry: &'a Registry,
+    repository: &'a str,
+    digest: Digest,
+    size: u64,
+    from: Arc<dyn Source>,
+    moved: Moved,
+    /// How far the progress was told.
+    told: Arc<AtomicU64>,
 }
 
-impl Upload<'_> {
+impl<'a> Upload<'a> {
+    pub(super) fn new(
+        registry: &'a Registry,
+        repository: &'a str,
+        blob: &Descriptor,
+        from: Arc<dyn Source>,
+        moved: Moved,
+    ) -> Self {
+        let (digest, size, told) = (blob.digest, blob.size, Arc::default());
+        Self { registry, repository, digest, size, from, moved, told }
+    }
+
     /// Puts the blob, by a mount from `other` where the registry can.
     pub(super) async fn run(self, other: Option<&str>) -> Result<Put> {
         let what = format!("pushing {}/{}@{}", self.registry.host(), self.repository, self.digest);
-        let mut session = match self.begin(&what, other).await? {
-            Begun::Mounted => return Ok(Put::Linked),
-            Begun::Session(session) => *session,
-        };
-        let mut offset = 0;
-        for attempt in 1.. {
-            let error = match self.send(&what, &session, offset).await {
-                Ok(()) => return Ok(Put::Moved),
-                Err(error) => error,
+        let (mut begun, mut offset) = (self.begin(&what, other).await?, 0);
+        let mut cuts = Cuts::new();
+        loop {
+            let session = match begun {
+                Begun::Mounted => return Ok(Put::Linked),
+                Begun::Session(session) => *session,
             };
-            if attempt == MOST_TRIES || !is_cut(&error) {
-                return Err(error);
+            match self.send(&what, &session, offset).await {
+                Ok(()) => return Ok(Put::Moved),
+                Err(error) => cuts.note(error, offset)?,
             }
-            tracing::info!(target: "gantry", "{error}; going on");
-            (session, offset) = match self.status(&session).await {
-                Some(state) => state,
-                None => match self.begin(&what, None).await? {
-                    Begun::Mounted => return Ok(Put::Linked),
-                    Begun::Session(session) => (*session, 0),
-                },
+            if !self.registry.client().pause(cuts.in_a_row).await {
+                return Err(cuts.into_error(what, session.shown()));
+            }
+            (begun, offset) = match self.status(&session).await {
+                Some((session, at)) => {
+                    if at > offset {
+                        cuts.in_a_row = 0;
+                    }
+                    (Begun::Session(Box::new(session)), at)
+                }
+                // docker-registry 2.8 signs the offset into the session's address, and throws the
+                // session away when a cut request left more than that: it has to start anew.
+                None => (self.begin(&what, None).await?, 0),
             };
         }
-        Ok(Put::Moved)
     }
 
     /// Opens an upload session; a registry that can mounts the blob instead.
@@ -104,7 +119,7 @@ impl Upload<'_> {
             }
             let patch = patch.header(header::CONTENT_TYPE, octets).body(self.body(offset));
             let client = self.registry.client();
-            let response = client.send(&patch, Repeat::Never).await.map_err(Error::net(what))?;
+            let response = client.send(&patch, Repeat::PutOff).await.map_err(Error::net(what))?;
             let response = response.success().await.map_err(Error::net(what))?;
             close = follow(session, &response, what)?;
             close.set_method(Method::PUT);
@@ -114,7 +129,7 @@ impl Upload<'_> {
 
     async fn finish(&self, what: &str, request: &Request) -> Result<()> {
         let client = self.registry.client();
-        let response = client.send(request, Repeat::Never).await.map_err(Error::net(what))?;
+        let response = client.send(request, Repeat::PutOff).await.map_err(Error::net(what))?;
         response.success().await.map(|_| ()).map_err(Error::net(what))
     }
 
@@ -135,18 +150,23 @@ impl Upload<'_> {
         (offset <= self.size && offset > 0).then_some((next, offset))
     }
 
+    /// The bytes from the offset on, opened anew for each try. What goes a second time is not told
+    /// as progress again.
     fn body(&self, offset: u64) -> Body {
-        let (from, digest, size, moved) =
-            (Arc::clone(&self.from), self.digest, self.size, Arc::clone(&self.moved));
+        let (from, digest, size) = (Arc::clone(&self.from), self.digest, self.size);
+        let (moved, told) = (Arc::clone(&self.moved), Arc::clone(&self.told));
         let open = move || -> BoxStream<'static, io::Result<Bytes>> {
-            let (from, moved) = (Arc::clone(&from), Arc::clone(&moved));
+            let (from, moved, told) = (Arc::clone(&from), Arc::clone(&moved), Arc::clone(&told));
+            let mut position = offset;
             net::body::stream(move || {
                 from.open(&digest, offset..size)
                     .map_err(|error| io::Error::other(error.to_string()))
             })
             .inspect(move |chunk| {
-                if let Ok(chunk) = chunk {
-                    moved(chunk.len() as u64);
+                position += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+                let before = told.fetch_max(position, Ordering::Relaxed);
+                if position > before {
+                    moved(position - before);
                 }
             })
             .boxed()
@@ -174,7 +194,47 @@ fn follow(request: &Request, response: &Response, what: &str) -> Result<Request>
     Ok(next)
 }
 
-/// Whether the upload may go on after this failure: the connection broke, or the registry was busy.
-fn is_cut(error: &Error) -> bool {
-    matches!(error, Error::Net { cause: net::Error::Request { .. }, .. })
+/// The cuts of one upload.
+struct Cuts {
+    started: Instant,
+    in_a_row: u32,
+    attempts: Vec<net::Attempt>,
+}
+
+impl Cuts {
+    fn new() -> Self {
+        Self { started: Instant::now(), in_a_row: 0, attempts: Vec::new() }
+    }
+
+    /// Notes a failure after which the upload may go on, and hands every other one back. It may when
+    /// the connection broke, when the registry had a fault of its own or lost the session (it was
+    /// restarted), and when it miscounted over a cut, which shows in the digest at the end.
+    fn note(&mut self, error: Error, offset: u64) -> Result<()> {
+        let cause = match &error {
+            Error::Net { cause: net::Error::Request { attempts, .. }, .. } => {
+                attempts.last().map(|attempt| attempt.cause.clone()).unwrap_or_default()
+            }
+            Error::Net { cause: net::Error::Status { status: 404 | 416, message, .. }, .. } => {
+                format!("the upload was lost ({message})")
+            }
+            Error::Net { cause: net::Error::Status { status: 400, message, .. }, .. }
+                if offset > 0 && message.contains("DIGEST_INVALID") =>
+            {
+                format!("what was gone on with does not fit together ({message})")
+            }
+            _ => return Err(error),
+        };
+        tracing::info!(target: "gantry", "{error}; going on");
+        self.in_a_row += 1;
+        self.attempts.push(net::Attempt { after: self.started.elapsed(), cause });
+        Ok(())
+    }
+
+    fn into_error(self, what: String, url: String) -> Error {
+        let (method, attempts) = ("PUT".to_owned(), self.attempts);
+        Error::Net {
+            what,
+            cause: net::Error::Request { method, url, attempts, unreachable: false },
+        }
+    }
 }

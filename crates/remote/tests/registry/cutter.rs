@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 /// A proxy for TCP that lets a connection send so many bytes and then breaks it, for the first few
@@ -11,6 +11,7 @@ use std::thread;
 pub struct Cutter {
     pub address: SocketAddr,
     cuts: Arc<AtomicUsize>,
+    passed: Arc<AtomicU64>,
 }
 
 impl Cutter {
@@ -18,20 +19,22 @@ impl Cutter {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let cuts = Arc::new(AtomicUsize::new(times));
-        let (server, left) = (server.to_owned(), Arc::clone(&cuts));
+        let passed: Arc<AtomicU64> = Arc::default();
+        let (server, left, all) = (server.to_owned(), Arc::clone(&cuts), Arc::clone(&passed));
         thread::spawn(move || {
             for client in listener.incoming() {
                 let (client, server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
-                let left = Arc::clone(&left);
+                let (left, all) = (Arc::clone(&left), Arc::clone(&all));
                 let (to_client, from_server) =
                     (client.try_clone().unwrap(), server.try_clone().unwrap());
                 thread::spawn(move || {
-                    let _ = pass(from_server, to_client, || false);
+                    let _ = pass(from_server, to_client, |_| false);
                 });
                 thread::spawn(move || {
                     let mut sent = 0;
-                    let _ = pass_counted(client, server, |bytes| {
+                    let _ = pass(client, server, |bytes| {
                         sent += bytes;
+                        all.fetch_add(bytes, Ordering::SeqCst);
                         sent > after
                             && left
                                 .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| {
@@ -42,7 +45,12 @@ impl Cutter {
                 });
             }
         });
-        Self { address, cuts }
+        Self { address, cuts, passed }
+    }
+
+    /// Bytes that went to the server, or were lost at a cut.
+    pub fn passed(&self) -> u64 {
+        self.passed.load(Ordering::SeqCst)
     }
 
     /// Cuts that have not happened yet.
@@ -51,11 +59,7 @@ impl Cutter {
     }
 }
 
-fn pass(from: TcpStream, to: TcpStream, mut is_over: impl FnMut() -> bool) -> io::Result<()> {
-    pass_counted(from, to, |_| is_over())
-}
-
-fn pass_counted(
+fn pass(
     mut from: TcpStream,
     mut to: TcpStream,
     mut is_over: impl FnMut(u64) -> bool,

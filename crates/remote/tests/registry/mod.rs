@@ -9,6 +9,7 @@ pub mod servers;
 use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gantry_remote::fetch::{self, Job, Report};
@@ -121,6 +122,28 @@ impl User {
         Ok(puts)
     }
 
+    /// As [`Self::load`], with what is told as progress.
+    pub async fn load_counting(
+        &self,
+        site: &str,
+        moved: &Arc<AtomicU64>,
+    ) -> gantry_remote::Result<()> {
+        let push = self.push(site, SparsePolicy::Auto);
+        for root in self.store.roots().unwrap() {
+            for blob in &store::closure(&self.store, &root).unwrap().blobs {
+                let (from, moved, size) = (Arc::new(self.store.clone()), moved.clone(), blob.size);
+                let told = move |bytes| {
+                    // Only of the large one.
+                    if size > 1 << 20 {
+                        moved.fetch_add(bytes, Ordering::SeqCst);
+                    }
+                };
+                push.put_blob(&root, blob, from, Arc::new(told)).await?;
+            }
+        }
+        self.load(&push).await.map(|_| ())
+    }
+
     pub fn document(&self, digest: &Digest) -> Vec<u8> {
         store::document(&self.store, digest, 16 << 20).unwrap()
     }
@@ -141,6 +164,12 @@ impl User {
 pub fn client() -> net::Builder {
     let retry = RetryPolicy { first_wait: Duration::from_millis(10), ..RetryPolicy::default() };
     Client::builder().retry(retry)
+}
+
+/// Made on a thread of its own: it has a runtime, and waits for it.
+pub fn faults(url: &str) -> testkit::Faults {
+    let url = url.to_owned();
+    std::thread::spawn(move || testkit::Faults::before(&url)).join().unwrap()
 }
 
 pub fn mirrors(url: &str) -> Mirrors {

@@ -25,19 +25,26 @@ impl Drop for Served {
     }
 }
 
-/// go-containerregistry's own registry (`crane registry serve`): it has the referrers API.
-pub fn with_referrers() -> Served {
-    let folder = tempfile::tempdir().unwrap();
-    let host = format!("127.0.0.1:{}", free_port());
-    let child = tools::command("crane")
-        .args(["registry", "serve", "--address", &host, "--disk"])
-        .arg(folder.path())
-        .stdout(Stdio::null())
+/// A registry that follows distribution-spec 1.1 where those of Debian and of crane do not: it has
+/// the referrers API, takes sparse indexes, and goes on with an upload that was cut.
+pub fn conformant() -> Served {
+    python("conformant.py", &[], tempfile::tempdir().unwrap())
+}
+
+/// A script beside this file that prints where it serves.
+fn python(script: &str, arguments: &[&Path], folder: tempfile::TempDir) -> Served {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/registry").join(script);
+    let mut child = Command::new("python3")
+        .arg("-u")
+        .arg(script)
+        .args(arguments)
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .expect("crane; run dev/setup");
-    wait_for(&host);
-    Served { child, host, _folder: folder }
+        .expect("python3; run dev/setup");
+    let mut host = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut host).unwrap();
+    Served { child, host: host.trim().to_owned(), _folder: folder }
 }
 
 /// A docker-registry that takes tokens only, and the server that gives them to `user` with
@@ -58,17 +65,7 @@ pub fn with_tokens() -> Tokens {
             .arg("-out")
             .arg(&certificate),
     );
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/registry/tokens.py");
-    let mut child = Command::new("python3")
-        .args(["-u", script.to_str().unwrap()])
-        .args([&key, &certificate])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("python3; run dev/setup");
-    let mut host = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut host).unwrap();
-    let issuer = Served { child, host: host.trim().to_owned(), _folder: folder };
+    let issuer = python("tokens.py", &[&key, &certificate], folder);
 
     let folder = tempfile::tempdir().unwrap();
     let host = format!("127.0.0.1:{}", free_port());
