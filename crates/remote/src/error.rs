@@ -204,6 +204,7 @@ impl Error {
                 net::Error::Unauthorized { .. }
                     | net::Error::Url { .. }
                     | net::Error::Tls { .. }
+                    | net::Error::Untrusted { .. }
                     | net::Error::Credentials { .. }
                     | net::Error::Request { unreachable: true, .. }
             ),

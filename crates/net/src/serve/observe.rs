@@ -1,0 +1,183 @@
+//! What is seen of a request from outside: one line in the access log and the numbers of
+//! `/metrics`, both taken when the last byte of the answer is gone.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Which protocol of a server answered; an extension of its responses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Door(pub &'static str);
+
+/// The door of an answer that names none.
+const OTHER: Door = Door("other");
+
+/// Seconds until an answer begins: from a read out of memory to a disk that has to wake up.
+const LATENCIES: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0, 60.0];
+
+/// The numbers of one server; a clone shows the same ones.
+#[derive(Clone)]
+pub(super) struct Metrics {
+    registry: Arc<Registry>,
+    requests: Family<Answered, Counter>,
+    bytes: Family<At, Counter>,
+    latency: Family<At, Histogram>,
+    in_flight: Gauge<i64, AtomicI64>,
+    connections: Gauge<i64, AtomicI64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    door: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct At {
+    door: &'static str,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        let mut registry = Registry::with_prefix("gantry_http");
+        let requests = Family::default();
+        registry.register("requests", "Requests answered", requests.clone());
+        let bytes = Family::default();
+        let help = "Bytes of answers' bodies that were sent";
+        registry.register_with_unit("sent", help, Unit::Bytes, bytes.clone());
+        let latency = Family::new_with_constructor((|| Histogram::new(LATENCIES)) as fn() -> _);
+        let help = "Time until an answer begins";
+        registry.register_with_unit("latency", help, Unit::Seconds, latency.clone());
+        let in_flight = Gauge::default();
+        registry.register("in_flight", "Requests being answered", in_flight.clone());
+        let connections = Gauge::default();
+        registry.register("connections", "Connections that are open", connections.clone());
+        Self { registry: Arc::new(registry), requests, bytes, latency, in_flight, connections }
+    }
+
+    /// Counts a connection as long as the result lives.
+    pub(super) fn connection(&self) -> Counted {
+        Counted::new(&self.connections)
+    }
+}
+
+/// One in a gauge, for as long as it lives.
+pub(super) struct Counted(Gauge<i64, AtomicI64>);
+
+impl Counted {
+    fn new(gauge: &Gauge<i64, AtomicI64>) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Counts and logs a request, its body included.
+pub(super) async fn observe(
+    State(metrics): State<Metrics>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut seen = Seen {
+        method: request.method().clone(),
+        // Without the query: it may hold a token or a signature.
+        path: request.uri().path().to_owned(),
+        started: Instant::now(),
+        // What is written if the client goes away before there is an answer, as nginx does.
+        status: 499,
+        door: OTHER,
+        sent: 0,
+        _in_flight: Counted::new(&metrics.in_flight),
+        metrics,
+    };
+    let response = next.run(request).await;
+    seen.status = response.status().as_u16();
+    seen.door = response.extensions().get::<Door>().copied().unwrap_or(OTHER);
+    let at = At { door: seen.door.0 };
+    seen.metrics.latency.get_or_create(&at).observe(seen.started.elapsed().as_secs_f64());
+    response.map(|inner| Body::new(Observed { inner, seen }))
+}
+
+/// `GET /metrics`: OpenMetrics 1.0, which Prometheus reads.
+pub(super) async fn metrics(State(metrics): State<Metrics>) -> Response {
+    let mut text = String::new();
+    if encode(&mut text, &metrics.registry).is_err() {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+/// What is known of a request; told when it is dropped.
+struct Seen {
+    metrics: Metrics,
+    method: Method,
+    path: String,
+    started: Instant,
+    status: u16,
+    door: Door,
+    sent: u64,
+    _in_flight: Counted,
+}
+
+impl Drop for Seen {
+    fn drop(&mut self) {
+        let Self { method, path, status, sent, door, .. } = self;
+        self.metrics.requests.get_or_create(&Answered { door: door.0, status: *status }).inc();
+        self.metrics.bytes.get_or_create(&At { door: door.0 }).inc_by(*sent);
+        let milliseconds = self.started.elapsed().as_millis();
+        tracing::info!(target: "access", "{method} {path} {status} {sent} {milliseconds}ms");
+    }
+}
+
+/// A body whose bytes are counted on their way.
+struct Observed {
+    inner: Body,
+    seen: Seen,
+}
+
+impl HttpBody for Observed {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.inner).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            self.seen.sent += frame.data_ref().map_or(0, Bytes::len) as u64;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
