@@ -1,0 +1,158 @@
+//! The story of the fetch: everything comes once, whatever happens on the way.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod story;
+
+use std::time::Duration;
+
+use story::{INPUT, SMALL, user};
+use testkit::faults::{Fault, Times};
+use testkit::{Faults, Hub, Images, Login, Registry, Tmpfs, World};
+
+#[test]
+fn a_fetch_killed_at_twenty_instants_ends_whole_and_brings_little_twice() {
+    let world = World::fast();
+    let gantry = user(&world, INPUT);
+    gantry.run(["lock"]).success();
+    let faults = Faults::before(&world.upstream().url());
+    let hub = Faults::before(&world.hub().url());
+    // Slow enough that twenty kills fall into it.
+    for proxy in [&faults, &hub] {
+        proxy.on("", Fault::Slow { bytes_per_second: 24 << 20 }, Times::Always);
+    }
+    world.lead_to(&faults.url(), &hub.url());
+
+    for kill in 0..20 {
+        let running = gantry.start(["fetch", "--quiet"]);
+        // The instant of the kill is the story, not a wait for something.
+        std::thread::sleep(Duration::from_millis(30 + 17 * (kill % 7)));
+        running.kill();
+    }
+    faults.mend();
+    hub.mend();
+    gantry.run(["fetch"]).success();
+
+    gantry.run(["store", "verify"]).success();
+    // Where each request began is what came before: the sum of ranges asked again is what was lost.
+    let all: u64 = 96 << 20;
+    let overlap: u64 = overlaps(&faults) + overlaps(&hub);
+    assert!(overlap < all / 20, "{overlap} bytes were asked for twice");
+}
+
+/// Bytes that were sent for a path before, and asked for again.
+fn overlaps(faults: &Faults) -> u64 {
+    let mut furthest = std::collections::HashMap::new();
+    let mut twice = 0;
+    for request in faults.requests() {
+        if request.method != "GET"
+            || !(request.path.contains("/blobs/") || request.path.contains("/resolve/"))
+        {
+            continue;
+        }
+        let end: &mut u64 = furthest.entry(request.path.clone()).or_default();
+        // Up to a socket's buffers of what was sent never arrived.
+        const IN_FLIGHT: u64 = 6 << 20;
+        twice += end.saturating_sub(request.start()).saturating_sub(IN_FLIGHT);
+        *end = (*end).max(request.start() + request.sent);
+    }
+    twice
+}
+
+#[test]
+fn two_fetches_at_once_on_one_store_both_end_well() {
+    let world = World::fast();
+    let gantry = user(&world, INPUT);
+    gantry.run(["lock"]).success();
+
+    let (one, two) = (gantry.start(["fetch"]), gantry.start(["fetch"]));
+    assert_eq!(one.wait(), Some(0));
+    assert_eq!(two.wait(), Some(0));
+
+    gantry.run(["store", "verify"]).success();
+    let again = gantry.run(["fetch", "--output", "json"]).success().json();
+    assert_eq!(again["fetchedBlobs"], 0);
+}
+
+#[test]
+fn cuts_stalls_rate_limits_and_failures_of_a_registry_are_outlived() {
+    let world = World::fast();
+    let gantry = user(&world, SMALL);
+    gantry.run(["lock"]).success();
+    let faults = Faults::before(&world.upstream().url());
+    world.lead_to(&faults.url(), &world.hub().url());
+    faults.on("/blobs/", Fault::Cut { after: 1 << 20 }, Times::Exactly(2));
+    faults.on("/blobs/", Fault::Status { code: 500, retry_after: None }, Times::Exactly(1));
+    faults.on("/manifests/", Fault::Status { code: 429, retry_after: Some(Duration::from_secs(1)) }, Times::Exactly(1));
+
+    gantry.run(["fetch"]).success();
+
+    gantry.run(["store", "verify"]).success();
+}
+
+#[test]
+fn a_registry_that_lies_about_a_digest_is_named_and_nothing_of_it_is_kept() {
+    let world = World::fast();
+    let gantry = user(&world, SMALL);
+    gantry.run(["lock"]).success();
+    let faults = Faults::before(&world.upstream().url());
+    world.lead_to(&faults.url(), &world.hub().url());
+    faults.on("/blobs/", Fault::Flip { at: 0 }, Times::Always);
+
+    let lied = gantry.run(["fetch"]).fails_with(3);
+
+    assert!(lied.stderr.contains("lies about"), "{}", lied.stderr);
+    world.lead_to(&world.upstream().url(), &world.hub().url());
+    gantry.run(["fetch"]).success();
+    gantry.run(["store", "verify"]).success();
+}
+
+#[test]
+fn a_registry_with_tls_and_a_password_is_read_with_docker_s_credential() {
+    let login = Login::new("anna", "secret");
+    let world =
+        World::of(Images::fast(), Registry::builder().tls().login(login), Hub::builder().minilm());
+    let gantry = user(&world, SMALL);
+
+    gantry.run(["lock"]).success();
+    gantry.run(["fetch"]).success();
+
+    std::fs::remove_dir_all(world.home().join(".docker")).unwrap();
+    std::fs::remove_file(gantry.folder().join("gantry.lock")).unwrap();
+    let refused = gantry.run(["lock"]).fails_with(2);
+    assert!(refused.stderr.contains("docker login"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_full_disk_is_told_before_the_first_byte_and_goes_on_after_room_was_made() {
+    let world = World::fast();
+    let disk = Tmpfs::new(2 << 20);
+    let gantry = user(&world, SMALL).with_store(&disk.path().join("store"));
+    gantry.run(["lock"]).success();
+
+    let full = gantry.run(["fetch"]).fails_with(1);
+
+    assert!(full.stderr.contains("no room"), "{}", full.stderr);
+    disk.resize(64 << 20);
+    gantry.run(["fetch"]).success();
+    gantry.run(["store", "verify"]).success();
+}
+
+#[test]
+fn ctrl_c_keeps_what_came_and_says_how_to_go_on() {
+    let world = World::fast();
+    let gantry = user(&world, INPUT);
+    gantry.run(["lock"]).success();
+    let hub = Faults::before(&world.hub().url());
+    hub.on("/resolve/", Fault::Stall { after: 4 << 20 }, Times::Always);
+    world.lead_to(&world.upstream().url(), &hub.url());
+
+    let running = gantry.start(["fetch"]);
+    while hub.sent("/resolve/") < 4 << 20 {
+        std::thread::yield_now();
+    }
+    assert_eq!(running.interrupt(), Some(4));
+
+    hub.mend();
+    gantry.run(["fetch"]).success();
+    gantry.run(["store", "verify"]).success();
+}

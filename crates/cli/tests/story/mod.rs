@@ -1,0 +1,83 @@
+//! What the stories share: a world with a user in it, and an input that asks for a bit of all.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "each story uses a part")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use testkit::{Gantry, World};
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_gantry");
+pub(crate) const MODEL: &str = "sentence-transformers/all-MiniLM-L6-v2";
+
+/// An input with images of three hosts and a model.
+pub(crate) const INPUT: &str = "\
+version: 1
+name: site
+platforms: [linux/amd64]
+images:
+  - docker.io/library/nginx:1.22
+  - docker.io/library/redis:7.0
+  - quay.io/gantry-examples/dns:2.90
+  - ghcr.io/gantry-examples/tools:1.0
+models:
+  - hf: sentence-transformers/all-MiniLM-L6-v2
+";
+
+/// An input with one small image.
+pub(crate) const SMALL: &str = "\
+version: 1
+name: small
+images: [ghcr.io/gantry-examples/tools:1.0]
+";
+
+/// A user with this input.
+pub(crate) fn user(world: &World, input: &str) -> Gantry {
+    let gantry = world.gantry(BINARY);
+    gantry.write("gantry.yaml", input);
+    gantry
+}
+
+/// A user whose input is locked and fetched.
+pub(crate) fn fetched(world: &World, input: &str) -> Gantry {
+    let gantry = user(world, input);
+    gantry.run(["lock"]).success();
+    gantry.run(["fetch"]).success();
+    gantry
+}
+
+/// Packs into `folder` and gives the volumes in their order.
+pub(crate) fn pack(gantry: &Gantry, folder: &Path, size: &str) -> Vec<PathBuf> {
+    gantry.run(["pack", "-o", &text(folder), "--volume-size", size]).success();
+    volumes(folder)
+}
+
+pub(crate) fn volumes(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut volumes: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|e| e == "gantry")).collect();
+    volumes.sort();
+    volumes
+}
+
+pub(crate) fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// All files below a folder with their content's length, for comparing before and after.
+pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten() {
+            let entry = entry.unwrap();
+            let metadata = entry.metadata().unwrap();
+            if metadata.is_dir() {
+                open.push(entry.path());
+            } else {
+                found.push((entry.path(), metadata.len()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
