@@ -82,7 +82,11 @@ fn cuts_stalls_rate_limits_and_failures_of_a_registry_are_outlived() {
     world.lead_to(&faults.url(), &world.hub().url());
     faults.on("/blobs/", Fault::Cut { after: 1 << 20 }, Times::Exactly(2));
     faults.on("/blobs/", Fault::Status { code: 500, retry_after: None }, Times::Exactly(1));
-    faults.on("/manifests/", Fault::Status { code: 429, retry_after: Some(Duration::from_secs(1)) }, Times::Exactly(1));
+    faults.on(
+        "/manifests/",
+        Fault::Status { code: 429, retry_after: Some(Duration::from_secs(1)) },
+        Times::Exactly(1),
+    );
 
     gantry.run(["fetch"]).success();
 

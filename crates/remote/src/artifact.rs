@@ -75,6 +75,9 @@ pub fn from_path(path: &Path, store: &Store) -> Result<Documents> {
         what: path.display().to_string(),
         cause: std::io::Error::other("it is no file; a folder of files is packed with tar first"),
     })?;
+    // The input's mistake is told apart from a failure of the store.
+    std::fs::File::open(path)
+        .map_err(|cause| Error::Read { what: path.display().to_string(), cause })?;
     let (digest, size) = store.add_file(path)?;
     let documents = documents(&title, Blob { digest, size })?;
     documents.put(store)?;

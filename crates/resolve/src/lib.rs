@@ -49,6 +49,7 @@ impl World {
         let home = relative.strip_prefix("~").ok().zip(std::env::home_dir());
         match home {
             Some((rest, home)) => home.join(rest),
+            None if self.base == Path::new(".") => relative.to_owned(),
             None => self.base.join(relative),
         }
     }

@@ -169,8 +169,7 @@ impl Files {
         place: Place,
         content: &mut dyn Read,
     ) -> Result<()> {
-        let is_document = path.contains("/refs/") || path.ends_with(".gitattributes");
-        if !is_document || place.size > MAX_KEPT || self.kept_total > MAX_KEPT_TOTAL {
+        if !is_document(path) || place.size > MAX_KEPT || self.kept_total > MAX_KEPT_TOTAL {
             return Ok(());
         }
         let mut bytes = Vec::with_capacity(place.size as usize);
@@ -279,6 +278,15 @@ impl Files {
         }
         Some(way.here())
     }
+}
+
+/// Whether a file may be a document that is looked into: a ref, `.gitattributes`, or a blob of a
+/// Hugging Face cache under git's id, to which `.gitattributes` is a link there.
+fn is_document(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let is_git_blob =
+        path.contains("/blobs/") && name.len() == 40 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    path.contains("/refs/") || name == ".gitattributes" || is_git_blob
 }
 
 /// A path on its way through links: what is behind, what is still to come.

@@ -1,0 +1,150 @@
+//! The story of the volumes: packed the same each time, readable with plain tools, and every damage
+//! is found.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod story;
+
+use std::fs;
+use std::process::Command;
+
+use story::{INPUT, SMALL, fetched, files, pack, text, user, volumes};
+use testkit::{Tmpfs, World, tools};
+
+#[test]
+fn volumes_are_the_same_each_time_and_plain_tools_read_them() {
+    let world = World::fast();
+    let gantry = fetched(&world, INPUT);
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+
+    let first = pack(&gantry, &one, "16MiB");
+    let second = pack(&gantry, &two, "16MiB");
+
+    assert!(first.len() > 4, "{first:?}");
+    for (first, second) in first.iter().zip(&second) {
+        assert!(fs::read(first).unwrap() == fs::read(second).unwrap(), "{first:?}");
+    }
+    // tar alone, and `cat` for what lies across volumes: an OCI layout that skopeo reads.
+    let layout = folder.path().join("layout");
+    fs::create_dir(&layout).unwrap();
+    for volume in &first {
+        let mut tar = Command::new("tar");
+        tools::run(tar.arg("-xf").arg(volume).arg("-C").arg(&layout));
+    }
+    let join = "cd blobs/sha256 && for f in *.*; do cat \"$f\" >> \"${f%%.*}\"; rm \"$f\"; done";
+    tools::run(Command::new("sh").args(["-ec", join]).current_dir(&layout));
+    // (skopeo finds docker's own manifests in a layout by no name, only OCI's.)
+    let name = "quay.io/gantry-examples/dns:2.90";
+    let source = format!("oci:{}:{name}", layout.display());
+    let target = format!("oci:{}:redis", folder.path().join("copy").display());
+    tools::run(tools::command("skopeo").args(["copy", "--quiet", &source, &target]));
+    let raw = tools::run(tools::command("skopeo").args(["inspect", "--raw", &source]));
+    let digest = world.images().get(name).digest;
+    assert_eq!(
+        fs::read_to_string(layout.join(format!("blobs/sha256/{}", digest.hex()))).unwrap().trim(),
+        raw.trim()
+    );
+}
+
+#[test]
+fn each_volume_is_checked_alone_and_all_that_is_wrong_is_named() {
+    let world = World::fast();
+    let gantry = fetched(&world, INPUT);
+    let folder = tempfile::tempdir().unwrap();
+    let set = pack(&gantry, folder.path(), "32MiB");
+    let verify = |path: &std::path::Path| gantry.run(["verify", &text(path)]);
+
+    verify(&set[1]).success();
+    gantry.run(["verify", &text(folder.path())]).success();
+
+    let whole = fs::read(&set[1]).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    fs::write(&set[1], &flipped).unwrap();
+    let damaged = verify(&set[1]).fails_with(3);
+    assert!(damaged.stdout.contains("is damaged"), "{}", damaged.stdout);
+    fs::write(&set[1], &whole[..whole.len() - 1000]).unwrap();
+    let cut = verify(&set[1]).fails_with(3);
+    assert!(cut.stdout.contains("cut") || cut.stdout.contains("end record"), "{}", cut.stdout);
+    fs::write(&set[1], &whole).unwrap();
+
+    // What is loaded or served needs all of one bundle.
+    let missing = gantry.run(["load", &text(&set[0]), "--to", "./out"]).fails_with(2);
+    assert!(missing.stderr.contains(".0002.gantry"), "{}", missing.stderr);
+    let other = fetched(&world, &SMALL.replace("small", "other"));
+    let foreign = pack(&other, &folder.path().join("other"), "1GiB");
+    let mixed = gantry.run(["verify", &text(&set[0]), &text(&foreign[0])]).fails_with(2);
+    assert!(mixed.stderr.contains("another bundle"), "{}", mixed.stderr);
+    let nothing = gantry.run(["verify", "/etc/hostname"]).fails_with(2);
+    assert!(nothing.stdout.contains("is no gantry volume"), "{}", nothing.stdout);
+}
+
+#[test]
+fn inspect_shows_what_is_in_it_and_the_lock_that_it_was_packed_from() {
+    let world = World::fast();
+    let gantry = fetched(&world, SMALL);
+    let folder = tempfile::tempdir().unwrap();
+    let set = pack(&gantry, folder.path(), "1GiB");
+
+    let lock = gantry.run(["inspect", "--lock", &text(&set[0])]).success().stdout;
+    let contents =
+        gantry.run(["inspect", &text(folder.path()), "--output", "json"]).success().json();
+
+    assert_eq!(lock.trim(), gantry.read("gantry.lock").trim());
+    assert_eq!(contents["roots"][0]["name"], "ghcr.io/gantry-examples/tools:1.0");
+    assert_eq!(contents["roots"][0]["isComplete"], true);
+}
+
+#[test]
+fn a_killed_pack_goes_on_and_a_full_disk_is_told_first() {
+    let world = World::fast();
+    let gantry = fetched(&world, INPUT);
+    let disk = Tmpfs::new(256 << 20);
+    let out = disk.path().join("out");
+    let arguments =
+        ["pack".to_owned(), "-o".into(), text(&out), "--volume-size".into(), "4MiB".into()];
+
+    let running = gantry.start(&arguments);
+    while !out.exists() || volumes(&out).len() < 3 {
+        std::thread::yield_now();
+    }
+    running.kill();
+    gantry.run(&arguments).success();
+    gantry.run(["verify", "--quiet", &text(&out)]).success();
+
+    let small = Tmpfs::new(8 << 20);
+    let full = gantry.run(["pack", "-o", &text(&small.path().join("out"))]).fails_with(1);
+    assert!(full.stderr.contains("no room"), "{}", full.stderr);
+}
+
+#[test]
+fn a_plan_tells_what_comes_and_touches_nothing() {
+    let world = World::fast();
+    let gantry = user(&world, SMALL);
+    gantry.run(["lock"]).success();
+    let before = files(gantry.store());
+
+    let plan = gantry.run(["plan", "--output", "json"]).success().json();
+    assert!(plan["missingBytes"].as_u64().unwrap() > 1 << 20);
+    assert_eq!(files(gantry.store()), before);
+    gantry.run(["fetch"]).success();
+    let plan = gantry.run(["plan", "--volume-size", "1MiB", "--output", "json"]).success().json();
+    let folder = tempfile::tempdir().unwrap();
+    let dry = gantry
+        .run([
+            "pack",
+            "--dry-run",
+            "--volume-size",
+            "1MiB",
+            "-o",
+            &text(folder.path()),
+            "--output",
+            "json",
+        ])
+        .success()
+        .json();
+
+    assert_eq!(plan["missingBytes"], 0);
+    assert_eq!(plan["volumes"].as_u64().unwrap(), dry["volumes"].as_array().unwrap().len() as u64);
+    assert!(volumes(folder.path()).is_empty());
+}

@@ -1,0 +1,142 @@
+//! The story of landing: into the site's registry, with equal digests, and cheaply again.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod story;
+
+use std::fs;
+
+use story::{INPUT, SMALL, fetched, files, pack, text};
+use testkit::{Login, Registry, World, tools};
+
+#[test]
+fn every_image_is_pulled_by_crane_with_its_digest_and_again_moves_nothing() {
+    let world = World::fast();
+    let gantry = fetched(&world, INPUT);
+    let media = tempfile::tempdir().unwrap();
+    pack(&gantry, media.path(), "32MiB");
+    fs::remove_dir_all(gantry.store()).unwrap();
+    let (site, from) = (world.site().host().to_owned(), text(media.path()));
+    let to = format!("{site}/ai");
+    let before = files(world.home());
+
+    let first = gantry.run(["load", &from, "--to", &to, "--output", "json"]).success().json();
+
+    assert_eq!(files(world.home()), before, "no second copy on the disk");
+    assert!(first["movedBytes"].as_u64().unwrap() > 90 << 20);
+    for name in ["docker.io/library/redis:7.0", "ghcr.io/gantry-examples/tools:1.0"] {
+        let image = world.images().get(name);
+        let target = format!("{to}/{}:{}", image.repository(), image.tag());
+        let digest = tools::run(tools::command("crane").args(["digest", &target]));
+        assert_eq!(digest.trim(), image.digest.to_string());
+        tools::run(tools::command("crane").args(["validate", "--remote", &target]));
+    }
+    let again = gantry.run(["load", &from, "--to", &to, "--output", "json"]).success().json();
+    assert_eq!(again["movedBytes"], 0);
+}
+
+#[test]
+fn an_index_with_platforms_left_out_is_kept_or_written_again_as_told() {
+    let world = World::fast();
+    let one = INPUT.replace("  - docker.io/library/redis:7.0\n", "");
+    let gantry = fetched(&world, &one);
+    let store = text(gantry.store());
+    let load = |to: &str, policy: &str| {
+        let to = format!("{}/{to}", world.site().host());
+        gantry.run(["load", &store, "--to", &to, "--sparse", policy, "--output", "json"])
+    };
+
+    // docker-registry takes no sparse index: it is said, and what to do.
+    let kept = load("keep", "keep").fails_with(4);
+    assert!(kept.stderr.contains("--sparse rewrite"), "{}", kept.stderr);
+    let written = load("auto", "auto").success();
+    let rows = written.json()["roots"].as_array().unwrap().clone();
+    let nginx = rows.iter().find(|row| row["name"] == "docker.io/library/nginx:1.22").unwrap();
+    let digest = nginx["rewritten"].as_str().unwrap();
+
+    assert!(written.stderr.contains("written again"), "{}", written.stderr);
+    let target = format!("{}/auto/library/nginx:1.22", world.site().host());
+    let there = tools::run(tools::command("crane").args(["digest", &target]));
+    assert_eq!(there.trim(), digest);
+    tools::run(tools::command("crane").args([
+        "pull",
+        "--platform",
+        "linux/amd64",
+        &target,
+        "/dev/null",
+    ]));
+}
+
+#[test]
+fn all_platforms_keep_the_index_and_its_signature_valid() {
+    let world = World::fast();
+    let input = "version: 1\nname: all\nplatforms: [linux/amd64, linux/arm64]\nimages: [docker.io/library/nginx:1.22]\n";
+    let gantry = fetched(&world, input);
+    let receipt = gantry.folder().join("receipt.json");
+    let to = world.site().host().to_owned();
+
+    gantry
+        .run(["load", &text(gantry.store()), "--to", &to, "--receipt", &text(&receipt)])
+        .success();
+
+    let image = world.images().get("docker.io/library/nginx:1.22");
+    let target = format!("{to}/library/nginx:1.22");
+    let digest = tools::run(tools::command("crane").args(["digest", &target]));
+    assert_eq!(digest.trim(), image.digest.to_string());
+    let tags = tools::run(tools::command("crane").args(["ls", &format!("{to}/library/nginx")]));
+    assert!(tags.contains(&format!("sha256-{}.sig", image.digest.hex())), "{tags}");
+    let list = tools::run(
+        tools::command("regctl")
+            .args(["artifact", "list", &target])
+            .args(["--host", &format!("reg={to},tls=disabled")]),
+    );
+    assert!(list.contains("spdx"), "{list}");
+    assert!(fs::read_to_string(receipt).unwrap().contains(&image.digest.to_string()));
+}
+
+#[test]
+fn a_site_with_tls_and_a_password_takes_it_and_a_stranger_is_refused_first() {
+    let world = World::fast();
+    let gantry = fetched(&world, SMALL);
+    let site = Registry::builder().tls().login(Login::new("anna", "secret")).start();
+    let (ca, store) = (text(&site.ca_file().unwrap()), text(gantry.store()));
+    let to = format!("{}/x", site.host());
+
+    let stranger = gantry.run(["load", &store, "--to", &to, "--ca", &ca]).fails_with(2);
+    assert!(stranger.stderr.contains("docker login"), "{}", stranger.stderr);
+    site.login().unwrap().write_docker_config(&world.home().join(".docker"), site.host());
+    let file = format!("version: 1\nregistry:\n  url: {to}\n  ca: {ca}\n");
+    gantry.write("site.yaml", &file);
+
+    gantry.run(["load", &store, "--site", &text(&gantry.folder().join("site.yaml"))]).success();
+}
+
+#[test]
+fn names_that_would_collide_and_dry_runs_push_nothing() {
+    let world = World::fast();
+    let input = INPUT.replace("quay.io/gantry-examples/dns:2.90", "quay.io/opstree/redis:v7.0.15");
+    let gantry = fetched(&world, &input);
+    let store = text(gantry.store());
+    let to = format!("{}/x", world.site().host());
+
+    let collision = gantry.run(["load", &store, "--to", &to, "--naming", "name"]).fails_with(2);
+    gantry.run(["load", &store, "--to", &to, "--dry-run"]).success();
+
+    assert!(collision.stderr.contains("use the naming path"), "{}", collision.stderr);
+    let catalog = tools::run(tools::command("crane").args(["catalog", world.site().host()]));
+    assert_eq!(catalog.trim(), "");
+}
+
+#[test]
+fn a_store_folder_is_a_target_that_skopeo_reads() {
+    let world = World::fast();
+    let gantry = fetched(&world, SMALL);
+    let media = tempfile::tempdir().unwrap();
+    pack(&gantry, &media.path().join("volumes"), "1MiB");
+    let target = media.path().join("store");
+
+    gantry.run(["load", &text(&media.path().join("volumes")), "--to", &text(&target)]).success();
+
+    let source = format!("oci:{}:ghcr.io/gantry-examples/tools:1.0", target.display());
+    tools::run(tools::command("skopeo").args(["inspect", &source]));
+    gantry.with_store(&target).run(["store", "verify"]).success();
+}
