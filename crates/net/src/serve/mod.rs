@@ -105,12 +105,13 @@ fn service(router: Router, metrics: &Metrics) -> Router {
         .layer(CatchPanicLayer::new())
         .layer(middleware::from_fn_with_state(metrics.clone(), observe::observe));
     // Those who only ask whether we live are neither logged nor counted.
-    let house = Router::new()
+    Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(|| async { "ok\n" }))
         .route("/metrics", get(observe::metrics))
-        .with_state(metrics.clone());
-    observed.merge(house)
+        .with_state(metrics.clone())
+        // Not merged: layers of a merged router miss what none of its routes takes.
+        .fallback_service(observed)
 }
 
 impl Running {
