@@ -57,6 +57,27 @@ fn main() {
         let one = start1.elapsed();
         let user =
             chart::values::read(&values, &std::fs::read_to_string(&values).unwrap()).unwrap();
+        if std::env::var("HOME_CALLS").is_ok() {
+            let f = chart::phone_home::Switches::builtin().find(
+                &chart.effective(&user),
+                &render(None).unwrap(),
+                &|_| false,
+            );
+            println!("=== {name} {}", f.len());
+            for f in f {
+                println!(
+                    "{}",
+                    match f {
+                        chart::phone_home::Finding::Value { path, .. } => format!("V {path}"),
+                        chart::phone_home::Finding::Environment { name, place, .. } =>
+                            format!("E {name} {}", place.name),
+                        chart::phone_home::Finding::Address { url, place, .. } =>
+                            format!("A {url} {} {}", place.name, place.path),
+                    }
+                );
+            }
+            continue;
+        }
         if std::env::var("IMAGES").is_ok() {
             let start = std::time::Instant::now();
             let f =
