@@ -297,11 +297,7 @@ impl<'a> Mover<'a> {
         self.allowed.pull_secret = Some(secret);
         let result = self.rendered(&[Some(values.to_string())]).pop();
         let Some(Ok(Ok(after))) = result.map(|result| result.map(readable)) else { return attempt };
-        let mut proof = self.proof(&attempt.assignment, &after);
-        if !proof.changes.is_empty() && self.allowed.volatile.is_none() {
-            self.find_volatile();
-            proof = self.proof(&attempt.assignment, &after);
-        }
+        let proof = self.proof(&attempt.assignment, &after);
         self.secrets = chosen.into_iter().map(|holder| holder.path).collect();
         Attempt { values, proof, ..attempt }
     }
@@ -441,28 +437,27 @@ impl<'a> Mover<'a> {
     fn attempts(&mut self, assignments: &[Assignment]) -> Vec<Attempt> {
         let values: Vec<Value> = assignments.iter().map(|a| self.overlay(a)).collect();
         let overlays: Vec<Option<String>> = values.iter().map(|v| Some(v.to_string())).collect();
-        let rendered = self.rendered(&overlays);
+        // Beside the first overlay there is room for the render that shows what is made up anew.
+        let mut overlays = overlays;
+        let is_first = self.allowed.volatile.is_none();
+        if is_first {
+            overlays.push(None);
+        }
+        let mut rendered = self.rendered(&overlays);
+        if is_first {
+            let again = rendered.pop().map(|again| again.map(readable));
+            self.allowed.volatile = Some(match again {
+                Some(Ok(Ok(again))) => prove::volatile(&self.before, &again),
+                _ => BTreeSet::new(),
+            });
+        }
         let mut attempts = Vec::new();
         for ((assignment, values), result) in assignments.iter().zip(values).zip(rendered) {
             let Ok(Ok(after)) = result.map(readable) else { continue };
-            let mut proof = self.proof(assignment, &after);
-            if !proof.changes.is_empty() && self.allowed.volatile.is_none() {
-                self.find_volatile();
-                proof = self.proof(assignment, &after);
-            }
+            let proof = self.proof(assignment, &after);
             attempts.push(Attempt { assignment: assignment.clone(), values, proof });
         }
         attempts
-    }
-
-    /// Renders once more as it is: what differs is made up anew by each render.
-    fn find_volatile(&mut self) {
-        let again = self.rendered(&[None]).pop();
-        let volatile = match again.map(|again| again.map(readable)) {
-            Some(Ok(Ok(again))) => prove::volatile(&self.before, &again),
-            _ => BTreeSet::new(),
-        };
-        self.allowed.volatile = Some(volatile);
     }
 
     fn overlay(&self, assignment: &Assignment) -> Value {
