@@ -130,8 +130,15 @@ impl Switches {
         let manifests = Manifests::read(rendered);
         let mut findings = self.in_values(effective);
         self.in_environment(&manifests, &mut findings);
+        let own = own_names(&manifests);
+        let is_inside = |host: &str| {
+            let labels: Vec<&str> = host.split('.').collect();
+            let first = labels.first().copied().unwrap_or_default();
+            let last = labels.last().copied().unwrap_or_default();
+            is_inside(host) || labels.len() == 2 && (own.contains(first) || own.contains(last))
+        };
         for (index, document) in manifests.documents.iter().enumerate() {
-            self.in_addresses(index, document, is_inside, &mut findings);
+            self.in_addresses(index, document, &is_inside, &mut findings);
         }
         findings
     }
@@ -223,6 +230,18 @@ pub fn offline_values(findings: &[Finding], effective: &Value) -> Value {
     overlay
 }
 
+/// The names of services and namespaces: `service.namespace` is an address in the cluster.
+fn own_names(manifests: &Manifests) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = ["default".to_owned()].into();
+    for document in &manifests.documents {
+        names.insert(document.namespace().to_owned());
+        if document.kind() == "Service" {
+            names.insert(document.name().to_owned());
+        }
+    }
+    names
+}
+
 fn variables(container: Option<&Value>) -> BTreeSet<&str> {
     let list = container.and_then(|c| c.get("env")).and_then(Value::as_array);
     list.into_iter().flatten().filter_map(|v| v.get("name").and_then(Value::as_str)).collect()
@@ -269,6 +288,7 @@ fn walk(value: &Value, path: &Path, is_secret: bool, visit: &mut impl FnMut(&Pat
 fn in_text(string: &str, path: &Path, visit: &mut impl FnMut(&Path, &str, &str)) {
     let is_long = string.contains('\n');
     for line in string.lines().filter(|line| !line.trim_start().starts_with(['#', ';'])) {
+        let line = line.split(" # ").next().unwrap_or_default();
         for scheme in ["https://", "http://"] {
             for (start, _) in line.match_indices(scheme) {
                 let url =

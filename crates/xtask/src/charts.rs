@@ -18,6 +18,8 @@ use chart::{Chart, RenderError, Rules, inspect, mirrors, post_render, values};
 const KUBE_VERSION: &str = "1.33.0";
 /// Runs of each measurement; the median is shown.
 const RUNS: usize = 5;
+/// Sub-charts of the generated umbrella.
+const SUB_CHARTS: usize = 100;
 /// No file of a chart is longer; what is longer is no chart.
 const LONGEST_FILE: u64 = 32 << 20;
 
@@ -50,6 +52,8 @@ pub(crate) fn measure() -> Result<(), String> {
             folder.display()
         ));
     }
+    let generated = tempfile::tempdir().map_err(|error| error.to_string())?;
+    archives.push(umbrella(generated.path()).map_err(|error| error.to_string())?);
     let mut rows = Vec::new();
     for archive in archives {
         let row = one(&root, &archive)?;
@@ -183,7 +187,40 @@ fn helm_binary() -> PathBuf {
     if own.exists() { own } else { PathBuf::from("helm") }
 }
 
+/// A generated chart of many sub-charts, every third of which knows the global registry.
+fn umbrella(folder: &Path) -> std::io::Result<PathBuf> {
+    let chart = folder.join("umbrella");
+    std::fs::create_dir_all(&chart)?;
+    std::fs::write(chart.join("Chart.yaml"), "apiVersion: v2\nname: umbrella\nversion: 1.0.0\n")?;
+    std::fs::write(chart.join("values.yaml"), "global: {imageRegistry: ''}\n")?;
+    for number in 0..SUB_CHARTS {
+        let own = chart.join(format!("charts/sub{number}"));
+        std::fs::create_dir_all(own.join("templates"))?;
+        let head = format!("apiVersion: v2\nname: sub{number}\nversion: 1.0.0\n");
+        std::fs::write(own.join("Chart.yaml"), head)?;
+        let values =
+            format!("image: {{registry: quay.io, repository: org/app{number}, tag: '1'}}\n");
+        std::fs::write(own.join("values.yaml"), values)?;
+        let registry = match number % 3 {
+            0 => "{{ .Values.global.imageRegistry | default .Values.image.registry }}",
+            _ => "{{ .Values.image.registry }}",
+        };
+        let template = format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: sub{number}}}\nspec: {{template: \
+             {{spec: {{containers: [{{name: c, image: \"{registry}/{{{{ .Values.image.repository }}}}:{{{{ \
+             .Values.image.tag }}}}\"}}]}}}}}}\n"
+        );
+        std::fs::write(own.join("templates/deployment.yaml"), template)?;
+    }
+    Ok(chart)
+}
+
 fn read(archive: &Path) -> Result<Chart, String> {
+    if archive.is_dir() {
+        let mut files = Vec::new();
+        folder_files(archive, archive, &mut files).map_err(|error| error.to_string())?;
+        return Chart::read(files).map_err(|error| format!("{}: {error}", archive.display()));
+    }
     let named = |error: std::io::Error| format!("{}: {error}", archive.display());
     let mut tar =
         tar::Archive::new(flate2::read::GzDecoder::new(File::open(archive).map_err(named)?));
@@ -196,6 +233,22 @@ fn read(archive: &Path) -> Result<Chart, String> {
         files.push((path, bytes));
     }
     Chart::read(files).map_err(|error| format!("{}: {error}", archive.display()))
+}
+
+fn folder_files(
+    root: &Path,
+    folder: &Path,
+    files: &mut Vec<(String, Vec<u8>)>,
+) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            folder_files(root, &path, files)?;
+        } else if let Ok(name) = path.strip_prefix(root) {
+            files.push((name.display().to_string(), std::fs::read(&path)?));
+        }
+    }
+    Ok(())
 }
 
 fn workspace() -> Result<PathBuf, String> {

@@ -94,7 +94,14 @@ fn compose(pieces: &Pieces, path: &Path) -> Option<Composed> {
         (None, Some(_), None) | (None, None, Some(_)) => has_version,
         (_, None, None) => false,
     };
-    if !has_name || tag.as_ref().is_some_and(|tag| tag.text.contains(['/', ' '])) {
+    // A Helm repository has a version too; a plain word beside it is no image.
+    let is_versioned_word = image.is_none()
+        && tag.as_ref().and_then(|tag| tag.path.last_key()) == Some("version")
+        && repository.as_ref().is_some_and(|repository| !repository.text.contains('/'));
+    if !has_name
+        || is_versioned_word
+        || tag.as_ref().is_some_and(|tag| tag.text.contains(['/', ' ']))
+    {
         return None;
     }
     let (reference, parts) = join([registry, repository, image, tag, digest])?;

@@ -2,6 +2,8 @@
 //! the smallest overlay, renders again and proves it (design section 8).
 
 mod difference;
+mod finish;
+mod learn;
 pub(crate) mod prove;
 mod pull_secrets;
 pub(crate) mod site;
@@ -13,13 +15,12 @@ pub use prove::{Change, Foreign, Moved, Proof, Stayed, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use types::Reference;
 use types::naming::{Naming, Prefix};
 
 use crate::find::{self, Place};
 use crate::manifest::Manifests;
-use crate::overlay::{self, Comments};
 use crate::path::Path;
 use crate::render::{self, Render, RenderError};
 use crate::{Chart, Error, Result, values};
@@ -207,20 +208,38 @@ impl<'a> Mover<'a> {
         let mut best = self.solved();
         // Values whose names say nothing are marked only for what the others do not reach:
         // a marker in any of them may change more than an image.
-        let parts = self.chosen(|reason| reason == Reason::Part);
-        if best.as_ref().is_none_or(|best| !best.proof.stayed.is_empty()) && !parts.is_empty() {
+        let parts = self.parts_of_what_stayed(best.as_ref());
+        if !parts.is_empty() {
+            let known: usize = self.wishes.iter().map(|wish| wish.set.slots.len()).sum();
             match self.rendered(&[Some(self.tainted(&parts))]).pop() {
                 Some(Ok(manifests)) => self.learn_set(manifests),
                 _ => self.learn_by_halves(&parts),
             }
-            let more = self.solved();
-            best = better(best, more);
+            if self.wishes.iter().map(|wish| wish.set.slots.len()).sum::<usize>() > known {
+                let more = self.solved();
+                best = better(best, more);
+            }
         }
         if let Some(attempt) = best.take() {
             let attempt = self.without_side_effects(attempt);
             best = Some(self.with_pull_secrets(attempt));
         }
         self.finished(best)
+    }
+
+    /// The slots that only a rendered reference gave away and that may be part of what stayed.
+    fn parts_of_what_stayed(&self, best: Option<&Attempt>) -> Vec<usize> {
+        let is_stayed = |site: &&Site| {
+            best.is_none_or(|best| {
+                best.proof.stayed.iter().any(|stayed| stayed.place == site.found.place)
+            })
+        };
+        let texts: Vec<&str> =
+            self.sites.iter().filter(is_stayed).map(|site| site.text.as_str()).collect();
+        let is_wanted = |slot: &Slot| {
+            slot.reason == Reason::Part && texts.iter().any(|text| slot::is_part(&slot.text, text))
+        };
+        (0..self.slots.len()).filter(|slot| is_wanted(&self.slots[*slot])).collect()
     }
 
     /// Some charts do something else as soon as an image is not their own. Such values are left
@@ -297,11 +316,7 @@ impl<'a> Mover<'a> {
         self.allowed.pull_secret = Some(secret);
         let result = self.rendered(&[Some(values.to_string())]).pop();
         let Some(Ok(Ok(after))) = result.map(|result| result.map(readable)) else { return attempt };
-        let mut proof = self.proof(&attempt.assignment, &after);
-        if !proof.changes.is_empty() && self.allowed.volatile.is_none() {
-            self.find_volatile();
-            proof = self.proof(&attempt.assignment, &after);
-        }
+        let proof = self.proof(&attempt.assignment, &after);
         self.secrets = chosen.into_iter().map(|holder| holder.path).collect();
         Attempt { values, proof, ..attempt }
     }
@@ -311,99 +326,9 @@ impl<'a> Mover<'a> {
         render::all(self.render, overlays)
     }
 
-    fn tainted(&self, slots: &[usize]) -> String {
-        let mut values = slot::tainted(&self.slots, slots, &self.effective);
-        self.set_guards(&mut values);
-        values.to_string()
-    }
-
     fn set_guards(&self, overlay: &mut Value) {
         for guard in &self.guards {
             values::set(overlay, guard, Value::Bool(true), &self.effective);
-        }
-    }
-
-    /// Helm refused some of the marked values: looks for which, half by half.
-    fn learn_by_halves(&mut self, slots: &[usize]) {
-        // Some renders per refused value; a chart that refuses more of them is not worth them all.
-        const MOST: usize = 40;
-        let mut open = vec![slots.to_vec()];
-        let mut tried = 0;
-        while !open.is_empty() && tried < MOST {
-            let parts: Vec<Vec<usize>> = std::mem::take(&mut open)
-                .into_iter()
-                .flat_map(|slots| {
-                    let (one, other) = slots.split_at(slots.len() / 2);
-                    [one.to_vec(), other.to_vec()]
-                })
-                .filter(|part| !part.is_empty())
-                .collect();
-            let overlays: Vec<Option<String>> =
-                parts.iter().map(|part| Some(self.tainted(part))).collect();
-            tried += overlays.len();
-            for (part, result) in parts.into_iter().zip(self.rendered(&overlays)) {
-                match result {
-                    Ok(manifests) => self.learn_set(manifests),
-                    Err(_) if part.len() > 1 => open.push(part),
-                    Err(_) => self.unusable.extend(part),
-                }
-            }
-        }
-        self.unusable.extend(open.into_iter().flatten());
-    }
-
-    fn learn_given_one_by_one(&mut self, likely: &[usize], given: &[usize]) {
-        // The globals come first: they move most.
-        const MOST: usize = 8;
-        let mut unset: Vec<usize> =
-            given.iter().copied().filter(|s| self.slots[*s].reason == Reason::Unset).collect();
-        unset.sort_by_key(|slot| self.slots[*slot].path.steps().len());
-        let usable: Vec<usize> =
-            likely.iter().copied().filter(|s| !self.unusable.contains(s)).collect();
-        self.unusable.extend(unset.iter().skip(MOST));
-        unset.truncate(MOST);
-        let with = |slot: usize| {
-            let mut slots = usable.clone();
-            slots.push(slot);
-            slots
-        };
-        let overlays: Vec<Option<String>> =
-            unset.iter().map(|s| Some(self.tainted(&with(*s)))).collect();
-        for (slot, result) in unset.into_iter().zip(self.rendered(&overlays)) {
-            match result {
-                Ok(manifests) => self.learn_given(manifests),
-                Err(_) => {
-                    self.unusable.insert(slot);
-                }
-            }
-        }
-    }
-
-    /// Learns from a render in which only values that are set were marked: without the markers each
-    /// place reads as before.
-    fn learn_set(&mut self, manifests: Manifests) {
-        let marked = Rendered::new(manifests);
-        for (site, wish) in self.sites.iter().zip(&mut self.wishes) {
-            let Some(text) = site.text_in(&self.before, &marked) else { continue };
-            let (clean, found) = slot::cleaned(&text);
-            if clean == site.text {
-                wish.set.slots.extend(found);
-                wish.set.slots.sort_by_key(|(slot, start)| (*start, *slot));
-                wish.set.slots.dedup();
-            }
-        }
-    }
-
-    /// Learns from a render in which registries that are not set were given too.
-    fn learn_given(&mut self, manifests: Manifests) {
-        let marked = Rendered::new(manifests);
-        for (site, wish) in self.sites.iter().zip(&mut self.wishes) {
-            let Some(text) = site.text_in(&self.before, &marked) else { continue };
-            let (clean, slots) = slot::cleaned(&text);
-            let is_given = slots.iter().any(|(slot, _)| self.slots[*slot].reason == Reason::Unset);
-            if is_given && wish.given.is_none() {
-                wish.given = Some(Form { text: clean, slots });
-            }
         }
     }
 
@@ -441,28 +366,27 @@ impl<'a> Mover<'a> {
     fn attempts(&mut self, assignments: &[Assignment]) -> Vec<Attempt> {
         let values: Vec<Value> = assignments.iter().map(|a| self.overlay(a)).collect();
         let overlays: Vec<Option<String>> = values.iter().map(|v| Some(v.to_string())).collect();
-        let rendered = self.rendered(&overlays);
+        // Beside the first overlay there is room for the render that shows what is made up anew.
+        let mut overlays = overlays;
+        let is_first = self.allowed.volatile.is_none();
+        if is_first {
+            overlays.push(None);
+        }
+        let mut rendered = self.rendered(&overlays);
+        if is_first {
+            let again = rendered.pop().map(|again| again.map(readable));
+            self.allowed.volatile = Some(match again {
+                Some(Ok(Ok(again))) => prove::volatile(&self.before, &again),
+                _ => BTreeSet::new(),
+            });
+        }
         let mut attempts = Vec::new();
         for ((assignment, values), result) in assignments.iter().zip(values).zip(rendered) {
             let Ok(Ok(after)) = result.map(readable) else { continue };
-            let mut proof = self.proof(assignment, &after);
-            if !proof.changes.is_empty() && self.allowed.volatile.is_none() {
-                self.find_volatile();
-                proof = self.proof(assignment, &after);
-            }
+            let proof = self.proof(assignment, &after);
             attempts.push(Attempt { assignment: assignment.clone(), values, proof });
         }
         attempts
-    }
-
-    /// Renders once more as it is: what differs is made up anew by each render.
-    fn find_volatile(&mut self) {
-        let again = self.rendered(&[None]).pop();
-        let volatile = match again.map(|again| again.map(readable)) {
-            Some(Ok(Ok(again))) => prove::volatile(&self.before, &again),
-            _ => BTreeSet::new(),
-        };
-        self.allowed.volatile = Some(volatile);
     }
 
     fn overlay(&self, assignment: &Assignment) -> Value {
@@ -484,90 +408,6 @@ impl<'a> Mover<'a> {
         let is_home = |reference: &Reference| self.target.is_home(reference);
         prove::prove(&self.before, after, &self.sites, &self.allowed, &is_home)
     }
-
-    fn finished(&self, best: Option<Attempt>) -> Relocation {
-        let best = best.unwrap_or_else(|| Attempt {
-            assignment: Assignment::new(),
-            values: Value::Object(Map::new()),
-            proof: self.nothing_moved(),
-        });
-        let lines = self.lines(&best);
-        let mut comments = Comments::new();
-        for line in &lines {
-            comments.entry(line.path.clone()).or_default().push(comment(&line.moves));
-        }
-        for guard in &self.guards {
-            comments.insert(guard.clone(), vec!["the chart's guard lets other images in".into()]);
-        }
-        for path in &self.secrets {
-            comments.insert(path.clone(), vec!["what pods need to pull from there".into()]);
-        }
-        let head = [format!("Moves the chart's images to {}.", self.target.prefix)];
-        let overlay = overlay::write(&head, &best.values, &comments);
-        let reasons = best.proof.stayed.iter().map(|stayed| self.reason(stayed)).collect();
-        let places = self.sites.iter().map(|site| &site.found.place);
-        let without_secret: BTreeMap<usize, &Place> =
-            places.map(|place| (place.document, place)).collect();
-        let without_secret = self
-            .without_secret
-            .iter()
-            .filter_map(|document| without_secret.get(document))
-            .map(|place| Place { path: Path::default(), ..(*place).clone() })
-            .collect();
-        let proof = best.proof;
-        Relocation { overlay, lines, proof, reasons, without_secret, renders: self.renders }
-    }
-
-    /// Why no value moves a place.
-    fn reason(&self, stayed: &Stayed) -> String {
-        let at = self.sites.iter().position(|site| site.found.place == stayed.place);
-        let forms = at.map(|at| [Some(&self.wishes[at].set), self.wishes[at].given.as_ref()]);
-        let slots: Vec<usize> = forms
-            .into_iter()
-            .flatten()
-            .flatten()
-            .flat_map(|form| form.slots.iter().map(|(slot, _)| *slot))
-            .collect();
-        if let Some(reason) = slots.iter().find_map(|slot| self.side_effects.get(slot)) {
-            return reason.clone();
-        }
-        match slots.first() {
-            None => "the template has it written out: no value reaches it".into(),
-            Some(slot) => format!(
-                "the value {} gives a part of it, but not its registry",
-                self.slots[*slot].path
-            ),
-        }
-    }
-
-    fn nothing_moved(&self) -> Proof {
-        let stayed = self.sites.iter().map(|site| Stayed {
-            from: site.found.reference.clone(),
-            to: site.target.clone(),
-            place: site.found.place.clone(),
-        });
-        Proof { stayed: stayed.collect(), ..Proof::default() }
-    }
-
-    fn lines(&self, best: &Attempt) -> Vec<Line> {
-        let mut lines: BTreeMap<&Path, Line> = BTreeMap::new();
-        for (slot, text) in &best.assignment {
-            let path = &self.slots[*slot].path;
-            let line = lines.entry(path).or_insert_with(|| Line {
-                path: path.clone(),
-                text: text.clone(),
-                moves: BTreeSet::new(),
-            });
-            for (site, wish) in self.sites.iter().zip(&self.wishes) {
-                let forms = [Some(&wish.set), wish.given.as_ref()];
-                let is_part = |form: &Form| form.slots.iter().any(|(own, _)| own == slot);
-                if forms.into_iter().flatten().any(is_part) {
-                    line.moves.insert(site.found.reference.clone());
-                }
-            }
-        }
-        lines.into_values().collect()
-    }
 }
 
 /// Most moved, least else changed, shortest.
@@ -580,15 +420,6 @@ fn better(one: Option<Attempt>, other: Option<Attempt>) -> Option<Attempt> {
         (Some(one), Some(other)) if rank(&other) < rank(&one) => Some(other),
         (Some(one), _) => Some(one),
         (None, other) => other,
-    }
-}
-
-fn comment(moves: &BTreeSet<Reference>) -> String {
-    const SHOWN: usize = 3;
-    let shown: Vec<String> = moves.iter().take(SHOWN).map(ToString::to_string).collect();
-    match moves.len().checked_sub(SHOWN) {
-        Some(more) if more > 0 => format!("{} and {more} more", shown.join(", ")),
-        _ => shown.join(", "),
     }
 }
 

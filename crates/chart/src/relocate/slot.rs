@@ -119,9 +119,12 @@ fn is_registry(key: &str) -> bool {
         && names::words(key).iter().any(|word| word == "registry" || word == "hub")
 }
 
-/// Whether a value is whole segments of a rendered reference's name.
-fn is_part(text: &str, reference: &str) -> bool {
+/// Whether a value is a rendered reference, or whole segments of its name.
+pub(crate) fn is_part(text: &str, reference: &str) -> bool {
     const SHORTEST: usize = 3;
+    if text == reference {
+        return true;
+    }
     let name = &reference[..super::site::name_length(reference)];
     text.len() >= SHORTEST
         && name.match_indices(text).any(|(start, _)| {

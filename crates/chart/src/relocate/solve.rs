@@ -1,6 +1,7 @@
 //! Which values give which images: from the marked renders, the smallest set of values that makes
 //! every place name the image at the site. A model only: what it promises is rendered and proven.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::slot::{Reason, Slot};
@@ -38,6 +39,14 @@ pub(crate) struct Problem<'a> {
     pub(crate) unusable: &'a BTreeSet<usize>,
 }
 
+/// How good an option is: places won for each value, then the fewest and highest values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Score {
+    gain: usize,
+    cost: Reverse<usize>,
+    depth: Reverse<usize>,
+}
+
 /// Whether registries that are not set may be given, which moves many images by one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unset {
@@ -46,9 +55,10 @@ pub(crate) enum Unset {
 }
 
 impl Problem<'_> {
-    /// The smallest assignment that the greedy search finds, step by step the one that moves most
-    /// places for the fewest values.
+    /// The smallest assignment that the greedy search finds: round by round the values that move
+    /// most places each.
     pub(crate) fn solve(&self, unset: Unset) -> Assignment {
+        let places = self.places();
         let mut assignment = Assignment::new();
         loop {
             let satisfied = self.satisfied(&assignment);
@@ -56,59 +66,87 @@ impl Problem<'_> {
                 .filter(|wish| !satisfied.contains(wish))
                 .flat_map(|wish| self.options(wish, &assignment, unset))
                 .collect();
-            let best = options
+            let mut scored: Vec<_> = options
                 .into_iter()
-                .filter_map(|option| {
-                    self.score(&option, &assignment, &satisfied).map(|s| (s, option))
-                })
-                .max_by(|(a, option_a), (b, option_b)| {
-                    a.cmp(b).then_with(|| option_b.cmp(option_a))
-                });
-            let Some((_, option)) = best else { return self.pruned(assignment) };
-            assignment.extend(option);
+                .filter_map(|option| Some((self.score(&option, &assignment, &places)?, option)))
+                .collect();
+            scored.sort_by(|(a, option_a), (b, option_b)| b.cmp(a).then(option_a.cmp(option_b)));
+            let Some((best, _)) = scored.first() else { return self.pruned(assignment, &places) };
+            let best = best.gain;
+            // All that are as good as the best, unless one before has taken their worth away.
+            for (_, option) in scored {
+                let is_free = option.iter().all(|(slot, _)| !assignment.contains_key(slot));
+                let score = self.score(&option, &assignment, &places).filter(|_| is_free);
+                if score.is_some_and(|score| score.gain >= best) {
+                    assignment.extend(option);
+                }
+            }
         }
+    }
+
+    /// The wishes that each slot has a part in.
+    fn places(&self) -> Vec<BTreeSet<usize>> {
+        let mut places = vec![BTreeSet::new(); self.slots.len()];
+        for (index, wish) in self.wishes.iter().enumerate() {
+            for form in [Some(&wish.set), wish.given.as_ref()].into_iter().flatten() {
+                for (slot, _) in &form.slots {
+                    places[*slot].insert(index);
+                }
+            }
+        }
+        places
     }
 
     /// The wishes that an assignment fulfils.
     pub(crate) fn satisfied(&self, assignment: &Assignment) -> BTreeSet<usize> {
-        (0..self.wishes.len())
-            .filter(|&wish| {
-                let wish = &self.wishes[wish];
-                self.text(wish, assignment).is_some_and(|text| text == wish.wanted)
-            })
-            .collect()
+        (0..self.wishes.len()).filter(|wish| self.is_satisfied(*wish, assignment)).collect()
     }
 
-    /// How good an option is: places won for each value, and no place lost. `None` if it wins
-    /// nothing.
+    /// How good an option is. `None` if it wins nothing or loses a place.
     fn score(
         &self,
         option: &[(usize, String)],
         assignment: &Assignment,
-        satisfied: &BTreeSet<usize>,
-    ) -> Option<(usize, std::cmp::Reverse<usize>, std::cmp::Reverse<usize>)> {
+        places: &[BTreeSet<usize>],
+    ) -> Option<Score> {
         // A fraction with this denominator compares options exactly enough.
         const SCALE: usize = 1000;
         let mut next = assignment.clone();
         next.extend(option.iter().cloned());
-        let after = self.satisfied(&next);
-        if !satisfied.is_subset(&after) {
-            return None;
+        let touched: BTreeSet<usize> =
+            option.iter().flat_map(|(slot, _)| places[*slot].iter().copied()).collect();
+        let mut won = 0;
+        for wish in touched {
+            match (self.is_satisfied(wish, assignment), self.is_satisfied(wish, &next)) {
+                (true, false) => return None,
+                (false, true) => won += 1,
+                _ => {}
+            }
         }
-        let won = after.len().checked_sub(satisfied.len()).filter(|won| *won > 0)?;
         let depth = option.iter().map(|(slot, _)| self.slots[*slot].path.steps().len()).sum();
         let cost = option.len();
-        Some((won * SCALE / cost, std::cmp::Reverse(cost), std::cmp::Reverse(depth)))
+        (won > 0).then(|| Score {
+            gain: won * SCALE / cost,
+            cost: Reverse(cost),
+            depth: Reverse(depth),
+        })
+    }
+
+    fn is_satisfied(&self, wish: usize, assignment: &Assignment) -> bool {
+        let wish = &self.wishes[wish];
+        self.text(wish, assignment).is_some_and(|text| text == wish.wanted)
     }
 
     /// The assignment without what is not needed: a later value may have made an earlier one idle.
-    fn pruned(&self, mut assignment: Assignment) -> Assignment {
-        let count = self.satisfied(&assignment).len();
+    fn pruned(&self, mut assignment: Assignment, places: &[BTreeSet<usize>]) -> Assignment {
         let slots: Vec<usize> = assignment.keys().copied().collect();
         for slot in slots {
             let mut without = assignment.clone();
             without.remove(&slot);
-            if self.satisfied(&without).len() == count {
+            let is_idle = places[slot].iter().all(|wish| {
+                !self.is_satisfied(*wish, &assignment) || self.is_satisfied(*wish, &without)
+            });
+            if is_idle {
                 assignment = without;
             }
         }
