@@ -39,6 +39,9 @@ fn a_fetch_killed_at_twenty_instants_ends_whole_and_brings_little_twice() {
     assert!(overlap < all / 20, "{overlap} bytes were asked for twice");
 }
 
+/// Up to a socket's buffers of what was sent never arrived.
+const IN_FLIGHT: u64 = 6 << 20;
+
 /// Bytes that were sent for a path before, and asked for again.
 fn overlaps(faults: &Faults) -> u64 {
     let mut furthest = std::collections::HashMap::new();
@@ -50,8 +53,6 @@ fn overlaps(faults: &Faults) -> u64 {
             continue;
         }
         let end: &mut u64 = furthest.entry(request.path.clone()).or_default();
-        // Up to a socket's buffers of what was sent never arrived.
-        const IN_FLIGHT: u64 = 6 << 20;
         twice += end.saturating_sub(request.start()).saturating_sub(IN_FLIGHT);
         *end = (*end).max(request.start() + request.sent);
     }

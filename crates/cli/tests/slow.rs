@@ -1,0 +1,101 @@
+//! The main job on about a gigabyte, and with one large blob: whole, and in little memory.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod story;
+
+mod slow {
+    use std::fs::{self, File};
+    use std::path::Path;
+    use std::process::Command;
+
+    use testkit::{Gantry, World, tools};
+
+    use crate::story::{BINARY, pack, text};
+
+    /// The issue's limit, whatever the blob's size.
+    const MOST_MEMORY: u64 = 80 << 20;
+
+    #[test]
+    fn a_gigabyte_of_images_goes_the_whole_way_with_equal_digests() {
+        let world = World::slow();
+        let gantry = world.gantry(BINARY);
+        let names: Vec<String> =
+            world.images().iter().map(|image| image.reference.to_string()).collect();
+        let list = names.join(", ");
+        let input = format!(
+            "version: 1\nname: slow\nplatforms: [linux/amd64, linux/arm64]\nimages: [{list}]\n"
+        );
+        gantry.write("gantry.yaml", &input);
+        let media = tempfile::tempdir().unwrap();
+
+        gantry.run(["lock"]).success();
+        assert!(peak(&gantry, &["fetch"]) < MOST_MEMORY);
+        pack(&gantry, media.path(), "256MiB");
+        fs::remove_dir_all(gantry.store()).unwrap();
+        let to = world.site().host().to_owned();
+        let memory = peak(&gantry, &["load", &text(media.path()), "--to", &to]);
+
+        assert!(memory < MOST_MEMORY, "{memory}");
+        for name in &names {
+            let image = world.images().get(name);
+            let target = format!("{to}/{}:{}", image.repository(), image.tag());
+            let digest = tools::run(tools::command("crane").args(["digest", &target]));
+            assert_eq!(digest.trim(), image.digest.to_string(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_blob_of_a_gibibyte_needs_no_more_memory_than_a_small_one() {
+        let world = World::fast();
+        let gantry = world.gantry(BINARY);
+        let model = gantry.folder().join("model");
+        fs::create_dir(&model).unwrap();
+        fs::write(model.join("config.json"), "{}").unwrap();
+        File::create(model.join("model.safetensors")).unwrap().set_len(1 << 30).unwrap();
+        gantry.write(
+            "gantry.yaml",
+            "version: 1\nname: big\nmodels: [{hf: own/big, folder: model}]\n",
+        );
+        let media = tempfile::tempdir().unwrap();
+        let (out, to) = (text(media.path()), world.site().host().to_owned());
+
+        for arguments in [
+            vec!["lock"],
+            vec!["fetch"],
+            vec!["pack", "-o", &out, "--volume-size", "700MiB"],
+            vec!["verify", &out],
+            vec!["load", &out, "--to", &to],
+        ] {
+            let memory = peak(&gantry, &arguments);
+            assert!(memory < MOST_MEMORY, "{arguments:?} took {memory} bytes");
+        }
+        // And over the network: from the depot into another store.
+        let mut depot = gantry.start(["serve", &out, "--listen", "127.0.0.1:0"]);
+        let url = depot.word_after(" on ");
+        world.lead_to(&world.upstream().url(), &url);
+        let other = world.gantry(BINARY).with_store(&media.path().join("store"));
+        other.write("gantry.yaml", "version: 1\nname: big\nmodels: [{hf: own/big}]\n");
+        other.run(["lock"]).success();
+
+        assert!(peak(&other, &["fetch"]) < MOST_MEMORY);
+    }
+
+    /// Runs it to a good end; gives the most memory that it had, in bytes.
+    fn peak(gantry: &Gantry, arguments: &[&str]) -> u64 {
+        const WATCH: &str = "\
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)";
+        let command = gantry.command(arguments);
+        let mut watched = Command::new("python3");
+        watched.args(["-c", WATCH]).arg(command.get_program()).args(command.get_args());
+        watched.current_dir(command.get_current_dir().unwrap_or(Path::new("."))).env_clear();
+        for (name, value) in command.get_envs() {
+            if let Some(value) = value {
+                watched.env(name, value);
+            }
+        }
+        tools::run(&mut watched).trim().parse::<u64>().unwrap() << 10
+    }
+}
