@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
 use crate::{Error, Result};
 
 /// A model's id on the Hub: `org/name`, or `name` for the oldest ones (`gpt2`).
@@ -97,23 +95,14 @@ impl FromStr for GitId {
     }
 }
 
-macro_rules! text_type {
+macro_rules! display {
     ($($name:ident),*) => {$(
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
             }
         }
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(&self.0)
-            }
-        }
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-            }
-        }
     )*};
 }
-text_type!(ModelId, Commit, GitId);
+display!(ModelId, Commit, GitId);
+crate::text::serde_as_text!(ModelId, Commit, GitId);

@@ -20,6 +20,7 @@ pub mod receipt;
 mod reference;
 pub mod site;
 mod size;
+mod text;
 pub mod yaml;
 
 pub use descriptor::{Descriptor, Index, Kind, Manifest, Root};
