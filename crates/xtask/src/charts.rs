@@ -268,7 +268,9 @@ fn table(rows: &[Row]) -> String {
     let mut text = "# Real charts\n\nWritten by `cargo xtask charts` (release build) from the charts \
         of `GANTRY_CHARTS`, each with the values in `crates/xtask/charts/`. Images are counted once, \
         by their surest find; places are everywhere that a render names an image. Times are medians \
-        of five runs, as multiples of one `helm template` of the same chart.\n\n\
+        of five runs, as multiples of one `helm template` of the same chart; on a machine that is busy \
+        with other work the renders side by side have no second core, so read them with the column \
+        of renders.\n\n\
         | chart | certain | likely | possible | places | moved by overlay | values set | overlay | \
         post-renderer | helm, s | find | move and prove | renders |\n\
         |---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
