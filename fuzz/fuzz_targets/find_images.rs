@@ -2,9 +2,9 @@
 //! looking for what phones home ends, and never panics.
 #![no_main]
 
-use gantry_chart::phone_home::Switches;
-use gantry_chart::relocate::Target;
-use gantry_chart::{find, post_render};
+use chart::phone_home::Switches;
+use chart::relocate::Target;
+use chart::{find, post_render};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|stream: &str| {
