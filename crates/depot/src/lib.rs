@@ -18,6 +18,8 @@ mod stream;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware::map_response;
+use axum::response::Response;
 use axum::routing::{any, get};
 
 pub use catalogue::{LeftOut, Summary};
@@ -51,11 +53,20 @@ impl Depot {
 
 /// All doors as one router.
 pub fn router(depot: Arc<Depot>) -> Router {
-    Router::new()
+    let oci = Router::new()
         .route("/v2/", get(oci::base))
         .route("/v2", get(oci::base))
         .route("/v2/{*path}", any(oci::route))
+        .layer(map_response(async |response| behind("oci", response)));
+    let hub = Router::new()
         .route("/api/{*path}", any(hub::api))
         .fallback(hub::files)
-        .with_state(depot)
+        .layer(map_response(async |response| behind("hub", response)));
+    oci.merge(hub).with_state(depot)
+}
+
+/// Notes the door on an answer, for the server's metrics.
+fn behind(door: &'static str, mut response: Response) -> Response {
+    response.extensions_mut().insert(net::serve::Door(door));
+    response
 }
