@@ -1,6 +1,8 @@
 //! Tasks of the project, run as `cargo xtask <task>`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool")]
 
+#[expect(clippy::cast_precision_loss, reason = "bytes and medians for people, three digits each")]
+mod bench;
 mod charts;
 mod floors;
 
@@ -9,13 +11,15 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask <task>
 
-  charts    find, move and prove over real charts; writes docs/charts.md
-  floors    a crate depends on lower floors only (docs/ARCHITECTURE.md)
+  bench [ROUNDS]   side by side with skopeo, crane and regctl; writes docs/benchmarks.md
+  charts           find, move and prove over real charts; writes docs/charts.md
+  floors           a crate depends on lower floors only (docs/ARCHITECTURE.md)
 ";
 
 fn main() -> ExitCode {
     let task = std::env::args().nth(1);
     let result = match task.as_deref() {
+        Some("bench") => bench::run(std::env::args().nth(2).as_deref()),
         Some("charts") => charts::measure().map_err(Into::into),
         Some("floors") => floors::check(),
         Some("help" | "--help" | "-h") => {
