@@ -10,56 +10,6 @@ use testkit::faults::{Fault, Times};
 use testkit::{Faults, Hub, Images, Login, Registry, Tmpfs, World};
 
 #[test]
-fn a_fetch_killed_at_twenty_instants_ends_whole_and_brings_little_twice() {
-    let world = World::fast();
-    let gantry = user(&world, INPUT);
-    gantry.run(["lock"]).success();
-    let faults = Faults::before(&world.upstream().url());
-    let hub = Faults::before(&world.hub().url());
-    // Slow enough that twenty kills fall into it.
-    for proxy in [&faults, &hub] {
-        proxy.on("", Fault::Slow { bytes_per_second: 24 << 20 }, Times::Always);
-    }
-    world.lead_to(&faults.url(), &hub.url());
-
-    for kill in 0..20 {
-        let running = gantry.start(["fetch", "--quiet"]);
-        // The instant of the kill is the story, not a wait for something.
-        std::thread::sleep(Duration::from_millis(30 + 17 * (kill % 7)));
-        running.kill();
-    }
-    faults.mend();
-    hub.mend();
-    gantry.run(["fetch"]).success();
-
-    gantry.run(["store", "verify"]).success();
-    // Where each request began is what came before: the sum of ranges asked again is what was lost.
-    let all: u64 = 96 << 20;
-    let overlap: u64 = overlaps(&faults) + overlaps(&hub);
-    assert!(overlap < all / 20, "{overlap} bytes were asked for twice");
-}
-
-/// Up to a socket's buffers of what was sent never arrived.
-const IN_FLIGHT: u64 = 6 << 20;
-
-/// Bytes that were sent for a path before, and asked for again.
-fn overlaps(faults: &Faults) -> u64 {
-    let mut furthest = std::collections::HashMap::new();
-    let mut twice = 0;
-    for request in faults.requests() {
-        if request.method != "GET"
-            || !(request.path.contains("/blobs/") || request.path.contains("/resolve/"))
-        {
-            continue;
-        }
-        let end: &mut u64 = furthest.entry(request.path.clone()).or_default();
-        twice += end.saturating_sub(request.start()).saturating_sub(IN_FLIGHT);
-        *end = (*end).max(request.start() + request.sent);
-    }
-    twice
-}
-
-#[test]
 fn two_fetches_at_once_on_one_store_both_end_well() {
     let world = World::fast();
     let gantry = user(&world, INPUT);

@@ -37,6 +37,7 @@ pub use gantry::Gantry;
 pub use hub::{Hub, HubBuilder, MINILM};
 pub use images::Images;
 pub use network::loopback_only;
+pub use process::until;
 pub use registry::{Registry, RegistryBuilder};
 pub use tls::Authority;
 pub use tmpfs::Tmpfs;

@@ -88,7 +88,7 @@ impl Process {
 ///
 /// # Panics
 /// When it has not come true in the time that a server has to start.
-pub(crate) fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+pub fn until(what: &str, mut is_true: impl FnMut() -> bool) {
     let deadline = Instant::now() + START_DEADLINE;
     while !is_true() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
