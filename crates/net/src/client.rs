@@ -128,16 +128,19 @@ impl Builder {
                 // Retries are ours alone: one policy, one history.
                 .retry(reqwest::retry::never())
         };
-        let build = |builder: reqwest::ClientBuilder| {
-            builder.build().map_err(|cause| Error::Setup {
+        let build = |builder: &dyn Fn() -> reqwest::ClientBuilder| {
+            // A system without a single authority (a small container) is an error to the verifier.
+            // It can speak http all the same; of https it is said which file is missing.
+            let without_system = || builder().tls_certs_only(certificates.clone()).build();
+            builder().build().or_else(|_| without_system()).map_err(|cause| Error::Setup {
                 what: "the HTTP client cannot be set up".into(),
                 cause: causes(&cause),
             })
         };
         Ok(Client {
             inner: Arc::new(Inner {
-                outside: build(basis())?,
-                loopback: build(basis().no_proxy())?,
+                outside: build(&basis)?,
+                loopback: build(&|| basis().no_proxy())?,
                 retry: self.retry,
                 tokens: Tokens::new(self.credentials),
                 places: Arc::new(Semaphore::new(self.concurrency)),
