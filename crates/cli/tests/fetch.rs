@@ -3,9 +3,10 @@
 
 mod story;
 
+use std::fs;
 use std::time::Duration;
 
-use story::{INPUT, SMALL, user};
+use story::{INPUT, SMALL, files, user};
 use testkit::faults::{Fault, Times};
 use testkit::{Faults, Hub, Images, Login, Registry, Tmpfs, World};
 
@@ -53,12 +54,41 @@ fn a_registry_that_lies_about_a_digest_is_named_and_nothing_of_it_is_kept() {
     world.lead_to(&faults.url(), &world.hub().url());
     faults.on("/blobs/", Fault::Flip { at: 0 }, Times::Always);
 
+    let before = files(gantry.store());
+
     let lied = gantry.run(["fetch"]).fails_with(3);
 
     assert!(lied.stderr.contains("lies about"), "{}", lied.stderr);
+    let kept: Vec<_> =
+        files(gantry.store()).into_iter().filter(|file| !before.contains(file)).collect();
+    assert!(kept.iter().all(|(path, _)| !path.to_string_lossy().contains("/blobs/")), "{kept:?}");
+    assert!(kept.iter().all(|(path, _)| !path.to_string_lossy().contains("/partial/")), "{kept:?}");
     world.lead_to(&world.upstream().url(), &world.hub().url());
     gantry.run(["fetch"]).success();
     gantry.run(["store", "verify"]).success();
+}
+
+#[test]
+fn a_registry_that_fails_for_good_is_told_with_its_history_and_what_came_is_kept() {
+    let world = World::fast();
+    let gantry = user(&world, INPUT);
+    gantry.run(["lock"]).success();
+    let faults = Faults::before(&world.upstream().url());
+    world.lead_to(&faults.url(), &world.hub().url());
+    let nginx = world.images().get("docker.io/library/nginx:1.22");
+    let largest = nginx.blobs.iter().max_by_key(|(_, size)| **size).unwrap().0;
+    faults.on(&largest.to_string(), Fault::Status { code: 500, retry_after: None }, Times::Always);
+
+    let failed = gantry.run(["fetch"]).fails_with(4);
+
+    for part in [nginx.repository(), "500", "times in", "gantry fetch"] {
+        assert!(failed.stderr.contains(part), "{part}: {}", failed.stderr);
+    }
+    faults.mend();
+    faults.forget();
+    gantry.run(["fetch"]).success();
+    let again: Vec<_> = faults.requests().into_iter().map(|request| request.path).collect();
+    assert!(again.iter().all(|path| path.contains(&largest.to_string())), "{again:?}");
 }
 
 #[test]
@@ -67,14 +97,43 @@ fn a_registry_with_tls_and_a_password_is_read_with_docker_s_credential() {
     let world =
         World::of(Images::fast(), Registry::builder().tls().login(login), Hub::builder().minilm());
     let gantry = user(&world, SMALL);
+    let docker = world.home().join(".docker");
 
     gantry.run(["lock"]).success();
-    gantry.run(["fetch"]).success();
 
-    std::fs::remove_dir_all(world.home().join(".docker")).unwrap();
-    std::fs::remove_file(gantry.folder().join("gantry.lock")).unwrap();
-    let refused = gantry.run(["lock"]).fails_with(2);
-    assert!(refused.stderr.contains("docker login"), "{}", refused.stderr);
+    Login::new("anna", "wrong").write_docker_config(&docker, world.upstream().host());
+    let wrong = gantry.run(["fetch"]).fails_with(2);
+    assert!(wrong.stderr.contains("docker login"), "{}", wrong.stderr);
+    fs::remove_dir_all(&docker).unwrap();
+    for verb in ["fetch", "lock"] {
+        let other = user(&world, SMALL).with_store(&world.home().join("other"));
+        let lock = gantry.folder().join("gantry.lock");
+        if verb == "lock" {
+            fs::remove_file(lock).unwrap();
+        }
+        let refused = other.run([verb]).fails_with(2);
+        assert!(refused.stderr.contains("docker login"), "{verb}: {}", refused.stderr);
+    }
+    world.upstream().login().unwrap().write_docker_config(&docker, world.upstream().host());
+    gantry.run(["lock"]).success();
+    gantry.run(["fetch"]).success();
+}
+
+#[test]
+fn an_authority_is_given_by_the_configuration_or_the_environment_and_missed_by_name() {
+    let world = World::of(Images::fast(), Registry::builder().tls(), Hub::builder().minilm());
+    let ca = world.upstream().ca_file().unwrap();
+    let stranger = user(&world, SMALL).env("SSL_CERT_FILE", "/dev/null");
+
+    let untrusted = stranger.run(["lock"]).fails_with(2);
+    let text = fs::read_to_string(world.config_file()).unwrap();
+    let with_ca = text.replacen('{', &format!("{{\n  \"ca\": [\"{}\"],", ca.display()), 1);
+    fs::write(world.config_file(), with_ca).unwrap();
+
+    assert!(untrusted.stderr.contains("is not trusted"), "{}", untrusted.stderr);
+    assert!(untrusted.stderr.contains("SSL_CERT_FILE"), "{}", untrusted.stderr);
+    stranger.run(["lock"]).success();
+    stranger.run(["fetch"]).success();
 }
 
 #[test]
@@ -110,4 +169,24 @@ fn ctrl_c_keeps_what_came_and_says_how_to_go_on() {
     hub.mend();
     gantry.run(["fetch"]).success();
     gantry.run(["store", "verify"]).success();
+}
+
+mod slow {
+    use super::*;
+
+    #[test]
+    fn a_registry_that_goes_silent_is_asked_again() {
+        let world = World::fast();
+        let gantry = user(&world, SMALL);
+        gantry.run(["lock"]).success();
+        let faults = Faults::before(&world.upstream().url());
+        world.lead_to(&faults.url(), &world.hub().url());
+        faults.on("/blobs/", Fault::Stall { after: 100_000 }, Times::Exactly(1));
+
+        gantry.run(["fetch"]).success();
+
+        let resumed = faults.requests().into_iter().find(|request| request.start() > 0);
+        assert!(resumed.is_some_and(|request| request.start() <= 100_000));
+        gantry.run(["store", "verify"]).success();
+    }
 }

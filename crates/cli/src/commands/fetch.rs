@@ -65,22 +65,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         }
     };
     if let Some(first) = report.failed.first() {
-        let kind = if report.failed.iter().any(|failure| failure.error.is_integrity()) {
-            Kind::Integrity
-        } else if report.fetched + report.present > 0 {
-            Kind::Partial
-        } else {
-            Kind::Failed
-        };
-        let others = match report.failed.len() - 1 {
-            0 => String::new(),
-            others => format!(" (and {others} more)"),
-        };
-        return Err(CommandError::new(
-            kind,
-            format!("{} did not come: {}{others}", first.name, first.error),
-        )
-        .hint("what came is kept; run the same command again: gantry fetch"));
+        return Err(failure(&report, first));
     }
     let summary = Summary {
         store,
@@ -99,4 +84,32 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
             summary.present_blobs
         )
     })
+}
+
+/// What did not come, by its first one.
+fn failure(report: &remote::fetch::Report, first: &remote::fetch::Failure) -> CommandError {
+    let failed = &report.failed;
+    let is = |test: fn(&remote::Error) -> bool| failed.iter().any(|failure| test(&failure.error));
+    let kind = if is(remote::Error::is_integrity) {
+        Kind::Integrity
+    } else if report.fetched == 0 && failed.iter().all(|failure| failure.error.is_input()) {
+        // A wrong credential, mostly: nothing came, and the same command would fail again.
+        Kind::Usage
+    } else if report.fetched + report.present > 0 {
+        Kind::Partial
+    } else {
+        Kind::Failed
+    };
+    let cause = first.error.to_string();
+    let cause = cause.strip_prefix(&format!("{}: ", first.name)).unwrap_or(&cause);
+    let others = match failed.len() - 1 {
+        0 => String::new(),
+        others => format!(" (and {others} more)"),
+    };
+    let error = CommandError::new(kind, format!("{} did not come: {cause}{others}", first.name));
+    match kind {
+        // The cause says what to do first.
+        Kind::Usage => error,
+        _ => error.hint("what came is kept; run the same command again: gantry fetch"),
+    }
 }
