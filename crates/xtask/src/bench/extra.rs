@@ -66,7 +66,7 @@ pub(super) fn kills(ground: &Ground, fetch_seconds: f64) -> Result<Vec<Kill>, Bo
         let second = ground.second_upstream()?;
         let mut rest = ground.shell("gantry fetch", run.folder());
         rest.env("GANTRY_CONFIG", second.config());
-        if !rest.stdout(Stdio::null()).status()?.success() {
+        if !rest.stdout(Stdio::null()).stderr(Stdio::null()).status()?.success() {
             return Err("a fetch after kill -9 failed".into());
         }
         let all = bytes(&store.join("blobs"));

@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -14,6 +15,11 @@ use std::time::{Duration, Instant};
 const DISK_POLL: Duration = Duration::from_millis(50);
 /// `st_blocks` counts in these (stat(2)), whatever the file system's own blocks are.
 const STAT_BLOCK: u64 = 512;
+
+/// What is touched before a measurement: more than any step of the corpus writes.
+const WARM: usize = 1700 << 20;
+/// One write of it.
+const WARM_CHUNK: usize = 1 << 20;
 
 /// What a command has used.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
@@ -30,10 +36,13 @@ pub(super) struct Sample {
 
 /// Runs a command to its end. `watched` are the folders that it writes to.
 ///
-/// What other runs have left to the page cache is written out before, so that nobody pays for it.
+/// What other runs have left to the page cache is written out before, so that nobody pays for it,
+/// and memory is touched: a virtual machine may have given free pages back to its host (free page
+/// reporting), and who writes first then pays for all of them, up to a second a gigabyte.
 pub(super) fn measure(command: &mut Command, watched: &[&Path]) -> Result<Sample, Box<dyn Error>> {
     let log = tempfile::NamedTempFile::new()?;
     sync()?;
+    warm()?;
     let before = disk(watched);
     let ended = AtomicBool::new(false);
     let (outcome, wall, peak) = thread::scope(|scope| {
@@ -95,6 +104,16 @@ pub(super) fn disk(folders: &[&Path]) -> u64 {
 pub(super) fn sync() -> Result<(), Box<dyn Error>> {
     if !Command::new("sync").status()?.success() {
         return Err("sync failed".into());
+    }
+    Ok(())
+}
+
+/// Takes page cache and frees it again: a file that is removed before it reaches the disk.
+fn warm() -> Result<(), Box<dyn Error>> {
+    let mut file = tempfile::tempfile_in("target")?;
+    let chunk = vec![0; WARM_CHUNK];
+    for _ in 0..WARM / WARM_CHUNK {
+        file.write_all(&chunk)?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@
 //!
 //! Everything runs on one machine, the registries too, in one run on one corpus. Each round gives
 //! every tool the whole way in a fresh folder, to a fresh registry; the order moves on by one each
-//! round, so that nobody always has the warm or the tired machine.
+//! round, and is turned every other round, so that nobody always has the tired machine.
 
 mod extra;
 mod ground;
@@ -59,6 +59,10 @@ pub(crate) fn run(rounds: Option<&str>) -> Result<(), Box<dyn Error>> {
     for round in 0..rounds {
         let mut tools = Tool::ALL;
         tools.rotate_left(round % Tool::ALL.len());
+        // Backwards every other time: nobody is always behind the same other.
+        if round % 2 == 1 {
+            tools.reverse();
+        }
         for tool in tools {
             whole_way(&ground, tool, &mut samples)?;
         }

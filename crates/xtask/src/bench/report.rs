@@ -38,9 +38,9 @@ fn head(results: &Results) -> String {
     let mut text = format!(
         "# Benchmarks\n\n\
          Written by `cargo xtask bench {}` (`make bench`); the last section by hand. Medians over {} \
-         round(s) with the order of the tools moved on by one each round; in brackets the fastest and \
+         round(s) with the order of the tools moved on by one each round, and turned every other; in brackets the fastest and \
          the slowest round. Every run begins with a fresh folder, a fresh registry to load into and \
-         a synced disk. The registries run on the same cores as the tools; their work is in nobody's \
+         a synced disk and touched memory. The registries run on the same cores as the tools; their work is in nobody's \
          CPU seconds, but in everybody's wall time.\n\n\
          - corpus: the slow images of testkit, {images} images, {blobs} different blobs, {:.0} MB\n\
          - machine: {}; {}; {}\n\
