@@ -3,6 +3,7 @@
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use store::disk;
 use store::progress::Progress;
 
 use crate::document::{Manifest, VolumeDocument};
@@ -111,7 +112,7 @@ impl<'a, W: Write> VolumeWriter<'a, W> {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out.write_all(bytes).map_err(|cause| self.error(cause))?;
+        disk::write_all(&mut self.out, bytes).map_err(|cause| self.error(cause))?;
         self.written += bytes.len() as u64;
         self.progress.advance(bytes.len() as u64);
         Ok(())

@@ -1,14 +1,14 @@
 //! Content whose digest is not known before: documents, files, streams.
 
 use std::fs::File;
-use std::io::{Read, Write as _};
+use std::io::Read;
 use std::path::Path;
 
 use types::Digest;
 
 use crate::folder::{TEMPORARY, readable_by_all};
 use crate::hash::{self, Sha256};
-use crate::{Begin, Error, Result, Store, reflink, space};
+use crate::{Begin, Error, Result, Store, disk, reflink, space};
 
 /// Read and written at once. Large enough that system calls cost nothing beside the hash, small
 /// enough that the bytes are still in the processor's cache when they are written.
@@ -60,8 +60,7 @@ impl Store {
         let name = target.path().to_owned();
         let write = |bytes: &[u8]| {
             let length = bytes.len() as u64;
-            target
-                .write_all(bytes)
+            disk::write_all(&mut target, bytes)
                 .map_err(|cause| space::write_error(&name, self.path(), length, cause))
         };
         let (digest, size) = copy(source, write, failed)?;

@@ -6,6 +6,7 @@
 
 mod add;
 mod closure;
+pub mod disk;
 mod error;
 mod folder;
 mod gc;

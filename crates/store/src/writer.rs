@@ -5,14 +5,14 @@
 //! run goes on where this one was cut, by whatever means.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use types::Digest;
 
 use crate::hash::Sha256;
 use crate::lock::Session;
-use crate::{Error, Result, Store, space};
+use crate::{Error, Result, Store, disk, space};
 
 /// Small chunks are gathered up to this length before they are written: system calls cost little
 /// at this size, and a killed process loses no more than this of each blob.
@@ -226,7 +226,7 @@ impl Writer {
     }
 
     fn write_through(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|cause| {
+        disk::write_all(&mut self.file, bytes).map_err(|cause| {
             self.failed = true;
             self.write_error(cause)
         })
