@@ -62,7 +62,7 @@ images:
 }
 
 #[test]
-fn models_of_a_cache_a_folder_and_an_image_are_served_by_the_hub_door() {
+fn models_of_a_cache_and_a_folder_are_served_by_the_hub_door() {
     let world = World::fast();
     let gantry = world.gantry(story::BINARY);
     hub_download(&world.hub().url(), MODEL, &gantry.folder().join("hf"));
@@ -79,8 +79,6 @@ name: models
 models:
   - {{hf: {MODEL}, cache: hf}}
   - {{hf: own/model, folder: own-model}}
-  - image: ghcr.io/gantry-examples/embedder-baked:1.0
-    path: /app/.cache/huggingface
 "
         ),
     );
@@ -93,6 +91,26 @@ models:
     assert_same(&from_cache, &tools::model());
     let from_folder = hub_download(&url, "own/model", &media.path().join("hf"));
     assert_same(&from_folder, &own);
+}
+
+#[test]
+fn a_model_baked_into_an_image_is_served_without_the_image() {
+    let world = World::fast();
+    let image = "ghcr.io/gantry-examples/embedder-baked:1.0";
+    let models = format!("models: [{{image: \"{image}\", path: /app/.cache/huggingface}}]");
+    let gantry = user(&world, &format!("version: 1\nname: baked\n{models}\n"));
+
+    let media = carried(&gantry);
+
+    let mut depot = gantry.start(["serve", &text(media.path()), "--listen", "127.0.0.1:0"]);
+    let served = hub_download(&depot.word_after(" on "), MODEL, &media.path().join("hf"));
+    // The image has the tokenizer and the configurations, not the weights.
+    for file in ["config.json", "tokenizer.json", "1_Pooling/config.json"] {
+        let original = fs::read(tools::model().join(file)).unwrap();
+        assert!(fs::read(served.join(file)).unwrap() == original, "{file}");
+    }
+    let roots = gantry.run(["inspect", &text(media.path()), "--output", "json"]).success();
+    assert!(!roots.stdout.contains(image), "{}", roots.stdout);
 }
 
 #[test]
