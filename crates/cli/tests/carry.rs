@@ -47,6 +47,50 @@ fn volumes_are_the_same_each_time_and_plain_tools_read_them() {
 }
 
 #[test]
+fn a_bundle_goes_through_a_pipe_as_one_volume_with_the_same_bytes_as_a_file() {
+    let world = World::fast();
+    let gantry = fetched(&world, SMALL);
+    let folder = tempfile::tempdir().unwrap();
+    gantry.run(["pack", "-o", &text(folder.path())]).success();
+    let file = volumes(folder.path()).remove(0);
+    let piped = folder.path().join("piped");
+
+    let output = gantry.command(["pack", "-o", "-"]).output().unwrap();
+    assert!(output.status.success());
+    fs::write(&piped, output.stdout).unwrap();
+
+    assert!(fs::read(&piped).unwrap() == fs::read(&file).unwrap());
+    gantry.run(["verify", &text(&piped)]).success();
+    let two = gantry.run(["pack", "-o", "-", "--volume-size", "1MiB"]).fails_with(2);
+    assert!(two.stderr.contains("leave the volume size away"), "{}", two.stderr);
+    assert_eq!(two.stdout, "");
+}
+
+#[test]
+fn a_store_that_went_bad_is_noticed_by_the_pack_and_mended_as_it_says() {
+    let world = World::fast();
+    let gantry = fetched(&world, SMALL);
+    let blobs = files(&gantry.store().join("blobs"));
+    let (largest, _) = blobs.iter().max_by_key(|(_, size)| *size).unwrap();
+    let mut bytes = fs::read(largest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(largest, bytes).unwrap();
+    let out = tempfile::tempdir().unwrap();
+
+    let bad = gantry.run(["pack", "-o", &text(out.path())]).fails_with(3);
+
+    assert!(bad.stderr.contains("gantry store verify"), "{}", bad.stderr);
+    assert!(volumes(out.path()).is_empty(), "no volume that is not whole has its name");
+    let told = gantry.run(["store", "verify"]).fails_with(3);
+    assert!(told.stderr.contains("--remove"), "{}", told.stderr);
+    gantry.run(["store", "verify", "--remove"]).fails_with(3);
+    gantry.run(["fetch"]).success();
+    pack(&gantry, out.path(), "1GiB");
+    gantry.run(["store", "verify"]).success();
+}
+
+#[test]
 fn each_volume_is_checked_alone_and_all_that_is_wrong_is_named() {
     let world = World::fast();
     let gantry = fetched(&world, INPUT);
@@ -67,6 +111,19 @@ fn each_volume_is_checked_alone_and_all_that_is_wrong_is_named() {
     let cut = verify(&set[1]).fails_with(3);
     assert!(cut.stdout.contains("cut") || cut.stdout.contains("end record"), "{}", cut.stdout);
     fs::write(&set[1], &whole).unwrap();
+
+    // Whatever is damaged: nothing of it is put anywhere.
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    fs::write(&set[1], &damaged).unwrap();
+    let target = folder.path().join("store");
+    for to in [&text(&target), world.site().host()] {
+        let bad = gantry.run(["load", &text(folder.path()), "--to", to]).fails_with(3);
+        assert!(bad.stderr.contains("gantry verify"), "{}", bad.stderr);
+    }
+    gantry.clone().with_store(&target).run(["store", "verify"]).success();
+    fs::write(&set[1], &whole).unwrap();
+    gantry.run(["load", &text(folder.path()), "--to", &text(&target)]).success();
 
     // What is loaded or served needs all of one bundle.
     let missing = gantry.run(["load", &text(&set[0]), "--to", "./out"]).fails_with(2);

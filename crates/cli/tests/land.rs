@@ -6,7 +6,8 @@ mod story;
 use std::fs;
 
 use story::{INPUT, SMALL, fetched, files, pack, text};
-use testkit::{Login, Registry, World, tools};
+use testkit::faults::{Fault, Times};
+use testkit::{Faults, Login, Registry, Tmpfs, World, tools, until};
 
 #[test]
 fn every_image_is_pulled_by_crane_with_its_digest_and_again_moves_nothing() {
@@ -17,21 +18,102 @@ fn every_image_is_pulled_by_crane_with_its_digest_and_again_moves_nothing() {
     fs::remove_dir_all(gantry.store()).unwrap();
     let (site, from) = (world.site().host().to_owned(), text(media.path()));
     let to = format!("{site}/ai");
+    let tmp = world.home().join("tmp");
+    fs::create_dir(&tmp).unwrap();
+    let gantry = gantry.env("TMPDIR", &tmp);
     let before = files(world.home());
 
     let first = gantry.run(["load", &from, "--to", &to, "--output", "json"]).success().json();
 
     assert_eq!(files(world.home()), before, "no second copy on the disk");
     assert!(first["movedBytes"].as_u64().unwrap() > 90 << 20);
-    for name in ["docker.io/library/redis:7.0", "ghcr.io/gantry-examples/tools:1.0"] {
-        let image = world.images().get(name);
-        let target = format!("{to}/{}:{}", image.repository(), image.tag());
-        let digest = tools::run(tools::command("crane").args(["digest", &target]));
-        assert_eq!(digest.trim(), image.digest.to_string());
-        tools::run(tools::command("crane").args(["validate", "--remote", &target]));
+    for row in first["roots"].as_array().unwrap() {
+        assert_eq!(row["outcome"], "loaded", "{row}");
+        let target = row["target"].as_str().unwrap();
+        let there = tools::run(tools::command("crane").args(["digest", target]));
+        // docker-registry takes no index with a platform left out; then it is said to be another.
+        let digest = row.get("rewritten").unwrap_or(&row["digest"]);
+        assert_eq!(there.trim(), digest, "{row}");
+        if row["kind"] == "image" {
+            let image = world.images().get(row["name"].as_str().unwrap());
+            assert_eq!(row["digest"], image.digest.to_string());
+            let platform = "--platform=linux/amd64";
+            tools::run(tools::command("crane").args(["validate", platform, "--remote", target]));
+        }
     }
     let again = gantry.run(["load", &from, "--to", &to, "--output", "json"]).success().json();
     assert_eq!(again["movedBytes"], 0);
+    assert!(again["roots"].as_array().unwrap().iter().all(|row| row["outcome"] == "present"));
+}
+
+#[test]
+fn a_load_that_is_killed_or_refused_goes_on_and_what_landed_is_skipped() {
+    let world = World::fast();
+    let gantry = fetched(&world, INPUT);
+    let store = text(gantry.store());
+    let faults = Faults::before(&world.site().url());
+    let load = ["load", &store, "--to", &faults.host()];
+
+    let running = gantry.start(load);
+    until("something landed", || world.site().storage_bytes() > 4 << 20);
+    running.kill();
+    faults.on("/redis/manifests/", Fault::Status { code: 403, retry_after: None }, Times::Always);
+    let part = gantry.run(load).fails_with(4);
+    assert!(part.stderr.contains("library/redis:7.0"), "{}", part.stderr);
+    assert!(part.stderr.contains("403"), "{}", part.stderr);
+    faults.mend();
+    let on = gantry.run([&load[..], &["--output", "json"]].concat()).success().json();
+
+    let rows = on["roots"].as_array().unwrap().iter();
+    let loaded: Vec<_> = rows.filter(|row| row["outcome"] == "loaded").collect();
+    assert_eq!(loaded.len(), 1, "{loaded:?}");
+    let name = "docker.io/library/redis:7.0";
+    let target = format!("{}/library/redis:7.0", world.site().host());
+    let digest = tools::run(tools::command("crane").args(["digest", &target]));
+    assert_eq!(digest.trim(), world.images().get(name).digest.to_string());
+}
+
+#[test]
+fn a_site_that_is_not_there_or_no_registry_is_named_before_any_work() {
+    let world = World::fast();
+    let gantry = fetched(&world, SMALL);
+    let store = text(gantry.store());
+    let web = story::Web::serve(gantry.folder());
+    let no_registry = web.url().trim_start_matches("http://").to_owned();
+
+    for (to, part) in [
+        ("127.0.0.1:1/x", "127.0.0.1:1"),
+        (no_registry.as_str(), no_registry.as_str()),
+        ("https://registry.example/x", "registry.example"),
+        ("registry.example/UPPER", "UPPER"),
+    ] {
+        let failed = gantry.run(["load", &store, "--to", to]);
+        let failed = failed.fails_with(2);
+        assert!(failed.stderr.contains(part), "{to}: {}", failed.stderr);
+    }
+    gantry.write("site.yaml", "version: 1\nregistry:\n  ulr: registry.internal\n");
+    let site = text(&gantry.folder().join("site.yaml"));
+    let failed = gantry.run(["load", &store, "--site", &site]).fails_with(2);
+    assert!(failed.stderr.contains("site.yaml:3:3"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("known are url"), "{}", failed.stderr);
+}
+
+#[test]
+fn a_full_disk_at_the_target_is_told_and_nothing_there_is_corrupt() {
+    let world = World::fast();
+    let gantry = fetched(&world, SMALL);
+    let media = tempfile::tempdir().unwrap();
+    pack(&gantry, media.path(), "1MiB");
+    let disk = Tmpfs::new(2 << 20);
+    let target = disk.path().join("store");
+    let load = ["load", &text(media.path()), "--to", &text(&target)];
+
+    let full = gantry.run(load).fails_with(1);
+
+    assert!(full.stderr.contains("no room"), "{}", full.stderr);
+    disk.resize(64 << 20);
+    gantry.run(load).success();
+    gantry.with_store(&target).run(["store", "verify"]).success();
 }
 
 #[test]

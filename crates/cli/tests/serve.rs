@@ -5,13 +5,15 @@
 mod story;
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use story::{INPUT, MODEL, fetched, pack, text};
-use testkit::{World, tools};
+use testkit::{World, tools, until};
 
 #[test]
-fn volumes_are_served_in_place_to_skopeo_and_the_hub_s_client_and_sigterm_ends_it_well() {
+fn volumes_are_served_in_place_to_skopeo_crane_and_the_hub_s_clients_and_sigterm_ends_it_well() {
     let world = World::fast();
     let gantry = fetched(&world, INPUT);
     let media = tempfile::tempdir().unwrap();
@@ -33,24 +35,116 @@ fn volumes_are_served_in_place_to_skopeo_and_the_hub_s_client_and_sigterm_ends_i
         &source,
         &target,
     ]));
-    let hub = |offline: &str| {
-        let script = format!(
-            "from huggingface_hub import snapshot_download as d; \
-             from safetensors.numpy import load_file as l; import os; \
-             p = d('{MODEL}'); print(len(l(os.path.join(p, 'model.safetensors'))))"
-        );
-        let mut python = std::process::Command::new(tools::main_python());
-        python
-            .args(["-c", &script])
-            .env("HF_HOME", media.path().join("hf"))
-            .env("HF_HUB_OFFLINE", offline);
-        tools::run(python.env("HF_ENDPOINT", &url))
-    };
-    let tensors = hub("0");
+    let nginx = world.images().get("docker.io/library/nginx:1.22");
+    // By its host, by its path alone, and as a node asks through its mirror.
+    for path in ["docker.io/library/nginx:1.22", "library/nginx:1.22"] {
+        let digest =
+            tools::run(tools::command("crane").args(["digest", &format!("{host}/{path}")]));
+        assert_eq!(digest.trim(), nginx.digest.to_string(), "{path}");
+    }
+    let mirrored = format!("{url}/v2/library/nginx/manifests/1.22?ns=docker.io");
+    let manifest = tools::run(tools::command("curl").args(["-sSf", &mirrored]));
+    assert!(manifest.contains("manifests"), "{manifest}");
+    for version in tools::HUB_VERSIONS {
+        let home = media.path().join(format!("hf-{version}"));
+        python(&tools::hub_python(version), &home, DOWNLOAD, Some(&url));
+    }
+    let home = media.path().join("hf");
+    python(&tools::main_python(), &home, LOAD, Some(&url));
     assert_eq!(depot.terminate(), Some(0));
 
-    assert!(tensors.trim().parse::<u32>().unwrap() > 50, "{tensors}");
-    assert_eq!(hub("1"), tensors, "from the cache, with nobody there");
+    // Again from the caches, with nobody there.
+    for version in tools::HUB_VERSIONS {
+        let home = media.path().join(format!("hf-{version}"));
+        python(&tools::hub_python(version), &home, DOWNLOAD, None);
+    }
+    python(&tools::main_python(), &home, LOAD, None);
+}
+
+/// All of the model, compared with the original.
+const DOWNLOAD: &str = "
+import filecmp, sys
+from pathlib import Path
+from huggingface_hub import snapshot_download
+source, got = Path(sys.argv[2]), Path(snapshot_download(sys.argv[1]))
+names = [str(p.relative_to(source)) for p in source.rglob('*') if p.is_file()]
+same, other, errors = filecmp.cmpfiles(source, got, names, shallow=False)
+assert sorted(same) == sorted(names), (other, errors)
+";
+
+/// As an inference server does: tokenizer, configuration and weights.
+const LOAD: &str = "
+import sys
+from huggingface_hub import hf_hub_download
+from safetensors.numpy import load_file
+from transformers import AutoConfig, AutoTokenizer
+tokenizer, config = (auto.from_pretrained(sys.argv[1]) for auto in (AutoTokenizer, AutoConfig))
+ids = tokenizer('Across the gap.')['input_ids']
+assert tokenizer.decode(ids, skip_special_tokens=True) == 'across the gap.'
+weights = load_file(hf_hub_download(sys.argv[1], 'model.safetensors'))
+words = weights['embeddings.word_embeddings.weight']
+assert words.shape == (config.vocab_size, config.hidden_size)
+";
+
+/// Runs a script on the model, against a depot or from the cache alone.
+fn python(interpreter: &Path, home: &Path, script: &str, depot: Option<&str>) {
+    let mut python = Command::new(interpreter);
+    python.args(["-c", script, MODEL]).arg(tools::model()).env("HF_HOME", home);
+    python.env("HF_HUB_DISABLE_TELEMETRY", "1").env_remove("HF_TOKEN");
+    match depot {
+        Some(url) => python.env("HF_ENDPOINT", url).env_remove("HF_HUB_OFFLINE"),
+        None => python.env_remove("HF_ENDPOINT").env("HF_HUB_OFFLINE", "1"),
+    };
+    tools::run(&mut python);
+}
+
+#[test]
+fn a_pull_under_way_is_finished_when_the_depot_is_told_to_stop() {
+    let world = World::fast();
+    let models = format!("models: [{{hf: {MODEL}, include: [model.safetensors]}}]");
+    let gantry = fetched(&world, &format!("version: 1\nname: weights\n{models}\n"));
+    let mut depot = gantry.start(["serve", "--listen", "127.0.0.1:0"]);
+    let url = depot.word_after(" on ");
+    let file = gantry.folder().join("weights");
+    // Slow enough to be under way: 91 MB are more than the sockets' buffers take at once.
+    let mut pull = tools::command("curl")
+        .args(["-sSf", "--limit-rate", "40M", "-o"])
+        .arg(&file)
+        .arg(format!("{url}/{MODEL}/resolve/main/model.safetensors"))
+        .spawn()
+        .unwrap();
+    until("the pull is under way", || file.metadata().is_ok_and(|file| file.len() > 0));
+
+    assert_eq!(depot.terminate(), Some(0));
+
+    assert!(pull.wait().unwrap().success());
+    let weights = tools::model().join("model.safetensors");
+    tools::run(tools::command("cmp").args([file, weights]));
+}
+
+#[test]
+fn what_cannot_be_served_is_told_before_anything_listens() {
+    let world = World::fast();
+    let gantry = fetched(&world, INPUT);
+    let media = tempfile::tempdir().unwrap();
+    let volumes = pack(&gantry, media.path(), "32MiB");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let first = text(&volumes[0]);
+    let folder = tempfile::tempdir().unwrap();
+
+    for (arguments, part) in [
+        (vec![first.as_str()], ".0002.gantry"),
+        (vec![&text(folder.path())], "no .gantry volumes"),
+        (vec!["/nowhere"], "no such file"),
+        (vec!["--listen", "nonsense"], "ADDRESS:PORT"),
+        (vec!["--listen", &taken], "in use"),
+        (vec!["--tls-cert", "/nowhere", "--tls-key", "/nowhere"], "/nowhere"),
+    ] {
+        let failed = gantry.run([&["serve"], arguments.as_slice()].concat());
+        let failed = failed.fails_with(2);
+        assert!(failed.stderr.contains(part), "{arguments:?}: {}", failed.stderr);
+    }
 }
 
 #[test]

@@ -6,5 +6,5 @@ mod load;
 mod target;
 
 pub use error::{Error, Result};
-pub use load::{Failure, Landed, Options, Outcome, Report, load};
+pub use load::{Cause, Failure, Fault, Landed, Options, Outcome, Report, load};
 pub use target::Target;

@@ -69,8 +69,26 @@ pub enum Outcome {
 pub struct Failure {
     /// The root.
     pub root: Root,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why a root could not be put.
+#[derive(Debug, Clone)]
+pub struct Cause {
     /// The sink's or the source's error, with its next step.
     pub error: String,
+    /// What is at fault.
+    pub fault: Fault,
+}
+
+/// What is at fault when a root cannot be put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The source: its bytes are not those that the digest promises.
+    Integrity,
+    /// The target, or the way there.
+    Other,
 }
 
 /// Puts `roots` of `source` into `sink`. Fails as a whole only when the source cannot be read;
@@ -112,7 +130,7 @@ pub async fn load<S: Sink>(
                 }
                 ready.push((order, root, closure));
             }
-            Err(error) => report.failed.push(Failure { root, error: error.to_string() }),
+            Err(error) => report.failed.push(Failure { root, cause: Cause::of(&error) }),
         }
     }
     load.progress.expect(expected.values().sum());
@@ -136,9 +154,9 @@ pub async fn load<S: Sink>(
                 report.blobs.extend(closure.blobs);
                 landed.push((order, Landed { root, outcome }));
             }
-            Err(error) => {
-                load.progress.note(&format!("{}: {error}", root.name));
-                report.failed.push(Failure { root, error });
+            Err(cause) => {
+                load.progress.note(&format!("{}: {}", root.name, cause.error));
+                report.failed.push(Failure { root, cause });
             }
         }
     }
@@ -146,6 +164,22 @@ pub async fn load<S: Sink>(
     report.landed = landed.into_iter().map(|(_, landed)| landed).collect();
     report.moved = load.moved.load(Ordering::Relaxed);
     Ok(report)
+}
+
+impl Cause {
+    /// A sink's error is known by what it is: sinks are open for others, their errors are not.
+    fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        let is_integrity = match (error.downcast_ref(), error.downcast_ref()) {
+            (Some(error), _) => matches!(
+                error,
+                store::Error::DigestMismatch { .. } | store::Error::SizeMismatch { .. }
+            ),
+            (_, Some(error)) => remote::Error::is_integrity(error),
+            _ => false,
+        };
+        let fault = if is_integrity { Fault::Integrity } else { Fault::Other };
+        Self { error: error.to_string(), fault }
+    }
 }
 
 struct Load<S> {
@@ -165,8 +199,8 @@ struct Turn {
 }
 
 impl<S: Sink> Load<S> {
-    async fn root(&self, root: &Root, closure: &store::Closure) -> Result<Outcome, String> {
-        if self.sink.holds(root, closure).await.map_err(|error| error.to_string())? {
+    async fn root(&self, root: &Root, closure: &store::Closure) -> Result<Outcome, Cause> {
+        if self.sink.holds(root, closure).await.map_err(|error| Cause::of(&error))? {
             for blob in closure.blobs.iter().chain(&closure.manifests) {
                 self.count(blob, &mut *self.turn(&blob.digest).lock().await, 0);
             }
@@ -191,13 +225,13 @@ impl<S: Sink> Load<S> {
             } else {
                 self.sink.put_manifest(root, manifest, bytes).await.map(|_| ())
             };
-            put.map_err(|error| error.to_string())?;
+            put.map_err(|error| Cause::of(&error))?;
             self.count(manifest, &mut *self.turn(&manifest.digest).lock().await, manifest.size);
         }
         Ok(Outcome::Loaded)
     }
 
-    async fn blob(&self, root: &Root, blob: &Descriptor) -> Result<(), String> {
+    async fn blob(&self, root: &Root, blob: &Descriptor) -> Result<(), Cause> {
         let turn = self.turn(&blob.digest);
         let mut turn = turn.lock().await;
         let Ok(_place) = self.places.acquire().await else { return Ok(()) };
@@ -218,7 +252,7 @@ impl<S: Sink> Load<S> {
             .sink
             .put_blob(root, blob, Arc::clone(&self.source), moved)
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| Cause::of(&error))?;
         match put {
             Put::Moved => turn.is_counted = true,
             Put::Present | Put::Linked => {
@@ -241,12 +275,12 @@ impl<S: Sink> Load<S> {
         Arc::clone(turns.entry(*digest).or_default())
     }
 
-    async fn document(&self, manifest: &Descriptor) -> Result<Vec<u8>, String> {
+    async fn document(&self, manifest: &Descriptor) -> Result<Vec<u8>, Cause> {
         let source = Arc::clone(&self.source);
         let digest = manifest.digest;
         blocking(move || store::document(&*source, &digest, Manifest::MAX_SIZE))
             .await
-            .map_err(|error| error.to_string())
+            .map_err(|error| Cause::of(&error))
     }
 }
 

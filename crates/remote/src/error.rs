@@ -53,6 +53,18 @@ pub enum Error {
         /// The digest that the bytes have.
         actual: String,
     },
+    /// A registry found that what it was sent does not have the digest that was promised.
+    #[error(
+        "{registry} does not take {digest}: the bytes that were read for it have another digest ({message})"
+    )]
+    Mismatch {
+        /// The registry.
+        registry: String,
+        /// The digest that was promised.
+        digest: String,
+        /// The registry's words.
+        message: String,
+    },
     /// A registry refuses an index of which not all manifests are there.
     #[error(
         "{registry} takes no index without all of its platforms ({target}); load with --sparse rewrite (the index gets another digest) or lock all its platforms"
@@ -62,6 +74,19 @@ pub enum Error {
         registry: String,
         /// The name at the target.
         target: String,
+    },
+    /// What a push goes to refuses the first request of one.
+    #[error(
+        "{registry} takes no push to {repository} ({cause}); check the address and its path, and that it is a registry that you may write to"
+    )]
+    NoPush {
+        /// The host.
+        registry: String,
+        /// The first repository that would be written to.
+        repository: String,
+        /// What it answered.
+        #[source]
+        cause: net::Error,
     },
     /// Something on this machine cannot be used as what it was given for.
     #[error("{}: {reason}", path.display())]
@@ -189,6 +214,7 @@ impl Error {
         match self {
             Self::NotFound { .. }
             | Self::NoPlatform { .. }
+            | Self::NoPush { .. }
             | Self::Local { .. }
             | Self::Document(_)
             | Self::Read { .. }
@@ -208,14 +234,18 @@ impl Error {
                     | net::Error::Credentials { .. }
                     | net::Error::Request { unreachable: true, .. }
             ),
-            Self::Store(_) | Self::Write { .. } | Self::Lie { .. } | Self::Sparse { .. } => false,
+            Self::Store(_)
+            | Self::Write { .. }
+            | Self::Lie { .. }
+            | Self::Mismatch { .. }
+            | Self::Sparse { .. } => false,
         }
     }
 
     /// Whether content is not what it should be.
     pub fn is_integrity(&self) -> bool {
         match self {
-            Self::Lie { .. } => true,
+            Self::Lie { .. } | Self::Mismatch { .. } => true,
             Self::Store(error) => matches!(
                 error,
                 store::Error::DigestMismatch { .. } | store::Error::SizeMismatch { .. }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use land::{Options, Outcome, Target};
+use land::{Fault, Options, Outcome, Target};
 use remote::oci::{Push, SparsePolicy};
 use serde::Serialize;
 use store::{Source, Store};
@@ -83,6 +83,9 @@ struct Summary {
     is_dry_run: bool,
     moved_bytes: u64,
     roots: Vec<Row>,
+    /// Whether something failed for what the source holds.
+    #[serde(skip)]
+    is_damaged: bool,
 }
 
 #[derive(Serialize)]
@@ -129,16 +132,26 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         world::write(path, &receipt.print()?)?;
     }
     context.ui.result(&summary, print)?;
-    let failed: Vec<_> = summary.roots.iter().filter(|row| row.error.is_some()).collect();
-    let Some(first) = failed.first() else { return Ok(()) };
+    failure(&summary).map_or(Ok(()), Err)
+}
+
+/// What could not be put, by its first one.
+fn failure(summary: &Summary) -> Option<CommandError> {
+    let failed: Vec<_> =
+        summary.roots.iter().filter_map(|row| Some((&row.name, row.error.as_ref()?))).collect();
+    let (name, cause) = failed.first()?;
+    // Most errors name the thing already.
+    let cause =
+        if cause.contains(name.as_str()) { (*cause).clone() } else { format!("{name}: {cause}") };
+    let message = format!("{} of {} could not be put: {cause}", failed.len(), summary.roots.len());
+    if summary.is_damaged {
+        return Some(CommandError::new(Kind::Integrity, message).hint(
+            "what was put stays; see what is damaged with gantry verify VOLUME… (of a store: gantry store verify), copy it again, then run the same command",
+        ));
+    }
     let kind = if failed.len() < summary.roots.len() { Kind::Partial } else { Kind::Failed };
-    let cause = first.error.clone().unwrap_or_default();
-    let count = failed.len();
-    Err(CommandError::new(
-        kind,
-        format!("{count} of {} could not be put: {cause}", summary.roots.len()),
-    )
-    .hint("what was put stays; run the same command again to go on"))
+    let error = CommandError::new(kind, message);
+    Some(error.hint("what was put stays; run the same command again to go on"))
 }
 
 /// How a registry is spoken to.
@@ -185,7 +198,7 @@ fn to_registry(
     if args.dry_run {
         let rows = roots.iter().map(|root| row(root, name_of(root), "planned", None)).collect();
         let target = settings.prefix.to_string();
-        return Ok((Summary { target, is_dry_run: true, moved_bytes: 0, roots: rows }, None));
+        return Ok((planned(target, rows), None));
     }
     let client = context.client(Some(usize::from(args.concurrency)), &settings.ca)?;
     let mut config = context.config.clone();
@@ -249,7 +262,7 @@ fn to_store(
     if args.dry_run {
         let rows =
             roots.iter().map(|root| row(root, root.name.to_string(), "planned", None)).collect();
-        return Ok((Summary { target, is_dry_run: true, moved_bytes: 0, roots: rows }, None));
+        return Ok((planned(target, rows), None));
     }
     let store = Store::open(path)?;
     let options = Options { concurrency: usize::from(args.concurrency) };
@@ -278,14 +291,19 @@ fn summarise(target: &str, report: &land::Report, name: impl Fn(&Root) -> String
         row(&landed.root, name(&landed.root), outcome, None)
     });
     let failed = report.failed.iter().map(|failure| {
-        row(&failure.root, name(&failure.root), "failed", Some(failure.error.clone()))
+        row(&failure.root, name(&failure.root), "failed", Some(failure.cause.error.clone()))
     });
     Summary {
         target: target.to_owned(),
         is_dry_run: false,
         moved_bytes: report.moved,
         roots: landed.chain(failed).collect(),
+        is_damaged: report.failed.iter().any(|failed| failed.cause.fault == Fault::Integrity),
     }
+}
+
+fn planned(target: String, roots: Vec<Row>) -> Summary {
+    Summary { target, is_dry_run: true, moved_bytes: 0, roots, is_damaged: false }
 }
 
 fn row(root: &Root, target: String, outcome: &'static str, error: Option<String>) -> Row {

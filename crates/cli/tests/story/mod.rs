@@ -2,9 +2,11 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "each story uses a part")]
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 
-use testkit::{Gantry, World};
+use testkit::{Gantry, World, tools};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_gantry");
 pub(crate) const MODEL: &str = "sentence-transformers/all-MiniLM-L6-v2";
@@ -80,4 +82,40 @@ pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
     }
     found.sort();
     found
+}
+
+/// A plain web server over a folder, on loopback; gone on drop.
+pub(crate) struct Web {
+    child: Child,
+    url: String,
+}
+
+impl Web {
+    /// Serves the folder.
+    pub(crate) fn serve(folder: &Path) -> Self {
+        let mut child = tools::command("python3")
+            .args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory"])
+            .arg(folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        // "Serving HTTP on 127.0.0.1 port 8000 (http://127.0.0.1:8000/) ..."
+        let url = line.split(['(', ')']).nth(1).unwrap().trim_end_matches('/').to_owned();
+        Self { child, url }
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+impl Drop for Web {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

@@ -92,7 +92,15 @@ impl Push {
             self.registry.request(Method::POST, target.repository(), path, Scope::Push)?;
         let client = self.registry.client();
         let response = client.send(&request, Repeat::Safe).await.map_err(Error::net(&what))?;
-        let response = response.success().await.map_err(Error::net(&what))?;
+        let response = response.success().await.map_err(|cause| match cause {
+            // A web server, a registry that only reads, a project that is not there.
+            net::Error::Status { status: 400..=499 | 501, .. } => Error::NoPush {
+                registry: self.registry.host().to_owned(),
+                repository: target.repository().to_owned(),
+                cause,
+            },
+            other => Error::net(&what)(other),
+        })?;
         // The session was only to see that it is granted.
         if let Some(location) = response.header("location") {
             let mut cancel = request;

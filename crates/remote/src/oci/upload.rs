@@ -108,7 +108,7 @@ impl<'a> Upload<'a> {
                 .header(header::CONTENT_TYPE, octets)
                 .query("digest", &digest)
                 .body(self.body(0));
-            return self.finish(what, &request).await;
+            return self.finish(what, &request).await.map_err(|error| self.mismatch(error));
         }
         if offset < self.size {
             let mut patch = session.clone();
@@ -131,6 +131,19 @@ impl<'a> Upload<'a> {
         let client = self.registry.client();
         let response = client.send(request, Repeat::PutOff).await.map_err(Error::net(what))?;
         response.success().await.map(|_| ()).map_err(Error::net(what))
+    }
+
+    /// A digest that does not fit after one whole request: what was read is not what was promised.
+    fn mismatch(&self, error: Error) -> Error {
+        match error {
+            Error::Net { cause: net::Error::Status { status: 400, message, .. }, .. }
+                if message.contains("DIGEST_INVALID") =>
+            {
+                let registry = self.registry.host().to_owned();
+                Error::Mismatch { registry, digest: self.digest.to_string(), message }
+            }
+            other => other,
+        }
     }
 
     /// Where the registry is with the upload, or `None` when it knows nothing of it any more.

@@ -1,0 +1,182 @@
+//! The story of the charts: wherever one is published, it and its images come, and helm pulls it
+//! on the other side.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod story;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use story::{pack, text, user};
+use testkit::{World, tools};
+
+/// A chart with an image that only some values ask for, one of a hook and one of a test.
+const CHART: [(&str, &str); 5] = [
+    ("Chart.yaml", "apiVersion: v2\nname: shop\nversion: 1.2.0\n"),
+    ("values.yaml", "redis:\n  image: docker.io/library/redis:7.0\ndns: false\n"),
+    (
+        "templates/deployment.yaml",
+        "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: shop}
+spec:
+  selector: {matchLabels: {app: shop}}
+  template:
+    metadata: {labels: {app: shop}}
+    spec:
+      containers:
+        - {name: cache, image: \"{{ .Values.redis.image }}\"}
+        {{- if .Values.dns }}
+        - {name: dns, image: \"quay.io/gantry-examples/dns:2.90\"}
+        {{- end }}
+",
+    ),
+    (
+        "templates/hook.yaml",
+        "\
+apiVersion: batch/v1
+kind: Job
+metadata: {name: migrate, annotations: {helm.sh/hook: pre-install}}
+spec:
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{name: migrate, image: \"ghcr.io/gantry-examples/tools:1.0\"}]
+",
+    ),
+    (
+        "templates/test.yaml",
+        "\
+apiVersion: v1
+kind: Pod
+metadata: {name: try, annotations: {helm.sh/hook: test}}
+spec: {containers: [{name: try, image: \"docker.io/library/busybox:1.35\"}]}
+",
+    ),
+];
+
+#[test]
+fn a_chart_of_a_registry_comes_with_all_its_images_and_helm_pulls_it_from_the_depot() {
+    let world = World::fast();
+    let archive = package(world.home());
+    helm(&world, &["push", &text(&archive), &of(&world, "charts"), "--plain-http"]);
+    let gantry = user(
+        &world,
+        "version: 1\nname: shop\ncharts: [{chart: oci://ghcr.io/charts/shop, version: ~1.1 || ^1.2}]\n",
+    );
+
+    gantry.run(["lock"]).success();
+    gantry.run(["fetch"]).success();
+    let media = tempfile::tempdir().unwrap();
+    pack(&gantry, media.path(), "16MiB");
+    let mut depot = gantry.start(["serve", &text(media.path()), "--listen", "127.0.0.1:0"]);
+    let host = depot.word_after(" on ").trim_start_matches("http://").to_owned();
+
+    let lock = gantry.read("gantry.lock");
+    for image in ["library/redis:7.0", "gantry-examples/tools:1.0", "library/busybox:1.35"] {
+        assert!(lock.contains(image), "{image}");
+        tools::run(tools::command("crane").args(["manifest", &format!("{host}/{image}")]));
+    }
+    assert!(!lock.contains("dns:2.90"), "what no values ask for is left out");
+    let chart = format!("oci://{host}/ghcr.io/charts/shop");
+    helm(
+        &world,
+        &["pull", &chart, "--version", "1.2.0", "--plain-http", "-d", &text(media.path())],
+    );
+    assert!(fs::read(media.path().join("shop-1.2.0.tgz")).unwrap() == fs::read(archive).unwrap());
+}
+
+#[test]
+fn a_chart_of_a_web_repository_is_pinned_until_it_is_upgraded() {
+    let world = World::fast();
+    let site = world.home().join("site");
+    fs::create_dir(&site).unwrap();
+    fs::rename(package(world.home()), site.join("shop-1.2.0.tgz")).unwrap();
+    helm(&world, &["repo", "index", &text(&site)]);
+    let web = story::Web::serve(&site);
+    let input = |version: &str| {
+        format!(
+            "version: 1\nname: shop\ncharts: [{{chart: \"{}\", name: shop{version}}}]\n",
+            web.url()
+        )
+    };
+    let gantry = user(&world, &input(""));
+
+    gantry.run(["lock"]).success();
+    let pinned = gantry.read("gantry.lock");
+    let newer = folder(&world.home().join("newer"));
+    let text_of = fs::read_to_string(newer.join("Chart.yaml")).unwrap();
+    fs::write(newer.join("Chart.yaml"), text_of.replace("1.2.0", "1.3.0")).unwrap();
+    helm(&world, &["package", &text(&newer), "-d", &text(&site)]);
+    helm(&world, &["repo", "index", &text(&site)]);
+
+    gantry.run(["lock"]).success();
+    assert_eq!(gantry.read("gantry.lock"), pinned, "a pin stays");
+    gantry.run(["lock", "--upgrade", "shop"]).success();
+    assert!(gantry.read("gantry.lock").contains("shop:1.3.0"));
+    gantry.run(["fetch"]).success();
+    // What is not there is told with what is.
+    gantry.write("gantry.yaml", &input(", version: ^2"));
+    let absent = gantry.run(["lock"]).fails_with(2);
+    assert!(absent.stderr.contains("1.3.0"), "{}", absent.stderr);
+    gantry.write("gantry.yaml", &input("ping"));
+    let absent = gantry.run(["lock"]).fails_with(2);
+    assert!(absent.stderr.contains("shop"), "{}", absent.stderr);
+}
+
+#[test]
+fn values_and_variants_add_what_they_ask_for_and_a_failing_render_is_shown() {
+    let world = World::fast();
+    let gantry = world.gantry(story::BINARY);
+    folder(&gantry.folder().join("shop"));
+    let input = |more: &str| {
+        format!("version: 1\nname: shop\ncharts: [{{chart: ./shop, release: mine, {more}}}]\n")
+    };
+    gantry.write("dns.yaml", "dns: true\n");
+    gantry.write("gantry.yaml", &input("variants: [[dns.yaml]], set: [redis.image=nginx:1.22]"));
+
+    gantry.run(["lock"]).success();
+
+    let lock = gantry.read("gantry.lock");
+    for image in ["quay.io/gantry-examples/dns:2.90", "docker.io/library/nginx:1.22"] {
+        assert!(lock.contains(image), "{image}");
+    }
+    assert!(!lock.contains("library/redis"), "--set took its place");
+    for (more, part) in [
+        ("values: [none.yaml]", "none.yaml"),
+        ("set: [\"redis=\"]", "deployment.yaml"),
+        ("version: 1.2.0", "leave it away"),
+    ] {
+        gantry.write("gantry.yaml", &input(more));
+        let failed = gantry.run(["lock"]).fails_with(2);
+        assert!(failed.stderr.contains(part), "{more}: {}", failed.stderr);
+        assert_eq!(gantry.read("gantry.lock"), lock, "the lock stays");
+    }
+}
+
+/// The chart's folder below `parent`.
+fn folder(path: &Path) -> PathBuf {
+    for (name, text) in CHART {
+        let file = path.join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    }
+    path.to_owned()
+}
+
+/// The chart as helm packages it.
+fn package(home: &Path) -> PathBuf {
+    let chart = folder(&home.join("shop"));
+    let mut helm = tools::command("helm");
+    tools::run(helm.args(["package", &text(&chart), "-d", &text(home)]).env("HOME", home));
+    home.join("shop-1.2.0.tgz")
+}
+
+fn of(world: &World, path: &str) -> String {
+    format!("oci://{}/{path}", world.upstream().host())
+}
+
+fn helm(world: &World, arguments: &[&str]) {
+    tools::run(tools::command("helm").args(arguments).env("HOME", world.home()));
+}
