@@ -5,9 +5,8 @@
 mod story;
 
 use std::fs;
-use std::process::Command;
 
-use story::{INPUT, SMALL, fetched, files, pack, text, user, volumes};
+use story::{INPUT, SMALL, fetched, files, joined, pack, text, user, volumes};
 use testkit::{Tmpfs, World, tools};
 
 #[test]
@@ -25,14 +24,7 @@ fn volumes_are_the_same_each_time_and_plain_tools_read_them() {
         assert!(fs::read(first).unwrap() == fs::read(second).unwrap(), "{first:?}");
     }
     // tar alone, and `cat` for what lies across volumes: an OCI layout that skopeo reads.
-    let layout = folder.path().join("layout");
-    fs::create_dir(&layout).unwrap();
-    for volume in &first {
-        let mut tar = Command::new("tar");
-        tools::run(tar.arg("-xf").arg(volume).arg("-C").arg(&layout));
-    }
-    let join = "cd blobs/sha256 && for f in *.*; do cat \"$f\" >> \"${f%%.*}\"; rm \"$f\"; done";
-    tools::run(Command::new("sh").args(["-ec", join]).current_dir(&layout));
+    let layout = joined(&first, &folder.path().join("layout"));
     // (skopeo finds docker's own manifests in a layout by no name, only OCI's.)
     let name = "quay.io/gantry-examples/dns:2.90";
     let source = format!("oci:{}:{name}", layout.display());

@@ -4,11 +4,12 @@
 mod story;
 
 use std::fs;
+use std::io::Write as _;
 use std::time::Duration;
 
 use story::{INPUT, SMALL, files, user};
 use testkit::faults::{Fault, Times};
-use testkit::{Faults, Hub, Images, Login, Registry, Tmpfs, World};
+use testkit::{Faults, Hub, Images, Login, Registry, Tmpfs, World, until};
 
 #[test]
 fn two_fetches_at_once_on_one_store_both_end_well() {
@@ -147,6 +148,35 @@ fn a_full_disk_is_told_before_the_first_byte_and_goes_on_after_room_was_made() {
 
     assert!(full.stderr.contains("no room"), "{}", full.stderr);
     disk.resize(64 << 20);
+    gantry.run(["fetch"]).success();
+    gantry.run(["store", "verify"]).success();
+}
+
+#[test]
+fn a_disk_that_fills_up_under_a_fetch_is_told_and_nothing_on_it_is_corrupt() {
+    let world = World::fast();
+    let disk = Tmpfs::new(128 << 20);
+    let gantry = user(&world, INPUT).with_store(&disk.path().join("store"));
+    gantry.run(["lock"]).success();
+    let hub = Faults::before(&world.hub().url());
+    hub.on("/resolve/", Fault::Slow { bytes_per_second: 60 << 20 }, Times::Always);
+    world.lead_to(&world.upstream().url(), &hub.url());
+
+    let mut running = gantry.start(["fetch"]);
+    until("the weights come", || hub.sent("/resolve/") > 8 << 20);
+    // Somebody else takes all the room that the fetch had found free.
+    let filler = disk.path().join("filler");
+    let zeros = vec![0; 1 << 20];
+    let mut file = fs::File::create(&filler).unwrap();
+    while file.write_all(&zeros).is_ok() {}
+    until("the fetch has ended", || !running.is_running());
+
+    let printed = running.printed();
+    let code = running.wait();
+    assert!([Some(1), Some(4)].contains(&code), "{code:?} {printed}");
+    assert!(printed.contains("no room"), "{printed}");
+    drop(file);
+    fs::remove_file(filler).unwrap();
     gantry.run(["fetch"]).success();
     gantry.run(["store", "verify"]).success();
 }

@@ -77,13 +77,11 @@ pub enum Error {
     },
     /// What a push goes to refuses the first request of one.
     #[error(
-        "{registry} takes no push to {repository} ({cause}); check the address and its path, and that it is a registry that you may write to"
+        "{target} takes no push ({cause}); check the address and its path, and that it is a registry that you may write to"
     )]
     NoPush {
-        /// The host.
-        registry: String,
-        /// The first repository that would be written to.
-        repository: String,
+        /// The host and the first repository that would be written to.
+        target: String,
         /// What it answered.
         #[source]
         cause: net::Error,

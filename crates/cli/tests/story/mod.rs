@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use testkit::{Gantry, World, tools};
 
@@ -59,6 +59,18 @@ pub(crate) fn volumes(folder: &Path) -> Vec<PathBuf> {
         entries.filter(|path| path.extension().is_some_and(|e| e == "gantry")).collect();
     volumes.sort();
     volumes
+}
+
+/// Opens volumes with tar alone, and with `cat` what lies across them; gives the OCI layout.
+pub(crate) fn joined(volumes: &[PathBuf], layout: &Path) -> PathBuf {
+    fs::create_dir(layout).unwrap();
+    for volume in volumes {
+        let mut tar = Command::new("tar");
+        tools::run(tar.arg("-xf").arg(volume).arg("-C").arg(layout));
+    }
+    let join = "cd blobs/sha256 && for f in *.*; do cat \"$f\" >> \"${f%%.*}\"; rm \"$f\"; done";
+    tools::run(Command::new("sh").args(["-ec", join]).current_dir(layout));
+    layout.to_owned()
 }
 
 pub(crate) fn text(path: &Path) -> String {

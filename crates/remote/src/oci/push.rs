@@ -95,8 +95,7 @@ impl Push {
         let response = response.success().await.map_err(|cause| match cause {
             // A web server, a registry that only reads, a project that is not there.
             net::Error::Status { status: 400..=499 | 501, .. } => Error::NoPush {
-                registry: self.registry.host().to_owned(),
-                repository: target.repository().to_owned(),
+                target: format!("{}/{}", self.registry.host(), target.repository()),
                 cause,
             },
             other => Error::net(&what)(other),
