@@ -18,8 +18,8 @@ const STAT_BLOCK: u64 = 512;
 
 /// What is touched before a measurement: more than any step of the corpus writes.
 const WARM: usize = 1700 << 20;
-/// One write of it.
-const WARM_CHUNK: usize = 1 << 20;
+/// One write of it, as long as those of the tools: longer ones take other memory.
+const WARM_CHUNK: usize = 64 << 10;
 
 /// What a command has used.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
