@@ -15,14 +15,28 @@ pub struct RenderError {
     pub message: String,
 }
 
-/// Renders once for each overlay, side by side, and gives the results in their order.
+/// Renders once for each overlay, side by side, and reads the results in their order.
 pub(crate) fn all(
     render: &Render,
     overlays: &[Option<String>],
 ) -> Vec<Result<Manifests, RenderError>> {
-    let one = |overlay: &Option<String>| {
-        render(overlay.as_deref()).map(|stream| Manifests::read(&stream))
-    };
+    side_by_side(render, overlays, |stream| Manifests::read(&stream))
+}
+
+/// Renders once for each overlay, side by side, and gives the streams in their order.
+pub(crate) fn streams(
+    render: &Render,
+    overlays: &[Option<String>],
+) -> Vec<Result<String, RenderError>> {
+    side_by_side(render, overlays, |stream| stream)
+}
+
+fn side_by_side<T: Send>(
+    render: &Render,
+    overlays: &[Option<String>],
+    read: impl Fn(String) -> T + Sync,
+) -> Vec<Result<T, RenderError>> {
+    let one = |overlay: &Option<String>| render(overlay.as_deref()).map(&read);
     std::thread::scope(|scope| {
         let running: Vec<_> =
             overlays.iter().map(|overlay| scope.spawn(move || one(overlay))).collect();
