@@ -11,6 +11,7 @@ use super::{Attempt, Line, Mover, Relocation};
 use crate::find::Place;
 use crate::overlay::{self, Comments};
 use crate::path::Path;
+use crate::values;
 
 impl Mover<'_> {
     pub(super) fn finished(&self, best: Option<Attempt>) -> Relocation {
@@ -30,7 +31,7 @@ impl Mover<'_> {
         for path in &self.secrets {
             comments.insert(path.clone(), vec!["what pods need to pull from there".into()]);
         }
-        let head = [format!("Moves the chart's images to {}.", self.target.prefix)];
+        let head = vec![format!("Moves the chart's images to {}.", self.target.prefix)];
         let overlay = overlay::write(&head, &best.values, &comments);
         let reasons = best.proof.stayed.iter().map(|stayed| self.reason(stayed)).collect();
         let places = self.sites.iter().map(|site| &site.found.place);
@@ -42,8 +43,19 @@ impl Mover<'_> {
             .filter_map(|document| without_secret.get(document))
             .map(|place| Place { path: Path::default(), ..(*place).clone() })
             .collect();
-        let proof = best.proof;
-        Relocation { overlay, lines, proof, reasons, without_secret, renders: self.renders }
+        let Attempt { values, proof, .. } = best;
+        let renders = self.renders;
+        Relocation {
+            overlay,
+            values,
+            head,
+            comments,
+            lines,
+            proof,
+            reasons,
+            without_secret,
+            renders,
+        }
     }
 
     /// Why no value moves a place.
@@ -95,6 +107,19 @@ impl Mover<'_> {
             }
         }
         lines.into_values().collect()
+    }
+}
+
+impl Relocation {
+    /// The overlay with further values below its own, each with a comment.
+    pub fn overlay_with(&self, more: &Value, why: &[(Path, String)]) -> String {
+        let mut all = more.clone();
+        values::merge(&mut all, &self.values);
+        let mut comments = self.comments.clone();
+        for (path, why) in why {
+            comments.entry(path.clone()).or_default().push(why.clone());
+        }
+        overlay::write(&self.head, &all, &comments)
     }
 }
 

@@ -21,6 +21,7 @@ use types::naming::{Naming, Prefix};
 
 use crate::find::{self, Place};
 use crate::manifest::Manifests;
+use crate::overlay::Comments;
 use crate::path::Path;
 use crate::render::{self, Render, RenderError};
 use crate::{Chart, Error, Result, values};
@@ -56,6 +57,13 @@ impl Target {
 pub struct Relocation {
     /// The overlay, a values file with comments.
     pub overlay: String,
+    /// The same as values.
+    #[serde(skip)]
+    pub values: Value,
+    #[serde(skip)]
+    head: Vec<String>,
+    #[serde(skip)]
+    comments: Comments,
     /// The values that it sets, with what each moves.
     pub lines: Vec<Line>,
     /// What the render with the overlay shows.
