@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use chart::Rules;
-use chart::find::{self, Broken, Confidence, Findings, Found};
+use chart::find::{self, Broken, Confidence, Findings, Found, Pattern};
 use clap::ValueEnum;
 use serde::Serialize;
 use types::Reference;
@@ -258,8 +258,9 @@ fn table(images: &Images) -> String {
             more => format!("{place} and {more} more"),
         };
         let values: Vec<String> = first.values.iter().map(ToString::to_string).collect();
-        let by = match (&first.note, values.is_empty()) {
-            (Some(note), true) => note.clone(),
+        // A switch says more than the value behind it.
+        let by = match &first.note {
+            Some(note) if values.is_empty() || first.pattern == Pattern::Value => note.clone(),
             _ => values.join(", "),
         };
         [
