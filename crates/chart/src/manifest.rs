@@ -2,6 +2,8 @@
 //! comes from. The one place of this crate that reads rendered YAML; everything behind it works on
 //! the parsed documents.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
@@ -67,10 +69,22 @@ impl Document {
 impl Manifests {
     /// Reads a stream of documents. A broken document does not hide the others.
     pub fn read(stream: &str) -> Self {
+        Self::read_beside(stream, &Self::default())
+    }
+
+    /// Reads a stream of which most documents are the same text as in `known`; those are not
+    /// parsed again.
+    pub(crate) fn read_beside(stream: &str, known: &Self) -> Self {
+        let known: HashMap<&str, &Value> =
+            known.documents.iter().map(|d| (d.text.as_str(), &d.value)).collect();
         let mut manifests = Self::default();
         for (line, text) in split(stream) {
             let template = source(text);
-            match parse(text) {
+            let value = match known.get(text) {
+                Some(value) => Ok((*value).clone()),
+                None => parse(text),
+            };
+            match value {
                 Ok(Value::Null) => {}
                 Ok(value) => {
                     manifests.documents.push(Document { template, text: text.to_owned(), value });
