@@ -9,14 +9,14 @@ mod switches;
 use std::sync::OnceLock;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use types::input::Input;
 use types::input::rules::PhoneHome;
 
 use crate::find::Place;
 use crate::inspect::Inspection;
 use crate::path::Path;
-use crate::{Error, Result, values};
+use crate::{Error, Result};
 
 /// A table of switches and hosts.
 #[derive(Debug, Clone, Default)]
@@ -108,25 +108,13 @@ impl Switches {
     }
 }
 
-/// The values that turn off what is safe to turn off.
-pub fn offline_values(findings: &[Finding], effective: &Value) -> Value {
-    let mut overlay = Value::Object(Map::new());
-    for finding in findings {
-        if let Finding::Value { path, off: Some(off), safe: true, .. } = finding {
-            values::set(&mut overlay, path, off.clone(), effective);
-        }
-    }
-    overlay
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use serde_json::json;
 
     use super::*;
-    use crate::Rules;
-    use crate::inspect;
+    use crate::{Rules, inspect, offline};
 
     /// What is found, by its name alone.
     fn found(values: &Value, rendered: &str) -> Vec<String> {
@@ -178,7 +166,7 @@ mod tests {
             "airflow": {"usage_data_collection": {"enabled": "false"}},
             "configMap": {"DISABLE_TELEMETRY": "true"},
         });
-        assert_eq!(offline_values(&found, &values), offline);
+        assert_eq!(offline::turn_off(&found, &values, &|_| Ok(String::new())).values, offline);
     }
 
     #[test]
