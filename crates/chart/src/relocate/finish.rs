@@ -9,6 +9,7 @@ use super::prove::{Proof, Stayed};
 use super::solve::Assignment;
 use super::{Line, Mover, Relocation, slot};
 use crate::find::Place;
+use crate::manifest::Manifests;
 use crate::overlay::{self, Comments};
 use crate::path::Path;
 
@@ -31,7 +32,15 @@ impl Mover<'_> {
             .filter_map(|document| places.get(document))
             .map(|place| Place { path: Path::default(), ..(*place).clone() })
             .collect();
-        Relocation { overlay, lines, proof, reasons, without_secret, renders: self.renders }
+        Relocation {
+            overlay,
+            lines,
+            proof,
+            reasons,
+            without_secret,
+            renders: self.renders,
+            rendered: Manifests::default(),
+        }
     }
 
     /// The file that an assignment makes, and what each of its values moves.

@@ -102,6 +102,9 @@ pub struct Relocation {
     pub without_secret: Vec<Place>,
     /// How often the chart was rendered.
     pub renders: usize,
+    /// What the chart renders without the overlay.
+    #[serde(skip)]
+    pub rendered: Manifests,
 }
 
 /// One value of the overlay.
@@ -249,7 +252,8 @@ impl<'a> Mover<'a> {
         if let Some(attempt) = best.take() {
             best = Some(self.without_side_effects(attempt));
         }
-        self.finished(best)
+        let finished = self.finished(best);
+        Relocation { rendered: self.before.manifests, ..finished }
     }
 
     /// Renders side by side, without reading what comes out.
@@ -260,7 +264,7 @@ impl<'a> Mover<'a> {
 
     /// A render, of which most is as before.
     fn read(&self, stream: &str) -> Result<Rendered> {
-        readable(Manifests::read_beside(stream, &self.before.manifests))
+        readable(Manifests::read_like(stream, &self.before.manifests))
     }
 
     fn set_guards(&self, overlay: &mut Value) {
@@ -308,7 +312,7 @@ fn registries(target: &Target, sites: &[Site]) -> Vec<String> {
 }
 
 /// Switches of a chart that lets no other images in unless they are set.
-fn guards(scopes: &Scopes, effective: &Value) -> Vec<Path> {
+pub(crate) fn guards(scopes: &Scopes, effective: &Value) -> Vec<Path> {
     let mut guards = BTreeSet::new();
     values::leaves(effective, &Path::default(), &mut |path, leaf| {
         if path.last_key() == Some("allowInsecureImages") && leaf == &Value::Bool(false) {
