@@ -12,16 +12,22 @@ use super::{Line, Mover, Relocation, slot};
 use crate::find::Place;
 use crate::overlay::{self, Comments};
 use crate::path::Path;
+use crate::values;
+
+/// An overlay as a file, as values, and as what each of them moves.
+pub(super) struct Written {
+    pub(super) text: String,
+    pub(super) values: Value,
+    pub(super) head: Vec<String>,
+    pub(super) comments: Comments,
+    pub(super) lines: Vec<Line>,
+}
 
 impl Mover<'_> {
     pub(super) fn finished(&self, best: Option<Attempt>) -> Relocation {
-        let (overlay, lines, mut proof) = match best {
-            Some(Attempt { text, lines, proof, .. }) => (text, lines, proof),
-            None => (
-                overlay::write(&[self.head()], &empty(), &Comments::new()),
-                vec![],
-                self.nothing_moved(),
-            ),
+        let (written, mut proof) = match best {
+            Some(Attempt { written, proof, .. }) => (written, proof),
+            None => (self.nothing_written(), self.nothing_moved()),
         };
         proof.not_locked = self.not_locked();
         let reasons = proof.stayed.iter().map(|stayed| self.reason(stayed)).collect();
@@ -33,11 +39,22 @@ impl Mover<'_> {
             .filter_map(|document| places.get(document))
             .map(|place| Place { path: Path::default(), ..(*place).clone() })
             .collect();
-        Relocation { overlay, lines, proof, reasons, without_secret, renders: self.renders }
+        let Written { text: overlay, values, head, comments, lines } = written;
+        Relocation {
+            overlay,
+            values,
+            head,
+            comments,
+            lines,
+            proof,
+            reasons,
+            without_secret,
+            renders: self.renders,
+        }
     }
 
     /// The file that an assignment makes, and what each of its values moves.
-    pub(super) fn written(&self, assignment: &Assignment) -> (String, Vec<Line>) {
+    pub(super) fn written(&self, assignment: &Assignment) -> Written {
         let lines = self.lines(assignment);
         let mut comments = Comments::new();
         for line in &lines {
@@ -56,11 +73,19 @@ impl Mover<'_> {
         for path in self.policies.paths() {
             comments.insert(path.clone(), vec!["the site's pull policy".into()]);
         }
-        (overlay::write(&[self.head()], &self.overlay(assignment), &comments), lines)
+        let (head, values) = (self.head(), self.overlay(assignment));
+        let text = overlay::write(&head, &values, &comments);
+        Written { text, values, head, comments, lines }
     }
 
-    fn head(&self) -> String {
-        format!("Moves the chart's images to {}.", self.target.prefix)
+    fn nothing_written(&self) -> Written {
+        let (head, values) = (self.head(), Value::Object(Map::new()));
+        let text = overlay::write(&head, &values, &Comments::new());
+        Written { text, values, head, comments: Comments::new(), lines: vec![] }
+    }
+
+    fn head(&self) -> Vec<String> {
+        vec![format!("Moves the chart's images to {}.", self.target.prefix)]
     }
 
     /// Why no value moves a place.
@@ -127,8 +152,17 @@ impl Mover<'_> {
     }
 }
 
-fn empty() -> Value {
-    Value::Object(Map::new())
+impl Relocation {
+    /// The overlay with further values below its own, each with a comment.
+    pub fn overlay_with(&self, more: &Value, why: &[(Path, String)]) -> String {
+        let mut all = more.clone();
+        values::merge(&mut all, &self.values);
+        let mut comments = self.comments.clone();
+        for (path, why) in why {
+            comments.entry(path.clone()).or_default().push(why.clone());
+        }
+        overlay::write(&self.head, &all, &comments)
+    }
 }
 
 fn comment(moves: &BTreeSet<Reference>) -> String {

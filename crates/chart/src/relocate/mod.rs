@@ -33,6 +33,7 @@ use types::naming::{Naming, Prefix};
 
 use crate::find::{Confidence, Found, Pattern, Place};
 use crate::manifest::Manifests;
+use crate::overlay::Comments;
 use crate::path::Path;
 use crate::render::{self, Render, RenderError};
 use crate::{Chart, Error, Result, Rules, values};
@@ -88,6 +89,13 @@ impl Default for Options<'_> {
 pub struct Relocation {
     /// The overlay, a values file with comments: the very text that was proven.
     pub overlay: String,
+    /// The same as values.
+    #[serde(skip)]
+    pub values: Value,
+    #[serde(skip)]
+    head: Vec<String>,
+    #[serde(skip)]
+    comments: Comments,
     /// The values that it sets, with what each moves.
     pub lines: Vec<Line>,
     /// What the render with the overlay shows.

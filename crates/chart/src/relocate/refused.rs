@@ -67,7 +67,7 @@ impl Mover<'_> {
             return true;
         }
         if self.has_extras() {
-            let own = self.written(&Assignment::new()).0;
+            let own = self.written(&Assignment::new()).text;
             if matches!(self.streams(&[Some(own)]).pop(), Some(Err(_))) {
                 self.drop_extras();
                 return true;
@@ -83,7 +83,7 @@ impl Mover<'_> {
                 .map(|part| {
                     let own = assignment.iter().filter(|(slot, _)| part.contains(slot));
                     let own = own.map(|(slot, text)| (*slot, text.clone())).collect();
-                    Some(self.written(&own).0)
+                    Some(self.written(&own).text)
                 })
                 .collect();
             spent += overlays.len();
