@@ -33,7 +33,7 @@ impl Mover<'_> {
         let reasons = proof.stayed.iter().map(|stayed| self.reason(stayed)).collect();
         let places: BTreeMap<usize, &Place> =
             self.sites.iter().map(|site| (site.found.place.document, &site.found.place)).collect();
-        let without = self.secrets.without(&self.sites);
+        let without = self.secrets.unreached(&self.sites);
         let without_secret = without
             .iter()
             .filter_map(|document| places.get(document))
@@ -49,6 +49,7 @@ impl Mover<'_> {
             proof,
             reasons,
             without_secret,
+            notes: self.notes.clone(),
             renders: self.renders,
         }
     }

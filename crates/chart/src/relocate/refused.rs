@@ -69,7 +69,7 @@ impl Mover<'_> {
         if self.has_extras() {
             let own = self.written(&Assignment::new()).text;
             if matches!(self.streams(&[Some(own)]).pop(), Some(Err(_))) {
-                self.drop_extras();
+                self.drop_extras(&reason(message));
                 return true;
             }
         }
@@ -180,7 +180,11 @@ impl Mover<'_> {
             || !self.restored.is_empty()
     }
 
-    fn drop_extras(&mut self) {
+    fn drop_extras(&mut self, message: &str) {
+        self.notes.push(format!(
+            "neither pull secrets nor pull policies nor images of operators are set: helm refuses \
+             one of them: {message}"
+        ));
         self.secrets.clear();
         self.policies.clear();
         self.restored.clear();
