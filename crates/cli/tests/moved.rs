@@ -2,7 +2,7 @@
 //! the site's registry alone. The images are stand-ins of the same names (see
 //! [`testkit::Images::stand_ins`]); what a render names is told by a plain scan that knows nothing
 //! of Gantry ([`testkit::scan`]).
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod story;
 
