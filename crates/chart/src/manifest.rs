@@ -2,6 +2,8 @@
 //! comes from. The one place of this crate that reads rendered YAML; everything behind it works on
 //! the parsed documents.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
@@ -67,10 +69,22 @@ impl Document {
 impl Manifests {
     /// Reads a stream of documents. A broken document does not hide the others.
     pub fn read(stream: &str) -> Self {
+        Self::read_like(stream, &Self::default())
+    }
+
+    /// Reads a further render of a chart. Most of it is as in the `other` one: a document with the
+    /// same text has the same content and is not parsed again.
+    pub fn read_like(stream: &str, other: &Self) -> Self {
+        let known: HashMap<&str, &Value> =
+            other.documents.iter().map(|d| (d.text.as_str(), &d.value)).collect();
         let mut manifests = Self::default();
         for (line, text) in split(stream) {
             let template = source(text);
-            match parse(text) {
+            let value = match known.get(text) {
+                Some(value) => Ok((*value).clone()),
+                None => parse(text),
+            };
+            match value {
                 Ok(Value::Null) => {}
                 Ok(value) => {
                     manifests.documents.push(Document { template, text: text.to_owned(), value });
@@ -156,6 +170,13 @@ mod tests {
         assert_eq!(read.documents.len(), 2);
         assert_eq!(read.unread[0].line, 3);
         assert_eq!(read.unread[0].template.as_deref(), Some("t"));
+    }
+
+    #[test]
+    fn a_further_render_is_read_as_if_it_were_the_first() {
+        let first = Manifests::read("---\n# Source: t\nkind: A\n---\nkind: B\n");
+        let stream = "---\n# Source: t\nkind: A\n---\nkind: B\nx: 1\n---\nkind: C\n";
+        assert_eq!(Manifests::read_like(stream, &first), Manifests::read(stream));
     }
 
     #[test]

@@ -134,6 +134,13 @@ impl Report {
                 let _ = write!(text, "\n{reader}, `{path}`:\n\n```\n{}\n```\n", file.trim_end());
             }
         }
+        text + &self.refutation()
+    }
+
+    /// What refutes the proof, as Markdown: what changed and should not have, with both sides, and
+    /// what points outside. Empty where nothing does.
+    pub fn refutation(&self) -> String {
+        let mut text = String::new();
         if !self.changes.is_empty() {
             text.push_str("\n## Changed, and should not have\n\n");
             for Change { place, before, after } in &self.changes {

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use base64::Engine as _;
-use gantry_chart::relocate::{Target, Verdict, relocate};
+use gantry_chart::relocate::{Options, Target, Verdict, relocate};
 use gantry_chart::{Chart, values};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -188,7 +188,7 @@ proptest! {
         };
         let prefix = "site.internal:5000/ai".parse().unwrap();
         let target = Target { prefix, naming, pull_secret: None };
-        let relocation = match relocate(&chart, &json!({}), &target, &render) {
+        let relocation = match relocate(&chart, &json!({}), &target, &Options::default(), &render) {
             Ok(relocation) => relocation,
             // Two generated images may have one name at the site: an error before anything is done.
             Err(error) => {

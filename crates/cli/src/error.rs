@@ -152,6 +152,13 @@ impl From<resolve::Error> for CommandError {
     }
 }
 
+impl From<chart::Error> for CommandError {
+    fn from(error: chart::Error) -> Self {
+        // A chart, values or a render that cannot be read: nothing was done yet.
+        Self::usage(error.to_string())
+    }
+}
+
 impl From<land::Error> for CommandError {
     fn from(error: land::Error) -> Self {
         match error {

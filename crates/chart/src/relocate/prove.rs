@@ -6,9 +6,11 @@ use serde::Serialize;
 use serde_json::Value;
 use types::Reference;
 
+use super::compiled::CompiledIn;
 use super::difference::{Difference, differences};
+use super::locked::NotLocked;
 use super::site::{Rendered, Site};
-use crate::find::{self, Place, names, text};
+use crate::find::{Place, names, text};
 use crate::path::{Encoding, Path, Step};
 
 /// What a render with the overlay shows.
@@ -22,6 +24,12 @@ pub struct Proof {
     pub changes: Vec<Change>,
     /// What still points outside without being one of the places that stayed.
     pub foreign: Vec<Foreign>,
+    /// The images that operators will pull from outside, and that no manifest names.
+    pub compiled_in: Vec<CompiledIn>,
+    /// Likewise, where it cannot be told whether they will: not proven, and nothing against it.
+    pub possible: Vec<CompiledIn>,
+    /// The images that the lock does not have, so that the site will not have them.
+    pub not_locked: Vec<NotLocked>,
 }
 
 /// An image that was moved.
@@ -74,9 +82,9 @@ pub struct Foreign {
 pub enum Verdict {
     /// Everything is moved and nothing else changed.
     Proven,
-    /// Some places stayed as they are; everything else is proven.
+    /// Some images stayed as they are; everything else is proven.
     Leftovers,
-    /// Something changed that should not have, or points outside unseen.
+    /// Something changed that should not have, points outside unseen, or is not in the lock.
     Refuted,
 }
 
@@ -94,10 +102,12 @@ impl Verdict {
 impl Proof {
     /// What the proof says.
     pub fn verdict(&self) -> Verdict {
-        match (self.changes.is_empty() && self.foreign.is_empty(), self.stayed.is_empty()) {
-            (true, true) => Verdict::Proven,
-            (true, false) => Verdict::Leftovers,
-            (false, _) => Verdict::Refuted,
+        let is_refuted =
+            !self.changes.is_empty() || !self.foreign.is_empty() || !self.not_locked.is_empty();
+        match (is_refuted, self.stayed.is_empty() && self.compiled_in.is_empty()) {
+            (true, _) => Verdict::Refuted,
+            (false, true) => Verdict::Proven,
+            (false, false) => Verdict::Leftovers,
         }
     }
 }
@@ -225,7 +235,7 @@ fn words_are_moved(before: &str, after: &str, sites: &[&Site]) -> bool {
 }
 
 /// A digest of something that holds references: `checksum/config` and its kin.
-fn is_checksum(key: &str, text: &str) -> bool {
+pub(super) fn is_checksum(key: &str, text: &str) -> bool {
     const SHORTEST: usize = 32;
     let says_so =
         names::words(key).iter().any(|w| matches!(w.as_str(), "checksum" | "hash" | "sha256"));
@@ -267,7 +277,7 @@ fn foreign(
     let is_known = |document: usize, path: &Path| {
         own(document).is_some_and(|document| stays.contains(&(document, path.outer())))
     };
-    let findings = find::in_manifests(&after.manifests);
+    let findings = after.findings_beside(before);
     for found in &findings.images {
         let is_known = found.parts.iter().any(|part| is_known(found.place.document, &part.path));
         if !is_home(&found.reference) && !is_known {
@@ -275,9 +285,10 @@ fn foreign(
             proof.foreign.push(Foreign { place: found.place.clone(), text });
         }
     }
-    for broken in findings.broken {
+    for broken in &findings.broken {
         if !is_known(broken.place.document, &broken.place.path) {
-            proof.foreign.push(Foreign { place: broken.place, text: broken.text });
+            let (place, text) = (broken.place.clone(), broken.text.clone());
+            proof.foreign.push(Foreign { place, text });
         }
     }
     let names: BTreeSet<&str> = sites.iter().filter_map(|site| hosted_name(&site.text)).collect();

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::slot::{Reason, Slot};
+use super::slot::Slot;
 
 /// How one place is made up of slots, as one marked render showed it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,17 +13,17 @@ pub(crate) struct Form {
     pub(crate) text: String,
     /// Slots and where they start in the text, in order.
     pub(crate) slots: Vec<(usize, usize)>,
+    /// Those of them that are not set: the place has this form only when all of them are given.
+    pub(crate) given: BTreeSet<usize>,
 }
 
-/// One place: what it has to become, and its forms.
+/// One place: what it has to become, and the forms that renders showed it in.
 #[derive(Debug, Clone)]
 pub(crate) struct Wish {
     /// The text that has to stand there.
     pub(crate) wanted: String,
-    /// With the values that are set.
-    pub(crate) set: Form,
-    /// With unset registries given too, where that makes a difference.
-    pub(crate) given: Option<Form>,
+    /// Each with other unset values given; at most one with none.
+    pub(crate) forms: Vec<Form>,
 }
 
 /// New texts of slots.
@@ -35,8 +35,8 @@ pub(crate) struct Problem<'a> {
     pub(crate) wishes: &'a [Wish],
     /// Texts that a registry slot should get when a name is split among several slots, best first.
     pub(crate) registries: &'a [String],
-    /// Slots that must not be used: helm refused them.
-    pub(crate) unusable: &'a BTreeSet<usize>,
+    /// Slots that must not be used, and why.
+    pub(crate) unusable: &'a BTreeMap<usize, String>,
 }
 
 /// How good an option is: places won for each value, then the fewest and highest values.
@@ -88,10 +88,8 @@ impl Problem<'_> {
     fn places(&self) -> Vec<BTreeSet<usize>> {
         let mut places = vec![BTreeSet::new(); self.slots.len()];
         for (index, wish) in self.wishes.iter().enumerate() {
-            for form in [Some(&wish.set), wish.given.as_ref()].into_iter().flatten() {
-                for (slot, _) in &form.slots {
-                    places[*slot].insert(index);
-                }
+            for (slot, _) in wish.forms.iter().flat_map(|form| &form.slots) {
+                places[*slot].insert(index);
             }
         }
         places
@@ -155,7 +153,7 @@ impl Problem<'_> {
 
     /// The text of a place under an assignment, as far as the renders told.
     fn text(&self, wish: &Wish, assignment: &Assignment) -> Option<String> {
-        let form = self.form(wish, assignment)?;
+        let form = form(wish, assignment)?;
         let mut text = String::new();
         let mut at = 0;
         for (slot, start) in &form.slots {
@@ -170,23 +168,6 @@ impl Problem<'_> {
         }
         text.push_str(&form.text[at..]);
         Some(text)
-    }
-
-    /// The form that a place has under an assignment; `None` if no render showed it.
-    fn form<'w>(&self, wish: &'w Wish, assignment: &Assignment) -> Option<&'w Form> {
-        let Some(given) = &wish.given else { return Some(&wish.set) };
-        let shown: Vec<usize> = given
-            .slots
-            .iter()
-            .map(|(slot, _)| *slot)
-            .filter(|slot| self.slots[*slot].reason == Reason::Unset)
-            .collect();
-        let set = shown.iter().filter(|slot| assignment.contains_key(slot)).count();
-        match set {
-            0 => Some(&wish.set),
-            all if all == shown.len() => Some(given),
-            _ => None,
-        }
     }
 
     /// Where a slot's text ends in a form; `None` if the template made something else of it.
@@ -204,17 +185,14 @@ impl Problem<'_> {
     ) -> Vec<Vec<(usize, String)>> {
         let wish = &self.wishes[wish];
         let mut options = Vec::new();
-        let forms = match unset {
-            Unset::Use => [Some(&wish.set), wish.given.as_ref()],
-            Unset::Leave => [Some(&wish.set), None],
-        };
-        for form in forms.into_iter().flatten() {
+        let is_wanted = |form: &&Form| unset == Unset::Use || form.given.is_empty();
+        for form in wish.forms.iter().filter(is_wanted) {
             let free: Vec<usize> = form
                 .slots
                 .iter()
                 .filter(|(slot, start)| {
                     !assignment.contains_key(slot)
-                        && !self.unusable.contains(slot)
+                        && !self.unusable.contains_key(slot)
                         && self.end(form, *slot, *start).is_some()
                 })
                 .map(|(slot, _)| *slot)
@@ -282,10 +260,22 @@ impl Problem<'_> {
     }
 }
 
+/// The form that a place has under an assignment; `None` if no render showed it.
+fn form<'w>(wish: &'w Wish, assignment: &Assignment) -> Option<&'w Form> {
+    let given: BTreeSet<usize> = wish
+        .forms
+        .iter()
+        .flat_map(|form| form.given.iter().copied())
+        .filter(|slot| assignment.contains_key(slot))
+        .collect();
+    wish.forms.iter().find(|form| form.given == given)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::path::Path;
+    use crate::relocate::slot::Reason;
 
     fn slot(key: &str, text: &str) -> Slot {
         let reason = if text.is_empty() { Reason::Unset } else { Reason::Likely };
@@ -293,13 +283,14 @@ mod tests {
     }
 
     fn wish(wanted: &str, text: &str, slots: &[(usize, usize)]) -> Wish {
-        let set = Form { text: text.into(), slots: slots.to_vec() };
-        Wish { wanted: wanted.into(), set, given: None }
+        let slots = slots.to_vec();
+        let set = Form { text: text.into(), slots, given: BTreeSet::new() };
+        Wish { wanted: wanted.into(), forms: vec![set] }
     }
 
     fn solved(slots: &[Slot], wishes: &[Wish]) -> Vec<(usize, String)> {
         let registries = ["site/ai".to_owned(), "site".to_owned()];
-        let unusable = BTreeSet::new();
+        let unusable = BTreeMap::new();
         let problem = Problem { slots, wishes, registries: &registries, unusable: &unusable };
         problem.solve(Unset::Use).into_iter().collect()
     }
@@ -329,10 +320,16 @@ mod tests {
         let slots = [slot("global", ""), slot("a", "docker.io"), slot("b", "docker.io")];
         let wishes: Vec<Wish> = [(1, "a"), (2, "b")]
             .into_iter()
-            .map(|(slot, name)| Wish {
-                wanted: format!("site/ai/x/{name}:1"),
-                set: Form { text: format!("docker.io/x/{name}:1"), slots: vec![(slot, 0)] },
-                given: Some(Form { text: format!("/x/{name}:1"), slots: vec![(0, 0)] }),
+            .map(|(slot, name)| {
+                let given = Form {
+                    text: format!("/x/{name}:1"),
+                    slots: vec![(0, 0)],
+                    given: BTreeSet::from([0]),
+                };
+                let (wanted, was) =
+                    (format!("site/ai/x/{name}:1"), format!("docker.io/x/{name}:1"));
+                let set = wish(&wanted, &was, &[(slot, 0)]).forms.remove(0);
+                Wish { wanted, forms: vec![set, given] }
             })
             .collect();
         assert_eq!(solved(&slots, &wishes), [(0, "site/ai".into())]);

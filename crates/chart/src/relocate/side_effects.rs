@@ -1,0 +1,189 @@
+//! Some charts do something else as soon as an image is not their own. Where that is lines that a
+//! text loses and a list of the values brings lines into the same text, the overlay brings them
+//! back. Else the value is left alone, another way to the same places is looked for, and what has
+//! none is a leftover with that reason.
+
+use std::collections::BTreeSet;
+
+use regex::Regex;
+use serde_json::Value;
+
+use super::attempt::{Attempt, better};
+use super::prove::Change;
+use super::slot::Reason;
+use super::solve::Assignment;
+use super::{Mover, Rendered};
+use crate::path::Path;
+use crate::values;
+
+/// A text that lost lines: its document and path, and the lines.
+struct Loss {
+    document: usize,
+    path: Path,
+    lines: Vec<String>,
+}
+
+impl Mover<'_> {
+    /// The overlay without side effects, as far as one is found.
+    pub(super) fn without_side_effects(&mut self, attempt: Attempt) -> Attempt {
+        // One value after another may turn out to have one; a chart has few of them.
+        const ROUNDS: usize = 3;
+        let mut best = attempt;
+        if !best.proof.changes.is_empty()
+            && let Some(restored) = self.restored(&best)
+        {
+            return restored;
+        }
+        let mut marks = if best.proof.changes.is_empty() { vec![] } else { self.other_ways() };
+        for _ in 0..ROUNDS {
+            if best.proof.changes.is_empty() || !self.leave_culprits(&best, &mut marks) {
+                break;
+            }
+            match self.solved(vec![]) {
+                Some(attempt) => best = attempt,
+                None => break,
+            }
+        }
+        best
+    }
+
+    /// Registries that the first marked render left out, as another way to the same places.
+    fn other_ways(&self) -> Vec<Vec<usize>> {
+        let first: BTreeSet<usize> = self.first_marks().into_iter().collect();
+        let mut rest = self.chosen(|slot| slot.reason == Reason::Unset);
+        rest.retain(|slot| !first.contains(slot));
+        if rest.is_empty() { vec![] } else { vec![[self.likely(), rest].concat()] }
+    }
+
+    /// Finds half by half which values of an overlay change something else, and leaves them alone.
+    fn leave_culprits(&mut self, attempt: &Attempt, marks: &mut Vec<Vec<usize>>) -> bool {
+        let mut open: Vec<Assignment> = vec![attempt.assignment.clone()];
+        let mut is_found = false;
+        if let [(slot, _)] = attempt.assignment.iter().collect::<Vec<_>>()[..]
+            && let Some(change) = attempt.proof.changes.first()
+        {
+            self.leave_culprit(*slot, change);
+            return true;
+        }
+        while !open.is_empty() {
+            let parts: Vec<Assignment> = std::mem::take(&mut open)
+                .into_iter()
+                .flat_map(|all| {
+                    let mut one = all;
+                    let middle = one.keys().nth(one.len() / 2).copied().unwrap_or_default();
+                    let other = one.split_off(&middle);
+                    [one, other]
+                })
+                .filter(|part| !part.is_empty())
+                .collect();
+            for tried in self.attempts(&parts, &std::mem::take(marks)).into_iter().flatten() {
+                let Some(change) = tried.proof.changes.first() else { continue };
+                match tried.assignment.keys().collect::<Vec<_>>()[..] {
+                    [slot] => {
+                        is_found = true;
+                        self.leave_culprit(*slot, change);
+                    }
+                    _ => open.push(tried.assignment),
+                }
+            }
+        }
+        is_found
+    }
+
+    fn leave_culprit(&mut self, slot: usize, change: &Change) {
+        let why = format!("setting {} also changes {}", self.slots[slot].path, change.place);
+        self.unusable.insert(slot, why);
+    }
+
+    /// The overlay with what it loses brought back. `None` unless the render is then the same but
+    /// for the images.
+    fn restored(&mut self, attempt: &Attempt) -> Option<Attempt> {
+        let losses: Vec<Loss> = attempt.proof.changes.iter().map(loss).collect::<Option<_>>()?;
+        let lists = self.lists(&losses);
+        if lists.is_empty() {
+            return None;
+        }
+        let mut probe = self.overlay(&attempt.assignment);
+        for (index, path) in lists.iter().enumerate() {
+            let value = self.longer(path, &[mark(index)]);
+            values::set(&mut probe, path, value, &self.effective);
+        }
+        let stream = self.streams(&[Some(probe.to_string())]).pop()?.ok()?;
+        let probed = self.read(&stream).ok()?;
+        for loss in losses {
+            let text = self.text_of(&loss, &probed)?;
+            let index = (0..lists.len())
+                .find(|index| text.lines().any(|line| line.trim() == mark(*index)))?;
+            let value = self.longer(&lists[index], &loss.lines);
+            self.restored.insert(lists[index].clone(), value);
+        }
+        let tried = self.attempts(std::slice::from_ref(&attempt.assignment), &[]).pop()?.ok();
+        match tried.filter(Attempt::is_clean) {
+            Some(tried) => better(None, Some(tried)),
+            None => {
+                self.restored.clear();
+                None
+            }
+        }
+    }
+
+    /// The lists of texts that the templates of these documents ask for.
+    fn lists(&self, losses: &[Loss]) -> Vec<Path> {
+        let Ok(asked) = Regex::new(r"\.Values\.([A-Za-z0-9_.]+)") else { return vec![] };
+        let templates: BTreeSet<&str> = losses
+            .iter()
+            .filter_map(|loss| self.before.manifests.documents[loss.document].template.as_deref())
+            .collect();
+        let mut lists = BTreeSet::new();
+        self.chart.each(&Path::default(), &mut |chart, scope| {
+            for (name, text) in &chart.templates {
+                // The render names a template by its chart and its path there.
+                let whole = format!("{}/{name}", chart.name());
+                if !templates.iter().any(|template| template.ends_with(&whole)) {
+                    continue;
+                }
+                for found in asked.captures_iter(text) {
+                    let path = found[1].split('.').fold(scope.clone(), |path, key| path.key(key));
+                    let items = path.find(&self.effective).and_then(Value::as_array);
+                    if items.is_some_and(|items| items.iter().all(Value::is_string)) {
+                        lists.insert(self.scopes.own_path(&path));
+                    }
+                }
+            }
+        });
+        lists.into_iter().collect()
+    }
+
+    /// A list of the values with more items in front.
+    fn longer(&self, path: &Path, more: &[String]) -> Value {
+        let own = path.find(&self.effective).and_then(Value::as_array).into_iter().flatten();
+        more.iter().cloned().map(Value::from).chain(own.cloned()).collect()
+    }
+
+    /// The text of a loss in another render.
+    fn text_of(&self, loss: &Loss, rendered: &Rendered) -> Option<String> {
+        let document = rendered.same_document(&self.before, loss.document)?;
+        rendered.text_at(document, &loss.path)
+    }
+}
+
+/// The lines that a change lost, if losing lines is all that it did.
+fn loss(change: &Change) -> Option<Loss> {
+    let (before, after) = (change.before.as_deref()?, change.after.as_deref()?);
+    let (mut lines, mut left) = (Vec::new(), after.lines().peekable());
+    for line in before.lines() {
+        if left.peek() == Some(&line) {
+            left.next();
+        } else if !line.trim().is_empty() {
+            lines.push(line.trim().to_owned());
+        }
+    }
+    let is_all = left.all(|line| line.trim().is_empty());
+    let (document, path) = (change.place.document, change.place.path.clone());
+    (is_all && !lines.is_empty()).then_some(Loss { document, path, lines })
+}
+
+/// Not the marker of a slot.
+fn mark(index: usize) -> String {
+    format!("zqr{index}qz")
+}
