@@ -10,14 +10,12 @@ use crate::chart::Chart;
 use crate::find::{self, Confidence, Findings, Found, Pattern};
 use crate::manifest::{self, Document, Manifests};
 use crate::path::{Path, Step};
-use crate::relocate;
-use crate::relocate::rendered::Rendered;
 use crate::relocate::scopes::Scopes;
-use crate::relocate::site::Site;
+use crate::relocate::site::{Rendered, Site};
 use crate::relocate::slot::{self, Reason, Slot};
 use crate::render::{self, Render};
 use crate::rules::Rules;
-use crate::{Result, form, values};
+use crate::{Result, form, relocate, values};
 
 /// What was found in a chart or a stream, and what it was found in.
 #[derive(Debug, Clone, Default)]
@@ -48,12 +46,11 @@ pub fn stream(rendered: &str, rules: &Rules) -> Inspection {
     Inspection { findings, manifests, ..Inspection::default() }
 }
 
-/// Inspects what a chart was rendered to. `effective` are the values that templates saw
-/// ([`Chart::effective`]).
-pub fn rendered(chart: &Chart, effective: Value, rendered: &str, rules: &Rules) -> Inspection {
-    let inspection = stream(rendered, rules);
-    let off = silent(chart, &inspection.manifests);
-    Inspection { effective, off, ..inspection }
+/// Inspects what a chart rendered with the user's values, without what only rules and values tell.
+pub fn rendered(chart: &Chart, user: &Value, manifests: Manifests) -> Inspection {
+    let findings = find::in_manifests(&manifests);
+    let off = silent(chart, &manifests);
+    Inspection { findings, manifests, effective: chart.effective(user), off }
 }
 
 /// Inspects a chart with the user's values.
@@ -66,8 +63,7 @@ pub fn chart(chart: &Chart, user: &Value, render: &Render, rules: &Rules) -> Res
     for guard in relocate::guards(&Scopes::new(chart, &effective), &effective) {
         values::set(&mut marked, &guard, Value::Bool(true), &effective);
     }
-    let overlays = [None, Some(marked.to_string())];
-    let mut rendered = render::streams(render, &overlays).into_iter();
+    let mut rendered = render::streams(render, &[None, Some(marked.to_string())]).into_iter();
     let manifests = match rendered.next() {
         Some(stream) => Manifests::read(&stream?),
         None => Manifests::default(),
@@ -83,7 +79,7 @@ pub fn chart(chart: &Chart, user: &Value, render: &Render, rules: &Rules) -> Res
                     .iter()
                     .filter_map(|(slot, _)| Some(&slots.get(*slot)?.path)),
             );
-            let marked = Rendered::new(Manifests::read_beside(&stream, &manifests));
+            let marked = Rendered::new(Manifests::read_like(&stream, &manifests));
             let before = Rendered::new(manifests);
             values_behind(&mut findings, &before, &marked, &slots, &mut seen);
             before

@@ -84,8 +84,11 @@ impl fmt::Display for Finding {
                 if let Some(why) = why {
                     write!(f, ": {why}")?;
                 }
-                let values: Vec<String> = values.iter().map(ToString::to_string).collect();
-                if values.is_empty() { Ok(()) } else { write!(f, "; from {}", values.join(", ")) }
+                if !values.is_empty() {
+                    let values: Vec<String> = values.iter().map(ToString::to_string).collect();
+                    write!(f, "; from {}", values.join(", "))?;
+                }
+                Ok(())
             }
         }
     }

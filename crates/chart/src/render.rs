@@ -21,12 +21,11 @@ pub(crate) fn streams(
 ) -> Vec<Result<String, RenderError>> {
     // Helm uses more than one core by itself.
     const SIDE_BY_SIDE: usize = 4;
-    let one = |overlay: &Option<String>| render(overlay.as_deref());
     let mut results = Vec::with_capacity(overlays.len());
     for overlays in overlays.chunks(SIDE_BY_SIDE) {
         std::thread::scope(|scope| {
             let running: Vec<_> =
-                overlays.iter().map(|overlay| scope.spawn(|| one(overlay))).collect();
+                overlays.iter().map(|overlay| scope.spawn(|| render(overlay.as_deref()))).collect();
             results.extend(running.into_iter().map(|thread| {
                 let message = || "the render was cut off by a defect of Gantry".into();
                 thread.join().unwrap_or_else(|_| Err(RenderError { message: message() }))

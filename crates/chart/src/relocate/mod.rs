@@ -100,8 +100,13 @@ pub struct Relocation {
     /// The documents that pull from the site and that no value gives the pull secret; a service
     /// account has to give it to them.
     pub without_secret: Vec<Place>,
+    /// What was asked for beside the move and could not be set, and why.
+    pub notes: Vec<String>,
     /// How often the chart was rendered.
     pub renders: usize,
+    /// What the chart renders without the overlay.
+    #[serde(skip)]
+    pub rendered: Manifests,
 }
 
 /// One value of the overlay.
@@ -155,6 +160,7 @@ struct Mover<'a> {
     unusable: BTreeMap<usize, String>,
     /// Whether something changed in the marked render that the markers do not explain.
     is_unsteady: bool,
+    notes: Vec<String>,
     renders: usize,
 }
 
@@ -189,6 +195,7 @@ impl<'a> Mover<'a> {
             allowed: Allowed::default(),
             unusable: BTreeMap::new(),
             is_unsteady: false,
+            notes: vec![],
             renders: 0,
         };
         let first = mover.first_marks();
@@ -249,7 +256,8 @@ impl<'a> Mover<'a> {
         if let Some(attempt) = best.take() {
             best = Some(self.without_side_effects(attempt));
         }
-        self.finished(best)
+        let finished = self.finished(best);
+        Relocation { rendered: self.before.manifests, ..finished }
     }
 
     /// Renders side by side, without reading what comes out.
@@ -260,7 +268,7 @@ impl<'a> Mover<'a> {
 
     /// A render, of which most is as before.
     fn read(&self, stream: &str) -> Result<Rendered> {
-        readable(Manifests::read_beside(stream, &self.before.manifests))
+        readable(Manifests::read_like(stream, &self.before.manifests))
     }
 
     fn set_guards(&self, overlay: &mut Value) {
