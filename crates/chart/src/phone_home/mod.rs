@@ -38,22 +38,26 @@ pub enum Finding {
         /// What it does.
         why: String,
     },
-    /// A container lacks a variable that would keep it inside.
+    /// Containers of an image lack a variable that would keep them inside.
     Environment {
         /// The variable.
         name: String,
         /// The value that keeps it inside.
         off: String,
-        /// The container.
-        place: Place,
+        /// The image's name without tag.
+        image: String,
+        /// The containers.
+        places: Vec<Place>,
         /// What it does without.
         why: String,
     },
-    /// An address outside.
+    /// Addresses of one host outside, in one document.
     Address {
-        /// The address.
-        url: String,
-        /// Where it stands.
+        /// The host.
+        host: String,
+        /// The addresses.
+        urls: Vec<String>,
+        /// Where the first stands.
         place: Place,
         /// The values that hold it, where the chart's values are known.
         #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -131,7 +135,7 @@ mod tests {
         let name = |finding: &Finding| match finding {
             Finding::Value { path, .. } => path.to_string(),
             Finding::Environment { name, .. } => name.clone(),
-            Finding::Address { url, .. } => url.clone(),
+            Finding::Address { urls, .. } => urls.join(" "),
         };
         findings.iter().map(name).collect()
     }
