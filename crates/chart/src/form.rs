@@ -74,6 +74,10 @@ pub(crate) fn image(text: &str) -> Option<(Reference, Shape)> {
 /// of a service's address in the cluster.
 pub(crate) fn is_image_by_form(text: &str) -> bool {
     const IN_CLUSTER: &[&str] = &[".svc", ".local", ".cluster"];
+    // Most words are none; nothing is parsed for them.
+    if !text.contains(['/', '@']) || !text.contains([':', '@']) {
+        return false;
+    }
     let Some((reference, Shape::Full)) = image(text) else { return false };
     let host = reference.registry().split(':').next().unwrap_or_default();
     // `service:9000/bucket:x` has a port but no dot: an address, unless a digest speaks for it.

@@ -10,65 +10,133 @@ use crate::chart::Chart;
 use crate::find::{self, Confidence, Findings, Found, Pattern};
 use crate::manifest::{self, Document, Manifests};
 use crate::path::{Path, Step};
+use crate::relocate::scopes::Scopes;
 use crate::relocate::site::{Rendered, Site};
 use crate::relocate::slot::{self, Reason, Slot};
 use crate::render::{self, Render};
 use crate::rules::Rules;
-use crate::{Result, form};
+use crate::{Result, form, relocate, values};
 
-/// Finds the images of a chart with the user's values.
-pub fn images(chart: &Chart, user: &Value, render: &Render, rules: &Rules) -> Result<Findings> {
+/// What was found in a chart or a stream, and what it was found in.
+#[derive(Debug, Clone, Default)]
+pub struct Inspection {
+    /// The images.
+    pub findings: Findings,
+    /// What was rendered.
+    pub manifests: Manifests,
+    /// The values that templates saw; null for a stream, which has none.
+    pub effective: Value,
+    /// The values of dependencies that rendered nothing.
+    off: Vec<Path>,
+}
+
+impl Inspection {
+    /// Whether nothing can come of a value: it belongs to a dependency that renders nothing, or is
+    /// a global that was handed down.
+    pub(crate) fn is_off(&self, path: &Path) -> bool {
+        is_handed_down(path) || self.off.iter().any(|off| off.is_above(path))
+    }
+}
+
+/// Inspects plain manifests: what `kustomize build` or a person wrote.
+pub fn stream(rendered: &str, rules: &Rules) -> Inspection {
+    let manifests = Manifests::read(rendered);
+    let mut findings = find::in_manifests(&manifests);
+    rules.apply(&manifests, &mut findings);
+    Inspection { findings, manifests, ..Inspection::default() }
+}
+
+/// Inspects what a chart rendered with the user's values, without what only rules and values tell.
+pub fn rendered(chart: &Chart, user: &Value, manifests: Manifests) -> Inspection {
+    let findings = find::in_manifests(&manifests);
+    let off = silent(chart, &manifests);
+    Inspection { findings, manifests, effective: chart.effective(user), off }
+}
+
+/// Inspects a chart with the user's values.
+pub fn chart(chart: &Chart, user: &Value, render: &Render, rules: &Rules) -> Result<Inspection> {
     let effective = chart.effective(user);
     let slots = slot::slots(chart, &effective, &[]);
     let chosen: Vec<usize> =
         (0..slots.len()).filter(|slot| slots[*slot].reason == Reason::Likely).collect();
-    let marked = slot::tainted(&slots, &chosen, &effective).to_string();
-    let mut rendered = render::all(render, &[None, Some(marked)]).into_iter();
+    let mut marked = slot::tainted(&slots, &chosen, &effective);
+    for guard in relocate::guards(&Scopes::new(chart, &effective), &effective) {
+        values::set(&mut marked, &guard, Value::Bool(true), &effective);
+    }
+    let mut rendered = render::streams(render, &[None, Some(marked.to_string())]).into_iter();
     let manifests = match rendered.next() {
-        Some(manifests) => manifests?,
+        Some(stream) => Manifests::read(&stream?),
         None => Manifests::default(),
     };
     let mut findings = find::in_manifests(&manifests);
-    let before = Rendered::new(manifests);
     let mut seen = BTreeSet::new();
     // A chart that refuses the markers still has its images; only the values behind are not known.
-    if let Some(Ok(marked)) = rendered.next() {
-        seen = values_behind(&mut findings, &before, &Rendered::new(marked), &slots);
-    }
-    rules.apply(&before.manifests, &mut findings);
+    let before = match rendered.next() {
+        Some(Ok(stream)) => {
+            seen.extend(
+                slot::cleaned(&stream)
+                    .1
+                    .iter()
+                    .filter_map(|(slot, _)| Some(&slots.get(*slot)?.path)),
+            );
+            let marked = Rendered::new(Manifests::read_like(&stream, &manifests));
+            let before = Rendered::new(manifests);
+            values_behind(&mut findings, &before, &marked, &slots, &mut seen);
+            before
+        }
+        _ => Rendered::new(manifests),
+    };
+    let manifests = before.manifests;
+    rules.apply(&manifests, &mut findings);
     unrendered(chart, &effective, &seen, &mut findings);
     hints(chart, &mut findings);
-    Ok(findings)
+    let off = silent(chart, &manifests);
+    Ok(Inspection { findings, manifests, effective, off })
 }
 
-/// Notes at each find the values that it is made of; gives the slots that came out anywhere.
-fn values_behind(
+/// The values of dependencies of which the render has nothing. Helm names templates by the
+/// dependency's key: `top/charts/key/templates/x.yaml`.
+fn silent(chart: &Chart, manifests: &Manifests) -> Vec<Path> {
+    let templates: BTreeSet<&str> =
+        manifests.documents.iter().filter_map(|d| d.template.as_deref()).collect();
+    let mut silent = Vec::new();
+    chart.each(&Path::default(), &mut |_, scope| {
+        let mut folder = format!("{}/", chart.name());
+        for step in scope.steps() {
+            if let Step::Key(key) = step {
+                folder = format!("{folder}charts/{key}/");
+            }
+        }
+        if !templates.iter().any(|template| template.starts_with(&folder)) {
+            silent.push(scope.clone());
+        }
+    });
+    silent
+}
+
+/// Notes at each find the values that it is made of, and that they came out.
+fn values_behind<'a>(
     findings: &mut Findings,
     before: &Rendered,
     marked: &Rendered,
-    slots: &[Slot],
-) -> BTreeSet<Path> {
-    let mut seen = BTreeSet::new();
-    for document in &marked.manifests.documents {
-        let (_, found) = slot::cleaned(&document.text);
-        seen.extend(found.iter().filter_map(|(slot, _)| slots.get(*slot)).map(|s| s.path.clone()));
-    }
+    slots: &'a [Slot],
+    seen: &mut BTreeSet<&'a Path>,
+) {
     for found in &mut findings.images {
         let site = Site::new(found, found.reference.clone());
         let Some(text) = site.text_in(before, marked) else { continue };
         for (slot, _) in slot::cleaned(&text).1 {
             let Some(slot) = slots.get(slot) else { continue };
-            seen.insert(slot.path.clone());
+            seen.insert(&slot.path);
             if !found.values.contains(&slot.path) {
                 found.values.push(slot.path.clone());
             }
         }
     }
-    seen
 }
 
 /// Values that look like images and came out nowhere, each with the switch that may turn it on.
-fn unrendered(chart: &Chart, effective: &Value, seen: &BTreeSet<Path>, findings: &mut Findings) {
+fn unrendered(chart: &Chart, effective: &Value, seen: &BTreeSet<&Path>, findings: &mut Findings) {
     let mut values = effective.clone();
     chart.each(&Path::default(), &mut |chart, scope| {
         let version = chart.metadata.get("appVersion").and_then(Value::as_str).unwrap_or_default();
@@ -91,10 +159,12 @@ fn unrendered(chart: &Chart, effective: &Value, seen: &BTreeSet<Path>, findings:
     let mut reported = BTreeSet::new();
     for mut found in find::in_values(&document, &values) {
         let is_seen = found.parts.iter().any(|part| seen.contains(&part.path));
-        let is_global =
-            found.place.path.steps().iter().skip(1).any(|s| *s == Step::Key("global".into()));
         let reference = found.reference.to_string();
-        if is_seen || is_global || known.contains(&reference) || !reported.insert(reference) {
+        if is_seen
+            || is_handed_down(&found.place.path)
+            || known.contains(&reference)
+            || !reported.insert(reference)
+        {
             continue;
         }
         found.confidence = Confidence::Possible;
@@ -104,6 +174,11 @@ fn unrendered(chart: &Chart, effective: &Value, seen: &BTreeSet<Path>, findings:
             .map(|switch| format!("not rendered while {switch} is off"));
         findings.images.push(found);
     }
+}
+
+/// Whether a path is that of a global below a dependency, where helm copies it from above.
+fn is_handed_down(path: &Path) -> bool {
+    path.steps().iter().skip(1).any(|step| *step == Step::Key("global".into()))
 }
 
 /// Gives images without a tag the version of their chart, as their templates would.

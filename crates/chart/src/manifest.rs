@@ -69,14 +69,14 @@ impl Document {
 impl Manifests {
     /// Reads a stream of documents. A broken document does not hide the others.
     pub fn read(stream: &str) -> Self {
-        Self::read_beside(stream, &Self::default())
+        Self::read_like(stream, &Self::default())
     }
 
-    /// Reads a stream of which most documents are the same text as in `known`; those are not
-    /// parsed again.
-    pub(crate) fn read_beside(stream: &str, known: &Self) -> Self {
+    /// Reads a further render of a chart. Most of it is as in the `other` one: a document with the
+    /// same text has the same content and is not parsed again.
+    pub fn read_like(stream: &str, other: &Self) -> Self {
         let known: HashMap<&str, &Value> =
-            known.documents.iter().map(|d| (d.text.as_str(), &d.value)).collect();
+            other.documents.iter().map(|d| (d.text.as_str(), &d.value)).collect();
         let mut manifests = Self::default();
         for (line, text) in split(stream) {
             let template = source(text);
@@ -170,6 +170,13 @@ mod tests {
         assert_eq!(read.documents.len(), 2);
         assert_eq!(read.unread[0].line, 3);
         assert_eq!(read.unread[0].template.as_deref(), Some("t"));
+    }
+
+    #[test]
+    fn a_further_render_is_read_as_if_it_were_the_first() {
+        let first = Manifests::read("---\n# Source: t\nkind: A\n---\nkind: B\n");
+        let stream = "---\n# Source: t\nkind: A\n---\nkind: B\nx: 1\n---\nkind: C\n";
+        assert_eq!(Manifests::read_like(stream, &first), Manifests::read(stream));
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub fn turn_off(findings: &[Finding], effective: &Value, render: &Render) -> Off
     let safe: Vec<Switch> = findings
         .iter()
         .filter_map(|finding| match finding {
-            Finding::Value { path, off, safe: true, why } => {
+            Finding::Value { path, off: Some(off), safe: true, why } => {
                 Some(Switch { path: path.clone(), off: off.clone(), why: why.clone() })
             }
             _ => None,
@@ -72,12 +72,24 @@ pub fn turn_off(findings: &[Finding], effective: &Value, render: &Render) -> Off
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Value { path, off, why, .. } => write!(f, "{path}: {why}; off with {off}"),
+            Self::Value { path, off: Some(off), why, .. } => {
+                write!(f, "{path}: {why}; off with {off}")
+            }
+            Self::Value { path, off: None, why, .. } => write!(f, "{path}: {why}"),
             Self::Environment { name, off, place, why } => {
                 write!(f, "{place}: {why}; inside with {name}={off}")
             }
-            Self::Address { url, place, why: Some(why) } => write!(f, "{place}: {url}: {why}"),
-            Self::Address { url, place, why: None } => write!(f, "{place}: {url}"),
+            Self::Address { url, place, values, why } => {
+                write!(f, "{place}: {url}")?;
+                if let Some(why) = why {
+                    write!(f, ": {why}")?;
+                }
+                if !values.is_empty() {
+                    let values: Vec<String> = values.iter().map(ToString::to_string).collect();
+                    write!(f, "; from {}", values.join(", "))?;
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -121,7 +133,7 @@ mod tests {
 
     fn switch(path: &str) -> Finding {
         let path = path.split('.').fold(Path::default(), |path, key| path.key(key));
-        Finding::Value { path, off: Value::Bool(false), safe: true, why: "tells".into() }
+        Finding::Value { path, off: Some(Value::Bool(false)), safe: true, why: "tells".into() }
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The render that is handed in, and renders side by side.
 
-use crate::manifest::Manifests;
 use crate::{Error, Result};
 
 /// Renders the chart with the user's values and, behind them, the overlay (a YAML document, given
@@ -15,35 +14,18 @@ pub struct RenderError {
     pub message: String,
 }
 
-/// Renders once for each overlay, side by side, and gives the results in their order.
-pub(crate) fn all(
-    render: &Render,
-    overlays: &[Option<String>],
-) -> Vec<Result<Manifests, RenderError>> {
-    side_by_side(render, overlays, |stream| Manifests::read(&stream))
-}
-
-/// Renders likewise, and does not read what comes out.
+/// Renders once for each overlay, side by side, and gives the streams in their order.
 pub(crate) fn streams(
     render: &Render,
     overlays: &[Option<String>],
 ) -> Vec<Result<String, RenderError>> {
-    side_by_side(render, overlays, |stream| stream)
-}
-
-fn side_by_side<T: Send>(
-    render: &Render,
-    overlays: &[Option<String>],
-    read: impl Fn(String) -> T + Sync,
-) -> Vec<Result<T, RenderError>> {
     // Helm uses more than one core by itself.
     const SIDE_BY_SIDE: usize = 4;
-    let one = |overlay: &Option<String>| render(overlay.as_deref()).map(&read);
     let mut results = Vec::with_capacity(overlays.len());
     for overlays in overlays.chunks(SIDE_BY_SIDE) {
         std::thread::scope(|scope| {
             let running: Vec<_> =
-                overlays.iter().map(|overlay| scope.spawn(|| one(overlay))).collect();
+                overlays.iter().map(|overlay| scope.spawn(|| render(overlay.as_deref()))).collect();
             results.extend(running.into_iter().map(|thread| {
                 let message = || "the render was cut off by a defect of Gantry".into();
                 thread.join().unwrap_or_else(|_| Err(RenderError { message: message() }))

@@ -31,6 +31,11 @@ pub(crate) fn input(context: &Context) -> Result<Input> {
     Ok(Input::parse(&path.display().to_string(), &text)?)
 }
 
+/// The input, where there is one.
+pub(crate) fn optional_input(context: &Context) -> Result<Option<Input>> {
+    if context.file(INPUT).exists() { input(context).map(Some) } else { Ok(None) }
+}
+
 /// The lock.
 pub(crate) fn lock(context: &Context) -> Result<Lock> {
     optional_lock(context)?.ok_or_else(|| {

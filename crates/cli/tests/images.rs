@@ -91,3 +91,20 @@ fn plain_manifests_come_from_files_folders_and_standard_input() {
     let error = gantry.run(["images", "broken.yaml"]).fails_with(2).stderr;
     assert!(error.contains("broken.yaml: the document at line"), "{error}");
 }
+
+#[test]
+fn rules_in_gantry_yaml_name_what_an_operator_of_one_s_own_has_compiled_in() {
+    let home = tempfile::tempdir().unwrap();
+    let gantry = alone(home.path());
+    chart(gantry.folder());
+    gantry.write(
+        "gantry.yaml",
+        "version: 1\nname: shop\ncharts: [{chart: ./shop}]\nrules:\n  operators:\n  - name: shop\n    \
+         when: {kind: Deployment, group: apps}\n    images: [\"ghcr.io/shop/sidecar:7\"]\n    \
+         why: the shop's webhook puts it beside every pod\n",
+    );
+
+    let list = gantry.run(["images", "--list", "--at-least", "likely"]).success().stdout;
+
+    assert!(list.contains("ghcr.io/shop/sidecar:7\n"), "{list}");
+}

@@ -95,3 +95,17 @@ fn a_set_expression_that_would_win_over_the_overlay_is_refused() {
 
     assert!(error.contains("image.registry is given by --set"), "{error}");
 }
+
+#[test]
+fn an_image_that_is_not_in_the_lock_is_not_proven() {
+    let home = tempfile::tempdir().unwrap();
+    let gantry = alone(home.path());
+    chart(gantry.folder());
+    gantry.write("site.yaml", SITE);
+    gantry.write("gantry.lock", "version: 1\nname: other\nplatforms: [linux/amd64]\n");
+
+    let error = gantry.run(["relocate", "shop", "--site", "site.yaml"]).fails_with(3).stderr;
+
+    assert!(error.contains("quay.io/shop/web:2.1"), "{error}");
+    assert!(error.contains("gantry lock"), "{error}");
+}

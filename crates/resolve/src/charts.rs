@@ -52,7 +52,7 @@ pub(crate) async fn resolve(
             return Vec::new();
         }
     };
-    let rules = Arc::new(Rules::builtin().clone());
+    let rules = Arc::new(Rules::of_input(input));
     let outcomes: Vec<_> = stream::iter(&input.charts)
         .map(|chart| {
             let binary = binary.clone();
@@ -173,14 +173,14 @@ async fn render(
         .map(|variant| {
             let (binary, rules) = (binary.clone(), Arc::clone(rules));
             let given = release(&world.base, chart, variant, &locked.release, archive.clone());
-            blocking(move || Release::open(binary, given)?.images(&rules))
+            blocking(move || Release::open(binary, given)?.inspect(&rules))
         })
         .buffered(LOOKUPS)
         .collect()
         .await;
     let mut images = Vec::new();
-    for findings in inspected {
-        let findings = findings.map_err(|error| named(error, chart))?;
+    for inspection in inspected {
+        let findings = inspection.map_err(|error| named(error, chart))?.findings;
         for broken in &findings.broken {
             let place = &broken.place;
             world.progress.note(&format!(

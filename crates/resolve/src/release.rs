@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use chart::find::Findings;
+use chart::inspect::Inspection;
 use chart::{Chart, RenderError, Rules, values};
 use remote::helm;
 use serde_json::Value;
@@ -75,9 +75,9 @@ impl Release {
     }
 
     /// Everything that the chart may run.
-    pub fn images(&self, rules: &Rules) -> remote::Result<Findings> {
+    pub fn inspect(&self, rules: &Rules) -> remote::Result<Inspection> {
         let render = |overlay: Option<&str>| self.render(overlay);
-        chart::inspect::images(&self.chart, &self.values, &render, rules)
+        chart::inspect::chart(&self.chart, &self.values, &render, rules)
             .map_err(|error| self.refused(error))
     }
 

@@ -98,8 +98,8 @@ fn one(root: &Path, archive: &Path) -> Result<Row, String> {
     let rules = Rules::builtin();
     let mut findings = Findings::default();
     let mut failure = None;
-    let find = median(|| match inspect::images(&chart, &user, &render, rules) {
-        Ok(found) => findings = found,
+    let find = median(|| match inspect::chart(&chart, &user, &render, rules) {
+        Ok(found) => findings = found.findings,
         Err(error) => failure = Some(error.to_string()),
     });
     let mut relocation = None;

@@ -22,8 +22,32 @@ pub(crate) fn words(key: &str) -> Vec<String> {
     words
 }
 
+/// Whether a text has a word, however it is spelled. `word` is in lower case.
+fn has(text: &str, word: &str) -> bool {
+    let (text, word) = (text.as_bytes(), word.as_bytes());
+    text.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
+}
+
+/// Whether a text can have a key in it that names an image or a part of one. A quick look that
+/// saves reading most texts.
+pub(crate) fn may_name_images(text: &str) -> bool {
+    const WORDS: &[&str] = &["image", "img", "repo", "registry"];
+    let hub = |start: usize| {
+        let behind = text.as_bytes().get(start + 3);
+        let before = start.checked_sub(1).and_then(|at| text.as_bytes().get(at));
+        let is_word = |b: &u8| b.is_ascii_alphanumeric();
+        !behind.is_some_and(is_word) && !before.is_some_and(u8::is_ascii_lowercase)
+    };
+    WORDS.iter().any(|word| has(text, word))
+        || ["hub", "Hub", "HUB"].iter().any(|word| text.match_indices(word).any(|(at, _)| hub(at)))
+}
+
 /// Whether a key names a whole image: `image`, `baseImage`, `imageName`, `RELATED_IMAGE_X`.
 pub(crate) fn is_image(key: &str) -> bool {
+    // Most keys have nothing of it; they are not cut into words.
+    if !has(key, "image") && !has(key, "img") {
+        return false;
+    }
     // Annotation and label keys say it in their last segment.
     let key = key.rsplit('/').next().unwrap_or(key);
     let words = words(key);
@@ -75,6 +99,15 @@ const ENDINGS: &[(&[&str], Piece)] = &[
 
 /// What a key gives to a reference, and its stem.
 pub(crate) fn piece(key: &str) -> Option<(Vec<String>, Piece)> {
+    let ends_so = |ending: &(&[&str], Piece)| {
+        let last = ending.0.last().map_or(&b""[..], |word| word.as_bytes());
+        let start = key.len().checked_sub(last.len());
+        start.is_some_and(|start| key.as_bytes()[start..].eq_ignore_ascii_case(last))
+    };
+    // Most keys end in another word; they are not cut into words.
+    if !ENDINGS.iter().any(ends_so) {
+        return None;
+    }
     let words = words(key);
     ENDINGS.iter().find_map(|(ending, piece)| {
         let is_end = words.len() >= ending.len()

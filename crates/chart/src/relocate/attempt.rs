@@ -151,6 +151,9 @@ impl Mover<'_> {
         }
         self.secrets.set(&mut values, &self.effective);
         self.policies.set(&mut values, &self.effective);
+        for switch in self.options.turned_off {
+            values::set(&mut values, &switch.path, switch.off.clone(), &self.effective);
+        }
         values
     }
 

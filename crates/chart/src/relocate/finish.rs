@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
 use types::Reference;
 
 use super::attempt::Attempt;
@@ -10,16 +9,13 @@ use super::prove::{Proof, Stayed};
 use super::solve::Assignment;
 use super::{Line, Mover, Relocation, slot};
 use crate::find::Place;
+use crate::manifest::Manifests;
 use crate::overlay::{self, Comments};
 use crate::path::Path;
-use crate::values;
 
-/// An overlay as a file, as values, and as what each of them moves.
+/// An overlay as a file, and what each of its values moves.
 pub(super) struct Written {
     pub(super) text: String,
-    pub(super) values: Value,
-    pub(super) head: Vec<String>,
-    pub(super) comments: Comments,
     pub(super) lines: Vec<Line>,
 }
 
@@ -27,7 +23,7 @@ impl Mover<'_> {
     pub(super) fn finished(&self, best: Option<Attempt>) -> Relocation {
         let (written, mut proof) = match best {
             Some(Attempt { written, proof, .. }) => (written, proof),
-            None => (self.nothing_written(), self.nothing_moved()),
+            None => (self.written(&Assignment::new()), self.nothing_moved()),
         };
         proof.not_locked = self.not_locked();
         let reasons = proof.stayed.iter().map(|stayed| self.reason(stayed)).collect();
@@ -39,18 +35,15 @@ impl Mover<'_> {
             .filter_map(|document| places.get(document))
             .map(|place| Place { path: Path::default(), ..(*place).clone() })
             .collect();
-        let Written { text: overlay, values, head, comments, lines } = written;
         Relocation {
-            overlay,
-            values,
-            head,
-            comments,
-            lines,
+            overlay: written.text,
+            lines: written.lines,
             proof,
             reasons,
             without_secret,
             notes: self.notes.clone(),
             renders: self.renders,
+            rendered: Manifests::default(),
         }
     }
 
@@ -74,19 +67,15 @@ impl Mover<'_> {
         for path in self.policies.paths() {
             comments.insert(path.clone(), vec!["the site's pull policy".into()]);
         }
-        let (head, values) = (self.head(), self.overlay(assignment));
-        let text = overlay::write(&head, &values, &comments);
-        Written { text, values, head, comments, lines }
+        for switch in self.options.turned_off {
+            comments.entry(switch.path.clone()).or_default().push(switch.why.clone());
+        }
+        let text = overlay::write(&[self.head()], &self.overlay(assignment), &comments);
+        Written { text, lines }
     }
 
-    fn nothing_written(&self) -> Written {
-        let (head, values) = (self.head(), Value::Object(Map::new()));
-        let text = overlay::write(&head, &values, &Comments::new());
-        Written { text, values, head, comments: Comments::new(), lines: vec![] }
-    }
-
-    fn head(&self) -> Vec<String> {
-        vec![format!("Moves the chart's images to {}.", self.target.prefix)]
+    fn head(&self) -> String {
+        format!("Moves the chart's images to {}.", self.target.prefix)
     }
 
     /// Why no value moves a place.
@@ -150,19 +139,6 @@ impl Mover<'_> {
             }
         }
         lines.into_values().collect()
-    }
-}
-
-impl Relocation {
-    /// The overlay with further values below its own, each with a comment.
-    pub fn overlay_with(&self, more: &Value, why: &[(Path, String)]) -> String {
-        let mut all = more.clone();
-        values::merge(&mut all, &self.values);
-        let mut comments = self.comments.clone();
-        for (path, why) in why {
-            comments.entry(path.clone()).or_default().push(why.clone());
-        }
-        overlay::write(&self.head, &all, &comments)
     }
 }
 

@@ -33,7 +33,7 @@ use types::naming::{Naming, Prefix};
 
 use crate::find::{Confidence, Found, Pattern, Place};
 use crate::manifest::Manifests;
-use crate::overlay::Comments;
+use crate::offline::Switch;
 use crate::path::Path;
 use crate::render::{self, Render, RenderError};
 use crate::{Chart, Error, Result, Rules, values};
@@ -76,11 +76,13 @@ pub struct Options<'a> {
     pub locked: Option<&'a Locked>,
     /// The pull policy that every image is to get; without it the chart's own stay.
     pub pull_policy: Option<PullPolicy>,
+    /// What is turned off in every render already, and what the overlay has to bring along.
+    pub turned_off: &'a [Switch],
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { rules: Rules::builtin(), locked: None, pull_policy: None }
+        Self { rules: Rules::builtin(), locked: None, pull_policy: None, turned_off: &[] }
     }
 }
 
@@ -89,13 +91,6 @@ impl Default for Options<'_> {
 pub struct Relocation {
     /// The overlay, a values file with comments: the very text that was proven.
     pub overlay: String,
-    /// The same as values.
-    #[serde(skip)]
-    pub values: Value,
-    #[serde(skip)]
-    head: Vec<String>,
-    #[serde(skip)]
-    comments: Comments,
     /// The values that it sets, with what each moves.
     pub lines: Vec<Line>,
     /// What the render with the overlay shows.
@@ -109,6 +104,9 @@ pub struct Relocation {
     pub notes: Vec<String>,
     /// How often the chart was rendered.
     pub renders: usize,
+    /// What the chart renders without the overlay.
+    #[serde(skip)]
+    pub rendered: Manifests,
 }
 
 /// One value of the overlay.
@@ -258,7 +256,8 @@ impl<'a> Mover<'a> {
         if let Some(attempt) = best.take() {
             best = Some(self.without_side_effects(attempt));
         }
-        self.finished(best)
+        let finished = self.finished(best);
+        Relocation { rendered: self.before.manifests, ..finished }
     }
 
     /// Renders side by side, without reading what comes out.
@@ -269,7 +268,7 @@ impl<'a> Mover<'a> {
 
     /// A render, of which most is as before.
     fn read(&self, stream: &str) -> Result<Rendered> {
-        readable(Manifests::read_beside(stream, &self.before.manifests))
+        readable(Manifests::read_like(stream, &self.before.manifests))
     }
 
     fn set_guards(&self, overlay: &mut Value) {
@@ -317,7 +316,7 @@ fn registries(target: &Target, sites: &[Site]) -> Vec<String> {
 }
 
 /// Switches of a chart that lets no other images in unless they are set.
-fn guards(scopes: &Scopes, effective: &Value) -> Vec<Path> {
+pub(crate) fn guards(scopes: &Scopes, effective: &Value) -> Vec<Path> {
     let mut guards = BTreeSet::new();
     values::leaves(effective, &Path::default(), &mut |path, leaf| {
         if path.last_key() == Some("allowInsecureImages") && leaf == &Value::Bool(false) {

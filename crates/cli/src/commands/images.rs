@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use chart::Rules;
-use chart::find::{self, Broken, Confidence, Findings, Found};
+use chart::find::{self, Broken, Confidence, Findings, Found, Pattern};
 use clap::ValueEnum;
 use serde::Serialize;
 use types::Reference;
@@ -34,7 +34,10 @@ Examples:
   gantry images ./my-chart --explain curlimages/curl
   gantry images ./my-chart --at-least certain --list > images.txt
   kubectl kustomize ./overlay | gantry images -
-  gantry images manifests/*.yaml --output json")]
+  gantry images manifests/*.yaml --output json
+
+Images that operators of your own have compiled in stand under `rules:` in gantry.yaml
+(docs/formats/rules.md).")]
 pub(crate) struct Args {
     /// Charts (oci://…, a folder, a .tgz, an https repository followed by the chart's name), plain
     /// manifests (files or folders of YAML), or - for standard input. Without any, the charts of
@@ -84,11 +87,15 @@ struct Image {
 }
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+    let rules = match world::optional_input(context)? {
+        Some(input) => Rules::of_input(&input),
+        None => Rules::builtin().clone(),
+    };
     let mut findings = Findings::default();
     for subject in subjects(context, args)? {
         let found = match subject {
-            Subject::Manifests { name, text } => in_manifests(&name, &text)?,
-            Subject::Chart(chart) => in_chart(context, &chart)?,
+            Subject::Manifests { name, text } => in_manifests(&name, &text, &rules)?,
+            Subject::Chart(chart) => in_chart(context, &chart, &rules)?,
         };
         findings.images.extend(found.images);
         findings.broken.extend(found.broken);
@@ -186,19 +193,19 @@ fn manifests(path: &Path) -> Result<Subject> {
     Ok(Subject::Manifests { name: path.display().to_string(), text })
 }
 
-fn in_manifests(name: &str, text: &str) -> Result<Findings> {
-    let findings = find::images_with(text, Rules::builtin());
+fn in_manifests(name: &str, text: &str, rules: &Rules) -> Result<Findings> {
+    let findings = find::images_with(text, rules);
     readable(name, &findings)?;
     Ok(findings)
 }
 
 /// The images of all renders of a chart.
-fn in_chart(context: &Context, chart: &input::Chart) -> Result<Findings> {
+fn in_chart(context: &Context, chart: &input::Chart, rules: &Rules) -> Result<Findings> {
     let mut all = Findings::default();
     let variants = std::iter::once(&[][..]).chain(chart.variants.iter().map(Vec::as_slice));
     for variant in variants {
         let release = charts::open(context, chart, variant)?;
-        let found = release.images(Rules::builtin())?;
+        let found = release.inspect(rules)?.findings;
         readable(release.chart().name(), &found)?;
         all.images.extend(found.images);
         all.broken.extend(found.broken);
@@ -258,8 +265,9 @@ fn table(images: &Images) -> String {
             more => format!("{place} and {more} more"),
         };
         let values: Vec<String> = first.values.iter().map(ToString::to_string).collect();
-        let by = match (&first.note, values.is_empty()) {
-            (Some(note), true) => note.clone(),
+        // A switch says more than the value behind it.
+        let by = match &first.note {
+            Some(note) if values.is_empty() || first.pattern == Pattern::Value => note.clone(),
             _ => values.join(", "),
         };
         [

@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use chart::Rules;
+use chart::inspect::Inspection;
 use chart::mirrors::Scheme;
 use chart::offline::{self, Offline};
 use chart::phone_home::{Finding, Switches};
-use chart::relocate::{self, Options, Target, Verdict};
+use chart::relocate::{self, Locked, PullPolicy, Target, Verdict};
 use chart::report::Report;
 use resolve::Release;
 use serde::Serialize;
@@ -60,6 +62,9 @@ pub(crate) struct Args {
     /// Turn off what reaches outside by itself, where that is safe; the rest is reported.
     #[arg(long)]
     offline: bool,
+    /// Give every image this pull policy, wherever a value reaches it: Always, IfNotPresent or Never.
+    #[arg(long, value_name = "POLICY")]
+    pull_policy: Option<PullPolicy>,
     /// Write the files that make nodes pull leftovers from the site into this folder.
     #[arg(long, value_name = "DIR")]
     mirrors: Option<PathBuf>,
@@ -103,33 +108,41 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         _ => return Err(CommandError::usage("one chart at a time: give one CHART")),
     };
     check_folders(args)?;
+    let (rules, switches) = match world::optional_input(context)? {
+        Some(input) => (Rules::of_input(&input), Switches::of_input(&input)),
+        None => (Rules::builtin().clone(), Switches::builtin().clone()),
+    };
+    let phone_home = PhoneHome::new(switches, &target);
+    let locked = world::optional_lock(context)?.map(|lock| Locked::from(&lock));
     let chart = args.render.chart(source, &[])?;
     let mut release = charts::open(context, &chart, &[])?;
 
-    let offline = if args.offline { Some(turn_off(&mut release, &target)?) } else { None };
-    let render = |overlay: Option<&str>| release.render(overlay);
-    let moved = relocate::relocate(
-        release.chart(),
-        release.values(),
-        &target,
-        &Options::default(),
-        &render,
-    )
-    .map_err(|error| release.refused(error))?;
-    let more = offline.as_ref().map(commented);
-    let overlay = match &more {
-        Some((values, comments)) => moved.overlay_with(values, comments),
-        None => moved.overlay.clone(),
+    let offline = match args.offline {
+        true => Some(phone_home.turn_off(&mut release, &rules)?),
+        false => None,
     };
-    if let Some(value) = release.set_wins_over(&moved.values)? {
+    let options = relocate::Options {
+        rules: &rules,
+        locked: locked.as_ref(),
+        pull_policy: args.pull_policy,
+        turned_off: offline.as_ref().map(|offline| offline.off.as_slice()).unwrap_or_default(),
+    };
+    let render = |overlay: Option<&str>| release.render(overlay);
+    let mut moved =
+        relocate::relocate(release.chart(), release.values(), &target, &options, &render)
+            .map_err(|error| release.refused(error))?;
+    let values = chart::values::read("the overlay", &moved.overlay)?;
+    if let Some(value) = release.set_wins_over(&values)? {
         return Err(CommandError::usage(format!(
             "{value} is given by --set, which helm lets win over every values file, the overlay too"
         ))
         .hint("put it into a values file and give that with -f"));
     }
+    let rendered = std::mem::take(&mut moved.rendered);
+    let inspection = chart::inspect::rendered(release.chart(), release.values(), rendered);
+    let left = phone_home.find(&inspection);
     let scheme = if registry.plain_http { Scheme::Http } else { Scheme::Https };
     let report = Report::new(release.chart(), &target, scheme, &moved)?;
-    let left = phone_home(&release, &target, Some(&overlay))?;
 
     let verdict = report.verdict;
     let is_written = !args.dry_run && verdict != Verdict::Refuted;
@@ -142,7 +155,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let markdown =
         outcome.report.markdown() + &offline::markdown(offline.as_ref(), &outcome.phone_home);
     if !args.dry_run {
-        write(context, args, &outcome, &markdown, is_written.then_some(overlay.as_str()))?;
+        write(context, args, &outcome, &markdown, is_written.then_some(moved.overlay.as_str()))?;
     }
     if args.overlay != Path::new("-") || !is_written {
         context.ui.result(&outcome, summary)?;
@@ -193,39 +206,41 @@ fn check_folders(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Turns off what is safe to turn off; later renders come with it.
-fn turn_off(release: &mut Release, target: &Target) -> Result<Offline> {
-    let findings = phone_home(release, target, None)?;
-    let offline = {
-        let effective = release.chart().effective(release.values());
-        offline::turn_off(&findings, &effective, &|overlay| release.render(overlay))
-    };
-    release.add_values(&offline.values)?;
-    Ok(offline)
+/// What reaches outside by itself: the table of switches, and what is inside.
+struct PhoneHome {
+    switches: Switches,
+    host: String,
 }
 
-/// What reaches outside by itself, with an overlay on top.
-fn phone_home(release: &Release, target: &Target, overlay: Option<&str>) -> Result<Vec<Finding>> {
-    let rendered = release
-        .render(overlay)
-        .map_err(|error| release.refused(chart::Error::Render { message: error.message }))?;
-    let effective = release.chart().effective(release.values());
-    let registry = target.prefix.registry();
-    let own = registry.split(':').next().unwrap_or(registry);
-    // The site's other services stand beside its registry.
-    let domain = own.split_once('.').map(|(_, domain)| domain).filter(|d| d.contains('.'));
-    let is_inside = |host: &str| {
-        host == own
-            || domain.is_some_and(|domain| {
-                host.strip_suffix(domain).is_some_and(|host| host.ends_with('.'))
-            })
-    };
-    Ok(Switches::builtin().find(&effective, &rendered, &is_inside))
-}
+impl PhoneHome {
+    fn new(switches: Switches, target: &Target) -> Self {
+        let registry = target.prefix.registry();
+        Self { switches, host: registry.split(':').next().unwrap_or(registry).to_owned() }
+    }
 
-fn commented(offline: &Offline) -> (serde_json::Value, Vec<(chart::Path, String)>) {
-    let comments = offline.off.iter().map(|switch| (switch.path.clone(), switch.why.clone()));
-    (offline.values.clone(), comments.collect())
+    fn find(&self, inspection: &Inspection) -> Vec<Finding> {
+        // The site's other services stand beside its registry.
+        let domain = self.host.split_once('.').map(|(_, domain)| domain);
+        let domain = domain.filter(|domain| domain.contains('.'));
+        let is_beside = |host: &str, domain: &str| {
+            host.strip_suffix(domain).is_some_and(|host| host.ends_with('.'))
+        };
+        let is_inside =
+            |host: &str| host == self.host || domain.is_some_and(|domain| is_beside(host, domain));
+        self.switches.find(inspection, &is_inside)
+    }
+
+    /// Turns off what is safe to turn off; later renders come with it.
+    fn turn_off(&self, release: &mut Release, rules: &Rules) -> Result<Offline> {
+        let offline = {
+            let inspection = release.inspect(rules)?;
+            let findings = self.find(&inspection);
+            let render = |overlay: Option<&str>| release.render(overlay);
+            offline::turn_off(&findings, &inspection.effective, &render)
+        };
+        release.add_values(&offline.values)?;
+        Ok(offline)
+    }
 }
 
 /// Writes the overlay, the reports and the files for the nodes, each whole or not at all.
@@ -274,6 +289,15 @@ fn summary(outcome: &Outcome) -> String {
             "leftover: {} in {}: {}",
             leftover.image, leftover.place, leftover.reason
         );
+    }
+    for possible in &report.possible {
+        let _ = writeln!(text, "not proven: {}: {}", possible.image, possible.reason());
+    }
+    for place in &report.without_secret {
+        let _ = writeln!(text, "without the pull secret: {place}: give it to its service account");
+    }
+    for note in &report.notes {
+        let _ = writeln!(text, "not set: {note}");
     }
     for switch in &outcome.turned_off {
         let _ = writeln!(text, "turned off: {}: {} ({})", switch.path, switch.off, switch.why);
