@@ -24,10 +24,8 @@ pub(crate) fn streams(
     let mut results = Vec::with_capacity(overlays.len());
     for overlays in overlays.chunks(SIDE_BY_SIDE) {
         std::thread::scope(|scope| {
-            let running: Vec<_> = overlays
-                .iter()
-                .map(|overlay| scope.spawn(|| render(overlay.as_deref())))
-                .collect();
+            let running: Vec<_> =
+                overlays.iter().map(|overlay| scope.spawn(|| render(overlay.as_deref()))).collect();
             results.extend(running.into_iter().map(|thread| {
                 let message = || "the render was cut off by a defect of Gantry".into();
                 thread.join().unwrap_or_else(|_| Err(RenderError { message: message() }))
