@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use super::scopes::Scopes;
 use super::site::{Rendered, Site};
 use crate::find::names;
-use crate::path::Path;
+use crate::path::{Path, Step};
 use crate::values;
 
 /// The values of a chart that take pull secrets, and those of them that get the site's.
+#[derive(Clone)]
 pub(super) struct Secrets {
     secret: Option<String>,
     holders: Vec<Holder>,
@@ -59,23 +60,14 @@ impl Secrets {
         }
         let mut holders = BTreeSet::new();
         values::leaves(effective, &Path::default(), &mut |path, leaf| {
-            let words = names::words(path.last_key().unwrap_or_default());
-            let ends = |end: &[&str]| {
-                words.len() >= end.len() && words[words.len() - end.len()..].iter().eq(end.iter())
-            };
+            let Some(named) = named(path) else { return };
             let form = match leaf {
-                Value::Array(items) if items.is_empty() => Some(Form::Objects),
-                Value::Null => Some(Form::Objects),
-                Value::String(text) if text.is_empty() && ends(&["image", "pull", "secret"]) => {
-                    Some(Form::Text)
-                }
-                _ => None,
+                Value::Array(items) if items.is_empty() => Form::Objects,
+                Value::Null => named,
+                Value::String(text) if text.is_empty() && named == Form::Text => Form::Text,
+                _ => return,
             };
-            if let Some(form) = form
-                && (ends(&["pull", "secrets"]) || ends(&["image", "pull", "secret"]))
-            {
-                holders.insert(Holder { path: scopes.own_path(path), form });
-            }
+            holders.insert(Holder { path: scopes.own_path(path), form });
         });
         Self { secret, holders: holders.into_iter().collect(), chosen, reached }
     }
@@ -138,7 +130,7 @@ impl Secrets {
     }
 
     /// The documents that pull from the site and that no value gives the secret.
-    pub(super) fn without(&self, sites: &[Site]) -> BTreeSet<usize> {
+    pub(super) fn unreached(&self, sites: &[Site]) -> BTreeSet<usize> {
         if self.secret.is_none() {
             return BTreeSet::new();
         }
@@ -153,6 +145,11 @@ impl Secrets {
 
     pub(super) fn is_empty(&self) -> bool {
         self.chosen.is_empty()
+    }
+
+    /// The same with none chosen.
+    pub(super) fn without(&self) -> Self {
+        Self { chosen: vec![], ..self.clone() }
     }
 
     pub(super) fn clear(&mut self) {
@@ -180,6 +177,26 @@ impl Secrets {
         self.holders.retain(|holder| about(&holder.path).is_none());
         is_named || before != self.holders.len()
     }
+}
+
+/// How a value takes pull secrets if its key says that it does: `imagePullSecrets` a list,
+/// `imagePullSecret`, `pullSecretName` and the `secretName` of a `registry` one name.
+fn named(path: &Path) -> Option<Form> {
+    let words = names::words(path.last_key().unwrap_or_default());
+    let ends = |end: &[&str]| {
+        words.len() >= end.len() && words[words.len() - end.len()..].iter().eq(end.iter())
+    };
+    let is_registry_s = || {
+        matches!(path.steps(), [.., Step::Key(above), Step::Key(_)]
+            if names::words(above).last().is_some_and(|word| word == "registry"))
+    };
+    if ends(&["pull", "secrets"]) {
+        return Some(Form::Objects);
+    }
+    let is_one = ends(&["pull", "secret"])
+        || ends(&["pull", "secret", "name"])
+        || words == ["secret", "name"] && is_registry_s();
+    is_one.then_some(Form::Text)
 }
 
 /// Not the marker of a slot, so that a secret is never taken for a part of an image.
