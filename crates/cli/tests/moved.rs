@@ -136,7 +136,9 @@ impl Landed {
             }
         }
         assert!(expected.is_empty(), "not carried: {expected:?}");
-        story.landed.keys().for_each(|name| story.pulls(name));
+        for name in story.landed.keys() {
+            story.pulls(name);
+        }
         story
     }
 
@@ -162,7 +164,9 @@ impl Landed {
         let moved = report["moved"].as_array().unwrap().iter();
         let told: BTreeSet<_> = moved.map(|row| row["to"].as_str().unwrap().to_owned()).collect();
         assert_eq!(inside, told);
-        inside.iter().for_each(|name| self.pulls(name));
+        for name in &inside {
+            self.pulls(name);
+        }
     }
 
     /// Where the site keeps an image: the host gives way to the site.
