@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::scopes::Scopes;
 use super::site::{Rendered, Site};
-use crate::find::names;
+use crate::find::{Pattern, names};
 use crate::path::{Path, Step};
 use crate::values;
 
@@ -129,7 +129,7 @@ impl Secrets {
         all.map(|(holder, secret)| (&holder.path, holder.form.value(secret)))
     }
 
-    /// The documents that pull from the site and that no value gives the secret.
+    /// The pods' documents that no value gives the secret.
     pub(super) fn unreached(&self, sites: &[Site]) -> BTreeSet<usize> {
         if self.secret.is_none() {
             return BTreeSet::new();
@@ -139,7 +139,9 @@ impl Secrets {
             let by = self.reached.get(document).into_iter().flatten();
             by.filter_map(|index| self.holders.get(*index)).any(|h| holders.contains(&&h.path))
         };
-        let documents = sites.iter().map(|site| site.found.place.document);
+        // What is no pod gives its images to something that has secrets of its own.
+        let pods = sites.iter().filter(|site| site.found.pattern == Pattern::Pod);
+        let documents = pods.map(|site| site.found.place.document);
         documents.filter(|document| !is_reached(document)).collect()
     }
 

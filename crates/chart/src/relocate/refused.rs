@@ -206,6 +206,7 @@ fn halved(open: &mut Vec<Vec<usize>>) -> Vec<Vec<usize>> {
 
 /// What of helm's message a person wants to see beside a value: its last line that says something.
 fn reason(message: &str) -> String {
-    let line = message.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    let says = |line: &&str| !line.is_empty() && !line.starts_with("Use --debug");
+    let line = message.lines().map(str::trim).rfind(says).unwrap_or_default();
     line.trim_start_matches("- ").to_owned()
 }

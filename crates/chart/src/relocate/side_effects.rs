@@ -98,6 +98,7 @@ impl Mover<'_> {
             && let Some(change) = attempt.proof.changes.first()
         {
             self.leave_culprit(*slot, change);
+            self.attempts(&[], &std::mem::take(marks));
             return true;
         }
         let mut spent = 0;
