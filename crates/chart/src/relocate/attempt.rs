@@ -43,7 +43,7 @@ impl Mover<'_> {
     /// The places that no overlay is known to move.
     pub(super) fn open(&self) -> BTreeSet<usize> {
         let problem = self.problem();
-        let won: BTreeSet<usize> = [Unset::Use, Unset::Leave]
+        let won: BTreeSet<usize> = Unset::ALL
             .into_iter()
             .flat_map(|unset| problem.satisfied(&problem.solve(unset)))
             .collect();
@@ -54,7 +54,7 @@ impl Mover<'_> {
     /// without giving what is not set.
     fn plans(&self) -> Vec<(usize, Assignment)> {
         let problem = self.problem();
-        let mut plans: Vec<(usize, Assignment)> = [Unset::Use, Unset::Leave]
+        let mut plans: Vec<(usize, Assignment)> = Unset::ALL
             .into_iter()
             .map(|unset| problem.solve(unset))
             .map(|assignment| (problem.satisfied(&assignment).len(), assignment))

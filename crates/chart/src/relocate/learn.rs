@@ -6,7 +6,6 @@ use super::difference::differences;
 use super::slot::{self, Reason};
 use super::solve::Form;
 use super::{Mover, prove};
-use crate::path::Step;
 
 /// Whether pull secrets and pull policies are marked too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +27,7 @@ impl Mover<'_> {
             .collect();
         self.chosen(|slot| match slot.reason {
             Reason::Likely => true,
-            Reason::Unset => {
-                let is_global = slot.path.steps().contains(&Step::Key("global".into()));
-                is_global || !likely.contains(&slot.path.parent())
-            }
+            Reason::Unset => slot.is_global() || !likely.contains(&slot.path.parent()),
             Reason::Part => false,
         })
     }

@@ -47,11 +47,17 @@ struct Score {
     depth: Reverse<usize>,
 }
 
-/// Whether registries that are not set may be given, which moves many images by one line.
+/// Which registries that are not set may be given. A global one moves many images by one line, and
+/// may stand in the way of one that it must not move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unset {
     Use,
+    UseOwn,
     Leave,
+}
+
+impl Unset {
+    pub(crate) const ALL: [Self; 3] = [Self::Use, Self::UseOwn, Self::Leave];
 }
 
 impl Problem<'_> {
@@ -185,7 +191,11 @@ impl Problem<'_> {
     ) -> Vec<Vec<(usize, String)>> {
         let wish = &self.wishes[wish];
         let mut options = Vec::new();
-        let is_wanted = |form: &&Form| unset == Unset::Use || form.given.is_empty();
+        let is_wanted = |form: &&Form| match unset {
+            Unset::Use => true,
+            Unset::UseOwn => form.given.iter().all(|slot| !self.slots[*slot].is_global()),
+            Unset::Leave => form.given.is_empty(),
+        };
         for form in wish.forms.iter().filter(is_wanted) {
             let free: Vec<usize> = form
                 .slots
