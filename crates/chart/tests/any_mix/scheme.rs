@@ -111,8 +111,8 @@ impl Image {
     }
 
     fn digest(&self) -> String {
-        let hex: String = self.tag.bytes().map(|b| format!("{b:02x}")).collect();
-        format!("sha256:{}{hex}", "0".repeat(64 - hex.len()))
+        let number = self.tag.bytes().fold(0u64, |number, byte| number << 8 | u64::from(byte));
+        format!("sha256:{number:064x}")
     }
 
     /// Whether nothing but the template says where it is from.
