@@ -10,7 +10,7 @@ use types::Reference;
 
 use super::finish::Written;
 use super::prove::{self, Proof, Verdict};
-use super::solve::{Assignment, Problem, Unset};
+use super::solve::{Assignment, Problem};
 use super::{Mover, Rendered, slot};
 use crate::values;
 
@@ -43,10 +43,9 @@ impl Mover<'_> {
     /// The places that no overlay is known to move.
     pub(super) fn open(&self) -> BTreeSet<usize> {
         let problem = self.problem();
-        let won: BTreeSet<usize> = Unset::ALL
-            .into_iter()
-            .flat_map(|unset| problem.satisfied(&problem.solve(unset)))
-            .collect();
+        let solutions = problem.solutions();
+        let won: BTreeSet<usize> =
+            solutions.iter().flat_map(|assignment| problem.satisfied(assignment)).collect();
         (0..self.wishes.len()).filter(|wish| !won.contains(wish)).collect()
     }
 
@@ -54,9 +53,9 @@ impl Mover<'_> {
     /// without giving what is not set.
     fn plans(&self) -> Vec<(usize, Assignment)> {
         let problem = self.problem();
-        let mut plans: Vec<(usize, Assignment)> = Unset::ALL
+        let mut plans: Vec<(usize, Assignment)> = problem
+            .solutions()
             .into_iter()
-            .map(|unset| problem.solve(unset))
             .map(|assignment| (problem.satisfied(&assignment).len(), assignment))
             .collect();
         plans.dedup();

@@ -56,11 +56,20 @@ pub(crate) enum Unset {
     Leave,
 }
 
-impl Unset {
-    pub(crate) const ALL: [Self; 3] = [Self::Use, Self::UseOwn, Self::Leave];
-}
-
 impl Problem<'_> {
+    /// The assignments that are worth a look: with and without giving what is not set.
+    pub(crate) fn solutions(&self) -> Vec<Assignment> {
+        let given = || self.wishes.iter().flat_map(|wish| &wish.forms).flat_map(|f| &f.given);
+        let mut all = vec![Unset::Leave];
+        if given().any(|slot| !self.slots[*slot].is_global()) {
+            all.insert(0, Unset::UseOwn);
+        }
+        if given().any(|slot| self.slots[*slot].is_global()) {
+            all.insert(0, Unset::Use);
+        }
+        all.into_iter().map(|unset| self.solve(unset)).collect()
+    }
+
     /// The smallest assignment that the greedy search finds: round by round the values that move
     /// most places each.
     pub(crate) fn solve(&self, unset: Unset) -> Assignment {
@@ -74,7 +83,7 @@ impl Problem<'_> {
                 .collect();
             let mut scored: Vec<_> = options
                 .into_iter()
-                .filter_map(|option| Some((self.score(&option, &assignment, &places)?, option)))
+                .filter_map(|option| Some((self.score(&option, &mut assignment, &places)?, option)))
                 .collect();
             scored.sort_by(|(a, option_a), (b, option_b)| b.cmp(a).then(option_a.cmp(option_b)));
             let Some((best, _)) = scored.first() else { return self.pruned(assignment, &places) };
@@ -82,7 +91,8 @@ impl Problem<'_> {
             // All that are as good as the best, unless one before has taken their worth away.
             for (_, option) in scored {
                 let is_free = option.iter().all(|(slot, _)| !assignment.contains_key(slot));
-                let score = self.score(&option, &assignment, &places).filter(|_| is_free);
+                let score =
+                    is_free.then(|| self.score(&option, &mut assignment, &places)).flatten();
                 if score.is_some_and(|score| score.gain >= best) {
                     assignment.extend(option);
                 }
@@ -106,27 +116,34 @@ impl Problem<'_> {
         (0..self.wishes.len()).filter(|wish| self.is_satisfied(*wish, assignment)).collect()
     }
 
-    /// How good an option is. `None` if it wins nothing or loses a place.
+    /// How good an option is. `None` if it wins nothing or loses a place. The assignment is lent:
+    /// the option is put in and taken out again.
     fn score(
         &self,
         option: &[(usize, String)],
-        assignment: &Assignment,
+        assignment: &mut Assignment,
         places: &[BTreeSet<usize>],
     ) -> Option<Score> {
         // A fraction with this denominator compares options exactly enough.
         const SCALE: usize = 1000;
-        let mut next = assignment.clone();
-        next.extend(option.iter().cloned());
         let touched: BTreeSet<usize> =
             option.iter().flat_map(|(slot, _)| places[*slot].iter().copied()).collect();
-        let mut won = 0;
-        for wish in touched {
-            match (self.is_satisfied(wish, assignment), self.is_satisfied(wish, &next)) {
-                (true, false) => return None,
-                (false, true) => won += 1,
-                _ => {}
-            }
+        let before: Vec<bool> =
+            touched.iter().map(|wish| self.is_satisfied(*wish, assignment)).collect();
+        let replaced: Vec<Option<String>> =
+            option.iter().map(|(slot, text)| assignment.insert(*slot, text.clone())).collect();
+        let after: Vec<bool> =
+            touched.iter().map(|wish| self.is_satisfied(*wish, assignment)).collect();
+        for ((slot, _), old) in option.iter().zip(replaced) {
+            match old {
+                Some(old) => assignment.insert(*slot, old),
+                None => assignment.remove(slot),
+            };
         }
+        if before.iter().zip(&after).any(|(was, is)| *was && !is) {
+            return None;
+        }
+        let won = before.iter().zip(&after).filter(|(was, is)| !**was && **is).count();
         let depth = option.iter().map(|(slot, _)| self.slots[*slot].path.steps().len()).sum();
         let cost = option.len();
         (won > 0).then(|| Score {
@@ -193,7 +210,7 @@ impl Problem<'_> {
         let mut options = Vec::new();
         let is_wanted = |form: &&Form| match unset {
             Unset::Use => true,
-            Unset::UseOwn => form.given.iter().all(|slot| !self.slots[*slot].is_global()),
+            Unset::UseOwn => !form.given.iter().any(|slot| self.slots[*slot].is_global()),
             Unset::Leave => form.given.is_empty(),
         };
         for form in wish.forms.iter().filter(is_wanted) {
@@ -271,7 +288,7 @@ impl Problem<'_> {
 }
 
 /// The form that a place has under an assignment; `None` if no render showed it.
-fn form<'w>(wish: &'w Wish, assignment: &Assignment) -> Option<&'w Form> {
+pub(super) fn form<'w>(wish: &'w Wish, assignment: &Assignment) -> Option<&'w Form> {
     let given: BTreeSet<usize> = wish
         .forms
         .iter()
