@@ -43,9 +43,8 @@ impl Mover<'_> {
     /// The places that no overlay is known to move.
     pub(super) fn open(&self) -> BTreeSet<usize> {
         let problem = self.problem();
-        let solutions = problem.solutions();
-        let won: BTreeSet<usize> =
-            solutions.iter().flat_map(|assignment| problem.satisfied(assignment)).collect();
+        let Some((_, best)) = self.plans().into_iter().next() else { return BTreeSet::new() };
+        let won = problem.satisfied(&best);
         (0..self.wishes.len()).filter(|wish| !won.contains(wish)).collect()
     }
 
@@ -59,8 +58,15 @@ impl Mover<'_> {
             .map(|assignment| (problem.satisfied(&assignment).len(), assignment))
             .collect();
         plans.dedup();
-        plans.sort_by_key(|(promise, assignment)| (Reverse(*promise), assignment.len()));
+        plans.sort_by_cached_key(|(promise, assignment)| {
+            (problem.spoiled(assignment), Reverse(*promise), assignment.len())
+        });
         plans
+    }
+
+    /// Whether nothing that was learned since makes another overlay look better.
+    pub(super) fn is_best(&self, attempt: &Attempt) -> bool {
+        self.plans().first().is_some_and(|(_, assignment)| *assignment == attempt.assignment)
     }
 
     /// The best overlay. Another than the first is rendered only when the first does not hold what

@@ -20,6 +20,8 @@ pub(crate) struct Form {
 /// One place: what it has to become, and the forms that renders showed it in.
 #[derive(Debug, Clone)]
 pub(crate) struct Wish {
+    /// The text that stands there.
+    pub(crate) was: String,
     /// The text that has to stand there.
     pub(crate) wanted: String,
     /// Each with other unset values given; at most one with none.
@@ -114,6 +116,15 @@ impl Problem<'_> {
     /// The wishes that an assignment fulfils.
     pub(crate) fn satisfied(&self, assignment: &Assignment) -> BTreeSet<usize> {
         (0..self.wishes.len()).filter(|wish| self.is_satisfied(*wish, assignment)).collect()
+    }
+
+    /// How many places an assignment makes something of that is neither what stood there nor what
+    /// has to: a global registry where images come from several.
+    pub(crate) fn spoiled(&self, assignment: &Assignment) -> usize {
+        let is_spoiled = |wish: &&Wish| {
+            self.text(wish, assignment).is_some_and(|text| text != wish.was && text != wish.wanted)
+        };
+        self.wishes.iter().filter(is_spoiled).count()
     }
 
     /// How good an option is. `None` if it wins nothing or loses a place. The assignment is lent:
@@ -312,7 +323,7 @@ mod tests {
     fn wish(wanted: &str, text: &str, slots: &[(usize, usize)]) -> Wish {
         let slots = slots.to_vec();
         let set = Form { text: text.into(), slots, given: BTreeSet::new() };
-        Wish { wanted: wanted.into(), forms: vec![set] }
+        Wish { was: text.into(), wanted: wanted.into(), forms: vec![set] }
     }
 
     fn solved(slots: &[Slot], wishes: &[Wish]) -> Vec<(usize, String)> {
@@ -356,7 +367,7 @@ mod tests {
                 let (wanted, was) =
                     (format!("site/ai/x/{name}:1"), format!("docker.io/x/{name}:1"));
                 let set = wish(&wanted, &was, &[(slot, 0)]).forms.remove(0);
-                Wish { wanted, forms: vec![set, given] }
+                Wish { was, wanted, forms: vec![set, given] }
             })
             .collect();
         assert_eq!(solved(&slots, &wishes), [(0, "site/ai".into())]);
