@@ -9,12 +9,12 @@ use base64::Engine as _;
 use serde_json::Value;
 use types::Reference;
 
-use crate::find::{self, Role, text};
+use crate::find::{self, Confidence, Pattern, Role, text};
 use crate::manifest::{Document, Manifests};
 use crate::path::Path;
 use crate::relocate::site::{Rendered, Site};
-use crate::relocate::{Allowed, Proof, Target, prove};
-use crate::{Error, Result};
+use crate::relocate::{Allowed, CompiledIn, Locked, NotLocked, Proof, Target, prove};
+use crate::{Error, Result, Rules};
 
 /// A stream that was moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,17 @@ pub struct PostRendered {
 
 /// Moves every image of a rendered stream to the site.
 pub fn post_render(stream: &str, target: &Target) -> Result<PostRendered> {
+    post_render_with(stream, target, &Rules::default(), None)
+}
+
+/// Moves every image of a rendered stream to the site. `rules` tell what operators will pull beside
+/// it; with `locked`, an image that is not in the lock is named in the proof.
+pub fn post_render_with(
+    stream: &str,
+    target: &Target,
+    rules: &Rules,
+    locked: Option<&Locked>,
+) -> Result<PostRendered> {
     let manifests = Manifests::read(stream);
     if let Some(unread) = manifests.unread.first() {
         return Err(Error::Unread {
@@ -59,8 +70,49 @@ pub fn post_render(stream: &str, target: &Target) -> Result<PostRendered> {
     let is_home = |reference: &Reference| target.is_home(reference);
     let before = Rendered::new(manifests);
     let after = Rendered::new(Manifests::read(&edited));
-    let proof = prove::prove(&before, &after, &sites, &Allowed::default(), &is_home);
+    let mut proof = prove::prove(&before, &after, &sites, &Allowed::default(), &is_home);
+    compiled_in(&after, target, rules, &mut proof);
+    if let Some(locked) = locked {
+        proof.not_locked = not_locked(&sites, locked);
+    }
     Ok(PostRendered { stream: edited, proof })
+}
+
+/// Adds to a proof what operators will pull and no manifest names: nothing here moves it.
+fn compiled_in(after: &Rendered, target: &Target, rules: &Rules, proof: &mut Proof) {
+    let mut findings = after.findings().clone();
+    rules.apply(&after.manifests, &mut findings);
+    let outside = findings
+        .images
+        .into_iter()
+        .filter(|found| found.pattern == Pattern::Rule && !target.is_home(&found.reference));
+    for found in outside {
+        let Ok(to) = target.prefix.target(target.naming, &found.reference) else { continue };
+        let all = match found.confidence {
+            Confidence::Possible => &mut proof.possible,
+            Confidence::Likely | Confidence::Certain => &mut proof.compiled_in,
+        };
+        all.push(CompiledIn {
+            image: found.reference,
+            to,
+            place: found.place,
+            values: found.values,
+            why: found.note.unwrap_or_default(),
+        });
+    }
+}
+
+/// The images that the site has to have and that the lock does not.
+fn not_locked(sites: &[Site], locked: &Locked) -> Vec<NotLocked> {
+    let mut missing: Vec<NotLocked> = Vec::new();
+    for Site { found, .. } in sites {
+        let image = &found.reference;
+        let is_known = missing.iter().any(|missing| missing.image == *image);
+        if found.confidence > Confidence::Possible && !is_known && !locked.has(image) {
+            missing.push(NotLocked { image: image.clone(), place: found.place.clone() });
+        }
+    }
+    missing
 }
 
 /// The text of a document with its images moved.

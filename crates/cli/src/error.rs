@@ -70,6 +70,15 @@ impl CommandError {
         self.kind
     }
 
+    /// Its message and hints, as lines of a file.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("error: {}\n", self.message);
+        for hint in &self.hints {
+            text.push_str(&format!("hint: {hint}\n"));
+        }
+        text
+    }
+
     /// Adds what to do next, best a command to type.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());

@@ -55,6 +55,16 @@ pub(crate) fn optional_lock(context: &Context) -> Result<Option<Lock>> {
     }
 }
 
+/// The lock in this file.
+pub(crate) fn lock_at(path: &Path) -> Result<Lock> {
+    let shown = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|cause| {
+        CommandError::usage(format!("cannot read {shown}: {cause}"))
+            .hint("make it with: gantry lock")
+    })?;
+    Ok(Lock::parse(&shown, &text)?)
+}
+
 /// A site's description.
 pub(crate) fn site(path: &Path) -> Result<Site> {
     let shown = path.display().to_string();

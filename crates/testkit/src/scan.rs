@@ -9,29 +9,25 @@ use base64::engine::general_purpose::STANDARD;
 use regex::Regex;
 use types::Reference;
 
-/// A name with host, path and version wherever it stands: in fields, arguments, lists, texts.
+/// A name with a host, a path and a version wherever it stands: in fields, arguments, lists, texts.
 /// Behind `//` it is an address and no image.
 static FULL: LazyLock<Regex> = LazyLock::new(|| {
-    regex(concat!(
-        r#"(?:^|[\s"'=,\[{])"#,
-        r"((?:[a-z0-9-]+\.)+[a-z0-9-]+(?::\d+)?/[a-z0-9][a-z0-9._/-]*",
-        r"(?::[A-Za-z0-9_][\w.-]*|@sha256:[0-9a-f]{64}))",
-    ))
+    regex(r#"(?:^|[\s"'=,\[{])((?:[a-z0-9-]+\.)+[a-z0-9-]+(?::\d+)?/[a-z0-9][\w./:@-]*)"#)
 });
-/// `image: busybox`, alone on its line: what every pod has.
-static FIELD: LazyLock<Regex> = LazyLock::new(|| {
-    regex(r#"(?m)^\s*(?:- )?["']?image["']?: *["']?([a-z0-9][\w./:@-]*)["']?,?\s*$"#)
-});
-/// `executorImage: a/b:1`, `X_IMAGE: a/b:1`, `"image":"a/b:1"`, with a version.
+/// `executorImage: a/b:1`, `X_IMAGE: a/b:1`, `"image":"a/b:1"`.
 static NAMED: LazyLock<Regex> =
-    LazyLock::new(|| regex(r#"(?:image|Image|IMAGE)["']?: *["']?([a-z0-9][\w./-]*:[\w.-]+)"#));
+    LazyLock::new(|| regex(r#"(?:image|Image|IMAGE)["']?: *["']?([a-z0-9][\w./:@-]*)"#));
 /// A variable of a pod: its name, and its value on the next line.
 static VARIABLE: LazyLock<Regex> = LazyLock::new(|| {
-    regex(r#"name: *["']?\w*IMAGE\w*["']?\s*\n\s*value: *["']?([a-z0-9][\w./-]*:[\w.-]+)"#)
+    regex(r#"name: *["']?\w*IMAGE\w*["']?\s*\n\s*value: *["']?([a-z0-9][\w./:@-]*)"#)
 });
 /// `--x-image=a/b:1`, `--runtime-images=k=a/b:1,l=c/d:2`, `--executor-image` and the next item.
 static FLAG: LazyLock<Regex> =
     LazyLock::new(|| regex(r#"--?[a-z-]*images?(?:=|["']?\s*\n\s*- *["']?)([\w./:@=,-]+)"#));
+/// `image: busybox`, alone on its line: what every pod has, with a version or without.
+static FIELD: LazyLock<Regex> = LazyLock::new(|| {
+    regex(r#"(?m)^\s*(?:- )?["']?image["']?: *["']?([a-z0-9][\w./:@-]*)["']?,?\s*$"#)
+});
 /// What may be base64: the data of a Secret.
 static BASE64: LazyLock<Regex> =
     LazyLock::new(|| regex(r#"(?m)^\s+[\w.-]+: *["']?([A-Za-z0-9+/]{16,}={0,2})["']?\s*$"#));
@@ -56,14 +52,20 @@ pub fn images(manifests: &str) -> BTreeSet<String> {
 }
 
 fn search(text: &str, found: &mut BTreeSet<String>) {
-    for pattern in [&FULL, &FIELD, &NAMED, &VARIABLE, &FLAG] {
-        for captures in pattern.captures_iter(text) {
-            // A list of flags' items, `k=v`; all others have one item.
-            let items = captures[1].split(',').filter_map(|item| item.rsplit('=').next());
-            let images = items.filter_map(|item| item.parse::<Reference>().ok());
-            found.extend(images.map(|image| image.to_string()));
-        }
-    }
+    let words = |pattern: &'static Regex| {
+        let all = pattern.captures_iter(text).map(|captures| captures.extract::<1>().1[0]);
+        // A flag's list has items, `k=v`; all others are one item.
+        all.flat_map(|words| words.split(',')).filter_map(|item| item.rsplit('=').next())
+    };
+    let versioned = [&*FULL, &*NAMED, &*VARIABLE, &*FLAG].into_iter().flat_map(words);
+    let all = versioned.filter(|word| has_version(word)).chain(words(&FIELD));
+    let images = all.filter_map(|word| word.parse::<Reference>().ok());
+    found.extend(images.map(|image| image.to_string()));
+}
+
+/// Without one, a word beside `image` may be anything.
+fn has_version(word: &str) -> bool {
+    word.contains('@') || word.rsplit('/').next().is_some_and(|last| last.contains(':'))
 }
 
 fn is_definition(document: &str) -> bool {
@@ -91,6 +93,8 @@ spec:
   - image: busybox
   # image: old/one:1
   - image: \"quay.io/a/b:2\"
+  - image: 127.0.0.1:5000/site/d:1
+  - helperImage: auto
   - args: [--config-reloader=quay.io/reloader/c:v3, --url=https://quay.io/no/image:1]
   - args:
     - --runtime-images=x=ghcr.io/org/x:1,y=org/y:2
@@ -111,6 +115,7 @@ data:
         let found = images(manifests);
 
         let expected = [
+            "127.0.0.1:5000/site/d:1",
             "docker.io/library/busybox:latest",
             "docker.io/org/executor:4",
             "docker.io/org/hidden:6",

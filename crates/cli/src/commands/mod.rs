@@ -9,6 +9,7 @@ mod load;
 mod lock;
 mod pack;
 mod plan;
+mod post_render;
 mod relocate;
 mod serve;
 mod store;
@@ -34,6 +35,7 @@ pub(crate) enum Command {
     Load(load::Args),
     Serve(serve::Args),
     Relocate(relocate::Args),
+    PostRender(post_render::Args),
     #[command(subcommand)]
     Store(store::Command),
     Completion(completion::Args),
@@ -54,6 +56,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         Command::Load(args) => load::run(context, &args),
         Command::Serve(args) => serve::run(context, &args),
         Command::Relocate(args) => relocate::run(context, &args),
+        Command::PostRender(args) => post_render::run(context, &args),
         Command::Store(command) => store::run(context, &command),
         Command::Completion(args) => completion::run(context, &args),
         Command::Version(args) => version::run(context, &args),
