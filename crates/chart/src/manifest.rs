@@ -3,6 +3,7 @@
 //! the parsed documents.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use serde_json::Value;
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
@@ -93,6 +94,17 @@ impl Manifests {
             }
         }
         manifests
+    }
+
+    /// Where each document stands in the stream that they were read from.
+    pub(crate) fn ranges(&self, stream: &str) -> Vec<Range<usize>> {
+        let mut documents = self.documents.iter().peekable();
+        let own = split(stream).filter_map(|(_, text)| {
+            documents.next_if(|document| document.text == text)?;
+            let start = text.as_ptr().addr() - stream.as_ptr().addr();
+            Some(start..start + text.len())
+        });
+        own.collect()
     }
 }
 
