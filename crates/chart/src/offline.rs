@@ -76,11 +76,13 @@ impl fmt::Display for Finding {
                 write!(f, "{path}: {why}; off with {off}")
             }
             Self::Value { path, off: None, why, .. } => write!(f, "{path}: {why}"),
-            Self::Environment { name, off, place, why } => {
-                write!(f, "{place}: {why}; inside with {name}={off}")
+            Self::Environment { name, off, image, places, why } => {
+                write!(f, "{image}: {why}; inside with {name}={off} in ")?;
+                listed(f, places)
             }
-            Self::Address { url, place, values, why } => {
-                write!(f, "{place}: {url}")?;
+            Self::Address { urls, place, values, why, .. } => {
+                write!(f, "{place}: ")?;
+                listed(f, urls)?;
                 if let Some(why) = why {
                     write!(f, ": {why}")?;
                 }
@@ -91,6 +93,15 @@ impl fmt::Display for Finding {
                 Ok(())
             }
         }
+    }
+}
+
+/// The first of some, and how many more there are.
+fn listed<T: fmt::Display>(f: &mut fmt::Formatter<'_>, all: &[T]) -> fmt::Result {
+    match all {
+        [] => Ok(()),
+        [one] => write!(f, "{one}"),
+        [first, rest @ ..] => write!(f, "{first} and {} more", rest.len()),
     }
 }
 

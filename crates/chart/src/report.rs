@@ -9,7 +9,7 @@ use types::Reference;
 
 use crate::chart::Chart;
 use crate::mirrors::{self, Remedy, Scheme};
-use crate::relocate::{Change, Foreign, Relocation, Target, Verdict};
+use crate::relocate::{Change, CompiledIn, Foreign, NotLocked, Relocation, Target, Verdict};
 use crate::{Path, Result, find};
 
 /// The report on one relocation.
@@ -28,6 +28,18 @@ pub struct Report {
     pub moved: Vec<Image>,
     /// The images that stayed.
     pub leftovers: Vec<Leftover>,
+    /// Images that operators may pull, which cannot be told from the manifests: not proven.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub possible: Vec<CompiledIn>,
+    /// Images that the lock does not have, so that the site will not have them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_locked: Vec<NotLocked>,
+    /// The documents that pull from the site and that no value gives its pull secret.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub without_secret: Vec<find::Place>,
+    /// What was asked for beside the move and could not be set, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// What makes nodes pull the leftovers from the site.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remedies: Vec<Remedy>,
@@ -59,10 +71,22 @@ pub struct Leftover {
     pub image: Reference,
     /// The name that it has at the site.
     pub to: Reference,
-    /// Where it stands.
+    /// Where it stands, or, of an image that an operator has compiled in, what makes it pull it.
     pub place: find::Place,
+    /// Whether a manifest names it.
+    pub kind: LeftoverKind,
     /// Why no value moves it.
     pub reason: String,
+}
+
+/// What keeps an image from being moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeftoverKind {
+    /// A manifest names it, and no value reaches it there: a post-renderer does.
+    Rendered,
+    /// An operator has it compiled in, and no manifest names it: only the nodes' mirrors help.
+    CompiledIn,
 }
 
 impl Report {
@@ -93,8 +117,16 @@ impl Report {
                 image: stayed.from.clone(),
                 to: stayed.to.clone(),
                 place: stayed.place.clone(),
+                kind: LeftoverKind::Rendered,
                 reason: reason.clone(),
             })
+            .chain(proof.compiled_in.iter().map(|compiled| Leftover {
+                image: compiled.image.clone(),
+                to: compiled.to.clone(),
+                place: compiled.place.clone(),
+                kind: LeftoverKind::CompiledIn,
+                reason: compiled.reason(),
+            }))
             .collect();
         let images = leftovers.iter().map(|leftover| leftover.image.clone()).collect();
         Ok(Self {
@@ -105,6 +137,10 @@ impl Report {
             moved: moved.collect(),
             remedies: mirrors::remedies(&images, target, scheme)?,
             leftovers,
+            possible: proof.possible.clone(),
+            not_locked: proof.not_locked.clone(),
+            without_secret: relocation.without_secret.clone(),
+            notes: relocation.notes.clone(),
             changes: proof.changes.clone(),
             foreign: proof.foreign.clone(),
         })
@@ -120,27 +156,74 @@ impl Report {
             let (from, to) = (&image.from, &image.to);
             let _ = writeln!(text, "| `{from}` | `{to}` | {} | {} |", image.places, by.join(", "));
         }
-        if !self.leftovers.is_empty() {
+        self.write_leftovers(&mut text);
+        self.write_notes(&mut text);
+        text + &self.refutation()
+    }
+
+    fn write_leftovers(&self, text: &mut String) {
+        let of = |kind| self.leftovers.iter().filter(move |leftover| leftover.kind == kind);
+        let line = |Leftover { image, place, reason, .. }: &Leftover| {
+            format!("- `{image}` in {place}: {reason}\n")
+        };
+        let rendered: String = of(LeftoverKind::Rendered).map(line).collect();
+        if !rendered.is_empty() {
             text.push_str(
                 "\n## Leftovers\n\nNo value moves these. `gantry post-render` does, and so do the \
                  files below on the nodes.\n\n",
             );
-            for leftover in &self.leftovers {
-                let Leftover { image, place, reason, .. } = leftover;
-                let _ = writeln!(text, "- `{image}` in {place}: {reason}");
-            }
-            for remedy in &self.remedies {
-                let Remedy { reader, path, text: file } = remedy;
-                let _ = write!(text, "\n{reader}, `{path}`:\n\n```\n{}\n```\n", file.trim_end());
+            text.push_str(&rendered);
+        }
+        let compiled: String = of(LeftoverKind::CompiledIn).map(line).collect();
+        if !compiled.is_empty() {
+            text.push_str(
+                "\n## Compiled in\n\nOperators pull these without any manifest's naming them. \
+                 Only the files below move them, or a field that chooses another image.\n\n",
+            );
+            text.push_str(&compiled);
+        }
+        for Remedy { reader, path, text: file } in &self.remedies {
+            let _ = write!(text, "\n{reader}, `{path}`:\n\n```\n{}\n```\n", file.trim_end());
+        }
+    }
+
+    fn write_notes(&self, text: &mut String) {
+        if !self.possible.is_empty() {
+            text.push_str("\n## Not proven\n\nIt cannot be told whether these are pulled.\n\n");
+            for possible in &self.possible {
+                let _ = writeln!(text, "- `{}`: {}", possible.image, possible.reason());
             }
         }
-        text + &self.refutation()
+        if !self.without_secret.is_empty() {
+            text.push_str(
+                "\n## Without the pull secret\n\nNo value gives it to these; give it to their \
+                 service accounts.\n\n",
+            );
+            for place in &self.without_secret {
+                let _ = writeln!(text, "- {place}");
+            }
+        }
+        if !self.notes.is_empty() {
+            text.push_str("\n## Not set\n\n");
+            for note in &self.notes {
+                let _ = writeln!(text, "- {note}");
+            }
+        }
     }
 
     /// What refutes the proof, as Markdown: what changed and should not have, with both sides, and
     /// what points outside. Empty where nothing does.
     pub fn refutation(&self) -> String {
         let mut text = String::new();
+        if !self.not_locked.is_empty() {
+            text.push_str(
+                "\n## Not in the lock\n\nThe site will not have these; add them to gantry.yaml and \
+                 run `gantry lock`.\n\n",
+            );
+            for NotLocked { image, place } in &self.not_locked {
+                let _ = writeln!(text, "- `{image}` in {place}");
+            }
+        }
         if !self.changes.is_empty() {
             text.push_str("\n## Changed, and should not have\n\n");
             for Change { place, before, after } in &self.changes {

@@ -2,6 +2,7 @@
 //! what a false proof would have hidden.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[allow(dead_code)] // Each file of tests has its own part of it.
 mod support;
 
 use std::collections::BTreeSet;

@@ -28,13 +28,15 @@ pub(super) fn find(
     let own = Own::new(&inspection.manifests);
     let is_ours = |host: &str| table.inside.iter().any(|known| is_below(host, known));
     for (index, document) in inspection.manifests.documents.iter().enumerate() {
-        let mut seen = BTreeMap::new();
+        let mut hosts: BTreeMap<String, (Path, BTreeSet<String>)> = BTreeMap::new();
         in_document(document, &mut |path, url, host| {
             if !is_local(host) && !own.has(host) && !is_ours(host) && !is_inside(host) {
-                seen.entry(url.to_owned()).or_insert_with(|| (path.clone(), host.to_owned()));
+                let known = hosts.entry(host.to_owned());
+                let (_, urls) = known.or_insert_with(|| (path.clone(), BTreeSet::new()));
+                urls.insert(url.to_owned());
             }
         });
-        for (url, (path, host)) in seen {
+        for (host, (path, urls)) in hosts {
             let place = Place {
                 template: document.template.clone(),
                 document: index,
@@ -45,7 +47,13 @@ pub(super) fn find(
             let known = table.hosts.iter().find(|known| is_below(&host, &known.host));
             let why = known.map(|known| known.why.clone());
             let values = values_with(&host, inspection);
-            findings.push(Finding::Address { url, place, values, why });
+            findings.push(Finding::Address {
+                host,
+                urls: urls.into_iter().collect(),
+                place,
+                values,
+                why,
+            });
         }
     }
 }
@@ -88,13 +96,14 @@ impl<'a> Own<'a> {
             "ai", "app", "co", "com", "cloud", "de", "dev", "eu", "io", "it", "me", "net", "org",
             "run", "sh", "so", "tech", "uk", "us",
         ];
-        match host.split('.').collect::<Vec<_>>().as_slice() {
-            [service, namespace] => {
-                self.namespaces.contains(namespace)
-                    || self.services.contains(service) && !PUBLIC.contains(namespace)
-            }
-            _ => false,
-        }
+        // `service.namespace`, and `pod.service` of a headless one, with or without its namespace.
+        const LONGEST: usize = 3;
+        let labels: Vec<&str> = host.split('.').collect();
+        let last = labels.last().copied().unwrap_or_default();
+        labels.len() <= LONGEST
+            && !PUBLIC.contains(&last)
+            && (self.namespaces.contains(last)
+                || labels.iter().any(|label| self.services.contains(label)))
     }
 }
 
@@ -109,6 +118,7 @@ fn in_document(document: &Document, visit: &mut impl FnMut(&Path, &str, &str)) {
 }
 
 fn walk(value: &Value, path: &Path, is_secret: bool, visit: &mut impl FnMut(&Path, &str, &str)) {
+    let is_python = path.last_key().is_some_and(|key| key.ends_with(".py"));
     match value {
         Value::Object(map) => {
             for (key, value) in map.iter().filter(|(key, _)| !READING.contains(&key.as_str())) {
@@ -125,10 +135,14 @@ fn walk(value: &Value, path: &Path, is_secret: bool, visit: &mut impl FnMut(&Pat
                 if is_secret && path.steps().len() == 2 { text::decode(string) } else { None };
             let string = decoded.as_deref().unwrap_or(string);
             if !string.contains("://") {
-            } else if let Some((encoding, inner)) = text::opened(string) {
-                walk(&inner, &path.inside(encoding), is_secret, visit);
-            } else {
-                in_text(string, path, visit);
+                return;
+            }
+            match text::opened(string) {
+                Some((encoding, inner)) => {
+                    walk(&inner, &path.inside(encoding), is_secret, visit);
+                }
+                None if is_python => in_text(&without_docstrings(string), path, visit),
+                None => in_text(string, path, visit),
             }
         }
         _ => {}
@@ -153,6 +167,21 @@ fn in_text(string: &str, path: &Path, visit: &mut impl FnMut(&Path, &str, &str))
             }
         }
     }
+}
+
+/// A Python program without the texts that document it.
+fn without_docstrings(program: &str) -> String {
+    let mut is_inside = false;
+    let mut code = String::new();
+    for line in program.lines() {
+        let marks = line.matches("\"\"\"").count();
+        if !is_inside && marks == 0 {
+            code.push_str(line);
+            code.push('\n');
+        }
+        is_inside ^= marks % 2 == 1;
+    }
+    code
 }
 
 fn is_comment(line: &str) -> bool {

@@ -9,14 +9,14 @@ mod switches;
 use std::sync::OnceLock;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use types::input::Input;
 use types::input::rules::PhoneHome;
 
 use crate::find::Place;
 use crate::inspect::Inspection;
 use crate::path::Path;
-use crate::{Error, Result, values};
+use crate::{Error, Result};
 
 /// A table of switches and hosts.
 #[derive(Debug, Clone, Default)]
@@ -38,22 +38,26 @@ pub enum Finding {
         /// What it does.
         why: String,
     },
-    /// A container lacks a variable that would keep it inside.
+    /// Containers of an image lack a variable that would keep them inside.
     Environment {
         /// The variable.
         name: String,
         /// The value that keeps it inside.
         off: String,
-        /// The container.
-        place: Place,
+        /// The image's name without tag.
+        image: String,
+        /// The containers.
+        places: Vec<Place>,
         /// What it does without.
         why: String,
     },
-    /// An address outside.
+    /// Addresses of one host outside, in one document.
     Address {
-        /// The address.
-        url: String,
-        /// Where it stands.
+        /// The host.
+        host: String,
+        /// The addresses.
+        urls: Vec<String>,
+        /// Where the first stands.
         place: Place,
         /// The values that hold it, where the chart's values are known.
         #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -108,25 +112,13 @@ impl Switches {
     }
 }
 
-/// The values that turn off what is safe to turn off.
-pub fn offline_values(findings: &[Finding], effective: &Value) -> Value {
-    let mut overlay = Value::Object(Map::new());
-    for finding in findings {
-        if let Finding::Value { path, off: Some(off), safe: true, .. } = finding {
-            values::set(&mut overlay, path, off.clone(), effective);
-        }
-    }
-    overlay
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use serde_json::json;
 
     use super::*;
-    use crate::Rules;
-    use crate::inspect;
+    use crate::{Rules, inspect, offline};
 
     /// What is found, by its name alone.
     fn found(values: &Value, rendered: &str) -> Vec<String> {
@@ -143,7 +135,7 @@ mod tests {
         let name = |finding: &Finding| match finding {
             Finding::Value { path, .. } => path.to_string(),
             Finding::Environment { name, .. } => name.clone(),
-            Finding::Address { url, .. } => url.clone(),
+            Finding::Address { urls, .. } => urls.join(" "),
         };
         findings.iter().map(name).collect()
     }
@@ -178,7 +170,7 @@ mod tests {
             "airflow": {"usage_data_collection": {"enabled": "false"}},
             "configMap": {"DISABLE_TELEMETRY": "true"},
         });
-        assert_eq!(offline_values(&found, &values), offline);
+        assert_eq!(offline::turn_off(&found, &values, &|_| Ok(String::new())).values, offline);
     }
 
     #[test]

@@ -8,16 +8,16 @@ use std::slice;
 use serde_json::Value;
 use types::Reference;
 
+use super::finish::Written;
 use super::prove::{self, Proof, Verdict};
 use super::solve::{Assignment, Problem, Unset};
-use super::{Line, Mover, Rendered, slot};
+use super::{Mover, Rendered, slot};
 use crate::values;
 
 /// What was tried: an overlay and its proof.
 pub(super) struct Attempt {
     pub(super) assignment: Assignment,
-    pub(super) text: String,
-    pub(super) lines: Vec<Line>,
+    pub(super) written: Written,
     pub(super) proof: Proof,
 }
 
@@ -98,10 +98,10 @@ impl Mover<'_> {
         assignments: &[Assignment],
         marks: &[Vec<usize>],
     ) -> Vec<Result<Attempt, String>> {
-        let written: Vec<(String, Vec<Line>)> =
+        let written: Vec<Written> =
             assignments.iter().map(|assignment| self.written(assignment)).collect();
         let mut overlays: Vec<Option<String>> =
-            written.iter().map(|(text, _)| Some(text.clone())).collect();
+            written.iter().map(|written| Some(written.text.clone())).collect();
         overlays.extend(marks.iter().map(|slots| Some(self.marked(slots, super::Extras::Leave))));
         // What is made up anew with each render shows in a second one of the same values.
         let is_asked = self.is_unsteady && self.allowed.volatile.is_none();
@@ -116,11 +116,11 @@ impl Mover<'_> {
             self.learn(&stream);
         }
         let mut attempts = Vec::new();
-        for ((assignment, (text, lines)), stream) in assignments.iter().zip(written).zip(streams) {
+        for ((assignment, written), stream) in assignments.iter().zip(written).zip(streams) {
             attempts.push(match stream.map(|stream| self.read(&stream)) {
                 Ok(Ok(after)) => {
                     let proof = self.proof(assignment, &after);
-                    Ok(Attempt { assignment: assignment.clone(), text, lines, proof })
+                    Ok(Attempt { assignment: assignment.clone(), written, proof })
                 }
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(error) => Err(error.message),
@@ -183,7 +183,7 @@ pub(super) fn better(one: Option<Attempt>, other: Option<Attempt>) -> Option<Att
     let rank = |attempt: &Attempt| {
         let proof = &attempt.proof;
         let stayed = proof.stayed.len() + proof.compiled_in.len();
-        (proof.changes.len() + proof.foreign.len(), stayed, attempt.lines.len())
+        (proof.changes.len() + proof.foreign.len(), stayed, attempt.written.lines.len())
     };
     match (one, other) {
         (Some(one), Some(other)) if rank(&other) < rank(&one) => Some(other),

@@ -28,6 +28,17 @@ pub struct CompiledIn {
     pub why: String,
 }
 
+impl CompiledIn {
+    /// Why it is pulled, and what chooses another, in a sentence or two.
+    pub fn reason(&self) -> String {
+        let values: Vec<String> = self.values.iter().map(ToString::to_string).collect();
+        match values.as_slice() {
+            [] => self.why.clone(),
+            _ => format!("{} Values that choose another: {}.", self.why, values.join(", ")),
+        }
+    }
+}
+
 /// A find of a rule, and the value that is set for it.
 pub(super) struct Compiled {
     pub(super) found: Found,

@@ -13,38 +13,42 @@ use crate::manifest::Manifests;
 use crate::overlay::{self, Comments};
 use crate::path::Path;
 
+/// An overlay as a file, and what each of its values moves.
+pub(super) struct Written {
+    pub(super) text: String,
+    pub(super) lines: Vec<Line>,
+}
+
 impl Mover<'_> {
     pub(super) fn finished(&self, best: Option<Attempt>) -> Relocation {
-        let (overlay, lines, mut proof) = match best {
-            Some(Attempt { text, lines, proof, .. }) => (text, lines, proof),
-            None => {
-                let (text, lines) = self.written(&Assignment::new());
-                (text, lines, self.nothing_moved())
-            }
+        let (written, mut proof) = match best {
+            Some(Attempt { written, proof, .. }) => (written, proof),
+            None => (self.written(&Assignment::new()), self.nothing_moved()),
         };
         proof.not_locked = self.not_locked();
         let reasons = proof.stayed.iter().map(|stayed| self.reason(stayed)).collect();
         let places: BTreeMap<usize, &Place> =
             self.sites.iter().map(|site| (site.found.place.document, &site.found.place)).collect();
-        let without = self.secrets.without(&self.sites);
+        let without = self.secrets.unreached(&self.sites);
         let without_secret = without
             .iter()
             .filter_map(|document| places.get(document))
             .map(|place| Place { path: Path::default(), ..(*place).clone() })
             .collect();
         Relocation {
-            overlay,
-            lines,
+            overlay: written.text,
+            lines: written.lines,
             proof,
             reasons,
             without_secret,
+            notes: self.notes.clone(),
             renders: self.renders,
             rendered: Manifests::default(),
         }
     }
 
     /// The file that an assignment makes, and what each of its values moves.
-    pub(super) fn written(&self, assignment: &Assignment) -> (String, Vec<Line>) {
+    pub(super) fn written(&self, assignment: &Assignment) -> Written {
         let lines = self.lines(assignment);
         let mut comments = Comments::new();
         for line in &lines {
@@ -66,7 +70,8 @@ impl Mover<'_> {
         for switch in self.options.turned_off {
             comments.entry(switch.path.clone()).or_default().push(switch.why.clone());
         }
-        (overlay::write(&[self.head()], &self.overlay(assignment), &comments), lines)
+        let text = overlay::write(&[self.head()], &self.overlay(assignment), &comments);
+        Written { text, lines }
     }
 
     fn head(&self) -> String {

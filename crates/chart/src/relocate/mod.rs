@@ -100,6 +100,8 @@ pub struct Relocation {
     /// The documents that pull from the site and that no value gives the pull secret; a service
     /// account has to give it to them.
     pub without_secret: Vec<Place>,
+    /// What was asked for beside the move and could not be set, and why.
+    pub notes: Vec<String>,
     /// How often the chart was rendered.
     pub renders: usize,
     /// What the chart renders without the overlay.
@@ -158,6 +160,7 @@ struct Mover<'a> {
     unusable: BTreeMap<usize, String>,
     /// Whether something changed in the marked render that the markers do not explain.
     is_unsteady: bool,
+    notes: Vec<String>,
     renders: usize,
 }
 
@@ -192,6 +195,7 @@ impl<'a> Mover<'a> {
             allowed: Allowed::default(),
             unusable: BTreeMap::new(),
             is_unsteady: false,
+            notes: vec![],
             renders: 0,
         };
         let first = mover.first_marks();

@@ -206,7 +206,9 @@ fn is_explained(
         return true;
     }
     let (before, after) = (difference.before.as_deref(), difference.after.as_deref());
+    // A value that is null reads as one that is not there.
     let (old, new) = (before.unwrap_or_default(), after.unwrap_or_default());
+    let old = if old == "null" { "" } else { old };
     if let Some(sites) = moved.get(&(document, &path.inside(Encoding::Text)))
         && words_are_moved(old, new, sites)
     {

@@ -60,6 +60,7 @@ impl FromStr for PullPolicy {
 }
 
 /// The values of a chart that are pull policies, and those of them that are set.
+#[derive(Clone)]
 pub(super) struct Policies {
     policy: Option<PullPolicy>,
     holders: Vec<Holder>,
@@ -139,6 +140,11 @@ impl Policies {
 
     pub(super) fn is_empty(&self) -> bool {
         self.chosen.is_empty()
+    }
+
+    /// The same with none chosen.
+    pub(super) fn without(&self) -> Self {
+        Self { chosen: vec![], ..self.clone() }
     }
 
     pub(super) fn clear(&mut self) {

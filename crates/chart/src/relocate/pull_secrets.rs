@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 use super::scopes::Scopes;
 use super::site::{Rendered, Site};
-use crate::find::names;
-use crate::path::Path;
+use crate::find::{Pattern, names};
+use crate::path::{Path, Step};
 use crate::values;
 
 /// The values of a chart that take pull secrets, and those of them that get the site's.
+#[derive(Clone)]
 pub(super) struct Secrets {
     secret: Option<String>,
     holders: Vec<Holder>,
@@ -59,23 +60,14 @@ impl Secrets {
         }
         let mut holders = BTreeSet::new();
         values::leaves(effective, &Path::default(), &mut |path, leaf| {
-            let words = names::words(path.last_key().unwrap_or_default());
-            let ends = |end: &[&str]| {
-                words.len() >= end.len() && words[words.len() - end.len()..].iter().eq(end.iter())
-            };
+            let Some(named) = named(path) else { return };
             let form = match leaf {
-                Value::Array(items) if items.is_empty() => Some(Form::Objects),
-                Value::Null => Some(Form::Objects),
-                Value::String(text) if text.is_empty() && ends(&["image", "pull", "secret"]) => {
-                    Some(Form::Text)
-                }
-                _ => None,
+                Value::Array(items) if items.is_empty() => Form::Objects,
+                Value::Null => named,
+                Value::String(text) if text.is_empty() && named == Form::Text => Form::Text,
+                _ => return,
             };
-            if let Some(form) = form
-                && (ends(&["pull", "secrets"]) || ends(&["image", "pull", "secret"]))
-            {
-                holders.insert(Holder { path: scopes.own_path(path), form });
-            }
+            holders.insert(Holder { path: scopes.own_path(path), form });
         });
         Self { secret, holders: holders.into_iter().collect(), chosen, reached }
     }
@@ -137,8 +129,8 @@ impl Secrets {
         all.map(|(holder, secret)| (&holder.path, holder.form.value(secret)))
     }
 
-    /// The documents that pull from the site and that no value gives the secret.
-    pub(super) fn without(&self, sites: &[Site]) -> BTreeSet<usize> {
+    /// The pods' documents that no value gives the secret.
+    pub(super) fn unreached(&self, sites: &[Site]) -> BTreeSet<usize> {
         if self.secret.is_none() {
             return BTreeSet::new();
         }
@@ -147,12 +139,19 @@ impl Secrets {
             let by = self.reached.get(document).into_iter().flatten();
             by.filter_map(|index| self.holders.get(*index)).any(|h| holders.contains(&&h.path))
         };
-        let documents = sites.iter().map(|site| site.found.place.document);
+        // What is no pod gives its images to something that has secrets of its own.
+        let pods = sites.iter().filter(|site| site.found.pattern == Pattern::Pod);
+        let documents = pods.map(|site| site.found.place.document);
         documents.filter(|document| !is_reached(document)).collect()
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.chosen.is_empty()
+    }
+
+    /// The same with none chosen.
+    pub(super) fn without(&self) -> Self {
+        Self { chosen: vec![], ..self.clone() }
     }
 
     pub(super) fn clear(&mut self) {
@@ -180,6 +179,26 @@ impl Secrets {
         self.holders.retain(|holder| about(&holder.path).is_none());
         is_named || before != self.holders.len()
     }
+}
+
+/// How a value takes pull secrets if its key says that it does: `imagePullSecrets` a list,
+/// `imagePullSecret`, `pullSecretName` and the `secretName` of a `registry` one name.
+fn named(path: &Path) -> Option<Form> {
+    let words = names::words(path.last_key().unwrap_or_default());
+    let ends = |end: &[&str]| {
+        words.len() >= end.len() && words[words.len() - end.len()..].iter().eq(end.iter())
+    };
+    let is_registry_s = || {
+        matches!(path.steps(), [.., Step::Key(above), Step::Key(_)]
+            if names::words(above).last().is_some_and(|word| word == "registry"))
+    };
+    if ends(&["pull", "secrets"]) {
+        return Some(Form::Objects);
+    }
+    let is_one = ends(&["pull", "secret"])
+        || ends(&["pull", "secret", "name"])
+        || words == ["secret", "name"] && is_registry_s();
+    is_one.then_some(Form::Text)
 }
 
 /// Not the marker of a slot, so that a secret is never taken for a part of an image.

@@ -67,9 +67,9 @@ impl Mover<'_> {
             return true;
         }
         if self.has_extras() {
-            let own = self.written(&Assignment::new()).0;
+            let own = self.written(&Assignment::new()).text;
             if matches!(self.streams(&[Some(own)]).pop(), Some(Err(_))) {
-                self.drop_extras();
+                self.drop_extras(&reason(message));
                 return true;
             }
         }
@@ -83,7 +83,7 @@ impl Mover<'_> {
                 .map(|part| {
                     let own = assignment.iter().filter(|(slot, _)| part.contains(slot));
                     let own = own.map(|(slot, text)| (*slot, text.clone())).collect();
-                    Some(self.written(&own).0)
+                    Some(self.written(&own).text)
                 })
                 .collect();
             spent += overlays.len();
@@ -180,7 +180,11 @@ impl Mover<'_> {
             || !self.restored.is_empty()
     }
 
-    fn drop_extras(&mut self) {
+    fn drop_extras(&mut self, message: &str) {
+        self.notes.push(format!(
+            "neither pull secrets nor pull policies nor images of operators are set: helm refuses \
+             one of them: {message}"
+        ));
         self.secrets.clear();
         self.policies.clear();
         self.restored.clear();
@@ -202,6 +206,7 @@ fn halved(open: &mut Vec<Vec<usize>>) -> Vec<Vec<usize>> {
 
 /// What of helm's message a person wants to see beside a value: its last line that says something.
 fn reason(message: &str) -> String {
-    let line = message.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    let says = |line: &&str| !line.is_empty() && !line.starts_with("Use --debug");
+    let line = message.lines().map(str::trim).rfind(says).unwrap_or_default();
     line.trim_start_matches("- ").to_owned()
 }

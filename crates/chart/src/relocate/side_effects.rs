@@ -16,6 +16,9 @@ use super::{Mover, Rendered};
 use crate::path::Path;
 use crate::values;
 
+/// Renders that are spent on the search for values with side effects.
+const MOST: usize = 32;
+
 /// A text that lost lines: its document and path, and the lines.
 struct Loss {
     document: usize,
@@ -34,6 +37,11 @@ impl Mover<'_> {
         {
             return restored;
         }
+        if !best.proof.changes.is_empty()
+            && let Some(bare) = self.without_extras(&best)
+        {
+            return bare;
+        }
         let mut marks = if best.proof.changes.is_empty() { vec![] } else { self.other_ways() };
         for _ in 0..ROUNDS {
             if best.proof.changes.is_empty() || !self.leave_culprits(&best, &mut marks) {
@@ -45,6 +53,33 @@ impl Mover<'_> {
             }
         }
         best
+    }
+
+    /// The overlay without a pull policy or a pull secret, where one of these is what changes more
+    /// than it should.
+    fn without_extras(&mut self, attempt: &Attempt) -> Option<Attempt> {
+        let (secrets, policies) = (self.secrets.clone(), self.policies.clone());
+        let change = attempt.proof.changes.first().map(|change| change.place.to_string());
+        for what in ["pull policy", "pull secret"] {
+            let is_set = if what == "pull policy" {
+                !std::mem::replace(&mut self.policies, policies.without()).is_empty()
+            } else {
+                !std::mem::replace(&mut self.secrets, secrets.without()).is_empty()
+            };
+            if !is_set {
+                continue;
+            }
+            let tried = self.attempts(std::slice::from_ref(&attempt.assignment), &[]).pop();
+            if let Some(Ok(tried)) = tried
+                && tried.is_clean()
+            {
+                let change = change.unwrap_or_default();
+                self.notes.push(format!("the {what} is left as it is: it also changes {change}"));
+                return Some(tried);
+            }
+        }
+        (self.secrets, self.policies) = (secrets, policies);
+        None
     }
 
     /// Registries that the first marked render left out, as another way to the same places.
@@ -63,9 +98,11 @@ impl Mover<'_> {
             && let Some(change) = attempt.proof.changes.first()
         {
             self.leave_culprit(*slot, change);
+            self.attempts(&[], &std::mem::take(marks));
             return true;
         }
-        while !open.is_empty() {
+        let mut spent = 0;
+        while !open.is_empty() && spent < MOST {
             let parts: Vec<Assignment> = std::mem::take(&mut open)
                 .into_iter()
                 .flat_map(|all| {
@@ -76,6 +113,7 @@ impl Mover<'_> {
                 })
                 .filter(|part| !part.is_empty())
                 .collect();
+            spent += parts.len();
             for tried in self.attempts(&parts, &std::mem::take(marks)).into_iter().flatten() {
                 let Some(change) = tried.proof.changes.first() else { continue };
                 match tried.assignment.keys().collect::<Vec<_>>()[..] {

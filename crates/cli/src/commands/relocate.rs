@@ -290,6 +290,15 @@ fn summary(outcome: &Outcome) -> String {
             leftover.image, leftover.place, leftover.reason
         );
     }
+    for possible in &report.possible {
+        let _ = writeln!(text, "not proven: {}: {}", possible.image, possible.reason());
+    }
+    for place in &report.without_secret {
+        let _ = writeln!(text, "without the pull secret: {place}: give it to its service account");
+    }
+    for note in &report.notes {
+        let _ = writeln!(text, "not set: {note}");
+    }
     for switch in &outcome.turned_off {
         let _ = writeln!(text, "turned off: {}: {} ({})", switch.path, switch.off, switch.why);
     }

@@ -221,8 +221,11 @@ pub struct Variable {
     /// Other variables that do as well: an address of the site's own.
     #[serde(default)]
     pub instead: Vec<String>,
-    /// Parts of the names of the images that read it.
+    /// Parts of the names and tags of the images that read it.
     pub images: Vec<String>,
+    /// Parts of those that do not.
+    #[serde(default)]
+    pub except: Vec<String>,
     /// What the program does without.
     pub why: String,
 }

@@ -1,0 +1,194 @@
+//! The story of a real chart: its images go over the gap, and what helm renders there runs from
+//! the site's registry alone. The images are stand-ins of the same names (see
+//! [`testkit::Images::stand_ins`]); what a render names is told by a plain scan that knows nothing
+//! of Gantry ([`testkit::scan`]).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod story;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use story::{pack, text};
+use testkit::{Gantry, Hub, Images, Registry, World, scan, tools};
+
+/// The version of Kubernetes that helm renders for; its own default is one that charts refuse.
+const KUBE_VERSION: &str = "1.33.0";
+/// What the release is called.
+const RELEASE: &str = "rel";
+/// Where the site keeps what comes in.
+const PREFIX: &str = "ai/platform";
+
+/// A chart whose images have landed in the site's registry.
+struct Landed {
+    world: World,
+    gantry: Gantry,
+    /// The chart and its values files, as helm takes them.
+    chart: PathBuf,
+    values: Vec<PathBuf>,
+    /// What the site's registry has: names and digests.
+    landed: BTreeMap<String, String>,
+}
+
+#[test]
+fn the_umbrella_of_the_demo_runs_from_the_site_alone() {
+    let world = World::fast();
+    let gantry = world.gantry(story::BINARY);
+    let umbrella = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/umbrella");
+    tools::run(tools::command("cp").arg("-R").arg(umbrella).arg(gantry.folder()));
+    let chart = gantry.folder().join("umbrella");
+    let gantry = gantry.in_folder(&chart);
+    let values = vec![chart.join("values-offline.yaml")];
+
+    // Its input names an image that no chart does, and a model.
+    let landed = Landed::carry(world, gantry, chart, values, &["docker.io/library/redis:7.0"]);
+
+    landed.moves_all_but(&[]);
+}
+
+#[test]
+fn postgresql_runs_from_the_site_alone() {
+    Landed::chart("postgresql", &[]).moves_all_but(&[]);
+}
+
+#[test]
+fn redis_runs_from_the_site_alone() {
+    Landed::chart("redis", &[]).moves_all_but(&[]);
+}
+
+#[test]
+fn sie_cluster_runs_from_the_site_alone() {
+    // Its templates have them written out.
+    let literals = ["docker.io/library/alpine:3.19", "registry.k8s.io/pause:3.10"];
+
+    Landed::chart("sie-cluster", &[]).moves_all_but(&literals);
+}
+
+#[test]
+fn onyx_runs_from_the_site_alone() {
+    let compiled_in = ["ghcr.io/cloudnative-pg/postgresql:18.1-system-trixie"];
+    // Its templates have them written out.
+    let literals = ["docker.io/bitnami/kubectl:latest", "docker.io/curlimages/curl:8.10.1"];
+
+    Landed::chart("onyx", &compiled_in).moves_all_but(&literals);
+}
+
+#[test]
+fn llmkube_runs_from_the_site_alone() {
+    Landed::chart("llmkube", &[]).moves_all_but(&[]);
+}
+
+impl Landed {
+    /// A chart of `shared/charts` with the realistic values that `cargo xtask charts` has for it.
+    /// `compiled_in` are the images that no render names and that its operators will pull.
+    fn chart(name: &str, compiled_in: &[&str]) -> Self {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let (chart, values) =
+            (tools::chart(name), manifest.join(format!("../xtask/charts/{name}.yaml")));
+        let named = scan::images(&render(&chart, std::slice::from_ref(&values), None));
+        let all = named.iter().map(String::as_str).chain(compiled_in.iter().copied());
+        let world = World::of(Images::stand_ins(all), Registry::builder(), Hub::builder());
+        let gantry = world.gantry(story::BINARY);
+        let input = format!(
+            "version: 1\nname: {name}\nplatforms: [linux/amd64, linux/arm64]\ncharts:\n  \
+             - {{chart: \"{}\", release: {RELEASE}, values: [\"{}\"]}}\n",
+            chart.display(),
+            values.display()
+        );
+        gantry.write("gantry.yaml", &input);
+        Self::carry(world, gantry, chart, vec![values], compiled_in)
+    }
+
+    /// Locks, fetches, packs, forgets the store, and loads into the site's registry: what the chart
+    /// names and `more`, and nothing else.
+    fn carry(
+        world: World,
+        gantry: Gantry,
+        chart: PathBuf,
+        values: Vec<PathBuf>,
+        more: &[&str],
+    ) -> Self {
+        let locked = gantry.run(["lock"]).success();
+        // What no registry has and no pod names is left out with a note: here nothing may be.
+        assert!(!locked.stderr.contains("left out"), "{}", locked.stderr);
+        gantry.run(["fetch"]).success();
+        let media = tempfile::tempdir().unwrap();
+        pack(&gantry, media.path(), "64MiB");
+        fs::remove_dir_all(gantry.store()).unwrap();
+        let site = format!("{}/{PREFIX}", world.site().host());
+        let site = format!("version: 1\nregistry: {{url: {site}}}\n");
+        let site = gantry.write("site.yaml", &site);
+        let load = ["load", &text(media.path()), "--site", &text(&site), "--output", "json"];
+        let loaded = gantry.run(load).success().json();
+
+        let mut story = Self { world, gantry, chart, values, landed: BTreeMap::new() };
+        let mut expected = scan::images(&render(&story.chart, &story.values, None));
+        expected.extend(more.iter().map(|name| (*name).to_owned()));
+        for row in loaded["roots"].as_array().unwrap() {
+            let (name, digest) = (row["name"].as_str().unwrap(), row["digest"].as_str().unwrap());
+            if row["kind"] == "image" {
+                assert!(expected.remove(name), "nothing names {name}");
+                assert_eq!(digest, story.world.images().get(name).digest.to_string(), "{name}");
+                // An index without all of its platforms is another one at this registry.
+                let digest = row["rewritten"].as_str().unwrap_or(digest);
+                story.landed.insert(story.at_site(name), digest.to_owned());
+            }
+        }
+        assert!(expected.is_empty(), "not carried: {expected:?}");
+        for name in story.landed.keys() {
+            story.pulls(name);
+        }
+        story
+    }
+
+    /// The overlay moves what the chart names, apart from these, and crane pulls all of it.
+    fn moves_all_but(&self, literals: &[&str]) {
+        let (chart, overlay) = (text(&self.chart), self.gantry.folder().join("overlay.yaml"));
+        let values = self.values.iter().flat_map(|file| ["-f".to_owned(), text(file)]);
+        let run =
+            ["relocate", &chart, "--site", "site.yaml", "--release", RELEASE, "--output", "json"];
+        let run = run.map(String::from).into_iter().chain(values);
+
+        let code = if literals.is_empty() { 0 } else { 3 };
+        let report = self.gantry.run(run).fails_with(code).json();
+
+        let site = self.at_site("/");
+        let (inside, outside): (BTreeSet<_>, BTreeSet<_>) =
+            scan::images(&render(&self.chart, &self.values, Some(&overlay)))
+                .into_iter()
+                .partition(|name| name.starts_with(&site));
+        assert_eq!(outside, literals.iter().map(|name| (*name).to_owned()).collect());
+        let before = scan::images(&render(&self.chart, &self.values, None));
+        assert_eq!(inside, before.difference(&outside).map(|name| self.at_site(name)).collect());
+        let moved = report["moved"].as_array().unwrap().iter();
+        let told: BTreeSet<_> = moved.map(|row| row["to"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(inside, told);
+        for name in &inside {
+            self.pulls(name);
+        }
+    }
+
+    /// Where the site keeps an image: the host gives way to the site.
+    fn at_site(&self, name: &str) -> String {
+        format!("{}/{PREFIX}/{}", self.world.site().host(), name.split_once('/').unwrap().1)
+    }
+
+    /// crane pulls a name from the site's registry, and it is what landed there.
+    fn pulls(&self, name: &str) {
+        let landed = self.landed.get(name).unwrap_or_else(|| panic!("{name} has not landed"));
+        let digest = tools::run(tools::command("crane").args(["digest", name]));
+        assert_eq!(digest.trim(), landed, "{name}");
+        tools::run(tools::command("crane").args(["pull", name, "/dev/null"]));
+    }
+}
+
+/// What helm makes of the chart.
+fn render(chart: &Path, values: &[PathBuf], overlay: Option<&Path>) -> String {
+    let mut helm = tools::command("helm");
+    helm.args(["template", RELEASE]).arg(chart).args(["--kube-version", KUBE_VERSION]);
+    for file in values.iter().map(PathBuf::as_path).chain(overlay) {
+        helm.arg("-f").arg(file);
+    }
+    tools::run(&mut helm)
+}
