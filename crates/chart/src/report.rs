@@ -225,7 +225,7 @@ impl Report {
                 let _ = writeln!(text, "- `{image}` in {place}: {reason}");
             }
         }
-        for Remedy { reader, path, text: file } in &self.remedies {
+        for Remedy { reader, path, text: file, .. } in &self.remedies {
             let _ = write!(text, "\n{reader}, `{path}`:\n\n```\n{}\n```\n", file.trim_end());
         }
     }

@@ -268,9 +268,7 @@ fn write(
     }
     if let Some(folder) = &args.mirrors {
         for remedy in &outcome.report.remedies {
-            let path =
-                folder.join(remedy.reader.to_lowercase()).join(remedy.path.trim_start_matches('/'));
-            world::write_deep(&path, &remedy.text)?;
+            world::write_deep(&folder.join(&remedy.file), &remedy.text)?;
         }
     }
     Ok(())
