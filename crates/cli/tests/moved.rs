@@ -8,8 +8,12 @@ mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::thread;
 
+use serde_json::Value;
 use story::{pack, text};
 use testkit::{Gantry, Hub, Images, Registry, World, scan, tools};
 
@@ -44,17 +48,17 @@ fn the_umbrella_of_the_demo_runs_from_the_site_alone() {
     // Its input names an image that no chart does, and a model.
     let landed = Landed::carry(world, gantry, chart, values, &["docker.io/library/redis:7.0"]);
 
-    landed.moves_all_but(&[]);
+    landed.moves_all_but(&[], &[]);
 }
 
 #[test]
 fn postgresql_runs_from_the_site_alone() {
-    Landed::chart("postgresql", &[]).moves_all_but(&[]);
+    Landed::chart("postgresql", &[]).moves_all_but(&[], &[]);
 }
 
 #[test]
 fn redis_runs_from_the_site_alone() {
-    Landed::chart("redis", &[]).moves_all_but(&[]);
+    Landed::chart("redis", &[]).moves_all_but(&[], &[]);
 }
 
 #[test]
@@ -62,7 +66,7 @@ fn sie_cluster_runs_from_the_site_alone() {
     // Its templates have them written out.
     let literals = ["docker.io/library/alpine:3.19", "registry.k8s.io/pause:3.10"];
 
-    Landed::chart("sie-cluster", &[]).moves_all_but(&literals);
+    Landed::chart("sie-cluster", &[]).moves_all_but(&literals, &[]);
 }
 
 #[test]
@@ -71,12 +75,12 @@ fn onyx_runs_from_the_site_alone() {
     // Its templates have them written out.
     let literals = ["docker.io/bitnami/kubectl:latest", "docker.io/curlimages/curl:8.10.1"];
 
-    Landed::chart("onyx", &compiled_in).moves_all_but(&literals);
+    Landed::chart("onyx", &compiled_in).moves_all_but(&literals, &compiled_in);
 }
 
 #[test]
 fn llmkube_runs_from_the_site_alone() {
-    Landed::chart("llmkube", &[]).moves_all_but(&[]);
+    Landed::chart("llmkube", &[]).moves_all_but(&[], &[]);
 }
 
 impl Landed {
@@ -117,14 +121,14 @@ impl Landed {
         pack(&gantry, media.path(), "64MiB");
         fs::remove_dir_all(gantry.store()).unwrap();
         let site = format!("{}/{PREFIX}", world.site().host());
-        let site = format!("version: 1\nregistry: {{url: {site}}}\n");
+        let site = format!("version: 1\nregistry: {{url: {site}, plainHttp: true}}\n");
         let site = gantry.write("site.yaml", &site);
         let load = ["load", &text(media.path()), "--site", &text(&site), "--output", "json"];
         let loaded = gantry.run(load).success().json();
 
         let mut story = Self { world, gantry, chart, values, landed: BTreeMap::new() };
         let mut expected = scan::images(&render(&story.chart, &story.values, None));
-        expected.extend(more.iter().map(|name| (*name).to_owned()));
+        expected.extend(set(more));
         for row in loaded["roots"].as_array().unwrap() {
             let (name, digest) = (row["name"].as_str().unwrap(), row["digest"].as_str().unwrap());
             if row["kind"] == "image" {
@@ -142,31 +146,52 @@ impl Landed {
         story
     }
 
-    /// The overlay moves what the chart names, apart from these, and crane pulls all of it.
-    fn moves_all_but(&self, literals: &[&str]) {
+    /// The overlay moves what the chart names, apart from `literals`; the post-renderer moves these
+    /// too. Each is told by its kind, and crane pulls all that is named in the end.
+    fn moves_all_but(&self, literals: &[&str], compiled_in: &[&str]) {
         let (chart, overlay) = (text(&self.chart), self.gantry.folder().join("overlay.yaml"));
         let values = self.values.iter().flat_map(|file| ["-f".to_owned(), text(file)]);
-        let run =
-            ["relocate", &chart, "--site", "site.yaml", "--release", RELEASE, "--output", "json"];
-        let run = run.map(String::from).into_iter().chain(values);
+        let run = ["relocate", &chart, "--site=site.yaml", "--release", RELEASE];
+        let more = ["--mirrors=nodes", "--output=json"];
+        let run = run.into_iter().chain(more).map(String::from).chain(values);
 
-        let code = if literals.is_empty() { 0 } else { 3 };
-        let report = self.gantry.run(run).fails_with(code).json();
+        let is_proven = literals.is_empty() && compiled_in.is_empty();
+        let report = self.gantry.run(run).fails_with(if is_proven { 0 } else { 3 }).json();
 
-        let site = self.at_site("/");
-        let (inside, outside): (BTreeSet<_>, BTreeSet<_>) =
-            scan::images(&render(&self.chart, &self.values, Some(&overlay)))
-                .into_iter()
-                .partition(|name| name.starts_with(&site));
-        assert_eq!(outside, literals.iter().map(|name| (*name).to_owned()).collect());
         let before = scan::images(&render(&self.chart, &self.values, None));
-        assert_eq!(inside, before.difference(&outside).map(|name| self.at_site(name)).collect());
-        let moved = report["moved"].as_array().unwrap().iter();
-        let told: BTreeSet<_> = moved.map(|row| row["to"].as_str().unwrap().to_owned()).collect();
-        assert_eq!(inside, told);
-        for name in &inside {
+        let stream = render(&self.chart, &self.values, Some(&overlay));
+        let outside: BTreeSet<_> =
+            scan::images(&stream).into_iter().filter(|name| before.contains(name)).collect();
+        assert_eq!(outside, set(literals));
+        let inside = before.difference(&outside).map(|name| self.at_site(name)).collect();
+        let all: BTreeSet<_> = scan::images(&stream).difference(&outside).cloned().collect();
+        assert_eq!(all, inside);
+        assert_eq!(told(&report["moved"], "to", None), inside);
+        assert_eq!(told(&report["leftovers"], "image", Some("rendered")), set(literals));
+        assert_eq!(told(&report["leftovers"], "image", Some("compiled-in")), set(compiled_in));
+
+        let last = scan::images(&self.post_rendered(&stream));
+        assert_eq!(last, before.iter().map(|name| self.at_site(name)).collect());
+        for name in &last {
             self.pulls(name);
         }
+        for name in literals.iter().chain(compiled_in) {
+            self.node_pulls(name);
+        }
+    }
+
+    /// What the post-renderer makes of a stream of helm's.
+    fn post_rendered(&self, stream: &str) -> String {
+        let mut command = self.gantry.command(["post-render", "--site", "site.yaml"]);
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let output = thread::scope(|scope| {
+            scope.spawn(move || input.write_all(stream.as_bytes()).unwrap());
+            child.wait_with_output().unwrap()
+        });
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Where the site keeps an image: the host gives way to the site.
@@ -181,6 +206,39 @@ impl Landed {
         assert_eq!(digest.trim(), landed, "{name}");
         tools::run(tools::command("crane").args(["pull", name, "/dev/null"]));
     }
+
+    /// A node that has the files of `--mirrors` pulls an outside name from the site.
+    fn node_pulls(&self, name: &str) {
+        let landed = &self.landed[&self.at_site(name)];
+        let nodes = self.gantry.folder().join("nodes");
+        // CRI-O and skopeo read the same file.
+        let file = nodes.join("cri-o/etc/containers/registries.conf.d/50-gantry.conf");
+        let inspect = ["inspect", "--no-tags", "--format={{.Digest}}", &format!("docker://{name}")];
+        let mut skopeo = tools::command("skopeo");
+        skopeo.arg("--registries-conf").arg(file).args(inspect);
+        assert_eq!(tools::run(&mut skopeo).trim(), landed, "{name}");
+        // containerd puts repository and tag behind the mirror's path.
+        let (host, rest) = name.split_once('/').unwrap();
+        let hosts = nodes.join("containerd/etc/containerd/certs.d").join(host).join("hosts.toml");
+        let hosts = fs::read_to_string(hosts).unwrap();
+        let mirror = hosts.split("[host.\"").nth(1).unwrap().split('"').next().unwrap();
+        let url = format!("{mirror}/{}", rest.replace(':', "/manifests/"));
+        let accept = "Accept: application/vnd.oci.image.index.v1+json, \
+                      application/vnd.oci.image.manifest.v1+json";
+        let headers = tools::run(tools::command("curl").args(["-sfIH", accept, &url]));
+        assert!(headers.contains(landed), "{url}: {headers}");
+    }
+}
+
+/// What a column of the report tells, of the rows of one kind.
+fn told(rows: &Value, column: &str, kind: Option<&str>) -> BTreeSet<String> {
+    let rows = rows.as_array().unwrap().iter();
+    let rows = rows.filter(|row| kind.is_none_or(|kind| row["kind"] == kind));
+    rows.map(|row| row[column].as_str().unwrap().to_owned()).collect()
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
 }
 
 /// What helm makes of the chart.
