@@ -250,3 +250,49 @@ fn render(chart: &Path, values: &[PathBuf], overlay: Option<&Path>) -> String {
     }
     tools::run(&mut helm)
 }
+
+mod slow {
+    use super::*;
+
+    /// Where no registry has to be.
+    const SITE: &str = "registry.internal:5000/ai/";
+
+    #[test]
+    fn no_chart_has_an_image_that_is_missed_or_said_to_be_moved_and_is_not() {
+        let charts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/charts");
+        let values = fs::read_dir(charts).unwrap().map(|entry| entry.unwrap().path());
+        let mut wrong = Vec::new();
+        for file in values {
+            let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+            let chart = tools::chart(&name);
+            let home = tempfile::tempdir().unwrap();
+            let gantry = story::alone(home.path());
+            let of = |verb: &[&str]| {
+                let (chart, file) = (text(&chart), text(&file));
+                let last = [chart.as_str(), "-f", &file, "--release", RELEASE];
+                gantry.run([verb, &last].concat())
+            };
+
+            let list = of(&["images", "--list", "--at-least", "likely"]).success().stdout;
+            let report = of(&["relocate", "--to", SITE, "--output", "json"]);
+
+            let found: BTreeSet<_> = list.lines().map(String::from).collect();
+            let values = [file.clone()];
+            let seen = scan::images(&render(&chart, &values, None));
+            let overlay = gantry.folder().join("overlay.yaml");
+            let after = scan::images(&render(&chart, &values, Some(&overlay)));
+            let outside: BTreeSet<_> =
+                after.into_iter().filter(|image| !image.starts_with(SITE)).collect();
+            let left = told(&report.json()["leftovers"], "image", Some("rendered"));
+            let missed: Vec<_> = seen.difference(&found).collect();
+            let hidden: Vec<_> = outside.difference(&left).collect();
+            if seen.is_empty() || !missed.is_empty() || !hidden.is_empty() {
+                wrong.push(format!(
+                    "{name}: of {} missed {missed:?}, hidden {hidden:?}",
+                    seen.len()
+                ));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}
