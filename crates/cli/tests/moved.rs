@@ -24,13 +24,15 @@ const RELEASE: &str = "rel";
 /// Where the site keeps what comes in.
 const PREFIX: &str = "ai/platform";
 
-/// A chart whose images have landed in the site's registry.
-struct Landed {
+/// A chart on its way over the gap.
+struct Story {
     world: World,
     gantry: Gantry,
     /// The chart and its values files, as helm takes them.
     chart: PathBuf,
     values: Vec<PathBuf>,
+    /// How names at the site are made.
+    naming: &'static str,
     /// What the site's registry has: names and digests.
     landed: BTreeMap<String, String>,
 }
@@ -44,21 +46,20 @@ fn the_umbrella_of_the_demo_runs_from_the_site_alone() {
     let chart = gantry.folder().join("umbrella");
     let gantry = gantry.in_folder(&chart);
     let values = vec![chart.join("values-offline.yaml")];
+    let story = Story { world, gantry, chart, values, naming: "path", landed: BTreeMap::new() };
 
     // Its input names an image that no chart does, and a model.
-    let landed = Landed::carry(world, gantry, chart, values, &["docker.io/library/redis:7.0"]);
-
-    landed.moves_all_but(&[], &[]);
+    story.carry(&["docker.io/library/redis:7.0"]).moves_all_but(&[], &[]);
 }
 
 #[test]
 fn postgresql_runs_from_the_site_alone() {
-    Landed::chart("postgresql", &[]).moves_all_but(&[], &[]);
+    Story::of("postgresql", &[]).carry(&[]).moves_all_but(&[], &[]);
 }
 
 #[test]
 fn redis_runs_from_the_site_alone() {
-    Landed::chart("redis", &[]).moves_all_but(&[], &[]);
+    Story::of("redis", &[]).carry(&[]).moves_all_but(&[], &[]);
 }
 
 #[test]
@@ -66,7 +67,7 @@ fn sie_cluster_runs_from_the_site_alone() {
     // Its templates have them written out.
     let literals = ["docker.io/library/alpine:3.19", "registry.k8s.io/pause:3.10"];
 
-    Landed::chart("sie-cluster", &[]).moves_all_but(&literals, &[]);
+    Story::of("sie-cluster", &[]).carry(&[]).moves_all_but(&literals, &[]);
 }
 
 #[test]
@@ -75,75 +76,97 @@ fn onyx_runs_from_the_site_alone() {
     // Its templates have them written out.
     let literals = ["docker.io/bitnami/kubectl:latest", "docker.io/curlimages/curl:8.10.1"];
 
-    Landed::chart("onyx", &compiled_in).moves_all_but(&literals, &compiled_in);
+    Story::of("onyx", &compiled_in).carry(&compiled_in).moves_all_but(&literals, &compiled_in);
 }
 
 #[test]
 fn llmkube_runs_from_the_site_alone() {
-    Landed::chart("llmkube", &[]).moves_all_but(&[], &[]);
+    Story::of("llmkube", &[]).carry(&[]).moves_all_but(&[], &[]);
 }
 
-impl Landed {
-    /// A chart of `shared/charts` with the realistic values that `cargo xtask charts` has for it.
-    /// `compiled_in` are the images that no render names and that its operators will pull.
-    fn chart(name: &str, compiled_in: &[&str]) -> Self {
+#[test]
+fn an_image_with_a_digest_is_pulled_by_it_where_hosts_are_kept_apart() {
+    let mut story = Story::of("redis", &[]);
+    let image = scan::images(&story.render(None)).into_iter().find(|name| name.contains("/redis:"));
+    let digest = story.world.images().get(&image.unwrap()).digest;
+    let pinned = story.gantry.write("pinned.yaml", &format!("image: {{digest: \"{digest}\"}}\n"));
+    story.values.push(pinned);
+    story.naming = "host-path";
+
+    let story = story.carry(&[]);
+    story.moves_all_but(&[], &[]);
+
+    let end = format!("docker.io/bitnami/redis@{digest}");
+    assert!(story.landed.keys().any(|name| name.ends_with(&end)), "{:?}", story.landed);
+}
+
+impl Story {
+    /// A chart of `shared/charts` with the realistic values that `cargo xtask charts` has for it,
+    /// in a world with stand-ins for what it names and for `more`: images that no render names.
+    fn of(name: &str, more: &[&str]) -> Self {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let (chart, values) =
-            (tools::chart(name), manifest.join(format!("../xtask/charts/{name}.yaml")));
-        let named = scan::images(&render(&chart, std::slice::from_ref(&values), None));
-        let all = named.iter().map(String::as_str).chain(compiled_in.iter().copied());
-        let world = World::of(Images::stand_ins(all), Registry::builder(), Hub::builder());
+        let values = vec![manifest.join(format!("../xtask/charts/{name}.yaml"))];
+        let chart = tools::chart(name);
+        let named = scan::images(&render(&chart, &values, None));
+        let images =
+            Images::stand_ins(named.iter().map(String::as_str).chain(more.iter().copied()));
+        let world = World::of(images, Registry::builder(), Hub::builder());
         let gantry = world.gantry(story::BINARY);
-        let input = format!(
-            "version: 1\nname: {name}\nplatforms: [linux/amd64, linux/arm64]\ncharts:\n  \
-             - {{chart: \"{}\", release: {RELEASE}, values: [\"{}\"]}}\n",
-            chart.display(),
-            values.display()
-        );
-        gantry.write("gantry.yaml", &input);
-        Self::carry(world, gantry, chart, vec![values], compiled_in)
+        Self { world, gantry, chart, values, naming: "path", landed: BTreeMap::new() }
     }
 
     /// Locks, fetches, packs, forgets the store, and loads into the site's registry: what the chart
     /// names and `more`, and nothing else.
-    fn carry(
-        world: World,
-        gantry: Gantry,
-        chart: PathBuf,
-        values: Vec<PathBuf>,
-        more: &[&str],
-    ) -> Self {
-        let locked = gantry.run(["lock"]).success();
+    fn carry(mut self, more: &[&str]) -> Self {
+        if !self.gantry.folder().join("gantry.yaml").exists() {
+            let (chart, values) = (self.chart.display(), &self.values);
+            let input = format!(
+                "version: 1\nname: moved\nplatforms: [linux/amd64, linux/arm64]\n\
+                 charts: [{{chart: \"{chart}\", release: {RELEASE}, values: {values:?}}}]\n"
+            );
+            self.gantry.write("gantry.yaml", &input);
+        }
+        let locked = self.gantry.run(["lock"]).success();
         // What no registry has and no pod names is left out with a note: here nothing may be.
         assert!(!locked.stderr.contains("left out"), "{}", locked.stderr);
-        gantry.run(["fetch"]).success();
+        self.gantry.run(["fetch"]).success();
         let media = tempfile::tempdir().unwrap();
-        pack(&gantry, media.path(), "64MiB");
-        fs::remove_dir_all(gantry.store()).unwrap();
-        let site = format!("{}/{PREFIX}", world.site().host());
-        let site = format!("version: 1\nregistry: {{url: {site}, plainHttp: true}}\n");
-        let site = gantry.write("site.yaml", &site);
-        let load = ["load", &text(media.path()), "--site", &text(&site), "--output", "json"];
-        let loaded = gantry.run(load).success().json();
+        pack(&self.gantry, media.path(), "64MiB");
+        fs::remove_dir_all(self.gantry.store()).unwrap();
+        let (host, naming) = (self.world.site().host(), self.naming);
+        let site = format!("{{url: {host}/{PREFIX}, naming: {naming}, plainHttp: true}}");
+        self.gantry.write("site.yaml", &format!("version: 1\nregistry: {site}\n"));
+        let load = ["load", &text(media.path()), "--site", "site.yaml", "--output", "json"];
+        let loaded = self.gantry.run(load).success().json();
 
-        let mut story = Self { world, gantry, chart, values, landed: BTreeMap::new() };
-        let mut expected = scan::images(&render(&story.chart, &story.values, None));
+        let mut expected = scan::images(&self.render(None));
         expected.extend(set(more));
         for row in loaded["roots"].as_array().unwrap() {
             let (name, digest) = (row["name"].as_str().unwrap(), row["digest"].as_str().unwrap());
             if row["kind"] == "image" {
                 assert!(expected.remove(name), "nothing names {name}");
-                assert_eq!(digest, story.world.images().get(name).digest.to_string(), "{name}");
+                assert_eq!(digest, self.digest_at_source(name), "{name}");
                 // An index without all of its platforms is another one at this registry.
                 let digest = row["rewritten"].as_str().unwrap_or(digest);
-                story.landed.insert(story.at_site(name), digest.to_owned());
+                self.landed.insert(self.at_site(name), digest.to_owned());
             }
         }
         assert!(expected.is_empty(), "not carried: {expected:?}");
-        for name in story.landed.keys() {
-            story.pulls(name);
+        for name in self.landed.keys() {
+            self.pulls(name);
         }
-        story
+        self
+    }
+
+    fn render(&self, overlay: Option<&Path>) -> String {
+        render(&self.chart, &self.values, overlay)
+    }
+
+    fn digest_at_source(&self, name: &str) -> String {
+        match name.split_once('@') {
+            Some((_, digest)) => digest.to_owned(),
+            None => self.world.images().get(name).digest.to_string(),
+        }
     }
 
     /// The overlay moves what the chart names, apart from `literals`; the post-renderer moves these
@@ -158,8 +181,8 @@ impl Landed {
         let is_proven = literals.is_empty() && compiled_in.is_empty();
         let report = self.gantry.run(run).fails_with(if is_proven { 0 } else { 3 }).json();
 
-        let before = scan::images(&render(&self.chart, &self.values, None));
-        let stream = render(&self.chart, &self.values, Some(&overlay));
+        let before = scan::images(&self.render(None));
+        let stream = self.render(Some(&overlay));
         let outside: BTreeSet<_> =
             scan::images(&stream).into_iter().filter(|name| before.contains(name)).collect();
         assert_eq!(outside, set(literals));
@@ -194,9 +217,13 @@ impl Landed {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Where the site keeps an image: the host gives way to the site.
+    /// Where the site keeps an image: its host gives way to the site, or is a folder there.
     fn at_site(&self, name: &str) -> String {
-        format!("{}/{PREFIX}/{}", self.world.site().host(), name.split_once('/').unwrap().1)
+        let rest = match self.naming {
+            "host-path" => name,
+            _ => name.split_once('/').unwrap().1,
+        };
+        format!("{}/{PREFIX}/{rest}", self.world.site().host())
     }
 
     /// crane pulls a name from the site's registry, and it is what landed there.
