@@ -195,7 +195,8 @@ impl fmt::Display for Place {
         if let Some(template) = &self.template {
             write!(f, "{template}: ")?;
         }
-        write!(f, "{} {}: {}", self.kind, self.name, self.path)
+        write!(f, "{} {}", self.kind, self.name)?;
+        if self.path == Path::default() { Ok(()) } else { write!(f, ": {}", self.path) }
     }
 }
 
