@@ -54,20 +54,27 @@ fn the_umbrella_of_the_demo_runs_from_the_site_alone() {
 
 #[test]
 fn postgresql_runs_from_the_site_alone() {
-    Story::of("postgresql", &[]).carry(&[]).moves_all_but(&[], &[]);
+    Story::of("postgresql", "", &[]).carry(&[]).moves_all_but(&[], &[]);
 }
 
 #[test]
 fn redis_runs_from_the_site_alone() {
-    Story::of("redis", &[]).carry(&[]).moves_all_but(&[], &[]);
+    Story::of("redis", "", &[]).carry(&[]).moves_all_but(&[], &[]);
 }
 
 #[test]
 fn sie_cluster_runs_from_the_site_alone() {
+    // With all of its sub-charts: 24 images of seven hosts.
+    let all = "keda: {install: true}\nkube-prometheus-stack: {install: true}\n\
+               kubernetes-event-exporter: {install: true}\n";
     // Its templates have them written out.
-    let literals = ["docker.io/library/alpine:3.19", "registry.k8s.io/pause:3.10"];
+    let literals = [
+        "docker.io/alpine/k8s:1.29.10",
+        "docker.io/library/alpine:3.19",
+        "registry.k8s.io/pause:3.10",
+    ];
 
-    Story::of("sie-cluster", &[]).carry(&[]).moves_all_but(&literals, &[]);
+    Story::of("sie-cluster", all, &[]).carry(&[]).moves_all_but(&literals, &[]);
 }
 
 #[test]
@@ -76,17 +83,17 @@ fn onyx_runs_from_the_site_alone() {
     // Its templates have them written out.
     let literals = ["docker.io/bitnami/kubectl:latest", "docker.io/curlimages/curl:8.10.1"];
 
-    Story::of("onyx", &compiled_in).carry(&compiled_in).moves_all_but(&literals, &compiled_in);
+    Story::of("onyx", "", &compiled_in).carry(&compiled_in).moves_all_but(&literals, &compiled_in);
 }
 
 #[test]
 fn llmkube_runs_from_the_site_alone() {
-    Story::of("llmkube", &[]).carry(&[]).moves_all_but(&[], &[]);
+    Story::of("llmkube", "", &[]).carry(&[]).moves_all_but(&[], &[]);
 }
 
 #[test]
 fn an_image_with_a_digest_is_pulled_by_it_where_hosts_are_kept_apart() {
-    let mut story = Story::of("redis", &[]);
+    let mut story = Story::of("redis", "", &[]);
     let image = scan::images(&story.render(None)).into_iter().find(|name| name.contains("/redis:"));
     let digest = story.world.images().get(&image.unwrap()).digest;
     let pinned = story.gantry.write("pinned.yaml", &format!("image: {{digest: \"{digest}\"}}\n"));
@@ -101,17 +108,20 @@ fn an_image_with_a_digest_is_pulled_by_it_where_hosts_are_kept_apart() {
 }
 
 impl Story {
-    /// A chart of `shared/charts` with the realistic values that `cargo xtask charts` has for it,
-    /// in a world with stand-ins for what it names and for `more`: images that no render names.
-    fn of(name: &str, more: &[&str]) -> Self {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let values = vec![manifest.join(format!("../xtask/charts/{name}.yaml"))];
-        let chart = tools::chart(name);
-        let named = scan::images(&render(&chart, &values, None));
+    /// A chart of `shared/charts` with the realistic values that `cargo xtask charts` has for it and
+    /// these behind them, in a world with stand-ins for what it names and for `more`: images that no
+    /// render names.
+    fn of(name: &str, values: &str, more: &[&str]) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/charts");
+        let values = fs::read_to_string(folder.join(format!("{name}.yaml"))).unwrap() + values;
+        let (chart, file) = (tools::chart(name), tempfile::NamedTempFile::new().unwrap());
+        fs::write(&file, &values).unwrap();
+        let named = scan::images(&render(&chart, &[file.path().to_owned()], None));
         let images =
             Images::stand_ins(named.iter().map(String::as_str).chain(more.iter().copied()));
         let world = World::of(images, Registry::builder(), Hub::builder());
         let gantry = world.gantry(story::BINARY);
+        let values = vec![gantry.write("values.yaml", &values)];
         Self { world, gantry, chart, values, naming: "path", landed: BTreeMap::new() }
     }
 
