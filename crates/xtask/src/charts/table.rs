@@ -1,0 +1,79 @@
+//! `docs/charts.md`, from what was measured.
+
+use std::fmt::Write as _;
+
+use super::{LIMIT_FIND, LIMIT_MOVE, Row};
+
+/// The whole document. `load` is the machine's load average before and after.
+pub(super) fn document(rows: &[Row], load: &str) -> String {
+    let mut text = format!(
+        "# Real charts\n\nWritten by `cargo xtask charts` (release build) from the charts of \
+        `GANTRY_CHARTS`, each with the values in `crates/xtask/charts/`. Images are counted once, by their \
+        surest find; places are everywhere that a render names an image. Times are medians of {} runs, as \
+        multiples of one `helm template` of the same chart that was run right before; *own* is what find takes \
+        itself when the renders cost nothing. Renders run side by side, so on a machine that is busy with other \
+        work read the multiples with the column of renders. Load average of this run: {load}.\n\n\
+        *Scan* is a plain look for words that look like images, which knows nothing of Gantry: at the render \
+        (all found?), at the render with the overlay (all but the leftovers at the site?) and behind the \
+        post-renderer (all at the site?).\n\n\
+        | chart | certain | likely | possible | places | moved by overlay | values set | overlay | \
+        post-renderer | scan | helm, s | find | own, ms | move and prove | renders |\n\
+        |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+        super::RUNS
+    );
+    for row in rows {
+        let [certain, likely, possible] = row.found;
+        let _ = writeln!(
+            text,
+            "| {} | {certain} | {likely} | {possible} | {} | {} | {} | {} | {} | {} | {:.2} | {:.1} × | {:.0} | \
+             {:.1} × | {} |",
+            row.name,
+            row.places,
+            row.moved,
+            row.lines,
+            row.verdict.as_str(),
+            row.post_rendered.as_str(),
+            if row.refuted.is_empty() { "agrees" } else { "refutes" },
+            row.helm,
+            row.find,
+            row.own * 1e3,
+            row.relocate,
+            row.renders,
+        );
+    }
+    let sum = |of: fn(&Row) -> usize| rows.iter().map(of).sum::<usize>();
+    let _ = writeln!(
+        text,
+        "\nTogether {} places, {} moved by overlay alone with {} values. {}\n\n## Leftovers\n",
+        sum(|row| row.places),
+        sum(|row| row.moved),
+        sum(|row| row.lines),
+        limits(rows),
+    );
+    for row in rows.iter().filter(|row| !row.stayed.is_empty()) {
+        let _ = writeln!(text, "{}:\n", row.name);
+        for stayed in &row.stayed {
+            let _ = writeln!(text, "- {stayed}");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// How many charts hold the limits, and which do not.
+pub(super) fn limits(rows: &[Row]) -> String {
+    let held = |what: &str, limit: f64, of: fn(&Row) -> f64| {
+        let over: Vec<String> = rows
+            .iter()
+            .filter(|row| of(row) > limit)
+            .map(|row| format!("{} {:.1}", row.name, of(row)))
+            .collect();
+        let within = rows.len() - over.len();
+        let over =
+            if over.is_empty() { String::new() } else { format!(" (over: {})", over.join(", ")) };
+        format!("{what} within {limit} × for {within} of {}{over}", rows.len())
+    };
+    let find = held("Find is", LIMIT_FIND, |row| row.find);
+    let moved = held("move and prove", LIMIT_MOVE, |row| row.relocate);
+    format!("{find}, {moved}.")
+}
