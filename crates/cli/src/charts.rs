@@ -38,6 +38,11 @@ pub(crate) struct RenderArgs {
 }
 
 impl RenderArgs {
+    /// The namespace, where one was given.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
     /// The chart of one source with these options. Paths of the command line are relative to where
     /// it was typed, not to `-C`.
     pub(crate) fn chart(

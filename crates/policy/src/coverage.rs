@@ -163,7 +163,11 @@ fn objects(document: &Value) -> Vec<&Value> {
 fn pod_spec(object: &Value) -> Option<&Value> {
     let path = match text(object, "kind")? {
         "Pod" => "/spec",
-        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job"
+        "Deployment"
+        | "StatefulSet"
+        | "DaemonSet"
+        | "ReplicaSet"
+        | "Job"
         | "ReplicationController" => "/spec/template/spec",
         "CronJob" => "/spec/jobTemplate/spec/template/spec",
         _ => return None,

@@ -106,7 +106,8 @@ fn bucket(target: &ModelTarget, request: &Request) -> Option<Gap> {
         subject: format!("models at {}", target.to),
         why: Why::Name,
         reason: "pods that read it reach its endpoint by the network".to_owned(),
-        next: "where pods read it: --allow ADDRESS:PORT of the endpoint, or --allow-namespace".into(),
+        next: "where pods read it: --allow ADDRESS:PORT of the endpoint, or --allow-namespace"
+            .into(),
     })
 }
 

@@ -33,18 +33,10 @@ pub enum Error {
         /// What a node's runtime makes of it.
         read: String,
     },
-    /// A repository's path is longer than a key of a ConfigMap may be.
-    #[error("{image} is too long for a key of a ConfigMap ({length} of at most {most} characters)")]
-    LongName {
-        /// The image.
-        image: String,
-        /// Its key's length.
-        length: usize,
-        /// The longest key.
-        most: usize,
-    },
-    /// The list is larger than a ConfigMap may be.
-    #[error("the list of {images} repositories is larger than a ConfigMap may be ({bytes} of {most} bytes)")]
+    /// The list is larger than an object of the API server may be.
+    #[error(
+        "the list of {images} repositories is larger than one object may be ({bytes} of {most} bytes)"
+    )]
     LongList {
         /// How many repositories.
         images: usize,

@@ -177,9 +177,7 @@ fn width(address: IpAddr) -> u8 {
 /// The address with nothing behind its first bits; `bits` is 1 or more.
 fn mask(address: IpAddr, bits: u8) -> IpAddr {
     match address {
-        IpAddr::V4(v4) => {
-            IpAddr::V4((u32::from(v4) & (u32::MAX << (32 - u32::from(bits)))).into())
-        }
+        IpAddr::V4(v4) => IpAddr::V4((u32::from(v4) & (u32::MAX << (32 - u32::from(bits)))).into()),
         IpAddr::V6(v6) => {
             IpAddr::V6((u128::from(v6) & (u128::MAX << (128 - u32::from(bits)))).into())
         }

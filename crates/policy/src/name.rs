@@ -24,11 +24,6 @@ const LONGEST_PREFIX: usize = 253;
 pub struct Namespace(String);
 
 impl Namespace {
-    /// Gantry's own namespace, `gantry-system`.
-    pub fn own() -> Self {
-        Self(OWN.to_owned())
-    }
-
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -43,7 +38,7 @@ impl FromStr for Namespace {
             return Ok(Self(text.to_owned()));
         }
         Err(Error::invalid(
-            "namespace",
+            "name of Kubernetes",
             text,
             "write a-z, 0-9 and - between them, 63 characters at most (no globs, no upper case)",
         ))
@@ -68,8 +63,9 @@ impl FromStr for Label {
 
     fn from_str(text: &str) -> Result<Self> {
         let invalid = |reason: &str| Error::invalid("label", text, reason);
-        let (key, value) =
-            text.split_once('=').ok_or_else(|| invalid("write KEY=VALUE, such as gantry=guarded"))?;
+        let (key, value) = text
+            .split_once('=')
+            .ok_or_else(|| invalid("write KEY=VALUE, such as gantry=guarded"))?;
         let name = match key.split_once('/') {
             Some((prefix, name)) => {
                 let is_dns = prefix.len() <= LONGEST_PREFIX && prefix.split('.').all(is_label);

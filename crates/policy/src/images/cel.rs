@@ -6,8 +6,8 @@
 
 use serde_json::{Value, json};
 
-use super::Request;
-use super::list::SLASH;
+use super::{Request, list};
+use crate::Result;
 
 /// What stands behind the site in a reference: path, tag, digest (distribution/reference). What
 /// has another form no runtime reads as we would, so it is refused before it is cut up.
@@ -15,7 +15,7 @@ pub(super) const FORM: &str = "^[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\
     (:[A-Za-z0-9_][A-Za-z0-9_.-]*)?(@sha256:[0-9a-f]{64})?$";
 
 /// The variables, in the order that they are built on each other.
-pub(super) fn variables(request: &Request) -> Value {
+pub(super) fn variables(request: &Request) -> Result<Value> {
     let site = &request.allowed.site;
     // A raw string: the form's backslashes are the regular expression's.
     let parts = format!(
@@ -23,26 +23,40 @@ pub(super) fn variables(request: &Request) -> Value {
   i.startsWith(\"{site}\") && i.substring({length}).matches(r'{FORM}')
   ? {{
     \"image\": i,
-    \"key\": i.substring({length}).split(\"@\")[0].split(\":\")[0].replace(\"/\", \"{SLASH}\"),
+    \"path\": i.substring({length}).split(\"@\")[0].split(\":\")[0],
     \"version\": i.contains(\"@\") ? i.split(\"@\")[1]
       : i.substring({length}).contains(\":\") ? i.substring({length}).split(\":\")[1]
       : \"latest\"
   }}
-  : {{\"image\": i, \"key\": \"\", \"version\": \"\"}})",
+  : {{\"image\": i, \"path\": \"\", \"version\": \"\"}})",
         length = site.len(),
     );
-    json!([
-        {"name": "pod", "expression": pod("object")},
-        {"name": "oldPod", "expression": format!("oldObject == null ? {{}} : {}", pod("oldObject"))},
-        {"name": "images", "expression": images("pod")},
-        {"name": "oldImages", "expression": images("oldPod")},
+    let maps = list::maps(&request.allowed)?;
+    let names: Vec<String> = (1..=maps.len()).map(|number| format!("locked{number}")).collect();
+    let refused = format!(
+        "variables.parts.filter(p, ![{}].exists(locked,
+  p.path in locked && p.version in locked[p.path].split(\" \"))).map(p, p.image)",
+        names.iter().map(|name| format!("variables.{name}")).collect::<Vec<_>>().join(", ")
+    );
+    let locked =
+        names.iter().zip(&maps).map(|(name, map)| json!({"name": name, "expression": map}));
+    let steps = [
+        ("pod", pod("object")),
+        ("oldPod", format!("oldObject == null ? {{}} : {}", pod("oldObject"))),
+        ("images", images("pod")),
+        ("oldImages", images("oldPod")),
         // A template may leave the image to an injector; the pod that comes of it may not.
-        {"name": "brought", "expression": "variables.images.filter(i, !(i in variables.oldImages)
-  && !(object.kind != \"Pod\" && i in [\"\", \"auto\"]))"},
-        {"name": "parts", "expression": parts},
-        {"name": "refused", "expression": "variables.parts.filter(p,
-  !(p.key in params.data && p.version in params.data[p.key].split(\" \"))).map(p, p.image)"},
-    ])
+        (
+            "brought",
+            "variables.images.filter(i, !(i in variables.oldImages)
+  && !(object.kind != \"Pod\" && i in [\"\", \"auto\"]))"
+                .to_owned(),
+        ),
+        ("parts", parts),
+        ("refused", refused),
+    ];
+    let steps = steps.map(|(name, expression)| json!({"name": name, "expression": expression}));
+    Ok(locked.chain(steps).collect())
 }
 
 /// The one validation, with a message that names the images and the next step.

@@ -1,9 +1,9 @@
-//! Kyverno's `ClusterPolicy` with the same rule and the same list: Kyverno judges CEL with the API
+//! Kyverno's `ClusterPolicy` with the same rule: Kyverno judges CEL with the API
 //! server's own validator (kyverno, `pkg/engine/handlers/validation/validate_cel.go`).
 
 use serde_json::{Value, json};
 
-use super::{Action, Request, cel, list};
+use super::{Action, Request, cel};
 use crate::Result;
 
 /// Everything that makes pods. Kyverno adds `pods/ephemeralcontainers` to `Pod` by itself
@@ -26,8 +26,7 @@ pub(super) fn manifests(request: &Request) -> Result<Vec<Value>> {
         Action::Deny => "Enforce",
         Action::Warn => "Audit",
     };
-    let mut all = list::manifests(request)?;
-    all.push(json!({
+    let policy = json!({
         "apiVersion": "kyverno.io/v1",
         "kind": "ClusterPolicy",
         "metadata": {
@@ -50,17 +49,11 @@ pub(super) fn manifests(request: &Request) -> Result<Vec<Value>> {
                     "namespaceSelector": request.scope.selector(),
                 }}]},
                 "validate": {"cel": {
-                    "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
-                    "paramRef": {
-                        "name": name,
-                        "namespace": request.list_namespace.as_str(),
-                        "parameterNotFoundAction": "Deny",
-                    },
-                    "variables": cel::variables(request),
+                    "variables": cel::variables(request)?,
                     "expressions": [cel::validation(request)],
                 }},
             }],
         },
-    }));
-    Ok(all)
+    });
+    Ok(vec![policy])
 }

@@ -1,49 +1,88 @@
-//! The list of what may start, as the ConfigMap that the CEL rule reads: a key for each
-//! repository, its tags and digests as the value. A policy that held the list itself would be
-//! parsed with it; a map is looked up in one step, however long it is.
+//! The list of what may start, as maps in CEL: a repository's path to its tags and digests. A map
+//! is looked up in one step, however long it is.
+//!
+//! The list stands in the policy and not in a ConfigMap that the policy reads (`paramRef`): then
+//! one object changes at once, who may write ConfigMaps cannot widen it, and the API server does not
+//! lose it. (Its watch of ConfigMaps ends with the last binding that reads one, and never starts
+//! again: a policy that is applied a second time would judge by the first one's list, or by none.
+//! Seen with 1.34; `apiserver`, `policy_source.go`, `ensureParamsForPolicyLocked`.)
 
-use serde_json::{Map, Value, json};
+use crate::{Allowed, Error, Result};
 
-use super::Request;
-use crate::{Error, Namespace, Result};
+/// Characters of one map: CEL's parser takes no expression of more than 100,000 (cel-go,
+/// `parser/options.go`), so that a long list is several maps.
+const LONGEST: usize = 64_000;
+/// The most of a list: an object of more than 1.5 MiB does not fit into etcd.
+const MOST: usize = 1 << 20;
 
-/// What stands for the `/` of a path, which a ConfigMap's key may not have. No path has it
-/// (distribution/reference allows single dots only), so two paths never share a key.
-pub(super) const SLASH: &str = "..";
-/// The longest key (apimachinery, `validation.IsConfigMapKey`).
-const LONGEST_KEY: usize = 253;
-/// The most that a ConfigMap may hold (core/v1, `MaxSecretSize`).
-const MOST_BYTES: usize = 1 << 20;
-
-/// The namespace of the list, where it is Gantry's own, and the list.
-pub(super) fn manifests(request: &Request) -> Result<Vec<Value>> {
-    let mut data = Map::new();
-    let mut bytes = 0;
-    for (path, versions) in &request.allowed.images {
-        let key = path.replace('/', SLASH);
-        if key.len() > LONGEST_KEY {
-            let image = format!("{}{path}", request.allowed.site);
-            return Err(Error::LongName { image, length: key.len(), most: LONGEST_KEY });
+/// The maps as CEL literals, each repository on a line of its own.
+pub(super) fn maps(allowed: &Allowed) -> Result<Vec<String>> {
+    let mut maps = vec![Map::default()];
+    for (path, versions) in &allowed.images {
+        let mut line = String::new();
+        for version in versions {
+            let length = path.len() + line.len() + version.len();
+            let is_full = |map: &Map| map.bytes + length > LONGEST;
+            if maps.last().is_some_and(is_full) {
+                push(&mut maps, path, &line);
+                line.clear();
+                maps.push(Map::default());
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(version);
         }
-        let versions: Vec<&str> = versions.iter().map(String::as_str).collect();
-        let value = versions.join(" ");
-        bytes += key.len() + value.len();
-        data.insert(key, value.into());
+        push(&mut maps, path, &line);
     }
-    if bytes > MOST_BYTES {
-        return Err(Error::LongList { images: data.len(), bytes, most: MOST_BYTES });
+    let bytes = maps.iter().map(|map| map.bytes).sum();
+    if bytes > MOST {
+        return Err(Error::LongList { images: allowed.len(), bytes, most: MOST });
     }
-    let namespace = &request.list_namespace;
-    let mut all = Vec::new();
-    if *namespace == Namespace::own() {
-        let metadata = json!({"name": namespace.as_str()});
-        all.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}));
+    Ok(maps.into_iter().map(|map| format!("{{\n  {}\n}}", map.lines.join(",\n  "))).collect())
+}
+
+#[derive(Default)]
+struct Map {
+    lines: Vec<String>,
+    bytes: usize,
+}
+
+/// Adds a repository to the last map.
+fn push(maps: &mut [Map], path: &str, versions: &str) {
+    if let Some(map) = maps.last_mut().filter(|_| !versions.is_empty()) {
+        let line = format!("\"{path}\": \"{versions}\"");
+        map.bytes += line.len() + ",\n  ".len();
+        map.lines.push(line);
     }
-    all.push(json!({
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": request.name, "namespace": namespace.as_str()},
-        "data": data,
-    }));
-    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::Admit;
+
+    fn allowed(paths: usize, tags: usize) -> Allowed {
+        let tags: std::collections::BTreeSet<String> =
+            (0..tags).map(|tag| format!("v{tag}-{}", "x".repeat(90))).collect();
+        let images = (0..paths).map(|path| (format!("org/app-{path}"), tags.clone())).collect();
+        Allowed { site: "site:5000/".into(), admit: Admit::Digests, images }
+    }
+
+    #[test]
+    fn a_long_list_is_several_maps_with_nothing_lost() {
+        for (paths, tags) in [(1, 1), (5000, 1), (1, 5000), (70, 70)] {
+            let maps = maps(&allowed(paths, tags)).unwrap();
+            assert!(maps.iter().all(|map| map.len() < 100_000));
+            let all = maps.concat();
+            assert_eq!(all.matches("-xxx").count(), paths * tags);
+        }
+    }
+
+    #[test]
+    fn a_list_that_no_api_server_takes_is_refused() {
+        let error = maps(&allowed(10_000, 2)).unwrap_err().to_string();
+        assert!(error.contains("10000 repositories"), "{error}");
+    }
 }

@@ -13,7 +13,7 @@ mod vap;
 use serde_json::Value;
 
 use crate::name::object_name;
-use crate::{Admit, Allowed, Namespace, Result, Scope};
+use crate::{Admit, Allowed, Result, Scope};
 
 /// Whose language the policy is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +46,6 @@ pub struct Request {
     pub scope: Scope,
     /// What is done with the others.
     pub action: Action,
-    /// The namespace of the list that the policy reads. Who may write there says what may start.
-    pub list_namespace: Namespace,
 }
 
 impl Request {

@@ -1,50 +1,43 @@
 //! `ValidatingAdmissionPolicy` and its binding: the API server judges by itself, with nothing that
-//! could be down. Fails closed: an error, a missing list or a spent budget refuses.
+//! could be down. Fails closed: an error or a spent budget refuses.
 
 use serde_json::{Value, json};
 
-use super::{Action, Request, cel, list};
+use super::{Action, Request, cel};
 use crate::Result;
 
 pub(super) fn manifests(request: &Request) -> Result<Vec<Value>> {
     let name = &request.name;
-    let mut all = list::manifests(request)?;
-    all.push(json!({
+    let policy = json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingAdmissionPolicy",
         "metadata": {"name": name},
         "spec": {
             "failurePolicy": "Fail",
-            "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
             "matchConstraints": {"resourceRules": [
                 rule("", &["pods", "pods/ephemeralcontainers", "podtemplates", "replicationcontrollers"]),
                 rule("apps", &["daemonsets", "deployments", "replicasets", "statefulsets"]),
                 rule("batch", &["cronjobs", "jobs"]),
             ]},
-            "variables": cel::variables(request),
+            "variables": cel::variables(request)?,
             "validations": [cel::validation(request)],
         },
-    }));
+    });
     let actions = match request.action {
         Action::Deny => json!(["Deny"]),
         Action::Warn => json!(["Warn", "Audit"]),
     };
-    all.push(json!({
+    let binding = json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingAdmissionPolicyBinding",
         "metadata": {"name": name},
         "spec": {
             "policyName": name,
             "validationActions": actions,
-            "paramRef": {
-                "name": name,
-                "namespace": request.list_namespace.as_str(),
-                "parameterNotFoundAction": "Deny",
-            },
             "matchResources": {"namespaceSelector": request.scope.selector()},
         },
-    }));
-    Ok(all)
+    });
+    Ok(vec![policy, binding])
 }
 
 fn rule(group: &str, resources: &[&str]) -> Value {
