@@ -10,6 +10,10 @@ use serde_json::{Value, json};
 use crate::name::NAME_LABEL;
 use crate::{Error, Namespace, Result};
 
+/// What is told when a flow has another form.
+const FORM: &str = "write ADDRESS or CIDR, with :PORT and /udp where needed: 10.0.0.5:5000, \
+    10.1.0.0/16, 169.254.20.10:53/udp, [fd00::5]:443";
+
 /// A transport protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -56,8 +60,6 @@ impl FromStr for Flow {
 
     fn from_str(text: &str) -> Result<Self> {
         let invalid = |reason: &str| Error::invalid("flow", text, reason);
-        const FORM: &str = "write ADDRESS or CIDR, with :PORT and /udp where needed: 10.0.0.5:5000, \
-            10.1.0.0/16, 169.254.20.10:53/udp, [fd00::5]:443";
         let (rest, protocol) = protocol(text);
         let (block, port) = match rest.strip_prefix('[') {
             Some(rest) => {
