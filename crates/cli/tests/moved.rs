@@ -175,8 +175,9 @@ impl Story {
             }
         }
         assert!(expected.is_empty(), "not carried: {expected:?}");
-        for name in self.landed.keys() {
-            self.pulls(name);
+        // What the chart names is pulled by the names of its last render.
+        for name in more {
+            self.pulls(&self.at_site(name));
         }
         self
     }
