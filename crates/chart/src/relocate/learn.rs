@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use super::Mover;
 use super::difference::{Difference, differences};
+use super::explained::is_checksum;
 use super::side_effects::Loss;
 use super::slot::{self, Reason};
 use super::solve::Form;
-use super::{Mover, prove};
 
 /// Whether pull secrets and pull policies are marked too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,7 +166,7 @@ impl Mover<'_> {
                 let old = difference.before.as_deref().unwrap_or_default();
                 let key = difference.path.last_key().unwrap_or_default();
                 let is_guard = self.guards.iter().any(|guard| guard.last_key() == Some(key));
-                let is_checksum = prove::is_checksum(key, old) && prove::is_checksum(key, new);
+                let is_checksum = is_checksum(key, old) && is_checksum(key, new);
                 !is_guard && !is_checksum && is_strange(old, new)
             });
             all.extend(strange.map(|difference| (index, Some(difference))));
