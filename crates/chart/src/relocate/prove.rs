@@ -294,14 +294,14 @@ fn texts(value: &Value, path: &Path, is_secret: bool, visit: &mut impl FnMut(&Pa
 }
 
 /// The name in a reference, if it has its registry's host in front.
-fn hosted_name(text: &str) -> Option<&str> {
+pub(crate) fn hosted_name(text: &str) -> Option<&str> {
     let name = &text[..super::site::name_length(text)];
     let (host, _) = name.split_once('/')?;
     host.contains(['.', ':']).then_some(name)
 }
 
 /// Whether a text has a name as a whole: not as the tail of a longer name, and not in a URL.
-fn mentions(text: &str, name: &str) -> bool {
+pub(crate) fn mentions(text: &str, name: &str) -> bool {
     text.match_indices(name).any(|(start, _)| {
         let before = text[..start].chars().next_back();
         let behind = text[start + name.len()..].chars().next();

@@ -93,9 +93,7 @@ impl Error {
     pub fn is_integrity(&self) -> bool {
         matches!(
             self,
-            Self::Source(
-                store::Error::DigestMismatch { .. } | store::Error::SizeMismatch { .. }
-            )
+            Self::Source(store::Error::DigestMismatch { .. } | store::Error::SizeMismatch { .. })
         )
     }
 }

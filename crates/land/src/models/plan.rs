@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use store::Source;
 use types::site::ModelLayout;
-use types::snapshot::Snapshot;
-use types::{Descriptor, Digest, Kind, Manifest, Root};
+use types::snapshot::{Snapshot, check_path};
+use types::{Descriptor, Digest, Kind, Manifest, ModelId, Root};
 
 use super::{Error, Result};
 
@@ -113,9 +113,8 @@ pub fn plan(source: &dyn Source, choice: &Choice) -> Result<Vec<Plan>> {
             Some(snapshot) => snapshot.id.clone(),
             None => root.name.to_string(),
         };
-        let is_wanted = |name: &&String| {
-            name.eq_ignore_ascii_case(&id) || root.name.to_string() == **name
-        };
+        let is_wanted =
+            |name: &&String| name.eq_ignore_ascii_case(&id) || root.name.to_string() == **name;
         known.push(id.clone());
         if !choice.names.is_empty() && !choice.names.iter().any(|name| is_wanted(&name)) {
             continue;
@@ -140,6 +139,8 @@ fn is_model(root: &Root) -> bool {
 }
 
 fn of_snapshot(snapshot: &Snapshot, choice: &Choice) -> Result<Plan> {
+    // Its words become paths.
+    snapshot.id.parse::<ModelId>()?;
     let name = format!("{}@{}", snapshot.id, snapshot.commit);
     match (choice.layout, choice.files) {
         (ModelLayout::HfCache, files) => Ok(cache(name, snapshot, files)),
@@ -184,7 +185,8 @@ fn cache(name: String, snapshot: &Snapshot, kept: Files) -> Plan {
             links.insert(PathBuf::from(path), PathBuf::from(format!("{up}blobs/{}", file.etag())));
         }
     }
-    let revision = snapshot.revision.as_deref().filter(|name| *name != snapshot.commit.as_str());
+    let is_branch = |name: &&str| *name != snapshot.commit.as_str() && check_path(name).is_ok();
+    let revision = snapshot.revision.as_deref().filter(is_branch);
     // A newline behind the commit fails every offline look-up.
     let pointer = (
         home.join("refs").join(revision.unwrap_or("main")),
