@@ -236,3 +236,37 @@ fn a_schema_that_takes_policies_only_is_no_hindrance() {
     assert_eq!(relocation.proof.verdict(), Verdict::Proven, "{:?}", relocation.proof);
     assert!(after.contains("imagePullPolicy: Never"), "{after}");
 }
+
+#[test]
+fn a_chart_of_a_hundred_sub_charts_takes_no_more_renders_than_one() {
+    const SUB_CHARTS: usize = 100;
+    let mut files = vec![
+        (CHART.0.to_owned(), CHART.1.to_owned()),
+        ("values.yaml".to_owned(), "global: {imageRegistry: ''}\n".to_owned()),
+    ];
+    for number in 0..SUB_CHARTS {
+        let registry = match number % 2 {
+            0 => "{{ .Values.global.imageRegistry | default .Values.image.registry }}",
+            _ => "{{ .Values.image.registry }}",
+        };
+        let pod = format!(
+            "kind: Pod\nspec: {{containers: [{{name: c, image: \"{registry}/{{{{ .Values.image.repository }}}}:1\"}}]}}\n"
+        );
+        let values = format!("image: {{registry: quay.io, repository: org/app{number}}}\n");
+        let folder = format!("charts/sub{number}");
+        let head = format!("apiVersion: v2\nname: sub{number}\nversion: 1.0.0\n");
+        files.push((format!("{folder}/Chart.yaml"), head));
+        files.push((format!("{folder}/values.yaml"), values));
+        files.push((format!("{folder}/templates/pod.yaml"), pod));
+    }
+    let files: Vec<(&str, &str)> = files.iter().map(|(p, t)| (p.as_str(), t.as_str())).collect();
+
+    let (relocation, _) = moved(&files, &target(None), &Options::default());
+
+    assert_eq!(relocation.proof.verdict(), Verdict::Proven, "{:?}", relocation.proof);
+    assert_eq!(relocation.proof.moved.len(), SUB_CHARTS);
+    // One global registry for one half, one line each for the other.
+    assert_eq!(relocation.lines.len(), 1 + SUB_CHARTS / 2);
+    assert_eq!(relocation.lines[0].moves.len(), SUB_CHARTS / 2);
+    assert!(relocation.renders <= 3, "{} renders", relocation.renders);
+}

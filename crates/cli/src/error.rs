@@ -177,6 +177,18 @@ impl From<land::Error> for CommandError {
     }
 }
 
+impl From<land::models::Error> for CommandError {
+    fn from(error: land::models::Error) -> Self {
+        use land::models::Error as E;
+        let kind = match &error {
+            error if error.is_integrity() => Kind::Integrity,
+            E::NoModel { .. } | E::Layout { .. } | E::Name(_) | E::InTheWay { .. } => Kind::Usage,
+            E::Source(_) | E::Full { .. } | E::Disk { .. } | E::Record { .. } => Kind::Failed,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
 impl From<depot::Error> for CommandError {
     fn from(error: depot::Error) -> Self {
         match error {

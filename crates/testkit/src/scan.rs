@@ -58,7 +58,9 @@ fn search(text: &str, found: &mut BTreeSet<String>) {
         all.flat_map(|words| words.split(',')).filter_map(|item| item.rsplit('=').next())
     };
     let versioned = [&*FULL, &*NAMED, &*VARIABLE, &*FLAG].into_iter().flat_map(words);
-    let all = versioned.filter(|word| has_version(word)).chain(words(&FIELD));
+    // In a custom resource a field `image` may be the last part of a name only.
+    let fields = text.contains("ontainers:").then(|| words(&FIELD)).into_iter().flatten();
+    let all = versioned.filter(|word| has_version(word)).chain(fields);
     let images = all.filter_map(|word| word.parse::<Reference>().ok());
     found.extend(images.map(|image| image.to_string()));
 }
@@ -90,6 +92,7 @@ mod tests {
         let manifests = "\
 kind: Deployment
 spec:
+  containers:
   - image: busybox
   # image: old/one:1
   - image: \"quay.io/a/b:2\"
@@ -103,6 +106,12 @@ spec:
   - env:
     - name: SANDBOX_IMAGE
       value: org/sandbox:5
+---
+kind: ClusterPolicy
+spec:
+  driver:
+    repository: quay.io/nvidia
+    image: driver
 ---
 kind: CustomResourceDefinition
 description: such as quay.io/some/thing:1

@@ -294,8 +294,14 @@ fn foreign(
         }
     }
     let names: BTreeSet<&str> = sites.iter().filter_map(|site| hosted_name(&site.text)).collect();
+    let hosts: BTreeSet<&str> =
+        names.iter().filter_map(|name| name.split_inclusive('/').next()).collect();
     for (index, document) in after.manifests.documents.iter().enumerate() {
         let mut visit = |path: &Path, text: &str| {
+            // Few hosts stand for many names.
+            if !hosts.iter().any(|host| text.contains(host)) {
+                return;
+            }
             let Some(name) = names.iter().find(|name| mentions(text, name)) else { return };
             if !is_known(index, path) {
                 let place = Place {

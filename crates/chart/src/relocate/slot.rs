@@ -39,6 +39,11 @@ pub(crate) enum Reason {
 }
 
 impl Slot {
+    /// Whether it is a value of all charts.
+    pub(crate) fn is_global(&self) -> bool {
+        self.path.steps().contains(&Step::Key("global".into()))
+    }
+
     /// Whether it stands in a value with other text around it.
     fn is_inside(&self, whole: &str) -> bool {
         self.start > 0 || self.text.len() < whole.len()

@@ -202,6 +202,18 @@ fn check_folders(args: &Args) -> Result<()> {
                 CommandError::usage(format!("{} is a folder", path.display())).hint("name a file")
             );
         }
+        // What was written would take the place of what a person wrote, or of what it builds on.
+        let own = path.canonicalize().ok();
+        if own.is_some() && args.render.values().iter().any(|file| file.canonicalize().ok() == own)
+        {
+            return Err(CommandError::usage(format!(
+                "{} is one of the values files (-f) and would be written over",
+                path.display()
+            ))
+            .hint(
+                "name another file with -o, and give -f only your own values, no older overlay",
+            ));
+        }
     }
     Ok(())
 }
