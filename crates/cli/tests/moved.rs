@@ -21,6 +21,8 @@ use testkit::{Gantry, Hub, Images, Registry, World, scan, tools};
 const KUBE_VERSION: &str = "1.33.0";
 /// What the release is called.
 const RELEASE: &str = "rel";
+/// The pull secret of the site.
+const SECRET: &str = "site-pull";
 /// Where the site keeps what comes in.
 const PREFIX: &str = "ai/platform";
 
@@ -157,7 +159,9 @@ impl Story {
         pack(&self.gantry, media.path(), "64MiB");
         fs::remove_dir_all(self.gantry.store()).unwrap();
         let (host, naming) = (self.world.site().host(), self.naming);
-        let site = format!("{{url: {host}/{PREFIX}, naming: {naming}, plainHttp: true}}");
+        let site = format!(
+            "{{url: {host}/{PREFIX}, naming: {naming}, plainHttp: true, pullSecret: {SECRET}}}"
+        );
         self.gantry.write("site.yaml", &format!("version: 1\nregistry: {site}\n"));
         let load = ["load", &text(media.path()), "--site", "site.yaml", "--output", "json"];
         let loaded = self.gantry.run(load).success().json();
@@ -219,6 +223,12 @@ impl Story {
         ] {
             assert_eq!(told(&report["leftovers"], "image", Some(kind)), *names, "{kind}");
         }
+
+        let bare = scan::without_secret(&stream, self.world.site().host(), SECRET);
+        let places = report["withoutSecret"].as_array().into_iter().flatten();
+        let owned_up: BTreeSet<String> =
+            places.map(|place| place["name"].as_str().unwrap().to_owned()).collect();
+        assert!(bare.is_subset(&owned_up), "{bare:?} have no pull secret; told is {owned_up:?}");
 
         let last = scan::images(&self.post_rendered(&stream));
         assert_eq!(last, before.iter().map(at_site).collect());
