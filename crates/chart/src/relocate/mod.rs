@@ -5,6 +5,7 @@
 mod attempt;
 mod compiled;
 mod difference;
+mod explained;
 mod finish;
 mod learn;
 mod locked;
@@ -38,8 +39,8 @@ use crate::path::Path;
 use crate::render::{self, Render, RenderError};
 use crate::{Chart, Error, Result, Rules, values};
 use compiled::Compiled;
+pub(crate) use explained::Allowed;
 use learn::Extras;
-pub(crate) use prove::Allowed;
 use pull_policies::Policies;
 use pull_secrets::Secrets;
 use scopes::Scopes;
