@@ -123,6 +123,23 @@ fn an_image_that_changes_what_no_list_brings_back_stays_with_that_reason() {
 }
 
 #[test]
+fn a_side_effect_of_one_image_leaves_alone_another_that_needs_two_values() {
+    let pod = POD
+        .1
+        .replace("{{ .Values.two }}", "{{ .Values.two.registry }}/{{ .Values.two.repository }}:2");
+    let values =
+        "one: {repository: ghcr.io/org/one}\ntwo: {registry: docker.io, repository: redis}\n";
+    let config = TUNED.1.replace("range .Values.more", "range list");
+    let files = [CHART, ("values.yaml", values), (POD.0, &pod), (TUNED.0, &config)];
+
+    let (relocation, after) = moved(&files, &target(None), &Options::default());
+
+    assert_eq!(relocation.proof.verdict(), Verdict::Leftovers, "{:?}", relocation.proof);
+    assert!(after.contains("site.internal:5000/ai/library/redis:2"), "{after}");
+    assert!(after.contains("image: \"ghcr.io/org/one:1\""), "{after}");
+}
+
+#[test]
 fn where_one_value_changes_more_than_the_image_another_way_is_taken() {
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: app}\nspec:\n  containers:\n  - name: one\n    image: \
         \"{{ with .Values.one.registry }}{{ . }}/{{ end }}{{ .Values.one.repository }}:1\"\n    args: \

@@ -233,9 +233,10 @@ impl<'a> Mover<'a> {
         for found in outside {
             let image = &found.reference;
             let name = match names.get(image) {
-                Some(name) => name.clone(),
-                None => self.target.prefix.target(self.target.naming, image)?,
+                Some(name) => Ok(name.clone()),
+                None => self.target.prefix.target(self.target.naming, image),
             };
+            let Ok(name) = name else { continue };
             if found.pattern == Pattern::Rule {
                 self.compiled.push(Compiled::new(found, name));
             } else {
