@@ -3,6 +3,7 @@
 //! `chart` crate works on comes from here.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use chart::inspect::Inspection;
@@ -190,6 +191,8 @@ fn unwritten(path: &Path, cause: std::io::Error) -> remote::Error {
 fn scratch() -> remote::Result<TempDir> {
     tempfile::Builder::new()
         .prefix("gantry-release-")
+        // A person's values have passwords in them, and other users read this folder's parent.
+        .permissions(fs::Permissions::from_mode(0o700))
         .tempdir()
         .map_err(|cause| unwritten(&std::env::temp_dir(), cause))
 }

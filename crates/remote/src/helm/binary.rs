@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -222,6 +223,8 @@ fn read(
 fn temporary() -> Result<tempfile::TempDir> {
     tempfile::Builder::new()
         .prefix("gantry-helm-")
+        // Charts and values may be cached in it, and other users read this folder's parent.
+        .permissions(std::fs::Permissions::from_mode(0o700))
         .tempdir()
         .map_err(|cause| Error::Write { what: std::env::temp_dir().display().to_string(), cause })
 }
