@@ -135,3 +135,22 @@ fn nobody_else_reads_the_values_that_helm_is_given() {
     let modes = std::fs::read_to_string(log).unwrap();
     assert!(modes.lines().all(|mode| mode == "700"), "{modes}");
 }
+
+#[test]
+fn a_stopped_relocate_leaves_nothing_of_helm_s_behind() {
+    let home = tempfile::tempdir().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let gantry = alone(home.path()).env("TMPDIR", scratch.path());
+    chart(gantry.folder());
+    gantry.write("site.yaml", SITE);
+
+    let running =
+        gantry.start(["relocate", "shop", "--site", "site.yaml", "--set", "gpu.enabled=true"]);
+    let is_there = || scratch.path().read_dir().unwrap().next().is_some();
+    testkit::until("helm is at work", is_there);
+    let code = running.terminate();
+
+    assert_eq!(code, Some(4));
+    assert!(!is_there(), "{:?}", story::files(scratch.path()));
+    assert!(!gantry.folder().join("overlay.yaml").exists());
+}

@@ -88,6 +88,7 @@ struct Image {
 }
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+    world::end_when_stopped()?;
     let rules = match world::optional_input(context)? {
         Some(input) => Rules::of_input(&input),
         None => Rules::builtin().clone(),

@@ -4,7 +4,6 @@
 
 use std::ffi::OsString;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -14,6 +13,7 @@ use std::time::Duration;
 use semver::Version;
 
 use super::version;
+use crate::scratch::Scratch;
 use crate::{Error, Result};
 
 /// The version of Kubernetes that charts are rendered for when the input names none. Pinned, so
@@ -220,13 +220,8 @@ fn read(
     })
 }
 
-fn temporary() -> Result<tempfile::TempDir> {
-    tempfile::Builder::new()
-        .prefix("gantry-helm-")
-        // Charts and values may be cached in it, and other users read this folder's parent.
-        .permissions(std::fs::Permissions::from_mode(0o700))
-        .tempdir()
-        .map_err(|cause| Error::Write { what: std::env::temp_dir().display().to_string(), cause })
+fn temporary() -> Result<Scratch> {
+    Scratch::new("gantry-helm-")
 }
 
 fn on_path() -> Option<PathBuf> {
