@@ -97,7 +97,7 @@ check_network() {
   taken=$({
     ip -4 route show table all root "$2"
     ip -4 route show table all match "$2"
-  } | grep -v '^default' | head -1)
+  } | awk '$1 != "default" && !seen++')
   [[ -z $taken ]] || die "the network $2 is in use on this machine" "a route is there: $taken" \
     "set GANTRY_CLUSTER_$1_PREFIX to one that is free (now ${2%%.0*})"
 }

@@ -127,7 +127,7 @@ wait_ready() {
   for part in $(parts); do
     wait_for 90 "ready_$part" || die "$part is not ready after 90 s" \
       "processes: $(for file in "$PIDS"/*; do runs "${file##*/}" || echo "${file##*/} ended;"; done)" \
-      "read the logs in $LOGS and $NODES/*/root/var/log"
+      "read the kept logs; dev/cluster up starts afresh"
     took "$part ready"
   done
 }

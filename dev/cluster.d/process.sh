@@ -13,6 +13,8 @@ start() {
     exec setsid env -i PATH="$PROGRAMS:$PATH" HOME=/root LC_ALL=C.UTF-8 "$@" </dev/null >>"$LOGS/$name.log" 2>&1 9>&-
   ) &
   echo $! >"$PIDS/$name"
+  disown $! 2>/dev/null || true
+  wait_for 10 runs "$name" || die "$name did not start" "it is not in the cgroup $cgroup" "read $name.log of the kept logs"
 }
 
 # runs NAME: whether the process that we started under that name is there; a pid alone may be another's by now.
@@ -33,8 +35,8 @@ all_run() {
 wait_up() {
   local name=$2 code=0
   wait_for "$1" ended_or "$name" "${@:3}" || code=$?
-  runs "$name" || die "$name ended while it started" "$(last_words "$name")" "read $LOGS/$name.log"
-  [[ $code -eq 0 ]] || die "$name is not ready after $1 s" "$(last_words "$name")" "read $LOGS/$name.log"
+  runs "$name" || die "$name ended while it started" "$(last_words "$name")" "read $name.log of the kept logs"
+  [[ $code -eq 0 ]] || die "$name is not ready after $1 s" "$(last_words "$name")" "read $name.log of the kept logs"
 }
 
 ended_or() {
