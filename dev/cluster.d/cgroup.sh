@@ -43,24 +43,33 @@ cgroup_make() {
 # cgroup_enter PATH: moves the calling (sub)shell into it.
 cgroup_enter() { echo "$BASHPID" >"$(cgroup_home)/$1/cgroup.procs"; }
 
-# cgroup_processes [PATH]: the process ids in it and below.
+# cgroup_processes: the numbers of all processes in ours and below.
 cgroup_processes() {
   local home
-  home=$(cgroup_home)/${1:-}
+  home=$(cgroup_home)
   [[ ! -d $home ]] || find "$home" -name cgroup.procs -exec cat {} + 2>/dev/null | sort -un || true
 }
 
-# cgroup_kill [PATH]: ends all in it and below, at once and for sure.
+# cgroup_kill: ends all processes, at once and for sure.
 cgroup_kill() {
-  local try processes
-  for try in {1..200}; do
-    mapfile -t processes < <(cgroup_processes "${1:-}")
-    [[ ${#processes[@]} -gt 0 ]] || return 0
+  local processes all=()
+  for _ in {1..200}; do
+    mapfile -t processes < <(cgroup_processes)
+    [[ ${#processes[@]} -gt 0 ]] || break
+    all+=("${processes[@]}")
     kill -KILL "${processes[@]}" 2>/dev/null || true
     sleep 0.05
   done
-  die "processes ${processes[*]} do not end" "SIGKILL was sent $try times in 10 s: they hang in the kernel" \
-    "see /proc/${processes[0]}/stack; a reboot ends them"
+  # A process leaves its cgroup before it has let go of its mounts and its number.
+  wait_for 10 all_gone "${all[@]}" || die "processes ${all[*]} do not end" "SIGKILL was sent 10 s ago: they hang in the kernel" \
+    "see /proc/NUMBER/stack; a reboot ends them"
+}
+
+all_gone() {
+  local process
+  for process in "$@"; do
+    ! grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$process/status" || return 1
+  done
 }
 
 # cgroup_remove: the empty cgroups.
@@ -81,13 +90,7 @@ cgroup_remove_tree() {
 # cgroup_home: where membership is read from; cgroup_roots: all hierarchies.
 cgroup_home() { if cgroup_is_v2; then echo "/sys/fs/cgroup/$CGROUP"; else echo "/sys/fs/cgroup/pids/$CGROUP"; fi; }
 
-cgroup_roots() {
-  if cgroup_is_v2; then
-    echo /sys/fs/cgroup
-  else
-    # Also systemd's (a hierarchy without a controller), where runc looks for it; cpu and cpuacct may be one.
-    awk '$3 == "cgroup" {print $2}' /proc/mounts
-  fi
-}
+# Of version 1 also systemd's and version 2's hierarchies without controllers, which runc puts pods into as well.
+cgroup_roots() { awk '$3 ~ /^cgroup2?$/ && $2 ~ /^\/sys\/fs\/cgroup/ {print $2}' /proc/mounts; }
 
 cgroup_is_v2() { [[ -e /sys/fs/cgroup/cgroup.controllers ]]; }
