@@ -20,15 +20,17 @@ build_once() {
   say "building the $name (once; $log) …"
   # A subshell with its own -e, outside of `if`: else bash would run on after a failure in it.
   set +e
+  trap - ERR
   (
     set -e
     "$@"
   ) >"$log" 2>&1
   code=$?
   set -e
-  [[ $code -eq 0 ]] || die "the $name could not be built" "$(tail -n 5 "$log")" "read $log, mend it, and run the same again"
+  trap unforeseen ERR
+  [[ $code -eq 0 ]] || die "the $name could not be built" "$(grep -v '^time: ' "$log" | tail -n 3)" "read $log, mend it, and run the same again"
   echo "$key" >"$stamp"
-  took "$name built ($(tail -n 1 "$log"))"
+  took "$name built$(sed -n 's/^time: /: /p' "$log")"
 }
 
 # --- programs ---------------------------------------------------------------------------------
@@ -54,13 +56,13 @@ build_programs() {
   mkdir -p "$fresh/cni"
   cd "$PARTS/programs"
   local storage=github.com/rancher/local-path-provisioner tools
-  mapfile -t tools < <(go list -e tool | grep -vx "$storage")
+  mapfile -t tools < <(awk '/^tool \(/, /^\)/ {if (NF == 1 && $1 != ")") print $1}' go.mod | grep -vx "$storage")
   # Other people's work goes first on a shared machine; GOFLAGS=-p=1 halves the load further.
-  export CGO_ENABLED=0
-  go_build() { time nice -n 19 go build "${PROGRAM_FLAGS[@]}" -ldflags "$(version_flags)" -o "$fresh/" "$@"; }
-  go_build "${tools[@]}" ./coredns
-  # Apart: it spells logrus with a capital, etcd without, which Go refuses in one command.
-  go_build "$storage"
+  go_build() { CGO_ENABLED=0 nice -n 19 go build "${PROGRAM_FLAGS[@]}" -ldflags "$(version_flags)" -o "$fresh/" "$@"; }
+  local TIMEFORMAT='time: %U s in programs, %S s in the kernel, %R s by the clock'
+  # The second apart: it spells logrus with a capital, etcd without, which Go refuses in one command.
+  # (bash ignores -e in what it times.)
+  time { go_build "${tools[@]}" ./coredns && go_build "$storage"; } || exit 1
   mv "$fresh/server" "$fresh/etcd"
   for plugin in host-local loopback portmap ptp; do mv "$fresh/$plugin" "$fresh/cni/"; done
   rm -rf "$PROGRAMS"

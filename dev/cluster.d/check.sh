@@ -44,7 +44,8 @@ check_root() {
 check_packages() {
   local program missing=()
   for program in "${!PACKAGES[@]}"; do
-    command -v "$program" >/dev/null || missing+=("${PACKAGES[$program]}")
+    command -v "$program" >/dev/null || [[ " ${missing[*]} " == *" ${PACKAGES[$program]} "* ]] ||
+      missing+=("${PACKAGES[$program]}")
   done
   [[ ${#missing[@]} -eq 0 ]] || die "programs of these Debian packages are missing: ${missing[*]}" \
     "they are not installed, or not on the PATH ($PATH)" "dev/setup cluster"
@@ -87,7 +88,7 @@ check_space() {
 check_port() {
   local taken
   taken=$(ss --no-header --listening --tcp --numeric --processes "sport = :$1")
-  [[ -z $taken ]] || die "port $1 is taken" "${taken//  */} $(grep -o 'users:.*' <<<"$taken" || true)" \
+  [[ -z $taken ]] || die "port $1 is taken" "by $(sed -n 's/.*users:((\(.*\))).*/\1/p' <<<"$taken")" \
     "end that process$([[ $1 != "$API_PORT" ]] || echo ", or set GANTRY_CLUSTER_API_PORT")"
 }
 

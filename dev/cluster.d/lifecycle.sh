@@ -30,7 +30,7 @@ cluster_up() {
     api_apply "$PARTS/manifests/storage.yaml"
   fi
   echo "$count" >"$STATE/complete"
-  wait_ready
+  wait_ready "read the kept logs; dev/cluster up starts afresh"
   trap - EXIT
   took "up: . <(dev/cluster env) tells a shell where"
 }
@@ -61,7 +61,7 @@ cluster_ready() {
       code=1
     fi
   done
-  return "$code"
+  [[ $code -eq 0 ]] || exit "$code"
 }
 
 cluster_status() {
@@ -118,16 +118,17 @@ already_up() {
   local count
   count=$(<"$STATE/complete")
   [[ $count == "$1" ]] || die "the cluster is up with $count nodes, not $1" "up changes nothing that runs" "dev/cluster reset $1"
-  wait_ready
+  wait_ready "dev/cluster status, then dev/cluster reset"
   say "up already, since $(date -r "$STATE/complete" +%H:%M:%S)"
 }
 
+# wait_ready NEXT: what the user does when it does not come.
 wait_ready() {
   local part
   for part in $(parts); do
     wait_for 90 "ready_$part" || die "$part is not ready after 90 s" \
       "processes: $(for file in "$PIDS"/*; do runs "${file##*/}" || echo "${file##*/} ended;"; done)" \
-      "read the kept logs; dev/cluster up starts afresh"
+      "$1"
     took "$part ready"
   done
 }
@@ -142,7 +143,7 @@ ready_api() { api /readyz >/dev/null 2>&1; }
 
 ready_nodes() {
   api_says 'o["items"] and all(any(c["type"] == "Ready" and c["status"] == "True" for c in n["status"]["conditions"])
-    for n in o["items"]) and len(o["items"]) == '"$(<"$STATE/complete")" /api/v1/nodes
+    for n in o["items"]) and len(o["items"]) == '"$(cat "$STATE/complete" 2>/dev/null || echo 1)" /api/v1/nodes
 }
 
 ready_dns() { available kube-system coredns; }

@@ -12,6 +12,9 @@ die() {
   exit 1
 }
 
+# unforeseen: for the ERR trap; names at least where it was.
+unforeseen() { echo "cluster: failed: $BASH_COMMAND (${BASH_SOURCE[1]##*/}, line ${BASH_LINENO[0]})" >&2; }
+
 # wait_for SECONDS COMMAND…: runs COMMAND until it succeeds; fails after SECONDS.
 wait_for() {
   local end=$((SECONDS + $1))
