@@ -20,6 +20,7 @@ node_start() {
   wait_up 10 "$name" node_process "$name"
   process=$(node_process "$name")
   network_node "$1" "$process"
+  start "network-policy-$name" "$name/system" "$PARTS/network-policy.py" "$API_URL" "$PKI" "$name" "$process"
 }
 
 # node_lay_out INDEX ROOT: the files that node-init and the programs in it read, where kubeadm has them.
