@@ -109,6 +109,8 @@ cluster_import() {
 cluster_node() {
   check_root
   runs "$1" || die "there is no running node $1" "nodes: $(node_names | tr '\n' ' ')" "dev/cluster up"
+  # Its exit code is ours, and no failure of the cluster.
+  trap - ERR
   node_enter "$@"
 }
 

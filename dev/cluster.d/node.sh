@@ -117,7 +117,7 @@ node_enter() {
   process=$(node_process "$name")
   (
     cgroup_enter "$name/system"
-    exec nsenter --target "$process" --mount --pid --net --uts --ipc --wd=/ env -i PATH="$NODE_PATH" HOME=/root "$@" 9>&-
+    exec nsenter --target "$process" --mount --pid --net --uts --ipc --wdns=/ env -i PATH="$NODE_PATH" HOME=/root "$@" 9>&-
   )
 }
 
