@@ -6,7 +6,8 @@ PROGRAMS=$CACHE/bin
 IMAGES=$CACHE/images
 
 cluster_build() {
-  mkdir -p "$CACHE" "$CACHE/log"
+  take_turns
+  mkdir -p "$CACHE/log"
   build_once programs "$(programs_key)" build_programs
   build_once images "$(images_key)" build_images
 }
