@@ -49,6 +49,10 @@ main() {
   show "$gantry" load "${volumes[@]}" --to "$SITE/site"
   show skopeo list-tags --tls-verify=false "docker://$SITE/site/library/nginx"
 
+  say "Inside: the values that make the chart run from there, and the proof that nothing points outside"
+  show "$gantry" relocate . -f values-offline.yaml --to "$SITE/site" -o overlay.yaml
+  show cat overlay.yaml
+
   say "Inside, with every network but loopback gone: the depot serves from the volumes"
   # shellcheck disable=SC2016
   unshare --net --map-root-user -- sh -c 'ip link set lo up && exec "$@"' sh \

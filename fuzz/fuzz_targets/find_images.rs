@@ -4,7 +4,7 @@
 
 use chart::phone_home::Switches;
 use chart::relocate::Target;
-use chart::{find, post_render};
+use chart::{Rules, find, inspect, post_render};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|stream: &str| {
@@ -17,5 +17,6 @@ fuzz_target!(|stream: &str| {
         let naming = types::naming::Naming::HostPath;
         let _ = post_render::post_render(stream, &Target { prefix, naming, pull_secret: None });
     }
-    let _ = Switches::builtin().find(&serde_json::Value::Null, stream, &|_| false);
+    let inspection = inspect::stream(stream, Rules::builtin());
+    let _ = Switches::builtin().find(&inspection, &|_| false);
 });

@@ -11,6 +11,9 @@ pub enum Error {
         /// What is wrong in it, with its place.
         reason: String,
     },
+    /// A table of rules does not parse; the message names its place.
+    #[error(transparent)]
+    Document(types::Error),
     /// Helm refuses to render the chart with the user's values.
     #[error("the chart does not render: {message}")]
     Render {

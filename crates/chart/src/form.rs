@@ -74,11 +74,24 @@ pub(crate) fn image(text: &str) -> Option<(Reference, Shape)> {
 /// of a service's address in the cluster.
 pub(crate) fn is_image_by_form(text: &str) -> bool {
     const IN_CLUSTER: &[&str] = &[".svc", ".local", ".cluster"];
+    // Most words are none; nothing is parsed for them.
+    if !text.contains(['/', '@']) || !text.contains([':', '@']) {
+        return false;
+    }
     let Some((reference, Shape::Full)) = image(text) else { return false };
     let host = reference.registry().split(':').next().unwrap_or_default();
     // `service:9000/bucket:x` has a port but no dot: an address, unless a digest speaks for it.
     let is_registry = host.contains('.') || reference.digest().is_some() || host == "localhost";
     is_registry && !IN_CLUSTER.iter().any(|suffix| host.ends_with(suffix))
+}
+
+/// Whether a text that could be a word with a tag is a host with a port: `10.0.0.1:8080`,
+/// `api.example.com:443`.
+pub(crate) fn is_address(text: &str) -> bool {
+    let text = text.trim();
+    text.split_once(':').is_some_and(|(host, port)| {
+        host.contains('.') && !host.contains('/') && port.bytes().all(|b| b.is_ascii_digit())
+    })
 }
 
 /// A registry's host has a name that resolves somewhere: a dotted name, an address, or a port.

@@ -16,6 +16,7 @@ pub mod find;
 pub mod inspect;
 pub mod manifest;
 pub mod mirrors;
+pub mod offline;
 pub mod phone_home;
 pub mod post_render;
 pub mod relocate;

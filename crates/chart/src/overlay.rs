@@ -1,7 +1,7 @@
 //! Writes a values file for people: keys in the order of the values, each moved value with a
 //! comment that says what it moves. The same overlay gives the same bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde_json::Value;
@@ -76,10 +76,13 @@ fn own_comments<'a>(
     value: &Value,
 ) -> impl Iterator<Item = &'a String> {
     let is_list = value.is_array();
+    let mut seen = BTreeSet::new();
     comments
         .iter()
         .filter(move |(at, _)| *at == path || is_list && path.is_above(at))
         .flat_map(|(_, lines)| lines)
+        // One image may stand in several items of a list.
+        .filter(move |line| seen.insert(*line))
 }
 
 /// A scalar in one line. Texts that YAML 1.1 or 1.2 would take for something else are quoted.

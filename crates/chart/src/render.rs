@@ -1,6 +1,5 @@
 //! The render that is handed in, and renders side by side.
 
-use crate::manifest::Manifests;
 use crate::{Error, Result};
 
 /// Renders the chart with the user's values and, behind them, the overlay (a YAML document, given
@@ -15,24 +14,25 @@ pub struct RenderError {
     pub message: String,
 }
 
-/// Renders once for each overlay, side by side, and gives the results in their order.
-pub(crate) fn all(
+/// Renders once for each overlay, side by side, and gives the streams in their order.
+pub(crate) fn streams(
     render: &Render,
     overlays: &[Option<String>],
-) -> Vec<Result<Manifests, RenderError>> {
-    let one = |overlay: &Option<String>| {
-        render(overlay.as_deref()).map(|stream| Manifests::read(&stream))
-    };
-    std::thread::scope(|scope| {
-        let running: Vec<_> =
-            overlays.iter().map(|overlay| scope.spawn(move || one(overlay))).collect();
-        let joined = running.into_iter().map(|thread| {
-            thread.join().unwrap_or_else(|_| {
-                Err(RenderError { message: "the render was cut off by a defect of Gantry".into() })
-            })
+) -> Vec<Result<String, RenderError>> {
+    // Helm uses more than one core by itself.
+    const SIDE_BY_SIDE: usize = 4;
+    let mut results = Vec::with_capacity(overlays.len());
+    for overlays in overlays.chunks(SIDE_BY_SIDE) {
+        std::thread::scope(|scope| {
+            let running: Vec<_> =
+                overlays.iter().map(|overlay| scope.spawn(|| render(overlay.as_deref()))).collect();
+            results.extend(running.into_iter().map(|thread| {
+                let message = || "the render was cut off by a defect of Gantry".into();
+                thread.join().unwrap_or_else(|_| Err(RenderError { message: message() }))
+            }));
         });
-        joined.collect()
-    })
+    }
+    results
 }
 
 impl From<RenderError> for Error {

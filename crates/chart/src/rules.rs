@@ -3,9 +3,10 @@
 
 use std::sync::OnceLock;
 
-use serde::Deserialize;
 use serde_json::Value;
 use types::Reference;
+use types::input::Input;
+use types::input::rules::{self, Operator, Sure, When, with_fields};
 
 use crate::find::{Confidence, Findings, Found, Part, Pattern, Place, Role};
 use crate::manifest::{Document, Manifests};
@@ -13,53 +14,8 @@ use crate::path::Path;
 use crate::{Error, Result};
 
 /// A table of rules.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rules {
-    #[serde(default)]
-    operators: Vec<Operator>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Operator {
-    name: String,
-    when: When,
-    #[serde(default)]
-    images: Vec<String>,
-    suffixes: Option<Suffixes>,
-    #[serde(default)]
-    sure: Sure,
-    #[serde(default)]
-    values: Vec<String>,
-    why: String,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct When {
-    group: Option<String>,
-    kind: Option<String>,
-    container: Option<String>,
-    #[serde(default)]
-    unset: Vec<String>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Suffixes {
-    of: String,
-    append: Vec<String>,
-}
-
-/// How sure a rule is of its images.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Sure {
-    #[default]
-    Likely,
-    Possible,
-}
+#[derive(Debug, Clone, Default)]
+pub struct Rules(rules::Rules);
 
 impl Rules {
     /// The rules that come with Gantry.
@@ -74,35 +30,32 @@ impl Rules {
 
     /// Reads a table of the same form as `rules/operators.yaml`.
     pub fn read(name: &str, text: &str) -> Result<Self> {
-        let rules: Self = types::yaml::read(name, text)
-            .map_err(|error| Error::File { file: name.to_owned(), reason: error.to_string() })?;
-        for rule in &rules.operators {
-            if rule.when.kind.is_none() && rule.when.container.is_none() {
-                let reason = format!("the rule {:?} needs when.kind or when.container", rule.name);
-                return Err(Error::File { file: name.to_owned(), reason });
-            }
-        }
-        Ok(rules)
+        Ok(Self(types::yaml::read(name, text).map_err(Error::Document)?))
+    }
+
+    /// The built-in rules with those of a `gantry.yaml` on top.
+    pub fn of_input(input: &Input) -> Self {
+        Self::builtin().with(&input.rules)
     }
 
     /// These rules with `own` on top: a rule of the same name is replaced.
     #[must_use]
-    pub fn with(&self, own: &Self) -> Self {
-        let mut all = self.clone();
-        all.operators.retain(|rule| own.operators.iter().all(|other| other.name != rule.name));
-        all.operators.extend(own.operators.iter().cloned());
-        all
+    pub fn with(&self, own: &rules::Rules) -> Self {
+        let mut all = self.0.operators.clone();
+        all.retain(|rule| own.operators.iter().all(|other| other.name != rule.name));
+        all.extend(own.operators.iter().cloned());
+        Self(rules::Rules { operators: all })
     }
 
     /// Adds to the findings what operators will pull for these manifests.
     pub(crate) fn apply(&self, manifests: &Manifests, findings: &mut Findings) {
-        for rule in &self.operators {
+        for rule in self.0.operators.iter().map(Rule) {
             let mut added = Vec::new();
-            match &rule.when.container {
+            match &rule.0.when.container {
                 Some(container) => rule.by_container(container, findings, &mut added),
                 None => {
                     for (index, document) in manifests.documents.iter().enumerate() {
-                        if rule.when.is_met(document) {
+                        if is_met(&rule.0.when, document) {
                             rule.by_document(index, document, findings, &mut added);
                         }
                     }
@@ -113,18 +66,21 @@ impl Rules {
     }
 }
 
-impl When {
-    fn is_met(&self, document: &Document) -> bool {
-        self.kind.as_deref().is_none_or(|kind| kind == document.kind())
-            && self.group.as_deref().is_none_or(|group| group == document.group())
-            && self.unset.iter().all(|field| {
-                field_of(&document.value, field)
-                    .is_none_or(|value| value.is_null() || value.as_str() == Some(""))
-            })
-    }
+fn is_met(when: &When, document: &Document) -> bool {
+    let is_set = |field: &String| {
+        field_of(&document.value, field)
+            .is_some_and(|value| !value.is_null() && value.as_str() != Some(""))
+    };
+    when.kind.as_deref().is_none_or(|kind| kind == document.kind())
+        && when.group.as_deref().is_none_or(|group| group == document.group())
+        && when.set.iter().all(is_set)
+        && !when.unset.iter().any(is_set)
 }
 
-impl Operator {
+/// One rule at work.
+struct Rule<'a>(&'a Operator);
+
+impl Rule<'_> {
     fn by_document(
         &self,
         index: usize,
@@ -139,16 +95,13 @@ impl Operator {
             name: document.name().to_owned(),
             path: Path::default(),
         };
-        let confidence = match self.sure {
-            Sure::Likely => Confidence::Likely,
-            Sure::Possible => Confidence::Possible,
-        };
-        for image in &self.images {
-            if let Some(image) = filled(image, &document.value) {
-                self.add(&image, &place, confidence, findings, added);
+        for image in &self.0.images {
+            let field = |name: &str| field_of(&document.value, name)?.as_str().map(str::to_owned);
+            if let Some(image) = with_fields(image, field) {
+                self.add(&image, &place, findings, added);
             }
         }
-        let Some(suffixes) = &self.suffixes else { return };
+        let Some(suffixes) = &self.0.suffixes else { return };
         for found in findings.images.iter_mut().filter(|found| found.place.document == index) {
             let is_meant = found.reference.repository().ends_with(&suffixes.of);
             let Some(tag) = found.reference.tag().filter(|_| is_meant) else { continue };
@@ -165,7 +118,7 @@ impl Operator {
             }
             // The tag as it is written is pulled by nobody.
             found.confidence = Confidence::Possible;
-            found.note = Some(self.why.trim().to_owned());
+            found.note = Some(self.0.why.trim().to_owned());
         }
     }
 
@@ -174,25 +127,22 @@ impl Operator {
             found.pattern == Pattern::Pod && found.reference.repository().ends_with(container)
         });
         let Some(operator) = operator else { return };
-        for image in &self.images {
+        for image in &self.0.images {
             let image = image.replace("{tag}", operator.reference.tag().unwrap_or_default());
-            self.add(&image, &operator.place, Confidence::Possible, findings, added);
+            self.add(&image, &operator.place, findings, added);
         }
     }
 
-    fn add(
-        &self,
-        image: &str,
-        place: &Place,
-        confidence: Confidence,
-        findings: &Findings,
-        added: &mut Vec<Found>,
-    ) {
+    fn add(&self, image: &str, place: &Place, findings: &Findings, added: &mut Vec<Found>) {
         let Ok(reference) = image.parse::<Reference>() else { return };
         // Where the manifests name an image of this repository, the built-in one is not used.
         let all = findings.images.iter().chain(&*added);
         let mut known = all.map(|found| found.reference.repository());
         let last = |repository: &str| repository.rsplit('/').next().map(str::to_owned);
+        let confidence = match self.0.sure {
+            Sure::Likely => Confidence::Likely,
+            Sure::Possible => Confidence::Possible,
+        };
         if !known.any(|known| last(known) == last(reference.repository())) {
             added.push(self.found(reference, place, confidence));
         }
@@ -207,8 +157,8 @@ impl Operator {
             place: place.clone(),
             pattern: Pattern::Rule,
             confidence,
-            values: self.values.iter().map(|value| dotted(value)).collect(),
-            note: Some(self.why.trim().to_owned()),
+            values: self.0.values.iter().map(|value| dotted(value)).collect(),
+            note: Some(self.0.why.trim().to_owned()),
         }
     }
 }
@@ -221,20 +171,6 @@ fn field_of<'a>(document: &'a Value, field: &str) -> Option<&'a Value> {
     dotted(field).find(document)
 }
 
-/// A template with its `{fields}` from the document; `None` where one is missing.
-fn filled(template: &str, document: &Value) -> Option<String> {
-    let mut text = String::new();
-    let mut rest = template;
-    while let Some((before, behind)) = rest.split_once('{') {
-        let (field, behind) = behind.split_once('}')?;
-        text.push_str(before);
-        text.push_str(field_of(document, field)?.as_str()?);
-        rest = behind;
-    }
-    text.push_str(rest);
-    Some(text)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -244,7 +180,7 @@ mod tests {
     #[test]
     fn the_built_in_table_is_read_whole() {
         let text = include_str!("../../../rules/operators.yaml");
-        assert!(Rules::read("rules/operators.yaml", text).unwrap().operators.len() > 8);
+        assert!(Rules::read("rules/operators.yaml", text).unwrap().0.operators.len() > 8);
     }
 
     #[test]
@@ -270,11 +206,11 @@ mod tests {
     fn a_user_s_rule_adds_and_replaces() {
         let own = "operators:\n- name: mine\n  when: {group: x.example, kind: App}\n  images: \
                    ['ghcr.io/x/app:{spec.version}']\n  why: because\n";
-        let rules = Rules::builtin().with(&Rules::read("gantry.yaml", own).unwrap());
+        let rules = Rules::builtin().with(&Rules::read("gantry.yaml", own).unwrap().0);
         let app = "apiVersion: x.example/v1\nkind: App\nspec: {version: '3'}\n";
         let found = images_with(app, &rules).images;
         assert_eq!(found[0].reference.to_string(), "ghcr.io/x/app:3");
         let wrong = Rules::read("f", "operators:\n- {name: a, when: {}, images: [], why: x}\n");
-        assert!(wrong.unwrap_err().to_string().contains("when.kind or when.container"));
+        assert!(wrong.unwrap_err().to_string().starts_with("f:2:"));
     }
 }

@@ -70,6 +70,15 @@ impl CommandError {
         self.kind
     }
 
+    /// Its message and hints, as lines of a file.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("error: {}\n", self.message);
+        for hint in &self.hints {
+            text.push_str(&format!("hint: {hint}\n"));
+        }
+        text
+    }
+
     /// Adds what to do next, best a command to type.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
@@ -152,12 +161,31 @@ impl From<resolve::Error> for CommandError {
     }
 }
 
+impl From<chart::Error> for CommandError {
+    fn from(error: chart::Error) -> Self {
+        // A chart, values or a render that cannot be read: nothing was done yet.
+        Self::usage(error.to_string())
+    }
+}
+
 impl From<land::Error> for CommandError {
     fn from(error: land::Error) -> Self {
         match error {
             land::Error::Source(error) => error.into(),
             land::Error::Target(error) => error.into(),
         }
+    }
+}
+
+impl From<land::models::Error> for CommandError {
+    fn from(error: land::models::Error) -> Self {
+        use land::models::Error as E;
+        let kind = match &error {
+            error if error.is_integrity() => Kind::Integrity,
+            E::NoModel { .. } | E::Layout { .. } | E::Name(_) | E::InTheWay { .. } => Kind::Usage,
+            E::Source(_) | E::Full { .. } | E::Disk { .. } | E::Record { .. } => Kind::Failed,
+        };
+        Self::new(kind, error.to_string())
     }
 }
 

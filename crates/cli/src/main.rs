@@ -2,6 +2,7 @@
 //! code. One file a verb in `commands/`; `ui` is the one road to the terminal, `error` the one
 //! place of exit codes, `context` what every verb gets.
 
+mod charts;
 mod commands;
 mod context;
 mod error;
@@ -19,7 +20,8 @@ use crate::context::{Context, GlobalArgs};
 ///
 /// The way of the data: `init` writes gantry.yaml, `lock` resolves it to digests, `fetch` brings
 /// everything into one store, `pack` writes volumes to carry. On the other side `verify` checks
-/// them, `load` pushes them to the site's registry, `serve` hands them out in place.
+/// them, `load` pushes them to the site's registry, `serve` hands them out in place, `relocate`
+/// writes the values that make a chart run from there and proves them.
 #[derive(Parser)]
 #[command(
     name = "gantry",
@@ -33,6 +35,8 @@ Examples:
   gantry verify /media/disk/*.gantry
   gantry load /media/disk/*.gantry --to registry.internal:5000/ai
   gantry serve /media/disk/*.gantry --listen 0.0.0.0:5000
+  gantry images ./my-chart -f values.yaml
+  gantry relocate ./my-chart -f values.yaml --site site.yaml -o overlay.yaml
 
 Exit codes: 0 done, 1 failed, 2 bad input or usage (nothing was touched),
 3 integrity or proof failed, 4 part done (run again to resume)."

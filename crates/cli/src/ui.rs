@@ -81,6 +81,17 @@ impl Ui {
         }
     }
 
+    /// Prints a result that must not get a byte more or less, such as a stream of manifests.
+    #[expect(clippy::unused_self, reason = "the terminal is spoken to through its one road")]
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<()> {
+        let mut stdout = std::io::stdout().lock();
+        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) => Err(CommandError::failed(format!("cannot write to stdout: {error}"))),
+        }
+    }
+
     /// Tells what is being done.
     pub(crate) fn status(&self, message: &str) {
         if !self.quiet {

@@ -11,6 +11,7 @@ use store::Source;
 use store::progress::Progress;
 use types::input::Input;
 use types::lock::Lock;
+use types::site::Site;
 
 use crate::context::Context;
 use crate::error::{CommandError, Kind, Result};
@@ -30,6 +31,11 @@ pub(crate) fn input(context: &Context) -> Result<Input> {
     Ok(Input::parse(&path.display().to_string(), &text)?)
 }
 
+/// The input, where there is one.
+pub(crate) fn optional_input(context: &Context) -> Result<Option<Input>> {
+    if context.file(INPUT).exists() { input(context).map(Some) } else { Ok(None) }
+}
+
 /// The lock.
 pub(crate) fn lock(context: &Context) -> Result<Lock> {
     optional_lock(context)?.ok_or_else(|| {
@@ -47,6 +53,24 @@ pub(crate) fn optional_lock(context: &Context) -> Result<Option<Lock>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(CommandError::usage(format!("cannot read {}: {error}", path.display()))),
     }
+}
+
+/// The lock in this file.
+pub(crate) fn lock_at(path: &Path) -> Result<Lock> {
+    let shown = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|cause| {
+        CommandError::usage(format!("cannot read {shown}: {cause}"))
+            .hint("make it with: gantry lock")
+    })?;
+    Ok(Lock::parse(&shown, &text)?)
+}
+
+/// A site's description.
+pub(crate) fn site(path: &Path) -> Result<Site> {
+    let shown = path.display().to_string();
+    let text = fs::read_to_string(path)
+        .map_err(|cause| CommandError::usage(format!("cannot read {shown}: {cause}")))?;
+    Ok(Site::parse(&shown, &text)?)
 }
 
 /// The volume files that arguments name: files, folders with volumes, or a bundle's manifest.
@@ -101,6 +125,16 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     file.write_all(text.as_bytes()).map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
+}
+
+/// As [`write`], in a folder that is made where it is not there.
+pub(crate) fn write_deep(path: &Path, text: &str) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(|cause| {
+            CommandError::failed(format!("cannot make {}: {cause}", folder.display()))
+        })?;
+    }
+    write(path, text)
 }
 
 /// Runs work that needs the way out.

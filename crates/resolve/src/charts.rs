@@ -1,8 +1,10 @@
 //! Charts: brought or packed, put into the store as OCI artifacts, rendered for every variant, and
 //! searched for images.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use chart::Rules;
 use chart::find::Confidence;
 use futures::stream::{self, StreamExt};
 use remote::helm::{self, Archive};
@@ -12,10 +14,13 @@ use types::lock::{self, Seen};
 use types::{Manifest, Reference, media_type};
 
 use crate::pins::Pins;
-use crate::{LOOKUPS, Problem, World, blocking};
+use crate::release::Release;
+use crate::{LOOKUPS, Problem, World, blocking, path_from};
 
 /// The host in the names of charts that come from no registry and no repository.
 const LOCAL: &str = "charts.gantry";
+/// The release's name where nobody gave one and the chart is not read yet; helm's own word for it.
+const RELEASE: &str = "release-name";
 
 /// A chart that is resolved, and the images that its renders name.
 pub(crate) struct Resolved {
@@ -47,10 +52,12 @@ pub(crate) async fn resolve(
             return Vec::new();
         }
     };
+    let rules = Arc::new(Rules::of_input(input));
     let outcomes: Vec<_> = stream::iter(&input.charts)
         .map(|chart| {
             let binary = binary.clone();
-            async move { (chart, one(world, chart, pins, binary).await) }
+            let rules = &rules;
+            async move { (chart, one(world, chart, pins, binary, rules).await) }
         })
         .buffered(LOOKUPS)
         .collect()
@@ -70,6 +77,7 @@ async fn one(
     chart: &input::Chart,
     pins: &Pins<'_>,
     binary: helm::Binary,
+    rules: &Arc<Rules>,
 ) -> remote::Result<Resolved> {
     let (text, name) = words(&chart.source);
     let requested = chart.version.as_deref();
@@ -96,7 +104,7 @@ async fn one(
         reference,
         manifest,
     };
-    let images = render(world, chart, &locked, binary).await?;
+    let images = render(world, chart, &locked, binary, rules).await?;
     Ok(Resolved { locked, images })
 }
 
@@ -156,31 +164,23 @@ async fn render(
     chart: &input::Chart,
     locked: &lock::Chart,
     binary: helm::Binary,
+    rules: &Arc<Rules>,
 ) -> remote::Result<Vec<Named>> {
-    let archive = archive(world, locked).await?;
-    let release = |variant: &[PathBuf]| helm::Release {
-        chart: archive.clone(),
-        name: locked.release.clone(),
-        namespace: chart.namespace.clone(),
-        kube_version: chart.kube_version.clone(),
-        api_versions: chart.api_versions.clone(),
-        values: chart.values.iter().chain(variant).map(|path| world.path(path)).collect(),
-        set: chart.set.clone(),
-    };
-    let mut renders = vec![release(&[])];
-    renders.extend(chart.variants.iter().map(|variant| release(variant)));
-    let rendered: Vec<_> = stream::iter(renders)
-        .map(|release| {
-            let binary = binary.clone();
-            blocking(move || binary.template(&release))
+    let archive = archive(world, &locked.reference, &locked.manifest).await?;
+    let chart = &input::Chart { release: Some(locked.release.clone()), ..chart.clone() };
+    let variants = std::iter::once(&[][..]).chain(chart.variants.iter().map(Vec::as_slice));
+    let inspected: Vec<_> = stream::iter(variants)
+        .map(|variant| {
+            let (binary, rules) = (binary.clone(), Arc::clone(rules));
+            let given = release(&world.base, chart, variant, &locked.release, archive.clone());
+            blocking(move || Release::open(binary, given)?.inspect(&rules))
         })
         .buffered(LOOKUPS)
         .collect()
         .await;
     let mut images = Vec::new();
-    for text in rendered {
-        let text = text.map_err(|error| named(error, chart))?;
-        let findings = chart::find::images(&text);
+    for inspection in inspected {
+        let findings = inspection.map_err(|error| named(error, chart))?.findings;
         for broken in &findings.broken {
             let place = &broken.place;
             world.progress.note(&format!(
@@ -190,11 +190,13 @@ async fn render(
         }
         images.extend(findings.images.into_iter().filter(is_pulled).map(|found| {
             let place = found.place;
+            let field = place.path.to_string();
             let seen = Seen {
                 by: locked.release.clone(),
                 template: place.template,
                 object: Some(format!("{}/{}", place.kind, place.name)),
-                field: Some(place.path.to_string()),
+                field: Some(field).filter(|field| !field.is_empty()),
+                values: found.values.iter().map(ToString::to_string).collect(),
             };
             Named { reference: found.reference, seen, confidence: found.confidence }
         }));
@@ -202,16 +204,86 @@ async fn render(
     Ok(images)
 }
 
+/// What helm is given for a chart of the input, with further values files of a variant.
+fn release(
+    base: &Path,
+    chart: &input::Chart,
+    variant: &[PathBuf],
+    name: &str,
+    archive: PathBuf,
+) -> helm::Release {
+    let files = chart.values.iter().chain(variant);
+    helm::Release {
+        chart: archive,
+        name: name.to_owned(),
+        namespace: chart.namespace.clone(),
+        kube_version: chart.kube_version.clone(),
+        api_versions: chart.api_versions.clone(),
+        values: files.map(|path| path_from(base, path)).collect(),
+        set: chart.set.clone(),
+    }
+}
+
+/// A chart with its values and those of a variant. A chart of this machine is read where it lies.
+pub fn open_local(
+    base: &Path,
+    chart: &input::Chart,
+    path: &Path,
+    variant: &[PathBuf],
+    binary: helm::Binary,
+) -> remote::Result<Release> {
+    let path = path_from(base, path);
+    if !path.exists() {
+        return Err(remote::Error::Local {
+            path,
+            reason:
+                "there is no such chart; give a folder, a .tgz, oci://…, or an https repository \
+                     with the chart's name"
+                    .into(),
+        });
+    }
+    let given = release(base, chart, variant, name(chart), path);
+    Release::open(binary, given).map_err(|error| named(error, chart))
+}
+
+/// As [`open_local`], for charts of anywhere: one that is elsewhere is brought into the store first.
+pub async fn open_chart(
+    world: &World,
+    chart: &input::Chart,
+    variant: &[PathBuf],
+    binary: helm::Binary,
+) -> remote::Result<Release> {
+    let (chart, variant, base) = (chart.clone(), variant.to_vec(), world.base.clone());
+    if let ChartSource::Local(path) = &chart.source {
+        let path = path.clone();
+        return blocking(move || open_local(&base, &chart, &path, &variant, binary)).await;
+    }
+    let (reference, manifest, _, own_name) = bring(world, &chart).await?;
+    let archive = archive(world, &reference, &manifest).await?;
+    let name = chart.release.clone().unwrap_or(own_name);
+    let given = release(&base, &chart, &variant, &name, archive);
+    blocking(move || Release::open(binary, given).map_err(|error| named(error, &chart))).await
+}
+
+/// The release's name where the chart's own is not known yet.
+fn name(chart: &input::Chart) -> &str {
+    chart.release.as_deref().unwrap_or(RELEASE)
+}
+
 /// Where the chart's archive is in the store.
-async fn archive(world: &World, locked: &lock::Chart) -> remote::Result<PathBuf> {
-    let (source, digest) = (world.store.clone(), locked.manifest.digest);
+async fn archive(
+    world: &World,
+    reference: &Reference,
+    manifest: &lock::Manifest,
+) -> remote::Result<PathBuf> {
+    let (source, digest) = (world.store.clone(), manifest.digest);
     let bytes = blocking(move || store::document(&source, &digest, Manifest::MAX_SIZE)).await?;
-    let manifest = Manifest::parse(&locked.reference.to_string(), &bytes)?;
+    let manifest = Manifest::parse(&reference.to_string(), &bytes)?;
     let layer = manifest.layers.iter().find(|layer| layer.media_type == media_type::HELM_CONTENT);
     match layer {
         Some(layer) => Ok(world.store.blob_path(&layer.digest)),
         None => Err(remote::Error::NotFound {
-            what: format!("the archive of {}", locked.reference),
+            what: format!("the archive of {reference}"),
             hint: format!("its manifest has no layer of the type {}", media_type::HELM_CONTENT),
         }),
     }

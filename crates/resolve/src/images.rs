@@ -81,8 +81,13 @@ fn wanted(input: &Input, charts: &[Resolved]) -> Vec<Wanted> {
             true => (input.platforms.clone(), Want::Any),
             false => (platforms, Want::All),
         };
-        let seen =
-            vec![Seen { by: "gantry.yaml".to_owned(), template: None, object: None, field: None }];
+        let seen = vec![Seen {
+            by: "gantry.yaml".to_owned(),
+            template: None,
+            object: None,
+            field: None,
+            values: vec![],
+        }];
         let confidence = Confidence::Certain;
         let wanted =
             Wanted { reference: reference.clone(), platforms, want, from, seen, confidence };

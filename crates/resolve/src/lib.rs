@@ -10,6 +10,7 @@ mod images;
 pub mod init;
 mod models;
 mod pins;
+mod release;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,9 +21,11 @@ use store::progress::Progress;
 use types::input::Input;
 use types::lock::{self, Lock};
 
+pub use charts::{open_chart, open_local};
 pub use content::{Jobs, jobs, publish, restore};
 pub use error::{Error, Problem, Result};
 pub use pins::Upgrade;
+pub use release::Release;
 
 use pins::Pins;
 
@@ -46,12 +49,17 @@ pub struct World {
 
 impl World {
     fn path(&self, relative: &Path) -> PathBuf {
-        let home = relative.strip_prefix("~").ok().zip(std::env::home_dir());
-        match home {
-            Some((rest, home)) => home.join(rest),
-            None if self.base == Path::new(".") => relative.to_owned(),
-            None => self.base.join(relative),
-        }
+        path_from(&self.base, relative)
+    }
+}
+
+/// A path of the input: below the home folder, or relative to the input's folder.
+fn path_from(base: &Path, relative: &Path) -> PathBuf {
+    let home = relative.strip_prefix("~").ok().zip(std::env::home_dir());
+    match home {
+        Some((rest, home)) => home.join(rest),
+        None if base == Path::new(".") => relative.to_owned(),
+        None => base.join(relative),
     }
 }
 

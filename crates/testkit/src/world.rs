@@ -12,7 +12,7 @@ use crate::hub::{Hub, HubBuilder};
 use crate::images::Images;
 use crate::registry::{Registry, RegistryBuilder};
 
-/// The hosts that the world's first registry stands for.
+/// The hosts that the world's first registry stands for, beside those of its images.
 const HOSTS: [&str; 3] = ["docker.io", "ghcr.io", "quay.io"];
 
 /// A whole world; gone on drop.
@@ -50,7 +50,7 @@ impl World {
         world
     }
 
-    /// The registry that stands for docker.io, ghcr.io and quay.io.
+    /// The registry that stands for docker.io, ghcr.io, quay.io and all other hosts of the images.
     pub fn upstream(&self) -> &Registry {
         &self.upstream
     }
@@ -83,7 +83,8 @@ impl World {
     /// Changes the user's `mirrors:` to these addresses: for a [`crate::Faults`] in between.
     pub fn lead_to(&self, registry: &str, hub: &str) {
         let mut mirrors = serde_json::Map::new();
-        for host in HOSTS {
+        let hosts = self.images.iter().map(|image| image.reference.registry());
+        for host in hosts.chain(HOSTS) {
             mirrors.insert(host.to_owned(), json!(registry));
         }
         mirrors.insert("hf".to_owned(), json!(hub));

@@ -2,6 +2,7 @@
 //! half right. Paths are relative to the folder of the file.
 
 mod raw;
+pub mod rules;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,10 @@ pub struct Input {
     pub models: Vec<Model>,
     /// Plain files.
     pub files: Vec<PathBuf>,
+    /// Images that operators have compiled in, beside those that Gantry knows.
+    pub rules: rules::Rules,
+    /// What reaches outside by itself, beside what Gantry knows.
+    pub phone_home: rules::PhoneHome,
 }
 
 /// A Helm chart and how it will be installed.
@@ -170,6 +175,8 @@ impl Input {
             images: place.all(raw.images, RawImage::check)?,
             models: place.all(raw.models, RawModel::check)?,
             files: raw.files,
+            rules: raw.rules,
+            phone_home: raw.phone_home,
         })
     }
 }

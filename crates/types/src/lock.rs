@@ -195,6 +195,9 @@ pub struct Seen {
     /// The field's path in the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// The values of the chart that make it up, where the render shows them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
 }
 
 /// A model. Which one is told by its first key.
@@ -420,6 +423,7 @@ mod tests {
                     template: None,
                     object: None,
                     field: None,
+                    values: vec![],
                 }],
             }],
             models: vec![Model::Hub(model)],

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use chart::find::{Confidence, Findings};
-use chart::relocate::{Target, Verdict, relocate};
+use chart::relocate::{Options, Target, Verdict, relocate};
 use chart::report::Report;
 use chart::{Chart, RenderError, Rules, inspect, mirrors, post_render, values};
 
@@ -98,15 +98,16 @@ fn one(root: &Path, archive: &Path) -> Result<Row, String> {
     let rules = Rules::builtin();
     let mut findings = Findings::default();
     let mut failure = None;
-    let find = median(|| match inspect::images(&chart, &user, &render, rules) {
-        Ok(found) => findings = found,
+    let find = median(|| match inspect::chart(&chart, &user, &render, rules) {
+        Ok(found) => findings = found.findings,
         Err(error) => failure = Some(error.to_string()),
     });
     let mut relocation = None;
-    let move_seconds = median(|| match relocate(&chart, &user, &target, &render) {
-        Ok(found) => relocation = Some(found),
-        Err(error) => failure = Some(error.to_string()),
-    });
+    let move_seconds =
+        median(|| match relocate(&chart, &user, &target, &Options::default(), &render) {
+            Ok(found) => relocation = Some(found),
+            Err(error) => failure = Some(error.to_string()),
+        });
     let relocation = match (failure, relocation) {
         (None, Some(relocation)) => relocation,
         (failure, _) => return Err(format!("{name}: {}", failure.unwrap_or_default())),

@@ -58,13 +58,12 @@ pub(crate) fn images(map: &Map<String, Value>, path: &Path, is_image: bool) -> V
         if names::is_example(key) {
             continue;
         }
-        let Some(text) = scalar(value).filter(|text| !text.is_empty()) else { continue };
-        let piece = match names::piece(key) {
-            Some(found) => Some(found),
-            None if is_image && key == "name" => Some((vec![], Piece::Repository)),
-            None => None,
+        let (stem, piece) = match names::piece(key) {
+            Some(found) => found,
+            None if is_image && key == "name" => (vec![], Piece::Repository),
+            None => continue,
         };
-        if let Some((stem, piece)) = piece {
+        if let Some(text) = scalar(value).filter(|text| !text.is_empty()) {
             groups.entry(stem).or_default().push((piece, key, text));
         }
     }

@@ -8,7 +8,7 @@ use super::compose::{self, Above};
 use super::found::{Collector, Confidence, Pattern};
 use super::{containers, names, text};
 use crate::form::{self, Shape};
-use crate::path::{Path, Step};
+use crate::path::Path;
 
 /// Groups of Kubernetes itself; their fields are known and hold images in pods only.
 const BUILT_IN: &[&str] = &[
@@ -127,9 +127,7 @@ fn in_string(string: &str, path: &Path, walk: &Walk, collector: &mut Collector) 
             collector.composed(reference, parts, walk.pattern, Confidence::Likely);
             return;
         }
-        // An item of a list of images, or the field itself.
-        let is_item = matches!(path.steps().last(), Some(Step::Index(_)));
-        let shape = if is_item { Shape::TaggedWord } else { Shape::Path };
+        let shape = Shape::TaggedWord;
         let found = collector.maybe(path.clone(), string, shape, walk.pattern, Confidence::Likely);
         if found.is_some() {
             return;
@@ -149,12 +147,23 @@ fn is_bare(name: &str) -> bool {
 
 /// A map with an `image` beside what containers have: then also a bare word is an image.
 fn looks_like_container(map: &Map<String, Value>) -> bool {
+    const BESIDE: &[&str] = &[
+        "args",
+        "command",
+        "env",
+        "envFrom",
+        "imagePullPolicy",
+        "lifecycle",
+        "livenessProbe",
+        "ports",
+        "resources",
+        "securityContext",
+        "source",
+        "volumeMounts",
+    ];
     // An operator that puts repository, image and version together has got none of them here.
     if map.contains_key("repository") || map.contains_key("registry") {
         return false;
     }
-    ["command", "args", "env", "imagePullPolicy", "volumeMounts", "resources", "ports"]
-        .iter()
-        .any(|key| map.contains_key(*key))
-        || map.contains_key("name") && map.len() <= 3
+    BESIDE.iter().any(|key| map.contains_key(*key)) || map.contains_key("name") && map.len() <= 3
 }

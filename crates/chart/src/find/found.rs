@@ -195,7 +195,8 @@ impl fmt::Display for Place {
         if let Some(template) = &self.template {
             write!(f, "{template}: ")?;
         }
-        write!(f, "{} {}: {}", self.kind, self.name, self.path)
+        write!(f, "{} {}", self.kind, self.name)?;
+        if self.path == Path::default() { Ok(()) } else { write!(f, ": {}", self.path) }
     }
 }
 
@@ -277,7 +278,8 @@ impl<'a> Collector<'a> {
         sure: Confidence,
     ) -> Option<()> {
         let (reference, found) = form::image(text)?;
-        (found >= shape).then(|| self.add(path, text, reference, pattern, sure))
+        (found >= shape && !form::is_address(text))
+            .then(|| self.add(path, text, reference, pattern, sure))
     }
 
     /// Adds an image that several texts make up.

@@ -22,8 +22,40 @@ pub(crate) fn words(key: &str) -> Vec<String> {
     words
 }
 
+/// Whether a text has a word, however it is spelled. `word` is in lower case.
+fn has(text: &str, word: &str) -> bool {
+    let (text, word) = (text.as_bytes(), word.as_bytes());
+    text.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
+}
+
+/// Whether a text can have a key in it that names an image or a part of one. A quick look that
+/// saves reading most texts.
+pub(crate) fn may_name_images(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let starts = |at: usize, word: &str| {
+        bytes.get(at..at + word.len()).is_some_and(|own| own.eq_ignore_ascii_case(word.as_bytes()))
+    };
+    // `hub` is a word of its own: not in `github`, but in `imageHub`.
+    let is_hub = |at: usize| {
+        let before = at.checked_sub(1).map(|before| bytes[before]);
+        let is_start = bytes[at].is_ascii_uppercase()
+            || !before.is_some_and(|before| before.is_ascii_alphanumeric());
+        starts(at, "hub") && is_start && !bytes.get(at + 3).is_some_and(u8::is_ascii_alphanumeric)
+    };
+    (0..bytes.len()).any(|at| match bytes[at] {
+        b'i' | b'I' => starts(at, "image") || starts(at, "img"),
+        b'r' | b'R' => starts(at, "repo") || starts(at, "registry"),
+        b'h' | b'H' => is_hub(at),
+        _ => false,
+    })
+}
+
 /// Whether a key names a whole image: `image`, `baseImage`, `imageName`, `RELATED_IMAGE_X`.
 pub(crate) fn is_image(key: &str) -> bool {
+    // Most keys have nothing of it; they are not cut into words.
+    if !has(key, "image") && !has(key, "img") {
+        return false;
+    }
     // Annotation and label keys say it in their last segment.
     let key = key.rsplit('/').next().unwrap_or(key);
     let words = words(key);
@@ -75,6 +107,15 @@ const ENDINGS: &[(&[&str], Piece)] = &[
 
 /// What a key gives to a reference, and its stem.
 pub(crate) fn piece(key: &str) -> Option<(Vec<String>, Piece)> {
+    let ends_so = |ending: &(&[&str], Piece)| {
+        let last = ending.0.last().map_or(&b""[..], |word| word.as_bytes());
+        let start = key.len().checked_sub(last.len());
+        start.is_some_and(|start| key.as_bytes()[start..].eq_ignore_ascii_case(last))
+    };
+    // Most keys end in another word; they are not cut into words.
+    if !ENDINGS.iter().any(ends_so) {
+        return None;
+    }
     let words = words(key);
     ENDINGS.iter().find_map(|(ending, piece)| {
         let is_end = words.len() >= ending.len()

@@ -51,7 +51,7 @@ pub(crate) fn decode(text: &str) -> Option<String> {
 /// Finds the images inside one text.
 pub(crate) fn find(text: &str, path: &Path, walk: &Walk, collector: &mut Collector) {
     let opened = path.steps().iter().filter(|s| matches!(s, Step::Inside(_))).count();
-    if text.len() > LONGEST || opened >= DEEPEST {
+    if text.len() > LONGEST || opened >= DEEPEST || !may_hold_images(text) {
         return;
     }
     match structure(text) {
@@ -68,6 +68,12 @@ pub(crate) fn find(text: &str, path: &Path, walk: &Walk, collector: &mut Collect
         }
         None => words(text, &path.inside(Encoding::Text), walk, collector),
     }
+}
+
+/// Whether reading a text is worth while: a key in it may name an image, or a word of it is one.
+fn may_hold_images(text: &str) -> bool {
+    names::may_name_images(text)
+        || text.split(is_between).any(|word| form::is_image_by_form(trimmed(word)))
 }
 
 /// A document inside a text may itself be a Kubernetes object, such as a pod template file.
@@ -203,7 +209,7 @@ fn words(text: &str, path: &Path, walk: &Walk, collector: &mut Collector) {
         }
         let mut before = "";
         for word in line.split(is_between).filter(|word| !word.is_empty()) {
-            let word = word.trim_end_matches(['.', ':', '\\']);
+            let word = trimmed(word);
             let key = before.trim_end_matches(':').trim_start_matches(['-', '$']);
             let says_image = names::is_image(key);
             if form::is_image_by_form(word) {
@@ -217,7 +223,33 @@ fn words(text: &str, path: &Path, walk: &Walk, collector: &mut Collector) {
     }
 }
 
+/// A word without the marks that end a sentence or a line.
+fn trimmed(word: &str) -> &str {
+    word.trim_end_matches(['.', ':', '\\'])
+}
+
 /// What stands between words. A colon, slash, at or dot is part of a reference.
 pub(crate) fn is_between(letter: char) -> bool {
-    letter.is_whitespace() || "\"'`=,;()[]{}<>|&".contains(letter)
+    matches!(
+        letter,
+        ' ' | '\n'
+            | '\t'
+            | '\r'
+            | '"'
+            | '\''
+            | '`'
+            | '='
+            | ','
+            | ';'
+            | '('
+            | ')'
+            | '['
+            | ']'
+            | '{'
+            | '}'
+            | '<'
+            | '>'
+            | '|'
+            | '&'
+    ) || !letter.is_ascii() && letter.is_whitespace()
 }

@@ -1,100 +1,189 @@
-//! What the marked renders teach: which values come out in which place, also when helm refuses some
-//! of the markers.
+//! What the marked renders teach: which values come out in which place.
+
+use std::collections::BTreeSet;
 
 use super::Mover;
-use super::site::Rendered;
+use super::difference::{Difference, differences};
+use super::explained::is_checksum;
+use super::side_effects::Loss;
 use super::slot::{self, Reason};
 use super::solve::Form;
-use crate::manifest::Manifests;
+
+/// Whether pull secrets and pull policies are marked too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extras {
+    Mark,
+    Leave,
+}
 
 impl Mover<'_> {
-    pub(super) fn tainted(&self, slots: &[usize]) -> String {
+    /// The slots that the first marked render marks: everything that is set, and of the registries
+    /// that are not set those that stand for many images, or that no other value can stand in for.
+    /// A registry of one image beside its repository would only hide what a global one does.
+    pub(super) fn first_marks(&self) -> Vec<usize> {
+        let likely: BTreeSet<_> = self
+            .slots
+            .iter()
+            .filter(|slot| slot.reason == Reason::Likely)
+            .map(|slot| slot.path.parent())
+            .collect();
+        self.chosen(|slot| match slot.reason {
+            Reason::Likely => true,
+            Reason::Unset => slot.is_global() || !likely.contains(&slot.path.parent()),
+            Reason::Part => false,
+        })
+    }
+
+    /// Everything that is set, and the registries that the first marked render left out.
+    pub(super) fn other_ways(&self) -> Vec<usize> {
+        let first: BTreeSet<usize> = self.first_marks().into_iter().collect();
+        let mut slots = self.likely();
+        let rest = self.chosen(|slot| slot.reason == Reason::Unset).into_iter();
+        slots.extend(rest.filter(|s| !first.contains(s) && !self.unusable.contains_key(s)));
+        slots
+    }
+
+    /// Slots to mark beside the first overlay, where it will not move everything: those of
+    /// [`Self::other_ways`], and values that are part of a reference whatever their keys say. A
+    /// marker in one of these may change more than an image.
+    pub(super) fn more_marks(&mut self, knows_other_ways: bool) -> Vec<Vec<usize>> {
+        let open = self.open();
+        if open.is_empty() {
+            return vec![];
+        }
+        let mut marks = Vec::new();
+        let other = self.other_ways();
+        if !knows_other_ways && other.len() > self.likely().len() {
+            marks.push(other);
+        }
+        let parts = self.parts(&open);
+        if !parts.is_empty() {
+            marks.push(parts);
+        }
+        marks
+    }
+
+    /// Whether a place was seen with a registry given only, so that it is not known what makes it up
+    /// without.
+    pub(super) fn is_hidden(&self, wish: usize) -> bool {
+        let forms = &self.wishes[wish].forms;
+        !forms.is_empty() && forms.iter().all(|form| !form.given.is_empty())
+    }
+
+    /// The slots that only the rendered references of these places give away.
+    fn parts(&mut self, open: &BTreeSet<usize>) -> Vec<usize> {
+        let texts: Vec<&str> = open.iter().map(|site| self.sites[*site].text.as_str()).collect();
+        let known: BTreeSet<_> =
+            self.slots.iter().map(|slot| (slot.path.clone(), slot.start)).collect();
+        let more = slot::slots(self.chart, &self.effective, &texts).into_iter();
+        let more = more.filter(|slot| !known.contains(&(slot.path.clone(), slot.start)));
+        let start = self.slots.len();
+        // They come last, so that numbers stay.
+        self.slots.extend(more.map(|slot| slot::Slot { reason: Reason::Part, ..slot }));
+        (start..self.slots.len()).collect()
+    }
+
+    /// The overlay that marks these slots.
+    pub(super) fn marked(&self, slots: &[usize], extras: Extras) -> String {
         let mut values = slot::tainted(&self.slots, slots, &self.effective);
         self.set_guards(&mut values);
+        if extras == Extras::Mark {
+            self.secrets.mark(&mut values, &self.effective);
+            self.policies.mark(&mut values, &self.effective);
+        }
         values.to_string()
     }
 
-    /// Helm refused some of the marked values: looks for which, half by half.
-    pub(super) fn learn_by_halves(&mut self, slots: &[usize]) {
-        // Some renders per refused value; a chart that refuses more of them is not worth them all.
-        const MOST: usize = 40;
-        let mut open = vec![slots.to_vec()];
-        let mut tried = 0;
-        while !open.is_empty() && tried < MOST {
-            let parts: Vec<Vec<usize>> = std::mem::take(&mut open)
-                .into_iter()
-                .flat_map(|slots| {
-                    let (one, other) = slots.split_at(slots.len() / 2);
-                    [one.to_vec(), other.to_vec()]
-                })
-                .filter(|part| !part.is_empty())
-                .collect();
-            let overlays: Vec<Option<String>> =
-                parts.iter().map(|part| Some(self.tainted(part))).collect();
-            tried += overlays.len();
-            for (part, result) in parts.into_iter().zip(self.rendered(&overlays)) {
-                match result {
-                    Ok(manifests) => self.learn_set(manifests),
-                    Err(_) if part.len() > 1 => open.push(part),
-                    Err(_) => self.unusable.extend(part),
-                }
-            }
-        }
-        self.unusable.extend(open.into_iter().flatten());
+    /// Learns all that a render teaches in which everything was marked.
+    pub(super) fn learn_all(&mut self, stream: &str) {
+        let Ok(marked) = self.read(stream) else { return };
+        self.learn_from(&marked);
+        self.secrets.learn(&self.sites, &self.before, &marked);
+        self.policies.learn(&marked);
+        let strange = self.strange(&marked);
+        let losses = strange.iter().map(|(document, difference)| {
+            let Difference { path, before, after } = difference.as_ref()?;
+            let after = slot::cleaned(after.as_deref()?).0;
+            Loss::new(*document, path, before.as_deref()?, &after)
+        });
+        self.losses = losses.collect::<Option<_>>().unwrap_or_default();
+        self.is_unsteady = self.losses.is_empty() && !strange.is_empty();
     }
 
-    pub(super) fn learn_given_one_by_one(&mut self, likely: &[usize], given: &[usize]) {
-        // The globals come first: they move most.
-        const MOST: usize = 8;
-        let mut unset: Vec<usize> =
-            given.iter().copied().filter(|s| self.slots[*s].reason == Reason::Unset).collect();
-        unset.sort_by_key(|slot| self.slots[*slot].path.steps().len());
-        let usable: Vec<usize> =
-            likely.iter().copied().filter(|s| !self.unusable.contains(s)).collect();
-        self.unusable.extend(unset.iter().skip(MOST));
-        unset.truncate(MOST);
-        let with = |slot: usize| {
-            let mut slots = usable.clone();
-            slots.push(slot);
-            slots
-        };
-        let overlays: Vec<Option<String>> =
-            unset.iter().map(|s| Some(self.tainted(&with(*s)))).collect();
-        for (slot, result) in unset.into_iter().zip(self.rendered(&overlays)) {
-            match result {
-                Ok(manifests) => self.learn_given(manifests),
-                Err(_) => {
-                    self.unusable.insert(slot);
-                }
-            }
+    pub(super) fn learn(&mut self, stream: &str) {
+        if let Ok(marked) = self.read(stream) {
+            self.learn_from(&marked);
         }
     }
 
-    /// Learns from a render in which only values that are set were marked: without the markers each
-    /// place reads as before.
-    pub(super) fn learn_set(&mut self, manifests: Manifests) {
-        let marked = Rendered::new(manifests);
+    /// How much is known of how places are made up.
+    pub(super) fn known(&self) -> usize {
+        self.wishes.iter().flat_map(|wish| &wish.forms).map(|form| 1 + form.slots.len()).sum()
+    }
+
+    /// Where only values that are set come out, each place reads as before without the markers; a
+    /// registry that is not set makes another text of it.
+    fn learn_from(&mut self, marked: &super::Rendered) {
         for (site, wish) in self.sites.iter().zip(&mut self.wishes) {
-            let Some(text) = site.text_in(&self.before, &marked) else { continue };
-            let (clean, found) = slot::cleaned(&text);
-            if clean == site.text {
-                wish.set.slots.extend(found);
-                wish.set.slots.sort_by_key(|(slot, start)| (*start, *slot));
-                wish.set.slots.dedup();
-            }
-        }
-    }
-
-    /// Learns from a render in which registries that are not set were given too.
-    pub(super) fn learn_given(&mut self, manifests: Manifests) {
-        let marked = Rendered::new(manifests);
-        for (site, wish) in self.sites.iter().zip(&mut self.wishes) {
-            let Some(text) = site.text_in(&self.before, &marked) else { continue };
+            let Some(text) = site.text_in(&self.before, marked) else { continue };
             let (clean, slots) = slot::cleaned(&text);
-            let is_given = slots.iter().any(|(slot, _)| self.slots[*slot].reason == Reason::Unset);
-            if is_given && wish.given.is_none() {
-                wish.given = Some(Form { text: clean, slots });
+            // A chart may have in its own texts what looks like a marker.
+            if slots.iter().any(|(slot, _)| *slot >= self.slots.len()) {
+                continue;
+            }
+            let is_unset = |slot: &usize| self.slots[*slot].reason == Reason::Unset;
+            let given: BTreeSet<usize> =
+                slots.iter().map(|(slot, _)| *slot).filter(is_unset).collect();
+            if given.is_empty() && clean != site.text {
+                continue;
+            }
+            match wish.forms.iter_mut().find(|form| form.given == given) {
+                Some(form) if form.text == clean => {
+                    form.slots.extend(slots);
+                    form.slots.sort_by_key(|(slot, start)| (*start, *slot));
+                    form.slots.dedup();
+                }
+                Some(_) => {}
+                None => wish.forms.push(Form { text: clean, slots, given }),
             }
         }
     }
+
+    /// What the marked render has different beyond what the markers explain: something is made up
+    /// anew with each render, or the chart does something else when an image is not its own.
+    fn strange(&self, marked: &super::Rendered) -> Vec<(usize, Option<Difference>)> {
+        let mut all = Vec::new();
+        for (index, document) in self.before.manifests.documents.iter().enumerate() {
+            let Some(same) = marked.same_document(&self.before, index) else {
+                all.push((index, None));
+                continue;
+            };
+            let after = &marked.manifests.documents[same];
+            if document.text == after.text {
+                continue;
+            }
+            let differences = differences(&document.value, &after.value).into_iter();
+            let strange = differences.filter(|difference| {
+                let new = difference.after.as_deref().unwrap_or_default();
+                let old = difference.before.as_deref().unwrap_or_default();
+                let key = difference.path.last_key().unwrap_or_default();
+                let is_guard = self.guards.iter().any(|guard| guard.last_key() == Some(key));
+                let is_checksum = is_checksum(key, old) && is_checksum(key, new);
+                !is_guard && !is_checksum && is_strange(old, new)
+            });
+            all.extend(strange.map(|difference| (index, Some(difference))));
+        }
+        all
+    }
+}
+
+/// Whether a text lost more lines than markers came into, or got others than those.
+fn is_strange(old: &str, new: &str) -> bool {
+    let is_marked = |line: &&str| line.contains("zq") && line.contains("qz");
+    let marked = new.lines().filter(is_marked).count();
+    let kept: BTreeSet<&str> = new.lines().collect();
+    let lost = old.lines().filter(|line| !kept.contains(line)).count();
+    let was: BTreeSet<&str> = old.lines().collect();
+    let strange = new.lines().filter(|line| !was.contains(line) && !is_marked(line)).count();
+    lost > marked || strange > 0
 }

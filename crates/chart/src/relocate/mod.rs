@@ -1,16 +1,29 @@
 //! Moves a chart to a site: marks values, renders, learns which values make up which image, writes
-//! the smallest overlay, renders again and proves it (design section 8).
+//! the smallest overlay, renders again and proves it (design section 8). As a rule these are two
+//! rounds of two renders side by side; what a chart makes difficult costs more.
 
+mod attempt;
+mod compiled;
 mod difference;
+mod explained;
 mod finish;
 mod learn;
+mod locked;
 pub(crate) mod prove;
+mod pull_policies;
 mod pull_secrets;
+mod refused;
+pub(crate) mod rendered;
+pub(crate) mod scopes;
+mod side_effects;
 pub(crate) mod site;
 pub(crate) mod slot;
 mod solve;
 
+pub use compiled::CompiledIn;
+pub use locked::{Locked, NotLocked};
 pub use prove::{Change, Foreign, Moved, Proof, Stayed, Verdict};
+pub use pull_policies::PullPolicy;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,17 +32,22 @@ use serde_json::Value;
 use types::Reference;
 use types::naming::{Naming, Prefix};
 
-use crate::find::{self, Place};
+use crate::find::{Confidence, Found, Pattern, Place};
 use crate::manifest::Manifests;
+use crate::offline::Switch;
 use crate::path::Path;
 use crate::render::{self, Render, RenderError};
-use crate::{Chart, Error, Result, values};
-pub(crate) use prove::Allowed;
-use pull_secrets::Form::{Names, Objects};
-use pull_secrets::Holder;
+use crate::{Chart, Error, Result, Rules, values};
+use compiled::Compiled;
+pub(crate) use explained::Allowed;
+use learn::Extras;
+use pull_policies::Policies;
+use pull_secrets::Secrets;
+use scopes::Scopes;
+use side_effects::Loss;
 use site::{Rendered, Site};
-use slot::{Reason, Scopes, Slot};
-use solve::{Assignment, Form, Problem, Unset, Wish};
+use slot::{Reason, Slot};
+use solve::Wish;
 
 /// Where images are at the site.
 #[derive(Debug, Clone)]
@@ -51,10 +69,29 @@ impl Target {
     }
 }
 
+/// What a move looks at beside the chart and the site.
+#[derive(Debug, Clone, Copy)]
+pub struct Options<'a> {
+    /// The rules that tell what operators have compiled in.
+    pub rules: &'a Rules,
+    /// The images that the site will have. Without it nothing is said about that.
+    pub locked: Option<&'a Locked>,
+    /// The pull policy that every image is to get; without it the chart's own stay.
+    pub pull_policy: Option<PullPolicy>,
+    /// What is turned off in every render already, and what the overlay has to bring along.
+    pub turned_off: &'a [Switch],
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self { rules: Rules::builtin(), locked: None, pull_policy: None, turned_off: &[] }
+    }
+}
+
 /// A chart that was moved.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Relocation {
-    /// The overlay, a values file with comments.
+    /// The overlay, a values file with comments: the very text that was proven.
     pub overlay: String,
     /// The values that it sets, with what each moves.
     pub lines: Vec<Line>,
@@ -65,8 +102,13 @@ pub struct Relocation {
     /// The documents that pull from the site and that no value gives the pull secret; a service
     /// account has to give it to them.
     pub without_secret: Vec<Place>,
+    /// What was asked for beside the move and could not be set, and why.
+    pub notes: Vec<String>,
     /// How often the chart was rendered.
     pub renders: usize,
+    /// What the chart renders without the overlay.
+    #[serde(skip)]
+    pub rendered: Manifests,
 }
 
 /// One value of the overlay.
@@ -82,248 +124,170 @@ pub struct Line {
 
 /// Moves a chart to a site. `user` are the user's values, merged; `render` renders the chart with
 /// them and with what it is given on top.
+///
+/// # Errors
+/// The chart does not render with the user's values, it renders what is no YAML, or two of its
+/// images would have one name at the site.
 pub fn relocate(
     chart: &Chart,
     user: &Value,
     target: &Target,
+    options: &Options,
     render: &Render,
 ) -> Result<Relocation> {
-    Ok(Mover::new(chart, user, target, render)?.run())
+    Ok(Mover::new(chart, user, target, options, render)?.run())
 }
 
 struct Mover<'a> {
+    chart: &'a Chart,
     render: &'a Render<'a>,
     target: &'a Target,
+    options: &'a Options<'a>,
     effective: Value,
+    scopes: Scopes,
     guards: Vec<Path>,
     before: Rendered,
     sites: Vec<Site>,
     slots: Vec<Slot>,
-    allowed: Allowed,
-    registries: Vec<String>,
     wishes: Vec<Wish>,
-    unusable: BTreeSet<usize>,
-    /// Why slots that would move something are left alone.
-    side_effects: BTreeMap<usize, String>,
-    scopes: Scopes,
-    /// The values that were given the pull secret.
-    secrets: Vec<Path>,
-    /// The documents that no value gives a pull secret.
-    without_secret: Vec<usize>,
+    registries: Vec<String>,
+    /// What operators pull without any manifest's naming it, and the values that choose it.
+    compiled: Vec<Compiled>,
+    secrets: Secrets,
+    policies: Policies,
+    /// What a chart drops as soon as an image is not its own, and the values that bring it back.
+    restored: BTreeMap<Path, Value>,
+    allowed: Allowed,
+    /// Slots that are left alone, and why.
+    unusable: BTreeMap<usize, String>,
+    /// Whether something changed in the marked render that the markers do not explain.
+    is_unsteady: bool,
+    /// The texts that lost lines in it.
+    losses: Vec<Loss>,
+    notes: Vec<String>,
     renders: usize,
-}
-
-/// What was tried: an overlay and its proof.
-struct Attempt {
-    assignment: Assignment,
-    values: Value,
-    proof: Proof,
 }
 
 impl<'a> Mover<'a> {
     /// Renders as it is and, side by side, with the marked values; learns how each place is made up.
     fn new(
-        chart: &Chart,
+        chart: &'a Chart,
         user: &Value,
         target: &'a Target,
+        options: &'a Options<'a>,
         render: &'a Render<'a>,
     ) -> Result<Self> {
         let effective = chart.effective(user);
         let scopes = Scopes::new(chart, &effective);
         let mut mover = Self {
+            chart,
             render,
             target,
+            options,
             guards: guards(&scopes, &effective),
-            scopes,
+            secrets: Secrets::new(&scopes, &effective, target.pull_secret.as_deref()),
+            policies: Policies::new(&scopes, &effective, options.pull_policy),
             slots: slot::slots(chart, &effective, &[]),
+            scopes,
             effective,
             before: Rendered::new(Manifests::default()),
-            registries: vec![],
             sites: vec![],
-            allowed: Allowed::default(),
             wishes: vec![],
-            unusable: BTreeSet::new(),
-            side_effects: BTreeMap::new(),
-            secrets: vec![],
-            without_secret: vec![],
+            registries: vec![],
+            compiled: vec![],
+            restored: BTreeMap::new(),
+            allowed: Allowed::default(),
+            unusable: BTreeMap::new(),
+            is_unsteady: false,
+            losses: vec![],
+            notes: vec![],
             renders: 0,
         };
-        let likely = mover.chosen(|reason| reason == Reason::Likely);
-        let given = mover.chosen(|reason| matches!(reason, Reason::Likely | Reason::Unset));
-        let mut overlays = vec![None, Some(mover.tainted(&likely))];
-        if given.len() > likely.len() {
-            overlays.push(Some(mover.tainted(&given)));
-        }
-        let mut rendered = mover.rendered(&overlays).into_iter();
-        let Some(before) = rendered.next() else {
+        let first = mover.first_marks();
+        let marked = mover.marked(&first, Extras::Mark);
+        let mut streams = mover.streams(&[None, Some(marked)]).into_iter();
+        let Some(before) = streams.next() else {
             return Err(Error::Render { message: "nothing was rendered".into() });
         };
-        mover.before = readable(before?)?;
+        mover.before = readable(Manifests::read(&before?))?;
         mover.find_sites()?;
-        match rendered.next() {
-            Some(Ok(manifests)) => mover.learn_set(manifests),
-            _ => mover.learn_by_halves(&likely),
-        }
-        match rendered.next() {
-            Some(Ok(manifests)) => mover.learn_given(manifests),
-            Some(Err(_)) => mover.learn_given_one_by_one(&likely, &given),
+        match streams.next() {
+            Some(Ok(stream)) => mover.learn_all(&stream),
+            Some(Err(error)) => mover.learn_refused(&first, &error.message),
             None => {}
         }
-        let texts: Vec<&str> = mover.sites.iter().map(|site| site.text.as_str()).collect();
-        let known: BTreeSet<(Path, usize)> =
-            mover.slots.iter().map(|slot| (slot.path.clone(), slot.start)).collect();
-        let more = slot::slots(chart, &mover.effective, &texts).into_iter();
-        // What only the rendered references gave away comes last, so that numbers stay.
-        let more = more.filter(|slot| !known.contains(&(slot.path.clone(), slot.start)));
-        let more: Vec<Slot> = more.map(|slot| Slot { reason: Reason::Part, ..slot }).collect();
-        mover.slots.extend(more);
         Ok(mover)
     }
 
     fn find_sites(&mut self) -> Result<()> {
-        let findings = find::in_manifests(&self.before.manifests);
+        let mut findings = self.before.findings().clone();
+        self.options.rules.apply(&self.before.manifests, &mut findings);
         let outside: Vec<_> =
             findings.images.iter().filter(|found| !self.target.is_home(&found.reference)).collect();
-        let names = outside.iter().map(|found| &found.reference);
+        // What a rule only takes for possible has no right to a name that another has.
+        let is_sure = |found: &&&Found| {
+            found.pattern != Pattern::Rule || found.confidence > Confidence::Possible
+        };
+        let names = outside.iter().filter(is_sure).map(|found| &found.reference);
         let names = self.target.prefix.targets(self.target.naming, names)?;
         for found in outside {
-            if let Some(name) = names.get(&found.reference) {
-                self.sites.push(Site::new(found, name.clone()));
+            let image = &found.reference;
+            let name = match names.get(image) {
+                Some(name) => Ok(name.clone()),
+                None => self.target.prefix.target(self.target.naming, image),
+            };
+            let Ok(name) = name else { continue };
+            if found.pattern == Pattern::Rule {
+                self.compiled.push(Compiled::new(found, name));
+            } else {
+                self.sites.push(Site::new(found, name));
             }
         }
+        self.choose_compiled();
         self.registries = registries(self.target, &self.sites);
-        self.wishes = self
-            .sites
-            .iter()
-            .map(|site| Wish {
-                wanted: site.wanted.clone(),
-                set: Form { text: site.text.clone(), slots: vec![] },
-                given: None,
-            })
-            .collect();
+        let wish = |site: &Site| Wish {
+            was: site.text.clone(),
+            wanted: site.wanted.clone(),
+            forms: vec![],
+        };
+        self.wishes = self.sites.iter().map(wish).collect();
         Ok(())
     }
 
     fn run(mut self) -> Relocation {
-        let mut best = self.solved();
-        // Values whose names say nothing are marked only for what the others do not reach:
-        // a marker in any of them may change more than an image.
-        let parts = self.parts_of_what_stayed(best.as_ref());
-        if !parts.is_empty() {
-            let known: usize = self.wishes.iter().map(|wish| wish.set.slots.len()).sum();
-            match self.rendered(&[Some(self.tainted(&parts))]).pop() {
-                Some(Ok(manifests)) => self.learn_set(manifests),
-                _ => self.learn_by_halves(&parts),
-            }
-            if self.wishes.iter().map(|wish| wish.set.slots.len()).sum::<usize>() > known {
-                let more = self.solved();
-                best = better(best, more);
-            }
+        // What is hidden behind a global registry is needed for the first overlay; what only might
+        // be found is looked for beside it.
+        let is_hidden = self.open().iter().any(|wish| self.is_hidden(*wish));
+        if is_hidden {
+            let slots = self.other_ways();
+            self.attempts(&[], &[slots]);
+        }
+        self.restore_losses();
+        let marks = self.more_marks(is_hidden);
+        let is_more = !marks.is_empty();
+        let known = self.known();
+        let mut best = self.solved(marks);
+        if is_more && self.known() > known && !best.as_ref().is_some_and(|best| self.is_best(best))
+        {
+            let more = self.solved(vec![]);
+            best = attempt::better(best, more);
         }
         if let Some(attempt) = best.take() {
-            let attempt = self.without_side_effects(attempt);
-            best = Some(self.with_pull_secrets(attempt));
+            best = Some(self.without_side_effects(attempt));
         }
-        self.finished(best)
+        let finished = self.finished(best);
+        Relocation { rendered: self.before.manifests, ..finished }
     }
 
-    /// The slots that only a rendered reference gave away and that may be part of what stayed.
-    fn parts_of_what_stayed(&self, best: Option<&Attempt>) -> Vec<usize> {
-        let is_stayed = |site: &&Site| {
-            best.is_none_or(|best| {
-                best.proof.stayed.iter().any(|stayed| stayed.place == site.found.place)
-            })
-        };
-        let texts: Vec<&str> =
-            self.sites.iter().filter(is_stayed).map(|site| site.text.as_str()).collect();
-        let is_wanted = |slot: &Slot| {
-            slot.reason == Reason::Part && texts.iter().any(|text| slot::is_part(&slot.text, text))
-        };
-        (0..self.slots.len()).filter(|slot| is_wanted(&self.slots[*slot])).collect()
-    }
-
-    /// Some charts do something else as soon as an image is not their own. Such values are left
-    /// alone, and what they would have moved is a leftover with that reason.
-    fn without_side_effects(&mut self, attempt: Attempt) -> Attempt {
-        // One value after another may turn out so; a chart has few of them.
-        const ROUNDS: usize = 3;
-        let mut best = attempt;
-        for _ in 0..ROUNDS {
-            if best.proof.changes.is_empty() {
-                break;
-            }
-            let alone: Vec<Assignment> =
-                best.assignment.iter().map(|(slot, text)| [(*slot, text.clone())].into()).collect();
-            let mut found = false;
-            for tried in self.attempts(&alone) {
-                if let Some(change) = tried.proof.changes.first() {
-                    let slots: Vec<usize> = tried.assignment.keys().copied().collect();
-                    for slot in slots {
-                        found |= self.unusable.insert(slot);
-                        let path = &self.slots[slot].path;
-                        self.side_effects
-                            .insert(slot, format!("setting {path} also changes {}", change.place));
-                    }
-                }
-            }
-            match self.solved() {
-                Some(attempt) if found => best = attempt,
-                _ => break,
-            }
-        }
-        best
-    }
-
-    fn chosen(&self, wanted: impl Fn(Reason) -> bool) -> Vec<usize> {
-        (0..self.slots.len()).filter(|slot| wanted(self.slots[*slot].reason)).collect()
-    }
-
-    /// Gives the site's pull secret to every pod that a value reaches.
-    fn with_pull_secrets(&mut self, attempt: Attempt) -> Attempt {
-        let Some(secret) = self.target.pull_secret.clone() else { return attempt };
-        let paths = pull_secrets::holders(&self.scopes, &self.effective);
-        let tries: Vec<(Vec<Holder>, Value)> = [Objects, Names]
-            .into_iter()
-            .map(|form| pull_secrets::marked(&paths, form, &self.effective))
-            .collect();
-        let mut overlays = Vec::new();
-        for (_, marks) in &tries {
-            let mut values = attempt.values.clone();
-            values::merge(&mut values, marks);
-            overlays.push(Some(values.to_string()));
-        }
-        let rendered = self.rendered(&overlays);
-        let mut holders = Vec::new();
-        let mut reached: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
-        for ((own, _), result) in tries.into_iter().zip(rendered) {
-            let Ok(Ok(after)) = result.map(readable) else { continue };
-            let offset = holders.len();
-            for (document, by) in pull_secrets::reached(&self.sites, &self.before, &after, &own) {
-                reached.entry(document).or_default().extend(by.iter().map(|by| by + offset));
-            }
-            holders.extend(own);
-        }
-        self.without_secret =
-            reached.iter().filter(|(_, by)| by.is_empty()).map(|(d, _)| *d).collect();
-        let chosen = pull_secrets::cover(&holders, &reached);
-        if chosen.is_empty() {
-            return attempt;
-        }
-        let mut values = attempt.values.clone();
-        for holder in &chosen {
-            values::set(&mut values, &holder.path, holder.form.value(&secret), &self.effective);
-        }
-        self.allowed.pull_secret = Some(secret);
-        let result = self.rendered(&[Some(values.to_string())]).pop();
-        let Some(Ok(Ok(after))) = result.map(|result| result.map(readable)) else { return attempt };
-        let proof = self.proof(&attempt.assignment, &after);
-        self.secrets = chosen.into_iter().map(|holder| holder.path).collect();
-        Attempt { values, proof, ..attempt }
-    }
-
-    fn rendered(&mut self, overlays: &[Option<String>]) -> Vec<Result<Manifests, RenderError>> {
+    /// Renders side by side, without reading what comes out.
+    fn streams(&mut self, overlays: &[Option<String>]) -> Vec<Result<String, RenderError>> {
         self.renders += overlays.len();
-        render::all(self.render, overlays)
+        render::streams(self.render, overlays)
+    }
+
+    /// A render, of which most is as before.
+    fn read(&self, stream: &str) -> Result<Rendered> {
+        readable(Manifests::read_like(stream, &self.before.manifests))
     }
 
     fn set_guards(&self, overlay: &mut Value) {
@@ -332,94 +296,14 @@ impl<'a> Mover<'a> {
         }
     }
 
-    /// The better of two overlays, with and without giving what is not set. The one that promises
-    /// more is rendered first; the other only if the first does not hold what it promised.
-    fn solved(&mut self) -> Option<Attempt> {
-        let problem = Problem {
-            slots: &self.slots,
-            wishes: &self.wishes,
-            registries: &self.registries,
-            unusable: &self.unusable,
-        };
-        let mut assignments = vec![problem.solve(Unset::Use), problem.solve(Unset::Leave)];
-        assignments.dedup();
-        assignments.sort_by_key(|assignment| {
-            (std::cmp::Reverse(problem.satisfied(assignment).len()), assignment.len())
-        });
-        let mut promised =
-            assignments.iter().map(|a| problem.satisfied(a).len()).collect::<Vec<_>>();
-        let mut best = None;
-        for assignment in assignments {
-            let promise = promised.remove(0);
-            let attempt = self.attempts(&[assignment]).pop();
-            let is_kept = attempt.as_ref().is_some_and(|attempt| {
-                attempt.proof.moved.len() >= promise && attempt.proof.verdict() < Verdict::Refuted
-            });
-            best = better(best, attempt);
-            if is_kept {
-                break;
-            }
-        }
-        best
+    fn chosen(&self, wanted: impl Fn(&Slot) -> bool) -> Vec<usize> {
+        (0..self.slots.len()).filter(|slot| wanted(&self.slots[*slot])).collect()
     }
 
-    fn attempts(&mut self, assignments: &[Assignment]) -> Vec<Attempt> {
-        let values: Vec<Value> = assignments.iter().map(|a| self.overlay(a)).collect();
-        let overlays: Vec<Option<String>> = values.iter().map(|v| Some(v.to_string())).collect();
-        // Beside the first overlay there is room for the render that shows what is made up anew.
-        let mut overlays = overlays;
-        let is_first = self.allowed.volatile.is_none();
-        if is_first {
-            overlays.push(None);
-        }
-        let mut rendered = self.rendered(&overlays);
-        if is_first {
-            let again = rendered.pop().map(|again| again.map(readable));
-            self.allowed.volatile = Some(match again {
-                Some(Ok(Ok(again))) => prove::volatile(&self.before, &again),
-                _ => BTreeSet::new(),
-            });
-        }
-        let mut attempts = Vec::new();
-        for ((assignment, values), result) in assignments.iter().zip(values).zip(rendered) {
-            let Ok(Ok(after)) = result.map(readable) else { continue };
-            let proof = self.proof(assignment, &after);
-            attempts.push(Attempt { assignment: assignment.clone(), values, proof });
-        }
-        attempts
-    }
-
-    fn overlay(&self, assignment: &Assignment) -> Value {
-        let texts = assignment.iter().map(|(slot, text)| (*slot, text.clone()));
-        let mut values = slot::filled(&self.slots, texts, &self.effective);
-        if !assignment.is_empty() {
-            self.set_guards(&mut values);
-        }
-        values
-    }
-
-    fn proof(&mut self, assignment: &Assignment, after: &Rendered) -> Proof {
-        self.allowed.echoes = assignment
-            .iter()
-            .map(|(slot, text)| (self.slots[*slot].text.clone(), text.clone()))
-            .collect();
-        self.allowed.guards =
-            self.guards.iter().filter_map(|path| path.last_key().map(str::to_owned)).collect();
-        let is_home = |reference: &Reference| self.target.is_home(reference);
-        prove::prove(&self.before, after, &self.sites, &self.allowed, &is_home)
-    }
-}
-
-/// Most moved, least else changed, shortest.
-fn better(one: Option<Attempt>, other: Option<Attempt>) -> Option<Attempt> {
-    let rank = |attempt: &Attempt| {
-        let proof = &attempt.proof;
-        (proof.changes.len() + proof.foreign.len(), proof.stayed.len(), attempt.assignment.len())
-    };
-    match (one, other) {
-        (Some(one), Some(other)) if rank(&other) < rank(&one) => Some(other),
-        (Some(one), _) => Some(one),
-        (None, other) => other,
+    fn likely(&self) -> Vec<usize> {
+        let mut slots = self.chosen(|slot| slot.reason == Reason::Likely);
+        slots.retain(|slot| !self.unusable.contains_key(slot));
+        slots
     }
 }
 
@@ -451,7 +335,7 @@ fn registries(target: &Target, sites: &[Site]) -> Vec<String> {
 }
 
 /// Switches of a chart that lets no other images in unless they are set.
-fn guards(scopes: &Scopes, effective: &Value) -> Vec<Path> {
+pub(crate) fn guards(scopes: &Scopes, effective: &Value) -> Vec<Path> {
     let mut guards = BTreeSet::new();
     values::leaves(effective, &Path::default(), &mut |path, leaf| {
         if path.last_key() == Some("allowInsecureImages") && leaf == &Value::Bool(false) {

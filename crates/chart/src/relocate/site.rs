@@ -1,13 +1,12 @@
 //! The places that have to move: for each find the text that stands there and the text that has to
 //! stand there, and how to read the same place in another render of the same chart.
 
-use std::collections::BTreeMap;
-
 use types::Reference;
 
 use crate::find::{Found, Role, text};
-use crate::manifest::Manifests;
 use crate::path::{Encoding, Path, Step};
+
+pub(crate) use super::rendered::Rendered;
 
 /// One image at one place, and what it has to become.
 #[derive(Debug, Clone)]
@@ -34,14 +33,16 @@ impl Site {
 
     /// The same place in another render; `None` when it is not there.
     pub(crate) fn text_in(&self, before: &Rendered, after: &Rendered) -> Option<String> {
-        let document = after.same_document(before, self.found.place.document)?;
-        let own = &before.manifests.documents[self.found.place.document];
-        let other = &after.manifests.documents[document];
+        let own = self.found.place.document;
+        let other = after.same_document(before, own)?;
+        if after.manifests.documents[other].text == before.manifests.documents[own].text {
+            return Some(self.text.clone());
+        }
         let mut texts = Vec::new();
         for part in name_parts(&self.found) {
-            let now = text::resolve(&other.value, &part.path)?;
+            let now = after.text_at(other, &part.path)?;
             if part.path.steps().last() == Some(&Step::Inside(Encoding::Text)) {
-                let was = text::resolve(&own.value, &part.path)?;
+                let was = before.text_at(own, &part.path)?;
                 texts.push(word_in(&was, &part.text, &now)?);
             } else {
                 texts.push(now);
@@ -87,43 +88,23 @@ fn word_in(was: &str, word: &str, now: &str) -> Option<String> {
     if was.len() != now.len() {
         return None;
     }
-    let (old, new) = was.iter().zip(&now).find(|(old, _)| old.contains(word))?;
-    let start = old.find(word)?;
+    let all = || was.iter().zip(&now);
+    // `org/app` also stands in `org/app-worker`, which is another one.
+    let own = all().find_map(|(old, new)| Some((old, new, alone_at(old, word)?)));
+    let (old, new, start) =
+        own.or_else(|| all().find_map(|(old, new)| Some((old, new, old.find(word)?))))?;
     let behind = &old[start + word.len()..];
     let new = new.strip_suffix(behind)?;
     new.strip_prefix(&old[..start]).map(str::to_owned)
 }
 
-/// A render, with its documents by what they are, so that they are found again when a document
-/// before them comes or goes.
-pub(crate) struct Rendered {
-    pub(crate) manifests: Manifests,
-    keys: Vec<Key>,
-    places: BTreeMap<Key, usize>,
-}
-
-/// Template, kind, and the number among those of the same template and kind. Not the name: a
-/// marker may have got into it.
-type Key = (Option<String>, String, usize);
-
-impl Rendered {
-    pub(crate) fn new(manifests: Manifests) -> Self {
-        let mut counts: BTreeMap<(Option<String>, String), usize> = BTreeMap::new();
-        let mut keys = Vec::new();
-        for document in &manifests.documents {
-            let own = (document.template.clone(), document.kind().to_owned());
-            let count = counts.entry(own.clone()).or_default();
-            keys.push((own.0, own.1, *count));
-            *count += 1;
-        }
-        let places = keys.iter().cloned().enumerate().map(|(index, key)| (key, index)).collect();
-        Self { manifests, keys, places }
-    }
-
-    /// The number here of a document that has this number in `other`.
-    pub(crate) fn same_document(&self, other: &Self, document: usize) -> Option<usize> {
-        self.places.get(other.keys.get(document)?).copied()
-    }
+/// Where `word` stands in a text as a whole.
+fn alone_at(text: &str, word: &str) -> Option<usize> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "-_/".contains(c);
+    text.match_indices(word).map(|(start, _)| start).find(|start| {
+        let behind = text[start + word.len()..].trim_start_matches('.');
+        !text[..*start].ends_with(|c| is_part(c) || c == '.') && !behind.starts_with(is_part)
+    })
 }
 
 #[cfg(test)]
@@ -149,5 +130,7 @@ mod tests {
         let now = "--images=a=x/org/a:1,b=y/org/b:2";
         assert_eq!(word_in(was, "org/b:2", now).as_deref(), Some("y/org/b:2"));
         assert_eq!(word_in(was, "org/b:2", "--images="), None);
+        let (was, now) = ("q.io/o/app-x:1 q.io/o/app:1", "q.io/o/app-x:1 site/o/app:1");
+        assert_eq!(word_in(was, "q.io/o/app", now).as_deref(), Some("site/o/app"));
     }
 }

@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regex::Regex;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use super::scopes::Scopes;
 use crate::chart::Chart;
 use crate::find::names::{self, Piece};
 use crate::find::text::is_between;
@@ -39,6 +39,11 @@ pub(crate) enum Reason {
 }
 
 impl Slot {
+    /// Whether it is a value of all charts.
+    pub(crate) fn is_global(&self) -> bool {
+        self.path.steps().contains(&Step::Key("global".into()))
+    }
+
     /// Whether it stands in a value with other text around it.
     fn is_inside(&self, whole: &str) -> bool {
         self.start > 0 || self.text.len() < whole.len()
@@ -58,6 +63,19 @@ pub(crate) fn slots(chart: &Chart, effective: &Value, rendered: &[&str]) -> Vec<
     }
     let mut seen = BTreeSet::new();
     slots.retain(|slot| seen.insert((slot.path.clone(), slot.start)));
+    slots
+}
+
+/// The slots that their own key or form gives away.
+pub(crate) fn likely(scopes: &Scopes, effective: &Value) -> Vec<Slot> {
+    let mut slots = Vec::new();
+    values::leaves(effective, &Path::default(), &mut |path, leaf| {
+        in_leaf(&scopes.own_path(path), leaf, &[], &mut slots);
+    });
+    let mut seen = BTreeSet::new();
+    slots.retain(|slot| {
+        slot.reason == Reason::Likely && seen.insert((slot.path.clone(), slot.start))
+    });
     slots
 }
 
@@ -114,7 +132,7 @@ fn parent_key(path: &Path) -> &str {
     }
 }
 
-fn is_registry(key: &str) -> bool {
+pub(crate) fn is_registry(key: &str) -> bool {
     matches!(names::piece(key), Some((_, Piece::Registry)))
         && names::words(key).iter().any(|word| word == "registry" || word == "hub")
 }
@@ -140,85 +158,6 @@ fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.split(is_between)
         .filter(|word| !word.is_empty())
         .map(move |word| (word.as_ptr() as usize - start, word))
-}
-
-/// Where the values of dependencies stand, and which path a `global` of theirs really has: helm
-/// hands the globals of the parent down, so one value at the top is the value of all.
-pub(crate) struct Scopes {
-    dependencies: Vec<Path>,
-    shared: BTreeMap<Path, Option<Value>>,
-    takes_global: bool,
-}
-
-impl Scopes {
-    pub(crate) fn new(chart: &Chart, effective: &Value) -> Self {
-        let mut dependencies = Vec::new();
-        chart.each(&Path::default(), &mut |_, path| dependencies.push(path.clone()));
-        let mut shared: BTreeMap<Path, Option<Value>> = BTreeMap::new();
-        values::leaves(effective, &Path::default(), &mut |path, leaf| {
-            if let Some((_, global)) = split_global(&dependencies, path) {
-                let known = shared.entry(global).or_insert_with(|| Some(leaf.clone()));
-                if known.as_ref() != Some(leaf) {
-                    *known = None;
-                }
-            }
-        });
-        Self { dependencies, shared, takes_global: takes_global(chart) }
-    }
-
-    /// The path to set for a leaf of the effective values.
-    pub(crate) fn own_path(&self, path: &Path) -> Path {
-        match split_global(&self.dependencies, path) {
-            Some((scope, global)) if !scope.steps().is_empty() && self.takes_global => {
-                let is_same = matches!(self.shared.get(&global), Some(Some(_)));
-                if is_same { global } else { path.clone() }
-            }
-            _ => path.clone(),
-        }
-    }
-
-    /// Registries that templates ask for and no values file has.
-    fn asked_for(&self, chart: &Chart, effective: &Value) -> Vec<Path> {
-        let Ok(asked) = Regex::new(r"\.Values\.([A-Za-z0-9_.]+)") else { return vec![] };
-        let mut paths = BTreeSet::new();
-        chart.each(&Path::default(), &mut |chart, scope| {
-            for template in chart.templates.values() {
-                for captures in asked.captures_iter(template) {
-                    let keys: Vec<&str> = captures[1].split('.').collect();
-                    if !keys.last().is_some_and(|key| is_registry(key)) {
-                        continue;
-                    }
-                    let path = keys.iter().fold(scope.clone(), |path, key| path.key(*key));
-                    let path = match split_global(&self.dependencies, &path) {
-                        Some((_, global)) if self.takes_global => global,
-                        _ => path,
-                    };
-                    // Keys of a map that is there or that may be made; not below a text.
-                    let above = path.parent();
-                    let is_free = above.find(effective).is_none_or(Value::is_object);
-                    if path.find(effective).is_none() && is_free {
-                        paths.insert(path);
-                    }
-                }
-            }
-        });
-        paths.into_iter().collect()
-    }
-}
-
-/// The scope of a path and the part from `global` on, where it leads through one.
-fn split_global(dependencies: &[Path], path: &Path) -> Option<(Path, Path)> {
-    let depth = path.steps().iter().position(|step| *step == Step::Key("global".into()))?;
-    let scope: Path = path.steps()[..depth].iter().cloned().collect();
-    let global = path.steps()[depth..].iter().cloned().collect();
-    dependencies.contains(&scope).then_some((scope, global))
-}
-
-/// Whether the top chart's schema, if it has one, lets a `global` in.
-fn takes_global(chart: &Chart) -> bool {
-    let Some(schema) = &chart.schema else { return true };
-    schema.get("additionalProperties") != Some(&json!(false))
-        || schema.get("properties").is_some_and(|known| known.get("global").is_some())
 }
 
 /// The marker of a slot. Lower case letters and digits only: valid in a host, a path and a name.

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::slot::{Reason, Slot};
+use super::slot::Slot;
 
 /// How one place is made up of slots, as one marked render showed it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,17 +13,19 @@ pub(crate) struct Form {
     pub(crate) text: String,
     /// Slots and where they start in the text, in order.
     pub(crate) slots: Vec<(usize, usize)>,
+    /// Those of them that are not set: the place has this form only when all of them are given.
+    pub(crate) given: BTreeSet<usize>,
 }
 
-/// One place: what it has to become, and its forms.
+/// One place: what it has to become, and the forms that renders showed it in.
 #[derive(Debug, Clone)]
 pub(crate) struct Wish {
+    /// The text that stands there.
+    pub(crate) was: String,
     /// The text that has to stand there.
     pub(crate) wanted: String,
-    /// With the values that are set.
-    pub(crate) set: Form,
-    /// With unset registries given too, where that makes a difference.
-    pub(crate) given: Option<Form>,
+    /// Each with other unset values given; at most one with none.
+    pub(crate) forms: Vec<Form>,
 }
 
 /// New texts of slots.
@@ -35,8 +37,8 @@ pub(crate) struct Problem<'a> {
     pub(crate) wishes: &'a [Wish],
     /// Texts that a registry slot should get when a name is split among several slots, best first.
     pub(crate) registries: &'a [String],
-    /// Slots that must not be used: helm refused them.
-    pub(crate) unusable: &'a BTreeSet<usize>,
+    /// Slots that must not be used, and why.
+    pub(crate) unusable: &'a BTreeMap<usize, String>,
 }
 
 /// How good an option is: places won for each value, then the fewest and highest values.
@@ -47,14 +49,29 @@ struct Score {
     depth: Reverse<usize>,
 }
 
-/// Whether registries that are not set may be given, which moves many images by one line.
+/// Which registries that are not set may be given. A global one moves many images by one line, and
+/// may stand in the way of one that it must not move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unset {
     Use,
+    UseOwn,
     Leave,
 }
 
 impl Problem<'_> {
+    /// The assignments that are worth a look: with and without giving what is not set.
+    pub(crate) fn solutions(&self) -> Vec<Assignment> {
+        let given = || self.wishes.iter().flat_map(|wish| &wish.forms).flat_map(|f| &f.given);
+        let mut all = vec![Unset::Leave];
+        if given().any(|slot| !self.slots[*slot].is_global()) {
+            all.insert(0, Unset::UseOwn);
+        }
+        if given().any(|slot| self.slots[*slot].is_global()) {
+            all.insert(0, Unset::Use);
+        }
+        all.into_iter().map(|unset| self.solve(unset)).collect()
+    }
+
     /// The smallest assignment that the greedy search finds: round by round the values that move
     /// most places each.
     pub(crate) fn solve(&self, unset: Unset) -> Assignment {
@@ -68,7 +85,7 @@ impl Problem<'_> {
                 .collect();
             let mut scored: Vec<_> = options
                 .into_iter()
-                .filter_map(|option| Some((self.score(&option, &assignment, &places)?, option)))
+                .filter_map(|option| Some((self.score(&option, &mut assignment, &places)?, option)))
                 .collect();
             scored.sort_by(|(a, option_a), (b, option_b)| b.cmp(a).then(option_a.cmp(option_b)));
             let Some((best, _)) = scored.first() else { return self.pruned(assignment, &places) };
@@ -76,7 +93,8 @@ impl Problem<'_> {
             // All that are as good as the best, unless one before has taken their worth away.
             for (_, option) in scored {
                 let is_free = option.iter().all(|(slot, _)| !assignment.contains_key(slot));
-                let score = self.score(&option, &assignment, &places).filter(|_| is_free);
+                let score =
+                    is_free.then(|| self.score(&option, &mut assignment, &places)).flatten();
                 if score.is_some_and(|score| score.gain >= best) {
                     assignment.extend(option);
                 }
@@ -88,10 +106,8 @@ impl Problem<'_> {
     fn places(&self) -> Vec<BTreeSet<usize>> {
         let mut places = vec![BTreeSet::new(); self.slots.len()];
         for (index, wish) in self.wishes.iter().enumerate() {
-            for form in [Some(&wish.set), wish.given.as_ref()].into_iter().flatten() {
-                for (slot, _) in &form.slots {
-                    places[*slot].insert(index);
-                }
+            for (slot, _) in wish.forms.iter().flat_map(|form| &form.slots) {
+                places[*slot].insert(index);
             }
         }
         places
@@ -102,27 +118,43 @@ impl Problem<'_> {
         (0..self.wishes.len()).filter(|wish| self.is_satisfied(*wish, assignment)).collect()
     }
 
-    /// How good an option is. `None` if it wins nothing or loses a place.
+    /// How many places an assignment makes something of that is neither what stood there nor what
+    /// has to: a global registry where images come from several.
+    pub(crate) fn spoiled(&self, assignment: &Assignment) -> usize {
+        let is_spoiled = |wish: &&Wish| {
+            self.text(wish, assignment).is_some_and(|text| text != wish.was && text != wish.wanted)
+        };
+        self.wishes.iter().filter(is_spoiled).count()
+    }
+
+    /// How good an option is. `None` if it wins nothing or loses a place. The assignment is lent:
+    /// the option is put in and taken out again.
     fn score(
         &self,
         option: &[(usize, String)],
-        assignment: &Assignment,
+        assignment: &mut Assignment,
         places: &[BTreeSet<usize>],
     ) -> Option<Score> {
         // A fraction with this denominator compares options exactly enough.
         const SCALE: usize = 1000;
-        let mut next = assignment.clone();
-        next.extend(option.iter().cloned());
         let touched: BTreeSet<usize> =
             option.iter().flat_map(|(slot, _)| places[*slot].iter().copied()).collect();
-        let mut won = 0;
-        for wish in touched {
-            match (self.is_satisfied(wish, assignment), self.is_satisfied(wish, &next)) {
-                (true, false) => return None,
-                (false, true) => won += 1,
-                _ => {}
-            }
+        let before: Vec<bool> =
+            touched.iter().map(|wish| self.is_satisfied(*wish, assignment)).collect();
+        let replaced: Vec<Option<String>> =
+            option.iter().map(|(slot, text)| assignment.insert(*slot, text.clone())).collect();
+        let after: Vec<bool> =
+            touched.iter().map(|wish| self.is_satisfied(*wish, assignment)).collect();
+        for ((slot, _), old) in option.iter().zip(replaced) {
+            match old {
+                Some(old) => assignment.insert(*slot, old),
+                None => assignment.remove(slot),
+            };
         }
+        if before.iter().zip(&after).any(|(was, is)| *was && !is) {
+            return None;
+        }
+        let won = before.iter().zip(&after).filter(|(was, is)| !**was && **is).count();
         let depth = option.iter().map(|(slot, _)| self.slots[*slot].path.steps().len()).sum();
         let cost = option.len();
         (won > 0).then(|| Score {
@@ -155,7 +187,7 @@ impl Problem<'_> {
 
     /// The text of a place under an assignment, as far as the renders told.
     fn text(&self, wish: &Wish, assignment: &Assignment) -> Option<String> {
-        let form = self.form(wish, assignment)?;
+        let form = form(wish, assignment)?;
         let mut text = String::new();
         let mut at = 0;
         for (slot, start) in &form.slots {
@@ -170,23 +202,6 @@ impl Problem<'_> {
         }
         text.push_str(&form.text[at..]);
         Some(text)
-    }
-
-    /// The form that a place has under an assignment; `None` if no render showed it.
-    fn form<'w>(&self, wish: &'w Wish, assignment: &Assignment) -> Option<&'w Form> {
-        let Some(given) = &wish.given else { return Some(&wish.set) };
-        let shown: Vec<usize> = given
-            .slots
-            .iter()
-            .map(|(slot, _)| *slot)
-            .filter(|slot| self.slots[*slot].reason == Reason::Unset)
-            .collect();
-        let set = shown.iter().filter(|slot| assignment.contains_key(slot)).count();
-        match set {
-            0 => Some(&wish.set),
-            all if all == shown.len() => Some(given),
-            _ => None,
-        }
     }
 
     /// Where a slot's text ends in a form; `None` if the template made something else of it.
@@ -204,17 +219,18 @@ impl Problem<'_> {
     ) -> Vec<Vec<(usize, String)>> {
         let wish = &self.wishes[wish];
         let mut options = Vec::new();
-        let forms = match unset {
-            Unset::Use => [Some(&wish.set), wish.given.as_ref()],
-            Unset::Leave => [Some(&wish.set), None],
+        let is_wanted = |form: &&Form| match unset {
+            Unset::Use => true,
+            Unset::UseOwn => !form.given.iter().any(|slot| self.slots[*slot].is_global()),
+            Unset::Leave => form.given.is_empty(),
         };
-        for form in forms.into_iter().flatten() {
+        for form in wish.forms.iter().filter(is_wanted) {
             let free: Vec<usize> = form
                 .slots
                 .iter()
                 .filter(|(slot, start)| {
                     !assignment.contains_key(slot)
-                        && !self.unusable.contains(slot)
+                        && !self.unusable.contains_key(slot)
                         && self.end(form, *slot, *start).is_some()
                 })
                 .map(|(slot, _)| *slot)
@@ -282,10 +298,22 @@ impl Problem<'_> {
     }
 }
 
+/// The form that a place has under an assignment; `None` if no render showed it.
+pub(super) fn form<'w>(wish: &'w Wish, assignment: &Assignment) -> Option<&'w Form> {
+    let given: BTreeSet<usize> = wish
+        .forms
+        .iter()
+        .flat_map(|form| form.given.iter().copied())
+        .filter(|slot| assignment.contains_key(slot))
+        .collect();
+    wish.forms.iter().find(|form| form.given == given)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::path::Path;
+    use crate::relocate::slot::Reason;
 
     fn slot(key: &str, text: &str) -> Slot {
         let reason = if text.is_empty() { Reason::Unset } else { Reason::Likely };
@@ -293,13 +321,14 @@ mod tests {
     }
 
     fn wish(wanted: &str, text: &str, slots: &[(usize, usize)]) -> Wish {
-        let set = Form { text: text.into(), slots: slots.to_vec() };
-        Wish { wanted: wanted.into(), set, given: None }
+        let slots = slots.to_vec();
+        let set = Form { text: text.into(), slots, given: BTreeSet::new() };
+        Wish { was: text.into(), wanted: wanted.into(), forms: vec![set] }
     }
 
     fn solved(slots: &[Slot], wishes: &[Wish]) -> Vec<(usize, String)> {
         let registries = ["site/ai".to_owned(), "site".to_owned()];
-        let unusable = BTreeSet::new();
+        let unusable = BTreeMap::new();
         let problem = Problem { slots, wishes, registries: &registries, unusable: &unusable };
         problem.solve(Unset::Use).into_iter().collect()
     }
@@ -329,10 +358,16 @@ mod tests {
         let slots = [slot("global", ""), slot("a", "docker.io"), slot("b", "docker.io")];
         let wishes: Vec<Wish> = [(1, "a"), (2, "b")]
             .into_iter()
-            .map(|(slot, name)| Wish {
-                wanted: format!("site/ai/x/{name}:1"),
-                set: Form { text: format!("docker.io/x/{name}:1"), slots: vec![(slot, 0)] },
-                given: Some(Form { text: format!("/x/{name}:1"), slots: vec![(0, 0)] }),
+            .map(|(slot, name)| {
+                let given = Form {
+                    text: format!("/x/{name}:1"),
+                    slots: vec![(0, 0)],
+                    given: BTreeSet::from([0]),
+                };
+                let (wanted, was) =
+                    (format!("site/ai/x/{name}:1"), format!("docker.io/x/{name}:1"));
+                let set = wish(&wanted, &was, &[(slot, 0)]).forms.remove(0);
+                Wish { was, wanted, forms: vec![set, given] }
             })
             .collect();
         assert_eq!(solved(&slots, &wishes), [(0, "site/ai".into())]);

@@ -69,3 +69,33 @@ pub(crate) fn helm(
         Err(RenderError { message: String::from_utf8_lossy(&output.stderr).into_owned() })
     }
 }
+
+/// A chart of our own in a folder of its own.
+pub(crate) struct Written {
+    folder: tempfile::TempDir,
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Written {
+    /// Writes a chart of these files.
+    pub(crate) fn new(files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let files = files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec()));
+        Self { folder, files: files.collect() }
+    }
+
+    /// The chart.
+    pub(crate) fn chart(&self) -> Chart {
+        Chart::read(self.files.clone()).unwrap()
+    }
+
+    /// Renders it with its own values.
+    pub(crate) fn render(&self, overlay: Option<&str>) -> Result<String, RenderError> {
+        helm(self.folder.path(), Path::new("no values"), overlay)
+    }
+}

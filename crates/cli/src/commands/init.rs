@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use types::input::ChartSource;
 
+use crate::charts::sources;
 use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::world;
@@ -44,11 +45,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
             .hint("edit it, or write it anew with --force"));
     }
     let mut charts = Vec::new();
-    let mut rest = args.charts.iter();
-    while let Some(text) = rest.next() {
-        let is_repository = text.starts_with("http://") || text.starts_with("https://");
-        let name = if is_repository { rest.next().map(String::as_str) } else { None };
-        let source = ChartSource::parse(text, name)?;
+    for source in sources(&args.charts)? {
         if let ChartSource::Local(folder) = &source
             && !context.directory.join(folder).exists()
         {

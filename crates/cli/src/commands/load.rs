@@ -104,7 +104,7 @@ struct Row {
 }
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
-    let site = args.site.as_deref().map(read_site).transpose()?;
+    let site = args.site.as_deref().map(world::site).transpose()?;
     let target = match (&args.to, &site) {
         (Some(target), _) => target.clone(),
         (None, Some(site)) => Target::Registry(site.registry.prefix()?),
@@ -328,11 +328,4 @@ fn print(summary: &Summary) -> String {
     });
     let table = ui::table(["kind", "name", "digest", ""], rows.collect());
     format!("{table}\n{} moved to {}\n", ByteSize(summary.moved_bytes), summary.target)
-}
-
-fn read_site(path: &Path) -> Result<Site> {
-    let shown = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|cause| CommandError::usage(format!("cannot read {shown}: {cause}")))?;
-    Ok(Site::parse(&shown, &text)?)
 }

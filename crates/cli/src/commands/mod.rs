@@ -2,12 +2,16 @@
 
 mod completion;
 mod fetch;
+mod images;
 mod init;
 mod inspect;
 mod load;
 mod lock;
+mod models;
 mod pack;
 mod plan;
+mod post_render;
+mod relocate;
 mod serve;
 mod store;
 mod verify;
@@ -22,6 +26,7 @@ use crate::error::Result;
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Init(init::Args),
+    Images(images::Args),
     Lock(lock::Args),
     Plan(plan::Args),
     Fetch(fetch::Args),
@@ -30,6 +35,10 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     Load(load::Args),
     Serve(serve::Args),
+    #[command(subcommand)]
+    Models(models::Command),
+    Relocate(relocate::Args),
+    PostRender(post_render::Args),
     #[command(subcommand)]
     Store(store::Command),
     Completion(completion::Args),
@@ -40,6 +49,7 @@ pub(crate) enum Command {
 pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
     match command {
         Command::Init(args) => init::run(context, &args),
+        Command::Images(args) => images::run(context, &args),
         Command::Lock(args) => lock::run(context, &args),
         Command::Plan(args) => plan::run(context, &args),
         Command::Fetch(args) => fetch::run(context, &args),
@@ -48,6 +58,9 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         Command::Inspect(args) => inspect::run(context, &args),
         Command::Load(args) => load::run(context, &args),
         Command::Serve(args) => serve::run(context, &args),
+        Command::Relocate(args) => relocate::run(context, &args),
+        Command::PostRender(args) => post_render::run(context, &args),
+        Command::Models(command) => models::run(context, &command),
         Command::Store(command) => store::run(context, &command),
         Command::Completion(args) => completion::run(context, &args),
         Command::Version(args) => version::run(context, &args),

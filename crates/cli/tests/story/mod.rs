@@ -39,6 +39,12 @@ pub(crate) fn user(world: &World, input: &str) -> Gantry {
     gantry
 }
 
+/// A user without any world around: no registry, no hub, no mirrors.
+pub(crate) fn alone(home: &Path) -> Gantry {
+    fs::write(home.join("config.yaml"), "# nothing\n").unwrap();
+    Gantry::new(BINARY, home)
+}
+
 /// A user whose input is locked and fetched.
 pub(crate) fn fetched(world: &World, input: &str) -> Gantry {
     let gantry = user(world, input);
@@ -95,6 +101,79 @@ pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
     found.sort();
     found
 }
+
+/// A chart of a shop in `folder/shop`, with images in the ways that charts have them: parts in
+/// values, an argument, a test's pod, one that is off, and a service that reaches outside.
+pub(crate) fn chart(folder: &Path) -> PathBuf {
+    let chart = folder.join("shop");
+    fs::create_dir_all(chart.join("templates")).unwrap();
+    for (name, text) in SHOP {
+        fs::write(chart.join(name), text).unwrap();
+    }
+    chart
+}
+
+const SHOP: [(&str, &str); 5] = [
+    ("Chart.yaml", "apiVersion: v2\nname: shop\nversion: 1.2.0\n"),
+    (
+        "values.yaml",
+        "\
+image: {registry: quay.io, repository: shop/web, tag: '2.1'}
+helper: ghcr.io/shop/helper:1
+tester: busybox:1.35
+imagePullSecrets: []
+telemetry_disabled: false
+gpu:
+  enabled: false
+  image: nvcr.io/shop/gpu:3
+",
+    ),
+    (
+        "templates/web.yaml",
+        "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      imagePullSecrets: {{ toJson .Values.imagePullSecrets }}
+      containers:
+        - name: web
+          image: \"{{ .Values.image.registry }}/{{ .Values.image.repository }}:{{ .Values.image.tag }}\"
+          args: [\"--helper-image={{ .Values.helper }}\"]
+          env:
+            - {name: HUB, value: \"https://huggingface.co/api\"}
+            - {name: QUIET, value: \"{{ .Values.telemetry_disabled }}\"}
+",
+    ),
+    (
+        "templates/gpu.yaml",
+        "\
+{{- if .Values.gpu.enabled }}
+kind: Pod
+apiVersion: v1
+metadata: {name: gpu}
+spec:
+  imagePullSecrets: {{ toJson .Values.imagePullSecrets }}
+  containers: [{name: gpu, image: \"{{ .Values.gpu.image }}\"}]
+{{- end }}
+",
+    ),
+    (
+        "templates/test.yaml",
+        "\
+kind: Pod
+apiVersion: v1
+metadata: {name: try, annotations: {helm.sh/hook: test}}
+spec:
+  imagePullSecrets: {{ toJson .Values.imagePullSecrets }}
+  containers: [{name: try, image: \"{{ .Values.tester }}\"}]
+",
+    ),
+];
 
 /// A plain web server over a folder, on loopback; gone on drop.
 pub(crate) struct Web {

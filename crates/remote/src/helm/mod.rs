@@ -4,6 +4,7 @@
 mod archive;
 mod artifact;
 mod binary;
+mod files;
 mod ignore;
 mod index;
 mod metadata;
@@ -16,6 +17,7 @@ mod yaml;
 pub use archive::{Archive, MAX_ARCHIVE};
 pub use artifact::{Artifact, artifact};
 pub use binary::{Binary, DEFAULT_KUBE_VERSION, Release};
+pub use files::files;
 pub use index::{Chart, Index};
 pub use metadata::Metadata;
 pub use oci::{OciChart, from_registry};

@@ -63,7 +63,8 @@ struct Task {
     work: u64,
 }
 
-fn build(recipe: &Recipe, folder: &Path) {
+/// Makes a recipe's images in a folder that exists.
+pub(crate) fn build(recipe: &Recipe, folder: &Path) {
     let blobs = Blobs::new(folder);
     let tasks = tasks(recipe);
     let packages: HashMap<Key, Vec<Package>> =
@@ -84,13 +85,21 @@ fn tasks(recipe: &Recipe) -> Vec<Task> {
     let mut debians: HashMap<&str, Debian> = HashMap::new();
     for image in &recipe.images {
         for architecture in image.architectures {
-            let debian = debians.entry(architecture).or_insert_with(|| Debian::new(architecture));
             for height in 1..=image.layers.len() {
                 let key = (*architecture, image.layers[..height].to_vec());
-                if !tasks.contains_key(&key) {
-                    let task = task(debian, key.clone(), &tasks);
-                    tasks.insert(key, task);
+                if tasks.contains_key(&key) {
+                    continue;
                 }
+                let task = match key.1.last() {
+                    Some(Content::Packages(_)) => {
+                        let debian = debians
+                            .entry(architecture)
+                            .or_insert_with(|| Debian::new(architecture));
+                        packages_task(debian, key.clone(), &tasks)
+                    }
+                    content => Task { work: work(content), key: key.clone(), packages: Vec::new() },
+                };
+                tasks.insert(key, task);
             }
         }
     }
@@ -103,12 +112,18 @@ fn tasks(recipe: &Recipe) -> Vec<Task> {
     tasks
 }
 
-fn task(debian: &Debian, key: Key, known: &HashMap<Key, Task>) -> Task {
+/// How much work a layer without packages is.
+fn work(content: Option<&Content>) -> u64 {
+    match content {
+        Some(Content::HubCache(_)) => {
+            tools::model().join("model.safetensors").metadata().map_or(0, |file| file.len())
+        }
+        _ => 0,
+    }
+}
+
+fn packages_task(debian: &Debian, key: Key, known: &HashMap<Key, Task>) -> Task {
     let (architecture, content) = &key;
-    let Some(Content::Packages(_)) = content.last() else {
-        let work = tools::model().join("model.safetensors").metadata().map_or(0, |file| file.len());
-        return Task { key, packages: Vec::new(), work };
-    };
     let names: Vec<&str> = content
         .iter()
         .flat_map(|layer| if let Content::Packages(names) = layer { *names } else { &[] })
@@ -153,6 +168,7 @@ fn make(blobs: &Blobs, name: &str, task: &Task) -> Layer {
             });
             layer::of_hub_cache(blobs, name, &folder, &files)
         }
+        Some(Content::Text(text)) => layer::of_text(blobs, name, text),
         _ => layer::of_packages(blobs, name, &task.packages, place),
     }
 }

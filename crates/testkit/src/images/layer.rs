@@ -13,7 +13,7 @@ use sha1::{Digest as _, Sha1};
 use tar::{Archive, Builder, EntryType, Header};
 use types::{Descriptor, Digest, media_type};
 
-use super::blobs::{BlobWriter, Blobs, finished};
+use super::blobs::{BlobWriter, Blobs, finished, sha256};
 use super::debian::Package;
 use crate::hub::{Hub, MINILM};
 use crate::tools;
@@ -84,6 +84,14 @@ pub(crate) fn of_hub_cache(blobs: &Blobs, name: &str, folder: &Path, with: &[Pat
         layer.parents(&snapshot);
         layer.link(&snapshot, &format!("{up}blobs/{etag}"));
     }
+    layer.finish()
+}
+
+/// A layer with one small file.
+pub(crate) fn of_text(blobs: &Blobs, name: &str, text: &str) -> Layer {
+    let mut layer = Writer::new(blobs, name);
+    // Named by its content: a layer on another adds a file and hides none.
+    layer.file(&format!("etc/testkit/{}", sha256(text.as_bytes()).short()), text.as_bytes());
     layer.finish()
 }
 
@@ -267,7 +275,7 @@ pub(crate) fn model_files(folder: &Path, keep: impl Fn(&Path) -> bool) -> Vec<Pa
 /// A file's name among a cache's blobs: the Hub's `ETag`, sha256 for LFS files, git's id for others.
 fn etag(path: &Path, bytes: &[u8]) -> String {
     if path.extension().is_some_and(|extension| extension == "safetensors") {
-        return super::blobs::sha256(bytes).hex();
+        return sha256(bytes).hex();
     }
     let mut hash = Sha1::new();
     hash.update(format!("blob {}\0", bytes.len()));

@@ -13,11 +13,13 @@ mod layer;
 mod recipe;
 mod storage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 use types::{Digest, Reference};
 
 use crate::tools;
@@ -27,6 +29,8 @@ use crate::tools;
 pub struct Images {
     folder: PathBuf,
     images: Vec<Image>,
+    /// Of a set that is not kept; the folder goes with the last copy of the set.
+    _temporary: Option<Arc<TempDir>>,
 }
 
 /// One image of a set.
@@ -70,6 +74,32 @@ impl Images {
     /// suite and the benchmark.
     pub fn slow() -> Self {
         build::cached(&recipe::slow())
+    }
+
+    /// Tiny but real images under any names, made in a moment and kept nowhere: for charts, whose
+    /// images are many and not ours to ship. Each has a digest of its own, about every
+    /// third is for linux/amd64 and linux/arm64, the others for linux/amd64. `redis` is
+    /// `docker.io/library/redis:latest`, as docker has it; a name given twice is one image.
+    ///
+    /// # Panics
+    /// When a name is none, or has a digest: no stand-in can have the digest of another image. Let
+    /// the values of the test take the digest away (`image.digest: ""`) or set the stand-in's
+    /// own ([`Images::get`]). And when two hosts have one repository and tag: one registry stands
+    /// for all hosts (see [`Images::place`]).
+    pub fn stand_ins<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Self {
+        let references: BTreeSet<String> =
+            names.into_iter().map(|name| stand_in(name.as_ref()).to_string()).collect();
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        build::build(&recipe::stand_ins(references.into_iter().collect()), folder.path());
+        let set = Self::read(folder.path()).expect("a set that was just made can be read");
+        let set = Self { _temporary: Some(Arc::new(folder)), ..set };
+        let mut taken = BTreeMap::new();
+        for image in &set.images {
+            if let Some(other) = taken.insert((image.repository(), image.tag()), &image.reference) {
+                panic!("{other} and {} are one in a registry for all hosts", image.reference);
+            }
+        }
+        set
     }
 
     /// The images.
@@ -133,13 +163,13 @@ impl Images {
     #[must_use]
     pub fn only(&self, references: &[&str]) -> Self {
         let images = references.iter().map(|name| self.get(name).clone()).collect();
-        Self { folder: self.folder.clone(), images }
+        Self { images, ..self.clone() }
     }
 
     fn read(folder: &Path) -> Option<Self> {
         let text = fs::read(folder.join("images.json")).ok()?;
         let images = serde_json::from_slice(&text).ok()?;
-        Some(Self { folder: folder.to_path_buf(), images })
+        Some(Self { folder: folder.to_path_buf(), images, _temporary: None })
     }
 }
 
@@ -160,6 +190,17 @@ impl Image {
             self.manifests.iter().map(|document| (document.digest, document.size)).collect();
         self.blobs.values().sum::<u64>() + manifests.values().sum::<u64>()
     }
+}
+
+/// What a stand-in is made for.
+fn stand_in(name: &str) -> Reference {
+    let reference: Reference =
+        name.parse().unwrap_or_else(|error| panic!("no stand-in can be made for {name}: {error}"));
+    assert!(
+        reference.digest().is_none(),
+        "{name} has a digest, which no stand-in can have: let the test's values take it away"
+    );
+    reference
 }
 
 /// The folder of all sets.

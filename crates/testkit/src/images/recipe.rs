@@ -1,6 +1,8 @@
 //! What the images are made of: names, layers, platforms. Data only; the building is in the rooms
 //! beside this one.
 
+use super::blobs::sha256;
+
 /// A set of images.
 #[derive(Debug, Clone)]
 pub(crate) struct Recipe {
@@ -14,7 +16,7 @@ pub(crate) struct Recipe {
 #[derive(Debug, Clone)]
 pub(crate) struct Image {
     /// Its full reference, as users write it.
-    pub(crate) reference: &'static str,
+    pub(crate) reference: String,
     /// With more than one, the image is an index.
     pub(crate) architectures: &'static [&'static str],
     /// The layers. Two images with the same first layers share them.
@@ -34,6 +36,8 @@ pub(crate) enum Layer {
     Packages(&'static [&'static str]),
     /// A Hugging Face cache below `/app/.cache/huggingface`, as `hf download` leaves it.
     HubCache(Weights),
+    /// One small file with this text, so that the layer is like no other.
+    Text(String),
 }
 
 /// How much of the MiniLM model a [`Layer::HubCache`] has.
@@ -67,9 +71,9 @@ const AMD64: &[&str] = &["amd64"];
 const BOTH: &[&str] = &["amd64", "arm64"];
 
 impl Image {
-    fn new(reference: &'static str, layers: &[Layer], command: &'static [&'static str]) -> Self {
+    fn new(reference: &str, layers: &[Layer], command: &'static [&'static str]) -> Self {
         Self {
-            reference,
+            reference: reference.to_owned(),
             architectures: AMD64,
             layers: layers.to_vec(),
             command,
@@ -228,4 +232,17 @@ pub(crate) fn slow() -> Recipe {
             ),
         ],
     }
+}
+
+/// Tiny images under the names given: a layer that all share and one of each image's own. About
+/// every third is for two platforms; which, is in the name, so that a name is always one image.
+pub(crate) fn stand_ins(references: Vec<String>) -> Recipe {
+    let base = Layer::Text("what all stand-ins share\n".to_owned());
+    let image = |reference: String| {
+        let own = Layer::Text(format!("a stand-in for {reference}\n"));
+        let image = Image::new(&reference, &[base.clone(), own], &["sh"]);
+        let is_for_both = sha256(reference.as_bytes()).as_bytes()[0].is_multiple_of(3);
+        if is_for_both { image.for_both() } else { image }
+    };
+    Recipe { name: "stand-ins", images: references.into_iter().map(image).collect() }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use super::rules::{PhoneHome, Rules};
 use super::{Chart, ChartSource, HubFrom, Image, ImageFrom, Model};
 use crate::{Digest, Error, ModelId, Platform, Reference, Result};
 
@@ -23,6 +24,10 @@ pub(super) struct Raw {
     pub(super) models: Vec<Spanned<RawModel>>,
     #[serde(default)]
     pub(super) files: Vec<PathBuf>,
+    #[serde(default)]
+    pub(super) rules: Rules,
+    #[serde(default)]
+    pub(super) phone_home: PhoneHome,
 }
 
 #[derive(Clone, Deserialize)]

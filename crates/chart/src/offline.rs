@@ -1,0 +1,167 @@
+//! Turning off what a chart reaches outside for: the safe switches of [`crate::phone_home`] as
+//! values, as far as the chart takes them.
+
+use std::fmt::{self, Write as _};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::path::Path;
+use crate::phone_home::Finding;
+use crate::render::Render;
+use crate::values;
+
+/// What was turned off, and what the chart refuses to have turned off.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Offline {
+    /// The values that turn it off.
+    pub values: Value,
+    /// Each of them, with what it does.
+    pub off: Vec<Switch>,
+    /// Those that the chart does not render with.
+    pub refused: Vec<Refusal>,
+}
+
+/// A value that turns something off.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Switch {
+    /// The value.
+    pub path: Path,
+    /// What turns it off.
+    pub off: Value,
+    /// What it did.
+    pub why: String,
+}
+
+/// A value that cannot be set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// The value.
+    pub path: Path,
+    /// Helm's own message.
+    pub message: String,
+}
+
+/// Turns off what is safe to turn off. `effective` are the values that templates see. A chart that
+/// does not render with all switches is asked about each.
+pub fn turn_off(findings: &[Finding], effective: &Value, render: &Render) -> Offline {
+    let safe: Vec<Switch> = findings
+        .iter()
+        .filter_map(|finding| match finding {
+            Finding::Value { path, off: Some(off), safe: true, why } => {
+                Some(Switch { path: path.clone(), off: off.clone(), why: why.clone() })
+            }
+            _ => None,
+        })
+        .collect();
+    if safe.is_empty() || render(Some(&together(&safe, effective).to_string())).is_ok() {
+        return Offline { values: together(&safe, effective), off: safe, refused: vec![] };
+    }
+    let mut off = Vec::new();
+    let mut refused = Vec::new();
+    for switch in safe {
+        let alone = together(std::slice::from_ref(&switch), effective).to_string();
+        match render(Some(&alone)) {
+            Ok(_) => off.push(switch),
+            Err(error) => refused.push(Refusal { path: switch.path, message: error.message }),
+        }
+    }
+    Offline { values: together(&off, effective), off, refused }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value { path, off: Some(off), why, .. } => {
+                write!(f, "{path}: {why}; off with {off}")
+            }
+            Self::Value { path, off: None, why, .. } => write!(f, "{path}: {why}"),
+            Self::Environment { name, off, image, places, why } => {
+                write!(f, "{image}: {why}; inside with {name}={off} in ")?;
+                listed(f, places)
+            }
+            Self::Address { urls, place, values, why, .. } => {
+                write!(f, "{place}: ")?;
+                listed(f, urls)?;
+                if let Some(why) = why {
+                    write!(f, ": {why}")?;
+                }
+                if !values.is_empty() {
+                    let values: Vec<String> = values.iter().map(ToString::to_string).collect();
+                    write!(f, "; from {}", values.join(", "))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The first of some, and how many more there are.
+fn listed<T: fmt::Display>(f: &mut fmt::Formatter<'_>, all: &[T]) -> fmt::Result {
+    match all {
+        [] => Ok(()),
+        [one] => write!(f, "{one}"),
+        [first, rest @ ..] => write!(f, "{first} and {} more", rest.len()),
+    }
+}
+
+fn together(switches: &[Switch], effective: &Value) -> Value {
+    let mut overlay = Value::Object(Map::new());
+    for switch in switches {
+        values::set(&mut overlay, &switch.path, switch.off.clone(), effective);
+    }
+    overlay
+}
+
+/// The part of a report on what reaches outside: what was turned off, and what is left for a person.
+pub fn markdown(offline: Option<&Offline>, left: &[Finding]) -> String {
+    let mut text = String::new();
+    if let Some(offline) = offline.filter(|offline| !offline.off.is_empty()) {
+        text.push_str("\n## Turned off\n\n");
+        for Switch { path, off, why } in &offline.off {
+            let _ = writeln!(text, "- `{path}: {off}`: {why}");
+        }
+    }
+    for Refusal { path, message } in offline.into_iter().flat_map(|offline| &offline.refused) {
+        let _ = writeln!(text, "- `{path}` cannot be set: {message}");
+    }
+    if !left.is_empty() {
+        text.push_str("\n## Reaches outside by itself\n\n");
+        for finding in left {
+            let _ = writeln!(text, "- {finding}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+    use crate::render::RenderError;
+
+    fn switch(path: &str) -> Finding {
+        let path = path.split('.').fold(Path::default(), |path, key| path.key(key));
+        Finding::Value { path, off: Some(Value::Bool(false)), safe: true, why: "tells".into() }
+    }
+
+    #[test]
+    fn a_switch_that_the_chart_refuses_does_not_keep_the_others_from_being_turned_off() {
+        let render = |overlay: Option<&str>| match overlay {
+            Some(text) if text.contains("strict") => {
+                Err(RenderError { message: "strict: not allowed".into() })
+            }
+            _ => Ok(String::new()),
+        };
+        let findings = [switch("a.telemetry"), switch("strict.telemetry")];
+        let effective = json!({"a": {"telemetry": true}, "strict": {"telemetry": true}});
+
+        let offline = turn_off(&findings, &effective, &render);
+
+        assert_eq!(offline.values, json!({"a": {"telemetry": false}}));
+        assert_eq!(offline.refused[0].message, "strict: not allowed");
+        assert!(markdown(Some(&offline), &[]).contains("`a.telemetry: false`: tells"));
+    }
+}

@@ -1,0 +1,229 @@
+//! Addresses in what was rendered: everything with a scheme that a program may read, less what is
+//! inside the cluster or the site, and less what is written for people.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde_json::Value;
+use types::input::rules::PhoneHome;
+
+use super::Finding;
+use crate::find::{Place, text};
+use crate::inspect::Inspection;
+use crate::manifest::{Document, Manifests};
+use crate::path::{Encoding, Path};
+use crate::values;
+
+/// Keys of texts for people, in which an address is reading matter.
+const READING: &[&str] =
+    &["description", "documentation", "runbook_url", "links", "annotations", "summary", "message"];
+
+/// Finds the addresses outside, each once a document.
+pub(super) fn find(
+    table: &PhoneHome,
+    inspection: &Inspection,
+    is_inside: &dyn Fn(&str) -> bool,
+    findings: &mut Vec<Finding>,
+) {
+    let own = Own::new(&inspection.manifests);
+    let is_ours = |host: &str| table.inside.iter().any(|known| is_below(host, known));
+    for (index, document) in inspection.manifests.documents.iter().enumerate() {
+        let mut hosts: BTreeMap<String, (Path, BTreeSet<String>)> = BTreeMap::new();
+        in_document(document, &mut |path, url, host| {
+            if !is_local(host) && !own.has(host) && !is_ours(host) && !is_inside(host) {
+                let known = hosts.entry(host.to_owned());
+                let (_, urls) = known.or_insert_with(|| (path.clone(), BTreeSet::new()));
+                urls.insert(url.to_owned());
+            }
+        });
+        for (host, (path, urls)) in hosts {
+            let place = Place {
+                template: document.template.clone(),
+                document: index,
+                kind: document.kind().to_owned(),
+                name: document.name().to_owned(),
+                path,
+            };
+            let known = table.hosts.iter().find(|known| is_below(&host, &known.host));
+            let why = known.map(|known| known.why.clone());
+            let values = values_with(&host, inspection);
+            findings.push(Finding::Address {
+                host,
+                urls: urls.into_iter().collect(),
+                place,
+                values,
+                why,
+            });
+        }
+    }
+}
+
+fn is_below(host: &str, known: &str) -> bool {
+    host.strip_suffix(known).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// The values whose text names a host.
+fn values_with(host: &str, inspection: &Inspection) -> Vec<Path> {
+    let mut found = Vec::new();
+    values::leaves(&inspection.effective, &Path::default(), &mut |path, leaf| {
+        if leaf.as_str().is_some_and(|text| text.contains(host)) && !inspection.is_off(path) {
+            found.push(path.clone());
+        }
+    });
+    found
+}
+
+/// What the render itself calls its services and namespaces: `service.namespace` is an address in
+/// the cluster.
+struct Own<'a> {
+    services: BTreeSet<&'a str>,
+    namespaces: BTreeSet<&'a str>,
+}
+
+impl<'a> Own<'a> {
+    fn new(manifests: &'a Manifests) -> Self {
+        let services = manifests.documents.iter().filter(|d| d.kind() == "Service");
+        let namespaces = manifests.documents.iter().map(Document::namespace);
+        Self {
+            services: services.map(Document::name).collect(),
+            namespaces: namespaces.chain(["default"]).collect(),
+        }
+    }
+
+    fn has(&self, host: &str) -> bool {
+        // A namespace that only the user knows is still none of these.
+        const PUBLIC: &[&str] = &[
+            "ai", "app", "co", "com", "cloud", "de", "dev", "eu", "io", "it", "me", "net", "org",
+            "run", "sh", "so", "tech", "uk", "us",
+        ];
+        // `service.namespace`, and `pod.service` of a headless one, with or without its namespace.
+        const LONGEST: usize = 3;
+        let labels: Vec<&str> = host.split('.').collect();
+        let last = labels.last().copied().unwrap_or_default();
+        labels.len() <= LONGEST
+            && !PUBLIC.contains(&last)
+            && (self.namespaces.contains(last)
+                || labels.iter().any(|label| self.services.contains(label)))
+    }
+}
+
+/// Calls `visit` with each http(s) address that a program may read, and its host.
+fn in_document(document: &Document, visit: &mut impl FnMut(&Path, &str, &str)) {
+    let is_secret = document.kind() == "Secret";
+    // Schemas are documentation.
+    let is_schema = document.kind() == "CustomResourceDefinition";
+    if !is_schema && (is_secret || document.text.contains("://")) {
+        walk(&document.value, &Path::default(), is_secret, visit);
+    }
+}
+
+fn walk(value: &Value, path: &Path, is_secret: bool, visit: &mut impl FnMut(&Path, &str, &str)) {
+    let is_python = path.last_key().is_some_and(|key| key.ends_with(".py"));
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map.iter().filter(|(key, _)| !READING.contains(&key.as_str())) {
+                walk(value, &path.key(key), is_secret, visit);
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                walk(item, &path.index(index), is_secret, visit);
+            }
+        }
+        Value::String(string) => {
+            let decoded =
+                if is_secret && path.steps().len() == 2 { text::decode(string) } else { None };
+            let string = decoded.as_deref().unwrap_or(string);
+            if !string.contains("://") {
+                return;
+            }
+            match text::opened(string) {
+                Some((encoding, inner)) => {
+                    walk(&inner, &path.inside(encoding), is_secret, visit);
+                }
+                None if is_python => in_text(&without_docstrings(string), path, visit),
+                None => in_text(string, path, visit),
+            }
+        }
+        _ => {}
+    }
+}
+
+fn in_text(string: &str, path: &Path, visit: &mut impl FnMut(&Path, &str, &str)) {
+    let is_long = string.contains('\n');
+    for line in string.lines().filter(|line| !is_comment(line)) {
+        let line = line.split(" # ").next().unwrap_or_default();
+        for scheme in ["https://", "http://"] {
+            for (start, _) in line.match_indices(scheme) {
+                let url =
+                    line[start..].split(|c: char| c.is_whitespace() || "\"'`<>)],;|".contains(c));
+                let url = url.into_iter().next().unwrap_or_default().trim_end_matches(['.', ':']);
+                let Some(behind) = url.get(scheme.len()..) else { continue };
+                let host = behind.split(['/', '?', '#']).next().unwrap_or_default();
+                let host = host.rsplit('@').next().unwrap_or_default();
+                let host = host.split(':').next().unwrap_or_default();
+                let path = if is_long { path.inside(Encoding::Text) } else { path.clone() };
+                visit(&path, url, host);
+            }
+        }
+    }
+}
+
+/// A Python program without the texts that document it.
+fn without_docstrings(program: &str) -> String {
+    let mut is_inside = false;
+    let mut code = String::new();
+    for line in program.lines() {
+        let marks = line.matches("\"\"\"").count();
+        if !is_inside && marks == 0 {
+            code.push_str(line);
+            code.push('\n');
+        }
+        is_inside ^= marks % 2 == 1;
+    }
+    code
+}
+
+fn is_comment(line: &str) -> bool {
+    let line = line.trim_start();
+    line.starts_with(['#', ';', '*']) || line.starts_with("//") || line.starts_with("/*")
+}
+
+/// Whether a host is in the cluster or on the machine, or is none at all (a template, a variable).
+fn is_local(host: &str) -> bool {
+    const INSIDE: &[&str] = &[
+        ".svc",
+        ".local",
+        ".internal",
+        ".cluster",
+        ".localhost",
+        ".lan",
+        ".corp",
+        ".test",
+        ".invalid",
+    ];
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return is_private(address);
+    }
+    let is_name = host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-');
+    let is_example = host.split('.').any(|label| label == "example");
+    !is_name
+        || !host.contains('.')
+        || is_example
+        || INSIDE.iter().any(|suffix| host.ends_with(suffix))
+        || host.contains(".svc.")
+}
+
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified()
+        }
+        IpAddr::V6(v6) => {
+            v6.is_loopback()
+                || v6.is_unique_local()
+                || v6.is_unicast_link_local()
+                || v6.is_unspecified()
+        }
+    }
+}

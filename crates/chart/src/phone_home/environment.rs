@@ -1,0 +1,121 @@
+//! Variables that keep programs inside, and the containers that lack them.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use types::input::rules::Variable;
+
+use super::Finding;
+use crate::find::{Confidence, Place};
+use crate::inspect::Inspection;
+use crate::manifest::Manifests;
+
+/// Finds the containers of known images that lack a variable, also in what they take from
+/// ConfigMaps and Secrets of the render.
+pub(super) fn find(variables: &[Variable], inspection: &Inspection, findings: &mut Vec<Finding>) {
+    let manifests = &inspection.manifests;
+    let mut lacking: BTreeMap<(usize, String), Vec<Place>> = BTreeMap::new();
+    for found in &inspection.findings.images {
+        if found.confidence != Confidence::Certain || found.place.path.last_key() != Some("image") {
+            continue;
+        }
+        let name =
+            format!("{}:{}", found.reference.name(), found.reference.tag().unwrap_or_default());
+        let names = |parts: &[String]| parts.iter().any(|part| name.contains(part.as_str()));
+        let mut meant = variables
+            .iter()
+            .enumerate()
+            .filter(|(_, variable)| names(&variable.images) && !names(&variable.except))
+            .peekable();
+        let document = manifests.documents.get(found.place.document);
+        let (Some(_), Some(document)) = (meant.peek(), document) else { continue };
+        let path = found.place.path.parent();
+        let Some(container) = path.find(&document.value) else { continue };
+        if is_idle(container) {
+            continue;
+        }
+        let set = set_in(container, manifests);
+        for (index, variable) in meant {
+            let keeps = |(name, value): (&String, &Option<String>)| match value {
+                // A reference to a Secret or field: a person has thought of it.
+                None => *name == variable.name,
+                Some(value) if *name == variable.name => keeps_inside(variable, value),
+                Some(_) => variable.instead.contains(name),
+            };
+            // A value of the chart fills it, and is a finding of its own.
+            let is_value = set.contains_key(&variable.name)
+                && findings.iter().any(|finding| match finding {
+                    Finding::Value { path, .. } => path.last_key() == Some(&variable.name),
+                    _ => false,
+                });
+            if !is_value && !set.iter().any(keeps) {
+                let places = lacking.entry((index, found.reference.name())).or_default();
+                places.push(Place { path: path.clone(), ..found.place.clone() });
+            }
+        }
+    }
+    findings.extend(lacking.into_iter().map(|((index, image), places)| Finding::Environment {
+        name: variables[index].name.clone(),
+        off: variables[index].off.clone(),
+        image,
+        places,
+        why: variables[index].why.clone(),
+    }));
+}
+
+/// Whether a container only pulls its image, or waits: a script of `exit`, `true`, `echo` and
+/// `sleep`.
+fn is_idle(container: &Value) -> bool {
+    const IDLE: &[&str] =
+        &["/bin/bash", "/bin/sh", "bash", "echo", "exit", "sh", "sleep", "true", ":"];
+    let Some(command) = container.get("command").and_then(Value::as_array) else { return false };
+    let args = container.get("args").and_then(Value::as_array);
+    let words = command.iter().chain(args.into_iter().flatten()).filter_map(Value::as_str);
+    let mut commands = words.flat_map(|text| text.split(['\n', ';', '&', '|']));
+    commands.all(|command| {
+        let first = command.split_whitespace().next().unwrap_or_default();
+        let is_plain = first.starts_with('-') || first.is_empty();
+        is_plain || IDLE.contains(&first) || first.parse::<u32>().is_ok() || first == "infinity"
+    })
+}
+
+/// Whether a value means the same as the one that keeps the program inside: `1`, `true` and `yes`
+/// are one, and so are `0`, `false`, `no` and `off`.
+pub(super) fn keeps_inside(variable: &Variable, value: &str) -> bool {
+    let said = |text: &str| match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    };
+    value.trim().eq_ignore_ascii_case(&variable.off)
+        || said(value).is_some() && said(value) == said(&variable.off)
+}
+
+/// The variables of a container; `None` for a value that only the cluster knows.
+fn set_in(container: &Value, manifests: &Manifests) -> BTreeMap<String, Option<String>> {
+    let mut set = BTreeMap::new();
+    let list = |key: &str| container.get(key).and_then(Value::as_array).into_iter().flatten();
+    for source in list("envFrom") {
+        let prefix = source.get("prefix").and_then(Value::as_str).unwrap_or_default();
+        for (field, kind) in [("configMapRef", "ConfigMap"), ("secretRef", "Secret")] {
+            let name = source.get(field).and_then(|r| r.get("name")).and_then(Value::as_str);
+            let of_it = |d: &&crate::manifest::Document| d.kind() == kind && Some(d.name()) == name;
+            let documents = manifests.documents.iter().filter(of_it);
+            for (data, is_plain) in documents.flat_map(|d| {
+                [(d.value.get("data"), kind != "Secret"), (d.value.get("stringData"), true)]
+            }) {
+                for (key, value) in data.and_then(Value::as_object).into_iter().flatten() {
+                    let value = value.as_str().filter(|_| is_plain).map(str::to_owned);
+                    set.insert(format!("{prefix}{key}"), value);
+                }
+            }
+        }
+    }
+    for variable in list("env") {
+        if let Some(name) = variable.get("name").and_then(Value::as_str) {
+            let value = variable.get("value").and_then(Value::as_str).map(str::to_owned);
+            set.insert(name.to_owned(), value);
+        }
+    }
+    set
+}

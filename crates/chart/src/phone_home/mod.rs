@@ -1,0 +1,265 @@
+//! What a chart reaches outside for by itself: telemetry, update checks, hubs, addresses in its
+//! configuration. Known switches are in data (`rules/phone-home.yaml`, `phoneHome:` of
+//! `gantry.yaml`); addresses are found by form. Works on what [`crate::inspect`] read.
+
+mod addresses;
+mod environment;
+mod switches;
+
+use std::sync::OnceLock;
+
+use serde::Serialize;
+use serde_json::Value;
+use types::input::Input;
+use types::input::rules::PhoneHome;
+
+use crate::find::Place;
+use crate::inspect::Inspection;
+use crate::path::Path;
+use crate::{Error, Result};
+
+/// A table of switches and hosts.
+#[derive(Debug, Clone, Default)]
+pub struct Switches(PhoneHome);
+
+/// One thing that reaches outside.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum Finding {
+    /// A value of the chart.
+    Value {
+        /// The value.
+        path: Path,
+        /// What turns it off; absent where a person has to choose.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        off: Option<Value>,
+        /// Whether `relocate --offline` sets it.
+        safe: bool,
+        /// What it does.
+        why: String,
+    },
+    /// Containers of an image lack a variable that would keep them inside.
+    Environment {
+        /// The variable.
+        name: String,
+        /// The value that keeps it inside.
+        off: String,
+        /// The image's name without tag.
+        image: String,
+        /// The containers.
+        places: Vec<Place>,
+        /// What it does without.
+        why: String,
+    },
+    /// Addresses of one host outside, in one document.
+    Address {
+        /// The host.
+        host: String,
+        /// The addresses.
+        urls: Vec<String>,
+        /// Where the first stands.
+        place: Place,
+        /// The values that hold it, where the chart's values are known.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        values: Vec<Path>,
+        /// What it is for, where a rule knows.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+}
+
+impl Switches {
+    /// The table that comes with Gantry.
+    pub fn builtin() -> &'static Self {
+        static TABLE: OnceLock<Switches> = OnceLock::new();
+        TABLE.get_or_init(|| {
+            let text = include_str!("../../../../rules/phone-home.yaml");
+            // A test reads the table; a broken one cannot be built.
+            Self::read("rules/phone-home.yaml", text).unwrap_or_default()
+        })
+    }
+
+    /// Reads a table of the same form as `rules/phone-home.yaml`.
+    pub fn read(name: &str, text: &str) -> Result<Self> {
+        Ok(Self(types::yaml::read(name, text).map_err(Error::Document)?))
+    }
+
+    /// The built-in switches with those of a `gantry.yaml` on top.
+    pub fn of_input(input: &Input) -> Self {
+        Self::builtin().with(&input.phone_home)
+    }
+
+    /// These switches with `own` on top: an entry of the same name is replaced.
+    #[must_use]
+    pub fn with(&self, own: &PhoneHome) -> Self {
+        let mut all = self.0.clone();
+        all.values.retain(|switch| own.values.iter().all(|other| other.name != switch.name));
+        all.values.extend(own.values.iter().cloned());
+        all.environment.retain(|known| own.environment.iter().all(|o| o.name != known.name));
+        all.environment.extend(own.environment.iter().cloned());
+        all.hosts.retain(|known| own.hosts.iter().all(|other| other.host != known.host));
+        all.hosts.extend(own.hosts.iter().cloned());
+        all.inside.extend(own.inside.iter().cloned());
+        Self(all)
+    }
+
+    /// What a chart or a stream reaches outside for. `is_inside` says that a host is the site's own.
+    pub fn find(&self, inspection: &Inspection, is_inside: &dyn Fn(&str) -> bool) -> Vec<Finding> {
+        let mut findings = switches::find(&self.0, inspection);
+        environment::find(&self.0.environment, inspection, &mut findings);
+        addresses::find(&self.0, inspection, is_inside, &mut findings);
+        findings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Rules, inspect, offline};
+
+    /// What is found, by its name alone.
+    fn found(values: &Value, rendered: &str) -> Vec<String> {
+        names(&findings(values, rendered))
+    }
+
+    fn findings(values: &Value, rendered: &str) -> Vec<Finding> {
+        let mut inspection = inspect::stream(rendered, Rules::builtin());
+        inspection.effective = values.clone();
+        Switches::builtin().find(&inspection, &|host| host.ends_with("site.net"))
+    }
+
+    fn names(findings: &[Finding]) -> Vec<String> {
+        let name = |finding: &Finding| match finding {
+            Finding::Value { path, .. } => path.to_string(),
+            Finding::Environment { name, .. } => name.clone(),
+            Finding::Address { urls, .. } => urls.join(" "),
+        };
+        findings.iter().map(name).collect()
+    }
+
+    #[test]
+    fn switches_that_are_not_off_are_found_and_the_safe_ones_are_turned_off() {
+        let values = json!({
+            "loki": {"analytics": {}},
+            "grafana": {"grafana.ini": {"analytics": {"check_for_updates": true, "reporting_enabled": false}}},
+            "other": {"telemetry": {"enabled": true}},
+            "sie": {"telemetry": {"enabled": true, "deploymentEnv": "ci"}},
+            "airflow": {"usage_data_collection": {"enabled": "True"}},
+            "configMap": {"DISABLE_TELEMETRY": "", "AUTH_TYPE": "google_oauth"},
+        });
+        let found = findings(&values, "");
+        assert_eq!(
+            names(&found),
+            [
+                "loki.analytics.reporting_enabled",
+                "grafana[\"grafana.ini\"].analytics.check_for_updates",
+                "other.telemetry.enabled",
+                "sie.telemetry.enabled",
+                "airflow.usage_data_collection.enabled",
+                "configMap.DISABLE_TELEMETRY",
+                "configMap.AUTH_TYPE",
+            ]
+        );
+        let offline = json!({
+            "loki": {"analytics": {"reporting_enabled": false}},
+            "grafana": {"grafana.ini": {"analytics": {"check_for_updates": false}}},
+            "sie": {"telemetry": {"enabled": false}},
+            "airflow": {"usage_data_collection": {"enabled": "false"}},
+            "configMap": {"DISABLE_TELEMETRY": "true"},
+        });
+        assert_eq!(offline::turn_off(&found, &values, &|_| Ok(String::new())).values, offline);
+    }
+
+    #[test]
+    fn a_container_lacks_a_variable_unless_it_or_what_does_as_well_is_set() {
+        let pod = |rest: &str| {
+            format!(
+                "kind: Pod\nspec:\n  containers:\n  - image: org/mlflow:1\n{rest}---\nkind: ConfigMap\n\
+                     metadata: {{name: c}}\ndata: {{MLFLOW_DISABLE_TELEMETRY: 'True'}}\n"
+            )
+        };
+        let variable = ["MLFLOW_DISABLE_TELEMETRY"];
+        assert_eq!(found(&Value::Null, &pod("")), variable);
+        let env = |name: &str, value: &str| {
+            pod(&format!("    env: [{{name: {name}, value: '{value}'}}]\n"))
+        };
+        assert_eq!(found(&Value::Null, &env("MLFLOW_DISABLE_TELEMETRY", "false")), variable);
+        assert!(found(&Value::Null, &env("MLFLOW_DISABLE_TELEMETRY", "1")).is_empty());
+        assert!(found(&Value::Null, &env("DO_NOT_TRACK", "1")).is_empty());
+        let from = "    envFrom: [{configMapRef: {name: c}}]\n";
+        assert!(found(&Value::Null, &pod(from)).is_empty());
+    }
+
+    #[test]
+    fn addresses_outside_are_found_in_every_place_that_a_program_reads() {
+        let rendered = "kind: ConfigMap\nmetadata: {name: c, annotations: {docs: 'https://docs.maker.com'}}\n\
+            data:\n  app.json: '{\"hub\": \"https://hub.maker.com/v1\", \"description\": \"see https://read.maker.com\"}'\n  \
+            run.sh: |\n    #!/bin/sh\n    # https://comment.maker.com\n    curl -s https://files.maker.com/x.tgz\n\
+            ---\nkind: Secret\ndata: {url: aHR0cHM6Ly9zZWNyZXQubWFrZXIuY29t}\n\
+            ---\napiVersion: cert-manager.io/v1\nkind: ClusterIssuer\nspec: {acme: {server: \
+            'https://acme-v02.api.letsencrypt.org/directory'}}\n";
+        let found = findings(&json!({"hubUrl": "https://hub.maker.com/v1"}), rendered);
+        assert_eq!(
+            names(&found),
+            [
+                "https://files.maker.com/x.tgz",
+                "https://hub.maker.com/v1",
+                "https://secret.maker.com",
+                "https://acme-v02.api.letsencrypt.org/directory",
+            ]
+        );
+        let Finding::Address { values, .. } = &found[1] else { panic!("{found:?}") };
+        assert_eq!(values[0].to_string(), "hubUrl");
+        let Finding::Address { why, .. } = &found[3] else { panic!("{found:?}") };
+        assert!(why.as_ref().unwrap().contains("ACME"));
+    }
+
+    #[test]
+    fn hosts_of_the_cluster_and_the_site_are_none() {
+        let env = |hosts: &[&str]| {
+            let mut stream =
+                "kind: Service\nmetadata: {name: grafana, namespace: watch}\n---\nkind: Pod\n\
+                              spec:\n  containers:\n  - image: a:1\n    env:\n"
+                    .to_owned();
+            for host in hosts {
+                stream.push_str(&format!("    - {{name: X, value: 'http://{host}/v1'}}\n"));
+            }
+            found(&Value::Null, &stream)
+        };
+        let inside = [
+            "db",
+            "db.ns.svc:80",
+            "db.ns.svc.cluster.local",
+            "x.internal",
+            "grafana.watch",
+            "other.watch",
+            "grafana.elsewhere",
+            "db.default",
+            "127.0.0.1:80",
+            "10.1.2.3",
+            "login.site.net",
+            "$(HOST)",
+            "my.example.com",
+            "user:pass@db.internal:5432",
+        ];
+        assert_eq!(env(&inside), [""; 0]);
+        assert_eq!(
+            env(&["grafana.com", "8.8.8.8"]),
+            ["http://8.8.8.8/v1", "http://grafana.com/v1"]
+        );
+        let own = PhoneHome { inside: vec!["corp.net".into()], ..PhoneHome::default() };
+        let stream = "kind: ConfigMap\ndata: {a: 'https://git.corp.net', b: 'https://xcorp.net'}\n";
+        let inspection = inspect::stream(stream, Rules::builtin());
+        let found = Switches::builtin().with(&own).find(&inspection, &|_| false);
+        assert_eq!(names(&found), ["https://xcorp.net"]);
+    }
+
+    #[test]
+    fn the_built_in_table_is_read_whole() {
+        let text = include_str!("../../../../rules/phone-home.yaml");
+        assert!(!Switches::read("rules/phone-home.yaml", text).unwrap().0.values.is_empty());
+    }
+}

@@ -1,0 +1,99 @@
+//! What the site will have: the images of the lock. An overlay that names anything else at the site
+//! names what is not there.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use types::{Digest, Reference};
+
+use super::Mover;
+use crate::find::{Confidence, Place};
+
+/// The images of a lock.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Locked {
+    /// Tag and digest by the image's name.
+    images: BTreeMap<String, Vec<(Option<String>, Digest)>>,
+}
+
+/// An image that is not in the lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NotLocked {
+    /// The image, with tag and digest as the chart has them.
+    pub image: Reference,
+    /// The first place that it stands in.
+    pub place: Place,
+}
+
+impl Locked {
+    /// Whether the lock has the image with this very tag or digest. Where there is a digest, nodes
+    /// pull by it, whatever the tag says.
+    pub fn has(&self, image: &Reference) -> bool {
+        let all = self.images.get(&image.name()).into_iter().flatten();
+        all.into_iter().any(|(tag, digest)| match image.digest() {
+            Some(own) => own == digest,
+            None => tag.as_deref() == image.tag(),
+        })
+    }
+}
+
+impl FromIterator<(Reference, Digest)> for Locked {
+    fn from_iter<I: IntoIterator<Item = (Reference, Digest)>>(all: I) -> Self {
+        let mut images: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        for (reference, digest) in all {
+            let tag = reference.tag().map(str::to_owned);
+            images.entry(reference.name()).or_default().push((tag, digest));
+        }
+        Self { images }
+    }
+}
+
+impl From<&types::lock::Lock> for Locked {
+    fn from(lock: &types::lock::Lock) -> Self {
+        lock.images.iter().map(|image| (image.reference.clone(), image.digest)).collect()
+    }
+}
+
+impl Mover<'_> {
+    /// The images that the site has to have and that the lock does not. What is only possible is
+    /// none of them: nobody may ever pull it.
+    pub(super) fn not_locked(&self) -> Vec<NotLocked> {
+        let Some(locked) = self.options.locked else { return vec![] };
+        let written = self.sites.iter().map(|site| &site.found);
+        let compiled = self.compiled.iter().map(|compiled| &compiled.found);
+        let mut missing: Vec<NotLocked> = Vec::new();
+        for found in written.chain(compiled) {
+            let is_known = missing.iter().any(|missing| missing.image == found.reference);
+            if found.confidence > Confidence::Possible && !is_known && !locked.has(&found.reference)
+            {
+                let (image, place) = (found.reference.clone(), found.place.clone());
+                missing.push(NotLocked { image, place });
+            }
+        }
+        missing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_image_is_locked_with_its_own_tag_or_digest_only() {
+        let (one, other) = ("ab".repeat(32), "cd".repeat(32));
+        let reference = |text: &str| text.parse::<Reference>().unwrap();
+        let locked: Locked =
+            [(reference("ghcr.io/a/b:1"), Digest::from_hex(&one).unwrap())].into_iter().collect();
+        for (image, is_locked) in [
+            ("ghcr.io/a/b:1".to_owned(), true),
+            (format!("ghcr.io/a/b@sha256:{one}"), true),
+            (format!("ghcr.io/a/b:2@sha256:{one}"), true),
+            (format!("ghcr.io/a/b:1@sha256:{other}"), false),
+            ("ghcr.io/a/b:2".to_owned(), false),
+            ("quay.io/a/b:1".to_owned(), false),
+        ] {
+            assert_eq!(locked.has(&reference(&image)), is_locked, "{image}");
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Where the values of dependencies stand, which path a `global` of theirs really has (helm hands
+//! the globals of the parent down, so one value at the top is the value of all), and which values
+//! the charts' schemas let in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regex::Regex;
+use serde_json::Value;
+
+use super::slot::is_registry;
+use crate::chart::Chart;
+use crate::path::{Path, Step};
+use crate::values;
+
+/// The charts of a chart, by where their values are.
+pub(crate) struct Scopes {
+    charts: Vec<Scope>,
+    shared: BTreeMap<Path, Option<Value>>,
+    takes_global: bool,
+}
+
+struct Scope {
+    path: Path,
+    name: String,
+    schema: Option<Value>,
+}
+
+impl Scopes {
+    pub(crate) fn new(chart: &Chart, effective: &Value) -> Self {
+        let mut charts = Vec::new();
+        chart.each(&Path::default(), &mut |chart, path| {
+            let (name, schema) = (chart.name().to_owned(), chart.schema.clone());
+            charts.push(Scope { path: path.clone(), name, schema });
+        });
+        let mut scopes = Self { charts, shared: BTreeMap::new(), takes_global: true };
+        let mut shared: BTreeMap<Path, Option<Value>> = BTreeMap::new();
+        values::leaves(effective, &Path::default(), &mut |path, leaf| {
+            if let Some((_, global)) = scopes.split_global(path) {
+                let known = shared.entry(global).or_insert_with(|| Some(leaf.clone()));
+                if known.as_ref() != Some(leaf) {
+                    *known = None;
+                }
+            }
+        });
+        scopes.shared = shared;
+        scopes.takes_global = scopes.admits(&Path::default().key("global"));
+        scopes
+    }
+
+    /// The path to set for a leaf of the effective values.
+    pub(crate) fn own_path(&self, path: &Path) -> Path {
+        match self.split_global(path) {
+            Some((scope, global)) if !scope.steps().is_empty() && self.takes_global => {
+                let is_same = matches!(self.shared.get(&global), Some(Some(_)));
+                if is_same { global } else { path.clone() }
+            }
+            _ => path.clone(),
+        }
+    }
+
+    /// Registries that templates ask for, no values file has, and the schemas let in.
+    pub(crate) fn asked_for(&self, chart: &Chart, effective: &Value) -> Vec<Path> {
+        let Ok(asked) = Regex::new(r"\.Values\.([A-Za-z0-9_.]+)") else { return vec![] };
+        let mut paths = BTreeSet::new();
+        chart.each(&Path::default(), &mut |chart, scope| {
+            let texts = chart.templates.values().flat_map(|template| asked.captures_iter(template));
+            let keys: BTreeSet<&str> =
+                texts.filter_map(|found| found.get(1)).map(|found| found.as_str()).collect();
+            for keys in keys {
+                if !keys.rsplit('.').next().is_some_and(is_registry) {
+                    continue;
+                }
+                let path = keys.split('.').fold(scope.clone(), |path, key| path.key(key));
+                let path = match self.split_global(&path) {
+                    Some((_, global)) if self.takes_global => global,
+                    _ => path,
+                };
+                // Keys of a map that is there or that may be made; not below a text.
+                let is_free = path.parent().find(effective).is_none_or(Value::is_object);
+                if path.find(effective).is_none() && is_free && self.admits(&path) {
+                    paths.insert(path);
+                }
+            }
+        });
+        paths.into_iter().collect()
+    }
+
+    /// The places that values of this path, as a chart's template writes it, may stand in.
+    pub(crate) fn places<'a>(&'a self, own: &'a Path) -> impl Iterator<Item = Path> + 'a {
+        self.charts
+            .iter()
+            .map(|chart| own.steps().iter().cloned().fold(chart.path.clone(), |p, s| p.then(s)))
+    }
+
+    /// Whether every schema above a path lets a value in there.
+    pub(crate) fn admits(&self, path: &Path) -> bool {
+        self.charts.iter().all(|chart| match (&chart.schema, path.steps()) {
+            (Some(schema), steps) if chart.path.is_above(path) => {
+                let is_handed_down = !chart.path.steps().is_empty()
+                    && steps.get(chart.path.steps().len()) == Some(&Step::Key("global".into()));
+                is_handed_down || schema_admits(schema, &steps[chart.path.steps().len()..])
+            }
+            _ => true,
+        })
+    }
+
+    /// What the schemas say of a value.
+    pub(crate) fn said_of<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Value> {
+        let above = self.charts.iter().filter(|chart| chart.path.is_above(path));
+        above.filter_map(|chart| {
+            let root = chart.schema.as_ref()?;
+            path.steps()[chart.path.steps().len()..].iter().try_fold(root, |schema, step| {
+                let schema = referred(root, schema)?;
+                match step {
+                    Step::Key(key) => schema.get("properties")?.get(key),
+                    Step::Index(_) => schema.get("items"),
+                    Step::Inside(_) => None,
+                }
+            })
+        })
+    }
+
+    /// The line of helm's message about a value, as far as a schema is what it speaks of: helm 3
+    /// writes `- image.registry: …` or `- image: Additional property registry …`, newer ones and
+    /// helm 4 `- at '/image/registry': …`, below the name of the chart whose schema it is.
+    pub(crate) fn line_about<'m>(&self, message: &'m str, path: &Path) -> Option<&'m str> {
+        let mut chart = "";
+        message.lines().map(str::trim).find(|line| {
+            if let Some(name) = line.strip_suffix(':')
+                && !name.contains(' ')
+            {
+                chart = name;
+                return false;
+            }
+            let Some(rest) = line.strip_prefix("- ") else { return false };
+            self.charts.iter().filter(|own| own.name == chart && own.path.is_above(path)).any(
+                |own| {
+                    let steps = &path.steps()[own.path.steps().len()..];
+                    is_about(rest, steps)
+                },
+            )
+        })
+    }
+
+    /// The scope of a path and the part from `global` on, where it leads through one.
+    fn split_global(&self, path: &Path) -> Option<(Path, Path)> {
+        let depth = path.steps().iter().position(|step| *step == Step::Key("global".into()))?;
+        let scope: Path = path.steps()[..depth].iter().cloned().collect();
+        let global = path.steps()[depth..].iter().cloned().collect();
+        self.charts.iter().any(|chart| chart.path == scope).then_some((scope, global))
+    }
+}
+
+/// Whether a line of a schema's complaint is about the value at these steps, or about its key.
+fn is_about(line: &str, steps: &[Step]) -> bool {
+    let names: Vec<String> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Key(key) => Some(key.clone()),
+            Step::Index(index) => Some(index.to_string()),
+            Step::Inside(_) => None,
+        })
+        .collect();
+    let starts = |names: &[String]| {
+        let dotted = if names.is_empty() { "(root)".to_owned() } else { names.join(".") };
+        let pointer = names.iter().fold(String::new(), |all, name| all + "/" + name);
+        line.strip_prefix(&format!("{dotted}: "))
+            .or_else(|| line.strip_prefix(&format!("at '{pointer}': ")))
+    };
+    if starts(&names).is_some() {
+        return true;
+    }
+    let Some((last, above)) = names.split_last() else { return false };
+    starts(above).is_some_and(|rest| {
+        rest.to_lowercase().contains("additional propert")
+            && rest.split([' ', '\'', '"', ',']).any(|word| word == last)
+    })
+}
+
+fn schema_admits(root: &Value, steps: &[Step]) -> bool {
+    let mut schema = root;
+    for step in steps {
+        let Step::Key(key) = step else { return true };
+        match referred(root, schema) {
+            Some(found) => schema = found,
+            None => return true,
+        }
+        if let Some(inner) = schema.get("properties").and_then(|known| known.get(key)) {
+            schema = inner;
+            continue;
+        }
+        match schema.get("additionalProperties") {
+            _ if schema.get("patternProperties").is_some() => return true,
+            Some(Value::Bool(false)) => return false,
+            Some(inner @ Value::Object(_)) => schema = inner,
+            _ => return true,
+        }
+    }
+    true
+}
+
+/// What a schema refers to, or itself; `None` if that is in another file.
+fn referred<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a Value> {
+    match schema.get("$ref").and_then(Value::as_str) {
+        Some(at) => at.strip_prefix('#').and_then(|pointer| root.pointer(pointer)),
+        None => Some(schema),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    fn scopes(schema: Value) -> Scopes {
+        let files = [
+            ("Chart.yaml", "name: top\nversion: 1.0.0\n".to_owned()),
+            ("values.schema.json", schema.to_string()),
+            ("charts/db/Chart.yaml", "name: db\nversion: 1.0.0\n".to_owned()),
+        ];
+        let files = files.map(|(path, text)| (path.to_owned(), text.into_bytes()));
+        let chart = Chart::read(files).unwrap();
+        Scopes::new(&chart, &chart.effective(&json!({})))
+    }
+
+    fn path(dotted: &str) -> Path {
+        dotted.split('.').fold(Path::default(), |path, key| path.key(key))
+    }
+
+    #[test]
+    fn a_strict_schema_lets_in_only_what_it_knows() {
+        let scopes = scopes(json!({
+            "additionalProperties": false,
+            "properties": {
+                "image": {"$ref": "#/$defs/image"},
+                "free": {"type": "object"},
+                "db": {"additionalProperties": false, "properties": {"tag": {}}},
+            },
+            "$defs": {"image": {"additionalProperties": false, "properties": {"registry": {}}}},
+        }));
+        let all = ["image.registry", "image.hub", "free.hub", "global.registry", "db.registry"];
+        assert_eq!(all.map(|p| scopes.admits(&path(p))), [true, false, true, false, false]);
+    }
+
+    #[test]
+    fn the_line_of_a_schema_s_complaint_is_found_in_the_words_of_old_and_new_helm() {
+        let scopes = scopes(json!({}));
+        for message in [
+            "values don't meet the specifications of the schema(s)\ntop:\n- image.registry: Does not match",
+            "values don't meet\ntop:\n- at '/image/registry': 'x' does not match pattern",
+            "values don't meet\ntop:\n- image: Additional property registry is not allowed",
+            "values don't meet\ntop:\n- at '/image': additional properties 'registry' not allowed",
+        ] {
+            assert!(scopes.line_about(message, &path("image.registry")).is_some(), "{message}");
+            assert!(scopes.line_about(message, &path("image.repository")).is_none(), "{message}");
+            assert!(scopes.line_about(message, &path("db.image.registry")).is_none(), "{message}");
+        }
+        let below = "x\ndb:\n- at '/image/registry': no";
+        assert!(scopes.line_about(below, &path("db.image.registry")).is_some());
+    }
+}

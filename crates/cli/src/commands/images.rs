@@ -1,0 +1,310 @@
+//! `gantry images`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use chart::Rules;
+use chart::find::{self, Broken, Confidence, Findings, Found, Pattern};
+use chart::manifest::Manifests;
+use clap::ValueEnum;
+use serde::Serialize;
+use types::Reference;
+use types::input::{self, ChartSource};
+
+use crate::charts::{self, RenderArgs};
+use crate::context::Context;
+use crate::error::{CommandError, Result};
+use crate::{ui, world};
+
+/// Find every image that charts or manifests will run, and say where each stands.
+///
+/// Charts are rendered by helm with their values, hooks and tests included. Images are looked for
+/// in pods, custom resources, arguments, environment, ConfigMaps, Secrets and annotations, and in
+/// what operators have compiled in. Each is certain (the kubelet will pull it), likely (an operator
+/// or a program will), or possible (a value that was not rendered, a hint in Chart.yaml).
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  gantry images ./my-chart -f values.yaml
+  gantry images oci://ghcr.io/org/charts/app --version 1.2.3 --set gpu.enabled=true
+  gantry images https://charts.example/stable postgresql
+  gantry images ./my-chart --variant gpu.yaml --variant cpu.yaml,small.yaml
+  gantry images                                # the charts of gantry.yaml
+  gantry images ./my-chart --explain curlimages/curl
+  gantry images ./my-chart --at-least certain --list > images.txt
+  kubectl kustomize ./overlay | gantry images -
+  gantry images manifests/*.yaml --output json
+
+Images that operators of your own have compiled in stand under `rules:` in gantry.yaml
+(docs/formats/rules.md).")]
+pub(crate) struct Args {
+    /// Charts (oci://…, a folder, a .tgz, an https repository followed by the chart's name), plain
+    /// manifests (files or folders of YAML), or - for standard input. Without any, the charts of
+    /// gantry.yaml.
+    #[arg(value_name = "CHART")]
+    charts: Vec<String>,
+    #[command(flatten)]
+    render: RenderArgs,
+    /// One more render with these values files on top (separated by commas); the images of all
+    /// renders are shown.
+    #[arg(long, value_name = "FILES")]
+    variant: Vec<String>,
+    /// Say why a reference counts as an image, and where it comes from; a part of its name is enough.
+    #[arg(long, value_name = "REFERENCE", conflicts_with = "list")]
+    explain: Option<String>,
+    /// Leave out what is less sure.
+    #[arg(long, value_name = "CONFIDENCE", default_value = "possible")]
+    at_least: AtLeast,
+    /// The references alone, one a line.
+    #[arg(long)]
+    list: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum AtLeast {
+    /// All.
+    Possible,
+    /// What an operator or a program starts, and what is certain.
+    Likely,
+    /// What the kubelet pulls.
+    Certain,
+}
+
+#[derive(Serialize)]
+struct Images {
+    images: Vec<Image>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    broken: Vec<Broken>,
+}
+
+#[derive(Serialize)]
+struct Image {
+    reference: Reference,
+    /// Of the surest place.
+    confidence: Confidence,
+    places: Vec<Found>,
+}
+
+pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+    let rules = match world::optional_input(context)? {
+        Some(input) => Rules::of_input(&input),
+        None => Rules::builtin().clone(),
+    };
+    let mut findings = Findings::default();
+    for subject in subjects(context, args)? {
+        let found = match subject {
+            Subject::Manifests { name, text } => in_manifests(&name, &text, &rules)?,
+            Subject::Chart(chart) => in_chart(context, &chart, &rules)?,
+        };
+        findings.images.extend(found.images);
+        findings.broken.extend(found.broken);
+    }
+    let images = gathered(findings, args.at_least);
+    for broken in &images.broken {
+        let Broken { place, text, reason } = broken;
+        context.ui.warn(&format!("{place}: {text:?} is no image: {reason}"));
+    }
+    if let Some(wanted) = &args.explain {
+        return explain(context, &images, wanted);
+    }
+    if args.list {
+        let list: Vec<String> = images.images.iter().map(|i| i.reference.to_string()).collect();
+        return context.ui.print(&list.join("\n"));
+    }
+    context.ui.result(&images, table)
+}
+
+enum Subject {
+    Chart(Box<input::Chart>),
+    Manifests { name: String, text: String },
+}
+
+/// What is looked at, read as far as it is no chart.
+fn subjects(context: &Context, args: &Args) -> Result<Vec<Subject>> {
+    let variants: Vec<Vec<PathBuf>> =
+        args.variant.iter().map(|files| files.split(',').map(PathBuf::from).collect()).collect();
+    if args.charts.is_empty() {
+        let input = world::input(context)?;
+        if input.charts.is_empty() {
+            return Err(CommandError::usage("gantry.yaml has no charts")
+                .hint("name one: gantry images CHART"));
+        }
+        return Ok(input.charts.into_iter().map(|chart| Subject::Chart(Box::new(chart))).collect());
+    }
+    charts::sources(&args.charts)?
+        .into_iter()
+        .map(|source| match &source {
+            ChartSource::Local(path) if is_manifests(path) => manifests(path),
+            _ => Ok(Subject::Chart(Box::new(args.render.chart(source, &variants)?))),
+        })
+        .collect()
+}
+
+fn is_manifests(path: &Path) -> bool {
+    // A folder of templates is a chart's, even where its Chart.yaml is missing.
+    let is_chart = ["Chart.yaml", "templates"].iter().any(|name| path.join(name).exists());
+    path == Path::new("-")
+        || is_yaml(path)
+        || path.is_dir() && !is_chart && !yaml_files(path).is_empty()
+}
+
+fn is_yaml(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    matches!(extension, Some("yaml" | "yml" | "json"))
+}
+
+/// The manifests of a folder, sorted.
+fn yaml_files(folder: &Path) -> Vec<PathBuf> {
+    let entries =
+        std::fs::read_dir(folder).into_iter().flatten().filter_map(std::result::Result::ok);
+    let mut files: Vec<PathBuf> =
+        entries.map(|entry| entry.path()).filter(|path| path.is_file() && is_yaml(path)).collect();
+    files.sort();
+    files
+}
+
+fn manifests(path: &Path) -> Result<Subject> {
+    let unreadable = |cause: std::io::Error| {
+        CommandError::usage(format!("cannot read {}: {cause}", path.display()))
+    };
+    if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(unreadable)?;
+        return Ok(Subject::Manifests { name: "standard input".into(), text });
+    }
+    if path.is_dir()
+        && ["kustomization.yaml", "kustomization.yml"].iter().any(|f| path.join(f).exists())
+    {
+        let shown = path.display();
+        return Err(CommandError::usage(format!(
+            "{shown} is a kustomize folder, which has to be built first"
+        ))
+        .hint(format!("kubectl kustomize {shown} | gantry images -")));
+    }
+    let files = if path.is_dir() { yaml_files(path) } else { vec![path.to_owned()] };
+    let mut text = String::new();
+    for file in files {
+        let own = std::fs::read_to_string(&file).map_err(|cause| {
+            CommandError::usage(format!("cannot read {}: {cause}", file.display()))
+        })?;
+        text.push_str("---\n");
+        text.push_str(&own);
+        text.push('\n');
+    }
+    Ok(Subject::Manifests { name: path.display().to_string(), text })
+}
+
+fn in_manifests(name: &str, text: &str, rules: &Rules) -> Result<Findings> {
+    let findings = find::images_with(text, rules);
+    readable(name, &findings)?;
+    // Nothing found in no manifests would look like an answer: of a values file, or of a pipe
+    // whose other end has failed.
+    if Manifests::read(text).documents.iter().all(|document| document.kind().is_empty()) {
+        return Err(CommandError::usage(format!("{name} has no Kubernetes manifest in it"))
+            .hint("give manifests (kind: …), a chart, or `-` with something in the pipe"));
+    }
+    Ok(findings)
+}
+
+/// The images of all renders of a chart.
+fn in_chart(context: &Context, chart: &input::Chart, rules: &Rules) -> Result<Findings> {
+    let mut all = Findings::default();
+    let variants = std::iter::once(&[][..]).chain(chart.variants.iter().map(Vec::as_slice));
+    for variant in variants {
+        let release = charts::open(context, chart, variant)?;
+        let found = release.inspect(rules)?.findings;
+        readable(release.chart().name(), &found)?;
+        all.images.extend(found.images);
+        all.broken.extend(found.broken);
+    }
+    Ok(all)
+}
+
+/// Nothing can be said of a document that is no YAML, so it is an error and no gap in the list.
+fn readable(name: &str, findings: &Findings) -> Result<()> {
+    match findings.unread.first() {
+        Some(unread) => {
+            let template =
+                unread.template.as_deref().map(|t| format!(" ({t})")).unwrap_or_default();
+            Err(CommandError::usage(format!(
+                "{name}: the document at line {}{template} is no YAML: {}",
+                unread.line, unread.reason
+            )))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Every image once, with its places; the same place of two renders counts once.
+fn gathered(findings: Findings, at_least: AtLeast) -> Images {
+    let least = match at_least {
+        AtLeast::Possible => Confidence::Possible,
+        AtLeast::Likely => Confidence::Likely,
+        AtLeast::Certain => Confidence::Certain,
+    };
+    let mut images: BTreeMap<Reference, Vec<Found>> = BTreeMap::new();
+    for found in findings.images {
+        let places = images.entry(found.reference.clone()).or_default();
+        let is_same = |other: &Found| {
+            let (a, b) = (&other.place, &found.place);
+            (&a.template, &a.kind, &a.name, &a.path) == (&b.template, &b.kind, &b.name, &b.path)
+        };
+        if !places.iter().any(is_same) {
+            places.push(found);
+        }
+    }
+    let images = images.into_iter().filter_map(|(reference, mut places)| {
+        places.sort_by_key(|found| std::cmp::Reverse(found.confidence));
+        let confidence = places.first()?.confidence;
+        Some(Image { reference, confidence, places })
+    });
+    let mut images: Vec<Image> = images.filter(|image| image.confidence >= least).collect();
+    images.sort_by(|a, b| (b.confidence, &a.reference).cmp(&(a.confidence, &b.reference)));
+    Images { images, broken: findings.broken }
+}
+
+fn table(images: &Images) -> String {
+    let rows = images.images.iter().map(|image| {
+        let first = &image.places[0];
+        let place = format!("{} {}", first.place.kind, first.place.name);
+        let place = match image.places.len() - 1 {
+            0 => place,
+            more => format!("{place} and {more} more"),
+        };
+        let values: Vec<String> = first.values.iter().map(ToString::to_string).collect();
+        // A switch says more than the value behind it.
+        let by = match &first.note {
+            Some(note) if values.is_empty() || first.pattern == Pattern::Value => note.clone(),
+            _ => values.join(", "),
+        };
+        [
+            image.reference.to_string(),
+            image.confidence.as_str().to_owned(),
+            first.pattern.as_str().to_owned(),
+            place,
+            by,
+        ]
+    });
+    ui::table(["image", "confidence", "found in", "place", "by"], rows.collect())
+}
+
+fn explain(context: &Context, images: &Images, wanted: &str) -> Result<()> {
+    let whole = wanted.parse::<Reference>().ok();
+    let is_wanted = |image: &&Image| {
+        whole.as_ref() == Some(&image.reference) || image.reference.to_string().contains(wanted)
+    };
+    let found: Vec<&Image> = images.images.iter().filter(is_wanted).collect();
+    if found.is_empty() {
+        return Err(CommandError::usage(format!("{wanted} is none of the images that were found"))
+            .hint("without --explain all of them are listed; more values (-f, --variant) may turn it on"));
+    }
+    context.ui.result(&found, |found| {
+        let places = found.iter().flat_map(|image| &image.places);
+        places.fold(String::new(), |mut text, found| {
+            let _ = writeln!(text, "{}", found.explain());
+            text
+        })
+    })
+}

@@ -1,0 +1,111 @@
+//! The story of moving: a chart's images become the site's, by values alone, and it is proven.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod story;
+
+use story::{alone, chart, text};
+use testkit::tools;
+
+const SITE: &str = "version: 1\nregistry: {url: registry.internal:5000/ai, pullSecret: site}\n";
+
+#[test]
+fn an_overlay_moves_everything_and_helm_renders_nothing_else_with_it() {
+    let home = tempfile::tempdir().unwrap();
+    let gantry = alone(home.path());
+    chart(gantry.folder());
+    gantry.write("site.yaml", SITE);
+    gantry.write("values.yaml", "gpu: {enabled: true}\n");
+
+    let moved = gantry
+        .run(["relocate", "shop", "-f", "values.yaml", "--site", "site.yaml", "--output", "json"])
+        .success()
+        .json();
+
+    assert_eq!(moved["verdict"], "proven");
+    let overlay = gantry.read("overlay.yaml");
+    assert!(overlay.starts_with("# Moves the chart's images to registry.internal:5000/ai."));
+    let rendered = tools::run(
+        tools::command("helm")
+            .args(["template", "shop", &text(&gantry.folder().join("shop"))])
+            .args(["-f", "values.yaml", "-f", "overlay.yaml"])
+            .current_dir(gantry.folder()),
+    );
+    for image in ["shop/web:2.1", "shop/helper:1", "shop/gpu:3", "library/busybox:1.35"] {
+        assert!(rendered.contains(&format!("registry.internal:5000/ai/{image}")), "{rendered}");
+    }
+    for outside in ["quay.io", "ghcr.io", "nvcr.io", " busybox"] {
+        assert!(!rendered.contains(outside), "{outside}: {rendered}");
+    }
+    assert!(rendered.contains("imagePullSecrets"), "{rendered}");
+    gantry.run(["relocate", "shop", "-f", "values.yaml", "--site", "site.yaml"]).success();
+    assert_eq!(gantry.read("overlay.yaml"), overlay, "the same from run to run");
+}
+
+#[test]
+fn a_leftover_is_told_with_its_ways_out_and_files_for_the_nodes() {
+    let home = tempfile::tempdir().unwrap();
+    let gantry = alone(home.path());
+    let folder = chart(gantry.folder());
+    let pod = "kind: Pod\nmetadata: {name: x}\nspec: {containers: [{image: \"alpine:3.19\"}]}\n";
+    std::fs::write(folder.join("templates/literal.yaml"), pod).unwrap();
+    gantry.write("site.yaml", SITE);
+    let run = ["relocate", "shop", "--site", "site.yaml", "--report", "r.md", "--mirrors", "nodes"];
+
+    let error = gantry.run(run).fails_with(3).stderr;
+
+    assert!(error.contains("leftover") || error.contains("point outside"), "{error}");
+    assert!(error.contains("gantry post-render"), "{error}");
+    assert!(gantry.read("overlay.yaml").contains("registry.internal:5000/ai"));
+    let report = gantry.read("r.md");
+    assert!(report.contains("docker.io/library/alpine:3.19"), "{report}");
+    assert!(report.contains("shop/templates/literal.yaml"), "{report}");
+    let nodes = story::files(&gantry.folder().join("nodes"));
+    let is_there = |end: &str| nodes.iter().any(|(path, _)| path.ends_with(end));
+    assert!(is_there("docker.io/hosts.toml") && is_there("registries.yaml"), "{nodes:?}");
+    gantry.run(run.iter().chain(&["--allow-leftovers"])).success();
+}
+
+#[test]
+fn offline_turns_off_what_is_safe_and_reports_the_rest() {
+    let home = tempfile::tempdir().unwrap();
+    let gantry = alone(home.path());
+    chart(gantry.folder());
+    gantry.write("site.yaml", SITE);
+
+    let run = ["relocate", "shop", "--site", "site.yaml", "--offline", "--output", "json"];
+    let moved = gantry.run(run).success().json();
+
+    assert_eq!(moved["turnedOff"][0]["path"], "telemetry_disabled");
+    assert!(gantry.read("overlay.yaml").contains("telemetry_disabled: true"));
+    let left = moved["phoneHome"].to_string();
+    assert!(left.contains("https://huggingface.co"), "{left}");
+}
+
+#[test]
+fn a_set_expression_that_would_win_over_the_overlay_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let gantry = alone(home.path());
+    chart(gantry.folder());
+    gantry.write("site.yaml", SITE);
+
+    let set = ["relocate", "shop", "--site", "site.yaml", "--set"];
+    gantry.run(set.iter().chain(&["gpu.enabled=true"])).success();
+    gantry.run(["relocate", "shop", "--site", "site.yaml", "-o", "other.yaml"]).success();
+    let error = gantry.run(set.iter().chain(&["image.registry=docker.io"])).fails_with(2).stderr;
+
+    assert!(error.contains("image.registry is given by --set"), "{error}");
+}
+
+#[test]
+fn an_image_that_is_not_in_the_lock_is_not_proven() {
+    let home = tempfile::tempdir().unwrap();
+    let gantry = alone(home.path());
+    chart(gantry.folder());
+    gantry.write("site.yaml", SITE);
+    gantry.write("gantry.lock", "version: 1\nname: other\nplatforms: [linux/amd64]\n");
+
+    let error = gantry.run(["relocate", "shop", "--site", "site.yaml"]).fails_with(3).stderr;
+
+    assert!(error.contains("quay.io/shop/web:2.1"), "{error}");
+    assert!(error.contains("gantry lock"), "{error}");
+}

@@ -1,0 +1,117 @@
+//! The files of a chart's archive, with those of the charts that lie packed in its `charts/`: what
+//! `chart::Chart::read` takes.
+
+use std::io::{Cursor, Read};
+use std::path::Path;
+
+use super::archive::{Archive, MAX_ARCHIVE};
+use super::package;
+use crate::tarball::{self, Kind, Next};
+use crate::{Error, Result, compression};
+
+/// Largest sum of all files. Helm reads charts of up to 100 MiB unpacked
+/// (pkg/chart/loader/archive.go, `MaxDecompressedChartSize`).
+const MAX_UNPACKED: u64 = 100 << 20;
+/// Charts in charts; helm itself has no bound, no sane chart nests deeper.
+const DEEPEST: usize = 16;
+
+/// The files of a chart's folder or archive, named by their path with the chart's folder in front.
+/// A dependency that lies packed in `charts/x-1.0.0.tgz` has its files under `charts/x-1.0.0/`.
+/// Blocks on the disk.
+pub fn files(chart: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let archive = if chart.is_dir() { package(chart)? } else { Archive::read(chart)? };
+    let mut files = Vec::new();
+    let mut left = MAX_UNPACKED;
+    unpack(&chart.display().to_string(), &archive.bytes, None, 0, &mut left, &mut files)?;
+    Ok(files)
+}
+
+/// Unpacks an archive; a packed dependency gets `folder` in place of its own first folder.
+fn unpack(
+    what: &str,
+    bytes: &[u8],
+    folder: Option<&str>,
+    depth: usize,
+    left: &mut u64,
+    files: &mut Vec<(String, Vec<u8>)>,
+) -> Result<()> {
+    let (_, plain) = compression::open(Cursor::new(bytes))
+        .map_err(|cause| Error::Read { what: what.to_owned(), cause })?;
+    let mut packed = Vec::new();
+    tarball::walk(what, plain, |member, content| {
+        if member.kind != Kind::File {
+            return Ok(Next::Go);
+        }
+        if member.size > *left {
+            let size = MAX_UNPACKED - *left + member.size;
+            return Err(Error::TooLarge { what: what.to_owned(), size, most: MAX_UNPACKED });
+        }
+        *left -= member.size;
+        let mut bytes = Vec::new();
+        content
+            .take(MAX_ARCHIVE)
+            .read_to_end(&mut bytes)
+            .map_err(|cause| Error::Read { what: format!("{} of {what}", member.path), cause })?;
+        let path = match (folder, member.path.split_once('/')) {
+            (Some(folder), Some((_, rest))) => format!("{folder}/{rest}"),
+            _ => member.path,
+        };
+        if is_packed_dependency(&path) {
+            packed.push((path, bytes));
+        } else {
+            files.push((path, bytes));
+        }
+        Ok(Next::Go)
+    })?;
+    for (path, bytes) in packed.into_iter().filter(|_| depth < DEEPEST) {
+        let folder = path.trim_end_matches(".tgz").to_owned();
+        unpack(&format!("{path} of {what}"), &bytes, Some(&folder), depth + 1, left, files)?;
+    }
+    Ok(())
+}
+
+/// `chart/charts/x-1.0.0.tgz`; helm passes over names that begin with `_` or a dot.
+fn is_packed_dependency(path: &str) -> bool {
+    match path.rsplit_once("/charts/") {
+        Some((_, name)) => {
+            name.ends_with(".tgz") && !name.contains('/') && !name.starts_with(['.', '_'])
+        }
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn packed_dependencies_are_opened_where_they_lie() {
+        let home = tempfile::tempdir().unwrap();
+        let chart = |name: &str| {
+            let folder = home.path().join(name);
+            fs::create_dir_all(folder.join("charts")).unwrap();
+            fs::write(
+                folder.join("Chart.yaml"),
+                format!("apiVersion: v2\nname: {name}\nversion: 1.0.0\n"),
+            )
+            .unwrap();
+            fs::write(folder.join("values.yaml"), "a: 1\n").unwrap();
+            folder
+        };
+        let (inner, middle, outer) = (chart("inner"), chart("middle"), chart("outer"));
+        fs::write(middle.join("charts/inner-1.0.0.tgz"), package(&inner).unwrap().bytes).unwrap();
+        fs::write(outer.join("charts/middle-1.0.0.tgz"), package(&middle).unwrap().bytes).unwrap();
+
+        let files = files(&outer).unwrap();
+
+        let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+        assert!(names.contains(&"outer/charts/middle-1.0.0/values.yaml"), "{names:?}");
+        assert!(
+            names.contains(&"outer/charts/middle-1.0.0/charts/inner-1.0.0/Chart.yaml"),
+            "{names:?}"
+        );
+    }
+}

@@ -1,0 +1,195 @@
+//! A chart with a person's values, on this machine and ready to be looked at: its files are read,
+//! its values merged as helm merges them, and it renders with any overlay on top. What the pure
+//! `chart` crate works on comes from here.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use chart::inspect::Inspection;
+use chart::{Chart, RenderError, Rules, values};
+use remote::helm;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A values file that is longer than this is none.
+const MAX_VALUES: u64 = 32 << 20;
+/// The file with what `--set` says.
+const SET: &str = "set.yaml";
+
+/// A chart with values.
+#[derive(Debug)]
+pub struct Release {
+    binary: helm::Binary,
+    given: helm::Release,
+    /// What all renders but the plain one take: `--set` as a values file, since helm lets `--set`
+    /// win over every file, also over an overlay.
+    folded: helm::Release,
+    chart: Chart,
+    values: Value,
+    scratch: TempDir,
+}
+
+impl Release {
+    /// Reads the chart and its values. Blocks on the disk, and on helm where there are `--set`
+    /// expressions. It does not render yet.
+    pub fn open(binary: helm::Binary, given: helm::Release) -> remote::Result<Self> {
+        let name = given.chart.display().to_string();
+        let files = helm::files(&given.chart)?;
+        let chart = Chart::read(files).map_err(|error| refused(&name, &error))?;
+        let scratch = scratch()?;
+        let mut values = Value::Object(serde_json::Map::new());
+        for file in &given.values {
+            let own = read_values(file)?;
+            values::merge(&mut values, &own);
+        }
+        let mut folded = given.clone();
+        if !given.set.is_empty() {
+            let all = merged_by_helm(&binary, &given, scratch.path())?;
+            let path = scratch.path().join(SET);
+            write(&path, &all.to_string())?;
+            values::merge(&mut values, &all);
+            folded.set.clear();
+            folded.values.push(path);
+        }
+        Ok(Self { binary, given, folded, chart, values, scratch })
+    }
+
+    /// The chart.
+    pub fn chart(&self) -> &Chart {
+        &self.chart
+    }
+
+    /// The values files and `--set` expressions, merged.
+    pub fn values(&self) -> &Value {
+        &self.values
+    }
+
+    /// Values that come with every later render, below the overlay: what `--offline` turns off.
+    pub fn add_values(&mut self, more: &Value) -> remote::Result<()> {
+        let path = self.scratch.path().join(format!("more-{}.yaml", self.folded.values.len()));
+        write(&path, &more.to_string())?;
+        values::merge(&mut self.values, more);
+        self.given.values.push(path.clone());
+        self.folded.values.push(path);
+        Ok(())
+    }
+
+    /// Everything that the chart may run.
+    pub fn inspect(&self, rules: &Rules) -> remote::Result<Inspection> {
+        let render = |overlay: Option<&str>| self.render(overlay);
+        chart::inspect::chart(&self.chart, &self.values, &render, rules)
+            .map_err(|error| self.refused(error))
+    }
+
+    /// An error of the chart crate with this chart's name.
+    pub fn refused(&self, error: chart::Error) -> remote::Error {
+        let chart = self.given.chart.display().to_string();
+        match error {
+            chart::Error::Render { message } => remote::Error::Render { chart, message },
+            other => refused(&chart, &other),
+        }
+    }
+
+    /// Renders with the values alone, or with an overlay on top of them.
+    pub fn render(&self, overlay: Option<&str>) -> Result<String, RenderError> {
+        let failed = |error: remote::Error| RenderError {
+            message: match error {
+                remote::Error::Render { message, .. } => message,
+                other => other.to_string(),
+            },
+        };
+        let Some(overlay) = overlay else {
+            return self.binary.template(&self.given).map_err(failed);
+        };
+        let file = tempfile::Builder::new()
+            .suffix(".yaml")
+            .tempfile_in(self.scratch.path())
+            .map_err(|cause| failed(unwritten(self.scratch.path(), cause)))?;
+        write(file.path(), overlay).map_err(failed)?;
+        let mut release = self.folded.clone();
+        release.values.push(file.path().to_owned());
+        self.binary.template(&release).map_err(failed)
+    }
+
+    /// The first value of an overlay that a `--set` expression wins over, where there is one: helm
+    /// would install it with the expression's value, whatever the overlay says.
+    pub fn set_wins_over(&self, overlay: &Value) -> remote::Result<Option<String>> {
+        if self.given.set.is_empty() {
+            return Ok(None);
+        }
+        let path = self.scratch.path().join("overlay.yaml");
+        write(&path, &overlay.to_string())?;
+        let mut given = self.given.clone();
+        given.values.push(path);
+        let all = merged_by_helm(&self.binary, &given, self.scratch.path())?;
+        Ok(first_difference(overlay, &all, ""))
+    }
+}
+
+/// The path of the first leaf of `wanted` that `all` has otherwise.
+fn first_difference(wanted: &Value, all: &Value, path: &str) -> Option<String> {
+    match (wanted, all) {
+        (Value::Object(wanted), Value::Object(all)) => wanted.iter().find_map(|(key, value)| {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            first_difference(value, all.get(key).unwrap_or(&Value::Null), &path)
+        }),
+        _ => (wanted != all).then(|| path.to_owned()),
+    }
+}
+
+/// What helm makes of values files and `--set` expressions, asked by rendering a chart that prints
+/// its values: `--set` has a language of its own.
+fn merged_by_helm(
+    binary: &helm::Binary,
+    given: &helm::Release,
+    scratch: &Path,
+) -> remote::Result<Value> {
+    let chart = scratch.join("values");
+    let templates = chart.join("templates");
+    fs::create_dir_all(&templates).map_err(|cause| unwritten(&templates, cause))?;
+    write(&chart.join("Chart.yaml"), "apiVersion: v2\nname: values\nversion: 1.0.0\n")?;
+    write(&templates.join("values.yaml"), "values: {{ .Values | toJson }}\n")?;
+    let release = helm::Release { chart: chart.clone(), ..given.clone() };
+    let rendered = binary.template(&release).map_err(|error| match error {
+        remote::Error::Render { message, .. } => {
+            remote::Error::Render { chart: given.chart.display().to_string(), message }
+        }
+        other => other,
+    })?;
+    let all = values::read("--set", &rendered)
+        .map_err(|error| refused(&given.chart.display().to_string(), &error))?;
+    Ok(all.get("values").cloned().unwrap_or_default())
+}
+
+fn read_values(path: &PathBuf) -> remote::Result<Value> {
+    let shown = path.display().to_string();
+    let unreadable = |cause| remote::Error::Read { what: format!("values file {shown}"), cause };
+    let size = fs::metadata(path).map_err(unreadable)?.len();
+    if size > MAX_VALUES {
+        return Err(remote::Error::TooLarge { what: shown, size, most: MAX_VALUES });
+    }
+    let text = fs::read_to_string(path).map_err(unreadable)?;
+    values::read(&shown, &text).map_err(|error| match error {
+        chart::Error::File { reason, .. } => remote::Error::Local { path: path.clone(), reason },
+        other => refused(&shown, &other),
+    })
+}
+
+fn refused(chart: &str, error: &chart::Error) -> remote::Error {
+    remote::Error::Local { path: chart.into(), reason: error.to_string() }
+}
+
+fn write(path: &Path, text: &str) -> remote::Result<()> {
+    fs::write(path, text).map_err(|cause| unwritten(path, cause))
+}
+
+fn unwritten(path: &Path, cause: std::io::Error) -> remote::Error {
+    remote::Error::Write { what: path.display().to_string(), cause }
+}
+
+fn scratch() -> remote::Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix("gantry-release-")
+        .tempdir()
+        .map_err(|cause| unwritten(&std::env::temp_dir(), cause))
+}
