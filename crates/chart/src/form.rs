@@ -85,6 +85,15 @@ pub(crate) fn is_image_by_form(text: &str) -> bool {
     is_registry && !IN_CLUSTER.iter().any(|suffix| host.ends_with(suffix))
 }
 
+/// Whether a text that could be a word with a tag is a host with a port: `10.0.0.1:8080`,
+/// `api.example.com:443`.
+pub(crate) fn is_address(text: &str) -> bool {
+    let text = text.trim();
+    text.split_once(':').is_some_and(|(host, port)| {
+        host.contains('.') && !host.contains('/') && port.bytes().all(|b| b.is_ascii_digit())
+    })
+}
+
 /// A registry's host has a name that resolves somewhere: a dotted name, an address, or a port.
 /// `v1.2/x` and `1.2.3/x` are none.
 fn is_plausible_host(host: &str) -> bool {

@@ -3,14 +3,20 @@
 //! the parsed documents.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use serde_json::Value;
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
+/// Where helm 4 says which template a document is from, when it hands it to a post-renderer
+/// (`pkg/action/action.go`, `filenameAnnotation`).
+const FILE: &str = "postrenderer.helm.sh/postrender-filename";
+
 /// One document of a rendered stream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
-    /// The template behind it, from helm's `# Source:` line; absent in plain manifests.
+    /// The template behind it, from helm's `# Source:` line or helm 4's annotation for
+    /// post-renderers; absent in plain manifests.
     pub template: Option<String>,
     /// Its text, without the separator.
     pub text: String,
@@ -50,6 +56,11 @@ impl Document {
         version.split_once('/').map_or("", |(group, _)| group)
     }
 
+    /// Whether helm runs it as a hook: before, after or beside the release, and never as a part.
+    pub fn is_hook(&self) -> bool {
+        self.annotation("helm.sh/hook").is_some()
+    }
+
     /// The name in the metadata; empty where there is none.
     pub fn name(&self) -> &str {
         self.metadata("name")
@@ -58,6 +69,10 @@ impl Document {
     /// The namespace in the metadata; empty where there is none.
     pub fn namespace(&self) -> &str {
         self.metadata("namespace")
+    }
+
+    fn annotation(&self, name: &str) -> Option<&str> {
+        self.value.get("metadata")?.get("annotations")?.get(name)?.as_str()
     }
 
     fn metadata(&self, key: &str) -> &str {
@@ -87,12 +102,27 @@ impl Manifests {
             match value {
                 Ok(Value::Null) => {}
                 Ok(value) => {
-                    manifests.documents.push(Document { template, text: text.to_owned(), value });
+                    let mut document = Document { template, text: text.to_owned(), value };
+                    if document.template.is_none() {
+                        document.template = document.annotation(FILE).map(str::to_owned);
+                    }
+                    manifests.documents.push(document);
                 }
                 Err(reason) => manifests.unread.push(Unread { template, line, reason }),
             }
         }
         manifests
+    }
+
+    /// Where each document stands in the stream that they were read from.
+    pub(crate) fn ranges(&self, stream: &str) -> Vec<Range<usize>> {
+        let mut documents = self.documents.iter().peekable();
+        let own = split(stream).filter_map(|(_, text)| {
+            documents.next_if(|document| document.text == text)?;
+            let start = text.as_ptr().addr() - stream.as_ptr().addr();
+            Some(start..start + text.len())
+        });
+        own.collect()
     }
 }
 
@@ -162,6 +192,14 @@ mod tests {
         assert_eq!(read.documents[0].template.as_deref(), Some("a/templates/x.yaml"));
         assert_eq!((read.documents[0].kind(), read.documents[0].name()), ("Pod", "p"));
         assert_eq!(read.documents[1].value["a"], "x\n--- y\n");
+    }
+
+    #[test]
+    fn what_helm_4_hands_to_a_post_renderer_has_its_template_in_an_annotation() {
+        let annotation = "postrenderer.helm.sh/postrender-filename: a/templates/x.yaml";
+        let stream = format!("kind: Pod\nmetadata: {{annotations: {{{annotation}}}}}\n");
+        let read = Manifests::read(&stream);
+        assert_eq!(read.documents[0].template.as_deref(), Some("a/templates/x.yaml"));
     }
 
     #[test]

@@ -17,8 +17,10 @@ use crate::relocate::Target;
 pub struct Remedy {
     /// What reads it.
     pub reader: &'static str,
-    /// Where it belongs.
+    /// Where it belongs: on each node, or, for OpenShift, what to apply.
     pub path: String,
+    /// Its place in a folder of such files: `containerd/certs.d/docker.io/hosts.toml`.
+    pub file: String,
     /// Its text.
     pub text: String,
 }
@@ -41,8 +43,9 @@ impl Scheme {
     }
 }
 
-/// All ways out for these images. Containerd maps whole registries, so it has no way for the
-/// naming `name`.
+/// All ways out for these images. None of the files lets a node ask the source when the site has
+/// not got something: it would be a way out of the site. Containerd maps whole registries, so it
+/// has no way for the naming `name`, nor for other folders of the site's own registry.
 pub fn remedies(
     images: &BTreeSet<Reference>,
     target: &Target,
@@ -59,13 +62,16 @@ pub fn remedies(
     Ok(all)
 }
 
-/// The path behind the site's registry under which the repositories of a source registry are.
-fn folder(target: &Target, host: &str) -> String {
+/// The path behind the site's registry under which the repositories of a source registry are;
+/// `None` where they are not all under one, or where the mapping would hit the site's own names.
+fn folder(target: &Target, host: &str) -> Option<String> {
     let prefix = target.prefix.to_string();
     let own = prefix.strip_prefix(target.prefix.registry()).unwrap_or_default();
     match target.naming {
-        Naming::HostPath => format!("{own}/{}", host.replace(':', "-")),
-        Naming::Path | Naming::Name => own.to_owned(),
+        _ if host == target.prefix.registry() => None,
+        Naming::HostPath => Some(format!("{own}/{}", host.replace(':', "-"))),
+        Naming::Path => Some(own.to_owned()),
+        Naming::Name => None,
     }
 }
 
@@ -73,53 +79,60 @@ fn hosts(images: &BTreeSet<Reference>) -> BTreeSet<&str> {
     images.iter().map(Reference::registry).collect()
 }
 
-/// containerd's `hosts.toml`, one a registry (containerd, docs/hosts.md). With `override_path` the
-/// path is taken as it is, so it has the `/v2` itself.
+/// The first lines of a file: where it goes and what it needs.
+fn head(path: &str, needs: &str) -> String {
+    format!("# Written by gantry: {path}. {needs}\n")
+}
+
+/// containerd's `hosts.toml`, one a registry (containerd, docs/hosts.md). The site is the `server`
+/// too, which is asked last, so that the source is never asked; containerd 1 takes no file without
+/// a `host`. With `override_path` the path is taken as it is, so it has the `/v2` itself.
 fn containerd(images: &BTreeSet<Reference>, target: &Target, scheme: Scheme) -> Vec<Remedy> {
-    if target.naming == Naming::Name {
-        return vec![];
-    }
-    let files = hosts(images).into_iter().map(|host| {
-        let server = if host == "docker.io" { "registry-1.docker.io" } else { host };
-        let endpoint = format!(
-            "{}://{}/v2{}",
-            scheme.as_str(),
-            target.prefix.registry(),
-            folder(target, host)
-        );
-        let text = format!(
-            "server = \"https://{server}\"\n\n[host.\"{endpoint}\"]\n  capabilities = [\"pull\", \
-             \"resolve\"]\n  override_path = true\n"
-        );
-        let path = format!("/etc/containerd/certs.d/{host}/hosts.toml");
-        Remedy { reader: "containerd", path, text }
+    let files = hosts(images).into_iter().filter_map(|host| {
+        let folder = folder(target, host)?;
+        let server = format!("{}://{}/v2{folder}", scheme.as_str(), target.prefix.registry());
+        // A colon is no part of a file's name on a disk that is carried (FAT); containerd looks
+        // for this form first.
+        let host = match host.rsplit_once(':') {
+            Some((name, port)) => format!("{name}_{port}_"),
+            None => host.to_owned(),
+        };
+        let file = format!("certs.d/{host}/hosts.toml");
+        let path = format!("/etc/containerd/{file}");
+        let needs = "config_path in containerd's config.toml leads to certs.d.";
+        let pulls = "capabilities = [\"pull\", \"resolve\"]\noverride_path = true\n";
+        let head = head(&path, needs);
+        let text = format!("{head}server = \"{server}\"\n{pulls}\n[host.\"{server}\"]\n{pulls}");
+        Some(Remedy { reader: "containerd", path, file: format!("containerd/{file}"), text })
     });
     files.collect()
 }
 
-/// k3s' `registries.yaml` with rewrites (k3s, Private Registry Configuration).
+/// k3s' `registries.yaml` with rewrites (k3s, Private Registry Configuration). RKE2 reads the same.
 fn k3s(images: &BTreeSet<Reference>, target: &Target, scheme: Scheme) -> Result<Remedy> {
-    let mut text = "mirrors:\n".to_owned();
+    let path = "/etc/rancher/k3s/registries.yaml".to_owned();
+    let needs =
+        "Start nodes with --disable-default-registry-endpoint, so that none asks the source.";
+    let mut text = head(&path, needs) + "mirrors:\n";
     for host in hosts(images) {
         let endpoint = format!("{}://{}", scheme.as_str(), target.prefix.registry());
         let _ = writeln!(text, "  \"{host}\":\n    endpoint: [\"{endpoint}\"]\n    rewrite:");
-        if target.naming == Naming::Name {
-            let own = images.iter().filter(|image| image.registry() == host);
-            let repositories: BTreeMap<&str, &Reference> =
-                own.map(|image| (image.repository(), image)).collect();
-            for (repository, image) in repositories {
-                let name = target.prefix.target(target.naming, image)?;
-                let pattern = repository.replace('.', "\\\\.");
-                let _ = writeln!(text, "      \"^{pattern}$\": \"{}\"", name.repository());
-            }
-        } else {
-            let folder = folder(target, host);
+        if let Some(folder) = folder(target, host) {
             let folder = folder.trim_start_matches('/');
             let slash = if folder.is_empty() { "" } else { "/" };
             let _ = writeln!(text, "      \"^(.*)$\": \"{folder}{slash}$1\"");
+            continue;
+        }
+        let own = images.iter().filter(|image| image.registry() == host);
+        let repositories: BTreeMap<&str, &Reference> =
+            own.map(|image| (image.repository(), image)).collect();
+        for (repository, image) in repositories {
+            let name = target.prefix.target(target.naming, image)?;
+            let pattern = repository.replace('.', "\\\\.");
+            let _ = writeln!(text, "      \"^{pattern}$\": \"{}\"", name.repository());
         }
     }
-    Ok(Remedy { reader: "k3s", path: "/etc/rancher/k3s/registries.yaml".into(), text })
+    Ok(Remedy { reader: "k3s", path, file: "k3s/registries.yaml".into(), text })
 }
 
 /// The repositories of the images and their names at the site.
@@ -129,22 +142,32 @@ fn repositories(images: &BTreeSet<Reference>, target: &Target) -> Result<BTreeMa
     images.iter().map(pair).collect()
 }
 
-/// CRI-O's and podman's `registries.conf` (containers-registries.conf(5)).
+/// CRI-O's and podman's `registries.conf` (containers-registries.conf(5)): another location and no
+/// mirror, behind which the source would be asked. Names without a host are nobody's there until
+/// an alias says whose.
 fn crio(images: &BTreeSet<Reference>, target: &Target, scheme: Scheme) -> Result<Remedy> {
-    let mut text = String::new();
+    let file = "50-gantry.conf";
+    let path = format!("/etc/containers/registries.conf.d/{file}");
+    let mut text = head(&path, "Then: systemctl reload crio.");
+    let mut aliases = String::new();
     for (from, to) in repositories(images, target)? {
-        let _ = writeln!(text, "[[registry]]\nprefix = \"{from}\"\nlocation = \"{from}\"\n");
-        let _ = writeln!(text, "[[registry.mirror]]\nlocation = \"{to}\"");
+        let _ = writeln!(text, "\n[[registry]]\nprefix = \"{from}\"\nlocation = \"{to}\"");
         if scheme == Scheme::Http {
             let _ = writeln!(text, "insecure = true");
         }
-        text.push('\n');
+        if let Some(name) = from.strip_prefix("docker.io/") {
+            let short = name.strip_prefix("library/").unwrap_or(name);
+            let _ = writeln!(aliases, "\"{short}\" = \"{from}\"");
+        }
     }
-    let path = "/etc/containers/registries.conf.d/50-gantry.conf".into();
-    Ok(Remedy { reader: "CRI-O", path, text })
+    if !aliases.is_empty() {
+        let _ = write!(text, "\n[aliases]\n{aliases}");
+    }
+    Ok(Remedy { reader: "CRI-O", path, file: format!("cri-o/{file}"), text })
 }
 
-/// OpenShift's mirror sets: one for what is pulled by digest, one for what is pulled by tag.
+/// OpenShift's mirror sets (config.openshift.io/v1): one for what is pulled by digest, one for what
+/// is pulled by tag.
 fn openshift(images: &BTreeSet<Reference>, target: &Target) -> Result<Vec<Remedy>> {
     let (by_digest, by_tag): (BTreeSet<Reference>, BTreeSet<Reference>) =
         images.iter().cloned().partition(|image| image.digest().is_some());
@@ -156,7 +179,11 @@ fn openshift(images: &BTreeSet<Reference>, target: &Target) -> Result<Vec<Remedy
         if images.is_empty() {
             continue;
         }
-        let mut text = format!(
+        let path = format!("{kind}.yaml");
+        let mut text =
+            head(&format!("oc apply -f {path}"), "It replaces an earlier one of the name.");
+        let _ = write!(
+            text,
             "apiVersion: config.openshift.io/v1\nkind: {kind}\nmetadata:\n  name: gantry\nspec:\n  \
              {field}:\n"
         );
@@ -166,7 +193,8 @@ fn openshift(images: &BTreeSet<Reference>, target: &Target) -> Result<Vec<Remedy
                 "  - source: {from}\n    mirrors: [\"{to}\"]\n    mirrorSourcePolicy: NeverContactSource"
             );
         }
-        sets.push(Remedy { reader: "OpenShift", path: format!("{kind}.yaml"), text });
+        let file = format!("openshift/{path}");
+        sets.push(Remedy { reader: "OpenShift", path, file, text });
     }
     Ok(sets)
 }
@@ -188,7 +216,7 @@ mod tests {
     fn every_runtime_gets_a_file_that_it_can_read() {
         for naming in [Naming::Path, Naming::HostPath, Naming::Name] {
             for remedy in written(naming) {
-                if remedy.text.contains(":\n") {
+                if remedy.file.ends_with(".yaml") {
                     crate::manifest::parse(&remedy.text).unwrap();
                 } else {
                     toml::from_str::<toml::Table>(&remedy.text).unwrap();
@@ -200,17 +228,54 @@ mod tests {
     #[test]
     fn a_mirror_leads_to_the_name_at_the_site() {
         let all = written(Naming::Path);
-        let hosts = all.iter().find(|r| r.path.ends_with("/docker.io/hosts.toml")).unwrap();
-        assert!(hosts.text.contains("[host.\"https://site:5000/v2/ai\"]"), "{}", hosts.text);
-        let k3s = all.iter().find(|r| r.reader == "k3s").unwrap();
-        assert!(k3s.text.contains("\"^(.*)$\": \"ai/$1\""), "{}", k3s.text);
-        let crio = all.iter().find(|r| r.reader == "CRI-O").unwrap();
-        assert!(crio.text.contains("location = \"site:5000/ai/library/alpine\""), "{}", crio.text);
-        let digests = all.iter().find(|r| r.path == "ImageDigestMirrorSet.yaml").unwrap();
-        assert!(digests.text.contains("source: quay.io/a/b\n"), "{}", digests.text);
+        let text = |file: &str| &all.iter().find(|remedy| remedy.file == file).unwrap().text;
+        let hosts = text("containerd/certs.d/docker.io/hosts.toml");
+        assert!(hosts.contains("server = \"https://site:5000/v2/ai\"\n"), "{hosts}");
+        assert!(hosts.contains("[host.\"https://site:5000/v2/ai\"]\n"), "{hosts}");
+        assert!(text("k3s/registries.yaml").contains("\"^(.*)$\": \"ai/$1\""));
+        let crio = text("cri-o/50-gantry.conf");
+        assert!(crio.contains("location = \"site:5000/ai/library/alpine\""), "{crio}");
+        assert!(crio.contains("\n\"alpine\" = \"docker.io/library/alpine\"\n"), "{crio}");
+        assert!(text("openshift/ImageDigestMirrorSet.yaml").contains("source: quay.io/a/b\n"));
+        assert!(
+            text("openshift/ImageTagMirrorSet.yaml").contains("source: registry.k8s.io/pause\n")
+        );
         let by_name = written(Naming::Name);
         assert!(by_name.iter().all(|r| r.reader != "containerd"));
         let k3s = by_name.iter().find(|r| r.reader == "k3s").unwrap();
         assert!(k3s.text.contains("\"^library/alpine$\": \"ai/alpine\""), "{}", k3s.text);
+    }
+
+    #[test]
+    fn no_file_names_the_source_as_a_place_to_pull_from() {
+        for remedy in written(Naming::HostPath) {
+            let pulls_from = ["server = ", "location = ", "endpoint: ", "mirrors: ["];
+            for line in remedy.text.lines().map(str::trim_start) {
+                if let Some(key) = pulls_from.iter().find(|key| line.starts_with(**key)) {
+                    assert!(line[key.len()..].contains("site:5000"), "{line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn other_folders_of_the_sites_own_registry_leave_its_own_names_alone() {
+        let image = "site:5000/other/x:1".parse().unwrap();
+        let prefix = "site:5000/ai".parse().unwrap();
+        let target = Target { prefix, naming: Naming::Path, pull_secret: None };
+        let all = remedies(&BTreeSet::from([image]), &target, Scheme::Http).unwrap();
+        assert!(all.iter().all(|remedy| remedy.reader != "containerd"));
+        let k3s = all.iter().find(|remedy| remedy.reader == "k3s").unwrap();
+        assert!(k3s.text.contains("\"^other/x$\": \"ai/other/x\""), "{}", k3s.text);
+    }
+
+    #[test]
+    fn a_registry_with_a_port_has_a_folder_that_any_disk_takes() {
+        let image = "host.example:5000/x:1".parse().unwrap();
+        let prefix = "site:5000".parse().unwrap();
+        let target = Target { prefix, naming: Naming::Path, pull_secret: None };
+        let all = remedies(&BTreeSet::from([image]), &target, Scheme::Http).unwrap();
+        assert_eq!(all[0].file, "containerd/certs.d/host.example_5000_/hosts.toml");
+        assert!(all[0].text.contains("server = \"http://site:5000/v2\"\n"), "{}", all[0].text);
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use types::Reference;
 
 use crate::chart::Chart;
+use crate::manifest::Manifests;
 use crate::mirrors::{self, Remedy, Scheme};
 use crate::relocate::{Change, CompiledIn, Foreign, NotLocked, Relocation, Target, Verdict};
 use crate::{Path, Result, find};
@@ -28,6 +29,9 @@ pub struct Report {
     pub moved: Vec<Image>,
     /// The images that stayed.
     pub leftovers: Vec<Leftover>,
+    /// Image fields that hold no image, whatever the overlay says.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<find::Broken>,
     /// Images that operators may pull, which cannot be told from the manifests: not proven.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub possible: Vec<CompiledIn>,
@@ -79,14 +83,60 @@ pub struct Leftover {
     pub reason: String,
 }
 
-/// What keeps an image from being moved.
+/// What keeps an image from being moved, and so which ways out there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeftoverKind {
     /// A manifest names it, and no value reaches it there: a post-renderer does.
     Rendered,
+    /// A hook names it: helm 4 hands hooks to a post-renderer, helm 3 does not.
+    Hook,
+    /// A file of the chart's `crds/` names it: no helm hands those to a post-renderer.
+    Crds,
     /// An operator has it compiled in, and no manifest names it: only the nodes' mirrors help.
     CompiledIn,
+}
+
+impl LeftoverKind {
+    /// What keeps the image of a manifest.
+    fn of(place: &find::Place, rendered: &Manifests) -> Self {
+        let is_file =
+            |template: &String| template.starts_with("crds/") || template.contains("/crds/");
+        let document = rendered.documents.get(place.document);
+        match document {
+            Some(document) if document.is_hook() => Self::Hook,
+            _ if place.template.as_ref().is_some_and(is_file) => Self::Crds,
+            _ => Self::Rendered,
+        }
+    }
+
+    /// The section of the report on its leftovers: the title, and the ways out.
+    fn section(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Rendered => (
+                "Leftovers",
+                "No value moves these. `gantry post-render` does, with helm 3 and helm 4, and so do \
+                 the files below on the nodes.",
+            ),
+            Self::Hook => (
+                "Leftovers in hooks",
+                "No value moves these. Helm 3 hands no hooks to a post-renderer: there only the \
+                 files below on the nodes do. Helm 4 does, so with it `gantry post-render` moves \
+                 them too.",
+            ),
+            Self::Crds => (
+                "Leftovers in crds/",
+                "No value moves these, and helm hands the files of `crds/` to no post-renderer: \
+                 the files below on the nodes do, or install these files by `gantry post-render` \
+                 and kubectl before the chart.",
+            ),
+            Self::CompiledIn => (
+                "Compiled in",
+                "Operators pull these without any manifest's naming them. Only the files below \
+                 move them, or a field that chooses another image.",
+            ),
+        }
+    }
 }
 
 impl Report {
@@ -117,7 +167,7 @@ impl Report {
                 image: stayed.from.clone(),
                 to: stayed.to.clone(),
                 place: stayed.place.clone(),
-                kind: LeftoverKind::Rendered,
+                kind: LeftoverKind::of(&stayed.place, &relocation.rendered),
                 reason: reason.clone(),
             })
             .chain(proof.compiled_in.iter().map(|compiled| Leftover {
@@ -137,6 +187,7 @@ impl Report {
             moved: moved.collect(),
             remedies: mirrors::remedies(&images, target, scheme)?,
             leftovers,
+            broken: proof.broken.clone(),
             possible: proof.possible.clone(),
             not_locked: proof.not_locked.clone(),
             without_secret: relocation.without_secret.clone(),
@@ -162,32 +213,36 @@ impl Report {
     }
 
     fn write_leftovers(&self, text: &mut String) {
-        let of = |kind| self.leftovers.iter().filter(move |leftover| leftover.kind == kind);
-        let line = |Leftover { image, place, reason, .. }: &Leftover| {
-            format!("- `{image}` in {place}: {reason}\n")
-        };
-        let rendered: String = of(LeftoverKind::Rendered).map(line).collect();
-        if !rendered.is_empty() {
-            text.push_str(
-                "\n## Leftovers\n\nNo value moves these. `gantry post-render` does, and so do the \
-                 files below on the nodes.\n\n",
-            );
-            text.push_str(&rendered);
+        let all = [
+            LeftoverKind::Rendered,
+            LeftoverKind::Hook,
+            LeftoverKind::Crds,
+            LeftoverKind::CompiledIn,
+        ];
+        for kind in all {
+            let (title, ways) = kind.section();
+            let mut own = self.leftovers.iter().filter(|leftover| leftover.kind == kind).peekable();
+            if own.peek().is_some() {
+                let _ = write!(text, "\n## {title}\n\n{ways}\n\n");
+            }
+            for Leftover { image, place, reason, .. } in own {
+                let _ = writeln!(text, "- `{image}` in {place}: {reason}");
+            }
         }
-        let compiled: String = of(LeftoverKind::CompiledIn).map(line).collect();
-        if !compiled.is_empty() {
-            text.push_str(
-                "\n## Compiled in\n\nOperators pull these without any manifest's naming them. \
-                 Only the files below move them, or a field that chooses another image.\n\n",
-            );
-            text.push_str(&compiled);
-        }
-        for Remedy { reader, path, text: file } in &self.remedies {
+        for Remedy { reader, path, text: file, .. } in &self.remedies {
             let _ = write!(text, "\n{reader}, `{path}`:\n\n```\n{}\n```\n", file.trim_end());
         }
     }
 
     fn write_notes(&self, text: &mut String) {
+        if !self.broken.is_empty() {
+            text.push_str(
+                "\n## No images\n\nSet the values behind these; they cannot be pulled.\n\n",
+            );
+            for find::Broken { place, text: field, reason } in &self.broken {
+                let _ = writeln!(text, "- `{field}` in {place}: {reason}");
+            }
+        }
         if !self.possible.is_empty() {
             text.push_str("\n## Not proven\n\nIt cannot be told whether these are pulled.\n\n");
             for possible in &self.possible {
@@ -253,4 +308,27 @@ fn marked(sign: char, side: Option<&String>) -> String {
         let _ = writeln!(all, "      {sign} {line}");
         all
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::find::Place;
+
+    #[test]
+    fn a_leftover_is_told_apart_by_what_helm_hands_to_a_post_renderer() {
+        let rendered = Manifests::read(
+            "# Source: a/templates/x.yaml\nkind: Pod\n---\n# Source: a/templates/h.yaml\nkind: Job\n\
+             metadata: {annotations: {helm.sh/hook: pre-install}}\n---\n# Source: a/crds/c.yaml\n\
+             kind: CustomResourceDefinition\n",
+        );
+        for (document, kind) in
+            [(0, LeftoverKind::Rendered), (1, LeftoverKind::Hook), (2, LeftoverKind::Crds)]
+        {
+            let template = rendered.documents[document].template.clone();
+            let (name, path) = (String::new(), Path::default());
+            let place = Place { template, document, kind: name.clone(), name, path };
+            assert_eq!(LeftoverKind::of(&place, &rendered), kind);
+        }
+    }
 }

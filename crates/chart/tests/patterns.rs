@@ -75,6 +75,21 @@ fn custom_resources_name_images_as_fields_maps_and_parts() {
 }
 
 #[test]
+fn a_field_that_names_an_image_may_hold_a_short_one_and_containers_a_bare_word() {
+    let stream = "apiVersion: argoproj.io/v1\nkind: Workflow\nspec:\n  templates:\n  - container: {image: 'python:3.12'}\n  \
+        - script: {image: alpine, source: echo}\n  driver: {image: vgpu-manager, repository: ''}\n  images: ['redis:7']\n  \
+        imageName: 10.0.0.1:8080\n";
+    assert_eq!(
+        found(stream),
+        [
+            "likely docker.io/library/python:3.12 spec.templates[0].container.image",
+            "likely docker.io/library/alpine:latest spec.templates[1].script.image",
+            "likely docker.io/library/redis:7 spec.images[0]",
+        ]
+    );
+}
+
+#[test]
 fn config_maps_hold_json_ini_toml_yaml_and_pod_templates() {
     let stream = r#"
 kind: ConfigMap

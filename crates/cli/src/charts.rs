@@ -43,6 +43,11 @@ impl RenderArgs {
         self.namespace.as_deref()
     }
 
+    /// The values files.
+    pub(crate) fn values(&self) -> &[PathBuf] {
+        &self.values
+    }
+
     /// The chart of one source with these options. Paths of the command line are relative to where
     /// it was typed, not to `-C`.
     pub(crate) fn chart(

@@ -92,6 +92,12 @@ pub(crate) fn report(error: &CommandError) -> ExitCode {
     ExitCode::from(error.kind.exit_code())
 }
 
+/// As [`report`], and ends the process there and then.
+pub(crate) fn end(error: &CommandError) -> ! {
+    ui::error(error.kind.as_str(), &error.message, &error.hints);
+    std::process::exit(error.kind.exit_code().into())
+}
+
 impl From<types::Error> for CommandError {
     fn from(error: types::Error) -> Self {
         Self::usage(error.to_string())
@@ -189,6 +195,18 @@ impl From<land::Error> for CommandError {
             land::Error::Source(error) => error.into(),
             land::Error::Target(error) => error.into(),
         }
+    }
+}
+
+impl From<land::models::Error> for CommandError {
+    fn from(error: land::models::Error) -> Self {
+        use land::models::Error as E;
+        let kind = match &error {
+            error if error.is_integrity() => Kind::Integrity,
+            E::NoModel { .. } | E::Layout { .. } | E::Name(_) | E::InTheWay { .. } => Kind::Usage,
+            E::Source(_) | E::Full { .. } | E::Disk { .. } | E::Record { .. } => Kind::Failed,
+        };
+        Self::new(kind, error.to_string())
     }
 }
 

@@ -8,8 +8,12 @@ mod story;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
 
+use serde_json::Value;
 use story::{pack, text};
 use testkit::{Gantry, Hub, Images, Registry, World, scan, tools};
 
@@ -17,18 +21,33 @@ use testkit::{Gantry, Hub, Images, Registry, World, scan, tools};
 const KUBE_VERSION: &str = "1.33.0";
 /// What the release is called.
 const RELEASE: &str = "rel";
+/// The pull secret of the site.
+const SECRET: &str = "site-pull";
 /// Where the site keeps what comes in.
 const PREFIX: &str = "ai/platform";
 
-/// A chart whose images have landed in the site's registry.
-struct Landed {
+/// A chart on its way over the gap.
+struct Story {
     world: World,
     gantry: Gantry,
     /// The chart and its values files, as helm takes them.
     chart: PathBuf,
     values: Vec<PathBuf>,
+    /// How names at the site are made.
+    naming: &'static str,
     /// What the site's registry has: names and digests.
     landed: BTreeMap<String, String>,
+}
+
+/// What no overlay moves of a chart, by what does.
+#[derive(Default)]
+struct Left {
+    /// Written out in a template: a post-renderer.
+    rendered: BTreeSet<String>,
+    /// Written out in a hook's template: helm 4's post-renderer, not helm 3's.
+    hooks: BTreeSet<String>,
+    /// In an operator: the nodes' files alone.
+    compiled_in: BTreeSet<String>,
 }
 
 #[test]
@@ -40,138 +59,218 @@ fn the_umbrella_of_the_demo_runs_from_the_site_alone() {
     let chart = gantry.folder().join("umbrella");
     let gantry = gantry.in_folder(&chart);
     let values = vec![chart.join("values-offline.yaml")];
+    let story = Story { world, gantry, chart, values, naming: "path", landed: BTreeMap::new() };
 
     // Its input names an image that no chart does, and a model.
-    let landed = Landed::carry(world, gantry, chart, values, &["docker.io/library/redis:7.0"]);
-
-    landed.moves_all_but(&[]);
+    story.carry(&["docker.io/library/redis:7.0"]).moves_all_but(&Left::default());
 }
 
 #[test]
 fn postgresql_runs_from_the_site_alone() {
-    Landed::chart("postgresql", &[]).moves_all_but(&[]);
+    Story::of("postgresql", "", &[]).carry(&[]).moves_all_but(&Left::default());
 }
 
 #[test]
 fn redis_runs_from_the_site_alone() {
-    Landed::chart("redis", &[]).moves_all_but(&[]);
+    Story::of("redis", "", &[]).carry(&[]).moves_all_but(&Left::default());
 }
 
 #[test]
 fn sie_cluster_runs_from_the_site_alone() {
-    // Its templates have them written out.
-    let literals = ["docker.io/library/alpine:3.19", "registry.k8s.io/pause:3.10"];
+    // With all of its sub-charts: 24 images of seven hosts.
+    let all = "keda: {install: true}\nkube-prometheus-stack: {install: true}\n\
+               kubernetes-event-exporter: {install: true}\n";
+    let left = Left {
+        rendered: set(&["registry.k8s.io/pause:3.10"]),
+        hooks: set(&["docker.io/alpine/k8s:1.29.10", "docker.io/library/alpine:3.19"]),
+        ..Left::default()
+    };
 
-    Landed::chart("sie-cluster", &[]).moves_all_but(&literals);
+    Story::of("sie-cluster", all, &[]).carry(&[]).moves_all_but(&left);
 }
 
 #[test]
 fn onyx_runs_from_the_site_alone() {
     let compiled_in = ["ghcr.io/cloudnative-pg/postgresql:18.1-system-trixie"];
-    // Its templates have them written out.
-    let literals = ["docker.io/bitnami/kubectl:latest", "docker.io/curlimages/curl:8.10.1"];
+    let left = Left {
+        hooks: set(&["docker.io/bitnami/kubectl:latest", "docker.io/curlimages/curl:8.10.1"]),
+        compiled_in: set(&compiled_in),
+        ..Left::default()
+    };
 
-    Landed::chart("onyx", &compiled_in).moves_all_but(&literals);
+    Story::of("onyx", "", &compiled_in).carry(&compiled_in).moves_all_but(&left);
 }
 
 #[test]
 fn llmkube_runs_from_the_site_alone() {
-    Landed::chart("llmkube", &[]).moves_all_but(&[]);
+    Story::of("llmkube", "", &[]).carry(&[]).moves_all_but(&Left::default());
 }
 
-impl Landed {
-    /// A chart of `shared/charts` with the realistic values that `cargo xtask charts` has for it.
-    /// `compiled_in` are the images that no render names and that its operators will pull.
-    fn chart(name: &str, compiled_in: &[&str]) -> Self {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let (chart, values) =
-            (tools::chart(name), manifest.join(format!("../xtask/charts/{name}.yaml")));
-        let named = scan::images(&render(&chart, std::slice::from_ref(&values), None));
-        let all = named.iter().map(String::as_str).chain(compiled_in.iter().copied());
-        let world = World::of(Images::stand_ins(all), Registry::builder(), Hub::builder());
+#[test]
+fn an_image_with_a_digest_is_pulled_by_it_where_hosts_are_kept_apart() {
+    let mut story = Story::of("redis", "", &[]);
+    let image = scan::images(&story.render(None)).into_iter().find(|name| name.contains("/redis:"));
+    let digest = story.world.images().get(&image.unwrap()).digest;
+    let pinned = story.gantry.write("pinned.yaml", &format!("image: {{digest: \"{digest}\"}}\n"));
+    story.values.push(pinned);
+    story.naming = "host-path";
+
+    let story = story.carry(&[]);
+    story.moves_all_but(&Left::default());
+
+    let end = format!("docker.io/bitnami/redis@{digest}");
+    assert!(story.landed.keys().any(|name| name.ends_with(&end)), "{:?}", story.landed);
+}
+
+impl Story {
+    /// A chart of `shared/charts` with the realistic values that `cargo xtask charts` has for it and
+    /// these behind them, in a world with stand-ins for what it names and for `more`: images that no
+    /// render names.
+    fn of(name: &str, values: &str, more: &[&str]) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/charts");
+        let values = fs::read_to_string(folder.join(format!("{name}.yaml"))).unwrap() + values;
+        let (chart, file) = (tools::chart(name), tempfile::NamedTempFile::new().unwrap());
+        fs::write(&file, &values).unwrap();
+        let named = scan::images(&render(&chart, &[file.path().to_owned()], None));
+        let images =
+            Images::stand_ins(named.iter().map(String::as_str).chain(more.iter().copied()));
+        let world = World::of(images, Registry::builder(), Hub::builder());
         let gantry = world.gantry(story::BINARY);
-        let input = format!(
-            "version: 1\nname: {name}\nplatforms: [linux/amd64, linux/arm64]\ncharts:\n  \
-             - {{chart: \"{}\", release: {RELEASE}, values: [\"{}\"]}}\n",
-            chart.display(),
-            values.display()
-        );
-        gantry.write("gantry.yaml", &input);
-        Self::carry(world, gantry, chart, vec![values], compiled_in)
+        let values = vec![gantry.write("values.yaml", &values)];
+        Self { world, gantry, chart, values, naming: "path", landed: BTreeMap::new() }
     }
 
     /// Locks, fetches, packs, forgets the store, and loads into the site's registry: what the chart
     /// names and `more`, and nothing else.
-    fn carry(
-        world: World,
-        gantry: Gantry,
-        chart: PathBuf,
-        values: Vec<PathBuf>,
-        more: &[&str],
-    ) -> Self {
-        let locked = gantry.run(["lock"]).success();
+    fn carry(mut self, more: &[&str]) -> Self {
+        if !self.gantry.folder().join("gantry.yaml").exists() {
+            let (chart, values) = (self.chart.display(), &self.values);
+            let input = format!(
+                "version: 1\nname: moved\nplatforms: [linux/amd64, linux/arm64]\n\
+                 charts: [{{chart: \"{chart}\", release: {RELEASE}, values: {values:?}}}]\n"
+            );
+            self.gantry.write("gantry.yaml", &input);
+        }
+        let locked = self.gantry.run(["lock"]).success();
         // What no registry has and no pod names is left out with a note: here nothing may be.
         assert!(!locked.stderr.contains("left out"), "{}", locked.stderr);
-        gantry.run(["fetch"]).success();
+        self.gantry.run(["fetch"]).success();
         let media = tempfile::tempdir().unwrap();
-        pack(&gantry, media.path(), "64MiB");
-        fs::remove_dir_all(gantry.store()).unwrap();
-        let site = format!("{}/{PREFIX}", world.site().host());
-        let site = format!("version: 1\nregistry: {{url: {site}}}\n");
-        let site = gantry.write("site.yaml", &site);
-        let load = ["load", &text(media.path()), "--site", &text(&site), "--output", "json"];
-        let loaded = gantry.run(load).success().json();
+        pack(&self.gantry, media.path(), "64MiB");
+        fs::remove_dir_all(self.gantry.store()).unwrap();
+        let (host, naming) = (self.world.site().host(), self.naming);
+        let site = format!(
+            "{{url: {host}/{PREFIX}, naming: {naming}, plainHttp: true, pullSecret: {SECRET}}}"
+        );
+        self.gantry.write("site.yaml", &format!("version: 1\nregistry: {site}\n"));
+        let load = ["load", &text(media.path()), "--site", "site.yaml", "--output", "json"];
+        let loaded = self.gantry.run(load).success().json();
 
-        let mut story = Self { world, gantry, chart, values, landed: BTreeMap::new() };
-        let mut expected = scan::images(&render(&story.chart, &story.values, None));
-        expected.extend(more.iter().map(|name| (*name).to_owned()));
+        let mut expected = scan::images(&self.render(None));
+        expected.extend(set(more));
         for row in loaded["roots"].as_array().unwrap() {
             let (name, digest) = (row["name"].as_str().unwrap(), row["digest"].as_str().unwrap());
             if row["kind"] == "image" {
                 assert!(expected.remove(name), "nothing names {name}");
-                assert_eq!(digest, story.world.images().get(name).digest.to_string(), "{name}");
+                assert_eq!(digest, self.digest_at_source(name), "{name}");
                 // An index without all of its platforms is another one at this registry.
                 let digest = row["rewritten"].as_str().unwrap_or(digest);
-                story.landed.insert(story.at_site(name), digest.to_owned());
+                self.landed.insert(self.at_site(name), digest.to_owned());
             }
         }
         assert!(expected.is_empty(), "not carried: {expected:?}");
-        for name in story.landed.keys() {
-            story.pulls(name);
+        // What the chart names is pulled by the names of its last render.
+        for name in more {
+            self.pulls(&self.at_site(name));
         }
-        story
+        self
     }
 
-    /// The overlay moves what the chart names, apart from these, and crane pulls all of it.
-    fn moves_all_but(&self, literals: &[&str]) {
+    fn render(&self, overlay: Option<&Path>) -> String {
+        render(&self.chart, &self.values, overlay)
+    }
+
+    fn digest_at_source(&self, name: &str) -> String {
+        match name.split_once('@') {
+            Some((_, digest)) => digest.to_owned(),
+            None => self.world.images().get(name).digest.to_string(),
+        }
+    }
+
+    /// The overlay moves what the chart names, apart from what is left; the post-renderer moves
+    /// that too, as far as helm hands it over. All is told, and crane and the nodes pull it.
+    fn moves_all_but(&self, left: &Left) {
         let (chart, overlay) = (text(&self.chart), self.gantry.folder().join("overlay.yaml"));
         let values = self.values.iter().flat_map(|file| ["-f".to_owned(), text(file)]);
-        let run =
-            ["relocate", &chart, "--site", "site.yaml", "--release", RELEASE, "--output", "json"];
-        let run = run.map(String::from).into_iter().chain(values);
+        let run = ["relocate", &chart, "--site=site.yaml", "--release", RELEASE];
+        let more = ["--mirrors=nodes", "--output=json"];
+        let run = run.into_iter().chain(more).map(String::from).chain(values);
+        let literals: BTreeSet<String> = left.rendered.union(&left.hooks).cloned().collect();
+        let is_proven = literals.is_empty() && left.compiled_in.is_empty();
 
-        let code = if literals.is_empty() { 0 } else { 3 };
-        let report = self.gantry.run(run).fails_with(code).json();
+        let report = self.gantry.run(run).fails_with(if is_proven { 0 } else { 3 }).json();
 
-        let site = self.at_site("/");
-        let (inside, outside): (BTreeSet<_>, BTreeSet<_>) =
-            scan::images(&render(&self.chart, &self.values, Some(&overlay)))
-                .into_iter()
-                .partition(|name| name.starts_with(&site));
-        assert_eq!(outside, literals.iter().map(|name| (*name).to_owned()).collect());
-        let before = scan::images(&render(&self.chart, &self.values, None));
-        assert_eq!(inside, before.difference(&outside).map(|name| self.at_site(name)).collect());
-        let moved = report["moved"].as_array().unwrap().iter();
-        let told: BTreeSet<_> = moved.map(|row| row["to"].as_str().unwrap().to_owned()).collect();
-        assert_eq!(inside, told);
-        for name in &inside {
+        let before = scan::images(&self.render(None));
+        let at_site = |name: &String| self.at_site(name);
+        let inside: BTreeSet<String> = before.difference(&literals).map(at_site).collect();
+        let stream = self.render(Some(&overlay));
+        assert_eq!(scan::images(&stream), inside.union(&literals).cloned().collect());
+        assert_eq!(told(&report["moved"], "to", None), inside);
+        for (kind, names) in [
+            ("rendered", &left.rendered),
+            ("hook", &left.hooks),
+            ("compiled-in", &left.compiled_in),
+        ] {
+            assert_eq!(told(&report["leftovers"], "image", Some(kind)), *names, "{kind}");
+        }
+
+        let bare = scan::without_secret(&stream, self.world.site().host(), SECRET);
+        let places = report["withoutSecret"].as_array().into_iter().flatten();
+        let owned_up: BTreeSet<String> =
+            places.map(|place| place["name"].as_str().unwrap().to_owned()).collect();
+        assert!(bare.is_subset(&owned_up), "{bare:?} have no pull secret; told is {owned_up:?}");
+
+        let last = scan::images(&self.post_rendered(&stream));
+        assert_eq!(last, before.iter().map(at_site).collect());
+        let by_helm = scan::images(&self.rendered_by_helm_3(&overlay));
+        assert_eq!(by_helm.intersection(&before).cloned().collect::<BTreeSet<_>>(), left.hooks);
+        for name in &last {
             self.pulls(name);
+        }
+        for name in literals.union(&left.compiled_in) {
+            self.node_pulls(name);
         }
     }
 
-    /// Where the site keeps an image: the host gives way to the site.
+    /// What helm 3 makes of the chart with the overlay and the post-renderer.
+    fn rendered_by_helm_3(&self, overlay: &Path) -> String {
+        let mut helm = helm(&self.chart, &self.values, Some(overlay));
+        helm.args(["--post-renderer", story::BINARY, "--post-renderer-args", "post-render"]);
+        helm.args(["--post-renderer-args", "--site=site.yaml"]);
+        tools::run(helm.current_dir(self.gantry.folder()))
+    }
+
+    /// What the post-renderer makes of a stream of helm's.
+    fn post_rendered(&self, stream: &str) -> String {
+        let mut command = self.gantry.command(["post-render", "--site", "site.yaml"]);
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let output = thread::scope(|scope| {
+            scope.spawn(move || input.write_all(stream.as_bytes()).unwrap());
+            child.wait_with_output().unwrap()
+        });
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Where the site keeps an image: its host gives way to the site, or is a folder there.
     fn at_site(&self, name: &str) -> String {
-        format!("{}/{PREFIX}/{}", self.world.site().host(), name.split_once('/').unwrap().1)
+        let rest = match self.naming {
+            "host-path" => name,
+            _ => name.split_once('/').unwrap().1,
+        };
+        format!("{}/{PREFIX}/{rest}", self.world.site().host())
     }
 
     /// crane pulls a name from the site's registry, and it is what landed there.
@@ -181,14 +280,97 @@ impl Landed {
         assert_eq!(digest.trim(), landed, "{name}");
         tools::run(tools::command("crane").args(["pull", name, "/dev/null"]));
     }
+
+    /// A node that has the files of `--mirrors` pulls an outside name from the site.
+    fn node_pulls(&self, name: &str) {
+        let landed = &self.landed[&self.at_site(name)];
+        let nodes = self.gantry.folder().join("nodes");
+        // CRI-O and skopeo read the same file.
+        let file = nodes.join("cri-o/50-gantry.conf");
+        let inspect = ["inspect", "--no-tags", "--format={{.Digest}}", &format!("docker://{name}")];
+        let mut skopeo = tools::command("skopeo");
+        skopeo.arg("--registries-conf").arg(file).args(inspect);
+        assert_eq!(tools::run(&mut skopeo).trim(), landed, "{name}");
+        // containerd puts repository and tag behind the mirror's path.
+        let (host, rest) = name.split_once('/').unwrap();
+        let hosts = nodes.join("containerd/certs.d").join(host).join("hosts.toml");
+        let hosts = fs::read_to_string(hosts).unwrap();
+        let mirror = hosts.split("server = \"").nth(1).unwrap().split('"').next().unwrap();
+        let url = format!("{mirror}/{}", rest.replace(':', "/manifests/"));
+        let accept = "Accept: application/vnd.oci.image.index.v1+json, \
+                      application/vnd.oci.image.manifest.v1+json";
+        let headers = tools::run(tools::command("curl").args(["-sfIH", accept, &url]));
+        assert!(headers.contains(landed), "{url}: {headers}");
+    }
+}
+
+/// What a column of the report tells, of the rows of one kind.
+fn told(rows: &Value, column: &str, kind: Option<&str>) -> BTreeSet<String> {
+    let rows = rows.as_array().unwrap().iter();
+    let rows = rows.filter(|row| kind.is_none_or(|kind| row["kind"] == kind));
+    rows.map(|row| row[column].as_str().unwrap().to_owned()).collect()
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
 }
 
 /// What helm makes of the chart.
 fn render(chart: &Path, values: &[PathBuf], overlay: Option<&Path>) -> String {
+    tools::run(&mut helm(chart, values, overlay))
+}
+
+fn helm(chart: &Path, values: &[PathBuf], overlay: Option<&Path>) -> Command {
     let mut helm = tools::command("helm");
     helm.args(["template", RELEASE]).arg(chart).args(["--kube-version", KUBE_VERSION]);
     for file in values.iter().map(PathBuf::as_path).chain(overlay) {
         helm.arg("-f").arg(file);
     }
-    tools::run(&mut helm)
+    helm
+}
+
+mod slow {
+    use super::*;
+
+    /// Where no registry has to be.
+    const SITE: &str = "registry.internal:5000/ai/";
+
+    #[test]
+    fn no_chart_has_an_image_that_is_missed_or_said_to_be_moved_and_is_not() {
+        let charts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/charts");
+        let values = fs::read_dir(charts).unwrap().map(|entry| entry.unwrap().path());
+        let mut wrong = Vec::new();
+        for file in values {
+            let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+            let chart = tools::chart(&name);
+            let home = tempfile::tempdir().unwrap();
+            let gantry = story::alone(home.path());
+            let of = |verb: &[&str]| {
+                let (chart, file) = (text(&chart), text(&file));
+                let last = [chart.as_str(), "-f", &file, "--release", RELEASE];
+                gantry.run([verb, &last].concat())
+            };
+
+            let list = of(&["images", "--list", "--at-least", "likely"]).success().stdout;
+            let report = of(&["relocate", "--to", SITE, "--output", "json"]);
+
+            let found: BTreeSet<_> = list.lines().map(String::from).collect();
+            let values = [file.clone()];
+            let seen = scan::images(&render(&chart, &values, None));
+            let overlay = gantry.folder().join("overlay.yaml");
+            let after = scan::images(&render(&chart, &values, Some(&overlay)));
+            let outside: BTreeSet<_> =
+                after.into_iter().filter(|image| !image.starts_with(SITE)).collect();
+            let left = told(&report.json()["leftovers"], "image", None);
+            let missed: Vec<_> = seen.difference(&found).collect();
+            let hidden: Vec<_> = outside.difference(&left).collect();
+            if seen.is_empty() || !missed.is_empty() || !hidden.is_empty() {
+                wrong.push(format!(
+                    "{name}: of {} missed {missed:?}, hidden {hidden:?}",
+                    seen.len()
+                ));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
 }

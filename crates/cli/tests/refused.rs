@@ -54,7 +54,9 @@ fn a_chart_that_does_not_render_is_told_in_helm_s_words_with_the_template_s_plac
         let gantry = ready(home.path());
         gantry.write(&format!("shop/{name}"), content);
 
-        refused(&gantry, &RELOCATE, &[parts[0], parts[1], &text(&gantry.folder().join("shop"))]);
+        let chart = text(&gantry.folder().join("shop"));
+        let next = "give the values that it asks for";
+        refused(&gantry, &RELOCATE, &[parts[0], parts[1], &chart, next]);
         refused(&gantry, &["images", "shop"], &parts);
         gantry.write("gantry.yaml", "version: 1\nname: x\ncharts: [{chart: ./shop}]\n");
         refused(&gantry, &["lock"], &parts);
@@ -92,8 +94,12 @@ fn what_is_no_chart_is_told_to_be_none() {
     let archive = fs::read(testkit::tools::chart("qdrant")).unwrap();
     fs::write(gantry.folder().join("half.tgz"), &archive[..archive.len() / 2]).unwrap();
 
+    let torn = chart(&gantry.folder().join("torn"));
+    fs::remove_file(torn.join("Chart.yaml")).unwrap();
+
     for (what, part) in [
         ("nothing", "there is no such chart"),
+        ("torn/shop", "no Chart.yaml"),
         ("notes.txt", "notes.txt"),
         ("cut.tgz", "no gzip archive"),
         ("half.tgz", "half.tgz"),
@@ -101,6 +107,10 @@ fn what_is_no_chart_is_told_to_be_none() {
     ] {
         refused(&gantry, &["images", what], &[part]);
         refused(&gantry, &["relocate", what, "--site", "site.yaml"], &[part]);
+    }
+    // Values are no manifests, and neither is a pipe whose other end has failed.
+    for what in ["shop/values.yaml", "-"] {
+        refused(&gantry, &["images", what], &["no Kubernetes manifest"]);
     }
 }
 
@@ -170,18 +180,18 @@ fn a_helm_that_is_missing_too_old_or_none_is_told_with_what_is_needed() {
     refused(&missing, &RELOCATE, &["`helm` on the PATH", "3.8.0 or newer", "GANTRY_HELM"]);
 
     for (says, parts) in [
-        ("echo v3.1.0", ["helm 3.1.0", "3.8.0 or newer"]),
-        ("echo v5.0.0", ["helm 5.0.0", "up to helm 4"]),
+        ("echo v3.1.0", ["is helm 3.1.0", "install helm 3.8.0 or newer"]),
+        ("echo v5.0.0", ["is helm 5.0.0", "up to helm 4"]),
         ("echo I am no helm", ["does not tell its version", "I am no helm"]),
         ("echo broken >&2; exit 1", ["does not tell its version", "broken"]),
     ] {
         let helm = program(home.path(), &format!("#!/bin/sh\n{says}\n"));
         let gantry = gantry.clone().env("GANTRY_HELM", &helm);
-        refused(&gantry, &RELOCATE, &parts);
+        refused(&gantry, &RELOCATE, &[parts[0], parts[1], "GANTRY_HELM"]);
         refused(&gantry, &["images", "shop"], &parts);
     }
     let absent = gantry.env("GANTRY_HELM", "/no/such/helm");
-    refused(&absent, &RELOCATE, &["/no/such/helm"]);
+    refused(&absent, &RELOCATE, &["/no/such/helm", "install helm 3.8.0"]);
 }
 
 #[test]
@@ -192,6 +202,9 @@ fn a_place_where_the_overlay_cannot_be_is_told_before_any_render() {
     for (more, part) in [
         (["-o", "none/overlay.yaml"], "there is no folder none"),
         (["-o", "shop"], "shop is a folder"),
+        // The older overlay, or values of a person's own.
+        (["-f", "overlay.yaml"], "would be written over"),
+        (["-f", "../work/./overlay.yaml"], "would be written over"),
         (["--report", "none/report.md"], "there is no folder none"),
         (["--report", "report.pdf"], "FILE.md or FILE.json"),
         (["--pull-policy", "Sometimes"], "IfNotPresent"),

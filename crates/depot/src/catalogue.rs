@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 use serde::Serialize;
+use types::snapshot::annotation_of;
 use types::{Descriptor, Digest, Manifest, Root, annotation};
 
 /// What is there.
@@ -162,16 +163,6 @@ impl Repository {
     pub(crate) fn has_blob(&self, digest: &Digest) -> bool {
         self.blobs.contains(digest) || self.manifests.contains(digest)
     }
-}
-
-/// An annotation of a root: of its entry, or of its manifest where another tool wrote the entry.
-pub(crate) fn annotation_of<'a>(
-    root: &'a Root,
-    manifest: &'a Manifest,
-    key: &str,
-) -> Option<&'a str> {
-    let of_entry = root.descriptor.annotations.get(key);
-    of_entry.or_else(|| manifest.annotations.get(key)).map(String::as_str)
 }
 
 /// The name with docker's short forms written out: `docker.io/nginx` is `docker.io/library/nginx`,

@@ -1,12 +1,9 @@
-//! Hugging Face snapshots, rebuilt from their ModelPack manifests: a layer's annotations have the
-//! file's path and git's id (`types::annotation`), its digest is the file's sha256.
+//! The Hugging Face models that a source has, by id and revision.
 
 use std::collections::BTreeMap;
 
-use types::annotation::{GIT_ID, LFS, MODEL_COMMIT, MODEL_FILEPATH, MODEL_ID, MODEL_REVISION};
-use types::{Commit, Descriptor, Digest, GitId, Manifest, Root};
-
-use crate::catalogue::annotation_of;
+use types::snapshot::Snapshot;
+use types::{Commit, Manifest, Root};
 
 /// All models, by id in lower case.
 #[derive(Default)]
@@ -21,47 +18,21 @@ pub(crate) struct Model {
     pub(crate) snapshots: BTreeMap<Commit, Snapshot>,
 }
 
-/// The files of a model at a commit.
-#[derive(Default)]
-pub(crate) struct Snapshot {
-    pub(crate) files: BTreeMap<String, File>,
-}
-
-/// A file.
-pub(crate) struct File {
-    pub(crate) size: u64,
-    pub(crate) digest: Digest,
-    /// Git's id: of the content, or of the LFS pointer.
-    pub(crate) git: GitId,
-    pub(crate) storage: Storage,
-}
-
-/// Where the Hub keeps a file, which decides its ETag.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Storage {
-    Git,
-    Lfs,
-}
-
 impl Models {
     /// Adds the root if its manifest is a snapshot's.
     pub(crate) fn add(&mut self, root: &Root, manifest: &Manifest) {
-        let annotation = |key: &str| annotation_of(root, manifest, key);
-        let (Some(id), Some(commit)) = (annotation(MODEL_ID), annotation(MODEL_COMMIT)) else {
-            return;
-        };
-        let Ok(commit) = commit.parse::<Commit>() else { return };
+        let Some(snapshot) = Snapshot::of(root, manifest) else { return };
+        let (id, commit) = (&snapshot.id, &snapshot.commit);
         let model = self.0.entry(id.to_lowercase()).or_default();
-        id.clone_into(&mut model.id);
-        if let Some(revision) = annotation(MODEL_REVISION)
+        model.id.clone_from(id);
+        if let Some(revision) = &snapshot.revision
             && revision.parse::<Commit>().is_err()
-            && let Some(other) = model.revisions.insert(revision.to_owned(), commit.clone())
-            && other != commit
+            && let Some(other) = model.revisions.insert(revision.clone(), commit.clone())
+            && other != *commit
         {
             tracing::warn!("{id} was carried as {revision} twice; {commit} is served, not {other}");
         }
-        let files = manifest.layers.iter().filter_map(file).collect();
-        model.snapshots.insert(commit, Snapshot { files });
+        model.snapshots.insert(commit.clone(), snapshot);
     }
 
     /// Gives models that were carried by commit alone the branch that clients ask for unasked.
@@ -107,33 +78,5 @@ impl Model {
             Some(first) if !self.revisions.contains_key("main") => first,
             _ => "main",
         }
-    }
-}
-
-/// The file of a layer, if the layer is a model's file.
-fn file(layer: &Descriptor) -> Option<(String, File)> {
-    let annotation = |key: &str| layer.annotations.get(key);
-    let path = annotation(MODEL_FILEPATH)?.clone();
-    let git = annotation(GIT_ID)?.parse().ok()?;
-    let storage = match annotation(LFS).map(String::as_str) {
-        Some("true") => Storage::Lfs,
-        _ => Storage::Git,
-    };
-    Some((path, File { size: layer.size, digest: layer.digest, git, storage }))
-}
-
-impl File {
-    /// What the Hub answers as ETag: the git id, or the sha256 for LFS.
-    pub(crate) fn etag(&self) -> String {
-        match self.storage {
-            Storage::Git => self.git.to_string(),
-            Storage::Lfs => self.digest.hex(),
-        }
-    }
-
-    /// The LFS pointer's text (git-lfs specification v1).
-    pub(crate) fn pointer(&self) -> String {
-        let (oid, size) = (self.digest.hex(), self.size);
-        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {size}\n")
     }
 }

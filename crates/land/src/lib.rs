@@ -3,6 +3,7 @@
 
 mod error;
 mod load;
+pub mod models;
 mod target;
 
 pub use error::{Error, Result};

@@ -161,7 +161,9 @@ pub enum Error {
         next: String,
     },
     /// helm cannot render a chart.
-    #[error("helm cannot render {chart}: {message}")]
+    #[error(
+        "helm cannot render {chart}: {message}; mend the template, or give the values that it asks for (-f and --set; values: and set: in gantry.yaml)"
+    )]
     Render {
         /// The chart.
         chart: String,

@@ -17,6 +17,7 @@ mod near;
 pub mod oci;
 pub mod ollama;
 mod receive;
+pub mod scratch;
 mod tarball;
 
 pub use error::{Error, Result};

@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use types::lock::{Blob, ModelFile};
+use types::snapshot::check_path;
 use types::{Commit, Descriptor, Digest, GitId, Manifest, ModelId, Reference, Root};
 use types::{annotation, media_type};
 
@@ -33,8 +34,6 @@ const HOST: &str = "huggingface.co";
 /// The Hub's limit is 25,000 files in a folder (docs, "Repository limitations"); more than this in
 /// all would need a manifest above [`Manifest::MAX_SIZE`].
 const MAX_FILES: usize = 30_000;
-/// Longest path of a file, in bytes: Linux's `PATH_MAX` less the folders of a cache.
-const MAX_PATH: usize = 1024;
 
 /// What a snapshot is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,20 +195,6 @@ pub fn pseudo_commit(files: &[ModelFile]) -> Result<Commit> {
         let _ = write!(hex, "{byte:02x}");
     }
     Ok(hex.parse()?)
-}
-
-/// Why a path is none that a repository can have, or nothing.
-pub(crate) fn check_path(path: &str) -> Result<(), &'static str> {
-    if path.is_empty() || path.len() > MAX_PATH {
-        return Err("is empty or longer than 1024 bytes");
-    }
-    if path.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
-        return Err("leaves the repository");
-    }
-    if path.contains(|c: char| c.is_control() || c == '\\') {
-        return Err("has a backslash or a control character");
-    }
-    Ok(())
 }
 
 fn layer(file: &ModelFile) -> Descriptor {

@@ -20,6 +20,7 @@ pub mod receipt;
 mod reference;
 pub mod site;
 mod size;
+pub mod snapshot;
 mod text;
 pub mod yaml;
 

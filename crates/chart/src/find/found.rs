@@ -278,7 +278,8 @@ impl<'a> Collector<'a> {
         sure: Confidence,
     ) -> Option<()> {
         let (reference, found) = form::image(text)?;
-        (found >= shape).then(|| self.add(path, text, reference, pattern, sure))
+        (found >= shape && !form::is_address(text))
+            .then(|| self.add(path, text, reference, pattern, sure))
     }
 
     /// Adds an image that several texts make up.

@@ -10,7 +10,7 @@ use types::Reference;
 
 use super::finish::Written;
 use super::prove::{self, Proof, Verdict};
-use super::solve::{Assignment, Problem, Unset};
+use super::solve::{Assignment, Problem};
 use super::{Mover, Rendered, slot};
 use crate::values;
 
@@ -43,10 +43,8 @@ impl Mover<'_> {
     /// The places that no overlay is known to move.
     pub(super) fn open(&self) -> BTreeSet<usize> {
         let problem = self.problem();
-        let won: BTreeSet<usize> = [Unset::Use, Unset::Leave]
-            .into_iter()
-            .flat_map(|unset| problem.satisfied(&problem.solve(unset)))
-            .collect();
+        let Some((_, best)) = self.plans().into_iter().next() else { return BTreeSet::new() };
+        let won = problem.satisfied(&best);
         (0..self.wishes.len()).filter(|wish| !won.contains(wish)).collect()
     }
 
@@ -54,14 +52,21 @@ impl Mover<'_> {
     /// without giving what is not set.
     fn plans(&self) -> Vec<(usize, Assignment)> {
         let problem = self.problem();
-        let mut plans: Vec<(usize, Assignment)> = [Unset::Use, Unset::Leave]
+        let mut plans: Vec<(usize, Assignment)> = problem
+            .solutions()
             .into_iter()
-            .map(|unset| problem.solve(unset))
             .map(|assignment| (problem.satisfied(&assignment).len(), assignment))
             .collect();
         plans.dedup();
-        plans.sort_by_key(|(promise, assignment)| (Reverse(*promise), assignment.len()));
+        plans.sort_by_cached_key(|(promise, assignment)| {
+            (problem.spoiled(assignment), Reverse(*promise), assignment.len())
+        });
         plans
+    }
+
+    /// Whether nothing that was learned since makes another overlay look better.
+    pub(super) fn is_best(&self, attempt: &Attempt) -> bool {
+        self.plans().first().is_some_and(|(_, assignment)| *assignment == attempt.assignment)
     }
 
     /// The best overlay. Another than the first is rendered only when the first does not hold what
@@ -158,6 +163,7 @@ impl Mover<'_> {
     }
 
     fn proof(&mut self, assignment: &Assignment, after: &Rendered) -> Proof {
+        self.allowed.inserted = self.compiled_values().map(|(_, text)| text).collect();
         let slots = &self.slots;
         let texts = assignment.iter().map(|(slot, text)| (slots[*slot].text.clone(), text.clone()));
         let compiled = self.compiled_values().map(|(_, text)| (String::new(), text));

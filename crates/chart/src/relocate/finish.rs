@@ -6,7 +6,7 @@ use types::Reference;
 
 use super::attempt::Attempt;
 use super::prove::{Proof, Stayed};
-use super::solve::Assignment;
+use super::solve::{self, Assignment};
 use super::{Line, Mover, Relocation, slot};
 use crate::find::Place;
 use crate::manifest::Manifests;
@@ -109,7 +109,8 @@ impl Mover<'_> {
             to: site.target.clone(),
             place: site.found.place.clone(),
         });
-        let mut proof = Proof { stayed: stayed.collect(), ..Proof::default() };
+        let broken = self.before.findings().broken.clone();
+        let mut proof = Proof { stayed: stayed.collect(), broken, ..Proof::default() };
         self.prove_compiled(&self.before, &mut proof);
         proof
     }
@@ -125,7 +126,8 @@ impl Mover<'_> {
             let path = &self.slots[*slot].path;
             let line = lines.entry(path).or_insert_with(|| new(path, text));
             for (site, wish) in self.sites.iter().zip(&self.wishes) {
-                let mut slots = wish.forms.iter().flat_map(|form| &form.slots);
+                let form = solve::form(wish, assignment);
+                let mut slots = form.into_iter().flat_map(|form| &form.slots);
                 if slots.any(|(own, _)| own == slot) {
                     line.moves.insert(site.found.reference.clone());
                 }
@@ -137,6 +139,9 @@ impl Mover<'_> {
                     lines.entry(path).or_insert_with(|| new(path, &compiled.target.to_string()));
                 line.moves.insert(compiled.found.reference.clone());
             }
+        }
+        for (path, value) in &self.restored {
+            lines.entry(path).or_insert_with(|| new(path, &value.to_string()));
         }
         lines.into_values().collect()
     }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::difference::differences;
+use super::Mover;
+use super::difference::{Difference, differences};
+use super::explained::is_checksum;
+use super::side_effects::Loss;
 use super::slot::{self, Reason};
 use super::solve::Form;
-use super::{Mover, prove};
-use crate::path::Step;
 
 /// Whether pull secrets and pull policies are marked too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,40 +29,45 @@ impl Mover<'_> {
             .collect();
         self.chosen(|slot| match slot.reason {
             Reason::Likely => true,
-            Reason::Unset => {
-                let is_global = slot.path.steps().contains(&Step::Key("global".into()));
-                is_global || !likely.contains(&slot.path.parent())
-            }
+            Reason::Unset => slot.is_global() || !likely.contains(&slot.path.parent()),
             Reason::Part => false,
         })
     }
 
-    /// Slots to mark beside the first overlay, because it will not move everything: the registries
-    /// that were left out, and values that are part of a reference whatever their keys say. A
-    /// marker in any of these may change more than an image.
-    pub(super) fn more_marks(&mut self) -> Vec<Vec<usize>> {
+    /// Everything that is set, and the registries that the first marked render left out.
+    pub(super) fn other_ways(&self) -> Vec<usize> {
+        let first: BTreeSet<usize> = self.first_marks().into_iter().collect();
+        let mut slots = self.likely();
+        let rest = self.chosen(|slot| slot.reason == Reason::Unset).into_iter();
+        slots.extend(rest.filter(|s| !first.contains(s) && !self.unusable.contains_key(s)));
+        slots
+    }
+
+    /// Slots to mark beside the first overlay, where it will not move everything: those of
+    /// [`Self::other_ways`], and values that are part of a reference whatever their keys say. A
+    /// marker in one of these may change more than an image.
+    pub(super) fn more_marks(&mut self, knows_other_ways: bool) -> Vec<Vec<usize>> {
         let open = self.open();
         if open.is_empty() {
             return vec![];
         }
         let mut marks = Vec::new();
-        let first: BTreeSet<usize> = self.first_marks().into_iter().collect();
-        let mut rest = self.chosen(|slot| slot.reason == Reason::Unset);
-        rest.retain(|slot| !first.contains(slot) && !self.unusable.contains_key(slot));
-        let is_hidden = |wish: &usize| {
-            let forms = &self.wishes[*wish].forms;
-            !forms.is_empty() && forms.iter().all(|form| !form.given.is_empty())
-        };
-        if !rest.is_empty() || open.iter().any(is_hidden) {
-            let mut slots = self.likely();
-            slots.extend(rest);
-            marks.push(slots);
+        let other = self.other_ways();
+        if !knows_other_ways && other.len() > self.likely().len() {
+            marks.push(other);
         }
         let parts = self.parts(&open);
         if !parts.is_empty() {
             marks.push(parts);
         }
         marks
+    }
+
+    /// Whether a place was seen with a registry given only, so that it is not known what makes it up
+    /// without.
+    pub(super) fn is_hidden(&self, wish: usize) -> bool {
+        let forms = &self.wishes[wish].forms;
+        !forms.is_empty() && forms.iter().all(|form| !form.given.is_empty())
     }
 
     /// The slots that only the rendered references of these places give away.
@@ -94,7 +100,14 @@ impl Mover<'_> {
         self.learn_from(&marked);
         self.secrets.learn(&self.sites, &self.before, &marked);
         self.policies.learn(&marked);
-        self.is_unsteady = self.is_changed_beside(&marked);
+        let strange = self.strange(&marked);
+        let losses = strange.iter().map(|(document, difference)| {
+            let Difference { path, before, after } = difference.as_ref()?;
+            let after = slot::cleaned(after.as_deref()?).0;
+            Loss::new(*document, path, before.as_deref()?, &after)
+        });
+        self.losses = losses.collect::<Option<_>>().unwrap_or_default();
+        self.is_unsteady = self.losses.is_empty() && !strange.is_empty();
     }
 
     pub(super) fn learn(&mut self, stream: &str) {
@@ -114,9 +127,11 @@ impl Mover<'_> {
         for (site, wish) in self.sites.iter().zip(&mut self.wishes) {
             let Some(text) = site.text_in(&self.before, marked) else { continue };
             let (clean, slots) = slot::cleaned(&text);
-            let is_unset = |slot: &usize| {
-                self.slots.get(*slot).is_some_and(|slot| slot.reason == Reason::Unset)
-            };
+            // A chart may have in its own texts what looks like a marker.
+            if slots.iter().any(|(slot, _)| *slot >= self.slots.len()) {
+                continue;
+            }
+            let is_unset = |slot: &usize| self.slots[*slot].reason == Reason::Unset;
             let given: BTreeSet<usize> =
                 slots.iter().map(|(slot, _)| *slot).filter(is_unset).collect();
             if given.is_empty() && clean != site.text {
@@ -134,28 +149,36 @@ impl Mover<'_> {
         }
     }
 
-    /// Whether the marked render differs in more than the markers explain: something is made up
+    /// What the marked render has different beyond what the markers explain: something is made up
     /// anew with each render, or the chart does something else when an image is not its own.
-    fn is_changed_beside(&self, marked: &super::Rendered) -> bool {
-        let documents = &self.before.manifests.documents;
-        documents.iter().enumerate().any(|(index, document)| {
-            let Some(same) = marked.same_document(&self.before, index) else { return true };
+    fn strange(&self, marked: &super::Rendered) -> Vec<(usize, Option<Difference>)> {
+        let mut all = Vec::new();
+        for (index, document) in self.before.manifests.documents.iter().enumerate() {
+            let Some(same) = marked.same_document(&self.before, index) else {
+                all.push((index, None));
+                continue;
+            };
             let after = &marked.manifests.documents[same];
-            document.text != after.text
-                && differences(&document.value, &after.value).iter().any(|difference| {
-                    let new = difference.after.as_deref().unwrap_or_default();
-                    let old = difference.before.as_deref().unwrap_or_default();
-                    let key = difference.path.last_key().unwrap_or_default();
-                    let is_guard = self.guards.iter().any(|guard| guard.last_key() == Some(key));
-                    let is_checksum = prove::is_checksum(key, old) && prove::is_checksum(key, new);
-                    !is_guard && !is_checksum && lost_lines(old, new)
-                })
-        })
+            if document.text == after.text {
+                continue;
+            }
+            let differences = differences(&document.value, &after.value).into_iter();
+            let strange = differences.filter(|difference| {
+                let new = difference.after.as_deref().unwrap_or_default();
+                let old = difference.before.as_deref().unwrap_or_default();
+                let key = difference.path.last_key().unwrap_or_default();
+                let is_guard = self.guards.iter().any(|guard| guard.last_key() == Some(key));
+                let is_checksum = is_checksum(key, old) && is_checksum(key, new);
+                !is_guard && !is_checksum && is_strange(old, new)
+            });
+            all.extend(strange.map(|difference| (index, Some(difference))));
+        }
+        all
     }
 }
 
-/// Whether a text lost more lines than markers came into.
-fn lost_lines(old: &str, new: &str) -> bool {
+/// Whether a text lost more lines than markers came into, or got others than those.
+fn is_strange(old: &str, new: &str) -> bool {
     let is_marked = |line: &&str| line.contains("zq") && line.contains("qz");
     let marked = new.lines().filter(is_marked).count();
     let kept: BTreeSet<&str> = new.lines().collect();

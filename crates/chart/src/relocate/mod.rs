@@ -5,6 +5,7 @@
 mod attempt;
 mod compiled;
 mod difference;
+mod explained;
 mod finish;
 mod learn;
 mod locked;
@@ -38,11 +39,12 @@ use crate::path::Path;
 use crate::render::{self, Render, RenderError};
 use crate::{Chart, Error, Result, Rules, values};
 use compiled::Compiled;
+pub(crate) use explained::Allowed;
 use learn::Extras;
-pub(crate) use prove::Allowed;
 use pull_policies::Policies;
 use pull_secrets::Secrets;
 use scopes::Scopes;
+use side_effects::Loss;
 use site::{Rendered, Site};
 use slot::{Reason, Slot};
 use solve::Wish;
@@ -160,6 +162,8 @@ struct Mover<'a> {
     unusable: BTreeMap<usize, String>,
     /// Whether something changed in the marked render that the markers do not explain.
     is_unsteady: bool,
+    /// The texts that lost lines in it.
+    losses: Vec<Loss>,
     notes: Vec<String>,
     renders: usize,
 }
@@ -195,6 +199,7 @@ impl<'a> Mover<'a> {
             allowed: Allowed::default(),
             unusable: BTreeMap::new(),
             is_unsteady: false,
+            losses: vec![],
             notes: vec![],
             renders: 0,
         };
@@ -228,9 +233,10 @@ impl<'a> Mover<'a> {
         for found in outside {
             let image = &found.reference;
             let name = match names.get(image) {
-                Some(name) => name.clone(),
-                None => self.target.prefix.target(self.target.naming, image)?,
+                Some(name) => Ok(name.clone()),
+                None => self.target.prefix.target(self.target.naming, image),
             };
+            let Ok(name) = name else { continue };
             if found.pattern == Pattern::Rule {
                 self.compiled.push(Compiled::new(found, name));
             } else {
@@ -239,17 +245,30 @@ impl<'a> Mover<'a> {
         }
         self.choose_compiled();
         self.registries = registries(self.target, &self.sites);
-        let wish = |site: &Site| Wish { wanted: site.wanted.clone(), forms: vec![] };
+        let wish = |site: &Site| Wish {
+            was: site.text.clone(),
+            wanted: site.wanted.clone(),
+            forms: vec![],
+        };
         self.wishes = self.sites.iter().map(wish).collect();
         Ok(())
     }
 
     fn run(mut self) -> Relocation {
-        let marks = self.more_marks();
+        // What is hidden behind a global registry is needed for the first overlay; what only might
+        // be found is looked for beside it.
+        let is_hidden = self.open().iter().any(|wish| self.is_hidden(*wish));
+        if is_hidden {
+            let slots = self.other_ways();
+            self.attempts(&[], &[slots]);
+        }
+        self.restore_losses();
+        let marks = self.more_marks(is_hidden);
         let is_more = !marks.is_empty();
         let known = self.known();
         let mut best = self.solved(marks);
-        if is_more && self.known() > known {
+        if is_more && self.known() > known && !best.as_ref().is_some_and(|best| self.is_best(best))
+        {
             let more = self.solved(vec![]);
             best = attempt::better(best, more);
         }

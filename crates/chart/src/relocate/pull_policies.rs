@@ -90,7 +90,15 @@ impl Policies {
                 }
             });
         }
-        Self { policy, holders, chosen: vec![] }
+        // A schema that takes policies only takes no marker.
+        let is_strict =
+            |holder: &Holder| scopes.said_of(&holder.path).any(|said| said.get("enum").is_some());
+        let (strict, holders): (Vec<_>, Vec<_>) = holders.into_iter().partition(is_strict);
+        let is_other = |holder: &Holder| {
+            !holder.was.is_empty() && Some(holder.was.as_str()) != policy.map(PullPolicy::as_str)
+        };
+        let chosen = strict.into_iter().filter(is_other).collect();
+        Self { policy, holders, chosen }
     }
 
     /// Puts a marker into each of them.

@@ -67,7 +67,12 @@ impl Secrets {
                 Value::String(text) if text.is_empty() && named == Form::Text => Form::Text,
                 _ => return,
             };
-            holders.insert(Holder { path: scopes.own_path(path), form });
+            let path = scopes.own_path(path);
+            let item = path.index(0);
+            let takes_names =
+                scopes.said_of(&item).any(|said| said.get("type") == Some(&json!("string")));
+            let form = if form == Form::Objects && takes_names { Form::Names } else { form };
+            holders.insert(Holder { path, form });
         });
         Self { secret, holders: holders.into_iter().collect(), chosen, reached }
     }

@@ -104,6 +104,22 @@ impl Scopes {
         })
     }
 
+    /// What the schemas say of a value.
+    pub(crate) fn said_of<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Value> {
+        let above = self.charts.iter().filter(|chart| chart.path.is_above(path));
+        above.filter_map(|chart| {
+            let root = chart.schema.as_ref()?;
+            path.steps()[chart.path.steps().len()..].iter().try_fold(root, |schema, step| {
+                let schema = referred(root, schema)?;
+                match step {
+                    Step::Key(key) => schema.get("properties")?.get(key),
+                    Step::Index(_) => schema.get("items"),
+                    Step::Inside(_) => None,
+                }
+            })
+        })
+    }
+
     /// The line of helm's message about a value, as far as a schema is what it speaks of: helm 3
     /// writes `- image.registry: …` or `- image: Additional property registry …`, newer ones and
     /// helm 4 `- at '/image/registry': …`, below the name of the chart whose schema it is.
@@ -165,11 +181,9 @@ fn schema_admits(root: &Value, steps: &[Step]) -> bool {
     let mut schema = root;
     for step in steps {
         let Step::Key(key) = step else { return true };
-        if let Some(at) = schema.get("$ref").and_then(Value::as_str) {
-            match at.strip_prefix('#').and_then(|pointer| root.pointer(pointer)) {
-                Some(found) => schema = found,
-                None => return true,
-            }
+        match referred(root, schema) {
+            Some(found) => schema = found,
+            None => return true,
         }
         if let Some(inner) = schema.get("properties").and_then(|known| known.get(key)) {
             schema = inner;
@@ -183,6 +197,14 @@ fn schema_admits(root: &Value, steps: &[Step]) -> bool {
         }
     }
     true
+}
+
+/// What a schema refers to, or itself; `None` if that is in another file.
+fn referred<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a Value> {
+    match schema.get("$ref").and_then(Value::as_str) {
+        Some(at) => at.strip_prefix('#').and_then(|pointer| root.pointer(pointer)),
+        None => Some(schema),
+    }
 }
 
 #[cfg(test)]

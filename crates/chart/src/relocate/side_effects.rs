@@ -4,23 +4,24 @@
 //! none is a leftover with that reason.
 
 use std::collections::BTreeSet;
+use std::slice;
 
 use regex::Regex;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::attempt::{Attempt, better};
+use super::attempt::Attempt;
 use super::prove::Change;
-use super::slot::Reason;
 use super::solve::Assignment;
 use super::{Mover, Rendered};
-use crate::path::Path;
+use crate::find::Place;
+use crate::path::{Encoding, Path};
 use crate::values;
 
 /// Renders that are spent on the search for values with side effects.
 const MOST: usize = 32;
 
 /// A text that lost lines: its document and path, and the lines.
-struct Loss {
+pub(super) struct Loss {
     document: usize,
     path: Path,
     lines: Vec<String>,
@@ -42,7 +43,7 @@ impl Mover<'_> {
         {
             return bare;
         }
-        let mut marks = if best.proof.changes.is_empty() { vec![] } else { self.other_ways() };
+        let mut marks = vec![self.other_ways()];
         for _ in 0..ROUNDS {
             if best.proof.changes.is_empty() || !self.leave_culprits(&best, &mut marks) {
                 break;
@@ -69,7 +70,7 @@ impl Mover<'_> {
             if !is_set {
                 continue;
             }
-            let tried = self.attempts(std::slice::from_ref(&attempt.assignment), &[]).pop();
+            let tried = self.attempts(slice::from_ref(&attempt.assignment), &[]).pop();
             if let Some(Ok(tried)) = tried
                 && tried.is_clean()
             {
@@ -80,14 +81,6 @@ impl Mover<'_> {
         }
         (self.secrets, self.policies) = (secrets, policies);
         None
-    }
-
-    /// Registries that the first marked render left out, as another way to the same places.
-    fn other_ways(&self) -> Vec<Vec<usize>> {
-        let first: BTreeSet<usize> = self.first_marks().into_iter().collect();
-        let mut rest = self.chosen(|slot| slot.reason == Reason::Unset);
-        rest.retain(|slot| !first.contains(slot));
-        if rest.is_empty() { vec![] } else { vec![[self.likely(), rest].concat()] }
     }
 
     /// Finds half by half which values of an overlay change something else, and leaves them alone.
@@ -115,7 +108,7 @@ impl Mover<'_> {
                 .collect();
             spent += parts.len();
             for tried in self.attempts(&parts, &std::mem::take(marks)).into_iter().flatten() {
-                let Some(change) = tried.proof.changes.first() else { continue };
+                let Some(change) = self.elsewhere(&tried.proof.changes) else { continue };
                 match tried.assignment.keys().collect::<Vec<_>>()[..] {
                     [slot] => {
                         is_found = true;
@@ -128,20 +121,61 @@ impl Mover<'_> {
         is_found
     }
 
+    /// A change that is not of an image: a part of an overlay may well make half a name.
+    fn elsewhere<'c>(&self, changes: &'c [Change]) -> Option<&'c Change> {
+        let is_image = |change: &Change| {
+            self.sites.iter().any(|site| {
+                let Place { document, path, .. } = &change.place;
+                let in_text = path.inside(Encoding::Text);
+                site.found.place.document == *document
+                    && site.name_paths().any(|own| own == path || *own == in_text)
+            })
+        };
+        changes.iter().find(|change| !is_image(change))
+    }
+
     fn leave_culprit(&mut self, slot: usize, change: &Change) {
         let why = format!("setting {} also changes {}", self.slots[slot].path, change.place);
         self.unusable.insert(slot, why);
     }
 
+    /// Finds the lists that bring back what the marked render lost. Whether they do, the proof says.
+    pub(super) fn restore_losses(&mut self) {
+        let losses = std::mem::take(&mut self.losses);
+        if !losses.is_empty() && self.lists_for(&losses).is_none() {
+            self.restored.clear();
+        }
+    }
+
     /// The overlay with what it loses brought back. `None` unless the render is then the same but
     /// for the images.
     fn restored(&mut self, attempt: &Attempt) -> Option<Attempt> {
-        let losses: Vec<Loss> = attempt.proof.changes.iter().map(loss).collect::<Option<_>>()?;
-        let lists = self.lists(&losses);
+        let was_restored = !std::mem::take(&mut self.restored).is_empty();
+        let changes = attempt.proof.changes.iter().map(|change| {
+            let Change { place, before, after } = change;
+            Loss::new(place.document, &place.path, before.as_deref()?, after.as_deref()?)
+        });
+        let losses: Option<Vec<Loss>> = changes.collect();
+        let found = losses.filter(|_| !was_restored).and_then(|losses| self.lists_for(&losses));
+        if found.is_none() && !was_restored {
+            self.restored.clear();
+            return None;
+        }
+        let tried = self.attempts(slice::from_ref(&attempt.assignment), &[]).pop()?.ok();
+        let tried = tried.filter(Attempt::is_clean);
+        if tried.is_none() {
+            self.restored.clear();
+        }
+        tried
+    }
+
+    /// Sets what is restored to the lists that bring lines into the texts that lost some.
+    fn lists_for(&mut self, losses: &[Loss]) -> Option<()> {
+        let lists = self.lists(losses);
         if lists.is_empty() {
             return None;
         }
-        let mut probe = self.overlay(&attempt.assignment);
+        let mut probe = Value::Object(Map::new());
         for (index, path) in lists.iter().enumerate() {
             let value = self.longer(path, &[mark(index)]);
             values::set(&mut probe, path, value, &self.effective);
@@ -149,20 +183,13 @@ impl Mover<'_> {
         let stream = self.streams(&[Some(probe.to_string())]).pop()?.ok()?;
         let probed = self.read(&stream).ok()?;
         for loss in losses {
-            let text = self.text_of(&loss, &probed)?;
+            let text = self.text_of(loss, &probed)?;
             let index = (0..lists.len())
                 .find(|index| text.lines().any(|line| line.trim() == mark(*index)))?;
             let value = self.longer(&lists[index], &loss.lines);
             self.restored.insert(lists[index].clone(), value);
         }
-        let tried = self.attempts(std::slice::from_ref(&attempt.assignment), &[]).pop()?.ok();
-        match tried.filter(Attempt::is_clean) {
-            Some(tried) => better(None, Some(tried)),
-            None => {
-                self.restored.clear();
-                None
-            }
-        }
+        Some(())
     }
 
     /// The lists of texts that the templates of these documents ask for.
@@ -205,20 +232,21 @@ impl Mover<'_> {
     }
 }
 
-/// The lines that a change lost, if losing lines is all that it did.
-fn loss(change: &Change) -> Option<Loss> {
-    let (before, after) = (change.before.as_deref()?, change.after.as_deref()?);
-    let (mut lines, mut left) = (Vec::new(), after.lines().peekable());
-    for line in before.lines() {
-        if left.peek() == Some(&line) {
-            left.next();
-        } else if !line.trim().is_empty() {
-            lines.push(line.trim().to_owned());
+impl Loss {
+    /// The lines that a text lost, if losing lines is all that happened to it.
+    pub(super) fn new(document: usize, path: &Path, before: &str, after: &str) -> Option<Self> {
+        let (mut lines, mut left) = (Vec::new(), after.lines().peekable());
+        for line in before.lines() {
+            if left.peek() == Some(&line) {
+                left.next();
+            } else if !line.trim().is_empty() {
+                lines.push(line.trim().to_owned());
+            }
         }
+        let is_all = left.all(|line| line.trim().is_empty());
+        let path = path.clone();
+        (is_all && !lines.is_empty()).then_some(Self { document, path, lines })
     }
-    let is_all = left.all(|line| line.trim().is_empty());
-    let (document, path) = (change.place.document, change.place.path.clone());
-    (is_all && !lines.is_empty()).then_some(Loss { document, path, lines })
 }
 
 /// Not the marker of a slot.

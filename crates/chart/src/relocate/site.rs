@@ -88,11 +88,23 @@ fn word_in(was: &str, word: &str, now: &str) -> Option<String> {
     if was.len() != now.len() {
         return None;
     }
-    let (old, new) = was.iter().zip(&now).find(|(old, _)| old.contains(word))?;
-    let start = old.find(word)?;
+    let all = || was.iter().zip(&now);
+    // `org/app` also stands in `org/app-worker`, which is another one.
+    let own = all().find_map(|(old, new)| Some((old, new, alone_at(old, word)?)));
+    let (old, new, start) =
+        own.or_else(|| all().find_map(|(old, new)| Some((old, new, old.find(word)?))))?;
     let behind = &old[start + word.len()..];
     let new = new.strip_suffix(behind)?;
     new.strip_prefix(&old[..start]).map(str::to_owned)
+}
+
+/// Where `word` stands in a text as a whole.
+fn alone_at(text: &str, word: &str) -> Option<usize> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "-_/".contains(c);
+    text.match_indices(word).map(|(start, _)| start).find(|start| {
+        let behind = text[start + word.len()..].trim_start_matches('.');
+        !text[..*start].ends_with(|c| is_part(c) || c == '.') && !behind.starts_with(is_part)
+    })
 }
 
 #[cfg(test)]
@@ -118,5 +130,7 @@ mod tests {
         let now = "--images=a=x/org/a:1,b=y/org/b:2";
         assert_eq!(word_in(was, "org/b:2", now).as_deref(), Some("y/org/b:2"));
         assert_eq!(word_in(was, "org/b:2", "--images="), None);
+        let (was, now) = ("q.io/o/app-x:1 q.io/o/app:1", "q.io/o/app-x:1 site/o/app:1");
+        assert_eq!(word_in(was, "q.io/o/app", now).as_deref(), Some("site/o/app"));
     }
 }

@@ -39,6 +39,11 @@ pub(crate) enum Reason {
 }
 
 impl Slot {
+    /// Whether it is a value of all charts.
+    pub(crate) fn is_global(&self) -> bool {
+        self.path.steps().contains(&Step::Key("global".into()))
+    }
+
     /// Whether it stands in a value with other text around it.
     fn is_inside(&self, whole: &str) -> bool {
         self.start > 0 || self.text.len() < whole.len()
@@ -58,6 +63,19 @@ pub(crate) fn slots(chart: &Chart, effective: &Value, rendered: &[&str]) -> Vec<
     }
     let mut seen = BTreeSet::new();
     slots.retain(|slot| seen.insert((slot.path.clone(), slot.start)));
+    slots
+}
+
+/// The slots that their own key or form gives away.
+pub(crate) fn likely(scopes: &Scopes, effective: &Value) -> Vec<Slot> {
+    let mut slots = Vec::new();
+    values::leaves(effective, &Path::default(), &mut |path, leaf| {
+        in_leaf(&scopes.own_path(path), leaf, &[], &mut slots);
+    });
+    let mut seen = BTreeSet::new();
+    slots.retain(|slot| {
+        slot.reason == Reason::Likely && seen.insert((slot.path.clone(), slot.start))
+    });
     slots
 }
 

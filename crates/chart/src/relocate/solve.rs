@@ -20,6 +20,8 @@ pub(crate) struct Form {
 /// One place: what it has to become, and the forms that renders showed it in.
 #[derive(Debug, Clone)]
 pub(crate) struct Wish {
+    /// The text that stands there.
+    pub(crate) was: String,
     /// The text that has to stand there.
     pub(crate) wanted: String,
     /// Each with other unset values given; at most one with none.
@@ -47,14 +49,29 @@ struct Score {
     depth: Reverse<usize>,
 }
 
-/// Whether registries that are not set may be given, which moves many images by one line.
+/// Which registries that are not set may be given. A global one moves many images by one line, and
+/// may stand in the way of one that it must not move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unset {
     Use,
+    UseOwn,
     Leave,
 }
 
 impl Problem<'_> {
+    /// The assignments that are worth a look: with and without giving what is not set.
+    pub(crate) fn solutions(&self) -> Vec<Assignment> {
+        let given = || self.wishes.iter().flat_map(|wish| &wish.forms).flat_map(|f| &f.given);
+        let mut all = vec![Unset::Leave];
+        if given().any(|slot| !self.slots[*slot].is_global()) {
+            all.insert(0, Unset::UseOwn);
+        }
+        if given().any(|slot| self.slots[*slot].is_global()) {
+            all.insert(0, Unset::Use);
+        }
+        all.into_iter().map(|unset| self.solve(unset)).collect()
+    }
+
     /// The smallest assignment that the greedy search finds: round by round the values that move
     /// most places each.
     pub(crate) fn solve(&self, unset: Unset) -> Assignment {
@@ -68,7 +85,7 @@ impl Problem<'_> {
                 .collect();
             let mut scored: Vec<_> = options
                 .into_iter()
-                .filter_map(|option| Some((self.score(&option, &assignment, &places)?, option)))
+                .filter_map(|option| Some((self.score(&option, &mut assignment, &places)?, option)))
                 .collect();
             scored.sort_by(|(a, option_a), (b, option_b)| b.cmp(a).then(option_a.cmp(option_b)));
             let Some((best, _)) = scored.first() else { return self.pruned(assignment, &places) };
@@ -76,7 +93,8 @@ impl Problem<'_> {
             // All that are as good as the best, unless one before has taken their worth away.
             for (_, option) in scored {
                 let is_free = option.iter().all(|(slot, _)| !assignment.contains_key(slot));
-                let score = self.score(&option, &assignment, &places).filter(|_| is_free);
+                let score =
+                    is_free.then(|| self.score(&option, &mut assignment, &places)).flatten();
                 if score.is_some_and(|score| score.gain >= best) {
                     assignment.extend(option);
                 }
@@ -100,27 +118,43 @@ impl Problem<'_> {
         (0..self.wishes.len()).filter(|wish| self.is_satisfied(*wish, assignment)).collect()
     }
 
-    /// How good an option is. `None` if it wins nothing or loses a place.
+    /// How many places an assignment makes something of that is neither what stood there nor what
+    /// has to: a global registry where images come from several.
+    pub(crate) fn spoiled(&self, assignment: &Assignment) -> usize {
+        let is_spoiled = |wish: &&Wish| {
+            self.text(wish, assignment).is_some_and(|text| text != wish.was && text != wish.wanted)
+        };
+        self.wishes.iter().filter(is_spoiled).count()
+    }
+
+    /// How good an option is. `None` if it wins nothing or loses a place. The assignment is lent:
+    /// the option is put in and taken out again.
     fn score(
         &self,
         option: &[(usize, String)],
-        assignment: &Assignment,
+        assignment: &mut Assignment,
         places: &[BTreeSet<usize>],
     ) -> Option<Score> {
         // A fraction with this denominator compares options exactly enough.
         const SCALE: usize = 1000;
-        let mut next = assignment.clone();
-        next.extend(option.iter().cloned());
         let touched: BTreeSet<usize> =
             option.iter().flat_map(|(slot, _)| places[*slot].iter().copied()).collect();
-        let mut won = 0;
-        for wish in touched {
-            match (self.is_satisfied(wish, assignment), self.is_satisfied(wish, &next)) {
-                (true, false) => return None,
-                (false, true) => won += 1,
-                _ => {}
-            }
+        let before: Vec<bool> =
+            touched.iter().map(|wish| self.is_satisfied(*wish, assignment)).collect();
+        let replaced: Vec<Option<String>> =
+            option.iter().map(|(slot, text)| assignment.insert(*slot, text.clone())).collect();
+        let after: Vec<bool> =
+            touched.iter().map(|wish| self.is_satisfied(*wish, assignment)).collect();
+        for ((slot, _), old) in option.iter().zip(replaced) {
+            match old {
+                Some(old) => assignment.insert(*slot, old),
+                None => assignment.remove(slot),
+            };
         }
+        if before.iter().zip(&after).any(|(was, is)| *was && !is) {
+            return None;
+        }
+        let won = before.iter().zip(&after).filter(|(was, is)| !**was && **is).count();
         let depth = option.iter().map(|(slot, _)| self.slots[*slot].path.steps().len()).sum();
         let cost = option.len();
         (won > 0).then(|| Score {
@@ -185,7 +219,11 @@ impl Problem<'_> {
     ) -> Vec<Vec<(usize, String)>> {
         let wish = &self.wishes[wish];
         let mut options = Vec::new();
-        let is_wanted = |form: &&Form| unset == Unset::Use || form.given.is_empty();
+        let is_wanted = |form: &&Form| match unset {
+            Unset::Use => true,
+            Unset::UseOwn => !form.given.iter().any(|slot| self.slots[*slot].is_global()),
+            Unset::Leave => form.given.is_empty(),
+        };
         for form in wish.forms.iter().filter(is_wanted) {
             let free: Vec<usize> = form
                 .slots
@@ -261,7 +299,7 @@ impl Problem<'_> {
 }
 
 /// The form that a place has under an assignment; `None` if no render showed it.
-fn form<'w>(wish: &'w Wish, assignment: &Assignment) -> Option<&'w Form> {
+pub(super) fn form<'w>(wish: &'w Wish, assignment: &Assignment) -> Option<&'w Form> {
     let given: BTreeSet<usize> = wish
         .forms
         .iter()
@@ -285,7 +323,7 @@ mod tests {
     fn wish(wanted: &str, text: &str, slots: &[(usize, usize)]) -> Wish {
         let slots = slots.to_vec();
         let set = Form { text: text.into(), slots, given: BTreeSet::new() };
-        Wish { wanted: wanted.into(), forms: vec![set] }
+        Wish { was: text.into(), wanted: wanted.into(), forms: vec![set] }
     }
 
     fn solved(slots: &[Slot], wishes: &[Wish]) -> Vec<(usize, String)> {
@@ -329,7 +367,7 @@ mod tests {
                 let (wanted, was) =
                     (format!("site/ai/x/{name}:1"), format!("docker.io/x/{name}:1"));
                 let set = wish(&wanted, &was, &[(slot, 0)]).forms.remove(0);
-                Wish { wanted, forms: vec![set, given] }
+                Wish { was, wanted, forms: vec![set, given] }
             })
             .collect();
         assert_eq!(solved(&slots, &wishes), [(0, "site/ai".into())]);

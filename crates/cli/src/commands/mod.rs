@@ -7,6 +7,7 @@ mod init;
 mod inspect;
 mod load;
 mod lock;
+mod models;
 mod pack;
 mod plan;
 mod policy;
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     Load(load::Args),
     Serve(serve::Args),
+    #[command(subcommand)]
+    Models(models::Command),
     Relocate(relocate::Args),
     PostRender(post_render::Args),
     #[command(subcommand)]
@@ -61,6 +64,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         Command::Relocate(args) => relocate::run(context, &args),
         Command::PostRender(args) => post_render::run(context, &args),
         Command::Policy(command) => policy::run(context, &command),
+        Command::Models(command) => models::run(context, &command),
         Command::Store(command) => store::run(context, &command),
         Command::Completion(args) => completion::run(context, &args),
         Command::Version(args) => version::run(context, &args),

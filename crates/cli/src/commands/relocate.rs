@@ -9,7 +9,7 @@ use chart::mirrors::Scheme;
 use chart::offline::{self, Offline};
 use chart::phone_home::{Finding, Switches};
 use chart::relocate::{self, Locked, PullPolicy, Target, Verdict};
-use chart::report::Report;
+use chart::report::{LeftoverKind, Report};
 use resolve::Release;
 use serde::Serialize;
 use types::naming::{Naming, Prefix};
@@ -101,6 +101,7 @@ struct Outcome {
 }
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+    world::end_when_stopped()?;
     let registry = registry(args)?;
     let target = target(&registry)?;
     let source = match charts::sources(&args.chart)?.as_slice() {
@@ -138,11 +139,11 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         ))
         .hint("put it into a values file and give that with -f"));
     }
+    let scheme = if registry.plain_http { Scheme::Http } else { Scheme::Https };
+    let report = Report::new(release.chart(), &target, scheme, &moved)?;
     let rendered = std::mem::take(&mut moved.rendered);
     let inspection = chart::inspect::rendered(release.chart(), release.values(), rendered);
     let left = phone_home.find(&inspection);
-    let scheme = if registry.plain_http { Scheme::Http } else { Scheme::Https };
-    let report = Report::new(release.chart(), &target, scheme, &moved)?;
 
     let verdict = report.verdict;
     let is_written = !args.dry_run && verdict != Verdict::Refuted;
@@ -201,6 +202,18 @@ fn check_folders(args: &Args) -> Result<()> {
             return Err(
                 CommandError::usage(format!("{} is a folder", path.display())).hint("name a file")
             );
+        }
+        // What was written would take the place of what a person wrote, or of what it builds on.
+        let own = path.canonicalize().ok();
+        if own.is_some() && args.render.values().iter().any(|file| file.canonicalize().ok() == own)
+        {
+            return Err(CommandError::usage(format!(
+                "{} is one of the values files (-f) and would be written over",
+                path.display()
+            ))
+            .hint(
+                "name another file with -o, and give -f only your own values, no older overlay",
+            ));
         }
     }
     Ok(())
@@ -268,9 +281,7 @@ fn write(
     }
     if let Some(folder) = &args.mirrors {
         for remedy in &outcome.report.remedies {
-            let path =
-                folder.join(remedy.reader.to_lowercase()).join(remedy.path.trim_start_matches('/'));
-            world::write_deep(&path, &remedy.text)?;
+            world::write_deep(&folder.join(&remedy.file), &remedy.text)?;
         }
     }
     Ok(())
@@ -319,13 +330,20 @@ fn judged(args: &Args, outcome: &Outcome) -> Result<()> {
     match report.verdict {
         Verdict::Proven => Ok(()),
         Verdict::Leftovers if args.allow_leftovers => Ok(()),
-        Verdict::Leftovers => Err(CommandError::new(
-            Kind::Integrity,
-            format!("{} places still point outside: no value reaches them", report.leftovers.len()),
-        )
-        .hint("install with the post-renderer: gantry post-render --help")
-        .hint("or let the nodes pull them from the site: gantry relocate … --mirrors DIR")
-        .hint("then accept it with --allow-leftovers")),
+        Verdict::Leftovers => {
+            let number = report.leftovers.len();
+            let message = format!("{number} places still point outside: no value reaches them");
+            let error = CommandError::new(Kind::Integrity, message);
+            let has = |kind| report.leftovers.iter().any(|leftover| leftover.kind == kind);
+            let post_render = "install with the post-renderer: gantry post-render --help";
+            let error = match (has(LeftoverKind::Rendered), has(LeftoverKind::Hook)) {
+                (true, false) => error.hint(post_render),
+                (_, true) => error.hint(format!("{post_render} (hooks: with helm 4 only)")),
+                (false, false) => error,
+            };
+            let nodes = "let the nodes pull them from the site: gantry relocate … --mirrors DIR";
+            Err(error.hint(nodes).hint("then accept it with --allow-leftovers"))
+        }
         Verdict::Refuted => Err(CommandError::new(
             Kind::Integrity,
             format!("the proof failed, no overlay is written:\n{}", report.refutation()),

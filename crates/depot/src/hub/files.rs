@@ -6,10 +6,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::Found;
 use crate::Depot;
-use crate::models::{File, Storage};
 use crate::range::is_unchanged;
 use crate::respond::{Hub as Problem, REPO_COMMIT};
 use crate::stream;
+use types::snapshot::{SnapshotFile, Storage};
 
 const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
 const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
@@ -69,7 +69,7 @@ pub(super) async fn raw(
 
 async fn blob(
     depot: &Depot,
-    file: &File,
+    file: &SnapshotFile,
     method: &Method,
     request: &HeaderMap,
     response: Response,
@@ -79,7 +79,7 @@ async fn blob(
         .map_err(|error| Problem::Broken(error.to_string()))
 }
 
-fn file<'a>(found: &Found<'a>, path: &str) -> Result<&'a File, Problem> {
+fn file<'a>(found: &Found<'a>, path: &str) -> Result<&'a SnapshotFile, Problem> {
     found.snapshot.files.get(path).ok_or_else(|| Problem::EntryNotFound {
         id: found.model.id.clone(),
         path: path.to_owned(),

@@ -9,8 +9,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Found;
-use crate::models::{File, Model, Storage};
+use crate::models::Model;
 use crate::respond::Hub as Problem;
+use types::snapshot::{SnapshotFile, Storage};
 
 /// Nothing here has a time; clients parse this one.
 const NO_TIME: &str = "1970-01-01T00:00:00.000Z";
@@ -166,7 +167,7 @@ pub(super) fn whoami(headers: &HeaderMap) -> Result<Response, Problem> {
     Ok(Json(answer).into_response())
 }
 
-fn entry(path: &str, file: &File) -> Value {
+fn entry(path: &str, file: &SnapshotFile) -> Value {
     let mut entry = json!({ "type": "file", "oid": file.git, "size": file.size, "path": path });
     if file.storage == Storage::Lfs {
         entry["lfs"] = json!({

@@ -9,7 +9,7 @@ use http::{HeaderMap, header};
 use serde_json::json;
 
 use crate::Depot;
-use crate::models::File;
+use types::snapshot::SnapshotFile;
 
 /// llama.cpp's own default, where no tag is given.
 const DEFAULT_QUANTISATION: &str = "q4_k_m";
@@ -40,7 +40,8 @@ pub(crate) fn llama_manifest(
     let chosen = models()
         .find(|(path, _)| lower(path).contains(wanted))
         .or_else(|| models().next().filter(|_| tag == "latest"))?;
-    let shown = |(path, file): (&String, &File)| json!({ "rfilename": path, "size": file.size });
+    let shown =
+        |(path, file): (&String, &SnapshotFile)| json!({ "rfilename": path, "size": file.size });
     let mut answer = json!({ "schemaVersion": 2, "ggufFile": shown(chosen) });
     if let Some(projector) = files().find(|(path, _)| is_projector(path)) {
         answer["mmprojFile"] = shown(projector);

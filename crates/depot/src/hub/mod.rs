@@ -19,8 +19,9 @@ use types::Commit;
 pub(crate) use llama::llama_manifest;
 
 use crate::Depot;
-use crate::models::{Model, Snapshot};
+use crate::models::Model;
 use crate::respond::Hub as Problem;
+use types::snapshot::Snapshot;
 
 /// Everything below `/api/`.
 pub(crate) async fn api(

@@ -13,6 +13,7 @@ use std::time::Duration;
 use semver::Version;
 
 use super::version;
+use crate::scratch::Scratch;
 use crate::{Error, Result};
 
 /// The version of Kubernetes that charts are rendered for when the input names none. Pinned, so
@@ -24,6 +25,8 @@ const OLDEST: Version = Version::new(3, 8, 0);
 const TOO_NEW: Version = Version::new(5, 0, 0);
 /// A variable that names the program.
 const VARIABLE: &str = "GANTRY_HELM";
+/// What helm 3 and 4 end their message with when a template fails (cmd/template.go).
+const DEBUG_HINT: &str = "Use --debug flag to render out invalid YAML";
 /// Largest render; that of kube-prometheus-stack, the largest of the known ones, has 6 MB.
 const MAX_RENDER: u64 = 256 << 20;
 /// What helm says on failure is shown to a person.
@@ -74,7 +77,12 @@ impl Binary {
 
     /// The program at a path; its version is checked.
     pub fn at(path: &Path) -> Result<Self> {
-        let unusable = |reason: String| Error::Program { program: "helm".into(), reason };
+        let next =
+            format!("install helm {OLDEST} or newer, up to helm 4, or name it in {VARIABLE}");
+        let unusable = |reason: String| {
+            let reason = format!("{reason}; {next}");
+            Error::Program { program: "helm".into(), reason }
+        };
         let home = temporary()?;
         let shown = path.display();
         let mut command = command(path, home.path());
@@ -86,10 +94,7 @@ impl Binary {
             unusable(format!("{shown} does not tell its version, it says {said:?}"))
         })?;
         if version < OLDEST || version >= TOO_NEW {
-            return Err(unusable(format!(
-                "{shown} is helm {version}, Gantry needs {OLDEST} or newer, up to helm 4; \
-                 install one, or name it in {VARIABLE}"
-            )));
+            return Err(unusable(format!("{shown} is helm {version}")));
         }
         Ok(Self { path: path.to_owned(), version })
     }
@@ -110,7 +115,10 @@ impl Binary {
         let output = run(command).map_err(failed)?;
         if !output.success {
             let message = output.stderr.trim();
-            return Err(failed(message.strip_prefix("Error: ").unwrap_or(message).to_owned()));
+            let message = message.strip_prefix("Error: ").unwrap_or(message);
+            // An option of helm's that is not ours.
+            let message = message.strip_suffix(DEBUG_HINT).unwrap_or(message).trim_end();
+            return Err(failed(message.to_owned()));
         }
         if !output.stderr.trim().is_empty() {
             tracing::debug!(chart = %release.chart.display(), "helm says: {}", output.stderr.trim());
@@ -212,11 +220,8 @@ fn read(
     })
 }
 
-fn temporary() -> Result<tempfile::TempDir> {
-    tempfile::Builder::new()
-        .prefix("gantry-helm-")
-        .tempdir()
-        .map_err(|cause| Error::Write { what: std::env::temp_dir().display().to_string(), cause })
+fn temporary() -> Result<Scratch> {
+    Scratch::new("gantry-helm-")
 }
 
 fn on_path() -> Option<PathBuf> {

@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 use types::{Commit, Digest, GitId, ModelId};
 
 use super::{Hub, quoted, refusal};
-use crate::model::check_path;
 use crate::{Error, Result, near};
+use types::snapshot::check_path;
 
 /// Largest answer: thirty thousand files need about 10 MB.
 const MAX_ANSWER: u64 = 64 << 20;

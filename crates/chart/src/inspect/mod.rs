@@ -2,20 +2,25 @@
 //! values name and did not render, and what Chart.yaml says. One render as it is and one with
 //! marked values, side by side.
 
+mod condition;
+mod unrendered;
+mod uses;
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use crate::chart::Chart;
 use crate::find::{self, Confidence, Findings, Found, Pattern};
-use crate::manifest::{self, Document, Manifests};
+use crate::manifest::{self, Manifests};
 use crate::path::{Path, Step};
 use crate::relocate::scopes::Scopes;
 use crate::relocate::site::{Rendered, Site};
-use crate::relocate::slot::{self, Reason, Slot};
+use crate::relocate::slot::{self, Slot};
 use crate::render::{self, Render};
 use crate::rules::Rules;
-use crate::{Result, form, relocate, values};
+use crate::{Error, Result, form, relocate, values};
+use unrendered::Candidates;
 
 /// What was found in a chart or a stream, and what it was found in.
 #[derive(Debug, Clone, Default)]
@@ -56,18 +61,23 @@ pub fn rendered(chart: &Chart, user: &Value, manifests: Manifests) -> Inspection
 /// Inspects a chart with the user's values.
 pub fn chart(chart: &Chart, user: &Value, render: &Render, rules: &Rules) -> Result<Inspection> {
     let effective = chart.effective(user);
-    let slots = slot::slots(chart, &effective, &[]);
-    let chosen: Vec<usize> =
-        (0..slots.len()).filter(|slot| slots[*slot].reason == Reason::Likely).collect();
+    let scopes = Scopes::new(chart, &effective);
+    let slots = slot::likely(&scopes, &effective);
+    let chosen: Vec<usize> = (0..slots.len()).collect();
     let mut marked = slot::tainted(&slots, &chosen, &effective);
-    for guard in relocate::guards(&Scopes::new(chart, &effective), &effective) {
+    for guard in relocate::guards(&scopes, &effective) {
         values::set(&mut marked, &guard, Value::Bool(true), &effective);
     }
-    let mut rendered = render::streams(render, &[None, Some(marked.to_string())]).into_iter();
-    let manifests = match rendered.next() {
-        Some(stream) => Manifests::read(&stream?),
-        None => Manifests::default(),
-    };
+    let overlays = [None, Some(marked.to_string())];
+    // The templates are read while helm is at work.
+    let (rendered, candidates) = std::thread::scope(|scope| {
+        let candidates = scope.spawn(|| Candidates::new(chart, &effective));
+        let rendered = render::streams(render, &overlays);
+        (rendered, candidates.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let mut rendered = rendered.into_iter();
+    let plain = rendered.next().ok_or_else(|| Error::Render { message: "no output".into() })?;
+    let manifests = Manifests::read(&plain?);
     let mut findings = find::in_manifests(&manifests);
     let mut seen = BTreeSet::new();
     // A chart that refuses the markers still has its images; only the values behind are not known.
@@ -82,13 +92,14 @@ pub fn chart(chart: &Chart, user: &Value, render: &Render, rules: &Rules) -> Res
             let marked = Rendered::new(Manifests::read_like(&stream, &manifests));
             let before = Rendered::new(manifests);
             values_behind(&mut findings, &before, &marked, &slots, &mut seen);
+            repeated_values(&mut findings);
             before
         }
         _ => Rendered::new(manifests),
     };
     let manifests = before.manifests;
     rules.apply(&manifests, &mut findings);
-    unrendered(chart, &effective, &seen, &mut findings);
+    candidates.add(chart, &effective, &seen, &mut findings);
     hints(chart, &mut findings);
     let off = silent(chart, &manifests);
     Ok(Inspection { findings, manifests, effective, off })
@@ -135,105 +146,33 @@ fn values_behind<'a>(
     }
 }
 
-/// Values that look like images and came out nowhere, each with the switch that may turn it on.
-fn unrendered(chart: &Chart, effective: &Value, seen: &BTreeSet<&Path>, findings: &mut Findings) {
-    let mut values = effective.clone();
-    chart.each(&Path::default(), &mut |chart, scope| {
-        let version = chart.metadata.get("appVersion").and_then(Value::as_str).unwrap_or_default();
-        let own = scope.steps().iter().try_fold(&mut values, |value, step| match step {
-            Step::Key(key) => value.get_mut(key),
-            _ => None,
-        });
-        if let Some(own) = own {
-            let dependencies: Vec<&str> =
-                chart.dependencies.iter().map(|dependency| dependency.key.as_str()).collect();
-            fill_tags(own, version, &dependencies);
-        }
-    });
-    let name = chart.name().to_owned();
-    let metadata = serde_json::json!({"kind": "values", "metadata": {"name": name}});
-    let template = Some(format!("{name}/values.yaml"));
-    let document = Document { template, text: String::new(), value: metadata };
-    let known: BTreeSet<String> =
-        findings.images.iter().map(|found| found.reference.to_string()).collect();
-    let mut reported = BTreeSet::new();
-    for mut found in find::in_values(&document, &values) {
-        let is_seen = found.parts.iter().any(|part| seen.contains(&part.path));
+/// A text that repeats the chart's values says less than the pod that the same values are in: its
+/// template may have chosen another tag for it.
+fn repeated_values(findings: &mut Findings) {
+    let certain: BTreeSet<(Vec<Path>, String)> = findings
+        .images
+        .iter()
+        .filter(|found| found.confidence == Confidence::Certain && !found.values.is_empty())
+        .map(|found| (found.values.clone(), found.reference.to_string()))
+        .collect();
+    for found in findings.images.iter_mut().filter(|found| found.pattern == Pattern::Text) {
+        let steps = found.place.path.steps();
+        let inside = steps.iter().rposition(|step| matches!(step, Step::Inside(_)));
+        let inner: Path = steps[inside.map_or(0, |at| at + 1)..].iter().cloned().collect();
+        let mut same = certain.iter().filter(|(values, _)| *values == found.values).peekable();
         let reference = found.reference.to_string();
-        if is_seen
-            || is_handed_down(&found.place.path)
-            || known.contains(&reference)
-            || !reported.insert(reference)
-        {
-            continue;
+        let is_other = same.peek().is_some() && same.all(|(_, other)| *other != reference);
+        if found.values.first() == Some(&inner) && is_other {
+            found.confidence = Confidence::Possible;
+            found.note =
+                Some("the text repeats the chart's values; the pod has another tag".into());
         }
-        found.confidence = Confidence::Possible;
-        found.pattern = Pattern::Value;
-        found.values = found.parts.iter().map(|part| part.path.clone()).collect();
-        found.note = switch(chart, effective, &found.place.path)
-            .map(|switch| format!("not rendered while {switch} is off"));
-        findings.images.push(found);
     }
 }
 
 /// Whether a path is that of a global below a dependency, where helm copies it from above.
 fn is_handed_down(path: &Path) -> bool {
     path.steps().iter().skip(1).any(|step| *step == Step::Key("global".into()))
-}
-
-/// Gives images without a tag the version of their chart, as their templates would.
-fn fill_tags(value: &mut Value, version: &str, dependencies: &[&str]) {
-    match value {
-        Value::Object(map) => {
-            let is_image = map.contains_key("repository") || map.contains_key("registry");
-            if let Some(tag) = map.get_mut("tag").filter(|_| is_image && !version.is_empty())
-                && (tag.is_null() || tag.as_str() == Some(""))
-            {
-                *tag = Value::from(version);
-            }
-            for (key, value) in map.iter_mut() {
-                if !dependencies.contains(&key.as_str()) {
-                    fill_tags(value, version, &[]);
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| fill_tags(item, version, &[])),
-        _ => {}
-    }
-}
-
-/// The nearest switch above a value that is off: `enabled: false` beside it or further up, or the
-/// condition of the dependency that it belongs to.
-fn switch(chart: &Chart, effective: &Value, path: &Path) -> Option<Path> {
-    const SWITCHES: &[&str] = &["enabled", "enable", "create", "install", "deploy"];
-    let mut above = path.parent();
-    loop {
-        for key in SWITCHES {
-            let switch = above.key(*key);
-            if switch.find(effective) == Some(&Value::Bool(false)) {
-                return Some(switch);
-            }
-        }
-        if above.steps().is_empty() {
-            break;
-        }
-        above = above.parent();
-    }
-    let mut found = None;
-    chart.each(&Path::default(), &mut |chart, scope| {
-        for dependency in &chart.dependencies {
-            if scope.key(&dependency.key).is_above(path) {
-                for condition in &dependency.conditions {
-                    let switch =
-                        condition.split('.').fold(scope.clone(), |path, key| path.key(key));
-                    if switch.find(effective) == Some(&Value::Bool(false)) {
-                        found = Some(switch);
-                    }
-                }
-            }
-        }
-    });
-    found
 }
 
 /// The images that annotations of Chart.yaml list. Often old, often not all.
@@ -246,7 +185,12 @@ fn hints(chart: &Chart, findings: &mut Findings) {
             for (index, entry) in list.as_array().into_iter().flatten().enumerate() {
                 let image = entry.get("image").and_then(Value::as_str);
                 let Some((reference, _)) = image.and_then(form::image) else { continue };
-                if findings.images.iter().any(|found| found.reference == reference) {
+                // The values may name another registry; they know better.
+                let is_it = |found: &Found| {
+                    found.reference.repository() == reference.repository()
+                        && found.reference.version() == reference.version()
+                };
+                if findings.images.iter().any(is_it) {
                     continue;
                 }
                 let path = Path::default().key("annotations").key(key).index(index).key("image");

@@ -1,0 +1,284 @@
+//! Where the templates of a chart use a value, and behind which conditions. Read from the text of
+//! the templates, so that it can be told why something was not rendered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::condition;
+use crate::chart::Chart;
+use crate::path::Path;
+
+/// What the templates of a chart and its dependencies say.
+#[derive(Debug, Default)]
+pub(super) struct Uses {
+    /// Where the values that matter are named.
+    mentions: Vec<Mention>,
+    /// Where each named template is called; helm knows each name once, whatever chart has it.
+    calls: BTreeMap<String, Vec<Place>>,
+    /// Charts whose templates take all values, to look some up by names that only they know.
+    dynamic: Vec<Path>,
+    /// Charts and dependencies by the path of their values; the path of each is above its own.
+    scopes: Vec<Path>,
+    templates: String,
+}
+
+/// An action that names a value.
+#[derive(Debug)]
+struct Mention {
+    path: Path,
+    text: String,
+    place: Place,
+}
+
+/// Where an action stands.
+#[derive(Debug, Clone)]
+struct Place {
+    /// The conditions around it; those of an `else` are left out.
+    conditions: Vec<Arc<Condition>>,
+    /// The named template that it is part of.
+    define: Option<Arc<str>>,
+    /// The values that `.Values` stands for.
+    scope: Arc<Path>,
+}
+
+/// A condition of a template.
+#[derive(Debug, Clone)]
+pub(super) struct Condition {
+    /// What stands behind `if`, `with` or `range`.
+    pub(super) text: String,
+    /// The values that `.Values` stands for.
+    pub(super) scope: Arc<Path>,
+}
+
+/// One open block.
+struct Block {
+    condition: Option<Arc<Condition>>,
+    define: Option<Arc<str>>,
+}
+
+impl Uses {
+    /// Reads the templates of a chart and its dependencies, for what they say of `paths`.
+    pub(super) fn read(chart: &Chart, paths: &[Path]) -> Self {
+        let mut uses = Self::default();
+        chart.each(&Path::default(), &mut |chart, scope| {
+            uses.scopes.push(scope.clone());
+            let scope = Arc::new(scope.clone());
+            for (path, text) in &chart.templates {
+                // Notes are for people; a definition of a CRD is no template.
+                if !path.ends_with("NOTES.txt") && path.starts_with("templates/") {
+                    uses.file(text, &scope, paths);
+                    uses.templates.push_str(text);
+                }
+            }
+        });
+        uses
+    }
+
+    fn file(&mut self, text: &str, scope: &Arc<Path>, paths: &[Path]) {
+        let mut open: Vec<Block> = Vec::new();
+        let condition = |text: &str| {
+            Some(Arc::new(Condition { text: text.trim().to_owned(), scope: scope.clone() }))
+        };
+        for action in actions(text) {
+            let (word, rest) = action.split_once(char::is_whitespace).unwrap_or((action, ""));
+            match word {
+                "if" => open.push(Block { condition: condition(rest), define: None }),
+                "with" | "range" => {
+                    self.action(rest, &open, scope, paths);
+                    // `$k, $v := .Values.x` is about what stands behind.
+                    let rest = rest.rsplit(":=").next().unwrap_or(rest);
+                    open.push(Block { condition: condition(rest), define: None });
+                }
+                "define" | "block" => {
+                    let define = rest.split('"').nth(1).map(Arc::from);
+                    open.push(Block { condition: None, define });
+                }
+                "else" => {
+                    if let Some(block) = open.last_mut() {
+                        let rest = rest.trim_start();
+                        let mut words = ["if ", "with "].iter();
+                        let other = words.find_map(|word| rest.strip_prefix(word));
+                        block.condition = other.and_then(condition);
+                    }
+                }
+                "end" => {
+                    open.pop();
+                }
+                _ => self.action(action, &open, scope, paths),
+            }
+        }
+    }
+
+    fn action(&mut self, text: &str, open: &[Block], scope: &Arc<Path>, paths: &[Path]) {
+        let place = || Place {
+            conditions: open.iter().filter_map(|block| block.condition.clone()).collect(),
+            define: open.iter().rev().find_map(|block| block.define.clone()),
+            scope: scope.clone(),
+        };
+        for word in ["include", "template"] {
+            for (start, _) in text.match_indices(word) {
+                let behind = text[start + word.len()..].trim_start();
+                let name = behind.strip_prefix('"').and_then(|rest| rest.split('"').next());
+                if let Some(name) = name {
+                    self.calls.entry(name.to_owned()).or_default().push(place());
+                }
+            }
+        }
+        // The list of images that pull secrets are gathered from runs none of them.
+        if !text.contains(".Values") || text.contains("ullSecrets") {
+            return;
+        }
+        for keys in condition::values_in(text) {
+            if keys.is_empty() {
+                self.dynamic.push(Path::clone(scope));
+                continue;
+            }
+            let path = keys.into_iter().fold(Path::clone(scope), |path, key| path.key(key));
+            if paths.iter().any(|wanted| path.is_above(wanted)) {
+                self.mentions.push(Mention { path, text: text.to_owned(), place: place() });
+            }
+        }
+    }
+
+    /// The ways on which one of `paths` gets into a manifest, each with the conditions on it.
+    pub(super) fn ways(&self, paths: &[Path]) -> Vec<Vec<&Condition>> {
+        let mut ways = Vec::new();
+        for mention in self.mentions_of(paths) {
+            self.ways_to(&mention.place, &mut Vec::new(), &mut ways);
+        }
+        ways
+    }
+
+    /// Whether a value may be looked up in a way that the text of the templates does not tell.
+    /// `key` is what they would have to say.
+    pub(super) fn is_hidden(&self, path: &Path, key: &str) -> bool {
+        self.dynamic.iter().any(|scope| scope.is_above(path)) && self.templates.contains(key)
+    }
+
+    /// Whether an action that names one of `paths` has this text in it.
+    pub(super) fn is_said(&self, paths: &[Path], text: &str) -> bool {
+        self.mentions_of(paths).any(|mention| mention.text.contains(text))
+    }
+
+    fn mentions_of(&self, paths: &[Path]) -> impl Iterator<Item = &Mention> {
+        // Whoever names all values of a dependency names none of them.
+        let is_scope = |mention: &Path, path: &Path| {
+            self.scopes.iter().any(|scope| mention.is_above(scope) && scope.is_above(path))
+        };
+        self.mentions.iter().filter(move |mention| {
+            paths.iter().any(|path| mention.path.is_above(path) && !is_scope(&mention.path, path))
+        })
+    }
+
+    fn ways_to<'a>(
+        &'a self,
+        place: &'a Place,
+        through: &mut Vec<&'a str>,
+        ways: &mut Vec<Vec<&'a Condition>>,
+    ) {
+        // Helpers call helpers; no sane chart nests deeper, and few call one more often.
+        const DEEPEST: usize = 6;
+        const MOST: usize = 64;
+        let Some(define) = place.define.as_deref() else {
+            ways.push(place.conditions.iter().map(AsRef::as_ref).collect());
+            return;
+        };
+        if through.contains(&define) || through.len() >= DEEPEST || ways.len() >= MOST {
+            return;
+        }
+        through.push(define);
+        let calls = self.calls.get(define).map(Vec::as_slice).unwrap_or_default();
+        let is_own = |call: &&Place| call.scope == place.scope;
+        let has_own = calls.iter().any(|call| is_own(&call));
+        for call in calls.iter().filter(|call| !has_own || is_own(call)) {
+            let before = ways.len();
+            self.ways_to(call, through, ways);
+            for way in &mut ways[before..] {
+                way.extend(place.conditions.iter().map(AsRef::as_ref));
+            }
+        }
+        through.pop();
+    }
+}
+
+/// The actions of a template, without their braces and marks.
+fn actions(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let start = rest.find("{{")?;
+        let behind = &rest[start + 2..];
+        let inner = behind.strip_prefix('-').unwrap_or(behind).trim_start();
+        if inner.starts_with("/*") {
+            let end = behind.find("*/").map_or(behind.len(), |end| end + 2);
+            rest = &behind[end..];
+            return Some("");
+        }
+        let end = behind.find("}}").unwrap_or(behind.len());
+        rest = behind.get(end + 2..).unwrap_or_default();
+        let action = behind[..end].trim();
+        Some(action.trim_start_matches('-').trim_end_matches('-').trim())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn uses(files: &[(&str, &str)], paths: &[&str]) -> Uses {
+        let chart = [("Chart.yaml", "name: c\nversion: 1.0.0\n")];
+        let files = chart.iter().chain(files);
+        let files = files.map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec()));
+        let paths: Vec<Path> = paths.iter().copied().map(path).collect();
+        Uses::read(&Chart::read(files).unwrap(), &paths)
+    }
+
+    fn path(dotted: &str) -> Path {
+        dotted.split('.').fold(Path::default(), |path, key| path.key(key))
+    }
+
+    /// The conditions on the ways to a value.
+    fn ways(uses: &Uses, dotted: &str) -> Vec<String> {
+        let way = |way: &Vec<&Condition>| {
+            way.iter().map(|condition| condition.text.as_str()).collect::<Vec<_>>().join(", ")
+        };
+        uses.ways(&[path(dotted)]).iter().map(way).collect()
+    }
+
+    #[test]
+    fn a_value_is_used_behind_the_conditions_around_it_also_through_helpers() {
+        let uses = uses(
+            &[
+                (
+                    "templates/_helpers.tpl",
+                    "{{- define \"x.image\" -}}{{/* .Values.no }} */}}{{ if .Values.short }}\
+                 {{ .Values.a.image.tag }}{{ end }}{{ end }}",
+                ),
+                (
+                    "templates/a.yaml",
+                    "{{ if .Values.on }}{{ with .Values.b }}image: {{ include \"x.image\" $ }}{{ end }}\
+                 {{ else }}{{ $.Values.c }}{{ end }}",
+                ),
+                ("templates/NOTES.txt", "{{ .Values.d }}"),
+            ],
+            &["a.image.tag", "c.x", "d", "a.other"],
+        );
+        assert_eq!(ways(&uses, "a.image.tag"), [".Values.on, .Values.b, .Values.short"]);
+        assert_eq!(ways(&uses, "c.x"), [""]);
+        assert!(ways(&uses, "d").is_empty() && ways(&uses, "a.other").is_empty());
+        assert!(uses.dynamic.is_empty());
+    }
+
+    #[test]
+    fn helpers_that_call_each_other_end() {
+        let uses = uses(
+            &[(
+                "templates/_h.tpl",
+                "{{ define \"a\" }}{{ include \"b\" . }}{{ .Values.x }}{{ end }}\
+             {{ define \"b\" }}{{ include \"a\" . }}{{ end }}",
+            )],
+            &["x"],
+        );
+        assert!(ways(&uses, "x").is_empty());
+    }
+}

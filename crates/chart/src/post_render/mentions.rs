@@ -1,0 +1,105 @@
+//! Texts that speak of an image without being its place: a policy's list of allowed repositories, a
+//! comment in a script of a ConfigMap, a setting that holds the name without the tag. With the
+//! registry's host in front there is no doubt what is meant, and left as it is, it would point
+//! outside.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::find::{Confidence, Found, Part, Pattern, Place, Role, text};
+use crate::manifest::{Document, Manifests};
+use crate::path::{Encoding, Path, Step};
+use crate::relocate::prove;
+use crate::relocate::site::Site;
+
+/// The names that images go by, each with a place of it.
+type Names<'a> = BTreeMap<&'a str, &'a Site>;
+
+/// The places of texts that name images of `sites` by their host and path.
+pub(super) fn mentions(manifests: &Manifests, sites: &[Site]) -> Vec<Site> {
+    let names: Names =
+        sites.iter().filter_map(|site| Some((prove::hosted_name(&site.text)?, site))).collect();
+    let mut found = Vec::new();
+    if names.is_empty() {
+        return found;
+    }
+    for (index, document) in manifests.documents.iter().enumerate() {
+        // What a schema tells its readers is never pulled.
+        if document.kind() != "CustomResourceDefinition" {
+            let mut walk = Walk { names: &names, document, index, found: &mut found };
+            walk.value(&document.value, &Path::default());
+        }
+    }
+    found
+}
+
+/// Whether a place is that of a mention.
+pub(super) fn is_mention(site: &Site) -> bool {
+    site.found.pattern == Pattern::Text && site.found.note.as_deref() == Some(NOTE)
+}
+
+const NOTE: &str = "a text that names it";
+
+struct Walk<'a> {
+    names: &'a Names<'a>,
+    document: &'a Document,
+    index: usize,
+    found: &'a mut Vec<Site>,
+}
+
+impl Walk<'_> {
+    fn value(&mut self, value: &Value, path: &Path) {
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    self.value(value, &path.key(key));
+                }
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.value(item, &path.index(index));
+                }
+            }
+            Value::String(text) => {
+                let is_data = matches!(path.steps(), [Step::Key(data), _] if data == "data");
+                let is_secret = is_data && self.document.kind() == "Secret";
+                match text::decode(text).filter(|_| is_secret) {
+                    Some(plain) => self.text(&plain, &path.inside(Encoding::Base64)),
+                    None => self.text(text, path),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A text and, where it holds others, those too: the proof compares leaf by leaf.
+    fn text(&mut self, text: &str, path: &Path) {
+        let mut is_any = false;
+        for (name, site) in self.names {
+            if prove::mentions(text, name) {
+                is_any = true;
+                self.found.push(self.site(name, site, path.inside(Encoding::Text)));
+            }
+        }
+        if is_any && let Some((encoding, value)) = text::opened(text) {
+            self.value(&value, &path.inside(encoding));
+        }
+    }
+
+    fn site(&self, name: &str, site: &Site, path: Path) -> Site {
+        let part = Part { path: path.clone(), text: name.to_owned(), role: Role::Whole };
+        let place = Place {
+            template: self.document.template.clone(),
+            document: self.index,
+            kind: self.document.kind().to_owned(),
+            name: self.document.name().to_owned(),
+            path,
+        };
+        let reference = site.found.reference.clone();
+        let mut found =
+            Found::new(reference, vec![part], place, Pattern::Text, Confidence::Possible);
+        found.note = Some(NOTE.to_owned());
+        Site::new(&found, site.target.clone())
+    }
+}

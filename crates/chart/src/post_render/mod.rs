@@ -1,0 +1,357 @@
+//! Moves the images of a rendered stream itself, for what no value reaches: the heart of
+//! `gantry post-render`, which helm calls between its templates and the cluster. The text is edited
+//! in place, never written anew, so that no number or quoting changes on the way; then it is read
+//! again and proven like an overlay.
+
+mod edit;
+mod mentions;
+mod source;
+
+use types::Reference;
+
+use crate::find::{Confidence, Pattern, Role};
+use crate::manifest::Manifests;
+use crate::relocate::site::{Rendered, Site};
+use crate::relocate::{Allowed, CompiledIn, Locked, NotLocked, Proof, Target, prove};
+use crate::{Error, Result, Rules};
+use edit::{Want, Word};
+
+/// A stream that was moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostRendered {
+    /// The stream to hand on.
+    pub stream: String,
+    /// What it shows against the stream before.
+    pub proof: Proof,
+}
+
+/// Moves every image of a rendered stream to the site.
+pub fn post_render(stream: &str, target: &Target) -> Result<PostRendered> {
+    post_render_with(stream, target, &Rules::default(), None)
+}
+
+/// Moves every image of a rendered stream to the site. `rules` tell what operators will pull beside
+/// it; with `locked`, an image that is not in the lock is named in the proof.
+pub fn post_render_with(
+    stream: &str,
+    target: &Target,
+    rules: &Rules,
+    locked: Option<&Locked>,
+) -> Result<PostRendered> {
+    let before = Rendered::new(readable(stream)?);
+    let mut edited = stream.to_owned();
+    let mut after: Option<Rendered> = None;
+    let mut sites: Vec<Site> = Vec::new();
+    // What is moved can bring to light what stood behind it: the same image, written otherwise in
+    // the same text. Two rounds are the rule, the second of which finds nothing.
+    for _ in 0..ROUNDS {
+        let now = after.as_ref().unwrap_or(&before);
+        let round = outside(now, &before, target)?;
+        let moved = moved(&edited, &now.manifests, &round);
+        for site in round {
+            let is_known = |known: &Site| {
+                known.found.place.document == site.found.place.document
+                    && known.found.place.path == site.found.place.path
+                    && known.text == site.text
+            };
+            if !sites.iter().any(is_known) {
+                sites.push(site);
+            }
+        }
+        if moved == edited {
+            break;
+        }
+        edited = moved;
+        after = Some(Rendered::new(Manifests::read_like(&edited, &before.manifests)));
+    }
+    let is_home = |reference: &Reference| target.is_home(reference);
+    let after = after.as_ref().unwrap_or(&before);
+    let mut proof = prove::prove(&before, after, &sites, &Allowed::default(), &is_home);
+    compiled_in(after, target, rules, &mut proof);
+    if let Some(locked) = locked {
+        proof.not_locked = not_locked(&sites, locked);
+    }
+    Ok(PostRendered { stream: edited, proof })
+}
+
+/// How often a stream is looked through for what is left.
+const ROUNDS: usize = 4;
+
+fn readable(stream: &str) -> Result<Manifests> {
+    let manifests = Manifests::read(stream);
+    match manifests.unread.first() {
+        Some(unread) => Err(Error::Unread {
+            template: unread.template.clone().unwrap_or_else(|| "a document".into()),
+            line: unread.line,
+            reason: unread.reason.clone(),
+        }),
+        None => Ok(manifests),
+    }
+}
+
+/// The places that point outside: the images, and the texts that speak of them by their name.
+fn outside(now: &Rendered, before: &Rendered, target: &Target) -> Result<Vec<Site>> {
+    let findings =
+        if std::ptr::eq(now, before) { now.findings() } else { now.findings_beside(before) };
+    let outside: Vec<_> =
+        findings.images.iter().filter(|found| !target.is_home(&found.reference)).collect();
+    let names = outside.iter().map(|found| &found.reference);
+    let names = target.prefix.targets(target.naming, names)?;
+    let mut sites: Vec<Site> = outside
+        .into_iter()
+        .filter_map(|found| Some(Site::new(found, names.get(&found.reference)?.clone())))
+        .collect();
+    let more = mentions::mentions(&now.manifests, &sites);
+    sites.extend(more);
+    Ok(sites)
+}
+
+/// The stream with these places moved.
+fn moved(stream: &str, manifests: &Manifests, sites: &[Site]) -> String {
+    let mut edited = stream.to_owned();
+    // From the back, so that what is edited does not move what is still to come.
+    for (index, range) in manifests.ranges(stream).into_iter().enumerate().rev() {
+        let own = sites.iter().filter(|site| site.found.place.document == index);
+        let texts: Vec<_> = own.map(|site| (site, wanted(site))).collect();
+        let wants: Vec<Want> = texts
+            .iter()
+            .flat_map(|(site, texts)| {
+                site.found.parts.iter().zip(texts).filter_map(|(part, to)| {
+                    let is_name = part.role != Role::Whole || mentions::is_mention(site);
+                    Some(Want {
+                        steps: part.path.steps(),
+                        from: &part.text,
+                        to: to.as_deref()?,
+                        word: if is_name { Word::Name } else { Word::Reference },
+                    })
+                })
+            })
+            .collect();
+        if !wants.is_empty() {
+            let document = edit::rewritten(&stream[range.clone()], &wants);
+            edited.replace_range(range, &document);
+        }
+    }
+    edited
+}
+
+/// What each part of a place has to say; `None` where it stays. Where the name is in several parts,
+/// the first takes all that comes before the others, or, where a naming leaves folders out, all but
+/// the last segment.
+fn wanted(site: &Site) -> Vec<Option<String>> {
+    let mut wanted = vec![None; site.found.parts.len()];
+    let names: Vec<usize> = (0..wanted.len())
+        .filter(|part| !matches!(site.found.parts[*part].role, Role::Tag | Role::Digest))
+        .collect();
+    let [first, rest @ ..] = names.as_slice() else { return wanted };
+    let tail = rest.iter().fold(String::new(), |tail, part| {
+        format!("{tail}/{}", site.found.parts[*part].text.trim_matches('/'))
+    });
+    if let Some(head) = site.wanted.strip_suffix(&tail) {
+        // `registry: quay.io/` keeps its slash.
+        let slash = if site.found.parts[*first].text.ends_with('/') { "/" } else { "" };
+        wanted[*first] = Some(format!("{head}{slash}"));
+    } else if let ([last], Some((head, name))) = (rest, site.wanted.rsplit_once('/')) {
+        wanted[*first] = Some(head.to_owned());
+        wanted[*last] = Some(name.to_owned());
+    }
+    wanted
+}
+
+/// Adds to a proof what operators will pull and no manifest names: nothing here moves it.
+fn compiled_in(after: &Rendered, target: &Target, rules: &Rules, proof: &mut Proof) {
+    let mut findings = after.findings().clone();
+    rules.apply(&after.manifests, &mut findings);
+    let outside = findings
+        .images
+        .into_iter()
+        .filter(|found| found.pattern == Pattern::Rule && !target.is_home(&found.reference));
+    for found in outside {
+        let Ok(to) = target.prefix.target(target.naming, &found.reference) else { continue };
+        let all = match found.confidence {
+            Confidence::Possible => &mut proof.possible,
+            Confidence::Likely | Confidence::Certain => &mut proof.compiled_in,
+        };
+        all.push(CompiledIn {
+            image: found.reference,
+            to,
+            place: found.place,
+            values: found.values,
+            why: found.note.unwrap_or_default(),
+        });
+    }
+}
+
+/// The images that the site has to have and that the lock does not.
+fn not_locked(sites: &[Site], locked: &Locked) -> Vec<NotLocked> {
+    let mut missing: Vec<NotLocked> = Vec::new();
+    for Site { found, .. } in sites {
+        let image = &found.reference;
+        let is_known = missing.iter().any(|missing| missing.image == *image);
+        if found.confidence > Confidence::Possible && !is_known && !locked.has(image) {
+            missing.push(NotLocked { image: image.clone(), place: found.place.clone() });
+        }
+    }
+    missing
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use base64::Engine as _;
+    use types::naming::Naming;
+
+    use super::*;
+    use crate::relocate::Verdict;
+
+    fn target() -> Target {
+        Target {
+            prefix: "site:5000/ai".parse().unwrap(),
+            naming: types::naming::Naming::Path,
+            pull_secret: None,
+        }
+    }
+
+    #[test]
+    fn images_are_moved_in_place_and_everything_else_stays_byte_for_byte() {
+        let stream = "---\n# Source: a/templates/x.yaml\nkind: Pod\nspec:\n  # by hand\n  containers:\n  \
+            - image: \"alpine:3.19\"\n    args: [--x-image=ghcr.io/a/b:1, --mode=0644]\n---\nkind: X\n\
+            apiVersion: x.y/v1\nspec:\n  driver: {repository: nvcr.io/nvidia, image: driver, version: '5'}\n";
+        let after = post_render(stream, &target()).unwrap();
+        assert_eq!(after.proof.verdict(), Verdict::Proven, "{:?}", after.proof);
+        let expected = stream
+            .replace("alpine:3.19", "site:5000/ai/library/alpine:3.19")
+            .replace("ghcr.io/a/b", "site:5000/ai/a/b")
+            .replace("nvcr.io/nvidia", "site:5000/ai/nvidia");
+        assert_eq!(after.stream, expected);
+    }
+
+    #[test]
+    fn a_secret_is_opened_and_closed_again() {
+        let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let values = "a:\n  image: quay.io/x/y:1\nb:\n  image: {name: quay.io/x/z, tag: 2}\n";
+        let stream = format!("kind: Secret\ndata:\n  v: {}\n", encode(values));
+        let after = post_render(&stream, &target()).unwrap();
+        assert_eq!(after.proof.verdict(), Verdict::Proven, "{:?}", after.proof);
+        assert_eq!(
+            after.stream.matches(&encode(&values.replace("quay.io", "site:5000/ai"))).count(),
+            1
+        );
+    }
+
+    #[test]
+    fn a_secret_on_several_lines_stays_a_block() {
+        let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let plain = format!("worker:\n  image: quay.io/x/y:1\n  more: {}\n", "x".repeat(60));
+        let (first, last) = (encode(&plain), encode(&plain).split_off(76));
+        let stream =
+            format!("kind: Secret\ndata:\n  v: |\n    {}\n    {last}\n  w: eA==\n", &first[..76]);
+        let new = encode(&plain.replace("quay.io", "site:5000/ai"));
+        assert_eq!(moved(&stream), format!("kind: Secret\ndata:\n  v: |\n    {new}\n  w: eA==\n"));
+    }
+
+    #[test]
+    fn what_is_moved_already_is_left_alone() {
+        let stream = "kind: Pod\nspec: {containers: [{image: 'site:5000/ai/a/b:1'}]}\n";
+        assert_eq!(post_render(stream, &target()).unwrap().stream, stream);
+    }
+
+    fn moved(stream: &str) -> String {
+        let after = post_render(stream, &target()).unwrap();
+        assert_eq!(after.proof.verdict(), Verdict::Proven, "{:#?}\n{}", after.proof, after.stream);
+        let again = post_render(&after.stream, &target()).unwrap();
+        assert_eq!(again.stream, after.stream, "once is enough");
+        after.stream
+    }
+
+    #[test]
+    fn a_word_that_is_an_image_here_is_a_name_there() {
+        let stream = "# redis\nkind: Pod\nmetadata: {name: redis, labels: {app: redis}}\nspec:\n  \
+            containers:\n  - name: redis # the image redis\n    image: redis\n    command: [redis]\n";
+        let expected = stream.replace("image: redis\n", "image: site:5000/ai/library/redis\n");
+        assert_eq!(moved(stream), expected);
+    }
+
+    #[test]
+    fn every_way_to_write_a_text_keeps_its_way() {
+        let stream = "kind: Pod\nspec:\n  containers:\n  - {image: 'q.io/a/b:1'}\n  - image: \"q.io/a/\\x62:2\"\n  \
+            - image: >-\n      q.io/a/b:3\n  - image: &i q.io/a/b:4\n    name: x\n  - image: *i\n    env:\n    \
+            - {name: IMAGE, value: *i}\n  - {image: q.io/a/b:5, name: \"1\", n: 0x10, o: 1.50}\n";
+        let expected = stream
+            .replace("q.io/a/\\x62:2", "site:5000/ai/a/b:2")
+            .replace("*i", "site:5000/ai/a/b:4")
+            .replace("q.io/a/b", "site:5000/ai/a/b");
+        assert_eq!(moved(stream), expected);
+    }
+
+    #[test]
+    fn texts_inside_of_texts_are_changed_where_the_image_stands_and_nowhere_else() {
+        let stream = "\
+kind: ConfigMap
+metadata: {name: redis}
+data:
+  values.yaml: |
+    # redis:7 is the cache
+    redis:
+      image: redis:7   # keep
+      name: 'redis:7'
+  pod.json: '{\"kind\": \"Pod\", \"spec\": {\"containers\": [{\"name\": \"redis\", \"image\": \"redis\"}]}}'
+  app.toml: |
+    title = \"o/redis:7\"
+    [worker]
+    image = \"o/redis:7\" # here
+  app.ini: |
+    [worker]
+    image = redis:7
+    name = redis:7
+  run.sh: |
+    #!/bin/sh
+    # pulls ghcr.io/o/app, see ghcr.io/o/app-docs
+    docker run --image ghcr.io/o/app:1.
+  allowed: ghcr.io/o/app
+";
+        let expected = stream
+            .replace("image: redis:7 ", "image: site:5000/ai/library/redis:7 ")
+            .replace("\"image\": \"redis\"", "\"image\": \"site:5000/ai/library/redis\"")
+            .replace("image = \"o/redis:7\"", "image = \"site:5000/ai/o/redis:7\"")
+            .replace("image = redis:7", "image = site:5000/ai/library/redis:7")
+            .replace("ghcr.io/o/app,", "site:5000/ai/o/app,")
+            .replace("ghcr.io/o/app:", "site:5000/ai/o/app:")
+            .replace("allowed: ghcr.io/o/app", "allowed: site:5000/ai/o/app");
+        assert_eq!(moved(stream), expected);
+    }
+
+    #[test]
+    fn parts_that_stand_apart_are_moved_under_every_naming() {
+        let stream = "kind: X\napiVersion: x.y/v1\nspec:\n  a: {registry: q.io, repository: o/app, tag: '1'}\n  \
+            b: {registry: q.io/, repository: other, tag: '1'}\n  c: {hub: docker.io/istio, tag: 1.2, image: pilot, name: x}\n";
+        for naming in [Naming::Path, Naming::HostPath, Naming::Name] {
+            let target = Target { naming, ..target() };
+            let after = post_render(stream, &target).unwrap();
+            assert_eq!(
+                after.proof.verdict(),
+                Verdict::Proven,
+                "{:#?}\n{}",
+                after.proof,
+                after.stream
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_lock_does_not_have_and_what_operators_pull_is_named() {
+        let stream = "kind: Pod\nmetadata: {name: p}\nspec: {containers: [{image: 'q.io/a/b:1'}, {image: 'site:5000/ai/x:1'}]}\n";
+        let none = Locked::default();
+        let after = post_render_with(stream, &target(), Rules::builtin(), Some(&none)).unwrap();
+        let missing: Vec<String> =
+            after.proof.not_locked.iter().map(|missing| missing.image.to_string()).collect();
+        assert_eq!(missing, ["q.io/a/b:1"]);
+    }
+
+    #[test]
+    fn a_broken_stream_is_an_error_and_an_empty_one_is_not() {
+        assert!(post_render("kind: A\n---\na: b: c\n", &target()).is_err());
+        assert_eq!(moved(""), "");
+        assert_eq!(moved("---\n# nothing\n"), "---\n# nothing\n");
+    }
+}

@@ -1,0 +1,198 @@
+//! The story of a volume: a model is put where a runtime reads it, without a network, killed on the
+//! way, checked long after.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod story;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use story::{MODEL, fetched, files, text};
+use testkit::{Gantry, Tmpfs, World, loopback_only, tools};
+
+const INPUT: &str = "\
+version: 1
+name: models
+images: [ghcr.io/gantry-examples/tools:1.0]
+models: [{hf: sentence-transformers/all-MiniLM-L6-v2}]
+";
+
+#[test]
+fn a_cache_on_a_volume_is_read_offline_by_the_library_itself() {
+    let world = World::fast();
+    let gantry = fetched(&world, INPUT);
+    let media = tempfile::tempdir().unwrap();
+    story::pack(&gantry, media.path(), "16MiB");
+    let volume = tempfile::tempdir().unwrap();
+
+    push(&gantry, media.path(), volume.path(), &[]).success();
+
+    let home = volume.path().join("models--sentence-transformers--all-MiniLM-L6-v2");
+    let commit = fs::read_to_string(home.join("refs/main")).unwrap();
+    assert_eq!(commit.len(), 40, "without a newline");
+    assert_eq!(loaded(volume.path()), loaded_from_the_hub_s_own_files());
+    let again = push(&gantry, media.path(), volume.path(), &["--output", "json"]).success().json();
+    assert_eq!(again["models"][0]["put"], "present");
+}
+
+#[test]
+fn plain_files_do_without_links_and_flat_ones_without_the_cache() {
+    let world = World::fast();
+    let gantry = fetched(&world, INPUT);
+    let store = gantry.store().to_owned();
+    let [plain, sie, flat] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+
+    push(&gantry, &store, plain.path(), &["--files", "plain"]).success();
+    push(&gantry, &store, sie.path(), &["--layout", "sie"]).success();
+    push(&gantry, &store, flat.path(), &["--layout", "flat", "--model", MODEL]).success();
+
+    assert_eq!(loaded(plain.path()), loaded_from_the_hub_s_own_files());
+    let home = plain.path().join("models--sentence-transformers--all-MiniLM-L6-v2");
+    assert!(!home.join("blobs").exists());
+    assert_eq!(models_of(plain.path()), models_of(sie.path()));
+    let weights = fs::read(flat.path().join(MODEL).join("model.safetensors")).unwrap();
+    assert_eq!(weights, fs::read(tools::model().join("model.safetensors")).unwrap());
+}
+
+#[test]
+fn a_killed_push_shows_nothing_half_and_goes_on_where_it_was() {
+    let world = World::fast();
+    let gantry = fetched(&world, INPUT);
+    let volume = tempfile::tempdir().unwrap();
+    let arguments =
+        ["models", "push", &text(gantry.store()), "--to", &text(volume.path())].map(str::to_owned);
+
+    for _ in 0..10 {
+        let mut running = gantry.start(&arguments);
+        let parts = volume.path().join(".gantry/parts");
+        // Killed as soon as something more lies there.
+        let before = size_of(&parts);
+        while size_of(&parts) == before && running.is_running() {}
+        running.kill();
+        let home = volume.path().join("models--sentence-transformers--all-MiniLM-L6-v2");
+        assert!(!home.join("refs/main").exists() || home.join("snapshots").exists());
+    }
+    gantry.run(&arguments).success();
+
+    gantry.run(["models", "verify", &text(volume.path())]).success();
+    assert_eq!(loaded(volume.path()), loaded_from_the_hub_s_own_files());
+    assert_eq!(size_of(&volume.path().join(".gantry/parts")), 0, "nothing is left behind");
+}
+
+#[test]
+fn a_volume_is_proven_without_the_bundle_and_mended_with_it() {
+    let world = World::fast();
+    let gantry = fetched(&world, INPUT);
+    let volume = tempfile::tempdir().unwrap();
+    push(&gantry, gantry.store(), volume.path(), &["--layout", "flat"]).success();
+    let verify = ["models", "verify", &text(volume.path())].map(str::to_owned);
+    gantry.run(&verify).success();
+    let config = volume.path().join(MODEL).join("config.json");
+    let weights = volume.path().join(MODEL).join("model.safetensors");
+
+    fs::remove_file(&config).unwrap();
+    let mut bytes = fs::read(&weights).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(&weights, bytes).unwrap();
+
+    let error = gantry.run(&verify).fails_with(3).stderr;
+    assert!(error.contains("config.json: it is not there"), "{error}");
+    assert!(error.contains("model.safetensors: its digest is"), "{error}");
+    assert!(error.contains("gantry models push"), "{error}");
+    push(&gantry, gantry.store(), volume.path(), &["--layout", "flat"]).success();
+    gantry.run(&verify).success();
+}
+
+#[test]
+fn what_somebody_else_put_there_is_kept_or_told_and_never_deleted() {
+    let world = World::fast();
+    let gantry = fetched(&world, INPUT);
+    let volume = tempfile::tempdir().unwrap();
+    let own = volume.path().join(MODEL);
+    fs::create_dir_all(&own).unwrap();
+    fs::copy(tools::model().join("config.json"), own.join("config.json")).unwrap();
+    let flat = ["--layout", "flat"];
+    push(&gantry, gantry.store(), volume.path(), &flat).success();
+
+    let other = tempfile::tempdir().unwrap();
+    let stranger = other.path().join(MODEL).join("notes.txt");
+    fs::create_dir_all(stranger.parent().unwrap()).unwrap();
+    fs::write(&stranger, "mine").unwrap();
+    let error = push(&gantry, gantry.store(), other.path(), &flat).fails_with(2).stderr;
+
+    assert!(error.contains("notes.txt is in the way"), "{error}");
+    assert_eq!(fs::read_to_string(&stranger).unwrap(), "mine");
+}
+
+#[test]
+fn a_full_volume_is_told_before_the_first_byte_and_wrong_words_before_any_work() {
+    let world = World::fast();
+    let gantry = fetched(&world, INPUT);
+    let volume = Tmpfs::new(20 << 20);
+
+    let error = push(&gantry, gantry.store(), volume.path(), &[]).fails_with(1).stderr;
+    assert!(error.contains("make room and run it again"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, expected) in [
+        (
+            ["--model", "no/such"],
+            "the source has no model \"no/such\"; it has sentence-transformers",
+        ),
+        (["--layout", "ollama"], "choose hf-cache, flat or sie"),
+    ] {
+        let error = push(&gantry, gantry.store(), folder.path(), &arguments).fails_with(2).stderr;
+        assert!(error.contains(expected), "{error}");
+    }
+    assert!(files(folder.path()).is_empty());
+    let error = gantry.run(["models", "verify", &text(folder.path())]).fails_with(2).stderr;
+    assert!(error.contains("Gantry put no models there"), "{error}");
+    let link = folder.path().join("link");
+    symlink("nowhere", &link).unwrap();
+    gantry.run(["models", "verify", &text(&link)]).fails_with(2);
+}
+
+fn push(gantry: &Gantry, source: &Path, to: &Path, more: &[&str]) -> testkit::gantry::Output {
+    let (source, to) = (text(source), text(to));
+    let base = ["models", "push", &source, "--to", &to];
+    gantry.run(base.iter().copied().chain(more.iter().copied()))
+}
+
+/// The files of the cache without Gantry's own.
+fn models_of(folder: &Path) -> Vec<(std::path::PathBuf, u64)> {
+    let all = files(folder).into_iter();
+    let own =
+        all.filter_map(|(path, size)| Some((path.strip_prefix(folder).ok()?.to_owned(), size)));
+    own.filter(|(path, _)| !path.starts_with(".gantry")).collect()
+}
+
+/// The bytes in a folder that somebody writes to: what goes while it is looked at counts nothing.
+fn size_of(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
+/// What tokenizer, config and weights say when huggingface_hub finds them in the cache, with no
+/// network and no Hub.
+fn loaded(cache: &Path) -> String {
+    read(&format!(
+        "from huggingface_hub import snapshot_download\nfolder = snapshot_download({MODEL:?}, \
+         cache_dir={:?}, local_files_only=True)\n",
+        text(cache)
+    ))
+}
+
+fn loaded_from_the_hub_s_own_files() -> String {
+    read(&format!("folder = {:?}\n", text(&tools::model())))
+}
+
+fn read(folder: &str) -> String {
+    let script = format!(
+        "import hashlib, pathlib\n{folder}\nfor path in sorted(pathlib.Path(folder).rglob('*')):\n  \
+         if path.is_file():\n    print(path.relative_to(folder), \
+         hashlib.sha256(path.read_bytes()).hexdigest())\n"
+    );
+    let mut python = loopback_only(tools::hub_python("2.4.0"));
+    python.args(["-c", &script]);
+    tools::run(python.env("HF_HUB_OFFLINE", "1"))
+}

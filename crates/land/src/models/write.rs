@@ -1,0 +1,378 @@
+//! Putting planned models into a folder: what is right stays, what is missing is written and
+//! checked, and only then shown.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::thread;
+
+use serde::Serialize;
+use store::Source;
+use store::hash::{Sha256, sha256};
+use store::progress::Progress;
+use types::site::ModelLayout;
+
+use super::plan::{Content, Folder, Identity, Plan};
+use super::record::{OWN, Record};
+use super::tree::{self, State};
+use super::{Error, Result, at};
+
+/// What is read, hashed and written at once.
+const PIECE: usize = 1 << 20;
+/// Files that are written at once: hashing takes a core each, more threads only move the disk's head.
+const AT_ONCE: usize = 2;
+
+/// What became of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Put {
+    /// It was there, every file with its digest.
+    Present,
+    /// Something had to be written.
+    Written,
+}
+
+/// Puts planned models of a source into a folder, which is made if it is not there; one model after
+/// the other, so that what comes first can be used first. Blocks until all is on the disk.
+pub fn write(
+    source: &dyn Source,
+    root: &Path,
+    plans: &[Plan],
+    layout: ModelLayout,
+    progress: &dyn Progress,
+) -> Result<Vec<Put>> {
+    fs::create_dir_all(root.join(OWN).join("parts")).map_err(at(root))?;
+    // One at a time: a second one waits and then finds what the first one put.
+    let path = root.join(OWN).join("lock");
+    let lock = File::create(&path).map_err(at(&path))?;
+    lock.lock().map_err(at(&path))?;
+    let records = Record::read_all(root)?;
+    progress.expect(plans.iter().map(Plan::size).sum());
+    let mut puts = Vec::new();
+    let mut needed = 0;
+    let mut jobs = Vec::new();
+    for plan in plans {
+        let job = Job::new(root, plan, &records, progress)?;
+        needed += job.missing.iter().map(|(_, content)| content.size).sum::<u64>();
+        jobs.push(job);
+    }
+    room(root, needed)?;
+    for (plan, job) in plans.iter().zip(jobs) {
+        let put = job.run(source, root, plan, progress)?;
+        Record::of(root, plan, layout)?.write(root, &records)?;
+        progress.done(&plan.name);
+        puts.push(put);
+    }
+    Ok(puts)
+}
+
+/// What is to be done for one model.
+struct Job {
+    /// Files to write: where, relative to the folder, and what.
+    missing: Vec<(PathBuf, Content)>,
+    /// Where the model's folder is made before it is shown, if it is made anew.
+    staged: Option<PathBuf>,
+    /// Files of the present folder that go into the new one as they are.
+    kept: Vec<PathBuf>,
+}
+
+impl Job {
+    fn new(root: &Path, plan: &Plan, records: &[Record], progress: &dyn Progress) -> Result<Self> {
+        let mut job = Self { missing: vec![], staged: None, kept: vec![] };
+        for (path, content) in &plan.contents {
+            job.look(root, path.clone(), *content, records, progress)?;
+        }
+        let Some(folder) = &plan.folder else { return Ok(job) };
+        let is_there = root.join(&folder.path).is_dir();
+        let is_ours = records.iter().any(|record| record.folder.as_ref() == Some(&folder.path));
+        if is_there && !is_ours {
+            in_the_way(root, folder)?;
+        }
+        let mut missing = Vec::new();
+        for (path, content) in &folder.files {
+            let whole = folder.path.join(path);
+            match tree::state(root, &whole, *content, records)? {
+                State::Right => {
+                    progress.skip(content.size);
+                    job.kept.push(path.clone());
+                }
+                State::Wrong if is_there && !is_ours && folder.identity == Identity::Model => {
+                    let reason = "it is another file than the model's".to_owned();
+                    return Err(Error::InTheWay { path: root.join(&whole), reason });
+                }
+                State::Missing | State::Wrong => missing.push((path.clone(), *content)),
+            }
+        }
+        // A folder that is there and ours, in another revision, is made anew beside it.
+        let is_new_revision = is_ours && (!missing.is_empty() || has_more(root, folder)?);
+        if !is_there || is_new_revision {
+            let name = plan.name.replace(['/', ':', '@'], "--");
+            job.staged = Some(Path::new(OWN).join("staged").join(name));
+        }
+        let home = job.staged.as_ref().unwrap_or(&folder.path).clone();
+        for (path, content) in missing {
+            // What an earlier run got into the staged folder is whole: files get their names there
+            // when they were checked.
+            let path = home.join(path);
+            job.look(root, path, content, &[], progress)?;
+        }
+        Ok(job)
+    }
+
+    fn look(
+        &mut self,
+        root: &Path,
+        path: PathBuf,
+        content: Content,
+        records: &[Record],
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        match tree::state(root, &path, content, records)? {
+            State::Right => progress.skip(content.size),
+            State::Missing | State::Wrong => self.missing.push((path, content)),
+        }
+        Ok(())
+    }
+
+    fn run(
+        self,
+        source: &dyn Source,
+        root: &Path,
+        plan: &Plan,
+        progress: &dyn Progress,
+    ) -> Result<Put> {
+        let mut put = if self.missing.is_empty() { Put::Present } else { Put::Written };
+        fill(source, root, &self.missing, progress)?;
+        if let Some(folder) = &plan.folder {
+            let home = self.staged.as_ref().unwrap_or(&folder.path);
+            if self.staged.is_some() {
+                for path in &self.kept {
+                    keep(&root.join(&folder.path).join(path), &root.join(home).join(path))?;
+                }
+            }
+            for (path, to) in &folder.links {
+                if link(root, &home.join(path), to)? == Put::Written {
+                    put = Put::Written;
+                }
+            }
+            sync(root)?;
+            if let Some(staged) = &self.staged {
+                show(root, staged, &folder.path)?;
+                put = Put::Written;
+            }
+        } else if put == Put::Written {
+            sync(root)?;
+        }
+        for (path, bytes) in &plan.pointers {
+            if fs::read(root.join(path)).ok().as_deref() != Some(bytes) {
+                put_small(root, &root.join(path), bytes)?;
+                put = Put::Written;
+            }
+        }
+        Ok(put)
+    }
+}
+
+/// A model's folder that somebody else made is kept if all that is in it is part of the model.
+fn in_the_way(root: &Path, folder: &Folder) -> Result<()> {
+    if folder.identity == Identity::Commit {
+        return Ok(());
+    }
+    match tree::strangers(&root.join(&folder.path), folder)?.into_iter().next() {
+        Some(path) => Err(Error::InTheWay {
+            path,
+            reason: "Gantry did not make it, and it is no file of the model".into(),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn has_more(root: &Path, folder: &Folder) -> Result<bool> {
+    Ok(!tree::strangers(&root.join(&folder.path), folder)?.is_empty())
+}
+
+/// Fails unless the bytes fit.
+fn room(root: &Path, needed: u64) -> Result<()> {
+    let stat = rustix::fs::statvfs(root).map_err(|errno| at(root)(errno.into()))?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    if needed > free {
+        return Err(Error::Full { folder: root.to_owned(), needed, free });
+    }
+    Ok(())
+}
+
+/// Writes files, some at once; the first error ends it when the others are done.
+fn fill(
+    source: &dyn Source,
+    root: &Path,
+    files: &[(PathBuf, Content)],
+    progress: &dyn Progress,
+) -> Result<()> {
+    let queue = Mutex::new(files.iter());
+    let failed: Mutex<Option<Error>> = Mutex::new(None);
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE.min(files.len()) {
+            scope.spawn(|| {
+                let mut piece = vec![0; PIECE];
+                while failed.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some((path, content)) = next else { return };
+                    if let Err(error) = put_file(source, root, path, *content, &mut piece, progress)
+                    {
+                        let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                        failed.get_or_insert(error);
+                    }
+                }
+            });
+        }
+    });
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// Writes one file: under its digest in `.gantry/parts`, going on where a killed run was, and under
+/// its name when the digest is right.
+fn put_file(
+    source: &dyn Source,
+    root: &Path,
+    path: &Path,
+    content: Content,
+    piece: &mut [u8],
+    progress: &dyn Progress,
+) -> Result<()> {
+    // Two files may have the same content, and be written at once.
+    let name = sha256(path.as_os_str().as_encoded_bytes()).short();
+    let part = root.join(OWN).join("parts").join(format!("{}-{name}", content.digest.hex()));
+    let mut hash = Sha256::new();
+    let mut file =
+        OpenOptions::new().create(true).read(true).append(true).open(&part).map_err(at(&part))?;
+    let mut there = file.metadata().map_err(at(&part))?.len();
+    if there > content.size {
+        file.set_len(0).map_err(at(&part))?;
+        there = 0;
+    }
+    hash_start(&mut file, there, &mut hash, piece).map_err(at(&part))?;
+    progress.skip(there);
+    let mut reader = source.open(&content.digest, there..content.size)?;
+    loop {
+        let read = reader.read(piece).map_err(|cause| {
+            Error::Source(store::Error::Read { what: content.digest.to_string(), cause })
+        })?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&piece[..read]);
+        let written = store::disk::write_all(&mut file, &piece[..read]);
+        written.map_err(|cause| full(root, content.size - there, &part, cause))?;
+        there += read as u64;
+        progress.advance(read as u64);
+    }
+    let actual = hash.finish();
+    if actual != content.digest {
+        // Nothing to go on from: the next run begins anew.
+        fs::remove_file(&part).map_err(at(&part))?;
+        return Err(store::Error::DigestMismatch { digest: content.digest, actual }.into());
+    }
+    let target = root.join(path);
+    make_folder(&target)?;
+    fs::rename(&part, &target).map_err(at(&target))
+}
+
+fn hash_start(
+    file: &mut File,
+    mut left: u64,
+    hash: &mut Sha256,
+    piece: &mut [u8],
+) -> io::Result<()> {
+    while left > 0 {
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
+        let read = file.read(&mut piece[..most])?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        hash.update(&piece[..read]);
+        left -= read as u64;
+    }
+    Ok(())
+}
+
+fn full(root: &Path, needed: u64, path: &Path, cause: io::Error) -> Error {
+    if matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        return Error::Full { folder: root.to_owned(), needed, free: 0 };
+    }
+    at(path)(cause)
+}
+
+/// A file of the present folder in the new one: the same file under a second name where the file
+/// system knows that, else a copy.
+fn keep(old: &Path, new: &Path) -> Result<()> {
+    make_folder(new)?;
+    match fs::hard_link(old, new) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(_) => fs::copy(old, new).map(|_| ()).map_err(at(new)),
+    }
+}
+
+/// A symbolic link that says this, made anew where it says something else.
+fn link(root: &Path, path: &Path, to: &Path) -> Result<Put> {
+    let target = root.join(path);
+    if fs::read_link(&target).is_ok_and(|old| old == to) {
+        return Ok(Put::Present);
+    }
+    make_folder(&target)?;
+    let part = root.join(OWN).join("parts").join("link");
+    match fs::remove_file(&part) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&part)(error)),
+        _ => {}
+    }
+    std::os::unix::fs::symlink(to, &part).map_err(at(&target))?;
+    fs::rename(&part, &target).map_err(at(&target))?;
+    Ok(Put::Written)
+}
+
+/// Writes a small file whole or not at all.
+pub(super) fn put_small(root: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
+    make_folder(path)?;
+    let part = root.join(OWN).join("parts").join("small");
+    let mut file = File::create(&part).map_err(at(&part))?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(|cause| full(root, bytes.len() as u64, &part, cause))?;
+    fs::rename(&part, path).map_err(at(path))
+}
+
+/// Shows a staged folder under its name, by one rename; what it replaces goes when the new is there.
+fn show(root: &Path, staged: &Path, path: &Path) -> Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let (staged, target) = (root.join(staged), root.join(path));
+    make_folder(&target)?;
+    if !target.exists() {
+        return fs::rename(&staged, &target).map_err(at(&target));
+    }
+    if renameat_with(CWD, &staged, CWD, &target, RenameFlags::EXCHANGE).is_err() {
+        // A file system without that (NFS): for an instant there is none.
+        let old = staged.with_extension("old");
+        fs::rename(&target, &old).map_err(at(&target))?;
+        fs::rename(&staged, &target).map_err(at(&target))?;
+        return fs::remove_dir_all(&old).map_err(at(&old));
+    }
+    fs::remove_dir_all(&staged).map_err(at(&staged))
+}
+
+/// Everything to the disk, before anything is shown.
+fn sync(root: &Path) -> Result<()> {
+    let folder = File::open(root).map_err(at(root))?;
+    rustix::fs::syncfs(&folder).map_err(|errno| at(root)(errno.into()))
+}
+
+fn make_folder(file: &Path) -> Result<()> {
+    match file.parent() {
+        Some(folder) => fs::create_dir_all(folder).map_err(at(folder)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,110 @@
+//! A Hugging Face snapshot as its ModelPack manifest tells it: a layer's annotations have the
+//! file's path and git's id ([`crate::annotation`]), its digest is the file's sha256.
+
+use std::collections::BTreeMap;
+
+use crate::annotation::{GIT_ID, LFS, MODEL_COMMIT, MODEL_FILEPATH, MODEL_ID, MODEL_REVISION};
+use crate::{Commit, Descriptor, Digest, GitId, Manifest, Root};
+
+/// Longest path of a file in a model, in bytes.
+const MAX_PATH: usize = 1024;
+
+/// The files of a model at a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The model's id as the Hub writes it.
+    pub id: String,
+    /// The commit.
+    pub commit: Commit,
+    /// The branch or tag that was asked for.
+    pub revision: Option<String>,
+    /// The files by path.
+    pub files: BTreeMap<String, SnapshotFile>,
+}
+
+/// A file of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotFile {
+    /// Its length in bytes.
+    pub size: u64,
+    /// Its sha256.
+    pub digest: Digest,
+    /// Git's id: of the content, or of the LFS pointer.
+    pub git: GitId,
+    /// Where the Hub keeps it.
+    pub storage: Storage,
+}
+
+/// Where the Hub keeps a file, which decides its `ETag`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// In git.
+    Git,
+    /// In LFS.
+    Lfs,
+}
+
+impl Snapshot {
+    /// The snapshot of a root, or `None` when the root is something else. A layer whose path leaves
+    /// the model's folder is none of its files.
+    pub fn of(root: &Root, manifest: &Manifest) -> Option<Self> {
+        let annotation = |key: &str| annotation_of(root, manifest, key);
+        let (id, commit) = (annotation(MODEL_ID)?, annotation(MODEL_COMMIT)?);
+        Some(Self {
+            id: id.to_owned(),
+            commit: commit.parse().ok()?,
+            revision: annotation(MODEL_REVISION).map(str::to_owned),
+            files: manifest.layers.iter().filter_map(file).collect(),
+        })
+    }
+}
+
+impl SnapshotFile {
+    /// What the Hub answers as `ETag`, and what a cache calls the blob: git's id, or the sha256 for
+    /// LFS.
+    pub fn etag(&self) -> String {
+        match self.storage {
+            Storage::Git => self.git.to_string(),
+            Storage::Lfs => self.digest.hex(),
+        }
+    }
+
+    /// The LFS pointer's text (git-lfs specification v1).
+    pub fn pointer(&self) -> String {
+        let (oid, size) = (self.digest.hex(), self.size);
+        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {size}\n")
+    }
+}
+
+/// An annotation of the entry in the index, else of the manifest.
+pub fn annotation_of<'a>(root: &'a Root, manifest: &'a Manifest, key: &str) -> Option<&'a str> {
+    let of_entry = root.descriptor.annotations.get(key);
+    of_entry.or_else(|| manifest.annotations.get(key)).map(String::as_str)
+}
+
+/// Whether a file of a model may have this path; what is wrong with it if not.
+pub fn check_path(path: &str) -> Result<(), &'static str> {
+    if path.is_empty() || path.len() > MAX_PATH {
+        return Err("is empty or longer than 1024 bytes");
+    }
+    if path.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+        return Err("leaves the repository");
+    }
+    if path.contains(|c: char| c.is_control() || c == '\\') {
+        return Err("has a backslash or a control character");
+    }
+    Ok(())
+}
+
+/// The file of a layer, if the layer is a model's file.
+fn file(layer: &Descriptor) -> Option<(String, SnapshotFile)> {
+    let annotation = |key: &str| layer.annotations.get(key);
+    let path = annotation(MODEL_FILEPATH)?.clone();
+    check_path(&path).ok()?;
+    let git = annotation(GIT_ID)?.parse().ok()?;
+    let storage = match annotation(LFS).map(String::as_str) {
+        Some("true") => Storage::Lfs,
+        _ => Storage::Git,
+    };
+    Some((path, SnapshotFile { size: layer.size, digest: layer.digest, git, storage }))
+}
