@@ -57,13 +57,14 @@ impl Request {
     /// What a person is told when an image is refused, after the images' names.
     fn advice(&self) -> String {
         let site = self.allowed.site.trim_end_matches('/');
-        let rule = match self.allowed.admit {
-            Admit::TagsAndDigests => format!("not among the locked images of {site}"),
-            Admit::Digests => format!("not named by a locked digest of {site}"),
+        let (rule, name) = match self.allowed.admit {
+            Admit::TagsAndDigests => ("not among the locked images", ""),
+            Admit::Digests => ("not named by a locked digest", " with its digest from gantry.lock"),
         };
         format!(
-            "{rule}. Name it as the site does (gantry relocate, gantry post-render), or carry it in: \
-             add it to gantry.yaml, then gantry lock, fetch, pack, load, and gantry policy images again"
+            "{rule} of {site}. Name it as the site does{name} (gantry relocate, gantry post-render), \
+             or carry it in: add it to gantry.yaml, then gantry lock, fetch, pack, load, and gantry \
+             policy images again"
         )
     }
 }
