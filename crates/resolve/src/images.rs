@@ -174,6 +174,15 @@ async fn local_image(
             .await?;
             Ok((image, from))
         }
+        ImageFrom::Gantry(paths) => {
+            let shown = paths.iter().map(|path| path.display().to_string()).collect();
+            let binaries: Vec<_> = paths.iter().map(|path| world.path(path)).collect();
+            let image = blocking(move || {
+                remote::own_image::build(&binaries, &reference, &platforms, &store, &*progress)
+            })
+            .await?;
+            Ok((image, lock::ImageFrom::Gantry(shown)))
+        }
         ImageFrom::Registry => Err(remote::Error::NotFound {
             what: reference.to_string(),
             hint: "it has no local source".into(),
