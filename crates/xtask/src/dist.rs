@@ -84,7 +84,10 @@ impl Wanted {
     fn place(&self, folder: &Path) -> Result<PathBuf, Box<dyn Error>> {
         let machine = match &self.target {
             Some(target) => target.split('-').next().unwrap_or_default(),
-            None => env::consts::ARCH,
+            None if cfg!(target_os = "linux") => env::consts::ARCH,
+            None => {
+                return Err("images are for Linux: give --target x86_64-unknown-linux-gnu".into());
+            }
         };
         let architecture = match machine {
             "x86_64" => "amd64",

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use remote::own_image::Binaries;
 use serde::Serialize;
 use store::Store;
 use types::{ByteSize, Reference, own_image};
@@ -59,15 +60,16 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         Some(tag) => tag.clone(),
         None => own_image::reference()?,
     };
+    // Before a store is made: what cannot become an image leaves nothing behind.
+    let binaries = Binaries::open(&args.binaries)?;
     let store = match &args.out {
         Some(folder) => Store::open(folder)?,
         None => context.store()?,
     };
     let _session = store.session()?;
     let meter = context.ui.progress("image");
-    let image = remote::own_image::build(&args.binaries, &reference, &[], &store, &*meter)
-        .map_err(CommandError::from)
-        .and_then(|image| {
+    let image =
+        binaries.image(&reference, &store, &*meter).map_err(CommandError::from).and_then(|image| {
             store.publish(std::slice::from_ref(&image.root))?;
             Ok(image)
         });

@@ -36,78 +36,79 @@ const ENTRYPOINT: &str = "/usr/bin/gantry";
 /// read-only.
 const ENVIRONMENT: [&str; 2] = ["PATH=/usr/bin", "HOME=/tmp"];
 
-/// Makes the image of `binaries` (one an architecture; the one that runs when empty) under that name
-/// and puts it into the store. At least one binary must be for one of `platforms`, unless none are
-/// given. Blocks on the disk.
-pub fn build(
-    binaries: &[PathBuf],
-    reference: &Reference,
-    platforms: &[Platform],
-    store: &Store,
-    progress: &dyn Progress,
-) -> Result<Image> {
-    let binaries = open(binaries)?;
-    check_platforms(&binaries, platforms)?;
-    let _session = store.session()?;
-    let mut manifests = Vec::with_capacity(binaries.len());
-    for binary in &binaries {
-        progress.expect(binary.size);
-        manifests.push(one(binary, store, progress)?);
-    }
-    let descriptor = match manifests.as_slice() {
-        [(only, _)] => Descriptor { platform: None, ..only.clone() },
-        several => index(several.iter().map(|(child, _)| child.clone()).collect(), store)?,
-    };
-    let root = Root::new(reference.clone(), Kind::Image, descriptor);
-    let manifests = manifests.iter().zip(&binaries).map(|((descriptor, manifest), binary)| {
-        locked(descriptor, manifest, Some(binary.platform.clone()))
-    });
-    Ok(Image { root, manifests: manifests.collect() })
-}
+/// The binaries that an image is made of, one an architecture.
+#[derive(Debug, Clone)]
+pub struct Binaries(Vec<Binary>);
 
-/// The binaries in the order of their platforms: in whichever order they are named, the image is
-/// the same.
-fn open(paths: &[PathBuf]) -> Result<Vec<Binary>> {
-    let own;
-    let paths = match paths {
-        [] => {
-            own = std::env::current_exe().map_err(|cause| Error::Read {
-                what: "the path of the running gantry".into(),
-                cause,
-            })?;
-            std::slice::from_ref(&own)
+impl Binaries {
+    /// Looks at the binaries; at the one that runs when none is named. In whichever order they are
+    /// named, the image is the same. [`Error::Local`] names one that no image can be made of.
+    pub fn open(paths: &[PathBuf]) -> Result<Self> {
+        let own;
+        let paths = match paths {
+            [] => {
+                own = std::env::current_exe().map_err(|cause| Error::Read {
+                    what: "the path of the running gantry".into(),
+                    cause,
+                })?;
+                std::slice::from_ref(&own)
+            }
+            given => given,
+        };
+        let mut all = paths.iter().map(|path| Binary::open(path)).collect::<Result<Vec<_>>>()?;
+        all.sort_by(|a, b| a.platform.cmp(&b.platform));
+        match all.windows(2).find(|pair| pair[0].platform == pair[1].platform) {
+            Some([first, second]) => {
+                let (platform, other) = (&second.platform, first.path.display());
+                let reason =
+                    format!("it is for {platform}, as is {other}; give one binary an architecture");
+                Err(refused(&second.path, reason))
+            }
+            _ => Ok(Self(all)),
         }
-        given => given,
-    };
-    let mut binaries = paths.iter().map(|path| Binary::open(path)).collect::<Result<Vec<_>>>()?;
-    binaries.sort_by(|a, b| a.platform.cmp(&b.platform));
-    match binaries.windows(2).find(|pair| pair[0].platform == pair[1].platform) {
-        Some([first, second]) => Err(refused(
-            &second.path,
-            format!(
-                "it is for {}, as is {}; give one binary an architecture",
-                second.platform,
-                first.path.display()
-            ),
-        )),
-        _ => Ok(binaries),
     }
-}
 
-fn check_platforms(binaries: &[Binary], wanted: &[Platform]) -> Result<()> {
-    let fits = |binary: &&Binary| wanted.iter().any(|wanted| binary.platform.satisfies(wanted));
-    match binaries.first() {
-        Some(first) if !wanted.is_empty() && !binaries.iter().any(|binary| fits(&binary)) => {
-            let wanted: Vec<String> = wanted.iter().map(Platform::to_string).collect();
-            let reason = format!(
-                "it is for {}, and what is carried is for {}; name a gantry for that: \
-                 `tools: [{{gantry: [FILE]}}]`",
-                first.platform,
-                wanted.join(", ")
-            );
-            Err(refused(&first.path, reason))
+    /// Fails unless one of the binaries is for one of the platforms.
+    pub fn check_platforms(&self, wanted: &[Platform]) -> Result<()> {
+        let fits = |binary: &Binary| wanted.iter().any(|wanted| binary.platform.satisfies(wanted));
+        match self.0.first() {
+            Some(first) if !self.0.iter().any(fits) => {
+                let wanted: Vec<String> = wanted.iter().map(Platform::to_string).collect();
+                let reason = format!(
+                    "it is for {}, and what is carried is for {}; name a gantry for that: \
+                     `tools: [{{gantry: [FILE]}}]`",
+                    first.platform,
+                    wanted.join(", ")
+                );
+                Err(refused(&first.path, reason))
+            }
+            _ => Ok(()),
         }
-        _ => Ok(()),
+    }
+
+    /// Makes the image under that name and puts its content into the store; publishing its root is
+    /// the caller's. Blocks on the disk.
+    pub fn image(
+        &self,
+        reference: &Reference,
+        store: &Store,
+        progress: &dyn Progress,
+    ) -> Result<Image> {
+        let _session = store.session()?;
+        let mut manifests = Vec::with_capacity(self.0.len());
+        for binary in &self.0 {
+            progress.expect(binary.size);
+            manifests.push(one(binary, store, progress)?);
+        }
+        let descriptor = match manifests.as_slice() {
+            [(only, _)] => Descriptor { platform: None, ..only.clone() },
+            several => index(several.iter().map(|(child, _)| child.clone()).collect(), store)?,
+        };
+        let root = Root::new(reference.clone(), Kind::Image, descriptor);
+        let manifests = manifests.iter().zip(&self.0).map(|((descriptor, manifest), binary)| {
+            locked(descriptor, manifest, Some(binary.platform.clone()))
+        });
+        Ok(Image { root, manifests: manifests.collect() })
     }
 }
 
