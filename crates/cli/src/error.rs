@@ -92,6 +92,12 @@ pub(crate) fn report(error: &CommandError) -> ExitCode {
     ExitCode::from(error.kind.exit_code())
 }
 
+/// As [`report`], and ends the process there and then.
+pub(crate) fn end(error: &CommandError) -> ! {
+    ui::error(error.kind.as_str(), &error.message, &error.hints);
+    std::process::exit(error.kind.exit_code().into())
+}
+
 impl From<types::Error> for CommandError {
     fn from(error: types::Error) -> Self {
         Self::usage(error.to_string())

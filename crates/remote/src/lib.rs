@@ -18,6 +18,7 @@ pub mod oci;
 pub mod ollama;
 pub mod own_image;
 mod receive;
+pub mod scratch;
 mod tarball;
 
 pub use error::{Error, Result};

@@ -53,7 +53,8 @@ pub(crate) async fn resolve(
             Err(cause @ remote::Error::NotFound { .. })
                 if wanted.confidence < Confidence::Certain =>
             {
-                let place = wanted.seen.first().and_then(|seen| seen.field.clone());
+                let seen = wanted.seen.first();
+                let place = seen.and_then(|seen| seen.field.clone().or(seen.object.clone()));
                 let place = place.unwrap_or_default();
                 world.progress.note(&format!(
                     "{cause}; it was found at {place}, where no pod names it: it is left out"

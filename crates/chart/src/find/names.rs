@@ -31,15 +31,23 @@ fn has(text: &str, word: &str) -> bool {
 /// Whether a text can have a key in it that names an image or a part of one. A quick look that
 /// saves reading most texts.
 pub(crate) fn may_name_images(text: &str) -> bool {
-    const WORDS: &[&str] = &["image", "img", "repo", "registry"];
-    let hub = |start: usize| {
-        let behind = text.as_bytes().get(start + 3);
-        let before = start.checked_sub(1).and_then(|at| text.as_bytes().get(at));
-        let is_word = |b: &u8| b.is_ascii_alphanumeric();
-        !behind.is_some_and(is_word) && !before.is_some_and(u8::is_ascii_lowercase)
+    let bytes = text.as_bytes();
+    let starts = |at: usize, word: &str| {
+        bytes.get(at..at + word.len()).is_some_and(|own| own.eq_ignore_ascii_case(word.as_bytes()))
     };
-    WORDS.iter().any(|word| has(text, word))
-        || ["hub", "Hub", "HUB"].iter().any(|word| text.match_indices(word).any(|(at, _)| hub(at)))
+    // `hub` is a word of its own: not in `github`, but in `imageHub`.
+    let is_hub = |at: usize| {
+        let before = at.checked_sub(1).map(|before| bytes[before]);
+        let is_start = bytes[at].is_ascii_uppercase()
+            || !before.is_some_and(|before| before.is_ascii_alphanumeric());
+        starts(at, "hub") && is_start && !bytes.get(at + 3).is_some_and(u8::is_ascii_alphanumeric)
+    };
+    (0..bytes.len()).any(|at| match bytes[at] {
+        b'i' | b'I' => starts(at, "image") || starts(at, "img"),
+        b'r' | b'R' => starts(at, "repo") || starts(at, "registry"),
+        b'h' | b'H' => is_hub(at),
+        _ => false,
+    })
 }
 
 /// Whether a key names a whole image: `image`, `baseImage`, `imageName`, `RELATED_IMAGE_X`.

@@ -230,5 +230,26 @@ fn trimmed(word: &str) -> &str {
 
 /// What stands between words. A colon, slash, at or dot is part of a reference.
 pub(crate) fn is_between(letter: char) -> bool {
-    letter.is_whitespace() || "\"'`=,;()[]{}<>|&".contains(letter)
+    matches!(
+        letter,
+        ' ' | '\n'
+            | '\t'
+            | '\r'
+            | '"'
+            | '\''
+            | '`'
+            | '='
+            | ','
+            | ';'
+            | '('
+            | ')'
+            | '['
+            | ']'
+            | '{'
+            | '}'
+            | '<'
+            | '>'
+            | '|'
+            | '&'
+    ) || !letter.is_ascii() && letter.is_whitespace()
 }

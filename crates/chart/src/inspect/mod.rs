@@ -16,10 +16,11 @@ use crate::manifest::{self, Manifests};
 use crate::path::{Path, Step};
 use crate::relocate::scopes::Scopes;
 use crate::relocate::site::{Rendered, Site};
-use crate::relocate::slot::{self, Reason, Slot};
+use crate::relocate::slot::{self, Slot};
 use crate::render::{self, Render};
 use crate::rules::Rules;
-use crate::{Result, form, relocate, values};
+use crate::{Error, Result, form, relocate, values};
+use unrendered::Candidates;
 
 /// What was found in a chart or a stream, and what it was found in.
 #[derive(Debug, Clone, Default)]
@@ -60,18 +61,23 @@ pub fn rendered(chart: &Chart, user: &Value, manifests: Manifests) -> Inspection
 /// Inspects a chart with the user's values.
 pub fn chart(chart: &Chart, user: &Value, render: &Render, rules: &Rules) -> Result<Inspection> {
     let effective = chart.effective(user);
-    let slots = slot::slots(chart, &effective, &[]);
-    let chosen: Vec<usize> =
-        (0..slots.len()).filter(|slot| slots[*slot].reason == Reason::Likely).collect();
+    let scopes = Scopes::new(chart, &effective);
+    let slots = slot::likely(&scopes, &effective);
+    let chosen: Vec<usize> = (0..slots.len()).collect();
     let mut marked = slot::tainted(&slots, &chosen, &effective);
-    for guard in relocate::guards(&Scopes::new(chart, &effective), &effective) {
+    for guard in relocate::guards(&scopes, &effective) {
         values::set(&mut marked, &guard, Value::Bool(true), &effective);
     }
-    let mut rendered = render::streams(render, &[None, Some(marked.to_string())]).into_iter();
-    let manifests = match rendered.next() {
-        Some(stream) => Manifests::read(&stream?),
-        None => Manifests::default(),
-    };
+    let overlays = [None, Some(marked.to_string())];
+    // The templates are read while helm is at work.
+    let (rendered, candidates) = std::thread::scope(|scope| {
+        let candidates = scope.spawn(|| Candidates::new(chart, &effective));
+        let rendered = render::streams(render, &overlays);
+        (rendered, candidates.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let mut rendered = rendered.into_iter();
+    let plain = rendered.next().ok_or_else(|| Error::Render { message: "no output".into() })?;
+    let manifests = Manifests::read(&plain?);
     let mut findings = find::in_manifests(&manifests);
     let mut seen = BTreeSet::new();
     // A chart that refuses the markers still has its images; only the values behind are not known.
@@ -93,7 +99,7 @@ pub fn chart(chart: &Chart, user: &Value, render: &Render, rules: &Rules) -> Res
     };
     let manifests = before.manifests;
     rules.apply(&manifests, &mut findings);
-    unrendered::add(chart, &effective, &seen, &mut findings);
+    candidates.add(chart, &effective, &seen, &mut findings);
     hints(chart, &mut findings);
     let off = silent(chart, &manifests);
     Ok(Inspection { findings, manifests, effective, off })

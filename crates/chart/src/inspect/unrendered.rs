@@ -14,69 +14,81 @@ use crate::find::{self, Confidence, Findings, Found, Pattern, Role};
 use crate::manifest::Document;
 use crate::path::{Path, Step};
 
-/// Adds them to the findings. `seen` are the values that came out.
-pub(super) fn add(
-    chart: &Chart,
-    effective: &Value,
-    seen: &BTreeSet<&Path>,
-    findings: &mut Findings,
-) {
-    let mut values = effective.clone();
-    chart.each(&Path::default(), &mut |chart, scope| {
-        let Some(version) = app_version(chart) else { return };
-        let own = scope.steps().iter().try_fold(&mut values, |value, step| match step {
-            Step::Key(key) => value.get_mut(key),
-            _ => None,
+/// Values that look like images, and what the templates say of them. Needs no render.
+pub(super) struct Candidates {
+    found: Vec<Found>,
+    uses: Uses,
+}
+
+impl Candidates {
+    pub(super) fn new(chart: &Chart, effective: &Value) -> Self {
+        let mut values = effective.clone();
+        chart.each(&Path::default(), &mut |chart, scope| {
+            let Some(version) = app_version(chart) else { return };
+            let own = scope.steps().iter().try_fold(&mut values, |value, step| match step {
+                Step::Key(key) => value.get_mut(key),
+                _ => None,
+            });
+            if let Some(own) = own {
+                let dependencies: Vec<&str> =
+                    chart.dependencies.iter().map(|dependency| dependency.key.as_str()).collect();
+                fill_tags(own, &version, &dependencies);
+            }
         });
-        if let Some(own) = own {
-            let dependencies: Vec<&str> =
-                chart.dependencies.iter().map(|dependency| dependency.key.as_str()).collect();
-            fill_tags(own, &version, &dependencies);
-        }
-    });
-    let name = chart.name().to_owned();
-    let metadata = serde_json::json!({"kind": "values", "metadata": {"name": name}});
-    let template = Some(format!("{name}/values.yaml"));
-    let document = Document { template, text: String::new(), value: metadata };
-    let known: BTreeSet<String> =
-        findings.images.iter().map(|found| found.reference.to_string()).collect();
-    let mut found = find::in_values(&document, &values);
-    found.retain(|found| {
-        let is_seen = found.parts.iter().any(|part| seen.contains(&part.path));
-        !is_seen && !is_handed_down(&found.place.path)
-    });
-    if found.is_empty() {
-        return;
+        let name = chart.name().to_owned();
+        let metadata = serde_json::json!({"kind": "values", "metadata": {"name": name}});
+        let template = Some(format!("{name}/values.yaml"));
+        let document = Document { template, text: String::new(), value: metadata };
+        let mut found = find::in_values(&document, &values);
+        found.retain(|found| !is_handed_down(&found.place.path));
+        let paths: Vec<Path> = found.iter().flat_map(used_paths).collect();
+        Self { uses: Uses::read(chart, &paths), found }
     }
-    let uses = Uses::read(chart);
-    let mut reported = BTreeSet::new();
-    for mut found in found {
-        let Some(reasons) = reasons(chart, effective, &uses, &found) else { continue };
-        let mut notes = Vec::new();
-        if !reasons.is_empty() {
-            notes.push(format!("not rendered while {}", reasons.join(" and ")));
-        }
-        notes.extend(tag_note(effective, &uses, &mut found));
-        found.note = (!notes.is_empty()).then(|| notes.join("; "));
-        found.confidence = Confidence::Possible;
-        found.pattern = Pattern::Value;
-        found.values = found.parts.iter().map(|part| part.path.clone()).collect();
-        let reference = found.reference.to_string();
-        if !known.contains(&reference) && reported.insert(reference) {
-            findings.images.push(found);
+
+    /// Adds those that came out nowhere to the findings. `seen` are the values that came out.
+    pub(super) fn add(
+        self,
+        chart: &Chart,
+        effective: &Value,
+        seen: &BTreeSet<&Path>,
+        findings: &mut Findings,
+    ) {
+        let Self { found, uses } = self;
+        let mut reported: BTreeSet<String> =
+            findings.images.iter().map(|found| found.reference.to_string()).collect();
+        for mut found in found {
+            if found.parts.iter().any(|part| seen.contains(&part.path)) {
+                continue;
+            }
+            let Some(reasons) = reasons(chart, effective, &uses, &found) else { continue };
+            let mut notes = Vec::new();
+            if !reasons.is_empty() {
+                notes.push(format!("not rendered while {}", reasons.join(" and ")));
+            }
+            notes.extend(tag_note(effective, &uses, &mut found));
+            found.note = (!notes.is_empty()).then(|| notes.join("; "));
+            found.confidence = Confidence::Possible;
+            found.pattern = Pattern::Value;
+            found.values = found.parts.iter().map(|part| part.path.clone()).collect();
+            if reported.insert(found.reference.to_string()) {
+                findings.images.push(found);
+            }
         }
     }
+}
+
+/// The paths of the values that make up an image; what stands in a list is used as the list is.
+fn used_paths(found: &Found) -> Vec<Path> {
+    let outside = |path: &Path| -> Path {
+        path.steps().iter().take_while(|step| matches!(step, Step::Key(_))).cloned().collect()
+    };
+    found.parts.iter().map(|part| outside(&part.path)).collect()
 }
 
 /// What keeps a value from being rendered, as far as it can be told; `None` for a value that no
 /// template uses.
 fn reasons(chart: &Chart, effective: &Value, uses: &Uses, found: &Found) -> Option<Vec<String>> {
-    // What stands in a list is used as the list is.
-    let outside = |path: &Path| -> Path {
-        path.steps().iter().take_while(|step| matches!(step, Step::Key(_))).cloned().collect()
-    };
-    let paths: Vec<Path> = found.parts.iter().map(|part| outside(&part.path)).collect();
-    let ways = uses.ways(&paths);
+    let ways = uses.ways(&used_paths(found));
     if ways.is_empty() && !uses.is_hidden(&found.place.path, own_key(&found.place.path)) {
         return None;
     }

@@ -2,6 +2,7 @@
 //! the templates, so that it can be told why something was not rendered.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::condition;
 use crate::chart::Chart;
@@ -10,6 +11,7 @@ use crate::path::Path;
 /// What the templates of a chart and its dependencies say.
 #[derive(Debug, Default)]
 pub(super) struct Uses {
+    /// Where the values that matter are named.
     mentions: Vec<Mention>,
     /// Where each named template is called; helm knows each name once, whatever chart has it.
     calls: BTreeMap<String, Vec<Place>>,
@@ -32,11 +34,11 @@ struct Mention {
 #[derive(Debug, Clone)]
 struct Place {
     /// The conditions around it; those of an `else` are left out.
-    conditions: Vec<Condition>,
+    conditions: Vec<Arc<Condition>>,
     /// The named template that it is part of.
-    define: Option<String>,
+    define: Option<Arc<str>>,
     /// The values that `.Values` stands for.
-    scope: Path,
+    scope: Arc<Path>,
 }
 
 /// A condition of a template.
@@ -45,25 +47,26 @@ pub(super) struct Condition {
     /// What stands behind `if`, `with` or `range`.
     pub(super) text: String,
     /// The values that `.Values` stands for.
-    pub(super) scope: Path,
+    pub(super) scope: Arc<Path>,
 }
 
 /// One open block.
 struct Block {
-    condition: Option<String>,
-    define: Option<String>,
+    condition: Option<Arc<Condition>>,
+    define: Option<Arc<str>>,
 }
 
 impl Uses {
-    /// Reads the templates of a chart and its dependencies.
-    pub(super) fn read(chart: &Chart) -> Self {
+    /// Reads the templates of a chart and its dependencies, for what they say of `paths`.
+    pub(super) fn read(chart: &Chart, paths: &[Path]) -> Self {
         let mut uses = Self::default();
         chart.each(&Path::default(), &mut |chart, scope| {
             uses.scopes.push(scope.clone());
+            let scope = Arc::new(scope.clone());
             for (path, text) in &chart.templates {
                 // Notes are for people; a definition of a CRD is no template.
                 if !path.ends_with("NOTES.txt") && path.starts_with("templates/") {
-                    uses.file(text, scope);
+                    uses.file(text, &scope, paths);
                     uses.templates.push_str(text);
                 }
             }
@@ -71,54 +74,52 @@ impl Uses {
         uses
     }
 
-    fn file(&mut self, text: &str, scope: &Path) {
+    fn file(&mut self, text: &str, scope: &Arc<Path>, paths: &[Path]) {
         let mut open: Vec<Block> = Vec::new();
+        let condition = |text: &str| {
+            Some(Arc::new(Condition { text: text.trim().to_owned(), scope: scope.clone() }))
+        };
         for action in actions(text) {
             let (word, rest) = action.split_once(char::is_whitespace).unwrap_or((action, ""));
-            let condition =
-                |text: &str| Block { condition: Some(text.trim().to_owned()), define: None };
             match word {
-                "if" => open.push(condition(rest)),
+                "if" => open.push(Block { condition: condition(rest), define: None }),
                 "with" | "range" => {
-                    self.action(rest, &open, scope);
+                    self.action(rest, &open, scope, paths);
                     // `$k, $v := .Values.x` is about what stands behind.
-                    open.push(condition(rest.rsplit(":=").next().unwrap_or(rest)));
+                    let rest = rest.rsplit(":=").next().unwrap_or(rest);
+                    open.push(Block { condition: condition(rest), define: None });
                 }
                 "define" | "block" => {
-                    let name = rest.split('"').nth(1).map(str::to_owned);
-                    open.push(Block { condition: None, define: name });
+                    let define = rest.split('"').nth(1).map(Arc::from);
+                    open.push(Block { condition: None, define });
                 }
                 "else" => {
                     if let Some(block) = open.last_mut() {
                         let rest = rest.trim_start();
-                        let other =
-                            ["if ", "with "].iter().find_map(|word| rest.strip_prefix(word));
-                        block.condition = other.map(|text| text.trim().to_owned());
+                        let mut words = ["if ", "with "].iter();
+                        let other = words.find_map(|word| rest.strip_prefix(word));
+                        block.condition = other.and_then(condition);
                     }
                 }
                 "end" => {
                     open.pop();
                 }
-                _ => self.action(action, &open, scope),
+                _ => self.action(action, &open, scope, paths),
             }
         }
     }
 
-    fn action(&mut self, text: &str, open: &[Block], scope: &Path) {
+    fn action(&mut self, text: &str, open: &[Block], scope: &Arc<Path>, paths: &[Path]) {
         let place = || Place {
-            conditions: open
-                .iter()
-                .filter_map(|block| block.condition.clone())
-                .map(|text| Condition { text, scope: scope.clone() })
-                .collect(),
-            scope: scope.clone(),
+            conditions: open.iter().filter_map(|block| block.condition.clone()).collect(),
             define: open.iter().rev().find_map(|block| block.define.clone()),
+            scope: scope.clone(),
         };
         for word in ["include", "template"] {
             for (start, _) in text.match_indices(word) {
                 let behind = text[start + word.len()..].trim_start();
-                if let Some(name) = behind.strip_prefix('"').and_then(|rest| rest.split('"').next())
-                {
+                let name = behind.strip_prefix('"').and_then(|rest| rest.split('"').next());
+                if let Some(name) = name {
                     self.calls.entry(name.to_owned()).or_default().push(place());
                 }
             }
@@ -129,11 +130,13 @@ impl Uses {
         }
         for keys in condition::values_in(text) {
             if keys.is_empty() {
-                self.dynamic.push(scope.clone());
+                self.dynamic.push(Path::clone(scope));
                 continue;
             }
-            let path = keys.into_iter().fold(scope.clone(), |path, key| path.key(key));
-            self.mentions.push(Mention { path, text: text.to_owned(), place: place() });
+            let path = keys.into_iter().fold(Path::clone(scope), |path, key| path.key(key));
+            if paths.iter().any(|wanted| path.is_above(wanted)) {
+                self.mentions.push(Mention { path, text: text.to_owned(), place: place() });
+            }
         }
     }
 
@@ -177,7 +180,7 @@ impl Uses {
         const DEEPEST: usize = 6;
         const MOST: usize = 64;
         let Some(define) = place.define.as_deref() else {
-            ways.push(place.conditions.iter().collect());
+            ways.push(place.conditions.iter().map(AsRef::as_ref).collect());
             return;
         };
         if through.contains(&define) || through.len() >= DEEPEST || ways.len() >= MOST {
@@ -191,7 +194,7 @@ impl Uses {
             let before = ways.len();
             self.ways_to(call, through, ways);
             for way in &mut ways[before..] {
-                way.extend(&place.conditions);
+                way.extend(place.conditions.iter().map(AsRef::as_ref));
             }
         }
         through.pop();
@@ -222,37 +225,44 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn uses(files: &[(&str, &str)]) -> Uses {
+    fn uses(files: &[(&str, &str)], paths: &[&str]) -> Uses {
         let chart = [("Chart.yaml", "name: c\nversion: 1.0.0\n")];
         let files = chart.iter().chain(files);
         let files = files.map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec()));
-        Uses::read(&Chart::read(files).unwrap())
+        let paths: Vec<Path> = paths.iter().copied().map(path).collect();
+        Uses::read(&Chart::read(files).unwrap(), &paths)
+    }
+
+    fn path(dotted: &str) -> Path {
+        dotted.split('.').fold(Path::default(), |path, key| path.key(key))
     }
 
     /// The conditions on the ways to a value.
-    fn ways(uses: &Uses, path: &str) -> Vec<String> {
-        let path = path.split('.').fold(Path::default(), |path, key| path.key(key));
+    fn ways(uses: &Uses, dotted: &str) -> Vec<String> {
         let way = |way: &Vec<&Condition>| {
             way.iter().map(|condition| condition.text.as_str()).collect::<Vec<_>>().join(", ")
         };
-        uses.ways(&[path]).iter().map(way).collect()
+        uses.ways(&[path(dotted)]).iter().map(way).collect()
     }
 
     #[test]
     fn a_value_is_used_behind_the_conditions_around_it_also_through_helpers() {
-        let uses = uses(&[
-            (
-                "templates/_helpers.tpl",
-                "{{- define \"x.image\" -}}{{/* .Values.no }} */}}{{ if .Values.short }}\
+        let uses = uses(
+            &[
+                (
+                    "templates/_helpers.tpl",
+                    "{{- define \"x.image\" -}}{{/* .Values.no }} */}}{{ if .Values.short }}\
                  {{ .Values.a.image.tag }}{{ end }}{{ end }}",
-            ),
-            (
-                "templates/a.yaml",
-                "{{ if .Values.on }}{{ with .Values.b }}image: {{ include \"x.image\" $ }}{{ end }}\
+                ),
+                (
+                    "templates/a.yaml",
+                    "{{ if .Values.on }}{{ with .Values.b }}image: {{ include \"x.image\" $ }}{{ end }}\
                  {{ else }}{{ $.Values.c }}{{ end }}",
-            ),
-            ("templates/NOTES.txt", "{{ .Values.d }}"),
-        ]);
+                ),
+                ("templates/NOTES.txt", "{{ .Values.d }}"),
+            ],
+            &["a.image.tag", "c.x", "d", "a.other"],
+        );
         assert_eq!(ways(&uses, "a.image.tag"), [".Values.on, .Values.b, .Values.short"]);
         assert_eq!(ways(&uses, "c.x"), [""]);
         assert!(ways(&uses, "d").is_empty() && ways(&uses, "a.other").is_empty());
@@ -261,11 +271,14 @@ mod tests {
 
     #[test]
     fn helpers_that_call_each_other_end() {
-        let uses = uses(&[(
-            "templates/_h.tpl",
-            "{{ define \"a\" }}{{ include \"b\" . }}{{ .Values.x }}{{ end }}\
+        let uses = uses(
+            &[(
+                "templates/_h.tpl",
+                "{{ define \"a\" }}{{ include \"b\" . }}{{ .Values.x }}{{ end }}\
              {{ define \"b\" }}{{ include \"a\" . }}{{ end }}",
-        )]);
+            )],
+            &["x"],
+        );
         assert!(ways(&uses, "x").is_empty());
     }
 }

@@ -66,6 +66,19 @@ pub(crate) fn slots(chart: &Chart, effective: &Value, rendered: &[&str]) -> Vec<
     slots
 }
 
+/// The slots that their own key or form gives away.
+pub(crate) fn likely(scopes: &Scopes, effective: &Value) -> Vec<Slot> {
+    let mut slots = Vec::new();
+    values::leaves(effective, &Path::default(), &mut |path, leaf| {
+        in_leaf(&scopes.own_path(path), leaf, &[], &mut slots);
+    });
+    let mut seen = BTreeSet::new();
+    slots.retain(|slot| {
+        slot.reason == Reason::Likely && seen.insert((slot.path.clone(), slot.start))
+    });
+    slots
+}
+
 fn in_leaf(path: &Path, leaf: &Value, rendered: &[&str], slots: &mut Vec<Slot>) {
     let key = path.last_key().unwrap_or_default();
     let mut add = |start: usize, text: &str, reason| {
