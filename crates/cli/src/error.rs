@@ -174,6 +174,21 @@ impl From<chart::Error> for CommandError {
     }
 }
 
+impl From<policy::Error> for CommandError {
+    fn from(error: policy::Error) -> Self {
+        use policy::Error as E;
+        let hint = match &error {
+            E::NothingLocked { .. } => "add images or charts to gantry.yaml, then: gantry lock",
+            E::NotAHost { .. } => {
+                "give the registry a dot or a port in site.yaml, as nodes are told it"
+            }
+            E::LongList { .. } => "give each namespace a lock of its own",
+            E::Invalid { .. } | E::Types(_) => return Self::usage(error.to_string()),
+        };
+        Self::usage(error.to_string()).hint(hint)
+    }
+}
+
 impl From<land::Error> for CommandError {
     fn from(error: land::Error) -> Self {
         match error {

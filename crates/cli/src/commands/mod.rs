@@ -11,6 +11,7 @@ mod lock;
 mod models;
 mod pack;
 mod plan;
+mod policy;
 mod post_render;
 mod relocate;
 mod serve;
@@ -42,6 +43,8 @@ pub(crate) enum Command {
     Relocate(relocate::Args),
     PostRender(post_render::Args),
     #[command(subcommand)]
+    Policy(policy::Command),
+    #[command(subcommand)]
     Store(store::Command),
     Completion(completion::Args),
     Version(version::Args),
@@ -63,6 +66,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         Command::Serve(args) => serve::run(context, &args),
         Command::Relocate(args) => relocate::run(context, &args),
         Command::PostRender(args) => post_render::run(context, &args),
+        Command::Policy(command) => policy::run(context, &command),
         Command::Models(command) => models::run(context, &command),
         Command::Store(command) => store::run(context, &command),
         Command::Completion(args) => completion::run(context, &args),
