@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chart::find::Confidence;
 use futures::stream::{self, StreamExt};
 use remote::oci::{self, Registry, Want};
+use remote::own_image::Binaries;
 use types::input::{self, ImageFrom, Input};
 use types::lock::{self, Seen};
 use types::{Platform, Reference};
@@ -174,6 +175,17 @@ async fn local_image(
             )
             .await?;
             Ok((image, from))
+        }
+        ImageFrom::Gantry(paths) => {
+            let shown = paths.iter().map(|path| path.display().to_string()).collect();
+            let binaries: Vec<_> = paths.iter().map(|path| world.path(path)).collect();
+            let image = blocking(move || {
+                let binaries = Binaries::open(&binaries)?;
+                binaries.check_platforms(&platforms)?;
+                binaries.image(&reference, &store, &*progress)
+            })
+            .await?;
+            Ok((image, lock::ImageFrom::Gantry(shown)))
         }
         ImageFrom::Registry => Err(remote::Error::NotFound {
             what: reference.to_string(),

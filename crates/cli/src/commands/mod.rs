@@ -2,6 +2,7 @@
 
 mod completion;
 mod fetch;
+mod image;
 mod images;
 mod init;
 mod inspect;
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     Plan(plan::Args),
     Fetch(fetch::Args),
     Pack(pack::Args),
+    Image(image::Args),
     Verify(verify::Args),
     Inspect(inspect::Args),
     Load(load::Args),
@@ -56,6 +58,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         Command::Lock(args) => lock::run(context, &args),
         Command::Plan(args) => plan::run(context, &args),
         Command::Fetch(args) => fetch::run(context, &args),
+        Command::Image(args) => image::run(context, &args),
         Command::Pack(args) => pack::run(context, &args),
         Command::Verify(args) => verify::run(context, &args),
         Command::Inspect(args) => inspect::run(context, &args),
