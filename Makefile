@@ -1,5 +1,5 @@
 # The two commands of the README, and what developers run between them.
-.PHONY: demo test test-fast build setup lint bench
+.PHONY: demo test test-fast build setup lint bench cluster-up cluster-down
 
 # Sets up what it needs, builds, runs the main job on the embedded default.
 demo:
@@ -32,3 +32,11 @@ lint:
 bench:
 	dev/setup test
 	cargo xtask bench
+
+# A real Kubernetes on this machine, for tests and for looking around; needs root. See CONTRIBUTING.md.
+cluster-up:
+	dev/setup cluster
+	dev/cluster up
+
+cluster-down:
+	dev/cluster down

@@ -85,8 +85,8 @@ fn head(path: &str, needs: &str) -> String {
 }
 
 /// containerd's `hosts.toml`, one a registry (containerd, docs/hosts.md). The site is the `server`
-/// and not a `host` before it, so that the source is never asked. With `override_path` the path is
-/// taken as it is, so it has the `/v2` itself.
+/// too, which is asked last, so that the source is never asked; containerd 1 takes no file without
+/// a `host`. With `override_path` the path is taken as it is, so it has the `/v2` itself.
 fn containerd(images: &BTreeSet<Reference>, target: &Target, scheme: Scheme) -> Vec<Remedy> {
     let files = hosts(images).into_iter().filter_map(|host| {
         let folder = folder(target, host)?;
@@ -100,10 +100,9 @@ fn containerd(images: &BTreeSet<Reference>, target: &Target, scheme: Scheme) -> 
         let file = format!("certs.d/{host}/hosts.toml");
         let path = format!("/etc/containerd/{file}");
         let needs = "config_path in containerd's config.toml leads to certs.d.";
-        let text = format!(
-            "{}server = \"{server}\"\ncapabilities = [\"pull\", \"resolve\"]\noverride_path = true\n",
-            head(&path, needs)
-        );
+        let pulls = "capabilities = [\"pull\", \"resolve\"]\noverride_path = true\n";
+        let head = head(&path, needs);
+        let text = format!("{head}server = \"{server}\"\n{pulls}\n[host.\"{server}\"]\n{pulls}");
         Some(Remedy { reader: "containerd", path, file: format!("containerd/{file}"), text })
     });
     files.collect()
@@ -232,6 +231,7 @@ mod tests {
         let text = |file: &str| &all.iter().find(|remedy| remedy.file == file).unwrap().text;
         let hosts = text("containerd/certs.d/docker.io/hosts.toml");
         assert!(hosts.contains("server = \"https://site:5000/v2/ai\"\n"), "{hosts}");
+        assert!(hosts.contains("[host.\"https://site:5000/v2/ai\"]\n"), "{hosts}");
         assert!(text("k3s/registries.yaml").contains("\"^(.*)$\": \"ai/$1\""));
         let crio = text("cri-o/50-gantry.conf");
         assert!(crio.contains("location = \"site:5000/ai/library/alpine\""), "{crio}");

@@ -29,6 +29,9 @@ pub struct Report {
     pub moved: Vec<Image>,
     /// The images that stayed.
     pub leftovers: Vec<Leftover>,
+    /// Image fields that hold no image, whatever the overlay says.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<find::Broken>,
     /// Images that operators may pull, which cannot be told from the manifests: not proven.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub possible: Vec<CompiledIn>,
@@ -184,6 +187,7 @@ impl Report {
             moved: moved.collect(),
             remedies: mirrors::remedies(&images, target, scheme)?,
             leftovers,
+            broken: proof.broken.clone(),
             possible: proof.possible.clone(),
             not_locked: proof.not_locked.clone(),
             without_secret: relocation.without_secret.clone(),
@@ -231,6 +235,14 @@ impl Report {
     }
 
     fn write_notes(&self, text: &mut String) {
+        if !self.broken.is_empty() {
+            text.push_str(
+                "\n## No images\n\nSet the values behind these; they cannot be pulled.\n\n",
+            );
+            for find::Broken { place, text: field, reason } in &self.broken {
+                let _ = writeln!(text, "- `{field}` in {place}: {reason}");
+            }
+        }
         if !self.possible.is_empty() {
             text.push_str("\n## Not proven\n\nIt cannot be told whether these are pulled.\n\n");
             for possible in &self.possible {

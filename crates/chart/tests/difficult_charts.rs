@@ -123,6 +123,23 @@ fn an_image_that_changes_what_no_list_brings_back_stays_with_that_reason() {
 }
 
 #[test]
+fn a_side_effect_of_one_image_leaves_alone_another_that_needs_two_values() {
+    let pod = POD
+        .1
+        .replace("{{ .Values.two }}", "{{ .Values.two.registry }}/{{ .Values.two.repository }}:2");
+    let values =
+        "one: {repository: ghcr.io/org/one}\ntwo: {registry: docker.io, repository: redis}\n";
+    let config = TUNED.1.replace("range .Values.more", "range list");
+    let files = [CHART, ("values.yaml", values), (POD.0, &pod), (TUNED.0, &config)];
+
+    let (relocation, after) = moved(&files, &target(None), &Options::default());
+
+    assert_eq!(relocation.proof.verdict(), Verdict::Leftovers, "{:?}", relocation.proof);
+    assert!(after.contains("site.internal:5000/ai/library/redis:2"), "{after}");
+    assert!(after.contains("image: \"ghcr.io/org/one:1\""), "{after}");
+}
+
+#[test]
 fn where_one_value_changes_more_than_the_image_another_way_is_taken() {
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: app}\nspec:\n  containers:\n  - name: one\n    image: \
         \"{{ with .Values.one.registry }}{{ . }}/{{ end }}{{ .Values.one.repository }}:1\"\n    args: \
@@ -175,6 +192,43 @@ fn an_image_that_an_operator_has_compiled_in_is_never_proven_where_no_value_choo
     let (relocation, _) = moved(&files, &target(None), &options);
     assert_eq!(relocation.proof.verdict(), Verdict::Proven, "{:?}", relocation.proof);
     assert_eq!(relocation.proof.possible.len(), 1);
+}
+
+#[test]
+fn an_image_field_that_holds_no_image_is_neither_proven_nor_in_the_way() {
+    let pod = POD.1.replace("{{ .Values.two }}", "'app:%!s(<nil>)'");
+    let files = [CHART, VALUES, (POD.0, pod.as_str())];
+
+    let (relocation, _) = moved(&files, &target(None), &Options::default());
+
+    assert_eq!(relocation.proof.verdict(), Verdict::Leftovers, "{:?}", relocation.proof);
+    assert_eq!(relocation.proof.broken[0].text, "app:%!s(<nil>)");
+    assert_eq!(relocation.proof.moved.len(), 1);
+}
+
+#[test]
+fn images_that_an_operator_might_start_are_chosen_where_the_lock_has_them() {
+    let operator = "apiVersion: v1\nkind: Pod\nmetadata: {name: app}\nspec:\n  containers:\n  - name: one\n    \
+        image: \"{{ .Values.one.repository }}:1\"\n    args:\n    - --port=1\n    {{- $pairs := list }}\n    \
+        {{- range $k, $v := .Values.runtimes }}{{ $pairs = append $pairs (printf \"%s=%s\" $k $v) }}{{ end }}\n    \
+        {{- if $pairs }}\n    - --runtimes={{ join \",\" $pairs }}\n    {{- end }}\n    - --more\n";
+    let values = "one: {repository: ghcr.io/org/one}\nruntimes: {}\n";
+    let rule = "operators:\n- name: runtimes\n  when: {container: org/one}\n  images: ['ghcr.io/ai/llama.cpp:s', \
+        'vllm/vllm-openai:v1']\n  values: [runtimes.llamacpp, runtimes.vllm]\n  sure: possible\n  why: Built in.\n";
+    let rules = Rules::read("rules", rule).unwrap();
+    let digest = types::Digest::from_hex(&"ab".repeat(32)).unwrap();
+    let images = ["ghcr.io/org/one:1", "ghcr.io/ai/llama.cpp:s", "docker.io/vllm/vllm-openai:v1"];
+    let locked: Locked = images.iter().map(|image| (image.parse().unwrap(), digest)).collect();
+    let files = [CHART, ("values.yaml", values), (POD.0, operator)];
+
+    let options = Options { rules: &rules, locked: Some(&locked), ..Options::default() };
+    let (relocation, after) = moved(&files, &target(None), &options);
+
+    assert_eq!(relocation.proof.verdict(), Verdict::Proven, "{:?}", relocation.proof);
+    assert_eq!(relocation.proof.moved.len(), 3);
+    let site = "site.internal:5000/ai";
+    let arg = format!("--runtimes=llamacpp={site}/ai/llama.cpp:s,vllm={site}/vllm/vllm-openai:v1");
+    assert!(after.contains(&arg), "{after}");
 }
 
 #[test]

@@ -2,8 +2,10 @@
 //! leaves alone what it cannot prove.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use gantry_chart::relocate::Target;
-use gantry_chart::{find, post_render};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use gantry_chart::relocate::{Options, Target, Verdict, relocate};
+use gantry_chart::{Chart, RenderError, find, post_render, values};
 use proptest::prelude::*;
 
 /// Pieces that steer a generated stream into the finders' branches.
@@ -22,6 +24,10 @@ fn piece() -> impl Strategy<Value = String> {
             "}\n",
             "zq1qz",
             "zqqz",
+            "zq999qz",
+            "zqs0qz",
+            "zqr0qzghcr.io/a/b:1",
+            "imagePullSecrets: [{name: zqs0qz}]\n",
             "a/b:c/d@",
             "é",
             "image: &a x\n",
@@ -52,6 +58,38 @@ proptest! {
             // What was moved is not moved again.
             let again = post_render::post_render(&post.stream, &target).unwrap();
             prop_assert_eq!(again.proof.moved.len(), 0, "{}", post.stream);
+        }
+    }
+
+    #[test]
+    fn no_chart_and_no_renderer_bring_a_move_down(
+        values_file in prop::collection::vec(piece(), 0..6),
+        template in piece(),
+        streams in prop::collection::vec(prop::collection::vec(piece(), 0..8), 1..5),
+        refusals in prop::collection::vec(any::<bool>(), 1..5),
+    ) {
+        let user = values::read("values", &values_file.concat()).unwrap_or_default();
+        let files = [
+            ("Chart.yaml".to_owned(), b"name: c\nversion: 1.0.0\n".to_vec()),
+            ("values.yaml".to_owned(), b"image: {registry: '', repository: a/b}\n".to_vec()),
+            ("templates/x.yaml".to_owned(), template.into_bytes()),
+        ];
+        let chart = Chart::read(files).unwrap();
+        let count = AtomicUsize::new(0);
+        let render = |_: Option<&str>| {
+            let number = count.fetch_add(1, Ordering::Relaxed);
+            if number > 0 && refusals[number % refusals.len()] {
+                return Err(RenderError { message: format!("c:\n- at '/image/{number}': no") });
+            }
+            Ok(streams[number % streams.len()].concat())
+        };
+        let prefix = "site.internal:5000/ai".parse().unwrap();
+        let naming = types::naming::Naming::Path;
+        let target = Target { prefix, naming, pull_secret: Some("s".into()) };
+        if let Ok(relocation) = relocate(&chart, &user, &target, &Options::default(), &render) {
+            let is_proven = relocation.proof.verdict() == Verdict::Proven;
+            prop_assert!(!is_proven || relocation.proof.stayed.is_empty());
+            prop_assert!(relocation.renders < 200, "{} renders", relocation.renders);
         }
     }
 }

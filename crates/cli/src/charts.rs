@@ -38,6 +38,11 @@ pub(crate) struct RenderArgs {
 }
 
 impl RenderArgs {
+    /// The namespace, where one was given.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
     /// The values files.
     pub(crate) fn values(&self) -> &[PathBuf] {
         &self.values

@@ -15,22 +15,47 @@ use crate::ui::Ui;
 #[derive(Args, Clone)]
 pub(crate) struct GlobalArgs {
     /// The folder with gantry.yaml and gantry.lock.
-    #[arg(short = 'C', long = "directory", global = true, value_name = "DIR", default_value = ".")]
+    #[arg(
+        short = 'C',
+        long = "directory",
+        global = true,
+        help_heading = "Global options",
+        value_name = "DIR",
+        default_value = "."
+    )]
     pub(crate) directory: PathBuf,
     /// The store's folder [default: gantry/store in the user's data folder].
-    #[arg(long, global = true, value_name = "DIR", env = "GANTRY_STORE")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        value_name = "DIR",
+        env = "GANTRY_STORE"
+    )]
     pub(crate) store: Option<PathBuf>,
     /// The configuration file [default: gantry/config.yaml in the user's configuration folder].
-    #[arg(long, global = true, value_name = "FILE", env = "GANTRY_CONFIG")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        value_name = "FILE",
+        env = "GANTRY_CONFIG"
+    )]
     pub(crate) config: Option<PathBuf>,
     /// How results are printed.
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "table")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        value_name = "FORMAT",
+        default_value = "table"
+    )]
     pub(crate) output: Output,
     /// Errors and results only.
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, help_heading = "Global options", conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// Say what is done and asked for (twice: every request).
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = "Global options", action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
 

@@ -92,6 +92,12 @@ pub(crate) fn report(error: &CommandError) -> ExitCode {
     ExitCode::from(error.kind.exit_code())
 }
 
+/// As [`report`], and ends the process there and then.
+pub(crate) fn end(error: &CommandError) -> ! {
+    ui::error(error.kind.as_str(), &error.message, &error.hints);
+    std::process::exit(error.kind.exit_code().into())
+}
+
 impl From<types::Error> for CommandError {
     fn from(error: types::Error) -> Self {
         Self::usage(error.to_string())
@@ -165,6 +171,21 @@ impl From<chart::Error> for CommandError {
     fn from(error: chart::Error) -> Self {
         // A chart, values or a render that cannot be read: nothing was done yet.
         Self::usage(error.to_string())
+    }
+}
+
+impl From<policy::Error> for CommandError {
+    fn from(error: policy::Error) -> Self {
+        use policy::Error as E;
+        let hint = match &error {
+            E::NothingLocked { .. } => "add images or charts to gantry.yaml, then: gantry lock",
+            E::NotAHost { .. } => {
+                "give the registry a dot or a port in site.yaml, as nodes are told it"
+            }
+            E::LongList { .. } => "give each namespace a lock of its own",
+            E::Invalid { .. } | E::Types(_) => return Self::usage(error.to_string()),
+        };
+        Self::usage(error.to_string()).hint(hint)
     }
 }
 

@@ -37,6 +37,7 @@ Examples:
   gantry serve /media/disk/*.gantry --listen 0.0.0.0:5000
   gantry images ./my-chart -f values.yaml
   gantry relocate ./my-chart -f values.yaml --site site.yaml -o overlay.yaml
+  gantry policy images --site site.yaml --namespace app -o policy.yaml
 
 Exit codes: 0 done, 1 failed, 2 bad input or usage (nothing was touched),
 3 integrity or proof failed, 4 part done (run again to resume)."

@@ -67,6 +67,11 @@ impl Ui {
         self.print(text.trim_end_matches('\n'))
     }
 
+    /// Whether results are asked for as JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.output == Output::Json
+    }
+
     /// Prints text that is itself the result (a completion script, a receipt).
     #[expect(clippy::unused_self, reason = "the terminal is spoken to through its one road")]
     pub(crate) fn print(&self, text: &str) -> Result<()> {

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use resolve::World;
 use store::Source;
@@ -14,12 +15,15 @@ use types::lock::Lock;
 use types::site::Site;
 
 use crate::context::Context;
-use crate::error::{CommandError, Kind, Result};
+use crate::error::{self, CommandError, Kind, Result};
 
 /// The input's file name.
 pub(crate) const INPUT: &str = "gantry.yaml";
 /// The lock's file name.
 pub(crate) const LOCK: &str = "gantry.lock";
+
+/// Whether async work is on, which ends by itself when it is told to stop.
+static IS_ASYNC: AtomicBool = AtomicBool::new(false);
 
 /// The input.
 pub(crate) fn input(context: &Context) -> Result<Input> {
@@ -163,6 +167,7 @@ pub(crate) fn run_with<T>(
 /// Runs async work to its end; Ctrl-C and SIGTERM end it early, with what is done kept.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = runtime()?;
+    IS_ASYNC.store(true, Ordering::Relaxed);
     let outcome = runtime.block_on(async {
         tokio::select! {
             outcome = work => outcome,
@@ -170,9 +175,24 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
                 .hint("what came so far is kept; run the same command again to go on")),
         }
     });
+    IS_ASYNC.store(false, Ordering::Relaxed);
     // Threads that write to the disk end at their next chunk and keep what they have.
     drop(runtime);
     outcome
+}
+
+/// Ends the process at Ctrl-C and SIGTERM with nothing of helm's left behind, for work that is not
+/// async. (What is async ends by [`block_on`].)
+pub(crate) fn end_when_stopped() -> Result<()> {
+    let runtime = runtime()?;
+    std::thread::spawn(move || {
+        runtime.block_on(stopped());
+        if !IS_ASYNC.load(Ordering::Relaxed) {
+            remote::scratch::remove_all();
+            error::end(&CommandError::new(Kind::Partial, "stopped"));
+        }
+    });
+    Ok(())
 }
 
 /// Two threads turn the sockets; the work on disks and digests has threads of its own.

@@ -66,6 +66,8 @@ fn a_chart_of_a_registry_comes_with_all_its_images_and_helm_pulls_it_from_the_de
         "version: 1\nname: shop\ncharts: [{chart: oci://ghcr.io/charts/shop, version: ~1.1 || ^1.2}]\n",
     );
 
+    let looked = gantry.run(["images", "oci://ghcr.io/charts/shop", "--list"]).success().stdout;
+    assert!(looked.contains("ghcr.io/gantry-examples/tools:1.0\n"), "{looked}");
     gantry.run(["lock"]).success();
     gantry.run(["fetch"]).success();
     let media = tempfile::tempdir().unwrap();

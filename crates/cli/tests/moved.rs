@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use serde_json::Value;
@@ -21,6 +21,8 @@ use testkit::{Gantry, Hub, Images, Registry, World, scan, tools};
 const KUBE_VERSION: &str = "1.33.0";
 /// What the release is called.
 const RELEASE: &str = "rel";
+/// The pull secret of the site.
+const SECRET: &str = "site-pull";
 /// Where the site keeps what comes in.
 const PREFIX: &str = "ai/platform";
 
@@ -37,6 +39,17 @@ struct Story {
     landed: BTreeMap<String, String>,
 }
 
+/// What no overlay moves of a chart, by what does.
+#[derive(Default)]
+struct Left {
+    /// Written out in a template: a post-renderer.
+    rendered: BTreeSet<String>,
+    /// Written out in a hook's template: helm 4's post-renderer, not helm 3's.
+    hooks: BTreeSet<String>,
+    /// In an operator: the nodes' files alone.
+    compiled_in: BTreeSet<String>,
+}
+
 #[test]
 fn the_umbrella_of_the_demo_runs_from_the_site_alone() {
     let world = World::fast();
@@ -49,17 +62,17 @@ fn the_umbrella_of_the_demo_runs_from_the_site_alone() {
     let story = Story { world, gantry, chart, values, naming: "path", landed: BTreeMap::new() };
 
     // Its input names an image that no chart does, and a model.
-    story.carry(&["docker.io/library/redis:7.0"]).moves_all_but(&[], &[]);
+    story.carry(&["docker.io/library/redis:7.0"]).moves_all_but(&Left::default());
 }
 
 #[test]
 fn postgresql_runs_from_the_site_alone() {
-    Story::of("postgresql", "", &[]).carry(&[]).moves_all_but(&[], &[]);
+    Story::of("postgresql", "", &[]).carry(&[]).moves_all_but(&Left::default());
 }
 
 #[test]
 fn redis_runs_from_the_site_alone() {
-    Story::of("redis", "", &[]).carry(&[]).moves_all_but(&[], &[]);
+    Story::of("redis", "", &[]).carry(&[]).moves_all_but(&Left::default());
 }
 
 #[test]
@@ -67,28 +80,30 @@ fn sie_cluster_runs_from_the_site_alone() {
     // With all of its sub-charts: 24 images of seven hosts.
     let all = "keda: {install: true}\nkube-prometheus-stack: {install: true}\n\
                kubernetes-event-exporter: {install: true}\n";
-    // Its templates have them written out.
-    let literals = [
-        "docker.io/alpine/k8s:1.29.10",
-        "docker.io/library/alpine:3.19",
-        "registry.k8s.io/pause:3.10",
-    ];
+    let left = Left {
+        rendered: set(&["registry.k8s.io/pause:3.10"]),
+        hooks: set(&["docker.io/alpine/k8s:1.29.10", "docker.io/library/alpine:3.19"]),
+        ..Left::default()
+    };
 
-    Story::of("sie-cluster", all, &[]).carry(&[]).moves_all_but(&literals, &[]);
+    Story::of("sie-cluster", all, &[]).carry(&[]).moves_all_but(&left);
 }
 
 #[test]
 fn onyx_runs_from_the_site_alone() {
     let compiled_in = ["ghcr.io/cloudnative-pg/postgresql:18.1-system-trixie"];
-    // Its templates have them written out.
-    let literals = ["docker.io/bitnami/kubectl:latest", "docker.io/curlimages/curl:8.10.1"];
+    let left = Left {
+        hooks: set(&["docker.io/bitnami/kubectl:latest", "docker.io/curlimages/curl:8.10.1"]),
+        compiled_in: set(&compiled_in),
+        ..Left::default()
+    };
 
-    Story::of("onyx", "", &compiled_in).carry(&compiled_in).moves_all_but(&literals, &compiled_in);
+    Story::of("onyx", "", &compiled_in).carry(&compiled_in).moves_all_but(&left);
 }
 
 #[test]
 fn llmkube_runs_from_the_site_alone() {
-    Story::of("llmkube", "", &[]).carry(&[]).moves_all_but(&[], &[]);
+    Story::of("llmkube", "", &[]).carry(&[]).moves_all_but(&Left::default());
 }
 
 #[test]
@@ -101,7 +116,7 @@ fn an_image_with_a_digest_is_pulled_by_it_where_hosts_are_kept_apart() {
     story.naming = "host-path";
 
     let story = story.carry(&[]);
-    story.moves_all_but(&[], &[]);
+    story.moves_all_but(&Left::default());
 
     let end = format!("docker.io/bitnami/redis@{digest}");
     assert!(story.landed.keys().any(|name| name.ends_with(&end)), "{:?}", story.landed);
@@ -144,7 +159,9 @@ impl Story {
         pack(&self.gantry, media.path(), "64MiB");
         fs::remove_dir_all(self.gantry.store()).unwrap();
         let (host, naming) = (self.world.site().host(), self.naming);
-        let site = format!("{{url: {host}/{PREFIX}, naming: {naming}, plainHttp: true}}");
+        let site = format!(
+            "{{url: {host}/{PREFIX}, naming: {naming}, plainHttp: true, pullSecret: {SECRET}}}"
+        );
         self.gantry.write("site.yaml", &format!("version: 1\nregistry: {site}\n"));
         let load = ["load", &text(media.path()), "--site", "site.yaml", "--output", "json"];
         let loaded = self.gantry.run(load).success().json();
@@ -162,8 +179,9 @@ impl Story {
             }
         }
         assert!(expected.is_empty(), "not carried: {expected:?}");
-        for name in self.landed.keys() {
-            self.pulls(name);
+        // What the chart names is pulled by the names of its last render.
+        for name in more {
+            self.pulls(&self.at_site(name));
         }
         self
     }
@@ -179,38 +197,57 @@ impl Story {
         }
     }
 
-    /// The overlay moves what the chart names, apart from `literals`; the post-renderer moves these
-    /// too. Each is told by its kind, and crane pulls all that is named in the end.
-    fn moves_all_but(&self, literals: &[&str], compiled_in: &[&str]) {
+    /// The overlay moves what the chart names, apart from what is left; the post-renderer moves
+    /// that too, as far as helm hands it over. All is told, and crane and the nodes pull it.
+    fn moves_all_but(&self, left: &Left) {
         let (chart, overlay) = (text(&self.chart), self.gantry.folder().join("overlay.yaml"));
         let values = self.values.iter().flat_map(|file| ["-f".to_owned(), text(file)]);
         let run = ["relocate", &chart, "--site=site.yaml", "--release", RELEASE];
         let more = ["--mirrors=nodes", "--output=json"];
         let run = run.into_iter().chain(more).map(String::from).chain(values);
+        let literals: BTreeSet<String> = left.rendered.union(&left.hooks).cloned().collect();
+        let is_proven = literals.is_empty() && left.compiled_in.is_empty();
 
-        let is_proven = literals.is_empty() && compiled_in.is_empty();
         let report = self.gantry.run(run).fails_with(if is_proven { 0 } else { 3 }).json();
 
         let before = scan::images(&self.render(None));
+        let at_site = |name: &String| self.at_site(name);
+        let inside: BTreeSet<String> = before.difference(&literals).map(at_site).collect();
         let stream = self.render(Some(&overlay));
-        let outside: BTreeSet<_> =
-            scan::images(&stream).into_iter().filter(|name| before.contains(name)).collect();
-        assert_eq!(outside, set(literals));
-        let inside = before.difference(&outside).map(|name| self.at_site(name)).collect();
-        let all: BTreeSet<_> = scan::images(&stream).difference(&outside).cloned().collect();
-        assert_eq!(all, inside);
+        assert_eq!(scan::images(&stream), inside.union(&literals).cloned().collect());
         assert_eq!(told(&report["moved"], "to", None), inside);
-        assert_eq!(told(&report["leftovers"], "image", Some("rendered")), set(literals));
-        assert_eq!(told(&report["leftovers"], "image", Some("compiled-in")), set(compiled_in));
+        for (kind, names) in [
+            ("rendered", &left.rendered),
+            ("hook", &left.hooks),
+            ("compiled-in", &left.compiled_in),
+        ] {
+            assert_eq!(told(&report["leftovers"], "image", Some(kind)), *names, "{kind}");
+        }
+
+        let bare = scan::without_secret(&stream, self.world.site().host(), SECRET);
+        let places = report["withoutSecret"].as_array().into_iter().flatten();
+        let owned_up: BTreeSet<String> =
+            places.map(|place| place["name"].as_str().unwrap().to_owned()).collect();
+        assert!(bare.is_subset(&owned_up), "{bare:?} have no pull secret; told is {owned_up:?}");
 
         let last = scan::images(&self.post_rendered(&stream));
-        assert_eq!(last, before.iter().map(|name| self.at_site(name)).collect());
+        assert_eq!(last, before.iter().map(at_site).collect());
+        let by_helm = scan::images(&self.rendered_by_helm_3(&overlay));
+        assert_eq!(by_helm.intersection(&before).cloned().collect::<BTreeSet<_>>(), left.hooks);
         for name in &last {
             self.pulls(name);
         }
-        for name in literals.iter().chain(compiled_in) {
+        for name in literals.union(&left.compiled_in) {
             self.node_pulls(name);
         }
+    }
+
+    /// What helm 3 makes of the chart with the overlay and the post-renderer.
+    fn rendered_by_helm_3(&self, overlay: &Path) -> String {
+        let mut helm = helm(&self.chart, &self.values, Some(overlay));
+        helm.args(["--post-renderer", story::BINARY, "--post-renderer-args", "post-render"]);
+        helm.args(["--post-renderer-args", "--site=site.yaml"]);
+        tools::run(helm.current_dir(self.gantry.folder()))
     }
 
     /// What the post-renderer makes of a stream of helm's.
@@ -249,16 +286,16 @@ impl Story {
         let landed = &self.landed[&self.at_site(name)];
         let nodes = self.gantry.folder().join("nodes");
         // CRI-O and skopeo read the same file.
-        let file = nodes.join("cri-o/etc/containers/registries.conf.d/50-gantry.conf");
+        let file = nodes.join("cri-o/50-gantry.conf");
         let inspect = ["inspect", "--no-tags", "--format={{.Digest}}", &format!("docker://{name}")];
         let mut skopeo = tools::command("skopeo");
         skopeo.arg("--registries-conf").arg(file).args(inspect);
         assert_eq!(tools::run(&mut skopeo).trim(), landed, "{name}");
         // containerd puts repository and tag behind the mirror's path.
         let (host, rest) = name.split_once('/').unwrap();
-        let hosts = nodes.join("containerd/etc/containerd/certs.d").join(host).join("hosts.toml");
+        let hosts = nodes.join("containerd/certs.d").join(host).join("hosts.toml");
         let hosts = fs::read_to_string(hosts).unwrap();
-        let mirror = hosts.split("[host.\"").nth(1).unwrap().split('"').next().unwrap();
+        let mirror = hosts.split("server = \"").nth(1).unwrap().split('"').next().unwrap();
         let url = format!("{mirror}/{}", rest.replace(':', "/manifests/"));
         let accept = "Accept: application/vnd.oci.image.index.v1+json, \
                       application/vnd.oci.image.manifest.v1+json";
@@ -280,12 +317,16 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 
 /// What helm makes of the chart.
 fn render(chart: &Path, values: &[PathBuf], overlay: Option<&Path>) -> String {
+    tools::run(&mut helm(chart, values, overlay))
+}
+
+fn helm(chart: &Path, values: &[PathBuf], overlay: Option<&Path>) -> Command {
     let mut helm = tools::command("helm");
     helm.args(["template", RELEASE]).arg(chart).args(["--kube-version", KUBE_VERSION]);
     for file in values.iter().map(PathBuf::as_path).chain(overlay) {
         helm.arg("-f").arg(file);
     }
-    tools::run(&mut helm)
+    helm
 }
 
 mod slow {
@@ -320,7 +361,7 @@ mod slow {
             let after = scan::images(&render(&chart, &values, Some(&overlay)));
             let outside: BTreeSet<_> =
                 after.into_iter().filter(|image| !image.starts_with(SITE)).collect();
-            let left = told(&report.json()["leftovers"], "image", Some("rendered"));
+            let left = told(&report.json()["leftovers"], "image", None);
             let missed: Vec<_> = seen.difference(&found).collect();
             let hidden: Vec<_> = outside.difference(&left).collect();
             if seen.is_empty() || !missed.is_empty() || !hidden.is_empty() {

@@ -214,7 +214,7 @@ fn bad_input_is_told_with_exit_2_and_a_refused_proof_with_exit_3_and_nothing_is_
         (run, "# Source: t.yaml\na: b: c\n".as_bytes(), 2, "t.yaml renders to no YAML"),
         (run, b"\xff\xfe", 2, "byte 0 is no UTF-8"),
         (run, same.as_bytes(), 2, "use the naming host-path"),
-        (run, pod.as_bytes(), 3, "app:%!s(<nil>) in Pod x: spec.containers[0].image"),
+        (run, pod.as_bytes(), 3, "app:%!s(<nil>) in Pod x: spec.containers[0].image is no image"),
         (&["post-render", "--site", "none.yaml"], b"", 2, "cannot read none.yaml"),
         (&["post-render", "--to", "x.io", "--lock", "none.lock"], b"", 2, "gantry lock"),
         (&["post-render"], b"", 2, "--site"),

@@ -94,8 +94,12 @@ fn what_is_no_chart_is_told_to_be_none() {
     let archive = fs::read(testkit::tools::chart("qdrant")).unwrap();
     fs::write(gantry.folder().join("half.tgz"), &archive[..archive.len() / 2]).unwrap();
 
+    let torn = chart(&gantry.folder().join("torn"));
+    fs::remove_file(torn.join("Chart.yaml")).unwrap();
+
     for (what, part) in [
         ("nothing", "there is no such chart"),
+        ("torn/shop", "no Chart.yaml"),
         ("notes.txt", "notes.txt"),
         ("cut.tgz", "no gzip archive"),
         ("half.tgz", "half.tgz"),
@@ -103,6 +107,10 @@ fn what_is_no_chart_is_told_to_be_none() {
     ] {
         refused(&gantry, &["images", what], &[part]);
         refused(&gantry, &["relocate", what, "--site", "site.yaml"], &[part]);
+    }
+    // Values are no manifests, and neither is a pipe whose other end has failed.
+    for what in ["shop/values.yaml", "-"] {
+        refused(&gantry, &["images", what], &["no Kubernetes manifest"]);
     }
 }
 

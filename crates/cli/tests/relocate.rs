@@ -3,6 +3,8 @@
 
 mod story;
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use story::{alone, chart, text};
 use testkit::tools;
 
@@ -108,4 +110,47 @@ fn an_image_that_is_not_in_the_lock_is_not_proven() {
 
     assert!(error.contains("quay.io/shop/web:2.1"), "{error}");
     assert!(error.contains("gantry lock"), "{error}");
+}
+
+#[test]
+fn nobody_else_reads_the_values_that_helm_is_given() {
+    let home = tempfile::tempdir().unwrap();
+    let gantry = alone(home.path());
+    chart(gantry.folder());
+    gantry.write("site.yaml", SITE);
+    let (helm, log) = (home.path().join("helm"), home.path().join("modes"));
+    let script = format!(
+        "#!/bin/sh\nfor word; do case $word in */gantry-release-*)\nstat -c %a \"$(dirname $word)\" >> {}\n;; \
+         esac; done\nexec {} \"$@\"\n",
+        log.display(),
+        tools::tool("helm").display()
+    );
+    std::fs::write(&helm, script).unwrap();
+    std::fs::set_permissions(&helm, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let gantry = gantry.env("GANTRY_HELM", &helm);
+
+    let run = ["relocate", "shop", "--site", "site.yaml", "--set", "password=secret"];
+    gantry.run(run).success();
+
+    let modes = std::fs::read_to_string(log).unwrap();
+    assert!(modes.lines().all(|mode| mode == "700"), "{modes}");
+}
+
+#[test]
+fn a_stopped_relocate_leaves_nothing_of_helm_s_behind() {
+    let home = tempfile::tempdir().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let gantry = alone(home.path()).env("TMPDIR", scratch.path());
+    chart(gantry.folder());
+    gantry.write("site.yaml", SITE);
+
+    let running =
+        gantry.start(["relocate", "shop", "--site", "site.yaml", "--set", "gpu.enabled=true"]);
+    let is_there = || scratch.path().read_dir().unwrap().next().is_some();
+    testkit::until("helm is at work", is_there);
+    let code = running.terminate();
+
+    assert_eq!(code, Some(4));
+    assert!(!is_there(), "{:?}", story::files(scratch.path()));
+    assert!(!gantry.folder().join("overlay.yaml").exists());
 }

@@ -16,7 +16,9 @@ pub mod model;
 mod near;
 pub mod oci;
 pub mod ollama;
+pub mod own_image;
 mod receive;
+pub mod scratch;
 mod tarball;
 
 pub use error::{Error, Result};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chart::find::Confidence;
 use futures::stream::{self, StreamExt};
 use remote::oci::{self, Registry, Want};
+use remote::own_image::Binaries;
 use types::input::{self, ImageFrom, Input};
 use types::lock::{self, Seen};
 use types::{Platform, Reference};
@@ -52,7 +53,8 @@ pub(crate) async fn resolve(
             Err(cause @ remote::Error::NotFound { .. })
                 if wanted.confidence < Confidence::Certain =>
             {
-                let place = wanted.seen.first().and_then(|seen| seen.field.clone());
+                let seen = wanted.seen.first();
+                let place = seen.and_then(|seen| seen.field.clone().or(seen.object.clone()));
                 let place = place.unwrap_or_default();
                 world.progress.note(&format!(
                     "{cause}; it was found at {place}, where no pod names it: it is left out"
@@ -173,6 +175,17 @@ async fn local_image(
             )
             .await?;
             Ok((image, from))
+        }
+        ImageFrom::Gantry(paths) => {
+            let shown = paths.iter().map(|path| path.display().to_string()).collect();
+            let binaries: Vec<_> = paths.iter().map(|path| world.path(path)).collect();
+            let image = blocking(move || {
+                let binaries = Binaries::open(&binaries)?;
+                binaries.check_platforms(&platforms)?;
+                binaries.image(&reference, &store, &*progress)
+            })
+            .await?;
+            Ok((image, lock::ImageFrom::Gantry(shown)))
         }
         ImageFrom::Registry => Err(remote::Error::NotFound {
             what: reference.to_string(),

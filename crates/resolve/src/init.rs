@@ -63,6 +63,12 @@ models: []
 # Files that go along.
 files: []
 # files: [./docs/runbook.pdf]
+
+# Gantry's own image, for what it runs inside the cluster.
+tools: []
+# tools: [gantry]
+# tools:
+#   - gantry: [gantry-linux-amd64, gantry-linux-arm64]   # else the gantry that runs, if it is static
 ",
     );
     Input::parse("the new gantry.yaml", &text)?;

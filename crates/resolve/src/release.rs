@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use chart::inspect::Inspection;
 use chart::{Chart, RenderError, Rules, values};
 use remote::helm;
+use remote::scratch::Scratch;
 use serde_json::Value;
-use tempfile::TempDir;
 
 /// A values file that is longer than this is none.
 const MAX_VALUES: u64 = 32 << 20;
@@ -26,7 +26,7 @@ pub struct Release {
     folded: helm::Release,
     chart: Chart,
     values: Value,
-    scratch: TempDir,
+    scratch: Scratch,
 }
 
 impl Release {
@@ -36,7 +36,7 @@ impl Release {
         let name = given.chart.display().to_string();
         let files = helm::files(&given.chart)?;
         let chart = Chart::read(files).map_err(|error| refused(&name, &error))?;
-        let scratch = scratch()?;
+        let scratch = Scratch::new("gantry-release-")?;
         let mut values = Value::Object(serde_json::Map::new());
         for file in &given.values {
             let own = read_values(file)?;
@@ -185,11 +185,4 @@ fn write(path: &Path, text: &str) -> remote::Result<()> {
 
 fn unwritten(path: &Path, cause: std::io::Error) -> remote::Error {
     remote::Error::Write { what: path.display().to_string(), cause }
-}
-
-fn scratch() -> remote::Result<TempDir> {
-    tempfile::Builder::new()
-        .prefix("gantry-release-")
-        .tempdir()
-        .map_err(|cause| unwritten(&std::env::temp_dir(), cause))
 }

@@ -51,6 +51,43 @@ pub fn images(manifests: &str) -> BTreeSet<String> {
     found
 }
 
+/// The names of what runs pods with an image that starts with `prefix` and has this pull secret
+/// neither of its own nor by its service account, sorted.
+pub fn without_secret(manifests: &str, prefix: &str, secret: &str) -> BTreeSet<String> {
+    let has_secret = |document: &str| document.lines().any(|line| is_item(line, secret));
+    let documents = || manifests.split("\n---").filter(|document| !is_definition(document));
+    let accounts: BTreeSet<&str> = documents()
+        .filter(|document| value(document, "kind: ") == Some("ServiceAccount"))
+        .filter(|document| has_secret(document))
+        .filter_map(|document| value(document, "  name: "))
+        .collect();
+    documents()
+        .filter(|document| document.contains("ontainers:") && !has_secret(document))
+        .filter(|document| images(document).iter().any(|image| image.starts_with(prefix)))
+        .filter(|document| {
+            let mut lines = document.lines().map(str::trim_start);
+            let account = lines.find_map(|line| line.strip_prefix("serviceAccountName: "));
+            !accounts.contains(unquoted(account.unwrap_or("default")))
+        })
+        .filter_map(|document| value(document, "  name: ").map(str::to_owned))
+        .collect()
+}
+
+/// Whether a line is a list's item with this name.
+fn is_item(line: &str, name: &str) -> bool {
+    let item = line.trim_start().strip_prefix("- ");
+    item.is_some_and(|item| unquoted(item.trim_start_matches("name: ")) == name)
+}
+
+/// What stands behind the first line that starts so.
+fn value<'a>(document: &'a str, start: &str) -> Option<&'a str> {
+    document.lines().find_map(|line| line.strip_prefix(start)).map(unquoted)
+}
+
+fn unquoted(text: &str) -> &str {
+    text.trim().trim_matches(['"', '\''])
+}
+
 fn search(text: &str, found: &mut BTreeSet<String>) {
     let words = |pattern: &'static Regex| {
         let all = pattern.captures_iter(text).map(|captures| captures.extract::<1>().1[0]);
@@ -86,6 +123,27 @@ fn regex(pattern: &str) -> Regex {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pod_has_its_secret_from_itself_or_from_its_account() {
+        let pod = |name: &str, more: &str| {
+            format!(
+                "\n---\nkind: Pod\nmetadata:\n  name: {name}\nspec:\n  containers:\n  \
+                 - image: site.internal/a:1\n{more}"
+            )
+        };
+        let stream =
+            "kind: ServiceAccount\nmetadata:\n  name: robot\nimagePullSecrets:\n- name: \"pull\""
+                .to_owned()
+                + &pod("own", "  imagePullSecrets:\n    - name: pull\n")
+                + &pod("by-account", "  serviceAccountName: \"robot\"\n")
+                + &pod("neither", "  serviceAccountName: other\n");
+
+        assert_eq!(
+            without_secret(&stream, "site.internal/", "pull"),
+            ["neither".to_owned()].into()
+        );
+    }
 
     #[test]
     fn images_are_seen_wherever_charts_hide_them() {

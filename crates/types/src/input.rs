@@ -3,12 +3,14 @@
 
 mod raw;
 pub mod rules;
+mod tool;
 
 use std::path::PathBuf;
 
 use serde_saphyr::Spanned;
 
 use self::raw::{Raw, RawChart, RawImage, RawModel};
+use self::tool::RawTool;
 use crate::{Digest, Error, ModelId, Platform, Reference, Result, yaml};
 
 /// The version of the input format.
@@ -23,7 +25,7 @@ pub struct Input {
     pub platforms: Vec<Platform>,
     /// Helm charts; their images are found by rendering them.
     pub charts: Vec<Chart>,
-    /// Images by reference.
+    /// Images by reference, and the images of `tools:`.
     pub images: Vec<Image>,
     /// Models.
     pub models: Vec<Model>,
@@ -99,6 +101,8 @@ pub enum ImageFrom {
     Layout(PathBuf),
     /// In an engine that speaks the Docker API at this socket.
     Docker(PathBuf),
+    /// Made from these binaries of Gantry, one an architecture; from the one that runs when empty.
+    Gantry(Vec<PathBuf>),
 }
 
 /// A model.
@@ -168,11 +172,13 @@ impl Input {
         check_name(&raw.name.value).map_err(|reason| place.error(&raw.name, reason))?;
         let platforms =
             if raw.platforms.is_empty() { vec![Platform::linux_amd64()] } else { raw.platforms };
+        let mut images = place.all(raw.images, RawImage::check)?;
+        place.add_tools(raw.tools, &mut images)?;
         Ok(Self {
             name: raw.name.value,
             platforms,
             charts: place.all(raw.charts, RawChart::check)?,
-            images: place.all(raw.images, RawImage::check)?,
+            images,
             models: place.all(raw.models, RawModel::check)?,
             files: raw.files,
             rules: raw.rules,
@@ -220,6 +226,21 @@ impl Place<'_> {
             .map(|entry| check(entry.value.clone()).map_err(|message| self.error(&entry, message)))
             .collect()
     }
+
+    /// Tools are images like others, under names of their own; one that is there already would
+    /// leave open which of the two is meant.
+    fn add_tools(&self, tools: Vec<Spanned<RawTool>>, images: &mut Vec<Image>) -> Result<()> {
+        for tool in tools {
+            let image = tool.value.clone().check().map_err(|message| self.error(&tool, message))?;
+            if images.iter().any(|other| other.reference == image.reference) {
+                let twice =
+                    format!("{} is asked for twice; leave one of the two away", image.reference);
+                return Err(self.error(&tool, twice));
+            }
+            images.push(image);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -257,6 +278,7 @@ models:
   - image: ghcr.io/onyx/model:1
     path: /app/.cache/huggingface
 files: [./docs/runbook.pdf]
+tools: [gantry]
 "#;
 
     #[test]
@@ -266,6 +288,20 @@ files: [./docs/runbook.pdf]
         assert_eq!(input.images[1].from, ImageFrom::Archive("own.tar".into()));
         assert_eq!(input.images[2].from, ImageFrom::Docker("/run/podman/podman.sock".into()));
         assert_eq!(input.models.len(), 4);
+    }
+
+    #[test]
+    fn the_tool_is_an_image_made_from_the_running_binary_or_from_those_that_are_named() {
+        let read = |tools: &str| {
+            Input::parse("f", &format!("version: 1\nname: a\ntools: {tools}\n")).unwrap().images
+        };
+        let image = |binaries: &[&str]| Image {
+            reference: crate::own_image::reference().unwrap(),
+            platforms: vec![],
+            from: ImageFrom::Gantry(binaries.iter().map(PathBuf::from).collect()),
+        };
+        assert_eq!(read("[gantry]"), [image(&[])]);
+        assert_eq!(read("[{gantry: [amd64, dist/arm64]}]"), [image(&["amd64", "dist/arm64"])]);
     }
 
     #[test]
@@ -282,6 +318,11 @@ files: [./docs/runbook.pdf]
             ("images: [1]\n", "a map with `image:`"),
             ("platforms: [amd64]\n", "os/architecture"),
             ("platfroms: []\n", "did you mean \"platforms\""),
+            ("tools: [helm]\n", "f:3:9: \"helm\" is no tool that is carried; there is: gantry"),
+            ("tools:\n- gantri: [x]\n", "f:4:3: unknown key \"gantri\"; did you mean \"gantry\""),
+            ("tools: [{gantry: []}]\n", "names no binary"),
+            ("tools: [3]\n", "a map with `gantry:`"),
+            ("tools: [gantry, gantry]\n", "f:3:17: ghcr.io/gantry/gantry:"),
         ] {
             let error = Input::parse("f", &format!("{head}{body}")).unwrap_err().to_string();
             assert!(error.contains(expected), "{body}: {error}");

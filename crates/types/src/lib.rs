@@ -14,6 +14,7 @@ pub mod input;
 pub mod lock;
 pub mod media_type;
 pub mod naming;
+pub mod own_image;
 
 mod platform;
 pub mod receipt;

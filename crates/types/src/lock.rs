@@ -165,6 +165,8 @@ pub enum ImageFrom {
     Layout(String),
     /// A Docker API socket.
     Docker(String),
+    /// Made from these binaries of Gantry; from the one that locked when empty.
+    Gantry(Vec<String>),
 }
 
 /// Something that speaks of an image.

@@ -57,6 +57,22 @@ fn unknown(what: &str, found: &str, known: &[&'static str]) -> String {
 pub fn write<T: Serialize>(value: &T) -> Result<String> {
     let options =
         serde_saphyr::ser_options! { compact_list_indent: true, prefer_block_scalars: false };
+    print(value, options)
+}
+
+/// Writes a Kubernetes manifest: as [`write()`], with a text of several lines (a program in CEL or
+/// Rego) as a block that a person can read.
+pub fn write_manifest<T: Serialize>(value: &T) -> Result<String> {
+    // A text of one line stays on one line, however long it is.
+    let options = serde_saphyr::ser_options! {
+        compact_list_indent: true,
+        prefer_block_scalars: true,
+        folded_wrap_chars: usize::MAX,
+    };
+    print(value, options)
+}
+
+fn print<T: Serialize>(value: &T, options: serde_saphyr::SerializerOptions) -> Result<String> {
     serde_saphyr::to_string_with_options(value, options).map_err(|error| Error::Document {
         document: "a document to write".into(),
         line: 0,

@@ -14,6 +14,7 @@ const FLOORS: &[(&str, Option<u8>)] = &[
     ("net", Some(1)),
     ("remote", Some(2)),
     ("chart", Some(2)),
+    ("policy", Some(2)),
     ("bundle", Some(2)),
     ("depot", Some(2)),
     ("resolve", Some(3)),

@@ -4,6 +4,7 @@
 #[expect(clippy::cast_precision_loss, reason = "bytes and medians for people, three digits each")]
 mod bench;
 mod charts;
+mod dist;
 mod floors;
 
 use std::process::ExitCode;
@@ -13,6 +14,8 @@ usage: cargo xtask <task>
 
   bench [ROUNDS]   side by side with skopeo, crane and regctl; writes docs/benchmarks.md
   charts           find, move and prove over real charts; writes docs/charts.md
+  dist [OPTIONS]   the static binary that Gantry's image is made of, in target/dist:
+                   --dev (quick to build, for tests), --target TRIPLE (another architecture)
   floors           a crate depends on lower floors only (docs/ARCHITECTURE.md)
 ";
 
@@ -21,6 +24,7 @@ fn main() -> ExitCode {
     let result = match task.as_deref() {
         Some("bench") => bench::run(std::env::args().nth(2).as_deref()),
         Some("charts") => charts::measure().map_err(Into::into),
+        Some("dist") => dist::build(std::env::args().skip(2)),
         Some("floors") => floors::check(),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");

@@ -9,7 +9,7 @@ mod source;
 
 use types::Reference;
 
-use crate::find::{self, Confidence, Pattern, Role};
+use crate::find::{Confidence, Pattern, Role};
 use crate::manifest::Manifests;
 use crate::relocate::site::{Rendered, Site};
 use crate::relocate::{Allowed, CompiledIn, Locked, NotLocked, Proof, Target, prove};
@@ -38,37 +38,36 @@ pub fn post_render_with(
     rules: &Rules,
     locked: Option<&Locked>,
 ) -> Result<PostRendered> {
-    let before = readable(stream)?;
-    let mut sites: Vec<Site> = Vec::new();
+    let before = Rendered::new(readable(stream)?);
     let mut edited = stream.to_owned();
+    let mut after: Option<Rendered> = None;
+    let mut sites: Vec<Site> = Vec::new();
     // What is moved can bring to light what stood behind it: the same image, written otherwise in
     // the same text. Two rounds are the rule, the second of which finds nothing.
     for _ in 0..ROUNDS {
-        let manifests = match sites.is_empty() {
-            true => before.clone(),
-            false => Manifests::read(&edited),
-        };
-        let round = outside(&manifests, target)?;
-        let moved = moved(&edited, &manifests, &round);
-        let is_known = |site: &Site| {
-            sites.iter().any(|known| {
+        let now = after.as_ref().unwrap_or(&before);
+        let round = outside(now, &before, target)?;
+        let moved = moved(&edited, &now.manifests, &round);
+        for site in round {
+            let is_known = |known: &Site| {
                 known.found.place.document == site.found.place.document
                     && known.found.place.path == site.found.place.path
                     && known.text == site.text
-            })
-        };
-        let new: Vec<Site> = round.into_iter().filter(|site| !is_known(site)).collect();
-        sites.extend(new);
+            };
+            if !sites.iter().any(is_known) {
+                sites.push(site);
+            }
+        }
         if moved == edited {
             break;
         }
         edited = moved;
+        after = Some(Rendered::new(Manifests::read_like(&edited, &before.manifests)));
     }
     let is_home = |reference: &Reference| target.is_home(reference);
-    let before = Rendered::new(before);
-    let after = Rendered::new(Manifests::read(&edited));
-    let mut proof = prove::prove(&before, &after, &sites, &Allowed::default(), &is_home);
-    compiled_in(&after, target, rules, &mut proof);
+    let after = after.as_ref().unwrap_or(&before);
+    let mut proof = prove::prove(&before, after, &sites, &Allowed::default(), &is_home);
+    compiled_in(after, target, rules, &mut proof);
     if let Some(locked) = locked {
         proof.not_locked = not_locked(&sites, locked);
     }
@@ -91,8 +90,9 @@ fn readable(stream: &str) -> Result<Manifests> {
 }
 
 /// The places that point outside: the images, and the texts that speak of them by their name.
-fn outside(manifests: &Manifests, target: &Target) -> Result<Vec<Site>> {
-    let findings = find::in_manifests(manifests);
+fn outside(now: &Rendered, before: &Rendered, target: &Target) -> Result<Vec<Site>> {
+    let findings =
+        if std::ptr::eq(now, before) { now.findings() } else { now.findings_beside(before) };
     let outside: Vec<_> =
         findings.images.iter().filter(|found| !target.is_home(&found.reference)).collect();
     let names = outside.iter().map(|found| &found.reference);
@@ -101,7 +101,7 @@ fn outside(manifests: &Manifests, target: &Target) -> Result<Vec<Site>> {
         .into_iter()
         .filter_map(|found| Some(Site::new(found, names.get(&found.reference)?.clone())))
         .collect();
-    let more = mentions::mentions(manifests, &sites);
+    let more = mentions::mentions(&now.manifests, &sites);
     sites.extend(more);
     Ok(sites)
 }

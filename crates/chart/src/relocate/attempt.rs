@@ -163,6 +163,7 @@ impl Mover<'_> {
     }
 
     fn proof(&mut self, assignment: &Assignment, after: &Rendered) -> Proof {
+        self.allowed.inserted = self.compiled_values().map(|(_, text)| text).collect();
         let slots = &self.slots;
         let texts = assignment.iter().map(|(slot, text)| (slots[*slot].text.clone(), text.clone()));
         let compiled = self.compiled_values().map(|(_, text)| (String::new(), text));

@@ -109,7 +109,8 @@ impl Mover<'_> {
             to: site.target.clone(),
             place: site.found.place.clone(),
         });
-        let mut proof = Proof { stayed: stayed.collect(), ..Proof::default() };
+        let broken = self.before.findings().broken.clone();
+        let mut proof = Proof { stayed: stayed.collect(), broken, ..Proof::default() };
         self.prove_compiled(&self.before, &mut proof);
         proof
     }

@@ -5,6 +5,7 @@
 mod attempt;
 mod compiled;
 mod difference;
+mod explained;
 mod finish;
 mod learn;
 mod locked;
@@ -38,8 +39,8 @@ use crate::path::Path;
 use crate::render::{self, Render, RenderError};
 use crate::{Chart, Error, Result, Rules, values};
 use compiled::Compiled;
+pub(crate) use explained::Allowed;
 use learn::Extras;
-pub(crate) use prove::Allowed;
 use pull_policies::Policies;
 use pull_secrets::Secrets;
 use scopes::Scopes;
@@ -232,9 +233,10 @@ impl<'a> Mover<'a> {
         for found in outside {
             let image = &found.reference;
             let name = match names.get(image) {
-                Some(name) => name.clone(),
-                None => self.target.prefix.target(self.target.naming, image)?,
+                Some(name) => Ok(name.clone()),
+                None => self.target.prefix.target(self.target.naming, image),
             };
+            let Ok(name) = name else { continue };
             if found.pattern == Pattern::Rule {
                 self.compiled.push(Compiled::new(found, name));
             } else {

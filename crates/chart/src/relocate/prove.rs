@@ -1,6 +1,6 @@
 //! The proof: with the overlay every image is the site's, and nothing else has changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -8,10 +8,11 @@ use types::Reference;
 
 use super::compiled::CompiledIn;
 use super::difference::{Difference, differences};
+use super::explained::{Allowed, Moves, is_explained};
 use super::locked::NotLocked;
 use super::site::{Rendered, Site};
-use crate::find::{Place, names, text};
-use crate::path::{Encoding, Path, Step};
+use crate::find::{Broken, Place, text};
+use crate::path::{Path, Step};
 
 /// What a render with the overlay shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -24,6 +25,9 @@ pub struct Proof {
     pub changes: Vec<Change>,
     /// What still points outside without being one of the places that stayed.
     pub foreign: Vec<Foreign>,
+    /// Image fields that hold no image, with and without the overlay: the chart or its values are
+    /// at fault, and nothing can be proven of them.
+    pub broken: Vec<Broken>,
     /// The images that operators will pull from outside, and that no manifest names.
     pub compiled_in: Vec<CompiledIn>,
     /// Likewise, where it cannot be told whether they will: not proven, and nothing against it.
@@ -104,27 +108,14 @@ impl Proof {
     pub fn verdict(&self) -> Verdict {
         let is_refuted =
             !self.changes.is_empty() || !self.foreign.is_empty() || !self.not_locked.is_empty();
-        match (is_refuted, self.stayed.is_empty() && self.compiled_in.is_empty()) {
+        let is_all =
+            self.stayed.is_empty() && self.compiled_in.is_empty() && self.broken.is_empty();
+        match (is_refuted, is_all) {
             (true, _) => Verdict::Refuted,
             (false, true) => Verdict::Proven,
             (false, false) => Verdict::Leftovers,
         }
     }
-}
-
-/// What may change beside references.
-#[derive(Debug, Default)]
-pub(crate) struct Allowed {
-    /// Places that differ from render to render of the same values: made-up passwords, dates.
-    /// Not known before something needs them.
-    pub(crate) volatile: Option<BTreeSet<(usize, Path)>>,
-    /// Texts that the overlay replaces, and what by. A Secret that holds the chart's values echoes
-    /// them.
-    pub(crate) echoes: BTreeSet<(String, String)>,
-    /// The name of the pull secret that the overlay gives.
-    pub(crate) pull_secret: Option<String>,
-    /// The keys of guards that the overlay sets.
-    pub(crate) guards: BTreeSet<String>,
 }
 
 /// The places that differ between two renders of the same values.
@@ -151,7 +142,7 @@ pub(crate) fn prove(
     is_home: &dyn Fn(&Reference) -> bool,
 ) -> Proof {
     let mut proof = Proof::default();
-    let mut moved: BTreeMap<(usize, &Path), Vec<&Site>> = BTreeMap::new();
+    let mut moved = Moves::new();
     let mut stays: BTreeSet<(usize, Path)> = BTreeSet::new();
     for site in sites {
         let (from, to) = (site.found.reference.clone(), site.target.clone());
@@ -195,60 +186,6 @@ pub(crate) fn prove(
     proof
 }
 
-fn is_explained(
-    difference: &Difference,
-    document: usize,
-    moved: &BTreeMap<(usize, &Path), Vec<&Site>>,
-    allowed: &Allowed,
-) -> bool {
-    let path = &difference.path;
-    if moved.contains_key(&(document, path)) {
-        return true;
-    }
-    let (before, after) = (difference.before.as_deref(), difference.after.as_deref());
-    // A value that is null reads as one that is not there.
-    let (old, new) = (before.unwrap_or_default(), after.unwrap_or_default());
-    let old = if old == "null" { "" } else { old };
-    if let Some(sites) = moved.get(&(document, &path.inside(Encoding::Text)))
-        && words_are_moved(old, new, sites)
-    {
-        return true;
-    }
-    let is_volatile =
-        allowed.volatile.as_ref().is_some_and(|all| all.contains(&(document, path.clone())));
-    let key = path.last_key().unwrap_or_default();
-    is_volatile
-        || is_checksum(key, old) && is_checksum(key, new)
-        || allowed.echoes.contains(&(old.to_owned(), new.to_owned()))
-        || allowed.guards.contains(key)
-        || is_pull_secret(path, new, allowed)
-}
-
-/// Whether two texts differ in words that are moved images only.
-fn words_are_moved(before: &str, after: &str, sites: &[&Site]) -> bool {
-    let words = |text: &'_ str| -> Vec<String> {
-        text.split(text::is_between).filter(|word| !word.is_empty()).map(str::to_owned).collect()
-    };
-    let (before, after) = (words(before), words(after));
-    before.len() == after.len()
-        && before.iter().zip(&after).all(|(old, new)| {
-            old == new || sites.iter().any(|site| old.replace(&site.text, &site.wanted) == *new)
-        })
-}
-
-/// A digest of something that holds references: `checksum/config` and its kin.
-pub(super) fn is_checksum(key: &str, text: &str) -> bool {
-    const SHORTEST: usize = 32;
-    let says_so =
-        names::words(key).iter().any(|w| matches!(w.as_str(), "checksum" | "hash" | "sha256"));
-    says_so && text.len() >= SHORTEST && text.bytes().all(|b| b.is_ascii_hexdigit())
-}
-
-fn is_pull_secret(path: &Path, after: &str, allowed: &Allowed) -> bool {
-    let is_list = path.steps().iter().any(|step| *step == Step::Key("imagePullSecrets".into()));
-    is_list && allowed.pull_secret.as_deref().is_some_and(|secret| after.contains(secret))
-}
-
 fn added(before: &Rendered, after: &Rendered, proof: &mut Proof) {
     for (index, document) in after.manifests.documents.iter().enumerate() {
         if before.same_document(after, index).is_none() {
@@ -288,7 +225,16 @@ fn foreign(
         }
     }
     for broken in &findings.broken {
-        if !is_known(broken.place.document, &broken.place.path) {
+        let was_broken = own(broken.place.document).is_some_and(|document| {
+            before.findings().broken.iter().any(|was| {
+                was.place.document == document
+                    && was.place.path == broken.place.path
+                    && was.text == broken.text
+            })
+        });
+        if was_broken {
+            proof.broken.push(broken.clone());
+        } else if !is_known(broken.place.document, &broken.place.path) {
             let (place, text) = (broken.place.clone(), broken.text.clone());
             proof.foreign.push(Foreign { place, text });
         }

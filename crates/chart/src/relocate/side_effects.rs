@@ -13,7 +13,8 @@ use super::attempt::Attempt;
 use super::prove::Change;
 use super::solve::Assignment;
 use super::{Mover, Rendered};
-use crate::path::Path;
+use crate::find::Place;
+use crate::path::{Encoding, Path};
 use crate::values;
 
 /// Renders that are spent on the search for values with side effects.
@@ -107,7 +108,7 @@ impl Mover<'_> {
                 .collect();
             spent += parts.len();
             for tried in self.attempts(&parts, &std::mem::take(marks)).into_iter().flatten() {
-                let Some(change) = tried.proof.changes.first() else { continue };
+                let Some(change) = self.elsewhere(&tried.proof.changes) else { continue };
                 match tried.assignment.keys().collect::<Vec<_>>()[..] {
                     [slot] => {
                         is_found = true;
@@ -118,6 +119,19 @@ impl Mover<'_> {
             }
         }
         is_found
+    }
+
+    /// A change that is not of an image: a part of an overlay may well make half a name.
+    fn elsewhere<'c>(&self, changes: &'c [Change]) -> Option<&'c Change> {
+        let is_image = |change: &Change| {
+            self.sites.iter().any(|site| {
+                let Place { document, path, .. } = &change.place;
+                let in_text = path.inside(Encoding::Text);
+                site.found.place.document == *document
+                    && site.name_paths().any(|own| own == path || *own == in_text)
+            })
+        };
+        changes.iter().find(|change| !is_image(change))
     }
 
     fn leave_culprit(&mut self, slot: usize, change: &Change) {

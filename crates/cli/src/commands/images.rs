@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use chart::Rules;
 use chart::find::{self, Broken, Confidence, Findings, Found, Pattern};
+use chart::manifest::Manifests;
 use clap::ValueEnum;
 use serde::Serialize;
 use types::Reference;
@@ -87,6 +88,7 @@ struct Image {
 }
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+    world::end_when_stopped()?;
     let rules = match world::optional_input(context)? {
         Some(input) => Rules::of_input(&input),
         None => Rules::builtin().clone(),
@@ -142,9 +144,11 @@ fn subjects(context: &Context, args: &Args) -> Result<Vec<Subject>> {
 }
 
 fn is_manifests(path: &Path) -> bool {
+    // A folder of templates is a chart's, even where its Chart.yaml is missing.
+    let is_chart = ["Chart.yaml", "templates"].iter().any(|name| path.join(name).exists());
     path == Path::new("-")
         || is_yaml(path)
-        || path.is_dir() && !path.join("Chart.yaml").exists() && !yaml_files(path).is_empty()
+        || path.is_dir() && !is_chart && !yaml_files(path).is_empty()
 }
 
 fn is_yaml(path: &Path) -> bool {
@@ -196,6 +200,12 @@ fn manifests(path: &Path) -> Result<Subject> {
 fn in_manifests(name: &str, text: &str, rules: &Rules) -> Result<Findings> {
     let findings = find::images_with(text, rules);
     readable(name, &findings)?;
+    // Nothing found in no manifests would look like an answer: of a values file, or of a pipe
+    // whose other end has failed.
+    if Manifests::read(text).documents.iter().all(|document| document.kind().is_empty()) {
+        return Err(CommandError::usage(format!("{name} has no Kubernetes manifest in it"))
+            .hint("give manifests (kind: …), a chart, or `-` with something in the pipe"));
+    }
     Ok(findings)
 }
 

@@ -2,6 +2,7 @@
 
 mod completion;
 mod fetch;
+mod image;
 mod images;
 mod init;
 mod inspect;
@@ -10,6 +11,7 @@ mod lock;
 mod models;
 mod pack;
 mod plan;
+mod policy;
 mod post_render;
 mod relocate;
 mod serve;
@@ -31,6 +33,7 @@ pub(crate) enum Command {
     Plan(plan::Args),
     Fetch(fetch::Args),
     Pack(pack::Args),
+    Image(image::Args),
     Verify(verify::Args),
     Inspect(inspect::Args),
     Load(load::Args),
@@ -39,6 +42,8 @@ pub(crate) enum Command {
     Models(models::Command),
     Relocate(relocate::Args),
     PostRender(post_render::Args),
+    #[command(subcommand)]
+    Policy(policy::Command),
     #[command(subcommand)]
     Store(store::Command),
     Completion(completion::Args),
@@ -53,6 +58,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         Command::Lock(args) => lock::run(context, &args),
         Command::Plan(args) => plan::run(context, &args),
         Command::Fetch(args) => fetch::run(context, &args),
+        Command::Image(args) => image::run(context, &args),
         Command::Pack(args) => pack::run(context, &args),
         Command::Verify(args) => verify::run(context, &args),
         Command::Inspect(args) => inspect::run(context, &args),
@@ -60,6 +66,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         Command::Serve(args) => serve::run(context, &args),
         Command::Relocate(args) => relocate::run(context, &args),
         Command::PostRender(args) => post_render::run(context, &args),
+        Command::Policy(command) => policy::run(context, &command),
         Command::Models(command) => models::run(context, &command),
         Command::Store(command) => store::run(context, &command),
         Command::Completion(args) => completion::run(context, &args),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use chart::Rules;
 use chart::post_render::{self, PostRendered};
-use chart::relocate::{Locked, Target};
+use chart::relocate::{Locked, Proof, Target, Verdict};
 use types::naming::{Naming, Prefix};
 
 use crate::context::Context;
@@ -169,10 +169,16 @@ fn refusal(post: &PostRendered, target: &Target) -> Option<CommandError> {
     for foreign in &proof.foreign {
         let _ = writeln!(message, "{} in {} points outside", foreign.text, foreign.place);
     }
+    for broken in &proof.broken {
+        let _ =
+            writeln!(message, "{} in {} is no image: {}", broken.text, broken.place, broken.reason);
+    }
     for change in &proof.changes {
         let _ = writeln!(message, "{} would change, and is no image", change.place);
     }
-    (!message.is_empty()).then(|| {
+    // Only what operators pull by themselves is out of this verb's reach.
+    let is_proven = Proof { compiled_in: vec![], ..proof.clone() }.verdict() == Verdict::Proven;
+    (!is_proven).then(|| {
         CommandError::new(
             Kind::Integrity,
             format!("not all of it could be moved to {}:\n{}", target.prefix, message.trim_end()),

@@ -101,6 +101,7 @@ struct Outcome {
 }
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+    world::end_when_stopped()?;
     let registry = registry(args)?;
     let target = target(&registry)?;
     let source = match charts::sources(&args.chart)?.as_slice() {

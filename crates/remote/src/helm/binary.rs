@@ -13,6 +13,7 @@ use std::time::Duration;
 use semver::Version;
 
 use super::version;
+use crate::scratch::Scratch;
 use crate::{Error, Result};
 
 /// The version of Kubernetes that charts are rendered for when the input names none. Pinned, so
@@ -219,11 +220,8 @@ fn read(
     })
 }
 
-fn temporary() -> Result<tempfile::TempDir> {
-    tempfile::Builder::new()
-        .prefix("gantry-helm-")
-        .tempdir()
-        .map_err(|cause| Error::Write { what: std::env::temp_dir().display().to_string(), cause })
+fn temporary() -> Result<Scratch> {
+    Scratch::new("gantry-helm-")
 }
 
 fn on_path() -> Option<PathBuf> {

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::rules::{PhoneHome, Rules};
+use super::tool::RawTool;
 use super::{Chart, ChartSource, HubFrom, Image, ImageFrom, Model};
 use crate::{Digest, Error, ModelId, Platform, Reference, Result};
 
@@ -24,6 +25,8 @@ pub(super) struct Raw {
     pub(super) models: Vec<Spanned<RawModel>>,
     #[serde(default)]
     pub(super) files: Vec<PathBuf>,
+    #[serde(default)]
+    pub(super) tools: Vec<Spanned<RawTool>>,
     #[serde(default)]
     pub(super) rules: Rules,
     #[serde(default)]

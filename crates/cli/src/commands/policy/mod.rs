@@ -1,0 +1,98 @@
+//! `gantry policy images|egress`: what the cluster lets in and out, written as manifests. No
+//! cluster is asked and nothing is applied.
+
+mod egress;
+mod images;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::context::Context;
+use crate::error::{CommandError, Result};
+use crate::world;
+
+/// Write the policies that keep a cluster to what was locked, and inside.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    Images(images::Args),
+    Egress(egress::Args),
+}
+
+pub(crate) fn run(context: &Context, command: &Command) -> Result<()> {
+    match command {
+        Command::Images(args) => images::run(context, args),
+        Command::Egress(args) => egress::run(context, args),
+    }
+}
+
+/// Where manifests go.
+#[derive(clap::Args)]
+struct Target {
+    /// Where the manifests are written [default: standard output].
+    #[arg(
+        short = 'o',
+        long = "out",
+        value_name = "FILE",
+        default_value = "-",
+        hide_default_value = true
+    )]
+    out: PathBuf,
+}
+
+/// An object that was written.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Written {
+    kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<String>,
+    name: String,
+}
+
+impl Target {
+    /// The file, or `None` for standard output.
+    fn file(&self) -> Option<&Path> {
+        (self.out != Path::new("-")).then_some(&*self.out)
+    }
+
+    /// Bad paths are told before any work is done.
+    fn check(&self) -> Result<()> {
+        let Some(path) = self.file() else { return Ok(()) };
+        let shown = path.display();
+        if path.is_dir() {
+            return Err(CommandError::usage(format!("{shown} is a folder")).hint("name a file"));
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        match folder.filter(|folder| !folder.is_dir()) {
+            Some(folder) => Err(CommandError::usage(format!(
+                "{shown}: there is no folder {}",
+                folder.display()
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the manifests to the file, or to standard output when they are the result.
+    fn write(&self, context: &Context, about: &[String], manifests: &[Value]) -> Result<()> {
+        let text = policy::print(about, manifests)?;
+        match self.file() {
+            Some(path) => world::write(path, &text),
+            None if context.ui.is_json() => Ok(()),
+            None => context.ui.print(text.trim_end()),
+        }
+    }
+}
+
+fn written(manifests: &[Value]) -> Vec<Written> {
+    let text = |manifest: &Value, pointer: &str| {
+        manifest.pointer(pointer).and_then(Value::as_str).map(str::to_owned)
+    };
+    let objects = manifests.iter().map(|manifest| Written {
+        kind: text(manifest, "/kind").unwrap_or_default(),
+        namespace: text(manifest, "/metadata/namespace"),
+        name: text(manifest, "/metadata/name").unwrap_or_default(),
+    });
+    objects.collect()
+}

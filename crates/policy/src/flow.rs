@@ -1,0 +1,232 @@
+//! Flows that are let out, as they are declared on the command line: an address with a port, or a
+//! namespace with a port. A network policy knows addresses and labels only, never names of hosts.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde_json::{Value, json};
+
+use crate::name::NAME_LABEL;
+use crate::{Error, Namespace, Result};
+
+/// What is told when a flow has another form.
+const FORM: &str = "write ADDRESS or CIDR, with :PORT and /udp where needed: 10.0.0.5:5000, \
+    10.1.0.0/16, 169.254.20.10:53/udp, [fd00::5]:443";
+
+/// A transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        }
+    }
+}
+
+/// Addresses that may be reached: `CIDR[:PORT][/udp]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flow {
+    address: IpAddr,
+    bits: u8,
+    /// The port; `None` for all.
+    pub(crate) port: Option<u16>,
+    protocol: Protocol,
+}
+
+impl Flow {
+    /// One address and one TCP port.
+    pub(crate) fn host(address: IpAddr, port: u16) -> Self {
+        Self { address, bits: width(address), port: Some(port), protocol: Protocol::Tcp }
+    }
+
+    /// As a rule of a network policy.
+    pub(crate) fn rule(&self) -> Value {
+        let to = json!([{"ipBlock": {"cidr": format!("{}/{}", self.address, self.bits)}}]);
+        rule(to, self.port.map(|port| (port, self.protocol)))
+    }
+}
+
+impl FromStr for Flow {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let invalid = |reason: &str| Error::invalid("flow", text, reason);
+        let (rest, protocol) = protocol(text);
+        let (block, port) = match rest.strip_prefix('[') {
+            Some(rest) => {
+                let (block, port) = rest.split_once(']').ok_or_else(|| invalid(FORM))?;
+                match port {
+                    "" => (block, None),
+                    port => (block, Some(port.strip_prefix(':').ok_or_else(|| invalid(FORM))?)),
+                }
+            }
+            // One colon parts a port; more are an IPv6 address.
+            None => match rest.split_once(':') {
+                Some((block, port)) if !port.contains(':') => (block, Some(port)),
+                _ => (rest, None),
+            },
+        };
+        let (address, bits) = match block.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (block, None),
+        };
+        let address: IpAddr = match address.parse() {
+            Ok(address) => address,
+            Err(_) if address.bytes().any(|b| b.is_ascii_alphabetic()) => {
+                return Err(invalid(
+                    "a network policy knows addresses, not names: give the address that it has at the site",
+                ));
+            }
+            Err(_) => return Err(invalid(FORM)),
+        };
+        let bits = match bits {
+            None => width(address),
+            Some(bits) => match bits.parse::<u8>() {
+                Ok(0) => {
+                    return Err(invalid("it would let out everything; name what is needed"));
+                }
+                Ok(bits) if bits <= width(address) => bits,
+                _ => return Err(invalid(FORM)),
+            },
+        };
+        let masked = mask(address, bits);
+        if masked != address {
+            let own = width(address);
+            return Err(invalid(&format!(
+                "there are bits behind the /{bits}: write {masked}/{bits} or {address}/{own}"
+            )));
+        }
+        Ok(Self { address, bits, port: port.map(|p| number(text, p)).transpose()?, protocol })
+    }
+}
+
+/// Another namespace whose pods may be reached: `NAMESPACE[:PORT][/udp]`. The port is the pods'
+/// own, not the service's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour {
+    namespace: Namespace,
+    port: Option<(u16, Protocol)>,
+}
+
+impl Neighbour {
+    /// All ports of a namespace's pods.
+    pub(crate) fn all_of(namespace: Namespace) -> Self {
+        Self { namespace, port: None }
+    }
+
+    /// As a rule of a network policy.
+    pub(crate) fn rule(&self) -> Value {
+        let labels = json!({NAME_LABEL: self.namespace.as_str()});
+        rule(json!([{"namespaceSelector": {"matchLabels": labels}}]), self.port)
+    }
+}
+
+impl FromStr for Neighbour {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (rest, protocol) = protocol(text);
+        let (namespace, port) = match rest.split_once(':') {
+            Some((namespace, port)) => (namespace, Some((number(text, port)?, protocol))),
+            None => (rest, None),
+        };
+        Ok(Self { namespace: namespace.parse()?, port })
+    }
+}
+
+impl fmt::Display for Neighbour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.namespace)
+    }
+}
+
+pub(crate) fn rule(to: Value, port: Option<(u16, Protocol)>) -> Value {
+    match port {
+        Some((port, protocol)) => {
+            json!({"to": to, "ports": [{"protocol": protocol.as_str(), "port": port}]})
+        }
+        None => json!({"to": to}),
+    }
+}
+
+fn protocol(text: &str) -> (&str, Protocol) {
+    match text.strip_suffix("/udp") {
+        Some(rest) => (rest, Protocol::Udp),
+        None => (text.strip_suffix("/tcp").unwrap_or(text), Protocol::Tcp),
+    }
+}
+
+fn number(text: &str, port: &str) -> Result<u16> {
+    match port.parse() {
+        Ok(0) | Err(_) => Err(Error::invalid("flow", text, "a port is a number from 1 to 65535")),
+        Ok(port) => Ok(port),
+    }
+}
+
+fn width(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// The address with nothing behind its first bits; `bits` is 1 or more.
+fn mask(address: IpAddr, bits: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => IpAddr::V4((u32::from(v4) & (u32::MAX << (32 - u32::from(bits)))).into()),
+        IpAddr::V6(v6) => {
+            IpAddr::V6((u128::from(v6) & (u128::MAX << (128 - u32::from(bits)))).into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_flow_is_an_address_with_an_optional_port() {
+        for (text, cidr, port) in [
+            ("10.0.0.5", "10.0.0.5/32", None),
+            ("10.0.0.5:5000", "10.0.0.5/32", Some(("TCP", 5000))),
+            ("10.1.0.0/16:53/udp", "10.1.0.0/16", Some(("UDP", 53))),
+            ("fd00::/64", "fd00::/64", None),
+            ("[fd00::5]:443", "fd00::5/128", Some(("TCP", 443))),
+        ] {
+            let rule = text.parse::<Flow>().unwrap().rule();
+            assert_eq!(rule["to"][0]["ipBlock"]["cidr"], cidr);
+            match port {
+                Some((protocol, port)) => {
+                    assert_eq!(rule["ports"][0], json!({"protocol": protocol, "port": port}));
+                }
+                None => assert!(rule.get("ports").is_none()),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_flow_says_what_to_write() {
+        for (text, why) in [
+            ("registry.internal:5000", "addresses, not names"),
+            ("0.0.0.0/0", "everything"),
+            ("::/0", "everything"),
+            ("10.0.0.5/24", "10.0.0.0/24 or 10.0.0.5/32"),
+            ("10.0.0.0/33", "ADDRESS or CIDR"),
+            ("10.0.0.5:0", "1 to 65535"),
+            ("10.0.0.5:70000", "1 to 65535"),
+            ("[fd00::5", "ADDRESS or CIDR"),
+            ("", "ADDRESS or CIDR"),
+        ] {
+            let error = text.parse::<Flow>().unwrap_err().to_string();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+        assert!("Shop:80".parse::<Neighbour>().is_err());
+    }
+}

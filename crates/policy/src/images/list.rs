@@ -1,0 +1,88 @@
+//! The list of what may start, as maps in CEL: a repository's path to its tags and digests. A map
+//! is looked up in one step, however long it is.
+//!
+//! The list stands in the policy and not in a ConfigMap that the policy reads (`paramRef`): then
+//! one object changes at once, who may write ConfigMaps cannot widen it, and the API server does not
+//! lose it. (Its watch of ConfigMaps ends with the last binding that reads one, and never starts
+//! again: a policy that is applied a second time would judge by the first one's list, or by none.
+//! Seen with 1.34; `apiserver`, `policy_source.go`, `ensureParamsForPolicyLocked`.)
+
+use crate::{Allowed, Error, Result};
+
+/// Characters of one map: CEL's parser takes no expression of more than 100,000 (cel-go,
+/// `parser/options.go`), so that a long list is several maps.
+const LONGEST: usize = 64_000;
+/// The most of a list: an object of more than 1.5 MiB does not fit into etcd.
+const MOST: usize = 1 << 20;
+
+/// The maps as CEL literals, each repository on a line of its own.
+pub(super) fn maps(allowed: &Allowed) -> Result<Vec<String>> {
+    let mut maps = vec![Map::default()];
+    for (path, versions) in &allowed.images {
+        let mut line = String::new();
+        for version in versions {
+            let length = path.len() + line.len() + version.len();
+            let is_full = |map: &Map| map.bytes + length > LONGEST;
+            if maps.last().is_some_and(is_full) {
+                push(&mut maps, path, &line);
+                line.clear();
+                maps.push(Map::default());
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(version);
+        }
+        push(&mut maps, path, &line);
+    }
+    let bytes = maps.iter().map(|map| map.bytes).sum();
+    if bytes > MOST {
+        return Err(Error::LongList { images: allowed.len(), bytes, most: MOST });
+    }
+    Ok(maps.into_iter().map(|map| format!("{{\n  {}\n}}", map.lines.join(",\n  "))).collect())
+}
+
+#[derive(Default)]
+struct Map {
+    lines: Vec<String>,
+    bytes: usize,
+}
+
+/// Adds a repository to the last map.
+fn push(maps: &mut [Map], path: &str, versions: &str) {
+    if let Some(map) = maps.last_mut().filter(|_| !versions.is_empty()) {
+        let line = format!("\"{path}\": \"{versions}\"");
+        map.bytes += line.len() + ",\n  ".len();
+        map.lines.push(line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::Admit;
+
+    fn allowed(paths: usize, tags: usize) -> Allowed {
+        let tags: std::collections::BTreeSet<String> =
+            (0..tags).map(|tag| format!("v{tag}-{}", "x".repeat(90))).collect();
+        let images = (0..paths).map(|path| (format!("org/app-{path}"), tags.clone())).collect();
+        Allowed { site: "site:5000/".into(), admit: Admit::Digests, images }
+    }
+
+    #[test]
+    fn a_long_list_is_several_maps_with_nothing_lost() {
+        for (paths, tags) in [(1, 1), (5000, 1), (1, 5000), (70, 70)] {
+            let maps = maps(&allowed(paths, tags)).unwrap();
+            assert!(maps.iter().all(|map| map.len() < 100_000));
+            let all = maps.concat();
+            assert_eq!(all.matches("-xxx").count(), paths * tags);
+        }
+    }
+
+    #[test]
+    fn a_list_that_no_api_server_takes_is_refused() {
+        let error = maps(&allowed(10_000, 2)).unwrap_err().to_string();
+        assert!(error.contains("10000 repositories"), "{error}");
+    }
+}

@@ -1,0 +1,199 @@
+//! Names of Kubernetes, and the namespaces that a policy guards.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use serde_json::{Value, json};
+
+use crate::{Error, Result};
+
+/// The label that the API server gives every namespace: its name (Kubernetes 1.22 and newer).
+pub(crate) const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+/// The cluster's own namespaces: what keeps the cluster alive is in none of Gantry's locks.
+const SYSTEM: [&str; 3] = ["kube-node-lease", "kube-public", "kube-system"];
+/// Gantry's own namespace.
+const OWN: &str = "gantry-system";
+/// RFC 1123: a label has at most 63 characters.
+const LONGEST_LABEL: usize = 63;
+/// A label's prefix is a DNS name.
+const LONGEST_PREFIX: usize = 253;
+
+/// A namespace's name: an RFC 1123 label.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Namespace(String);
+
+impl Namespace {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Namespace {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if is_label(text) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Error::invalid(
+            "name of Kubernetes",
+            text,
+            "write a-z, 0-9 and - between them, 63 characters at most (no globs, no upper case)",
+        ))
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A label, `key=value`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Label {
+    key: String,
+    value: String,
+}
+
+impl FromStr for Label {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let invalid = |reason: &str| Error::invalid("label", text, reason);
+        let (key, value) = text
+            .split_once('=')
+            .ok_or_else(|| invalid("write KEY=VALUE, such as gantry=guarded"))?;
+        let name = match key.split_once('/') {
+            Some((prefix, name)) => {
+                let is_dns = prefix.len() <= LONGEST_PREFIX && prefix.split('.').all(is_label);
+                if !is_dns {
+                    return Err(invalid("what stands before the / of a key is a DNS name"));
+                }
+                name
+            }
+            None => key,
+        };
+        if !is_qualified(name) || !(value.is_empty() || is_qualified(value)) {
+            return Err(invalid(
+                "key and value have letters and digits, with - _ . between them, 63 at most",
+            ));
+        }
+        Ok(Self { key: key.to_owned(), value: value.to_owned() })
+    }
+}
+
+/// Which namespaces a policy guards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// These.
+    Only(BTreeSet<Namespace>),
+    /// All but the cluster's and Gantry's own, and these.
+    AllBut(BTreeSet<Namespace>),
+    /// Those with a label, but the cluster's and Gantry's own.
+    Labelled(Label),
+}
+
+impl Scope {
+    /// The namespaces that are left out, sorted; none where the guarded ones are named.
+    pub fn left_out(&self) -> Vec<String> {
+        let more = match self {
+            Self::Only(_) => return vec![],
+            Self::AllBut(more) => more.iter().map(Namespace::to_string).collect(),
+            Self::Labelled(_) => BTreeSet::new(),
+        };
+        let own = SYSTEM.iter().chain([&OWN]).map(|name| (*name).to_owned());
+        own.chain(more).collect::<BTreeSet<String>>().into_iter().collect()
+    }
+
+    /// As a label selector of namespaces.
+    pub(crate) fn selector(&self) -> Value {
+        let name = |operator: &str, values: Vec<String>| json!({"key": NAME_LABEL, "operator": operator, "values": values});
+        match self {
+            Self::Only(names) => {
+                let names = names.iter().map(Namespace::to_string).collect();
+                json!({"matchExpressions": [name("In", names)]})
+            }
+            Self::AllBut(_) => json!({"matchExpressions": [name("NotIn", self.left_out())]}),
+            Self::Labelled(label) => json!({
+                "matchLabels": {label.key.as_str(): label.value},
+                "matchExpressions": [name("NotIn", self.left_out())],
+            }),
+        }
+    }
+}
+
+/// An object's name from any text: what may not stand in one becomes a dash.
+pub(crate) fn object_name(prefix: &str, text: &str) -> String {
+    let text: String = text
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .collect();
+    let name: String = format!("{prefix}-{text}").chars().take(LONGEST_LABEL).collect();
+    name.trim_end_matches('-').to_owned()
+}
+
+fn is_label(text: &str) -> bool {
+    let is_end = |byte: Option<u8>| {
+        byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    text.len() <= LONGEST_LABEL
+        && is_end(text.bytes().next())
+        && is_end(text.bytes().next_back())
+        && text.bytes().all(is_inner)
+}
+
+/// A qualified name's last part, or a label's value.
+fn is_qualified(text: &str) -> bool {
+    let is_end = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    text.len() <= LONGEST_LABEL
+        && is_end(text.bytes().next())
+        && is_end(text.bytes().next_back())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_an_rfc_1123_label() {
+        let long = "a".repeat(64);
+        for wrong in ["", "Shop", "shop_", "-a", "a-", "shop.x", "openshift-*", "a b", &long] {
+            let error = wrong.parse::<Namespace>().unwrap_err().to_string();
+            assert!(error.contains("63 characters"), "{error}");
+        }
+        assert_eq!("shop-1".parse::<Namespace>().unwrap().as_str(), "shop-1");
+    }
+
+    #[test]
+    fn a_label_has_a_key_and_a_value() {
+        for wrong in ["gantry", "=x", "a/b/c=x", "A_/b=x", "a=b c", "a=-"] {
+            assert!(wrong.parse::<Label>().is_err(), "{wrong}");
+        }
+        for right in ["gantry=guarded", "example.com/guard=Yes_1", "guard="] {
+            assert!(right.parse::<Label>().is_ok(), "{right}");
+        }
+    }
+
+    #[test]
+    fn the_cluster_and_gantry_itself_are_left_out_unless_they_are_named() {
+        let label = "gantry=guarded".parse().unwrap();
+        for scope in [Scope::AllBut(BTreeSet::new()), Scope::Labelled(label)] {
+            let selector = scope.selector().to_string();
+            assert!(selector.contains("kube-system") && selector.contains("gantry-system"));
+        }
+        let only = Scope::Only(["kube-system".parse().unwrap()].into());
+        assert_eq!(only.selector()["matchExpressions"][0]["operator"], "In");
+    }
+
+    #[test]
+    fn any_text_becomes_a_name() {
+        assert_eq!(object_name("gantry-images", "My Site.1_"), "gantry-images-my-site-1");
+        assert_eq!(object_name("gantry-images", &"x".repeat(99)).len(), 63);
+    }
+}

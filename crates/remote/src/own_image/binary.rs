@@ -1,0 +1,148 @@
+//! A binary that is to become an image: what it runs on, and that it needs nothing beside itself.
+//! Both stand in the ELF header and the program headers (the System V ABI, chapters 4 and 5).
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use object::elf::{self, FileHeader64};
+use object::read::elf::{FileHeader as _, ProgramHeader as _};
+use object::{Endianness, ReadCache, ReadRef};
+use types::Platform;
+
+use super::refused;
+use crate::{Error, Result};
+
+/// Largest binary that is taken. A debug build with all its symbols has 100 MB.
+const MAX_SIZE: u64 = 1 << 30;
+/// How to get one that is right.
+const NEXT: &str = "take the one of a release, or make one with `cargo xtask dist`, and name it \
+                    (`gantry image --binary FILE`, or `tools: [{gantry: [FILE]}]`)";
+
+/// A static Linux binary.
+#[derive(Debug, Clone)]
+pub(super) struct Binary {
+    pub(super) path: PathBuf,
+    pub(super) platform: Platform,
+    /// Bytes.
+    pub(super) size: u64,
+}
+
+impl Binary {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let failed = |cause| Error::Read { what: path.display().to_string(), cause };
+        let file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(refused(path, format!("it is no file; {NEXT}")));
+        }
+        let size = metadata.len();
+        if size > MAX_SIZE {
+            return Err(Error::TooLarge { what: path.display().to_string(), size, most: MAX_SIZE });
+        }
+        let platform = platform(&ReadCache::new(file))
+            .map_err(|reason| refused(path, format!("{reason}; {NEXT}")))?;
+        Ok(Self { path: path.to_owned(), platform, size })
+    }
+}
+
+/// The platform of a static program, or why it is none.
+fn platform<'a>(content: impl ReadRef<'a>) -> Result<Platform, String> {
+    let foreign = |_| "it is no 64-bit Linux program (ELF)".to_owned();
+    let header = FileHeader64::<Endianness>::parse(content).map_err(foreign)?;
+    let endian = header.endian().map_err(foreign)?;
+    let is_program = matches!(header.e_type(endian), elf::ET_EXEC | elf::ET_DYN);
+    let is_linux = matches!(header.e_ident().os_abi, elf::ELFOSABI_NONE | elf::ELFOSABI_GNU);
+    if !is_program || !is_linux {
+        return Err("it is no 64-bit Linux program (ELF)".to_owned());
+    }
+    let architecture = match header.e_machine(endian) {
+        elf::EM_X86_64 => "amd64",
+        elf::EM_AARCH64 => "arm64",
+        other => return Err(format!("it is for machine {other} of ELF, not for amd64 or arm64")),
+    };
+    for segment in header.program_headers(endian, content).map_err(foreign)? {
+        if let Some(loader) = segment.interpreter(endian, content).map_err(foreign)? {
+            return Err(format!(
+                "it is linked dynamically (it needs {} and libraries), and the image has nothing \
+                 but the binary",
+                shown(loader)
+            ));
+        }
+    }
+    Ok(Platform { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: None })
+}
+
+/// A path out of a stranger's file, as it can be printed.
+fn shown(path: &[u8]) -> String {
+    const SHOWN: usize = 100;
+    let path = String::from_utf8_lossy(path);
+    path.chars().filter(|sign| !sign.is_control()).take(SHOWN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    // Numbers of the ELF specification: machines and kinds of segments.
+    const X86_64: u16 = 62;
+    const AARCH64: u16 = 183;
+    const RISCV: u16 = 243;
+    const LOAD: u32 = 1;
+    const INTERP: u32 = 3;
+
+    /// A program of one segment: the ELF header and one program header behind it.
+    fn program(machine: u16, segment: u32) -> Vec<u8> {
+        let mut bytes = vec![0; 64 + 56];
+        bytes[..8].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1, 1, 0]);
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        put(16, &3_u16.to_le_bytes());
+        put(18, &machine.to_le_bytes());
+        put(32, &64_u64.to_le_bytes());
+        put(54, &56_u16.to_le_bytes());
+        put(56, &1_u16.to_le_bytes());
+        put(64, &segment.to_le_bytes());
+        // The segment's content, for a loader: behind the headers.
+        put(64 + 8, &120_u64.to_le_bytes());
+        put(64 + 32, &11_u64.to_le_bytes());
+        bytes.extend(b"/lib/ld.so\0");
+        bytes
+    }
+
+    #[test]
+    fn the_header_tells_the_platform_and_what_is_refused() {
+        let of = |bytes: &[u8]| platform(bytes).map(|platform| platform.to_string());
+        assert_eq!(of(&program(X86_64, LOAD)).unwrap(), "linux/amd64");
+        assert_eq!(of(&program(AARCH64, LOAD)).unwrap(), "linux/arm64");
+        let mut object_file = program(X86_64, LOAD);
+        object_file[16] = 1;
+        let mut freebsd = program(X86_64, LOAD);
+        freebsd[7] = 9;
+        for (bytes, expected) in [
+            (program(RISCV, LOAD), "not for amd64 or arm64"),
+            (program(X86_64, INTERP), "dynamically (it needs /lib/ld.so"),
+            (object_file, "no 64-bit Linux program"),
+            (freebsd, "no 64-bit Linux program"),
+            (b"#!/bin/sh\n".to_vec(), "no 64-bit Linux program"),
+            (vec![], "no 64-bit Linux program"),
+        ] {
+            let reason = of(&bytes).unwrap_err();
+            assert!(reason.contains(expected), "{reason}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_a_binary_or_a_reason(
+            segment in 0_u32..8,
+            changes in proptest::collection::vec((0_usize..131, proptest::prelude::any::<u8>()), 0..12),
+            length in 0_usize..=131,
+        ) {
+            let mut bytes = program(X86_64, segment);
+            for (at, value) in changes {
+                bytes[at] = value;
+            }
+            let _ = platform(&bytes[..length]);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The one layer of Gantry's own image: a tar with gzip around it, streamed into the store, with no
+//! time, owner or order of this machine in it.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{self, Read};
+
+use flate2::{Compression, GzBuilder, read::GzEncoder};
+use store::Store;
+use store::hash::Sha256;
+use store::progress::Progress;
+use tar::{EntryType, Header};
+use types::{Descriptor, Digest, media_type};
+
+use super::binary::Binary;
+use crate::{Error, Result};
+
+/// gzip's own default, as most builders use it.
+const LEVEL: Compression = Compression::new(6);
+/// "Unknown" (RFC 1952, section 2.3.1): the layer is the same whichever system made it.
+const UNKNOWN_SYSTEM: u8 = 255;
+/// A tar consists of blocks of 512 bytes, and ends with two that are empty (POSIX.1, pax).
+const BLOCK: u64 = 512;
+/// Names for the two users that are known; any other works without one.
+const PASSWD: &str =
+    "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/tmp:/sbin/nologin\n";
+const GROUP: &str = "root:x:0:\nnonroot:x:65532:\n";
+/// What a pod has in /etc/hosts goes before what a name server says; libc's default differs by
+/// version.
+const NSSWITCH: &str = "hosts: files dns\n";
+
+/// A finished layer.
+pub(super) struct Layer {
+    pub(super) blob: Descriptor,
+    /// The sha256 of the tar inside.
+    pub(super) diff_id: Digest,
+}
+
+/// Writes the layer into the store.
+pub(super) fn write(binary: &Binary, store: &Store, progress: &dyn Progress) -> Result<Layer> {
+    let shown = binary.path.display().to_string();
+    let failed = |cause| Error::Read { what: shown.clone(), cause };
+    let head = head(binary.size).map_err(failed)?;
+    let file = File::open(&binary.path).map_err(failed)?;
+    let file = Watched { inner: file.take(binary.size), left: binary.size, progress };
+    let end = vec![0; (padding(binary.size) + 2 * BLOCK) as usize];
+
+    let hash = RefCell::new(Sha256::new());
+    let tar = Hashed { inner: head.as_slice().chain(file).chain(end.as_slice()), hash: &hash };
+    let layer: GzEncoder<_> = GzBuilder::new()
+        .mtime(0)
+        .operating_system(UNKNOWN_SYSTEM)
+        .read(io::BufReader::new(tar), LEVEL);
+    let (digest, size) = store.add_reader(layer)?;
+
+    let diff_id = hash.into_inner().finish();
+    Ok(Layer { blob: Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size), diff_id })
+}
+
+/// The tar up to the binary's content, which comes last.
+fn head(size: u64) -> io::Result<Vec<u8>> {
+    let mut tar = Vec::new();
+    let mut put = |path: &str, mode: u32, kind: EntryType, size: u64, content: &str| {
+        let mut header = Header::new_ustar();
+        header.set_path(path)?;
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_size(size);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_cksum();
+        tar.extend_from_slice(header.as_bytes());
+        tar.extend_from_slice(content.as_bytes());
+        let padding = padding(content.len() as u64) as usize;
+        tar.resize(tar.len() + padding, 0);
+        io::Result::Ok(())
+    };
+    put("etc/", 0o755, EntryType::Directory, 0, "")?;
+    for (path, content) in
+        [("etc/group", GROUP), ("etc/nsswitch.conf", NSSWITCH), ("etc/passwd", PASSWD)]
+    {
+        put(path, 0o644, EntryType::Regular, content.len() as u64, content)?;
+    }
+    put("tmp/", 0o1777, EntryType::Directory, 0, "")?;
+    put("usr/", 0o755, EntryType::Directory, 0, "")?;
+    put("usr/bin/", 0o755, EntryType::Directory, 0, "")?;
+    put("usr/bin/gantry", 0o755, EntryType::Regular, size, "")?;
+    Ok(tar)
+}
+
+/// Bytes up to the next border of a block.
+fn padding(size: u64) -> u64 {
+    size.next_multiple_of(BLOCK) - size
+}
+
+/// The binary on its way into the tar; one that got shorter since its header was written would make
+/// a broken tar of it.
+struct Watched<'a, R> {
+    inner: R,
+    left: u64,
+    progress: &'a dyn Progress,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        if read == 0 && self.left > 0 && !buffer.is_empty() {
+            return Err(io::Error::other("the binary got shorter while it was read; run it again"));
+        }
+        self.left -= read as u64;
+        self.progress.advance(read as u64);
+        Ok(read)
+    }
+}
+
+struct Hashed<'a, R> {
+    inner: R,
+    hash: &'a RefCell<Sha256>,
+}
+
+impl<R: Read> Read for Hashed<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.hash.borrow_mut().update(&buffer[..read]);
+        Ok(read)
+    }
+}

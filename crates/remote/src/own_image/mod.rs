@@ -1,0 +1,198 @@
+//! Gantry's own image, made without a container engine from the binary: one layer with the binary
+//! and the few files that it needs, a config, a manifest, and an index where there are binaries of
+//! several architectures. The same binaries give the same bytes. `gantry image` makes it, and
+//! `tools: [gantry]` takes it into a lock; docs/image.md tells how it is meant to run.
+//!
+//! The binary must be static: libraries of the machine that happens to make the image would make it
+//! another image on each machine, tie it to that machine's libc, and be in nobody's list of parts.
+
+mod binary;
+mod layer;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use store::Store;
+use store::hash::sha256;
+use store::progress::Progress;
+use types::descriptor::PlatformField;
+use types::{
+    Descriptor, Digest, Kind, Manifest, Platform, Reference, Root, annotation, media_type,
+    own_image,
+};
+
+use self::binary::Binary;
+use crate::local::{Image, locked};
+use crate::{Error, Result};
+
+/// All times in the image: it has none of its own, so that the same binary gives the same bytes.
+const CREATED: &str = "1970-01-01T00:00:00Z";
+/// User and group: that of distroless images, whom no host knows. Any other serves as well
+/// (OpenShift gives each namespace its own).
+const USER: &str = "65532:65532";
+/// Where the binary is in the image.
+const ENTRYPOINT: &str = "/usr/bin/gantry";
+/// `/tmp` is the one folder that any user may write to, or that is mounted where the root is
+/// read-only.
+const ENVIRONMENT: [&str; 2] = ["PATH=/usr/bin", "HOME=/tmp"];
+
+/// The binaries that an image is made of, one an architecture.
+#[derive(Debug, Clone)]
+pub struct Binaries(Vec<Binary>);
+
+impl Binaries {
+    /// Looks at the binaries; at the one that runs when none is named. In whichever order they are
+    /// named, the image is the same. [`Error::Local`] names one that no image can be made of.
+    pub fn open(paths: &[PathBuf]) -> Result<Self> {
+        let own;
+        let paths = match paths {
+            [] => {
+                own = std::env::current_exe().map_err(|cause| Error::Read {
+                    what: "the path of the running gantry".into(),
+                    cause,
+                })?;
+                std::slice::from_ref(&own)
+            }
+            given => given,
+        };
+        let mut all = paths.iter().map(|path| Binary::open(path)).collect::<Result<Vec<_>>>()?;
+        all.sort_by(|a, b| a.platform.cmp(&b.platform));
+        match all.windows(2).find(|pair| pair[0].platform == pair[1].platform) {
+            Some([first, second]) => {
+                let (platform, other) = (&second.platform, first.path.display());
+                let reason =
+                    format!("it is for {platform}, as is {other}; give one binary an architecture");
+                Err(refused(&second.path, reason))
+            }
+            _ => Ok(Self(all)),
+        }
+    }
+
+    /// Fails unless one of the binaries is for one of the platforms.
+    pub fn check_platforms(&self, wanted: &[Platform]) -> Result<()> {
+        let fits = |binary: &Binary| wanted.iter().any(|wanted| binary.platform.satisfies(wanted));
+        match self.0.first() {
+            Some(first) if !self.0.iter().any(fits) => {
+                let wanted: Vec<String> = wanted.iter().map(Platform::to_string).collect();
+                let reason = format!(
+                    "it is for {}, and what is carried is for {}; name a gantry for that: \
+                     `tools: [{{gantry: [FILE]}}]`",
+                    first.platform,
+                    wanted.join(", ")
+                );
+                Err(refused(&first.path, reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the image under that name and puts its content into the store; publishing its root is
+    /// the caller's. Blocks on the disk.
+    pub fn image(
+        &self,
+        reference: &Reference,
+        store: &Store,
+        progress: &dyn Progress,
+    ) -> Result<Image> {
+        let _session = store.session()?;
+        let mut manifests = Vec::with_capacity(self.0.len());
+        for binary in &self.0 {
+            progress.expect(binary.size);
+            manifests.push(one(binary, store, progress)?);
+        }
+        let descriptor = match manifests.as_slice() {
+            [(only, _)] => Descriptor { platform: None, ..only.clone() },
+            several => index(several.iter().map(|(child, _)| child.clone()).collect(), store)?,
+        };
+        let root = Root::new(reference.clone(), Kind::Image, descriptor);
+        let manifests = manifests.iter().zip(&self.0).map(|((descriptor, manifest), binary)| {
+            locked(descriptor, manifest, Some(binary.platform.clone()))
+        });
+        Ok(Image { root, manifests: manifests.collect() })
+    }
+}
+
+/// The image of one binary.
+fn one(binary: &Binary, store: &Store, progress: &dyn Progress) -> Result<(Descriptor, Manifest)> {
+    let layer = layer::write(binary, store, progress)?;
+    let config = document("the config", &config(&binary.platform, &layer.diff_id), store)?;
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(media_type::OCI_MANIFEST.to_owned()),
+        artifact_type: None,
+        config: Some(Descriptor::new(media_type::OCI_CONFIG, config.digest, config.size)),
+        layers: vec![layer.blob],
+        manifests: vec![],
+        subject: None,
+        annotations: labels(),
+    };
+    let written = document("the manifest", &manifest, store)?;
+    let mut descriptor = Descriptor::new(media_type::OCI_MANIFEST, written.digest, written.size);
+    descriptor.platform = Some(PlatformField {
+        architecture: binary.platform.architecture.clone(),
+        os: binary.platform.os.clone(),
+        variant: binary.platform.variant.clone(),
+        os_version: None,
+    });
+    Ok((descriptor, manifest))
+}
+
+fn index(manifests: Vec<Descriptor>, store: &Store) -> Result<Descriptor> {
+    let index = Manifest {
+        schema_version: 2,
+        media_type: Some(media_type::OCI_INDEX.to_owned()),
+        artifact_type: None,
+        config: None,
+        layers: vec![],
+        manifests,
+        subject: None,
+        annotations: labels(),
+    };
+    let written = document("the index", &index, store)?;
+    Ok(Descriptor::new(media_type::OCI_INDEX, written.digest, written.size))
+}
+
+/// The image's config (image-spec 1.1, config.md).
+fn config(platform: &Platform, diff_id: &Digest) -> serde_json::Value {
+    json!({
+        "created": CREATED,
+        "architecture": platform.architecture,
+        "os": platform.os,
+        "config": {
+            "User": USER,
+            "Env": ENVIRONMENT,
+            "Entrypoint": [ENTRYPOINT],
+            "WorkingDir": "/",
+            "Labels": labels(),
+        },
+        "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+        "history": [{"created": CREATED, "created_by": "gantry image"}],
+    })
+}
+
+/// What the image says of itself, in the words of image-spec 1.1, annotations.md.
+fn labels() -> std::collections::BTreeMap<String, String> {
+    [
+        (annotation::TITLE, "gantry"),
+        (annotation::VERSION, own_image::VERSION),
+        (annotation::SOURCE, env!("CARGO_PKG_REPOSITORY")),
+        ("org.opencontainers.image.licenses", env!("CARGO_PKG_LICENSE")),
+        (
+            "org.opencontainers.image.description",
+            "Brings AI platforms into air-gapped Kubernetes clusters",
+        ),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
+fn document(what: &str, value: &impl serde::Serialize, store: &Store) -> Result<types::lock::Blob> {
+    let bytes = serde_json::to_vec(value)
+        .map_err(|error| Error::document(format!("{what} of Gantry's own image"), error))?;
+    store.put_bytes(&bytes)?;
+    Ok(types::lock::Blob { digest: sha256(&bytes), size: bytes.len() as u64 })
+}
+
+fn refused(path: &Path, reason: String) -> Error {
+    Error::Local { path: path.to_owned(), reason }
+}

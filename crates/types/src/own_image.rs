@@ -1,0 +1,26 @@
+//! What Gantry's own image is called, everywhere: `gantry image` makes it under this name,
+//! `tools: [gantry]` carries it, and what runs in a cluster runs from it.
+
+use crate::{Reference, Result};
+
+/// The repository of Gantry's own image.
+pub const REPOSITORY: &str = "ghcr.io/gantry/gantry";
+/// The version of this Gantry, which is the image's tag.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The name of the image of this Gantry: [`REPOSITORY`] at [`VERSION`].
+pub fn reference() -> Result<Reference> {
+    format!("{REPOSITORY}:{VERSION}").parse()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_image_of_this_gantry_has_its_version_as_tag() {
+        let reference = reference().unwrap();
+        assert_eq!((reference.name().as_str(), reference.tag()), (REPOSITORY, Some(VERSION)));
+    }
+}
