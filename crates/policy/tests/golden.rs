@@ -63,7 +63,7 @@ fn is_golden(name: &str, manifests: &[Value]) {
 }
 
 #[test]
-fn each_kind_is_written_as_it_was_read_by_a_person() {
+fn each_kind_is_written_as_a_person_has_read_it() {
     let all = request(Admit::TagsAndDigests);
     for (name, kind) in [
         ("vap.yaml", Kind::Vap),

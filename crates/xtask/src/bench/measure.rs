@@ -40,9 +40,14 @@ pub(super) struct Sample {
 /// and memory is touched: a virtual machine may have given free pages back to its host (free page
 /// reporting), and who writes first then pays for all of them, up to a second a gigabyte.
 pub(super) fn measure(command: &mut Command, watched: &[&Path]) -> Result<Sample, Box<dyn Error>> {
-    let log = tempfile::NamedTempFile::new()?;
     sync()?;
     warm()?;
+    measured(command, watched)
+}
+
+/// As [`measure`], on a machine as it is.
+fn measured(command: &mut Command, watched: &[&Path]) -> Result<Sample, Box<dyn Error>> {
+    let log = tempfile::NamedTempFile::new()?;
     let before = disk(watched);
     let ended = AtomicBool::new(false);
     let (outcome, wall, peak) = thread::scope(|scope| {
@@ -154,9 +159,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         let script = format!("head -c 8000000 /dev/urandom > {}", file.display());
-        let sample = measure(Command::new("sh").args(["-c", &script]), &[folder.path()]).unwrap();
+        let sample = measured(Command::new("sh").args(["-c", &script]), &[folder.path()]).unwrap();
         assert!(sample.disk >= 8e6, "{sample:?}");
         assert!(sample.wall > 0.0 && sample.memory > 0.0, "{sample:?}");
-        assert!(measure(&mut Command::new("false"), &[]).is_err());
+        assert!(measured(&mut Command::new("false"), &[]).is_err());
     }
 }

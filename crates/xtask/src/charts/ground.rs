@@ -25,7 +25,11 @@ pub(super) fn helm(
 ) -> Result<String, RenderError> {
     let failed = |message: String| RenderError { message };
     let mut command = Command::new(helm_binary());
-    command.arg("template").arg("rel").arg(archive).args(["--kube-version", KUBE_VERSION]);
+    command.arg("template").arg("rel").arg(archive).args([
+        "--include-crds",
+        "--kube-version",
+        KUBE_VERSION,
+    ]);
     if own.exists() {
         command.arg("-f").arg(own);
     }
