@@ -93,3 +93,53 @@ proptest! {
         }
     }
 }
+
+/// Pieces that steer a generated template into the branches of its reader.
+fn template() -> impl Strategy<Value = String> {
+    let pieces = vec![
+        "{{ if ",
+        "{{- with ",
+        "{{ range $k, $v := ",
+        "{{ else if ",
+        "{{ else }}",
+        "{{ end }}",
+        " }}",
+        "{{ define \"a\" }}",
+        "{{ include \"a\" . }}",
+        "{{/* ",
+        " */}}",
+        ".Values.a.image",
+        "(",
+        ")",
+        "and ",
+        "not ",
+        "eq ",
+        "\"",
+        "`",
+        "|",
+        "$.Values",
+        "index .Values \"a\" ",
+        "\n",
+    ];
+    prop_oneof![prop::sample::select(pieces).prop_map(str::to_owned), any::<String>()]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn no_template_brings_the_inspection_down(pieces in prop::collection::vec(template(), 0..24)) {
+        let files = [
+            ("Chart.yaml", "name: c\nversion: 1.0.0\n".to_owned()),
+            ("values.yaml", "a: {image: 'org/app:1'}\n".to_owned()),
+            ("templates/a.yaml", pieces.concat()),
+        ];
+        let files = files.map(|(path, text)| (path.to_owned(), text.into_bytes()));
+        let chart = gantry_chart::Chart::read(files).unwrap();
+        let user = gantry_chart::values::read("none", "").unwrap();
+        let render = |_: Option<&str>| Ok(String::new());
+        let rules = gantry_chart::Rules::builtin();
+        let inspected = gantry_chart::inspect::chart(&chart, &user, &render, rules).unwrap();
+        prop_assert!(inspected.findings.images.len() <= 1);
+    }
+}
