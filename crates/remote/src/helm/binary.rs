@@ -41,6 +41,11 @@ pub struct Binary {
     version: Version,
 }
 
+/// How much garbage Go lets gather in helm (`GOGC`), in percent of what is in use: helm lives for a tenth of a second
+/// and spends a quarter of it on collecting. Two renders of onyx side by side took 92 ms instead of
+/// 129 ms, kube-prometheus-stack 152 MB instead of 127 MB.
+pub const GARBAGE: &str = "400";
+
 /// What is rendered, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
@@ -161,6 +166,7 @@ fn command(path: &Path, home: &Path) -> Command {
     if let Some(path) = std::env::var_os("PATH") {
         command.env("PATH", path);
     }
+    command.env("GOGC", GARBAGE);
     command.env("HOME", home).env("TMPDIR", home).env("KUBECONFIG", home.join("none"));
     for (variable, folder) in
         [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]

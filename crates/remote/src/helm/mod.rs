@@ -16,7 +16,7 @@ mod yaml;
 
 pub use archive::{Archive, MAX_ARCHIVE};
 pub use artifact::{Artifact, artifact};
-pub use binary::{Binary, DEFAULT_KUBE_VERSION, Release};
+pub use binary::{Binary, DEFAULT_KUBE_VERSION, GARBAGE, Release};
 pub use files::files;
 pub use index::{Chart, Index};
 pub use metadata::Metadata;

@@ -16,8 +16,18 @@ const SUB_CHARTS: usize = 100;
 /// No file of a chart is longer; what is longer is no chart.
 const LONGEST_FILE: u64 = 32 << 20;
 
+/// Who runs helm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// A person who types `helm template`.
+    Person,
+    /// Gantry, which runs it as [`remote::helm::Binary`] does.
+    Gantry,
+}
+
 /// Renders with helm, with the values in `own` and an overlay on top.
 pub(super) fn helm(
+    caller: Caller,
     archive: &Path,
     own: &Path,
     scratch: &Path,
@@ -25,6 +35,9 @@ pub(super) fn helm(
 ) -> Result<String, RenderError> {
     let failed = |message: String| RenderError { message };
     let mut command = Command::new(helm_binary());
+    if caller == Caller::Gantry {
+        command.env("GOGC", remote::helm::GARBAGE);
+    }
     command.arg("template").arg("rel").arg(archive).args([
         "--include-crds",
         "--kube-version",

@@ -14,6 +14,7 @@ use chart::find::{Confidence, Findings};
 use chart::relocate::{Options, Relocation, Target, Verdict, relocate};
 use chart::report::Report;
 use chart::{Chart, RenderError, Rules, inspect, mirrors, post_render, values};
+use ground::Caller;
 use scan::Scan;
 use serde_json::Value;
 
@@ -110,15 +111,18 @@ fn one(root: &Path, archive: &Path, scan: &Scan) -> Result<Row, String> {
         Ok(text) => values::read(&own.display().to_string(), &text).map_err(|e| e.to_string())?,
         Err(_) => values::read("no values", "").map_err(|error| error.to_string())?,
     };
-    let render = |overlay: Option<&str>| ground::helm(archive, &own, scratch.path(), overlay);
+    let render = |overlay: Option<&str>| {
+        ground::helm(Caller::Gantry, archive, &own, scratch.path(), overlay)
+    };
+    let typed = || ground::helm(Caller::Person, archive, &own, scratch.path(), None);
     let target = Target {
         prefix: "registry.internal:5000/ai".parse().map_err(|e: types::Error| e.to_string())?,
         naming: types::naming::Naming::Path,
         pull_secret: None,
     };
     let stream = render(None).map_err(|error| format!("{name}: {error}"))?;
-    let measured =
-        measured(&chart, &user, &target, &render).map_err(|error| format!("{name}: {error}"))?;
+    let measured = measured(&chart, &user, &target, &render, &typed)
+        .map_err(|error| format!("{name}: {error}"))?;
     let Measured { findings, relocation, .. } = &measured;
     let report = Report::new(&chart, &target, mirrors::Scheme::Https, relocation)
         .map_err(|error| error.to_string())?;
@@ -188,6 +192,7 @@ fn measured(
     user: &Value,
     target: &Target,
     render: &(dyn Fn(Option<&str>) -> Result<String, RenderError> + Sync),
+    typed: &dyn Fn() -> Result<String, RenderError>,
 ) -> Result<Measured, String> {
     let rules = Rules::builtin();
     let known = Mutex::new(HashMap::new());
@@ -209,7 +214,7 @@ fn measured(
     inspect::chart(chart, user, &recorded, rules).map_err(|error| error.to_string())?;
     let (mut helm, mut find, mut own, mut relocate) = (vec![], vec![], vec![], vec![]);
     for _ in 0..RUNS {
-        let (one, _) = timed(|| render(None).map_err(|error| error.to_string()))?;
+        let (one, _) = timed(|| typed().map_err(|error| error.to_string()))?;
         helm.push(one);
         find.push(timed(found)?.0 / one);
         own.push(
