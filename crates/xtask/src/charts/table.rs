@@ -10,8 +10,8 @@ pub(super) fn document(rows: &[Row], load: &str) -> String {
         "# Real charts\n\nWritten by `cargo xtask charts` (release build) from the charts of \
         `GANTRY_CHARTS`, each with the values in `crates/xtask/charts/`. Images are counted once, by their \
         surest find; places are everywhere that a render names an image. Times are medians of {} runs, as \
-        multiples of one `helm template` of the same chart that was run right before; *own* is what find takes \
-        itself when the renders cost nothing. Renders run side by side, so on a machine that is busy with other \
+        multiples of one `helm template` of the same chart that was run right before, as a person types it \
+        (Gantry gives its own helm `GOGC=400`); *own* is what find takes itself when the renders cost nothing. Renders run side by side, so on a machine that is busy with other \
         work read the multiples with the column of renders. Load average of this run: {load}.\n\n\
         *Scan* is a plain look for words that look like images, which knows nothing of Gantry: at the render \
         (all found?), at the render with the overlay (all but the leftovers at the site?) and behind the \
