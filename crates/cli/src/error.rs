@@ -204,7 +204,7 @@ impl From<land::models::Error> for CommandError {
         let kind = match &error {
             error if error.is_integrity() => Kind::Integrity,
             E::NoModel { .. } | E::Layout { .. } | E::Name(_) | E::InTheWay { .. } => Kind::Usage,
-            E::Source(_) | E::Full { .. } | E::Disk { .. } | E::Record { .. } => Kind::Failed,
+            E::Source(_) | E::Disk { .. } | E::Record { .. } => Kind::Failed,
         };
         Self::new(kind, error.to_string())
     }

@@ -2,7 +2,7 @@
 //! until it is done or the user says stop.
 
 use std::fs;
-use std::io::Write;
+use std::io::{IsTerminal as _, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -113,6 +113,31 @@ pub(crate) fn source(arguments: &[PathBuf]) -> Result<Arc<dyn Source>> {
         return Ok(Arc::new(store::Store::existing(path)?));
     }
     Ok(Arc::new(bundle::Bundle::open(&volumes(arguments)?)?))
+}
+
+/// Manifests from standard input. `example` is a command that gives some.
+pub(crate) fn manifests(example: &str) -> Result<String> {
+    /// What helm renders for one release is far below; a stream without end is not read so.
+    const LONGEST: u64 = 256 << 20;
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        return Err(CommandError::usage("there are no manifests on standard input").hint(example));
+    }
+    let mut bytes = Vec::new();
+    stdin
+        .take(LONGEST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|cause| CommandError::failed(format!("cannot read standard input: {cause}")))?;
+    if bytes.len() as u64 > LONGEST {
+        let most = types::ByteSize(LONGEST);
+        return Err(CommandError::usage(format!("there is more than {most} on standard input"))
+            .hint("give the manifests of one release at a time"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        CommandError::usage(format!("standard input is no YAML: byte {at} is no UTF-8"))
+            .hint("give what `helm template` or `kustomize build` print")
+    })
 }
 
 /// Writes a file whole or not at all.

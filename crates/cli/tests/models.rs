@@ -132,7 +132,7 @@ fn a_full_volume_is_told_before_the_first_byte_and_wrong_words_before_any_work()
     let volume = Tmpfs::new(20 << 20);
 
     let error = push(&gantry, gantry.store(), volume.path(), &[]).fails_with(1).stderr;
-    assert!(error.contains("make room and run it again"), "{error}");
+    assert!(error.contains("make room and run the same command again"), "{error}");
     let folder = tempfile::tempdir().unwrap();
     for (arguments, expected) in [
         (

@@ -52,8 +52,8 @@ fn chunk<R: Read>(mut reader: R) -> io::Result<Option<(Bytes, R)>> {
     Ok((length > 0).then(|| (buffer.freeze(), reader)))
 }
 
-/// Reads until the buffer is full or the reader ends.
-fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+/// Reads until the buffer is full or the reader ends; the number of bytes that it got.
+pub fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match reader.read(&mut buffer[filled..]) {

@@ -20,7 +20,7 @@ mod receive;
 mod reflink;
 mod sink;
 mod source;
-mod space;
+pub mod space;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 mod verify;

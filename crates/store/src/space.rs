@@ -13,7 +13,7 @@ pub(crate) fn free(path: &Path) -> Result<u64> {
 }
 
 /// Fails with [`Error::NoSpace`] unless `bytes` fit.
-pub(crate) fn need(path: &Path, bytes: u64) -> Result<()> {
+pub fn need(path: &Path, bytes: u64) -> Result<()> {
     let free = free(path)?;
     if bytes > free {
         return Err(Error::NoSpace { path: path.to_owned(), needed: bytes, free });
@@ -23,7 +23,7 @@ pub(crate) fn need(path: &Path, bytes: u64) -> Result<()> {
 
 /// The error of a failed write: [`Error::NoSpace`] where disk or quota are full. `folder` is the
 /// store, `remaining` what was still to be written.
-pub(crate) fn write_error(what: &Path, folder: &Path, remaining: u64, cause: io::Error) -> Error {
+pub fn write_error(what: &Path, folder: &Path, remaining: u64, cause: io::Error) -> Error {
     // By kind, not by code: tempfile wraps the system's error, which keeps only its kind.
     if matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
         let free = free(folder).unwrap_or(0);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use chart::Rules;
@@ -167,12 +166,8 @@ fn yaml_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn manifests(path: &Path) -> Result<Subject> {
-    let unreadable = |cause: std::io::Error| {
-        CommandError::usage(format!("cannot read {}: {cause}", path.display()))
-    };
     if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(unreadable)?;
+        let text = world::manifests("kubectl kustomize ./overlay | gantry images -")?;
         return Ok(Subject::Manifests { name: "standard input".into(), text });
     }
     if path.is_dir()

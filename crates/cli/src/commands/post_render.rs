@@ -4,7 +4,6 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
 use chart::Rules;
@@ -15,9 +14,6 @@ use types::naming::{Naming, Prefix};
 use crate::context::Context;
 use crate::error::{CommandError, Kind, Result};
 use crate::world;
-
-/// What helm renders for one release is far below; a stream without end is not read without end.
-const LONGEST: u64 = 256 << 20;
 
 /// Move the images of rendered manifests to the site, between helm and the cluster.
 ///
@@ -91,7 +87,8 @@ fn moved(context: &Context, args: &Args) -> Result<String> {
         Some(input) => Rules::of_input(&input),
         None => Rules::builtin().clone(),
     };
-    let stream = stdin()?;
+    let stream =
+        world::manifests("helm template app ./my-chart | gantry post-render --site site.yaml")?;
     let post = post_render::post_render_with(&stream, &target, &rules, locked.as_ref())?;
     if let Some(error) = refusal(&post, &target) {
         return Err(error);
@@ -122,29 +119,6 @@ fn target(args: &Args) -> Result<Target> {
         }),
         (None, None) => Err(CommandError::usage("give --site or --to")),
     }
-}
-
-fn stdin() -> Result<String> {
-    let stdin = std::io::stdin();
-    if stdin.is_terminal() {
-        return Err(CommandError::usage("there are no manifests on standard input")
-            .hint("helm template app ./my-chart | gantry post-render --site site.yaml"));
-    }
-    let mut bytes = Vec::new();
-    stdin
-        .take(LONGEST + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|cause| CommandError::failed(format!("cannot read standard input: {cause}")))?;
-    if bytes.len() as u64 > LONGEST {
-        let most = types::ByteSize(LONGEST);
-        return Err(CommandError::usage(format!("there is more than {most} on standard input"))
-            .hint("give the manifests of one release at a time"));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        CommandError::usage(format!("standard input is no YAML: byte {at} is no UTF-8"))
-            .hint("give what `helm template` or `kustomize build` print")
-    })
 }
 
 /// Why a stream is not handed on, if it is not.

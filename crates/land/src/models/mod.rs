@@ -43,22 +43,12 @@ pub enum Error {
         /// Why not, and what fits.
         reason: &'static str,
     },
-    /// The source could not be read, or its bytes are not what the digest says.
+    /// The source could not be read, its bytes are not what the digest says, or the disk has no room.
     #[error(transparent)]
     Source(#[from] store::Error),
     /// A name is not valid.
     #[error(transparent)]
     Name(#[from] types::Error),
-    /// The disk has no room.
-    #[error("{} has {free} bytes free and {needed} more are needed; make room and run it again: what is there is kept", folder.display())]
-    Full {
-        /// The folder.
-        folder: PathBuf,
-        /// What is still to be written.
-        needed: u64,
-        /// What is free.
-        free: u64,
-    },
     /// Something is in the way that Gantry did not make.
     #[error("{} is in the way: {reason}; move it away, Gantry deletes nothing that it did not make", path.display())]
     InTheWay {

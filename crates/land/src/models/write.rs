@@ -58,7 +58,7 @@ pub fn write(
         needed += job.missing.iter().map(|(_, content)| content.size).sum::<u64>();
         jobs.push(job);
     }
-    room(root, needed)?;
+    store::space::need(root, needed)?;
     for (plan, job) in plans.iter().zip(jobs) {
         let put = job.run(source, root, plan, progress)?;
         Record::of(root, plan, layout)?.write(root, &records)?;
@@ -166,7 +166,7 @@ impl Job {
             sync(root)?;
         }
         for (path, bytes) in &plan.pointers {
-            if fs::read(root.join(path)).ok().as_deref() != Some(bytes) {
+            if !has_content(&root.join(path), bytes) {
                 put_small(root, &root.join(path), bytes)?;
                 put = Put::Written;
             }
@@ -191,16 +191,6 @@ fn in_the_way(root: &Path, folder: &Folder) -> Result<()> {
 
 fn has_more(root: &Path, folder: &Folder) -> Result<bool> {
     Ok(!tree::strangers(&root.join(&folder.path), folder)?.is_empty())
-}
-
-/// Fails unless the bytes fit.
-fn room(root: &Path, needed: u64) -> Result<()> {
-    let stat = rustix::fs::statvfs(root).map_err(|errno| at(root)(errno.into()))?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    if needed > free {
-        return Err(Error::Full { folder: root.to_owned(), needed, free });
-    }
-    Ok(())
 }
 
 /// Writes files, some at once; the first error ends it when the others are done.
@@ -267,7 +257,8 @@ fn put_file(
         }
         hash.update(&piece[..read]);
         let written = store::disk::write_all(&mut file, &piece[..read]);
-        written.map_err(|cause| full(root, content.size - there, &part, cause))?;
+        written
+            .map_err(|cause| store::space::write_error(&part, root, content.size - there, cause))?;
         there += read as u64;
         progress.advance(read as u64);
     }
@@ -300,13 +291,6 @@ fn hash_start(
     Ok(())
 }
 
-fn full(root: &Path, needed: u64, path: &Path, cause: io::Error) -> Error {
-    if matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
-        return Error::Full { folder: root.to_owned(), needed, free: 0 };
-    }
-    at(path)(cause)
-}
-
 /// A file of the present folder in the new one: the same file under a second name where the file
 /// system knows that, else a copy.
 fn keep(old: &Path, new: &Path) -> Result<()> {
@@ -316,6 +300,12 @@ fn keep(old: &Path, new: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(_) => fs::copy(old, new).map(|_| ()).map_err(at(new)),
     }
+}
+
+/// Whether a small file has this content; one of another length is not read.
+fn has_content(path: &Path, bytes: &[u8]) -> bool {
+    let has_length = fs::metadata(path).is_ok_and(|file| file.len() == bytes.len() as u64);
+    has_length && fs::read(path).is_ok_and(|content| content == bytes)
 }
 
 /// A symbolic link that says this, made anew where it says something else.
@@ -342,7 +332,7 @@ pub(super) fn put_small(root: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = File::create(&part).map_err(at(&part))?;
     file.write_all(bytes)
         .and_then(|()| file.sync_all())
-        .map_err(|cause| full(root, bytes.len() as u64, &part, cause))?;
+        .map_err(|cause| store::space::write_error(&part, root, bytes.len() as u64, cause))?;
     fs::rename(&part, path).map_err(at(path))
 }
 

@@ -15,7 +15,7 @@ pub const MAX_ARCHIVE: u64 = 100 << 20;
 /// Largest unpacked archive that is looked through.
 const MAX_UNPACKED: u64 = 100 << 20;
 /// Largest file of a chart that helm reads (`MaxDecompressedFileSize`).
-const MAX_FILE: u64 = 5 << 20;
+pub(super) const MAX_FILE: u64 = 5 << 20;
 
 /// A chart's archive in memory, with what it says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +85,8 @@ fn metadata(what: &str, bytes: &[u8]) -> Result<Metadata> {
     Metadata::parse(what, &bytes)
 }
 
-fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+/// A whole file, if it is no longer than that.
+pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     let what = path.display().to_string();
     let unreadable = |cause| Error::Read { what: what.clone(), cause };
     let file = std::fs::File::open(path).map_err(unreadable)?;

@@ -10,13 +10,11 @@ use std::path::Path;
 use flate2::{Compression, GzBuilder};
 use walkdir::WalkDir;
 
-use super::archive::{Archive, MAX_ARCHIVE};
+use super::archive::{Archive, MAX_ARCHIVE, MAX_FILE, read};
 use super::ignore::{Entry, Rules};
 use super::metadata::Metadata;
 use crate::{Error, Result};
 
-/// helm 3.22, pkg/chart/loader/archive.go, `MaxDecompressedFileSize`.
-const MAX_FILE: u64 = 5 << 20;
 /// Folders of sub-charts in sub-charts; more is a circle of links.
 const MAX_DEPTH: usize = 64;
 /// A file's mode in the archive; helm does not look at it.
@@ -36,8 +34,7 @@ pub fn package(folder: &Path) -> Result<Archive> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Rules::parse("", "")?,
         Err(cause) => return Err(unreadable(cause)),
     };
-    let metadata =
-        Metadata::parse(&what, &fs::read(folder.join("Chart.yaml")).map_err(unreadable)?)?;
+    let metadata = Metadata::parse(&what, &read(&folder.join("Chart.yaml"), MAX_FILE)?)?;
     check_dependencies(folder, &metadata, &what)?;
 
     let mut files = paths(folder, &rules, &what)?;
@@ -46,13 +43,15 @@ pub fn package(folder: &Path) -> Result<Archive> {
     let mut tar = tar::Builder::new(Vec::new());
     let mut total = 0;
     for path in files {
-        let bytes = fs::read(folder.join(&path)).map_err(unreadable)?;
-        total += bytes.len() as u64;
-        if bytes.len() as u64 > MAX_FILE || total > MAX_ARCHIVE {
+        // Asked before it is read: what does not belong to a chart may be of any length.
+        let size = fs::metadata(folder.join(&path)).map_err(unreadable)?.len();
+        total += size;
+        if size > MAX_FILE || total > MAX_ARCHIVE {
             return Err(not_a_chart(format!(
                 "{path} makes it too large for helm, which reads files of 5 MiB and charts of 100 MiB; add what is no part of the chart to .helmignore"
             )));
         }
+        let bytes = read(&folder.join(&path), MAX_FILE)?;
         let mut header = tar::Header::new_ustar();
         header.set_size(bytes.len() as u64);
         header.set_mode(MODE);
@@ -107,8 +106,7 @@ fn check_dependencies(folder: &Path, metadata: &Metadata, what: &str) -> Result<
         for entry in entries.flatten() {
             let path = entry.path();
             if path.join("Chart.yaml").is_file() {
-                let bytes = fs::read(path.join("Chart.yaml"))
-                    .map_err(|cause| Error::Read { what: path.display().to_string(), cause })?;
+                let bytes = read(&path.join("Chart.yaml"), MAX_FILE)?;
                 there.insert(Metadata::parse(&path.display().to_string(), &bytes)?.name);
             } else if path.extension().is_some_and(|extension| extension == "tgz") {
                 there.insert(Archive::read(&path)?.metadata.name);

@@ -39,7 +39,7 @@ impl Archive {
         let unreadable = |cause| Error::Read { what: path.display().to_string(), cause };
         let mut file = File::open(path).map_err(unreadable)?;
         let mut first = [0; 8];
-        let read = read_up_to(&mut file, &mut first).map_err(unreadable)?;
+        let read = net::body::fill(&mut file, &mut first).map_err(unreadable)?;
         file.rewind().map_err(unreadable)?;
         if Compression::of(&first[..read]) == Compression::None {
             return Self::index(name, file);
@@ -167,18 +167,4 @@ impl Read for Content {
         self.offset += read as u64;
         Ok(read)
     }
-}
-
-/// Fills the buffer as far as the reader goes.
-pub(super) fn read_up_to(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }

@@ -11,7 +11,7 @@ use store::hash::Sha256;
 use store::progress::Progress;
 use types::{Descriptor, Digest, Manifest, Reference, media_type};
 
-use super::archive::{Archive, Content, read_up_to};
+use super::archive::{Archive, Content};
 use super::image::{self, Image, MAX_CONFIG, Wanted};
 use crate::compression::{self, Compression};
 use crate::{Error, Result};
@@ -154,7 +154,7 @@ fn layer(
     let size = content.len();
     let mut first = [0; 8];
     let unreadable = |cause| Error::Read { what: what.to_owned(), cause };
-    let read = read_up_to(&mut content.clone(), &mut first).map_err(unreadable)?;
+    let read = net::body::fill(&mut content.clone(), &mut first).map_err(unreadable)?;
     let (digest, media_type) = match Compression::of(&first[..read]) {
         Compression::None => (diff_id, media_type::OCI_LAYER_TAR),
         compression => {
