@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use story::{MODEL, fetched, files, text};
+use story::{MODEL, alone, fetched, files, text};
 use testkit::{Gantry, Tmpfs, World, loopback_only, tools};
 
 const INPUT: &str = "\
@@ -150,6 +150,50 @@ fn a_full_volume_is_told_before_the_first_byte_and_wrong_words_before_any_work()
     let link = folder.path().join("link");
     symlink("nowhere", &link).unwrap();
     gantry.run(["models", "verify", &text(&link)]).fails_with(2);
+}
+
+#[test]
+fn another_revision_comes_beside_the_old_one_or_takes_its_place_and_both_are_proven() {
+    let home = tempfile::tempdir().unwrap();
+    let gantry = alone(home.path());
+    gantry.write(
+        "gantry.yaml",
+        "version: 1\nname: own\nmodels: [{hf: own/model, folder: ./model}]\n",
+    );
+    let [cache, flat] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let mut commits = Vec::new();
+    for (number, files) in
+        [["config.json", "old.txt"], ["config.json", "new.txt"]].iter().enumerate()
+    {
+        let _ = fs::remove_dir_all(gantry.folder().join("model"));
+        for file in files {
+            gantry.write(&format!("model/{file}"), &format!("{number}"));
+        }
+        gantry.write("model/same.txt", "same");
+        gantry.run(["lock", "--upgrade"]).success();
+        gantry.run(["fetch"]).success();
+        push(&gantry, gantry.store(), cache.path(), &[]).success();
+        commits.push(
+            push(&gantry, gantry.store(), flat.path(), &["--layout", "flat"]).success().stdout,
+        );
+        gantry.run(["models", "verify", &text(cache.path())]).success();
+        gantry.run(["models", "verify", &text(flat.path())]).success();
+        fs::remove_dir_all(gantry.store()).unwrap();
+    }
+
+    assert_ne!(commits[0], commits[1]);
+    let snapshots = cache.path().join("models--own--model/snapshots");
+    assert_eq!(snapshots.read_dir().unwrap().count(), 2, "the old revision is still there");
+    let own = flat.path().join("own/model");
+    let names: Vec<_> = files(&own)
+        .into_iter()
+        .map(|(path, _)| path.strip_prefix(&own).unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        names.iter().map(|name| text(name)).collect::<Vec<_>>(),
+        ["config.json", "new.txt", "same.txt"]
+    );
+    assert_eq!(fs::read_to_string(own.join("config.json")).unwrap(), "1");
 }
 
 fn push(gantry: &Gantry, source: &Path, to: &Path, more: &[&str]) -> testkit::gantry::Output {

@@ -111,22 +111,42 @@ impl Record {
         Ok(record)
     }
 
-    /// Writes the record, and takes away that of the revision which this one replaces.
-    pub(super) fn write(&self, root: &Path, others: &[Self]) -> Result<()> {
-        let folder = root.join(OWN).join("models");
-        let mut text = serde_json::to_string_pretty(self)
-            .map_err(|cause| Error::Record { path: folder.clone(), reason: cause.to_string() })?;
-        text.push('\n');
-        super::write::put_small(root, &folder.join(file_name(&self.name)), text.as_bytes())?;
-        for other in others.iter().filter(|other| self.replaces(other)) {
-            let path = folder.join(file_name(&other.name));
-            fs::remove_file(&path).map_err(at(&path))?;
+    /// Writes the record. That of the revision which this one replaces goes; what this one points
+    /// elsewhere (a branch that moved on) is no other's any more.
+    pub(super) fn write(&self, root: &Path) -> Result<()> {
+        let others = Self::read_all(root)?.into_iter().filter(|other| other.name != self.name);
+        self.put(root)?;
+        for mut other in others {
+            if self.replaces(&other) {
+                let path = other.path(root);
+                fs::remove_file(&path).map_err(at(&path))?;
+                continue;
+            }
+            let before = other.files.len();
+            other.files.retain(|path, file| {
+                self.files.get(path).is_none_or(|own| own.digest == file.digest)
+            });
+            if other.files.len() < before {
+                other.put(root)?;
+            }
         }
         Ok(())
     }
 
+    fn put(&self, root: &Path) -> Result<()> {
+        let path = self.path(root);
+        let mut text = serde_json::to_string_pretty(self)
+            .map_err(|cause| Error::Record { path: path.clone(), reason: cause.to_string() })?;
+        text.push('\n');
+        super::write::put_small(root, &path, text.as_bytes())
+    }
+
+    fn path(&self, root: &Path) -> PathBuf {
+        root.join(OWN).join("models").join(file_name(&self.name))
+    }
+
     fn replaces(&self, other: &Self) -> bool {
-        self.name != other.name && self.folder.is_some() && self.folder == other.folder
+        self.folder.is_some() && self.folder == other.folder
     }
 }
 

@@ -61,7 +61,7 @@ pub fn write(
     store::space::need(root, needed)?;
     for (plan, job) in plans.iter().zip(jobs) {
         let put = job.run(source, root, plan, progress)?;
-        Record::of(root, plan, layout)?.write(root, &records)?;
+        Record::of(root, plan, layout)?.write(root)?;
         progress.done(&plan.name);
         puts.push(put);
     }
