@@ -1,0 +1,1 @@
+//! Releases in a cluster: install them, check them, gather the evidence.

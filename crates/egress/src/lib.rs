@@ -1,0 +1,1 @@
+//! What would leave the cluster, and what tried to.

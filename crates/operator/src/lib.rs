@@ -1,0 +1,1 @@
+//! What answers the API server: the admission webhook.
