@@ -246,7 +246,8 @@ impl Error {
             | Self::Write { .. }
             | Self::Lie { .. }
             | Self::Mismatch { .. }
-            | Self::Sparse { .. } => false,
+            | Self::Sparse { .. }
+            | Self::Helm { .. } => false,
         }
     }
 
