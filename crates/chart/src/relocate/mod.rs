@@ -4,8 +4,8 @@
 
 mod attempt;
 mod compiled;
-mod difference;
-mod explained;
+pub(crate) mod difference;
+pub(crate) mod explained;
 mod finish;
 mod learn;
 mod locked;
