@@ -4,10 +4,10 @@
 #[allow(dead_code)] // Each file of tests has its own part of it.
 mod support;
 
-use gantry_chart as chart;
 use chart::phone_home::Switches;
 use chart::values;
 use chart::wiring::{Offline, Request, Table, Wiring, wire};
+use gantry_chart as chart;
 use types::site::Site;
 
 const SITE: &str = "version: 1\nregistry: {url: 'registry.internal:5000/ai', ca: ca.pem}\n\
@@ -28,11 +28,24 @@ fn explore() {
         render(None).unwrap();
         let one = started.elapsed();
         let started = std::time::Instant::now();
-        let request = Request { chart: &chart, user: &user, offline: &offline, table: Table::builtin(), switches: Switches::builtin() };
+        let request = Request {
+            chart: &chart,
+            user: &user,
+            offline: &offline,
+            table: Table::builtin(),
+            switches: Switches::builtin(),
+        };
         let wiring: Wiring = wire(&request, &render).unwrap();
         let took = started.elapsed();
-        println!("=== {} {took:?} = {:.1} renders; {} renders", chart.name(), took.as_secs_f64() / one.as_secs_f64(), wiring.renders);
-        for s in &wiring.settings { println!("  {}: {}", s.path, s.value); }
+        println!(
+            "=== {} {took:?} = {:.1} renders; {} renders",
+            chart.name(),
+            took.as_secs_f64() / one.as_secs_f64(),
+            wiring.renders
+        );
+        for s in &wiring.settings {
+            println!("  {}: {}", s.path, s.value);
+        }
         println!("{}", wiring.markdown());
     }
 }

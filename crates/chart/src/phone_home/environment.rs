@@ -96,7 +96,10 @@ pub(crate) fn same_meaning(one: &str, other: &str) -> bool {
 }
 
 /// The variables of a container; `None` for a value that only the cluster knows.
-pub(crate) fn variables(container: &Value, manifests: &Manifests) -> BTreeMap<String, Option<String>> {
+pub(crate) fn variables(
+    container: &Value,
+    manifests: &Manifests,
+) -> BTreeMap<String, Option<String>> {
     let mut set = BTreeMap::new();
     let list = |key: &str| container.get(key).and_then(Value::as_array).into_iter().flatten();
     for source in list("envFrom") {

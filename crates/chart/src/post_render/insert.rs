@@ -29,9 +29,7 @@ pub(crate) fn key(text: &str, map: &[Step], key: &str, value: &Value) -> Option<
     let key = Value::from(key);
     let new = match place(text, map)? {
         Place::Flow { start } => (start + 1, format!("{key}: {value}, ")),
-        Place::Block { first, .. } => {
-            (first, format!("{key}: {value}\n{}", indent(text, first)))
-        }
+        Place::Block { first, .. } => (first, format!("{key}: {value}\n{}", indent(text, first))),
     };
     Some(inserted(text, new))
 }
@@ -91,7 +89,10 @@ mod tests {
             assert_eq!(read["c"][0]["env"][0], one, "{with}");
             assert_eq!(read["c"][0]["env"][1]["name"], "B", "{with}");
             let line = with.replace("- {\"name\":\"A\"}\n", "");
-            assert!(line.trim_end().ends_with(text.trim_end().rsplit('\n').next().unwrap()) || !text.contains("\n  "));
+            assert!(
+                line.trim_end().ends_with(text.trim_end().rsplit('\n').next().unwrap())
+                    || !text.contains("\n  ")
+            );
             let with = key(text, root.key("c").index(0).steps(), "volumeMounts", &value).unwrap();
             let read = parse(&with).unwrap();
             assert_eq!(read["c"][0]["volumeMounts"], value, "{with}");

@@ -1,7 +1,7 @@
 //! The values of a chart that take variables, volumes or mounts: by their key, in the forms that
 //! charts have for them. Which containers each of them reaches is learned by marking them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use regex::Regex;
 use serde_json::{Map, Value, json};
@@ -63,8 +63,13 @@ impl Candidate {
                 other => other == Some(&json!(kind)),
             })
         };
-        let is_said =
-            |form: &Form| said(match form { Form::List => "array", Form::Map => "object", Form::Text => "string" });
+        let is_said = |form: &Form| {
+            said(match form {
+                Form::List => "array",
+                Form::Map => "object",
+                Form::Text => "string",
+            })
+        };
         forms.sort_by_key(is_said);
         Some(Self { path, holds, own: own.clone(), forms })
     }
@@ -163,7 +168,39 @@ pub(super) fn find(chart: &Chart, effective: &Value, scopes: &Scopes) -> Vec<Can
             }
         }
     });
+    of_items(chart, effective, scopes, &mut found);
     found.into_values().collect()
+}
+
+/// What templates ask the items of a list for: `$model.extraVolumes` of each of `models`.
+fn of_items(
+    chart: &Chart,
+    effective: &Value,
+    scopes: &Scopes,
+    found: &mut BTreeMap<Path, Candidate>,
+) {
+    // A list with more items is data, not workloads.
+    const MOST: usize = 32;
+    let Ok(asked) = Regex::new(r"\$[A-Za-z_][A-Za-z0-9_]*\.([A-Za-z0-9_]+)") else { return };
+    chart.each(&Path::default(), &mut |chart, scope| {
+        let texts = chart.templates.values().flat_map(|text| asked.captures_iter(text));
+        let keys: BTreeSet<&str> = texts.filter_map(|found| Some(found.get(1)?.as_str())).collect();
+        let keys: Vec<(&str, Holds)> =
+            keys.into_iter().filter_map(|key| Some((key, holds(key)?))).collect();
+        let Some(own) = scope.find(effective).filter(|_| !keys.is_empty()) else { return };
+        walk(own, scope, &mut |parent, key, value, _| {
+            let items = value.as_array().filter(|items| items.len() <= MOST);
+            for (index, item) in items.into_iter().flatten().enumerate() {
+                for (name, holds) in keys.iter().filter(|_| item.get("name").is_some()) {
+                    let path = parent.key(key).index(index).key(*name);
+                    if item.get(*name).is_none() && scopes.admits(&path) {
+                        let candidate = Candidate::new(path.clone(), *holds, &Value::Null, scopes);
+                        found.extend(candidate.map(|candidate| (path, candidate)));
+                    }
+                }
+            }
+        });
+    });
 }
 
 /// What a key says that its value takes: `extraEnv`, `envVars`, `extraVolumes`, `volumeMounts`.
@@ -184,7 +221,8 @@ fn holds(key: &str) -> Option<Holds> {
 /// Whether a map is one of variables: names in capitals, and plain values.
 fn is_variables(map: &Map<String, Value>) -> bool {
     map.iter().all(|(name, value)| {
-        let is_name = name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+        let is_name =
+            name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
         is_name && !value.is_array()
     })
 }
@@ -198,8 +236,11 @@ mod tests {
     fn values_that_take_something_are_known_by_their_key_and_take_it_in_their_own_form() {
         let files = [
             ("Chart.yaml", "name: a\nversion: 1.0.0\n"),
-            ("values.yaml", "env: []\nhub: {extraEnv: {}}\nextraEnvVars: ''\nenvFrom: []\n\
-                extraEnvVarsCM: ''\nw: [{volumes: [{name: x}], volumeMounts: ~}]\nenvironment: prod\n"),
+            (
+                "values.yaml",
+                "env: []\nhub: {extraEnv: {}}\nextraEnvVars: ''\nenvFrom: []\n\
+                extraEnvVarsCM: ''\nw: [{volumes: [{name: x}], volumeMounts: ~}]\nenvironment: prod\n",
+            ),
             ("templates/a.yaml", "{{ .Values.hub.extraVolumes }}{{ .Values.none.env }}"),
         ];
         let files = files.map(|(path, text)| (path.to_owned(), text.into()));

@@ -27,6 +27,7 @@ mod work;
 pub mod patch;
 
 pub use patch::{Patch, Patches};
+pub use report::Row;
 pub use site::{CA_KEY, CA_NAME, Ca, CaFrom, Models, Offline};
 pub use table::Table;
 

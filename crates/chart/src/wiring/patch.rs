@@ -79,7 +79,8 @@ impl Patches {
 
     /// The file's text; the same patches give the same bytes.
     pub fn write(&self) -> Result<String> {
-        let head = "# What no value of the chart reaches. Applied by: gantry post-render --patches FILE\n";
+        let head =
+            "# What no value of the chart reaches. Applied by: gantry post-render --patches FILE\n";
         let text = types::yaml::write(self).map_err(Error::Document)?;
         Ok(format!("{head}{text}"))
     }

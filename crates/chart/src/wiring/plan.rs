@@ -27,6 +27,13 @@ pub(super) struct Plan {
     volumes: Vec<(Volume, Spot)>,
 }
 
+/// What is asked of the values.
+struct Ask<'a> {
+    holds: Holds,
+    wanted: &'a BTreeSet<Spot>,
+    harmless: &'a BTreeSet<Spot>,
+}
+
 /// What gives something: a candidate, or a patch.
 type By = Option<usize>;
 
@@ -34,26 +41,13 @@ impl Plan {
     /// The fewest values for what is wanted; patches for the rest. Without `probe`, patches alone.
     pub(super) fn new(probe: Option<&Probe>, wants: &Wants, pods: &[Pod]) -> Self {
         let mut plan = Self::default();
-        for (env, wanted) in &wants.env {
-            let entry = json!({"name": env.name, "value": env.value});
-            let open = plan.by_values(probe, Holds::Env, wanted, &entry, &mut |plan, spot, index| {
-                plan.env.push((env.clone(), spot.clone(), Some(index)));
-                plan.given.env.entry(spot.clone()).or_default().push(env.clone());
-                if probe.is_some_and(|probe| probe.reach[index].is_config) {
-                    plan.given.config.insert(env.clone());
-                }
-            });
-            plan.env.extend(open.into_iter().map(|spot| (env.clone(), spot, None)));
-        }
-        for (env, spots) in &wants.replaced {
-            plan.env.extend(spots.iter().map(|spot| (env.clone(), spot.clone(), None)));
-        }
+        let none = BTreeSet::new();
         let mut is_by_value: BTreeSet<(&str, Spot)> = BTreeSet::new();
         for (volume, wanted) in &wants.volumes {
-            let open =
-                plan.by_values(probe, Holds::Volumes, wanted, &volume.value(), &mut |plan, spot, _| {
-                    plan.given.volumes.entry(spot.clone()).or_default().push(volume.clone());
-                });
+            let ask = Ask { holds: Holds::Volumes, wanted, harmless: &none };
+            let open = plan.by_values(probe, &ask, &volume.value(), &mut |plan, spot, _| {
+                plan.given.volumes.entry(spot.clone()).or_default().push(volume.clone());
+            });
             let reached = wanted.difference(&open).cloned();
             is_by_value.extend(reached.map(|spot| (volume.name.as_str(), spot)));
             plan.volumes.extend(open.into_iter().map(|spot| (volume.clone(), spot)));
@@ -69,13 +63,41 @@ impl Plan {
                     })
             };
             let safe: BTreeSet<Spot> = wanted.iter().filter(has_volume).cloned().collect();
-            let open =
-                plan.by_values(probe, Holds::Mounts, &safe, &mount.value(), &mut |plan, spot, index| {
-                    plan.mounts.push((mount.clone(), spot.clone(), Some(index)));
-                    plan.given.mounts.entry(spot.clone()).or_default().push(mount.clone());
-                });
+            let ask = Ask { holds: Holds::Mounts, wanted: &safe, harmless: &none };
+            let open = plan.by_values(probe, &ask, &mount.value(), &mut |plan, spot, index| {
+                plan.mounts.push((mount.clone(), spot.clone(), Some(index)));
+                plan.given.mounts.entry(spot.clone()).or_default().push(mount.clone());
+            });
             let open = wanted.iter().filter(|spot| !safe.contains(spot) || open.contains(spot));
             plan.mounts.extend(open.map(|spot| (mount.clone(), spot.clone(), None)));
+        }
+        for (env, wanted) in &wants.env {
+            let entry = json!({"name": env.name, "value": env.value});
+            // What names a file of a mount goes the mount's way: the overlay alone stays whole.
+            let by_patch: BTreeSet<Spot> = wanted
+                .iter()
+                .filter(|spot| {
+                    plan.mounts.iter().any(|(mount, own, by)| {
+                        own == *spot && by.is_none() && is_in(&env.value, &mount.path)
+                    })
+                })
+                .cloned()
+                .collect();
+            plan.env.extend(by_patch.iter().map(|spot| (env.clone(), spot.clone(), None)));
+            let wanted = wanted.difference(&by_patch).cloned().collect();
+            let harmless = wants.harmless.get(env).unwrap_or(&none);
+            let ask = Ask { holds: Holds::Env, wanted: &wanted, harmless };
+            let open = plan.by_values(probe, &ask, &entry, &mut |plan, spot, index| {
+                plan.env.push((env.clone(), spot.clone(), Some(index)));
+                plan.given.env.entry(spot.clone()).or_default().push(env.clone());
+                if probe.is_some_and(|probe| probe.reach[index].is_config) {
+                    plan.given.config.insert(env.clone());
+                }
+            });
+            plan.env.extend(open.into_iter().map(|spot| (env.clone(), spot, None)));
+        }
+        for (env, spots) in &wants.replaced {
+            plan.env.extend(spots.iter().map(|spot| (env.clone(), spot.clone(), None)));
         }
         plan
     }
@@ -84,13 +106,13 @@ impl Plan {
     fn by_values(
         &mut self,
         probe: Option<&Probe>,
-        holds: Holds,
-        wanted: &BTreeSet<Spot>,
+        ask: &Ask,
         entry: &Value,
         note: &mut dyn FnMut(&mut Self, &Spot, usize),
     ) -> BTreeSet<Spot> {
+        let Ask { holds, wanted, harmless } = *ask;
         let Some(probe) = probe else { return wanted.clone() };
-        let (chosen, open) = cover(&probe.candidates, &probe.reach, holds, wanted);
+        let (chosen, open) = cover(&probe.candidates, &probe.reach, holds, wanted, harmless);
         for index in chosen {
             self.values.entry(index).or_default().push(entry.clone());
             let reach = &probe.reach[index];
@@ -172,4 +194,9 @@ impl Plan {
         }
         patches
     }
+}
+
+/// Whether a text is a path, or a path below it.
+fn is_in(text: &str, path: &str) -> bool {
+    text.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::candidates::{Candidate, Holds, mark, marks};
 use super::pods::{self, Spot, config_maps, list, text};
+use crate::chart::Chart;
 use crate::manifest::{Document, Manifests};
 use crate::path::Path;
 use crate::relocate::rendered::Rendered;
@@ -34,6 +35,7 @@ pub(super) struct Reach {
 pub(super) struct Probe<'a> {
     pub(super) candidates: Vec<Candidate>,
     pub(super) reach: Vec<Reach>,
+    chart: &'a Chart,
     scopes: &'a Scopes,
     effective: &'a Value,
     /// What every render gets below the markers.
@@ -44,12 +46,13 @@ pub(super) struct Probe<'a> {
 impl<'a> Probe<'a> {
     pub(super) fn new(
         candidates: Vec<Candidate>,
+        chart: &'a Chart,
         scopes: &'a Scopes,
         effective: &'a Value,
         below: &'a Value,
     ) -> Self {
         let reach = vec![Reach::default(); candidates.len()];
-        Self { candidates, reach, scopes, effective, below, spent: 0 }
+        Self { candidates, reach, chart, scopes, effective, below, spent: 0 }
     }
 
     /// The values that templates see below the markers.
@@ -86,8 +89,7 @@ impl<'a> Probe<'a> {
         let mut open: Vec<Vec<usize>> = Vec::new();
         self.answer(self.all(), first, before, &mut open);
         while !open.is_empty() && self.spent < MOST {
-            let groups: Vec<Vec<usize>> =
-                open.drain(..open.len().min(SIDE_BY_SIDE)).collect();
+            let groups: Vec<Vec<usize>> = open.drain(..open.len().min(SIDE_BY_SIDE)).collect();
             let overlays: Vec<Option<String>> =
                 groups.iter().map(|group| Some(self.overlay(group))).collect();
             self.spent += overlays.len();
@@ -142,19 +144,55 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// Those that helm's message is about: by a schema's path, or by the template's expression.
+    /// Those that helm's message is about: by a schema's path, by the template's expression, or by
+    /// the last lines above the one that helm stopped at.
     fn named(&self, group: &[usize], message: &str) -> BTreeSet<usize> {
-        let Ok(asked) = Regex::new(r"\.Values\.([A-Za-z0-9_.]+)") else { return BTreeSet::new() };
-        let mut paths = BTreeSet::new();
-        for found in asked.captures_iter(message) {
-            let own = found[1].split('.').fold(Path::default(), |path, key| path.key(key));
-            paths.extend(self.scopes.places(&own));
-        }
+        let paths = self.asked_in(message);
         let is_named = |index: &&usize| {
             let path = &self.candidates[**index].path;
             paths.contains(path) || self.scopes.line_about(message, path).is_some()
         };
-        group.iter().filter(is_named).copied().collect()
+        let named: BTreeSet<usize> = group.iter().filter(is_named).copied().collect();
+        if named.is_empty() { self.named_above(group, message) } else { named }
+    }
+
+    /// The paths that a text asks the values for, below any chart.
+    fn asked_in(&self, text: &str) -> BTreeSet<Path> {
+        let Ok(asked) = Regex::new(r"\.Values\.([A-Za-z0-9_.]+)") else { return BTreeSet::new() };
+        let mut paths = BTreeSet::new();
+        for found in asked.captures_iter(text) {
+            let own = found[1].split('.').fold(Path::default(), |path, key| path.key(key));
+            paths.extend(self.scopes.places(&own));
+        }
+        paths
+    }
+
+    /// Helm says `template: chart/templates/x.yaml:198:12`, and there stands `tpl . $`: what the dot
+    /// is stands a few lines above.
+    fn named_above(&self, group: &[usize], message: &str) -> BTreeSet<usize> {
+        const ABOVE: usize = 8;
+        let none = BTreeSet::new;
+        let Ok(stopped) = Regex::new(r"template: ([^\s:]+):(\d+)") else { return none() };
+        let Some(found) = stopped.captures_iter(message).last() else { return none() };
+        let Ok(line) = found[2].parse::<usize>() else { return none() };
+        let mut named = none();
+        self.chart.each(&Path::default(), &mut |chart, _| {
+            for (name, text) in &chart.templates {
+                if !named.is_empty() || !found[1].ends_with(&format!("{}/{name}", chart.name())) {
+                    continue;
+                }
+                let lines: Vec<&str> = text.lines().take(line).collect();
+                for line in lines.iter().rev().take(ABOVE) {
+                    let paths = self.asked_in(line);
+                    let is_it = |index: &&usize| paths.contains(&self.candidates[**index].path);
+                    named = group.iter().filter(is_it).copied().collect();
+                    if !named.is_empty() {
+                        break;
+                    }
+                }
+            }
+        });
+        named
     }
 
     /// Those that came out, but not as entries, and that may be written otherwise.
@@ -208,8 +246,7 @@ impl<'a> Probe<'a> {
                 continue;
             }
             let mut visit = |path: &Path, text: &str| {
-                let is_known =
-                    |at: &(usize, Path)| at.0 == index && at.1.is_above(path);
+                let is_known = |at: &(usize, Path)| at.0 == index && at.1.is_above(path);
                 if places.iter().any(is_known) {
                     return;
                 }

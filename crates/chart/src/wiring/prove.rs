@@ -79,9 +79,8 @@ fn taken_out(
     let own = |spot: &Spot| spot.0 == document;
     for (spot, all) in given.env.iter().filter(|(spot, _)| own(spot)) {
         for env in all.iter().filter(|env| !given.config.contains(env)) {
-            let is_it = |item: &Value| {
-                text(item, "name") == env.name && text(item, "value") == env.value
-            };
+            let is_it =
+                |item: &Value| text(item, "name") == env.name && text(item, "value") == env.value;
             if !taken(value, &spot.1, "env", &is_it) {
                 missing.push(format!("{} does not come out", env.name));
             }
@@ -131,7 +130,9 @@ fn without_config(value: &mut Value, before: &Value, given: &Given) {
     let had = before.get("data").cloned().unwrap_or_default();
     let Some(data) = value.get_mut("data").and_then(Value::as_object_mut) else { return };
     for env in &given.config {
-        if had.get(&env.name).is_none() && data.get(&env.name) == Some(&Value::from(env.value.as_str())) {
+        if had.get(&env.name).is_none()
+            && data.get(&env.name) == Some(&Value::from(env.value.as_str()))
+        {
             data.shift_remove(&env.name);
         }
     }

@@ -1,9 +1,9 @@
 //! The part of a report on the wiring: what, where, by what, why.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::{Line, Wiring};
+use super::Wiring;
+use crate::path::Path;
 
 impl Wiring {
     /// Whether there is nothing to say.
@@ -15,14 +15,14 @@ impl Wiring {
     pub fn markdown(&self) -> String {
         let mut text = String::new();
         if !self.lines.is_empty() {
-            text.push_str("\n## Wired to stay inside\n\n| what | where | by | why |\n|---|---|---|---|\n");
+            text.push_str(
+                "\n## Wired to stay inside\n\n| where | what | by | why |\n|---|---|---|---|\n",
+            );
         }
-        for (line, places) in self.gathered() {
-            let by = match &line.by {
-                Some(path) => format!("`{path}`"),
-                None => "patch".to_owned(),
-            };
-            let _ = writeln!(text, "| `{}` | {} | {by} | {} |", line.what, places.join("; "), line.why);
+        for Row { place, by, what, why } in self.rows() {
+            let by = by.map_or("patch".to_owned(), |path| format!("`{path}`"));
+            let what: Vec<String> = what.iter().map(|what| format!("`{what}`")).collect();
+            let _ = writeln!(text, "| {place} | {} | {by} | {} |", what.join(", "), why.join("; "));
         }
         if !self.patches.is_empty() {
             text.push_str(
@@ -42,17 +42,34 @@ impl Wiring {
         text
     }
 
-    /// The lines, those that differ in their place alone as one.
-    pub fn gathered(&self) -> Vec<(&Line, Vec<&str>)> {
-        let mut gathered: Vec<(&Line, Vec<&str>)> = Vec::new();
-        let mut known: BTreeMap<_, usize> = BTreeMap::new();
+    /// The lines, those of one place and one value as one.
+    pub fn rows(&self) -> Vec<Row<'_>> {
+        let mut rows: Vec<Row> = Vec::new();
         for line in &self.lines {
-            let at = *known.entry((&line.what, &line.by, &line.why)).or_insert_with(|| {
-                gathered.push((line, vec![]));
-                gathered.len() - 1
+            let by = line.by.as_ref();
+            let at = rows.iter().position(|row| row.place == line.place && row.by == by);
+            let at = at.unwrap_or_else(|| {
+                rows.push(Row { place: &line.place, by, what: vec![], why: vec![] });
+                rows.len() - 1
             });
-            gathered[at].1.push(&line.place);
+            rows[at].what.push(&line.what);
+            if !rows[at].why.contains(&line.why.as_str()) {
+                rows[at].why.push(&line.why);
+            }
         }
-        gathered
+        rows
     }
+}
+
+/// What one place gets by one value, or by its patch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row<'a> {
+    /// Where it comes out.
+    pub place: &'a str,
+    /// The value; absent where a patch does it.
+    pub by: Option<&'a Path>,
+    /// What is told there.
+    pub what: Vec<&'a str>,
+    /// Why, each reason once.
+    pub why: Vec<&'a str>,
 }

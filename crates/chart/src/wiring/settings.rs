@@ -39,8 +39,8 @@ pub(super) fn find(
             let Some(wanted) = wanted(rule, offline) else { continue };
             let is_unset = value.is_null() && matches!(&wanted, Value::String(s) if s.is_empty());
             // What is of another type is another thing, with the same name.
-            let is_kin = value.is_null()
-                || std::mem::discriminant(value) == std::mem::discriminant(&wanted);
+            let is_kin =
+                value.is_null() || std::mem::discriminant(value) == std::mem::discriminant(&wanted);
             if *value == wanted || is_unset || !is_kin || is_empty_issuer(rule, value) {
                 continue;
             }
@@ -48,7 +48,10 @@ pub(super) fn find(
             if path.find(user).is_some() {
                 found.leftovers.push(Leftover {
                     place: format!("value {path}"),
-                    what: format!("it is {value} by your own values and is kept; {wanted} is wanted: {}", rule.why),
+                    what: format!(
+                        "it is {value} by your own values and is kept; {wanted} is wanted: {}",
+                        rule.why
+                    ),
                     next: format!("take {path} out of your values, or see that it stays inside"),
                 });
                 return;

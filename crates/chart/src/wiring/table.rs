@@ -36,7 +36,8 @@ impl Table {
     #[must_use]
     pub fn with(&self, own: &wiring::Wiring) -> Self {
         let mut all = own.clone();
-        let known = self.0.runtimes.iter().filter(|r| own.runtimes.iter().all(|o| o.name != r.name));
+        let known =
+            self.0.runtimes.iter().filter(|r| own.runtimes.iter().all(|o| o.name != r.name));
         all.runtimes.extend(known.cloned());
         let known = self.0.trust.iter().filter(|t| own.trust.iter().all(|o| o.name != t.name));
         all.trust.extend(known.cloned());
@@ -56,7 +57,8 @@ mod tests {
     fn the_built_in_table_is_read_whole_and_one_s_own_rules_are_asked_first() {
         let text = include_str!("../../../../rules/wiring.yaml");
         let table = Table::read("rules/wiring.yaml", text).unwrap();
-        let own = "runtimes: [{name: vllm, images: [mine], why: w}, {name: x, images: [x], why: w}]\n";
+        let own =
+            "runtimes: [{name: vllm, images: [mine], why: w}, {name: x, images: [x], why: w}]\n";
         let all = table.with(&Table::read("own", own).unwrap().0);
         let names: Vec<&str> = all.0.runtimes.iter().map(|r| r.name.as_str()).collect();
         assert_eq!(names[..3], ["vllm", "x", "sie"]);

@@ -23,12 +23,17 @@ const CA_AT: &str = "/gantry/ca";
 /// What volumes of the wiring are called, and begin with.
 const MODELS: &str = "gantry-models";
 const CA: &str = "gantry-ca";
+/// The names of volumes are labels of DNS.
+const LONGEST: usize = 63;
 
 /// What all containers want.
 #[derive(Debug, Default)]
 pub(super) struct Wants {
     /// Variables that a container has not got.
     pub(super) env: BTreeMap<Env, BTreeSet<Spot>>,
+    /// Containers that a variable may reach as well: it only silences reports, and they stand beside
+    /// one that wants it.
+    pub(super) harmless: BTreeMap<Env, BTreeSet<Spot>>,
     /// Variables that a chart gives another value, and that only a patch can change.
     pub(super) replaced: BTreeMap<Env, BTreeSet<Spot>>,
     /// Mounts, by the containers that get them.
@@ -68,8 +73,7 @@ pub(super) struct Mount {
 
 impl Mount {
     pub(super) fn value(&self) -> Value {
-        let mut mount =
-            json!({"name": self.volume, "mountPath": self.path, "readOnly": true});
+        let mut mount = json!({"name": self.volume, "mountPath": self.path, "readOnly": true});
         if !self.folder.is_empty() {
             mount["subPath"] = json!(self.folder);
         }
@@ -121,6 +125,7 @@ impl Question<'_> {
 
     fn container(&self, pod: &Pod, container: &Container, own: &Variables, wants: &mut Wants) {
         let mut asked: Vec<(Env, String)> = Vec::new();
+        let mut silencing: Vec<Env> = Vec::new();
         let idle = crate::phone_home::is_idle(container.value);
         let runtime = if idle { None } else { self.runtime(container, own) };
         let mut is_runtime = false;
@@ -159,7 +164,9 @@ impl Question<'_> {
             };
             let is_models = self.table.0.runtimes.iter().any(|r| of_sources(r).any(|n| n == name));
             if places.iter().any(is_here) && !is_models {
-                asked.push((Env { name: name.clone(), value: off.clone() }, why.clone()));
+                let env = Env { name: name.clone(), value: off.clone() };
+                silencing.push(env.clone());
+                asked.push((env, why.clone()));
             }
         }
         if !idle {
@@ -167,6 +174,14 @@ impl Question<'_> {
         }
         for (env, why) in asked {
             self.variable(pod, container, own, env, why, wants);
+        }
+        for env in silencing {
+            let beside = pod
+                .containers
+                .iter()
+                .filter(|beside| !variables(beside.value, self.manifests).contains_key(&env.name));
+            let spots: Vec<Spot> = beside.map(|beside| beside.spot.clone()).collect();
+            wants.harmless.entry(env).or_default().extend(spots);
         }
     }
 
@@ -189,11 +204,14 @@ impl Question<'_> {
     ) -> Option<(&'r Source, Fields)> {
         let mut elsewhere = None;
         let mut candidates: Vec<&Models> = self.offline.models.iter().collect();
-        // A claim that is this container's own comes before all others.
-        candidates.sort_by_key(|models| self.assigned(models, container) != Some(true));
+        // What is this container's own, or laid out for its kind alone, comes before all others.
+        candidates.sort_by_key(|models| {
+            let is_own = self.assigned(models, container) == Some(true);
+            (!is_own, layout(models) == ModelLayout::default())
+        });
         for models in candidates {
             match models {
-                Models::Claim { namespace, claim, folder, layout } => {
+                Models::Claim { namespace, claim, layout, .. } => {
                     let Some(source) = runtime.claim.as_ref().filter(|s| s.layout == *layout)
                     else {
                         continue;
@@ -205,8 +223,8 @@ impl Question<'_> {
                     if self.assigned(models, container) == Some(false) {
                         continue;
                     }
-                    let mount = self.claim(pod, container, claim, folder, why, wants);
-                    return Some((source, Fields { mount: Some(mount), ..Fields::default() }));
+                    let mount = self.claim(pod, container, models, why, wants);
+                    return Some((source, Fields { mount, ..Fields::default() }));
                 }
                 Models::Depot { url } => {
                     if let Some(source) = &runtime.depot {
@@ -254,22 +272,28 @@ impl Question<'_> {
         &self,
         pod: &Pod,
         container: &Container,
-        claim: &str,
-        folder: &str,
+        models: &Models,
         why: &str,
         wants: &mut Wants,
-    ) -> String {
+    ) -> Option<String> {
+        let Models::Claim { claim, folder, layout, .. } = models else { return None };
+        let layout_of = *layout;
         let is_claim = |volume: &&Value| {
-            volume.pointer("/persistentVolumeClaim/claimName").and_then(Value::as_str) == Some(claim)
+            volume.pointer("/persistentVolumeClaim/claimName").and_then(Value::as_str)
+                == Some(claim.as_str())
         };
-        let is_only = self.offline.models.iter().filter(|m| matches!(m, Models::Claim { .. }));
-        let name = match is_only.count() {
-            1 => MODELS.to_owned(),
-            _ => format!("{MODELS}-{claim}").chars().take(63).collect(),
+        let layout = match layout_of {
+            ModelLayout::HfCache => MODELS.to_owned(),
+            other => format!("{MODELS}-{}", named(other)),
+        };
+        let is_like = |models: &&Models| matches!(models, Models::Claim { layout: own, .. } if *own == layout_of);
+        let name = match self.offline.models.iter().filter(is_like).count() {
+            1 => layout,
+            _ => format!("{layout}-{claim}").chars().take(LONGEST).collect(),
         };
         let source = json!({"persistentVolumeClaim": {"claimName": claim, "readOnly": true}});
         let wanted = Wanted { name: &name, at: MODELS_AT, folder, source };
-        mounted(pod, container, &is_claim, wanted, why, wants)
+        Some(mounted(pod, container, &is_claim, wanted, why, wants))
     }
 
     fn trust(
@@ -286,9 +310,7 @@ impl Question<'_> {
         let mut file = None;
         for rule in &self.table.0.trust {
             let how = match (&rule.known, host) {
-                (known, _) if *known != Known::default() => {
-                    meets(known, container.value, own)
-                }
+                (known, _) if *known != Known::default() => meets(known, container.value, own),
                 (_, Some(host)) => Some(format!("it talks to {host}")),
                 (_, None) if is_runtime => Some("it loads models".to_owned()),
                 _ => None,
@@ -304,14 +326,17 @@ impl Question<'_> {
     }
 
     /// The file of the CA in a container.
-    fn ca(&self, pod: &Pod, container: &Container, ca: &Ca, why: &str, wants: &mut Wants) -> String {
+    fn ca(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        ca: &Ca,
+        why: &str,
+        wants: &mut Wants,
+    ) -> String {
         let (source, field, key) = match ca.from {
-            CaFrom::ConfigMap => {
-                (json!({"configMap": {"name": ca.name}}), "configMap", "name")
-            }
-            CaFrom::Secret => {
-                (json!({"secret": {"secretName": ca.name}}), "secret", "secretName")
-            }
+            CaFrom::ConfigMap => (json!({"configMap": {"name": ca.name}}), "configMap", "name"),
+            CaFrom::Secret => (json!({"secret": {"secretName": ca.name}}), "secret", "secretName"),
         };
         let is_ca = |volume: &&Value| {
             volume.get(field).and_then(|own| own.get(key)?.as_str()) == Some(ca.name.as_str())
@@ -339,7 +364,8 @@ impl Question<'_> {
         if let Some(current) = current
             && mentions(self.user, &env.name)
         {
-            let has = current.as_deref().map_or("taken from the cluster".into(), |v| format!("{v:?}"));
+            let has =
+                current.as_deref().map_or("taken from the cluster".into(), |v| format!("{v:?}"));
             wants.leftovers.push(Leftover {
                 place: pod.place(container),
                 what: format!(
@@ -412,7 +438,8 @@ fn mounted(
     let Wanted { name, at, folder, source } = wanted;
     let known = list(pod.spec, "volumes").find(is_it).map(|volume| text(volume, "name"));
     if let Some(known) = known {
-        let mount = list(container.value, "volumeMounts").find(|mount| text(mount, "name") == known);
+        let mount =
+            list(container.value, "volumeMounts").find(|mount| text(mount, "name") == known);
         if let Some(mount) = mount {
             let below = folder.strip_prefix(text(mount, "subPath")).unwrap_or(folder);
             let path = format!("{}/{below}", text(mount, "mountPath").trim_end_matches('/'));
@@ -439,24 +466,36 @@ fn of_sources(runtime: &Runtime) -> impl Iterator<Item = &String> {
     sources.into_iter().flatten().flat_map(|source| source.set.keys())
 }
 
-/// What site.yaml could say so that a runtime finds its models.
-fn ways(runtime: &Runtime) -> String {
-    let mut ways = Vec::new();
-    let layout = |layout: ModelLayout| match layout {
+/// How models lie at a place.
+fn layout(models: &Models) -> ModelLayout {
+    match models {
+        Models::Claim { layout, .. } | Models::Bucket { layout, .. } => *layout,
+        Models::Depot { .. } => ModelLayout::default(),
+    }
+}
+
+/// A layout as site.yaml writes it.
+fn named(layout: ModelLayout) -> &'static str {
+    match layout {
         ModelLayout::HfCache => "hf-cache",
         ModelLayout::Flat => "flat",
         ModelLayout::Ollama => "ollama",
         ModelLayout::Sie => "sie",
-    };
+    }
+}
+
+/// What site.yaml could say so that a runtime finds its models.
+fn ways(runtime: &Runtime) -> String {
+    let mut ways = Vec::new();
     if let Some(claim) = &runtime.claim {
-        let layout = layout(claim.layout);
+        let layout = named(claim.layout);
         ways.push(format!("models: [{{to: pvc://NAMESPACE/CLAIM, layout: {layout}}}]"));
     }
     if runtime.depot.is_some() {
         ways.push("depot: {url: https://…}".to_owned());
     }
     if let Some(bucket) = &runtime.bucket {
-        let layout = layout(bucket.layout);
+        let layout = named(bucket.layout);
         ways.push(format!("models: [{{to: s3://BUCKET/PATH, layout: {layout}}}]"));
     }
     ways.join(", or ")
@@ -468,7 +507,10 @@ fn talks_to(container: &Value, own: &Variables, host: &str) -> bool {
         text.match_indices(host).any(|(start, _)| {
             let is_part = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
             !text[..start].chars().next_back().is_some_and(is_part)
-                && !text[start + host.len()..].chars().next().is_some_and(|c| is_part(c) || c == ':')
+                && !text[start + host.len()..]
+                    .chars()
+                    .next()
+                    .is_some_and(|c| is_part(c) || c == ':')
         })
     };
     own.values().flatten().any(|value| named(value))
@@ -482,9 +524,7 @@ fn talks_to(container: &Value, own: &Variables, host: &str) -> bool {
 /// Whether values speak of a variable: as a key, as the name of an entry, or in a text.
 fn mentions(values: &Value, name: &str) -> bool {
     match values {
-        Value::Object(map) => {
-            map.iter().any(|(key, value)| key == name || mentions(value, name))
-        }
+        Value::Object(map) => map.iter().any(|(key, value)| key == name || mentions(value, name)),
         Value::Array(items) => items.iter().any(|item| mentions(item, name)),
         Value::String(text) => {
             let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');

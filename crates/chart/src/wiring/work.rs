@@ -50,7 +50,7 @@ pub(super) fn wire(request: &Request, render: &Render) -> Result<Wiring> {
     let seen = effective_with(request, &below);
     let all = candidates::find(chart, &seen, &scopes);
     let marked = {
-        let probe = Probe::new(all.clone(), &scopes, &seen, &below);
+        let probe = Probe::new(all.clone(), chart, &scopes, &seen, &below);
         probe.overlay(&probe.all())
     };
     let mut overlays = vec![None, Some(marked)];
@@ -70,7 +70,7 @@ pub(super) fn wire(request: &Request, render: &Render) -> Result<Wiring> {
                 let message = refused.err().unwrap_or_else(|| "it renders to no YAML".into());
                 wiring.leftovers.extend(settings.drain(..).map(|own| refusal(&own, &message)));
                 below = Value::Object(Map::new());
-                let probe = Probe::new(all.clone(), &scopes, &seen, &below);
+                let probe = Probe::new(all.clone(), chart, &scopes, &seen, &below);
                 marked = renders.one(Some(probe.overlay(&probe.all())));
             }
         }
@@ -89,7 +89,7 @@ pub(super) fn wire(request: &Request, render: &Render) -> Result<Wiring> {
     wiring.leftovers.append(&mut wants.leftovers);
 
     let seen = effective_with(request, &below);
-    let mut probe = Probe::new(all, &scopes, &seen, &below);
+    let mut probe = Probe::new(all, chart, &scopes, &seen, &below);
     if !wants.is_empty() {
         probe.learn_all(marked, &before, &mut |overlays| renders.all(overlays));
         let plan = proven(&probe, &wants, &pods, &before, &settings, &mut renders, &mut wiring);

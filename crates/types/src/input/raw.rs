@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::rules::{PhoneHome, Rules};
-use super::wiring::Wiring;
 use super::tool::RawTool;
+use super::wiring::Wiring;
 use super::{Chart, ChartSource, HubFrom, Image, ImageFrom, Model};
 use crate::{Digest, Error, ModelId, Platform, Reference, Result};
 

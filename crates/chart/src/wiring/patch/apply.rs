@@ -55,9 +55,10 @@ pub(super) fn apply(patches: &Patches, stream: &str) -> Result<String> {
         if text != document.text {
             // What is handed on is what the patches say, and nothing else.
             if parse(&text).ok().as_ref() != Some(&value) {
-                let reason = "the patched text does not read as the patches say; this is a defect of \
+                let reason =
+                    "the patched text does not read as the patches say; this is a defect of \
                               Gantry"
-                    .to_owned();
+                        .to_owned();
                 return Err(Error::File { file: document.name().to_owned(), reason });
             }
             edited.replace_range(range, &text);
@@ -99,9 +100,8 @@ fn refused(patch: &Patch, change: &Change) -> Error {
 /// What a patch changes of an object that stands at `object`.
 fn changes(patch: &Patch, document: &Value, object: &Path) -> Result<Vec<Change>> {
     let mut all = Vec::new();
-    let below = |path: &Path, keys: &[&str]| {
-        keys.iter().fold(path.clone(), |path, key| path.key(*key))
-    };
+    let below =
+        |path: &Path, keys: &[&str]| keys.iter().fold(path.clone(), |path, key| path.key(*key));
     let metadata = below(object, &["metadata"]);
     let mut annotations = document_at(document, &metadata.key("annotations")).cloned();
     for (name, value) in &patch.annotations {
@@ -176,9 +176,7 @@ fn in_container(patch: &ContainerPatch, document: &Value, path: &Path, all: &mut
 fn items(document: &Value, parent: &Path, key: &str, wanted: &[Value], all: &mut Vec<Change>) {
     let list = parent.key(key);
     let own = document_at(document, &list);
-    let has = |item: &&Value| {
-        !own.and_then(Value::as_array).is_some_and(|own| own.contains(item))
-    };
+    let has = |item: &&Value| !own.and_then(Value::as_array).is_some_and(|own| own.contains(item));
     let fresh: Vec<&Value> = wanted.iter().filter(has).collect();
     match own {
         Some(Value::Array(own)) if !own.is_empty() => {
