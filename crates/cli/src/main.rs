@@ -6,6 +6,7 @@ mod charts;
 mod commands;
 mod context;
 mod error;
+mod offline;
 mod ui;
 mod world;
 

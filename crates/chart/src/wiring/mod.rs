@@ -45,8 +45,10 @@ use crate::{Result, values};
 pub struct Request<'a> {
     /// The chart.
     pub chart: &'a Chart,
-    /// The user's values, merged; the render that is handed in comes with the same ones.
+    /// The values, merged, that the render comes with.
     pub user: &'a Value,
+    /// Those of them that a person wrote: what they say stays as it is.
+    pub own: &'a Value,
     /// What the site has.
     pub offline: &'a Offline,
     /// What runtimes are and need.

@@ -106,7 +106,7 @@ pub(super) struct Question<'a> {
     pub(super) offline: &'a Offline,
     pub(super) manifests: &'a Manifests,
     /// The user's values: what they set by hand stays.
-    pub(super) user: &'a Value,
+    pub(super) own: &'a Value,
     /// What reports home, as [`crate::phone_home`] finds it.
     pub(super) findings: &'a [Finding],
 }
@@ -362,7 +362,7 @@ impl Question<'_> {
             return;
         }
         if let Some(current) = current
-            && mentions(self.user, &env.name)
+            && mentions(self.own, &env.name)
         {
             let has =
                 current.as_deref().map_or("taken from the cluster".into(), |v| format!("{v:?}"));

@@ -38,10 +38,10 @@ impl Renders<'_> {
 }
 
 pub(super) fn wire(request: &Request, render: &Render) -> Result<Wiring> {
-    let Request { chart, user, offline, table, switches } = *request;
+    let Request { chart, user, own, offline, table, switches } = *request;
     let mut renders = Renders { render, spent: 0 };
     let effective = chart.effective(user);
-    let found = settings::find(table, offline, chart, user, &effective);
+    let found = settings::find(table, offline, chart, own, &effective);
     let mut wiring = Wiring { leftovers: found.leftovers, ..Wiring::default() };
     let mut below = overlay(&found.settings, &effective);
 
@@ -83,7 +83,7 @@ pub(super) fn wire(request: &Request, render: &Render) -> Result<Wiring> {
     let inspection = inspect::rendered(chart, user, before.manifests.clone());
     let findings = switches.find(&inspection, &|_| true);
     let manifests = &before.manifests;
-    let question = Question { table, offline, manifests, user, findings: &findings };
+    let question = Question { table, offline, manifests, own, findings: &findings };
     let pods = pods::all(manifests);
     let mut wants = question.wants(&pods);
     wiring.leftovers.append(&mut wants.leftovers);
