@@ -19,16 +19,19 @@
 mod credentials;
 mod engine;
 pub mod faults;
+mod files;
 pub mod gantry;
 mod hub;
 pub mod images;
 mod network;
+mod once;
 mod process;
 mod registry;
 pub mod scan;
 mod tls;
 mod tmpfs;
 pub mod tools;
+pub mod workloads;
 mod world;
 
 pub use credentials::Login;
