@@ -14,16 +14,24 @@ pub(crate) fn folder(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
     }
     let parent = folder.parent().expect("a name in the cache has a parent");
     fs::create_dir_all(parent).expect("a cache folder can be made");
-    let lock = File::create(folder.with_extension("lock")).expect("a lock can be made");
+    let lock = File::create(beside(&folder, "lock")).expect("a lock can be made");
     lock.lock().expect("a lock can be waited for");
     // Another process may have made it while this one waited.
     if folder.is_dir() {
         return folder;
     }
-    let unfinished = folder.with_extension("unfinished");
+    let unfinished = beside(&folder, "unfinished");
     let _ = fs::remove_dir_all(&unfinished);
     fs::create_dir_all(&unfinished).expect("a cache folder can be made");
     make(&unfinished);
     fs::rename(&unfinished, &folder).expect("a finished folder can be named");
     folder
+}
+
+/// The folder's name with one more ending; what looks like an ending in it may be a version.
+fn beside(folder: &Path, ending: &str) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(".");
+    name.push(ending);
+    PathBuf::from(name)
 }
