@@ -5,6 +5,8 @@
 //! site; the API server asks with an AdmissionReview, [`review`] judges it, the [`router`] answers.
 //! [`manifests`] are what a cluster needs for it, [`keep`] keeps its certificate there.
 
+mod certificate;
+mod configuration;
 mod files;
 mod locked;
 mod numbers;
@@ -12,7 +14,12 @@ mod review;
 mod router;
 #[cfg(test)]
 mod sample;
+mod shortened;
 
+pub mod manifests;
+
+pub use certificate::{SelfMade, host_of};
+pub use configuration::{Address, ENFORCE, LABEL, MOVE};
 pub use files::{Files, Watched};
 pub use locked::{Locked, Pin, Verdict};
 pub use review::{Guard, Judged, judge};

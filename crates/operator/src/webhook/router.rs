@@ -20,9 +20,9 @@ use super::review::{Guard, judge};
 use crate::Result;
 
 /// Where the API server asks for namespaces that refuse what is not locked.
-pub const ENFORCE: &str = "/enforce";
+pub(super) const ENFORCE: &str = "/enforce";
 /// Where it asks for namespaces that only move.
-pub const MOVE: &str = "/move";
+pub(super) const MOVE: &str = "/move";
 
 /// A question holds an object twice, before and after; the API server takes requests of 3 MiB.
 const LARGEST: usize = 8 << 20;

@@ -1,7 +1,7 @@
 //! The locks as the webhook needs them: names, tags and digests, without layers, charts and files.
 //! A whole lock lists every blob, which is too long for a ConfigMap.
 
-use types::lock::{Blob, Lock};
+use types::lock::Lock;
 
 use crate::{Error, Result};
 
@@ -24,10 +24,7 @@ pub(super) fn shortened(lock: &Lock) -> Lock {
     }
     for model in &mut short.models {
         match model {
-            types::lock::Model::Hub(model) => {
-                model.files.clear();
-                model.config = Blob { size: 0, ..model.config };
-            }
+            types::lock::Model::Hub(model) => model.files.clear(),
             types::lock::Model::Ollama(model) => {
                 model.manifest.config = None;
                 model.manifest.layers.clear();
