@@ -56,6 +56,9 @@ pub enum Error {
     /// A certificate cannot be made.
     #[error("cannot make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
+    /// The cluster.
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
     /// Something of the lock, the site or a receipt.
     #[error(transparent)]
     Types(#[from] types::Error),
@@ -63,3 +66,25 @@ pub enum Error {
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Whether it is the input that has to change: another try is of no use.
+    pub fn is_bad_input(&self) -> bool {
+        match self {
+            Self::Read { .. }
+            | Self::NothingLocked { .. }
+            | Self::LongLock { .. }
+            | Self::NoImage { .. }
+            | Self::Invalid { .. }
+            | Self::Types(_)
+            | Self::Cluster(
+                cluster::Error::NoAccess { .. }
+                | cluster::Error::NoContext { .. }
+                | cluster::Error::MissingRights { .. }
+                | cluster::Error::NoObject { .. }
+                | cluster::Error::NotOurs { .. },
+            ) => true,
+            Self::Write { .. } | Self::Certificate(_) | Self::Cluster(_) => false,
+        }
+    }
+}

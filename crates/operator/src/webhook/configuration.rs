@@ -36,7 +36,7 @@ pub(super) struct Configuration<'a> {
     pub(super) namespace: &'a str,
     pub(super) address: &'a Address,
     /// The authority of its certificate, PEM in base64; absent where the webhook writes its own.
-    pub(super) ca_bundle: Option<String>,
+    pub(super) ca_bundle: Option<Value>,
     /// The only namespaces, by name, that may be guarded; all when empty.
     pub(super) only: &'a [String],
 }
@@ -83,7 +83,7 @@ impl Configuration<'_> {
             Address::Url(url) => json!({"url": format!("{}{path}", url.trim_end_matches('/'))}),
         };
         if let Some(bundle) = &self.ca_bundle {
-            client["caBundle"] = json!(bundle);
+            client["caBundle"] = bundle.clone();
         }
         client
     }

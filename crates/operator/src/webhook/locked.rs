@@ -248,7 +248,10 @@ mod tests {
         for (image, at_site) in [
             ("nginx:1.25".to_owned(), "site:5000/ai/library/nginx:1.25".to_owned()),
             ("docker.io/nginx:1.25".to_owned(), "site:5000/ai/library/nginx:1.25".to_owned()),
-            ("index.docker.io/library/nginx:1.25".to_owned(), "site:5000/ai/library/nginx:1.25".to_owned()),
+            (
+                "index.docker.io/library/nginx:1.25".to_owned(),
+                "site:5000/ai/library/nginx:1.25".to_owned(),
+            ),
             (format!("nginx@{index}"), format!("site:5000/ai/library/nginx@{index}")),
             (format!("nginx:9@{platform}"), format!("site:5000/ai/library/nginx:9@{platform}")),
         ] {
@@ -281,7 +284,10 @@ mod tests {
         let locked = sample::locked(Pin::AsNamed);
         for (image, why) in [
             ("nginx", "nginx is locked as 1.25"),
-            ("quay.io/mirror/nginx:1", "the nearest that is locked is docker.io/library/nginx as 1.25"),
+            (
+                "quay.io/mirror/nginx:1",
+                "the nearest that is locked is docker.io/library/nginx as 1.25",
+            ),
             ("ghcr.io/shop/wed:1", "nearest that is locked is ghcr.io/shop/web as 2.1"),
             ("zzz.example/qqq:1", "is not locked"),
             ("site:5000/ai/library/nginx:1.26", "is locked as 1.25"),

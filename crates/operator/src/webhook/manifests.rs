@@ -2,6 +2,7 @@
 //! is locked in a ConfigMap, the few rights that they need, and the configuration that makes the
 //! API server ask them.
 
+use k8s_openapi::ByteString;
 use serde_json::{Map, Value, json};
 use types::lock::Lock;
 use types::receipt::Receipt;
@@ -13,9 +14,9 @@ use super::locked::{Locked, Pin, Verdict};
 use super::shortened;
 use crate::{Error, Result};
 
-/// What the webhook, its objects and its certificate are called.
+/// What the webhook is called where nothing else is said.
 pub const NAME: &str = "gantry-webhook";
-/// Where it runs.
+/// Where it runs where nothing else is said.
 pub const NAMESPACE: &str = "gantry-system";
 
 /// The port that its pods listen on.
@@ -33,19 +34,21 @@ pub enum Certificate {
     /// The webhook makes its own, keeps it in a Secret, and writes the authority into the
     /// configuration.
     SelfMade,
-    /// A Secret of the type `kubernetes.io/tls` in the webhook's namespace, which somebody else
-    /// keeps, and the authority that signed it (PEM in base64).
-    Secret {
-        /// The Secret's name.
-        name: String,
-        /// The authority.
-        ca_bundle: String,
+    /// Somebody else keeps it.
+    Given {
+        /// The Secret of the type `kubernetes.io/tls` in the webhook's namespace; absent where the
+        /// webhook runs outside of the cluster.
+        secret: Option<String>,
+        /// The certificate of the authority that signed it, PEM.
+        authority: String,
     },
 }
 
 /// What is asked for.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
+    /// What the webhook, its objects and its certificate are called.
+    pub name: &'a str,
     /// The namespace that the webhook runs in.
     pub namespace: &'a str,
     /// What is locked.
@@ -73,12 +76,15 @@ impl Request<'_> {
         // What makes no webhook is told before anything is written.
         let locked = Locked::new(self.locks, self.receipts, self.site, self.pin)?;
         let configuration = Configuration {
-            name: NAME,
+            name: self.name,
             namespace: self.namespace,
             address: &self.address,
             ca_bundle: match &self.certificate {
                 Certificate::SelfMade => None,
-                Certificate::Secret { ca_bundle, .. } => Some(ca_bundle.clone()),
+                Certificate::Given { authority, .. } => {
+                    let bundle = ByteString(authority.clone().into_bytes());
+                    Some(serde_json::to_value(bundle).unwrap_or_default())
+                }
             },
             only: self.only,
         };
@@ -93,13 +99,21 @@ impl Request<'_> {
         }
         all.push(self.files()?);
         all.push(self.deployment(&image));
-        all.push(self.object("policy/v1", "PodDisruptionBudget", json!({"spec": {
-            "minAvailable": 1, "selector": {"matchLabels": selector()},
-        }})));
-        all.push(self.object("v1", "Service", json!({"spec": {
-            "selector": selector(),
-            "ports": [{"name": "https", "port": 443, "targetPort": "https", "protocol": "TCP"}],
-        }})));
+        all.push(self.object(
+            "policy/v1",
+            "PodDisruptionBudget",
+            json!({"spec": {
+                "minAvailable": 1, "selector": {"matchLabels": selector(self.name)},
+            }}),
+        ));
+        all.push(self.object(
+            "v1",
+            "Service",
+            json!({"spec": {
+                "selector": selector(self.name),
+                "ports": [{"name": "https", "port": 443, "targetPort": "https", "protocol": "TCP"}],
+            }}),
+        ));
         all.push(configuration.manifest());
         Ok(all)
     }
@@ -131,7 +145,7 @@ impl Request<'_> {
     }
 
     fn namespace(&self) -> Value {
-        let mut labels = labels(NAME);
+        let mut labels = labels(self.name);
         for mode in ["enforce", "warn"] {
             labels[format!("pod-security.kubernetes.io/{mode}")] = json!("restricted");
         }
@@ -145,14 +159,14 @@ impl Request<'_> {
     fn rights(&self) -> Vec<Value> {
         let role = |resource: &str, group: &str| {
             json!({"rules": [{
-                "apiGroups": [group], "resources": [resource], "resourceNames": [NAME],
+                "apiGroups": [group], "resources": [resource], "resourceNames": [self.name],
                 "verbs": ["get", "update", "patch"],
             }]})
         };
         let binding = |kind: &str| {
             json!({
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": NAME},
-                "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": self.namespace}],
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": self.name},
+                "subjects": [{"kind": "ServiceAccount", "name": self.name, "namespace": self.namespace}],
             })
         };
         let rbac = "rbac.authorization.k8s.io/v1";
@@ -179,6 +193,7 @@ impl Request<'_> {
         let mut site = self.site.clone();
         // Nobody connects to the registry or to other places from here.
         site.registry.ca = None;
+        site.context = None;
         site.models.clear();
         let mut data = Map::new();
         data.insert("site.yaml".to_owned(), json!(yaml::write(&site)?));
@@ -204,19 +219,25 @@ impl Request<'_> {
             volumes.push(volume);
             mounts.push(json!({"name": name, "mountPath": path}));
         };
-        volume("files", json!({"configMap": {"name": NAME}}), "/etc/gantry");
+        volume("files", json!({"configMap": {"name": self.name}}), "/etc/gantry");
         volume("tmp", json!({"emptyDir": {"sizeLimit": "16Mi"}}), "/tmp");
         match &self.certificate {
             Certificate::SelfMade => arguments.extend([
-                format!("--self-made={}/{NAME}", self.namespace),
-                format!("--host={NAME}.{}.svc", self.namespace),
+                format!("--self-made={}/{}", self.namespace, self.name),
+                format!("--configuration={}", self.name),
+                "--yes".to_owned(),
+                format!("--host={}.{}.svc", self.name, self.namespace),
             ]),
-            Certificate::Secret { name, .. } => {
-                volume("tls", json!({"secret": {"secretName": name}}), "/etc/gantry-tls");
-                arguments.extend(["--tls-cert=/etc/gantry-tls/tls.crt", "--tls-key=/etc/gantry-tls/tls.key"].map(str::to_owned));
+            Certificate::Given { secret, .. } => {
+                volume("tls", json!({"secret": {"secretName": secret}}), "/etc/gantry-tls");
+                arguments.extend(
+                    ["--tls-cert=/etc/gantry-tls/tls.crt", "--tls-key=/etc/gantry-tls/tls.key"]
+                        .map(str::to_owned),
+                );
             }
         }
-        let probe = |path: &str| json!({"httpGet": {"path": path, "port": "https", "scheme": "HTTPS"}});
+        let probe =
+            |path: &str| json!({"httpGet": {"path": path, "port": "https", "scheme": "HTTPS"}});
         let container = json!({
             "name": "webhook",
             "image": image,
@@ -237,7 +258,7 @@ impl Request<'_> {
         });
         let is_self_made = matches!(self.certificate, Certificate::SelfMade);
         let mut pod = json!({
-            "serviceAccountName": NAME,
+            "serviceAccountName": self.name,
             "automountServiceAccountToken": is_self_made,
             "terminationGracePeriodSeconds": GRACE,
             "securityContext": {
@@ -248,7 +269,7 @@ impl Request<'_> {
                 "maxSkew": 1,
                 "topologyKey": "kubernetes.io/hostname",
                 "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": selector()},
+                "labelSelector": {"matchLabels": selector(self.name)},
             }],
             "containers": [container],
             "volumes": volumes,
@@ -256,12 +277,16 @@ impl Request<'_> {
         if let Some(secret) = &self.site.registry.pull_secret {
             pod["imagePullSecrets"] = json!([{"name": secret}]);
         }
-        self.object("apps/v1", "Deployment", json!({"spec": {
-            "replicas": 2,
-            "selector": {"matchLabels": selector()},
-            "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-            "template": {"metadata": {"labels": labels(NAME)}, "spec": pod},
-        }}))
+        self.object(
+            "apps/v1",
+            "Deployment",
+            json!({"spec": {
+                "replicas": 2,
+                "selector": {"matchLabels": selector(self.name)},
+                "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+                "template": {"metadata": {"labels": labels(self.name)}, "spec": pod},
+            }}),
+        )
     }
 
     fn arguments(&self) -> Vec<String> {
@@ -284,7 +309,7 @@ impl Request<'_> {
         let mut object = json!({
             "apiVersion": api_version,
             "kind": kind,
-            "metadata": {"name": NAME, "namespace": self.namespace, "labels": labels(NAME)},
+            "metadata": {"name": self.name, "namespace": self.namespace, "labels": labels(self.name)},
         });
         if let (Some(object), Value::Object(fields)) = (object.as_object_mut(), fields) {
             object.extend(fields);
@@ -302,7 +327,7 @@ pub(super) fn labels(name: &str) -> Value {
     })
 }
 
-fn selector() -> Value {
+fn selector(name: &str) -> Value {
     json!({"app.kubernetes.io/name": NAME})
 }
 

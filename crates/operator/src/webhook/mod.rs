@@ -3,11 +3,14 @@
 //!
 //! The way of the data: [`Files`] are read into [`Locked`], which knows what is called how at the
 //! site; the API server asks with an AdmissionReview, [`review`] judges it, the [`router`] answers.
-//! [`manifests`] are what a cluster needs for it, [`keep`] keeps its certificate there.
+//! [`manifests`] are what a cluster needs for it, [`apply`] brings them there, and [`Keep`] keeps its
+//! certificate.
 
+mod apply;
 mod certificate;
 mod configuration;
 mod files;
+mod keep;
 mod locked;
 mod numbers;
 mod review;
@@ -18,9 +21,11 @@ mod shortened;
 
 pub mod manifests;
 
+pub use apply::apply;
 pub use certificate::{SelfMade, host_of};
 pub use configuration::{Address, ENFORCE, LABEL, MOVE};
 pub use files::{Files, Watched};
+pub use keep::Keep;
 pub use locked::{Locked, Pin, Verdict};
 pub use review::{Guard, Judged, judge};
 pub use router::{Webhook, router};

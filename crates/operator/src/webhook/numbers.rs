@@ -29,7 +29,8 @@ impl Numbers {
         registry.register("images_moved", "Images that got the site's name", self.moved.clone());
         let help = "Images that no lock has";
         registry.register("images_unknown", help, self.unknown.clone());
-        let help = "Times that a changed lock or site could not be read, and the one before was kept";
+        let help =
+            "Times that a changed lock or site could not be read, and the one before was kept";
         registry.register("reload_failures", help, self.reload_failures.clone());
         registry
     }

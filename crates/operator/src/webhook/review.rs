@@ -78,7 +78,9 @@ pub fn judge(request: &AdmissionRequest<Pod>, locked: &Locked, guard: Guard) -> 
     let warnings = told(&moved, LONGEST_WARNING).chain(told(&unknown, LONGEST_WARNING));
     let warnings: Vec<String> = warnings.collect();
     if !warnings.is_empty() {
-        response.audit_annotations.insert("images".to_owned(), shortened(&warnings.join("; "), LONGEST));
+        response
+            .audit_annotations
+            .insert("images".to_owned(), shortened(&warnings.join("; "), LONGEST));
         response.warnings = Some(warnings);
     }
     judged(response)
@@ -128,9 +130,8 @@ fn patched(
     }
     let failed = response.clone();
     let patch = serde_json::from_value(Value::Array(patch)).map_err(|cause| cause.to_string());
-    let patched = patch.and_then(|patch| {
-        response.with_patch(patch).map_err(|cause| cause.to_string())
-    });
+    let patched =
+        patch.and_then(|patch| response.with_patch(patch).map_err(|cause| cause.to_string()));
     patched.map_err(|cause| failed.deny(format!("gantry cannot write the patch: {cause}")))
 }
 
@@ -184,11 +185,16 @@ mod tests {
     }
 
     fn created(spec: Value, guard: Guard) -> (Judged, Value) {
-        let judged =
-            judge(&request("CREATE", &pod(spec), &Value::Null), &sample::locked(Pin::AsNamed), guard);
-        let patch = judged.response.patch.as_deref().map_or(Value::Null, |patch| {
-            serde_json::from_slice(patch).unwrap()
-        });
+        let judged = judge(
+            &request("CREATE", &pod(spec), &Value::Null),
+            &sample::locked(Pin::AsNamed),
+            guard,
+        );
+        let patch = judged
+            .response
+            .patch
+            .as_deref()
+            .map_or(Value::Null, |patch| serde_json::from_slice(patch).unwrap());
         (judged, patch)
     }
 
@@ -210,8 +216,10 @@ mod tests {
         assert_eq!(
             paths,
             [
-                "/spec/initContainers/0/image", "/spec/containers/0/image",
-                "/spec/ephemeralContainers/0/image", "/spec/volumes/1/image/reference",
+                "/spec/initContainers/0/image",
+                "/spec/containers/0/image",
+                "/spec/ephemeralContainers/0/image",
+                "/spec/volumes/1/image/reference",
                 "/spec/imagePullSecrets",
             ]
         );
@@ -223,7 +231,10 @@ mod tests {
     fn a_pull_secret_is_added_to_others_and_never_twice() {
         let spec = |secrets: Value| json!({"containers": [{"name": "a", "image": "nginx:1.25"}], "imagePullSecrets": secrets});
         let (_, patch) = created(spec(json!([{"name": "own"}])), Guard::Enforce);
-        assert_eq!(patch[1], json!({"op": "add", "path": "/spec/imagePullSecrets/-", "value": {"name": "site"}}));
+        assert_eq!(
+            patch[1],
+            json!({"op": "add", "path": "/spec/imagePullSecrets/-", "value": {"name": "site"}})
+        );
         let (_, patch) = created(spec(json!([{"name": "site"}])), Guard::Enforce);
         assert_eq!(patch.as_array().unwrap().len(), 1);
     }
@@ -265,12 +276,16 @@ mod tests {
         assert!(judged.response.result.message.len() < 1200);
         let (judged, _) = created(json!({"containers": containers}), Guard::Move);
         let warnings = judged.response.warnings.unwrap();
-        assert!(warnings.len() == NAMED + 1 && warnings.iter().all(|warning| warning.chars().count() < 256));
+        assert!(
+            warnings.len() == NAMED + 1
+                && warnings.iter().all(|warning| warning.chars().count() < 256)
+        );
     }
 
     #[test]
     fn what_an_injector_fills_in_later_is_left_to_it() {
-        let (judged, patch) = created(json!({"containers": [{"name": "proxy", "image": "auto"}]}), Guard::Enforce);
+        let (judged, patch) =
+            created(json!({"containers": [{"name": "proxy", "image": "auto"}]}), Guard::Enforce);
         assert!(judged.response.allowed && patch.is_null());
     }
 }

@@ -112,7 +112,10 @@ fn read(body: &[u8]) -> Result<AdmissionRequest<Pod>, String> {
     let request: AdmissionRequest<Pod> =
         review.try_into().map_err(|_| "the AdmissionReview asks nothing".to_owned())?;
     if request.types.api_version != "admission.k8s.io/v1" {
-        return Err(format!("{} is not known, only admission.k8s.io/v1", request.types.api_version));
+        return Err(format!(
+            "{} is not known, only admission.k8s.io/v1",
+            request.types.api_version
+        ));
     }
     if request.resource.resource != "pods" || !request.resource.group.is_empty() {
         return Err(format!("{} are not judged, only pods", request.resource.resource));
