@@ -328,7 +328,7 @@ pub(super) fn labels(name: &str) -> Value {
 }
 
 fn selector(name: &str) -> Value {
-    json!({"app.kubernetes.io/name": NAME})
+    json!({"app.kubernetes.io/name": name})
 }
 
 fn lock_file(index: usize) -> String {
