@@ -82,7 +82,14 @@ pub(crate) const CONTEXT: &str = "gantry";
 
 /// A pod that waits, in the way that `restricted` asks for.
 pub(crate) fn pod(name: &str, image: &str) -> Pod {
-    from_value(json!({"metadata": {"name": name}, "spec": spec(image)})).unwrap()
+    pod_of(name, spec(image))
+}
+
+/// A pod with this spec, marked as ours so that it may be removed.
+pub(crate) fn pod_of(name: &str, spec: Value) -> Pod {
+    let mut pod: Pod = from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap();
+    cluster::own(&mut pod.metadata, "test");
+    pod
 }
 
 /// Its spec.
@@ -110,7 +117,7 @@ pub(crate) fn container(name: &str, image: &str) -> Value {
 /// Makes a pod, and takes it away again when it is admitted.
 pub(crate) async fn try_pod(cluster: &Cluster, namespace: &str, pod: &Pod) -> Result<Pod, Error> {
     let made = cluster.create(Scope::Namespace(namespace), pod).await?;
-    cluster.remove_pod(namespace, made.metadata.name.as_deref().unwrap()).await?;
+    cluster.remove_pod(namespace, made.metadata.name.as_deref().unwrap()).await.unwrap();
     Ok(made)
 }
 

@@ -91,7 +91,7 @@ struct Object {
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     args.target.check()?;
-    let site = world::site(&args.locked.site)?;
+    let site = args.locked.site()?;
     let locks = match args.locked.lock.as_slice() {
         [] => vec![world::lock(context)?],
         paths => paths.iter().map(|path| world::lock_at(path)).collect::<Result<_>>()?,

@@ -3,7 +3,7 @@
 
 mod manifests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use net::serve::{Config, TlsFiles};
@@ -47,7 +47,7 @@ pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    serve: Option<Serve>,
+    serve: Serve,
 }
 
 #[derive(clap::Subcommand)]
@@ -59,8 +59,9 @@ enum Command {
 #[derive(clap::Args)]
 struct Locked {
     /// The site's description: its registry, naming and pull secret.
+    // Optional to the parser, since `manifests` has its own; required by the command line.
     #[arg(long, value_name = "FILE", required = true)]
-    site: PathBuf,
+    site: Option<PathBuf>,
     /// A lock whose images are moved; may be given several times [default: gantry.lock].
     #[arg(long, value_name = "FILE")]
     lock: Vec<PathBuf>,
@@ -116,19 +117,18 @@ struct Ready {
 }
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
-    match (&args.command, &args.serve) {
-        (Some(Command::Manifests(args)), _) => manifests::run(context, args),
-        (None, Some(args)) => serve(context, args),
-        (None, None) => Err(CommandError::usage("give --site and a certificate, or `manifests`")),
+    match &args.command {
+        Some(Command::Manifests(args)) => manifests::run(context, args),
+        None => serve(context, &args.serve),
     }
 }
 
 fn serve(context: &Context, args: &Serve) -> Result<()> {
     let listen = address(&args.listen)?;
-    let files = args.locked.files(context);
+    let files = args.locked.files(context)?;
     // Bad files are told before a cluster is asked.
     files.read()?;
-    let site = world::site(&args.locked.site)?;
+    let site = args.locked.site()?;
     world::runtime()?.block_on(async {
         let folder = tempfile::tempdir().map_err(|cause| {
             CommandError::failed(format!("cannot make a temporary folder: {cause}"))
@@ -189,11 +189,24 @@ impl Locked {
         if self.digests { Pin::Digest } else { Pin::AsNamed }
     }
 
-    fn files(&self, context: &Context) -> Files {
+    fn site_file(&self) -> Result<&Path> {
+        self.site.as_deref().ok_or_else(|| CommandError::usage("give the site: --site FILE"))
+    }
+
+    fn site(&self) -> Result<Site> {
+        world::site(self.site_file()?)
+    }
+
+    fn files(&self, context: &Context) -> Result<Files> {
         let locks = match self.lock.as_slice() {
             [] => vec![context.file(world::LOCK)],
             paths => paths.to_vec(),
         };
-        Files { site: self.site.clone(), locks, receipts: self.receipt.clone(), pin: self.pin() }
+        Ok(Files {
+            site: self.site_file()?.to_owned(),
+            locks,
+            receipts: self.receipt.clone(),
+            pin: self.pin(),
+        })
     }
 }
