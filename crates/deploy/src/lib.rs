@@ -1,3 +1,4 @@
 //! Releases in a cluster: install them, check them, gather the evidence.
 
+pub mod evidence;
 pub mod release;
