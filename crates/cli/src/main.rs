@@ -7,7 +7,9 @@ mod clusters;
 mod commands;
 mod context;
 mod error;
+mod live;
 mod offline;
+mod releases;
 mod ui;
 mod world;
 

@@ -1,6 +1,7 @@
 //! The verbs, one file each: the arguments whose doc comments are the help, then one function.
 
 mod completion;
+mod deploy;
 mod fetch;
 mod image;
 mod images;
@@ -12,10 +13,12 @@ mod models;
 mod pack;
 mod plan;
 mod policy;
-mod post_render;
+pub(crate) mod post_render;
 mod relocate;
 mod serve;
 mod store;
+mod tether;
+mod undeploy;
 mod verify;
 mod version;
 mod webhook;
@@ -43,12 +46,16 @@ pub(crate) enum Command {
     Models(models::Command),
     Relocate(relocate::Args),
     PostRender(post_render::Args),
+    Deploy(deploy::Args),
+    Undeploy(undeploy::Args),
     #[command(subcommand)]
     Policy(policy::Command),
     Webhook(webhook::Args),
     #[command(subcommand)]
     Store(store::Command),
     Completion(completion::Args),
+    #[command(hide = true)]
+    Tether(tether::Args),
     Version(version::Args),
 }
 
@@ -68,6 +75,9 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         Command::Serve(args) => serve::run(context, &args),
         Command::Relocate(args) => relocate::run(context, &args),
         Command::PostRender(args) => post_render::run(context, &args),
+        Command::Deploy(args) => deploy::run(context, &args),
+        Command::Undeploy(args) => undeploy::run(context, &args),
+        Command::Tether(args) => tether::run(&args),
         Command::Policy(command) => policy::run(context, &command),
         Command::Webhook(args) => webhook::run(context, &args),
         Command::Models(command) => models::run(context, &command),

@@ -21,18 +21,20 @@ mod state;
 mod undeploy;
 mod workloads;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chart::Rules;
 use chart::relocate::{Locked, Target};
 use cluster::{Cluster, Kinds};
 use remote::helm::{InCluster, Install};
+use types::Reference;
 
 pub use compare::{Change, Difference};
 pub use error::{Error, Result};
 pub use install::{Action, Deployed};
 pub use live::{Pending, View, Watch};
-pub use namespace::{Beside, Outcome, PullSecret, SiteObjects};
+pub use namespace::{Beside, Missing, Outcome, PullSecret, SiteObjects};
 pub use plan::Plan;
 pub use state::Mended;
 pub use undeploy::{Claims, Found, Removed, Whole, find, undeploy};
@@ -55,17 +57,8 @@ pub struct Planned {
     pub chart: String,
     /// The chart's version.
     pub version: String,
-    /// What the user says of images that no value moves.
-    pub leftovers: Leftovers,
-}
-
-/// What becomes of images that still point outside when they reach the cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leftovers {
-    /// There may be none.
-    Refused,
-    /// The nodes' mirrors or the webhook move them; the user says so.
-    Elsewhere,
+    /// Images that no value moves, and that the nodes' mirrors or the webhook do: the user says so.
+    pub elsewhere: BTreeSet<Reference>,
 }
 
 /// What a failed release is left as.

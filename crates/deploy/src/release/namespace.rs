@@ -33,6 +33,18 @@ pub struct SiteObjects {
     pub ca: Option<String>,
     /// The level of pod security that is to be enforced (`restricted`).
     pub pod_security: Option<String>,
+    /// What becomes of a namespace that is not there.
+    pub missing: Missing,
+}
+
+/// What becomes of a namespace that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Missing {
+    /// It is made.
+    #[default]
+    Made,
+    /// Somebody else makes it: it is an error.
+    Refused,
 }
 
 /// A pull secret, and what is in it.
@@ -95,6 +107,19 @@ pub(super) async fn exists(cluster: &Cluster, name: &str) -> Result<bool> {
     }
 }
 
+/// [`cluster::Error::Missing`] when it is not there and is not to be made.
+pub(super) async fn need(cluster: &Cluster, name: &str, site: &SiteObjects) -> Result<bool> {
+    let is_there = exists(cluster, name).await?;
+    if !is_there && site.missing == Missing::Refused {
+        return Err(cluster::Error::Missing {
+            what: format!("namespace {name}"),
+            next: "let it be made: --create-namespace true, or ask an administrator".to_owned(),
+        }
+        .into());
+    }
+    Ok(is_there)
+}
+
 /// Makes the namespace and what belongs into it.
 pub(super) async fn prepare(
     cluster: &Cluster,
@@ -127,7 +152,7 @@ pub(super) async fn prepare(
 
 /// What [`prepare`] would make, without making it.
 pub(super) async fn plan(cluster: &Cluster, name: &str, site: &SiteObjects) -> Result<Vec<Beside>> {
-    let is_there = exists(cluster, name).await?;
+    let is_there = need(cluster, name, site).await?;
     let namespace = if is_there { Outcome::Same } else { Outcome::Created };
     let mut beside = vec![Beside::new("Namespace", name, namespace)];
     let scope = Scope::Namespace(name);

@@ -46,7 +46,7 @@ impl Deployer<'_> {
         if self.site.pull_secret.is_some() {
             need("", "serviceaccounts", &["get", "create", "update"]);
         }
-        if !super::namespace::exists(self.cluster, namespace).await? {
+        if !super::namespace::need(self.cluster, namespace, self.site).await? {
             rights.insert(Right::new("get", "", "namespaces"));
             rights.insert(Right::new("create", "", "namespaces"));
             rights.insert(Right::new("patch", "", "namespaces"));

@@ -24,7 +24,7 @@ pub use files::files;
 pub use in_cluster::{Hooks, InCluster, Install, PostRenderer};
 pub use index::{Chart, Index};
 pub use metadata::Metadata;
-pub use oci::{OciChart, from_registry};
+pub use oci::{OciChart, archive_at, archive_in, from_registry};
 pub use package::package;
 pub use process::{GARBAGE, Stop};
 pub use repository::{Repository, artifact_repository};
