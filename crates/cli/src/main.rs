@@ -6,6 +6,7 @@ mod charts;
 mod commands;
 mod context;
 mod error;
+mod place;
 mod ui;
 mod world;
 
