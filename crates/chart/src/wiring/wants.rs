@@ -317,32 +317,12 @@ impl Question<'_> {
             };
             let Some(how) = how else { continue };
             let why = format!("{how}: {}", rule.why);
-            let path = file.get_or_insert_with(|| self.ca(pod, container, ca, &why, wants)).clone();
+            let path = file.get_or_insert_with(|| file_of(pod, container, ca, &why, wants)).clone();
             for (name, value) in &rule.set {
                 let value = with_fields(value, |_| Some(path.clone()));
                 asked.extend(value.map(|value| (Env { name: name.clone(), value }, why.clone())));
             }
         }
-    }
-
-    /// The file of the CA in a container.
-    fn ca(
-        &self,
-        pod: &Pod,
-        container: &Container,
-        ca: &Ca,
-        why: &str,
-        wants: &mut Wants,
-    ) -> String {
-        let (source, field, key) = match ca.from {
-            CaFrom::ConfigMap => (json!({"configMap": {"name": ca.name}}), "configMap", "name"),
-            CaFrom::Secret => (json!({"secret": {"secretName": ca.name}}), "secret", "secretName"),
-        };
-        let is_ca = |volume: &&Value| {
-            volume.get(field).and_then(|own| own.get(key)?.as_str()) == Some(ca.name.as_str())
-        };
-        let wanted = Wanted { name: CA, at: CA_AT, folder: "", source };
-        format!("{}/{}", mounted(pod, container, &is_ca, wanted, why, wants), ca.key)
     }
 
     /// Notes a variable for a container, unless it has it, or a person gave it another value.
@@ -423,6 +403,19 @@ struct Wanted<'a> {
     at: &'a str,
     folder: &'a str,
     source: Value,
+}
+
+/// The file of the CA in a container.
+fn file_of(pod: &Pod, container: &Container, ca: &Ca, why: &str, wants: &mut Wants) -> String {
+    let (source, field, key) = match ca.from {
+        CaFrom::ConfigMap => (json!({"configMap": {"name": ca.name}}), "configMap", "name"),
+        CaFrom::Secret => (json!({"secret": {"secretName": ca.name}}), "secret", "secretName"),
+    };
+    let is_ca = |volume: &&Value| {
+        volume.get(field).and_then(|own| own.get(key)?.as_str()) == Some(ca.name.as_str())
+    };
+    let wanted = Wanted { name: CA, at: CA_AT, folder: "", source };
+    format!("{}/{}", mounted(pod, container, &is_ca, wanted, why, wants), ca.key)
 }
 
 /// Where a volume is mounted in a container: where the chart does so already, else where it is
