@@ -9,7 +9,11 @@ mod context;
 mod error;
 mod live;
 mod offline;
+<<<<<<< HEAD
 mod releases;
+=======
+mod place;
+>>>>>>> main
 mod ui;
 mod world;
 
