@@ -9,11 +9,8 @@ mod context;
 mod error;
 mod live;
 mod offline;
-<<<<<<< HEAD
-mod releases;
-=======
 mod place;
->>>>>>> main
+mod releases;
 mod ui;
 mod world;
 
