@@ -3,6 +3,7 @@
 
 #[cfg(feature = "cluster-tests")]
 pub(crate) mod guard;
+pub(crate) mod shop;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
