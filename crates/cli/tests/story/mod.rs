@@ -3,6 +3,7 @@
 
 #[cfg(feature = "cluster-tests")]
 pub(crate) mod guard;
+#[cfg(feature = "cluster-tests")]
 pub(crate) mod shop;
 
 use std::fs;
