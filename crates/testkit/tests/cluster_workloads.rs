@@ -14,19 +14,37 @@ use gantry_testkit::{
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 #[tokio::test]
-async fn llama_cpp_answers_as_many_tokens_as_were_asked_for() {
-    let story = Story::new("llama", &[workloads::LLAMA_SERVER]).await;
-    let models = tempfile::tempdir().unwrap();
-    std::fs::copy(workloads::gguf(), models.path().join("gantry-tiny.gguf")).unwrap();
-    story.claim("models", "local-path", models.path()).await;
+async fn an_umbrella_of_llama_cpp_ollama_and_redis_answers_without_having_pulled_a_model() {
+    let images = [workloads::LLAMA_SERVER, workloads::OLLAMA, workloads::REDIS_CACHE];
+    let story = Story::new("umbrella", &images).await;
+    let (gguf, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::copy(workloads::gguf(), gguf.path().join("gantry-tiny.gguf")).unwrap();
+    workloads::ollama(&home.path().join("models"));
+    story.claim("gguf", "local-path", gguf.path()).await;
+    story.claim("ollama", "local-path", home.path()).await;
 
-    let image = format!("image.repository={}/example/llama-server", story.registry.host());
-    story.install("llm", &[&image, "persistence.existingClaim=models"]);
+    let site = story.registry.host();
+    story.install(
+        "umbrella",
+        &[
+            "two-model-servers.enabled=false",
+            &format!("cache.image.repository={site}/example/redis"),
+            &format!("llm.image.repository={site}/example/llama-server"),
+            "llm.persistence.existingClaim=gguf",
+            &format!("ollama.image.registry={site}"),
+            "ollama.persistence.existingClaim=ollama",
+            "ollama.modelPull.enabled=false",
+        ],
+    );
 
     let question = json!({"messages": [{"role": "user", "content": "hello"}], "max_tokens": 8});
     let answer = story.ask("test-llm", 8000, "/v1/chat/completions", &question).await;
     assert_eq!(answer["usage"]["completion_tokens"], 8, "{answer}");
     assert!(!answer["choices"][0]["message"]["content"].as_str().unwrap().is_empty(), "{answer}");
+    let question = json!({"model": workloads::OLLAMA_MODEL, "prompt": "hello", "stream": false});
+    let answer = story.ask("test-ollama", 11434, "/api/generate", &question).await;
+    assert_eq!(answer["eval_count"], 16, "{answer}");
+    assert!(!answer["response"].as_str().unwrap().is_empty(), "{answer}");
 }
 
 #[tokio::test]
@@ -73,23 +91,6 @@ async fn two_model_servers_encode_from_one_claim_and_refuse_to_start_without_a_m
     assert!(ended.is_err() || phase(&ended.unwrap()) == "Failed");
     let said = story.cluster.logs(story.name(), "empty", Some("main"), None).await.unwrap();
     assert!(said.contains(&format!("cannot load {MINILM}")), "{said}");
-}
-
-#[tokio::test]
-async fn ollama_generates_with_a_model_that_nobody_pulled() {
-    let story = Story::new("ollama", &[workloads::OLLAMA]).await;
-    let home = tempfile::tempdir().unwrap();
-    workloads::ollama(&home.path().join("models"));
-    story.claim("models", "local-path", home.path()).await;
-
-    let image = format!("image.registry={}", story.registry.host());
-    let values = [&image, "persistence.existingClaim=models", "modelPull.enabled=false"];
-    story.install("ollama", &values);
-
-    let question = json!({"model": workloads::OLLAMA_MODEL, "prompt": "hello", "stream": false});
-    let answer = story.ask("test-ollama", 11434, "/api/generate", &question).await;
-    assert_eq!(answer["eval_count"], 16, "{answer}");
-    assert!(!answer["response"].as_str().unwrap().is_empty(), "{answer}");
 }
 
 #[tokio::test]
