@@ -16,6 +16,9 @@ const LLAMA_CPP_OPTIONS: &str = "-DGGML_NATIVE=OFF -DGGML_OPENMP=OFF -DGGML_LLAM
     -DGGML_AVX=OFF -DGGML_AVX2=OFF -DGGML_FMA=OFF -DGGML_F16C=OFF -DGGML_BMI2=OFF -DGGML_SSE42=OFF \
     -DLLAVA_BUILD=OFF -DCMAKE_C_FLAGS_RELEASE=-O2 -DCMAKE_CXX_FLAGS_RELEASE=-O2";
 
+/// What pip builds it with; cmake and ninja only where the machine has none.
+const BUILD_TOOLS: &str = "scikit-build-core==1.1.2\ncmake==4.4.4\nninja==1.13.2\n";
+
 /// A program's folder, and where in an image its content belongs.
 pub(crate) fn program(program: Program) -> (PathBuf, &'static str) {
     match program {
@@ -33,7 +36,9 @@ fn llama_cpp(version: &str) -> PathBuf {
         pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-deps"]);
         pip.args(["--no-compile", "--no-cache-dir", "--no-binary", "llama-cpp-python"]);
         pip.arg("--target").arg(folder).arg(&package);
-        pip.env("CMAKE_ARGS", LLAMA_CPP_OPTIONS);
+        let constraints = tempfile::NamedTempFile::new().expect("a temporary file can be made");
+        fs::write(constraints.path(), BUILD_TOOLS).expect("a temporary file can be written");
+        pip.env("CMAKE_ARGS", LLAMA_CPP_OPTIONS).env("PIP_CONSTRAINT", constraints.path());
         tools::run(&mut pip);
         python::compile(folder);
     })
