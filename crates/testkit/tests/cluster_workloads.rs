@@ -11,7 +11,9 @@ use gantry_testkit::{
     Cluster, Images, MINILM, Namespace, Registry, Trust, charts, tools, until, workloads,
 };
 
-const TIMEOUT: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(180);
+/// The small model's digest, on every machine.
+const TINY_MODEL: &str = "sha256:f1faf5cfbc1440c09fc41a49622fbaf2076f7ea8ad895e23009ce4f5bd4fafb7";
 
 #[tokio::test]
 async fn an_umbrella_of_llama_cpp_ollama_and_redis_answers_without_having_pulled_a_model() {
@@ -19,7 +21,8 @@ async fn an_umbrella_of_llama_cpp_ollama_and_redis_answers_without_having_pulled
     let story = Story::new("umbrella", &images).await;
     let (gguf, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::fs::copy(workloads::gguf(), gguf.path().join("gantry-tiny.gguf")).unwrap();
-    workloads::ollama(&home.path().join("models"));
+    let manifest = workloads::ollama(&home.path().join("models"));
+    assert!(String::from_utf8_lossy(&manifest).contains(TINY_MODEL), "other bytes than elsewhere");
     story.claim("gguf", "local-path", gguf.path()).await;
     story.claim("ollama", "local-path", home.path()).await;
 
@@ -197,7 +200,7 @@ impl Story {
         let mut helm = tools::command("helm");
         helm.args(["install", release]).arg(archive).args(["--namespace", self.name()]);
         helm.arg("--kubeconfig").arg(self.here.kubeconfig());
-        helm.args(["--wait", "--timeout", "180s"]);
+        helm.args(["--wait", "--timeout", "300s"]);
         for value in values {
             // All as text: a number would be no environment variable's value.
             helm.args([if value.contains("extraEnv") { "--set-string" } else { "--set" }, value]);
