@@ -237,6 +237,14 @@ fn keycloak_trusts_the_site_through_values_that_are_texts() {
 }
 
 #[test]
+fn a_chart_is_rendered_a_handful_of_times() {
+    // The first two or three go side by side.
+    for run in runs().values() {
+        assert!(run.wiring.renders <= 5, "{}: {} renders", run.name, run.wiring.renders);
+    }
+}
+
+#[test]
 fn charts_without_runtimes_are_left_alone() {
     for name in ["jupyterhub", "llmkube", "trino", "redis"] {
         assert!(run(name).wiring.is_empty(), "{name}: {:?}", run(name).wiring);
