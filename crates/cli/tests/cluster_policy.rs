@@ -45,7 +45,8 @@ async fn only_the_sites_names_of_locked_images_start_and_only_there() {
     let why = refused(&cluster, there, &pod_of("init", with_init)).await;
     assert!(why.contains(&foreign), "{why}");
 
-    let debug = |image: &str| -> EphemeralContainer { from_value(container("debug", image)).unwrap() };
+    let debug =
+        |image: &str| -> EphemeralContainer { from_value(container("debug", image)).unwrap() };
     let why = cluster.add_container(there, "by-tag", debug(&foreign)).await.unwrap_err();
     assert!(matches!(why, Error::Refused { .. }), "{why}");
     cluster.add_container(there, "by-tag", debug(&tag)).await.unwrap();
@@ -54,8 +55,7 @@ async fn only_the_sites_names_of_locked_images_start_and_only_there() {
     assert!(why.to_string().contains(&foreign), "{why}");
     cluster.apply(Scope::Namespace(there), &deployment(&tag)).await.unwrap();
     guard::until("a pod of the deployment runs", async || {
-        let found: Option<Deployment> =
-            cluster.get(Scope::Namespace(there), "web").await.unwrap();
+        let found: Option<Deployment> = cluster.get(Scope::Namespace(there), "web").await.unwrap();
         found?.status?.ready_replicas.filter(|ready| *ready > 0)
     })
     .await;
@@ -89,7 +89,9 @@ async fn a_closed_namespace_reaches_its_own_pods_and_nothing_else() {
         spec["containers"][0]["command"] = json!(["/bin/busybox", "sh", "-c", script]);
         pod_of(name, spec)
     };
-    let web = runs(&cluster, there, &busybox("web", "exec nc -lk -p 8080 -e echo inside")).await;
+    let web =
+        runs(&cluster, there, &busybox("web", "while nc -l -p 8080 -e echo inside; do :; done"))
+            .await;
     runs(&cluster, there, &busybox("client", "exec sleep 600")).await;
     let inside = format!("{} 8080", web.status.unwrap().pod_ip.unwrap());
     let outside = format!("{} {}", server.ip(), server.port());
