@@ -203,8 +203,12 @@ impl From<land::models::Error> for CommandError {
         use land::models::Error as E;
         let kind = match &error {
             error if error.is_integrity() => Kind::Integrity,
-            E::NoModel { .. } | E::Layout { .. } | E::Name(_) | E::InTheWay { .. } => Kind::Usage,
-            E::Source(_) | E::Disk { .. } | E::Record { .. } => Kind::Failed,
+            E::NoModel { .. }
+            | E::Layout { .. }
+            | E::Name(_)
+            | E::InTheWay { .. }
+            | E::Connect { .. } => Kind::Usage,
+            E::Source(_) | E::Disk { .. } | E::Request { .. } | E::Record { .. } => Kind::Failed,
         };
         Self::new(kind, error.to_string())
     }
