@@ -46,7 +46,7 @@ pub(crate) enum Command {
     PostRender(post_render::Args),
     #[command(subcommand)]
     Policy(policy::Command),
-    Webhook(webhook::Args),
+    Webhook(Box<webhook::Args>),
     Evidence(evidence::Args),
     #[command(subcommand)]
     Store(store::Command),

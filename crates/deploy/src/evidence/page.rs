@@ -167,15 +167,16 @@ fn parts(page: &mut String, index: &Index) {
 fn table(page: &mut String, head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     let rows: Vec<String> = rows
         .map(|row| {
-            let cells: String = row.iter().map(|cell| format!("<td>{cell}</td>")).collect();
-            format!("<tr>{cells}</tr>\n")
+            let cells: Vec<String> = row.iter().map(|cell| format!("<td>{cell}</td>")).collect();
+            format!("<tr>{}</tr>\n", cells.concat())
         })
         .collect();
     if rows.is_empty() {
         page.push_str("<p class=\"none\">none</p>\n");
         return;
     }
-    let head: String = head.iter().map(|cell| format!("<th>{cell}</th>")).collect();
+    let head: Vec<String> = head.iter().map(|cell| format!("<th>{cell}</th>")).collect();
+    let head = head.concat();
     let _ = write!(
         page,
         "<table><thead><tr>{head}</tr></thead><tbody>\n{}</tbody></table>\n",

@@ -139,7 +139,8 @@ pub(super) fn signer(signature: &str) -> Option<String> {
 
 /// minisign prints the eight bytes as one little-endian number.
 fn id(number: &[u8]) -> String {
-    number.iter().rev().map(|byte| format!("{byte:02X}")).collect()
+    let digits: Vec<String> = number.iter().rev().map(|byte| format!("{byte:02X}")).collect();
+    digits.concat()
 }
 
 fn key_error(cause: minisign::PError) -> Error {
