@@ -230,6 +230,19 @@ impl From<cluster::Error> for CommandError {
     }
 }
 
+impl From<deploy::evidence::Error> for CommandError {
+    fn from(error: deploy::evidence::Error) -> Self {
+        let kind = if error.is_integrity() {
+            Kind::Integrity
+        } else if error.is_bad_input() {
+            Kind::Usage
+        } else {
+            Kind::Failed
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
 impl From<operator::Error> for CommandError {
     fn from(error: operator::Error) -> Self {
         use operator::Error as E;

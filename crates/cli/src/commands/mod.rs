@@ -1,6 +1,7 @@
 //! The verbs, one file each: the arguments whose doc comments are the help, then one function.
 
 mod completion;
+mod evidence;
 mod fetch;
 mod image;
 mod images;
@@ -45,7 +46,8 @@ pub(crate) enum Command {
     PostRender(post_render::Args),
     #[command(subcommand)]
     Policy(policy::Command),
-    Webhook(webhook::Args),
+    Webhook(Box<webhook::Args>),
+    Evidence(evidence::Args),
     #[command(subcommand)]
     Store(store::Command),
     Completion(completion::Args),
@@ -69,6 +71,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         Command::Relocate(args) => relocate::run(context, &args),
         Command::PostRender(args) => post_render::run(context, &args),
         Command::Policy(command) => policy::run(context, &command),
+        Command::Evidence(args) => evidence::run(context, &args),
         Command::Webhook(args) => webhook::run(context, &args),
         Command::Models(command) => models::run(context, &command),
         Command::Store(command) => store::run(context, &command),
