@@ -213,6 +213,11 @@ impl Response {
         }
     }
 
+    /// How long the server asks to wait (`Retry-After`, RFC 9110, 10.2.3).
+    pub fn retry_after(&self) -> Option<Duration> {
+        crate::retry::retry_after(self.headers())
+    }
+
     /// The answer, if it is a success; else an error with the server's own words.
     pub async fn success(self) -> Result<Self> {
         if self.status().is_success() { Ok(self) } else { Err(self.into_error().await) }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use super::checks::{RawCheck, Server};
 use super::rules::{PhoneHome, Rules};
 use super::tool::RawTool;
 use super::{Chart, ChartSource, HubFrom, Image, ImageFrom, Model};
@@ -31,6 +32,10 @@ pub(super) struct Raw {
     pub(super) rules: Rules,
     #[serde(default)]
     pub(super) phone_home: PhoneHome,
+    #[serde(default)]
+    pub(super) checks: Vec<Spanned<RawCheck>>,
+    #[serde(default)]
+    pub(super) inference: Vec<Server>,
 }
 
 #[derive(Clone, Deserialize)]
