@@ -242,7 +242,8 @@ impl Place<'_> {
             let check =
                 entry.value.clone().check().map_err(|message| self.error(&entry, message))?;
             if checks.iter().any(|other| other.name == check.name) {
-                let twice = format!("there are two checks {:?}; give each its own name", check.name);
+                let twice =
+                    format!("there are two checks {:?}; give each its own name", check.name);
                 return Err(self.error(&entry, twice));
             }
             checks.push(check);

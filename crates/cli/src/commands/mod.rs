@@ -1,5 +1,6 @@
 //! The verbs, one file each: the arguments whose doc comments are the help, then one function.
 
+mod check;
 mod completion;
 mod fetch;
 mod image;
@@ -14,6 +15,7 @@ mod plan;
 mod policy;
 mod post_render;
 mod relocate;
+mod resolve;
 mod serve;
 mod store;
 mod verify;
@@ -42,10 +44,13 @@ pub(crate) enum Command {
     Models(models::Command),
     Relocate(relocate::Args),
     PostRender(post_render::Args),
+    Check(check::Args),
     #[command(subcommand)]
     Policy(policy::Command),
     #[command(subcommand)]
     Store(store::Command),
+    #[command(hide = true)]
+    Resolve(resolve::Args),
     Completion(completion::Args),
     Version(version::Args),
 }
@@ -66,6 +71,8 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         Command::Serve(args) => serve::run(context, &args),
         Command::Relocate(args) => relocate::run(context, &args),
         Command::PostRender(args) => post_render::run(context, &args),
+        Command::Check(args) => check::run(context, &args),
+        Command::Resolve(args) => resolve::run(context, &args),
         Command::Policy(command) => policy::run(context, &command),
         Command::Models(command) => models::run(context, &command),
         Command::Store(command) => store::run(context, &command),

@@ -121,7 +121,8 @@ impl<'a> Conversation<'a> {
     ) -> Result<Reply, Failure> {
         let response = self.open(method, path, body).await?;
         let (status, address) = (response.status(), format!("{}{path}", self.probe.base));
-        let body = self.within(response.bytes(MOST_BYTES)).await?.map_err(|error| broken(&error))?;
+        let body =
+            self.within(response.bytes(MOST_BYTES)).await?.map_err(|error| broken(&error))?;
         Ok(Reply { status, body, address })
     }
 
@@ -162,7 +163,12 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Request, Failure> {
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Request, Failure> {
         let address = format!("{}{path}", self.probe.base);
         let mut request = Request::new(method, &address).map_err(|error| broken(&error))?;
         for (name, value) in &self.probe.headers {
@@ -265,8 +271,12 @@ fn usual(response: &Response) -> Verdict {
 /// The server is not there, or does not speak HTTP.
 pub(super) fn broken(error: &net::Error) -> Failure {
     let next = match error {
-        net::Error::Untrusted { .. } => "give its authority's file with registry.ca or SSL_CERT_FILE",
-        _ => "is it listening on this port, on all addresses (0.0.0.0 or ::), and does it speak HTTP there?",
+        net::Error::Untrusted { .. } => {
+            "give its authority's file with registry.ca or SSL_CERT_FILE"
+        }
+        _ => {
+            "is it listening on this port, on all addresses (0.0.0.0 or ::), and does it speak HTTP there?"
+        }
     };
     Failure::new(error.to_string(), next)
 }

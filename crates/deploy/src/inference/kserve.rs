@@ -31,11 +31,8 @@ pub(super) async fn infer(conversation: &mut Conversation<'_>) -> Outcome {
         first = conversation.started.elapsed();
         "ready; its metadata has no inputs, so nothing was inferred".to_owned()
     } else {
-        let path = conversation
-            .probe
-            .path
-            .clone()
-            .unwrap_or_else(|| format!("/v2/models/{model}/infer"));
+        let path =
+            conversation.probe.path.clone().unwrap_or_else(|| format!("/v2/models/{model}/infer"));
         let answer = conversation.post_json(&path, &json!({"id": "1", "inputs": inputs})).await?;
         first = conversation.started.elapsed();
         outputs(&answer)?
@@ -57,10 +54,7 @@ async fn model(conversation: &mut Conversation<'_>) -> Result<String, Failure> {
     let index = if index.status.is_success() { index.json().ok() } else { None };
     let name = index.as_ref().and_then(|list| list.pointer("/0/name")?.as_str());
     name.map(str::to_owned).ok_or_else(|| {
-        Failure::new(
-            "the server lists no models",
-            "name the model under checks: in gantry.yaml",
-        )
+        Failure::new("the server lists no models", "name the model under checks: in gantry.yaml")
     })
 }
 

@@ -31,11 +31,14 @@ const TEXT: &str = "hello world";
 pub struct Probe {
     /// `http://host:port`; for TCP `tcp://host:port`.
     pub base: String,
+    /// How it is reached.
+    pub via: Via,
     /// What is asked.
     pub kind: Kind,
     /// The model; the server is asked for its models when absent.
     pub model: Option<String>,
-    /// Models that are likely to be there (those of the lock), for servers that do not list theirs.
+    /// Models of the lock: an Ollama has to have all of them, another server has one of them where it
+    /// does not list its own.
     pub likely: Vec<String>,
     /// The path, where it is not the kind's own.
     pub path: Option<String>,
@@ -47,11 +50,21 @@ pub struct Probe {
     pub expect: Expect,
 }
 
+/// How a server is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// At its own address.
+    Direct,
+    /// Through a port forward, which takes every connection and closes it when the pod does not.
+    Forward,
+}
+
 impl Probe {
     /// What a recognised server is asked: the kind's own question.
     pub fn new(base: &str, kind: Kind) -> Self {
         Self {
             base: base.trim_end_matches('/').to_owned(),
+            via: Via::Direct,
             kind,
             model: None,
             likely: Vec::new(),

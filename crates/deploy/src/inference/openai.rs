@@ -134,8 +134,7 @@ async fn stream(
         let Some(chunk) = chunk else { break };
         for event in reader.events(&chunk) {
             if event.pointer("/choices/0/delta").and_then(spoken).is_some() {
-                let now =
-                    streamed.get_or_insert(Streamed { first: asked.elapsed(), pieces: 0 });
+                let now = streamed.get_or_insert(Streamed { first: asked.elapsed(), pieces: 0 });
                 now.pieces += 1;
             }
         }

@@ -44,10 +44,8 @@ impl Rules {
     /// These rules with `own` before them; one of the same name is replaced.
     #[must_use]
     pub fn with(&self, own: &[Server]) -> Self {
-        let others = self
-            .inference
-            .iter()
-            .filter(|rule| own.iter().all(|other| other.name != rule.name));
+        let others =
+            self.inference.iter().filter(|rule| own.iter().all(|other| other.name != rule.name));
         Self { inference: own.iter().chain(others).cloned().collect() }
     }
 
@@ -89,7 +87,9 @@ pub fn service_of<'a>(
                 IntOrString::Int(number) => number == i32::from(port),
                 IntOrString::String(name) => {
                     let ports = pod.containers.iter().flat_map(|c| c.ports.iter().flatten());
-                    ports.filter(|p| p.name.as_deref() == Some(name.as_str())).any(|p| p.container_port == i32::from(port))
+                    ports
+                        .filter(|p| p.name.as_deref() == Some(name.as_str()))
+                        .any(|p| p.container_port == i32::from(port))
                 }
             }
         })?;
@@ -110,7 +110,8 @@ fn fits(rule: &Server, container: &Container, words: &[String]) -> bool {
     let image = container.image.as_deref().unwrap_or_default();
     let has_word = |wanted: &String| {
         words.iter().any(|word| {
-            word == wanted || word.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.starts_with('='))
+            word == wanted
+                || word.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.starts_with('='))
         })
     };
     let has_variable =
@@ -172,7 +173,10 @@ mod tests {
     #[test]
     fn model_servers_are_recognised_with_their_ports_and_other_things_are_not() {
         for (container, expected) in [
-            (json!({"name": "c", "image": "registry.internal/ai/ollama/ollama:0.6.2"}), Some((Kind::Ollama, 11434, None))),
+            (
+                json!({"name": "c", "image": "registry.internal/ai/ollama/ollama:0.6.2"}),
+                Some((Kind::Ollama, 11434, None)),
+            ),
             (
                 json!({"name": "c", "image": "r/vllm/vllm-openai:v0.9", "args": ["--model", "/m", "--port=9000", "--served-model-name", "qwen"]}),
                 Some((Kind::OpenaiChat, 9000, Some("qwen".into()))),
@@ -185,13 +189,22 @@ mod tests {
                 json!({"name": "c", "image": "r/own:1", "command": ["sh", "-c", "exec python3 -m llama_cpp.server --model /m --port 8080"]}),
                 Some((Kind::OpenaiChat, 8080, None)),
             ),
-            (json!({"name": "c", "image": "r/ggml-org/llama.cpp:server", "args": ["--embeddings"]}), Some((Kind::OpenaiEmbeddings, 8080, None))),
+            (
+                json!({"name": "c", "image": "r/ggml-org/llama.cpp:server", "args": ["--embeddings"]}),
+                Some((Kind::OpenaiEmbeddings, 8080, None)),
+            ),
             (
                 json!({"name": "c", "image": "r/huggingface/text-embeddings-inference:cpu-1.7", "ports": [{"name": "metrics", "containerPort": 9000}, {"name": "http", "containerPort": 8080}]}),
                 Some((Kind::Tei, 8080, None)),
             ),
-            (json!({"name": "c", "image": "r/superlinked/sie-server:v0.3.4-cpu-default"}), Some((Kind::SieEncode, 8080, None))),
-            (json!({"name": "c", "image": "r/bitnami/postgresql:16", "ports": [{"containerPort": 5432}]}), None),
+            (
+                json!({"name": "c", "image": "r/superlinked/sie-server:v0.3.4-cpu-default"}),
+                Some((Kind::SieEncode, 8080, None)),
+            ),
+            (
+                json!({"name": "c", "image": "r/bitnami/postgresql:16", "ports": [{"containerPort": 5432}]}),
+                None,
+            ),
         ] {
             assert_eq!(served(container.clone()), expected, "{container}");
         }
@@ -201,7 +214,8 @@ mod tests {
     fn a_service_is_found_by_its_selector_and_a_named_port() {
         let pod: PodSpec = serde_json::from_value(json!({"containers": [
             {"name": "c", "ports": [{"name": "http", "containerPort": 8080}]}
-        ]})).unwrap();
+        ]}))
+        .unwrap();
         let services: Vec<Service> = serde_json::from_value(json!([
             {"metadata": {"name": "other"}, "spec": {"selector": {"app": "b"}, "ports": [{"port": 8080}]}},
             {"metadata": {"name": "llm"}, "spec": {"selector": {"app": "a"}, "ports": [{"port": 80, "targetPort": "http"}]}}

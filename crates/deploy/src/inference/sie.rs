@@ -13,8 +13,7 @@ pub(super) async fn encode(conversation: &mut Conversation<'_>) -> Outcome {
     has_workers(conversation).await?;
     conversation.judge_by(judge);
     let model = model(conversation).await?;
-    let path =
-        conversation.probe.path.clone().unwrap_or_else(|| format!("/v1/encode/{model}"));
+    let path = conversation.probe.path.clone().unwrap_or_else(|| format!("/v1/encode/{model}"));
     let question = json!({
         "items": [{"id": "1", "text": TEXT}],
         "params": {"output_types": ["dense"], "output_dtype": "float32"},

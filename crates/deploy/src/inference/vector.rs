@@ -16,7 +16,9 @@ pub(super) fn judge(value: Option<&Value>, dimensions: Option<u64>) -> Result<St
         // JSON has no NaN: servers write null, or a text.
         match value.as_f64().filter(|number| number.is_finite()) {
             Some(number) => sum += number * number,
-            None => return Err(Failure::new(format!("value {index} of the vector is {value}"), NEXT)),
+            None => {
+                return Err(Failure::new(format!("value {index} of the vector is {value}"), NEXT));
+            }
         }
     }
     let length = values.len();

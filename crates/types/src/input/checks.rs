@@ -373,20 +373,31 @@ mod tests {
         let service = Target::Service { namespace: None, name: "llama".into(), port: Some(8080) };
         assert_eq!(check.target, service);
         assert!(check.expect.json_path.is_some());
-        assert!(matches!(&check.headers[0].value, HeaderValue::Secret { prefix, .. } if prefix == "Bearer "));
+        assert!(
+            matches!(&check.headers[0].value, HeaderValue::Secret { prefix, .. } if prefix == "Bearer ")
+        );
     }
 
     #[test]
     fn each_mistake_of_a_check_is_named_with_its_place() {
         let web = "name: web, kind: http";
         for (check, expected) in [
-            ("name: x, kind: openai-chatt, url: http://a", "4:19: unknown value \"openai-chatt\"; did you mean \"openai-chat\""),
-            ("name: x, kind: http, url: http://a, modle: y", "unknown key \"modle\"; did you mean \"model\""),
+            (
+                "name: x, kind: openai-chatt, url: http://a",
+                "4:19: unknown value \"openai-chatt\"; did you mean \"openai-chat\"",
+            ),
+            (
+                "name: x, kind: http, url: http://a, modle: y",
+                "unknown key \"modle\"; did you mean \"model\"",
+            ),
             ("name: x, kind: http", "4:3: who is asked"),
             ("name: x, kind: http, service: s", "give namespace, or the release"),
             ("name: x, kind: http, url: http://a, service: s", "only one of url and service"),
             ("name: x, kind: tcp, url: http://a", "write tcp://host:port"),
-            ("name: x, kind: http, url: http://a, model: y", "model does not go with the kind http"),
+            (
+                "name: x, kind: http, url: http://a, model: y",
+                "model does not go with the kind http",
+            ),
             ("name: x, kind: http, url: http://a, timeout: soon", "is no time"),
             ("name: x, kind: http, url: http://a, timeout: 9h", "not between"),
             ("name: x, kind: http, url: http://a, path: a", "does not begin with /"),
@@ -401,7 +412,9 @@ mod tests {
                 "{check}: {error}"
             );
         }
-        let twice = format!("version: 1\nname: a\nchecks:\n- {{{web}, url: http://a}}\n- {{{web}, url: http://b}}\n");
+        let twice = format!(
+            "version: 1\nname: a\nchecks:\n- {{{web}, url: http://a}}\n- {{{web}, url: http://b}}\n"
+        );
         let error = Input::parse("f", &twice).unwrap_err().to_string();
         assert!(error.contains("f:5:3: there are two checks"), "{error}");
     }
