@@ -226,6 +226,14 @@ impl From<cluster::Error> for CommandError {
     }
 }
 
+impl From<deploy::Error> for CommandError {
+    fn from(error: deploy::Error) -> Self {
+        match error {
+            error @ deploy::Error::Junit { .. } => Self::failed(error.to_string()),
+        }
+    }
+}
+
 impl From<depot::Error> for CommandError {
     fn from(error: depot::Error) -> Self {
         match error {

@@ -5,6 +5,7 @@ pub mod checks;
 mod raw;
 pub mod rules;
 mod tool;
+pub mod wiring;
 
 use std::path::PathBuf;
 
@@ -41,6 +42,8 @@ pub struct Input {
     pub checks: Vec<checks::Check>,
     /// How model servers are recognised, beside those that Gantry knows.
     pub inference: Vec<checks::Server>,
+    /// What keeps runtimes inside, beside what Gantry knows.
+    pub wiring: wiring::Wiring,
 }
 
 /// A Helm chart and how it will be installed.
@@ -191,6 +194,7 @@ impl Input {
             phone_home: raw.phone_home,
             checks: place.checks(raw.checks)?,
             inference: raw.inference,
+            wiring: raw.wiring,
         })
     }
 }

@@ -29,7 +29,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cluster::Cluster;
-use futures::future::{LocalBoxFuture, FutureExt as _, join_all};
+use futures::future::{FutureExt as _, LocalBoxFuture, join_all};
 use types::input::checks::Check;
 use types::lock::Lock;
 
@@ -114,7 +114,11 @@ pub async fn run(subject: &Subject, names: &[Name]) -> Report {
     Report::new(subject.cluster.context(), subject.cluster.server(), findings)
 }
 
-fn ask<'a>(subject: &'a Subject, name: Name, probes: &'a Nodes) -> LocalBoxFuture<'a, Vec<Finding>> {
+fn ask<'a>(
+    subject: &'a Subject,
+    name: Name,
+    probes: &'a Nodes,
+) -> LocalBoxFuture<'a, Vec<Finding>> {
     match name {
         Name::Api => async { Vec::new() }.boxed_local(),
         Name::Rights => rights::check(subject).boxed_local(),

@@ -8,6 +8,7 @@ use serde_saphyr::Spanned;
 use super::checks::{RawCheck, Server};
 use super::rules::{PhoneHome, Rules};
 use super::tool::RawTool;
+use super::wiring::Wiring;
 use super::{Chart, ChartSource, HubFrom, Image, ImageFrom, Model};
 use crate::{Digest, Error, ModelId, Platform, Reference, Result};
 
@@ -36,6 +37,8 @@ pub(super) struct Raw {
     pub(super) checks: Vec<Spanned<RawCheck>>,
     #[serde(default)]
     pub(super) inference: Vec<Server>,
+    #[serde(default)]
+    pub(super) wiring: Wiring,
 }
 
 #[derive(Clone, Deserialize)]
