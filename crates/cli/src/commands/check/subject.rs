@@ -64,7 +64,6 @@ impl Plan {
     /// Finds the cluster and puts everything together.
     pub(super) async fn connect(self, context: &Context, args: &Args) -> Result<Subject> {
         let cluster = clusters::connect(&args.cluster, self.site.as_ref()).await?;
-        context.ui.status(&format!("cluster {} ({})", cluster.context(), cluster.server()));
         let input = self.input.as_ref();
         let kube_version = |chart: &Chart| {
             input.and_then(|input| chart_of(input, chart)).and_then(|one| one.kube_version.clone())
