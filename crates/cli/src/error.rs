@@ -79,6 +79,11 @@ impl CommandError {
         text
     }
 
+    /// Its message and hints on one line, the next steps behind semicolons.
+    pub(crate) fn line(&self) -> String {
+        std::iter::once(&self.message).chain(&self.hints).cloned().collect::<Vec<_>>().join("; ")
+    }
+
     /// Adds what to do next, best a command to type.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
@@ -203,8 +208,12 @@ impl From<land::models::Error> for CommandError {
         use land::models::Error as E;
         let kind = match &error {
             error if error.is_integrity() => Kind::Integrity,
-            E::NoModel { .. } | E::Layout { .. } | E::Name(_) | E::InTheWay { .. } => Kind::Usage,
-            E::Source(_) | E::Disk { .. } | E::Record { .. } => Kind::Failed,
+            E::NoModel { .. }
+            | E::Layout { .. }
+            | E::Name(_)
+            | E::InTheWay { .. }
+            | E::Connect { .. } => Kind::Usage,
+            E::Source(_) | E::Disk { .. } | E::Request { .. } | E::Record { .. } => Kind::Failed,
         };
         Self::new(kind, error.to_string())
     }
@@ -230,6 +239,22 @@ impl From<deploy::Error> for CommandError {
     fn from(error: deploy::Error) -> Self {
         match error {
             error @ deploy::Error::Junit { .. } => Self::failed(error.to_string()),
+        }
+    }
+}
+
+impl From<operator::Error> for CommandError {
+    fn from(error: operator::Error) -> Self {
+        use operator::Error as E;
+        let kind = if error.is_bad_input() { Kind::Usage } else { Kind::Failed };
+        let shown = Self::new(kind, error.to_string());
+        match &error {
+            E::NoImage { .. } => shown
+                .hint(
+                    "add it to gantry.yaml with `tools: [gantry]`, then lock, fetch, pack and load",
+                )
+                .hint("or name an image that the site has: --image REFERENCE"),
+            _ => shown,
         }
     }
 }

@@ -8,6 +8,7 @@ mod commands;
 mod context;
 mod error;
 mod offline;
+mod place;
 mod ui;
 mod world;
 

@@ -2,6 +2,7 @@
 
 pub mod check;
 mod error;
+pub mod evidence;
 pub mod inference;
 
 pub use error::{Error, Result};

@@ -208,10 +208,8 @@ fn holds(key: &str) -> Option<Holds> {
     let words = names::words(key);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        [.., "env" | "envs" | "environment"]
-        | [.., "env", "vars" | "variables"]
-        | [.., "environment", "vars" | "variables"]
-        | [.., "envvars"] => Some(Holds::Env),
+        [.., "env" | "envs" | "environment" | "envvars"]
+        | [.., "env" | "environment", "vars" | "variables"] => Some(Holds::Env),
         [.., "volumes"] => Some(Holds::Volumes),
         [.., "volume", "mounts"] | [.., "volumemounts"] => Some(Holds::Mounts),
         _ => None,

@@ -1,5 +1,6 @@
 //! What the site has for runtimes: where its models are, its CA, its issuer.
 
+use types::destination::Destination;
 use types::site::{ModelLayout, Site};
 
 /// The name of the ConfigMap and of the Secret that `gantry deploy` puts the site's CA into.
@@ -81,22 +82,22 @@ impl Offline {
             .models
             .iter()
             .filter_map(|target| {
-                if let Some(place) = target.to.strip_prefix("pvc://") {
-                    let mut parts = place.splitn(3, '/').map(str::to_owned);
-                    let (namespace, claim) = (parts.next()?, parts.next()?);
-                    let folder = parts.next().unwrap_or_default().trim_matches('/').to_owned();
-                    let layout = target.layout;
-                    return Some(Models::Claim { namespace, claim, folder, layout });
+                let layout = target.layout;
+                match &target.to {
+                    Destination::Claim(claim) => Some(Models::Claim {
+                        namespace: claim.namespace.clone(),
+                        claim: claim.name.clone(),
+                        folder: claim.folder.clone(),
+                        layout,
+                    }),
+                    Destination::Bucket(bucket) => Some(Models::Bucket {
+                        url: bucket.to_string(),
+                        endpoint: target.endpoint.clone(),
+                        layout,
+                    }),
+                    Destination::Depot => Some(Models::Depot { url: depot.clone()? }),
+                    Destination::Folder(_) => None,
                 }
-                if target.to == "depot" {
-                    return Some(Models::Depot { url: depot.clone()? });
-                }
-                let (scheme, _) = target.to.split_once("://")?;
-                matches!(scheme, "s3" | "gs" | "az").then(|| Models::Bucket {
-                    url: target.to.clone(),
-                    endpoint: None,
-                    layout: target.layout,
-                })
             })
             .collect();
         // A depot is there for whom nothing else serves.

@@ -20,6 +20,7 @@ mod serve;
 mod store;
 mod verify;
 mod version;
+mod webhook;
 
 use clap::Subcommand;
 
@@ -47,6 +48,7 @@ pub(crate) enum Command {
     Check(check::Args),
     #[command(subcommand)]
     Policy(policy::Command),
+    Webhook(webhook::Args),
     #[command(subcommand)]
     Store(store::Command),
     #[command(hide = true)]
@@ -74,6 +76,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         Command::Check(args) => check::run(context, &args),
         Command::Resolve(args) => resolve::run(context, &args),
         Command::Policy(command) => policy::run(context, &command),
+        Command::Webhook(args) => webhook::run(context, &args),
         Command::Models(command) => models::run(context, &command),
         Command::Store(command) => store::run(context, &command),
         Command::Completion(args) => completion::run(context, &args),

@@ -100,9 +100,10 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         );
     }
     let plan = subject::plan(context, args, &names)?;
+    let _models = plan.models();
     let runtime = world::runtime()?;
     let report = runtime.block_on(async {
-        let subject = plan.connect(context, args).await?;
+        let subject = plan.connect(args).await?;
         tokio::select! {
             report = repeat(context, args, &subject, &names) => report,
             () = world::stopped() => {
@@ -143,5 +144,6 @@ fn judge(report: &Report) -> Result<()> {
         "{} of {all} findings failed; the first: {} in {}: {line}",
         report.counts.failed, first.what, first.place
     );
-    Err(CommandError::new(kind, message).hint(first.next.clone()))
+    let error = CommandError::new(kind, message);
+    Err(if first.next.is_empty() { error } else { error.hint(first.next.clone()) })
 }

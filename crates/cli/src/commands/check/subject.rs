@@ -8,16 +8,17 @@ use deploy::check::{Look, ModelPlace, Name, Release, SiteRegistry, Subject, Veri
 use deploy::inference::recognise::Rules;
 use serde_json::Value;
 use store::progress::Silent;
+use types::destination::Destination;
 use types::input::{ChartSource, Input};
 use types::lock::{Chart, Lock};
-use types::site::Site;
+use types::site::{ModelTarget, Site};
 
 use super::Args;
 use crate::charts;
 use crate::clusters;
 use crate::context::Context;
 use crate::error::{CommandError, Result};
-use crate::world;
+use crate::{place, world};
 
 /// All that is known before the cluster is asked.
 pub(super) struct Plan {
@@ -55,14 +56,20 @@ pub(super) fn plan(context: &Context, args: &Args, names: &[Name]) -> Result<Pla
             (chart, manifests)
         })
         .collect();
-    let models = site.iter().flat_map(|site| &site.models).map(|one| place(folder, &one.to));
+    let models = site.iter().flat_map(|site| &site.models).map(|target| place(context, target));
     let models = models.collect();
     Ok(Plan { site, registry, ca, lock, input, releases, models })
 }
 
 impl Plan {
+    /// The places of models. A bucket turns its sockets on a runtime of its own, which has to end
+    /// after the one that asks: the caller holds them so long.
+    pub(super) fn models(&self) -> Vec<ModelPlace> {
+        self.models.clone()
+    }
+
     /// Finds the cluster and puts everything together.
-    pub(super) async fn connect(self, context: &Context, args: &Args) -> Result<Subject> {
+    pub(super) async fn connect(self, args: &Args) -> Result<Subject> {
         let cluster = clusters::connect(&args.cluster, self.site.as_ref()).await?;
         let input = self.input.as_ref();
         let kube_version = |chart: &Chart| {
@@ -192,37 +199,30 @@ fn render(
             locked.chart
         ));
     }
-    let release = charts::open(context, chart, &[]).map_err(|error| error.text())?;
+    let release = charts::open(context, chart, &[]).map_err(|error| error.line())?;
     let text = release.render(None).map_err(|error| error.to_string())?;
     let manifests = chart::manifest::Manifests::read(&text);
     Ok(manifests.documents.into_iter().map(|document| document.value).collect())
 }
 
 /// A place of models of site.yaml, and how it is looked at from here.
-fn place(folder: &Path, to: &str) -> ModelPlace {
-    let name = to.to_owned();
-    let look = match to.split_once("://") {
-        _ if to == "depot" => Look::Not("a depot proves what it serves when it starts".to_owned()),
-        Some((scheme, _)) => {
-            Look::Not(format!("{scheme}:// is proven with: gantry models verify {to}"))
+fn place(context: &Context, target: &ModelTarget) -> ModelPlace {
+    let look = match &target.to {
+        Destination::Depot => Look::Not("a depot proves what it serves when it starts".to_owned()),
+        Destination::Claim(claim) => {
+            Look::Not(format!("a claim is proven in the cluster: gantry models verify {claim}"))
         }
-        None => {
-            let path = folder.join(to);
-            Look::Verify(Arc::new(move || verify(&path)))
+        Destination::Folder(_) | Destination::Bucket(_) => {
+            let opened = place::Opened::new(context, &target.to, place::access(target));
+            let opened = opened.map_err(|error| error.line());
+            Look::Verify(Arc::new(move || opened.as_ref().map_err(String::clone).and_then(verify)))
         }
     };
-    ModelPlace { name, look }
+    ModelPlace { name: target.to.to_string(), look }
 }
 
-fn verify(path: &Path) -> std::result::Result<Verified, String> {
-    if !path.is_dir() {
-        return Err(format!(
-            "there is no folder {}; put the models there: gantry models push VOLUME… --to {}",
-            path.display(),
-            path.display()
-        ));
-    }
-    let checked = land::models::verify(path, &Silent).map_err(|error| error.to_string())?;
+fn verify(opened: &place::Opened) -> std::result::Result<Verified, String> {
+    let checked = opened.verify(&Silent).map_err(|error| error.line())?;
     let bad =
         |bad: &land::models::Bad| format!("{} of {}: {}", bad.path.display(), bad.model, bad.fault);
     Ok(Verified {
