@@ -79,6 +79,11 @@ impl CommandError {
         text
     }
 
+    /// Its message and hints on one line, the next steps behind semicolons.
+    pub(crate) fn line(&self) -> String {
+        std::iter::once(&self.message).chain(&self.hints).cloned().collect::<Vec<_>>().join("; ")
+    }
+
     /// Adds what to do next, best a command to type.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
@@ -240,6 +245,14 @@ impl From<deploy::evidence::Error> for CommandError {
             Kind::Failed
         };
         Self::new(kind, error.to_string())
+    }
+}
+
+impl From<deploy::Error> for CommandError {
+    fn from(error: deploy::Error) -> Self {
+        match error {
+            error @ deploy::Error::Junit { .. } => Self::failed(error.to_string()),
+        }
     }
 }
 
