@@ -1,1 +1,21 @@
 //! What would leave the cluster, and what tried to.
+
+mod error;
+mod line;
+mod tally;
+
+pub mod connections;
+pub mod corefile;
+pub mod inside;
+pub mod sink;
+
+pub use error::{Error, Result};
+pub use inside::{Declared, Inside};
+pub use line::{Attempt, Line, Protocol, Query, Source};
+pub use tally::Seen;
+
+/// A word of ten letters and digits that nobody guesses.
+fn token() -> String {
+    const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    (0..10).map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())])).collect()
+}
