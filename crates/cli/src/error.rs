@@ -210,6 +210,22 @@ impl From<land::models::Error> for CommandError {
     }
 }
 
+impl From<cluster::Error> for CommandError {
+    fn from(error: cluster::Error) -> Self {
+        use cluster::Error as E;
+        let kind = match &error {
+            // Found before anything is written.
+            E::NoAccess { .. }
+            | E::NoContext { .. }
+            | E::MissingRights { .. }
+            | E::NoObject { .. }
+            | E::NotOurs { .. } => Kind::Usage,
+            _ => Kind::Failed,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
 impl From<depot::Error> for CommandError {
     fn from(error: depot::Error) -> Self {
         match error {

@@ -16,6 +16,7 @@
     reason = "a world that cannot be built is the test's failure; see above"
 )]
 
+mod cluster;
 mod credentials;
 mod engine;
 pub mod faults;
@@ -31,6 +32,7 @@ mod tmpfs;
 pub mod tools;
 mod world;
 
+pub use cluster::{Cluster, Namespace, Trust};
 pub use credentials::Login;
 pub use engine::Engine;
 pub use faults::Faults;

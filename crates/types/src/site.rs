@@ -13,6 +13,9 @@ use crate::{Error, Result, yaml};
 pub struct Site {
     /// The format's version: 1.
     pub version: u32,
+    /// The context of the kubeconfig that this site's cluster is; what is written is written there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
     /// The registry that images, charts and models are pushed to.
     pub registry: Registry,
     /// Where models are put beside the registry.
