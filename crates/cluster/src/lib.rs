@@ -10,6 +10,7 @@
 mod access;
 mod error;
 mod exec;
+mod follow;
 mod forward;
 mod manifest;
 mod object;
@@ -17,6 +18,7 @@ mod owner;
 mod pod;
 mod reason;
 mod rights;
+mod watch;
 
 pub use access::{Access, Cluster};
 pub use error::{Error, Result};
@@ -30,3 +32,4 @@ pub use owner::{MANAGER, PART, is_own, own};
 pub use pod::Until;
 pub use reason::{Reason, of_pod};
 pub use rights::Right;
+pub use watch::Change;

@@ -32,7 +32,8 @@ impl Directions {
     /// What a packet tries, if it tries to leave.
     pub(super) fn attempt(&mut self, packet: Packet, inside: &Inside) -> Option<Attempt> {
         let now = Instant::now();
-        let is_from_inside = inside.has(packet.from);
+        // A pod may be younger than what we were told is inside; its address is private mostly.
+        let is_from_inside = inside.has(packet.from) || is_private(packet.from);
         let is_to_inside = inside.has(packet.to);
         if is_to_inside || !is_from_inside {
             if !is_from_inside && is_to_inside && packet.protocol == Protocol::Udp {
@@ -73,6 +74,17 @@ impl Directions {
             }
         }
         self.callers.insert((from, port), now);
+    }
+}
+
+/// RFC 1918, RFC 6598 (which clouds give to pods), RFC 4193.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [first, second, ..] = v4.octets();
+            v4.is_private() || (first == 100 && second & 0xc0 == 64)
+        }
+        IpAddr::V6(v6) => v6.is_unique_local(),
     }
 }
 
