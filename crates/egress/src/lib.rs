@@ -14,6 +14,7 @@ pub mod dns;
 pub mod findings;
 pub mod inside;
 pub mod pods;
+pub mod report;
 pub mod sink;
 pub mod soak;
 

@@ -144,13 +144,14 @@ fn without_secrets(object: &Value) -> Value {
         return object.clone();
     }
     let mut object = object.clone();
-    for field in ["data", "stringData"] {
-        if let Some(data) = object.get_mut(field).and_then(Value::as_object_mut) {
-            let keys: Map<String, Value> =
-                data.keys().map(|key| (key.clone(), Value::String(String::new()))).collect();
-            *data = keys;
-        }
-    }
+    let Some(fields) = object.as_object_mut() else { return Value::Null };
+    // `stringData` becomes `data` in the cluster, too.
+    let values = [fields.remove("data"), fields.remove("stringData")].into_iter().flatten();
+    let keys =
+        values.filter_map(|data| Some(data.as_object()?.keys().cloned().collect::<Vec<_>>()));
+    let empty = |key: String| (key, Value::String(String::new()));
+    let keys: Map<String, Value> = keys.flatten().map(empty).collect();
+    fields.insert("data".to_owned(), Value::Object(keys));
     object
 }
 
