@@ -226,6 +226,22 @@ impl From<cluster::Error> for CommandError {
     }
 }
 
+impl From<operator::Error> for CommandError {
+    fn from(error: operator::Error) -> Self {
+        use operator::Error as E;
+        let kind = if error.is_bad_input() { Kind::Usage } else { Kind::Failed };
+        let shown = Self::new(kind, error.to_string());
+        match &error {
+            E::NoImage { .. } => shown
+                .hint(
+                    "add it to gantry.yaml with `tools: [gantry]`, then lock, fetch, pack and load",
+                )
+                .hint("or name an image that the site has: --image REFERENCE"),
+            _ => shown,
+        }
+    }
+}
+
 impl From<depot::Error> for CommandError {
     fn from(error: depot::Error) -> Self {
         match error {

@@ -7,6 +7,7 @@ mod clusters;
 mod commands;
 mod context;
 mod error;
+mod offline;
 mod ui;
 mod world;
 

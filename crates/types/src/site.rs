@@ -30,6 +30,17 @@ pub struct Site {
     /// The issuer of the cluster's certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_issuer: Option<String>,
+    /// The depot that runtimes in the cluster load models from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depot: Option<DepotTarget>,
+}
+
+/// The site's depot, as pods reach it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct DepotTarget {
+    /// `http://…` or `https://…`: what `HF_ENDPOINT` is set to.
+    pub url: String,
 }
 
 /// The site's registry.
@@ -92,6 +103,10 @@ impl Site {
             return Err(error(format!("version {} is not known, only 1", site.version)));
         }
         site.registry.prefix().map_err(|cause| error(format!("registry.url: {cause}")))?;
+        let depot = site.depot.as_ref().map(|depot| depot.url.as_str());
+        if depot.is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+            return Err(error("depot.url: it starts with http:// or https://".into()));
+        }
         Ok(site)
     }
 }
