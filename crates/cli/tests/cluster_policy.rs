@@ -45,7 +45,8 @@ async fn only_the_sites_names_of_locked_images_start_and_only_there() {
     let why = refused(&cluster, there, &pod_of("init", with_init)).await;
     assert!(why.contains(&foreign), "{why}");
 
-    let debug = |image: &str| -> EphemeralContainer { from_value(container("debug", image)).unwrap() };
+    let debug =
+        |image: &str| -> EphemeralContainer { from_value(container("debug", image)).unwrap() };
     let why = cluster.add_container(there, "by-tag", debug(&foreign)).await.unwrap_err();
     assert!(matches!(why, Error::Refused { .. }), "{why}");
     cluster.add_container(there, "by-tag", debug(&tag)).await.unwrap();
@@ -54,8 +55,7 @@ async fn only_the_sites_names_of_locked_images_start_and_only_there() {
     assert!(why.to_string().contains(&foreign), "{why}");
     cluster.apply(Scope::Namespace(there), &deployment(&tag)).await.unwrap();
     guard::until("a pod of the deployment runs", async || {
-        let found: Option<Deployment> =
-            cluster.get(Scope::Namespace(there), "web").await.unwrap();
+        let found: Option<Deployment> = cluster.get(Scope::Namespace(there), "web").await.unwrap();
         found?.status?.ready_replicas.filter(|ready| *ready > 0)
     })
     .await;

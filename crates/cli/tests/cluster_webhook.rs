@@ -10,7 +10,9 @@ use cluster::objects::api::apps::v1::Deployment;
 use cluster::objects::api::core::v1::{EphemeralContainer, Namespace, Pod, Secret};
 use cluster::objects::serde_json::{from_value, json};
 use cluster::{Cluster, Error, Scope};
-use story::guard::{self, Gone, Ground, LOCKED, container, image, pod, refused, runs, spec, try_pod};
+use story::guard::{
+    self, Gone, Ground, LOCKED, container, image, pod, refused, runs, spec, try_pod,
+};
 
 const GUARD: &str = "gantry.dev/guard";
 
@@ -22,8 +24,21 @@ async fn leftovers_are_moved_strangers_refused_and_only_its_namespaces_closed_wh
     let own = ground.here.names("hook");
     let (there, home, name) = (guarded.name(), own.name(), format!("gantry-{}", own.name()));
     let arguments = [
-        "webhook", "manifests", "--site", "site.yaml", "--receipt", "receipt.json", "--digests",
-        "--namespace", home, "--name", &name, "--only", there, "--output", "json",
+        "webhook",
+        "manifests",
+        "--site",
+        "site.yaml",
+        "--receipt",
+        "receipt.json",
+        "--digests",
+        "--namespace",
+        home,
+        "--name",
+        &name,
+        "--only",
+        there,
+        "--output",
+        "json",
     ];
     let written = ground.gantry.run(arguments).success().json();
     let _gone = Gone::new(&ground, &written["manifests"]);
@@ -40,19 +55,24 @@ async fn leftovers_are_moved_strangers_refused_and_only_its_namespaces_closed_wh
     try_pod(&cluster, there, &pod("before", "foreign.internal/x:1")).await.unwrap();
     label(&cluster, there, "enforce").await;
     let why = guard::until("the webhook is asked", async || {
-        try_pod(&cluster, there, &pod("probe", "docker.io/library/busybox:9")).await.err()
-            .map(|error| error.to_string()).filter(|why| why.contains("gantry:"))
+        try_pod(&cluster, there, &pod("probe", "docker.io/library/busybox:9"))
+            .await
+            .err()
+            .map(|error| error.to_string())
+            .filter(|why| why.contains("gantry:"))
     })
     .await;
     assert!(why.contains("busybox is locked as 1.35"), "{why}");
 
     let moved = runs(&cluster, there, &pod("leftover", "busybox:1.35")).await;
     assert_eq!(image(&moved), format!("{}@{}", ground.at_site(), ground.digest()));
-    let debug = |image: &str| -> EphemeralContainer { from_value(container("debug", image)).unwrap() };
+    let debug =
+        |image: &str| -> EphemeralContainer { from_value(container("debug", image)).unwrap() };
     let with_debug = cluster.add_container(there, "leftover", debug(LOCKED)).await.unwrap();
     let ephemeral = with_debug.spec.unwrap().ephemeral_containers.unwrap();
     assert!(ephemeral[0].image.as_deref().unwrap().starts_with(&ground.at_site()), "{ephemeral:?}");
-    let why = cluster.add_container(there, "leftover", debug("evil.example/x:1")).await.unwrap_err();
+    let why =
+        cluster.add_container(there, "leftover", debug("evil.example/x:1")).await.unwrap_err();
     assert!(matches!(why, Error::Refused { .. }), "{why}");
     let why = refused(&cluster, there, &pod("stranger", &ground.foreign())).await;
     assert!(why.contains(&ground.foreign()) && why.contains("gantry.yaml"), "{why}");
@@ -105,13 +125,34 @@ async fn it_serves_outside_of_the_cluster_too_and_follows_the_lock() {
     let own = format!("{there}/webhook");
     let host = ground.here.host().to_string();
     let mut running = ground.gantry.start([
-        "webhook", "--site", "site.yaml", "--receipt", "receipt.json", "--listen", &listen,
-        "--self-made", &own, "--host", &host, "--configuration", &name,
+        "webhook",
+        "--site",
+        "site.yaml",
+        "--receipt",
+        "receipt.json",
+        "--listen",
+        &listen,
+        "--self-made",
+        &own,
+        "--host",
+        &host,
+        "--configuration",
+        &name,
     ]);
     let url = running.word_after("repositories on ");
     let arguments = [
-        "webhook", "manifests", "--site", "site.yaml", "--name", &name, "--url", &url, "--only",
-        there, "--output", "json",
+        "webhook",
+        "manifests",
+        "--site",
+        "site.yaml",
+        "--name",
+        &name,
+        "--url",
+        &url,
+        "--only",
+        there,
+        "--output",
+        "json",
     ];
     let written = ground.gantry.run(arguments).success().json();
     let _gone = Gone::new(&ground, &written["manifests"]);
@@ -121,7 +162,9 @@ async fn it_serves_outside_of_the_cluster_too_and_follows_the_lock() {
     ground.gantry.run(arguments.iter().chain(&["--apply"])).success();
 
     let moved = guard::until("it knows its authority and answers", async || {
-        try_pod(&cluster, there, &pod("leftover", LOCKED)).await.ok()
+        try_pod(&cluster, there, &pod("leftover", LOCKED))
+            .await
+            .ok()
             .filter(|pod| image(pod) != LOCKED)
     })
     .await;

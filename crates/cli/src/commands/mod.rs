@@ -1,5 +1,6 @@
 //! The verbs, one file each: the arguments whose doc comments are the help, then one function.
 
+mod audit;
 mod completion;
 mod fetch;
 mod image;
@@ -45,6 +46,7 @@ pub(crate) enum Command {
     PostRender(post_render::Args),
     #[command(subcommand)]
     Policy(policy::Command),
+    Audit(audit::Args),
     Webhook(webhook::Args),
     #[command(subcommand)]
     Store(store::Command),
@@ -69,6 +71,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         Command::Relocate(args) => relocate::run(context, &args),
         Command::PostRender(args) => post_render::run(context, &args),
         Command::Policy(command) => policy::run(context, &command),
+        Command::Audit(args) => audit::run(context, &args),
         Command::Webhook(args) => webhook::run(context, &args),
         Command::Models(command) => models::run(context, &command),
         Command::Store(command) => store::run(context, &command),

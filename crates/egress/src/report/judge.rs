@@ -19,8 +19,8 @@ use crate::tally::Seen;
 
 /// All that a report is made of.
 pub struct Case<'a> {
-    /// The cluster.
-    pub cluster: &'a Cluster,
+    /// The cluster; absent when only manifests were looked at.
+    pub cluster: Option<&'a Cluster>,
     /// The audited namespaces; empty for all.
     pub namespaces: &'a [String],
     /// What is inside.
@@ -40,8 +40,8 @@ pub fn judge(case: Case<'_>) -> Report {
     let mut report = Report {
         version: 1,
         gantry: types::own_image::VERSION.to_owned(),
-        context: case.cluster.context().to_owned(),
-        server: case.cluster.server().to_owned(),
+        context: case.cluster.map(|cluster| cluster.context().to_owned()).unwrap_or_default(),
+        server: case.cluster.map(|cluster| cluster.server().to_owned()).unwrap_or_default(),
         namespaces: case.namespaces.to_vec(),
         written: Timestamp::now(),
         verdict: Verdict::NotSoaked,

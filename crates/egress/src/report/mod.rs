@@ -23,7 +23,7 @@ pub struct Report {
     pub version: u32,
     /// The Gantry that wrote it.
     pub gantry: String,
-    /// The context of the cluster.
+    /// The context of the cluster; empty when only manifests were looked at.
     pub context: String,
     /// Its API server.
     pub server: String,

@@ -43,6 +43,13 @@ impl Report {
         }
     }
 
+    fn place(&self) -> String {
+        match self.context.as_str() {
+            "" => "Manifests".to_owned(),
+            context => format!("Cluster {context} ({})", self.server),
+        }
+    }
+
     fn scope(&self) -> String {
         match self.namespaces.as_slice() {
             [] => "all namespaces".to_owned(),
