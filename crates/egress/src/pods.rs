@@ -89,7 +89,9 @@ impl Book {
 
     /// The pods in a node's own network: which of them sent a packet, nobody can tell.
     pub fn on_host(&self, node: &str) -> Vec<&Who> {
-        let on_it = |known: &&Known| known.is_on_host && known.who.node == node;
+        // Our own watchers send nothing.
+        let is_ours = |known: &Known| known.who.workload.namespace == crate::NAMESPACE;
+        let on_it = |known: &&Known| known.is_on_host && known.who.node == node && !is_ours(known);
         let mut pods: Vec<&Who> = self.pods.values().filter(on_it).map(|k| &k.who).collect();
         pods.sort();
         pods

@@ -165,6 +165,9 @@ pub async fn soak(
     };
     // Whatever came: nothing stays behind.
     let restored = restore(cluster).await;
+    if let Err(error) = &restored {
+        say(&format!("not everything could be put back: {error}. Run: gantry audit restore"));
+    }
     outcome?;
     restored?;
     Ok(run.evidence())

@@ -101,10 +101,10 @@ async fn not_coredns(cluster: &Cluster, pods: &[Pod]) -> Result<Error> {
             reason: "OpenShift's DNS operator owns CoreDNS' configuration and would take the change \
                      back"
                 .to_owned(),
-            next: "run the sink at an address of this machine (--sink-address ADDRESS:PORT --no-dns), \
-                   and send names to it by hand: `oc edit dns.operator/default`, upstreamResolvers: \
-                   {policy: Sequential, upstreams: [{type: Network, address: ADDRESS, port: PORT}]}; \
-                   who asked is not known then"
+            next: "run the sink by itself (gantry audit sink --listen ADDRESS:PORT), send names to it \
+                   by `oc edit dns.operator/default` (upstreamResolvers: {policy: Sequential, \
+                   upstreams: [{type: Network, address: ADDRESS, port: PORT}]}), and audit with \
+                   --no-dns; who asked is not known then"
                 .to_owned(),
         });
     }

@@ -128,10 +128,11 @@ fn render(template: &impl Template) -> Result<String> {
 }
 
 /// Filters of the templates.
+#[allow(unreachable_pub, reason = "askama's macro makes a public type of each")]
 mod filters {
     /// Text inside of Markdown: one line, with nothing that would be read as marks.
     #[askama::filter_fn]
-    pub(crate) fn plain(
+    pub(super) fn plain(
         text: impl std::fmt::Display,
         _: &dyn askama::Values,
     ) -> askama::Result<String> {

@@ -370,7 +370,8 @@ async fn listen(
 async fn load(commands: &[String]) -> Vec<Exercised> {
     let mut done = Vec::new();
     for command in commands {
-        let run = tokio::process::Command::new("sh").args(["-c", command]).output().await;
+        let mut shell = tokio::process::Command::new("sh");
+        let run = shell.args(["-c", command]).kill_on_drop(true).output().await;
         let (outcome, detail) = match run {
             Ok(output) if output.status.success() => (Outcome::Done, "exit code 0".to_owned()),
             Ok(output) => (Outcome::Failed, output.status.to_string()),
