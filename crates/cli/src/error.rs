@@ -272,6 +272,26 @@ impl From<operator::Error> for CommandError {
     }
 }
 
+impl From<egress::Error> for CommandError {
+    fn from(error: egress::Error) -> Self {
+        use egress::Error as E;
+        let kind = match error {
+            E::Cluster(error) => return error.into(),
+            E::Policy(error) => return error.into(),
+            // Found before anything is written.
+            E::Corefile { .. }
+            | E::NoReload
+            | E::NameService { .. }
+            | E::Busy { .. }
+            | E::Manifests { .. } => Kind::Usage,
+            E::ChangedMeanwhile { .. } | E::Record { .. } | E::Listen { .. } | E::Report { .. } => {
+                Kind::Failed
+            }
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
 impl From<depot::Error> for CommandError {
     fn from(error: depot::Error) -> Self {
         match error {

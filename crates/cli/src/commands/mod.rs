@@ -1,5 +1,6 @@
 //! The verbs, one file each: the arguments whose doc comments are the help, then one function.
 
+mod audit;
 mod check;
 mod completion;
 mod evidence;
@@ -50,6 +51,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Policy(policy::Command),
     Webhook(Box<webhook::Args>),
+    Audit(audit::Args),
     Evidence(evidence::Args),
     #[command(subcommand)]
     Store(store::Command),
@@ -78,6 +80,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         Command::Check(args) => check::run(context, &args),
         Command::Resolve(args) => resolve::run(context, &args),
         Command::Policy(command) => policy::run(context, &command),
+        Command::Audit(args) => audit::run(context, &args),
         Command::Evidence(args) => evidence::run(context, &args),
         Command::Webhook(args) => webhook::run(context, &args),
         Command::Models(command) => models::run(context, &command),
