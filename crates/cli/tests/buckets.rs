@@ -11,7 +11,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
 
 use story::{alone, text};
-use testkit::faults::{Fault, Times};
+use testkit::faults::{Fault, Request, Times};
 use testkit::{Faults, Gantry, S3, loopback_only, tools};
 
 const MODEL: &str = "own/model";
@@ -49,10 +49,9 @@ fn a_model_in_a_bucket_is_whole_for_boto3_and_a_cache_for_the_hub_s_library() {
 fn killed_at_ten_random_points_it_shows_nothing_half_and_sends_no_noted_part_twice() {
     let (s3, home) = (S3::start(), tempfile::tempdir().unwrap());
     let gantry = with_model(home.path(), &s3.url(), &tools::model());
-    let whole = fs::read_dir(tools::model()).unwrap().count();
-    assert!(whole > 2);
     // Each std hasher has new random keys.
     let random = RandomState::new();
+    let (mut noted_ever, mut is_shown) = (0, false);
 
     for kill in 0..=10_u64 {
         let noted = noted_parts(&s3);
@@ -61,8 +60,13 @@ fn killed_at_ten_random_points_it_shows_nothing_half_and_sends_no_noted_part_twi
         let running = gantry.clone().env("AWS_ENDPOINT_URL", proxy.url());
         let mut running = running.start(arguments);
         if kill < 10 {
-            let instant = 30 + random.hash_one(kill) % 60;
-            while running.is_running() && (proxy.requests().len() as u64) < instant {
+            // All ten parts of the weights behind the first, two of them at random each time.
+            let instant = kill % 5 * 2 + random.hash_one(kill) % 2;
+            let is_part = |one: &Request| {
+                one.path.contains("partNumber=") && !one.path.contains("partNumber=1&")
+            };
+            let sent = || proxy.requests().iter().filter(|one| is_part(one)).count() as u64;
+            while running.is_running() && sent() <= instant {
                 std::thread::yield_now();
             }
             running.kill();
@@ -72,11 +76,13 @@ fn killed_at_ten_random_points_it_shows_nothing_half_and_sends_no_noted_part_twi
         let sent = proxy.requests();
         let twice = sent.iter().filter(|one| one.method == "PUT" && noted.contains(&part(&one.path)));
         assert_eq!(twice.count(), 0, "{noted:?}");
+        noted_ever += noted.len();
+        is_shown |= sent.iter().any(|one| one.path.contains("?uploadId") && one.method == "POST");
         let there = seen(&s3).len();
-        let is_done = sent.iter().any(|one| one.path.contains("uploadId") && one.method == "POST");
-        assert!(there == 0 || is_done, "{there} objects are seen before anything was completed");
+        assert!(there == 0 || is_shown, "{there} objects are seen before anything was completed");
     }
 
+    assert!(noted_ever > 0, "the kills fell into the push");
     assert_eq!(seen(&s3).len(), story::files(&tools::model()).len());
     assert!(s3.uploads().is_empty(), "nothing is left behind: {:?}", s3.uploads());
     let left: Vec<_> =
@@ -106,25 +112,36 @@ fn a_source_that_lies_shows_nothing_and_is_told_and_the_right_one_goes_on() {
 }
 
 #[test]
-fn uploads_that_somebody_cleaned_up_are_made_again() {
+fn an_upload_that_somebody_cleaned_up_is_made_again_in_the_midst_and_at_its_end() {
     let (s3, home) = (S3::start(), tempfile::tempdir().unwrap());
-    let gantry = with_model(home.path(), &s3.url(), &tools::model());
     let proxy = Faults::before(&s3.url());
-    // The first completion fails for good: all parts are there, nothing is seen.
-    proxy.on("?uploadId", Fault::Status { code: 403, retry_after: None }, Times::Always);
-    let behind = gantry.clone().env("AWS_ENDPOINT_URL", proxy.url());
-    let error = push(&behind, &[]).fails_with(1).stderr;
-    assert!(error.contains("s3:PutObject"), "{error}");
-    assert!(seen(&s3).is_empty());
-    assert!(!s3.uploads().is_empty());
+    let gantry = with_model(home.path(), &proxy.url(), &tools::model());
+    // Servers answer 404 (NoSuchUpload) to whatever is asked of an upload that is gone.
+    let gone = Fault::Status { code: 404, retry_after: None };
+    proxy.on("partNumber=3&", gone.clone(), Times::Exactly(1));
+    proxy.on("model.safetensors?uploadId", gone, Times::Exactly(1));
 
-    s3.boto3(
-        "for u in s3.list_multipart_uploads(Bucket=bucket)['Uploads']:\n  \
-         s3.abort_multipart_upload(Bucket=bucket, Key=u['Key'], UploadId=u['UploadId'])",
-    );
     push(&gantry, &[]).success();
 
     gantry.run(["models", "verify", TO]).success();
+    let begun = |one: &Request| one.path.ends_with("model.safetensors?uploads");
+    let begun: Vec<_> = proxy.requests().into_iter().filter(begun).collect();
+    assert_eq!(begun.len(), 3, "{begun:?}");
+}
+
+#[test]
+fn a_push_without_the_right_to_write_says_which_rights_and_shows_nothing() {
+    let (s3, home) = (S3::start(), tempfile::tempdir().unwrap());
+    let proxy = Faults::before(&s3.url());
+    let gantry = with_model(home.path(), &proxy.url(), &tools::model());
+    proxy.on("partNumber=9", Fault::Status { code: 403, retry_after: None }, Times::Exactly(1));
+
+    let error = push(&gantry, &[]).fails_with(1).stderr;
+
+    assert!(error.contains("s3:PutObject"), "{error}");
+    assert!(seen(&s3).is_empty());
+    assert!(!noted_parts(&s3).is_empty(), "what came is kept");
+    push(&gantry, &[]).success();
     assert!(s3.uploads().is_empty());
 }
 
@@ -191,8 +208,10 @@ fn what_is_wrong_is_told_with_the_next_step_before_anything_is_written() {
     let proxy = Faults::before(&plain.url());
     proxy.on("list-type", Fault::Status { code: 403, retry_after: None }, Times::Always);
     refuses(&gantry, TO, &["--endpoint", &proxy.url()], "s3:ListBucket");
-    let nobody = gantry.clone().env("AWS_ACCESS_KEY_ID", "").env("AWS_SECRET_ACCESS_KEY", "");
-    drop(nobody);
+    let nobody = alone(home.path())
+        .env("AWS_ENDPOINT_URL", plain.url())
+        .env("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1");
+    refuses(&nobody, TO, &[], "there are no credentials");
 
     assert!(s3.objects().is_empty() && plain.objects().is_empty());
     push(&gantry, &["--ca", &ca]).success();

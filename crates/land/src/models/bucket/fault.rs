@@ -67,7 +67,8 @@ impl Fault {
             || matches!(error, E::Unauthenticated { .. })
         {
             format!("correct the credential: {}", credentials(bucket.cloud))
-        } else if matches!(error, E::PermissionDenied { .. }) {
+        } else if matches!(error, E::PermissionDenied { .. }) || text.contains(" 403 Forbidden") {
+            // A listing that is denied comes as a general error.
             rights(bucket.cloud).to_owned()
         } else if is(&["PermanentRedirect", "AuthorizationHeaderMalformed"])
             || text.contains("without LOCATION")
@@ -113,7 +114,7 @@ fn innermost(error: &E) -> String {
 }
 
 fn is_metadata(text: &str) -> bool {
-    ["169.254.", "metadata.google.internal", "/metadata/identity"]
+    ["169.254.", "/latest/api/token", "/latest/meta-data", "metadata.google.internal", "/metadata/identity"]
         .iter()
         .any(|address| text.contains(address))
 }
