@@ -74,7 +74,8 @@ fn killed_at_ten_random_points_it_shows_nothing_half_and_sends_no_noted_part_twi
             assert_eq!(running.wait(), Some(0));
         }
         let sent = proxy.requests();
-        let twice = sent.iter().filter(|one| one.method == "PUT" && noted.contains(&part(&one.path)));
+        let twice =
+            sent.iter().filter(|one| one.method == "PUT" && noted.contains(&part(&one.path)));
         assert_eq!(twice.count(), 0, "{noted:?}");
         noted_ever += noted.len();
         is_shown |= sent.iter().any(|one| one.path.contains("?uploadId") && one.method == "POST");
@@ -124,7 +125,7 @@ fn an_upload_that_somebody_cleaned_up_is_made_again_in_the_midst_and_at_its_end(
     push(&gantry, &[]).success();
 
     gantry.run(["models", "verify", TO]).success();
-    let begun = |one: &Request| one.path.ends_with("model.safetensors?uploads");
+    let begun = |one: &Request| one.path.contains("model.safetensors?uploads");
     let begun: Vec<_> = proxy.requests().into_iter().filter(begun).collect();
     assert_eq!(begun.len(), 3, "{begun:?}");
 }

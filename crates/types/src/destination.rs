@@ -73,7 +73,9 @@ impl FromStr for Destination {
         }
         let Some((scheme, rest)) = text.split_once("://") else {
             return if text.is_empty() {
-                Err(error("it is empty; write s3://bucket/prefix, pvc://namespace/claim, or ./folder"))
+                Err(error(
+                    "it is empty; write s3://bucket/prefix, pvc://namespace/claim, or ./folder",
+                ))
             } else {
                 Ok(Self::Folder(PathBuf::from(text)))
             };
@@ -84,9 +86,9 @@ impl FromStr for Destination {
             "az" => bucket(Cloud::Azure, rest).map(Self::Bucket).map_err(|reason| error(&reason)),
             "pvc" => claim(rest).map(Self::Claim).map_err(error),
             "file" => Err(error("write a folder by its path alone: /srv/models")),
-            "http" | "https" => Err(error(
-                "write the bucket as s3://bucket/prefix, and its server as the endpoint",
-            )),
+            "http" | "https" => {
+                Err(error("write the bucket as s3://bucket/prefix, and its server as the endpoint"))
+            }
             _ => Err(error("known are s3://, gs://, az://, pvc://, depot, or a folder's path")),
         }
     }

@@ -161,7 +161,8 @@ mod tests {
         for url in ["http://127.0.0.1:9000", "http://localhost", "http://[::1]:9000/x"] {
             assert!(is_loopback(url), "{url}");
         }
-        for url in ["http://127.0.0.1.evil.org", "http://localhost.evil.org:80", "http://10.0.0.1"] {
+        for url in ["http://127.0.0.1.evil.org", "http://localhost.evil.org:80", "http://10.0.0.1"]
+        {
             assert!(!is_loopback(url), "{url}");
         }
     }

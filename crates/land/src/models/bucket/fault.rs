@@ -80,7 +80,9 @@ impl Fault {
             "give the CA of the server: --ca FILE, or ca: in site.yaml".to_owned()
         } else if told.is_none() && is_transport(&text) {
             let variable = endpoint(bucket.cloud);
-            format!("check the endpoint (--endpoint, endpoint: in site.yaml, or {variable}), and that the server runs")
+            format!(
+                "check the endpoint (--endpoint, endpoint: in site.yaml, or {variable}), and that the server runs"
+            )
         } else {
             return Self { fault, next: None };
         };
@@ -114,9 +116,15 @@ fn innermost(error: &E) -> String {
 }
 
 fn is_metadata(text: &str) -> bool {
-    ["169.254.", "/latest/api/token", "/latest/meta-data", "metadata.google.internal", "/metadata/identity"]
-        .iter()
-        .any(|address| text.contains(address))
+    [
+        "169.254.",
+        "/latest/api/token",
+        "/latest/meta-data",
+        "metadata.google.internal",
+        "/metadata/identity",
+    ]
+    .iter()
+    .any(|address| text.contains(address))
 }
 
 fn is_transport(text: &str) -> bool {
@@ -136,7 +144,9 @@ fn credentials(cloud: Cloud) -> String {
 
 fn rights(cloud: Cloud) -> &'static str {
     match cloud {
-        Cloud::S3 => "give the credential s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload on its objects",
+        Cloud::S3 => {
+            "give the credential s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload on its objects"
+        }
         Cloud::Gcs => "give the account the role roles/storage.objectUser on the bucket",
         Cloud::Azure => "give the identity the role Storage Blob Data Contributor on the container",
     }

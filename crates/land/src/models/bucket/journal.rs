@@ -93,9 +93,10 @@ impl Journal {
                     && upload.part_size == super::stage::part_size(content.size)
             })
         };
-        let (kept, old): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.lock().uploads)
-            .into_iter()
-            .partition(|(path, upload)| is_wanted(path, upload));
+        let (kept, old): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut self.lock().uploads)
+                .into_iter()
+                .partition(|(path, upload)| is_wanted(path, upload));
         let new = files.iter().filter(|(path, _)| !kept.contains_key(path));
         let begun: Vec<Result<(PathBuf, Upload)>> = stream::iter(new)
             .map(|(path, content)| async move {

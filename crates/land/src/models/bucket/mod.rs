@@ -69,11 +69,7 @@ struct Object {
 impl Bucket {
     /// Reaches a bucket: its server answers, knows the bucket and lets us list it. Blocks; call it
     /// outside of the runtime.
-    pub fn open(
-        address: &destination::Bucket,
-        access: &Access,
-        runtime: &Handle,
-    ) -> Result<Self> {
+    pub fn open(address: &destination::Bucket, access: &Access, runtime: &Handle) -> Result<Self> {
         let question = connect::server(address, access, Patience::Short)?;
         let bucket = Self {
             server: connect::server(address, access, Patience::Long)?,
@@ -149,7 +145,9 @@ impl Bucket {
         let prefix = self.key(folder)?;
         let list = self.server.list(Some(&prefix));
         let objects: Vec<_> = list.try_collect().await.map_err(self.failed(folder))?;
-        let own = |key: &Key| Path::new(key.as_ref()).strip_prefix(&self.address.prefix).map(Path::to_owned);
+        let own = |key: &Key| {
+            Path::new(key.as_ref()).strip_prefix(&self.address.prefix).map(Path::to_owned)
+        };
         Ok(objects.iter().filter_map(|object| own(&object.location).ok()).collect())
     }
 

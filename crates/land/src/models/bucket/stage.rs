@@ -158,10 +158,9 @@ impl Line<'_> {
             // The semaphore is never closed.
             let Ok(slot) = self.bucket.runtime.block_on(slot) else { return Err(Stop::Gone) };
             let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-            reader.read_exact(&mut bytes).map_err(|cause| store::Error::Read {
-                what: content.digest.to_string(),
-                cause,
-            })?;
+            reader
+                .read_exact(&mut bytes)
+                .map_err(|cause| store::Error::Read { what: content.digest.to_string(), cause })?;
             hash.update(&bytes);
             left -= length;
             let blake3 = blake3::hash(&bytes).to_hex().to_string();
