@@ -1,5 +1,5 @@
 # The two commands of the README, and what developers run between them.
-.PHONY: demo test test-fast build setup lint bench cluster-up cluster-down
+.PHONY: demo test test-cluster test-fast build setup lint bench cluster-up cluster-down
 
 # Sets up what it needs, builds, runs the main job on the embedded default.
 demo:
@@ -11,6 +11,12 @@ demo:
 test:
 	dev/setup test
 	dev/run-tests
+
+# What needs a real Kubernetes: starts one (root; see CONTRIBUTING.md), runs those tests, takes it away.
+test-cluster:
+	dev/setup test
+	dev/setup cluster
+	dev/test-cluster
 
 # The tests that need no slow image set: seconds, for every save.
 test-fast:

@@ -229,6 +229,38 @@ impl From<land::models::Error> for CommandError {
     }
 }
 
+impl From<cluster::Error> for CommandError {
+    fn from(error: cluster::Error) -> Self {
+        use cluster::Error as E;
+        let kind = match &error {
+            // Found before anything is written.
+            E::NoAccess { .. }
+            | E::NoContext { .. }
+            | E::MissingRights { .. }
+            | E::NoObject { .. }
+            | E::NotOurs { .. } => Kind::Usage,
+            _ => Kind::Failed,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<operator::Error> for CommandError {
+    fn from(error: operator::Error) -> Self {
+        use operator::Error as E;
+        let kind = if error.is_bad_input() { Kind::Usage } else { Kind::Failed };
+        let shown = Self::new(kind, error.to_string());
+        match &error {
+            E::NoImage { .. } => shown
+                .hint(
+                    "add it to gantry.yaml with `tools: [gantry]`, then lock, fetch, pack and load",
+                )
+                .hint("or name an image that the site has: --image REFERENCE"),
+            _ => shown,
+        }
+    }
+}
+
 impl From<depot::Error> for CommandError {
     fn from(error: depot::Error) -> Self {
         match error {

@@ -3,9 +3,11 @@
 //! place of exit codes, `context` what every verb gets.
 
 mod charts;
+mod clusters;
 mod commands;
 mod context;
 mod error;
+mod offline;
 mod place;
 mod ui;
 mod world;

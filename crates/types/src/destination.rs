@@ -14,7 +14,7 @@ pub enum Destination {
     Folder(PathBuf),
     /// A bucket of an object store, and a prefix in it.
     Bucket(Bucket),
-    /// A claim in the cluster: `pvc://namespace/claim`.
+    /// A claim in the cluster: `pvc://namespace/claim`, and a folder in its volume.
     Claim(Claim),
     /// The site's depot, which hands models out of what it serves.
     Depot,
@@ -42,13 +42,15 @@ pub enum Cloud {
     Azure,
 }
 
-/// A claim for a volume.
+/// A claim for a volume, and a folder in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The claim's namespace.
     pub namespace: String,
     /// The claim's name.
     pub name: String,
+    /// The folder in the volume, without a slash at either end; empty for the whole of it.
+    pub folder: String,
 }
 
 impl Cloud {
@@ -84,7 +86,7 @@ impl FromStr for Destination {
             "s3" => bucket(Cloud::S3, rest).map(Self::Bucket).map_err(|reason| error(&reason)),
             "gs" => bucket(Cloud::Gcs, rest).map(Self::Bucket).map_err(|reason| error(&reason)),
             "az" => bucket(Cloud::Azure, rest).map(Self::Bucket).map_err(|reason| error(&reason)),
-            "pvc" => claim(rest).map(Self::Claim).map_err(error),
+            "pvc" => claim(rest).map(Self::Claim).map_err(|reason| error(&reason)),
             "file" => Err(error("write a folder by its path alone: /srv/models")),
             "http" | "https" => {
                 Err(error("write the bucket as s3://bucket/prefix, and its server as the endpoint"))
@@ -120,7 +122,7 @@ fn bucket(cloud: Cloud, rest: &str) -> Result<Bucket, String> {
     Ok(Bucket { cloud, name: name.to_owned(), prefix: prefix.to_owned() })
 }
 
-fn claim(rest: &str) -> Result<Claim, &'static str> {
+fn claim(rest: &str) -> Result<Claim, String> {
     // Kubernetes, "Object Names and IDs": a namespace is a DNS label, a claim a DNS subdomain.
     let is_name = |name: &str, max: usize, dots: &[u8]| {
         let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -131,12 +133,20 @@ fn claim(rest: &str) -> Result<Claim, &'static str> {
             && ends(bytes.first())
             && ends(bytes.last())
     };
-    match rest.split_once('/') {
-        Some((namespace, name)) if is_name(namespace, 63, b"") && is_name(name, 253, b".") => {
-            Ok(Claim { namespace: namespace.to_owned(), name: name.to_owned() })
-        }
-        _ => Err("write pvc://namespace/claim, each as Kubernetes names it"),
+    let mut parts = rest.splitn(3, '/');
+    let (namespace, name) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    if !is_name(namespace, 63, b"") || !is_name(name, 253, b".") {
+        return Err("write pvc://namespace/claim, each as Kubernetes names it".to_owned());
     }
+    let folder = parts.next().unwrap_or_default();
+    let folder = folder.strip_suffix('/').unwrap_or(folder);
+    if !folder.is_empty() {
+        snapshot::check_path(folder).map_err(|fault| {
+            format!("the folder {folder:?} {fault}; write pvc://{namespace}/{name}/folder")
+        })?;
+    }
+    let (namespace, name, folder) = (namespace.to_owned(), name.to_owned(), folder.to_owned());
+    Ok(Claim { namespace, name, folder })
 }
 
 impl fmt::Display for Destination {
@@ -159,7 +169,8 @@ impl fmt::Display for Bucket {
 
 impl fmt::Display for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pvc://{}/{}", self.namespace, self.name)
+        write!(f, "pvc://{}/{}", self.namespace, self.name)?;
+        if self.folder.is_empty() { Ok(()) } else { write!(f, "/{}", self.folder) }
     }
 }
 
@@ -172,9 +183,15 @@ mod tests {
 
     #[test]
     fn a_destination_is_told_by_its_scheme_and_prints_as_it_was_written() {
-        for text in
-            ["s3://models", "gs://models/weights/v1", "az://c/x", "pvc://ai/models", "depot", "./m"]
-        {
+        for text in [
+            "s3://models",
+            "gs://models/weights/v1",
+            "az://c/x",
+            "pvc://ai/models",
+            "pvc://ai/all/ollama",
+            "depot",
+            "./m",
+        ] {
             assert_eq!(text.parse::<Destination>().unwrap().to_string(), text);
         }
         let bucket = Bucket { cloud: Cloud::S3, name: "b".into(), prefix: "weights".into() };

@@ -14,6 +14,9 @@ use crate::{Error, Result, yaml};
 pub struct Site {
     /// The format's version: 1.
     pub version: u32,
+    /// The context of the kubeconfig that this site's cluster is; what is written is written there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
     /// The registry that images, charts and models are pushed to.
     pub registry: Registry,
     /// Where models are put beside the registry.
@@ -28,6 +31,17 @@ pub struct Site {
     /// The issuer of the cluster's certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_issuer: Option<String>,
+    /// The depot that runtimes in the cluster load models from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depot: Option<DepotTarget>,
+}
+
+/// The site's depot, as pods reach it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct DepotTarget {
+    /// `http://…` or `https://…`: what `HF_ENDPOINT` is set to.
+    pub url: String,
 }
 
 /// The site's registry.
@@ -117,6 +131,10 @@ impl Site {
             return Err(error(format!("version {} is not known, only 1", site.version)));
         }
         site.registry.prefix().map_err(|cause| error(format!("registry.url: {cause}")))?;
+        let depot = site.depot.as_ref().map(|depot| depot.url.as_str());
+        if depot.is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+            return Err(error("depot.url: it starts with http:// or https://".into()));
+        }
         for (index, target) in site.models.iter().enumerate() {
             target.check().map_err(|fault| error(format!("models[{index}]: {fault}")))?;
         }

@@ -1,0 +1,142 @@
+//! The way to a cluster: a kubeconfig and a context, or the pod that we run in.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::version::Info;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use crate::error::chain;
+use crate::{Error, Result};
+
+/// How long the API server may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Which cluster is meant.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// The kubeconfig; `KUBECONFIG` (several files, as kubectl reads them) or `~/.kube/config` when absent.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context in it; the current one when absent.
+    pub context: Option<String>,
+}
+
+/// A cluster that is connected to. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster {
+    pub(crate) client: Client,
+    context: String,
+    server: String,
+    namespace: String,
+}
+
+impl Cluster {
+    /// Reads the kubeconfig and makes a client. Nothing is sent yet: [`Cluster::version`] is the
+    /// first question that tells whether the server answers.
+    pub async fn connect(access: &Access) -> Result<Self> {
+        let Some(kubeconfig) = read(access)? else { return Self::in_cluster(access) };
+        let context = access.context.clone().or_else(|| kubeconfig.current_context.clone());
+        let Some(context) = context.filter(|name| !name.is_empty()) else {
+            let cause = format!(
+                "the kubeconfig has no current context, and none was named with --context (it has: {})",
+                known(&kubeconfig)
+            );
+            return Err(Error::NoAccess { cause });
+        };
+        if !kubeconfig.contexts.iter().any(|known| known.name == context) {
+            return Err(Error::NoContext { name: context, known: known(&kubeconfig) });
+        }
+        let options =
+            KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+        let config = config.map_err(|error| Error::NoAccess {
+            cause: format!("context {context}: {}", chain(&error)),
+        })?;
+        Self::of(context, config)
+    }
+
+    fn in_cluster(access: &Access) -> Result<Self> {
+        if let Some(name) = &access.context {
+            return Err(Error::NoContext { name: name.clone(), known: "none".to_owned() });
+        }
+        let config = Config::incluster().map_err(|_| Error::NoAccess {
+            cause: "KUBECONFIG is not set, there is no ~/.kube/config, and this is no pod"
+                .to_owned(),
+        })?;
+        Self::of("in-cluster".to_owned(), config)
+    }
+
+    fn of(context: String, mut config: Config) -> Result<Self> {
+        config.connect_timeout = Some(CONNECT);
+        let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let namespace = config.default_namespace.clone();
+        let client = Client::try_from(config)
+            .map_err(|error| Error::NoAccess { cause: format!("{context}: {}", chain(&error)) })?;
+        Ok(Self { client, context, server, namespace })
+    }
+
+    /// The context's name, `in-cluster` inside of a pod.
+    pub fn context(&self) -> &str {
+        &self.context
+    }
+
+    /// The API server's URL.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The context's namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The API server's version. The first question to a cluster: its error says that the server
+    /// does not answer, and why.
+    pub async fn version(&self) -> Result<Info> {
+        self.client.apiserver_version().await.map_err(|error| match error {
+            error @ kube::Error::Api(_) => Error::of("asking for the version", error),
+            error => Error::Unreachable {
+                context: self.context.clone(),
+                server: self.server.clone(),
+                cause: chain(&error),
+            },
+        })
+    }
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster")
+            .field("context", &self.context)
+            .field("server", &self.server)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The kubeconfig; `None` when none is named and the usual place has none.
+fn read(access: &Access) -> Result<Option<Kubeconfig>> {
+    if let Some(path) = &access.kubeconfig {
+        return Kubeconfig::read_from(path).map(Some).map_err(|error| Error::NoAccess {
+            cause: format!("{}: {}", path.display(), chain(&error)),
+        });
+    }
+    let named = Kubeconfig::from_env()
+        .map_err(|error| Error::NoAccess { cause: format!("KUBECONFIG: {}", chain(&error)) })?;
+    if named.is_some() {
+        return Ok(named);
+    }
+    match Kubeconfig::read() {
+        Ok(kubeconfig) => Ok(Some(kubeconfig)),
+        Err(
+            kube::config::KubeconfigError::FindPath | kube::config::KubeconfigError::ReadConfig(..),
+        ) => Ok(None),
+        Err(error) => Err(Error::NoAccess { cause: chain(&error) }),
+    }
+}
+
+fn known(kubeconfig: &Kubeconfig) -> String {
+    let names: Vec<&str> =
+        kubeconfig.contexts.iter().map(|context| context.name.as_str()).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}

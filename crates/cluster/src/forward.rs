@@ -1,0 +1,210 @@
+//! A port of a pod, a Service or a workload, brought to this machine: what `kubectl port-forward`
+//! does, for as long as the value lives.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::api::Api;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::error::chain;
+use crate::{Cluster, Error, Result, Scope, of_pod};
+
+/// Whose port is meant, by name in its namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A pod.
+    Pod(String),
+    /// A Service: its port, which may lead to another port of a pod.
+    Service(String),
+    /// A Deployment: one of its ready pods.
+    Deployment(String),
+    /// A StatefulSet: one of its ready pods.
+    StatefulSet(String),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pod(name) => write!(f, "Pod {name}"),
+            Self::Service(name) => write!(f, "Service {name}"),
+            Self::Deployment(name) => write!(f, "Deployment {name}"),
+            Self::StatefulSet(name) => write!(f, "StatefulSet {name}"),
+        }
+    }
+}
+
+/// A port on this machine that leads to a pod. Ends when it is dropped.
+#[derive(Debug)]
+pub struct Forward {
+    /// Where it is, on 127.0.0.1.
+    pub address: SocketAddr,
+    /// The pod that it leads to.
+    pub pod: String,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Cluster {
+    /// Brings a port to this machine. The pod is chosen now: a ready one.
+    pub async fn forward(&self, namespace: &str, target: &Target, port: u16) -> Result<Forward> {
+        let (pod, port) = self.behind(namespace, target, port).await?;
+        let what = format!("port {port} of Pod {namespace}/{pod}");
+        let local = |cause: std::io::Error| Error::Other {
+            doing: format!("forwarding {what}"),
+            cause: cause.to_string(),
+        };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(local)?;
+        let address = listener.local_addr().map_err(local)?;
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let name = pod.clone();
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((connection, _)) = listener.accept().await {
+                let (api, name) = (api.clone(), name.clone());
+                connections.spawn(async move {
+                    if let Err(cause) = carry(&api, &name, port, connection).await {
+                        tracing::debug!(pod = name, port, cause, "a forwarded connection ended");
+                    }
+                });
+                // What has ended needs no place.
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        Ok(Forward { address, pod, task })
+    }
+
+    /// A ready pod behind a target, and the port of it.
+    async fn behind(&self, namespace: &str, target: &Target, port: u16) -> Result<(String, u16)> {
+        let scope = Scope::Namespace(namespace);
+        let missing = || Error::Missing {
+            what: format!("{target} in {namespace}"),
+            next: "is it deployed, and in this namespace?".to_owned(),
+        };
+        let selector = match target {
+            Target::Pod(name) => return Ok((name.clone(), port)),
+            Target::Service(name) => {
+                let service = self.get::<Service>(scope, name).await?.ok_or_else(missing)?;
+                return self.behind_service(namespace, target, &service, port).await;
+            }
+            Target::Deployment(name) => {
+                let found = self.get::<Deployment>(scope, name).await?.ok_or_else(missing)?;
+                found.spec.map(|spec| spec.selector)
+            }
+            Target::StatefulSet(name) => {
+                let found = self.get::<StatefulSet>(scope, name).await?.ok_or_else(missing)?;
+                found.spec.map(|spec| spec.selector)
+            }
+        };
+        let selector = selector.as_ref().map(labels).unwrap_or_default();
+        let pod = self.ready_pod(namespace, target, &selector).await?;
+        Ok((pod.metadata.name.unwrap_or_default(), port))
+    }
+
+    async fn behind_service(
+        &self,
+        namespace: &str,
+        target: &Target,
+        service: &Service,
+        port: u16,
+    ) -> Result<(String, u16)> {
+        let spec = service.spec.as_ref();
+        let ports = spec.and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+        let Some(found) = ports.iter().find(|one| one.port == i32::from(port)) else {
+            let known: Vec<String> = ports.iter().map(|one| one.port.to_string()).collect();
+            return Err(Error::Missing {
+                what: format!("port {port} of {target} in {namespace}"),
+                next: format!("it has: {}", known.join(", ")),
+            });
+        };
+        let selector = spec.and_then(|spec| spec.selector.clone()).unwrap_or_default();
+        let selector = LabelSelector { match_labels: Some(selector), ..LabelSelector::default() };
+        let pod = self.ready_pod(namespace, target, &labels(&selector)).await?;
+        let port = match &found.target_port {
+            Some(IntOrString::Int(number)) if *number > 0 => u16::try_from(*number).unwrap_or(port),
+            Some(IntOrString::String(name)) => {
+                named_port(&pod, name).ok_or_else(|| Error::Missing {
+                    what: format!("port {name:?} of the pods of {target} in {namespace}"),
+                    next: "the Service names a port that its pods have not".to_owned(),
+                })?
+            }
+            _ => port,
+        };
+        Ok((pod.metadata.name.unwrap_or_default(), port))
+    }
+
+    async fn ready_pod(&self, namespace: &str, target: &Target, selector: &str) -> Result<Pod> {
+        let pods = if selector.is_empty() {
+            Vec::new()
+        } else {
+            self.list::<Pod>(Scope::Namespace(namespace), selector).await?
+        };
+        let is_ready = |pod: &Pod| {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            phase == Some("Running")
+                && of_pod(pod).is_none()
+                && pod.metadata.deletion_timestamp.is_none()
+        };
+        let reason = pods.iter().find_map(of_pod);
+        pods.into_iter().find(is_ready).ok_or_else(|| {
+            let (why, next) = match reason {
+                Some(reason) => (reason.why, reason.next),
+                None => ("it has no pods".to_owned(), "is it scaled to zero?".to_owned()),
+            };
+            Error::NotReady { what: format!("{target} in {namespace}"), why, next }
+        })
+    }
+}
+
+async fn carry(
+    api: &Api<Pod>,
+    pod: &str,
+    port: u16,
+    mut connection: TcpStream,
+) -> Result<(), String> {
+    let mut forwarder = api.portforward(pod, &[port]).await.map_err(|error| chain(&error))?;
+    let mut stream = forwarder.take_stream(port).ok_or("the pod gave no stream")?;
+    tokio::io::copy_bidirectional(&mut connection, &mut stream)
+        .await
+        .map_err(|error| error.to_string())?;
+    drop(stream);
+    forwarder.join().await.map_err(|error| chain(&error))
+}
+
+/// A label selector as the API takes it in a query.
+fn labels(selector: &LabelSelector) -> String {
+    let mut terms: Vec<String> = selector
+        .match_labels
+        .iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    for one in selector.match_expressions.iter().flatten() {
+        let values = one.values.clone().unwrap_or_default().join(",");
+        terms.push(match one.operator.as_str() {
+            "In" => format!("{} in ({values})", one.key),
+            "NotIn" => format!("{} notin ({values})", one.key),
+            "DoesNotExist" => format!("!{}", one.key),
+            _ => one.key.clone(),
+        });
+    }
+    terms.join(",")
+}
+
+fn named_port(pod: &Pod, name: &str) -> Option<u16> {
+    let spec = pod.spec.as_ref()?;
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
+    let found = ports.find(|port| port.name.as_deref() == Some(name))?;
+    u16::try_from(found.container_port).ok()
+}

@@ -1,0 +1,194 @@
+//! Typed objects: get, list, apply with owned fields, replace, delete.
+
+use std::fmt::Debug;
+
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, DynamicObject, ObjectMeta};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Cluster, Error, MANAGER, Result, is_own};
+
+/// Objects that come in one answer; more are asked for page by page.
+const PAGE: u32 = 500;
+
+/// Where an object is, or where a list looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope<'a> {
+    /// In a namespace.
+    Namespace(&'a str),
+    /// Of the cluster itself; for a list, in all namespaces.
+    Cluster,
+}
+
+/// What an apply did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Applied {
+    /// It was not there.
+    Created,
+    /// Something of it was changed.
+    Changed,
+    /// It was as it should be.
+    Same,
+}
+
+/// Any typed object of [`crate::objects`].
+pub trait Object:
+    kube::Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug + Send + Sync
+{
+}
+
+impl<K> Object for K where
+    K: kube::Resource<DynamicType = ()>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + Debug
+        + Send
+        + Sync
+{
+}
+
+impl Cluster {
+    /// One object, or `None` when it is not there.
+    pub async fn get<K: Object>(&self, scope: Scope<'_>, name: &str) -> Result<Option<K>> {
+        let doing = || format!("reading {}", called::<K>(scope, name));
+        let found = self.typed::<K>(scope).get_opt(name).await;
+        let found = found.map_err(|error| Error::of(doing(), error))?;
+        found.map(|object| parse(object, doing)).transpose()
+    }
+
+    /// The objects that a label selector names; all when it is empty.
+    pub async fn list<K: Object>(&self, scope: Scope<'_>, selector: &str) -> Result<Vec<K>> {
+        let doing = || format!("listing {}", called::<K>(scope, ""));
+        let api = self.typed::<K>(scope);
+        let mut params = ListParams::default().labels(selector).limit(PAGE);
+        let mut all = Vec::new();
+        loop {
+            let page = api.list(&params).await.map_err(|error| Error::of(doing(), error))?;
+            let next = page.metadata.continue_.filter(|token| !token.is_empty());
+            for object in page.items {
+                all.push(parse(object, doing)?);
+            }
+            match next {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Makes an object what it should be: the fields that are set become Gantry's, the others stay as
+    /// they are. A field that somebody else owns is [`Error::Conflict`].
+    pub async fn apply<K: Object>(&self, scope: Scope<'_>, object: &K) -> Result<Applied> {
+        let name = object.meta().name.clone().unwrap_or_default();
+        let doing = || format!("applying {}", called::<K>(scope, &name));
+        let api = self.typed::<K>(scope);
+        let before = api.get_opt(&name).await.map_err(|error| Error::of(doing(), error))?;
+        let body = with_type(object)?;
+        let after = api.patch(&name, &PatchParams::apply(MANAGER), &Patch::Apply(&body)).await;
+        let after = after.map_err(|error| Error::of(doing(), error))?;
+        Ok(compare(before.as_ref().map(|object| &object.metadata), &after.metadata))
+    }
+
+    /// Makes an object anew; [`Error::Conflict`] when it is there.
+    pub async fn create<K: Object>(&self, scope: Scope<'_>, object: &K) -> Result<K> {
+        let name = object.meta().name.clone().unwrap_or_default();
+        let doing = || format!("making {}", called::<K>(scope, &name));
+        let body = dynamic(object)?;
+        let made = self.typed::<K>(scope).create(&posting(), &body).await;
+        parse(made.map_err(|error| Error::of(doing(), error))?, doing)
+    }
+
+    /// Puts a whole object in the place of the one that was read (its `resourceVersion` says which);
+    /// [`Error::Conflict`] when it was changed in between.
+    pub async fn replace<K: Object>(&self, scope: Scope<'_>, object: &K) -> Result<K> {
+        let name = object.meta().name.clone().unwrap_or_default();
+        let doing = || format!("replacing {}", called::<K>(scope, &name));
+        let body = dynamic(object)?;
+        let put = self.typed::<K>(scope).replace(&name, &posting(), &body).await;
+        parse(put.map_err(|error| Error::of(doing(), error))?, doing)
+    }
+
+    /// Deletes an object with all that it owns, whoever made it. `false`: it was not there. The cluster
+    /// may take its time; see [`Cluster::delete_own`] for what is only deleted when it is Gantry's.
+    pub async fn delete<K: Object>(&self, scope: Scope<'_>, name: &str) -> Result<bool> {
+        match self.typed::<K>(scope).delete(name, &DeleteParams::background()).await {
+            Ok(_) => Ok(true),
+            Err(error) if Error::is_not_found(&error) => Ok(false),
+            Err(error) => Err(Error::of(format!("deleting {}", called::<K>(scope, name)), error)),
+        }
+    }
+
+    /// Deletes an object that Gantry made; [`Error::NotOurs`] when somebody else did.
+    pub async fn delete_own<K: Object>(&self, scope: Scope<'_>, name: &str) -> Result<bool> {
+        match self.get::<K>(scope, name).await? {
+            None => Ok(false),
+            Some(object) if is_own(object.meta()) => self.delete::<K>(scope, name).await,
+            Some(_) => Err(Error::NotOurs {
+                what: called::<K>(scope, name),
+                next: "it is left as it is; delete it yourself if it is not needed".to_owned(),
+            }),
+        }
+    }
+
+    fn typed<K: Object>(&self, scope: Scope<'_>) -> Api<DynamicObject> {
+        let resource = ApiResource::erase::<K>(&());
+        self.api(&resource, scope)
+    }
+
+    pub(crate) fn api(&self, resource: &ApiResource, scope: Scope<'_>) -> Api<DynamicObject> {
+        match scope {
+            Scope::Namespace(namespace) => {
+                Api::namespaced_with(self.client.clone(), namespace, resource)
+            }
+            Scope::Cluster => Api::all_with(self.client.clone(), resource),
+        }
+    }
+}
+
+/// What an apply did, by the object's version before and after.
+pub(crate) fn compare(before: Option<&ObjectMeta>, after: &ObjectMeta) -> Applied {
+    match before {
+        None => Applied::Created,
+        Some(before) if before.resource_version == after.resource_version => Applied::Same,
+        Some(_) => Applied::Changed,
+    }
+}
+
+pub(crate) fn posting() -> PostParams {
+    PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
+}
+
+fn dynamic<K: Object>(object: &K) -> Result<DynamicObject> {
+    serde_json::from_value(with_type(object)?).map_err(|cause| unread(&cause))
+}
+
+/// `Pod seeds/loader`, `Node node1`, `Pods in seeds`.
+fn called<K: Object>(scope: Scope<'_>, name: &str) -> String {
+    let kind = K::kind(&());
+    match (scope, name) {
+        (Scope::Cluster, "") => format!("{kind}s"),
+        (Scope::Namespace(namespace), "") => format!("{kind}s in {namespace}"),
+        (Scope::Cluster, name) => format!("{kind} {name}"),
+        (Scope::Namespace(namespace), name) => format!("{kind} {namespace}/{name}"),
+    }
+}
+
+/// k8s-openapi writes `apiVersion` and `kind` itself; this is what makes sure of it.
+fn with_type<K: Object>(object: &K) -> Result<serde_json::Value> {
+    let mut body = serde_json::to_value(object).map_err(|cause| unread(&cause))?;
+    if let Some(fields) = body.as_object_mut() {
+        fields.insert("apiVersion".to_owned(), K::api_version(&()).into_owned().into());
+        fields.insert("kind".to_owned(), K::kind(&()).into_owned().into());
+    }
+    Ok(body)
+}
+
+fn parse<K: Object>(object: DynamicObject, doing: impl Fn() -> String) -> Result<K> {
+    object.try_parse().map_err(|cause| Error::Other { doing: doing(), cause: cause.to_string() })
+}
+
+fn unread(cause: &serde_json::Error) -> Error {
+    Error::Other { doing: "writing an object as JSON".to_owned(), cause: cause.to_string() }
+}

@@ -1,0 +1,185 @@
+//! Pods of Gantry's own: start one, wait for it, read its log, take it away.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::api::{Api, DeleteParams, LogParams};
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+
+use crate::{Cluster, Error, Reason, Result, Scope, is_own, of_pod};
+
+/// How often a pod is looked at.
+const PERIOD: Duration = Duration::from_millis(300);
+/// How long the cluster may take to remove a pod that is to go at once.
+const GONE: Duration = Duration::from_secs(60);
+/// Bytes of a log that are read at most.
+const LONGEST_LOG: i64 = 1 << 20;
+
+/// What a pod is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Until {
+    /// All its containers run.
+    Running,
+    /// Its probes say that it is ready.
+    Ready,
+    /// It has ended, well or not.
+    Ended,
+}
+
+impl Cluster {
+    /// Starts a pod of Gantry's own. One of the same name that still runs is left as it is; one that
+    /// has ended is taken away first. [`Error::NotOurs`] when somebody else made it.
+    pub async fn start_pod(&self, namespace: &str, pod: &Pod) -> Result<()> {
+        let scope = Scope::Namespace(namespace);
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        if let Some(present) = self.get::<Pod>(scope, name).await? {
+            if !is_own(&present.metadata) {
+                return Err(Error::NotOurs {
+                    what: format!("Pod {namespace}/{name}"),
+                    next: "delete it, or let it end, and run this again".to_owned(),
+                });
+            }
+            if !has_ended(&present) && present.metadata.deletion_timestamp.is_none() {
+                return Ok(());
+            }
+            self.remove_pod(namespace, name).await?;
+        }
+        self.create(scope, pod).await.map(drop)
+    }
+
+    /// Waits for a pod. The error says why it is not so far, in words; it comes at once where waiting
+    /// cannot help.
+    pub async fn wait_pod(
+        &self,
+        namespace: &str,
+        name: &str,
+        until: Until,
+        timeout: Duration,
+    ) -> Result<Pod> {
+        let what = format!("Pod {namespace}/{name}");
+        let deadline = Instant::now() + timeout;
+        loop {
+            let Some(pod) = self.get::<Pod>(Scope::Namespace(namespace), name).await? else {
+                let next = "something else deleted it; run this again".to_owned();
+                return Err(Error::Missing { what, next });
+            };
+            if is(&pod, until) {
+                return Ok(pod);
+            }
+            let reason = of_pod(&pod).unwrap_or_else(|| Reason {
+                why: "it has ended".to_owned(),
+                next: "read its log".to_owned(),
+                is_final: until != Until::Ended,
+            });
+            if reason.is_final || Instant::now() > deadline {
+                return Err(self.not_ready(what, namespace, name, reason).await);
+            }
+            sleep(PERIOD).await;
+        }
+    }
+
+    /// The end of a container's log, at most 1 MiB; the only container's when `container` is `None`.
+    pub async fn logs(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: Option<&str>,
+        lines: Option<u32>,
+    ) -> Result<String> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let params = LogParams {
+            container: container.map(str::to_owned),
+            limit_bytes: Some(LONGEST_LOG),
+            tail_lines: lines.map(i64::from),
+            ..LogParams::default()
+        };
+        let log = api.logs(pod, &params).await;
+        log.map_err(|error| Error::of(format!("reading the log of Pod {namespace}/{pod}"), error))
+    }
+
+    /// Takes a pod of Gantry's own away at once, and waits until it is gone.
+    pub async fn remove_pod(&self, namespace: &str, name: &str) -> Result<()> {
+        let what = format!("Pod {namespace}/{name}");
+        let Some(pod) = self.get::<Pod>(Scope::Namespace(namespace), name).await? else {
+            return Ok(());
+        };
+        if !is_own(&pod.metadata) {
+            let next = "it is left as it is".to_owned();
+            return Err(Error::NotOurs { what, next });
+        }
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let params = DeleteParams::background().grace_period(0);
+        match api.delete(name, &params).await {
+            Err(error) if !Error::is_not_found(&error) => {
+                return Err(Error::of(format!("deleting {what}"), error));
+            }
+            _ => {}
+        }
+        let deadline = Instant::now() + GONE;
+        while let Some(now) = self.get::<Pod>(Scope::Namespace(namespace), name).await? {
+            if now.metadata.uid != pod.metadata.uid {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(Error::NotReady {
+                    what,
+                    why: format!("it was deleted and is still there after {} s", GONE.as_secs()),
+                    next: "is its node up?".to_owned(),
+                });
+            }
+            sleep(PERIOD).await;
+        }
+        Ok(())
+    }
+
+    /// The newest warning among a pod's events, where there is one: the node's own words.
+    pub async fn warning(&self, namespace: &str, pod: &str) -> Option<String> {
+        let events = self.list::<Event>(Scope::Namespace(namespace), "").await.ok()?;
+        let about = |event: &&Event| {
+            event.involved_object.name.as_deref() == Some(pod)
+                && event.type_.as_deref() == Some("Warning")
+        };
+        let newest = events.iter().filter(about).max_by_key(|event| {
+            event
+                .last_timestamp
+                .as_ref()
+                .or(event.first_timestamp.as_ref())
+                .or(event.metadata.creation_timestamp.as_ref())
+                .map(|time| time.0)
+        })?;
+        newest.message.clone()
+    }
+
+    async fn not_ready(&self, what: String, namespace: &str, name: &str, reason: Reason) -> Error {
+        let why = match self.warning(namespace, name).await {
+            Some(warning) if !reason.why.contains(&warning) => {
+                format!("{} (its last event: {warning})", reason.why)
+            }
+            _ => reason.why,
+        };
+        Error::NotReady { what, why, next: reason.next }
+    }
+}
+
+fn is(pod: &Pod, until: Until) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    match until {
+        Until::Ended => has_ended(pod),
+        Until::Ready => phase == Some("Running") && of_pod(pod).is_none(),
+        Until::Running => {
+            let statuses =
+                pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+            phase == Some("Running")
+                && statuses.is_some_and(|all| {
+                    all.iter()
+                        .all(|one| one.state.as_ref().is_some_and(|state| state.running.is_some()))
+                })
+        }
+    }
+}
+
+fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}

@@ -1,0 +1,257 @@
+//! Why a pod is not ready, in words: what is wrong, and what to do about it.
+
+use std::fmt;
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
+use serde::Serialize;
+
+/// Why something is not ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reason {
+    /// What is wrong: one line.
+    pub why: String,
+    /// What to do.
+    pub next: String,
+    /// Whether waiting cannot help.
+    pub is_final: bool,
+}
+
+impl Reason {
+    fn wait(why: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { why: why.into(), next: next.into(), is_final: false }
+    }
+
+    fn stop(why: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { why: why.into(), next: next.into(), is_final: true }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.why, self.next)
+    }
+}
+
+/// Why a pod is not ready; `None` when it is, or has done its work.
+pub fn of_pod(pod: &Pod) -> Option<Reason> {
+    let status = pod.status.as_ref()?;
+    let phase = status.phase.as_deref().unwrap_or("Pending");
+    if phase == "Succeeded" || (phase == "Running" && condition(pod, "Ready", "True").is_some()) {
+        return None;
+    }
+    if let Some(unscheduled) = condition(pod, "PodScheduled", "False") {
+        return Some(of_scheduling(unscheduled));
+    }
+    let init = status.init_container_statuses.iter().flatten();
+    let main = status.container_statuses.iter().flatten();
+    if let Some(reason) = init.chain(main).find_map(of_container) {
+        return Some(reason);
+    }
+    if phase == "Failed" {
+        let why = status.message.clone().or_else(|| status.reason.clone());
+        return Some(Reason::stop(
+            why.unwrap_or_else(|| "it failed".to_owned()),
+            "read its log and its events",
+        ));
+    }
+    if status.container_statuses.is_none() {
+        return Some(Reason::wait(
+            "its volumes and network are being set up",
+            "if it stays so, its events name the volume that cannot be mounted",
+        ));
+    }
+    Some(Reason::wait("its containers are starting", "wait"))
+}
+
+fn of_scheduling(condition: &PodCondition) -> Reason {
+    let why = condition.message.clone().unwrap_or_else(|| "no node takes it".to_owned());
+    let next = if why.contains("unbound immediate PersistentVolumeClaims") {
+        "make the claim's storage class provide a volume, or name another storageClass in site.yaml"
+    } else if why.contains("persistentvolumeclaim") && why.contains("not found") {
+        "make the claim: gantry models push … --to pvc://NAMESPACE/CLAIM --create"
+    } else if why.contains("Insufficient") {
+        "free resources on the nodes, or ask for less in the values"
+    } else if why.contains("taint") {
+        "add a toleration in the values, or take the taint off a node"
+    } else {
+        "see which nodes fit the pod's selectors and claims"
+    };
+    Reason::wait(why, next)
+}
+
+fn of_container(status: &ContainerStatus) -> Option<Reason> {
+    let name = &status.name;
+    let state = status.state.as_ref()?;
+    if let Some(waiting) = &state.waiting {
+        let reason = waiting.reason.as_deref().unwrap_or_default();
+        let message = waiting.message.as_deref().unwrap_or_default();
+        return of_waiting(status, reason, message);
+    }
+    if let Some(ended) = &state.terminated {
+        return (ended.exit_code != 0).then(|| {
+            let why = format!("container {name} ended with code {}", ended.exit_code);
+            Reason::stop(why, "read its log")
+        });
+    }
+    let is_running = state.running.is_some();
+    (is_running && !status.ready && status.restart_count > 0).then(|| {
+        let times = status.restart_count;
+        Reason::wait(
+            format!("container {name} is up but not ready, restarted {times} times"),
+            "read its log; a probe may be too strict",
+        )
+    })
+}
+
+fn of_waiting(status: &ContainerStatus, reason: &str, message: &str) -> Option<Reason> {
+    let name = &status.name;
+    let image = &status.image;
+    match reason {
+        "" | "ContainerCreating" | "PodInitializing" => None,
+        "ImagePullBackOff" | "ErrImagePull" | "RegistryUnavailable" => {
+            Some(of_pull(name, image, message))
+        }
+        "InvalidImageName" => {
+            Some(Reason::stop(format!("{image:?} is no image name"), "correct the values"))
+        }
+        "ErrImageNeverPull" => Some(Reason::stop(
+            format!("{image} is not on the node, and its pull policy is Never"),
+            "set the pull policy to IfNotPresent",
+        )),
+        "CrashLoopBackOff" => {
+            let ended = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+            let why = match ended {
+                Some(ended) if ended.reason.as_deref() == Some("OOMKilled") => {
+                    let next = "raise its memory limit in the values";
+                    return Some(Reason::wait(
+                        format!("container {name} was killed: out of memory"),
+                        next,
+                    ));
+                }
+                Some(ended) => {
+                    format!("container {name} ends again and again with code {}", ended.exit_code)
+                }
+                None => format!("container {name} ends again and again"),
+            };
+            Some(Reason::wait(why, "read its log"))
+        }
+        "CreateContainerConfigError" => Some(Reason::wait(
+            format!("container {name}: {message}"),
+            "make the ConfigMap, Secret or key that it names",
+        )),
+        other => Some(Reason::wait(
+            format!("container {name}: {other}: {message}"),
+            "read the pod's events",
+        )),
+    }
+}
+
+/// Why a node cannot pull. The words are those of containerd and CRI-O.
+fn of_pull(container: &str, image: &str, message: &str) -> Reason {
+    let lower = message.to_lowercase();
+    let (why, next) = if lower.contains("x509") || lower.contains("certificate") {
+        (
+            "the node does not trust the registry's certificate",
+            "put the site's CA on every node (relocate --mirrors writes the files)",
+        )
+    } else if lower.contains("server gave http response to https client") {
+        (
+            "the registry speaks http, the node asks by https",
+            "name the registry as plain http in the node's hosts.toml",
+        )
+    } else if lower.contains("401")
+        || lower.contains("403")
+        || lower.contains("unauthorized")
+        || lower.contains("authorization failed")
+        || lower.contains("denied")
+    {
+        (
+            "the registry wants a credential that the pod has not, or another one",
+            "check the pull secret of the namespace and its service accounts",
+        )
+    } else if lower.contains("no match for platform") {
+        (
+            "the image has nothing for the node's platform",
+            "add the platform to gantry.yaml, lock and carry it",
+        )
+    } else if lower.contains("not found") || lower.contains("manifest unknown") {
+        (
+            "the registry has no such image",
+            "load the bundle that has it, or correct the values (gantry relocate)",
+        )
+    } else if lower.contains("no such host") || lower.contains("lookup ") {
+        (
+            "the node cannot resolve the registry's name",
+            "use the site's registry: gantry relocate writes the values",
+        )
+    } else if lower.contains("refused")
+        || lower.contains("timeout")
+        || lower.contains("deadline")
+        || lower.contains("unreachable")
+    {
+        ("the node cannot reach the registry", "check the registry, and the network between them")
+    } else if message.is_empty() || lower.contains("back-off pulling image") {
+        ("it cannot be pulled", "the pod's events have the node's words")
+    } else {
+        return Reason::wait(
+            format!("container {container} cannot pull {image}: {message}"),
+            "read the node's words",
+        );
+    };
+    Reason::wait(format!("container {container} cannot pull {image}: {why}"), next)
+}
+
+fn condition<'a>(pod: &'a Pod, kind: &str, status: &str) -> Option<&'a PodCondition> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|condition| condition.type_ == kind && condition.status == status)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use k8s_openapi::serde_json::{from_value, json};
+
+    fn waiting(reason: &str, message: &str) -> Reason {
+        let pod: Pod = from_value(json!({
+            "status": {"phase": "Pending", "containerStatuses": [{
+                "name": "main", "image": "registry.site/app:1", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"waiting": {"reason": reason, "message": message}}}]}
+        }))
+        .unwrap();
+        of_pod(&pod).unwrap()
+    }
+
+    #[test]
+    fn a_failed_pull_is_told_apart_by_the_nodes_words() {
+        let words = [
+            (
+                "failed to do request: tls: failed to verify certificate: x509: certificate signed by unknown authority",
+                "trust",
+            ),
+            ("http: server gave HTTP response to HTTPS client", "speaks http"),
+            (
+                "pull access denied, repository does not exist or may require authorization",
+                "credential",
+            ),
+            ("registry.site/app:1: not found", "no such image"),
+            ("no match for platform in manifest: not found", "platform"),
+            ("dial tcp: lookup registry.site: no such host", "resolve"),
+            ("dial tcp 10.0.0.1:443: connect: connection refused", "reach"),
+        ];
+        for (message, expected) in words {
+            let reason = waiting("ErrImagePull", message);
+            assert!(reason.why.contains(expected), "{message} was told as {reason}");
+            assert!(reason.why.contains("registry.site/app:1"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_ready_pod_needs_no_reason() {
+        let pod: Pod = from_value(json!({"status": {"phase": "Running",
+            "conditions": [{"type": "Ready", "status": "True"}]}}))
+        .unwrap();
+        assert_eq!(of_pod(&pod), None);
+    }
+}

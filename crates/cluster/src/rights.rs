@@ -1,0 +1,115 @@
+//! What the user may do, asked before anything is written (`SelfSubjectAccessReview` of
+//! `authorization.k8s.io/v1`).
+
+use std::fmt;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use kube::api::{Api, PostParams};
+use serde::Serialize;
+
+use crate::{Cluster, Error, Result};
+
+/// Questions that are asked at once.
+const AT_ONCE: usize = 8;
+
+/// A right to do something with a kind of object.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Right {
+    /// `get`, `list`, `create`, `patch`, `delete`, …
+    pub verb: String,
+    /// The API group; empty for the core.
+    pub group: String,
+    /// The resource, plural; `pods/exec` with its subresource.
+    pub resource: String,
+    /// The namespace; the whole cluster when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+impl Right {
+    /// A right in the whole cluster.
+    pub fn new(verb: &str, group: &str, resource: &str) -> Self {
+        Self {
+            verb: verb.to_owned(),
+            group: group.to_owned(),
+            resource: resource.to_owned(),
+            namespace: None,
+        }
+    }
+
+    /// The same in one namespace.
+    #[must_use]
+    pub fn in_namespace(mut self, namespace: &str) -> Self {
+        self.namespace = Some(namespace.to_owned());
+        self
+    }
+
+    fn review(&self) -> SelfSubjectAccessReview {
+        let (resource, subresource) = match self.resource.split_once('/') {
+            Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
+            None => (self.resource.as_str(), None),
+        };
+        SelfSubjectAccessReview {
+            spec: SelfSubjectAccessReviewSpec {
+                resource_attributes: Some(ResourceAttributes {
+                    verb: Some(self.verb.clone()),
+                    group: Some(self.group.clone()),
+                    resource: Some(resource.to_owned()),
+                    subresource,
+                    namespace: self.namespace.clone(),
+                    ..ResourceAttributes::default()
+                }),
+                ..SelfSubjectAccessReviewSpec::default()
+            },
+            ..SelfSubjectAccessReview::default()
+        }
+    }
+}
+
+impl fmt::Display for Right {
+    /// The rule that grants it, as it stands in a Role or ClusterRole.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.namespace.is_some() { "Role" } else { "ClusterRole" };
+        write!(
+            f,
+            "{} {} (rule of a {kind}{}: {{apiGroups: [{:?}], resources: [{:?}], verbs: [{:?}]}})",
+            self.verb,
+            self.resource,
+            self.namespace.as_ref().map(|name| format!(" in {name}")).unwrap_or_default(),
+            self.group,
+            self.resource,
+            self.verb,
+        )
+    }
+}
+
+impl Cluster {
+    /// Which of these rights the user has not.
+    pub async fn missing_rights(&self, rights: &[Right]) -> Result<Vec<Right>> {
+        let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
+        let answers = futures::stream::iter(rights.iter().cloned().map(|right| {
+            let api = api.clone();
+            async move {
+                let answer = api.create(&PostParams::default(), &right.review()).await;
+                let answer = answer.map_err(|error| Error::of("asking for rights", error))?;
+                let is_allowed = answer.status.is_some_and(|status| status.allowed);
+                Ok::<_, Error>((!is_allowed).then_some(right))
+            }
+        }));
+        let answers: Vec<Option<Right>> = answers.buffered(AT_ONCE).try_collect().await?;
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    /// [`Error::MissingRights`] when the user has not all of these rights.
+    pub async fn need_rights(&self, doing: &str, rights: &[Right]) -> Result<()> {
+        let missing = self.missing_rights(rights).await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Error::MissingRights { doing: doing.to_owned(), missing })
+    }
+}
