@@ -307,6 +307,22 @@ impl From<egress::Error> for CommandError {
     }
 }
 
+impl From<deploy::release::Error> for CommandError {
+    fn from(error: deploy::release::Error) -> Self {
+        use deploy::release::Error as E;
+        match error {
+            E::Cluster(error) => error.into(),
+            E::Helm(error) => error.into(),
+            E::Chart(error) => error.into(),
+            E::Outside { .. } => Self::new(Kind::Integrity, error.to_string()),
+            E::NotOurs { .. } | E::NoCredential { .. } => Self::usage(error.to_string()),
+            E::NotReady { .. } | E::Refused { .. } | E::Lost { .. } => {
+                Self::failed(error.to_string())
+            }
+        }
+    }
+}
+
 impl From<depot::Error> for CommandError {
     fn from(error: depot::Error) -> Self {
         match error {
