@@ -10,12 +10,14 @@
 //! all of its files are there, and what points at it (a branch, a manifest) comes last, by one
 //! rename. What was written before a kill is kept.
 
+mod collect;
 mod plan;
 mod record;
 mod tree;
 mod write;
 
-pub use plan::{Choice, Files, Plan, plan};
+pub use collect::collect;
+pub use plan::{Choice, Content, Files, Folder, Identity, Plan, plan};
 pub use record::{Record, Recorded};
 pub use tree::{Bad, Checked, verify};
 pub use write::{Put, write};

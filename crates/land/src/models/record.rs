@@ -141,7 +141,7 @@ impl Record {
         super::write::put_small(root, &path, text.as_bytes())
     }
 
-    fn path(&self, root: &Path) -> PathBuf {
+    pub(super) fn path(&self, root: &Path) -> PathBuf {
         root.join(OWN).join("models").join(file_name(&self.name))
     }
 

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use store::hash::Sha256;
 use store::progress::Progress;
 use types::Digest;
@@ -75,7 +75,7 @@ pub(super) fn strangers(path: &Path, folder: &Folder) -> Result<BTreeSet<PathBuf
 }
 
 /// What a check of a folder found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checked {
     /// The models that were put there, with how many files each has.
     pub models: Vec<(String, usize)>,
@@ -86,7 +86,7 @@ pub struct Checked {
 }
 
 /// A file that is not as it was put.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bad {
     /// The model.
