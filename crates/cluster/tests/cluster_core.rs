@@ -3,32 +3,21 @@
 
 use std::time::Duration;
 
-use gantry_cluster::objects::api::core::v1::{ConfigMap, Namespace, Pod};
+use gantry_cluster::objects::api::core::v1::{ConfigMap, Pod};
 use gantry_cluster::objects::serde_json::{from_value, json};
 use gantry_cluster::{Access, Applied, Cluster, Error, Id, Mode, Right, Scope, Target, Until, own};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-async fn connect() -> Cluster {
-    Cluster::connect(&Access::default()).await.expect("run: . <(dev/cluster env)")
-}
-
-/// A namespace for one story; what an earlier run left is taken away first by its new name.
-async fn namespace(cluster: &Cluster, name: &str) -> String {
-    let name = format!("{name}-{}", std::process::id());
-    let mut namespace: Namespace = from_value(json!({"metadata": {"name": name}})).unwrap();
-    own(&mut namespace.metadata, "test");
-    cluster.apply(Scope::Cluster, &namespace).await.unwrap();
-    name
-}
-
 /// A pod of the node's busybox that runs this and then waits.
-fn busybox(name: &str, script: &str) -> Pod {
-    let images = std::env::var("GANTRY_CLUSTER_IMAGES").expect("run: . <(dev/cluster env)");
+fn busybox(here: &testkit::Cluster, name: &str, script: &str) -> Pod {
     let mut pod: Pod = from_value(json!({
         "metadata": {"name": name, "labels": {"app": name}},
-        "spec": {"terminationGracePeriodSeconds": 0, "restartPolicy": "Never", "containers": [{
-            "name": "main", "image": format!("{images}/busybox:1"), "imagePullPolicy": "Never",
+        "spec": {"terminationGracePeriodSeconds": 0, "restartPolicy": "Never", 
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{"name": "main",
+            "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+             "image": here.image("busybox"), "imagePullPolicy": "Never",
             "command": ["sh", "-c", script],
             "ports": [{"name": "web", "containerPort": 8080}]}]}
     }))
@@ -39,10 +28,12 @@ fn busybox(name: &str, script: &str) -> Pod {
 
 #[tokio::test]
 async fn an_object_is_applied_once_and_somebody_elses_is_kept() {
-    let cluster = connect().await;
+    let here = testkit::Cluster::here();
+    let cluster = here.connect().await;
     assert!(cluster.version().await.unwrap().minor.starts_with("34"));
-    let namespace = namespace(&cluster, "core-apply").await;
-    let scope = Scope::Namespace(&namespace);
+    let space = here.namespace("core-apply");
+    let namespace = space.name();
+    let scope = Scope::Namespace(namespace);
     let mut map: ConfigMap =
         from_value(json!({"metadata": {"name": "settings"}, "data": {"a": "1"}})).unwrap();
 
@@ -58,87 +49,90 @@ async fn an_object_is_applied_once_and_somebody_elses_is_kept() {
     cluster.apply(scope, &map).await.unwrap();
     assert!(cluster.delete_own::<ConfigMap>(scope, "settings").await.unwrap());
     assert!(!cluster.delete_own::<ConfigMap>(scope, "settings").await.unwrap());
-    cluster.delete::<Namespace>(Scope::Cluster, &namespace).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_manifest_of_any_kind_is_tried_before_it_is_applied() {
-    let cluster = connect().await;
-    let namespace = namespace(&cluster, "core-manifest").await;
+    let here = testkit::Cluster::here();
+    let cluster = here.connect().await;
+    let space = here.namespace("core-manifest");
+    let namespace = space.name();
     let manifest = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": {"name": "closed"}, "spec": {"podSelector": {}, "policyTypes": ["Egress"]}});
 
-    let tried = cluster.apply_manifest(&manifest, &namespace, Mode::DryRun).await.unwrap();
-    let id = Id::of(&manifest, &namespace).unwrap();
+    let tried = cluster.apply_manifest(&manifest, namespace, Mode::DryRun).await.unwrap();
+    let id = Id::of(&manifest, namespace).unwrap();
     assert_eq!(tried.applied, Applied::Created);
     assert_eq!(cluster.read_manifest(&id).await.unwrap(), None);
-    cluster.apply_manifest(&manifest, &namespace, Mode::Apply).await.unwrap();
-    let again = cluster.apply_manifest(&manifest, &namespace, Mode::DryRun).await.unwrap();
+    cluster.apply_manifest(&manifest, namespace, Mode::Apply).await.unwrap();
+    let again = cluster.apply_manifest(&manifest, namespace, Mode::DryRun).await.unwrap();
     assert_eq!(again.applied, Applied::Same);
 
     let unknown =
         json!({"apiVersion": "example.com/v1", "kind": "Wonder", "metadata": {"name": "x"}});
-    let error = cluster.apply_manifest(&unknown, &namespace, Mode::DryRun).await.unwrap_err();
+    let error = cluster.apply_manifest(&unknown, namespace, Mode::DryRun).await.unwrap_err();
     assert!(matches!(error, Error::NoKind { .. }), "{error}");
-    let scope = Scope::Namespace(&namespace);
+    let scope = Scope::Namespace(namespace);
     let listed = cluster.list_manifests("networking.k8s.io/v1", "NetworkPolicy", scope, "").await;
     assert_eq!(listed.unwrap()[0]["kind"], "NetworkPolicy");
     assert!(cluster.delete_manifest(&id).await.unwrap());
-    cluster.delete::<Namespace>(Scope::Cluster, &namespace).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_pod_is_run_talked_to_and_taken_away() {
-    let cluster = connect().await;
-    let namespace = namespace(&cluster, "core-pod").await;
+    let here = testkit::Cluster::here();
+    let cluster = here.connect().await;
+    let space = here.namespace("core-pod");
+    let namespace = space.name();
     let script = "mkdir /tmp/w; echo hello > /tmp/w/index.html; exec httpd -f -p 8080 -h /tmp/w";
-    let pod = busybox("web", script);
+    let pod = busybox(&here, "web", script);
 
-    cluster.start_pod(&namespace, &pod).await.unwrap();
-    cluster.start_pod(&namespace, &pod).await.unwrap();
-    cluster.wait_pod(&namespace, "web", Until::Ready, TIMEOUT).await.unwrap();
+    cluster.start_pod(namespace, &pod).await.unwrap();
+    cluster.start_pod(namespace, &pod).await.unwrap();
+    cluster.wait_pod(namespace, "web", Until::Ready, TIMEOUT).await.unwrap();
 
     let command = ["sh", "-c", "cat; echo complaint >&2; exit 3"];
     let input = vec![b'x'; 300_000];
-    let outcome = cluster.run(&namespace, "web", "main", &command, &input).await.unwrap();
+    let outcome = cluster.run(namespace, "web", "main", &command, &input).await.unwrap();
     assert_eq!((outcome.code, outcome.stdout.len()), (3, input.len()));
     assert_eq!(outcome.stderr, "complaint\n");
 
     let target = Target::Pod("web".to_owned());
-    let forward = cluster.forward(&namespace, &target, 8080).await.unwrap();
+    let forward = cluster.forward(namespace, &target, 8080).await.unwrap();
     let answer = get(forward.address).await;
     assert!(answer.ends_with("hello\n"), "{answer}");
 
-    cluster.remove_pod(&namespace, "web").await.unwrap();
-    assert!(cluster.get::<Pod>(Scope::Namespace(&namespace), "web").await.unwrap().is_none());
-    cluster.delete::<Namespace>(Scope::Cluster, &namespace).await.unwrap();
+    cluster.remove_pod(namespace, "web").await.unwrap();
+    assert!(cluster.get::<Pod>(Scope::Namespace(namespace), "web").await.unwrap().is_none());
 }
 
 #[tokio::test]
 async fn a_pod_that_cannot_come_up_says_why() {
-    let cluster = connect().await;
-    let namespace = namespace(&cluster, "core-why").await;
-    let mut foreign = busybox("foreign", "true");
+    let here = testkit::Cluster::here();
+    let cluster = here.connect().await;
+    let space = here.namespace("core-why");
+    let namespace = space.name();
+    let mut foreign = busybox(&here, "foreign", "true");
     let container = &mut foreign.spec.as_mut().unwrap().containers[0];
     container.image = Some("registry.invalid/app:1".to_owned());
     container.image_pull_policy = Some("Always".to_owned());
 
-    cluster.start_pod(&namespace, &foreign).await.unwrap();
+    cluster.start_pod(namespace, &foreign).await.unwrap();
     let short = Duration::from_secs(8);
-    let error = cluster.wait_pod(&namespace, "foreign", Until::Ready, short).await.unwrap_err();
+    let error = cluster.wait_pod(namespace, "foreign", Until::Ready, short).await.unwrap_err();
     let text = error.to_string();
     assert!(text.contains("cannot pull registry.invalid/app:1"), "{text}");
 
-    let failing = busybox("failing", "exit 7");
-    cluster.start_pod(&namespace, &failing).await.unwrap();
-    let error = cluster.wait_pod(&namespace, "failing", Until::Ready, TIMEOUT).await.unwrap_err();
+    let failing = busybox(&here, "failing", "exit 7");
+    cluster.start_pod(namespace, &failing).await.unwrap();
+    let error = cluster.wait_pod(namespace, "failing", Until::Ready, TIMEOUT).await.unwrap_err();
     assert!(error.to_string().contains("ended with code 7"), "{error}");
-    cluster.delete::<Namespace>(Scope::Cluster, &namespace).await.unwrap();
 }
 
 #[tokio::test]
 async fn missing_rights_and_wrong_contexts_are_named() {
-    let cluster = connect().await;
+    let here = testkit::Cluster::here();
+    let cluster = here.connect().await;
     let rights = [Right::new("create", "apps", "deployments").in_namespace("default")];
     assert!(cluster.missing_rights(&rights).await.unwrap().is_empty());
     let shown = rights[0].to_string();

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::cluster::Cluster;
 use crate::process::Process;
 use crate::tools;
 
@@ -68,6 +69,11 @@ impl Gantry {
     pub fn env(mut self, name: &str, value: impl AsRef<Path>) -> Self {
         self.environment.push((name.to_owned(), value.as_ref().display().to_string()));
         self
+    }
+
+    /// The same, with this cluster's kubeconfig.
+    pub fn in_cluster(self, cluster: &Cluster) -> Self {
+        self.env("KUBECONFIG", cluster.kubeconfig())
     }
 
     /// The folder that it works in.

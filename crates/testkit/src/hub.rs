@@ -2,14 +2,14 @@
 //! checked against the five versions of huggingface_hub (`tests/hub.rs`).
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use sha1::{Digest as _, Sha1};
 use tempfile::TempDir;
 
 use crate::process::Process;
-use crate::tools;
+use crate::{files, tools};
 
 /// The program; written into the server's folder, so that a binary carries all it needs.
 const PROGRAM: &str = include_str!("../hub.py");
@@ -67,11 +67,8 @@ impl Hub {
     pub fn commit_of(id: &str, folder: &Path) -> String {
         let mut hash = Sha1::new();
         hash.update(id.as_bytes());
-        let mut files = files_below(folder);
-        files.sort();
-        for file in files {
-            let name = file.strip_prefix(folder).expect("the file was found below the folder");
-            let size = file.metadata().map_or(0, |metadata| metadata.len());
+        for name in files::below(folder) {
+            let size = folder.join(&name).metadata().map_or(0, |metadata| metadata.len());
             hash.update(format!("\n{} {size}", name.display()).as_bytes());
         }
         tools::hex(&hash.finalize())
@@ -164,19 +161,4 @@ impl HubBuilder {
         last[property] = json!(true);
         self
     }
-}
-
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let entries = folder
-        .read_dir()
-        .unwrap_or_else(|error| panic!("cannot read {}: {error}", folder.display()));
-    let mut files = Vec::new();
-    for entry in entries.filter_map(Result::ok) {
-        if entry.path().is_dir() {
-            files.append(&mut files_below(&entry.path()));
-        } else {
-            files.push(entry.path());
-        }
-    }
-    files
 }

@@ -16,21 +16,26 @@
     reason = "a world that cannot be built is the test's failure; see above"
 )]
 
+mod cluster;
 mod credentials;
 mod engine;
 pub mod faults;
+mod files;
 pub mod gantry;
 mod hub;
 pub mod images;
 mod network;
+mod once;
 mod process;
 mod registry;
 pub mod scan;
 mod tls;
 mod tmpfs;
 pub mod tools;
+pub mod workloads;
 mod world;
 
+pub use cluster::{Cluster, Namespace, Trust};
 pub use credentials::Login;
 pub use engine::Engine;
 pub use faults::Faults;

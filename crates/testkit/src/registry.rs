@@ -2,6 +2,7 @@
 //! for docker.io, ghcr.io and quay.io, and the site's registry that `load` fills.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -30,6 +31,7 @@ pub struct RegistryBuilder {
     login: Option<Login>,
     authority: Option<Authority>,
     storage: Option<PathBuf>,
+    address: Option<IpAddr>,
     port: u16,
 }
 
@@ -111,7 +113,13 @@ impl RegistryBuilder {
         self
     }
 
-    /// Listens on this port of loopback: for a registry that comes back after it was gone.
+    /// Listens on this address of the machine instead of loopback: where a cluster's nodes reach it.
+    pub fn address(mut self, address: IpAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
+    /// Listens on this port of its address: for a registry that comes back after it was gone.
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
         self
@@ -135,6 +143,10 @@ impl RegistryBuilder {
         Registry { process, host, storage, authority, login, _folder: folder }
     }
 
+    fn listen(&self) -> SocketAddr {
+        SocketAddr::new(self.address.unwrap_or(Ipv4Addr::LOCALHOST.into()), self.port)
+    }
+
     /// The registry's configuration (distribution, docs/configuration.md); JSON is YAML as well.
     fn config(&self, folder: &Path, storage: &Path) -> serde_json::Value {
         let mut config = serde_json::json!({
@@ -146,7 +158,7 @@ impl RegistryBuilder {
                 "delete": { "enabled": true },
                 "maintenance": { "uploadpurging": { "enabled": false } },
             },
-            "http": { "addr": format!("127.0.0.1:{}", self.port) },
+            "http": { "addr": self.listen().to_string() },
         });
         if let Some(login) = &self.login {
             let file = folder.join("htpasswd");
@@ -156,7 +168,7 @@ impl RegistryBuilder {
             });
         }
         if let Some(authority) = &self.authority {
-            let files = authority.server(folder);
+            let files = authority.server_at(folder, self.listen().ip());
             config["http"]["tls"] = serde_json::json!({
                 "certificate": files.certificate, "key": files.key
             });

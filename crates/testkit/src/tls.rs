@@ -1,6 +1,7 @@
 //! A certificate authority of the test's own, and server certificates for loopback names.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -48,9 +49,14 @@ impl Authority {
 
     /// A certificate for `localhost` and `127.0.0.1`, its files in `folder`.
     pub fn server(&self, folder: &Path) -> ServerCertificate {
+        self.server_at(folder, Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// A certificate for this address beside `localhost` and `127.0.0.1`, its files in `folder`.
+    pub fn server_at(&self, folder: &Path, address: IpAddr) -> ServerCertificate {
         let key = KeyPair::generate().expect("a key can be made");
-        let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
-        let mut params = CertificateParams::new(names).expect("loopback names are valid");
+        let names = ["localhost", "127.0.0.1", "::1", &address.to_string()].map(String::from);
+        let mut params = CertificateParams::new(names).expect("names and addresses are valid");
         params.distinguished_name.push(DnType::CommonName, "localhost");
         let certificate =
             params.signed_by(&key, &self.issuer).expect("an authority signs its servers");

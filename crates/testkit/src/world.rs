@@ -50,6 +50,16 @@ impl World {
         world
     }
 
+    /// The same, with another registry beyond the gap: one that a cluster's nodes reach, mostly.
+    #[must_use]
+    pub fn with_site(mut self, site: RegistryBuilder) -> Self {
+        self.site = site.start();
+        if let Some(login) = self.site.login() {
+            login.write_docker_config(&self.home.path().join(".docker"), self.site.host());
+        }
+        self
+    }
+
     /// The registry that stands for docker.io, ghcr.io, quay.io and all other hosts of the images.
     pub fn upstream(&self) -> &Registry {
         &self.upstream

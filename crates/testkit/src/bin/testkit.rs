@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! testkit world FOLDER [fast|slow]   registries, Hub and configuration; FOLDER/world.env has their addresses
-//! testkit images [fast|slow]         makes the images, if they are not made yet, and lists them
+//! testkit images [fast|slow|cluster] makes the images, if they are not made yet, and lists them
+//! testkit models FOLDER              FOLDER/{gguf,ollama,hub}: what the cluster's servers load
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's results and its usage")]
 
@@ -12,7 +13,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use gantry_testkit::{Images, World};
+use gantry_testkit::{Images, World, workloads};
 
 fn main() -> ExitCode {
     // A panic here is a tool that is missing: its words are enough, where it happened is noise.
@@ -24,8 +25,13 @@ fn main() -> ExitCode {
         ["world", folder, "slow"] => world(Path::new(folder), &World::slow()),
         ["images"] | ["images", "fast"] => images(&Images::fast()),
         ["images", "slow"] => images(&Images::slow()),
+        ["images", "cluster"] => images(&Images::cluster()),
+        ["models", folder] => models(Path::new(folder)),
         _ => {
-            eprintln!("usage: testkit world FOLDER [fast|slow] | testkit images [fast|slow]");
+            eprintln!(
+                "usage: testkit world FOLDER [fast|slow] | testkit images [fast|slow|cluster] | \
+                 testkit models FOLDER"
+            );
             ExitCode::from(2)
         }
     }
@@ -59,6 +65,19 @@ fn images(images: &Images) -> ExitCode {
         println!("{:>11}  {}  {}", image.bytes(), image.platforms.join(","), image.reference);
     }
     println!("{:>11}  all, each blob once", images.unique_bytes());
+    ExitCode::SUCCESS
+}
+
+fn models(folder: &Path) -> ExitCode {
+    let gguf = folder.join("gguf");
+    let copied = std::fs::create_dir_all(&gguf)
+        .and_then(|()| std::fs::copy(workloads::gguf(), gguf.join("gantry-tiny.gguf")));
+    if let Err(error) = copied {
+        eprintln!("testkit: cannot write {}: {error}", gguf.display());
+        return ExitCode::FAILURE;
+    }
+    workloads::ollama(&folder.join("ollama"));
+    workloads::hub_cache(&folder.join("hub"));
     ExitCode::SUCCESS
 }
 

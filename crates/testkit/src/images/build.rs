@@ -13,8 +13,10 @@ use types::{Descriptor, Reference, media_type};
 
 use super::blobs::{Blobs, sha256};
 use super::companions::{self, plain};
+use super::compiled;
 use super::debian::{Debian, Package, beyond};
 use super::layer::{self, Layer, Place};
+use super::python;
 use super::recipe::{Companions, Format, Image as Wanted, Layer as Content, Recipe, Weights};
 use super::{Document, Image, Images, cache};
 use crate::tools;
@@ -169,6 +171,14 @@ fn make(blobs: &Blobs, name: &str, task: &Task) -> Layer {
             layer::of_hub_cache(blobs, name, &folder, &files)
         }
         Some(Content::Text(text)) => layer::of_text(blobs, name, text),
+        Some(Content::Python(packages)) => {
+            layer::of_folder(blobs, name, &python::packages(packages), python::PLACE)
+        }
+        Some(Content::Built(program)) => {
+            let (folder, place) = compiled::program(*program);
+            layer::of_folder(blobs, name, &folder, place)
+        }
+        Some(Content::Files(files)) => layer::of_files(blobs, name, files),
         _ => layer::of_packages(blobs, name, &task.packages, place),
     }
 }
@@ -252,7 +262,7 @@ fn manifest(
     let config = blobs.put_json(
         config_type,
         &json!({"architecture": architecture, "os": "linux", "created": CREATED,
-            "config": {"Cmd": wanted.command, "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
+            "config": settings(wanted),
             "rootfs": {"type": "layers", "diff_ids": stack.iter().map(|layer| layer.diff_id).collect::<Vec<_>>()},
             "history": history}),
     );
@@ -266,6 +276,23 @@ fn manifest(
         .collect();
     let document = json!({"schemaVersion": 2, "mediaType": manifest_type, "config": plain(&config), "layers": layers});
     (blobs.put_json(manifest_type, &document), config)
+}
+
+/// What an image's config says of its process.
+fn settings(wanted: &Wanted) -> Value {
+    let settings = &wanted.settings;
+    let mut env: Vec<&str> = settings.env.to_vec();
+    if !env.iter().any(|entry| entry.starts_with("PATH=")) {
+        env.insert(0, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    }
+    let mut config = json!({"Cmd": wanted.command, "Env": env});
+    if !settings.user.is_empty() {
+        config["User"] = json!(settings.user);
+    }
+    if !settings.entrypoint.is_empty() {
+        config["Entrypoint"] = json!(settings.entrypoint);
+    }
+    config
 }
 
 /// The layout of one image: its own `index.json` over the common blobs.

@@ -1,9 +1,10 @@
-//! A layer: the files of Debian packages, or of a Hugging Face cache, as one tar with gzip around
-//! it, streamed and the same on every machine (packages in the order of their names, their own time
+//! A layer: the files of Debian packages, of a Hugging Face cache or of a folder, as one tar with gzip
+//! around it, streamed and the same on every machine (packages in the order of their names, their own time
 //! stamps, no owner's names).
 
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -15,8 +16,9 @@ use types::{Descriptor, Digest, media_type};
 
 use super::blobs::{BlobWriter, Blobs, finished, sha256};
 use super::debian::Package;
+use super::recipe::{File, Text};
 use crate::hub::{Hub, MINILM};
-use crate::tools;
+use crate::{files, tools};
 
 /// 2024-01-01T00:00:00Z, for what has no time of its own.
 pub(crate) const EPOCH: u64 = 1_704_067_200;
@@ -95,6 +97,43 @@ pub(crate) fn of_text(blobs: &Blobs, name: &str, text: &str) -> Layer {
     layer.finish()
 }
 
+/// A layer with the files of a folder, found in the image below `place`; programs stay programs.
+pub(crate) fn of_folder(blobs: &Blobs, name: &str, folder: &Path, place: &str) -> Layer {
+    let mut layer = Writer::new(blobs, name);
+    for path in files::below(folder) {
+        let from = folder.join(&path);
+        let to = format!("{place}/{}", path.display());
+        let metadata = from.symlink_metadata().expect("a file that was just found is there");
+        if metadata.is_symlink() {
+            let target = from.read_link().expect("a link can be read");
+            layer.parents(&to);
+            layer.link(&to, &target.to_string_lossy());
+        } else {
+            let bytes = std::fs::read(&from).expect("a file can be read");
+            let is_program = metadata.permissions().mode() & 0o100 != 0;
+            layer.file_of_mode(&to, &bytes, if is_program { 0o755 } else { 0o644 });
+        }
+    }
+    layer.finish()
+}
+
+/// A layer with files of this repository.
+pub(crate) fn of_files(blobs: &Blobs, name: &str, files: &[File]) -> Layer {
+    let mut layer = Writer::new(blobs, name);
+    for file in files {
+        match file.content {
+            Text::Plain(text) => layer.file(file.path, text.as_bytes()),
+            Text::Script(text) => layer.file_of_mode(file.path, text.as_bytes(), 0o755),
+            Text::Link(target) => {
+                layer.parents(file.path);
+                layer.link(file.path, target);
+            }
+            Text::Shared => layer.directory_of_mode(file.path, 0o1777),
+        }
+    }
+    layer.finish()
+}
+
 type Encoder = GzEncoder<BlobWriter>;
 
 /// The tar while it is written.
@@ -157,11 +196,15 @@ impl Writer {
     }
 
     fn file(&mut self, path: &str, bytes: &[u8]) {
+        self.file_of_mode(path, bytes, 0o644);
+    }
+
+    fn file_of_mode(&mut self, path: &str, bytes: &[u8], mode: u32) {
         self.parents(path);
         if !self.seen.insert(PathBuf::from(path)) {
             return;
         }
-        let mut header = header(EntryType::Regular, 0o644);
+        let mut header = header(EntryType::Regular, mode);
         header.set_size(bytes.len() as u64);
         self.tar.append_data(&mut header, path, bytes).expect("a layer can be written");
     }
@@ -173,9 +216,13 @@ impl Writer {
     }
 
     fn directory(&mut self, path: &str) {
+        self.directory_of_mode(path, 0o755);
+    }
+
+    fn directory_of_mode(&mut self, path: &str, mode: u32) {
         self.parents(path);
         if self.seen.insert(PathBuf::from(path)) {
-            let mut header = header(EntryType::Directory, 0o755);
+            let mut header = header(EntryType::Directory, mode);
             let path = format!("{path}/");
             self.tar.append_data(&mut header, path, io::empty()).expect("a layer can be written");
         }
@@ -252,24 +299,7 @@ fn is_left_out(path: &Path) -> bool {
 
 /// The files of the model that go into a cache layer, sorted.
 pub(crate) fn model_files(folder: &Path, keep: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(next) = folders.pop() {
-        for entry in next.read_dir().expect("a model's folder can be read").filter_map(Result::ok) {
-            if entry.path().is_dir() {
-                folders.push(entry.path());
-            } else {
-                found.push(entry.path());
-            }
-        }
-    }
-    let mut files: Vec<PathBuf> = found
-        .into_iter()
-        .filter_map(|file| file.strip_prefix(folder).map(Path::to_path_buf).ok())
-        .filter(|file| keep(file))
-        .collect();
-    files.sort();
-    files
+    files::below(folder).into_iter().filter(|file| keep(file)).collect()
 }
 
 /// A file's name among a cache's blobs: the Hub's `ETag`, sha256 for LFS files, git's id for others.

@@ -5,11 +5,14 @@
 //!  recipe ──debian──▶ .deb files ──layer──▶ blobs ──build──▶ layouts ──storage──▶ a registry's disk
 //! ```
 
-mod blobs;
+pub(crate) mod blobs;
 mod build;
+mod cluster;
 mod companions;
+mod compiled;
 mod debian;
 mod layer;
+pub(crate) mod python;
 mod recipe;
 mod storage;
 
@@ -74,6 +77,13 @@ impl Images {
     /// suite and the benchmark.
     pub fn slow() -> Self {
         build::cached(&recipe::slow())
+    }
+
+    /// The images of the cluster's stories, made once and kept: servers that really answer
+    /// (llama.cpp, embeddings, Ollama, PostgreSQL, Redis) and a busybox. Their names are in
+    /// [`crate::workloads`]. Compiles two of them, which takes five minutes of one core.
+    pub fn cluster() -> Self {
+        build::cached(&cluster::recipe())
     }
 
     /// Tiny but real images under any names, made in a moment and kept nowhere: for charts, whose

@@ -23,10 +23,23 @@ pub(crate) struct Image {
     pub(crate) layers: Vec<Layer>,
     /// What its config runs.
     pub(crate) command: &'static [&'static str],
+    /// What else its config says.
+    pub(crate) settings: Settings,
     /// Whose media types its documents have.
     pub(crate) format: Format,
     /// Whether a signature and an SBOM speak of it.
     pub(crate) companions: Companions,
+}
+
+/// How an image's program runs, where it is not as root without further ado.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Settings {
+    /// The number of the user, empty for root.
+    pub(crate) user: &'static str,
+    /// What the command is given to.
+    pub(crate) entrypoint: &'static [&'static str],
+    /// `NAME=value`, beside the `PATH`; another `PATH` takes its place.
+    pub(crate) env: &'static [&'static str],
 }
 
 /// The content of a layer.
@@ -38,6 +51,43 @@ pub(crate) enum Layer {
     HubCache(Weights),
     /// One small file with this text, so that the layer is like no other.
     Text(String),
+    /// These PyPI packages (`name==version`) and nothing that they need, where Debian's Python looks.
+    Python(&'static [&'static str]),
+    /// A program that is compiled here.
+    Built(Program),
+    /// Files whose text stands in this repository.
+    Files(&'static [File]),
+}
+
+/// What is compiled here, because no registry has it for Linux machines of any age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Program {
+    /// llama-cpp-python, where Debian's Python looks.
+    LlamaCpp,
+    /// `/usr/bin/ollama`.
+    Ollama,
+}
+
+/// One file of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct File {
+    /// Its path without a leading slash.
+    pub(crate) path: &'static str,
+    /// What is there.
+    pub(crate) content: Text,
+}
+
+/// What a [`File`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Text {
+    /// A text to read, mode 644.
+    Plain(&'static str),
+    /// A text to run, mode 755.
+    Script(&'static str),
+    /// A symbolic link to this target.
+    Link(&'static str),
+    /// A folder in which everybody may write, as `/tmp`.
+    Shared,
 }
 
 /// How much of the MiniLM model a [`Layer::HubCache`] has.
@@ -71,12 +121,13 @@ const AMD64: &[&str] = &["amd64"];
 const BOTH: &[&str] = &["amd64", "arm64"];
 
 impl Image {
-    fn new(reference: &str, layers: &[Layer], command: &'static [&'static str]) -> Self {
+    pub(crate) fn new(reference: &str, layers: &[Layer], command: &'static [&'static str]) -> Self {
         Self {
             reference: reference.to_owned(),
             architectures: AMD64,
             layers: layers.to_vec(),
             command,
+            settings: Settings::default(),
             format: Format::Oci,
             companions: Companions::None,
         }
@@ -89,6 +140,11 @@ impl Image {
 
     fn in_docker_format(mut self) -> Self {
         self.format = Format::Docker;
+        self
+    }
+
+    pub(crate) fn running(mut self, settings: Settings) -> Self {
+        self.settings = settings;
         self
     }
 

@@ -1,0 +1,162 @@
+//! The real Kubernetes of `dev/cluster`, as the tests of `make test-cluster` use it: its addresses,
+//! registries that its nodes trust, and namespaces that are gone when a story ends.
+
+use std::env;
+use std::fs;
+use std::future::Future;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use cluster::objects::api::core::v1;
+use cluster::objects::serde_json::{from_value, json};
+use cluster::{Access, Scope, own};
+
+use crate::registry::Registry;
+
+/// What a test says where there is no cluster.
+const MISSING: &str = "there is no cluster; run: make test-cluster, or: . <(dev/cluster env)";
+
+/// The cluster that is up.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    kubeconfig: PathBuf,
+    host: IpAddr,
+    nodes: PathBuf,
+    images: String,
+}
+
+/// Nodes that know how to reach a registry; on drop they know no more.
+#[derive(Debug)]
+pub struct Trust {
+    files: Vec<PathBuf>,
+}
+
+/// A namespace of one story; deleted on drop.
+#[derive(Debug)]
+pub struct Namespace {
+    name: String,
+    cluster: Cluster,
+}
+
+impl Cluster {
+    /// The cluster that `dev/cluster env` tells of.
+    ///
+    /// # Panics
+    /// When there is none: a missing cluster is a failure, never a skipped test.
+    pub fn here() -> Self {
+        let variable = |name| env::var(name).expect(MISSING);
+        Self {
+            kubeconfig: variable("KUBECONFIG").into(),
+            host: variable("GANTRY_CLUSTER_HOST").parse().expect("it is an address"),
+            nodes: variable("GANTRY_CLUSTER_NODES").into(),
+            images: variable("GANTRY_CLUSTER_IMAGES"),
+        }
+    }
+
+    /// The kubeconfig of an administrator.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// The address of this machine that pods and nodes reach: for [`crate::RegistryBuilder::address`].
+    pub fn host(&self) -> IpAddr {
+        self.host
+    }
+
+    /// Names of images that every node has (`busybox`, `pause`), to be used with `Never`.
+    pub fn image(&self, name: &str) -> String {
+        format!("{}/{name}:1", self.images)
+    }
+
+    /// The folders that are the nodes' `/`.
+    pub fn nodes(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.nodes).expect(MISSING);
+        entries.map(|entry| entry.expect("a folder can be read").path().join("root")).collect()
+    }
+
+    /// Lets all nodes pull from a registry: by plain http, or with its authority
+    /// (containerd, docs/hosts.md).
+    pub fn trusts(&self, registry: &Registry) -> Trust {
+        let mut files = Vec::new();
+        for node in self.nodes() {
+            let folder = node.join("etc/containerd/certs.d").join(registry.host());
+            fs::create_dir_all(&folder).expect("a node's folder can be made");
+            let mut text = format!(
+                "[host.\"{}\"]\n  capabilities = [\"pull\", \"resolve\"]\n",
+                registry.url()
+            );
+            if let Some(ca) = registry.ca_file() {
+                fs::copy(ca, folder.join("ca.crt")).expect("a certificate can be copied");
+                let inside = format!("/etc/containerd/certs.d/{}/ca.crt", registry.host());
+                text.push_str(&format!("  ca = \"{inside}\"\n"));
+            }
+            fs::write(folder.join("hosts.toml"), text).expect("a hosts.toml can be written");
+            files.push(folder);
+        }
+        Trust { files }
+    }
+
+    /// A namespace of this story's own, with pod security `restricted` enforced.
+    pub fn namespace(&self, story: &str) -> Namespace {
+        let namespace = self.names(story);
+        let mut object: v1::Namespace = from_value(json!({"metadata": {
+            "name": namespace.name,
+            "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}))
+        .expect("a namespace is made of JSON");
+        own(&mut object.metadata, "test");
+        let this = self.clone();
+        wait(async move {
+            let cluster = this.connect().await;
+            cluster.apply(Scope::Cluster, &object).await.expect("a namespace can be made");
+        });
+        namespace
+    }
+
+    /// A name for a namespace that the story itself makes; deleted on drop as well.
+    pub fn names(&self, story: &str) -> Namespace {
+        let name = format!("{story}-{}", std::process::id());
+        Namespace { name, cluster: self.clone() }
+    }
+
+    /// A client of it, for what a test looks at itself.
+    pub async fn connect(&self) -> cluster::Cluster {
+        let access = Access { kubeconfig: Some(self.kubeconfig.clone()), ..Access::default() };
+        cluster::Cluster::connect(&access).await.expect(MISSING)
+    }
+}
+
+impl Namespace {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let (name, cluster) = (self.name.clone(), self.cluster.clone());
+        wait(async move {
+            // What cannot be deleted now goes with the cluster.
+            let _ = cluster.connect().await.delete::<v1::Namespace>(Scope::Cluster, &name).await;
+        });
+    }
+}
+
+impl Drop for Trust {
+    fn drop(&mut self) {
+        for folder in &self.files {
+            let _ = fs::remove_dir_all(folder);
+        }
+    }
+}
+
+/// Runs async work to its end, wherever the caller stands: on a thread of its own, so that a
+/// runtime around it does not matter.
+fn wait(work: impl Future<Output = ()> + Send + 'static) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime can be made");
+    let done = std::thread::spawn(move || runtime.block_on(work)).join();
+    assert!(done.is_ok() || std::thread::panicking(), "the cluster's work panicked, see above");
+}

@@ -1,0 +1,216 @@
+//! The recipe of the cluster's images: servers that really answer, small, as a user without rights,
+//! with a root file system that nobody writes to. Their programs stand in `workloads/` beside `src/`.
+
+use super::recipe::{File, Image, Layer, Program, Recipe, Settings, Text};
+use crate::workloads::{
+    CURIOUS, EMBED_SERVER, LLAMA_SERVER, OLLAMA, POSTGRESQL, QUIET, REDIS, REDIS_CACHE, SIE_SERVER,
+};
+
+/// A module of the embedding server, where Debian's Python finds it.
+macro_rules! embed_file {
+    ($name:literal) => {
+        File {
+            path: concat!("usr/local/lib/python3.11/dist-packages/embed_server/", $name),
+            content: Text::Plain(include_str!(concat!("../../workloads/embed_server/", $name))),
+        }
+    };
+}
+/// The images under their names in [`crate::workloads`].
+pub(crate) fn recipe() -> Recipe {
+    let base = Layer::Packages(BASE);
+    let python = [Layer::Packages(BASE), USERS, Layer::Packages(&["python3", "libstdc++6"])];
+    let with = |layers: &[Layer]| [python.as_slice(), layers].concat();
+    let embed =
+        with(&[Layer::Python(ENCODER), Layer::Python(HUB_CLIENT), Layer::Files(EMBED_FILES)]);
+    let redis = [base.clone(), USERS, Layer::Packages(REDIS_PACKAGES), Layer::Files(REDIS_FILES)];
+    let busybox = [Layer::Packages(&["busybox-static", "netbase"]), USERS];
+    Recipe {
+        name: "cluster",
+        images: vec![
+            Image::new(
+                LLAMA_SERVER,
+                &with(&[Layer::Python(LLAMA_NEEDS), Layer::Built(Program::LlamaCpp)]),
+                &["--help"],
+            )
+            .running(python_server(&["python3", "-m", "llama_cpp.server"])),
+            Image::new(EMBED_SERVER, &embed, &[]).running(python_server(&[
+                "python3",
+                "-m",
+                "embed_server",
+            ])),
+            Image::new(SIE_SERVER, &embed, &["serve"]).running(python_server(&[
+                "python3",
+                "-m",
+                "embed_server",
+            ])),
+            Image::new(
+                OLLAMA,
+                &[
+                    base.clone(),
+                    USERS,
+                    Layer::Packages(&["libstdc++6"]),
+                    Layer::Built(Program::Ollama),
+                ],
+                &["serve"],
+            )
+            .running(Settings {
+                user: "1000",
+                entrypoint: &["/usr/bin/ollama"],
+                env: &["HOME=/root", "OLLAMA_HOST=0.0.0.0:11434"],
+            }),
+            Image::new(
+                POSTGRESQL,
+                &[
+                    base,
+                    USERS,
+                    Layer::Packages(POSTGRESQL_PACKAGES),
+                    Layer::Files(POSTGRESQL_FILES),
+                ],
+                &[],
+            )
+            .running(Settings {
+                user: "1001",
+                entrypoint: &["/opt/bitnami/scripts/postgresql/entrypoint.sh"],
+                env: &[
+                    "PATH=/usr/lib/postgresql/15/bin:/usr/local/bin:/usr/bin:/bin",
+                    "LANG=C.UTF-8",
+                    "HOME=/tmp",
+                ],
+            }),
+            Image::new(REDIS, &redis, &[]).running(REDIS_SETTINGS),
+            Image::new(REDIS_CACHE, &redis, &[]).running(REDIS_SETTINGS),
+            Image::new(CURIOUS, &busybox, &["sh"]).running(BUSYBOX_SETTINGS),
+            Image::new(QUIET, &busybox, &["sh"]).running(BUSYBOX_SETTINGS),
+        ],
+    }
+}
+
+/// What the start scripts of charts call, and where names and times come from.
+const BASE: &[&str] = &[
+    "base-files",
+    "bash",
+    "coreutils",
+    "dash",
+    "grep",
+    "hostname",
+    "libc-bin",
+    "mawk",
+    "netbase",
+    "sed",
+    "tzdata",
+];
+const POSTGRESQL_PACKAGES: &[&str] = &["postgresql-15", "postgresql-15-pgaudit"];
+const REDIS_PACKAGES: &[&str] = &["redis-server", "redis-tools"];
+
+/// Users by number, as containers run them; a shared folder for what is written at all.
+const USERS: Layer = Layer::Files(&[
+    File {
+        path: "etc/passwd",
+        content: Text::Plain(
+            "root:x:0:0:root:/root:/bin/sh\nserver:x:1000:1000::/tmp:/bin/sh\n\
+             bitnami:x:1001:1001::/tmp:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
+        ),
+    },
+    File {
+        path: "etc/group",
+        content: Text::Plain("root:x:0:\nserver:x:1000:\nbitnami:x:1001:\nnogroup:x:65534:\n"),
+    },
+    File {
+        path: "etc/nsswitch.conf",
+        content: Text::Plain("passwd: files\ngroup: files\nhosts: files dns\n"),
+    },
+    File { path: "tmp", content: Text::Shared },
+]);
+
+const POSTGRESQL_FILES: &[File] = &[
+    // Debian's installation script would choose it.
+    File { path: "usr/bin/awk", content: Text::Link("mawk") },
+    File {
+        path: "opt/bitnami/scripts/postgresql/entrypoint.sh",
+        content: Text::Script(include_str!("../../workloads/bitnami/postgresql-entrypoint.sh")),
+    },
+];
+const REDIS_FILES: &[File] = &[
+    File { path: "usr/bin/awk", content: Text::Link("mawk") },
+    File { path: "data", content: Text::Shared },
+    File {
+        path: "opt/bitnami/scripts/redis/entrypoint.sh",
+        content: Text::Script(include_str!("../../workloads/bitnami/redis-entrypoint.sh")),
+    },
+];
+const REDIS_SETTINGS: Settings = Settings {
+    user: "1001",
+    entrypoint: &["/opt/bitnami/scripts/redis/entrypoint.sh"],
+    env: &["HOME=/tmp", "LANG=C.UTF-8"],
+};
+const BUSYBOX_SETTINGS: Settings =
+    Settings { user: "1000", entrypoint: &["/bin/busybox"], env: &["HOME=/tmp"] };
+
+/// A Python server: nothing is written beside its modules, and one thread computes.
+const fn python_server(entrypoint: &'static [&'static str]) -> Settings {
+    Settings {
+        user: "1000",
+        entrypoint,
+        env: &[
+            "HOME=/tmp",
+            "LANG=C.UTF-8",
+            "OPENBLAS_NUM_THREADS=1",
+            "PYTHONDONTWRITEBYTECODE=1",
+            "PYTHONUNBUFFERED=1",
+        ],
+    }
+}
+
+const EMBED_FILES: &[File] = &[
+    embed_file!("__init__.py"),
+    embed_file!("__main__.py"),
+    embed_file!("cluster_cache.py"),
+    embed_file!("encoder.py"),
+    embed_file!("server.py"),
+];
+
+const ENCODER: &[&str] = &["numpy==2.4.6", "safetensors==0.8.0", "tokenizers==0.23.3"];
+/// huggingface_hub and what it needs, less hf-xet, which it imports for downloads alone.
+const HUB_CLIENT: &[&str] = &[
+    "anyio==4.16.0",
+    "click==8.5.1",
+    "filelock==4.2.11",
+    "fsspec==2026.9.0",
+    "h11==0.16.0",
+    "httpcore2==2.16.2",
+    "httpx2==2.16.2",
+    "huggingface_hub==2.4.0",
+    "idna==3.20",
+    "packaging==26.3",
+    "PyYAML==6.0.3",
+    "tqdm==4.70.1",
+    "truststore==0.10.5",
+    "typing_extensions==4.16.0",
+];
+/// What llama_cpp.server needs.
+const LLAMA_NEEDS: &[&str] = &[
+    "annotated-doc==0.0.7",
+    "annotated-types==0.8.0",
+    "anyio==4.16.0",
+    "click==8.5.1",
+    "diskcache==5.6.3",
+    "fastapi==0.165.0",
+    "h11==0.16.0",
+    "idna==3.20",
+    "Jinja2==3.1.6",
+    "MarkupSafe==3.0.4",
+    "numpy==2.4.6",
+    "opentelemetry-api==1.45.2",
+    "pydantic==2.14.3",
+    "pydantic_core==2.50.4",
+    "pydantic-settings==2.16.3",
+    "python-dotenv==1.2.4",
+    "PyYAML==6.0.3",
+    "sse-starlette==3.7.0",
+    "starlette==1.10.0",
+    // Above 0.3 it is another interface.
+    "starlette-context==0.3.6",
+    "typing_extensions==4.16.0",
+    "typing-inspection==0.4.5",
+    "uvicorn==0.54.0",
+];
