@@ -1,7 +1,7 @@
 //! `gantry models push | verify | ls` with `pvc://…`: volumes of a cluster, worked on by a seeder pod.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -155,7 +155,7 @@ pub(super) fn push(context: &Context, args: &PushArgs) -> Result<()> {
     let bytes = plans.iter().map(Plan::size).sum();
     let new = new(&args.claim, site.as_ref());
     let doing = format!("put models into {}", list(&paths));
-    let mut work = Work::new(context, &args.seeder, site.as_ref(), "push")?;
+    let work = Work::new(context, &args.seeder, site.as_ref(), "push")?;
     let targets = work.run(&doing, &paths, new.as_ref(), args.dry_run, async |seeder, cluster| {
         let mut volumes = Vec::new();
         for path in &paths {
@@ -208,7 +208,7 @@ fn read(
 ) -> Result<Event> {
     let site = site(args)?;
     let order = Order { folder: path.folder.clone(), task };
-    let mut work = Work::new(context, args, site.as_ref(), doing)?;
+    let work = Work::new(context, args, site.as_ref(), doing)?;
     let paths = std::slice::from_ref(path);
     let told = format!("{doing} the models in {path}");
     work.run(&told, paths, None, false, async |seeder, cluster| {
@@ -238,7 +238,7 @@ impl<'a> Work<'a> {
 
     /// Opens the cluster, asks for the rights, works, and takes the pods away in every case.
     fn run<T>(
-        &mut self,
+        &self,
         doing: &str,
         paths: &[ClaimPath],
         new: Option<&New>,
@@ -249,8 +249,8 @@ impl<'a> Work<'a> {
         let rights = Seeder::rights(paths, creates);
         let meter = self.context.ui.progress(self.doing);
         let timeout = Duration::from_secs(self.args.pod_timeout);
-        let mut open = None;
-        let outcome = world::block_on(async {
+        let open: OnceLock<Seeder> = OnceLock::new();
+        let working = async {
             let cluster = if is_dry {
                 clusters::open(&self.args.cluster, self.site).await?
             } else {
@@ -260,18 +260,18 @@ impl<'a> Work<'a> {
             cluster.need_rights(doing, &rights).await?;
             let progress: Arc<dyn store::progress::Progress> = Arc::clone(&meter) as _;
             let seeder = Seeder::new(cluster.clone(), self.image.clone(), timeout, progress);
-            let seeder = open.insert(seeder);
-            work(seeder, &cluster).await
+            work(open.get_or_init(|| seeder), &cluster).await
+        };
+        let outcome = world::block_on_then(working, async || match open.get() {
+            // The pods are this process's: they go, whatever happened.
+            Some(seeder) => Ok(seeder.release().await?),
+            None => Ok(()),
         });
         match &outcome {
             Ok(_) if !is_dry => meter.finish(),
             _ => meter.clear(),
         }
-        let Some(seeder) = open else { return outcome };
-        // Also after Ctrl-C; a second one leaves the pod, which ends by itself.
-        let released = world::block_on(async { Ok(seeder.release().await?) });
-        let outcome = outcome?;
-        released.map(|()| outcome)
+        outcome
     }
 }
 
