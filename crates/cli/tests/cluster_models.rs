@@ -6,6 +6,7 @@ mod seeding;
 mod story;
 
 use seeding::{Site, WEIGHTS, sum};
+use testkit::until;
 
 const HOME: &str = "models--sentence-transformers--all-MiniLM-L6-v2";
 
@@ -34,4 +35,139 @@ fn two_consumers_share_one_claim_or_have_one_each_and_read_the_model() {
     let again = site.gantry.run(site.push(&site.claim("shared"), &["--output", "json"])).success();
     assert_eq!(again.json()["targets"][0]["models"][0]["put"], "present");
     assert_eq!(again.json()["targets"][0]["via"], "none");
+}
+
+#[test]
+fn a_push_that_is_killed_anywhere_goes_on_and_leaves_no_pod_behind() {
+    let site = Site::new("seed-kill");
+    let claim = site.claim("models");
+    let plain = ["--create", "--via", "api", "--files", "plain"];
+    let push = site.push(&claim, &plain);
+    // Killed before the pod runs, when it runs, and as soon as more was written.
+    let mut written = 0;
+    for round in 0..6 {
+        let mut running = site.gantry.start(&push);
+        match round {
+            0 => until("the claim is made", || site.has_claim("models")),
+            1 => until("a seeder is there", || !site.seeders().is_empty()),
+            _ => until("more is written", || {
+                let now = site.written("models");
+                let is_more = now > written || !running.is_running();
+                written = written.max(now);
+                is_more
+            }),
+        }
+        running.kill();
+        assert!(!site.is_shown("models", HOME), "nothing is shown half");
+    }
+    // A pod that is taken away under a push is started anew by the push itself.
+    let mut running = site.gantry.start(&push);
+    until("a seeder is there", || !site.seeders().is_empty() || !running.is_running());
+    until("it writes", || site.written("models") > written || !running.is_running());
+    site.delete_seeders();
+    assert_eq!(running.wait(), Some(0));
+
+    assert_eq!(site.seeders(), [""; 0]);
+    let verify = ["models", "verify", &claim, "--site", "site.yaml", "--output", "json"];
+    let checked = site.gantry.run(verify).success().json();
+    assert_eq!(checked["bad"], serde_json::json!([]));
+    assert_eq!(site.written("models"), 0, "no part is left");
+    let script = format!("sha256sum /models/{HOME}/snapshots/*/{WEIGHTS}");
+    assert!(site.reads(&["models"], &script).contains(&sum(WEIGHTS)));
+}
+
+#[test]
+fn ctrl_c_takes_the_pod_away_and_two_pushes_at_once_wait_for_each_other() {
+    let site = Site::new("seed-two");
+    let claim = site.claim("models");
+    let push = site.push(&claim, &["--create", "--via", "api"]);
+
+    let stopped = site.gantry.start(&push);
+    until("it writes", || site.written("models") > 0);
+    assert_eq!(stopped.interrupt(), Some(4));
+    assert_eq!(site.seeders(), [""; 0]);
+
+    let first = site.gantry.start(&push);
+    until("the first one writes", || !site.seeders().is_empty());
+    let second = site.gantry.run(&push).success();
+    assert_eq!(first.wait(), Some(0));
+    assert!(second.stdout.contains("sentence-transformers/all-MiniLM-L6-v2"), "{}", second.stdout);
+    assert_eq!(site.seeders(), [""; 0]);
+}
+
+#[test]
+fn what_is_wrong_is_told_before_the_first_byte() {
+    let site = Site::new("seed-wrong");
+    let fails = |to: &str, more: &[&str], code: i32, words: &[&str]| {
+        let error = site.gantry.run(site.push(to, more)).fails_with(code).stderr;
+        for word in words {
+            assert!(error.contains(word), "{to} {more:?}: no {word:?} in {error}");
+        }
+        assert_eq!(site.seeders(), [""; 0]);
+    };
+
+    fails(&site.claim("none"), &[], 2, &["there is no such claim", "--create"]);
+    let class = ["--create", "--storage-class", "fast"];
+    fails(&site.claim("none"), &class, 2, &["\"fast\"", "local-path, shared-path"]);
+    let size = ["--create", "--size", "1MiB"];
+    fails(&site.claim("none"), &size, 2, &["--size 1.0 MiB is less than the models'"]);
+    fails("pvc://Upper/x", &[], 2, &["pvc://NAMESPACE/CLAIM"]);
+    let never = ["--create", "--image", "10.99.0.1:1/none:1", "--pod-timeout", "20"];
+    fails(&site.claim("waits"), &never, 1, &["cannot pull 10.99.0.1:1/none:1"]);
+    assert!(!site.has_claim("none"));
+
+    let nobody = site.as_nobody();
+    let error = nobody.run(site.push(&site.claim("none"), &["--create"])).fails_with(2).stderr;
+    for right in ["pods/exec", "persistentvolumeclaims", "storageclasses", "apiGroups: [\"\"]"] {
+        assert!(error.contains(right), "{error}");
+    }
+
+    let _small = site.small_claim("full", 32 << 20);
+    fails(&site.claim("full"), &[], 1, &["bytes are needed, 33554432 are free"]);
+    let dry = site.push(&site.claim("new"), &["--create", "--dry-run", "--output", "json"]);
+    let dry = site.gantry.run(dry).success().json();
+    assert_eq!(dry["targets"][0]["isMade"], true);
+    assert!(!site.has_claim("new"));
+}
+
+#[test]
+fn a_damaged_file_is_named_long_after_and_mended_by_another_push() {
+    let site = Site::new("seed-verify");
+    let claim = site.claim("models/hub");
+    let push = site.push(&claim, &["--create", "--layout", "flat", "--via", "api"]);
+    site.gantry.run(&push).success();
+    let verify = ["models", "verify", &claim, "--site", "site.yaml"];
+    site.gantry.run(verify).success();
+    let file = site.folder("models").join("hub").join(story::MODEL).join(WEIGHTS);
+
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[1000] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+
+    let error = site.gantry.run(verify).fails_with(3).stderr;
+    assert!(error.contains(&format!("{claim}/{}/{WEIGHTS}: its digest is", story::MODEL)), "{error}");
+    let listed = ["models", "ls", &claim, "--site", "site.yaml", "--output", "json"];
+    let listed = site.gantry.run(listed).success().json();
+    assert_eq!(listed[0]["layout"], "flat");
+    site.gantry.run(&push).success();
+    site.gantry.run(verify).success();
+    assert_eq!(site.seeders(), [""; 0]);
+}
+
+#[test]
+fn an_image_of_models_is_mounted_by_a_pod_and_the_same_each_time() {
+    let site = Site::new("seed-image");
+    let to = format!("image://{}/models/minilm:1", site.registry.host());
+    let push = site.push(&to, &["--output", "json"]);
+
+    let first = site.gantry.run(&push).success().json();
+    let again = site.gantry.run(&push).success().json();
+
+    assert_eq!(first["outcome"], "loaded");
+    assert_eq!((&again["outcome"], &again["digest"]), (&"present".into(), &first["digest"]));
+    let reference = format!("{}/models/minilm@{}", site.registry.host(), first["digest"].as_str().unwrap());
+    let volume = serde_json::json!({"name": "models", "image": {"reference": reference}});
+    let script = format!("sha256sum /models/{HOME}/snapshots/*/{WEIGHTS}; cat /models/{HOME}/refs/main");
+    let read = site.runs(&[volume], &["models"], &script);
+    assert!(read.contains(&sum(WEIGHTS)), "{read}");
 }

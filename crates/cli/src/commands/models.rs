@@ -2,6 +2,8 @@
 
 mod claim;
 mod from;
+mod image;
+mod node;
 mod pod;
 
 use std::path::PathBuf;
@@ -44,6 +46,8 @@ Examples:
   gantry models push ~/.local/share/gantry/store --to /mnt/models --dry-run
   gantry models push /media/disk --to pvc://onyx/model-cache --site site.yaml --create --access-mode RWX
   gantry models push /media/disk --to pvc://onyx/index --to pvc://onyx/inference --site site.yaml
+  gantry models push /media/disk --to 'node:///var/lib/models?selector=gpu=yes&namespace=seed' --site site.yaml
+  gantry models push /media/disk --to image://registry.internal:5000/models/minilm:1 --layout flat
   gantry models push /media/disk --to pvc://akko/ollama/models --layout ollama --site site.yaml --via api")]
 pub(crate) struct PushArgs {
     /// Volume files, folders with volumes, the .gantry.json beside them, or one store folder.
@@ -148,8 +152,15 @@ pub(crate) struct LsArgs {
 pub(crate) fn run(context: &Context, command: &Command) -> Result<()> {
     match command {
         Command::Push(args) if args.to.iter().all(|to| claim::is_claim(to)) => claim::push(context, args),
+        Command::Push(args) if args.to.iter().any(|to| node::is_node(to)) => {
+            node::push(context, args)
+        }
+        Command::Push(args) if args.to.iter().any(|to| image::is_image(to)) => {
+            image::push(context, args)
+        }
         Command::Push(args) => push(context, args),
         Command::Verify(args) if claim::is_claim(&args.folder) => claim::verify(context, args),
+        Command::Verify(args) if node::is_node(&args.folder) => node::verify(context, args),
         Command::Verify(args) => verify(context, args),
         Command::Ls(args) if claim::is_claim(&args.folder) => claim::ls(context, args),
         Command::Ls(args) => ls(context, args),

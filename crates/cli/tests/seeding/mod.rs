@@ -3,10 +3,11 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "each story uses a part")]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use cluster::objects::api::core::v1::{PersistentVolumeClaim, Pod};
+use cluster::objects::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use cluster::objects::serde_json::{Value, from_value, json};
 use cluster::{Cluster as Client, Scope, Until, own};
 use testkit::{Cluster, Gantry, Namespace, Registry, Trust, World, tools};
@@ -137,6 +138,104 @@ impl Site {
             client.get::<PersistentVolumeClaim>(scope, name).await.unwrap().is_some()
         })
     }
+}
+
+impl Site {
+    /// The folder on this machine that is a claim's volume.
+    pub(crate) fn folder(&self, claim: &str) -> PathBuf {
+        let path = self.with(async |client, scope| {
+            let claim = client.get::<PersistentVolumeClaim>(scope, claim).await.unwrap()?;
+            let name = claim.spec?.volume_name?;
+            let volume = client.get::<PersistentVolume>(Scope::Cluster, &name).await.unwrap()?;
+            let spec = volume.spec?;
+            spec.host_path.map(|it| it.path).or(spec.local.map(|it| it.path))
+        });
+        match path {
+            Some(path) => self.cluster.nodes()[0].join(path.trim_start_matches('/')),
+            None => PathBuf::from("/nonexistent"),
+        }
+    }
+
+    /// The bytes of parts that a claim's volume has.
+    pub(crate) fn written(&self, claim: &str) -> u64 {
+        let parts = self.folder(claim).join(".gantry/parts");
+        story::files(&parts).iter().map(|(_, size)| size).sum()
+    }
+
+    /// Whether a folder of the volume is there.
+    pub(crate) fn is_shown(&self, claim: &str, folder: &str) -> bool {
+        self.folder(claim).join(folder).join("refs").exists()
+    }
+
+    /// Takes the seeders away, as an eviction would.
+    pub(crate) fn delete_seeders(&self) {
+        for name in self.seeders() {
+            self.with(async |client, _| {
+                client.remove_pod(self.namespace.name(), &name).await.unwrap();
+            });
+        }
+    }
+
+    /// A user who may do nothing.
+    pub(crate) fn as_nobody(&self) -> Gantry {
+        let text = fs::read_to_string(self.cluster.kubeconfig()).unwrap();
+        let text = text.replacen("user: {", "user: {as: nobody, ", 1);
+        assert!(text.contains("as: nobody"), "the kubeconfig has a user");
+        let file = self.gantry.write("nobody.kubeconfig", &text);
+        let gantry = Gantry::new(story::BINARY, self._world.home());
+        gantry.with_store(self.gantry.store()).env("KUBECONFIG", file)
+    }
+
+    /// A claim whose volume is a disk of so many bytes on the node; gone on drop.
+    pub(crate) fn small_claim(&self, claim: &str, bytes: u64) -> Disk {
+        let name = format!("{}-{claim}", self.namespace.name());
+        let folder = format!("/var/lib/{name}");
+        let mount = format!("mkdir -p {folder} && mount -t tmpfs -o mode=0777,size={bytes} tmpfs {folder}");
+        on_node(&mount);
+        let request = json!({"storage": "1Gi"});
+        let mut volume: PersistentVolume = from_value(json!({
+            "metadata": {"name": name},
+            "spec": {"capacity": request, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
+                "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": folder},
+                "claimRef": {"namespace": self.namespace.name(), "name": claim}}}))
+        .unwrap();
+        own(&mut volume.metadata, "test");
+        let claim: PersistentVolumeClaim = from_value(json!({
+            "metadata": {"name": claim},
+            "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "",
+                "volumeName": name, "resources": {"requests": request}}}))
+        .unwrap();
+        self.with(async |client, scope| {
+            client.apply(Scope::Cluster, &volume).await.unwrap();
+            client.apply(scope, &claim).await.unwrap();
+        });
+        Disk { name, folder, cluster: self.cluster.clone() }
+    }
+}
+
+/// A small disk of the node and the volume on it.
+pub(crate) struct Disk {
+    name: String,
+    folder: String,
+    cluster: Cluster,
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let client = self.cluster.connect().await;
+            let _ = client.delete::<PersistentVolume>(Scope::Cluster, &self.name).await;
+        });
+        on_node(&format!("umount -l {0}; rmdir {0}", self.folder));
+    }
+}
+
+/// Runs a script inside of the first node.
+fn on_node(script: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut command = Command::new(root.join("dev/cluster"));
+    tools::run(command.args(["node", "node1", "sh", "-ec", script]));
 }
 
 /// The sha256 of a file of the model, as `sha256sum` prints it.

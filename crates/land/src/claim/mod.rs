@@ -13,6 +13,7 @@
 mod asked;
 mod error;
 mod frame;
+mod node;
 mod order;
 mod path;
 mod pod;
@@ -24,6 +25,7 @@ mod talk;
 mod volume;
 
 pub use error::{Error, Result};
+pub use node::NodePath;
 pub use order::{Event, Fault, From, MOUNT, Order, Task, Way};
 pub use path::{ClaimPath, SCHEME};
 pub use pod::{Image, Use};

@@ -88,7 +88,10 @@ fn run(
     on_end: impl FnOnce() + Send + 'static,
     teller: &Arc<Teller>,
 ) -> Result<Event, (Fault, String)> {
-    let root = place.mount.join(&order.folder);
+    let root = match order.folder.as_str() {
+        "" => place.mount.clone(),
+        folder => place.mount.join(folder),
+    };
     let words = |error: models::Error| (fault(&error), error.to_string());
     let Task::Put { plans, layout, keep, registry, over_api } = order.task else {
         need_folder(&root)?;

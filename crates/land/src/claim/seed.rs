@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cluster::objects::api::apps::v1::DaemonSet;
 use cluster::objects::api::core::v1::Pod;
 use cluster::{Cluster, Right, Scope, Until};
 use store::Source;
@@ -29,8 +30,8 @@ pub struct Seeder {
     progress: Arc<dyn Progress>,
     /// How long a pod may take to run.
     timeout: Duration,
-    /// Pods of ours that are to go.
-    held: Mutex<Vec<(String, String)>>,
+    /// What is to go when all is done.
+    held: Mutex<Vec<Held>>,
 }
 
 impl Seeder {
@@ -115,7 +116,7 @@ impl Seeder {
             };
             let before = tally.done();
             let talk = talk::Talk { cluster: &self.cluster, namespace, pod: &name, what, mount };
-            let began = || self.hold(namespace, &name);
+            let began = || self.hold(Held::Pod(namespace.to_owned(), name.clone()));
             let outcome = talk.run(order, source.clone(), &mut tally, began).await?;
             match outcome {
                 talk::Outcome::Event(event) => return Ok(event),
@@ -125,7 +126,7 @@ impl Seeder {
                         self.progress.note(&note);
                     }
                     waits = waits.saturating_add(1);
-                    self.let_go(namespace, &name);
+                    self.let_go(&Held::Pod(namespace.to_owned(), name));
                 }
                 talk::Outcome::Broken(why) => {
                     breaks = if tally.done() > before { 1 } else { breaks + 1 };
@@ -142,8 +143,14 @@ impl Seeder {
     /// Takes away the pods that are this process's. Called in every case, also after Ctrl-C.
     pub async fn release(&self) -> Result<()> {
         let held = std::mem::take(&mut *self.held());
-        for (namespace, name) in held {
-            self.cluster.remove_pod(&namespace, &name).await?;
+        for held in held {
+            match held {
+                Held::Pod(namespace, name) => self.cluster.remove_pod(&namespace, &name).await?,
+                Held::DaemonSet(namespace, name) => {
+                    let scope = Scope::Namespace(&namespace);
+                    self.cluster.delete_own::<DaemonSet>(scope, &name).await?;
+                }
+            }
         }
         Ok(())
     }
@@ -158,10 +165,10 @@ impl Seeder {
             // One of another version of Gantry.
             Some(present) if cluster::is_own(&present.metadata) && image(present) != image(pod) => {
                 self.cluster.remove_pod(namespace, &name).await?;
-                self.hold(namespace, &name);
+                self.hold(Held::Pod(namespace.clone(), name.clone()));
             }
             Some(_) => {}
-            None => self.hold(namespace, &name),
+            None => self.hold(Held::Pod(namespace.clone(), name.clone())),
         }
         self.cluster.start_pod(namespace, pod).await?;
         let running = self.cluster.wait_pod(namespace, &name, Until::Running, self.timeout).await;
@@ -190,22 +197,28 @@ impl Seeder {
         self.timeout
     }
 
-    fn hold(&self, namespace: &str, name: &str) {
-        let pod = (namespace.to_owned(), name.to_owned());
+    pub(super) fn hold(&self, started: Held) {
         let mut held = self.held();
-        if !held.contains(&pod) {
-            held.push(pod);
+        if !held.contains(&started) {
+            held.push(started);
         }
     }
 
     /// The pod is another push's.
-    fn let_go(&self, namespace: &str, name: &str) {
-        self.held().retain(|(space, pod)| (space.as_str(), pod.as_str()) != (namespace, name));
+    fn let_go(&self, pod: &Held) {
+        self.held().retain(|held| held != pod);
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, Vec<(String, String)>> {
+    fn held(&self) -> std::sync::MutexGuard<'_, Vec<Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What this process started, by namespace and name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Held {
+    Pod(String, String),
+    DaemonSet(String, String),
 }
 
 /// Whether claims are made where there are none.

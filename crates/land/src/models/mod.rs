@@ -11,12 +11,14 @@
 //! rename. What was written before a kill is kept.
 
 mod collect;
+mod image;
 mod plan;
 mod record;
 mod tree;
 mod write;
 
 pub use collect::collect;
+pub use image::Packed;
 pub use plan::{Choice, Content, Files, Folder, Identity, Plan, plan};
 pub use record::{Record, Recorded};
 pub use tree::{Bad, Checked, verify};

@@ -156,7 +156,9 @@ pub(super) fn push(context: &Context, args: &PushArgs) -> Result<()> {
     let new = new(&args.claim, site.as_ref());
     let doing = format!("put models into {}", list(&paths));
     let work = Work::new(context, &args.seeder, site.as_ref(), "push")?;
-    let targets = work.run(&doing, &paths, new.as_ref(), args.dry_run, async |seeder, cluster| {
+    let creates = if new.is_some() { Creates::Claims } else { Creates::Nothing };
+    let rights = |_: &cluster::Cluster| Seeder::rights(&paths, creates);
+    let targets = work.run(&doing, rights, args.dry_run, async |seeder, cluster| {
         let mut volumes = Vec::new();
         for path in &paths {
             // All are looked at before the first is written to.
@@ -211,14 +213,15 @@ fn read(
     let work = Work::new(context, args, site.as_ref(), doing)?;
     let paths = std::slice::from_ref(path);
     let told = format!("{doing} the models in {path}");
-    work.run(&told, paths, None, false, async |seeder, cluster| {
+    let rights = |_: &cluster::Cluster| Seeder::rights(paths, Creates::Nothing);
+    work.run(&told, rights, false, async |seeder, cluster| {
         let volume = Volume::find(cluster, path, 0, None).await?;
         Ok(seeder.work(&volume, Use::Read, &order, None).await?)
     })
 }
 
 /// What every work with seeder pods needs.
-struct Work<'a> {
+pub(super) struct Work<'a> {
     context: &'a Context,
     args: &'a SeederArgs,
     site: Option<&'a Site>,
@@ -227,7 +230,7 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn new(
+    pub(super) fn new(
         context: &'a Context,
         args: &'a SeederArgs,
         site: Option<&'a Site>,
@@ -237,16 +240,13 @@ impl<'a> Work<'a> {
     }
 
     /// Opens the cluster, asks for the rights, works, and takes the pods away in every case.
-    fn run<T>(
+    pub(super) fn run<T>(
         &self,
         doing: &str,
-        paths: &[ClaimPath],
-        new: Option<&New>,
+        rights: impl Fn(&cluster::Cluster) -> Vec<cluster::Right>,
         is_dry: bool,
         work: impl AsyncFnOnce(&Seeder, &cluster::Cluster) -> Result<T>,
     ) -> Result<T> {
-        let creates = if new.is_some() { Creates::Claims } else { Creates::Nothing };
-        let rights = Seeder::rights(paths, creates);
         let meter = self.context.ui.progress(self.doing);
         let timeout = Duration::from_secs(self.args.pod_timeout);
         let open: OnceLock<Seeder> = OnceLock::new();
@@ -257,7 +257,7 @@ impl<'a> Work<'a> {
                 let (args, site) = (&self.args.cluster, self.site);
                 clusters::open_to_write(self.context, args, site, doing).await?
             };
-            cluster.need_rights(doing, &rights).await?;
+            cluster.need_rights(doing, &rights(&cluster)).await?;
             let progress: Arc<dyn store::progress::Progress> = Arc::clone(&meter) as _;
             let seeder = Seeder::new(cluster.clone(), self.image.clone(), timeout, progress);
             work(open.get_or_init(|| seeder), &cluster).await
@@ -275,7 +275,7 @@ impl<'a> Work<'a> {
     }
 }
 
-fn site(args: &SeederArgs) -> Result<Option<Site>> {
+pub(super) fn site(args: &SeederArgs) -> Result<Option<Site>> {
     args.site.as_deref().map(world::site).transpose()
 }
 
@@ -359,7 +359,7 @@ fn print(pushed: &Pushed) -> String {
     ui::table(["volume", "model", "files", "size", ""], rows)
 }
 
-fn unexpected() -> CommandError {
+pub(super) fn unexpected() -> CommandError {
     CommandError::failed("the pod did something else than it was told")
         .hint("is its image of this version of Gantry? Name it with --image")
 }
