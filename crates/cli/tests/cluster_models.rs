@@ -171,3 +171,58 @@ fn an_image_of_models_is_mounted_by_a_pod_and_the_same_each_time() {
     let read = site.runs(&[volume], &["models"], &script);
     assert!(read.contains(&sum(WEIGHTS)), "{read}");
 }
+
+#[test]
+fn the_nodes_own_disks_get_the_model_from_one_seeder_each() {
+    let site = Site::new("seed-node");
+    let space = site.privileged("seed-disk");
+    let folder = format!("/var/lib/{}", space.name());
+    let to = format!("node://{folder}?selector=kubernetes.io/os=linux&namespace={}", space.name());
+    let restricted = format!("node://{folder}?namespace={}", site.namespace.name());
+
+    let refused = site.gantry.run(site.push(&restricted, &[])).fails_with(2).stderr;
+    assert!(refused.contains("pod-security.kubernetes.io/enforce=privileged"), "{refused}");
+    let none = format!("node://{folder}?selector=kind=none&namespace={}", space.name());
+    let none = site.gantry.run(site.push(&none, &[])).fails_with(2).stderr;
+    assert!(none.contains("no node has these labels"), "{none}");
+    let push = site.push(&to, &["--layout", "flat", "--output", "json"]);
+    let pushed = site.gantry.run(&push).success().json();
+    assert_eq!(pushed["nodes"][0]["node"], "node1");
+    let again = site.gantry.run(&push).success().json();
+    assert_eq!(again["nodes"][0]["puts"][0], "present");
+
+    let root = site.cluster.nodes()[0].join(folder.trim_start_matches('/'));
+    let weights = root.join(story::MODEL).join(WEIGHTS);
+    let mut bytes = std::fs::read(&weights).unwrap();
+    bytes[7] ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    let verify = ["models", "verify", &to, "--site", "site.yaml"];
+    let error = site.gantry.run(verify).fails_with(3).stderr;
+    assert!(error.contains(&format!("node1:{folder}/{}/{WEIGHTS}", story::MODEL)), "{error}");
+    std::fs::remove_dir_all(root).unwrap();
+}
+
+#[test]
+fn an_ollama_volume_is_filled_for_a_server_that_runs_already() {
+    let site = Site::new("seed-akko");
+    let models = site.gantry.folder().join("ollama");
+    testkit::workloads::ollama(&models);
+    site.gantry.write(
+        "gantry.yaml",
+        "version: 1\nname: akko\nmodels: [{ollama: gantry-tiny, folder: ollama}]\n",
+    );
+    site.gantry.run(["lock"]).success();
+    site.gantry.run(["fetch"]).success();
+    let model = "registry.ollama.ai/library/gantry-tiny:latest";
+    // The server has its volume already, and no model in it: one that only one node may mount.
+    site.holds("ollama-data");
+
+    let push = site.push(&site.claim("ollama-data/models"), &["--layout", "ollama", "--model", model]);
+    site.gantry.run(&push).success();
+
+    let script = "cd /ollama-data/models; cat manifests/registry.ollama.ai/library/gantry-tiny/latest; for f in blobs/sha256-*; do test ${f#blobs/sha256-} = $(sha256sum < $f | cut -c1-64) && echo whole; done";
+    let read = site.reads(&["ollama-data"], script);
+    assert_eq!(read.matches("whole").count(), 4, "{read}");
+    assert!(read.contains("application/vnd.ollama.image.model"), "{read}");
+    assert_eq!(site.seeders(), [""; 0]);
+}

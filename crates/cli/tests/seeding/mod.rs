@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use cluster::objects::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use cluster::objects::api::core::v1::{self, PersistentVolume, PersistentVolumeClaim, Pod};
 use cluster::objects::serde_json::{Value, from_value, json};
 use cluster::{Cluster as Client, Scope, Until, own};
 use testkit::{Cluster, Gantry, Namespace, Registry, Trust, World, tools};
@@ -184,6 +184,36 @@ impl Site {
         let file = self.gantry.write("nobody.kubeconfig", &text);
         let gantry = Gantry::new(story::BINARY, self._world.home());
         gantry.with_store(self.gantry.store()).env("KUBECONFIG", file)
+    }
+
+    /// A namespace that lets pods mount a node's disk.
+    pub(crate) fn privileged(&self, story: &str) -> Namespace {
+        let namespace = self.cluster.names(story);
+        let mut object: v1::Namespace = from_value(json!({"metadata": {"name": namespace.name(),
+            "labels": {"pod-security.kubernetes.io/enforce": "privileged"}}}))
+        .unwrap();
+        own(&mut object.metadata, "test");
+        self.with(async |client, _| client.apply(Scope::Cluster, &object).await.unwrap());
+        namespace
+    }
+
+    /// A ReadWriteOnce claim, and a pod of somebody else's that runs with it.
+    pub(crate) fn holds(&self, claim: &str) {
+        let object: PersistentVolumeClaim = from_value(json!({
+            "metadata": {"name": claim},
+            "spec": {"accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "1Gi"}}}}))
+        .unwrap();
+        let volumes = json!([{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]);
+        let mounts = json!([{"name": "data", "mountPath": "/data"}]);
+        let mut pod = self.pod("server", volumes, mounts, "trap exit TERM; while :; do sleep 1; done");
+        pod.metadata.labels = None;
+        self.with(async |client, scope| {
+            client.create(scope, &object).await.unwrap();
+            client.create(scope, &pod).await.unwrap();
+            let namespace = self.namespace.name();
+            client.wait_pod(namespace, "server", Until::Running, TIMEOUT).await.unwrap();
+        });
     }
 
     /// A claim whose volume is a disk of so many bytes on the node; gone on drop.
