@@ -22,6 +22,7 @@ pub mod post_render;
 pub mod relocate;
 pub mod report;
 pub mod values;
+pub mod wiring;
 
 pub use chart::{Chart, Dependency};
 pub use error::{Error, Result};

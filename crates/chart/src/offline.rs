@@ -10,6 +10,7 @@ use crate::path::Path;
 use crate::phone_home::Finding;
 use crate::render::Render;
 use crate::values;
+use crate::wiring::Setting;
 
 /// What was turned off, and what the chart refuses to have turned off.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +68,13 @@ pub fn turn_off(findings: &[Finding], effective: &Value, render: &Render) -> Off
         }
     }
     Offline { values: together(&off, effective), off, refused }
+}
+
+impl From<&Switch> for Setting {
+    fn from(switch: &Switch) -> Self {
+        let Switch { path, off, why } = switch.clone();
+        Self { path, value: off, why }
+    }
 }
 
 impl fmt::Display for Finding {

@@ -203,8 +203,12 @@ impl From<land::models::Error> for CommandError {
         use land::models::Error as E;
         let kind = match &error {
             error if error.is_integrity() => Kind::Integrity,
-            E::NoModel { .. } | E::Layout { .. } | E::Name(_) | E::InTheWay { .. } => Kind::Usage,
-            E::Source(_) | E::Disk { .. } | E::Record { .. } => Kind::Failed,
+            E::NoModel { .. }
+            | E::Layout { .. }
+            | E::Name(_)
+            | E::InTheWay { .. }
+            | E::Connect { .. } => Kind::Usage,
+            E::Source(_) | E::Disk { .. } | E::Request { .. } | E::Record { .. } => Kind::Failed,
         };
         Self::new(kind, error.to_string())
     }
@@ -243,6 +247,22 @@ impl From<cluster::Error> for CommandError {
             _ => Kind::Failed,
         };
         Self::new(kind, error.to_string())
+    }
+}
+
+impl From<operator::Error> for CommandError {
+    fn from(error: operator::Error) -> Self {
+        use operator::Error as E;
+        let kind = if error.is_bad_input() { Kind::Usage } else { Kind::Failed };
+        let shown = Self::new(kind, error.to_string());
+        match &error {
+            E::NoImage { .. } => shown
+                .hint(
+                    "add it to gantry.yaml with `tools: [gantry]`, then lock, fetch, pack and load",
+                )
+                .hint("or name an image that the site has: --image REFERENCE"),
+            _ => shown,
+        }
     }
 }
 

@@ -7,6 +7,8 @@ mod clusters;
 mod commands;
 mod context;
 mod error;
+mod offline;
+mod place;
 mod ui;
 mod world;
 

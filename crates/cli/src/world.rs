@@ -12,6 +12,7 @@ use store::Source;
 use store::progress::Progress;
 use types::input::Input;
 use types::lock::Lock;
+use types::receipt::Receipt;
 use types::site::Site;
 
 use crate::context::Context;
@@ -67,6 +68,16 @@ pub(crate) fn lock_at(path: &Path) -> Result<Lock> {
             .hint("make it with: gantry lock")
     })?;
     Ok(Lock::parse(&shown, &text)?)
+}
+
+/// A receipt of `gantry load`.
+pub(crate) fn receipt_at(path: &Path) -> Result<Receipt> {
+    let shown = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|cause| {
+        CommandError::usage(format!("cannot read {shown}: {cause}"))
+            .hint("`gantry load` writes it: --receipt FILE")
+    })?;
+    Ok(Receipt::parse(&shown, &text)?)
 }
 
 /// A site's description.

@@ -154,6 +154,8 @@ impl Error {
         let reason =
             if status.message.is_empty() { status.reason.clone() } else { status.message.clone() };
         match status.code {
+            // An admission that says no has the same code as a right that is missing.
+            403 if is_admission(&reason) => Self::Refused { doing, reason },
             401 | 403 => Self::Forbidden { doing, reason },
             409 => Self::Conflict { doing, reason },
             400 | 413 | 422 => Self::Refused { doing, reason },
@@ -165,6 +167,18 @@ impl Error {
     pub(crate) fn is_not_found(error: &kube::Error) -> bool {
         matches!(error, kube::Error::Api(status) if status.code == 404)
     }
+}
+
+/// Whether the API server's words are those of an admission (`apiserver`, `pkg/admission`): a webhook
+/// or a policy, or pod security and quota, which speak of `violates` and `exceeded`.
+fn is_admission(reason: &str) -> bool {
+    let words = [
+        "admission webhook \"",
+        "ValidatingAdmissionPolicy '",
+        "violates PodSecurity",
+        "exceeded quota",
+    ];
+    words.iter().any(|words| reason.contains(words))
 }
 
 /// An error and its causes in one line; kube's own messages often hide the cause.

@@ -8,6 +8,7 @@
 //! `pod`, `exec` and `forward` what runs.
 
 mod access;
+mod ephemeral;
 mod error;
 mod exec;
 mod forward;

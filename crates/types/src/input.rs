@@ -4,6 +4,7 @@
 mod raw;
 pub mod rules;
 mod tool;
+pub mod wiring;
 
 use std::path::PathBuf;
 
@@ -35,6 +36,8 @@ pub struct Input {
     pub rules: rules::Rules,
     /// What reaches outside by itself, beside what Gantry knows.
     pub phone_home: rules::PhoneHome,
+    /// What keeps runtimes inside, beside what Gantry knows.
+    pub wiring: wiring::Wiring,
 }
 
 /// A Helm chart and how it will be installed.
@@ -183,6 +186,7 @@ impl Input {
             files: raw.files,
             rules: raw.rules,
             phone_home: raw.phone_home,
+            wiring: raw.wiring,
         })
     }
 }

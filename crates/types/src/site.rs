@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::destination::Destination;
 use crate::naming::{Naming, Prefix};
 use crate::{Error, Result, yaml};
 
@@ -30,6 +31,17 @@ pub struct Site {
     /// The issuer of the cluster's certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_issuer: Option<String>,
+    /// The depot that runtimes in the cluster load models from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depot: Option<DepotTarget>,
+}
+
+/// The site's depot, as pods reach it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct DepotTarget {
+    /// `http://…` or `https://…`: what `HF_ENDPOINT` is set to.
+    pub url: String,
 }
 
 /// The site's registry.
@@ -56,11 +68,38 @@ pub struct Registry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ModelTarget {
-    /// `s3://…`, `pvc://namespace/claim`, `depot`, or a folder.
-    pub to: String,
+    /// `s3://…`, `gs://…`, `az://…`, `pvc://namespace/claim`, `depot`, or a folder.
+    pub to: Destination,
     /// How the files are laid out there.
     #[serde(default)]
     pub layout: ModelLayout,
+    /// Only these models, by id (`BAAI/bge-m3`) or reference; all that fit the layout when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
+    /// How the files of a Hugging Face cache are kept in a folder or a claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<ModelFiles>,
+    /// The bucket's server, `https://host[:port]`, where it is not the cloud's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// A PEM file with the CA that signed the certificate of the bucket's server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// Whether the bucket's server speaks http.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain_http: bool,
+}
+
+/// How the files of a Hugging Face cache are kept in a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelFiles {
+    /// As `hf download` does: content in `blobs/`, symbolic links in `snapshots/`. Two revisions
+    /// share what they have in common.
+    #[default]
+    Links,
+    /// Plain files in `snapshots/`, for file systems and copies that know no links.
+    Plain,
 }
 
 /// How a model's files are laid out.
@@ -92,7 +131,40 @@ impl Site {
             return Err(error(format!("version {} is not known, only 1", site.version)));
         }
         site.registry.prefix().map_err(|cause| error(format!("registry.url: {cause}")))?;
+        let depot = site.depot.as_ref().map(|depot| depot.url.as_str());
+        if depot.is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+            return Err(error("depot.url: it starts with http:// or https://".into()));
+        }
+        for (index, target) in site.models.iter().enumerate() {
+            target.check().map_err(|fault| error(format!("models[{index}]: {fault}")))?;
+        }
         Ok(site)
+    }
+}
+
+impl ModelTarget {
+    /// Refuses keys that mean nothing where the target is; says which, and why.
+    pub fn check(&self) -> Result<(), String> {
+        let to = &self.to;
+        let is_bucket = matches!(to, Destination::Bucket(_));
+        let of_a_bucket = [
+            ("endpoint", self.endpoint.is_some()),
+            ("ca", self.ca.is_some()),
+            ("plainHttp", self.plain_http),
+        ];
+        if let Some((key, _)) = of_a_bucket.iter().find(|(_, is_given)| *is_given && !is_bucket) {
+            return Err(format!("{key} is a bucket's (s3://, gs://, az://), and {to} is none"));
+        }
+        if self.files.is_some() && (is_bucket || self.layout != ModelLayout::HfCache) {
+            return Err(format!(
+                "files is for the layout hf-cache in a folder or a claim; {to} has plain files in any case"
+            ));
+        }
+        let is_url = |url: &String| url.starts_with("https://") || url.starts_with("http://");
+        if let Some(endpoint) = self.endpoint.as_ref().filter(|url| !is_url(url)) {
+            return Err(format!("endpoint {endpoint:?} is no URL; write https://host[:port]"));
+        }
+        Ok(())
     }
 }
 
@@ -119,5 +191,26 @@ mod tests {
         let wrong = text.replace("registry.internal", "https://registry.internal");
         let error = Site::parse("site.yaml", &wrong).unwrap_err().to_string();
         assert!(error.contains("scheme"), "{error}");
+    }
+
+    #[test]
+    fn a_model_target_has_the_keys_of_its_kind_and_no_others() {
+        let site = |target: &str| {
+            let text = format!("version: 1\nregistry: {{url: r:5000}}\nmodels:\n- {{{target}}}\n");
+            Site::parse("site.yaml", &text)
+        };
+        let bucket = "to: s3://b/m, layout: sie, endpoint: 'http://minio:9000', plainHttp: true";
+        assert_eq!(site(bucket).unwrap().models[0].to.to_string(), "s3://b/m");
+        site("to: /srv/models, files: plain, models: [BAAI/bge-m3]").unwrap();
+        for (target, expected) in [
+            ("to: /srv/models, ca: ca.pem", "models[0]: ca is a bucket's"),
+            ("to: s3://b, files: links", "models[0]: files is for the layout hf-cache"),
+            ("to: /srv, layout: flat, files: plain", "models[0]: files is for the layout hf-cache"),
+            ("to: s3://b, endpoint: minio", "write https://host[:port]"),
+            ("to: s4://b", "known are s3://"),
+        ] {
+            let error = site(target).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

@@ -8,7 +8,7 @@ mod custom;
 mod found;
 mod metadata;
 pub(crate) mod names;
-mod pods;
+pub(crate) mod pods;
 pub(crate) mod text;
 
 pub use found::{Broken, Confidence, Findings, Found, Part, Pattern, Place, Role};

@@ -107,7 +107,7 @@ pub fn chart(chart: &Chart, user: &Value, render: &Render, rules: &Rules) -> Res
 
 /// The values of dependencies of which the render has nothing. Helm names templates by the
 /// dependency's key: `top/charts/key/templates/x.yaml`.
-fn silent(chart: &Chart, manifests: &Manifests) -> Vec<Path> {
+pub(crate) fn silent(chart: &Chart, manifests: &Manifests) -> Vec<Path> {
     let templates: BTreeSet<&str> =
         manifests.documents.iter().filter_map(|d| d.template.as_deref()).collect();
     let mut silent = Vec::new();

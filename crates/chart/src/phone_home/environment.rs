@@ -34,7 +34,7 @@ pub(super) fn find(variables: &[Variable], inspection: &Inspection, findings: &m
         if is_idle(container) {
             continue;
         }
-        let set = set_in(container, manifests);
+        let set = self::variables(container, manifests);
         for (index, variable) in meant {
             let keeps = |(name, value): (&String, &Option<String>)| match value {
                 // A reference to a Secret or field: a person has thought of it.
@@ -65,7 +65,7 @@ pub(super) fn find(variables: &[Variable], inspection: &Inspection, findings: &m
 
 /// Whether a container only pulls its image, or waits: a script of `exit`, `true`, `echo` and
 /// `sleep`.
-fn is_idle(container: &Value) -> bool {
+pub(crate) fn is_idle(container: &Value) -> bool {
     const IDLE: &[&str] =
         &["/bin/bash", "/bin/sh", "bash", "echo", "exit", "sh", "sleep", "true", ":"];
     let Some(command) = container.get("command").and_then(Value::as_array) else { return false };
@@ -79,20 +79,27 @@ fn is_idle(container: &Value) -> bool {
     })
 }
 
-/// Whether a value means the same as the one that keeps the program inside: `1`, `true` and `yes`
-/// are one, and so are `0`, `false`, `no` and `off`.
+/// Whether a value means the same as the one that keeps the program inside.
 pub(super) fn keeps_inside(variable: &Variable, value: &str) -> bool {
+    same_meaning(value, &variable.off)
+}
+
+/// Whether two values of a variable mean the same: `1`, `true` and `yes` are one, and so are `0`,
+/// `false`, `no` and `off`.
+pub(crate) fn same_meaning(one: &str, other: &str) -> bool {
     let said = |text: &str| match text.trim().to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Some(true),
         "0" | "false" | "no" | "off" => Some(false),
         _ => None,
     };
-    value.trim().eq_ignore_ascii_case(&variable.off)
-        || said(value).is_some() && said(value) == said(&variable.off)
+    one.trim().eq_ignore_ascii_case(other) || said(one).is_some() && said(one) == said(other)
 }
 
 /// The variables of a container; `None` for a value that only the cluster knows.
-fn set_in(container: &Value, manifests: &Manifests) -> BTreeMap<String, Option<String>> {
+pub(crate) fn variables(
+    container: &Value,
+    manifests: &Manifests,
+) -> BTreeMap<String, Option<String>> {
     let mut set = BTreeMap::new();
     let list = |key: &str| container.get(key).and_then(Value::as_array).into_iter().flatten();
     for source in list("envFrom") {

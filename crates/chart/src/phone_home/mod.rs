@@ -6,6 +6,8 @@ mod addresses;
 mod environment;
 mod switches;
 
+pub(crate) use environment::{is_idle, same_meaning, variables};
+
 use std::sync::OnceLock;
 
 use serde::Serialize;

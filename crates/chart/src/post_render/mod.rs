@@ -4,6 +4,7 @@
 //! again and proven like an overlay.
 
 mod edit;
+pub(crate) mod insert;
 mod mentions;
 mod source;
 

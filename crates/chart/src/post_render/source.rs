@@ -33,6 +33,15 @@ pub(super) enum Style {
     Alias,
 }
 
+/// Where a list or a map stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In brackets or braces, the first of which stands here.
+    Flow { start: usize },
+    /// In lines of its own: where it starts, and where the first thing in it does.
+    Block { start: usize, first: usize },
+}
+
 /// A text that holds other texts, opened to find them.
 pub(super) enum Source<'a> {
     /// YAML, and so JSON.
@@ -55,6 +64,22 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Where the list or map at a path stands, if something is in it. `text` is what was opened.
+    pub(super) fn place(&self, text: &str, steps: &[Step]) -> Option<Place> {
+        match self {
+            Self::Yaml(tree) => tree.place(text, steps),
+            Self::Toml(_) | Self::Ini(_) => None,
+        }
+    }
+
+    /// The bytes of a scalar, or of a list or map with nothing in it, that can be written anew.
+    pub(super) fn replaceable(&self, steps: &[Step]) -> Option<Range<usize>> {
+        match self {
+            Self::Yaml(tree) => tree.replaceable(steps),
+            Self::Toml(_) | Self::Ini(_) => None,
+        }
+    }
+
     /// The scalar at a path of keys and indexes.
     pub(super) fn scalar(&self, steps: &[Step]) -> Option<Scalar> {
         match self {
@@ -68,6 +93,8 @@ impl<'a> Source<'a> {
 /// The nodes of one YAML document.
 pub(super) struct Tree {
     nodes: Vec<Node>,
+    /// Where each node stands in the text.
+    spans: Vec<Range<usize>>,
 }
 
 enum Node {
@@ -85,6 +112,7 @@ const MERGES: usize = 16;
 impl Tree {
     fn read(text: &str) -> Option<Self> {
         let mut nodes: Vec<Node> = Vec::new();
+        let mut spans: Vec<Range<usize>> = Vec::new();
         let mut open: Vec<usize> = Vec::new();
         let mut anchors: HashMap<usize, usize> = HashMap::new();
         for next in Parser::new_from_str(text) {
@@ -106,7 +134,10 @@ impl Tree {
                     (Node::Alias(span.byte_range()?, *anchors.get(&anchor)?), 0)
                 }
                 Event::MappingEnd | Event::SequenceEnd => {
-                    open.pop();
+                    let end = span.byte_range()?.end;
+                    if let Some(closed) = open.pop().and_then(|node| spans.get_mut(node)) {
+                        closed.end = end;
+                    }
                     continue;
                 }
                 Event::DocumentEnd => break,
@@ -119,6 +150,7 @@ impl Tree {
                 children.push(number);
             }
             nodes.push(node);
+            spans.push(span.byte_range()?);
             if anchor != 0 {
                 anchors.insert(anchor, number);
             }
@@ -126,7 +158,7 @@ impl Tree {
                 open.push(number);
             }
         }
-        (!nodes.is_empty()).then_some(Self { nodes })
+        (!nodes.is_empty()).then_some(Self { nodes, spans })
     }
 
     fn scalar(&self, steps: &[Step]) -> Option<Scalar> {
@@ -141,6 +173,44 @@ impl Tree {
                 _ => None,
             },
             Node::Map(_) | Node::List(_) => None,
+        }
+    }
+
+    /// The node at a path that leads through no alias and no merge key: what stands there is said
+    /// nowhere else.
+    fn own(&self, steps: &[Step]) -> Option<usize> {
+        steps.iter().try_fold(0, |node, step| match (self.nodes.get(node)?, step) {
+            (Node::List(items), Step::Index(index)) => items.get(*index).copied(),
+            (Node::Map(entries), Step::Key(key)) => {
+                let (entries, _) = entries.as_chunks::<2>();
+                Some(entries.iter().rev().find(|[own, _]| self.says(*own, key))?[1])
+            }
+            _ => None,
+        })
+    }
+
+    fn place(&self, text: &str, steps: &[Step]) -> Option<Place> {
+        let node = self.own(steps)?;
+        let (opener, children) = match self.nodes.get(node)? {
+            Node::Map(children) => (b'{', children),
+            Node::List(children) => (b'[', children),
+            Node::Scalar(_) | Node::Alias(..) => return None,
+        };
+        let start = self.spans.get(node)?.start;
+        let first = self.spans.get(*children.first()?)?.start;
+        // A list in lines may be said to start where its first item does, which may be in braces.
+        let is_flow = start < first && text.as_bytes().get(start) == Some(&opener);
+        Some(if is_flow { Place::Flow { start } } else { Place::Block { start, first } })
+    }
+
+    fn replaceable(&self, steps: &[Step]) -> Option<Range<usize>> {
+        let node = self.own(steps)?;
+        match self.nodes.get(node)? {
+            Node::Scalar(scalar) => Some(scalar.range.clone()),
+            Node::Map(children) | Node::List(children) if children.is_empty() => {
+                self.spans.get(node).cloned()
+            }
+            _ => None,
         }
     }
 

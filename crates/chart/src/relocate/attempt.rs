@@ -156,8 +156,8 @@ impl Mover<'_> {
         }
         self.secrets.set(&mut values, &self.effective);
         self.policies.set(&mut values, &self.effective);
-        for switch in self.options.turned_off {
-            values::set(&mut values, &switch.path, switch.off.clone(), &self.effective);
+        for setting in self.options.settings {
+            values::set(&mut values, &setting.path, setting.value.clone(), &self.effective);
         }
         values
     }

@@ -98,7 +98,7 @@ fn words_are_moved(before: &str, after: &str, sites: &[&Site]) -> bool {
 }
 
 /// A digest of something that holds references: `checksum/config` and its kin.
-pub(super) fn is_checksum(key: &str, text: &str) -> bool {
+pub(crate) fn is_checksum(key: &str, text: &str) -> bool {
     const SHORTEST: usize = 32;
     let says_so =
         names::words(key).iter().any(|w| matches!(w.as_str(), "checksum" | "hash" | "sha256"));

@@ -67,8 +67,8 @@ impl Mover<'_> {
         for path in self.policies.paths() {
             comments.insert(path.clone(), vec!["the site's pull policy".into()]);
         }
-        for switch in self.options.turned_off {
-            comments.entry(switch.path.clone()).or_default().push(switch.why.clone());
+        for setting in self.options.settings {
+            comments.entry(setting.path.clone()).or_default().push(setting.why.clone());
         }
         let text = overlay::write(&[self.head()], &self.overlay(assignment), &comments);
         Written { text, lines }

@@ -4,8 +4,8 @@
 
 mod attempt;
 mod compiled;
-mod difference;
-mod explained;
+pub(crate) mod difference;
+pub(crate) mod explained;
 mod finish;
 mod learn;
 mod locked;
@@ -34,9 +34,9 @@ use types::naming::{Naming, Prefix};
 
 use crate::find::{Confidence, Found, Pattern, Place};
 use crate::manifest::Manifests;
-use crate::offline::Switch;
 use crate::path::Path;
 use crate::render::{self, Render, RenderError};
+use crate::wiring::Setting;
 use crate::{Chart, Error, Result, Rules, values};
 use compiled::Compiled;
 pub(crate) use explained::Allowed;
@@ -78,13 +78,14 @@ pub struct Options<'a> {
     pub locked: Option<&'a Locked>,
     /// The pull policy that every image is to get; without it the chart's own stay.
     pub pull_policy: Option<PullPolicy>,
-    /// What is turned off in every render already, and what the overlay has to bring along.
-    pub turned_off: &'a [Switch],
+    /// What is set in every render already, and what the overlay has to bring along: what
+    /// [`crate::offline`] turns off, and the [`crate::wiring`].
+    pub settings: &'a [Setting],
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { rules: Rules::builtin(), locked: None, pull_policy: None, turned_off: &[] }
+        Self { rules: Rules::builtin(), locked: None, pull_policy: None, settings: &[] }
     }
 }
 

@@ -1,11 +1,13 @@
 //! The real charts and helm, for tests that tell their story.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use chart::{Chart, RenderError};
 use gantry_chart as chart;
+use serde_json::Value;
 
 /// The archives of `GANTRY_CHARTS` (default: beside the repository).
 pub(crate) fn archives() -> Vec<PathBuf> {
@@ -68,6 +70,38 @@ pub(crate) fn helm(
     } else {
         Err(RenderError { message: String::from_utf8_lossy(&output.stderr).into_owned() })
     }
+}
+
+/// The containers of a stream that run something, by their object and name.
+pub(crate) fn containers(stream: &str) -> BTreeMap<String, Value> {
+    let mut found = BTreeMap::new();
+    for document in chart::manifest::Manifests::read(stream).documents {
+        let pods = ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec", "/spec"];
+        let Some(pod) = pods.iter().find_map(|at| {
+            document.value.pointer(at).filter(|spec| spec.get("containers").is_some())
+        }) else {
+            continue;
+        };
+        for list in ["initContainers", "containers"] {
+            for container in pod.get(list).and_then(Value::as_array).into_iter().flatten() {
+                let name = container["name"].as_str().unwrap_or_default();
+                let key = format!("{}/{}/{name}", document.kind(), document.name());
+                let mut container = container.clone();
+                container["volumes"] = pod.get("volumes").cloned().unwrap_or_default();
+                found.insert(key, container);
+            }
+        }
+    }
+    found
+}
+
+/// The value of a container's variable.
+pub(crate) fn variable<'a>(container: &'a Value, name: &str) -> Option<&'a str> {
+    let all = container.get("env")?.as_array()?;
+    let mut own = all.iter().filter(|item| item["name"] == name);
+    let found = own.next()?.get("value")?.as_str();
+    assert!(own.next().is_none(), "{name} is there twice");
+    found
 }
 
 /// A chart of our own in a folder of its own.

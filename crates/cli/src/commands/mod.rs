@@ -18,6 +18,7 @@ mod serve;
 mod store;
 mod verify;
 mod version;
+mod webhook;
 
 use clap::Subcommand;
 
@@ -44,6 +45,7 @@ pub(crate) enum Command {
     PostRender(post_render::Args),
     #[command(subcommand)]
     Policy(policy::Command),
+    Webhook(webhook::Args),
     #[command(subcommand)]
     Store(store::Command),
     Completion(completion::Args),
@@ -67,6 +69,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         Command::Relocate(args) => relocate::run(context, &args),
         Command::PostRender(args) => post_render::run(context, &args),
         Command::Policy(command) => policy::run(context, &command),
+        Command::Webhook(args) => webhook::run(context, &args),
         Command::Models(command) => models::run(context, &command),
         Command::Store(command) => store::run(context, &command),
         Command::Completion(args) => completion::run(context, &args),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use chart::Rules;
 use chart::post_render::{self, PostRendered};
 use chart::relocate::{Locked, Proof, Target, Verdict};
+use chart::wiring::Patches;
 use types::naming::{Naming, Prefix};
 
 use crate::context::Context;
@@ -22,7 +23,8 @@ use crate::world;
 /// and in the texts of ConfigMaps and Secrets. Everything else stays byte for byte. The result is
 /// read again before it is written: where anything still points outside, nothing is written and the
 /// exit code is 3. Images that are the site's already stay. Where there is a gantry.lock, every
-/// image must be in it.
+/// image must be in it. With --patches, what keeps runtimes inside and no value reaches is put in
+/// first, in place as well.
 ///
 /// Helm 3 runs it as it is; it keeps hooks and the crds/ folder to itself. Helm 4 takes a plugin,
 /// which --write-plugin writes, and hands its hooks over too.
@@ -53,11 +55,14 @@ pub(crate) struct Args {
     /// The lock that every image must be in [default: gantry.lock, where there is one].
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
+    /// Apply these patches too: what `gantry relocate --offline --patches` wrote for this chart.
+    #[arg(long, value_name = "FILE")]
+    patches: Option<PathBuf>,
     /// Write an error to this file too: helm 4 shows nothing of what a plugin says.
     #[arg(long, value_name = "FILE")]
     error_file: Option<PathBuf>,
     /// Write helm 4's plugin into this folder, and do nothing else.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["site", "to", "naming", "lock", "error_file"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["site", "to", "naming", "lock", "patches", "error_file"])]
     write_plugin: Option<PathBuf>,
 }
 
@@ -89,6 +94,10 @@ fn moved(context: &Context, args: &Args) -> Result<String> {
     };
     let stream =
         world::manifests("helm template app ./my-chart | gantry post-render --site site.yaml")?;
+    let stream = match &args.patches {
+        Some(path) => patched(path, &stream)?,
+        None => stream,
+    };
     let post = post_render::post_render_with(&stream, &target, &rules, locked.as_ref())?;
     if let Some(error) = refusal(&post, &target) {
         return Err(error);
@@ -100,6 +109,17 @@ fn moved(context: &Context, args: &Args) -> Result<String> {
         ));
     }
     Ok(post.stream)
+}
+
+/// The stream with the patches of a file; a patch that does not fit keeps helm from installing.
+fn patched(path: &Path, stream: &str) -> Result<String> {
+    let shown = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|cause| {
+        CommandError::usage(format!("cannot read {shown}: {cause}"))
+            .hint("write it with: gantry relocate CHART --site site.yaml --offline --patches FILE")
+    })?;
+    let patches = Patches::read(&shown, &text)?;
+    patches.apply(stream).map_err(|error| CommandError::new(Kind::Integrity, error.to_string()))
 }
 
 fn target(args: &Args) -> Result<Target> {

@@ -3,14 +3,12 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use chart::Rules;
-use chart::inspect::Inspection;
 use chart::mirrors::Scheme;
-use chart::offline::{self, Offline};
-use chart::phone_home::{Finding, Switches};
+use chart::offline;
+use chart::phone_home::Finding;
 use chart::relocate::{self, Locked, PullPolicy, Target, Verdict};
 use chart::report::{LeftoverKind, Report};
-use resolve::Release;
+use chart::wiring::{self, Wiring};
 use serde::Serialize;
 use types::naming::{Naming, Prefix};
 use types::site::Registry;
@@ -18,6 +16,7 @@ use types::site::Registry;
 use crate::charts::{self, RenderArgs};
 use crate::context::Context;
 use crate::error::{CommandError, Kind, Result};
+use crate::offline::{Inside, Kept};
 use crate::{ui, world};
 
 /// Write the values that move all of a chart's images to the site, and prove that they do.
@@ -35,7 +34,7 @@ use crate::{ui, world};
 Examples:
   gantry relocate ./my-chart -f values.yaml --site site.yaml -o overlay.yaml
   gantry relocate oci://registry.internal:5000/ai/charts/app --to registry.internal:5000/ai
-  gantry relocate ./my-chart --site site.yaml --offline --report review.md
+  gantry relocate ./my-chart --site site.yaml --offline --patches patches.yaml --report review.md
   gantry relocate ./my-chart --site site.yaml --mirrors ./for-the-nodes
   helm upgrade --install app ./my-chart -f values.yaml -f overlay.yaml")]
 pub(crate) struct Args {
@@ -59,9 +58,13 @@ pub(crate) struct Args {
     /// Write the report for a reviewer: FILE.md or FILE.json (may be given twice).
     #[arg(long, value_name = "FILE", value_parser = report_path)]
     report: Vec<PathBuf>,
-    /// Turn off what reaches outside by itself, where that is safe; the rest is reported.
+    /// Keep the release inside: wire what loads models to the site's, put the site's CA and issuer
+    /// where they are read, and turn off what reaches outside by itself, where that is safe.
     #[arg(long)]
     offline: bool,
+    /// Write what --offline needs and no value reaches, for gantry post-render --patches.
+    #[arg(long, value_name = "FILE", requires = "offline")]
+    patches: Option<PathBuf>,
     /// Give every image this pull policy, wherever a value reaches it: Always, IfNotPresent or Never.
     #[arg(long, value_name = "POLICY")]
     pull_policy: Option<PullPolicy>,
@@ -98,6 +101,9 @@ struct Outcome {
     turned_off: Vec<offline::Switch>,
     /// What reaches outside by itself and is left.
     phone_home: Vec<Finding>,
+    /// What keeps the runtimes inside; absent without `--offline`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wiring: Option<Wiring>,
 }
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
@@ -109,24 +115,21 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         _ => return Err(CommandError::usage("one chart at a time: give one CHART")),
     };
     check_folders(args)?;
-    let (rules, switches) = match world::optional_input(context)? {
-        Some(input) => (Rules::of_input(&input), Switches::of_input(&input)),
-        None => (Rules::builtin().clone(), Switches::builtin().clone()),
-    };
-    let phone_home = PhoneHome::new(switches, &target);
+    let inside = Inside::new(world::optional_input(context)?.as_ref(), &target);
     let locked = world::optional_lock(context)?.map(|lock| Locked::from(&lock));
     let chart = args.render.chart(source, &[])?;
     let mut release = charts::open(context, &chart, &[])?;
 
-    let offline = match args.offline {
-        true => Some(phone_home.turn_off(&mut release, &rules)?),
+    let kept = match args.offline {
+        true => Some(inside.keep(&mut release, &offline(args, &target)?)?),
         false => None,
     };
+    let settings = kept.as_ref().map(Kept::settings).unwrap_or_default();
     let options = relocate::Options {
-        rules: &rules,
+        rules: inside.rules(),
         locked: locked.as_ref(),
         pull_policy: args.pull_policy,
-        turned_off: offline.as_ref().map(|offline| offline.off.as_slice()).unwrap_or_default(),
+        settings: &settings,
     };
     let render = |overlay: Option<&str>| release.render(overlay);
     let mut moved =
@@ -143,18 +146,21 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let report = Report::new(release.chart(), &target, scheme, &moved)?;
     let rendered = std::mem::take(&mut moved.rendered);
     let inspection = chart::inspect::rendered(release.chart(), release.values(), rendered);
-    let left = phone_home.find(&inspection);
+    let left = inside.find(&inspection);
 
     let verdict = report.verdict;
     let is_written = !args.dry_run && verdict != Verdict::Refuted;
     let outcome = Outcome {
         report,
         overlay: is_written.then(|| args.overlay.display().to_string()),
-        turned_off: offline.as_ref().map(|offline| offline.off.clone()).unwrap_or_default(),
+        turned_off: kept.as_ref().map(|kept| kept.offline.off.clone()).unwrap_or_default(),
         phone_home: left,
+        wiring: kept.as_ref().map(|kept| kept.wiring.clone()),
     };
-    let markdown =
-        outcome.report.markdown() + &offline::markdown(offline.as_ref(), &outcome.phone_home);
+    let offline = kept.as_ref().map(|kept| &kept.offline);
+    let mut markdown = outcome.report.markdown();
+    markdown += &kept.as_ref().map(|kept| kept.wiring.markdown()).unwrap_or_default();
+    markdown += &offline::markdown(offline, &outcome.phone_home);
     if !args.dry_run {
         write(context, args, &outcome, &markdown, is_written.then_some(moved.overlay.as_str()))?;
     }
@@ -187,9 +193,21 @@ fn target(registry: &Registry) -> Result<Target> {
     })
 }
 
+/// What the site has for runtimes; of a registry alone nothing is known but its host.
+fn offline(args: &Args, target: &Target) -> Result<wiring::Offline> {
+    let namespace = args.render.namespace();
+    Ok(match &args.site {
+        Some(path) => wiring::Offline::of_site(&world::site(path)?, namespace),
+        None => wiring::Offline {
+            hosts: vec![target.prefix.registry().to_owned()],
+            ..wiring::Offline::default()
+        },
+    })
+}
+
 /// Bad paths are told before any work is done.
 fn check_folders(args: &Args) -> Result<()> {
-    for path in args.report.iter().chain([&args.overlay]) {
+    for path in args.report.iter().chain([&args.overlay]).chain(&args.patches) {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
             return Err(CommandError::usage(format!(
@@ -219,43 +237,6 @@ fn check_folders(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What reaches outside by itself: the table of switches, and what is inside.
-struct PhoneHome {
-    switches: Switches,
-    host: String,
-}
-
-impl PhoneHome {
-    fn new(switches: Switches, target: &Target) -> Self {
-        let registry = target.prefix.registry();
-        Self { switches, host: registry.split(':').next().unwrap_or(registry).to_owned() }
-    }
-
-    fn find(&self, inspection: &Inspection) -> Vec<Finding> {
-        // The site's other services stand beside its registry.
-        let domain = self.host.split_once('.').map(|(_, domain)| domain);
-        let domain = domain.filter(|domain| domain.contains('.'));
-        let is_beside = |host: &str, domain: &str| {
-            host.strip_suffix(domain).is_some_and(|host| host.ends_with('.'))
-        };
-        let is_inside =
-            |host: &str| host == self.host || domain.is_some_and(|domain| is_beside(host, domain));
-        self.switches.find(inspection, &is_inside)
-    }
-
-    /// Turns off what is safe to turn off; later renders come with it.
-    fn turn_off(&self, release: &mut Release, rules: &Rules) -> Result<Offline> {
-        let offline = {
-            let inspection = release.inspect(rules)?;
-            let findings = self.find(&inspection);
-            let render = |overlay: Option<&str>| release.render(overlay);
-            offline::turn_off(&findings, &inspection.effective, &render)
-        };
-        release.add_values(&offline.values)?;
-        Ok(offline)
-    }
-}
-
 /// Writes the overlay, the reports and the files for the nodes, each whole or not at all.
 fn write(
     context: &Context,
@@ -278,6 +259,9 @@ fn write(
         Some(text) if args.overlay == Path::new("-") => context.ui.print(text.trim_end())?,
         Some(text) => world::write(&args.overlay, text)?,
         None => {}
+    }
+    if let (Some(path), Some(wiring)) = (&args.patches, &outcome.wiring) {
+        world::write(path, &wiring.patches().write()?)?;
     }
     if let Some(folder) = &args.mirrors {
         for remedy in &outcome.report.remedies {
@@ -313,6 +297,9 @@ fn summary(outcome: &Outcome) -> String {
     for switch in &outcome.turned_off {
         let _ = writeln!(text, "turned off: {}: {} ({})", switch.path, switch.off, switch.why);
     }
+    if let Some(wiring) = &outcome.wiring {
+        summarize(wiring, &mut text);
+    }
     for finding in &outcome.phone_home {
         let _ = writeln!(text, "reaches outside: {finding}");
     }
@@ -324,11 +311,45 @@ fn summary(outcome: &Outcome) -> String {
     text
 }
 
+/// What keeps runtimes inside, in lines.
+fn summarize(wiring: &Wiring, text: &mut String) {
+    for row in wiring.rows() {
+        let by = row.by.map_or("a patch".to_owned(), ToString::to_string);
+        let _ = writeln!(text, "wired: {}: {} by {by}", row.place, row.what.join(", "));
+    }
+    for note in &wiring.notes {
+        let _ = writeln!(text, "wired otherwise: {note}");
+    }
+    for left in &wiring.leftovers {
+        let _ = writeln!(text, "not wired: {}: {}; next: {}", left.place, left.what, left.next);
+    }
+}
+
+/// What is not wired, with what to do next.
+fn unwired(args: &Args, wiring: Option<&Wiring>) -> Result<()> {
+    let Some(wiring) = wiring.filter(|_| !args.allow_leftovers) else { return Ok(()) };
+    if let Some(left) = wiring.leftovers.first() {
+        let number = wiring.leftovers.len();
+        let message =
+            format!("{number} places are not wired to stay inside: {}: {}", left.place, left.what);
+        let error = CommandError::new(Kind::Integrity, message).hint(left.next.clone());
+        return Err(error.hint("or accept it with --allow-leftovers"));
+    }
+    if !wiring.patches.is_empty() && args.patches.is_none() {
+        let number = wiring.patches.len();
+        let message = format!("no value reaches what {number} objects need to stay inside");
+        return Err(CommandError::new(Kind::Integrity, message).hint(
+            "write the patches with --patches FILE, and install with gantry post-render --patches FILE",
+        ));
+    }
+    Ok(())
+}
+
 /// The exit code, with what to do next.
 fn judged(args: &Args, outcome: &Outcome) -> Result<()> {
     let report = &outcome.report;
     match report.verdict {
-        Verdict::Proven => Ok(()),
+        Verdict::Proven => unwired(args, outcome.wiring.as_ref()),
         Verdict::Leftovers if args.allow_leftovers => Ok(()),
         Verdict::Leftovers => {
             let number = report.leftovers.len();

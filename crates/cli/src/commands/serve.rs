@@ -103,7 +103,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     })
 }
 
-fn address(text: &str) -> Result<SocketAddr> {
+pub(super) fn address(text: &str) -> Result<SocketAddr> {
     let wrong = |reason: String| {
         CommandError::usage(format!("--listen {text}: {reason}"))
             .hint("write ADDRESS:PORT, such as 127.0.0.1:5000 or 0.0.0.0:5000")

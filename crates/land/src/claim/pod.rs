@@ -62,12 +62,12 @@ pub(super) async fn pod(
 ) -> Result<Pod> {
     let path = &volume.path;
     let is_openshift = gives_users(cluster, &path.namespace).await?;
-    let claim = json!({"claimName": path.claim, "readOnly": usage == Use::Read});
+    let claim = json!({"claimName": path.name, "readOnly": usage == Use::Read});
     let mut pod = base(image, &json!({"persistentVolumeClaim": claim}), usage);
     pod["metadata"] = json!({
-        "name": name(&path.claim, usage),
+        "name": name(&path.name, usage),
         "namespace": path.namespace,
-        "annotations": {"gantry.dev/claim": path.claim, "sidecar.istio.io/inject": "false"},
+        "annotations": {"gantry.dev/claim": path.name, "sidecar.istio.io/inject": "false"},
         "labels": {"sidecar.istio.io/inject": "false"},
     });
     if !is_openshift {

@@ -96,9 +96,9 @@ fn run(
     let Task::Put { plans, layout, keep, registry, over_api } = order.task else {
         need_folder(&root)?;
         if order.task == Task::List {
-            return Record::read_all(&root).map(|records| Event::Listed { records }).map_err(words);
+            return Record::read_all(root.as_path()).map(|records| Event::Listed { records }).map_err(words);
         }
-        let checked = models::verify(&root, &**teller).map_err(words)?;
+        let checked = models::verify(root.as_path(), &**teller).map_err(words)?;
         return Ok(Event::Checked { checked });
     };
     let files = plans.iter().flat_map(models::Plan::files);

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::error::{Error, Result};
 use super::order::{Event, Order};
-use super::path::ClaimPath;
+use types::destination::Claim;
 use super::pod::{self, Image, Use};
 use super::talk::{self, Tally};
 use super::volume::Volume;
@@ -46,7 +46,7 @@ impl Seeder {
     }
 
     /// The rights that work on these claims needs; `creates` when one is to be made.
-    pub fn rights(paths: &[ClaimPath], creates: Creates) -> Vec<Right> {
+    pub fn rights(paths: &[Claim], creates: Creates) -> Vec<Right> {
         let mut rights = Vec::new();
         for path in paths {
             let mut need = |verb: &str, resource: &str| {
@@ -87,7 +87,7 @@ impl Seeder {
         let pod = pod::pod(&self.cluster, volume, &self.image, usage).await?;
         let start = async || self.start(volume, &pod).await;
         let what = volume.path.to_string();
-        let mount = ClaimPath { folder: String::new(), ..volume.path.clone() }.to_string();
+        let mount = Claim { folder: String::new(), ..volume.path.clone() }.to_string();
         self.through_breaks(namespace, (&what, &mount), order, source, start).await
     }
 

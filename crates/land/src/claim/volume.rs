@@ -11,7 +11,7 @@ use serde::Serialize;
 use types::ByteSize;
 
 use super::error::{Error, Result};
-use super::path::ClaimPath;
+use types::destination::Claim;
 
 /// The annotation that makes a class the cluster's default (kubernetes.io/docs, "Storage Classes").
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
@@ -55,7 +55,7 @@ impl fmt::Display for AccessMode {
 #[derive(Debug, Clone)]
 pub struct Volume {
     /// Where.
-    pub path: ClaimPath,
+    pub path: Claim,
     /// The claim that is to be made first.
     pub to_make: Option<PersistentVolumeClaim>,
     /// The node on which a pod has it mounted, where only one may.
@@ -69,12 +69,12 @@ impl Volume {
     /// where it is not there.
     pub async fn find(
         cluster: &Cluster,
-        path: &ClaimPath,
+        path: &Claim,
         bytes: u64,
         new: Option<&New>,
     ) -> Result<Self> {
         let scope = Scope::Namespace(&path.namespace);
-        let claim = cluster.get::<PersistentVolumeClaim>(scope, &path.claim).await?;
+        let claim = cluster.get::<PersistentVolumeClaim>(scope, &path.name).await?;
         let Some(claim) = claim else {
             let Some(new) = new else {
                 return Err(Error::input(
@@ -113,9 +113,9 @@ impl Volume {
     }
 
     /// Why no pod gets the claim, where it is the claim's fault: its own last event.
-    pub async fn why(cluster: &Cluster, path: &ClaimPath) -> Option<String> {
+    pub async fn why(cluster: &Cluster, path: &Claim) -> Option<String> {
         let scope = Scope::Namespace(&path.namespace);
-        let claim = cluster.get::<PersistentVolumeClaim>(scope, &path.claim).await.ok()??;
+        let claim = cluster.get::<PersistentVolumeClaim>(scope, &path.name).await.ok()??;
         let phase = claim.status.as_ref().and_then(|status| status.phase.clone());
         if phase.as_deref() == Some("Bound") {
             return None;
@@ -123,13 +123,13 @@ impl Volume {
         let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.clone());
         let class = class.unwrap_or_else(|| "(none)".to_owned());
         let phase = phase.unwrap_or_else(|| "Pending".to_owned());
-        let event = cluster.warning(&path.namespace, &path.claim).await;
+        let event = cluster.warning(&path.namespace, &path.name).await;
         let event = event.map(|event| format!(": {event}")).unwrap_or_default();
         Some(format!("the claim is {phase}, its storage class {class}{event}"))
     }
 }
 
-fn usable(path: &ClaimPath, claim: &PersistentVolumeClaim) -> Result<()> {
+fn usable(path: &Claim, claim: &PersistentVolumeClaim) -> Result<()> {
     let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
     if claim.metadata.deletion_timestamp.is_some() {
         let next = "wait until it is gone, or take another name";
@@ -148,13 +148,13 @@ fn usable(path: &ClaimPath, claim: &PersistentVolumeClaim) -> Result<()> {
 }
 
 /// A pod that uses the claim; a running one before others. Gantry's own do not count.
-async fn consumer(cluster: &Cluster, path: &ClaimPath) -> Result<Option<Pod>> {
+async fn consumer(cluster: &Cluster, path: &Claim) -> Result<Option<Pod>> {
     let pods = cluster.list::<Pod>(Scope::Namespace(&path.namespace), "").await?;
     let uses = |pod: &Pod| {
         let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref());
         volumes.unwrap_or_default().iter().any(|volume| {
             let claim = volume.persistent_volume_claim.as_ref();
-            claim.is_some_and(|claim| claim.claim_name == path.claim)
+            claim.is_some_and(|claim| claim.claim_name == path.name)
         })
     };
     let has_ended = |pod: &Pod| {
@@ -174,7 +174,7 @@ fn node_of(pod: &Pod) -> Option<String> {
 /// The claim as it will be made; its class is looked at first.
 async fn make(
     cluster: &Cluster,
-    path: &ClaimPath,
+    path: &Claim,
     bytes: u64,
     new: &New,
 ) -> Result<PersistentVolumeClaim> {
@@ -210,7 +210,7 @@ async fn make(
         ));
     }
     let claim = json!({
-        "metadata": {"name": path.claim, "namespace": path.namespace},
+        "metadata": {"name": path.name, "namespace": path.namespace},
         "spec": {
             "accessModes": [new.access.to_string()],
             "resources": {"requests": {"storage": size.to_string()}},

@@ -40,7 +40,7 @@ fn model_of(name: &str) -> &str {
 }
 
 fn put_at(root: &Path, record: &Record) -> SystemTime {
-    let file = fs::metadata(record.path(root)).and_then(|metadata| metadata.modified());
+    let file = fs::metadata(root.join(record.path())).and_then(|metadata| metadata.modified());
     file.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
@@ -74,7 +74,7 @@ fn remove(root: &Path, record: &Record, others: &[Record]) -> Result<()> {
     for folder in folders.iter().rev() {
         let _ = fs::remove_dir(root.join(folder));
     }
-    remove_file(&record.path(root))
+    remove_file(&root.join(record.path()))
 }
 
 /// What symbolic links of other snapshots of the same model lead to, whoever made them.

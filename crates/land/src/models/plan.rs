@@ -12,22 +12,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use store::Source;
-use types::site::ModelLayout;
+use types::site::{ModelFiles as Files, ModelLayout};
 use types::snapshot::{Snapshot, check_path};
 use types::{Descriptor, Digest, Kind, Manifest, ModelId, Root};
 
 use super::{Error, Result};
-
-/// How the files of a Hugging Face cache are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Files {
-    /// As `hf download` does: content in `blobs/`, symbolic links in `snapshots/`. Two revisions
-    /// share what they have in common.
-    #[default]
-    Links,
-    /// Plain files in `snapshots/`, for file systems and copies that know no links.
-    Plain,
-}
 
 /// Which models, and how.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +27,18 @@ pub struct Choice {
     pub layout: ModelLayout,
     /// How a cache's files are kept.
     pub files: Files,
+    /// What happens to models that the layout has no place for, when none is named.
+    pub unfit: Unfit,
+}
+
+/// What happens to models that a layout has no place for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unfit {
+    /// They are an error.
+    #[default]
+    Refused,
+    /// They are left out: another target takes them.
+    LeftOut,
 }
 
 /// A model in its layout. All paths are relative to the folder.
@@ -104,7 +105,8 @@ impl Plan {
     }
 }
 
-/// Plans the chosen models of a source. Blocks on the disk.
+/// Plans the chosen models of a source. None is an error unless what does not fit is left out.
+/// Blocks on the disk.
 pub fn plan(source: &dyn Source, choice: &Choice) -> Result<Vec<Plan>> {
     let models: Vec<Root> = source.roots()?.into_iter().filter(is_model).collect();
     let mut plans = Vec::new();
@@ -125,15 +127,20 @@ pub fn plan(source: &dyn Source, choice: &Choice) -> Result<Vec<Plan>> {
             continue;
         }
         missing.retain(|name| !is_wanted(name));
-        plans.push(match snapshot {
-            Some(snapshot) => of_snapshot(&snapshot, choice)?,
-            None => of_ollama(&root, &manifest, bytes, choice)?,
-        });
+        let plan = match snapshot {
+            Some(snapshot) => of_snapshot(&snapshot, choice),
+            None => of_ollama(&root, &manifest, bytes, choice),
+        };
+        match plan {
+            Err(Error::Layout { .. })
+                if choice.unfit == Unfit::LeftOut && choice.names.is_empty() => {}
+            plan => plans.push(plan?),
+        }
     }
     if let Some(name) = missing.first() {
         return Err(Error::NoModel { name: (*name).clone(), has: known });
     }
-    if plans.is_empty() {
+    if plans.is_empty() && choice.unfit == Unfit::Refused {
         return Err(Error::NoModel { name: "at all".into(), has: known });
     }
     Ok(plans)

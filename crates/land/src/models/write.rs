@@ -14,6 +14,7 @@ use store::hash::{Sha256, sha256};
 use store::progress::Progress;
 use types::site::ModelLayout;
 
+use super::place::Place;
 use super::plan::{Content, Folder, Identity, Plan};
 use super::record::{OWN, Record};
 use super::tree::{self, State};
@@ -61,7 +62,8 @@ pub fn write(
     store::space::need(root, needed)?;
     for (plan, job) in plans.iter().zip(jobs) {
         let put = job.run(source, root, plan, progress)?;
-        Record::of(root, plan, layout)?.write(root)?;
+        let modified = |path: &Path| Ok(root.stat(path)?.map_or(0, |stat| stat.modified));
+        Record::of(plan, layout, modified)?.write(root)?;
         progress.done(&plan.name);
         puts.push(put);
     }

@@ -3,9 +3,9 @@
 
 mod impatient;
 mod observe;
+mod tls;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -32,6 +31,7 @@ use self::observe::Metrics;
 use crate::{Error, Result};
 
 pub use self::observe::Door;
+pub use self::tls::TlsFiles;
 
 /// Connections at once; each holds a socket and some buffers.
 const MAX_CONNECTIONS: usize = 1024;
@@ -59,15 +59,6 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
 }
 
-/// A server's certificate chain and its key, PEM files.
-#[derive(Debug, Clone)]
-pub struct TlsFiles {
-    /// The chain, leaf first.
-    pub certificate: PathBuf,
-    /// The private key.
-    pub key: PathBuf,
-}
-
 /// A server that runs.
 pub struct Running {
     address: SocketAddr,
@@ -79,7 +70,12 @@ pub struct Running {
 /// Listens and serves `router` until [`Running::drain`]. `/healthz`, `/readyz` and `/metrics` are
 /// answered beside it.
 pub async fn start(config: &Config, router: Router) -> Result<Running> {
-    let tls = config.tls.as_ref().map(acceptor).transpose()?;
+    start_with(config, router, Registry::default()).await
+}
+
+/// As [`start`], with more numbers on `/metrics`.
+pub async fn start_with(config: &Config, router: Router, more: Registry) -> Result<Running> {
+    let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
     let listener = TcpListener::bind(config.listen).await.map_err(|cause| Error::Setup {
         what: format!("cannot listen on {}", config.listen),
         cause: cause.to_string(),
@@ -88,7 +84,7 @@ pub async fn start(config: &Config, router: Router) -> Result<Running> {
         what: format!("cannot listen on {}", config.listen),
         cause: cause.to_string(),
     })?;
-    let metrics = Metrics::new();
+    let metrics = Metrics::new(more);
     let service = service(router, &metrics);
     let (stop, stopped) = watch::channel(false);
     let cut = CancellationToken::new();
@@ -213,25 +209,4 @@ async fn next(
     let place = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     Ok((stream, peer, place))
-}
-
-fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor> {
-    let unusable = |path: &PathBuf, reason: String| Error::Tls { path: path.clone(), reason };
-    let chain = CertificateDer::pem_file_iter(&files.certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|cause| unusable(&files.certificate, cause.to_string()))?;
-    if chain.is_empty() {
-        return Err(unusable(&files.certificate, "it has no PEM certificate".into()));
-    }
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|cause| unusable(&files.key, cause.to_string()))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|cause| unusable(&files.certificate, cause.to_string()))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|cause| unusable(&files.certificate, cause.to_string()))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }

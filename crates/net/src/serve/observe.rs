@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -36,6 +36,8 @@ const LATENCIES: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0, 60.0];
 #[derive(Clone)]
 pub(super) struct Metrics {
     registry: Arc<Registry>,
+    /// The numbers of what is served.
+    more: Arc<Registry>,
     requests: Family<Answered, Counter>,
     bytes: Family<At, Counter>,
     latency: Family<At, Histogram>,
@@ -55,7 +57,7 @@ struct At {
 }
 
 impl Metrics {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(more: Registry) -> Self {
         let mut registry = Registry::with_prefix("gantry_http");
         let requests = Family::default();
         registry.register("requests", "Requests answered", requests.clone());
@@ -69,7 +71,15 @@ impl Metrics {
         registry.register("in_flight", "Requests being answered", in_flight.clone());
         let connections = Gauge::default();
         registry.register("connections", "Connections that are open", connections.clone());
-        Self { registry: Arc::new(registry), requests, bytes, latency, in_flight, connections }
+        Self {
+            registry: Arc::new(registry),
+            more: Arc::new(more),
+            requests,
+            bytes,
+            latency,
+            in_flight,
+            connections,
+        }
     }
 
     /// Counts a connection as long as the result lives.
@@ -123,7 +133,10 @@ pub(super) async fn observe(
 /// `GET /metrics`: OpenMetrics 1.0, which Prometheus reads.
 pub(super) async fn metrics(State(metrics): State<Metrics>) -> Response {
     let mut text = String::new();
-    if encode(&mut text, &metrics.registry).is_err() {
+    let encoded = encode_registry(&mut text, &metrics.registry)
+        .and_then(|()| encode_registry(&mut text, &metrics.more))
+        .and_then(|()| encode_eof(&mut text));
+    if encoded.is_err() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

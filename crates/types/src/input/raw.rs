@@ -7,6 +7,7 @@ use serde_saphyr::Spanned;
 
 use super::rules::{PhoneHome, Rules};
 use super::tool::RawTool;
+use super::wiring::Wiring;
 use super::{Chart, ChartSource, HubFrom, Image, ImageFrom, Model};
 use crate::{Digest, Error, ModelId, Platform, Reference, Result};
 
@@ -31,6 +32,8 @@ pub(super) struct Raw {
     pub(super) rules: Rules,
     #[serde(default)]
     pub(super) phone_home: PhoneHome,
+    #[serde(default)]
+    pub(super) wiring: Wiring,
 }
 
 #[derive(Clone, Deserialize)]

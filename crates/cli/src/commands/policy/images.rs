@@ -1,8 +1,7 @@
 //! `gantry policy images`.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 use policy::images::{self, Action, Kind, Request};
@@ -14,7 +13,7 @@ use types::receipt::Receipt;
 
 use super::{Target, Written, written};
 use crate::context::Context;
-use crate::error::{CommandError, Result};
+use crate::error::Result;
 use crate::world;
 
 /// Admit only what was locked: pods, and all that makes pods, with the site's names of locked images.
@@ -109,7 +108,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let site = world::site(&args.site)?;
     let locks = locks(context, args)?;
     let receipts: Vec<Receipt> =
-        args.receipt.iter().map(|path| receipt(path)).collect::<Result<_>>()?;
+        args.receipt.iter().map(|path| world::receipt_at(path)).collect::<Result<_>>()?;
     let admit = if args.digests { Admit::Digests } else { Admit::TagsAndDigests };
     let allowed = Allowed::new(&locks, &receipts, &site.registry, admit)?;
     let repositories = allowed.len();
@@ -151,15 +150,6 @@ fn locks(context: &Context, args: &Args) -> Result<Vec<Lock>> {
         [] => Ok(vec![world::lock(context)?]),
         paths => paths.iter().map(|path| world::lock_at(path)).collect(),
     }
-}
-
-fn receipt(path: &Path) -> Result<Receipt> {
-    let shown = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|cause| {
-        CommandError::usage(format!("cannot read {shown}: {cause}"))
-            .hint("`gantry load` writes it: --receipt FILE")
-    })?;
-    Ok(Receipt::parse(&shown, &text)?)
 }
 
 fn scope(args: &Args) -> Scope {

@@ -29,7 +29,7 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<()> {
 
 /// Where manifests go.
 #[derive(clap::Args)]
-struct Target {
+pub(super) struct Target {
     /// Where the manifests are written [default: standard output].
     #[arg(
         short = 'o',
@@ -44,21 +44,21 @@ struct Target {
 /// An object that was written.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Written {
-    kind: String,
+pub(super) struct Written {
+    pub(super) kind: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    namespace: Option<String>,
-    name: String,
+    pub(super) namespace: Option<String>,
+    pub(super) name: String,
 }
 
 impl Target {
     /// The file, or `None` for standard output.
-    fn file(&self) -> Option<&Path> {
+    pub(super) fn file(&self) -> Option<&Path> {
         (self.out != Path::new("-")).then_some(&*self.out)
     }
 
     /// Bad paths are told before any work is done.
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let Some(path) = self.file() else { return Ok(()) };
         let shown = path.display();
         if path.is_dir() {
@@ -75,7 +75,12 @@ impl Target {
     }
 
     /// Writes the manifests to the file, or to standard output when they are the result.
-    fn write(&self, context: &Context, about: &[String], manifests: &[Value]) -> Result<()> {
+    pub(super) fn write(
+        &self,
+        context: &Context,
+        about: &[String],
+        manifests: &[Value],
+    ) -> Result<()> {
         let text = policy::print(about, manifests)?;
         match self.file() {
             Some(path) => world::write(path, &text),
@@ -85,7 +90,7 @@ impl Target {
     }
 }
 
-fn written(manifests: &[Value]) -> Vec<Written> {
+pub(super) fn written(manifests: &[Value]) -> Vec<Written> {
     let text = |manifest: &Value, pointer: &str| {
         manifest.pointer(pointer).and_then(Value::as_str).map(str::to_owned)
     };

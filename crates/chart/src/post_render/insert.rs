@@ -1,0 +1,124 @@
+//! Puts new things into a YAML document in place: an item at the front of a list, a key at the
+//! front of a map, another scalar. Each is written in one line, as JSON; what stands around it keeps
+//! every byte. `None` where that cannot be done, as behind an alias.
+
+use serde_json::Value;
+
+use super::source::{Place, Source};
+use crate::path::{Encoding, Step};
+
+/// The document with an item in front of a list that is not empty.
+pub(crate) fn item(text: &str, list: &[Step], item: &Value) -> Option<String> {
+    let place = place(text, list)?;
+    let new = match place {
+        Place::Flow { start } => (start + 1, format!("{item}, ")),
+        Place::Block { start, first } => {
+            // The dash of the first item; the list may be said to start behind it.
+            let dash = match text.as_bytes().get(start) {
+                Some(b'-') => start,
+                _ => text.get(..first)?.rfind('-')?,
+            };
+            (dash, format!("- {item}\n{}", indent(text, dash)))
+        }
+    };
+    Some(inserted(text, new))
+}
+
+/// The document with a key in front of a map that is not empty.
+pub(crate) fn key(text: &str, map: &[Step], key: &str, value: &Value) -> Option<String> {
+    let key = Value::from(key);
+    let new = match place(text, map)? {
+        Place::Flow { start } => (start + 1, format!("{key}: {value}, ")),
+        Place::Block { first, .. } => (first, format!("{key}: {value}\n{}", indent(text, first))),
+    };
+    Some(inserted(text, new))
+}
+
+/// The document with another scalar, written as it is given.
+pub(crate) fn scalar(text: &str, at: &[Step], new: &str) -> Option<String> {
+    let source = Source::open(Encoding::Yaml, text)?;
+    let mut range = source.replaceable(at)?;
+    let mut blank = "";
+    if range.is_empty() {
+        // `env:` has nothing behind it, which is said to stand in front of the colon or behind it.
+        let rest = text.get(range.start..)?;
+        let colon = rest.find(':').filter(|at| rest[..*at].trim().is_empty());
+        let start = range.start + colon.map_or(0, |at| at + 1);
+        range = start..start;
+        blank = " ";
+    }
+    // A block keeps the end of its last line.
+    let end = if text.get(range.clone())?.ends_with('\n') { "\n" } else { "" };
+    let mut text = text.to_owned();
+    text.replace_range(range, &format!("{blank}{new}{end}"));
+    Some(text)
+}
+
+fn place(text: &str, steps: &[Step]) -> Option<Place> {
+    Source::open(Encoding::Yaml, text)?.place(text, steps)
+}
+
+fn inserted(text: &str, (at, new): (usize, String)) -> String {
+    let mut text = text.to_owned();
+    text.insert_str(at, &new);
+    text
+}
+
+/// The blanks in front of what stands in the same column one line on.
+fn indent(text: &str, at: usize) -> String {
+    let line = text[..at].rfind('\n').map_or(0, |end| end + 1);
+    " ".repeat(text[line..at].chars().count())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+    use crate::manifest::parse;
+    use crate::path::Path;
+
+    #[test]
+    fn new_things_stand_in_front_and_the_rest_keeps_every_byte() {
+        let root = Path::default();
+        let env = root.key("c").index(0).key("env");
+        let (one, value) = (json!({"name": "A"}), json!(["x"]));
+        for text in [
+            "c:\n- name: x # why\n  env:\n  - name: B\n    value: 0x10\n  mode: 0644\n",
+            "c:\n  -   name: 'x'\n      env:\n        -   name: B\n",
+            "c: [{name: x, env: [{name: B}]}]\n",
+            "{\"c\": [{\"env\": [{\"name\": \"B\"}]}]}",
+            "# é\nc:\n- env:\n  - {name: B}\n",
+        ] {
+            let with = item(text, env.steps(), &one).unwrap();
+            let read = parse(&with).unwrap();
+            assert_eq!(read["c"][0]["env"][0], one, "{with}");
+            assert_eq!(read["c"][0]["env"][1]["name"], "B", "{with}");
+            let line = with.replace("- {\"name\":\"A\"}\n", "");
+            assert!(
+                line.trim_end().ends_with(text.trim_end().rsplit('\n').next().unwrap())
+                    || !text.contains("\n  ")
+            );
+            let with = key(text, root.key("c").index(0).steps(), "volumeMounts", &value).unwrap();
+            let read = parse(&with).unwrap();
+            assert_eq!(read["c"][0]["volumeMounts"], value, "{with}");
+            assert_eq!(read["c"][0]["env"][0]["name"], "B", "{with}");
+        }
+    }
+
+    #[test]
+    fn a_scalar_is_replaced_however_it_is_written() {
+        let at = Path::default().key("a").key("b");
+        for (text, expected) in [
+            ("a:\n  b: x # why\n", "a:\n  b: \"y\" # why\n"),
+            ("a: {b: 'x'}\n", "a: {b: \"y\"}\n"),
+            ("a:\n  b:\n  c: 1\n", "a:\n  b: \"y\"\n  c: 1\n"),
+            ("a:\n  b: []\n", "a:\n  b: \"y\"\n"),
+            ("a:\n  b: null\n", "a:\n  b: \"y\"\n"),
+        ] {
+            assert_eq!(scalar(text, at.steps(), "\"y\"").unwrap(), expected);
+        }
+        assert_eq!(scalar("x: &x {b: 1}\na: *x\n", at.steps(), "\"y\""), None);
+    }
+}

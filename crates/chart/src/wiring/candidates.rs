@@ -1,0 +1,266 @@
+//! The values of a chart that take variables, volumes or mounts: by their key, in the forms that
+//! charts have for them. Which containers each of them reaches is learned by marking them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regex::Regex;
+use serde_json::{Map, Value, json};
+
+use super::settings::walk;
+use crate::chart::Chart;
+use crate::find::names;
+use crate::path::Path;
+use crate::relocate::scopes::Scopes;
+
+/// A value that takes something.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Candidate {
+    pub(super) path: Path,
+    pub(super) holds: Holds,
+    /// What stands there.
+    own: Value,
+    /// The forms that it may take, the likeliest last; empty when helm refused them all.
+    forms: Vec<Form>,
+}
+
+/// What a value takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Holds {
+    Env,
+    Volumes,
+    Mounts,
+}
+
+/// How a value takes entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// `[{name: A, value: b}]`
+    List,
+    /// `{A: b}`
+    Map,
+    /// The list as a text, which the template puts in as it is.
+    Text,
+}
+
+impl Candidate {
+    fn new(path: Path, holds: Holds, own: &Value, scopes: &Scopes) -> Option<Self> {
+        let is_env = holds == Holds::Env;
+        let mut forms = match own {
+            Value::Array(items) if items.iter().all(|item| item.get("name").is_some()) => {
+                vec![Form::List]
+            }
+            Value::Object(map) if map.is_empty() && is_env => vec![Form::List, Form::Map],
+            Value::Object(map) if is_env && is_variables(map) => vec![Form::Map],
+            Value::String(text) if text.trim().is_empty() => vec![Form::List, Form::Text],
+            Value::String(text) if text.trim_start().starts_with("- ") => vec![Form::Text],
+            Value::Null if is_env => vec![Form::Map, Form::Text, Form::List],
+            Value::Null => vec![Form::Text, Form::List],
+            _ => return None,
+        };
+        let said = |kind: &str| {
+            scopes.said_of(&path).any(|said| match said.get("type") {
+                Some(Value::Array(all)) => all.contains(&json!(kind)),
+                other => other == Some(&json!(kind)),
+            })
+        };
+        let is_said = |form: &Form| {
+            said(match form {
+                Form::List => "array",
+                Form::Map => "object",
+                Form::Text => "string",
+            })
+        };
+        forms.sort_by_key(is_said);
+        Some(Self { path, holds, own: own.clone(), forms })
+    }
+
+    /// The value with these entries behind its own; `None` where no form is left.
+    pub(super) fn with(&self, entries: &[Value]) -> Option<Value> {
+        match self.forms.last()? {
+            Form::List => {
+                let own = self.own.as_array().into_iter().flatten();
+                Some(own.chain(entries).cloned().collect())
+            }
+            Form::Map => {
+                let mut map = self.own.as_object().cloned().unwrap_or_default();
+                for entry in entries {
+                    let name = entry.get("name").and_then(Value::as_str).unwrap_or_default();
+                    map.insert(name.to_owned(), entry.get("value").cloned().unwrap_or_default());
+                }
+                Some(Value::Object(map))
+            }
+            Form::Text => {
+                let mut text = self.own.as_str().unwrap_or_default().trim_end().to_owned();
+                for entry in entries {
+                    if !text.is_empty() {
+                        text.push('\n');
+                    }
+                    text.push_str("- ");
+                    text.push_str(&entry.to_string());
+                }
+                text.push('\n');
+                Some(Value::String(text))
+            }
+        }
+    }
+
+    /// The value with a marker.
+    pub(super) fn marked(&self, index: usize) -> Option<Value> {
+        let mark = mark(index);
+        self.with(&[match self.holds {
+            Holds::Env => json!({"name": mark.to_uppercase(), "value": mark}),
+            Holds::Volumes => json!({"name": mark, "emptyDir": {}}),
+            Holds::Mounts => json!({"name": mark, "mountPath": format!("/{mark}")}),
+        }])
+    }
+
+    /// Takes the next form; `false` where there is none.
+    pub(super) fn next_form(&mut self) -> bool {
+        self.forms.pop();
+        !self.forms.is_empty()
+    }
+
+    /// Whether another form is left.
+    pub(super) fn has_other_form(&self) -> bool {
+        self.forms.len() > 1
+    }
+}
+
+/// The marker of a candidate; names of volumes may not be longer.
+pub(super) fn mark(index: usize) -> String {
+    format!("zqw{index}qz")
+}
+
+/// The candidates whose markers stand in a text.
+pub(super) fn marks(text: &str) -> Vec<usize> {
+    let lower = text.to_ascii_lowercase();
+    let mut found = Vec::new();
+    for part in lower.split("zqw").skip(1) {
+        let Some((number, _)) = part.split_once("qz") else { continue };
+        found.extend(number.parse::<usize>().ok());
+    }
+    found
+}
+
+/// All values of a chart that take something, also those that only its templates speak of.
+pub(super) fn find(chart: &Chart, effective: &Value, scopes: &Scopes) -> Vec<Candidate> {
+    let mut found: BTreeMap<Path, Candidate> = BTreeMap::new();
+    walk(effective, &Path::default(), &mut |parent, key, value, _| {
+        let Some(holds) = holds(key) else { return };
+        let path = scopes.own_path(&parent.key(key));
+        if let Some(candidate) = Candidate::new(path.clone(), holds, value, scopes) {
+            found.entry(path).or_insert(candidate);
+        }
+    });
+    let Ok(asked) = Regex::new(r"\.Values\.([A-Za-z0-9_.]+)") else {
+        return found.into_values().collect();
+    };
+    chart.each(&Path::default(), &mut |chart, scope| {
+        let texts = chart.templates.values().flat_map(|text| asked.captures_iter(text));
+        for keys in texts.filter_map(|found| found.get(1)) {
+            let keys = keys.as_str().trim_end_matches('.');
+            let Some(holds) = holds(keys.rsplit('.').next().unwrap_or(keys)) else { continue };
+            let path = keys.split('.').fold(scope.clone(), |path, key| path.key(key));
+            let is_free = path.parent().find(effective).is_some_and(Value::is_object);
+            if is_free && path.find(effective).is_none() && scopes.admits(&path) {
+                let candidate = Candidate::new(path.clone(), holds, &Value::Null, scopes);
+                found.extend(candidate.map(|candidate| (path, candidate)));
+            }
+        }
+    });
+    of_items(chart, effective, scopes, &mut found);
+    found.into_values().collect()
+}
+
+/// What templates ask the items of a list for: `$model.extraVolumes` of each of `models`.
+fn of_items(
+    chart: &Chart,
+    effective: &Value,
+    scopes: &Scopes,
+    found: &mut BTreeMap<Path, Candidate>,
+) {
+    // A list with more items is data, not workloads.
+    const MOST: usize = 32;
+    let Ok(asked) = Regex::new(r"\$[A-Za-z_][A-Za-z0-9_]*\.([A-Za-z0-9_]+)") else { return };
+    chart.each(&Path::default(), &mut |chart, scope| {
+        let texts = chart.templates.values().flat_map(|text| asked.captures_iter(text));
+        let keys: BTreeSet<&str> = texts.filter_map(|found| Some(found.get(1)?.as_str())).collect();
+        let keys: Vec<(&str, Holds)> =
+            keys.into_iter().filter_map(|key| Some((key, holds(key)?))).collect();
+        let Some(own) = scope.find(effective).filter(|_| !keys.is_empty()) else { return };
+        walk(own, scope, &mut |parent, key, value, _| {
+            let items = value.as_array().filter(|items| items.len() <= MOST);
+            for (index, item) in items.into_iter().flatten().enumerate() {
+                for (name, holds) in keys.iter().filter(|_| item.get("name").is_some()) {
+                    let path = parent.key(key).index(index).key(*name);
+                    if item.get(*name).is_none() && scopes.admits(&path) {
+                        let candidate = Candidate::new(path.clone(), *holds, &Value::Null, scopes);
+                        found.extend(candidate.map(|candidate| (path, candidate)));
+                    }
+                }
+            }
+        });
+    });
+}
+
+/// What a key says that its value takes: `extraEnv`, `envVars`, `extraVolumes`, `volumeMounts`.
+fn holds(key: &str) -> Option<Holds> {
+    let words = names::words(key);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [.., "env" | "envs" | "environment" | "envvars"]
+        | [.., "env" | "environment", "vars" | "variables"] => Some(Holds::Env),
+        [.., "volumes"] => Some(Holds::Volumes),
+        [.., "volume", "mounts"] | [.., "volumemounts"] => Some(Holds::Mounts),
+        _ => None,
+    }
+}
+
+/// Whether a map is one of variables: names in capitals, and plain values.
+fn is_variables(map: &Map<String, Value>) -> bool {
+    map.iter().all(|(name, value)| {
+        let is_name =
+            name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+        is_name && !value.is_array()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn values_that_take_something_are_known_by_their_key_and_take_it_in_their_own_form() {
+        let files = [
+            ("Chart.yaml", "name: a\nversion: 1.0.0\n"),
+            (
+                "values.yaml",
+                "env: []\nhub: {extraEnv: {}}\nextraEnvVars: ''\nenvFrom: []\n\
+                extraEnvVarsCM: ''\nw: [{volumes: [{name: x}], volumeMounts: ~}]\nenvironment: prod\n",
+            ),
+            ("templates/a.yaml", "{{ .Values.hub.extraVolumes }}{{ .Values.none.env }}"),
+        ];
+        let files = files.map(|(path, text)| (path.to_owned(), text.into()));
+        let chart = Chart::read(files).unwrap();
+        let effective = chart.effective(&json!({}));
+        let found = find(&chart, &effective, &Scopes::new(&chart, &effective));
+
+        let shown: Vec<String> = found
+            .iter()
+            .map(|candidate| format!("{} {}", candidate.path, candidate.marked(0).unwrap()))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                r#"env [{"name":"ZQW0QZ","value":"zqw0qz"}]"#,
+                "extraEnvVars \"- {\\\"name\\\":\\\"ZQW0QZ\\\",\\\"value\\\":\\\"zqw0qz\\\"}\\n\"",
+                r#"hub.extraEnv {"ZQW0QZ":"zqw0qz"}"#,
+                r#"hub.extraVolumes [{"name":"zqw0qz","emptyDir":{}}]"#,
+                r#"w[0].volumeMounts [{"name":"zqw0qz","mountPath":"/zqw0qz"}]"#,
+                r#"w[0].volumes [{"name":"x"},{"name":"zqw0qz","emptyDir":{}}]"#,
+            ]
+        );
+        assert_eq!(marks("a ZQW12QZ zqw3qz zqwx"), [12, 3]);
+    }
+}

@@ -1,0 +1,86 @@
+//! The pods of a render with their containers, as the wiring looks at them.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::find::pods;
+use crate::manifest::Manifests;
+use crate::path::Path;
+
+/// Where a container, or the spec of a pod, stands: the number of the document, and the path in it.
+pub(super) type Spot = (usize, Path);
+
+/// The spec of a pod.
+#[derive(Debug, Clone)]
+pub(super) struct Pod<'a> {
+    pub(super) spot: Spot,
+    pub(super) object: &'a Value,
+    pub(super) spec: &'a Value,
+    pub(super) is_hook: bool,
+    pub(super) containers: Vec<Container<'a>>,
+}
+
+/// A container.
+#[derive(Debug, Clone)]
+pub(super) struct Container<'a> {
+    pub(super) spot: Spot,
+    pub(super) value: &'a Value,
+}
+
+impl Container<'_> {
+    pub(super) fn name(&self) -> &str {
+        text(self.value, "name")
+    }
+}
+
+impl Pod<'_> {
+    /// What people call the object: `Deployment web`.
+    pub(super) fn title(&self) -> String {
+        format!("{} {}", text(self.object, "kind"), self.name())
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.object.get("metadata").map(|metadata| text(metadata, "name")).unwrap_or_default()
+    }
+
+    /// What people call a container of it.
+    pub(super) fn place(&self, container: &Container) -> String {
+        format!("{}, container {}", self.title(), container.name())
+    }
+}
+
+/// All pods of a render.
+pub(super) fn all(manifests: &Manifests) -> Vec<Pod<'_>> {
+    let mut found = Vec::new();
+    for (index, document) in manifests.documents.iter().enumerate() {
+        pods::objects(&document.value, &Path::default(), &mut |object, path| {
+            let Some(to_spec) = pods::spec_path(text(object, "kind")) else { return };
+            let Some(spec) = to_spec.find(object) else { return };
+            let path = to_spec.steps().iter().fold(path.clone(), |p, step| p.then(step.clone()));
+            let mut containers = Vec::new();
+            pods::containers(spec, &path, &mut |value, path| {
+                containers.push(Container { spot: (index, path.clone()), value });
+            });
+            let is_hook = document.is_hook();
+            found.push(Pod { spot: (index, path), object, spec, is_hook, containers });
+        });
+    }
+    found
+}
+
+/// A text of a map; empty where there is none.
+pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The items of a list of a map.
+pub(super) fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    value.get(key).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// The names of the ConfigMaps whose keys a container takes as variables as they are.
+pub(super) fn config_maps(container: &Value) -> BTreeSet<&str> {
+    let plain = list(container, "envFrom").filter(|from| text(from, "prefix").is_empty());
+    plain.filter_map(|from| from.get("configMapRef")?.get("name")?.as_str()).collect()
+}

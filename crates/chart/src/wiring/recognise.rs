@@ -1,0 +1,146 @@
+//! Which rule a container meets: by its image, by what it runs, by its arguments, its variables or
+//! its name.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use types::Reference;
+use types::input::wiring::Known;
+
+use super::pods::{list, text};
+
+/// The variables of a container, as [`crate::phone_home`] reads them: `None` for a value that only
+/// the cluster knows.
+pub(super) type Variables = BTreeMap<String, Option<String>>;
+
+/// How a container meets a rule, in words; `None` where it does not.
+pub(super) fn meets(known: &Known, container: &Value, variables: &Variables) -> Option<String> {
+    let name = text(container, "name");
+    if known.containers.iter().any(|own| own == name) {
+        return Some(format!("its name is {name}"));
+    }
+    let image = image(container);
+    let has = |parts: &[String]| parts.iter().any(|part| image.contains(part.as_str()));
+    if has(&known.except) {
+        return None;
+    }
+    if has(&known.images) {
+        return Some(format!("its image is {image}"));
+    }
+    let words = words(container);
+    let line = format!(" {} ", words.join(" "));
+    if let Some(command) = known.commands.iter().find(|command| runs(&line, command)) {
+        return Some(format!("it runs {command}"));
+    }
+    if let Some((flag, model)) = model(known, &words) {
+        return Some(format!("its argument {flag} is {model}"));
+    }
+    let own = variables.keys().find(|name| {
+        known.environment.iter().any(|wanted| match wanted.strip_suffix('*') {
+            Some(start) => name.starts_with(start),
+            None => *name == wanted,
+        })
+    })?;
+    Some(format!("it has the variable {own}"))
+}
+
+/// `name:tag` of a container's image, as the rules of [`crate::phone_home`] see it.
+fn image(container: &Value) -> String {
+    let image = text(container, "image");
+    match image.parse::<Reference>() {
+        Ok(reference) => {
+            format!("{}:{}", reference.name(), reference.tag().unwrap_or_default())
+        }
+        Err(_) => image.to_owned(),
+    }
+}
+
+/// The words of its command and arguments, programs without their folder.
+fn words(container: &Value) -> Vec<&str> {
+    let all = ["command", "args"].into_iter().flat_map(|key| list(container, key));
+    let words = all.filter_map(Value::as_str).flat_map(str::split_whitespace);
+    words
+        .map(|word| match word.strip_prefix('/') {
+            Some(path) if !path.ends_with('/') => path.rsplit('/').next().unwrap_or(path),
+            _ => word,
+        })
+        .collect()
+}
+
+/// Whether a line has a command in it: from a word's start to where no letter follows.
+fn runs(line: &str, command: &str) -> bool {
+    line.match_indices(command).any(|(start, _)| {
+        let before = line[..start].chars().next_back();
+        let behind = line[start + command.len()..].chars().next();
+        before.is_none_or(|c| " ;&|('\"".contains(c))
+            && behind.is_none_or(|c| !c.is_ascii_alphanumeric() && !"-_".contains(c))
+    })
+}
+
+/// A flag of a rule and the id of a model behind it.
+fn model<'a>(known: &'a Known, words: &[&'a str]) -> Option<(&'a str, &'a str)> {
+    known.arguments.iter().find_map(|flag| {
+        words.iter().enumerate().find_map(|(index, word)| {
+            let value = match word.strip_prefix(flag.as_str())? {
+                "" => *words.get(index + 1)?,
+                rest => rest.strip_prefix('=')?,
+            };
+            is_model(value).then_some((flag.as_str(), value))
+        })
+    })
+}
+
+/// Whether a text is `org/name`, with an optional `:quantization`, and no path of files.
+fn is_model(text: &str) -> bool {
+    let is_name = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
+    };
+    matches!(text.split_once('/'), Some((org, name)) if is_name(org) && is_name(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn known(key: &str, value: &str) -> Known {
+        let list = vec![value.to_owned()];
+        match key {
+            "commands" => Known { commands: list, ..Known::default() },
+            "arguments" => Known { arguments: list, ..Known::default() },
+            "environment" => Known { environment: list, ..Known::default() },
+            "containers" => Known { containers: list, ..Known::default() },
+            _ => Known { images: list, except: vec!["exporter".into()], ..Known::default() },
+        }
+    }
+
+    #[test]
+    fn a_container_is_known_by_what_it_is_and_what_it_runs() {
+        let container = json!({
+            "name": "own", "image": "registry.internal:5000/ai/vllm-openai:v1",
+            "command": ["/opt/venv/bin/vllm", "serve"],
+            "args": ["--model-id", "org/name", "--hf-repo=a/b:Q4", "--model", "/models/a"],
+        });
+        let variables: Variables = [("OLLAMA_HOST".to_owned(), None)].into();
+        for (key, value, expected) in [
+            ("images", "vllm-openai", true),
+            ("images", "/vllm:", false),
+            ("commands", "vllm serve", true),
+            ("commands", "lm serve", false),
+            ("commands", "vllm ser", false),
+            ("arguments", "--model-id", true),
+            ("arguments", "--hf-repo", true),
+            ("arguments", "--model", false),
+            ("environment", "OLLAMA_*", true),
+            ("environment", "OLLAMA", false),
+            ("containers", "own", true),
+        ] {
+            let met = meets(&known(key, value), &container, &variables);
+            assert_eq!(met.is_some(), expected, "{key} {value}");
+        }
+        let other = json!({"image": "vllm-openai-exporter:1"});
+        assert_eq!(meets(&known("images", "vllm"), &other, &Variables::new()), None);
+    }
+}

@@ -1,0 +1,67 @@
+//! The rules of the wiring: Gantry's own `rules/wiring.yaml`, and the user's on top.
+
+use std::sync::OnceLock;
+
+use types::input::Input;
+use types::input::wiring;
+
+use crate::{Error, Result};
+
+/// A table of rules.
+#[derive(Debug, Clone, Default)]
+pub struct Table(pub(super) wiring::Wiring);
+
+impl Table {
+    /// The rules that come with Gantry.
+    pub fn builtin() -> &'static Self {
+        static TABLE: OnceLock<Table> = OnceLock::new();
+        TABLE.get_or_init(|| {
+            let text = include_str!("../../../../rules/wiring.yaml");
+            // A test reads the table; a broken one cannot be built.
+            Self::read("rules/wiring.yaml", text).unwrap_or_default()
+        })
+    }
+
+    /// Reads a table of the same form as `rules/wiring.yaml`.
+    pub fn read(name: &str, text: &str) -> Result<Self> {
+        Ok(Self(types::yaml::read(name, text).map_err(Error::Document)?))
+    }
+
+    /// The built-in rules with those of a `gantry.yaml` on top.
+    pub fn of_input(input: &Input) -> Self {
+        Self::builtin().with(&input.wiring)
+    }
+
+    /// These rules with `own` on top: its rules are asked first, and one of the same name replaces.
+    #[must_use]
+    pub fn with(&self, own: &wiring::Wiring) -> Self {
+        let mut all = own.clone();
+        let known =
+            self.0.runtimes.iter().filter(|r| own.runtimes.iter().all(|o| o.name != r.name));
+        all.runtimes.extend(known.cloned());
+        let known = self.0.trust.iter().filter(|t| own.trust.iter().all(|o| o.name != t.name));
+        all.trust.extend(known.cloned());
+        let known = self.0.values.iter().filter(|v| own.values.iter().all(|o| o.name != v.name));
+        all.values.extend(known.cloned());
+        all.claims.extend(self.0.claims.iter().cloned());
+        Self(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_built_in_table_is_read_whole_and_one_s_own_rules_are_asked_first() {
+        let text = include_str!("../../../../rules/wiring.yaml");
+        let table = Table::read("rules/wiring.yaml", text).unwrap();
+        let own =
+            "runtimes: [{name: vllm, images: [mine], why: w}, {name: x, images: [x], why: w}]\n";
+        let all = table.with(&Table::read("own", own).unwrap().0);
+        let names: Vec<&str> = all.0.runtimes.iter().map(|r| r.name.as_str()).collect();
+        assert_eq!(names[..3], ["vllm", "x", "sie"]);
+        assert_eq!(names.iter().filter(|name| **name == "vllm").count(), 1);
+    }
+}

@@ -1,0 +1,192 @@
+//! Models to a place, as `models push` and `load` put them: a folder, a bucket; and a place opened
+//! to be looked at.
+
+use std::path::{Path, PathBuf};
+
+use land::models::bucket::{self, Access, Http};
+use land::models::{self, Bucket, Checked, Choice, Place, Plan, Put, Record, Unfit};
+use serde::Serialize;
+use store::Source;
+use store::progress::Progress;
+use tokio::runtime::Runtime;
+use types::ByteSize;
+use types::destination::{Claim, Destination};
+use types::site::{ModelFiles, ModelLayout, ModelTarget};
+
+use crate::context::Context;
+use crate::error::{CommandError, Result};
+use crate::{ui, world};
+
+/// Whether models are put or only told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// They are put.
+    Put,
+    /// What would be put is told.
+    DryRun,
+}
+
+/// What was put into one place.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Pushed {
+    to: String,
+    layout: ModelLayout,
+    is_dry_run: bool,
+    pub(crate) models: Vec<PushedModel>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct PushedModel {
+    name: String,
+    files: usize,
+    bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    put: Option<Put>,
+}
+
+/// Puts the models of a source that a target wants. Paths of the target stand as they are.
+pub(crate) fn put(
+    context: &Context,
+    source: &dyn Source,
+    target: &ModelTarget,
+    unfit: Unfit,
+    mode: Mode,
+) -> Result<Pushed> {
+    let files = match target.to {
+        Destination::Bucket(_) => ModelFiles::Plain,
+        _ => target.files.unwrap_or_default(),
+    };
+    let choice = Choice { names: target.models.clone(), layout: target.layout, files, unfit };
+    if let Destination::Folder(path) = &target.to
+        && path.exists()
+        && !path.is_dir()
+    {
+        return Err(CommandError::usage(format!("{} is no folder", path.display())));
+    }
+    let plans = models::plan(source, &choice)?;
+    let puts = match mode {
+        Mode::DryRun => None,
+        Mode::Put => Some(write(context, source, target, &plans)?),
+    };
+    let models = plans.iter().enumerate().map(|(index, plan)| PushedModel {
+        name: plan.name.clone(),
+        files: plan.files().count(),
+        bytes: plan.size(),
+        put: puts.as_ref().and_then(|puts| puts.get(index).copied()),
+    });
+    Ok(Pushed {
+        to: target.to.to_string(),
+        layout: target.layout,
+        is_dry_run: mode == Mode::DryRun,
+        models: models.collect(),
+    })
+}
+
+/// A table of what was put into one place.
+pub(crate) fn print(pushed: &Pushed) -> String {
+    let rows = pushed.models.iter().map(|model| {
+        let put = match model.put {
+            Some(Put::Present) => "there already",
+            Some(Put::Written) => "put",
+            None => "would be put",
+        };
+        let size = ByteSize(model.bytes).to_string();
+        [model.name.clone(), model.files.to_string(), size, put.to_owned()]
+    });
+    ui::table(["model", "files", "size", ""], rows.collect())
+}
+
+fn write(
+    context: &Context,
+    source: &dyn Source,
+    target: &ModelTarget,
+    plans: &[Plan],
+) -> Result<Vec<Put>> {
+    let layout = target.layout;
+    let opened = match &target.to {
+        // Made where it is not there.
+        Destination::Folder(path) => Opened::Folder(path.clone()),
+        to => Opened::new(context, to, access(target))?,
+    };
+    let meter = context.ui.progress("push");
+    let puts = match &opened {
+        Opened::Folder(path) => models::write(source, path, plans, layout, &*meter),
+        Opened::Bucket(bucket, _) => bucket::push(source, bucket, plans, layout, &*meter),
+    };
+    if puts.is_ok() {
+        meter.finish();
+    } else {
+        meter.clear();
+    }
+    Ok(puts?)
+}
+
+fn access(target: &ModelTarget) -> Access {
+    Access {
+        endpoint: target.endpoint.clone(),
+        ca: target.ca.iter().cloned().collect(),
+        http: if target.plain_http { Http::Allowed } else { Http::Refused },
+    }
+}
+
+/// A place with models, opened.
+pub(crate) enum Opened {
+    /// A folder that is there.
+    Folder(PathBuf),
+    /// A bucket that answers, and the runtime that its sockets are turned by.
+    Bucket(Bucket, #[expect(dead_code, reason = "held as long as the bucket")] Runtime),
+}
+
+impl Opened {
+    /// Opens a place that must be there.
+    pub(crate) fn new(context: &Context, to: &Destination, mut access: Access) -> Result<Self> {
+        match to {
+            Destination::Folder(path) if path.is_dir() => Ok(Self::Folder(path.clone())),
+            Destination::Folder(path) => {
+                let shown = path.display();
+                Err(CommandError::usage(format!("{shown}: there is no such folder")))
+            }
+            Destination::Bucket(address) => {
+                access.ca.extend(context.config.ca.iter().cloned());
+                let runtime = world::runtime()?;
+                let bucket = Bucket::open(address, &access, runtime.handle())?;
+                Ok(Self::Bucket(bucket, runtime))
+            }
+            Destination::Claim(claim) => Err(of_a_claim(claim)),
+            Destination::Depot => Err(CommandError::usage(
+                "a depot is no place with files; see what it serves at its address",
+            )),
+        }
+    }
+
+    /// What was put there.
+    pub(crate) fn records(&self) -> Result<Vec<Record>> {
+        Ok(match self {
+            Self::Folder(path) => Record::read_all(path.as_path()),
+            Self::Bucket(bucket, _) => Record::read_all(bucket),
+        }?)
+    }
+
+    /// Reads every file that was put there.
+    pub(crate) fn verify(&self, progress: &dyn Progress) -> Result<Checked> {
+        Ok(match self {
+            Self::Folder(path) => models::verify(path.as_path(), progress),
+            Self::Bucket(bucket, _) => models::verify(bucket, progress),
+        }?)
+    }
+
+    /// What people call a file in it.
+    pub(crate) fn shown(&self, file: &Path) -> PathBuf {
+        match self {
+            Self::Folder(path) => path.as_path().shown(file),
+            Self::Bucket(bucket, _) => bucket.shown(file),
+        }
+    }
+}
+
+/// Claims are reached by a pod in the cluster, not from here.
+fn of_a_claim(claim: &Claim) -> CommandError {
+    CommandError::usage(format!("{claim} can only be reached inside of the cluster"))
+        .hint("mount the claim in a pod of Gantry's image, and push into the folder there")
+}

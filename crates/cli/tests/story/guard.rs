@@ -1,0 +1,197 @@
+//! A cluster with a site's registry that its nodes trust, which holds what a user has locked: for
+//! the stories of policies and of the webhook.
+
+use cluster::objects::api::core::v1::Pod;
+use cluster::objects::serde_json::{Value, from_value, json};
+use cluster::{Cluster, Error, Id, Mode, Scope, Until};
+use std::time::Duration;
+use testkit::{Gantry, Images, Registry, World, tools};
+
+use super::{BINARY, text};
+
+/// How long a pod may take: its image is pulled on a busy machine.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
+/// The one image that is locked, beside Gantry's own.
+pub(crate) const LOCKED: &str = "docker.io/library/busybox:1.35";
+
+/// What a story stands on.
+pub(crate) struct Ground {
+    pub(crate) here: testkit::Cluster,
+    pub(crate) world: World,
+    pub(crate) gantry: Gantry,
+    _trust: testkit::Trust,
+}
+
+impl Ground {
+    /// The image and Gantry's own are locked, fetched, and in a registry that the nodes trust;
+    /// `site.yaml`, `gantry.lock` and `receipt.json` tell of it.
+    pub(crate) fn new() -> Self {
+        let here = testkit::Cluster::here();
+        let site = Registry::builder().address(here.host());
+        let world = World::of(Images::fast(), Registry::builder(), testkit::Hub::builder());
+        let world = world.with_site(site);
+        let trust = here.trusts(world.site());
+        let gantry = world.gantry(BINARY).in_cluster(&here);
+        gantry.write(
+            "gantry.yaml",
+            &format!(
+                "version: 1\nname: guard\nplatforms: [linux/amd64]\nimages: [{LOCKED}]\n\
+                 tools: [{{gantry: ['{}']}}]\n",
+                tools::static_gantry().display()
+            ),
+        );
+        gantry.write(
+            "site.yaml",
+            &format!(
+                "version: 1\nregistry: {{url: '{}/ai', plainHttp: true}}\ncontext: {}\n",
+                world.site().host(),
+                CONTEXT
+            ),
+        );
+        gantry.run(["lock"]).success();
+        gantry.run(["fetch"]).success();
+        let store = text(gantry.store());
+        let load = ["load", &store, "--site", "site.yaml", "--receipt", "receipt.json"];
+        gantry.run(load).success();
+        Self { here, world, gantry, _trust: trust }
+    }
+
+    /// What the locked image is called at the site.
+    pub(crate) fn at_site(&self) -> String {
+        format!("{}/ai/library/busybox:1.35", self.world.site().host())
+    }
+
+    /// The digest that the site's registry has for it.
+    pub(crate) fn digest(&self) -> String {
+        let receipt: Value =
+            cluster::objects::serde_json::from_str(&self.gantry.read("receipt.json")).unwrap();
+        let roots = receipt["roots"].as_array().unwrap();
+        let held = roots.iter().find(|held| held["name"] == LOCKED).unwrap();
+        let digest = held.get("rewritten").unwrap_or(&held["digest"]);
+        digest.as_str().unwrap().to_owned()
+    }
+
+    /// A locked image that another registry has as well, under a name that nobody locked.
+    pub(crate) fn foreign(&self) -> String {
+        format!("{}/library/redis:7.0", self.world.upstream().host())
+    }
+}
+
+/// The context of dev/cluster's kubeconfig.
+pub(crate) const CONTEXT: &str = "gantry";
+
+/// A pod that waits, in the way that `restricted` asks for.
+pub(crate) fn pod(name: &str, image: &str) -> Pod {
+    pod_of(name, spec(image))
+}
+
+/// A pod with this spec, marked as ours so that it may be removed.
+pub(crate) fn pod_of(name: &str, spec: Value) -> Pod {
+    let mut pod: Pod = from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap();
+    cluster::own(&mut pod.metadata, "test");
+    pod
+}
+
+/// Its spec.
+pub(crate) fn spec(image: &str) -> Value {
+    json!({
+        "terminationGracePeriodSeconds": 0,
+        "automountServiceAccountToken": false,
+        "securityContext": {
+            "runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container("main", image)],
+    })
+}
+
+/// One of its containers.
+pub(crate) fn container(name: &str, image: &str) -> Value {
+    json!({
+        "name": name,
+        "image": image,
+        "command": ["/bin/busybox", "sleep", "600"],
+        "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+    })
+}
+
+/// Makes a pod, and takes it away again when it is admitted.
+pub(crate) async fn try_pod(cluster: &Cluster, namespace: &str, pod: &Pod) -> Result<Pod, Error> {
+    let made = cluster.create(Scope::Namespace(namespace), pod).await?;
+    cluster.remove_pod(namespace, made.metadata.name.as_deref().unwrap()).await.unwrap();
+    Ok(made)
+}
+
+/// Why a pod is refused.
+pub(crate) async fn refused(cluster: &Cluster, namespace: &str, pod: &Pod) -> String {
+    match try_pod(cluster, namespace, pod).await {
+        Err(error) => error.to_string(),
+        Ok(pod) => panic!("it was admitted: {:?}", pod.spec),
+    }
+}
+
+/// Makes a pod and waits until it runs.
+pub(crate) async fn runs(cluster: &Cluster, namespace: &str, pod: &Pod) -> Pod {
+    cluster.create(Scope::Namespace(namespace), pod).await.unwrap();
+    let name = pod.metadata.name.as_deref().unwrap();
+    cluster.wait_pod(namespace, name, Until::Running, TIMEOUT).await.unwrap()
+}
+
+/// The images of a pod's main containers.
+pub(crate) fn image(pod: &Pod) -> String {
+    pod.spec.as_ref().unwrap().containers[0].image.clone().unwrap()
+}
+
+/// Applies manifests.
+pub(crate) async fn apply(cluster: &Cluster, namespace: &str, manifests: &Value) {
+    for manifest in manifests.as_array().unwrap() {
+        cluster.apply_manifest(manifest, namespace, Mode::Apply).await.unwrap();
+    }
+}
+
+/// Polls until something holds.
+pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let started = std::time::Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(started.elapsed() < TIMEOUT, "it did not come: {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Runs async work to its end in a `drop`, on a thread of its own.
+pub(crate) fn finish(work: impl Future<Output = ()> + Send + 'static) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _ = std::thread::spawn(move || runtime.block_on(work)).join();
+}
+
+/// Cluster-wide objects that go when the story ends, however it ends.
+pub(crate) struct Gone {
+    ids: Vec<Id>,
+    here: testkit::Cluster,
+}
+
+impl Gone {
+    /// Those of these manifests that are in no namespace.
+    pub(crate) fn new(ground: &Ground, manifests: &Value) -> Self {
+        let ids = manifests.as_array().unwrap().iter().filter_map(|manifest| {
+            let mut id = Id::of(manifest, "").unwrap();
+            id.namespace.take().filter(String::is_empty)?;
+            Some(id)
+        });
+        Self { ids: ids.collect(), here: ground.here.clone() }
+    }
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        let (ids, here) = (std::mem::take(&mut self.ids), self.here.clone());
+        finish(async move {
+            let cluster = here.connect().await;
+            for id in ids {
+                let _ = cluster.delete_manifest(&id).await;
+            }
+        });
+    }
+}

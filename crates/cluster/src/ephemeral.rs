@@ -1,0 +1,25 @@
+//! A container that joins a running pod, as `kubectl debug` has it.
+
+use k8s_openapi::api::core::v1::{EphemeralContainer, Pod};
+use kube::api::Api;
+
+use crate::object::posting;
+use crate::{Cluster, Error, Result};
+
+impl Cluster {
+    /// Adds a container to a running pod. It can never be taken away again, only the pod can.
+    pub async fn add_container(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: EphemeralContainer,
+    ) -> Result<Pod> {
+        let doing = || format!("adding a container to the pod {namespace}/{pod}");
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let mut found = api.get(pod).await.map_err(|error| Error::of(doing(), error))?;
+        let spec = found.spec.get_or_insert_default();
+        spec.ephemeral_containers.get_or_insert_default().push(container);
+        let put = api.replace_ephemeral_containers(pod, &posting(), &found).await;
+        put.map_err(|error| Error::of(doing(), error))
+    }
+}

@@ -1,0 +1,197 @@
+//! What a pickle would import if it were loaded. A pickle is a program for Python's unpickler; it is
+//! read here, never run: opcode by opcode, with as much of a stack as is needed to learn the names
+//! that `STACK_GLOBAL` takes from it. Everything is bounded, and what cannot be followed is said.
+//!
+//! Opcodes: CPython, `Lib/pickletools.py`, protocols 0 to 5.
+
+mod machine;
+mod names;
+mod opcode;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use serde::{Deserialize, Serialize};
+
+pub use names::Danger;
+
+use machine::Machine;
+use opcode::{Argument, Reader};
+
+/// Opcodes of one file that are read. A model of a thousand layers has some hundred thousand.
+const MOST_OPCODES: u64 = 20_000_000;
+/// Pickles in one file: `torch.save` of old wrote five behind each other.
+const MOST_PICKLES: u32 = 64;
+/// Different names that are kept.
+const MOST_IMPORTS: usize = 1000;
+
+/// Something that a pickle imports.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Import {
+    /// `module.name`.
+    pub name: String,
+    /// What may come of it.
+    pub danger: Danger,
+    /// How often it is imported.
+    pub times: u64,
+}
+
+/// What was found in a pickle, or in several behind each other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Found {
+    /// The imports, the dangerous first, then by name.
+    pub imports: Vec<Import>,
+    /// How many pickles there are.
+    pub pickles: u32,
+    /// How often something is called (`REDUCE`, `NEWOBJ`, `OBJ`, `INST`, `BUILD`).
+    pub calls: u64,
+    /// Why it was not read to its end; Python may run what comes before that place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
+}
+
+impl Found {
+    /// The worst that is imported; what was not read to its end is at least unknown.
+    pub fn danger(&self) -> Danger {
+        let worst = self.imports.iter().map(|import| import.danger).max();
+        let unread = self.broken.as_ref().map(|_| Danger::Unknown);
+        worst.max(unread).unwrap_or(Danger::Usual)
+    }
+}
+
+/// Reads pickles from a stream to the end of the last one.
+pub fn read(input: impl Read) -> Found {
+    let mut reader = Reader::new(input);
+    let mut names: BTreeMap<String, u64> = BTreeMap::new();
+    let mut found = Found::default();
+    let mut opcodes = 0;
+    while found.pickles < MOST_PICKLES && found.broken.is_none() {
+        // Behind a pickle there may be anything: tensors, mostly. Another pickle begins with PROTO.
+        if found.pickles > 0 && reader.peek() != Some(opcode::PROTO) {
+            break;
+        }
+        found.pickles += 1;
+        if let Err(reason) = one(&mut reader, &mut opcodes, &mut names, &mut found.calls) {
+            found.broken = Some(format!("byte {}: {reason}", reader.position()));
+        }
+    }
+    if found.pickles == MOST_PICKLES && reader.peek() == Some(opcode::PROTO) {
+        found.broken =
+            Some(format!("there are more than {MOST_PICKLES} pickles behind each other"));
+    }
+    found.imports = names
+        .into_iter()
+        .map(|(name, times)| Import { danger: Danger::of(&name), name, times })
+        .collect();
+    found.imports.sort_by(|a, b| (b.danger, &a.name).cmp(&(a.danger, &b.name)));
+    found
+}
+
+/// Reads one pickle up to its `STOP`.
+fn one(
+    reader: &mut Reader<impl Read>,
+    opcodes: &mut u64,
+    names: &mut BTreeMap<String, u64>,
+    calls: &mut u64,
+) -> Result<(), String> {
+    let mut machine = Machine::default();
+    loop {
+        *opcodes += 1;
+        if *opcodes > MOST_OPCODES {
+            return Err(format!("it has more than {MOST_OPCODES} opcodes"));
+        }
+        let (code, argument) = reader.next()?;
+        if opcode::calls(code) {
+            *calls += 1;
+        }
+        let imported = match (code, &argument) {
+            (opcode::GLOBAL | opcode::INST, Argument::Two(module, name)) => {
+                Some(format!("{module}.{name}"))
+            }
+            (opcode::STACK_GLOBAL, _) => Some(machine.global()),
+            (opcode::EXT1 | opcode::EXT2 | opcode::EXT4, Argument::Number(code)) => {
+                Some(format!("copyreg.extension.{code}"))
+            }
+            _ => None,
+        };
+        if let Some(name) = imported {
+            if !names.contains_key(&name) && names.len() >= MOST_IMPORTS {
+                return Err(format!("it imports more than {MOST_IMPORTS} names"));
+            }
+            *names.entry(name).or_default() += 1;
+        }
+        if code == opcode::STOP {
+            return Ok(());
+        }
+        machine.step(code, argument)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn imports(bytes: &[u8]) -> Vec<String> {
+        let found = read(bytes);
+        assert_eq!(found.broken, None);
+        found.imports.into_iter().map(|import| import.name).collect()
+    }
+
+    #[test]
+    fn every_way_to_import_is_seen() {
+        // pickletools: cos\nsystem\n(S'id'\ntR.
+        assert_eq!(imports(b"cos\nsystem\n(S'id'\ntR."), ["os.system"]);
+        // Protocol 4: SHORT_BINUNICODE twice, STACK_GLOBAL.
+        assert_eq!(imports(b"\x80\x04\x8c\x05posix\x8c\x06system\x93."), ["posix.system"]);
+        // The names come out of the memo.
+        let memo = b"\x80\x04\x8c\x02os\x94\x8c\x05popen\x940h\x00h\x01\x93.";
+        assert_eq!(imports(memo), ["os.popen"]);
+        assert_eq!(imports(b"(S'id'\nios\nsystem\n."), ["os.system"]);
+        assert_eq!(imports(b"\x80\x02\x82\x07."), ["copyreg.extension.7"]);
+        // One behind the other, as old `torch.save` wrote.
+        assert_eq!(imports(b"\x80\x02K\x01.\x80\x02cbuiltins\neval\n.tensors"), ["builtins.eval"]);
+    }
+
+    #[test]
+    fn a_name_that_is_made_up_on_the_way_is_unknown_and_not_harmless() {
+        // STACK_GLOBAL of a name that a call gives.
+        let found = read(b"\x80\x04\x8c\x02os(K\x01l\x93.".as_slice());
+        assert_eq!(found.imports[0].name, "os.(unknown)");
+        assert!(found.danger() >= Danger::Unknown);
+    }
+
+    #[test]
+    fn what_breaks_off_is_said_with_what_came_before() {
+        let found = read(b"\x80\x04cos\nsystem\n(S'id'\ntR\xff".as_slice());
+        assert_eq!(found.imports[0].name, "os.system");
+        assert!(found.broken.as_deref().unwrap().contains("no opcode"), "{found:?}");
+        let endless = [b"\x80\x04\x8e".as_slice(), &[0xff; 8]].concat();
+        assert!(read(endless.as_slice()).broken.is_some());
+        assert!(read(b"".as_slice()).broken.is_some());
+    }
+
+    #[test]
+    fn a_pickle_of_tensors_is_usual() {
+        let text = b"\x80\x02ccollections\nOrderedDict\n)Rctorch._utils\n_rebuild_tensor_v2\n0ctorch\nFloatStorage\n0.";
+        let found = read(text.as_slice());
+        assert_eq!((found.danger(), found.calls), (Danger::Usual, 1));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_end(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            let found = read(bytes.as_slice());
+            prop_assert!(found.imports.len() <= MOST_IMPORTS);
+        }
+
+        #[test]
+        fn any_program_ends(bytes in proptest::collection::vec(prop::sample::select(b"(0123]}lt)e2bgR.\x80\x04\x85\x86\x87\x94\x93qhK".to_vec()), 0..3000)) {
+            let _ = read(bytes.as_slice());
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What the names that pickles import mean: usual for weights, or a way to run anything.
+
+use serde::{Deserialize, Serialize};
+
+/// What may come of an import.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Danger {
+    /// Weights and settings are written so.
+    Usual,
+    /// A class of somebody's: its code runs when the file is loaded.
+    Unknown,
+    /// A way to run commands, to import, or to talk to the network.
+    Dangerous,
+}
+
+/// Names and modules (with a dot at their end) that `torch.save`, numpy and scikit-learn's files
+/// have, as `torch.load(weights_only=True)` takes them (torch, `_weights_only_unpickler.py`).
+const USUAL: [&str; 32] = [
+    "__builtin__.bytearray",
+    "__builtin__.dict",
+    "__builtin__.list",
+    "__builtin__.object",
+    "__builtin__.set",
+    "__builtin__.tuple",
+    "_codecs.encode",
+    "argparse.Namespace",
+    "builtins.bytearray",
+    "builtins.complex",
+    "builtins.dict",
+    "builtins.list",
+    "builtins.object",
+    "builtins.set",
+    "builtins.slice",
+    "builtins.tuple",
+    "collections.Counter",
+    "collections.OrderedDict",
+    "collections.defaultdict",
+    "copyreg._reconstructor",
+    "numpy._core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+    "numpy.core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy.dtype",
+    "numpy.ndarray",
+    "numpy.float64",
+    "torch.Size",
+    "torch.Tensor",
+    "torch.device",
+    "torch._tensor._rebuild_from_type_v2",
+    "torch.nn.parameter.Parameter",
+];
+
+/// Modules whose every function is a way out, and single names of others.
+const DANGEROUS: [&str; 45] = [
+    "__builtin__.",
+    "_io.",
+    "_pickle.",
+    "aiohttp.",
+    "asyncio.",
+    "bdb.",
+    "builtins.",
+    "cloudpickle.",
+    "code.",
+    "codeop.",
+    "commands.",
+    "cProfile.",
+    "ctypes.",
+    "dill.",
+    "distutils.",
+    "ftplib.",
+    "functools.",
+    "httplib.",
+    "http.client.",
+    "importlib.",
+    "io.",
+    "joblib.",
+    "marshal.",
+    "multiprocessing.",
+    "nt.",
+    "operator.",
+    "os.",
+    "pathlib.",
+    "pdb.",
+    "pickle.",
+    "pip.",
+    "pkgutil.",
+    "posix.",
+    "posixpath.",
+    "profile.",
+    "pty.",
+    "requests.",
+    "runpy.",
+    "shutil.",
+    "socket.",
+    "subprocess.",
+    "sys.",
+    "timeit.",
+    "urllib.",
+    "webbrowser.",
+];
+
+/// Functions of torch and numpy that load, compile or run something themselves.
+const DANGEROUS_NAMES: [&str; 7] = [
+    "numpy.testing._private.utils.runstring",
+    "torch.hub.load",
+    "torch.hub.load_state_dict_from_url",
+    "torch.jit.load",
+    "torch.load",
+    "torch.serialization.load",
+    "torch.storage._load_from_bytes",
+];
+
+impl Danger {
+    /// What a name means.
+    pub(super) fn of(name: &str) -> Self {
+        if USUAL.contains(&name) || is_torchs(name) {
+            return Self::Usual;
+        }
+        let is_dangerous = DANGEROUS_NAMES.contains(&name)
+            || DANGEROUS.iter().any(|module| name.starts_with(module));
+        if is_dangerous { Self::Dangerous } else { Self::Unknown }
+    }
+}
+
+/// `torch._utils._rebuild_tensor_v2` and its like, storages and number types.
+fn is_torchs(name: &str) -> bool {
+    let types = [
+        "bfloat16",
+        "bool",
+        "complex128",
+        "complex32",
+        "complex64",
+        "float16",
+        "float32",
+        "float64",
+        "float8_e4m3fn",
+        "float8_e5m2",
+        "int16",
+        "int32",
+        "int64",
+        "int8",
+        "uint8",
+    ];
+    let Some(rest) = name.strip_prefix("torch.") else { return false };
+    rest.strip_prefix("_utils.").is_some_and(|name| name.starts_with("_rebuild_"))
+        || rest.strip_prefix("storage.").unwrap_or(rest).ends_with("Storage")
+            && !rest.contains("..")
+        || types.contains(&rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_mean_what_they_can_do() {
+        for (name, danger) in [
+            ("collections.OrderedDict", Danger::Usual),
+            ("torch._utils._rebuild_tensor_v2", Danger::Usual),
+            ("torch.FloatStorage", Danger::Usual),
+            ("torch.storage.UntypedStorage", Danger::Usual),
+            ("torch.bfloat16", Danger::Usual),
+            ("torch.jit.load", Danger::Dangerous),
+            ("builtins.eval", Danger::Dangerous),
+            ("builtins.getattr", Danger::Dangerous),
+            ("posix.system", Danger::Dangerous),
+            ("os.path.exists", Danger::Dangerous),
+            ("osprey.Model", Danger::Unknown),
+            ("sklearn.linear_model._base.LinearRegression", Danger::Unknown),
+            ("(unknown).(unknown)", Danger::Unknown),
+        ] {
+            assert_eq!(Danger::of(name), danger, "{name}");
+        }
+    }
+}

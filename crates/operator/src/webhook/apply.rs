@@ -1,0 +1,107 @@
+//! Brings the webhook into a cluster: its rights are asked for first, its pods have to answer before
+//! the API server is told to ask them.
+
+use std::time::{Duration, Instant};
+
+use cluster::objects::api::apps::v1::Deployment;
+use cluster::objects::api::core::v1::Pod;
+use cluster::{Applied, Cluster, Mode, Right, Scope, of_pod};
+use serde_json::Value;
+
+use crate::Result;
+
+/// How often the pods are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long they may take: an image is pulled.
+const LONGEST: Duration = Duration::from_secs(180);
+
+/// The plural names of the kinds that a webhook consists of.
+const RESOURCES: [(&str, &str); 12] = [
+    ("ClusterRole", "clusterroles"),
+    ("ClusterRoleBinding", "clusterrolebindings"),
+    ("ConfigMap", "configmaps"),
+    ("Deployment", "deployments"),
+    ("MutatingWebhookConfiguration", "mutatingwebhookconfigurations"),
+    ("Namespace", "namespaces"),
+    ("PodDisruptionBudget", "poddisruptionbudgets"),
+    ("Role", "roles"),
+    ("RoleBinding", "rolebindings"),
+    ("Secret", "secrets"),
+    ("Service", "services"),
+    ("ServiceAccount", "serviceaccounts"),
+];
+
+/// Applies the manifests in their order, and waits for the Deployment before what comes after it.
+/// Gives what was done to each.
+pub async fn apply(
+    cluster: &Cluster,
+    manifests: &[Value],
+    namespace: &str,
+) -> Result<Vec<Applied>> {
+    cluster.need_rights("the webhook", &rights(manifests)).await?;
+    let mut done = Vec::with_capacity(manifests.len());
+    let mut started: Option<String> = None;
+    for manifest in manifests {
+        if manifest["kind"] == "MutatingWebhookConfiguration"
+            && let Some(name) = started.take()
+        {
+            wait(cluster, namespace, &name).await?;
+        }
+        let written = cluster.apply_manifest(manifest, namespace, Mode::Apply).await?;
+        if written.id.kind == "Deployment" {
+            started = Some(written.id.name.clone());
+        }
+        done.push(written.applied);
+    }
+    Ok(done)
+}
+
+fn rights(manifests: &[Value]) -> Vec<Right> {
+    let text = |manifest: &Value, pointer: &str| {
+        manifest.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let rights = manifests.iter().flat_map(|manifest| {
+        let kind = text(manifest, "/kind");
+        let resource =
+            RESOURCES.iter().find(|(known, _)| *known == kind).map(|(_, plural)| *plural);
+        let version = text(manifest, "/apiVersion");
+        let group = version.split_once('/').map_or("", |(group, _)| group).to_owned();
+        let namespace = text(manifest, "/metadata/namespace");
+        // An apply of what is not there makes it.
+        ["get", "create", "patch"].map(|verb| {
+            let right = Right::new(verb, &group, resource.unwrap_or(&kind));
+            if namespace.is_empty() { right } else { right.in_namespace(&namespace) }
+        })
+    });
+    rights.collect()
+}
+
+/// Waits until a pod answers. It cannot before it has its certificate and what is locked.
+async fn wait(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
+    let scope = Scope::Namespace(namespace);
+    let started = Instant::now();
+    loop {
+        let deployment: Option<Deployment> = cluster.get(scope, name).await?;
+        let status = deployment.as_ref().and_then(|deployment| deployment.status.as_ref());
+        let generation = deployment.as_ref().and_then(|it| it.metadata.generation);
+        let is_seen = status.is_some_and(|status| status.observed_generation >= generation);
+        let updated = status.and_then(|status| status.updated_replicas).unwrap_or_default();
+        let available = status.and_then(|status| status.available_replicas).unwrap_or_default();
+        if is_seen && updated > 0 && available > 0 {
+            return Ok(());
+        }
+        let selector = format!("app.kubernetes.io/name={name}");
+        let pods: Vec<Pod> = cluster.list(scope, &selector).await?;
+        let reason = pods.iter().find_map(of_pod);
+        let is_late = started.elapsed() > LONGEST;
+        if is_late {
+            let (why, next) = match reason {
+                Some(reason) => (reason.why, reason.next),
+                None => ("no pod of it became ready".into(), "look at its events".to_owned()),
+            };
+            let what = format!("Deployment {namespace}/{name}");
+            return Err(cluster::Error::NotReady { what, why, next }.into());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}

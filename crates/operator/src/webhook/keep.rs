@@ -1,0 +1,265 @@
+//! Keeps a certificate of Gantry's own: in a Secret, which all of the webhook's pods share, and its
+//! authority in the configuration, where the API server looks. Renewed before it ends. The API
+//! server trusts the new one before any pod shows it, and the old one until it ends.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use cluster::objects::ByteString;
+use cluster::objects::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use cluster::objects::api::core::v1::Secret;
+use cluster::{Cluster, Scope, is_own, own};
+use jiff::Timestamp;
+use net::serve::TlsFiles;
+
+use super::certificate::SelfMade;
+use crate::{Error, Result};
+
+/// On the Secret: when its certificate ends, and whom it is for.
+const ENDS: &str = "gantry.dev/certificate-ends";
+const HOST: &str = "gantry.dev/certificate-host";
+/// Keys of the Secret, as `kubernetes.io/tls` and cert-manager have them.
+const KEYS: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
+/// Authorities that a configuration trusts at most: that of a renewal, the one before, and that of a
+/// pod that renewed at the same time.
+const TRUSTED: usize = 3;
+/// How often it is looked at, and how often while the API server does not know it.
+const LOOK: Duration = Duration::from_secs(20);
+const LOOK_UNTRUSTED: Duration = Duration::from_secs(1);
+/// The first certificate has to be there in this time.
+const FIRST: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Where a certificate is kept.
+#[derive(Clone)]
+pub struct Keep {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The Secret's namespace.
+    pub namespace: String,
+    /// The Secret's name.
+    pub secret: String,
+    /// The configuration's name.
+    pub configuration: String,
+    /// Whom the API server asks: a DNS name or an address.
+    pub host: String,
+    /// A folder for the files that the server reads.
+    pub folder: PathBuf,
+}
+
+/// Whether the API server knows the authority.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    Known,
+    NoConfiguration,
+}
+
+impl Keep {
+    /// Takes or makes the certificate, writes the files, and goes on keeping it in the background.
+    pub async fn start(self) -> Result<TlsFiles> {
+        let started = Instant::now();
+        let mut trust = loop {
+            let error = match self.once().await {
+                Ok(trust) => break trust,
+                Err(error) => error,
+            };
+            if started.elapsed() > FIRST || error.is_bad_input() {
+                return Err(error);
+            }
+            tracing::warn!("trying again: {error}");
+            tokio::time::sleep(RETRY).await;
+        };
+        let files = self.files();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(match trust {
+                    Trust::Known => LOOK,
+                    Trust::NoConfiguration => LOOK_UNTRUSTED,
+                })
+                .await;
+                match self.once().await {
+                    Ok(now) => trust = now,
+                    Err(error) => {
+                        tracing::warn!("the certificate is looked at again later: {error}");
+                    }
+                }
+            }
+        });
+        Ok(files)
+    }
+
+    /// One look: what is missing or due is made, in an order that leaves no gap.
+    async fn once(&self) -> Result<Trust> {
+        let scope = Scope::Namespace(&self.namespace);
+        let secret: Option<Secret> = self.cluster.get(scope, &self.secret).await?;
+        if let Some(secret) = secret.as_ref().filter(|secret| !is_own(&secret.metadata)) {
+            return Err(not_ours("Secret", secret.metadata.name.as_deref()));
+        }
+        let now = Timestamp::now();
+        let held = secret.as_ref().and_then(|secret| self.held(secret));
+        let (made, trust) = match held.filter(|held| !held.is_due(now)) {
+            Some(held) => {
+                let trust = self.trust(&held.authority).await?;
+                (held, trust)
+            }
+            None => {
+                let made = SelfMade::new(&self.host, now)?;
+                let trust = self.trust(&made.authority).await?;
+                // Where another pod was faster, this is a conflict, and the next look finds its.
+                match secret {
+                    Some(secret) => {
+                        self.cluster.replace(scope, &self.with(secret, &made)).await?;
+                    }
+                    None => {
+                        let mut secret = Secret::default();
+                        secret.metadata.name = Some(self.secret.clone());
+                        secret.metadata.namespace = Some(self.namespace.clone());
+                        own(&mut secret.metadata, "webhook");
+                        self.cluster.create(scope, &self.with(secret, &made)).await?;
+                    }
+                }
+                tracing::info!("a new certificate for {}, good until {}", self.host, made.ends);
+                (made, trust)
+            }
+        };
+        self.write(&made)?;
+        Ok(trust)
+    }
+
+    /// The certificate in a Secret, if it is one for our host.
+    fn held(&self, secret: &Secret) -> Option<SelfMade> {
+        let data = secret.data.as_ref()?;
+        let text = |key: &str| String::from_utf8(data.get(key)?.0.clone()).ok();
+        let annotations = secret.metadata.annotations.as_ref()?;
+        if annotations.get(HOST)? != &self.host {
+            return None;
+        }
+        let [authority, certificate, key] = KEYS.map(text);
+        Some(SelfMade {
+            authority: authority?,
+            certificate: certificate?,
+            key: key?,
+            ends: annotations.get(ENDS)?.parse().ok()?,
+        })
+    }
+
+    fn with(&self, mut secret: Secret, made: &SelfMade) -> Secret {
+        let annotations = secret.metadata.annotations.get_or_insert_with(BTreeMap::new);
+        annotations.insert(ENDS.to_owned(), made.ends.to_string());
+        annotations.insert(HOST.to_owned(), self.host.clone());
+        let texts = [&made.authority, &made.certificate, &made.key];
+        let data = KEYS
+            .iter()
+            .zip(texts)
+            .map(|(key, text)| ((*key).to_owned(), ByteString(text.clone().into_bytes())));
+        secret.data = Some(data.collect());
+        secret
+    }
+
+    /// Makes the API server trust an authority, beside those from before.
+    async fn trust(&self, authority: &str) -> Result<Trust> {
+        let found: Option<MutatingWebhookConfiguration> =
+            self.cluster.get(Scope::Cluster, &self.configuration).await?;
+        let Some(mut configuration) = found else {
+            // It is applied last, and found at the next look.
+            tracing::debug!("there is no MutatingWebhookConfiguration {} yet", self.configuration);
+            return Ok(Trust::NoConfiguration);
+        };
+        if !is_own(&configuration.metadata) {
+            return Err(not_ours("MutatingWebhookConfiguration", Some(&self.configuration)));
+        }
+        let mut is_changed = false;
+        for webhook in configuration.webhooks.iter_mut().flatten() {
+            let bundle = webhook.client_config.ca_bundle.take().unwrap_or_default();
+            let before = String::from_utf8_lossy(&bundle.0).into_owned();
+            let after = with_authority(&before, authority);
+            is_changed |= after != before;
+            webhook.client_config.ca_bundle = Some(ByteString(after.into_bytes()));
+        }
+        if is_changed {
+            self.cluster.replace(Scope::Cluster, &configuration).await?;
+        }
+        Ok(Trust::Known)
+    }
+
+    fn files(&self) -> TlsFiles {
+        TlsFiles { certificate: self.folder.join("tls.crt"), key: self.folder.join("tls.key") }
+    }
+
+    /// Writes the files where they are not so already.
+    fn write(&self, made: &SelfMade) -> Result<()> {
+        let files = self.files();
+        for (path, text) in [(&files.key, &made.key), (&files.certificate, &made.certificate)] {
+            if fs::read_to_string(path).is_ok_and(|before| before == *text) {
+                continue;
+            }
+            write_private(path, text)
+                .map_err(|cause| Error::Write { path: path.clone(), cause })?;
+        }
+        Ok(())
+    }
+}
+
+/// The bundle with an authority at its end, and not more than a few.
+fn with_authority(bundle: &str, authority: &str) -> String {
+    const END: &str = "-----END CERTIFICATE-----";
+    let mut all: Vec<&str> = bundle.split_inclusive(END).map(str::trim).collect();
+    all.retain(|part| part.ends_with(END));
+    let authority = authority.trim();
+    if !all.contains(&authority) {
+        all.push(authority);
+    }
+    let from = all.len().saturating_sub(TRUSTED);
+    all[from..].iter().map(|part| format!("{part}\n")).collect()
+}
+
+/// Whole or not at all, and for our eyes only.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let new = path.with_extension("new");
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(new, path)
+}
+
+fn not_ours(kind: &str, name: Option<&str>) -> Error {
+    cluster::Error::NotOurs {
+        what: format!("{kind} {}", name.unwrap_or_default()),
+        next: "give the webhook another name".to_owned(),
+    }
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn authority(n: u32) -> String {
+        format!("-----BEGIN CERTIFICATE-----\n{n}\n-----END CERTIFICATE-----\n")
+    }
+
+    #[test]
+    fn the_one_before_stays_trusted_and_old_ones_go() {
+        let mut bundle = String::new();
+        for n in 1..=4 {
+            bundle = with_authority(&bundle, &authority(n));
+        }
+        assert_eq!(bundle, [2, 3, 4].map(authority).concat());
+        assert_eq!(with_authority(&bundle, &authority(3)), bundle);
+        assert_eq!(with_authority("Cg==", &authority(1)), authority(1));
+    }
+
+    #[test]
+    fn a_key_is_written_for_our_eyes_only() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tls.key");
+        write_private(&path, "secret").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

@@ -1,0 +1,303 @@
+//! What is locked, by the names that pods may have for it: the source's and the site's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use types::lock::Lock;
+use types::naming::{Naming, Prefix};
+use types::receipt::Receipt;
+use types::site::Site;
+use types::{Digest, Kind, Reference};
+
+use crate::{Error, Result};
+
+/// How a moved image is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pin {
+    /// As the pod names it: a tag stays a tag.
+    AsNamed,
+    /// With the locked digest: a tag can be pushed again, a digest cannot.
+    Digest,
+}
+
+/// All that may start, and what it is called at the site.
+#[derive(Debug, Clone)]
+pub struct Locked {
+    prefix: Prefix,
+    naming: Naming,
+    pin: Pin,
+    pull_secret: Option<String>,
+    /// By `registry/repository` at the source.
+    foreign: BTreeMap<String, Vec<Version>>,
+    /// By `registry/repository` at the site.
+    home: BTreeMap<String, Vec<Version>>,
+}
+
+/// One locked version of a repository.
+#[derive(Debug, Clone)]
+struct Version {
+    tag: Option<String>,
+    /// The digest that the name stood for at the source.
+    digest: Digest,
+    /// The digest that it stands for at the site: another one for an index that the registry could
+    /// only take in another form.
+    at_site: Digest,
+    /// The manifests of its platforms, which are the same on both sides.
+    platforms: BTreeSet<Digest>,
+}
+
+/// What is to be done with an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the site's and locked.
+    Stays,
+    /// It is locked: it has this name at the site.
+    Moves(String),
+    /// It is not locked, and this is what the user is told.
+    Unknown(String),
+}
+
+/// Below this likeness (Jaro-Winkler) a name is no help.
+const ALIKE: f64 = 0.86;
+/// How many versions of a repository are told.
+const TOLD: usize = 3;
+
+impl Locked {
+    /// Images and models of the locks, under the names of the site. A receipt tells which indexes
+    /// its registry could only take in another form.
+    pub fn new(locks: &[Lock], receipts: &[Receipt], site: &Site, pin: Pin) -> Result<Self> {
+        let registry = &site.registry;
+        let prefix = registry.prefix()?;
+        let roots: Vec<_> = locks.iter().flat_map(Lock::roots).collect();
+        // As `load` does: two names that would be one are told, whatever their kind is.
+        let names = prefix.targets(registry.naming, roots.iter().map(|root| &root.name))?;
+        let mut locked = Self {
+            prefix,
+            naming: registry.naming,
+            pin,
+            pull_secret: registry.pull_secret.clone(),
+            foreign: BTreeMap::new(),
+            home: BTreeMap::new(),
+        };
+        let rewritten: BTreeMap<Digest, Digest> = receipts
+            .iter()
+            .flat_map(|receipt| &receipt.roots)
+            .filter_map(|held| Some((held.digest, held.rewritten?)))
+            .collect();
+        for lock in locks {
+            if lock.images.is_empty() {
+                return Err(Error::NothingLocked { lock: lock.name.clone() });
+            }
+            for image in &lock.images {
+                let version = Version {
+                    tag: image.reference.tag().map(str::to_owned),
+                    digest: image.digest,
+                    at_site: rewritten.get(&image.digest).copied().unwrap_or(image.digest),
+                    platforms: image.manifests.iter().map(|manifest| manifest.digest).collect(),
+                };
+                locked.add(&image.reference, names.get(&image.reference), version);
+            }
+        }
+        for root in roots.iter().filter(|root| matches!(root.kind, Kind::Model | Kind::Ollama)) {
+            let version = Version {
+                tag: root.name.tag().map(str::to_owned),
+                digest: root.descriptor.digest,
+                at_site: root.descriptor.digest,
+                platforms: BTreeSet::new(),
+            };
+            locked.add(&root.name, names.get(&root.name), version);
+        }
+        Ok(locked)
+    }
+
+    /// How many repositories are locked.
+    pub fn len(&self) -> usize {
+        self.foreign.len()
+    }
+
+    /// Whether nothing is locked.
+    pub fn is_empty(&self) -> bool {
+        self.foreign.is_empty()
+    }
+
+    /// The pull secret that pods need at the site.
+    pub fn pull_secret(&self) -> Option<&str> {
+        self.pull_secret.as_deref()
+    }
+
+    /// Whether an image is named at the site, locked or not.
+    pub fn is_home(&self, image: &str) -> bool {
+        image.strip_prefix(&self.prefix.to_string()).is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// What is to be done with an image, as a pod names it.
+    pub fn verdict(&self, image: &str) -> Verdict {
+        let reference: Reference = match image.parse() {
+            Ok(reference) => reference,
+            Err(cause) => return Verdict::Unknown(cause.to_string()),
+        };
+        let (is_home, all) =
+            if self.is_home(image) { (true, &self.home) } else { (false, &self.foreign) };
+        let versions = all.get(&reference.name()).map(Vec::as_slice).unwrap_or_default();
+        let Some(version) = versions.iter().find(|version| version.is_meant_by(&reference)) else {
+            return Verdict::Unknown(self.unknown(&reference, versions));
+        };
+        let target = if is_home {
+            Ok(reference.clone())
+        } else {
+            self.prefix.target(self.naming, &reference)
+        };
+        match target.and_then(|target| self.pinned(&target, version)) {
+            Ok(target) if is_home && target == reference => Verdict::Stays,
+            Ok(target) => Verdict::Moves(target.to_string()),
+            Err(cause) => Verdict::Unknown(cause.to_string()),
+        }
+    }
+
+    /// The name with the digest that it stands for here.
+    fn pinned(&self, target: &Reference, version: &Version) -> types::Result<Reference> {
+        let digest = match target.digest() {
+            Some(digest) if *digest == version.digest => Some(version.at_site),
+            Some(digest) => Some(*digest),
+            None if self.pin == Pin::Digest => Some(version.at_site),
+            None => None,
+        };
+        Reference::new(target.registry(), target.repository(), target.tag(), digest)
+    }
+
+    fn add(&mut self, name: &Reference, target: Option<&Reference>, version: Version) {
+        let Some(target) = target else { return };
+        self.home.entry(target.name()).or_default().push(version.clone());
+        self.foreign.entry(name.name()).or_default().push(version);
+    }
+
+    /// What is told of an image that is not locked: what is locked nearest, and the next step.
+    fn unknown(&self, image: &Reference, versions: &[Version]) -> String {
+        let nearest = match versions {
+            [] => self.nearest(image),
+            versions => {
+                let mut told: Vec<String> =
+                    versions.iter().take(TOLD).map(Version::shown).collect();
+                if versions.len() > TOLD {
+                    told.push(format!("{} more", versions.len() - TOLD));
+                }
+                Some(format!("{} is locked as {}", image.name(), told.join(", ")))
+            }
+        };
+        let nearest = nearest.map(|nearest| format!(" ({nearest})")).unwrap_or_default();
+        format!("{image} is not locked{nearest}")
+    }
+
+    fn nearest(&self, image: &Reference) -> Option<String> {
+        let name = image.name();
+        let last = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
+        let own = last(&name);
+        let likeness = |known: &String| {
+            // The same image from somewhere else is nearer than any likeness of letters.
+            let same = if last(known) == own { 1.0 } else { 0.0 };
+            same + strsim::jaro_winkler(known, &name)
+        };
+        let (known, versions) = self
+            .foreign
+            .iter()
+            .map(|(known, versions)| (likeness(known), known, versions))
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .filter(|(likeness, ..)| *likeness > ALIKE)
+            .map(|(_, known, versions)| (known, versions))?;
+        let version = versions.first().map(Version::shown).unwrap_or_default();
+        Some(format!("the nearest that is locked is {known} as {version}"))
+    }
+}
+
+impl Version {
+    /// Whether a reference means this version: by digest, else by tag. Where there is a digest,
+    /// nodes do not look at the tag.
+    fn is_meant_by(&self, reference: &Reference) -> bool {
+        match reference.digest() {
+            Some(digest) => {
+                [self.digest, self.at_site].contains(digest) || self.platforms.contains(digest)
+            }
+            None => self.tag.is_some() && self.tag.as_deref() == reference.tag(),
+        }
+    }
+
+    fn shown(&self) -> String {
+        match &self.tag {
+            Some(tag) => tag.clone(),
+            None => self.at_site.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::webhook::sample;
+
+    fn moves(locked: &Locked, image: &str) -> String {
+        match locked.verdict(image) {
+            Verdict::Moves(to) => to,
+            other => panic!("{image}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_locked_image_has_its_name_at_the_site_whatever_way_it_is_written() {
+        let locked = sample::locked(Pin::AsNamed);
+        let (index, platform) = (sample::digest(1), sample::digest(2));
+        for (image, at_site) in [
+            ("nginx:1.25".to_owned(), "site:5000/ai/library/nginx:1.25".to_owned()),
+            ("docker.io/nginx:1.25".to_owned(), "site:5000/ai/library/nginx:1.25".to_owned()),
+            (
+                "index.docker.io/library/nginx:1.25".to_owned(),
+                "site:5000/ai/library/nginx:1.25".to_owned(),
+            ),
+            (format!("nginx@{index}"), format!("site:5000/ai/library/nginx@{index}")),
+            (format!("nginx:9@{platform}"), format!("site:5000/ai/library/nginx:9@{platform}")),
+        ] {
+            assert_eq!(moves(&locked, &image), at_site, "{image}");
+        }
+        assert_eq!(locked.verdict("site:5000/ai/library/nginx:1.25"), Verdict::Stays);
+    }
+
+    #[test]
+    fn with_digests_a_tag_gets_the_digest_that_was_locked() {
+        let locked = sample::locked(Pin::Digest);
+        let pinned = format!("site:5000/ai/library/nginx:1.25@{}", sample::digest(1));
+        assert_eq!(moves(&locked, "nginx:1.25"), pinned);
+        assert_eq!(moves(&locked, "site:5000/ai/library/nginx:1.25"), pinned);
+        assert_eq!(locked.verdict(&pinned), Verdict::Stays);
+    }
+
+    #[test]
+    fn what_the_registry_has_in_another_form_is_asked_for_in_that_form() {
+        let other = sample::digest(9);
+        let locked = sample::locked_with(Pin::Digest, Some(other));
+        let pinned = format!("site:5000/ai/library/nginx:1.25@{other}");
+        assert_eq!(moves(&locked, "nginx:1.25"), pinned);
+        let by_index = format!("nginx:1.25@{}", sample::digest(1));
+        assert_eq!(moves(&locked, &by_index), pinned);
+    }
+
+    #[test]
+    fn what_is_not_locked_is_told_with_what_is_nearest() {
+        let locked = sample::locked(Pin::AsNamed);
+        for (image, why) in [
+            ("nginx", "nginx is locked as 1.25"),
+            (
+                "quay.io/mirror/nginx:1",
+                "the nearest that is locked is docker.io/library/nginx as 1.25",
+            ),
+            ("ghcr.io/shop/wed:1", "nearest that is locked is ghcr.io/shop/web as 2.1"),
+            ("zzz.example/qqq:1", "is not locked"),
+            ("site:5000/ai/library/nginx:1.26", "is locked as 1.25"),
+            ("site:5000/aix/library/nginx:1.25", "is not locked"),
+            ("UPPER:1", "lower case"),
+        ] {
+            match locked.verdict(image) {
+                Verdict::Unknown(told) => assert!(told.contains(why), "{image}: {told}"),
+                other => panic!("{image}: {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! What a cluster needs for the webhook: two pods of Gantry's own image behind a Service, with what
+//! is locked in a ConfigMap, the few rights that they need, and the configuration that makes the
+//! API server ask them.
+
+use k8s_openapi::ByteString;
+use serde_json::{Map, Value, json};
+use types::lock::Lock;
+use types::receipt::Receipt;
+use types::site::Site;
+use types::{Reference, own_image, yaml};
+
+use super::configuration::{Address, Configuration};
+use super::locked::{Locked, Pin, Verdict};
+use super::shortened;
+use crate::{Error, Result};
+
+/// What the webhook is called where nothing else is said.
+pub const NAME: &str = "gantry-webhook";
+/// Where it runs where nothing else is said.
+pub const NAMESPACE: &str = "gantry-system";
+
+/// The port that its pods listen on.
+const PORT: u16 = 8443;
+/// Gantry's image runs as this user (`docs/image.md`).
+const USER: u32 = 65532;
+/// Seconds in which the Service's addresses forget a pod that ends, before it stops to listen.
+const LINGER: u32 = 5;
+/// Seconds that a pod has to end: lingering, then draining.
+const GRACE: u32 = 40;
+
+/// Where the certificate comes from.
+#[derive(Debug, Clone)]
+pub enum Certificate {
+    /// The webhook makes its own, keeps it in a Secret, and writes the authority into the
+    /// configuration.
+    SelfMade,
+    /// Somebody else keeps it.
+    Given {
+        /// The Secret of the type `kubernetes.io/tls` in the webhook's namespace; absent where the
+        /// webhook runs outside of the cluster.
+        secret: Option<String>,
+        /// The certificate of the authority that signed it, PEM.
+        authority: String,
+    },
+}
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// What the webhook, its objects and its certificate are called.
+    pub name: &'a str,
+    /// The namespace that the webhook runs in.
+    pub namespace: &'a str,
+    /// What is locked.
+    pub locks: &'a [Lock],
+    /// What the site's registry has in another form.
+    pub receipts: &'a [Receipt],
+    /// The site.
+    pub site: &'a Site,
+    /// How moved images are named.
+    pub pin: Pin,
+    /// The image to run; Gantry's own out of the locks when absent.
+    pub image: Option<&'a str>,
+    /// Where the API server finds the webhook.
+    pub address: Address,
+    /// Where the certificate comes from.
+    pub certificate: Certificate,
+    /// The only namespaces that may be guarded; all when empty.
+    pub only: &'a [String],
+}
+
+impl Request<'_> {
+    /// The objects, in the order that they are applied in: the configuration last. For a webhook
+    /// that runs outside of the cluster, the configuration alone.
+    pub fn manifests(&self) -> Result<Vec<Value>> {
+        // What makes no webhook is told before anything is written.
+        let locked = Locked::new(self.locks, self.receipts, self.site, self.pin)?;
+        let configuration = Configuration {
+            name: self.name,
+            namespace: self.namespace,
+            address: &self.address,
+            ca_bundle: match &self.certificate {
+                Certificate::SelfMade => None,
+                Certificate::Given { authority, .. } => {
+                    let bundle = ByteString(authority.clone().into_bytes());
+                    Some(serde_json::to_value(bundle).unwrap_or_default())
+                }
+            },
+            only: self.only,
+        };
+        if matches!(self.address, Address::Url(_)) {
+            return Ok(vec![configuration.manifest()]);
+        }
+        let image = self.image(&locked)?;
+        let mut all = vec![self.namespace(), self.object("v1", "ServiceAccount", json!({}))];
+        if matches!(self.certificate, Certificate::SelfMade) {
+            all.push(self.object("v1", "Secret", json!({"type": "Opaque"})));
+            all.extend(self.rights());
+        }
+        all.push(self.files()?);
+        all.push(self.deployment(&image));
+        all.push(self.object(
+            "policy/v1",
+            "PodDisruptionBudget",
+            json!({"spec": {
+                "minAvailable": 1, "selector": {"matchLabels": selector(self.name)},
+            }}),
+        ));
+        all.push(self.object(
+            "v1",
+            "Service",
+            json!({"spec": {
+                "selector": selector(self.name),
+                "ports": [{"name": "https", "port": 443, "targetPort": "https", "protocol": "TCP"}],
+            }}),
+        ));
+        all.push(configuration.manifest());
+        Ok(all)
+    }
+
+    /// Gantry's own image at the site, by its digest.
+    fn image(&self, locked: &Locked) -> Result<String> {
+        if let Some(image) = self.image {
+            return match locked.verdict(image) {
+                Verdict::Moves(image) => Ok(image),
+                // What is not locked may be the site's own build.
+                Verdict::Stays | Verdict::Unknown(_) => Ok(image.to_owned()),
+            };
+        }
+        let own = own_image::reference()?;
+        let images = self.locks.iter().flat_map(|lock| &lock.images);
+        let found = images.filter(|image| image.reference.name() == own.name()).max_by_key(
+            // Another version than ours may know other arguments.
+            |image| image.reference.tag() == own.tag(),
+        );
+        let Some(found) = found.filter(|found| found.reference.tag() == own.tag()) else {
+            return Err(Error::NoImage { image: own.to_string() });
+        };
+        let pinned: Reference = found.reference.with_digest(found.digest);
+        match locked.verdict(&pinned.to_string()) {
+            Verdict::Moves(image) => Ok(image),
+            Verdict::Stays => Ok(pinned.to_string()),
+            Verdict::Unknown(_) => Err(Error::NoImage { image: own.to_string() }),
+        }
+    }
+
+    fn namespace(&self) -> Value {
+        let mut labels = labels(self.name);
+        for mode in ["enforce", "warn"] {
+            labels[format!("pod-security.kubernetes.io/{mode}")] = json!("restricted");
+        }
+        json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": self.namespace, "labels": labels},
+        })
+    }
+
+    /// Its own Secret and its own configuration, each by name, and nothing else.
+    fn rights(&self) -> Vec<Value> {
+        let role = |resource: &str, group: &str| {
+            json!({"rules": [{
+                "apiGroups": [group], "resources": [resource], "resourceNames": [self.name],
+                "verbs": ["get", "update", "patch"],
+            }]})
+        };
+        let binding = |kind: &str| {
+            json!({
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": self.name},
+                "subjects": [{"kind": "ServiceAccount", "name": self.name, "namespace": self.namespace}],
+            })
+        };
+        let rbac = "rbac.authorization.k8s.io/v1";
+        let mut all = vec![
+            self.object(rbac, "Role", role("secrets", "")),
+            self.object(rbac, "RoleBinding", binding("Role")),
+            self.object(
+                rbac,
+                "ClusterRole",
+                role("mutatingwebhookconfigurations", "admissionregistration.k8s.io"),
+            ),
+            self.object(rbac, "ClusterRoleBinding", binding("ClusterRole")),
+        ];
+        for cluster_wide in &mut all[2..] {
+            if let Some(metadata) = cluster_wide["metadata"].as_object_mut() {
+                metadata.remove("namespace");
+            }
+        }
+        all
+    }
+
+    /// The files that the pods read.
+    fn files(&self) -> Result<Value> {
+        let mut site = self.site.clone();
+        // Nobody connects to the registry or to other places from here.
+        site.registry.ca = None;
+        site.context = None;
+        site.models.clear();
+        let mut data = Map::new();
+        data.insert("site.yaml".to_owned(), json!(yaml::write(&site)?));
+        for (index, text) in shortened::texts(self.locks)?.into_iter().enumerate() {
+            data.insert(lock_file(index), json!(text));
+        }
+        for (index, receipt) in self.receipts.iter().enumerate() {
+            let mut receipt = receipt.clone();
+            receipt.blobs.clear();
+            receipt.roots.retain(|held| held.rewritten.is_some());
+            data.insert(receipt_file(index), json!(receipt.print()?));
+        }
+        Ok(self.object("v1", "ConfigMap", json!({"data": data})))
+    }
+
+    fn deployment(&self, image: &str) -> Value {
+        let (mut arguments, mut volumes, mut mounts) = (self.arguments(), vec![], vec![]);
+        let mut volume = |name: &str, source: Value, path: &str| {
+            let mut volume = json!({"name": name});
+            if let (Some(volume), Value::Object(source)) = (volume.as_object_mut(), source) {
+                volume.extend(source);
+            }
+            volumes.push(volume);
+            mounts.push(json!({"name": name, "mountPath": path}));
+        };
+        volume("files", json!({"configMap": {"name": self.name}}), "/etc/gantry");
+        volume("tmp", json!({"emptyDir": {"sizeLimit": "16Mi"}}), "/tmp");
+        match &self.certificate {
+            Certificate::SelfMade => arguments.extend([
+                format!("--self-made={}/{}", self.namespace, self.name),
+                format!("--configuration={}", self.name),
+                "--yes".to_owned(),
+                format!("--host={}.{}.svc", self.name, self.namespace),
+            ]),
+            Certificate::Given { secret, .. } => {
+                volume("tls", json!({"secret": {"secretName": secret}}), "/etc/gantry-tls");
+                arguments.extend(
+                    ["--tls-cert=/etc/gantry-tls/tls.crt", "--tls-key=/etc/gantry-tls/tls.key"]
+                        .map(str::to_owned),
+                );
+            }
+        }
+        let probe =
+            |path: &str| json!({"httpGet": {"path": path, "port": "https", "scheme": "HTTPS"}});
+        let container = json!({
+            "name": "webhook",
+            "image": image,
+            "args": arguments,
+            "ports": [{"name": "https", "containerPort": PORT, "protocol": "TCP"}],
+            "livenessProbe": probe("/healthz"),
+            "readinessProbe": probe("/readyz"),
+            "resources": {
+                "requests": {"cpu": "10m", "memory": "32Mi"},
+                "limits": {"memory": "128Mi"},
+            },
+            "securityContext": {
+                "allowPrivilegeEscalation": false,
+                "readOnlyRootFilesystem": true,
+                "capabilities": {"drop": ["ALL"]},
+            },
+            "volumeMounts": mounts,
+        });
+        let is_self_made = matches!(self.certificate, Certificate::SelfMade);
+        let mut pod = json!({
+            "serviceAccountName": self.name,
+            "automountServiceAccountToken": is_self_made,
+            "terminationGracePeriodSeconds": GRACE,
+            "securityContext": {
+                "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "topologySpreadConstraints": [{
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": selector(self.name)},
+            }],
+            "containers": [container],
+            "volumes": volumes,
+        });
+        if let Some(secret) = &self.site.registry.pull_secret {
+            pod["imagePullSecrets"] = json!([{"name": secret}]);
+        }
+        self.object(
+            "apps/v1",
+            "Deployment",
+            json!({"spec": {
+                "replicas": 2,
+                "selector": {"matchLabels": selector(self.name)},
+                "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+                "template": {"metadata": {"labels": labels(self.name)}, "spec": pod},
+            }}),
+        )
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["webhook".to_owned(), format!("--listen=0.0.0.0:{PORT}")];
+        arguments.push(format!("--linger={LINGER}"));
+        arguments.push("--site=/etc/gantry/site.yaml".to_owned());
+        let locks = (0..self.locks.len()).map(|n| format!("--lock=/etc/gantry/{}", lock_file(n)));
+        arguments.extend(locks);
+        let receipts =
+            (0..self.receipts.len()).map(|n| format!("--receipt=/etc/gantry/{}", receipt_file(n)));
+        arguments.extend(receipts);
+        if self.pin == Pin::Digest {
+            arguments.push("--digests".to_owned());
+        }
+        arguments
+    }
+
+    /// An object of the webhook's name in its namespace, with these fields.
+    fn object(&self, api_version: &str, kind: &str, fields: Value) -> Value {
+        let mut object = json!({
+            "apiVersion": api_version,
+            "kind": kind,
+            "metadata": {"name": self.name, "namespace": self.namespace, "labels": labels(self.name)},
+        });
+        if let (Some(object), Value::Object(fields)) = (object.as_object_mut(), fields) {
+            object.extend(fields);
+        }
+        object
+    }
+}
+
+/// What all of the webhook's objects are labelled with.
+pub(super) fn labels(name: &str) -> Value {
+    json!({
+        "app.kubernetes.io/name": name,
+        "app.kubernetes.io/managed-by": "gantry",
+        "gantry.dev/part": "webhook",
+    })
+}
+
+fn selector(name: &str) -> Value {
+    json!({"app.kubernetes.io/name": name})
+}
+
+fn lock_file(index: usize) -> String {
+    format!("{index}.lock")
+}
+
+fn receipt_file(index: usize) -> String {
+    format!("{index}.receipt.json")
+}

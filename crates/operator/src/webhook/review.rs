@@ -1,0 +1,291 @@
+//! One question of the API server: a pod that is made, or gets another image. The answer says where
+//! each image is moved to, or why the pod is refused.
+
+use std::collections::HashSet;
+
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use kube::core::admission::{AdmissionRequest, AdmissionResponse, Operation};
+use serde_json::{Value, json};
+
+use super::locked::{Locked, Verdict};
+
+/// What is done with an image that is not locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// The pod is refused.
+    Enforce,
+    /// It stays as it is, and the user is warned.
+    Move,
+}
+
+/// An answer, with what it means for the numbers.
+#[derive(Debug)]
+pub struct Judged {
+    /// What the API server gets.
+    pub response: AdmissionResponse,
+    /// How many images get another name.
+    pub moved: usize,
+    /// How many images are not locked.
+    pub unknown: usize,
+}
+
+/// How many images an answer names; the rest is counted.
+const NAMED: usize = 5;
+/// Characters of one text in an answer: the API server cuts longer warnings (256), and a refusal is
+/// read by people.
+const LONGEST: usize = 600;
+const LONGEST_WARNING: usize = 250;
+
+/// Judges the images that a request brings. What an object had before stays as it is: it must stay
+/// updatable, or its finalizers could never be removed.
+pub fn judge(request: &AdmissionRequest<Pod>, locked: &Locked, guard: Guard) -> Judged {
+    let response = AdmissionResponse::from(request);
+    let before: HashSet<String> = match request.operation {
+        Operation::Update => images(request.old_object.as_ref()).map(|(_, image)| image).collect(),
+        _ => HashSet::new(),
+    };
+    let mut patch: Vec<Value> = Vec::new();
+    let (mut moved, mut unknown) = (Vec::new(), Vec::new());
+    let mut is_home = false;
+    for (path, image) in images(request.object.as_ref()) {
+        // An injector that comes after us fills these in; then we are asked again.
+        if image.is_empty() || image == "auto" || before.contains(&image) {
+            continue;
+        }
+        match locked.verdict(&image) {
+            Verdict::Stays => is_home = true,
+            Verdict::Moves(to) => {
+                is_home = true;
+                patch.push(json!({"op": "replace", "path": path, "value": to}));
+                moved.push(format!("{image} is pulled as {to}"));
+            }
+            Verdict::Unknown(why) => unknown.push(why),
+        }
+    }
+    if !unknown.is_empty() && guard == Guard::Enforce {
+        return Judged { response: refused(response, &unknown), moved: 0, unknown: unknown.len() };
+    }
+    let spec = request.object.as_ref().and_then(|pod| pod.spec.as_ref());
+    // Of a pod that is there, the pull secrets cannot be changed.
+    if is_home && request.operation == Operation::Create {
+        patch.extend(spec.and_then(|spec| pull_secret(spec, locked)));
+    }
+    let judged = |response| Judged { response, moved: moved.len(), unknown: unknown.len() };
+    let mut response = match patched(response, patch) {
+        Ok(response) => response,
+        Err(response) => return judged(response),
+    };
+    let warnings = told(&moved, LONGEST_WARNING).chain(told(&unknown, LONGEST_WARNING));
+    let warnings: Vec<String> = warnings.collect();
+    if !warnings.is_empty() {
+        response
+            .audit_annotations
+            .insert("images".to_owned(), shortened(&warnings.join("; "), LONGEST));
+        response.warnings = Some(warnings);
+    }
+    judged(response)
+}
+
+/// The images of a pod, each with its JSON pointer.
+fn images(pod: Option<&Pod>) -> impl Iterator<Item = (String, String)> {
+    let spec = pod.and_then(|pod| pod.spec.as_ref());
+    let mut found: Vec<(String, Option<String>)> = Vec::new();
+    if let Some(spec) = spec {
+        let at = |list: &str, index: usize| format!("/spec/{list}/{index}/image");
+        let init = spec.init_containers.iter().flatten().enumerate();
+        found.extend(init.map(|(n, c)| (at("initContainers", n), c.image.clone())));
+        let own = spec.containers.iter().enumerate();
+        found.extend(own.map(|(n, c)| (at("containers", n), c.image.clone())));
+        let ephemeral = spec.ephemeral_containers.iter().flatten().enumerate();
+        found.extend(ephemeral.map(|(n, c)| (at("ephemeralContainers", n), c.image.clone())));
+        for (index, volume) in spec.volumes.iter().flatten().enumerate() {
+            let Some(image) = &volume.image else { continue };
+            let path = format!("/spec/volumes/{index}/image/reference");
+            found.push((path, image.reference.clone()));
+        }
+    }
+    found.into_iter().filter_map(|(path, image)| Some((path, image?)))
+}
+
+/// Adds the site's pull secret where the pod does not name it.
+fn pull_secret(spec: &PodSpec, locked: &Locked) -> Option<Value> {
+    let secret = locked.pull_secret()?;
+    let own = spec.image_pull_secrets.as_deref();
+    if own.unwrap_or_default().iter().any(|own| own.name == secret) {
+        return None;
+    }
+    let secret = json!({"name": secret});
+    Some(match own {
+        Some(_) => json!({"op": "add", "path": "/spec/imagePullSecrets/-", "value": secret}),
+        None => json!({"op": "add", "path": "/spec/imagePullSecrets", "value": [secret]}),
+    })
+}
+
+fn patched(
+    response: AdmissionResponse,
+    patch: Vec<Value>,
+) -> Result<AdmissionResponse, AdmissionResponse> {
+    if patch.is_empty() {
+        return Ok(response);
+    }
+    let failed = response.clone();
+    let patch = serde_json::from_value(Value::Array(patch)).map_err(|cause| cause.to_string());
+    let patched =
+        patch.and_then(|patch| response.with_patch(patch).map_err(|cause| cause.to_string()));
+    patched.map_err(|cause| failed.deny(format!("gantry cannot write the patch: {cause}")))
+}
+
+fn refused(mut response: AdmissionResponse, unknown: &[String]) -> AdmissionResponse {
+    let images = shortened(&told(unknown, LONGEST).collect::<Vec<_>>().join("; "), LONGEST);
+    response.result.code = 403;
+    response.result.reason = "Forbidden".to_owned();
+    response.deny(format!(
+        "gantry: {images}. Use what is locked, or add it to gantry.yaml and bring it over: \
+         gantry lock, fetch, pack, then load and the webhook's new lock on this side"
+    ))
+}
+
+fn told(all: &[String], longest: usize) -> impl Iterator<Item = String> {
+    let more = all.len().saturating_sub(NAMED);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    all.iter().take(NAMED).map(move |text| shortened(text, longest)).chain(more)
+}
+
+fn shortened(text: &str, longest: usize) -> String {
+    if text.chars().count() <= longest {
+        return text.to_owned();
+    }
+    let start: String = text.chars().take(longest).collect();
+    format!("{start}…")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use kube::core::admission::AdmissionReview;
+
+    use super::*;
+    use crate::webhook::{Pin, sample};
+
+    fn request(operation: &str, object: &Value, old: &Value) -> AdmissionRequest<Pod> {
+        let review: AdmissionReview<Pod> = serde_json::from_value(json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "1", "kind": {"group": "", "version": "v1", "kind": "Pod"},
+                "resource": {"group": "", "version": "v1", "resource": "pods"},
+                "operation": operation, "userInfo": {}, "object": object, "oldObject": old,
+            },
+        }))
+        .unwrap();
+        review.try_into().unwrap()
+    }
+
+    fn pod(spec: Value) -> Value {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec})
+    }
+
+    fn created(spec: Value, guard: Guard) -> (Judged, Value) {
+        let judged = judge(
+            &request("CREATE", &pod(spec), &Value::Null),
+            &sample::locked(Pin::AsNamed),
+            guard,
+        );
+        let patch = judged
+            .response
+            .patch
+            .as_deref()
+            .map_or(Value::Null, |patch| serde_json::from_slice(patch).unwrap());
+        (judged, patch)
+    }
+
+    #[test]
+    fn every_sort_of_container_and_image_volumes_are_moved() {
+        let image = |name: &str| json!([{"name": name, "image": "nginx:1.25"}]);
+        let (judged, patch) = created(
+            json!({
+                "containers": image("a"), "initContainers": image("b"),
+                "ephemeralContainers": image("c"),
+                "volumes": [{"name": "x", "emptyDir": {}}, {"name": "m", "image": {"reference": "ghcr.io/shop/web:2.1"}}],
+            }),
+            Guard::Enforce,
+        );
+        assert!(judged.response.allowed);
+        assert_eq!(judged.moved, 4);
+        let paths: Vec<&str> =
+            patch.as_array().unwrap().iter().map(|step| step["path"].as_str().unwrap()).collect();
+        assert_eq!(
+            paths,
+            [
+                "/spec/initContainers/0/image",
+                "/spec/containers/0/image",
+                "/spec/ephemeralContainers/0/image",
+                "/spec/volumes/1/image/reference",
+                "/spec/imagePullSecrets",
+            ]
+        );
+        assert_eq!(patch[3]["value"], "site:5000/ai/shop/web:2.1");
+        assert_eq!(patch[4]["value"], json!([{"name": "site"}]));
+    }
+
+    #[test]
+    fn a_pull_secret_is_added_to_others_and_never_twice() {
+        let spec = |secrets: Value| json!({"containers": [{"name": "a", "image": "nginx:1.25"}], "imagePullSecrets": secrets});
+        let (_, patch) = created(spec(json!([{"name": "own"}])), Guard::Enforce);
+        assert_eq!(
+            patch[1],
+            json!({"op": "add", "path": "/spec/imagePullSecrets/-", "value": {"name": "site"}})
+        );
+        let (_, patch) = created(spec(json!([{"name": "site"}])), Guard::Enforce);
+        assert_eq!(patch.as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_foreign_image_is_refused_or_told_as_the_guard_says() {
+        let spec = || json!({"containers": [{"name": "a", "image": "nginx:1.25"}, {"name": "b", "image": "evil.example/x:1"}]});
+        let (judged, patch) = created(spec(), Guard::Enforce);
+        assert!(!judged.response.allowed && patch.is_null());
+        assert!(judged.response.result.message.contains("evil.example/x:1 is not locked"));
+        assert_eq!(judged.response.result.code, 403);
+        let (judged, patch) = created(spec(), Guard::Move);
+        assert!(judged.response.allowed);
+        assert_eq!(patch[0]["path"], "/spec/containers/0/image");
+        let warnings = judged.response.warnings.unwrap();
+        assert!(warnings[1].contains("evil.example/x:1 is not locked"), "{warnings:?}");
+    }
+
+    #[test]
+    fn an_update_is_judged_by_the_images_that_it_brings() {
+        let old = pod(json!({"containers": [{"name": "a", "image": "evil.example/x:1"}]}));
+        let locked = sample::locked(Pin::AsNamed);
+        let same = judge(&request("UPDATE", &old, &old), &locked, Guard::Enforce);
+        assert!(same.response.allowed && same.response.patch.is_none());
+        let mut new = old.clone();
+        new["spec"]["ephemeralContainers"] = json!([{"name": "d", "image": "nginx:1.25"}]);
+        let moved = judge(&request("UPDATE", &new, &old), &locked, Guard::Enforce);
+        assert_eq!(moved.moved, 1);
+        let patch: Value = serde_json::from_slice(&moved.response.patch.unwrap()).unwrap();
+        assert_eq!(patch.as_array().unwrap().len(), 1, "no pull secret: {patch}");
+    }
+
+    #[test]
+    fn an_answer_stays_short_however_many_images_there_are() {
+        let containers: Vec<Value> = (0..500)
+            .map(|n| json!({"name": format!("c{n}"), "image": format!("evil.example/{}:{n}", "x".repeat(200))}))
+            .collect();
+        let (judged, _) = created(json!({"containers": containers}), Guard::Enforce);
+        assert!(judged.response.result.message.len() < 1200);
+        let (judged, _) = created(json!({"containers": containers}), Guard::Move);
+        let warnings = judged.response.warnings.unwrap();
+        assert!(
+            warnings.len() == NAMED + 1
+                && warnings.iter().all(|warning| warning.chars().count() < 256)
+        );
+    }
+
+    #[test]
+    fn what_an_injector_fills_in_later_is_left_to_it() {
+        let (judged, patch) =
+            created(json!({"containers": [{"name": "proxy", "image": "auto"}]}), Guard::Enforce);
+        assert!(judged.response.allowed && patch.is_null());
+    }
+}

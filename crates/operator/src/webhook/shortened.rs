@@ -1,0 +1,47 @@
+//! The locks as the webhook needs them: names, tags and digests, without layers, charts and files.
+//! A whole lock lists every blob, which is too long for a ConfigMap.
+
+use types::lock::Lock;
+
+use crate::{Error, Result};
+
+/// The API server takes a ConfigMap of 1 MiB of data.
+const MOST: usize = (1 << 20) - (16 << 10);
+
+/// The lock without all that no pod asks for.
+pub(super) fn shortened(lock: &Lock) -> Lock {
+    let mut short = lock.clone();
+    short.charts.clear();
+    short.files.clear();
+    for image in &mut short.images {
+        image.attached.clear();
+        image.seen.clear();
+        image.from = None;
+        for manifest in &mut image.manifests {
+            manifest.config = None;
+            manifest.layers.clear();
+        }
+    }
+    for model in &mut short.models {
+        match model {
+            types::lock::Model::Hub(model) => model.files.clear(),
+            types::lock::Model::Ollama(model) => {
+                model.manifest.config = None;
+                model.manifest.layers.clear();
+            }
+            types::lock::Model::Url(_) => {}
+        }
+    }
+    short
+}
+
+/// The shortened locks as texts.
+pub(super) fn texts(locks: &[Lock]) -> Result<Vec<String>> {
+    let texts: Vec<String> =
+        locks.iter().map(|lock| shortened(lock).print()).collect::<types::Result<_>>()?;
+    let bytes = texts.iter().map(String::len).sum();
+    if bytes > MOST {
+        return Err(Error::LongLock { bytes, most: MOST });
+    }
+    Ok(texts)
+}
