@@ -22,7 +22,7 @@ use crate::models::{Error, Result};
 /// The version of the format.
 const VERSION: u32 = 1;
 /// Parts are noted at most so often; what came since is sent again after a kill.
-const INTERVAL: Duration = Duration::from_millis(500);
+const INTERVAL: Duration = Duration::from_millis(250);
 /// A journal that nobody wrote to for so long is of a push that will not go on.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
