@@ -29,4 +29,4 @@ pub use order::{Event, Fault, From, MOUNT, Order, Task, Way};
 pub use pod::{Image, Use};
 pub use receive::{Place, receive};
 pub use seed::{Creates, Seeder};
-pub use volume::{AccessMode, New, Volume};
+pub use volume::Volume;

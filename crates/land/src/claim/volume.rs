@@ -1,17 +1,15 @@
 //! The claim: whether it is there and can be used, making it where that is asked for, and who uses
 //! it already.
 
-use std::fmt;
-
 use cluster::objects::api::core::v1::{PersistentVolumeClaim, Pod};
 use cluster::objects::api::storage::v1::StorageClass;
 use cluster::objects::serde_json::{from_value, json};
 use cluster::{Cluster, Scope, own};
-use serde::Serialize;
 use types::ByteSize;
 
 use super::error::{Error, Result};
 use types::destination::Claim;
+use types::site::{AccessMode, NewClaim};
 
 /// The annotation that makes a class the cluster's default (kubernetes.io/docs, "Storage Classes").
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
@@ -20,36 +18,6 @@ const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 const ROOM_PERCENT: u64 = 20;
 /// The smallest claim that is made.
 const SMALLEST: u64 = 1 << 30;
-
-/// How a claim is made where there is none.
-#[derive(Debug, Clone, Default)]
-pub struct New {
-    /// Its size in bytes; that of the models and a fifth more when absent.
-    pub size: Option<u64>,
-    /// Who may mount it.
-    pub access: AccessMode,
-    /// Its storage class; the cluster's default when absent.
-    pub class: Option<String>,
-}
-
-/// Who may mount a claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub enum AccessMode {
-    /// Pods of one node.
-    #[default]
-    ReadWriteOnce,
-    /// Pods of all nodes.
-    ReadWriteMany,
-}
-
-impl fmt::Display for AccessMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ReadWriteOnce => "ReadWriteOnce",
-            Self::ReadWriteMany => "ReadWriteMany",
-        })
-    }
-}
 
 /// A claim that models go to.
 #[derive(Debug, Clone)]
@@ -71,7 +39,7 @@ impl Volume {
         cluster: &Cluster,
         path: &Claim,
         bytes: u64,
-        new: Option<&New>,
+        new: Option<&NewClaim>,
     ) -> Result<Self> {
         let scope = Scope::Namespace(&path.namespace);
         let claim = cluster.get::<PersistentVolumeClaim>(scope, &path.name).await?;
@@ -176,13 +144,13 @@ async fn make(
     cluster: &Cluster,
     path: &Claim,
     bytes: u64,
-    new: &New,
+    new: &NewClaim,
 ) -> Result<PersistentVolumeClaim> {
     let classes = cluster.list::<StorageClass>(Scope::Cluster, "").await?;
     let names: Vec<String> =
         classes.iter().filter_map(|class| class.metadata.name.clone()).collect();
     let has = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    match &new.class {
+    match &new.storage_class {
         Some(class) if !names.contains(class) => {
             return Err(Error::input(
                 path.to_string(),
@@ -199,9 +167,9 @@ async fn make(
         }
         _ => {}
     }
-    let size = new.size.unwrap_or_else(|| {
+    let size = new.size.map_or_else(|| {
         (bytes + bytes / 100 * ROOM_PERCENT).max(SMALLEST).next_multiple_of(1 << 20)
-    });
+    }, |size| size.0);
     if size < bytes {
         return Err(Error::input(
             path.to_string(),
@@ -209,10 +177,14 @@ async fn make(
             "leave --size away, or give more",
         ));
     }
+    let mode = match new.access_mode {
+        AccessMode::ReadWriteOnce => "ReadWriteOnce",
+        AccessMode::ReadWriteMany => "ReadWriteMany",
+    };
     let claim = json!({
         "metadata": {"name": path.name, "namespace": path.namespace},
         "spec": {
-            "accessModes": [new.access.to_string()],
+            "accessModes": [mode],
             "resources": {"requests": {"storage": size.to_string()}},
         },
     });
@@ -222,7 +194,7 @@ async fn make(
     })?;
     own(&mut claim.metadata, "models");
     if let Some(spec) = &mut claim.spec {
-        spec.storage_class_name.clone_from(&new.class);
+        spec.storage_class_name.clone_from(&new.storage_class);
     }
     Ok(claim)
 }

@@ -1,22 +1,22 @@
 //! `gantry models push --to image://…`: models as an OCI image that pods mount (image volumes).
 
-use std::path::Path;
 use std::sync::Arc;
 
-use land::models::{self, Packed, Plan};
+use land::models::{self, Packed, Plan, Unfit};
 use land::{Options, Outcome};
 use remote::oci::{Push, SparsePolicy};
 use serde::Serialize;
 use store::Source;
+use types::site::ModelTarget;
 use types::{ByteSize, Digest, Reference};
 
-use super::{PushArgs, choice};
+use super::claim::SeederArgs;
+use crate::claims;
 use crate::context::Context;
 use crate::error::{CommandError, Kind, Result};
+use crate::place::Mode;
 use crate::{ui, world};
 
-/// How an image is written as a target.
-const SCHEME: &str = "image://";
 /// Blobs that are moved at once.
 const AT_ONCE: usize = 4;
 
@@ -40,33 +40,27 @@ struct Model {
     bytes: u64,
 }
 
-/// Whether a target is an image.
-pub(super) fn is_image(target: &Path) -> bool {
-    target.to_string_lossy().starts_with(SCHEME)
-}
-
-pub(super) fn push(context: &Context, args: &PushArgs) -> Result<()> {
-    let [to] = args.to.as_slice() else {
-        return Err(CommandError::usage("several targets at once are volumes of a cluster")
-            .hint("push one image after the other"));
-    };
-    let text = to.to_string_lossy();
-    let name: Reference = text.trim_start_matches(SCHEME).parse()?;
-    if name.tag().is_none() || name.digest().is_some() {
-        return Err(CommandError::usage(format!("{text} has no tag of its own"))
-            .hint("write image://registry.internal:5000/models/name:1"));
-    }
-    let source = world::source(&args.sources)?;
-    let plans = models::plan(&*source, &choice(args))?;
+pub(super) fn push(
+    context: &Context,
+    source: &Arc<dyn Source>,
+    target: &ModelTarget,
+    name: &Reference,
+    seeder: &SeederArgs,
+    mode: Mode,
+) -> Result<()> {
+    let plans = models::plan(&**source, &claims::choice(target, Unfit::Refused))?;
     let meter = context.ui.progress("hash");
-    let packed = Packed::new(source, &plans, &name, &*meter);
+    let packed = Packed::new(Arc::clone(source), &plans, name, &*meter);
     meter.clear();
     let packed = Arc::new(packed?);
     let digest = packed.root().descriptor.digest;
-    let outcome = if args.dry_run { None } else { Some(pushed(context, args, &name, packed)?) };
+    let outcome = match mode {
+        Mode::DryRun => None,
+        Mode::Put => Some(pushed(context, seeder, name, packed)?),
+    };
     let pushed = Pushed {
         image: name.to_string(),
-        is_dry_run: args.dry_run,
+        is_dry_run: mode == Mode::DryRun,
         digest,
         outcome,
         models: plans.iter().map(model).collect(),
@@ -76,17 +70,16 @@ pub(super) fn push(context: &Context, args: &PushArgs) -> Result<()> {
 
 fn pushed(
     context: &Context,
-    args: &PushArgs,
+    seeder: &SeederArgs,
     name: &Reference,
     packed: Arc<Packed>,
 ) -> Result<Outcome> {
     let host = name.registry().to_owned();
     let mut config = context.config.clone();
     let mut ca = Vec::new();
-    if let Some(path) = &args.seeder.site {
-        let site = world::site(path)?;
+    if let Some(site) = seeder.site()? {
         if site.registry.prefix()?.registry() == host {
-            let folder = path.parent().unwrap_or_else(|| Path::new("."));
+            let folder = seeder.folder();
             ca.extend(site.registry.ca.iter().map(|path| folder.join(path)));
             if site.registry.plain_http {
                 config.plain_http.push(host.clone());

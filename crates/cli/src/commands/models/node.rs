@@ -1,20 +1,22 @@
 //! `gantry models push | verify` with `node:///…`: folders on the nodes' own disks, worked on by a
 //! DaemonSet of seeders.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use land::claim::{Event, NodePath, Order, Task, Use, Way};
-use land::models::{self, Checked, Plan, Put};
+use land::models::{self, Checked, Plan, Put, Unfit};
 use serde::Serialize;
 use store::Source;
 use types::ByteSize;
+use types::site::ModelTarget;
 
-use super::claim::{Via, Work, site, unexpected};
-use super::{PushArgs, VerifyArgs, choice, from, judged, nothing};
+use super::claim::{ClaimArgs, SeederArgs};
+use super::{judged, nothing};
+use crate::claims::{self, Via, unexpected};
 use crate::context::Context;
-use crate::error::{CommandError, Result};
-use crate::{ui, world};
+use crate::error::Result;
+use crate::place::Mode;
+use crate::ui;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -43,46 +45,44 @@ struct CheckedNode {
     checked: Checked,
 }
 
-/// Whether a target is on the nodes' disks.
-pub(super) fn is_node(target: &Path) -> bool {
-    NodePath::is_one(&target.to_string_lossy())
-}
-
-pub(super) fn push(context: &Context, args: &PushArgs) -> Result<()> {
-    let [to] = args.to.as_slice() else {
-        return Err(CommandError::usage("several targets at once are claims of a cluster")
-            .hint("push to one folder of the nodes after the other"));
-    };
-    let path: NodePath = to.to_string_lossy().parse()?;
-    let site = site(&args.seeder)?;
-    let source = world::source(&args.sources)?;
-    let choice = choice(args);
-    let plans = models::plan(&*source, &choice)?;
+pub(super) fn push(
+    context: &Context,
+    source: &Arc<dyn Source>,
+    target: &ModelTarget,
+    path: &NodePath,
+    (claim, seeder): (&ClaimArgs, &SeederArgs),
+    mode: Mode,
+) -> Result<()> {
+    let site = seeder.site()?;
+    let choice = claims::choice(target, Unfit::Refused);
+    let plans = models::plan(&**source, &choice)?;
+    let ways = claim.ways();
+    let of_site = site.as_ref().map(|site| (site, seeder.folder()));
     let order = Order {
         folder: String::new(),
         task: Task::Put {
             plans: plans.clone(),
             layout: choice.layout,
-            keep: args.keep.map(usize::from),
-            registry: from::registry(args, site.as_ref(), &*source, &plans)?,
-            over_api: matches!(args.claim.via, Via::Auto | Via::Api),
+            keep: target.keep.map(|keep| usize::from(keep.get())),
+            registry: claims::registry(&ways, of_site, &**source, &plans)?,
+            over_api: matches!(ways.via, Via::Auto | Via::Api),
         },
     };
-    let work = Work::new(context, &args.seeder, site.as_ref(), "push")?;
+    let seeding = seeder.seeding(context, site.as_ref(), "push")?;
     let doing = format!("put models on the nodes' disks, {path}");
-    let rights = |cluster: &cluster::Cluster| NodePath::rights(namespace(&path, cluster));
-    let nodes = work.run(&doing, rights, args.dry_run, async |seeder, cluster| {
-        if args.dry_run {
+    let rights = |cluster: &cluster::Cluster| NodePath::rights(namespace(path, cluster));
+    let nodes = seeding.run(&doing, rights, mode, async |seeder, cluster| {
+        if mode == Mode::DryRun {
             return Ok(Vec::new());
         }
-        let namespace = namespace(&path, cluster);
-        let source: Arc<dyn Source> = Arc::clone(&source);
-        let done = seeder.work_on_nodes(&path, namespace, Use::Write, &order, Some(source)).await?;
+        let namespace = namespace(path, cluster);
+        let source = Some(Arc::clone(source));
+        let done = seeder.work_on_nodes(path, namespace, Use::Write, &order, source).await?;
         done.into_iter().map(pushed).collect()
     })?;
     let pushed = Pushed {
         to: path.to_string(),
-        is_dry_run: args.dry_run,
+        is_dry_run: mode == Mode::DryRun,
         models: plans.iter().map(|plan| plan.name.clone()).collect(),
         bytes: plans.iter().map(Plan::size).sum(),
         nodes,
@@ -99,16 +99,15 @@ pub(super) fn push(context: &Context, args: &PushArgs) -> Result<()> {
     })
 }
 
-pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<()> {
-    let path: NodePath = args.folder.to_string_lossy().parse()?;
-    let site = site(&args.seeder)?;
+pub(super) fn verify(context: &Context, args: &SeederArgs, path: &NodePath) -> Result<()> {
+    let site = args.site()?;
     let order = Order { folder: String::new(), task: Task::Verify };
-    let work = Work::new(context, &args.seeder, site.as_ref(), "verify")?;
+    let seeding = args.seeding(context, site.as_ref(), "verify")?;
     let doing = format!("verify the models on the nodes' disks, {path}");
-    let rights = |cluster: &cluster::Cluster| NodePath::rights(namespace(&path, cluster));
-    let nodes = work.run(&doing, rights, false, async |seeder, cluster| {
-        let namespace = namespace(&path, cluster);
-        let done = seeder.work_on_nodes(&path, namespace, Use::Read, &order, None).await?;
+    let rights = |cluster: &cluster::Cluster| NodePath::rights(namespace(path, cluster));
+    let nodes = seeding.run(&doing, rights, Mode::Put, async |seeder, cluster| {
+        let namespace = namespace(path, cluster);
+        let done = seeder.work_on_nodes(path, namespace, Use::Read, &order, None).await?;
         let checked = done.into_iter().map(|(node, event)| match event {
             Event::Checked { checked } => Ok(CheckedNode { node, checked }),
             _ => Err(unexpected()),
@@ -116,7 +115,7 @@ pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<()> {
         checked.collect::<Result<Vec<_>>>()
     })?;
     if nodes.iter().all(|node| node.checked.models.is_empty()) {
-        return Err(nothing(&args.folder));
+        return Err(nothing(&path.to_string()));
     }
     context.ui.result(&nodes, |nodes| {
         let rows = nodes.iter().flat_map(|node| {
@@ -129,7 +128,10 @@ pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<()> {
         ui::table(["node", "model", "files", ""], rows.collect())
     })?;
     for node in &nodes {
-        judged(&format!("{}:{}", node.node, path.folder), &node.checked)?;
+        let shown = |file: &std::path::Path| {
+            format!("{}:{}/{}", node.node, path.folder, file.display())
+        };
+        judged(&path.to_string(), shown, &node.checked)?;
     }
     Ok(())
 }

@@ -11,28 +11,40 @@ use types::naming::{Naming, Prefix};
 use types::site::Site;
 use types::{Kind, Manifest, Root};
 
-use super::PushArgs;
-use super::claim::Via;
+use super::Via;
 use crate::error::{CommandError, Result};
 
-/// The registry that the pod asks first; `None` when all comes over the API server.
-pub(super) fn registry(
-    args: &PushArgs,
-    site: Option<&Site>,
+/// The ways that bytes may take.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ways {
+    /// Which one is meant.
+    pub(crate) via: Via,
+    /// A depot that pods reach.
+    pub(crate) depot: Option<String>,
+}
+
+/// The registry that the pod asks first; `None` when all comes over the API server. `site` is the
+/// site's description and the folder of its file.
+pub(crate) fn registry(
+    ways: &Ways,
+    site: Option<(&Site, &Path)>,
     source: &dyn Source,
     plans: &[Plan],
 ) -> Result<Option<From>> {
     let missing = |what: &str, hint: &str| Err(CommandError::usage(what).hint(hint));
-    match (args.claim.via, &args.claim.from_depot, site) {
+    let of_site = |(site, folder)| of_site(site, folder, source, plans).map(Some);
+    let known = site.and_then(|(site, _)| site.depot.as_ref()).map(|depot| depot.url.as_str());
+    match (ways.via, ways.depot.as_deref(), site) {
         (Via::Api, _, _) | (Via::Auto, None, None) => Ok(None),
         (Via::Depot | Via::Auto, Some(url), _) => depot(url, source, plans).map(Some),
-        (Via::Registry | Via::Auto, _, Some(site)) => {
-            let folder = args.seeder.site.as_deref().and_then(Path::parent);
-            of_site(site, folder.unwrap_or_else(|| Path::new(".")), source, plans).map(Some)
-        }
-        (Via::Depot, None, _) => {
-            missing("it is not known where the depot is", "name it with --from-depot URL")
-        }
+        (Via::Registry | Via::Auto, _, Some(site)) => of_site(site),
+        (Via::Depot, None, _) => match known {
+            Some(url) => depot(url, source, plans).map(Some),
+            None => missing(
+                "it is not known where the depot is",
+                "name it with --from-depot URL, or depot: {url: …} in site.yaml",
+            ),
+        },
         (Via::Registry, _, None) => {
             missing("it is not known which registry is meant", "name the site with --site")
         }
