@@ -32,6 +32,21 @@ fn two_consumers_share_one_claim_or_have_one_each_and_read_the_model() {
     let read = site.reads(&["index", "inference", "shared"], &script);
     assert_eq!(read.matches(&sum(WEIGHTS)).count(), 3, "{read}");
 
+    // The same from the site's description: what is there stays, what is not is made.
+    let text = site.gantry.read("site.yaml");
+    let models = format!(
+        "models:\n- to: {}\n- to: {}\n  layout: flat\n  create: {{accessMode: RWX, storageClass: shared-path}}\n",
+        site.claim("shared"),
+        site.claim("made")
+    );
+    site.gantry.write("site.yaml", &format!("{text}{models}"));
+    let store = story::text(site.gantry.store());
+    let loaded = site.gantry.run(["load", &store, "--site", "site.yaml", "--output", "json"]);
+    let loaded = loaded.success().json();
+    assert_eq!(loaded["models"][0]["models"][0]["put"], "present");
+    assert_eq!(loaded["models"][1]["isMade"], true);
+    assert_eq!(loaded["models"][1]["via"], "registry");
+
     let again = site.gantry.run(site.push(&site.claim("shared"), &["--output", "json"])).success();
     assert_eq!(again.json()["targets"][0]["models"][0]["put"], "present");
     assert_eq!(again.json()["targets"][0]["via"], "none");
