@@ -234,6 +234,26 @@ impl From<land::models::Error> for CommandError {
     }
 }
 
+impl From<land::claim::Error> for CommandError {
+    fn from(error: land::claim::Error) -> Self {
+        use land::claim::{Error as E, Fault};
+        let kind = match &error {
+            E::Input { .. } | E::Work { fault: Fault::Input, .. } => Kind::Usage,
+            E::Work { fault: Fault::Integrity, .. } => Kind::Integrity,
+            E::Work { fault: Fault::Failed, .. } => Kind::Failed,
+            E::Broken { .. } => Kind::Partial,
+            E::Cluster(_) | E::Models(_) => {
+                return match error {
+                    E::Cluster(error) => error.into(),
+                    E::Models(error) => error.into(),
+                    error => Self::failed(error.to_string()),
+                };
+            }
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
 impl From<cluster::Error> for CommandError {
     fn from(error: cluster::Error) -> Self {
         use cluster::Error as E;

@@ -141,7 +141,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let failed = match (&site, &args.site) {
         (Some(site), Some(file)) => {
             let mode = if args.dry_run { Mode::DryRun } else { Mode::Put };
-            let (pushed, failed) = place::put_all(context, &*source, site, file, mode);
+            let (pushed, failed) = place::put_all(context, &source, site, file, mode);
             summary.models = pushed;
             failed
         }

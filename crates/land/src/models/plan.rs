@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use store::Source;
 use types::site::{ModelFiles as Files, ModelLayout};
 use types::snapshot::{Snapshot, check_path};
@@ -42,7 +43,8 @@ pub enum Unfit {
 }
 
 /// A model in its layout. All paths are relative to the folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Plan {
     /// What people call it, with its revision: `BAAI/bge-m3@<commit>`.
     pub name: String,
@@ -55,7 +57,8 @@ pub struct Plan {
 }
 
 /// The content of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Content {
     /// Its sha256.
     pub digest: Digest,
@@ -64,7 +67,8 @@ pub struct Content {
 }
 
 /// A folder and all that is in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Folder {
     /// Where it stands.
     pub path: PathBuf,
@@ -77,7 +81,8 @@ pub struct Folder {
 }
 
 /// What a folder's path stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Identity {
     /// One commit: whatever is there is part of the same.
     Commit,
