@@ -70,6 +70,11 @@ impl CommandError {
         self.kind
     }
 
+    /// What went wrong, without the hints.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Its message and hints, as lines of a file.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("error: {}\n", self.message);
@@ -77,6 +82,16 @@ impl CommandError {
             text.push_str(&format!("hint: {hint}\n"));
         }
         text
+    }
+
+    /// The same as part of something larger that went on: it is in part done, unless content is
+    /// not what it should be.
+    pub(crate) fn within(mut self, part: &str) -> Self {
+        self.message = format!("{part}: {}", self.message);
+        if self.kind != Kind::Integrity {
+            self.kind = Kind::Partial;
+        }
+        self
     }
 
     /// Adds what to do next, best a command to type.

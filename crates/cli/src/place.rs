@@ -11,7 +11,7 @@ use store::progress::Progress;
 use tokio::runtime::Runtime;
 use types::ByteSize;
 use types::destination::{Claim, Destination};
-use types::site::{ModelFiles, ModelLayout, ModelTarget};
+use types::site::{ModelFiles, ModelLayout, ModelTarget, Site};
 
 use crate::context::Context;
 use crate::error::{CommandError, Result};
@@ -67,6 +67,7 @@ pub(crate) fn put(
     let plans = models::plan(source, &choice)?;
     let puts = match mode {
         Mode::DryRun => None,
+        Mode::Put if plans.is_empty() => None,
         Mode::Put => Some(write(context, source, target, &plans)?),
     };
     let models = plans.iter().enumerate().map(|(index, plan)| PushedModel {
@@ -81,6 +82,69 @@ pub(crate) fn put(
         is_dry_run: mode == Mode::DryRun,
         models: models.collect(),
     })
+}
+
+/// Puts the models of a source into all places of a site. What fails for one does not stop the
+/// others; the first failure is given beside what was put.
+pub(crate) fn put_all(
+    context: &Context,
+    source: &dyn Source,
+    site: &Site,
+    file: &Path,
+    mode: Mode,
+) -> (Vec<Pushed>, Option<CommandError>) {
+    let (mut all, mut failed) = (Vec::new(), None);
+    for target in &site.models {
+        if target.to == Destination::Depot {
+            context.ui.status("models at the depot: it serves what it has, nothing is put");
+            continue;
+        }
+        match put(context, source, &beside(target, file), Unfit::LeftOut, mode) {
+            Ok(pushed) => {
+                for name in target.models.iter().filter(|name| !pushed.has(name)) {
+                    context.ui.warn(&format!("{}: the source has no model {name}", target.to));
+                }
+                all.push(pushed);
+            }
+            Err(error) => {
+                let error = error.within(&format!("models to {}", target.to));
+                match &failed {
+                    Some(_) => context.ui.warn(error.message()),
+                    None => failed = Some(error),
+                }
+            }
+        }
+    }
+    (all, failed)
+}
+
+/// A target with its paths read from the folder of site.yaml.
+fn beside(target: &ModelTarget, file: &Path) -> ModelTarget {
+    let folder = file.parent().unwrap_or_else(|| Path::new("."));
+    let mut target = target.clone();
+    target.ca = target.ca.map(|path| folder.join(path));
+    if let Destination::Folder(path) = &mut target.to {
+        *path = folder.join(&*path);
+    }
+    target
+}
+
+impl Pushed {
+    /// Whether a model is among them, by its id or reference.
+    fn has(&self, name: &str) -> bool {
+        let is = |own: &str| own.eq_ignore_ascii_case(name);
+        self.models.iter().any(|model| {
+            is(&model.name) || model.name.rsplit_once('@').is_some_and(|(id, _)| is(id))
+        })
+    }
+}
+
+/// A table of what was put into one place, with its name.
+pub(crate) fn print_named(pushed: &Pushed) -> String {
+    if pushed.models.is_empty() {
+        return format!("no models for {}\n", pushed.to);
+    }
+    format!("models at {}\n{}", pushed.to, print(pushed))
 }
 
 /// A table of what was put into one place.

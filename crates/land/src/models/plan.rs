@@ -26,17 +26,18 @@ pub struct Choice {
     pub layout: ModelLayout,
     /// How a cache's files are kept.
     pub files: Files,
-    /// What happens to models that the layout has no place for, when none is named.
+    /// What happens to models that cannot be put.
     pub unfit: Unfit,
 }
 
-/// What happens to models that a layout has no place for.
+/// What happens to models that the layout has no place for although nobody named them, and to named
+/// ones that the source does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unfit {
-    /// They are an error.
+    /// They are an error: a person asks for one place.
     #[default]
     Refused,
-    /// They are left out: another target takes them.
+    /// They are left out: a site has several places, and not every source has all models.
     LeftOut,
 }
 
@@ -132,7 +133,9 @@ pub fn plan(source: &dyn Source, choice: &Choice) -> Result<Vec<Plan>> {
             plan => plans.push(plan?),
         }
     }
-    if let Some(name) = missing.first() {
+    if choice.unfit == Unfit::Refused
+        && let Some(name) = missing.first()
+    {
         return Err(Error::NoModel { name: (*name).clone(), has: known });
     }
     if plans.is_empty() && choice.unfit == Unfit::Refused {
