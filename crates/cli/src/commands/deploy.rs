@@ -164,7 +164,8 @@ impl Work<'_> {
             ways: &self.args.leftovers,
             unwired: self.args.allow_unwired,
         };
-        let moved = self.moved(asked, &mover).await?;
+        let archives = self.archives()?;
+        let moved = self.moved(asked, &archives, &mover).await?;
         let deployer = Deployer {
             cluster: &cluster,
             kinds: &kinds,
@@ -202,8 +203,8 @@ impl Work<'_> {
         }
     }
 
-    /// All releases moved, in the order in which they are installed.
-    async fn moved(&self, asked: &[Asked], mover: &Mover<'_>) -> Result<Vec<Moved>> {
+    /// Where the charts are; the files that helm is given live as long as this.
+    fn archives(&self) -> Result<Archives<'_>> {
         let folder = releases::folder_of(&self.args.site);
         let registry = &self.site.registry;
         let (client, mirrors) =
@@ -213,16 +214,21 @@ impl Work<'_> {
             some => Some(world::source(some)?),
         };
         let scratch = Scratch::new("gantry-charts-")?;
-        let archives = Archives { from, registry, client, mirrors, scratch };
+        Ok(Archives { from, registry, client, mirrors, scratch })
+    }
+
+    /// All releases moved, in the order in which they are installed.
+    async fn moved(
+        &self,
+        asked: &[Asked],
+        archives: &Archives<'_>,
+        mover: &Mover<'_>,
+    ) -> Result<Vec<Moved>> {
         let mut moved = Vec::new();
         for one in asked {
             self.context.ui.status(&format!("{}: moving to {}", one.release(), self.target.prefix));
             let archive = archives.file(self.context, one).await?;
-            let done = tokio::task::block_in_place(|| mover.moved(one, &archive));
-            let done = match done {
-                Ok(done) => done,
-                Err(error) => return Err(error),
-            };
+            let done = tokio::task::block_in_place(|| mover.moved(one, &archive))?;
             self.tell(one, &done)?;
             moved.push((one.number, done));
         }

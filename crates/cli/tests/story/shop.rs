@@ -68,7 +68,7 @@ impl Shop {
 
     /// Deploys with these further arguments.
     pub(crate) fn deploy(&self, more: &[&str]) -> Output {
-        let first = ["deploy", "--site", "site.yaml", "--output", "json", "--timeout", "3m"];
+        let first = ["deploy", "--site", "site.yaml", "--output", "json"];
         self.inside.run(first.iter().chain(more))
     }
 
