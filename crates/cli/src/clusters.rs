@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::error::{CommandError, Result};
 
 /// Options of every verb that talks to a cluster.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct ClusterArgs {
     /// The kubeconfig [default: KUBECONFIG, then ~/.kube/config, then the pod's own account].
     #[arg(long, value_name = "FILE", help_heading = "Cluster options")]
