@@ -3,6 +3,7 @@
 //! place of exit codes, `context` what every verb gets.
 
 mod charts;
+mod claims;
 mod clusters;
 mod commands;
 mod context;

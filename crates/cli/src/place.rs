@@ -2,7 +2,9 @@
 //! to be looked at.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use land::claim::Way;
 use land::models::bucket::{self, Access, Http};
 use land::models::{self, Bucket, Checked, Choice, Place, Plan, Put, Record, Unfit};
 use serde::Serialize;
@@ -11,8 +13,10 @@ use store::progress::Progress;
 use tokio::runtime::Runtime;
 use types::ByteSize;
 use types::destination::{Claim, Destination};
-use types::site::{ModelFiles, ModelLayout, ModelTarget};
+use types::site::{ModelFiles, ModelLayout, ModelTarget, Site};
 
+use crate::claims::{self, Seeding};
+use crate::clusters::ClusterArgs;
 use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::{ui, world};
@@ -34,6 +38,15 @@ pub(crate) struct Pushed {
     layout: ModelLayout,
     is_dry_run: bool,
     pub(crate) models: Vec<PushedModel>,
+    /// Whether the claim was made (or would be).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) is_made: Option<bool>,
+    /// Which way the bytes came to a claim.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) via: Option<Way>,
+    /// Older revisions that were taken away.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) collected: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -67,34 +80,159 @@ pub(crate) fn put(
     let plans = models::plan(source, &choice)?;
     let puts = match mode {
         Mode::DryRun => None,
+        Mode::Put if plans.is_empty() => None,
         Mode::Put => Some(write(context, source, target, &plans)?),
     };
-    let models = plans.iter().enumerate().map(|(index, plan)| PushedModel {
-        name: plan.name.clone(),
-        files: plan.files().count(),
-        bytes: plan.size(),
-        put: puts.as_ref().and_then(|puts| puts.get(index).copied()),
-    });
-    Ok(Pushed {
-        to: target.to.to_string(),
-        layout: target.layout,
-        is_dry_run: mode == Mode::DryRun,
-        models: models.collect(),
-    })
+    let mut pushed = Pushed::new(target, &plans, puts.as_deref(), mode);
+    if let (Destination::Folder(path), Some(keep), Mode::Put) = (&target.to, target.keep, mode) {
+        pushed.collected = models::collect(path, &plans, usize::from(keep.get()))?;
+    }
+    Ok(pushed)
+}
+
+/// Puts the models of a source into all places of a site. What fails for one does not stop the
+/// others; the first failure is given beside what was put.
+pub(crate) fn put_all(
+    context: &Context,
+    source: &Arc<dyn Source>,
+    site: &Site,
+    file: &Path,
+    mode: Mode,
+) -> (Vec<Pushed>, Option<CommandError>) {
+    let (mut all, mut failed) = (Vec::new(), None);
+    for target in &site.models {
+        if target.to == Destination::Depot {
+            context.ui.status("models at the depot: it serves what it has, nothing is put");
+            continue;
+        }
+        let beside = beside(target, file);
+        let pushed = match &beside.to {
+            Destination::Claim(claim) => {
+                put_claim(context, source, (site, file), &beside, claim, mode)
+            }
+            _ => put(context, &**source, &beside, Unfit::LeftOut, mode),
+        };
+        match pushed {
+            Ok(pushed) => {
+                for name in target.models.iter().filter(|name| !pushed.has(name)) {
+                    context.ui.warn(&format!("{}: the source has no model {name}", target.to));
+                }
+                all.push(pushed);
+            }
+            Err(error) => {
+                let error = error.within(&format!("models to {}", target.to));
+                match &failed {
+                    Some(_) => context.ui.warn(error.message()),
+                    None => failed = Some(error),
+                }
+            }
+        }
+    }
+    (all, failed)
+}
+
+/// Puts models into a claim by a pod of Gantry's image at the site's registry.
+fn put_claim(
+    context: &Context,
+    source: &Arc<dyn Source>,
+    (site, file): (&Site, &Path),
+    target: &ModelTarget,
+    claim: &Claim,
+    mode: Mode,
+) -> Result<Pushed> {
+    let seeding = Seeding {
+        context,
+        cluster: &ClusterArgs::default(),
+        site: Some((site, file.parent().unwrap_or_else(|| Path::new(".")))),
+        image: claims::site_image(site)?,
+        timeout: claims::POD_TIMEOUT,
+        verb: "push",
+    };
+    let claims = std::slice::from_ref(claim);
+    let ways = claims::Ways::default();
+    let mut all = seeding.put(source, target, claims, &ways, Unfit::LeftOut, mode)?;
+    all.pop().ok_or_else(claims::unexpected)
+}
+
+/// A target with its paths read from the folder of site.yaml.
+fn beside(target: &ModelTarget, file: &Path) -> ModelTarget {
+    let folder = file.parent().unwrap_or_else(|| Path::new("."));
+    let mut target = target.clone();
+    target.ca = target.ca.map(|path| folder.join(path));
+    if let Destination::Folder(path) = &mut target.to {
+        *path = folder.join(&*path);
+    }
+    target
+}
+
+impl Pushed {
+    /// What became of the plans of a target.
+    pub(crate) fn new(
+        target: &ModelTarget,
+        plans: &[Plan],
+        puts: Option<&[Put]>,
+        mode: Mode,
+    ) -> Self {
+        let models = plans.iter().enumerate().map(|(index, plan)| PushedModel {
+            name: plan.name.clone(),
+            files: plan.files().count(),
+            bytes: plan.size(),
+            put: puts.and_then(|puts| puts.get(index).copied()),
+        });
+        Self {
+            to: target.to.to_string(),
+            layout: target.layout,
+            is_dry_run: mode == Mode::DryRun,
+            models: models.collect(),
+            is_made: None,
+            via: None,
+            collected: vec![],
+        }
+    }
+
+    /// Whether a model is among them, by its id or reference.
+    fn has(&self, name: &str) -> bool {
+        let is = |own: &str| own.eq_ignore_ascii_case(name);
+        self.models.iter().any(|model| {
+            is(&model.name) || model.name.rsplit_once('@').is_some_and(|(id, _)| is(id))
+        })
+    }
+}
+
+/// A table of what was put into one place, with its name.
+pub(crate) fn print_named(pushed: &Pushed) -> String {
+    if pushed.models.is_empty() {
+        return format!("no models for {}\n", pushed.to);
+    }
+    format!("models at {}\n{}", pushed.to, print(pushed))
 }
 
 /// A table of what was put into one place.
 pub(crate) fn print(pushed: &Pushed) -> String {
     let rows = pushed.models.iter().map(|model| {
         let put = match model.put {
-            Some(Put::Present) => "there already",
-            Some(Put::Written) => "put",
-            None => "would be put",
+            Some(Put::Present) => "there already".to_owned(),
+            Some(Put::Written) => format!("put{}", way(pushed.via)),
+            None if pushed.is_made == Some(true) => "would be put, into a new claim".to_owned(),
+            None => "would be put".to_owned(),
         };
         let size = ByteSize(model.bytes).to_string();
-        [model.name.clone(), model.files.to_string(), size, put.to_owned()]
+        [model.name.clone(), model.files.to_string(), size, put]
     });
-    ui::table(["model", "files", "size", ""], rows.collect())
+    let gone = pushed
+        .collected
+        .iter()
+        .map(|name| [name.clone(), String::new(), String::new(), "taken away".to_owned()]);
+    ui::table(["model", "files", "size", ""], rows.chain(gone).collect())
+}
+
+fn way(via: Option<Way>) -> &'static str {
+    match via {
+        Some(Way::Registry) => " from the registry",
+        Some(Way::Api) => " over the API server",
+        Some(Way::Both) => " from the registry and over the API server",
+        Some(Way::None) | None => "",
+    }
 }
 
 fn write(
@@ -122,7 +260,8 @@ fn write(
     Ok(puts?)
 }
 
-fn access(target: &ModelTarget) -> Access {
+/// How a target's server is spoken to.
+pub(crate) fn access(target: &ModelTarget) -> Access {
     Access {
         endpoint: target.endpoint.clone(),
         ca: target.ca.iter().cloned().collect(),
@@ -188,5 +327,5 @@ impl Opened {
 /// Claims are reached by a pod in the cluster, not from here.
 fn of_a_claim(claim: &Claim) -> CommandError {
     CommandError::usage(format!("{claim} can only be reached inside of the cluster"))
-        .hint("mount the claim in a pod of Gantry's image, and push into the folder there")
+        .hint("gantry models push | verify | ls reach it by a pod")
 }

@@ -1,12 +1,13 @@
 //! `site.yaml`: where things go on the inside.
 
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::destination::Destination;
 use crate::naming::{Naming, Prefix};
-use crate::{Error, Result, yaml};
+use crate::{ByteSize, Error, Result, yaml};
 
 /// A whole `site.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +89,39 @@ pub struct ModelTarget {
     /// Whether the bucket's server speaks http.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub plain_http: bool,
+    /// How the claim is made where there is none; it has to be there when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub create: Option<NewClaim>,
+    /// Revisions of each model that are kept in a folder or a claim; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<NonZeroU16>,
+}
+
+/// How a claim is made.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct NewClaim {
+    /// Its size; that of the models and a fifth more when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<ByteSize>,
+    /// Who may mount it.
+    #[serde(default)]
+    pub access_mode: AccessMode,
+    /// Its storage class; the site's, then the cluster's default when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_class: Option<String>,
+}
+
+/// Who may mount a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum AccessMode {
+    /// Pods of one node.
+    #[default]
+    #[serde(alias = "RWO")]
+    ReadWriteOnce,
+    /// Pods of all nodes.
+    #[serde(alias = "RWX")]
+    ReadWriteMany,
 }
 
 /// How the files of a Hugging Face cache are kept in a folder.
@@ -160,6 +194,12 @@ impl ModelTarget {
                 "files is for the layout hf-cache in a folder or a claim; {to} has plain files in any case"
             ));
         }
+        if self.create.is_some() && !matches!(to, Destination::Claim(_)) {
+            return Err(format!("create is for claims (pvc://), and {to} is none"));
+        }
+        if self.keep.is_some() && !matches!(to, Destination::Claim(_) | Destination::Folder(_)) {
+            return Err(format!("keep is for folders and claims, and {to} is none"));
+        }
         let is_url = |url: &String| url.starts_with("https://") || url.starts_with("http://");
         if let Some(endpoint) = self.endpoint.as_ref().filter(|url| !is_url(url)) {
             return Err(format!("endpoint {endpoint:?} is no URL; write https://host[:port]"));
@@ -201,13 +241,18 @@ mod tests {
         };
         let bucket = "to: s3://b/m, layout: sie, endpoint: 'http://minio:9000', plainHttp: true";
         assert_eq!(site(bucket).unwrap().models[0].to.to_string(), "s3://b/m");
-        site("to: /srv/models, files: plain, models: [BAAI/bge-m3]").unwrap();
+        site("to: /srv/models, files: plain, models: [BAAI/bge-m3], keep: 2").unwrap();
+        let made = site("to: pvc://a/b, create: {size: 20GiB, accessMode: RWX}").unwrap();
+        let made = made.models[0].create.clone().unwrap();
+        assert_eq!(made.access_mode, AccessMode::ReadWriteMany);
         for (target, expected) in [
             ("to: /srv/models, ca: ca.pem", "models[0]: ca is a bucket's"),
             ("to: s3://b, files: links", "models[0]: files is for the layout hf-cache"),
             ("to: /srv, layout: flat, files: plain", "models[0]: files is for the layout hf-cache"),
             ("to: s3://b, endpoint: minio", "write https://host[:port]"),
             ("to: s4://b", "known are s3://"),
+            ("to: /srv, create: {}", "models[0]: create is for claims"),
+            ("to: s3://b, keep: 2", "models[0]: keep is for folders and claims"),
         ] {
             let error = site(target).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

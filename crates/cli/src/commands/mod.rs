@@ -1,6 +1,9 @@
 //! The verbs, one file each: the arguments whose doc comments are the help, then one function.
 
+mod audit;
+mod check;
 mod completion;
+mod evidence;
 mod deploy;
 mod fetch;
 mod image;
@@ -15,6 +18,7 @@ mod plan;
 mod policy;
 pub(crate) mod post_render;
 mod relocate;
+mod resolve;
 mod serve;
 mod store;
 mod tether;
@@ -46,13 +50,18 @@ pub(crate) enum Command {
     Models(models::Command),
     Relocate(relocate::Args),
     PostRender(post_render::Args),
+    Check(check::Args),
     Deploy(deploy::Args),
     Undeploy(undeploy::Args),
     #[command(subcommand)]
     Policy(policy::Command),
-    Webhook(webhook::Args),
+    Webhook(Box<webhook::Args>),
+    Audit(audit::Args),
+    Evidence(evidence::Args),
     #[command(subcommand)]
     Store(store::Command),
+    #[command(hide = true)]
+    Resolve(resolve::Args),
     Completion(completion::Args),
     #[command(hide = true)]
     Tether(tether::Args),
@@ -75,10 +84,14 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         Command::Serve(args) => serve::run(context, &args),
         Command::Relocate(args) => relocate::run(context, &args),
         Command::PostRender(args) => post_render::run(context, &args),
+        Command::Check(args) => check::run(context, &args),
+        Command::Resolve(args) => resolve::run(context, &args),
         Command::Deploy(args) => deploy::run(context, &args),
         Command::Undeploy(args) => undeploy::run(context, &args),
         Command::Tether(args) => tether::run(&args),
         Command::Policy(command) => policy::run(context, &command),
+        Command::Audit(args) => audit::run(context, &args),
+        Command::Evidence(args) => evidence::run(context, &args),
         Command::Webhook(args) => webhook::run(context, &args),
         Command::Models(command) => models::run(context, &command),
         Command::Store(command) => store::run(context, &command),

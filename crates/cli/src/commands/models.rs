@@ -1,16 +1,24 @@
-//! `gantry models push | verify | ls`: models in folders and buckets.
+//! `gantry models push | verify | ls`: models in folders, buckets and a cluster's volumes.
 
-use std::path::PathBuf;
+mod claim;
+mod image;
+mod node;
+mod pod;
+mod target;
+
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 use land::models::bucket::{Access, Http};
-use land::models::{Checked, Unfit};
+use land::models::{Checked, Record, Unfit};
 use types::ByteSize;
 use types::destination::Destination;
 use types::site::{ModelFiles, ModelLayout, ModelTarget};
 
 use crate::context::Context;
 use crate::error::{CommandError, Kind, Result};
+use self::target::Target;
 use crate::place::{self, Mode, Opened};
 use crate::{ui, world};
 
@@ -20,6 +28,10 @@ pub(crate) enum Command {
     Push(PushArgs),
     Verify(VerifyArgs),
     Ls(LsArgs),
+    #[command(hide = true)]
+    Hold(pod::HoldArgs),
+    #[command(hide = true)]
+    Receive(pod::ReceiveArgs),
 }
 
 /// Put models into a folder (a mounted volume, a node's disk) or a bucket, in the layout that a
@@ -40,6 +52,11 @@ Examples:
   gantry models push /media/disk --to s3://models/sie --layout sie    # SIE: clusterCache.url: s3://models/sie
   gantry models push /media/disk --to s3://models --endpoint https://minio.internal:9000 --ca ca.pem
   gantry models push ~/.local/share/gantry/store --to /mnt/models --dry-run
+  gantry models push /media/disk --to pvc://onyx/model-cache --site site.yaml --create --access-mode RWX
+  gantry models push /media/disk --to pvc://onyx/index --to pvc://onyx/inference --site site.yaml
+  gantry models push /media/disk --to pvc://akko/ollama/models --layout ollama --site site.yaml --via api
+  gantry models push /media/disk --to 'node:///var/lib/models?selector=gpu=yes&namespace=seed' --site site.yaml
+  gantry models push /media/disk --to image://registry.internal:5000/models/minilm:1 --layout flat
 
 Buckets take credentials from the environment, as the clouds' own tools name them:
   s3://  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, or a web identity (IRSA)
@@ -49,9 +66,11 @@ pub(crate) struct PushArgs {
     /// Volume files, folders with volumes, the .gantry.json beside them, or one store folder.
     #[arg(required = true, value_name = "VOLUME")]
     sources: Vec<PathBuf>,
-    /// A folder, or a bucket with a prefix: s3://bucket/prefix, gs://…, az://container/prefix.
-    #[arg(long, value_name = "PLACE")]
-    to: Destination,
+    /// A folder; a bucket with a prefix: s3://bucket/prefix, gs://…, az://container/prefix; a claim:
+    /// pvc://NAMESPACE/CLAIM[/FOLDER], several times for several; the nodes' own disks:
+    /// node:///FOLDER[?selector=KEY=VALUE&namespace=NAME]; an image: image://HOST/PATH:TAG.
+    #[arg(long, value_name = "PLACE", required = true)]
+    to: Vec<Target>,
     /// How files are laid out there.
     #[arg(long, value_name = "LAYOUT", default_value = "hf-cache")]
     layout: Layout,
@@ -61,11 +80,18 @@ pub(crate) struct PushArgs {
     /// Only these models (ids or references); all when absent.
     #[arg(long = "model", value_name = "MODEL")]
     models: Vec<String>,
+    /// Keep only so many revisions of each model that is put, the new one among them.
+    #[arg(long, value_name = "N")]
+    keep: Option<NonZeroU16>,
     #[command(flatten)]
     server: Server,
     /// Only tell what would be put.
     #[arg(short = 'n', long)]
     dry_run: bool,
+    #[command(flatten)]
+    claim: claim::ClaimArgs,
+    #[command(flatten)]
+    seeder: claim::SeederArgs,
 }
 
 /// A bucket's server.
@@ -121,13 +147,16 @@ enum Files {
 Examples:
   gantry models verify /mnt/models
   gantry models verify s3://models/sie --endpoint https://minio.internal:9000
+  gantry models verify pvc://onyx/model-cache --site site.yaml
   gantry models verify /mnt/models --output json | jq .bad")]
 pub(crate) struct VerifyArgs {
-    /// The folder, or the bucket with its prefix.
+    /// The folder, the bucket with its prefix, the claim, or the nodes' disks.
     #[arg(value_name = "PLACE")]
-    place: Destination,
+    place: Target,
     #[command(flatten)]
     server: Server,
+    #[command(flatten)]
+    seeder: claim::SeederArgs,
 }
 
 /// List the models that were put into a folder or a bucket.
@@ -135,13 +164,16 @@ pub(crate) struct VerifyArgs {
 #[command(after_long_help = "\
 Examples:
   gantry models ls /mnt/models
-  gantry models ls s3://models/sie")]
+  gantry models ls s3://models/sie
+  gantry models ls pvc://onyx/model-cache --site site.yaml")]
 pub(crate) struct LsArgs {
-    /// The folder, or the bucket with its prefix.
+    /// The folder, the bucket with its prefix, or the claim.
     #[arg(value_name = "PLACE")]
-    place: Destination,
+    place: Target,
     #[command(flatten)]
     server: Server,
+    #[command(flatten)]
+    seeder: claim::SeederArgs,
 }
 
 pub(crate) fn run(context: &Context, command: &Command) -> Result<()> {
@@ -149,12 +181,60 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<()> {
         Command::Push(args) => push(context, args),
         Command::Verify(args) => verify(context, args),
         Command::Ls(args) => ls(context, args),
+        Command::Hold(args) => pod::hold(args),
+        Command::Receive(args) => pod::receive(args),
     }
 }
 
 fn push(context: &Context, args: &PushArgs) -> Result<()> {
-    let target = ModelTarget {
-        to: args.to.clone(),
+    let mode = if args.dry_run { Mode::DryRun } else { Mode::Put };
+    let (first, others) = args.to.split_first().ok_or_else(|| CommandError::usage("no --to"))?;
+    let place = match first {
+        Target::Place(place) => place.clone(),
+        // What is planned there is what a folder gets.
+        Target::Nodes(_) | Target::Image(_) => Destination::Folder(PathBuf::new()),
+    };
+    let target = wanted(args, place);
+    target.check().map_err(|fault| CommandError::usage(format!("--to {first}: {fault}")))?;
+    let source = world::source(&args.sources)?;
+    let how = (&args.claim, &args.seeder);
+    if let Target::Place(Destination::Claim(_)) = first {
+        let mut claims = Vec::new();
+        for to in &args.to {
+            match to {
+                Target::Place(Destination::Claim(claim)) if claims.contains(claim) => {}
+                Target::Place(Destination::Claim(claim)) => claims.push(claim.clone()),
+                _ => return Err(several()),
+            }
+        }
+        return claim::push(context, &source, &target, &claims, how, mode);
+    }
+    if !others.is_empty() {
+        return Err(several());
+    }
+    match first {
+        Target::Nodes(path) => node::push(context, &source, &target, path, how, mode),
+        Target::Image(name) => image::push(context, &source, &target, name, &args.seeder, mode),
+        Target::Place(Destination::Depot) => {
+            Err(CommandError::usage("a depot serves models from what it has; nothing is put")
+                .hint("gantry serve VOLUME…"))
+        }
+        Target::Place(_) => {
+            let pushed = place::put(context, &*source, &target, Unfit::Refused, mode)?;
+            context.ui.result(&pushed, place::print)
+        }
+    }
+}
+
+fn several() -> CommandError {
+    CommandError::usage("several targets at once are claims of a cluster (pvc://…)")
+        .hint("push to one place after the other")
+}
+
+/// The target as site.yaml would have it.
+fn wanted(args: &PushArgs, to: Destination) -> ModelTarget {
+    ModelTarget {
+        to,
         layout: match args.layout {
             Layout::HfCache => ModelLayout::HfCache,
             Layout::Flat => ModelLayout::Flat,
@@ -169,22 +249,23 @@ fn push(context: &Context, args: &PushArgs) -> Result<()> {
         endpoint: args.server.endpoint.clone(),
         ca: args.server.ca.clone(),
         plain_http: args.server.plain_http,
-    };
-    target.check().map_err(|fault| CommandError::usage(format!("--to {}: {fault}", args.to)))?;
-    if args.to == Destination::Depot {
-        return Err(CommandError::usage("a depot serves models from what it has; nothing is put")
-            .hint("gantry serve VOLUME…"));
+        create: args.claim.new(),
+        keep: args.keep,
     }
-    let source = world::source(&args.sources)?;
-    let mode = if args.dry_run { Mode::DryRun } else { Mode::Put };
-    let pushed = place::put(context, &*source, &target, Unfit::Refused, mode)?;
-    context.ui.result(&pushed, place::print)
 }
 
 fn verify(context: &Context, args: &VerifyArgs) -> Result<()> {
-    let opened = Opened::new(context, &args.place, args.server.access())?;
+    let place = match &args.place {
+        Target::Place(Destination::Claim(claim)) => {
+            return claim::verify(context, &args.seeder, claim);
+        }
+        Target::Nodes(path) => return node::verify(context, &args.seeder, path),
+        Target::Image(_) => return Err(no_files(&args.place)),
+        Target::Place(place) => place,
+    };
+    let opened = Opened::new(context, place, args.server.access())?;
     if opened.records()?.is_empty() {
-        return Err(nothing(&args.place));
+        return Err(nothing(&place.to_string()));
     }
     let meter = context.ui.progress("verify");
     let checked = opened.verify(&*meter);
@@ -194,24 +275,24 @@ fn verify(context: &Context, args: &VerifyArgs) -> Result<()> {
         meter.clear();
     }
     let checked = checked?;
-    context.ui.result(&checked, |checked| {
-        let is_bad = |name: &str| checked.bad.iter().any(|bad| bad.model == name);
-        let rows = checked.models.iter().map(|(name, files)| {
-            let state = if is_bad(name) { "damaged" } else { "whole" };
-            [name.clone(), files.to_string(), state.to_owned()]
-        });
-        ui::table(["model", "files", ""], rows.collect())
-    })?;
-    judged(&args.place, &opened, &checked)
+    context.ui.result(&checked, print_checked)?;
+    judged(&place.to_string(), |file| opened.shown(file).display().to_string(), &checked)
 }
 
-fn judged(to: &Destination, opened: &Opened, checked: &Checked) -> Result<()> {
+fn print_checked(checked: &Checked) -> String {
+    let is_bad = |name: &str| checked.bad.iter().any(|bad| bad.model == name);
+    let rows = checked.models.iter().map(|(name, files)| {
+        let state = if is_bad(name) { "damaged" } else { "whole" };
+        [name.clone(), files.to_string(), state.to_owned()]
+    });
+    ui::table(["model", "files", ""], rows.collect())
+}
+
+/// The error that damaged files are. `shown` is what people call a file.
+fn judged(to: &str, shown: impl Fn(&Path) -> String, checked: &Checked) -> Result<()> {
     let Some(first) = checked.bad.first() else { return Ok(()) };
-    let all: Vec<String> = checked
-        .bad
-        .iter()
-        .map(|bad| format!("{}: {}", opened.shown(&bad.path).display(), bad.fault))
-        .collect();
+    let all: Vec<String> =
+        checked.bad.iter().map(|bad| format!("{}: {}", shown(&bad.path), bad.fault)).collect();
     Err(CommandError::new(Kind::Integrity, all.join("\n")).hint(format!(
         "put it there again: gantry models push VOLUME… --to {to} --model {}",
         first.model.split('@').next().unwrap_or(&first.model)
@@ -219,18 +300,30 @@ fn judged(to: &Destination, opened: &Opened, checked: &Checked) -> Result<()> {
 }
 
 fn ls(context: &Context, args: &LsArgs) -> Result<()> {
-    let opened = Opened::new(context, &args.place, args.server.access())?;
+    let place = match &args.place {
+        Target::Place(Destination::Claim(claim)) => return claim::ls(context, &args.seeder, claim),
+        Target::Nodes(_) | Target::Image(_) => return Err(no_files(&args.place)),
+        Target::Place(place) => place,
+    };
+    let opened = Opened::new(context, place, args.server.access())?;
     let records = opened.records()?;
-    context.ui.result(&records, |records| {
-        let rows = records.iter().map(|record| {
-            let size: u64 = record.files.values().map(|file| file.size).sum();
-            [record.name.clone(), record.files.len().to_string(), ByteSize(size).to_string()]
-        });
-        ui::table(["model", "files", "size"], rows.collect())
-    })
+    context.ui.result(&records, |records| print_records(records))
 }
 
-fn nothing(place: &Destination) -> CommandError {
+fn print_records(records: &[Record]) -> String {
+    let rows = records.iter().map(|record| {
+        let size: u64 = record.files.values().map(|file| file.size).sum();
+        [record.name.clone(), record.files.len().to_string(), ByteSize(size).to_string()]
+    });
+    ui::table(["model", "files", "size"], rows.collect())
+}
+
+fn nothing(place: &str) -> CommandError {
     CommandError::usage(format!("{place}: Gantry put no models there"))
         .hint("gantry models push VOLUME… --to PLACE puts them and remembers what it put")
+}
+
+fn no_files(place: &Target) -> CommandError {
+    CommandError::usage(format!("{place}: its files are not looked at this way"))
+        .hint("a folder, a bucket, a claim are; an image is proven by its digest, disks of nodes by gantry models verify")
 }

@@ -13,6 +13,8 @@
 //! by one rename. A bucket knows no rename: see [`bucket`]. What was written before a kill is kept.
 
 pub mod bucket;
+mod collect;
+mod image;
 mod place;
 mod plan;
 mod record;
@@ -21,8 +23,10 @@ mod verify;
 mod write;
 
 pub use bucket::Bucket;
+pub use collect::collect;
+pub use image::Packed;
 pub use place::{Place, Stat};
-pub use plan::{Choice, Plan, Unfit, plan};
+pub use plan::{Choice, Content, Folder, Identity, Plan, Unfit, plan};
 pub use record::{Record, Recorded};
 pub use types::site::ModelFiles as Files;
 pub use verify::{Bad, Checked, verify};

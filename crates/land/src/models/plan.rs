@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use store::Source;
 use types::site::{ModelFiles as Files, ModelLayout};
 use types::snapshot::{Snapshot, check_path};
@@ -26,22 +27,24 @@ pub struct Choice {
     pub layout: ModelLayout,
     /// How a cache's files are kept.
     pub files: Files,
-    /// What happens to models that the layout has no place for, when none is named.
+    /// What happens to models that cannot be put.
     pub unfit: Unfit,
 }
 
-/// What happens to models that a layout has no place for.
+/// What happens to models that the layout has no place for although nobody named them, and to named
+/// ones that the source does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unfit {
-    /// They are an error.
+    /// They are an error: a person asks for one place.
     #[default]
     Refused,
-    /// They are left out: another target takes them.
+    /// They are left out: a site has several places, and not every source has all models.
     LeftOut,
 }
 
 /// A model in its layout. All paths are relative to the folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Plan {
     /// What people call it, with its revision: `BAAI/bge-m3@<commit>`.
     pub name: String,
@@ -54,7 +57,8 @@ pub struct Plan {
 }
 
 /// The content of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Content {
     /// Its sha256.
     pub digest: Digest,
@@ -63,7 +67,8 @@ pub struct Content {
 }
 
 /// A folder and all that is in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Folder {
     /// Where it stands.
     pub path: PathBuf,
@@ -76,7 +81,8 @@ pub struct Folder {
 }
 
 /// What a folder's path stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Identity {
     /// One commit: whatever is there is part of the same.
     Commit,
@@ -132,7 +138,9 @@ pub fn plan(source: &dyn Source, choice: &Choice) -> Result<Vec<Plan>> {
             plan => plans.push(plan?),
         }
     }
-    if let Some(name) = missing.first() {
+    if choice.unfit == Unfit::Refused
+        && let Some(name) = missing.first()
+    {
         return Err(Error::NoModel { name: (*name).clone(), has: known });
     }
     if plans.is_empty() && choice.unfit == Unfit::Refused {

@@ -138,7 +138,7 @@ impl Record {
         place.put(&path, text.as_bytes())
     }
 
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         Path::new(OWN).join("models").join(file_name(&self.name))
     }
 

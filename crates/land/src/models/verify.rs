@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use store::progress::Progress;
 
 use super::Result;
@@ -10,7 +10,7 @@ use super::place::Place;
 use super::record::Record;
 
 /// What a check of a place found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checked {
     /// The models that were put there, with how many files each has.
     pub models: Vec<(String, usize)>,
@@ -21,7 +21,7 @@ pub struct Checked {
 }
 
 /// A file that is not as it was put.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bad {
     /// The model.

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::thread;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use store::Source;
 use store::hash::{Sha256, sha256};
 use store::progress::Progress;
@@ -26,7 +26,7 @@ const PIECE: usize = 1 << 20;
 const AT_ONCE: usize = 2;
 
 /// What became of a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Put {
     /// It was there, every file with its digest.

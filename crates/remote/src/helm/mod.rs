@@ -20,7 +20,7 @@ mod yaml;
 pub use archive::{Archive, MAX_ARCHIVE};
 pub use artifact::{Artifact, artifact};
 pub use binary::{Binary, DEFAULT_KUBE_VERSION, Release};
-pub use files::files;
+pub use files::{files, files_of};
 pub use in_cluster::{Hooks, InCluster, Install, PostRenderer};
 pub use index::{Chart, Index};
 pub use metadata::Metadata;

@@ -18,12 +18,19 @@ pub(super) fn settings(bucket: &destination::Bucket, error: &E) -> Error {
 /// An error of the first question, when nothing was touched yet.
 pub(super) fn connect(bucket: &destination::Bucket, error: E) -> Error {
     let Fault { fault, next } = Fault::of(bucket, &error);
+    let variable = endpoint(bucket.cloud);
+    let next = next.unwrap_or_else(|| {
+        format!("check the bucket's name, the credential, and the endpoint (--endpoint, endpoint: in site.yaml, or {variable})")
+    });
     Error::Connect { url: bucket.to_string(), fault, next }
 }
 
 /// An error of a later request, about one object.
 pub(super) fn request(bucket: &destination::Bucket, url: String, error: E) -> Error {
     let Fault { fault, next } = Fault::of(bucket, &error);
+    let next = next.unwrap_or_else(|| {
+        "see what the server's log says; run the same command again to go on".to_owned()
+    });
     Error::Request { url, fault, next }
 }
 
@@ -37,7 +44,8 @@ pub(super) fn is_gone(error: &E) -> bool {
 
 struct Fault {
     fault: String,
-    next: String,
+    /// `None` where what was said tells nothing known.
+    next: Option<String>,
 }
 
 impl Fault {
@@ -52,14 +60,15 @@ impl Fault {
         };
         let next = if is_metadata(&text) {
             let fault = "there are no credentials: none in the environment, and no machine or workload identity answers";
-            return Self { fault: fault.to_owned(), next: credentials(bucket.cloud) };
+            return Self { fault: fault.to_owned(), next: Some(credentials(bucket.cloud)) };
         } else if is(&["NoSuchBucket", "ContainerNotFound"]) {
             format!("make the bucket {:?} first, or correct its name", bucket.name)
         } else if is(&["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"])
             || matches!(error, E::Unauthenticated { .. })
         {
             format!("correct the credential: {}", credentials(bucket.cloud))
-        } else if matches!(error, E::PermissionDenied { .. }) {
+        } else if matches!(error, E::PermissionDenied { .. }) || text.contains(" 403 Forbidden") {
+            // A listing that is denied comes as a general error.
             rights(bucket.cloud).to_owned()
         } else if is(&["PermanentRedirect", "AuthorizationHeaderMalformed"])
             || text.contains("without LOCATION")
@@ -75,9 +84,9 @@ impl Fault {
                 "check the endpoint (--endpoint, endpoint: in site.yaml, or {variable}), and that the server runs"
             )
         } else {
-            "see what the server's log says; run the same command again to go on".to_owned()
+            return Self { fault, next: None };
         };
-        Self { fault, next }
+        Self { fault, next: Some(next) }
     }
 }
 
@@ -107,9 +116,15 @@ fn innermost(error: &E) -> String {
 }
 
 fn is_metadata(text: &str) -> bool {
-    ["169.254.", "metadata.google.internal", "/metadata/identity"]
-        .iter()
-        .any(|address| text.contains(address))
+    [
+        "169.254.",
+        "/latest/api/token",
+        "/latest/meta-data",
+        "metadata.google.internal",
+        "/metadata/identity",
+    ]
+    .iter()
+    .any(|address| text.contains(address))
 }
 
 fn is_transport(text: &str) -> bool {
