@@ -191,17 +191,21 @@ async fn what_does_not_come_up_says_why_and_is_rolled_back_when_asked() {
 async fn releases_come_in_the_order_of_their_needs_and_only_where_one_may() {
     let place = testkit::Cluster::here().names("deploy-order");
     let namespace = place.name();
-    let charts =
-        chart("app", namespace, ", needs: [db]") + &chart("db", namespace, ", values: [v.yaml]");
-    let shop = Shop::new(&charts, &[("v.yaml", "probe: /none\n")]);
+    let charts = chart("app", namespace, ", needs: [db], values: [app.yaml]")
+        + &chart("db", namespace, ", values: [v.yaml]");
+    let values = [("v.yaml", "probe: /none\n"), ("app.yaml", "literal: true\n")];
+    let mut shop = Shop::new(&charts, &values);
+    // An image that no value moves, and the helm that takes post-renderers as plugins.
+    shop.inside = shop.inside.env("GANTRY_HELM", tools::tool("helm4"));
     let cluster = shop.connect().await;
+    let post = ["--leftovers", "post-render"];
 
     let kubeconfig = std::fs::read_to_string(shop.here.kubeconfig()).unwrap();
     let restricted = shop.inside.folder().join("restricted.kubeconfig");
     std::fs::write(&restricted, kubeconfig.replace("user: {", "user: {as: nobody-in-particular, "))
         .unwrap();
     let restricted = restricted.display().to_string();
-    let error = shop.deploy(&["--kubeconfig", &restricted]).fails_with(2).stderr;
+    let error = shop.deploy(&["--kubeconfig", &restricted, post[0], post[1]]).fails_with(2).stderr;
     assert!(error.contains("missing for deploying") && error.contains("deployments"), "{error}");
     let error = shop.deploy(&["--context", "elsewhere"]).fails_with(2).stderr;
     assert!(error.contains("no context"), "{error}");
