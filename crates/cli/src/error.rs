@@ -94,6 +94,11 @@ impl CommandError {
         self
     }
 
+    /// Its message and hints on one line, the next steps behind semicolons.
+    pub(crate) fn line(&self) -> String {
+        std::iter::once(&self.message).chain(&self.hints).cloned().collect::<Vec<_>>().join("; ")
+    }
+
     /// Adds what to do next, best a command to type.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
@@ -262,6 +267,27 @@ impl From<cluster::Error> for CommandError {
             _ => Kind::Failed,
         };
         Self::new(kind, error.to_string())
+    }
+}
+
+impl From<deploy::evidence::Error> for CommandError {
+    fn from(error: deploy::evidence::Error) -> Self {
+        let kind = if error.is_integrity() {
+            Kind::Integrity
+        } else if error.is_bad_input() {
+            Kind::Usage
+        } else {
+            Kind::Failed
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<deploy::Error> for CommandError {
+    fn from(error: deploy::Error) -> Self {
+        match error {
+            error @ deploy::Error::Junit { .. } => Self::failed(error.to_string()),
+        }
     }
 }
 

@@ -260,7 +260,8 @@ fn write(
     Ok(puts?)
 }
 
-fn access(target: &ModelTarget) -> Access {
+/// How a target's server is spoken to.
+pub(crate) fn access(target: &ModelTarget) -> Access {
     Access {
         endpoint: target.endpoint.clone(),
         ca: target.ca.iter().cloned().collect(),

@@ -1,3 +1,8 @@
 //! Releases in a cluster: install them, check them, gather the evidence.
 
+pub mod check;
+mod error;
 pub mod evidence;
+pub mod inference;
+
+pub use error::{Error, Result};

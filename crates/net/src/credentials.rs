@@ -24,6 +24,21 @@ pub enum Credential {
 }
 
 impl Credential {
+    /// The credential for a server in a configuration of docker's form, such as a pull secret's
+    /// `.dockerconfigjson` has; `None` when it has none for it. Helper programs are not run: a secret
+    /// names none.
+    pub fn of_docker_config(content: &[u8], server: &str) -> Result<Option<Self>> {
+        let unreadable = |cause: String| Error::Credentials { server: server.to_owned(), cause };
+        let mut config: serde_json::Value = serde_json::from_slice(content)
+            .map_err(|cause| unreadable(format!("it is no JSON: {cause}")))?;
+        if let Some(map) = config.as_object_mut() {
+            map.retain(|key, _| key == "auths");
+        }
+        let content = config.to_string();
+        found(docker_credential::get_credential_from_reader(content.as_bytes(), server))
+            .map_err(|cause| unreadable(explain(&cause, None)))
+    }
+
     /// The name, for messages; never the secret.
     pub fn user(&self) -> &str {
         match self {

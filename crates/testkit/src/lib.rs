@@ -16,6 +16,7 @@
     reason = "a world that cannot be built is the test's failure; see above"
 )]
 
+pub mod charts;
 mod cluster;
 mod credentials;
 mod engine;

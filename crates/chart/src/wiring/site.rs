@@ -84,10 +84,10 @@ impl Offline {
             .filter_map(|target| {
                 let layout = target.layout;
                 match &target.to {
-                    Destination::Claim(claim) => Some(Models::Claim {
-                        namespace: claim.namespace.clone(),
-                        claim: claim.name.clone(),
-                        folder: claim.folder.clone(),
+                    Destination::Claim(own) => Some(Models::Claim {
+                        namespace: own.namespace.clone(),
+                        claim: own.name.clone(),
+                        folder: own.folder.clone(),
                         layout,
                     }),
                     Destination::Bucket(bucket) => Some(Models::Bucket {
@@ -96,6 +96,7 @@ impl Offline {
                         layout,
                     }),
                     Destination::Depot => Some(Models::Depot { url: depot.clone()? }),
+                    // A folder is on a machine, not in a pod.
                     Destination::Folder(_) => None,
                 }
             })
@@ -104,7 +105,9 @@ impl Offline {
         if let Some(url) = depot.filter(|_| !models.iter().any(is_depot)) {
             models.push(Models::Depot { url });
         }
-        let ca = site.registry.ca.as_ref().map(|_| Ca {
+        // One file holds the CAs of all of the site's services.
+        let cas = site.models.iter().map(|target| &target.ca).chain([&site.registry.ca]);
+        let ca = cas.flatten().next().map(|_| Ca {
             from: CaFrom::ConfigMap,
             name: CA_NAME.into(),
             key: CA_KEY.into(),
@@ -140,12 +143,12 @@ mod tests {
     fn a_site_says_where_its_models_are_and_who_talks_to_it() {
         let text = "version: 1\nregistry: {url: 'r.internal:5000/ai', ca: ca.pem}\nmodels:\n\
             - {to: 'pvc://ai/models'}\n- {to: 'pvc://ai/all/ollama', layout: ollama}\n\
-            - {to: 's3://m/w', layout: sie}\n- {to: ./folder}\ndepot: {url: 'https://d.internal:8443/'}\n";
+            - {to: 's3://m/w', layout: sie, endpoint: 'https://s3.internal'}\n- {to: ./folder}\ndepot: {url: 'https://d.internal:8443/'}\n";
         let offline = Offline::of_site(&Site::parse("site.yaml", text).unwrap(), Some("ai"));
         assert_eq!(offline.models.len(), 4);
         let Models::Claim { claim, folder, .. } = &offline.models[1] else { unreachable!() };
         assert_eq!((claim.as_str(), folder.as_str()), ("all", "ollama"));
-        assert_eq!(offline.hosts, ["r.internal:5000", "d.internal:8443"]);
+        assert_eq!(offline.hosts, ["r.internal:5000", "s3.internal", "d.internal:8443"]);
         assert_eq!(offline.ca.unwrap().name, CA_NAME);
     }
 }

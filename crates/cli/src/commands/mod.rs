@@ -1,6 +1,8 @@
 //! The verbs, one file each: the arguments whose doc comments are the help, then one function.
 
+mod check;
 mod completion;
+mod evidence;
 mod fetch;
 mod image;
 mod images;
@@ -14,6 +16,7 @@ mod plan;
 mod policy;
 mod post_render;
 mod relocate;
+mod resolve;
 mod serve;
 mod store;
 mod verify;
@@ -43,11 +46,15 @@ pub(crate) enum Command {
     Models(models::Command),
     Relocate(relocate::Args),
     PostRender(post_render::Args),
+    Check(check::Args),
     #[command(subcommand)]
     Policy(policy::Command),
-    Webhook(webhook::Args),
+    Webhook(Box<webhook::Args>),
+    Evidence(evidence::Args),
     #[command(subcommand)]
     Store(store::Command),
+    #[command(hide = true)]
+    Resolve(resolve::Args),
     Completion(completion::Args),
     Version(version::Args),
 }
@@ -68,7 +75,10 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         Command::Serve(args) => serve::run(context, &args),
         Command::Relocate(args) => relocate::run(context, &args),
         Command::PostRender(args) => post_render::run(context, &args),
+        Command::Check(args) => check::run(context, &args),
+        Command::Resolve(args) => resolve::run(context, &args),
         Command::Policy(command) => policy::run(context, &command),
+        Command::Evidence(args) => evidence::run(context, &args),
         Command::Webhook(args) => webhook::run(context, &args),
         Command::Models(command) => models::run(context, &command),
         Command::Store(command) => store::run(context, &command),

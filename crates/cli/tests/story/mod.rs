@@ -1,5 +1,11 @@
 //! What the stories share: a world with a user in it, and an input that asks for a bit of all.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "each story uses a part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "each story uses a part"
+)]
 
 #[cfg(feature = "cluster-tests")]
 pub(crate) mod guard;

@@ -17,7 +17,7 @@ mod yaml;
 pub use archive::{Archive, MAX_ARCHIVE};
 pub use artifact::{Artifact, artifact};
 pub use binary::{Binary, DEFAULT_KUBE_VERSION, GARBAGE, Release};
-pub use files::files;
+pub use files::{files, files_of};
 pub use index::{Chart, Index};
 pub use metadata::Metadata;
 pub use oci::{OciChart, from_registry};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use super::checks::{RawCheck, Server};
 use super::rules::{PhoneHome, Rules};
 use super::tool::RawTool;
 use super::wiring::Wiring;
@@ -32,6 +33,10 @@ pub(super) struct Raw {
     pub(super) rules: Rules,
     #[serde(default)]
     pub(super) phone_home: PhoneHome,
+    #[serde(default)]
+    pub(super) checks: Vec<Spanned<RawCheck>>,
+    #[serde(default)]
+    pub(super) inference: Vec<Server>,
     #[serde(default)]
     pub(super) wiring: Wiring,
 }
