@@ -54,7 +54,7 @@ impl S3 {
     /// Runs a Python script in which `s3` is boto3's client and `bucket` the bucket's name; gives
     /// what it printed.
     pub fn boto3(&self, script: &str) -> String {
-        let ca = self.ca_file().map_or("None".to_owned(), |file| format!("{file:?}"));
+        let ca = self.ca_file().map_or("None".to_owned(), |file| format!("'{}'", file.display()));
         let script = format!(
             "import boto3, json, os\nbucket = {:?}\ns3 = boto3.client('s3', endpoint_url={:?}, \
              aws_access_key_id='key', aws_secret_access_key='secret', region_name='us-east-1', \

@@ -116,9 +116,15 @@ fn innermost(error: &E) -> String {
 }
 
 fn is_metadata(text: &str) -> bool {
-    ["169.254.", "/latest/api/token", "/latest/meta-data", "metadata.google.internal", "/metadata/identity"]
-        .iter()
-        .any(|address| text.contains(address))
+    [
+        "169.254.",
+        "/latest/api/token",
+        "/latest/meta-data",
+        "metadata.google.internal",
+        "/metadata/identity",
+    ]
+    .iter()
+    .any(|address| text.contains(address))
 }
 
 fn is_transport(text: &str) -> bool {

@@ -23,6 +23,9 @@ use crate::models::{Error, Result};
 const VERSION: u32 = 1;
 /// Parts are noted at most so often; what came since is sent again after a kill.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// The same for each part that it has: a long journal is written less often, so that it stays far
+/// below a hundredth of what is uploaded.
+const INTERVAL_PER_PART: Duration = Duration::from_millis(1);
 /// A journal that nobody wrote to for so long is of a push that will not go on.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -97,6 +100,8 @@ impl Journal {
             std::mem::take(&mut self.lock().uploads)
                 .into_iter()
                 .partition(|(path, upload)| is_wanted(path, upload));
+        // Before the journal forgets them: a kill in between leaves none that nobody knows of.
+        abort(&self.bucket, old).await;
         let new = files.iter().filter(|(path, _)| !kept.contains_key(path));
         let begun: Vec<Result<(PathBuf, Upload)>> = stream::iter(new)
             .map(|(path, content)| async move {
@@ -114,7 +119,6 @@ impl Journal {
             }
         }
         self.write().await?;
-        abort(&self.bucket, old).await;
         failed.map_or(Ok(()), Err)
     }
 
@@ -135,8 +139,10 @@ impl Journal {
         if let Some(upload) = self.lock().uploads.get_mut(path) {
             upload.parts.insert(number, part);
         }
+        let parts: usize = self.lock().uploads.values().map(|upload| upload.parts.len()).sum();
+        let pause = INTERVAL + INTERVAL_PER_PART * u32::try_from(parts).unwrap_or(u32::MAX);
         let is_due = match self.written.try_lock() {
-            Ok(written) => written.is_none_or(|then| then.elapsed() > INTERVAL),
+            Ok(written) => written.is_none_or(|then| then.elapsed() > pause),
             Err(_) => false,
         };
         if is_due { self.write().await } else { Ok(()) }

@@ -236,7 +236,7 @@ mod tests {
     fn parts_are_alike_and_no_more_than_a_server_takes() {
         for size in [1, PART, 80 << 30, 100 << 30, 5 << 40] {
             let part = part_size(size);
-            assert!(part >= PART && part % MIB == 0, "{size}");
+            assert!(part >= PART && part.is_multiple_of(MIB), "{size}");
             assert!(size.div_ceil(part) <= PARTS, "{size}");
         }
     }
