@@ -77,8 +77,29 @@ impl RenderArgs {
                 .iter()
                 .map(|variant| variant.iter().map(here).collect::<Result<_>>())
                 .collect::<Result<_>>()?,
+            needs: vec![],
         })
     }
+}
+
+/// What a chart renders with these values files, for a look at it alone.
+pub(crate) fn stream(
+    context: &Context,
+    source: ChartSource,
+    values: &[PathBuf],
+    namespace: Option<&str>,
+) -> Result<String> {
+    let args = RenderArgs {
+        values: values.to_vec(),
+        set: vec![],
+        version: None,
+        release: None,
+        namespace: namespace.map(str::to_owned),
+        kube_version: None,
+        api_versions: vec![],
+    };
+    let release = open(context, &args.chart(source, &[])?, &[])?;
+    release.render(None).map_err(|cause| CommandError::usage(cause.to_string()))
 }
 
 /// The sources that arguments name: `oci://…`, a folder, a `.tgz`, or an https repository followed

@@ -84,6 +84,11 @@ impl CommandError {
         text
     }
 
+    /// Its message and hints on one line, the next steps behind semicolons.
+    pub(crate) fn line(&self) -> String {
+        std::iter::once(&self.message).chain(&self.hints).cloned().collect::<Vec<_>>().join("; ")
+    }
+
     /// The same as part of something larger that went on: it is in part done, unless content is
     /// not what it should be.
     pub(crate) fn within(mut self, part: &str) -> Self {
@@ -92,11 +97,6 @@ impl CommandError {
             self.kind = Kind::Partial;
         }
         self
-    }
-
-    /// Its message and hints on one line, the next steps behind semicolons.
-    pub(crate) fn line(&self) -> String {
-        std::iter::once(&self.message).chain(&self.hints).cloned().collect::<Vec<_>>().join("; ")
     }
 
     /// Adds what to do next, best a command to type.
@@ -303,6 +303,42 @@ impl From<operator::Error> for CommandError {
                 )
                 .hint("or name an image that the site has: --image REFERENCE"),
             _ => shown,
+        }
+    }
+}
+
+impl From<egress::Error> for CommandError {
+    fn from(error: egress::Error) -> Self {
+        use egress::Error as E;
+        let kind = match error {
+            E::Cluster(error) => return error.into(),
+            E::Policy(error) => return error.into(),
+            // Found before anything is written.
+            E::Corefile { .. }
+            | E::NoReload
+            | E::NameService { .. }
+            | E::Busy { .. }
+            | E::Manifests { .. } => Kind::Usage,
+            E::ChangedMeanwhile { .. } | E::Record { .. } | E::Listen { .. } | E::Report { .. } => {
+                Kind::Failed
+            }
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<deploy::release::Error> for CommandError {
+    fn from(error: deploy::release::Error) -> Self {
+        use deploy::release::Error as E;
+        match error {
+            E::Cluster(error) => error.into(),
+            E::Helm(error) => error.into(),
+            E::Chart(error) => error.into(),
+            E::Outside { .. } => Self::new(Kind::Integrity, error.to_string()),
+            E::NotOurs { .. } | E::NoCredential { .. } => Self::usage(error.to_string()),
+            E::NotReady { .. } | E::Refused { .. } | E::Lost { .. } => {
+                Self::failed(error.to_string())
+            }
         }
     }
 }

@@ -8,8 +8,10 @@ mod clusters;
 mod commands;
 mod context;
 mod error;
+mod live;
 mod offline;
 mod place;
+mod releases;
 mod ui;
 mod world;
 

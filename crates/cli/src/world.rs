@@ -151,6 +151,12 @@ pub(crate) fn manifests(example: &str) -> Result<String> {
     })
 }
 
+/// The path of the binary that runs.
+pub(crate) fn own_binary() -> Result<PathBuf> {
+    std::env::current_exe()
+        .map_err(|cause| CommandError::failed(format!("this binary has no path: {cause}")))
+}
+
 /// Writes a file whole or not at all.
 pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     let failed = |cause: std::io::Error| {

@@ -11,13 +11,16 @@ mod access;
 mod ephemeral;
 mod error;
 mod exec;
+mod follow;
 mod forward;
+mod kinds;
 mod manifest;
 mod object;
 mod owner;
 mod pod;
 mod reason;
 mod rights;
+mod watch;
 
 pub use access::{Access, Cluster};
 pub use error::{Error, Result};
@@ -25,9 +28,11 @@ pub use exec::{Exec, Outcome};
 pub use forward::{Forward, Target};
 /// The typed objects of the API, as `k8s-openapi` has them.
 pub use k8s_openapi as objects;
+pub use kinds::{Kinds, Resource};
 pub use manifest::{Id, Mode, Written};
 pub use object::{Applied, Object, Scope};
 pub use owner::{MANAGER, PART, is_own, own};
 pub use pod::Until;
 pub use reason::{Reason, of_pod};
 pub use rights::Right;
+pub use watch::Change;

@@ -4,5 +4,6 @@ pub mod check;
 mod error;
 pub mod evidence;
 pub mod inference;
+pub mod release;
 
 pub use error::{Error, Result};

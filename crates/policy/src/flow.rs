@@ -48,9 +48,14 @@ impl Flow {
         Self { address, bits: width(address), port: Some(port), protocol: Protocol::Tcp }
     }
 
+    /// The addresses, as a CIDR.
+    pub fn network(&self) -> String {
+        format!("{}/{}", self.address, self.bits)
+    }
+
     /// As a rule of a network policy.
     pub(crate) fn rule(&self) -> Value {
-        let to = json!([{"ipBlock": {"cidr": format!("{}/{}", self.address, self.bits)}}]);
+        let to = json!([{"ipBlock": {"cidr": self.network()}}]);
         rule(to, self.port.map(|port| (port, self.protocol)))
     }
 }

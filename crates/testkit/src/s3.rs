@@ -1,6 +1,7 @@
-//! An S3 server (moto's, in memory) on a free port of loopback, and boto3 as the other client of
+//! An S3 server (moto's, in memory) on a free port, and boto3 as the other client of
 //! it: what Gantry put is looked at with Amazon's own library.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use tempfile::TempDir;
@@ -27,12 +28,17 @@ impl S3 {
 
     /// A server over plain HTTP.
     pub fn start() -> Self {
-        Self::serve(None)
+        Self::serve(IpAddr::from(Ipv4Addr::LOCALHOST), None)
+    }
+
+    /// A server over plain HTTP on this address of the machine: where a cluster's pods reach it.
+    pub fn at(address: IpAddr) -> Self {
+        Self::serve(address, None)
     }
 
     /// A server over TLS, with a certificate of a new authority.
     pub fn tls() -> Self {
-        Self::serve(Some(Authority::new()))
+        Self::serve(IpAddr::from(Ipv4Addr::LOCALHOST), Some(Authority::new()))
     }
 
     /// What `AWS_ENDPOINT_URL` is to be.
@@ -83,10 +89,10 @@ impl S3 {
         serde_json::from_str(&listed).expect("the script prints JSON")
     }
 
-    fn serve(authority: Option<Authority>) -> Self {
+    fn serve(address: IpAddr, authority: Option<Authority>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let mut command = tools::command(&tools::venv(VENV, "moto_server").display().to_string());
-        command.args(["-H", "127.0.0.1", "-p", "0"]);
+        command.args(["-H", &address.to_string(), "-p", "0"]);
         let mut marker = "Running on http://";
         if let Some(authority) = &authority {
             let files = authority.server(folder.path());

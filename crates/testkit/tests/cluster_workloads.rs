@@ -8,7 +8,7 @@ use cluster::objects::api::core::v1::{PersistentVolumeClaim, Pod};
 use cluster::objects::serde_json::{Value, from_value, json};
 use cluster::{Scope, Target, Until, own};
 use gantry_testkit::{
-    Cluster, Images, MINILM, Namespace, Registry, Trust, charts, tools, until, workloads,
+    Cluster, Images, MINILM, Namespace, Registry, S3, Trust, charts, tools, until, workloads,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(180);
@@ -94,6 +94,50 @@ async fn two_model_servers_encode_from_one_claim_and_refuse_to_start_without_a_m
     assert!(ended.is_err() || phase(&ended.unwrap()) == "Failed");
     let said = story.cluster.logs(story.name(), "empty", Some("main"), None).await.unwrap();
     assert!(said.contains(&format!("cannot load {MINILM}")), "{said}");
+}
+
+#[tokio::test]
+async fn a_worker_of_sie_fills_its_cache_from_a_bucket_and_encodes() {
+    let story = Story::new("sie", &[workloads::SIE_SERVER]).await;
+    let bucket = S3::at(story.here.host());
+    let cache = tempfile::tempdir().unwrap();
+    workloads::hub_cache(cache.path());
+    bucket.boto3(&format!(
+        "base = '{}'\n\
+         for folder, _, files in os.walk(base):\n\
+         \x20   for name in files:\n\
+         \x20       path = os.path.join(folder, name)\n\
+         \x20       s3.upload_file(path, bucket, 'sie/' + os.path.relpath(path, base))",
+        cache.path().display()
+    ));
+
+    let endpoint = bucket.url();
+    let env = [
+        ("HF_HUB_OFFLINE", "1"),
+        ("AWS_ENDPOINT_URL", endpoint.as_str()),
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+    ];
+    let mut values: Vec<String> = Vec::new();
+    for (number, (name, value)) in env.iter().enumerate() {
+        let entry = format!("workers.common.extraEnv[{number}]");
+        values.extend([format!("{entry}.name={name}"), format!("{entry}.value={value}")]);
+    }
+    values.extend([
+        format!("workers.common.image.registry={}", story.registry.host()),
+        "workers.common.clusterCache.enabled=true".to_owned(),
+        format!("workers.common.clusterCache.url=s3://{}/sie", S3::BUCKET),
+    ]);
+    story.install("sie-like", &values.iter().map(String::as_str).collect::<Vec<_>>());
+
+    let question = json!({"items": [{"id": "1", "text": "hello world"}],
+        "params": {"output_types": ["dense"], "output_dtype": "float32"}});
+    let path = format!("/v1/encode/{MINILM}");
+    let answer = story.ask("test-worker", 8080, &path, &question).await;
+    let dense = &answer["items"][0]["dense"];
+    assert_eq!(dense["dims"], 384, "{answer}");
+    let values = vector(&dense["values"]);
+    assert!((dot(&values, &values) - 1.0).abs() < 1e-4);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! half right. Paths are relative to the folder of the file.
 
 pub mod checks;
+mod needs;
 mod raw;
 pub mod rules;
 mod tool;
@@ -67,6 +68,8 @@ pub struct Chart {
     pub set: Vec<String>,
     /// More renders, each with further values files; the union of the images is carried.
     pub variants: Vec<Vec<PathBuf>>,
+    /// The releases that have to be ready before this one is installed.
+    pub needs: Vec<String>,
 }
 
 /// Where a chart is.
@@ -183,10 +186,12 @@ impl Input {
             if raw.platforms.is_empty() { vec![Platform::linux_amd64()] } else { raw.platforms };
         let mut images = place.all(raw.images, RawImage::check)?;
         place.add_tools(raw.tools, &mut images)?;
+        let charts = place.all(raw.charts.clone(), RawChart::check)?;
+        needs::check(&charts).map_err(|(chart, reason)| place.error(&raw.charts[chart], reason))?;
         Ok(Self {
             name: raw.name.value,
             platforms,
-            charts: place.all(raw.charts, RawChart::check)?,
+            charts,
             images,
             models: place.all(raw.models, RawModel::check)?,
             files: raw.files,

@@ -58,7 +58,7 @@ pub(super) fn find(
     }
 }
 
-fn is_below(host: &str, known: &str) -> bool {
+pub(super) fn is_below(host: &str, known: &str) -> bool {
     host.strip_suffix(known).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 

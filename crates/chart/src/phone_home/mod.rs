@@ -105,6 +105,17 @@ impl Switches {
         Self(all)
     }
 
+    /// The names that a user has declared to be the site's own.
+    pub fn inside(&self) -> &[String] {
+        &self.0.inside
+    }
+
+    /// What a host outside is for, where a rule knows it or a zone above it.
+    pub fn host(&self, host: &str) -> Option<&str> {
+        let known = self.0.hosts.iter().find(|known| addresses::is_below(host, &known.host));
+        known.map(|known| known.why.as_str())
+    }
+
     /// What a chart or a stream reaches outside for. `is_inside` says that a host is the site's own.
     pub fn find(&self, inspection: &Inspection, is_inside: &dyn Fn(&str) -> bool) -> Vec<Finding> {
         let mut findings = switches::find(&self.0, inspection);

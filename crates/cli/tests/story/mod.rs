@@ -9,6 +9,8 @@
 
 #[cfg(feature = "cluster-tests")]
 pub(crate) mod guard;
+#[cfg(feature = "cluster-tests")]
+pub(crate) mod shop;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};

@@ -267,7 +267,7 @@ impl Finding {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+#[expect(clippy::ref_option, reason = "serde's signature")]
 fn millis<S: Serializer>(took: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     let millis = took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
     serde::Serialize::serialize(&millis, serializer)

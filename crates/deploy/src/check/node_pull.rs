@@ -68,7 +68,7 @@ struct Place {
 async fn look(subject: &Subject) -> Found {
     let (pulls, dns) = ("pulls from the registry", "DNS of the cluster");
     let Some(registry) = &subject.registry else {
-        return both(|name, what| no_site(name, what), pulls, dns);
+        return both(no_site, pulls, dns);
     };
     let images: &[Image] = subject.lock.as_ref().map(|lock| &*lock.images).unwrap_or_default();
     if images.is_empty() {
@@ -195,7 +195,8 @@ async fn one(
             return (finding.because(cause, "tell Gantry's makers"), None);
         }
     };
-    let findings = watch(subject, place, &pod, &target, is_gantry, &node_name).await;
+    let watched = watch(subject, place, &pod, &target, is_gantry, &node_name);
+    let findings = Box::pin(watched).await;
     // Whatever came of it, the pod goes; one that cannot go ends by itself.
     let _ = subject.cluster.remove_pod(&place.namespace, &pod_name).await;
     findings
@@ -209,7 +210,7 @@ fn choose<'a>(images: &'a [Image], node: &Node) -> Option<(&'a Image, bool)> {
         return Some((own, true));
     }
     let size = |image: &&Image| -> u64 {
-        let blobs = image.manifests.iter().flat_map(|manifest| manifest.blobs());
+        let blobs = image.manifests.iter().flat_map(types::lock::Manifest::blobs);
         blobs.map(|blob| blob.size).sum()
     };
     fitting().min_by_key(size).map(|image| (image, false))

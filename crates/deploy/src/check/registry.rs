@@ -45,8 +45,8 @@ impl SiteRegistry {
     /// Logs in and asks for the version of the API (distribution-spec, "Determining support").
     async fn greet(&self, client: &Client, subject: &Subject) -> net::Result<()> {
         let endpoint = self.mirrors.registry(self.prefix.registry());
-        let images = subject.lock.iter().flat_map(|lock| &lock.images);
-        let repository = images.filter_map(|image| self.target(&image.reference).ok()).next();
+        let mut images = subject.lock.iter().flat_map(|lock| &lock.images);
+        let repository = images.find_map(|image| self.target(&image.reference).ok());
         // A token is for a repository: one that will be pulled.
         let scope = repository.map_or_else(String::new, |reference| {
             format!("repository:{}:pull", reference.repository())

@@ -58,6 +58,8 @@ pub(super) struct RawChart {
     pub(super) set: Vec<String>,
     #[serde(default)]
     pub(super) variants: Vec<Vec<PathBuf>>,
+    #[serde(default)]
+    pub(super) needs: Vec<String>,
 }
 
 impl RawChart {
@@ -80,6 +82,7 @@ impl RawChart {
             values: self.values,
             set: self.set,
             variants: self.variants,
+            needs: self.needs,
         })
     }
 }

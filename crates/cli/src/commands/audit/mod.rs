@@ -1,0 +1,392 @@
+//! `gantry audit`: what would leave the cluster, and what tries to.
+
+mod parts;
+mod result;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chart::phone_home::Switches;
+use cluster::Cluster;
+use egress::coverage::{self, Flows};
+use egress::findings::{self, Seen};
+use egress::report::{Case, judge};
+use egress::soak::{self, Connections, Names, Plan};
+use egress::{Declared, Evidence, Exercised, Inside, Outcome, Surroundings};
+use policy::{Flow, Namespace, Neighbour};
+use serde_json::Value;
+use types::site::Site;
+
+use crate::charts;
+use crate::clusters::{self, ClusterArgs};
+use crate::context::Context;
+use crate::error::{CommandError, Result};
+use crate::world;
+
+/// Find out what would leave the cluster, and catch what tries to.
+///
+/// Looks through what is rendered and what lives in the namespaces: addresses, switches, webhooks,
+/// services that lead outside; says which workloads no network policy holds, and writes the policies
+/// that do. With --soak it also listens: names that nobody in the cluster answers for go to a sink of
+/// Gantry's own, which remembers the pod that asked, and a watcher on every node sees each
+/// connection that is tried, also those that a policy drops. Everything is put back at the end, after
+/// Ctrl-C, and by `gantry audit restore` after a crash.
+///
+/// Exit code 3 when something tried to leave, 4 when nothing was seen to but not all could be seen.
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(after_long_help = "\
+Examples:
+  gantry audit --site site.yaml --namespace shop
+  gantry audit --site site.yaml --namespace shop --soak 1h --report ./audit --context site
+  gantry audit --site site.yaml --namespace shop --soak 10m --run 'curl -sf http://shop.shop/healthz'
+  gantry audit --site site.yaml --namespace shop --inside git.site.net --inside 10.1.0.0/16 --soak 10m
+  gantry audit --site site.yaml --namespace shop --policies ./policies
+  helm template ./my-chart | gantry audit --manifests - --no-live
+  gantry audit restore
+
+What it sees and what it does not, and what it changes: docs/audit.md")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    part: Option<Part>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// The site's description: its registry is inside, and its context is meant.
+    #[arg(long, value_name = "FILE")]
+    site: Option<PathBuf>,
+    /// A namespace to be audited; may be given several times [default: all].
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Vec<Namespace>,
+    /// A chart to be looked through as it would be rendered: oci://…, a folder or a .tgz.
+    #[arg(long, value_name = "CHART")]
+    chart: Option<String>,
+    /// A values file of the chart; the last one wins.
+    #[arg(short = 'f', long = "values", value_name = "FILE", requires = "chart")]
+    values: Vec<PathBuf>,
+    /// Manifests to be looked through; `-` for standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "chart")]
+    manifests: Option<PathBuf>,
+    /// Look at the chart or the manifests only; no cluster is asked.
+    #[arg(long, conflicts_with_all = ["soak", "apply_policies"])]
+    no_live: bool,
+    /// What else is the site's own: a network, an address, or a name with all below it.
+    #[arg(long, value_name = "CIDR|NAME")]
+    inside: Vec<Declared>,
+    /// An address that may be reached, by policies and in fact: CIDR[:PORT][/udp].
+    #[arg(long, value_name = "CIDR[:PORT]")]
+    allow: Vec<Flow>,
+    /// Another namespace whose pods the policies let reach: NAMESPACE[:PORT].
+    #[arg(long, value_name = "NAMESPACE[:PORT]")]
+    allow_namespace: Vec<Neighbour>,
+    /// A folder that the network policies are written to, a file a namespace.
+    #[arg(long, value_name = "DIR", requires = "site", requires = "namespace")]
+    policies: Option<PathBuf>,
+    /// Apply the network policies; they stay.
+    #[arg(long, requires = "site", requires = "namespace")]
+    apply_policies: bool,
+    /// Listen for so long: 10s, 30m, 1h.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    soak: Option<Duration>,
+    /// A command of yours to be run while it listens; may be given several times.
+    #[arg(long, value_name = "COMMAND", requires = "soak")]
+    run: Vec<String>,
+    /// Do not send names to the sink: CoreDNS stays as it is.
+    #[arg(long, requires = "soak")]
+    no_dns: bool,
+    /// Do not watch connections.
+    #[arg(long, requires = "soak")]
+    no_connections: bool,
+    /// Run the sink here, at an address that CoreDNS' pods reach, and not in a pod.
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "soak")]
+    sink_address: Option<SocketAddr>,
+    /// Gantry's own image as nodes pull it [default: the site's name of it].
+    #[arg(long, value_name = "IMAGE", requires = "soak")]
+    image: Option<types::Reference>,
+    /// A folder that the report is written to: audit.md, audit.json, audit.html.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+}
+
+#[derive(clap::Subcommand)]
+enum Part {
+    /// Put back what an audit has changed that did not come to its end.
+    Restore(RestoreArgs),
+    Sink(parts::SinkArgs),
+    WatchNode(parts::WatchArgs),
+}
+
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  gantry audit restore
+  gantry audit restore --context site")]
+struct RestoreArgs {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// The site's description: its context is meant.
+    #[arg(long, value_name = "FILE")]
+    site: Option<PathBuf>,
+}
+
+pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+    match &args.part {
+        Some(Part::Sink(args)) => parts::sink(context, args),
+        Some(Part::WatchNode(args)) => parts::watch(context, args),
+        Some(Part::Restore(args)) => restore(context, args),
+        None => audit(context, args),
+    }
+}
+
+fn restore(context: &Context, args: &RestoreArgs) -> Result<()> {
+    let site = args.site.as_deref().map(world::site).transpose()?;
+    let done = world::runtime()?.block_on(async {
+        let doing = "put back what an audit changed";
+        let cluster = clusters::open_to_write(context, &args.cluster, site.as_ref(), doing).await?;
+        Ok::<_, CommandError>(soak::restore(&cluster).await?)
+    })?;
+    context.ui.result(&serde_json::json!({ "restored": done }), |_| match done.as_slice() {
+        [] => "nothing of an audit is there\n".to_owned(),
+        done => done.join("\n") + "\n",
+    })
+}
+
+/// What was asked for, read and checked; nothing was touched yet.
+struct Asked {
+    site: Option<Site>,
+    namespaces: Vec<String>,
+    switches: Switches,
+    rendered: Option<Vec<Value>>,
+    plan: Option<Plan>,
+}
+
+fn audit(context: &Context, args: &Args) -> Result<()> {
+    let asked = read(context, args)?;
+    let report = world::runtime()?.block_on(async {
+        let cluster = match (args.no_live, args.soak.is_some() || args.apply_policies) {
+            (true, _) => None,
+            (_, false) => Some(clusters::open(&args.cluster, asked.site.as_ref()).await?),
+            (_, true) => {
+                let site = asked.site.as_ref();
+                Some(clusters::open_to_write(context, &args.cluster, site, "audit").await?)
+            }
+        };
+        whole(context, args, asked, cluster.as_ref()).await
+    })?;
+    result::show(context, &report, args.report.as_deref())
+}
+
+fn read(context: &Context, args: &Args) -> Result<Asked> {
+    let site = args.site.as_deref().map(world::site).transpose()?;
+    let input = world::optional_input(context)?;
+    let rendered = rendered(context, args)?;
+    if args.no_live && rendered.is_none() {
+        return Err(CommandError::usage("--no-live leaves nothing to look at")
+            .hint("give --chart CHART or --manifests FILE"));
+    }
+    for folder in [&args.report, &args.policies].into_iter().flatten() {
+        if folder.exists() && !folder.is_dir() {
+            let shown = folder.display();
+            return Err(CommandError::usage(format!("{shown} is no folder")).hint("name a folder"));
+        }
+    }
+    let namespaces: BTreeSet<String> = args.namespace.iter().map(Namespace::to_string).collect();
+    let namespaces: Vec<String> = namespaces.into_iter().collect();
+    let plan =
+        args.soak.map(|length| plan(args, site.as_ref(), &namespaces, length)).transpose()?;
+    let switches = input.as_ref().map_or_else(|| Switches::builtin().clone(), Switches::of_input);
+    Ok(Asked { site, namespaces, switches, rendered, plan })
+}
+
+fn rendered(context: &Context, args: &Args) -> Result<Option<Vec<Value>>> {
+    let namespace = args.namespace.first().map(Namespace::as_str);
+    if let Some(source) = &args.chart {
+        let sources = charts::sources(std::slice::from_ref(source))?;
+        let Some(source) = sources.into_iter().next() else { return Ok(None) };
+        let stream = charts::stream(context, source, &args.values, namespace)?;
+        return Ok(Some(findings::rendered("the chart", &stream)?));
+    }
+    let Some(path) = &args.manifests else { return Ok(None) };
+    let (name, stream) = if path.as_os_str() == "-" {
+        let example = "helm template ./my-chart | gantry audit --manifests -";
+        ("standard input".to_owned(), world::manifests(example)?)
+    } else {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|cause| CommandError::usage(format!("cannot read {name}: {cause}")))?;
+        (name, text)
+    };
+    Ok(Some(findings::rendered(&name, &stream)?))
+}
+
+fn plan(args: &Args, site: Option<&Site>, namespaces: &[String], length: Duration) -> Result<Plan> {
+    let names = match (args.no_dns, args.sink_address) {
+        (true, _) => Names::NotSeen,
+        (false, Some(address)) => Names::Here(address),
+        (false, None) => Names::Pod,
+    };
+    let connections = if args.no_connections { Connections::NotSeen } else { Connections::Seen };
+    if names == Names::NotSeen && connections == Connections::NotSeen {
+        return Err(CommandError::usage(
+            "--no-dns and --no-connections leave nothing to listen to",
+        )
+        .hint("leave one of them out"));
+    }
+    let needs_image = names == Names::Pod || connections == Connections::Seen;
+    let image = match (&args.image, site) {
+        (Some(image), _) => image.to_string(),
+        (None, Some(site)) => {
+            let own = types::own_image::reference()?;
+            site.registry.prefix()?.target(site.registry.naming, &own)?.to_string()
+        }
+        (None, None) if needs_image => {
+            return Err(CommandError::usage("from where do nodes pull Gantry's own image?")
+                .hint("give --site site.yaml, or --image REGISTRY/gantry:VERSION"));
+        }
+        (None, None) => String::new(),
+    };
+    let secret = site.and_then(|site| site.registry.pull_secret.clone());
+    let pull_secret = namespaces.first().cloned().zip(secret);
+    Ok(Plan { names, connections, image, pull_secret, length })
+}
+
+async fn whole(
+    context: &Context,
+    args: &Args,
+    asked: Asked,
+    cluster: Option<&Cluster>,
+) -> Result<egress::report::Report> {
+    let Asked { site, namespaces, switches, rendered, plan } = asked;
+    let mut around = Surroundings::default();
+    let mut live = Vec::new();
+    if let Some(cluster) = cluster {
+        need_rights(cluster, args, &namespaces, plan.as_ref()).await?;
+        around = egress::surroundings(cluster, site.as_ref(), &args.inside).await?;
+        live = findings::live(cluster, &namespaces).await?;
+    } else {
+        args.inside.iter().for_each(|declared| around.inside.add(declared));
+    }
+    allowed(args, &mut around.inside);
+    switches.inside().iter().for_each(|name| around.inside.add_name(name));
+    let first = namespaces.first().map_or("default", String::as_str);
+    let find =
+        |objects: &[Value], seen| findings::find(objects, first, &switches, &around.inside, seen);
+    let rendered = rendered.unwrap_or_default();
+    let found = findings::together(find(&rendered, Seen::Rendered), find(&live, Seen::Live));
+    let policies = close(context, args, site.as_ref(), &rendered, &live)?;
+    if let Some(cluster) = cluster.filter(|_| args.apply_policies) {
+        for closed in &policies {
+            for manifest in &closed.manifests {
+                let mode = cluster::Mode::Apply;
+                cluster.apply_manifest(manifest, &closed.namespace, mode).await?;
+            }
+            context.ui.status(&format!("{} is closed by network policies", closed.namespace));
+        }
+    }
+    let evidence = match (&plan, cluster) {
+        (Some(plan), Some(cluster)) => Some(listen(context, args, cluster, plan, &around).await?),
+        _ => None,
+    };
+    Ok(judge(Case {
+        cluster,
+        namespaces: &namespaces,
+        around: &around,
+        switches: &switches,
+        findings: found,
+        policies,
+        evidence,
+    }))
+}
+
+async fn need_rights(
+    cluster: &Cluster,
+    args: &Args,
+    namespaces: &[String],
+    plan: Option<&Plan>,
+) -> Result<()> {
+    let mut rights = findings::rights(namespaces);
+    rights.extend(plan.map(soak::rights).unwrap_or_default());
+    if args.apply_policies {
+        let right = cluster::Right::new("patch", "networking.k8s.io", "networkpolicies");
+        rights.extend(namespaces.iter().map(|name| right.clone().in_namespace(name)));
+    }
+    rights.sort();
+    rights.dedup();
+    Ok(cluster.need_rights("the audit", &rights).await?)
+}
+
+/// What policies let out is the site's own.
+fn allowed(args: &Args, inside: &mut Inside) {
+    for flow in &args.allow {
+        if let Ok(network) = flow.network().parse() {
+            inside.add_network(network);
+        }
+    }
+}
+
+fn close(
+    context: &Context,
+    args: &Args,
+    site: Option<&Site>,
+    rendered: &[Value],
+    live: &[Value],
+) -> Result<Vec<coverage::Closed>> {
+    let Some(site) = site else { return Ok(vec![]) };
+    let flows = Flows { addresses: args.allow.clone(), neighbours: args.allow_namespace.clone() };
+    let objects: Vec<Value> = rendered.iter().chain(live).cloned().collect();
+    let mut all = Vec::new();
+    for namespace in &args.namespace {
+        let closed = coverage::close(namespace, site, &flows, &objects, live)?;
+        if let Some(folder) = &args.policies {
+            let mut about = vec![format!(
+                "Written by `gantry audit`: nothing in {namespace} talks to the outside."
+            )];
+            about.extend(closed.gaps.iter().map(|gap| format!("not held: {gap}")));
+            let path = folder.join(format!("{namespace}.yaml"));
+            world::write_deep(&path, &policy::print(&about, &closed.manifests)?)?;
+            context.ui.status(&format!("{} written", path.display()));
+        }
+        all.push(closed);
+    }
+    Ok(all)
+}
+
+async fn listen(
+    context: &Context,
+    args: &Args,
+    cluster: &Cluster,
+    plan: &Plan,
+    around: &Surroundings,
+) -> Result<Evidence> {
+    let ui = context.ui.clone();
+    let say = move |text: &str| ui.status(&format!("{:>9} {text}", "audit"));
+    let evidence =
+        soak::soak(cluster, plan, around, load(&args.run), world::stopped(), &say).await?;
+    Ok(evidence)
+}
+
+/// What is done while it is listened: the user's own commands, one after the other.
+async fn load(commands: &[String]) -> Vec<Exercised> {
+    let mut done = Vec::new();
+    for command in commands {
+        let mut shell = tokio::process::Command::new("sh");
+        let run = shell.args(["-c", command]).kill_on_drop(true).output().await;
+        let (outcome, detail) = match run {
+            Ok(output) if output.status.success() => (Outcome::Done, "exit code 0".to_owned()),
+            Ok(output) => (Outcome::Failed, output.status.to_string()),
+            Err(cause) => (Outcome::Failed, cause.to_string()),
+        };
+        done.push(Exercised { what: command.clone(), outcome, detail });
+    }
+    done
+}
+
+/// `10s`, `30m`, `1h`.
+fn time(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+    let form = || "write 10s, 30m or 1h, between 1s and 168h".to_owned();
+    let time: jiff::SignedDuration = text.parse().map_err(|_| form())?;
+    let time = Duration::try_from(time).map_err(|_| form())?;
+    (Duration::from_secs(1)..=LONGEST).contains(&time).then_some(time).ok_or_else(form)
+}

@@ -1,0 +1,298 @@
+//! The story of an audit in a real cluster: pods that phone home by a name, by an address, from
+//! behind a network policy and for a second only are caught with their workload and what stops them;
+//! quiet ones are not; and whatever ends the audit, CoreDNS is as it was and nothing stays behind.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use cluster::objects::api::apps::v1::Deployment;
+use cluster::objects::api::core::v1::{ConfigMap, Namespace as Space, Pod};
+use cluster::objects::api::networking::v1::NetworkPolicy;
+use cluster::objects::serde_json::{Value, from_value, json};
+use cluster::{Cluster as Client, Scope, Until, own};
+use testkit::{Cluster, Gantry, Namespace, Registry, Trust, tools};
+
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// There is one CoreDNS: one audit at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A site whose registry has Gantry's own image, and a namespace to be audited.
+struct Ground {
+    here: Cluster,
+    space: Namespace,
+    gantry: Gantry,
+    _registry: Registry,
+    _trust: Trust,
+    _home: tempfile::TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Ground {
+    fn new(story: &str) -> Self {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = Cluster::here();
+        let home = tempfile::tempdir().unwrap();
+        let registry = Registry::builder().address(here.host()).start();
+        let trust = here.trusts(&registry);
+        let gantry = Gantry::new(env!("CARGO_BIN_EXE_gantry"), home.path()).in_cluster(&here);
+        let host = registry.host();
+        let site = format!(
+            "version: 1\ncontext: {}\nregistry: {{url: \"{host}\", plainHttp: true}}\n",
+            context(&here)
+        );
+        gantry.write("site.yaml", &site);
+        let own = Gantry::new(tools::static_gantry(), home.path());
+        own.run(["image"]).success();
+        own.run(["load", own.store().to_str().unwrap(), "--to", host, "--plain-http"]).success();
+        let space = here.namespace(story);
+        Self { here, space, gantry, _registry: registry, _trust: trust, _home: home, _turn: turn }
+    }
+
+    fn name(&self) -> &str {
+        self.space.name()
+    }
+
+    /// `gantry audit` of the story's namespace.
+    fn audit<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        let all = ["audit", "--site", "site.yaml", "--namespace", self.name(), "--report", "out"];
+        all.iter().chain(more).copied().collect()
+    }
+
+    fn report(&self) -> Value {
+        cluster::objects::serde_json::from_str(&self.gantry.read("out/audit.json")).unwrap()
+    }
+
+    fn pod(&self, name: &str, env: &Value, script: &str) -> Pod {
+        let mut pod: Pod = from_value(json!({
+            "metadata": {"name": name, "labels": {"app": name}}, "spec": self.spec(env, script)}))
+        .unwrap();
+        own(&mut pod.metadata, "test");
+        pod
+    }
+
+    fn spec(&self, env: &Value, script: &str) -> Value {
+        json!({"restartPolicy": "Always", "terminationGracePeriodSeconds": 0,
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 4711,
+                "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{"name": "main", "image": self.here.image("busybox"), "env": env,
+                "imagePullPolicy": "Never", "command": ["sh", "-c", script], "securityContext": {
+                    "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}]})
+    }
+}
+
+/// What an audit must leave as it was, and what it must not leave.
+async fn left(client: &Client) -> (Value, Vec<String>) {
+    let system = Scope::Namespace("kube-system");
+    let map = client.get::<ConfigMap>(system, "coredns").await.unwrap().unwrap();
+    let what = json!({"data": map.data, "binaryData": map.binary_data,
+        "labels": map.metadata.labels, "annotations": map.metadata.annotations});
+    let mut behind = Vec::new();
+    if client.get::<Space>(Scope::Cluster, "gantry-audit").await.unwrap().is_some() {
+        behind.push("the namespace".to_owned());
+    }
+    if client.get::<ConfigMap>(system, "gantry-audit").await.unwrap().is_some() {
+        behind.push("the record".to_owned());
+    }
+    for pod in client.list::<Pod>(system, "k8s-app=kube-dns").await.unwrap() {
+        let marks = pod.metadata.annotations.unwrap_or_default();
+        behind.extend(marks.into_keys().filter(|key| key.starts_with("gantry.dev/")));
+    }
+    (what, behind)
+}
+
+fn attempts<'a>(report: &'a Value, kind: &str, name: &str) -> Vec<&'a Value> {
+    let is_it =
+        |tried: &&Value| tried["workload"]["kind"] == kind && tried["workload"]["name"] == name;
+    report["attempts"].as_array().unwrap().iter().filter(is_it).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_phones_home_is_caught_with_the_pod_and_what_stops_it() {
+    let ground = Ground::new("audit-loud");
+    let client = ground.here.connect().await;
+    let scope = Scope::Namespace(ground.name());
+    let before = left(&client).await;
+    // By a name, which an address in its environment explains.
+    let env = json!([{"name": "TELEMETRY", "value": "https://t.maker-of-it.com/v1/ping"}]);
+    let script = "while true; do nslookup t.maker-of-it.com; sleep 0.5; done";
+    let telemetry: Deployment = from_value(json!({"metadata": {"name": "telemetry"}, "spec": {
+        "selector": {"matchLabels": {"app": "telemetry"}}, "template": {
+            "metadata": {"labels": {"app": "telemetry"}}, "spec": ground.spec(&env, script)}}}))
+    .unwrap();
+    client.apply(scope, &telemetry).await.unwrap();
+    // By an address, and from behind a policy.
+    let dial = |to: &str| format!("while true; do nc -w 1 {to} </dev/null; sleep 0.5; done");
+    let env = json!([{"name": "LICENSE_SERVER", "value": "192.0.2.7"}]);
+    client
+        .start_pod(ground.name(), &ground.pod("dialer", &env, &dial("192.0.2.7 8443")))
+        .await
+        .unwrap();
+    let held: NetworkPolicy = from_value(json!({"metadata": {"name": "held"}, "spec": {
+        "podSelector": {"matchLabels": {"app": "held"}}, "policyTypes": ["Egress"]}}))
+    .unwrap();
+    client.apply(scope, &held).await.unwrap();
+    client
+        .start_pod(ground.name(), &ground.pod("held", &json!([]), &dial("198.51.100.9 443")))
+        .await
+        .unwrap();
+    for name in ["dialer", "held"] {
+        client.wait_pod(ground.name(), name, Until::Running, TIMEOUT).await.unwrap();
+    }
+
+    let running = ground.gantry.start(ground.audit(&["--soak", "12s", "--run", "true"]));
+    waits(|| running.printed().contains("soaking"), "it soaks").await;
+    // A pod that is gone before anybody looks.
+    let brief = ground.pod("brief", &json!([]), "nslookup brief.maker-of-it.com; sleep 1000");
+    client.start_pod(ground.name(), &brief).await.unwrap();
+    client.wait_pod(ground.name(), "brief", Until::Running, TIMEOUT).await.unwrap();
+    tokio::time::timeout(TIMEOUT, async {
+        while !client.logs(ground.name(), "brief", None, None).await.unwrap().contains("NXDOMAIN") {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await
+    .unwrap();
+    client.remove_pod(ground.name(), "brief").await.unwrap();
+    let printed = tokio::task::spawn_blocking(move || {
+        let mut running = running;
+        while running.is_running() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        (running.printed(), running.wait())
+    });
+    let (printed, code) = printed.await.unwrap();
+
+    assert_eq!(code, Some(3), "{printed}");
+    let report = ground.report();
+    assert_eq!(report["verdict"], "tried");
+    assert_eq!(report["gaps"], json!([]), "{printed}");
+    let by_name = attempts(&report, "Deployment", "telemetry");
+    assert_eq!(by_name[0]["to"], "t.maker-of-it.com");
+    assert!(by_name[0]["pods"][0].as_str().unwrap().contains("/telemetry-"));
+    assert_eq!(by_name[0]["stops"][0]["sure"], "certain");
+    assert!(by_name[0]["stops"][0]["setting"].as_str().unwrap().contains("env[0]"), "{report}");
+    let by_address = attempts(&report, "Pod", "dialer");
+    assert_eq!(by_address[0]["to"], "192.0.2.7:8443 tcp");
+    let stop = by_address[0]["stops"][0]["setting"].as_str().unwrap();
+    assert!(stop.contains("LICENSE_SERVER"), "{stop}");
+    assert_eq!(attempts(&report, "Pod", "held")[0]["to"], "198.51.100.9:443 tcp");
+    assert_eq!(attempts(&report, "Pod", "brief")[0]["to"], "brief.maker-of-it.com");
+    let uncovered = report["policies"][0]["uncovered"].to_string();
+    assert!(uncovered.contains("telemetry") && !uncovered.contains("held"), "{uncovered}");
+    assert_eq!(report["exercised"][0]["outcome"], "done");
+    let page = ground.gantry.read("out/audit.html");
+    assert!(page.contains("telemetry") && page.contains("198.51.100.9:443"));
+    assert_eq!(left(&client).await, (before.0, vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_namespace_gets_a_clean_report_and_its_policies() {
+    let ground = Ground::new("audit-quiet");
+    let client = ground.here.connect().await;
+    let before = left(&client).await;
+    let script = "while true; do nslookup kubernetes.default.svc.cluster.local; nslookup redis; \
+                  nc -w 1 10.96.0.1 443 </dev/null; sleep 0.5; done";
+    client.start_pod(ground.name(), &ground.pod("quiet", &json!([]), script)).await.unwrap();
+    client.wait_pod(ground.name(), "quiet", Until::Running, TIMEOUT).await.unwrap();
+
+    let closed = ["--soak", "6s", "--policies", "policies", "--apply-policies"];
+    let output = ground.gantry.run(ground.audit(&closed)).success();
+
+    let report = ground.report();
+    assert_eq!(report["verdict"], "quiet", "{}", output.stdout);
+    assert_eq!(report["attempts"], json!([]));
+    assert!(output.stdout.contains("nothing tried to leave"), "{}", output.stdout);
+    let file = format!("policies/{}.yaml", ground.name());
+    assert!(ground.gantry.read(&file).contains("gantry-deny-egress"));
+    let again = ground.gantry.run(ground.audit(&[])).success();
+    assert!(!again.stdout.contains("no network policy holds"), "{}", again.stdout);
+    assert_eq!(left(&client).await, (before.0, vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_ends_an_audit_everything_is_as_it_was() {
+    let ground = Ground::new("audit-killed");
+    let client = ground.here.connect().await;
+    let before = left(&client).await;
+    let long = ground.audit(&["--soak", "10m"]);
+
+    // kill -9 in the midst, and another audit at the same time before that.
+    let running = ground.gantry.start(&long);
+    waits(|| running.printed().contains("soaking"), "it soaks").await;
+    assert_ne!(left(&client).await.0, before.0, "CoreDNS forwards to the sink");
+    let busy = ground.gantry.run(ground.audit(&["--soak", "1s"])).fails_with(2);
+    assert!(busy.stderr.contains("gantry audit restore"), "{}", busy.stderr);
+    tokio::task::spawn_blocking(|| running.kill()).await.unwrap();
+    assert_eq!(left(&client).await.1.len(), 3, "what is put back is written down");
+    let restored = ground.gantry.run(["audit", "restore", "--site", "site.yaml"]).success();
+    assert!(restored.stdout.contains("Corefile is as it was"), "{}", restored.stdout);
+    assert_eq!(left(&client).await, (before.0.clone(), vec![]));
+    let again = ground.gantry.run(["audit", "restore", "--site", "site.yaml"]).success();
+    assert!(again.stdout.contains("nothing of an audit is there"), "{}", again.stdout);
+
+    // Killed early, and put back by the next audit itself, whose sink is here and not in a pod.
+    let running = ground.gantry.start(&long);
+    waits(|| running.printed().contains("starting helpers"), "it begins").await;
+    tokio::task::spawn_blocking(|| running.kill()).await.unwrap();
+    let here = format!("{}:15353", ground.here.host());
+    let at_once = ["--soak", "1s", "--no-connections", "--sink-address", &here];
+    let next = ground.gantry.run(ground.audit(&at_once)).success();
+    assert!(next.stderr.contains("did not end well"), "{}", next.stderr);
+    assert_eq!(ground.report()["sources"][0]["source"], "dns");
+    assert_eq!(left(&client).await, (before.0.clone(), vec![]));
+
+    // Ctrl-C: a report of what was seen so far.
+    let running = ground.gantry.start(&long);
+    waits(|| running.printed().contains("soaking"), "it soaks").await;
+    let code = tokio::task::spawn_blocking(|| running.interrupt()).await.unwrap();
+    assert_eq!(code, Some(4));
+    assert_eq!(ground.report()["verdict"], "unproven");
+    assert_eq!(left(&client).await, (before.0, vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_told_before_anything_is_touched() {
+    let ground = Ground::new("audit-wrong");
+    let client = ground.here.connect().await;
+    let before = left(&client).await;
+    let fails = |gantry: &Gantry, more: &[&str], words: &[&str]| {
+        let error = gantry.run(ground.audit(more)).fails_with(2).stderr;
+        for word in words {
+            assert!(error.contains(word), "{more:?}: no {word:?} in {error}");
+        }
+    };
+
+    fails(&ground.gantry, &["--soak", "0s"], &["write 10s, 30m or 1h"]);
+    fails(
+        &ground.gantry,
+        &["--soak", "9s", "--no-dns", "--no-connections"],
+        &["nothing to listen to"],
+    );
+    fails(&ground.gantry, &["--no-live"], &["--manifests FILE"]);
+    fails(&ground.gantry, &["--inside", "com"], &["git.site.net"]);
+    fails(&ground.gantry, &["--allow", "registry.corp"], &["addresses, not names"]);
+    let text = std::fs::read_to_string(ground.here.kubeconfig()).unwrap();
+    let file = ground.gantry.write("nobody", &text.replacen("user: {", "user: {as: nobody, ", 1));
+    let nobody = ground.gantry.clone().env("KUBECONFIG", file);
+    let rule = r#"update configmaps (rule of a Role in kube-system: {apiGroups: [""], resources: ["configmaps"], verbs: ["update"]})"#;
+    fails(&nobody, &["--soak", "9s"], &["rights are missing", rule]);
+
+    assert_eq!(left(&client).await, before);
+}
+
+/// Polls, without standing in the way of the other tasks.
+async fn waits(is_so: impl Fn() -> bool, what: &str) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < TIMEOUT, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn context(here: &Cluster) -> String {
+    let text = std::fs::read_to_string(here.kubeconfig()).unwrap();
+    let line = text.lines().find(|line| line.starts_with("current-context:")).unwrap();
+    line.trim_start_matches("current-context:").trim().trim_matches('"').to_owned()
+}

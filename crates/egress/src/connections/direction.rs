@@ -1,0 +1,133 @@
+//! Whose idea a packet was. A node sees a pod's packet twice when its address is translated on the
+//! way out, and it sees answers to what came in from outside; neither is an attempt of its own.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::packet::Packet;
+use crate::inside::Inside;
+use crate::line::{Attempt, Protocol};
+
+/// How long a packet takes through a node at most.
+const PASSAGE: Duration = Duration::from_secs(1);
+/// How many packets are remembered for that long.
+const PASSING: usize = 4096;
+/// How long an answer may take to what came in.
+const ANSWER: Duration = Duration::from_secs(180);
+/// How many of those outside are remembered who sent something in.
+const CALLERS: usize = 8192;
+
+/// What was seen of late.
+#[derive(Debug, Default)]
+pub(super) struct Directions {
+    passing: VecDeque<(Instant, IpAddr, Fingerprint)>,
+    callers: HashMap<(IpAddr, u16), Instant>,
+}
+
+/// What a packet keeps when its sender's address is translated.
+type Fingerprint = (IpAddr, Option<u16>, Protocol, u64);
+
+impl Directions {
+    /// What a packet tries, if it tries to leave.
+    pub(super) fn attempt(&mut self, packet: Packet, inside: &Inside) -> Option<Attempt> {
+        let now = Instant::now();
+        // A pod may be younger than what we were told is inside; its address is private mostly.
+        let is_from_inside = inside.has(packet.from) || is_private(packet.from);
+        let is_to_inside = inside.has(packet.to);
+        if is_to_inside || !is_from_inside {
+            if !is_from_inside && is_to_inside && packet.protocol == Protocol::Udp {
+                self.called(packet.from, packet.from_port?, now);
+            }
+            return None;
+        }
+        if packet.protocol == Protocol::Udp {
+            let caller = (packet.to, packet.to_port?);
+            if self.callers.get(&caller).is_some_and(|at| now.duration_since(*at) < ANSWER) {
+                return None;
+            }
+        }
+        while self.passing.front().is_some_and(|(at, ..)| now.duration_since(*at) > PASSAGE)
+            || self.passing.len() >= PASSING
+        {
+            self.passing.pop_front();
+        }
+        let print = (packet.to, packet.to_port, packet.protocol, packet.mark);
+        if self.passing.iter().any(|(_, _, known)| *known == print) {
+            return None;
+        }
+        self.passing.push_back((now, packet.from, print));
+        Some(Attempt {
+            from: packet.from,
+            to: packet.to,
+            port: packet.to_port,
+            protocol: packet.protocol,
+            asks: packet.asks,
+        })
+    }
+
+    fn called(&mut self, from: IpAddr, port: u16, now: Instant) {
+        if self.callers.len() >= CALLERS {
+            self.callers.retain(|_, at| now.duration_since(*at) < ANSWER);
+            if self.callers.len() >= CALLERS {
+                self.callers.clear();
+            }
+        }
+        self.callers.insert((from, port), now);
+    }
+}
+
+/// RFC 1918, RFC 6598 (which clouds give to pods), RFC 4193.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [first, second, ..] = v4.octets();
+            v4.is_private() || (first == 100 && second & 0xc0 == 64)
+        }
+        IpAddr::V6(v6) => v6.is_unique_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn packet(from: &str, to: &str, protocol: Protocol, mark: u64) -> Packet {
+        Packet {
+            from: from.parse().unwrap(),
+            to: to.parse().unwrap(),
+            from_port: Some(40_000),
+            to_port: Some(443),
+            protocol,
+            asks: None,
+            mark,
+        }
+    }
+
+    fn inside() -> Inside {
+        Inside::of_networks(["10.244.0.0/16".parse().unwrap(), "10.99.0.0/24".parse().unwrap()])
+    }
+
+    #[test]
+    fn a_packet_whose_address_was_translated_is_the_pods_and_counted_once() {
+        let (mut directions, inside) = (Directions::default(), inside());
+        let tcp = |from, mark| packet(from, "192.0.2.1", Protocol::Tcp, mark);
+        let first = directions.attempt(tcp("10.244.1.7", 1), &inside).unwrap();
+        assert_eq!(first.from.to_string(), "10.244.1.7");
+        assert_eq!(directions.attempt(tcp("10.99.0.11", 1), &inside), None);
+        assert!(directions.attempt(tcp("10.99.0.11", 2), &inside).is_some());
+    }
+
+    #[test]
+    fn an_answer_to_what_came_in_is_no_attempt() {
+        let (mut directions, inside) = (Directions::default(), inside());
+        let mut question = packet("192.0.2.1", "10.244.1.7", Protocol::Udp, 1);
+        question.from_port = Some(443);
+        assert_eq!(directions.attempt(question, &inside), None);
+        let answer = packet("10.244.1.7", "192.0.2.1", Protocol::Udp, 2);
+        assert_eq!(directions.attempt(answer, &inside), None);
+        let own = packet("10.244.1.7", "192.0.2.2", Protocol::Udp, 3);
+        assert!(directions.attempt(own, &inside).is_some());
+    }
+}

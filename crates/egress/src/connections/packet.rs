@@ -1,0 +1,136 @@
+//! One packet, from its IP header on: from where, to where, and what makes it the same packet when
+//! it is seen a second time on its way out. Hostile bytes: every offset is looked up, never taken.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use hickory_proto::op::{Message, MessageType};
+
+use crate::line::Protocol;
+use crate::sink::message;
+
+/// The port of name servers.
+const DNS: u16 = 53;
+
+/// A packet that begins something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Packet {
+    pub(super) from: IpAddr,
+    pub(super) to: IpAddr,
+    pub(super) from_port: Option<u16>,
+    pub(super) to_port: Option<u16>,
+    pub(super) protocol: Protocol,
+    /// The name that a DNS question in it asks for.
+    pub(super) asks: Option<String>,
+    /// What address translation leaves as it is: the sequence number of TCP, the first bytes of
+    /// what UDP carries.
+    pub(super) mark: u64,
+}
+
+impl Packet {
+    /// Reads a packet; `None` for what is none that begins something.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let (from, to, protocol, rest) = match bytes.first()? >> 4 {
+            4 => {
+                let header = usize::from(bytes[0] & 0xf) * 4;
+                let address = |at: usize| {
+                    let octets: [u8; 4] = bytes.get(at..at + 4)?.try_into().ok()?;
+                    Some(IpAddr::from(Ipv4Addr::from(octets)))
+                };
+                (address(12)?, address(16)?, *bytes.get(9)?, bytes.get(header.max(20)..)?)
+            }
+            6 => {
+                let address = |at: usize| {
+                    let octets: [u8; 16] = bytes.get(at..at + 16)?.try_into().ok()?;
+                    Some(IpAddr::from(Ipv6Addr::from(octets)))
+                };
+                (address(8)?, address(24)?, *bytes.get(6)?, bytes.get(40..)?)
+            }
+            _ => return None,
+        };
+        let half = |at: usize| Some(u16::from_be_bytes(rest.get(at..at + 2)?.try_into().ok()?));
+        let mut packet = Self {
+            from,
+            to,
+            from_port: None,
+            to_port: None,
+            protocol: Protocol::Icmp,
+            asks: None,
+            mark: 0,
+        };
+        match protocol {
+            6 => {
+                packet.protocol = Protocol::Tcp;
+                packet.mark = mark(rest.get(4..8)?);
+                if rest.get(13)? & 0x12 != 0x02 {
+                    return None;
+                }
+            }
+            17 => {
+                let payload = rest.get(8..)?;
+                packet.protocol = Protocol::Udp;
+                packet.mark = mark(&payload[..payload.len().min(32)]) ^ u64::from(half(4)?);
+                if half(2)? == DNS {
+                    packet.asks = asks(payload);
+                }
+            }
+            1 | 58 => {
+                // Echo requests: their number and sequence.
+                packet.mark = mark(rest.get(6..8)?);
+                return matches!(rest.first()?, 8 | 128).then_some(packet);
+            }
+            _ => return None,
+        }
+        packet.from_port = half(0);
+        packet.to_port = half(2);
+        Some(packet)
+    }
+}
+
+/// The name of a question that goes to some name server past the cluster's.
+fn asks(payload: &[u8]) -> Option<String> {
+    let message = Message::from_vec(payload).ok()?;
+    let is_question = message.metadata.message_type == MessageType::Query;
+    let query = message.queries.first().filter(|_| is_question)?;
+    Some(message::name(&query.name().to_ascii()))
+}
+
+/// FNV-1a: for telling packets apart, not for secrets.
+fn mark(bytes: &[u8]) -> u64 {
+    let start = 0xcbf2_9ce4_8422_2325_u64;
+    bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn syn(flags: u8) -> Vec<u8> {
+        let mut bytes = vec![0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0];
+        bytes.extend([10, 244, 1, 7, 192, 0, 2, 1]);
+        bytes.extend([0xc0, 0, 1, 0xbb, 1, 2, 3, 4, 0, 0, 0, 0, 0x50, flags, 0, 0, 0, 0, 0, 0]);
+        bytes
+    }
+
+    #[test]
+    fn the_first_packet_of_a_connection_is_read_and_no_other() {
+        let packet = Packet::read(&syn(0x02)).unwrap();
+        assert_eq!(packet.from, "10.244.1.7".parse::<IpAddr>().unwrap());
+        assert_eq!((packet.to.to_string(), packet.to_port), ("192.0.2.1".into(), Some(443)));
+        for flags in [0x12, 0x10, 0x11, 0x04] {
+            assert_eq!(Packet::read(&syn(flags)), None);
+        }
+    }
+
+    #[test]
+    fn no_bytes_can_break_it() {
+        let whole = syn(0x02);
+        for length in 0..whole.len() {
+            let _ = Packet::read(&whole[..length]);
+        }
+        for first in 0..=255 {
+            let _ = Packet::read(&[first; 64]);
+            let _ = Packet::read(&[first]);
+        }
+    }
+}

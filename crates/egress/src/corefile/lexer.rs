@@ -1,0 +1,103 @@
+//! The words of a Corefile with their places, as caddyfile/lexer.go of coredns/caddy finds them:
+//! parted by space, in quotes where they have space in them, comments left out.
+
+/// A word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Token {
+    pub(super) text: String,
+    /// Bytes of the file, quotes included.
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// The line that it starts on, from 1.
+    pub(super) line: usize,
+    /// The line that it ends on: a word in quotes may have several.
+    pub(super) last_line: usize,
+}
+
+pub(super) fn tokens(text: &str) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let mut line = 1;
+    let mut word: Option<Token> = None;
+    let mut is_comment = false;
+    let mut characters = text.char_indices();
+    while let Some((at, c)) = characters.next() {
+        if c.is_whitespace() || (at == 0 && c == '\u{feff}') {
+            // A carriage return parts no words, there as here.
+            if c != '\r' {
+                tokens.extend(word.take());
+            }
+            if c == '\n' {
+                line += 1;
+                is_comment = false;
+            }
+            continue;
+        }
+        // A # ends the line's words wherever it stands, also in the midst of one.
+        is_comment |= c == '#';
+        if is_comment {
+            continue;
+        }
+        let end = at + c.len_utf8();
+        match &mut word {
+            Some(word) => {
+                word.text.push(c);
+                word.end = end;
+            }
+            None if c == '"' => {
+                let mut quoted =
+                    Token { text: String::new(), start: at, end, line, last_line: line };
+                let mut is_escaped = false;
+                for (at, c) in characters.by_ref() {
+                    quoted.end = at + c.len_utf8();
+                    line += usize::from(c == '\n');
+                    match c {
+                        '\\' if !is_escaped => {
+                            is_escaped = true;
+                            continue;
+                        }
+                        '"' if !is_escaped => break,
+                        '"' => {}
+                        _ if is_escaped => quoted.text.push('\\'),
+                        _ => {}
+                    }
+                    is_escaped = false;
+                    quoted.text.push(c);
+                }
+                quoted.last_line = line;
+                tokens.push(quoted);
+            }
+            None => {
+                word = Some(Token { text: c.into(), start: at, end, line, last_line: line });
+            }
+        }
+    }
+    tokens.extend(word);
+    tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_parted_as_coredns_parts_them() {
+        let words = |text| tokens(text).into_iter().map(|t| t.text).collect::<Vec<_>>();
+        assert_eq!(words("a b#c d\n\t e"), ["a", "b", "e"]);
+        assert_eq!(
+            words("log . \"{remote} \\\"{name}\\\"\" x"),
+            ["log", ".", "{remote} \"{name}\"", "x"]
+        );
+        assert_eq!(words("a\r\nb"), ["a", "b"]);
+        assert_eq!(words("# only a comment"), [""; 0]);
+    }
+
+    #[test]
+    fn a_word_knows_where_it_stands() {
+        let text = "ä {\n  \"x\ny\" z\n}";
+        for token in tokens(text) {
+            let written = &text[token.start..token.end];
+            assert_eq!(written.trim_matches('"'), token.text);
+        }
+        assert_eq!(tokens(text).last().map(|token| token.line), Some(4));
+    }
+}

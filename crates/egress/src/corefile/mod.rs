@@ -1,0 +1,203 @@
+//! CoreDNS' configuration, read as CoreDNS itself reads it (caddyfile/lexer.go and parse.go of
+//! coredns/caddy): blocks with their zones, in them plugins with their words and where they stand
+//! in the text. [`edit`] sends foreign names to the sink by it.
+
+mod edit;
+mod lexer;
+
+use std::ops::Range;
+
+use crate::{Error, Result};
+pub use edit::{CLIENT_OPTION, Edited, Wish, edit};
+use lexer::Token;
+
+/// A Corefile: the text and what stands where in it.
+#[derive(Debug, Clone)]
+pub struct Corefile<'a> {
+    text: &'a str,
+    blocks: Vec<Block>,
+}
+
+/// A server block: `ZONE… { PLUGIN… }`.
+#[derive(Debug, Clone)]
+struct Block {
+    keys: Vec<Key>,
+    /// Behind the opening brace.
+    open: usize,
+    /// Before the closing brace.
+    close: usize,
+    plugins: Vec<Plugin>,
+}
+
+/// One line of a block, with its own block where it has one.
+#[derive(Debug, Clone)]
+struct Plugin {
+    /// All words, the name first, braces included.
+    words: Vec<String>,
+    /// The lines of its own block.
+    body: Vec<Vec<String>>,
+    /// From its name to its last word.
+    range: Range<usize>,
+}
+
+/// What a block answers for: `dns://zone:port`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Key {
+    zone: String,
+    port: Option<String>,
+    /// Whether it is plain DNS, not DNS inside of TLS or https.
+    is_plain: bool,
+}
+
+impl Plugin {
+    fn name(&self) -> &str {
+        self.words.first().map_or("", String::as_str)
+    }
+
+    /// The words of its first line behind the name.
+    fn arguments(&self) -> impl Iterator<Item = &str> {
+        self.words.iter().skip(1).map(String::as_str).take_while(|word| *word != "{")
+    }
+}
+
+impl Key {
+    fn parse(text: &str) -> Self {
+        let (scheme, rest) = text.split_once("://").unwrap_or(("dns", text));
+        let (zone, port) = match rest.rsplit_once(':') {
+            Some((zone, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (zone, Some(port)),
+            _ => (rest, None),
+        };
+        let zone = zone.trim_end_matches('.').to_ascii_lowercase();
+        Self { zone, port: port.map(str::to_owned), is_plain: scheme == "dns" }
+    }
+
+    /// Whether it answers for all names that no other block answers for.
+    fn is_root(&self) -> bool {
+        self.zone.is_empty()
+    }
+}
+
+impl Block {
+    fn is_root(&self) -> bool {
+        self.keys.iter().any(|key| key.is_root() && key.is_plain)
+    }
+}
+
+impl<'a> Corefile<'a> {
+    /// Reads a Corefile.
+    pub fn parse(text: &'a str) -> Result<Self> {
+        let tokens = lexer::tokens(text);
+        let mut parser = Parser { tokens: &tokens, next: 0 };
+        let mut blocks = Vec::new();
+        while let Some(block) = parser.block()? {
+            blocks.extend(block);
+        }
+        Ok(Self { text, blocks })
+    }
+
+    /// Whether CoreDNS takes a change up by itself.
+    pub fn reloads(&self) -> bool {
+        self.plugins().any(|plugin| plugin.name() == "reload")
+    }
+
+    /// Whether foreign names are forwarded by these words.
+    pub fn forwards_to(&self, address: &str) -> bool {
+        self.plugins().any(|plugin| {
+            plugin.name() == "forward" && plugin.arguments().eq([".", address].into_iter())
+        })
+    }
+
+    fn plugins(&self) -> impl Iterator<Item = &Plugin> {
+        self.blocks.iter().flat_map(|block| &block.plugins)
+    }
+}
+
+struct Parser<'a> {
+    tokens: &'a [Token],
+    next: usize,
+}
+
+impl Parser<'_> {
+    /// The next block; `Some(None)` for what is no server (a snippet, an import of files).
+    fn block(&mut self) -> Result<Option<Option<Block>>> {
+        let Some(first) = self.tokens.get(self.next) else { return Ok(None) };
+        if first.text == "import" {
+            self.next += 1;
+            while self.on_line(first.line).is_some() {}
+            return Ok(Some(None));
+        }
+        let mut keys = Vec::new();
+        let mut is_snippet = false;
+        let open = loop {
+            let Some(token) = self.tokens.get(self.next) else {
+                return Err(unread(first.line, "it has no braces"));
+            };
+            self.next += 1;
+            match token.text.as_str() {
+                "{" => break token,
+                text => {
+                    is_snippet |= text.starts_with('(') && text.ends_with(')');
+                    let text = text.trim_end_matches(',');
+                    if !text.is_empty() {
+                        keys.push(Key::parse(text));
+                    }
+                }
+            }
+        };
+        let mut plugins = Vec::new();
+        let close = loop {
+            match self.tokens.get(self.next) {
+                None => return Err(unread(open.line, "its closing brace is missing")),
+                Some(token) if token.text == "}" => break token,
+                Some(_) => plugins.push(self.plugin()?),
+            }
+        };
+        self.next += 1;
+        let block = Block { keys, open: open.end, close: close.start, plugins };
+        Ok(Some((!is_snippet).then_some(block)))
+    }
+
+    /// A plugin with its words: those of its line, and a block of its own.
+    fn plugin(&mut self) -> Result<Plugin> {
+        let first = &self.tokens[self.next];
+        let mut plugin = Plugin { words: vec![], body: vec![], range: first.start..first.end };
+        let mut line = first.line;
+        let mut depth = 0_usize;
+        while let Some(token) = self.tokens.get(self.next) {
+            let is_new_line = token.line != line;
+            match token.text.as_str() {
+                "{" => depth += 1,
+                _ if is_new_line && depth == 0 => break,
+                "}" if depth == 0 => {
+                    return Err(unread(token.line, "a brace is closed that was not opened"));
+                }
+                "}" => depth -= 1,
+                text if depth > 0 => {
+                    if is_new_line || plugin.body.is_empty() {
+                        plugin.body.push(vec![]);
+                    }
+                    plugin.body.last_mut().into_iter().for_each(|l| l.push(text.to_owned()));
+                }
+                _ => {}
+            }
+            line = token.last_line;
+            plugin.words.push(token.text.clone());
+            plugin.range.end = token.end;
+            self.next += 1;
+        }
+        if depth > 0 {
+            return Err(unread(first.line, "its closing brace is missing"));
+        }
+        Ok(plugin)
+    }
+
+    fn on_line(&mut self, line: usize) -> Option<&Token> {
+        let token = self.tokens.get(self.next).filter(|token| token.line == line)?;
+        self.next += 1;
+        Some(token)
+    }
+}
+
+fn unread(line: usize, reason: &str) -> Error {
+    Error::Corefile { line, reason: reason.to_owned() }
+}

@@ -1,0 +1,198 @@
+//! Network policies: those that close the audited namespaces with just the flows that are needed,
+//! and the workloads that no policy holds as the cluster is now. What they cannot hold is
+//! [`policy::coverage`]'s.
+
+use std::collections::BTreeMap;
+
+use policy::coverage::{Gap, gaps};
+use policy::egress::{Request, policies};
+use policy::{Flow, Namespace, Neighbour};
+use serde::Serialize;
+use serde_json::Value;
+use types::site::Site;
+
+use crate::Result;
+use crate::pods::Workload;
+
+/// The policies of a namespace.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Closed {
+    /// The namespace.
+    pub namespace: String,
+    /// The policies that close it.
+    #[serde(skip)]
+    pub manifests: Vec<Value>,
+    /// What they do not hold, or hold against its need.
+    pub gaps: Vec<Gap>,
+    /// The workloads that no policy of the cluster keeps from going out, as it is now.
+    pub uncovered: Vec<Workload>,
+}
+
+/// The flows that are declared.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Flows {
+    /// Addresses.
+    pub addresses: Vec<Flow>,
+    /// Other namespaces.
+    pub neighbours: Vec<Neighbour>,
+}
+
+/// Writes the policies of a namespace and looks what holds its workloads now. `objects` are those
+/// that are rendered and those that are live.
+pub fn close(
+    namespace: &Namespace,
+    site: &Site,
+    flows: &Flows,
+    objects: &[Value],
+    live: &[Value],
+) -> Result<Closed> {
+    let request = Request {
+        namespace: namespace.clone(),
+        flows: flows.addresses.clone(),
+        neighbours: flows.neighbours.clone(),
+    };
+    let written = policies(&request, site)?;
+    let of_it = |object: &&Value| {
+        let own = object.pointer("/metadata/namespace").and_then(Value::as_str);
+        own.is_none_or(|own| own == namespace.as_str())
+    };
+    // Our own policies let out what is declared; they are no holes.
+    let is_ours = |object: &&Value| {
+        let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        written.manifests.iter().any(|m| m.pointer("/metadata/name") == Some(&name.into()))
+            && object.get("kind") == Some(&"NetworkPolicy".into())
+    };
+    let mut all = written.gaps;
+    all.extend(gaps(&request, objects.iter().filter(of_it).filter(|object| !is_ours(object))));
+    all.sort_by(|a, b| (&a.subject, &a.reason).cmp(&(&b.subject, &b.reason)));
+    all.dedup();
+    let live: Vec<&Value> = live.iter().filter(of_it).collect();
+    let uncovered = uncovered(namespace.as_str(), &live);
+    let manifests = written.manifests;
+    Ok(Closed { namespace: namespace.to_string(), manifests, gaps: all, uncovered })
+}
+
+/// The workloads whose pods no policy of the namespace selects for what goes out.
+fn uncovered(namespace: &str, live: &[&Value]) -> Vec<Workload> {
+    let is_policy = |object: &&&Value| object.get("kind") == Some(&"NetworkPolicy".into());
+    let policies: Vec<&Value> = live.iter().filter(is_policy).copied().collect();
+    let mut found = Vec::new();
+    for object in live {
+        let Some(template) = template(object) else { continue };
+        let labels = labels(template);
+        let is_held =
+            policies.iter().any(|policy| holds_egress(policy) && selects(policy, &labels));
+        if !is_held {
+            let text =
+                |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            found.push(Workload {
+                kind: text("/kind").to_owned(),
+                namespace: namespace.to_owned(),
+                name: text("/metadata/name").to_owned(),
+            });
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Where the labels of a workload's pods stand.
+fn template(object: &Value) -> Option<&Value> {
+    let path = match object.get("kind").and_then(Value::as_str)? {
+        "Pod" => "",
+        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job" => "/spec/template",
+        "CronJob" => "/spec/jobTemplate/spec/template",
+        _ => return None,
+    };
+    object.pointer(path)
+}
+
+fn labels(template: &Value) -> BTreeMap<&str, &str> {
+    let labels = template.pointer("/metadata/labels").and_then(Value::as_object);
+    let pairs = labels.into_iter().flatten();
+    pairs.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?))).collect()
+}
+
+/// `policyTypes` defaults to Egress where there are egress rules (NetworkPolicySpec).
+fn holds_egress(policy: &Value) -> bool {
+    match policy.pointer("/spec/policyTypes").and_then(Value::as_array) {
+        Some(types) => types.iter().any(|kind| kind == "Egress"),
+        None => policy.pointer("/spec/egress").is_some(),
+    }
+}
+
+/// Whether a policy's podSelector takes pods with these labels; an empty one takes all.
+fn selects(policy: &Value, labels: &BTreeMap<&str, &str>) -> bool {
+    let Some(selector) = policy.pointer("/spec/podSelector") else { return true };
+    let wanted = selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten();
+    let mut expressions =
+        selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten();
+    wanted.into_iter().all(|(key, value)| labels.get(key.as_str()).copied() == value.as_str())
+        && expressions.all(|expression| {
+            let text = |key: &str| expression.get(key).and_then(Value::as_str).unwrap_or_default();
+            let has = labels.get(text("key"));
+            let values = expression.get("values").and_then(Value::as_array);
+            let is_in = has.is_some_and(|has| values.into_iter().flatten().any(|v| v == *has));
+            match text("operator") {
+                "In" => is_in,
+                "NotIn" => !is_in,
+                "Exists" => has.is_some(),
+                "DoesNotExist" => has.is_none(),
+                _ => false,
+            }
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    fn policy(spec: Value) -> Value {
+        json!({"kind": "NetworkPolicy", "metadata": {"name": "p", "namespace": "shop"}, "spec": spec})
+    }
+
+    fn without(policies: &[Value]) -> Vec<String> {
+        let pod = |name: &str, app: &str| {
+            json!({"kind": "Deployment", "metadata": {"name": name, "namespace": "shop"},
+                "spec": {"template": {"metadata": {"labels": {"app": app}}}}})
+        };
+        let mut objects = vec![pod("web", "web"), pod("db", "db")];
+        objects.extend_from_slice(policies);
+        let live: Vec<&Value> = objects.iter().collect();
+        uncovered("shop", &live).into_iter().map(|workload| workload.name).collect()
+    }
+
+    #[test]
+    fn a_workload_is_covered_by_a_policy_that_selects_it_for_what_goes_out() {
+        assert_eq!(without(&[]), ["db", "web"]);
+        let all = json!({"podSelector": {}, "policyTypes": ["Egress"]});
+        assert_eq!(without(&[policy(all)]), [""; 0]);
+        let ingress = json!({"podSelector": {}, "policyTypes": ["Ingress"]});
+        assert_eq!(without(&[policy(ingress), policy(json!({"podSelector": {}}))]), ["db", "web"]);
+        let web = json!({"podSelector": {"matchLabels": {"app": "web"}}, "egress": []});
+        assert_eq!(without(&[policy(web)]), ["db"]);
+        let but_db = json!({"podSelector": {"matchExpressions": [
+            {"key": "app", "operator": "NotIn", "values": ["db"]}, {"key": "app", "operator": "Exists"}]},
+            "policyTypes": ["Egress"]});
+        assert_eq!(without(&[policy(but_db)]), ["db"]);
+    }
+
+    #[test]
+    fn our_own_policies_are_no_holes_and_others_are() {
+        let text = "version: 1\nregistry: {url: \"10.0.0.5:5000\"}\n";
+        let site = Site::parse("site.yaml", text).unwrap();
+        let namespace: Namespace = "shop".parse().unwrap();
+        let flows = Flows::default();
+        let ours = close(&namespace, &site, &flows, &[], &[]).unwrap().manifests;
+        let mut objects = ours.clone();
+        let open = json!({"podSelector": {}, "egress": [{}]});
+        assert!(close(&namespace, &site, &flows, &objects, &objects).unwrap().gaps.is_empty());
+        objects.push(policy(open));
+        let closed = close(&namespace, &site, &flows, &objects, &objects).unwrap();
+        assert_eq!(closed.gaps[0].subject, "NetworkPolicy p");
+    }
+}

@@ -1,0 +1,116 @@
+//! The objects of the audited namespaces as they are in the cluster, and those of the cluster that
+//! concern all of them. Of Secrets only the keys are kept.
+
+use cluster::{Cluster, Right, Scope};
+use serde_json::Value;
+
+use super::without_secrets;
+use crate::Result;
+
+/// What is read in each namespace: group and version, kind, resource.
+const KINDS: &[(&str, &str, &str)] = &[
+    ("v1", "Pod", "pods"),
+    ("v1", "Service", "services"),
+    ("v1", "ConfigMap", "configmaps"),
+    ("v1", "Secret", "secrets"),
+    ("apps/v1", "Deployment", "deployments"),
+    ("apps/v1", "StatefulSet", "statefulsets"),
+    ("apps/v1", "DaemonSet", "daemonsets"),
+    ("apps/v1", "ReplicaSet", "replicasets"),
+    ("batch/v1", "Job", "jobs"),
+    ("batch/v1", "CronJob", "cronjobs"),
+    ("networking.k8s.io/v1", "Ingress", "ingresses"),
+    ("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
+    ("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"),
+];
+/// What is read once.
+const CLUSTER_KINDS: &[(&str, &str, &str)] = &[
+    (
+        "admissionregistration.k8s.io/v1",
+        "ValidatingWebhookConfiguration",
+        "validatingwebhookconfigurations",
+    ),
+    (
+        "admissionregistration.k8s.io/v1",
+        "MutatingWebhookConfiguration",
+        "mutatingwebhookconfigurations",
+    ),
+];
+/// What may be there: kinds of operators that lead outside.
+const OPTIONAL: &[(&str, &str)] = &[
+    ("cert-manager.io/v1", "ClusterIssuer"),
+    ("cert-manager.io/v1", "Issuer"),
+    ("networking.istio.io/v1", "ServiceEntry"),
+];
+
+/// The rights that reading needs: in these namespaces, or in all when there are none.
+pub fn rights(namespaces: &[String]) -> Vec<Right> {
+    let right = |(version, _, resource): &(&str, &str, &str)| {
+        let group = version.split_once('/').map_or("", |(group, _)| group);
+        Right::new("list", group, resource)
+    };
+    let mut rights: Vec<Right> = CLUSTER_KINDS.iter().map(right).collect();
+    rights.extend([
+        Right::new("list", "", "nodes"),
+        Right::new("list", "", "services"),
+        Right::new("list", "", "pods"),
+        Right::new("list", "discovery.k8s.io", "endpointslices").in_namespace("default"),
+    ]);
+    for kind in KINDS {
+        if namespaces.is_empty() {
+            rights.push(right(kind));
+        }
+        rights.extend(namespaces.iter().map(|namespace| right(kind).in_namespace(namespace)));
+    }
+    rights
+}
+
+/// The objects.
+pub async fn live(cluster: &Cluster, namespaces: &[String]) -> Result<Vec<Value>> {
+    let scopes: Vec<Scope<'_>> = match namespaces {
+        [] => vec![Scope::Cluster],
+        namespaces => namespaces.iter().map(|name| Scope::Namespace(name)).collect(),
+    };
+    let mut objects = Vec::new();
+    for scope in scopes {
+        for (version, kind, _) in KINDS {
+            objects.extend(cluster.list_manifests(version, kind, scope, "").await?);
+        }
+        for (version, kind) in OPTIONAL {
+            match cluster.list_manifests(version, kind, scope, "").await {
+                Ok(found) => objects.extend(found),
+                Err(cluster::Error::NoKind { .. } | cluster::Error::Forbidden { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    for (version, kind, _) in CLUSTER_KINDS {
+        objects.extend(cluster.list_manifests(version, kind, Scope::Cluster, "").await?);
+    }
+    objects.retain(|object| !is_made(object));
+    Ok(objects.iter().map(bare).collect())
+}
+
+/// Whether something else of the list makes it: a pod of a Deployment says nothing of its own.
+fn is_made(object: &Value) -> bool {
+    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    let is_controller = |owner: &Value| owner.get("controller") == Some(&Value::Bool(true));
+    let is_workload =
+        matches!(object.get("kind").and_then(Value::as_str), Some("Pod" | "ReplicaSet" | "Job"));
+    is_workload && owners.is_some_and(|owners| owners.iter().any(is_controller))
+}
+
+/// An object without what the cluster wrote to it, and without the values of Secrets.
+fn bare(object: &Value) -> Value {
+    let mut object = without_secrets(object);
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        }
+    }
+    object
+}

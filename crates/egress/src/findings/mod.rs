@@ -1,0 +1,221 @@
+//! What would leave: found in what was rendered and in what lives in the cluster, each with the
+//! setting that stops it. The rules are those of [`chart::phone_home`]; `objects` adds what only a
+//! cluster's objects say, `live` gets them.
+
+mod live;
+mod objects;
+
+use std::collections::BTreeSet;
+
+use chart::manifest::Manifests;
+use chart::phone_home::{self, Switches};
+use chart::{Rules, inspect};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+pub use live::{live, rights};
+
+use crate::inside::Inside;
+use crate::pods::Workload;
+use crate::{Error, Result};
+
+/// One thing that would leave.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Static {
+    /// The object that it stands in.
+    pub subject: Workload,
+    /// Where in it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub place: String,
+    /// What leads outside: addresses, or a variable that is missing.
+    pub what: String,
+    /// What it is for, where a rule knows.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// What stops it.
+    pub stop: String,
+    /// The hosts that it reaches, as far as they are known.
+    pub hosts: BTreeSet<String>,
+    /// Whether it is rendered, live, or both.
+    pub seen: BTreeSet<Seen>,
+}
+
+/// Where something was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Seen {
+    /// In what was rendered.
+    Rendered,
+    /// In the cluster.
+    Live,
+}
+
+/// Reads what helm rendered or a person wrote; `name` is what errors call it.
+pub fn rendered(name: &str, stream: &str) -> Result<Vec<Value>> {
+    let manifests = Manifests::read(stream);
+    if let Some(unread) = manifests.unread.first() {
+        return Err(Error::Manifests {
+            name: name.to_owned(),
+            line: unread.line,
+            reason: unread.reason.clone(),
+        });
+    }
+    Ok(manifests.documents.into_iter().map(|document| document.value).collect())
+}
+
+/// What of these objects would leave. `namespace` is the one of those that name none.
+pub fn find(
+    objects: &[Value],
+    namespace: &str,
+    switches: &Switches,
+    inside: &Inside,
+    seen: Seen,
+) -> Vec<Static> {
+    let objects: Vec<Value> = objects.iter().map(without_secrets).collect();
+    let stream: String =
+        objects.iter().map(|object| format!("---\n{object}\n")).collect::<Vec<_>>().concat();
+    let inspection = inspect::stream(&stream, Rules::builtin());
+    let is_inside = |host: &str| match host.parse() {
+        Ok(address) => inside.has(address),
+        Err(_) => inside.has_name(host),
+    };
+    let documents = &inspection.manifests.documents;
+    let subject = |place: &chart::find::Place| {
+        let own = documents.get(place.document).map_or("", |document| document.namespace());
+        let own = if own.is_empty() { namespace } else { own };
+        Workload { kind: place.kind.clone(), namespace: own.to_owned(), name: place.name.clone() }
+    };
+    let mut found = Vec::new();
+    for finding in switches.find(&inspection, &is_inside) {
+        match finding {
+            // Values belong to charts, of which there are none here.
+            phone_home::Finding::Value { .. } => {}
+            phone_home::Finding::Environment { name, off, places, why, .. } => {
+                found.extend(places.iter().map(|place| Static {
+                    subject: subject(place),
+                    place: place.path.to_string(),
+                    what: format!("{name} is not set to {off}"),
+                    why: why.clone(),
+                    stop: format!("set {name}={off}"),
+                    hosts: hosts_in(&why),
+                    seen: [seen].into(),
+                }));
+            }
+            phone_home::Finding::Address { host, urls, place, why, .. } => found.push(Static {
+                subject: subject(&place),
+                place: place.path.to_string(),
+                what: urls.join(" "),
+                stop: format!("change {} to the site's own, or turn off what uses it", place.path),
+                why: why.unwrap_or_default(),
+                hosts: [host].into(),
+                seen: [seen].into(),
+            }),
+        }
+    }
+    for object in &objects {
+        found.extend(objects::find(object, namespace, &is_inside, seen));
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// What was found in both, once.
+pub fn together(rendered: Vec<Static>, live: Vec<Static>) -> Vec<Static> {
+    let mut all: Vec<Static> = Vec::new();
+    for finding in rendered.into_iter().chain(live) {
+        let is_it = |known: &&mut Static| {
+            (&known.subject, &known.place, &known.what)
+                == (&finding.subject, &finding.place, &finding.what)
+        };
+        match all.iter_mut().find(is_it) {
+            Some(known) => known.seen.extend(finding.seen),
+            None => all.push(finding),
+        }
+    }
+    all.sort();
+    all
+}
+
+/// A Secret with its keys alone: no value of one is ever looked at, so none can be told.
+fn without_secrets(object: &Value) -> Value {
+    if object.get("kind").and_then(Value::as_str) != Some("Secret") {
+        return object.clone();
+    }
+    let mut object = object.clone();
+    let Some(fields) = object.as_object_mut() else { return Value::Null };
+    // `stringData` becomes `data` in the cluster, too.
+    let values = [fields.remove("data"), fields.remove("stringData")].into_iter().flatten();
+    let keys =
+        values.filter_map(|data| Some(data.as_object()?.keys().cloned().collect::<Vec<_>>()));
+    let empty = |key: String| (key, Value::String(String::new()));
+    let keys: Map<String, Value> = keys.flatten().map(empty).collect();
+    fields.insert("data".to_owned(), Value::Object(keys));
+    object
+}
+
+/// The hosts that a rule's reason names: `reports usage to stats.vllm.ai`.
+fn hosts_in(why: &str) -> BTreeSet<String> {
+    let words = why.split(|c: char| !(c.is_ascii_alphanumeric() || c == '.' || c == '-'));
+    let is_host = |word: &&str| {
+        let labels: Vec<&str> = word.split('.').collect();
+        let is_zone =
+            labels.last().is_some_and(|l| l.len() > 1 && l.bytes().all(|b| b.is_ascii_lowercase()));
+        labels.len() > 1 && is_zone && labels.iter().all(|label| !label.is_empty())
+    };
+    words.map(|word| word.trim_matches('.')).filter(is_host).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    fn found(objects: &[Value]) -> Vec<Static> {
+        let inside = Inside::of_networks(["10.244.0.0/16".parse().unwrap()]);
+        find(objects, "shop", Switches::builtin(), &inside, Seen::Live)
+    }
+
+    #[test]
+    fn each_finding_names_its_object_its_hosts_and_what_stops_it() {
+        let pod = json!({"kind": "Deployment", "metadata": {"name": "llm"}, "spec": {"template": {"spec": {
+            "containers": [{"name": "vllm", "image": "docker.io/vllm/vllm-openai:v0.9", "args": ["--hub=https://hub.maker.com/v1"]}]}}}});
+        let found = found(&[pod]);
+        let subject: Vec<String> = found.iter().map(|f| f.subject.to_string()).collect();
+        assert!(subject.iter().all(|s| s == "Deployment shop/llm"), "{subject:?}");
+        let of = |host: &str| found.iter().find(|f| f.hosts.contains(host)).unwrap();
+        assert_eq!(of("huggingface.co").stop, "set HF_HUB_OFFLINE=1");
+        assert_eq!(of("stats.vllm.ai").stop, "set VLLM_NO_USAGE_STATS=1");
+        assert!(of("hub.maker.com").stop.contains("args"), "{found:?}");
+    }
+
+    #[test]
+    fn of_a_secret_only_the_keys_are_known() {
+        let secret = json!({"kind": "Secret", "metadata": {"name": "s"},
+            "stringData": {"HF_HUB_OFFLINE": "https://secret.maker.com"}});
+        let pod = json!({"kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [
+            {"image": "docker.io/vllm/vllm-openai:v0.9", "envFrom": [{"secretRef": {"name": "s"}}]}]}});
+        let all = format!("{:?}", found(&[secret, pod]));
+        assert!(!all.contains("secret.maker.com") && !all.contains("HF_HUB_OFFLINE"), "{all}");
+        assert!(all.contains("VLLM_NO_USAGE_STATS"), "{all}");
+    }
+
+    #[test]
+    fn what_is_rendered_and_live_is_one_finding() {
+        let one = |seen: Seen| Static {
+            subject: Workload { kind: "Pod".into(), namespace: "a".into(), name: "b".into() },
+            place: String::new(),
+            what: "https://x.y".into(),
+            why: String::new(),
+            stop: String::new(),
+            hosts: BTreeSet::new(),
+            seen: [seen].into(),
+        };
+        let all = together(vec![one(Seen::Rendered)], vec![one(Seen::Live)]);
+        assert_eq!(all.len(), 1);
+        assert_eq!(all[0].seen.len(), 2);
+    }
+}

@@ -1,0 +1,214 @@
+//! What the objects of a cluster say beside addresses with a scheme: services that lead to names
+//! outside, webhooks of the API server's, hosts of a mesh, hosts in variables, annotations that an
+//! ingress controller acts on.
+
+use serde_json::Value;
+
+use super::{Seen, Static};
+use crate::pods::Workload;
+
+/// Ends of variables' names that hold a host.
+const HOST_NAMES: &[&str] =
+    &["HOST", "HOSTNAME", "URL", "URI", "ENDPOINT", "SERVER", "ADDR", "ADDRESS", "DOMAIN", "DSN"];
+
+/// What of one object leads outside.
+pub(super) fn find(
+    object: &Value,
+    namespace: &str,
+    is_inside: &dyn Fn(&str) -> bool,
+    seen: Seen,
+) -> Vec<Static> {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let own = text("/metadata/namespace");
+    let subject = Workload {
+        kind: text("/kind").to_owned(),
+        namespace: if own.is_empty() { namespace } else { own }.to_owned(),
+        name: text("/metadata/name").to_owned(),
+    };
+    let finding = |place: String, host: &str, why: &str, stop: &str| Static {
+        subject: subject.clone(),
+        place,
+        what: host.to_owned(),
+        why: why.to_owned(),
+        stop: stop.to_owned(),
+        hosts: [host.to_owned()].into(),
+        seen: [seen].into(),
+    };
+    let mut found = Vec::new();
+    match text("/kind") {
+        "Service" => {
+            let name = text("/spec/externalName").trim_end_matches('.');
+            if !name.is_empty() && !is_inside(name) {
+                found.push(finding(
+                    "spec.externalName".into(),
+                    name,
+                    "the service is another name for a host outside",
+                    "set spec.externalName to the site's own service, or delete the service",
+                ));
+            }
+        }
+        "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration" => {
+            let webhooks = object.get("webhooks").and_then(Value::as_array).into_iter().flatten();
+            for (index, webhook) in webhooks.enumerate() {
+                let url = webhook.pointer("/clientConfig/url").and_then(Value::as_str);
+                if let Some(host) = url.and_then(host_of).filter(|host| !is_inside(host)) {
+                    found.push(finding(
+                        format!("webhooks[{index}].clientConfig.url"),
+                        host,
+                        "the API server sends it every object that it selects",
+                        "give it a service of the cluster (clientConfig.service), or delete it",
+                    ));
+                }
+            }
+        }
+        "CustomResourceDefinition" => {
+            let url = text("/spec/conversion/webhook/clientConfig/url");
+            if let Some(host) = host_of(url).filter(|host| !is_inside(host)) {
+                found.push(finding(
+                    "spec.conversion.webhook.clientConfig.url".into(),
+                    host,
+                    "the API server sends it objects to be converted",
+                    "give it a service of the cluster (clientConfig.service)",
+                ));
+            }
+        }
+        "ServiceEntry" => {
+            let is_outside = text("/spec/location") != "MESH_INTERNAL";
+            let hosts = object.pointer("/spec/hosts").and_then(Value::as_array);
+            let hosts = hosts.into_iter().flatten().filter_map(Value::as_str);
+            for host in hosts.filter(|host| is_outside && !is_inside(host)) {
+                found.push(finding(
+                    "spec.hosts".into(),
+                    host,
+                    "the mesh lets its pods out to it",
+                    "delete the entry, or give the site's own host",
+                ));
+            }
+        }
+        "Ingress" => {
+            let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
+            for (key, value) in annotations.into_iter().flatten() {
+                let host = value.as_str().and_then(host_of).filter(|host| !is_inside(host));
+                // What a client left behind is read by nobody.
+                if let Some(host) = host.filter(|_| !key.starts_with("kubectl.kubernetes.io/")) {
+                    found.push(finding(
+                        format!("metadata.annotations[{key:?}]"),
+                        host,
+                        "the ingress controller or its clients are sent there",
+                        "give the site's own address, or take the annotation away",
+                    ));
+                }
+            }
+        }
+        _ => {}
+    }
+    variables(object, &mut |container, name, host| {
+        if !is_inside(host) {
+            found.push(finding(
+                format!("container {container}: env {name}"),
+                host,
+                "",
+                &format!("set {name} to the site's own host, or leave it out"),
+            ));
+        }
+    });
+    found
+}
+
+/// Hosts without a scheme in variables whose names say that they hold one.
+fn variables(object: &Value, visit: &mut impl FnMut(&str, &str, &str)) {
+    let spec = ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec", "/spec"];
+    let Some(spec) = spec
+        .iter()
+        .find_map(|path| object.pointer(path).filter(|spec| spec.get("containers").is_some()))
+    else {
+        return;
+    };
+    let containers = ["containers", "initContainers"].into_iter();
+    let containers = containers.filter_map(|key| spec.get(key)?.as_array()).flatten();
+    for container in containers {
+        let called = container.get("name").and_then(Value::as_str).unwrap_or_default();
+        for variable in container.get("env").and_then(Value::as_array).into_iter().flatten() {
+            let text = |key: &str| variable.get(key).and_then(Value::as_str).unwrap_or_default();
+            let (name, value) = (text("name"), text("value"));
+            let upper = name.to_ascii_uppercase();
+            let is_host = HOST_NAMES.iter().any(|end| {
+                upper.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('_'))
+            });
+            if is_host && let Some(host) = bare_host(value) {
+                visit(called, name, host);
+            }
+        }
+    }
+}
+
+/// The host of `host.zone` or `host.zone:port`; addresses with a scheme are found elsewhere.
+fn bare_host(value: &str) -> Option<&str> {
+    let host = match value.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        Some(_) => return None,
+        None => value,
+    };
+    let is_name = host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-');
+    (is_name && host.contains('.') && !host.starts_with('.') && !host.ends_with('.'))
+        .then_some(host)
+}
+
+/// The host of an address with a scheme.
+fn host_of(url: &str) -> Option<&str> {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
+    let host = rest.split(['/', '?', '#']).next()?.rsplit('@').next()?;
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    let is_name = host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-');
+    (!host.is_empty() && is_name).then_some(host)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    fn hosts(object: &Value) -> Vec<String> {
+        let is_inside = |host: &str| !host.contains('.') || host.ends_with(".svc");
+        find(object, "shop", &is_inside, Seen::Live).into_iter().map(|found| found.what).collect()
+    }
+
+    #[test]
+    fn what_leads_outside_is_found_in_every_kind_that_can() {
+        let service = |name: &str| json!({"kind": "Service", "spec": {"externalName": name}});
+        assert_eq!(hosts(&service("db.maker.com.")), ["db.maker.com"]);
+        assert_eq!(hosts(&service("db.other.svc")), [""; 0]);
+        let webhook = json!({"kind": "ValidatingWebhookConfiguration", "webhooks": [
+            {"clientConfig": {"service": {"name": "x"}}}, {"clientConfig": {"url": "https://judge.maker.com:8443/v1"}}]});
+        assert_eq!(hosts(&webhook), ["judge.maker.com"]);
+        let entry =
+            json!({"kind": "ServiceEntry", "spec": {"hosts": ["api.maker.com", "db.x.svc"]}});
+        assert_eq!(hosts(&entry), ["api.maker.com"]);
+        let ingress = json!({"kind": "Ingress", "metadata": {"annotations": {
+            "nginx.ingress.kubernetes.io/auth-url": "https://accounts.maker.com/oauth2",
+            "kubectl.kubernetes.io/last-applied-configuration": "https://old.maker.com"}}});
+        assert_eq!(hosts(&ingress), ["accounts.maker.com"]);
+    }
+
+    #[test]
+    fn a_variable_holds_a_host_where_its_name_says_so() {
+        let pod = |name: &str, value: &str| {
+            hosts(&json!({"kind": "Pod", "spec": {"containers": [
+                {"name": "c", "env": [{"name": name, "value": value}]}]}}))
+        };
+        assert_eq!(pod("TELEMETRY_HOST", "t.maker.com:443"), ["t.maker.com"]);
+        assert_eq!(pod("smtp_server", "203.0.113.9"), ["203.0.113.9"]);
+        for (name, value) in [
+            ("CONFIG", "app.yaml"),
+            ("GHOST", "x.y"),
+            ("DB_HOST", "db"),
+            ("DB_HOST", "db.x.svc:5432"),
+            ("API_URL", "https://a.maker.com"),
+            ("HOST", "a b.c"),
+        ] {
+            assert_eq!(pod(name, value), [""; 0], "{name}={value}");
+        }
+    }
+}

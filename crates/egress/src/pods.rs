@@ -1,0 +1,205 @@
+//! Whose address it was: the pods of the cluster as they come and go, those that are gone included,
+//! with the workload that a person knows them by.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use cluster::objects::api::core::v1::Pod;
+use cluster::{Change, objects::jiff::Timestamp};
+use serde::Serialize;
+
+/// How long a pod's address may still be heard of when it is gone: a packet is told later.
+const GRACE: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
+
+/// What made a pod: the object that a person changes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Workload {
+    /// `Deployment`, `CronJob`, …; `Pod` where nothing made it.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A pod.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Who {
+    /// What made it.
+    pub workload: Workload,
+    /// Its name.
+    pub pod: String,
+    /// The node that it ran on.
+    pub node: String,
+}
+
+/// All pods that were seen.
+#[derive(Debug, Default)]
+pub struct Book {
+    pods: HashMap<String, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    who: Who,
+    addresses: Vec<IpAddr>,
+    is_on_host: bool,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+}
+
+impl std::fmt::Display for Workload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+impl Book {
+    /// Notes what happened to a pod.
+    pub fn note(&mut self, change: &Change<Pod>) {
+        let now = Timestamp::now();
+        match change {
+            Change::Anew => {}
+            Change::Now(pod) => self.write(pod, None),
+            Change::Gone(pod) => self.write(pod, Some(now)),
+        }
+    }
+
+    /// Who had an address at that time.
+    pub fn who(&self, address: IpAddr, at: Timestamp) -> Option<&Who> {
+        let address = address.to_canonical();
+        let had = |known: &&Known| !known.is_on_host && known.addresses.contains(&address);
+        let was_there = |known: &&Known| {
+            known.from.is_none_or(|from| from <= at + GRACE)
+                && known.to.is_none_or(|to| at <= to + GRACE)
+        };
+        let mut having: Vec<&Known> = self.pods.values().filter(had).collect();
+        having.sort_by_key(|known| known.from);
+        // An address is given on when its pod is gone: the youngest that was there then.
+        having.iter().rev().find(|known| was_there(known)).map(|known| &known.who)
+    }
+
+    /// Whether some pod has or had an address.
+    pub fn has(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.pods.values().any(|known| known.addresses.contains(&address))
+    }
+
+    /// The pods in a node's own network: which of them sent a packet, nobody can tell.
+    pub fn on_host(&self, node: &str) -> Vec<&Who> {
+        // Our own watchers send nothing.
+        let is_ours = |known: &Known| known.who.workload.namespace == crate::NAMESPACE;
+        let on_it = |known: &&Known| known.is_on_host && known.who.node == node && !is_ours(known);
+        let mut pods: Vec<&Who> = self.pods.values().filter(on_it).map(|k| &k.who).collect();
+        pods.sort();
+        pods
+    }
+
+    fn write(&mut self, pod: &Pod, to: Option<Timestamp>) {
+        let Some(uid) = pod.metadata.uid.clone() else { return };
+        let spec = pod.spec.as_ref();
+        let status = pod.status.as_ref();
+        let ips = status.and_then(|status| status.pod_ips.as_ref()).into_iter().flatten();
+        let mut addresses: Vec<IpAddr> = ips.filter_map(|ip| ip.ip.parse().ok()).collect();
+        let who = Who {
+            workload: workload(pod),
+            pod: pod.metadata.name.clone().unwrap_or_default(),
+            node: spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
+        };
+        let known = self.pods.remove(&uid);
+        // The last news of a pod may be without the address that it had.
+        addresses.extend(known.iter().flat_map(|known| known.addresses.iter().copied()));
+        addresses.sort();
+        addresses.dedup();
+        let known = Known {
+            who,
+            addresses,
+            is_on_host: spec.and_then(|spec| spec.host_network) == Some(true),
+            from: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            to: known.and_then(|known| known.to).or(to),
+        };
+        self.pods.insert(uid, known);
+    }
+}
+
+/// What made a pod, from what stands in the pod itself.
+fn workload(pod: &Pod) -> Workload {
+    let metadata = &pod.metadata;
+    let owners = metadata.owner_references.iter().flatten();
+    let owner = owners.into_iter().find(|owner| owner.controller == Some(true));
+    let (kind, name) = match owner {
+        None => ("Pod".to_owned(), metadata.name.clone().unwrap_or_default()),
+        Some(owner) => {
+            let labels = metadata.labels.as_ref();
+            let hash = labels.and_then(|labels| labels.get("pod-template-hash"));
+            // A Deployment calls its ReplicaSets by its own name and the template's hash.
+            let deployment =
+                hash.and_then(|hash| owner.name.strip_suffix(hash.as_str())?.strip_suffix('-'));
+            match deployment {
+                Some(name) if owner.kind == "ReplicaSet" => ("Deployment".into(), name.to_owned()),
+                _ => (owner.kind.clone(), owner.name.clone()),
+            }
+        }
+    };
+    Workload { kind, namespace: metadata.namespace.clone().unwrap_or_default(), name }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use cluster::objects::serde_json::{Value, from_value, json};
+
+    use super::*;
+
+    fn pod(uid: &str, name: &str, ip: &str, rest: Value) -> Pod {
+        let mut pod = json!({
+            "metadata": {"uid": uid, "name": name, "namespace": "shop"},
+            "spec": {"nodeName": "node1", "containers": []},
+            "status": {"podIPs": [{"ip": ip}]},
+        });
+        for (key, value) in rest.as_object().unwrap() {
+            pod["metadata"][key] = value.clone();
+        }
+        from_value(pod).unwrap()
+    }
+
+    #[test]
+    fn a_pod_is_known_by_its_workload() {
+        let owner = |kind: &str, name: &str| json!([{"apiVersion": "v1", "uid": "x", "kind": kind, "name": name, "controller": true}]);
+        let called = |rest| workload(&pod("1", "web-5d4-x2", "10.244.1.7", rest)).to_string();
+        let hash = json!({"pod-template-hash": "5d4"});
+        assert_eq!(
+            called(json!({"ownerReferences": owner("ReplicaSet", "web-5d4"), "labels": hash})),
+            "Deployment shop/web"
+        );
+        assert_eq!(
+            called(json!({"ownerReferences": owner("StatefulSet", "db")})),
+            "StatefulSet shop/db"
+        );
+        assert_eq!(called(json!({})), "Pod shop/web-5d4-x2");
+    }
+
+    #[test]
+    fn an_address_belongs_to_the_pod_that_had_it_then_also_when_that_is_gone() {
+        let mut book = Book::default();
+        let now = Timestamp::now();
+        let ago = |seconds| now - jiff::SignedDuration::from_secs(seconds);
+        let time = |at: Timestamp| json!({"creationTimestamp": at.to_string()});
+        let old = pod("1", "old", "10.244.1.7", time(ago(100)));
+        book.note(&Change::Now(old.clone()));
+        book.note(&Change::Gone(old));
+        book.note(&Change::Now(pod(
+            "2",
+            "new",
+            "10.244.1.7",
+            time(now + jiff::SignedDuration::from_secs(60)),
+        )));
+        let address = "10.244.1.7".parse().unwrap();
+        assert_eq!(book.who(address, ago(50)).unwrap().pod, "old");
+        let later = now + jiff::SignedDuration::from_secs(70);
+        assert_eq!(book.who(address, later).unwrap().pod, "new");
+        assert_eq!(book.who("10.244.1.8".parse().unwrap(), now), None);
+    }
+}

@@ -1,0 +1,126 @@
+//! A question on the wire: who asks for what, and the answer, which is always that there is no
+//! such name.
+
+use std::net::IpAddr;
+
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
+
+use crate::corefile::CLIENT_OPTION;
+use crate::line::Query;
+
+/// What fits into one datagram everywhere (DNS flag day 2020).
+const PAYLOAD: u16 = 1232;
+/// A header, without which there is nothing to answer.
+const HEADER: usize = 12;
+
+/// A question that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// What was asked; empty for what is no question.
+    pub(crate) queries: Vec<Query>,
+    /// The answer.
+    pub(crate) answer: Vec<u8>,
+}
+
+/// Reads a question that came from `peer`; `None` for what is not worth an answer. The name server
+/// says who asked it; where it does not, `peer` is nobody but the name server.
+pub(crate) fn read(bytes: &[u8]) -> Option<Asked> {
+    let Ok(message) = Message::from_vec(bytes) else {
+        let id = u16::from_be_bytes(bytes.get(..HEADER)?.first_chunk().copied()?);
+        let is_answer = bytes[2] & 0x80 != 0;
+        let refusal = Message::error_msg(id, OpCode::Query, ResponseCode::FormErr).to_vec().ok()?;
+        return (!is_answer).then_some(Asked { queries: vec![], answer: refusal });
+    };
+    // An answer that is answered would go on for ever.
+    if message.metadata.message_type != MessageType::Query {
+        return None;
+    }
+    let client = message.edns.as_ref().and_then(client);
+    let queries = message.queries.iter().map(|query| Query {
+        name: name(&query.name().to_ascii()),
+        kind: query.query_type().to_string(),
+        client,
+    });
+    let queries: Vec<Query> = queries.collect();
+    let has_edns = message.edns.is_some();
+    let is_query = message.metadata.op_code == OpCode::Query;
+    let mut answer = Message::response(message.metadata.id, message.metadata.op_code);
+    answer.metadata.recursion_desired = message.metadata.recursion_desired;
+    answer.metadata.recursion_available = true;
+    answer.metadata.response_code =
+        if is_query { ResponseCode::NXDomain } else { ResponseCode::NotImp };
+    answer.queries.clone_from(&message.queries);
+    if has_edns {
+        let mut edns = Edns::new();
+        edns.set_max_payload(PAYLOAD);
+        answer.set_edns(edns);
+    }
+    Some(Asked { queries: if is_query { queries } else { vec![] }, answer: answer.to_vec().ok()? })
+}
+
+/// The address in CoreDNS' option: 4 or 16 bytes.
+fn client(edns: &Edns) -> Option<IpAddr> {
+    let EdnsOption::Unknown(_, data) = edns.option(EdnsCode::Unknown(CLIENT_OPTION))? else {
+        return None;
+    };
+    let v4 = <[u8; 4]>::try_from(data.as_slice()).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(data.as_slice()).map(IpAddr::from)).ok()
+}
+
+/// A name as reports have it.
+pub(crate) fn name(text: &str) -> String {
+    text.trim_end_matches('.').to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use hickory_proto::op::Query as Question;
+    use hickory_proto::rr::{Name, RecordType};
+
+    use super::*;
+
+    fn question(option: Option<&[u8]>) -> Vec<u8> {
+        let mut message = Message::query();
+        let name = Name::from_ascii("Telemetry.Maker.COM.").unwrap();
+        message.add_query(Question::query(name, RecordType::AAAA));
+        if let Some(data) = option {
+            let mut edns = Edns::new();
+            edns.options_mut().insert(EdnsOption::Unknown(CLIENT_OPTION, data.to_vec()));
+            message.set_edns(edns);
+        }
+        message.to_vec().unwrap()
+    }
+
+    #[test]
+    fn the_pod_that_asked_is_in_the_option_of_the_name_server() {
+        let client = |option| read(&question(option)).unwrap().queries[0].client;
+        assert_eq!(client(Some(&[10, 244, 1, 7])), Some("10.244.1.7".parse().unwrap()));
+        let v6: [u8; 16] = "fd00::7".parse::<std::net::Ipv6Addr>().unwrap().octets();
+        assert_eq!(client(Some(&v6)), Some("fd00::7".parse().unwrap()));
+        assert_eq!(client(Some(&[1, 2, 3])), None);
+        assert_eq!(client(None), None);
+    }
+
+    #[test]
+    fn every_question_is_answered_with_no_such_name_and_the_question_itself() {
+        let asked = read(&question(None)).unwrap();
+        assert_eq!(asked.queries[0].name, "telemetry.maker.com");
+        assert_eq!(asked.queries[0].kind, "AAAA");
+        let answer = Message::from_vec(&asked.answer).unwrap();
+        assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain);
+        assert_eq!(answer.queries.len(), 1);
+        assert!(answer.edns.is_none());
+    }
+
+    #[test]
+    fn what_is_no_question_is_refused_or_left_alone() {
+        assert_eq!(read(b"short"), None);
+        let refused = read(&[7, 9, 1, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0xff]).unwrap();
+        let answer = Message::from_vec(&refused.answer).unwrap();
+        assert_eq!(answer.metadata.response_code, ResponseCode::FormErr);
+        assert_eq!(answer.metadata.id, 0x0709);
+        assert_eq!(read(&read(&question(None)).unwrap().answer), None);
+    }
+}

@@ -1,0 +1,130 @@
+//! What is inside of this cluster and this site, asked for: the networks of pods and services, the
+//! addresses of nodes, of the API server and of load balancers, the site's registry.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use cluster::objects::api::core::v1::{Node, Pod, Service};
+use cluster::objects::api::discovery::v1::EndpointSlice;
+use cluster::{Cluster, Scope};
+use ipnet::IpNet;
+use types::site::Site;
+
+use crate::Result;
+use crate::inside::{Declared, Inside};
+
+/// Where service networks stand as objects, from Kubernetes 1.33 on.
+const SERVICE_NETWORKS: (&str, &str) = ("networking.k8s.io/v1", "ServiceCIDR");
+/// The API server's option with the same, before that.
+const SERVICE_OPTION: &str = "--service-cluster-ip-range=";
+
+/// What is around the audited pods.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// What is inside.
+    pub inside: Inside,
+    /// The nodes that are up, with their addresses.
+    pub nodes: BTreeMap<String, Vec<IpAddr>>,
+}
+
+/// Asks the cluster and reads the site.
+pub async fn surroundings(
+    cluster: &Cluster,
+    site: Option<&Site>,
+    declared: &[Declared],
+) -> Result<Surroundings> {
+    let mut around = Surroundings::default();
+    for node in cluster.list::<Node>(Scope::Cluster, "").await? {
+        let name = node.metadata.name.unwrap_or_default();
+        let spec = node.spec.unwrap_or_default();
+        let networks = spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr);
+        add_networks(&mut around.inside, networks.map(String::as_str));
+        let status = node.status.unwrap_or_default();
+        let addresses = status.addresses.into_iter().flatten();
+        let addresses: Vec<IpAddr> = addresses.filter_map(|a| a.address.parse().ok()).collect();
+        addresses.iter().for_each(|address| around.inside.add_address(*address));
+        let is_ready = |condition: &cluster::objects::api::core::v1::NodeCondition| {
+            condition.type_ == "Ready" && condition.status == "True"
+        };
+        if status.conditions.iter().flatten().any(is_ready) {
+            around.nodes.insert(name, addresses);
+        }
+    }
+    services(cluster, &mut around.inside).await?;
+    let kubernetes = Scope::Namespace("default");
+    let label = "kubernetes.io/service-name=kubernetes";
+    for slice in cluster.list::<EndpointSlice>(kubernetes, label).await? {
+        let endpoints = slice.endpoints.into_iter();
+        add_addresses(&mut around.inside, endpoints.flat_map(|endpoint| endpoint.addresses));
+    }
+    for pod in cluster.list::<Pod>(Scope::Cluster, "").await? {
+        let ips = pod.status.and_then(|status| status.pod_ips).into_iter().flatten();
+        add_addresses(&mut around.inside, ips.map(|ip| ip.ip));
+    }
+    if let Some(site) = site {
+        registry(site, &mut around.inside).await?;
+    }
+    declared.iter().for_each(|declared| around.inside.add(declared));
+    Ok(around)
+}
+
+async fn services(cluster: &Cluster, inside: &mut Inside) -> Result<()> {
+    let (version, kind) = SERVICE_NETWORKS;
+    match cluster.list_manifests(version, kind, Scope::Cluster, "").await {
+        Ok(networks) => {
+            let cidrs = networks.iter().filter_map(|network| network.pointer("/spec/cidrs"));
+            let cidrs = cidrs.filter_map(|cidrs| cidrs.as_array()).flatten();
+            add_networks(inside, cidrs.filter_map(|cidr| cidr.as_str()));
+        }
+        // An older cluster: the API server's own pods say it, where they are pods.
+        Err(cluster::Error::NoKind { .. } | cluster::Error::Forbidden { .. }) => {
+            let scope = Scope::Namespace("kube-system");
+            for pod in cluster.list::<Pod>(scope, "component=kube-apiserver").await? {
+                let containers = pod.spec.into_iter().flat_map(|spec| spec.containers);
+                let words = containers.flat_map(|c| c.command.into_iter().chain(c.args)).flatten();
+                for word in words {
+                    let networks = word.strip_prefix(SERVICE_OPTION).unwrap_or_default();
+                    add_networks(inside, networks.split(','));
+                }
+            }
+        }
+        Err(error) => return Err(error.into()),
+    }
+    for service in cluster.list::<Service>(Scope::Cluster, "").await? {
+        let spec = service.spec.unwrap_or_default();
+        add_addresses(inside, spec.cluster_ips.into_iter().chain(spec.external_ips).flatten());
+        let balancer = service.status.and_then(|status| status.load_balancer);
+        let ingress = balancer.and_then(|balancer| balancer.ingress).into_iter().flatten();
+        add_addresses(inside, ingress.filter_map(|ingress| ingress.ip));
+    }
+    Ok(())
+}
+
+/// The registry's address and name; of a name also what it means from here.
+async fn registry(site: &Site, inside: &mut Inside) -> Result<()> {
+    let prefix = site.registry.prefix().map_err(policy::Error::from)?;
+    let registry = prefix.registry();
+    let host = match registry.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => host,
+        _ => registry,
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(address) = host.parse() {
+        inside.add_address(address);
+        return Ok(());
+    }
+    inside.add_name(host);
+    // Best effort: the audit may run where the site's names are not known.
+    if let Ok(addresses) = tokio::net::lookup_host((host, 443)).await {
+        addresses.for_each(|address| inside.add_address(address.ip()));
+    }
+    Ok(())
+}
+
+fn add_networks<'a>(inside: &mut Inside, networks: impl Iterator<Item = &'a str>) {
+    networks.filter_map(|text| text.parse::<IpNet>().ok()).for_each(|n| inside.add_network(n));
+}
+
+fn add_addresses(inside: &mut Inside, addresses: impl Iterator<Item = String>) {
+    addresses.filter_map(|text| text.parse().ok()).for_each(|address| inside.add_address(address));
+}
