@@ -34,6 +34,7 @@ impl Ground {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let here = Cluster::here();
         let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("config.yaml"), "mirrors: {}\n").unwrap();
         let registry = Registry::builder().address(here.host()).start();
         let trust = here.trusts(&registry);
         let gantry = Gantry::new(env!("CARGO_BIN_EXE_gantry"), home.path()).in_cluster(&here);
