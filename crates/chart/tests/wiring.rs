@@ -18,7 +18,7 @@ use support::{containers, variable};
 use types::site::Site;
 
 const SITE: &str = "version: 1\nregistry: {url: 'registry.internal:5000/ai', ca: ca.pem}\n\
-    clusterIssuer: internal-ca\nmodels:\n- {to: 'pvc://ai/models'}\n- {to: 's3://models/sie', layout: sie}\n\
+    clusterIssuer: internal-ca\nmodels:\n- {to: 'pvc://ai/models'}\n- {to: 's3://models/sie', layout: sie, endpoint: 'https://s3.internal:9000'}\n\
     - {to: 'pvc://ai/ollama', layout: ollama}\n";
 
 /// A chart that was wired.
@@ -188,6 +188,7 @@ fn sie_reads_the_bucket_and_the_rest_of_what_it_needs_comes_by_one_list_and_a_pa
     let all = containers(&run.after);
     let worker = &all["StatefulSet/rel-sie-cluster-worker-cpu/worker"];
     assert_eq!(variable(worker, "SIE_CLUSTER_CACHE"), Some("s3://models/sie"), "{worker}");
+    assert_eq!(variable(worker, "AWS_ENDPOINT_URL"), Some("https://s3.internal:9000"));
     assert_eq!(variable(worker, "SIE_TELEMETRY_DISABLED"), Some("1"));
     assert_eq!(variable(worker, "HF_HUB_CACHE"), None, "its models are in the bucket");
     // The chart has no value for volumes of its workers.
@@ -234,6 +235,14 @@ fn keycloak_trusts_the_site_through_values_that_are_texts() {
     assert_eq!(run.wiring.patches, []);
     let is_text = |own: &chart::wiring::Setting| own.value.is_string();
     assert!(run.wiring.settings.iter().all(is_text), "{:?}", run.wiring.settings);
+}
+
+#[test]
+fn a_chart_is_rendered_a_handful_of_times() {
+    // The first two or three go side by side.
+    for run in runs().values() {
+        assert!(run.wiring.renders <= 4, "{}: {} renders", run.name, run.wiring.renders);
+    }
 }
 
 #[test]

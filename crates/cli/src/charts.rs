@@ -77,6 +77,7 @@ impl RenderArgs {
                 .iter()
                 .map(|variant| variant.iter().map(here).collect::<Result<_>>())
                 .collect::<Result<_>>()?,
+            needs: vec![],
         })
     }
 }

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::error::{CommandError, Result};
 
 /// Options of every verb that talks to a cluster.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct ClusterArgs {
     /// The kubeconfig [default: KUBECONFIG, then ~/.kube/config, then the pod's own account].
     #[arg(long, value_name = "FILE", help_heading = "Cluster options")]
@@ -31,11 +31,16 @@ impl ClusterArgs {
     }
 }
 
-/// A cluster to read from. It answered.
-pub(crate) async fn open(args: &ClusterArgs, site: Option<&Site>) -> Result<Cluster> {
+/// The cluster that is meant; nothing was asked of it yet.
+pub(crate) async fn connect(args: &ClusterArgs, site: Option<&Site>) -> Result<Cluster> {
     let named = args.context.clone().or_else(|| site.and_then(|site| site.context.clone()));
     let access = Access { kubeconfig: args.kubeconfig.clone(), context: named };
-    let cluster = Cluster::connect(&access).await?;
+    Ok(Cluster::connect(&access).await?)
+}
+
+/// A cluster to read from. It answered.
+pub(crate) async fn open(args: &ClusterArgs, site: Option<&Site>) -> Result<Cluster> {
+    let cluster = connect(args, site).await?;
     cluster.version().await?;
     Ok(cluster)
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use etcetera::BaseStrategy;
+use net::Credentials;
 use types::config::Config;
+use types::site::Registry;
 
 use crate::error::{CommandError, Result};
 use crate::ui::Ui;
@@ -118,6 +120,28 @@ impl Context {
             None => builder,
         };
         Ok(builder.build()?)
+    }
+
+    /// How a site's registry is spoken to: a client that trusts its authority, with credentials of
+    /// their own where given, and the mirrors that know of plain http. `folder` is that of `site.yaml`.
+    pub(crate) fn site_registry(
+        &self,
+        registry: &Registry,
+        folder: &Path,
+        credentials: Credentials,
+    ) -> Result<(net::Client, net::Mirrors)> {
+        let ca: Vec<PathBuf> = registry.ca.iter().map(|path| folder.join(path)).collect();
+        let builder = net::Client::builder().ca(self.config.ca.iter().chain(&ca).cloned());
+        let mut config = self.config.clone();
+        let host = registry.prefix()?.registry().to_owned();
+        if registry.plain_http {
+            config.plain_http.push(host);
+        } else if !ca.is_empty() {
+            // A loopback registry with a CA speaks TLS all the same.
+            config.mirrors.entry(host.clone()).or_insert_with(|| format!("https://{host}"));
+        }
+        let mirrors = net::Mirrors::new(&config.mirrors, &config.plain_http)?;
+        Ok((builder.credentials(credentials).build()?, mirrors))
     }
 
     /// The mirrors of the configuration.

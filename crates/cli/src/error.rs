@@ -70,6 +70,11 @@ impl CommandError {
         self.kind
     }
 
+    /// What went wrong, without the hints.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Its message and hints, as lines of a file.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("error: {}\n", self.message);
@@ -77,6 +82,21 @@ impl CommandError {
             text.push_str(&format!("hint: {hint}\n"));
         }
         text
+    }
+
+    /// Its message and hints on one line, the next steps behind semicolons.
+    pub(crate) fn line(&self) -> String {
+        std::iter::once(&self.message).chain(&self.hints).cloned().collect::<Vec<_>>().join("; ")
+    }
+
+    /// The same as part of something larger that went on: it is in part done, unless content is
+    /// not what it should be.
+    pub(crate) fn within(mut self, part: &str) -> Self {
+        self.message = format!("{part}: {}", self.message);
+        if self.kind != Kind::Integrity {
+            self.kind = Kind::Partial;
+        }
+        self
     }
 
     /// Adds what to do next, best a command to type.
@@ -203,8 +223,32 @@ impl From<land::models::Error> for CommandError {
         use land::models::Error as E;
         let kind = match &error {
             error if error.is_integrity() => Kind::Integrity,
-            E::NoModel { .. } | E::Layout { .. } | E::Name(_) | E::InTheWay { .. } => Kind::Usage,
-            E::Source(_) | E::Disk { .. } | E::Record { .. } => Kind::Failed,
+            E::NoModel { .. }
+            | E::Layout { .. }
+            | E::Name(_)
+            | E::InTheWay { .. }
+            | E::Connect { .. } => Kind::Usage,
+            E::Source(_) | E::Disk { .. } | E::Request { .. } | E::Record { .. } => Kind::Failed,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<land::claim::Error> for CommandError {
+    fn from(error: land::claim::Error) -> Self {
+        use land::claim::{Error as E, Fault};
+        let kind = match &error {
+            E::Input { .. } | E::Work { fault: Fault::Input, .. } => Kind::Usage,
+            E::Work { fault: Fault::Integrity, .. } => Kind::Integrity,
+            E::Work { fault: Fault::Failed, .. } => Kind::Failed,
+            E::Broken { .. } => Kind::Partial,
+            E::Cluster(_) | E::Models(_) => {
+                return match error {
+                    E::Cluster(error) => error.into(),
+                    E::Models(error) => error.into(),
+                    error => Self::failed(error.to_string()),
+                };
+            }
         };
         Self::new(kind, error.to_string())
     }
@@ -223,6 +267,27 @@ impl From<cluster::Error> for CommandError {
             _ => Kind::Failed,
         };
         Self::new(kind, error.to_string())
+    }
+}
+
+impl From<deploy::evidence::Error> for CommandError {
+    fn from(error: deploy::evidence::Error) -> Self {
+        let kind = if error.is_integrity() {
+            Kind::Integrity
+        } else if error.is_bad_input() {
+            Kind::Usage
+        } else {
+            Kind::Failed
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<deploy::Error> for CommandError {
+    fn from(error: deploy::Error) -> Self {
+        match error {
+            error @ deploy::Error::Junit { .. } => Self::failed(error.to_string()),
+        }
     }
 }
 
@@ -259,6 +324,22 @@ impl From<egress::Error> for CommandError {
             }
         };
         Self::new(kind, error.to_string())
+    }
+}
+
+impl From<deploy::release::Error> for CommandError {
+    fn from(error: deploy::release::Error) -> Self {
+        use deploy::release::Error as E;
+        match error {
+            E::Cluster(error) => error.into(),
+            E::Helm(error) => error.into(),
+            E::Chart(error) => error.into(),
+            E::Outside { .. } => Self::new(Kind::Integrity, error.to_string()),
+            E::NotOurs { .. } | E::NoCredential { .. } => Self::usage(error.to_string()),
+            E::NotReady { .. } | E::Refused { .. } | E::Lost { .. } => {
+                Self::failed(error.to_string())
+            }
+        }
     }
 }
 

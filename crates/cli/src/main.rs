@@ -3,11 +3,15 @@
 //! place of exit codes, `context` what every verb gets.
 
 mod charts;
+mod claims;
 mod clusters;
 mod commands;
 mod context;
 mod error;
+mod live;
 mod offline;
+mod place;
+mod releases;
 mod ui;
 mod world;
 

@@ -67,6 +67,11 @@ impl Ui {
         self.print(text.trim_end_matches('\n'))
     }
 
+    /// Whether only errors and results are wanted.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// Whether results are asked for as JSON.
     pub(crate) fn is_json(&self) -> bool {
         self.output == Output::Json

@@ -151,6 +151,12 @@ pub(crate) fn manifests(example: &str) -> Result<String> {
     })
 }
 
+/// The path of the binary that runs.
+pub(crate) fn own_binary() -> Result<PathBuf> {
+    std::env::current_exe()
+        .map_err(|cause| CommandError::failed(format!("this binary has no path: {cause}")))
+}
+
 /// Writes a file whole or not at all.
 pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     let failed = |cause: std::io::Error| {
@@ -202,14 +208,29 @@ pub(crate) fn run_with<T>(
 
 /// Runs async work to its end; Ctrl-C and SIGTERM end it early, with what is done kept.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    block_on_then(work, async || Ok(()))
+}
+
+/// As [`block_on`], with something to be done behind it in every case, also after Ctrl-C: what was
+/// made somewhere else is taken away again. A second Ctrl-C leaves it.
+pub(crate) fn block_on_then<T>(
+    work: impl Future<Output = Result<T>>,
+    after: impl AsyncFnOnce() -> Result<()>,
+) -> Result<T> {
     let runtime = runtime()?;
     IS_ASYNC.store(true, Ordering::Relaxed);
     let outcome = runtime.block_on(async {
-        tokio::select! {
+        let outcome = tokio::select! {
             outcome = work => outcome,
             () = stopped() => Err(CommandError::new(Kind::Partial, "stopped")
                 .hint("what came so far is kept; run the same command again to go on")),
-        }
+        };
+        let after = tokio::select! {
+            after = after() => after,
+            () = stopped() => Ok(()),
+        };
+        let outcome = outcome?;
+        after.map(|()| outcome)
     });
     IS_ASYNC.store(false, Ordering::Relaxed);
     // Threads that write to the disk end at their next chunk and keep what they have.

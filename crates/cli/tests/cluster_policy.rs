@@ -89,7 +89,9 @@ async fn a_closed_namespace_reaches_its_own_pods_and_nothing_else() {
         spec["containers"][0]["command"] = json!(["/bin/busybox", "sh", "-c", script]);
         pod_of(name, spec)
     };
-    let web = runs(&cluster, there, &busybox("web", "exec nc -lk -p 8080 -e echo inside")).await;
+    let web =
+        runs(&cluster, there, &busybox("web", "while nc -l -p 8080 -e echo inside; do :; done"))
+            .await;
     runs(&cluster, there, &busybox("client", "exec sleep 600")).await;
     let inside = format!("{} 8080", web.status.unwrap().pod_ip.unwrap());
     let outside = format!("{} {}", server.ip(), server.port());

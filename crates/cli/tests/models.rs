@@ -196,6 +196,51 @@ fn another_revision_comes_beside_the_old_one_or_takes_its_place_and_both_are_pro
     assert_eq!(fs::read_to_string(own.join("config.json")).unwrap(), "1");
 }
 
+#[test]
+fn only_so_many_revisions_are_kept_and_nothing_that_somebody_else_leads_to_goes() {
+    let home = tempfile::tempdir().unwrap();
+    let gantry = alone(home.path());
+    gantry.write(
+        "gantry.yaml",
+        "version: 1\nname: own\nmodels: [{hf: own/model, folder: ./model}]\n",
+    );
+    let [links, plain] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let own = links.path().join("models--own--model");
+    for number in 0..4 {
+        gantry.write("model/config.json", &format!("{number}"));
+        gantry.write("model/same.txt", "same");
+        gantry.run(["lock", "--upgrade"]).success();
+        gantry.run(["fetch"]).success();
+        push(&gantry, gantry.store(), plain.path(), &["--files", "plain", "--keep", "1"]).success();
+        let keep = ["--keep", "2", "--output", "json"];
+        let pushed = push(&gantry, gantry.store(), links.path(), &keep).success().json();
+        let collected = pushed["collected"].as_array().map_or(0, Vec::len);
+        assert_eq!(collected, usize::from(number > 1), "round {number}: {pushed}");
+        if number == 0 {
+            // Somebody's own snapshot leads to a file of the first revision.
+            let blob = fs::read_link(snapshot(&own).join("config.json")).unwrap();
+            fs::create_dir_all(own.join("snapshots/theirs")).unwrap();
+            symlink(blob, own.join("snapshots/theirs/config.json")).unwrap();
+        }
+        fs::remove_dir_all(gantry.store()).unwrap();
+    }
+
+    assert_eq!(own.join("snapshots").read_dir().unwrap().count(), 3, "two of ours and theirs");
+    assert_eq!(fs::read_to_string(own.join("snapshots/theirs/config.json")).unwrap(), "0");
+    assert_eq!(own.join("blobs").read_dir().unwrap().count(), 4, "three configs and what is shared");
+    let plain_own = plain.path().join("models--own--model/snapshots");
+    assert_eq!(plain_own.read_dir().unwrap().count(), 1);
+    assert_eq!(plain.path().join(".gantry/models").read_dir().unwrap().count(), 1);
+    for volume in [&links, &plain] {
+        gantry.run(["models", "verify", &text(volume.path())]).success();
+    }
+}
+
+/// The only snapshot of a cache's model.
+fn snapshot(own: &Path) -> std::path::PathBuf {
+    own.join("snapshots").read_dir().unwrap().next().unwrap().unwrap().path()
+}
+
 fn push(gantry: &Gantry, source: &Path, to: &Path, more: &[&str]) -> testkit::gantry::Output {
     let (source, to) = (text(source), text(to));
     let base = ["models", "push", &source, "--to", &to];

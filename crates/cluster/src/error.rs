@@ -200,6 +200,19 @@ fn rights(count: usize) -> String {
     if count == 1 { "a right is".to_owned() } else { format!("{count} rights are") }
 }
 
+/// One rule a kind of object, with all verbs that it has to grant.
 fn list(missing: &[Right]) -> String {
-    missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    let mut rules: Vec<(Right, Vec<&str>)> = Vec::new();
+    for right in missing {
+        let of = Right { verb: String::new(), ..right.clone() };
+        match rules.iter_mut().find(|(rule, _)| *rule == of) {
+            Some((_, verbs)) => verbs.push(&right.verb),
+            None => rules.push((of, vec![&right.verb])),
+        }
+    }
+    let lines: Vec<String> = rules.iter().map(|(of, verbs)| of.rule(verbs)).collect();
+    match lines.as_slice() {
+        [one] => one.clone(),
+        several => several.iter().map(|line| format!("\n- {line}")).collect(),
+    }
 }

@@ -13,6 +13,7 @@ mod error;
 mod exec;
 mod follow;
 mod forward;
+mod kinds;
 mod manifest;
 mod object;
 mod owner;
@@ -27,6 +28,7 @@ pub use exec::{Exec, Outcome};
 pub use forward::{Forward, Target};
 /// The typed objects of the API, as `k8s-openapi` has them.
 pub use k8s_openapi as objects;
+pub use kinds::{Kinds, Resource};
 pub use manifest::{Id, Mode, Written};
 pub use object::{Applied, Object, Scope};
 pub use owner::{MANAGER, PART, is_own, own};

@@ -48,6 +48,19 @@ impl Right {
         self
     }
 
+    /// The rule that grants these verbs on what this right is about.
+    pub(crate) fn rule(&self, verbs: &[&str]) -> String {
+        let kind = if self.namespace.is_some() { "Role" } else { "ClusterRole" };
+        format!(
+            "{} {} (rule of a {kind}{}: {{apiGroups: [{:?}], resources: [{:?}], verbs: {verbs:?}}})",
+            verbs.join(", "),
+            self.resource,
+            self.namespace.as_ref().map(|name| format!(" in {name}")).unwrap_or_default(),
+            self.group,
+            self.resource,
+        )
+    }
+
     fn review(&self) -> SelfSubjectAccessReview {
         let (resource, subresource) = match self.resource.split_once('/') {
             Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
@@ -73,17 +86,7 @@ impl Right {
 impl fmt::Display for Right {
     /// The rule that grants it, as it stands in a Role or ClusterRole.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.namespace.is_some() { "Role" } else { "ClusterRole" };
-        write!(
-            f,
-            "{} {} (rule of a {kind}{}: {{apiGroups: [{:?}], resources: [{:?}], verbs: [{:?}]}})",
-            self.verb,
-            self.resource,
-            self.namespace.as_ref().map(|name| format!(" in {name}")).unwrap_or_default(),
-            self.group,
-            self.resource,
-            self.verb,
-        )
+        f.write_str(&self.rule(&[&self.verb]))
     }
 }
 

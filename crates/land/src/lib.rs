@@ -1,6 +1,7 @@
 //! Content to its targets: walks the roots of a source and puts all that they need into a sink,
 //! many blobs at once, each byte moved once. Between the volumes (or a store) and the site.
 
+pub mod claim;
 mod error;
 mod load;
 pub mod models;

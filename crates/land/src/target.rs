@@ -39,7 +39,7 @@ impl FromStr for Target {
                     what: "target",
                     text: text.to_owned(),
                     reason: format!(
-                        "{scheme} is not a target of this version; it takes a registry (host[:port][/path]) or a folder (./path)"
+                        "images and charts go to a registry (host[:port][/path]) or a store folder (./path); models go there with: gantry models push VOLUME… --to {scheme}…, or as a target of site.yaml"
                     ),
                 });
             }
@@ -70,7 +70,8 @@ mod tests {
         for folder in ["./x", "/srv/x", "dir:x", "../x", "."] {
             assert!(matches!(folder.parse(), Ok(Target::Store(_))), "{folder}");
         }
-        assert!("s3://bucket".parse::<Target>().unwrap_err().to_string().contains("not a target"));
+        let error = "s3://bucket".parse::<Target>().unwrap_err().to_string();
+        assert!(error.contains("gantry models push VOLUME… --to s3://"), "{error}");
         assert!("https://x".parse::<Target>().is_err());
     }
 }

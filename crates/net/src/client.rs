@@ -201,6 +201,21 @@ impl Client {
         }
     }
 
+    /// Sends a request once and gives whatever was answered, a 503 too: for those who judge answers
+    /// themselves.
+    pub async fn ask(&self, request: &Request) -> Result<Response> {
+        match self.send_once(request).await {
+            Ok(response) => Ok(response),
+            Err(SendError::Final(error)) => Err(error),
+            Err(SendError::Temporary(failure)) => Err(Error::Request {
+                method: request.method.to_string(),
+                url: request.shown(),
+                attempts: vec![Attempt { after: Duration::ZERO, cause: failure.cause }],
+                unreachable: failure.unreachable,
+            }),
+        }
+    }
+
     /// The body of a GET from the byte `from` on, over cuts and stalls.
     pub fn download(&self, request: Request, from: u64, size: Option<u64>) -> Download {
         Download::new(self.clone(), request, from, size)

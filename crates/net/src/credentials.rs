@@ -24,6 +24,21 @@ pub enum Credential {
 }
 
 impl Credential {
+    /// The credential for a server in a configuration of docker's form, such as a pull secret's
+    /// `.dockerconfigjson` has; `None` when it has none for it. Helper programs are not run: a secret
+    /// names none.
+    pub fn of_docker_config(content: &[u8], server: &str) -> Result<Option<Self>> {
+        let unreadable = |cause: String| Error::Credentials { server: server.to_owned(), cause };
+        let mut config: serde_json::Value = serde_json::from_slice(content)
+            .map_err(|cause| unreadable(format!("it is no JSON: {cause}")))?;
+        if let Some(map) = config.as_object_mut() {
+            map.retain(|key, _| key == "auths");
+        }
+        let content = config.to_string();
+        found(docker_credential::get_credential_from_reader(content.as_bytes(), server))
+            .map_err(|cause| unreadable(explain(&cause, None)))
+    }
+
     /// The name, for messages; never the secret.
     pub fn user(&self) -> &str {
         match self {
@@ -44,6 +59,7 @@ impl std::fmt::Debug for Credential {
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
     given: Option<Arc<(String, Credential)>>,
+    file: Option<PathBuf>,
 }
 
 impl Credentials {
@@ -55,25 +71,31 @@ impl Credentials {
 
     /// One credential for one server, before those of the system.
     pub fn with(server: &str, credential: Credential) -> Self {
-        Self { given: Some(Arc::new((server.to_owned(), credential))) }
+        Self { given: Some(Arc::new((server.to_owned(), credential))), file: None }
+    }
+
+    /// Those of one file, in the form of docker's `config.json`, instead of the system's.
+    pub fn in_file(path: &Path) -> Self {
+        Self { given: None, file: Some(path.to_owned()) }
     }
 
     /// The credential for a server, or `None`. Reads files and may run a helper program: it blocks,
     /// and is called off the async threads.
-    pub(crate) fn find(&self, server: &str) -> Result<Option<Credential>> {
+    pub fn find(&self, server: &str) -> Result<Option<Credential>> {
         if let Some(given) = &self.given
             && given.0 == server
         {
             return Ok(Some(given.1.clone()));
         }
-        for path in files() {
+        let all = self.file.as_ref().map_or_else(files, |file| vec![file.clone()]);
+        for path in all {
             let unreadable = |cause: String| Error::Credentials {
                 server: server.to_owned(),
                 cause: format!("{}: {cause}", path.display()),
             };
             let content = match std::fs::read(&path) {
                 Ok(content) => content,
-                Err(cause) if is_optional(&path, &cause) => continue,
+                Err(cause) if self.file.is_none() && is_optional(&path, &cause) => continue,
                 Err(cause) => return Err(unreadable(cause.to_string())),
             };
             let result = docker_credential::get_credential_from_reader(content.as_slice(), server);

@@ -19,5 +19,5 @@ pub use credentials::{Credential, Credentials};
 pub use download::Download;
 pub use error::{Attempt, Error, Result};
 pub use mirrors::{Endpoint, Mirrors};
-pub use request::{Access, Body, Repeat, Request, Response};
+pub use request::{Access, Body, Repeat, Request, Response, words};
 pub use retry::RetryPolicy;

@@ -213,6 +213,11 @@ impl Response {
         }
     }
 
+    /// How long the server asks to wait (`Retry-After`, RFC 9110, 10.2.3).
+    pub fn retry_after(&self) -> Option<Duration> {
+        crate::retry::retry_after(self.headers())
+    }
+
     /// The answer, if it is a success; else an error with the server's own words.
     pub async fn success(self) -> Result<Self> {
         if self.status().is_success() { Ok(self) } else { Err(self.into_error().await) }
@@ -239,7 +244,7 @@ impl Response {
 }
 
 /// What an error's body says: the messages of a registry's or the Hub's JSON, or its first line.
-pub(crate) fn words(body: &[u8]) -> String {
+pub fn words(body: &[u8]) -> String {
     const SHOWN: usize = 300;
     let text = String::from_utf8_lossy(body);
     let from_json = serde_json::from_slice::<serde_json::Value>(body).ok().and_then(|json| {
@@ -254,9 +259,10 @@ pub(crate) fn words(body: &[u8]) -> String {
             };
             return Some(errors.iter().map(one).collect::<Vec<_>>().join("; "));
         }
-        ["error", "message", "details"]
+        // Model servers have a map where others have a text.
+        ["/error", "/error/message", "/message", "/details", "/detail", "/detail/message"]
             .iter()
-            .find_map(|key| json.get(key)?.as_str().map(str::to_owned))
+            .find_map(|pointer| json.pointer(pointer)?.as_str().map(str::to_owned))
     });
     let is_page = text.trim_start().starts_with('<');
     let words = from_json.unwrap_or_else(|| {
@@ -281,6 +287,7 @@ mod tests {
         let body = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"1"}}]}"#;
         assert_eq!(words(body), r#"MANIFEST_UNKNOWN: manifest unknown {"Tag":"1"}"#);
         assert_eq!(words(br#"{"error":"Repository not found"}"#), "Repository not found");
+        assert_eq!(words(br#"{"error":{"message":"Loading model","code":503}}"#), "Loading model");
         assert_eq!(words(b"<html>"), "");
     }
 }

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use serde_json::{Value, json};
+use types::destination::Destination;
 use types::site::{ModelTarget, Site};
 
 use crate::coverage::{Gap, Why};
@@ -101,7 +102,7 @@ fn registry(site: &Site) -> Result<Place> {
 
 /// A bucket's address is in no site.yaml, so nobody knows whether it is let out.
 fn bucket(target: &ModelTarget, request: &Request) -> Option<Gap> {
-    let is_bucket = ["s3://", "gs://", "az://"].iter().any(|scheme| target.to.starts_with(scheme));
+    let is_bucket = matches!(target.to, Destination::Bucket(_));
     (is_bucket && request.flows.is_empty()).then(|| Gap {
         subject: format!("models at {}", target.to),
         why: Why::Name,

@@ -160,6 +160,14 @@ pub enum Error {
         /// What to do.
         next: String,
     },
+    /// helm could not do something with a release in a cluster.
+    #[error("helm and release {release}: {message}")]
+    Helm {
+        /// The release.
+        release: String,
+        /// helm's words.
+        message: String,
+    },
     /// helm cannot render a chart.
     #[error(
         "helm cannot render {chart}: {message}; mend the template, or give the values that it asks for (-f and --set; values: and set: in gantry.yaml)"
@@ -238,7 +246,8 @@ impl Error {
             | Self::Write { .. }
             | Self::Lie { .. }
             | Self::Mismatch { .. }
-            | Self::Sparse { .. } => false,
+            | Self::Sparse { .. }
+            | Self::Helm { .. } => false,
         }
     }
 

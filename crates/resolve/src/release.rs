@@ -54,6 +54,12 @@ impl Release {
         Ok(Self { binary, given, folded, chart, values, scratch })
     }
 
+    /// What helm is given: the chart's file, its values files and `--set` expressions, those of
+    /// [`Self::add_values`] included. The files are there as long as this is.
+    pub fn given(&self) -> &helm::Release {
+        &self.given
+    }
+
     /// The chart.
     pub fn chart(&self) -> &Chart {
         &self.chart

@@ -16,6 +16,7 @@
     reason = "a world that cannot be built is the test's failure; see above"
 )]
 
+pub mod charts;
 mod cluster;
 mod credentials;
 mod engine;
@@ -28,6 +29,7 @@ mod network;
 mod once;
 mod process;
 mod registry;
+mod s3;
 pub mod scan;
 mod tls;
 mod tmpfs;
@@ -45,6 +47,7 @@ pub use images::Images;
 pub use network::loopback_only;
 pub use process::until;
 pub use registry::{Registry, RegistryBuilder};
+pub use s3::S3;
 pub use tls::Authority;
 pub use tmpfs::Tmpfs;
 pub use world::World;

@@ -1,6 +1,8 @@
 //! `gantry.yaml`: what a person asks for. Read strictly, then turned into types that cannot be
 //! half right. Paths are relative to the folder of the file.
 
+pub mod checks;
+mod needs;
 mod raw;
 pub mod rules;
 mod tool;
@@ -10,6 +12,7 @@ use std::path::PathBuf;
 
 use serde_saphyr::Spanned;
 
+use self::checks::{Check, RawCheck};
 use self::raw::{Raw, RawChart, RawImage, RawModel};
 use self::tool::RawTool;
 use crate::{Digest, Error, ModelId, Platform, Reference, Result, yaml};
@@ -36,6 +39,10 @@ pub struct Input {
     pub rules: rules::Rules,
     /// What reaches outside by itself, beside what Gantry knows.
     pub phone_home: rules::PhoneHome,
+    /// What `gantry check` asks of what is deployed, beside what it recognises.
+    pub checks: Vec<checks::Check>,
+    /// How model servers are recognised, beside those that Gantry knows.
+    pub inference: Vec<checks::Server>,
     /// What keeps runtimes inside, beside what Gantry knows.
     pub wiring: wiring::Wiring,
 }
@@ -61,6 +68,8 @@ pub struct Chart {
     pub set: Vec<String>,
     /// More renders, each with further values files; the union of the images is carried.
     pub variants: Vec<Vec<PathBuf>>,
+    /// The releases that have to be ready before this one is installed.
+    pub needs: Vec<String>,
 }
 
 /// Where a chart is.
@@ -177,15 +186,19 @@ impl Input {
             if raw.platforms.is_empty() { vec![Platform::linux_amd64()] } else { raw.platforms };
         let mut images = place.all(raw.images, RawImage::check)?;
         place.add_tools(raw.tools, &mut images)?;
+        let charts = place.all(raw.charts.clone(), RawChart::check)?;
+        needs::check(&charts).map_err(|(chart, reason)| place.error(&raw.charts[chart], reason))?;
         Ok(Self {
             name: raw.name.value,
             platforms,
-            charts: place.all(raw.charts, RawChart::check)?,
+            charts,
             images,
             models: place.all(raw.models, RawModel::check)?,
             files: raw.files,
             rules: raw.rules,
             phone_home: raw.phone_home,
+            checks: place.checks(raw.checks)?,
+            inference: raw.inference,
             wiring: raw.wiring,
         })
     }
@@ -229,6 +242,22 @@ impl Place<'_> {
         raw.into_iter()
             .map(|entry| check(entry.value.clone()).map_err(|message| self.error(&entry, message)))
             .collect()
+    }
+
+    /// Checks are chosen by their names, so that each has its own.
+    fn checks(&self, raw: Vec<Spanned<RawCheck>>) -> Result<Vec<Check>> {
+        let mut checks: Vec<Check> = Vec::new();
+        for entry in raw {
+            let check =
+                entry.value.clone().check().map_err(|message| self.error(&entry, message))?;
+            if checks.iter().any(|other| other.name == check.name) {
+                let twice =
+                    format!("there are two checks {:?}; give each its own name", check.name);
+                return Err(self.error(&entry, twice));
+            }
+            checks.push(check);
+        }
+        Ok(checks)
     }
 
     /// Tools are images like others, under names of their own; one that is there already would

@@ -6,6 +6,7 @@
 pub mod annotation;
 pub mod config;
 pub mod descriptor;
+pub mod destination;
 mod digest;
 mod error;
 mod hub;

@@ -37,9 +37,16 @@ pub(crate) fn key(text: &str, map: &[Step], key: &str, value: &Value) -> Option<
 /// The document with another scalar, written as it is given.
 pub(crate) fn scalar(text: &str, at: &[Step], new: &str) -> Option<String> {
     let source = Source::open(Encoding::Yaml, text)?;
-    let range = source.replaceable(at)?;
-    // `env:` has nothing behind it, not even a blank.
-    let blank = if range.is_empty() { " " } else { "" };
+    let mut range = source.replaceable(at)?;
+    let mut blank = "";
+    if range.is_empty() {
+        // `env:` has nothing behind it, which is said to stand in front of the colon or behind it.
+        let rest = text.get(range.start..)?;
+        let colon = rest.find(':').filter(|at| rest[..*at].trim().is_empty());
+        let start = range.start + colon.map_or(0, |at| at + 1);
+        range = start..start;
+        blank = " ";
+    }
     // A block keeps the end of its last line.
     let end = if text.get(range.clone())?.ends_with('\n') { "\n" } else { "" };
     let mut text = text.to_owned();

@@ -191,16 +191,16 @@ impl Tree {
 
     fn place(&self, text: &str, steps: &[Step]) -> Option<Place> {
         let node = self.own(steps)?;
-        let (Node::Map(children) | Node::List(children)) = self.nodes.get(node)? else {
-            return None;
+        let (opener, children) = match self.nodes.get(node)? {
+            Node::Map(children) => (b'{', children),
+            Node::List(children) => (b'[', children),
+            Node::Scalar(_) | Node::Alias(..) => return None,
         };
         let start = self.spans.get(node)?.start;
         let first = self.spans.get(*children.first()?)?.start;
-        Some(match text.as_bytes().get(start) {
-            // A first key may itself be in braces; nobody writes that.
-            Some(b'{' | b'[') => Place::Flow { start },
-            _ => Place::Block { start, first },
-        })
+        // A list in lines may be said to start where its first item does, which may be in braces.
+        let is_flow = start < first && text.as_bytes().get(start) == Some(&opener);
+        Some(if is_flow { Place::Flow { start } } else { Place::Block { start, first } })
     }
 
     fn replaceable(&self, steps: &[Step]) -> Option<Range<usize>> {

@@ -169,7 +169,30 @@ pub(super) fn find(chart: &Chart, effective: &Value, scopes: &Scopes) -> Vec<Can
         }
     });
     of_items(chart, effective, scopes, &mut found);
+    hint(chart, &mut found);
     found.into_values().collect()
+}
+
+/// What is not set may take any form; how templates use it says which: `range $k, $v := .Values.x`
+/// takes a map, `tpl .Values.x $` a text.
+fn hint(chart: &Chart, found: &mut BTreeMap<Path, Candidate>) {
+    let ways = [
+        (r"range \$\w+,\s*\$\w+\s*:=\s*\.Values\.([A-Za-z0-9_.]+)", Form::Map),
+        (r"tpl\s+\.Values\.([A-Za-z0-9_.]+)", Form::Text),
+        (r"with\s+\.Values\.([A-Za-z0-9_.]+)\s*-?\}\}\s*\{\{-?\s*tpl\s+\.\s", Form::Text),
+    ];
+    for (pattern, form) in ways {
+        let Ok(used) = Regex::new(pattern) else { continue };
+        chart.each(&Path::default(), &mut |chart, scope| {
+            let texts = chart.templates.values().flat_map(|text| used.captures_iter(text));
+            for keys in texts.filter_map(|found| found.get(1)) {
+                let path = keys.as_str().split('.').fold(scope.clone(), |path, key| path.key(key));
+                if let Some(candidate) = found.get_mut(&path) {
+                    candidate.forms.sort_by_key(|own| *own == form);
+                }
+            }
+        });
+    }
 }
 
 /// What templates ask the items of a list for: `$model.extraVolumes` of each of `models`.
@@ -208,10 +231,8 @@ fn holds(key: &str) -> Option<Holds> {
     let words = names::words(key);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        [.., "env" | "envs" | "environment"]
-        | [.., "env", "vars" | "variables"]
-        | [.., "environment", "vars" | "variables"]
-        | [.., "envvars"] => Some(Holds::Env),
+        [.., "env" | "envs" | "environment" | "envvars"]
+        | [.., "env" | "environment", "vars" | "variables"] => Some(Holds::Env),
         [.., "volumes"] => Some(Holds::Volumes),
         [.., "volume", "mounts"] | [.., "volumemounts"] => Some(Holds::Mounts),
         _ => None,

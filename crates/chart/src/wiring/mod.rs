@@ -12,6 +12,7 @@
 mod candidates;
 mod choose;
 mod issuers;
+mod mounts;
 mod plan;
 mod pods;
 mod probe;

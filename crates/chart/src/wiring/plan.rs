@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 
 use super::candidates::Holds;
 use super::choose::cover;
+use super::mounts::{Mount, Volume};
 use super::patch::{ContainerPatch, Patch};
 use super::pods::{Pod, Spot};
 use super::probe::Probe;
 use super::prove::Given;
-use super::wants::{Env, Mount, Volume, Wants};
+use super::wants::{Env, Wants};
 use super::{Line, Setting};
 use crate::path::Path;
 

@@ -18,6 +18,9 @@ use crate::values;
 /// Renders that are spent on a chart that refuses markers; it is not worth more.
 const MOST: usize = 24;
 
+/// Renders side by side; helm's message where it refuses.
+pub(super) type Streams<'a> = dyn FnMut(&[Option<String>]) -> Vec<Result<String, String>> + 'a;
+
 /// What a value reaches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Reach {
@@ -83,7 +86,7 @@ impl<'a> Probe<'a> {
         &mut self,
         first: Result<String, String>,
         before: &Rendered,
-        render: &mut dyn FnMut(&[Option<String>]) -> Vec<Result<String, String>>,
+        render: &mut Streams,
     ) {
         const SIDE_BY_SIDE: usize = 4;
         let mut open: Vec<Vec<usize>> = Vec::new();

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::mounts::{Mount, Volume};
 use super::pods::{Spot, text};
-use super::wants::{Env, Mount, Volume};
+use super::wants::Env;
 use crate::path::{Path, Step};
 use crate::relocate::difference::differences;
 use crate::relocate::explained::is_checksum;

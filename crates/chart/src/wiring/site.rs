@@ -1,5 +1,6 @@
 //! What the site has for runtimes: where its models are, its CA, its issuer.
 
+use types::destination::Destination;
 use types::site::{ModelLayout, Site};
 
 /// The name of the ConfigMap and of the Secret that `gantry deploy` puts the site's CA into.
@@ -81,29 +82,32 @@ impl Offline {
             .models
             .iter()
             .filter_map(|target| {
-                if let Some(place) = target.to.strip_prefix("pvc://") {
-                    let mut parts = place.splitn(3, '/').map(str::to_owned);
-                    let (namespace, claim) = (parts.next()?, parts.next()?);
-                    let folder = parts.next().unwrap_or_default().trim_matches('/').to_owned();
-                    let layout = target.layout;
-                    return Some(Models::Claim { namespace, claim, folder, layout });
+                let layout = target.layout;
+                match &target.to {
+                    Destination::Claim(own) => Some(Models::Claim {
+                        namespace: own.namespace.clone(),
+                        claim: own.name.clone(),
+                        folder: own.folder.clone(),
+                        layout,
+                    }),
+                    Destination::Bucket(bucket) => Some(Models::Bucket {
+                        url: bucket.to_string(),
+                        endpoint: target.endpoint.clone(),
+                        layout,
+                    }),
+                    Destination::Depot => Some(Models::Depot { url: depot.clone()? }),
+                    // A folder is on a machine, not in a pod.
+                    Destination::Folder(_) => None,
                 }
-                if target.to == "depot" {
-                    return Some(Models::Depot { url: depot.clone()? });
-                }
-                let (scheme, _) = target.to.split_once("://")?;
-                matches!(scheme, "s3" | "gs" | "az").then(|| Models::Bucket {
-                    url: target.to.clone(),
-                    endpoint: None,
-                    layout: target.layout,
-                })
             })
             .collect();
         // A depot is there for whom nothing else serves.
         if let Some(url) = depot.filter(|_| !models.iter().any(is_depot)) {
             models.push(Models::Depot { url });
         }
-        let ca = site.registry.ca.as_ref().map(|_| Ca {
+        // One file holds the CAs of all of the site's services.
+        let cas = site.models.iter().map(|target| &target.ca).chain([&site.registry.ca]);
+        let ca = cas.flatten().next().map(|_| Ca {
             from: CaFrom::ConfigMap,
             name: CA_NAME.into(),
             key: CA_KEY.into(),
@@ -139,12 +143,12 @@ mod tests {
     fn a_site_says_where_its_models_are_and_who_talks_to_it() {
         let text = "version: 1\nregistry: {url: 'r.internal:5000/ai', ca: ca.pem}\nmodels:\n\
             - {to: 'pvc://ai/models'}\n- {to: 'pvc://ai/all/ollama', layout: ollama}\n\
-            - {to: 's3://m/w', layout: sie}\n- {to: ./folder}\ndepot: {url: 'https://d.internal:8443/'}\n";
+            - {to: 's3://m/w', layout: sie, endpoint: 'https://s3.internal'}\n- {to: ./folder}\ndepot: {url: 'https://d.internal:8443/'}\n";
         let offline = Offline::of_site(&Site::parse("site.yaml", text).unwrap(), Some("ai"));
         assert_eq!(offline.models.len(), 4);
         let Models::Claim { claim, folder, .. } = &offline.models[1] else { unreachable!() };
         assert_eq!((claim.as_str(), folder.as_str()), ("all", "ollama"));
-        assert_eq!(offline.hosts, ["r.internal:5000", "d.internal:8443"]);
+        assert_eq!(offline.hosts, ["r.internal:5000", "s3.internal", "d.internal:8443"]);
         assert_eq!(offline.ca.unwrap().name, CA_NAME);
     }
 }

@@ -15,10 +15,12 @@ use types::{ByteSize, Root, lock};
 
 use crate::context::Context;
 use crate::error::{CommandError, Kind, Result};
+use crate::place::{self, Mode, Pushed};
 use crate::ui;
 use crate::world;
 
-/// Put what volumes (or a store) hold into the site's registry, or into a store folder.
+/// Put what volumes (or a store) hold into the site's registry, or into a store folder; with
+/// `--site` also the models into all of the site's places for them (folders, buckets).
 ///
 /// Streamed from the media to the target, with no second copy on the disk. What is there is
 /// skipped, so that the same command can be run again after a failure. Names at the target follow
@@ -32,7 +34,8 @@ Examples:
   gantry load /media/disk --to ./store           # an OCI layout that skopeo reads
   gantry load ~/.local/share/gantry/store --to registry.internal:5000   # straight from a store
 
-The credential is docker's: docker login registry.internal:5000")]
+The registry's credential is docker's: docker login registry.internal:5000
+Buckets take theirs from the environment: see gantry models push --help")]
 pub(crate) struct Args {
     /// Volume files, folders with volumes, the .gantry.json beside them, or one store folder.
     #[arg(required = true, value_name = "VOLUME")]
@@ -40,7 +43,7 @@ pub(crate) struct Args {
     /// A registry with an optional path (host[:port][/path]), or a folder (./path).
     #[arg(long, value_name = "TARGET", required_unless_present = "site", conflicts_with = "site")]
     to: Option<Target>,
-    /// The site's description: its registry, naming and CA.
+    /// The site's description: its registry, naming and CA, and its places for models.
     #[arg(long, value_name = "FILE")]
     site: Option<PathBuf>,
     /// How names at the registry are made: path, host-path or name.
@@ -83,6 +86,9 @@ struct Summary {
     is_dry_run: bool,
     moved_bytes: u64,
     roots: Vec<Row>,
+    /// What was put into the site's places for models.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    models: Vec<Pushed>,
     /// Whether something failed for what the source holds.
     #[serde(skip)]
     is_damaged: bool,
@@ -119,20 +125,37 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let outcome = match &target {
         Target::Registry(prefix) => {
             let settings = Settings::new(args, site.as_ref(), prefix);
-            to_registry(context, args, &settings, source, roots, progress.clone())
+            to_registry(context, args, &settings, Arc::clone(&source), roots, progress.clone())
         }
-        Target::Store(path) => to_store(args, path, source, roots, progress.clone()),
+        Target::Store(path) => to_store(args, path, Arc::clone(&source), roots, progress.clone()),
     };
     match &outcome {
         Ok(_) if !args.dry_run => progress.finish(),
         _ => progress.clear(),
     }
-    let (summary, receipt) = outcome?;
+    let (mut summary, receipt) = outcome?;
     if let (Some(path), Some(receipt)) = (&args.receipt, receipt) {
         world::write(path, &receipt.print()?)?;
     }
+    // What failed for the registry does not keep models from their places, nor the other way round.
+    let failed = match (&site, &args.site) {
+        (Some(site), Some(file)) => {
+            let mode = if args.dry_run { Mode::DryRun } else { Mode::Put };
+            let (pushed, failed) = place::put_all(context, &source, site, file, mode);
+            summary.models = pushed;
+            failed
+        }
+        _ => None,
+    };
     context.ui.result(&summary, print)?;
-    failure(&summary).map_or(Ok(()), Err)
+    match (failure(&summary), failed) {
+        (None, None) => Ok(()),
+        (Some(error), None) | (None, Some(error)) => Err(error),
+        (Some(error), Some(other)) => {
+            context.ui.warn(other.message());
+            Err(error)
+        }
+    }
 }
 
 /// What could not be put, by its first one.
@@ -298,12 +321,13 @@ fn summarise(target: &str, report: &land::Report, name: impl Fn(&Root) -> String
         is_dry_run: false,
         moved_bytes: report.moved,
         roots: landed.chain(failed).collect(),
+        models: vec![],
         is_damaged: report.failed.iter().any(|failed| failed.cause.fault == Fault::Integrity),
     }
 }
 
 fn planned(target: String, roots: Vec<Row>) -> Summary {
-    Summary { target, is_dry_run: true, moved_bytes: 0, roots, is_damaged: false }
+    Summary { target, is_dry_run: true, moved_bytes: 0, roots, models: vec![], is_damaged: false }
 }
 
 fn row(root: &Root, target: String, outcome: &'static str, error: Option<String>) -> Row {
@@ -327,5 +351,7 @@ fn print(summary: &Summary) -> String {
         [row.kind.to_owned(), row.target.clone(), row.digest.short(), outcome]
     });
     let table = ui::table(["kind", "name", "digest", ""], rows.collect());
-    format!("{table}\n{} moved to {}\n", ByteSize(summary.moved_bytes), summary.target)
+    let models = summary.models.iter().map(|pushed| format!("\n{}", place::print_named(pushed)));
+    let models: String = models.collect();
+    format!("{table}\n{} moved to {}\n{models}", ByteSize(summary.moved_bytes), summary.target)
 }

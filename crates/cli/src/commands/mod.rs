@@ -1,7 +1,10 @@
 //! The verbs, one file each: the arguments whose doc comments are the help, then one function.
 
 mod audit;
+mod check;
 mod completion;
+mod evidence;
+mod deploy;
 mod fetch;
 mod image;
 mod images;
@@ -13,10 +16,13 @@ mod models;
 mod pack;
 mod plan;
 mod policy;
-mod post_render;
+pub(crate) mod post_render;
 mod relocate;
+mod resolve;
 mod serve;
 mod store;
+mod tether;
+mod undeploy;
 mod verify;
 mod version;
 mod webhook;
@@ -44,13 +50,21 @@ pub(crate) enum Command {
     Models(models::Command),
     Relocate(relocate::Args),
     PostRender(post_render::Args),
+    Check(check::Args),
+    Deploy(deploy::Args),
+    Undeploy(undeploy::Args),
     #[command(subcommand)]
     Policy(policy::Command),
+    Webhook(Box<webhook::Args>),
     Audit(audit::Args),
-    Webhook(webhook::Args),
+    Evidence(evidence::Args),
     #[command(subcommand)]
     Store(store::Command),
+    #[command(hide = true)]
+    Resolve(resolve::Args),
     Completion(completion::Args),
+    #[command(hide = true)]
+    Tether(tether::Args),
     Version(version::Args),
 }
 
@@ -70,8 +84,14 @@ pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
         Command::Serve(args) => serve::run(context, &args),
         Command::Relocate(args) => relocate::run(context, &args),
         Command::PostRender(args) => post_render::run(context, &args),
+        Command::Check(args) => check::run(context, &args),
+        Command::Resolve(args) => resolve::run(context, &args),
+        Command::Deploy(args) => deploy::run(context, &args),
+        Command::Undeploy(args) => undeploy::run(context, &args),
+        Command::Tether(args) => tether::run(&args),
         Command::Policy(command) => policy::run(context, &command),
         Command::Audit(args) => audit::run(context, &args),
+        Command::Evidence(args) => evidence::run(context, &args),
         Command::Webhook(args) => webhook::run(context, &args),
         Command::Models(command) => models::run(context, &command),
         Command::Store(command) => store::run(context, &command),

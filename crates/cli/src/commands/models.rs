@@ -1,31 +1,47 @@
-//! `gantry models push | verify | ls`.
+//! `gantry models push | verify | ls`: models in folders, buckets and a cluster's volumes.
 
-use std::path::PathBuf;
+mod claim;
+mod image;
+mod node;
+mod pod;
+mod target;
+
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
-use land::models::{self, Checked, Choice, Put, Record};
-use serde::Serialize;
+use land::models::bucket::{Access, Http};
+use land::models::{Checked, Record, Unfit};
 use types::ByteSize;
-use types::site::ModelLayout;
+use types::destination::Destination;
+use types::site::{ModelFiles, ModelLayout, ModelTarget};
 
 use crate::context::Context;
 use crate::error::{CommandError, Kind, Result};
+use self::target::Target;
+use crate::place::{self, Mode, Opened};
 use crate::{ui, world};
 
-/// Models in folders: put them where programs read them, and prove them long after.
+/// Models in folders and buckets: put them where programs read them, and prove them long after.
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Push(PushArgs),
     Verify(VerifyArgs),
     Ls(LsArgs),
+    #[command(hide = true)]
+    Hold(pod::HoldArgs),
+    #[command(hide = true)]
+    Receive(pod::ReceiveArgs),
 }
 
-/// Put models into a folder (a mounted volume, a node's disk) in the layout that a runtime reads.
+/// Put models into a folder (a mounted volume, a node's disk) or a bucket, in the layout that a
+/// runtime reads.
 ///
-/// Straight from the media, with no second copy. Each file gets its name when its digest was
-/// checked; a model is shown when all of its files are there, by one rename. Run again after a kill
-/// it goes on where it was, and what is there with its digest is kept. Another revision of a model
-/// comes beside the old one (hf-cache) or takes its place in one rename (flat).
+/// Straight from the media, with no second copy. Each file is shown when its digest was checked; a
+/// model when all of its files are there: by one rename in a folder, by completing all uploads at
+/// once in a bucket. Run again after a kill it goes on where it was, and what is there with its
+/// digest is kept. Another revision of a model comes beside the old one (hf-cache, sie) or takes
+/// its place (flat).
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -33,26 +49,73 @@ Examples:
   gantry models push /media/disk --to /mnt/models --files plain       # without symbolic links
   gantry models push /media/disk --to /srv/models --layout flat --model BAAI/bge-m3
   gantry models push /media/disk --to ~/.ollama/models --layout ollama --model registry.ollama.ai/library/qwen2.5:3b
-  gantry models push ~/.local/share/gantry/store --to /mnt/models --dry-run")]
+  gantry models push /media/disk --to s3://models/sie --layout sie    # SIE: clusterCache.url: s3://models/sie
+  gantry models push /media/disk --to s3://models --endpoint https://minio.internal:9000 --ca ca.pem
+  gantry models push ~/.local/share/gantry/store --to /mnt/models --dry-run
+  gantry models push /media/disk --to pvc://onyx/model-cache --site site.yaml --create --access-mode RWX
+  gantry models push /media/disk --to pvc://onyx/index --to pvc://onyx/inference --site site.yaml
+  gantry models push /media/disk --to pvc://akko/ollama/models --layout ollama --site site.yaml --via api
+  gantry models push /media/disk --to 'node:///var/lib/models?selector=gpu=yes&namespace=seed' --site site.yaml
+  gantry models push /media/disk --to image://registry.internal:5000/models/minilm:1 --layout flat
+
+Buckets take credentials from the environment, as the clouds' own tools name them:
+  s3://  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, or a web identity (IRSA)
+  gs://  GOOGLE_APPLICATION_CREDENTIALS, or the workload identity
+  az://  AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, or the workload identity")]
 pub(crate) struct PushArgs {
     /// Volume files, folders with volumes, the .gantry.json beside them, or one store folder.
     #[arg(required = true, value_name = "VOLUME")]
     sources: Vec<PathBuf>,
-    /// The folder that they are put into.
-    #[arg(long, value_name = "DIR")]
-    to: PathBuf,
+    /// A folder; a bucket with a prefix: s3://bucket/prefix, gs://…, az://container/prefix; a claim:
+    /// pvc://NAMESPACE/CLAIM[/FOLDER], several times for several; the nodes' own disks:
+    /// node:///FOLDER[?selector=KEY=VALUE&namespace=NAME]; an image: image://HOST/PATH:TAG.
+    #[arg(long, value_name = "PLACE", required = true)]
+    to: Vec<Target>,
     /// How files are laid out there.
     #[arg(long, value_name = "LAYOUT", default_value = "hf-cache")]
     layout: Layout,
-    /// How the files of a Hugging Face cache are kept.
-    #[arg(long, value_name = "FILES", default_value = "links")]
-    files: Files,
+    /// How the files of a Hugging Face cache are kept in a folder [default: links].
+    #[arg(long, value_name = "FILES")]
+    files: Option<Files>,
     /// Only these models (ids or references); all when absent.
     #[arg(long = "model", value_name = "MODEL")]
     models: Vec<String>,
+    /// Keep only so many revisions of each model that is put, the new one among them.
+    #[arg(long, value_name = "N")]
+    keep: Option<NonZeroU16>,
+    #[command(flatten)]
+    server: Server,
     /// Only tell what would be put.
     #[arg(short = 'n', long)]
     dry_run: bool,
+    #[command(flatten)]
+    claim: claim::ClaimArgs,
+    #[command(flatten)]
+    seeder: claim::SeederArgs,
+}
+
+/// A bucket's server.
+#[derive(clap::Args)]
+struct Server {
+    /// The bucket's server, https://host[:port] [default: the environment's, else the cloud's].
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+    /// A PEM file with the certificate authority of the bucket's server.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Speak http to the bucket's server. Loopback hosts always may.
+    #[arg(long)]
+    plain_http: bool,
+}
+
+impl Server {
+    fn access(&self) -> Access {
+        Access {
+            endpoint: self.endpoint.clone(),
+            ca: self.ca.iter().cloned().collect(),
+            http: if self.plain_http { Http::Allowed } else { Http::Refused },
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -75,47 +138,42 @@ enum Files {
     Plain,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Pushed {
-    folder: String,
-    is_dry_run: bool,
-    models: Vec<PushedModel>,
-}
-
-#[derive(Serialize)]
-struct PushedModel {
-    name: String,
-    files: usize,
-    bytes: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    put: Option<Put>,
-}
-
-/// Read every file that was put into a folder and compare its digest.
+/// Read every file that was put into a folder or a bucket and compare its digest.
 ///
-/// Needs no bundle: `push` left a record of each model in the folder's .gantry. Exit code 3 when
-/// something is missing or damaged.
+/// Needs no bundle: `push` left a record of each model in .gantry there. Exit code 3 when something
+/// is missing or damaged.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   gantry models verify /mnt/models
+  gantry models verify s3://models/sie --endpoint https://minio.internal:9000
+  gantry models verify pvc://onyx/model-cache --site site.yaml
   gantry models verify /mnt/models --output json | jq .bad")]
 pub(crate) struct VerifyArgs {
-    /// The folder.
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    /// The folder, the bucket with its prefix, the claim, or the nodes' disks.
+    #[arg(value_name = "PLACE")]
+    place: Target,
+    #[command(flatten)]
+    server: Server,
+    #[command(flatten)]
+    seeder: claim::SeederArgs,
 }
 
-/// List the models that were put into a folder.
+/// List the models that were put into a folder or a bucket.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  gantry models ls /mnt/models")]
+  gantry models ls /mnt/models
+  gantry models ls s3://models/sie
+  gantry models ls pvc://onyx/model-cache --site site.yaml")]
 pub(crate) struct LsArgs {
-    /// The folder.
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    /// The folder, the bucket with its prefix, or the claim.
+    #[arg(value_name = "PLACE")]
+    place: Target,
+    #[command(flatten)]
+    server: Server,
+    #[command(flatten)]
+    seeder: claim::SeederArgs,
 }
 
 pub(crate) fn run(context: &Context, command: &Command) -> Result<()> {
@@ -123,121 +181,149 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<()> {
         Command::Push(args) => push(context, args),
         Command::Verify(args) => verify(context, args),
         Command::Ls(args) => ls(context, args),
+        Command::Hold(args) => pod::hold(args),
+        Command::Receive(args) => pod::receive(args),
     }
 }
 
 fn push(context: &Context, args: &PushArgs) -> Result<()> {
-    if args.to.exists() && !args.to.is_dir() {
-        return Err(CommandError::usage(format!("{} is no folder", args.to.display())));
+    let mode = if args.dry_run { Mode::DryRun } else { Mode::Put };
+    let (first, others) = args.to.split_first().ok_or_else(|| CommandError::usage("no --to"))?;
+    let place = match first {
+        Target::Place(place) => place.clone(),
+        // What is planned there is what a folder gets.
+        Target::Nodes(_) | Target::Image(_) => Destination::Folder(PathBuf::new()),
+    };
+    let target = wanted(args, place);
+    target.check().map_err(|fault| CommandError::usage(format!("--to {first}: {fault}")))?;
+    let source = world::source(&args.sources)?;
+    let how = (&args.claim, &args.seeder);
+    if let Target::Place(Destination::Claim(_)) = first {
+        let mut claims = Vec::new();
+        for to in &args.to {
+            match to {
+                Target::Place(Destination::Claim(claim)) if claims.contains(claim) => {}
+                Target::Place(Destination::Claim(claim)) => claims.push(claim.clone()),
+                _ => return Err(several()),
+            }
+        }
+        return claim::push(context, &source, &target, &claims, how, mode);
     }
-    let choice = Choice {
-        names: args.models.clone(),
+    if !others.is_empty() {
+        return Err(several());
+    }
+    match first {
+        Target::Nodes(path) => node::push(context, &source, &target, path, how, mode),
+        Target::Image(name) => image::push(context, &source, &target, name, &args.seeder, mode),
+        Target::Place(Destination::Depot) => {
+            Err(CommandError::usage("a depot serves models from what it has; nothing is put")
+                .hint("gantry serve VOLUME…"))
+        }
+        Target::Place(_) => {
+            let pushed = place::put(context, &*source, &target, Unfit::Refused, mode)?;
+            context.ui.result(&pushed, place::print)
+        }
+    }
+}
+
+fn several() -> CommandError {
+    CommandError::usage("several targets at once are claims of a cluster (pvc://…)")
+        .hint("push to one place after the other")
+}
+
+/// The target as site.yaml would have it.
+fn wanted(args: &PushArgs, to: Destination) -> ModelTarget {
+    ModelTarget {
+        to,
         layout: match args.layout {
             Layout::HfCache => ModelLayout::HfCache,
             Layout::Flat => ModelLayout::Flat,
             Layout::Sie => ModelLayout::Sie,
             Layout::Ollama => ModelLayout::Ollama,
         },
-        files: match args.files {
-            Files::Links => models::Files::Links,
-            Files::Plain => models::Files::Plain,
-        },
-    };
-    let source = world::source(&args.sources)?;
-    let plans = models::plan(&*source, &choice)?;
-    let puts = if args.dry_run {
-        None
-    } else {
-        let meter = context.ui.progress("push");
-        let puts = models::write(&*source, &args.to, &plans, choice.layout, &*meter);
-        if puts.is_ok() {
-            meter.finish();
-        } else {
-            meter.clear();
-        }
-        Some(puts?)
-    };
-    let models = plans.iter().enumerate().map(|(index, plan)| PushedModel {
-        name: plan.name.clone(),
-        files: plan.files().count(),
-        bytes: plan.size(),
-        put: puts.as_ref().and_then(|puts| puts.get(index).copied()),
-    });
-    let pushed = Pushed {
-        folder: args.to.display().to_string(),
-        is_dry_run: args.dry_run,
-        models: models.collect(),
-    };
-    context.ui.result(&pushed, |pushed| {
-        let rows = pushed.models.iter().map(|model| {
-            let put = match model.put {
-                Some(Put::Present) => "there already",
-                Some(Put::Written) => "put",
-                None => "would be put",
-            };
-            let size = ByteSize(model.bytes).to_string();
-            [model.name.clone(), model.files.to_string(), size, put.to_owned()]
-        });
-        ui::table(["model", "files", "size", ""], rows.collect())
-    })
+        models: args.models.clone(),
+        files: args.files.map(|files| match files {
+            Files::Links => ModelFiles::Links,
+            Files::Plain => ModelFiles::Plain,
+        }),
+        endpoint: args.server.endpoint.clone(),
+        ca: args.server.ca.clone(),
+        plain_http: args.server.plain_http,
+        create: args.claim.new(),
+        keep: args.keep,
+    }
 }
 
 fn verify(context: &Context, args: &VerifyArgs) -> Result<()> {
-    if records(&args.folder)?.is_empty() {
-        return Err(nothing(&args.folder));
+    let place = match &args.place {
+        Target::Place(Destination::Claim(claim)) => {
+            return claim::verify(context, &args.seeder, claim);
+        }
+        Target::Nodes(path) => return node::verify(context, &args.seeder, path),
+        Target::Image(_) => return Err(no_files(&args.place)),
+        Target::Place(place) => place,
+    };
+    let opened = Opened::new(context, place, args.server.access())?;
+    if opened.records()?.is_empty() {
+        return Err(nothing(&place.to_string()));
     }
     let meter = context.ui.progress("verify");
-    let checked = models::verify(&args.folder, &*meter);
+    let checked = opened.verify(&*meter);
     if checked.is_ok() {
         meter.finish();
     } else {
         meter.clear();
     }
     let checked = checked?;
-    context.ui.result(&checked, |checked| {
-        let is_bad = |name: &str| checked.bad.iter().any(|bad| bad.model == name);
-        let rows = checked.models.iter().map(|(name, files)| {
-            let state = if is_bad(name) { "damaged" } else { "whole" };
-            [name.clone(), files.to_string(), state.to_owned()]
-        });
-        ui::table(["model", "files", ""], rows.collect())
-    })?;
-    judged(&args.folder, &checked)
+    context.ui.result(&checked, print_checked)?;
+    judged(&place.to_string(), |file| opened.shown(file).display().to_string(), &checked)
 }
 
-fn judged(folder: &std::path::Path, checked: &Checked) -> Result<()> {
+fn print_checked(checked: &Checked) -> String {
+    let is_bad = |name: &str| checked.bad.iter().any(|bad| bad.model == name);
+    let rows = checked.models.iter().map(|(name, files)| {
+        let state = if is_bad(name) { "damaged" } else { "whole" };
+        [name.clone(), files.to_string(), state.to_owned()]
+    });
+    ui::table(["model", "files", ""], rows.collect())
+}
+
+/// The error that damaged files are. `shown` is what people call a file.
+fn judged(to: &str, shown: impl Fn(&Path) -> String, checked: &Checked) -> Result<()> {
     let Some(first) = checked.bad.first() else { return Ok(()) };
-    let all: Vec<String> = checked
-        .bad
-        .iter()
-        .map(|bad| format!("{}: {}", folder.join(&bad.path).display(), bad.fault))
-        .collect();
+    let all: Vec<String> =
+        checked.bad.iter().map(|bad| format!("{}: {}", shown(&bad.path), bad.fault)).collect();
     Err(CommandError::new(Kind::Integrity, all.join("\n")).hint(format!(
-        "put it there again: gantry models push VOLUME… --to {} --model {}",
-        folder.display(),
+        "put it there again: gantry models push VOLUME… --to {to} --model {}",
         first.model.split('@').next().unwrap_or(&first.model)
     )))
 }
 
 fn ls(context: &Context, args: &LsArgs) -> Result<()> {
-    let records = records(&args.folder)?;
-    context.ui.result(&records, |records| {
-        let rows = records.iter().map(|record| {
-            let size: u64 = record.files.values().map(|file| file.size).sum();
-            [record.name.clone(), record.files.len().to_string(), ByteSize(size).to_string()]
-        });
-        ui::table(["model", "files", "size"], rows.collect())
-    })
+    let place = match &args.place {
+        Target::Place(Destination::Claim(claim)) => return claim::ls(context, &args.seeder, claim),
+        Target::Nodes(_) | Target::Image(_) => return Err(no_files(&args.place)),
+        Target::Place(place) => place,
+    };
+    let opened = Opened::new(context, place, args.server.access())?;
+    let records = opened.records()?;
+    context.ui.result(&records, |records| print_records(records))
 }
 
-fn records(folder: &std::path::Path) -> Result<Vec<Record>> {
-    if !folder.is_dir() {
-        return Err(CommandError::usage(format!("{}: there is no such folder", folder.display())));
-    }
-    Ok(Record::read_all(folder)?)
+fn print_records(records: &[Record]) -> String {
+    let rows = records.iter().map(|record| {
+        let size: u64 = record.files.values().map(|file| file.size).sum();
+        [record.name.clone(), record.files.len().to_string(), ByteSize(size).to_string()]
+    });
+    ui::table(["model", "files", "size"], rows.collect())
 }
 
-fn nothing(folder: &std::path::Path) -> CommandError {
-    CommandError::usage(format!("{}: Gantry put no models there", folder.display()))
-        .hint("gantry models push VOLUME… --to DIR puts them and remembers what it put")
+fn nothing(place: &str) -> CommandError {
+    CommandError::usage(format!("{place}: Gantry put no models there"))
+        .hint("gantry models push VOLUME… --to PLACE puts them and remembers what it put")
+}
+
+fn no_files(place: &Target) -> CommandError {
+    CommandError::usage(format!("{place}: its files are not looked at this way"))
+        .hint("a folder, a bucket, a claim are; an image is proven by its digest, disks of nodes by gantry models verify")
 }

@@ -181,13 +181,22 @@ fn refusal(post: &PostRendered, target: &Target) -> Option<CommandError> {
     })
 }
 
-/// Writes what helm 4 needs: a plugin of type postrenderer/v1 that runs this binary.
+/// Writes helm 4's plugin and says how it is used.
 fn write_plugin(context: &Context, folder: &Path) -> Result<()> {
+    let file = plugin(folder)?;
+    context.ui.status(&format!(
+        "{} written; helm 4 runs it with: --post-renderer gantry --post-renderer-args --site=site.yaml",
+        file.display()
+    ));
+    Ok(())
+}
+
+/// Writes what helm 4 needs: a plugin of type postrenderer/v1 that runs this binary. Its file.
+pub(crate) fn plugin(folder: &Path) -> Result<PathBuf> {
     let failed = |path: &Path, cause: std::io::Error| {
         CommandError::failed(format!("cannot write {}: {cause}", path.display()))
     };
-    let own = std::env::current_exe()
-        .map_err(|cause| CommandError::failed(format!("this binary has no path: {cause}")))?;
+    let own = world::own_binary()?;
     let text = PLUGIN.replace("VERSION", env!("CARGO_PKG_VERSION"));
     let file = folder.join("plugin.yaml");
     world::write_deep(&file, &text)?;
@@ -197,11 +206,7 @@ fn write_plugin(context: &Context, folder: &Path) -> Result<()> {
         fs::remove_file(&link).map_err(|cause| failed(&link, cause))?;
     }
     std::os::unix::fs::symlink(own, &link).map_err(|cause| failed(&link, cause))?;
-    context.ui.status(&format!(
-        "{} written; helm 4 runs it with: --post-renderer gantry --post-renderer-args --site=site.yaml",
-        file.display()
-    ));
-    Ok(())
+    Ok(file)
 }
 
 /// Helm 4's `plugin.yaml` (helm.sh/docs, plugins; `internal/plugin/metadata_v1.go`).

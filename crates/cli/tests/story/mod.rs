@@ -1,8 +1,16 @@
 //! What the stories share: a world with a user in it, and an input that asks for a bit of all.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "each story uses a part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "each story uses a part"
+)]
 
 #[cfg(feature = "cluster-tests")]
 pub(crate) mod guard;
+#[cfg(feature = "cluster-tests")]
+pub(crate) mod shop;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};

@@ -1,28 +1,40 @@
-//! Models to where programs read them: a folder (a mounted volume, a disk of a node) in the layout
-//! that a runtime expects.
+//! Models to where programs read them: a folder (a mounted volume, a disk of a node) or a bucket of
+//! an object store, in the layout that a runtime expects.
 //!
 //! ```text
-//!  Source ──roots──▶ plan (what goes where, by layout) ──▶ write (verified, resumable) ──▶ folder
-//!                                                                                └──▶ .gantry/ what was put, for verify
+//!                                                        ┌─▶ write (verified, resumable) ───────▶ folder
+//!  Source ──roots──▶ plan (what goes where, by layout) ──┤
+//!                                                        └─▶ bucket::push (verified, resumable) ─▶ bucket
+//!                                                                        └──▶ .gantry/ what was put, for verify
 //! ```
 //!
-//! Nothing is visible half: a blob gets its name when its digest was checked, a model's folder when
-//! all of its files are there, and what points at it (a branch, a manifest) comes last, by one
-//! rename. What was written before a kill is kept.
+//! Nothing is visible half in a folder: a blob gets its name when its digest was checked, a model's
+//! folder when all of its files are there, and what points at it (a branch, a manifest) comes last,
+//! by one rename. A bucket knows no rename: see [`bucket`]. What was written before a kill is kept.
 
+pub mod bucket;
+mod collect;
+mod image;
+mod place;
 mod plan;
 mod record;
 mod tree;
+mod verify;
 mod write;
 
-pub use plan::{Choice, Files, Plan, plan};
+pub use bucket::Bucket;
+pub use collect::collect;
+pub use image::Packed;
+pub use place::{Place, Stat};
+pub use plan::{Choice, Content, Folder, Identity, Plan, Unfit, plan};
 pub use record::{Record, Recorded};
-pub use tree::{Bad, Checked, verify};
+pub use types::site::ModelFiles as Files;
+pub use verify::{Bad, Checked, verify};
 pub use write::{Put, write};
 
 use std::path::PathBuf;
 
-/// An error of a folder of models.
+/// An error of a place for models.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The source has none of what was asked for.
@@ -64,6 +76,26 @@ pub enum Error {
         path: PathBuf,
         /// The system's error.
         cause: std::io::Error,
+    },
+    /// A bucket cannot be reached or refuses; nothing was touched.
+    #[error("{url}: {fault}; {next}")]
+    Connect {
+        /// The bucket.
+        url: String,
+        /// What the server or the system said.
+        fault: String,
+        /// What to do.
+        next: String,
+    },
+    /// A request about an object failed.
+    #[error("{url}: {fault}; {next}")]
+    Request {
+        /// The object.
+        url: String,
+        /// What the server or the system said.
+        fault: String,
+        /// What to do.
+        next: String,
     },
     /// A record in `.gantry` is broken.
     #[error("{} is no record of Gantry's: {reason}; put the models there again", path.display())]

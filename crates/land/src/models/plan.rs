@@ -10,23 +10,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use store::Source;
-use types::site::ModelLayout;
+use types::site::{ModelFiles as Files, ModelLayout};
 use types::snapshot::{Snapshot, check_path};
 use types::{Descriptor, Digest, Kind, Manifest, ModelId, Root};
 
 use super::{Error, Result};
-
-/// How the files of a Hugging Face cache are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Files {
-    /// As `hf download` does: content in `blobs/`, symbolic links in `snapshots/`. Two revisions
-    /// share what they have in common.
-    #[default]
-    Links,
-    /// Plain files in `snapshots/`, for file systems and copies that know no links.
-    Plain,
-}
 
 /// Which models, and how.
 #[derive(Debug, Clone, Default)]
@@ -37,10 +27,24 @@ pub struct Choice {
     pub layout: ModelLayout,
     /// How a cache's files are kept.
     pub files: Files,
+    /// What happens to models that cannot be put.
+    pub unfit: Unfit,
+}
+
+/// What happens to models that the layout has no place for although nobody named them, and to named
+/// ones that the source does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unfit {
+    /// They are an error: a person asks for one place.
+    #[default]
+    Refused,
+    /// They are left out: a site has several places, and not every source has all models.
+    LeftOut,
 }
 
 /// A model in its layout. All paths are relative to the folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Plan {
     /// What people call it, with its revision: `BAAI/bge-m3@<commit>`.
     pub name: String,
@@ -53,7 +57,8 @@ pub struct Plan {
 }
 
 /// The content of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Content {
     /// Its sha256.
     pub digest: Digest,
@@ -62,7 +67,8 @@ pub struct Content {
 }
 
 /// A folder and all that is in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Folder {
     /// Where it stands.
     pub path: PathBuf,
@@ -75,7 +81,8 @@ pub struct Folder {
 }
 
 /// What a folder's path stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Identity {
     /// One commit: whatever is there is part of the same.
     Commit,
@@ -99,7 +106,8 @@ impl Plan {
     }
 }
 
-/// Plans the chosen models of a source. Blocks on the disk.
+/// Plans the chosen models of a source. None is an error unless what does not fit is left out.
+/// Blocks on the disk.
 pub fn plan(source: &dyn Source, choice: &Choice) -> Result<Vec<Plan>> {
     let models: Vec<Root> = source.roots()?.into_iter().filter(is_model).collect();
     let mut plans = Vec::new();
@@ -120,15 +128,22 @@ pub fn plan(source: &dyn Source, choice: &Choice) -> Result<Vec<Plan>> {
             continue;
         }
         missing.retain(|name| !is_wanted(name));
-        plans.push(match snapshot {
-            Some(snapshot) => of_snapshot(&snapshot, choice)?,
-            None => of_ollama(&root, &manifest, bytes, choice)?,
-        });
+        let plan = match snapshot {
+            Some(snapshot) => of_snapshot(&snapshot, choice),
+            None => of_ollama(&root, &manifest, bytes, choice),
+        };
+        match plan {
+            Err(Error::Layout { .. })
+                if choice.unfit == Unfit::LeftOut && choice.names.is_empty() => {}
+            plan => plans.push(plan?),
+        }
     }
-    if let Some(name) = missing.first() {
+    if choice.unfit == Unfit::Refused
+        && let Some(name) = missing.first()
+    {
         return Err(Error::NoModel { name: (*name).clone(), has: known });
     }
-    if plans.is_empty() {
+    if plans.is_empty() && choice.unfit == Unfit::Refused {
         return Err(Error::NoModel { name: "at all".into(), has: known });
     }
     Ok(plans)

@@ -1,22 +1,21 @@
-//! What was put: one small file a model under `.gantry/models`, so that a volume can be proven long
+//! What was put: one small file a model under `.gantry/models`, so that a place can be proven long
 //! after, without the bundle that it came from.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 use store::hash::sha256;
 use types::Digest;
 use types::site::ModelLayout;
 
+use super::place::Place;
 use super::plan::{Identity, Plan};
-use super::{Error, Result, at};
+use super::{Error, Result};
 
 /// The version of the records' format.
 const VERSION: u32 = 1;
-/// Gantry's own folder in a folder of models.
+/// Gantry's own folder in a place for models.
 pub(super) const OWN: &str = ".gantry";
 
 /// What was put of one model.
@@ -53,16 +52,20 @@ pub struct Recorded {
 }
 
 impl Record {
-    /// The record of a plan whose files are all there.
-    pub(super) fn of(root: &Path, plan: &Plan, layout: ModelLayout) -> Result<Self> {
+    /// The record of a plan whose files are all there; `modified` tells when each was written.
+    pub(super) fn of(
+        plan: &Plan,
+        layout: ModelLayout,
+        modified: impl Fn(&Path) -> Result<u64>,
+    ) -> Result<Self> {
         let mut files = BTreeMap::new();
         for (path, content) in plan.files() {
-            let modified = modified(&root.join(&path))?;
+            let modified = modified(&path)?;
             let recorded = Recorded { digest: content.digest, size: content.size, modified };
             files.insert(path, recorded);
         }
         for (path, bytes) in &plan.pointers {
-            let modified = modified(&root.join(path))?;
+            let modified = modified(path)?;
             let (digest, size) = (sha256(bytes), bytes.len() as u64);
             files.insert(path.clone(), Recorded { digest, size, modified });
         }
@@ -82,44 +85,36 @@ impl Record {
         })
     }
 
-    /// All records of a folder, sorted by name. None where nothing was put yet.
-    pub fn read_all(root: &Path) -> Result<Vec<Self>> {
-        let folder = root.join(OWN).join("models");
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
-            Err(cause) => return Err(at(&folder)(cause)),
-        };
+    /// All records of a place, sorted by name. None where nothing was put yet.
+    pub fn read_all<P: Place + ?Sized>(place: &P) -> Result<Vec<Self>> {
         let mut records = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(at(&folder))?.path();
+        for path in place.names(&Path::new(OWN).join("models"))? {
             if path.extension().is_some_and(|extension| extension == "json") {
-                records.push(Self::read(&path)?);
+                records.extend(Self::read(place, &path)?);
             }
         }
         records.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(records)
     }
 
-    fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(at(path))?;
-        let broken = |reason: String| Error::Record { path: path.to_owned(), reason };
-        let record: Self = serde_json::from_str(&text).map_err(|e| broken(e.to_string()))?;
+    fn read<P: Place + ?Sized>(place: &P, path: &Path) -> Result<Option<Self>> {
+        let Some(bytes) = place.read(path)? else { return Ok(None) };
+        let broken = |reason: String| Error::Record { path: place.shown(path), reason };
+        let record: Self = serde_json::from_slice(&bytes).map_err(|e| broken(e.to_string()))?;
         if record.version != VERSION {
             return Err(broken(format!("version {} is not known, only 1", record.version)));
         }
-        Ok(record)
+        Ok(Some(record))
     }
 
     /// Writes the record. That of the revision which this one replaces goes; what this one points
     /// elsewhere (a branch that moved on) is no other's any more.
-    pub(super) fn write(&self, root: &Path) -> Result<()> {
-        let others = Self::read_all(root)?.into_iter().filter(|other| other.name != self.name);
-        self.put(root)?;
+    pub(super) fn write<P: Place + ?Sized>(&self, place: &P) -> Result<()> {
+        let others = Self::read_all(place)?.into_iter().filter(|other| other.name != self.name);
+        self.put(place)?;
         for mut other in others {
             if self.replaces(&other) {
-                let path = other.path(root);
-                fs::remove_file(&path).map_err(at(&path))?;
+                place.remove(&other.path())?;
                 continue;
             }
             let before = other.files.len();
@@ -127,22 +122,24 @@ impl Record {
                 self.files.get(path).is_none_or(|own| own.digest == file.digest)
             });
             if other.files.len() < before {
-                other.put(root)?;
+                other.put(place)?;
             }
         }
         Ok(())
     }
 
-    fn put(&self, root: &Path) -> Result<()> {
-        let path = self.path(root);
-        let mut text = serde_json::to_string_pretty(self)
-            .map_err(|cause| Error::Record { path: path.clone(), reason: cause.to_string() })?;
+    fn put<P: Place + ?Sized>(&self, place: &P) -> Result<()> {
+        let path = self.path();
+        let mut text = serde_json::to_string_pretty(self).map_err(|cause| Error::Record {
+            path: place.shown(&path),
+            reason: cause.to_string(),
+        })?;
         text.push('\n');
-        super::write::put_small(root, &path, text.as_bytes())
+        place.put(&path, text.as_bytes())
     }
 
-    fn path(&self, root: &Path) -> PathBuf {
-        root.join(OWN).join("models").join(file_name(&self.name))
+    pub(super) fn path(&self) -> PathBuf {
+        Path::new(OWN).join("models").join(file_name(&self.name))
     }
 
     fn replaces(&self, other: &Self) -> bool {
@@ -151,13 +148,6 @@ impl Record {
 }
 
 /// A model's name as a file's.
-fn file_name(name: &str) -> String {
+pub(super) fn file_name(name: &str) -> String {
     format!("{}.json", name.replace(['/', ':', '@'], "--"))
-}
-
-/// When a file was last written, in nanoseconds since 1970.
-pub(super) fn modified(path: &Path) -> Result<u64> {
-    let time = fs::metadata(path).and_then(|metadata| metadata.modified()).map_err(at(path))?;
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

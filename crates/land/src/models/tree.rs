@@ -1,18 +1,17 @@
-//! What is in a folder of models: whether a file is right, what is a stranger's, and the proof of
-//! all that was put.
+//! What is in a folder of models: whether a file is right, and what is a stranger's.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
-use serde::Serialize;
 use store::hash::Sha256;
-use store::progress::Progress;
 use types::Digest;
 
+use super::place::{LONGEST, Place, Stat};
 use super::plan::{Content, Folder};
-use super::record::{Record, modified};
+use super::record::Record;
 use super::{Result, at};
 
 /// What is read at once.
@@ -34,20 +33,16 @@ pub(super) fn state(
     content: Content,
     records: &[Record],
 ) -> Result<State> {
-    let whole = root.join(path);
-    match fs::metadata(&whole) {
-        Ok(metadata) if metadata.is_file() && metadata.len() == content.size => {}
-        Ok(_) => return Ok(State::Wrong),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(State::Missing),
-        Err(cause) => return Err(at(&whole)(cause)),
+    let stat = match root.stat(path)? {
+        Some(stat) if stat.size == content.size && root.join(path).is_file() => stat,
+        Some(_) => return Ok(State::Wrong),
+        None => return Ok(State::Missing),
+    };
+    let mut known = records.iter().filter_map(|record| record.files.get(path));
+    if known.any(|known| known.digest == content.digest && known.modified == stat.modified) {
+        return Ok(State::Right);
     }
-    let known = records.iter().filter_map(|record| record.files.get(path));
-    for known in known.filter(|known| known.digest == content.digest) {
-        if known.modified == modified(&whole)? {
-            return Ok(State::Right);
-        }
-    }
-    let is_right = hashed(&whole, &mut |_| {})? == content.digest;
+    let is_right = root.digest(path, &mut |_| {})? == content.digest;
     Ok(if is_right { State::Right } else { State::Wrong })
 }
 
@@ -74,67 +69,64 @@ pub(super) fn strangers(path: &Path, folder: &Folder) -> Result<BTreeSet<PathBuf
     Ok(strangers)
 }
 
-/// What a check of a folder found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Checked {
-    /// The models that were put there, with how many files each has.
-    pub models: Vec<(String, usize)>,
-    /// Bytes that were read.
-    pub bytes: u64,
-    /// What is not as it was put.
-    pub bad: Vec<Bad>,
-}
-
-/// A file that is not as it was put.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Bad {
-    /// The model.
-    pub model: String,
-    /// The file, relative to the folder.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub fault: String,
-}
-
-/// Reads every file that was put into a folder and compares its digest. Blocks on the disk.
-pub fn verify(root: &Path, progress: &dyn Progress) -> Result<Checked> {
-    let records = Record::read_all(root)?;
-    let mut checked = Checked { models: vec![], bytes: 0, bad: vec![] };
-    progress.expect(records.iter().flat_map(|r| r.files.values()).map(|file| file.size).sum());
-    for record in &records {
-        let mut fault = |path: &Path, fault: String| {
-            let path = path.to_owned();
-            checked.bad.push(Bad { model: record.name.clone(), path, fault });
-        };
-        for (path, file) in &record.files {
-            let whole = root.join(path);
-            match fs::metadata(&whole) {
-                Ok(metadata) if metadata.len() != file.size => {
-                    fault(path, format!("it has {} bytes, not {}", metadata.len(), file.size));
-                }
-                Ok(_) => {
-                    let actual = hashed(&whole, &mut |bytes| progress.advance(bytes))?;
-                    checked.bytes += file.size;
-                    if actual != file.digest {
-                        fault(path, format!("its digest is {actual}, not {}", file.digest));
-                    }
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    fault(path, "it is not there".to_owned());
-                }
-                Err(cause) => return Err(at(&whole)(cause)),
-            }
-        }
-        for (path, to) in &record.links {
-            if !fs::read_link(root.join(path)).is_ok_and(|now| now == *to) {
-                fault(path, format!("it is no link to {}", to.display()));
-            }
-        }
-        checked.models.push((record.name.clone(), record.files.len()));
-        progress.done(&record.name);
+/// A folder as a place; what is in the way of a link or a record is an error with its path.
+impl Place for Path {
+    fn shown(&self, path: &Path) -> PathBuf {
+        self.join(path)
     }
-    Ok(checked)
+
+    fn stat(&self, path: &Path) -> Result<Option<Stat>> {
+        let whole = self.join(path);
+        let Some(metadata) = there(fs::metadata(&whole), &whole)? else { return Ok(None) };
+        let time = metadata.modified().map_err(at(&whole))?;
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let modified = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        Ok(Some(Stat { size: metadata.len(), modified }))
+    }
+
+    fn digest(&self, path: &Path, advance: &mut dyn FnMut(u64)) -> Result<Digest> {
+        hashed(&self.join(path), advance)
+    }
+
+    fn link(&self, path: &Path) -> Result<Option<PathBuf>> {
+        // A file where a link should be is none.
+        Ok(fs::read_link(self.join(path)).ok())
+    }
+
+    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>> {
+        let whole = self.join(path);
+        let Some(file) = there(File::open(&whole), &whole)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        file.take(LONGEST).read_to_end(&mut bytes).map_err(at(&whole))?;
+        Ok(Some(bytes))
+    }
+
+    fn names(&self, folder: &Path) -> Result<Vec<PathBuf>> {
+        let whole = self.join(folder);
+        let Some(entries) = there(fs::read_dir(&whole), &whole)? else { return Ok(vec![]) };
+        let name = |entry: std::io::Result<fs::DirEntry>| {
+            Ok(folder.join(entry.map_err(at(&whole))?.file_name()))
+        };
+        entries.map(name).collect()
+    }
+
+    fn put(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        super::write::put_small(self, &self.join(path), bytes)
+    }
+
+    fn remove(&self, path: &Path) -> Result<()> {
+        let whole = self.join(path);
+        fs::remove_file(&whole).map_err(at(&whole))
+    }
+}
+
+/// `None` for what is not there.
+fn there<T>(found: std::io::Result<T>, path: &Path) -> Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(at(path)(cause)),
+    }
 }
 
 fn hashed(path: &Path, advance: &mut dyn FnMut(u64)) -> Result<Digest> {

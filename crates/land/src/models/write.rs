@@ -8,12 +8,13 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::thread;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use store::Source;
 use store::hash::{Sha256, sha256};
 use store::progress::Progress;
 use types::site::ModelLayout;
 
+use super::place::Place;
 use super::plan::{Content, Folder, Identity, Plan};
 use super::record::{OWN, Record};
 use super::tree::{self, State};
@@ -25,7 +26,7 @@ const PIECE: usize = 1 << 20;
 const AT_ONCE: usize = 2;
 
 /// What became of a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Put {
     /// It was there, every file with its digest.
@@ -61,7 +62,8 @@ pub fn write(
     store::space::need(root, needed)?;
     for (plan, job) in plans.iter().zip(jobs) {
         let put = job.run(source, root, plan, progress)?;
-        Record::of(root, plan, layout)?.write(root)?;
+        let modified = |path: &Path| Ok(root.stat(path)?.map_or(0, |stat| stat.modified));
+        Record::of(plan, layout, modified)?.write(root)?;
         progress.done(&plan.name);
         puts.push(put);
     }

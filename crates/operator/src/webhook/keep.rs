@@ -214,7 +214,8 @@ fn with_authority(bundle: &str, authority: &str) -> String {
         all.push(authority);
     }
     let from = all.len().saturating_sub(TRUSTED);
-    all[from..].iter().map(|part| format!("{part}\n")).collect()
+    let lines: Vec<String> = all[from..].iter().map(|part| format!("{part}\n")).collect();
+    lines.concat()
 }
 
 /// Whole or not at all, and for our eyes only.

@@ -124,7 +124,7 @@ impl Request<'_> {
             return match locked.verdict(image) {
                 Verdict::Moves(image) => Ok(image),
                 // What is not locked may be the site's own build.
-                Verdict::Stays | Verdict::Unknown(_) => Ok(image.to_owned()),
+                Verdict::Stays | Verdict::Unknown => Ok(image.to_owned()),
             };
         }
         let own = own_image::reference()?;
@@ -140,7 +140,7 @@ impl Request<'_> {
         match locked.verdict(&pinned.to_string()) {
             Verdict::Moves(image) => Ok(image),
             Verdict::Stays => Ok(pinned.to_string()),
-            Verdict::Unknown(_) => Err(Error::NoImage { image: own.to_string() }),
+            Verdict::Unknown => Err(Error::NoImage { image: own.to_string() }),
         }
     }
 

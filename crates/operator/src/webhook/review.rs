@@ -59,11 +59,13 @@ pub fn judge(request: &AdmissionRequest<Pod>, locked: &Locked, guard: Guard) -> 
                 patch.push(json!({"op": "replace", "path": path, "value": to}));
                 moved.push(format!("{image} is pulled as {to}"));
             }
-            Verdict::Unknown(why) => unknown.push(why),
+            Verdict::Unknown => unknown.push(image),
         }
     }
+    let reasons = || told(unknown.iter().map(|image| locked.why(image)), unknown.len());
     if !unknown.is_empty() && guard == Guard::Enforce {
-        return Judged { response: refused(response, &unknown), moved: 0, unknown: unknown.len() };
+        let response = refused(response, &reasons());
+        return Judged { response, moved: 0, unknown: unknown.len() };
     }
     let spec = request.object.as_ref().and_then(|pod| pod.spec.as_ref());
     // Of a pod that is there, the pull secrets cannot be changed.
@@ -75,8 +77,11 @@ pub fn judge(request: &AdmissionRequest<Pod>, locked: &Locked, guard: Guard) -> 
         Ok(response) => response,
         Err(response) => return judged(response),
     };
-    let warnings = told(&moved, LONGEST_WARNING).chain(told(&unknown, LONGEST_WARNING));
-    let warnings: Vec<String> = warnings.collect();
+    let mut warnings = told(moved.iter().cloned(), moved.len());
+    warnings.extend(reasons());
+    for warning in &mut warnings {
+        *warning = shortened(warning, LONGEST_WARNING);
+    }
     if !warnings.is_empty() {
         response
             .audit_annotations
@@ -135,20 +140,23 @@ fn patched(
     patched.map_err(|cause| failed.deny(format!("gantry cannot write the patch: {cause}")))
 }
 
-fn refused(mut response: AdmissionResponse, unknown: &[String]) -> AdmissionResponse {
-    let images = shortened(&told(unknown, LONGEST).collect::<Vec<_>>().join("; "), LONGEST);
+fn refused(mut response: AdmissionResponse, reasons: &[String]) -> AdmissionResponse {
+    let images = shortened(&reasons.join("; "), LONGEST);
     response.result.code = 403;
-    response.result.reason = "Forbidden".to_owned();
+    "Forbidden".clone_into(&mut response.result.reason);
     response.deny(format!(
         "gantry: {images}. Use what is locked, or add it to gantry.yaml and bring it over: \
          gantry lock, fetch, pack, then load and the webhook's new lock on this side"
     ))
 }
 
-fn told(all: &[String], longest: usize) -> impl Iterator<Item = String> {
-    let more = all.len().saturating_sub(NAMED);
-    let more = (more > 0).then(|| format!("and {more} more"));
-    all.iter().take(NAMED).map(move |text| shortened(text, longest)).chain(more)
+/// The first few of `count` texts, and how many there are more. The others are never made.
+fn told(all: impl Iterator<Item = String>, count: usize) -> Vec<String> {
+    let mut told: Vec<String> = all.take(NAMED).collect();
+    if count > NAMED {
+        told.push(format!("and {} more", count - NAMED));
+    }
+    told
 }
 
 fn shortened(text: &str, longest: usize) -> String {

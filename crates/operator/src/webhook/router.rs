@@ -9,10 +9,12 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Pod;
-use kube::core::admission::{AdmissionRequest, AdmissionReview};
+use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview};
 use net::serve::Door;
 use prometheus_client::registry::Registry;
+use serde_json::Value;
 
 use super::files::{Files, Watched};
 use super::numbers::Numbers;
@@ -102,8 +104,26 @@ impl Webhook {
             (true, 0, 1..) => "moved",
             (true, 0, 0) => "unchanged",
         });
-        (Extension(Door("webhook")), Json(judged.response.into_review())).into_response()
+        match answered(judged.response) {
+            Ok(answer) => (Extension(Door("webhook")), Json(answer)).into_response(),
+            Err(cause) => {
+                tracing::error!("an answer cannot be written: {cause}");
+                axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            }
+        }
     }
+}
+
+/// The answer as JSON. The patch is base64, as the API has it; kube writes it as a list of numbers,
+/// which Go reads as well, at four times the length.
+fn answered(mut response: AdmissionResponse) -> serde_json::Result<Value> {
+    let patch = response.patch.clone().map(ByteString).map(serde_json::to_value).transpose()?;
+    response.patch = None;
+    let mut answer = serde_json::to_value(response.into_review())?;
+    if let Some(patch) = patch {
+        answer["response"]["patch"] = patch;
+    }
+    Ok(answer)
 }
 
 fn read(body: &[u8]) -> Result<AdmissionRequest<Pod>, String> {

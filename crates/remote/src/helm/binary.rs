@@ -3,15 +3,11 @@
 //! no cluster.
 
 use std::ffi::OsString;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
 
 use semver::Version;
 
+use super::process::{self, DEADLINE, Stop};
 use super::version;
 use crate::scratch::Scratch;
 use crate::{Error, Result};
@@ -27,24 +23,12 @@ const TOO_NEW: Version = Version::new(5, 0, 0);
 const VARIABLE: &str = "GANTRY_HELM";
 /// What helm 3 and 4 end their message with when a template fails (cmd/template.go).
 const DEBUG_HINT: &str = "Use --debug flag to render out invalid YAML";
-/// Largest render; that of kube-prometheus-stack, the largest of the known ones, has 6 MB.
-const MAX_RENDER: u64 = 256 << 20;
-/// What helm says on failure is shown to a person.
-const MAX_MESSAGE: u64 = 1 << 20;
-/// Large umbrellas render in 20 s on a slow machine.
-const DEADLINE: Duration = Duration::from_mins(5);
-
 /// A helm program that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binary {
     path: PathBuf,
     version: Version,
 }
-
-/// How much garbage Go lets gather in helm (`GOGC`), in percent of what is in use: helm lives for a tenth of a second
-/// and spends a quarter of it on collecting. Two renders of onyx side by side took 92 ms instead of
-/// 129 ms, kube-prometheus-stack 152 MB instead of 127 MB.
-pub const GARBAGE: &str = "400";
 
 /// What is rendered, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,9 +74,9 @@ impl Binary {
         };
         let home = temporary()?;
         let shown = path.display();
-        let mut command = command(path, home.path());
+        let mut command = process::alone(path, home.path());
         command.args(["version", "--template", "{{.Version}}"]);
-        let output = run(command).map_err(|reason| unusable(format!("{shown}: {reason}")))?;
+        let output = process::run(command, DEADLINE, &Stop::default()).map_err(|reason| unusable(format!("{shown}: {reason}")))?;
         let text = output.stdout.trim();
         let version = version::lenient(text).filter(|_| output.success).ok_or_else(|| {
             let said = if text.is_empty() { output.stderr.trim() } else { text };
@@ -102,6 +86,11 @@ impl Binary {
             return Err(unusable(format!("{shown} is helm {version}")));
         }
         Ok(Self { path: path.to_owned(), version })
+    }
+
+    /// Where the program is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The program's version.
@@ -115,9 +104,9 @@ impl Binary {
         let failed =
             |message: String| Error::Render { chart: release.chart.display().to_string(), message };
         let home = temporary()?;
-        let mut command = command(&self.path, home.path());
+        let mut command = process::alone(&self.path, home.path());
         command.args(arguments(release).map_err(|error| failed(error.to_string()))?);
-        let output = run(command).map_err(failed)?;
+        let output = process::run(command, DEADLINE, &Stop::default()).map_err(failed)?;
         if !output.success {
             let message = output.stderr.trim();
             let message = message.strip_prefix("Error: ").unwrap_or(message);
@@ -157,73 +146,6 @@ fn arguments(release: &Release) -> std::io::Result<Vec<OsString>> {
     arguments.push(release.name.as_str().into());
     arguments.push(std::path::absolute(&release.chart)?.into());
     Ok(arguments)
-}
-
-/// helm with nothing of this user's around it: no plugins, no repositories, no cluster, no proxy.
-fn command(path: &Path, home: &Path) -> Command {
-    let mut command = Command::new(path);
-    command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    if let Some(path) = std::env::var_os("PATH") {
-        command.env("PATH", path);
-    }
-    command.env("GOGC", GARBAGE);
-    command.env("HOME", home).env("TMPDIR", home).env("KUBECONFIG", home.join("none"));
-    for (variable, folder) in
-        [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
-    {
-        command.env(variable, home.join(folder));
-    }
-    command
-}
-
-struct Output {
-    success: bool,
-    stdout: String,
-    stderr: String,
-}
-
-/// Runs a program to its end, and reads what it says up to a bound.
-fn run(mut command: Command) -> Result<Output, String> {
-    let mut child = command.spawn().map_err(|error| format!("it cannot be run: {error}"))?;
-    let (sender, done) = mpsc::channel();
-    let stdout = child.stdout.take().map(|pipe| read(pipe, MAX_RENDER, sender.clone()));
-    let stderr = child.stderr.take().map(|pipe| read(pipe, MAX_MESSAGE, sender));
-    for _ in 0..2 {
-        if done.recv_timeout(DEADLINE).is_err() {
-            // Already gone is as good as killed.
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(format!("it was not done after {} s", DEADLINE.as_secs()));
-        }
-    }
-    let status = child.wait().map_err(|error| format!("it was lost: {error}"))?;
-    let text = |pipe: Option<thread::JoinHandle<Vec<u8>>>| {
-        pipe.and_then(|pipe| pipe.join().ok()).unwrap_or_default()
-    };
-    let (stdout, stderr) = (text(stdout), text(stderr));
-    if stdout.len() as u64 > MAX_RENDER {
-        return Err(format!("its output has more than {MAX_RENDER} bytes"));
-    }
-    Ok(Output {
-        success: status.success(),
-        stdout: String::from_utf8_lossy(&stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&stderr).into_owned(),
-    })
-}
-
-fn read(
-    mut pipe: impl Read + Send + 'static,
-    most: u64,
-    done: mpsc::Sender<()>,
-) -> thread::JoinHandle<Vec<u8>> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        // A pipe that breaks ends with the program, whose status tells more.
-        let _ = pipe.by_ref().take(most + 1).read_to_end(&mut bytes);
-        let _ = std::io::copy(&mut pipe, &mut std::io::sink());
-        let _ = done.send(());
-        bytes
-    })
 }
 
 fn temporary() -> Result<Scratch> {

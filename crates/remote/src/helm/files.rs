@@ -26,6 +26,14 @@ pub fn files(chart: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(files)
 }
 
+/// The same of an archive's bytes. `name` is what errors call it.
+pub fn files_of(name: &str, archive: &[u8]) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut files = Vec::new();
+    let mut left = MAX_UNPACKED;
+    unpack(name, archive, None, 0, &mut left, &mut files)?;
+    Ok(files)
+}
+
 /// Unpacks an archive; a packed dependency gets `folder` in place of its own first folder.
 fn unpack(
     what: &str,

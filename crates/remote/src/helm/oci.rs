@@ -1,8 +1,8 @@
 //! A chart in a registry: its own manifest is kept, bit for bit.
 
 use net::Repeat;
-use store::Store;
-use types::{Kind, Reference, Root, media_type};
+use store::{Source, Store};
+use types::{Descriptor, Digest, Kind, Manifest, Reference, Root, media_type};
 
 use super::archive::{Archive, MAX_ARCHIVE};
 use super::artifact::Artifact;
@@ -94,4 +94,47 @@ async fn choose(registry: &Registry, repository: &str, wanted: Option<&str>) -> 
     let versions: Vec<String> = tags.iter().map(|tag| tag.replace('_', "+")).collect();
     let candidates = versions.iter().map(|version| (version.as_str(), version.as_str()));
     named(version::choose(repository, candidates, wanted)?)
+}
+
+/// The archive of a chart that is known by the digest of its manifest, from a registry: verified on
+/// the way, and kept nowhere.
+pub async fn archive_at(registry: &Registry, reference: &Reference) -> Result<Vec<u8>> {
+    let what = format!("chart {reference}");
+    let fetched = registry.manifest(reference).await?;
+    let layer = content(&what, &fetched.manifest)?;
+    if layer.size > MAX_ARCHIVE {
+        return Err(Error::TooLarge { what, size: layer.size, most: MAX_ARCHIVE });
+    }
+    let request = registry.blob_request(reference.repository(), &layer.digest)?;
+    let response =
+        registry.client().send(&request, Repeat::Safe).await.map_err(Error::net(&what))?;
+    let response = response.success().await.map_err(Error::net(&what))?;
+    let bytes = response.bytes(MAX_ARCHIVE).await.map_err(Error::net(&what))?;
+    let actual = store::hash::sha256(&bytes);
+    if actual != layer.digest {
+        return Err(Error::Lie {
+            server: registry.host().to_owned(),
+            what,
+            expected: layer.digest.to_string(),
+            actual: actual.to_string(),
+        });
+    }
+    Ok(bytes.to_vec())
+}
+
+/// As [`archive_at`], from volumes or a store.
+pub fn archive_in(source: &dyn Source, name: &str, manifest: &Digest) -> Result<Vec<u8>> {
+    let what = format!("chart {name}");
+    let bytes = store::document(source, manifest, Manifest::MAX_SIZE)?;
+    let layer = content(&what, &Manifest::parse(&what, &bytes)?)?;
+    Ok(store::document(source, &layer.digest, MAX_ARCHIVE)?)
+}
+
+/// The layer with the archive.
+fn content(what: &str, manifest: &Manifest) -> Result<Descriptor> {
+    let layer = manifest.layers.iter().find(|layer| layer.media_type == media_type::HELM_CONTENT);
+    layer.cloned().ok_or_else(|| Error::Damaged {
+        what: what.to_owned(),
+        reason: "its manifest names no archive".into(),
+    })
 }

@@ -93,7 +93,7 @@ fn tasks(recipe: &Recipe) -> Vec<Task> {
                     continue;
                 }
                 let task = match key.1.last() {
-                    Some(Content::Packages(_)) => {
+                    Some(Content::Packages(_) | Content::Lean { .. }) => {
                         let debian = debians
                             .entry(architecture)
                             .or_insert_with(|| Debian::new(architecture));
@@ -128,14 +128,20 @@ fn packages_task(debian: &Debian, key: Key, known: &HashMap<Key, Task>) -> Task 
     let (architecture, content) = &key;
     let names: Vec<&str> = content
         .iter()
-        .flat_map(|layer| if let Content::Packages(names) = layer { *names } else { &[] })
+        .flat_map(|layer| match layer {
+            Content::Packages(packages) | Content::Lean { packages, .. } => *packages,
+            _ => &[],
+        })
         .copied()
         .collect();
     let below: HashSet<String> = (1..content.len())
         .filter_map(|height| known.get(&(*architecture, content[..height].to_vec())))
         .flat_map(|task| task.packages.iter().map(|package| package.name.clone()))
         .collect();
-    let packages = beyond(debian.packages(&names), &below);
+    let mut packages = beyond(debian.packages(&names), &below);
+    if let Some(Content::Lean { without, .. }) = content.last() {
+        packages.retain(|package| !without.contains(&package.name.as_str()));
+    }
     let work = packages.iter().map(|package| package.size).sum();
     Task { key, packages, work }
 }

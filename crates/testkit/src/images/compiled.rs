@@ -11,44 +11,46 @@ use super::python;
 use super::recipe::Program;
 use crate::{once, tools};
 
-/// The newest that has no part which this project does not need.
-const LLAMA_CPP: &str = "llama-cpp-python==0.3.16";
 /// The CPU's oldest instructions, no OpenMP, no vision: half of the work, and it runs everywhere.
 const LLAMA_CPP_OPTIONS: &str = "-DGGML_NATIVE=OFF -DGGML_OPENMP=OFF -DGGML_LLAMAFILE=OFF \
     -DGGML_AVX=OFF -DGGML_AVX2=OFF -DGGML_FMA=OFF -DGGML_F16C=OFF -DGGML_BMI2=OFF -DGGML_SSE42=OFF \
     -DLLAVA_BUILD=OFF -DCMAKE_C_FLAGS_RELEASE=-O2 -DCMAKE_CXX_FLAGS_RELEASE=-O2";
-/// The last version before the runner had two engines; it needs half of their time to compile.
-const OLLAMA: &str = "0.6.8";
+
+/// What pip builds it with; cmake and ninja only where the machine has none.
+const BUILD_TOOLS: &str = "scikit-build-core==1.1.2\ncmake==4.4.4\nninja==1.13.2\n";
 
 /// A program's folder, and where in an image its content belongs.
 pub(crate) fn program(program: Program) -> (PathBuf, &'static str) {
     match program {
-        Program::LlamaCpp => (llama_cpp(), python::PLACE),
-        Program::Ollama => (ollama(), "usr/bin"),
+        Program::LlamaCpp(version) => (llama_cpp(version), python::PLACE),
+        Program::Ollama(version) => (ollama(version), "usr/bin"),
     }
 }
 
 /// The package, without what it needs.
-fn llama_cpp() -> PathBuf {
-    let key = sha256(format!("{LLAMA_CPP} {LLAMA_CPP_OPTIONS}").as_bytes()).short();
+fn llama_cpp(version: &str) -> PathBuf {
+    let package = format!("llama-cpp-python=={version}");
+    let key = sha256(format!("{package} {LLAMA_CPP_OPTIONS}").as_bytes()).short();
     once::folder(&format!("compiled/llama-cpp-{key}"), |folder| {
         let mut pip = gently(python::python());
         pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-deps"]);
         pip.args(["--no-compile", "--no-cache-dir", "--no-binary", "llama-cpp-python"]);
-        pip.arg("--target").arg(folder).arg(LLAMA_CPP);
-        pip.env("CMAKE_ARGS", LLAMA_CPP_OPTIONS);
+        pip.arg("--target").arg(folder).arg(&package);
+        let constraints = tempfile::NamedTempFile::new().expect("a temporary file can be made");
+        fs::write(constraints.path(), BUILD_TOOLS).expect("a temporary file can be written");
+        pip.env("CMAKE_ARGS", LLAMA_CPP_OPTIONS).env("PIP_CONSTRAINT", constraints.path());
         tools::run(&mut pip);
         python::compile(folder);
     })
 }
 
 /// A folder with the one program.
-fn ollama() -> PathBuf {
-    once::folder(&format!("compiled/ollama-{OLLAMA}"), |folder| {
+fn ollama(version: &str) -> PathBuf {
+    once::folder(&format!("compiled/ollama-{version}"), |folder| {
         let mut go = gently(tools::tool("go"));
-        let version = format!("-s -w -X github.com/ollama/ollama/version.Version={OLLAMA}");
-        go.args(["install", "-trimpath", "-ldflags", &version]);
-        go.arg(format!("github.com/ollama/ollama@v{OLLAMA}"));
+        let flags = format!("-s -w -X github.com/ollama/ollama/version.Version={version}");
+        go.args(["install", "-trimpath", "-ldflags", &flags]);
+        go.arg(format!("github.com/ollama/ollama@v{version}"));
         go.envs([("GOFLAGS", ""), ("CGO_ENABLED", "1")]);
         // Debugging information of C++ is half of the compiler's work.
         go.envs([("CGO_CFLAGS", "-O2 -g0"), ("CGO_CXXFLAGS", "-O2 -g0")]).env("GOBIN", folder);

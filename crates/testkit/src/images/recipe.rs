@@ -47,6 +47,13 @@ pub(crate) struct Settings {
 pub(crate) enum Layer {
     /// These Debian packages and what they need, less what the layers below have.
     Packages(&'static [&'static str]),
+    /// The same, but these of what they need stay out: what they are for is not done in the image.
+    Lean {
+        /// The packages that are wanted.
+        packages: &'static [&'static str],
+        /// Those that they would bring.
+        without: &'static [&'static str],
+    },
     /// A Hugging Face cache below `/app/.cache/huggingface`, as `hf download` leaves it.
     HubCache(Weights),
     /// One small file with this text, so that the layer is like no other.
@@ -59,13 +66,13 @@ pub(crate) enum Layer {
     Files(&'static [File]),
 }
 
-/// What is compiled here, because no registry has it for Linux machines of any age.
+/// What is compiled here, because its registry has sources only; with the version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Program {
     /// llama-cpp-python, where Debian's Python looks.
-    LlamaCpp,
+    LlamaCpp(&'static str),
     /// `/usr/bin/ollama`.
-    Ollama,
+    Ollama(&'static str),
 }
 
 /// One file of an image.

@@ -24,7 +24,7 @@ administrator=$(value POSTGRES_POSTGRES_PASSWORD)
 # Bitnami's readiness probe looks for one of these files.
 initialized=/opt/bitnami/postgresql/tmp/.initialized
 options=(-p "$port" -k /tmp -c "shared_preload_libraries=${POSTGRESQL_SHARED_PRELOAD_LIBRARIES:-}"
-  -c "client_min_messages=${POSTGRESQL_CLIENT_MIN_MESSAGES:-error}" -c shared_buffers=32MB)
+  -c "client_min_messages=${POSTGRESQL_CLIENT_MIN_MESSAGES:-error}" -c shared_buffers=32MB -c jit=off)
 
 if [[ ! -s $PGDATA/PG_VERSION ]]; then
   # Under a temporary name: a start that is killed half-way begins anew.

@@ -5,6 +5,8 @@ One thread a connection; errors are the protocols' own JSON.
 
 import base64
 import json
+import os
+import signal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 # A request above this is not a test's.
@@ -16,6 +18,8 @@ def run(host, port, models):
         pass
 
     Bound.models = models
+    # The first process of a container has no default for it, and would be waited for in vain.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     print(f"embed-server: listening on {host}:{port}", flush=True)
     ThreadingHTTPServer((host, port), Bound).serve_forever()
 

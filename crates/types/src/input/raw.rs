@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use super::checks::{RawCheck, Server};
 use super::rules::{PhoneHome, Rules};
 use super::tool::RawTool;
 use super::wiring::Wiring;
@@ -33,6 +34,10 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) phone_home: PhoneHome,
     #[serde(default)]
+    pub(super) checks: Vec<Spanned<RawCheck>>,
+    #[serde(default)]
+    pub(super) inference: Vec<Server>,
+    #[serde(default)]
     pub(super) wiring: Wiring,
 }
 
@@ -53,6 +58,8 @@ pub(super) struct RawChart {
     pub(super) set: Vec<String>,
     #[serde(default)]
     pub(super) variants: Vec<Vec<PathBuf>>,
+    #[serde(default)]
+    pub(super) needs: Vec<String>,
 }
 
 impl RawChart {
@@ -75,6 +82,7 @@ impl RawChart {
             values: self.values,
             set: self.set,
             variants: self.variants,
+            needs: self.needs,
         })
     }
 }

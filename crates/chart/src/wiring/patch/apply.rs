@@ -109,7 +109,7 @@ fn changes(patch: &Patch, document: &Value, object: &Path) -> Result<Vec<Change>
         match annotations.as_ref().and_then(|own| own.get(name)) {
             Some(own) if own == value => {}
             Some(_) => all.push(Change::Scalar { at: map.key(name), to: json!(value) }),
-            None if annotations.as_ref().is_some_and(|own| own.is_object()) => {
+            None if annotations.as_ref().is_some_and(Value::is_object) => {
                 all.push(Change::Key { map, key: name.clone(), value: json!(value) });
             }
             None => {

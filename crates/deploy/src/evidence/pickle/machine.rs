@@ -50,9 +50,9 @@ impl Machine {
             b'Q' | 0x85 => self.replace(1)?,
             0x87 | 0x92 => self.replace(3)?,
             // To the mark, which goes as well.
-            b'1' | b'e' | b'u' | 0x90 => self.to_mark()?,
+            b'1' | b'e' | b'u' | 0x90 => self.drop_to_mark()?,
             b'd' | b'l' | b't' | b'o' | b'i' | 0x91 => {
-                self.to_mark()?;
+                self.drop_to_mark()?;
                 self.push(Value::Other)?;
             }
             b'2' => {
@@ -99,7 +99,7 @@ impl Machine {
         self.push(Value::Other)
     }
 
-    fn to_mark(&mut self) -> Result<(), String> {
+    fn drop_to_mark(&mut self) -> Result<(), String> {
         let mark = self.stack.iter().rposition(|value| *value == Value::Mark);
         self.stack.truncate(mark.ok_or_else(|| "there is no mark on its stack".to_owned())?);
         Ok(())

@@ -78,7 +78,8 @@ pub fn read(input: impl Read) -> Found {
         }
     }
     if found.pickles == MOST_PICKLES && reader.peek() == Some(opcode::PROTO) {
-        found.broken = Some(format!("there are more than {MOST_PICKLES} pickles behind each other"));
+        found.broken =
+            Some(format!("there are more than {MOST_PICKLES} pickles behind each other"));
     }
     found.imports = names
         .into_iter()

@@ -53,12 +53,51 @@ const USUAL: [&str; 32] = [
 
 /// Modules whose every function is a way out, and single names of others.
 const DANGEROUS: [&str; 45] = [
-    "__builtin__.", "_io.", "_pickle.", "aiohttp.", "asyncio.", "bdb.", "builtins.", "cloudpickle.", "code.",
-    "codeop.", "commands.", "cProfile.", "ctypes.", "dill.", "distutils.", "ftplib.", "functools.",
-    "httplib.", "http.client.", "importlib.", "io.", "joblib.", "marshal.", "multiprocessing.", "nt.",
-    "operator.", "os.", "pathlib.", "pdb.", "pickle.", "pip.", "pkgutil.", "posix.", "posixpath.",
-    "profile.", "pty.", "requests.", "runpy.", "shutil.", "socket.", "subprocess.", "sys.", "timeit.",
-    "urllib.", "webbrowser.",
+    "__builtin__.",
+    "_io.",
+    "_pickle.",
+    "aiohttp.",
+    "asyncio.",
+    "bdb.",
+    "builtins.",
+    "cloudpickle.",
+    "code.",
+    "codeop.",
+    "commands.",
+    "cProfile.",
+    "ctypes.",
+    "dill.",
+    "distutils.",
+    "ftplib.",
+    "functools.",
+    "httplib.",
+    "http.client.",
+    "importlib.",
+    "io.",
+    "joblib.",
+    "marshal.",
+    "multiprocessing.",
+    "nt.",
+    "operator.",
+    "os.",
+    "pathlib.",
+    "pdb.",
+    "pickle.",
+    "pip.",
+    "pkgutil.",
+    "posix.",
+    "posixpath.",
+    "profile.",
+    "pty.",
+    "requests.",
+    "runpy.",
+    "shutil.",
+    "socket.",
+    "subprocess.",
+    "sys.",
+    "timeit.",
+    "urllib.",
+    "webbrowser.",
 ];
 
 /// Functions of torch and numpy that load, compile or run something themselves.
@@ -87,12 +126,26 @@ impl Danger {
 /// `torch._utils._rebuild_tensor_v2` and its like, storages and number types.
 fn is_torchs(name: &str) -> bool {
     let types = [
-        "bfloat16", "bool", "complex128", "complex32", "complex64", "float16", "float32", "float64",
-        "float8_e4m3fn", "float8_e5m2", "int16", "int32", "int64", "int8", "uint8",
+        "bfloat16",
+        "bool",
+        "complex128",
+        "complex32",
+        "complex64",
+        "float16",
+        "float32",
+        "float64",
+        "float8_e4m3fn",
+        "float8_e5m2",
+        "int16",
+        "int32",
+        "int64",
+        "int8",
+        "uint8",
     ];
     let Some(rest) = name.strip_prefix("torch.") else { return false };
     rest.strip_prefix("_utils.").is_some_and(|name| name.starts_with("_rebuild_"))
-        || rest.strip_prefix("storage.").unwrap_or(rest).ends_with("Storage") && !rest.contains("..")
+        || rest.strip_prefix("storage.").unwrap_or(rest).ends_with("Storage")
+            && !rest.contains("..")
         || types.contains(&rest)
 }
 

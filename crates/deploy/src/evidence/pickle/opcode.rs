@@ -61,9 +61,31 @@ impl<R: Read> Reader<R> {
     pub(super) fn next(&mut self) -> Result<(u8, Argument), String> {
         let code = self.byte()?;
         let argument = match code {
-            b'(' | b'.' | b'0' | b'1' | b'2' | b'Q' | b'R' | b'N' | b'a' | b'b' | b'd' | b'}'
-            | b'e' | b'l' | b']' | b'o' | b's' | b't' | b')' | b'u' | 0x81 | 0x85..=0x89
-            | 0x8f..=0x94 | 0x97 | 0x98 => Argument::None,
+            b'('
+            | b'.'
+            | b'0'
+            | b'1'
+            | b'2'
+            | b'Q'
+            | b'R'
+            | b'N'
+            | b'a'
+            | b'b'
+            | b'd'
+            | b'}'
+            | b'e'
+            | b'l'
+            | b']'
+            | b'o'
+            | b's'
+            | b't'
+            | b')'
+            | b'u'
+            | 0x81
+            | 0x85..=0x89
+            | 0x8f..=0x94
+            | 0x97
+            | 0x98 => Argument::None,
             b'F' | b'I' | b'L' | b'P' => {
                 self.line()?;
                 Argument::Other
@@ -154,8 +176,8 @@ pub(super) fn calls(code: u8) -> bool {
 /// A text of protocol 0 without its quotes.
 fn unquoted(line: &str) -> String {
     let line = line.trim();
-    let inner = ['\'', '"'].into_iter().find_map(|quote| {
-        line.strip_prefix(quote).and_then(|line| line.strip_suffix(quote))
-    });
+    let inner = ['\'', '"']
+        .into_iter()
+        .find_map(|quote| line.strip_prefix(quote).and_then(|line| line.strip_suffix(quote)));
     inner.unwrap_or(line).chars().take(LONGEST_TEXT as usize).collect()
 }

@@ -1,0 +1,259 @@
+//! `gantry evidence`: gathers what an auditor asks for into one archive; `gantry evidence verify`
+//! proves one.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use deploy::evidence::{
+    Document, Finding, Key, PartKind, Request, Signature, Target, Trusted, Weight, gather, verify,
+};
+use serde::Serialize;
+use types::ByteSize;
+use types::lock::Lock;
+use types::receipt::Receipt;
+
+use crate::context::Context;
+use crate::error::{CommandError, Result};
+use crate::ui;
+use crate::world;
+
+/// Where the password of an encrypted key is taken from.
+const PASSWORD: &str = "GANTRY_SIGN_PASSWORD";
+
+/// Gather what an auditor asks for into one archive with a page to read.
+///
+/// What was locked and where it came from, licences, signatures and bills of materials out of the
+/// store, what the models' files are (pickles are read, never run: what they would import is told),
+/// and the receipts and reports that are handed in, as they are. The same input gives the same bytes.
+/// With a key of minisign the index, which has the sha256 of every part, is signed.
+#[derive(clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_long_help = "\
+Examples:
+  gantry evidence -o evidence.tar.zst --site site.yaml --receipt receipt.json
+  gantry evidence -o evidence.tar.zst --proof relocate.json --check check.json --audit audit.json \\
+    --sign minisign.key
+  gantry evidence -o ./evidence --from /media/disk             # out of the volumes, into a folder
+  gantry evidence verify evidence.tar.zst --trust minisign.pub
+
+What is in it, and how to read it without Gantry: docs/evidence.md"
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The archive (NAME.tar.zst), or a folder that is made.
+    #[arg(short = 'o', long = "out", value_name = "FILE or DIR", required = true)]
+    out: Option<PathBuf>,
+    /// A lock; may be given several times [default: gantry.lock].
+    #[arg(long, value_name = "FILE")]
+    lock: Vec<PathBuf>,
+    /// The site's description.
+    #[arg(long, value_name = "FILE")]
+    site: Option<PathBuf>,
+    /// A receipt of `gantry load`; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    receipt: Vec<PathBuf>,
+    /// A report of `gantry relocate`; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    proof: Vec<PathBuf>,
+    /// A report of `gantry check`; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    check: Vec<PathBuf>,
+    /// A report of `gantry audit`; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    audit: Vec<PathBuf>,
+    /// Where the content is: one store folder, or volumes; may be given several times [default: the
+    /// store].
+    #[arg(long, value_name = "STORE or VOLUME")]
+    from: Vec<PathBuf>,
+    /// Sign with this secret key of minisign; GANTRY_SIGN_PASSWORD opens one that is encrypted.
+    #[arg(long, value_name = "KEY")]
+    sign: Option<PathBuf>,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Verify(VerifyArgs),
+}
+
+/// Prove an archive of evidence: every part is as its index says, and the index is signed.
+///
+/// Exit code 3 where anything was changed, is missing or was added, or where the signature is not of
+/// a trusted key. Without --trust and --site, a signature is told and not checked.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  gantry evidence verify evidence.tar.zst --trust minisign.pub
+  gantry evidence verify ./evidence --site site.yaml           # the keys of `trust:`")]
+struct VerifyArgs {
+    /// The archive, or the folder.
+    #[arg(value_name = "FILE or DIR")]
+    path: PathBuf,
+    /// A public key of minisign, as a file or written out; may be given several times.
+    #[arg(long, value_name = "PUBKEY")]
+    trust: Vec<String>,
+    /// The site's description, whose `trust:` keys are taken.
+    #[arg(long, value_name = "FILE")]
+    site: Option<PathBuf>,
+}
+
+/// What is printed of what was gathered.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Gathered {
+    written: String,
+    is_signed: bool,
+    images: usize,
+    models: usize,
+    charts: usize,
+    parts: usize,
+    bytes: u64,
+    findings: Vec<Finding>,
+}
+
+/// What is printed of what was proven.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Proven {
+    name: String,
+    signature: Signature,
+    parts: usize,
+    findings: Vec<Finding>,
+}
+
+pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+    match &args.command {
+        Some(Command::Verify(args)) => prove(context, args),
+        None => write(context, args),
+    }
+}
+
+fn write(context: &Context, args: &Args) -> Result<()> {
+    let Some(out) = &args.out else {
+        return Err(CommandError::usage("where does it go? give -o evidence.tar.zst"));
+    };
+    let key = args.sign.as_deref().map(|path| Key::read(path, std::env::var(PASSWORD).ok()));
+    let key = key.transpose()?;
+    let lock_files = match args.lock.as_slice() {
+        [] => vec![context.file(world::LOCK)],
+        paths => paths.to_vec(),
+    };
+    let locks: Vec<Lock> =
+        lock_files.iter().map(|path| world::lock_at(path)).collect::<Result<_>>()?;
+    let receipts: Vec<Receipt> =
+        args.receipt.iter().map(|path| world::receipt_at(path)).collect::<Result<_>>()?;
+    if let Some(path) = &args.site {
+        world::site(path)?;
+    }
+    let site: Vec<PathBuf> = args.site.iter().cloned().collect();
+    let kinds = [
+        (PartKind::Lock, &lock_files),
+        (PartKind::Site, &site),
+        (PartKind::Receipt, &args.receipt),
+        (PartKind::Proof, &args.proof),
+        (PartKind::Check, &args.check),
+        (PartKind::Audit, &args.audit),
+    ];
+    let documents =
+        kinds.iter().flat_map(|(kind, paths)| paths.iter().map(|path| Document::read(*kind, path)));
+    let documents = documents.collect::<Result<Vec<_>, _>>()?;
+    let source: Option<std::sync::Arc<dyn store::Source>> = match args.from.as_slice() {
+        [] => context.existing_store()?.map(|store| std::sync::Arc::new(store) as _),
+        from => Some(world::source(from)?),
+    };
+    let evidence = gather(Request {
+        locks: &locks,
+        receipts: &receipts,
+        source: source.as_deref(),
+        documents,
+    })?;
+    let index = &evidence.index;
+    let gathered = Gathered {
+        written: out.display().to_string(),
+        is_signed: key.is_some(),
+        images: index.images.len(),
+        models: index.models.len(),
+        charts: index.charts.len(),
+        parts: index.parts.len(),
+        bytes: index.parts.iter().map(|part| part.size).sum(),
+        findings: index.findings.clone(),
+    };
+    evidence.write(&Target::of(out), key.as_ref())?;
+    if !gathered.is_signed {
+        context.ui.warn("it is not signed: anybody can make another; give --sign KEY");
+    }
+    context.ui.result(&gathered, |gathered| {
+        let mut text = findings(&gathered.findings);
+        let _ = writeln!(
+            text,
+            "{} written: {} images, {} models, {} charts, {} parts of {}{}",
+            gathered.written,
+            gathered.images,
+            gathered.models,
+            gathered.charts,
+            gathered.parts,
+            ByteSize(gathered.bytes),
+            if gathered.is_signed { ", signed" } else { "" },
+        );
+        text
+    })
+}
+
+fn prove(context: &Context, args: &VerifyArgs) -> Result<()> {
+    let mut keys = args.trust.clone();
+    if let Some(path) = &args.site {
+        keys.extend(world::site(path)?.trust);
+    }
+    let trusted = keys.iter().map(|key| Trusted::read(key)).collect::<Result<Vec<_>, _>>()?;
+    if trusted.is_empty() && args.site.is_some() {
+        return Err(CommandError::usage("the site trusts no key")
+            .hint("put one under trust: in site.yaml, or give --trust PUBKEY"));
+    }
+    let verified = verify(&args.path, &trusted)?;
+    let proven = Proven {
+        name: verified.index.name,
+        signature: verified.signature,
+        parts: verified.index.parts.len(),
+        findings: verified.index.findings,
+    };
+    match &proven.signature {
+        Signature::Good { .. } => {}
+        Signature::NotChecked { .. } => {
+            context.ui.warn("the signature was not checked: give --trust PUBKEY");
+        }
+        Signature::None => context.ui.warn("it is not signed: anybody could have made it"),
+    }
+    context.ui.result(&proven, |proven| {
+        let mut text = findings(&proven.findings);
+        let signed = match &proven.signature {
+            Signature::Good { key, comment } => format!("signed by {key} ({comment})"),
+            Signature::NotChecked { key } => {
+                format!("signed by {}, not checked", key.as_deref().unwrap_or("nobody known"))
+            }
+            Signature::None => "not signed".to_owned(),
+        };
+        let _ = writeln!(
+            text,
+            "{}: all {} parts are as the index says, {signed}",
+            proven.name, proven.parts
+        );
+        text
+    })
+}
+
+fn findings(all: &[Finding]) -> String {
+    if all.is_empty() {
+        return String::new();
+    }
+    let rows = all.iter().map(|finding| {
+        let weight = match finding.weight {
+            Weight::High => "high",
+            Weight::Medium => "medium",
+            Weight::Low => "low",
+        };
+        [weight.to_owned(), finding.what.clone(), finding.why.clone()]
+    });
+    ui::table(["weight", "what", "finding"], rows.collect())
+}

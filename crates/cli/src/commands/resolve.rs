@@ -1,0 +1,62 @@
+//! `gantry resolve`, which `gantry check` runs in a pod: it says what names stand for there.
+
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::error::{CommandError, Result};
+use crate::{ui, world};
+
+/// Say what addresses names stand for, here.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  gantry resolve kubernetes.default registry.internal --output json")]
+pub(crate) struct Args {
+    /// A name.
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Resolved {
+    name: String,
+    addresses: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+    let all = world::block_on(async {
+        let mut all = Vec::new();
+        for name in &args.names {
+            all.push(one(name).await);
+        }
+        Ok(all)
+    })?;
+    context.ui.result(&all, |all| {
+        let row = |one: &Resolved| {
+            let answer = one.error.clone().unwrap_or_else(|| one.addresses.join(", "));
+            [one.name.clone(), answer]
+        };
+        ui::rows(all.iter().map(row).collect())
+    })?;
+    let unknown: Vec<&str> =
+        all.iter().filter(|one| one.error.is_some()).map(|one| one.name.as_str()).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    Err(CommandError::failed(format!("{} could not be resolved", unknown.join(", ")))
+        .hint("look at /etc/resolv.conf and the name servers that it names"))
+}
+
+async fn one(name: &str) -> Resolved {
+    let found = tokio::net::lookup_host((name, 0)).await;
+    let (mut addresses, error) = match found {
+        Ok(found) => (found.map(|address| address.ip().to_string()).collect(), None),
+        Err(cause) => (Vec::new(), Some(cause.to_string())),
+    };
+    addresses.sort();
+    addresses.dedup();
+    Resolved { name: name.to_owned(), addresses, error }
+}

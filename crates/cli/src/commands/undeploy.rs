@@ -1,0 +1,199 @@
+//! `gantry undeploy`: takes away what `gantry deploy` brought, and nothing else.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cluster::Cluster;
+use deploy::release::{self, Claims, Found, Removed, Whole};
+use remote::helm::Hooks;
+use serde::Serialize;
+
+use crate::clusters::{self, ClusterArgs};
+use crate::context::Context;
+use crate::error::{CommandError, Result};
+use crate::releases;
+use crate::world;
+
+/// Take releases away that `gantry deploy` brought.
+///
+/// helm uninstalls them; with the last one of a namespace go the pull secret, the CA and what service
+/// accounts were given. Claims stay, with the data and models in them, unless --delete-claims says
+/// otherwise; the namespace stays, unless --delete-namespace does and nothing else is in it. What
+/// Gantry did not make is never deleted.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  gantry undeploy --site site.yaml                     # all releases of gantry.yaml
+  gantry undeploy --site site.yaml web --dry-run
+  gantry undeploy --namespace shop web                 # without gantry.yaml
+  gantry undeploy --site site.yaml --delete-claims --delete-namespace")]
+pub(crate) struct Args {
+    /// The releases [default: all of gantry.yaml].
+    #[arg(value_name = "RELEASE")]
+    releases: Vec<String>,
+    /// The site's description, for its context.
+    #[arg(long, value_name = "FILE")]
+    site: Option<PathBuf>,
+    /// The namespace [default: that of gantry.yaml, else where the release is found].
+    #[arg(long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// Delete the claims too, with the data in them.
+    #[arg(long)]
+    delete_claims: bool,
+    /// Delete the namespace too, if Gantry made it and nothing else is in it.
+    #[arg(long)]
+    delete_namespace: bool,
+    /// How long the hooks of each release may take.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = releases::duration)]
+    timeout: Duration,
+    /// Only tell what would go.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    context: String,
+    is_dry_run: bool,
+    namespaces: Vec<Removed>,
+    /// Releases that are not there.
+    missing: Vec<String>,
+}
+
+pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+    let wanted = wanted(context, args)?;
+    let site = args.site.as_deref().map(world::site).transpose()?;
+    world::block_on(async {
+        let names: Vec<&str> = wanted.iter().map(|one| one.release.as_str()).collect();
+        let doing = format!("take away {}", names.join(", "));
+        let cluster = match args.dry_run {
+            true => clusters::open(&args.cluster, site.as_ref()).await?,
+            false => {
+                clusters::open_to_write(context, &args.cluster, site.as_ref(), &doing).await?
+            }
+        };
+        let (found, missing) = find(&cluster, &wanted).await?;
+        let mut namespaces = Vec::new();
+        for (namespace, names) in found {
+            namespaces.push(match args.dry_run {
+                true => would_go(namespace, names),
+                false => away(context, args, &cluster, &namespace, &names).await?,
+            });
+        }
+        let summary = Summary {
+            context: cluster.context().to_owned(),
+            is_dry_run: args.dry_run,
+            namespaces,
+            missing,
+        };
+        context.ui.result(&summary, show)
+    })
+}
+
+/// A release that is to go, and where it is, as far as one knows.
+struct Wanted {
+    release: String,
+    namespace: Option<String>,
+}
+
+fn wanted(context: &Context, args: &Args) -> Result<Vec<Wanted>> {
+    let place = |namespace: Option<String>| args.namespace.clone().or(namespace);
+    let known = match (world::optional_input(context)?, world::optional_lock(context)?) {
+        (Some(input), Some(lock)) => releases::places(&input, &lock),
+        _ => vec![],
+    };
+    if args.releases.is_empty() {
+        if known.is_empty() {
+            return Err(CommandError::usage("there is no gantry.yaml with releases, and none is named")
+                .hint("name them: gantry undeploy RELEASE… --namespace NAMESPACE"));
+        }
+        // Those that need others go first.
+        let all = known.into_iter().rev();
+        return Ok(all
+            .map(|(release, namespace)| Wanted { release, namespace: place(Some(namespace)) })
+            .collect());
+    }
+    Ok(args
+        .releases
+        .iter()
+        .map(|name| {
+            let namespace = known.iter().find(|(release, _)| release == name);
+            let namespace = place(namespace.map(|(_, namespace)| namespace.clone()));
+            Wanted { release: name.clone(), namespace }
+        })
+        .collect())
+}
+
+/// The wanted releases that Gantry installed, by namespace, and those that are not there.
+async fn find(
+    cluster: &Cluster,
+    wanted: &[Wanted],
+) -> Result<(BTreeMap<String, Vec<String>>, Vec<String>)> {
+    let mut by_namespace: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut missing = Vec::new();
+    for one in wanted {
+        let there = release::find(cluster, one.namespace.as_deref()).await?;
+        let own: Vec<&Found> = there.iter().filter(|found| found.release == one.release).collect();
+        match own.as_slice() {
+            [] => missing.push(one.release.clone()),
+            [found] => {
+                by_namespace.entry(found.namespace.clone()).or_default().push(found.release.clone());
+            }
+            several => {
+                let names: Vec<&str> =
+                    several.iter().map(|found| found.namespace.as_str()).collect();
+                return Err(CommandError::usage(format!(
+                    "release {} is in several namespaces: {}",
+                    one.release,
+                    names.join(", ")
+                ))
+                .hint("name one: --namespace NAMESPACE"));
+            }
+        }
+    }
+    Ok((by_namespace, missing))
+}
+
+async fn away(
+    context: &Context,
+    args: &Args,
+    cluster: &Cluster,
+    namespace: &str,
+    names: &[String],
+) -> Result<Removed> {
+    let helm = tokio::task::block_in_place(|| releases::helm(cluster, &args.cluster))?;
+    context.ui.status(&format!("taking {} away from {namespace}", names.join(", ")));
+    let claims = if args.delete_claims { Claims::Deleted } else { Claims::Kept };
+    let whole = if args.delete_namespace { Whole::Deleted } else { Whole::Kept };
+    let hooks = Hooks::Run(args.timeout);
+    Ok(release::undeploy(cluster, &helm, namespace, names, claims, whole, hooks).await?)
+}
+
+fn would_go(namespace: String, releases: Vec<String>) -> Removed {
+    Removed { namespace, releases, objects: vec![], kept: vec![] }
+}
+
+fn show(summary: &Summary) -> String {
+    let would = if summary.is_dry_run { "would go" } else { "gone" };
+    let mut text = String::new();
+    for removed in &summary.namespaces {
+        for name in &removed.releases {
+            let _ = writeln!(text, "{would}: release {name} in {}", removed.namespace);
+        }
+        for object in &removed.objects {
+            let _ = writeln!(text, "{would}: {object}");
+        }
+        for kept in &removed.kept {
+            let _ = writeln!(text, "kept: {kept}");
+        }
+    }
+    for name in &summary.missing {
+        let _ = writeln!(text, "not there: release {name} (of Gantry's)");
+    }
+    text
+}

@@ -1,0 +1,355 @@
+//! The story of a bucket: a model is put where SIE and Hugging Face's library find it, killed on
+//! the way, from a source that lies, under other people's hands, and checked long after. The server
+//! is moto's; what was put is looked at with boto3.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod story;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::Path;
+
+use story::{alone, text};
+use testkit::faults::{Fault, Request, Times};
+use testkit::{Faults, Gantry, S3, loopback_only, tools};
+
+const MODEL: &str = "own/model";
+const SNAPSHOTS: &str = "sie/models--own--model/snapshots/";
+const TO: &str = "s3://models/sie";
+
+#[test]
+fn a_model_in_a_bucket_is_whole_for_boto3_and_a_cache_for_the_hub_s_library() {
+    let (s3, home) = (S3::start(), tempfile::tempdir().unwrap());
+    let gantry = with_model(home.path(), &s3.url(), &tools::model());
+
+    let first = push(&gantry, &["--output", "json"]).success().json();
+
+    assert_eq!(first["models"][0]["put"], "written");
+    let cache = home.path().join("cache");
+    download(&s3, "sie/", &cache);
+    let commit = fs::read_to_string(cache.join("models--own--model/refs/main")).unwrap();
+    assert_eq!(commit.len(), 40, "without a newline");
+    let snapshot = cache.join("models--own--model/snapshots").join(&commit);
+    assert_eq!(found_by_the_library(&cache), text(&snapshot));
+    for (path, _) in story::files(&tools::model()) {
+        let own = path.strip_prefix(tools::model()).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), fs::read(snapshot.join(own)).unwrap(), "{own:?}");
+    }
+    assert!(s3.uploads().is_empty());
+    let before = s3.log().matches("POST").count();
+    let again = push(&gantry, &["--output", "json"]).success().json();
+    assert_eq!(again["models"][0]["put"], "present");
+    assert_eq!(s3.log().matches("POST").count(), before, "nothing is uploaded again");
+    gantry.run(["models", "verify", TO]).success();
+    assert!(gantry.run(["models", "ls", TO]).success().stdout.contains(MODEL));
+}
+
+#[test]
+fn killed_at_ten_random_points_it_shows_nothing_half_and_sends_no_noted_part_twice() {
+    let (s3, home) = (S3::start(), tempfile::tempdir().unwrap());
+    let gantry = with_model(home.path(), &s3.url(), &tools::model());
+    // Each std hasher has new random keys.
+    let random = RandomState::new();
+    let (mut noted_ever, mut is_shown) = (0, false);
+
+    for kill in 0..=10_u64 {
+        let noted = noted_parts(&s3);
+        let proxy = Faults::before(&s3.url());
+        let arguments = ["models", "push", &text(gantry.store()), "--to", TO, "--layout", "sie"];
+        let running = gantry.clone().env("AWS_ENDPOINT_URL", proxy.url());
+        let mut running = running.start(arguments);
+        if kill < 10 {
+            // All ten parts of the weights behind the first, two of them at random each time.
+            let instant = kill % 5 * 2 + random.hash_one(kill) % 2;
+            let is_part = |one: &Request| {
+                one.path.contains("partNumber=") && !one.path.contains("partNumber=1&")
+            };
+            let sent = || proxy.requests().iter().filter(|one| is_part(one)).count() as u64;
+            while running.is_running() && sent() <= instant {
+                std::thread::yield_now();
+            }
+            running.kill();
+        } else {
+            assert_eq!(running.wait(), Some(0));
+        }
+        let sent = proxy.requests();
+        let twice =
+            sent.iter().filter(|one| one.method == "PUT" && noted.contains(&part(&one.path)));
+        assert_eq!(twice.count(), 0, "{noted:?}");
+        noted_ever += noted.len();
+        is_shown |= sent.iter().any(|one| one.path.contains("?uploadId") && one.method == "POST");
+        let there = seen(&s3).len();
+        assert!(there == 0 || is_shown, "{there} objects are seen before anything was completed");
+    }
+
+    assert!(noted_ever > 0, "the kills fell into the push");
+    assert_eq!(seen(&s3).len(), story::files(&tools::model()).len());
+    assert!(s3.uploads().is_empty(), "nothing is left behind: {:?}", s3.uploads());
+    let left: Vec<_> =
+        s3.objects().into_iter().filter(|(name, _)| name.contains(".gantry/uploads")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    gantry.run(["models", "verify", TO]).success();
+}
+
+#[test]
+fn a_source_that_lies_shows_nothing_and_is_told_and_the_right_one_goes_on() {
+    let (s3, home) = (S3::start(), tempfile::tempdir().unwrap());
+    let gantry = with_model(home.path(), &s3.url(), &tools::model());
+    let weights = blob_of(&gantry, 50 << 20);
+    let right = fs::read(&weights).unwrap();
+    let mut wrong = right.clone();
+    wrong[60 << 20] ^= 1;
+    rewrite(&weights, &wrong);
+
+    let error = push(&gantry, &[]).fails_with(3).stderr;
+
+    assert!(error.contains("sha256:"), "{error}");
+    assert!(seen(&s3).is_empty(), "{:?}", seen(&s3));
+    assert!(!s3.uploads().iter().any(|name| name.ends_with("safetensors")), "given up");
+    rewrite(&weights, &right);
+    push(&gantry, &[]).success();
+    gantry.run(["models", "verify", TO]).success();
+}
+
+#[test]
+fn an_upload_that_somebody_cleaned_up_is_made_again_in_the_midst_and_at_its_end() {
+    let (s3, home) = (S3::start(), tempfile::tempdir().unwrap());
+    let proxy = Faults::before(&s3.url());
+    let gantry = with_model(home.path(), &proxy.url(), &tools::model());
+    // Servers answer 404 (NoSuchUpload) to whatever is asked of an upload that is gone.
+    let gone = Fault::Status { code: 404, retry_after: None };
+    proxy.on("partNumber=3&", gone, Times::Exactly(1));
+    proxy.on("model.safetensors?uploadId", gone, Times::Exactly(1));
+
+    push(&gantry, &[]).success();
+
+    gantry.run(["models", "verify", TO]).success();
+    let begun = |one: &Request| one.path.contains("model.safetensors?uploads");
+    let begun: Vec<_> = proxy.requests().into_iter().filter(begun).collect();
+    assert_eq!(begun.len(), 3, "{begun:?}");
+}
+
+#[test]
+fn a_push_without_the_right_to_write_says_which_rights_and_shows_nothing() {
+    let (s3, home) = (S3::start(), tempfile::tempdir().unwrap());
+    let proxy = Faults::before(&s3.url());
+    let gantry = with_model(home.path(), &proxy.url(), &tools::model());
+    proxy.on("partNumber=9", Fault::Status { code: 403, retry_after: None }, Times::Exactly(1));
+
+    let error = push(&gantry, &[]).fails_with(1).stderr;
+
+    assert!(error.contains("s3:PutObject"), "{error}");
+    assert!(seen(&s3).is_empty());
+    assert!(!noted_parts(&s3).is_empty(), "what came is kept");
+    push(&gantry, &[]).success();
+    assert!(s3.uploads().is_empty());
+}
+
+#[test]
+fn a_bucket_is_proven_without_the_bundle_and_mended_with_it() {
+    let (s3, home) = (S3::start(), tempfile::tempdir().unwrap());
+    let gantry = with_model(home.path(), &s3.url(), &small_model(home.path(), "1"));
+    let flat = ["--layout", "flat"];
+    push(&gantry, &flat).success();
+    let keys = "sie/own/model/";
+
+    s3.boto3(&format!(
+        "s3.put_object(Bucket=bucket, Key='{keys}config.json', Body=b'2')\n\
+         s3.delete_object(Bucket=bucket, Key='{keys}old.txt')"
+    ));
+
+    let error = gantry.run(["models", "verify", TO]).fails_with(3).stderr;
+    assert!(error.contains("own/model/config.json: its digest is"), "{error}");
+    assert!(error.contains("own/model/old.txt: it is not there"), "{error}");
+    push(&gantry, &flat).success();
+    gantry.run(["models", "verify", TO]).success();
+
+    // Another revision takes its place, with nothing of the old one left.
+    small_model(home.path(), "2");
+    fs::remove_file(home.path().join("work/model/old.txt")).unwrap();
+    fs::remove_dir_all(gantry.store()).unwrap();
+    gantry.run(["lock", "--upgrade"]).success();
+    gantry.run(["fetch"]).success();
+    push(&gantry, &flat).success();
+    gantry.run(["models", "verify", TO]).success();
+    let names: Vec<String> = s3.objects().into_iter().map(|(name, _)| name).collect();
+    assert!(!names.iter().any(|name| name.ends_with("old.txt")), "{names:?}");
+    assert_eq!(names.iter().filter(|name| name.contains(".gantry/models")).count(), 1);
+
+    // What somebody else put is told and kept.
+    s3.boto3("s3.put_object(Bucket=bucket, Key='other/own/model/notes.txt', Body=b'mine')");
+    let store = text(gantry.store());
+    let other = ["models", "push", &store, "--to", "s3://models/other", "--layout", "flat"];
+    let error = gantry.run(other).fails_with(2).stderr;
+    assert!(error.contains("s3://models/other/own/model/notes.txt is in the way"), "{error}");
+}
+
+#[test]
+fn what_is_wrong_is_told_with_the_next_step_before_anything_is_written() {
+    let (s3, home) = (S3::tls(), tempfile::tempdir().unwrap());
+    let gantry = with_model(home.path(), &s3.url(), &small_model(home.path(), "1"));
+    let ca = text(&s3.ca_file().unwrap());
+    let refuses = |gantry: &Gantry, to: &str, more: &[&str], expected: &str| {
+        let store = text(gantry.store());
+        let base = ["models", "push", &store, "--to", to];
+        let error = gantry.run(base.iter().chain(more)).fails_with(2).stderr;
+        assert!(error.contains(expected), "{error}");
+    };
+
+    refuses(&gantry, TO, &[], "--ca FILE");
+    refuses(&gantry, "s3://nope", &["--ca", &ca], "make the bucket \"nope\" first");
+    refuses(&gantry, TO, &["--endpoint", "http://10.0.0.1"], "has no TLS");
+    refuses(&gantry, TO, &["--endpoint", "https://127.0.0.1:1"], "check the endpoint");
+    refuses(&gantry, TO, &["--files", "links"], "has plain files in any case");
+    refuses(&gantry, "s3://models/../x", &[], "the prefix");
+    refuses(&gantry, "/srv/models", &["--ca", &ca], "ca is a bucket's");
+    refuses(&gantry, "depot", &[], "a depot serves models");
+    let plain = S3::start();
+    let proxy = Faults::before(&plain.url());
+    proxy.on("list-type", Fault::Status { code: 403, retry_after: None }, Times::Always);
+    refuses(&gantry, TO, &["--endpoint", &proxy.url()], "s3:ListBucket");
+    let nobody = alone(home.path())
+        .env("AWS_ENDPOINT_URL", plain.url())
+        .env("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1");
+    refuses(&nobody, TO, &[], "there are no credentials");
+
+    assert!(s3.objects().is_empty() && plain.objects().is_empty());
+    push(&gantry, &["--ca", &ca]).success();
+    gantry.run(["models", "verify", TO, "--ca", &ca]).success();
+}
+
+#[test]
+fn all_places_of_a_site_get_their_models_and_one_that_fails_keeps_none_from_another() {
+    let (s3, home) = (S3::start(), tempfile::tempdir().unwrap());
+    let registry = testkit::Registry::start();
+    let gantry = with_model(home.path(), &s3.url(), &small_model(home.path(), "1"));
+    let site = |bucket: &str| {
+        gantry.write(
+            "site.yaml",
+            &format!(
+                "version: 1\nregistry: {{url: '{}'}}\nmodels:\n\
+                 - {{to: depot}}\n\
+                 - {{to: 's3://{bucket}/sie', layout: sie, endpoint: '{}'}}\n\
+                 - {{to: ./volume, files: plain}}\n\
+                 - {{to: ./ollama, layout: ollama}}\n\
+                 - {{to: ./flat, layout: flat, models: [OWN/model, no/such]}}\n",
+                registry.host(),
+                s3.url()
+            ),
+        );
+    };
+    let store = text(gantry.store());
+    let load = ["load", &store, "--site", "site.yaml", "--output", "json"];
+    site("models");
+
+    let planned = gantry.run(load.iter().chain(&["--dry-run"])).success().json();
+    assert_eq!(planned["models"].as_array().unwrap().len(), 4);
+    assert!(s3.objects().is_empty() && !gantry.folder().join("volume").exists());
+    let loaded = gantry.run(load).success();
+
+    assert!(loaded.stderr.contains("./flat: the source has no model no/such"), "{}", loaded.stderr);
+    assert_eq!(loaded.json()["models"][0]["models"][0]["put"], "written");
+    assert_eq!(loaded.json()["models"][2]["models"], serde_json::json!([]), "none is Ollama's");
+    assert_eq!(seen(&s3).len(), 3);
+    let home = gantry.folder().join("volume/models--own--model");
+    assert!(home.join("refs/main").is_file() && !home.join("blobs").exists());
+    assert!(gantry.folder().join("flat/own/model/config.json").is_file());
+    assert!(!gantry.folder().join("ollama").exists());
+    site("nope");
+    fs::remove_dir_all(gantry.folder().join("volume")).unwrap();
+    let error = gantry.run(load).fails_with(4).stderr;
+    assert!(error.contains("models to s3://nope/sie"), "{error}");
+    assert!(home.join("refs/main").is_file(), "the place behind it has its models");
+}
+
+/// A user with one model in the store, and credentials for the bucket's server.
+fn with_model(home: &Path, endpoint: &str, model: &Path) -> Gantry {
+    let gantry = alone(home)
+        .env("AWS_ACCESS_KEY_ID", "key")
+        .env("AWS_SECRET_ACCESS_KEY", "secret")
+        .env("AWS_ENDPOINT_URL", endpoint);
+    let input = format!(
+        "version: 1\nname: own\nmodels: [{{hf: {MODEL}, folder: '{}'}}]\n",
+        model.display()
+    );
+    gantry.write("gantry.yaml", &input);
+    gantry.run(["lock"]).success();
+    gantry.run(["fetch"]).success();
+    gantry
+}
+
+/// A model of three small files, one of them with nothing in it.
+fn small_model(home: &Path, config: &str) -> std::path::PathBuf {
+    let folder = home.join("work/model");
+    fs::create_dir_all(&folder).unwrap();
+    for (name, content) in [("config.json", config), ("old.txt", "old"), ("empty.txt", "")] {
+        fs::write(folder.join(name), content).unwrap();
+    }
+    folder
+}
+
+fn push(gantry: &Gantry, more: &[&str]) -> testkit::gantry::Output {
+    let store = text(gantry.store());
+    let layout: &[&str] = if more.contains(&"--layout") { &[] } else { &["--layout", "sie"] };
+    let base = ["models", "push", &store, "--to", TO];
+    gantry.run(base.iter().chain(layout).chain(more))
+}
+
+/// What SIE would see: every object in the model's snapshots.
+fn seen(s3: &S3) -> Vec<(String, u64)> {
+    s3.objects().into_iter().filter(|(name, _)| name.starts_with(SNAPSHOTS)).collect()
+}
+
+/// The parts that the bucket's journals have: `object's name?partNumber=…&uploadId=…`.
+fn noted_parts(s3: &S3) -> BTreeSet<String> {
+    let listed = s3.boto3(
+        "found = s3.list_objects_v2(Bucket=bucket, Prefix='sie/.gantry/uploads/').get('Contents', [])\n\
+         parts = []\n\
+         for o in found:\n  \
+           state = json.loads(s3.get_object(Bucket=bucket, Key=o['Key'])['Body'].read())\n  \
+           for path, u in state['uploads'].items():\n    \
+             parts += [f\"{path}?partNumber={int(n) + 1}&uploadId={u['id']}\" for n in u['parts']]\n\
+         print(json.dumps(parts))",
+    );
+    serde_json::from_str(&listed).unwrap()
+}
+
+/// A request's path as [`noted_parts`] has it.
+fn part(path: &str) -> String {
+    path.trim_start_matches("/models/sie/").to_owned()
+}
+
+/// The store's blob above a size.
+fn blob_of(gantry: &Gantry, above: u64) -> std::path::PathBuf {
+    let blobs = story::files(&gantry.store().join("blobs/sha256"));
+    blobs.into_iter().find(|(_, size)| *size > above).expect("the model has weights").0
+}
+
+fn rewrite(path: &Path, bytes: &[u8]) {
+    // A blob may be read-only, and is replaced as a whole.
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+/// Brings all objects below a prefix into a folder, as `aws s3 sync` does.
+fn download(s3: &S3, prefix: &str, folder: &Path) {
+    s3.boto3(&format!(
+        "for o in s3.list_objects_v2(Bucket=bucket, Prefix={prefix:?})['Contents']:\n  \
+         file = os.path.join({:?}, o['Key'][len({prefix:?}):])\n  \
+         os.makedirs(os.path.dirname(file), exist_ok=True)\n  \
+         s3.download_file(bucket, o['Key'], file)",
+        text(folder)
+    ));
+}
+
+/// The folder that huggingface_hub finds in a cache, with no network.
+fn found_by_the_library(cache: &Path) -> String {
+    let script = format!(
+        "from huggingface_hub import snapshot_download\nprint(snapshot_download({MODEL:?}, \
+         cache_dir={:?}, local_files_only=True))",
+        text(cache)
+    );
+    let mut python = loopback_only(tools::hub_python("2.4.0"));
+    tools::run(python.args(["-c", &script]).env("HF_HUB_OFFLINE", "1")).trim().to_owned()
+}

@@ -1,0 +1,283 @@
+//! What the stories of models in a cluster share: a site whose registry has Gantry's image, a user
+//! with a model in the store, and pods that read what was put.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "each story uses a part")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use cluster::objects::api::core::v1::{self, PersistentVolume, PersistentVolumeClaim, Pod};
+use cluster::objects::serde_json::{Value, from_value, json};
+use cluster::{Cluster as Client, Scope, Until, own};
+use testkit::{Cluster, Gantry, Namespace, Registry, Trust, World, tools};
+
+use crate::story::{self, text};
+
+const TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const WEIGHTS: &str = "model.safetensors";
+const INPUT: &str = "\
+version: 1
+name: models
+models: [{hf: sentence-transformers/all-MiniLM-L6-v2}]
+";
+
+/// A site with a registry that has Gantry's image, and a user who brought a model.
+pub(crate) struct Site {
+    pub(crate) cluster: Cluster,
+    pub(crate) namespace: Namespace,
+    pub(crate) gantry: Gantry,
+    pub(crate) registry: Registry,
+    _trust: Trust,
+    _world: World,
+}
+
+impl Site {
+    /// A site in a namespace of this story's own, with pod security `restricted` enforced.
+    pub(crate) fn new(story: &str) -> Self {
+        let cluster = Cluster::here();
+        let namespace = cluster.namespace(story);
+        let world = World::fast();
+        let registry = Registry::builder().address(cluster.host()).start();
+        let trust = cluster.trusts(&registry);
+        let gantry = story::fetched(&world, INPUT).in_cluster(&cluster);
+        let host = registry.host();
+        let site = format!("version: 1\ncontext: {}\nregistry:\n  url: {host}\n  plainHttp: true\n", context(&cluster));
+        gantry.write("site.yaml", &site);
+        let own = world.gantry(tools::static_gantry()).with_store(&world.home().join("own"));
+        own.run(["image"]).success();
+        own.run(["load", &text(own.store()), "--to", host, "--plain-http"]).success();
+        Self { cluster, namespace, gantry, registry, _trust: trust, _world: world }
+    }
+
+    /// Puts the models into the site's registry as well.
+    pub(crate) fn load(&self) {
+        let store = text(self.gantry.store());
+        self.gantry.run(["load", &store, "--site", "site.yaml"]).success();
+    }
+
+    /// `pvc://NAMESPACE/CLAIM`.
+    pub(crate) fn claim(&self, name: &str) -> String {
+        format!("pvc://{}/{name}", self.namespace.name())
+    }
+
+    /// The arguments of a push from the store to this target.
+    pub(crate) fn push(&self, to: &str, more: &[&str]) -> Vec<String> {
+        let store = text(self.gantry.store());
+        let arguments = ["models", "push", &store, "--site", "site.yaml", "--to", to];
+        arguments.iter().chain(more).map(|word| (*word).to_owned()).collect()
+    }
+
+    /// Runs with a client of the cluster.
+    pub(crate) fn with<T>(&self, work: impl AsyncFnOnce(&Client, Scope<'_>) -> T) -> T {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let client = self.cluster.connect().await;
+            work(&client, Scope::Namespace(self.namespace.name())).await
+        })
+    }
+
+    /// Runs a script of busybox in a pod that has claims mounted at `/NAME`, as a stranger who only
+    /// reads; what it printed.
+    pub(crate) fn reads(&self, claims: &[&str], script: &str) -> String {
+        let volumes: Vec<Value> = claims
+            .iter()
+            .map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}}))
+            .collect();
+        self.runs(&volumes, claims, script)
+    }
+
+    /// As [`Self::reads`], with any volumes.
+    pub(crate) fn runs(&self, volumes: &[Value], names: &[&str], script: &str) -> String {
+        let mounts: Vec<Value> = names
+            .iter()
+            .map(|name| json!({"name": name, "mountPath": format!("/{name}"), "readOnly": true}))
+            .collect();
+        let pod = self.pod("reader", json!(volumes), json!(mounts), script);
+        self.with(async |client, _| {
+            let namespace = self.namespace.name();
+            client.start_pod(namespace, &pod).await.unwrap();
+            client.wait_pod(namespace, "reader", Until::Ended, TIMEOUT).await.unwrap();
+            let log = client.logs(namespace, "reader", None, None).await.unwrap();
+            client.remove_pod(namespace, "reader").await.unwrap();
+            log
+        })
+    }
+
+    /// A pod of busybox that restricted pod security lets in.
+    pub(crate) fn pod(&self, name: &str, volumes: Value, mounts: Value, script: &str) -> Pod {
+        let mut pod: Pod = from_value(json!({
+            "metadata": {"name": name},
+            "spec": {
+                "restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "volumes": volumes,
+                "securityContext": {"runAsNonRoot": true, "runAsUser": 4711,
+                    "seccompProfile": {"type": "RuntimeDefault"}},
+                "containers": [{
+                    "name": "main", "image": self.cluster.image("busybox"),
+                    "imagePullPolicy": "Never", "command": ["sh", "-c", script],
+                    "volumeMounts": mounts,
+                    "securityContext": {"allowPrivilegeEscalation": false,
+                        "capabilities": {"drop": ["ALL"]}}}]}
+        }))
+        .unwrap();
+        own(&mut pod.metadata, "test");
+        pod
+    }
+
+    /// The seeder pods that are there.
+    pub(crate) fn seeders(&self) -> Vec<String> {
+        self.with(async |client, scope| {
+            let pods = client.list::<Pod>(scope, "gantry.dev/part=seeder").await.unwrap();
+            pods.into_iter().filter_map(|pod| pod.metadata.name).collect()
+        })
+    }
+
+    /// Whether a claim is there.
+    pub(crate) fn has_claim(&self, name: &str) -> bool {
+        self.with(async |client, scope| {
+            client.get::<PersistentVolumeClaim>(scope, name).await.unwrap().is_some()
+        })
+    }
+}
+
+impl Site {
+    /// The folder on this machine that is a claim's volume.
+    pub(crate) fn folder(&self, claim: &str) -> PathBuf {
+        let path = self.with(async |client, scope| {
+            let claim = client.get::<PersistentVolumeClaim>(scope, claim).await.unwrap()?;
+            let name = claim.spec?.volume_name?;
+            let volume = client.get::<PersistentVolume>(Scope::Cluster, &name).await.unwrap()?;
+            let spec = volume.spec?;
+            spec.host_path.map(|it| it.path).or(spec.local.map(|it| it.path))
+        });
+        match path {
+            Some(path) => self.cluster.nodes()[0].join(path.trim_start_matches('/')),
+            None => PathBuf::from("/nonexistent"),
+        }
+    }
+
+    /// The bytes of parts that a claim's volume has.
+    pub(crate) fn written(&self, claim: &str) -> u64 {
+        let parts = self.folder(claim).join(".gantry/parts");
+        story::files(&parts).iter().map(|(_, size)| size).sum()
+    }
+
+    /// Whether a folder of the volume is there.
+    pub(crate) fn is_shown(&self, claim: &str, folder: &str) -> bool {
+        self.folder(claim).join(folder).join("refs").exists()
+    }
+
+    /// Takes the seeders away, as an eviction would.
+    pub(crate) fn delete_seeders(&self) {
+        for name in self.seeders() {
+            self.with(async |client, _| {
+                client.remove_pod(self.namespace.name(), &name).await.unwrap();
+            });
+        }
+    }
+
+    /// A user who may do nothing.
+    pub(crate) fn as_nobody(&self) -> Gantry {
+        let text = fs::read_to_string(self.cluster.kubeconfig()).unwrap();
+        let text = text.replacen("user: {", "user: {as: nobody, ", 1);
+        assert!(text.contains("as: nobody"), "the kubeconfig has a user");
+        let file = self.gantry.write("nobody.kubeconfig", &text);
+        let gantry = Gantry::new(story::BINARY, self._world.home());
+        gantry.with_store(self.gantry.store()).env("KUBECONFIG", file)
+    }
+
+    /// A namespace that lets pods mount a node's disk.
+    pub(crate) fn privileged(&self, story: &str) -> Namespace {
+        let namespace = self.cluster.names(story);
+        let mut object: v1::Namespace = from_value(json!({"metadata": {"name": namespace.name(),
+            "labels": {"pod-security.kubernetes.io/enforce": "privileged"}}}))
+        .unwrap();
+        own(&mut object.metadata, "test");
+        self.with(async |client, _| client.apply(Scope::Cluster, &object).await.unwrap());
+        namespace
+    }
+
+    /// A ReadWriteOnce claim, and a pod of somebody else's that runs with it.
+    pub(crate) fn holds(&self, claim: &str) {
+        let object: PersistentVolumeClaim = from_value(json!({
+            "metadata": {"name": claim},
+            "spec": {"accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "1Gi"}}}}))
+        .unwrap();
+        let volumes = json!([{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]);
+        let mounts = json!([{"name": "data", "mountPath": "/data"}]);
+        let mut pod = self.pod("server", volumes, mounts, "trap exit TERM; while :; do sleep 1; done");
+        pod.metadata.labels = None;
+        self.with(async |client, scope| {
+            client.create(scope, &object).await.unwrap();
+            client.create(scope, &pod).await.unwrap();
+            let namespace = self.namespace.name();
+            client.wait_pod(namespace, "server", Until::Running, TIMEOUT).await.unwrap();
+        });
+    }
+
+    /// A claim whose volume is a disk of so many bytes on the node; gone on drop.
+    pub(crate) fn small_claim(&self, claim: &str, bytes: u64) -> Disk {
+        let name = format!("{}-{claim}", self.namespace.name());
+        let folder = format!("/var/lib/{name}");
+        let mount = format!("mkdir -p {folder} && mount -t tmpfs -o mode=0777,size={bytes} tmpfs {folder}");
+        on_node(&mount);
+        let request = json!({"storage": "1Gi"});
+        let mut volume: PersistentVolume = from_value(json!({
+            "metadata": {"name": name},
+            "spec": {"capacity": request, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
+                "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": folder},
+                "claimRef": {"namespace": self.namespace.name(), "name": claim}}}))
+        .unwrap();
+        own(&mut volume.metadata, "test");
+        let claim: PersistentVolumeClaim = from_value(json!({
+            "metadata": {"name": claim},
+            "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "",
+                "volumeName": name, "resources": {"requests": request}}}))
+        .unwrap();
+        self.with(async |client, scope| {
+            client.apply(Scope::Cluster, &volume).await.unwrap();
+            client.apply(scope, &claim).await.unwrap();
+        });
+        Disk { name, folder, cluster: self.cluster.clone() }
+    }
+}
+
+/// A small disk of the node and the volume on it.
+pub(crate) struct Disk {
+    name: String,
+    folder: String,
+    cluster: Cluster,
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let client = self.cluster.connect().await;
+            let _ = client.delete::<PersistentVolume>(Scope::Cluster, &self.name).await;
+        });
+        on_node(&format!("umount -l {0}; rmdir {0}", self.folder));
+    }
+}
+
+/// Runs a script inside of the first node.
+fn on_node(script: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut command = Command::new(root.join("dev/cluster"));
+    tools::run(command.args(["node", "node1", "sh", "-ec", script]));
+}
+
+/// The sha256 of a file of the model, as `sha256sum` prints it.
+pub(crate) fn sum(file: &str) -> String {
+    let mut command = tools::command("sha256sum");
+    let printed = tools::run(command.arg(tools::model().join(file)));
+    printed.split_whitespace().next().unwrap().to_owned()
+}
+
+/// The context of the kubeconfig.
+fn context(cluster: &Cluster) -> String {
+    let text = fs::read_to_string(cluster.kubeconfig() as &Path).unwrap();
+    let line = text.lines().find(|line| line.starts_with("current-context:")).unwrap();
+    line.trim_start_matches("current-context:").trim().trim_matches('"').to_owned()
+}

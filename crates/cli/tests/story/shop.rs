@@ -1,0 +1,202 @@
+//! A site's cluster and a small shop to deploy there: a registry with a password that the nodes reach
+//! by http, and a chart of one server, whose pods no value gives the pull secret to.
+
+use cluster::objects::api::core::v1::{Namespace, Secret};
+use cluster::{Cluster, Object, Scope};
+use serde_json::Value;
+use testkit::gantry::Output;
+use testkit::{Gantry, Hub, Images, Login, Registry, World};
+
+use super::{BINARY, text};
+
+/// The name of the pull secret.
+pub(crate) const SECRET: &str = "site-pull";
+
+/// What a story stands on.
+pub(crate) struct Shop {
+    pub(crate) here: testkit::Cluster,
+    pub(crate) world: World,
+    /// The user on the outside, with the charts.
+    pub(crate) outside: Gantry,
+    /// The user on the inside: gantry.yaml, gantry.lock, values and site.yaml, and no chart.
+    pub(crate) inside: Gantry,
+    _trust: testkit::Trust,
+}
+
+impl Shop {
+    /// A shop whose images and charts were locked, fetched and loaded, with this `charts:`.
+    pub(crate) fn new(charts: &str, values: &[(&str, &str)]) -> Self {
+        let here = testkit::Cluster::here();
+        let site = Registry::builder().address(here.host()).login(Login::new("e2e", "e2epass"));
+        let world = World::of(Images::fast(), Registry::builder(), Hub::builder()).with_site(site);
+        let trust = here.trusts(world.site());
+        let outside = world.gantry(BINARY);
+        let inside = outside.clone().in_folder(&world.home().join("inside")).in_cluster(&here);
+        let shop = Self { here, world, outside, inside, _trust: trust };
+        for file in CHART {
+            shop.outside.write(&format!("shop/{}", file.0), file.1);
+        }
+        shop.inside.write(
+            "site.yaml",
+            &format!(
+                "version: 1\nregistry: {{url: '{}/ai', plainHttp: true, pullSecret: {SECRET}}}\n\
+                 context: gantry\n",
+                shop.world.site().host()
+            ),
+        );
+        shop.carry(charts, values);
+        let store = text(shop.outside.store());
+        let site = text(&shop.inside.folder().join("site.yaml"));
+        shop.outside.run(["fetch"]).success();
+        shop.outside.run(["load", &store, "--site", &site]).success();
+        shop
+    }
+
+    /// Locks this input, and brings it to the inside; nothing is loaded.
+    pub(crate) fn carry(&self, charts: &str, values: &[(&str, &str)]) {
+        let input =
+            format!("version: 1\nname: shop\nplatforms: [linux/amd64]\ncharts:\n{charts}");
+        self.outside.write("gantry.yaml", &input);
+        for (name, text) in values {
+            self.outside.write(name, text);
+            self.inside.write(name, text);
+        }
+        self.outside.run(["lock"]).success();
+        self.inside.write("gantry.yaml", &input);
+        self.inside.write("gantry.lock", &self.outside.read("gantry.lock"));
+    }
+
+    /// Deploys with these further arguments.
+    pub(crate) fn deploy(&self, more: &[&str]) -> Output {
+        let first = ["deploy", "--site", "site.yaml", "--output", "json"];
+        self.inside.run(first.iter().chain(more))
+    }
+
+    /// Takes away with these further arguments.
+    pub(crate) fn undeploy(&self, more: &[&str]) -> Output {
+        let first = ["undeploy", "--site", "site.yaml", "--output", "json"];
+        self.inside.run(first.iter().chain(more))
+    }
+
+    /// A client of the cluster.
+    pub(crate) async fn connect(&self) -> Cluster {
+        self.here.connect().await
+    }
+}
+
+/// The releases of a result.
+pub(crate) fn releases(result: &Value) -> Vec<(String, String, u64)> {
+    let all = result["releases"].as_array().unwrap();
+    let text = |one: &Value, key: &str| one[key].as_str().unwrap().to_owned();
+    all.iter()
+        .map(|one| (text(one, "release"), text(one, "action"), one["revision"].as_u64().unwrap_or(0)))
+        .collect()
+}
+
+/// An object of a namespace.
+pub(crate) async fn get<K: Object>(cluster: &Cluster, namespace: &str, name: &str) -> Option<K> {
+    cluster.get(Scope::Namespace(namespace), name).await.unwrap()
+}
+
+/// helm's records of a release: their states, by revision.
+pub(crate) async fn records(cluster: &Cluster, namespace: &str, release: &str) -> Vec<String> {
+    let selector = format!("owner=helm,name={release}");
+    let mut all: Vec<Secret> = cluster.list(Scope::Namespace(namespace), &selector).await.unwrap();
+    all.sort_by_key(|secret| secret.metadata.labels.as_ref().unwrap()["version"].parse::<u32>().unwrap());
+    all.iter().map(|secret| secret.metadata.labels.as_ref().unwrap()["status"].clone()).collect()
+}
+
+/// Whether a namespace is there and not going.
+pub(crate) async fn is_there(cluster: &Cluster, namespace: &str) -> bool {
+    let found = cluster.get::<Namespace>(Scope::Cluster, namespace).await.unwrap();
+    found.is_some_and(|found| found.metadata.deletion_timestamp.is_none())
+}
+
+/// The chart: a server with an account of its own, a claim, a password that is made up anew in each
+/// render, and a job before it. It has no value for pull secrets.
+const CHART: &[(&str, &str)] = &[
+    ("Chart.yaml", "apiVersion: v2\nname: shop\nversion: 1.2.3\n"),
+    (
+        "values.yaml",
+        "image: {registry: docker.io, repository: library/busybox, tag: \"1.35\"}\n\
+         greeting: hello\nstorageClass: \"\"\nreplicas: 1\nprobe: /index.html\n",
+    ),
+    (
+        "templates/shop.yaml",
+        r#"{{- define "container" -}}
+image: "{{ .Values.image.registry }}/{{ .Values.image.repository }}:{{ .Values.image.tag }}"
+securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+{{- end }}
+{{- define "pod" -}}
+terminationGracePeriodSeconds: 0
+securityContext: {runAsNonRoot: true, runAsUser: 1000, fsGroup: 1000, seccompProfile: {type: RuntimeDefault}}
+{{- end }}
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: {{ .Release.Name }}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: {{ .Release.Name }}-password}
+stringData: {password: {{ randAlphaNum 16 | quote }}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: {{ .Release.Name }}}
+data: {index.html: {{ .Values.greeting | quote }}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: {{ .Release.Name }}-data}
+spec:
+  accessModes: [ReadWriteOnce]
+  {{- with .Values.storageClass }}
+  storageClassName: {{ . }}
+  {{- end }}
+  resources: {requests: {storage: 1Mi}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: {{ .Release.Name }}}
+spec:
+  replicas: {{ .Values.replicas }}
+  strategy: {type: Recreate}
+  selector: {matchLabels: {app: {{ .Release.Name }}}}
+  template:
+    metadata:
+      labels: {app: {{ .Release.Name }}}
+      annotations: {greeting: {{ .Values.greeting | quote }}}
+    spec:
+      serviceAccountName: {{ .Release.Name }}
+      {{- include "pod" . | nindent 6 }}
+      containers:
+      - name: server
+        {{- include "container" . | nindent 8 }}
+        command: [/bin/busybox, httpd, -f, -p, "8080", -h, /www]
+        readinessProbe: {httpGet: {path: {{ .Values.probe }}, port: 8080}, periodSeconds: 1}
+        volumeMounts: [{name: www, mountPath: /www}, {name: data, mountPath: /data}]
+      volumes:
+      - {name: www, configMap: {name: {{ .Release.Name }}}}
+      - {name: data, persistentVolumeClaim: {claimName: {{ .Release.Name }}-data}}
+"#,
+    ),
+    (
+        "templates/hook.yaml",
+        r#"apiVersion: batch/v1
+kind: Job
+metadata:
+  name: {{ .Release.Name }}-prepare
+  annotations: {helm.sh/hook: "pre-install,pre-upgrade", helm.sh/hook-delete-policy: "before-hook-creation,hook-succeeded"}
+spec:
+  backoffLimit: 0
+  template:
+    spec:
+      restartPolicy: Never
+      {{- include "pod" . | nindent 6 }}
+      containers:
+      - name: prepare
+        {{- include "container" . | nindent 8 }}
+        command: [/bin/busybox, "true"]
+"#,
+    ),
+];

@@ -1,0 +1,88 @@
+//! Claims of the releases: whether they have their volumes.
+
+use std::collections::BTreeSet;
+
+use cluster::Scope;
+use cluster::objects::api::core::v1::{PersistentVolumeClaim, Pod};
+
+use super::{Finding, Name, Release, State, Subject, pods};
+
+pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for release in &subject.releases {
+        match of_release(subject, release).await {
+            Ok(own) => findings.extend(own),
+            Err(error) => {
+                let what = format!("claims of {}", release.name);
+                let place = &release.namespace;
+                findings.push(Finding::refused(Name::Claims, place, what, &error, State::Failed));
+            }
+        }
+    }
+    if findings.is_empty() {
+        let why = "the releases have no claims";
+        findings.push(Finding::skipped(Name::Claims, "cluster", "claims", why));
+    }
+    findings
+}
+
+async fn of_release(subject: &Subject, release: &Release) -> cluster::Result<Vec<Finding>> {
+    let scope = Scope::Namespace(&release.namespace);
+    let claims = subject.cluster.list::<PersistentVolumeClaim>(scope, "").await?;
+    let pods = pods::of_release(subject, release).await?;
+    let mounted: BTreeSet<&str> = pods.iter().flat_map(mounts).collect();
+    let mut findings = Vec::new();
+    for claim in &claims {
+        let name = claim.metadata.name.as_deref().unwrap_or_default();
+        if release.owns(&claim.metadata) || mounted.contains(name) {
+            findings.push(one(subject, release, claim, name).await);
+        }
+    }
+    let has = |name: &str| claims.iter().any(|claim| claim.metadata.name.as_deref() == Some(name));
+    findings.extend(mounted.iter().filter(|name| !has(name)).map(|name| {
+        let next = format!(
+            "make and fill it: gantry models push VOLUME… --to pvc://{}/{name}",
+            release.namespace
+        );
+        Finding::failed(Name::Claims, &release.namespace, format!("claim {name}"))
+            .because("a pod mounts it, and it is not there", next)
+    }));
+    Ok(findings)
+}
+
+fn mounts(pod: &Pod) -> impl Iterator<Item = &str> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.filter_map(|volume| Some(volume.persistent_volume_claim.as_ref()?.claim_name.as_str()))
+}
+
+async fn one(
+    subject: &Subject,
+    release: &Release,
+    claim: &PersistentVolumeClaim,
+    name: &str,
+) -> Finding {
+    let place = &release.namespace;
+    let what = format!("claim {name}");
+    let spec = claim.spec.clone().unwrap_or_default();
+    let class = spec.storage_class_name.unwrap_or_else(|| "no class".to_owned());
+    let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+    match phase {
+        Some("Bound") => {
+            let modes = spec.access_modes.unwrap_or_default().join(", ");
+            Finding::ok(Name::Claims, place, what, format!("bound, {class}, {modes}"))
+        }
+        Some("Lost") => Finding::failed(Name::Claims, place, what).because(
+            "its volume is gone",
+            "restore the volume, or delete the claim and fill a new one: gantry models push",
+        ),
+        _ => {
+            let told = subject.cluster.warning(place, name).await;
+            let why = match told {
+                Some(told) => format!("it has no volume (class {class}): {told}"),
+                None => format!("it has no volume yet (class {class})"),
+            };
+            let next = "see that the class is there and provides volumes of its access modes: gantry check --only storage";
+            Finding::failed(Name::Claims, place, what).because(why, next)
+        }
+    }
+}

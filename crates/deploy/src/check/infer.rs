@@ -1,0 +1,328 @@
+//! First inference of what is deployed: the checks of `gantry.yaml`, and every model server that is
+//! recognised, each through a port forward of Gantry's own.
+
+use std::collections::BTreeMap;
+
+use cluster::objects::api::core::v1::{Pod, Secret, Service};
+use cluster::{Forward, Scope, Target as Forwarded, of_pod};
+use futures::StreamExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue as Value};
+use types::input::checks::{Check, HeaderValue, Kind, Target};
+use types::lock::Model;
+
+use super::pods::of_release;
+use super::workloads::absent;
+use super::{Finding, Name, Release, State, Subject};
+use crate::inference::recognise::{Served, service_of};
+use crate::inference::{self, Probe, Via};
+
+/// Servers that are asked at once: each answer is measured, so only a few.
+const AT_ONCE: usize = 2;
+
+/// One question, with the way to whom it is put.
+struct Question {
+    what: String,
+    place: String,
+    /// Whether a person declared it: then a missing key is a failure, not a hint.
+    is_declared: bool,
+    probe: Probe,
+    way: Way,
+}
+
+enum Way {
+    /// The probe's base is an address already.
+    Url,
+    /// Through the API server.
+    Forward { namespace: String, target: Forwarded, port: u16 },
+}
+
+pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut questions = Vec::new();
+    for check in &subject.checks {
+        match declared(subject, check).await {
+            Ok(question) => questions.push(question),
+            Err(finding) => findings.push(finding),
+        }
+    }
+    for release in &subject.releases {
+        match recognised(subject, release).await {
+            Ok(Some(found)) => {
+                for question in found {
+                    if !questions.iter().any(|other| is_same(other, &question)) {
+                        questions.push(question);
+                    }
+                }
+            }
+            Ok(None) => findings.push(absent(subject, release, Name::Inference)),
+            Err(error) => {
+                let what = format!("model servers of {}", release.name);
+                let place = &release.namespace;
+                findings.push(Finding::refused(
+                    Name::Inference,
+                    place,
+                    what,
+                    &error,
+                    State::Failed,
+                ));
+            }
+        }
+    }
+    one_ollama_has_all(&mut questions);
+    let asked = futures::stream::iter(&questions).map(|question| ask(subject, question));
+    findings.extend(asked.buffered(AT_ONCE).collect::<Vec<_>>().await);
+    if findings.is_empty() {
+        let why = "no model server is recognised; declare what to ask under checks: in gantry.yaml";
+        findings.push(Finding::skipped(Name::Inference, "cluster", "first inference", why));
+    }
+    findings
+}
+
+/// The models of the lock are those of an Ollama only where there is one alone.
+fn one_ollama_has_all(questions: &mut [Question]) {
+    let is_ollama = |question: &&Question| question.probe.kind == Kind::Ollama;
+    if questions.iter().filter(is_ollama).count() > 1 {
+        for question in questions.iter_mut().filter(|question| question.probe.kind == Kind::Ollama)
+        {
+            question.probe.likely.clear();
+        }
+    }
+}
+
+fn is_same(one: &Question, other: &Question) -> bool {
+    match (&one.way, &other.way) {
+        (
+            Way::Forward { namespace, target, port },
+            Way::Forward { namespace: n, target: t, port: p },
+        ) => namespace == n && target == t && port == p,
+        _ => false,
+    }
+}
+
+/// A check of `gantry.yaml`.
+async fn declared(subject: &Subject, check: &Check) -> Result<Question, Finding> {
+    let release = check.release.as_deref();
+    let of_release = subject.releases.iter().find(|one| Some(one.name.as_str()) == release);
+    let place = match &check.target {
+        Target::Url(url) => url.clone(),
+        Target::Service { namespace: Some(namespace), .. } => namespace.clone(),
+        Target::Service { .. } => of_release.map(|one| one.namespace.clone()).unwrap_or_default(),
+    };
+    let failed = |why: String, next: &str| {
+        Finding::failed(Name::Inference, &place, &check.name).because(why, next)
+    };
+    let namespace = match &check.target {
+        Target::Url(_) => of_release.map(|one| one.namespace.clone()),
+        Target::Service { .. } => Some(place.clone()),
+    };
+    let mut headers = HeaderMap::new();
+    for header in &check.headers {
+        let next = "correct headers: of the check in gantry.yaml";
+        let text = match &header.value {
+            HeaderValue::Plain(text) => text.clone(),
+            HeaderValue::Secret { prefix, name, key } => {
+                let namespace = namespace.as_deref().unwrap_or_default();
+                let secret = secret(subject, namespace, name, key).await;
+                format!("{prefix}{}", secret.map_err(|why| failed(why, next))?)
+            }
+        };
+        let parsed = HeaderName::from_bytes(header.name.as_bytes());
+        let (Ok(name), Ok(mut value)) = (parsed, Value::from_str(&text)) else {
+            return Err(failed(
+                format!("{} is no HTTP header, or its value is none", header.name),
+                next,
+            ));
+        };
+        value.set_sensitive(true);
+        headers.append(name, value);
+    }
+    let (base, way) = match &check.target {
+        Target::Url(url) => (url.trim_end_matches('/').to_owned(), Way::Url),
+        Target::Service { name, port, .. } => {
+            let port = match port {
+                Some(port) => *port,
+                None => only_port(subject, &place, name).await.map_err(|why| {
+                    failed(why, "name the Service's port: in the check of gantry.yaml")
+                })?,
+            };
+            let target = Forwarded::Service(name.clone());
+            (String::new(), Way::Forward { namespace: place.clone(), target, port })
+        }
+    };
+    let probe = Probe {
+        base,
+        via: if matches!(way, Way::Url) { Via::Direct } else { Via::Forward },
+        kind: check.kind,
+        model: check.model.clone(),
+        likely: likely(subject, check.kind),
+        path: check.path.clone(),
+        headers,
+        timeout: check.timeout,
+        expect: check.expect.clone(),
+    };
+    Ok(Question { what: check.name.clone(), place, is_declared: true, probe, way })
+}
+
+async fn secret(
+    subject: &Subject,
+    namespace: &str,
+    name: &str,
+    key: &str,
+) -> Result<String, String> {
+    let found = subject.cluster.get::<Secret>(Scope::Namespace(namespace), name).await;
+    let secret = found.map_err(|error| error.to_string())?;
+    let secret = secret.ok_or_else(|| format!("there is no Secret {namespace}/{name}"))?;
+    let value = secret.data.and_then(|mut data| data.remove(key));
+    let value = value.ok_or_else(|| format!("the Secret {namespace}/{name} has no key {key}"))?;
+    let text = String::from_utf8(value.0);
+    text.map(|text| text.trim_end_matches('\n').to_owned())
+        .map_err(|_| format!("the key {key} of Secret {namespace}/{name} is no text"))
+}
+
+async fn only_port(subject: &Subject, namespace: &str, name: &str) -> Result<u16, String> {
+    let found = subject.cluster.get::<Service>(Scope::Namespace(namespace), name).await;
+    let service = found.map_err(|error| error.to_string())?;
+    let service = service.ok_or_else(|| format!("there is no Service {namespace}/{name}"))?;
+    let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
+    match ports.as_slice() {
+        [only] => u16::try_from(only.port).map_err(|_| format!("{} is no port", only.port)),
+        all => {
+            let known: Vec<String> = all.iter().map(|port| port.port.to_string()).collect();
+            Err(format!("the Service {namespace}/{name} has the ports {}", known.join(", ")))
+        }
+    }
+}
+
+/// The model servers among the ready pods of a release, replicas once; `None` where it has no pods.
+async fn recognised(
+    subject: &Subject,
+    release: &Release,
+) -> cluster::Result<Option<Vec<Question>>> {
+    let namespace = &release.namespace;
+    let pods = of_release(subject, release).await?;
+    if pods.is_empty() {
+        return Ok(None);
+    }
+    let services = subject.cluster.list::<Service>(Scope::Namespace(namespace), "").await?;
+    let mut questions: BTreeMap<(String, String), Question> = BTreeMap::new();
+    for pod in pods.iter().filter(|pod| is_ready(pod)) {
+        let Some(spec) = &pod.spec else { continue };
+        for served in subject.servers.of_pod(spec) {
+            let labels = pod.metadata.labels.clone().unwrap_or_default();
+            let (target, port) = match service_of(&services, &labels, spec, served.port) {
+                Some((name, port)) => (Forwarded::Service(name.to_owned()), port),
+                None => {
+                    let name = pod.metadata.name.clone().unwrap_or_default();
+                    (Forwarded::Pod(name), served.port)
+                }
+            };
+            let key = (owner(pod), served.container.clone());
+            questions
+                .entry(key)
+                .or_insert_with(|| question(subject, release, served, target, port));
+        }
+    }
+    Ok(Some(questions.into_values().collect()))
+}
+
+fn question(
+    subject: &Subject,
+    release: &Release,
+    served: Served,
+    target: Forwarded,
+    port: u16,
+) -> Question {
+    let mut probe = Probe::new("", served.kind);
+    probe.via = Via::Forward;
+    probe.model = served.model;
+    probe.likely = likely(subject, served.kind);
+    let namespace = release.namespace.clone();
+    Question {
+        what: format!("{} at {target}:{port} ({})", served.kind.as_str(), served.rule),
+        place: namespace.clone(),
+        is_declared: false,
+        probe,
+        way: Way::Forward { namespace, target, port },
+    }
+}
+
+async fn ask(subject: &Subject, question: &Question) -> Finding {
+    let (place, what) = (&question.place, &question.what);
+    let mut probe = question.probe.clone();
+    let forward: Option<Forward> = match &question.way {
+        Way::Url => None,
+        Way::Forward { namespace, target, port } => {
+            match subject.cluster.forward(namespace, target, *port).await {
+                Ok(forward) => {
+                    let scheme = if probe.kind == Kind::Tcp { "tcp" } else { "http" };
+                    probe.base = format!("{scheme}://{}", forward.address);
+                    Some(forward)
+                }
+                Err(error) => {
+                    return Finding::refused(Name::Inference, place, what, &error, State::Failed);
+                }
+            }
+        }
+    };
+    let client = match inference::client(&subject.ca, probe.timeout) {
+        Ok(client) => client,
+        Err(error) => {
+            let next = "correct the files of certificate authorities";
+            return Finding::failed(Name::Inference, place, what).because(error.to_string(), next);
+        }
+    };
+    let outcome = inference::infer(&client, &probe).await;
+    let through = forward.as_ref().map(|forward| format!(" (pod {})", forward.pod));
+    match outcome {
+        Ok(answer) => {
+            let model = answer.model.map(|model| format!("{model}: ")).unwrap_or_default();
+            let later = match answer.put_off {
+                0 => String::new(),
+                times => format!("; it asked {times} times to come back later"),
+            };
+            let seconds = answer.first.as_secs_f64();
+            let why = format!(
+                "{model}{}; first answer after {seconds:.2} s{later}{}",
+                answer.says,
+                through.unwrap_or_default()
+            );
+            Finding::ok(Name::Inference, place, what, why).taking(answer.first)
+        }
+        Err(failure) => {
+            let why = format!("{}{}", failure.why, through.unwrap_or_default());
+            match failure.needs_key && !question.is_declared {
+                true => Finding::warning(Name::Inference, place, what),
+                false => Finding::failed(Name::Inference, place, what),
+            }
+            .because(why, failure.next)
+        }
+    }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    phase == Some("Running") && of_pod(pod).is_none()
+}
+
+/// What made the pod: its replicas have the same.
+fn owner(pod: &Pod) -> String {
+    let owners = pod.metadata.owner_references.iter().flatten();
+    let controller = owners.into_iter().find(|owner| owner.controller == Some(true));
+    controller.map_or_else(
+        || pod.metadata.name.clone().unwrap_or_default(),
+        |owner| format!("{}/{}", owner.kind, owner.name),
+    )
+}
+
+/// Models of the lock that a server of this kind may have.
+fn likely(subject: &Subject, kind: Kind) -> Vec<String> {
+    let models = subject.lock.iter().flat_map(|lock| &lock.models);
+    models
+        .filter_map(|model| match (model, kind) {
+            (Model::Ollama(model), Kind::Ollama) => Some(model.ollama.clone()),
+            (Model::Hub(_), Kind::Ollama) => None,
+            (Model::Hub(model), _) => Some(model.hf.to_string()),
+            _ => None,
+        })
+        .collect()
+}

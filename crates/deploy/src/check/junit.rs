@@ -1,0 +1,87 @@
+//! A report as JUnit XML, which CI systems read: a suite a check, a test case a finding.
+
+use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
+
+use super::finding::{Finding, Name, State};
+use super::report::Report;
+use crate::{Error, Result};
+
+/// The report as JUnit XML. A warning is a passed case with its words in `system-out`.
+pub fn print(report: &Report) -> Result<String> {
+    let mut junit = Junit::new("gantry check");
+    for name in Name::ALL {
+        let findings: Vec<&Finding> =
+            report.findings.iter().filter(|finding| finding.check == name).collect();
+        if findings.is_empty() {
+            continue;
+        }
+        let mut suite = TestSuite::new(name.as_str());
+        suite.add_test_cases(findings.into_iter().map(case));
+        junit.add_test_suite(suite);
+    }
+    junit.to_string().map_err(|cause| Error::Junit { cause: cause.to_string() })
+}
+
+fn case(finding: &Finding) -> TestCase {
+    let words = match finding.next.as_str() {
+        "" => finding.why.clone(),
+        next => format!("{}\nnext: {next}", finding.why),
+    };
+    let status = match finding.state {
+        State::Failed => {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            let kind = if finding.is_digest_wrong { "digest" } else { "failed" };
+            status.set_message(finding.why.as_str()).set_type(kind).set_description(words.as_str());
+            status
+        }
+        State::Skipped => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(finding.why.as_str());
+            status
+        }
+        State::Ok | State::Warning => TestCaseStatus::success(),
+    };
+    let mut case = TestCase::new(finding.what.as_str(), status);
+    case.set_classname(format!("{}.{}", finding.check, finding.place));
+    if let Some(took) = finding.took {
+        case.set_time(took);
+    }
+    if matches!(finding.state, State::Ok | State::Warning) && !words.is_empty() {
+        case.set_system_out(format!("{}: {words}", finding.state.as_str()));
+    }
+    case
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_report_is_junit_with_a_suite_for_each_check() {
+        let findings = vec![
+            Finding::ok(Name::Nodes, "cluster", "Node a", "ready"),
+            Finding::failed(Name::Running, "rag", "Pod <b>")
+                .because("it runs \u{1} & more", "deploy it again")
+                .with_wrong_digest(),
+            Finding::skipped(Name::Inference, "rag", "inference", "nothing is recognised"),
+            Finding::ok(Name::Inference, "rag", "chat", "hello")
+                .taking(Duration::from_millis(1500)),
+        ];
+        let text = print(&Report::new("c", "s", findings)).unwrap();
+        for part in [
+            "<testsuite name=\"running\" tests=\"1\" disabled=\"0\" errors=\"0\" failures=\"1\"",
+            "type=\"digest\"",
+            "Pod &lt;b&gt;",
+            "<skipped message=\"nothing is recognised\"",
+            "time=\"1.500\"",
+            "next: deploy it again",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+        assert!(!text.contains('\u{1}'));
+        Junit::deserialize_from_str(&text).unwrap();
+    }
+}

@@ -1,0 +1,117 @@
+//! Whether the nodes are ready, and of architectures that were carried.
+
+use std::collections::BTreeMap;
+
+use cluster::Scope;
+use cluster::objects::api::core::v1::Node;
+use types::Platform;
+use types::lock::Image;
+
+use super::{Finding, Name, State, Subject};
+
+/// Images that are named at most where an architecture is missing.
+const SHOWN: usize = 5;
+
+pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
+    let nodes = match subject.cluster.list::<Node>(Scope::Cluster, "").await {
+        Ok(nodes) => nodes,
+        Err(error) => {
+            return vec![Finding::refused(Name::Nodes, "cluster", "nodes", &error, State::Warning)];
+        }
+    };
+    if nodes.is_empty() {
+        return vec![
+            Finding::failed(Name::Nodes, "cluster", "nodes")
+                .because("the cluster has no nodes", "join a node"),
+        ];
+    }
+    let mut findings: Vec<Finding> = nodes.iter().map(one).collect();
+    let mut platforms: BTreeMap<Platform, Vec<String>> = BTreeMap::new();
+    for node in nodes.iter().filter(|node| is_schedulable(node)) {
+        if let Some(platform) = platform(node) {
+            platforms.entry(platform).or_default().push(name(node));
+        }
+    }
+    let Some(lock) = &subject.lock else { return findings };
+    for (platform, nodes) in platforms {
+        let place = nodes.join(", ");
+        let what = format!("images for {platform}");
+        let missing: Vec<&Image> =
+            lock.images.iter().filter(|image| !has(image, &platform)).collect();
+        findings.push(match missing.as_slice() {
+            [] => {
+                let why = format!("all {} locked images have it", lock.images.len());
+                Finding::ok(Name::Nodes, place, what, why)
+            }
+            missing => {
+                let names: Vec<String> =
+                    missing.iter().take(SHOWN).map(|image| image.reference.to_string()).collect();
+                let more = missing.len().saturating_sub(SHOWN);
+                let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+                let why = format!("not carried for it: {}{more}", names.join(", "));
+                let next = format!(
+                    "add {platform} to platforms: in gantry.yaml, then lock, fetch and carry again; or keep these pods off such nodes"
+                );
+                // A cluster of two architectures may keep a workload to one of them.
+                match missing.len() < lock.images.len() {
+                    true => Finding::warning(Name::Nodes, place, what).because(why, next),
+                    false => Finding::failed(Name::Nodes, place, what).because(why, next),
+                }
+            }
+        });
+    }
+    findings
+}
+
+fn one(node: &Node) -> Finding {
+    let what = format!("Node {}", name(node));
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref());
+    let ready = conditions.unwrap_or_default().iter().find(|one| one.type_ == "Ready");
+    let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
+    match ready {
+        Some(ready) if ready.status == "True" && is_schedulable(node) => {
+            let seen = info.map_or_else(String::new, |info| {
+                format!(
+                    ", {}/{}, {}, kubelet {}",
+                    info.operating_system,
+                    info.architecture,
+                    info.container_runtime_version,
+                    info.kubelet_version
+                )
+            });
+            Finding::ok(Name::Nodes, "cluster", what, format!("ready{seen}"))
+        }
+        Some(ready) if ready.status == "True" => Finding::warning(Name::Nodes, "cluster", what)
+            .because("it is ready, and takes no pods (cordoned)", "uncordon it when it may work"),
+        ready => {
+            let message = ready.and_then(|ready| ready.message.clone());
+            let why = message.unwrap_or_else(|| "it tells nothing of itself".to_owned());
+            Finding::failed(Name::Nodes, "cluster", what)
+                .because(format!("not ready: {why}"), "look at its kubelet and container runtime")
+        }
+    }
+}
+
+/// A node's name.
+pub(super) fn name(node: &Node) -> String {
+    node.metadata.name.clone().unwrap_or_default()
+}
+
+/// Whether it takes pods.
+pub(super) fn is_schedulable(node: &Node) -> bool {
+    node.spec.as_ref().and_then(|spec| spec.unschedulable) != Some(true)
+}
+
+/// What it runs.
+pub(super) fn platform(node: &Node) -> Option<Platform> {
+    let info = node.status.as_ref()?.node_info.as_ref()?;
+    format!("{}/{}", info.operating_system, info.architecture).parse().ok()
+}
+
+/// Whether an image has something for a platform.
+pub(super) fn has(image: &Image, platform: &Platform) -> bool {
+    image.manifests.iter().any(|manifest| {
+        // An image without a platform runs anywhere, as far as it says.
+        manifest.platform.as_ref().is_none_or(|own| own.satisfies(platform))
+    })
+}

@@ -1,0 +1,168 @@
+//! Pods of the releases: ready, or why not, with the last lines of their logs.
+
+use cluster::objects::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use cluster::objects::api::batch::v1::Job;
+use cluster::objects::api::core::v1::{ContainerStatus, Pod};
+use cluster::objects::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use cluster::{Scope, of_pod};
+
+use super::release::{marked, selects};
+use super::{Finding, Name, Release, State, Subject, workloads};
+
+/// Lines of a log that are shown.
+const LINES: u32 = 5;
+/// Of a line this much is shown.
+const WIDTH: usize = 200;
+
+pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for release in &subject.releases {
+        let place = &release.namespace;
+        let what = format!("pods of {}", release.name);
+        let pods = match of_release(subject, release).await {
+            Ok(pods) => pods,
+            Err(error) => {
+                findings.push(Finding::refused(Name::Pods, place, what, &error, State::Failed));
+                continue;
+            }
+        };
+        if pods.is_empty() {
+            findings.push(workloads::absent(subject, release, Name::Pods));
+            continue;
+        }
+        let mut well = 0;
+        for pod in &pods {
+            match of_pod(pod) {
+                None => {
+                    well += 1;
+                    findings.extend(restarted(place, pod));
+                }
+                Some(reason) => findings.push(unready(subject, place, pod, reason).await),
+            }
+        }
+        if well > 0 {
+            let why = format!("{well} of {} are ready or done", pods.len());
+            findings.push(Finding::ok(Name::Pods, place, what, why));
+        }
+    }
+    if findings.is_empty() {
+        let why = "there is no release: gantry.lock has no charts";
+        findings.push(Finding::skipped(Name::Pods, "cluster", "pods", why));
+    }
+    findings
+}
+
+/// The pods of a release: marked as its own, or made by a workload of it.
+pub(super) async fn of_release(subject: &Subject, release: &Release) -> cluster::Result<Vec<Pod>> {
+    let scope = Scope::Namespace(&release.namespace);
+    let cluster = &subject.cluster;
+    let mut selectors: Vec<LabelSelector> = Vec::new();
+    for one in cluster.list::<Deployment>(scope, "").await? {
+        selectors.extend(one.spec.filter(|_| release.owns(&one.metadata)).map(|s| s.selector));
+    }
+    for one in cluster.list::<StatefulSet>(scope, "").await? {
+        selectors.extend(one.spec.filter(|_| release.owns(&one.metadata)).map(|s| s.selector));
+    }
+    for one in cluster.list::<DaemonSet>(scope, "").await? {
+        selectors.extend(one.spec.filter(|_| release.owns(&one.metadata)).map(|s| s.selector));
+    }
+    for one in cluster.list::<Job>(scope, "").await? {
+        let own = one.spec.filter(|_| release.owns(&one.metadata));
+        selectors.extend(own.and_then(|spec| spec.selector));
+    }
+    let is_own = |pod: &Pod| match marked(&pod.metadata) {
+        Some(name) if name == release.name => true,
+        _ => selectors
+            .iter()
+            .any(|one| selects(one.match_labels.as_ref(), pod.metadata.labels.as_ref())),
+    };
+    let mut pods = cluster.list::<Pod>(scope, "").await?;
+    pods.retain(|pod| is_own(pod) && pod.metadata.deletion_timestamp.is_none());
+    Ok(pods)
+}
+
+/// Ready, and worth a look: it was not always.
+fn restarted(place: &str, pod: &Pod) -> Option<Finding> {
+    let killed = statuses(pod).find_map(|status| {
+        let ended = status.last_state.as_ref()?.terminated.as_ref()?;
+        (ended.reason.as_deref() == Some("OOMKilled")).then_some(status)
+    })?;
+    let why = format!(
+        "container {} was killed for its memory and started again {} times",
+        killed.name, killed.restart_count
+    );
+    Some(
+        Finding::warning(Name::Pods, place, called(pod))
+            .because(why, "raise its memory limit in the values"),
+    )
+}
+
+async fn unready(subject: &Subject, place: &str, pod: &Pod, reason: cluster::Reason) -> Finding {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let mut why = reason.why;
+    let mut next = reason.next;
+    let oom = statuses(pod).find(|status| {
+        let ended = |state: Option<&cluster::objects::api::core::v1::ContainerState>| {
+            state.and_then(|state| state.terminated.as_ref()?.reason.clone())
+        };
+        [ended(status.state.as_ref()), ended(status.last_state.as_ref())]
+            .iter()
+            .any(|reason| reason.as_deref() == Some("OOMKilled"))
+    });
+    if let Some(status) = oom {
+        why = format!("container {} was killed: OOMKilled, out of memory", status.name);
+        "raise its memory limit in the values".clone_into(&mut next);
+    }
+    // The node's own words: which probe failed and how, which volume cannot be mounted.
+    let warning = subject.cluster.warning(place, name).await;
+    let is_probe = warning.as_deref().is_some_and(|text| text.contains("probe failed"));
+    if let Some(warning) = warning.filter(|warning| !why.contains(warning.as_str())) {
+        why = format!("{why}: {}", warning.trim());
+    }
+    if is_probe && oom.is_none() {
+        "read why its server does not answer as the probe asks; a slow start needs a larger initialDelaySeconds or a startupProbe".clone_into(&mut next);
+    }
+    if let Some(container) = unready_container(pod) {
+        let log = subject.cluster.logs(place, name, Some(&container), Some(LINES)).await;
+        let lines: Vec<String> = log
+            .iter()
+            .flat_map(|log| log.lines())
+            .filter(|line| !line.trim().is_empty())
+            .map(|line| line.chars().take(WIDTH).collect())
+            .collect();
+        if !lines.is_empty() {
+            why = format!("{why}\nthe log of {container} ends:\n  {}", lines.join("\n  "));
+        }
+    }
+    Finding::failed(Name::Pods, place, called(pod)).because(why, next)
+}
+
+/// The first container that ran and is not well: it has a log.
+fn unready_container(pod: &Pod) -> Option<String> {
+    let has_log = |status: &&ContainerStatus| {
+        let has_ended = |state: Option<&cluster::objects::api::core::v1::ContainerState>| {
+            state.is_some_and(|state| state.terminated.is_some())
+        };
+        let runs = status.state.as_ref().is_some_and(|state| state.running.is_some());
+        let failed = status
+            .state
+            .as_ref()
+            .and_then(|state| state.terminated.as_ref())
+            .is_some_and(|ended| ended.exit_code != 0);
+        (runs && !status.ready) || failed || has_ended(status.last_state.as_ref())
+    };
+    statuses(pod).find(has_log).map(|status| status.name.clone())
+}
+
+fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let status = pod.status.iter();
+    status.flat_map(|status| {
+        let init = status.init_container_statuses.iter().flatten();
+        init.chain(status.container_statuses.iter().flatten())
+    })
+}
+
+/// As findings call a pod.
+pub(super) fn called(pod: &Pod) -> String {
+    format!("Pod {}", pod.metadata.name.as_deref().unwrap_or_default())
+}

@@ -1,0 +1,267 @@
+//! Whether what the charts ask for fits into the quotas of their namespaces.
+
+use std::collections::BTreeMap;
+
+use cluster::objects::api::core::v1::{LimitRange, ResourceQuota};
+use cluster::{Id, Scope};
+use serde_json::Value;
+
+use super::quantity::{milli, shown};
+use super::{Finding, Name, Release, State, Subject};
+
+/// Workloads that are looked up; a chart has some tens.
+const MOST_WORKLOADS: usize = 500;
+
+/// What is asked for, by the quota's names of resources, in thousandths.
+type Demand = BTreeMap<String, i128>;
+
+pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for release in &subject.releases {
+        let place = &release.namespace;
+        let what = format!("quota for {}", release.name);
+        let scope = Scope::Namespace(place);
+        let quotas = match subject.cluster.list::<ResourceQuota>(scope, "").await {
+            Ok(quotas) if quotas.is_empty() => {
+                findings.push(Finding::ok(Name::Quota, place, what, "there is no quota"));
+                continue;
+            }
+            Ok(quotas) => quotas,
+            Err(error) => {
+                findings.push(Finding::refused(Name::Quota, place, what, &error, State::Warning));
+                continue;
+            }
+        };
+        if let Err(why) = &release.manifests {
+            findings.push(Finding::skipped(Name::Quota, place, what, why));
+            continue;
+        }
+        let new = new_objects(subject, release).await;
+        let demand = demand(&new);
+        // A LimitRange fills in what pods leave out.
+        let has_defaults =
+            subject.cluster.list::<LimitRange>(scope, "").await.is_ok_and(|all| !all.is_empty());
+        for quota in &quotas {
+            findings.extend(judge(release, quota, &demand, &new, has_defaults));
+        }
+    }
+    findings
+}
+
+/// What of a render is not in the cluster yet: the rest is in the quota's `used`.
+async fn new_objects<'a>(subject: &Subject, release: &'a Release) -> Vec<&'a Value> {
+    let mut new = Vec::new();
+    let manifests = release.manifests.as_deref().unwrap_or_default();
+    let counted = |kind: &str| pod_template(kind).is_some() || kind == "PersistentVolumeClaim";
+    let wanted = manifests.iter().filter(|document| document["kind"].as_str().is_some_and(counted));
+    for document in wanted.take(MOST_WORKLOADS) {
+        let Ok(id) = Id::of(document, &release.namespace) else { continue };
+        if !matches!(subject.cluster.read_manifest(&id).await, Ok(Some(_))) {
+            new.push(document);
+        }
+    }
+    new
+}
+
+fn judge(
+    release: &Release,
+    quota: &ResourceQuota,
+    demand: &Demand,
+    new: &[&Value],
+    has_defaults: bool,
+) -> Vec<Finding> {
+    let place = &release.namespace;
+    let name = quota.metadata.name.as_deref().unwrap_or_default();
+    let status = quota.status.as_ref();
+    let hard = status.and_then(|status| status.hard.clone()).unwrap_or_default();
+    let used = status.and_then(|status| status.used.clone()).unwrap_or_default();
+    let mut findings = Vec::new();
+    for (resource, hard) in &hard {
+        let what = format!("{resource} of ResourceQuota {name} for {}", release.name);
+        let Some(hard) = milli(&hard.0) else { continue };
+        let used = used.get(resource).and_then(|used| milli(&used.0)).unwrap_or_default();
+        let asked = demand.get(plain(resource)).copied().unwrap_or_default();
+        if !has_defaults && let Some(silent) = silent(new, resource) {
+            findings.push(Finding::failed(Name::Quota, place, what).because(
+                format!("{silent} says no {resource}: with this quota its pods are refused"),
+                "set its resources in the values, or a LimitRange with defaults in the namespace",
+            ));
+            continue;
+        }
+        if asked > hard - used {
+            let why = format!(
+                "{} asks for {}, and of {} there is {} left",
+                release.name,
+                shown(resource, asked),
+                shown(resource, hard),
+                shown(resource, (hard - used).max(0))
+            );
+            let next = "have the quota raised, or ask for less in the values";
+            findings.push(Finding::failed(Name::Quota, place, what).because(why, next));
+        }
+    }
+    if findings.is_empty() {
+        let what = format!("ResourceQuota {name} for {}", release.name);
+        findings.push(Finding::ok(Name::Quota, place, what, "what it asks for fits"));
+    }
+    findings
+}
+
+/// The first workload of which a container does not say what the quota counts.
+fn silent(new: &[&Value], resource: &str) -> Option<String> {
+    let (section, of) = section(resource)?;
+    new.iter().find_map(|document| {
+        let pod = pod_spec(document)?;
+        let containers = pod["containers"].as_array().into_iter().flatten();
+        let is_silent = |container: &Value| {
+            let resources = &container["resources"];
+            // A limit is the request too, where there is none.
+            resources[section].get(of).is_none()
+                && (section == "limits" || resources["limits"].get(of).is_none())
+        };
+        let container = containers.into_iter().find(|container| is_silent(container))?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Some(format!(
+            "container {} of {} {}",
+            text(&container["name"]),
+            text(&document["kind"]),
+            text(&document["metadata"]["name"])
+        ))
+    })
+}
+
+/// What a set of objects asks for.
+fn demand(objects: &[&Value]) -> Demand {
+    let mut demand = Demand::new();
+    let mut add = |resource: &str, amount: i128| {
+        *demand.entry(resource.to_owned()).or_default() += amount;
+    };
+    for document in objects {
+        if document["kind"] == "PersistentVolumeClaim" {
+            add("persistentvolumeclaims", 1000);
+            add("requests.storage", storage(document));
+        }
+        let Some(pod) = pod_spec(document) else { continue };
+        let replicas = i128::from(replicas(document));
+        add("pods", replicas * 1000);
+        for container in pod["containers"].as_array().into_iter().flatten() {
+            for (section, of) in [
+                ("requests", "cpu"),
+                ("requests", "memory"),
+                ("limits", "cpu"),
+                ("limits", "memory"),
+            ] {
+                let own = amount(&container["resources"][section][of]);
+                let amount = own.or_else(|| amount(&container["resources"]["limits"][of]));
+                add(&format!("{section}.{of}"), amount.unwrap_or_default() * replicas);
+            }
+        }
+        for template in document
+            .pointer("/spec/volumeClaimTemplates")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            add("persistentvolumeclaims", 1000 * replicas);
+            add("requests.storage", storage(template) * replicas);
+        }
+    }
+    demand
+}
+
+fn storage(claim: &Value) -> i128 {
+    claim.pointer("/spec/resources/requests/storage").and_then(amount).unwrap_or_default()
+}
+
+fn amount(value: &Value) -> Option<i128> {
+    match value {
+        Value::String(text) => milli(text),
+        Value::Number(number) => milli(&number.to_string()),
+        _ => None,
+    }
+}
+
+fn replicas(document: &Value) -> i64 {
+    let spec = &document["spec"];
+    let told = spec["replicas"].as_i64().or_else(|| spec["parallelism"].as_i64());
+    told.unwrap_or(1).max(0)
+}
+
+/// `cpu` is `requests.cpu`, `memory` likewise.
+fn plain(resource: &str) -> &str {
+    match resource {
+        "cpu" => "requests.cpu",
+        "memory" => "requests.memory",
+        other => other,
+    }
+}
+
+fn section(resource: &str) -> Option<(&'static str, &'static str)> {
+    match plain(resource) {
+        "requests.cpu" => Some(("requests", "cpu")),
+        "requests.memory" => Some(("requests", "memory")),
+        "limits.cpu" => Some(("limits", "cpu")),
+        "limits.memory" => Some(("limits", "memory")),
+        _ => None,
+    }
+}
+
+/// Where a kind has its pod.
+fn pod_template(kind: &str) -> Option<&'static str> {
+    match kind {
+        "Pod" => Some("/spec"),
+        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job" => {
+            Some("/spec/template/spec")
+        }
+        "CronJob" => Some("/spec/jobTemplate/spec/template/spec"),
+        _ => None,
+    }
+}
+
+/// The pod of a document of a render, where it makes one.
+pub(super) fn pod_spec(document: &Value) -> Option<&Value> {
+    document.pointer(pod_template(document["kind"].as_str()?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::{from_value, json};
+
+    use super::*;
+
+    #[test]
+    fn what_a_release_asks_for_is_compared_with_what_is_left() {
+        let deployment = json!({"kind": "Deployment", "metadata": {"name": "a"}, "spec": {"replicas": 3, "template": {
+            "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "500m"}, "limits": {"memory": "1Gi"}}}]}}}});
+        let release = Release {
+            name: "r".into(),
+            namespace: "n".into(),
+            kube_version: None,
+            manifests: Ok(vec![]),
+        };
+        let new = [&deployment];
+        let judged = |hard: Value, used: Value| {
+            let quota: ResourceQuota = from_value(
+                json!({"metadata": {"name": "q"}, "status": {"hard": hard, "used": used}}),
+            )
+            .unwrap();
+            judge(&release, &quota, &demand(&new), &new, false)
+        };
+        let fits =
+            judged(json!({"requests.cpu": "2", "memory": "4Gi"}), json!({"requests.cpu": "500m"}));
+        assert_eq!(fits[0].state, State::Ok, "{fits:?}");
+        let tight = judged(json!({"cpu": "2"}), json!({"cpu": "1"}));
+        assert!(
+            tight[0].why.contains("asks for 1500m, and of 2 there is 1 left"),
+            "{}",
+            tight[0].why
+        );
+        let silent = judged(json!({"limits.cpu": "9"}), json!({}));
+        assert!(
+            silent[0].why.contains("container c of Deployment a says no limits.cpu"),
+            "{}",
+            silent[0].why
+        );
+    }
+}

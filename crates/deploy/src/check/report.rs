@@ -1,0 +1,91 @@
+//! All findings of a run: how it stands as a whole, and what changed since the run before.
+
+use serde::Serialize;
+
+use super::finding::{Finding, State};
+
+/// All findings, in the order of the checklists.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The cluster's context.
+    pub context: String,
+    /// The API server.
+    pub server: String,
+    /// How many are how.
+    pub counts: Counts,
+    /// The findings.
+    pub findings: Vec<Finding>,
+}
+
+/// How many findings are how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// As they should be.
+    pub ok: usize,
+    /// To be looked at.
+    pub warning: usize,
+    /// Not working.
+    pub failed: usize,
+    /// Not looked at.
+    pub skipped: usize,
+}
+
+impl Report {
+    /// A report of these findings.
+    pub fn new(context: &str, server: &str, findings: Vec<Finding>) -> Self {
+        let of = |state| findings.iter().filter(|finding| finding.state == state).count();
+        let counts = Counts {
+            ok: of(State::Ok),
+            warning: of(State::Warning),
+            failed: of(State::Failed),
+            skipped: of(State::Skipped),
+        };
+        Self { context: context.to_owned(), server: server.to_owned(), counts, findings }
+    }
+
+    /// Whether nothing failed.
+    pub fn is_well(&self) -> bool {
+        self.counts.failed == 0
+    }
+
+    /// Whether content somewhere is not what was locked.
+    pub fn is_digest_wrong(&self) -> bool {
+        self.findings.iter().any(|finding| finding.is_digest_wrong)
+    }
+
+    /// The first finding that failed.
+    pub fn first_failure(&self) -> Option<&Finding> {
+        self.findings.iter().find(|finding| finding.state == State::Failed)
+    }
+
+    /// What is new or other than in the run before.
+    pub fn changes<'a>(&'a self, before: &Self) -> Vec<&'a Finding> {
+        let was = |now: &Finding| {
+            before
+                .findings
+                .iter()
+                .find(|then| then.key() == now.key())
+                .is_some_and(|then| then.state == now.state && then.next == now.next)
+        };
+        self.findings.iter().filter(|finding| !was(finding)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Name;
+    use super::*;
+
+    #[test]
+    fn a_report_counts_and_tells_what_changed() {
+        let waits = Finding::failed(Name::Pods, "rag", "Pod a").because("it waits", "wait");
+        let runs = Finding::ok(Name::Pods, "rag", "Pod b", "ready");
+        let before = Report::new("c", "s", vec![waits, runs.clone()]);
+        let now = Finding::ok(Name::Pods, "rag", "Pod a", "ready");
+        let after = Report::new("c", "s", vec![now.clone(), runs]);
+        assert!(!before.is_well() && after.is_well());
+        assert_eq!(after.changes(&before), [&now]);
+        assert_eq!(before.counts.failed, 1);
+    }
+}

@@ -1,0 +1,151 @@
+//! The rights that a deploy needs, asked before it begins.
+
+use std::collections::BTreeSet;
+
+use cluster::objects::api::core::v1::Namespace;
+use cluster::{Right, Scope};
+use serde_json::Value;
+
+use super::{Finding, Name, Release, State, Subject};
+
+/// What Gantry and helm do in a namespace, whatever the chart: pull secret and CA, helm's record of
+/// the release, the pods of checks and seeders, port forwards.
+const ALWAYS: [(&str, &str, &[&str]); 8] = [
+    ("", "secrets", &["get", "list", "create", "update", "patch", "delete"]),
+    ("", "configmaps", &["get", "list", "create", "patch", "delete"]),
+    ("", "serviceaccounts", &["get", "list", "patch"]),
+    ("", "pods", &["get", "list", "create", "delete"]),
+    ("", "pods/log", &["get"]),
+    ("", "pods/portforward", &["create"]),
+    ("", "persistentvolumeclaims", &["get", "list", "create"]),
+    ("", "events", &["list"]),
+];
+/// What helm does with each object of a chart.
+const OF_OBJECTS: [&str; 4] = ["get", "create", "patch", "delete"];
+/// Kinds that are not of a namespace.
+const OF_CLUSTER: [&str; 13] = [
+    "APIService",
+    "ClusterIssuer",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "CustomResourceDefinition",
+    "IngressClass",
+    "MutatingWebhookConfiguration",
+    "Namespace",
+    "PersistentVolume",
+    "PriorityClass",
+    "RuntimeClass",
+    "StorageClass",
+    "ValidatingWebhookConfiguration",
+];
+
+pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for release in &subject.releases {
+        let what = format!("rights to deploy {}", release.name);
+        let mut needed = of_release(release);
+        let scope = Scope::Cluster;
+        // Who may not look whether a namespace is there may be able to work in it all the same.
+        if let Ok(None) = subject.cluster.get::<Namespace>(scope, &release.namespace).await {
+            needed.insert(Right::new("create", "", "namespaces"));
+        }
+        let needed: Vec<Right> = needed.into_iter().collect();
+        match subject.cluster.missing_rights(&needed).await {
+            Ok(missing) if missing.is_empty() => findings.push(Finding::ok(
+                Name::Rights,
+                &release.namespace,
+                what,
+                format!("all {} are there", needed.len()),
+            )),
+            Ok(missing) => findings.extend(missing.iter().map(|right| {
+                let what = format!("{} {} for {}", right.verb, right.resource, release.name);
+                let why = format!("you may not {} {}", right.verb, right.resource);
+                let next = format!("ask an administrator of the cluster for: {right}");
+                Finding::failed(Name::Rights, &release.namespace, what).because(why, next)
+            })),
+            Err(error) => findings.push(Finding::refused(
+                Name::Rights,
+                &release.namespace,
+                what,
+                &error,
+                State::Failed,
+            )),
+        }
+    }
+    if findings.is_empty() {
+        let why = "there is no release to deploy";
+        findings.push(Finding::skipped(Name::Rights, "cluster", "rights to deploy", why));
+    }
+    findings
+}
+
+/// The rights that a release needs: those of its render, where it is known, and Gantry's own.
+fn of_release(release: &Release) -> BTreeSet<Right> {
+    let namespace = &release.namespace;
+    let mut rights = BTreeSet::new();
+    for (group, resource, verbs) in ALWAYS {
+        rights.extend(
+            verbs.iter().map(|verb| Right::new(verb, group, resource).in_namespace(namespace)),
+        );
+    }
+    for document in release.manifests.as_deref().unwrap_or_default() {
+        let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str);
+        let (Some(version), Some(kind)) = (text("/apiVersion"), text("/kind")) else { continue };
+        let group = version.split_once('/').map_or("", |(group, _)| group);
+        let resource = plural(kind);
+        let namespace = text("/metadata/namespace").unwrap_or(namespace);
+        for verb in OF_OBJECTS {
+            let right = Right::new(verb, group, &resource);
+            rights.insert(match OF_CLUSTER.contains(&kind) {
+                true => right,
+                false => right.in_namespace(namespace),
+            });
+        }
+    }
+    rights
+}
+
+/// The resource of a kind, as Kubernetes itself guesses it (apimachinery,
+/// `meta.UnsafeGuessKindToResource`).
+fn plural(kind: &str) -> String {
+    let lower = kind.to_lowercase();
+    if lower == "endpoints" {
+        return lower;
+    }
+    match lower.as_bytes().last() {
+        Some(b's') => format!("{lower}es"),
+        Some(b'y') => format!("{}ies", &lower[..lower.len() - 1]),
+        _ => format!("{lower}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_release_needs_the_rights_of_its_render_and_gantry_s_own() {
+        let release = Release {
+            name: "rag".into(),
+            namespace: "ai".into(),
+            kube_version: None,
+            manifests: Ok(vec![
+                json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}}),
+                json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "a"}}),
+                json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "a"}}),
+            ]),
+        };
+        let rights = of_release(&release);
+        for right in [
+            Right::new("create", "apps", "deployments").in_namespace("ai"),
+            Right::new("patch", "networking.k8s.io", "networkpolicies").in_namespace("ai"),
+            Right::new("create", "rbac.authorization.k8s.io", "clusterroles"),
+            Right::new("create", "", "pods/portforward").in_namespace("ai"),
+        ] {
+            assert!(rights.contains(&right), "{right}");
+        }
+        assert_eq!(plural("StorageClass"), "storageclasses");
+    }
+}

@@ -1,0 +1,141 @@
+//! Deployments, stateful sets, daemon sets and jobs of the releases: whether all of them is up.
+
+use cluster::objects::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use cluster::objects::api::batch::v1::Job;
+use cluster::{Object, Scope};
+
+use super::{Deployed, Finding, Name, Release, State, Subject};
+
+pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for release in &subject.releases {
+        match of_release(subject, release).await {
+            Ok(own) if own.is_empty() => findings.push(absent(subject, release, Name::Workloads)),
+            Ok(own) => findings.extend(own),
+            Err(error) => {
+                let what = format!("workloads of {}", release.name);
+                let place = &release.namespace;
+                findings.push(Finding::refused(
+                    Name::Workloads,
+                    place,
+                    what,
+                    &error,
+                    State::Failed,
+                ));
+            }
+        }
+    }
+    if findings.is_empty() {
+        let why = "there is no release: gantry.lock has no charts";
+        findings.push(Finding::skipped(Name::Workloads, "cluster", "workloads", why));
+    }
+    findings
+}
+
+/// A release of which there is nothing.
+pub(super) fn absent(subject: &Subject, release: &Release, name: Name) -> Finding {
+    let what = format!("release {}", release.name);
+    let why = "nothing of it is in the namespace";
+    match subject.deployed {
+        Deployed::Expected => Finding::failed(name, &release.namespace, what)
+            .because(why, format!("gantry deploy --site site.yaml {}", release.name)),
+        Deployed::Maybe => Finding::skipped(name, &release.namespace, what, "not deployed yet"),
+    }
+}
+
+async fn of_release(subject: &Subject, release: &Release) -> cluster::Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    for deployment in own::<Deployment>(subject, release).await? {
+        let status = deployment.status.unwrap_or_default();
+        let conditions = status.conditions.unwrap_or_default();
+        let told = conditions.into_iter().find(|one| {
+            (one.type_ == "ReplicaFailure" && one.status == "True")
+                || (one.type_ == "Progressing" && one.status == "False")
+        });
+        findings.push(counted(
+            release,
+            "Deployment",
+            deployment.metadata.name,
+            deployment.spec.and_then(|spec| spec.replicas).unwrap_or(1),
+            status.ready_replicas.unwrap_or(0),
+            told.and_then(|one| one.message),
+        ));
+    }
+    for set in own::<StatefulSet>(subject, release).await? {
+        let ready = set.status.and_then(|status| status.ready_replicas).unwrap_or(0);
+        let wanted = set.spec.and_then(|spec| spec.replicas).unwrap_or(1);
+        // What keeps its pods from being made stands in its events alone.
+        let told = match (&set.metadata.name, ready < wanted) {
+            (Some(name), true) => subject.cluster.warning(&release.namespace, name).await,
+            _ => None,
+        };
+        findings.push(counted(release, "StatefulSet", set.metadata.name, wanted, ready, told));
+    }
+    for set in own::<DaemonSet>(subject, release).await? {
+        let status = set.status.unwrap_or_default();
+        let (wanted, ready) = (status.desired_number_scheduled, status.number_ready);
+        findings.push(counted(release, "DaemonSet", set.metadata.name, wanted, ready, None));
+    }
+    for job in own::<Job>(subject, release).await? {
+        findings.push(of_job(release, &job));
+    }
+    Ok(findings)
+}
+
+async fn own<K: Object>(subject: &Subject, release: &Release) -> cluster::Result<Vec<K>> {
+    let mut all = subject.cluster.list::<K>(Scope::Namespace(&release.namespace), "").await?;
+    all.retain(|object| release.owns(object.meta()));
+    Ok(all)
+}
+
+fn counted(
+    release: &Release,
+    kind: &str,
+    name: Option<String>,
+    wanted: i32,
+    ready: i32,
+    told: Option<String>,
+) -> Finding {
+    let what = format!("{kind} {}", name.unwrap_or_default());
+    let place = &release.namespace;
+    if ready >= wanted {
+        let why = match wanted {
+            0 => "scaled to zero".to_owned(),
+            _ => format!("{ready} of {wanted} ready"),
+        };
+        return Finding::ok(Name::Workloads, place, what, why);
+    }
+    let told = told.map(|message| format!(": {message}")).unwrap_or_default();
+    let next = match told.contains("forbidden") || told.contains("denied") {
+        true => {
+            "its pods are refused by an admission, a quota or pod security: change what it says"
+        }
+        false => "its pods say why (below)",
+    };
+    Finding::failed(Name::Workloads, place, what)
+        .because(format!("{ready} of {wanted} ready{told}"), next)
+}
+
+fn of_job(release: &Release, job: &Job) -> Finding {
+    let what = format!("Job {}", job.metadata.name.as_deref().unwrap_or_default());
+    let place = &release.namespace;
+    let status = job.status.clone().unwrap_or_default();
+    let is = |kind: &str| {
+        let conditions = status.conditions.as_deref().unwrap_or_default();
+        conditions.iter().find(|one| one.type_ == kind && one.status == "True").cloned()
+    };
+    if is("Complete").is_some() {
+        return Finding::ok(Name::Workloads, place, what, "it has done its work");
+    }
+    if let Some(failed) = is("Failed") {
+        let why = failed.message.unwrap_or_else(|| "it failed".to_owned());
+        let next = "read the log of its pods (below), then delete it and deploy again";
+        return Finding::failed(Name::Workloads, place, what).because(why, next);
+    }
+    let failed = status.failed.unwrap_or(0);
+    let why = match failed {
+        0 => "it is at work".to_owned(),
+        times => format!("it is at work, after {times} failed tries"),
+    };
+    Finding::warning(Name::Workloads, place, what).because(why, "wait, and look again (--watch)")
+}

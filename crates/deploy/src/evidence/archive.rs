@@ -1,0 +1,160 @@
+//! Evidence on a disk: one `.tar.zst`, the same bytes for the same content, or a folder.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write as _};
+use std::path::{Path, PathBuf};
+
+use tar::{Builder, EntryType, Header};
+
+use super::part::MOST;
+use super::{Error, Result};
+
+/// zstd's level: some megabytes of text, packed in a moment.
+const LEVEL: i32 = 12;
+/// The window that is read; ours is far below.
+const WINDOW_LOG: u32 = 27;
+/// Files that are read of an archive.
+const MOST_FILES: usize = 100_000;
+
+/// Where evidence goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// One file.
+    Archive(PathBuf),
+    /// A folder, which is made.
+    Folder(PathBuf),
+}
+
+impl Target {
+    /// A path that ends in `.tar.zst` is an archive, any other a folder.
+    pub fn of(path: &Path) -> Self {
+        let is_archive = path.to_string_lossy().ends_with(".tar.zst");
+        if is_archive { Self::Archive(path.to_owned()) } else { Self::Folder(path.to_owned()) }
+    }
+}
+
+/// Writes the files, whole or not at all.
+pub(super) fn write(target: &Target, files: &BTreeMap<String, Vec<u8>>) -> Result<()> {
+    match target {
+        Target::Archive(path) => {
+            let failed = |cause| Error::Write { path: path.clone(), cause };
+            let mut new = tempfile::Builder::new()
+                .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+                .tempfile_in(parent(path))
+                .map_err(failed)?;
+            pack(new.as_file_mut(), files).map_err(failed)?;
+            new.persist(path).map_err(|error| failed(error.error))?;
+            Ok(())
+        }
+        Target::Folder(path) => {
+            let failed = |cause| Error::Write { path: path.clone(), cause };
+            let is_empty = |path: &Path| path.read_dir().is_ok_and(|mut all| all.next().is_none());
+            if path.exists() && !is_empty(path) {
+                return Err(Error::Taken { path: path.clone() });
+            }
+            let new = tempfile::Builder::new()
+                .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+                .tempdir_in(parent(path))
+                .map_err(failed)?;
+            for (name, bytes) in files {
+                let file = new.path().join(name);
+                fs::create_dir_all(parent(&file)).map_err(failed)?;
+                fs::write(file, bytes).map_err(failed)?;
+            }
+            fs::rename(new.path(), path).map_err(failed)
+        }
+    }
+}
+
+/// Reads evidence that a stranger may have made: regular files only, under plain paths.
+pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
+    let failed = |cause| Error::Read { path: path.to_owned(), cause };
+    let mut files = BTreeMap::new();
+    if path.is_dir() {
+        let mut left = MOST;
+        folder(path, path, &mut left, &mut files)?;
+        return Ok(files);
+    }
+    let mut decoder = zstd::Decoder::new(File::open(path).map_err(failed)?).map_err(failed)?;
+    decoder.window_log_max(WINDOW_LOG).map_err(failed)?;
+    // Headers and padding come on top of what is gathered.
+    let mut archive = tar::Archive::new(decoder.take(MOST + (MOST >> 2)));
+    // Raw: long names and such are extensions that we never write, and that would be held in memory.
+    for entry in archive.entries().map_err(failed)?.raw(true) {
+        let altered = |what: &str, reason: &str| Error::Altered {
+            what: what.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let shown = path.display().to_string();
+        let mut entry =
+            entry.map_err(|cause| altered(&shown, &format!("it cannot be read: {cause}")))?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        if entry.header().entry_type() != EntryType::Regular || !is_plain(&name) {
+            return Err(altered(&name, "it is no plain file"));
+        }
+        if files.len() >= MOST_FILES {
+            return Err(altered(&shown, "it has too many files"));
+        }
+        let mut bytes = Vec::new();
+        let size = entry.size();
+        entry.read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 != size {
+            return Err(altered(&name, "it breaks off"));
+        }
+        if files.insert(name.clone(), bytes).is_some() {
+            return Err(altered(&name, "it is there twice"));
+        }
+    }
+    Ok(files)
+}
+
+fn pack(file: &mut File, files: &BTreeMap<String, Vec<u8>>) -> io::Result<()> {
+    let mut archive = Builder::new(zstd::Encoder::new(file, LEVEL)?);
+    for (name, bytes) in files {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::Regular);
+        header.set_path(name)?;
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_cksum();
+        archive.append(&header, bytes.as_slice())?;
+    }
+    archive.into_inner()?.finish()?.flush()
+}
+
+fn folder(
+    root: &Path,
+    at: &Path,
+    left: &mut u64,
+    files: &mut BTreeMap<String, Vec<u8>>,
+) -> Result<()> {
+    let failed = |cause| Error::Read { path: at.to_owned(), cause };
+    for entry in at.read_dir().map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let (path, kind) = (entry.path(), entry.file_type().map_err(failed)?);
+        let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+        let size = entry.metadata().map_err(failed)?.len();
+        if kind.is_dir() {
+            folder(root, &path, left, files)?;
+        } else if !kind.is_file() || size > *left || files.len() >= MOST_FILES {
+            let reason = "it is no plain file, or there is too much".to_owned();
+            return Err(Error::Altered { what: name, reason });
+        } else {
+            *left -= size;
+            files.insert(name, fs::read(&path).map_err(failed)?);
+        }
+    }
+    Ok(())
+}
+
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}

@@ -1,0 +1,59 @@
+//! What charts say of their licences: in `Chart.yaml`'s annotations, and in files beside it.
+
+use serde_json::Value;
+use types::Manifest;
+use types::lock;
+use types::media_type::HELM_CONTENT;
+
+use super::Result;
+use super::gather::Gathering;
+use super::images::shortened;
+use super::index::{Chart, Weight};
+use super::models::is_licence;
+use super::part::PartKind;
+
+pub(super) fn chart(gathering: &mut Gathering<'_>, locked: &lock::Chart) -> Result<Chart> {
+    let name = locked.reference.to_string();
+    let mut chart = Chart {
+        reference: name.clone(),
+        digest: locked.manifest.digest,
+        licences: vec![],
+        texts: vec![],
+    };
+    if let Some(config) = locked.manifest.config
+        && let Some(bytes) = gathering.blob(&config.digest, &name)?
+        && let Ok(metadata) = serde_json::from_slice::<Value>(&bytes)
+    {
+        // artifacthub.io/license is Artifact Hub's, licenses is Bitnami's.
+        let said = ["artifacthub.io/license", "licenses", "license"];
+        let said = said.iter().filter_map(|key| metadata["annotations"][*key].as_str());
+        chart.licences = said.map(shortened).collect();
+    }
+    let Some(bytes) = gathering.blob(&locked.manifest.digest, &name)? else { return Ok(chart) };
+    let manifest = Manifest::parse(&name, &bytes)?;
+    for layer in manifest.layers.iter().filter(|layer| layer.media_type == HELM_CONTENT) {
+        let Some(bytes) = gathering.blob(&layer.digest, &name)? else { continue };
+        let files = match remote::helm::files_of(&name, &bytes) {
+            Ok(files) => files,
+            Err(cause) => {
+                let why = format!("its archive cannot be read: {cause}");
+                gathering.finding(Weight::Medium, &name, &why, "look at the chart");
+                continue;
+            }
+        };
+        for (path, bytes) in files {
+            // The chart's own; those of charts inside of it stand deeper.
+            let is_own = path.matches('/').count() == 1;
+            if is_own && is_licence(&path) {
+                let file = path.replace('/', "-");
+                let path =
+                    gathering.parts.add("licences", &file, PartKind::Licence, &name, bytes)?;
+                chart.texts.push(path);
+            }
+        }
+    }
+    if gathering.source.is_some() && chart.licences.is_empty() && chart.texts.is_empty() {
+        gathering.finding(Weight::Low, &name, "it names no licence", "ask who made it");
+    }
+    Ok(chart)
+}

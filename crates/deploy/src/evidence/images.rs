@@ -1,0 +1,148 @@
+//! What images say of themselves, and what is attached to them: licences, origin, bills of materials,
+//! signatures.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use types::lock::{self, Attached};
+use types::{Digest, Manifest};
+
+use super::Result;
+use super::gather::Gathering;
+use super::index::{Image, Weight};
+use super::part::PartKind;
+
+const LICENCES: &str = "org.opencontainers.image.licenses";
+/// What an image says of where it comes from (image-spec, annotations.md).
+const ORIGIN: [&str; 6] = [
+    "org.opencontainers.image.source",
+    "org.opencontainers.image.url",
+    "org.opencontainers.image.version",
+    "org.opencontainers.image.revision",
+    "org.opencontainers.image.vendor",
+    "org.opencontainers.image.base.name",
+];
+
+pub(super) fn image(gathering: &mut Gathering<'_>, locked: &lock::Image) -> Result<Image> {
+    let name = locked.reference.to_string();
+    let mut image = Image {
+        reference: name.clone(),
+        digest: locked.digest,
+        licences: vec![],
+        origin: vec![],
+        sboms: vec![],
+        signatures: vec![],
+        seen: locked.seen.iter().map(seen).collect(),
+    };
+    let (mut licences, mut origin) = (BTreeSet::new(), BTreeSet::new());
+    let manifests = locked.manifests.iter();
+    let documents = manifests.flat_map(|m| [Some(m.digest), m.config.map(|config| config.digest)]);
+    let documents: BTreeSet<Digest> = documents.flatten().chain([locked.digest]).collect();
+    for digest in documents {
+        let Some(bytes) = gathering.blob(&digest, &name)? else { continue };
+        let Ok(document) = serde_json::from_slice::<Value>(&bytes) else { continue };
+        for pointer in ["/annotations", "/config/Labels"] {
+            let Some(said) = document.pointer(pointer).and_then(Value::as_object) else { continue };
+            let text = |key: &str| said.get(key).and_then(Value::as_str).map(shortened);
+            licences.extend(text(LICENCES));
+            let origins = ORIGIN.iter().filter_map(|key| {
+                let word = key.trim_start_matches("org.opencontainers.image.");
+                text(key).map(|value| format!("{word}: {value}"))
+            });
+            origin.extend(origins);
+        }
+    }
+    image.licences = licences.into_iter().collect();
+    image.origin = origin.into_iter().collect();
+    for attached in &locked.attached {
+        attachment(gathering, &name, attached, &mut image)?;
+    }
+    if gathering.source.is_some() {
+        for (is_missing, what, next) in [
+            (image.licences.is_empty(), "it names no licence", "ask who made it"),
+            (
+                image.sboms.is_empty(),
+                "no bill of materials is attached to it",
+                "make one with syft or trivy, and carry it as a file",
+            ),
+            (
+                image.signatures.is_empty(),
+                "no signature is attached to it",
+                "the lock's digest is what vouches for it",
+            ),
+        ] {
+            if is_missing {
+                gathering.finding(Weight::Low, &name, what, next);
+            }
+        }
+    }
+    Ok(image)
+}
+
+/// Takes in what is attached: the manifest of a signature holds the signature itself, as annotation.
+fn attachment(
+    gathering: &mut Gathering<'_>,
+    image: &str,
+    attached: &Attached,
+    into: &mut Image,
+) -> Result<()> {
+    let of = attached.reference.to_string();
+    let Some(bytes) = gathering.blob(&attached.manifest.digest, &of)? else { return Ok(()) };
+    let manifest = Manifest::parse(&of, &bytes)?;
+    let media_types = manifest.layers.iter().map(|layer| layer.media_type.as_str());
+    let tag = attached.reference.tag().unwrap_or_default();
+    let is_sbom = tag.ends_with(".sbom")
+        || attached.artifact_type.iter().map(String::as_str).chain(media_types).any(is_bill);
+    let (kind, folder) = match is_sbom {
+        true => (PartKind::Sbom, "sboms"),
+        false => (PartKind::Signature, "signatures"),
+    };
+    let name = format!("{}-{}", last(image), attached.manifest.digest.short());
+    let paths = if is_sbom { &mut into.sboms } else { &mut into.signatures };
+    if !is_sbom {
+        paths.push(gathering.parts.add(folder, &format!("{name}.json"), kind, image, bytes)?);
+    }
+    for layer in &manifest.layers {
+        let Some(bytes) = gathering.blob(&layer.digest, &of)? else { continue };
+        let file = format!("{name}-{}.json", layer.digest.short());
+        paths.push(gathering.parts.add(folder, &file, kind, image, bytes)?);
+    }
+    Ok(())
+}
+
+/// Bills of materials that were carried as files.
+pub(super) fn sbom_files(gathering: &mut Gathering<'_>, files: &[lock::File]) -> Result<()> {
+    for file in files {
+        let title = file.title.to_ascii_lowercase();
+        let is_sbom = [".spdx", ".cdx.", ".spdx.json", "sbom", "bom.json", "bom.xml"]
+            .iter()
+            .any(|word| title.contains(word));
+        if !is_sbom {
+            continue;
+        }
+        let of = file.reference.to_string();
+        if let Some(bytes) = gathering.blob(&file.content.digest, &of)? {
+            gathering.parts.add("sboms", &file.title, PartKind::Sbom, &file.file, bytes)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_bill(media_type: &str) -> bool {
+    ["spdx", "cyclonedx", "syft", "sbom"].iter().any(|word| media_type.contains(word))
+}
+
+fn last(reference: &str) -> &str {
+    reference.rsplit('/').next().unwrap_or(reference)
+}
+
+fn seen(seen: &lock::Seen) -> String {
+    let more = [&seen.template, &seen.object, &seen.field].into_iter().flatten();
+    std::iter::once(&seen.by).chain(more).map(String::as_str).collect::<Vec<_>>().join(" ")
+}
+
+/// What a stranger says is not longer than a reader bears.
+pub(super) fn shortened(text: &str) -> String {
+    const LONGEST: usize = 300;
+    text.chars().take(LONGEST).collect()
+}

@@ -1,0 +1,129 @@
+//! The open inference protocol (KServe v2), as Triton, MLServer, OpenVINO and KServe serve it: the
+//! question is made up from the model's own metadata.
+
+use serde_json::{Value, json};
+
+use super::ask::{Conversation, Good, Outcome};
+use super::{Failure, TEXT};
+
+/// A made-up input is no larger than this, whatever the shape says.
+const MOST_VALUES: i64 = 1 << 16;
+
+pub(super) async fn infer(conversation: &mut Conversation<'_>) -> Outcome {
+    conversation.get("/v2/health/ready").await?.success()?;
+    let model = model(conversation).await?;
+    let ready = conversation.get(&format!("/v2/models/{model}/ready")).await?;
+    if !ready.status.is_success() {
+        let failure = ready.refusal();
+        return Err(Failure::new(format!("the model is not ready: {}", failure.why), failure.next));
+    }
+    let metadata = conversation.get_json(&format!("/v2/models/{model}")).await?;
+    let inputs: Vec<Value> = metadata
+        .get("inputs")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .map(input)
+        .collect::<Result<_, _>>()?;
+    let first;
+    let says = if inputs.is_empty() {
+        // A server may keep its inputs to itself; then ready is what can be asked.
+        first = conversation.started.elapsed();
+        "ready; its metadata has no inputs, so nothing was inferred".to_owned()
+    } else {
+        let path =
+            conversation.probe.path.clone().unwrap_or_else(|| format!("/v2/models/{model}/infer"));
+        let answer = conversation.post_json(&path, &json!({"id": "1", "inputs": inputs})).await?;
+        first = conversation.started.elapsed();
+        outputs(&answer)?
+    };
+    Ok(Good { model: Some(model), first, says })
+}
+
+async fn model(conversation: &mut Conversation<'_>) -> Result<String, Failure> {
+    if let Some(model) = &conversation.probe.model {
+        return Ok(model.clone());
+    }
+    // KServe lists at /v2/models, Triton and MLServer in their repository index.
+    let listed = conversation.get("/v2/models").await?;
+    let listed = if listed.status.is_success() { listed.json().ok() } else { None };
+    if let Some(name) = listed.as_ref().and_then(|list| list.pointer("/models/0")?.as_str()) {
+        return Ok(name.to_owned());
+    }
+    let index = conversation.post("/v2/repository/index", &json!({"ready": true})).await?;
+    let index = if index.status.is_success() { index.json().ok() } else { None };
+    let name = index.as_ref().and_then(|list| list.pointer("/0/name")?.as_str());
+    name.map(str::to_owned).ok_or_else(|| {
+        Failure::new("the server lists no models", "name the model under checks: in gantry.yaml")
+    })
+}
+
+/// A tensor as the metadata asks for it; where a dimension is free it is 1.
+fn input(metadata: &Value) -> Result<Value, Failure> {
+    let text = |key: &str| metadata.get(key).and_then(Value::as_str).unwrap_or_default();
+    let shape: Vec<i64> = metadata
+        .get("shape")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .map(|size| size.as_i64().filter(|size| *size > 0).unwrap_or(1))
+        .collect();
+    let count = shape.iter().try_fold(1_i64, |all, size| all.checked_mul(*size));
+    let Some(count) = count.filter(|count| *count <= MOST_VALUES) else {
+        return Err(Failure::new(
+            format!("its input {:?} has the shape {shape:?}, too large to make up", text("name")),
+            "declare an http check of your own under checks: in gantry.yaml",
+        ));
+    };
+    let value = match text("datatype") {
+        "BYTES" => json!(TEXT),
+        "BOOL" => json!(false),
+        datatype if datatype.starts_with("FP") || datatype == "BF16" => json!(0.5),
+        _ => json!(1),
+    };
+    let data = vec![value; usize::try_from(count).unwrap_or_default()];
+    Ok(json!({
+        "name": text("name"), "datatype": text("datatype"), "shape": shape, "data": data
+    }))
+}
+
+fn outputs(answer: &Value) -> Result<String, Failure> {
+    let outputs: Vec<&Value> =
+        answer.get("outputs").and_then(Value::as_array).into_iter().flatten().collect();
+    let values = |output: &Value| output.get("data").and_then(Value::as_array).map_or(0, Vec::len);
+    let described: Vec<String> = outputs
+        .iter()
+        .map(|output| {
+            let name = output.get("name").and_then(Value::as_str).unwrap_or("output");
+            format!("{name}: {} values", values(output))
+        })
+        .collect();
+    // A value that is no number comes as null.
+    let is_null = |output: &&Value| {
+        let data = output.get("data").and_then(Value::as_array);
+        data.into_iter().flatten().any(Value::is_null)
+    };
+    if outputs.iter().all(|output| values(output) == 0) || outputs.iter().any(is_null) {
+        return Err(Failure::new(
+            format!("the answer has no whole output ({})", described.join(", ")),
+            "look at the server's log",
+        ));
+    }
+    Ok(described.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_input_is_made_up_from_the_metadata() {
+        let made = input(&json!({"name": "x", "datatype": "FP32", "shape": [-1, 3]})).unwrap();
+        assert_eq!(made["shape"], json!([1, 3]));
+        assert_eq!(made["data"], json!([0.5, 0.5, 0.5]));
+        let text = input(&json!({"name": "t", "datatype": "BYTES", "shape": [-1]})).unwrap();
+        assert_eq!(text["data"], json!([TEXT]));
+        assert!(input(&json!({"name": "x", "datatype": "FP32", "shape": [9999, 9999]})).is_err());
+    }
+}

@@ -1,0 +1,201 @@
+//! The OpenAI protocol as llama.cpp, vLLM, SGLang, TGI, LiteLLM and others serve it.
+
+use std::time::{Duration, Instant};
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::ask::{Conversation, Good, Outcome};
+use super::{Failure, TEXT, vector};
+
+/// Enough for a word, also behind a model's first thoughts.
+const TOKENS: u32 = 32;
+/// Of a stream this much is read; 32 tokens are a few kilobytes.
+const MOST_STREAM: usize = 4 << 20;
+
+/// A chat: a whole answer, then a streamed one.
+pub(super) async fn chat(conversation: &mut Conversation<'_>) -> Outcome {
+    let path = path(conversation, "/v1/chat/completions");
+    let model = model(conversation, is_chat).await?;
+    let mut question = json!({
+        "model": model,
+        "messages": [{"role": "user", "content": "Say hello."}],
+        "max_tokens": TOKENS,
+        "temperature": 0,
+    });
+    let answer = conversation.post_json(&path, &question).await?;
+    let message = answer.pointer("/choices/0/message");
+    let Some(text) = message.and_then(spoken) else {
+        let cut: String = answer.to_string().chars().take(200).collect();
+        return Err(Failure::new(
+            format!("the answer has no text: {cut}"),
+            "is it a chat model with a chat template? look at the server's log",
+        ));
+    };
+    let first = conversation.started.elapsed();
+    let begin: String = text.trim().chars().take(40).collect();
+    question["stream"] = true.into();
+    let streamed = stream(conversation, &path, &question).await?;
+    let model = answered_by(&answer, &model);
+    let says = format!(
+        "answered {begin:?}; streamed {} pieces, the first after {} ms",
+        streamed.pieces,
+        streamed.first.as_millis()
+    );
+    Ok(Good { model: Some(model), first, says })
+}
+
+/// An embedding.
+pub(super) async fn embeddings(conversation: &mut Conversation<'_>) -> Outcome {
+    let path = path(conversation, "/v1/embeddings");
+    let model = model(conversation, |name| !is_chat(name)).await?;
+    let answer = conversation.post_json(&path, &json!({"model": model, "input": TEXT})).await?;
+    let dimensions = conversation.probe.expect.dimensions.map(u64::from);
+    let says = vector::judge(answer.pointer("/data/0/embedding"), dimensions)?;
+    let first = conversation.started.elapsed();
+    Ok(Good { model: Some(answered_by(&answer, &model)), first, says })
+}
+
+/// The model's name: as declared, or as the server lists it.
+pub(super) async fn model(
+    conversation: &mut Conversation<'_>,
+    fits: fn(&str) -> bool,
+) -> Result<String, Failure> {
+    if let Some(model) = &conversation.probe.model {
+        return Ok(model.clone());
+    }
+    let listed = conversation.get("/v1/models").await?;
+    // Some servers with one model list none, and take any name.
+    if listed.status.as_u16() == 404 {
+        return Ok(conversation.probe.likely.first().cloned().unwrap_or_else(|| "default".into()));
+    }
+    let listed = listed.success()?.json()?;
+    let names: Vec<&str> = listed
+        .pointer("/data")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|model| model.get("id")?.as_str())
+        .collect();
+    let fitting = names.iter().find(|name| fits(name)).or_else(|| names.first());
+    fitting.map(|name| (*name).to_owned()).ok_or_else(|| {
+        Failure::new(
+            "the server lists no model (GET /v1/models)",
+            "look at its log: the model may not be loaded; or name it under checks: in gantry.yaml",
+        )
+    })
+}
+
+/// Whether a model's name looks like one that talks: a server may have several of both.
+fn is_chat(name: &str) -> bool {
+    let name = name.to_lowercase();
+    !["embed", "rerank", "bge-", "e5-", "gte-", "minilm"].iter().any(|part| name.contains(part))
+}
+
+fn path(conversation: &Conversation<'_>, usual: &str) -> String {
+    conversation.probe.path.clone().unwrap_or_else(|| usual.to_owned())
+}
+
+fn answered_by(answer: &Value, asked: &str) -> String {
+    answer.get("model").and_then(Value::as_str).unwrap_or(asked).to_owned()
+}
+
+/// What a message or a piece of one says; the thoughts of a reasoning model count.
+fn spoken(message: &Value) -> Option<&str> {
+    ["content", "reasoning_content", "reasoning"]
+        .iter()
+        .find_map(|key| message.get(key)?.as_str().filter(|text| !text.is_empty()))
+}
+
+struct Streamed {
+    first: Duration,
+    pieces: usize,
+}
+
+/// Asks for a stream and reads it to its end.
+async fn stream(
+    conversation: &mut Conversation<'_>,
+    path: &str,
+    question: &Value,
+) -> Result<Streamed, Failure> {
+    let asked = Instant::now();
+    let mut response = conversation.open(Method::POST, path, Some(question)).await?;
+    let next = "a proxy in between may buffer or cut streams; look at the server's log";
+    if !response.status().is_success() {
+        let cause = response.into_error().await;
+        return Err(Failure::new(format!("the streamed answer failed: {cause}"), next));
+    }
+    let mut reader = Reader::default();
+    let mut streamed = None;
+    loop {
+        let chunk = conversation.within(response.chunk()).await?;
+        let chunk =
+            chunk.map_err(|cause| Failure::new(format!("the stream broke: {cause}"), next))?;
+        let Some(chunk) = chunk else { break };
+        for event in reader.events(&chunk) {
+            if event.pointer("/choices/0/delta").and_then(spoken).is_some() {
+                let now = streamed.get_or_insert(Streamed { first: asked.elapsed(), pieces: 0 });
+                now.pieces += 1;
+            }
+        }
+        if reader.is_done || reader.read > MOST_STREAM {
+            break;
+        }
+    }
+    match streamed {
+        Some(streamed) if reader.is_done => Ok(streamed),
+        Some(_) => Err(Failure::new("the stream ended without its [DONE]", next)),
+        None => Err(Failure::new("the streamed answer has no text", next)),
+    }
+}
+
+/// Server-sent events, as far as this protocol has them: one `data:` line each.
+#[derive(Default)]
+struct Reader {
+    rest: Vec<u8>,
+    read: usize,
+    is_done: bool,
+}
+
+impl Reader {
+    fn events(&mut self, chunk: &[u8]) -> Vec<Value> {
+        self.read += chunk.len();
+        self.rest.extend_from_slice(chunk);
+        let mut events = Vec::new();
+        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.rest.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            let Some(data) = line.trim().strip_prefix("data:").map(str::trim) else { continue };
+            if data == "[DONE]" {
+                self.is_done = true;
+            } else if let Ok(event) = serde_json::from_str(data) {
+                events.push(event);
+            }
+        }
+        events
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_read_however_the_bytes_are_cut() {
+        let bytes = b"data: {\"choices\":[{\"delta\":{\"content\":\"h\xc3\xa9\"}}]}\r\n\r\n: ping\ndata: [DONE]\n\n";
+        for size in 1..bytes.len() {
+            let mut reader = Reader::default();
+            let events: Vec<Value> =
+                bytes.chunks(size).flat_map(|chunk| reader.events(chunk)).collect();
+            assert_eq!(events.len(), 1);
+            assert_eq!(events[0].pointer("/choices/0/delta").and_then(spoken), Some("hé"));
+            assert!(reader.is_done);
+        }
+    }
+
+    #[test]
+    fn the_thoughts_of_a_reasoning_model_count_and_an_empty_text_does_not() {
+        assert_eq!(spoken(&json!({"content": "", "reasoning_content": "hm"})), Some("hm"));
+        assert_eq!(spoken(&json!({"content": null})), None);
+    }
+}

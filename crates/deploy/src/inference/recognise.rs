@@ -1,0 +1,227 @@
+//! What a container serves, by rules in data (`rules/inference.yaml`, and `inference:` of
+//! `gantry.yaml`): its image, the words of its command line, its environment; and on which port.
+
+use std::sync::OnceLock;
+
+use cluster::objects::api::core::v1::{Container, PodSpec, Service};
+use cluster::objects::apimachinery::pkg::util::intstr::IntOrString;
+use serde::Deserialize;
+use types::input::checks::{Kind, Server};
+
+/// A table of rules.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rules {
+    inference: Vec<Server>,
+}
+
+/// A container that serves a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// The rule that recognised it.
+    pub rule: String,
+    /// What is asked of it.
+    pub kind: Kind,
+    /// The container's name.
+    pub container: String,
+    /// The port that it listens on.
+    pub port: u16,
+    /// The name that its arguments give the model.
+    pub model: Option<String>,
+}
+
+impl Rules {
+    /// The rules that come with Gantry.
+    pub fn builtin() -> &'static Self {
+        static RULES: OnceLock<Rules> = OnceLock::new();
+        RULES.get_or_init(|| {
+            let text = include_str!("../../../../rules/inference.yaml");
+            // A test reads the table; a broken one cannot be built.
+            types::yaml::read("rules/inference.yaml", text).unwrap_or_default()
+        })
+    }
+
+    /// These rules with `own` before them; one of the same name is replaced.
+    #[must_use]
+    pub fn with(&self, own: &[Server]) -> Self {
+        let others =
+            self.inference.iter().filter(|rule| own.iter().all(|other| other.name != rule.name));
+        Self { inference: own.iter().chain(others).cloned().collect() }
+    }
+
+    /// What the containers of a pod serve.
+    pub fn of_pod(&self, pod: &PodSpec) -> Vec<Served> {
+        pod.containers.iter().filter_map(|container| self.of_container(container)).collect()
+    }
+
+    fn of_container(&self, container: &Container) -> Option<Served> {
+        let words = words(container);
+        let rule = self.inference.iter().find(|rule| fits(rule, container, &words))?;
+        Some(Served {
+            rule: rule.name.clone(),
+            kind: rule.kind,
+            container: container.name.clone(),
+            port: port(rule, container, &words)?,
+            model: argument(&words, &rule.model_args).map(str::to_owned),
+        })
+    }
+}
+
+/// The Services among `services` that lead to a port of a pod, with their own port.
+pub fn service_of<'a>(
+    services: &'a [Service],
+    labels: &std::collections::BTreeMap<String, String>,
+    pod: &PodSpec,
+    port: u16,
+) -> Option<(&'a str, u16)> {
+    services.iter().find_map(|service| {
+        let spec = service.spec.as_ref()?;
+        let selector = spec.selector.as_ref().filter(|selector| !selector.is_empty())?;
+        if !selector.iter().all(|(key, value)| labels.get(key) == Some(value)) {
+            return None;
+        }
+        let own = spec.ports.iter().flatten().find(|candidate| {
+            let target = candidate.target_port.clone();
+            let target = target.unwrap_or(IntOrString::Int(candidate.port));
+            match target {
+                IntOrString::Int(number) => number == i32::from(port),
+                IntOrString::String(name) => {
+                    let ports = pod.containers.iter().flat_map(|c| c.ports.iter().flatten());
+                    ports
+                        .filter(|p| p.name.as_deref() == Some(name.as_str()))
+                        .any(|p| p.container_port == i32::from(port))
+                }
+            }
+        })?;
+        Some((service.metadata.name.as_deref()?, u16::try_from(own.port).ok()?))
+    })
+}
+
+/// The words of command and args; a script in one argument has several.
+fn words(container: &Container) -> Vec<String> {
+    let texts = container.command.iter().chain(&container.args).flatten();
+    texts.flat_map(|text| text.split_whitespace()).map(str::to_owned).collect()
+}
+
+fn fits(rule: &Server, container: &Container, words: &[String]) -> bool {
+    if rule.images.is_empty() && rule.words.is_empty() && rule.env.is_empty() {
+        return false;
+    }
+    let image = container.image.as_deref().unwrap_or_default();
+    let has_word = |wanted: &String| {
+        words.iter().any(|word| {
+            word == wanted
+                || word.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.starts_with('='))
+        })
+    };
+    let has_variable =
+        |wanted: &String| container.env.iter().flatten().any(|variable| variable.name == *wanted);
+    (rule.images.is_empty() || rule.images.iter().any(|part| image.contains(part.as_str())))
+        && (rule.words.is_empty() || rule.words.iter().any(has_word))
+        && (rule.env.is_empty() || rule.env.iter().any(has_variable))
+}
+
+/// The port that the arguments tell, else the container's only one or its one called http, else
+/// the rule's.
+fn port(rule: &Server, container: &Container, words: &[String]) -> Option<u16> {
+    if let Some(told) = argument(words, &rule.port_args).and_then(|text| text.parse().ok()) {
+        return Some(told);
+    }
+    let ports: Vec<_> = container.ports.iter().flatten().collect();
+    let usual = |port: u16| ports.iter().any(|own| own.container_port == i32::from(port));
+    if let Some(port) = rule.port.filter(|port| usual(*port)) {
+        return Some(port);
+    }
+    let named = ports.iter().find(|port| matches!(port.name.as_deref(), Some("http" | "api")));
+    let only = named.or_else(|| ports.first());
+    only.and_then(|port| u16::try_from(port.container_port).ok()).or(rule.port)
+}
+
+/// `--port 80` or `--port=80`.
+fn argument<'a>(words: &'a [String], names: &[String]) -> Option<&'a str> {
+    words.iter().enumerate().find_map(|(index, word)| {
+        names.iter().find_map(|name| match word.strip_prefix(name.as_str())? {
+            "" => words.get(index + 1).map(String::as_str),
+            rest => rest.strip_prefix('='),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn served(container: Value) -> Option<(Kind, u16, Option<String>)> {
+        let pod: PodSpec = serde_json::from_value(json!({"containers": [container]})).unwrap();
+        Rules::builtin().of_pod(&pod).into_iter().next().map(|s| (s.kind, s.port, s.model))
+    }
+
+    #[test]
+    fn the_table_of_rules_is_read_and_each_rule_has_its_own_name() {
+        let text = include_str!("../../../../rules/inference.yaml");
+        let rules: Rules = types::yaml::read("rules/inference.yaml", text).unwrap();
+        let mut names: Vec<_> = rules.inference.iter().map(|rule| rule.name.clone()).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), rules.inference.len());
+        assert!(rules.inference.iter().all(|rule| rule.port.is_some()));
+    }
+
+    #[test]
+    fn model_servers_are_recognised_with_their_ports_and_other_things_are_not() {
+        for (container, expected) in [
+            (
+                json!({"name": "c", "image": "registry.internal/ai/ollama/ollama:0.6.2"}),
+                Some((Kind::Ollama, 11434, None)),
+            ),
+            (
+                json!({"name": "c", "image": "r/vllm/vllm-openai:v0.9", "args": ["--model", "/m", "--port=9000", "--served-model-name", "qwen"]}),
+                Some((Kind::OpenaiChat, 9000, Some("qwen".into()))),
+            ),
+            (
+                json!({"name": "c", "image": "r/vllm/vllm-openai:v0.9", "args": ["--task", "embed"], "ports": [{"containerPort": 8001}]}),
+                Some((Kind::OpenaiEmbeddings, 8001, None)),
+            ),
+            (
+                json!({"name": "c", "image": "r/own:1", "command": ["sh", "-c", "exec python3 -m llama_cpp.server --model /m --port 8080"]}),
+                Some((Kind::OpenaiChat, 8080, None)),
+            ),
+            (
+                json!({"name": "c", "image": "r/ggml-org/llama.cpp:server", "args": ["--embeddings"]}),
+                Some((Kind::OpenaiEmbeddings, 8080, None)),
+            ),
+            (
+                json!({"name": "c", "image": "r/huggingface/text-embeddings-inference:cpu-1.7", "ports": [{"name": "metrics", "containerPort": 9000}, {"name": "http", "containerPort": 8080}]}),
+                Some((Kind::Tei, 8080, None)),
+            ),
+            (
+                json!({"name": "c", "image": "r/superlinked/sie-server:v0.3.4-cpu-default"}),
+                Some((Kind::SieEncode, 8080, None)),
+            ),
+            (
+                json!({"name": "c", "image": "r/bitnami/postgresql:16", "ports": [{"containerPort": 5432}]}),
+                None,
+            ),
+        ] {
+            assert_eq!(served(container.clone()), expected, "{container}");
+        }
+    }
+
+    #[test]
+    fn a_service_is_found_by_its_selector_and_a_named_port() {
+        let pod: PodSpec = serde_json::from_value(json!({"containers": [
+            {"name": "c", "ports": [{"name": "http", "containerPort": 8080}]}
+        ]}))
+        .unwrap();
+        let services: Vec<Service> = serde_json::from_value(json!([
+            {"metadata": {"name": "other"}, "spec": {"selector": {"app": "b"}, "ports": [{"port": 8080}]}},
+            {"metadata": {"name": "llm"}, "spec": {"selector": {"app": "a"}, "ports": [{"port": 80, "targetPort": "http"}]}}
+        ])).unwrap();
+        let labels = [("app".to_owned(), "a".to_owned())].into();
+        assert_eq!(service_of(&services, &labels, &pod, 8080), Some(("llm", 80)));
+        assert_eq!(service_of(&services, &labels, &pod, 9090), None);
+    }
+}

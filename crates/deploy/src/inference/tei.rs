@@ -1,0 +1,57 @@
+//! Hugging Face's text-embeddings-inference: what it serves (`/info`), then its question.
+
+use serde_json::{Value, json};
+
+use super::ask::{Conversation, Good, Outcome};
+use super::{Failure, TEXT, vector};
+
+pub(super) async fn embed(conversation: &mut Conversation<'_>) -> Outcome {
+    let info = conversation.get_json("/info").await?;
+    let model = info.get("model_id").and_then(Value::as_str).map(str::to_owned);
+    if let (Some(wanted), Some(has)) = (&conversation.probe.model, &model)
+        && wanted != has
+    {
+        return Err(Failure::new(
+            format!("it serves {has}, not {wanted}"),
+            "set its --model-id or MODEL_ID, or the check's model in gantry.yaml",
+        ));
+    }
+    // `{"model_type": {"embedding": {…}}}`, `reranker` or `classifier`.
+    let is = |kind: &str| info.pointer(&format!("/model_type/{kind}")).is_some();
+    let says = if is("reranker") {
+        let question = json!({"query": TEXT, "texts": [TEXT, "a stone"]});
+        let path = path(conversation, "/rerank");
+        let answer = conversation.post_json(&path, &question).await?;
+        scores(&answer)?
+    } else if is("classifier") {
+        let path = path(conversation, "/predict");
+        let answer = conversation.post_json(&path, &json!({"inputs": TEXT})).await?;
+        scores(&answer)?
+    } else {
+        let path = path(conversation, "/embed");
+        let answer = conversation.post_json(&path, &json!({"inputs": [TEXT]})).await?;
+        let dimensions = conversation.probe.expect.dimensions.map(u64::from);
+        vector::judge(answer.get(0), dimensions)?
+    };
+    Ok(Good { model, first: conversation.started.elapsed(), says })
+}
+
+fn path(conversation: &Conversation<'_>, usual: &str) -> String {
+    conversation.probe.path.clone().unwrap_or_else(|| usual.to_owned())
+}
+
+fn scores(answer: &Value) -> Result<String, Failure> {
+    let scores: Vec<Option<f64>> = answer
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|one| one.get("score").and_then(Value::as_f64).filter(|score| score.is_finite()))
+        .collect();
+    if scores.is_empty() || scores.contains(&None) {
+        return Err(Failure::new(
+            "the answer has no scores, or some that are no numbers",
+            "look at the server's log; the model's files may be damaged: gantry models verify",
+        ));
+    }
+    Ok(format!("{} scores", scores.len()))
+}

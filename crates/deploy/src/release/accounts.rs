@@ -1,0 +1,174 @@
+//! Service accounts that give the pull secret to pods which no value of their chart gives it to.
+//! Those of the chart are made beforehand, as helm would own them: the pods find the secret when
+//! they are born, and helm adopts the accounts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cluster::objects::api::core::v1::{LocalObjectReference, ServiceAccount};
+use cluster::objects::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use cluster::{Cluster, Scope};
+use serde_json::Value;
+
+use super::error::Result;
+use super::namespace::{Beside, Outcome};
+use super::objects::{Rendered, pod_specs};
+
+/// The annotation with the name of the pull secret that Gantry gave an account.
+pub(super) const GIVEN: &str = "gantry.dev/pull-secret";
+/// The account of pods that name none.
+const DEFAULT: &str = "default";
+
+/// An account that has to give the secret.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Account {
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+/// The accounts of the pods that pull from `registry` and are not given `secret` by their chart.
+pub(super) fn needed(objects: &[Rendered], registry: &str, secret: &str) -> BTreeSet<Account> {
+    let mut accounts = BTreeSet::new();
+    for object in objects {
+        let Some(namespace) = &object.id.namespace else { continue };
+        for spec in pod_specs(&object.value) {
+            if is_pulling(spec, registry) && !has(spec, secret) {
+                let named = spec.get("serviceAccountName").or_else(|| spec.get("serviceAccount"));
+                let name = named.and_then(Value::as_str).filter(|name| !name.is_empty());
+                accounts.insert(Account {
+                    namespace: namespace.clone(),
+                    name: name.unwrap_or(DEFAULT).to_owned(),
+                });
+            }
+        }
+    }
+    accounts
+}
+
+fn is_pulling(spec: &Value, registry: &str) -> bool {
+    ["containers", "initContainers", "ephemeralContainers"]
+        .iter()
+        .filter_map(|key| spec.get(*key)?.as_array())
+        .flatten()
+        .filter_map(|container| container.get("image")?.as_str())
+        .any(|image| image.strip_prefix(registry).is_some_and(|rest| rest.starts_with('/')))
+}
+
+fn has(spec: &Value, secret: &str) -> bool {
+    let given = spec.get("imagePullSecrets").and_then(Value::as_array);
+    given.is_some_and(|all| {
+        all.iter().any(|one| one.get("name").and_then(Value::as_str) == Some(secret))
+    })
+}
+
+/// Gives the secret to accounts. `release` and `namespace` are those of the release, which owns the
+/// accounts that are among its `objects`.
+pub(super) async fn give(
+    cluster: &Cluster,
+    accounts: &BTreeSet<Account>,
+    secret: &str,
+    objects: &[Rendered],
+    release: (&str, &str),
+) -> Result<Vec<Beside>> {
+    let mut beside = Vec::new();
+    for account in accounts {
+        let scope = Scope::Namespace(&account.namespace);
+        let found = cluster.get::<ServiceAccount>(scope, &account.name).await?;
+        let outcome = match found {
+            Some(found) if gives(&found, secret) => Outcome::Same,
+            Some(mut found) => {
+                add(&mut found, secret);
+                cluster.replace(scope, &found).await?;
+                Outcome::Changed
+            }
+            None => {
+                let is_of_chart = objects.iter().any(|object| {
+                    object.id.kind == "ServiceAccount"
+                        && object.id.name == account.name
+                        && object.id.namespace.as_deref() == Some(&account.namespace)
+                });
+                let mut made = ServiceAccount {
+                    metadata: ObjectMeta {
+                        name: Some(account.name.clone()),
+                        ..ObjectMeta::default()
+                    },
+                    ..ServiceAccount::default()
+                };
+                if is_of_chart {
+                    as_helm_owns(&mut made.metadata, release);
+                } else if account.name != DEFAULT {
+                    // It is for somebody else to make; its pods say that it is missing.
+                    continue;
+                }
+                add(&mut made, secret);
+                cluster.create(scope, &made).await?;
+                Outcome::Created
+            }
+        };
+        let place = format!("{}/{}", account.namespace, account.name);
+        beside.push(Beside::new("ServiceAccount", &place, outcome));
+    }
+    Ok(beside)
+}
+
+/// Takes a secret that Gantry gave away from the accounts of a namespace.
+pub(super) async fn take_back(cluster: &Cluster, namespace: &str) -> Result<Vec<String>> {
+    let scope = Scope::Namespace(namespace);
+    let mut taken = Vec::new();
+    for mut account in cluster.list::<ServiceAccount>(scope, "").await? {
+        let given = account.metadata.annotations.as_mut().and_then(|all| all.remove(GIVEN));
+        let Some(secret) = given else { continue };
+        if let Some(secrets) = &mut account.image_pull_secrets {
+            secrets.retain(|one| one.name != secret);
+        }
+        let name = account.metadata.name.clone().unwrap_or_default();
+        cluster.replace(scope, &account).await?;
+        taken.push(format!("ServiceAccount {namespace}/{name}"));
+    }
+    Ok(taken)
+}
+
+fn gives(account: &ServiceAccount, secret: &str) -> bool {
+    account.image_pull_secrets.iter().flatten().any(|one| one.name == secret)
+}
+
+fn add(account: &mut ServiceAccount, secret: &str) {
+    let secrets = account.image_pull_secrets.get_or_insert_with(Vec::new);
+    secrets.push(LocalObjectReference { name: secret.to_owned() });
+    let annotations = account.metadata.annotations.get_or_insert_with(BTreeMap::new);
+    annotations.insert(GIVEN.to_owned(), secret.to_owned());
+}
+
+/// The marks by which helm knows an object of a release (`pkg/action/validate.go`).
+fn as_helm_owns(metadata: &mut ObjectMeta, (release, namespace): (&str, &str)) {
+    let labels = metadata.labels.get_or_insert_with(BTreeMap::new);
+    labels.insert("app.kubernetes.io/managed-by".to_owned(), "Helm".to_owned());
+    let annotations = metadata.annotations.get_or_insert_with(BTreeMap::new);
+    annotations.insert("meta.helm.sh/release-name".to_owned(), release.to_owned());
+    annotations.insert("meta.helm.sh/release-namespace".to_owned(), namespace.to_owned());
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::objects::read;
+    use super::*;
+
+    #[test]
+    fn pods_that_pull_from_the_site_without_the_secret_name_their_accounts() {
+        let pod = |name: &str, image: &str, more: &str| {
+            format!(
+                "kind: Pod\napiVersion: v1\nmetadata: {{name: {name}}}\nspec: {{containers: [{{image: '{image}'}}]{more}}}\n---\n"
+            )
+        };
+        let stream = pod("a", "site:5000/x:1", "")
+            + &pod("b", "site:5000/x:1", ", serviceAccountName: own")
+            + &pod("c", "site:5000/x:1", ", serviceAccountName: has, imagePullSecrets: [{name: s}]")
+            + &pod("d", "site:50001/x:1", ", serviceAccountName: foreign");
+        let objects = read(&stream, "n").unwrap();
+
+        let accounts = needed(&objects, "site:5000", "s");
+
+        let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
+        assert_eq!(names, ["default", "own"]);
+    }
+}

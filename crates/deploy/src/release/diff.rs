@@ -1,0 +1,69 @@
+//! What changes in an object, for people: a unified diff of its YAML. The values of Secrets are never
+//! in it.
+
+use serde_json::{Map, Value};
+use similar::TextDiff;
+
+/// Lines around a change.
+const AROUND: usize = 3;
+
+/// The lines that change. An object that is only there on one side is told by itself.
+pub(super) fn unified(old: Option<&Value>, new: Option<&Value>) -> String {
+    let (Some(old), Some(new)) = (old, new) else { return String::new() };
+    let (old, new) = (shown(old, new, "before"), shown(new, old, "after"));
+    let diff = TextDiff::from_lines(&old, &new);
+    diff.unified_diff().context_radius(AROUND).to_string()
+}
+
+/// An object as YAML, keys in order; of a Secret only what may be seen. `other` is what it is
+/// compared with, `side` says which of the two this is.
+fn shown(object: &Value, other: &Value, side: &str) -> String {
+    let mut object = sorted(object);
+    if object.get("kind").and_then(Value::as_str) == Some("Secret") {
+        for key in ["data", "stringData"] {
+            hide(&mut object, other, key, side);
+        }
+    }
+    serde_saphyr::to_string(&object).unwrap_or_else(|_| object.to_string())
+}
+
+/// Puts lengths in the place of values. One that changes has another text on each side.
+fn hide(object: &mut Value, other: &Value, key: &str, side: &str) {
+    let Some(fields) = object.get_mut(key).and_then(Value::as_object_mut) else { return };
+    for (name, value) in fields {
+        let length = value.as_str().map_or(0, str::len);
+        let beside = other.get(key).and_then(|fields| fields.get(name));
+        *value = Value::String(if beside == Some(value) {
+            "(hidden)".to_owned()
+        } else {
+            format!("(hidden, {length} characters {side})")
+        });
+    }
+}
+
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let mut keys: Vec<&String> = fields.keys().collect();
+            keys.sort();
+            let pairs = keys.into_iter().map(|key| (key.clone(), sorted(&fields[key])));
+            Value::Object(pairs.collect::<Map<_, _>>())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_secret_s_new_value_of_the_same_length_is_told_and_not_shown() {
+        let secret = |value: &str| json!({"kind": "Secret", "data": {"a": value, "b": "same"}});
+        let diff = unified(Some(&secret("b2xk")), Some(&secret("bmV3")));
+        assert!(diff.contains("-  a: (hidden, 4 characters before)"), "{diff}");
+        assert!(!diff.contains("b2xk") && !diff.contains("bmV3") && !diff.contains("same"), "{diff}");
+    }
+}

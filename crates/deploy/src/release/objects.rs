@@ -1,0 +1,94 @@
+//! What helm renders, as objects: which they are, and what of them is a pod.
+
+use chart::manifest::{Document, Manifests};
+use cluster::Id;
+use serde_json::Value;
+
+use super::error::Result;
+
+/// Pods inside of pods' templates are not nested deeper than this.
+const DEEPEST: usize = 24;
+
+/// An object that a release has.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Rendered {
+    pub(super) id: Id,
+    pub(super) value: Value,
+}
+
+/// The objects of a stream of documents. `namespace` is that of those which name none.
+pub(super) fn read(stream: &str, namespace: &str) -> Result<Vec<Rendered>> {
+    let manifests = Manifests::read(stream);
+    if let Some(unread) = manifests.unread.first() {
+        return Err(chart::Error::Unread {
+            template: unread.template.clone().unwrap_or_else(|| "a document".to_owned()),
+            line: unread.line,
+            reason: unread.reason.clone(),
+        }
+        .into());
+    }
+    let mut objects = Vec::new();
+    for Document { value, .. } in manifests.documents {
+        for value in items(value) {
+            objects.push(Rendered { id: Id::of(&value, namespace)?, value });
+        }
+    }
+    Ok(objects)
+}
+
+/// A `List` stands for its items.
+fn items(value: Value) -> Vec<Value> {
+    let is_list = value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind == "List");
+    match value {
+        Value::Object(mut fields) if is_list => match fields.remove("items") {
+            Some(Value::Array(items)) => items,
+            _ => vec![],
+        },
+        value => vec![value],
+    }
+}
+
+/// The specifications of pods in an object, also in custom resources: maps with a list of containers.
+pub(super) fn pod_specs(value: &Value) -> Vec<&Value> {
+    let mut found = Vec::new();
+    collect(value, DEEPEST, &mut found);
+    found
+}
+
+fn collect<'a>(value: &'a Value, depth: usize, found: &mut Vec<&'a Value>) {
+    if depth == 0 {
+        return;
+    }
+    match value {
+        Value::Object(fields) => {
+            let containers = fields.get("containers").and_then(Value::as_array);
+            if containers.is_some_and(|all| all.iter().any(|one| one.get("image").is_some())) {
+                found.push(value);
+                return;
+            }
+            fields.values().for_each(|inner| collect(inner, depth - 1, found));
+        }
+        Value::Array(items) => items.iter().for_each(|inner| collect(inner, depth - 1, found)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn objects_are_read_with_their_namespace_and_their_pods() {
+        let stream = "kind: CronJob\napiVersion: batch/v1\nmetadata: {name: a}\nspec: {jobTemplate: {spec: \
+            {template: {spec: {containers: [{image: x}]}}}}}\n---\nkind: List\napiVersion: v1\nitems:\n\
+            - {kind: ConfigMap, apiVersion: v1, metadata: {name: b, namespace: other}}\n";
+
+        let objects = read(stream, "own").unwrap();
+
+        assert_eq!(objects[0].id.to_string(), "CronJob own/a");
+        assert_eq!(objects[1].id.to_string(), "ConfigMap other/b");
+        assert_eq!(pod_specs(&objects[0].value).len(), 1);
+        assert!(pod_specs(&objects[1].value).is_empty());
+    }
+}

@@ -1,0 +1,58 @@
+//! The rights that deploying needs, asked for before anything is written.
+
+use std::collections::BTreeSet;
+
+use cluster::Right;
+
+use super::error::Result;
+use super::{Deployer, Planned, objects};
+
+/// What helm does with a chart's objects.
+const OBJECTS: [&str; 4] = ["get", "create", "patch", "delete"];
+
+impl Deployer<'_> {
+    /// Names every right that is missing for these releases. Kinds that the cluster does not have
+    /// (yet) are not asked for.
+    pub async fn need_rights(&self, planned: &[Planned]) -> Result<()> {
+        let mut rights = BTreeSet::new();
+        for release in planned {
+            let namespace = release.namespace();
+            self.beside(namespace, &mut rights).await?;
+            for object in objects::read(&release.rendered, namespace)? {
+                let id = object.id;
+                let Some(resource) = self.kinds.resource(&id.api_version, &id.kind) else { continue };
+                let namespace = id.namespace.as_deref().unwrap_or(namespace);
+                rights.extend(OBJECTS.map(|verb| resource.right(verb, namespace)));
+            }
+        }
+        let rights: Vec<Right> = rights.into_iter().collect();
+        Ok(self.cluster.need_rights("deploying", &rights).await?)
+    }
+
+    async fn beside(&self, namespace: &str, rights: &mut BTreeSet<Right>) -> Result<()> {
+        let mut need = |group: &str, resource: &str, verbs: &[&str]| {
+            let right = |verb: &&str| Right::new(verb, group, resource).in_namespace(namespace);
+            rights.extend(verbs.iter().map(right));
+        };
+        // helm's records, the pull secret, the authority.
+        need("", "secrets", &["get", "list", "create", "update", "patch", "delete"]);
+        need("", "pods", &["get", "list"]);
+        need("", "pods/log", &["get"]);
+        need("", "events", &["list"]);
+        need("", "persistentvolumeclaims", &["get"]);
+        if self.site.ca.is_some() {
+            need("", "configmaps", &["get", "create", "patch"]);
+        }
+        if self.site.pull_secret.is_some() {
+            need("", "serviceaccounts", &["get", "create", "update"]);
+        }
+        if !super::namespace::need(self.cluster, namespace, self.site).await? {
+            rights.insert(Right::new("get", "", "namespaces"));
+            rights.insert(Right::new("create", "", "namespaces"));
+            rights.insert(Right::new("patch", "", "namespaces"));
+        } else if self.site.pod_security.is_some() {
+            rights.insert(Right::new("patch", "", "namespaces"));
+        }
+        Ok(())
+    }
+}

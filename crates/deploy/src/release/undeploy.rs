@@ -1,0 +1,288 @@
+//! Takes releases away that Gantry installed, and what it made beside them. Claims stay, with the
+//! data in them, unless the user says otherwise; what others made stays.
+
+use chart::manifest::Manifests;
+use cluster::objects::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret};
+use cluster::{Cluster, Scope, is_own};
+use remote::helm::record::{self, Status};
+use remote::helm::{Hooks, InCluster};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::error::{Error, Result};
+use super::objects;
+use super::state::State;
+use super::{CA, LABEL, accounts, helm};
+
+/// What becomes of the claims of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claims {
+    /// They stay.
+    Kept,
+    /// They go, with their data.
+    Deleted,
+}
+
+/// What becomes of a namespace that Gantry made, when nothing else is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whole {
+    /// It stays.
+    Kept,
+    /// It goes.
+    Deleted,
+}
+
+/// A release of Gantry's that a cluster has.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Found {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub release: String,
+}
+
+/// What was taken away.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Removed {
+    /// The namespace.
+    pub namespace: String,
+    /// The releases.
+    pub releases: Vec<String>,
+    /// Other objects that are gone, or changed back.
+    pub objects: Vec<String>,
+    /// What stayed, and why.
+    pub kept: Vec<String>,
+}
+
+/// The releases that Gantry installed, in one namespace or in all.
+pub async fn find(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Found>> {
+    let scope = namespace.map_or(Scope::Cluster, Scope::Namespace);
+    let (key, value) = LABEL;
+    let records = cluster.list::<Secret>(scope, &format!("owner=helm,{key}={value}")).await?;
+    let mut all: Vec<Found> = records
+        .iter()
+        .filter_map(|record| {
+            let labels = record.metadata.labels.as_ref()?;
+            let release = labels.get("name")?.clone();
+            Some(Found { namespace: record.metadata.namespace.clone()?, release })
+        })
+        .collect();
+    all.sort();
+    all.dedup();
+    Ok(all)
+}
+
+/// Takes releases of one namespace away; with the last one go the pull secret and the authority.
+pub async fn undeploy(
+    cluster: &Cluster,
+    with: &InCluster,
+    namespace: &str,
+    releases: &[String],
+    claims: Claims,
+    whole: Whole,
+    hooks: Hooks,
+) -> Result<Removed> {
+    let mut removed = Removed {
+        namespace: namespace.to_owned(),
+        releases: vec![],
+        objects: vec![],
+        kept: vec![],
+    };
+    for name in releases {
+        let kept = release(cluster, with, namespace, name, claims, hooks).await?;
+        removed.kept.extend(kept);
+        removed.releases.push(name.clone());
+    }
+    if !find(cluster, Some(namespace)).await?.is_empty() {
+        return Ok(removed);
+    }
+    removed.objects.extend(accounts::take_back(cluster, namespace).await?);
+    let scope = Scope::Namespace(namespace);
+    let selector = format!("app.kubernetes.io/managed-by={},{}={}", cluster::MANAGER, LABEL.0, LABEL.1);
+    for secret in cluster.list::<Secret>(scope, &selector).await? {
+        let name = secret.metadata.name.unwrap_or_default();
+        if cluster.delete_own::<Secret>(scope, &name).await? {
+            removed.objects.push(format!("Secret {namespace}/{name}"));
+        }
+    }
+    let map = cluster.get::<ConfigMap>(scope, CA).await?;
+    if map.is_some_and(|map| is_own(&map.metadata)) {
+        cluster.delete::<ConfigMap>(scope, CA).await?;
+        removed.objects.push(format!("ConfigMap {namespace}/{CA}"));
+    }
+    if whole == Whole::Deleted {
+        delete_namespace(cluster, namespace, &mut removed).await?;
+    }
+    Ok(removed)
+}
+
+/// Takes one release away. The claims that stayed are told.
+pub(super) async fn release(
+    cluster: &Cluster,
+    with: &InCluster,
+    namespace: &str,
+    name: &str,
+    claims: Claims,
+    hooks: Hooks,
+) -> Result<Vec<String>> {
+    let state = State::of(cluster, namespace, name).await?;
+    let Some(last) = state.last() else { return Ok(vec![]) };
+    if !last.is_own {
+        return Err(Error::NotOurs {
+            release: name.to_owned(),
+            namespace: namespace.to_owned(),
+            chart: last.revision.chart.clone(),
+        });
+    }
+    let names = own_claims(cluster, namespace, &last.revision.manifest).await?;
+    if claims == Claims::Kept {
+        keep(cluster, namespace, &last.secret).await?;
+    }
+    // Of what is half there the hooks may wait for what never came.
+    let is_half = last.revision.status.is_half() || last.revision.status == Status::Failed;
+    let hooks = if is_half { Hooks::Skip } else { hooks };
+    let (place, called) = (namespace.to_owned(), name.to_owned());
+    helm::run(with, move |with, stop| with.uninstall(&place, &called, hooks, stop)).await?;
+    let mut kept = Vec::new();
+    for claim in names {
+        match claims {
+            Claims::Kept => {
+                kept.push(format!("PersistentVolumeClaim {namespace}/{claim}: its data is kept"));
+            }
+            Claims::Deleted => {
+                cluster.delete::<PersistentVolumeClaim>(Scope::Namespace(namespace), &claim).await?;
+            }
+        }
+    }
+    Ok(kept)
+}
+
+/// The claims of a release that are there: those of the chart, and those of its stateful sets.
+async fn own_claims(cluster: &Cluster, namespace: &str, manifest: &str) -> Result<Vec<String>> {
+    let mut exact = Vec::new();
+    let mut begins = Vec::new();
+    for object in objects::read(manifest, namespace)? {
+        match object.id.kind.as_str() {
+            "PersistentVolumeClaim" => exact.push(object.id.name),
+            "StatefulSet" => {
+                let templates = object.value.pointer("/spec/volumeClaimTemplates");
+                for template in templates.and_then(Value::as_array).into_iter().flatten() {
+                    if let Some(name) = template.pointer("/metadata/name").and_then(Value::as_str) {
+                        begins.push(format!("{name}-{}-", object.id.name));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    if exact.is_empty() && begins.is_empty() {
+        return Ok(vec![]);
+    }
+    let is_numbered = |name: &str| {
+        let mut rest = begins.iter().filter_map(|begin| name.strip_prefix(begin.as_str()));
+        rest.any(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let all = cluster.list::<PersistentVolumeClaim>(Scope::Namespace(namespace), "").await?;
+    let names = all.into_iter().filter_map(|claim| claim.metadata.name);
+    Ok(names.filter(|name| exact.contains(name) || is_numbered(name)).collect())
+}
+
+/// Tells helm to leave the claims of a release: helm keeps what its own record marks so
+/// (`helm.sh/resource-policy`).
+async fn keep(cluster: &Cluster, namespace: &str, record: &str) -> Result<()> {
+    let scope = Scope::Namespace(namespace);
+    let Some(mut secret) = cluster.get::<Secret>(scope, record).await? else { return Ok(()) };
+    let data = secret.data.as_mut().and_then(|data| data.get_mut(record::KEY));
+    let Some(data) = data else { return Ok(()) };
+    let what = format!("Secret {namespace}/{record}");
+    if let Some(changed) = record::with_documents(&what, &data.0, &kept_claim)? {
+        data.0 = changed;
+        cluster.replace(scope, &secret).await?;
+    }
+    Ok(())
+}
+
+/// A claim's document with the mark; `None` for others.
+fn kept_claim(document: &str) -> Option<String> {
+    const POLICY: &str = "helm.sh/resource-policy";
+    let mut value = Manifests::read(document).documents.into_iter().next()?.value;
+    if value.get("kind").and_then(Value::as_str) != Some("PersistentVolumeClaim") {
+        return None;
+    }
+    let metadata = value.get_mut("metadata")?.as_object_mut()?;
+    let annotations = metadata.entry("annotations").or_insert_with(|| serde_json::json!({}));
+    if annotations.is_null() {
+        *annotations = serde_json::json!({});
+    }
+    let annotations = annotations.as_object_mut()?;
+    if annotations.get(POLICY).and_then(Value::as_str) == Some("keep") {
+        return None;
+    }
+    annotations.insert(POLICY.to_owned(), "keep".into());
+    // JSON is YAML as well.
+    Some(format!("{value}\n"))
+}
+
+/// Deletes the namespace where Gantry made it and nothing is left that somebody would miss.
+async fn delete_namespace(cluster: &Cluster, name: &str, removed: &mut Removed) -> Result<()> {
+    let found = cluster.get::<Namespace>(Scope::Cluster, name).await?;
+    let Some(found) = found else { return Ok(()) };
+    let place = format!("Namespace {name}");
+    if !is_own(&found.metadata) {
+        removed.kept.push(format!("{place}: Gantry did not make it"));
+        return Ok(());
+    }
+    if let Some(left) = left_in(cluster, name).await? {
+        removed.kept.push(format!("{place}: it still has {left}"));
+        return Ok(());
+    }
+    cluster.delete::<Namespace>(Scope::Cluster, name).await?;
+    removed.objects.push(place);
+    Ok(())
+}
+
+/// Something in a namespace that Kubernetes did not put there itself.
+async fn left_in(cluster: &Cluster, namespace: &str) -> Result<Option<String>> {
+    const KINDS: [(&str, &str); 10] = [
+        ("v1", "PersistentVolumeClaim"),
+        ("apps/v1", "Deployment"),
+        ("apps/v1", "StatefulSet"),
+        ("apps/v1", "DaemonSet"),
+        ("batch/v1", "Job"),
+        ("batch/v1", "CronJob"),
+        ("v1", "Service"),
+        ("v1", "ConfigMap"),
+        ("v1", "Secret"),
+        ("v1", "Pod"),
+    ];
+    for (version, kind) in KINDS {
+        for object in cluster.list_manifests(version, kind, Scope::Namespace(namespace), "").await? {
+            let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+            let name = text("/metadata/name").unwrap_or_default();
+            let is_going = object.pointer("/metadata/deletionTimestamp").is_some();
+            // What a gone release's controllers have not collected yet.
+            let is_owned = object.pointer("/metadata/ownerReferences").is_some();
+            if name != "kube-root-ca.crt" && !is_going && !is_owned {
+                return Ok(Some(format!("{kind} {name}")));
+            }
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_claims_are_marked_to_be_kept_and_only_once() {
+        let claim = "# Source: a\nkind: PersistentVolumeClaim\nmetadata: {name: data}\n";
+        let marked = kept_claim(claim).unwrap();
+        assert!(marked.contains(r#""helm.sh/resource-policy":"keep""#), "{marked}");
+        assert_eq!(kept_claim(&marked), None);
+        assert_eq!(kept_claim("kind: Service\nmetadata: {name: data}\n"), None);
+    }
+}

@@ -1,0 +1,195 @@
+//! First inference of real model servers in the real cluster: recognised, or declared, each is asked
+//! its question, and its answer is judged.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use cluster::objects::api::apps::v1::Deployment;
+use cluster::objects::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use cluster::objects::serde_json::{Value, from_value, json};
+use cluster::{Object, Scope, Until, own};
+use gantry_deploy::check::{Deployed, Name, Release, Report, State, Subject, run};
+use gantry_deploy::inference::recognise::Rules;
+use testkit::{Cluster, Images, MINILM, Registry, tools, workloads};
+use types::input::Input;
+
+/// Until a server has loaded its model, on a machine that others use too.
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+#[tokio::test]
+async fn llama_cpp_and_ollama_are_recognised_and_an_embedding_server_answers_as_declared() {
+    let here = Cluster::here();
+    let registry = Registry::builder().address(here.host()).start();
+    let servers = [workloads::LLAMA_SERVER, workloads::OLLAMA, workloads::EMBED_SERVER];
+    Images::cluster().only(&servers).place(registry.storage());
+    let _trust = here.trusts(&registry);
+    let space = here.namespace("check-inference");
+    let cluster = here.connect().await;
+    let story = Story { cluster, namespace: space.name(), loader: here.image("busybox") };
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(workloads::gguf(), folder.path().join("tiny.gguf")).unwrap();
+    workloads::ollama(&folder.path().join("ollama/models"));
+    workloads::hub_cache(&folder.path().join("hub"));
+    story.claim(folder.path()).await;
+    let site = registry.host();
+    let llama = format!("{site}/example/llama-server:0.3.16");
+    let args = json!(["--model=/data/tiny.gguf", "--host=0.0.0.0", "--port=8000", "--n_ctx=512"]);
+    story.serve("llama", &llama, &args, 8000, &json!([])).await;
+    let env = json!([{"name": "OLLAMA_MODELS", "value": "/data/ollama/models"},
+        {"name": "HOME", "value": "/tmp"}]);
+    let ollama = format!("{site}/ollama/ollama:0.6.8");
+    story.serve("ollama", &ollama, &json!(["serve"]), 11434, &env).await;
+    let env =
+        json!([{"name": "HF_HUB_OFFLINE", "value": "1"}, {"name": "HF_HOME", "value": "/data"}]);
+    let embed = format!("{site}/example/embed-server:1.0");
+    story.serve("embed", &embed, &json!(["--host=0.0.0.0", "--port=8080"]), 8080, &env).await;
+
+    let subject = story.subject(&checks(MINILM));
+    let report = until(&subject, Report::is_well).await;
+
+    has(
+        &report,
+        State::Ok,
+        &["openai-chat at Service llama:80", "(llama-cpp)", "streamed", "first answer after"],
+    );
+    has(&report, State::Ok, &["ollama at Service ollama:80", workloads::OLLAMA_MODEL, "answered"]);
+    has(&report, State::Ok, &["vectors:", "384 dimensions, norm 1.00"]);
+    has(&report, State::Ok, &["tei:", "384 dimensions"]);
+    has(&report, State::Ok, &["sie:", MINILM, "384 dimensions"]);
+
+    let wrong = story.subject(
+        "- {name: size, kind: openai-embeddings, release: app, service: embed, expect: {dimensions: 768}}\n\
+         - {name: absent, kind: sie-encode, release: app, service: embed, model: no/such}\n\
+         - {name: protocol, kind: kserve-v2, release: app, service: embed, timeout: 20s}\n\
+         - {name: ours, kind: ollama, release: app, service: ollama, model: other}\n",
+    );
+    let wrong = run(&wrong, &[Name::Inference]).await;
+    has(&wrong, State::Failed, &["size:", "has 384 values, not the 768"]);
+    has(&wrong, State::Failed, &["absent:", "no/such"]);
+    has(&wrong, State::Failed, &["protocol:", "/v2/health/ready answered 404"]);
+    has(&wrong, State::Failed, &["ours:", "does not have other; it has gantry-tiny"]);
+}
+
+/// The three protocols of one embedding server.
+fn checks(model: &str) -> String {
+    format!(
+        "- {{name: vectors, kind: openai-embeddings, release: app, service: embed}}\n\
+         - {{name: tei, kind: tei, release: app, service: embed, expect: {{dimensions: 384}}}}\n\
+         - {{name: sie, kind: sie-encode, release: app, service: embed, port: 80, model: {model}}}\n"
+    )
+}
+
+// --- the story ----------------------------------------------------------------------------------
+
+struct Story<'a> {
+    cluster: cluster::Cluster,
+    namespace: &'a str,
+    loader: String,
+}
+
+impl Story<'_> {
+    fn subject(&self, checks: &str) -> Subject {
+        let text = format!("version: 1\nname: a\nchecks:\n{checks}");
+        Subject {
+            cluster: self.cluster.clone(),
+            registry: None,
+            storage_class: None,
+            lock: None,
+            releases: vec![Release {
+                name: "app".into(),
+                namespace: self.namespace.into(),
+                kube_version: None,
+                manifests: Ok(vec![]),
+            }],
+            deployed: Deployed::Expected,
+            checks: Input::parse("gantry.yaml", &text).unwrap().checks,
+            servers: Rules::builtin().clone(),
+            models: vec![],
+            ca: vec![],
+        }
+    }
+
+    /// The claim `data` with what is in a folder.
+    async fn claim(&self, folder: &Path) {
+        let scope = Scope::Namespace(self.namespace);
+        let claim = json!({"metadata": {"name": "data"}, "spec": {"storageClassName": "shared-path",
+            "accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "200Mi"}}}});
+        apply::<PersistentVolumeClaim>(&self.cluster, scope, claim).await;
+        let mut spec = pod(&self.loader, &json!([]), &json!([]));
+        spec["containers"][0]["command"] = json!(["busybox", "sleep", "600"]);
+        let mut loader: Pod =
+            from_value(json!({"metadata": {"name": "loader"}, "spec": spec})).unwrap();
+        own(&mut loader.metadata, "test");
+        self.cluster.start_pod(self.namespace, &loader).await.unwrap();
+        self.cluster.wait_pod(self.namespace, "loader", Until::Ready, TIMEOUT).await.unwrap();
+        let tar = tools::command("tar").args(["c", "-C"]).arg(folder).arg(".").output().unwrap();
+        let script = format!("head -c {} | tar x -o -C /data", tar.stdout.len());
+        let command = ["sh", "-c", script.as_str()];
+        let filling = self.cluster.run(self.namespace, "loader", "main", &command, &tar.stdout);
+        let outcome = Box::pin(filling).await.unwrap();
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        self.cluster.remove_pod(self.namespace, "loader").await.unwrap();
+    }
+
+    /// A server and the Service before it, at port 80.
+    async fn serve(&self, name: &str, image: &str, args: &Value, port: u16, env: &Value) {
+        let scope = Scope::Namespace(self.namespace);
+        let mut spec = pod(image, args, env);
+        spec["containers"][0]["ports"] = json!([{"containerPort": port}]);
+        spec["containers"][0]["readinessProbe"] =
+            json!({"tcpSocket": {"port": port}, "periodSeconds": 2});
+        let labels = json!({"app": name, "app.kubernetes.io/instance": "app"});
+        let deployment = json!({"metadata": {"name": name, "labels": labels}, "spec": {
+            "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": labels}, "spec": spec}}});
+        apply::<Deployment>(&self.cluster, scope, deployment).await;
+        let service = json!({"metadata": {"name": name}, "spec": {"selector": {"app": name},
+            "ports": [{"port": 80, "targetPort": port}]}});
+        apply::<Service>(&self.cluster, scope, service).await;
+    }
+}
+
+/// A pod of one container within pod security `restricted`, with the claim at `/data`.
+fn pod(image: &str, args: &Value, env: &Value) -> Value {
+    json!({"terminationGracePeriodSeconds": 0,
+        "securityContext": {"runAsNonRoot": true, "runAsUser": 1000,
+            "seccompProfile": {"type": "RuntimeDefault"}},
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+            {"name": "tmp", "emptyDir": {}}],
+        "containers": [{"name": "main", "image": image, "args": args, "env": env,
+            "imagePullPolicy": "IfNotPresent",
+            "volumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "tmp", "mountPath": "/tmp"}],
+            "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}]})
+}
+
+async fn apply<K: Object>(cluster: &cluster::Cluster, scope: Scope<'_>, object: Value) {
+    let object: K = from_value(object).unwrap();
+    cluster.apply(scope, &object).await.unwrap();
+}
+
+/// Waits until the pods are ready, then asks until it is so.
+async fn until(subject: &Subject, is_it: impl Fn(&Report) -> bool) -> Report {
+    let started = Instant::now();
+    loop {
+        let pods = run(subject, &[Name::Pods, Name::Workloads]).await;
+        let report = match pods.is_well() {
+            true => run(subject, &[Name::Inference]).await,
+            false => pods,
+        };
+        let is_asked = report.findings.iter().any(|one| one.check == Name::Inference);
+        if is_asked && is_it(&report) {
+            return report;
+        }
+        assert!(started.elapsed() < TIMEOUT, "it does not come: {report:#?}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+fn has(report: &Report, state: State, words: &[&str]) {
+    let found = report.findings.iter().any(|one| {
+        let text = format!("{}: {}", one.what, one.why);
+        one.state == state && words.iter().all(|word| text.contains(word))
+    });
+    assert!(found, "nothing is {state:?} with {words:?}: {:#?}", report.findings);
+}

@@ -1,0 +1,108 @@
+//! On this side: answers what a pod asks for, from any [`Source`]. Only blobs of the order are
+//! given, in pieces of a bounded length.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read as _};
+use std::sync::Arc;
+
+use store::Source;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use types::Digest;
+
+use super::frame::{HEAD, HELLO, Head, LONGEST_WORDS, PIECE, REQUEST, Request};
+
+/// Requests that wait for the disk: what a pod sends ahead is far below.
+const REQUESTS: usize = 64;
+/// Answers that wait for the socket.
+const ANSWERS: usize = 4;
+
+/// Waits for the pod's first words. An error means that it is no Gantry of this kind.
+pub(super) async fn hello(stdout: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+    let mut said = [0; HELLO.len()];
+    stdout.read_exact(&mut said).await?;
+    if said == *HELLO {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "it speaks another protocol"))
+}
+
+/// Answers requests until the pod closes its output.
+pub(super) async fn serve(
+    source: Arc<dyn Source>,
+    allowed: BTreeSet<Digest>,
+    mut stdout: impl AsyncRead + Unpin,
+    mut stdin: impl AsyncWrite + Unpin,
+) -> io::Result<()> {
+    let (requests, queue) = mpsc::channel(REQUESTS);
+    let (answers, mut ready) = mpsc::channel(ANSWERS);
+    let reading = tokio::task::spawn_blocking(move || read(&*source, &allowed, queue, &answers));
+    let listen = async move {
+        let mut bytes = [0; REQUEST];
+        loop {
+            match stdout.read_exact(&mut bytes).await {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            if requests.send(Request::parse(&bytes)).await.is_err() {
+                return Ok(());
+            }
+        }
+    };
+    let answer = async move {
+        while let Some(bytes) = ready.recv().await {
+            let bytes: Vec<u8> = bytes;
+            if stdin.write_all(&bytes).await.is_err() {
+                // The pod has ended; its events say why.
+                break;
+            }
+        }
+        Ok::<(), io::Error>(())
+    };
+    let outcome = tokio::try_join!(listen, answer).map(drop);
+    let _ = reading.await;
+    outcome
+}
+
+/// Reads pieces, one after the other, in the order that they were asked for.
+fn read(
+    source: &dyn Source,
+    allowed: &BTreeSet<Digest>,
+    mut queue: mpsc::Receiver<Request>,
+    answers: &mpsc::Sender<Vec<u8>>,
+) {
+    while let Some(request) = queue.blocking_recv() {
+        let mut bytes = vec![0; HEAD];
+        let piece = piece(source, allowed, request, &mut bytes);
+        let is_piece = piece.is_ok();
+        if let Err(reason) = piece {
+            let end = reason.floor_char_boundary(LONGEST_WORDS);
+            bytes.truncate(HEAD);
+            bytes.extend_from_slice(&reason.as_bytes()[..end]);
+        }
+        let length = u32::try_from(bytes.len() - HEAD).unwrap_or(u32::MAX);
+        let head = Head { id: request.id, is_piece, length };
+        bytes[..HEAD].copy_from_slice(&head.to_bytes());
+        if answers.blocking_send(bytes).is_err() {
+            return;
+        }
+    }
+}
+
+fn piece(
+    source: &dyn Source,
+    allowed: &BTreeSet<Digest>,
+    request: Request,
+    bytes: &mut Vec<u8>,
+) -> Result<(), String> {
+    if request.length > PIECE || !allowed.contains(&request.digest) {
+        return Err("it was asked for what was not offered".to_owned());
+    }
+    let end = request.start.checked_add(u64::from(request.length)).ok_or("a range without end")?;
+    let words = |error: &dyn std::fmt::Display| error.to_string();
+    let mut reader =
+        source.open(&request.digest, request.start..end).map_err(|error| words(&error))?;
+    reader.read_to_end(bytes).map_err(|error| words(&error))?;
+    Ok(())
+}

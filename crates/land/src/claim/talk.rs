@@ -1,0 +1,269 @@
+//! One conversation with a pod: `gantry models receive` in it gets the order, is given what it asks
+//! for, and what it tells becomes progress here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::objects::api::core::v1::Pod;
+use cluster::{Cluster, Scope};
+use store::Source;
+use store::progress::Progress;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+
+use super::error::{Error, Result};
+use super::frame;
+use super::order::{Event, Fault, MOUNT, Order};
+use super::pod::CONTAINER;
+use super::serve;
+
+/// What runs in the pod.
+const COMMAND: [&str; 3] = ["/usr/bin/gantry", "models", "receive"];
+/// The longest line that a pod may tell: the records of a volume with a hundred thousand files.
+const LONGEST_LINE: u64 = 64 << 20;
+/// Words of the pod that are no events, kept for the error.
+const MOST_WORDS: usize = 2048;
+/// After so long a silence it is asked whether the pod still runs: a lost node closes no connection.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// A pod to talk to.
+pub(super) struct Talk<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) namespace: &'a str,
+    pub(super) pod: &'a str,
+    /// What errors call the place.
+    pub(super) what: &'a str,
+    /// What errors call the volume, which the pod has at [`MOUNT`].
+    pub(super) mount: &'a str,
+}
+
+/// How a conversation ended.
+pub(super) enum Outcome {
+    /// The order is done.
+    Event(Event),
+    /// Another push works in the pod.
+    Busy,
+    /// The pod or the connection went away.
+    Broken(String),
+}
+
+impl Talk<'_> {
+    /// Talks until the order is done or the connection ends. `began` is called when the pod works for
+    /// this side.
+    pub(super) async fn run(
+        &self,
+        order: &Order,
+        source: Option<Arc<dyn Source>>,
+        tally: &mut Tally,
+        began: impl Fn(),
+    ) -> Result<Outcome> {
+        let exec = self.cluster.exec(self.namespace, self.pod, CONTAINER, &COMMAND).await;
+        let mut exec = match exec {
+            Ok(exec) => exec,
+            Err(error @ cluster::Error::Forbidden { .. }) => return Err(error.into()),
+            Err(error) => return Ok(Outcome::Broken(error.to_string())),
+        };
+        let (Some(mut stdin), Some(mut stdout), Some(stderr)) =
+            (exec.stdin(), exec.stdout(), exec.stderr())
+        else {
+            return Ok(Outcome::Broken("the API server gave no streams".to_owned()));
+        };
+        let json = serde_json::to_vec(order).map_err(std::io::Error::other);
+        let bytes = json.and_then(|json| frame::order_bytes(&json));
+        let bytes = bytes.map_err(|error| {
+            Error::input(self.what, error.to_string(), "push fewer models at once, with --model")
+        })?;
+        let allowed = order.digests();
+        let conversation = async {
+            serve::hello(&mut stdout).await?;
+            stdin.write_all(&bytes).await?;
+            match source {
+                Some(source) => serve::serve(source, allowed, stdout, stdin).await,
+                // Its input stays open as long as it works.
+                None => stdout.read_to_end(&mut Vec::new()).await.map(drop),
+            }
+        };
+        tally.begin();
+        let listening = self.listen(BufReader::new(stderr), tally, began);
+        tokio::pin!(conversation);
+        tokio::pin!(listening);
+        let mut spoken = None;
+        let heard = loop {
+            tokio::select! {
+                outcome = &mut conversation, if spoken.is_none() => spoken = Some(outcome),
+                heard = &mut listening => break heard,
+            }
+        };
+        self.judged(heard, spoken)
+    }
+
+    fn judged(
+        &self,
+        heard: Heard,
+        spoken: Option<std::io::Result<()>>,
+    ) -> Result<Outcome> {
+        match heard.last {
+            Some(Event::Busy) => return Ok(Outcome::Busy),
+            Some(Event::Failed { fault, message }) => {
+                let what = self.what.to_owned();
+                let message = message.replace(MOUNT, self.mount);
+                return Err(Error::Work { what, fault, message });
+            }
+            Some(event) => return Ok(Outcome::Event(event)),
+            None => {}
+        }
+        let is_foreign = matches!(&spoken, Some(Err(error))
+            if error.kind() == std::io::ErrorKind::InvalidData);
+        if is_foreign || !heard.words.is_empty() && !heard.has_begun {
+            let words = if heard.words.is_empty() { "no Gantry of this version" } else { &heard.words };
+            return Err(Error::Work {
+                what: self.what.to_owned(),
+                fault: Fault::Input,
+                message: format!(
+                    "Pod {}/{} does not do what it is told ({}): is its image this version's?",
+                    self.namespace, self.pod, words.trim()
+                ),
+            });
+        }
+        let why = heard.lost.unwrap_or_else(|| "the connection to the pod ended".to_owned());
+        let words = heard.words.trim();
+        Ok(Outcome::Broken(if words.is_empty() { why } else { format!("{why} ({words})") }))
+    }
+
+    /// Hears events until the stream ends, or the last one came.
+    async fn listen(
+        &self,
+        mut lines: impl AsyncBufRead + Unpin,
+        tally: &mut Tally,
+        began: impl Fn(),
+    ) -> Heard {
+        let mut heard = Heard::default();
+        let mut line = Vec::new();
+        loop {
+            let mut bounded = (&mut lines).take(LONGEST_LINE - line.len() as u64);
+            let read = bounded.read_until(b'\n', &mut line);
+            match tokio::time::timeout(SILENCE, read).await {
+                Ok(Ok(0)) => return heard,
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return heard.and_lost(error.to_string()),
+                // What was read of a line so far is kept in it.
+                Err(_) => match self.gone().await {
+                    Some(why) => return heard.and_lost(why),
+                    None => continue,
+                },
+            }
+            if !line.ends_with(b"\n") && line.len() as u64 >= LONGEST_LINE {
+                return heard.and_lost("the pod tells a line without end".to_owned());
+            }
+            match serde_json::from_slice::<Event>(&line) {
+                Ok(Event::Began) => {
+                    heard.has_begun = true;
+                    began();
+                }
+                Ok(event) => {
+                    if let Some(last) = tally.hear(event) {
+                        heard.last = Some(last);
+                        return heard;
+                    }
+                }
+                Err(_) if heard.words.len() < MOST_WORDS => {
+                    heard.words.push_str(&String::from_utf8_lossy(&line));
+                }
+                Err(_) => {}
+            }
+            line.clear();
+        }
+    }
+
+    /// Why the pod is gone, if it is.
+    async fn gone(&self) -> Option<String> {
+        let pod = self.cluster.get::<Pod>(Scope::Namespace(self.namespace), self.pod).await;
+        match pod {
+            Ok(Some(pod)) => {
+                let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+                let reason = cluster::of_pod(&pod);
+                match (phase, reason) {
+                    (Some("Running"), None) => None,
+                    (_, Some(reason)) => Some(reason.why),
+                    (phase, None) => Some(format!("the pod is {}", phase.unwrap_or("unknown"))),
+                }
+            }
+            Ok(None) => Some("the pod was deleted".to_owned()),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+}
+
+/// What was heard of a pod.
+#[derive(Default)]
+struct Heard {
+    has_begun: bool,
+    /// The event that ends it.
+    last: Option<Event>,
+    /// What it said that is no event.
+    words: String,
+    /// Why no more was heard.
+    lost: Option<String>,
+}
+
+impl Heard {
+    fn and_lost(mut self, why: String) -> Self {
+        self.lost = Some(why);
+        self
+    }
+}
+
+/// Progress over several conversations: what one told is not told again by the next, which finds it
+/// there.
+pub(super) struct Tally {
+    progress: Arc<dyn Progress>,
+    told: u64,
+    now: u64,
+    is_expected: bool,
+    conversations: u32,
+}
+
+impl Tally {
+    pub(super) fn new(progress: Arc<dyn Progress>) -> Self {
+        Self { progress, told: 0, now: 0, is_expected: false, conversations: 0 }
+    }
+
+    /// Bytes that are done.
+    pub(super) fn done(&self) -> u64 {
+        self.told
+    }
+
+    fn begin(&mut self) {
+        self.now = 0;
+        self.is_expected = false;
+        self.conversations += 1;
+    }
+
+    /// Takes an event in; gives it back when it is the last.
+    fn hear(&mut self, event: Event) -> Option<Event> {
+        match event {
+            Event::Expect { bytes } => {
+                if self.conversations <= 1 || (self.told == 0 && !self.is_expected) {
+                    self.progress.expect(bytes);
+                }
+                self.is_expected = true;
+            }
+            Event::Progress { moved, skipped } => {
+                self.now += moved + skipped;
+                let new = self.now.saturating_sub(self.told);
+                let (moved, skipped) = (moved.min(new), new.saturating_sub(moved).min(skipped));
+                if moved > 0 {
+                    self.progress.advance(moved);
+                }
+                if skipped > 0 {
+                    self.progress.skip(skipped);
+                }
+                self.told += moved + skipped;
+            }
+            Event::Done { name } => self.progress.done(&name),
+            Event::Note { message } => self.progress.note(&message),
+            Event::Began => {}
+            last => return Some(last),
+        }
+        None
+    }
+}

@@ -1,0 +1,131 @@
+//! Older revisions of a model, taken away when a newer one is there: only files that a record says
+//! were put, and that nothing else of the folder leads to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::record::Record;
+use super::{Plan, Result, at};
+
+/// Keeps the revisions that `plans` put and the newest others, `keep` of each model in all; takes the
+/// rest away and gives their names. What leads to a revision goes first and its record last, so that
+/// a killed run is gone on with by the next. Blocks on the disk.
+pub fn collect(root: &Path, plans: &[Plan], keep: usize) -> Result<Vec<String>> {
+    let mut records = Record::read_all(root)?;
+    let mut gone = Vec::new();
+    for plan in plans {
+        let model = model_of(&plan.name);
+        let mut others: Vec<(SystemTime, String)> = records
+            .iter()
+            .filter(|record| model_of(&record.name) == model && record.name != plan.name)
+            .map(|record| (put_at(root, record), record.name.clone()))
+            .collect();
+        others.sort_by(|a, b| b.cmp(a));
+        for (_, name) in others.into_iter().skip(keep.saturating_sub(1)) {
+            let Some(at) = records.iter().position(|record| record.name == name) else { continue };
+            let record = records.remove(at);
+            remove(root, &record, &records)?;
+            gone.push(name);
+        }
+    }
+    Ok(gone)
+}
+
+/// A model's name without its revision.
+fn model_of(name: &str) -> &str {
+    name.split_once('@').map_or(name, |(model, _)| model)
+}
+
+fn put_at(root: &Path, record: &Record) -> SystemTime {
+    let file = fs::metadata(root.join(record.path())).and_then(|metadata| metadata.modified());
+    file.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn remove(root: &Path, record: &Record, others: &[Record]) -> Result<()> {
+    let is_theirs = |path: &Path| {
+        others.iter().any(|other| other.files.contains_key(path) || other.links.contains_key(path))
+    };
+    let led_to = led_to(root, record)?;
+    // Links and branches lead to content: they go first.
+    for path in record.links.keys().filter(|path| !is_theirs(path)) {
+        remove_file(&root.join(path))?;
+    }
+    let (blobs, leading): (Vec<_>, Vec<_>) = record
+        .files
+        .keys()
+        .filter(|path| !is_theirs(path))
+        .partition(|path| path.parent().is_some_and(|folder| folder.ends_with("blobs")));
+    for path in leading.iter().chain(&blobs) {
+        if !led_to.contains(&root.join(path)) {
+            remove_file(&root.join(path))?;
+        }
+    }
+    let folders: BTreeSet<&Path> = record
+        .files
+        .keys()
+        .chain(record.links.keys())
+        .flat_map(|path| path.ancestors().skip(1))
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .collect();
+    // The deepest first; one with something of somebody else's in it stays.
+    for folder in folders.iter().rev() {
+        let _ = fs::remove_dir(root.join(folder));
+    }
+    remove_file(&root.join(record.path()))
+}
+
+/// What symbolic links of other snapshots of the same model lead to, whoever made them.
+fn led_to(root: &Path, record: &Record) -> Result<BTreeSet<PathBuf>> {
+    let own: BTreeMap<PathBuf, ()> =
+        record.links.keys().map(|path| (root.join(path), ())).collect();
+    let mut led_to = BTreeSet::new();
+    let snapshots = record.links.keys().filter_map(|path| {
+        path.ancestors().find(|folder| folder.ends_with("snapshots")).map(|path| root.join(path))
+    });
+    for start in snapshots.collect::<BTreeSet<_>>() {
+        let mut open = vec![start];
+        while let Some(folder) = open.pop() {
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(cause) => return Err(at(&folder)(cause)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(at(&folder))?;
+                let path = entry.path();
+                let kind = entry.file_type().map_err(at(&path))?;
+                if kind.is_dir() {
+                    open.push(path);
+                } else if kind.is_symlink() && !own.contains_key(&path) {
+                    let to = fs::read_link(&path).map_err(at(&path))?;
+                    led_to.insert(resolved(&folder, &to));
+                }
+            }
+        }
+    }
+    Ok(led_to)
+}
+
+/// Where a relative link leads, by its words alone.
+fn resolved(folder: &Path, to: &Path) -> PathBuf {
+    let mut at = folder.to_owned();
+    for part in to.components() {
+        match part {
+            std::path::Component::ParentDir => {
+                at.pop();
+            }
+            part => at.push(part),
+        }
+    }
+    at
+}
+
+fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path)(error)),
+        _ => Ok(()),
+    }
+}

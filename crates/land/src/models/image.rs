@@ -1,0 +1,318 @@
+//! An OCI image of models' files, to be mounted as it is (Kubernetes' image volumes): a [`Source`]
+//! whose layers are made of the source's blobs while they are read. Nothing is written to the disk.
+//!
+//! A large file is a layer of its own, so that another revision moves only what changed; the small
+//! ones, links and folders are one layer. Layers are plain tar with fixed times, owners and modes:
+//! the same models give the same digests, and a layer's digest is its `diff_id`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::json;
+use store::hash::{Sha256, sha256};
+use store::progress::Progress;
+use store::{Reader, Source};
+use types::{Descriptor, Digest, Kind, Reference, Root, media_type};
+
+use super::plan::{Content, Plan};
+use super::{Error, Result};
+
+/// Files from here on are layers of their own.
+const LARGE: u64 = 16 << 20;
+/// A tar's block.
+const BLOCK: u64 = 512;
+/// What is hashed at once.
+const PIECE: usize = 1 << 20;
+/// Plain tar (image-spec 1.1, layer.md): weights do not get smaller, and reading them costs nothing.
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// The image has no program; any node may mount it.
+const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
+
+/// An image of models, made while it is read.
+pub struct Packed {
+    source: Arc<dyn Source>,
+    root: Root,
+    layers: BTreeMap<Digest, Layer>,
+    documents: BTreeMap<Digest, Vec<u8>>,
+}
+
+/// A layer: a tar in pieces.
+struct Layer {
+    pieces: Vec<Piece>,
+    size: u64,
+}
+
+#[derive(Clone)]
+enum Piece {
+    Bytes(Arc<[u8]>),
+    Blob(Content),
+}
+
+impl Piece {
+    fn size(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Blob(content) => content.size,
+        }
+    }
+}
+
+impl Packed {
+    /// The image of planned models under this name. Reads every file once, for the layers' digests;
+    /// blocks on the disk.
+    pub fn new(
+        source: Arc<dyn Source>,
+        plans: &[Plan],
+        name: &Reference,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let mut small = Tar::default();
+        let mut large = BTreeMap::new();
+        let mut files = BTreeMap::new();
+        for plan in plans {
+            files.extend(plan.files());
+        }
+        progress.expect(files.values().map(|content| content.size).sum());
+        let links: BTreeMap<PathBuf, &PathBuf> = plans
+            .iter()
+            .filter_map(|plan| plan.folder.as_ref())
+            .flat_map(|folder| folder.links.iter().map(|(at, to)| (folder.path.join(at), to)))
+            .collect();
+        let pointers: BTreeMap<&PathBuf, &Vec<u8>> =
+            plans.iter().flat_map(|plan| &plan.pointers).map(|(path, bytes)| (path, bytes)).collect();
+        let paths = files.keys().chain(links.keys()).chain(pointers.keys().copied());
+        let folders: BTreeSet<PathBuf> = paths
+            .flat_map(|path| path.ancestors().skip(1))
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .map(Path::to_owned)
+            .collect();
+        for folder in &folders {
+            small.folder(folder)?;
+        }
+        for (path, content) in files {
+            if content.size < LARGE {
+                small.file(&path, content)?;
+            } else {
+                let mut tar = Tar::default();
+                tar.file(&path, content)?;
+                large.insert(path, tar);
+            }
+        }
+        for (path, to) in links {
+            small.link(&path, to)?;
+        }
+        for (path, bytes) in pointers {
+            small.bytes(path, bytes)?;
+        }
+        let mut layers = BTreeMap::new();
+        let mut order = Vec::new();
+        for tar in std::iter::once(small).chain(large.into_values()) {
+            let layer = tar.finish();
+            let digest = layer.digest(&source, progress)?;
+            order.push((digest, layer.size));
+            layers.insert(digest, layer);
+        }
+        let mut documents = BTreeMap::new();
+        let index = index(&order, &mut documents);
+        Ok(Self { source, root: Root::new(name.clone(), Kind::Image, index), layers, documents })
+    }
+
+    /// The image.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+}
+
+/// The documents above the layers; gives the index.
+fn index(layers: &[(Digest, u64)], documents: &mut BTreeMap<Digest, Vec<u8>>) -> Descriptor {
+    let mut put = |value: serde_json::Value| {
+        let bytes = value.to_string().into_bytes();
+        let (digest, size) = (sha256(&bytes), bytes.len() as u64);
+        documents.insert(digest, bytes);
+        (digest, size)
+    };
+    let descriptor = |media_type: &str, (digest, size): (Digest, u64)| {
+        json!({"mediaType": media_type, "digest": digest, "size": size})
+    };
+    let diff_ids: Vec<Digest> = layers.iter().map(|(digest, _)| *digest).collect();
+    let blobs: Vec<_> = layers.iter().map(|layer| descriptor(LAYER, *layer)).collect();
+    let manifests = ARCHITECTURES.map(|architecture| {
+        let config = put(json!({
+            "created": "1970-01-01T00:00:00Z", "architecture": architecture, "os": "linux",
+            "config": {}, "rootfs": {"type": "layers", "diff_ids": diff_ids}}));
+        let manifest = put(json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
+            "config": descriptor(media_type::OCI_CONFIG, config), "layers": blobs}));
+        let mut manifest = descriptor(media_type::OCI_MANIFEST, manifest);
+        manifest["platform"] = json!({"architecture": architecture, "os": "linux"});
+        manifest
+    });
+    let (digest, size) = put(json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests}));
+    Descriptor::new(media_type::OCI_INDEX, digest, size)
+}
+
+/// A tar that is being put together.
+#[derive(Default)]
+struct Tar {
+    pieces: Vec<Piece>,
+}
+
+impl Tar {
+    fn folder(&mut self, path: &Path) -> Result<()> {
+        self.entry(path, tar::EntryType::Directory, 0o755, 0, None)
+    }
+
+    fn link(&mut self, path: &Path, to: &Path) -> Result<()> {
+        self.entry(path, tar::EntryType::Symlink, 0o777, 0, Some(to))
+    }
+
+    fn file(&mut self, path: &Path, content: Content) -> Result<()> {
+        self.entry(path, tar::EntryType::Regular, 0o644, content.size, None)?;
+        self.pieces.push(Piece::Blob(content));
+        self.pad(content.size);
+        Ok(())
+    }
+
+    fn bytes(&mut self, path: &Path, bytes: &[u8]) -> Result<()> {
+        self.entry(path, tar::EntryType::Regular, 0o644, bytes.len() as u64, None)?;
+        self.pieces.push(Piece::Bytes(bytes.into()));
+        self.pad(bytes.len() as u64);
+        Ok(())
+    }
+
+    /// The header alone: the crate writes long names as it does for any archive.
+    fn entry(
+        &mut self,
+        path: &Path,
+        kind: tar::EntryType,
+        mode: u32,
+        size: u64,
+        to: Option<&Path>,
+    ) -> Result<()> {
+        let failed = |cause: io::Error| Error::Disk { path: path.to_owned(), cause };
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_size(size);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        let mut builder = tar::Builder::new(Vec::new());
+        match to {
+            Some(to) => builder.append_link(&mut header, path, to),
+            None => builder.append_data(&mut header, path, io::empty()),
+        }
+        .map_err(failed)?;
+        let bytes = std::mem::take(builder.get_mut());
+        self.pieces.push(Piece::Bytes(bytes.into()));
+        Ok(())
+    }
+
+    fn pad(&mut self, size: u64) {
+        let rest = size.next_multiple_of(BLOCK) - size;
+        if rest > 0 {
+            self.pieces.push(Piece::Bytes(vec![0; rest as usize].into()));
+        }
+    }
+
+    fn finish(mut self) -> Layer {
+        self.pieces.push(Piece::Bytes(vec![0; 2 * BLOCK as usize].into()));
+        let size = self.pieces.iter().map(Piece::size).sum();
+        Layer { pieces: self.pieces, size }
+    }
+}
+
+impl Layer {
+    fn digest(&self, source: &Arc<dyn Source>, progress: &dyn Progress) -> Result<Digest> {
+        let mut reader = self.reader(source, 0..self.size);
+        let mut hash = Sha256::new();
+        let mut piece = vec![0; PIECE];
+        loop {
+            let read = reader.read(&mut piece).map_err(|cause| {
+                Error::Source(store::Error::Read { what: "a model's files".to_owned(), cause })
+            })?;
+            if read == 0 {
+                return Ok(hash.finish());
+            }
+            hash.update(&piece[..read]);
+            progress.advance(read as u64);
+        }
+    }
+
+    fn reader(&self, source: &Arc<dyn Source>, range: Range<u64>) -> Pieces {
+        let mut at = 0;
+        let mut pieces = Vec::new();
+        for piece in &self.pieces {
+            let size = piece.size();
+            let start = range.start.saturating_sub(at).min(size);
+            let end = range.end.saturating_sub(at).min(size);
+            if start < end {
+                pieces.push((piece.clone(), start..end));
+            }
+            at += size;
+        }
+        pieces.reverse();
+        Pieces { source: Arc::clone(source), pieces, current: None }
+    }
+}
+
+/// The pieces of a layer, read front to back; the next one is the last of the list.
+struct Pieces {
+    source: Arc<dyn Source>,
+    pieces: Vec<(Piece, Range<u64>)>,
+    current: Option<Box<dyn Read + Send>>,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(current) = &mut self.current {
+                let read = current.read(buffer)?;
+                if read > 0 || buffer.is_empty() {
+                    return Ok(read);
+                }
+            }
+            let Some((piece, range)) = self.pieces.pop() else { return Ok(0) };
+            self.current = Some(match piece {
+                Piece::Bytes(bytes) => {
+                    let bytes = bytes[range.start as usize..range.end as usize].to_vec();
+                    Box::new(io::Cursor::new(bytes))
+                }
+                Piece::Blob(content) => {
+                    let reader = self.source.open(&content.digest, range);
+                    Box::new(reader.map_err(io::Error::other)?)
+                }
+            });
+        }
+    }
+}
+
+impl Source for Packed {
+    fn roots(&self) -> store::Result<Vec<Root>> {
+        Ok(vec![self.root.clone()])
+    }
+
+    fn size(&self, digest: &Digest) -> store::Result<Option<u64>> {
+        let document = self.documents.get(digest).map(|bytes| bytes.len() as u64);
+        Ok(document.or_else(|| self.layers.get(digest).map(|layer| layer.size)))
+    }
+
+    fn open(&self, digest: &Digest, range: Range<u64>) -> store::Result<Reader> {
+        let missing = store::Error::BlobMissing { digest: *digest };
+        let size = self.size(digest)?.ok_or(missing)?;
+        let Range { start, end } = range;
+        if start > end || end > size {
+            return Err(store::Error::Range { digest: *digest, start, end, size });
+        }
+        if let Some(bytes) = self.documents.get(digest) {
+            let bytes = bytes[start as usize..end as usize].to_vec();
+            return Ok(Reader::new(io::Cursor::new(bytes), end - start));
+        }
+        let layer = self.layers.get(digest).ok_or(store::Error::BlobMissing { digest: *digest })?;
+        Ok(Reader::new(layer.reader(&self.source, start..end), end - start))
+    }
+}

@@ -1,0 +1,250 @@
+//! What helm keeps of a release in the cluster: one Secret a revision, with the release as JSON,
+//! gzipped and in base64 (helm 3.22 and 4, `pkg/storage/driver/util.go`).
+
+use std::io::{Read as _, Write as _};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::process::MAX_RENDER;
+use crate::{Error, Result};
+
+/// The key of the Secret's data.
+pub const KEY: &str = "release";
+
+/// One revision of a release.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(from = "Raw")]
+pub struct Revision {
+    /// The release's name.
+    pub name: String,
+    /// The namespace.
+    pub namespace: String,
+    /// The revision's number, from 1.
+    pub number: u32,
+    /// What helm says of it.
+    pub status: Status,
+    /// Helm's words on how it went.
+    pub description: String,
+    /// The chart's name.
+    pub chart: String,
+    /// The chart's version.
+    pub version: String,
+    /// The values that were given, merged.
+    pub values: Value,
+    /// The objects, as one stream of documents.
+    pub manifest: String,
+    /// The hooks.
+    pub hooks: Vec<Hook>,
+}
+
+/// A hook of a release.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Hook {
+    /// The object's kind.
+    #[serde(default)]
+    pub kind: String,
+    /// The object's name.
+    #[serde(default)]
+    pub name: String,
+    /// The template behind it.
+    #[serde(default)]
+    pub path: String,
+    /// The object.
+    #[serde(default)]
+    pub manifest: String,
+}
+
+/// What helm says of a revision (`pkg/release/common/status.go`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// It is what runs.
+    Deployed,
+    /// Another one came after it.
+    Superseded,
+    /// It was tried and failed.
+    Failed,
+    /// A first install that is at work, or was killed.
+    PendingInstall,
+    /// An upgrade that is at work, or was killed.
+    PendingUpgrade,
+    /// A rollback that is at work, or was killed.
+    PendingRollback,
+    /// It is being taken away, or that was killed.
+    Uninstalling,
+    /// It was taken away and kept as history.
+    Uninstalled,
+    /// Anything else.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Status {
+    /// Whether a helm is at work on it, or was killed at it.
+    pub fn is_half(self) -> bool {
+        use Status as S;
+        matches!(self, S::PendingInstall | S::PendingUpgrade | S::PendingRollback | S::Uninstalling)
+    }
+}
+
+impl Revision {
+    /// Reads a revision as `helm … --output json` prints it.
+    pub fn parse(what: &str, json: &str) -> Result<Self> {
+        serde_json::from_str(json).map_err(|cause| damaged(what, &cause.to_string()))
+    }
+
+    /// Reads what a Secret of helm's holds under [`KEY`].
+    pub fn decode(what: &str, data: &[u8]) -> Result<Self> {
+        Self::parse(what, &unpack(what, data)?)
+    }
+}
+
+/// What a Secret of helm's holds, with another manifest in it: each document goes through `change`,
+/// which gives the text that takes its place, or `None` to keep it. `None`: nothing was changed.
+pub fn with_documents(
+    what: &str,
+    data: &[u8],
+    change: &dyn Fn(&str) -> Option<String>,
+) -> Result<Option<Vec<u8>>> {
+    let mut release: Value =
+        serde_json::from_str(&unpack(what, data)?).map_err(|cause| damaged(what, &cause.to_string()))?;
+    let manifest = release.get("manifest").and_then(Value::as_str).unwrap_or_default();
+    let mut is_changed = false;
+    let documents: Vec<String> = manifest
+        .split("\n---")
+        .map(|document| {
+            change(document).map_or_else(
+                || document.to_owned(),
+                |text| {
+                    is_changed = true;
+                    format!("\n{text}")
+                },
+            )
+        })
+        .collect();
+    if !is_changed {
+        return Ok(None);
+    }
+    let changed = documents.join("\n---");
+    if let Some(fields) = release.as_object_mut() {
+        fields.insert("manifest".to_owned(), Value::String(changed));
+    }
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    let packed = packed
+        .write_all(release.to_string().as_bytes())
+        .and_then(|()| packed.finish())
+        .map_err(|cause| damaged(what, &cause.to_string()))?;
+    Ok(Some(STANDARD.encode(packed).into_bytes()))
+}
+
+fn unpack(what: &str, data: &[u8]) -> Result<String> {
+    let packed = STANDARD.decode(data).map_err(|cause| damaged(what, &cause.to_string()))?;
+    let mut text = String::new();
+    GzDecoder::new(packed.as_slice())
+        .take(MAX_RENDER)
+        .read_to_string(&mut text)
+        .map_err(|cause| damaged(what, &cause.to_string()))?;
+    Ok(text)
+}
+
+fn damaged(what: &str, reason: &str) -> Error {
+    Error::Damaged { what: what.to_owned(), reason: format!("helm's record: {reason}") }
+}
+
+/// The release as helm writes it.
+#[derive(Deserialize)]
+struct Raw {
+    name: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    version: u32,
+    info: RawInfo,
+    #[serde(default)]
+    chart: RawChart,
+    #[serde(default)]
+    config: Value,
+    #[serde(default)]
+    manifest: String,
+    #[serde(default)]
+    hooks: Option<Vec<Hook>>,
+}
+
+#[derive(Deserialize)]
+struct RawInfo {
+    status: Status,
+    #[serde(default)]
+    description: String,
+}
+
+#[derive(Default, Deserialize)]
+struct RawChart {
+    #[serde(default)]
+    metadata: RawMetadata,
+}
+
+#[derive(Default, Deserialize)]
+struct RawMetadata {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    version: String,
+}
+
+impl From<Raw> for Revision {
+    fn from(raw: Raw) -> Self {
+        let Raw { name, namespace, version, info, chart, config, manifest, hooks } = raw;
+        let RawInfo { status, description } = info;
+        let RawChart { metadata } = chart;
+        Self {
+            name,
+            namespace,
+            number: version,
+            status,
+            description,
+            chart: metadata.name,
+            version: metadata.version,
+            values: if config.is_null() { Value::Object(serde_json::Map::new()) } else { config },
+            manifest,
+            hooks: hooks.unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn packed(manifest: &str) -> Vec<u8> {
+        let release = serde_json::json!({
+            "name": "r", "version": 2, "namespace": "n", "info": {"status": "pending-upgrade"},
+            "chart": {"metadata": {"name": "c", "version": "1.0.0"}}, "config": null,
+            "manifest": manifest, "hooks": null});
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(release.to_string().as_bytes()).unwrap();
+        STANDARD.encode(gzip.finish().unwrap()).into_bytes()
+    }
+
+    #[test]
+    fn a_record_is_read_and_written_with_another_document() {
+        let data = packed("---\nkind: A\n---\nkind: B\n");
+        let change = |document: &str| document.contains("kind: B").then(|| "kind: C\n".to_owned());
+
+        let read = Revision::decode("x", &data).unwrap();
+        let written = with_documents("x", &data, &change).unwrap().unwrap();
+
+        assert_eq!((read.number, read.status, read.chart.as_str()), (2, Status::PendingUpgrade, "c"));
+        assert!(read.status.is_half());
+        let again = Revision::decode("x", &written).unwrap();
+        assert_eq!(again.manifest, "---\nkind: A\n---\nkind: C\n");
+        assert_eq!(with_documents("x", &data, &|_| None).unwrap(), None);
+        assert!(Revision::decode("x", b"nonsense").is_err());
+    }
+}
