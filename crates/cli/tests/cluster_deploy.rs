@@ -14,7 +14,9 @@ use cluster::objects::api::core::v1::{
     ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, ServiceAccount,
 };
 use serde_json::Value;
+
 use story::shop::{SECRET, Shop, get, is_there, records, releases};
+use testkit::tools;
 
 /// How often a deploy is killed.
 const KILLS: u64 = 10;
@@ -53,9 +55,7 @@ async fn a_release_runs_with_one_command_and_the_same_again_changes_nothing() {
     assert_eq!(found.metadata.labels.unwrap()["pod-security.kubernetes.io/enforce"], "restricted");
 
     let password: Secret = get(&cluster, namespace, "web-password").await.unwrap();
-    let started = Instant::now();
     let again = shop.deploy(&[]).success();
-    println!("again, nothing to do: {:.1} s", started.elapsed().as_secs_f64());
     assert_eq!(
         releases(&again.json()),
         [("web".to_owned(), "none".to_owned(), 1)],
@@ -129,7 +129,6 @@ async fn a_deploy_that_is_killed_at_any_time_goes_on() {
             }
         }
         running.kill();
-        println!("killed after {instant} ms: {:?}", records(&cluster, namespace, "web").await);
     }
     let done = shop.deploy(&[]).success();
 
@@ -218,14 +217,23 @@ async fn releases_come_in_the_order_of_their_needs_and_only_where_one_may() {
     shop.inside.write("v.yaml", &values);
     assert!(!is_there(&cluster, namespace).await, "nothing was written so far");
 
-    shop.deploy(&["--timeout", "20s"]).fails_with(1);
+    let error = shop.deploy(&[]).fails_with(3).stderr;
+    assert!(error.contains("dns:2.90") && error.contains("--leftovers post-render"), "{error}");
+
+    shop.deploy(&[post[0], post[1], "--timeout", "20s"]).fails_with(1);
     assert!(records(&cluster, namespace, "app").await.is_empty(), "what it needs is not up");
     shop.inside.write("v.yaml", "probe: /index.html\n");
-    let done: Value = shop.deploy(&[]).success().json();
+    let done: Value = shop.deploy(&post).success().json();
     let order: Vec<_> =
         releases(&done).into_iter().map(|(name, action, _)| (name, action)).collect();
     let expected = [("db", "upgrade"), ("app", "install")];
     assert_eq!(order, expected.map(|(name, action)| (name.to_owned(), action.to_owned())));
+
+    let app: Deployment = get(&cluster, namespace, "app").await.unwrap();
+    let literal = app.spec.unwrap().template.spec.unwrap().init_containers.unwrap();
+    assert!(literal[0].image.as_deref().unwrap().contains("/ai/gantry-examples/dns:2.90"));
+    let again = shop.deploy(&post).success().json();
+    assert!(releases(&again).iter().all(|(_, action, _)| action == "none"), "{again:#}");
 
     shop.undeploy(&["app", "--delete-claims"]).success();
     assert!(get::<Secret>(&cluster, namespace, SECRET).await.is_some(), "db still needs it");

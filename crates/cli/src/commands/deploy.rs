@@ -49,6 +49,7 @@ Examples:
 
 Exit codes: 0 up, 1 not up (the reasons are told), 2 nothing was touched,
 3 an image would come from outside, 4 stopped (run it again to go on).")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Args {
     /// The releases [default: all of gantry.yaml].
     #[arg(value_name = "RELEASE")]

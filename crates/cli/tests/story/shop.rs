@@ -32,6 +32,11 @@ impl Shop {
         let trust = here.trusts(world.site());
         let outside = world.gantry(BINARY);
         let inside = outside.clone().in_folder(&world.home().join("inside")).in_cluster(&here);
+        // Any story can be told with another helm as well.
+        let inside = match std::env::var_os("GANTRY_HELM") {
+            Some(helm) => inside.env("GANTRY_HELM", helm),
+            None => inside,
+        };
         let shop = Self { here, world, outside, inside, _trust: trust };
         for file in CHART {
             shop.outside.write(&format!("shop/{}", file.0), file.1);
@@ -122,7 +127,7 @@ const CHART: &[(&str, &str)] = &[
     (
         "values.yaml",
         "image: {registry: docker.io, repository: library/busybox, tag: \"1.35\"}\n\
-         greeting: hello\nstorageClass: \"\"\nreplicas: 1\nprobe: /index.html\n",
+         greeting: hello\nstorageClass: \"\"\nreplicas: 1\nprobe: /index.html\nliteral: false\n",
     ),
     (
         "templates/shop.yaml",
@@ -172,6 +177,13 @@ spec:
     spec:
       serviceAccountName: {{ .Release.Name }}
       {{- include "pod" . | nindent 6 }}
+      {{- if .Values.literal }}
+      initContainers:
+      - name: literal
+        image: quay.io/gantry-examples/dns:2.90
+        securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+        command: [/bin/busybox, "true"]
+      {{- end }}
       containers:
       - name: server
         {{- include "container" . | nindent 8 }}
