@@ -27,10 +27,7 @@ fn chart(release: &str, namespace: &str, more: &str) -> String {
 async fn a_release_runs_with_one_command_and_the_same_again_changes_nothing() {
     let place = testkit::Cluster::here().names("deploy-once");
     let namespace = place.name();
-    let shop = Shop::new(
-        &chart("web", namespace, ", values: [v.yaml]"),
-        &[("v.yaml", "greeting: hello\n")],
-    );
+    let shop = Shop::new(&chart("web", namespace, ", values: [v.yaml]"), &[("v.yaml", "greeting: hello\n")]);
     let cluster = shop.connect().await;
 
     let planned = shop.deploy(&["--dry-run"]).success().json();
@@ -41,10 +38,7 @@ async fn a_release_runs_with_one_command_and_the_same_again_changes_nothing() {
     assert_eq!(releases(&first.json()), [("web".to_owned(), "install".to_owned(), 1)]);
     let pods: Vec<Pod> = cluster.list(Scope::Namespace(namespace), "app=web").await.unwrap();
     let image = pods[0].spec.as_ref().unwrap().containers[0].image.clone().unwrap();
-    assert!(
-        image.starts_with(&format!("{}/ai/library/busybox", shop.world.site().host())),
-        "{image}"
-    );
+    assert!(image.starts_with(&format!("{}/ai/library/busybox", shop.world.site().host())), "{image}");
     for account in ["default", "web"] {
         let account: ServiceAccount = get(&cluster, namespace, account).await.unwrap();
         assert_eq!(account.image_pull_secrets.unwrap()[0].name, SECRET);
@@ -56,12 +50,7 @@ async fn a_release_runs_with_one_command_and_the_same_again_changes_nothing() {
     let started = Instant::now();
     let again = shop.deploy(&[]).success();
     println!("again, nothing to do: {:.1} s", started.elapsed().as_secs_f64());
-    assert_eq!(
-        releases(&again.json()),
-        [("web".to_owned(), "none".to_owned(), 1)],
-        "{}",
-        again.stderr
-    );
+    assert_eq!(releases(&again.json()), [("web".to_owned(), "none".to_owned(), 1)], "{}", again.stderr);
     let kept: Secret = get(&cluster, namespace, "web-password").await.unwrap();
     assert_eq!(password.data, kept.data, "a made-up password is no reason for an upgrade");
 
@@ -78,11 +67,7 @@ async fn a_release_runs_with_one_command_and_the_same_again_changes_nothing() {
 
     cluster.delete::<Deployment>(Scope::Namespace(namespace), "web").await.unwrap();
     let mended = shop.deploy(&[]).success().json();
-    assert_eq!(
-        releases(&mended),
-        [("web".to_owned(), "upgrade".to_owned(), 3)],
-        "what was deleted comes back"
-    );
+    assert_eq!(releases(&mended), [("web".to_owned(), "upgrade".to_owned(), 3)], "what was deleted comes back");
 
     let gone = shop.undeploy(&[]).success().json();
     assert!(gone["namespaces"][0]["kept"][0].as_str().unwrap().contains("web-data"), "{gone:#}");
@@ -99,8 +84,7 @@ async fn a_release_runs_with_one_command_and_the_same_again_changes_nothing() {
 async fn a_deploy_that_is_killed_at_any_time_goes_on() {
     let place = testkit::Cluster::here().names("deploy-kill");
     let namespace = place.name();
-    let shop =
-        Shop::new(&chart("web", namespace, ", values: [v.yaml]"), &[("v.yaml", "greeting: a\n")]);
+    let shop = Shop::new(&chart("web", namespace, ", values: [v.yaml]"), &[("v.yaml", "greeting: a\n")]);
     let cluster = shop.connect().await;
     let random = RandomState::new();
     shop.deploy(&[]).success();
@@ -127,12 +111,7 @@ async fn a_deploy_that_is_killed_at_any_time_goes_on() {
     }
     let done = shop.deploy(&[]).success();
 
-    assert_eq!(
-        records(&cluster, namespace, "web").await.last().unwrap(),
-        "deployed",
-        "{}",
-        done.stderr
-    );
+    assert_eq!(records(&cluster, namespace, "web").await.last().unwrap(), "deployed", "{}", done.stderr);
     let map: ConfigMap = get(&cluster, namespace, "web").await.unwrap();
     assert_eq!(map.data.unwrap()["index.html"], format!("round {}", KILLS - 1));
     assert_eq!(releases(&shop.deploy(&[]).success().json())[0].1, "none");
@@ -161,8 +140,7 @@ async fn what_does_not_come_up_says_why_and_is_rolled_back_when_asked() {
     shop.deploy(&[]).success();
     // Locked now, and never loaded.
     shop.carry(&charts, &[("v.yaml", "image: {repository: library/nginx, tag: \"1.22\"}\n")]);
-    let remove =
-        shop.world.site().storage().join("docker/registry/v2/repositories/ai/library/nginx");
+    let remove = shop.world.site().storage().join("docker/registry/v2/repositories/ai/library/nginx");
     let _ = std::fs::remove_dir_all(remove);
     let error = shop.deploy(&["--timeout", "25s", "--rollback"]).fails_with(1).stderr;
     assert!(error.contains("nginx:1.22") && error.contains("cannot pull"), "{error}");
@@ -186,15 +164,13 @@ async fn what_does_not_come_up_says_why_and_is_rolled_back_when_asked() {
 async fn releases_come_in_the_order_of_their_needs_and_only_where_one_may() {
     let place = testkit::Cluster::here().names("deploy-order");
     let namespace = place.name();
-    let charts =
-        chart("app", namespace, ", needs: [db]") + &chart("db", namespace, ", values: [v.yaml]");
+    let charts = chart("app", namespace, ", needs: [db]") + &chart("db", namespace, ", values: [v.yaml]");
     let shop = Shop::new(&charts, &[("v.yaml", "probe: /none\n")]);
     let cluster = shop.connect().await;
 
     let kubeconfig = std::fs::read_to_string(shop.here.kubeconfig()).unwrap();
     let restricted = shop.inside.folder().join("restricted.kubeconfig");
-    std::fs::write(&restricted, kubeconfig.replace("user: {", "user: {as: nobody-in-particular, "))
-        .unwrap();
+    std::fs::write(&restricted, kubeconfig.replace("user: {", "user: {as: nobody-in-particular, ")).unwrap();
     let restricted = restricted.display().to_string();
     let error = shop.deploy(&["--kubeconfig", &restricted]).fails_with(2).stderr;
     assert!(error.contains("missing for deploying") && error.contains("deployments"), "{error}");
@@ -216,8 +192,7 @@ async fn releases_come_in_the_order_of_their_needs_and_only_where_one_may() {
     assert!(records(&cluster, namespace, "app").await.is_empty(), "what it needs is not up");
     shop.inside.write("v.yaml", "probe: /index.html\n");
     let done: Value = shop.deploy(&[]).success().json();
-    let order: Vec<_> =
-        releases(&done).into_iter().map(|(name, action, _)| (name, action)).collect();
+    let order: Vec<_> = releases(&done).into_iter().map(|(name, action, _)| (name, action)).collect();
     let expected = [("db", "upgrade"), ("app", "install")];
     assert_eq!(order, expected.map(|(name, action)| (name.to_owned(), action.to_owned())));
 

@@ -3,8 +3,8 @@
 mod audit;
 mod check;
 mod completion;
-mod deploy;
 mod evidence;
+mod deploy;
 mod fetch;
 mod image;
 mod images;

@@ -54,7 +54,8 @@ impl Shop {
 
     /// Locks this input, and brings it to the inside; nothing is loaded.
     pub(crate) fn carry(&self, charts: &str, values: &[(&str, &str)]) {
-        let input = format!("version: 1\nname: shop\nplatforms: [linux/amd64]\ncharts:\n{charts}");
+        let input =
+            format!("version: 1\nname: shop\nplatforms: [linux/amd64]\ncharts:\n{charts}");
         self.outside.write("gantry.yaml", &input);
         for (name, text) in values {
             self.outside.write(name, text);
@@ -88,9 +89,7 @@ pub(crate) fn releases(result: &Value) -> Vec<(String, String, u64)> {
     let all = result["releases"].as_array().unwrap();
     let text = |one: &Value, key: &str| one[key].as_str().unwrap().to_owned();
     all.iter()
-        .map(|one| {
-            (text(one, "release"), text(one, "action"), one["revision"].as_u64().unwrap_or(0))
-        })
+        .map(|one| (text(one, "release"), text(one, "action"), one["revision"].as_u64().unwrap_or(0)))
         .collect()
 }
 
@@ -103,9 +102,7 @@ pub(crate) async fn get<K: Object>(cluster: &Cluster, namespace: &str, name: &st
 pub(crate) async fn records(cluster: &Cluster, namespace: &str, release: &str) -> Vec<String> {
     let selector = format!("owner=helm,name={release}");
     let mut all: Vec<Secret> = cluster.list(Scope::Namespace(namespace), &selector).await.unwrap();
-    all.sort_by_key(|secret| {
-        secret.metadata.labels.as_ref().unwrap()["version"].parse::<u32>().unwrap()
-    });
+    all.sort_by_key(|secret| secret.metadata.labels.as_ref().unwrap()["version"].parse::<u32>().unwrap());
     all.iter().map(|secret| secret.metadata.labels.as_ref().unwrap()["status"].clone()).collect()
 }
 
