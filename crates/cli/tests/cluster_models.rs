@@ -129,7 +129,7 @@ fn what_is_wrong_is_told_before_the_first_byte() {
     fails(&site.claim("none"), &class, 2, &["\"fast\"", "local-path, shared-path"]);
     let size = ["--create", "--size", "1MiB"];
     fails(&site.claim("none"), &size, 2, &["--size 1.0 MiB is less than the models'"]);
-    fails("pvc://Upper/x", &[], 2, &["pvc://NAMESPACE/CLAIM"]);
+    fails("pvc://Upper/x", &[], 2, &["pvc://namespace/claim"]);
     let never = ["--create", "--image", "10.99.0.1:1/none:1", "--pod-timeout", "20"];
     fails(&site.claim("waits"), &never, 1, &["cannot pull 10.99.0.1:1/none:1"]);
     assert!(!site.has_claim("none"));

@@ -113,7 +113,7 @@ impl Seeding<'_> {
             },
         };
         let bytes = plans.iter().map(Plan::size).sum();
-        let new = self.new(target);
+        let new = self.made(target);
         let creates = if new.is_some() { Creates::Claims } else { Creates::Nothing };
         let doing = format!("put models into {}", list(claims));
         let rights = |_: &cluster::Cluster| Seeder::rights(claims, creates);
@@ -139,7 +139,7 @@ impl Seeding<'_> {
         })
     }
 
-    fn new(&self, target: &ModelTarget) -> Option<NewClaim> {
+    fn made(&self, target: &ModelTarget) -> Option<NewClaim> {
         let mut new = target.create.clone()?;
         let class = self.site.and_then(|(site, _)| site.storage_class.clone());
         new.storage_class = new.storage_class.or(class);

@@ -249,7 +249,7 @@ fn wanted(args: &PushArgs, to: Destination) -> ModelTarget {
         endpoint: args.server.endpoint.clone(),
         ca: args.server.ca.clone(),
         plain_http: args.server.plain_http,
-        create: args.claim.new(),
+        create: args.claim.made(),
         keep: args.keep,
     }
 }

@@ -29,7 +29,7 @@ pub(crate) struct Site {
     pub(crate) gantry: Gantry,
     pub(crate) registry: Registry,
     _trust: Trust,
-    _world: World,
+    world: World,
 }
 
 impl Site {
@@ -50,7 +50,7 @@ impl Site {
         let own = world.gantry(tools::static_gantry()).with_store(&world.home().join("own"));
         own.run(["image"]).success();
         own.run(["load", &text(own.store()), "--to", host, "--plain-http"]).success();
-        Self { cluster, namespace, gantry, registry, _trust: trust, _world: world }
+        Self { cluster, namespace, gantry, registry, _trust: trust, world }
     }
 
     /// Puts the models into the site's registry as well.
@@ -185,7 +185,7 @@ impl Site {
         let text = text.replacen("user: {", "user: {as: nobody, ", 1);
         assert!(text.contains("as: nobody"), "the kubeconfig has a user");
         let file = self.gantry.write("nobody.kubeconfig", &text);
-        let gantry = Gantry::new(story::BINARY, self._world.home());
+        let gantry = Gantry::new(story::BINARY, self.world.home());
         gantry.with_store(self.gantry.store()).env("KUBECONFIG", file)
     }
 

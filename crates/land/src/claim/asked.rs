@@ -32,7 +32,10 @@ struct Line {
 }
 
 /// Who waits for which answer; `None` when the line is broken and nobody will get one.
-struct Waiting(Option<HashMap<u32, SyncSender<Result<Vec<u8>, String>>>>);
+struct Waiting(Option<HashMap<u32, SyncSender<Answer>>>);
+
+/// A piece, or why there is none.
+type Answer = Result<Vec<u8>, String>;
 
 impl Asked {
     /// Blobs with these sizes over these streams. `on_end` is called when the other side hangs up.
@@ -100,7 +103,7 @@ impl Line {
 
 /// A piece that is on its way.
 struct Piece {
-    answer: Receiver<Result<Vec<u8>, String>>,
+    answer: Receiver<Answer>,
     length: u32,
 }
 

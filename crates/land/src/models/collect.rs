@@ -1,7 +1,7 @@
 //! Older revisions of a model, taken away when a newer one is there: only files that a record says
 //! were put, and that nothing else of the folder leads to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -79,8 +79,7 @@ fn remove(root: &Path, record: &Record, others: &[Record]) -> Result<()> {
 
 /// What symbolic links of other snapshots of the same model lead to, whoever made them.
 fn led_to(root: &Path, record: &Record) -> Result<BTreeSet<PathBuf>> {
-    let own: BTreeMap<PathBuf, ()> =
-        record.links.keys().map(|path| (root.join(path), ())).collect();
+    let own: BTreeSet<PathBuf> = record.links.keys().map(|path| root.join(path)).collect();
     let mut led_to = BTreeSet::new();
     let snapshots = record.links.keys().filter_map(|path| {
         path.ancestors().find(|folder| folder.ends_with("snapshots")).map(|path| root.join(path))
@@ -99,7 +98,7 @@ fn led_to(root: &Path, record: &Record) -> Result<BTreeSet<PathBuf>> {
                 let kind = entry.file_type().map_err(at(&path))?;
                 if kind.is_dir() {
                     open.push(path);
-                } else if kind.is_symlink() && !own.contains_key(&path) {
+                } else if kind.is_symlink() && !own.contains(&path) {
                     let to = fs::read_link(&path).map_err(at(&path))?;
                     led_to.insert(resolved(&folder, &to));
                 }

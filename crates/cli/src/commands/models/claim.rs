@@ -86,7 +86,7 @@ struct AllPushed {
 
 impl ClaimArgs {
     /// How a claim is made, where that is asked for.
-    pub(super) fn new(&self) -> Option<NewClaim> {
+    pub(super) fn made(&self) -> Option<NewClaim> {
         self.create.then(|| NewClaim {
             size: self.size,
             access_mode: match self.access_mode {

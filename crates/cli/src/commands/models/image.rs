@@ -77,13 +77,13 @@ fn pushed(
     let host = name.registry().to_owned();
     let mut config = context.config.clone();
     let mut ca = Vec::new();
-    if let Some(site) = seeder.site()? {
-        if site.registry.prefix()?.registry() == host {
-            let folder = seeder.folder();
-            ca.extend(site.registry.ca.iter().map(|path| folder.join(path)));
-            if site.registry.plain_http {
-                config.plain_http.push(host.clone());
-            }
+    if let Some(site) = seeder.site()?
+        && site.registry.prefix()?.registry() == host
+    {
+        let folder = seeder.folder();
+        ca.extend(site.registry.ca.iter().map(|path| folder.join(path)));
+        if site.registry.plain_http {
+            config.plain_http.push(host.clone());
         }
     }
     if !ca.is_empty() {
