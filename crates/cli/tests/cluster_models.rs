@@ -13,7 +13,8 @@ const HOME: &str = "models--sentence-transformers--all-MiniLM-L6-v2";
 #[test]
 fn two_consumers_share_one_claim_or_have_one_each_and_read_the_model() {
     let site = Site::new("seed-onyx");
-    let shared = ["--create", "--access-mode", "RWX", "--storage-class", "shared-path", "--output", "json"];
+    let shared =
+        ["--create", "--access-mode", "RWX", "--storage-class", "shared-path", "--output", "json"];
     let own = ["--to", &site.claim("inference"), "--create", "--output", "json"];
 
     // The registry has no models yet: all comes over the API server, and it is said why.
@@ -28,7 +29,9 @@ fn two_consumers_share_one_claim_or_have_one_each_and_read_the_model() {
     }
     assert_eq!(second["targets"][0]["via"], "registry");
     assert_eq!(site.seeders(), [""; 0]);
-    let script = format!("for v in index inference shared; do sha256sum /$v/{HOME}/snapshots/*/{WEIGHTS}; cat /$v/{HOME}/refs/main; echo; done");
+    let script = format!(
+        "for v in index inference shared; do sha256sum /$v/{HOME}/snapshots/*/{WEIGHTS}; cat /$v/{HOME}/refs/main; echo; done"
+    );
     let read = site.reads(&["index", "inference", "shared"], &script);
     assert_eq!(read.matches(&sum(WEIGHTS)).count(), 3, "{read}");
 
@@ -160,7 +163,10 @@ fn a_damaged_file_is_named_long_after_and_mended_by_another_push() {
     std::fs::write(&file, bytes).unwrap();
 
     let error = site.gantry.run(verify).fails_with(3).stderr;
-    assert!(error.contains(&format!("{claim}/{}/{WEIGHTS}: its digest is", story::MODEL)), "{error}");
+    assert!(
+        error.contains(&format!("{claim}/{}/{WEIGHTS}: its digest is", story::MODEL)),
+        "{error}"
+    );
     let listed = ["models", "ls", &claim, "--site", "site.yaml", "--output", "json"];
     let listed = site.gantry.run(listed).success().json();
     assert_eq!(listed[0]["layout"], "flat");
@@ -180,9 +186,11 @@ fn an_image_of_models_is_mounted_by_a_pod_and_the_same_each_time() {
 
     assert_eq!(first["outcome"], "loaded");
     assert_eq!((&again["outcome"], &again["digest"]), (&"present".into(), &first["digest"]));
-    let reference = format!("{}/models/minilm@{}", site.registry.host(), first["digest"].as_str().unwrap());
+    let reference =
+        format!("{}/models/minilm@{}", site.registry.host(), first["digest"].as_str().unwrap());
     let volume = serde_json::json!({"name": "models", "image": {"reference": reference}});
-    let script = format!("sha256sum /models/{HOME}/snapshots/*/{WEIGHTS}; cat /models/{HOME}/refs/main");
+    let script =
+        format!("sha256sum /models/{HOME}/snapshots/*/{WEIGHTS}; cat /models/{HOME}/refs/main");
     let read = site.runs(&[volume], &["models"], &script);
     assert!(read.contains(&sum(WEIGHTS)), "{read}");
 }
@@ -232,7 +240,8 @@ fn an_ollama_volume_is_filled_for_a_server_that_runs_already() {
     // The server has its volume already, and no model in it: one that only one node may mount.
     site.holds("ollama-data");
 
-    let push = site.push(&site.claim("ollama-data/models"), &["--layout", "ollama", "--model", model]);
+    let push =
+        site.push(&site.claim("ollama-data/models"), &["--layout", "ollama", "--model", model]);
     site.gantry.run(&push).success();
 
     let script = "cd /ollama-data/models; cat manifests/registry.ollama.ai/library/gantry-tiny/latest; for f in blobs/sha256-*; do test ${f#blobs/sha256-} = $(sha256sum < $f | cut -c1-64) && echo whole; done";

@@ -227,7 +227,11 @@ fn only_so_many_revisions_are_kept_and_nothing_that_somebody_else_leads_to_goes(
 
     assert_eq!(own.join("snapshots").read_dir().unwrap().count(), 3, "two of ours and theirs");
     assert_eq!(fs::read_to_string(own.join("snapshots/theirs/config.json")).unwrap(), "0");
-    assert_eq!(own.join("blobs").read_dir().unwrap().count(), 4, "three configs and what is shared");
+    assert_eq!(
+        own.join("blobs").read_dir().unwrap().count(),
+        4,
+        "three configs and what is shared"
+    );
     let plain_own = plain.path().join("models--own--model/snapshots");
     assert_eq!(plain_own.read_dir().unwrap().count(), 1);
     assert_eq!(plain.path().join(".gantry/models").read_dir().unwrap().count(), 1);

@@ -213,6 +213,6 @@ fn list(missing: &[Right]) -> String {
     let lines: Vec<String> = rules.iter().map(|(of, verbs)| of.rule(verbs)).collect();
     match lines.as_slice() {
         [one] => one.clone(),
-        several => several.iter().map(|line| format!("\n- {line}")).collect(),
+        several => format!("\n- {}", several.join("\n- ")),
     }
 }

@@ -78,7 +78,7 @@ impl Helpers {
                 "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
                 "capabilities": {"drop": ["ALL"]}}}],
         });
-        self.start(cluster, SINK, spec).await?;
+        Box::pin(self.start(cluster, SINK, spec)).await?;
         let pod = cluster.wait_pod(NAMESPACE, SINK, Until::Running, START).await?;
         let address = pod.status.and_then(|status| status.pod_ip?.parse().ok());
         let address = address.ok_or_else(|| Error::Record {
@@ -111,7 +111,7 @@ impl Helpers {
                 "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
                 "capabilities": {"drop": ["ALL"], "add": ["NET_RAW"]}}}],
         });
-        self.start(cluster, &name, spec).await?;
+        Box::pin(self.start(cluster, &name, spec)).await?;
         Ok(name)
     }
 

@@ -99,10 +99,10 @@ pub fn rights(plan: &Plan) -> Vec<Right> {
 /// Puts back what an audit has changed that did not come to its end. Says what it did.
 pub async fn restore(cluster: &Cluster) -> Result<Vec<String>> {
     let mut done = Vec::new();
-    if let Some(lock) = Lock::read(cluster).await? {
-        if dns::put_back(cluster, &lock).await? {
-            done.push("CoreDNS' Corefile is as it was".to_owned());
-        }
+    if let Some(lock) = Lock::read(cluster).await?
+        && dns::put_back(cluster, &lock).await?
+    {
+        done.push("CoreDNS' Corefile is as it was".to_owned());
     }
     if helpers::remove(cluster).await? {
         done.push(format!("Namespace {NAMESPACE} is deleted"));
@@ -228,7 +228,8 @@ impl Run<'_> {
         let mut pods = BTreeMap::new();
         if is_watched {
             for node in self.around.nodes.keys() {
-                let name = helpers.watcher(self.cluster, node, &self.around.inside).await?;
+                let name =
+                    Box::pin(helpers.watcher(self.cluster, node, &self.around.inside)).await?;
                 pods.insert(node.clone(), name);
             }
         }
@@ -236,7 +237,7 @@ impl Run<'_> {
         let sink = match self.plan.names {
             Names::NotSeen => None,
             Names::Pod => {
-                let address = helpers.sink(self.cluster, &servers).await?;
+                let address = Box::pin(helpers.sink(self.cluster, &servers)).await?;
                 pods.insert(NAMES.to_owned(), helpers::SINK.to_owned());
                 Some(address)
             }
@@ -394,7 +395,9 @@ impl Run<'_> {
     async fn take_over(&self, lines: &Mutex<Vec<Line>>) {
         loop {
             let told = std::mem::take(&mut *lock(lines));
-            told.into_iter().for_each(|line| self.take(NAMES, line));
+            for line in told {
+                self.take(NAMES, line);
+            }
             sleep(PERIOD).await;
         }
     }

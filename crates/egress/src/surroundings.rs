@@ -42,7 +42,9 @@ pub async fn surroundings(
         let status = node.status.unwrap_or_default();
         let addresses = status.addresses.into_iter().flatten();
         let addresses: Vec<IpAddr> = addresses.filter_map(|a| a.address.parse().ok()).collect();
-        addresses.iter().for_each(|address| around.inside.add_address(*address));
+        for address in &addresses {
+            around.inside.add_address(*address);
+        }
         let is_ready = |condition: &cluster::objects::api::core::v1::NodeCondition| {
             condition.type_ == "Ready" && condition.status == "True"
         };
@@ -64,7 +66,9 @@ pub async fn surroundings(
     if let Some(site) = site {
         registry(site, &mut around.inside).await?;
     }
-    declared.iter().for_each(|declared| around.inside.add(declared));
+    for declared in declared {
+        around.inside.add(declared);
+    }
     Ok(around)
 }
 

@@ -70,7 +70,10 @@ fn of_site(site: &Site, folder: &Path, source: &dyn Source, plans: &[Plan]) -> R
         Some(path) => {
             let path = folder.join(path);
             let pem = std::fs::read_to_string(&path).map_err(|cause| {
-                CommandError::usage(format!("cannot read the registry's ca {}: {cause}", path.display()))
+                CommandError::usage(format!(
+                    "cannot read the registry's ca {}: {cause}",
+                    path.display()
+                ))
             })?;
             Some(pem)
         }

@@ -49,6 +49,7 @@ Examples:
 
 Exit codes: 0 up, 1 not up (the reasons are told), 2 nothing was touched,
 3 an image would come from outside, 4 stopped (run it again to go on).")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Args {
     /// The releases [default: all of gantry.yaml].
     #[arg(value_name = "RELEASE")]
@@ -232,9 +233,8 @@ impl Work<'_> {
             self.tell(one, &done)?;
             moved.push((one.number, done));
         }
-        let brings = |number: usize| {
-            moved.iter().any(|(other, done)| *other == number && done.brings_kinds)
-        };
+        let brings =
+            |number: usize| moved.iter().any(|(other, done)| *other == number && done.brings_kinds);
         let order = self.input.order(&brings);
         moved.sort_by_key(|(number, _)| order.iter().position(|place| place == number));
         Ok(moved.into_iter().map(|(_, done)| done).collect())
@@ -244,7 +244,10 @@ impl Work<'_> {
     fn tell(&self, asked: &Asked, moved: &Moved) -> Result<()> {
         let (ui, name) = (&self.context.ui, asked.release());
         for leftover in &moved.report.leftovers {
-            ui.warn(&format!("{name}: {} in {}: {}", leftover.image, leftover.place, leftover.reason));
+            ui.warn(&format!(
+                "{name}: {} in {}: {}",
+                leftover.image, leftover.place, leftover.reason
+            ));
         }
         for left in &moved.wiring.leftovers {
             ui.warn(&format!("{name}: not wired: {}: {}; {}", left.place, left.what, left.next));
@@ -255,7 +258,12 @@ impl Work<'_> {
             for remedy in &moved.report.remedies {
                 let file = folder.join(name).join(&remedy.file);
                 world::write_deep(&file, &remedy.text)?;
-                ui.status(&format!("{}: goes to {} ({})", file.display(), remedy.path, remedy.reader));
+                ui.status(&format!(
+                    "{}: goes to {} ({})",
+                    file.display(),
+                    remedy.path,
+                    remedy.reader
+                ));
             }
         }
         Ok(())

@@ -3,8 +3,8 @@
 mod audit;
 mod check;
 mod completion;
-mod evidence;
 mod deploy;
+mod evidence;
 mod fetch;
 mod image;
 mod images;

@@ -16,9 +16,9 @@ use types::ByteSize;
 use types::destination::Destination;
 use types::site::{ModelFiles, ModelLayout, ModelTarget};
 
+use self::target::Target;
 use crate::context::Context;
 use crate::error::{CommandError, Kind, Result};
-use self::target::Target;
 use crate::place::{self, Mode, Opened};
 use crate::{ui, world};
 

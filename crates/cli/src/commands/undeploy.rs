@@ -73,9 +73,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         let doing = format!("take away {}", names.join(", "));
         let cluster = match args.dry_run {
             true => clusters::open(&args.cluster, site.as_ref()).await?,
-            false => {
-                clusters::open_to_write(context, &args.cluster, site.as_ref(), &doing).await?
-            }
+            false => clusters::open_to_write(context, &args.cluster, site.as_ref(), &doing).await?,
         };
         let (found, missing) = find(&cluster, &wanted).await?;
         let mut namespaces = Vec::new();
@@ -109,8 +107,10 @@ fn wanted(context: &Context, args: &Args) -> Result<Vec<Wanted>> {
     };
     if args.releases.is_empty() {
         if known.is_empty() {
-            return Err(CommandError::usage("there is no gantry.yaml with releases, and none is named")
-                .hint("name them: gantry undeploy RELEASE… --namespace NAMESPACE"));
+            return Err(CommandError::usage(
+                "there is no gantry.yaml with releases, and none is named",
+            )
+            .hint("name them: gantry undeploy RELEASE… --namespace NAMESPACE"));
         }
         // Those that need others go first.
         let all = known.into_iter().rev();
@@ -142,7 +142,10 @@ async fn find(
         match own.as_slice() {
             [] => missing.push(one.release.clone()),
             [found] => {
-                by_namespace.entry(found.namespace.clone()).or_default().push(found.release.clone());
+                by_namespace
+                    .entry(found.namespace.clone())
+                    .or_default()
+                    .push(found.release.clone());
             }
             several => {
                 let names: Vec<&str> =

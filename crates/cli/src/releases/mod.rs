@@ -15,7 +15,7 @@ use types::input::{Chart, ChartSource, Input};
 use types::lock::{self, Lock};
 use types::site::Site;
 
-pub(crate) use moved::{Mover, Moved, Way};
+pub(crate) use moved::{Moved, Mover, Way};
 pub(crate) use source::Archives;
 
 use crate::clusters::ClusterArgs;
@@ -150,8 +150,7 @@ pub(crate) fn helm(cluster: &Cluster, args: &ClusterArgs) -> Result<InCluster> {
     helm.context = Some(cluster.context().to_owned()).filter(|name| name != "in-cluster");
     let parent = std::process::id().to_string();
     let own = world::own_binary()?;
-    helm.tether =
-        vec![own.into(), "tether".into(), "--parent".into(), parent.into(), "--".into()];
+    helm.tether = vec![own.into(), "tether".into(), "--parent".into(), parent.into(), "--".into()];
     Ok(helm)
 }
 
@@ -169,9 +168,10 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     };
     let number: Option<u64> = number.parse().ok().filter(|number| *number > 0 && seconds > 0);
     let seconds = number.and_then(|number| number.checked_mul(seconds));
-    seconds.filter(|seconds| *seconds <= 7 * 24 * 3600).map(Duration::from_secs).ok_or_else(|| {
-        "give a time of up to a week such as 90s, 10m or 1h".to_owned()
-    })
+    seconds
+        .filter(|seconds| *seconds <= 7 * 24 * 3600)
+        .map(Duration::from_secs)
+        .ok_or_else(|| "give a time of up to a week such as 90s, 10m or 1h".to_owned())
 }
 
 /// The folder of a file, `.` where it has none.

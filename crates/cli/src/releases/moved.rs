@@ -80,8 +80,7 @@ impl Mover<'_> {
         chart.api_versions.extend(self.api_versions.iter().cloned());
         let base = &self.context.directory;
         let archive = absolute(archive)?;
-        let mut release =
-            resolve::open_local(base, &chart, &archive, &[], self.binary.clone())?;
+        let mut release = resolve::open_local(base, &chart, &archive, &[], self.binary.clone())?;
         let namespace = asked.chart.namespace.as_deref();
         let offline = wiring::Offline::of_site(self.site, namespace);
         let kept = self.inside.keep(&mut release, &offline)?;
@@ -180,7 +179,10 @@ impl Mover<'_> {
         if report.verdict == Verdict::Refuted {
             return Err(CommandError::new(
                 Kind::Integrity,
-                format!("release {name}: the proof failed, nothing is deployed:\n{}", report.refutation()),
+                format!(
+                    "release {name}: the proof failed, nothing is deployed:\n{}",
+                    report.refutation()
+                ),
             )
             .hint("look at the report: gantry relocate … --report review.md"));
         }
@@ -199,7 +201,10 @@ impl Mover<'_> {
                 .collect();
             let mut error = CommandError::new(
                 Kind::Integrity,
-                format!("release {name}: no value moves these images to the site:\n{}", lines.join("\n")),
+                format!(
+                    "release {name}: no value moves these images to the site:\n{}",
+                    lines.join("\n")
+                ),
             );
             let is_rendered = |kind| {
                 kind == LeftoverKind::Rendered || (kind == LeftoverKind::Hook && self.has_plugins)
@@ -214,7 +219,10 @@ impl Mover<'_> {
         match kept.wiring.leftovers.first() {
             Some(left) if !self.unwired => Err(CommandError::new(
                 Kind::Integrity,
-                format!("release {name} is not wired to stay inside: {}: {}", left.place, left.what),
+                format!(
+                    "release {name} is not wired to stay inside: {}: {}",
+                    left.place, left.what
+                ),
             )
             .hint(left.next.clone())
             .hint("or accept it: --allow-unwired")),

@@ -71,8 +71,9 @@ impl Archives<'_> {
         let name = name.with_digest(asked.locked.manifest.digest);
         let bytes = helm::archive_at(&registry, &name).await;
         bytes.map_err(|error| {
-            CommandError::from(error)
-                .hint("load the bundle: gantry load VOLUME… --site site.yaml, or name it: --from VOLUME…")
+            CommandError::from(error).hint(
+                "load the bundle: gantry load VOLUME… --site site.yaml, or name it: --from VOLUME…",
+            )
         })
     }
 

@@ -42,7 +42,10 @@ impl Site {
         let trust = cluster.trusts(&registry);
         let gantry = story::fetched(&world, INPUT).in_cluster(&cluster);
         let host = registry.host();
-        let site = format!("version: 1\ncontext: {}\nregistry:\n  url: {host}\n  plainHttp: true\n", context(&cluster));
+        let site = format!(
+            "version: 1\ncontext: {}\nregistry:\n  url: {host}\n  plainHttp: true\n",
+            context(&cluster)
+        );
         gantry.write("site.yaml", &site);
         let own = world.gantry(tools::static_gantry()).with_store(&world.home().join("own"));
         own.run(["image"]).success();
@@ -206,7 +209,8 @@ impl Site {
         .unwrap();
         let volumes = json!([{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]);
         let mounts = json!([{"name": "data", "mountPath": "/data"}]);
-        let mut pod = self.pod("server", volumes, mounts, "trap exit TERM; while :; do sleep 1; done");
+        let mut pod =
+            self.pod("server", volumes, mounts, "trap exit TERM; while :; do sleep 1; done");
         pod.metadata.labels = None;
         self.with(async |client, scope| {
             client.create(scope, &object).await.unwrap();
@@ -220,7 +224,8 @@ impl Site {
     pub(crate) fn small_claim(&self, claim: &str, bytes: u64) -> Disk {
         let name = format!("{}-{claim}", self.namespace.name());
         let folder = format!("/var/lib/{name}");
-        let mount = format!("mkdir -p {folder} && mount -t tmpfs -o mode=0777,size={bytes} tmpfs {folder}");
+        let mount =
+            format!("mkdir -p {folder} && mount -t tmpfs -o mode=0777,size={bytes} tmpfs {folder}");
         on_node(&mount);
         let request = json!({"storage": "1Gi"});
         let mut volume: PersistentVolume = from_value(json!({

@@ -32,6 +32,11 @@ impl Shop {
         let trust = here.trusts(world.site());
         let outside = world.gantry(BINARY);
         let inside = outside.clone().in_folder(&world.home().join("inside")).in_cluster(&here);
+        // Any story can be told with another helm as well.
+        let inside = match std::env::var_os("GANTRY_HELM") {
+            Some(helm) => inside.env("GANTRY_HELM", helm),
+            None => inside,
+        };
         let shop = Self { here, world, outside, inside, _trust: trust };
         for file in CHART {
             shop.outside.write(&format!("shop/{}", file.0), file.1);
@@ -54,8 +59,7 @@ impl Shop {
 
     /// Locks this input, and brings it to the inside; nothing is loaded.
     pub(crate) fn carry(&self, charts: &str, values: &[(&str, &str)]) {
-        let input =
-            format!("version: 1\nname: shop\nplatforms: [linux/amd64]\ncharts:\n{charts}");
+        let input = format!("version: 1\nname: shop\nplatforms: [linux/amd64]\ncharts:\n{charts}");
         self.outside.write("gantry.yaml", &input);
         for (name, text) in values {
             self.outside.write(name, text);
@@ -89,7 +93,9 @@ pub(crate) fn releases(result: &Value) -> Vec<(String, String, u64)> {
     let all = result["releases"].as_array().unwrap();
     let text = |one: &Value, key: &str| one[key].as_str().unwrap().to_owned();
     all.iter()
-        .map(|one| (text(one, "release"), text(one, "action"), one["revision"].as_u64().unwrap_or(0)))
+        .map(|one| {
+            (text(one, "release"), text(one, "action"), one["revision"].as_u64().unwrap_or(0))
+        })
         .collect()
 }
 
@@ -102,7 +108,9 @@ pub(crate) async fn get<K: Object>(cluster: &Cluster, namespace: &str, name: &st
 pub(crate) async fn records(cluster: &Cluster, namespace: &str, release: &str) -> Vec<String> {
     let selector = format!("owner=helm,name={release}");
     let mut all: Vec<Secret> = cluster.list(Scope::Namespace(namespace), &selector).await.unwrap();
-    all.sort_by_key(|secret| secret.metadata.labels.as_ref().unwrap()["version"].parse::<u32>().unwrap());
+    all.sort_by_key(|secret| {
+        secret.metadata.labels.as_ref().unwrap()["version"].parse::<u32>().unwrap()
+    });
     all.iter().map(|secret| secret.metadata.labels.as_ref().unwrap()["status"].clone()).collect()
 }
 
@@ -119,7 +127,7 @@ const CHART: &[(&str, &str)] = &[
     (
         "values.yaml",
         "image: {registry: docker.io, repository: library/busybox, tag: \"1.35\"}\n\
-         greeting: hello\nstorageClass: \"\"\nreplicas: 1\nprobe: /index.html\n",
+         greeting: hello\nstorageClass: \"\"\nreplicas: 1\nprobe: /index.html\nliteral: false\n",
     ),
     (
         "templates/shop.yaml",
@@ -169,6 +177,13 @@ spec:
     spec:
       serviceAccountName: {{ .Release.Name }}
       {{- include "pod" . | nindent 6 }}
+      {{- if .Values.literal }}
+      initContainers:
+      - name: literal
+        image: quay.io/gantry-examples/dns:2.90
+        securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+        command: [/bin/busybox, "true"]
+      {{- end }}
       containers:
       - name: server
         {{- include "container" . | nindent 8 }}

@@ -72,7 +72,7 @@ mod tests {
         ];
         let text = print(&Report::new("c", "s", findings)).unwrap();
         for part in [
-            "<testsuite name=\"running\" tests=\"1\" disabled=\"0\" errors=\"0\" failures=\"1\"",
+            "<testsuite name=\"running\" tests=\"1\" skipped=\"0\" errors=\"0\" failures=\"1\"",
             "type=\"digest\"",
             "Pod &lt;b&gt;",
             "<skipped message=\"nothing is recognised\"",

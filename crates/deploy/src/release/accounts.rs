@@ -162,7 +162,11 @@ mod tests {
         };
         let stream = pod("a", "site:5000/x:1", "")
             + &pod("b", "site:5000/x:1", ", serviceAccountName: own")
-            + &pod("c", "site:5000/x:1", ", serviceAccountName: has, imagePullSecrets: [{name: s}]")
+            + &pod(
+                "c",
+                "site:5000/x:1",
+                ", serviceAccountName: has, imagePullSecrets: [{name: s}]",
+            )
             + &pod("d", "site:50001/x:1", ", serviceAccountName: foreign");
         let objects = read(&stream, "n").unwrap();
 

@@ -118,9 +118,8 @@ fn walk(
             }
         }
         (Value::String(a), Value::String(b)) => {
-            let decoded = (is_secret && path.starts_with("/data/"))
-                .then(|| plain(a).zip(plain(b)))
-                .flatten();
+            let decoded =
+                (is_secret && path.starts_with("/data/")).then(|| plain(a).zip(plain(b))).flatten();
             let (a, b) = decoded.as_ref().map_or((a, b), |(a, b)| (a, b));
             if a.lines().count() != b.lines().count() {
                 return note(path, None);
@@ -174,11 +173,14 @@ mod tests {
         let all = differences(&release("swordfish", 1), &after);
 
         let told: Vec<_> = all.iter().map(|one| (one.object.to_string(), one.change)).collect();
-        assert_eq!(told, [
-            ("Deployment n/d".to_owned(), Change::Changed),
-            ("ConfigMap n/new".to_owned(), Change::Created),
-            ("Secret n/s".to_owned(), Change::Changed),
-        ]);
+        assert_eq!(
+            told,
+            [
+                ("Deployment n/d".to_owned(), Change::Changed),
+                ("ConfigMap n/new".to_owned(), Change::Created),
+                ("Secret n/s".to_owned(), Change::Changed),
+            ]
+        );
         assert!(all[0].diff.contains("-  replicas: 1\n+  replicas: 2"), "{}", all[0].diff);
         assert!(!all[2].diff.contains(&STANDARD.encode("hunter2")), "{}", all[2].diff);
         assert!(all[2].diff.contains("password"), "{}", all[2].diff);

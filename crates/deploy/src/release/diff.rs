@@ -64,6 +64,9 @@ mod tests {
         let secret = |value: &str| json!({"kind": "Secret", "data": {"a": value, "b": "same"}});
         let diff = unified(Some(&secret("b2xk")), Some(&secret("bmV3")));
         assert!(diff.contains("-  a: (hidden, 4 characters before)"), "{diff}");
-        assert!(!diff.contains("b2xk") && !diff.contains("bmV3") && !diff.contains("same"), "{diff}");
+        assert!(
+            !diff.contains("b2xk") && !diff.contains("bmV3") && !diff.contains("same"),
+            "{diff}"
+        );
     }
 }

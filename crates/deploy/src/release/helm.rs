@@ -23,9 +23,8 @@ pub(super) async fn run<T: Send + 'static>(
     let _guard = StopOnDrop(stop.clone());
     let helm = helm.clone();
     let work = tokio::task::spawn_blocking(move || verb(&helm, &stop));
-    let done = work.await.map_err(|cause| Error::Lost {
-        what: "helm".to_owned(),
-        cause: cause.to_string(),
-    })?;
+    let done = work
+        .await
+        .map_err(|cause| Error::Lost { what: "helm".to_owned(), cause: cause.to_string() })?;
     Ok(done?)
 }

@@ -1,7 +1,6 @@
 //! One release, from what is there to what is wanted: its namespace, helm's install or upgrade, and
 //! the wait. The same input again changes nothing.
 
-
 use remote::helm::Hooks;
 use serde::Serialize;
 
@@ -140,12 +139,15 @@ impl Deployer<'_> {
         if before == 0 {
             watch.note(&format!("{name}: the first install failed, it is taken away"));
             let claims = super::undeploy::Claims::Kept;
-            super::undeploy::release(self.cluster, self.helm, &namespace, &name, claims, hooks).await?;
+            super::undeploy::release(self.cluster, self.helm, &namespace, &name, claims, hooks)
+                .await?;
             return Ok(());
         }
         watch.note(&format!("{name}: revision {before} is put back"));
-        helm::run(self.helm, move |with, stop| with.rollback(&namespace, &name, before, hooks, stop))
-            .await
+        helm::run(self.helm, move |with, stop| {
+            with.rollback(&namespace, &name, before, hooks, stop)
+        })
+        .await
     }
 }
 

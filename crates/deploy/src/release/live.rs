@@ -87,7 +87,8 @@ pub(super) async fn wait(
             return Ok(());
         }
         let now = Instant::now();
-        hopeless.retain(|object, _| pending.iter().any(|one| one.is_final && one.object == *object));
+        hopeless
+            .retain(|object, _| pending.iter().any(|one| one.is_final && one.object == *object));
         for one in pending.iter().filter(|one| one.is_final) {
             hopeless.entry(one.object.clone()).or_insert(now);
         }
@@ -249,7 +250,11 @@ async fn without_pod(cluster: &Cluster, waiting: &Waiting, namespace: &str) -> (
 }
 
 /// The first claim of a pod that has no volume: its name, why, and what to do.
-async fn unbound(cluster: &Cluster, namespace: &str, pod: &Pod) -> Option<(String, String, String)> {
+async fn unbound(
+    cluster: &Cluster,
+    namespace: &str,
+    pod: &Pod,
+) -> Option<(String, String, String)> {
     let is_scheduled = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
     if is_scheduled {
         return None;
@@ -274,8 +279,7 @@ async fn claim(cluster: &Cluster, namespace: &str, name: &str) -> Option<(String
         return None;
     }
     let class = found.spec.and_then(|spec| spec.storage_class_name);
-    if let (Some(class), Ok(all)) =
-        (&class, cluster.list::<StorageClass>(Scope::Cluster, "").await)
+    if let (Some(class), Ok(all)) = (&class, cluster.list::<StorageClass>(Scope::Cluster, "").await)
         && !class.is_empty()
     {
         let names: Vec<String> = all.into_iter().filter_map(|one| one.metadata.name).collect();

@@ -222,7 +222,11 @@ async fn namespace(cluster: &Cluster, name: &str, site: &SiteObjects) -> Result<
     let level = site.pod_security.as_ref();
     let label = level.map(|level| BTreeMap::from([(ENFORCE.to_owned(), level.clone())]));
     let mut wanted = Namespace {
-        metadata: ObjectMeta { name: Some(name.to_owned()), labels: label, ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: label,
+            ..ObjectMeta::default()
+        },
         ..Namespace::default()
     };
     match cluster.get::<Namespace>(Scope::Cluster, name).await {

@@ -125,7 +125,9 @@ impl Deployer<'_> {
         let changes = compare::differences(&old, &objects);
         let is_same_input = before.values == after.values
             && (&before.chart, &before.version) == (&after.chart, &after.version)
-            && state.last().is_some_and(|last| last.is_own && last.revision.number == before.number);
+            && state
+                .last()
+                .is_some_and(|last| last.is_own && last.revision.number == before.number);
         let is_same = is_same_input
             && (changes.is_empty() || {
                 let again = compare::all(&self.render(planned).await?)?;
@@ -175,7 +177,10 @@ impl Deployer<'_> {
         for object in coming.objects.iter().filter(|object| is_changing(&object.id)) {
             let resource = self.kinds.resource(&object.id.api_version, &object.id.kind);
             let Some(resource) = resource else {
-                notes.push(format!("{}: the cluster has no such kind yet, it was not tried", object.id));
+                notes.push(format!(
+                    "{}: the cluster has no such kind yet, it was not tried",
+                    object.id
+                ));
                 continue;
             };
             if resource.is_namespaced && is_new {

@@ -18,9 +18,8 @@ pub(super) fn prove(deployer: &Deployer<'_>, planned: &Planned, revision: &Revis
     let post = post_render_with(&stream, deployer.target, deployer.rules, Some(deployer.locked))?;
     let proof = post.proof;
     let is_outside = |image: &Reference| !planned.elsewhere.contains(image);
-    let is_named = |text: &str| {
-        planned.elsewhere.iter().any(|image| text.contains(image.repository()))
-    };
+    let is_named =
+        |text: &str| planned.elsewhere.iter().any(|image| text.contains(image.repository()));
     let moved = proof.moved.iter().map(|one| (&one.from, &one.place));
     let stayed = proof.stayed.iter().map(|one| (&one.from, &one.place));
     let images = moved.chain(stayed).filter(|(image, _)| is_outside(image));

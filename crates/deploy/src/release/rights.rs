@@ -21,7 +21,9 @@ impl Deployer<'_> {
             self.beside(namespace, &mut rights).await?;
             for object in objects::read(&release.rendered, namespace)? {
                 let id = object.id;
-                let Some(resource) = self.kinds.resource(&id.api_version, &id.kind) else { continue };
+                let Some(resource) = self.kinds.resource(&id.api_version, &id.kind) else {
+                    continue;
+                };
                 let namespace = id.namespace.as_deref().unwrap_or(namespace);
                 rights.extend(OBJECTS.map(|verb| resource.right(verb, namespace)));
             }

@@ -53,7 +53,8 @@ impl State {
         let secrets = cluster.list::<Secret>(Scope::Namespace(namespace), &selector).await?;
         let mut revisions = Vec::new();
         for secret in secrets {
-            let what = format!("Secret {namespace}/{}", secret.metadata.name.as_deref().unwrap_or("?"));
+            let what =
+                format!("Secret {namespace}/{}", secret.metadata.name.as_deref().unwrap_or("?"));
             let data = secret.data.as_ref().and_then(|data| data.get(record::KEY));
             let Some(data) = data else { continue };
             let (key, value) = LABEL;
@@ -76,9 +77,8 @@ impl State {
     /// The newest revision that ran.
     pub(super) fn deployed(&self) -> Option<&Revision> {
         let all = self.revisions.iter().rev().map(|kept| &kept.revision);
-        let ran = |revision: &&Revision| {
-            matches!(revision.status, Status::Deployed | Status::Superseded)
-        };
+        let ran =
+            |revision: &&Revision| matches!(revision.status, Status::Deployed | Status::Superseded);
         let deployed = all.clone().find(|revision| revision.status == Status::Deployed);
         deployed.or_else(|| all.clone().find(ran))
     }
@@ -90,7 +90,9 @@ impl State {
             (Status::Uninstalling, _) => Some(Mended::Uninstalled),
             (status, Some(_)) if status.is_half() => Some(Mended::RolledBack),
             // Of a first install that failed, the hooks of an install would never run again.
-            (status, None) if status.is_half() || status == Status::Failed => Some(Mended::Forgotten),
+            (status, None) if status.is_half() || status == Status::Failed => {
+                Some(Mended::Forgotten)
+            }
             _ => None,
         }
     }
@@ -104,9 +106,8 @@ pub(super) async fn mend(
     name: &str,
 ) -> Result<(State, Option<Mended>)> {
     let mut state = State::of(cluster, namespace, name).await?;
-    let is_at_work = |state: &State| {
-        state.last().is_some_and(|last| last.revision.status.is_half())
-    };
+    let is_at_work =
+        |state: &State| state.last().is_some_and(|last| last.revision.status.is_half());
     let deadline = tokio::time::Instant::now() + SETTLE;
     while is_at_work(&state) && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(PERIOD).await;

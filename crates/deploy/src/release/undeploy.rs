@@ -100,7 +100,8 @@ pub async fn undeploy(
     }
     removed.objects.extend(accounts::take_back(cluster, namespace).await?);
     let scope = Scope::Namespace(namespace);
-    let selector = format!("app.kubernetes.io/managed-by={},{}={}", cluster::MANAGER, LABEL.0, LABEL.1);
+    let selector =
+        format!("app.kubernetes.io/managed-by={},{}={}", cluster::MANAGER, LABEL.0, LABEL.1);
     for secret in cluster.list::<Secret>(scope, &selector).await? {
         let name = secret.metadata.name.unwrap_or_default();
         if cluster.delete_own::<Secret>(scope, &name).await? {
@@ -152,7 +153,9 @@ pub(super) async fn release(
                 kept.push(format!("PersistentVolumeClaim {namespace}/{claim}: its data is kept"));
             }
             Claims::Deleted => {
-                cluster.delete::<PersistentVolumeClaim>(Scope::Namespace(namespace), &claim).await?;
+                cluster
+                    .delete::<PersistentVolumeClaim>(Scope::Namespace(namespace), &claim)
+                    .await?;
             }
         }
     }
@@ -258,7 +261,8 @@ async fn left_in(cluster: &Cluster, namespace: &str) -> Result<Option<String>> {
         ("v1", "Pod"),
     ];
     for (version, kind) in KINDS {
-        for object in cluster.list_manifests(version, kind, Scope::Namespace(namespace), "").await? {
+        for object in cluster.list_manifests(version, kind, Scope::Namespace(namespace), "").await?
+        {
             let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
             let name = text("/metadata/name").unwrap_or_default();
             let is_going = object.pointer("/metadata/deletionTimestamp").is_some();

@@ -47,7 +47,9 @@ impl Workloads {
                     | ("v1", "Pod" | "PersistentVolumeClaim")
             )
         };
-        Self { ids: objects.iter().map(|object| &object.id).filter(is_waited_for).cloned().collect() }
+        Self {
+            ids: objects.iter().map(|object| &object.id).filter(is_waited_for).cloned().collect(),
+        }
     }
 
     /// The namespaces that they are in.
@@ -130,9 +132,11 @@ fn deployment(deployment: &Deployment) -> Option<(String, bool)> {
     if is_seen && updated >= wanted && available >= wanted && all <= updated {
         return None;
     }
-    let failure = status.conditions.iter().flatten().find(|condition| {
-        condition.type_ == "ReplicaFailure" && condition.status == "True"
-    });
+    let failure = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True");
     if let Some(words) = failure.and_then(|condition| condition.message.clone()) {
         return Some((words, false));
     }
@@ -151,8 +155,9 @@ fn stateful_set(set: &StatefulSet) -> Option<(String, bool)> {
         && strategy.rolling_update.and_then(|rolling| rolling.partition).unwrap_or(0) == 0;
     let is_current = !is_rolling || status.current_revision == status.update_revision;
     let ready = status.ready_replicas.unwrap_or(0);
-    (!(is_seen && is_current && ready >= wanted))
-        .then(|| (count(ready, wanted, if is_current { "" } else { "; old pods are going" }), false))
+    (!(is_seen && is_current && ready >= wanted)).then(|| {
+        (count(ready, wanted, if is_current { "" } else { "; old pods are going" }), false)
+    })
 }
 
 fn daemon_set(set: &DaemonSet) -> Option<(String, bool)> {
@@ -210,9 +215,11 @@ mod tests {
     #[test]
     fn a_controller_s_numbers_say_whether_it_is_up() {
         let set = |ready: i32, current: &str| -> StatefulSet {
-            from_value(json!({"metadata": {"generation": 2}, "spec": {"replicas": 2, "serviceName": "s",
+            from_value(
+                json!({"metadata": {"generation": 2}, "spec": {"replicas": 2, "serviceName": "s",
                 "selector": {}, "template": {}}, "status": {"observedGeneration": 2, "replicas": 2,
-                "readyReplicas": ready, "currentRevision": current, "updateRevision": "b"}}))
+                "readyReplicas": ready, "currentRevision": current, "updateRevision": "b"}}),
+            )
             .unwrap()
         };
         assert_eq!(stateful_set(&set(2, "b")), None);

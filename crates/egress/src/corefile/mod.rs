@@ -89,8 +89,8 @@ impl<'a> Corefile<'a> {
         let tokens = lexer::tokens(text);
         let mut parser = Parser { tokens: &tokens, next: 0 };
         let mut blocks = Vec::new();
-        while let Some(block) = parser.block()? {
-            blocks.extend(block);
+        while parser.next < tokens.len() {
+            blocks.extend(parser.block()?);
         }
         Ok(Self { text, blocks })
     }
@@ -102,9 +102,8 @@ impl<'a> Corefile<'a> {
 
     /// Whether foreign names are forwarded by these words.
     pub fn forwards_to(&self, address: &str) -> bool {
-        self.plugins().any(|plugin| {
-            plugin.name() == "forward" && plugin.arguments().eq([".", address].into_iter())
-        })
+        self.plugins()
+            .any(|plugin| plugin.name() == "forward" && plugin.arguments().eq([".", address]))
     }
 
     fn plugins(&self) -> impl Iterator<Item = &Plugin> {
@@ -118,13 +117,13 @@ struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    /// The next block; `Some(None)` for what is no server (a snippet, an import of files).
-    fn block(&mut self) -> Result<Option<Option<Block>>> {
+    /// The next block; `None` for what is no server (a snippet, an import of files).
+    fn block(&mut self) -> Result<Option<Block>> {
         let Some(first) = self.tokens.get(self.next) else { return Ok(None) };
         if first.text == "import" {
             self.next += 1;
             while self.on_line(first.line).is_some() {}
-            return Ok(Some(None));
+            return Ok(None);
         }
         let mut keys = Vec::new();
         let mut is_snippet = false;
@@ -154,7 +153,7 @@ impl Parser<'_> {
         };
         self.next += 1;
         let block = Block { keys, open: open.end, close: close.start, plugins };
-        Ok(Some((!is_snippet).then_some(block)))
+        Ok((!is_snippet).then_some(block))
     }
 
     /// A plugin with its words: those of its line, and a block of its own.

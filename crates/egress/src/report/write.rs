@@ -128,7 +128,13 @@ fn render(template: &impl Template) -> Result<String> {
 }
 
 /// Filters of the templates.
-#[allow(unreachable_pub, reason = "askama's macro makes a public type of each")]
+#[allow(
+    unreachable_pub,
+    clippy::inline_always,
+    clippy::unused_self,
+    clippy::unnecessary_wraps,
+    reason = "askama makes a type of each, and wants a Result"
+)]
 mod filters {
     /// Text inside of Markdown: one line, with nothing that would be read as marks.
     #[askama::filter_fn]

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use crate::line::{Line, Query, Source};
 use crate::tally::{MOST, Tally};
 use crate::{Error, Result};
-use probe::Probes;
+use probe::{Back, Probes};
 
 /// The port that the sink listens on: one that needs no right.
 pub const PORT: u16 = 5353;
@@ -100,13 +100,16 @@ impl State {
     fn answer(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let asked = message::read(bytes)?;
         for query in asked.queries {
-            let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(own) = probes.came_back(&query.name) {
-                drop(probes);
-                own.into_iter().for_each(|line| (self.tell)(line));
+            let back = {
+                let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+                probes.came_back(&query.name)
+            };
+            if let Back::Own(line) = back {
+                if let Some(line) = line {
+                    (self.tell)(line);
+                }
                 continue;
             }
-            drop(probes);
             let new = self.lock().note(&query);
             if let Some(seen) = new {
                 (self.tell)(Line::Query { query, seen });

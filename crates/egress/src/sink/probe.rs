@@ -27,6 +27,14 @@ pub(super) struct Probes {
     servers: Vec<Server>,
 }
 
+/// Whose name was asked for.
+pub(super) enum Back {
+    /// The sink's own, with what is to be told of it.
+    Own(Option<Line>),
+    /// Somebody else's.
+    Foreign,
+}
+
 struct Server {
     address: SocketAddr,
     /// When a question came back last, while they do.
@@ -39,15 +47,16 @@ impl Probes {
         Self { token: crate::token(), servers: servers.iter().map(server).collect() }
     }
 
-    /// A question for one of the sink's own names: nobody's attempt. What is to be told of it.
-    pub(super) fn came_back(&mut self, name: &str) -> Option<Option<Line>> {
-        let own = name.strip_suffix(ZONE)?.strip_suffix('.').unwrap_or_default();
+    /// Takes note of a question for one of the sink's own names, which is nobody's attempt.
+    pub(super) fn came_back(&mut self, name: &str) -> Back {
+        let Some(own) = name.strip_suffix(ZONE) else { return Back::Foreign };
+        let own = own.strip_suffix('.').unwrap_or_default();
         // Of another sink, from another time.
         let Some((index, _)) = own.split_once('-').filter(|(_, token)| *token == self.token) else {
-            return Some(None);
+            return Back::Own(None);
         };
         let server = index.parse().ok().and_then(|index: usize| self.servers.get_mut(index));
-        Some(server.and_then(|server| {
+        Back::Own(server.and_then(|server| {
             let is_new = server.reached.replace(Instant::now()).is_none();
             is_new.then_some(Line::Reached { server: server.address })
         }))
@@ -93,6 +102,8 @@ pub(super) async fn ask(probes: &Mutex<Probes>, tell: &Tell) {
         while socket.try_recv(&mut answers).is_ok() {}
         while v6.as_ref().is_some_and(|v6| v6.try_recv(&mut answers).is_ok()) {}
         let lost = lock().lost();
-        lost.into_iter().for_each(|line| tell(line));
+        for line in lost {
+            tell(line);
+        }
     }
 }

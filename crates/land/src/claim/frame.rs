@@ -96,9 +96,8 @@ impl Head {
 /// Writes the order: its length, then its JSON.
 pub(super) fn order_bytes(json: &[u8]) -> io::Result<Vec<u8>> {
     let length = u32::try_from(json.len()).ok().filter(|length| *length <= LONGEST_ORDER);
-    let length = length.ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidData, "too many files for one push")
-    })?;
+    let length = length
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "too many files for one push"))?;
     let mut bytes = length.to_be_bytes().to_vec();
     bytes.extend_from_slice(json);
     Ok(bytes)

@@ -74,13 +74,12 @@ impl FromStr for NodePath {
         let rest = text.strip_prefix(SCHEME).ok_or_else(|| invalid("it has no node://"))?;
         let (folder, query) = rest.split_once('?').unwrap_or((rest, ""));
         let folder = folder.trim_end_matches('/');
-        let below = folder.strip_prefix('/').ok_or_else(|| invalid("its folder has no / before it"))?;
+        let below =
+            folder.strip_prefix('/').ok_or_else(|| invalid("its folder has no / before it"))?;
         check_path(below).map_err(|reason| invalid(&format!("its folder {reason}")))?;
         // A folder of the system itself is no place for models, and mounting it would be one mistake.
-        let is_system =
-            ["bin", "boot", "dev", "etc", "lib", "proc", "run", "sbin", "sys", "usr"].contains(
-                &below.split('/').next().unwrap_or_default(),
-            );
+        let is_system = ["bin", "boot", "dev", "etc", "lib", "proc", "run", "sbin", "sys", "usr"]
+            .contains(&below.split('/').next().unwrap_or_default());
         if is_system || !below.contains('/') {
             return Err(invalid("its folder is the system's; take one such as /var/lib/models"));
         }
@@ -234,9 +233,7 @@ impl Seeder {
         let scope = Scope::Namespace(namespace);
         let pods = self.cluster().list::<Pod>(scope, &format!("{SET}={name}")).await?;
         let living = pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-        Ok(living
-            .filter_map(|pod| Some((node_of(&pod)?, pod.metadata.name?)))
-            .collect())
+        Ok(living.filter_map(|pod| Some((node_of(&pod)?, pod.metadata.name?))).collect())
     }
 
     /// The pod of one node, when it runs.
@@ -289,10 +286,19 @@ mod tests {
     fn a_node_path_is_read_and_a_folder_of_the_system_refused() {
         let text = "node:///var/lib/models?selector=gpu=yes,zone=a";
         let path: NodePath = text.parse().unwrap();
-        assert_eq!((path.folder.as_str(), path.selector["zone"].as_str()), ("/var/lib/models", "a"));
+        assert_eq!(
+            (path.folder.as_str(), path.selector["zone"].as_str()),
+            ("/var/lib/models", "a")
+        );
         assert_eq!(path.to_string(), text);
-        let wrong = ["node:///", "node:///etc/models", "node:///models", "node://var/lib/x",
-            "node:///var/../etc/x", "node:///var/lib/x?what=1"];
+        let wrong = [
+            "node:///",
+            "node:///etc/models",
+            "node:///models",
+            "node://var/lib/x",
+            "node:///var/../etc/x",
+            "node:///var/lib/x?what=1",
+        ];
         for wrong in wrong {
             assert!(wrong.parse::<NodePath>().is_err(), "{wrong}");
         }

@@ -96,7 +96,9 @@ fn run(
     let Task::Put { plans, layout, keep, registry, over_api } = order.task else {
         need_folder(&root)?;
         if order.task == Task::List {
-            return Record::read_all(root.as_path()).map(|records| Event::Listed { records }).map_err(words);
+            return Record::read_all(root.as_path())
+                .map(|records| Event::Listed { records })
+                .map_err(words);
         }
         let checked = models::verify(root.as_path(), &**teller).map_err(words)?;
         return Ok(Event::Checked { checked });
@@ -107,8 +109,8 @@ fn run(
     // The other end is listened to in any case: when it hangs up, this ends.
     let asked = Asked::new(sizes.clone(), input, output, on_end);
     let api: Option<Box<dyn Source>> = if over_api { Some(Box::new(asked)) } else { None };
-    let registry = registry
-        .map(|from| Pulled::new(&from, sizes, &place.scratch, place.handle.clone()));
+    let registry =
+        registry.map(|from| Pulled::new(&from, sizes, &place.scratch, place.handle.clone()));
     let telling = Arc::clone(teller);
     let ways = Ways::new(registry, api, Arc::new(move |message| telling.note(&message)))
         .map_err(|reason| (Fault::Failed, reason))?;

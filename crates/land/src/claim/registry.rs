@@ -41,8 +41,8 @@ impl Pulled {
         handle: Handle,
     ) -> std::result::Result<Self, String> {
         let words = |error: &dyn std::fmt::Display| error.to_string();
-        let mut builder = Client::builder()
-            .retry(RetryPolicy { attempts: TRIES, ..RetryPolicy::default() });
+        let mut builder =
+            Client::builder().retry(RetryPolicy { attempts: TRIES, ..RetryPolicy::default() });
         if let Some(pem) = &from.ca {
             let path = scratch.join("registry-ca.pem");
             std::fs::write(&path, pem).map_err(|error| words(&error))?;
@@ -108,11 +108,8 @@ impl Source for Pulled {
 
 /// A registry that has not a blob is told apart from one that does not answer.
 fn io_error(error: net::Error) -> io::Error {
-    let kind = if error.status() == Some(404) {
-        io::ErrorKind::NotFound
-    } else {
-        io::ErrorKind::Other
-    };
+    let kind =
+        if error.status() == Some(404) { io::ErrorKind::NotFound } else { io::ErrorKind::Other };
     io::Error::new(kind, error.to_string())
 }
 

@@ -13,10 +13,10 @@ use tokio::time::sleep;
 
 use super::error::{Error, Result};
 use super::order::{Event, Order};
-use types::destination::Claim;
 use super::pod::{self, Image, Use};
 use super::talk::{self, Tally};
 use super::volume::Volume;
+use types::destination::Claim;
 
 /// Breaks in a row, with no byte in between, after which it is given up.
 const MOST_BREAKS: u32 = 5;

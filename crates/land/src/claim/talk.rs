@@ -8,7 +8,9 @@ use cluster::objects::api::core::v1::Pod;
 use cluster::{Cluster, Scope};
 use store::Source;
 use store::progress::Progress;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader,
+};
 
 use super::error::{Error, Result};
 use super::frame;
@@ -96,11 +98,7 @@ impl Talk<'_> {
         self.judged(heard, spoken)
     }
 
-    fn judged(
-        &self,
-        heard: Heard,
-        spoken: Option<std::io::Result<()>>,
-    ) -> Result<Outcome> {
+    fn judged(&self, heard: Heard, spoken: Option<std::io::Result<()>>) -> Result<Outcome> {
         match heard.last {
             Some(Event::Busy) => return Ok(Outcome::Busy),
             Some(Event::Failed { fault, message }) => {
@@ -114,13 +112,16 @@ impl Talk<'_> {
         let is_foreign = matches!(&spoken, Some(Err(error))
             if error.kind() == std::io::ErrorKind::InvalidData);
         if is_foreign || !heard.words.is_empty() && !heard.has_begun {
-            let words = if heard.words.is_empty() { "no Gantry of this version" } else { &heard.words };
+            let words =
+                if heard.words.is_empty() { "no Gantry of this version" } else { &heard.words };
             return Err(Error::Work {
                 what: self.what.to_owned(),
                 fault: Fault::Input,
                 message: format!(
                     "Pod {}/{} does not do what it is told ({}): is its image this version's?",
-                    self.namespace, self.pod, words.trim()
+                    self.namespace,
+                    self.pod,
+                    words.trim()
                 ),
             });
         }

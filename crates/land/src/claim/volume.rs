@@ -52,7 +52,12 @@ impl Volume {
                 ));
             };
             let claim = make(cluster, path, bytes, new).await?;
-            return Ok(Self { path: path.clone(), to_make: Some(claim), node: None, consumer: None });
+            return Ok(Self {
+                path: path.clone(),
+                to_make: Some(claim),
+                node: None,
+                consumer: None,
+            });
         };
         usable(path, &claim)?;
         let consumer = consumer(cluster, path).await?;
@@ -129,9 +134,9 @@ async fn consumer(cluster: &Cluster, path: &Claim) -> Result<Option<Pod>> {
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         matches!(phase, Some("Succeeded" | "Failed"))
     };
-    let using = pods.into_iter().filter(|pod| {
-        uses(pod) && !has_ended(pod) && !cluster::is_own(&pod.metadata)
-    });
+    let using = pods
+        .into_iter()
+        .filter(|pod| uses(pod) && !has_ended(pod) && !cluster::is_own(&pod.metadata));
     Ok(using.max_by_key(|pod| node_of(pod).is_some()))
 }
 
@@ -162,14 +167,17 @@ async fn make(
             return Err(Error::input(
                 path.to_string(),
                 "the cluster has no default storage class",
-                format!("name one with --storage-class or storageClass in site.yaml; it has: {has}"),
+                format!(
+                    "name one with --storage-class or storageClass in site.yaml; it has: {has}"
+                ),
             ));
         }
         _ => {}
     }
-    let size = new.size.map_or_else(|| {
-        (bytes + bytes / 100 * ROOM_PERCENT).max(SMALLEST).next_multiple_of(1 << 20)
-    }, |size| size.0);
+    let size = new.size.map_or_else(
+        || (bytes + bytes / 100 * ROOM_PERCENT).max(SMALLEST).next_multiple_of(1 << 20),
+        |size| size.0,
+    );
     if size < bytes {
         return Err(Error::input(
             path.to_string(),
@@ -190,7 +198,11 @@ async fn make(
     });
     let claim = from_value::<PersistentVolumeClaim>(claim);
     let mut claim = claim.map_err(|error| {
-        Error::input(path.to_string(), error.to_string(), "this is a fault of Gantry, please report it")
+        Error::input(
+            path.to_string(),
+            error.to_string(),
+            "this is a fault of Gantry, please report it",
+        )
     })?;
     own(&mut claim.metadata, "models");
     if let Some(spec) = &mut claim.spec {

@@ -81,8 +81,11 @@ impl Packed {
             .filter_map(|plan| plan.folder.as_ref())
             .flat_map(|folder| folder.links.iter().map(|(at, to)| (folder.path.join(at), to)))
             .collect();
-        let pointers: BTreeMap<&PathBuf, &Vec<u8>> =
-            plans.iter().flat_map(|plan| &plan.pointers).map(|(path, bytes)| (path, bytes)).collect();
+        let pointers: BTreeMap<&PathBuf, &Vec<u8>> = plans
+            .iter()
+            .flat_map(|plan| &plan.pointers)
+            .map(|(path, bytes)| (path, bytes))
+            .collect();
         let paths = files.keys().chain(links.keys()).chain(pointers.keys().copied());
         let folders: BTreeSet<PathBuf> = paths
             .flat_map(|path| path.ancestors().skip(1))
@@ -134,9 +137,7 @@ fn index(layers: &[(Digest, u64)], documents: &mut BTreeMap<Digest, Vec<u8>>) ->
         documents.insert(digest, bytes);
         (digest, size)
     };
-    let descriptor = |media_type: &str, (digest, size): (Digest, u64)| {
-        json!({"mediaType": media_type, "digest": digest, "size": size})
-    };
+    let descriptor = |media_type: &str, (digest, size): (Digest, u64)| json!({"mediaType": media_type, "digest": digest, "size": size});
     let diff_ids: Vec<Digest> = layers.iter().map(|(digest, _)| *digest).collect();
     let blobs: Vec<_> = layers.iter().map(|layer| descriptor(LAYER, *layer)).collect();
     let manifests = ARCHITECTURES.map(|architecture| {

@@ -76,7 +76,8 @@ impl Binary {
         let shown = path.display();
         let mut command = process::alone(path, home.path());
         command.args(["version", "--template", "{{.Version}}"]);
-        let output = process::run(command, DEADLINE, &Stop::default()).map_err(|reason| unusable(format!("{shown}: {reason}")))?;
+        let output = process::run(command, DEADLINE, &Stop::default())
+            .map_err(|reason| unusable(format!("{shown}: {reason}")))?;
         let text = output.stdout.trim();
         let version = version::lenient(text).filter(|_| output.success).ok_or_else(|| {
             let said = if text.is_empty() { output.stderr.trim() } else { text };

@@ -115,7 +115,13 @@ impl InCluster {
     }
 
     /// Takes a release away. `false`: there was none. Blocks.
-    pub fn uninstall(&self, namespace: &str, name: &str, hooks: Hooks, stop: &Stop) -> Result<bool> {
+    pub fn uninstall(
+        &self,
+        namespace: &str,
+        name: &str,
+        hooks: Hooks,
+        stop: &Stop,
+    ) -> Result<bool> {
         let mut arguments: Vec<OsString> = vec!["uninstall".into()];
         arguments.extend(self.place(namespace));
         hooks.say(&mut arguments);

@@ -112,8 +112,8 @@ pub fn with_documents(
     data: &[u8],
     change: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Option<Vec<u8>>> {
-    let mut release: Value =
-        serde_json::from_str(&unpack(what, data)?).map_err(|cause| damaged(what, &cause.to_string()))?;
+    let mut release: Value = serde_json::from_str(&unpack(what, data)?)
+        .map_err(|cause| damaged(what, &cause.to_string()))?;
     let manifest = release.get("manifest").and_then(Value::as_str).unwrap_or_default();
     let mut is_changed = false;
     let documents: Vec<String> = manifest
@@ -240,7 +240,10 @@ mod tests {
         let read = Revision::decode("x", &data).unwrap();
         let written = with_documents("x", &data, &change).unwrap().unwrap();
 
-        assert_eq!((read.number, read.status, read.chart.as_str()), (2, Status::PendingUpgrade, "c"));
+        assert_eq!(
+            (read.number, read.status, read.chart.as_str()),
+            (2, Status::PendingUpgrade, "c")
+        );
         assert!(read.status.is_half());
         let again = Revision::decode("x", &written).unwrap();
         assert_eq!(again.manifest, "---\nkind: A\n---\nkind: C\n");

@@ -1,5 +1,6 @@
 //! `gantry audit`: what would leave the cluster, and what tries to.
 
+mod load;
 mod parts;
 mod result;
 
@@ -14,7 +15,7 @@ use egress::coverage::{self, Flows};
 use egress::findings::{self, Seen};
 use egress::report::{Case, judge};
 use egress::soak::{self, Connections, Names, Plan};
-use egress::{Declared, Evidence, Exercised, Inside, Outcome, Surroundings};
+use egress::{Declared, Evidence, Inside, Surroundings};
 use policy::{Flow, Namespace, Neighbour};
 use serde_json::Value;
 use types::site::Site;
@@ -24,6 +25,7 @@ use crate::clusters::{self, ClusterArgs};
 use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::world;
+use load::Load;
 
 /// Find out what would leave the cluster, and catch what tries to.
 ///
@@ -36,6 +38,7 @@ use crate::world;
 ///
 /// Exit code 3 when something tried to leave, 4 when nothing was seen to but not all could be seen.
 #[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_long_help = "\
 Examples:
@@ -159,6 +162,7 @@ struct Asked {
     switches: Switches,
     rendered: Option<Vec<Value>>,
     plan: Option<Plan>,
+    input: Option<types::input::Input>,
 }
 
 fn audit(context: &Context, args: &Args) -> Result<()> {
@@ -196,7 +200,7 @@ fn read(context: &Context, args: &Args) -> Result<Asked> {
     let plan =
         args.soak.map(|length| plan(args, site.as_ref(), &namespaces, length)).transpose()?;
     let switches = input.as_ref().map_or_else(|| Switches::builtin().clone(), Switches::of_input);
-    Ok(Asked { site, namespaces, switches, rendered, plan })
+    Ok(Asked { site, namespaces, switches, rendered, plan, input })
 }
 
 fn rendered(context: &Context, args: &Args) -> Result<Option<Vec<Value>>> {
@@ -257,7 +261,7 @@ async fn whole(
     asked: Asked,
     cluster: Option<&Cluster>,
 ) -> Result<egress::report::Report> {
-    let Asked { site, namespaces, switches, rendered, plan } = asked;
+    let Asked { site, namespaces, switches, rendered, plan, input } = asked;
     let mut around = Surroundings::default();
     let mut live = Vec::new();
     if let Some(cluster) = cluster {
@@ -285,7 +289,16 @@ async fn whole(
         }
     }
     let evidence = match (&plan, cluster) {
-        (Some(plan), Some(cluster)) => Some(listen(context, args, cluster, plan, &around).await?),
+        (Some(plan), Some(cluster)) => {
+            let load = Load {
+                commands: &args.run,
+                input,
+                lock: world::optional_lock(context)?,
+                releases: load::releases(&live),
+                most: plan.length,
+            };
+            Some(listen(context, cluster, plan, &around, load).await?)
+        }
         _ => None,
     };
     Ok(judge(Case {
@@ -354,32 +367,15 @@ fn close(
 
 async fn listen(
     context: &Context,
-    args: &Args,
     cluster: &Cluster,
     plan: &Plan,
     around: &Surroundings,
+    load: Load<'_>,
 ) -> Result<Evidence> {
     let ui = context.ui.clone();
     let say = move |text: &str| ui.status(&format!("{:>9} {text}", "audit"));
-    let evidence =
-        soak::soak(cluster, plan, around, load(&args.run), world::stopped(), &say).await?;
-    Ok(evidence)
-}
-
-/// What is done while it is listened: the user's own commands, one after the other.
-async fn load(commands: &[String]) -> Vec<Exercised> {
-    let mut done = Vec::new();
-    for command in commands {
-        let mut shell = tokio::process::Command::new("sh");
-        let run = shell.args(["-c", command]).kill_on_drop(true).output().await;
-        let (outcome, detail) = match run {
-            Ok(output) if output.status.success() => (Outcome::Done, "exit code 0".to_owned()),
-            Ok(output) => (Outcome::Failed, output.status.to_string()),
-            Err(cause) => (Outcome::Failed, cause.to_string()),
-        };
-        done.push(Exercised { what: command.clone(), outcome, detail });
-    }
-    done
+    let load = load.exercise(cluster);
+    Ok(Box::pin(soak::soak(cluster, plan, around, load, world::stopped(), &say)).await?)
 }
 
 /// `10s`, `30m`, `1h`.

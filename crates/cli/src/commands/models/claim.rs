@@ -196,9 +196,8 @@ fn read(
     let order = Order { folder: claim.folder.clone(), task };
     let seeding = args.seeding(context, site.as_ref(), verb)?;
     let doing = format!("{verb} the models in {claim}");
-    let rights = |_: &cluster::Cluster| {
-        Seeder::rights(std::slice::from_ref(claim), Creates::Nothing)
-    };
+    let rights =
+        |_: &cluster::Cluster| Seeder::rights(std::slice::from_ref(claim), Creates::Nothing);
     seeding.run(&doing, rights, Mode::Put, async |seeder, cluster| {
         let volume = Volume::find(cluster, claim, 0, None).await?;
         Ok(seeder.work(&volume, Use::Read, &order, None).await?)

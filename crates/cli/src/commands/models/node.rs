@@ -128,9 +128,8 @@ pub(super) fn verify(context: &Context, args: &SeederArgs, path: &NodePath) -> R
         ui::table(["node", "model", "files", ""], rows.collect())
     })?;
     for node in &nodes {
-        let shown = |file: &std::path::Path| {
-            format!("{}:{}/{}", node.node, path.folder, file.display())
-        };
+        let shown =
+            |file: &std::path::Path| format!("{}:{}/{}", node.node, path.folder, file.display());
         judged(&path.to_string(), shown, &node.checked)?;
     }
     Ok(())

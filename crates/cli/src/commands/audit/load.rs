@@ -1,0 +1,108 @@
+//! What is done while an audit listens: the first inference of what is deployed or declared, and the
+//! user's own commands. Programs that only reach outside when they are used do so now.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use cluster::Cluster;
+use deploy::check::{Deployed, Name, Release, State, Subject, run};
+use deploy::inference::recognise::Rules;
+use egress::{Exercised, Outcome};
+use serde_json::Value;
+use types::input::Input;
+use types::lock::Lock;
+
+/// helm's own mark, and the label that charts set by convention.
+const RELEASE: [&str; 2] = [
+    "/metadata/annotations/meta.helm.sh~1release-name",
+    "/metadata/labels/app.kubernetes.io~1instance",
+];
+
+/// What is to be done.
+pub(super) struct Load<'a> {
+    pub(super) commands: &'a [String],
+    pub(super) input: Option<Input>,
+    pub(super) lock: Option<Lock>,
+    /// The releases in the audited namespaces: their namespace and name.
+    pub(super) releases: BTreeSet<(String, String)>,
+    /// How long all of it may take.
+    pub(super) most: Duration,
+}
+
+/// The releases that objects are marked as.
+pub(super) fn releases(objects: &[Value]) -> BTreeSet<(String, String)> {
+    let text = |object: &Value, pointer: &str| {
+        object.pointer(pointer).and_then(Value::as_str).map(str::to_owned)
+    };
+    let release = |object: &Value| {
+        let name = RELEASE.iter().find_map(|pointer| text(object, pointer))?;
+        Some((text(object, "/metadata/namespace")?, name))
+    };
+    objects.iter().filter_map(release).collect()
+}
+
+impl Load<'_> {
+    /// Does it, one after the other.
+    pub(super) async fn exercise(self, cluster: &Cluster) -> Vec<Exercised> {
+        let most = self.most;
+        let mut done = Vec::new();
+        let whole = async {
+            self.infer(cluster, &mut done).await;
+            for command in self.commands {
+                done.push(shell(command).await);
+            }
+        };
+        if tokio::time::timeout(most, whole).await.is_err() {
+            done.push(Exercised {
+                what: "the rest".to_owned(),
+                outcome: Outcome::Failed,
+                detail: format!("there was no time for it within {most:?}"),
+            });
+        }
+        done
+    }
+
+    async fn infer(&self, cluster: &Cluster, done: &mut Vec<Exercised>) {
+        let releases = self.releases.iter().map(|(namespace, name)| Release {
+            name: name.clone(),
+            namespace: namespace.clone(),
+            kube_version: None,
+            manifests: Err("an audit renders nothing".to_owned()),
+        });
+        let input = self.input.as_ref();
+        let own = input.map(|input| input.inference.clone()).unwrap_or_default();
+        let subject = Subject {
+            cluster: cluster.clone(),
+            registry: None,
+            storage_class: None,
+            lock: self.lock.clone(),
+            releases: releases.collect(),
+            deployed: Deployed::Maybe,
+            checks: input.map(|input| input.checks.clone()).unwrap_or_default(),
+            servers: Rules::builtin().with(&own),
+            models: vec![],
+            ca: vec![],
+        };
+        let report = run(&subject, &[Name::Inference]).await;
+        // What is skipped was not asked anything.
+        let asked = report.findings.into_iter().filter(|finding| finding.state != State::Skipped);
+        done.extend(asked.map(|finding| Exercised {
+            what: format!("first inference: {} in {}", finding.what, finding.place),
+            outcome: match finding.state {
+                State::Ok | State::Warning | State::Skipped => Outcome::Done,
+                State::Failed => Outcome::Failed,
+            },
+            detail: finding.why,
+        }));
+    }
+}
+
+async fn shell(command: &str) -> Exercised {
+    let mut shell = tokio::process::Command::new("sh");
+    let (outcome, detail) = match shell.args(["-c", command]).kill_on_drop(true).output().await {
+        Ok(output) if output.status.success() => (Outcome::Done, "exit code 0".to_owned()),
+        Ok(output) => (Outcome::Failed, output.status.to_string()),
+        Err(cause) => (Outcome::Failed, cause.to_string()),
+    };
+    Exercised { what: command.to_owned(), outcome, detail }
+}
