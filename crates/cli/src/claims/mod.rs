@@ -3,14 +3,17 @@
 
 mod from;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::ValueEnum;
 use cluster::Right;
+use deploy::release::{self, Outcome, SiteObjects, rights_to_prepare};
 use land::claim::{Creates, Event, Image, Order, Seeder, Task, Use, Volume};
 use land::models::{self, Choice, Plan, Unfit};
+use net::Credentials;
 use store::Source;
 use store::progress::Progress;
 use types::destination::{Claim, Destination};
@@ -21,7 +24,7 @@ use crate::clusters::{self, ClusterArgs};
 use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::place::{Mode, Pushed};
-use crate::world;
+use crate::{releases, world};
 
 /// How long a pod may take to run, where nothing else is said.
 pub(crate) const POD_TIMEOUT: Duration = Duration::from_mins(5);
@@ -123,6 +126,9 @@ impl Seeding<'_> {
                 // All are looked at before the first is written to.
                 volumes.push(Volume::find(cluster, claim, bytes, new.as_ref()).await?);
             }
+            if mode == Mode::Put && !plans.is_empty() {
+                self.prepare(cluster, &volumes).await?;
+            }
             let mut pushed = Vec::new();
             for volume in &volumes {
                 let event = match mode {
@@ -137,6 +143,30 @@ impl Seeding<'_> {
             }
             Ok(pushed)
         })
+    }
+
+    /// Models come before the first release: where a claim is made, its namespace is made as well, and
+    /// the seeder's image is pulled with the site's secret.
+    async fn prepare(&self, cluster: &cluster::Cluster, volumes: &[Volume]) -> Result<()> {
+        let Some((site, _)) = self.site else { return Ok(()) };
+        let pull_secret = releases::pull_secret(site, &Credentials::system())?;
+        let objects = SiteObjects { pull_secret, ..SiteObjects::default() };
+        let namespaces: BTreeSet<&str> =
+            volumes.iter().map(|volume| volume.path.namespace.as_str()).collect();
+        let mut rights = BTreeSet::new();
+        for namespace in &namespaces {
+            rights.extend(rights_to_prepare(cluster, namespace, &objects).await?);
+        }
+        let rights: Vec<Right> = rights.into_iter().collect();
+        cluster.need_rights("preparing the models' namespaces", &rights).await?;
+        for namespace in namespaces {
+            for beside in release::prepare(cluster, namespace, &objects).await? {
+                if beside.outcome == Outcome::Created {
+                    self.context.ui.status(&format!("made {}", beside.object));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn made(&self, target: &ModelTarget) -> Option<NewClaim> {

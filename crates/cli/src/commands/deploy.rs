@@ -9,7 +9,7 @@ use clap::builder::BoolishValueParser;
 use cluster::Cluster;
 use deploy::release::{
     Action, Deployed, Deployer, Foreign, Missing, OnFailure, Options, Outcome, Plan, Planned,
-    PullSecret, SiteObjects, Watch as _,
+    SiteObjects, Watch as _,
 };
 use net::Credentials;
 use remote::helm;
@@ -333,14 +333,7 @@ impl Work<'_> {
 /// What the namespaces need, as the site says.
 fn site_objects(args: &Args, site: &Site) -> Result<SiteObjects> {
     let registry = &site.registry;
-    let host = registry.prefix()?.registry().to_owned();
-    let pull_secret = match &registry.pull_secret {
-        None => None,
-        Some(name) => {
-            let credential = credentials(args).find(&host)?;
-            Some(PullSecret { name: name.clone(), host, credential })
-        }
-    };
+    let pull_secret = releases::pull_secret(site, &credentials(args))?;
     let ca = match &registry.ca {
         None => None,
         Some(file) => {

@@ -8,9 +8,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use cluster::Cluster;
+use deploy::release::PullSecret;
+use net::Credentials;
 use remote::helm::{self, InCluster};
 use types::input::{Chart, ChartSource, Input};
 use types::lock::{self, Lock};
+use types::site::Site;
 
 pub(crate) use moved::{Moved, Mover, Way};
 pub(crate) use source::Archives;
@@ -39,6 +42,14 @@ impl Asked {
     pub(crate) fn release(&self) -> &str {
         &self.locked.release
     }
+}
+
+/// The site's pull secret with the credential for its registry, where site.yaml names one.
+pub(crate) fn pull_secret(site: &Site, credentials: &Credentials) -> Result<Option<PullSecret>> {
+    let Some(name) = site.registry.pull_secret.clone() else { return Ok(None) };
+    let host = site.registry.prefix()?.registry().to_owned();
+    let credential = credentials.find(&host)?;
+    Ok(Some(PullSecret { name, host, credential }))
 }
 
 /// The charts that names select; all when there are none. Their values files are there.

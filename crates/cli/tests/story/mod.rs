@@ -10,6 +10,8 @@
 #[cfg(feature = "cluster-tests")]
 pub(crate) mod guard;
 #[cfg(feature = "cluster-tests")]
+pub(crate) mod platform;
+#[cfg(feature = "cluster-tests")]
 pub(crate) mod shop;
 
 use std::fs;

@@ -34,7 +34,9 @@ pub use compare::{Change, Difference};
 pub use error::{Error, Result};
 pub use install::{Action, Deployed};
 pub use live::{Pending, View, Watch};
-pub use namespace::{Beside, Missing, Outcome, PullSecret, SiteObjects};
+pub use namespace::{
+    Beside, Missing, Outcome, PullSecret, SiteObjects, prepare, rights_to_prepare,
+};
 pub use plan::Plan;
 pub use state::Mended;
 pub use undeploy::{Claims, Found, Removed, Whole, find, undeploy};

@@ -1,14 +1,14 @@
 //! What a namespace needs before a release runs in it: the namespace itself, the pull secret, and the
 //! site's authority. What is there already and was made by somebody else stays as it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cluster::objects::ByteString;
 use cluster::objects::api::core::v1::{ConfigMap, Namespace, Secret};
 use cluster::objects::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use cluster::{Applied, Cluster, Scope, is_own, own};
+use cluster::{Applied, Cluster, Right, Scope, is_own, own};
 use net::Credential;
 use serde::Serialize;
 use serde_json::json;
@@ -108,7 +108,11 @@ pub(super) async fn exists(cluster: &Cluster, name: &str) -> Result<bool> {
 }
 
 /// [`cluster::Error::Missing`] when it is not there and is not to be made.
-pub(super) async fn need(cluster: &Cluster, name: &str, site: &SiteObjects) -> Result<bool> {
+pub(super) async fn need_namespace(
+    cluster: &Cluster,
+    name: &str,
+    site: &SiteObjects,
+) -> Result<bool> {
     let is_there = exists(cluster, name).await?;
     if !is_there && site.missing == Missing::Refused {
         return Err(cluster::Error::Missing {
@@ -120,12 +124,40 @@ pub(super) async fn need(cluster: &Cluster, name: &str, site: &SiteObjects) -> R
     Ok(is_there)
 }
 
-/// Makes the namespace and what belongs into it.
-pub(super) async fn prepare(
+/// The rights that [`prepare`] needs.
+///
+/// # Errors
+/// A namespace that is not there and is not to be made, and what the cluster answers.
+pub async fn rights_to_prepare(
     cluster: &Cluster,
     name: &str,
     site: &SiteObjects,
-) -> Result<Vec<Beside>> {
+) -> Result<BTreeSet<Right>> {
+    let mut rights = BTreeSet::new();
+    let mut need = |resource: &str| {
+        let right = |verb| Right::new(verb, "", resource).in_namespace(name);
+        rights.extend(["get", "create", "patch"].map(right));
+    };
+    if site.pull_secret.is_some() {
+        need("secrets");
+    }
+    if site.ca.is_some() {
+        need("secrets");
+        need("configmaps");
+    }
+    if !need_namespace(cluster, name, site).await? {
+        rights.extend(["get", "create", "patch"].map(|verb| Right::new(verb, "", "namespaces")));
+    } else if site.pod_security.is_some() {
+        rights.insert(Right::new("patch", "", "namespaces"));
+    }
+    Ok(rights)
+}
+
+/// Makes the namespace where it is not there, and in it the pull secret and the authority's objects.
+///
+/// # Errors
+/// A pull secret whose credential nobody has, and what the cluster answers.
+pub async fn prepare(cluster: &Cluster, name: &str, site: &SiteObjects) -> Result<Vec<Beside>> {
     let mut beside = vec![Beside::new("Namespace", name, namespace(cluster, name, site).await?)];
     let scope = Scope::Namespace(name);
     if let Some(pull) = &site.pull_secret {
@@ -152,7 +184,7 @@ pub(super) async fn prepare(
 
 /// What [`prepare`] would make, without making it.
 pub(super) async fn plan(cluster: &Cluster, name: &str, site: &SiteObjects) -> Result<Vec<Beside>> {
-    let is_there = need(cluster, name, site).await?;
+    let is_there = need_namespace(cluster, name, site).await?;
     let namespace = if is_there { Outcome::Same } else { Outcome::Created };
     let mut beside = vec![Beside::new("Namespace", name, namespace)];
     let scope = Scope::Namespace(name);
@@ -199,6 +231,8 @@ async fn namespace(cluster: &Cluster, name: &str, site: &SiteObjects) -> Result<
     };
     match cluster.get::<Namespace>(Scope::Cluster, name).await {
         Ok(None) => {}
+        // Without a level it keeps the labels that it has, Gantry's own earlier one among them.
+        Ok(Some(found)) if is_own(&found.metadata) && level.is_none() => return Ok(Outcome::Same),
         Ok(Some(found)) if is_own(&found.metadata) => {}
         Err(cluster::Error::Forbidden { .. }) if level.is_none() => return Ok(Outcome::Kept),
         // Of a foreign one only the label that was asked for is set.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use cluster::Right;
 
 use super::error::Result;
+use super::namespace::rights_to_prepare;
 use super::{Deployer, Planned, objects};
 
 /// What helm does with a chart's objects.
@@ -36,25 +37,16 @@ impl Deployer<'_> {
             let right = |verb: &&str| Right::new(verb, group, resource).in_namespace(namespace);
             rights.extend(verbs.iter().map(right));
         };
-        // helm's records, the pull secret, the authority.
+        // helm's records.
         need("", "secrets", &["get", "list", "create", "update", "patch", "delete"]);
         need("", "pods", &["get", "list"]);
         need("", "pods/log", &["get"]);
         need("", "events", &["list"]);
         need("", "persistentvolumeclaims", &["get"]);
-        if self.site.ca.is_some() {
-            need("", "configmaps", &["get", "create", "patch"]);
-        }
         if self.site.pull_secret.is_some() {
             need("", "serviceaccounts", &["get", "create", "update"]);
         }
-        if !super::namespace::need(self.cluster, namespace, self.site).await? {
-            rights.insert(Right::new("get", "", "namespaces"));
-            rights.insert(Right::new("create", "", "namespaces"));
-            rights.insert(Right::new("patch", "", "namespaces"));
-        } else if self.site.pod_security.is_some() {
-            rights.insert(Right::new("patch", "", "namespaces"));
-        }
+        rights.extend(rights_to_prepare(self.cluster, namespace, self.site).await?);
         Ok(())
     }
 }

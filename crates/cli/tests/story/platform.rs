@@ -1,0 +1,220 @@
+//! The whole way of a platform: what a user asks for on the outside, the media, and a user on the
+//! inside who has them, a cluster and a registry with a password, and no way out.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use testkit::gantry::Output;
+use testkit::{
+    Cluster, Gantry, Hub, Images, Login, Namespace, Registry, Trust, World, charts, tools,
+};
+
+use super::{BINARY, pack, text};
+
+/// What all stories stand on: images are placed once, and what one loaded another one need not.
+struct Ground {
+    here: Cluster,
+    world: World,
+    _trust: Trust,
+}
+
+/// The ground, as long as a story stands on it.
+static GROUND: Mutex<Weak<Ground>> = Mutex::new(Weak::new());
+
+/// A platform on its way into a namespace of its own.
+pub(crate) struct Platform {
+    outside: Gantry,
+    inside: Gantry,
+    space: Namespace,
+    media: TempDir,
+    _home: TempDir,
+    ground: Arc<Ground>,
+}
+
+impl Platform {
+    /// Somebody with an empty folder, and a site with no more than a cluster and a registry.
+    pub(crate) fn new(story: &str) -> Self {
+        let ground = Ground::get();
+        let space = ground.here.names(story);
+        let outside = ground.world.gantry(BINARY);
+        let outside = outside.in_folder(&ground.world.home().join(space.name()));
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("config.yaml"), "# nothing\n").unwrap();
+        let site = ground.world.site();
+        site.login().unwrap().write_docker_config(&home.path().join(".docker"), site.host());
+        let inside = Gantry::new(BINARY, home.path()).in_cluster(&ground.here);
+        let media = tempfile::tempdir().unwrap();
+        Self { outside, inside, space, media, _home: home, ground }
+    }
+
+    /// The same, with one more variable in the environment of the user on the inside.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.inside = self.inside.env(name, value);
+        self
+    }
+
+    /// The namespace, which nobody has made yet.
+    pub(crate) fn name(&self) -> &str {
+        self.space.name()
+    }
+
+    /// The cluster.
+    pub(crate) fn here(&self) -> &Cluster {
+        &self.ground.here
+    }
+
+    /// The host of the site's registry.
+    pub(crate) fn host(&self) -> &str {
+        self.ground.world.site().host()
+    }
+
+    /// Where the user on the outside has files.
+    pub(crate) fn folder(&self) -> &Path {
+        self.outside.folder()
+    }
+
+    /// The user on the inside.
+    pub(crate) fn inside(&self) -> &Gantry {
+        &self.inside
+    }
+
+    /// Puts one of the small charts as an archive beside gantry.yaml.
+    pub(crate) fn has_chart(&self, name: &str) {
+        fs::create_dir_all(self.folder()).unwrap();
+        charts::package(name, self.folder());
+    }
+
+    /// Puts a real chart beside gantry.yaml; gives its file's name.
+    pub(crate) fn has_real_chart(&self, name: &str) -> String {
+        let archive = tools::chart(name);
+        let file = archive.file_name().unwrap().to_string_lossy().into_owned();
+        fs::create_dir_all(self.folder()).unwrap();
+        fs::copy(&archive, self.folder().join(&file)).unwrap();
+        file
+    }
+
+    /// Writes gantry.yaml with Gantry's own image in it, and values files beside it; then
+    /// `gantry lock`, `fetch` and `pack`. What a person carries stands in the inside's folder
+    /// afterwards, without the charts.
+    pub(crate) fn carry(&self, input: &str, values: &[(&str, &str)]) {
+        let started = Instant::now();
+        let own = tools::static_gantry();
+        let input = format!(
+            "version: 1\nname: platform\nplatforms: [linux/amd64]\ntools: [{{gantry: ['{}']}}]\n{input}",
+            own.display()
+        );
+        for (name, text) in values {
+            self.outside.write(name, text);
+            self.inside.write(name, text);
+        }
+        self.outside.write("gantry.yaml", &input);
+        for verb in ["lock", "fetch"] {
+            self.outside.run([verb]).success();
+        }
+        pack(&self.outside, self.media.path(), "4GiB");
+        self.inside.write("gantry.yaml", &input);
+        self.inside.write("gantry.lock", &self.outside.read("gantry.lock"));
+        told("lock, fetch and pack", started);
+    }
+
+    /// Writes site.yaml: the registry and these places for models.
+    pub(crate) fn has_site(&self, models: &str) {
+        self.inside.write(
+            "site.yaml",
+            &format!(
+                "version: 1\ncontext: gantry\n\
+                 registry: {{url: '{}/ai', plainHttp: true, pullSecret: site-pull}}\n{models}",
+                self.host()
+            ),
+        );
+    }
+
+    /// `gantry VERB --site site.yaml`, with these further words, on the inside.
+    pub(crate) fn runs(&self, verb: &str, more: &[&str]) -> Output {
+        let started = Instant::now();
+        let all = [verb, "--site", "site.yaml", "--output", "json"];
+        let output = self.inside.run(all.iter().chain(more));
+        told(verb, started);
+        output
+    }
+
+    /// `gantry load` from the media.
+    pub(crate) fn load(&self) -> Value {
+        self.runs("load", &[&self.media()]).success().json()
+    }
+
+    /// `gantry deploy` with the charts of the media.
+    pub(crate) fn deploy(&self, more: &[&str]) -> Output {
+        let media = self.media();
+        let first = ["--from", &media, "--pod-security", "restricted", "--timeout", "5m"];
+        self.runs("deploy", &[&first, more].concat())
+    }
+
+    /// The media's folder.
+    pub(crate) fn media(&self) -> String {
+        text(self.media.path())
+    }
+
+    /// `gantry check`, which has to find all well; gives its findings.
+    pub(crate) fn is_well(&self, more: &[&str]) -> Findings {
+        Findings(self.runs("check", more).success().json())
+    }
+}
+
+impl Ground {
+    fn get() -> Arc<Self> {
+        let mut shared = GROUND.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ground) = shared.upgrade() {
+            return ground;
+        }
+        let started = Instant::now();
+        let here = Cluster::here();
+        let site = Registry::builder().address(here.host()).login(Login::new("site", "sitepass"));
+        let world = World::of(Images::cluster(), Registry::builder(), Hub::builder().minilm());
+        let world = world.with_site(site);
+        let trust = here.trusts(world.site());
+        let ground = Arc::new(Self { here, world, _trust: trust });
+        *shared = Arc::downgrade(&ground);
+        told("the world", started);
+        ground
+    }
+}
+
+/// What `gantry check` found.
+pub(crate) struct Findings(Value);
+
+impl Findings {
+    /// The finding of a check that has all of these words; it has to be in this state.
+    #[track_caller]
+    pub(crate) fn has(&self, check: &str, state: &str, words: &[&str]) {
+        let found = self.0["findings"].as_array().unwrap().iter().any(|one| {
+            let said = format!("{}: {}", one["what"], one["why"]);
+            one["check"] == check && one["state"] == state && words.iter().all(|w| said.contains(w))
+        });
+        assert!(found, "no {check} is {state} with {words:?}: {:#}", self.0);
+    }
+}
+
+/// What each release's deploy did: `(release, action, revision)`.
+pub(crate) fn done(result: &Value) -> Vec<(String, String)> {
+    let word = |one: &Value, key: &str| one[key].as_str().unwrap().to_owned();
+    let all = result["releases"].as_array().unwrap();
+    all.iter().map(|one| (word(one, "release"), word(one, "action"))).collect()
+}
+
+/// A file beside gantry.yaml, its folder made.
+pub(crate) fn beside(folder: &Path, name: &str) -> PathBuf {
+    let file = folder.join(name);
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    file
+}
+
+fn told(what: &str, started: Instant) {
+    let thread = std::thread::current();
+    let story = thread.name().unwrap_or_default().to_owned();
+    println!("{story}: {what}: {:.1} s", started.elapsed().as_secs_f64());
+}
