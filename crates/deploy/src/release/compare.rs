@@ -181,7 +181,8 @@ mod tests {
                 ("Secret n/s".to_owned(), Change::Changed),
             ]
         );
-        assert!(all[0].diff.contains("-  replicas: 1\n+  replicas: 2"), "{}", all[0].diff);
+        assert!(all[0].diff.contains("-  replicas: 1\n"), "{}", all[0].diff);
+        assert!(all[0].diff.contains("+  replicas: 2\n"), "{}", all[0].diff);
         assert!(!all[2].diff.contains(&STANDARD.encode("hunter2")), "{}", all[2].diff);
         assert!(all[2].diff.contains("password"), "{}", all[2].diff);
     }
