@@ -12,10 +12,10 @@ use clap::ValueEnum;
 use cluster::Right;
 use deploy::release::{self, Outcome, SiteObjects, rights_to_prepare};
 use land::claim::{Creates, Event, Image, Order, Seeder, Task, Use, Volume};
-use land::models::{self, Choice, Plan, Unfit};
+use land::models::{self, Checked, Choice, Plan, Unfit};
 use net::Credentials;
 use store::Source;
-use store::progress::Progress;
+use store::progress::{Progress, Silent};
 use types::destination::{Claim, Destination};
 use types::site::{ModelTarget, NewClaim, Site};
 
@@ -186,6 +186,23 @@ pub(crate) fn site_image(site: &Site) -> Result<Image> {
         pull_secret: site.registry.pull_secret.clone(),
         node_selector: Vec::new(),
     })
+}
+
+/// Reads every file of a claim by a pod of its own, for a check among others.
+pub(crate) async fn verify(
+    cluster: cluster::Cluster,
+    image: Image,
+    claim: &Claim,
+) -> Result<Checked> {
+    let volume = Volume::find(&cluster, claim, 0, None).await?;
+    let order = Order { folder: claim.folder.clone(), task: Task::Verify };
+    let seeder = Seeder::new(cluster, image, POD_TIMEOUT, Arc::new(Silent));
+    let event = seeder.work(&volume, Use::Read, &order, None).await;
+    seeder.release().await?;
+    match event? {
+        Event::Checked { checked } => Ok(checked),
+        _ => Err(unexpected()),
+    }
 }
 
 /// Which models a target wants, and how.

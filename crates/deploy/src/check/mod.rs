@@ -37,10 +37,10 @@ use crate::inference::recognise::Rules;
 use node_pull::Nodes;
 
 pub use finding::{Finding, Name, Phase, State};
-pub use model_places::{Look, ModelPlace, Verified};
+pub use model_places::{Inside, Look, ModelPlace, Verified};
 pub use registry::SiteRegistry;
 pub use release::Release;
-pub use report::{Counts, Report};
+pub use report::{Counts, Report, Verdict};
 
 /// A check that asks the API server alone ends in this time.
 const QUICK: Duration = Duration::from_secs(60);

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use cluster::Cluster;
+use futures::future::LocalBoxFuture;
 use types::ByteSize;
-use types::lock::Model;
 
 use super::{Finding, Name, Subject};
 
@@ -13,15 +14,23 @@ use super::{Finding, Name, Subject};
 pub struct ModelPlace {
     /// As it stands in site.yaml: `/srv/models`, `s3://…`, `pvc://…`.
     pub name: String,
+    /// The models of the lock that should be there, as people call them.
+    pub wanted: Vec<String>,
     /// How it is looked at.
     pub look: Look,
 }
+
+/// Looks at a place from inside of the cluster.
+pub type Inside =
+    dyn Fn(Cluster) -> LocalBoxFuture<'static, Result<Verified, String>> + Send + Sync;
 
 /// How a place is looked at.
 #[derive(Clone)]
 pub enum Look {
     /// Reads every file of it. Blocks.
     Verify(Arc<dyn Fn() -> Result<Verified, String> + Send + Sync>),
+    /// Reads every file of it where the cluster has it.
+    Inside(Arc<Inside>),
     /// It is not looked at, and why.
     Not(String),
 }
@@ -38,8 +47,7 @@ pub struct Verified {
 }
 
 pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
-    let wanted: Vec<String> = subject.lock.iter().flat_map(|lock| &lock.models).map(name).collect();
-    if wanted.is_empty() {
+    if subject.lock.iter().all(|lock| lock.models.is_empty()) {
         let why = "there is no model in the lock";
         return vec![Finding::skipped(Name::Models, "site", "models", why)];
     }
@@ -49,28 +57,39 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
     }
     let mut findings = Vec::new();
     for place in &subject.models {
-        let verify = match &place.look {
-            Look::Verify(verify) => Arc::clone(verify),
+        let verified = match &place.look {
+            _ if place.wanted.is_empty() => {
+                let why = "no model of the lock goes there";
+                findings.push(Finding::skipped(Name::Models, &place.name, "models", why));
+                continue;
+            }
             Look::Not(why) => {
                 findings.push(Finding::skipped(Name::Models, &place.name, "models", why));
                 continue;
             }
+            Look::Inside(look) => look(subject.cluster.clone()).await,
+            Look::Verify(verify) => {
+                let verify = Arc::clone(verify);
+                match tokio::task::spawn_blocking(move || verify()).await {
+                    Ok(verified) => verified,
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                }
+            }
         };
-        let verified = tokio::task::spawn_blocking(move || verify()).await;
         match verified {
-            Ok(Ok(verified)) => findings.extend(judge(&place.name, &verified, &wanted)),
-            Ok(Err(why)) => {
+            Ok(verified) => findings.extend(judge(place, &verified)),
+            Err(why) => {
                 let (why, next) = why.rsplit_once("; ").unwrap_or((&why, "is the place there?"));
                 findings
                     .push(Finding::failed(Name::Models, &place.name, "models").because(why, next));
             }
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
     findings
 }
 
-fn judge(place: &str, verified: &Verified, wanted: &[String]) -> Vec<Finding> {
+fn judge(place: &ModelPlace, verified: &Verified) -> Vec<Finding> {
+    let (place, wanted) = (place.name.as_str(), &place.wanted);
     let again = format!("put it there again: gantry models push VOLUME… --to {place}");
     let mut findings: Vec<Finding> = verified
         .bad
@@ -95,13 +114,4 @@ fn judge(place: &str, verified: &Verified, wanted: &[String]) -> Vec<Finding> {
         findings.push(Finding::ok(Name::Models, place, "models", why));
     }
     findings
-}
-
-/// As people call a model.
-fn name(model: &Model) -> String {
-    match model {
-        Model::Hub(model) => model.hf.to_string(),
-        Model::Ollama(model) => model.ollama.clone(),
-        Model::Url(model) => model.title.clone(),
-    }
 }

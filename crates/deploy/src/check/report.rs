@@ -12,10 +12,23 @@ pub struct Report {
     pub context: String,
     /// The API server.
     pub server: String,
+    /// What comes of it all.
+    pub verdict: Verdict,
     /// How many are how.
     pub counts: Counts,
     /// The findings.
     pub findings: Vec<Finding>,
+}
+
+/// What comes of a check. `gantry evidence` reads it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Nothing failed.
+    #[default]
+    Passed,
+    /// Something did.
+    Failed,
 }
 
 /// How many findings are how.
@@ -41,12 +54,13 @@ impl Report {
             failed: of(State::Failed),
             skipped: of(State::Skipped),
         };
-        Self { context: context.to_owned(), server: server.to_owned(), counts, findings }
+        let verdict = if counts.failed == 0 { Verdict::Passed } else { Verdict::Failed };
+        Self { context: context.to_owned(), server: server.to_owned(), verdict, counts, findings }
     }
 
     /// Whether nothing failed.
     pub fn is_well(&self) -> bool {
-        self.counts.failed == 0
+        self.verdict == Verdict::Passed
     }
 
     /// Whether content somewhere is not what was locked.

@@ -10,11 +10,12 @@ use serde_json::Value;
 use store::progress::Silent;
 use types::destination::Destination;
 use types::input::{ChartSource, Input};
-use types::lock::{Chart, Lock};
-use types::site::{ModelTarget, Site};
+use types::lock::{Chart, Lock, Model};
+use types::site::{ModelLayout, ModelTarget, Site};
 
 use super::Args;
 use crate::charts;
+use crate::claims;
 use crate::clusters;
 use crate::context::Context;
 use crate::error::{CommandError, Result};
@@ -56,7 +57,9 @@ pub(super) fn plan(context: &Context, args: &Args, names: &[Name]) -> Result<Pla
             (chart, manifests)
         })
         .collect();
-    let models = site.iter().flat_map(|site| &site.models).map(|target| place(context, target));
+    let models = site.iter().flat_map(|site| {
+        site.models.iter().map(|target| place(context, site, target, lock.as_ref()))
+    });
     let models = models.collect();
     Ok(Plan { site, registry, ca, lock, input, releases, models })
 }
@@ -205,29 +208,58 @@ fn render(
     Ok(manifests.documents.into_iter().map(|document| document.value).collect())
 }
 
-/// A place of models of site.yaml, and how it is looked at from here.
-fn place(context: &Context, target: &ModelTarget) -> ModelPlace {
+/// A place of models of site.yaml, what should be there, and how it is looked at.
+fn place(context: &Context, site: &Site, target: &ModelTarget, lock: Option<&Lock>) -> ModelPlace {
     let look = match &target.to {
         Destination::Depot => Look::Not("a depot proves what it serves when it starts".to_owned()),
         Destination::Claim(claim) => {
-            Look::Not(format!("a claim is proven in the cluster: gantry models verify {claim}"))
+            let (image, claim) = (claims::site_image(site), claim.clone());
+            let image = image.map_err(|error| error.line());
+            Look::Inside(Arc::new(move |cluster| {
+                let (image, claim) = (image.clone(), claim.clone());
+                Box::pin(async move {
+                    let checked = claims::verify(cluster, image?, &claim).await;
+                    checked.map(verified).map_err(|error| error.line())
+                })
+            }))
         }
         Destination::Folder(_) | Destination::Bucket(_) => {
             let opened = place::Opened::new(context, &target.to, place::access(target));
             let opened = opened.map_err(|error| error.line());
-            Look::Verify(Arc::new(move || opened.as_ref().map_err(String::clone).and_then(verify)))
+            Look::Verify(Arc::new(move || {
+                let checked = opened.as_ref().map_err(String::clone)?.verify(&Silent);
+                checked.map(verified).map_err(|error| error.line())
+            }))
         }
     };
-    ModelPlace { name: target.to.to_string(), look }
+    let models = lock.iter().flat_map(|lock| &lock.models);
+    let wanted = models.filter_map(|model| wanted(target, model)).collect();
+    ModelPlace { name: target.to.to_string(), wanted, look }
 }
 
-fn verify(opened: &place::Opened) -> std::result::Result<Verified, String> {
-    let checked = opened.verify(&Silent).map_err(|error| error.line())?;
+/// A model as people call it, where it goes to this place: its layout has room for it, and the place
+/// names it or takes all.
+fn wanted(target: &ModelTarget, model: &Model) -> Option<String> {
+    let (name, reference) = match model {
+        Model::Hub(model) if target.layout != ModelLayout::Ollama => {
+            (model.hf.to_string(), &model.reference)
+        }
+        Model::Ollama(model) if target.layout == ModelLayout::Ollama => {
+            (model.ollama.clone(), &model.reference)
+        }
+        _ => return None,
+    };
+    let is_named =
+        |named: &String| named.eq_ignore_ascii_case(&name) || *named == reference.to_string();
+    (target.models.is_empty() || target.models.iter().any(is_named)).then_some(name)
+}
+
+fn verified(checked: land::models::Checked) -> Verified {
     let bad =
         |bad: &land::models::Bad| format!("{} of {}: {}", bad.path.display(), bad.model, bad.fault);
-    Ok(Verified {
+    Verified {
         models: checked.models.iter().map(|(name, _)| name.clone()).collect(),
         bytes: checked.bytes,
         bad: checked.bad.iter().map(bad).collect(),
-    })
+    }
 }
