@@ -108,7 +108,11 @@ pub(super) async fn exists(cluster: &Cluster, name: &str) -> Result<bool> {
 }
 
 /// [`cluster::Error::Missing`] when it is not there and is not to be made.
-pub(super) async fn need_namespace(cluster: &Cluster, name: &str, site: &SiteObjects) -> Result<bool> {
+pub(super) async fn need_namespace(
+    cluster: &Cluster,
+    name: &str,
+    site: &SiteObjects,
+) -> Result<bool> {
     let is_there = exists(cluster, name).await?;
     if !is_there && site.missing == Missing::Refused {
         return Err(cluster::Error::Missing {
@@ -153,11 +157,7 @@ pub async fn rights_to_prepare(
 ///
 /// # Errors
 /// A pull secret whose credential nobody has, and what the cluster answers.
-pub async fn prepare(
-    cluster: &Cluster,
-    name: &str,
-    site: &SiteObjects,
-) -> Result<Vec<Beside>> {
+pub async fn prepare(cluster: &Cluster, name: &str, site: &SiteObjects) -> Result<Vec<Beside>> {
     let mut beside = vec![Beside::new("Namespace", name, namespace(cluster, name, site).await?)];
     let scope = Scope::Namespace(name);
     if let Some(pull) = &site.pull_secret {
