@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
+use cluster::Scope;
+use cluster::objects::api::core::v1::Pod;
 use serde_json::Value;
 use tempfile::TempDir;
 use testkit::gantry::Output;
@@ -157,6 +159,17 @@ impl Platform {
     /// The media's folder.
     pub(crate) fn media(&self) -> String {
         text(self.media.path())
+    }
+
+    /// The pods of a namespace with these labels that are not on their way out.
+    pub(crate) fn pods(&self, namespace: &str, labels: &str) -> Vec<Pod> {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let mut pods = runtime.block_on(async {
+            let cluster = self.ground.here.connect().await;
+            cluster.list::<Pod>(Scope::Namespace(namespace), labels).await.unwrap()
+        });
+        pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
+        pods
     }
 
     /// `gantry check`, which has to find all well; gives its findings.
