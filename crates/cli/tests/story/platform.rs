@@ -226,6 +226,7 @@ pub(crate) fn beside(folder: &Path, name: &str) -> PathBuf {
     file
 }
 
+#[expect(clippy::print_stdout, reason = "how long each part took, with --nocapture")]
 fn told(what: &str, started: Instant) {
     let thread = std::thread::current();
     let story = thread.name().unwrap_or_default().to_owned();
