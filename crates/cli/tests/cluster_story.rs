@@ -249,7 +249,6 @@ fn a_load_into_claims_that_is_killed_ten_times_comes_to_the_same_end() {
         }
         let is_killed = running.is_running();
         running.kill();
-        println!("models-{claim}: killed after {instant:?}: {is_killed}");
         claim += u64::from(!is_killed);
     }
     let places: String = (0..=claim).map(place).collect();
