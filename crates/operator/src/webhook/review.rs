@@ -1,7 +1,7 @@
 //! One question of the API server: a pod that is made, or gets another image. The answer says where
 //! each image is moved to, or why the pod is refused.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, Operation};
@@ -47,9 +47,11 @@ pub fn judge(request: &AdmissionRequest<Pod>, locked: &Locked, guard: Guard) -> 
     let mut patch: Vec<Value> = Vec::new();
     let (mut moved, mut unknown) = (Vec::new(), Vec::new());
     let mut is_home = false;
+    let is_injected = request.object.as_ref().is_some_and(is_injected);
     for (path, image) in images(request.object.as_ref()) {
         // An injector that comes after us fills these in; then we are asked again.
-        if image.is_empty() || image == "auto" || before.contains(&image) {
+        let is_filled_in = image.is_empty() || (image == "auto" && is_injected);
+        if is_filled_in || before.contains(&image) {
             continue;
         }
         match locked.verdict(&image) {
@@ -89,6 +91,14 @@ pub fn judge(request: &AdmissionRequest<Pod>, locked: &Locked, guard: Guard) -> 
         response.warnings = Some(warnings);
     }
     judged(response)
+}
+
+/// Whether Istio's injector is asked for: it writes its own image where a pod says `auto`
+/// (istio.io, "Customizing injection").
+fn is_injected(pod: &Pod) -> bool {
+    let keys = pod.metadata.labels.iter().chain(&pod.metadata.annotations).flat_map(BTreeMap::keys);
+    let mut groups = keys.filter_map(|key| key.split('/').next());
+    groups.any(|group| group == "istio.io" || group.ends_with(".istio.io"))
 }
 
 /// The images of a pod, each with its JSON pointer.
@@ -292,8 +302,15 @@ mod tests {
 
     #[test]
     fn what_an_injector_fills_in_later_is_left_to_it() {
-        let (judged, patch) =
-            created(json!({"containers": [{"name": "proxy", "image": "auto"}]}), Guard::Enforce);
-        assert!(judged.response.allowed && patch.is_null());
+        let spec = json!({"containers": [{"name": "proxy", "image": "auto"}]});
+        let mut injected = pod(spec.clone());
+        injected["metadata"]["labels"] = json!({"sidecar.istio.io/inject": "true"});
+        let asked = request("CREATE", &injected, &Value::Null);
+
+        let judged = judge(&asked, &sample::locked(Pin::AsNamed), Guard::Enforce);
+
+        assert!(judged.response.allowed && judged.response.patch.is_none());
+        // Without an injector it is an image like any other, and not locked.
+        assert!(!created(spec, Guard::Enforce).0.response.allowed);
     }
 }
