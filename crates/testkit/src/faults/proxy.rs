@@ -70,6 +70,11 @@ async fn answer(
 
     let early = |fault: &Fault| matches!(fault, Fault::Status { .. } | Fault::Drop);
     if let Some(fault) = state.take(&path, early) {
+        if matches!(fault, Fault::Status { .. }) {
+            // A client that is still sending would see a broken connection, not the answer.
+            let mut body = request.into_body();
+            while body.frame().await.is_some_and(|frame| frame.is_ok()) {}
+        }
         return refuse(&state, number, fault);
     }
 
