@@ -87,6 +87,18 @@ impl Manifests {
         Self::read_like(stream, &Self::default())
     }
 
+    /// The same, when all of it could be read; the first document that could not be is the error.
+    pub(crate) fn whole(self) -> crate::Result<Self> {
+        match self.unread.first() {
+            Some(unread) => Err(crate::Error::Unread {
+                template: unread.template.clone().unwrap_or_else(|| "a document".into()),
+                line: unread.line,
+                reason: unread.reason.clone(),
+            }),
+            None => Ok(self),
+        }
+    }
+
     /// Reads a further render of a chart. Most of it is as in the `other` one: a document with the
     /// same text has the same content and is not parsed again.
     pub fn read_like(stream: &str, other: &Self) -> Self {

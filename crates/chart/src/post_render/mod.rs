@@ -14,7 +14,7 @@ use crate::find::{Confidence, Pattern, Role};
 use crate::manifest::Manifests;
 use crate::relocate::site::{Rendered, Site};
 use crate::relocate::{Allowed, CompiledIn, Locked, NotLocked, Proof, Target, prove};
-use crate::{Error, Result, Rules};
+use crate::{Result, Rules};
 use edit::{Want, Word};
 
 /// A stream that was moved.
@@ -39,7 +39,7 @@ pub fn post_render_with(
     rules: &Rules,
     locked: Option<&Locked>,
 ) -> Result<PostRendered> {
-    let before = Rendered::new(readable(stream)?);
+    let before = Rendered::new(Manifests::read(stream).whole()?);
     let mut edited = stream.to_owned();
     let mut after: Option<Rendered> = None;
     let mut sites: Vec<Site> = Vec::new();
@@ -77,18 +77,6 @@ pub fn post_render_with(
 
 /// How often a stream is looked through for what is left.
 const ROUNDS: usize = 4;
-
-fn readable(stream: &str) -> Result<Manifests> {
-    let manifests = Manifests::read(stream);
-    match manifests.unread.first() {
-        Some(unread) => Err(Error::Unread {
-            template: unread.template.clone().unwrap_or_else(|| "a document".into()),
-            line: unread.line,
-            reason: unread.reason.clone(),
-        }),
-        None => Ok(manifests),
-    }
-}
 
 /// The places that point outside: the images, and the texts that speak of them by their name.
 fn outside(now: &Rendered, before: &Rendered, target: &Target) -> Result<Vec<Site>> {

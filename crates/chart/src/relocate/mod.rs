@@ -210,7 +210,7 @@ impl<'a> Mover<'a> {
         let Some(before) = streams.next() else {
             return Err(Error::Render { message: "nothing was rendered".into() });
         };
-        mover.before = readable(Manifests::read(&before?))?;
+        mover.before = Rendered::new(Manifests::read(&before?).whole()?);
         mover.find_sites()?;
         match streams.next() {
             Some(Ok(stream)) => mover.learn_all(&stream),
@@ -288,7 +288,7 @@ impl<'a> Mover<'a> {
 
     /// A render, of which most is as before.
     fn read(&self, stream: &str) -> Result<Rendered> {
-        readable(Manifests::read_like(stream, &self.before.manifests))
+        Manifests::read_like(stream, &self.before.manifests).whole().map(Rendered::new)
     }
 
     fn set_guards(&self, overlay: &mut Value) {
@@ -305,17 +305,6 @@ impl<'a> Mover<'a> {
         let mut slots = self.chosen(|slot| slot.reason == Reason::Likely);
         slots.retain(|slot| !self.unusable.contains_key(slot));
         slots
-    }
-}
-
-fn readable(manifests: Manifests) -> Result<Rendered> {
-    match manifests.unread.first() {
-        Some(unread) => Err(Error::Unread {
-            template: unread.template.clone().unwrap_or_else(|| "a document".into()),
-            line: unread.line,
-            reason: unread.reason.clone(),
-        }),
-        None => Ok(Rendered::new(manifests)),
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) fn wire(request: &Request, render: &Render) -> Result<Wiring> {
     }
     let mut streams = renders.all(&overlays).into_iter();
     let mut next = || streams.next().unwrap_or_else(|| Err("nothing was rendered".into()));
-    let plain = readable(&next().map_err(|message| Error::Render { message })?)?;
+    let plain = Manifests::read(&next().map_err(|message| Error::Render { message })?).whole()?;
     let mut marked = next();
     let mut settings = found.settings;
     let mut with_settings = None;
@@ -206,16 +206,4 @@ fn effective_with(request: &Request, overlay: &Value) -> Value {
     let mut user = request.user.clone();
     values::merge(&mut user, overlay);
     request.chart.effective(&user)
-}
-
-fn readable(stream: &str) -> Result<Manifests> {
-    let manifests = Manifests::read(stream);
-    match manifests.unread.first() {
-        Some(unread) => Err(Error::Unread {
-            template: unread.template.clone().unwrap_or_else(|| "a document".into()),
-            line: unread.line,
-            reason: unread.reason.clone(),
-        }),
-        None => Ok(manifests),
-    }
 }
