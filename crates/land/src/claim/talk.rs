@@ -80,8 +80,8 @@ impl Talk<'_> {
             stdin.write_all(&bytes).await?;
             match source {
                 Some(source) => serve::serve(source, allowed, stdout, stdin).await,
-                // Its input stays open as long as it works.
-                None => stdout.read_to_end(&mut Vec::new()).await.map(drop),
+                // Its input stays open as long as it works; it has nothing to ask for.
+                None => tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await.map(drop),
             }
         };
         tally.begin();
