@@ -1,4 +1,4 @@
-//! Measures the crate by itself: `measure STORE OUT pack|verify|open|read [VOLUME-SIZE]`.
+//! Measures this crate alone: `measure STORE OUT pack|verify|open|read [VOLUME-SIZE]`.
 //! Prints wall seconds, bytes, and the process's peak memory.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::panic)]
 
@@ -69,7 +69,7 @@ fn volumes(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// The most memory that the process had resident, as Linux tells it.
+/// The peak resident memory of the process, as Linux reports it.
 fn peak() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -1,5 +1,6 @@
-//! A bundle as a source: blobs straight from the volumes, by positional reads. Opening reads end
-//! record and index of each volume, and the documents of the first; no blob.
+//! A bundle as a [`Source`]: blobs are read straight from the bundle files by positional reads.
+//! Opening reads the end record and the index of each file and the documents of the first one, but
+//! no blob, so it takes the same time for any size.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -15,7 +16,8 @@ use crate::index::EntryKind;
 use crate::positional::ReadAt;
 use crate::{BundleId, Error, Manifest, Result, Set};
 
-/// The longest `index.json` or lock that is read: a hundred thousand roots.
+/// The longest `index.json` or lock that is read: enough for a hundred thousand roots, and a bound
+/// on the memory that a hostile file can claim.
 const MAX_ROOTS: u64 = 64 << 20;
 
 /// An opened bundle. Cheap to clone.
@@ -26,19 +28,19 @@ struct Inner {
     set: Set,
     roots: Vec<Root>,
     lock: Vec<u8>,
-    /// Blobs of which all pieces are here.
+    /// Blobs of which all pieces are in the given files.
     blobs: HashMap<Digest, Vec<Piece>>,
-    /// Blobs of which some pieces are here.
+    /// Blobs of which only some pieces are in the given files.
     partial: HashMap<Digest, Vec<Piece>>,
     has_all_documents: bool,
 }
 
-/// A piece of a blob in a volume.
+/// A piece of a blob (or all of it) in one bundle file.
 #[derive(Debug, Clone, Copy)]
 struct Piece {
-    /// Where in the set the volume is.
+    /// The position of the bundle file in the set.
     volume: usize,
-    /// Where in the volume the piece begins.
+    /// Where in the bundle file the piece begins.
     offset: u64,
     /// Where in the blob the piece begins.
     place: u64,
@@ -46,12 +48,12 @@ struct Piece {
     blob_size: u64,
 }
 
-/// Whether a root can be had from the volumes that were given.
+/// Whether the given bundle files hold all content of a root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Completeness {
-    /// All of it is here.
+    /// All of its content is in the given files.
     Complete,
-    /// It needs a volume that is missing.
+    /// Some of its content is in a file that was not given.
     Incomplete,
 }
 
@@ -62,24 +64,27 @@ impl std::fmt::Debug for Bundle {
 }
 
 impl Bundle {
-    /// Opens all volumes of a bundle, in any order. [`Error::Missing`] names those that were not
-    /// given.
+    /// Opens all files of a bundle, given in any order.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] names the files that were not given.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         let bundle = Self::open_some(paths)?;
         bundle.0.set.complete()?;
         Ok(bundle)
     }
 
-    /// Opens some volumes of a bundle, of which the first must be one: it names the roots. Blobs
-    /// that are not whole in them are not there.
+    /// Opens some files of a bundle. The first file must be among them, since it names the roots.
+    /// A blob that is not completely in the given files counts as absent.
     pub fn open_some(paths: &[PathBuf]) -> Result<Self> {
         let volumes = paths.iter().map(|path| crate::Volume::open(path)).collect::<Result<_>>()?;
         Self::of(Set::of(volumes)?)
     }
 
-    /// The bundle of opened volumes, as [`Self::open_some`].
+    /// Makes a bundle of files that are opened already, like [`Self::open_some`].
     pub fn of(set: Set) -> Result<Self> {
         set.consistent()?;
+        // Only the first file has the roots and the lock.
         let Some(first) = set.volumes().first().filter(|volume| volume.end().number == 1) else {
             set.complete()?;
             return Err(Error::NoVolume);
@@ -87,7 +92,7 @@ impl Bundle {
         let required = |kind, name: &str| {
             first
                 .small_entry(kind, MAX_ROOTS)?
-                .ok_or_else(|| document::document_error(first.path(), name, "is not in it"))
+                .ok_or_else(|| document::document_error(first.path(), name, "is missing"))
         };
         let roots = parse_roots(first, &required(EntryKind::Roots, "index.json")?)?;
         let lock = required(EntryKind::Lock, "gantry/lock.yaml")?;
@@ -98,7 +103,7 @@ impl Bundle {
 
     /// The bundle's id.
     pub fn id(&self) -> BundleId {
-        // A set has a first volume by its making.
+        // A set always has a first file: it is never made of an empty list.
         self.0.set.volumes().first().map_or(BundleId([0; 32]), |volume| volume.end().bundle)
     }
 
@@ -107,25 +112,27 @@ impl Bundle {
         &self.0.lock
     }
 
-    /// The volumes, and which are missing.
+    /// The bundle files, and the numbers of those that are missing.
     pub fn set(&self) -> &Set {
         &self.0.set
     }
 
-    /// The bundle's manifest, or `None` when the last volume is missing.
+    /// The bundle's own manifest, or `None` when the last file, which carries it, was not given.
     pub fn manifest(&self) -> Result<Option<Manifest>> {
         let Some(last) = self.0.set.volumes().last() else { return Ok(None) };
         let bytes = last.small_entry(EntryKind::Bundle, MAX_DOCUMENT)?;
         bytes.map(|bytes| document::parse(last.path(), "gantry/bundle.json", &bytes)).transpose()
     }
 
-    /// Every root, and whether it can be had from the volumes that were given.
+    /// Every root, and whether its content is complete in the given files.
     pub fn completeness(&self) -> Result<Vec<(Root, Completeness)>> {
         let look = |root: &Root| -> Result<Completeness> {
             match store::closure(self, root) {
                 Err(store::Error::BlobMissing { .. }) => Ok(Completeness::Incomplete),
                 Err(error) => Err(error.into()),
-                // A platform's manifest that is in a missing volume looks as if it was left out.
+                // In a sparse index the manifests of platforms that were not chosen are absent.
+                // While a bundle file with manifests is missing, an absent manifest may just be in
+                // that file.
                 Ok(closure) if !closure.sparse.is_empty() && !self.0.has_all_documents => {
                     Ok(Completeness::Incomplete)
                 }
@@ -135,8 +142,8 @@ impl Bundle {
         self.0.roots.iter().map(|root| Ok((root.clone(), look(root)?))).collect()
     }
 
-    /// Numbers of missing volumes that may hold the rest of a blob of which a piece is here.
-    /// `None` when nothing of the blob is here.
+    /// The numbers of the missing bundle files that may hold the rest of a blob of which some piece
+    /// is in the given files. `None` when no piece of the blob is.
     pub fn missing_for(&self, digest: &Digest) -> Option<Vec<u32>> {
         let pieces = self.0.partial.get(digest)?;
         let volumes = self.0.set.volumes();
@@ -146,6 +153,8 @@ impl Bundle {
         let starts_here = pieces.first().is_some_and(|piece| piece.place == 0);
         let ends_here =
             pieces.last().is_some_and(|piece| piece.place + piece.length == piece.blob_size);
+        // The pieces of a blob are in consecutive files, in order. With the first piece in file 3
+        // and another, not the last, in file 5, the rest can be in file 4 or in any file after 5.
         let missing = self.0.set.missing().iter().copied();
         let between = missing
             .filter(|number| (number > least || !starts_here) && (number < most || !ends_here));
@@ -171,7 +180,8 @@ impl Source for Bundle {
         if start > end || end > size {
             return Err(store::Error::Range { digest: *digest, start, end, size });
         }
-        // The last piece that begins at or before the start.
+        // Pieces are sorted by their offset in the blob: find the last one that begins at or before
+        // the start.
         let first = pieces.partition_point(|piece| piece.place <= start).saturating_sub(1);
         let segments = pieces[first..]
             .iter()
@@ -184,7 +194,7 @@ impl Source for Bundle {
     }
 }
 
-/// Reads on from piece to piece. The range's end is kept by [`Reader`].
+/// Reads one piece after the other. [`Reader`] stops at the end of the range.
 struct PieceReader {
     segments: Vec<(Arc<dyn ReadAt>, Piece)>,
     at: usize,
@@ -195,6 +205,8 @@ struct PieceReader {
 impl Read for PieceReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while let Some((data, piece)) = self.segments.get(self.at) {
+            // Never negative: pieces are sorted and without gaps, and the first one was chosen to
+            // begin at or before the position.
             let within = self.position - piece.place;
             if within >= piece.length {
                 self.at += 1;
@@ -209,9 +221,10 @@ impl Read for PieceReader {
     }
 }
 
+/// The pieces of each blob, sorted by their offset in the blob.
 type Places = HashMap<Digest, Vec<Piece>>;
 
-/// Blobs of which all pieces are here, and those of which some are.
+/// The blobs of which all pieces are in the set, and those of which only some are.
 fn place(set: &Set) -> (Places, Places) {
     let mut blobs: Places = HashMap::new();
     for (volume, opened) in set.volumes().iter().enumerate() {
@@ -244,8 +257,8 @@ fn is_whole(pieces: &[Piece]) -> bool {
     next == size
 }
 
-/// Whether all manifests are here: they stand before all other blobs, so it is so when there is no
-/// gap in the volumes up to the first one with another blob.
+/// Whether all manifests are in the set. Manifests come before all other blobs, so they are
+/// complete when no file is missing up to the first one that holds any other blob.
 fn has_all_documents(set: &Set) -> bool {
     for (number, volume) in (1..).zip(set.volumes()) {
         if volume.end().number != number {

@@ -1,5 +1,5 @@
-//! The two JSON documents of a bundle: `volume.json` in each volume, and the bundle's manifest in
-//! the last volume and beside all of them.
+//! The two JSON documents of a bundle: `volume.json` in each bundle file, and the bundle's
+//! manifest, which is in the last file and also written next to the files.
 
 use std::path::{Path, PathBuf};
 
@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 use crate::layout::pad_document;
 use crate::{BundleId, Error, FORMAT, Naming, Plan, Result};
 
-/// The longest of these documents that is read: 9999 volumes' manifest takes 2 MB.
+/// The longest of these documents that is read. A manifest of 9999 bundle files takes 2 MB.
 pub(crate) const MAX_DOCUMENT: u64 = 16 << 20;
 /// The oldest Gantry that reads what this one writes.
 const NEEDS: &str = "0.1.0";
 
-/// `gantry/volume.json`: which volume of what. Unknown keys are ignored; what a reader must know
-/// is in the end record.
+/// `gantry/volume.json`: which file of which bundle this is. Unknown keys are ignored; what a
+/// reader must know is in the end record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeDocument {
     /// The format, 1.
     pub format: u32,
-    /// The oldest Gantry that reads the volume.
+    /// The oldest Gantry version that can read the bundle file.
     pub needs: String,
     /// The bundle's id.
     pub bundle: BundleId,
@@ -27,23 +27,25 @@ pub struct VolumeDocument {
     pub name: String,
     /// The bundle's version.
     pub version: String,
-    /// This volume's number, from 1.
+    /// This file's number, from 1.
     pub number: u32,
-    /// How many volumes there are.
+    /// How many files the bundle has.
     pub count: u32,
-    /// This volume's length in bytes.
+    /// This file's length in bytes.
     pub size: u64,
 }
 
 impl VolumeDocument {
-    /// The bytes, padded so that their length does not depend on numbers.
+    /// The document's bytes, padded so that their length does not depend on the numbers in it: the
+    /// plan must know it before sizes are known.
     pub(crate) fn encode(&self) -> Result<Vec<u8>> {
+        // The longest numbers give the longest JSON; 1 more byte for the line break at the end.
         let longest = Self { number: u32::MAX, count: u32::MAX, size: u64::MAX, ..self.clone() };
         let reserve = to_json(&longest)?.len() as u64 + 1;
         Ok(pad_document(to_json(self)?, reserve))
     }
 
-    /// The document of a volume of the plan.
+    /// The document of one planned bundle file.
     pub(crate) fn of(plan: &Plan, number: u32, size: u64) -> Self {
         Self {
             format: FORMAT,
@@ -58,13 +60,13 @@ impl VolumeDocument {
     }
 }
 
-/// The bundle's manifest: `gantry/bundle.json` in the last volume and `NAME-VERSION.gantry.json`
-/// beside the volumes.
+/// The bundle's manifest, which lists all its files: `gantry/bundle.json` in the last file, and
+/// `NAME-VERSION.gantry.json` next to the files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The format, 1.
     pub format: u32,
-    /// The oldest Gantry that reads the bundle.
+    /// The oldest Gantry version that can read the bundle.
     pub needs: String,
     /// The bundle's id.
     pub bundle: BundleId,
@@ -72,25 +74,25 @@ pub struct Manifest {
     pub name: String,
     /// The bundle's version.
     pub version: String,
-    /// All volumes by number.
+    /// All files, by number.
     pub volumes: Vec<ManifestVolume>,
 }
 
-/// A volume in a [`Manifest`].
+/// One file in a [`Manifest`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestVolume {
-    /// Its file's name.
+    /// The file's name.
     pub file: String,
     /// Its length in bytes.
     pub size: u64,
-    /// The BLAKE3 of its index in hex. Absent for the last volume in the manifest that it carries
-    /// itself: its own end record has it.
+    /// The BLAKE3 hash of its index in hex. Absent for the last file in the manifest that this file
+    /// itself carries: its end record has the hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<String>,
 }
 
 impl Manifest {
-    /// The manifest of the plan, with the index hashes of the volumes that are written.
+    /// The manifest of a plan, with the index hashes of the files that are written so far.
     pub(crate) fn of(plan: &Plan, hashes: &[blake3::Hash]) -> Self {
         let volumes = plan.volumes.iter().enumerate().map(|(at, volume)| ManifestVolume {
             file: plan.naming.file_name(volume.number),
@@ -107,14 +109,15 @@ impl Manifest {
         }
     }
 
-    /// The bytes of the file beside the volumes.
+    /// The bytes of the manifest that is written next to the bundle files.
     pub fn encode(&self) -> Result<Vec<u8>> {
         let mut bytes = serde_json::to_vec_pretty(self).map_err(|error| unwritable(&error))?;
         bytes.push(b'\n');
         Ok(bytes)
     }
 
-    /// The bytes in the last volume, padded so that their length does not depend on sizes.
+    /// The bytes of the manifest in the last file, padded so that their length does not depend on
+    /// sizes.
     pub(crate) fn encode_padded(&self) -> Result<Vec<u8>> {
         Ok(pad_document(to_json(self)?, self.reserve()?))
     }
@@ -133,19 +136,25 @@ impl Manifest {
         Ok(to_json(&longest)?.len() as u64 + 1)
     }
 
-    /// Reads the manifest beside the volumes.
+    /// Reads the manifest next to the bundle files.
     pub fn read(path: &Path) -> Result<Self> {
         let read = |cause| Error::Read { what: path.display().to_string(), cause };
+        // The length is checked before anything is read: the path may name any file.
         let length = std::fs::metadata(path).map_err(read)?.len();
         if length > MAX_DOCUMENT {
-            return Err(document_error(path, "the manifest", "is too long to be one"));
+            return Err(document_error(
+                path,
+                "the manifest",
+                "is too long to be a bundle's manifest",
+            ));
         }
         let bytes = std::fs::read(path).map_err(read)?;
         parse(path, "the manifest", &bytes)
     }
 
-    /// The paths of all volumes, which lie beside the manifest at `path`. The names are made
-    /// again from checked parts, so that a hostile manifest cannot point elsewhere.
+    /// The paths of all bundle files, which are next to the manifest at `path`. File names are
+    /// built from the checked name, version and number, so that a hostile manifest cannot point
+    /// elsewhere.
     pub fn volume_paths(&self, path: &Path) -> Result<Vec<PathBuf>> {
         let naming = Naming::new(&self.name, &self.version)?;
         let folder = path.parent().unwrap_or(Path::new(""));
@@ -154,7 +163,8 @@ impl Manifest {
     }
 }
 
-/// Reads one of the documents; `path` is where it stands, `what` its name.
+/// Parses one of the documents. For error messages, `path` is the file that holds it and `what` its
+/// name.
 pub(crate) fn parse<T: serde::de::DeserializeOwned>(
     path: &Path,
     what: &str,

@@ -1,4 +1,5 @@
-//! The end record: one block at a fixed distance from a volume's end, from which reading starts.
+//! The end record: one block at a fixed distance from the end of a bundle file, where reading
+//! starts.
 
 use std::fmt;
 
@@ -8,20 +9,22 @@ use types::Digest;
 use crate::layout::BLOCK;
 use crate::{FORMAT, Fault};
 
-/// The first bytes. The line break and the control byte show a copy in text mode, as PNG's do.
+/// The first bytes. As in PNG's signature, the line break and the control byte reveal a copy in
+/// text mode, which would change them.
 const MAGIC: &[u8; 16] = b"gantry-volume\r\n\x1a";
-/// Fields up to here are covered by the record's own BLAKE3.
+/// The bytes before this offset are covered by the record's own BLAKE3 hash, which follows them.
 const CHECKED: usize = 128;
-/// Fields up to here are what a signature will sign.
+/// The bytes before this offset are what a future signature will sign.
 const SIGNED: usize = 160;
-/// The kind of signature that has a place in the format.
+/// The kind of signature that the format reserves a field for.
 const MINISIGN: u16 = 1;
-/// Critical features that this version reads. Bit 0 is `delta`, bit 1 `dense`; neither yet.
+/// The critical features that this version can read. Bit 0 is `delta`, bit 1 is `dense`; neither is
+/// implemented.
 const KNOWN_FEATURES: u32 = 0;
-/// Names of the critical features of which the format knows, by bit.
+/// The names of the critical features that the format defines, by bit.
 const FEATURES: [&str; 2] = ["delta", "dense"];
 
-/// What a bundle is called by: the BLAKE3 of its plan. Written as 64 hex digits.
+/// A bundle's id: the BLAKE3 hash of its plan, written as 64 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BundleId(pub [u8; 32]);
 
@@ -51,27 +54,27 @@ impl<'de> Deserialize<'de> for BundleId {
     }
 }
 
-/// A volume's end record (`docs/formats/bundle.md`, "The end record").
+/// The end record of a bundle file (`docs/formats/bundle.md`, "The end record").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct End {
-    /// This volume's number, from 1.
+    /// This file's number, from 1.
     pub number: u32,
-    /// How many volumes the bundle has.
+    /// How many files the bundle has.
     pub count: u32,
-    /// Where the index's data begin in the file.
+    /// Where the index's data begins in the file.
     pub index_offset: u64,
     /// The index's length in bytes.
     pub index_length: u64,
-    /// The BLAKE3 of the index.
+    /// The BLAKE3 hash of the index.
     pub index_hash: blake3::Hash,
-    /// The bundle that the volume belongs to.
+    /// The bundle that the file belongs to.
     pub bundle: BundleId,
     /// The whole file's length in bytes.
     pub length: u64,
 }
 
 impl End {
-    /// The block.
+    /// The record as one tar block.
     pub fn encode(&self) -> [u8; BLOCK as usize] {
         let mut block = [0; BLOCK as usize];
         block[..16].copy_from_slice(MAGIC);
@@ -89,7 +92,8 @@ impl End {
         block
     }
 
-    /// Reads the block; `length` is the file's. Offsets and lengths in the result lie within it.
+    /// Parses the block of a file of `length` bytes. All offsets and lengths in the result are
+    /// within the file.
     pub fn parse(block: &[u8; BLOCK as usize], length: u64) -> Result<Self, Fault> {
         if &block[..16] != MAGIC {
             return Err(Fault::NoEnd);
@@ -97,6 +101,7 @@ impl End {
         if blake3::hash(&block[..CHECKED]).as_bytes() != &block[CHECKED..SIGNED] {
             return Err(Fault::EndDamaged);
         }
+        // The hash is right, so from here on a surprising value is a newer format, not damage.
         let format = u32_at(block, 16);
         if format > FORMAT {
             return Err(Fault::Newer { what: format!("bundle format {format}") });
@@ -121,6 +126,7 @@ impl End {
 
     fn check(&self, format: u32, length: u64) -> Result<(), Fault> {
         let index_end = self.index_offset.checked_add(self.index_length);
+        // No format before 1 exists, and newer ones were refused above.
         let is_sound = format == FORMAT
             && self.length == length
             && self.number >= 1
@@ -130,8 +136,8 @@ impl End {
     }
 }
 
-/// A signature has its place behind what it signs. This version writes none and trusts none, but
-/// reads a volume that has one.
+/// The signature field follows the signed bytes. This version writes no signature and checks none,
+/// but can read a bundle file that has one.
 fn check_signature(block: &[u8; BLOCK as usize]) -> Result<(), Fault> {
     let is_empty = block[SIGNED + 2..].iter().all(|byte| *byte == 0);
     match u16_at(block, SIGNED) {
@@ -155,8 +161,8 @@ fn feature_names(bits: u32) -> String {
     format!("bundle feature {}", names.join(", "))
 }
 
-/// Little-endian fields of a fixed block. Callers give offsets within it; what lies outside reads
-/// as zero rather than to panic.
+/// Reads a field of a fixed block. Callers give offsets within the block; what is outside reads
+/// as zero instead of panicking. Integers are little-endian.
 pub(crate) fn bytes_at<const N: usize>(block: &[u8], at: usize) -> [u8; N] {
     let mut bytes = [0; N];
     if let Some(found) = block.get(at..at + N) {

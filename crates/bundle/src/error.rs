@@ -1,4 +1,4 @@
-//! What can go wrong with volumes.
+//! What can go wrong with bundle files. Every message names the file, the cause and the next step.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,81 +8,81 @@ use types::{ByteSize, Digest};
 /// An error of writing or reading a bundle.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file is no volume that can be read, and why.
-    #[error("{}: {fault}", path.display())]
+    /// A file cannot be read as a bundle file, and why.
+    #[error("{} {fault}", path.display())]
     Volume {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be read.
         fault: Fault,
     },
-    /// Volumes of the bundle were not given.
+    /// Some files of the bundle were not given.
     #[error(
-        "{} missing of the {count} volumes of {name}: {}; give all volumes of the bundle",
+        "bundle {name} has {count} files, and {} missing: {}; give all files of the bundle",
         missing_count(numbers),
         file_names(name, numbers)
     )]
     Missing {
         /// The bundle's name and version, as in file names.
         name: String,
-        /// How many volumes it has.
+        /// How many files it has.
         count: u32,
         /// The numbers of those that are missing.
         numbers: Vec<u32>,
     },
-    /// A volume of another bundle was given with the others.
-    #[error("{} belongs to another bundle ({}) than {} ({}); give volumes of one bundle", path.display(), short(*id), other.display(), short(*expected))]
+    /// A file of another bundle was given with the others.
+    #[error("{} belongs to another bundle (id {}) than {} (id {}); give files of one bundle only", path.display(), short(*id), other.display(), short(*expected))]
     OtherBundle {
-        /// The volume.
+        /// The file.
         path: PathBuf,
-        /// Its bundle.
+        /// The id of its bundle.
         id: crate::BundleId,
-        /// The volume that it was compared with.
+        /// The file that it was compared with.
         other: PathBuf,
-        /// That one's bundle.
+        /// The id of that file's bundle.
         expected: crate::BundleId,
     },
-    /// Two files are the same volume.
-    #[error("{} and {} are both volume {number}; give each volume once", path.display(), other.display())]
+    /// Two of the given files have the same number.
+    #[error("{} and {} are both file {number} of the bundle; give each file once", path.display(), other.display())]
     Duplicate {
-        /// One.
+        /// One of the two files.
         path: PathBuf,
-        /// The other.
+        /// The other one.
         other: PathBuf,
         /// Their number.
         number: u32,
     },
-    /// No volume was given.
-    #[error("no volume was given; name the .gantry files of a bundle")]
+    /// No file was given.
+    #[error("no bundle file was given; name the .gantry files of a bundle")]
     NoVolume,
-    /// A document in a volume is not what it should be.
-    #[error("{}: {document} {reason}; the volume was not written whole, pack it again", path.display())]
+    /// A document in a bundle file, or the manifest next to it, is not valid.
+    #[error("{}: {document} {reason}; the file was not written completely or was changed, copy it again or pack the bundle again", path.display())]
     Document {
-        /// The volume or the file beside it.
+        /// The bundle file, or the manifest next to it.
         path: PathBuf,
         /// The document's name.
         document: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// Bytes of a volume are not those that were packed.
-    #[error("{}: {entry} is damaged; copy the volume again from where it is whole", path.display())]
+    /// Bytes of a bundle file are not those that were packed.
+    #[error("{}: {entry} is damaged; copy the file again from an undamaged copy", path.display())]
     Damaged {
-        /// The volume.
+        /// The bundle file.
         path: PathBuf,
-        /// The entry's name in the tar.
+        /// The entry's name in the tar archive.
         entry: String,
     },
-    /// The bundle's name or version cannot stand in a file name.
-    #[error("{text:?} cannot stand in a file name: {reason}")]
+    /// The bundle's name or version cannot be part of a file name.
+    #[error("{text:?} cannot be part of a file name: {reason}")]
     Name {
         /// The name or version.
         text: String,
-        /// Why.
+        /// Why not.
         reason: &'static str,
     },
-    /// What must stand together in one volume does not fit into the size.
-    #[error("a volume of {} is too small for {what}; it needs {} at least", ByteSize(*size), ByteSize(*needed))]
+    /// What must be together in one bundle file does not fit into the requested size.
+    #[error("a bundle file of {} is too small for {what}: it needs at least {}; choose a larger --volume-size", ByteSize(*size), ByteSize(*needed))]
     VolumeTooSmall {
         /// The size that was asked for.
         size: u64,
@@ -91,38 +91,40 @@ pub enum Error {
         /// The least size that would do.
         needed: u64,
     },
-    /// The bundle would have more volumes than file names can count.
-    #[error("the bundle would have more than {most} volumes of {}; choose a larger volume size", ByteSize(*size))]
+    /// The bundle would have more files than the four digits in file names can count.
+    #[error("the bundle would have more than {most} files of {}; choose a larger --volume-size", ByteSize(*size))]
     TooManyVolumes {
         /// The size that was asked for.
         size: u64,
         /// The limit.
         most: u32,
     },
-    /// A stream was asked for, and the plan has several volumes.
-    #[error("the bundle has {count} volumes, and a stream takes one; leave the volume size away")]
+    /// The bundle is to be written to a stream, and the plan has several files.
+    #[error(
+        "the bundle has {count} files, and standard output takes only one; leave out --volume-size"
+    )]
     NotOneVolume {
-        /// How many volumes the plan has.
+        /// How many files the plan has.
         count: usize,
     },
-    /// A blob of the source is not what its digest says.
+    /// A blob of the source does not have the bytes that its digest promises.
     #[error(
-        "{digest} is damaged in the store: its bytes are those of {actual}; run `gantry store verify`, then `gantry fetch`, then pack again"
+        "{digest} is damaged in the store: its content has the digest {actual}; run `gantry store verify`, then `gantry fetch`, then pack again"
     )]
     BlobDamaged {
         /// The blob.
         digest: Digest,
-        /// What its bytes are.
+        /// The digest of the bytes that were read.
         actual: Digest,
     },
-    /// Another pack writes to the same place.
-    #[error("another pack writes to {}; wait for it or choose another folder", path.display())]
+    /// Another process packs into the same folder.
+    #[error("another `gantry pack` is writing to {}; wait for it or choose another folder", path.display())]
     Busy {
         /// The folder.
         path: PathBuf,
     },
-    /// The disk has no room.
-    #[error("no room in {}: {} more are needed, {} are free; make room and run the same command again, finished volumes are kept", path.display(), ByteSize(*needed), ByteSize(*free))]
+    /// The disk does not have enough free space.
+    #[error("not enough space in {}: {} more are needed, {} are free; free some space and run the same command again, finished files are kept", path.display(), ByteSize(*needed), ByteSize(*free))]
     NoSpace {
         /// The folder.
         path: PathBuf,
@@ -131,7 +133,7 @@ pub enum Error {
         /// Bytes that are free.
         free: u64,
     },
-    /// The source failed.
+    /// Reading from the source failed.
     #[error(transparent)]
     Source(#[from] store::Error),
     /// Reading failed.
@@ -154,45 +156,47 @@ pub enum Error {
     },
 }
 
-/// Why a file is no volume that can be read.
+/// Why a file cannot be read as a bundle file. Displays as the predicate of a sentence about the
+/// file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// Something else altogether.
-    #[error("is no gantry volume")]
+    /// It is some other kind of file.
+    #[error("is not a Gantry bundle file; give files whose names end in .gantry")]
     Foreign,
-    /// The file ends before its volume does.
-    #[error("is cut: it has {actual} of {expected} bytes; copy it again")]
+    /// The file is shorter than it was when it was packed.
+    #[error("is cut off: it has {actual} of {expected} bytes; copy it again")]
     Cut {
-        /// The file's length.
+        /// The file's length in bytes.
         actual: u64,
-        /// The volume's.
+        /// The length that it was packed with.
         expected: u64,
     },
-    /// The file goes on after its volume ends.
-    #[error("has {actual} bytes, {} more than the volume; copy it again", actual - expected)]
+    /// The file is longer than it was when it was packed.
+    #[error("has {actual} bytes, {} more than it was packed with; copy it again", actual - expected)]
     Longer {
-        /// The file's length.
+        /// The file's length in bytes.
         actual: u64,
-        /// The volume's.
+        /// The length that it was packed with.
         expected: u64,
     },
     /// There is no end record where it should be.
-    #[error("has no end record; it was not written or copied to its end, copy it again")]
+    #[error("has no end record: it was not written or copied completely; copy it again")]
     NoEnd,
-    /// The end record is there, but its bytes are wrong.
+    /// The end record's bytes do not match its hash.
     #[error("has a damaged end record; copy it again")]
     EndDamaged,
-    /// The index is not the one that the end record names.
+    /// The index does not match the hash in the end record.
     #[error("has a damaged index; copy it again")]
     IndexDamaged,
-    /// The index is whole, but does not describe a volume: a faulty or hostile writer.
-    #[error("has an index that is not valid: {reason}")]
+    /// The index is undamaged but does not describe a bundle file: its writer was faulty or
+    /// hostile.
+    #[error("has an invalid index: {reason}; get the bundle from its source again")]
     IndexWrong {
         /// What is wrong.
         reason: String,
     },
-    /// A newer Gantry wrote it, and it needs what this one does not have.
-    #[error("needs {what}, which gantry {} does not read; use a newer gantry", env!("CARGO_PKG_VERSION"))]
+    /// A newer Gantry wrote it, with something that this version cannot read.
+    #[error("needs {what}, which gantry {} cannot read; use a newer gantry", env!("CARGO_PKG_VERSION"))]
     Newer {
         /// The feature.
         what: String,
@@ -209,7 +213,7 @@ pub enum Fault {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Fault {
-    /// The error of the volume at `path`.
+    /// Makes the fault an error of the file at `path`.
     pub(crate) fn of(self, path: &std::path::Path) -> Error {
         Error::Volume { path: path.to_owned(), fault: self }
     }
@@ -222,7 +226,7 @@ fn missing_count(numbers: &[u32]) -> String {
     }
 }
 
-/// The file names of volumes, the first few of them.
+/// The names of the bundle files with these numbers: the first few, then how many more there are.
 fn file_names(name: &str, numbers: &[u32]) -> String {
     const SHOWN: usize = 10;
     let names: Vec<String> =

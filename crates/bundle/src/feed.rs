@@ -1,8 +1,8 @@
-//! The reading side of a pack: a thread that reads blobs once, in the order of the plan, hashes
-//! them as they come, and hands chunks to the writing side.
+//! The reading side of a pack: a thread that reads each blob once, in the order of the plan, hashes
+//! it on the way, and hands chunks to the writing side ([`crate::writer`]) over a bounded channel.
 //!
-//! The last chunk of a blob is handed over only after the blob's digest was found right: a volume
-//! is never finished with the end of a damaged blob in it.
+//! The last chunk of a blob is handed over only after the blob's digest was verified, so a bundle
+//! file is never finished with the end of a damaged blob in it.
 
 use std::io::Read;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -16,14 +16,14 @@ use crate::{Error, Plan, Result, Volume};
 
 /// Bytes in one chunk: small enough that it is still in the processor's cache when it is hashed.
 const CHUNK: usize = 256 << 10;
-/// Chunks on the way: 8 MiB let both sides go on through each other's pauses.
+/// Chunks between the two sides, 8 MiB in all: each side can go on while the other one pauses.
 const CHUNKS: usize = 32;
 
 /// Why the reading side stopped.
 pub(crate) enum Stop {
-    /// A finished volume of this number holds other bytes than the source has now.
+    /// The finished bundle file of this number holds other bytes than the source has now.
     KeptDiffers(u32),
-    /// It failed.
+    /// Reading or writing failed.
     Failed(Error),
 }
 
@@ -33,19 +33,19 @@ impl From<Error> for Stop {
     }
 }
 
-/// What the writing side sees of the reading side.
+/// The writing side's end of the channels to the reading side.
 pub(crate) struct Chunks {
     full: Receiver<Result<Vec<u8>, Stop>>,
     empty: SyncSender<Vec<u8>>,
 }
 
 impl Chunks {
-    /// The next chunk of the plan.
+    /// Waits for the next chunk of the plan.
     pub(crate) fn chunk(&self) -> Result<Vec<u8>, Stop> {
         match self.full.recv() {
             Ok(chunk) => chunk,
-            // The reading side ends early only after it told why, or by a panic that the scope
-            // raises again.
+            // The reading side ends early only after it sent the reason, or by a panic, which
+            // `thread::scope` raises again when this thread returns.
             Err(_) => Err(Stop::Failed(Error::Read {
                 what: "the source".into(),
                 cause: std::io::ErrorKind::UnexpectedEof.into(),
@@ -53,13 +53,15 @@ impl Chunks {
         }
     }
 
-    /// Gives a buffer back; the reading side may be done already.
+    /// Gives a buffer back for reuse.
     pub(crate) fn give_back(&self, chunk: Vec<u8>) {
+        // The reading side may have finished already: nobody needs the buffer then.
         let _ = self.empty.send(chunk);
     }
 }
 
-/// Runs `write` with a thread beside it that reads what the plan needs.
+/// Runs `write` while another thread reads what the plan needs. `kept` has the finished files that
+/// need not be written again.
 pub(crate) fn with_chunks<T>(
     source: &dyn Source,
     plan: &Plan,
@@ -70,7 +72,7 @@ pub(crate) fn with_chunks<T>(
     let (full, chunks) = sync_channel(CHUNKS);
     let (empty, buffers) = sync_channel(CHUNKS);
     for _ in 0..CHUNKS {
-        // The channel has room for all of them.
+        // Fill the pool of buffers. The channel has space for all of them, so this cannot block.
         let _ = empty.send(Vec::new());
     }
     thread::scope(|scope| {
@@ -79,21 +81,24 @@ pub(crate) fn with_chunks<T>(
     })
 }
 
-/// A blob that must be read, with its pieces.
+/// A blob that must be read, and the pieces it is packed in.
 struct Job {
     digest: Digest,
     size: u64,
     pieces: Vec<Piece>,
 }
 
+/// One piece of the blob, in the bundle file of this number.
 struct Piece {
     volume: u32,
     length: u64,
-    /// The hash of the piece in a volume that is kept.
+    /// The hash of the piece in a finished file that is kept; `None` when the piece is to be
+    /// written.
     kept: Option<blake3::Hash>,
 }
 
-/// Blobs of which a piece must be written; `kept` has the hashes of finished volumes.
+/// The blobs of which at least one piece must be written. `kept` has the finished files, one per
+/// planned file.
 fn jobs(plan: &Plan, kept: &[Option<Volume>]) -> Vec<Job> {
     let mut jobs: Vec<Job> = Vec::new();
     for (volume, kept) in plan.volumes.iter().zip(kept) {
@@ -107,6 +112,8 @@ fn jobs(plan: &Plan, kept: &[Option<Volume>]) -> Vec<Job> {
                 length: entry.length,
                 kept: kept.map(|entry| entry.hash),
             };
+            // The pieces of a blob are consecutive, also over file borders: compare the last job
+            // only.
             match jobs.last_mut() {
                 Some(job) if job.digest == entry.blob => job.pieces.push(piece),
                 _ => jobs.push(Job {
@@ -121,8 +128,8 @@ fn jobs(plan: &Plan, kept: &[Option<Volume>]) -> Vec<Job> {
     jobs
 }
 
-/// Reads all jobs. `empty` gives used buffers back. Ends early, without an error, when the writing
-/// side is gone.
+/// Reads all jobs. Used buffers come back over `empty`. Ends early, without an error, when the
+/// writing side is gone.
 fn run(
     source: &dyn Source,
     jobs: &[Job],
@@ -134,7 +141,7 @@ fn run(
             Ok(Side::There) => {}
             Ok(Side::Gone) => return,
             Err(stop) => {
-                // Nobody is there to be told when the writing side failed first.
+                // Sending fails when the writing side failed first; its own error is reported then.
                 let _ = full.send(Err(stop));
                 return;
             }
@@ -142,12 +149,14 @@ fn run(
     }
 }
 
-/// Whether the writing side is still there.
+/// Whether the writing side still takes chunks.
 enum Side {
     There,
     Gone,
 }
 
+/// Reads one blob: sends the pieces that are to be written, and compares the others with the files
+/// that are kept.
 fn read(
     source: &dyn Source,
     job: &Job,
@@ -173,17 +182,21 @@ fn read(
             if let Some(hash) = &mut hash {
                 hash.update(&chunk);
             }
+            // Verify before the last chunk is sent, see the module's documentation.
             if place == job.size
                 && let Some(hash) = hash.take()
             {
                 check(job, &hash.finish())?;
             }
             if piece.kept.is_some() {
+                // This piece is not written again: only compare it, and reuse the buffer at once.
                 kept_hash.update(&chunk);
                 spare = Some(chunk);
             } else if full.send(Ok(chunk)).is_err() {
                 return Ok(Side::Gone);
             }
+            // Checked at the end of the loop: an empty blob still sends one (empty) chunk, which
+            // the writing side waits for.
             if rest == 0 {
                 break;
             }

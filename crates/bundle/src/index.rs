@@ -1,7 +1,7 @@
-//! A volume's index: every entry's kind, place and hash, in a compact form of fixed records.
+//! The index of a bundle file: the kind, offset, length and hash of every entry, as fixed records.
 //!
-//! Parsed from hostile bytes: a parsed [`Index`] tiles its volume without gaps or overlaps, and no
-//! count or length is trusted before it was bounded by the bytes that are there.
+//! The bytes may be hostile. A parsed [`Index`] covers its file without gaps or overlaps, and no
+//! count or length is used before it was bounded by the bytes that are there.
 
 use types::Digest;
 
@@ -12,23 +12,23 @@ use crate::layout::{BLOCK, padded};
 const MAGIC: &[u8; 8] = b"gntryidx";
 const HEAD: usize = 32;
 const RECORD: usize = 128;
-/// Entries in one volume: 12.8 MB of index. A volume with more is ended and another begun, so that
-/// reading one never needs more memory than this.
+/// The most entries in one bundle file: an index of 12.8 MB. With more entries the next file
+/// begins, so that opening a file never needs more memory than this.
 pub(crate) const MAX_ENTRIES: usize = 100_000;
-/// Root names in one volume's index: no more than entries, 1 KiB each at most.
+/// The longest root name in an index, in bytes. (There are never more names than entries.)
 const MAX_NAME: usize = 1024;
 /// The longest index that is read.
 pub(crate) const MAX_INDEX: u64 = 64 << 20;
-/// No file is longer (off_t).
+/// No file is longer than this: a file offset (POSIX `off_t`) is a signed 64-bit number.
 pub(crate) const MAX_LENGTH: u64 = i64::MAX.cast_unsigned();
 /// The root number of an entry that belongs to no root.
 const NO_ROOT: u32 = u32::MAX;
 
-/// What an entry is. The numbers are the format's.
+/// The kind of an entry. The numbers are part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u16)]
 pub enum EntryKind {
-    /// `gantry/volume.json`: which volume of what this is.
+    /// `gantry/volume.json`: which file of which bundle this is.
     Volume = 1,
     /// `oci-layout`.
     OciLayout = 2,
@@ -36,14 +36,14 @@ pub enum EntryKind {
     Roots = 3,
     /// `gantry/lock.yaml`.
     Lock = 4,
-    /// `gantry/base.json`: the receipt that a delta stands on. Reserved.
+    /// `gantry/base.json`: the receipt that a delta is based on. Reserved, not written yet.
     Base = 5,
-    /// A blob that is a manifest or an index, or a piece of one. All of them come before all
+    /// A blob that is a manifest or an image index, or a piece of one. All of them come before all
     /// other blobs.
     Document = 6,
     /// Any other blob, or a piece of one.
     Blob = 7,
-    /// `gantry/bundle.json`: the bundle's manifest, in the last volume.
+    /// `gantry/bundle.json`: the bundle's manifest, in the last file.
     Bundle = 8,
 }
 
@@ -68,45 +68,47 @@ impl EntryKind {
     }
 }
 
-/// One entry of a volume.
+/// One entry of a bundle file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// What it is.
+    /// The kind of the entry.
     pub kind: EntryKind,
-    /// Where its data begin in the file.
+    /// Where its data begins in the file.
     pub offset: u64,
-    /// The length of its data.
+    /// The length of its data in bytes.
     pub length: u64,
-    /// The BLAKE3 of its data.
+    /// The BLAKE3 hash of its data.
     pub hash: blake3::Hash,
-    /// The blob that it is or is a piece of; all zero for other kinds.
+    /// The digest of the blob that the data is, or is a piece of; all zero for other kinds.
     pub blob: Digest,
-    /// Where in the blob the data begin.
+    /// Where in the blob the data begins.
     pub place: u64,
-    /// The whole blob's length.
+    /// The length of the whole blob in bytes.
     pub blob_size: u64,
-    /// The first root, by name, that needs the blob: an index into [`Index::roots`].
+    /// The first root, by name, that needs the blob: a position in [`Index::roots`].
     pub root: Option<u32>,
 }
 
-/// All entries of a volume in the order of the file, but the index itself and the end record.
+/// All entries of a bundle file in their order in the file, except the index itself and the end
+/// record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Index {
     /// The entries.
     pub entries: Vec<Entry>,
-    /// Full names of the roots to which blobs of this volume belong, so that damage can be named
-    /// with this volume alone.
+    /// The full names of the roots that blobs of this file belong to, so that a report of damage
+    /// can name the root with nothing but this file.
     pub roots: Vec<String>,
 }
 
 impl Index {
-    /// The length that the index has with so many entries and these names; known before hashes are.
+    /// The length of an index with so many entries and these names. The plan needs it before hashes
+    /// are known.
     pub(crate) fn encoded_length(entries: usize, roots: &[String]) -> u64 {
         let names: usize = roots.iter().map(|name| 2 + name.len()).sum();
         (HEAD + entries * RECORD + names) as u64
     }
 
-    /// The bytes.
+    /// The bytes of the index.
     pub fn encode(&self) -> Vec<u8> {
         let length = Self::encoded_length(self.entries.len(), &self.roots);
         let mut bytes = Vec::with_capacity(length as usize);
@@ -124,45 +126,47 @@ impl Index {
         bytes
     }
 
-    /// Reads an index whose own header stands at `header_offset` in the volume: all before it must
-    /// be told by the index.
+    /// Parses the index whose own tar header is at `header_offset` in the bundle file. The entries
+    /// must cover everything before that offset.
     pub fn parse(bytes: &[u8], header_offset: u64) -> Result<Self, Fault> {
         let wrong = |reason: &str| Fault::IndexWrong { reason: reason.into() };
         if bytes.get(..8) != Some(MAGIC) {
-            return Err(wrong("it does not begin with its magic"));
+            return Err(wrong("it does not begin with the bytes of an index"));
         }
-        // Sums of lengths cannot overflow below this.
+        // Below this bound, sums of offsets and lengths cannot overflow a u64.
         if header_offset > MAX_LENGTH {
-            return Err(wrong("no volume is that long"));
+            return Err(wrong("it is further into the file than any file is long"));
         }
         if bytes.len() < HEAD || bytes[16..HEAD].iter().any(|byte| *byte != 0) {
-            return Err(wrong("its head is no head"));
+            return Err(wrong("its head is not valid"));
         }
         let count = u32_at(bytes, 8) as usize;
         let names = u32_at(bytes, 12) as usize;
+        // Each name belongs to at least one entry, so there are never more names than entries.
         if count > MAX_ENTRIES || names > count {
-            return Err(wrong("it tells of more entries than a volume can have"));
+            return Err(wrong("it lists more entries than a bundle file can have"));
         }
         let table = HEAD + count * RECORD;
         let Some(records) = bytes.get(HEAD..table) else {
-            return Err(wrong("it is shorter than its count"));
+            return Err(wrong("it is shorter than its number of entries needs"));
         };
         let roots = parse_names(&bytes[table..], names)?;
         let mut entries = Vec::with_capacity(count);
         let mut next = 0;
         for record in records.chunks_exact(RECORD) {
             let entry = Entry::parse(record, roots.len())?;
+            // The length is compared on its own before it is used in a sum.
             if entry.offset != next + BLOCK || entry.length > header_offset {
-                return Err(wrong("its entries do not lie one behind the other"));
+                return Err(wrong("its entries have gaps or overlaps"));
             }
             next = entry.offset + padded(entry.length);
             if next > header_offset {
-                return Err(wrong("its entries reach beyond it"));
+                return Err(wrong("an entry reaches into the index"));
             }
             entries.push(entry);
         }
         if next != header_offset {
-            return Err(wrong("its entries end before it"));
+            return Err(wrong("its entries end before the index begins"));
         }
         if entries.first().is_none_or(|entry| entry.kind != EntryKind::Volume) {
             return Err(wrong("its first entry is not volume.json"));
@@ -177,7 +181,7 @@ impl Index {
 }
 
 fn parse_names(mut rest: &[u8], count: usize) -> Result<Vec<String>, Fault> {
-    let wrong = || Fault::IndexWrong { reason: "its names are not what it tells".into() };
+    let wrong = || Fault::IndexWrong { reason: "its root names are not valid".into() };
     let mut names = Vec::new();
     for _ in 0..count {
         let length = usize::from(u16_at(rest, 0));
@@ -219,11 +223,12 @@ impl Entry {
             blob_size: u64_at(record, 96),
             root: (root != NO_ROOT).then_some(root),
         };
+        // The rest of a record is reserved and zero; a later format may use it.
         if u16_at(record, 2) != 0 || record[104..].iter().any(|byte| *byte != 0) {
-            return Err(Fault::Newer { what: "an index with fields of a later format".into() });
+            return Err(Fault::Newer { what: "a later index format".into() });
         }
         if entry.root.is_some_and(|root| root as usize >= roots) {
-            return Err(wrong("an entry belongs to a root that it does not name"));
+            return Err(wrong("an entry belongs to a root that has no name"));
         }
         let is_within = entry
             .place
@@ -233,10 +238,12 @@ impl Entry {
             && entry.blob_size == 0
             && entry.blob.as_bytes().iter().all(|byte| *byte == 0);
         if !is_within || (!entry.kind.is_blob() && !is_plain) {
-            return Err(wrong("an entry does not lie within its blob"));
+            return Err(wrong("an entry is not within its blob"));
         }
+        // An empty blob is one entry of length 0; an empty piece of a longer blob would let one
+        // file have any number of entries for it.
         if entry.kind.is_blob() && entry.length == 0 && entry.blob_size != 0 {
-            return Err(wrong("an entry is an empty piece"));
+            return Err(wrong("an entry is an empty piece of a blob"));
         }
         Ok(entry)
     }

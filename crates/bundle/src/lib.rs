@@ -1,10 +1,14 @@
-//! Volumes: what crosses the gap.
+//! Bundles: the files that carry content across the air gap.
 //!
-//! A bundle is one or more volume files. Each is a tar that plain tools open, with an index of all
-//! its entries and an end record at a fixed distance from its end (`docs/formats/bundle.md`). The
-//! way of the data: [`plan`] knows every byte's place before the first is written, [`pack`] copies
-//! blobs from a [`store::Source`] into volumes, [`verify`] checks a volume by itself, and
-//! [`Bundle`] is a source again, straight from the media.
+//! A bundle consists of one or more bundle files (`NAME-VERSION.0001.gantry`). Each is a tar
+//! archive that plain tools can open, with an index of all its entries and an end record at a fixed
+//! distance from its end. `docs/formats/bundle.md` describes the format; it calls one file a
+//! *volume*, as do `gantry/volume.json` inside it and the local variables here.
+//!
+//! Data flow: [`plan`] computes the offset of every byte before the first is written, [`pack`]
+//! copies blobs from a [`store::Source`] into bundle files, [`verify`] checks one file on its own,
+//! and [`Bundle`] is a [`store::Source`] again that reads straight from the media, without
+//! unpacking.
 
 mod bundle;
 mod document;
@@ -35,5 +39,5 @@ pub use set::{Problem, Set};
 pub use verify::{Damage, Part, Verification, verify};
 pub use volume::Volume;
 
-/// The format that is written, and the newest that is read.
+/// The format version that is written, and the newest one that can be read.
 pub const FORMAT: u32 = 1;

@@ -1,5 +1,5 @@
-//! Writing the volumes of a plan: one read pass over the blobs, sequential writes, each volume
-//! under a temporary name until it is whole.
+//! Writes the bundle files of a plan: each blob is read once, files are written sequentially, each
+//! under a temporary name until it is complete.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
@@ -15,56 +15,56 @@ use crate::index::Entry;
 use crate::writer::VolumeWriter;
 use crate::{BundleId, Error, Plan, PlannedVolume, Result, Volume, space, verify};
 
-/// A lock outlives its pack for a moment where a child process was being started meanwhile (it has
-/// the file until it executes its program), or where the other pack is just ending.
+/// How long to wait for the folder's lock. It can outlive its pack for a moment: a child process
+/// that is being started holds a copy of the locked file until it executes its program.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
-/// How often it is tried in that time.
+/// The pause between two attempts to take the lock.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
-/// How finished volumes of an earlier run are looked at before they are kept.
+/// How finished files of an earlier run are checked before they are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recheck {
-    /// By end record and index: a second for any length. Finds everything but damage that came
-    /// after the volume was written.
+    /// By their end records and indexes: takes a second at any size. Finds everything except damage
+    /// that happened after the file was written.
     Index,
     /// By every byte.
     Everything,
 }
 
-/// What was packed.
+/// What a pack wrote or kept.
 #[derive(Debug, Clone)]
 pub struct Packed {
     /// The bundle's id.
     pub bundle: BundleId,
-    /// The volumes by number; empty for a stream.
+    /// The bundle files by number; empty for a stream.
     pub volumes: Vec<PackedVolume>,
-    /// The manifest beside them; `None` for a stream.
+    /// The path of the manifest next to them; `None` for a stream.
     pub manifest: Option<PathBuf>,
 }
 
-/// A volume on the disk.
+/// A bundle file on the disk.
 #[derive(Debug, Clone)]
 pub struct PackedVolume {
-    /// The file.
+    /// Its path.
     pub path: PathBuf,
     /// Its length in bytes.
     pub size: u64,
-    /// Whether it had to be written.
+    /// Whether it was written or kept.
     pub outcome: Outcome,
 }
 
-/// Whether a volume had to be written.
+/// What was done for a bundle file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was there from an earlier run.
+    /// It is complete from an earlier run, and was left as it is.
     Kept,
     /// It was written.
     Written,
 }
 
-/// Writes the volumes of the plan, and the manifest beside them, into `folder`. Volumes of an
-/// interrupted run are kept. Volumes of another plan under the same names are replaced, and those
-/// that the plan does not have any more are removed.
+/// Writes the bundle files of the plan, and the manifest next to them, into `folder`. Finished
+/// files of an interrupted run are kept. Files of another plan under the same names are replaced,
+/// and those with higher numbers than the plan has are removed.
 pub fn pack(
     source: &dyn Source,
     plan: &Plan,
@@ -73,6 +73,7 @@ pub fn pack(
     progress: &dyn Progress,
 ) -> Result<Packed> {
     fs::create_dir_all(folder).map_err(|cause| write_error(folder, cause))?;
+    // Held until this function returns.
     let _lock = lock(folder)?;
     remove_parts(plan, folder)?;
     progress.expect(plan.size());
@@ -84,13 +85,15 @@ pub fn pack(
                 return Ok(packed);
             }
             Err(Stop::Failed(error)) => return Err(error),
-            // Its blob was damaged when it was written, and has been fetched again since.
+            // The kept file was written while its blob was damaged in the store; since then the
+            // blob has been fetched again. Start over without keeping this file: each round
+            // excludes one more, so the loop ends.
             Err(Stop::KeptDiffers(number)) => differing.push(number),
         }
     }
 }
 
-/// Writes a plan of one volume to a stream.
+/// Writes a plan of one bundle file to a stream.
 pub fn stream(
     source: &dyn Source,
     plan: &Plan,
@@ -101,7 +104,7 @@ pub fn stream(
         return Err(Error::NotOneVolume { count: plan.volumes.len() });
     };
     progress.expect(plan.size());
-    let path = Path::new("the stream");
+    let path = Path::new("the output stream");
     let written = feed::with_chunks(source, plan, &[None], |feed| {
         VolumeWriter::new(&mut *out, path, volume, progress).write(plan, &[], feed)
     });
@@ -109,11 +112,12 @@ pub fn stream(
         Ok(_) => Ok(Packed { bundle: plan.id, volumes: vec![], manifest: None }),
         Err(Stop::Failed(error)) => Err(error),
         Err(Stop::KeptDiffers(number)) => {
-            Err(Error::Damaged { path: path.to_owned(), entry: format!("volume {number}") })
+            Err(Error::Damaged { path: path.to_owned(), entry: format!("file {number}") })
         }
     }
 }
 
+/// One attempt: keeps the finished files, except those in `differing`, and writes the others.
 fn attempt(
     source: &dyn Source,
     plan: &Plan,
@@ -123,6 +127,7 @@ fn attempt(
     progress: &dyn Progress,
 ) -> Result<Packed, Stop> {
     let kept = kept(plan, folder, recheck, differing);
+    // Kept files are on the disk already: only the others need space.
     let missing = plan.volumes.iter().zip(&kept).filter(|(_, kept)| kept.is_none());
     space::need(folder, missing.map(|(volume, _)| volume.size).sum())?;
     let mut hashes = Vec::with_capacity(plan.volumes.len());
@@ -143,17 +148,19 @@ fn attempt(
         }
         Ok(())
     })?;
+    // Last of all: where the manifest exists, all files do.
     let manifest = folder.join(plan.naming.manifest_name());
     write_manifest(&manifest, &Manifest::of(plan, &hashes))?;
     Ok(Packed { bundle: plan.id, volumes, manifest: Some(manifest) })
 }
 
-/// Finished volumes that are those of the plan. A volume behind a missing one is not kept when a
-/// blob goes on from there into it: so the end of every blob that is written is read, and checked,
-/// in the same run.
+/// For each planned file, the finished one on the disk if it can be kept. A file is not kept when a
+/// blob continues into it from a file that must be written: the end of each blob that is written is
+/// then read, and its digest checked, in the same run.
 fn kept(plan: &Plan, folder: &Path, recheck: Recheck, differing: &[u32]) -> Vec<Option<Volume>> {
     let mut kept: Vec<Option<Volume>> = Vec::with_capacity(plan.volumes.len());
     for planned in &plan.volumes {
+        // Entry 0 is `volume.json`. Where entry 1 does not begin its blob, it continues one.
         let goes_on = planned.index.entries.get(1).is_some_and(|entry| entry.place > 0);
         let is_cut_off = goes_on && kept.last().is_some_and(Option::is_none);
         if is_cut_off || differing.contains(&planned.number) {
@@ -170,6 +177,7 @@ fn kept(plan: &Plan, folder: &Path, recheck: Recheck, differing: &[u32]) -> Vec<
     kept
 }
 
+/// Whether a file on the disk is the planned one, apart from the hashes, which are not known yet.
 fn is_planned(volume: &Volume, planned: &PlannedVolume, plan: &Plan) -> bool {
     let (found, wanted) = (volume.index(), &planned.index);
     let end = volume.end();
@@ -204,7 +212,8 @@ fn write_file(
             Ok(hash)
         }
         Err(stop) => {
-            // The first error is the one that counts; the next run removes the part as well.
+            // The first error is the one to report; if removing fails, the next run removes the
+            // part.
             let _ = fs::remove_file(&part);
             Err(stop)
         }
@@ -218,8 +227,9 @@ fn write_manifest(path: &Path, manifest: &Manifest) -> Result<()> {
         .map_err(|cause| space::write_error(path, 0, cause))
 }
 
-/// One pack at a time writes to a folder. A lock on the folder itself leaves no file behind on the
-/// media; where the file system has no locks (some network mounts) there is none.
+/// Lets only one pack at a time write to a folder. The folder itself is locked, so that no lock
+/// file is left on the media. Where the file system has no locks (some network mounts), nothing is
+/// locked.
 fn lock(folder: &Path) -> Result<Option<File>> {
     let Ok(file) = File::open(folder) else { return Ok(None) };
     let deadline = Instant::now() + LOCK_WAIT;
@@ -235,13 +245,13 @@ fn lock(folder: &Path) -> Result<Option<File>> {
     }
 }
 
-/// The name of an unfinished file.
+/// The temporary path of a file that is not finished.
 fn part_path(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.part"))
 }
 
-/// Removes what a killed run left, before room is counted.
+/// Removes unfinished files that a killed run left, before the free space is compared.
 fn remove_parts(plan: &Plan, folder: &Path) -> Result<()> {
     let prefix = format!(".{}-{}.", plan.naming.name(), plan.naming.version());
     let read = |cause| Error::Read { what: folder.display().to_string(), cause };
@@ -259,12 +269,13 @@ fn remove_parts(plan: &Plan, folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether the text is the four digits that number a bundle file.
 fn is_number(text: &str) -> bool {
     text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Removes volumes behind the last one, which an earlier pack under the same name left. Only what
-/// is a volume for certain.
+/// Removes bundle files with higher numbers than the plan has, which an earlier pack under the same
+/// name left. Only what opens as a bundle file is removed.
 fn remove_stale(plan: &Plan, folder: &Path, progress: &dyn Progress) -> Result<()> {
     let mut number = plan.volumes.len() as u32 + 1;
     loop {
@@ -273,7 +284,7 @@ fn remove_stale(plan: &Plan, folder: &Path, progress: &dyn Progress) -> Result<(
             return Ok(());
         }
         fs::remove_file(&path).map_err(|cause| write_error(&path, cause))?;
-        progress.note(&format!("removed {}, a volume of an earlier pack", path.display()));
+        progress.note(&format!("removed {}, which an earlier pack left", path.display()));
         number += 1;
     }
 }

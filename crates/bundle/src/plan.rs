@@ -1,6 +1,6 @@
-//! The plan of a bundle: every volume, every entry and its place, before the first byte is
-//! written. It depends on nothing but the roots, the lock, the names and the volume size, so the
-//! same lock and store give byte-identical volumes.
+//! The plan of a bundle: every bundle file, and every entry with its offset, before the first byte
+//! is written. It depends on nothing but the roots, the lock, the name, the version and the file
+//! size, so the same lock and store give byte-identical files.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,28 +12,29 @@ use crate::index::{Entry, EntryKind, Index, MAX_ENTRIES, MAX_LENGTH};
 use crate::layout::{BLOCK, END_LENGTH, OCI_LAYOUT, entry_length, padded};
 use crate::{BundleId, Error, FORMAT, Result};
 
-/// Four digits number the volumes in file names.
+/// The most bundle files: four digits number them in file names.
 pub(crate) const MAX_VOLUMES: u32 = 9999;
-/// The smallest volume that may be asked for: tar and index take about 7 KiB of it.
+/// The smallest file size that may be asked for: tar headers and the index take about 7 KiB of it.
 const MIN_VOLUME: u64 = 64 << 10;
-/// A blob is not split for less than this: rather the next volume begins. (A quarter of the volume
-/// where volumes are tiny.)
+/// A blob is not split to fill less free space than this; the next file begins instead. (Where
+/// files are tiny, it is a quarter of the file.)
 const MIN_PIECE: u64 = 1 << 20;
-/// The longest name or version: both stand in a file name of at most 255 bytes.
+/// The longest name or version: both are part of a file name, which has at most 255 bytes.
 const MAX_NAME: usize = 100;
-/// The root names in an index have at most this length; longer ones do not occur.
+/// The longest root name that the index can hold; longer ones do not occur in practice and are left
+/// out of it.
 const MAX_ROOT_NAME: usize = 1024;
 
-/// What a bundle carries.
+/// What a bundle is to carry.
 #[derive(Debug, Clone)]
 pub struct Contents {
-    /// The roots, with all that they need.
+    /// The roots; the bundle carries all content that they refer to.
     pub roots: Vec<Root>,
-    /// The lock's bytes.
+    /// The bytes of `gantry.lock`, carried as they are.
     pub lock: Vec<u8>,
 }
 
-/// A bundle's name and version, fit for file names.
+/// A bundle's name and version, checked to be fit for file names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Naming {
     name: String,
@@ -41,7 +42,7 @@ pub struct Naming {
 }
 
 impl Naming {
-    /// Checks that both can stand in a file name on any system.
+    /// Checks that both can be part of a file name on any system.
     pub fn new(name: &str, version: &str) -> Result<Self> {
         for text in [name, version] {
             let wrong =
@@ -50,7 +51,7 @@ impl Naming {
                 return wrong("it must have 1 to 100 characters");
             }
             if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte)) {
-                return wrong("letters, digits, and ._+- are allowed");
+                return wrong("only letters, digits and the characters ._+- are allowed");
             }
             if text.starts_with(['.', '-']) {
                 return wrong("it must not begin with a dot or a dash");
@@ -80,21 +81,21 @@ impl Naming {
     }
 }
 
-/// The file name of a volume of the bundle `name`, which has its version.
+/// The file name of a bundle file; `name` is `NAME-VERSION`.
 pub(crate) fn file_name(name: &str, number: u32) -> String {
     format!("{name}.{number:04}.gantry")
 }
 
-/// How long a volume may be.
+/// How long a bundle file may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VolumeSize {
-    /// One volume for everything.
+    /// One file for everything.
     Unlimited,
-    /// Every volume is shorter than this: FAT32 takes files below 4 GiB.
+    /// Every file is shorter than this. (Shorter, not equal: FAT32 takes files below 4 GiB.)
     Below(ByteSize),
 }
 
-/// All volumes of a bundle, before they are written.
+/// All files of a bundle, before they are written.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub(crate) id: BundleId,
@@ -104,7 +105,7 @@ pub struct Plan {
     pub(crate) lock: Vec<u8>,
 }
 
-/// One volume of a plan.
+/// One bundle file of a plan.
 #[derive(Debug, Clone)]
 pub struct PlannedVolume {
     /// Its number, from 1.
@@ -116,7 +117,7 @@ pub struct PlannedVolume {
 }
 
 impl PlannedVolume {
-    /// The length of the index, and where its data begin.
+    /// Where the index's data begins, and its length.
     pub(crate) fn index_place(&self) -> (u64, u64) {
         let length = Index::encoded_length(self.index.entries.len(), &self.index.roots);
         (self.size - END_LENGTH - padded(length), length)
@@ -124,28 +125,29 @@ impl PlannedVolume {
 }
 
 impl Plan {
-    /// The bundle's id: the hash of what is planned.
+    /// The bundle's id: the hash of everything that is planned.
     pub fn id(&self) -> BundleId {
         self.id
     }
 
-    /// Name and version.
+    /// The bundle's name and version.
     pub fn naming(&self) -> &Naming {
         &self.naming
     }
 
-    /// The volumes by number.
+    /// The files by number.
     pub fn volumes(&self) -> &[PlannedVolume] {
         &self.volumes
     }
 
-    /// Bytes of all volumes together.
+    /// The length of all files together, in bytes.
     pub fn size(&self) -> u64 {
         self.volumes.iter().map(|volume| volume.size).sum()
     }
 }
 
-/// Plans a bundle. Reads manifests from the source and looks blobs up; reads no blob.
+/// Plans a bundle. Reads the manifests of the source and looks up the sizes of blobs; reads no
+/// other blob.
 pub fn plan(
     source: &dyn Source,
     contents: Contents,
@@ -167,6 +169,7 @@ pub fn plan(
         .map_err(|error| Error::Write { what: "index.json".into(), cause: error.into() })?;
 
     let id = id(&naming, limit, &index_json, &contents.lock, &blobs);
+    // The id is known before any file is laid out, since each file carries it.
     let plan = Plan { id, naming, volumes: vec![], roots: index_json, lock: contents.lock };
     let mut planner = Planner::new(plan, limit)?;
     planner.add_documents()?;
@@ -185,8 +188,9 @@ struct Planned {
     root: usize,
 }
 
-/// Manifests of all roots first, so that the reader of the first volume knows what everything
-/// needs; then blobs root by root, so that a root is read in one run. Each digest once.
+/// The blobs in the order of the bundle, each digest once. First the manifests of all roots, so
+/// that a reader of the first file knows what every root needs; then the other blobs root by root,
+/// so that one root is read in one sequential run.
 fn order(closures: &[Closure]) -> Vec<Planned> {
     let mut seen = HashSet::new();
     let mut blobs = Vec::new();
@@ -205,7 +209,7 @@ fn order(closures: &[Closure]) -> Vec<Planned> {
     blobs
 }
 
-/// The most bytes that a volume may have: whole tar blocks, below the size.
+/// The most bytes that a bundle file may have: whole tar blocks, fewer than the requested size.
 fn limit(size: VolumeSize) -> Result<u64> {
     match size {
         VolumeSize::Unlimited => Ok(MAX_LENGTH / BLOCK * BLOCK),
@@ -216,7 +220,8 @@ fn limit(size: VolumeSize) -> Result<u64> {
     }
 }
 
-/// BLAKE3 over all that decides the plan, each part with its length before it.
+/// The BLAKE3 hash over everything that determines the plan. Each part is preceded by its length,
+/// so that different parts never give the same bytes.
 fn id(naming: &Naming, limit: u64, index_json: &[u8], lock: &[u8], blobs: &[Planned]) -> BundleId {
     let mut hasher = blake3::Hasher::new_derive_key("gantry bundle plan");
     let mut part = |bytes: &[u8]| {
@@ -236,16 +241,16 @@ fn id(naming: &Naming, limit: u64, index_json: &[u8], lock: &[u8], blobs: &[Plan
     BundleId(*hasher.finalize().as_bytes())
 }
 
-/// Puts entries into volumes, one behind the other.
+/// Distributes entries over bundle files, one after the other.
 struct Planner {
     plan: Plan,
     limit: u64,
     min_piece: u64,
-    /// The length of `volume.json`, the same in all volumes.
+    /// The length of `volume.json`, which is the same in all files.
     document_length: u64,
-    /// Where the next entry's header stands.
+    /// Where the header of the next entry begins.
     position: u64,
-    /// Root names of this volume.
+    /// The root names in the index of the current file, with their positions.
     slots: HashMap<String, u32>,
 }
 
@@ -279,7 +284,8 @@ impl Planner {
         }
     }
 
-    /// Bytes behind the entries when so many more entries and bytes of names are added.
+    /// The bytes that index and end take after the entries, if so many more entries and bytes of
+    /// names were added.
     fn tail(&self, entries: usize, names: u64) -> u64 {
         let Some(volume) = self.plan.volumes.last() else { return 0 };
         let count = volume.index.entries.len() + entries;
@@ -287,15 +293,18 @@ impl Planner {
         entry_length(length) + END_LENGTH
     }
 
-    /// Bytes of data that one more entry can have in this volume.
+    /// How many bytes of data one more entry of this root can have in the current file; `None` when
+    /// not even its header fits.
     fn room(&self, root: &str) -> Option<u64> {
         let entries = self.plan.volumes.last()?.index.entries.len();
         let name = if self.slots.contains_key(root) { 0 } else { root.len() as u64 + 2 };
+        // The entry's own header, and the index with its record and, where it is new, its root's
+        // name.
         let used = self.position + BLOCK + self.tail(1, name);
         if entries >= MAX_ENTRIES { None } else { self.limit.checked_sub(used) }
     }
 
-    /// The documents of the first volume, which must fit.
+    /// Adds the documents of the first file, which must fit into it.
     fn add_documents(&mut self) -> Result<()> {
         let documents = [
             (EntryKind::OciLayout, OCI_LAYOUT.len() as u64),
@@ -303,7 +312,7 @@ impl Planner {
             (EntryKind::Lock, self.plan.lock.len() as u64),
         ];
         for (kind, length) in documents {
-            self.add_whole(kind, length, "index.json and the lock")?;
+            self.add_whole(kind, length, "index.json and gantry.lock")?;
         }
         Ok(())
     }
@@ -317,6 +326,11 @@ impl Planner {
         Ok(())
     }
 
+    /// Adds a blob, split over as many files as it needs.
+    ///
+    /// For example, 10 MiB with 3 MiB of space left and files of 6 MiB become pieces of 3, 6 and 1
+    /// MiB (less what headers and indexes take). With less than `min_piece` left, the blob begins
+    /// in the next file.
     fn add_blob(&mut self, blob: &Planned, root: &str) -> Result<()> {
         let root = if root.len() > MAX_ROOT_NAME { "" } else { root };
         let mut place = 0;
@@ -327,6 +341,7 @@ impl Planner {
                     self.push_blob(blob, place, rest, root);
                     return Ok(());
                 }
+                // Pieces are whole tar blocks, so that only the last one needs padding.
                 Some(free) if free >= self.min_piece => {
                     let piece = free / BLOCK * BLOCK;
                     self.push_blob(blob, place, piece, root);
@@ -373,6 +388,7 @@ impl Planner {
         }
     }
 
+    /// The position of the root's name in the index of the current file; adds it where it is new.
     fn slot(&mut self, root: &str) -> Option<u32> {
         let names = &mut self.plan.volumes.last_mut()?.index.roots;
         if root.is_empty() {
@@ -387,15 +403,16 @@ impl Planner {
         Some(slot)
     }
 
-    /// Adds the manifest to the last volume, or to one more where it does not fit.
+    /// Adds the bundle's manifest to the last file, or to one more file where it does not fit.
     fn finish(mut self) -> Result<Plan> {
         let length = Manifest::of(&self.plan, &[]).padded_length()?;
         if self.room("").is_some_and(|room| length <= room) {
             self.push_plain(EntryKind::Bundle, length);
         } else {
             self.begin_volume()?;
+            // One more file is one more line of the manifest: its length must be computed again.
             let length = Manifest::of(&self.plan, &[]).padded_length()?;
-            self.add_whole(EntryKind::Bundle, length, "the list of so many volumes")?;
+            self.add_whole(EntryKind::Bundle, length, "the list of so many files")?;
         }
         self.end_volume();
         Ok(self.plan)

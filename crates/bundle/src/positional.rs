@@ -1,15 +1,17 @@
-//! Reading at a place, by many threads at once, without a shared cursor.
+//! Reading at an offset, by many threads at once, without a shared cursor.
 
 use std::fs::File;
 use std::io;
 
-/// Bytes that are read at a place: a file, or a buffer in tests and fuzzing.
+/// Bytes that can be read at any offset: a file, or a buffer in tests and fuzzing.
 pub trait ReadAt: Send + Sync {
-    /// How many bytes there are.
+    /// The number of bytes.
     fn length(&self) -> io::Result<u64>;
 
-    /// Fills `buffer` from `offset`, or fails; the end within the buffer is
-    /// [`io::ErrorKind::UnexpectedEof`].
+    /// Fills the whole `buffer` from `offset`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`] when the data ends before the buffer is full.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
@@ -32,7 +34,8 @@ impl ReadAt for File {
 
     fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
         while !buffer.is_empty() {
-            // Takes its place with the call, and moves a cursor that nothing else looks at.
+            // `seek_read` takes the offset with the call. It also moves the file's cursor, which
+            // nothing else uses.
             let read = std::os::windows::fs::FileExt::seek_read(self, buffer, offset)?;
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());

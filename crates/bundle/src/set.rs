@@ -1,39 +1,39 @@
-//! Which volumes belong together: what is missing, foreign or given twice.
+//! Which bundle files belong together: which are missing, of another bundle, or given twice.
 
 use std::collections::BTreeMap;
 
 use crate::{Error, Result, Volume};
 
-/// Volumes of one bundle.
+/// The files of one bundle that were given.
 #[derive(Debug, Clone)]
 pub struct Set {
-    /// By number, each once.
+    /// Sorted by number, each number once.
     volumes: Vec<Volume>,
     missing: Vec<u32>,
     problems: Vec<Problem>,
 }
 
-/// A volume that does not belong with the others.
+/// A given file that does not belong with the others.
 #[derive(Debug, Clone)]
 pub enum Problem {
-    /// It is of another bundle than the first one.
+    /// It is a file of another bundle than the first one.
     OtherBundle {
-        /// The volume.
+        /// The file.
         volume: Volume,
-        /// The first one.
+        /// The first file.
         other: Volume,
     },
-    /// Its number was there already.
+    /// Another file has the same number.
     Duplicate {
-        /// The volume.
+        /// The file.
         volume: Volume,
-        /// The one that has the number.
+        /// The other file with the number.
         other: Volume,
     },
 }
 
 impl Problem {
-    /// As an error.
+    /// The error that describes it.
     pub fn error(&self) -> Error {
         match self {
             Self::OtherBundle { volume, other } => Error::OtherBundle {
@@ -52,7 +52,7 @@ impl Problem {
 }
 
 impl Set {
-    /// Sorts volumes in. The bundle is that of the first one.
+    /// Makes a set of opened files. The bundle is the one of the first file.
     pub fn of(volumes: Vec<Volume>) -> Result<Self> {
         let mut by_number: BTreeMap<u32, Volume> = BTreeMap::new();
         let mut problems = Vec::new();
@@ -67,28 +67,29 @@ impl Set {
                 by_number.insert(volume.end().number, volume);
             }
         }
-        // A count is from outside: what is missing is listed no further than file names count.
+        // The count comes from the file and may be anything: list missing numbers only as far as
+        // file names can count.
         let most = first.end().count.min(crate::plan::MAX_VOLUMES);
         let missing = (1..=most).filter(|number| !by_number.contains_key(number)).collect();
         Ok(Self { volumes: by_number.into_values().collect(), missing, problems })
     }
 
-    /// The volumes by number.
+    /// The files by number.
     pub fn volumes(&self) -> &[Volume] {
         &self.volumes
     }
 
-    /// Numbers of the volumes that were not given.
+    /// The numbers of the files that were not given.
     pub fn missing(&self) -> &[u32] {
         &self.missing
     }
 
-    /// Volumes that do not belong here.
+    /// The files that do not belong to the set.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
-    /// The error of a set that is not complete.
+    /// Checks that no file is missing.
     pub fn complete(&self) -> Result<()> {
         match self.volumes.first() {
             Some(first) if !self.missing.is_empty() => Err(Error::Missing {
@@ -100,7 +101,7 @@ impl Set {
         }
     }
 
-    /// The error of a set with volumes that do not belong here.
+    /// Checks that all given files belong to the set.
     pub fn consistent(&self) -> Result<()> {
         self.problems.first().map_or(Ok(()), |problem| Err(problem.error()))
     }

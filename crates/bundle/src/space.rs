@@ -1,4 +1,4 @@
-//! How much room a folder has, and room that is taken before it is used.
+//! Free disk space: how much a folder has, and reserving it before it is used.
 
 use std::fs::File;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::{Error, Result};
 
-/// Fails with [`Error::NoSpace`] unless `bytes` fit beside what is in the folder.
+/// Fails with [`Error::NoSpace`] unless the file system of the folder has `bytes` free.
 pub(crate) fn need(folder: &Path, bytes: u64) -> Result<()> {
     let free =
         free(folder).map_err(|cause| Error::Read { what: folder.display().to_string(), cause })?;
@@ -16,15 +16,15 @@ pub(crate) fn need(folder: &Path, bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// Bytes that an ordinary user may still write in the file system of `path`.
+/// The bytes that an ordinary user may still write in the file system of `path`.
 pub(crate) fn free(path: &Path) -> io::Result<u64> {
     let stat = rustix::fs::statvfs(path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Takes room for the whole file at once, so that it lies in one piece on a disk and a full disk
-/// is noticed first. Only an optimisation: where the file system cannot do it (FAT), nothing
-/// happens.
+/// Reserves space for the whole file at once, so that the file is contiguous on a disk and a full
+/// disk is noticed before anything is written. Only an optimisation: where the file system cannot
+/// do it (FAT), nothing happens.
 pub(crate) fn preallocate(file: &File, length: u64) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -42,7 +42,8 @@ pub(crate) fn preallocate(file: &File, length: u64) -> io::Result<()> {
     }
 }
 
-/// The error of a failed write: [`Error::NoSpace`] where disk or quota are full.
+/// The error of a failed write: [`Error::NoSpace`] where the disk or a quota is full. `remaining`
+/// is how many bytes are still to be written.
 pub(crate) fn write_error(what: &Path, remaining: u64, cause: io::Error) -> Error {
     use io::ErrorKind::{QuotaExceeded, StorageFull};
     if matches!(cause.kind(), StorageFull | QuotaExceeded) {

@@ -1,7 +1,7 @@
-//! Whether a volume is whole: every byte of it, by itself, without the other volumes.
+//! Verifies one bundle file on its own, without the other files: every byte of it.
 //!
-//! Entries are checked by their hashes; headers, padding and the end are made again from the index
-//! and compared. So no byte of a volume can be changed unnoticed.
+//! The data of entries is checked by its hashes; headers, padding and the trailer are computed
+//! again from the index and compared. So no byte of a bundle file can change unnoticed.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,34 +23,34 @@ use crate::{Result, Volume};
 /// More threads than this gain nothing over a disk, and each holds a segment in memory.
 const MAX_THREADS: usize = 8;
 
-/// What a check of one volume found.
+/// The result of verifying one bundle file.
 #[derive(Debug, Clone)]
 pub struct Verification {
-    /// The volume, opened.
+    /// The opened bundle file.
     pub volume: Volume,
-    /// What is damaged, in the order of the file; empty when the volume is whole.
+    /// The damaged ranges, in the order of the file; empty when the file is undamaged.
     pub damages: Vec<Damage>,
 }
 
 impl Verification {
-    /// Whether every byte is the one that was packed.
+    /// Whether every byte is as it was packed.
     pub fn is_whole(&self) -> bool {
         self.damages.is_empty()
     }
 }
 
-/// One damaged place.
+/// One damaged range of a bundle file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
-    /// The entry's name in the tar.
+    /// The entry's name in the tar archive.
     pub entry: String,
-    /// What of it is damaged.
+    /// Which part of the entry is damaged.
     pub part: Part,
-    /// The bytes of the file among which the damage is.
+    /// The range of bytes of the file that contains the damage.
     pub range: Range<u64>,
-    /// The blob that is damaged with it, for data of a blob.
+    /// The digest of the damaged blob, where the data of a blob is damaged.
     pub blob: Option<Digest>,
-    /// The full name of a root that needs the blob: the first one by name.
+    /// The full name of the first root, by name, that needs the blob.
     pub root: Option<String>,
     /// The system's reason when the bytes cannot be read at all.
     pub unreadable: Option<String>,
@@ -59,11 +59,11 @@ pub struct Damage {
 /// A part of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// The tar header. The content can be whole: Gantry reads by the index.
+    /// The tar header. The data can still be good: Gantry finds it by the index.
     Header,
-    /// The content.
+    /// The data.
     Data,
-    /// The zeros after it.
+    /// The zeros after the data.
     Padding,
 }
 
@@ -86,16 +86,19 @@ impl std::fmt::Display for Damage {
     }
 }
 
-/// Checks the volume at `path` by all processors. Fails when end record or index are not there or
-/// not whole (then there is nothing to check the rest by); any other damage is in the result.
+/// Verifies the bundle file at `path`, on all processors.
+///
+/// # Errors
+/// Fails when the end record or the index is absent or damaged, since there is nothing to check the
+/// rest by then. Any other damage is in the result.
 pub fn verify(path: &Path, progress: &dyn Progress) -> Result<Verification> {
     check(Volume::open(path)?, progress)
 }
 
-/// Checks an opened volume.
+/// Verifies an opened bundle file.
 pub(crate) fn check(volume: Volume, progress: &dyn Progress) -> Result<Verification> {
     progress.expect(volume.end().length);
-    // Opening read and checked these.
+    // Opening the file read and checked the index and the end record already.
     progress.skip(volume.end().index_length + BLOCK);
     let frames = frames(&volume)?;
     let work = Work {
@@ -117,19 +120,19 @@ pub(crate) fn check(volume: Volume, progress: &dyn Progress) -> Result<Verificat
     Ok(Verification { volume, damages })
 }
 
-/// A tar entry as the index tells it, with what its bytes must be.
+/// A tar entry as the index describes it, with what its bytes must be.
 struct Frame<'a> {
     name: String,
     header: [u8; BLOCK as usize],
     offset: u64,
     length: u64,
-    /// Where the padding ends.
+    /// Where the padding after the data ends.
     end: u64,
-    /// `None` for the index and the end record, which were checked when the volume was opened.
+    /// `None` for the index and the end record, whose data was checked when the file was opened.
     entry: Option<&'a Entry>,
 }
 
-/// All entries, and the index and the end record behind them.
+/// All entries, then the index and the end record.
 fn frames(volume: &Volume) -> Result<Vec<Frame<'_>>> {
     let frame = |name: String, offset, length, end, entry| -> Result<Frame<'_>> {
         let header = layout::header(&name, length)?;
@@ -149,10 +152,11 @@ fn frames(volume: &Volume) -> Result<Vec<Frame<'_>>> {
     Ok(frames)
 }
 
+/// What the threads share: a queue of segments, and what was found.
 struct Work<'a> {
     volume: &'a Volume,
     frames: Vec<Frame<'a>>,
-    /// The next frame and the next segment of it.
+    /// The next entry to check, and the next segment of it.
     next: Mutex<(usize, u64)>,
     trees: Mutex<HashMap<usize, Tree>>,
     damages: Mutex<Vec<Damage>>,
@@ -170,6 +174,7 @@ impl Work<'_> {
         let mut buffer = vec![0; SEGMENT as usize];
         while let Some((at, segment)) = self.take() {
             let frame = &self.frames[at];
+            // Whoever takes the first segment of an entry also checks what surrounds its data.
             if segment == 0 {
                 self.check_header(frame, &mut buffer);
                 self.check_padding(frame, &mut buffer);
@@ -180,7 +185,7 @@ impl Work<'_> {
         }
     }
 
-    /// The next segment, in the order of the file, so that a disk reads on.
+    /// The next segment to check, in the order of the file, so that a disk reads sequentially.
     fn take(&self) -> Option<(usize, u64)> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, segment) = *next;
@@ -235,6 +240,7 @@ impl Work<'_> {
             }
             return;
         }
+        // Hash before the lock is taken: this is where the time goes.
         let value = read.is_ok().then(|| tree::segment(bytes, start));
         let mut trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
         let segments = entry.length.div_ceil(SEGMENT) as usize;
@@ -246,9 +252,11 @@ impl Work<'_> {
         if tree.left > 0 {
             return;
         }
-        // With an unreadable segment the damage is told already, closer than the entry.
+        // A missing value is a segment that could not be read. That was reported already, and more
+        // precisely than the whole entry.
         let values: Option<Vec<ChainingValue>> =
             trees.remove(&at).and_then(|tree| tree.values.into_iter().collect());
+        // Others can go on while this thread joins the segments.
         drop(trees);
         if values.is_some_and(|values| tree::join(&values, entry.length) != entry.hash) {
             self.report(frame, Part::Data, whole, None);

@@ -1,5 +1,5 @@
-//! One volume, opened by its end record and index alone: nothing else of it is read, whatever its
-//! length.
+//! One bundle file, opened by its end record, its index and `volume.json` alone: nothing else of it
+//! is read, whatever its length.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,11 @@ use crate::layout::{BLOCK, END_FROM_END, END_LENGTH, VOLUME_NAME, padded};
 use crate::positional::ReadAt;
 use crate::{Error, Fault, Result};
 
-/// The shortest file that can be a volume: `volume.json`, an index, the end.
+/// The shortest possible bundle file: `volume.json` and an index (header and one block each), and
+/// the end.
 const MIN_LENGTH: u64 = 4 * BLOCK + END_LENGTH;
 
-/// An opened volume. End record and index are whole; entries are not checked.
+/// An opened bundle file. Its end record and index are checked, the data of its entries is not.
 #[derive(Clone)]
 pub struct Volume {
     path: PathBuf,
@@ -27,7 +28,7 @@ pub struct Volume {
 
 impl std::fmt::Debug for Volume {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Volume")
+        f.debug_struct("BundleFile")
             .field("path", &self.path)
             .field("end", &self.end)
             .finish_non_exhaustive()
@@ -35,7 +36,7 @@ impl std::fmt::Debug for Volume {
 }
 
 impl Volume {
-    /// Opens the volume at `path`.
+    /// Opens the bundle file at `path`.
     pub fn open(path: &Path) -> Result<Self> {
         let read = |cause| Error::Read { what: path.display().to_string(), cause };
         let file = File::open(path).map_err(read)?;
@@ -46,7 +47,8 @@ impl Volume {
         Self::read(path, &data)
     }
 
-    /// Opens a volume out of anything that can be read at a place; `path` is what errors call it.
+    /// Opens a bundle file from anything that can be read at an offset; `path` is its name in
+    /// errors.
     pub fn read(path: &Path, data: &Arc<dyn ReadAt>) -> Result<Self> {
         let open = || {
             let length = data.length().map_err(|cause| unreadable(&cause))?;
@@ -59,7 +61,7 @@ impl Volume {
         open().map_err(|fault: Fault| fault.of(path))
     }
 
-    /// Where the volume is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -79,7 +81,7 @@ impl Volume {
         self.document.as_ref()
     }
 
-    /// `NAME-VERSION` of the bundle.
+    /// `NAME-VERSION` of the bundle, for messages.
     pub fn bundle_name(&self) -> String {
         match &self.document {
             Some(document) => format!("{}-{}", document.name, document.version),
@@ -87,19 +89,19 @@ impl Volume {
         }
     }
 
-    /// The bytes.
+    /// The bytes of the file.
     pub(crate) fn data(&self) -> &Arc<dyn ReadAt> {
         &self.data
     }
 
-    /// The whole of a small entry of the kind, checked; `None` when the volume has none. Refused
-    /// above `most` bytes.
+    /// The checked data of the entry of this kind; `None` when the file has none. An entry of more
+    /// than `most` bytes is refused, so that a hostile file cannot claim memory.
     pub(crate) fn small_entry(&self, kind: EntryKind, most: u64) -> Result<Option<Vec<u8>>> {
         let Some(entry) = self.index.entries.iter().find(|entry| entry.kind == kind) else {
             return Ok(None);
         };
         if entry.length > most {
-            let reason = format!("has {} bytes, more than it may have", entry.length);
+            let reason = format!("has {} bytes, which is too long for it", entry.length);
             return Err(crate::document::document_error(
                 &self.path,
                 &crate::layout::name(entry),
@@ -110,7 +112,7 @@ impl Volume {
     }
 
     fn whole(&self, entry: &Entry) -> Result<Vec<u8>> {
-        // The index was checked: the entry lies within the file.
+        // The index was checked when the file was opened: the entry is within the file.
         let mut bytes = vec![0; entry.length as usize];
         self.data
             .read_exact_at(&mut bytes, entry.offset)
@@ -123,8 +125,9 @@ impl Volume {
     }
 }
 
-/// Reads `volume.json` at the file's begin, which says what the file is even when it was cut.
-/// `None` when its content is damaged; [`Fault::Foreign`] when the file does not begin with it.
+/// Reads `volume.json` at the beginning of the file, which says what the file is even when its end
+/// was cut off. `None` when its content is damaged; [`Fault::Foreign`] when the file does not begin
+/// with it.
 fn read_document(data: &dyn ReadAt, length: u64) -> Result<Option<VolumeDocument>, Fault> {
     let mut block = [0; BLOCK as usize];
     if length < BLOCK {
@@ -133,7 +136,8 @@ fn read_document(data: &dyn ReadAt, length: u64) -> Result<Option<VolumeDocument
     data.read_exact_at(&mut block, 0).map_err(|cause| unreadable(&cause))?;
     let header = tar::Header::from_byte_slice(&block);
     if &*header.path_bytes() != VOLUME_NAME.as_bytes() || header.as_ustar().is_none() {
-        // A damaged first block must not make a volume foreign: its end tells as well.
+        // A damaged first block must not make it some other kind of file: the end record identifies
+        // it as well.
         return if has_end(data, length) { Ok(None) } else { Err(Fault::Foreign) };
     }
     let size = header.entry_size().unwrap_or(0).min(length - BLOCK);
@@ -158,16 +162,18 @@ fn read_end_block(data: &dyn ReadAt, length: u64) -> Result<End, Fault> {
     End::parse(&block, length)
 }
 
+/// Reads and checks the end record and the index.
 fn read_end(data: &dyn ReadAt, length: u64) -> Result<(End, Index), Fault> {
     let end = read_end_block(data, length)?;
     let wrong = |reason: &str| Fault::IndexWrong { reason: reason.into() };
     if end.index_length > MAX_INDEX {
-        return Err(wrong("it is longer than an index can be"));
+        return Err(wrong("it is longer than an index may be"));
     }
     if end.index_offset + padded(end.index_length) + END_LENGTH != length {
-        return Err(wrong("it does not stand before the end record"));
+        return Err(wrong("it is not directly before the end record"));
     }
     let header = end.index_offset.checked_sub(BLOCK).ok_or_else(|| wrong("it has no header"))?;
+    // The length is bounded twice: by `MAX_INDEX`, and by the file itself.
     let mut bytes = vec![0; end.index_length as usize];
     data.read_exact_at(&mut bytes, end.index_offset).map_err(|cause| unreadable(&cause))?;
     if blake3::hash(&bytes) != end.index_hash {
@@ -177,7 +183,8 @@ fn read_end(data: &dyn ReadAt, length: u64) -> Result<(End, Index), Fault> {
     Ok((end, index))
 }
 
-/// Says what is behind a missing end, and which Gantry is needed, where `volume.json` knows.
+/// Makes a fault more precise where `volume.json` has the facts: a missing end record means a file
+/// that was cut off, and a newer format has the version that reads it.
 fn explain(fault: Fault, actual: u64, document: Option<&VolumeDocument>) -> Fault {
     let Some(document) = document else { return fault };
     match fault {
@@ -188,7 +195,7 @@ fn explain(fault: Fault, actual: u64, document: Option<&VolumeDocument>) -> Faul
             Fault::Longer { actual, expected: document.size }
         }
         Fault::Newer { what } => {
-            // From a hostile file: only what can be a version is repeated.
+            // The file may be hostile: repeat only what can be part of a version.
             let needs: String =
                 document.needs.chars().take(32).filter(char::is_ascii_graphic).collect();
             Fault::Newer { what: format!("{what} (gantry {needs} or later)") }

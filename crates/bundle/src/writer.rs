@@ -1,4 +1,5 @@
-//! Writes one volume front to back: documents, blobs from the reading side, index, end record.
+//! Writes one bundle file from front to back: documents, blobs from the reading side
+//! ([`crate::feed`]), index, end record.
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -13,11 +14,12 @@ use crate::index::EntryKind;
 use crate::layout::{self, BLOCK, END_NAME, INDEX_NAME, OCI_LAYOUT, TRAILER, padded};
 use crate::{Error, Plan, PlannedVolume, Result, space};
 
-/// Small writes (headers, padding) are gathered; chunks go through as they are.
+/// Small writes (headers, padding) are collected up to this size; chunks are larger and pass
+/// through.
 const BUFFER: usize = 64 << 10;
 const ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
 
-/// Writes one volume front to back.
+/// Writes one bundle file from front to back.
 pub(crate) struct VolumeWriter<'a, W: Write> {
     out: BufWriter<W>,
     path: &'a Path,
@@ -37,7 +39,8 @@ impl<'a, W: Write> VolumeWriter<'a, W> {
         Self { out, path, volume, written: 0, progress }
     }
 
-    /// Writes the volume and gives the hash of its index.
+    /// Writes the bundle file and returns the hash of its index. `hashes` are the index hashes of
+    /// the files before it.
     pub(crate) fn write(
         mut self,
         plan: &Plan,
@@ -77,6 +80,7 @@ impl<'a, W: Write> VolumeWriter<'a, W> {
         Ok(end.index_hash)
     }
 
+    /// Copies the data of one entry from the reading side and hashes it.
     fn blob(&mut self, length: u64, feed: &Chunks) -> Result<blake3::Hash, Stop> {
         let mut hash = blake3::Hasher::new();
         let mut rest = length;
@@ -101,7 +105,7 @@ impl<'a, W: Write> VolumeWriter<'a, W> {
             EntryKind::Roots => plan.roots.clone(),
             EntryKind::Lock => plan.lock.clone(),
             EntryKind::Bundle => Manifest::of(plan, hashes).encode_padded()?,
-            // Blobs come from the feed; no plan has a base yet.
+            // Blobs come from the reading side, and no plan has a base yet.
             EntryKind::Base | EntryKind::Document | EntryKind::Blob => Vec::new(),
         })
     }

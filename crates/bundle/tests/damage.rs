@@ -1,4 +1,4 @@
-//! Reading what is not whole: every changed byte is found, and every kind of wrong file has its
+//! Reading damaged bundle files: every changed byte is found, and every kind of wrong file has its
 //! own error.
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -34,7 +34,7 @@ fn a_killed_pack_goes_on_where_it_was() {
         assert!(pack_in_process(&world, &out).wait().unwrap().success());
 
         let left: Vec<PathBuf> = fs::read_dir(&out).unwrap().map(|e| e.unwrap().path()).collect();
-        assert_eq!(left.len(), count + 1, "volumes and manifest, nothing else: {left:?}");
+        assert_eq!(left.len(), count + 1, "bundle files and manifest, nothing else: {left:?}");
         for (now, then) in volumes(&out).iter().zip(volumes(&whole)) {
             assert!(fs::read(now).unwrap() == fs::read(then).unwrap(), "{}", now.display());
         }
@@ -92,7 +92,7 @@ fn a_disk_that_fills_up_meanwhile_keeps_what_was_finished() {
     }
 }
 
-/// Fills the disk when so many volumes are done.
+/// Fills the disk when so many bundle files are done.
 struct Filler {
     path: PathBuf,
     after: std::sync::atomic::AtomicUsize,

@@ -93,7 +93,7 @@ fn tar_opens_all_volumes_into_a_layout_that_skopeo_reads() {
         let output = Command::new("tar").arg("xf").arg(&path).arg("-C").arg(&layout).output();
         let output = output.unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "tar has nothing to say");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "tar prints no warning");
     }
     join_pieces(&layout.join("blobs/sha256"));
 
@@ -149,7 +149,8 @@ fn what_an_interrupted_pack_left_is_kept_and_the_rest_written_again() {
     world.pack(SMALL);
     let whole: Vec<_> = world.paths().iter().map(|path| fs::read(path).unwrap()).collect();
     for stop in [0, 1, 7, whole.len() - 1] {
-        // As a kill leaves it: some finished volumes, one under its temporary name, no manifest.
+        // As a kill leaves it: some finished bundle files, one under its temporary name, no
+        // manifest.
         for path in &world.paths()[stop..] {
             fs::remove_file(path).unwrap();
         }
@@ -229,7 +230,7 @@ fn a_damaged_blob_of_the_store_is_named_and_no_volume_with_its_end_is_finished()
     let finished = volumes(&world.out()).len();
     assert!(finished < plan.volumes().len());
 
-    // The damage is at the blob's begin, in a finished volume; the blob is then fetched again.
+    // The damage is at the blob's begin, in a finished bundle file; the blob is then fetched again.
     fs::write(&path, &bytes).unwrap();
     common::flip(&path, 0);
     let result = gantry_bundle::pack(&world.store, &plan, &world.out(), Recheck::Index, &Silent);

@@ -1,4 +1,4 @@
-//! A bundle is a source like any other: the suite of the store's crate, over volumes.
+//! A bundle is a source like any other: the store crate's suite for sources, run on bundle files.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -28,7 +28,7 @@ fn a_bundle_of_many_small_volumes_is_a_source() {
 
         let packed = world.pack(VolumeSize::Below(ByteSize(size)));
 
-        assert!(packed.volumes.len() > 2, "{} volumes", packed.volumes.len());
+        assert!(packed.volumes.len() > 2, "{} files", packed.volumes.len());
         assert!(packed.volumes.iter().all(|volume| volume.size < size));
         let bundle = gantry_bundle::Bundle::open(&world.paths()).unwrap();
         store::suite::check_source(&bundle, &world.store);

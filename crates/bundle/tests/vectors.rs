@@ -17,7 +17,7 @@ fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/formats/vectors/bundle")
 }
 
-/// One image of one platform, whose layer goes on from the first volume to the second.
+/// One image of one platform, whose layer goes on from the first bundle file to the second.
 fn pack_example(out: &Path) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();

@@ -1,6 +1,5 @@
-//! A Helm chart as files: its values, its dependencies and their values, its templates. The caller
-//! reads the folder or the archive; packed dependencies (`charts/x.tgz`) are unpacked into
-//! `charts/x/…` by it.
+//! A Helm chart in memory: metadata, values, templates and subcharts, read from the files that the
+//! caller passes. The caller also unpacks packed subcharts (`charts/x.tgz`) into `charts/x/…`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::path::Path;
 use crate::{Error, Result, manifest, values};
 
-/// A chart and its dependencies.
+/// A chart and its subcharts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chart {
     /// `Chart.yaml`.
@@ -20,24 +19,25 @@ pub struct Chart {
     pub schema: Option<Value>,
     /// The files under `templates/` and `crds/`, by their path.
     pub templates: BTreeMap<String, String>,
-    /// The dependencies that are there.
+    /// The subcharts whose files are present.
     pub dependencies: Vec<Dependency>,
 }
 
-/// A dependency of a chart.
+/// A subchart, as one entry of `dependencies` in Chart.yaml uses it. A chart with two aliases is
+/// two subcharts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dependency {
-    /// The key of its values in its parent: the alias, else the name.
+    /// The key of its values in the parent chart: the alias, else the name.
     pub key: String,
-    /// The values that switch it on, as in `Chart.yaml`, cut at the commas.
+    /// The paths of the values that enable it: `condition` in `Chart.yaml`, split at the commas.
     pub conditions: Vec<String>,
     /// The chart.
     pub chart: Chart,
 }
 
 impl Chart {
-    /// Reads a chart from its files, named by their path in the chart's folder. A folder around
-    /// all of them, as archives have it, is passed over.
+    /// Reads a chart from its files, keyed by their path in the chart's folder. A common folder
+    /// around all of them, as in archives, is stripped. Files that are not UTF-8 are skipped.
     pub fn read(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<Self> {
         let mut texts = BTreeMap::new();
         for (path, bytes) in files {
@@ -46,6 +46,7 @@ impl Chart {
             }
         }
         if !texts.contains_key("Chart.yaml") {
+            // The topmost Chart.yaml: those of subcharts are deeper.
             let folder = texts
                 .keys()
                 .filter(|path| path.ends_with("/Chart.yaml"))
@@ -55,7 +56,7 @@ impl Chart {
             let Some(folder) = folder else {
                 return Err(Error::File {
                     file: "Chart.yaml".into(),
-                    reason: "it is not there; is this a chart?".into(),
+                    reason: "the file is missing; is this a chart?".into(),
                 });
             };
             texts = below(&texts, &folder);
@@ -64,13 +65,16 @@ impl Chart {
     }
 
     fn from_texts(texts: &BTreeMap<String, String>, depth: usize) -> Result<Self> {
-        // Helm itself follows dependencies without end; no sane chart nests deeper.
+        // Helm has no limit of its own. Real charts nest two or three levels; without a limit a
+        // crafted archive could exhaust the stack.
         const DEEPEST: usize = 16;
         let metadata = document(texts, "Chart.yaml")?.unwrap_or_default();
         let mut values = document(texts, "values.yaml")?.unwrap_or_default();
         if !values.is_object() {
             values = Value::Object(Map::new());
         }
+        // Charts of apiVersion v1 keep their dependencies in requirements.yaml; helm 3 and 4 still
+        // read it.
         let requirements = match metadata.get("dependencies") {
             Some(dependencies) => dependencies.clone(),
             None => document(texts, "requirements.yaml")?
@@ -111,8 +115,8 @@ impl Chart {
         self.metadata.get("version").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// What templates see with the user's values: the defaults of the chart and of all its
-    /// dependencies below their keys, with `global` handed down.
+    /// The values that templates see when the user's values are `user`: the defaults of the chart
+    /// and, below their keys, of all its subcharts, with `global` copied into each subchart.
     pub fn effective(&self, user: &Value) -> Value {
         let mut all = self.values.clone();
         if user.is_object() {
@@ -123,6 +127,7 @@ impl Chart {
             if !own.is_object() {
                 own = Value::Object(Map::new());
             }
+            // As helm does: the parent's global wins over the subchart's own.
             if let (Some(global), Value::Object(own)) = (all.get("global"), &mut own) {
                 let below = own.entry("global").or_insert_with(|| Value::Object(Map::new()));
                 values::merge(below, global);
@@ -135,7 +140,7 @@ impl Chart {
         all
     }
 
-    /// Calls `visit` with this chart and each dependency, and the path of its values.
+    /// Calls `visit` with this chart and each subchart, at any depth, and the path of its values.
     pub(crate) fn each<'a>(&'a self, path: &Path, visit: &mut impl FnMut(&'a Self, &Path)) {
         visit(self, path);
         for dependency in &self.dependencies {
@@ -144,6 +149,8 @@ impl Chart {
     }
 }
 
+/// Matches the entries of `dependencies` in Chart.yaml with the charts in `charts/`. Entries
+/// without a chart are left out; helm reports those itself.
 fn dependencies(requirements: &Value, charts: &[Chart]) -> Vec<Dependency> {
     let text = |entry: &Value, key: &str| {
         entry.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
@@ -161,7 +168,7 @@ fn dependencies(requirements: &Value, charts: &[Chart]) -> Vec<Dependency> {
         });
         named.insert(name);
     }
-    // What lies in charts/ and is not named is a dependency too.
+    // Helm renders every chart in charts/, also one that Chart.yaml does not list.
     for chart in charts.iter().filter(|chart| !named.contains(chart.name())) {
         let key = chart.name().to_owned();
         all.push(Dependency { key, conditions: vec![], chart: chart.clone() });
@@ -169,6 +176,7 @@ fn dependencies(requirements: &Value, charts: &[Chart]) -> Vec<Dependency> {
     all
 }
 
+/// The folders `charts/NAME/` that hold a subchart, without those nested deeper.
 fn dependency_folders(texts: &BTreeMap<String, String>) -> BTreeSet<String> {
     texts
         .keys()
@@ -178,6 +186,7 @@ fn dependency_folders(texts: &BTreeMap<String, String>) -> BTreeSet<String> {
         .collect()
 }
 
+/// The files below `folder`, by their path in it.
 fn below(texts: &BTreeMap<String, String>, folder: &str) -> BTreeMap<String, String> {
     texts
         .iter()
@@ -185,6 +194,7 @@ fn below(texts: &BTreeMap<String, String>, folder: &str) -> BTreeMap<String, Str
         .collect()
 }
 
+/// Parses one YAML file of the chart; `None` if the chart does not have it.
 fn document(texts: &BTreeMap<String, String>, name: &str) -> Result<Option<Value>> {
     let Some(text) = texts.get(name) else { return Ok(None) };
     let read = manifest::parse(text);

@@ -1,6 +1,6 @@
-//! What can be wrong with a chart, its values and what it renders.
+//! The error type of this crate: what can be wrong with a chart, its values and its render.
 
-/// What this crate could not do. Every variant names the thing, the cause and the next step.
+/// Why a chart or a stream of manifests could not be processed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file of a chart, a values file or a rule file does not parse.
@@ -8,29 +8,29 @@ pub enum Error {
     File {
         /// The file as the user knows it.
         file: String,
-        /// What is wrong in it, with its place.
+        /// What is wrong in it, with line and column where they are known.
         reason: String,
     },
-    /// A table of rules does not parse; the message names its place.
+    /// A table of rules does not parse; the message has file, line and column.
     #[error(transparent)]
     Document(types::Error),
     /// Helm refuses to render the chart with the user's values.
-    #[error("the chart does not render: {message}")]
+    #[error("helm cannot render the chart: {message}")]
     Render {
         /// Helm's own message.
         message: String,
     },
-    /// Documents of a render are no YAML, so nothing can be said about them.
-    #[error("{template} renders to no YAML (line {line} of the output): {reason}")]
+    /// A rendered document is not valid YAML, so nothing can be proven about its images.
+    #[error("{template} does not render to valid YAML (line {line} of the output): {reason}")]
     Unread {
         /// The template.
         template: String,
-        /// The line of the rendered stream.
+        /// The line of the rendered stream that the document starts at, from 1.
         line: usize,
-        /// What is wrong.
+        /// The YAML parser's message.
         reason: String,
     },
-    /// Two images would have one name at the site, or a name is not valid there.
+    /// Two images would get the same name at the site, or a name is not valid there.
     #[error(transparent)]
     Naming(#[from] types::Error),
 }

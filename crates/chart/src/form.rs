@@ -1,12 +1,12 @@
-//! Does a text look like an image? The one place of the answer, so that every finder draws the
-//! line between `ghcr.io/org/app:1` and a Go package path at the same spot.
+//! Decides whether a text looks like an image reference. All finders ask this module, so that they
+//! agree on the difference between `ghcr.io/org/app:1` and a Go package path.
 
 use types::Reference;
 
-/// How much of an image reference a text has. The order is by how much it says.
+/// Which parts of an image reference a text has, ordered from weak to strong evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Shape {
-    /// One word: `nginx`. Says nothing by itself.
+    /// One word: `nginx`. No evidence by itself.
     Word,
     /// One word with a tag: `nginx:1.25`; so is `localhost:8080`.
     TaggedWord,
@@ -20,7 +20,8 @@ pub(crate) enum Shape {
     Full,
 }
 
-/// Hosts that name source code and documents, never a registry.
+/// Hosts of source code, package paths and documents. Their paths have the shape of an image, and
+/// none of these hosts serves a registry under this name (GitHub's is `ghcr.io`).
 const NO_REGISTRIES: &[&str] = &[
     "github.com",
     "gitlab.com",
@@ -36,10 +37,10 @@ const NO_REGISTRIES: &[&str] = &[
     "helm.sh",
 ];
 
-/// The reference in `text` and its shape, or `None` when it can be no image whatever stands
-/// around it: URLs, versions, numbers, absolute paths, template code.
+/// Parses `text` as an image reference and classifies it. `None` when it cannot be an image in any
+/// context: URLs, versions, numbers, absolute paths, template code.
 pub(crate) fn image(text: &str) -> Option<(Reference, Shape)> {
-    // The longest name (255), tag (128) and digest (71) with their separators, and some air.
+    // The longest name (255), tag (128) and digest (71) with their separators, rounded up.
     const LONGEST: usize = 512;
     let text = text.trim();
     if text.is_empty() || text.len() > LONGEST || text.contains("://") {
@@ -51,6 +52,8 @@ pub(crate) fn image(text: &str) -> Option<(Reference, Shape)> {
         Some((first, _)) => (first, true),
         None => (head, false),
     };
+    // Docker's rule (distribution/reference): the first component is a host only if it has a dot, a
+    // colon, or is `localhost`; `org/app` is a repository of Docker Hub.
     let has_host = is_path && (first.contains(['.', ':']) || first == "localhost");
     if has_host && (NO_REGISTRIES.contains(&first) || !is_plausible_host(first)) {
         return None;
@@ -70,23 +73,24 @@ pub(crate) fn image(text: &str) -> Option<(Reference, Shape)> {
     Some((reference, shape))
 }
 
-/// Whether a text is an image whatever its key says: host, path, and a tag or digest, and nothing
-/// of a service's address in the cluster.
+/// Whether a text is an image reference no matter which key it is under: it has host, path, and a
+/// tag or digest, and its host is not that of a service in the cluster.
 pub(crate) fn is_image_by_form(text: &str) -> bool {
     const IN_CLUSTER: &[&str] = &[".svc", ".local", ".cluster"];
-    // Most words are none; nothing is parsed for them.
+    // A cheap test first: most words of a text have neither, and parsing is the costly part.
     if !text.contains(['/', '@']) || !text.contains([':', '@']) {
         return false;
     }
     let Some((reference, Shape::Full)) = image(text) else { return false };
     let host = reference.registry().split(':').next().unwrap_or_default();
-    // `service:9000/bucket:x` has a port but no dot: an address, unless a digest speaks for it.
+    // `service:9000/bucket:x` has a port but no dot: the address of a service, unless it carries a
+    // digest, which only images have.
     let is_registry = host.contains('.') || reference.digest().is_some() || host == "localhost";
     is_registry && !IN_CLUSTER.iter().any(|suffix| host.ends_with(suffix))
 }
 
-/// Whether a text that could be a word with a tag is a host with a port: `10.0.0.1:8080`,
-/// `api.example.com:443`.
+/// Whether a text is a host with a port rather than a name with a tag: `10.0.0.1:8080`,
+/// `api.example.com:443`. `redis:6379` stays ambiguous and counts as a name with a tag.
 pub(crate) fn is_address(text: &str) -> bool {
     let text = text.trim();
     text.split_once(':').is_some_and(|(host, port)| {
@@ -94,8 +98,8 @@ pub(crate) fn is_address(text: &str) -> bool {
     })
 }
 
-/// A registry's host has a name that resolves somewhere: a dotted name, an address, or a port.
-/// `v1.2/x` and `1.2.3/x` are none.
+/// Whether a host could be a registry: `localhost`, an IP address, a dotted name with an alphabetic
+/// top-level domain, or a name with a port. `v1.2` and `1.2.3` (of `v1.2/x`) are not.
 fn is_plausible_host(host: &str) -> bool {
     let (name, has_port) = match host.rsplit_once(':') {
         Some((name, _)) => (name, true),
@@ -110,7 +114,8 @@ fn is_plausible_host(host: &str) -> bool {
     }
 }
 
-/// `1.2.3`, `v1`, `2025`, `true`.
+/// Whether a word is a version number or a keyword of configuration files: `1.2.3`, `v1`, `2025`,
+/// `true`, `latest`. It would parse as the image `docker.io/library/true`.
 fn is_version(word: &str) -> bool {
     let digits = word.strip_prefix('v').unwrap_or(word);
     matches!(word, "true" | "false" | "null" | "none" | "auto" | "latest")

@@ -1,8 +1,15 @@
-//! Find images in charts, renders and manifests; write the overlay that moves them to a site; prove
-//! that it does. Pure: no file, process or socket is touched here. A render is a function that is
-//! handed in, a chart is the files that were read by the caller.
+//! Finds images in Helm charts, rendered manifests and plain manifests, writes the overlay (a
+//! values file) that makes a chart use the site's registry, and proves that it does.
 //!
-//! The way of the data: [`manifest`] reads what helm rendered, [`find`] walks it for images.
+//! Pure: no file, process or socket is touched here. The caller passes the chart's files and a
+//! function that renders the chart.
+//!
+//! Data flow: [`manifest`] parses what helm rendered; [`find`] searches it for images and
+//! [`inspect`] adds what only the chart's values and templates show; [`relocate`] computes and
+//! proves the overlay; [`post_render`] edits the rendered text where no value reaches an image;
+//! [`mirrors`] writes node configuration for what is left; [`report`] tells a reviewer about it.
+//! [`phone_home`] and [`offline`] find and switch off connections to the internet, and [`wiring`]
+//! connects model servers to the site.
 
 mod chart;
 mod error;

@@ -1,6 +1,6 @@
-//! What helm, kustomize or a person wrote: documents of Kubernetes, each with the template that it
-//! comes from. The one place of this crate that reads rendered YAML; everything behind it works on
-//! the parsed documents.
+//! Splits and parses a stream of manifests from helm, kustomize or a person, and notes the template
+//! that each document comes from. The only module of this crate that reads rendered YAML; all
+//! others work on the parsed documents.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -8,44 +8,45 @@ use std::ops::Range;
 use serde_json::Value;
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
-/// Where helm 4 says which template a document is from, when it hands it to a post-renderer
-/// (`pkg/action/action.go`, `filenameAnnotation`).
+/// The annotation in which helm 4 passes the template of a document to a post-renderer
+/// (helm, `pkg/action/action.go`, `filenameAnnotation`).
 const FILE: &str = "postrenderer.helm.sh/postrender-filename";
 
-/// One document of a rendered stream.
+/// One document of a stream of manifests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
-    /// The template behind it, from helm's `# Source:` line or helm 4's annotation for
-    /// post-renderers; absent in plain manifests.
+    /// The template that it was rendered from, as helm's `# Source:` line or helm 4's annotation
+    /// for post-renderers says; absent in plain manifests.
     pub template: Option<String>,
     /// Its text, without the separator.
     pub text: String,
-    /// Its content.
+    /// Its parsed content.
     pub value: Value,
 }
 
-/// A document that is no YAML.
+/// A document that is not valid YAML.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unread {
-    /// The template behind it.
+    /// The template that it was rendered from.
     pub template: Option<String>,
-    /// The number of the line of the stream that it starts at, from 1.
+    /// The line of the stream that it starts at, from 1.
     pub line: usize,
-    /// Why it could not be read.
+    /// The YAML parser's message.
     pub reason: String,
 }
 
-/// A rendered stream.
+/// A parsed stream of manifests.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Manifests {
     /// The documents in their order; empty ones are left out.
     pub documents: Vec<Document>,
-    /// What could not be read. Nothing can be proven of it, so it is never dropped silently.
+    /// The documents that could not be parsed. Nothing can be proven about their images, so callers
+    /// must report them.
     pub unread: Vec<Unread>,
 }
 
 impl Document {
-    /// The document's kind; empty where it has none.
+    /// The document's kind; empty if it has none.
     pub fn kind(&self) -> &str {
         self.value.get("kind").and_then(Value::as_str).unwrap_or_default()
     }
@@ -56,17 +57,18 @@ impl Document {
         version.split_once('/').map_or("", |(group, _)| group)
     }
 
-    /// Whether helm runs it as a hook: before, after or beside the release, and never as a part.
+    /// Whether it is a helm hook, which helm runs before or after the release and does not count as
+    /// a part of it.
     pub fn is_hook(&self) -> bool {
         self.annotation("helm.sh/hook").is_some()
     }
 
-    /// The name in the metadata; empty where there is none.
+    /// The name in the metadata; empty if there is none.
     pub fn name(&self) -> &str {
         self.metadata("name")
     }
 
-    /// The namespace in the metadata; empty where there is none.
+    /// The namespace in the metadata; empty if there is none.
     pub fn namespace(&self) -> &str {
         self.metadata("namespace")
     }
@@ -82,12 +84,12 @@ impl Document {
 }
 
 impl Manifests {
-    /// Reads a stream of documents. A broken document does not hide the others.
+    /// Parses a stream. A document that is not valid YAML does not hide the others.
     pub fn read(stream: &str) -> Self {
         Self::read_like(stream, &Self::default())
     }
 
-    /// The same, when all of it could be read; the first document that could not be is the error.
+    /// Returns the same manifests, or an error about the first document that could not be parsed.
     pub(crate) fn whole(self) -> crate::Result<Self> {
         match self.unread.first() {
             Some(unread) => Err(crate::Error::Unread {
@@ -99,8 +101,9 @@ impl Manifests {
         }
     }
 
-    /// Reads a further render of a chart. Most of it is as in the `other` one: a document with the
-    /// same text has the same content and is not parsed again.
+    /// Parses another render of the same chart. Documents with the same text as in `other` take
+    /// their content from there: parsing is the most expensive part, and renders differ in few
+    /// documents.
     pub fn read_like(stream: &str, other: &Self) -> Self {
         let known: HashMap<&str, &Value> =
             other.documents.iter().map(|d| (d.text.as_str(), &d.value)).collect();
@@ -112,6 +115,7 @@ impl Manifests {
                 None => parse(text),
             };
             match value {
+                // Templates whose condition is false render to comments and blank lines.
                 Ok(Value::Null) => {}
                 Ok(value) => {
                     let mut document = Document { template, text: text.to_owned(), value };
@@ -126,9 +130,10 @@ impl Manifests {
         manifests
     }
 
-    /// Where each document stands in the stream that they were read from.
+    /// The byte range of each document in `stream`, the text that they were parsed from.
     pub(crate) fn ranges(&self, stream: &str) -> Vec<Range<usize>> {
         let mut documents = self.documents.iter().peekable();
+        // Splitting again gives the same texts; those without a document were empty or unreadable.
         let own = split(stream).filter_map(|(_, text)| {
             documents.next_if(|document| document.text == text)?;
             let start = text.as_ptr().addr() - stream.as_ptr().addr();
@@ -138,8 +143,8 @@ impl Manifests {
     }
 }
 
-/// Reads one YAML document as Kubernetes' own reader takes it: the last of duplicate keys counts,
-/// anchors and merge keys are resolved.
+/// Parses one YAML document as the API server does: the last of duplicate keys counts, anchors and
+/// merge keys are resolved. The error is the parser's message.
 pub(crate) fn parse(text: &str) -> Result<Value, String> {
     let options = serde_saphyr::options! {
         with_snippet: false,
@@ -151,8 +156,8 @@ pub(crate) fn parse(text: &str) -> Result<Value, String> {
         .map_err(|error| error.without_snippet().to_string())
 }
 
-/// The documents of a stream, each with the number of its first line. A separator is a line that
-/// starts with `---` followed by nothing or a blank, as in YAML itself.
+/// Splits a stream into documents, each with the number of its first line, from 1. Splitting first
+/// and parsing then keeps one broken document from ending the whole stream.
 fn split(stream: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut rest = stream;
     let mut line = 1;
@@ -178,12 +183,14 @@ fn split(stream: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
+/// Whether a line separates documents: `---`, alone or with a comment behind it. A `---` that
+/// starts a document on its own line (`--- {a: 1}`) is not written by helm or kustomize.
 fn is_separator(line: &str) -> bool {
     line.strip_prefix("---")
         .is_some_and(|rest| rest.trim().is_empty() || rest.trim_start().starts_with('#'))
 }
 
-/// The template of helm's `# Source: chart/templates/x.yaml`.
+/// The template in helm's comment `# Source: chart/templates/x.yaml` at the head of a document.
 fn source(text: &str) -> Option<String> {
     text.lines()
         .take_while(|line| line.starts_with('#') || line.trim().is_empty())

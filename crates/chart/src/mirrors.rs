@@ -1,6 +1,6 @@
-//! Ways out for images that no value moves: what a node's runtime has to be told so that it takes
-//! them from the site. Each writer gives the text of one file; paths are the ones that the
-//! runtimes' own documents name.
+//! Workarounds for images that no value moves: configuration that makes the container runtimes of
+//! nodes pull them from the site. One function for each runtime returns the text of its files;
+//! paths and formats are those of the runtimes' own documentation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -12,25 +12,25 @@ use types::naming::Naming;
 use crate::Result;
 use crate::relocate::Target;
 
-/// A file that makes nodes pull from the site.
+/// A configuration file that makes nodes pull from the site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Remedy {
-    /// What reads it.
+    /// The program that reads it: containerd, k3s, CRI-O, OpenShift.
     pub reader: &'static str,
-    /// Where it belongs: on each node, or, for OpenShift, what to apply.
+    /// Its path on each node; for OpenShift, the file to apply.
     pub path: String,
-    /// Its place in a folder of such files: `containerd/certs.d/docker.io/hosts.toml`.
+    /// Its path in a folder of such files: `containerd/certs.d/docker.io/hosts.toml`.
     pub file: String,
     /// Its text.
     pub text: String,
 }
 
-/// How the site's registry is spoken to.
+/// The protocol of the site's registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
-    /// With TLS.
+    /// HTTP with TLS.
     Https,
-    /// Without.
+    /// Plain HTTP.
     Http,
 }
 
@@ -43,9 +43,10 @@ impl Scheme {
     }
 }
 
-/// All ways out for these images. None of the files lets a node ask the source when the site has
-/// not got something: it would be a way out of the site. Containerd maps whole registries, so it
-/// has no way for the naming `name`, nor for other folders of the site's own registry.
+/// Builds the mirror configuration of all runtimes for these images. No file lets a node fall back
+/// to the original registry when the site does not have an image: nodes would connect to the
+/// internet. Containerd can only map whole registries, so there is no file for it with the naming
+/// `name`, nor for images in other folders of the site's own registry.
 pub fn remedies(
     images: &BTreeSet<Reference>,
     target: &Target,
@@ -62,8 +63,8 @@ pub fn remedies(
     Ok(all)
 }
 
-/// The path behind the site's registry under which the repositories of a source registry are;
-/// `None` where they are not all under one, or where the mapping would hit the site's own names.
+/// The path at the site's registry below which all repositories of a source registry are. `None` if
+/// they have no common path, or if mapping the registry would also map the site's own names.
 fn folder(target: &Target, host: &str) -> Option<String> {
     let prefix = target.prefix.to_string();
     let own = prefix.strip_prefix(target.prefix.registry()).unwrap_or_default();
@@ -75,31 +76,33 @@ fn folder(target: &Target, host: &str) -> Option<String> {
     }
 }
 
+/// The distinct registries of the images.
 fn hosts(images: &BTreeSet<Reference>) -> BTreeSet<&str> {
     images.iter().map(Reference::registry).collect()
 }
 
-/// The first lines of a file: where it goes and what it needs.
+/// The first line of a file, a comment: where it belongs and what else is needed.
 fn head(path: &str, needs: &str) -> String {
     format!("# Written by gantry: {path}. {needs}\n")
 }
 
-/// containerd's `hosts.toml`, one a registry (containerd, docs/hosts.md). The site is the `server`
-/// too, which is asked last, so that the source is never asked; containerd 1 takes no file without
-/// a `host`. With `override_path` the path is taken as it is, so it has the `/v2` itself.
+/// Builds containerd's `hosts.toml`, one for each registry (containerd, docs/hosts.md). The site is
+/// also the `server`, which containerd asks last, so that it never asks the original registry;
+/// containerd 1 rejects a file without a `host`. With `override_path` containerd does not add `/v2`
+/// to the URL, so it is part of it.
 fn containerd(images: &BTreeSet<Reference>, target: &Target, scheme: Scheme) -> Vec<Remedy> {
     let files = hosts(images).into_iter().filter_map(|host| {
         let folder = folder(target, host)?;
         let server = format!("{}://{}/v2{folder}", scheme.as_str(), target.prefix.registry());
-        // A colon is no part of a file's name on a disk that is carried (FAT); containerd looks
-        // for this form first.
+        // FAT, the file system of many USB disks, does not allow a colon in a name. containerd
+        // looks for the form `host_port_` first (docs/hosts.md).
         let host = match host.rsplit_once(':') {
             Some((name, port)) => format!("{name}_{port}_"),
             None => host.to_owned(),
         };
         let file = format!("certs.d/{host}/hosts.toml");
         let path = format!("/etc/containerd/{file}");
-        let needs = "config_path in containerd's config.toml leads to certs.d.";
+        let needs = "Set config_path in containerd's config.toml to /etc/containerd/certs.d.";
         let pulls = "capabilities = [\"pull\", \"resolve\"]\noverride_path = true\n";
         let head = head(&path, needs);
         let text = format!("{head}server = \"{server}\"\n{pulls}\n[host.\"{server}\"]\n{pulls}");
@@ -108,21 +111,25 @@ fn containerd(images: &BTreeSet<Reference>, target: &Target, scheme: Scheme) -> 
     files.collect()
 }
 
-/// k3s' `registries.yaml` with rewrites (k3s, Private Registry Configuration). RKE2 reads the same.
+/// Builds k3s' `registries.yaml` with rewrites (k3s, Private Registry Configuration). RKE2 reads
+/// the same format.
 fn k3s(images: &BTreeSet<Reference>, target: &Target, scheme: Scheme) -> Result<Remedy> {
     let path = "/etc/rancher/k3s/registries.yaml".to_owned();
     let needs =
-        "Start nodes with --disable-default-registry-endpoint, so that none asks the source.";
+        "Start nodes with --disable-default-registry-endpoint: they must not ask other registries.";
     let mut text = head(&path, needs) + "mirrors:\n";
     for host in hosts(images) {
         let endpoint = format!("{}://{}", scheme.as_str(), target.prefix.registry());
         let _ = writeln!(text, "  \"{host}\":\n    endpoint: [\"{endpoint}\"]\n    rewrite:");
         if let Some(folder) = folder(target, host) {
+            // All repositories of the registry have a common path at the site: one rewrite will do.
             let folder = folder.trim_start_matches('/');
             let slash = if folder.is_empty() { "" } else { "/" };
             let _ = writeln!(text, "      \"^(.*)$\": \"{folder}{slash}$1\"");
             continue;
         }
+        // No common path at the site: one rewrite for each repository. The pattern is a regular
+        // expression of Go inside a YAML string, so a dot needs two backslashes.
         let own = images.iter().filter(|image| image.registry() == host);
         let repositories: BTreeMap<&str, &Reference> =
             own.map(|image| (image.repository(), image)).collect();
@@ -135,20 +142,20 @@ fn k3s(images: &BTreeSet<Reference>, target: &Target, scheme: Scheme) -> Result<
     Ok(Remedy { reader: "k3s", path, file: "k3s/registries.yaml".into(), text })
 }
 
-/// The repositories of the images and their names at the site.
+/// Maps the repositories of the images to their names at the site, both with the registry.
 fn repositories(images: &BTreeSet<Reference>, target: &Target) -> Result<BTreeMap<String, String>> {
     let pair =
         |image: &Reference| Ok((image.name(), target.prefix.target(target.naming, image)?.name()));
     images.iter().map(pair).collect()
 }
 
-/// CRI-O's and podman's `registries.conf` (containers-registries.conf(5)): another location and no
-/// mirror, behind which the source would be asked. Names without a host are nobody's there until
-/// an alias says whose.
+/// Builds the `registries.conf` of CRI-O and podman (containers-registries.conf(5)). It replaces
+/// the location instead of adding a mirror, since after a mirror the original registry would be
+/// asked. Short names such as `alpine` belong to no registry there until an alias assigns them.
 fn crio(images: &BTreeSet<Reference>, target: &Target, scheme: Scheme) -> Result<Remedy> {
     let file = "50-gantry.conf";
     let path = format!("/etc/containers/registries.conf.d/{file}");
-    let mut text = head(&path, "Then: systemctl reload crio.");
+    let mut text = head(&path, "Then run: systemctl reload crio.");
     let mut aliases = String::new();
     for (from, to) in repositories(images, target)? {
         let _ = writeln!(text, "\n[[registry]]\nprefix = \"{from}\"\nlocation = \"{to}\"");
@@ -166,8 +173,8 @@ fn crio(images: &BTreeSet<Reference>, target: &Target, scheme: Scheme) -> Result
     Ok(Remedy { reader: "CRI-O", path, file: format!("cri-o/{file}"), text })
 }
 
-/// OpenShift's mirror sets (config.openshift.io/v1): one for what is pulled by digest, one for what
-/// is pulled by tag.
+/// Builds OpenShift's mirror sets (config.openshift.io/v1): one for images that are pulled by
+/// digest, one for those that are pulled by tag.
 fn openshift(images: &BTreeSet<Reference>, target: &Target) -> Result<Vec<Remedy>> {
     let (by_digest, by_tag): (BTreeSet<Reference>, BTreeSet<Reference>) =
         images.iter().cloned().partition(|image| image.digest().is_some());
@@ -181,12 +188,13 @@ fn openshift(images: &BTreeSet<Reference>, target: &Target) -> Result<Vec<Remedy
         }
         let path = format!("{kind}.yaml");
         let mut text =
-            head(&format!("oc apply -f {path}"), "It replaces an earlier one of the name.");
+            head(&format!("oc apply -f {path}"), "It replaces an earlier object of the same name.");
         let _ = write!(
             text,
             "apiVersion: config.openshift.io/v1\nkind: {kind}\nmetadata:\n  name: gantry\nspec:\n  \
              {field}:\n"
         );
+        // The default policy of mirror sets lets a node fall back to the source.
         for (from, to) in repositories(&images, target)? {
             let _ = writeln!(
                 text,

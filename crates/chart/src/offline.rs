@@ -1,5 +1,5 @@
-//! Turning off what a chart reaches outside for: the safe switches of [`crate::phone_home`] as
-//! values, as far as the chart takes them.
+//! Turns off a chart's connections to the internet: makes an overlay of the safe switches that
+//! [`crate::phone_home`] found, leaving out those with which the chart does not render.
 
 use std::fmt::{self, Write as _};
 
@@ -12,39 +12,39 @@ use crate::render::Render;
 use crate::values;
 use crate::wiring::Setting;
 
-/// What was turned off, and what the chart refuses to have turned off.
+/// The overlay that turns connections off, and the switches that the chart refuses.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Offline {
-    /// The values that turn it off.
+    /// The overlay: all values that turn something off.
     pub values: Value,
-    /// Each of them, with what it does.
+    /// The switches in the overlay, each with its reason.
     pub off: Vec<Switch>,
-    /// Those that the chart does not render with.
+    /// The switches with which the chart does not render.
     pub refused: Vec<Refusal>,
 }
 
 /// A value that turns something off.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Switch {
-    /// The value.
+    /// The path of the value.
     pub path: Path,
-    /// What turns it off.
+    /// The setting that turns it off.
     pub off: Value,
-    /// What it did.
+    /// What the chart does without it: "sends usage statistics to …".
     pub why: String,
 }
 
-/// A value that cannot be set.
+/// A switch that cannot be set: helm fails with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refusal {
-    /// The value.
+    /// The path of the value.
     pub path: Path,
     /// Helm's own message.
     pub message: String,
 }
 
-/// Turns off what is safe to turn off. `effective` are the values that templates see. A chart that
-/// does not render with all switches is asked about each.
+/// Turns off every switch that is known to be safe. `effective` are the values that templates see.
+/// Renders once with all switches; only if that fails, once with each of them.
 pub fn turn_off(findings: &[Finding], effective: &Value, render: &Render) -> Offline {
     let safe: Vec<Switch> = findings
         .iter()
@@ -58,6 +58,8 @@ pub fn turn_off(findings: &[Finding], effective: &Value, render: &Render) -> Off
     if safe.is_empty() || render(Some(&together(&safe, effective).to_string())).is_ok() {
         return Offline { values: together(&safe, effective), off: safe, refused: vec![] };
     }
+    // A strict schema may refuse one key; the others are still worth setting. Switches that only
+    // fail in combination are not looked for.
     let mut off = Vec::new();
     let mut refused = Vec::new();
     for switch in safe {
@@ -81,11 +83,11 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Value { path, off: Some(off), why, .. } => {
-                write!(f, "{path}: {why}; off with {off}")
+                write!(f, "{path}: {why}; set it to {off} to turn this off")
             }
             Self::Value { path, off: None, why, .. } => write!(f, "{path}: {why}"),
             Self::Environment { name, off, image, places, why } => {
-                write!(f, "{image}: {why}; inside with {name}={off} in ")?;
+                write!(f, "{image}: {why}; to prevent it, set {name}={off} in ")?;
                 listed(f, places)
             }
             Self::Address { urls, place, values, why, .. } => {
@@ -96,7 +98,7 @@ impl fmt::Display for Finding {
                 }
                 if !values.is_empty() {
                     let values: Vec<String> = values.iter().map(ToString::to_string).collect();
-                    write!(f, "; from {}", values.join(", "))?;
+                    write!(f, "; set by {}", values.join(", "))?;
                 }
                 Ok(())
             }
@@ -104,7 +106,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// The first of some, and how many more there are.
+/// Writes the first item and the number of the others: `a and 3 more`.
 fn listed<T: fmt::Display>(f: &mut fmt::Formatter<'_>, all: &[T]) -> fmt::Result {
     match all {
         [] => Ok(()),
@@ -113,6 +115,7 @@ fn listed<T: fmt::Display>(f: &mut fmt::Formatter<'_>, all: &[T]) -> fmt::Result
     }
 }
 
+/// The overlay that sets all of these switches.
 fn together(switches: &[Switch], effective: &Value) -> Value {
     let mut overlay = Value::Object(Map::new());
     for switch in switches {
@@ -121,7 +124,8 @@ fn together(switches: &[Switch], effective: &Value) -> Value {
     overlay
 }
 
-/// The part of a report on what reaches outside: what was turned off, and what is left for a person.
+/// The Markdown section on connections to the internet: what was turned off, what the chart
+/// refused, and what is left for a person to decide.
 pub fn markdown(offline: Option<&Offline>, left: &[Finding]) -> String {
     let mut text = String::new();
     if let Some(offline) = offline.filter(|offline| !offline.off.is_empty()) {
@@ -131,10 +135,10 @@ pub fn markdown(offline: Option<&Offline>, left: &[Finding]) -> String {
         }
     }
     for Refusal { path, message } in offline.into_iter().flat_map(|offline| &offline.refused) {
-        let _ = writeln!(text, "- `{path}` cannot be set: {message}");
+        let _ = writeln!(text, "- `{path}` cannot be set; helm says: {message}");
     }
     if !left.is_empty() {
-        text.push_str("\n## Reaches outside by itself\n\n");
+        text.push_str("\n## Connects to the internet by itself\n\n");
         for finding in left {
             let _ = writeln!(text, "- {finding}");
         }

@@ -1,5 +1,6 @@
-//! Writes a values file for people: keys in the order of the values, each moved value with a
-//! comment that says what it moves. The same overlay gives the same bytes.
+//! Writes an overlay as YAML for people to read: keys in the order of the chart's values, and a
+//! comment above each value that says which images it moves. The same overlay always gives the same
+//! bytes, so that it can be kept in version control.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -8,10 +9,11 @@ use serde_json::Value;
 
 use crate::path::Path;
 
-/// Comments above values, by the value's path; a path inside a list comments the list.
+/// The comment lines above each value, by the value's path. A comment for a path inside a list is
+/// written above the list.
 pub(crate) type Comments = BTreeMap<Path, Vec<String>>;
 
-/// Writes `values` as YAML below a head of comment lines.
+/// Writes `values` as YAML below the comment lines of `head`.
 pub(crate) fn write(head: &[String], values: &Value, comments: &Comments) -> String {
     let mut text = String::new();
     for line in head {
@@ -63,13 +65,14 @@ fn write_list(text: &mut String, items: &[Value], depth: usize) {
                 let _ = writeln!(own, "{}{}", "  ".repeat(depth + 1), scalar(leaf));
             }
         }
-        // The first line's indent becomes the dash.
+        // The item was written one level deeper; the dash replaces the indentation of its first
+        // line.
         let indent = "  ".repeat(depth);
         let _ = write!(text, "{indent}- {}", own.get((depth + 1) * 2..).unwrap_or(&own));
     }
 }
 
-/// The comments of a value, with those of everything in it when it is a list.
+/// The comments of a value; for a list also those of everything in it.
 fn own_comments<'a>(
     comments: &'a Comments,
     path: &'a Path,
@@ -81,20 +84,22 @@ fn own_comments<'a>(
         .iter()
         .filter(move |(at, _)| *at == path || is_list && path.is_above(at))
         .flat_map(|(_, lines)| lines)
-        // One image may stand in several items of a list.
+        // The same image may be in several items of a list.
         .filter(move |line| seen.insert(*line))
 }
 
-/// A scalar in one line. Texts that YAML 1.1 or 1.2 would take for something else are quoted.
+/// Writes a scalar on one line. Strings that YAML 1.1 or 1.2 would read as another type are quoted.
 fn scalar(value: &Value) -> String {
     match value {
         Value::String(text) if is_plain(text) => text.clone(),
-        // A JSON string is a YAML string.
+        // Every JSON string is a valid double-quoted YAML string.
         other => other.to_string(),
     }
 }
 
+/// Whether a string can be written without quotes.
 fn is_plain(text: &str) -> bool {
+    // Helm's YAML reader takes the words of YAML 1.1 for booleans: `on`, `y`.
     const WORDS: &[&str] = &["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
     let starts_well = text.starts_with(|c: char| c.is_ascii_alphabetic());
     let is_simple = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"./-_@:".contains(&b));

@@ -1,27 +1,29 @@
-//! Where a text stands in a document: keys, indexes, and the layers that had to be opened on the
-//! way (base64 in a Secret, JSON in a ConfigMap).
+//! Paths in a document: keys, list indexes, and the encodings that have to be decoded on the way to
+//! a text (base64 in a Secret, JSON in a ConfigMap). The finders name locations by them, and the
+//! editors and proofs follow them back to the text.
 
 use std::fmt;
 
 use serde::Serialize;
 use serde_json::Value;
 
-/// A place in a document, from its root.
+/// The path of a value in a document, from the root. Printed as
+/// `data["values.yaml"]|base64|YAML|image`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Path(Vec<Step>);
 
 /// One step of a [`Path`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
-    /// Into the value of a key.
+    /// The value of a key.
     Key(String),
-    /// Into an item of a list, from 0.
+    /// An item of a list, from 0.
     Index(usize),
-    /// Into the content of a text.
+    /// The decoded content of a text.
     Inside(Encoding),
 }
 
-/// How a text holds another document.
+/// The format in which a text holds another document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Encoding {
     /// Base64, as in the `data` of a Secret.
@@ -34,7 +36,7 @@ pub enum Encoding {
     Toml,
     /// Sections with `key = value` lines.
     Ini,
-    /// Words of a plain text.
+    /// Plain text, read word by word.
     Text,
 }
 
@@ -65,7 +67,7 @@ impl Path {
         self.then(Step::Index(index))
     }
 
-    /// The path inside the text that stands here.
+    /// The path into the content of the text at this path.
     #[must_use]
     pub fn inside(&self, encoding: Encoding) -> Self {
         self.then(Step::Inside(encoding))
@@ -85,7 +87,7 @@ impl Path {
         &self.0
     }
 
-    /// The last key on the path; indexes behind it are passed over.
+    /// The last key on the path; list indexes after it are skipped.
     pub fn last_key(&self) -> Option<&str> {
         self.0.iter().rev().find_map(|step| match step {
             Step::Key(key) => Some(key.as_str()),
@@ -99,12 +101,12 @@ impl Path {
         Self(self.0[..self.0.len().saturating_sub(1)].to_vec())
     }
 
-    /// Whether `self` is `other` or stands above it.
+    /// Whether `self` is `other` or an ancestor of it.
     pub fn is_above(&self, other: &Self) -> bool {
         other.0.starts_with(&self.0)
     }
 
-    /// The part of the path that stands in the document itself, before any text is opened.
+    /// The part of the path in the document itself, up to the first text that has to be decoded.
     #[must_use]
     pub fn outer(&self) -> Self {
         let end = self.0.iter().position(|step| matches!(step, Step::Inside(_)));
@@ -116,7 +118,8 @@ impl Path {
         self.0.contains(&Step::Inside(Encoding::Base64))
     }
 
-    /// The value at this path, as far as it leads through the document itself.
+    /// The value at this path. `None` if it is missing or inside an encoded text; those are read by
+    /// `find::text`.
     pub fn find<'a>(&self, root: &'a Value) -> Option<&'a Value> {
         self.0.iter().try_fold(root, |value, step| match step {
             Step::Key(key) => value.get(key),
@@ -136,6 +139,7 @@ impl FromIterator<Step> for Path {
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut needs_dot = false;
+        // Two encodings in a row share a bar: `|base64|YAML|`, not `|base64||YAML|`.
         let mut is_opened = false;
         for step in &self.0 {
             let was_opened = std::mem::replace(&mut is_opened, matches!(step, Step::Inside(_)));

@@ -1,9 +1,9 @@
-//! The render that is handed in, and renders side by side.
+//! The function by which the caller renders a chart, and running several renders in parallel.
 
 use crate::{Error, Result};
 
-/// Renders the chart with the user's values and, behind them, the overlay (a YAML document, given
-/// to helm as the last `-f`). Called from several threads at once.
+/// Renders the chart with the user's values and then, as helm's last `-f`, an optional overlay (the
+/// text of a YAML document). Returns the rendered stream. Called from several threads at once.
 pub type Render<'a> = dyn Fn(Option<&str>) -> Result<String, RenderError> + Sync + 'a;
 
 /// Helm's own message about a render that failed.
@@ -14,12 +14,14 @@ pub struct RenderError {
     pub message: String,
 }
 
-/// Renders once for each overlay, side by side, and gives the streams in their order.
+/// Renders once for each overlay, in parallel, and returns the streams in the order of the
+/// overlays.
 pub(crate) fn streams(
     render: &Render,
     overlays: &[Option<String>],
 ) -> Vec<Result<String, RenderError>> {
-    // Helm uses more than one core by itself.
+    // Each render is a helm process that itself uses more than one core and holds the whole chart
+    // in memory.
     const SIDE_BY_SIDE: usize = 4;
     let mut results = Vec::with_capacity(overlays.len());
     for overlays in overlays.chunks(SIDE_BY_SIDE) {
@@ -27,7 +29,7 @@ pub(crate) fn streams(
             let running: Vec<_> =
                 overlays.iter().map(|overlay| scope.spawn(|| render(overlay.as_deref()))).collect();
             results.extend(running.into_iter().map(|thread| {
-                let message = || "the render was cut off by a defect of Gantry".into();
+                let message = || "rendering failed because of a bug in Gantry".into();
                 thread.join().unwrap_or_else(|_| Err(RenderError { message: message() }))
             }));
         });

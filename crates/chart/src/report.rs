@@ -1,5 +1,6 @@
-//! The report that a reviewer signs: image by image from where to where, by which value, and the
-//! verdict. As data for `--output json`, as Markdown for people.
+//! The report on a relocation, for a reviewer: each image with its old and new name and the values
+//! that move it, what is left over with its workarounds, and the verdict of the proof. Serialised
+//! for `--output json`, as Markdown for people.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -21,41 +22,41 @@ pub struct Report {
     pub chart: String,
     /// The chart's version.
     pub version: String,
-    /// Where it was moved to.
+    /// The site's registry and path that the images were moved to.
     pub site: String,
-    /// What the proof says.
+    /// The verdict of the proof.
     pub verdict: Verdict,
     /// The images that were moved.
     pub moved: Vec<Image>,
-    /// The images that stayed.
+    /// The images that no value moves.
     pub leftovers: Vec<Leftover>,
-    /// Image fields that hold no image, whatever the overlay says.
+    /// Image fields whose content is not an image, with or without the overlay.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub broken: Vec<find::Broken>,
-    /// Images that operators may pull, which cannot be told from the manifests: not proven.
+    /// Images that operators may pull; the manifests do not show whether they do. Not proven.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub possible: Vec<CompiledIn>,
-    /// Images that the lock does not have, so that the site will not have them.
+    /// Images that are not in the lock, so that the site will not have them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_locked: Vec<NotLocked>,
-    /// The documents that pull from the site and that no value gives its pull secret.
+    /// The documents that pull from the site and to which no value adds its pull secret.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub without_secret: Vec<find::Place>,
-    /// What was asked for beside the move and could not be set, and why.
+    /// Settings that the user asked for and that could not be made, with the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// What makes nodes pull the leftovers from the site.
+    /// Files that make nodes pull the leftovers from the site.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remedies: Vec<Remedy>,
-    /// What else changed and should not have.
+    /// Other differences between the two renders, which the move does not explain.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Change>,
-    /// What still points outside unseen.
+    /// Texts that still point outside the site and that no finder knows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub foreign: Vec<Foreign>,
 }
 
-/// An image that was moved, with all of its places.
+/// An image that was moved, with all of its locations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Image {
     /// The image.
@@ -64,41 +65,42 @@ pub struct Image {
     pub to: Reference,
     /// The values that move it.
     pub by: Vec<Path>,
-    /// The number of places that it stands in.
+    /// The number of locations where it was moved.
     pub places: usize,
 }
 
-/// A place that stayed.
+/// An image that no value moves, at one location.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Leftover {
     /// The image.
     pub image: Reference,
-    /// The name that it has at the site.
+    /// Its name at the site.
     pub to: Reference,
-    /// Where it stands, or, of an image that an operator has compiled in, what makes it pull it.
+    /// Its location; for an image that is built into an operator, the object that makes the
+    /// operator pull it.
     pub place: find::Place,
-    /// Whether a manifest names it.
+    /// Why it stays, and so which workarounds there are.
     pub kind: LeftoverKind,
     /// Why no value moves it.
     pub reason: String,
 }
 
-/// What keeps an image from being moved, and so which ways out there are.
+/// Why an image cannot be moved by values, which decides the possible workarounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeftoverKind {
-    /// A manifest names it, and no value reaches it there: a post-renderer does.
+    /// Only the template names it: a post-renderer can move it.
     Rendered,
-    /// A hook names it: helm 4 hands hooks to a post-renderer, helm 3 does not.
+    /// A helm hook names it: helm 4 passes hooks to a post-renderer, helm 3 does not.
     Hook,
-    /// A file of the chart's `crds/` names it: no helm hands those to a post-renderer.
+    /// A file in the chart's `crds/` names it: no version of helm passes those to a post-renderer.
     Crds,
-    /// An operator has it compiled in, and no manifest names it: only the nodes' mirrors help.
+    /// It is built into an operator, and no manifest names it: only mirrors on the nodes help.
     CompiledIn,
 }
 
 impl LeftoverKind {
-    /// What keeps the image of a manifest.
+    /// The kind of a leftover at a location of a manifest.
     fn of(place: &find::Place, rendered: &Manifests) -> Self {
         let is_file =
             |template: &String| template.starts_with("crds/") || template.contains("/crds/");
@@ -110,37 +112,39 @@ impl LeftoverKind {
         }
     }
 
-    /// The section of the report on its leftovers: the title, and the ways out.
+    /// The section of the report for this kind: its title, and the workarounds.
     fn section(self) -> (&'static str, &'static str) {
         match self {
             Self::Rendered => (
                 "Leftovers",
-                "No value moves these. `gantry post-render` does, with helm 3 and helm 4, and so do \
-                 the files below on the nodes.",
+                "No value of the chart changes these images. Either install the chart with the \
+                 post-renderer `gantry post-render` (helm 3 and helm 4), or put the files below on \
+                 the nodes.",
             ),
             Self::Hook => (
                 "Leftovers in hooks",
-                "No value moves these. Helm 3 hands no hooks to a post-renderer: there only the \
-                 files below on the nodes do. Helm 4 does, so with it `gantry post-render` moves \
-                 them too.",
+                "No value of the chart changes these images in hooks. With helm 4, install the \
+                 chart with the post-renderer `gantry post-render`. Helm 3 does not pass hooks to a \
+                 post-renderer: put the files below on the nodes.",
             ),
             Self::Crds => (
                 "Leftovers in crds/",
-                "No value moves these, and helm hands the files of `crds/` to no post-renderer: \
-                 the files below on the nodes do, or install these files by `gantry post-render` \
-                 and kubectl before the chart.",
+                "No value of the chart changes these images, and helm does not pass the files of \
+                 `crds/` to a post-renderer. Either put the files below on the nodes, or send \
+                 these files through `gantry post-render` and apply them with kubectl before you install \
+                 the chart.",
             ),
             Self::CompiledIn => (
-                "Compiled in",
-                "Operators pull these without any manifest's naming them. Only the files below \
-                 move them, or a field that chooses another image.",
+                "Built into operators",
+                "Operators pull these images although no manifest names them. Put the files below \
+                 on the nodes, or set the field by which the operator takes another image.",
             ),
         }
     }
 }
 
 impl Report {
-    /// The report on a relocation.
+    /// Writes the report on a relocation. `scheme` is how nodes talk to the site's registry.
     pub fn new(
         chart: &Chart,
         target: &Target,
@@ -148,6 +152,7 @@ impl Report {
         relocation: &Relocation,
     ) -> Result<Self> {
         let proof = &relocation.proof;
+        // An image may be moved at many locations; the table has one row for it.
         let pairs: BTreeSet<(&Reference, &Reference)> =
             proof.moved.iter().map(|moved| (&moved.from, &moved.to)).collect();
         let moved = pairs.into_iter().map(|(from, to)| Image {
@@ -197,11 +202,11 @@ impl Report {
         })
     }
 
-    /// The report as Markdown.
+    /// The report as a Markdown document.
     pub fn markdown(&self) -> String {
         let mut text = format!("# {} {} to {}\n\n", self.chart, self.version, self.site);
         let _ = writeln!(text, "Verdict: **{}**\n", self.verdict.as_str());
-        text.push_str("| image | at the site | places | by |\n|---|---|---|---|\n");
+        text.push_str("| image | at the site | locations | set by |\n|---|---|---|---|\n");
         for image in &self.moved {
             let by: Vec<String> = image.by.iter().map(|path| format!("`{path}`")).collect();
             let (from, to) = (&image.from, &image.to);
@@ -237,22 +242,24 @@ impl Report {
     fn write_notes(&self, text: &mut String) {
         if !self.broken.is_empty() {
             text.push_str(
-                "\n## No images\n\nSet the values behind these; they cannot be pulled.\n\n",
+                "\n## Invalid image fields\n\nThese cannot be pulled; correct the values.\n\n",
             );
             for find::Broken { place, text: field, reason } in &self.broken {
                 let _ = writeln!(text, "- `{field}` in {place}: {reason}");
             }
         }
         if !self.possible.is_empty() {
-            text.push_str("\n## Not proven\n\nIt cannot be told whether these are pulled.\n\n");
+            text.push_str(
+                "\n## Not proven\n\nThe manifests do not show whether an operator pulls these.\n\n",
+            );
             for possible in &self.possible {
                 let _ = writeln!(text, "- `{}`: {}", possible.image, possible.reason());
             }
         }
         if !self.without_secret.is_empty() {
             text.push_str(
-                "\n## Without the pull secret\n\nNo value gives it to these; give it to their \
-                 service accounts.\n\n",
+                "\n## Without the pull secret\n\nNo value of the chart adds it to these; add it to \
+                 their service accounts.\n\n",
             );
             for place in &self.without_secret {
                 let _ = writeln!(text, "- {place}");
@@ -266,21 +273,21 @@ impl Report {
         }
     }
 
-    /// What refutes the proof, as Markdown: what changed and should not have, with both sides, and
-    /// what points outside. Empty where nothing does.
+    /// What refutes the proof, as Markdown: images that are not in the lock, unexpected changes
+    /// with both versions, and texts that point outside. Empty if there are none.
     pub fn refutation(&self) -> String {
         let mut text = String::new();
         if !self.not_locked.is_empty() {
             text.push_str(
-                "\n## Not in the lock\n\nThe site will not have these; add them to gantry.yaml and \
-                 run `gantry lock`.\n\n",
+                "\n## Not in the lock\n\nThe site will not have these images. Add them to \
+                 gantry.yaml and run `gantry lock`.\n\n",
             );
             for NotLocked { image, place } in &self.not_locked {
                 let _ = writeln!(text, "- `{image}` in {place}");
             }
         }
         if !self.changes.is_empty() {
-            text.push_str("\n## Changed, and should not have\n\n");
+            text.push_str("\n## Unexpected changes\n\n");
             for Change { place, before, after } in &self.changes {
                 let _ = writeln!(
                     text,
@@ -291,7 +298,7 @@ impl Report {
             }
         }
         if !self.foreign.is_empty() {
-            text.push_str("\n## Points outside\n\n");
+            text.push_str("\n## Still outside the site\n\n");
             for Foreign { place, text: outside } in &self.foreign {
                 let _ = writeln!(text, "- `{outside}` in {place}");
             }
@@ -300,7 +307,8 @@ impl Report {
     }
 }
 
-/// The lines of one side of a difference, as far as a reader wants to see them.
+/// The first lines of one version of a changed text, each behind `sign`, as in a diff. A whole
+/// script would bury the rest of the report.
 fn marked(sign: char, side: Option<&String>) -> String {
     const SHOWN: usize = 20;
     let lines = side.into_iter().flat_map(|text| text.lines().take(SHOWN));

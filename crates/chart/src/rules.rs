@@ -1,5 +1,5 @@
-//! Rules in data: images that no manifest names because an operator has them compiled in. The
-//! built-in table is `rules/operators.yaml`; a user's own rules lie on top of it.
+//! Applies operator rules: images that no manifest names because they are built into an operator.
+//! The rules are data: `rules/operators.yaml`, which is compiled in, and `rules:` of gantry.yaml.
 
 use std::sync::OnceLock;
 
@@ -13,7 +13,7 @@ use crate::manifest::{Document, Manifests};
 use crate::path::Path;
 use crate::{Error, Result};
 
-/// A table of rules.
+/// A table of operator rules.
 #[derive(Debug, Clone, Default)]
 pub struct Rules(rules::Rules);
 
@@ -28,17 +28,17 @@ impl Rules {
         })
     }
 
-    /// Reads a table of the same form as `rules/operators.yaml`.
+    /// Parses a table in the format of `rules/operators.yaml`; `name` is its name in errors.
     pub fn read(name: &str, text: &str) -> Result<Self> {
         Ok(Self(types::yaml::read(name, text).map_err(Error::Document)?))
     }
 
-    /// The built-in rules with those of a `gantry.yaml` on top.
+    /// The built-in rules, extended by those of a `gantry.yaml`.
     pub fn of_input(input: &Input) -> Self {
         Self::builtin().with(&input.rules)
     }
 
-    /// These rules with `own` on top: a rule of the same name is replaced.
+    /// These rules, extended by `own`; a rule of the same name is replaced.
     #[must_use]
     pub fn with(&self, own: &rules::Rules) -> Self {
         let mut all = self.0.operators.clone();
@@ -47,7 +47,7 @@ impl Rules {
         Self(rules::Rules { operators: all })
     }
 
-    /// Adds to the findings what operators will pull for these manifests.
+    /// Adds the images that operators will pull for these manifests.
     pub(crate) fn apply(&self, manifests: &Manifests, findings: &mut Findings) {
         for rule in self.0.operators.iter().map(Rule) {
             let mut added = Vec::new();
@@ -66,6 +66,7 @@ impl Rules {
     }
 }
 
+/// Whether a document has the kind, group and fields that a rule asks for.
 fn is_met(when: &When, document: &Document) -> bool {
     let is_set = |field: &String| {
         field_of(&document.value, field)
@@ -77,10 +78,11 @@ fn is_met(when: &When, document: &Document) -> bool {
         && !when.unset.iter().any(is_set)
 }
 
-/// One rule at work.
+/// One rule, being applied.
 struct Rule<'a>(&'a Operator);
 
 impl Rule<'_> {
+    /// Applies the rule to a document that meets its condition.
     fn by_document(
         &self,
         index: usize,
@@ -105,7 +107,8 @@ impl Rule<'_> {
         for found in findings.images.iter_mut().filter(|found| found.place.document == index) {
             let is_meant = found.reference.repository().ends_with(&suffixes.of);
             let Some(tag) = found.reference.tag().filter(|_| is_meant) else { continue };
-            // Already one that a person chose for a system, or pinned.
+            // A digest pins one image, and a tag with one of the suffixes was already chosen for an
+            // operating system: the operator appends nothing.
             if found.reference.digest().is_some()
                 || suffixes.append.iter().any(|s| tag.ends_with(s))
             {
@@ -116,26 +119,30 @@ impl Rule<'_> {
                     added.push(self.found(reference, &found.place, Confidence::Possible));
                 }
             }
-            // The tag as it is written is pulled by nobody.
+            // The operator appends a suffix at run time, so nobody pulls the tag as it is written.
             found.confidence = Confidence::Possible;
             found.note = Some(self.0.why.trim().to_owned());
         }
     }
 
+    /// Applies the rule if a pod runs the operator's own image; `{tag}` is the tag of that.
     fn by_container(&self, container: &str, findings: &Findings, added: &mut Vec<Found>) {
         let operator = findings.images.iter().find(|found| {
             found.pattern == Pattern::Pod && found.reference.repository().ends_with(container)
         });
         let Some(operator) = operator else { return };
+        // Operators start their helpers in their own version.
         for image in &self.0.images {
             let image = image.replace("{tag}", operator.reference.tag().unwrap_or_default());
             self.add(&image, &operator.place, findings, added);
         }
     }
 
+    /// Adds an image unless the manifests or a former rule name one of the same repository.
     fn add(&self, image: &str, place: &Place, findings: &Findings, added: &mut Vec<Found>) {
         let Ok(reference) = image.parse::<Reference>() else { return };
-        // Where the manifests name an image of this repository, the built-in one is not used.
+        // If the manifests name an image of this repository, also from another registry, the
+        // operator uses that instead of its built-in one.
         let all = findings.images.iter().chain(&*added);
         let mut known = all.map(|found| found.reference.repository());
         let last = |repository: &str| repository.rsplit('/').next().map(str::to_owned);
@@ -148,6 +155,7 @@ impl Rule<'_> {
         }
     }
 
+    /// The image of this rule at a location.
     fn found(&self, reference: Reference, place: &Place, confidence: Confidence) -> Found {
         let text = reference.to_string();
         let part = Part { path: place.path.clone(), text, role: Role::Whole };
@@ -163,10 +171,12 @@ impl Rule<'_> {
     }
 }
 
+/// The path of `spec.image.tag`.
 fn dotted(path: &str) -> Path {
     path.split('.').fold(Path::default(), |path, key| path.key(key))
 }
 
+/// The field of a document at a dotted path.
 fn field_of<'a>(document: &'a Value, field: &str) -> Option<&'a Value> {
     dotted(field).find(document)
 }

@@ -1,25 +1,31 @@
-//! Values of a chart: leaves and their paths, the merge that helm makes, and writing one leaf.
+//! Values of a chart: reading a values file, merging two as helm does, visiting all leaves, and
+//! setting one leaf in an overlay.
 
 use serde_json::{Map, Value};
 
 use crate::path::{Path, Step};
 use crate::{Error, Result, manifest};
 
-/// Values nest finitely; a hostile file is not followed without end.
+/// The deepest nesting that is followed. Real values stay below 20 levels; the limit keeps a
+/// crafted file from exhausting the stack.
 const DEEPEST: usize = 64;
 
-/// Reads a values file. An empty file is an empty map; anything else but a map is an error.
+/// Parses a values file; `name` is its name in errors. An empty file is an empty map; any other
+/// document that is not a map is an error.
 pub fn read(name: &str, text: &str) -> Result<Value> {
     let file = || name.to_owned();
     match manifest::parse(text).map_err(|reason| Error::File { file: file(), reason })? {
         Value::Null => Ok(Value::Object(Map::new())),
         Value::Object(map) => Ok(Value::Object(map)),
-        _ => Err(Error::File { file: file(), reason: "values are a map of keys".into() }),
+        _ => Err(Error::File {
+            file: file(),
+            reason: "a values file must be a map of keys, such as `image: {tag: \"1.0\"}`".into(),
+        }),
     }
 }
 
-/// Lays `over` on `under` as helm lays a values file on another: maps are merged, everything else
-/// is replaced, `null` takes a key away.
+/// Merges `over` into `under` as helm merges one values file into another: maps are merged key by
+/// key, everything else is replaced, and `null` removes a key.
 pub fn merge(under: &mut Value, over: &Value) {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
@@ -39,7 +45,8 @@ pub fn merge(under: &mut Value, over: &Value) {
     }
 }
 
-/// Calls `visit` with each leaf: texts, numbers, booleans, nulls, and empty maps and lists.
+/// Calls `visit` with each leaf and its path. Leaves are strings, numbers, booleans, nulls, and
+/// empty maps and lists.
 pub(crate) fn leaves<'a>(value: &'a Value, path: &Path, visit: &mut impl FnMut(&Path, &'a Value)) {
     match value {
         _ if path.steps().len() > DEEPEST => {}
@@ -57,8 +64,9 @@ pub(crate) fn leaves<'a>(value: &'a Value, path: &Path, visit: &mut impl FnMut(&
     }
 }
 
-/// Writes `leaf` at `path` of the overlay `root`. Helm replaces lists whole, so a path through a
-/// list first takes all of that list from `effective`, the values that the overlay lies on.
+/// Sets the value at `path` of the overlay `root` to `leaf`. Helm replaces lists as a whole, so
+/// when the path leads through a list, all of that list is first copied from `effective`, the
+/// values that the overlay is merged into.
 pub(crate) fn set(root: &mut Value, path: &Path, leaf: Value, effective: &Value) {
     let mut at = root;
     for (depth, step) in path.steps().iter().enumerate() {

@@ -1,5 +1,5 @@
-//! Small charts of our own, each with one thing that makes a move difficult, rendered by helm: a
-//! strict schema, a text that depends on the image, an operator with an image compiled in.
+//! Relocates small charts, each with one difficulty, and renders them with helm: a strict schema, a
+//! text that depends on the image, an operator with an image compiled in.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[allow(dead_code)] // Each file of tests has its own part of it.
@@ -18,7 +18,7 @@ fn target(pull_secret: Option<&str>) -> Target {
     }
 }
 
-/// Moves a chart made of these files, and gives what helm renders with the overlay.
+/// Relocates a chart made of these files; also returns what helm renders with the overlay.
 fn moved(files: &[(&str, &str)], target: &Target, options: &Options) -> (Relocation, String) {
     let written = Written::new(files);
     let chart = written.chart();
@@ -58,7 +58,7 @@ fn what_a_strict_schema_refuses_stays_with_its_reason_and_the_rest_is_moved() {
     assert_eq!(relocation.proof.verdict(), Verdict::Leftovers, "{:?}", relocation.proof);
     assert_eq!(relocation.proof.moved[0].from.to_string(), "ghcr.io/org/two:2");
     let [reason] = &relocation.reasons[..] else { panic!("{:?}", relocation.reasons) };
-    assert!(reason.starts_with("helm refuses another one.repository: "), "{reason}");
+    assert!(reason.starts_with("helm fails if one.repository is changed: "), "{reason}");
     assert!(reason.contains("does not match") || reason.contains("Does not match"), "{reason}");
 }
 
@@ -106,7 +106,11 @@ fn lines_that_a_text_loses_with_another_image_are_brought_back_by_a_list_of_the_
 
     assert_eq!(relocation.proof.verdict(), Verdict::Proven, "{:?}", relocation.proof);
     assert!(after.contains("    -first\n    -tuned\n    -mine\n    -last\n"), "{after}");
-    assert!(relocation.overlay.contains("# what the chart leaves out"), "{}", relocation.overlay);
+    assert!(
+        relocation.overlay.contains("# restores what the chart omits"),
+        "{}",
+        relocation.overlay
+    );
 }
 
 #[test]

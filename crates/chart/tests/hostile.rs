@@ -1,5 +1,5 @@
-//! Whatever stands in a stream, the finders end and never panic; the same the post-renderer, which
-//! leaves alone what it cannot prove.
+//! Generated streams, charts and templates, most of them broken: the finders, the relocation and
+//! the post-renderer end, never panic, and never claim a proof that does not hold.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use gantry_chart::relocate::{Options, Target, Verdict, relocate};
 use gantry_chart::{Chart, RenderError, find, post_render, values};
 use proptest::prelude::*;
 
-/// Pieces that steer a generated stream into the finders' branches.
+/// Fragments that lead a generated stream into the branches of the finders.
 fn piece() -> impl Strategy<Value = String> {
     prop_oneof![
         prop::sample::select(vec![
@@ -94,7 +94,7 @@ proptest! {
     }
 }
 
-/// Pieces that steer a generated template into the branches of its reader.
+/// Fragments that lead a generated template into the branches of its reader.
 fn template() -> impl Strategy<Value = String> {
     let pieces = vec![
         "{{ if ",

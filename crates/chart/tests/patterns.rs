@@ -1,5 +1,5 @@
-//! One small manifest for each way in which real charts hide an image (`spec/image-discovery.md`),
-//! and what is found in it; and what only looks like one.
+//! One small manifest for each way in which real charts name an image outside of a container's
+//! `image` field, and what is found in it; and texts that only look like an image.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use base64::Engine as _;

@@ -1,5 +1,5 @@
-//! Any reference in any of the places where charts hide images is found, and what is no image is
-//! found in none of them.
+//! Any reference is found in any of the locations where charts name images, and texts that are not
+//! images are found in none of them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use base64::Engine as _;
@@ -7,10 +7,10 @@ use gantry_chart::find::{self, Confidence};
 use proptest::prelude::*;
 use types::Reference;
 
-/// A place, by what it says of the text in it.
+/// A location: makes a stream of manifests with the given text in it.
 type Place = fn(&str) -> String;
 
-/// Places whose key says that an image stands there.
+/// Locations whose key names an image.
 const NAMED: &[(&str, Place)] = &[
     ("custom resource", |image| {
         format!("apiVersion: x.example/v1\nkind: App\nspec: {{deep: [{{baseImage: '{image}'}}]}}\n")
@@ -56,7 +56,7 @@ const NAMED: &[(&str, Place)] = &[
     }),
 ];
 
-/// Places that only the image's own form gives away.
+/// Locations where only the form of the text shows that it is an image.
 const BY_FORM: &[(&str, Place)] = &[
     ("custom resource", |image| {
         format!("apiVersion: x.example/v1\nkind: App\nspec: {{runtime: '{image}'}}\n")
@@ -68,7 +68,7 @@ const BY_FORM: &[(&str, Place)] = &[
     }),
 ];
 
-/// Places where the kubelet reads it.
+/// Locations that the kubelet reads.
 const PULLED: &[(&str, Place)] = &[
     ("container", |image| container_of("containers", image)),
     ("init container", |image| container_of("initContainers", image)),
@@ -89,7 +89,7 @@ const PULLED: &[(&str, Place)] = &[
     }),
 ];
 
-/// Texts that share something with images and are none.
+/// Texts that resemble images and are not.
 const NO_IMAGES: &[&str] = &[
     "",
     "auto",

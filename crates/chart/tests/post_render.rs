@@ -1,6 +1,6 @@
-//! Whatever stream of manifests comes, with references anywhere: after the post-renderer a scan
-//! that knows nothing of this crate finds none outside, lines without a reference are the same byte
-//! for byte, and a second run changes nothing.
+//! Generated streams of manifests with references at any location: after the post-renderer, a plain
+//! text scan that uses none of this crate finds no reference outside the site, lines without a
+//! reference are the same byte for byte, and a second run changes nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use gantry_chart::relocate::{Target, Verdict};
 use proptest::prelude::*;
 use types::naming::Naming;
 
-/// Where a reference is written, and how.
+/// Where and how a reference is written.
 #[derive(Debug, Clone, Copy)]
 enum Place {
     Plain,

@@ -1,5 +1,5 @@
-//! Real charts are moved and proven, and a plain scan that knows nothing of the crate looks for
-//! what a false proof would have hidden.
+//! Relocates real charts with helm, and checks each proof with a plain text scan that shares no
+//! code with the crate, for what a false proof would have hidden.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[allow(dead_code)] // Each file of tests has its own part of it.
@@ -22,8 +22,8 @@ fn target(naming: Naming) -> Target {
     Target { prefix: SITE.parse().unwrap(), naming, pull_secret: Some("site-pull".into()) }
 }
 
-/// Every word of a stream that looks like `host/path:tag`, `host/path@digest`, or stands behind
-/// `image:`, and is not the site's. Secrets are decoded; URLs and comments are passed over.
+/// Every word of a stream that looks like `host/path:tag` or `host/path@digest`, or comes after
+/// `image:`, and is not the site's. Secrets are decoded; URLs and comments are skipped.
 fn plain_scan(stream: &str) -> BTreeSet<String> {
     let base64_word =
         Regex::new(r"(?m)^\s+[\w.-]+: \x22?([A-Za-z0-9+/]{24,}={0,2})\x22?$").unwrap();
@@ -56,7 +56,7 @@ fn plain_scan(stream: &str) -> BTreeSet<String> {
     outside
 }
 
-/// A chart that was moved.
+/// A chart that was relocated.
 struct Run {
     archive: PathBuf,
     naming: Naming,
@@ -66,7 +66,8 @@ struct Run {
     after: String,
 }
 
-/// All charts, moved once for all tests of this file, as many side by side as the machine has cores.
+/// All charts, relocated once for all tests of this file, as many at a time as the machine has
+/// cores.
 fn runs() -> &'static [Run] {
     static RUNS: OnceLock<Vec<Run>> = OnceLock::new();
     RUNS.get_or_init(|| {
@@ -110,7 +111,8 @@ fn moved(archive: &Path, naming: Naming) -> Run {
     Run { archive, naming, name, before, relocation, after }
 }
 
-/// Fails if a plain scan of what an overlay renders sees what the proof does not say.
+/// Fails if a plain scan of the render with the overlay finds an image that the proof does not
+/// report.
 fn assert_not_hidden(Run { name, relocation, after, .. }: &Run) {
     assert_ne!(relocation.proof.verdict(), Verdict::Refuted, "{name}: {:?}", relocation.proof);
     let known: BTreeSet<String> =
@@ -173,8 +175,8 @@ fn what_only_the_templates_say_is_left_over_and_everything_else_moves() {
 
 #[test]
 fn few_renders_are_enough() {
-    // The chart as it is and marked, then the overlay, and once more as it is where something is
-    // made up anew each time; what no value reaches is looked for in two more, side by side.
+    // The chart as it is and marked, then the overlay, and once more as it is if something differs
+    // with each render; values for images that are still open are looked for in two more.
     for Run { name, relocation, .. } in runs() {
         assert!(relocation.renders <= 4, "{name}: {} renders", relocation.renders);
     }

@@ -1,4 +1,5 @@
-//! What a chart names in its values and does not render, with what would have to be switched on.
+//! Images that a chart names in its values and does not render, with the values that would enable
+//! them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[allow(dead_code, reason = "of the helpers only helm is needed here")]
@@ -61,7 +62,7 @@ image: "{{ .Values.gitImage.repository }}:{{ .Values.gitImage.tag }}"
 {{- define "top.kubectl" }}{{ .of.registry }}/{{ .of.repository }}:{{ .version }}{{ end }}
 "#;
 
-/// A chart with a dependency that is off.
+/// A chart with a subchart that is disabled.
 fn chart(folder: &Path) -> Chart {
     let files = [
         (

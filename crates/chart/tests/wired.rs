@@ -1,4 +1,4 @@
-//! Small charts of our own are wired with helm: what real charts do not show.
+//! Configures small charts for offline use, with helm: cases that the real charts do not have.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[allow(dead_code)] // Each file of tests has its own part of it.
@@ -15,10 +15,10 @@ use types::site::Site;
 const CHART: (&str, &str) = ("Chart.yaml", "apiVersion: v2\nname: own\nversion: 1.0.0\n");
 const REGISTRY: &str = "version: 1\nregistry: {url: 'registry.internal:5000/ai'}\n";
 
-/// A chart with what a site and a person say of it.
+/// A chart, a site, and the user's values and rules.
 struct Case {
     written: Written,
-    /// What a person wrote, on top of the chart's own values.
+    /// The user's values, on top of the chart's defaults.
     own: Value,
     offline: Offline,
     table: Table,
@@ -58,7 +58,7 @@ impl Case {
         wire(&request, &render).unwrap()
     }
 
-    /// What comes out of the overlay and the patches.
+    /// The render with the overlay and the patches.
     fn after(&self, wiring: &Wiring) -> String {
         let overlay = wiring.overlay(&self.written.chart().effective(&self.own)).to_string();
         wiring.patches().apply(&self.render(Some(&overlay)).unwrap()).unwrap()
@@ -69,7 +69,7 @@ fn paths(wiring: &Wiring) -> Vec<String> {
     wiring.settings.iter().map(|own| format!("{}: {}", own.path, own.value)).collect()
 }
 
-/// An Ollama as umbrella charts have it: a claim of its own, a job that pulls models.
+/// An Ollama as sub-chart of a larger chart: a claim of its own, and a Job that pulls models.
 const OLLAMA: [(&str, &str); 3] = [
     ("values.yaml", "unused: 1\n"),
     (
@@ -102,7 +102,7 @@ fn an_ollama_reads_the_site_s_claim_and_pulls_nothing() {
     let after = case.after(&wiring);
     assert!(!after.contains("kind: Job"), "{after}");
     let ollama = &containers(&after)["Deployment/ollama/ollama"];
-    // The claim is mounted where the chart mounts its own.
+    // The site's claim is mounted at the path where the chart mounts its own.
     assert_eq!(variable(ollama, "OLLAMA_MODELS"), Some("/root/.ollama"));
     assert_eq!(variable(ollama, "OLLAMA_NOPRUNE"), Some("1"));
     assert!(ollama["volumes"].to_string().contains("\"claimName\":\"llms\""), "{ollama}");
@@ -110,7 +110,7 @@ fn an_ollama_reads_the_site_s_claim_and_pulls_nothing() {
     assert_eq!((wiring.patches.len(), wiring.leftovers.len()), (0, 0), "{:?}", wiring.leftovers);
 }
 
-/// A server whose template takes nothing at all, beside one that does.
+/// A server whose template takes no extra entries at all, with a sidecar.
 const RIGID: (&str, &str) = (
     "templates/a.yaml",
     "apiVersion: apps/v1\nkind: StatefulSet\nmetadata:\n  name: tei # by hand\nspec:\n  template:\n    spec:\n      \
@@ -153,10 +153,10 @@ fn a_mistake_in_a_file_of_patches_names_its_place() {
         Patches::read("p.yaml", "version: 1\npatches:\n- {kind: Pod, nam: x}\n").unwrap_err();
     assert!(error.to_string().starts_with("p.yaml:3:"), "{error}");
     let error = Patches::read("p.yaml", "version: 2\npatches: []\n").unwrap_err().to_string();
-    assert!(error.contains("version 2 is not known"), "{error}");
+    assert!(error.contains("version 2 is not supported"), "{error}");
 }
 
-/// A server that takes variables by a map that becomes a ConfigMap.
+/// A server that takes variables from a map in the values, through a ConfigMap.
 const MAPPED: [(&str, &str); 2] = [
     ("values.yaml", "env: {PORT: '80'}\nhub: {args: [serve]}\n"),
     (
@@ -255,7 +255,7 @@ fn a_value_that_does_more_than_it_should_is_not_used() {
 
     let wiring = case.wire();
 
-    assert!(wiring.notes[0].contains("spec.replicas changes too"), "{:?}", wiring.notes);
+    assert!(wiring.notes[0].contains("spec.replicas also changes"), "{:?}", wiring.notes);
     assert_eq!((paths(&wiring).len(), wiring.patches.len()), (0, 1));
     let after = case.after(&wiring);
     assert!(after.contains("replicas: 1"), "{after}");
@@ -324,6 +324,6 @@ fn what_talks_to_the_site_trusts_it_and_what_may_be_a_runtime_is_told() {
     let names: Vec<&str> =
         wiring.patches[0].containers.iter().map(|container| container.name.as_str()).collect();
     assert_eq!(names, ["sync"]);
-    assert!(wiring.leftovers[0].what.contains("may be a runtime"), "{:?}", wiring.leftovers);
+    assert!(wiring.leftovers[0].what.contains("may be a model runtime"), "{:?}", wiring.leftovers);
     assert!(wiring.leftovers[0].next.contains("containers: [lab]"), "{:?}", wiring.leftovers);
 }

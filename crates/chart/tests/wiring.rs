@@ -1,5 +1,5 @@
-//! Real charts are wired with helm: every runtime in the final render is offline, and a scan that
-//! knows nothing of the wiring finds nothing else changed.
+//! Configures real charts for offline use, with helm: every model runtime in the final render is
+//! offline, and a scan that shares no code with the crate finds no other change.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[allow(dead_code)] // Each file of tests has its own part of it.
@@ -21,12 +21,12 @@ const SITE: &str = "version: 1\nregistry: {url: 'registry.internal:5000/ai', ca:
     clusterIssuer: internal-ca\nmodels:\n- {to: 'pvc://ai/models'}\n- {to: 's3://models/sie', layout: sie, endpoint: 'https://s3.internal:9000'}\n\
     - {to: 'pvc://ai/ollama', layout: ollama}\n";
 
-/// A chart that was wired.
+/// A chart that was configured for offline use.
 struct Run {
     name: String,
     wiring: Wiring,
     before: String,
-    /// With the overlay and the patches.
+    /// The render with the overlay and the patches.
     after: String,
 }
 
@@ -67,8 +67,8 @@ fn run(name: &str) -> &'static Run {
     runs().get(name).expect("the chart is there")
 }
 
-/// What is in `after` without what is new in its containers' variables and mounts and in its pods'
-/// volumes.
+/// Removes from `after` the new variables and mounts of its containers and the new volumes of its
+/// pods.
 fn without_new(before: &Value, after: &mut Value) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {
@@ -102,7 +102,7 @@ fn without_new(before: &Value, after: &mut Value) {
 #[test]
 fn nothing_but_variables_mounts_and_volumes_is_new_in_any_chart() {
     for run in runs().values() {
-        // What charts make up anew with each render, such as passwords, is not the wiring's.
+        // Passwords and the like differ with each render: such documents are not compared.
         let archive = support::archives();
         let archive = archive.iter().find(|path| support::read(path).name() == run.name).unwrap();
         let own = support::values_file(&support::read(archive));
@@ -239,7 +239,7 @@ fn keycloak_trusts_the_site_through_values_that_are_texts() {
 
 #[test]
 fn a_chart_is_rendered_a_handful_of_times() {
-    // The first two or three go side by side.
+    // The first two or three are made at the same time.
     for run in runs().values() {
         assert!(run.wiring.renders <= 4, "{}: {} renders", run.name, run.wiring.renders);
     }

@@ -1,5 +1,5 @@
-//! What the verbs that look at charts do alike: their options, and opening the charts that are
-//! named on the command line or in gantry.yaml.
+//! What the subcommands that render charts share: helm's options, and opening the charts that the
+//! command line or gantry.yaml names.
 
 use std::path::PathBuf;
 
@@ -11,45 +11,46 @@ use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::world;
 
-/// How a chart is rendered: helm's own options.
+/// The options of helm that decide how a chart renders.
 #[derive(clap::Args)]
 pub(crate) struct RenderArgs {
-    /// A values file; the last one wins.
+    /// A values file, as for helm; may be given several times, the last one wins.
     #[arg(short = 'f', long = "values", value_name = "FILE")]
     values: Vec<PathBuf>,
-    /// A value, as for helm.
+    /// A value on the command line, as for helm; may be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// The chart's version or a range of versions, for charts that are not on this machine.
+    /// The chart's version, or a range such as ^1.2; for charts in a registry or repository.
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
-    /// The release's name.
+    /// The name of the helm release.
     #[arg(long, value_name = "NAME")]
     release: Option<String>,
-    /// The namespace that it is installed into.
+    /// The namespace that the chart is installed into.
     #[arg(long, value_name = "NAMESPACE")]
     namespace: Option<String>,
-    /// The version of Kubernetes to render for [default: 1.33.0].
+    /// The Kubernetes version to render for [default: 1.33.0].
     #[arg(long, value_name = "VERSION")]
     kube_version: Option<String>,
-    /// An API version that the cluster has beside the built-in ones (`monitoring.coreos.com/v1`).
+    /// An API version of the cluster beside the built-in ones, such as monitoring.coreos.com/v1; may be
+    /// given several times.
     #[arg(long, value_name = "VERSION")]
     api_versions: Vec<String>,
 }
 
 impl RenderArgs {
-    /// The namespace, where one was given.
+    /// The namespace (`--namespace`), if one was given.
     pub(crate) fn namespace(&self) -> Option<&str> {
         self.namespace.as_deref()
     }
 
-    /// The values files.
+    /// The paths of the values files (`--values`).
     pub(crate) fn values(&self) -> &[PathBuf] {
         &self.values
     }
 
-    /// The chart of one source with these options. Paths of the command line are relative to where
-    /// it was typed, not to `-C`.
+    /// The chart of a source, with these options, as an entry of gantry.yaml would describe it. Paths
+    /// on the command line are relative to the current folder, not to `-C`, and become absolute.
     pub(crate) fn chart(
         &self,
         source: ChartSource,
@@ -57,7 +58,7 @@ impl RenderArgs {
     ) -> Result<input::Chart> {
         let here = |path: &PathBuf| {
             std::path::absolute(path).map_err(|cause| {
-                CommandError::usage(format!("{} is no path: {cause}", path.display()))
+                CommandError::usage(format!("{} is not a usable path: {cause}", path.display()))
             })
         };
         let source = match source {
@@ -82,7 +83,7 @@ impl RenderArgs {
     }
 }
 
-/// What a chart renders with these values files, for a look at it alone.
+/// Renders a chart with these values files alone, as a stream of manifests.
 pub(crate) fn stream(
     context: &Context,
     source: ChartSource,
@@ -102,26 +103,29 @@ pub(crate) fn stream(
     release.render(None).map_err(|cause| CommandError::usage(cause.to_string()))
 }
 
-/// The sources that arguments name: `oci://…`, a folder, a `.tgz`, or an https repository followed
-/// by the chart's name.
+/// Parses chart arguments: `oci://…`, a folder, a `.tgz`, or the URL of an HTTP repository, which takes
+/// the next argument as the chart's name.
 pub(crate) fn sources(arguments: &[String]) -> Result<Vec<ChartSource>> {
     let mut sources = Vec::new();
     let mut rest = arguments.iter();
     while let Some(text) = rest.next() {
         let is_repository = text.starts_with("http://") || text.starts_with("https://");
+        // An HTTP repository has many charts, so its URL takes the next argument as the name. The other
+        // forms name a single chart.
         let name = if is_repository { rest.next().map(String::as_str) } else { None };
         sources.push(ChartSource::parse(text, name)?);
     }
     Ok(sources)
 }
 
-/// Opens a chart with its values and those of a variant. One of this machine needs neither store
-/// nor network.
+/// Opens a chart with its values and those of a variant. A local chart needs neither the store nor the
+/// network; others are downloaded into the store.
 pub(crate) fn open(
     context: &Context,
     chart: &input::Chart,
     variant: &[PathBuf],
 ) -> Result<Release> {
+    // A missing helm is reported before a chart is downloaded.
     let binary = helm::Binary::locate()?;
     if let ChartSource::Local(path) = &chart.source {
         return Ok(resolve::open_local(&context.directory, chart, path, variant, binary)?);

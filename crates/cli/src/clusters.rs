@@ -1,5 +1,5 @@
-//! What the verbs on the inside do alike: which cluster is meant, and that it is the right one
-//! before anything is written to it.
+//! Opens the cluster that a subcommand works on, and makes sure that it is the intended one before
+//! anything is written to it.
 
 use std::io::{BufRead as _, IsTerminal as _};
 use std::path::PathBuf;
@@ -10,49 +10,51 @@ use types::site::Site;
 use crate::context::Context;
 use crate::error::{CommandError, Result};
 
-/// Options of every verb that talks to a cluster.
+/// Options of every subcommand that connects to a cluster.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct ClusterArgs {
-    /// The kubeconfig [default: KUBECONFIG, then ~/.kube/config, then the pod's own account].
+    /// The kubeconfig file [default: KUBECONFIG, then ~/.kube/config, then the pod's service account].
     #[arg(long, value_name = "FILE", help_heading = "Cluster options")]
     kubeconfig: Option<PathBuf>,
-    /// The context in the kubeconfig [default: site.yaml's `context`, then the current one].
+    /// The context in the kubeconfig [default: `context` of site.yaml, then the current context].
     #[arg(long, value_name = "NAME", help_heading = "Cluster options")]
     context: Option<String>,
-    /// Write to the current context without asking, where neither --context nor site.yaml names one.
+    /// Do not ask before changing the cluster of the current context. (Where --context or site.yaml
+    /// names the context, Gantry does not ask.)
     #[arg(short, long, help_heading = "Cluster options")]
     yes: bool,
 }
 
 impl ClusterArgs {
-    /// What helm is told of the same cluster.
+    /// The kubeconfig file, if one was given; helm gets the same.
     pub(crate) fn kubeconfig(&self) -> Option<&std::path::Path> {
         self.kubeconfig.as_deref()
     }
 }
 
-/// The cluster that is meant; nothing was asked of it yet.
+/// Prepares a connection to the cluster that the arguments or the site name, without a request to it.
 pub(crate) async fn connect(args: &ClusterArgs, site: Option<&Site>) -> Result<Cluster> {
     let named = args.context.clone().or_else(|| site.and_then(|site| site.context.clone()));
     let access = Access { kubeconfig: args.kubeconfig.clone(), context: named };
     Ok(Cluster::connect(&access).await?)
 }
 
-/// A cluster to read from. It answered.
+/// Opens a cluster to read from, and checks that its API server answers.
 pub(crate) async fn open(args: &ClusterArgs, site: Option<&Site>) -> Result<Cluster> {
     let cluster = connect(args, site).await?;
     cluster.version().await?;
     Ok(cluster)
 }
 
-/// A cluster to write to: the context is named by the user or the site, or the user says yes to it.
-/// `doing` is what will be done ("deploy rag").
+/// Opens a cluster to write to. If neither the user nor the site names the context, the user has to
+/// confirm it. `doing` is what will be done ("deploy rag").
 pub(crate) async fn open_to_write(
     context: &Context,
     args: &ClusterArgs,
     site: Option<&Site>,
     doing: &str,
 ) -> Result<Cluster> {
+    // Writing to whatever context happens to be current is how the wrong cluster gets changed.
     let is_named = args.context.is_some() || site.is_some_and(|site| site.context.is_some());
     let cluster = open(args, site).await?;
     let (name, server) = (cluster.context(), cluster.server());
@@ -62,9 +64,10 @@ pub(crate) async fn open_to_write(
     }
     let question = format!("{doing} in the current context {name} ({server})?");
     let stdin = std::io::stdin();
+    // In a script or CI nobody can answer, and waiting would hang it.
     if !stdin.is_terminal() {
-        return Err(CommandError::usage(format!("{question} nobody is there to be asked")).hint(
-            format!("name it: --context {name}, or context: {name} in site.yaml, or say --yes"),
+        return Err(CommandError::usage(format!("{question} There is no terminal to confirm it on")).hint(
+            format!("name the context with --context {name} or in site.yaml (context: {name}), or give --yes"),
         ));
     }
     context.ui.status(&format!("{question} [y/N] "));
@@ -72,6 +75,6 @@ pub(crate) async fn open_to_write(
     let read = stdin.lock().read_line(&mut answer);
     match (read, answer.trim().to_lowercase().as_str()) {
         (Ok(_), "y" | "yes") => Ok(cluster),
-        _ => Err(CommandError::usage("it was not confirmed, nothing was written")),
+        _ => Err(CommandError::usage("not confirmed; nothing was changed")),
     }
 }

@@ -1,4 +1,5 @@
-//! What every verb gets: where things are, the user's configuration, the terminal.
+//! The global options, and the [`Context`] that every subcommand receives: its folders, the user's
+//! configuration, and the terminal.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,10 +14,10 @@ use types::site::Registry;
 use crate::error::{CommandError, Result};
 use crate::ui::Ui;
 
-/// Options that every verb takes.
+/// Options of every subcommand.
 #[derive(Args, Clone)]
 pub(crate) struct GlobalArgs {
-    /// The folder with gantry.yaml and gantry.lock.
+    /// The folder that contains gantry.yaml and gantry.lock.
     #[arg(
         short = 'C',
         long = "directory",
@@ -26,7 +27,7 @@ pub(crate) struct GlobalArgs {
         default_value = "."
     )]
     pub(crate) directory: PathBuf,
-    /// The store's folder [default: gantry/store in the user's data folder].
+    /// The folder of the local store [default: gantry/store in the user's data folder].
     #[arg(
         long,
         global = true,
@@ -44,7 +45,7 @@ pub(crate) struct GlobalArgs {
         env = "GANTRY_CONFIG"
     )]
     pub(crate) config: Option<PathBuf>,
-    /// How results are printed.
+    /// The format of results on standard output.
     #[arg(
         long,
         global = true,
@@ -53,28 +54,28 @@ pub(crate) struct GlobalArgs {
         default_value = "table"
     )]
     pub(crate) output: Output,
-    /// Errors and results only.
+    /// Print only results and errors.
     #[arg(short, long, global = true, help_heading = "Global options", conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// Say what is done and asked for (twice: every request).
+    /// Print log messages about the work (given twice: about every request).
     #[arg(short, long, global = true, help_heading = "Global options", action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
 
-/// How results are printed.
+/// The format of results on standard output.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
-    /// For people.
+    /// A table or text for people.
     Table,
-    /// For programs; the schema is stable.
+    /// JSON with a stable schema, for programs.
     Json,
 }
 
-/// What every verb gets.
+/// What every subcommand receives.
 pub(crate) struct Context {
-    /// The folder with gantry.yaml.
+    /// The folder of gantry.yaml and gantry.lock (`-C`).
     pub(crate) directory: PathBuf,
-    /// The user's configuration.
+    /// The user's configuration (config.yaml), defaults where there is none.
     pub(crate) config: Config,
     /// The terminal.
     pub(crate) ui: Arc<Ui>,
@@ -82,18 +83,23 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Reads the configuration and looks at the terminal.
+    /// Reads the configuration and sets up the terminal.
+    ///
+    /// # Errors
+    ///
+    /// The configuration cannot be read or is invalid, or the `-C` folder does not exist.
     pub(crate) fn new(args: GlobalArgs) -> Result<Self> {
         let ui = Arc::new(Ui::new(args.output, args.quiet, args.verbose));
         let config = read_config(args.config.as_deref())?;
+        // Without this check a mistyped folder would be reported as a missing gantry.yaml.
         if !args.directory.is_dir() {
             let shown = args.directory.display();
-            return Err(CommandError::usage(format!("-C {shown}: there is no such folder")));
+            return Err(CommandError::usage(format!("-C {shown}: the folder does not exist")));
         }
         Ok(Self { directory: args.directory, config, ui, store: args.store })
     }
 
-    /// The store's folder.
+    /// The path of the store's folder, whether it exists or not.
     pub(crate) fn store_path(&self) -> Result<PathBuf> {
         if let Some(path) = &self.store {
             return Ok(path.clone());
@@ -101,18 +107,21 @@ impl Context {
         Ok(base_folders()?.data_dir().join("gantry").join("store"))
     }
 
-    /// The store, made if it is not there yet.
+    /// Opens the store; creates it if it does not exist.
     pub(crate) fn store(&self) -> Result<store::Store> {
         Ok(store::Store::open(&self.store_path()?)?)
     }
 
-    /// The store, or `None` when there is none yet.
+    /// Opens the store, or returns `None` if there is none yet. Never creates one.
     pub(crate) fn existing_store(&self) -> Result<Option<store::Store>> {
         let path = self.store_path()?;
+        // Reading a store must not create an empty one: a mistyped `--store` would then look like a store
+        // in which everything is missing.
         if path.exists() { Ok(Some(store::Store::existing(&path)?)) } else { Ok(None) }
     }
 
-    /// The HTTP client of the configuration, with further certificate authorities.
+    /// An HTTP client as configured, which also trusts the certificate authorities in `ca`.
+    /// `concurrency` overrides the configured number of parallel transfers.
     pub(crate) fn client(&self, concurrency: Option<usize>, ca: &[PathBuf]) -> Result<net::Client> {
         let builder = net::Client::builder().ca(self.config.ca.iter().chain(ca).cloned());
         let builder = match concurrency.or(self.config.concurrency) {
@@ -122,14 +131,16 @@ impl Context {
         Ok(builder.build()?)
     }
 
-    /// How a site's registry is spoken to: a client that trusts its authority, with credentials of
-    /// their own where given, and the mirrors that know of plain http. `folder` is that of `site.yaml`.
+    /// A client and mirrors for a site's registry: the client trusts its certificate authority and
+    /// uses the given credentials, the mirrors know whether it uses plain HTTP. `folder` is that of
+    /// site.yaml, to which its paths are relative.
     pub(crate) fn site_registry(
         &self,
         registry: &Registry,
         folder: &Path,
         credentials: Credentials,
     ) -> Result<(net::Client, net::Mirrors)> {
+        // The site's CA is added to the configured ones and to the system's; it replaces neither.
         let ca: Vec<PathBuf> = registry.ca.iter().map(|path| folder.join(path)).collect();
         let builder = net::Client::builder().ca(self.config.ca.iter().chain(&ca).cloned());
         let mut config = self.config.clone();
@@ -137,19 +148,20 @@ impl Context {
         if registry.plain_http {
             config.plain_http.push(host);
         } else if !ca.is_empty() {
-            // A loopback registry with a CA speaks TLS all the same.
+            // Loopback registries default to plain HTTP. A site that names a CA wants TLS, so the
+            // scheme is written out as a mirror of the registry to itself.
             config.mirrors.entry(host.clone()).or_insert_with(|| format!("https://{host}"));
         }
         let mirrors = net::Mirrors::new(&config.mirrors, &config.plain_http)?;
         Ok((builder.credentials(credentials).build()?, mirrors))
     }
 
-    /// The mirrors of the configuration.
+    /// The configured mirrors.
     pub(crate) fn mirrors(&self) -> Result<net::Mirrors> {
         Ok(net::Mirrors::new(&self.config.mirrors, &self.config.plain_http)?)
     }
 
-    /// The path of a file in the folder of gantry.yaml.
+    /// The path of a file in the folder of gantry.yaml, without a `./` in front of it.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         if self.directory == Path::new(".") {
             return PathBuf::from(name);
@@ -160,8 +172,8 @@ impl Context {
 
 fn base_folders() -> Result<impl BaseStrategy> {
     etcetera::choose_base_strategy().map_err(|cause| {
-        CommandError::usage(format!("the home folder is not known: {cause}"))
-            .hint("give --store and --config, or set HOME")
+        CommandError::usage(format!("cannot find the home folder: {cause}"))
+            .hint("set HOME, or give --store DIR and --config FILE")
     })
 }
 
@@ -170,6 +182,7 @@ fn read_config(given: Option<&Path>) -> Result<Config> {
         Some(path) => path.to_owned(),
         None => match etcetera::choose_base_strategy() {
             Ok(folders) => folders.config_dir().join("gantry").join("config.yaml"),
+            // Without a home folder (in a container, say) there is no configuration to read.
             Err(_) => return Ok(Config::default()),
         },
     };
@@ -179,6 +192,6 @@ fn read_config(given: Option<&Path>) -> Result<Config> {
             Ok(Config::default())
         }
         Err(error) => Err(CommandError::usage(format!("cannot read {}: {error}", path.display()))
-            .hint("give the path of the configuration with --config or GANTRY_CONFIG")),
+            .hint("check the path given with --config or GANTRY_CONFIG")),
     }
 }

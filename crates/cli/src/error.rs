@@ -1,20 +1,22 @@
-//! The one place where errors get exit codes and words for people. Libraries speak by meaning; a
-//! `From` here turns each of their errors into a kind, a message and hints.
+//! Turns errors into what a user sees: an exit code, a message and hints.
+//!
+//! The library crates describe errors by meaning and know nothing of exit codes. A `From` impl here
+//! converts each library's error into a [`CommandError`] with a kind, and nowhere else.
 
 use std::process::ExitCode;
 
 use crate::ui;
 
-/// What an error means to the caller of the process.
+/// The class of an error. It decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// It was tried and failed: exit 1.
+    /// The work was attempted and failed: exit code 1.
     Failed,
-    /// Bad input or usage, nothing was touched: exit 2.
+    /// Bad input or usage, found before anything was changed: exit code 2.
     Usage,
-    /// Content is not what it should be, or a proof failed: exit 3.
+    /// Content does not match its digest, or a proof failed: exit code 3.
     Integrity,
-    /// Part of it is done; the same command goes on: exit 4.
+    /// Part of the work is done, and running the same command again resumes it: exit code 4.
     Partial,
 }
 
@@ -38,7 +40,7 @@ impl Kind {
     }
 }
 
-/// An error as it is shown: what, why, and what to do next.
+/// An error as the user sees it: what failed and why, and hints for the next step.
 #[derive(Debug)]
 pub(crate) struct CommandError {
     kind: Kind,
@@ -46,36 +48,36 @@ pub(crate) struct CommandError {
     hints: Vec<String>,
 }
 
-/// `Result` with [`CommandError`].
+/// The result of a subcommand or a part of one, with [`CommandError`] as its error.
 pub(crate) type Result<T, E = CommandError> = std::result::Result<T, E>;
 
 impl CommandError {
-    /// An error of the given kind.
+    /// An error of the given kind, without hints.
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), hints: Vec::new() }
     }
 
-    /// Bad input or usage.
+    /// An error of kind [`ErrorKind::Usage`]: bad input or usage.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Kind::Usage, message)
     }
 
-    /// It was tried and failed.
+    /// An error of kind [`ErrorKind::Failed`]: the work was attempted and failed.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self::new(Kind::Failed, message)
     }
 
-    /// What it means.
+    /// The class of the error.
     pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// What went wrong, without the hints.
+    /// The message without the hints.
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
 
-    /// Its message and hints, as lines of a file.
+    /// The message and the hints as lines of text, for a file.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("error: {}\n", self.message);
         for hint in &self.hints {
@@ -84,13 +86,13 @@ impl CommandError {
         text
     }
 
-    /// Its message and hints on one line, the next steps behind semicolons.
+    /// The message and the hints on one line, separated by semicolons.
     pub(crate) fn line(&self) -> String {
         std::iter::once(&self.message).chain(&self.hints).cloned().collect::<Vec<_>>().join("; ")
     }
 
-    /// The same as part of something larger that went on: it is in part done, unless content is
-    /// not what it should be.
+    /// The error as that of one part of a larger task that continued without it. Its kind becomes
+    /// [`ErrorKind::Partial`], except that an integrity error stays one.
     pub(crate) fn within(mut self, part: &str) -> Self {
         self.message = format!("{part}: {}", self.message);
         if self.kind != Kind::Integrity {
@@ -99,20 +101,20 @@ impl CommandError {
         self
     }
 
-    /// Adds what to do next, best a command to type.
+    /// Adds a hint: what to do next, preferably a command to type.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 }
 
-/// Prints the error and gives its exit code.
+/// Prints the error and returns its exit code.
 pub(crate) fn report(error: &CommandError) -> ExitCode {
     ui::error(error.kind.as_str(), &error.message, &error.hints);
     ExitCode::from(error.kind.exit_code())
 }
 
-/// As [`report`], and ends the process there and then.
+/// Prints the error and exits the process at once. For threads that cannot return an error.
 pub(crate) fn end(error: &CommandError) -> ! {
     ui::error(error.kind.as_str(), &error.message, &error.hints);
     std::process::exit(error.kind.exit_code().into())
@@ -140,6 +142,7 @@ impl From<net::Error> for CommandError {
     fn from(error: net::Error) -> Self {
         use net::Error as E;
         let kind = match &error {
+            // A wrong credential, address or certificate fails again however often it is retried.
             E::Unauthorized { .. }
             | E::Credentials { .. }
             | E::Url { .. }
@@ -153,6 +156,7 @@ impl From<net::Error> for CommandError {
 
 impl From<remote::Error> for CommandError {
     fn from(error: remote::Error) -> Self {
+        // Damage outweighs bad input where an error is both.
         let kind = if error.is_integrity() {
             Kind::Integrity
         } else if error.is_input() {
@@ -171,6 +175,8 @@ impl From<resolve::Error> for CommandError {
             E::Several(problems) => {
                 let any =
                     |test: fn(&remote::Error) -> bool| problems.iter().any(|p| test(&p.cause));
+                // One wrong digest outweighs everything else. Exit code 2 (nothing to retry) is
+                // right only if every single problem is bad input.
                 if any(remote::Error::is_integrity) {
                     Kind::Integrity
                 } else if problems.iter().all(|problem| problem.cause.is_input()) {
@@ -189,7 +195,7 @@ impl From<resolve::Error> for CommandError {
 
 impl From<chart::Error> for CommandError {
     fn from(error: chart::Error) -> Self {
-        // A chart, values or a render that cannot be read: nothing was done yet.
+        // The chart crate only reads charts, values and renders, so nothing was changed yet.
         Self::usage(error.to_string())
     }
 }
@@ -200,9 +206,9 @@ impl From<policy::Error> for CommandError {
         let hint = match &error {
             E::NothingLocked { .. } => "add images or charts to gantry.yaml, then: gantry lock",
             E::NotAHost { .. } => {
-                "give the registry a dot or a port in site.yaml, as nodes are told it"
+                "write registry.url in site.yaml with a dot or a port, such as registry.internal:5000"
             }
-            E::LongList { .. } => "give each namespace a lock of its own",
+            E::LongList { .. } => "split gantry.yaml, so that each namespace has its own lock",
             E::Invalid { .. } | E::Types(_) => return Self::usage(error.to_string()),
         };
         Self::usage(error.to_string()).hint(hint)
@@ -241,6 +247,7 @@ impl From<land::claim::Error> for CommandError {
             E::Input { .. } | E::Work { fault: Fault::Input, .. } => Kind::Usage,
             E::Work { fault: Fault::Integrity, .. } => Kind::Integrity,
             E::Work { fault: Fault::Failed, .. } => Kind::Failed,
+            // The connection to the pod broke. What it wrote is kept, and the next run resumes.
             E::Broken { .. } => Kind::Partial,
             E::Cluster(_) | E::Models(_) => {
                 return match error {
@@ -258,7 +265,7 @@ impl From<cluster::Error> for CommandError {
     fn from(error: cluster::Error) -> Self {
         use cluster::Error as E;
         let kind = match &error {
-            // Found before anything is written.
+            // These are detected before anything is written.
             E::NoAccess { .. }
             | E::NoContext { .. }
             | E::MissingRights { .. }
@@ -301,7 +308,7 @@ impl From<operator::Error> for CommandError {
                 .hint(
                     "add it to gantry.yaml with `tools: [gantry]`, then lock, fetch, pack and load",
                 )
-                .hint("or name an image that the site has: --image REFERENCE"),
+                .hint("or name an image that the site's registry has: --image REFERENCE"),
             _ => shown,
         }
     }
@@ -313,7 +320,7 @@ impl From<egress::Error> for CommandError {
         let kind = match error {
             E::Cluster(error) => return error.into(),
             E::Policy(error) => return error.into(),
-            // Found before anything is written.
+            // These are detected before anything is written.
             E::Corefile { .. }
             | E::NoReload
             | E::NameService { .. }
@@ -334,6 +341,7 @@ impl From<deploy::release::Error> for CommandError {
             E::Cluster(error) => error.into(),
             E::Helm(error) => error.into(),
             E::Chart(error) => error.into(),
+            // An image from outside the site is a failed proof, the same as in `gantry relocate`.
             E::Outside { .. } => Self::new(Kind::Integrity, error.to_string()),
             E::NotOurs { .. } | E::NoCredential { .. } => Self::usage(error.to_string()),
             E::NotReady { .. } | E::Refused { .. } | E::Lost { .. } => {
@@ -348,6 +356,7 @@ impl From<depot::Error> for CommandError {
         match error {
             depot::Error::Source(error) => error.into(),
             depot::Error::Document(error) => error.into(),
+            // The depot compares the digests of the documents that it reads.
             damaged @ depot::Error::Damaged { .. } => {
                 Self::new(Kind::Integrity, damaged.to_string())
             }
@@ -359,6 +368,8 @@ impl From<bundle::Error> for CommandError {
     fn from(error: bundle::Error) -> Self {
         use bundle::{Error as E, Fault as F};
         let kind = match &error {
+            // The named files are no bundle files of one bundle: the user chose wrong ones. Damage
+            // inside a bundle file (below) is a failed integrity check instead.
             E::Volume { fault: F::Foreign | F::Newer { .. } | F::Unreadable { .. }, .. }
             | E::OtherBundle { .. }
             | E::Missing { .. }

@@ -1,4 +1,5 @@
-//! The live view of releases that come up: drawn anew on a terminal, else a line for each change.
+//! Shows the progress of releases that are being deployed: redrawn in place on a terminal, elsewhere
+//! one line for each change.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,12 +12,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::ui::Ui;
 
-/// Where nobody watches live, what stays the same is said again in this interval.
+/// Without a terminal, an unchanged state is printed again in this interval, so that a log shows that
+/// the command still runs.
 const AGAIN: Duration = Duration::from_secs(30);
-/// Pending objects that are shown at once.
+/// The number of pending objects that are shown at once; more would scroll the view away.
 const SHOWN: usize = 8;
 
-/// The view.
+/// The display of releases in progress.
 pub(crate) struct Live {
     ui: Arc<Ui>,
     bar: ProgressBar,
@@ -24,7 +26,7 @@ pub(crate) struct Live {
     said: Mutex<Said>,
 }
 
-/// What was said last, for lines.
+/// What was printed last, to find out what is new.
 #[derive(Default)]
 struct Said {
     head: String,
@@ -33,7 +35,7 @@ struct Said {
 }
 
 impl Live {
-    /// A view on this terminal.
+    /// Starts the display on standard error.
     pub(crate) fn new(ui: &Arc<Ui>) -> Self {
         let is_live = !ui.is_quiet() && std::io::stderr().is_terminal();
         let target =
@@ -48,12 +50,12 @@ impl Live {
         Self { ui: Arc::clone(ui), bar, is_live, said: Mutex::default() }
     }
 
-    /// Takes the view away.
+    /// Removes the display.
     pub(crate) fn end(&self) {
         self.bar.finish_and_clear();
     }
 
-    /// The lines that are new since the last view.
+    /// The lines that are new or changed since the last view.
     fn changes(&self, view: &View) -> Vec<String> {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = said.at.is_none_or(|at| at.elapsed() > AGAIN);
@@ -64,7 +66,7 @@ impl Live {
         }
         for one in &view.pending {
             let text = with_log(one);
-            // A log goes on; only another reason is worth a line.
+            // A pod's log grows all the time; only a new reason is worth a line.
             let is_new = said.pending.get(&one.object) != Some(&one.why);
             if is_new || is_due {
                 lines.push(text);
@@ -80,6 +82,7 @@ impl Live {
 
 impl Watch for Live {
     fn show(&self, view: &View) {
+        // In a log every line stays, so only changes are printed.
         if !self.is_live {
             for line in self.changes(view) {
                 self.ui.status(&line);
@@ -102,7 +105,7 @@ impl Watch for Live {
 }
 
 fn head(view: &View) -> String {
-    format!("{}: {}, {} of {} up", view.release, view.doing, view.ready, view.of)
+    format!("{}: {}, {} of {} ready", view.release, view.doing, view.ready, view.of)
 }
 
 fn with_log(one: &Pending) -> String {

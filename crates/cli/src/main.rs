@@ -1,6 +1,9 @@
-//! The `gantry` command: reads the command line, runs one verb, turns its result into an exit
-//! code. One file a verb in `commands/`; `ui` is the one road to the terminal, `error` the one
-//! place of exit codes, `context` what every verb gets.
+//! The `gantry` command: parses the command line, runs one subcommand and turns its result into an
+//! exit code.
+//!
+//! Each subcommand has a file in `commands/`. Everything printed goes through `ui`, exit codes are
+//! decided in `error` alone, and `context` holds what every subcommand receives (global options,
+//! configuration, terminal).
 
 mod charts;
 mod claims;
@@ -22,12 +25,15 @@ use clap::Parser;
 use crate::commands::Command;
 use crate::context::{Context, GlobalArgs};
 
-/// Bring AI platforms into Kubernetes clusters with no way out, and prove that they stay inside.
+/// Install AI platforms in air-gapped Kubernetes clusters, and prove that nothing is missing and
+/// nothing connects to the outside.
 ///
-/// The way of the data: `init` writes gantry.yaml, `lock` resolves it to digests, `fetch` brings
-/// everything into one store, `pack` writes volumes to carry. On the other side `verify` checks
-/// them, `load` pushes them to the site's registry, `serve` hands them out in place, `relocate`
-/// writes the values that make a chart run from there and proves them.
+/// Where there is internet access: `init` writes gantry.yaml, `lock` resolves charts, images, models
+/// and files to digests in a lock file, `fetch` downloads everything into a local store, `pack` writes
+/// bundle files to carry across. Inside the air gap: `verify` checks the bundle files, `load` pushes
+/// their content to the site's registry and model targets, `serve` offers it directly from the
+/// bundle files, `relocate` writes the values that make a chart use the site's registry, `deploy`
+/// installs the charts, `check` and `audit` examine the result.
 #[derive(Parser)]
 #[command(
     name = "gantry",
@@ -45,8 +51,8 @@ Examples:
   gantry relocate ./my-chart -f values.yaml --site site.yaml -o overlay.yaml
   gantry policy images --site site.yaml --namespace app -o policy.yaml
 
-Exit codes: 0 done, 1 failed, 2 bad input or usage (nothing was touched),
-3 integrity or proof failed, 4 part done (run again to resume)."
+Exit codes: 0 done, 1 failed, 2 bad input or usage (nothing was changed),
+3 an integrity check or a proof failed, 4 partly done (run the same command again to resume)."
 )]
 struct Cli {
     #[command(flatten)]
@@ -59,11 +65,13 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are results; everything else is bad usage, exit 2 (clap's own).
+            // clap reports `--help` and `--version` as errors too, with exit code 0. All other errors
+            // of its parser have exit code 2, which is also our code for bad usage.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    // From here on, errors are printed as the global options want it (`--output json`).
     let context = match Context::new(cli.global) {
         Ok(context) => context,
         Err(error) => return error::report(&error),

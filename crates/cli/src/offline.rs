@@ -1,5 +1,5 @@
-//! What the verbs that prepare a release do so that it stays inside: what reaches outside by itself
-//! is turned off, and its runtimes are wired to the site (`chart::offline`, `chart::wiring`).
+//! Configures a release for offline use: turns off features that connect to the internet by themselves
+//! (`chart::offline`), and points its runtimes to the site's models and CA (`chart::wiring`).
 
 use chart::Rules;
 use chart::inspect::Inspection;
@@ -12,7 +12,7 @@ use types::input::Input;
 
 use crate::error::Result;
 
-/// The tables of rules, and what the site has.
+/// The rules that recognise what connects to the outside, and the site's host.
 pub(crate) struct Inside {
     rules: Rules,
     switches: Switches,
@@ -20,16 +20,16 @@ pub(crate) struct Inside {
     host: String,
 }
 
-/// A release that stays inside.
+/// What was changed to configure a release for offline use.
 pub(crate) struct Kept {
-    /// What was turned off.
+    /// The features that were turned off.
     pub(crate) offline: Offline,
-    /// What its runtimes are told.
+    /// How its runtimes were configured.
     pub(crate) wiring: Wiring,
 }
 
 impl Kept {
-    /// All values that were set: later renders of the release come with them.
+    /// All values that were set. The release already has them, so later renders include them.
     pub(crate) fn settings(&self) -> Vec<Setting> {
         let switches = self.offline.off.iter().map(Setting::from);
         switches.chain(self.wiring.settings.iter().cloned()).collect()
@@ -37,7 +37,7 @@ impl Kept {
 }
 
 impl Inside {
-    /// The rules of Gantry with those of the input on top.
+    /// The built-in rules, with those of gantry.yaml on top.
     pub(crate) fn new(input: Option<&Input>, target: &Target) -> Self {
         let (rules, switches, table) = match input {
             Some(input) => {
@@ -47,19 +47,21 @@ impl Inside {
                 (Rules::builtin().clone(), Switches::builtin().clone(), Table::builtin().clone())
             }
         };
+        // Without the port: other services of the site have other ports on the same host.
         let registry = target.prefix.registry();
         let host = registry.split(':').next().unwrap_or(registry).to_owned();
         Self { rules, switches, table, host }
     }
 
-    /// What tells images that operators have compiled in.
+    /// The rules for images that operators have compiled in.
     pub(crate) fn rules(&self) -> &Rules {
         &self.rules
     }
 
-    /// What reaches outside by itself.
+    /// Finds settings that make a release connect to the outside by itself.
     pub(crate) fn find(&self, inspection: &Inspection) -> Vec<Finding> {
-        // The site's other services stand beside its registry.
+        // Hosts in the same domain as the registry count as the site's own: with registry.site.internal
+        // also git.site.internal. A domain without a dot (`com`) would cover far too much.
         let domain = self.host.split_once('.').map(|(_, domain)| domain);
         let domain = domain.filter(|domain| domain.contains('.'));
         let is_beside = |host: &str, domain: &str| {
@@ -70,8 +72,8 @@ impl Inside {
         self.switches.find(inspection, &is_inside)
     }
 
-    /// Turns off what is safe to turn off and wires the runtimes to the site; later renders of the
-    /// release come with both.
+    /// Turns off what can be turned off safely, and configures the runtimes to use the site. Both are
+    /// added to the release's values, so later renders include them.
     pub(crate) fn keep(&self, release: &mut Release, site: &wiring::Offline) -> Result<Kept> {
         let offline = {
             let inspection = release.inspect(&self.rules)?;
@@ -79,9 +81,12 @@ impl Inside {
             let render = |overlay: Option<&str>| release.render(overlay);
             offline::turn_off(&findings, &inspection.effective, &render)
         };
-        // What is added here is no choice of the user's, who may have set the same.
+        // The values before the next line are the user's own choice, which wiring respects; those added
+        // here may be replaced.
         let user = release.values().clone();
         release.add_values(&offline.values)?;
+        // The render with the switches off comes first: a feature that is turned off may remove the
+        // containers that would have to be configured.
         let wiring = {
             let render = |overlay: Option<&str>| release.render(overlay);
             let request = wiring::Request {

@@ -1,5 +1,5 @@
-//! Models to a place, as `models push` and `load` put them: a folder, a bucket; and a place opened
-//! to be looked at.
+//! Writes models to a target (a folder, a bucket or a claim) for `models push` and `load --site`, and
+//! opens a target for reading, for `models verify`, `models ls` and `check`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,16 +21,16 @@ use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::{ui, world};
 
-/// Whether models are put or only told.
+/// Whether models are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// They are put.
+    /// They are written.
     Put,
-    /// What would be put is told.
+    /// Nothing is written; the result says what would be.
     DryRun,
 }
 
-/// What was put into one place.
+/// The result of writing models to one target.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Pushed {
@@ -38,17 +38,18 @@ pub(crate) struct Pushed {
     layout: ModelLayout,
     is_dry_run: bool,
     pub(crate) models: Vec<PushedModel>,
-    /// Whether the claim was made (or would be).
+    /// Whether the claim was created (or would be, in a dry run). Absent if the target is no claim.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) is_made: Option<bool>,
-    /// Which way the bytes came to a claim.
+    /// How the content got to a claim.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) via: Option<Way>,
-    /// Older revisions that were taken away.
+    /// Older revisions that were deleted (`--keep`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) collected: Vec<String>,
 }
 
+/// One model of a [`ModelPushReport`].
 #[derive(Serialize)]
 pub(crate) struct PushedModel {
     name: String,
@@ -58,7 +59,8 @@ pub(crate) struct PushedModel {
     put: Option<Put>,
 }
 
-/// Puts the models of a source that a target wants. Paths of the target stand as they are.
+/// Writes the models of a source that a target selects to a folder or a bucket. Paths of the target are
+/// used as they are, relative to the current folder.
 pub(crate) fn put(
     context: &Context,
     source: &dyn Source,
@@ -67,15 +69,17 @@ pub(crate) fn put(
     mode: Mode,
 ) -> Result<Pushed> {
     let files = match target.to {
+        // Object stores have no symbolic links.
         Destination::Bucket(_) => ModelFiles::Plain,
         _ => target.files.unwrap_or_default(),
     };
     let choice = Choice { names: target.models.clone(), layout: target.layout, files, unfit };
+    // Checked also in a dry run, which writes nothing and so would not notice.
     if let Destination::Folder(path) = &target.to
         && path.exists()
         && !path.is_dir()
     {
-        return Err(CommandError::usage(format!("{} is no folder", path.display())));
+        return Err(CommandError::usage(format!("{} is not a folder", path.display())));
     }
     let plans = models::plan(source, &choice)?;
     let puts = match mode {
@@ -84,14 +88,16 @@ pub(crate) fn put(
         Mode::Put => Some(write(context, source, target, &plans)?),
     };
     let mut pushed = Pushed::new(target, &plans, puts.as_deref(), mode);
+    // Only after a successful write: deleting an old revision before the new one is complete could leave
+    // no usable model.
     if let (Destination::Folder(path), Some(keep), Mode::Put) = (&target.to, target.keep, mode) {
         pushed.collected = models::collect(path, &plans, usize::from(keep.get()))?;
     }
     Ok(pushed)
 }
 
-/// Puts the models of a source into all places of a site. What fails for one does not stop the
-/// others; the first failure is given beside what was put.
+/// Writes the models of a source to all model targets of a site. A failure for one target does not
+/// stop the others; the first error is returned beside the results, later ones are printed as warnings.
 pub(crate) fn put_all(
     context: &Context,
     source: &Arc<dyn Source>,
@@ -102,7 +108,9 @@ pub(crate) fn put_all(
     let (mut all, mut failed) = (Vec::new(), None);
     for target in &site.models {
         if target.to == Destination::Depot {
-            context.ui.status("models at the depot: it serves what it has, nothing is put");
+            context
+                .ui
+                .status("model target depot: nothing to copy, the depot serves the models it has");
             continue;
         }
         let beside = beside(target, file);
@@ -114,8 +122,12 @@ pub(crate) fn put_all(
         };
         match pushed {
             Ok(pushed) => {
+                // A site file serves several bundles, and not every bundle has every model, so this is a warning
+                // here. `models push --model` refuses it instead.
                 for name in target.models.iter().filter(|name| !pushed.has(name)) {
-                    context.ui.warn(&format!("{}: the source has no model {name}", target.to));
+                    context
+                        .ui
+                        .warn(&format!("{}: the bundle or store has no model {name}", target.to));
                 }
                 all.push(pushed);
             }
@@ -131,7 +143,7 @@ pub(crate) fn put_all(
     (all, failed)
 }
 
-/// Puts models into a claim by a pod of Gantry's image at the site's registry.
+/// Writes models to a claim, through a pod that runs Gantry's image from the site's registry.
 fn put_claim(
     context: &Context,
     source: &Arc<dyn Source>,
@@ -154,7 +166,7 @@ fn put_claim(
     all.pop().ok_or_else(claims::unexpected)
 }
 
-/// A target with its paths read from the folder of site.yaml.
+/// The target with its paths resolved: in site.yaml they are relative to that file's folder.
 fn beside(target: &ModelTarget, file: &Path) -> ModelTarget {
     let folder = file.parent().unwrap_or_else(|| Path::new("."));
     let mut target = target.clone();
@@ -166,7 +178,7 @@ fn beside(target: &ModelTarget, file: &Path) -> ModelTarget {
 }
 
 impl Pushed {
-    /// What became of the plans of a target.
+    /// The result for a target; `puts` has an entry for each plan, or is `None` if nothing was written.
     pub(crate) fn new(
         target: &ModelTarget,
         plans: &[Plan],
@@ -190,7 +202,8 @@ impl Pushed {
         }
     }
 
-    /// Whether a model is among them, by its id or reference.
+    /// Whether a model is among them, by its id, id and revision, or reference. Hub ids are compared
+    /// without regard to case, as the Hub itself does.
     fn has(&self, name: &str) -> bool {
         let is = |own: &str| own.eq_ignore_ascii_case(name);
         self.models.iter().any(|model| {
@@ -199,22 +212,22 @@ impl Pushed {
     }
 }
 
-/// A table of what was put into one place, with its name.
+/// A table of the models at one target, below a line that names the target.
 pub(crate) fn print_named(pushed: &Pushed) -> String {
     if pushed.models.is_empty() {
-        return format!("no models for {}\n", pushed.to);
+        return format!("no models to write to {}\n", pushed.to);
     }
     format!("models at {}\n{}", pushed.to, print(pushed))
 }
 
-/// A table of what was put into one place.
+/// A table of the models at one target.
 pub(crate) fn print(pushed: &Pushed) -> String {
     let rows = pushed.models.iter().map(|model| {
         let put = match model.put {
-            Some(Put::Present) => "there already".to_owned(),
-            Some(Put::Written) => format!("put{}", way(pushed.via)),
-            None if pushed.is_made == Some(true) => "would be put, into a new claim".to_owned(),
-            None => "would be put".to_owned(),
+            Some(Put::Present) => "already present".to_owned(),
+            Some(Put::Written) => format!("written{}", way(pushed.via)),
+            None if pushed.is_made == Some(true) => "would be written to a new claim".to_owned(),
+            None => "would be written".to_owned(),
         };
         let size = ByteSize(model.bytes).to_string();
         [model.name.clone(), model.files.to_string(), size, put]
@@ -222,15 +235,15 @@ pub(crate) fn print(pushed: &Pushed) -> String {
     let gone = pushed
         .collected
         .iter()
-        .map(|name| [name.clone(), String::new(), String::new(), "taken away".to_owned()]);
+        .map(|name| [name.clone(), String::new(), String::new(), "deleted".to_owned()]);
     ui::table(["model", "files", "size", ""], rows.chain(gone).collect())
 }
 
 fn way(via: Option<Way>) -> &'static str {
     match via {
         Some(Way::Registry) => " from the registry",
-        Some(Way::Api) => " over the API server",
-        Some(Way::Both) => " from the registry and over the API server",
+        Some(Way::Api) => " through the API server",
+        Some(Way::Both) => " from the registry and through the API server",
         Some(Way::None) | None => "",
     }
 }
@@ -243,8 +256,9 @@ fn write(
 ) -> Result<Vec<Put>> {
     let layout = target.layout;
     let opened = match &target.to {
-        // Made where it is not there.
+        // A missing folder is created by the write; opening would refuse it.
         Destination::Folder(path) => Opened::Folder(path.clone()),
+        // Opened before anything is read or hashed, so that a wrong address or option is an error at once.
         to => Opened::new(context, to, access(target))?,
     };
     let meter = context.ui.progress("push");
@@ -260,7 +274,7 @@ fn write(
     Ok(puts?)
 }
 
-/// How a target's server is spoken to.
+/// How to connect to the server of a target's bucket.
 pub(crate) fn access(target: &ModelTarget) -> Access {
     Access {
         endpoint: target.endpoint.clone(),
@@ -269,22 +283,22 @@ pub(crate) fn access(target: &ModelTarget) -> Access {
     }
 }
 
-/// A place with models, opened.
+/// A target with models, opened.
 pub(crate) enum Opened {
-    /// A folder that is there.
+    /// A folder that exists.
     Folder(PathBuf),
-    /// A bucket that answers, and the runtime that its sockets are turned by.
-    Bucket(Bucket, #[expect(dead_code, reason = "held as long as the bucket")] Runtime),
+    /// A bucket, and the async runtime that its connections run on.
+    Bucket(Bucket, #[expect(dead_code, reason = "has to live as long as the bucket")] Runtime),
 }
 
 impl Opened {
-    /// Opens a place that must be there.
+    /// Opens a folder or a bucket, which must exist. Claims are reached through a pod instead.
     pub(crate) fn new(context: &Context, to: &Destination, mut access: Access) -> Result<Self> {
         match to {
             Destination::Folder(path) if path.is_dir() => Ok(Self::Folder(path.clone())),
             Destination::Folder(path) => {
                 let shown = path.display();
-                Err(CommandError::usage(format!("{shown}: there is no such folder")))
+                Err(CommandError::usage(format!("{shown}: no such folder")))
             }
             Destination::Bucket(address) => {
                 access.ca.extend(context.config.ca.iter().cloned());
@@ -294,12 +308,12 @@ impl Opened {
             }
             Destination::Claim(claim) => Err(of_a_claim(claim)),
             Destination::Depot => Err(CommandError::usage(
-                "a depot is no place with files; see what it serves at its address",
+                "a depot has no files to read; ask its address for what it serves",
             )),
         }
     }
 
-    /// What was put there.
+    /// The records that `models push` left there, one for each model.
     pub(crate) fn records(&self) -> Result<Vec<Record>> {
         Ok(match self {
             Self::Folder(path) => Record::read_all(path.as_path()),
@@ -307,7 +321,7 @@ impl Opened {
         }?)
     }
 
-    /// Reads every file that was put there.
+    /// Reads and hashes every file in the records.
     pub(crate) fn verify(&self, progress: &dyn Progress) -> Result<Checked> {
         Ok(match self {
             Self::Folder(path) => models::verify(path.as_path(), progress),
@@ -315,7 +329,7 @@ impl Opened {
         }?)
     }
 
-    /// What people call a file in it.
+    /// The path or URL of a file in it, as shown to the user.
     pub(crate) fn shown(&self, file: &Path) -> PathBuf {
         match self {
             Self::Folder(path) => path.as_path().shown(file),
@@ -324,8 +338,8 @@ impl Opened {
     }
 }
 
-/// Claims are reached by a pod in the cluster, not from here.
+/// The error for opening a claim, whose files only a pod in the cluster can reach.
 fn of_a_claim(claim: &Claim) -> CommandError {
-    CommandError::usage(format!("{claim} can only be reached inside of the cluster"))
-        .hint("gantry models push | verify | ls reach it by a pod")
+    CommandError::usage(format!("{claim} can only be reached by a pod in the cluster"))
+        .hint("gantry models push, verify and ls start such a pod")
 }

@@ -1,6 +1,6 @@
-//! The one road to the terminal. Results go to stdout (a table, or JSON), everything else to
-//! stderr: progress, notes, errors.
-#![expect(clippy::print_stderr, reason = "this is the one place that prints")]
+//! Everything that Gantry prints. Results go to standard output (a table, or JSON), everything else to
+//! standard error: progress, warnings, errors.
+#![expect(clippy::print_stderr, reason = "this is the only module that prints")]
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
@@ -16,14 +16,15 @@ use types::ByteSize;
 use crate::context::Output;
 use crate::error::{CommandError, Result};
 
-/// Where nobody watches live, a line in this interval tells that work goes on.
+/// Without a terminal, a line in this interval shows that the work continues: often enough for a
+/// person who follows a CI log, rare enough not to fill it.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Whether errors are printed as JSON; set once when the command line is known, since errors are
-/// printed after everything else is gone.
+/// Whether errors are printed as JSON. A static, since an error is printed by `main` (or by the
+/// thread that handles Ctrl-C), where no [`Ui`] exists any more.
 static JSON_ERRORS: AtomicBool = AtomicBool::new(false);
 
-/// The terminal.
+/// The terminal, as the global options want it used.
 pub(crate) struct Ui {
     output: Output,
     quiet: bool,
@@ -31,9 +32,11 @@ pub(crate) struct Ui {
 }
 
 impl Ui {
-    /// Looks at what was asked for; sets up the log of `--verbose`.
+    /// Sets up output and the log of `--verbose` (or `GANTRY_LOG`, a filter of `tracing`).
     pub(crate) fn new(output: Output, quiet: bool, verbose: u8) -> Self {
         JSON_ERRORS.store(output == Output::Json, Ordering::Relaxed);
+        // Dependencies log much more than Gantry. Their `debug` shows requests (`-vv`) but not the frames
+        // and handshakes below them.
         let level = match verbose {
             0 => "warn",
             1 => "gantry=info,access=info,warn",
@@ -42,6 +45,7 @@ impl Ui {
         if !quiet {
             let filter = tracing_subscriber::EnvFilter::try_from_env("GANTRY_LOG")
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+            // Fails only if a logger exists already, as in tests.
             let _ = tracing_subscriber::fmt()
                 .with_env_filter(filter)
                 .with_writer(std::io::stderr)
@@ -52,12 +56,13 @@ impl Ui {
         Self { output, quiet, verbose }
     }
 
-    /// Prints the result of a verb: as JSON, or by `table` for people.
+    /// Prints the result of a subcommand: as JSON, or as the text that `table` makes of it.
     pub(crate) fn result<T: Serialize>(
         &self,
         value: &T,
         table: impl FnOnce(&T) -> String,
     ) -> Result<()> {
+        // `table` is called only if its text is printed.
         let text = match self.output {
             Output::Table => table(value),
             Output::Json => serde_json::to_string_pretty(value).map_err(|cause| {
@@ -67,32 +72,32 @@ impl Ui {
         self.print(text.trim_end_matches('\n'))
     }
 
-    /// Whether only errors and results are wanted.
+    /// Whether only results and errors are printed (`--quiet`).
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
     }
 
-    /// Whether results are asked for as JSON.
+    /// Whether results are printed as JSON (`--output json`).
     pub(crate) fn is_json(&self) -> bool {
         self.output == Output::Json
     }
 
-    /// Prints text that is itself the result (a completion script, a receipt).
-    #[expect(clippy::unused_self, reason = "the terminal is spoken to through its one road")]
+    /// Prints text that is itself the result (a completion script, a list) and a line end.
+    #[expect(clippy::unused_self, reason = "all printing goes through this type")]
     pub(crate) fn print(&self, text: &str) -> Result<()> {
         if text.is_empty() {
             return Ok(());
         }
         match writeln!(std::io::stdout().lock(), "{text}") {
             Ok(()) => Ok(()),
-            // `gantry … | head` closes early; that is no failure of ours.
+            // `gantry … | head` closes the pipe early; that is not an error.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
             Err(error) => Err(CommandError::failed(format!("cannot write to stdout: {error}"))),
         }
     }
 
-    /// Prints a result that must not get a byte more or less, such as a stream of manifests.
-    #[expect(clippy::unused_self, reason = "the terminal is spoken to through its one road")]
+    /// Prints a result that has to stay byte for byte as it is, such as a stream of manifests.
+    #[expect(clippy::unused_self, reason = "all printing goes through this type")]
     pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<()> {
         let mut stdout = std::io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
@@ -102,22 +107,24 @@ impl Ui {
         }
     }
 
-    /// Tells what is being done.
+    /// Prints what is being done, to standard error.
     pub(crate) fn status(&self, message: &str) {
         if !self.quiet {
             eprintln!("{message}");
         }
     }
 
-    /// Tells what might go wrong, with the next step.
+    /// Prints a warning, to standard error.
     pub(crate) fn warn(&self, message: &str) {
         if !self.quiet {
             eprintln!("{} {message}", paint("warning:", "33"));
         }
     }
 
-    /// A bar, or lines where nobody watches live.
+    /// Starts a progress display: a bar on a terminal, elsewhere a line every few seconds. `doing` is
+    /// its label, at most 9 characters.
     pub(crate) fn progress(&self, doing: &'static str) -> Arc<Meter> {
+        // Standard output may be redirected while a person watches, so only standard error counts.
         let is_live = !self.quiet && std::io::stderr().is_terminal();
         let bar = ProgressBar::with_draw_target(
             Some(0),
@@ -147,7 +154,7 @@ impl Ui {
     }
 }
 
-/// The progress of one operation.
+/// The progress of one operation, in bytes.
 pub(crate) struct Meter {
     bar: ProgressBar,
     doing: &'static str,
@@ -162,7 +169,7 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Ends the bar and says what was moved.
+    /// Removes the bar and prints what was transferred.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
         let (moved, skipped) =
@@ -171,13 +178,16 @@ impl Meter {
             return;
         }
         let seconds = self.started.elapsed().as_secs_f64();
-        let there =
-            if skipped > 0 { format!(", {} were there", ByteSize(skipped)) } else { String::new() };
+        let there = if skipped > 0 {
+            format!(", {} already present", ByteSize(skipped))
+        } else {
+            String::new()
+        };
         let rate = rate(moved, seconds);
         eprintln!("{:>9} {}{there} in {seconds:.1} s{rate}", self.doing, ByteSize(moved));
     }
 
-    /// Ends the bar and says nothing.
+    /// Removes the bar and prints nothing.
     pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();
     }
@@ -186,7 +196,9 @@ impl Meter {
         if self.is_live || self.quiet {
             return;
         }
+        // Another thread is printing the line right now: this one need not wait for it.
         let Ok(mut last) = self.last_line.try_lock() else { return };
+        // Called for every chunk of every transfer, so nearly all calls end here.
         if last.elapsed() < LINE_INTERVAL {
             return;
         }
@@ -201,20 +213,23 @@ impl Meter {
     }
 }
 
+/// The rate as text to append; empty where there is too little to compute it from.
 fn rate(bytes: u64, seconds: f64) -> String {
+    // A rate over less than a few reads of the clock would be arbitrary.
     if seconds < 0.05 || bytes == 0 {
         return String::new();
     }
-    #[expect(clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "for people")]
+    #[expect(clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "only displayed")]
     let rate = (bytes as f64 / seconds) as u64;
     format!(", {}/s", ByteSize(rate))
 }
 
+/// The estimated time left as text to append; empty where it is unknown.
 fn left(moved: u64, remaining: u64, seconds: f64) -> String {
     if moved == 0 || remaining == 0 {
         return String::new();
     }
-    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    #[expect(clippy::cast_precision_loss, reason = "only displayed")]
     let left = seconds * remaining as f64 / moved as f64;
     format!(", about {left:.0} s left")
 }
@@ -244,6 +259,7 @@ impl Progress for Meter {
             self.bar.set_message(name.to_owned());
         }
         if self.verbose > 0 {
+            // `suspend` hides the bar meanwhile, which would otherwise be printed over.
             self.bar.suspend(|| eprintln!("{:>9} {name}", "done"));
         }
     }
@@ -255,7 +271,7 @@ impl Progress for Meter {
     }
 }
 
-/// A table with aligned columns, no lines: easy to read, easy to cut.
+/// A table with aligned columns and no borders, which is easy to read and to process with `cut`.
 pub(crate) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
@@ -266,7 +282,7 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> 
     table.lines().map(|line| line.trim().to_owned() + "\n").collect()
 }
 
-/// Rows of a name and a value, aligned.
+/// Lines of a name and a value, with the values aligned.
 pub(crate) fn rows(rows: Vec<[String; 2]>) -> String {
     let width = rows.iter().map(|[name, _]| name.len()).max().unwrap_or_default();
     let lines: Vec<_> =
@@ -274,7 +290,7 @@ pub(crate) fn rows(rows: Vec<[String; 2]>) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Prints an error: what, and what to do next.
+/// Prints an error and its hints, as text or as one line of JSON.
 pub(crate) fn error(kind: &str, message: &str, hints: &[String]) {
     if JSON_ERRORS.load(Ordering::Relaxed) {
         let value =
@@ -292,6 +308,7 @@ fn paint(text: &str, code: &str) -> String {
     if color() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
+// NO_COLOR as in https://no-color.org: it counts if it is set and not empty.
 fn color() -> bool {
     std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())

@@ -1,5 +1,5 @@
-//! What several verbs do alike: read the input and the lock, set up the way out, run async work
-//! until it is done or the user says stop.
+//! What several subcommands share: reading the input, the lock and bundle files, setting up network
+//! access, and running async work until it is done or the user stops it.
 
 use std::fs;
 use std::io::{IsTerminal as _, Read as _, Write};
@@ -18,39 +18,40 @@ use types::site::Site;
 use crate::context::Context;
 use crate::error::{self, CommandError, Kind, Result};
 
-/// The input's file name.
+/// The name of the input file.
 pub(crate) const INPUT: &str = "gantry.yaml";
-/// The lock's file name.
+/// The name of the lock file.
 pub(crate) const LOCK: &str = "gantry.lock";
 
-/// Whether async work is on, which ends by itself when it is told to stop.
+/// Whether async work is running. It handles Ctrl-C by itself, so that the thread of
+/// [`exit_when_stopped`] must not exit the process then.
 static IS_ASYNC: AtomicBool = AtomicBool::new(false);
 
-/// The input.
+/// Reads gantry.yaml.
 pub(crate) fn input(context: &Context) -> Result<Input> {
     let path = context.file(INPUT);
     let text = fs::read_to_string(&path).map_err(|cause| {
         CommandError::usage(format!("cannot read {}: {cause}", path.display()))
-            .hint("write one with: gantry init CHART, or name its folder with -C")
+            .hint("create one with: gantry init CHART, or name its folder with -C DIR")
     })?;
     Ok(Input::parse(&path.display().to_string(), &text)?)
 }
 
-/// The input, where there is one.
+/// Reads gantry.yaml if it exists.
 pub(crate) fn optional_input(context: &Context) -> Result<Option<Input>> {
     if context.file(INPUT).exists() { input(context).map(Some) } else { Ok(None) }
 }
 
-/// The lock.
+/// Reads gantry.lock.
 pub(crate) fn lock(context: &Context) -> Result<Lock> {
     optional_lock(context)?.ok_or_else(|| {
         let path = context.file(LOCK);
-        CommandError::usage(format!("there is no {}", path.display()))
-            .hint("make it with: gantry lock")
+        CommandError::usage(format!("{} does not exist", path.display()))
+            .hint("create it with: gantry lock")
     })
 }
 
-/// The lock, where there is one.
+/// Reads gantry.lock if it exists.
 pub(crate) fn optional_lock(context: &Context) -> Result<Option<Lock>> {
     let path = context.file(LOCK);
     match fs::read_to_string(&path) {
@@ -60,27 +61,27 @@ pub(crate) fn optional_lock(context: &Context) -> Result<Option<Lock>> {
     }
 }
 
-/// The lock in this file.
+/// Reads the lock in this file.
 pub(crate) fn lock_at(path: &Path) -> Result<Lock> {
     let shown = path.display().to_string();
     let text = fs::read_to_string(path).map_err(|cause| {
         CommandError::usage(format!("cannot read {shown}: {cause}"))
-            .hint("make it with: gantry lock")
+            .hint("create it with: gantry lock")
     })?;
     Ok(Lock::parse(&shown, &text)?)
 }
 
-/// A receipt of `gantry load`.
+/// Reads a receipt that `gantry load` wrote.
 pub(crate) fn receipt_at(path: &Path) -> Result<Receipt> {
     let shown = path.display().to_string();
     let text = fs::read_to_string(path).map_err(|cause| {
         CommandError::usage(format!("cannot read {shown}: {cause}"))
-            .hint("`gantry load` writes it: --receipt FILE")
+            .hint("`gantry load` writes one with --receipt FILE")
     })?;
     Ok(Receipt::parse(&shown, &text)?)
 }
 
-/// A site's description.
+/// Reads a site file (site.yaml).
 pub(crate) fn site(path: &Path) -> Result<Site> {
     let shown = path.display().to_string();
     let text = fs::read_to_string(path)
@@ -88,7 +89,8 @@ pub(crate) fn site(path: &Path) -> Result<Site> {
     Ok(Site::parse(&shown, &text)?)
 }
 
-/// The volume files that arguments name: files, folders with volumes, or a bundle's manifest.
+/// The bundle files that arguments name: files, folders of bundle files, or the `.gantry.json` beside
+/// them.
 pub(crate) fn volumes(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut volumes = Vec::new();
     for path in arguments {
@@ -100,9 +102,12 @@ pub(crate) fn volumes(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
                 .filter(|path| path.extension().is_some_and(|extension| extension == "gantry"))
                 .collect();
             if found.is_empty() {
-                return Err(CommandError::usage(format!("{shown} has no .gantry volumes"))
-                    .hint("name the folder that `gantry pack -o` wrote to, or its files"));
+                return Err(CommandError::usage(format!(
+                    "{shown} contains no bundle files (*.gantry)"
+                ))
+                .hint("name the folder that `gantry pack -o` wrote to, or the files in it"));
             }
+            // `read_dir` has no order; bundle files are read and reported in the order of their numbers.
             found.sort();
             volumes.extend(found);
         } else if path.to_string_lossy().ends_with(".gantry.json") {
@@ -110,14 +115,15 @@ pub(crate) fn volumes(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
         } else if path.exists() {
             volumes.push(path.clone());
         } else {
-            return Err(CommandError::usage(format!("{shown}: there is no such file")));
+            return Err(CommandError::usage(format!("{shown}: no such file")));
         }
     }
     Ok(volumes)
 }
 
-/// What arguments name as a source: one store folder, or volumes.
+/// Opens what arguments name as a source of content: one store folder, or bundle files.
 pub(crate) fn source(arguments: &[PathBuf]) -> Result<Arc<dyn Source>> {
+    // A store is an OCI image layout, which always has an index.json.
     if let [path] = arguments
         && path.join("index.json").is_file()
     {
@@ -126,13 +132,13 @@ pub(crate) fn source(arguments: &[PathBuf]) -> Result<Arc<dyn Source>> {
     Ok(Arc::new(bundle::Bundle::open(&volumes(arguments)?)?))
 }
 
-/// Manifests from standard input. `example` is a command that gives some.
+/// Reads manifests from standard input. `example` is a command line that provides some, as a hint.
 pub(crate) fn manifests(example: &str) -> Result<String> {
-    /// What helm renders for one release is far below; a stream without end is not read so.
+    /// The largest charts render to a few MB. The limit keeps an endless stream from filling the memory.
     const LONGEST: u64 = 256 << 20;
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
-        return Err(CommandError::usage("there are no manifests on standard input").hint(example));
+        return Err(CommandError::usage("no manifests on standard input").hint(example));
     }
     let mut bytes = Vec::new();
     stdin
@@ -141,29 +147,32 @@ pub(crate) fn manifests(example: &str) -> Result<String> {
         .map_err(|cause| CommandError::failed(format!("cannot read standard input: {cause}")))?;
     if bytes.len() as u64 > LONGEST {
         let most = types::ByteSize(LONGEST);
-        return Err(CommandError::usage(format!("there is more than {most} on standard input"))
-            .hint("give the manifests of one release at a time"));
+        return Err(CommandError::usage(format!("standard input is longer than {most}"))
+            .hint("pass the manifests of one release at a time"));
     }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        CommandError::usage(format!("standard input is no YAML: byte {at} is no UTF-8"))
-            .hint("give what `helm template` or `kustomize build` print")
+        CommandError::usage(format!("standard input is not valid YAML: byte {at} is not UTF-8"))
+            .hint("pass the output of `helm template` or `kustomize build`")
     })
 }
 
-/// The path of the binary that runs.
+/// The path of the running `gantry` binary.
 pub(crate) fn own_binary() -> Result<PathBuf> {
-    std::env::current_exe()
-        .map_err(|cause| CommandError::failed(format!("this binary has no path: {cause}")))
+    std::env::current_exe().map_err(|cause| {
+        CommandError::failed(format!("cannot find the path of the gantry binary: {cause}"))
+    })
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file atomically: readers see the old content or the new, never a part of it.
 pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     let failed = |cause: std::io::Error| {
         CommandError::failed(format!("cannot write {}: {cause}", path.display()))
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or_else(|| Path::new("."));
+    // The temporary file is made in the same folder, since a rename is atomic on one file system only.
+    // `tempfile` would make it readable by its owner alone.
     let mut file = tempfile::Builder::new()
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
         .tempfile_in(folder)
@@ -173,17 +182,17 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// As [`write`], in a folder that is made where it is not there.
+/// As [`write_file`], and creates missing parent folders.
 pub(crate) fn write_deep(path: &Path, text: &str) -> Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(|cause| {
-            CommandError::failed(format!("cannot make {}: {cause}", folder.display()))
+            CommandError::failed(format!("cannot create {}: {cause}", folder.display()))
         })?;
     }
     write(path, text)
 }
 
-/// Runs work that needs the way out.
+/// Runs async work that needs the network and the store.
 pub(crate) fn run<T>(
     context: &Context,
     progress: Arc<dyn Progress>,
@@ -192,7 +201,7 @@ pub(crate) fn run<T>(
     run_with(context, progress, None, work)
 }
 
-/// As [`run`], with as many transfers at once.
+/// As [`run_online`], with the given number of parallel transfers.
 pub(crate) fn run_with<T>(
     context: &Context,
     progress: Arc<dyn Progress>,
@@ -206,13 +215,13 @@ pub(crate) fn run_with<T>(
     block_on(async { work(&world).await })
 }
 
-/// Runs async work to its end; Ctrl-C and SIGTERM end it early, with what is done kept.
+/// Runs async work to its end. Ctrl-C and SIGTERM stop it early; what was done so far is kept.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     block_on_then(work, async || Ok(()))
 }
 
-/// As [`block_on`], with something to be done behind it in every case, also after Ctrl-C: what was
-/// made somewhere else is taken away again. A second Ctrl-C leaves it.
+/// As [`block_on`], with a cleanup that runs in every case, also after Ctrl-C: it deletes what was
+/// created elsewhere, such as pods. A second Ctrl-C skips it.
 pub(crate) fn block_on_then<T>(
     work: impl Future<Output = Result<T>>,
     after: impl AsyncFnOnce() -> Result<()>,
@@ -220,30 +229,39 @@ pub(crate) fn block_on_then<T>(
     let runtime = runtime()?;
     IS_ASYNC.store(true, Ordering::Relaxed);
     let outcome = runtime.block_on(async {
+        // Whichever ends first. The work is dropped at its next await, and transfers keep their partial
+        // files for the next run.
         let outcome = tokio::select! {
             outcome = work => outcome,
             () = stopped() => Err(CommandError::new(Kind::Partial, "stopped")
-                .hint("what came so far is kept; run the same command again to go on")),
+                .hint("what was done so far is kept; run the same command again to resume")),
         };
+        // The cleanup runs even if the work failed, and listens for a second Ctrl-C: a cluster that no
+        // longer answers must not keep the user waiting.
         let after = tokio::select! {
             after = after() => after,
             () = stopped() => Ok(()),
         };
+        // The error of the work tells more than one of the cleanup.
         let outcome = outcome?;
         after.map(|()| outcome)
     });
     IS_ASYNC.store(false, Ordering::Relaxed);
-    // Threads that write to the disk end at their next chunk and keep what they have.
+    // Dropping the runtime waits for its blocking threads. Those that write to the disk stop at their
+    // next chunk and keep the partial file.
     drop(runtime);
     outcome
 }
 
-/// Ends the process at Ctrl-C and SIGTERM with nothing of helm's left behind, for work that is not
-/// async. (What is async ends by [`block_on`].)
+/// Makes Ctrl-C and SIGTERM exit the process and remove helm's temporary files, for work that is not
+/// async. (Async work is stopped by [`block_on`].)
 pub(crate) fn end_when_stopped() -> Result<()> {
+    // A thread with a runtime of its own, since the main thread is blocked in helm or in a render.
     let runtime = runtime()?;
     std::thread::spawn(move || {
         runtime.block_on(stopped());
+        // No destructor runs when a process exits here, so helm's temporary folders, with values and
+        // credentials in them, are removed explicitly.
         if !IS_ASYNC.load(Ordering::Relaxed) {
             remote::scratch::remove_all();
             error::end(&CommandError::new(Kind::Partial, "stopped"));
@@ -252,18 +270,20 @@ pub(crate) fn end_when_stopped() -> Result<()> {
     Ok(())
 }
 
-/// Two threads turn the sockets; the work on disks and digests has threads of its own.
+/// A tokio runtime for network connections. Two threads suffice for the sockets, since reading,
+/// writing and hashing happen on threads of their own.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|cause| CommandError::failed(format!("the runtime cannot be started: {cause}")))
+        .map_err(|cause| CommandError::failed(format!("cannot start the async runtime: {cause}")))
 }
 
 /// Waits for Ctrl-C or SIGTERM.
 pub(crate) async fn stopped() {
     use tokio::signal::unix::{SignalKind, signal};
+    // If SIGTERM cannot be handled, Ctrl-C alone still can.
     let Ok(mut terminate) = signal(SignalKind::terminate()) else {
         let _ = tokio::signal::ctrl_c().await;
         return;

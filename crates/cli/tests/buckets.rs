@@ -1,6 +1,6 @@
-//! The story of a bucket: a model is put where SIE and Hugging Face's library find it, killed on
-//! the way, from a source that lies, under other people's hands, and checked long after. The server
-//! is moto's; what was put is looked at with boto3.
+//! Models in a bucket: pushed in the layout that SIE and huggingface_hub read, with the push killed, the
+//! source damaged, and the objects changed by others, and verified afterwards. The server is moto; what
+//! was pushed is read with boto3.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod story;
@@ -49,7 +49,7 @@ fn a_model_in_a_bucket_is_whole_for_boto3_and_a_cache_for_the_hub_s_library() {
 fn killed_at_ten_random_points_it_shows_nothing_half_and_sends_no_noted_part_twice() {
     let (s3, home) = (S3::start(), tempfile::tempdir().unwrap());
     let gantry = with_model(home.path(), &s3.url(), &tools::model());
-    // Each std hasher has new random keys.
+    // Every hasher of std has new random keys, which serves as a source of random numbers.
     let random = RandomState::new();
     let (mut noted_ever, mut is_shown) = (0, false);
 
@@ -60,7 +60,7 @@ fn killed_at_ten_random_points_it_shows_nothing_half_and_sends_no_noted_part_twi
         let running = gantry.clone().env("AWS_ENDPOINT_URL", proxy.url());
         let mut running = running.start(arguments);
         if kill < 10 {
-            // All ten parts of the weights behind the first, two of them at random each time.
+            // Each time two random parts of the weights' ten fail, but never the first.
             let instant = kill % 5 * 2 + random.hash_one(kill) % 2;
             let is_part = |one: &Request| {
                 one.path.contains("partNumber=") && !one.path.contains("partNumber=1&")
@@ -117,7 +117,7 @@ fn an_upload_that_somebody_cleaned_up_is_made_again_in_the_midst_and_at_its_end(
     let (s3, home) = (S3::start(), tempfile::tempdir().unwrap());
     let proxy = Faults::before(&s3.url());
     let gantry = with_model(home.path(), &proxy.url(), &tools::model());
-    // Servers answer 404 (NoSuchUpload) to whatever is asked of an upload that is gone.
+    // Servers answer 404 (NoSuchUpload) to every request about an upload that no longer exists.
     let gone = Fault::Status { code: 404, retry_after: None };
     proxy.on("partNumber=3&", gone, Times::Exactly(1));
     proxy.on("model.safetensors?uploadId", gone, Times::Exactly(1));
@@ -161,11 +161,11 @@ fn a_bucket_is_proven_without_the_bundle_and_mended_with_it() {
 
     let error = gantry.run(["models", "verify", TO]).fails_with(3).stderr;
     assert!(error.contains("own/model/config.json: its digest is"), "{error}");
-    assert!(error.contains("own/model/old.txt: it is not there"), "{error}");
+    assert!(error.contains("own/model/old.txt: it is missing"), "{error}");
     push(&gantry, &flat).success();
     gantry.run(["models", "verify", TO]).success();
 
-    // Another revision takes its place, with nothing of the old one left.
+    // Another revision replaces it, with nothing left of the old one.
     small_model(home.path(), "2");
     fs::remove_file(home.path().join("work/model/old.txt")).unwrap();
     fs::remove_dir_all(gantry.store()).unwrap();
@@ -177,7 +177,7 @@ fn a_bucket_is_proven_without_the_bundle_and_mended_with_it() {
     assert!(!names.iter().any(|name| name.ends_with("old.txt")), "{names:?}");
     assert_eq!(names.iter().filter(|name| name.contains(".gantry/models")).count(), 1);
 
-    // What somebody else put is told and kept.
+    // Objects that somebody else wrote are reported and kept.
     s3.boto3("s3.put_object(Bucket=bucket, Key='other/own/model/notes.txt', Body=b'mine')");
     let store = text(gantry.store());
     let other = ["models", "push", &store, "--to", "s3://models/other", "--layout", "flat"];
@@ -198,13 +198,13 @@ fn what_is_wrong_is_told_with_the_next_step_before_anything_is_written() {
     };
 
     refuses(&gantry, TO, &[], "--ca FILE");
-    refuses(&gantry, "s3://nope", &["--ca", &ca], "make the bucket \"nope\" first");
+    refuses(&gantry, "s3://nope", &["--ca", &ca], "create the bucket \"nope\" first");
     refuses(&gantry, TO, &["--endpoint", "http://10.0.0.1"], "has no TLS");
     refuses(&gantry, TO, &["--endpoint", "https://127.0.0.1:1"], "check the endpoint");
-    refuses(&gantry, TO, &["--files", "links"], "has plain files in any case");
+    refuses(&gantry, TO, &["--files", "links"], "always gets plain files");
     refuses(&gantry, "s3://models/../x", &[], "the prefix");
-    refuses(&gantry, "/srv/models", &["--ca", &ca], "ca is a bucket's");
-    refuses(&gantry, "depot", &[], "a depot serves models");
+    refuses(&gantry, "/srv/models", &["--ca", &ca], "ca can only be used with a bucket");
+    refuses(&gantry, "depot", &[], "nothing can be written to a depot");
     let plain = S3::start();
     let proxy = Faults::before(&plain.url());
     proxy.on("list-type", Fault::Status { code: 403, retry_after: None }, Times::Always);
@@ -248,7 +248,11 @@ fn all_places_of_a_site_get_their_models_and_one_that_fails_keeps_none_from_anot
     assert!(s3.objects().is_empty() && !gantry.folder().join("volume").exists());
     let loaded = gantry.run(load).success();
 
-    assert!(loaded.stderr.contains("./flat: the source has no model no/such"), "{}", loaded.stderr);
+    assert!(
+        loaded.stderr.contains("./flat: the bundle or store has no model no/such"),
+        "{}",
+        loaded.stderr
+    );
     assert_eq!(loaded.json()["models"][0]["models"][0]["put"], "written");
     assert_eq!(loaded.json()["models"][2]["models"], serde_json::json!([]), "none is Ollama's");
     assert_eq!(seen(&s3).len(), 3);
@@ -279,7 +283,7 @@ fn with_model(home: &Path, endpoint: &str, model: &Path) -> Gantry {
     gantry
 }
 
-/// A model of three small files, one of them with nothing in it.
+/// A model of three small files, one of them empty.
 fn small_model(home: &Path, config: &str) -> std::path::PathBuf {
     let folder = home.join("work/model");
     fs::create_dir_all(&folder).unwrap();
@@ -301,7 +305,7 @@ fn seen(s3: &S3) -> Vec<(String, u64)> {
     s3.objects().into_iter().filter(|(name, _)| name.starts_with(SNAPSHOTS)).collect()
 }
 
-/// The parts that the bucket's journals have: `object's name?partNumber=…&uploadId=…`.
+/// The parts that are recorded in the upload journals in the bucket: `object's name?partNumber=…&uploadId=…`.
 fn noted_parts(s3: &S3) -> BTreeSet<String> {
     let listed = s3.boto3(
         "found = s3.list_objects_v2(Bucket=bucket, Prefix='sie/.gantry/uploads/').get('Contents', [])\n\
@@ -315,24 +319,24 @@ fn noted_parts(s3: &S3) -> BTreeSet<String> {
     serde_json::from_str(&listed).unwrap()
 }
 
-/// A request's path as [`noted_parts`] has it.
+/// A request's path in the form of [`noted_parts`].
 fn part(path: &str) -> String {
     path.trim_start_matches("/models/sie/").to_owned()
 }
 
-/// The store's blob above a size.
+/// The path of the blob in the store that is larger than this.
 fn blob_of(gantry: &Gantry, above: u64) -> std::path::PathBuf {
     let blobs = story::files(&gantry.store().join("blobs/sha256"));
     blobs.into_iter().find(|(_, size)| *size > above).expect("the model has weights").0
 }
 
 fn rewrite(path: &Path, bytes: &[u8]) {
-    // A blob may be read-only, and is replaced as a whole.
+    // Blobs may be read-only files, so the whole file is replaced.
     fs::remove_file(path).unwrap();
     fs::write(path, bytes).unwrap();
 }
 
-/// Brings all objects below a prefix into a folder, as `aws s3 sync` does.
+/// Downloads all objects below a prefix into a folder, like `aws s3 sync`.
 fn download(s3: &S3, prefix: &str, folder: &Path) {
     s3.boto3(&format!(
         "for o in s3.list_objects_v2(Bucket=bucket, Prefix={prefix:?})['Contents']:\n  \

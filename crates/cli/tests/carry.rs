@@ -1,5 +1,4 @@
-//! The story of the volumes: packed the same each time, readable with plain tools, and every damage
-//! is found.
+//! Bundle files: identical for the same input, readable with ordinary tools, and every damage is found.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod story;
@@ -23,9 +22,9 @@ fn volumes_are_the_same_each_time_and_plain_tools_read_them() {
     for (first, second) in first.iter().zip(&second) {
         assert!(fs::read(first).unwrap() == fs::read(second).unwrap(), "{first:?}");
     }
-    // tar alone, and `cat` for what lies across volumes: an OCI layout that skopeo reads.
+    // With tar, and `cat` for blobs split over several files, they become an OCI layout for skopeo.
     let layout = joined(&first, &folder.path().join("layout"));
-    // (skopeo finds docker's own manifests in a layout by no name, only OCI's.)
+    // (In a layout, skopeo finds only OCI manifests by name, not docker's.)
     let name = "quay.io/gantry-examples/dns:2.90";
     let source = format!("oci:{}:{name}", layout.display());
     let target = format!("oci:{}:redis", folder.path().join("copy").display());
@@ -104,7 +103,7 @@ fn each_volume_is_checked_alone_and_all_that_is_wrong_is_named() {
     assert!(cut.stdout.contains("cut") || cut.stdout.contains("end record"), "{}", cut.stdout);
     fs::write(&set[1], &whole).unwrap();
 
-    // Whatever is damaged: nothing of it is put anywhere.
+    // Nothing damaged is written to any target.
     let mut damaged = whole.clone();
     damaged[whole.len() / 2] ^= 1;
     fs::write(&set[1], &damaged).unwrap();
@@ -117,7 +116,7 @@ fn each_volume_is_checked_alone_and_all_that_is_wrong_is_named() {
     fs::write(&set[1], &whole).unwrap();
     gantry.run(["load", &text(folder.path()), "--to", &text(&target)]).success();
 
-    // What is loaded or served needs all of one bundle.
+    // Loading and serving need all files of one bundle.
     let missing = gantry.run(["load", &text(&set[0]), "--to", "./out"]).fails_with(2);
     assert!(missing.stderr.contains(".0002.gantry"), "{}", missing.stderr);
     let other = fetched(&world, &SMALL.replace("small", "other"));
@@ -125,7 +124,7 @@ fn each_volume_is_checked_alone_and_all_that_is_wrong_is_named() {
     let mixed = gantry.run(["verify", &text(&set[0]), &text(&foreign[0])]).fails_with(2);
     assert!(mixed.stderr.contains("another bundle"), "{}", mixed.stderr);
     let nothing = gantry.run(["verify", "/etc/hostname"]).fails_with(2);
-    assert!(nothing.stdout.contains("is no gantry volume"), "{}", nothing.stdout);
+    assert!(nothing.stdout.contains("is not a Gantry bundle file"), "{}", nothing.stdout);
 }
 
 #[test]
@@ -163,7 +162,7 @@ fn a_killed_pack_goes_on_and_a_full_disk_is_told_first() {
 
     let small = Tmpfs::new(8 << 20);
     let full = gantry.run(["pack", "-o", &text(&small.path().join("out"))]).fails_with(1);
-    assert!(full.stderr.contains("no room"), "{}", full.stderr);
+    assert!(full.stderr.contains("not enough space"), "{}", full.stderr);
 }
 
 #[test]

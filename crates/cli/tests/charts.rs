@@ -1,5 +1,5 @@
-//! The story of the charts: wherever one is published, it and its images come, and helm pulls it
-//! on the other side.
+//! Charts from every kind of source: each is locked with its images and carried across, and helm pulls
+//! it on the other side.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod story;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use story::{pack, text, user};
 use testkit::{World, tools};
 
-/// A chart with an image that only some values ask for, one of a hook and one of a test.
+/// A chart with an image that only some values turn on, one in a hook and one in a test.
 const CHART: [(&str, &str); 5] = [
     ("Chart.yaml", "apiVersion: v2\nname: shop\nversion: 1.2.0\n"),
     ("values.yaml", "redis:\n  image: docker.io/library/redis:7.0\ndns: false\n"),
@@ -118,7 +118,7 @@ fn a_chart_of_a_web_repository_is_pinned_until_it_is_upgraded() {
     gantry.run(["lock", "--upgrade", "shop"]).success();
     assert!(gantry.read("gantry.lock").contains("shop:1.3.0"));
     gantry.run(["fetch"]).success();
-    // What is not there is told with what is.
+    // An error about a missing version or chart lists those that exist.
     gantry.write("gantry.yaml", &input(", version: ^2"));
     let absent = gantry.run(["lock"]).fails_with(2);
     assert!(absent.stderr.contains("1.3.0"), "{}", absent.stderr);
@@ -148,7 +148,7 @@ fn values_and_variants_add_what_they_ask_for_and_a_failing_render_is_shown() {
     for (more, part) in [
         ("values: [none.yaml]", "none.yaml"),
         ("set: [\"redis=\"]", "deployment.yaml"),
-        ("version: 1.2.0", "leave it away"),
+        ("version: 1.2.0", "remove `version`"),
     ] {
         gantry.write("gantry.yaml", &input(more));
         let failed = gantry.run(["lock"]).fails_with(2);
@@ -167,7 +167,7 @@ fn folder(path: &Path) -> PathBuf {
     path.to_owned()
 }
 
-/// The chart as helm packages it.
+/// The chart's archive, made by helm.
 fn package(home: &Path) -> PathBuf {
     let chart = folder(&home.join("shop"));
     let mut helm = tools::command("helm");

@@ -1,6 +1,6 @@
-//! The story of an audit in a real cluster: pods that phone home by a name, by an address, from
-//! behind a network policy and for a second only are caught with their workload and what stops them;
-//! quiet ones are not; and whatever ends the audit, CoreDNS is as it was and nothing stays behind.
+//! An audit in a real cluster. It finds pods that connect to the outside by name, by address, behind a
+//! network policy, or only for a second, each with its workload and the setting that stops it, and
+//! reports no others. However the audit ends, CoreDNS is as before and nothing is left behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,10 +15,10 @@ use testkit::{Cluster, Gantry, Namespace, Registry, Trust, tools};
 
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// There is one CoreDNS: one audit at a time.
+/// A lock for the tests: the cluster has one CoreDNS, so only one audit can run at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// A site whose registry has Gantry's own image, and a namespace to be audited.
+/// A site whose registry has Gantry's own image, and a namespace to audit.
 struct Ground {
     here: Cluster,
     space: Namespace,
@@ -55,7 +55,7 @@ impl Ground {
         self.space.name()
     }
 
-    /// `gantry audit` of the story's namespace.
+    /// The arguments of `gantry audit` for the test's namespace.
     fn audit<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
         let all = ["audit", "--site", "site.yaml", "--namespace", self.name(), "--report", "out"];
         all.iter().chain(more).copied().collect()
@@ -83,7 +83,7 @@ impl Ground {
     }
 }
 
-/// What an audit must leave as it was, and what it must not leave.
+/// What an audit must restore (the Corefile), and what it must not leave behind.
 async fn left(client: &Client) -> (Value, Vec<String>) {
     let system = Scope::Namespace("kube-system");
     let map = client.get::<ConfigMap>(system, "coredns").await.unwrap().unwrap();
@@ -115,7 +115,7 @@ async fn whoever_phones_home_is_caught_with_the_pod_and_what_stops_it() {
     let client = ground.here.connect().await;
     let scope = Scope::Namespace(ground.name());
     let before = left(&client).await;
-    // By a name, which an address in its environment explains.
+    // By a name that is in a URL in its environment.
     let env = json!([{"name": "TELEMETRY", "value": "https://t.maker-of-it.com/v1/ping"}]);
     let script = "while true; do nslookup t.maker-of-it.com; sleep 0.5; done";
     let telemetry: Deployment = from_value(json!({"metadata": {"name": "telemetry"}, "spec": {
@@ -123,7 +123,7 @@ async fn whoever_phones_home_is_caught_with_the_pod_and_what_stops_it() {
             "metadata": {"labels": {"app": "telemetry"}}, "spec": ground.spec(&env, script)}}}))
     .unwrap();
     client.apply(scope, &telemetry).await.unwrap();
-    // By an address, and from behind a policy.
+    // By an address, in spite of a network policy.
     let dial = |to: &str| format!("while true; do nc -w 1 {to} </dev/null; sleep 0.5; done");
     let env = json!([{"name": "LICENSE_SERVER", "value": "192.0.2.7"}]);
     client
@@ -143,8 +143,8 @@ async fn whoever_phones_home_is_caught_with_the_pod_and_what_stops_it() {
     }
 
     let running = ground.gantry.start(ground.audit(&["--soak", "12s", "--run", "true"]));
-    waits(|| running.printed().contains("soaking"), "it soaks").await;
-    // A pod that is gone before anybody looks.
+    waits(|| running.printed().contains("listening for"), "it soaks").await;
+    // A pod that has ended before the audit looks at it.
     let brief = ground.pod("brief", &json!([]), "nslookup brief.maker-of-it.com; sleep 1000");
     client.start_pod(ground.name(), &brief).await.unwrap();
     client.wait_pod(ground.name(), "brief", Until::Running, TIMEOUT).await.unwrap();
@@ -208,7 +208,7 @@ async fn a_quiet_namespace_gets_a_clean_report_and_its_policies() {
     let file = format!("policies/{}.yaml", ground.name());
     assert!(ground.gantry.read(&file).contains("gantry-deny-egress"));
     let again = ground.gantry.run(ground.audit(&[])).success();
-    assert!(!again.stdout.contains("no network policy holds"), "{}", again.stdout);
+    assert!(!again.stdout.contains("no network policy restricts"), "{}", again.stdout);
     assert_eq!(left(&client).await, (before.0, vec![]));
 }
 
@@ -219,34 +219,34 @@ async fn whatever_ends_an_audit_everything_is_as_it_was() {
     let before = left(&client).await;
     let long = ground.audit(&["--soak", "10m"]);
 
-    // kill -9 in the midst, and another audit at the same time before that.
+    // A second audit at the same time is refused; then the first is killed while it listens.
     let running = ground.gantry.start(&long);
-    waits(|| running.printed().contains("soaking"), "it soaks").await;
+    waits(|| running.printed().contains("listening for"), "it soaks").await;
     assert_ne!(left(&client).await.0, before.0, "CoreDNS forwards to the sink");
     let busy = ground.gantry.run(ground.audit(&["--soak", "1s"])).fails_with(2);
     assert!(busy.stderr.contains("gantry audit restore"), "{}", busy.stderr);
     tokio::task::spawn_blocking(|| running.kill()).await.unwrap();
     assert_eq!(left(&client).await.1.len(), 3, "what is put back is written down");
     let restored = ground.gantry.run(["audit", "restore", "--site", "site.yaml"]).success();
-    assert!(restored.stdout.contains("Corefile is as it was"), "{}", restored.stdout);
+    assert!(restored.stdout.contains("Corefile is restored"), "{}", restored.stdout);
     assert_eq!(left(&client).await, (before.0.clone(), vec![]));
     let again = ground.gantry.run(["audit", "restore", "--site", "site.yaml"]).success();
-    assert!(again.stdout.contains("nothing of an audit is there"), "{}", again.stdout);
+    assert!(again.stdout.contains("nothing to undo"), "{}", again.stdout);
 
-    // Killed early, and put back by the next audit itself, whose sink is here and not in a pod.
+    // Killed early; the next audit, whose DNS server runs in the process, undoes the changes itself.
     let running = ground.gantry.start(&long);
-    waits(|| running.printed().contains("starting helpers"), "it begins").await;
+    waits(|| running.printed().contains("starting helper pods"), "it begins").await;
     tokio::task::spawn_blocking(|| running.kill()).await.unwrap();
     let here = format!("{}:15353", ground.here.host());
     let at_once = ["--soak", "1s", "--no-connections", "--sink-address", &here];
     let next = ground.gantry.run(ground.audit(&at_once)).success();
-    assert!(next.stderr.contains("did not end well"), "{}", next.stderr);
+    assert!(next.stderr.contains("an earlier audit that was killed"), "{}", next.stderr);
     assert_eq!(ground.report()["sources"][0]["source"], "dns");
     assert_eq!(left(&client).await, (before.0.clone(), vec![]));
 
     // Ctrl-C: a report of what was seen so far.
     let running = ground.gantry.start(&long);
-    waits(|| running.printed().contains("soaking"), "it soaks").await;
+    waits(|| running.printed().contains("listening for"), "it soaks").await;
     let code = tokio::task::spawn_blocking(|| running.interrupt()).await.unwrap();
     assert_eq!(code, Some(4));
     assert_eq!(ground.report()["verdict"], "unproven");
@@ -265,11 +265,11 @@ async fn what_is_wrong_is_told_before_anything_is_touched() {
         }
     };
 
-    fails(&ground.gantry, &["--soak", "0s"], &["write 10s, 30m or 1h"]);
+    fails(&ground.gantry, &["--soak", "0s"], &["such as 10s, 30m or 1h"]);
     fails(
         &ground.gantry,
         &["--soak", "9s", "--no-dns", "--no-connections"],
-        &["nothing to listen to"],
+        &["nothing to record"],
     );
     fails(&ground.gantry, &["--no-live"], &["--manifests FILE"]);
     fails(&ground.gantry, &["--inside", "com"], &["git.site.net"]);
@@ -278,12 +278,12 @@ async fn what_is_wrong_is_told_before_anything_is_touched() {
     let file = ground.gantry.write("nobody", &text.replacen("user: {", "user: {as: nobody, ", 1));
     let nobody = ground.gantry.clone().env("KUBECONFIG", file);
     let rule = r#"apiGroups: [""], resources: ["configmaps"]"#;
-    fails(&nobody, &["--soak", "9s"], &["rights are missing", rule, "update", "kube-system"]);
+    fails(&nobody, &["--soak", "9s"], &["permissions are missing", rule, "update", "kube-system"]);
 
     assert_eq!(left(&client).await, before);
 }
 
-/// Polls, without standing in the way of the other tasks.
+/// Polls until the condition holds, without blocking other tasks.
 async fn waits(is_so: impl Fn() -> bool, what: &str) {
     let start = Instant::now();
     while !is_so() {

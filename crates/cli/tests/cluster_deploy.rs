@@ -1,5 +1,5 @@
-//! The story of deploying to a real cluster: from a lock to what runs with one command, again without
-//! a change, upgraded, broken, killed, in order, and taken away.
+//! Deploying to a real cluster: a first install, a run without changes, upgrades, failures, killed runs,
+//! the order of releases, and removal.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod story;
@@ -105,14 +105,14 @@ async fn a_deploy_that_is_killed_at_any_time_goes_on() {
     let random = RandomState::new();
     shop.deploy(&[]).success();
     shop.undeploy(&["--delete-claims"]).success();
-    // How long one takes whose images are on the node.
+    // How long a deployment takes once the images are on the node.
     let started = Instant::now();
     shop.deploy(&[]).success();
     let whole = u64::try_from(started.elapsed().as_millis()).unwrap();
     shop.undeploy(&["--delete-claims"]).success();
 
     for kill in 0..KILLS {
-        // The first ones hit an install, later ones an upgrade as well.
+        // The first kills hit an install, later ones also upgrades.
         if kill > KILLS / 2 {
             shop.inside.write("v.yaml", &format!("greeting: round {kill}\n"));
         }
@@ -120,7 +120,7 @@ async fn a_deploy_that_is_killed_at_any_time_goes_on() {
         let started = Instant::now();
         let mut running = shop.inside.start(["deploy", "--site", "site.yaml"]);
         if kill == 0 {
-            // What only a killed first install leaves is hit for sure.
+            // Makes sure that also the state of a killed first install occurs.
             let half = ["pending-install"];
             while running.is_running() && records(&cluster, namespace, "web").await != half {}
         } else {
@@ -156,7 +156,7 @@ async fn what_does_not_come_up_says_why_and_is_rolled_back_when_asked() {
     let short = ["--timeout", "25s"];
 
     let error = shop.deploy(&short).fails_with(1).stderr;
-    assert!(error.contains("there is no storage class nowhere"), "{error}");
+    assert!(error.contains("the cluster has no storage class nowhere"), "{error}");
     assert!(error.contains("local-path"), "{error}");
     let claim = "web-data";
     shop.undeploy(&["--delete-claims"]).success();
@@ -164,7 +164,7 @@ async fn what_does_not_come_up_says_why_and_is_rolled_back_when_asked() {
 
     shop.inside.write("v.yaml", "greeting: good\n");
     shop.deploy(&[]).success();
-    // Locked now, and never loaded.
+    // Locked, but not loaded into the registry.
     shop.carry(&charts, &[("v.yaml", "image: {repository: library/nginx, tag: \"1.22\"}\n")]);
     let remove =
         shop.world.site().storage().join("docker/registry/v2/repositories/ai/library/nginx");
@@ -195,7 +195,7 @@ async fn releases_come_in_the_order_of_their_needs_and_only_where_one_may() {
         + &chart("db", namespace, ", values: [v.yaml]");
     let values = [("v.yaml", "probe: /none\n"), ("app.yaml", "literal: true\n")];
     let mut shop = Shop::new(&charts, &values);
-    // An image that no value moves, and the helm that takes post-renderers as plugins.
+    // An image that no chart value moves, and helm 4, which takes post-renderers as plugins.
     shop.inside = shop.inside.env("GANTRY_HELM", tools::tool("helm4"));
     let cluster = shop.connect().await;
     let post = ["--leftovers", "post-render"];
@@ -217,7 +217,7 @@ async fn releases_come_in_the_order_of_their_needs_and_only_where_one_may() {
     let values = shop.inside.read("v.yaml");
     std::fs::remove_file(shop.inside.folder().join("v.yaml")).unwrap();
     let error = shop.deploy(&[]).fails_with(2).stderr;
-    assert!(error.contains("v.yaml is not here"), "{error}");
+    assert!(error.contains("v.yaml does not exist"), "{error}");
     shop.inside.write("v.yaml", &values);
     assert!(!is_there(&cluster, namespace).await, "nothing was written so far");
 

@@ -1,5 +1,5 @@
-//! The story of models in a cluster: into claims, over the API server and from the site's registry,
-//! killed on the way, checked long after, and read by pods.
+//! Models in a cluster's claims and on nodes' disks: pushed through the API server and from the site's
+//! registry, with pushes killed, verified afterwards, and read by pods.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod seeding;
@@ -17,7 +17,7 @@ fn two_consumers_share_one_claim_or_have_one_each_and_read_the_model() {
         ["--create", "--access-mode", "RWX", "--storage-class", "shared-path", "--output", "json"];
     let own = ["--to", &site.claim("inference"), "--create", "--output", "json"];
 
-    // The registry has no models yet: all comes over the API server, and it is said why.
+    // The registry has no models yet, so everything goes through the API server, with a message why.
     let first = site.gantry.run(site.push(&site.claim("index"), &own)).success();
     site.load();
     let second = site.gantry.run(site.push(&site.claim("shared"), &shared)).success().json();
@@ -35,7 +35,7 @@ fn two_consumers_share_one_claim_or_have_one_each_and_read_the_model() {
     let read = site.reads(&["index", "inference", "shared"], &script);
     assert_eq!(read.matches(&sum(WEIGHTS)).count(), 3, "{read}");
 
-    // The same from the site's description: what is there stays, what is not is made.
+    // The same with the targets of site.yaml: existing claims are kept, missing ones are created.
     let text = site.gantry.read("site.yaml");
     let models = format!(
         "models:\n- to: {}\n- to: {}\n  layout: flat\n  create: {{accessMode: RWX, storageClass: shared-path}}\n",
@@ -61,7 +61,7 @@ fn a_push_that_is_killed_anywhere_goes_on_and_leaves_no_pod_behind() {
     let claim = site.claim("models");
     let plain = ["--create", "--via", "api", "--files", "plain"];
     let push = site.push(&claim, &plain);
-    // Killed before the pod runs, when it runs, and as soon as more was written.
+    // Killed before the pod runs, while it runs, and after it has written something.
     let mut written = 0;
     for round in 0..6 {
         let mut running = site.gantry.start(&push);
@@ -78,7 +78,7 @@ fn a_push_that_is_killed_anywhere_goes_on_and_leaves_no_pod_behind() {
         running.kill();
         assert!(!site.is_shown("models", HOME), "nothing is shown half");
     }
-    // A pod that is taken away under a push is started anew by the push itself.
+    // If the pod is deleted during a push, the push starts a new one.
     let mut running = site.gantry.start(&push);
     until("a seeder is there", || !site.seeders().is_empty() || !running.is_running());
     until("it writes", || site.written("models") > written || !running.is_running());
@@ -128,7 +128,7 @@ fn what_is_wrong_is_told_before_the_first_byte() {
     let class = ["--create", "--storage-class", "fast"];
     fails(&site.claim("none"), &class, 2, &["\"fast\"", "local-path, shared-path"]);
     let size = ["--create", "--size", "1MiB"];
-    fails(&site.claim("none"), &size, 2, &["--size 1.0 MiB is less than the models'"]);
+    fails(&site.claim("none"), &size, 2, &["--size 1.0 MiB is less than the size of the models"]);
     fails("pvc://Upper/x", &[], 2, &["pvc://namespace/claim"]);
     let never = ["--create", "--image", "10.99.0.1:1/none:1", "--pod-timeout", "20"];
     fails(&site.claim("waits"), &never, 1, &["cannot pull 10.99.0.1:1/none:1"]);
@@ -237,7 +237,7 @@ fn an_ollama_volume_is_filled_for_a_server_that_runs_already() {
     site.gantry.run(["lock"]).success();
     site.gantry.run(["fetch"]).success();
     let model = "registry.ollama.ai/library/gantry-tiny:latest";
-    // The server has its volume already, and no model in it: one that only one node may mount.
+    // The server runs with an empty ReadWriteOnce claim, which only one node can mount.
     site.holds("ollama-data");
 
     let push =

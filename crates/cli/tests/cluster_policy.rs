@@ -1,5 +1,5 @@
-//! The story of the policies in a real cluster: what was locked starts under the site's name, by tag
-//! and by digest, whatever makes the pod; anything else is refused, and other namespaces do not notice.
+//! Policies in a real cluster: locked images start under their names at the site, by tag and by digest,
+//! whatever creates the pod; all others are refused, and other namespaces are not affected.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod story;
@@ -24,7 +24,7 @@ async fn only_the_sites_names_of_locked_images_start_and_only_there() {
     let written = ground.gantry.run(write.iter().chain(&here)).success().json();
     let _gone = Gone::new(&ground, &written["manifests"]);
     guard::apply(&cluster, there, &written["manifests"]).await;
-    // The API server takes a moment to learn of a policy.
+    // The API server takes a moment until it enforces a new policy.
     let why = guard::until("the policy is in force", async || {
         try_pod(&cluster, there, &pod("probe", &foreign)).await.err().map(|error| error.to_string())
     })
@@ -73,7 +73,8 @@ async fn a_closed_namespace_reaches_its_own_pods_and_nothing_else() {
     gantry.write("site.yaml", "version: 1\nregistry: {url: 'registry.internal:5000'}\n");
     let server = local_server(&here);
     let image = here.image("busybox");
-    // wget of a static busybox does not live long: it asks glibc for names.
+    // wget of a static busybox crashes on names, since glibc's resolver cannot be linked statically; so
+    // addresses are used.
     let ask = |address: String| {
         let cluster = cluster.clone();
         let there = there.to_owned();

@@ -1,5 +1,5 @@
-//! The whole way with real parts, in the words of a user: lock, fetch and pack on the outside, then
-//! load, deploy and check on the inside, one command each; and what was brought answers.
+//! The whole procedure as a user runs it: lock, fetch and pack with internet access, then load, deploy and
+//! check inside the air gap, one command each; the deployed programs must answer requests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod story;
@@ -14,7 +14,7 @@ use story::MODEL;
 use story::platform::{Platform, beside, done};
 use testkit::{S3, workloads};
 
-/// The small model as people would name it.
+/// The id of the small model.
 const TINY: &str = "example/gantry-tiny";
 /// How often a load is killed.
 const KILLS: u64 = 10;
@@ -161,15 +161,15 @@ fn real_charts_of_a_database_and_a_cache_come_up_from_the_sites_registry() {
     platform.has_site("");
 
     platform.load();
-    // The charts come from the registry as well: nothing but what was loaded is looked at.
+    // The charts come from the registry too: only what was loaded is used.
     let deployed = platform.runs("deploy", &["--pod-security", "restricted", "--timeout", "5m"]);
     let deployed = deployed.success().json();
     let well = platform.is_well(&[]);
 
     assert_eq!(done(&deployed).len(), 2, "{deployed:#}");
     well.has("running", "ok", &["locked image of the site"]);
-    well.has("inference", "ok", &["database", "takes connections"]);
-    well.has("inference", "ok", &["cache", "takes connections"]);
+    well.has("inference", "ok", &["database", "accepts connections"]);
+    well.has("inference", "ok", &["cache", "accepts connections"]);
     let again = platform.runs("deploy", &[]).success().json();
     let nothing = ["sql", "kv"].map(|release| (release.to_owned(), "none".to_owned()));
     assert_eq!(done(&again), nothing, "passwords that a chart makes up stay: {again:#}");
@@ -188,7 +188,7 @@ fn a_worker_of_sie_fills_its_cache_from_the_sites_bucket_and_encodes() {
             "charts: [{{chart: ./sie-like-1.0.0.tgz, release: sie, namespace: {name}, values: [sie.yaml]}}]\n\
              models: [{{hf: {MODEL}}}]\n"
         ),
-        // Credentials are the user's own; all else comes by itself.
+        // The user provides the credentials; everything else is in the bundle.
         &[("sie.yaml", "workers: {common: {extraEnv: [{name: AWS_ACCESS_KEY_ID, value: key}, {name: AWS_SECRET_ACCESS_KEY, value: secret}]}}\n")],
     );
     let (to, url) = (format!("s3://{}/sie", S3::BUCKET), bucket.url());
@@ -237,7 +237,7 @@ fn a_load_into_claims_that_is_killed_ten_times_comes_to_the_same_end() {
     let whole = u64::try_from(started.elapsed().as_millis()).unwrap();
     let (random, media) = (RandomState::new(), platform.media());
 
-    // The claim in work; a load that came through before it was killed goes on to another one.
+    // The claim being written. A load that finishes it before being killed continues with the next.
     let mut claim = 1;
     for kill in 0..KILLS {
         platform.has_site(&format!("models:\n{}", place(claim)));

@@ -1,6 +1,6 @@
-//! The story of the webhook in a real cluster: it runs from Gantry's own image, moves what no
-//! overlay reached, refuses what was never locked, renews its certificate, and where it is down its
-//! namespaces are closed and no others.
+//! The webhook in a real cluster: it runs from Gantry's own image, moves images that no overlay moved,
+//! refuses images that were not locked, and renews its certificate. While it is down, pods are refused
+//! in its namespaces only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod story;
@@ -51,7 +51,7 @@ async fn leftovers_are_moved_strangers_refused_and_only_its_namespaces_closed_wh
     };
     assert!(done(&applied, "created") && done(&again, "same"), "{applied:#}\n{again:#}");
 
-    // Not labelled yet: nothing is judged.
+    // The namespace is not labelled yet, so nothing is refused.
     try_pod(&cluster, there, &pod("before", "foreign.internal/x:1")).await.unwrap();
     label(&cluster, there, "enforce").await;
     let why = guard::until("the webhook is asked", async || {
@@ -102,7 +102,7 @@ async fn leftovers_are_moved_strangers_refused_and_only_its_namespaces_closed_wh
     let why = refused(&cluster, there, &pod("closed", LOCKED)).await;
     assert!(why.contains("failed calling webhook"), "{why}");
     try_pod(&cluster, free.name(), &pod("free", "foreign.internal/x:1")).await.unwrap();
-    // What brings no image is not asked about: pods can be changed and deleted as ever.
+    // Changes without a new image do not call the webhook: pods can still be labelled and deleted.
     let mut running: Pod = cluster.get(Scope::Namespace(there), "leftover").await.unwrap().unwrap();
     running.metadata.labels.get_or_insert_default().insert("touched".into(), "yes".into());
     cluster.replace(Scope::Namespace(there), &running).await.unwrap();
@@ -180,7 +180,7 @@ async fn it_serves_outside_of_the_cluster_too_and_follows_the_lock() {
     assert!(why.contains("failed calling webhook"), "{why}");
 }
 
-/// Makes the certificate look as if it ended soon, and waits for the next one.
+/// Makes the certificate look as if it expires soon, and waits for its renewal.
 async fn renewed(cluster: &Cluster, namespace: &str, name: &str) {
     let scope = Scope::Namespace(namespace);
     let mut secret: Secret = cluster.get(scope, name).await.unwrap().unwrap();

@@ -1,5 +1,5 @@
-//! The story of the evidence: what was carried is gathered into one archive that an auditor reads
-//! and checks without Gantry, pickles are told apart and never run, and whatever is changed is found.
+//! Evidence archives: an auditor can read and verify one without Gantry, pickle files are analysed and
+//! never executed, and every change to an archive is found.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod story;
@@ -24,8 +24,8 @@ const GATHER: [&str; 9] = [
     "json",
 ];
 
-/// Writes a model as its makers would: Python's own pickles, one of which would make a file when it
-/// is loaded, and archives as `torch.save` lays them out.
+/// Writes a model with pickle files by Python itself, one of which would create a file when loaded, and
+/// with archives in the layout of `torch.save`.
 const MODEL: &str = r#"
 import collections, io, os, pickle, struct, sys, zipfile
 class Evil:
@@ -53,8 +53,8 @@ archive("packed.pt", pickle.dumps(Evil(), 4), zipfile.ZIP_DEFLATED)
 write("truncated.bin", pickle.dumps([usual, Evil()], 4)[:-3])
 "#;
 
-/// A user with an image and a model that are locked, fetched and loaded, and the files that tell of
-/// it.
+/// A user with an image and a model that are locked, fetched and loaded, and with their receipts and
+/// reports.
 fn audited() -> (World, Gantry, PathBuf) {
     let folder = tempfile::tempdir().unwrap().keep();
     let marker = folder.join("was-run");
@@ -91,7 +91,7 @@ fn unpacked(gantry: &Gantry, archive: &str, folder: &str) -> PathBuf {
     to
 }
 
-/// A pair of keys as minisign makes it, without a password.
+/// A pair of keys made by minisign, without a password.
 fn keys(folder: &Path) -> (String, String) {
     let (public, secret) = (folder.join("minisign.pub"), folder.join("minisign.key"));
     let mut minisign = tools::command("minisign");
@@ -183,7 +183,7 @@ fn a_pickle_is_told_by_what_it_would_import_whatever_its_protocol_and_its_wrappi
     assert_eq!(worst("pytorch_model.bin")["danger"], "usual");
     assert_eq!(worst("packed.pt")["name"], "posix.system");
     assert!(
-        looked("truncated.bin")["pickles"][0]["broken"].as_str().unwrap().contains("breaks off")
+        looked("truncated.bin")["pickles"][0]["broken"].as_str().unwrap().contains("truncated")
     );
     let high =
         index["findings"].as_array().unwrap().iter().filter(|finding| finding["weight"] == "high");
@@ -217,9 +217,9 @@ fn whatever_is_changed_missing_added_or_signed_by_another_is_found() {
     };
 
     let add = |path: &Path| fs::write(path, "more").unwrap();
-    changed("locks/gantry.lock", &add, "not what the index says");
-    changed("index.html", &add, "not what the index says");
-    changed("reports/check.json", &|path| fs::remove_file(path).unwrap(), "not there");
+    changed("locks/gantry.lock", &add, "differs from the index");
+    changed("index.html", &add, "differs from the index");
+    changed("reports/check.json", &|path| fs::remove_file(path).unwrap(), "but missing");
     changed("reports/more.json", &add, "not in the index");
     changed(
         "index.json",
@@ -227,13 +227,13 @@ fn whatever_is_changed_missing_added_or_signed_by_another_is_found() {
             let text = fs::read_to_string(path).unwrap().replace("\"high\"", "\"low\"");
             fs::write(path, text).unwrap();
         },
-        "signature is not good",
+        "signature is not valid",
     );
-    changed("index.json.minisig", &|path| fs::remove_file(path).unwrap(), "there is none");
+    changed("index.json.minisig", &|path| fs::remove_file(path).unwrap(), "no signature");
     gantry.run(verify).success();
     let error =
         gantry.run(["evidence", "verify", "evidence", "--trust", &others]).fails_with(3).stderr;
-    assert!(error.contains("trusted are"), "{error}");
+    assert!(error.contains("the trusted keys are"), "{error}");
 }
 
 #[test]
@@ -252,9 +252,9 @@ fn bad_input_is_told_before_anything_is_written() {
     gantry.write("gantry.lock", "version: 1\nname: x\nplatforms: [linux/amd64]\n");
     fails(&[&to[..], &["--check", "none.json"]].concat(), "none.json");
     fails(&[&to[..], &["--receipt", "gantry.lock"]].concat(), "gantry.lock");
-    fails(&[&to[..], &["--sign", "gantry.lock"]].concat(), "no secret key of minisign");
+    fails(&[&to[..], &["--sign", "gantry.lock"]].concat(), "not a secret key of minisign");
     fails(&["evidence", "verify", "none"], "none");
-    fails(&["evidence", "verify", "gantry.lock", "--trust", "nonsense"], "no public key");
+    fails(&["evidence", "verify", "gantry.lock", "--trust", "nonsense"], "not a public key");
     let encrypted = home.path().join("encrypted.key");
     let key =
         "untrusted comment: minisign encrypted secret key\nRWRTY0IyAAAAAAAAAAAAAAAAAAAAAAAA\n";

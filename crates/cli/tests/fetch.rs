@@ -1,4 +1,4 @@
-//! The story of the fetch: everything comes once, whatever happens on the way.
+//! `gantry fetch`: every blob is downloaded once, whatever failures occur.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod story;
@@ -59,7 +59,7 @@ fn a_registry_that_lies_about_a_digest_is_named_and_nothing_of_it_is_kept() {
 
     let lied = gantry.run(["fetch"]).fails_with(3);
 
-    assert!(lied.stderr.contains("lies about"), "{}", lied.stderr);
+    assert!(lied.stderr.contains("sent wrong content for"), "{}", lied.stderr);
     let kept: Vec<_> =
         files(gantry.store()).into_iter().filter(|file| !before.contains(file)).collect();
     assert!(kept.iter().all(|(path, _)| !path.to_string_lossy().contains("/blobs/")), "{kept:?}");
@@ -146,7 +146,7 @@ fn a_full_disk_is_told_before_the_first_byte_and_goes_on_after_room_was_made() {
 
     let full = gantry.run(["fetch"]).fails_with(1);
 
-    assert!(full.stderr.contains("no room"), "{}", full.stderr);
+    assert!(full.stderr.contains("not enough space"), "{}", full.stderr);
     disk.resize(64 << 20);
     gantry.run(["fetch"]).success();
     gantry.run(["store", "verify"]).success();
@@ -164,7 +164,7 @@ fn a_disk_that_fills_up_under_a_fetch_is_told_and_nothing_on_it_is_corrupt() {
 
     let mut running = gantry.start(["fetch"]);
     until("the weights come", || hub.sent("/resolve/") > 8 << 20);
-    // Somebody else takes all the room that the fetch had found free.
+    // Another process fills the disk after the fetch has checked the free space.
     let filler = disk.path().join("filler");
     let zeros = vec![0; 1 << 20];
     let mut file = fs::File::create(&filler).unwrap();
@@ -174,7 +174,7 @@ fn a_disk_that_fills_up_under_a_fetch_is_told_and_nothing_on_it_is_corrupt() {
     let printed = running.printed();
     let code = running.wait();
     assert!([Some(1), Some(4)].contains(&code), "{code:?} {printed}");
-    assert!(printed.contains("no room"), "{printed}");
+    assert!(printed.contains("not enough space"), "{printed}");
     drop(file);
     fs::remove_file(filler).unwrap();
     gantry.run(["fetch"]).success();

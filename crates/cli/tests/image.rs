@@ -1,5 +1,5 @@
-//! The story of Gantry's own image: made without a container engine, read by other tools, carried in
-//! a bundle, and run as a cluster would run it.
+//! Gantry's own image: built without a container engine, read by other tools, carried in a bundle, and run
+//! as a cluster would run it.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod story;
@@ -62,7 +62,7 @@ fn the_image_goes_to_a_registry_and_runs_there_as_any_user_with_a_read_only_root
     let pod = "apiVersion: v1\nkind: Pod\nspec: {containers: [{image: \"nginx:1\"}]}\n";
     let found = root.run("12345:0", &["images", "-"], pod);
     assert!(found.contains("docker.io/library/nginx:1"), "{found}");
-    // What it keeps goes to /tmp; a client for the network is set up without certificates.
+    // It keeps files in /tmp only, and creates an HTTP client although the image has no certificates.
     root.run("12345:0", &["lock", "-C", "/tmp"], "");
     let kept = root.run("12345:0", &["store", "verify", "--output", "json"], "");
     assert!(kept.contains('{'), "{kept}");
@@ -104,12 +104,12 @@ fn what_no_image_can_be_made_of_is_refused_with_the_next_step_and_leaves_nothing
     let script = text(&gantry.write("script", "#!/bin/sh\n"));
     let good = text(&tools::static_gantry());
     let cases: [(&[&str], &str); 5] = [
-        // The tests' own gantry is linked as cargo links by default.
+        // The gantry of the tests is linked dynamically, which is cargo's default.
         (&[], "linked dynamically"),
         (&["--binary", "/bin/ls"], "linked dynamically"),
-        (&["--binary", &script], "no 64-bit Linux program"),
+        (&["--binary", &script], "not a 64-bit Linux program"),
         (&["--binary", "nowhere"], "cannot read nowhere"),
-        (&["--binary", &good, "--binary", &good], "one binary an architecture"),
+        (&["--binary", &good, "--binary", &good], "one binary per architecture"),
     ];
     for (arguments, expected) in cases {
         let arguments = ["image", "-o", "out"].into_iter().chain(arguments.iter().copied());
@@ -130,7 +130,7 @@ fn a_bundle_carries_the_image_on_request_and_the_site_gets_what_was_locked() {
 
     gantry.run(["lock"]).success();
     gantry.run(["lock", "--check"]).success();
-    // A store that lost it gets it again from the same binary.
+    // A store that has lost the image gets the same one again from the same binary.
     fs::remove_dir_all(gantry.store()).unwrap();
     gantry.run(["fetch"]).success();
     gantry.run(["pack", "-o", "media"]).success();
@@ -163,14 +163,14 @@ fn a_lock_takes_named_binaries_and_refuses_an_image_for_none_of_its_platforms() 
     assert!(refused.contains("tools: [{gantry: [FILE]}]"), "{refused}");
 }
 
-/// A user of that binary, whose configuration is empty.
+/// A user of the static binary, with an empty configuration.
 fn user(binary: &Path, home: &Path) -> Gantry {
     fs::write(home.join("config.yaml"), "{}\n").unwrap();
     Gantry::new(binary, home)
 }
 
-/// The static binary, and the same with the other architecture in its header, which is all that is
-/// looked at.
+/// The static binary, and a copy with the other architecture in its ELF header, which is all that Gantry
+/// reads of it.
 fn both_architectures(folder: &Path) -> (PathBuf, PathBuf) {
     let mut bytes = fs::read(tools::static_gantry()).unwrap();
     let (amd64, arm64) = (folder.join("amd64"), folder.join("arm64"));
@@ -195,7 +195,7 @@ impl Root {
         let archive = folder.path().join("root.tar");
         crane(&["export", image, &text(&archive)]);
         let root = folder.path().join("root");
-        // What every runtime brings: /dev and /proc.
+        // Every container runtime mounts /dev and /proc.
         fs::create_dir_all(root.join("dev")).unwrap();
         tools::run(tools::command("tar").arg("-xpf").arg(&archive).arg("-C").arg(&root));
         let mut config: serde_json::Value =
@@ -205,13 +205,13 @@ impl Root {
             serde_json::from_value(value.clone()).unwrap()
         };
         let (environment, entrypoint) = (texts(&config["Env"]), texts(&config["Entrypoint"]));
-        // tempdirs are for their owner alone; any user is to see the root.
+        // Temporary folders are readable by their owner only, but the container may run as any user.
         tools::run(tools::command("chmod").arg("755").arg(folder.path()).arg(&root));
         Self { folder, environment, entrypoint: entrypoint.concat() }
     }
 
-    /// Runs the entry point as restricted pods do: no network, a read-only root, a /tmp of its own
-    /// that outlives the run, no privileges, a user that /etc/passwd may not know.
+    /// Runs the entry point as in a restricted pod: no network, a read-only root, its own /tmp, which is
+    /// kept between runs, no privileges, and a user that need not be in /etc/passwd.
     fn run(&self, user: &str, arguments: &[&str], input: &str) -> String {
         let script = "\
 set -e

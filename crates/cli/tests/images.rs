@@ -1,4 +1,4 @@
-//! The story of looking: what does this chart run, and why?
+//! `gantry images`: which images a chart uses, and why.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod story;

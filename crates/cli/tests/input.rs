@@ -1,4 +1,4 @@
-//! The story of mistakes: each is told with the thing, the cause and the next step, before any work.
+//! Mistakes in gantry.yaml: each is reported with the entry, the cause and the next step, before any work.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod story;
@@ -64,7 +64,7 @@ fn a_wrong_input_is_told_with_its_place_and_nothing_is_touched() {
         ("version: 1\nname: [\n".to_owned(), "gantry.yaml:"),
         ("version: 9\nname: x\n".to_owned(), "version 9"),
         (String::new(), "gantry.yaml"),
-        ("version: 1\nname: Bad Name\n".to_owned(), "is no name"),
+        ("version: 1\nname: Bad Name\n".to_owned(), "is not a valid name"),
     ] {
         let gantry = user(&world, &input);
         let failed = gantry.run(["lock"]);
@@ -76,7 +76,7 @@ fn a_wrong_input_is_told_with_its_place_and_nothing_is_touched() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// An input with an image that is on this machine.
+/// An input with an image from this machine, at the given place.
 fn with_image(place: &str) -> String {
     format!("version: 1\nname: own\nimages: [{{image: \"own:1\", {place}}}]\n")
 }

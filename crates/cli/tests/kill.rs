@@ -1,5 +1,4 @@
-//! The story of kill -9: at whatever instant a fetch is killed, the next one goes on from what is
-//! on the disk.
+//! Killed fetches: whenever a fetch is killed, the next one continues from what is on the disk.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod story;
@@ -12,7 +11,7 @@ use story::{INPUT, user};
 use testkit::{Faults, Gantry, World};
 use types::lock::{Content, Lock, Origin};
 
-/// How often a fetch is killed before it may end.
+/// How often the fetch is killed before it may finish.
 const KILLS: u64 = 20;
 
 #[test]
@@ -47,17 +46,17 @@ mod slow {
     }
 }
 
-/// What the kills cost.
+/// What was downloaded again because of the kills.
 #[derive(Debug, Default)]
 struct Lost {
-    /// What was on the disk at all kills together, each time what had come since the one before.
+    /// The bytes on the disk at each kill that were new since the previous one, all together.
     there: u64,
-    /// Of it, what was asked for again. What a killed process held in its memory and its sockets
-    /// was not there yet, and does not count.
+    /// How many of them were requested again. What a killed process had in memory and in its sockets was
+    /// not on the disk and does not count.
     again: u64,
 }
 
-/// Fetches to the end, killed on the way at random counts of bytes that came.
+/// Fetches to the end; on the way the process is killed after random numbers of received bytes.
 fn fetch_with_kills(world: &World, gantry: &Gantry) -> Lost {
     let names = names(gantry);
     // Each std hasher has new random keys; no crate is needed for twenty instants.
@@ -66,13 +65,13 @@ fn fetch_with_kills(world: &World, gantry: &Gantry) -> Lost {
     let mut there = on_disk(gantry);
     let mut missing: u64 = names.values().map(|(_, size)| size).sum();
     for kill in 0..=KILLS {
-        // New ones each time: what a killed run had sent may still be on its way to the old ones.
+        // New proxies each time: requests of the killed run may still be on their way to the old ones.
         let (registry, hub) =
             (Faults::before(&world.upstream().url()), Faults::before(&world.hub().url()));
         world.lead_to(&registry.url(), &hub.url());
         let mut running = gantry.start(["fetch", "--quiet"]);
         if kill < KILLS {
-            // At most twice a fair part of what is still to come, so that all of them fall into it.
+            // At most twice the fair share of the rest, so that all kills happen during the fetch.
             let most = 2 * missing / (KILLS - kill);
             let instant = random.hash_one(kill) % most.max(1);
             while running.is_running() && registry.sent("") + hub.sent("") < instant {
@@ -100,8 +99,7 @@ fn fetch_with_kills(world: &World, gantry: &Gantry) -> Lost {
     lost
 }
 
-/// What the paths by which all blobs are asked for end in, with the blobs' digests (in hex) and
-/// sizes.
+/// The last part of the request path of each blob, with the blob's digest (in hex) and size.
 fn names(gantry: &Gantry) -> HashMap<String, (String, u64)> {
     let lock = Lock::parse("gantry.lock", &gantry.read("gantry.lock")).unwrap();
     let named = |content: &Content<'_>| match content.origin {
@@ -122,7 +120,7 @@ fn name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
 }
 
-/// The bytes of each blob, whole or partial, by its digest in hex.
+/// The bytes on the disk of each blob, complete or partial, by its digest in hex.
 fn on_disk(gantry: &Gantry) -> HashMap<String, u64> {
     let mut found = HashMap::new();
     for folder in ["gantry/partial", "blobs/sha256"] {

@@ -1,4 +1,4 @@
-//! The story of the lock: from what is asked for to every digest, the same each time.
+//! `gantry lock`: resolves an input to all digests, with the same result each time.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod story;
@@ -20,7 +20,7 @@ fn locking_twice_gives_the_same_bytes_and_check_agrees() {
     gantry.run(["lock", "--check"]).success();
 
     assert_eq!(gantry.read("gantry.lock"), first);
-    // Another user elsewhere, with an empty store, gets the same lock.
+    // Another user with an empty store gets the same lock.
     let other = World::fast();
     let elsewhere = user(&other, INPUT);
     elsewhere.run(["lock"]).success();
@@ -38,7 +38,7 @@ fn a_changed_input_makes_the_lock_stale_and_a_new_lock_keeps_the_pins() {
     let stale = gantry.run(["lock", "--check"]).fails_with(1);
 
     assert!(
-        stale.stderr.contains("stale") && stale.stderr.contains("gantry lock"),
+        stale.stderr.contains("out of date") && stale.stderr.contains("gantry lock"),
         "{}",
         stale.stderr
     );
@@ -125,7 +125,7 @@ files: [runbook.pdf]
     );
 
     gantry.run(["lock"]).success();
-    // What the store lost of all this is taken in again.
+    // Content that the store has lost is read from its local source again.
     let kept = gantry.read("gantry.lock");
     fs::remove_dir_all(gantry.store()).unwrap();
     gantry.run(["fetch"]).success();
@@ -138,7 +138,7 @@ files: [runbook.pdf]
     for kind in ["image", "model", "file"] {
         assert!(kinds.contains(&kind), "{kinds:?}");
     }
-    // Another archive under the same words is noticed.
+    // A different archive at the same path is noticed.
     images.save("docker.io/library/busybox:1.35", &folder.join("own.tar"));
     gantry.run(["lock", "--check"]).fails_with(1);
 }

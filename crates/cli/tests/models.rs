@@ -1,5 +1,5 @@
-//! The story of a volume: a model is put where a runtime reads it, without a network, killed on the
-//! way, checked long after.
+//! Models in a folder: pushed in the layout that a runtime reads without a network, with the push killed,
+//! and verified afterwards.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod story;
@@ -66,7 +66,7 @@ fn a_killed_push_shows_nothing_half_and_goes_on_where_it_was() {
     for _ in 0..10 {
         let mut running = gantry.start(&arguments);
         let parts = volume.path().join(".gantry/parts");
-        // Killed as soon as something more lies there.
+        // Killed as soon as more was written.
         let before = size_of(&parts);
         while size_of(&parts) == before && running.is_running() {}
         running.kill();
@@ -97,7 +97,7 @@ fn a_volume_is_proven_without_the_bundle_and_mended_with_it() {
     fs::write(&weights, bytes).unwrap();
 
     let error = gantry.run(&verify).fails_with(3).stderr;
-    assert!(error.contains("config.json: it is not there"), "{error}");
+    assert!(error.contains("config.json: it is missing"), "{error}");
     assert!(error.contains("model.safetensors: its digest is"), "{error}");
     assert!(error.contains("gantry models push"), "{error}");
     push(&gantry, gantry.store(), volume.path(), &["--layout", "flat"]).success();
@@ -132,7 +132,7 @@ fn a_full_volume_is_told_before_the_first_byte_and_wrong_words_before_any_work()
     let volume = Tmpfs::new(20 << 20);
 
     let error = push(&gantry, gantry.store(), volume.path(), &[]).fails_with(1).stderr;
-    assert!(error.contains("make room and run the same command again"), "{error}");
+    assert!(error.contains("free some space and run the same command again"), "{error}");
     let folder = tempfile::tempdir().unwrap();
     for (arguments, expected) in [
         (
@@ -146,7 +146,7 @@ fn a_full_volume_is_told_before_the_first_byte_and_wrong_words_before_any_work()
     }
     assert!(files(folder.path()).is_empty());
     let error = gantry.run(["models", "verify", &text(folder.path())]).fails_with(2).stderr;
-    assert!(error.contains("Gantry put no models there"), "{error}");
+    assert!(error.contains("no models that Gantry wrote"), "{error}");
     let link = folder.path().join("link");
     symlink("nowhere", &link).unwrap();
     gantry.run(["models", "verify", &text(&link)]).fails_with(2);
@@ -217,7 +217,7 @@ fn only_so_many_revisions_are_kept_and_nothing_that_somebody_else_leads_to_goes(
         let collected = pushed["collected"].as_array().map_or(0, Vec::len);
         assert_eq!(collected, usize::from(number > 1), "round {number}: {pushed}");
         if number == 0 {
-            // Somebody's own snapshot leads to a file of the first revision.
+            // A snapshot that somebody else made links to a file of the first revision.
             let blob = fs::read_link(snapshot(&own).join("config.json")).unwrap();
             fs::create_dir_all(own.join("snapshots/theirs")).unwrap();
             symlink(blob, own.join("snapshots/theirs/config.json")).unwrap();
@@ -259,14 +259,14 @@ fn models_of(folder: &Path) -> Vec<(std::path::PathBuf, u64)> {
     own.filter(|(path, _)| !path.starts_with(".gantry")).collect()
 }
 
-/// The bytes in a folder that somebody writes to: what goes while it is looked at counts nothing.
+/// The size of a folder while another process writes to it: files that vanish meanwhile count nothing.
 fn size_of(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
     entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
 
-/// What tokenizer, config and weights say when huggingface_hub finds them in the cache, with no
-/// network and no Hub.
+/// What a script reads from tokenizer, configuration and weights that huggingface_hub finds in the
+/// cache, without a network.
 fn loaded(cache: &Path) -> String {
     read(&format!(
         "from huggingface_hub import snapshot_download\nfolder = snapshot_download({MODEL:?}, \

@@ -1,7 +1,7 @@
-//! The story of a real chart: its images go over the gap, and what helm renders there runs from
-//! the site's registry alone. The images are stand-ins of the same names (see
-//! [`testkit::Images::stand_ins`]); what a render names is told by a plain scan that knows nothing
-//! of Gantry ([`testkit::scan`]).
+//! Real charts: their images are carried across, and what helm renders there uses the site's registry
+//! only. The images are small stand-ins with the same names (see [`testkit::Images::stand_ins`]). Which
+//! images a render names is found by a simple text scan that is independent of Gantry
+//! ([`testkit::scan`]).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod story;
@@ -17,36 +17,36 @@ use serde_json::Value;
 use story::{pack, text};
 use testkit::{Gantry, Hub, Images, Registry, World, scan, tools};
 
-/// The version of Kubernetes that helm renders for; its own default is one that charts refuse.
+/// The Kubernetes version that helm renders for; some charts refuse helm's default.
 const KUBE_VERSION: &str = "1.33.0";
-/// What the release is called.
+/// The name of the release.
 const RELEASE: &str = "rel";
 /// The pull secret of the site.
 const SECRET: &str = "site-pull";
-/// Where the site keeps what comes in.
+/// The site's registry with its path, as in the overlays.
 const PREFIX: &str = "ai/platform";
 
-/// A chart on its way over the gap.
+/// A chart that is carried across the air gap.
 struct Story {
     world: World,
     gantry: Gantry,
     /// The chart and its values files, as helm takes them.
     chart: PathBuf,
     values: Vec<PathBuf>,
-    /// How names at the site are made.
+    /// How images are named at the site.
     naming: &'static str,
-    /// What the site's registry has: names and digests.
+    /// The images in the site's registry: names and digests.
     landed: BTreeMap<String, String>,
 }
 
-/// What no overlay moves of a chart, by what does.
+/// A chart's images that no overlay moves, grouped by what does move them.
 #[derive(Default)]
 struct Left {
-    /// Written out in a template: a post-renderer.
+    /// Literal images in templates: a post-renderer moves them.
     rendered: BTreeSet<String>,
-    /// Written out in a hook's template: helm 4's post-renderer, not helm 3's.
+    /// Literal images in hooks: only a post-renderer of helm 4 moves them.
     hooks: BTreeSet<String>,
-    /// In an operator: the nodes' files alone.
+    /// Images compiled into an operator: only mirrors on the nodes move them.
     compiled_in: BTreeSet<String>,
 }
 
@@ -140,8 +140,8 @@ impl Story {
         Self { world, gantry, chart, values, naming: "path", landed: BTreeMap::new() }
     }
 
-    /// Locks, fetches, packs, forgets the store, and loads into the site's registry: what the chart
-    /// names and `more`, and nothing else.
+    /// Locks, fetches, packs, deletes the store, and loads into the site's registry. The registry then has
+    /// exactly the images of the chart and `more`.
     fn carry(mut self, more: &[&str]) -> Self {
         if !self.gantry.folder().join("gantry.yaml").exists() {
             let (chart, values) = (self.chart.display(), &self.values);
@@ -152,7 +152,7 @@ impl Story {
             self.gantry.write("gantry.yaml", &input);
         }
         let locked = self.gantry.run(["lock"]).success();
-        // What no registry has and no pod names is left out with a note: here nothing may be.
+        // A likely image that no registry has is left out with a note; none of these may be.
         assert!(!locked.stderr.contains("left out"), "{}", locked.stderr);
         self.gantry.run(["fetch"]).success();
         let media = tempfile::tempdir().unwrap();
@@ -173,13 +173,13 @@ impl Story {
             if row["kind"] == "image" {
                 assert!(expected.remove(name), "nothing names {name}");
                 assert_eq!(digest, self.digest_at_source(name), "{name}");
-                // An index without all of its platforms is another one at this registry.
+                // This registry refuses sparse indexes, so the index there is a rewritten one.
                 let digest = row["rewritten"].as_str().unwrap_or(digest);
                 self.landed.insert(self.at_site(name), digest.to_owned());
             }
         }
         assert!(expected.is_empty(), "not carried: {expected:?}");
-        // What the chart names is pulled by the names of its last render.
+        // The chart's images are pulled later, under the names of its last render.
         for name in more {
             self.pulls(&self.at_site(name));
         }
@@ -197,8 +197,8 @@ impl Story {
         }
     }
 
-    /// The overlay moves what the chart names, apart from what is left; the post-renderer moves
-    /// that too, as far as helm hands it over. All is told, and crane and the nodes pull it.
+    /// The overlay moves all images of the chart except the leftovers, and the post-renderer moves those
+    /// that helm passes to it. All of them are reported, and crane and the nodes can pull them.
     fn moves_all_but(&self, left: &Left) {
         let (chart, overlay) = (text(&self.chart), self.gantry.folder().join("overlay.yaml"));
         let values = self.values.iter().flat_map(|file| ["-f".to_owned(), text(file)]);
@@ -242,7 +242,7 @@ impl Story {
         }
     }
 
-    /// What helm 3 makes of the chart with the overlay and the post-renderer.
+    /// The chart rendered by helm 3 with the overlay and the post-renderer.
     fn rendered_by_helm_3(&self, overlay: &Path) -> String {
         let mut helm = helm(&self.chart, &self.values, Some(overlay));
         helm.args(["--post-renderer", story::BINARY, "--post-renderer-args", "post-render"]);
@@ -250,7 +250,7 @@ impl Story {
         tools::run(helm.current_dir(self.gantry.folder()))
     }
 
-    /// What the post-renderer makes of a stream of helm's.
+    /// The output of the post-renderer for a stream of manifests.
     fn post_rendered(&self, stream: &str) -> String {
         let mut command = self.gantry.command(["post-render", "--site", "site.yaml"]);
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -264,7 +264,7 @@ impl Story {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Where the site keeps an image: its host gives way to the site, or is a folder there.
+    /// The name of an image at the site: its host is replaced by the site, or becomes a part of the path.
     fn at_site(&self, name: &str) -> String {
         let rest = match self.naming {
             "host-path" => name,
@@ -273,7 +273,7 @@ impl Story {
         format!("{}/{PREFIX}/{rest}", self.world.site().host())
     }
 
-    /// crane pulls a name from the site's registry, and it is what landed there.
+    /// Pulls an image from the site's registry with crane and compares its digest with the loaded one.
     fn pulls(&self, name: &str) {
         let landed = self.landed.get(name).unwrap_or_else(|| panic!("{name} has not landed"));
         let digest = tools::run(tools::command("crane").args(["digest", name]));
@@ -291,7 +291,7 @@ impl Story {
         let mut skopeo = tools::command("skopeo");
         skopeo.arg("--registries-conf").arg(file).args(inspect);
         assert_eq!(tools::run(&mut skopeo).trim(), landed, "{name}");
-        // containerd puts repository and tag behind the mirror's path.
+        // containerd appends repository and tag to the mirror's path.
         let (host, rest) = name.split_once('/').unwrap();
         let hosts = nodes.join("containerd/certs.d").join(host).join("hosts.toml");
         let hosts = fs::read_to_string(hosts).unwrap();
@@ -304,7 +304,7 @@ impl Story {
     }
 }
 
-/// What a column of the report tells, of the rows of one kind.
+/// The values of a key of the report's rows, of one kind.
 fn told(rows: &Value, column: &str, kind: Option<&str>) -> BTreeSet<String> {
     let rows = rows.as_array().unwrap().iter();
     let rows = rows.filter(|row| kind.is_none_or(|kind| row["kind"] == kind));
@@ -315,7 +315,7 @@ fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// What helm makes of the chart.
+/// The chart as rendered by helm.
 fn render(chart: &Path, values: &[PathBuf], overlay: Option<&Path>) -> String {
     tools::run(&mut helm(chart, values, overlay))
 }
@@ -332,7 +332,7 @@ fn helm(chart: &Path, values: &[PathBuf], overlay: Option<&Path>) -> Command {
 mod slow {
     use super::*;
 
-    /// Where no registry has to be.
+    /// An address without a registry.
     const SITE: &str = "registry.internal:5000/ai/";
 
     #[test]

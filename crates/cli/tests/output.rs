@@ -1,5 +1,5 @@
-//! The story of scripts: results and errors as JSON whose keys stay, exit codes, completions, and
-//! help that shows by example.
+//! What scripts rely on: JSON results and errors with stable keys, exit codes, completions, and help texts
+//! with examples.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod story;
@@ -60,7 +60,7 @@ fn errors_are_json_on_stderr_where_results_are_json() {
     assert_eq!(error["error"]["kind"], "usage");
     assert!(error["error"]["hints"][0].as_str().unwrap().contains("gantry init"));
     assert_eq!(failed.stdout, "");
-    // Also when work had begun, and said things on the way.
+    // Also if the work had begun, and other lines were printed before.
     let gantry = user(&world, SMALL);
     gantry.run(["lock"]).success();
     world.lead_to("http://127.0.0.1:1", "http://127.0.0.1:1");
@@ -80,7 +80,7 @@ fn every_verb_has_help_with_examples() {
     assert!(verbs.len() >= 12, "{verbs:?}");
     for verb in verbs {
         let help = gantry.run([verb.as_str(), "--help"]).success().stdout;
-        // A group (`store`, `models`) has verbs of its own.
+        // A group (`store`, `models`) has subcommands.
         if help.contains("\nCommands:\n") {
             for own in self::verbs(&help) {
                 let help = gantry.run([verb.as_str(), &own, "--help"]).success().stdout;
@@ -122,7 +122,7 @@ fn shells_take_the_completions_and_usage_errors_exit_2() {
     }
 }
 
-/// Exactly these keys, in the order of the alphabet.
+/// Asserts that an object has exactly these keys, in alphabetical order.
 #[track_caller]
 fn assert_keys(value: &Value, keys: &str) {
     let object = value.as_object().unwrap_or_else(|| panic!("no object: {value}"));
@@ -131,7 +131,7 @@ fn assert_keys(value: &Value, keys: &str) {
     assert_eq!(found.join(" "), keys);
 }
 
-/// The verbs that a help text lists.
+/// The subcommands that a help text lists.
 fn verbs(help: &str) -> Vec<String> {
     let (_, list) = help.split_once("Commands:\n").unwrap();
     list.lines()

@@ -1,5 +1,5 @@
-//! The story of the policies: what was locked becomes the only thing that starts, and a namespace is
-//! closed to the outside, with what no policy can hold told.
+//! `gantry policy`: a policy that admits only locked images, and network policies that block connections
+//! to the outside, with a report of what they cannot cover.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod story;
@@ -85,8 +85,11 @@ fn what_makes_no_policy_is_told_before_anything_is_written() {
     std::fs::remove_file(gantry.folder().join("gantry.lock")).unwrap();
     fails(&to_file, "gantry lock");
     gantry.write("gantry.lock", &lock(&["quay.io/shop/web:2.1"]));
-    fails(&[&to_file[..], &["--namespace", "Shop_1"]].concat(), "no name of Kubernetes");
-    fails(&[&IMAGES[..], &["-o", "nowhere/policy.yaml"]].concat(), "there is no folder");
+    fails(&[&to_file[..], &["--namespace", "Shop_1"]].concat(), "not a valid namespace name");
+    fails(
+        &[&IMAGES[..], &["-o", "nowhere/policy.yaml"]].concat(),
+        "the folder nowhere does not exist",
+    );
     gantry.write("site.yaml", "version: 1\nregistry: {url: registry}\n");
     fails(&to_file, "a dot or a port");
 }
@@ -108,7 +111,7 @@ fn a_namespace_is_closed_and_what_of_its_chart_is_not_held_is_told() {
     assert_eq!(gaps.as_array().unwrap().len(), 1, "{gaps}");
     assert_eq!(gaps[0]["why"], "host-network");
     let policies = gantry.read("e.yaml");
-    assert!(policies.contains("# not held: DaemonSet agent"), "{policies}");
+    assert!(policies.contains("# not covered: DaemonSet agent"), "{policies}");
     assert!(policies.contains("cidr: 10.0.0.5/32"), "{policies}");
 }
 

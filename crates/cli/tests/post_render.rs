@@ -1,5 +1,5 @@
-//! The story of what no value reaches: moved between helm and the cluster, by helm 3 and helm 4, or
-//! by files that the nodes read.
+//! Images that no chart value moves: moved by the post-renderer under helm 3 and helm 4, or by mirror
+//! configuration on the nodes.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod story;
@@ -14,8 +14,8 @@ use testkit::{Gantry, Images, Registry, tools};
 
 const SITE: &str = "version: 1\nregistry: {url: registry.internal:5000/ai}\n";
 
-/// A chart whose templates have their images written out: in a pod that is called like its image,
-/// in an argument, a Secret, and a hook.
+/// A chart with literal images in its templates: in a pod with the same name as its image, in an
+/// argument, a Secret, and a hook.
 const CHART: [(&str, &str); 4] = [
     ("Chart.yaml", "apiVersion: v2\nname: shop\nversion: 1.2.0\n"),
     (
@@ -70,12 +70,12 @@ fn piped(gantry: &Gantry, arguments: &[&str], input: &[u8]) -> Output {
     let mut command = gantry.command(arguments);
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // It may end before it has read everything.
+    // It may exit before it has read all input, which closes the pipe.
     let _ = child.stdin.take().unwrap().write_all(input);
     child.wait_with_output().unwrap()
 }
 
-/// A helm of the user's own, in the user's folder.
+/// helm with the test user's home and plugins.
 fn helm(gantry: &Gantry, name: &str, arguments: &[&str]) -> Command {
     let mut helm = tools::command(name);
     let home = gantry.folder().parent().unwrap();
@@ -106,7 +106,7 @@ const HELM_4: [&str; 7] = [
     "--site=site.yaml",
 ];
 
-/// Writes the plugin where helm 4 looks for it.
+/// Writes the plugin into the folder where helm 4 looks for plugins.
 fn with_plugin(gantry: &Gantry) -> PathBuf {
     let folder = gantry.folder().parent().unwrap().join("plugins/gantry");
     gantry.run(["post-render", "--write-plugin", &text(&folder)]).success();
@@ -150,7 +150,7 @@ fn helm_4_runs_it_as_a_plugin_and_hands_hooks_over_too() {
         assert!(!moved.contains(outside), "{outside}: {moved}");
     }
     assert!(moved.contains("# The cache.") && moved.contains("name: redis #"), "{moved}");
-    // Again, as after an update of gantry.
+    // Written again, as after an update of gantry.
     with_plugin(&gantry);
     let list = tools::run(&mut helm(&gantry, "helm4", &["plugin", "list"]));
     assert!(list.contains("postrenderer/v1"), "{list}");
@@ -170,7 +170,7 @@ fn what_cannot_be_proven_stops_both_helms_with_the_place() {
     assert!(!third.status.success() && third.stdout.is_empty(), "{told}");
     assert!(told.contains("docker.io/library/redis:latest is not in the lock"), "{told}");
     assert!(told.contains("shop/templates/redis.yaml: Pod redis"), "{told}");
-    // Helm 4 tells nothing of it; the file beside the plugin does.
+    // Helm 4 does not show the error, but the file beside the plugin has it.
     assert!(!fourth.status.success() && fourth.stdout.is_empty());
     let told = fs::read_to_string(plugin.join("error.txt")).unwrap();
     assert!(told.contains("quay.io/shop/migrate:3 is not in the lock"), "{told}");
@@ -211,10 +211,15 @@ fn bad_input_is_told_with_exit_2_and_a_refused_proof_with_exit_3_and_nothing_is_
     let run: &[&str] = &["post-render", "--site", "site.yaml"];
 
     for (arguments, input, code, part) in [
-        (run, "# Source: t.yaml\na: b: c\n".as_bytes(), 2, "t.yaml renders to no YAML"),
-        (run, b"\xff\xfe", 2, "byte 0 is no UTF-8"),
+        (run, "# Source: t.yaml\na: b: c\n".as_bytes(), 2, "t.yaml does not render to valid YAML"),
+        (run, b"\xff\xfe", 2, "byte 0 is not UTF-8"),
         (run, same.as_bytes(), 2, "use the naming host-path"),
-        (run, pod.as_bytes(), 3, "app:%!s(<nil>) in Pod x: spec.containers[0].image is no image"),
+        (
+            run,
+            pod.as_bytes(),
+            3,
+            "app:%!s(<nil>) in Pod x: spec.containers[0].image is not an image",
+        ),
         (&["post-render", "--site", "none.yaml"], b"", 2, "cannot read none.yaml"),
         (&["post-render", "--to", "x.io", "--lock", "none.lock"], b"", 2, "gantry lock"),
         (&["post-render"], b"", 2, "--site"),
@@ -238,11 +243,11 @@ fn a_leftover_in_a_hook_names_the_ways_out_that_reach_it() {
     assert!(error.contains("with helm 4 only"), "{error}");
     let report = gantry.read("r.md");
     let (_, hooks) = report.split_once("## Leftovers in hooks").expect(&report);
-    assert!(hooks.contains("Helm 3 hands no hooks to a post-renderer"), "{report}");
+    assert!(hooks.contains("Helm 3 does not pass hooks to a post-renderer"), "{report}");
     assert!(hooks.contains("quay.io/shop/migrate:3"), "{report}");
 }
 
-/// A registry that stands for the site, with nginx where `relocate` says that it is.
+/// A registry as the site's, with nginx under the name that `relocate` gives it.
 fn site() -> (Registry, String) {
     let registry = Registry::start();
     Images::fast().place(registry.storage());

@@ -1,5 +1,5 @@
-//! The story of charts, values and sites that cannot be: each is told in helm's own words where
-//! helm has some, with the place and the next step, and an older overlay stays as it was.
+//! Invalid charts, values and sites: each error has helm's message if there is one, the location and the
+//! next step, and an existing overlay is not changed.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod story;
@@ -55,7 +55,7 @@ fn a_chart_that_does_not_render_is_told_in_helm_s_words_with_the_template_s_plac
         gantry.write(&format!("shop/{name}"), content);
 
         let chart = text(&gantry.folder().join("shop"));
-        let next = "give the values that it asks for";
+        let next = "give the values that it requires";
         refused(&gantry, &RELOCATE, &[parts[0], parts[1], &chart, next]);
         refused(&gantry, &["images", "shop"], &parts);
         gantry.write("gantry.yaml", "version: 1\nname: x\ncharts: [{chart: ./shop}]\n");
@@ -101,14 +101,14 @@ fn what_is_no_chart_is_told_to_be_none() {
         ("nothing", "there is no such chart"),
         ("torn/shop", "no Chart.yaml"),
         ("notes.txt", "notes.txt"),
-        ("cut.tgz", "no gzip archive"),
+        ("cut.tgz", "not a gzip archive"),
         ("half.tgz", "half.tgz"),
         ("empty", "no Chart.yaml"),
     ] {
         refused(&gantry, &["images", what], &[part]);
         refused(&gantry, &["relocate", what, "--site", "site.yaml"], &[part]);
     }
-    // Values are no manifests, and neither is a pipe whose other end has failed.
+    // A values file contains no manifests, and neither does a pipe whose other end has failed.
     for what in ["shop/values.yaml", "-"] {
         refused(&gantry, &["images", what], &["no Kubernetes manifest"]);
     }
@@ -142,7 +142,7 @@ fn a_site_that_cannot_be_is_told_before_any_render() {
 
     for (site, parts) in [
         ("version: 1\nregistry: {ulr: x}\n", ["site.yaml:2:12", "known are url"]),
-        ("version: 1\nregistry: {url: \"https://x/y\"}\n", ["site.yaml", "leave the scheme away"]),
+        ("version: 1\nregistry: {url: \"https://x/y\"}\n", ["site.yaml", "without a scheme"]),
         ("version: 1\nregistry: {url: x, naming: flat}\n", ["site.yaml:2:28", "host-path"]),
         ("version: 2\nregistry: {url: x.internal}\n", ["site.yaml", "version 2"]),
         ("version: 1\n", ["site.yaml", "registry"]),
@@ -182,8 +182,8 @@ fn a_helm_that_is_missing_too_old_or_none_is_told_with_what_is_needed() {
     for (says, parts) in [
         ("echo v3.1.0", ["is helm 3.1.0", "install helm 3.8.0 or newer"]),
         ("echo v5.0.0", ["is helm 5.0.0", "up to helm 4"]),
-        ("echo I am no helm", ["does not tell its version", "I am no helm"]),
-        ("echo broken >&2; exit 1", ["does not tell its version", "broken"]),
+        ("echo I am no helm", ["does not print a helm version", "I am no helm"]),
+        ("echo broken >&2; exit 1", ["does not print a helm version", "broken"]),
     ] {
         let helm = program(home.path(), &format!("#!/bin/sh\n{says}\n"));
         let gantry = gantry.clone().env("GANTRY_HELM", &helm);
@@ -200,12 +200,12 @@ fn a_place_where_the_overlay_cannot_be_is_told_before_any_render() {
     let gantry = ready(home.path()).env("GANTRY_HELM", "/no/helm/is/needed");
 
     for (more, part) in [
-        (["-o", "none/overlay.yaml"], "there is no folder none"),
+        (["-o", "none/overlay.yaml"], "the folder none does not exist"),
         (["-o", "shop"], "shop is a folder"),
-        // The older overlay, or values of a person's own.
-        (["-f", "overlay.yaml"], "would be written over"),
-        (["-f", "../work/./overlay.yaml"], "would be written over"),
-        (["--report", "none/report.md"], "there is no folder none"),
+        // The older overlay, or the user's own values, given as -f too.
+        (["-f", "overlay.yaml"], "would be overwritten"),
+        (["-f", "../work/./overlay.yaml"], "would be overwritten"),
+        (["--report", "none/report.md"], "the folder none does not exist"),
         (["--report", "report.pdf"], "FILE.md or FILE.json"),
         (["--pull-policy", "Sometimes"], "IfNotPresent"),
     ] {

@@ -1,4 +1,4 @@
-//! The story of moving: a chart's images become the site's, by values alone, and it is proven.
+//! `gantry relocate`: a values file moves a chart's images to the site, and the proof confirms it.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod story;
@@ -25,7 +25,7 @@ fn an_overlay_moves_everything_and_helm_renders_nothing_else_with_it() {
 
     assert_eq!(moved["verdict"], "proven");
     let overlay = gantry.read("overlay.yaml");
-    assert!(overlay.starts_with("# Moves the chart's images to registry.internal:5000/ai."));
+    assert!(overlay.starts_with("# Points the images of the chart at registry.internal:5000/ai."));
     let rendered = tools::run(
         tools::command("helm")
             .args(["template", "shop", &text(&gantry.folder().join("shop"))])

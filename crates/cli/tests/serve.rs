@@ -1,5 +1,5 @@
-//! The story of the depot: started on the media, it hands everything out to the tools people have.
-//! The doors themselves are tested in the depot's crate.
+//! `gantry serve`: serves bundle files to the tools that people use. The endpoints themselves are tested in
+//! the crate `depot`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod story;
@@ -36,7 +36,7 @@ fn volumes_are_served_in_place_to_skopeo_crane_and_the_hub_s_clients_and_sigterm
         &target,
     ]));
     let nginx = world.images().get("docker.io/library/nginx:1.22");
-    // By its host, by its path alone, and as a node asks through its mirror.
+    // By host and path, by path only, and as a node requests it from a mirror.
     for path in ["docker.io/library/nginx:1.22", "library/nginx:1.22"] {
         let digest =
             tools::run(tools::command("crane").args(["digest", &format!("{host}/{path}")]));
@@ -53,7 +53,7 @@ fn volumes_are_served_in_place_to_skopeo_crane_and_the_hub_s_clients_and_sigterm
     python(&tools::main_python(), &home, LOAD, Some(&url));
     assert_eq!(depot.terminate(), Some(0));
 
-    // Again from the caches, with nobody there.
+    // Again from the local caches, without the server.
     for version in tools::HUB_VERSIONS {
         let home = media.path().join(format!("hf-{version}"));
         python(&tools::hub_python(version), &home, DOWNLOAD, None);
@@ -72,7 +72,7 @@ same, other, errors = filecmp.cmpfiles(source, got, names, shallow=False)
 assert sorted(same) == sorted(names), (other, errors)
 ";
 
-/// As an inference server does: tokenizer, configuration and weights.
+/// Loads tokenizer, configuration and weights, as an inference server does.
 const LOAD: &str = "
 import sys
 from huggingface_hub import hf_hub_download
@@ -106,7 +106,7 @@ fn a_pull_under_way_is_finished_when_the_depot_is_told_to_stop() {
     let mut depot = gantry.start(["serve", "--listen", "127.0.0.1:0"]);
     let url = depot.word_after(" on ");
     let file = gantry.folder().join("weights");
-    // Slow enough to be under way: 91 MB are more than the sockets' buffers take at once.
+    // The download is still running then: 91 MB are more than the buffers of the sockets hold.
     let mut pull = tools::command("curl")
         .args(["-sSf", "--limit-rate", "40M", "-o"])
         .arg(&file)
@@ -135,7 +135,7 @@ fn what_cannot_be_served_is_told_before_anything_listens() {
 
     for (arguments, part) in [
         (vec![first.as_str()], ".0002.gantry"),
-        (vec![&text(folder.path())], "no .gantry volumes"),
+        (vec![&text(folder.path())], "no bundle files (*.gantry)"),
         (vec!["/nowhere"], "no such file"),
         (vec!["--listen", "nonsense"], "ADDRESS:PORT"),
         (vec!["--listen", &taken], "in use"),

@@ -1,4 +1,4 @@
-//! The main job on about a gigabyte, and with one large blob: whole, and in little memory.
+//! The whole procedure with about a gigabyte, and with one large blob: complete, and in little memory.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod story;
@@ -12,7 +12,7 @@ mod slow {
 
     use crate::story::{BINARY, joined, pack, text};
 
-    /// The issue's limit, whatever the blob's size.
+    /// The limit for the memory of a command, whatever the size of a blob.
     const MOST_MEMORY: u64 = 80 << 20;
 
     #[test]
@@ -63,7 +63,7 @@ mod slow {
         assert!(volumes.iter().all(|volume| volume.metadata().unwrap().len() < 64 << 20));
         for image in images {
             let name = image.reference.to_string();
-            // skopeo finds docker's own manifests in a layout by no name, only OCI's.
+            // In a layout, skopeo finds only OCI manifests by name, not docker's.
             if image.manifests[0].media_type.contains("docker") {
                 continue;
             }
@@ -88,7 +88,7 @@ mod slow {
         let media = tempfile::tempdir().unwrap();
         let (out, to) = (text(media.path()), world.site().host().to_owned());
 
-        // What is not needed any more is taken away, so that two copies are on the disk at most.
+        // Deletes what is no longer needed, so that at most two copies are on the disk.
         for arguments in [
             vec!["lock"],
             vec!["fetch"],
@@ -114,7 +114,7 @@ mod slow {
         assert!(peak(&other, &["fetch"]) < MOST_MEMORY);
     }
 
-    /// Runs it to a good end; gives the most memory that it had, in bytes.
+    /// Runs the command, which must succeed, and returns its peak memory in bytes.
     fn peak(gantry: &Gantry, arguments: &[&str]) -> u64 {
         const WATCH: &str = "\
 import resource, subprocess, sys

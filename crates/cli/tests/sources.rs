@@ -1,5 +1,5 @@
-//! The story of what is on the machine already: own builds, caches, folders, a server of files;
-//! each goes the whole way from the lock to the depot.
+//! Sources on the local machine: own images, caches, folders, and a file server. Each is locked, carried,
+//! and served by the depot.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod story;
@@ -41,7 +41,8 @@ images:
 
     let mut depot = gantry.start(["serve", &text(media.path()), "--listen", "127.0.0.1:0"]);
     let host = depot.word_after(" on ").trim_start_matches("http://").to_owned();
-    // A layout keeps its digest; an archive has none, but its config says what the image is.
+    // A layout has the image's digest. A docker archive has none, but the config's digest identifies the
+    // image.
     let digest = crane(&["digest", &format!("{host}/{REDIS}")]);
     assert_eq!(digest.trim(), images.get(REDIS).digest.to_string());
     for name in [TOOLS, "docker.io/library/busybox:1.35"] {
@@ -137,7 +138,7 @@ files: [docs/runbook.pdf]
         )
     };
     gantry.write("gantry.yaml", &input(&"0".repeat(64)));
-    // A sum that is given is taken at its word; nothing needs to come for the lock.
+    // A given SHA-256 is not verified by `lock`, so nothing has to be downloaded for it.
     gantry.run(["lock"]).success();
     let lie = gantry.run(["fetch"]).fails_with(3);
     assert!(lie.stderr.contains("model.gguf"), "{}", lie.stderr);
@@ -178,7 +179,8 @@ fn what_changed_on_the_machine_since_the_lock_is_noticed_by_the_fetch() {
     gantry.run(["fetch"]).success();
 }
 
-/// Locked, fetched into a store that had lost all, packed, and the store taken away: the media.
+/// Locks, fetches into an emptied store, packs, and deletes the store; returns the folder of bundle
+/// files.
 fn carried(gantry: &Gantry) -> tempfile::TempDir {
     gantry.run(["lock"]).success();
     let locked = gantry.read("gantry.lock");
@@ -197,7 +199,7 @@ fn crane(arguments: &[&str]) -> String {
     tools::run(tools::command("crane").args(arguments))
 }
 
-/// Downloads a snapshot as a user of huggingface_hub; gives its folder.
+/// Downloads a snapshot with huggingface_hub and returns its folder.
 fn hub_download(endpoint: &str, id: &str, home: &Path) -> PathBuf {
     let script = format!("from huggingface_hub import snapshot_download as d; print(d('{id}'))");
     let mut python = Command::new(tools::main_python());
@@ -213,7 +215,8 @@ fn sha256(file: &Path) -> String {
     tools::run(tools::command("sha256sum").arg(file))[..64].to_owned()
 }
 
-/// A models folder as Ollama writes it (spec/ollama.md, "On disk"); gives the weights' digest.
+/// Writes a models folder in Ollama's layout (manifests/HOST/NAMESPACE/MODEL/TAG, blobs/sha256-HEX), and
+/// returns the digest of the weights.
 fn ollama_folder(folder: &Path) -> String {
     let blobs = folder.join("blobs");
     fs::create_dir_all(&blobs).unwrap();

@@ -1,5 +1,5 @@
-//! The story of the webhook's manifests: what a cluster needs is written from a lock and a site, the
-//! same from run to run, and what makes no webhook is told before anything is written.
+//! `gantry webhook manifests`: writes the same manifests for the same lock and site, and refuses bad input
+//! before anything is written.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod story;
@@ -123,7 +123,7 @@ fn what_makes_no_webhook_is_told_before_anything_is_written() {
         &["webhook", "--site", "site.yaml", "--tls-cert", "a", "--tls-key", "b", "--listen", "x"],
         "--listen x",
     );
-    fails(&[&to_file[..], &["--namespace", "Shop_1"]].concat(), "no name of Kubernetes");
+    fails(&[&to_file[..], &["--namespace", "Shop_1"]].concat(), "not a valid namespace name");
     fails(&[&to_file[..], &["--url", "http://h"]].concat(), "https://");
     fails(
         &[&to_file[..], &["--ca", "site.yaml", "--tls-secret", "x"]].concat(),

@@ -1,5 +1,5 @@
-//! The story of a runtime that stays inside: wired by values where they reach it, by patches between
-//! helm and the cluster where they do not, and told where neither can.
+//! `gantry relocate --offline`: runtimes are configured by values where values reach them, else by patches
+//! that the post-renderer applies, and what neither can do is reported.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod story;
@@ -14,7 +14,7 @@ use testkit::{Gantry, tools};
 const SITE: &str = "version: 1\nregistry: {url: registry.internal:5000/ai, ca: ca.pem}\n";
 const MODELS: &str = "models: [{to: pvc://ai/models}]\n";
 
-/// A server whose variables come from a value, and its volumes from nowhere.
+/// A server whose environment comes from a value, but which has no value for volumes.
 const CHART: [(&str, &str); 3] = [
     ("Chart.yaml", "apiVersion: v2\nname: llm\nversion: 1.0.0\n"),
     (
@@ -70,10 +70,13 @@ fn a_runtime_is_wired_by_the_overlay_and_by_patches_that_the_post_renderer_appli
     assert_eq!(moved["verdict"], "proven");
     assert_eq!(moved["wiring"]["patches"][0]["kind"], "Deployment");
     let overlay = gantry.read("overlay.yaml");
-    assert!(overlay.contains("# keeps runtimes inside:"), "{overlay}");
+    assert!(overlay.contains("# configures model runtimes for offline use:"), "{overlay}");
     assert!(overlay.contains("HF_HUB_OFFLINE") && !overlay.contains("/gantry/"), "{overlay}");
     let report = gantry.read("r.md");
-    assert!(report.contains("## Wired to stay inside") && report.contains("| patch |"), "{report}");
+    assert!(
+        report.contains("## Offline configuration") && report.contains("| patch |"),
+        "{report}"
+    );
 
     let rendered = tools::run(
         tools::command("helm")
@@ -113,7 +116,7 @@ fn what_is_not_wired_is_told_with_its_next_step_and_a_wrong_rule_with_its_line()
 
     let error = gantry.run(RELOCATE).fails_with(3).stderr;
     assert!(error.contains("Deployment llm, container llm"), "{error}");
-    assert!(error.contains("give site.yaml models: [{to: pvc://"), "{error}");
+    assert!(error.contains("add to site.yaml: models: [{to: pvc://"), "{error}");
     gantry.run(RELOCATE.iter().chain(&["--allow-leftovers"])).success();
 
     gantry.write("gantry.yaml", "version: 1\nname: x\nwiring:\n  runtimes:\n  - {nme: y}\n");

@@ -1,4 +1,5 @@
-//! The way to a cluster: a kubeconfig and a context, or the pod that we run in.
+//! Connecting to a cluster: by a kubeconfig and a context, or by the service account of the pod
+//! that Gantry runs in.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,19 +11,21 @@ use kube::{Client, Config};
 use crate::error::chain;
 use crate::{Error, Result};
 
-/// How long the API server may take to accept a connection.
+/// How long the API server may take to accept a connection: a wrong context should fail soon, not
+/// after kube's 30 s.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// Which cluster is meant.
+/// Which cluster to connect to.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
-    /// The kubeconfig; `KUBECONFIG` (several files, as kubectl reads them) or `~/.kube/config` when absent.
+    /// The kubeconfig file. When absent: the files in `KUBECONFIG`, merged like kubectl does, or
+    /// `~/.kube/config`.
     pub kubeconfig: Option<PathBuf>,
-    /// The context in it; the current one when absent.
+    /// The context in it. When absent: the current one.
     pub context: Option<String>,
 }
 
-/// A cluster that is connected to. Cheap to clone.
+/// A client of one cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct Cluster {
     pub(crate) client: Client,
@@ -32,14 +35,14 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Reads the kubeconfig and makes a client. Nothing is sent yet: [`Cluster::version`] is the
-    /// first question that tells whether the server answers.
+    /// Reads the kubeconfig and makes a client. Sends nothing yet: call [`Cluster::version`] to
+    /// find out whether the API server answers.
     pub async fn connect(access: &Access) -> Result<Self> {
         let Some(kubeconfig) = read(access)? else { return Self::in_cluster(access) };
         let context = access.context.clone().or_else(|| kubeconfig.current_context.clone());
         let Some(context) = context.filter(|name| !name.is_empty()) else {
             let cause = format!(
-                "the kubeconfig has no current context, and none was named with --context (it has: {})",
+                "the kubeconfig has no current context, and none was given with --context (it has: {})",
                 known(&kubeconfig)
             );
             return Err(Error::NoAccess { cause });
@@ -61,7 +64,7 @@ impl Cluster {
             return Err(Error::NoContext { name: name.clone(), known: "none".to_owned() });
         }
         let config = Config::incluster().map_err(|_| Error::NoAccess {
-            cause: "KUBECONFIG is not set, there is no ~/.kube/config, and this is no pod"
+            cause: "KUBECONFIG is not set, there is no ~/.kube/config, and this is not a pod"
                 .to_owned(),
         })?;
         Self::of("in-cluster".to_owned(), config)
@@ -76,26 +79,26 @@ impl Cluster {
         Ok(Self { client, context, server, namespace })
     }
 
-    /// The context's name, `in-cluster` inside of a pod.
+    /// The name of the context; `in-cluster` inside a pod.
     pub fn context(&self) -> &str {
         &self.context
     }
 
-    /// The API server's URL.
+    /// The URL of the API server.
     pub fn server(&self) -> &str {
         &self.server
     }
 
-    /// The context's namespace.
+    /// The namespace of the context.
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// The API server's version. The first question to a cluster: its error says that the server
+    /// The version of the API server. Call it before anything else: its error says that the server
     /// does not answer, and why.
     pub async fn version(&self) -> Result<Info> {
         self.client.apiserver_version().await.map_err(|error| match error {
-            error @ kube::Error::Api(_) => Error::of("asking for the version", error),
+            error @ kube::Error::Api(_) => Error::of("reading the API server's version", error),
             error => Error::Unreachable {
                 context: self.context.clone(),
                 server: self.server.clone(),
@@ -114,7 +117,7 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
-/// The kubeconfig; `None` when none is named and the usual place has none.
+/// The kubeconfig; `None` when none is named and there is none at the default path.
 fn read(access: &Access) -> Result<Option<Kubeconfig>> {
     if let Some(path) = &access.kubeconfig {
         return Kubeconfig::read_from(path).map(Some).map_err(|error| Error::NoAccess {
@@ -128,6 +131,7 @@ fn read(access: &Access) -> Result<Option<Kubeconfig>> {
     }
     match Kubeconfig::read() {
         Ok(kubeconfig) => Ok(Some(kubeconfig)),
+        // No home folder, or no file in it.
         Err(
             kube::config::KubeconfigError::FindPath | kube::config::KubeconfigError::ReadConfig(..),
         ) => Ok(None),
@@ -135,6 +139,7 @@ fn read(access: &Access) -> Result<Option<Kubeconfig>> {
     }
 }
 
+/// The names of all contexts, for messages.
 fn known(kubeconfig: &Kubeconfig) -> String {
     let names: Vec<&str> =
         kubeconfig.contexts.iter().map(|context| context.name.as_str()).collect();

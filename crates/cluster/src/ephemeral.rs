@@ -1,4 +1,4 @@
-//! A container that joins a running pod, as `kubectl debug` has it.
+//! Ephemeral containers: adding a container to a running pod, as `kubectl debug` does.
 
 use k8s_openapi::api::core::v1::{EphemeralContainer, Pod};
 use kube::api::Api;
@@ -7,7 +7,8 @@ use crate::object::posting;
 use crate::{Cluster, Error, Result};
 
 impl Cluster {
-    /// Adds a container to a running pod. It can never be taken away again, only the pod can.
+    /// Adds an ephemeral container to a running pod. Kubernetes cannot remove it again; it stays
+    /// until the pod is deleted.
     pub async fn add_container(
         &self,
         namespace: &str,

@@ -1,17 +1,17 @@
-//! What can go wrong with a cluster, by meaning: no way to it, no right, somebody else's field, an
-//! object that it refuses, something that does not come up. Every message names the thing, the
-//! cause and the next step.
+//! What can go wrong with a cluster, by its meaning: no connection, a missing permission, a field
+//! that another manager owns, an object that the API server rejects, a pod that does not become
+//! ready. Every message names the object, the cause and the next step.
 
 use kube::core::Status;
 
 use crate::Right;
 
-/// What went wrong.
+/// An error of working with a cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no kubeconfig, or it cannot be read.
     #[error(
-        "no cluster is configured: {cause}; name a kubeconfig with --kubeconfig or KUBECONFIG, or run inside of a pod"
+        "no cluster is configured: {cause}; give a kubeconfig with --kubeconfig or KUBECONFIG, or run inside a pod"
     )]
     NoAccess {
         /// What was tried.
@@ -20,9 +20,9 @@ pub enum Error {
     /// The kubeconfig has no such context.
     #[error("the kubeconfig has no context {name:?}; it has: {known}")]
     NoContext {
-        /// The context that was asked for.
+        /// The requested context.
         name: String,
-        /// Those that are there, separated by commas.
+        /// The contexts that it has, separated by commas.
         known: String,
     },
     /// The API server does not answer.
@@ -34,66 +34,71 @@ pub enum Error {
         context: String,
         /// The API server.
         server: String,
-        /// The cause, innermost last.
+        /// The chain of causes, innermost last.
         cause: String,
     },
-    /// The user may not do this.
-    #[error("{doing}: not allowed: {reason}; ask an administrator of the cluster for the right")]
+    /// The user lacks the permission for this.
+    #[error(
+        "{doing}: not allowed: {reason}; ask an administrator of the cluster for the permission"
+    )]
     Forbidden {
         /// What was being done.
         doing: String,
         /// The API server's words.
         reason: String,
     },
-    /// Rights that were asked for beforehand are missing.
+    /// Permissions that were checked beforehand are missing.
     #[error("{} missing for {doing}: {}", rights(.missing.len()), list(.missing))]
     MissingRights {
-        /// What they are needed for.
+        /// What the permissions are needed for.
         doing: String,
-        /// The rights; each displays as the rule that grants it.
+        /// The missing permissions; each displays as the RBAC rule that grants it.
         missing: Vec<Right>,
     },
-    /// Another manager owns a field that was to be set.
+    /// Another field manager owns a field that was to be set (server-side apply).
     #[error(
-        "{doing}: somebody else set this: {reason}; take it out of their hands or out of the input"
+        "{doing}: somebody else set this: {reason}; remove the field there or from your own input"
     )]
     Conflict {
         /// What was being done.
         doing: String,
-        /// The API server's words, with the manager and the fields.
+        /// The API server's message, with the manager and the fields.
         reason: String,
     },
-    /// The API server refuses the object: it is invalid, over a quota, or an admission says no.
-    #[error("{doing}: the cluster refuses it: {reason}")]
+    /// The API server rejects the object: it is invalid, exceeds a quota, or an admission policy or
+    /// webhook denies it.
+    #[error("{doing}: the cluster rejects it: {reason}")]
     Refused {
         /// What was being done.
         doing: String,
         /// The API server's words.
         reason: String,
     },
-    /// The cluster has no such kind of object.
-    #[error("the cluster knows no {kind} of {version}; is the operator that brings it installed?")]
+    /// The cluster does not have this kind of object.
+    #[error(
+        "the cluster has no kind {kind} in {version}; install the CustomResourceDefinition (usually its operator) that defines it"
+    )]
     NoKind {
         /// `apiVersion`.
         version: String,
         /// `kind`.
         kind: String,
     },
-    /// A manifest is no Kubernetes object.
-    #[error("this is no Kubernetes object: {reason}")]
+    /// A manifest is not a Kubernetes object.
+    #[error("this is not a Kubernetes object: {reason}")]
     NoObject {
-        /// What is missing.
+        /// What is missing or wrong.
         reason: String,
     },
-    /// Something is there that Gantry did not make and will not change.
-    #[error("{what} is there already and was not made by Gantry; {next}")]
+    /// An object exists that Gantry did not create and will not change.
+    #[error("{what} exists already and was not created by Gantry; {next}")]
     NotOurs {
         /// The object.
         what: String,
         /// What to do.
         next: String,
     },
-    /// Something is not there.
+    /// An object does not exist.
     #[error("there is no {what}; {next}")]
     Missing {
         /// The object.
@@ -101,33 +106,35 @@ pub enum Error {
         /// What to do.
         next: String,
     },
-    /// Something did not come up in time, or cannot come up.
+    /// An object did not become ready in time, or never will.
     #[error("{what} is not ready: {why}; {next}")]
     NotReady {
         /// The object.
         what: String,
-        /// Why it is not.
+        /// Why it is not ready.
         why: String,
         /// What to do.
         next: String,
     },
-    /// A program in a pod ended with a failure.
+    /// A program in a pod failed.
     #[error("{what} failed: {cause}")]
     Program {
         /// The pod and the program.
         what: String,
-        /// Its exit code and last words.
+        /// Its exit code and the end of its output.
         cause: String,
     },
     /// A connection to a pod broke.
-    #[error("{what}: the connection through the API server broke: {cause}; run it again")]
+    #[error(
+        "{what}: the connection through the API server was lost: {cause}; run the command again"
+    )]
     Connection {
         /// The pod and the port or program.
         what: String,
         /// The cause.
         cause: String,
     },
-    /// Anything else of the client.
+    /// Any other error of the client.
     #[error("{doing}: {cause}")]
     Other {
         /// What was being done.
@@ -141,7 +148,7 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// What an error of the client means while `doing` something.
+    /// The meaning of an error of the client that occurred while `doing` something.
     pub(crate) fn of(doing: impl Into<String>, error: kube::Error) -> Self {
         let doing = doing.into();
         match error {
@@ -154,7 +161,8 @@ impl Error {
         let reason =
             if status.message.is_empty() { status.reason.clone() } else { status.message.clone() };
         match status.code {
-            // An admission that says no has the same code as a right that is missing.
+            // A denied admission has the same status as a missing permission; only the message
+            // tells them apart.
             403 if is_admission(&reason) => Self::Refused { doing, reason },
             401 | 403 => Self::Forbidden { doing, reason },
             409 => Self::Conflict { doing, reason },
@@ -163,14 +171,14 @@ impl Error {
         }
     }
 
-    /// Whether the API server said that there is no such object.
+    /// Whether the API server answered that the object does not exist.
     pub(crate) fn is_not_found(error: &kube::Error) -> bool {
         matches!(error, kube::Error::Api(status) if status.code == 404)
     }
 }
 
-/// Whether the API server's words are those of an admission (`apiserver`, `pkg/admission`): a webhook
-/// or a policy, or pod security and quota, which speak of `violates` and `exceeded`.
+/// Whether the API server's message is that of an admission plugin (kubernetes/apiserver,
+/// `pkg/admission`): a webhook or a policy, Pod Security (`violates`) or a quota (`exceeded`).
 fn is_admission(reason: &str) -> bool {
     let words = [
         "admission webhook \"",
@@ -181,7 +189,7 @@ fn is_admission(reason: &str) -> bool {
     words.iter().any(|words| reason.contains(words))
 }
 
-/// An error and its causes in one line; kube's own messages often hide the cause.
+/// An error and its causes in one line. The messages of `kube` alone often hide the cause.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -197,10 +205,10 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 fn rights(count: usize) -> String {
-    if count == 1 { "a right is".to_owned() } else { format!("{count} rights are") }
+    if count == 1 { "a permission is".to_owned() } else { format!("{count} permissions are") }
 }
 
-/// One rule a kind of object, with all verbs that it has to grant.
+/// The RBAC rules that grant the permissions: one for each resource, with all its verbs.
 fn list(missing: &[Right]) -> String {
     let mut rules: Vec<(Right, Vec<&str>)> = Vec::new();
     for right in missing {

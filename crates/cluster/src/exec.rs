@@ -1,4 +1,4 @@
-//! A program in a running container, with its streams: what `kubectl exec` does, over WebSockets.
+//! Programs in running containers, with their streams: what `kubectl exec` does, over WebSockets.
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
@@ -9,20 +9,21 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use crate::error::chain;
 use crate::{Cluster, Error, Result};
 
-/// Bytes that wait between us and the program, each way.
+/// The buffer between Gantry and the program, in each direction: large enough to keep a fast link
+/// busy.
 const BUFFER: usize = 1 << 20;
-/// Bytes of a program's words that [`Cluster::run`] keeps.
+/// How much of a program's output [`Cluster::run`] keeps.
 const WORDS: u64 = 1 << 20;
 
-/// A program that runs in a container. Dropping it breaks the connection; whether the program then
-/// ends is its own affair.
+/// A running program in a container. Dropping this closes the connection; the program may go on
+/// running.
 pub struct Exec {
     what: String,
     process: AttachedProcess,
     status: Option<BoxFuture<'static, Option<Status>>>,
 }
 
-/// How a program ended, and what it said.
+/// How a program ended, and what it wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// Its exit code.
@@ -34,7 +35,7 @@ pub struct Outcome {
 }
 
 impl Cluster {
-    /// Starts a program in a container, with all of its streams open.
+    /// Starts a program in a container, with all its streams open.
     pub async fn exec(
         &self,
         namespace: &str,
@@ -56,7 +57,7 @@ impl Cluster {
         Ok(Exec { what, process, status })
     }
 
-    /// Runs a program in a container to its end, with this on its standard input.
+    /// Runs a program in a container to its end, with `input` as its standard input.
     pub async fn run(
         &self,
         namespace: &str,
@@ -74,13 +75,16 @@ impl Cluster {
         let (stdin, stdout, stderr) = (exec.stdin(), exec.stdout(), exec.stderr());
         let write = async {
             if let Some(mut stdin) = stdin {
-                // A program that ends before it has read all is no error of the connection.
+                // A program may end before it has read all its input; that is not a broken
+                // connection.
                 if stdin.write_all(input).await.is_ok() {
                     let _ = stdin.shutdown().await;
                 }
             }
             Ok::<_, Error>(())
         };
+        // All three at once: a program that waits until its output is read would never read its
+        // input.
         let read = |stream: Option<_>| {
             let what = what.clone();
             async move { words(stream).await.map_err(|cause| broken(&what, cause)) }
@@ -93,29 +97,31 @@ impl Cluster {
 }
 
 impl Exec {
-    /// What the program reads. Shutting it down is end-of-file for the program where the API server
-    /// speaks v5 of the protocol (Kubernetes 1.30); give it the length first where that matters.
+    /// The program's standard input. Shutting it down is an end of file for the program only if the
+    /// API server speaks version 5 of the protocol (from Kubernetes 1.30 on); where the end
+    /// matters, send the length first.
     pub fn stdin(&mut self) -> Option<impl AsyncWrite + Send + Unpin + use<>> {
         self.process.stdin()
     }
 
-    /// What the program writes.
+    /// The program's standard output.
     pub fn stdout(&mut self) -> Option<impl AsyncRead + Send + Unpin + use<>> {
         self.process.stdout()
     }
 
-    /// What the program complains.
+    /// The program's standard error.
     pub fn stderr(&mut self) -> Option<impl AsyncRead + Send + Unpin + use<>> {
         self.process.stderr()
     }
 
-    /// Waits for the program's end and gives its exit code. Its streams must be read meanwhile, or
-    /// it never ends.
+    /// Waits until the program has ended and returns its exit code. Its streams must be read
+    /// meanwhile, or it may never end.
     pub async fn end(mut self) -> Result<i32> {
         let status = match self.status.take() {
             Some(status) => status.await,
             None => None,
         };
+        // The status comes as the last message of the connection; without one, it was cut off.
         let Some(status) = status else {
             let cause = match self.process.join().await {
                 Err(error) => chain(&error),
@@ -126,7 +132,7 @@ impl Exec {
         let code = exit_code(&status);
         code.ok_or(Error::Program {
             what: self.what,
-            cause: status.message.unwrap_or_else(|| "it ended without a code".to_owned()),
+            cause: status.message.unwrap_or_else(|| "it ended without an exit code".to_owned()),
         })
     }
 }
@@ -142,10 +148,12 @@ fn exit_code(status: &Status) -> Option<i32> {
     code.message.as_ref()?.parse().ok()
 }
 
+/// Reads a stream to its end and keeps the first [`WORDS`] bytes as text.
 async fn words(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<String> {
     let Some(mut stream) = stream else { return Ok(String::new()) };
     let mut bytes = Vec::new();
     (&mut stream).take(WORDS).read_to_end(&mut bytes).await?;
+    // Read the rest as well: the program would block on a full stream.
     tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -1,4 +1,5 @@
-//! The log of a container as it is written, line by line: how an audit hears what its own pods see.
+//! Following a container's log line by line while it is written. An audit receives what its own
+//! pods see this way.
 
 use futures::io::{AsyncBufReadExt as _, AsyncReadExt as _};
 use k8s_openapi::api::core::v1::Pod;
@@ -6,12 +7,12 @@ use kube::api::{Api, LogParams};
 
 use crate::{Cluster, Error, Result};
 
-/// The longest line that is handed over; what is longer is cut.
+/// Lines are handed over in parts of at most this length, so that a pod cannot claim memory.
 const LONGEST_LINE: u64 = 64 << 10;
 
 impl Cluster {
-    /// Reads a container's log from its start, and on while it is written; ends with the container,
-    /// or when the connection breaks (then calling it again starts from the first line).
+    /// Reads a container's log from its start and follows it while it is written. Returns when the
+    /// container ends or the connection is closed; another call starts at the first line again.
     pub async fn follow(
         &self,
         namespace: &str,

@@ -1,5 +1,5 @@
-//! A port of a pod, a Service or a workload, brought to this machine: what `kubectl port-forward`
-//! does, for as long as the value lives.
+//! Port forwarding: a local port that leads to a port of a pod, a Service or a workload, as
+//! `kubectl port-forward` does, for as long as the value exists.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,12 +15,12 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::error::chain;
 use crate::{Cluster, Error, Result, Scope, of_pod};
 
-/// Whose port is meant, by name in its namespace.
+/// The object whose port is forwarded, by its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// A pod.
     Pod(String),
-    /// A Service: its port, which may lead to another port of a pod.
+    /// A Service, by its own port, which may lead to another port of a pod.
     Service(String),
     /// A Deployment: one of its ready pods.
     Deployment(String),
@@ -39,12 +39,12 @@ impl fmt::Display for Target {
     }
 }
 
-/// A port on this machine that leads to a pod. Ends when it is dropped.
+/// A local port that leads to a pod. Forwarding ends when this is dropped.
 #[derive(Debug)]
 pub struct Forward {
-    /// Where it is, on 127.0.0.1.
+    /// The local address, on 127.0.0.1.
     pub address: SocketAddr,
-    /// The pod that it leads to.
+    /// The name of the pod that it leads to.
     pub pod: String,
     task: JoinHandle<()>,
 }
@@ -56,7 +56,7 @@ impl Drop for Forward {
 }
 
 impl Cluster {
-    /// Brings a port to this machine. The pod is chosen now: a ready one.
+    /// Forwards a port to this machine. The pod is chosen at once, a ready one, and stays the same.
     pub async fn forward(&self, namespace: &str, target: &Target, port: u16) -> Result<Forward> {
         let (pod, port) = self.behind(namespace, target, port).await?;
         let what = format!("port {port} of Pod {namespace}/{pod}");
@@ -77,19 +77,19 @@ impl Cluster {
                         tracing::debug!(pod = name, port, cause, "a forwarded connection ended");
                     }
                 });
-                // What has ended needs no place.
+                // Forget the connections that have ended; the set would grow without end.
                 while connections.try_join_next().is_some() {}
             }
         });
         Ok(Forward { address, pod, task })
     }
 
-    /// A ready pod behind a target, and the port of it.
+    /// A ready pod behind a target, and the pod's port.
     async fn behind(&self, namespace: &str, target: &Target, port: u16) -> Result<(String, u16)> {
         let scope = Scope::Namespace(namespace);
         let missing = || Error::Missing {
             what: format!("{target} in {namespace}"),
-            next: "is it deployed, and in this namespace?".to_owned(),
+            next: "deploy it, or name the namespace that it is in".to_owned(),
         };
         let selector = match target {
             Target::Pod(name) => return Ok((name.clone(), port)),
@@ -111,6 +111,7 @@ impl Cluster {
         Ok((pod.metadata.name.unwrap_or_default(), port))
     }
 
+    /// A ready pod behind a Service, and the pod's port for the Service's port.
     async fn behind_service(
         &self,
         namespace: &str,
@@ -124,18 +125,19 @@ impl Cluster {
             let known: Vec<String> = ports.iter().map(|one| one.port.to_string()).collect();
             return Err(Error::Missing {
                 what: format!("port {port} of {target} in {namespace}"),
-                next: format!("it has: {}", known.join(", ")),
+                next: format!("it has the ports {}", known.join(", ")),
             });
         };
         let selector = spec.and_then(|spec| spec.selector.clone()).unwrap_or_default();
         let selector = LabelSelector { match_labels: Some(selector), ..LabelSelector::default() };
         let pod = self.ready_pod(namespace, target, &labels(&selector)).await?;
+        // `targetPort` is a number, the name of a container port, or by default the Service's port.
         let port = match &found.target_port {
             Some(IntOrString::Int(number)) if *number > 0 => u16::try_from(*number).unwrap_or(port),
             Some(IntOrString::String(name)) => {
                 named_port(&pod, name).ok_or_else(|| Error::Missing {
                     what: format!("port {name:?} of the pods of {target} in {namespace}"),
-                    next: "the Service names a port that its pods have not".to_owned(),
+                    next: "the Service's targetPort names a port that its pods do not have; correct one of them".to_owned(),
                 })?
             }
             _ => port,
@@ -143,7 +145,9 @@ impl Cluster {
         Ok((pod.metadata.name.unwrap_or_default(), port))
     }
 
+    /// A ready pod of the selector that is not being deleted.
     async fn ready_pod(&self, namespace: &str, target: &Target, selector: &str) -> Result<Pod> {
+        // An empty selector would list every pod of the namespace.
         let pods = if selector.is_empty() {
             Vec::new()
         } else {
@@ -159,13 +163,17 @@ impl Cluster {
         pods.into_iter().find(is_ready).ok_or_else(|| {
             let (why, next) = match reason {
                 Some(reason) => (reason.why, reason.next),
-                None => ("it has no pods".to_owned(), "is it scaled to zero?".to_owned()),
+                None => (
+                    "it has no pods".to_owned(),
+                    "check its selector, and whether it is scaled to zero".to_owned(),
+                ),
             };
             Error::NotReady { what: format!("{target} in {namespace}"), why, next }
         })
     }
 }
 
+/// Copies one connection to the pod and back until either side closes it.
 async fn carry(
     api: &Api<Pod>,
     pod: &str,
@@ -181,7 +189,7 @@ async fn carry(
     forwarder.join().await.map_err(|error| chain(&error))
 }
 
-/// A label selector as the API takes it in a query.
+/// A label selector in the form that the API takes in a query: `app=web,tier in (a,b)`.
 fn labels(selector: &LabelSelector) -> String {
     let mut terms: Vec<String> = selector
         .match_labels
@@ -201,6 +209,7 @@ fn labels(selector: &LabelSelector) -> String {
     terms.join(",")
 }
 
+/// The number of a container port by its name.
 fn named_port(pod: &Pod, name: &str) -> Option<u16> {
     let spec = pod.spec.as_ref()?;
     let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());

@@ -1,5 +1,5 @@
-//! The kinds of objects that the cluster has, all at once: what a render may use, and what a right
-//! on it is called.
+//! Discovery of all kinds of objects that a cluster has: which API versions a render may use, and
+//! the resource name of a kind for permissions on it.
 
 use kube::core::GroupVersionKind;
 use kube::core::discovery::Scope as KindScope;
@@ -7,24 +7,24 @@ use kube::discovery::Discovery;
 
 use crate::{Cluster, Error, Result, Right};
 
-/// The kinds of objects that a cluster has.
+/// All kinds of objects that a cluster has.
 pub struct Kinds {
     discovery: Discovery,
 }
 
-/// A kind, as rights and paths call it.
+/// A kind by its resource name, which permissions and API paths use.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Resource {
     /// The API group; empty for the core.
     pub group: String,
-    /// `deployments`.
+    /// The plural resource name: `deployments`.
     pub plural: String,
-    /// Whether its objects are in namespaces.
+    /// Whether its objects belong to a namespace.
     pub is_namespaced: bool,
 }
 
 impl Resource {
-    /// The right to do something with it, in a namespace where its objects are in one.
+    /// The permission for a verb on it; in the given namespace if its objects belong to one.
     pub fn right(&self, verb: &str, namespace: &str) -> Right {
         let right = Right::new(verb, &self.group, &self.plural);
         if self.is_namespaced { right.in_namespace(namespace) } else { right }
@@ -32,20 +32,21 @@ impl Resource {
 }
 
 impl Cluster {
-    /// All kinds that the cluster has: two questions, or one a group where the API server is older
-    /// than 1.30 and does not answer them together.
+    /// Reads all kinds of the cluster: with two requests, or with one for each group if the API
+    /// server has no aggregated discovery (it is stable from Kubernetes 1.30 on).
     pub async fn kinds(&self) -> Result<Kinds> {
         let discovery = match Discovery::new(self.client.clone()).run_aggregated().await {
             Ok(discovery) => Ok(discovery),
             Err(_) => Discovery::new(self.client.clone()).run().await,
         };
-        let discovery = discovery.map_err(|error| Error::of("asking for the kinds", error))?;
+        let discovery =
+            discovery.map_err(|error| Error::of("listing the kinds of objects", error))?;
         Ok(Kinds { discovery })
     }
 }
 
 impl Kinds {
-    /// The kind of an object; `None` when the cluster has none such.
+    /// The resource of a kind; `None` when the cluster does not have it.
     pub fn resource(&self, api_version: &str, kind: &str) -> Option<Resource> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let wanted = GroupVersionKind::gvk(group, version, kind);
@@ -57,12 +58,13 @@ impl Kinds {
         })
     }
 
-    /// The API versions beside Kubernetes' own, and their kinds, as charts ask for them
-    /// (`monitoring.coreos.com/v1`, `monitoring.coreos.com/v1/ServiceMonitor`), sorted.
+    /// The API versions beyond Kubernetes' own, and their kinds, as charts query them with
+    /// `.Capabilities.APIVersions.Has` (`monitoring.coreos.com/v1`,
+    /// `monitoring.coreos.com/v1/ServiceMonitor`), sorted.
     pub fn foreign_versions(&self) -> Vec<String> {
         let mut all = Vec::new();
         for group in self.discovery.groups() {
-            // Kubernetes' own groups are in every render.
+            // helm assumes Kubernetes' own groups in every render.
             if !group.name().contains('.') || group.name().ends_with(".k8s.io") {
                 continue;
             }

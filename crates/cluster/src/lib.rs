@@ -1,11 +1,11 @@
-//! One Kubernetes cluster, as the verbs on the inside need it: connect and say which one it is,
-//! read and write objects with owned fields, ask for rights before anything is written, run pods,
-//! talk to them, and say in words why something is not ready. All of kube stays in here; others
-//! see [`Cluster`], this crate's [`Error`], and the typed objects of [`objects`].
+//! Access to one Kubernetes cluster: connect to it, read and write objects with owned fields, check
+//! permissions before anything is written, run pods and programs in them, forward ports, and
+//! explain why something is not ready. The `kube` crate is used only here; other crates see
+//! [`Cluster`], this crate's [`Error`], and the typed objects of [`objects`].
 //!
-//! The way of the data: [`Access`] names a kubeconfig and a context, [`Cluster::connect`] makes the
-//! client; `object` has typed objects, `manifest` those of any kind, `rights` what the user may do,
-//! `pod`, `exec` and `forward` what runs.
+//! Data flow: [`Access`] names a kubeconfig and a context, and [`Cluster::connect`] makes the
+//! client from it. `object` has typed objects, `manifest` objects of any kind, `permissions` what
+//! the user may do; `pod`, `exec`, `log_stream` and `port_forward` are about running pods.
 
 mod access;
 mod ephemeral;
@@ -26,7 +26,7 @@ pub use access::{Access, Cluster};
 pub use error::{Error, Result};
 pub use exec::{Exec, Outcome};
 pub use forward::{Forward, Target};
-/// The typed objects of the API, as `k8s-openapi` has them.
+/// The typed objects of the Kubernetes API, from `k8s-openapi`.
 pub use k8s_openapi as objects;
 pub use kinds::{Kinds, Resource};
 pub use manifest::{Id, Mode, Written};

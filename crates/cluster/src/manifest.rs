@@ -1,5 +1,5 @@
-//! Objects of any kind, as JSON: what a chart renders, what an audit reads. Their kinds are learned
-//! from the API server.
+//! Objects of any kind, as JSON: what a chart renders, what an audit reads. The API server is asked
+//! how the kind is called in its API.
 
 use std::fmt;
 
@@ -12,19 +12,20 @@ use serde::Serialize;
 use crate::object::{compare, posting};
 use crate::{Applied, Cluster, Error, MANAGER, Result, Scope};
 
-/// Objects that come in one answer; more are asked for page by page.
+/// Objects per page of a list, as kubectl's default (`--chunk-size`).
 const PAGE: u32 = 500;
 
-/// Whether an apply is meant.
+/// Whether an apply changes the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// It is.
+    /// It does.
     Apply,
-    /// The API server only says what would come of it (defaults and admission included).
+    /// Server-side dry run: the API server returns the result, with defaults and admission, and
+    /// stores nothing.
     DryRun,
 }
 
-/// Which object a manifest is about.
+/// The identity of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Id {
@@ -32,28 +33,28 @@ pub struct Id {
     pub api_version: String,
     /// `Deployment`.
     pub kind: String,
-    /// The namespace; absent for objects of the cluster.
+    /// The namespace; absent for cluster-scoped objects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// The name.
     pub name: String,
 }
 
-/// What an apply did, with the object before and after.
+/// The result of an apply, with the object before and after.
 #[derive(Debug, Clone)]
 pub struct Written {
-    /// Which object.
+    /// The object's identity.
     pub id: Id,
-    /// What was done, or would be in a dry run.
+    /// What was done, or would be done.
     pub applied: Applied,
-    /// As it was; `None` when it was not there.
+    /// The object before; `None` when it did not exist.
     pub before: Option<Value>,
-    /// As it is now, or would be.
+    /// The object after, or as it would be.
     pub after: Value,
 }
 
 impl Id {
-    /// The object that a manifest is about. `namespace` is the one of those that name none.
+    /// Reads the identity in a manifest. `namespace` is used where the manifest names none.
     pub fn of(manifest: &Value, namespace: &str) -> Result<Self> {
         let text = |pointer: &str| {
             let value = manifest.pointer(pointer).and_then(Value::as_str);
@@ -80,14 +81,15 @@ impl fmt::Display for Id {
     }
 }
 
-/// A kind as the API server has it.
+/// A kind with its name in the API.
 pub(crate) struct Kind {
     resource: ApiResource,
     is_namespaced: bool,
 }
 
 impl Cluster {
-    /// The object as it is, or `None`. Its kind may be unknown too: [`Error::NoKind`].
+    /// Reads an object; `None` when it does not exist. [`Error::NoKind`] when the cluster lacks its
+    /// kind.
     pub async fn read_manifest(&self, id: &Id) -> Result<Option<Value>> {
         let kind = self.kind(&id.api_version, &id.kind).await?;
         let found = self.api(&kind.resource, kind.scope(id)).get_opt(&id.name).await;
@@ -95,14 +97,15 @@ impl Cluster {
         found.map(|object| json(&object)).transpose()
     }
 
-    /// Makes an object what a manifest says: its fields become Gantry's, others stay. `namespace` is
-    /// the one of manifests that name none.
+    /// Applies a manifest (server-side apply): Gantry becomes the manager of its fields, others
+    /// stay as they are. `namespace` is used where the manifest names none.
     pub async fn apply_manifest(
         &self,
         manifest: &Value,
         namespace: &str,
         mode: Mode,
     ) -> Result<Written> {
+        // A manifest alone does not tell whether its kind is cluster-scoped.
         let mut id = Id::of(manifest, namespace)?;
         let kind = self.kind(&id.api_version, &id.kind).await?;
         if !kind.is_namespaced {
@@ -120,7 +123,8 @@ impl Cluster {
         let before_json = before.as_ref().map(json).transpose()?;
         let after_json = json(&after)?;
         let applied = match (&before_json, mode) {
-            // A dry run gives no new version to compare.
+            // A dry run does not change the resource version, so the objects themselves are
+            // compared.
             (Some(before), Mode::DryRun) if stable(before) == stable(&after_json) => Applied::Same,
             (Some(_), Mode::DryRun) => Applied::Changed,
             _ => compare(before.as_ref().map(|object| &object.metadata), &after.metadata),
@@ -128,7 +132,8 @@ impl Cluster {
         Ok(Written { id, applied, before: before_json, after: after_json })
     }
 
-    /// Puts a whole object in the place of the one that was read: its `resourceVersion` says which.
+    /// Replaces a whole object. Its `resourceVersion` says which version was read;
+    /// [`Error::Conflict`] when it has changed since.
     pub async fn replace_manifest(&self, manifest: &Value) -> Result<Value> {
         let id = Id::of(manifest, self.namespace())?;
         let kind = self.kind(&id.api_version, &id.kind).await?;
@@ -139,7 +144,8 @@ impl Cluster {
         json(&put.map_err(|error| Error::of(format!("replacing {id}"), error))?)
     }
 
-    /// Deletes an object with all that it owns. `false`: it, or its kind, was not there.
+    /// Deletes an object and everything that it owns. Returns `false` when it or its kind does not
+    /// exist.
     pub async fn delete_manifest(&self, id: &Id) -> Result<bool> {
         let kind = match self.kind(&id.api_version, &id.kind).await {
             Err(Error::NoKind { .. }) => return Ok(false),
@@ -153,7 +159,7 @@ impl Cluster {
         }
     }
 
-    /// The objects of a kind that a label selector names; all when it is empty.
+    /// Lists the objects of a kind that match a label selector; all when it is empty.
     pub async fn list_manifests(
         &self,
         api_version: &str,
@@ -171,7 +177,7 @@ impl Cluster {
             let page = page.map_err(|error| Error::of(format!("listing {kind}s"), error))?;
             let next = page.metadata.continue_.filter(|token| !token.is_empty());
             for mut object in page.items {
-                // Items of a list come without their type.
+                // The API server leaves `apiVersion` and `kind` out of the items of a list.
                 object.types.get_or_insert_with(|| kube::core::TypeMeta {
                     api_version: api_version.to_owned(),
                     kind: kind.to_owned(),
@@ -185,6 +191,7 @@ impl Cluster {
         }
     }
 
+    /// Looks up a kind in the discovery of its API version.
     async fn kind(&self, api_version: &str, kind: &str) -> Result<Kind> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let wanted = GroupVersionKind::gvk(group, version, kind);
@@ -198,7 +205,7 @@ impl Cluster {
             Err(error) if Error::is_not_found(&error) => {
                 Err(Error::NoKind { version: api_version.to_owned(), kind: kind.to_owned() })
             }
-            Err(error) => Err(Error::of(format!("asking for the kind {kind}"), error)),
+            Err(error) => Err(Error::of(format!("looking up the kind {kind}"), error)),
         }
     }
 }
@@ -212,7 +219,7 @@ impl Kind {
     }
 }
 
-/// An object without what changes by itself.
+/// An object without the fields that the API server changes by itself.
 fn stable(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(fields) = object.as_object_mut() {

@@ -1,4 +1,4 @@
-//! Typed objects: get, list, apply with owned fields, replace, delete.
+//! Typed objects: get, list, apply with owned fields, create, replace, delete.
 
 use std::fmt::Debug;
 
@@ -9,27 +9,27 @@ use serde::de::DeserializeOwned;
 
 use crate::{Cluster, Error, MANAGER, Result, is_own};
 
-/// Objects that come in one answer; more are asked for page by page.
+/// Objects per page of a list, as kubectl's default (`--chunk-size`).
 const PAGE: u32 = 500;
 
-/// Where an object is, or where a list looks.
+/// Where an object is, or which objects a list covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope<'a> {
-    /// In a namespace.
+    /// One namespace.
     Namespace(&'a str),
-    /// Of the cluster itself; for a list, in all namespaces.
+    /// The cluster itself; for a list, all namespaces.
     Cluster,
 }
 
-/// What an apply did.
+/// What an apply did to the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Applied {
-    /// It was not there.
+    /// It was created.
     Created,
-    /// Something of it was changed.
+    /// It was changed.
     Changed,
-    /// It was as it should be.
+    /// It was already as it should be.
     Same,
 }
 
@@ -51,7 +51,7 @@ impl<K> Object for K where
 }
 
 impl Cluster {
-    /// One object, or `None` when it is not there.
+    /// Reads an object; `None` when it does not exist.
     pub async fn get<K: Object>(&self, scope: Scope<'_>, name: &str) -> Result<Option<K>> {
         let doing = || format!("reading {}", called::<K>(scope, name));
         let found = self.typed::<K>(scope).get_opt(name).await;
@@ -59,7 +59,7 @@ impl Cluster {
         found.map(|object| parse(object, doing)).transpose()
     }
 
-    /// The objects that a label selector names; all when it is empty.
+    /// Lists the objects that match a label selector; all when it is empty.
     pub async fn list<K: Object>(&self, scope: Scope<'_>, selector: &str) -> Result<Vec<K>> {
         let doing = || format!("listing {}", called::<K>(scope, ""));
         let api = self.typed::<K>(scope);
@@ -78,12 +78,13 @@ impl Cluster {
         }
     }
 
-    /// Makes an object what it should be: the fields that are set become Gantry's, the others stay as
-    /// they are. A field that somebody else owns is [`Error::Conflict`].
+    /// Applies an object (server-side apply): Gantry becomes the manager of the fields that are
+    /// set, the others stay as they are. [`Error::Conflict`] when another manager owns a field.
     pub async fn apply<K: Object>(&self, scope: Scope<'_>, object: &K) -> Result<Applied> {
         let name = object.meta().name.clone().unwrap_or_default();
         let doing = || format!("applying {}", called::<K>(scope, &name));
         let api = self.typed::<K>(scope);
+        // An apply does not say whether it changed anything: compare the versions before and after.
         let before = api.get_opt(&name).await.map_err(|error| Error::of(doing(), error))?;
         let body = with_type(object)?;
         let after = api.patch(&name, &PatchParams::apply(MANAGER), &Patch::Apply(&body)).await;
@@ -91,17 +92,17 @@ impl Cluster {
         Ok(compare(before.as_ref().map(|object| &object.metadata), &after.metadata))
     }
 
-    /// Makes an object anew; [`Error::Conflict`] when it is there.
+    /// Creates an object; [`Error::Conflict`] when it exists already.
     pub async fn create<K: Object>(&self, scope: Scope<'_>, object: &K) -> Result<K> {
         let name = object.meta().name.clone().unwrap_or_default();
-        let doing = || format!("making {}", called::<K>(scope, &name));
+        let doing = || format!("creating {}", called::<K>(scope, &name));
         let body = dynamic(object)?;
         let made = self.typed::<K>(scope).create(&posting(), &body).await;
         parse(made.map_err(|error| Error::of(doing(), error))?, doing)
     }
 
-    /// Puts a whole object in the place of the one that was read (its `resourceVersion` says which);
-    /// [`Error::Conflict`] when it was changed in between.
+    /// Replaces a whole object. Its `resourceVersion` says which version was read;
+    /// [`Error::Conflict`] when it has changed since.
     pub async fn replace<K: Object>(&self, scope: Scope<'_>, object: &K) -> Result<K> {
         let name = object.meta().name.clone().unwrap_or_default();
         let doing = || format!("replacing {}", called::<K>(scope, &name));
@@ -110,8 +111,9 @@ impl Cluster {
         parse(put.map_err(|error| Error::of(doing(), error))?, doing)
     }
 
-    /// Deletes an object with all that it owns, whoever made it. `false`: it was not there. The cluster
-    /// may take its time; see [`Cluster::delete_own`] for what is only deleted when it is Gantry's.
+    /// Deletes an object and everything that it owns, whoever created it; [`Cluster::delete_own`]
+    /// deletes only Gantry's own. Returns `false` when it does not exist. Deletion goes on in the
+    /// background after this returns.
     pub async fn delete<K: Object>(&self, scope: Scope<'_>, name: &str) -> Result<bool> {
         match self.typed::<K>(scope).delete(name, &DeleteParams::background()).await {
             Ok(_) => Ok(true),
@@ -120,7 +122,7 @@ impl Cluster {
         }
     }
 
-    /// Deletes an object that Gantry made; [`Error::NotOurs`] when somebody else did.
+    /// Deletes an object that Gantry created; [`Error::NotOurs`] when somebody else did.
     pub async fn delete_own<K: Object>(&self, scope: Scope<'_>, name: &str) -> Result<bool> {
         match self.get::<K>(scope, name).await? {
             None => Ok(false),
@@ -132,6 +134,8 @@ impl Cluster {
         }
     }
 
+    /// The API of a type, with objects as JSON: the API server may know fields that the Rust type
+    /// does not, and reading and writing them must not lose those.
     fn typed<K: Object>(&self, scope: Scope<'_>) -> Api<DynamicObject> {
         let resource = ApiResource::erase::<K>(&());
         self.api(&resource, scope)
@@ -147,7 +151,7 @@ impl Cluster {
     }
 }
 
-/// What an apply did, by the object's version before and after.
+/// What an apply did, by the object's resource version before and after.
 pub(crate) fn compare(before: Option<&ObjectMeta>, after: &ObjectMeta) -> Applied {
     match before {
         None => Applied::Created,
@@ -164,7 +168,8 @@ fn dynamic<K: Object>(object: &K) -> Result<DynamicObject> {
     serde_json::from_value(with_type(object)?).map_err(|cause| unread(&cause))
 }
 
-/// `Pod seeds/loader`, `Node node1`, `Pods in seeds`.
+/// What an object or a list is called in messages: `Pod seeds/loader`, `Node node1`, `Pods in
+/// seeds`.
 fn called<K: Object>(scope: Scope<'_>, name: &str) -> String {
     let kind = K::kind(&());
     match (scope, name) {
@@ -175,7 +180,7 @@ fn called<K: Object>(scope: Scope<'_>, name: &str) -> String {
     }
 }
 
-/// k8s-openapi writes `apiVersion` and `kind` itself; this is what makes sure of it.
+/// The object as JSON, certainly with `apiVersion` and `kind`, which an apply needs.
 fn with_type<K: Object>(object: &K) -> Result<serde_json::Value> {
     let mut body = serde_json::to_value(object).map_err(|cause| unread(&cause))?;
     if let Some(fields) = body.as_object_mut() {

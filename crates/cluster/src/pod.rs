@@ -1,4 +1,4 @@
-//! Pods of Gantry's own: start one, wait for it, read its log, take it away.
+//! Gantry's own pods: start one, wait for it, read its log, remove it.
 
 use std::time::Duration;
 
@@ -9,27 +9,27 @@ use tokio::time::{Instant, sleep};
 
 use crate::{Cluster, Error, Reason, Result, Scope, is_own, of_pod};
 
-/// How often a pod is looked at.
+/// How often a pod's state is read while waiting.
 const PERIOD: Duration = Duration::from_millis(300);
-/// How long the cluster may take to remove a pod that is to go at once.
+/// How long the cluster may take to remove a pod that is deleted without a grace period.
 const GONE: Duration = Duration::from_secs(60);
-/// Bytes of a log that are read at most.
+/// The most bytes of a log that are read.
 const LONGEST_LOG: i64 = 1 << 20;
 
-/// What a pod is waited for.
+/// The state of a pod to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Until {
-    /// All its containers run.
+    /// All its containers are running.
     Running,
     /// Its probes say that it is ready.
     Ready,
-    /// It has ended, well or not.
+    /// It has ended, with success or without.
     Ended,
 }
 
 impl Cluster {
-    /// Starts a pod of Gantry's own. One of the same name that still runs is left as it is; one that
-    /// has ended is taken away first. [`Error::NotOurs`] when somebody else made it.
+    /// Starts one of Gantry's own pods. A pod of the same name that still runs is left as it is;
+    /// one that has ended is removed first. [`Error::NotOurs`] when somebody else created it.
     pub async fn start_pod(&self, namespace: &str, pod: &Pod) -> Result<()> {
         let scope = Scope::Namespace(namespace);
         let name = pod.metadata.name.as_deref().unwrap_or_default();
@@ -37,19 +37,23 @@ impl Cluster {
             if !is_own(&present.metadata) {
                 return Err(Error::NotOurs {
                     what: format!("Pod {namespace}/{name}"),
-                    next: "delete it, or let it end, and run this again".to_owned(),
+                    next: "delete it and run the command again".to_owned(),
                 });
             }
             if !has_ended(&present) && present.metadata.deletion_timestamp.is_none() {
                 return Ok(());
             }
+            // A pod that has ended or is being deleted cannot start again, and blocks its name.
             self.remove_pod(namespace, name).await?;
         }
         self.create(scope, pod).await.map(drop)
     }
 
-    /// Waits for a pod. The error says why it is not so far, in words; it comes at once where waiting
-    /// cannot help.
+    /// Waits for a state of a pod.
+    ///
+    /// # Errors
+    /// The error explains why the pod is not in that state. It comes after the timeout, or at once
+    /// when waiting cannot help.
     pub async fn wait_pod(
         &self,
         namespace: &str,
@@ -61,12 +65,14 @@ impl Cluster {
         let deadline = Instant::now() + timeout;
         loop {
             let Some(pod) = self.get::<Pod>(Scope::Namespace(namespace), name).await? else {
-                let next = "something else deleted it; run this again".to_owned();
+                let next = "it was deleted meanwhile; run the command again".to_owned();
                 return Err(Error::Missing { what, next });
             };
             if is(&pod, until) {
                 return Ok(pod);
             }
+            // No reason means that the pod is ready or has succeeded. Waiting for `Running` or
+            // `Ready`, a pod that has succeeded will never get there.
             let reason = of_pod(&pod).unwrap_or_else(|| Reason {
                 why: "it has ended".to_owned(),
                 next: "read its log".to_owned(),
@@ -79,7 +85,8 @@ impl Cluster {
         }
     }
 
-    /// The end of a container's log, at most 1 MiB; the only container's when `container` is `None`.
+    /// Reads a container's log, at most 1 MiB, or its last `lines`. `container` may be `None` if
+    /// the pod has only one.
     pub async fn logs(
         &self,
         namespace: &str,
@@ -98,7 +105,7 @@ impl Cluster {
         log.map_err(|error| Error::of(format!("reading the log of Pod {namespace}/{pod}"), error))
     }
 
-    /// Takes a pod of Gantry's own away at once, and waits until it is gone.
+    /// Removes one of Gantry's own pods at once, and waits until it is gone.
     pub async fn remove_pod(&self, namespace: &str, name: &str) -> Result<()> {
         let what = format!("Pod {namespace}/{name}");
         let Some(pod) = self.get::<Pod>(Scope::Namespace(namespace), name).await? else {
@@ -118,6 +125,7 @@ impl Cluster {
         }
         let deadline = Instant::now() + GONE;
         while let Some(now) = self.get::<Pod>(Scope::Namespace(namespace), name).await? {
+            // A new pod of the same name: the old one is gone.
             if now.metadata.uid != pod.metadata.uid {
                 return Ok(());
             }
@@ -125,7 +133,7 @@ impl Cluster {
                 return Err(Error::NotReady {
                     what,
                     why: format!("it was deleted and is still there after {} s", GONE.as_secs()),
-                    next: "is its node up?".to_owned(),
+                    next: "check that its node is running".to_owned(),
                 });
             }
             sleep(PERIOD).await;
@@ -133,7 +141,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// The newest warning among a pod's events, where there is one: the node's own words.
+    /// The newest warning among a pod's events, if there is one: usually the message of the
+    /// kubelet.
     pub async fn warning(&self, namespace: &str, pod: &str) -> Option<String> {
         let events = self.list::<Event>(Scope::Namespace(namespace), "").await.ok()?;
         let about = |event: &&Event| {
@@ -151,6 +160,7 @@ impl Cluster {
         newest.message.clone()
     }
 
+    /// The error of a pod that is not ready, with its latest warning where that adds something.
     async fn not_ready(&self, what: String, namespace: &str, name: &str, reason: Reason) -> Error {
         let why = match self.warning(namespace, name).await {
             Some(warning) if !reason.why.contains(&warning) => {
@@ -162,6 +172,7 @@ impl Cluster {
     }
 }
 
+/// Whether a pod is in the state that is waited for.
 fn is(pod: &Pod, until: Until) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     match until {

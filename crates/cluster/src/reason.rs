@@ -1,27 +1,30 @@
-//! Why a pod is not ready, in words: what is wrong, and what to do about it.
+//! Explains why a pod is not ready: what is wrong, and what to do about it. Reads the pod's status
+//! only.
 
 use std::fmt;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use serde::Serialize;
 
-/// Why something is not ready.
+/// Why something is not ready, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reason {
-    /// What is wrong: one line.
+    /// What is wrong, in one line.
     pub why: String,
     /// What to do.
     pub next: String,
-    /// Whether waiting cannot help.
+    /// Whether waiting longer cannot help.
     pub is_final: bool,
 }
 
 impl Reason {
+    /// A reason that may go away by itself.
     fn wait(why: impl Into<String>, next: impl Into<String>) -> Self {
         Self { why: why.into(), next: next.into(), is_final: false }
     }
 
+    /// A reason that stays until somebody changes something.
     fn stop(why: impl Into<String>, next: impl Into<String>) -> Self {
         Self { why: why.into(), next: next.into(), is_final: true }
     }
@@ -33,7 +36,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Why a pod is not ready; `None` when it is, or has done its work.
+/// Explains why a pod is not ready. `None` when it is ready, or has ended with success.
 pub fn of_pod(pod: &Pod) -> Option<Reason> {
     let status = pod.status.as_ref()?;
     let phase = status.phase.as_deref().unwrap_or("Pending");
@@ -43,6 +46,7 @@ pub fn of_pod(pod: &Pod) -> Option<Reason> {
     if let Some(unscheduled) = condition(pod, "PodScheduled", "False") {
         return Some(of_scheduling(unscheduled));
     }
+    // Init containers first: the main ones wait for them and have nothing to say yet.
     let init = status.init_container_statuses.iter().flatten();
     let main = status.container_statuses.iter().flatten();
     if let Some(reason) = init.chain(main).find_map(of_container) {
@@ -55,27 +59,30 @@ pub fn of_pod(pod: &Pod) -> Option<Reason> {
             "read its log and its events",
         ));
     }
+    // The kubelet has not reported any container yet.
     if status.container_statuses.is_none() {
         return Some(Reason::wait(
             "its volumes and network are being set up",
-            "if it stays so, its events name the volume that cannot be mounted",
+            "if this goes on, its events name the volume that cannot be mounted",
         ));
     }
     Some(Reason::wait("its containers are starting", "wait"))
 }
 
 fn of_scheduling(condition: &PodCondition) -> Reason {
-    let why = condition.message.clone().unwrap_or_else(|| "no node takes it".to_owned());
+    let why = condition.message.clone().unwrap_or_else(|| "no node can run it".to_owned());
+    // The words are those of kube-scheduler's plugins (kubernetes
+    // `pkg/scheduler/framework/plugins`).
     let next = if why.contains("unbound immediate PersistentVolumeClaims") {
-        "make the claim's storage class provide a volume, or name another storageClass in site.yaml"
+        "see why the claim's storage class provides no volume, or name another storageClass in site.yaml"
     } else if why.contains("persistentvolumeclaim") && why.contains("not found") {
-        "make the claim: gantry models push … --to pvc://NAMESPACE/CLAIM --create"
+        "create the claim: gantry models push … --to pvc://NAMESPACE/CLAIM --create"
     } else if why.contains("Insufficient") {
-        "free resources on the nodes, or ask for less in the values"
+        "free resources on the nodes, or request less in the values"
     } else if why.contains("taint") {
-        "add a toleration in the values, or take the taint off a node"
+        "add a toleration in the values, or remove the taint from a node"
     } else {
-        "see which nodes fit the pod's selectors and claims"
+        "check which nodes match the pod's selectors and claims"
     };
     Reason::wait(why, next)
 }
@@ -98,7 +105,7 @@ fn of_container(status: &ContainerStatus) -> Option<Reason> {
     (is_running && !status.ready && status.restart_count > 0).then(|| {
         let times = status.restart_count;
         Reason::wait(
-            format!("container {name} is up but not ready, restarted {times} times"),
+            format!("container {name} is running but not ready, restarted {times} times"),
             "read its log; a probe may be too strict",
         )
     })
@@ -113,11 +120,11 @@ fn of_waiting(status: &ContainerStatus, reason: &str, message: &str) -> Option<R
             Some(of_pull(name, image, message))
         }
         "InvalidImageName" => {
-            Some(Reason::stop(format!("{image:?} is no image name"), "correct the values"))
+            Some(Reason::stop(format!("{image:?} is not a valid image name"), "correct the values"))
         }
         "ErrImageNeverPull" => Some(Reason::stop(
             format!("{image} is not on the node, and its pull policy is Never"),
-            "set the pull policy to IfNotPresent",
+            "set the pull policy to IfNotPresent in the values",
         )),
         "CrashLoopBackOff" => {
             let ended = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
@@ -130,15 +137,15 @@ fn of_waiting(status: &ContainerStatus, reason: &str, message: &str) -> Option<R
                     ));
                 }
                 Some(ended) => {
-                    format!("container {name} ends again and again with code {}", ended.exit_code)
+                    format!("container {name} keeps ending, with code {}", ended.exit_code)
                 }
-                None => format!("container {name} ends again and again"),
+                None => format!("container {name} keeps ending"),
             };
             Some(Reason::wait(why, "read its log"))
         }
         "CreateContainerConfigError" => Some(Reason::wait(
             format!("container {name}: {message}"),
-            "make the ConfigMap, Secret or key that it names",
+            "create the ConfigMap, Secret or key that it names",
         )),
         other => Some(Reason::wait(
             format!("container {name}: {other}: {message}"),
@@ -147,18 +154,19 @@ fn of_waiting(status: &ContainerStatus, reason: &str, message: &str) -> Option<R
     }
 }
 
-/// Why a node cannot pull. The words are those of containerd and CRI-O.
+/// Explains why a node cannot pull an image. The message is that of the node's container runtime,
+/// containerd or CRI-O.
 fn of_pull(container: &str, image: &str, message: &str) -> Reason {
     let lower = message.to_lowercase();
     let (why, next) = if lower.contains("x509") || lower.contains("certificate") {
         (
             "the node does not trust the registry's certificate",
-            "put the site's CA on every node (relocate --mirrors writes the files)",
+            "put the site's CA on every node (gantry relocate --mirrors writes the files)",
         )
     } else if lower.contains("server gave http response to https client") {
         (
-            "the registry speaks http, the node asks by https",
-            "name the registry as plain http in the node's hosts.toml",
+            "the registry speaks http, but the node uses https",
+            "configure the registry as plain http in the node's hosts.toml",
         )
     } else if lower.contains("401")
         || lower.contains("403")
@@ -167,41 +175,45 @@ fn of_pull(container: &str, image: &str, message: &str) -> Reason {
         || lower.contains("denied")
     {
         (
-            "the registry wants a credential that the pod has not, or another one",
+            "the registry requires a credential, and the pod has none or a wrong one",
             "check the pull secret of the namespace and its service accounts",
         )
     } else if lower.contains("no match for platform") {
         (
-            "the image has nothing for the node's platform",
-            "add the platform to gantry.yaml, lock and carry it",
+            "the image does not exist for the node's platform",
+            "add the platform to gantry.yaml, then lock, fetch, pack and load again",
         )
     } else if lower.contains("not found") || lower.contains("manifest unknown") {
         (
             "the registry has no such image",
-            "load the bundle that has it, or correct the values (gantry relocate)",
+            "load the bundle that has it, or correct the values with gantry relocate",
         )
     } else if lower.contains("no such host") || lower.contains("lookup ") {
         (
             "the node cannot resolve the registry's name",
-            "use the site's registry: gantry relocate writes the values",
+            "use the site's registry: gantry relocate writes the values for it",
         )
     } else if lower.contains("refused")
         || lower.contains("timeout")
         || lower.contains("deadline")
         || lower.contains("unreachable")
     {
-        ("the node cannot reach the registry", "check the registry, and the network between them")
+        (
+            "the node cannot reach the registry",
+            "check that the registry runs, and the network between them",
+        )
     } else if message.is_empty() || lower.contains("back-off pulling image") {
-        ("it cannot be pulled", "the pod's events have the node's words")
+        ("it cannot be pulled", "read the pod's events for the node's message")
     } else {
         return Reason::wait(
             format!("container {container} cannot pull {image}: {message}"),
-            "read the node's words",
+            "act on the node's message",
         );
     };
     Reason::wait(format!("container {container} cannot pull {image}: {why}"), next)
 }
 
+/// The pod's condition of this type, if it has this status.
 fn condition<'a>(pod: &'a Pod, kind: &str, status: &str) -> Option<&'a PodCondition> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().find(|condition| condition.type_ == kind && condition.status == status)
@@ -242,7 +254,7 @@ mod tests {
         ];
         for (message, expected) in words {
             let reason = waiting("ErrImagePull", message);
-            assert!(reason.why.contains(expected), "{message} was told as {reason}");
+            assert!(reason.why.contains(expected), "{message} was explained as {reason}");
             assert!(reason.why.contains("registry.site/app:1"), "{reason}");
         }
     }

@@ -1,4 +1,4 @@
-//! What the user may do, asked before anything is written (`SelfSubjectAccessReview` of
+//! The user's permissions, checked before anything is written (`SelfSubjectAccessReview` of
 //! `authorization.k8s.io/v1`).
 
 use std::fmt;
@@ -12,10 +12,10 @@ use serde::Serialize;
 
 use crate::{Cluster, Error, Result};
 
-/// Questions that are asked at once.
+/// How many reviews are sent at once.
 const AT_ONCE: usize = 8;
 
-/// A right to do something with a kind of object.
+/// The permission for one verb on a kind of object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Right {
@@ -23,15 +23,15 @@ pub struct Right {
     pub verb: String,
     /// The API group; empty for the core.
     pub group: String,
-    /// The resource, plural; `pods/exec` with its subresource.
+    /// The plural resource name, with its subresource if it has one: `pods/exec`.
     pub resource: String,
-    /// The namespace; the whole cluster when absent.
+    /// The namespace; absent for the whole cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
 }
 
 impl Right {
-    /// A right in the whole cluster.
+    /// A permission in the whole cluster.
     pub fn new(verb: &str, group: &str, resource: &str) -> Self {
         Self {
             verb: verb.to_owned(),
@@ -41,14 +41,14 @@ impl Right {
         }
     }
 
-    /// The same in one namespace.
+    /// The same permission in one namespace.
     #[must_use]
     pub fn in_namespace(mut self, namespace: &str) -> Self {
         self.namespace = Some(namespace.to_owned());
         self
     }
 
-    /// The rule that grants these verbs on what this right is about.
+    /// The RBAC rule that grants these verbs on this permission's resource, in text form.
     pub(crate) fn rule(&self, verbs: &[&str]) -> String {
         let kind = if self.namespace.is_some() { "Role" } else { "ClusterRole" };
         format!(
@@ -84,21 +84,22 @@ impl Right {
 }
 
 impl fmt::Display for Right {
-    /// The rule that grants it, as it stands in a Role or ClusterRole.
+    /// The rule that grants it, as it is written in a Role or ClusterRole.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.rule(&[&self.verb]))
     }
 }
 
 impl Cluster {
-    /// Which of these rights the user has not.
+    /// The permissions that the user lacks.
     pub async fn missing_rights(&self, rights: &[Right]) -> Result<Vec<Right>> {
         let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
         let answers = futures::stream::iter(rights.iter().cloned().map(|right| {
             let api = api.clone();
             async move {
                 let answer = api.create(&PostParams::default(), &right.review()).await;
-                let answer = answer.map_err(|error| Error::of("asking for rights", error))?;
+                let answer = answer.map_err(|error| Error::of("checking permissions", error))?;
+                // No status means no decision, which must not count as permission.
                 let is_allowed = answer.status.is_some_and(|status| status.allowed);
                 Ok::<_, Error>((!is_allowed).then_some(right))
             }
@@ -107,7 +108,7 @@ impl Cluster {
         Ok(answers.into_iter().flatten().collect())
     }
 
-    /// [`Error::MissingRights`] when the user has not all of these rights.
+    /// Fails with [`Error::MissingRights`] unless the user has all these permissions.
     pub async fn need_rights(&self, doing: &str, rights: &[Right]) -> Result<()> {
         let missing = self.missing_rights(rights).await?;
         if missing.is_empty() {

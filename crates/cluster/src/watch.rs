@@ -1,4 +1,5 @@
-//! Objects as they come and go: those that live for a second only are seen, too.
+//! Watching objects: every change is reported, also of objects that exist for only a second, which
+//! repeated lists would miss.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -10,25 +11,29 @@ use tokio::time::sleep;
 
 use crate::{Cluster, Error, Object, Result, Scope};
 
-/// How long to wait until an API server that is away is asked again.
+/// The pause before an API server that does not answer is asked again.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Objects that come in one answer.
+/// Objects per page of a list.
 const PAGE: u32 = 500;
 
 /// What happened to an object.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change<K> {
-    /// It is there, and as it is now.
+    /// The object exists; this is its current state.
     Now(K),
-    /// It is gone; this is how it was last.
+    /// The object was deleted; this is its last state.
     Gone(K),
-    /// All that are there follow as [`Change::Now`]: what went away before was not seen.
+    /// The watch starts, or starts again: all existing objects follow as [`Change::Now`]. Deletions
+    /// since the last event were not seen.
     Anew,
 }
 
 impl Cluster {
-    /// Tells what is there and what changes, without end. An API server that goes away for a while is
-    /// waited for; only the first list can fail.
+    /// Reports all existing objects and then every change, without end. When the API server is away
+    /// for a while, it is waited for.
+    ///
+    /// # Errors
+    /// Only the first list can fail.
     pub async fn watch<K: Object>(
         &self,
         scope: Scope<'_>,
@@ -49,7 +54,8 @@ impl Cluster {
                     visit(Change::Anew);
                     objects.into_iter().filter_map(parse).for_each(|k| visit(Change::Now(k)));
                     let params = WatchParams::default().labels(selector);
-                    // A watch ends after some minutes; it goes on from the version that it had.
+                    // The API server ends every watch after some minutes; the next one continues
+                    // from the last version.
                     while let Ok(events) = api.watch(&params, &version).await {
                         let mut events = std::pin::pin!(events);
                         let mut is_lost = false;
@@ -69,7 +75,8 @@ impl Cluster {
                                     version = mark.metadata.resource_version;
                                     None
                                 }
-                                // The version is too old, or the connection broke.
+                                // The version is too old for the API server (410 Gone), or the
+                                // connection was lost: list everything again.
                                 Ok(WatchEvent::Error(_)) | Err(_) => {
                                     is_lost = true;
                                     break;
@@ -88,6 +95,7 @@ impl Cluster {
     }
 }
 
+/// Lists all objects, page by page, and the version to watch from.
 async fn list(
     api: &Api<DynamicObject>,
     selector: &str,

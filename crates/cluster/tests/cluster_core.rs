@@ -1,4 +1,4 @@
-//! What one can do with a cluster, told on the real one of dev/cluster.
+//! The functions of [`Cluster`], on the real cluster of dev/cluster.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
@@ -9,7 +9,7 @@ use gantry_cluster::{Access, Applied, Cluster, Error, Id, Mode, Right, Scope, Ta
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A pod of the node's busybox that runs this and then waits.
+/// A pod of the node's busybox image that runs this script and then waits.
 fn busybox(here: &testkit::Cluster, name: &str, script: &str) -> Pod {
     let mut pod: Pod = from_value(json!({
         "metadata": {"name": name, "labels": {"app": name}},

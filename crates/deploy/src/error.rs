@@ -1,12 +1,12 @@
-//! What can go wrong with releases, by meaning.
+//! The errors of [`crate::check`]; `release` and `evidence` have error types of their own.
 
-/// What went wrong.
+/// Why the result of a check cannot be handed over.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A report cannot be written as JUnit XML.
-    #[error("the report cannot be written as JUnit XML: {cause}; take --output json")]
+    #[error("the report cannot be written as JUnit XML: {cause}; use --output json instead")]
     Junit {
-        /// The cause.
+        /// What the XML writer reported.
         cause: String,
     },
 }

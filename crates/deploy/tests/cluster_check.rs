@@ -1,4 +1,5 @@
-//! What `gantry check` finds in a real cluster: each thing that is wrong, with the right words.
+//! Runs the checks in a real cluster: every kind of failure is found, with its reason and next
+//! step.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::{Duration, Instant};
@@ -19,7 +20,8 @@ use types::lock::{Image, Lock, Manifest, VERSION};
 use types::naming::Naming;
 use types::{Digest, Platform};
 
-/// Until a pod is what it will be, on a machine that others use too.
+/// The longest wait for a pod to reach its final state, on a machine that other programs use as
+/// well.
 const TIMEOUT: Duration = Duration::from_secs(180);
 
 #[tokio::test]
@@ -60,7 +62,7 @@ async fn a_healthy_release_is_well_and_each_thing_that_is_wrong_is_told_apart() 
 
     let mut subject = subject(&here, &registry, &images, ("good", space.name())).await;
     let lock = subject.lock.as_mut().unwrap();
-    // Somebody pushed over the tag of an image, and one was never loaded.
+    // Simulates that somebody pushed another image to the tag, and that one image was never loaded.
     let is_curious = |image: &&mut Image| image.reference.to_string().contains("curious");
     let pushed_over = lock.images.iter_mut().find(is_curious).unwrap();
     pushed_over.digest = Digest::from_bytes([7; 32]);
@@ -79,14 +81,14 @@ async fn a_healthy_release_is_well_and_each_thing_that_is_wrong_is_told_apart() 
     has(&good, Name::Workloads, State::Ok, &["Deployment web", "1 of 1 ready"]);
     has(&good, Name::Pods, State::Ok, &["1 of 1 are ready"]);
     has(&good, Name::Inference, State::Ok, &["page", "200 with", "first answer after"]);
-    has(&good, Name::Inference, State::Ok, &["port", "takes connections"]);
+    has(&good, Name::Inference, State::Ok, &["port", "accepts connections"]);
 
     subject.releases = vec![release("bad", space.name())];
     subject.checks = checks(
         "- {name: text, kind: http, release: bad, service: web, expect: {contains: elsewhere}}\n",
     );
     let words =
-        ["I never listen", "probe failed", "no model in /models", "ends again", "class nowhere"];
+        ["I never listen", "probe failed", "no model in /models", "keeps ending", "class nowhere"];
     let bad = until(&subject, &Name::ALL[11..], |report| {
         words.iter().all(|word| report.findings.iter().any(|one| one.why.contains(word)))
     })
@@ -96,11 +98,17 @@ async fn a_healthy_release_is_well_and_each_thing_that_is_wrong_is_told_apart() 
     has(&bad, Name::Pods, State::Failed, &["Pod crash-", "no model in /models"]);
     has(&bad, Name::Pods, State::Failed, &["Pod mounting-", "PersistentVolumeClaim"]);
     has(&bad, Name::Claims, State::Failed, &["claim lost", "nowhere"]);
-    has(&bad, Name::Running, State::Failed, &["Pod foreign-", "from outside of the site"]);
-    let digest = has(&bad, Name::Running, State::Failed, &["Pod other-", "locked is sha256:0707"]);
+    has(&bad, Name::Running, State::Failed, &["Pod foreign-", "from outside the site"]);
+    let digest =
+        has(&bad, Name::Running, State::Failed, &["Pod other-", "locked digest is sha256:0707"]);
     assert!(digest.is_digest_wrong && bad.is_digest_wrong());
-    has(&bad, Name::Running, State::Ok, &["containers have a locked image"]);
-    has(&bad, Name::Inference, State::Failed, &["text", "the answer has no \"elsewhere\""]);
+    has(&bad, Name::Running, State::Ok, &["containers run a locked image"]);
+    has(
+        &bad,
+        Name::Inference,
+        State::Failed,
+        &["text", "the answer does not contain \"elsewhere\""],
+    );
 
     let before = run(&subject, &Name::ALL[..10]).await;
     has(&before, Name::Api, State::Ok, &["Kubernetes v1."]);
@@ -108,12 +116,12 @@ async fn a_healthy_release_is_well_and_each_thing_that_is_wrong_is_told_apart() 
     has(&before, Name::Nodes, State::Ok, &["Node node1", "ready"]);
     has(&before, Name::Storage, State::Ok, &["StorageClass local-path of site.yaml"]);
     has(&before, Name::Registry, State::Ok, &["it answers"]);
-    has(&before, Name::PullSecret, State::Warning, &["Secret site", "not there"]);
+    has(&before, Name::PullSecret, State::Warning, &["Secret site", "does not exist"]);
     has(&before, Name::Images, State::Ok, &["1 of 3"]);
     has(&before, Name::Images, State::Failed, &["example/absent:1", "does not have it"]);
     let pushed = has(&before, Name::Images, State::Failed, &["curious:1.0", "under this name"]);
     assert!(pushed.is_digest_wrong);
-    has(&before, Name::NodePull, State::Ok, &["Node node1", "it pulled"]);
+    has(&before, Name::NodePull, State::Ok, &["Node node1", "it has pulled"]);
     has(&before, Name::Dns, State::Skipped, &["tools: [gantry]"]);
 }
 
@@ -140,7 +148,7 @@ async fn a_registry_that_nodes_cannot_use_is_told_apart_by_what_is_wrong() {
     let plain = Registry::builder().address(here.host()).start();
     images.place(plain.storage());
     let http = pulls(&plain, None).await;
-    has(&http, Name::NodePull, State::Failed, &["speaks http, the node asks by https"]);
+    has(&http, Name::NodePull, State::Failed, &["speaks http, but the node uses https"]);
     let nowhere = pulls(&plain, Some("registry.nowhere.invalid:5000")).await;
     has(&nowhere, Name::NodePull, State::Failed, &["cannot resolve"]);
     has(&nowhere, Name::Registry, State::Failed, &["registry.nowhere.invalid"]);
@@ -153,16 +161,16 @@ async fn a_registry_that_nodes_cannot_use_is_told_apart_by_what_is_wrong() {
     images.place(guarded.storage());
     let _trust = here.trusts(&guarded);
     let refused = pulls(&guarded, None).await;
-    has(&refused, Name::NodePull, State::Failed, &["wants a credential"]);
+    has(&refused, Name::NodePull, State::Failed, &["requires a credential"]);
     let cluster = here.connect().await;
     let scope = Scope::Namespace(space.name());
     apply::<Secret>(&cluster, scope, login(guarded.host(), "wrong")).await;
     let wrong = pulls(&guarded, None).await;
-    has(&wrong, Name::PullSecret, State::Failed, &["does not take the login of ada"]);
+    has(&wrong, Name::PullSecret, State::Failed, &["does not accept the login of ada"]);
     apply::<Secret>(&cluster, scope, login(guarded.host(), "engine")).await;
     let right = pulls(&guarded, None).await;
-    has(&right, Name::PullSecret, State::Ok, &["takes the login of ada"]);
-    has(&right, Name::NodePull, State::Ok, &["it pulled"]);
+    has(&right, Name::PullSecret, State::Ok, &["accepts the login of ada"]);
+    has(&right, Name::NodePull, State::Ok, &["it has pulled"]);
 }
 
 #[tokio::test]
@@ -235,7 +243,7 @@ fn checks(list: &str) -> Vec<types::input::checks::Check> {
     Input::parse("gantry.yaml", &text).unwrap().checks
 }
 
-/// A lock of these images, each as it is in its registry.
+/// Makes a lock of these images, with the digests that they have in the registry.
 fn lock(images: &Images) -> Lock {
     let images = images.iter().map(|image| {
         let of = |digest: &Digest| image.manifests.iter().find(|one| one.digest == *digest);
@@ -273,7 +281,8 @@ fn lock(images: &Images) -> Lock {
     }
 }
 
-/// A deployment of one container within pod security `restricted`, marked as a release's.
+/// Makes a deployment with one container that pod security `restricted` allows, labelled as part of
+/// a release.
 fn deployment(name: &str, release: &str, image: &str, script: &str, ready: &Value) -> Value {
     let labels = json!({"app": name, "app.kubernetes.io/instance": release});
     json!({"metadata": {"name": name, "labels": labels}, "spec": {
@@ -288,7 +297,7 @@ fn deployment(name: &str, release: &str, image: &str, script: &str, ready: &Valu
                     "capabilities": {"drop": ["ALL"]}}}]}}}})
 }
 
-/// A pull secret with ada's login.
+/// Makes a pull secret with the login of ada.
 fn login(host: &str, password: &str) -> Value {
     let auth = STANDARD.encode(format!("ada:{password}"));
     let config = json!({"auths": {host: {"auth": auth}}}).to_string();
@@ -296,7 +305,7 @@ fn login(host: &str, password: &str) -> Value {
         "data": {".dockerconfigjson": STANDARD.encode(config)}})
 }
 
-/// The cluster as a service account sees it that may do nothing.
+/// Connects to the cluster as a service account without any permission.
 async fn guest(here: &Cluster, namespace: &str) -> cluster::Cluster {
     let cluster = here.connect().await;
     let scope = Scope::Namespace(namespace);
@@ -332,7 +341,7 @@ async fn apply<K: Object>(cluster: &cluster::Cluster, scope: Scope<'_>, object: 
     cluster.apply(scope, &object).await.unwrap();
 }
 
-/// Checks until it is so.
+/// Repeats the checks until the report meets the condition.
 async fn until(subject: &Subject, names: &[Name], is_it: impl Fn(&Report) -> bool) -> Report {
     let started = Instant::now();
     loop {
@@ -345,7 +354,7 @@ async fn until(subject: &Subject, names: &[Name], is_it: impl Fn(&Report) -> boo
     }
 }
 
-/// The finding of a check in a state that has these words; fails with all findings.
+/// Returns the finding of a check with this state that contains these words; panics without one.
 fn has<'a>(report: &'a Report, name: Name, state: State, words: &[&str]) -> &'a Finding {
     let found = report.findings.iter().find(|one| {
         let text = format!("{} {} {} {}", one.what, one.place, one.why, one.next);

@@ -1,5 +1,5 @@
-//! First inference of real model servers in the real cluster: recognised, or declared, each is asked
-//! its question, and its answer is judged.
+//! First inference with real model servers in a real cluster: servers are recognised or declared,
+//! get a request, and their answers are judged.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
@@ -14,7 +14,7 @@ use gantry_deploy::inference::recognise::Rules;
 use testkit::{Cluster, Images, MINILM, Registry, tools, workloads};
 use types::input::Input;
 
-/// Until a server has loaded its model, on a machine that others use too.
+/// The longest wait for a server to load its model, on a machine that other programs use as well.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
 #[tokio::test]
@@ -65,13 +65,13 @@ async fn llama_cpp_and_ollama_are_recognised_and_an_embedding_server_answers_as_
          - {name: ours, kind: ollama, release: app, service: ollama, model: other}\n",
     );
     let wrong = run(&wrong, &[Name::Inference]).await;
-    has(&wrong, State::Failed, &["size:", "has 384 values, not the 768"]);
+    has(&wrong, State::Failed, &["size:", "has 384 values instead of 768"]);
     has(&wrong, State::Failed, &["absent:", "no/such"]);
     has(&wrong, State::Failed, &["protocol:", "/v2/health/ready answered 404"]);
     has(&wrong, State::Failed, &["ours:", "does not have other; it has gantry-tiny"]);
 }
 
-/// The three protocols of one embedding server.
+/// Checks of one embedding server, which speaks three protocols.
 fn checks(model: &str) -> String {
     format!(
         "- {{name: vectors, kind: openai-embeddings, release: app, service: embed}}\n\
@@ -110,7 +110,7 @@ impl Story<'_> {
         }
     }
 
-    /// The claim `data` with what is in a folder.
+    /// Creates the claim `data` with the content of a folder.
     async fn claim(&self, folder: &Path) {
         let scope = Scope::Namespace(self.namespace);
         let claim = json!({"metadata": {"name": "data"}, "spec": {"storageClassName": "shared-path",
@@ -132,7 +132,7 @@ impl Story<'_> {
         self.cluster.remove_pod(self.namespace, "loader").await.unwrap();
     }
 
-    /// A server and the Service before it, at port 80.
+    /// Starts a server with a Service in front of it, at port 80.
     async fn serve(&self, name: &str, image: &str, args: &Value, port: u16, env: &Value) {
         let scope = Scope::Namespace(self.namespace);
         let mut spec = pod(image, args, env);
@@ -150,7 +150,7 @@ impl Story<'_> {
     }
 }
 
-/// A pod of one container within pod security `restricted`, with the claim at `/data`.
+/// Makes a pod with one container that pod security `restricted` allows, with the claim at `/data`.
 fn pod(image: &str, args: &Value, env: &Value) -> Value {
     json!({"terminationGracePeriodSeconds": 0,
         "securityContext": {"runAsNonRoot": true, "runAsUser": 1000,
@@ -168,7 +168,7 @@ async fn apply<K: Object>(cluster: &cluster::Cluster, scope: Scope<'_>, object: 
     cluster.apply(scope, &object).await.unwrap();
 }
 
-/// Waits until the pods are ready, then asks until it is so.
+/// Waits until the pods are ready, then repeats the check until the report meets the condition.
 async fn until(subject: &Subject, is_it: impl Fn(&Report) -> bool) -> Report {
     let started = Instant::now();
     loop {

@@ -1,6 +1,6 @@
-//! What is there: repositories with their tags, every manifest that can be asked for, and who
-//! speaks of whom. Made once by [`crate::reading`], then only looked up: no name from a request
-//! ever becomes a path.
+//! The catalogue of a depot: repositories with their tags, every manifest that can be pulled, and
+//! the referrers of each. It is filled once by [`crate::catalogue_reader`] and only looked up
+//! afterwards: no name from a request ever becomes a path on the disk.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -10,12 +10,12 @@ use serde::Serialize;
 use types::snapshot::annotation_of;
 use types::{Descriptor, Digest, Manifest, Root, annotation};
 
-/// What is there.
+/// All repositories and manifests of a depot.
 #[derive(Default)]
 pub(crate) struct Catalogue {
     /// By full name without tag: `docker.io/library/nginx`.
     repositories: BTreeMap<String, Repository>,
-    /// The full names that share a path: `library/nginx`.
+    /// By path without host (`library/nginx`): the full names that have this path.
     by_path: HashMap<String, BTreeSet<String>>,
     pub(crate) manifests: HashMap<Digest, Document>,
     pub(crate) referrers: HashMap<Digest, Vec<Descriptor>>,
@@ -23,7 +23,7 @@ pub(crate) struct Catalogue {
     pub(crate) left_out: Vec<LeftOut>,
 }
 
-/// One repository: all that can be pulled by its name.
+/// One repository: everything that can be pulled by its name.
 #[derive(Default)]
 pub(crate) struct Repository {
     pub(crate) tags: BTreeMap<String, Digest>,
@@ -31,52 +31,55 @@ pub(crate) struct Repository {
     pub(crate) blobs: HashSet<Digest>,
 }
 
-/// A manifest.
+/// A manifest or image index, with its bytes if they fit into the cache.
 pub(crate) struct Document {
     pub(crate) media_type: String,
     pub(crate) size: u64,
-    /// The bytes, unless the cache was full.
+    /// The bytes; `None` when the cache was full, then they are read for each request.
     pub(crate) bytes: Option<Bytes>,
 }
 
-/// What there is to pull, in numbers.
+/// What can be pulled from a depot, in numbers.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
-    /// Roots by kind.
+    /// The number of roots of each kind.
     pub roots: BTreeMap<&'static str, usize>,
-    /// Repositories at the OCI door.
+    /// The number of repositories at the OCI endpoint.
     pub repositories: usize,
-    /// Models at the Hub door.
+    /// The number of models at the Hugging Face endpoint.
     pub models: usize,
-    /// What is named in the source and cannot be handed out.
+    /// What the source names but the depot cannot serve.
     pub left_out: Vec<LeftOut>,
 }
 
-/// A root, or a manifest below it, that is absent or damaged. The depot hands out the rest.
+/// A root, or a manifest below it, that is absent or damaged. The depot serves the rest.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LeftOut {
     /// The root's full name.
     pub name: String,
-    /// What is wrong with which of its manifests.
+    /// Which of its manifests is absent or damaged, and how.
     pub reason: String,
 }
 
-/// Why a name is none.
+/// Why no repository was found for a name.
 pub(crate) enum Unknown {
+    /// The depot has no such repository.
     Absent,
-    /// The full names that it could mean.
+    /// Several repositories have this path; these are their full names.
     Ambiguous(Vec<String>),
 }
 
 impl Catalogue {
-    /// The repository that a name means: its full name (`docker.io/library/nginx`), its path with
-    /// the host in `ns` (containerd's mirrors), or its path alone where only one has it.
+    /// The repository for a name in a request: a full name (`docker.io/library/nginx`), a path with
+    /// the host in the query parameter `ns` (which containerd sends to mirrors), or a path alone
+    /// (`library/nginx`) if only one host has it.
     pub(crate) fn repository(&self, name: &str, ns: Option<&str>) -> Result<&Repository, Unknown> {
         if let Some(host) = ns {
-            // A mirror that rewrites may put the host into the path as well; a path of another
-            // host is never meant.
+            // A proxy in between may put the host into the path as well (`ns=quay.io` and
+            // `/v2/quay.io/org/app/…`). A path of another host is never an answer: that would serve
+            // a different image under the requested name.
             let prefix = format!("{host}/");
             let below = self.named(&format!("{prefix}{name}"));
             let rewritten = || name.starts_with(&prefix).then(|| self.named(name)).flatten();
@@ -111,7 +114,7 @@ impl Catalogue {
         repository.manifests.contains(&digest).then_some((digest, document))
     }
 
-    /// The manifests of a repository that speak of the subject.
+    /// The manifests of a repository whose `subject` is this digest.
     pub(crate) fn referrers<'a>(
         &'a self,
         repository: &'a Repository,
@@ -130,7 +133,7 @@ impl Catalogue {
         }
     }
 
-    /// Adds a root with all that was found below it.
+    /// Adds a root with all manifests and blobs that were found below it.
     pub(crate) fn add(&mut self, root: &Root, manifest: &Manifest, found: Repository) {
         *self.roots.entry(root.kind.as_str()).or_default() += 1;
         let name = root.name.name();
@@ -143,11 +146,12 @@ impl Catalogue {
         if let Some(tag) = root.name.tag() {
             repository.tags.insert(tag.to_owned(), digest);
         }
-        // A model can be asked for by its branch as well as by its commit.
+        // A model can be pulled by its branch as well as by its commit.
         let revision = annotation_of(root, manifest, annotation::MODEL_REVISION);
         if let Some(revision) = revision
             && root.name.with_tag(revision).is_ok()
         {
+            // A root that really has this tag wins.
             repository.tags.entry(revision.to_owned()).or_insert(digest);
         }
     }
@@ -158,14 +162,14 @@ impl Catalogue {
 }
 
 impl Repository {
-    /// Whether a blob can be pulled here: a config or a layer, or, as registries have it, a
+    /// Whether a blob can be pulled here: a config or a layer, or, as in other registries, also a
     /// manifest.
     pub(crate) fn has_blob(&self, digest: &Digest) -> bool {
         self.blobs.contains(digest) || self.manifests.contains(digest)
     }
 }
 
-/// The name with docker's short forms written out: `docker.io/nginx` is `docker.io/library/nginx`,
+/// Expands docker's short forms: `docker.io/nginx` is `docker.io/library/nginx`,
 /// `index.docker.io` and `registry-1.docker.io` are `docker.io` (distribution/reference).
 fn full_name(name: &str) -> Cow<'_, str> {
     const HOSTS: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];

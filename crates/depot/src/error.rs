@@ -1,18 +1,18 @@
-//! What can go wrong when a depot opens. What goes wrong with a request is in `respond`.
+//! What can go wrong when a depot opens. Errors of requests are in [`crate::error_response`].
 
 use types::Digest;
 
-/// An error of a depot that opens.
+/// An error of opening a depot.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The source cannot be read.
     #[error(transparent)]
     Source(#[from] store::Error),
-    /// A manifest in it does not parse.
+    /// A manifest in the source is not valid.
     #[error(transparent)]
     Document(#[from] types::Error),
-    /// A manifest's bytes are not what its digest says.
-    #[error("the bytes of the manifest {digest} are damaged; bring it in again")]
+    /// A manifest's bytes do not have its digest.
+    #[error("the manifest {digest} is damaged; fetch it or copy its bundle file again")]
     Damaged {
         /// The manifest.
         digest: Digest,

@@ -1,9 +1,10 @@
-//! The depot: doors over any [`store::Source`] (a store, or volumes where they lie). What is there
-//! is read once at the start from the manifests; blobs are streamed from where they are, never
-//! decoded, never copied.
+//! The depot: a read-only server for the content of any [`store::Source`] (a store, or bundle files
+//! on their media). It has two endpoints: the OCI distribution API (pull) and the Hugging Face Hub.
 //!
-//! Doors: OCI distribution (pull) and the Hugging Face Hub. `spec/` of the design has the facts of
-//! both protocols; statuses are made in [`respond`] only.
+//! Data flow: when the depot opens, [`reading`] reads all manifests once and fills the
+//! [`Catalogue`] and the [`Models`]; a request is looked up there by [`oci`] or [`hub`], and the
+//! blob is streamed from the source, never decoded and never copied. Errors become responses only
+//! in [`respond`].
 
 mod catalogue;
 mod error;
@@ -28,7 +29,7 @@ pub use error::{Error, Result};
 use catalogue::Catalogue;
 use models::Models;
 
-/// What is there, and where its bytes are.
+/// What can be pulled, and the source of its bytes.
 pub struct Depot {
     source: Arc<dyn store::Source>,
     catalogue: Catalogue,
@@ -36,8 +37,8 @@ pub struct Depot {
 }
 
 impl Depot {
-    /// Reads what the source has. Blocks on the disk: only manifests are read, no blob. What is
-    /// damaged or absent is left out and told in the [`Summary`]; the rest is handed out.
+    /// Reads all manifests of the source, but no other blob. Blocks on the disk. What is damaged or
+    /// absent is left out and listed in the [`Summary`]; the rest is served.
     pub fn open(source: Arc<dyn store::Source>) -> Result<Self> {
         let mut models = Models::default();
         let catalogue = reading::read(&*source, |root, manifest| models.add(root, manifest))?;
@@ -45,13 +46,13 @@ impl Depot {
         Ok(Self { source, catalogue, models })
     }
 
-    /// What there is to pull, for people.
+    /// What can be pulled, in numbers, for the start message.
     pub fn summary(&self) -> Summary {
         self.catalogue.summary(self.models.len())
     }
 }
 
-/// All doors as one router.
+/// One router for both endpoints.
 pub fn router(depot: Arc<Depot>) -> Router {
     let oci = Router::new()
         .route("/v2/", get(oci::base))
@@ -60,12 +61,14 @@ pub fn router(depot: Arc<Depot>) -> Router {
         .layer(map_response(async |response| behind("oci", response)));
     let hub = Router::new()
         .route("/api/{*path}", any(hub::api))
+        // File URLs begin with the repository's id (`/BAAI/bge-m3/resolve/main/config.json`), so
+        // every other path is one.
         .fallback(hub::files)
         .layer(map_response(async |response| behind("hub", response)));
     oci.merge(hub).with_state(depot)
 }
 
-/// Notes the door on an answer, for the server's metrics.
+/// Marks a response with its endpoint, for the server's metrics.
 fn behind(door: &'static str, mut response: Response) -> Response {
     response.extensions_mut().insert(net::serve::Door(door));
     response

@@ -1,41 +1,43 @@
-//! The Hugging Face models that a source has, by id and revision.
+//! The Hugging Face models of a depot by id and revision, for the Hugging Face endpoint.
 
 use std::collections::BTreeMap;
 
 use types::snapshot::Snapshot;
 use types::{Commit, Manifest, Root};
 
-/// All models, by id in lower case.
+/// All models, keyed by their id in lower case.
 #[derive(Default)]
 pub(crate) struct Models(BTreeMap<String, Model>);
 
-/// One model.
+/// One model with all its snapshots.
 #[derive(Default)]
 pub(crate) struct Model {
     pub(crate) id: String,
-    /// Branches and tags that were locked.
+    /// The branches and tags that were locked, with their commits.
     pub(crate) revisions: BTreeMap<String, Commit>,
     pub(crate) snapshots: BTreeMap<Commit, Snapshot>,
 }
 
 impl Models {
-    /// Adds the root if its manifest is a snapshot's.
+    /// Adds the root if its manifest is that of a model snapshot.
     pub(crate) fn add(&mut self, root: &Root, manifest: &Manifest) {
         let Some(snapshot) = Snapshot::of(root, manifest) else { return };
         let (id, commit) = (&snapshot.id, &snapshot.commit);
         let model = self.0.entry(id.to_lowercase()).or_default();
         model.id.clone_from(id);
+        // A model that was locked by its commit has the commit as its revision: that is no branch.
         if let Some(revision) = &snapshot.revision
             && revision.parse::<Commit>().is_err()
             && let Some(other) = model.revisions.insert(revision.clone(), commit.clone())
             && other != *commit
         {
-            tracing::warn!("{id} was carried as {revision} twice; {commit} is served, not {other}");
+            tracing::warn!("{id} has two snapshots of {revision}; {commit} is served, not {other}");
         }
         model.snapshots.insert(commit.clone(), snapshot);
     }
 
-    /// Gives models that were carried by commit alone the branch that clients ask for unasked.
+    /// Gives models that were locked by commit alone the branch `main`, which clients request by
+    /// default. With several commits there is no way to choose one.
     pub(crate) fn settle(&mut self) {
         for model in self.0.values_mut() {
             if model.revisions.is_empty()
@@ -50,7 +52,7 @@ impl Models {
         self.0.len()
     }
 
-    /// A model by its id; as on the Hub, upper and lower case are the same.
+    /// A model by its id. As on the Hub, case does not matter.
     pub(crate) fn get(&self, id: &str) -> Option<&Model> {
         self.0.get(&id.to_lowercase())
     }
@@ -66,13 +68,13 @@ impl Model {
         self.snapshots.get_key_value(&commit)
     }
 
-    /// What can be asked for: branches and tags, then commits.
+    /// The revisions that can be requested: branches and tags, then commits.
     pub(crate) fn names(&self) -> Vec<String> {
         let commits = self.snapshots.keys().map(Commit::to_string);
         self.revisions.keys().cloned().chain(commits).collect()
     }
 
-    /// `main`, or the first of the names that there are.
+    /// The revision for requests that name none: `main`, or the first branch if there is no `main`.
     pub(crate) fn default_revision(&self) -> &str {
         match self.revisions.keys().next() {
             Some(first) if !self.revisions.contains_key("main") => first,

@@ -1,24 +1,25 @@
-//! What of a body a client wants: range requests (RFC 9110, 14) of one range, several at once are
-//! answered whole, which the RFC allows; and conditional ones (13).
+//! Which part of a body a client requests: range requests (RFC 9110, section 14) and conditional
+//! ones (section 13). A request for several ranges is answered with the whole body, which the RFC
+//! allows.
 
 use std::ops::Range;
 
 use http::{HeaderMap, HeaderValue, header};
 
-/// What of a body was asked for.
+/// The requested part of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Asked {
     /// All of it.
     Whole,
-    /// A part.
+    /// These bytes.
     Part(Range<u64>),
-    /// A part that it does not have.
+    /// A range that is outside of the body.
     Unsatisfiable,
 }
 
-/// Reads the `Range` header for a body of `size` bytes whose entity tag is `etag`. An overrun is
-/// clamped (hf-hub asks for `bytes=0-<size>`); what is no byte range is ignored, and so is a range
-/// of content that has changed since (`If-Range`).
+/// Reads the `Range` header for a body of `size` bytes with the entity tag `etag`. A range that
+/// ends after the body is cut to it (hf-hub requests `bytes=0-<size>`). A header that is not a byte
+/// range is ignored, and so is a range of content that has changed since (`If-Range`).
 pub(crate) fn asked(headers: &HeaderMap, size: u64, etag: Option<&HeaderValue>) -> Asked {
     if headers.get(header::IF_RANGE).is_some_and(|known| Some(known) != etag) {
         return Asked::Whole;
@@ -34,6 +35,8 @@ pub(crate) fn asked(headers: &HeaderMap, size: u64, etag: Option<&HeaderValue>) 
     let number = |text: &str| text.trim().parse::<u64>().ok();
     match (first.trim(), last.trim()) {
         ("", last) => match number(last) {
+            // `bytes=-5` is the last five bytes; the last zero bytes cannot be sent (RFC 9110,
+            // 14.1.2).
             Some(0) => Asked::Unsatisfiable,
             Some(_) if size == 0 => Asked::Unsatisfiable,
             Some(length) => Asked::Part(size.saturating_sub(length)..size),

@@ -1,5 +1,5 @@
-//! From a source to the catalogue: every manifest below every root is read once, when the depot
-//! opens. Damage stays where it is: what cannot be read is left out, the rest is handed out.
+//! Fills the catalogue from a source: every manifest below every root is read once, when the depot
+//! opens. Damage does not spread: what cannot be read is left out, the rest is served.
 
 use std::collections::hash_map::Entry;
 
@@ -10,13 +10,13 @@ use types::{Descriptor, Digest, Manifest, Root};
 use crate::catalogue::{Catalogue, Document, LeftOut, Repository};
 use crate::{Error, Result};
 
-/// Manifests are kept in memory up to this many bytes in all (some ten thousand images); those
-/// beyond are read when they are asked for.
+/// Manifests are kept in memory up to this many bytes in total (some ten thousand images); further
+/// ones are read from the source for each request.
 const MOST_CACHED: u64 = 64 << 20;
-/// Indexes in indexes are followed this deep.
+/// How deep image indexes inside image indexes are followed.
 const MAX_DEPTH: usize = 8;
 
-/// Reads all manifests. `note` is told of each root and its manifest.
+/// Reads all manifests. `note` is called with each root and its manifest.
 pub(crate) fn read(
     source: &dyn Source,
     mut note: impl FnMut(&Root, &Manifest),
@@ -33,6 +33,7 @@ pub(crate) fn read(
         }
     }
     let mut catalogue = reading.catalogue;
+    // The same order at each start, whatever the order in the source.
     for list in catalogue.referrers.values_mut() {
         list.sort_by_key(|descriptor| descriptor.digest);
     }
@@ -43,12 +44,12 @@ pub(crate) fn read(
 struct Reading<'a> {
     source: &'a dyn Source,
     catalogue: Catalogue,
-    /// Bytes of the manifests that are kept.
+    /// The bytes of the manifests that are kept in memory.
     cached: u64,
 }
 
 impl Reading<'_> {
-    /// Notes a manifest and all that is below it.
+    /// Adds a manifest and everything below it.
     fn visit(
         &mut self,
         descriptor: &Descriptor,
@@ -65,10 +66,11 @@ impl Reading<'_> {
                 found.blobs.insert(child.digest);
                 continue;
             }
+            // A manifest may be listed several times (in nested indexes): visit it once.
             if depth == MAX_DEPTH || found.manifests.contains(&child.digest) {
                 continue;
             }
-            // Platforms that were not chosen are not there: a sparse index.
+            // In a sparse index, the manifests of platforms that were not chosen are absent.
             let visited = match self.source.size(&child.digest) {
                 Ok(None) => continue,
                 Ok(Some(_)) => self.visit(child, root, found, depth + 1).map(drop),
@@ -81,8 +83,8 @@ impl Reading<'_> {
         Ok(manifest)
     }
 
-    /// A manifest, checked against its digest: media are damaged on the way, and this names all
-    /// the rest.
+    /// Loads a manifest and checks its digest. (Blobs are checked by the clients; but a damaged
+    /// manifest, as media can have, would name the wrong blobs.)
     fn load(&self, digest: &Digest) -> Result<(Bytes, Manifest)> {
         let kept = self.catalogue.manifests.get(digest).and_then(|known| known.bytes.clone());
         let bytes = if let Some(bytes) = kept {
@@ -98,6 +100,7 @@ impl Reading<'_> {
         Ok((bytes, manifest))
     }
 
+    /// Adds a manifest to the catalogue, with its bytes while the cache has space.
     fn keep(&mut self, descriptor: &Descriptor, bytes: Bytes, manifest: &Manifest) {
         let Entry::Vacant(vacant) = self.catalogue.manifests.entry(descriptor.digest) else {
             return;
@@ -105,6 +108,8 @@ impl Reading<'_> {
         let size = bytes.len() as u64;
         let is_kept = self.cached + size <= MOST_CACHED;
         self.cached += if is_kept { size } else { 0 };
+        // A root's descriptor may lack a usable media type; then the manifest's own content
+        // decides.
         let media_type = if descriptor.is_manifest() {
             descriptor.media_type.as_str()
         } else {
@@ -112,7 +117,8 @@ impl Reading<'_> {
         };
         if let Some(subject) = &manifest.subject {
             let mut referrer = Descriptor::new(media_type, descriptor.digest, size);
-            // distribution-spec 1.1: the config's media type stands in for a missing type.
+            // Without an artifact type, the config's media type is used instead (OCI Distribution
+            // Spec 1.1, "Listing Referrers").
             let config = manifest.config.as_ref().map(|config| &config.media_type);
             referrer.artifact_type = manifest.artifact_type.as_ref().or(config).cloned();
             referrer.annotations.clone_from(&manifest.annotations);
@@ -124,7 +130,7 @@ impl Reading<'_> {
 
     fn leave_out(&mut self, root: &Root, error: &Error) {
         let (name, reason) = (root.name.to_string(), error.to_string());
-        tracing::warn!("{name} is not handed out: {reason}");
+        tracing::warn!("{name} is not served: {reason}");
         self.catalogue.left_out.push(LeftOut { name, reason });
     }
 }

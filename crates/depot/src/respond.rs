@@ -1,12 +1,12 @@
-//! The one place where a request's problem becomes an answer. Problems are named by meaning; their
-//! statuses and bodies, in each door's form, live here.
+//! The only place where errors of requests become responses. The errors are named by their meaning;
+//! the status and the body, in the form of each endpoint's protocol, are chosen here.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 
-/// A problem at the OCI door (distribution-spec 1.1, "Error codes").
+/// An error at the OCI endpoint (OCI Distribution Spec 1.1, "Error Codes").
 pub(crate) enum Oci {
     NameUnknown(String),
     NameAmbiguous { name: String, candidates: Vec<String> },
@@ -23,7 +23,7 @@ impl IntoResponse for Oci {
             Self::NameUnknown(name) => (
                 StatusCode::NOT_FOUND,
                 "NAME_UNKNOWN",
-                format!("{name} is not in this depot; /v2/_catalog lists what is"),
+                format!("{name} is not in this depot; /v2/_catalog lists what it has"),
             ),
             Self::NameAmbiguous { name, candidates } => (
                 StatusCode::NOT_FOUND,
@@ -38,9 +38,11 @@ impl IntoResponse for Oci {
             Self::BlobUnknown(digest) => {
                 (StatusCode::NOT_FOUND, "BLOB_UNKNOWN", format!("{digest} is not in this depot"))
             }
-            Self::DigestInvalid(text) => {
-                (StatusCode::BAD_REQUEST, "DIGEST_INVALID", format!("{text} is no sha256 digest"))
-            }
+            Self::DigestInvalid(text) => (
+                StatusCode::BAD_REQUEST,
+                "DIGEST_INVALID",
+                format!("{text} is not a digest; it must be sha256: and 64 hex digits"),
+            ),
             Self::ReadOnly => (
                 StatusCode::METHOD_NOT_ALLOWED,
                 "UNSUPPORTED",
@@ -53,10 +55,11 @@ impl IntoResponse for Oci {
     }
 }
 
-/// A problem at the Hub door (`spec/huggingface-hub.md`, "Errors and tokens").
+/// An error at the Hugging Face endpoint. Clients choose their exception by the header
+/// `x-error-code` (huggingface_hub, `hf_raise_for_status`).
 pub(crate) enum Hub {
     RepoNotFound(String),
-    /// `known`: what can be asked for instead.
+    /// `known` are the revisions that the depot has.
     RevisionNotFound {
         id: String,
         revision: String,
@@ -72,13 +75,13 @@ pub(crate) enum Hub {
     NoSuchRoute,
     ReadOnly,
     PostOnly,
-    /// What was carried cannot be read.
+    /// The content cannot be read from the source.
     Broken(String),
 }
 
 const ERROR_CODE: HeaderName = HeaderName::from_static("x-error-code");
 const ERROR_MESSAGE: HeaderName = HeaderName::from_static("x-error-message");
-/// The commit that an answer belongs to; clients take it for the name of the snapshot.
+/// The commit that a response belongs to; clients name the snapshot folder in their cache by it.
 pub(crate) const REPO_COMMIT: HeaderName = HeaderName::from_static("x-repo-commit");
 
 impl IntoResponse for Hub {
@@ -96,7 +99,7 @@ impl IntoResponse for Hub {
             ),
             Self::EntryNotFound { id, path, commit } => {
                 let message = format!("{id} at {commit} has no {path} in this depot");
-                // Without the commit the client never remembers the miss.
+                // With the commit the client remembers in its cache that the file does not exist.
                 commit_header = Some(commit);
                 (StatusCode::NOT_FOUND, Some("EntryNotFound"), message)
             }
@@ -106,13 +109,15 @@ impl IntoResponse for Hub {
                 "Invalid credentials in Authorization header".to_owned(),
             ),
             Self::BadRequest(reason) => (StatusCode::BAD_REQUEST, None, reason),
-            Self::NoSuchRoute => (StatusCode::NOT_FOUND, None, "no such page".to_owned()),
+            Self::NoSuchRoute => {
+                (StatusCode::NOT_FOUND, None, "this depot has no such path".to_owned())
+            }
             Self::ReadOnly => {
                 (StatusCode::METHOD_NOT_ALLOWED, None, "this depot is read-only".to_owned())
             }
             Self::PostOnly => {
                 methods = "POST";
-                (StatusCode::METHOD_NOT_ALLOWED, None, "this is asked by POST".to_owned())
+                (StatusCode::METHOD_NOT_ALLOWED, None, "this path takes POST only".to_owned())
             }
             Self::Broken(cause) => (StatusCode::INTERNAL_SERVER_ERROR, None, cause),
         };
@@ -132,10 +137,10 @@ impl IntoResponse for Hub {
     }
 }
 
-/// The methods of a depot that is read-only.
+/// The methods of a read-only server.
 const READING: &str = "GET, HEAD";
 
-/// RFC 9110, 15.5.6: a 405 says which methods there are.
+/// Adds the header `Allow` to a 405, as RFC 9110, section 15.5.6 requires.
 fn allow(mut response: Response, methods: &'static str) -> Response {
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));

@@ -1,4 +1,4 @@
-//! A blob's bytes as the body of an answer: whole or a range, HEAD or GET.
+//! A blob as the body of a response: whole or a range of it, for HEAD and GET, at both endpoints.
 
 use std::io;
 use std::sync::Arc;
@@ -13,9 +13,12 @@ use types::Digest;
 
 use crate::range::{Asked, asked, is_unchanged};
 
-/// Answers with a blob. `response` has the headers of the door; status, length, ranges and body are
-/// made here. A HEAD does not touch the blob. A blob that cannot be read fails here, while there is
-/// still a status to say so; later the connection ends before the body does.
+/// Answers with a blob. `response` has the headers of the endpoint already; status, length, ranges
+/// and body are set here. A HEAD does not open the blob.
+///
+/// # Errors
+/// Fails when the blob cannot be opened and read at all, so that the status can still say so. When
+/// reading fails later, the connection is closed before the body is complete.
 pub(crate) async fn blob(
     source: &Arc<dyn Source>,
     digest: Digest,
@@ -32,7 +35,8 @@ pub(crate) async fn blob(
     let (status, range) = match asked(request, size, etag) {
         Asked::Whole => (StatusCode::OK, 0..size),
         Asked::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
-        // hf-hub probes an empty file with `bytes=0-0` (spec/huggingface-hub.md).
+        // hf-hub asks for the size of a file with `bytes=0-0`, also for an empty one, where no
+        // range can be satisfied.
         Asked::Unsatisfiable if size == 0 => (StatusCode::OK, 0..0),
         Asked::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, 0..0),
     };
@@ -44,6 +48,7 @@ pub(crate) async fn blob(
             Some(format!("bytes {}-{}/{size}", range.start, range.end - 1))
         }
         StatusCode::RANGE_NOT_SATISFIABLE => Some(format!("bytes */{size}")),
+        // An empty body with a range request: say its size, as hf-hub reads it from this header.
         _ if size == 0 && request.contains_key(header::RANGE) => Some("bytes */0".to_owned()),
         _ => None,
     };
@@ -56,6 +61,8 @@ pub(crate) async fn blob(
         let mut chunks = net::body::stream(move || {
             source.open(&digest, range).map_err(|error| io::Error::other(error.to_string()))
         });
+        // Wait for the first chunk before the status is sent, so that a failure is an error
+        // response.
         let first = chunks.next().await.transpose()?;
         *response.body_mut() = Body::from_stream(stream::iter(first.map(Ok)).chain(chunks));
     }

@@ -1,4 +1,4 @@
-//! The Hub door before the clients that it is made for, unmodified: five versions of
+//! The Hugging Face endpoint with the unmodified clients that it is made for: five versions of
 //! huggingface_hub, transformers, safetensors, curl.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -76,7 +76,7 @@ fails(RepositoryNotFoundError, api.dataset_info, repo)
 assert (got.parent.parent / '.no_exist' / commit / 'no.json').exists()
 ";
 
-/// The same files out of the cache, with no server.
+/// The same files from the cache, without a server.
 const OFFLINE: &str = r"
 import sys
 from pathlib import Path
@@ -153,7 +153,7 @@ fn transformers_loads_tokenizer_config_and_weights_and_again_offline() {
     );
 }
 
-/// A small model with what is special: an empty file, an LFS file, a folder in a folder, a name
+/// A small model with special cases: an empty file, an LFS file, a folder in a folder, a name
 /// with a space, a name that looks like a part of a route.
 fn small_model(folder: &Path) {
     let write = |path: &str, bytes: &[u8]| {

@@ -1,4 +1,4 @@
-//! The OCI door before real clients: skopeo, crane, regctl, helm, curl.
+//! The OCI endpoint with real clients: skopeo, crane, regctl, helm, curl.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -120,7 +120,7 @@ fn regctl_finds_signatures_and_boms() {
     assert_eq!(one.header("content-type"), Some(media_type::OCI_INDEX));
     let of_type = types.iter().filter(|other| **other == types[0]).count();
     assert_eq!(one.json()["manifests"].as_array().unwrap().len(), of_type);
-    // What speaks of it in one repository is not there in another.
+    // A referrer in one repository is not visible in another.
     let other = served.get(&format!("/v2/docker.io/library/redis/referrers/{}", image.digest));
     assert_eq!(other.json()["manifests"], json!([]));
 }

@@ -1,4 +1,4 @@
-//! The depot straight from volumes, and from what is damaged.
+//! The depot straight from bundle files, and with damaged content.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -15,8 +15,8 @@ use types::ByteSize;
 fn images_and_models_come_straight_from_volumes() {
     let (world, commit) = Filled::new().with_images().with_minilm();
     let paths = world.volumes(VolumeSize::Below(ByteSize(20_000_000)));
-    assert!(paths.len() > 3, "the weights lie across volumes");
-    // Nothing but the volumes is there.
+    assert!(paths.len() > 3, "the weights are split over several files");
+    // Only the bundle files are left.
     fs::remove_dir_all(world.store.path()).unwrap();
 
     let begin = Instant::now();

@@ -1,6 +1,6 @@
-//! Network policies: those that close the audited namespaces with just the flows that are needed,
-//! and the workloads that no policy holds as the cluster is now. What they cannot hold is
-//! [`policy::coverage`]'s.
+//! Network policies in the report: the policies that would restrict the audited namespaces to the flows
+//! that are needed, and the workloads that no policy restricts as the cluster is now. What no policy
+//! can restrict (host networks, other policies that allow more) comes from [`policy::coverage`].
 
 use std::collections::BTreeMap;
 
@@ -14,32 +14,32 @@ use types::site::Site;
 use crate::Result;
 use crate::pods::Workload;
 
-/// The policies of a namespace.
+/// The network policies of a namespace, wanted and present.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Closed {
     /// The namespace.
     pub namespace: String,
-    /// The policies that close it.
+    /// The policies that would restrict its outgoing connections, for the user to apply.
     #[serde(skip)]
     pub manifests: Vec<Value>,
-    /// What they do not hold, or hold against its need.
+    /// What these policies would not restrict, or would block although it is needed.
     pub gaps: Vec<Gap>,
-    /// The workloads that no policy of the cluster keeps from going out, as it is now.
+    /// The workloads whose outgoing connections no policy in the cluster restricts today.
     pub uncovered: Vec<Workload>,
 }
 
-/// The flows that are declared.
+/// The outgoing connections that the user declares as needed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flows {
-    /// Addresses.
+    /// To addresses.
     pub addresses: Vec<Flow>,
-    /// Other namespaces.
+    /// To other namespaces.
     pub neighbours: Vec<Neighbour>,
 }
 
-/// Writes the policies of a namespace and looks what holds its workloads now. `objects` are those
-/// that are rendered and those that are live.
+/// Writes the policies of a namespace, and finds the workloads that no policy restricts today.
+/// `objects` are the rendered objects and the live ones together, `live` the live ones alone.
 pub fn close(
     namespace: &Namespace,
     site: &Site,
@@ -57,12 +57,13 @@ pub fn close(
         let own = object.pointer("/metadata/namespace").and_then(Value::as_str);
         own.is_none_or(|own| own == namespace.as_str())
     };
-    // Our own policies let out what is declared; they are no holes.
+    // Policies that an earlier run wrote allow what is declared; they are not gaps.
     let is_ours = |object: &&Value| {
         let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
         written.manifests.iter().any(|m| m.pointer("/metadata/name") == Some(&name.into()))
             && object.get("kind") == Some(&"NetworkPolicy".into())
     };
+    // Policies add up: another one that allows more makes ours ineffective, and is a gap.
     let mut all = written.gaps;
     all.extend(gaps(&request, objects.iter().filter(of_it).filter(|object| !is_ours(object))));
     all.sort_by(|a, b| (&a.subject, &a.reason).cmp(&(&b.subject, &b.reason)));
@@ -73,7 +74,7 @@ pub fn close(
     Ok(Closed { namespace: namespace.to_string(), manifests, gaps: all, uncovered })
 }
 
-/// The workloads whose pods no policy of the namespace selects for what goes out.
+/// The workloads whose pods no policy of the namespace selects for egress.
 fn uncovered(namespace: &str, live: &[&Value]) -> Vec<Workload> {
     let is_policy = |object: &&&Value| object.get("kind") == Some(&"NetworkPolicy".into());
     let policies: Vec<&Value> = live.iter().filter(is_policy).copied().collect();
@@ -97,7 +98,7 @@ fn uncovered(namespace: &str, live: &[&Value]) -> Vec<Workload> {
     found
 }
 
-/// Where the labels of a workload's pods stand.
+/// The pod template of a workload, whose labels policies select by; the pod itself for a pod.
 fn template(object: &Value) -> Option<&Value> {
     let path = match object.get("kind").and_then(Value::as_str)? {
         "Pod" => "",
@@ -108,13 +109,15 @@ fn template(object: &Value) -> Option<&Value> {
     object.pointer(path)
 }
 
+/// The labels of a pod template.
 fn labels(template: &Value) -> BTreeMap<&str, &str> {
     let labels = template.pointer("/metadata/labels").and_then(Value::as_object);
     let pairs = labels.into_iter().flatten();
     pairs.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?))).collect()
 }
 
-/// `policyTypes` defaults to Egress where there are egress rules (NetworkPolicySpec).
+/// Whether a policy restricts outgoing connections. Without `policyTypes` it does only when it has egress
+/// rules (Kubernetes API, NetworkPolicySpec).
 fn holds_egress(policy: &Value) -> bool {
     match policy.pointer("/spec/policyTypes").and_then(Value::as_array) {
         Some(types) => types.iter().any(|kind| kind == "Egress"),
@@ -122,7 +125,8 @@ fn holds_egress(policy: &Value) -> bool {
     }
 }
 
-/// Whether a policy's podSelector takes pods with these labels; an empty one takes all.
+/// Whether a policy's `podSelector` selects pods with these labels; an empty one selects all. All of
+/// `matchLabels` and `matchExpressions` have to match (Kubernetes API, LabelSelector).
 fn selects(policy: &Value, labels: &BTreeMap<&str, &str>) -> bool {
     let Some(selector) = policy.pointer("/spec/podSelector") else { return true };
     let wanted = selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten();
@@ -136,6 +140,7 @@ fn selects(policy: &Value, labels: &BTreeMap<&str, &str>) -> bool {
             let is_in = has.is_some_and(|has| values.into_iter().flatten().any(|v| v == *has));
             match text("operator") {
                 "In" => is_in,
+                // Pods without the label match as well.
                 "NotIn" => !is_in,
                 "Exists" => has.is_some(),
                 "DoesNotExist" => has.is_none(),

@@ -1,69 +1,69 @@
-//! What can go wrong in an audit. Every message has the next step.
+//! Errors of an audit. Every message says the next step.
 
 use std::io;
 use std::net::SocketAddr;
 
-/// Why an audit cannot be made, or not be ended well.
+/// An error of an audit, or of putting back what one has changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A Corefile that is not as CoreDNS reads it.
+    /// A Corefile that CoreDNS itself could not read.
     #[error(
-        "CoreDNS' Corefile cannot be read, line {line}: {reason}; mend it, or audit without names \
-         (--no-dns)"
+        "CoreDNS' Corefile cannot be read, line {line}: {reason}; correct it, or audit without DNS \
+         names (--no-dns)"
     )]
     Corefile {
-        /// The line, from 1.
+        /// The line, counted from 1.
         line: usize,
-        /// Why.
+        /// What is wrong there.
         reason: String,
     },
-    /// CoreDNS does not take up a changed Corefile.
+    /// CoreDNS is not configured to reload a changed Corefile.
     #[error(
-        "CoreDNS does not take up a changed Corefile: the plugin `reload` is not in it. Put a line \
-         `reload` into its block, or audit without names (--no-dns)"
+        "CoreDNS does not reload a changed Corefile, since the plugin `reload` is not in it; add a line \
+         `reload` to its block, or audit without DNS names (--no-dns)"
     )]
     NoReload,
-    /// The cluster's name service is none that can be sent to a sink.
-    #[error("the cluster's name service cannot be sent to the sink: {reason}; {next}")]
+    /// The cluster's DNS service cannot be made to forward to the sink.
+    #[error("the cluster's DNS cannot be made to forward to the audit's sink: {reason}; {next}")]
     NameService {
-        /// What it is.
+        /// Why not.
         reason: String,
         /// What to do by hand.
         next: String,
     },
-    /// Somebody changed CoreDNS' configuration while it was changed for the audit.
+    /// Somebody else changed CoreDNS' configuration during the audit.
     #[error(
-        "{what} was changed by somebody else during the audit, so it is left as it is; the text from \
-         before is in ConfigMap {record}, key `before`: put back what is right, then delete that \
-         ConfigMap"
+        "{what} was changed by somebody else during the audit, so Gantry leaves it as it is; the text \
+         from before the audit is in {record}, key `before`: restore by hand what should stay, then \
+         delete that ConfigMap"
     )]
     ChangedMeanwhile {
         /// The ConfigMap.
         what: String,
-        /// Where the text from before is.
+        /// The ConfigMap with the text from before the audit.
         record: String,
     },
-    /// Another audit is at work.
+    /// Another audit runs in this cluster.
     #[error(
-        "another audit is at work in this cluster: process {pid} on {host}, since {since}; wait for \
-         its end. If it is dead, put back what it changed: gantry audit restore"
+        "another audit is running in this cluster: process {pid} on {host}, since {since}; wait until it \
+         has finished. If it was killed, undo its changes with: gantry audit restore"
     )]
     Busy {
-        /// The other's machine.
+        /// The machine that it runs on.
         host: String,
-        /// Its process.
+        /// Its process id.
         pid: u32,
-        /// When it began.
+        /// When it began, in RFC 3339.
         since: String,
     },
-    /// Something of the audit's own is there that the audit did not make.
+    /// An object with the name of one of the audit's own is there, but not as the audit makes it.
     #[error(
-        "{what} is not as the audit wrote it: {reason}; look at it, and delete it if it is of no use"
+        "{what} is not as an audit writes it: {reason}; look at it, and delete it if nobody needs it"
     )]
     Record {
-        /// Which object.
+        /// The object.
         what: String,
-        /// What is wrong.
+        /// What is wrong with it.
         reason: String,
     },
     /// An address cannot be listened on.
@@ -73,29 +73,29 @@ pub enum Error {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// The system's reason.
+        /// The system's error.
         cause: io::Error,
     },
-    /// Manifests that cannot be read.
-    #[error("{name}: the document at line {line} is no YAML: {reason}")]
+    /// Manifests that are not valid YAML.
+    #[error("{name}: the document at line {line} is not valid YAML: {reason}")]
     Manifests {
         /// The file.
         name: String,
-        /// The line.
+        /// The line that the document begins on.
         line: usize,
-        /// Why.
+        /// The parser's message.
         reason: String,
     },
-    /// A report cannot be written down.
+    /// A report or an object cannot be made; it is a bug.
     #[error("the report cannot be written: {cause}")]
     Report {
-        /// Why.
+        /// The cause.
         cause: String,
     },
-    /// Something of the cluster.
+    /// The API server refused something, or cannot be reached.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
-    /// Something of the policies.
+    /// A network policy could not be written.
     #[error(transparent)]
     Policy(#[from] policy::Error),
 }

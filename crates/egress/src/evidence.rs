@@ -1,4 +1,5 @@
-//! What was seen while an audit soaked, as the parts in the cluster told it.
+//! The evidence of an audit: all that the sink and the watchers saw while it listened. [`crate::soak`]
+//! collects it, [`crate::report`] makes a report of it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,53 +11,53 @@ use crate::line::{Attempt, Line, Query, Source};
 use crate::pods::Book;
 use crate::tally::Seen;
 
-/// Everything that was seen.
+/// Everything that was seen during an audit.
 #[derive(Debug, Default)]
 pub struct Evidence {
-    /// Names that were asked for.
+    /// DNS names that were asked for.
     pub queries: BTreeMap<Query, Seen>,
-    /// Packets that went out, by the node that saw them.
+    /// Packets that went out, each with the node that saw it.
     pub attempts: BTreeMap<(String, Attempt), Seen>,
-    /// Whose addresses they were.
+    /// The pods that had the addresses.
     pub book: Book,
-    /// By what each part saw.
+    /// How each observer saw: the sink, and the watcher of each node.
     pub sources: Vec<Seeing>,
-    /// What was done in between.
+    /// What was done meanwhile so that the workloads do their work.
     pub exercised: Vec<Exercised>,
-    /// What was not seen, and why.
+    /// What could not be seen, and why. With gaps, silence proves nothing.
     pub gaps: Vec<String>,
-    /// From when on everything was in place.
+    /// When everything was in place and the audit began to listen.
     pub from: Option<Timestamp>,
-    /// Until when.
+    /// When it ended.
     pub to: Option<Timestamp>,
 }
 
-/// By what something was seen.
+/// An observer, and how it saw.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Seeing {
-    /// `names`, or the node.
+    /// `names` for the DNS sink, or the name of the node.
     pub place: String,
-    /// By what.
+    /// How it saw.
     pub source: Source,
-    /// Why not by something better.
+    /// Why it could not use a better method.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// Something that was done so that the workloads do what they do.
+/// Something that was done during an audit so that the workloads do their work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Exercised {
-    /// What: a release and its first inference, or a command.
+    /// What was done: a first inference of a release, or a command.
     pub what: String,
-    /// What came of it.
+    /// Whether it worked.
     pub outcome: Outcome,
-    /// In words.
+    /// The answer or the error.
     pub detail: String,
 }
 
-/// What came of it.
+/// Whether an exercise worked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
@@ -66,20 +67,20 @@ pub enum Outcome {
     Failed,
 }
 
-/// What a part in the cluster has told so far, beside what it saw.
+/// The state of an observer, from its own messages.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
-    /// By what it sees; absent until it is at work.
+    /// How it sees, and why not better; absent until it has started.
     pub(crate) source: Option<(Source, Option<String>)>,
-    /// The name servers that forward to it, and whether they still do.
+    /// For the sink: the CoreDNS pods that were seen to forward to it, and whether they still do.
     pub(crate) servers: BTreeMap<SocketAddr, bool>,
-    /// What it had no room for.
+    /// How many sightings it had no room for.
     pub(crate) left_out: u64,
 }
 
 impl Evidence {
-    /// Takes a line of the part at `place`. Lines carry totals, so that one that is read again, after
-    /// a connection broke, changes nothing.
+    /// Records a message of the observer at `place`. Messages have totals, not increments: one that is
+    /// read twice, because the log is read again after a connection broke, changes nothing.
     pub(crate) fn take(&mut self, place: &str, told: &mut Told, line: Line) {
         match line {
             Line::Ready { source, reason } => told.source = Some((source, reason)),

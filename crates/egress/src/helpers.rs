@@ -1,5 +1,5 @@
-//! What of the audit runs in the cluster, in a namespace of its own that goes with it: the sink,
-//! and a watcher on each node. Pods of Gantry's own image with the least that they need.
+//! The audit's helper pods: the DNS sink, and a watcher on each node. They run Gantry's own image with
+//! the least rights that they need, in a namespace of their own that is deleted with them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,38 +13,39 @@ use crate::inside::Inside;
 use crate::sink::PORT;
 use crate::{Error, Result};
 
-/// The namespace.
+/// The namespace of the helpers.
 pub const NAMESPACE: &str = "gantry-audit";
-/// The sink's pod.
+/// The name of the sink's pod.
 pub(crate) const SINK: &str = "sink";
-/// The part of Gantry that made all this.
+/// The component of Gantry that made the objects, for their labels.
 const PART: &str = "audit";
-/// How long an image may take to be pulled.
+/// How long a helper may take to run, with the pull of its image.
 const START: Duration = Duration::from_secs(180);
-/// How long the cluster may take to make a namespace's account.
+/// How long the cluster may take to make the service account of a new namespace.
 const ACCOUNT: Duration = Duration::from_secs(15);
-/// How long the namespace may take to go.
+/// How long the namespace may take to be deleted.
 const GONE: Duration = Duration::from_secs(90);
-/// Ends what an audit that died has left, some time after its end.
+/// Seconds after the planned end of an audit when the kubelet ends its helpers, should the audit be dead.
 const GRACE: u64 = 900;
+/// How often a condition is checked that is waited for.
 const PERIOD: Duration = Duration::from_millis(300);
 
-/// How helpers are made.
+/// What all helpers of an audit have in common.
 #[derive(Debug, Clone)]
 pub(crate) struct Helpers {
-    /// The image.
+    /// Gantry's own image.
     pub(crate) image: String,
-    /// A pull secret to be copied: its namespace and name.
+    /// The pull secret to copy into the namespace: its own namespace and its name.
     pub(crate) pull_secret: Option<(String, String)>,
-    /// How long they are needed.
+    /// How long the audit will take.
     pub(crate) length: Duration,
 }
 
 impl Helpers {
-    /// Makes the namespace, with the pull secret in it. `privileged` is the pod security that
-    /// watchers need; the sink is content with `restricted`.
+    /// Makes the namespace, with a copy of the pull secret. `security` is its Pod Security Standard:
+    /// watchers need `privileged` (host network), the sink alone is content with `restricted`.
     pub(crate) async fn namespace(&self, cluster: &Cluster, security: &str) -> Result<()> {
-        // What an audit has left whose record is gone; somebody else's is refused.
+        // One that an earlier audit left. A namespace of this name that is not Gantry's is an error.
         remove(cluster).await?;
         let mut namespace: Namespace = object(json!({"metadata": {"name": NAMESPACE, "labels": {
             "pod-security.kubernetes.io/enforce": security}}}))?;
@@ -53,6 +54,7 @@ impl Helpers {
         if let Some((from, name)) = &self.pull_secret
             && let Some(secret) = cluster.get::<Secret>(Scope::Namespace(from), name).await?
         {
+            // Without the labels and annotations of the original: it may be managed by an operator.
             let mut copy = Secret { data: secret.data, type_: secret.type_, ..Secret::default() };
             copy.metadata.name = Some(name.clone());
             own(&mut copy.metadata, PART);
@@ -61,7 +63,8 @@ impl Helpers {
         Ok(())
     }
 
-    /// Starts the sink and says where it listens. `probe` are the name servers that it asks.
+    /// Starts the sink and returns the address that it listens on. `probe` are the name servers that it
+    /// tests.
     pub(crate) async fn sink(&self, cluster: &Cluster, probe: &[SocketAddr]) -> Result<SocketAddr> {
         let listen = format!("0.0.0.0:{PORT}");
         let mut args = vec!["audit".to_owned(), "sink".to_owned(), "--listen".to_owned(), listen];
@@ -83,30 +86,31 @@ impl Helpers {
         let address = pod.status.and_then(|status| status.pod_ip?.parse().ok());
         let address = address.ok_or_else(|| Error::Record {
             what: format!("Pod {NAMESPACE}/{SINK}"),
-            reason: "it has no address".to_owned(),
+            reason: "it runs and has no IP address".to_owned(),
         })?;
         Ok(SocketAddr::new(address, PORT))
     }
 
-    /// Starts a watcher on a node; its pod's name.
+    /// Starts a watcher on a node and returns the name of its pod.
     pub(crate) async fn watcher(
         &self,
         cluster: &Cluster,
         node: &str,
         inside: &Inside,
     ) -> Result<String> {
-        // Names of nodes are DNS names; names of pods may be as long.
+        // A node's name is a valid pod name: both are DNS subdomains of at most 253 characters.
         let name = format!("watch-{node}");
         let mut args = vec!["audit".to_owned(), "watch-node".to_owned()];
         for network in inside.networks() {
             args.extend(["--inside".to_owned(), network.to_string()]);
         }
         let spec = json!({
+            // Past the scheduler: also on nodes that are cordoned or full, which may have leaks, too.
             "nodeName": node,
             "hostNetwork": true,
             "tolerations": [{"operator": "Exists"}],
             "securityContext": {"runAsUser": 0, "seccompProfile": {"type": "RuntimeDefault"}},
-            // NET_RAW for packets; root alone may read the table of connections.
+            // NET_RAW for a packet socket; the connection table can be read by root alone.
             "containers": [{"name": "watch", "args": args, "securityContext": {
                 "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
                 "capabilities": {"drop": ["ALL"], "add": ["NET_RAW"]}}}],
@@ -115,14 +119,17 @@ impl Helpers {
         Ok(name)
     }
 
+    /// Starts a helper: what all of them have in common is added to its spec.
     async fn start(&self, cluster: &Cluster, name: &str, mut spec: Value) -> Result<()> {
         spec["automountServiceAccountToken"] = false.into();
         spec["enableServiceLinks"] = false.into();
         spec["restartPolicy"] = "Never".into();
         spec["terminationGracePeriodSeconds"] = 1.into();
+        // The kubelet ends the pod then, even if the audit was killed and nobody runs another.
         spec["activeDeadlineSeconds"] = (self.length.as_secs() + GRACE).into();
         spec["containers"][0]["image"] = self.image.as_str().into();
         spec["containers"][0]["imagePullPolicy"] = "IfNotPresent".into();
+        // The limit bounds what a flood of different names could make a helper use.
         spec["containers"][0]["resources"] =
             json!({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}});
         if let Some((_, secret)) = &self.pull_secret {
@@ -133,7 +140,8 @@ impl Helpers {
         let deadline = Instant::now() + ACCOUNT;
         loop {
             match cluster.start_pod(NAMESPACE, &pod).await {
-                // A new namespace has no account for its pods in its first moments.
+                // A new namespace has no service account in its first moments (a controller makes it), and
+                // the API server refuses pods without one.
                 Err(cluster::Error::Forbidden { reason, .. })
                     if reason.contains("serviceaccount") && Instant::now() < deadline =>
                 {
@@ -145,13 +153,13 @@ impl Helpers {
     }
 }
 
-/// Waits until a watcher runs.
+/// Waits until a helper runs.
 pub(crate) async fn is_running(cluster: &Cluster, name: &str) -> Result<()> {
     cluster.wait_pod(NAMESPACE, name, Until::Running, START).await?;
     Ok(())
 }
 
-/// Takes all helpers away; `false` when there were none. Waits until they are gone.
+/// Removes the namespace with all helpers and waits until it is gone; `false` when there was none.
 pub(crate) async fn remove(cluster: &Cluster) -> Result<bool> {
     if !cluster.delete_own::<Namespace>(Scope::Cluster, NAMESPACE).await? {
         return Ok(false);
@@ -161,8 +169,9 @@ pub(crate) async fn remove(cluster: &Cluster) -> Result<bool> {
         if Instant::now() > deadline {
             return Err(cluster::Error::NotReady {
                 what: format!("Namespace {NAMESPACE}"),
-                why: format!("it was deleted and is still there after {} s", GONE.as_secs()),
-                next: "it goes by itself when its nodes answer; look again later".to_owned(),
+                why: format!("it was deleted, but is still there after {} s", GONE.as_secs()),
+                next: "it disappears when the nodes of its pods are Ready again; check later with: kubectl get ns"
+                    .to_owned(),
             }
             .into());
         }
@@ -171,6 +180,7 @@ pub(crate) async fn remove(cluster: &Cluster) -> Result<bool> {
     Ok(true)
 }
 
+/// A typed object from JSON; an error would be a bug.
 fn object<T: serde::de::DeserializeOwned>(value: Value) -> Result<T> {
     from_value(value).map_err(|cause| Error::Report { cause: cause.to_string() })
 }

@@ -1,5 +1,6 @@
-//! What is inside: the cluster's own networks and addresses, what the site has declared, and names
-//! that no name server outside is asked for. Everything else is outside.
+//! The perimeter: what counts as inside. These are the cluster's own networks and addresses, what the
+//! user declared with `--inside`, and names that no name server outside would be asked for. Everything
+//! else is outside, also private addresses: another network of the company is not the cluster.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -7,7 +8,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-/// Networks, addresses and names that are inside.
+/// The networks, addresses and names that are inside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inside {
     networks: Vec<IpNet>,
@@ -15,19 +16,21 @@ pub struct Inside {
     names: Vec<String>,
 }
 
-/// What a user declares to be inside: a network, an address, or a name with all below it.
+/// Something that a user declares to be inside: a network, an address, or a DNS name with all names
+/// below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Declared {
     /// A network or an address.
     Network(IpNet),
-    /// A name.
+    /// A DNS name and all names below it.
     Name(String),
 }
 
-/// Why a text is neither.
+/// A text that is neither a network nor a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is neither a network nor a name: write 10.1.0.0/16, 10.0.0.5, fd00::/8 or git.site.net"
+    "{text:?} is neither a network, an address nor a DNS name; write for example 10.1.0.0/16, 10.0.0.5, \
+     fd00::/8 or git.site.net"
 )]
 pub struct NotInside {
     text: String,
@@ -49,7 +52,7 @@ impl FromStr for Declared {
                 && label.len() <= 63
                 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         };
-        // All of `com` cannot be a site's own, and digits with dots are a mistyped address.
+        // A top-level domain cannot be a site's own, and digits with dots are a mistyped address.
         let is_name = name.len() <= 253
             && name.contains('.')
             && name.split('.').all(is_label)
@@ -59,7 +62,7 @@ impl FromStr for Declared {
 }
 
 impl Inside {
-    /// These networks, and what is inside everywhere.
+    /// A perimeter of these networks; what is inside everywhere (loopback, …) is inside as well.
     pub fn of_networks(networks: impl IntoIterator<Item = IpNet>) -> Self {
         Self { networks: networks.into_iter().collect(), ..Self::default() }
     }
@@ -78,7 +81,7 @@ impl Inside {
         }
     }
 
-    /// Adds a name with all below it.
+    /// Adds a name and all names below it.
     pub fn add_name(&mut self, name: &str) {
         let name = name.trim_matches('.').to_ascii_lowercase();
         if !name.is_empty() && !self.names.contains(&name) {
@@ -94,18 +97,20 @@ impl Inside {
         }
     }
 
-    /// The networks and single addresses, for a watcher on a node.
+    /// The networks, and the single addresses as networks: the options of a watcher on a node.
     pub fn networks(&self) -> impl Iterator<Item = IpNet> {
         self.networks.iter().copied().chain(self.addresses.iter().map(|a| IpNet::from(*a)))
     }
 
-    /// The names that the site has declared.
+    /// The names that were declared.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// Whether an address is inside. Loopback, link-local, multicast and broadcast never leave.
+    /// Whether an address is inside. Loopback, link-local, multicast and broadcast addresses always are:
+    /// no router forwards packets to them.
     pub fn has(&self, address: IpAddr) -> bool {
+        // ::ffff:10.0.0.1 is 10.0.0.1.
         let address = address.to_canonical();
         let stays = match address {
             IpAddr::V4(v4) => {
@@ -127,11 +132,13 @@ impl Inside {
             || self.networks.iter().any(|network| network.contains(&address))
     }
 
-    /// Whether a name is the site's own, or one that cannot lead outside: a single label (a service
-    /// that is not there), a reverse lookup of an address inside, a zone that is reserved for inside.
+    /// Whether a name is inside: one that was declared, or one that cannot lead outside. These are single
+    /// labels (a service that does not exist), reverse lookups of addresses inside, and names in zones
+    /// that are reserved for private use.
     pub fn has_name(&self, name: &str) -> bool {
         const RESERVED: &[&str] = &[
-            // RFC 6761, 6762, 8375, 9476, and ICANN's `internal`.
+            // RFC 6761 (special names), 6762 (mDNS), 7686 (onion), 8375 (home networks), 9476 (alt), and
+            // `internal`, which ICANN reserved in 2024.
             "localhost",
             "local",
             "invalid",
@@ -140,7 +147,7 @@ impl Inside {
             "home.arpa",
             "alt",
             "internal",
-            // Kubernetes.
+            // Kubernetes' own, also with a part of the search path missing.
             "svc",
             "cluster.local",
         ];
@@ -150,6 +157,7 @@ impl Inside {
         if self.names.iter().any(|zone| is_below(zone)) {
             return true;
         }
+        // A reverse lookup of a private address tells nobody outside anything they could use.
         if let Some(address) = reverse(name) {
             return self.has(address) || is_private(address);
         }
@@ -157,7 +165,8 @@ impl Inside {
     }
 }
 
-/// The address that a reverse lookup asks for.
+/// The address that a reverse lookup asks for: `7.1.244.10.in-addr.arpa` is 10.244.1.7, and `ip6.arpa`
+/// has the 32 hexadecimal digits, last first.
 fn reverse(name: &str) -> Option<IpAddr> {
     if let Some(octets) = name.strip_suffix(".in-addr.arpa") {
         let mut octets: Vec<&str> = octets.split('.').collect();

@@ -1,5 +1,6 @@
-//! What the parts in the cluster tell: one JSON object a line on their standard output, which the
-//! audit reads as the log of their pods. Nothing else has to reach them.
+//! The messages of an audit's observers (the DNS sink and the watchers on the nodes): one line of JSON
+//! each on their standard output. The audit reads them as logs of the pods, through the API server, so
+//! that no network path to the pods is needed.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,91 +8,91 @@ use serde::{Deserialize, Serialize};
 
 use crate::tally::Seen;
 
-/// The longest line that is read.
+/// The longest line that is read; the longest of ours, with two names of 255 bytes, is far below.
 const LONGEST: usize = 4096;
 
-/// One line.
+/// One message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "camelCase")]
 pub enum Line {
-    /// It is at work.
+    /// The observer has started.
     Ready {
-        /// By what it sees.
+        /// How it sees.
         source: Source,
-        /// Why it does not see by something better.
+        /// Why it cannot use a better method.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// A name was asked for.
+    /// A DNS name was asked for.
     Query {
-        /// What was asked, by whom.
+        /// The name and who asked.
         query: Query,
-        /// When and how often.
+        /// When and how often so far.
         seen: Seen,
     },
-    /// A packet went out.
+    /// A packet went out that begins a connection.
     Attempt {
-        /// From where to where.
+        /// Its sender and destination.
         attempt: Attempt,
-        /// When and how often.
+        /// When and how often so far.
         seen: Seen,
     },
-    /// A question of the sink's own to a name server came back to the sink.
+    /// A test question that the sink sent to a name server came back: the server forwards to the sink.
     Reached {
         /// The name server.
         server: SocketAddr,
     },
-    /// Questions of the sink's own to a name server come back no more.
+    /// Test questions to a name server do not come back any more.
     Lost {
         /// The name server.
         server: SocketAddr,
     },
-    /// There was no room for more.
+    /// The observer's memory is full; further new things are only counted.
     LeftOut {
-        /// How many sightings so far.
+        /// How many sightings were left out so far.
         count: u64,
     },
 }
 
-/// By what something is seen.
+/// How an observer sees what leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
-    /// Questions that CoreDNS forwards.
+    /// DNS questions that CoreDNS forwards to the sink.
     Dns,
-    /// Packets of all of the node's interfaces: also those that a network policy drops.
+    /// Packets on all interfaces of the node, also those that a network policy drops.
     Packets,
-    /// The kernel's table of connections: what a policy drops may not be in it.
+    /// The kernel's connection table (conntrack); what a policy drops may be missing in it.
     Conntrack,
-    /// Nothing.
+    /// Not at all.
     None,
 }
 
-/// A question for a name.
+/// A DNS question.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Query {
-    /// The name, in lower case, without the last dot.
+    /// The name, in lower case, without a dot at the end.
     pub name: String,
-    /// The type: `A`, `AAAA`, …
+    /// The record type: `A`, `AAAA`, …
     pub kind: String,
-    /// Who asked; absent when the name server did not say.
+    /// The address that asked; absent when the name server did not pass it on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
 }
 
-/// The first packet of something that would leave.
+/// The first packet of a connection to the outside.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Attempt {
     /// The sender's address.
     pub from: IpAddr,
-    /// Where it was sent.
+    /// The destination's address.
     pub to: IpAddr,
-    /// The port; absent where the protocol has none.
+    /// The destination's port; absent where the protocol has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// The protocol.
     pub protocol: Protocol,
-    /// The name that a DNS question in it asks for.
+    /// The name that it asks for, when it is a DNS question to a server outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asks: Option<String>,
 }
@@ -109,7 +110,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The word in reports.
+    /// The name in reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
@@ -120,7 +121,8 @@ impl Protocol {
 }
 
 impl Line {
-    /// Reads the lines of a log; what is no line of ours (a warning, half a line) is left out.
+    /// Reads the messages in a log. Lines that are not messages (a warning of the runtime, a line that
+    /// was cut) are skipped.
     pub fn read(log: &str) -> impl Iterator<Item = Self> + '_ {
         log.lines()
             .filter(|line| line.len() <= LONGEST && line.starts_with('{'))

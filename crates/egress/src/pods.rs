@@ -1,5 +1,5 @@
-//! Whose address it was: the pods of the cluster as they come and go, those that are gone included,
-//! with the workload that a person knows them by.
+//! Finds the pod that had an address at a moment: records the pods of the cluster as they come and go,
+//! keeps those that are gone, and knows the workload that a person knows them by.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,14 +8,15 @@ use cluster::objects::api::core::v1::Pod;
 use cluster::{Change, objects::jiff::Timestamp};
 use serde::Serialize;
 
-/// How long a pod's address may still be heard of when it is gone: a packet is told later.
+/// Clocks of nodes and API server differ, and a packet is reported a little later than it was sent: so
+/// much before a pod's start and after its end its address still counts as its own.
 const GRACE: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 
-/// What made a pod: the object that a person changes.
+/// What made a pod: the object that a person edits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Workload {
-    /// `Deployment`, `CronJob`, …; `Pod` where nothing made it.
+    /// `Deployment`, `CronJob`, …; `Pod` for a pod that no controller made.
     pub kind: String,
     /// Its namespace.
     pub namespace: String,
@@ -23,11 +24,11 @@ pub struct Workload {
     pub name: String,
 }
 
-/// A pod.
+/// A pod and its workload.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Who {
-    /// What made it.
+    /// The workload that it belongs to.
     pub workload: Workload,
     /// Its name.
     pub pod: String,
@@ -35,16 +36,18 @@ pub struct Who {
     pub node: String,
 }
 
-/// All pods that were seen.
+/// All pods that were seen during an audit, by uid.
 #[derive(Debug, Default)]
 pub struct Book {
     pods: HashMap<String, Known>,
 }
 
+/// What is known of one pod.
 #[derive(Debug)]
 struct Known {
     who: Who,
     addresses: Vec<IpAddr>,
+    /// Whether it uses its node's network, and so has the node's address.
     is_on_host: bool,
     from: Option<Timestamp>,
     to: Option<Timestamp>,
@@ -57,7 +60,7 @@ impl std::fmt::Display for Workload {
 }
 
 impl Book {
-    /// Notes what happened to a pod.
+    /// Records a change of a pod.
     pub fn note(&mut self, change: &Change<Pod>) {
         let now = Timestamp::now();
         match change {
@@ -67,7 +70,7 @@ impl Book {
         }
     }
 
-    /// Who had an address at that time.
+    /// The pod that had an address of its own at that time.
     pub fn who(&self, address: IpAddr, at: Timestamp) -> Option<&Who> {
         let address = address.to_canonical();
         let had = |known: &&Known| !known.is_on_host && known.addresses.contains(&address);
@@ -77,19 +80,21 @@ impl Book {
         };
         let mut having: Vec<&Known> = self.pods.values().filter(had).collect();
         having.sort_by_key(|known| known.from);
-        // An address is given on when its pod is gone: the youngest that was there then.
+        // The address of a pod that ended is soon given to another: of those that had it, the youngest
+        // that existed at that time.
         having.iter().rev().find(|known| was_there(known)).map(|known| &known.who)
     }
 
-    /// Whether some pod has or had an address.
+    /// Whether some pod has or had this address.
     pub fn has(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.pods.values().any(|known| known.addresses.contains(&address))
     }
 
-    /// The pods in a node's own network: which of them sent a packet, nobody can tell.
+    /// The pods that use a node's own network. All have the node's address, so nobody can tell which of
+    /// them sent a packet.
     pub fn on_host(&self, node: &str) -> Vec<&Who> {
-        // Our own watchers send nothing.
+        // The audit's own watchers are there, too, and send nothing.
         let is_ours = |known: &Known| known.who.workload.namespace == crate::NAMESPACE;
         let on_it = |known: &&Known| known.is_on_host && known.who.node == node && !is_ours(known);
         let mut pods: Vec<&Who> = self.pods.values().filter(on_it).map(|k| &k.who).collect();
@@ -97,6 +102,7 @@ impl Book {
         pods
     }
 
+    /// Records a pod as it is; `to` is set when it was deleted.
     fn write(&mut self, pod: &Pod, to: Option<Timestamp>) {
         let Some(uid) = pod.metadata.uid.clone() else { return };
         let spec = pod.spec.as_ref();
@@ -109,7 +115,7 @@ impl Book {
             node: spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
         };
         let known = self.pods.remove(&uid);
-        // The last news of a pod may be without the address that it had.
+        // A pod that ends may lose its address before it is deleted.
         addresses.extend(known.iter().flat_map(|known| known.addresses.iter().copied()));
         addresses.sort();
         addresses.dedup();
@@ -118,13 +124,14 @@ impl Book {
             addresses,
             is_on_host: spec.and_then(|spec| spec.host_network) == Some(true),
             from: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            // A pod that was deleted stays so: a late event must not bring it back.
             to: known.and_then(|known| known.to).or(to),
         };
         self.pods.insert(uid, known);
     }
 }
 
-/// What made a pod, from what stands in the pod itself.
+/// The workload of a pod, from the pod alone: no rights to read other kinds are needed for it.
 fn workload(pod: &Pod) -> Workload {
     let metadata = &pod.metadata;
     let owners = metadata.owner_references.iter().flatten();
@@ -134,7 +141,7 @@ fn workload(pod: &Pod) -> Workload {
         Some(owner) => {
             let labels = metadata.labels.as_ref();
             let hash = labels.and_then(|labels| labels.get("pod-template-hash"));
-            // A Deployment calls its ReplicaSets by its own name and the template's hash.
+            // A Deployment names its ReplicaSets `<its name>-<pod-template-hash>`.
             let deployment =
                 hash.and_then(|hash| owner.name.strip_suffix(hash.as_str())?.strip_suffix('-'));
             match deployment {

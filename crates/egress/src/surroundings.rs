@@ -1,5 +1,6 @@
-//! What is inside of this cluster and this site, asked for: the networks of pods and services, the
-//! addresses of nodes, of the API server and of load balancers, the site's registry.
+//! Reads from the cluster and the site what is inside: the networks of pods and services, the addresses
+//! of nodes, of the API server and of load balancers, the site's registry. Kubernetes has no one place
+//! that says it, so several are asked.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,21 +14,21 @@ use types::site::Site;
 use crate::Result;
 use crate::inside::{Declared, Inside};
 
-/// Where service networks stand as objects, from Kubernetes 1.33 on.
+/// The objects that have the networks of services (Kubernetes 1.33 and newer).
 const SERVICE_NETWORKS: (&str, &str) = ("networking.k8s.io/v1", "ServiceCIDR");
-/// The API server's option with the same, before that.
+/// The API server's option with the same networks, for older clusters.
 const SERVICE_OPTION: &str = "--service-cluster-ip-range=";
 
-/// What is around the audited pods.
+/// The network of a cluster, as an audit needs it.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
-    /// What is inside.
+    /// The networks, addresses and names that are inside.
     pub inside: Inside,
-    /// The nodes that are up, with their addresses.
+    /// The nodes that are Ready, with their addresses.
     pub nodes: BTreeMap<String, Vec<IpAddr>>,
 }
 
-/// Asks the cluster and reads the site.
+/// Reads the network from the cluster, the site file, and what the user declared to be inside.
 pub async fn surroundings(
     cluster: &Cluster,
     site: Option<&Site>,
@@ -45,6 +46,7 @@ pub async fn surroundings(
         for address in &addresses {
             around.inside.add_address(*address);
         }
+        // A node that is not Ready cannot start a watcher; its addresses are inside all the same.
         let is_ready = |condition: &cluster::objects::api::core::v1::NodeCondition| {
             condition.type_ == "Ready" && condition.status == "True"
         };
@@ -53,12 +55,16 @@ pub async fn surroundings(
         }
     }
     services(cluster, &mut around.inside).await?;
+    // The API server may be outside of all these networks, as with a managed control plane: its addresses
+    // are the endpoints of the service `kubernetes`.
     let kubernetes = Scope::Namespace("default");
     let label = "kubernetes.io/service-name=kubernetes";
     for slice in cluster.list::<EndpointSlice>(kubernetes, label).await? {
         let endpoints = slice.endpoints.into_iter();
         add_addresses(&mut around.inside, endpoints.flat_map(|endpoint| endpoint.addresses));
     }
+    // Some network plugins (AWS VPC, Azure) have no pod network that a node names: so the pods' own
+    // addresses, too.
     for pod in cluster.list::<Pod>(Scope::Cluster, "").await? {
         let ips = pod.status.and_then(|status| status.pod_ips).into_iter().flatten();
         add_addresses(&mut around.inside, ips.map(|ip| ip.ip));
@@ -72,6 +78,7 @@ pub async fn surroundings(
     Ok(around)
 }
 
+/// Adds the networks and addresses of services, and of their load balancers.
 async fn services(cluster: &Cluster, inside: &mut Inside) -> Result<()> {
     let (version, kind) = SERVICE_NETWORKS;
     match cluster.list_manifests(version, kind, Scope::Cluster, "").await {
@@ -80,7 +87,8 @@ async fn services(cluster: &Cluster, inside: &mut Inside) -> Result<()> {
             let cidrs = cidrs.filter_map(|cidrs| cidrs.as_array()).flatten();
             add_networks(inside, cidrs.filter_map(|cidr| cidr.as_str()));
         }
-        // An older cluster: the API server's own pods say it, where they are pods.
+        // An older cluster: the option of the API server, where that is a pod in the cluster (kubeadm).
+        // Elsewhere the services' own addresses below have to do.
         Err(cluster::Error::NoKind { .. } | cluster::Error::Forbidden { .. }) => {
             let scope = Scope::Namespace("kube-system");
             for pod in cluster.list::<Pod>(scope, "component=kube-apiserver").await? {
@@ -104,7 +112,7 @@ async fn services(cluster: &Cluster, inside: &mut Inside) -> Result<()> {
     Ok(())
 }
 
-/// The registry's address and name; of a name also what it means from here.
+/// Adds the site's registry: its address, or its name with the addresses that it resolves to here.
 async fn registry(site: &Site, inside: &mut Inside) -> Result<()> {
     let prefix = site.registry.prefix().map_err(policy::Error::from)?;
     let registry = prefix.registry();
@@ -118,7 +126,7 @@ async fn registry(site: &Site, inside: &mut Inside) -> Result<()> {
         return Ok(());
     }
     inside.add_name(host);
-    // Best effort: the audit may run where the site's names are not known.
+    // Best effort: the audit may run on a machine that cannot resolve the site's names.
     if let Ok(addresses) = tokio::net::lookup_host((host, 443)).await {
         addresses.for_each(|address| inside.add_address(address.ip()));
     }

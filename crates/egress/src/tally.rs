@@ -1,6 +1,6 @@
-//! What was seen, counted in bounded memory: each thing once, with how often, first and last. What
-//! is new is told at once; what goes on is told in growing intervals, so that an hour of attempts is
-//! some lines of a log and not a flood.
+//! Counts what an observer saw, in bounded memory: each thing once, with how often, when first and
+//! when last. A new thing is reported at once; one that goes on is reported in growing intervals, so
+//! that an hour of attempts is a few lines of a log and not a flood.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,22 +8,23 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// How many different things are kept; further ones are only counted.
+/// How many different things are kept: some MiB, within the 128 MiB that a helper pod may use. Further
+/// ones are only counted.
 pub(crate) const MOST: usize = 20_000;
-/// The longest that a change stays untold.
+/// The longest time until a change is reported.
 const LONGEST_SILENCE: Duration = Duration::from_secs(30);
-/// The shortest.
+/// The shortest time.
 const SHORTEST_SILENCE: Duration = Duration::from_millis(500);
 
-/// How often something was seen, and when.
+/// How often something was seen, when first and when last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Seen {
-    /// How often.
+    /// How many times.
     pub count: u64,
-    /// When first.
+    /// The first time.
     pub first: Timestamp,
-    /// When last.
+    /// The last time.
     pub last: Timestamp,
 }
 
@@ -33,7 +34,7 @@ impl Seen {
         Self { count: 1, first: now, last: now }
     }
 
-    /// Both together.
+    /// Both counted together.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -44,7 +45,7 @@ impl Seen {
     }
 }
 
-/// Things that were seen.
+/// The things that were seen, with their counts.
 #[derive(Debug)]
 pub(crate) struct Tally<K> {
     entries: BTreeMap<K, Entry>,
@@ -53,6 +54,7 @@ pub(crate) struct Tally<K> {
     left_out: u64,
 }
 
+/// One thing that was seen.
 #[derive(Debug)]
 struct Entry {
     seen: Seen,
@@ -62,12 +64,12 @@ struct Entry {
 }
 
 impl<K: Ord + Clone> Tally<K> {
-    /// With room for so many things.
+    /// An empty tally with room for `most` different things.
     pub(crate) fn new(most: usize) -> Self {
         Self { entries: BTreeMap::new(), most, left_out: 0 }
     }
 
-    /// Counts one; gives what is to be told at once.
+    /// Counts a sighting. Returns the count when the thing is new, which has to be reported at once.
     pub(crate) fn note(&mut self, thing: &K) -> Option<Seen> {
         let now = Timestamp::now();
         if let Some(entry) = self.entries.get_mut(thing) {
@@ -86,15 +88,16 @@ impl<K: Ord + Clone> Tally<K> {
         Some(seen)
     }
 
-    /// What has changed and was not told for long enough.
+    /// What has changed and was not reported for long enough.
     pub(crate) fn due(&mut self) -> Vec<(K, Seen)> {
         self.changed(|entry| {
+            // As long as the thing was known at its last report: so the intervals double.
             let silence = entry.told.duration_since(entry.born);
             entry.told.elapsed() >= silence.clamp(SHORTEST_SILENCE, LONGEST_SILENCE)
         })
     }
 
-    /// All that has changed since it was told.
+    /// All that has changed since it was reported.
     pub(crate) fn rest(&mut self) -> Vec<(K, Seen)> {
         self.changed(|_| true)
     }

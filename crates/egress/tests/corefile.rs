@@ -1,4 +1,5 @@
-//! Corefiles as they are found: kubeadm's, k3s', EKS', one by hand, the dev cluster's.
+//! Changes to Corefiles as they are found in clusters: kubeadm's, k3s', EKS', one with a site's own zones,
+//! and the one of the development cluster.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -13,7 +14,7 @@ fn change(text: &str, inside: &[&str]) -> Edited {
     edit(&Corefile::parse(text).unwrap(), &wish).unwrap()
 }
 
-/// The lines that are in one text and not in the other, as often as they are there.
+/// The lines of one text that the other lacks; a line that is there twice counts twice.
 fn gone(from: &str, to: &str) -> Vec<String> {
     let mut left: Vec<&str> = to.lines().map(str::trim).collect();
     let is_gone = |line: &&str| match left.iter().position(|other| other == line) {
@@ -46,7 +47,7 @@ fn kubeadm_forwards_to_the_sink_with_the_client_and_keeps_no_answers() {
     assert_eq!(
         gone(&edited.text, text),
         [
-            "# by gantry audit; the text from before is in ConfigMap kube-system/gantry-audit",
+            "# by gantry audit; the original is in ConfigMap kube-system/gantry-audit",
             "rewrite continue edns0 local set 0xfeed {client_ip}",
             "forward . 10.244.1.9:5353 {",
             "max_fails 0",
@@ -98,7 +99,7 @@ fn zones_of_the_site_exceptions_and_other_protocols_stay_as_they_are() {
         assert!(edited.text.contains(part), "{part}\n\n{}", edited.text);
     }
     assert_eq!(edited.text.matches("site.net:53 {").count(), 1);
-    // Ours is the first rule: `rewrite name` would be the last that is looked at.
+    // Ours comes first: CoreDNS stops at the first rewrite rule that matches.
     let place = |text: &str| edited.text.find(text).unwrap();
     assert!(place("rewrite continue edns0") < place("rewrite name exact"));
 }
@@ -132,7 +133,7 @@ fn what_cannot_be_changed_safely_is_refused_with_the_next_step() {
     assert!(error(".:53 {\n  forward . 10.0.0.2\n}").contains("a line `reload`"));
     assert!(error(".:53 {\n  errors\n").contains("line 1: its closing brace is missing"));
     assert!(error(".:53 {\n  health {\n  errors\n}\n").contains("brace"));
-    assert!(error(".:53\nerrors\n").contains("no braces"));
+    assert!(error(".:53\nerrors\n").contains("has no braces"));
     assert!(error(".:53 {\n  errors }\n}\n").contains("line 2"));
 }
 

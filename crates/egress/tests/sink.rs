@@ -1,5 +1,4 @@
-//! The sink over real sockets, asked by clients that are not ours: glibc's resolver through
-//! Python, and messages over TCP.
+//! The DNS sink over real sockets, asked by a client that is not ours: one in Python, over UDP and TCP.
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
@@ -52,7 +51,7 @@ impl Running {
     }
 }
 
-/// A client of DNS in Python's standard library: it puts the option in as CoreDNS does.
+/// A DNS client in Python's standard library; it adds the EDNS0 option as CoreDNS does.
 const CLIENT: &str = r#"
 import socket, struct, sys
 port, transport, name, times = int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
@@ -105,7 +104,7 @@ async fn questions_over_udp_and_tcp_are_answered_and_told_with_the_pod_that_aske
         });
         counts.collect::<Vec<_>>()
     };
-    // Told at once, and at the end how often it was.
+    // Reported at once, and again at the end with the final count.
     assert_eq!(counts("telemetry.maker.com").first(), Some(&1));
     assert_eq!(counts("telemetry.maker.com").last(), Some(&5));
     assert_eq!(counts("hub.maker.com").last(), Some(&2));
@@ -113,7 +112,7 @@ async fn questions_over_udp_and_tcp_are_answered_and_told_with_the_pod_that_aske
 
 #[tokio::test]
 async fn a_name_server_that_forwards_is_known_by_its_own_question_and_missed_when_it_stops() {
-    // A name server that forwards everything, as CoreDNS does.
+    // A name server that forwards everything, as CoreDNS does with the changed Corefile.
     let front = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = front.local_addr().unwrap();
     let sink = Running::new(&[address]).await;

@@ -1,5 +1,5 @@
-//! What can go wrong on landing, before anything is moved. What fails for one root while others
-//! go on is a [`crate::Failure`] in the report.
+//! Errors that stop a load as a whole, before anything is moved. A root that fails while others
+//! succeed is a [`crate::FailedRoot`] in the report instead.
 
 /// An error that stops a load as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -7,7 +7,7 @@ pub enum Error {
     /// The source could not be read.
     #[error(transparent)]
     Source(#[from] store::Error),
-    /// The target's name is wrong, or two roots would land on one name.
+    /// The target's name is not valid, or two roots would get the same name there.
     #[error(transparent)]
     Target(#[from] types::Error),
 }

@@ -1,5 +1,9 @@
-//! Content to its targets: walks the roots of a source and puts all that they need into a sink,
-//! many blobs at once, each byte moved once. Between the volumes (or a store) and the site.
+//! Loads content into its targets, on the inside of the gap: from bundle files or a store to the
+//! site.
+//!
+//! [`load_roots`] copies images, charts and other OCI roots into a registry or a store, many blobs at
+//! once, each byte moved once. [`models`] writes models to where runtimes read them (a folder, a
+//! bucket), and [`claim`] does that inside a cluster, by a pod that mounts the claim or a node's disk.
 
 pub mod claim;
 mod error;

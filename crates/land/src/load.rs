@@ -1,9 +1,13 @@
-//! The one engine that moves roots from any source into any sink.
+//! The engine that copies roots from any source into any sink.
 //!
-//! All blobs of all roots share one pool of places, so that a load of one large image and of a
-//! hundred small ones is equally parallel. A blob that several roots need is moved for the first of
-//! them; the others wait for it, and the sink then finds or links it. A root that fails does not
-//! stop the others.
+//! All blobs of all roots share one pool of permits, so that a load of one large image and a load of
+//! a hundred small ones are equally parallel. A blob that several roots need is moved for the first
+//! of them; the others wait for it, and the sink then finds it there or links it (a registry's
+//! cross-repository mount). A root that fails does not stop the others.
+//!
+//! The order for one root is: ask the sink whether the root is there already; else all blobs; then
+//! the manifests, each after what it refers to; the root's own manifest, with its name, last. So a
+//! name never shows an image whose blobs are missing, also after a kill.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,10 +22,10 @@ use types::{Descriptor, Digest, Manifest, Root};
 
 use crate::Result;
 
-/// How a load goes.
+/// Settings of a load.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Blobs that are moved at once.
+    /// How many blobs are moved at the same time; 0 counts as 1.
     pub concurrency: usize,
 }
 
@@ -32,67 +36,67 @@ impl Default for Options {
     }
 }
 
-/// What became of a load.
+/// The result of a load: what is at the target now, and what failed.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Every root that stands at the target now, in the order of the input.
+    /// Every root that is at the target now, in the order of the input.
     pub landed: Vec<Landed>,
-    /// Roots that could not be put, and why.
+    /// Roots that could not be loaded, and why.
     pub failed: Vec<Failure>,
-    /// Bytes that were moved.
+    /// Bytes that were sent to the sink; blobs that it had already do not count.
     pub moved: u64,
-    /// Every blob and manifest of the landed roots, for the receipt.
+    /// Every blob and manifest of the loaded roots, for the receipt.
     pub blobs: Vec<Descriptor>,
 }
 
-/// A root at the target.
+/// A root that is at the target.
 #[derive(Debug, Clone)]
 pub struct Landed {
     /// The root.
     pub root: Root,
-    /// Whether something had to be done for it.
+    /// Whether it had to be loaded.
     pub outcome: Outcome,
 }
 
-/// Whether something had to be done.
+/// Whether a root had to be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// It was there, under its name, with its digest.
+    /// It was there already, under its name and with its digest.
     Present,
-    /// It was put.
+    /// It was not there, or not complete, and was loaded.
     Loaded,
 }
 
-/// A root that could not be put.
+/// A root that could not be loaded.
 #[derive(Debug, Clone)]
 pub struct Failure {
     /// The root.
     pub root: Root,
-    /// Why.
+    /// What went wrong.
     pub cause: Cause,
 }
 
-/// Why a root could not be put.
+/// Why a root could not be loaded.
 #[derive(Debug, Clone)]
 pub struct Cause {
-    /// The sink's or the source's error, with its next step.
+    /// The sink's or the source's error message, with its next step.
     pub error: String,
-    /// What is at fault.
+    /// Whether the source or the target is to blame.
     pub fault: Fault,
 }
 
-/// What is at fault when a root cannot be put.
+/// What is to blame when a root cannot be loaded. It decides the exit code (3 or 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The source: its bytes are not those that the digest promises.
+    /// The source: its bytes do not have the digest that its manifest says.
     Integrity,
-    /// The target, or the way there.
+    /// Anything else: the target, the network, the disk.
     Other,
 }
 
-/// Puts `roots` of `source` into `sink`. Fails as a whole only when the source cannot be read;
-/// what fails for one root is in the report.
+/// Copies `roots` from `source` into `sink`. What fails for one root is in the report; only a
+/// failure that concerns all of them is an error.
 pub async fn load<S: Sink>(
     source: Arc<dyn Source>,
     roots: Vec<Root>,
@@ -108,7 +112,8 @@ pub async fn load<S: Sink>(
         progress,
         moved: Arc::default(),
     });
-    // Expected bytes are told before the first is moved, so that the time left means something.
+    // The whole size is reported before the first byte is moved: else the progress bar would show a
+    // time left that grows with each root.
     let mut plans = Vec::with_capacity(roots.len());
     for root in roots {
         let source = Arc::clone(&load.source);
@@ -133,6 +138,7 @@ pub async fn load<S: Sink>(
             Err(error) => report.failed.push(Failure { root, cause: Cause::of(&error) }),
         }
     }
+    // By digest, so that a blob of several roots counts once.
     load.progress.expect(expected.values().sum());
 
     let mut running: FuturesUnordered<_> = ready
@@ -160,6 +166,7 @@ pub async fn load<S: Sink>(
             }
         }
     }
+    // Roots finish in any order; report and receipt keep that of the input.
     landed.sort_by_key(|(order, _)| *order);
     report.landed = landed.into_iter().map(|(_, landed)| landed).collect();
     report.moved = load.moved.load(Ordering::Relaxed);
@@ -167,7 +174,8 @@ pub async fn load<S: Sink>(
 }
 
 impl Cause {
-    /// A sink's error is known by what it is: sinks are open for others, their errors are not.
+    /// Tells the kind of failure from the error's type. `Sink` is a public trait with an error type
+    /// of its own, so the known ones are found by downcasting; unknown ones count as the target's.
     fn of(error: &(dyn std::error::Error + 'static)) -> Self {
         let is_integrity = match (error.downcast_ref(), error.downcast_ref()) {
             (Some(error), _) => matches!(
@@ -182,24 +190,27 @@ impl Cause {
     }
 }
 
+/// One run of [`load_roots`], shared by the tasks of its roots.
 struct Load<S> {
     source: Arc<dyn Source>,
     sink: Arc<S>,
     places: Semaphore,
-    /// One turn a digest: whoever has it moves the blob, the others find it there afterwards.
+    /// One lock for each digest: its holder moves the blob, the others find it there afterwards.
     turns: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<Turn>>>>,
     progress: Arc<dyn Progress>,
     moved: Arc<AtomicU64>,
 }
 
-/// Whether the bytes of a digest were counted as progress.
+/// What the tasks that want the same blob share, behind its lock.
 #[derive(Default)]
 struct Turn {
+    /// Whether its bytes were counted as progress; a blob counts once, however many roots want it.
     is_counted: bool,
 }
 
 impl<S: Sink> Load<S> {
     async fn root(&self, root: &Root, closure: &store::Closure) -> Result<Outcome, Cause> {
+        // One question for the whole root: the second load of a bundle should take seconds.
         if self.sink.holds(root, closure).await.map_err(|error| Cause::of(&error))? {
             for blob in closure.blobs.iter().chain(&closure.manifests) {
                 self.count(blob, &mut *self.turn(&blob.digest).lock().await, 0);
@@ -210,7 +221,7 @@ impl<S: Sink> Load<S> {
             closure.blobs.iter().map(|blob| self.blob(root, blob)).collect();
         let mut first_error = None;
         while let Some(put) = puts.next().await {
-            // The other blobs go on: what they move is not lost for the next run.
+            // The other blobs go on: whatever reaches the sink now need not be moved by the next run.
             if let Err(error) = put {
                 first_error.get_or_insert(error);
             }
@@ -218,6 +229,8 @@ impl<S: Sink> Load<S> {
         if let Some(error) = first_error {
             return Err(error);
         }
+        // A closure lists manifests before the index that refers to them: registries refuse a manifest
+        // whose parts they do not have (OCI Distribution Spec, "Pushing Manifests").
         for manifest in &closure.manifests {
             let bytes = self.document(manifest).await?;
             let put = if manifest.digest == root.descriptor.digest {
@@ -234,6 +247,8 @@ impl<S: Sink> Load<S> {
     async fn blob(&self, root: &Root, blob: &Descriptor) -> Result<(), Cause> {
         let turn = self.turn(&blob.digest);
         let mut turn = turn.lock().await;
+        // The permit is taken after the lock: a task that waits for another's blob must not use up one
+        // of the few permits. It fails only when the semaphore is closed, which nobody does.
         let Ok(_place) = self.places.acquire().await else { return Ok(()) };
         let told = Arc::new(AtomicU64::new(0));
         let moved: Moved = {
@@ -254,6 +269,7 @@ impl<S: Sink> Load<S> {
             .await
             .map_err(|error| Cause::of(&error))?;
         match put {
+            // Its bytes were counted by the closure above while they moved.
             Put::Moved => turn.is_counted = true,
             Put::Present | Put::Linked => {
                 self.count(blob, &mut turn, told.load(Ordering::Relaxed));
@@ -262,7 +278,8 @@ impl<S: Sink> Load<S> {
         Ok(())
     }
 
-    /// Tells what was there already, once a digest.
+    /// Counts a blob that was there already as skipped, once for each digest. `told` are the bytes of
+    /// it that were counted as moved before the sink noticed that it has the blob.
     fn count(&self, blob: &Descriptor, turn: &mut Turn, told: u64) {
         if !turn.is_counted {
             turn.is_counted = true;
@@ -284,11 +301,11 @@ impl<S: Sink> Load<S> {
     }
 }
 
-/// Disk work off the async threads.
+/// Runs blocking disk work on a thread for it, so that the async threads stay free.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
-        // The only way not to come back is a panic, which goes on where it is noticed.
+        // The task is never cancelled, so the error is a panic: it is raised again in the caller.
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

@@ -1,4 +1,4 @@
-//! Where a load goes, as it stands on the command line.
+//! The target of a load, parsed from the command line: a registry or a store folder.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use types::naming::Prefix;
 /// A parsed `--to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// A registry and a path in it: `registry.internal:5000/ai`.
+    /// A registry, and the path that all names get in front of them: `registry.internal:5000/ai`.
     Registry(Prefix),
     /// A store folder: `./store`, `/srv/store`, `dir:store`.
     Store(PathBuf),
@@ -19,8 +19,8 @@ pub enum Target {
 impl FromStr for Target {
     type Err = Error;
 
-    /// What starts with `/`, `./`, `../` or `dir:` is a folder; everything else a registry, with or
-    /// without `oci://`.
+    /// Text that starts with `/`, `./`, `../` or `dir:` is a folder; everything else is a registry,
+    /// with or without `oci://`. URLs of buckets and claims are refused: they take only models.
     fn from_str(text: &str) -> Result<Self, Error> {
         if let Some(path) = text.strip_prefix("dir:") {
             return Ok(Self::Store(PathBuf::from(path)));
@@ -33,13 +33,14 @@ impl FromStr for Target {
         {
             return Ok(Self::Store(PathBuf::from(text)));
         }
+        // Without this check `s3://bucket` would be taken for a registry called `s3:`.
         for scheme in ["s3://", "gs://", "az://", "pvc://"] {
             if text.starts_with(scheme) {
                 return Err(Error::Invalid {
                     what: "target",
                     text: text.to_owned(),
                     reason: format!(
-                        "images and charts go to a registry (host[:port][/path]) or a store folder (./path); models go there with: gantry models push VOLUME… --to {scheme}…, or as a target of site.yaml"
+                        "images and charts go to a registry (host[:port][/path]) or a store folder (./path); models go there with: gantry models push BUNDLE-FILE… --to {scheme}…, or as a target of site.yaml"
                     ),
                 });
             }
@@ -71,7 +72,7 @@ mod tests {
             assert!(matches!(folder.parse(), Ok(Target::Store(_))), "{folder}");
         }
         let error = "s3://bucket".parse::<Target>().unwrap_err().to_string();
-        assert!(error.contains("gantry models push VOLUME… --to s3://"), "{error}");
+        assert!(error.contains("gantry models push BUNDLE-FILE… --to s3://"), "{error}");
         assert!("https://x".parse::<Target>().is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! How fast bytes leave a file through the server shell and come in through the client.
+//! How fast bytes are read from a file, sent by the HTTP server and received by the client.
 //!
 //! `cargo run --release -p gantry-net --example throughput -- FILE [CONNECTIONS] [URL]`: with a URL
 //! (of the same file, at nginx for instance) the client alone is measured; `serve` as the number of

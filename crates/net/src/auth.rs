@@ -1,5 +1,12 @@
-//! Answering a registry's challenge: Basic, or a token from the realm that it names
-//! (distribution's token specification, and OAuth2 for identity tokens).
+//! Authentication to registries: answers the challenge of a 401 by a password (Basic) or by a token
+//! from the server that the challenge names (distribution's "Token Authentication Specification", and
+//! its OAuth2 variant for identity tokens).
+//!
+//! ```text
+//! GET /v2/a/b/manifests/1   401  WWW-Authenticate: Bearer realm="https://auth/token",service="r"
+//! GET https://auth/token?service=r&scope=repository:a/b:pull   200  {"token": "…"}
+//! GET /v2/a/b/manifests/1   with Authorization: Bearer …
+//! ```
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,11 +25,12 @@ use crate::{
     Access, Client, Credential, Credentials, Error, Request, Response, Result, RetryPolicy,
 };
 
-/// A token is given up this long before it ends, so that it does not end on the way.
+/// A token is renewed this long before it expires, so that it does not expire during a request.
 const MARGIN: Duration = Duration::from_secs(10);
-/// What a token lives where the server does not say (distribution: "at least 60 seconds").
+/// How long a token is valid where the server does not say: 60 seconds (distribution's token
+/// specification, `expires_in`).
 const DEFAULT_LIFE: Duration = Duration::from_mins(1);
-/// A token's answer is small.
+/// The largest response of a token server that is read; real ones have a few kilobytes.
 const MOST_TOKEN_BYTES: u64 = 1 << 20;
 
 /// A challenge of a `WWW-Authenticate` header (RFC 9110, 11.6.1).
@@ -35,8 +43,8 @@ pub struct Challenge {
 }
 
 impl Challenge {
-    /// All challenges of one header value. Several may stand in one header, and quoted values may
-    /// hold commas.
+    /// All challenges of one header value. One header may have several, and quoted values may contain
+    /// commas.
     pub fn parse(text: &str) -> Vec<Self> {
         let mut challenges: Vec<Self> = Vec::new();
         for item in split_quoted(text) {
@@ -80,7 +88,7 @@ fn unquote(text: &str) -> String {
     plain
 }
 
-/// Splits at commas that stand outside of quotes.
+/// Splits at commas outside of quotes.
 fn split_quoted(text: &str) -> Vec<&str> {
     let (mut parts, mut start, mut is_quoted, mut is_escaped) = (Vec::new(), 0, false, false);
     for (at, character) in text.char_indices() {
@@ -99,19 +107,20 @@ fn split_quoted(text: &str) -> Vec<&str> {
     parts
 }
 
-/// A refusal that asks for a credential.
+/// A 401 response, which asks for a credential.
 pub(crate) struct Question<'a> {
     /// What was to be accessed.
     pub(crate) access: &'a Access,
-    /// The address that refused.
+    /// The address that responded with 401.
     pub(crate) asked_by: &'a Url,
-    /// The values of its `WWW-Authenticate`.
+    /// The values of its `WWW-Authenticate` headers.
     pub(crate) challenges: &'a [String],
-    /// Its words.
+    /// The error message in its body.
     pub(crate) said: &'a str,
 }
 
-/// Tokens by what they are for. Callers that need the same one share one request for it.
+/// Tokens by server and scope. Callers that need the same token share one request for it: a fetch
+/// starts several transfers of one repository at the same time.
 pub(crate) struct Tokens {
     credentials: Credentials,
     slots: Mutex<HashMap<(String, String), Arc<Slot>>>,
@@ -140,14 +149,14 @@ impl Tokens {
         Self { credentials, slots: Mutex::new(HashMap::new()) }
     }
 
-    /// The header for an access that was answered before.
+    /// The header for an access whose challenge was answered before.
     pub(crate) fn known(&self, access: &Access) -> Option<HeaderValue> {
         let slot = self.slot(access);
         let current = slot.current.lock().unwrap_or_else(PoisonError::into_inner);
         current.as_ref().filter(|token| token.is_alive()).map(|token| token.header.clone())
     }
 
-    /// Drops a header that was refused, unless another caller has a newer one already.
+    /// Drops a header that the server refused, unless another caller has a newer one already.
     pub(crate) fn forget(&self, access: &Access, refused: &HeaderValue) {
         let slot = self.slot(access);
         let mut current = slot.current.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,8 +173,9 @@ impl Tokens {
     ) -> Result<HeaderValue, SendError> {
         let access = question.access;
         let slot = self.slot(access);
+        // One caller at a time per token: the others wait here and find the new one below.
         let _turn = slot.turn.lock().await;
-        // Whoever had the turn before may have asked for the same.
+        // Another caller may have fetched the token while this one waited for its turn.
         if let Some(header) = self.known(access) {
             return Ok(header);
         }
@@ -173,6 +183,7 @@ impl Tokens {
         let challenges: Vec<Challenge> =
             question.challenges.iter().flat_map(|text| Challenge::parse(text)).collect();
         let by_scheme = |scheme: &str| challenges.iter().find(|c| c.scheme == scheme);
+        // Bearer first: it is limited to the scope, and the password goes to the token server only.
         let token = if let Some(challenge) = by_scheme("bearer") {
             fetch_token(client, question, challenge, credential.as_ref()).await?
         } else {
@@ -195,6 +206,7 @@ impl Tokens {
     async fn credential(&self, server: &str) -> Result<Option<Credential>> {
         let credentials = self.credentials.clone();
         let name = server.to_owned();
+        // A credential helper is a program that may wait for a keyring.
         match tokio::task::spawn_blocking(move || credentials.find(&name)).await {
             Ok(result) => result,
             Err(cause) => {
@@ -204,6 +216,7 @@ impl Tokens {
     }
 
     fn slot(&self, access: &Access) -> Arc<Slot> {
+        // A token is for one scope: that of a pull must not be used for a push.
         let key = (access.server.clone(), access.scope.clone());
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.entry(key).or_default())
@@ -211,6 +224,7 @@ impl Tokens {
 }
 
 fn refused(server: &str, credential: Option<&Credential>, said: &str) -> Error {
+    // Docker Hub's server is a URL in docker's configuration; `docker login` alone means Docker Hub.
     let shown = if server.contains("docker.io") { "" } else { server };
     let login = format!("docker login {shown}");
     let login = login.trim_end();
@@ -220,7 +234,7 @@ fn refused(server: &str, credential: Option<&Credential>, said: &str) -> Error {
         next: match credential {
             None => format!("no credential was found for it; run: {login} (or skopeo login)"),
             Some(credential) => format!(
-                "the credential of {} was not taken, or may not do this; check it and run: {login}",
+                "the credential of {} was rejected or lacks permission; check it and run: {login}",
                 credential.user()
             ),
         },
@@ -235,13 +249,15 @@ fn basic(user: &str, password: &str) -> Result<HeaderValue> {
 fn secret(text: &str) -> Result<HeaderValue> {
     let mut value = HeaderValue::from_str(text).map_err(|_| Error::Setup {
         what: "a credential cannot be sent".into(),
-        cause: "it has characters that no header may have".into(),
+        cause: "it contains characters that an HTTP header may not have".into(),
     })?;
+    // So that neither `Debug` nor HTTP/2's header compression keeps it.
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// The answer of a token server: `token` in distribution's form, `access_token` in OAuth2's.
+/// The response of a token server: `token` as distribution has it, or `access_token` as OAuth2 has it;
+/// servers send either or both.
 #[derive(Deserialize)]
 struct TokenAnswer {
     #[serde(default)]
@@ -263,20 +279,21 @@ async fn fetch_token(
     if realm.is_empty() {
         return Err(Error::Unauthorized {
             server: access.server.clone(),
-            message: "its challenge names no realm".into(),
-            next: "tell the registry's operator".into(),
+            message: "its 401 response does not say where to get a token".into(),
+            next: "contact the registry's operator".into(),
         }
         .into());
     }
     if credential.is_some() && gives_secret_away(question.asked_by, realm) {
         return Err(Error::Unauthorized {
             server: access.server.clone(),
-            message: format!("it sends its users to {realm}, without TLS"),
-            next: "no secret is sent there; tell the registry's operator".into(),
+            message: format!("it asks for credentials at {realm}, without TLS"),
+            next: "no credential was sent there; contact the registry's operator".into(),
         }
         .into());
     }
-    // What we need, not what the challenge says: a registry may challenge with less.
+    // The scope of the request, not that of the challenge: a registry may challenge with less, such
+    // as pull alone for an upload.
     let scope = if access.scope.is_empty() { parameter("scope") } else { &access.scope };
     let request = match credential {
         Some(Credential::IdentityToken(token)) => {
@@ -299,7 +316,7 @@ async fn fetch_token(
             if !parameter("service").is_empty() {
                 request = request.query("service", parameter("service"));
             }
-            // Several scopes come in several parameters.
+            // Several scopes are sent as several parameters.
             for one in scope.split(' ').filter(|one| !one.is_empty()) {
                 request = request.query("scope", one);
             }
@@ -309,8 +326,10 @@ async fn fetch_token(
             request
         }
     };
+    // Boxed: `send_once` calls this function for its own 401, so the future would contain itself.
     let response = Box::pin(client.send_once(&request)).await?;
     let response = match response.status() {
+        // Token servers respond to a wrong password with any of these three.
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
             return Err(token_refused(access, credential, response).await.into());
         }
@@ -324,14 +343,14 @@ async fn fetch_token(
     };
     let body = response.bytes(MOST_TOKEN_BYTES).await?;
     let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|cause| Error::Setup {
-        what: format!("the token server {} answered no token", request.shown()),
+        what: format!("the token server {} returned no token", request.shown()),
         cause: cause.to_string(),
     })?;
     let token = if answer.token.is_empty() { answer.access_token } else { answer.token };
     if token.is_empty() {
         return Err(Error::Setup {
-            what: format!("the token server {} answered no token", request.shown()),
-            cause: "neither token nor access_token is in its answer".into(),
+            what: format!("the token server {} returned no token", request.shown()),
+            cause: "its response has neither token nor access_token".into(),
         }
         .into());
     }
@@ -342,7 +361,8 @@ async fn fetch_token(
     })
 }
 
-/// Whether a realm is without TLS although the registry has it, and not on this machine.
+/// Whether a credential would be sent in clear text: the token server has no TLS although the registry
+/// has, and is not on this machine.
 fn gives_secret_away(asked_by: &Url, realm: &str) -> bool {
     let Ok(realm) = realm.parse::<Url>() else { return false };
     asked_by.scheme() == "https"

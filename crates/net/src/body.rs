@@ -1,4 +1,5 @@
-//! The one bridge from a blocking reader to the body of a request or an answer.
+//! The bridge from blocking readers to async bodies, of requests and of responses: files are read by
+//! threads, sockets are served by async tasks, and this is the only place where the two meet.
 
 use std::io::{self, Read};
 
@@ -6,13 +7,13 @@ use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::task::JoinHandle;
 
-/// One read: large enough that the way to a thread and back is cheap beside its copy, small enough
-/// that a thousand transfers stay within a few hundred megabytes.
+/// The length of one read: large enough that switching to a thread and back is cheap compared with the
+/// copy, small enough that a thousand transfers stay within a few hundred megabytes.
 const CHUNK: usize = 256 << 10;
 
-/// The bytes of a reader as a stream. The reader is opened and read on threads that may block, one
-/// chunk ahead of who takes them; a transfer that waits for its socket holds no thread, so that a
-/// thousand slow clients leave the disk to the others.
+/// The bytes of a reader as a stream. The reader is opened and read on tokio's blocking threads, one
+/// chunk ahead of the consumer. A transfer that waits for its socket holds no thread, so a thousand
+/// slow clients do not keep others from the disk.
 pub fn stream<R, F>(open: F) -> BoxStream<'static, io::Result<Bytes>>
 where
     R: Read + Send + 'static,
@@ -25,9 +26,11 @@ where
             Step::Reading(reading) => reading,
             Step::Ended => return None,
         };
+        // The task fails only if the reader panicked or the runtime shuts down.
         match reading.await.unwrap_or_else(|lost| Err(io::Error::other(lost))) {
             Ok(None) => None,
             Ok(Some((bytes, reader))) => {
+                // Starts now, while the consumer sends the chunk that is returned below.
                 let ahead = tokio::task::spawn_blocking(move || chunk(reader));
                 Some((Ok(bytes), Step::Reading(ahead)))
             }
@@ -37,14 +40,14 @@ where
     .boxed()
 }
 
-/// What comes next in a stream.
+/// The state of a stream between two chunks.
 enum Step<R, F> {
     Open(F),
     Reading(JoinHandle<io::Result<Option<(Bytes, R)>>>),
     Ended,
 }
 
-/// The next chunk and the reader behind it; `None` at the end.
+/// Reads the next chunk, and returns it with the reader for the chunk after it; `None` at the end.
 fn chunk<R: Read>(mut reader: R) -> io::Result<Option<(Bytes, R)>> {
     let mut buffer = BytesMut::zeroed(CHUNK);
     let length = fill(&mut reader, &mut buffer)?;
@@ -52,7 +55,7 @@ fn chunk<R: Read>(mut reader: R) -> io::Result<Option<(Bytes, R)>> {
     Ok((length > 0).then(|| (buffer.freeze(), reader)))
 }
 
-/// Reads until the buffer is full or the reader ends; the number of bytes that it got.
+/// Reads until the buffer is full or the reader ends; returns the number of bytes read.
 pub fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {

@@ -1,4 +1,4 @@
-//! The one HTTP client.
+//! The HTTP client: connection pools, proxies, certificates, credentials, and the retry loop.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,25 +16,27 @@ use crate::{
     Attempt, Body, Credentials, Download, Error, Repeat, Request, Response, Result, RetryPolicy,
 };
 
-/// A connection that is not made in this time will not be made.
+/// A connection that is not established in this time is not going to be: TCP's own retries have waits
+/// of 1, 2, 4 and 8 seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// A body that gives no byte in this time is stalled. Registries that hash on request can be quiet
-/// for some seconds; a dead middlebox is quiet for ever.
+/// A response of which no byte arrives in this time is stalled. Registries that hash on request can be
+/// silent for some seconds; a firewall that forgot the connection is silent for ever.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Transfers at once over all hosts: enough to fill a line over a few hosts' delays, few enough
-/// that their buffers stay small.
+/// Concurrent transfers over all hosts: enough to use a line fully in spite of each host's latency,
+/// few enough that their buffers stay small.
 const CONCURRENCY: usize = 6;
 
-/// The one HTTP client; a clone is the same client.
+/// The HTTP client. Cheap to clone; clones share connections, tokens and the limit of transfers.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    /// With the proxies of the environment.
+    /// For other hosts, through the proxies of the environment.
     outside: reqwest::Client,
-    /// For this machine: never through a proxy.
+    /// For loopback addresses, never through a proxy: an inherited HTTPS_PROXY without NO_PROXY would
+    /// make a local registry or depot unreachable.
     loopback: reqwest::Client,
     retry: RetryPolicy,
     tokens: Tokens,
@@ -43,11 +45,11 @@ struct Inner {
     idle_timeout: Duration,
 }
 
-/// A place among the transfers that run at once; given back when dropped.
+/// The permission to run one of the concurrent transfers; given back when dropped.
 #[derive(Debug)]
 pub struct Place(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
-/// What a client is made from.
+/// The settings of a [`Client`].
 #[derive(Debug, Clone)]
 pub struct Builder {
     ca: Vec<PathBuf>,
@@ -70,8 +72,8 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Further certificate authorities: PEM files. Those of the system (and of `SSL_CERT_FILE`)
-    /// are always taken.
+    /// PEM files with further certificate authorities. Those of the system (and of `SSL_CERT_FILE`) are
+    /// always trusted.
     #[must_use]
     pub fn ca(mut self, files: impl IntoIterator<Item = PathBuf>) -> Self {
         self.ca.extend(files);
@@ -85,37 +87,37 @@ impl Builder {
         self
     }
 
-    /// What is tried again.
+    /// Which failures are retried, and when.
     #[must_use]
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
         self
     }
 
-    /// After how long without a byte a transfer counts as stalled.
+    /// How long a transfer may go without a byte before it counts as stalled.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;
         self
     }
 
-    /// Transfers at once.
+    /// How many transfers may run concurrently; at least 1.
     #[must_use]
     pub fn concurrency(mut self, transfers: usize) -> Self {
         self.concurrency = transfers.max(1);
         self
     }
 
-    /// The client.
+    /// Reads the CA files and makes the client.
     pub fn build(self) -> Result<Client> {
         let mut certificates = Vec::new();
         for path in &self.ca {
             let unusable = |reason: String| Error::Tls { path: path.clone(), reason };
             let pem = std::fs::read(path).map_err(|cause| unusable(cause.to_string()))?;
             let found = reqwest::Certificate::from_pem_bundle(&pem)
-                .map_err(|cause| unusable(format!("no PEM certificates: {}", causes(&cause))))?;
+                .map_err(|cause| unusable(format!("not a PEM file: {}", causes(&cause))))?;
             if found.is_empty() {
-                return Err(unusable("it has no PEM certificate".into()));
+                return Err(unusable("it contains no PEM certificate".into()));
             }
             certificates.extend(found);
         }
@@ -124,13 +126,14 @@ impl Builder {
                 .user_agent(concat!("gantry/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(CONNECT_TIMEOUT)
                 .tls_certs_merge(certificates.clone())
+                // One idle connection per transfer: small files would otherwise pay for a handshake each.
                 .pool_max_idle_per_host(self.concurrency)
-                // Retries are ours alone: one policy, one history.
+                // Only `RetryPolicy` retries, so that every attempt is counted and reported.
                 .retry(reqwest::retry::never())
         };
         let build = |builder: &dyn Fn() -> reqwest::ClientBuilder| {
-            // A system without a single authority (a small container) is an error to the verifier.
-            // It can speak http all the same; of https it is said which file is missing.
+            // On a system without any CA certificate (a minimal container) the first build fails. The
+            // client still works for http; https then fails with an error that says what to configure.
             let without_system = || builder().tls_certs_only(certificates.clone()).build();
             builder().build().or_else(|_| without_system()).map_err(|cause| Error::Setup {
                 what: "the HTTP client cannot be set up".into(),
@@ -152,27 +155,28 @@ impl Builder {
 }
 
 impl Client {
-    /// What a client is made from.
+    /// The default settings, to be changed before [`ClientBuilder::build`].
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Transfers at once.
+    /// How many transfers may run concurrently.
     pub fn concurrency(&self) -> usize {
         self.inner.concurrency
     }
 
-    /// Waits for a place among the transfers that run at once.
+    /// Waits until another transfer may run.
     pub async fn place(&self) -> Place {
         match Arc::clone(&self.inner.places).acquire_owned().await {
             Ok(permit) => Place(permit),
             // The semaphore is never closed; it lives as long as the client.
-            Err(_) => unreachable!("the pool of places is never closed"),
+            Err(_) => unreachable!("the semaphore is never closed"),
         }
     }
 
-    /// Sends a request, again if need be, and gives any answer that is not temporary; a 401 is
-    /// answered with a credential first, where there is one.
+    /// Sends a request, retries as `repeat` and the policy allow, and returns the first response whose
+    /// status is not temporary, whether it is a success or not. A 401 is answered with a credential
+    /// first, where there is one.
     pub async fn send(&self, request: &Request, repeat: Repeat) -> Result<Response> {
         let mut history = History::new(request);
         loop {
@@ -182,6 +186,7 @@ impl Client {
                     return Ok(response);
                 }
                 Ok(response) => {
+                    // With these two the server says that it did not process the request.
                     is_put_off = matches!(response.status().as_u16(), 429 | 503);
                     let headers = response.headers().clone();
                     let error = response.into_error().await;
@@ -190,7 +195,7 @@ impl Client {
                 Err(SendError::Final(error)) => return Err(error),
                 Err(SendError::Temporary(failure)) => failure,
             };
-            // What never reached the server may always be sent again.
+            // A request that never reached the server may always be sent again.
             let may_repeat = failure.unreachable
                 || match repeat {
                     Repeat::Safe => true,
@@ -201,8 +206,8 @@ impl Client {
         }
     }
 
-    /// Sends a request once and gives whatever was answered, a 503 too: for those who judge answers
-    /// themselves.
+    /// Sends a request without retries and returns any response, also a 503: for callers that decide by
+    /// themselves what a response means.
     pub async fn ask(&self, request: &Request) -> Result<Response> {
         match self.send_once(request).await {
             Ok(response) => Ok(response),
@@ -216,13 +221,14 @@ impl Client {
         }
     }
 
-    /// The body of a GET from the byte `from` on, over cuts and stalls.
+    /// Downloads the body of a GET from the byte `from` on, resumed after interruptions and stalls.
+    /// `size` is the whole length, where it is known.
     pub fn download(&self, request: Request, from: u64, size: Option<u64>) -> Download {
         Download::new(self.clone(), request, from, size)
     }
 
-    /// Waits as the policy has it after so many failures in a row, for work that is more than one
-    /// request; `false` at once when they are enough.
+    /// Waits as the policy says after the given number of failures in a row, for work that consists of
+    /// several requests; returns `false` at once when no retry is left.
     pub async fn pause(&self, failures: u32) -> bool {
         let Some(wait) = self.inner.retry.wait(failures, None) else { return false };
         tokio::time::sleep(wait).await;
@@ -240,6 +246,7 @@ impl Client {
         };
         let response = self.send_plain(request, authorization.clone()).await?;
         let Some(access) = &request.access else { return Ok(response) };
+        // Also for a 403: the server knows who asks, so another token would not help.
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
@@ -249,8 +256,10 @@ impl Client {
             .iter()
             .filter_map(|value| value.to_str().ok().map(str::to_owned))
             .collect();
+        // After redirects: the host that sent the challenge, not the one that was asked first.
         let asked_by = response.url().clone();
         let said = words_of(response).await;
+        // An expired token; another request may have fetched a new one already.
         if let Some(refused) = &authorization {
             self.inner.tokens.forget(access, refused);
         }
@@ -258,6 +267,7 @@ impl Client {
         let question =
             Question { access, asked_by: &asked_by, challenges: &challenges, said: &said };
         let authorization = tokens.answer(self, &question).await?;
+        // Once only: a server that refuses a fresh token would refuse the next one as well.
         let response = self.send_plain(request, Some(authorization.clone())).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
             tokens.forget(access, &authorization);
@@ -280,12 +290,15 @@ impl Client {
         if let Some(value) = authorization {
             builder = builder.header(header::AUTHORIZATION, value);
         }
+        // There is no limit for the whole request: 40 GB over a slow line take hours. Instead, `watch`
+        // ends a request that is stalled before its response, `Response::chunk` one after.
         let idle = self.inner.idle_timeout;
         let watch = Watch::default();
         builder = match &request.body {
             Body::Empty => builder,
             Body::Bytes(bytes) => builder.body(bytes.clone()),
             Body::Stream { length, open } => builder
+                // Without it a stream is sent chunked, which S3 and some registries refuse (411).
                 .header(header::CONTENT_LENGTH, *length)
                 .body(reqwest::Body::wrap_stream(watch.over(open()))),
         };
@@ -306,12 +319,12 @@ impl Client {
     }
 }
 
-/// Whether the failure of a try is worth another one.
+/// Turns a failed attempt into an error, and decides whether another attempt may help.
 fn failed_to_send(error: reqwest::Error, request: &Request) -> SendError {
     let is_final = error.is_builder() || error.is_redirect();
     let unreachable = error.is_connect();
     let untrusted = untrusted(&error);
-    // An address of a redirect may hold a signature.
+    // The address of a redirect may contain a signature (S3 and CDN URLs), which no log should have.
     let error = error.without_url();
     if let Some(reason) = untrusted {
         let host = request.url.host_str().unwrap_or_default().to_owned();
@@ -329,15 +342,15 @@ fn failed_to_send(error: reqwest::Error, request: &Request) -> SendError {
     SendError::Temporary(Failure { cause, unreachable, headers: None })
 }
 
-/// Why a server's certificate is not trusted, if that is what failed: it stays so however often one
-/// asks.
+/// Why a server's certificate is not trusted, if that is what failed. Such a failure is final: it is
+/// the same at every attempt.
 fn untrusted(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut current = Some(error);
     while let Some(error) = current {
         if let Some(rustls::Error::InvalidCertificate(reason)) = error.downcast_ref() {
             return Some(reason.to_string());
         }
-        // An io::Error's source is that of its inner error, which is left out thereby.
+        // `io::Error::source` skips the inner error itself, which is the one that is looked for.
         current = match error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()) {
             Some(inner) => Some(inner),
             None => error.source(),
@@ -346,7 +359,7 @@ fn untrusted(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     None
 }
 
-/// A server's own words about its refusal.
+/// The error message in a server's response.
 async fn words_of(response: Response) -> String {
     match response.into_error().await {
         Error::Status { message, .. } => message,
@@ -354,11 +367,11 @@ async fn words_of(response: Response) -> String {
     }
 }
 
-/// How a single try failed.
+/// How a single attempt failed.
 pub(crate) enum SendError {
-    /// Trying again would not help.
+    /// Another attempt would fail as well.
     Final(Error),
-    /// Trying again may help.
+    /// Another attempt may succeed.
     Temporary(Failure),
 }
 
@@ -368,10 +381,11 @@ impl From<Error> for SendError {
     }
 }
 
-/// A failed try.
+/// A failed attempt that may be retried.
 pub(crate) struct Failure {
     pub(crate) cause: String,
     pub(crate) unreachable: bool,
+    /// The response's headers, for `Retry-After`; absent when there was no response.
     pub(crate) headers: Option<HeaderMap>,
 }
 
@@ -381,7 +395,7 @@ impl Failure {
     }
 }
 
-/// What an answer says as the cause of a failed try.
+/// A response as the cause of a failed attempt: `status 503 (message)`.
 pub(crate) fn answer(error: &Error) -> String {
     match error {
         Error::Status { status, message, .. } if message.is_empty() => format!("status {status}"),

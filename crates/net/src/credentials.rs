@@ -1,4 +1,4 @@
-//! Who we are to a registry: docker's and podman's configuration files and credential helpers.
+//! Credentials for registries, from docker's and podman's configuration files and credential helpers.
 
 use std::env;
 use std::io;
@@ -24,14 +24,15 @@ pub enum Credential {
 }
 
 impl Credential {
-    /// The credential for a server in a configuration of docker's form, such as a pull secret's
-    /// `.dockerconfigjson` has; `None` when it has none for it. Helper programs are not run: a secret
-    /// names none.
+    /// The credential for a server in a configuration in docker's format, such as `.dockerconfigjson` of
+    /// a pull secret; `None` when it has none for the server. Credential helpers are not run: content
+    /// from a cluster must not start programs on this machine.
     pub fn of_docker_config(content: &[u8], server: &str) -> Result<Option<Self>> {
         let unreadable = |cause: String| Error::Credentials { server: server.to_owned(), cause };
         let mut config: serde_json::Value = serde_json::from_slice(content)
-            .map_err(|cause| unreadable(format!("it is no JSON: {cause}")))?;
+            .map_err(|cause| unreadable(format!("it is not valid JSON: {cause}")))?;
         if let Some(map) = config.as_object_mut() {
+            // credsStore and credHelpers name programs.
             map.retain(|key, _| key == "auths");
         }
         let content = config.to_string();
@@ -69,24 +70,25 @@ impl Credentials {
         Self::default()
     }
 
-    /// One credential for one server, before those of the system.
+    /// One credential for one server, which is preferred to those of the system.
     pub fn with(server: &str, credential: Credential) -> Self {
         Self { given: Some(Arc::new((server.to_owned(), credential))), file: None }
     }
 
-    /// Those of one file, in the form of docker's `config.json`, instead of the system's.
+    /// Those of one file, in the format of docker's `config.json`, instead of the system's.
     pub fn in_file(path: &Path) -> Self {
         Self { given: None, file: Some(path.to_owned()) }
     }
 
-    /// The credential for a server, or `None`. Reads files and may run a helper program: it blocks,
-    /// and is called off the async threads.
+    /// The credential for a server, or `None`. Reads files and may run a credential helper, so it blocks:
+    /// call it from a thread that may block.
     pub fn find(&self, server: &str) -> Result<Option<Credential>> {
         if let Some(given) = &self.given
             && given.0 == server
         {
             return Ok(Some(given.1.clone()));
         }
+        // The first file that has a credential for the server counts, docker's before podman's.
         let all = self.file.as_ref().map_or_else(files, |file| vec![file.clone()]);
         for path in all {
             let unreadable = |cause: String| Error::Credentials {
@@ -95,6 +97,8 @@ impl Credentials {
             };
             let content = match std::fs::read(&path) {
                 Ok(content) => content,
+                // A file that exists but cannot be read is an error: going on without it would fail later
+                // with a 401 that nobody could explain.
                 Err(cause) if self.file.is_none() && is_optional(&path, &cause) => continue,
                 Err(cause) => return Err(unreadable(cause.to_string())),
             };
@@ -109,7 +113,7 @@ impl Credentials {
     }
 }
 
-/// The files to look into, first one first. `REGISTRY_AUTH_FILE` stands alone, as for skopeo.
+/// The files to search, in this order. If `REGISTRY_AUTH_FILE` is set, only that one, as for skopeo.
 fn files() -> Vec<PathBuf> {
     if let Some(only) = env::var_os("REGISTRY_AUTH_FILE") {
         return vec![PathBuf::from(only)];
@@ -129,7 +133,7 @@ fn files() -> Vec<PathBuf> {
     .collect()
 }
 
-/// Whether a file may be absent: all may but the one that was named.
+/// Whether a file may be missing: all but the one that the user named may.
 fn is_optional(path: &Path, cause: &io::Error) -> bool {
     matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
         && env::var_os("REGISTRY_AUTH_FILE").is_none_or(|only| path != Path::new(&only))
@@ -140,7 +144,8 @@ fn found(
 ) -> Result<Option<Credential>, CredentialRetrievalError> {
     match result {
         Ok(DockerCredential::IdentityToken(token)) => Ok(Some(Credential::IdentityToken(token))),
-        // docker's helpers mark an identity token with this name.
+        // Credential helpers return an identity token under this user name (docker's documentation,
+        // `docker login`, "Credential helper protocol").
         Ok(DockerCredential::UsernamePassword(user, token)) if user == "<token>" => {
             Ok(Some(Credential::IdentityToken(token)))
         }
@@ -148,7 +153,7 @@ fn found(
             Ok(Some(Credential::Password { user, password }))
         }
         Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(None),
-        // A helper says so when it has nothing for the server; that is no failure.
+        // Helpers print "credentials not found" when they have none for the server; not a failure.
         Err(CredentialRetrievalError::HelperFailure { stdout, stderr, .. })
             if stdout.contains("not found") || stderr.contains("not found") =>
         {
@@ -158,25 +163,27 @@ fn found(
     }
 }
 
-/// The library's reason, with the helper's name, which it leaves out.
+/// The library's reason in plain words, with the name of the helper, which the library leaves out.
 fn explain(cause: &CredentialRetrievalError, helper: Option<&str>) -> String {
     match (cause, helper) {
         (CredentialRetrievalError::HelperCommunicationError, Some(helper)) => {
             format!("the credential helper {helper} could not be run (is it in PATH?)")
         }
         (CredentialRetrievalError::MalformedHelperResponse, Some(helper)) => {
-            format!("the credential helper {helper} answered no credential")
+            format!("the credential helper {helper} returned no credential")
         }
         (CredentialRetrievalError::HelperFailure { helper, stdout, stderr }, _) => {
             let said = if stderr.trim().is_empty() { stdout } else { stderr };
             format!("the credential helper {helper} failed: {}", said.trim().replace('\n', " "))
         }
-        (CredentialRetrievalError::ConfigReadError, _) => "it is no such JSON".to_owned(),
+        (CredentialRetrievalError::ConfigReadError, _) => {
+            "it is not valid JSON in docker's format".to_owned()
+        }
         (other, _) => other.to_string(),
     }
 }
 
-/// The helper program that a configuration names for a server.
+/// The credential helper that a configuration names for a server: its own, or the default one.
 fn helper(content: &[u8], server: &str) -> Option<String> {
     let config: serde_json::Value = serde_json::from_slice(content).ok()?;
     let own = config.get("credHelpers").and_then(|helpers| helpers.get(server));

@@ -1,5 +1,5 @@
-//! A large body that survives cuts, stalls and restarts of the server: it is asked for again from
-//! where it was.
+//! Downloading a large body across interruptions, stalls and restarts of the server: the rest is
+//! requested by a `Range` from the first missing byte on (RFC 9110, 14).
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
@@ -8,7 +8,7 @@ use crate::client::{Failure, SendError, answer};
 use crate::history::History;
 use crate::{Client, Error, Request, Response, Result, RetryPolicy};
 
-/// A body being downloaded. Dropping it stops the transfer; what was taken stays with the caller.
+/// A body being downloaded. Dropping it stops the transfer; the caller keeps the bytes it has.
 pub struct Download {
     client: Client,
     request: Request,
@@ -16,7 +16,7 @@ pub struct Download {
     size: Option<u64>,
     etag: Option<HeaderValue>,
     response: Option<Response>,
-    /// The rest of a piece that reached over the position, from a server without ranges.
+    /// From a server without ranges: the rest of the chunk in which the position is.
     rest: Option<Bytes>,
     history: History,
 }
@@ -41,8 +41,8 @@ impl Download {
         self.position
     }
 
-    /// The next piece, or `None` at the end. With a known size, exactly the bytes from the start
-    /// offset to the size come, or an error.
+    /// The next bytes, or `None` at the end. With a known size, exactly the bytes from the start offset
+    /// to the size are returned, or an error.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
         loop {
             if self.size == Some(self.position) {
@@ -60,8 +60,9 @@ impl Download {
                 Ok(Some(chunk)) => {
                     self.position += chunk.len() as u64;
                     if self.size.is_some_and(|size| self.position > size) {
-                        return Err(self.misfit("more bytes came than the content has"));
+                        return Err(self.misfit("the server sent more bytes than the content has"));
                     }
+                    // Only bytes count as progress: a server that accepts and closes would be asked for ever.
                     self.history.progressed();
                     return Ok(Some(chunk));
                 }
@@ -75,7 +76,7 @@ impl Download {
         }
     }
 
-    /// Asks from the position on, again as long as the answer is temporary.
+    /// Requests the body from the position on, and retries while the failure is temporary.
     async fn open(&mut self) -> Result<()> {
         loop {
             let mut request = self.request.clone();
@@ -84,6 +85,8 @@ impl Download {
                 if let Ok(value) = HeaderValue::from_str(&range) {
                     request = request.header(header::RANGE, value);
                 }
+                // If-Range: content that changed is sent from its start, as 200 instead of 206, so that
+                // parts of two versions are never joined without notice.
                 if let Some(etag) = &self.etag {
                     request = request.header(header::IF_RANGE, etag.clone());
                 }
@@ -105,25 +108,28 @@ impl Download {
         }
     }
 
-    /// Checks that an answer continues where we are. `Some` is a failure that may be tried again.
+    /// Checks that a response continues at the position. `Some` is a failure that may be retried.
     async fn accept(&mut self, mut response: Response) -> Result<Option<Failure>> {
         match response.status() {
             StatusCode::PARTIAL_CONTENT => {
                 let range = response.header("content-range").unwrap_or_default().to_owned();
-                let (start, total) = content_range(&range)
-                    .ok_or_else(|| self.misfit(&format!("its Content-Range {range:?} is none")))?;
+                // Checked here: bytes from a wrong offset would else show only as a digest mismatch at
+                // the end of the blob.
+                let (start, total) = content_range(&range).ok_or_else(|| {
+                    self.misfit(&format!("its Content-Range {range:?} is not valid"))
+                })?;
                 if start != self.position {
                     let asked = self.position;
                     return Err(self.misfit(&format!(
-                        "it was asked for bytes from {asked} on and answered from {start} on"
+                        "bytes from {asked} on were requested, but it sent those from {start} on"
                     )));
                 }
                 self.check_size(total)?;
             }
             StatusCode::OK => {
                 self.check_size(response.content_length())?;
-                // The server knows no ranges, or the content changed: what is there is passed over.
-                // The digest of the whole tells whether it fits together.
+                // The server does not support ranges, or the content changed: skip the bytes that are
+                // there. If the content changed, the digest of the whole will not match.
                 let mut passed = 0;
                 while passed < self.position {
                     match response.chunk().await {
@@ -133,7 +139,9 @@ impl Download {
                             self.rest = Some(rest).filter(|rest| !rest.is_empty());
                             passed += wanted;
                         }
-                        Ok(None) => return Err(self.misfit("it is shorter than what came before")),
+                        Ok(None) => {
+                            return Err(self.misfit("it is shorter than what was downloaded before"));
+                        }
                         Err(cause) => {
                             return Ok(Some(Failure::of(cause)));
                         }
@@ -141,10 +149,12 @@ impl Download {
                 }
             }
             StatusCode::RANGE_NOT_SATISFIABLE => {
-                return Err(self.misfit("it is shorter than what came before"));
+                return Err(self.misfit("it is shorter than what was downloaded before"));
             }
             _ => return Err(response.into_error().await),
         }
+        // A weak ETag does not promise the same bytes, so it must not be used in If-Range (RFC 9110,
+        // 13.1.5).
         let is_strong = |etag: &&HeaderValue| etag.as_bytes().first() == Some(&b'"');
         let etag = response.headers().get(header::ETAG).filter(is_strong).cloned();
         self.etag = etag.or(self.etag.take());
@@ -155,7 +165,7 @@ impl Download {
     fn check_size(&self, length: Option<u64>) -> Result<()> {
         match (self.size, length) {
             (Some(size), Some(length)) if size != length => {
-                Err(self.misfit(&format!("it has {length} bytes where {size} were promised")))
+                Err(self.misfit(&format!("it has {length} bytes instead of {size}")))
             }
             _ => Ok(()),
         }

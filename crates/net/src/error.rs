@@ -1,34 +1,35 @@
-//! What can go wrong on the way, told with its history: which request, how often, how long, why.
+//! The errors of requests and servers. An error of a request says which request, how often it was
+//! tried, for how long, and why each attempt failed.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// One try of a request.
+/// One failed attempt of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// When it failed, from the start of the first one.
+    /// When it failed, counted from the start of the first attempt.
     pub after: Duration,
-    /// Why.
+    /// Why it failed.
     pub cause: String,
 }
 
-/// An error of the network or of what a server answered.
+/// An error of the network, or of a server's response.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Every try failed.
+    /// Every attempt failed.
     #[error("{method} {url} failed{}", history(attempts))]
     Request {
         /// The method.
         method: String,
         /// The address, without secrets.
         url: String,
-        /// The tries, oldest first.
+        /// The attempts, oldest first.
         attempts: Vec<Attempt>,
-        /// Whether no connection could be made at all.
+        /// Whether no connection could be made at all, so that the server never saw the request.
         unreachable: bool,
     },
-    /// The server answered with a status that is no success.
+    /// The server responded with a status that is not a success.
     #[error("{method} {url} answered {status}{}", detail(message))]
     Status {
         /// The method.
@@ -37,32 +38,32 @@ pub enum Error {
         url: String,
         /// The HTTP status.
         status: u16,
-        /// The server's own words, cut.
+        /// The error message in the server's response, cut.
         message: String,
     },
-    /// No credential, or one that is not taken.
+    /// The server requires a credential, or rejected the one it got.
     #[error("{server} refused access{}; {next}", detail(message))]
     Unauthorized {
         /// The registry or host.
         server: String,
-        /// The server's own words.
+        /// The error message in the server's response.
         message: String,
-        /// What to do: which credential was used, and how to give one.
+        /// Which credential was used, if any, and what to do.
         next: String,
     },
     /// The server's certificate is not trusted.
     #[error(
-        "the certificate of {host} is not trusted ({reason}); give its authority's file with --ca or SSL_CERT_FILE"
+        "the certificate of {host} is not trusted ({reason}); give the CA's PEM file with --ca or SSL_CERT_FILE"
     )]
     Untrusted {
         /// The host.
         host: String,
-        /// Why.
+        /// Why it is not trusted.
         reason: String,
     },
     /// The credentials of docker's configuration could not be read.
     #[error(
-        "the credential for {server} could not be read: {cause}; mend docker's config.json or run: docker login {server}"
+        "the credential for {server} could not be read: {cause}; fix docker's config.json or run: docker login {server}"
     )]
     Credentials {
         /// The registry.
@@ -70,16 +71,16 @@ pub enum Error {
         /// The reason.
         cause: String,
     },
-    /// The server's content changed, or its answer to a range does not fit.
+    /// The server's content changed during a download, or its response to a range request is wrong.
     #[error("{url}: {reason}; run the same command again")]
     Range {
         /// The address, without secrets.
         url: String,
-        /// What does not fit.
+        /// What is wrong.
         reason: String,
     },
-    /// The answer is larger than such an answer may be.
-    #[error("{url} answers more than {most} bytes where a small document is expected")]
+    /// The response is larger than a document of its kind may be.
+    #[error("{url} returned more than {most} bytes where a small document was expected")]
     TooLarge {
         /// The address, without secrets.
         url: String,
@@ -87,11 +88,11 @@ pub enum Error {
         most: u64,
     },
     /// A URL does not parse.
-    #[error("{text:?} is no URL: {reason}")]
+    #[error("{text:?} is not a valid URL: {reason}")]
     Url {
         /// The text.
         text: String,
-        /// Why.
+        /// Why, and what to write.
         reason: String,
     },
     /// A certificate, key or CA file cannot be used.
@@ -99,7 +100,7 @@ pub enum Error {
     Tls {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be used.
         reason: String,
     },
     /// The client or the listener could not be set up.
@@ -116,7 +117,7 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// The HTTP status, where the server gave one.
+    /// The HTTP status, where the server responded.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Status { status, .. } => Some(*status),
@@ -133,6 +134,8 @@ fn history(attempts: &[Attempt]) -> String {
             match self.0 {
                 [] => Ok(()),
                 [only] => write!(f, ": {}", only.cause),
+                // ` 3 times in 4.2 s; at 0.0 s: status 503; at 1.1 s: connection refused`; the same
+                // cause several times in a row is printed once.
                 [.., last] => {
                     let seconds = last.after.as_secs_f32();
                     write!(f, " {} times in {seconds:.1} s", self.0.len())?;
@@ -160,7 +163,8 @@ fn detail(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(" ({message})") }
 }
 
-/// An error with all its causes, each once: reqwest hides the reason three levels deep.
+/// An error with all its causes on one line, each once: reqwest has the reason (`Connection refused`)
+/// three levels deep in its sources.
 pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = String::new();
     let mut current = Some(error);

@@ -1,11 +1,12 @@
-//! The tries of one request: counts them, waits between them, and tells them when it gives up.
+//! The attempts of one request: counts them, waits between them, and lists them in the error when it
+//! gives up.
 
 use std::time::Instant;
 
 use crate::client::Failure;
 use crate::{Attempt, Error, Request, Result, RetryPolicy};
 
-/// The tries of one request.
+/// The attempts of one request.
 pub(crate) struct History {
     method: String,
     url: String,
@@ -14,7 +15,8 @@ pub(crate) struct History {
     failures: u32,
 }
 
-/// Older tries than these are forgotten in a long download.
+/// How many attempts an error lists. A long download can be interrupted any number of times; only the
+/// last ones say why it failed in the end.
 const MOST_ATTEMPTS_TOLD: usize = 16;
 
 impl History {
@@ -28,12 +30,13 @@ impl History {
         }
     }
 
-    /// Something came through: the budget of tries starts anew.
+    /// Bytes arrived: the number of failures in a row starts at zero again.
     pub(crate) fn progressed(&mut self) {
         self.failures = 0;
     }
 
-    /// Notes a failed try and waits for the next one, or gives the error with all that was tried.
+    /// Records a failed attempt. Waits until the next one may start, or returns the error with all
+    /// attempts when there may be none.
     pub(crate) async fn failed(
         &mut self,
         policy: &RetryPolicy,
@@ -57,7 +60,7 @@ impl History {
         };
         if let Some(last) = self.attempts.last() {
             let (method, url, cause) = (&self.method, &self.url, &last.cause);
-            tracing::info!(target: "gantry", "{method} {url}: {cause}; again in {wait:.1?}");
+            tracing::info!(target: "gantry", "{method} {url}: {cause}; retrying in {wait:.1?}");
         }
         tokio::time::sleep(wait).await;
         Ok(())

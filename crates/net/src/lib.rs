@@ -1,5 +1,7 @@
-//! The one HTTP client and the one server shell. Everything that leaves or enters this machine goes
-//! through here: TLS, proxies, credentials, retries with their history, resume by range, deadlines.
+//! The HTTP client and the HTTP server that all of Gantry shares. Everything that leaves or enters this
+//! machine goes through here: TLS, proxies, credentials, retries, resumed downloads, deadlines.
+//!
+//! `remote` and `land` use [`Client`]; `depot` and `operator` pass their routers to [`serve`].
 
 pub mod auth;
 pub mod body;

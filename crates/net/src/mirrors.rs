@@ -1,4 +1,4 @@
-//! Where a host's requests really go.
+//! Mirrors: to which URL the requests for a registry or a hub are really sent.
 
 use std::collections::BTreeMap;
 
@@ -6,20 +6,21 @@ use url::Url;
 
 use crate::{Error, Result};
 
-/// The `mirrors:` and `plainHttp:` of the user's configuration: which endpoint is asked instead of
-/// a registry host (or of `hf` and `ollama`).
+/// `mirrors:` and `plainHttp:` of the user's configuration: which URL is used instead of a registry
+/// host (or of `hf` and `ollama`).
 #[derive(Debug, Clone, Default)]
 pub struct Mirrors {
     endpoints: BTreeMap<String, Url>,
     plain_http: Vec<String>,
 }
 
-/// Where requests for a host go.
+/// Where requests for a host are sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The base of every request, without a slash at the end; may have a path.
+    /// The start of the URL of every request, without a slash at the end; may have a path.
     pub base: String,
-    /// The host under which docker's configuration has the credential.
+    /// The name under which docker's configuration has the credential: the mirror's, not that of the
+    /// registry that it mirrors.
     pub server: String,
 }
 
@@ -36,12 +37,13 @@ impl Mirrors {
         Ok(Self { endpoints, plain_http: plain_http.to_vec() })
     }
 
-    /// The endpoint of a registry. Docker Hub's API is at another host than its name; a loopback
-    /// host is asked without TLS, as docker and crane do.
+    /// The endpoint of a registry. Docker Hub's API has another host than its image names; a loopback
+    /// host is used without TLS, as docker and crane do.
     pub fn registry(&self, host: &str) -> Endpoint {
         if let Some(url) = self.endpoints.get(host) {
             return Endpoint { base: base(url), server: server(url) };
         }
+        // The credential, too, has another name: `docker login` stores it under its old API's URL.
         if host == "docker.io" {
             return Endpoint {
                 base: "https://registry-1.docker.io".into(),
@@ -53,7 +55,7 @@ impl Mirrors {
         Endpoint { base: format!("{scheme}://{host}"), server: host.to_owned() }
     }
 
-    /// The endpoint of a service that is no registry (`hf`, `ollama`), or `default`.
+    /// The endpoint of a service that is not a registry (`hf`, `ollama`): its mirror, or `default`.
     pub fn service(&self, name: &str, default: &str) -> Result<Endpoint> {
         let url = match self.endpoints.get(name) {
             Some(url) => url.clone(),
@@ -63,13 +65,16 @@ impl Mirrors {
     }
 }
 
+/// What to write instead of an address that does not parse; url's own reasons (`relative URL without a
+/// base`) are for programmers.
+const WRITE_URL: &str = "write http://host or https://host";
+
 fn parse_url(text: &str) -> Result<Url> {
     let url: Url = text
         .parse()
-        .map_err(|cause| Error::Url { text: text.to_owned(), reason: format!("{cause}") })?;
+        .map_err(|_| Error::Url { text: text.to_owned(), reason: WRITE_URL.to_owned() })?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        let reason = "write http://host or https://host".to_owned();
-        return Err(Error::Url { text: text.to_owned(), reason });
+        return Err(Error::Url { text: text.to_owned(), reason: WRITE_URL.to_owned() });
     }
     Ok(url)
 }
@@ -85,6 +90,7 @@ fn server(url: &Url) -> String {
 
 fn host_of(host_and_port: &str) -> &str {
     match host_and_port.rsplit_once(':') {
+        // `[::1]` has colons as well, but no digits alone behind the last one.
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
         _ => host_and_port,
     }

@@ -1,4 +1,4 @@
-//! What is asked and what is answered.
+//! HTTP requests that can be sent again, and the responses to them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use url::Url;
 use crate::error::causes;
 use crate::{Error, Result};
 
-/// A request that can be sent again.
+/// A request. It can be sent several times, since its body can be opened again for each attempt.
 #[derive(Clone)]
 pub struct Request {
     pub(crate) method: Method,
@@ -21,10 +21,10 @@ pub struct Request {
     pub(crate) access: Option<Access>,
 }
 
-/// For what and to whom a request needs a credential.
+/// The server and the scope that a request needs a credential for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
-    /// The server's name in docker's configuration ([`crate::Endpoint::server`]).
+    /// The server's name in docker's configuration ([`crate::UpstreamEndpoint::server`]).
     pub server: String,
     /// The scope of a token: `repository:library/nginx:pull`.
     pub scope: String,
@@ -36,13 +36,13 @@ pub enum Body {
     /// None.
     #[default]
     Empty,
-    /// A small one.
+    /// Bytes in memory.
     Bytes(Bytes),
-    /// A large one, opened anew for each try.
+    /// A large body, opened again for each attempt.
     Stream {
-        /// Bytes.
+        /// Its length in bytes.
         length: u64,
-        /// Opens it.
+        /// Opens it from the start.
         open: Arc<dyn Fn() -> BoxStream<'static, std::io::Result<Bytes>> + Send + Sync>,
     },
 }
@@ -50,25 +50,26 @@ pub enum Body {
 /// Whether a request may be sent again after it may have reached the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repeat {
-    /// Asking twice does what asking once does (GET, HEAD, a PUT by digest).
+    /// Yes: sending it twice has the effect of sending it once (GET, HEAD, a PUT by digest).
     Safe,
-    /// Only what the server put off without doing it (429, 503): the body of an upload. After a cut
-    /// the caller finds out first how much of it arrived.
+    /// Only after a response that says that the server did nothing (429, 503); for the body of an
+    /// upload. After an interruption the caller first asks the server how much of it arrived.
     PutOff,
-    /// Never; the caller decides what to do after a failure.
+    /// No; the caller decides what to do after a failure.
     Never,
 }
 
 impl Request {
     /// A request without headers and body.
     pub fn new(method: Method, url: &str) -> Result<Self> {
-        let parsed = url
-            .parse()
-            .map_err(|cause| Error::Url { text: url.to_owned(), reason: format!("{cause}") })?;
+        let parsed = url.parse().map_err(|_| Error::Url {
+            text: url.to_owned(),
+            reason: "write https://host/path".into(),
+        })?;
         Ok(Self { method, url: parsed, headers: HeaderMap::new(), body: Body::Empty, access: None })
     }
 
-    /// A GET.
+    /// A GET without headers.
     pub fn get(url: &str) -> Result<Self> {
         Self::new(Method::GET, url)
     }
@@ -87,20 +88,20 @@ impl Request {
         self
     }
 
-    /// Asks the same with another method (HEAD for GET).
+    /// Changes the method (HEAD for GET).
     pub fn set_method(&mut self, method: Method) {
         self.method = method;
     }
 
-    /// Goes to another address, as a `Link` or `Location` gives it: absolute, or a path of the
-    /// same server.
+    /// Changes the address to that of a `Link` or `Location` header: absolute, or relative to the current
+    /// one.
     pub fn set_path_and_query(&mut self, location: &str) -> Result<()> {
-        let target = self.url.join(location).map_err(|cause| Error::Url {
+        let target = self.url.join(location).map_err(|_| Error::Url {
             text: location.to_owned(),
-            reason: format!("the server gave it as an address: {cause}"),
+            reason: "the server sent it as the next address to use".to_owned(),
         })?;
         if target.origin() != self.url.origin() {
-            // A credential is never taken along to another host.
+            // A credential is never sent to another host than the one it is for.
             self.access = None;
             self.headers.remove(http::header::AUTHORIZATION);
         }
@@ -115,14 +116,15 @@ impl Request {
         self
     }
 
-    /// Says for what a credential is needed.
+    /// Sets what a credential is needed for.
     #[must_use]
     pub fn access(mut self, access: Access) -> Self {
         self.access = Some(access);
         self
     }
 
-    /// The address without user, password and query, for messages: a query may hold a signature.
+    /// The address without user, password and query, for messages and logs: a query may contain a
+    /// signature.
     pub fn shown(&self) -> String {
         shown(&self.url)
     }
@@ -138,17 +140,18 @@ pub(crate) fn shown(url: &Url) -> String {
     url.to_string()
 }
 
-/// What a server answered; the body comes as it is read.
+/// A server's response. Its body is received while it is read.
 #[derive(Debug)]
 pub struct Response {
     pub(crate) inner: reqwest::Response,
     pub(crate) method: Method,
     pub(crate) address: String,
-    /// The longest wait for a piece of the body.
+    /// The longest wait for the next bytes of the body.
     pub(crate) idle: Duration,
 }
 
-/// Of an error's body this much is read and shown.
+/// How much of the body of an error response is read: enough for any JSON error, and a server that
+/// streams without end is cut off.
 const MOST_ERROR_BYTES: usize = 16 << 10;
 
 impl Response {
@@ -167,29 +170,31 @@ impl Response {
         self.inner.headers().get(name)?.to_str().ok()
     }
 
-    /// The address that answered at last, after redirects.
+    /// The address that sent the response, after redirects.
     pub fn url(&self) -> &Url {
         self.inner.url()
     }
 
-    /// The length of the body, where the server says it. Of a HEAD too.
+    /// The length of the body, where the server says it; also for a HEAD, whose body is empty (reqwest's
+    /// own method says 0 there).
     pub fn content_length(&self) -> Option<u64> {
         self.header("content-length")?.parse().ok()
     }
 
-    /// The next piece of the body.
+    /// The next bytes of the body, or `None` at the end. The error is the cause as a text.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, String> {
         match tokio::time::timeout(self.idle, self.inner.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
-            // An address of a redirect may hold a signature.
+            // The address of a redirect may contain a signature.
             Ok(Err(error)) => Err(causes(&error.without_url())),
-            Err(_) => Err(format!("no byte came for {:?}", self.idle)),
+            Err(_) => Err(format!("no data was received for {:?}", self.idle)),
         }
     }
 
-    /// The whole of a small body.
+    /// Reads a whole small body into memory; one of more than `most` bytes is refused.
     pub async fn bytes(mut self, most: u64) -> Result<Bytes> {
         let too_large = || Error::TooLarge { url: self.address.clone(), most };
+        // Refused by its header if it has one, else as soon as more bytes arrive.
         if self.content_length().is_some_and(|length| length > most) {
             return Err(too_large());
         }
@@ -213,17 +218,17 @@ impl Response {
         }
     }
 
-    /// How long the server asks to wait (`Retry-After`, RFC 9110, 10.2.3).
+    /// How long the server asks to wait before the next attempt (`Retry-After`, RFC 9110, 10.2.3).
     pub fn retry_after(&self) -> Option<Duration> {
         crate::retry::retry_after(self.headers())
     }
 
-    /// The answer, if it is a success; else an error with the server's own words.
+    /// The response itself if its status is a success, else an error with the server's message.
     pub async fn success(self) -> Result<Self> {
         if self.status().is_success() { Ok(self) } else { Err(self.into_error().await) }
     }
 
-    /// The answer as an error, with the server's own words.
+    /// Turns the response into an error with the server's message, whatever its status.
     pub async fn into_error(mut self) -> Error {
         let mut body = Vec::new();
         while body.len() < MOST_ERROR_BYTES {
@@ -233,6 +238,7 @@ impl Response {
             }
         }
         body.truncate(MOST_ERROR_BYTES);
+        // The Hub puts its message into this header, also for a HEAD (huggingface_hub, `hf_raise_for_status`).
         let header = self.header("x-error-message").map(str::to_owned);
         Error::Status {
             method: self.method.to_string(),
@@ -243,7 +249,9 @@ impl Response {
     }
 }
 
-/// What an error's body says: the messages of a registry's or the Hub's JSON, or its first line.
+/// Extracts the message of an error response's body: from the JSON of a registry
+/// (distribution-spec, "Error Codes"), of the Hub or of a model server, else its first line. At most
+/// 300 characters; empty for an HTML page.
 pub fn words(body: &[u8]) -> String {
     const SHOWN: usize = 300;
     let text = String::from_utf8_lossy(body);
@@ -251,6 +259,7 @@ pub fn words(body: &[u8]) -> String {
         if let Some(errors) = json.get("errors").and_then(|errors| errors.as_array()) {
             let one = |error: &serde_json::Value| {
                 let part = |key: &str| error.get(key).and_then(|v| v.as_str()).unwrap_or_default();
+                // distribution puts the missing tag or digest there.
                 let detail = match error.get("detail") {
                     None | Some(serde_json::Value::Null) => String::new(),
                     Some(detail) => format!(" {detail}"),
@@ -259,11 +268,12 @@ pub fn words(body: &[u8]) -> String {
             };
             return Some(errors.iter().map(one).collect::<Vec<_>>().join("; "));
         }
-        // Model servers have a map where others have a text.
+        // The Hub and Ollama have `error` as a string, OpenAI's API as an object with a `message`.
         ["/error", "/error/message", "/message", "/details", "/detail", "/detail/message"]
             .iter()
             .find_map(|pointer| json.pointer(pointer)?.as_str().map(str::to_owned))
     });
+    // Proxies and load balancers respond with HTML, which says nothing in one line.
     let is_page = text.trim_start().starts_with('<');
     let words = from_json.unwrap_or_else(|| {
         if is_page { String::new() } else { text.lines().next().unwrap_or_default().to_owned() }

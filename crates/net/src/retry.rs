@@ -1,23 +1,23 @@
-//! What is tried again, how often, and after how long.
+//! The retry policy: which failures are retried, how often, and after how long.
 
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header};
 use rand::Rng;
 
-/// When a request is tried again. The defaults bring a registry's short outage (a restart, a rate
-/// limit) to a good end, and give up on a dead one in about half a minute.
+/// When a request is retried. The defaults survive a short outage of a registry (a restart, a rate
+/// limit), and give up on a dead one after about half a minute.
 #[derive(Debug, Clone)]
 pub struct RetryPolicy {
-    /// Tries in all, the first included. For a download the count starts anew with every byte that
-    /// came: a slow line with a cut each minute still ends well.
+    /// Attempts in all, including the first. A download starts to count again with every byte that
+    /// arrives, so one over a slow line that fails every minute still completes.
     pub attempts: u32,
     /// The wait after the first failure; doubled each time.
     pub first_wait: Duration,
-    /// The longest wait of our own making.
+    /// The longest wait, unless the server asks for another by `Retry-After`.
     pub longest_wait: Duration,
-    /// The longest `Retry-After` that is honoured; a server that asks for more is an error at once,
-    /// which a person should see.
+    /// The longest `Retry-After` that is honoured. A server that asks for more is an error at once: a
+    /// person should see that (Docker Hub's rate limit can ask for hours).
     pub longest_retry_after: Duration,
 }
 
@@ -33,8 +33,8 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Whether a status says "later": too many requests, or a failure of the server or of a proxy
-    /// before it. 501 and 505 say "never".
+    /// Whether a status means "try later": too many requests, or a failure of the server or of a proxy
+    /// in front of it (520 to 529 are Cloudflare's). 501 and 505 mean "never".
     pub(crate) fn is_temporary(status: StatusCode) -> bool {
         matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504 | 520..=529)
     }
@@ -49,7 +49,7 @@ impl RetryPolicy {
         }
         let doubled = self.first_wait.saturating_mul(1 << (failures - 1).min(16));
         let capped = doubled.min(self.longest_wait);
-        // Half fixed, half random: clients that failed together do not come back together.
+        // Half fixed, half random: clients that failed at the same time do not retry at the same time.
         Some(capped.mul_f64(rand::rng().random_range(0.5..=1.0)))
     }
 }
@@ -60,6 +60,7 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     if let Ok(seconds) = text.parse::<u64>() {
         return Some(Duration::from_secs(seconds));
     }
+    // A date in the past means "now", not an error.
     let at = httpdate::parse_http_date(text).ok()?;
     Some(at.duration_since(SystemTime::now()).unwrap_or_default())
 }

@@ -1,5 +1,5 @@
-//! Notices that nothing moves any more. reqwest's own read timeout also runs while a body is being
-//! sent, and would end every upload that takes longer than it.
+//! Detects stalled requests. reqwest's own read timeout also runs while a request body is being sent,
+//! and would end every upload that takes longer than the timeout.
 
 use std::io;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use futures::stream::BoxStream;
 
 use crate::Body;
 
-/// After the last byte of an upload a registry may hash and move the whole blob before it answers:
-/// minutes for tens of gigabytes on a slow disk.
+/// After the last byte of an upload a registry may hash and copy the whole blob before it responds,
+/// which takes minutes for tens of gigabytes on a slow disk.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Watches the body of one request on its way out.
+/// Counts the bytes of one request's body while they are sent.
 #[derive(Default)]
 pub(crate) struct Watch {
     taken: Arc<AtomicU64>,
 }
 
 impl Watch {
-    /// The same body, counted.
+    /// Wraps the body so that its bytes are counted.
     pub(crate) fn over(
         &self,
         body: BoxStream<'static, io::Result<Bytes>>,
@@ -36,15 +36,17 @@ impl Watch {
         .boxed()
     }
 
-    /// Ends, with the reason, when the request got stuck before its answer began.
+    /// Completes when the request is stalled before its response begins; returns the reason.
     pub(crate) async fn stalled(&self, body: &Body, idle: Duration) -> String {
         let Body::Stream { length, .. } = body else {
             tokio::time::sleep(idle).await;
             return format!("no answer within {idle:?}");
         };
+        // Progress is checked once per `idle`, so a stall is noticed after one to two times `idle`.
         let mut before = 0;
         loop {
             tokio::time::sleep(idle).await;
+            // Bytes count when hyper takes them from the body, up to a socket buffer before they are sent.
             let now = self.taken.load(Ordering::Relaxed);
             if now >= *length {
                 let patience = ANSWER_TIMEOUT.max(idle);
@@ -52,7 +54,7 @@ impl Watch {
                 return format!("no answer within {patience:?} after the whole body was sent");
             }
             if now == before {
-                return format!("the server took no byte for {idle:?} after {now} bytes");
+                return format!("the server accepted no data for {idle:?} after {now} bytes");
             }
             before = now;
         }

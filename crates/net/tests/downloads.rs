@@ -1,4 +1,4 @@
-//! Downloads that are cut, stalled, refused and lied to.
+//! Downloads that are interrupted, stalled, refused, or answered with wrong ranges.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;

@@ -1,4 +1,4 @@
-//! The server shell, with clients that behave and clients that do not.
+//! The HTTP server, with clients that behave and clients that do not.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;

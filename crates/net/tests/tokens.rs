@@ -1,4 +1,4 @@
-//! Registries that ask who is there.
+//! Registries that require a credential.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -127,7 +127,7 @@ async fn a_token_server_s_outage_is_waited_out_and_its_refusal_is_not() {
     assert!(refused.to_string().contains("the credential of me"), "{refused}");
     assert!(!refused.to_string().contains("geheim"), "{refused}");
     assert_eq!(token_requests(&refusing).len(), 1);
-    assert!(none.to_string().contains("answered no token"), "{none}");
+    assert!(none.to_string().contains("returned no token"), "{none}");
 }
 
 #[tokio::test]

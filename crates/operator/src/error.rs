@@ -1,65 +1,69 @@
-//! What can go wrong with what answers the API server.
+//! What can go wrong with the webhook. Every message names the thing, the cause and the next step.
 
 use std::path::PathBuf;
 
-/// Why the operator's part cannot do its work.
+/// An error of setting up or running the webhook.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file that tells what to do cannot be read.
+    /// The site, a lock or a receipt cannot be read.
     #[error("cannot read {}: {cause}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The system's reason.
         cause: std::io::Error,
     },
-    /// A file that the webhook keeps cannot be written.
+    /// A certificate file cannot be written.
     #[error("cannot write {}: {cause}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The system's reason.
         cause: std::io::Error,
     },
-    /// Nothing is locked, so that every pod would be refused.
-    #[error("the lock {lock:?} has no images: a webhook of it would refuse every pod")]
+    /// A lock has no images, so every pod would be refused.
+    #[error(
+        "the lock {lock:?} has no images, so its webhook would refuse every pod; give a lock with images"
+    )]
     NothingLocked {
         /// The lock's name.
         lock: String,
     },
-    /// What the webhook reads does not fit into a ConfigMap.
+    /// The locks do not fit into a ConfigMap, even without what the webhook does not need.
     #[error(
-        "the locks are {bytes} bytes without their layers, and a ConfigMap holds {most}: give fewer locks"
+        "the locks have {bytes} bytes even without their layers, and a ConfigMap holds at most {most}; give fewer locks"
     )]
     LongLock {
-        /// Bytes of the shortened locks.
+        /// The bytes of the shortened locks.
         bytes: usize,
-        /// The most that the API server takes.
+        /// The most bytes that the API server takes.
         most: usize,
     },
     /// Gantry's own image is in no lock.
-    #[error("{image} is in no lock given here, so the site has no image to run the webhook from")]
+    #[error(
+        "{image} is in none of the given locks, so the site has no image to run the webhook from"
+    )]
     NoImage {
         /// The image that was looked for.
         image: String,
     },
-    /// A word on the command line is no name or address.
-    #[error("{text:?} is no {what}: {reason}")]
+    /// An argument or a time is not valid.
+    #[error("{text:?} is not a valid {what}: {reason}")]
     Invalid {
         /// What it should have been.
         what: &'static str,
         /// The text.
         text: String,
-        /// Why it is none, and what to write.
+        /// Why it is not valid, and what to write.
         reason: String,
     },
     /// A certificate cannot be made.
     #[error("cannot make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
-    /// The cluster.
+    /// An error of the cluster.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
-    /// Something of the lock, the site or a receipt.
+    /// The site, a lock or a receipt is not valid.
     #[error(transparent)]
     Types(#[from] types::Error),
 }
@@ -68,7 +72,7 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Whether it is the input that has to change: another try is of no use.
+    /// Whether the input has to change, so that trying again is of no use.
     pub fn is_bad_input(&self) -> bool {
         match self {
             Self::Read { .. }

@@ -1,5 +1,6 @@
-//! What answers the API server. [`webhook`] moves the images that no overlay reached to the site
-//! when their pods are made, and refuses what was never locked.
+//! The parts of Gantry that run inside the cluster and answer the API server. [`webhook`] changes
+//! the images of new pods to their names at the site, where no overlay did so, and denies pods with
+//! images that were never locked.
 
 mod error;
 

@@ -1,5 +1,5 @@
-//! The webhook as the API server meets it: over TLS, in bounded time and size, with a lock and a
-//! certificate that change under it.
+//! The webhook as the API server uses it: over TLS, in bounded time and size, with a lock and a
+//! certificate that change while it runs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -37,7 +37,7 @@ fn review(image: &str) -> Value {
     })
 }
 
-/// A webhook on loopback, and what asks it.
+/// A webhook on loopback, and a client for it.
 struct Ground {
     folder: tempfile::TempDir,
     authority: Authority,
@@ -62,7 +62,7 @@ impl Ground {
         Self { folder, authority, running }
     }
 
-    /// Asks with curl; gives the status and the answer.
+    /// Sends a request with curl; returns the status and the answer.
     fn ask(&self, path: &str, body: &[u8]) -> (String, Value) {
         curl(&self.authority.ca_file(), &self.url(path), self.folder.path(), body)
     }
@@ -141,7 +141,7 @@ async fn what_is_no_question_or_too_long_is_not_answered() {
     ] {
         assert_eq!(ground.ask("/enforce", &body).0, status);
     }
-    // 413, or the stream is reset before all is sent: curl tells one or the other.
+    // 413, or the stream is reset before all is sent: curl reports one or the other.
     let too_long = ground.ask("/enforce", &vec![b' '; 9 << 20]).0;
     assert!(["413", "000"].contains(&too_long.as_str()), "{too_long}");
 

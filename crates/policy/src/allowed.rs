@@ -1,5 +1,5 @@
-//! What may start at a site: the site's names of what is locked, with the tags and digests that
-//! the locks have for each.
+//! The images that may start at a site: the names at the site of everything that is locked, with
+//! the tags and digests that the locks have for each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use types::{Digest, Kind, Reference};
 
 use crate::{Error, Result};
 
-/// How an image may be named.
+/// By which versions a policy admits an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admit {
     /// By a locked tag, or by a locked digest.
@@ -22,18 +22,18 @@ pub enum Admit {
 /// The images of a site that may start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allowed {
-    /// What all names of the site start with: `registry.internal:5000/ai/`.
+    /// The beginning of all names at the site: `registry.internal:5000/ai/`.
     pub(crate) site: String,
-    /// How they may be named.
+    /// By which versions they are admitted.
     pub(crate) admit: Admit,
-    /// Tags and digests by the repository's path behind [`Allowed::site`].
+    /// Tags and digests by the path of the repository after `site`: `library/nginx`.
     pub(crate) images: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Allowed {
-    /// What a site has of its locks: images, and models, which pods mount as image volumes. With
-    /// an image its platforms' own digests are in; a receipt adds the digests of what its registry
-    /// could only take in another form.
+    /// Collects the images of the locks, and their models, which pods mount as image volumes.
+    /// Besides the digest of an image, the digests of its platforms' manifests are admitted. The
+    /// receipts add the digests of indexes that the registry could only store in a rewritten form.
     pub fn new(
         locks: &[Lock],
         receipts: &[Receipt],
@@ -42,7 +42,7 @@ impl Allowed {
     ) -> Result<Self> {
         let prefix = registry.prefix()?;
         let roots: Vec<_> = locks.iter().flat_map(Lock::roots).collect();
-        // As `load` does: two names that would be one are told, whatever their kind is.
+        // All roots, as in `gantry load`: a model and an image must not get the same name either.
         let names = prefix.targets(registry.naming, roots.iter().map(|root| &root.name))?;
         let mut allowed = Self { site: format!("{prefix}/"), admit, images: BTreeMap::new() };
         for lock in locks {
@@ -62,30 +62,33 @@ impl Allowed {
         Ok(allowed)
     }
 
-    /// How many repositories there are.
+    /// The number of repositories.
     pub fn len(&self) -> usize {
         self.images.len()
     }
 
-    /// Whether nothing may start.
+    /// Whether no image may start.
     pub fn is_empty(&self) -> bool {
         self.images.is_empty()
     }
 
+    /// Adds the versions of one repository. `target` is its name at the site.
     fn add(&mut self, target: Option<&Reference>, digests: impl IntoIterator<Item = Digest>) {
         let Some(target) = target else { return };
         let name = target.name();
         let path = name.strip_prefix(&self.site).unwrap_or(&name).to_owned();
         let versions = self.images.entry(path).or_default();
         versions.extend(digests.into_iter().map(|digest| digest.to_string()));
+        // A pinned reference keeps its digest in the name, and may be used with that.
         versions.extend(target.digest().map(Digest::to_string));
         if self.admit == Admit::TagsAndDigests {
             versions.extend(target.tag().map(str::to_owned));
         }
     }
 
-    /// A policy compares texts; a node's runtime reads them. Where `registry/x` is
-    /// `docker.io/registry/x` to the runtime, the policy would admit what comes from outside.
+    /// Checks that runtimes read the site's names as they are written. A policy compares the text
+    /// of a name, but if a runtime reads `registry/x` as `docker.io/registry/x`, the policy would
+    /// admit images from the internet.
     fn is_read_as_it_is(&self) -> Result<()> {
         let Some(path) = self.images.keys().next() else { return Ok(()) };
         let target = format!("{}{path}", self.site);
@@ -98,7 +101,7 @@ impl Allowed {
     }
 }
 
-/// What a registry has in the place of a digest that it could not take as it is.
+/// Finds the digests under which a registry stores an index that it could not take unchanged.
 fn rewritten(receipts: &[Receipt], digest: Digest) -> impl Iterator<Item = Digest> + '_ {
     let roots = receipts.iter().flat_map(|receipt| &receipt.roots);
     roots.filter(move |held| held.digest == digest).filter_map(|held| held.rewritten)

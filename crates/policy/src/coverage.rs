@@ -1,5 +1,6 @@
-//! What of a chart the policies of a namespace do not hold: workloads that no policy reaches, the
-//! chart's own policies that let out more, and what will be cut off and may be needed.
+//! Lists what the network policies of a namespace do not restrict in a chart (workloads out of
+//! their reach, policies of the chart that allow more), and what they block although it may be
+//! needed.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,34 +10,35 @@ use serde_json::Value;
 
 use crate::egress::Request;
 
-/// Something that the policies do not hold, or that they hold against its need.
+/// Something that the policies do not restrict, or that they block although it may be needed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Gap {
     /// What it is about: an object's kind and name, or a part of the site.
     pub subject: String,
-    /// Which sort.
+    /// The kind of gap.
     pub why: Why,
-    /// The sort in a sentence, with what it means here.
+    /// What is not covered, and why.
     pub reason: String,
-    /// What to do.
+    /// What the user can do about it.
     pub next: String,
 }
 
-/// The sorts of gaps.
+/// The kinds of gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
-    /// A name of a host, which a network policy does not know.
+    /// The site names a host; network policies know only addresses.
     Name,
-    /// A pod in the node's own network: out of any network policy's reach.
+    /// A pod in the network of its node, which network policies do not restrict.
     HostNetwork,
-    /// It is in another namespace.
+    /// A workload in another namespace.
     OtherNamespace,
-    /// A network policy of the chart that lets out more; policies add up.
+    /// A network policy of the chart that allows more. Network policies only add permissions, so it
+    /// weakens the others.
     LetsOutMore,
-    /// A service that leads to a name outside.
+    /// A service of type ExternalName.
     ExternalName,
-    /// It may talk to the API server, which is cut off.
+    /// A workload that may need the API server, which is blocked.
     ApiServer,
 }
 
@@ -49,7 +51,7 @@ impl fmt::Display for Gap {
 /// Ports that API servers listen on.
 const API_PORTS: [u16; 2] = [443, 6443];
 
-/// What the policies of `request` do not hold of rendered objects.
+/// Finds the gaps between the policies of `request` and rendered objects.
 pub fn gaps<'a>(request: &Request, documents: impl IntoIterator<Item = &'a Value>) -> Vec<Gap> {
     let objects: Vec<&Value> = documents.into_iter().flat_map(objects).collect();
     let bound = bound_accounts(request, &objects);
@@ -65,10 +67,10 @@ pub fn gaps<'a>(request: &Request, documents: impl IntoIterator<Item = &'a Value
                     subject: subject(object),
                     why: Why::ApiServer,
                     reason: format!(
-                        "its service account {account} has roles, so it may talk to the API server, \
-                         which has no labels that a policy could select"
+                        "its service account {account} has roles, so it may need the API server, \
+                         which is blocked: a network policy cannot select it by labels"
                     ),
-                    next: "where it does: --allow ADDRESS:6443 for each control plane node".into(),
+                    next: "if it does, add --allow ADDRESS:6443 for each control plane node".into(),
                 });
             }
         }
@@ -81,25 +83,27 @@ pub fn gaps<'a>(request: &Request, documents: impl IntoIterator<Item = &'a Value
     gaps
 }
 
+/// The gap of a workload that no policy of this namespace reaches.
 fn workload(request: &Request, object: &Value, spec: &Value) -> Option<Gap> {
     let own = namespace(request, object);
     if own != request.namespace.as_str() {
         return Some(Gap {
             subject: subject(object),
             why: Why::OtherNamespace,
-            reason: format!("it is in the namespace {own}, which these policies do not close"),
-            next: format!("gantry policy egress --namespace {own}"),
+            reason: format!("it is in the namespace {own}, which these policies do not cover"),
+            next: format!("run gantry policy egress --namespace {own}"),
         });
     }
     (spec.get("hostNetwork") == Some(&Value::Bool(true))).then(|| Gap {
         subject: subject(object),
         why: Why::HostNetwork,
-        reason: "it runs in the node's own network, out of any network policy's reach".into(),
-        next: "turn hostNetwork off, or close the node's firewall".into(),
+        reason: "it uses the node's network, which network policies do not restrict".into(),
+        next: "turn hostNetwork off, or restrict egress in the node's firewall".into(),
     })
 }
 
-/// Policies add up: one that lets out more makes a hole into those that refuse.
+/// The gap of a network policy of the chart that allows egress to addresses. A rule without `to`
+/// allows everything; one with only selectors stays in the cluster.
 fn lets_out_more(request: &Request, object: &Value) -> Option<Gap> {
     if namespace(request, object) != request.namespace.as_str() {
         return None;
@@ -117,22 +121,23 @@ fn lets_out_more(request: &Request, object: &Value) -> Option<Gap> {
     Some(Gap {
         subject: subject(object),
         why: Why::LetsOutMore,
-        reason: format!("it lets its pods out to {to}, and policies add up"),
-        next: "turn it off in the chart's values, or narrow it".into(),
+        reason: format!("it allows egress to {to}, and network policies only add permissions"),
+        next: "turn it off or restrict it in the chart's values".into(),
     })
 }
 
+/// The gap of a service that is an alias of a host name.
 fn external(object: &Value) -> Option<Gap> {
     let name = object.pointer("/spec/externalName").and_then(Value::as_str)?;
     Some(Gap {
         subject: subject(object),
         why: Why::ExternalName,
-        reason: format!("it leads to {name}, which a network policy cannot name"),
-        next: "set the address of the site's own service, and give it with --allow".into(),
+        reason: format!("it is an alias of {name}; network policies know only addresses"),
+        next: "set it to a service of the site, and allow the address of that with --allow".into(),
     })
 }
 
-/// The service accounts that roles are bound to, with their namespaces.
+/// The service accounts that have roles, as (namespace, name).
 fn bound_accounts(request: &Request, objects: &[&Value]) -> BTreeSet<(String, String)> {
     let is_binding = |object: &&&Value| {
         matches!(text(object, "kind"), Some("RoleBinding" | "ClusterRoleBinding"))
@@ -150,7 +155,7 @@ fn bound_accounts(request: &Request, objects: &[&Value]) -> BTreeSet<(String, St
         .collect()
 }
 
-/// The document, or the items of a list.
+/// The document itself, or the items of a `List`.
 fn objects(document: &Value) -> Vec<&Value> {
     let is_list = text(document, "kind").is_some_and(|kind| kind.ends_with("List"));
     match document.get("items").and_then(Value::as_array) {
@@ -159,7 +164,7 @@ fn objects(document: &Value) -> Vec<&Value> {
     }
 }
 
-/// The pod that an object is or makes.
+/// The specification of the pod that an object is or creates.
 fn pod_spec(object: &Value) -> Option<&Value> {
     let path = match text(object, "kind")? {
         "Pod" => "/spec",
@@ -175,16 +180,19 @@ fn pod_spec(object: &Value) -> Option<&Value> {
     object.pointer(path)
 }
 
+/// The namespace of an object; without one it goes to the namespace of the release.
 fn namespace<'a>(request: &'a Request, object: &'a Value) -> &'a str {
     let own = object.pointer("/metadata/namespace").and_then(Value::as_str);
     own.filter(|own| !own.is_empty()).unwrap_or(request.namespace.as_str())
 }
 
+/// Kind and name of an object.
 fn subject(object: &Value) -> String {
     let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
     format!("{} {name}", text(object, "kind").unwrap_or_default())
 }
 
+/// The string at a key of a map.
 fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
     value.get(key).and_then(Value::as_str)
 }

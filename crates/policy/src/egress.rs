@@ -1,5 +1,5 @@
-//! Nothing talks to the outside: the network policies of a namespace. Everything is refused but
-//! name service, the namespace itself, the site's registry, and what is declared.
+//! Writes the network policies of a namespace that block all egress except DNS, pods of the same
+//! namespace, the site's registry, and what the user allows.
 
 use std::net::IpAddr;
 
@@ -12,36 +12,37 @@ use crate::flow::Flow;
 use crate::name::NAME_LABEL;
 use crate::{Namespace, Neighbour, Result};
 
-/// What the policies are written from.
+/// What the user asks for: the namespace and what its pods may reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The namespace that is closed.
+    /// The namespace whose egress is restricted.
     pub namespace: Namespace,
-    /// Addresses that may be reached.
+    /// Addresses that its pods may reach.
     pub flows: Vec<Flow>,
-    /// Other namespaces whose pods may be reached.
+    /// Other namespaces whose pods they may reach.
     pub neighbours: Vec<Neighbour>,
 }
 
-/// The policies, and what they cannot say.
+/// The policies, and what they cannot express.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Egress {
-    /// The policies.
+    /// The `NetworkPolicy` objects.
     pub manifests: Vec<Value>,
-    /// What of the site a network policy cannot express.
+    /// The parts of the site that pods may need and that the policies block.
     pub gaps: Vec<Gap>,
 }
 
 impl Request {
-    /// Whether a port is let out somewhere.
+    /// Whether a port is allowed to any address.
     pub fn lets_out(&self, port: u16) -> bool {
         self.flows.iter().any(|flow| flow.port.is_none_or(|own| own == port))
     }
 }
 
-/// Writes the policies of a namespace of a site.
+/// Writes the policies of a namespace. Fails if the registry in `site` is not valid.
 pub fn policies(request: &Request, site: &Site) -> Result<Egress> {
     let mut gaps = Vec::new();
+    // A policy that lists `Egress` and has no rules blocks everything; the others add permissions.
     let everything = json!({"podSelector": {}, "policyTypes": ["Egress"]});
     let mut manifests = vec![
         policy(request, "gantry-deny-egress", everything),
@@ -53,10 +54,10 @@ pub fn policies(request: &Request, site: &Site) -> Result<Egress> {
         Place::Name(name, port) if !request.lets_out(port) => gaps.push(Gap {
             subject: format!("registry {name}"),
             why: Why::Name,
-            reason: "a network policy knows addresses, not names of hosts. Nodes pull images in \
-                     any case; pods that pull from it themselves are cut off"
+            reason: "network policies know addresses, not host names. Nodes can pull images all \
+                     the same, but pods that connect to the registry themselves are blocked"
                 .to_owned(),
-            next: format!("where pods need it: --allow ADDRESS:{port}"),
+            next: format!("if pods need it, add --allow ADDRESS:{port}"),
         }),
         Place::Name(..) => {}
     }
@@ -73,16 +74,20 @@ pub fn policies(request: &Request, site: &Site) -> Result<Egress> {
     Ok(Egress { manifests, gaps })
 }
 
-/// Where the registry is, as far as a network policy can say it.
+/// The site's registry, as far as a network policy can express it.
 enum Place {
+    /// The rule that allows it.
     At(Value),
+    /// Its host name and port, for which there is no rule.
     Name(String, u16),
 }
 
+/// Finds out how to allow the site's registry: by address, or by the namespace of its service.
 fn registry(site: &Site) -> Result<Place> {
     let prefix = site.registry.prefix()?;
     let registry = prefix.registry();
     let (host, port) = match registry.rsplit_once(':') {
+        // `[fd00::5]` has colons but no port.
         Some((host, port)) if !port.contains(']') => (host, port.parse().ok()),
         _ => (registry, None),
     };
@@ -91,7 +96,8 @@ fn registry(site: &Site) -> Result<Place> {
     if let Ok(address) = bare.parse::<IpAddr>() {
         return Ok(Place::At(Flow::host(address, port).rule()));
     }
-    // A service's name says its namespace; its pods' port it does not say.
+    // `registry.ai.svc` names the namespace `ai`. A policy needs the port of the pods, which may
+    // differ from that of the service, so all ports are allowed.
     let service = host.strip_suffix(".cluster.local").unwrap_or(host).strip_suffix(".svc");
     let namespace = service.and_then(|name| name.split_once('.')).map(|(_, namespace)| namespace);
     if let Some(Ok(namespace)) = namespace.map(str::parse) {
@@ -100,19 +106,20 @@ fn registry(site: &Site) -> Result<Place> {
     Ok(Place::Name(host.to_owned(), port))
 }
 
-/// A bucket's address is in no site.yaml, so nobody knows whether it is let out.
+/// The gap of a model target in a bucket: site.yaml has no address for it, so it cannot be known
+/// whether the user's addresses include it.
 fn bucket(target: &ModelTarget, request: &Request) -> Option<Gap> {
     let is_bucket = matches!(target.to, Destination::Bucket(_));
     (is_bucket && request.flows.is_empty()).then(|| Gap {
         subject: format!("models at {}", target.to),
         why: Why::Name,
-        reason: "pods that read it reach its endpoint by the network".to_owned(),
-        next: "where pods read it: --allow ADDRESS:PORT of the endpoint, or --allow-namespace"
+        reason: "pods that read it connect to its endpoint, which is blocked".to_owned(),
+        next: "if pods read it, add --allow ADDRESS:PORT for the endpoint, or --allow-namespace"
             .into(),
     })
 }
 
-/// CoreDNS and kube-dns alike have this label.
+/// The rule for DNS. The pods of CoreDNS and of kube-dns have the same label, `k8s-app: kube-dns`.
 fn dns() -> Value {
     json!({
         "to": [{
@@ -123,11 +130,13 @@ fn dns() -> Value {
     })
 }
 
+/// A policy that allows egress of all pods of the namespace by these rules.
 fn allowing(request: &Request, name: &str, rules: Vec<Value>) -> Value {
     let spec = json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": rules});
     policy(request, name, spec)
 }
 
+/// A `NetworkPolicy` object.
 fn policy(request: &Request, name: &str, spec: Value) -> Value {
     json!({
         "apiVersion": "networking.k8s.io/v1",

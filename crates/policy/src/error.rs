@@ -1,51 +1,54 @@
-//! What can be wrong with what a policy is asked for. All of it is found before anything is
-//! written.
+//! The error type of this crate. All errors are found before anything is written.
 
-/// Why no policy can be written.
+/// Why a policy cannot be written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// A name or an address on the command line is none.
-    #[error("{text:?} is no {what}: {reason}")]
+    /// A name or an address on the command line is not valid.
+    #[error("{text:?} is not a valid {what}: {reason}")]
     Invalid {
-        /// What it should have been.
+        /// What it should be: "namespace name", "label", "destination".
         what: &'static str,
-        /// The text.
+        /// The text, shortened to 200 characters.
         text: String,
-        /// Why it is none, and what to write.
+        /// Why it is not valid, and what to write instead.
         reason: String,
     },
-    /// Nothing is locked, so that everything would be refused.
-    #[error("the lock {lock:?} has no images: a policy of it would refuse every pod")]
+    /// The lock has no images, so its policy would refuse everything.
+    #[error(
+        "the lock {lock:?} has no images, so its policy would refuse every pod; add images to \
+         gantry.yaml and run `gantry lock`"
+    )]
     NothingLocked {
         /// The lock's name.
         lock: String,
     },
-    /// The site's registry is not what a node's runtime takes for a registry.
+    /// The runtimes of nodes do not take the site's registry for a registry.
     #[error(
-        "a node reads {target} as {read}: {registry:?} has neither a dot nor a port, so that it is \
-         taken for a folder of docker.io"
+        "nodes read {target} as {read}: {registry:?} has neither a dot nor a port, so it is taken \
+         for a repository of docker.io; write the registry with its domain or port in site.yaml"
     )]
     NotAHost {
         /// The site's registry.
         registry: String,
-        /// A name at the site.
+        /// The name of an image at the site.
         target: String,
-        /// What a node's runtime makes of it.
+        /// The name that a node's runtime reads it as.
         read: String,
     },
-    /// The list is larger than an object of the API server may be.
+    /// The list is too large for one object of Kubernetes.
     #[error(
-        "the list of {images} repositories is larger than one object may be ({bytes} of {most} bytes)"
+        "the list of {images} repositories is too large for one policy: {bytes} bytes, and at most \
+         {most} fit into an object of Kubernetes"
     )]
     LongList {
-        /// How many repositories.
+        /// The number of repositories.
         images: usize,
-        /// Bytes of the list.
+        /// The size of the list in bytes.
         bytes: usize,
-        /// The most that the API server takes.
+        /// The largest list that fits, in bytes.
         most: usize,
     },
-    /// Something of the lock or the site.
+    /// A name in the lock or the site is not valid.
     #[error(transparent)]
     Types(#[from] types::Error),
 }
@@ -54,6 +57,7 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// An error about a text from the command line.
     pub(crate) fn invalid(what: &'static str, text: &str, reason: impl Into<String>) -> Self {
         const SHOWN: usize = 200;
         Self::Invalid { what, text: text.chars().take(SHOWN).collect(), reason: reason.into() }

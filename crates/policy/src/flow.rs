@@ -1,5 +1,6 @@
-//! Flows that are let out, as they are declared on the command line: an address with a port, or a
-//! namespace with a port. A network policy knows addresses and labels only, never names of hosts.
+//! Allowed destinations as they are written on the command line: an address with a port, or a
+//! namespace with a port. Host names are not possible, since network policies know only addresses
+//! and labels.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use crate::name::NAME_LABEL;
 use crate::{Error, Namespace, Result};
 
-/// What is told when a flow has another form.
+/// The advice in errors about an address.
 const FORM: &str = "write ADDRESS or CIDR, with :PORT and /udp where needed: 10.0.0.5:5000, \
     10.1.0.0/16, 169.254.20.10:53/udp, [fd00::5]:443";
 
@@ -32,7 +33,7 @@ impl Protocol {
     }
 }
 
-/// Addresses that may be reached: `CIDR[:PORT][/udp]`.
+/// Addresses that pods may reach: `CIDR[:PORT][/udp]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flow {
     address: IpAddr,
@@ -43,17 +44,17 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// One address and one TCP port.
+    /// A single address with a TCP port.
     pub(crate) fn host(address: IpAddr, port: u16) -> Self {
         Self { address, bits: width(address), port: Some(port), protocol: Protocol::Tcp }
     }
 
-    /// The addresses, as a CIDR.
+    /// The addresses as a CIDR: `10.1.0.0/16`.
     pub fn network(&self) -> String {
         format!("{}/{}", self.address, self.bits)
     }
 
-    /// As a rule of a network policy.
+    /// The rule of a network policy that allows it.
     pub(crate) fn rule(&self) -> Value {
         let to = json!([{"ipBlock": {"cidr": self.network()}}]);
         rule(to, self.port.map(|port| (port, self.protocol)))
@@ -64,7 +65,7 @@ impl FromStr for Flow {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let invalid = |reason: &str| Error::invalid("flow", text, reason);
+        let invalid = |reason: &str| Error::invalid("destination", text, reason);
         let (rest, protocol) = protocol(text);
         let (block, port) = match rest.strip_prefix('[') {
             Some(rest) => {
@@ -74,7 +75,7 @@ impl FromStr for Flow {
                     port => (block, Some(port.strip_prefix(':').ok_or_else(|| invalid(FORM))?)),
                 }
             }
-            // One colon parts a port; more are an IPv6 address.
+            // One colon separates a port; several belong to an IPv6 address without a port.
             None => match rest.split_once(':') {
                 Some((block, port)) if !port.contains(':') => (block, Some(port)),
                 _ => (rest, None),
@@ -88,7 +89,7 @@ impl FromStr for Flow {
             Ok(address) => address,
             Err(_) if address.bytes().any(|b| b.is_ascii_alphabetic()) => {
                 return Err(invalid(
-                    "a network policy knows addresses, not names: give the address that it has at the site",
+                    "network policies know addresses, not names: write its address at the site",
                 ));
             }
             Err(_) => return Err(invalid(FORM)),
@@ -97,25 +98,26 @@ impl FromStr for Flow {
             None => width(address),
             Some(bits) => match bits.parse::<u8>() {
                 Ok(0) => {
-                    return Err(invalid("it would let out everything; name what is needed"));
+                    return Err(invalid("it would allow everything; write only what is needed"));
                 }
                 Ok(bits) if bits <= width(address) => bits,
                 _ => return Err(invalid(FORM)),
             },
         };
+        // The API server takes such a CIDR, but it would allow more than its author may think.
         let masked = mask(address, bits);
         if masked != address {
             let own = width(address);
             return Err(invalid(&format!(
-                "there are bits behind the /{bits}: write {masked}/{bits} or {address}/{own}"
+                "it has bits after the first {bits}: write {masked}/{bits} or {address}/{own}"
             )));
         }
         Ok(Self { address, bits, port: port.map(|p| number(text, p)).transpose()?, protocol })
     }
 }
 
-/// Another namespace whose pods may be reached: `NAMESPACE[:PORT][/udp]`. The port is the pods'
-/// own, not the service's.
+/// Another namespace whose pods may be reached: `NAMESPACE[:PORT][/udp]`. The port is that of the
+/// pods, not of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Neighbour {
     namespace: Namespace,
@@ -123,12 +125,12 @@ pub struct Neighbour {
 }
 
 impl Neighbour {
-    /// All ports of a namespace's pods.
+    /// All ports of all pods of a namespace.
     pub(crate) fn all_of(namespace: Namespace) -> Self {
         Self { namespace, port: None }
     }
 
-    /// As a rule of a network policy.
+    /// The rule of a network policy that allows it.
     pub(crate) fn rule(&self) -> Value {
         let labels = json!({NAME_LABEL: self.namespace.as_str()});
         rule(json!([{"namespaceSelector": {"matchLabels": labels}}]), self.port)
@@ -154,6 +156,7 @@ impl fmt::Display for Neighbour {
     }
 }
 
+/// An egress rule; without a port it allows all of them.
 pub(crate) fn rule(to: Value, port: Option<(u16, Protocol)>) -> Value {
     match port {
         Some((port, protocol)) => {
@@ -163,6 +166,7 @@ pub(crate) fn rule(to: Value, port: Option<(u16, Protocol)>) -> Value {
     }
 }
 
+/// Splits `/udp` or `/tcp` off the end; TCP is the default.
 fn protocol(text: &str) -> (&str, Protocol) {
     match text.strip_suffix("/udp") {
         Some(rest) => (rest, Protocol::Udp),
@@ -170,18 +174,23 @@ fn protocol(text: &str) -> (&str, Protocol) {
     }
 }
 
+/// Parses a port. `text` is the whole destination, for the error.
 fn number(text: &str, port: &str) -> Result<u16> {
     match port.parse() {
-        Ok(0) | Err(_) => Err(Error::invalid("flow", text, "a port is a number from 1 to 65535")),
+        Ok(0) | Err(_) => {
+            Err(Error::invalid("destination", text, "a port is a number from 1 to 65535"))
+        }
         Ok(port) => Ok(port),
     }
 }
 
+/// The number of bits of an address.
 fn width(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-/// The address with nothing behind its first bits; `bits` is 1 or more.
+/// The address with all but its first `bits` bits set to zero. `bits` is at least 1: a shift by the
+/// whole width would overflow.
 fn mask(address: IpAddr, bits: u8) -> IpAddr {
     match address {
         IpAddr::V4(v4) => IpAddr::V4((u32::from(v4) & (u32::MAX << (32 - u32::from(bits)))).into()),

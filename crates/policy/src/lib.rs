@@ -1,10 +1,12 @@
-//! What a cluster lets in and out, written as Kubernetes' own policies: only locked images start,
-//! and nothing talks to the outside. Pure: a lock and a site go in, manifests come out; nothing is
-//! applied here, and no cluster is asked.
+//! Writes Kubernetes policies from locks and a site: admission policies, by which only locked
+//! images start, and network policies, by which pods cannot connect to anything outside the site.
 //!
-//! The way of the data: [`Allowed`] is what a site has of its locks; [`images`] says it in the
-//! language of each admission controller; [`egress`] writes the network policies of a namespace,
-//! and [`coverage`] says what of a chart they do not hold.
+//! Pure: locks and a site go in, manifests come out. Nothing is applied, and no cluster is
+//! contacted.
+//!
+//! Data flow: [`Allowed`] is the list of images that a site has, from its locks and receipts;
+//! [`images`] writes it as a policy for one of three admission controllers; [`egress`] writes the
+//! network policies of a namespace, and [`coverage`] lists what they do not restrict.
 
 mod allowed;
 mod error;

@@ -1,11 +1,11 @@
-//! Manifests as text: a comment that says what they are, then one YAML document each.
+//! Formats manifests as a YAML stream with a comment at its head.
 
 use serde_json::Value;
 
 use crate::Result;
 
-/// The documents as one stream that `kubectl apply -f` takes, the same for the same content.
-/// `about` becomes the comment at its head, a line each.
+/// Formats documents as one stream for `kubectl apply -f`; the same content always gives the same
+/// bytes. Each string of `about` becomes one line of the comment at its head.
 pub fn print(about: &[String], documents: &[Value]) -> Result<String> {
     let mut text = String::new();
     for line in about {
@@ -20,8 +20,8 @@ pub fn print(about: &[String], documents: &[Value]) -> Result<String> {
     Ok(text)
 }
 
-/// A comment may quote a name out of a chart; what YAML 1.1 takes for the end of a line would let
-/// that name go on as a document.
+/// Whether a character ends a line in YAML 1.1. A comment may quote a name from a chart; a line
+/// break in it would end the comment and inject a document.
 fn breaks_a_line(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }

@@ -1,4 +1,4 @@
-//! Names of Kubernetes, and the namespaces that a policy guards.
+//! Names of Kubernetes objects as the user writes them, and which namespaces a policy applies to.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,13 +10,14 @@ use crate::{Error, Result};
 
 /// The label that the API server gives every namespace: its name (Kubernetes 1.22 and newer).
 pub(crate) const NAME_LABEL: &str = "kubernetes.io/metadata.name";
-/// The cluster's own namespaces: what keeps the cluster alive is in none of Gantry's locks.
+/// The namespaces of Kubernetes itself. Their images are in no lock, and refusing them would break
+/// the cluster.
 const SYSTEM: [&str; 3] = ["kube-node-lease", "kube-public", "kube-system"];
-/// Gantry's own namespace.
+/// The namespace of Gantry's own pods.
 const OWN: &str = "gantry-system";
-/// RFC 1123: a label has at most 63 characters.
+/// The most characters of a label (RFC 1123).
 const LONGEST_LABEL: usize = 63;
-/// A label's prefix is a DNS name.
+/// The most characters of the prefix of a label's key, which is a DNS name.
 const LONGEST_PREFIX: usize = 253;
 
 /// A namespace's name: an RFC 1123 label.
@@ -38,9 +39,9 @@ impl FromStr for Namespace {
             return Ok(Self(text.to_owned()));
         }
         Err(Error::invalid(
-            "name of Kubernetes",
+            "namespace name",
             text,
-            "write a-z, 0-9 and - between them, 63 characters at most (no globs, no upper case)",
+            "use a-z, 0-9 and, not at the ends, -; at most 63 characters, no wildcards",
         ))
     }
 }
@@ -51,7 +52,7 @@ impl fmt::Display for Namespace {
     }
 }
 
-/// A label, `key=value`.
+/// A label of a namespace, `key=value`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Label {
     key: String,
@@ -70,7 +71,7 @@ impl FromStr for Label {
             Some((prefix, name)) => {
                 let is_dns = prefix.len() <= LONGEST_PREFIX && prefix.split('.').all(is_label);
                 if !is_dns {
-                    return Err(invalid("what stands before the / of a key is a DNS name"));
+                    return Err(invalid("before the / must be a DNS name, such as example.com"));
                 }
                 name
             }
@@ -78,26 +79,27 @@ impl FromStr for Label {
         };
         if !is_qualified(name) || !(value.is_empty() || is_qualified(value)) {
             return Err(invalid(
-                "key and value have letters and digits, with - _ . between them, 63 at most",
+                "use letters, digits and, not at the ends, - _ . in key and value, 63 at most",
             ));
         }
         Ok(Self { key: key.to_owned(), value: value.to_owned() })
     }
 }
 
-/// Which namespaces a policy guards.
+/// Which namespaces a policy applies to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// These.
+    /// Only these.
     Only(BTreeSet<Namespace>),
-    /// All but the cluster's and Gantry's own, and these.
+    /// All except these, Gantry's own and those of Kubernetes.
     AllBut(BTreeSet<Namespace>),
-    /// Those with a label, but the cluster's and Gantry's own.
+    /// Those with a label, except Gantry's own and those of Kubernetes.
     Labelled(Label),
 }
 
 impl Scope {
-    /// The namespaces that are left out, sorted; none where the guarded ones are named.
+    /// The namespaces that are excluded, sorted. Empty for `Only`: named namespaces are not
+    /// second-guessed.
     pub fn left_out(&self) -> Vec<String> {
         let more = match self {
             Self::Only(_) => return vec![],
@@ -108,7 +110,7 @@ impl Scope {
         own.chain(more).collect::<BTreeSet<String>>().into_iter().collect()
     }
 
-    /// As a label selector of namespaces.
+    /// The label selector of these namespaces.
     pub(crate) fn selector(&self) -> Value {
         let name = |operator: &str, values: Vec<String>| json!({"key": NAME_LABEL, "operator": operator, "values": values});
         match self {
@@ -125,16 +127,18 @@ impl Scope {
     }
 }
 
-/// An object's name from any text: what may not stand in one becomes a dash.
+/// Makes an object name from any text: characters that are not allowed become a dash.
 pub(crate) fn object_name(prefix: &str, text: &str) -> String {
     let text: String = text
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
         .collect();
     let name: String = format!("{prefix}-{text}").chars().take(LONGEST_LABEL).collect();
+    // Cutting may leave a dash at the end, where names must not have one.
     name.trim_end_matches('-').to_owned()
 }
 
+/// Whether a text is an RFC 1123 label.
 fn is_label(text: &str) -> bool {
     let is_end = |byte: Option<u8>| {
         byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
@@ -146,7 +150,7 @@ fn is_label(text: &str) -> bool {
         && text.bytes().all(is_inner)
 }
 
-/// A qualified name's last part, or a label's value.
+/// Whether a text can be the name part of a label's key, or a label's value.
 fn is_qualified(text: &str) -> bool {
     let is_end = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
     text.len() <= LONGEST_LABEL

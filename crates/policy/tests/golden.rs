@@ -1,5 +1,5 @@
-//! The manifests as they are written, against files that a person has read. After a change that is
-//! meant: `GANTRY_GOLDEN=write cargo test -p gantry-policy --test golden`, and read the difference.
+//! Compares the manifests with files that a person has reviewed. After an intended change, run
+//! `GANTRY_GOLDEN=write cargo test -p gantry-policy --test golden` and review the difference.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
@@ -14,7 +14,7 @@ use types::site::Site;
 
 const SITE: &str = "version: 1\nregistry: {url: 'registry.internal:5000/ai'}\n";
 
-/// A lock with an image of two tags, one that is pinned, and names that YAML could misread.
+/// A lock with an image in two tags, and with names that YAML could read as another type.
 fn lock() -> Lock {
     let mut text = "version: 1\nname: Shop\nplatforms: [linux/amd64]\nimages:\n".to_owned();
     for (reference, index, own) in [
@@ -48,7 +48,7 @@ fn request(admit: Admit) -> images::Request {
     }
 }
 
-/// Compares with the file, and reads the text back: it must be what was meant to be written.
+/// Compares with the file, and parses the text again: it must give the same manifests.
 fn is_golden(name: &str, manifests: &[Value]) {
     let text = gantry_policy::print(&["A comment.".to_owned()], manifests).unwrap();
     let read: Vec<Value> =

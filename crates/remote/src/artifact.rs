@@ -1,5 +1,6 @@
-//! A plain file as an OCI artifact of one layer: what a `files:` entry and a model from a URL are
-//! in a store and a registry. A pure function of the name and the content.
+//! A plain file as an OCI artifact with one layer. Entries of `files:` and models given by a URL
+//! are stored in this form, so that a registry can hold them like images. The manifest depends on
+//! the file's name and content only: the same file always gets the same digest.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,31 +14,32 @@ use crate::{Error, Result};
 
 /// The host in the names of files: `files.gantry/<name>:<first 12 hex of the sha256>`.
 const HOST: &str = "files.gantry";
-/// What the empty config has (image-spec 1.1, "Guidance for an empty descriptor").
+/// The content of the empty config (image-spec 1.1, "Guidance for an empty descriptor").
 const EMPTY_CONFIG: &[u8] = b"{}";
-/// A file whose type nobody knows (RFC 2046, section 4.5.1).
+/// Media type of a file of unknown type (RFC 2046, section 4.5.1).
 const OCTETS: &str = "application/octet-stream";
-/// distribution-spec allows 255 bytes for a whole repository path.
+/// Longest name of a file in a reference. Registries limit the whole repository path to 255 bytes;
+/// the rest is room for the host and the site's prefix.
 const MAX_NAME: usize = 200;
 
-/// The documents of a file.
+/// A file's artifact: its name, its manifest and its content's digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Documents {
-    /// The name.
+    /// The artifact's name: `files.gantry/<file>:<first 12 hex digits of the sha256>`.
     pub reference: Reference,
-    /// The file's name, as it was.
+    /// The file's own name, unchanged; the annotation that restores it on the other side.
     pub title: String,
-    /// The content.
+    /// The content's digest and length.
     pub content: Blob,
     /// The manifest's bytes.
     pub manifest: Vec<u8>,
-    /// The manifest as a blob.
+    /// The manifest's digest and length.
     pub manifest_blob: Blob,
-    /// The root.
+    /// The root to publish in a store.
     pub root: Root,
 }
 
-/// The documents of a file with that name and content.
+/// Builds the artifact of a file with this name and content.
 pub fn documents(title: &str, content: Blob) -> Result<Documents> {
     let reference = Reference::new(HOST, &segment(title), Some(&content.digest.short()), None)?;
     let mut layer = Descriptor::new(OCTETS, content.digest, content.size);
@@ -60,7 +62,7 @@ pub fn documents(title: &str, content: Blob) -> Result<Documents> {
 }
 
 impl Documents {
-    /// Puts the manifest and its empty config into the store.
+    /// Writes the manifest and its empty config to the store. The content is written by the caller.
     pub fn put(&self, store: &Store) -> Result<()> {
         store.put_bytes(EMPTY_CONFIG)?;
         store.put_bytes(&self.manifest)?;
@@ -68,14 +70,15 @@ impl Documents {
     }
 }
 
-/// Takes a file of this machine into the store. Blocks on the disk.
+/// Copies a local file into the store and builds its artifact. Fails with [`Error::Read`] for a
+/// folder. Blocks on the disk.
 pub fn from_path(path: &Path, store: &Store) -> Result<Documents> {
     let title = path.file_name().map(|name| name.to_string_lossy().into_owned());
     let title = title.filter(|_| !path.is_dir()).ok_or_else(|| Error::Read {
         what: path.display().to_string(),
-        cause: std::io::Error::other("it is no file; a folder of files is packed with tar first"),
+        cause: std::io::Error::other("it is not a regular file; pack a folder with tar first"),
     })?;
-    // The input's mistake is told apart from a failure of the store.
+    // Opened here only to tell an unreadable input (exit code 2) from a failure of the store.
     std::fs::File::open(path)
         .map_err(|cause| Error::Read { what: path.display().to_string(), cause })?;
     let (digest, size) = store.add_file(path)?;
@@ -84,11 +87,14 @@ pub fn from_path(path: &Path, store: &Store) -> Result<Documents> {
     Ok(documents)
 }
 
-/// A name as one segment of a repository: lower case, other signs as `-`, separators single and
-/// inside (distribution-spec, "Pulling manifests").
+/// A file name as one segment of a repository path: lower case, other characters as `-`, separators
+/// only single and between letters or digits (distribution-spec 1.1, "Pulling manifests").
+///
+/// `Llama 3.2 (Q4_K_M).gguf` becomes `llama-3.2-q4_k_m-gguf`.
 pub(crate) fn segment(title: &str) -> String {
     let mut name = String::with_capacity(title.len());
     for sign in title.chars().map(|sign| sign.to_ascii_lowercase()) {
+        // The digest in the tag keeps names apart that are equal after this.
         if name.len() >= MAX_NAME {
             break;
         }

@@ -1,4 +1,4 @@
-//! Telling how bytes are compressed, by their first ones, and undoing it.
+//! Detects how a layer or an archive is compressed, by its first bytes, and decompresses it.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -10,11 +10,12 @@ pub(crate) enum Compression {
     Zstd,
 }
 
-/// Room for one read from a disk; large enough that the calls do not matter.
+/// Bytes of one read from a disk: large enough that the cost of a system call does not matter.
 const BUFFER: usize = 128 << 10;
 
 impl Compression {
-    /// By the magic number: RFC 1952 for gzip, RFC 8878 for zstd.
+    /// Detects the format by its magic number (RFC 1952 for gzip, RFC 8878 for zstd). Media types
+    /// are not asked: archives have none, and in the wild some layers carry a wrong one.
     pub(crate) fn of(first: &[u8]) -> Self {
         if first.starts_with(&[0x1f, 0x8b]) {
             Self::Gzip
@@ -26,7 +27,7 @@ impl Compression {
     }
 }
 
-/// The content of `reader` without its compression, and what that was.
+/// Decompresses `reader`; returns the format that was detected, and a reader of the plain content.
 pub(crate) fn open<'a>(
     reader: impl Read + Send + 'a,
 ) -> io::Result<(Compression, Box<dyn Read + Send + 'a>)> {

@@ -1,189 +1,191 @@
-//! What can go wrong with things outside, by meaning.
+//! What can go wrong with registries, the Hub, repositories and local archives. The variants are
+//! grouped by what the user can do about them, since exit codes and hints depend on that.
 
 use std::io;
 use std::path::PathBuf;
 
-/// An error of something outside: a registry, the Hub, a repository, an archive.
+/// An error of a source or a target: a registry, the Hub, a chart repository, a local archive.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The network, or a server's answer.
+    /// A request failed: the network, or the server's response.
     #[error("{what}: {cause}")]
     Net {
         /// What was asked for.
         what: String,
-        /// What went wrong, with its history.
+        /// The failed request, with all attempts that were made.
         #[source]
         cause: net::Error,
     },
-    /// The store.
+    /// The local store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// A document that came does not parse.
+    /// A document that was received does not parse.
     #[error(transparent)]
     Document(#[from] types::Error),
-    /// What was asked for is not there.
+    /// What was requested does not exist.
     #[error("{what} does not exist{}", hint_after(hint))]
     NotFound {
-        /// What was asked for, in full.
+        /// The full name of what was requested.
         what: String,
-        /// What is near, or what to check.
+        /// Similar names, or what to check; empty when there is no advice.
         hint: String,
     },
-    /// The image is not made for what was asked.
-    #[error("{reference} is not made for {wanted}; it has {available}")]
+    /// The image exists, but not for the wanted platforms.
+    #[error("{reference} is not available for {wanted}; it is available for {available}")]
     NoPlatform {
         /// The image.
         reference: String,
-        /// The platforms that were asked for and are missing.
+        /// The wanted platforms that are missing, separated by commas.
         wanted: String,
-        /// The platforms that it has.
+        /// The platforms that the image has, separated by commas.
         available: String,
     },
-    /// A server's bytes are not what their digest says.
+    /// A server sent bytes that do not have the digest that was expected.
     #[error(
-        "{server} lies about {what}: {expected} was promised, the bytes are {actual}; nothing of it was kept"
+        "{server} sent wrong content for {what}: expected {expected}, got {actual}; nothing of it was kept. Try again; if it happens again, the server or a proxy on the way alters content"
     )]
     Lie {
         /// The server.
         server: String,
         /// What was asked for.
         what: String,
-        /// The digest that was promised.
+        /// The digest that was expected.
         expected: String,
-        /// The digest that the bytes have.
+        /// The digest of the bytes that were received.
         actual: String,
     },
-    /// A registry found that what it was sent does not have the digest that was promised.
+    /// A registry rejected an upload, because the content does not have the announced digest. The
+    /// source is at fault: it was read once and sent as it was.
     #[error(
-        "{registry} does not take {digest}: the bytes that were read for it have another digest ({message})"
+        "{registry} rejected {digest}: the content that was read for it has another digest ({message}); check the source with gantry verify or gantry store verify"
     )]
     Mismatch {
         /// The registry.
         registry: String,
-        /// The digest that was promised.
+        /// The digest that was announced.
         digest: String,
-        /// The registry's words.
+        /// The registry's message.
         message: String,
     },
-    /// A registry refuses an index of which not all manifests are there.
+    /// A registry refuses an image index because some of its manifests are not carried.
     #[error(
-        "{registry} takes no index without all of its platforms ({target}); load with --sparse rewrite (the index gets another digest) or lock all its platforms"
+        "{registry} does not accept an image index without all of its platforms ({target}); load with --sparse rewrite (the index then gets another digest), or lock all of its platforms"
     )]
     Sparse {
         /// The registry.
         registry: String,
-        /// The name at the target.
+        /// The image's name in that registry.
         target: String,
     },
-    /// What a push goes to refuses the first request of one.
+    /// The target of a push refuses already the first request of an upload.
     #[error(
-        "{target} takes no push ({cause}); check the address and its path, and that it is a registry that you may write to"
+        "cannot push to {target} ({cause}); check the address and its path, and that it is a registry that you may write to"
     )]
     NoPush {
-        /// The host and the first repository that would be written to.
+        /// The host and the first repository that would be written.
         target: String,
-        /// What it answered.
+        /// Its response.
         #[source]
         cause: net::Error,
     },
-    /// Something on this machine cannot be used as what it was given for.
+    /// A local file, folder or socket is not what it was given as.
     #[error("{}: {reason}", path.display())]
     Local {
         /// The file, folder or socket.
         path: PathBuf,
-        /// Why not, and what would be right.
+        /// What is wrong with it, and what would be right.
         reason: String,
     },
-    /// Reading something of this machine failed.
+    /// Reading a local file failed.
     #[error("cannot read {what}: {cause}")]
     Read {
-        /// The path or member.
+        /// The path, or the member of an archive.
         what: String,
-        /// The system's reason.
+        /// The operating system's error.
         #[source]
         cause: io::Error,
     },
-    /// Writing something of this machine failed.
+    /// Writing a local file failed.
     #[error("cannot write to {what}: {cause}")]
     Write {
         /// The path.
         what: String,
-        /// The system's reason.
+        /// The operating system's error.
         #[source]
         cause: io::Error,
     },
-    /// Content is not what it says of itself.
+    /// Content does not match its own description (digest, length, manifest).
     #[error("{what} is damaged: {reason}")]
     Damaged {
-        /// The archive, layer or file.
+        /// The archive, layer or file that is damaged.
         what: String,
-        /// What does not fit.
+        /// What does not match.
         reason: String,
     },
-    /// A document or member is larger than is read.
-    #[error("{what} has {size} bytes, more than the {most} that are read of such a thing")]
+    /// A document or archive member exceeds the limit for its type, which bounds memory.
+    #[error("{what} is too large: it has {size} bytes, and Gantry reads at most {most}")]
     TooLarge {
-        /// The thing.
+        /// The document or member.
         what: String,
-        /// Its length.
+        /// Its length in bytes.
         size: u64,
-        /// The limit.
+        /// The limit in bytes.
         most: u64,
     },
-    /// A model cannot be carried as it was asked for.
+    /// A model cannot be carried as the input names it.
     #[error("model {id}: {reason}")]
     Model {
         /// The model.
         id: String,
-        /// What is wrong, and what to do.
+        /// What is wrong, and what to do about it.
         reason: String,
     },
-    /// The model is given only to those who accepted its terms.
+    /// The model is gated: the Hub serves it only to accounts that accepted its terms.
     #[error(
         "{id} is gated ({reason}); accept its terms at https://huggingface.co/{id}, then set HF_TOKEN to a token of that account"
     )]
     Gated {
         /// The model.
         id: String,
-        /// What the Hub said.
+        /// The Hub's message.
         reason: String,
     },
-    /// A server that is no registry wants a credential, or does not take the one that it got.
+    /// A server other than a registry requires a credential, or rejects the one that was sent.
     #[error("{place} refused access to {what} ({reason}); {next}")]
     Refused {
         /// The server.
         place: String,
-        /// What was asked for.
+        /// What was requested.
         what: String,
-        /// What the server said.
+        /// The server's message.
         reason: String,
-        /// What to do.
+        /// What the user can do.
         next: String,
     },
-    /// helm could not do something with a release in a cluster.
-    #[error("helm and release {release}: {message}")]
+    /// A helm command on a release in a cluster failed.
+    #[error("helm failed for release {release}: {message}")]
     Helm {
-        /// The release.
+        /// The release's name.
         release: String,
-        /// helm's words.
+        /// helm's message.
         message: String,
     },
-    /// helm cannot render a chart.
+    /// helm cannot render a chart: the template fails, or a required value is missing.
     #[error(
-        "helm cannot render {chart}: {message}; mend the template, or give the values that it asks for (-f and --set; values: and set: in gantry.yaml)"
+        "helm cannot render {chart}: {message}; fix the template, or give the values that it requires (-f and --set; values: and set: in gantry.yaml)"
     )]
     Render {
         /// The chart.
         chart: String,
-        /// What helm said.
+        /// helm's message.
         message: String,
     },
     /// A program that is needed is missing, too old, or failed.
     #[error("{program}: {reason}")]
     Program {
-        /// The program.
+        /// The program's name.
         program: String,
-        /// Its own message, or how to get it.
+        /// The program's own message, or how to install it.
         reason: String,
     },
 }
@@ -192,32 +194,35 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Turns an error of `net` into one that says what was asked for.
+    /// For `map_err`: adds to an error of `net` what was requested.
     pub(crate) fn net(what: impl Into<String>) -> impl FnOnce(net::Error) -> Self {
         let what = what.into();
         move |cause| Self::Net { what, cause }
     }
 
-    /// A document of another program that does not parse.
+    /// A document that another program wrote and that does not parse; `document` is its name in the
+    /// message.
     pub(crate) fn document(document: impl Into<String>, message: impl std::fmt::Display) -> Self {
         let (document, message) = (document.into(), message.to_string());
         Self::Document(types::Error::Document { document, line: 0, column: 0, message })
     }
 
-    /// Something that is not at a place, with what is there.
+    /// Something that was not found where it was searched for; `there` are the names that exist.
     pub(crate) fn absent(what: impl Into<String>, there: &[String]) -> Self {
+        // A repository may have thousands of tags: a message names a few of them.
         const SHOWN: usize = 8;
         let hint = match there {
-            [] => "there is none".to_owned(),
+            [] => "none are available".to_owned(),
             some if some.len() > SHOWN => {
-                format!("there are {} and {} more", some[..SHOWN].join(", "), some.len() - SHOWN)
+                format!("available: {} and {} more", some[..SHOWN].join(", "), some.len() - SHOWN)
             }
-            some => format!("there is {}", some.join(", ")),
+            some => format!("available: {}", some.join(", ")),
         };
         Self::NotFound { what: what.into(), hint }
     }
 
-    /// Whether the input is at fault: another input would go through.
+    /// Whether the input or the configuration is at fault, so that the same command cannot succeed
+    /// without a change. Decides the exit code (2 instead of 1).
     pub fn is_input(&self) -> bool {
         match self {
             Self::NotFound { .. }
@@ -233,6 +238,8 @@ impl Error {
             | Self::Refused { .. }
             | Self::Render { .. }
             | Self::Program { .. } => true,
+            // A host that cannot be reached at all is usually a wrong address or a missing proxy
+            // setting; a connection that broke in between is worth another try.
             Self::Net { cause, .. } => matches!(
                 cause,
                 net::Error::Unauthorized { .. }
@@ -251,7 +258,7 @@ impl Error {
         }
     }
 
-    /// Whether content is not what it should be.
+    /// Whether content does not have the digest or length that it must have (exit code 3).
     pub fn is_integrity(&self) -> bool {
         match self {
             Self::Lie { .. } | Self::Mismatch { .. } => true,

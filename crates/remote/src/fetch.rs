@@ -1,8 +1,10 @@
-//! The one engine that brings blobs into a store, whatever they come from.
+//! The download engine: brings blobs of known digest into a store, whatever they come from
+//! (registry, Hub, URL). `gantry fetch` uses it for everything that a lock lists.
 //!
-//! All blobs of all things share one pool of places. A blob goes from the socket through a short
-//! queue to a thread of its own, which hashes and writes; what a killed run left is continued by
-//! range. One blob that fails does not stop the others.
+//! All downloads share one limit of concurrent transfers. The bytes of a blob go from the socket
+//! through a short queue to a thread, which hashes and writes them, so that a slow disk never
+//! blocks the network threads. A partial blob of an interrupted run is continued with a range
+//! request. One blob that fails does not stop the others.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,53 +19,55 @@ use types::lock::Blob;
 
 use crate::{Error, Result};
 
-/// Chunks between the socket and the disk's thread. A chunk has at most some 400 KiB (hyper's read
-/// buffer), so that six transfers hold less than 20 MB.
+/// Chunks that wait between the socket and the thread that writes. A chunk has at most some 400 KiB
+/// (hyper's read buffer), so that six transfers hold less than 20 MB.
 const QUEUE: usize = 8;
 
-/// A blob to bring.
+/// A blob to download.
 #[derive(Clone)]
 pub struct Job {
-    /// The blob.
+    /// Its digest and length.
     pub blob: Blob,
-    /// What it belongs to, for people: an image, a model's file.
+    /// What it belongs to, for messages: an image, a model's file.
     pub name: String,
-    /// How it is asked for: a GET whose body is the blob, nothing else.
+    /// A GET request whose response body is exactly the blob.
     pub request: Request,
 }
 
-/// What became of a fetch.
+/// The result of a fetch.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Blobs that came.
+    /// Number of blobs that were downloaded.
     pub fetched: usize,
-    /// Bytes that came over the network.
+    /// Bytes that were received over the network.
     pub moved: u64,
-    /// Blobs that were here.
+    /// Number of blobs that the store had already.
     pub present: usize,
-    /// Blobs that did not come, and why.
+    /// Blobs that could not be downloaded, sorted by name.
     pub failed: Vec<Failure>,
 }
 
-/// A blob that did not come.
+/// A blob that could not be downloaded.
 #[derive(Debug)]
 pub struct Failure {
-    /// The blob.
+    /// Its digest and length.
     pub blob: Blob,
     /// What it belongs to.
     pub name: String,
-    /// Why.
+    /// The error of the last attempt.
     pub error: Error,
 }
 
-/// Brings all blobs that the store does not have. Fails as a whole only before the first byte: when
-/// the store cannot be read, or has no room. Dropping the future keeps what came of each blob.
+/// Downloads all blobs that the store does not have. Returns an error only before the first byte is
+/// requested: when the store cannot be read or the disk has no room. A blob that fails later is
+/// listed in the report. Dropping the future keeps the partial blobs for the next run.
 pub async fn fetch(
     client: &Client,
     store: &Store,
     jobs: Vec<Job>,
     progress: Arc<dyn Progress>,
 ) -> Result<Report> {
+    // Held until the end: garbage collection must not remove blobs that no root names yet.
     let _session = store.session()?;
     let mut report = Report::default();
     let missing = missing(store, jobs, &*progress, &mut report)?;
@@ -71,6 +75,7 @@ pub async fn fetch(
         .map(|job| {
             let (client, store, progress) = (client.clone(), store.clone(), Arc::clone(&progress));
             async move {
+                // The client's own limit: other work on the same client counts as well.
                 let _place = client.place().await;
                 let outcome = one(&client, &store, &job, &progress).await;
                 (job, outcome)
@@ -79,6 +84,7 @@ pub async fn fetch(
         .buffer_unordered(client.concurrency());
     while let Some((job, outcome)) = running.next().await {
         match outcome {
+            // Another process that works on the same store downloaded it meanwhile.
             Ok(0) => report.present += 1,
             Ok(moved) => {
                 report.fetched += 1;
@@ -91,24 +97,29 @@ pub async fn fetch(
             }
         }
     }
+    // Downloads end in any order; a report must not depend on it.
     report.failed.sort_by(|a, b| (&a.name, a.blob).cmp(&(&b.name, b.blob)));
     Ok(report)
 }
 
-/// The jobs whose blobs are not here, each digest once, the largest first: the last place to be
-/// busy is then busy with a small one.
+/// The jobs whose blobs the store does not have, each digest once. The largest come first, so that
+/// the run does not end with one long transfer while all others are done. Fails when the disk has
+/// no room for them.
 fn missing(
     store: &Store,
     jobs: Vec<Job>,
     progress: &dyn Progress,
     report: &mut Report,
 ) -> Result<Vec<Job>> {
+    // Images share layers, and models share files: the first job of a digest stands for all of
+    // them, since any of the sources gives the same bytes.
     let mut by_digest = HashMap::new();
     for job in jobs {
         by_digest.entry(job.blob.digest).or_insert(job);
     }
     let mut missing = Vec::new();
     for job in by_digest.into_values() {
+        // Announced even when present, so that the total is that of the lock, not of this run.
         progress.expect(job.blob.size);
         if store::Source::size(store, &job.blob.digest)? == Some(job.blob.size) {
             report.present += 1;
@@ -118,6 +129,7 @@ fn missing(
         }
     }
     missing.sort_by(|a, b| (b.blob.size, a.blob.digest).cmp(&(a.blob.size, b.blob.digest)));
+    // Partial blobs of an earlier run occupy their space already.
     let mut needed = 0;
     for job in &missing {
         needed += job.blob.size.saturating_sub(store.partial(&job.blob.digest)?);
@@ -126,7 +138,8 @@ fn missing(
     Ok(missing)
 }
 
-/// Brings one blob; gives the bytes that came, 0 when another process brought it meanwhile.
+/// Downloads one blob. Returns the number of bytes received; 0 when another process downloaded it
+/// meanwhile.
 async fn one(
     client: &Client,
     store: &Store,
@@ -134,7 +147,8 @@ async fn one(
     progress: &Arc<dyn Progress>,
 ) -> Result<u64> {
     match attempt(client, store, job, progress).await {
-        // What an earlier run left may have been of other content: once more, from the start.
+        // The partial blob may be from a run against another server with other content: try once
+        // more from the start, before the server is blamed.
         Err((Error::Store(store::Error::DigestMismatch { .. }), Resumed::Yes)) => {
             progress.expect(job.blob.size);
             attempt(client, store, job, progress).await.map_err(|(error, _)| lie(job, error))
@@ -144,13 +158,15 @@ async fn one(
     }
 }
 
-/// Whether a blob was continued.
+/// Where a download began: a wrong digest is the server's fault only after a fresh start.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Resumed {
     Yes,
     No,
 }
 
+/// Downloads one blob once, continuing a partial one. The error comes with where the download
+/// began.
 async fn attempt(
     client: &Client,
     store: &Store,
@@ -159,7 +175,7 @@ async fn attempt(
 ) -> Result<u64, (Error, Resumed)> {
     let (chunks, begun, written) = writer(store.clone(), job.blob, Arc::clone(progress));
     let Ok(offset) = begun.await else {
-        // The writer ended before it began: it is here, or there is an error to tell.
+        // The writer ended before it sent an offset: the blob is in the store, or the store failed.
         drop(chunks);
         return match joined(written).await {
             Ok(()) => {
@@ -176,7 +192,7 @@ async fn attempt(
         match download.chunk().await {
             Ok(Some(chunk)) => {
                 if chunks.send(Message::Bytes(chunk)).await.is_err() {
-                    // The writer hung up: its own error says why.
+                    // The writer ended early: its own error, read below, says why.
                     break Ok(());
                 }
             }
@@ -187,21 +203,25 @@ async fn attempt(
             Err(cause) => break Err(Error::Net { what: job.name.clone(), cause }),
         }
     };
+    // Closes the queue; without `End` the writer keeps a partial blob.
     drop(chunks);
     let written = joined(written).await;
+    // A network error comes first: the writer then only saw an early end of its queue.
     received.and(written).map_err(|error| (error, resumed))?;
     Ok(job.blob.size - offset)
 }
 
+/// What the network task sends to the writing thread.
 enum Message {
     Bytes(Bytes),
-    /// Everything came; without it a closed queue means that the transfer was given up.
+    /// The blob is complete. A queue that closes without it means an interrupted transfer.
     End,
 }
 
 type Written = tokio::task::JoinHandle<store::Result<()>>;
 
-/// A thread that writes one blob. It tells the offset to go on from, unless the blob is here.
+/// Starts a thread that writes one blob. It sends the offset from which to continue, unless the
+/// blob is in the store already or the store fails.
 fn writer(
     store: Store,
     blob: Blob,
@@ -214,6 +234,7 @@ fn writer(
             Begin::Present => return Ok(()),
             Begin::Writer(writer) => writer,
         };
+        // The receiver is gone when the future of the fetch was dropped (Ctrl-C).
         if tell_offset.send(writer.offset()).is_err() {
             return Ok(());
         }
@@ -226,21 +247,23 @@ fn writer(
                 Message::End => return writer.commit(),
             }
         }
-        // Given up: dropping the writer keeps what came.
+        // Interrupted: dropping the writer keeps the partial blob.
         Ok(())
     });
     (chunks, begun, written)
 }
 
+/// Waits for the writing thread; a panic in it goes on here.
 async fn joined(written: Written) -> Result<()> {
     match written.await {
         Ok(result) => result.map_err(Error::from),
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // Cancelled: only when the runtime shuts down, and then nobody waits for the result.
         Err(_) => Ok(()),
     }
 }
 
-/// A wrong digest after a whole download is the server's lie.
+/// Turns a wrong digest after a complete download into an error that names the server.
 fn lie(job: &Job, error: Error) -> Error {
     match error {
         Error::Store(store::Error::DigestMismatch { digest, actual }) => Error::Lie {

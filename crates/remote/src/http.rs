@@ -1,5 +1,5 @@
-//! A file at a URL: its length and, where nobody gives it, its sha256 are learnt when a lock is
-//! made.
+//! A file at a URL (`url:` under `models:` and `files:`). `gantry lock` finds out its length and,
+//! where the input gives no checksum, its sha256.
 
 use std::sync::Arc;
 
@@ -15,17 +15,18 @@ use url::Url;
 use crate::receive::receive;
 use crate::{Error, Result};
 
-/// A file that was found.
+/// A file at a URL, as it goes into a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// The file's name: the last segment of the URL.
     pub title: String,
-    /// The content.
+    /// The content's digest and length.
     pub content: Blob,
 }
 
-/// Finds out what is at the URL. With a sha256 only the length is asked for, where the server tells
-/// it; else the whole file comes into the store.
+/// Finds out digest and length of the file at the URL. With a `sha256` from the input only the
+/// length is requested, if the server gives it; otherwise the whole file is downloaded into the
+/// store. [`Error::DigestMismatch`] when the content does not have the given `sha256`.
 pub async fn find(
     client: &Client,
     url: &str,
@@ -39,6 +40,7 @@ pub async fn find(
     if let (Some(digest), Some(size)) = (sha256, size) {
         return Ok(Found { title, content: Blob { digest, size } });
     }
+    // Checked first: a model of many gigabytes should not fail at its last byte.
     if let Some(size) = size {
         progress.expect(size);
         store.need(size)?;
@@ -55,39 +57,46 @@ pub async fn find(
     }
 }
 
-/// The request whose answer is the file.
+/// The GET request for the file, with the credential of its server, if there is one.
 pub fn request(url: &str) -> Result<Request> {
     let parsed = check(url)?;
     let request = Request::get(url).map_err(Error::net(url))?;
     Ok(request.access(access(&parsed)))
 }
 
-/// The name under which docker's configuration has the credential of a server.
+/// The credential to use for a URL: that of its `host[:port]` in docker's configuration.
 pub(crate) fn access(url: &Url) -> Access {
     let host = url.host_str().unwrap_or_default();
     let server = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     Access { server, scope: String::new() }
 }
 
+/// Parses a URL; the error says where other kinds of sources go in the input.
 fn check(url: &str) -> Result<Url> {
     let invalid = |reason: &str| {
         let cause = net::Error::Url { text: url.to_owned(), reason: reason.to_owned() };
         Error::Net { what: url.to_owned(), cause }
     };
-    let parsed = Url::parse(url).map_err(|error| invalid(&error.to_string()))?;
+    let parsed = Url::parse(url)
+        .map_err(|_| invalid("write a full address, such as https://example.org/model.gguf"))?;
     match parsed.scheme() {
         "http" | "https" => Ok(parsed),
-        "file" => Err(invalid("a file of this machine goes under files:, by its path")),
-        "hf" => Err(invalid("write hf: org/name for a model of the Hugging Face Hub")),
-        "s3" | "gs" => Err(invalid("give the bucket's https:// address, presigned if need be")),
-        _ => Err(invalid("write http:// or https://")),
+        "file" => Err(invalid("for a file on this machine, give its path under files:")),
+        "hf" => Err(invalid("for a model of the Hugging Face Hub, write hf: org/name")),
+        "s3" | "gs" => {
+            Err(invalid("give the object's https:// address, presigned if it is private"))
+        }
+        _ => Err(invalid("the address must begin with http:// or https://")),
     }
 }
 
+/// The file's name: the last segment of the URL, decoded. A name that would be a path is refused,
+/// since the file is written under it on the other side.
 fn title(url: &Url) -> Result<String> {
     let last =
         url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
     let title = percent_decode_str(last).decode_utf8_lossy().into_owned();
+    // `%2f` and `..` were decoded just above, so they must be checked after that.
     let is_name = !matches!(title.as_str(), "" | "." | "..")
         && !title.contains(|sign: char| sign.is_control() || matches!(sign, '/' | '\\'));
     if is_name {
@@ -97,13 +106,15 @@ fn title(url: &Url) -> Result<String> {
         what: url.to_string(),
         cause: net::Error::Url {
             text: url.to_string(),
-            reason: "it names a folder; give the address of one file".into(),
+            reason: "the address must end with a file name, such as https://example.org/model.gguf"
+                .into(),
         },
     })
 }
 
-/// The length of what is at the URL. Some servers do not know HEAD, or sign URLs for GET only:
-/// then the first byte is asked for.
+/// The length of the file at the URL; `None` when the server does not give it. Some servers do not
+/// support HEAD, and presigned S3 URLs are valid for GET only: then the first byte is requested,
+/// and the total is in `Content-Range: bytes 0-0/TOTAL` (RFC 9110, section 14.4).
 async fn length(client: &Client, url: &str) -> Result<Option<u64>> {
     let mut head = request(url)?;
     head.set_method(Method::HEAD);
@@ -111,9 +122,11 @@ async fn length(client: &Client, url: &str) -> Result<Option<u64>> {
     match answer.status() {
         StatusCode::NOT_FOUND | StatusCode::GONE => Err(Error::NotFound {
             what: url.to_owned(),
-            hint: "the server does not have it; open the address in a browser".into(),
+            hint: "check the address, for example in a browser".into(),
         }),
         status if status.is_success() => Ok(answer.content_length()),
+        // Also 401 and 403: a presigned URL refuses HEAD with them. If GET fails too, its error is
+        // told.
         _ => {
             let first = request(url)?.header(header::RANGE, HeaderValue::from_static("bytes=0-0"));
             let answer = client.send(&first, Repeat::Safe).await.map_err(Error::net(url))?;
@@ -121,6 +134,7 @@ async fn length(client: &Client, url: &str) -> Result<Option<u64>> {
             let total = answer.header("content-range").and_then(|range| range.rsplit_once('/'));
             Ok(match total {
                 Some((_, total)) => total.parse().ok(),
+                // A server without ranges answers with the whole file, whose length is the total.
                 None => answer.content_length(),
             })
         }
@@ -137,7 +151,7 @@ mod tests {
         for (url, hint) in [
             ("file:///etc/passwd", "files:"),
             ("s3://bucket/key", "https://"),
-            ("/models/a.gguf", "relative URL"),
+            ("/models/a.gguf", "full address"),
         ] {
             let error = request(url).err().unwrap().to_string();
             assert!(error.contains(hint), "{error}");

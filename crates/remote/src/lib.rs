@@ -1,8 +1,12 @@
-//! Things outside: OCI registries, Hugging Face, Ollama, Helm, plain HTTP, and what is already on
-//! this machine. All of it ends in one form: roots in a store.
+//! Everything that Gantry reads from or writes to outside of its own store: OCI registries, the
+//! Hugging Face Hub, Ollama, Helm repositories, plain HTTP servers, and images and models that are
+//! already on this machine. Whatever the source is, the result is the same: roots (named manifests)
+//! and their blobs in a [`store::Store`].
 //!
-//! [`fetch`] is the one engine that brings blobs in, whatever they come from; [`oci::Push`] is the
-//! way out, into a registry.
+//! Two steps use this crate. `gantry lock` calls the modules of the sources ([`oci`], [`hub`],
+//! [`ollama`], [`helm`], [`http`], [`local`]) to turn names into digests. `gantry fetch` then gives
+//! all locked blobs to [`fetch`], the one download engine. [`oci::RegistrySink`] is the opposite
+//! direction: `gantry load` pushes roots into a registry through it.
 
 pub mod artifact;
 mod compression;
@@ -23,5 +27,5 @@ mod tarball;
 
 pub use error::{Error, Result};
 
-/// OCI layer, zstd (image-spec 1.1, layer.md).
+/// Media type of an OCI layer compressed with zstd (image-spec 1.1, layer.md).
 pub(crate) const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";

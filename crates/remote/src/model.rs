@@ -1,9 +1,10 @@
-//! A snapshot of a Hugging Face repository as a CNCF `ModelPack` manifest: one raw layer a file.
-//! Stands between what was found out about the files (on the Hub, in a cache, in a folder) and the
-//! store; the bytes that it makes are a pure function of what a lock says.
+//! A snapshot of a Hugging Face repository as a CNCF `ModelPack` manifest with one uncompressed
+//! layer for each file. [`crate::hub`] and [`crate::local`] find the files and build a
+//! [`LockedSnapshot`]; this module turns it into a manifest for the store. The manifest depends on
+//! the content of the lock only, so the same lock always gives the same digest.
 //!
-//! What the depot needs to give the Hub's answers back stands in annotations
-//! ([`types::annotation`]):
+//! The annotations ([`types::annotation`]) hold what the depot needs to answer requests as the Hub
+//! does:
 //!
 //! | where | key | value |
 //! |---|---|---|
@@ -17,7 +18,7 @@
 //!
 //! A layer's digest is the sha256 of the file, which for an LFS file is its LFS oid and its `ETag`;
 //! for the others the `ETag` is `GIT_ID`. An LFS pointer's size is not stored: it is the length of
-//! [`pointer`].
+//! [`lfs_pointer`].
 
 use std::collections::BTreeMap;
 
@@ -29,43 +30,44 @@ use types::{annotation, media_type};
 
 use crate::{Error, Result};
 
-/// The host in the names of models: `huggingface.co/<id in lower case>:<commit>`.
+/// The host in the references of models: `huggingface.co/<id in lower case>:<commit>`.
 const HOST: &str = "huggingface.co";
 /// The Hub's limit is 25,000 files in a folder (docs, "Repository limitations"); more than this in
-/// all would need a manifest above [`Manifest::MAX_SIZE`].
+/// total would need a manifest above [`Manifest::MAX_SIZE`].
 const MAX_FILES: usize = 30_000;
 
-/// What a snapshot is made of.
+/// A snapshot as a lock describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     /// `org/name`.
     pub id: ModelId,
     /// The commit.
     pub commit: Commit,
-    /// The branch or tag that was asked for, or the commit.
+    /// The branch or tag that the input names, or the commit.
     pub revision: String,
     /// The files, in any order.
     pub files: Vec<ModelFile>,
 }
 
-/// The documents of a snapshot.
+/// A snapshot's artifact: its manifest and config, and the root to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Documents {
-    /// The name: `huggingface.co/<id in lower case>:<commit>`.
+    /// The reference: `huggingface.co/<id in lower case>:<commit>`.
     pub reference: Reference,
     /// The manifest's bytes.
     pub manifest: Vec<u8>,
     /// The config's bytes.
     pub config: Vec<u8>,
-    /// The config as a blob.
+    /// The config's digest and length.
     pub config_blob: Blob,
-    /// The root, with the manifest's digest and the annotations of its `index.json` entry.
+    /// The root to publish, with the manifest's digest and the annotations of its entry in
+    /// `index.json`.
     pub root: Root,
 }
 
 impl Snapshot {
-    /// The manifest and the config, the same bytes for the same snapshot. Fails when a path leaves
-    /// the repository, stands there twice, or when there are too many files.
+    /// Builds the manifest and the config; the same bytes for the same snapshot. Fails when a path
+    /// leaves the repository or occurs twice, or when there are too many files.
     pub fn documents(&self) -> Result<Documents> {
         let files = self.sorted()?;
         let config = self.config(&files)?;
@@ -91,7 +93,8 @@ impl Snapshot {
         Ok(Documents { reference, manifest, config, config_blob, root })
     }
 
-    /// Puts the manifest and the config into the store; the files must be there or come later.
+    /// Writes the manifest and the config to the store. The files are written by the caller, before
+    /// or after this.
     pub fn put(&self, store: &store::Store) -> Result<Documents> {
         let documents = self.documents()?;
         store.put_bytes(&documents.config)?;
@@ -102,22 +105,26 @@ impl Snapshot {
     fn sorted(&self) -> Result<Vec<&ModelFile>> {
         let invalid = |reason: String| Error::Model { id: self.id.to_string(), reason };
         if self.files.is_empty() {
-            return Err(invalid("no file is left; check include and exclude".into()));
+            return Err(invalid(
+                "no file is left after include and exclude; check these patterns".into(),
+            ));
         }
         if self.files.len() > MAX_FILES {
             let count = self.files.len();
             return Err(invalid(format!(
-                "it has {count} files, more than the {MAX_FILES} that a manifest takes; leave some out with include and exclude"
+                "it has {count} files, more than the {MAX_FILES} that fit into a manifest; leave some out with include and exclude"
             )));
         }
+        // The order of layers is part of the digest, and sources list files in any order.
         let mut files: Vec<&ModelFile> = self.files.iter().collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
+        // Paths come from the Hub, and become paths on the other side.
         for file in &files {
             check_path(&file.path)
                 .map_err(|reason| invalid(format!("the path {:?} {reason}", file.path)))?;
         }
         if let Some(pair) = files.windows(2).find(|pair| pair[0].path == pair[1].path) {
-            return Err(invalid(format!("the path {:?} stands there twice", pair[0].path)));
+            return Err(invalid(format!("the path {:?} occurs twice", pair[0].path)));
         }
         Ok(files)
     }
@@ -150,12 +157,13 @@ impl Snapshot {
     }
 }
 
-/// The name of a model's snapshot in a store and a registry.
+/// The reference of a model's snapshot in a store and a registry.
 pub fn reference(id: &ModelId, commit: &Commit) -> Result<Reference> {
     Ok(Reference::new(HOST, &id.repository(), Some(commit.as_str()), None)?)
 }
 
-/// The text that git keeps in the place of an LFS file (git-lfs, docs/spec.md, "The Pointer").
+/// The text of an LFS pointer, which git stores in place of the file's content (git-lfs,
+/// docs/spec.md, "The Pointer").
 pub fn pointer(digest: &Digest, size: u64) -> String {
     format!(
         "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {size}\n",
@@ -163,20 +171,22 @@ pub fn pointer(digest: &Digest, size: u64) -> String {
     )
 }
 
-/// Git's id of an LFS file's [`pointer`]: the top-level `oid` of a tree's entry.
+/// Git's blob id of an LFS file's [`lfs_pointer`]. The Hub's tree API gives it as the entry's
+/// top-level `oid`.
 pub fn pointer_id(digest: &Digest, size: u64) -> Result<GitId> {
     git_id(pointer(digest, size).as_bytes())
 }
 
-/// Git's id of a file that is in memory.
+/// Git's blob id of a file that is in memory.
 pub(crate) fn git_id(bytes: &[u8]) -> Result<GitId> {
     let mut id = store::hash::GitBlob::new(bytes.len() as u64);
     id.update(bytes);
     Ok(id.finish()?)
 }
 
-/// The commit of a folder that has none: the sha1 of one line a file, `<path>\0<git id>\n`, sorted
-/// by path. The same files give the same commit, wherever and whenever they are looked at.
+/// A commit id for a folder without git history: clients of the Hub expect one. It is the sha1 of
+/// one line for each file, `<path>\0<git id>\n`, sorted by path, so the same files give the same id
+/// on any machine.
 pub fn pseudo_commit(files: &[ModelFile]) -> Result<Commit> {
     use sha1::Digest as _;
     use std::fmt::Write as _;
@@ -191,7 +201,7 @@ pub fn pseudo_commit(files: &[ModelFile]) -> Result<Commit> {
     }
     let mut hex = String::with_capacity(40);
     for byte in hash.finalize() {
-        // Writing into a string cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(hex, "{byte:02x}");
     }
     Ok(hex.parse()?)

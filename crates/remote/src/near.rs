@@ -1,14 +1,17 @@
-//! Names that are near a name that is not there, for messages.
+//! Suggestions for error messages: known names that look like a name that was not found.
 
-/// How alike two names must be, by Jaro and Winkler; a swapped letter in a short name has 0.8.
+/// Least Jaro-Winkler similarity of a suggestion; one wrong letter in a short name (`wep` for
+/// `web`) gives about 0.8.
 const ALIKE: f64 = 0.75;
-/// More names help nobody.
+/// At most so many suggestions: a longer list does not help a reader to see the typo.
 const MOST: usize = 5;
 
-/// The nearest names, nearest first.
+/// The known names that look like `name`, the most similar one first. Empty when none does.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut near: Vec<(f64, &str)> = known
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        // A name that contains the wanted one is a good guess although the scores differ much
+        // (`redis` and `bitnami-redis-cluster`).
         .filter(|(likeness, candidate)| *likeness >= ALIKE || candidate.contains(name))
         .collect();
     near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));

@@ -1,5 +1,6 @@
-//! Content whose sha256 nobody knows yet: it comes into the store while it is hashed. Used when a
-//! lock is made; what is locked comes by [`crate::fetch`].
+//! Downloads content whose sha256 is not known yet: it is hashed while it is written to the store.
+//! `gantry lock` uses it for small files of the Hub and for URLs without a checksum; what a lock
+//! lists is downloaded by [`crate::fetch`].
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -15,17 +16,19 @@ use types::lock::Blob;
 
 use crate::{Error, Result};
 
-/// Chunks between the socket and the disk's thread; see [`crate::fetch`].
+/// Chunks that wait between the socket and the thread that writes; see [`crate::fetch`].
 const QUEUE: usize = 8;
 
-/// What came.
+/// Content that is in the store now.
 pub(crate) struct Received {
     pub(crate) blob: Blob,
-    /// Git's id, where the length was known before.
+    /// Git's blob id. It begins with the length, so it can be computed in one pass only where the
+    /// length was known before.
     pub(crate) git: Option<GitId>,
 }
 
-/// Takes the whole answer into the store. `what` is what errors call it.
+/// Writes the whole response to the store. `what` is its name in errors; `size` its length, where
+/// that is known.
 pub(crate) async fn receive(
     client: &Client,
     what: &str,
@@ -34,10 +37,12 @@ pub(crate) async fn receive(
     store: &Store,
     progress: &Arc<dyn Progress>,
 ) -> Result<Received> {
+    // Counts as one of the client's concurrent transfers, like those of a fetch.
     let _place = client.place().await;
     let (sender, queue) = mpsc::channel(QUEUE);
     let (store, watched) = (store.clone(), Arc::clone(progress));
     let written = tokio::task::spawn_blocking(move || {
+        // Git hashes a header with the length before the content, so the length must be known.
         let git = size.map(GitBlob::new);
         let mut reader = Incoming { queue, current: Bytes::new(), ended: false, git, watched };
         let (digest, size) = store.add_reader(&mut reader)?;
@@ -49,7 +54,7 @@ pub(crate) async fn receive(
         match download.chunk().await {
             Ok(Some(chunk)) => {
                 if sender.send(Message::Bytes(chunk)).await.is_err() {
-                    // The writer hung up: its own error says why.
+                    // The writer ended early: its own error, read below, says why.
                     break Ok(());
                 }
             }
@@ -66,15 +71,18 @@ pub(crate) async fn receive(
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(error) => Err(Error::Write { what: what.to_owned(), cause: io::Error::other(error) }),
     };
+    // A network error comes first: the writer then only saw an early end of its queue.
     received.and(written)
 }
 
+/// What the network task sends to the writing thread.
 enum Message {
     Bytes(Bytes),
-    /// Everything came; a queue that closes without it was given up.
+    /// The content is complete. A queue that closes without it means an interrupted transfer.
     End,
 }
 
+/// The queue as a [`Read`], which the store can take: hashes git's id and reports progress.
 struct Incoming {
     queue: mpsc::Receiver<Message>,
     current: Bytes,
@@ -95,6 +103,7 @@ impl Read for Incoming {
                     self.current = chunk;
                 }
                 Some(Message::End) => self.ended = true,
+                // An error, not an end: else the store would keep half a file under a valid digest.
                 None => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
         }

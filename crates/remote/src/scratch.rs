@@ -1,5 +1,6 @@
-//! Temporary folders for helm: only this user reads them, and none is left behind, also when the
-//! process is told to stop while helm is at work.
+//! Temporary folders for helm. Only the current user can read them, and none is left behind, even
+//! when Gantry is interrupted by a signal while helm runs: the signal handler of the command line
+//! ends the process without running destructors, so all live folders are listed here.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,16 +12,16 @@ use tempfile::TempDir;
 
 use crate::{Error, Result};
 
-/// The folders that are there now.
+/// All folders that exist now.
 static LIVE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// A temporary folder that goes when this is dropped.
+/// A temporary folder that is removed when this value is dropped.
 #[derive(Debug)]
 pub struct Scratch(TempDir);
 
 impl Scratch {
-    /// A new folder whose name begins so. Values have passwords in them and charts may be cached,
-    /// so nobody else may look inside.
+    /// Creates a folder whose name begins with `prefix`, with mode 0700: values files contain
+    /// passwords, so no other user may read them.
     pub fn new(prefix: &str) -> Result<Self> {
         let unwritten =
             |cause| Error::Write { what: std::env::temp_dir().display().to_string(), cause };
@@ -33,7 +34,7 @@ impl Scratch {
         Ok(Self(folder))
     }
 
-    /// The folder.
+    /// The folder's path.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
@@ -45,9 +46,10 @@ impl Drop for Scratch {
     }
 }
 
-/// Removes all folders that are there, for a process that ends without dropping them.
+/// Removes all live folders, for a process that ends without dropping them (on a signal).
 pub fn remove_all() {
-    // A helm that is still running may put something into a folder that is just being removed.
+    // A helm that still runs may create files in a folder that is being removed; that makes
+    // `remove_dir_all` fail with "directory not empty".
     const TRIES: usize = 3;
     for folder in live(std::mem::take) {
         let _ = (0..TRIES).find(|_| fs::remove_dir_all(&folder).is_ok());

@@ -1,6 +1,6 @@
-//! Walking a tar archive that a stranger made: paths are taken apart and never used as paths of
-//! this machine, and headers cannot make the reader hold more than [`MAX_HEADERS`]. Used for image
-//! archives, image layers and chart archives.
+//! Reads tar archives from untrusted sources: image archives, image layers and chart archives.
+//! Paths are normalized and never used as paths on this machine, and a header cannot make the
+//! reader allocate more than [`MAX_HEADERS`].
 
 use std::cell::Cell;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -10,49 +10,50 @@ use tar::{EntryType, Header};
 
 use crate::{Error, Result};
 
-/// Most bytes that the headers of one member may have (long names, pax records): the `tar` library
-/// reads those into memory. Linux has paths of 4 KiB; pax records of real images stay below 64 KiB.
+/// Limit for the headers of one member (long names, pax records), which the `tar` crate reads into
+/// memory whatever length they announce. Linux has paths of 4 KiB; pax records of real images stay
+/// below 64 KiB.
 const MAX_HEADERS: u64 = 1 << 20;
-/// Most members of one archive. The largest images that are met have half a million files.
+/// Limit for the members of one archive. The largest known images have half a million files.
 const MAX_MEMBERS: u64 = 8 << 20;
-/// One read when a member is skipped in a stream.
+/// Bytes of one read when a member's content is skipped in a stream.
 const SKIP: usize = 64 << 10;
 
 /// A member of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Member {
-    /// Its path, without leading `/`, without `.` and `..`; empty for the root.
+    /// Its normalized path: no leading `/`, no `.` and `..`; empty for the root.
     pub(crate) path: String,
-    /// What it is.
+    /// Its type.
     pub(crate) kind: Kind,
-    /// Bytes of its content.
+    /// Length of its content in bytes.
     pub(crate) size: u64,
-    /// Where its content begins in the archive.
+    /// Offset of its content in the archive.
     pub(crate) offset: u64,
 }
 
-/// What a member is.
+/// The type of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
     File,
     Folder,
-    /// The target as it was written.
+    /// The target, unchanged.
     Symlink(String),
-    /// The target, taken apart like a path.
+    /// The target, normalized like a path.
     Hardlink(String),
-    /// A device, a pipe.
+    /// A device or a pipe; layers rarely have one, and no reader here needs it.
     Other,
 }
 
-/// Whether the walk goes on.
+/// Whether the walk continues after a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
     Go,
     Stop,
 }
 
-/// Calls `visit` for every member of a stream, in order, with its content. `name` is what errors
-/// call the archive.
+/// Calls `visit` for every member of a stream, in order, with its content. `name` is the archive's
+/// name in errors.
 pub(crate) fn walk(
     name: &str,
     reader: impl Read,
@@ -60,10 +61,12 @@ pub(crate) fn walk(
 ) -> Result<()> {
     let allowance = Allowance::default();
     let mut archive = tar::Archive::new(Limited { inner: reader, allowance: allowance.clone() });
+    // Two empty blocks end a tar (POSIX.1, pax); what follows them is not read as members.
     archive.set_ignore_zeros(false);
     let damaged = |cause: &io::Error| damaged(name, cause);
     let mut entries = archive.entries().map_err(|cause| damaged(&cause))?;
     for _ in 0..MAX_MEMBERS {
+        // `next` reads the headers: bounded. The content, which `visit` reads, is a stream.
         allowance.grant(MAX_HEADERS);
         let Some(entry) = entries.next() else { return Ok(()) };
         let mut entry = entry.map_err(|cause| damaged(&cause))?;
@@ -72,6 +75,7 @@ pub(crate) fn walk(
         if visit(member, &mut entry)? == Next::Stop {
             return Ok(());
         }
+        // `next` would skip the rest itself, but within the allowance of the headers.
         let mut buffer = vec![0; SKIP];
         while entry.read(&mut buffer).map_err(|cause| damaged(&cause))? > 0 {}
     }
@@ -97,7 +101,8 @@ pub(crate) fn index(
     Err(too_many(name))
 }
 
-/// A path of an archive without empty segments, `.`, and with `..` going up at most to the root.
+/// Normalizes a path: removes empty segments and `.`, and resolves `..`, which never goes above the
+/// root. `../a/./b` becomes `a/b`.
 pub(crate) fn normal(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     for segment in path.split('/') {
@@ -113,6 +118,7 @@ pub(crate) fn normal(path: &str) -> String {
 }
 
 fn member<R: Read>(name: &str, entry: &tar::Entry<'_, R>) -> Result<Member> {
+    // Names need not be UTF-8. A replaced character cannot match any name that is searched for.
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let link = || {
         entry.link_name_bytes().map(|bytes| text(&bytes)).ok_or_else(|| Error::Damaged {
@@ -121,6 +127,7 @@ fn member<R: Read>(name: &str, entry: &tar::Entry<'_, R>) -> Result<Member> {
         })
     };
     let kind = match kind_of(entry.header()) {
+        // Contiguous files are regular files to everything but some old file systems.
         EntryType::Regular | EntryType::Continuous => Kind::File,
         EntryType::Directory => Kind::Folder,
         EntryType::Symlink => Kind::Symlink(link()?),
@@ -129,7 +136,7 @@ fn member<R: Read>(name: &str, entry: &tar::Entry<'_, R>) -> Result<Member> {
             return Err(Error::Damaged {
                 what: name.to_owned(),
                 reason: format!(
-                    "{} is a sparse file, which no image tool writes",
+                    "{} is a sparse file, which is not supported in images",
                     text(&entry.path_bytes())
                 ),
             });
@@ -144,7 +151,8 @@ fn member<R: Read>(name: &str, entry: &tar::Entry<'_, R>) -> Result<Member> {
     })
 }
 
-/// A name that ends in a slash is a folder in archives older than the type field.
+/// The type of a member. In archives older than the type field (before POSIX.1-1988) a folder is
+/// marked by a slash at the end of its name.
 fn kind_of(header: &Header) -> EntryType {
     let kind = header.entry_type();
     if kind == EntryType::Regular && header.path_bytes().ends_with(b"/") {
@@ -154,7 +162,10 @@ fn kind_of(header: &Header) -> EntryType {
 }
 
 fn damaged(name: &str, cause: &io::Error) -> Error {
-    Error::Damaged { what: name.to_owned(), reason: format!("it is no whole tar archive: {cause}") }
+    Error::Damaged {
+        what: name.to_owned(),
+        reason: format!("it is not a complete tar archive: {cause}"),
+    }
 }
 
 fn too_many(name: &str) -> Error {
@@ -164,7 +175,8 @@ fn too_many(name: &str) -> Error {
     }
 }
 
-/// How many bytes may be read before the next grant.
+/// How many bytes may be read before the next grant. Shared between the reader, which the `tar`
+/// library owns, and the loop that grants; a walk stays on one thread.
 #[derive(Clone, Default)]
 struct Allowance(Rc<Cell<u64>>);
 
@@ -174,6 +186,7 @@ impl Allowance {
     }
 }
 
+/// A reader that fails once its allowance is used up.
 struct Limited<R> {
     inner: R,
     allowance: Allowance,
@@ -184,11 +197,12 @@ impl<R: Read> Read for Limited<R> {
         let left = self.allowance.0.get();
         if left == 0 && !buffer.is_empty() {
             return Err(io::Error::other(format!(
-                "the headers of a member have more than {MAX_HEADERS} bytes"
+                "the headers of a member exceed {MAX_HEADERS} bytes"
             )));
         }
         let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         let read = self.inner.read(&mut buffer[..most])?;
+        // The maximum means without limit: contents may have any length.
         if left != u64::MAX {
             self.allowance.0.set(left - read as u64);
         }
@@ -287,10 +301,10 @@ mod tests {
             value in proptest::prelude::any::<u8>(),
         ) {
             let _ = walk("t", bytes.as_slice(), |_, _| Ok(Next::Go));
-            // And a whole archive of which one byte is another.
+            // And a valid archive with one byte changed.
             bytes.truncate(600);
             let mut whole = archive(&[("a/b", EntryType::Regular, &bytes)]);
-            // One without content is shorter.
+            // An archive of an empty file is shorter than 2048 bytes.
             let at = at % whole.len();
             whole[at] = value;
             for path in [walked(&whole), indexed(&whole)].into_iter().flatten() {

@@ -1,5 +1,5 @@
-//! Charts from repositories, registries, folders and archives: chosen as helm chooses, carried bit
-//! for bit, rendered by the real helm.
+//! Charts from repositories, registries, folders and archives: the version that helm would choose,
+//! kept byte for byte, rendered by the real helm.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -124,8 +124,8 @@ fn a_helm_that_is_missing_or_too_old_is_said_with_the_way_out() {
         (fake("old", "echo v3.7.2"), "helm 3.7.2"),
         (fake("two", "echo v2.17.0"), "3.8.0 or newer"),
         (fake("five", "echo v5.0.0"), "up to helm 4"),
-        (fake("silent", "exit 1"), "does not tell its version"),
-        (folder.path().join("absent"), "cannot be run"),
+        (fake("silent", "exit 1"), "does not print a helm version"),
+        (folder.path().join("absent"), "cannot be started"),
     ] {
         let error = Binary::at(&path).unwrap_err();
         assert!(matches!(error, Error::Program { .. }), "{error}");
@@ -170,7 +170,7 @@ fn an_umbrella_needs_its_charts() {
     assert_eq!(whole.metadata.dependencies[0].name, "sub");
 }
 
-/// A web repository with three versions, made by helm.
+/// A chart repository with three versions, created by helm.
 fn repository(folder: &Path) -> PathBuf {
     let site = folder.join("site");
     fs::create_dir_all(site.join("stable")).unwrap();
@@ -204,7 +204,7 @@ async fn a_repository_gives_the_version_that_helm_would_take() {
         assert_eq!(archive.metadata.version, version);
     }
     let error = index.choose("wob", None).unwrap_err().to_string();
-    assert!(error.contains("near it are web"), "{error}");
+    assert!(error.contains("similar names: web"), "{error}");
     fs::write(site.join("stable/web-1.10.0.tgz"), "not the archive").unwrap();
     let chart = index.choose("web", None).unwrap();
     let error = repository.download(&chart).await.unwrap_err();
@@ -274,7 +274,8 @@ async fn helm_pulls_the_artifact_that_a_chart_became_and_it_comes_back_the_same(
     assert!(matches!(error, Error::NotFound { .. }), "{error}");
 }
 
-/// `GANTRY_CHARTS`, or `shared/charts` beside the repository (or beside one of its worktrees).
+/// The folder with published charts: `GANTRY_CHARTS`, or `shared/charts` next to the repository or
+/// to one of its worktrees.
 fn published_charts() -> PathBuf {
     let given = std::env::var_os("GANTRY_CHARTS").map(PathBuf::from);
     let beside = || {

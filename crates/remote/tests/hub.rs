@@ -1,5 +1,5 @@
-//! The Hub as huggingface_hub sees it, on a real small Hub: what is locked is what `hf download`
-//! brings, and refusals say what to do.
+//! Models from the Hub, on a small real Hub: a lock has what `hf download` downloads, and error
+//! messages say what to do.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -129,7 +129,7 @@ async fn a_cache_that_huggingface_hub_made_gives_what_the_hub_gives() {
     assert!(status.success());
     let store = Store::open(folder.path().join("store")).unwrap();
     let from_hub = snapshot(&hub(&server, None), MINILM, "main", &store).await.unwrap();
-    // As `cp -rL` and S3 copies leave it: files in the place of links, no blobs.
+    // As `cp -rL` and copies to S3 leave it: files in place of links, no blobs.
     let flat = folder.path().join("flat");
     world::run("cp", &["-rL", &world::text(&home.join("hub")), &world::text(&flat)]);
     world::run("sh", &["-c", &format!("rm -r {}/models--*/blobs", flat.display())]);
@@ -175,7 +175,7 @@ async fn a_cache_that_huggingface_hub_made_gives_what_the_hub_gives() {
     assert!(matches!(error, Error::Damaged { .. }), "{error}");
 }
 
-/// Turns a bit of the largest blob of a cache.
+/// Flips a bit of the largest blob of a cache.
 fn damage(home: &Path) {
     let blobs =
         home.join("hub").join(format!("models--{}", MINILM.replace('/', "--"))).join("blobs");
@@ -278,7 +278,7 @@ async fn refusals_say_what_to_do() {
     for (hub, model, revision, expected) in [
         (&anonymous, "org/absent", "main", "set HF_TOKEN"),
         (&anonymous, "org/private", "main", "set HF_TOKEN"),
-        (&anonymous, "org/open", "mian", "near it are main"),
+        (&anonymous, "org/open", "mian", "similar names: main"),
         (&anonymous, "org/gated", "main", "accept its terms"),
         (&known, "org/disabled", "main", "disabled"),
         (&wrong, "org/open", "main", "hf auth login"),

@@ -1,5 +1,5 @@
-//! Images that are on the machine already come into the store whole and verified, whatever tool
-//! wrote them down: skopeo for the archives, podman for the engine.
+//! Local images are imported completely and verified, whichever tool wrote them: here skopeo for
+//! archives and podman as a container engine.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -60,7 +60,7 @@ impl World {
         local::image_from_archive(path, &reference(name), &linux("amd64"), &self.store, &Silent)
     }
 
-    /// The store has the whole image, and skopeo agrees that it is the one that was there.
+    /// Asserts that the store has the whole image, and that skopeo can copy it out of there.
     fn assert_whole(&self, image: &Image) {
         self.store.publish(std::slice::from_ref(&image.root)).unwrap();
         let closure = store::closure(&self.store, &image.root).unwrap();
@@ -193,7 +193,7 @@ fn an_index_with_the_content_of_one_platform_gives_that_one() {
 
 #[test]
 fn the_form_of_docker_25_is_read_by_its_layout() {
-    // docker save since 25: an OCI layout and manifest.json in one tar, layers not compressed.
+    // docker save since 25 writes an OCI layout and manifest.json into one tar, with plain layers.
     let world = world();
     let archive = world.skopeo("example.com/team/one:1", "docker-archive:ARCHIVE:one:1");
     let old = world.archive(&archive, "one:1").unwrap();
@@ -239,7 +239,7 @@ fn what_is_wrong_is_named() {
     let error = take("two:2", "s390x").unwrap_err().to_string();
     assert!(error.contains("linux/s390x") && error.contains("linux/arm64"), "{error}");
     let error = take("example.com/team/one:1", "arm64").unwrap_err().to_string();
-    assert!(error.contains("it has linux/amd64"), "{error}");
+    assert!(error.contains("it is available for linux/amd64"), "{error}");
 
     let archive = world.skopeo("example.com/team/one:1", "docker-archive:ARCHIVE:one:1");
     let bytes = fs::read(&archive).unwrap();
@@ -269,7 +269,7 @@ fn what_is_wrong_is_named() {
     );
 }
 
-/// podman's service on a socket of this test; ends with it.
+/// podman's service on a socket of this test; stopped on drop.
 struct Podman {
     service: Child,
     folder: PathBuf,

@@ -1,5 +1,5 @@
-//! Models that are baked into an image come out of its file system, and Ollama's out of its folder
-//! and its registry.
+//! Models that are part of an image are imported from its file system, and Ollama models from
+//! Ollama's folder and registry.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -29,7 +29,7 @@ fn git_id(bytes: &[u8]) -> String {
     id.finish().unwrap().to_string()
 }
 
-/// An image whose last layers hold a cache as huggingface_hub leaves it, reached through a link.
+/// An image of these layers, imported into a store.
 fn image(folder: &Path, layers: &[&[Member<'_>]]) -> (Store, lock::Manifest) {
     let mut layout = Layout::new(folder.join("layout"));
     let manifest = layout.image("amd64", layers);
@@ -176,7 +176,8 @@ fn every_snapshot_of_a_cache_without_refs_is_taken_by_its_commit() {
     assert_eq!(found[0].id.as_str(), "gpt2");
 }
 
-/// A models folder as Ollama writes it (spec/ollama.md, "On disk").
+/// A models folder with one model, in the layout that Ollama writes; returns the manifest's bytes
+/// and the digest of the weights.
 fn ollama_folder(folder: &Path) -> (Vec<u8>, Digest) {
     let blobs = folder.join("models/blobs");
     fs::create_dir_all(&blobs).unwrap();
@@ -190,7 +191,7 @@ fn ollama_folder(folder: &Path) -> (Vec<u8>, Digest) {
         blob
     };
     let weights = world::noise(11, 100_000);
-    // Blanks and the order of keys are Ollama's own: the bytes must stay.
+    // Whitespace and key order differ from what Gantry would write: the bytes must not change.
     let manifest = serde_json::to_vec_pretty(&serde_json::json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.docker.distribution.manifest.v2+json",

@@ -1,4 +1,5 @@
-//! Images come out of real registries whole, with what speaks of them, over every kind of bad luck.
+//! Images are fetched completely from real registries, with their signatures and SBOMs, despite
+//! network faults of every kind.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -143,10 +144,13 @@ async fn what_is_not_there_is_told_with_what_is_near() {
     let no_digest = error(&format!("nginx@{digest}"), "linux/amd64").await;
     assert!(no_digest.contains("check the digest"), "{no_digest}");
     let no_platform = error(NGINX, "linux/s390x").await;
-    assert!(no_platform.contains("not made for linux/s390x"), "{no_platform}");
+    assert!(no_platform.contains("not available for linux/s390x"), "{no_platform}");
     assert!(no_platform.contains("linux/amd64, linux/arm64"), "{no_platform}");
     let single = error(REDIS, "linux/arm64").await;
-    assert!(single.contains("not made for linux/arm64; it has linux/amd64"), "{single}");
+    assert!(
+        single.contains("not available for linux/arm64; it is available for linux/amd64"),
+        "{single}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,7 +286,7 @@ async fn a_fetch_that_was_given_up_goes_on_where_it_was() {
 
     let partial = user.store.path().join("gantry/partial").join(largest.digest.hex());
     let came = || std::fs::metadata(&partial).map_or(0, |metadata| metadata.len());
-    // All that was sent is on the disk, but for what the writer gathers.
+    // All bytes that were sent are on the disk, except for the writer's buffer.
     let is_stalled = async {
         while came() < largest.size / 2 - (256 << 10) {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -390,7 +394,7 @@ async fn a_disk_without_room_is_told_before_the_first_byte_and_a_partial_counts_
     assert!(error.to_string().contains("free"), "{error}");
     assert_eq!(faults.sent("/blobs/"), 0);
     std::fs::remove_file(&filler).unwrap();
-    // 10 of 12 MB come; what is still to come fits into what is free then.
+    // 10 of 12 MB are received; the rest fits into the space that is free then.
     faults.on(&layer, Fault::Cut { after: 10 << 20 }, Times::Exactly(1));
     let cut = user.fetch(&all).await.unwrap();
     assert_eq!(cut.failed.len(), 1);

@@ -1,4 +1,4 @@
-//! What a store has gets into real registries, byte for byte, and no byte twice.
+//! Content of a store is pushed to real registries: byte for byte, and no byte is sent twice.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -21,7 +21,7 @@ const NGINX: &str = "docker.io/library/nginx:1.22";
 const REDIS: &str = "docker.io/library/redis:7.0";
 const DNS: &str = "quay.io/gantry-examples/dns:2.90";
 
-/// A user who has fetched these images from a registry that is gone.
+/// A user who has fetched these images from a registry that no longer exists.
 async fn user_with(names: &[&str], platforms: &str) -> User {
     let upstream = Registry::start();
     Images::fast().place(upstream.storage());
@@ -30,7 +30,7 @@ async fn user_with(names: &[&str], platforms: &str) -> User {
     user
 }
 
-/// Pulls from the site all that the user has put there, as another user.
+/// Pulls the images from the site's registry as another user; returns the digests of the roots.
 async fn pulled(site: &str, names: &[&str], platforms: &str) -> (User, Vec<Digest>) {
     let other = User::of("http://127.0.0.1:1");
     let names: Vec<String> =
@@ -152,7 +152,7 @@ async fn many_referrers_at_once_are_all_listed_under_the_fallback_tag() {
     let site = Registry::start();
     let push = user.push(site.host(), SparsePolicy::Auto);
 
-    // Content first, then all names at once.
+    // Blobs and manifests first, then all tags at the same time.
     let mut publish = vec![];
     for root in user.store.roots().unwrap() {
         let closure = store::closure(&user.store, &root).unwrap();
@@ -258,7 +258,7 @@ async fn a_site_with_a_password_or_tokens_refuses_clearly_and_takes_all_with_the
 
     assert!(anyone.to_string().contains("docker login"), "{anyone}");
     assert!(wrong.to_string().contains("the credential of user"), "{wrong}");
-    assert!(forbidden.to_string().contains("may not do this"), "{forbidden}");
+    assert!(forbidden.to_string().contains("lacks permission"), "{forbidden}");
     assert!(puts[DNS].contains(&Put::Linked), "{puts:?}");
 }
 
@@ -283,7 +283,7 @@ async fn crane_and_skopeo_read_what_was_pushed() {
     ));
 }
 
-/// A user whose store has one image with a layer of so many bytes.
+/// A user whose store has one image with a layer of this many bytes.
 async fn user_with_noise(bytes: usize) -> User {
     let upstream = Registry::start();
     let author = Author::at(upstream.host(), "big");

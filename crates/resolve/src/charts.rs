@@ -1,5 +1,5 @@
-//! Charts: brought or packed, put into the store as OCI artifacts, rendered for every variant, and
-//! searched for images.
+//! Resolves charts: they are downloaded or packaged, stored as OCI artifacts, rendered for every
+//! variant, and searched for images.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,12 +17,13 @@ use crate::pins::Pins;
 use crate::release::Release;
 use crate::{LOOKUPS, Problem, World, blocking, path_from};
 
-/// The host in the names of charts that come from no registry and no repository.
+/// The registry host in the names of charts that come from local folders and archives.
 const LOCAL: &str = "charts.gantry";
-/// The release's name where nobody gave one and the chart is not read yet; helm's own word for it.
+/// The release name where none was given and the chart is not read yet; `helm template` uses the
+/// same.
 const RELEASE: &str = "release-name";
 
-/// A chart that is resolved, and the images that its renders name.
+/// A resolved chart, and the images that its renders name.
 pub(crate) struct Resolved {
     pub(crate) locked: lock::Chart,
     pub(crate) images: Vec<Named>,
@@ -35,7 +36,7 @@ pub(crate) struct Named {
     pub(crate) confidence: Confidence,
 }
 
-/// All charts of the input, rendered side by side.
+/// Resolves all charts of the input, several at once.
 pub(crate) async fn resolve(
     world: &World,
     input: &Input,
@@ -45,6 +46,7 @@ pub(crate) async fn resolve(
     if input.charts.is_empty() {
         return Vec::new();
     }
+    // helm is only needed, and only looked for, when there are charts.
     let binary = match blocking(helm::Binary::locate).await {
         Ok(binary) => binary,
         Err(cause) => {
@@ -72,6 +74,7 @@ pub(crate) async fn resolve(
     resolved
 }
 
+/// Resolves one chart, by its pin where there is one, and finds its images.
 async fn one(
     world: &World,
     chart: &input::Chart,
@@ -82,12 +85,14 @@ async fn one(
     let (text, name) = words(&chart.source);
     let requested = chart.version.as_deref();
     let pinned = match chart.source {
-        // A folder may have changed under the same words.
+        // A local folder may have changed under the same path.
         ChartSource::Local(_) => None,
         _ => pins.chart(&text, name.as_deref(), requested),
     };
     let (reference, manifest, version, chart_name) = match pinned {
         Some(pinned) => {
+            // The last part of the artifact's repository is the chart's name, as `helm push` makes
+            // it.
             let name = pinned.reference.repository().rsplit('/').next().unwrap_or_default();
             let manifest = pinned.manifest.clone();
             (pinned.reference.clone(), manifest, pinned.version.clone(), name.to_owned())
@@ -108,7 +113,8 @@ async fn one(
     Ok(Resolved { locked, images })
 }
 
-/// Brings a chart into the store: its name as an artifact, manifest, version and own name.
+/// Downloads or packages a chart into the store. Returns its reference, manifest, version and its
+/// own name.
 async fn bring(
     world: &World,
     chart: &input::Chart,
@@ -143,6 +149,7 @@ async fn bring(
     }
 }
 
+/// Stores a chart archive as the OCI artifact that `helm push` would make of it.
 async fn keep(
     world: &World,
     archive: Archive,
@@ -157,8 +164,8 @@ async fn keep(
     .await
 }
 
-/// Renders the chart as it stands in the store (what is carried is what was looked at), with its
-/// values and with every variant, and gives the images of all renders.
+/// Renders the chart from the store with its values and with every variant, and returns the images
+/// of all renders. (From the store, not its source, so that exactly what is carried was searched.)
 async fn render(
     world: &World,
     chart: &input::Chart,
@@ -168,6 +175,7 @@ async fn render(
 ) -> remote::Result<Vec<Named>> {
     let archive = archive(world, &locked.reference, &locked.manifest).await?;
     let chart = &input::Chart { release: Some(locked.release.clone()), ..chart.clone() };
+    // The first render has the values alone, without any variant.
     let variants = std::iter::once(&[][..]).chain(chart.variants.iter().map(Vec::as_slice));
     let inspected: Vec<_> = stream::iter(variants)
         .map(|variant| {
@@ -184,7 +192,7 @@ async fn render(
         for broken in &findings.broken {
             let place = &broken.place;
             world.progress.note(&format!(
-                "{}: {}/{} has no image at {}: {:?} {}",
+                "{}: {}/{} has no valid image at {}: {:?} {}",
                 locked.release, place.kind, place.name, place.path, broken.text, broken.reason
             ));
         }
@@ -204,7 +212,7 @@ async fn render(
     Ok(images)
 }
 
-/// What helm is given for a chart of the input, with further values files of a variant.
+/// The arguments for helm for a chart of the input, with the further values files of a variant.
 fn release(
     base: &Path,
     chart: &input::Chart,
@@ -224,7 +232,7 @@ fn release(
     }
 }
 
-/// A chart with its values and those of a variant. A chart of this machine is read where it lies.
+/// Opens a local chart, where it is, with its values and those of a variant.
 pub fn open_local(
     base: &Path,
     chart: &input::Chart,
@@ -237,7 +245,7 @@ pub fn open_local(
         return Err(remote::Error::Local {
             path,
             reason:
-                "there is no such chart; give a folder, a .tgz, oci://…, or an https repository \
+                "there is no such chart here; give a folder, a .tgz, oci://…, or an https repository \
                      with the chart's name"
                     .into(),
         });
@@ -246,7 +254,7 @@ pub fn open_local(
     Release::open(binary, given).map_err(|error| named(error, chart))
 }
 
-/// As [`open_local`], for charts of anywhere: one that is elsewhere is brought into the store first.
+/// Opens a chart from anywhere, as [`open_local`]. A remote one is downloaded into the store first.
 pub async fn open_chart(
     world: &World,
     chart: &input::Chart,
@@ -265,12 +273,12 @@ pub async fn open_chart(
     blocking(move || Release::open(binary, given).map_err(|error| named(error, &chart))).await
 }
 
-/// The release's name where the chart's own is not known yet.
+/// The release name for a chart whose own name is not known yet.
 fn name(chart: &input::Chart) -> &str {
     chart.release.as_deref().unwrap_or(RELEASE)
 }
 
-/// Where the chart's archive is in the store.
+/// The path of the chart's archive in the store.
 async fn archive(
     world: &World,
     reference: &Reference,
@@ -289,12 +297,14 @@ async fn archive(
     }
 }
 
-/// What the kubelet or an operator will pull; a mere possibility is for a person to add.
+/// Whether the kubelet or an operator is expected to pull the image. Mere possibilities are not
+/// carried; a user can add them to `images:`.
 fn is_pulled(found: &chart::find::Found) -> bool {
     found.confidence >= Confidence::Likely
 }
 
-/// helm's message names the blob in the store; people know the chart by another name.
+/// Names the chart of a render error as the user knows it: helm's message has the path of the blob
+/// in the store.
 fn named(error: remote::Error, chart: &input::Chart) -> remote::Error {
     match error {
         remote::Error::Render { message, .. } => {
@@ -304,7 +314,7 @@ fn named(error: remote::Error, chart: &input::Chart) -> remote::Error {
     }
 }
 
-/// The chart as the lock has it: its words, and its name in a repository.
+/// The chart as the lock writes it: its source, and its name in an HTTP repository.
 fn words(source: &ChartSource) -> (String, Option<String>) {
     match source {
         ChartSource::Oci { repository } => (format!("oci://{repository}"), None),
@@ -313,6 +323,7 @@ fn words(source: &ChartSource) -> (String, Option<String>) {
     }
 }
 
+/// The chart's source for messages.
 pub(crate) fn shown(source: &ChartSource) -> String {
     match words(source) {
         (url, Some(name)) => format!("{name} of {url}"),

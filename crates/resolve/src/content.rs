@@ -1,4 +1,5 @@
-//! From a lock to what is to be fetched, and to what must be made or taken in again.
+//! What a lock needs in the store: which blobs are to be fetched, which must be made from local
+//! sources again, and the names that everything gets when it is there.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,18 +15,19 @@ use types::{Digest, Reference, Root, annotation};
 
 use crate::{Error, Problem, Result, Upgrade, World};
 
-/// What a lock asks of the network, and what only this machine has.
+/// Where the blobs of a lock come from.
 pub struct Jobs {
-    /// Blobs to fetch; some may be in the store.
+    /// The blobs to fetch. Some may be in the store already; the fetch engine skips them.
     pub remote: Vec<Job>,
-    /// Blobs that no network gives and that are not in the store.
+    /// Blobs that are not in the store and only come from local sources: see [`restore`].
     pub missing: Vec<Blob>,
 }
 
 /// The blobs of a lock as jobs for [`remote::fetch`].
 pub fn jobs(world: &World, lock: &Lock) -> Result<Jobs> {
     let content = lock.content();
-    // A blob that one thing has locally and another remotely can come from there.
+    // A blob that one item has from a local source may be remote content of another: then it can be
+    // fetched.
     let fetchable: HashSet<Digest> = content
         .iter()
         .filter(|content| content.origin != Origin::Local)
@@ -51,8 +53,11 @@ pub fn jobs(world: &World, lock: &Lock) -> Result<Jobs> {
     Ok(jobs)
 }
 
-/// Makes again, or takes in again, what the store lost of things that no network gives: the input
-/// is resolved with the lock's pins, and must give the lock again.
+/// Puts content from local sources into the store again, where the store has lost it. The input is
+/// resolved with the pins of the lock, and the result must be the same as the lock.
+///
+/// # Errors
+/// [`Error::Changed`] when a local source is not what was locked.
 pub async fn restore(world: &World, input: &Input, lock: &Lock) -> Result<()> {
     let again = crate::lock(world, input, Some(lock), &Upgrade::Nothing).await?;
     let (now, then) = (again.roots(), lock.roots());
@@ -62,10 +67,12 @@ pub async fn restore(world: &World, input: &Input, lock: &Lock) -> Result<()> {
     }
 }
 
-/// Gives the things of a lock their names in the store. A branch of a model that moved on belongs to
-/// the new snapshot; the one before stays, by its commit.
+/// Publishes the roots of a lock in the store. If a branch of a model has moved to another commit,
+/// the branch belongs to the new snapshot, and the old snapshot stays with its commit as its
+/// revision.
 pub fn publish(store: &Store, lock: &Lock) -> Result<()> {
     let mut roots = lock.roots();
+    // Which snapshot the lock says is a branch: ("BAAI/bge-m3", "main") -> name of the root.
     let claims: HashMap<_, _> =
         roots.iter().filter_map(|root| Some((claim(root)?, &root.name))).collect();
     let mut outdated: Vec<Root> = store.roots().map_err(Error::Store)?;
@@ -74,6 +81,7 @@ pub fn publish(store: &Store, lock: &Lock) -> Result<()> {
     });
     for root in &mut outdated {
         let annotations = &mut root.descriptor.annotations;
+        // From now on it is only reachable by its commit.
         if let Some(commit) = annotations.get(annotation::MODEL_COMMIT).cloned() {
             annotations.insert(annotation::MODEL_REVISION.to_owned(), commit);
         }
@@ -82,7 +90,7 @@ pub fn publish(store: &Store, lock: &Lock) -> Result<()> {
     store.publish(&roots).map_err(Error::Store)
 }
 
-/// Which branch of which model a root says to be.
+/// Which model and which branch of it a root is, by its annotations.
 fn claim(root: &Root) -> Option<(String, String)> {
     let annotation = |key: &str| root.descriptor.annotations.get(key).cloned();
     Some((annotation(annotation::MODEL_ID)?, annotation(annotation::MODEL_REVISION)?))
@@ -92,6 +100,7 @@ fn has(store: &Store, blob: Blob) -> Result<bool> {
     Ok(store.size(&blob.digest).map_err(Error::Store)? == Some(blob.size))
 }
 
+/// The request that fetches a blob; `None` for content from local sources.
 fn request(world: &World, content: &Content<'_>) -> remote::Result<Option<Request>> {
     let registry =
         |reference: &Reference| Registry::new(&world.client, &world.mirrors, reference.registry());
@@ -121,6 +130,7 @@ fn request(world: &World, content: &Content<'_>) -> remote::Result<Option<Reques
     }))
 }
 
+/// What a blob is called in progress and errors.
 fn name(content: &Content<'_>) -> String {
     match &content.origin {
         Origin::Hub { model, file } => format!("{} {}", model.hf, file.path),

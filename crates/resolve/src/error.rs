@@ -1,20 +1,20 @@
-//! What can go wrong on the way to a lock: usually several things at once, all of them told.
+//! What can go wrong when a lock is made. Usually several things at once; all of them are reported.
 
 use std::fmt;
 
-/// One thing of the input that could not be resolved.
+/// One item of the input that could not be resolved.
 #[derive(Debug)]
 pub struct Problem {
-    /// The thing, as the input has it.
+    /// The item, as it is written in the input.
     pub thing: String,
-    /// Why.
+    /// Why it could not be resolved.
     pub cause: remote::Error,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cause = self.cause.to_string();
-        // Most errors name the thing already.
+        // Most errors name the item already; naming it twice would only be longer.
         if cause.contains(&self.thing) {
             f.write_str(&cause)
         } else {
@@ -26,24 +26,26 @@ impl fmt::Display for Problem {
 /// An error of resolving.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Things that could not be resolved.
+    /// Items that could not be resolved.
     #[error("{}", list(.0))]
     Several(Vec<Problem>),
-    /// The store.
+    /// Reading or writing the store failed.
     #[error(transparent)]
     Store(store::Error),
-    /// A name to upgrade that the lock does not have.
+    /// A name given to `--upgrade` is not in the lock.
     #[error(
-        "nothing in the lock is called {name:?}; give a reference, a chart, a release or a model as gantry.lock has it"
+        "gantry.lock has nothing called {name:?} to upgrade; give an image reference, a chart, a release or a model as it is written there"
     )]
     Upgrade {
         /// The name.
         name: String,
     },
-    /// Something on this machine, or at an unpinned address, is no longer what was locked.
-    #[error("{thing} is no longer what gantry.lock has; run: gantry lock --upgrade {thing}")]
+    /// Content on this machine, or at an unpinned address, is no longer what was locked.
+    #[error(
+        "{thing} has changed since it was locked; accept the change with: gantry lock --upgrade {thing}"
+    )]
     Changed {
-        /// The thing.
+        /// The root's name.
         thing: String,
     },
 }
@@ -51,12 +53,13 @@ pub enum Error {
 /// `Result` with this crate's [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// One problem in one line, several as a list.
 fn list(problems: &[Problem]) -> String {
     match problems {
         [only] => only.to_string(),
         several => {
             let lines: Vec<_> = several.iter().map(|problem| format!("\n  {problem}")).collect();
-            format!("{} things cannot be resolved:{}", several.len(), lines.concat())
+            format!("{} items of gantry.yaml cannot be resolved:{}", several.len(), lines.concat())
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Plain files: taken into the store, each as an artifact of one layer.
+//! Resolves plain files (`files:`): each is copied into the store as an OCI artifact of one layer.
 
 use types::input::Input;
 use types::lock;
 
 use crate::{Problem, World, blocking};
 
-/// All files of the input.
+/// Locks all files of the input.
 pub(crate) async fn resolve(
     world: &World,
     input: &Input,

@@ -1,4 +1,4 @@
-//! Images: those of the input and those that charts name, each looked up once.
+//! Resolves images: those of the input and those that charts name, each looked up once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,11 +22,11 @@ struct Wanted {
     want: Want,
     from: ImageFrom,
     seen: Vec<Seen>,
-    /// The surest place that names it.
+    /// The highest confidence of all places that name it.
     confidence: Confidence,
 }
 
-/// All images.
+/// Resolves all images of the input and of its charts.
 pub(crate) async fn resolve(
     world: &World,
     input: &Input,
@@ -49,7 +49,8 @@ pub(crate) async fn resolve(
                 note_missing(world, &wanted, &image);
                 images.push(lock::Image { seen: wanted.seen, ..image });
             }
-            // What only looks like an image, and that no registry knows, is most likely none.
+            // Something that only looks like an image reference, and that no registry has, is most
+            // likely not one.
             Err(cause @ remote::Error::NotFound { .. })
                 if wanted.confidence < Confidence::Certain =>
             {
@@ -57,7 +58,7 @@ pub(crate) async fn resolve(
                 let place = seen.and_then(|seen| seen.field.clone().or(seen.object.clone()));
                 let place = place.unwrap_or_default();
                 world.progress.note(&format!(
-                    "{cause}; it was found at {place}, where no pod names it: it is left out"
+                    "{cause}; it is left out, since it was only found at {place} and no pod uses it"
                 ));
             }
             Err(cause) => {
@@ -73,12 +74,15 @@ pub(crate) async fn resolve(
     images
 }
 
-/// The images of the input and of the charts, by reference; a chart's image that the input names
-/// too is taken as the input says.
+/// The images of the input and of the charts, each reference once. For an image in both, the input
+/// decides on platforms and source.
 fn wanted(input: &Input, charts: &[Resolved]) -> Vec<Wanted> {
+    // Sorted by reference, so that notes and problems come in the same order each time.
     let mut all: BTreeMap<Reference, Wanted> = BTreeMap::new();
     for image in &input.images {
         let input::Image { reference, platforms, from } = image.clone();
+        // An image may lack some of the platforms of the whole input, but none that are written
+        // with the image itself.
         let (platforms, want) = match platforms.is_empty() {
             true => (input.platforms.clone(), Want::Any),
             false => (platforms, Want::All),
@@ -110,6 +114,7 @@ fn wanted(input: &Input, charts: &[Resolved]) -> Vec<Wanted> {
     all.into_values().collect()
 }
 
+/// Resolves one image: by its pin, in its registry, or from a local source.
 async fn one(world: &World, wanted: &Wanted, pins: &Pins<'_>) -> remote::Result<lock::Image> {
     let Wanted { reference, platforms, .. } = wanted;
     let local = match &wanted.from {
@@ -137,7 +142,7 @@ async fn one(world: &World, wanted: &Wanted, pins: &Pins<'_>) -> remote::Result<
     })
 }
 
-/// Takes an image that is on this machine into the store.
+/// Copies an image that is on this machine into the store.
 async fn local_image(
     world: &World,
     wanted: &Wanted,
@@ -200,10 +205,11 @@ impl Wanted {
     }
 }
 
-/// Tells of platforms that are carried in general and that this image does not have.
+/// Notes which of the wanted platforms the image does not have.
 fn note_missing(world: &World, wanted: &Wanted, image: &lock::Image) {
     let have: Vec<&Platform> =
         image.manifests.iter().filter_map(|manifest| manifest.platform.as_ref()).collect();
+    // An image without an index names no platforms: nothing to compare.
     if have.is_empty() {
         return;
     }
@@ -215,6 +221,8 @@ fn note_missing(world: &World, wanted: &Wanted, image: &lock::Image) {
         .collect();
     if !missing.is_empty() {
         let (reference, missing) = (&wanted.reference, missing.join(", "));
-        world.progress.note(&format!("{reference} is not made for {missing}; the rest is carried"));
+        world.progress.note(&format!(
+            "{reference} does not exist for {missing}; its other platforms are carried"
+        ));
     }
 }

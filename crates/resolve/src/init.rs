@@ -5,28 +5,28 @@ use std::fmt::Write;
 use types::Result;
 use types::input::{ChartSource, Input};
 
-/// A chart of the new file.
+/// A chart to write into the new `gantry.yaml`.
 #[derive(Debug, Clone)]
 pub struct Chart {
-    /// Where it is.
+    /// Where the chart comes from.
     pub source: ChartSource,
-    /// Its version, where one was given.
+    /// Its version, if one was given.
     pub version: Option<String>,
-    /// Values files, where some were given.
+    /// Its values files, if any were given.
     pub values: Vec<String>,
 }
 
-/// The text of a new `gantry.yaml` for the given charts. It reads back as an input.
+/// The text of a new `gantry.yaml` for the given charts. It is a valid input.
 pub fn template(name: &str, charts: &[Chart]) -> Result<String> {
     let mut text = format!(
         "\
-# What is brought into the air-gapped site. `gantry lock` resolves it to digests (gantry.lock);
-# review and commit both.
+# What is carried into the air-gapped site. `gantry lock` resolves it to digests in gantry.lock;
+# review and commit both files.
 version: 1
 name: {name}
 
-# The platforms that are carried. An image's index is kept whole as a document: its digest, and what
-# was signed, stays the same.
+# The platforms that are carried. An image index is not changed, so its digest and its signatures
+# stay valid; only the content of the other platforms is left out.
 platforms: [linux/amd64]
 
 "
@@ -39,7 +39,7 @@ platforms: [linux/amd64]
     }
     text.push_str(
         "
-# Images beyond those of the charts: by tag or digest, or built here and never pushed.
+# Images beyond those of the charts: by tag or digest, or built locally and never pushed.
 images: []
 # images:
 #   - docker.io/library/busybox:1.36
@@ -48,7 +48,7 @@ images: []
 #   - {image: \"own:1\", layout: ./own-layout}      # an OCI layout
 #   - {image: \"own:1\", docker: /var/run/docker.sock}
 
-# Models, each file once, with its sha256.
+# Models. Every file is verified by its sha256 and carried once.
 models: []
 # models:
 #   - hf: BAAI/bge-m3                 # the Hugging Face Hub; revision: main
@@ -58,23 +58,24 @@ models: []
 #   - ollama: qwen2.5:3b              # folder: ~/.ollama/models
 #   - url: https://models.example/llama.gguf
 #   - image: registry.example/model-server:1
-#     path: /app/.cache/huggingface   # out of an image's file system
+#     path: /app/.cache/huggingface   # models inside an image's file system
 
-# Files that go along.
+# Other files to carry.
 files: []
 # files: [./docs/runbook.pdf]
 
-# Gantry's own image, for what it runs inside the cluster.
+# Gantry's own image, for the pods that it runs inside the cluster.
 tools: []
 # tools: [gantry]
 # tools:
-#   - gantry: [gantry-linux-amd64, gantry-linux-arm64]   # else the gantry that runs, if it is static
+#   - gantry: [gantry-linux-amd64, gantry-linux-arm64]   # default: the running gantry, if it is statically linked
 ",
     );
     Input::parse("the new gantry.yaml", &text)?;
     Ok(text)
 }
 
+/// The lines of one chart, with comments for the fields that it does not set.
 fn entry(chart: &Chart) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut text = match &chart.source {
@@ -90,12 +91,12 @@ fn entry(chart: &Chart) -> String {
         match &chart.version {
             Some(version) => text.push_str(&format!("    version: {}\n", quoted(version))),
             None => text.push_str(
-                "    # version: 1.2.3          # the newest when absent; the lock pins it\n",
+                "    # version: 1.2.3          # default: the newest; gantry.lock pins it\n",
             ),
         }
     }
     if chart.values.is_empty() {
-        text.push_str("    # values: [values.yaml]   # with your values, or images that they switch on are missed\n");
+        text.push_str("    # values: [values.yaml]   # give your values, or images that they enable are missed\n");
     } else {
         let values: Vec<_> = chart.values.iter().map(|path| quoted(path)).collect();
         text.push_str(&format!("    values: [{}]\n", values.join(", ")));
@@ -104,7 +105,7 @@ fn entry(chart: &Chart) -> String {
         "    # release: app
     # namespace: app
     # kubeVersion: \"1.33\"
-    # variants: [[values-gpu.yaml]]   # more renders; the union is carried
+    # variants: [[values-gpu.yaml]]   # further renders; the images of all are carried
 ",
     );
     text

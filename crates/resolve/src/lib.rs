@@ -1,6 +1,10 @@
-//! From `gantry.yaml` to `gantry.lock`: charts rendered and searched for images, tags to digests,
-//! revisions to commits, and everything that is on this machine taken into the store. And from a
-//! lock to what is to be fetched.
+//! Resolves `gantry.yaml` to `gantry.lock`: charts are rendered and searched for images, tags
+//! become digests, revisions become commits, and local content is copied into the store.
+//!
+//! Data flow: [`lock`] resolves charts first ([`charts`]), then the images that they name
+//! ([`images`]), models and files. Afterwards [`content`] lists what has to be fetched for a lock.
+//! Also here: opening a chart with its values ([`Release`]), which `relocate`, `deploy` and others
+//! work on.
 
 mod charts;
 mod content;
@@ -29,21 +33,22 @@ pub use release::Release;
 
 use pins::Pins;
 
-/// Things that are looked up at once: mostly waiting for answers, so more than transfers.
+/// How many things are looked up at once. They mostly wait for answers, so there are more than
+/// transfers.
 const LOOKUPS: usize = 8;
 
-/// What resolving works with.
+/// What resolving needs: network, store, paths and progress.
 #[derive(Clone)]
 pub struct World {
-    /// The way out.
+    /// The HTTP client for everything remote.
     pub client: Client,
-    /// Where hosts really are.
+    /// The configured mirrors of hosts.
     pub mirrors: Mirrors,
-    /// Where what was read is kept.
+    /// The store that receives what was read.
     pub store: Store,
     /// The folder of `gantry.yaml`; its paths are relative to it.
     pub base: PathBuf,
-    /// Who is told how it goes.
+    /// Receives progress and notes.
     pub progress: Arc<dyn Progress>,
 }
 
@@ -53,7 +58,7 @@ impl World {
     }
 }
 
-/// A path of the input: below the home folder, or relative to the input's folder.
+/// A path in the input: below the home folder (`~/…`), or relative to the folder of the input.
 fn path_from(base: &Path, relative: &Path) -> PathBuf {
     let home = relative.strip_prefix("~").ok().zip(std::env::home_dir());
     match home {
@@ -63,14 +68,18 @@ fn path_from(base: &Path, relative: &Path) -> PathBuf {
     }
 }
 
-/// Resolves an input. What `previous` has pinned stays as it is, unless `upgrade` says otherwise.
-/// Every problem is reported, not only the first.
+/// Resolves an input to a lock. What `previous` has pinned stays as it is, except what `upgrade`
+/// selects.
+///
+/// # Errors
+/// [`Error::Several`] has all problems, not only the first.
 pub async fn lock(
     world: &World,
     input: &Input,
     previous: Option<&Lock>,
     upgrade: &Upgrade,
 ) -> Result<Lock> {
+    // Keeps `store gc` from removing what is read meanwhile: no root refers to it before `publish`.
     let _session = world.store.session().map_err(Error::Store)?;
     let pins = Pins::new(previous, upgrade, &world.store);
     if let Some(unknown) = pins.unknown_names().first() {
@@ -97,7 +106,7 @@ pub async fn lock(
     Ok(lock)
 }
 
-/// Disk work off the async threads.
+/// Runs disk or CPU work outside of the async threads. A panic in it is raised again here.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,

@@ -1,4 +1,5 @@
-//! Models: from the Hub, from Ollama's registry, from a URL, or from what is on this machine.
+//! Resolves models: from the Hugging Face Hub, Ollama's registry, a URL, an image, or local
+//! folders.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use types::{ModelId, Reference};
 use crate::pins::Pins;
 use crate::{LOOKUPS, Problem, World, blocking};
 
-/// All models of the input.
+/// Resolves all models of the input.
 pub(crate) async fn resolve(
     world: &World,
     input: &Input,
@@ -37,6 +38,7 @@ pub(crate) async fn resolve(
     models
 }
 
+/// Resolves one entry of `models:`. A path in an image may hold several models.
 async fn one(
     world: &World,
     input: &Input,
@@ -52,6 +54,8 @@ async fn one(
             of_ollama(world, name, folder.as_deref(), pins).await.map(|model| vec![model])
         }
         input::Model::Url { url, sha256 } => {
+            // A sha256 in the input that differs from the pinned one means that the content
+            // changed.
             let is_it = |pinned: &lock::Model| {
                 matches!(pinned, lock::Model::Url(pinned) if pinned.url == *url
                     && sha256.is_none_or(|wanted| wanted == pinned.content.digest))
@@ -77,7 +81,7 @@ async fn one(
     }
 }
 
-/// What is asked for of a repository of the Hub.
+/// Which files of which repository and revision of the Hub are requested.
 struct Wanted<'a> {
     id: &'a ModelId,
     revision: &'a str,
@@ -85,6 +89,7 @@ struct Wanted<'a> {
     exclude: &'a [String],
 }
 
+/// Resolves a model of the Hub: by its pin, from the Hub, or from a local cache or folder.
 async fn hub(
     world: &World,
     wanted: &Wanted<'_>,
@@ -132,12 +137,14 @@ async fn hub(
     locked(world, snapshot, wanted, from)
 }
 
+/// Stores the documents of a snapshot and makes its entry in the lock.
 fn locked(
     world: &World,
     mut snapshot: Snapshot,
     wanted: &Wanted<'_>,
     from: Option<ModelFrom>,
 ) -> remote::Result<lock::Model> {
+    // The manifest lists the files in this order, so its digest depends on it.
     snapshot.files.sort_by(|a, b| a.path.cmp(&b.path));
     let documents = snapshot.put(&world.store)?;
     let descriptor = &documents.root.descriptor;
@@ -192,8 +199,8 @@ async fn of_ollama(
     }))
 }
 
-/// Models inside an image: its layers come into the store, the files are taken out of them. The
-/// image itself is not carried, unless it is asked for elsewhere.
+/// Resolves the models inside an image: its layers are fetched into the store, and the files are
+/// extracted from them. The image itself is not carried, unless it is requested elsewhere.
 async fn in_image(
     world: &World,
     input: &Input,
@@ -202,12 +209,12 @@ async fn in_image(
     id: Option<&ModelId>,
 ) -> remote::Result<Vec<lock::Model>> {
     let registry = Registry::new(&world.client, &world.mirrors, image.registry());
-    // The files are the same on every platform; the first one that there is will do.
+    // Model files are the same on every platform: the first one that the image has is enough.
     let found = oci::inspect(&registry, &world.store, image, &input.platforms, Want::Any).await?;
     let Some(manifest) = found.manifests.first() else {
         return Err(remote::Error::NotFound {
             what: format!("an image in {image}"),
-            hint: "its index is empty".into(),
+            hint: "its index has no image for the platforms of gantry.yaml".into(),
         });
     };
     let jobs = manifest
@@ -244,6 +251,7 @@ async fn in_image(
         .collect()
 }
 
+/// The model as it is written in the input, for messages.
 fn shown(model: &input::Model) -> String {
     match model {
         input::Model::Hub { id, .. } => id.to_string(),

@@ -1,5 +1,6 @@
-//! What an earlier lock has pinned: a thing that the input asks for in the same words stays what it
-//! was, unless it is to be upgraded, or its local part is gone from the store.
+//! What the previous lock has pinned: an item that the input still requests in the same way stays
+//! what it was, unless it is to be upgraded, or content of it from this machine is gone from the
+//! store.
 
 use std::collections::HashMap;
 
@@ -7,17 +8,18 @@ use store::{Source, Store};
 use types::lock::{self, Blob, Lock, Origin};
 use types::{GitId, ModelId, Platform, Reference};
 
-/// What is resolved anew although it is pinned.
+/// What is resolved again although it is pinned (`--upgrade`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Upgrade {
-    /// Nothing.
+    /// Nothing: all pins are kept.
     Nothing,
-    /// Everything.
+    /// Everything: no pin is kept.
     All,
-    /// Things of these names: a reference with or without tag, a chart, a release, a model.
+    /// The items of these names: a reference with or without its tag, a chart, a release, a model.
     Named(Vec<String>),
 }
 
+/// The pins of the previous lock, as far as they are kept.
 pub(crate) struct Pins<'a> {
     previous: Option<&'a Lock>,
     upgrade: &'a Upgrade,
@@ -29,9 +31,10 @@ impl<'a> Pins<'a> {
         Self { previous, upgrade, store }
     }
 
-    /// Names that are to be upgraded and that nothing has.
+    /// The names to upgrade that nothing in the previous lock has.
     pub(crate) fn unknown_names(&self) -> Vec<&'a str> {
         let Upgrade::Named(names) = self.upgrade else { return Vec::new() };
+        // Without a previous lock everything is resolved again anyway.
         let Some(previous) = self.previous else { return Vec::new() };
         let all: Vec<Vec<String>> = previous
             .charts
@@ -45,7 +48,7 @@ impl<'a> Pins<'a> {
         names.iter().map(String::as_str).filter(|name| !is_known(name)).collect()
     }
 
-    /// The pinned chart for the words of the input.
+    /// The pinned chart that the input requests in the same way: chart, name and version.
     pub(crate) fn chart(
         &self,
         chart: &str,
@@ -62,8 +65,8 @@ impl<'a> Pins<'a> {
         })
     }
 
-    /// The pinned image. One whose content was on this machine is always looked at again: an
-    /// archive of the same name may hold another image.
+    /// The pinned image. An image from a local source is never pinned: an archive of the same name
+    /// may hold another image by now.
     pub(crate) fn image(
         &self,
         reference: &Reference,
@@ -77,14 +80,16 @@ impl<'a> Pins<'a> {
         })
     }
 
-    /// The pinned model that `is_it` recognises, if what is made from it is in the store.
+    /// The pinned model that `is_it` accepts, if its content from this machine is in the store.
     pub(crate) fn model(&self, is_it: impl Fn(&lock::Model) -> bool) -> Option<&'a lock::Model> {
         self.previous?.models.iter().find(|pinned| {
             is_it(pinned) && self.stays(&model_names(pinned)) && self.is_here(pinned.reference())
         })
     }
 
-    /// What an earlier lock learned of a model's files outside of LFS: their content by git's id.
+    /// The files outside of LFS that the previous lock knows, by their git id. The Hub lists only
+    /// the git id of such a file, so its sha256 was found by reading it; this saves reading it
+    /// again.
     pub(crate) fn small_files(&self, id: &ModelId) -> HashMap<GitId, Blob> {
         let models = self.previous.into_iter().flat_map(|previous| &previous.models);
         models
@@ -98,7 +103,7 @@ impl<'a> Pins<'a> {
             .collect()
     }
 
-    /// Whether everything of a root that only this machine had is in the store.
+    /// Whether all content of a root that came from local sources is in the store.
     fn is_here(&self, owner: &Reference) -> bool {
         let Some(previous) = self.previous else { return false };
         let content = previous.content();
@@ -123,7 +128,7 @@ impl<'a> Pins<'a> {
 
 fn reference_names(reference: &Reference) -> Vec<String> {
     let mut names = vec![reference.to_string(), reference.name()];
-    // As people write images of Docker Hub.
+    // Images of Docker Hub also have the short name that people write: `nginx:1.25`.
     if reference.registry() == "docker.io" {
         let short = reference.repository().trim_start_matches("library/").to_owned();
         if let Some(tag) = reference.tag() {

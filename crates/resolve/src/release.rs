@@ -1,6 +1,6 @@
-//! A chart with a person's values, on this machine and ready to be looked at: its files are read,
-//! its values merged as helm merges them, and it renders with any overlay on top. What the pure
-//! `chart` crate works on comes from here.
+//! A chart that is opened with a user's values: its files are read, its values are merged like helm
+//! merges them, and it renders with any overlay on top. The pure `chart` crate works on what comes
+//! from here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,18 +11,18 @@ use remote::helm;
 use remote::scratch::Scratch;
 use serde_json::Value;
 
-/// A values file that is longer than this is none.
+/// The longest values file that is read: far above any real one, and a bound on memory.
 const MAX_VALUES: u64 = 32 << 20;
-/// The file with what `--set` says.
+/// The name of the file with the merged `--set` values.
 const SET: &str = "set.yaml";
 
-/// A chart with values.
+/// A chart, opened with its values.
 #[derive(Debug)]
 pub struct Release {
     binary: helm::Binary,
     given: helm::Release,
-    /// What all renders but the plain one take: `--set` as a values file, since helm lets `--set`
-    /// win over every file, also over an overlay.
+    /// For renders with an overlay: like `given`, but with `--set` turned into a values file. In
+    /// helm, `--set` overrides every values file, so it would also override the overlay.
     folded: helm::Release,
     chart: Chart,
     values: Value,
@@ -30,8 +30,8 @@ pub struct Release {
 }
 
 impl Release {
-    /// Reads the chart and its values. Blocks on the disk, and on helm where there are `--set`
-    /// expressions. It does not render yet.
+    /// Reads the chart and its values. Blocks on the disk, and on helm if there are `--set`
+    /// expressions. Does not render the chart yet.
     pub fn open(binary: helm::Binary, given: helm::Release) -> remote::Result<Self> {
         let name = given.chart.display().to_string();
         let files = helm::files(&given.chart)?;
@@ -54,8 +54,8 @@ impl Release {
         Ok(Self { binary, given, folded, chart, values, scratch })
     }
 
-    /// What helm is given: the chart's file, its values files and `--set` expressions, those of
-    /// [`Self::add_values`] included. The files are there as long as this is.
+    /// The arguments for helm: the chart's file, its values files and `--set` expressions,
+    /// including those of [`Self::add_values`]. The files exist as long as this value does.
     pub fn given(&self) -> &helm::Release {
         &self.given
     }
@@ -70,7 +70,8 @@ impl Release {
         &self.values
     }
 
-    /// Values that come with every later render, below the overlay: what `--offline` turns off.
+    /// Adds values to every later render, below the overlay. `--offline` uses this for the switches
+    /// that it turns off.
     pub fn add_values(&mut self, more: &Value) -> remote::Result<()> {
         let path = self.scratch.path().join(format!("more-{}.yaml", self.folded.values.len()));
         write(&path, &more.to_string())?;
@@ -80,14 +81,14 @@ impl Release {
         Ok(())
     }
 
-    /// Everything that the chart may run.
+    /// Renders the chart and finds everything that it may run.
     pub fn inspect(&self, rules: &Rules) -> remote::Result<Inspection> {
         let render = |overlay: Option<&str>| self.render(overlay);
         chart::inspect::chart(&self.chart, &self.values, &render, rules)
             .map_err(|error| self.refused(error))
     }
 
-    /// An error of the chart crate with this chart's name.
+    /// Adds this chart's name to an error of the chart crate.
     pub fn refused(&self, error: chart::Error) -> remote::Error {
         let chart = self.given.chart.display().to_string();
         match error {
@@ -104,9 +105,11 @@ impl Release {
                 other => other.to_string(),
             },
         };
+        // The plain render takes exactly what helm will take at the installation.
         let Some(overlay) = overlay else {
             return self.binary.template(&self.given).map_err(failed);
         };
+        // A file of its own for each render: several may run at once.
         let file = tempfile::Builder::new()
             .suffix(".yaml")
             .tempfile_in(self.scratch.path())
@@ -117,8 +120,9 @@ impl Release {
         self.binary.template(&release).map_err(failed)
     }
 
-    /// The first value of an overlay that a `--set` expression wins over, where there is one: helm
-    /// would install it with the expression's value, whatever the overlay says.
+    /// The path of the first value of an overlay that a `--set` expression overrides; `None` if
+    /// there is none. helm would install the chart with the value of the expression, whatever the
+    /// overlay says.
     pub fn set_wins_over(&self, overlay: &Value) -> remote::Result<Option<String>> {
         if self.given.set.is_empty() {
             return Ok(None);
@@ -132,7 +136,7 @@ impl Release {
     }
 }
 
-/// The path of the first leaf of `wanted` that `all` has otherwise.
+/// The path of the first leaf of `wanted` that is different or missing in `all`.
 fn first_difference(wanted: &Value, all: &Value, path: &str) -> Option<String> {
     match (wanted, all) {
         (Value::Object(wanted), Value::Object(all)) => wanted.iter().find_map(|(key, value)| {
@@ -143,8 +147,8 @@ fn first_difference(wanted: &Value, all: &Value, path: &str) -> Option<String> {
     }
 }
 
-/// What helm makes of values files and `--set` expressions, asked by rendering a chart that prints
-/// its values: `--set` has a language of its own.
+/// Merges values files and `--set` expressions by helm itself: renders a chart that prints its
+/// values. `--set` has its own syntax (lists, escapes, types), which is not parsed again here.
 fn merged_by_helm(
     binary: &helm::Binary,
     given: &helm::Release,

@@ -1,7 +1,7 @@
 //! How fast bytes come into a store: `throughput add|verify|write FILE FOLDER`.
 //!
-//! The floor is what plain tools need for the same work; alternate the two, the page cache is
-//! warm after the first:
+//! Compare with what plain tools need for the same work, taking turns: the page cache is warm after
+//! the first run:
 //! `cp FILE COPY; openssl dgst -sha256 FILE`
 #![allow(clippy::print_stdout, clippy::cast_precision_loss, reason = "a measurement for people")]
 
@@ -48,7 +48,7 @@ fn write(store: &Store, file: &Path, size: u64) -> Result<(), Box<dyn Error>> {
     let digest = hash.finish();
     timed("writer, 64 KiB chunks", size, || {
         let Begin::Writer(mut writer) = store.writer(&digest, size)? else {
-            return Err("the blob is there already: name an empty folder".into());
+            return Err("the blob is there already: give an empty folder".into());
         };
         read(file, &mut chunk, |bytes| Ok(writer.write(bytes)?))?;
         Ok(writer.commit()?)

@@ -1,4 +1,5 @@
-//! Content whose digest is not known before: documents, files, streams.
+//! Adding content whose digest is not known before: documents, files, streams. It is hashed while it
+//! is written to a temporary file, which then gets its digest as name.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,7 +11,7 @@ use crate::folder::{TEMPORARY, readable_by_all};
 use crate::hash::{self, Sha256};
 use crate::{Begin, Error, Result, Store, disk, reflink, space};
 
-/// Read and written at once. Large enough that system calls cost nothing beside the hash, small
+/// The length of one read and write. Large enough that system calls cost nothing beside the hash, small
 /// enough that the bytes are still in the processor's cache when they are written.
 const BUFFER: usize = 256 << 10;
 
@@ -19,6 +20,7 @@ impl Store {
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = hash::sha256(bytes);
         if let Begin::Writer(mut writer) = self.writer(&digest, bytes.len() as u64)? {
+            // All bytes are at hand, so whatever an earlier run left is written again.
             writer.restart()?;
             writer.write(bytes)?;
             writer.commit()?;
@@ -26,8 +28,8 @@ impl Store {
         Ok(digest)
     }
 
-    /// Adds a file: its digest and length. On file systems that can (btrfs, xfs, APFS) the file's
-    /// blocks are shared, not copied.
+    /// Adds a file and returns its digest and length. On file systems with reflinks (btrfs, xfs) the
+    /// file's blocks are shared, not copied.
     pub fn add_file(&self, path: impl AsRef<Path>) -> Result<(Digest, u64)> {
         let path = path.as_ref();
         let failed = |cause| Error::Read { what: path.display().to_string(), cause };
@@ -44,7 +46,7 @@ impl Store {
         self.add(target, &mut source, failed)
     }
 
-    /// Adds what the reader gives until its end: its digest and length.
+    /// Adds everything that the reader returns until its end; the digest and length of it.
     pub fn add_reader(&self, mut reader: impl Read) -> Result<(Digest, u64)> {
         let _session = self.session()?;
         let target = self.temporary()?;
@@ -68,7 +70,7 @@ impl Store {
         Ok((digest, size))
     }
 
-    /// A file without a digest yet; it goes away unless it is kept.
+    /// A file whose digest is not known yet; removed when dropped, unless it is kept.
     fn temporary(&self) -> Result<tempfile::NamedTempFile> {
         self.make_folders()?;
         let folder = self.partials_path();
@@ -80,6 +82,7 @@ impl Store {
     }
 
     fn keep(&self, file: tempfile::NamedTempFile, digest: &Digest, size: u64) -> Result<()> {
+        // The same content again: the temporary file is removed, the blob's timestamp stays.
         if self.holds_blob(digest, size)? {
             return Ok(());
         }
@@ -90,7 +93,7 @@ impl Store {
     }
 }
 
-/// Reads to the end, hashes, and hands on what was read.
+/// Reads to the end, hashes, and calls `write` with each piece; the digest and length of everything.
 fn copy(
     source: &mut (impl Read + ?Sized),
     mut write: impl FnMut(&[u8]) -> Result<()>,

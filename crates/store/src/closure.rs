@@ -1,4 +1,12 @@
-//! What a root needs: the walk from its manifest down.
+//! What a root needs: the walk from its manifest or index down to configs and layers.
+//!
+//! For an index of two platforms of which only one was chosen:
+//!
+//! ```text
+//! index ─┬─ manifest linux/amd64 ─┬─ config      manifests: [linux/amd64, index]
+//!        │                        └─ layer       blobs:     [config, layer]
+//!        └─ manifest linux/arm64 (missing)       sparse:    [linux/arm64]
+//! ```
 
 use std::collections::HashSet;
 
@@ -6,8 +14,8 @@ use types::{Descriptor, Digest, Manifest, Root};
 
 use crate::{Error, Result, Source, document};
 
-/// Indexes in indexes are followed this deep. Real ones have one level; a hostile source could
-/// otherwise make the walk long.
+/// How deep indexes in indexes are followed. Real ones have one level; a hostile source could
+/// otherwise make the walk, and its stack, as long as it likes.
 const MAX_DEPTH: usize = 8;
 
 /// All content of one root, each digest once.
@@ -17,8 +25,8 @@ pub struct Closure {
     pub manifests: Vec<Descriptor>,
     /// Configs and layers, in the order in which the manifests name them.
     pub blobs: Vec<Descriptor>,
-    /// What is named but was left out on purpose: manifests of platforms that were not chosen,
-    /// layers that may not be distributed.
+    /// What is named but not here on purpose: manifests of platforms that were not chosen, layers that
+    /// may not be distributed.
     pub sparse: Vec<Descriptor>,
 }
 
@@ -28,15 +36,15 @@ impl Closure {
         self.manifests.iter().chain(&self.blobs).map(|descriptor| descriptor.size).sum()
     }
 
-    /// All descriptors that are here: blobs first, then manifests, leaves first. In this order
-    /// nothing is written before what it needs.
+    /// All descriptors that are here: blobs first, then manifests, leaves first. Written in this order,
+    /// nothing is there before what it needs.
     pub fn all(&self) -> impl Iterator<Item = &Descriptor> {
         self.blobs.iter().chain(&self.manifests)
     }
 }
 
-/// What the root needs, all of it looked up in the source. A child of an index that is not there
-/// is left out as sparse; any other absence is [`Error::BlobMissing`], another length
+/// Finds everything that the root needs, and checks that the source has it. A missing child of an
+/// index is listed as sparse; anything else that is missing is [`Error::BlobMissing`], another length
 /// [`Error::SizeMismatch`].
 pub fn closure(source: &dyn Source, root: &Root) -> Result<Closure> {
     let mut walk = Walk::new(source);
@@ -47,20 +55,22 @@ pub fn closure(source: &dyn Source, root: &Root) -> Result<Closure> {
     }
 }
 
-/// What a root names and what of it is wrong, as far as it can be followed.
+/// What a root names and what of it is missing or wrong, as far as it can be followed.
 pub(crate) struct Survey {
     /// Every digest that the root names, whether it is here or not.
     pub(crate) named: HashSet<Digest>,
-    /// What is absent or wrong, and why.
+    /// What is missing or wrong, and why.
     pub(crate) problems: Vec<(Descriptor, Error)>,
 }
 
-/// Walks the root as [`closure`] does, past everything that is wrong.
+/// Walks the root as [`find_closure`] does, but does not stop at what is missing or wrong.
 pub(crate) fn survey(source: &dyn Source, root: &Root) -> Survey {
     let mut walk = Walk { goes_on: true, ..Walk::new(source) };
     walk.visit(&root.descriptor, Absence::Error, 0);
     let problems: HashSet<Digest> = walk.problems.iter().map(|(d, _)| d.digest).collect();
     let sparse = walk.closure.sparse.iter().map(|descriptor| descriptor.digest);
+    // Sparse and damaged content counts as named: garbage collection must not remove a blob that is
+    // needed and was only misread.
     let named = walk.seen.iter().copied().chain(sparse).chain(problems).collect();
     Survey { named, problems: walk.problems }
 }
@@ -74,7 +84,7 @@ struct Walk<'a> {
     goes_on: bool,
 }
 
-/// What it means that a descriptor's content is not here.
+/// What it means that the content of a descriptor is missing.
 #[derive(Clone, Copy)]
 enum Absence {
     Error,
@@ -93,6 +103,7 @@ impl<'a> Walk<'a> {
     }
 
     fn visit(&mut self, descriptor: &Descriptor, absence: Absence, depth: usize) {
+        // Platforms share layers, and a hostile index could name one manifest a million times.
         if self.seen.contains(&descriptor.digest) || self.is_over() {
             return;
         }
@@ -121,6 +132,7 @@ impl<'a> Walk<'a> {
             }
             (Some(_), _) => {}
         }
+        // Only now: what failed above is tried again where another manifest names it.
         self.seen.insert(digest);
         if !descriptor.is_manifest() {
             self.closure.blobs.push(descriptor.clone());
@@ -129,8 +141,10 @@ impl<'a> Walk<'a> {
         if depth > MAX_DEPTH {
             return Err(Error::TooDeep { digest, most: MAX_DEPTH });
         }
+        // The bytes are parsed without hashing: the source verified them when it was filled.
         let bytes = document(self.source, &digest, Manifest::MAX_SIZE)?;
         let manifest = Manifest::parse(&digest.to_string(), &bytes)?;
+        // An index may lack platforms that were not chosen; a manifest may lack none of its blobs.
         for child in &manifest.manifests {
             self.visit(child, Absence::Sparse, depth + 1);
         }
@@ -138,6 +152,7 @@ impl<'a> Walk<'a> {
             let absence = if may_be_absent(blob) { Absence::Sparse } else { Absence::Error };
             self.visit(blob, absence, depth + 1);
         }
+        // After everything that it names, so that the list has the leaves first.
         self.closure.manifests.push(descriptor.clone());
         Ok(())
     }

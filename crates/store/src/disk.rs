@@ -1,4 +1,4 @@
-//! How bytes are given to the disk: in pieces that the page cache has room for at hand.
+//! Writing to files in pieces of a size that the page cache can take without delay.
 
 use std::io::{self, Write};
 
@@ -9,7 +9,7 @@ use std::io::{self, Write};
 /// (docs/benchmarks.md). Below, system calls would begin to count.
 const PIECE: usize = 64 << 10;
 
-/// As [`Write::write_all`], in pieces that the disk's side takes well.
+/// As [`Write::write_all`], but at most 64 KiB per system call.
 pub fn write_all(file: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     bytes.chunks(PIECE).try_for_each(|piece| file.write_all(piece))
 }

@@ -1,21 +1,21 @@
-//! What can go wrong with content on a disk.
+//! The errors of reading and writing content on a disk.
 
 use std::io;
 use std::path::PathBuf;
 
-use types::{Digest, Reference};
+use types::{ByteSize, Digest, Reference};
 
 /// An error of the store or of a [`crate::Source`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The blob is not here.
-    #[error("blob {digest} is not here")]
+    /// The source does not have the blob.
+    #[error("blob {digest} is missing")]
     BlobMissing {
         /// The blob.
         digest: Digest,
     },
-    /// The range does not lie within the blob.
-    #[error("range {start}..{end} does not lie within blob {digest} of {size} bytes")]
+    /// The range reaches beyond the blob's end.
+    #[error("bytes {start}..{end} are outside of blob {digest}, which has {size} bytes")]
     Range {
         /// The blob.
         digest: Digest,
@@ -26,8 +26,8 @@ pub enum Error {
         /// The blob's length.
         size: u64,
     },
-    /// A document is larger than is read into memory.
-    #[error("{digest} has {size} bytes, more than the {most} that such a document may have")]
+    /// A document is too large to be read into memory.
+    #[error("{digest} has {size} bytes; a document of its kind may have at most {most}")]
     TooLarge {
         /// The document.
         digest: Digest,
@@ -36,35 +36,35 @@ pub enum Error {
         /// The limit.
         most: u64,
     },
-    /// The bytes that came are not those that were promised.
-    #[error("{digest} was promised, but the bytes that came are {actual}; they were thrown away")]
+    /// The received bytes have another digest than expected.
+    #[error("digest mismatch: expected {digest}, received {actual}; the bytes were discarded")]
     DigestMismatch {
-        /// What was promised.
+        /// The expected digest.
         digest: Digest,
-        /// What came.
+        /// The digest of the received bytes.
         actual: Digest,
     },
-    /// More or fewer bytes came than were promised.
-    #[error("{digest} was promised with {expected} bytes, but {actual} came")]
+    /// More or fewer bytes were received than expected.
+    #[error("size mismatch of {digest}: expected {expected} bytes, received {actual}")]
     SizeMismatch {
         /// The blob.
         digest: Digest,
-        /// The length that was promised.
+        /// The expected length in bytes.
         expected: u64,
-        /// The length that came.
+        /// The received length in bytes.
         actual: u64,
     },
     /// No root has that name.
-    #[error("{} holds nothing named {name}; `gantry store ls` tells what it holds", path.display())]
+    #[error("{} has nothing named {name}; run `gantry store ls` to list what it has", path.display())]
     RootMissing {
         /// The name.
         name: Box<Reference>,
         /// The store.
         path: PathBuf,
     },
-    /// A root lacks a manifest, so nobody knows what else it needs.
+    /// A manifest of a root is missing or damaged, so it is not known what else the root needs.
     #[error(
-        "{name} is not whole ({cause}); fetch or load it again, or take it away with `gantry store rm {name}`"
+        "{name} is incomplete ({cause}); fetch or load it again, or remove it with `gantry store rm {name}`"
     )]
     Broken {
         /// The root.
@@ -73,30 +73,39 @@ pub enum Error {
         #[source]
         cause: Box<Error>,
     },
-    /// An entry of another tool has a digest that Gantry cannot follow.
-    #[error("{} names {digest}, and only sha256 is known here: what it needs cannot be told from garbage", path.display())]
+    /// An entry that another tool wrote has a digest that is not sha256. Its blobs cannot be told from
+    /// garbage, so none is collected.
+    #[error(
+        "index.json of {} lists {digest}, but only sha256 is supported; \
+         remove this entry to collect garbage",
+        path.display()
+    )]
     ForeignDigest {
         /// The store.
         path: PathBuf,
-        /// The digest as it stands in `index.json`.
+        /// The digest as `index.json` has it.
         digest: String,
     },
-    /// This process uses the store, so it cannot have it alone.
+    /// This process has a session of the store, so it cannot lock the store exclusively.
     #[error("{} is in use by this process", path.display())]
     InUse {
         /// The store.
         path: PathBuf,
     },
-    /// Indexes stand in indexes, too many of them.
-    #[error("{digest} stands more than {most} indexes deep")]
+    /// Indexes are nested too deep.
+    #[error("{digest} is nested more than {most} indexes deep")]
     TooDeep {
         /// The manifest that is too deep.
         digest: Digest,
-        /// How deep one may stand.
+        /// How deep a manifest may be nested.
         most: usize,
     },
-    /// The disk has no room.
-    #[error("no room in {}: {needed} more bytes are needed, {free} are free; make room and run the same command again, what is there is kept", path.display())]
+    /// The disk or the quota is full.
+    #[error(
+        "not enough space in {}: {} more are needed, {} are free; \
+         free some space and run the same command again, what was written is kept",
+        path.display(), ByteSize(*needed), ByteSize(*free)
+    )]
     NoSpace {
         /// The folder.
         path: PathBuf,
@@ -108,12 +117,12 @@ pub enum Error {
     /// A document of the store or of a bundle does not parse.
     #[error(transparent)]
     Document(#[from] types::Error),
-    /// The folder is no store, or one of a newer Gantry.
-    #[error("{} is no store: {reason}", path.display())]
+    /// The folder is not a store, or one that a newer Gantry wrote.
+    #[error("{} is not a store: {reason}", path.display())]
     NotAStore {
         /// The folder.
         path: PathBuf,
-        /// Why.
+        /// Why it is not one.
         reason: String,
     },
     /// Reading failed.

@@ -1,8 +1,8 @@
 //! The store: a folder in OCI image layout that holds each blob once.
 //!
-//! Blobs come in through a [`crate::Writer`], names through [`Store::publish`]; both become
-//! visible by a rename, so a reader sees all of a thing or nothing of it. The format is in
-//! `docs/formats/store.md`.
+//! Blobs are written by a [`crate::Writer`], names by [`Store::publish_roots`]. Both become visible by
+//! a rename, so a reader sees a blob or an index either complete or not at all. The format is
+//! described in `docs/formats/store.md`.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -25,15 +25,17 @@ pub struct Store {
 struct Inner {
     path: PathBuf,
     sessions: Sessions,
+    /// Set once the folders that writing needs exist: a fetch of ten thousand small files would
+    /// otherwise ask the file system for them each time.
     folders: OnceLock<()>,
 }
 
-/// The folder of what is Gantry's own in the layout; other tools leave it alone.
+/// The folder of Gantry's own files in the layout (locks, partial blobs); other tools ignore it.
 const OWN: &str = "gantry";
 
 impl Store {
-    /// Opens the store in the folder; where there is no folder or an empty one, a store is made.
-    /// A folder that holds something else is refused.
+    /// Opens the store in the folder; where there is no folder or an empty one, a store is created.
+    /// A folder with other content is refused.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let store = Self::at(path.as_ref());
         if store.inner.path.join(layout::MARKER).exists() {
@@ -42,11 +44,12 @@ impl Store {
         store.refuse_foreign()?;
         store.make_folders()?;
         let session = store.session()?;
+        // Another process may be creating the same store: only one writes the empty index.
         let lock = store.lock_index()?;
         if !store.inner.path.join(layout::INDEX).exists() {
             store.replace(layout::INDEX, &Index::empty().to_bytes())?;
         }
-        // The marker last: a folder with it is a whole store.
+        // The marker last: a folder that has it is a complete store.
         store.replace(layout::MARKER, layout::marker())?;
         drop((lock, session));
         store.checked()
@@ -62,22 +65,23 @@ impl Store {
         &self.inner.path
     }
 
-    /// Keeps garbage collection away for as long as the session lives, in every process.
+    /// Blocks garbage collection, by any process, for as long as the session lives.
     pub fn session(&self) -> Result<Session> {
         self.inner.sessions.open(&self.own_path("lock"))
     }
 
-    /// Whether the blob is here with the descriptor's length: one look at the file's metadata.
+    /// Whether the store has the blob with the descriptor's length. Only reads the file's metadata: the
+    /// content was verified when it was written.
     pub fn contains(&self, blob: &Descriptor) -> Result<bool> {
         self.holds_blob(&blob.digest, blob.size)
     }
 
-    /// Where the blob lies as a file, whether it is there or not.
+    /// The path of the blob's file, whether it exists or not.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.blobs_path().join(digest.hex())
     }
 
-    /// Bytes of a blob that an earlier writer left; what is still to come is the rest.
+    /// How many bytes of a blob an earlier writer left in its partial file.
     pub fn partial(&self, digest: &Digest) -> Result<u64> {
         let path = self.partial_path(digest);
         match fs::metadata(&path) {
@@ -131,7 +135,7 @@ impl Store {
         self.inner.path.join(OWN).join(name)
     }
 
-    /// The name of the folder, for entries that have none.
+    /// The name of the store's folder, from which entries without a full name get theirs.
     pub(crate) fn folder_name(&self) -> String {
         let path = fs::canonicalize(self.path()).unwrap_or_else(|_| self.path().to_owned());
         path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
@@ -141,7 +145,7 @@ impl Store {
         Ok(self.size(digest)? == Some(size))
     }
 
-    /// The folders that writing needs; a layout of another tool has not all of them.
+    /// Creates the folders that writing needs; a layout of another tool does not have all of them.
     pub(crate) fn make_folders(&self) -> Result<()> {
         if self.inner.folders.get().is_some() {
             return Ok(());
@@ -163,6 +167,7 @@ impl Store {
     pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let target = self.inner.path.join(name);
         let failed = |cause| space::write_error(&target, self.path(), bytes.len() as u64, cause);
+        // In the store's own folder, since a rename cannot cross file systems.
         let mut file = tempfile::Builder::new()
             .prefix(TEMPORARY)
             .permissions(readable_by_all())
@@ -182,10 +187,12 @@ impl Store {
             }
             Err(cause) => return Err(Error::Read { what: marker.display().to_string(), cause }),
         };
+        // Only the version is read, so that additions of later versions do no harm.
         let version = serde_json::from_slice::<serde_json::Value>(&text)
             .ok()
             .and_then(|value| value["imageLayoutVersion"].as_str().map(str::to_owned));
         match version.as_deref() {
+            // image-layout.md has had 1.0.0 only; a later 1.x may add to it but not change it.
             Some(version) if version.starts_with("1.") => Ok(self),
             Some(version) => {
                 Err(self.not_a_store(format!("its layout version is {version}, not 1.0.0")))
@@ -194,7 +201,8 @@ impl Store {
         }
     }
 
-    /// Nothing is there, or what a store that was killed while it was made leaves behind.
+    /// Refuses a folder with content that is not Gantry's. What a process leaves behind that was killed
+    /// while it created a store is accepted.
     fn refuse_foreign(&self) -> Result<()> {
         let entries = match fs::read_dir(self.path()) {
             Ok(entries) => entries,
@@ -203,13 +211,15 @@ impl Store {
                 return Err(Error::Read { what: self.path().display().to_string(), cause });
             }
         };
+        // `gantry/` is created first, the marker last: with the one and without the other, a creation was
+        // interrupted.
         let is_ours = self.inner.path.join(OWN).is_dir();
         for entry in entries.flatten() {
             let name = entry.file_name();
             let ours = is_ours && [OWN, "blobs", layout::INDEX].iter().any(|own| name == **own);
             if !ours {
                 return Err(self.not_a_store(format!(
-                    "it holds {} and no file {}; name an empty folder or one that does not exist",
+                    "it has {} but no file {}; give an empty folder or one that does not exist",
                     name.display(),
                     layout::MARKER
                 )));
@@ -223,13 +233,14 @@ impl Store {
     }
 }
 
-/// How the names of files begin that have no digest yet; what a killed process leaves of them goes
-/// with the next garbage collection.
+/// The start of the names of files whose digest is not known yet. The next garbage collection removes
+/// those that a killed process left.
 pub(crate) const TEMPORARY: &str = "tmp-";
 
 /// The usual permissions of a file, before the umask.
 pub(crate) fn readable_by_all() -> fs::Permissions {
     use std::os::unix::fs::PermissionsExt as _;
+    // tempfile creates files with 0600, which would hide blobs from other users of a shared store.
     fs::Permissions::from_mode(0o666)
 }
 

@@ -1,4 +1,4 @@
-//! Making room: what no root needs any more goes.
+//! Garbage collection: removes blobs that no root needs, and stale partial downloads.
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,33 +14,33 @@ use crate::lock::Exclusive;
 use crate::progress::Progress;
 use crate::{Error, Result, Store};
 
-/// A partial that nobody went on with for this long is stale. A week: a fetch that was stopped on
-/// a Friday still goes on after the next one.
+/// A partial download that was not resumed for this long is stale. A week: a fetch that was stopped
+/// on a Friday can still be resumed on the Friday after.
 const PARTIAL_IS_STALE_AFTER: Duration = Duration::from_hours(7 * 24);
 
 /// Whether garbage is removed or only counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GcMode {
-    /// Tell what would go. Waits for nobody; content that another process is just bringing in
-    /// counts as garbage then.
+    /// Only report what would be removed. Does not wait for other processes; content that one of them
+    /// is just writing counts as garbage then.
     DryRun,
     /// Remove it.
     Remove,
 }
 
-/// What was removed, or would be.
+/// What was removed, or would be removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Collected {
     /// Blobs that no root needs, with their lengths in bytes, sorted by digest.
     pub blobs: Vec<(Digest, u64)>,
-    /// Partial downloads that nobody will go on with.
+    /// How many stale partial downloads were removed.
     pub partials: u64,
-    /// Their bytes.
+    /// How many bytes they had.
     pub partial_bytes: u64,
 }
 
 impl Collected {
-    /// Bytes that became free.
+    /// How many bytes became free.
     pub fn bytes(&self) -> u64 {
         self.blobs.iter().map(|(_, size)| size).sum::<u64>() + self.partial_bytes
     }
@@ -48,19 +48,21 @@ impl Collected {
 
 impl Store {
     /// Collects blobs that no root needs, and stale partials. Waits until no process has a
-    /// [`crate::Session`], and says so through `progress`; fails with [`Error::InUse`] when this
-    /// very store has one. Refuses when it cannot know what a root needs, because one of its
+    /// [`crate::StoreSession`], and says so through `progress`; fails with [`Error::InUse`] when this
+    /// very store has one. Fails as well when it cannot know what a root needs, because one of its
     /// manifests is missing or damaged.
     pub fn gc(&self, mode: GcMode, progress: &dyn Progress) -> Result<Collected> {
         let _lock = match mode {
             GcMode::DryRun => None,
+            // Waiting for a session of this process would be waiting for ourselves.
             GcMode::Remove if self.has_session() => {
                 return Err(Error::InUse { path: self.path().to_owned() });
             }
             GcMode::Remove => Some(Exclusive::lock(&self.own_path("lock"), || {
-                progress.note("waiting until the other gantry processes are done with the store");
+                progress.note("waiting for other gantry processes that use the store");
             })?),
         };
+        // Under the exclusive lock, so no root can be published between this list and the removals.
         let needed = self.needed()?;
         let mut collected = Collected::default();
         for (digest, size) in self.blobs()? {
@@ -79,13 +81,13 @@ impl Store {
         Ok(collected)
     }
 
-    /// All blobs with their lengths, sorted by digest. Files with other names are not looked at.
+    /// All blobs with their lengths, sorted by digest. Files whose name is not a digest are ignored.
     pub fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
         let mut blobs = Vec::new();
         for entry in entries(&self.blobs_path())? {
             let name = entry.file_name();
             let Some(Ok(digest)) = name.to_str().map(Digest::from_hex) else { continue };
-            // One that was removed since the folder was listed is not there.
+            // It may have been removed since the folder was listed.
             if let Ok(metadata) = entry.metadata() {
                 blobs.push((digest, metadata.len()));
             }
@@ -94,9 +96,10 @@ impl Store {
         Ok(blobs)
     }
 
-    /// Every digest that a root names, present or not.
+    /// Every digest that a root names, whether the store has it or not.
     fn needed(&self) -> Result<HashSet<Digest>> {
         let index = self.index()?;
+        // Nothing is removed rather than something that another tool needs.
         if let Some(digest) = index.foreign().next() {
             let (path, digest) = (self.path().to_owned(), digest.to_owned());
             return Err(Error::ForeignDigest { path, digest });
@@ -115,14 +118,16 @@ impl Store {
         Ok(needed)
     }
 
-    /// Only asked while nobody writes.
+    /// Whether a file among the partials can be removed. Only called while no process writes.
     fn is_stale(&self, entry: &fs::DirEntry) -> bool {
         let name = entry.file_name();
         let Some(name) = name.to_str() else { return false };
+        // No digest to resume by, and no process that still writes it.
         if name.starts_with(TEMPORARY) {
             return true;
         }
         let Ok(digest) = Digest::from_hex(name) else { return false };
+        // An unreadable or future time counts as fresh: keeping too much does no harm.
         let age = entry
             .metadata()
             .and_then(|metadata| metadata.modified())
@@ -139,7 +144,7 @@ fn collect(path: &Path, mode: GcMode) -> Result<()> {
     }
 }
 
-/// Removes a file; one that is gone already is no error.
+/// Removes a file; one that does not exist is not an error.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -147,7 +152,7 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// The entries of a folder; none where there is no folder.
+/// The entries of a folder; empty where the folder does not exist.
 fn entries(folder: &Path) -> Result<Vec<fs::DirEntry>> {
     let failed = |cause| Error::Read { what: folder.display().to_string(), cause };
     match fs::read_dir(folder) {

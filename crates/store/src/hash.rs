@@ -1,6 +1,6 @@
 //! The two hashes that name content: sha256 for blobs, git's sha1 for files of a Hub repository.
 //!
-//! Both take bytes as they flow by; nothing here reads a file on its own.
+//! Both are fed with bytes while those are transferred; nothing here reads a file on its own.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use sha1::{Digest as _, Sha1};
 use types::{Digest, GitId};
 
-/// A sha256 in the making. Uses the processor's SHA instructions where it has them.
+/// A sha256 that is fed piece by piece. Uses the processor's SHA instructions where it has them.
 #[derive(Clone)]
 pub struct Sha256(Context);
 
@@ -18,12 +18,12 @@ impl Sha256 {
         Self(Context::new(&SHA256))
     }
 
-    /// Takes in more bytes.
+    /// Adds more bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The digest of all bytes that were taken in.
+    /// The digest of all bytes that were added.
     pub fn finish(self) -> Digest {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(self.0.finish().as_ref());
@@ -50,20 +50,20 @@ pub fn sha256(bytes: &[u8]) -> Digest {
     hash.finish()
 }
 
-/// Git's id of a file in the making: `sha1("blob " + length + "\0" + bytes)` (git-hash-object(1)).
+/// Git's id of a file, fed piece by piece: `sha1("blob " + length + "\0" + bytes)` (git-hash-object(1)).
 /// The Hub names every file that is not in LFS by it.
 #[derive(Clone)]
 pub struct GitBlob(Sha1);
 
 impl GitBlob {
-    /// The id of a file of `length` bytes, which must all be taken in.
+    /// The id of a file of `length` bytes, which must all be added.
     pub fn new(length: u64) -> Self {
         let mut hash = Sha1::new();
         hash.update(format!("blob {length}\0"));
         Self(hash)
     }
 
-    /// Takes in more bytes.
+    /// Adds more bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }

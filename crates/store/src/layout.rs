@@ -1,5 +1,6 @@
-//! The two documents of an OCI image layout (image-spec 1.1, image-layout.md), read as any tool
-//! wrote them and written byte for byte the same from the same content.
+//! The two documents of an OCI image layout (image-spec 1.1, image-layout.md): `oci-layout` and
+//! `index.json`. They are read as any tool wrote them, entries that Gantry does not understand are
+//! kept, and the same content is always written as the same bytes.
 
 use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
@@ -9,10 +10,11 @@ use types::{Descriptor, Digest, Reference, Root, annotation, media_type};
 pub const MARKER: &str = "oci-layout";
 /// The file that lists what the layout holds.
 pub const INDEX: &str = "index.json";
-/// The largest `index.json` that is read, in bytes: about a hundred thousand roots.
+/// The largest `index.json` that is read, in bytes: about a hundred thousand roots. A hostile bundle
+/// or layout must not fill the memory.
 pub const MAX_INDEX: u64 = 64 << 20;
-/// The registry of the name that an entry without a full name is given. Podman does the same with
-/// images that were built on the machine.
+/// The registry in the name of an entry that has no full name. Podman names images that were built on
+/// the machine in the same way.
 const LOCAL: &str = "localhost";
 
 /// The content of the file [`MARKER`].
@@ -38,7 +40,7 @@ pub(crate) struct Index {
 #[derive(Debug, Clone)]
 struct Entry {
     value: Value,
-    /// The entry as a descriptor, unless its digest is of another algorithm.
+    /// The entry as a descriptor; `None` when its digest is not sha256.
     descriptor: Option<Descriptor>,
 }
 
@@ -59,18 +61,21 @@ impl Index {
             message,
         };
         let mut document: Map<String, Value> = serde_json::from_slice(bytes)
-            .map_err(|e| error(e.line(), e.column(), format!("no OCI index: {e}")))?;
+            .map_err(|e| error(e.line(), e.column(), format!("not a valid OCI index: {e}")))?;
         if document.get("schemaVersion") != Some(&json!(2)) {
-            return Err(error(0, 0, "no OCI index: schemaVersion must be 2".into()));
+            return Err(error(0, 0, "not a valid OCI index: schemaVersion must be 2".into()));
         }
         let entries = match document.remove("manifests") {
             None | Some(Value::Null) => Vec::new(),
             Some(Value::Array(entries)) => entries,
-            Some(_) => return Err(error(0, 0, "no OCI index: manifests must be a list".into())),
+            Some(_) => {
+                return Err(error(0, 0, "not a valid OCI index: manifests must be a list".into()));
+            }
         };
         let entries = entries
             .into_iter()
             .map(|value| {
+                // Not an error: an entry with another digest algorithm belongs to another tool and is kept.
                 let descriptor = Descriptor::deserialize(&value).ok();
                 Entry { value, descriptor }
             })
@@ -78,12 +83,13 @@ impl Index {
         Ok(Self { document, entries })
     }
 
-    /// The document, sorted by name, then digest.
+    /// The document as text, its entries sorted by name, then digest.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut entries: Vec<&Value> = self.entries.iter().map(|entry| &entry.value).collect();
         entries.sort_by_key(|entry| sort_key(entry));
         let mut document = self.document.clone();
         document.insert("manifests".into(), entries.into_iter().cloned().collect());
+        // Indented, so that people and diffs can read it; keys keep the order in which they were read.
         format!("{:#}\n", Value::Object(document)).into_bytes()
     }
 
@@ -91,6 +97,7 @@ impl Index {
     pub(crate) fn put(&mut self, roots: &[Root]) {
         let names: std::collections::BTreeSet<&Reference> =
             roots.iter().map(|root| &root.name).collect();
+        // Entries with a bare tag stay: they have no full name that could be replaced.
         self.entries.retain(|entry| entry.full_name().is_none_or(|name| !names.contains(&name)));
         // Of two roots with one name in one call the last one counts, as it does in two calls.
         let last: std::collections::BTreeMap<&Reference, &Root> =
@@ -102,7 +109,8 @@ impl Index {
         }));
     }
 
-    /// Takes the entries of that name away; whether there was one. `folder` as in [`Self::roots`].
+    /// Removes the entries of that name and returns whether there was one. `folder` as in
+    /// [`Self::roots`].
     pub(crate) fn take(&mut self, name: &Reference, folder: &str) -> bool {
         let before = self.entries.len();
         self.entries.retain(|entry| entry.root(folder).is_none_or(|root| root.name != *name));
@@ -111,17 +119,18 @@ impl Index {
 
     /// All entries as roots, sorted by name, then digest. An entry with a bare tag (regclient,
     /// oras, `skopeo copy … oci:DIR:TAG`) is called `localhost/FOLDER:TAG`, one without any name
-    /// `localhost/FOLDER@DIGEST`, after the `folder` that the layout lies in.
+    /// `localhost/FOLDER@DIGEST`, after the name of the layout's `folder`.
     pub(crate) fn roots(&self, folder: &str) -> Vec<Root> {
         let mut roots: Vec<Root> =
             self.entries.iter().filter_map(|entry| entry.root(folder)).collect();
+        // By digest as well: two entries of one name must not change places from run to run.
         roots.sort_by(|a, b| (&a.name, a.descriptor.digest).cmp(&(&b.name, b.descriptor.digest)));
         // Some tools list one manifest twice.
         roots.dedup();
         roots
     }
 
-    /// Digests that Gantry cannot follow, because their algorithm is not sha256.
+    /// Digests of entries that are not sha256, which Gantry cannot follow.
     pub(crate) fn foreign(&self) -> impl Iterator<Item = &str> {
         self.entries
             .iter()
@@ -147,7 +156,7 @@ impl Entry {
     }
 }
 
-/// The name of an entry that names no repository.
+/// The made-up name of an entry that names no repository.
 fn local_name(descriptor: &Descriptor, folder: &str) -> Option<Reference> {
     let repository = repository_of(folder);
     let by_digest = |digest: Digest| Reference::new(LOCAL, &repository, None, Some(digest));
@@ -158,7 +167,8 @@ fn local_name(descriptor: &Descriptor, folder: &str) -> Option<Reference> {
         .or_else(|| by_digest(descriptor.digest).ok())
 }
 
-/// A folder's name as a repository segment: lower case, what is not allowed becomes a dash.
+/// A folder's name as a repository segment: lower case, with dashes for characters that are not
+/// allowed. `My Images_2` becomes `my-images-2`.
 fn repository_of(folder: &str) -> String {
     let dashed: String = folder
         .to_lowercase()
@@ -171,7 +181,7 @@ fn repository_of(folder: &str) -> String {
     }
 }
 
-/// What an entry is sorted by: its name as it stands there, then its digest.
+/// What entries are sorted by: the name as the entry has it, then the digest.
 fn sort_key(entry: &Value) -> (String, String) {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let annotations = &entry["annotations"];

@@ -1,8 +1,11 @@
 //! The content-addressed store, and the two traits through which blobs move.
 //!
-//! A [`Source`] gives blobs (a store folder, the volumes of a bundle), a [`Sink`] takes roots with
-//! all that they need (a store folder, a registry). Both are small and state what every
-//! implementation guarantees.
+//! A [`Source`] reads blobs (from a store folder or the files of a bundle), a [`Sink`] receives roots
+//! with everything they need (a store folder, a registry). Both traits are small and state what every
+//! implementation guarantees; `suite` checks it.
+//!
+//! In the data flow: `fetch` writes blobs into a [`Store`], `pack` reads them from it, `load` copies
+//! from any source to any sink.
 
 mod add;
 mod closure;

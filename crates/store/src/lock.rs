@@ -1,13 +1,13 @@
-//! Who may do what at the same time, between threads and between processes.
+//! Locks between threads and between processes.
 //!
 //! Three kinds of locks, all flock(2) on files under `gantry/`, so the system frees them when a
 //! process is killed:
-//! - `gantry/lock`, shared: a [`Session`]. Content that no root names yet is safe while one lives.
-//!   Exclusive: the garbage collection.
+//! - `gantry/lock`, shared: a [`StoreSession`]. While one lives, content that no root names yet is
+//!   safe. Exclusive: the garbage collection.
 //! - `gantry/index.lock`, exclusive: one change of `index.json`.
 //! - each partial, exclusive: its one writer (`writer.rs`).
 //!
-//! Whoever takes several takes them in this order.
+//! Code that takes several takes them in this order, so that no two processes wait for each other.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -16,16 +16,16 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::{Error, Result};
 
-/// While a session lives, in any process, nothing is collected as garbage. Held by everything that
-/// writes; a program that first writes blobs and publishes them later holds one over both.
+/// While a session lives, in any process, no garbage is collected. Everything that writes holds one;
+/// a program that first writes blobs and publishes them later holds one over both.
 /// Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Session {
-    /// `None` on read-only media, where nobody can collect garbage.
+    /// `None` on read-only media, where no process can collect garbage.
     _lock: Option<Arc<File>>,
 }
 
-/// The sessions of one open store: all share one lock.
+/// The lock that all sessions of one open store share; freed with the last of them.
 #[derive(Debug, Default)]
 pub(crate) struct Sessions(Mutex<Weak<File>>);
 
@@ -35,6 +35,8 @@ impl Sessions {
     }
 
     pub(crate) fn open(&self, path: &Path) -> Result<Session> {
+        // One open file for all sessions, so that `is_held` knows of all of them: garbage collection
+        // would wait for ever for a session of its own process.
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lock) = current.upgrade() {
             return Ok(Session { _lock: Some(lock) });
@@ -73,8 +75,9 @@ impl Exclusive {
     }
 }
 
-/// Opens a lock file; it is never removed, so that all see the same one.
+/// Opens a lock file. It is never removed: a process that locks a removed file would lock alone.
 fn open(path: &Path) -> io::Result<File> {
+    // The folder exists nearly always, so it is created only when opening fails.
     let options = || OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
     match options().open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

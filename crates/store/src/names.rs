@@ -1,4 +1,4 @@
-//! The names in a store: reading and changing `index.json`.
+//! The names of roots in a store: reading and changing `index.json`.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -10,8 +10,8 @@ use crate::layout::{self, Index};
 use crate::{Error, Result, Store, closure};
 
 impl Store {
-    /// Gives the roots their names; a root that had the name loses it. All of them become visible
-    /// in one step. Every blob that they need must be here (see [`closure`]).
+    /// Gives the roots their names; another root that had the name loses it. All of them become visible
+    /// in one step. The store must have every blob that they need (see [`find_closure`]).
     pub fn publish(&self, roots: &[Root]) -> Result<()> {
         let _session = self.session()?;
         for root in roots {
@@ -23,8 +23,8 @@ impl Store {
         })
     }
 
-    /// Takes the names away; the blobs stay until [`Store::gc`]. A name that is not here is an
-    /// error, and nothing is changed then.
+    /// Removes the names; the blobs stay until [`Store::collect_garbage`]. If one of the names does not
+    /// exist, that is an error and nothing is changed.
     pub fn unpublish(&self, names: &[Reference]) -> Result<()> {
         let folder = self.folder_name();
         self.change_index(|index| {
@@ -53,7 +53,7 @@ impl Store {
     pub(crate) fn index(&self) -> Result<Index> {
         match self.index_bytes()? {
             Some(bytes) => Ok(Index::parse(&self.index_path().display().to_string(), &bytes)?),
-            // A layout without an index is empty: it was killed while it was made.
+            // A layout without an index is empty: its creation was interrupted.
             None => Ok(Index::empty()),
         }
     }
@@ -71,6 +71,8 @@ impl Store {
             Err(cause) => return Err(failed(cause)),
         };
         let mut bytes = Vec::new();
+        // One byte more than allowed, to see that there is more. The length in the metadata would not
+        // do: a pipe or a file that grows has another.
         file.take(layout::MAX_INDEX + 1).read_to_end(&mut bytes).map_err(failed)?;
         if bytes.len() as u64 > layout::MAX_INDEX {
             let most = types::ByteSize(layout::MAX_INDEX);
@@ -79,13 +81,15 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// Changes `index.json` in one step, alone among all processes.
+    /// Changes `index.json` in one step, with an exclusive lock among all processes.
     fn change_index(&self, change: impl FnOnce(&mut Index) -> Result<()>) -> Result<()> {
         let _session = self.session()?;
         self.make_folders()?;
         let _lock = self.lock_index()?;
         let mut index = self.index()?;
         change(&mut index)?;
+        // An unchanged index is not written: every run of fetch and load publishes again what is there,
+        // and each write is synced to the disk.
         let bytes = index.to_bytes();
         if self.index_bytes()?.as_ref() == Some(&bytes) {
             return Ok(());

@@ -1,21 +1,22 @@
-//! How long work tells of itself. Libraries call this; only the command line draws.
+//! Progress reports of long operations. Library crates call the trait; only `cli` implements it on a
+//! terminal.
 
-/// Receives the progress of one long operation. Called from many threads, often: implementations
-/// must be cheap and must not block.
+/// Receives the progress of one long operation. It is called often and from many threads, so
+/// implementations must be cheap and must not block.
 pub trait Progress: Send + Sync {
-    /// More work became known: `bytes` are to be moved that were not counted before.
+    /// `bytes` more have to be transferred than was known before.
     fn expect(&self, bytes: u64);
-    /// `bytes` were moved just now.
+    /// `bytes` were transferred since the last call.
     fn advance(&self, bytes: u64);
-    /// `bytes` of what was expected were there already and need not be moved.
+    /// `bytes` of the expected ones exist at the target and are not transferred.
     fn skip(&self, bytes: u64);
-    /// A named thing is done (an image, a model, a volume).
+    /// A named item is finished (an image, a model, a bundle file).
     fn done(&self, name: &str);
-    /// Something a person should know that is no failure (a retry, a missing signature).
+    /// A message that a person should see although nothing failed (a retry, a missing signature).
     fn note(&self, message: &str);
 }
 
-/// Tells nobody.
+/// Ignores all progress.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 

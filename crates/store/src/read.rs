@@ -1,4 +1,4 @@
-//! The store as a [`Source`].
+//! The store as a [`Source`]: each blob is a file, so reading is opening it and seeking.
 
 use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom};
@@ -16,6 +16,7 @@ impl Source for Store {
     fn size(&self, digest: &Digest) -> Result<Option<u64>> {
         let path = self.blob_path(digest);
         match fs::metadata(&path) {
+            // A folder or socket under a digest's name is not a blob.
             Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
             Ok(_) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -33,6 +34,7 @@ impl Source for Store {
             }
             Err(cause) => return Err(failed(cause)),
         };
+        // Of the open file, not of the path: garbage collection may remove the name meanwhile.
         let size = file.metadata().map_err(failed)?.len();
         let Range { start, end } = range;
         if start > end || end > size {

@@ -1,7 +1,7 @@
-//! The store as a [`Sink`]: `load … --to FOLDER` and the tests of other sinks use it.
+//! The store as a [`Sink`], for `load … --to FOLDER`.
 //!
-//! The trait is async and a disk is not: each call does its work on a thread of its own, which
-//! ends early when the future is dropped and leaves its partial for the next run.
+//! The trait is async and a disk is not: each call does its work on a thread of its own, which ends
+//! early when the future is dropped and leaves its partial for the next run.
 
 use std::io::{self, Read as _};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use types::{Descriptor, Digest, Root};
 use crate::hash::sha256;
 use crate::{Begin, Closure, Error, Moved, Put, Result, Sink, Source, Store, Writer};
 
-/// Moved at once, and told to `moved` at once.
+/// The length of one read and write, after which `moved` is called.
 const BUFFER: usize = 256 << 10;
 
 impl Sink for Store {
@@ -50,10 +50,11 @@ impl Sink for Store {
                 return Ok(Put::Present);
             };
             let went_on = writer.offset() > 0;
+            // What an earlier run wrote counts as transferred, so that the progress ends at the total.
             moved(writer.offset());
             match copy(writer, &*from, &*moved, is_cancelled) {
-                // What an earlier run left may have been spoilt by a power cut: once more, from
-                // the start. The bytes count once.
+                // What an earlier run left may have been damaged by a power cut (blobs are not synced):
+                // once more, from the start, without counting the bytes again.
                 Err(Error::DigestMismatch { .. }) if went_on => {}
                 result => return result.map(|()| Put::Moved),
             }
@@ -88,7 +89,9 @@ impl Sink for Store {
         let (store, root) = (self.clone(), root.clone());
         on_a_thread(move |_| {
             check(&root.descriptor.digest, &bytes)?;
+            // Over both steps: between them the manifest has no name yet and would be garbage.
             let _session = store.session()?;
+            // Mostly there already by `put_manifest`; a root's own manifest may come only here.
             store.put_bytes(&bytes)?;
             store.publish(&[root])
         })
@@ -113,6 +116,7 @@ fn copy(
 ) -> Result<()> {
     let digest = *writer.digest();
     let mut reader = from.open(&digest, writer.offset()..writer.size())?;
+    // A small blob needs no large buffer: models have thousands of small files.
     let mut buffer = vec![0; BUFFER.min(reader.remaining() as usize)];
     while reader.remaining() > 0 {
         if is_cancelled() {
@@ -129,12 +133,14 @@ fn copy(
     writer.commit()
 }
 
-/// Told to nobody: the one who would hear it has gone.
+/// The error of a cancelled transfer. Nobody sees it: the future that would return it was dropped.
 fn interrupted(digest: &Digest) -> Error {
     Error::Write { what: digest.to_string(), cause: io::ErrorKind::Interrupted.into() }
 }
 
-/// Runs work that blocks on a thread of its own. The work is told when nobody waits for it.
+/// Runs blocking work on a thread of its own. The function that the work gets returns whether the
+/// future was dropped, so that it can end early. Not tokio's pool of blocking threads: this crate
+/// works with any executor.
 async fn on_a_thread<T: Send + 'static>(
     work: impl FnOnce(&dyn Fn() -> bool) -> Result<T> + Send + 'static,
 ) -> Result<T> {
@@ -148,5 +154,7 @@ async fn on_a_thread<T: Send + 'static>(
             let _ = sender.send(result);
         })
         .map_err(failed)?;
-    receiver.await.unwrap_or_else(|_| Err(failed(io::Error::other("the work was aborted"))))
+    receiver
+        .await
+        .unwrap_or_else(|_| Err(failed(io::Error::other("the writing thread ended unexpectedly"))))
 }

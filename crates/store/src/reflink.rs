@@ -1,12 +1,13 @@
-//! Sharing a file's blocks instead of copying them, where the file system can.
+//! Reflinks: sharing a file's blocks instead of copying them, where the file system can.
 //!
-//! The only place of this crate with calls of one system. Everywhere else the caller copies.
+//! The only module of this crate that calls one operating system directly.
 
 use std::fs::File;
 use std::io;
 
-/// Makes `target`, which is empty, a clone of `source`. Fails where the two are not on one file
-/// system that can (btrfs, xfs, bcachefs), and changes nothing then.
+/// Makes `target`, which is empty, a clone of `source` (ioctl FICLONE). Fails and changes nothing
+/// where the two are not on one file system with reflinks (btrfs, xfs, bcachefs); then the caller
+/// copies.
 #[cfg(target_os = "linux")]
 pub(crate) fn clone(source: &File, target: &File) -> io::Result<()> {
     Ok(rustix::fs::ioctl_ficlone(target, source)?)

@@ -1,4 +1,4 @@
-//! Where roots go.
+//! The trait [`Sink`]: anything that roots can be loaded into.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -7,33 +7,35 @@ use types::{Descriptor, Root};
 
 use crate::{Closure, Source};
 
-/// Is told how many bytes were moved just now. Shared, because a sink may call it from a thread of
-/// its own.
+/// Called with the number of bytes that were transferred since the last call. Shared, because a sink
+/// may call it from a thread of its own.
 pub type Moved = Arc<dyn Fn(u64) + Send + Sync>;
 
-/// Takes roots with all that they need, from a [`Source`].
+/// Receives roots with everything they need, from a [`Source`].
 ///
 /// The caller (`land`) walks each root, puts blobs first, then manifests from the leaves up, then
-/// publishes the name. Every implementation guarantees:
+/// publishes the name: a registry refuses a manifest whose blobs it does not have (OCI
+/// distribution-spec, "Pushing Manifests"), and no reader ever sees an incomplete root. Every
+/// implementation guarantees:
 /// - `put_blob` and `put_manifest` verify the digest before the content is visible under it, and
-///   are atomic: after a kill the content is there whole or not at all.
-/// - Putting what is already there is cheap, and says so ([`Put::Present`]).
+///   are atomic: after a kill all of the content is there or none.
+/// - Putting what is already there is cheap, and says so ([`PutResult::Present`]).
 /// - `publish` makes the name visible in one step, after everything that it needs.
 /// - Calls for different digests may run at once.
 pub trait Sink: Send + Sync + 'static {
-    /// The implementation's own error; it tells the target and the next step.
+    /// The implementation's own error; its message names the target and the next step.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// Whether the root stands here already under its name with this digest, with all that it
-    /// `needs`: then nothing of it needs to be looked at. (The same index can stand here with the
-    /// content of fewer platforms; that is `false`.)
+    /// Whether the target has the root under its name with this digest, and everything that it
+    /// `needs`: then the caller skips the root. `false` as well for the same index with the content of
+    /// fewer platforms.
     fn holds(
         &self,
         root: &Root,
         needs: &Closure,
     ) -> impl Future<Output = Result<bool, Self::Error>> + Send;
 
-    /// Puts a config or a layer that `root` needs. `moved` is told the bytes as they go.
+    /// Puts a config or a layer that `root` needs. `moved` is called while the bytes are transferred.
     fn put_blob(
         &self,
         root: &Root,
@@ -50,7 +52,7 @@ pub trait Sink: Send + Sync + 'static {
         bytes: Vec<u8>,
     ) -> impl Future<Output = Result<Put, Self::Error>> + Send;
 
-    /// Gives the root its name.
+    /// Makes the root visible under its name. `bytes` are those of its manifest or index.
     fn publish(
         &self,
         root: &Root,
@@ -58,13 +60,14 @@ pub trait Sink: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
-/// What became of a put.
+/// What a put had to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
-    /// It was there.
+    /// Nothing: the target has it.
     Present,
-    /// It was linked from another place of the same target (a registry's mount, a reflink).
+    /// Nothing was transferred: the target linked it from another of its repositories or files (a
+    /// registry's cross-repository mount, a reflink).
     Linked,
-    /// Its bytes were moved.
+    /// Its bytes were transferred.
     Moved,
 }

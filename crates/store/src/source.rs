@@ -1,4 +1,4 @@
-//! Where blobs come from.
+//! The trait [`Source`]: anything that blobs and roots can be read from.
 
 use std::io::{self, Read};
 use std::ops::Range;
@@ -7,12 +7,12 @@ use types::{Digest, Root};
 
 use crate::{Error, Result};
 
-/// Gives blobs by digest, and the named roots that they make up.
+/// Reads blobs by digest, and the named roots that they make up.
 ///
 /// Every implementation guarantees, and the behaviour suite (`suite`) checks:
-/// - `size` and `open` see the same blobs; a blob that is not there is `None` and
-///   [`Error::BlobMissing`], never an empty one.
-/// - `open` gives exactly the bytes of the range, or an IO error; never fewer without an error.
+/// - [`Source::blob_size`] and [`Source::open_blob`] see the same blobs; for a missing blob they
+///   return `None` and [`Error::BlobMissing`], never an empty blob.
+/// - The reader returns exactly the bytes of the range, or an IO error; never fewer without an error.
 /// - A range beyond the end is [`Error::Range`].
 /// - The content is immutable while the source is open, and was verified when it came in; reading
 ///   does not hash again.
@@ -22,10 +22,10 @@ pub trait Source: Send + Sync + 'static {
     /// All roots, sorted by name.
     fn roots(&self) -> Result<Vec<Root>>;
 
-    /// The length of a blob in bytes, or `None` when it is not here.
+    /// The length of a blob in bytes, or `None` when the source does not have it.
     fn size(&self, digest: &Digest) -> Result<Option<u64>>;
 
-    /// The bytes of a blob in the range.
+    /// A reader of the blob's bytes in the range; `0..size` for the whole blob.
     fn open(&self, digest: &Digest, range: Range<u64>) -> Result<Reader>;
 }
 
@@ -36,7 +36,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader that must give `length` bytes; when `inner` ends before, reading fails with
+    /// A reader of exactly `length` bytes; when `inner` ends before, reading fails with
     /// [`io::ErrorKind::UnexpectedEof`].
     pub fn new(inner: impl Read + Send + 'static, length: u64) -> Self {
         Self { inner: Box::new(inner), remaining: length }
@@ -66,7 +66,8 @@ impl Read for Reader {
     }
 }
 
-/// The whole of a small document (a manifest, a config), refused above `most` bytes.
+/// Reads a whole small blob (a manifest, a config) into memory; one of more than `most` bytes is
+/// refused before a byte is read.
 pub fn document(source: &dyn Source, digest: &Digest, most: u64) -> Result<Vec<u8>> {
     let size = source.size(digest)?.ok_or(Error::BlobMissing { digest: *digest })?;
     if size > most {

@@ -1,4 +1,4 @@
-//! How much room the disk has, asked before the first byte and told when it is used up.
+//! Free disk space: checked before the first byte is written, and reported when it runs out.
 
 use std::io;
 use std::path::Path;
@@ -9,10 +9,12 @@ use crate::{Error, Result};
 pub(crate) fn free(path: &Path) -> Result<u64> {
     let stat = rustix::fs::statvfs(path)
         .map_err(|errno| Error::Read { what: path.display().to_string(), cause: errno.into() })?;
+    // f_bavail, not f_bfree: the blocks that are reserved for root are no help to other users.
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Fails with [`Error::NoSpace`] unless `bytes` fit.
+/// Fails with [`Error::NoSpace`] unless `bytes` fit. Other processes may use the space afterwards, so
+/// a write can still fail: see [`write_error`].
 pub fn need(path: &Path, bytes: u64) -> Result<()> {
     let free = free(path)?;
     if bytes > free {
@@ -21,10 +23,10 @@ pub fn need(path: &Path, bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// The error of a failed write: [`Error::NoSpace`] where disk or quota are full. `folder` is the
-/// store, `remaining` what was still to be written.
+/// The error of a failed write: [`Error::NoSpace`] where the disk or the quota is full. `folder` is
+/// the store's, `remaining` the bytes that were still to be written.
 pub fn write_error(what: &Path, folder: &Path, remaining: u64, cause: io::Error) -> Error {
-    // By kind, not by code: tempfile wraps the system's error, which keeps only its kind.
+    // By kind, not by errno: tempfile wraps the system's error and keeps only its kind.
     if matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
         let free = free(folder).unwrap_or(0);
         return Error::NoSpace { path: folder.to_owned(), needed: remaining, free };

@@ -1,9 +1,9 @@
-//! One behaviour, told to every [`Source`] and every [`Sink`]. A new implementation is done when
-//! it passes.
+//! One test suite for all implementations of [`Source`] and [`Sink`]. A new implementation is done
+//! when it passes.
 //!
-//! A test fills a store with [`sample`], makes its source out of it (a bundle packs it and opens
-//! the volumes) and calls [`check_source`]; or it hands an empty sink to [`check_sink`]. Both
-//! panic, as tests do, at the first guarantee that is broken.
+//! A test fills a store with [`fill_with_sample`], makes its source from it (a bundle packs it and
+//! opens the bundle files) and calls [`check_source`]; or it passes an empty sink to [`check_sink`].
+//! Both panic, as tests do, at the first guarantee that is broken.
 #![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "this is test code")]
 
 use std::io::Read as _;
@@ -17,7 +17,7 @@ use types::{Descriptor, Digest, Kind, Manifest, Root, media_type};
 use crate::hash::sha256;
 use crate::{Closure, Error, Moved, Put, Reader, Result, Sink, Source, Store, closure, document};
 
-/// The length of the sample's largest blob: several buffers of everything, and no multiple of one.
+/// The length of the sample's largest blob: several times every buffer, and a multiple of none.
 const LARGE: usize = (3 << 20) + 7;
 /// Files of the sample's model.
 const FILES: usize = 40;
@@ -52,8 +52,8 @@ pub fn sample(store: &Store) -> Vec<Root> {
     roots
 }
 
-/// Adds an index of which one platform is here and one is not. Not part of [`sample`], because
-/// some registries refuse it.
+/// Adds an index of which one platform is here and one is missing. Not part of [`fill_with_sample`],
+/// because some registries refuse it.
 pub fn sparse_sample(store: &Store) -> Root {
     let _session = store.session().unwrap();
     let absent = Descriptor::new(media_type::OCI_MANIFEST, sha256(b"not here"), 8);
@@ -63,7 +63,8 @@ pub fn sparse_sample(store: &Store) -> Root {
     root
 }
 
-/// Checks a source that holds exactly what [`sample`] and [`sparse_sample`] put into `expected`.
+/// Checks a source that holds exactly what [`fill_with_sample`] and [`add_sparse_sample`] put into
+/// `expected`.
 pub fn check_source(source: &dyn Source, expected: &Store) {
     check_roots(source, expected);
     check_absence(source);
@@ -97,6 +98,7 @@ fn check_blob(source: &dyn Source, expected: &Store, blob: &Descriptor) {
     let (digest, size) = (&blob.digest, blob.size);
     assert_eq!(source.size(digest).unwrap(), Some(size), "{digest}");
     let whole = document(expected, digest, size).unwrap();
+    // The whole, nothing at either end, and parts that begin or end within a buffer.
     let ranges = [
         0..size,
         0..0,
@@ -127,6 +129,7 @@ fn check_blob(source: &dyn Source, expected: &Store, blob: &Descriptor) {
 
 fn check_many_threads(source: &dyn Source, expected: &Store) {
     std::thread::scope(|scope| {
+        // A source must not share one file position between its readers.
         for _ in 0..8 {
             scope.spawn(|| {
                 for (digest, size) in expected.blobs().unwrap() {
@@ -137,7 +140,8 @@ fn check_many_threads(source: &dyn Source, expected: &Store) {
     });
 }
 
-/// Checks an empty sink; afterwards it holds exactly the roots of `from`, which [`sample`] filled.
+/// Checks an empty sink; afterwards it holds exactly the roots of `from`, which [`fill_with_sample`]
+/// filled.
 pub async fn check_sink<S: Sink>(sink: &S, from: &Store) {
     let source: Arc<dyn Source> = Arc::new(from.clone());
     for root in from.roots().unwrap() {
@@ -150,12 +154,13 @@ pub async fn check_sink<S: Sink>(sink: &S, from: &Store) {
         let bytes = document(from, &root.descriptor.digest, Manifest::MAX_SIZE).unwrap();
         sink.publish(&root, bytes.clone()).await.unwrap();
         assert!(sink.holds(&root, &needs).await.unwrap(), "{} is there", root.name);
+        // Again: publishing what is there must change nothing.
         sink.publish(&root, bytes).await.unwrap();
         assert!(sink.holds(&root, &needs).await.unwrap(), "{} is still there", root.name);
     }
 }
 
-/// A source that gives other bytes than it promises must not get them into the sink.
+/// Wrong bytes under a right digest must not get into the sink.
 async fn check_lies<S: Sink>(sink: &S, root: &Root, needs: &Closure, from: &Store) {
     let liar: Arc<dyn Source> = Arc::new(Liar(from.clone()));
     for manifest in &needs.manifests {
@@ -165,12 +170,12 @@ async fn check_lies<S: Sink>(sink: &S, root: &Root, needs: &Closure, from: &Stor
     }
     for blob in needs.blobs.iter().filter(|blob| blob.size > 0) {
         let put = sink.put_blob(root, blob, Arc::clone(&liar), Arc::new(|_| {})).await;
-        // What another root brought is not read again.
+        // What another root needed as well is there, and not read again.
         assert!(matches!(put, Err(_) | Ok(Put::Present)), "{} was not verified", blob.digest);
     }
 }
 
-/// All at once, then again; the bytes that were moved are told.
+/// Puts all blobs concurrently, then again, and checks that the transferred bytes are reported.
 async fn check_blobs<S: Sink>(sink: &S, root: &Root, needs: &Closure, source: &Arc<dyn Source>) {
     let puts = needs.blobs.iter().map(|blob| async move {
         let told = Arc::new(AtomicU64::new(0));
@@ -185,6 +190,7 @@ async fn check_blobs<S: Sink>(sink: &S, root: &Root, needs: &Closure, source: &A
             assert_eq!(told.load(Ordering::Relaxed), blob.size, "{} in bytes", blob.digest);
         }
     });
+    // At the same time: the sink must cope with concurrent calls.
     futures::future::join_all(puts).await;
     for blob in &needs.blobs {
         let put = sink.put_blob(root, blob, Arc::clone(source), Arc::new(|_| {})).await.unwrap();
@@ -201,7 +207,7 @@ async fn check_manifests<S: Sink>(sink: &S, root: &Root, needs: &Closure, from: 
     }
 }
 
-/// Gives the right number of wrong bytes.
+/// Returns the right number of wrong bytes for every blob.
 struct Liar(Store);
 
 impl Source for Liar {

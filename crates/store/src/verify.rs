@@ -1,4 +1,5 @@
-//! Is everything still what it was? Every blob is hashed once, every root walked.
+//! Verification of a whole store: every blob is hashed once, and every root is walked for missing
+//! content.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -15,44 +16,44 @@ use crate::hash::Sha256;
 use crate::progress::Progress;
 use crate::{Error, Result, Store};
 
-/// The buffer of each thread.
+/// The read buffer of each thread: large reads keep a spinning disk from seeking between threads.
 const BUFFER: usize = 1 << 20;
 
-/// What is done with a blob whose bytes are not those of its digest.
+/// What to do with a blob whose bytes do not match its digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Damage {
-    /// It stays, for a person to look at.
+    /// Keep it, for a person to look at.
     Keep,
-    /// It is removed, so that the next fetch or load brings it again.
+    /// Remove it, so that the next fetch or load writes it again.
     Remove,
 }
 
-/// What [`Store::verify`] found.
+/// The result of [`Store::verify`].
 #[derive(Debug, Default)]
 pub struct Verification {
-    /// Blobs that were hashed.
+    /// How many blobs were hashed.
     pub blobs: u64,
-    /// Their bytes.
+    /// How many bytes they have.
     pub bytes: u64,
-    /// Roots that were walked.
+    /// How many roots were walked.
     pub roots: u64,
-    /// Blobs that are not what their name says, sorted by digest.
+    /// Blobs whose bytes do not match their digest, sorted by digest.
     pub damaged: Vec<Damaged>,
-    /// Roots that lack something, sorted by name; what is damaged is not repeated here.
+    /// Roots with missing content, sorted by name; damaged blobs are not repeated here.
     pub broken: Vec<BrokenRoot>,
 }
 
 impl Verification {
-    /// Whether nothing is wrong.
+    /// Whether nothing is damaged or missing.
     pub fn is_whole(&self) -> bool {
         self.damaged.is_empty() && self.broken.is_empty()
     }
 }
 
-/// A blob that is not what its name says.
+/// A blob whose bytes do not match its digest.
 #[derive(Debug)]
 pub struct Damaged {
-    /// The blob's name.
+    /// The digest that names the blob.
     pub digest: Digest,
     /// What is wrong with it.
     pub fault: Fault,
@@ -65,22 +66,22 @@ pub struct Damaged {
 pub enum Fault {
     /// Its bytes have this digest.
     Content(Digest),
-    /// The disk does not give its bytes.
+    /// The disk cannot read its bytes.
     Unreadable(io::Error),
 }
 
-/// A root that lacks something.
+/// A root with missing content.
 #[derive(Debug)]
 pub struct BrokenRoot {
-    /// Its name.
+    /// The root's name.
     pub name: Reference,
     /// What is missing, has another length, or does not parse.
     pub problems: Vec<Error>,
 }
 
 impl Store {
-    /// Hashes every blob once, on `threads` threads, and walks every root. Damage is a finding,
-    /// not an error.
+    /// Hashes every blob once, on `threads` threads, and walks every root. Damage is part of the
+    /// result, not an error.
     pub fn verify(
         &self,
         damage: Damage,
@@ -106,6 +107,7 @@ impl Store {
             let problems: Vec<Error> = survey
                 .problems
                 .into_iter()
+                // A damaged manifest does not parse; it is listed as damaged already.
                 .filter(|(descriptor, _)| !faults.contains_key(&descriptor.digest))
                 .map(|(_, error)| error)
                 .collect();
@@ -115,6 +117,7 @@ impl Store {
         }
         for (digest, fault) in faults {
             if damage == Damage::Remove {
+                // Only after the walk above, which reads manifests that may be among the damaged blobs.
                 remove(&self.blob_path(&digest))?;
             }
             let needed_by = needed_by.remove(&digest).unwrap_or_default().into_iter().collect();
@@ -129,6 +132,8 @@ impl Store {
         threads: NonZeroUsize,
         progress: &dyn Progress,
     ) -> BTreeMap<Digest, Fault> {
+        // The threads take the next blob each from one counter: blobs differ in size by six orders of
+        // magnitude, so any fixed split would leave most threads idle.
         let next = AtomicUsize::new(0);
         let faults = Mutex::new(BTreeMap::new());
         let work = || {
@@ -137,14 +142,16 @@ impl Store {
                 let fault = match self.rehash(digest, &mut buffer, progress) {
                     Ok(actual) if actual == *digest => continue,
                     Ok(actual) => Fault::Content(actual),
-                    // Removed since the blobs were listed: the walk of the roots tells if it lacks.
+                    // Removed since the blobs were listed: the walk finds out whether it is needed.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                     Err(error) => Fault::Unreadable(error),
                 };
+                // Rarely locked: only for damaged blobs.
                 faults.lock().unwrap_or_else(PoisonError::into_inner).insert(*digest, fault);
             }
         };
         std::thread::scope(|scope| {
+            // This thread works too.
             for _ in 1..threads.get().min(blobs.len()) {
                 scope.spawn(work);
             }

@@ -1,8 +1,8 @@
-//! Bytes on their way into the store: hashed while they are written to a partial, which becomes
-//! the blob by a rename once it is whole and its digest is right.
+//! Writing a blob of a known digest: the bytes are hashed while they are written to a partial file,
+//! which becomes the blob by a rename once it is complete and its digest is right.
 //!
-//! The partial of a known digest is `gantry/partial/<hex>`. It outlives its writer, so the next
-//! run goes on where this one was cut, by whatever means.
+//! The partial is `gantry/partial/<hex>`. It outlives its writer, so the next run resumes where this
+//! one was interrupted, by whatever means.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -23,16 +23,17 @@ const DIRECT: usize = 32 << 10;
 /// The buffer with which a partial is read again.
 const READ_BUFFER: usize = 1 << 20;
 
-/// What came of asking for a [`Writer`].
+/// The result of [`Store::open_writer`].
 #[derive(Debug)]
 pub enum Begin {
-    /// The blob is here; nothing is to be written.
+    /// The store has the blob; nothing is to be written.
     Present,
-    /// The bytes from [`Writer::offset`] on are to be written.
+    /// The bytes from [`Writer::offset`] on have to be written.
     Writer(Writer),
 }
 
-/// Takes the bytes of one blob. Dropping it keeps what was written for the next one.
+/// Writes the bytes of one blob. Dropping it before [`Writer::commit`] keeps what was written, for the
+/// next writer to resume.
 #[derive(Debug)]
 pub struct Writer {
     store: Store,
@@ -41,10 +42,11 @@ pub struct Writer {
     partial: PathBuf,
     file: File,
     hash: Sha256,
-    /// Bytes taken in, of which the last `buffer.len()` are not yet in the file.
+    /// Bytes received, of which the last `buffer.len()` are not in the file yet.
     offset: u64,
     buffer: Vec<u8>,
-    /// After a failed write nobody knows what the file holds; the next writer reads it again.
+    /// Set after a failed write: it is not known then what the file holds, so this writer refuses more
+    /// and the next one reads the file again.
     failed: bool,
     _session: Session,
 }
@@ -57,9 +59,9 @@ enum Wait {
 }
 
 impl Store {
-    /// Begins to write a blob of `size` bytes. While another thread or process writes the same
-    /// blob, this waits, mostly to find it [`Begin::Present`] then. A thread that holds a writer
-    /// of the blob already would wait for ever.
+    /// Opens a writer for a blob of `size` bytes. While another thread or process writes the same blob,
+    /// this waits, and mostly returns [`WriteStart::Present`] then. A thread that has a writer of the
+    /// same blob itself would wait for ever.
     pub fn writer(&self, digest: &Digest, size: u64) -> Result<Begin> {
         loop {
             if let Some(begin) = self.begin(digest, size, Wait::Yes)? {
@@ -68,12 +70,14 @@ impl Store {
         }
     }
 
-    /// As [`Store::writer`], but `None` while another thread or process writes the same blob.
+    /// As [`Store::open_writer`], but returns `None` while another thread or process writes the same
+    /// blob.
     pub fn try_writer(&self, digest: &Digest, size: u64) -> Result<Option<Begin>> {
         self.begin(digest, size, Wait::No)
     }
 
     fn begin(&self, digest: &Digest, size: u64, wait: Wait) -> Result<Option<Begin>> {
+        // From here on, before anything is written: garbage collection must not see a partial as stale.
         let session = self.session()?;
         if self.holds_blob(digest, size)? {
             return Ok(Some(Begin::Present));
@@ -94,11 +98,12 @@ impl Store {
             (Err(TryLockError::WouldBlock), Wait::No) => return Ok(None),
             (Err(TryLockError::Error(cause)), _) => return Err(failed(cause)),
         }
-        // The one who had the lock may have renamed or removed the file in the meantime: then this
-        // is the blob itself, or a file without a name, and must not be written to.
+        // Whoever had the lock may have renamed or removed the file in the meantime. Then the open file
+        // is the blob itself, or has no name any more, and must not be written to.
         if !is_same_file(&file, &partial).map_err(failed)? {
             return Ok(if wait == Wait::Yes { None } else { self.begin(digest, size, wait)? });
         }
+        // Again, now under the lock: the other writer may have committed just before.
         if self.holds_blob(digest, size)? {
             std::fs::remove_file(&partial).map_err(failed)?;
             return Ok(Some(Begin::Present));
@@ -116,6 +121,7 @@ impl Store {
             _session: session,
         };
         writer.resume()?;
+        // Fails before the download begins rather than after hours of it.
         space::need(self.path(), size - writer.offset)?;
         Ok(Some(Begin::Writer(writer)))
     }
@@ -132,12 +138,13 @@ impl Writer {
         self.size
     }
 
-    /// Bytes that are there; the next one to be written has this offset.
+    /// How many bytes were received; the next one has this offset.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Takes the next bytes. More than the blob's length are refused, none of them is taken then.
+    /// Writes the next bytes. Bytes beyond the blob's length are refused, and none of the call's bytes
+    /// is written then.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let after = self.offset.saturating_add(bytes.len() as u64);
         if after > self.size {
@@ -146,6 +153,7 @@ impl Writer {
         }
         self.check_usable()?;
         self.hash.update(bytes);
+        // Buffered bytes go first, so that the file has all bytes in order.
         if bytes.len() >= DIRECT || self.buffer.len() + bytes.len() > BUFFER {
             self.flush()?;
         }
@@ -153,6 +161,7 @@ impl Writer {
             self.write_through(bytes)?;
         } else {
             if self.buffer.capacity() == 0 {
+                // The buffer of a small blob has the blob's length: thousands of them are written at once.
                 let rest = usize::try_from(self.size - self.offset).unwrap_or(BUFFER);
                 self.buffer.reserve_exact(rest.min(BUFFER));
             }
@@ -176,8 +185,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes the blob visible, in one step, if it is whole and right. When bytes are missing the
-    /// partial stays; when its digest is wrong it is removed.
+    /// Makes the blob visible in one step, if it is complete and its digest is right. When bytes are
+    /// missing, the partial stays; when the digest is wrong, it is removed.
     pub fn commit(mut self) -> Result<()> {
         self.check_usable()?;
         self.flush()?;
@@ -187,22 +196,26 @@ impl Writer {
         }
         let actual = std::mem::take(&mut self.hash).finish();
         if actual != digest {
-            // Under this writer's lock, so that nobody else's partial is taken away.
+            // While this writer still has the lock, so that it is not the partial of another writer.
             std::fs::remove_file(&self.partial).map_err(|cause| self.write_error(cause))?;
             self.failed = true;
             return Err(Error::DigestMismatch { digest, actual });
         }
+        // Without fsync: after a power cut a blob may be short, which the size check of the next fetch
+        // finds. Syncing each blob costs a third of a fetch.
         std::fs::rename(&self.partial, self.store.blob_path(&digest))
             .map_err(|cause| self.write_error(cause))
     }
 
-    /// Hashes what an earlier writer left.
+    /// Reads and hashes what an earlier writer left, so that the digest covers all bytes.
     fn resume(&mut self) -> Result<()> {
         let failed = |cause| Error::Read { what: self.partial.display().to_string(), cause };
         let there = self.file.metadata().map_err(failed)?.len();
+        // More than the blob has: written for other content, or by another program.
         if there > self.size {
             return self.restart();
         }
+        // Reading leaves the file's position at the end of the partial, where writing continues.
         let mut buffer = vec![0; READ_BUFFER.min(there as usize)];
         while self.offset < there {
             let read = match self.file.read(&mut buffer) {
@@ -218,6 +231,7 @@ impl Writer {
     }
 
     fn flush(&mut self) -> Result<()> {
+        // Taken out and put back, to keep its memory; empty also after a failure, whose bytes are lost.
         let buffer = std::mem::take(&mut self.buffer);
         let result = self.write_through(&buffer);
         self.buffer = buffer;
@@ -247,13 +261,13 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if !self.failed && !self.buffer.is_empty() {
-            // What cannot be written now is fetched again; a drop has nobody to tell.
+            // What cannot be written now is fetched again; a drop cannot return an error.
             let _ = self.flush();
         }
     }
 }
 
-/// Whether the path still names the open file.
+/// Whether the path still names the open file, by device and inode.
 fn is_same_file(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt as _;
     let open = file.metadata()?;

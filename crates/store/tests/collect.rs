@@ -1,4 +1,4 @@
-//! Damage is found, garbage goes, what is needed stays.
+//! Verification finds damage; garbage collection removes what no root needs and nothing else.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -157,7 +157,7 @@ fn garbage_collection_waits_for_the_sessions_of_others_and_says_so() {
     assert!(matches!(store.gc(GcMode::Remove, &Silent), Err(Error::InUse { .. })));
 }
 
-/// Adds up what it is told.
+/// Adds up the progress that is reported.
 #[derive(Default)]
 struct Counted {
     expected: AtomicU64,

@@ -1,4 +1,4 @@
-//! A disk without room: a small tmpfs. Needs the right to mount (root, as CI has it).
+//! A full disk: a small tmpfs. Needs the right to mount (root, as CI has it).
 // Mounts are Linux's here.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -74,7 +74,10 @@ fn a_disk_that_fills_up_while_bytes_stream_keeps_them_and_goes_on_after_room_was
     let error = blob.chunks(64 << 10).find_map(|piece| first.write(piece).err()).unwrap();
 
     assert!(matches!(error, Error::NoSpace { needed, .. } if needed > 0), "{error}");
-    assert!(error.to_string().contains("make room and run the same command again"), "{error}");
+    assert!(
+        error.to_string().contains("free some space and run the same command again"),
+        "{error}"
+    );
     assert!(first.write(b"more").is_err(), "a writer that failed takes nothing more");
     drop(first);
     let refused = store.unpublish(std::slice::from_ref(&before.name));

@@ -172,7 +172,7 @@ fn a_name_that_is_not_there_cannot_be_taken_away_and_nothing_is() {
     let names = [root.name.clone(), "ghcr.io/not/there:1".parse().unwrap()];
     let error = store.unpublish(&names).unwrap_err();
 
-    assert!(error.to_string().contains("holds nothing named ghcr.io/not/there:1"), "{error}");
+    assert!(error.to_string().contains("has nothing named ghcr.io/not/there:1"), "{error}");
     assert_eq!(store.roots().unwrap(), [root]);
 }
 
@@ -207,7 +207,7 @@ fn a_broken_index_is_told_with_its_place_and_left_as_it_is() {
         fs::write(index_of(&store), wrong).unwrap();
 
         let error = store.roots().unwrap_err().to_string();
-        assert!(error.contains("index.json") && error.contains("no OCI index"), "{error}");
+        assert!(error.contains("index.json") && error.contains("not a valid OCI index"), "{error}");
         assert!(store.publish(std::slice::from_ref(&root)).is_err());
         assert_eq!(fs::read_to_string(index_of(&store)).unwrap(), wrong);
     }

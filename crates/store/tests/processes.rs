@@ -1,5 +1,5 @@
-//! Processes that are killed, and processes that work at once. Each process is this test binary
-//! again, told by its environment to be a worker.
+//! Processes that are killed, and processes that work at the same time. Each process is this test
+//! binary again; an environment variable makes it a worker.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod common;

@@ -1,4 +1,4 @@
-//! Writers under any sequence of pieces, stops and restarts.
+//! Writers with any sequence of pieces, interruptions and restarts.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;

@@ -1,4 +1,4 @@
-//! The small charts of the cluster's stories (`charts/` beside `src/`): each is a pattern of a real
+//! The small charts of the cluster tests (`charts/` beside `src/`): each is a pattern of a real
 //! platform, its images under foreign names, its pods within pod security `restricted`. The real
 //! charts of others are found by [`tools::chart`].
 

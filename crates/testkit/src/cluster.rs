@@ -1,5 +1,5 @@
 //! The real Kubernetes of `dev/cluster`, as the tests of `make test-cluster` use it: its addresses,
-//! registries that its nodes trust, and namespaces that are gone when a story ends.
+//! registries that its nodes trust, and namespaces that are deleted when a test ends.
 
 use std::env;
 use std::fs;
@@ -31,7 +31,7 @@ pub struct Trust {
     files: Vec<PathBuf>,
 }
 
-/// A namespace of one story; deleted on drop.
+/// A namespace of one test; deleted on drop.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
@@ -58,7 +58,8 @@ impl Cluster {
         &self.kubeconfig
     }
 
-    /// The address of this machine that pods and nodes reach: for [`crate::RegistryBuilder::address`].
+    /// The address of this machine that pods and nodes reach: for
+    /// [`crate::RegistryBuilder::address`].
     pub fn host(&self) -> IpAddr {
         self.host
     }
@@ -96,7 +97,7 @@ impl Cluster {
         Trust { files }
     }
 
-    /// A namespace of this story's own, with pod security `restricted` enforced.
+    /// Creates a namespace for this test, with pod security `restricted` enforced.
     pub fn namespace(&self, story: &str) -> Namespace {
         let namespace = self.names(story);
         let mut object: v1::Namespace = from_value(json!({"metadata": {
@@ -112,7 +113,7 @@ impl Cluster {
         namespace
     }
 
-    /// A name for a namespace that the story itself makes; deleted on drop as well.
+    /// A name for a namespace that the test itself creates; deleted on drop as well.
     pub fn names(&self, story: &str) -> Namespace {
         let name = format!("{story}-{}", std::process::id());
         Namespace { name, cluster: self.clone() }

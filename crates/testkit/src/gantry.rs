@@ -27,7 +27,7 @@ pub struct Output {
     pub code: Option<i32>,
     /// Its results.
     pub stdout: String,
-    /// What it told on the way.
+    /// Its progress, notes and errors.
     pub stderr: String,
 }
 

@@ -1,13 +1,14 @@
-//! The proving ground: real servers, real images, a real model, and the bad luck that they meet.
+//! The test environment: real servers, real images, a real model, and the failures that they meet.
 //!
-//! Tests of every crate build their world here, and so does the demo (by the `testkit` binary).
-//! Nothing is mocked: registries are Debian's docker-registry, images are made from Debian packages
-//! without a container engine ([`Images`]), models come from a [`Hub`] that the five checked
-//! versions of huggingface_hub accept, and failures are made on the wire ([`Faults`]), on the disk
-//! ([`Tmpfs`]) and with SIGKILL ([`gantry::Running`]).
+//! Tests of every crate build their environment here, and so does the demo (with the `testkit`
+//! binary). Nothing is mocked: registries are Debian's docker-registry, images are made from Debian
+//! packages without a container engine ([`Images`]), models come from a [`Hub`] that the five
+//! checked versions of huggingface_hub accept, and failures are made on the wire ([`Faults`]), on
+//! the disk ([`Tmpfs`]) and with SIGKILL ([`gantry::Running`]).
 //!
-//! What `dev/setup` installs must be there. A world that cannot be built is the test's failure, so
-//! functions here panic with what is missing and the next step instead of handing errors on.
+//! What `dev/setup` installs must be present. An environment that cannot be built is the test's
+//! failure, so functions here panic with what is missing and the next step instead of returning
+//! errors.
 #![allow(
     clippy::panic,
     clippy::expect_used,

@@ -113,7 +113,8 @@ impl RegistryBuilder {
         self
     }
 
-    /// Listens on this address of the machine instead of loopback: where a cluster's nodes reach it.
+    /// Listens on this address of the machine instead of loopback: where a cluster's nodes reach
+    /// it.
     pub fn address(mut self, address: IpAddr) -> Self {
         self.address = Some(address);
         self

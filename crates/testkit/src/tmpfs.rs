@@ -28,7 +28,7 @@ impl Tmpfs {
         self.folder.path()
     }
 
-    /// Makes room or takes it: the disk has so many bytes from now on.
+    /// Changes the size of the disk to so many bytes.
     pub fn resize(&self, bytes: u64) {
         let options = format!("remount,size={bytes}");
         tools::run(tools::command("mount").args(["-o", &options]).arg(self.folder.path()));

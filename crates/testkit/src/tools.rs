@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The versions of huggingface_hub that `spec/huggingface-hub.md` was checked against; each has a
+/// The versions of huggingface_hub that the depot and the fetch engine are tested with; each has a
 /// virtual environment, see [`hub_python`].
 pub const HUB_VERSIONS: [&str; 5] = ["2.4.0", "1.31.0", "1.0.0", "0.36.0", "0.23.5"];
 

@@ -1,5 +1,6 @@
-//! What runs in the cluster's stories: the names of the images of [`Images::cluster`](crate::Images::cluster), a
-//! model that llama.cpp and Ollama really load, and the charts that run them.
+//! What runs in the cluster tests: the names of the images of
+//! [`Images::cluster`](crate::Images::cluster), a model that llama.cpp and Ollama really load, and
+//! the charts that run them.
 //!
 //! ```text
 //!  images  ──Images::cluster().place / layout──▶ a registry ┐
@@ -66,7 +67,8 @@ struct Part {
 }
 
 /// Writes Ollama's models folder (`manifests/`, `blobs/`) with the small model as [`OLLAMA_MODEL`]
-/// (spec/ollama.md, "On disk"). Returns the manifest, verbatim as a registry would have it.
+/// (Ollama keeps a registry's manifest verbatim below `manifests/`, and blobs as
+/// `blobs/sha256-HEX`). Returns the manifest.
 pub fn ollama(models: &Path) -> Vec<u8> {
     let layer = |media_type, bytes| Part { media_type, bytes };
     let config = json!({"model_format": "gguf", "model_family": "llama", "model_families": ["llama"],

@@ -1,5 +1,5 @@
-//! The world of a test: a registry that stands for docker.io, ghcr.io and quay.io, a Hub, a site's
-//! registry, and a user whose configuration leads there.
+//! The environment of a test: a registry in the role of docker.io, ghcr.io and quay.io, a Hub, a
+//! site's registry, and a user whose configuration has them as mirrors.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::hub::{Hub, HubBuilder};
 use crate::images::Images;
 use crate::registry::{Registry, RegistryBuilder};
 
-/// The hosts that the world's first registry stands for, beside those of its images.
+/// The hosts that the upstream registry is a mirror of, in addition to those of its images.
 const HOSTS: [&str; 3] = ["docker.io", "ghcr.io", "quay.io"];
 
-/// A whole world; gone on drop.
+/// The servers and the user of a test; stopped and removed on drop.
 #[derive(Debug)]
 pub struct World {
     images: Images,
@@ -26,17 +26,17 @@ pub struct World {
 }
 
 impl World {
-    /// A world with the fast images and the MiniLM model, open to all.
+    /// With the fast images and the MiniLM model, without logins.
     pub fn fast() -> Self {
         Self::of(Images::fast(), Registry::builder(), Hub::builder().minilm())
     }
 
-    /// A world with the slow images (about 1 GB) and the MiniLM model, open to all.
+    /// With the slow images (about 1 GB) and the MiniLM model, without logins.
     pub fn slow() -> Self {
         Self::of(Images::slow(), Registry::builder(), Hub::builder().minilm())
     }
 
-    /// A world of these images and servers. Where the registry has a login, the user has it in
+    /// With these images and servers. Where the registry has a login, the user has it in
     /// docker's `config.json`; where it has TLS, the user trusts its authority (`SSL_CERT_FILE`).
     pub fn of(images: Images, upstream: RegistryBuilder, hub: HubBuilder) -> Self {
         let (upstream, hub) = (upstream.start(), hub.start());
@@ -60,12 +60,12 @@ impl World {
         self
     }
 
-    /// The registry that stands for docker.io, ghcr.io, quay.io and all other hosts of the images.
+    /// The registry in the role of docker.io, ghcr.io, quay.io and all other hosts of the images.
     pub fn upstream(&self) -> &Registry {
         &self.upstream
     }
 
-    /// The Hub that stands for huggingface.co.
+    /// The Hub in the role of huggingface.co.
     pub fn hub(&self) -> &Hub {
         &self.hub
     }
@@ -104,7 +104,7 @@ impl World {
         fs::write(self.config_file(), text).expect("a configuration can be written");
     }
 
-    /// The binary (`env!("CARGO_BIN_EXE_gantry")`) as this world's user runs it.
+    /// The binary (`env!("CARGO_BIN_EXE_gantry")`) as this environment's user runs it.
     pub fn gantry(&self, binary: impl AsRef<Path>) -> Gantry {
         let gantry = Gantry::new(binary, self.home());
         match self.upstream.ca_file() {

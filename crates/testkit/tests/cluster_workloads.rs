@@ -1,4 +1,4 @@
-//! The workloads of the cluster's stories, each in a real pod: it becomes ready and answers.
+//! The workloads of the cluster tests, each in a real pod: it becomes ready and answers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
@@ -182,7 +182,7 @@ async fn one_chart_phones_home_and_another_is_quiet() {
 
 // --- the story ----------------------------------------------------------------------------------
 
-/// A namespace with a registry beside it that has the story's images.
+/// A namespace, and a registry that has the images of the cluster tests.
 struct Story {
     here: Cluster,
     cluster: cluster::Cluster,

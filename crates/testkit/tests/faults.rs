@@ -1,4 +1,4 @@
-//! The bad luck itself: what a client sees of each fault, and what the proxy remembers.
+//! The fault proxy itself: what a client sees of each fault, and what the proxy records.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::process::Output;

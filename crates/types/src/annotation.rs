@@ -1,7 +1,7 @@
 //! Annotation keys on index entries, manifests and layers.
 
-/// OCI image-spec: the name in a layout. Written as the full reference; other tools write a bare
-/// tag (skopeo, oras) or repo:tag (hauler), all of which are read (`spec/interop.md`).
+/// OCI image-spec: the name in a layout. Gantry writes the full reference; other tools write a bare
+/// tag (skopeo, oras) or repo:tag (hauler), all of which are read.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// containerd's name for an image in a layout (`ctr image import`, nerdctl, hauler).
 pub const IMAGE_NAME: &str = "io.containerd.image.name";
@@ -15,10 +15,10 @@ pub const REVISION: &str = "org.opencontainers.image.revision";
 pub const VERSION: &str = "org.opencontainers.image.version";
 /// CNCF model-spec: a layer's path in the model.
 pub const MODEL_FILEPATH: &str = "org.cncf.model.filepath";
-/// What an entry of `index.json` is for Gantry: one of [`crate::Kind`].
+/// What an entry of `index.json` is for Gantry: one of [`crate::RootKind`].
 pub const KIND: &str = "dev.gantry.kind";
-/// On an index that was written again at a target without the platforms that are not carried: the
-/// digest of the index that it was.
+/// On an index that was rewritten for a registry that refuses sparse indexes: the digest of the
+/// original index, which lists all platforms.
 pub const WRITTEN_FROM: &str = "dev.gantry.written.from";
 /// A model's id as the Hub writes it (`BAAI/bge-m3`); a repository must be lower case.
 pub const MODEL_ID: &str = "dev.gantry.model.id";

@@ -1,4 +1,4 @@
-//! The user's configuration: how this machine reaches the world.
+//! The user's configuration file: mirrors, certificates and limits of this machine's network.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,15 +11,15 @@ use crate::{Error, Result, yaml};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Config {
-    /// Registry host (or `hf`, `ollama`) to the endpoint that is asked instead.
+    /// From a registry host (or `hf`, `ollama`) to the URL that is used instead.
     pub mirrors: BTreeMap<String, String>,
-    /// minisign public keys whose bundles are taken.
+    /// minisign public keys whose bundles are trusted.
     pub trust: Vec<String>,
     /// Downloads and uploads at once.
     pub concurrency: Option<usize>,
     /// PEM files with further certificate authorities.
     pub ca: Vec<PathBuf>,
-    /// Registry hosts that speak http. Loopback hosts always may.
+    /// Registry hosts that are reached by http without TLS. Loopback hosts always are.
     pub plain_http: Vec<String>,
 }
 
@@ -44,7 +44,7 @@ impl Config {
         for (host, endpoint) in &config.mirrors {
             if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
                 return Err(error(format!(
-                    "mirrors.{host}: {endpoint:?} is no URL; write http://… or https://…"
+                    "mirrors.{host}: {endpoint:?} is not a URL; write http://… or https://…"
                 )));
             }
         }

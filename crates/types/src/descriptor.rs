@@ -1,8 +1,8 @@
-//! What names content: descriptors, manifests, and the roots of a layout.
+//! The documents that name content: descriptors, manifests, and the roots of a store or bundle.
 //!
 //! Everything that Gantry carries is a *root*: an OCI manifest (or index) with a name. An image is
 //! one as it is, a Helm chart is an OCI artifact, a Hugging Face snapshot is a CNCF `ModelPack`
-//! manifest with one raw layer a file, an Ollama model is its own docker manifest, a plain file is
+//! manifest with one raw layer per file, an Ollama model is its own docker manifest, a plain file is
 //! an artifact of one layer. So a store, a bundle and a registry hold all of them the same way.
 
 use std::collections::BTreeMap;
@@ -19,11 +19,11 @@ pub struct Descriptor {
     /// The content's media type.
     #[serde(default)]
     pub media_type: String,
-    /// The content's name.
+    /// The content's digest.
     pub digest: Digest,
     /// The content's length in bytes.
     pub size: u64,
-    /// What the content runs on, in an index.
+    /// The platform of the content, in an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<PlatformField>,
     /// For a manifest of an artifact: its type.
@@ -38,7 +38,7 @@ pub struct Descriptor {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// A platform as it stands in a descriptor or an image config: an object, not a string.
+/// A platform as a descriptor or an image config writes it: an object, not a string.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlatformField {
     /// GOARCH.
@@ -97,7 +97,7 @@ pub struct Manifest {
     /// The document's own media type; OCI allows it to be absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
-    /// The type of an artifact that is no image.
+    /// The type of an artifact that is not an image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
     /// The config blob; absent in an index.
@@ -109,7 +109,7 @@ pub struct Manifest {
     /// The manifests of an index.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
     pub manifests: Vec<Descriptor>,
-    /// The manifest that this one speaks of (a signature's image).
+    /// The manifest that this one describes (the image of a signature).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
     /// Free annotations.
@@ -131,8 +131,9 @@ where
 }
 
 impl Manifest {
-    /// The largest manifest that is read, in bytes. Registries take 4 MiB (distribution-spec);
-    /// a model of ten thousand files needs about 5 MB as a `ModelPack` manifest.
+    /// The largest manifest that is read, in bytes. Registries accept at least 4 MiB
+    /// (distribution-spec, "Pushing Manifests"); a model of ten thousand files needs about 5 MB as a
+    /// `ModelPack` manifest.
     pub const MAX_SIZE: u64 = 16 << 20;
 
     /// Reads a manifest or an index. `name` is what an error calls it.
@@ -144,7 +145,8 @@ impl Manifest {
             message,
         };
         let manifest: Self = serde_json::from_slice(bytes)
-            .map_err(|e| error(e.line(), e.column(), format!("no OCI manifest: {e}")))?;
+            .map_err(|e| error(e.line(), e.column(), format!("not a valid OCI manifest: {e}")))?;
+        // Docker's schema 1 (1.x registries) has no digest of its config and no sizes.
         if manifest.schema_version != 2 {
             let version = manifest.schema_version;
             return Err(error(0, 0, format!("schema version {version} is not supported, only 2")));
@@ -154,12 +156,14 @@ impl Manifest {
 
     /// Whether the document is an index (has manifests, no config).
     pub fn is_index(&self) -> bool {
+        // `mediaType` is optional in OCI documents; docker's always have it.
         self.media_type.as_deref().map_or(self.config.is_none(), media_type::is_index)
     }
 
-    /// The document's media type, guessed by its form where it does not say.
+    /// The document's media type; where it does not say, that of the OCI document it looks like.
     pub fn effective_media_type(&self) -> &str {
         match &self.media_type {
+            // Go tools write an empty string for a media type that is not set.
             Some(media_type) if !media_type.is_empty() => media_type,
             _ if self.is_index() => media_type::OCI_INDEX,
             _ => media_type::OCI_MANIFEST,
@@ -172,7 +176,7 @@ impl Manifest {
     }
 }
 
-/// What a root is.
+/// What a root is: an image, a chart, a model, …
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -186,12 +190,12 @@ pub enum Kind {
     Ollama,
     /// A plain file as an artifact of one layer.
     File,
-    /// A signature, SBOM or attestation that speaks of another root.
+    /// A signature, SBOM or attestation of another root.
     Attached,
 }
 
 impl Kind {
-    /// The word in annotations and tables.
+    /// The value as it is written in annotations and tables.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Image => "image",
@@ -203,7 +207,8 @@ impl Kind {
         }
     }
 
-    /// The kind of an index entry, by its annotation; an entry of another tool is an image.
+    /// The kind of an index entry, by its annotation. An entry that another tool wrote has none and
+    /// counts as an image.
     pub fn of(descriptor: &Descriptor) -> Self {
         match descriptor.annotations.get(crate::annotation::KIND).map(String::as_str) {
             Some("chart") => Self::Chart,
@@ -222,15 +227,15 @@ pub struct Root {
     /// The full name. Models are `huggingface.co/<id in lower case>:<commit>`, files
     /// `files.gantry/<name>:<first 12 hex of the sha256>`.
     pub name: Reference,
-    /// What it is.
+    /// Whether it is an image, a chart, a model, …
     pub kind: Kind,
     /// The manifest or index, with the entry's annotations.
     pub descriptor: Descriptor,
 }
 
 impl Root {
-    /// A root whose descriptor carries the annotations that `index.json` needs: kind, full name
-    /// and containerd's name (`spec/interop.md`).
+    /// A root whose descriptor carries the annotations that `index.json` needs: kind, full name, and
+    /// for images containerd's name, without which `ctr image import` makes up one.
     pub fn new(name: Reference, kind: Kind, mut descriptor: Descriptor) -> Self {
         use crate::annotation::{IMAGE_NAME, KIND, REF_NAME};
         descriptor.annotations.insert(KIND.into(), kind.as_str().into());
@@ -241,12 +246,13 @@ impl Root {
         Self { name, kind, descriptor }
     }
 
-    /// The root of an index entry, by any of the forms that tools write: the full name in either
-    /// annotation, or a bare tag, for which `None` is given (it names no repository).
+    /// The root of an index entry, whichever tool wrote it: by the full name in either annotation.
+    /// `None` for a bare tag, which names no repository.
     pub fn of(descriptor: &Descriptor) -> Option<Self> {
         use crate::annotation::{IMAGE_NAME, REF_NAME};
         let full = |key: &str| {
             let text = descriptor.annotations.get(key)?;
+            // `1.25` alone would parse as the image docker.io/library/1.25:latest.
             if text.contains(['/', ':']) { text.parse::<Reference>().ok() } else { None }
         };
         let name = full(IMAGE_NAME).or_else(|| full(REF_NAME))?;
@@ -263,7 +269,7 @@ pub struct Index {
     /// [`media_type::OCI_INDEX`].
     #[serde(default)]
     pub media_type: String,
-    /// One descriptor a root.
+    /// One descriptor per root.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub manifests: Vec<Descriptor>,
 }

@@ -1,4 +1,4 @@
-//! Where models are put: the word behind `--to` of `gantry models push` and behind `to:` of a
+//! Where models are loaded to: the value of `--to` of `gantry models push` and of `to:` of a model
 //! target in site.yaml.
 
 use std::fmt;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use crate::{Error, Result, snapshot};
 
-/// A place for models.
+/// Where models are loaded to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// A folder: a mounted volume, a disk of a node.
@@ -16,25 +16,25 @@ pub enum Destination {
     Bucket(Bucket),
     /// A claim in the cluster: `pvc://namespace/claim`, and a folder in its volume.
     Claim(Claim),
-    /// The site's depot, which hands models out of what it serves.
+    /// The site's depot. Nothing is copied: it serves models from the bundle or store it runs on.
     Depot,
 }
 
 /// A bucket and a prefix in it: `s3://bucket/prefix`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bucket {
-    /// Which protocol its store speaks.
+    /// The API of its object store.
     pub cloud: Cloud,
     /// The bucket's name; Azure calls it a container.
     pub name: String,
-    /// What stands before each object's name, without a slash at either end; empty for none.
+    /// The prefix of each object's name, without a slash at either end; empty for none.
     pub prefix: String,
 }
 
-/// The protocol of an object store.
+/// The API of an object store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cloud {
-    /// S3, of Amazon or of any other server.
+    /// S3, of Amazon or of any compatible server (MinIO, Ceph).
     S3,
     /// Google Cloud Storage.
     Gcs,
@@ -42,7 +42,7 @@ pub enum Cloud {
     Azure,
 }
 
-/// A claim for a volume, and a folder in it.
+/// A PersistentVolumeClaim, and a folder in its volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The claim's namespace.
@@ -69,11 +69,12 @@ impl FromStr for Destination {
 
     /// `depot`, a URL of a known scheme, else a folder.
     fn from_str(text: &str) -> Result<Self> {
-        let error = |reason: &str| Error::invalid("place for models", text, reason);
+        let error = |reason: &str| Error::invalid("model target", text, reason);
         if text == "depot" {
             return Ok(Self::Depot);
         }
         let Some((scheme, rest)) = text.split_once("://") else {
+            // Every text without a scheme is a folder: `depots` is one, not a misspelt `depot`.
             return if text.is_empty() {
                 Err(error(
                     "it is empty; write s3://bucket/prefix, pvc://namespace/claim, or ./folder",
@@ -87,11 +88,11 @@ impl FromStr for Destination {
             "gs" => bucket(Cloud::Gcs, rest).map(Self::Bucket).map_err(|reason| error(&reason)),
             "az" => bucket(Cloud::Azure, rest).map(Self::Bucket).map_err(|reason| error(&reason)),
             "pvc" => claim(rest).map(Self::Claim).map_err(|reason| error(&reason)),
-            "file" => Err(error("write a folder by its path alone: /srv/models")),
+            "file" => Err(error("write a folder as a plain path, such as /srv/models")),
             "http" | "https" => {
                 Err(error("write the bucket as s3://bucket/prefix, and its server as the endpoint"))
             }
-            _ => Err(error("known are s3://, gs://, az://, pvc://, depot, or a folder's path")),
+            _ => Err(error("write s3://, gs://, az:// or pvc://…, depot, or the path of a folder")),
         }
     }
 }
@@ -105,12 +106,14 @@ fn bucket(cloud: Cloud, rest: &str) -> Result<Bucket, String> {
     let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if name.is_empty() || name.len() > MAX || !name.bytes().all(is_valid) {
         return Err(format!(
-            "the bucket {name:?} is no bucket's name; write {scheme}://bucket/prefix, with letters, digits, dots and hyphens, and the server as the endpoint"
+            "{name:?} is not a valid bucket name; write {scheme}://bucket/prefix with letters, digits, \
+             dots and hyphens, and give the server as the endpoint"
         ));
     }
     let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
     if !prefix.is_empty() {
         snapshot::check_path(prefix).map_err(|fault| {
+            // `check_path` speaks of a model's repository, which is not what a prefix is in.
             let fault = if fault == "leaves the repository" {
                 "has an empty segment, `.` or `..`"
             } else {
@@ -133,10 +136,11 @@ fn claim(rest: &str) -> Result<Claim, String> {
             && ends(bytes.first())
             && ends(bytes.last())
     };
+    // The folder is the rest and may contain slashes.
     let mut parts = rest.splitn(3, '/');
     let (namespace, name) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     if !is_name(namespace, 63, b"") || !is_name(name, 253, b".") {
-        return Err("write pvc://namespace/claim, each as Kubernetes names it".to_owned());
+        return Err("write pvc://namespace/claim, such as pvc://rag/models".to_owned());
     }
     let folder = parts.next().unwrap_or_default();
     let folder = folder.strip_suffix('/').unwrap_or(folder);
@@ -203,15 +207,15 @@ mod tests {
     fn a_wrong_destination_says_what_would_be_right() {
         for (text, reason) in [
             ("", "it is empty"),
-            ("s3://", "no bucket's name"),
+            ("s3://", "not a valid bucket name"),
             ("s3://minio:9000/b", "the server as the endpoint"),
             ("s3://b/a/../c", "`.` or `..`"),
             ("gs://b//c", "an empty segment"),
             ("pvc://models", "pvc://namespace/claim"),
             ("pvc://AI/models", "pvc://namespace/claim"),
             ("https://s3.internal/b", "s3://bucket/prefix"),
-            ("file:///srv", "by its path alone"),
-            ("ftp://x", "known are s3://"),
+            ("file:///srv", "as a plain path"),
+            ("ftp://x", "write s3://, gs://"),
         ] {
             let error = text.parse::<Destination>().unwrap_err().to_string();
             assert!(error.contains(reason), "{text}: {error}");

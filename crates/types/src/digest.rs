@@ -1,4 +1,4 @@
-//! The name of content: its sha256.
+//! The digest that names a blob: its sha256.
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,6 +25,8 @@ impl Digest {
     /// A digest from 64 hex digits, as Hugging Face and `sha256sum` write it.
     pub fn from_hex(hex: &str) -> Result<Self> {
         let mut bytes = [0; 32];
+        // By hand and not by a hex crate: upper case must be refused (OCI image-spec, "SHA-256"),
+        // or one blob could have two names.
         if hex.len() != 64 {
             return Err(Error::invalid("sha256", hex, "it must have 64 hex digits"));
         }
@@ -47,6 +49,7 @@ impl Digest {
     pub fn hex(&self) -> String {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = String::with_capacity(64);
+        // Not by `format!` per byte: a lock or index can print a hundred thousand digests.
         for byte in self.0 {
             text.push(DIGITS[usize::from(byte >> 4)].into());
             text.push(DIGITS[usize::from(byte & 15)].into());
@@ -54,7 +57,7 @@ impl Digest {
         text
     }
 
-    /// The first twelve hex digits, for people.
+    /// The first twelve hex digits, for tables that people read. Not unique enough to look up by.
     pub fn short(&self) -> String {
         let mut hex = self.hex();
         hex.truncate(12);

@@ -1,16 +1,16 @@
-//! What can be wrong with a text that a person or another program wrote.
+//! The errors of this crate: a text that a person or another program wrote does not parse.
 
-/// A text that is not what it should be. Every variant names the text and what would be right.
+/// A text that does not parse. Every variant names the text and says what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A single value does not parse: what it should be, the text, and why it is not.
     #[error("{text:?} is not a valid {what}: {reason}")]
     Invalid {
-        /// What the text should have been, in the field's words ("digest", "image reference").
+        /// What the text should have been, as OCI or Kubernetes call it ("digest", "image reference").
         what: &'static str,
         /// The text as it was given, cut to a printable length.
         text: String,
-        /// Why it is not one, and what would be.
+        /// Why it is not valid, and what to write instead.
         reason: String,
     },
     /// A document (gantry.yaml, gantry.lock, site.yaml, a manifest) does not parse.
@@ -22,19 +22,19 @@ pub enum Error {
         line: u64,
         /// Column, from 1; 0 when not known.
         column: u64,
-        /// What is wrong, with the nearest known key where one is near.
+        /// What is wrong; for an unknown key with the known key that is spelled most like it.
         message: String,
     },
-    /// Two images would have one name at the site.
+    /// Two different images would get the same name in the site's registry.
     #[error("{first} and {second} would both be pushed as {target}; {hint}")]
     Collision {
         /// One of the two references.
         first: String,
         /// The other.
         second: String,
-        /// The name that both would have.
+        /// The name that both would get.
         target: String,
-        /// What separates them.
+        /// How to give them different names.
         hint: String,
     },
 }
@@ -43,7 +43,8 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An [`Error::Invalid`]; the text is cut so that hostile input cannot flood a terminal.
+    /// Makes an [`Error::Invalid`]. The text is cut to 200 characters, so that hostile input cannot
+    /// flood a terminal.
     pub(crate) fn invalid(what: &'static str, text: &str, reason: impl Into<String>) -> Self {
         const SHOWN: usize = 200;
         let shown: String = text.chars().take(SHOWN).collect();

@@ -1,4 +1,4 @@
-//! Names of the Hugging Face Hub: model ids, commits, git ids.
+//! Identifiers of the Hugging Face Hub: model ids, commits, and git's ids of files.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,8 +15,8 @@ impl ModelId {
         &self.0
     }
 
-    /// The repository name under which the model stands in an OCI registry: the id in lower case,
-    /// since OCI has no upper case; the true id is kept in [`crate::annotation::MODEL_ID`].
+    /// The repository of the model in an OCI registry: the id in lower case, since OCI allows no
+    /// upper case. The id as the Hub writes it is kept in [`crate::annotation::MODEL_ID`].
     pub fn repository(&self) -> String {
         self.0.to_ascii_lowercase()
     }

@@ -1,5 +1,6 @@
-//! `gantry.yaml`: what a person asks for. Read strictly, then turned into types that cannot be
-//! half right. Paths are relative to the folder of the file.
+//! `gantry.yaml`: the charts, images, models and files that a bundle is to carry. The file is read
+//! strictly (`raw`), then converted to types in which every value is valid. `gantry lock` resolves it
+//! to digests. Paths are relative to the folder of the file.
 
 pub mod checks;
 mod needs;
@@ -23,9 +24,9 @@ const VERSION: u32 = 1;
 /// A whole `gantry.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
-    /// What the bundle is called.
+    /// The name of the bundle.
     pub name: String,
-    /// The platforms that are carried, unless an image names its own.
+    /// The platforms of images that name none of their own.
     pub platforms: Vec<Platform>,
     /// Helm charts; their images are found by rendering them.
     pub charts: Vec<Chart>,
@@ -35,32 +36,32 @@ pub struct Input {
     pub models: Vec<Model>,
     /// Plain files.
     pub files: Vec<PathBuf>,
-    /// Images that operators have compiled in, beside those that Gantry knows.
+    /// Images that operators pull without naming them in any manifest, besides Gantry's own rules.
     pub rules: rules::Rules,
-    /// What reaches outside by itself, beside what Gantry knows.
+    /// Telemetry, update checks and the like, besides Gantry's own rules.
     pub phone_home: rules::PhoneHome,
-    /// What `gantry check` asks of what is deployed, beside what it recognises.
+    /// Requests that `gantry check` sends, besides those to the model servers that it recognises.
     pub checks: Vec<checks::Check>,
-    /// How model servers are recognised, beside those that Gantry knows.
+    /// How model servers are recognised, besides Gantry's own rules.
     pub inference: Vec<checks::Server>,
-    /// What keeps runtimes inside, beside what Gantry knows.
+    /// How runtimes are configured for offline use, besides Gantry's own rules.
     pub wiring: wiring::Wiring,
 }
 
 /// A Helm chart and how it will be installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chart {
-    /// Where the chart is.
+    /// Where the chart comes from.
     pub source: ChartSource,
     /// The version or a semver range; the newest when absent.
     pub version: Option<String>,
     /// The release's name; the chart's name when absent.
     pub release: Option<String>,
-    /// The namespace that it is installed into.
+    /// The namespace to install it into.
     pub namespace: Option<String>,
     /// The version of Kubernetes to render for.
     pub kube_version: Option<String>,
-    /// API versions that the cluster has beside the built-in ones (`monitoring.coreos.com/v1`).
+    /// API versions that the cluster has besides the built-in ones (`monitoring.coreos.com/v1`).
     pub api_versions: Vec<String>,
     /// Values files, the last one wins.
     pub values: Vec<PathBuf>,
@@ -72,7 +73,7 @@ pub struct Chart {
     pub needs: Vec<String>,
 }
 
-/// Where a chart is.
+/// Where a chart comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChartSource {
     /// `oci://ghcr.io/org/charts/name`.
@@ -98,11 +99,11 @@ pub struct Image {
     pub reference: Reference,
     /// Its platforms; the input's when empty.
     pub platforms: Vec<Platform>,
-    /// Where its content is.
+    /// Where its content comes from.
     pub from: ImageFrom,
 }
 
-/// Where an image's content is.
+/// Where an image's content comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageFrom {
     /// In its registry.
@@ -111,9 +112,9 @@ pub enum ImageFrom {
     Archive(PathBuf),
     /// In an OCI layout.
     Layout(PathBuf),
-    /// In an engine that speaks the Docker API at this socket.
+    /// In a container engine with the Docker API at this socket.
     Docker(PathBuf),
-    /// Made from these binaries of Gantry, one an architecture; from the one that runs when empty.
+    /// Made from these binaries of Gantry, one per architecture; from the running binary when empty.
     Gantry(Vec<PathBuf>),
 }
 
@@ -130,7 +131,7 @@ pub enum Model {
         include: Vec<String>,
         /// No file that matches one of these globs.
         exclude: Vec<String>,
-        /// Where the files are.
+        /// Where the files come from.
         from: HubFrom,
     },
     /// A model of the Ollama registry.
@@ -153,12 +154,12 @@ pub enum Model {
         image: Reference,
         /// The folder in it.
         path: String,
-        /// What a plain folder is called; caches name themselves.
+        /// The id of the model in a plain folder; caches hold their models' ids.
         id: Option<ModelId>,
     },
 }
 
-/// Where a Hub model's files are.
+/// Where the files of a Hub model come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HubFrom {
     /// On the Hub.
@@ -178,15 +179,17 @@ impl Input {
             let found = raw.version.value;
             return Err(place.error(
                 &raw.version,
-                format!("version {found} is not known to this Gantry, which reads {VERSION}"),
+                format!("version {found} is not supported; write `version: {VERSION}`"),
             ));
         }
         check_name(&raw.name.value).map_err(|reason| place.error(&raw.name, reason))?;
         let platforms =
             if raw.platforms.is_empty() { vec![Platform::linux_amd64()] } else { raw.platforms };
+        // Tools after images, so that a tool that is listed as an image too is reported at `tools:`.
         let mut images = place.all(raw.images, RawImage::check)?;
         place.add_tools(raw.tools, &mut images)?;
         let charts = place.all(raw.charts.clone(), RawChart::check)?;
+        // On converted charts, since a release without a name is called like its chart.
         needs::check(&charts).map_err(|(chart, reason)| place.error(&raw.charts[chart], reason))?;
         Ok(Self {
             name: raw.name.value,
@@ -204,7 +207,7 @@ impl Input {
     }
 }
 
-/// The name becomes part of file names.
+/// Checks the bundle's name, which becomes part of file names on any file system.
 fn check_name(name: &str) -> Result<(), String> {
     let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
     if name.is_empty()
@@ -213,13 +216,13 @@ fn check_name(name: &str) -> Result<(), String> {
         || name.starts_with(['-', '.'])
     {
         return Err(format!(
-            "{name:?} is no name: use up to 63 of a-z, 0-9, - and . (it becomes part of file names)"
+            "{name:?} is not a valid name: use up to 63 of a-z, 0-9, - and . (it becomes part of file names)"
         ));
     }
     Ok(())
 }
 
-/// Makes errors that stand at a place of a document.
+/// Makes errors with the line and column of an entry of the document.
 struct Place<'a> {
     document: &'a str,
 }
@@ -244,7 +247,7 @@ impl Place<'_> {
             .collect()
     }
 
-    /// Checks are chosen by their names, so that each has its own.
+    /// Converts the checks. `gantry check --only NAME` chooses by name, so no name may come twice.
     fn checks(&self, raw: Vec<Spanned<RawCheck>>) -> Result<Vec<Check>> {
         let mut checks: Vec<Check> = Vec::new();
         for entry in raw {
@@ -260,14 +263,14 @@ impl Place<'_> {
         Ok(checks)
     }
 
-    /// Tools are images like others, under names of their own; one that is there already would
-    /// leave open which of the two is meant.
+    /// Adds the images of `tools:`. One that `images:` has already is refused: it would not be clear
+    /// which of the two is meant.
     fn add_tools(&self, tools: Vec<Spanned<RawTool>>, images: &mut Vec<Image>) -> Result<()> {
         for tool in tools {
             let image = tool.value.clone().check().map_err(|message| self.error(&tool, message))?;
             if images.iter().any(|other| other.reference == image.reference) {
                 let twice =
-                    format!("{} is asked for twice; leave one of the two away", image.reference);
+                    format!("{} is listed twice; remove one of the two entries", image.reference);
                 return Err(self.error(&tool, twice));
             }
             images.push(image);
@@ -342,8 +345,8 @@ tools: [gantry]
         let head = "version: 1\nname: a\n";
         for (body, expected) in [
             ("images: [UPPER]\n", "f:3:10: \"UPPER\" is not a valid image reference"),
-            ("models:\n- hf: a/b\n  sha256: x\n", "sha256 does not go with hf"),
-            ("models:\n- revision: main\n", "exactly one of hf, ollama, url and image"),
+            ("models:\n- hf: a/b\n  sha256: x\n", "`sha256` cannot be used with `hf`"),
+            ("models:\n- revision: main\n", "needs exactly one of hf, ollama, url and image"),
             ("charts:\n- chart: https://x.example\n", "`name:`"),
             ("charts:\n- chart: ./x\n  version: 1\n", "local chart"),
             ("charts:\n- chart: oci://x.example/a:1\n", "`version:`"),
@@ -351,9 +354,9 @@ tools: [gantry]
             ("images: [1]\n", "a map with `image:`"),
             ("platforms: [amd64]\n", "os/architecture"),
             ("platfroms: []\n", "did you mean \"platforms\""),
-            ("tools: [helm]\n", "f:3:9: \"helm\" is no tool that is carried; there is: gantry"),
+            ("tools: [helm]\n", "f:3:9: \"helm\" is not a known tool; the only one is gantry"),
             ("tools:\n- gantri: [x]\n", "f:4:3: unknown key \"gantri\"; did you mean \"gantry\""),
-            ("tools: [{gantry: []}]\n", "names no binary"),
+            ("tools: [{gantry: []}]\n", "lists no binary"),
             ("tools: [3]\n", "a map with `gantry:`"),
             ("tools: [gantry, gantry]\n", "f:3:17: ghcr.io/gantry/gantry:"),
         ] {
@@ -361,6 +364,6 @@ tools: [gantry]
             assert!(error.contains(expected), "{body}: {error}");
         }
         let old = Input::parse("f", "version: 2\nname: a\n").unwrap_err().to_string();
-        assert!(old.contains("f:1:10: version 2 is not known"), "{old}");
+        assert!(old.contains("f:1:10: version 2 is not supported"), "{old}");
     }
 }

@@ -1,7 +1,9 @@
-//! The words of Gantry as types: references, digests, platforms, descriptors, the input, the lock,
-//! the site and the receipt. Floor 0: everything here is parsed or printed, nothing is read from a
-//! disk or a network, and nothing is async. A value of one of these types is valid by its making
-//! (parse, don't validate).
+//! The data types that all other crates share: image references, digests, platforms, descriptors,
+//! the input (`gantry.yaml`), the lock (`gantry.lock`), `site.yaml` and the receipt.
+//!
+//! This is the lowest layer. Everything here is parsed from text or printed to text; nothing reads
+//! a disk or a network, and nothing is async. Constructors check what they are given, so a value of
+//! one of these types is always valid ("parse, don't validate").
 
 pub mod annotation;
 pub mod config;

@@ -1,5 +1,5 @@
-//! `gantry.lock`: the input resolved to digests. Sorted and stable: the same world gives the same
-//! bytes. The format is described in `docs/formats/lock.md`.
+//! `gantry.lock`: the input resolved to digests. Sorted and stable: locking the same content again
+//! writes the same bytes. The format is described in `docs/formats/lock.md`.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ pub struct Lock {
     pub version: u32,
     /// The input's name.
     pub name: String,
-    /// Platforms that are carried where an image names none of its own.
+    /// The platforms of images that name none of their own.
     pub platforms: Vec<Platform>,
     /// Charts, sorted by reference, then release.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -43,14 +43,14 @@ pub struct Lock {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Blob {
-    /// The content's name.
+    /// The sha256 of the content.
     pub digest: Digest,
     /// Bytes.
     pub size: u64,
 }
 
 impl Serialize for Blob {
-    /// On one line, `{digest: …, size: …}`, so that a reviewer sees a layer a line.
+    /// On one line, `{digest: …, size: …}`, so that a diff shows one layer per line.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct Plain {
@@ -77,7 +77,7 @@ pub struct Manifest {
     pub size: u64,
     /// The manifest's media type.
     pub media_type: String,
-    /// What the image runs on; absent for artifacts.
+    /// The platform of the image; absent for artifacts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     /// The config.
@@ -113,10 +113,10 @@ pub struct Chart {
     /// The chart's name in its repository, where one was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What was asked for: a version, a range, or nothing for the newest.
+    /// The version or range in `gantry.yaml`; absent for the newest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested: Option<String>,
-    /// The version that it is.
+    /// The version that it was resolved to.
     pub version: String,
     /// The release's name.
     pub release: String,
@@ -133,29 +133,29 @@ pub struct Chart {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Image {
-    /// Its name, as it was asked for or found, in full.
+    /// Its full name, as `gantry.yaml` or a rendered chart names it.
     pub reference: Reference,
-    /// The digest that the name stood for: of the index, where there is one.
+    /// The digest that the name was resolved to: of the index, where there is one.
     pub digest: Digest,
     /// The media type of what the digest names.
     pub media_type: String,
     /// The length in bytes of what the digest names.
     pub size: u64,
-    /// The platforms that were asked for.
+    /// The requested platforms.
     pub platforms: Vec<Platform>,
-    /// Where the content was found, when not in the registry.
+    /// Where the content is, when not in the registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<ImageFrom>,
     /// The manifests that are carried: those of the chosen platforms.
     pub manifests: Vec<Manifest>,
-    /// Signatures, SBOMs and attestations that speak of the image.
+    /// Signatures, SBOMs and attestations of the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attached: Vec<Attached>,
-    /// Where the image was seen, for a reviewer.
+    /// Where charts or `gantry.yaml` name the image, for a reviewer.
     pub seen: Vec<Seen>,
 }
 
-/// Content on the machine that locked.
+/// Where the content of an image is on the machine on which `gantry lock` ran.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub enum ImageFrom {
@@ -165,11 +165,11 @@ pub enum ImageFrom {
     Layout(String),
     /// A Docker API socket.
     Docker(String),
-    /// Made from these binaries of Gantry; from the one that locked when empty.
+    /// Made from these binaries of Gantry; from the running binary when empty.
     Gantry(Vec<String>),
 }
 
-/// Something that speaks of an image.
+/// A signature, SBOM or attestation of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Attached {
@@ -182,11 +182,11 @@ pub struct Attached {
     pub manifest: Manifest,
 }
 
-/// Where an image was seen.
+/// One place that names an image.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Seen {
-    /// The release whose render named it, or `gantry.yaml` for one that was asked for.
+    /// The release whose rendered chart names it, or `gantry.yaml`.
     pub by: String,
     /// The template's path in the chart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -197,12 +197,12 @@ pub struct Seen {
     /// The field's path in the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// The values of the chart that make it up, where the render shows them.
+    /// The chart's values that the name is made of, where the render shows them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
 }
 
-/// A model. Which one is told by its first key.
+/// A model. The first key (`hf`, `ollama` or `url`) says which kind it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Model {
@@ -220,30 +220,30 @@ pub enum Model {
 pub struct HubModel {
     /// `org/name`.
     pub hf: ModelId,
-    /// What was asked for.
+    /// The branch, tag or commit in `gantry.yaml`.
     pub revision: String,
-    /// The commit that it stood for.
+    /// The commit that the revision was resolved to.
     pub commit: Commit,
-    /// The globs that were asked for.
+    /// Only files that match one of these globs; all when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<String>,
-    /// The globs that were left out.
+    /// No file that matches one of these globs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
-    /// Where the content was found, when not on the Hub.
+    /// Where the content is, when not on the Hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<ModelFrom>,
     /// The name of the snapshot as an OCI artifact.
     pub reference: Reference,
-    /// The ModelPack manifest, made from what stands here.
+    /// The ModelPack manifest, which is made from this entry.
     pub manifest: Blob,
-    /// Its config, made likewise.
+    /// The manifest's config, which is made from this entry.
     pub config: Blob,
     /// The files, sorted by path.
     pub files: Vec<ModelFile>,
 }
 
-/// Where a model's files were found on the machine that locked.
+/// Where a model's files are on the machine on which `gantry lock` ran.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub enum ModelFrom {
@@ -283,7 +283,7 @@ pub struct ModelFile {
 pub struct OllamaModel {
     /// The name as `ollama pull` takes it.
     pub ollama: String,
-    /// Where the content was found, when not in the registry.
+    /// Where the content is, when not in the registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<ModelFrom>,
     /// The full name.
@@ -304,7 +304,7 @@ pub struct UrlModel {
     pub title: String,
     /// The content.
     pub content: Blob,
-    /// The artifact's manifest, made from what stands here.
+    /// The artifact's manifest, which is made from this entry.
     pub manifest: Blob,
 }
 
@@ -320,7 +320,7 @@ pub struct File {
     pub title: String,
     /// The content.
     pub content: Blob,
-    /// The artifact's manifest, made from what stands here.
+    /// The artifact's manifest, which is made from this entry.
     pub manifest: Blob,
 }
 
@@ -328,13 +328,15 @@ impl Lock {
     /// Reads a lock. `name` is what errors call it.
     pub fn parse(name: &str, text: &str) -> Result<Self> {
         let lock: Self = yaml::read(name, text)?;
+        // A lock of a later version mostly fails above already, by a key that is not known here.
         if lock.version != VERSION {
             return Err(Error::Document {
                 document: name.to_owned(),
                 line: 0,
                 column: 0,
                 message: format!(
-                    "lock version {} is not known to this Gantry, which reads {VERSION}",
+                    "lock version {} is not supported; this gantry reads version {VERSION}, \
+                     use the gantry that wrote the lock or run `gantry lock` again",
                     lock.version
                 ),
             });
@@ -347,7 +349,7 @@ impl Lock {
         Ok(format!("{HEADER}{}", yaml::write(self)?))
     }
 
-    /// Puts everything into the order that the format has.
+    /// Sorts all lists as the format requires.
     pub fn sort(&mut self) {
         self.charts.sort_by(|a, b| (&a.reference, &a.release).cmp(&(&b.reference, &b.release)));
         self.images.sort_by(|a, b| a.reference.cmp(&b.reference));

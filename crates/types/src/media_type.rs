@@ -10,7 +10,8 @@ pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub const OCI_LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 /// OCI layer, gzip.
 pub const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-/// The empty JSON object that an artifact without a config has (image-spec 1.1, "Guidance for an empty descriptor").
+/// The empty JSON object `{}` as the config of an artifact that has none (image-spec 1.1, manifest.md,
+/// "Guidance for an Empty Descriptor").
 pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
 /// Docker's image manifest, schema 2.
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
@@ -39,7 +40,8 @@ pub const MODEL_CODE: &str = "application/vnd.cncf.model.code.v1.raw";
 /// Gantry's artifact type for a plain file (a runbook, a model from a URL).
 pub const GANTRY_FILE: &str = "application/vnd.gantry.file.v1";
 
-/// What a manifest request accepts, in the order of preference.
+/// The `Accept` header of a manifest request. All four: a registry that finds none of its types here
+/// converts the manifest (docker's schema 1), which changes its digest, or answers 404.
 pub const ACCEPT_MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
 application/vnd.oci.image.manifest.v1+json, \
 application/vnd.docker.distribution.manifest.list.v2+json, \
@@ -55,8 +57,8 @@ pub fn is_manifest(media_type: &str) -> bool {
     is_index(media_type) || matches!(media_type, OCI_MANIFEST | DOCKER_MANIFEST)
 }
 
-/// The `ModelPack` layer type for a model's file, by its name (model-spec v0.0.7, and
-/// `spec/models-as-oci.md`).
+/// The `ModelPack` layer type for a model's file, by its name (CNCF model-spec v0.0.7, "Layer media
+/// types"). What no rule knows is a configuration or tokenizer file.
 pub fn of_model_file(path: &str) -> &'static str {
     let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
@@ -64,6 +66,7 @@ pub fn of_model_file(path: &str) -> &'static str {
         "safetensors" | "bin" | "gguf" | "onnx" | "pt" | "pth" | "h5" | "ckpt" | "msgpack"
         | "ot" | "pkl" | "joblib" | "npz" | "tflite" => MODEL_WEIGHT,
         "md" | "txt" | "pdf" | "png" | "jpg" | "jpeg" | "gif" | "svg"
+            // vocab.txt and merges.txt are text files that a tokenizer reads.
             if !name.contains("vocab") && !name.contains("merges") =>
         {
             MODEL_DOC

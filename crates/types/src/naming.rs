@@ -1,4 +1,5 @@
-//! What a reference is called at the site.
+//! Which name an image or artifact gets in the site's registry. `load` pushes under this name and
+//! the overlay of a chart points at it, so both take it from here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,21 +9,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Reference, Result, reference::is_host};
 
-/// How the name at the site is made from the name at the source.
+/// How the name in the site's registry is made from the name at the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Naming {
     /// The repository's path behind the registry: `ghcr.io/a/b:1` is `SITE/a/b:1`.
     #[default]
     Path,
-    /// The source's host kept as a folder: `SITE/ghcr.io/a/b:1`.
+    /// With the source's host as the first path segment: `SITE/ghcr.io/a/b:1`.
     HostPath,
     /// The last segment only: `SITE/b:1`.
     Name,
 }
 
 impl Naming {
-    /// The word in site.yaml and on the command line.
+    /// The value as it is written in site.yaml and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Path => "path",
@@ -39,11 +40,11 @@ impl FromStr for Naming {
         [Self::Path, Self::HostPath, Self::Name]
             .into_iter()
             .find(|naming| naming.as_str() == text)
-            .ok_or_else(|| Error::invalid("naming", text, "it is path, host-path or name"))
+            .ok_or_else(|| Error::invalid("naming", text, "write path, host-path or name"))
     }
 }
 
-/// A registry and a path in it: where a site keeps what comes in.
+/// A registry and a path in it, under which a site keeps everything that is loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prefix {
     registry: String,
@@ -56,12 +57,12 @@ impl Prefix {
         &self.registry
     }
 
-    /// The name that `reference` has here. Tag and digest stay as they are.
+    /// The name that `reference` gets in this registry. Tag and digest stay as they are.
     pub fn target(&self, naming: Naming, reference: &Reference) -> Result<Reference> {
         let repository = reference.repository();
         let own = match naming {
             Naming::Path => repository.to_owned(),
-            // A port's colon cannot stand in a path.
+            // The colon of a port is not allowed in a repository path (distribution/reference).
             Naming::HostPath => format!("{}/{repository}", reference.registry().replace(':', "-")),
             Naming::Name => repository.rsplit('/').next().unwrap_or(repository).to_owned(),
         };
@@ -69,8 +70,9 @@ impl Prefix {
         Reference::new(&self.registry, &repository, reference.tag(), reference.digest().copied())
     }
 
-    /// The names of all `references` here, or the first two that would be one while they come
-    /// from different repositories. Checked before any push.
+    /// The names of all `references` in this registry, by their source names. Fails with
+    /// [`Error::Collision`] for the first two that come from different repositories and would get
+    /// the same name. Call it before the first push.
     pub fn targets<'a>(
         &self,
         naming: Naming,
@@ -80,11 +82,15 @@ impl Prefix {
         let mut targets = BTreeMap::new();
         for reference in references {
             let target = self.target(naming, reference)?;
+            // Compared without tags: two repositories that share one repository at the site would
+            // mix their tags, also where no tag is the same today.
             if let Some(other) = taken.insert(target.name(), reference)
                 && other.name() != reference.name()
             {
                 let hint = match naming {
+                    // The full source name is in the target already: only a port's dash can clash.
                     Naming::HostPath => "carry one of them in a bundle of its own",
+                    // The least change that helps: `path` if the repository paths differ, else `host-path`.
                     Naming::Name if self.separates(Naming::Path, other, reference) => {
                         "use the naming path, which keeps the whole repository path"
                     }
@@ -118,7 +124,7 @@ impl FromStr for Prefix {
     fn from_str(text: &str) -> Result<Self> {
         let invalid = |reason: &str| Error::invalid("registry prefix", text, reason);
         if text.contains("://") {
-            return Err(invalid("leave the scheme away; write host[:port][/path]"));
+            return Err(invalid("write it without a scheme, as host[:port][/path]"));
         }
         let trimmed = text.trim_end_matches('/');
         let (registry, path) = trimmed.split_once('/').unwrap_or((trimmed, ""));
@@ -126,6 +132,7 @@ impl FromStr for Prefix {
             return Err(invalid("write host[:port][/path], such as registry.internal:5000/ai"));
         }
         if !path.is_empty() {
+            // Any tag will do: only registry and path are checked here.
             Reference::new(registry, path, Some("x"), None).map_err(|error| match error {
                 Error::Invalid { reason, .. } => invalid(&reason),
                 other => other,

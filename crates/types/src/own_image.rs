@@ -1,5 +1,5 @@
-//! What Gantry's own image is called, everywhere: `gantry image` makes it under this name,
-//! `tools: [gantry]` carries it, and what runs in a cluster runs from it.
+//! The name of Gantry's own container image: `gantry image` builds it under this name,
+//! `tools: [gantry]` adds it to a bundle, and the pods that Gantry starts in a cluster run it.
 
 use crate::{Reference, Result};
 

@@ -1,4 +1,4 @@
-//! What an image runs on.
+//! The platform that an image runs on: `linux/amd64`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,14 +23,15 @@ impl Platform {
         Self { os: "linux".into(), architecture: "amd64".into(), variant: None }
     }
 
-    /// Whether an image made for `self` is what was asked for with `wanted`. A wanted platform
-    /// without a variant takes any; arm64 means v8 (containerd's platform defaults).
+    /// Whether an image made for `self` can be used where `wanted` was asked for. A wanted platform
+    /// without a variant accepts any variant; arm64 means v8 (containerd's platform defaults).
     pub fn satisfies(&self, wanted: &Self) -> bool {
         self.os == wanted.os
             && self.architecture == wanted.architecture
             && match (&wanted.variant, &self.variant) {
                 (None, _) => true,
                 (Some(wanted), Some(own)) => wanted == own,
+                // Some builders leave the variant of arm64 out; v8 is the only one there is.
                 (Some(wanted), None) => self.architecture == "arm64" && wanted == "v8",
             }
     }

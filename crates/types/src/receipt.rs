@@ -1,4 +1,5 @@
-//! A receipt: what a site holds, the base of the next delta. `docs/formats/receipt.md`.
+//! The receipt: a list of what one target holds after a load, and the base of the next delta bundle.
+//! The format is described in `docs/formats/receipt.md`.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +9,7 @@ use crate::{Digest, Error, Kind, Reference, Result};
 /// The version of the receipt format.
 pub const VERSION: u32 = 1;
 
-/// What one target holds after a load.
+/// All content of one target after a load.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Receipt {
@@ -28,14 +29,14 @@ pub struct Receipt {
 pub struct Held {
     /// The root's name at its source.
     pub name: Reference,
-    /// What it is.
+    /// Whether it is an image, a chart, a model, …
     pub kind: Kind,
-    /// The digest that it had there.
+    /// Its digest at its source.
     pub digest: Digest,
     /// Its name at the target.
     pub target: String,
-    /// The digest at the target where it is another one: an index that had to be written again
-    /// for a registry that takes no sparse index.
+    /// The digest at the target where it is different: an index that had to be rewritten for a
+    /// registry that refuses sparse indexes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewritten: Option<Digest>,
 }
@@ -44,6 +45,7 @@ impl Receipt {
     /// A receipt in the format's order.
     pub fn new(target: String, mut roots: Vec<Held>, mut blobs: Vec<Blob>) -> Self {
         roots.sort_by(|a, b| a.name.cmp(&b.name));
+        // Roots share blobs, and a receipt lists each once.
         blobs.sort();
         blobs.dedup();
         Self { version: VERSION, target, roots, blobs }
@@ -69,13 +71,17 @@ impl Receipt {
             column: column as u64,
             message,
         };
-        let receipt: Self = serde_json::from_str(text)
-            .map_err(|cause| error(cause.line(), cause.column(), cause.to_string()))?;
+        let receipt: Self = serde_json::from_str(text).map_err(|cause| {
+            error(cause.line(), cause.column(), format!("not a valid receipt: {cause}"))
+        })?;
         if receipt.version != VERSION {
             return Err(error(
                 0,
                 0,
-                format!("version {} is not known, only {VERSION}", receipt.version),
+                format!(
+                    "receipt version {} is not supported; this gantry reads version {VERSION}",
+                    receipt.version
+                ),
             ));
         }
         Ok(receipt)

@@ -1,4 +1,4 @@
-//! Names of images and artifacts in registries.
+//! Full names of images and artifacts in registries: `registry/repository[:tag][@digest]`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use crate::{Digest, Error, Result};
 /// A full reference: `registry/repository[:tag][@digest]`.
 ///
 /// Parsing follows docker's rules (distribution/reference): `nginx` is
-/// `docker.io/library/nginx:latest`, a first segment is a host when it has a dot, a colon or is
+/// `docker.io/library/nginx:latest`; the first segment is a host when it has a dot, a colon or is
 /// `localhost`. A reference always has a tag, a digest, or both.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reference {
@@ -18,7 +18,7 @@ pub struct Reference {
     digest: Option<Digest>,
 }
 
-/// The host that a name without one belongs to.
+/// The registry of a name that has no host.
 pub(crate) const DOCKER_HUB: &str = "docker.io";
 /// distribution/reference: a repository path has at most 255 characters.
 const MAX_REPOSITORY: usize = 255;
@@ -35,7 +35,7 @@ impl Reference {
     ) -> Result<Self> {
         let whole = || format!("{registry}/{repository}");
         if !is_host(registry) {
-            return Err(invalid(&whole(), format!("{registry:?} is no registry host")));
+            return Err(invalid(&whole(), format!("{registry:?} is not a registry host")));
         }
         check_repository(repository).map_err(|reason| invalid(&whole(), reason))?;
         if let Some(tag) = tag {
@@ -43,6 +43,7 @@ impl Reference {
         }
         let tag = match (tag, digest) {
             (None, None) => Some("latest".to_owned()),
+            // With a digest alone no tag is implied: `latest` could name other content.
             (tag, _) => tag.map(str::to_owned),
         };
         Ok(Self { registry: registry.to_owned(), repository: repository.to_owned(), tag, digest })
@@ -84,7 +85,8 @@ impl Reference {
         Self { tag: None, digest: Some(digest), ..self.clone() }
     }
 
-    /// What stands in the URL of a manifest request: the digest when there is one, else the tag.
+    /// The last segment of the URL of a manifest request: the digest when there is one, else the tag
+    /// (OCI distribution-spec, "Pulling manifests").
     pub fn version(&self) -> String {
         match (&self.digest, &self.tag) {
             (Some(digest), _) => digest.to_string(),
@@ -106,8 +108,9 @@ impl FromStr for Reference {
             return Err(invalid(text, "it is empty"));
         }
         if let Some((scheme, _)) = text.split_once("://") {
-            return Err(invalid(text, format!("leave the {scheme}:// away")));
+            return Err(invalid(text, format!("write it without {scheme}://")));
         }
+        // A tag may stand before the digest (`nginx:1.25@sha256:…`), never behind it.
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (
                 rest,
@@ -125,10 +128,12 @@ impl FromStr for Reference {
             Some(_) => (DOCKER_HUB, path.to_owned()),
             None => (DOCKER_HUB, format!("library/{path}")),
         };
+        // Old docker configurations and some charts name Docker Hub by its API hosts.
         let (registry, repository) = match registry {
             "index.docker.io" | "registry-1.docker.io" => (DOCKER_HUB, repository),
             other => (other, repository),
         };
+        // Only Docker Hub has the implied `library/`; `ghcr.io/nginx` stays as it is.
         let repository = if registry == DOCKER_HUB && !repository.contains('/') {
             format!("library/{repository}")
         } else {
@@ -141,12 +146,15 @@ impl FromStr for Reference {
     }
 }
 
+/// Whether a first segment is a host and not the start of a Docker Hub repository
+/// (distribution/reference, `splitDockerDomain`).
 fn looks_like_host(segment: &str) -> bool {
     segment == "localhost" || segment.contains(['.', ':'])
 }
 
 /// A host name or address with an optional port.
 pub(crate) fn is_host(text: &str) -> bool {
+    // The last colon of `[::1]` belongs to the address, that of `[::1]:5000` starts the port.
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (text, None),
@@ -161,6 +169,7 @@ pub(crate) fn is_host(text: &str) -> bool {
                         && !label.ends_with('-')
                         && label
                             .bytes()
+                            // DNS has no underscores, but docker compose makes host names with them.
                             .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
                 })
         }
@@ -180,9 +189,9 @@ fn check_repository(repository: &str) -> Result<(), String> {
             let hint = if segment.bytes().any(|b| b.is_ascii_uppercase()) {
                 "it must be lower case"
             } else {
-                "it may have a-z, 0-9 and single separators . _ - between them"
+                "write a-z and 0-9, with single separators . _ - between them"
             };
-            return Err(format!("{segment:?} is no repository segment: {hint}"));
+            return Err(format!("{segment:?} is not a valid segment of a repository path: {hint}"));
         }
     }
     Ok(())
@@ -196,6 +205,8 @@ fn is_path_segment(segment: &str) -> bool {
     if !alphanumeric(*first) || !alphanumeric(*last) {
         return false;
     }
+    // Splitting at every alphanumeric leaves the separators, and an empty text between two
+    // neighbours: `a--b_c` gives "", "--", "_", "".
     segment.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()).all(|separator| {
         matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|b| b == b'-')
     })
@@ -209,7 +220,7 @@ fn check_tag(tag: &str) -> Result<(), String> {
     }
     if !tag.bytes().all(valid) || matches!(first, b'.' | b'-') {
         return Err(format!(
-            "{tag:?} is no tag: it may have letters, digits, _ . - and must not start with . or -"
+            "{tag:?} is not a valid tag: write letters, digits, _ . - and start with none of . and -"
         ));
     }
     Ok(())
@@ -264,11 +275,11 @@ mod tests {
     fn what_is_no_reference_says_why() {
         for (wrong, why) in [
             ("", "empty"),
-            ("https://ghcr.io/a", "leave the https://"),
+            ("https://ghcr.io/a", "without https://"),
             ("Nginx:1", "lower case"),
             ("a//b", "segment"),
             ("nginx:", "empty"),
-            ("nginx:.x", "no tag"),
+            ("nginx:.x", "not a valid tag"),
             ("nginx@sha256:12", "64"),
             ("ghcr.io/", "missing"),
             ("a b", "segment"),

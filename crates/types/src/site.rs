@@ -1,4 +1,5 @@
-//! `site.yaml`: where things go on the inside.
+//! `site.yaml`: the air-gapped side, i.e. its registry, model targets, cluster and depot. `load`,
+//! `deploy`, `check` and `audit` read it.
 
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -15,21 +16,21 @@ use crate::{ByteSize, Error, Result, yaml};
 pub struct Site {
     /// The format's version: 1.
     pub version: u32,
-    /// The context of the kubeconfig that this site's cluster is; what is written is written there.
+    /// The kubeconfig context of the site's cluster: what Gantry changes in a cluster, it changes there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
     /// The registry that images, charts and models are pushed to.
     pub registry: Registry,
-    /// Where models are put beside the registry.
+    /// Where models are loaded to besides the registry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<ModelTarget>,
-    /// minisign public keys whose bundles are taken.
+    /// minisign public keys whose bundles are trusted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trust: Vec<String>,
-    /// The storage class of volumes that Gantry makes.
+    /// The storage class of claims that Gantry creates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_class: Option<String>,
-    /// The issuer of the cluster's certificates.
+    /// The cert-manager ClusterIssuer of the cluster's certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_issuer: Option<String>,
     /// The depot that runtimes in the cluster load models from.
@@ -37,7 +38,7 @@ pub struct Site {
     pub depot: Option<DepotTarget>,
 }
 
-/// The site's depot, as pods reach it.
+/// The address of the site's depot, as pods reach it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct DepotTarget {
@@ -51,13 +52,13 @@ pub struct DepotTarget {
 pub struct Registry {
     /// `host[:port][/path]`.
     pub url: String,
-    /// How names are made.
+    /// How the names of images in it are made from their names at the source.
     #[serde(default)]
     pub naming: Naming,
     /// A PEM file with the CA that signed the registry's certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
-    /// Whether the registry speaks http.
+    /// Whether the registry is reached by http without TLS.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub plain_http: bool,
     /// The name of the pull secret in the cluster.
@@ -65,19 +66,19 @@ pub struct Registry {
     pub pull_secret: Option<String>,
 }
 
-/// A place for models.
+/// A place that models are loaded to, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ModelTarget {
     /// `s3://…`, `gs://…`, `az://…`, `pvc://namespace/claim`, `depot`, or a folder.
     pub to: Destination,
-    /// How the files are laid out there.
+    /// The folder structure there.
     #[serde(default)]
     pub layout: ModelLayout,
     /// Only these models, by id (`BAAI/bge-m3`) or reference; all that fit the layout when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<String>,
-    /// How the files of a Hugging Face cache are kept in a folder or a claim.
+    /// Links or plain files, for the layout `hf-cache` in a folder or a claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<ModelFiles>,
     /// The bucket's server, `https://host[:port]`, where it is not the cloud's own.
@@ -86,22 +87,22 @@ pub struct ModelTarget {
     /// A PEM file with the CA that signed the certificate of the bucket's server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
-    /// Whether the bucket's server speaks http.
+    /// Whether the bucket's server is reached by http without TLS.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub plain_http: bool,
-    /// How the claim is made where there is none; it has to be there when absent.
+    /// How the claim is created where it does not exist; when absent, it must exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub create: Option<NewClaim>,
-    /// Revisions of each model that are kept in a folder or a claim; all when absent.
+    /// How many revisions of each model are kept in a folder or a claim; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<NonZeroU16>,
 }
 
-/// How a claim is made.
+/// How a claim is created.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct NewClaim {
-    /// Its size; that of the models and a fifth more when absent.
+    /// Its size; the size of the models plus a fifth when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<ByteSize>,
     /// Who may mount it.
@@ -112,7 +113,7 @@ pub struct NewClaim {
     pub storage_class: Option<String>,
 }
 
-/// Who may mount a claim.
+/// Which pods may mount a claim (Kubernetes' `accessModes`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum AccessMode {
     /// Pods of one node.
@@ -124,7 +125,7 @@ pub enum AccessMode {
     ReadWriteMany,
 }
 
-/// How the files of a Hugging Face cache are kept in a folder.
+/// How a Hugging Face cache in a folder or claim stores its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ModelFiles {
@@ -132,11 +133,11 @@ pub enum ModelFiles {
     /// share what they have in common.
     #[default]
     Links,
-    /// Plain files in `snapshots/`, for file systems and copies that know no links.
+    /// Plain files in `snapshots/`, for file systems and copy tools without symbolic links.
     Plain,
 }
 
-/// How a model's files are laid out.
+/// The folder structure in which a model's files are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ModelLayout {
@@ -147,7 +148,7 @@ pub enum ModelLayout {
     Flat,
     /// Ollama's models folder.
     Ollama,
-    /// SIE's cluster cache.
+    /// The cluster cache of the Superlinked inference engine.
     Sie,
 }
 
@@ -162,12 +163,16 @@ impl Site {
             message,
         };
         if site.version != 1 {
-            return Err(error(format!("version {} is not known, only 1", site.version)));
+            return Err(error(format!(
+                "version {} is not supported; write `version: 1`",
+                site.version
+            )));
         }
+        // All addresses are checked when the file is read, not when a load of hours comes to them.
         site.registry.prefix().map_err(|cause| error(format!("registry.url: {cause}")))?;
         let depot = site.depot.as_ref().map(|depot| depot.url.as_str());
         if depot.is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
-            return Err(error("depot.url: it starts with http:// or https://".into()));
+            return Err(error("depot.url must start with http:// or https://".into()));
         }
         for (index, target) in site.models.iter().enumerate() {
             target.check().map_err(|fault| error(format!("models[{index}]: {fault}")))?;
@@ -177,7 +182,7 @@ impl Site {
 }
 
 impl ModelTarget {
-    /// Refuses keys that mean nothing where the target is; says which, and why.
+    /// Refuses keys that have no meaning for this kind of target. The error names the key and why.
     pub fn check(&self) -> Result<(), String> {
         let to = &self.to;
         let is_bucket = matches!(to, Destination::Bucket(_));
@@ -187,22 +192,28 @@ impl ModelTarget {
             ("plainHttp", self.plain_http),
         ];
         if let Some((key, _)) = of_a_bucket.iter().find(|(_, is_given)| *is_given && !is_bucket) {
-            return Err(format!("{key} is a bucket's (s3://, gs://, az://), and {to} is none"));
+            return Err(format!(
+                "{key} can only be used with a bucket (s3://, gs://, az://), and {to} is not one"
+            ));
         }
         if self.files.is_some() && (is_bucket || self.layout != ModelLayout::HfCache) {
             return Err(format!(
-                "files is for the layout hf-cache in a folder or a claim; {to} has plain files in any case"
+                "files can only be used with the layout hf-cache in a folder or a claim; {to} always gets plain files"
             ));
         }
         if self.create.is_some() && !matches!(to, Destination::Claim(_)) {
-            return Err(format!("create is for claims (pvc://), and {to} is none"));
+            return Err(format!(
+                "create can only be used with a claim (pvc://), and {to} is not one"
+            ));
         }
         if self.keep.is_some() && !matches!(to, Destination::Claim(_) | Destination::Folder(_)) {
-            return Err(format!("keep is for folders and claims, and {to} is none"));
+            return Err(format!(
+                "keep can only be used with a folder or a claim, and {to} is neither"
+            ));
         }
         let is_url = |url: &String| url.starts_with("https://") || url.starts_with("http://");
         if let Some(endpoint) = self.endpoint.as_ref().filter(|url| !is_url(url)) {
-            return Err(format!("endpoint {endpoint:?} is no URL; write https://host[:port]"));
+            return Err(format!("endpoint {endpoint:?} is not a URL; write https://host[:port]"));
         }
         Ok(())
     }
@@ -246,13 +257,13 @@ mod tests {
         let made = made.models[0].create.clone().unwrap();
         assert_eq!(made.access_mode, AccessMode::ReadWriteMany);
         for (target, expected) in [
-            ("to: /srv/models, ca: ca.pem", "models[0]: ca is a bucket's"),
-            ("to: s3://b, files: links", "models[0]: files is for the layout hf-cache"),
-            ("to: /srv, layout: flat, files: plain", "models[0]: files is for the layout hf-cache"),
+            ("to: /srv/models, ca: ca.pem", "models[0]: ca can only be used with a bucket"),
+            ("to: s3://b, files: links", "models[0]: files can only be used with the layout"),
+            ("to: /srv, layout: flat, files: plain", "files can only be used with the layout"),
             ("to: s3://b, endpoint: minio", "write https://host[:port]"),
-            ("to: s4://b", "known are s3://"),
-            ("to: /srv, create: {}", "models[0]: create is for claims"),
-            ("to: s3://b, keep: 2", "models[0]: keep is for folders and claims"),
+            ("to: s4://b", "write s3://, gs://"),
+            ("to: /srv, create: {}", "models[0]: create can only be used with a claim"),
+            ("to: s3://b, keep: 2", "models[0]: keep can only be used with a folder"),
         ] {
             let error = site(target).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

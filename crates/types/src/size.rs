@@ -21,6 +21,7 @@ impl FromStr for ByteSize {
             trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
         let (number, unit) = trimmed.split_at(split);
         let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+            // Single letters are binary, as for docker's `--memory` and for dd.
             "" | "b" => 1,
             "k" | "kib" => 1 << 10,
             "m" | "mib" => 1 << 20,
@@ -38,6 +39,7 @@ impl FromStr for ByteSize {
                 .map(Self)
                 .ok_or_else(|| invalid("it is larger than any disk"));
         }
+        // Fractions only here: an f64 is exact up to 2^53 bytes, and whole numbers need more.
         let value: f64 = number
             .parse()
             .map_err(|_| invalid("write a number with a unit, such as 4GiB or 650MB"))?;
@@ -46,7 +48,7 @@ impl FromStr for ByteSize {
     }
 }
 
-/// The exact number of bytes, as text: what is printed for people is rounded.
+/// The exact number of bytes, as text: [`Display`](fmt::Display) rounds for people.
 impl serde::Serialize for ByteSize {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)

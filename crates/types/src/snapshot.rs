@@ -1,12 +1,13 @@
-//! A Hugging Face snapshot as its ModelPack manifest tells it: a layer's annotations have the
-//! file's path and git's id ([`crate::annotation`]), its digest is the file's sha256.
+//! A Hugging Face snapshot, read from its ModelPack manifest: the annotations of each layer hold the
+//! file's path and git's id ([`crate::annotation`]), and the layer's digest is the file's sha256. So
+//! the depot can answer as the Hub does without any other database.
 
 use std::collections::BTreeMap;
 
 use crate::annotation::{GIT_ID, LFS, MODEL_COMMIT, MODEL_FILEPATH, MODEL_ID, MODEL_REVISION};
 use crate::{Commit, Descriptor, Digest, GitId, Manifest, Root};
 
-/// Longest path of a file in a model, in bytes.
+/// The longest path of a file in a model, in bytes: object stores allow no longer names (S3: 1024).
 const MAX_PATH: usize = 1024;
 
 /// The files of a model at a commit.
@@ -45,8 +46,8 @@ pub enum Storage {
 }
 
 impl Snapshot {
-    /// The snapshot of a root, or `None` when the root is something else. A layer whose path leaves
-    /// the model's folder is none of its files.
+    /// The snapshot of a root, or `None` when the root is not a model. A layer whose path would leave
+    /// the model's folder is left out.
     pub fn of(root: &Root, manifest: &Manifest) -> Option<Self> {
         let annotation = |key: &str| annotation_of(root, manifest, key);
         let (id, commit) = (annotation(MODEL_ID)?, annotation(MODEL_COMMIT)?);
@@ -60,8 +61,8 @@ impl Snapshot {
 }
 
 impl SnapshotFile {
-    /// What the Hub answers as `ETag`, and what a cache calls the blob: git's id, or the sha256 for
-    /// LFS.
+    /// The `ETag` that the Hub sends, which is also the blob's file name in a Hugging Face cache: git's
+    /// id, or the sha256 for LFS.
     pub fn etag(&self) -> String {
         match self.storage {
             Storage::Git => self.git.to_string(),
@@ -82,11 +83,13 @@ pub fn annotation_of<'a>(root: &'a Root, manifest: &'a Manifest, key: &str) -> O
     of_entry.or_else(|| manifest.annotations.get(key)).map(String::as_str)
 }
 
-/// Whether a file of a model may have this path; what is wrong with it if not.
+/// Checks that a file of a model may have this path. The error completes "the path … ".
 pub fn check_path(path: &str) -> Result<(), &'static str> {
     if path.is_empty() || path.len() > MAX_PATH {
         return Err("is empty or longer than 1024 bytes");
     }
+    // Also refuses an absolute path, whose first segment is empty. Manifests come from registries
+    // that anybody may write to, so this guards every folder that models are written into.
     if path.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
         return Err("leaves the repository");
     }
@@ -100,6 +103,7 @@ pub fn check_path(path: &str) -> Result<(), &'static str> {
 fn file(layer: &Descriptor) -> Option<(String, SnapshotFile)> {
     let annotation = |key: &str| layer.annotations.get(key);
     let path = annotation(MODEL_FILEPATH)?.clone();
+    // No error: the rest of a hostile or unusual manifest can still be served as an OCI artifact.
     check_path(&path).ok()?;
     let git = annotation(GIT_ID)?.parse().ok()?;
     let storage = match annotation(LFS).map(String::as_str) {

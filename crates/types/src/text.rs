@@ -1,6 +1,7 @@
-//! Types that are one text: they are written as they print and read as they parse.
+//! Serde for types that are written as one string (a digest, a reference): they are serialized by
+//! `Display` and read by `FromStr`, so that documents and the command line accept the same text.
 
-/// Implements serde by `Display` and `FromStr`.
+/// Implements `Serialize` by `Display` and `Deserialize` by `FromStr`.
 macro_rules! serde_as_text {
     ($($name:ident),*) => {$(
         impl serde::Serialize for $name {

@@ -1,45 +1,201 @@
-//! The one place that knows the YAML library (serde-saphyr): documents that people write are read
-//! strictly, with the place of every mistake; documents that Gantry writes are byte-stable.
+//! Reads and writes YAML; the only module that knows the YAML library (serde-saphyr). Documents that
+//! people write are read strictly, and every mistake is reported with its line, its column and what
+//! to write instead; documents that Gantry writes have the same bytes for the same content.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_saphyr::budget::BudgetBreach;
 
 use crate::{Error, Result};
 
 /// Reads one YAML document. `name` is what an error calls it, usually the path. Unknown keys,
-/// duplicate keys and wrong types are errors with line, column and the nearest known key.
+/// duplicate keys and wrong types are errors with line, column and what the value may be.
 pub fn read<T: DeserializeOwned>(name: &str, text: &str) -> Result<T> {
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let error = error.without_snippet();
         let (line, column) = error.location().map_or((0, 0), |l| (l.line(), l.column()));
-        Error::Document { document: name.to_owned(), line, column, message: message(error) }
+        let subject = match find_key_at(text, line, column) {
+            Some(key) => format!("the value of {key:?}"),
+            None => "the value".to_owned(),
+        };
+        let message = message(error, &subject);
+        Error::Document { document: name.to_owned(), line, column, message }
     })
 }
 
-fn message(error: &serde_saphyr::Error) -> String {
+/// Says what is wrong in the words of the person who wrote the document. The library's own messages
+/// are for programmers (`set DuplicateKeyPolicy in Options`, `invalid u32`). `subject` is what the
+/// value at the error's place is called, such as `the value of "port"`.
+fn message(error: &serde_saphyr::Error, subject: &str) -> String {
+    use serde_saphyr::Error as Yaml;
     match error {
-        serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
-            unknown("key", field, expected)
+        Yaml::SerdeUnknownField { field, expected, .. } => unknown("key", field, expected),
+        Yaml::SerdeUnknownVariant { variant, expected, .. } => unknown("value", variant, expected),
+        Yaml::SerdeMissingField { field, .. } => format!("the key {field:?} is missing"),
+        Yaml::DuplicateMappingKey { key: Some(key), .. } => {
+            format!("the key {key:?} is given twice; remove one of the two")
         }
-        serde_saphyr::Error::SerdeUnknownVariant { variant, expected, .. } => {
-            unknown("value", variant, expected)
+        Yaml::DuplicateMappingKey { key: None, .. } => {
+            "a key is given twice; remove one of the two".to_owned()
         }
-        serde_saphyr::Error::SerdeMissingField { field, .. } => {
-            format!("the key {field:?} is missing")
+        Yaml::Unexpected { expected, .. } => {
+            format!("{subject} must be {}", describe_expected(expected))
         }
-        other => {
-            // The library appends its own place to the message; ours stands in front of it.
-            let text = other.to_string();
-            match text.rsplit_once(" at line ") {
-                Some((text, _)) => text.to_owned(),
-                None => text,
-            }
+        Yaml::InvalidScalar { ty, .. } => format!("{subject} must be {}", describe_expected(ty)),
+        Yaml::InvalidBooleanStrict { .. } => {
+            format!("{subject} must be {}", describe_expected("boolean"))
+        }
+        Yaml::NullIntoString { .. } => format!("{subject} is empty; write a text"),
+        Yaml::SerdeInvalidType { unexpected, expected, .. }
+        | Yaml::SerdeInvalidValue { unexpected, expected, .. } => {
+            let (expected, found) = (describe_expected(expected), describe_found(unexpected));
+            format!("{subject} must be {expected}; it is {found}")
+        }
+        Yaml::SerdeInvalidLength { len, expected, .. } => {
+            format!("{subject} has {len} entries; it must be {}", describe_expected(expected))
+        }
+        Yaml::ExpectedStringKeyForExternallyTaggedEnum { .. }
+        | Yaml::ExternallyTaggedEnumExpectedScalarOrMapping { .. }
+        | Yaml::UnexpectedValueForUnitEnumVariant { .. } => {
+            format!("{subject} must be one of the words that are allowed here, without more in it")
+        }
+        Yaml::Budget { breach, .. } => describe_exceeded_limit(breach).to_owned(),
+        Yaml::AliasReplayLimitExceeded { .. }
+        | Yaml::AliasExpansionLimitExceeded { .. }
+        | Yaml::AliasReplayStackDepthExceeded { .. } => TOO_MANY_ALIASES.to_owned(),
+        Yaml::UnknownAnchor { .. } => {
+            "the alias (*name) refers to an anchor (&name) that is not defined above it".to_owned()
+        }
+        // The error is that of the anchor's value; its place is that of the alias.
+        Yaml::AliasError { error, .. } => message(error, subject),
+        Yaml::MultipleDocuments { .. } => {
+            "only one YAML document is read; remove what follows the line `---`".to_owned()
+        }
+        Yaml::Eof { .. } => "the document ends too early: it is empty or cut off".to_owned(),
+        Yaml::InvalidUtf8Input => "the document is not UTF-8 text".to_owned(),
+        Yaml::ExternalMessage { msg, .. } => format!(
+            "not valid YAML: {}; check indentation, quotes and brackets here and in the line above",
+            without_place(msg)
+        ),
+        // serde's message names the Rust type. Such entries are distinguished by their keys.
+        Yaml::Message { msg, .. } if msg.contains("untagged enum") => {
+            format!("{subject} has none of the known forms; check its keys")
+        }
+        // A sentence of our own: from a `FromStr`, a `TryFrom` or a visitor of this workspace.
+        Yaml::Message { msg, .. } => without_place(msg).to_owned(),
+        other => without_place(&other.to_string()).to_owned(),
+    }
+}
+
+/// What a value must be, with an example; `expected` is how the library or serde calls it.
+fn describe_expected(expected: &str) -> &str {
+    match expected {
+        "sequence start" | "a sequence" => "a list, such as [a, b]",
+        "mapping start" | "a map" => "a map, such as {key: value}",
+        "scalar" | "value" => "a single value, such as a text or a number",
+        "string scalar" | "a string" => "a text; put numbers and true or false in quotes",
+        "boolean" | "a boolean" => "true or false",
+        // The only keys with 16 bits are ports.
+        "u16" => "a whole number from 0 to 65535, such as 8080",
+        "a nonzero u16" => "a whole number from 1 to 65535",
+        "u8" | "u32" | "u64" | "u128" | "usize" => "a whole number, such as 1",
+        "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "a whole number, such as 1",
+        "floating point" | "f32" | "f64" => "a number, such as 0.5",
+        // serde calls types by their Rust names.
+        text if text.starts_with("struct ") => "a map, such as {key: value}",
+        text if text.starts_with("tuple ") => "a list, such as [a, b]",
+        text => text,
+    }
+}
+
+/// What a value is; `unexpected` is how serde calls it (`serde::de::Unexpected`).
+fn describe_found(unexpected: &str) -> String {
+    match unexpected {
+        "sequence" => "a list".to_owned(),
+        "map" => "a map".to_owned(),
+        "unit value" | "Option value" | "null" => "empty".to_owned(),
+        text => {
+            let kinds = ["integer ", "floating point ", "string ", "boolean "];
+            let value = kinds.iter().find_map(|kind| text.strip_prefix(kind));
+            value.unwrap_or(text).replace('`', "")
         }
     }
 }
 
+const TOO_MANY_ALIASES: &str =
+    "the document uses too many YAML aliases (*name); write the values out where they are needed";
+
+/// What to do about a document over one of the library's limits, which keep a hostile document from
+/// filling the memory. The numbers are the library's defaults (`serde_saphyr::Budget`).
+fn describe_exceeded_limit(breach: &BudgetBreach) -> &'static str {
+    match breach {
+        BudgetBreach::Depth { .. } => "the document is nested more than 64 levels deep",
+        BudgetBreach::Nodes { .. } | BudgetBreach::Events { .. } => {
+            "the document is too large: it has more than 250,000 keys and values; split it into several"
+        }
+        BudgetBreach::ScalarBytes { .. } | BudgetBreach::InputBytes { .. } => {
+            "the document is too large: it has more than 64 MiB of text; split it into several"
+        }
+        BudgetBreach::Aliases { .. }
+        | BudgetBreach::Anchors { .. }
+        | BudgetBreach::MergeKeys { .. }
+        | BudgetBreach::AliasAnchorRatio { .. } => TOO_MANY_ALIASES,
+        _ => "the document is too large or too complicated; split it into several",
+    }
+}
+
+/// A message without the place that the library appends (`… at line 3, column 5`): the error has its
+/// place in front.
+fn without_place(text: &str) -> &str {
+    text.rsplit_once(" at line ").map_or(text, |(text, _)| text)
+}
+
+/// The key whose value begins at a place, since the library's errors do not name it; `None` where
+/// that takes more than a look at the lines, such as inside a list in brackets.
+///
+/// In `  port: http`, line 1 and column 9 are the value of `port`. A value or a list item on a line
+/// of its own belongs to the key that ends the nearest line above it with less indentation:
+///
+/// ```text
+/// platforms:          # of an item, the key may have the same indentation
+/// - linux/amd64
+/// - {a: 1}            # line 3, column 3: a value of `platforms`
+/// ```
+fn find_key_at(text: &str, line: u64, column: u64) -> Option<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let line = usize::try_from(line).ok()?.checked_sub(1)?;
+    let column = usize::try_from(column).ok()?.checked_sub(1)?;
+    let before: String = lines.get(line)?.chars().take(column).collect();
+    if let Some(key) = key_at_end(&before) {
+        return Some(key.to_owned());
+    }
+    if before.chars().any(|c| c != ' ' && c != '-') {
+        return None;
+    }
+    let indentation = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let (own, is_item) = (indentation(&before), before.contains('-'));
+    let parent = lines[..line].iter().rev().find(|above| {
+        let content = above.trim();
+        let is_sibling = content.starts_with('-') || content.is_empty() || content.starts_with('#');
+        let other = indentation(above);
+        !content.is_empty() && (other < own || (is_item && other == own && !is_sibling))
+    })?;
+    key_at_end(parent).map(str::to_owned)
+}
+
+/// The key before the colon at the end of a text: `port` of `- name: a, port: `.
+fn key_at_end(text: &str) -> Option<&str> {
+    let text = text.trim_end().strip_suffix(':')?;
+    let start = text.rfind([' ', '{', ',', '[']).map_or(0, |at| at + 1);
+    let key = text[start..].trim_matches(['"', '\'']);
+    (!key.is_empty()).then_some(key)
+}
+
+/// The sentence about a name that is not known, with the known one that is spelled most like it.
 fn unknown(what: &str, found: &str, known: &[&'static str]) -> String {
+    // Jaro-Winkler: 1 is equal, 0 has nothing in common. From 0.7 on a typing error is likely
+    // (`platfroms`, `imgae`); below, unrelated words would be proposed.
     const NEAR: f64 = 0.7;
     let nearest = known
         .iter()
@@ -48,22 +204,23 @@ fn unknown(what: &str, found: &str, known: &[&'static str]) -> String {
         .max_by(|a, b| a.0.total_cmp(&b.0));
     match nearest {
         Some((_, candidate)) => format!("unknown {what} {found:?}; did you mean {candidate:?}?"),
-        None => format!("unknown {what} {found:?}; known are {}", known.join(", ")),
+        None => format!("unknown {what} {found:?}; write one of {}", known.join(", ")),
     }
 }
 
-/// Writes a document: two spaces, keys in the order of the type, nothing that depends on the time
-/// or the machine.
+/// Writes a document with two spaces of indentation and the keys in the order of the type. Nothing
+/// in it depends on the time or the machine.
 pub fn write<T: Serialize>(value: &T) -> Result<String> {
     let options =
         serde_saphyr::ser_options! { compact_list_indent: true, prefer_block_scalars: false };
     print(value, options)
 }
 
-/// Writes a Kubernetes manifest: as [`write()`], with a text of several lines (a program in CEL or
-/// Rego) as a block that a person can read.
+/// Writes a Kubernetes manifest: as [`write_document`], with strings of several lines (a program in
+/// CEL or Rego) as blocks that a person can read.
 pub fn write_manifest<T: Serialize>(value: &T) -> Result<String> {
-    // A text of one line stays on one line, however long it is.
+    // A string without line breaks stays on one line, however long it is: a folded CEL program would
+    // differ from the one that the API server returns, and every diff would show it.
     let options = serde_saphyr::ser_options! {
         compact_list_indent: true,
         prefer_block_scalars: true,
@@ -107,8 +264,54 @@ mod tests {
     #[test]
     fn a_duplicate_key_and_a_wrong_type_are_refused_with_their_place() {
         let twice = read::<Sample>("f", "platforms: []\nplatforms: []\n").unwrap_err().to_string();
-        assert!(twice.starts_with("f:2:1:") && twice.contains("uplicate"), "{twice}");
+        assert!(twice.starts_with("f:2:1:"), "{twice}");
+        assert!(twice.contains("the key \"platforms\" is given twice"), "{twice}");
         let wrong = read::<Sample>("f", "platforms: {a: 1}\n").unwrap_err().to_string();
-        assert!(wrong.starts_with("f:1:"), "{wrong}");
+        let expected = "the value of \"platforms\" must be a list, such as [a, b]";
+        assert!(wrong.starts_with("f:1:") && wrong.contains(expected), "{wrong}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_reported_in_words_of_the_document() {
+        #[derive(Debug, Deserialize)]
+        struct Numbers {
+            #[expect(dead_code, reason = "only read")]
+            port: u16,
+            #[expect(dead_code, reason = "only read")]
+            name: String,
+        }
+        for (text, expected) in [
+            ("port: http\nname: a\n", "the value of \"port\" must be a whole number from 0"),
+            ("port: 70000\nname: a\n", "the value of \"port\" must be a whole number from 0"),
+            ("port: 1\nname: [a]\n", "the value of \"name\" must be a text"),
+            ("port: 1\nname:\n  b: 1\n", "must be a text"),
+            ("port: 1\nname: 'a\n", "not valid YAML"),
+            ("port: 1\nname: a\n---\nport: 2\n", "only one YAML document is read"),
+            ("- 1\n", "must be a map"),
+        ] {
+            let error = read::<Numbers>("f", text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        let deep = format!("port: {}1{}\n", "[".repeat(70), "]".repeat(70));
+        let error = read::<Numbers>("f", &deep).unwrap_err().to_string();
+        assert!(!error.contains("budget") && !error.contains("u16"), "{error}");
+    }
+
+    #[test]
+    fn the_key_of_a_value_is_found_on_its_line_or_above() {
+        let text = "a: 1\nlist:\n- x\n- {b: 2, c: 3}\nmap:\n  inner:\n    - y\n";
+        for (line, column, key) in [
+            (1, 4, Some("a")),
+            (3, 3, Some("list")),
+            (4, 7, Some("b")),
+            (4, 13, Some("c")),
+            (6, 3, Some("map")),
+            (7, 7, Some("inner")),
+            (1, 1, None),
+            (9, 1, None),
+            (0, 0, None),
+        ] {
+            assert_eq!(find_key_at(text, line, column).as_deref(), key, "{line}:{column}");
+        }
     }
 }

@@ -5,7 +5,8 @@
 mod bench;
 mod charts;
 mod dist;
-mod floors;
+mod layers;
+mod vocabulary;
 
 use std::process::ExitCode;
 
@@ -16,7 +17,9 @@ usage: cargo xtask <task>
   charts           find, move and prove over real charts; writes docs/charts.md
   dist [OPTIONS]   the static binary that Gantry's image is made of, in target/dist:
                    --dev (quick to build, for tests), --target TRIPLE (another architecture)
-  floors           a crate depends on lower floors only (docs/ARCHITECTURE.md)
+  layers           a crate depends on lower layers only, no module cycles (docs/ARCHITECTURE.md)
+  vocabulary       shares of type names with two meanings, of one-word functions, of comments inside
+                   functions; --list prints every item
 ";
 
 fn main() -> ExitCode {
@@ -25,7 +28,8 @@ fn main() -> ExitCode {
         Some("bench") => bench::run(std::env::args().nth(2).as_deref()),
         Some("charts") => charts::measure().map_err(Into::into),
         Some("dist") => dist::build(std::env::args().skip(2)),
-        Some("floors") => floors::check(),
+        Some("layers") => layers::check(),
+        Some("vocabulary") => vocabulary::report(std::env::args().skip(2)),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

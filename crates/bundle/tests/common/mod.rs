@@ -1,4 +1,4 @@
-//! A store with something of every kind in it, and a folder for volumes.
+//! A store with something of every kind in it, and a folder for bundle files.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part of this")]
 
 use std::path::{Path, PathBuf};
@@ -9,9 +9,9 @@ use store::progress::Silent;
 use tempfile::TempDir;
 use types::ByteSize;
 
-/// What stands for a lock here: a bundle carries its bytes as they are.
+/// Used as the lock: a bundle carries its bytes as they are and never parses them.
 pub(crate) const LOCK: &[u8] = b"version: 1\nname: test\n";
-/// The sample makes some fifty volumes of this size.
+/// The sample makes some fifty bundle files of this size.
 pub(crate) const SMALL: VolumeSize = VolumeSize::Below(ByteSize(64 << 10));
 
 pub(crate) struct World {
@@ -49,13 +49,13 @@ impl World {
         gantry_bundle::pack(&self.store, &self.plan(size), out, Recheck::Index, &Silent).unwrap()
     }
 
-    /// All volumes, sorted.
+    /// All bundle files, sorted.
     pub(crate) fn paths(&self) -> Vec<PathBuf> {
         volumes(&self.out())
     }
 }
 
-/// All volumes of a folder, sorted.
+/// All bundle files of a folder, sorted.
 pub(crate) fn volumes(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
         .unwrap()

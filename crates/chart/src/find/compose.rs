@@ -1,6 +1,6 @@
-//! Images whose name and tag stand apart: `repository`, `image`, `version` in a custom resource,
-//! `worker_container_repository` and `worker_container_tag` in a configuration file, `hub` and
-//! `tag` above an `image`.
+//! Composes images whose name and tag are separate fields: `repository`, `image`, `version` in a
+//! custom resource, `worker_container_repository` and `worker_container_tag` in a configuration
+//! file, `hub` and `tag` in a map above an `image`. Used by `custom` and `containers`.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use super::names::{self, Piece};
 use crate::form::{self, Shape};
 use crate::path::Path;
 
-/// The key and text of each piece of one image.
+/// The fields of one image: the meaning of each key, the key, and the text.
 type Pieces<'a> = Vec<(Piece, &'a str, String)>;
 
-/// A registry and a tag that stand above the image: `hub` and `tag` of Istio.
+/// A registry and a tag from an enclosing map, as Istio's `global.hub` and `global.tag`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Above {
     registry: Option<Part>,
@@ -23,7 +23,8 @@ pub(crate) struct Above {
 }
 
 impl Above {
-    /// What stands above the children of a map.
+    /// What the children of a map inherit: its own `hub` and `tag` if it has a `hub`, else what it
+    /// inherited itself.
     pub(crate) fn below(&self, map: &Map<String, Value>, path: &Path) -> Self {
         let part = |key: &str, role| {
             let text = map.get(key).and_then(scalar).filter(|text| !text.is_empty())?;
@@ -35,7 +36,8 @@ impl Above {
         }
     }
 
-    /// The image that a bare name below gives.
+    /// The image that a bare `name` makes together with the inherited registry and tag. `None` if
+    /// no registry is inherited.
     pub(crate) fn compose(&self, path: &Path, name: &str) -> Option<(Reference, Vec<Part>)> {
         let registry = self.registry.clone()?;
         let name = Part { path: path.clone(), text: name.to_owned(), role: Role::Name };
@@ -43,15 +45,16 @@ impl Above {
     }
 }
 
-/// An image that the values of one map make up together.
+/// An image that is composed of several fields of one map.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Composed {
     pub(crate) reference: Reference,
     pub(crate) parts: Vec<Part>,
 }
 
-/// The images that scalars of one map make up together. `is_image` says that the map stands under
-/// a key that names an image, so that its `name` is the repository.
+/// Finds the images that the scalars of one map make up. Fields belong together when their keys
+/// have the same stem: `worker_repository` with `worker_tag`. `is_image` says that the map is the
+/// value of a key that names an image; only then is its `name` taken for the repository.
 pub(crate) fn images(map: &Map<String, Value>, path: &Path, is_image: bool) -> Vec<Composed> {
     let mut groups: BTreeMap<Vec<String>, Pieces> = BTreeMap::new();
     for (key, value) in map {
@@ -70,6 +73,7 @@ pub(crate) fn images(map: &Map<String, Value>, path: &Path, is_image: bool) -> V
     groups.values().filter_map(|pieces| compose(pieces, path)).collect()
 }
 
+/// Composes the fields of one stem; `None` if they are no image, or one field is already complete.
 fn compose(pieces: &Pieces, path: &Path) -> Option<Composed> {
     let part = |wanted: Piece, role| {
         let (_, key, text) = pieces.iter().find(|(piece, ..)| *piece == wanted)?;
@@ -80,7 +84,8 @@ fn compose(pieces: &Pieces, path: &Path) -> Option<Composed> {
     let image = part(Piece::Image, Role::Name);
     let tag = part(Piece::Tag, Role::Tag);
     let digest = part(Piece::Digest, Role::Digest);
-    // An image that has its tag or digest already is whole; the others are about other things.
+    // `image: org/app:1` is complete by itself, and is found as such by the caller. A `version`
+    // beside it is about something else.
     if let Some(image) = &image
         && let Some((_, Shape::Full | Shape::TaggedPath | Shape::TaggedWord)) =
             form::image(&image.text)
@@ -93,7 +98,8 @@ fn compose(pieces: &Pieces, path: &Path) -> Option<Composed> {
         (None, Some(_), None) | (None, None, Some(_)) => has_version,
         (_, None, None) => false,
     };
-    // A Helm repository has a version too; a plain word beside it is no image.
+    // `repository: charts, version: 1` is a chart in a Helm repository. An image needs a `/` there,
+    // or a key that says tag.
     let is_versioned_word = image.is_none()
         && tag.as_ref().and_then(|tag| tag.path.last_key()) == Some("version")
         && repository.as_ref().is_some_and(|repository| !repository.text.contains('/'));
@@ -107,10 +113,10 @@ fn compose(pieces: &Pieces, path: &Path) -> Option<Composed> {
     Some(Composed { reference, parts })
 }
 
-/// Puts registry, repository, name, tag and digest together.
+/// Joins registry, repository, name, tag and digest into a reference.
 fn join(parts: [Option<Part>; 5]) -> Option<(Reference, Vec<Part>)> {
     let [registry, repository, name, mut tag, mut digest] = parts;
-    // gpu-operator takes a digest in `version`, grafana bare hex in `sha`.
+    // NVIDIA's gpu-operator takes a digest in `version`; Grafana's chart has the bare hex in `sha`.
     if digest.is_none() && tag.as_ref().is_some_and(|tag| tag.text.starts_with("sha256:")) {
         digest = tag.take().map(|tag| Part { role: Role::Digest, ..tag });
     }
@@ -128,11 +134,12 @@ fn join(parts: [Option<Part>; 5]) -> Option<(Reference, Vec<Part>)> {
         text = format!("{text}@{}", Digest::from_hex(hex).ok()?);
     }
     let (reference, shape) = form::image(&text)?;
+    // A single word after joining means that only one part had content.
     (shape > Shape::Word).then_some(())?;
     Some((reference, [registry, repository, name, tag, digest].into_iter().flatten().collect()))
 }
 
-/// A text or number as it would stand in a reference.
+/// The text of a string or number. YAML reads an unquoted tag such as `3.1` as a number.
 fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.trim().to_owned()),

@@ -1,5 +1,5 @@
-//! Images in what containers are told: arguments, commands and environment. The program inside
-//! hands them to a cluster, so they are pulled as surely as an operator works.
+//! Images in the arguments, commands and environment of containers. Operators and CI runners get
+//! the images that they start this way, so the confidence is `Likely`.
 
 use serde_json::Value;
 
@@ -29,18 +29,20 @@ pub(crate) fn find(document: &Value, collector: &mut Collector) {
     });
 }
 
-/// Finds the images in a list of arguments: `--x-image=IMAGE`, `--x-image IMAGE`, `k=IMAGE,k=IMAGE`
-/// and scripts.
+/// Finds the images in a list of arguments: `--x-image=IMAGE`, `--x-image IMAGE` (one argument or
+/// two), `--images=a=IMAGE,b=IMAGE`, and scripts.
 pub(crate) fn arguments(items: &[Value], path: &Path, sure: Confidence, collector: &mut Collector) {
     let mut flag_before: Option<&str> = None;
     for (index, item) in items.iter().enumerate() {
         let Some(text) = item.as_str() else { continue };
         let path = path.index(index);
+        // More than a flag and its value: a script of `sh -c`, or a configuration file.
         if text.contains('\n') || text.split_whitespace().count() > 2 {
             text::find(text, &path, &Walk::new(Pattern::Argument), collector);
             flag_before = None;
             continue;
         }
+        // `KEY=IMAGE` without a dash is no flag; it is searched as a map below.
         let (name, value) = match text.split_once(['=', ' ']) {
             Some((name, value)) if name.starts_with('-') => (Some(name), value),
             _ => (None, text),
@@ -48,11 +50,14 @@ pub(crate) fn arguments(items: &[Value], path: &Path, sure: Confidence, collecto
         let says_image = names::is_image(name.or(flag_before).unwrap_or_default());
         let sure = sure.min(Confidence::Likely);
         argument(value, text.len() == value.len(), says_image, &path, sure, collector);
+        // `--x-image` alone: the value is the next argument.
         let is_flag = text.starts_with('-') && name.is_none();
         flag_before = is_flag.then_some(text);
     }
 }
 
+/// Finds the images in the value of one argument. `is_whole` says that the argument is nothing but
+/// this value, `says_image` that the flag names an image, which lets shorter references count.
 fn argument(
     value: &str,
     is_whole: bool,
@@ -69,7 +74,7 @@ fn argument(
         collector.maybe(at(is_whole), value, shape, Pattern::Argument, sure);
         return;
     }
-    // A map in one argument: the values behind each `k=`, apart by commas.
+    // A map in one argument, `k=IMAGE,k=IMAGE`.
     for entry in value.split(',').filter(|_| value.contains(['=', ','])) {
         let (key, image) = entry.split_once('=').unwrap_or(("", entry));
         let says_image = says_image || names::is_image(key);
@@ -87,7 +92,7 @@ pub(crate) fn environment(
     sure: Confidence,
     collector: &mut Collector,
 ) {
-    // Name and tag may stand apart: all variables together are one map.
+    // Name and tag may be two variables, so all variables are searched as one map as well.
     let mut variables = serde_json::Map::new();
     let mut places: Vec<(String, Path)> = Vec::new();
     for (index, item) in items.iter().enumerate() {
@@ -113,6 +118,7 @@ pub(crate) fn environment(
             text::find(value, path, &walk, collector);
         }
     }
+    // The composed parts have the variable's name as path; they get that of its value in the list.
     for composed in super::compose::images(&variables, &Path::default(), false) {
         let is_env = |part: &super::Part| {
             let name = part.path.last_key()?;

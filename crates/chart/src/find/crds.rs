@@ -1,5 +1,5 @@
-//! Images that a CustomResourceDefinition gives as defaults: the API server fills them in when a
-//! resource does not say.
+//! Images that a CustomResourceDefinition has as defaults: the API server fills them in where a
+//! resource does not set the field.
 
 use serde_json::Value;
 
@@ -21,6 +21,7 @@ pub(crate) fn find(document: &Value, collector: &mut Collector) {
     }
 }
 
+/// Searches one schema and all schemas below it. `name` is the key that the schema describes.
 fn in_schema(name: &str, schema: &Value, path: &Path, collector: &mut Collector) {
     if let Some(default) = schema.get("default").and_then(Value::as_str) {
         let shape = if names::is_image(name) { Shape::TaggedWord } else { Shape::Full };

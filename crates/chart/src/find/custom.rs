@@ -1,6 +1,38 @@
-//! Images in custom resources, and in every other structure that is no pod: any field that names an
-//! image by its key or by its form, maps whose values make one up, containers at any depth. What
-//! is found here an operator will start.
+//! Images in structures without a known schema: custom resources, annotations, documents in
+//! ConfigMaps, and a chart's values. A field counts as an image if its key says so (`baseImage`),
+//! if its content has the shape of a full reference (`ghcr.io/org/app:1`), if several fields of a
+//! map compose one, or if it is the `image` of something that looks like a container.
+//!
+//! # Example
+//!
+//! ```yaml
+//! apiVersion: x.example/v1
+//! kind: App
+//! spec:
+//!   mesh: {hub: docker.io/istio, tag: "1.27", proxy: {image: proxyv2}}
+//!   worker: {repository: quay.io/org/worker, tag: "2"}
+//!   baseImage: redis:7
+//!   sidecars:
+//!   - {name: log, image: busybox, args: [--init-image=alpine:3]}
+//!   note: see ghcr.io/org/tool:5
+//! ```
+//!
+//! 1. `spec.mesh`: `hub` and `tag` alone compose no image, since there is no name. They are handed
+//!    down to the maps inside.
+//! 2. `spec.mesh.proxy.image` has a key that names an image, and a bare word as content. With the
+//!    inherited parts it is `docker.io/istio/proxyv2:1.27`, made of `spec.mesh.hub`,
+//!    `spec.mesh.proxy.image` and `spec.mesh.tag`.
+//! 3. `spec.worker`: `repository` and `tag` have the same (empty) stem and compose
+//!    `quay.io/org/worker:2`. Both fields are used up and not searched again.
+//! 4. `spec.baseImage` has a key that names an image, so a short reference is enough:
+//!    `docker.io/library/redis:7`.
+//! 5. `spec.sidecars[0]` has `image` beside `name` and `args`, so it looks like a container. Only
+//!    there a bare word without anything inherited counts: `docker.io/library/busybox:latest`. Its
+//!    `args` are searched as those of a pod's container: `docker.io/library/alpine:3`.
+//! 6. The key `spec.note` says nothing. Its content has blanks, so it is searched word by word,
+//!    where only a full reference counts: `ghcr.io/org/tool:5` at `spec.note|text|`.
+//!
+//! All six are `Likely`: an operator will probably start them, but no pod names them.
 
 use serde_json::{Map, Value};
 
@@ -10,7 +42,8 @@ use super::{containers, names, text};
 use crate::form::{self, Shape};
 use crate::path::Path;
 
-/// Groups of Kubernetes itself; their fields are known and hold images in pods only.
+/// The API groups of Kubernetes itself. Their fields are known and hold images only in pods, which
+/// `pods` searches.
 const BUILT_IN: &[&str] = &[
     "",
     "admissionregistration.k8s.io",
@@ -36,7 +69,8 @@ const BUILT_IN: &[&str] = &[
     "storage.k8s.io",
 ];
 
-/// Documents nest finitely; a hostile one is not followed without end.
+/// The deepest nesting that is followed; the limit keeps a crafted document from exhausting the
+/// stack.
 const DEEPEST: usize = 64;
 
 /// Whether documents of this API group are custom resources.
@@ -44,14 +78,16 @@ pub(crate) fn is_custom(group: &str) -> bool {
     !BUILT_IN.contains(&group)
 }
 
-/// What a walk through a structure carries along.
+/// What the search hands down to the parts of a structure.
 #[derive(Clone)]
 pub(crate) struct Walk {
-    /// What the finds are called.
+    /// The kind of location that all images get.
     pub(crate) pattern: Pattern,
+    /// Registry and tag from an enclosing map.
     above: Above,
-    /// Whether the nearest key names an image.
+    /// Whether the nearest key above names an image. List items have the key of their list.
     is_image: bool,
+    /// How many maps and lists are above.
     depth: usize,
 }
 
@@ -82,8 +118,10 @@ pub(crate) fn find(value: &Value, path: &Path, walk: &Walk, collector: &mut Coll
     }
 }
 
+/// Searches a map: first for images that its fields compose, then field by field.
 fn in_map(map: &Map<String, Value>, path: &Path, walk: &Walk, collector: &mut Collector) {
     let composed = compose::images(map, path, walk.is_image);
+    // The parts of a composed image are no images by themselves.
     let taken: Vec<&Path> = composed.iter().flat_map(|c| c.parts.iter().map(|p| &p.path)).collect();
     let above = walk.above.below(map, path);
     for (key, value) in map {
@@ -101,6 +139,7 @@ fn in_map(map: &Map<String, Value>, path: &Path, walk: &Walk, collector: &mut Co
                 containers::environment(items, &path, Confidence::Likely, collector);
             }
             ("image", Value::String(name)) if looks_like_container(map) => {
+                // A container of Istio's injector inherits hub and tag; any other is complete.
                 match above.compose(&path, name) {
                     Some((reference, parts)) if is_bare(name) => {
                         collector.composed(reference, parts, walk.pattern, Confidence::Likely);
@@ -119,6 +158,8 @@ fn in_map(map: &Map<String, Value>, path: &Path, walk: &Walk, collector: &mut Co
     }
 }
 
+/// Searches a string: as an image if the key or its shape says so, else as a text with images in
+/// it.
 fn in_string(string: &str, path: &Path, walk: &Walk, collector: &mut Collector) {
     if walk.is_image {
         if is_bare(string)
@@ -140,12 +181,12 @@ fn in_string(string: &str, path: &Path, walk: &Walk, collector: &mut Collector) 
     }
 }
 
-/// A name without registry and tag, which something above completes.
+/// Whether a name has neither registry nor tag, so that inherited parts may complete it.
 fn is_bare(name: &str) -> bool {
     matches!(form::image(name), Some((_, Shape::Word)))
 }
 
-/// A map with an `image` beside what containers have: then also a bare word is an image.
+/// Whether a map with an `image` also has fields of a container; then a bare word is an image too.
 fn looks_like_container(map: &Map<String, Value>) -> bool {
     const BESIDE: &[&str] = &[
         "args",
@@ -161,9 +202,11 @@ fn looks_like_container(map: &Map<String, Value>) -> bool {
         "source",
         "volumeMounts",
     ];
-    // An operator that puts repository, image and version together has got none of them here.
+    // Fields of an image to be composed (gpu-operator); composing it failed, so the name alone is
+    // not an image.
     if map.contains_key("repository") || map.contains_key("registry") {
         return false;
     }
+    // `{name: x, image: y}` with at most one more field is a short form of a container.
     BESIDE.iter().any(|key| map.contains_key(*key)) || map.contains_key("name") && map.len() <= 3
 }

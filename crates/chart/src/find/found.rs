@@ -1,4 +1,5 @@
-//! What a find is: the image, where it stands, and how sure it is.
+//! The result types of the finders (image, location, confidence) and the collector that gathers the
+//! results of one document.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
@@ -10,58 +11,60 @@ use crate::form::{self, Shape};
 use crate::manifest::{Document, Unread};
 use crate::path::{Encoding, Path};
 
-/// Everything that was found in a stream.
+/// Everything that was found in one stream of manifests.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Findings {
-    /// The images in the order of the documents; one image may stand in many places.
+    /// The images in the order of the documents, one entry for each location; the same image may
+    /// have many.
     pub images: Vec<Found>,
-    /// Image fields whose content can be no image: a chart or its values are at fault.
+    /// Image fields whose content cannot be an image: an error in the chart or its values.
     pub broken: Vec<Broken>,
-    /// Documents that are no YAML.
+    /// Documents that are not valid YAML.
     pub unread: Vec<Unread>,
 }
 
-/// One image at one place.
+/// One image at one location.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Found {
     /// The full reference.
     pub reference: Reference,
-    /// The texts that make it up, in the order of the reference.
+    /// The texts that the reference is composed of, in the order registry, repository, tag, digest.
     pub parts: Vec<Part>,
-    /// Where it stands.
+    /// The location of its first text.
     pub place: Place,
-    /// What kind of place that is.
+    /// The kind of location.
     pub pattern: Pattern,
-    /// How sure it is that the image will be pulled.
+    /// How certain it is that the image will be pulled.
     pub confidence: Confidence,
-    /// The values that make it up, where the chart was rendered with marked values.
+    /// The chart values that the reference comes from. Known only if the chart was rendered with
+    /// marked values, see [`crate::inspect`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<Path>,
-    /// What a person should know about it: a rule's reason, the switch that turns it on.
+    /// A remark for people: a rule's reason, or the value that would enable it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
-/// A text that is a reference or a part of one.
+/// A text in a document that is an image reference or a part of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Part {
-    /// Where it stands in the document.
+    /// Its path in the document.
     pub path: Path,
     /// The text as it is written.
     pub text: String,
-    /// What it gives to the reference.
+    /// Which part of the reference it is.
     pub role: Role,
 }
 
-/// What a text gives to a reference.
+/// Which part of an image reference a text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// All of it.
+    /// The complete reference.
     Whole,
-    /// The registry, perhaps with a path.
+    /// The registry, possibly with a path: `nvcr.io/nvidia`.
     Registry,
-    /// The repository, perhaps with the registry.
+    /// The repository, possibly with the registry in front: `quay.io/org/app`.
     Repository,
     /// The last segment of the repository.
     Name,
@@ -71,10 +74,10 @@ pub enum Role {
     Digest,
 }
 
-/// Where a find stands.
+/// The location of an image or an address in a stream of manifests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Place {
-    /// The template behind the document; absent in plain manifests.
+    /// The template that rendered the document; absent in plain manifests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
     /// The document's number in the stream, from 0.
@@ -87,7 +90,7 @@ pub struct Place {
     pub path: Path,
 }
 
-/// What kind of place an image was found in.
+/// The kind of location that an image was found in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pattern {
@@ -105,39 +108,39 @@ pub enum Pattern {
     Annotation,
     /// A default in a CustomResourceDefinition.
     CrdDefault,
-    /// An operator pulls it for what was rendered, says a rule.
+    /// Nowhere in the manifests: a rule says that an operator pulls it for one of them.
     Rule,
-    /// Chart.yaml names it.
+    /// An annotation of Chart.yaml.
     Hint,
-    /// A value that was not rendered.
+    /// A value of the chart that did not get into any manifest.
     Value,
 }
 
-/// How sure it is that an image will be pulled.
+/// How certain it is that an image will be pulled. Ordered: `Certain` is the highest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
-    /// A value that was not rendered, or a hint.
+    /// Only named: a value that was not rendered, an annotation of Chart.yaml.
     Possible,
-    /// An operator or a program will start it.
+    /// An operator or a program is configured with it and will start it.
     Likely,
-    /// The kubelet will pull it.
+    /// It is in a pod's specification: the kubelet will pull it.
     Certain,
 }
 
-/// An image field that holds no image.
+/// An image field whose content is not an image reference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Broken {
-    /// Where it stands.
+    /// The location of the field.
     pub place: Place,
-    /// What stands there.
+    /// Its content.
     pub text: String,
-    /// Why it is no image.
+    /// Why that is not an image reference.
     pub reason: String,
 }
 
 impl Findings {
-    /// The images, each once, that are found with at least this confidence.
+    /// The distinct images that were found with at least this confidence.
     pub fn references(&self, at_least: Confidence) -> BTreeSet<&Reference> {
         let sure = |found: &&Found| found.confidence >= at_least;
         self.images.iter().filter(sure).map(|found| &found.reference).collect()
@@ -145,7 +148,7 @@ impl Findings {
 }
 
 impl Found {
-    /// A find with nothing said beside it.
+    /// An image without known values and without a note.
     pub(crate) fn new(
         reference: Reference,
         parts: Vec<Part>,
@@ -156,23 +159,23 @@ impl Found {
         Self { reference, parts, place, pattern, confidence, values: vec![], note: None }
     }
 
-    /// Why this counts as an image, in a sentence or two.
+    /// Explains to a person why this counts as an image; several lines where it has several parts.
     pub fn explain(&self) -> String {
         let why = match self.pattern {
             Pattern::Pod => "a container or image volume of a pod: the kubelet pulls it",
             Pattern::CustomResource => {
-                "a field of a custom resource that names an image: its operator starts it"
+                "a field of a custom resource that names an image; its operator starts it"
             }
             Pattern::Argument => "an argument of a container that names an image",
             Pattern::Environment => "an environment variable that names an image",
             Pattern::Text => "a text of a ConfigMap or Secret that names an image",
             Pattern::Annotation => "an annotation that names an image",
             Pattern::CrdDefault => {
-                "a default in a CustomResourceDefinition, used where a resource does not say"
+                "a default in a CustomResourceDefinition, used if a resource does not set the field"
             }
-            Pattern::Rule => "an operator has it compiled in, says a rule",
-            Pattern::Hint => "Chart.yaml names it",
-            Pattern::Value => "a value that looks like an image and was not rendered",
+            Pattern::Rule => "not in the manifests; a rule says that an operator pulls it",
+            Pattern::Hint => "an annotation of Chart.yaml lists it",
+            Pattern::Value => "a value that looks like an image and is in no rendered manifest",
         };
         let mut text =
             format!("{} ({}): {why}; {}", self.reference, self.confidence.as_str(), self.place);
@@ -201,7 +204,7 @@ impl fmt::Display for Place {
 }
 
 impl Confidence {
-    /// The word in reports.
+    /// The word used in reports and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Certain => "certain",
@@ -212,7 +215,7 @@ impl Confidence {
 }
 
 impl Pattern {
-    /// What reports call it.
+    /// The words used in reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pod => "container",
@@ -221,7 +224,7 @@ impl Pattern {
             Self::Environment => "environment",
             Self::Text => "text",
             Self::Annotation => "annotation",
-            Self::CrdDefault => "default of a CRD",
+            Self::CrdDefault => "default in a CRD",
             Self::Rule => "rule",
             Self::Hint => "hint in Chart.yaml",
             Self::Value => "value that was not rendered",
@@ -229,7 +232,7 @@ impl Pattern {
     }
 }
 
-/// Gathers the finds of one document.
+/// Gathers the images of one document for all finders and keeps each location once.
 pub(crate) struct Collector<'a> {
     index: usize,
     document: &'a Document,
@@ -241,6 +244,7 @@ impl<'a> Collector<'a> {
         Self { index, document, findings }
     }
 
+    /// The location of a path in the current document.
     pub(crate) fn place(&self, path: Path) -> Place {
         Place {
             template: self.document.template.clone(),
@@ -251,15 +255,17 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Adds the image of a field that must hold one; a text that is none is broken.
+    /// Adds the image of a field that must hold one, such as a container's `image`; any other
+    /// content is reported as broken.
     pub(crate) fn field(&mut self, path: Path, text: &str, pattern: Pattern, sure: Confidence) {
         match form::image(text) {
             Some((reference, _)) => self.add(path, text, reference, pattern, sure),
-            // Istio's injector replaces it in the running cluster; empty means a default.
+            // Istio's sidecar injector replaces `auto` in the running cluster; an empty field is
+            // left to a default of the API server or of an admission webhook.
             None if matches!(text.trim(), "" | "auto") => {}
             None => {
                 let reason = match text.trim().parse::<Reference>() {
-                    Ok(_) => "it is a version or a key word".to_owned(),
+                    Ok(_) => "it is a version number or a keyword, not an image".to_owned(),
                     Err(error) => error.to_string(),
                 };
                 let place = self.place(path);
@@ -268,7 +274,8 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Adds the image of a field that may hold one, if its form says at least `shape`.
+    /// Adds the image of a field that may hold one, if the text has at least the parts of `shape`.
+    /// `None` if nothing was added.
     pub(crate) fn maybe(
         &mut self,
         path: Path,
@@ -282,7 +289,7 @@ impl<'a> Collector<'a> {
             .then(|| self.add(path, text, reference, pattern, sure))
     }
 
-    /// Adds an image that several texts make up.
+    /// Adds an image that is composed of several texts.
     pub(crate) fn composed(
         &mut self,
         reference: Reference,
@@ -291,7 +298,8 @@ impl<'a> Collector<'a> {
         confidence: Confidence,
     ) {
         let Some(path) = parts.first().map(|part| part.path.clone()) else { return };
-        // Without a version nobody can say which image it is.
+        // Without tag or digest the program that reads the parts chooses the version, which cannot
+        // be known here.
         let has_version =
             parts.iter().any(|part| matches!(part.role, Role::Tag | Role::Digest | Role::Whole));
         let confidence = if has_version { confidence } else { Confidence::Possible };
@@ -299,15 +307,17 @@ impl<'a> Collector<'a> {
         self.push(Found::new(reference, parts, place, pattern, confidence));
     }
 
-    /// The number of finds so far; a mark for [`Collector::move_below`].
+    /// The number of images so far; remembered as the mark for [`Collector::move_below`].
     pub(crate) fn len(&self) -> usize {
         self.findings.images.len()
     }
 
-    /// Moves the finds since `mark`, which were found in a structure of its own, to where that
-    /// structure stands: the values of a Secret below `data`, behind base64.
+    /// Rewrites the paths of the images that were added since `mark`. They were found in a
+    /// temporary structure; afterwards they name the real location: an entry of a Secret below
+    /// `data`, behind base64.
     pub(crate) fn move_below(&mut self, mark: usize, path: &Path, is_base64: bool) {
         let moved = |own: &Path| {
+            // The first step is the key of the entry, which is outside of the base64 text.
             let mut steps = own.steps().iter().cloned();
             let mut all = steps.next().into_iter().fold(path.clone(), |path, step| path.then(step));
             if is_base64 {
@@ -323,6 +333,7 @@ impl<'a> Collector<'a> {
         }
     }
 
+    /// Adds an image whose reference is one text.
     fn add(
         &mut self,
         path: Path,
@@ -336,8 +347,10 @@ impl<'a> Collector<'a> {
         self.push(Found::new(reference, vec![part], place, pattern, confidence));
     }
 
+    /// Adds an image unless the same one is already known at this location.
     pub(crate) fn push(&mut self, found: Found) {
-        // A place that two finders know is one find; the surer one was asked first.
+        // Two finders may know the same location; the one with the higher confidence ran first.
+        // Only the images of the current document, which are the last ones, need to be compared.
         let is_known = self
             .findings
             .images

@@ -1,5 +1,5 @@
-//! Images in annotations, of the documents themselves and of the pods that they make: sidecar
-//! injectors and operators read them there.
+//! Images in annotations, of the objects themselves and of their pod templates. Sidecar injectors
+//! and operators read them there (`sidecar.istio.io/proxyImage`).
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use super::found::{Collector, Pattern};
 use super::pods;
 use crate::path::Path;
 
-/// Annotations that describe and are never acted on.
+/// Annotations that only describe the object; no program starts an image because of them.
 const DESCRIPTIONS: &[&str] = &["checksum/", "artifacthub.io/", "meta.helm.sh/"];
 
 /// Finds the images in the annotations of a document.
@@ -26,6 +26,7 @@ pub(crate) fn find(document: &Value, collector: &mut Collector) {
     });
 }
 
+/// Searches the annotations of one object or pod template.
 fn in_annotations(object: &Value, path: &Path, collector: &mut Collector) {
     let annotations = object.get("metadata").and_then(|metadata| metadata.get("annotations"));
     let Some(annotations) = annotations.and_then(Value::as_object) else { return };

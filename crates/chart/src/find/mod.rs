@@ -1,5 +1,10 @@
-//! Finds every image that rendered manifests name, with the place where each stands and how sure
-//! it is that it will be pulled. Each kind of place is a module of its own.
+//! Finds every image that rendered manifests name: the reference, its location, and how certain it
+//! is that the image will be pulled.
+//!
+//! One module for each kind of location: `pods` (container fields, which the kubelet pulls),
+//! `containers` (arguments and environment), `metadata` (annotations), `text` (ConfigMaps and
+//! Secrets), `crds` (defaults in CustomResourceDefinitions) and `custom` (everything else by the
+//! name of its key or by its form). They add what they find to the collector in `found`.
 
 mod compose;
 mod containers;
@@ -21,13 +26,13 @@ use crate::rules::Rules;
 use custom::Walk;
 use found::Collector;
 
-/// Finds the images in a rendered stream: what `helm template`, `kustomize build` or a person wrote.
-/// The built-in rules tell what operators will pull for it.
+/// Finds the images in a stream of manifests (from `helm template`, `kustomize build` or written by
+/// hand), with those that operators pull for it according to the built-in rules.
 pub fn images(rendered: &str) -> Findings {
     images_with(rendered, Rules::builtin())
 }
 
-/// Finds the images in a rendered stream, with a table of rules of one's own.
+/// Finds the images in a stream of manifests, with the caller's own table of operator rules.
 pub fn images_with(rendered: &str, rules: &Rules) -> Findings {
     let manifests = Manifests::read(rendered);
     let mut findings = in_manifests(&manifests);
@@ -35,7 +40,7 @@ pub fn images_with(rendered: &str, rules: &Rules) -> Findings {
     findings
 }
 
-/// Finds the images that stand in manifests, without what only rules know.
+/// Finds the images that parsed manifests name, without applying operator rules.
 pub fn in_manifests(manifests: &Manifests) -> Findings {
     let mut findings = Findings { unread: manifests.unread.clone(), ..Findings::default() };
     for (index, document) in manifests.documents.iter().enumerate() {
@@ -44,8 +49,8 @@ pub fn in_manifests(manifests: &Manifests) -> Findings {
     findings
 }
 
-/// Finds what looks like an image in a chart's values. `values` is walked, `document` says what the
-/// finds are called.
+/// Finds what looks like an image in a chart's values. `document` gives the template, kind and name
+/// of the locations.
 pub(crate) fn in_values(document: &Document, values: &Value) -> Vec<Found> {
     let mut findings = Findings::default();
     let mut collector = Collector::new(0, document, &mut findings);
@@ -53,7 +58,8 @@ pub(crate) fn in_values(document: &Document, values: &Value) -> Vec<Found> {
     findings.images
 }
 
-/// The surest finder goes first: a place counts once, for the first that knows it.
+/// Runs all finders over one document. The order matters: a location counts once, for the first
+/// finder that adds it, so the one with the highest confidence goes first.
 fn in_document(document: &Document, collector: &mut Collector) {
     let value = &document.value;
     pods::find(value, collector);
@@ -73,7 +79,7 @@ fn in_document(document: &Document, collector: &mut Collector) {
     });
 }
 
-/// Everything of a custom resource but its metadata, which is not its own.
+/// Searches all fields of a custom resource except its metadata, which `metadata` searches.
 fn custom_resource(object: &Value, path: &Path, collector: &mut Collector) {
     for (key, value) in object.as_object().into_iter().flatten() {
         if !matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
@@ -82,7 +88,7 @@ fn custom_resource(object: &Value, path: &Path, collector: &mut Collector) {
     }
 }
 
-/// `apiVersion` without the version: `apps`; empty for the core group.
+/// The API group: `apiVersion` without the version, such as `apps`; empty for the core group.
 fn group(object: &Value) -> &str {
     let version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
     version.split_once('/').map_or("", |(group, _)| group)

@@ -1,12 +1,13 @@
-//! What a key says about its value. Keys are cut into words, so that `baseImage`, `base_image`,
-//! `BASE_IMAGE` and `base-image` are the same name.
+//! What a key says about its value: an image, or a part of one. Keys are split into words, so that
+//! `baseImage`, `base_image`, `BASE_IMAGE` and `base-image` are the same name.
 
-/// The words of a key, in lower case: `defaultImageVersion` is default, image, version.
+/// Splits a key into its words, in lower case: `defaultImageVersion` is default, image, version.
 pub(crate) fn words(key: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut word = String::new();
     let mut was_lower = false;
     for letter in key.chars() {
+        // A capital after a small letter starts a word, so the capitals of `imageURL` are one word.
         let starts_word = letter.is_ascii_uppercase() && was_lower;
         if (!letter.is_ascii_alphanumeric() || starts_word) && !word.is_empty() {
             words.push(std::mem::take(&mut word));
@@ -22,20 +23,20 @@ pub(crate) fn words(key: &str) -> Vec<String> {
     words
 }
 
-/// Whether a text has a word, however it is spelled. `word` is in lower case.
+/// Whether a text contains `word`, which is in lower case, in any mix of cases.
 fn has(text: &str, word: &str) -> bool {
     let (text, word) = (text.as_bytes(), word.as_bytes());
     text.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
 }
 
-/// Whether a text can have a key in it that names an image or a part of one. A quick look that
-/// saves reading most texts.
+/// Whether a text may have a key in it that names an image or a part of one. A cheap test that
+/// saves parsing most texts; it may be wrong in one direction only.
 pub(crate) fn may_name_images(text: &str) -> bool {
     let bytes = text.as_bytes();
     let starts = |at: usize, word: &str| {
         bytes.get(at..at + word.len()).is_some_and(|own| own.eq_ignore_ascii_case(word.as_bytes()))
     };
-    // `hub` is a word of its own: not in `github`, but in `imageHub`.
+    // `hub` must be a word of its own: as in `imageHub`, not as in `github`.
     let is_hub = |at: usize| {
         let before = at.checked_sub(1).map(|before| bytes[before]);
         let is_start = bytes[at].is_ascii_uppercase()
@@ -52,11 +53,11 @@ pub(crate) fn may_name_images(text: &str) -> bool {
 
 /// Whether a key names a whole image: `image`, `baseImage`, `imageName`, `RELATED_IMAGE_X`.
 pub(crate) fn is_image(key: &str) -> bool {
-    // Most keys have nothing of it; they are not cut into words.
+    // A cheap test first: most keys contain neither, and need not be split.
     if !has(key, "image") && !has(key, "img") {
         return false;
     }
-    // Annotation and label keys say it in their last segment.
+    // In keys of annotations and labels only the last segment is the name.
     let key = key.rsplit('/').next().unwrap_or(key);
     let words = words(key);
     let at = |back: usize| words.len().checked_sub(back).map(|index| words[index].as_str());
@@ -66,13 +67,12 @@ pub(crate) fn is_image(key: &str) -> bool {
     ends_so || names_it || words.starts_with(&["related".to_owned(), "image".to_owned()])
 }
 
-/// Whether a key starts something that is only shown to people: Knative's `_example`.
+/// Whether a key holds documentation: Knative's ConfigMaps have an `_example` that is never read.
 pub(crate) fn is_example(key: &str) -> bool {
     key.starts_with('_')
 }
 
-/// What a key says that its value gives to a reference, and the words before it that it shares
-/// with its siblings: `worker_container_repository` is a repository of [worker, container].
+/// Which part of an image reference the value of a key is, as the key's last words say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Piece {
     Registry,
@@ -82,7 +82,8 @@ pub(crate) enum Piece {
     Digest,
 }
 
-/// The endings of keys by what they give, the longest first.
+/// The last words of keys and what they mean. Longer endings come before their own endings, since
+/// the first match counts.
 const ENDINGS: &[(&[&str], Piece)] = &[
     (&["image", "registry"], Piece::Registry),
     (&["image", "repository"], Piece::Repository),
@@ -105,14 +106,16 @@ const ENDINGS: &[(&[&str], Piece)] = &[
     (&["sha"], Piece::Digest),
 ];
 
-/// What a key gives to a reference, and its stem.
+/// Classifies a key by its ending and returns its stem, the words before the ending, which it
+/// shares with its siblings: `worker_container_repository` is the repository of `[worker,
+/// container]`. `None` for keys that name no part of an image.
 pub(crate) fn piece(key: &str) -> Option<(Vec<String>, Piece)> {
     let ends_so = |ending: &(&[&str], Piece)| {
         let last = ending.0.last().map_or(&b""[..], |word| word.as_bytes());
         let start = key.len().checked_sub(last.len());
         start.is_some_and(|start| key.as_bytes()[start..].eq_ignore_ascii_case(last))
     };
-    // Most keys end in another word; they are not cut into words.
+    // A cheap test first: most keys end in another word, and need not be split.
     if !ENDINGS.iter().any(ends_so) {
         return None;
     }

@@ -1,5 +1,5 @@
-//! Images of pods: containers of every sort and image volumes, in every kind that holds a pod.
-//! What is found here the kubelet pulls.
+//! Images of pods: all lists of containers and image volumes, in every kind that has a pod
+//! template. The kubelet pulls these, so the confidence is `Certain`.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use crate::path::Path;
 /// The lists of containers in a pod's spec.
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
-/// Where the pod's spec stands in a document of a kind; `None` for kinds without pods.
+/// The path of the pod's spec in an object of this kind; `None` for kinds without pods.
 pub(crate) fn spec_path(kind: &str) -> Option<Path> {
     let keys: &[&str] = match kind {
         "Pod" => &["spec"],
@@ -26,8 +26,8 @@ pub(crate) fn spec_path(kind: &str) -> Option<Path> {
     Some(keys.iter().fold(Path::default(), |path, key| path.key(*key)))
 }
 
-/// Calls `visit` with each Kubernetes object of a document and its path: the document itself, or
-/// the items of a `List`, at any depth.
+/// Calls `visit` with each Kubernetes object of a document and its path: the document itself or,
+/// for a `List`, its items, at any depth.
 pub(crate) fn objects<'a>(
     document: &'a Value,
     path: &Path,

@@ -1,6 +1,6 @@
 //! Images in texts: the data of ConfigMaps and Secrets, scripts, and documents inside documents.
-//! Base64 is decoded; JSON, YAML, TOML and INI are read as what they are, so that name and tag
-//! that stand apart are found together; everything else is read word by word.
+//! Base64 is decoded; JSON, YAML, TOML and INI are parsed and searched by `custom`, so that a name
+//! and a tag in separate fields are found together; everything else is read word by word.
 
 use std::borrow::Cow;
 
@@ -14,9 +14,11 @@ use crate::form::{self, Shape};
 use crate::manifest;
 use crate::path::{Encoding, Path, Step};
 
-/// Texts inside of texts are opened this often: a Secret's base64, YAML in it, JSON in that.
+/// How many encodings inside each other are decoded: base64 of a Secret, YAML in it, JSON in that,
+/// and one more.
 const DEEPEST: usize = 4;
-/// etcd takes no object beyond 1.5 MiB; what is longer is no configuration.
+/// The longest text that is searched. etcd rejects objects beyond 1.5 MiB, so a longer text can
+/// only be in a stream that no cluster accepts.
 const LONGEST: usize = 4 << 20;
 
 /// Finds the images in the data of a ConfigMap or Secret.
@@ -34,6 +36,8 @@ pub(crate) fn in_data(object: &Value, path: &Path, collector: &mut Collector) {
                 plain.insert(key.clone(), Value::String(text));
             }
         }
+        // The decoded entries are searched as one map, since a name and its tag may be two entries.
+        // The paths are corrected afterwards.
         let root = Path::default();
         let walk = Walk::new(Pattern::Text);
         let before = collector.len();
@@ -42,14 +46,16 @@ pub(crate) fn in_data(object: &Value, path: &Path, collector: &mut Collector) {
     }
 }
 
+/// Decodes base64 with or without line breaks; `None` if it is not base64 of UTF-8.
 pub(crate) fn decode(text: &str) -> Option<String> {
     let compact: String = text.split_whitespace().collect();
     let bytes = base64::engine::general_purpose::STANDARD.decode(compact).ok()?;
     String::from_utf8(bytes).ok()
 }
 
-/// Finds the images inside one text.
+/// Finds the images in one text, whatever its format.
 pub(crate) fn find(text: &str, path: &Path, walk: &Walk, collector: &mut Collector) {
+    // Each encoding is a step of the path, so their number is the depth.
     let opened = path.steps().iter().filter(|s| matches!(s, Step::Inside(_))).count();
     if text.len() > LONGEST || opened >= DEEPEST || !may_hold_images(text) {
         return;
@@ -58,6 +64,7 @@ pub(crate) fn find(text: &str, path: &Path, walk: &Walk, collector: &mut Collect
         Some((encoding, documents)) => {
             let path = path.inside(encoding);
             match documents.as_slice() {
+                // Only a stream of several documents has an index in the path.
                 [document] => in_document(document, &path, walk, collector),
                 many => {
                     for (index, document) in many.iter().enumerate() {
@@ -70,13 +77,14 @@ pub(crate) fn find(text: &str, path: &Path, walk: &Walk, collector: &mut Collect
     }
 }
 
-/// Whether reading a text is worth while: a key in it may name an image, or a word of it is one.
+/// Whether a text is worth parsing: a key in it may name an image, or one of its words is an image.
 fn may_hold_images(text: &str) -> bool {
     names::may_name_images(text)
         || text.split(is_between).any(|word| form::is_image_by_form(trimmed(word)))
 }
 
-/// A document inside a text may itself be a Kubernetes object, such as a pod template file.
+/// Searches one document inside a text. It may itself be a Kubernetes object, such as the pod
+/// template that a CI runner starts its jobs from.
 fn in_document(document: &Value, path: &Path, walk: &Walk, collector: &mut Collector) {
     let kind = document.get("kind").and_then(Value::as_str).unwrap_or_default();
     if let Some(to_spec) = pods::spec_path(kind)
@@ -89,8 +97,8 @@ fn in_document(document: &Value, path: &Path, walk: &Walk, collector: &mut Colle
     custom::find(document, path, &Walk::new(walk.pattern), collector);
 }
 
-/// The text at a path, through every layer that the path opens: the reader of the places that the
-/// finders name. `None` where the path leads to no text.
+/// The text at a path, decoding every encoding on the way: the inverse of the finders. `None` if
+/// there is no text or number at this path.
 pub(crate) fn resolve(document: &Value, path: &Path) -> Option<String> {
     let mut value = Cow::Borrowed(document);
     for step in path.steps() {
@@ -109,6 +117,7 @@ pub(crate) fn resolve(document: &Value, path: &Path) -> Option<String> {
     }
 }
 
+/// Decodes a text as the path says.
 fn open(encoding: Encoding, text: &str) -> Option<Cow<'static, Value>> {
     Some(Cow::Owned(match encoding {
         Encoding::Base64 => Value::String(decode(text)?),
@@ -117,7 +126,7 @@ fn open(encoding: Encoding, text: &str) -> Option<Cow<'static, Value>> {
     }))
 }
 
-/// The structure in a text as one value; several documents are a list.
+/// Parses the document in a text; several documents become a list. `None` for plain text.
 pub(crate) fn opened(text: &str) -> Option<(Encoding, Value)> {
     let (encoding, mut documents) = structure(text)?;
     let value = match documents.len() {
@@ -127,7 +136,8 @@ pub(crate) fn opened(text: &str) -> Option<(Encoding, Value)> {
     Some((encoding, value))
 }
 
-/// What a text is when it is more than words.
+/// Detects the format of a text and parses it. `None` for plain text. There is no file name to go
+/// by for most texts, so the content decides.
 fn structure(text: &str) -> Option<(Encoding, Vec<Value>)> {
     let trimmed = text.trim_start();
     if trimmed.starts_with(['{', '['])
@@ -135,17 +145,20 @@ fn structure(text: &str) -> Option<(Encoding, Vec<Value>)> {
     {
         return Some((Encoding::Json, vec![value]));
     }
+    // YAML takes nearly every single line for a string or, with a colon, for a map.
     if !text.contains('\n') && !trimmed.starts_with('{') {
         return None;
     }
     let has_section =
         text.lines().any(|line| line.starts_with('[') && line.trim_end().ends_with(']'));
+    // `[section]` alone on a line is TOML or INI; as YAML it would be a list.
     if has_section {
         if let Ok(value) = toml::from_str::<Value>(text) {
             return Some((Encoding::Toml, vec![value]));
         }
         return Some((Encoding::Ini, vec![ini(text)]));
     }
+    // A shell script may happen to parse as YAML.
     if text.starts_with("#!") || !text.contains(':') {
         return properties(text).map(|value| (Encoding::Ini, vec![value]));
     }
@@ -158,7 +171,7 @@ fn structure(text: &str) -> Option<(Encoding, Vec<Value>)> {
     properties(text).map(|value| (Encoding::Ini, vec![value]))
 }
 
-/// Sections with `key = value` lines, as Python's and Grafana's files have them.
+/// Parses sections of `key = value` lines, as Python's configparser and Grafana read them.
 fn ini(text: &str) -> Value {
     let mut sections = Map::new();
     let mut section = String::new();
@@ -178,7 +191,7 @@ fn ini(text: &str) -> Value {
     Value::Object(sections)
 }
 
-/// Lines of `key=value` and nothing else: properties and env files.
+/// Parses lines of `key=value`, as in properties and env files; `None` if there is any other line.
 fn properties(text: &str) -> Option<Value> {
     let mut entries = Map::new();
     for line in text.lines().map(str::trim) {
@@ -196,11 +209,13 @@ fn properties(text: &str) -> Option<Value> {
     (!entries.is_empty()).then_some(Value::Object(entries))
 }
 
+/// A value without blanks and quotes around it.
 fn unquoted(value: &str) -> String {
     value.trim().trim_matches(['"', '\'']).to_owned()
 }
 
-/// Reads a text word by word: whole references, and shorter ones behind a key that names an image.
+/// Searches a text word by word for complete references, and for shorter ones after a word that
+/// names an image (`--image app:1`). Comment lines are skipped.
 fn words(text: &str, path: &Path, walk: &Walk, collector: &mut Collector) {
     for line in text.lines() {
         let line = line.trim();
@@ -210,6 +225,7 @@ fn words(text: &str, path: &Path, walk: &Walk, collector: &mut Collector) {
         let mut before = "";
         for word in line.split(is_between).filter(|word| !word.is_empty()) {
             let word = trimmed(word);
+            // `image: x`, `--image x` and `$IMAGE x` name the same key.
             let key = before.trim_end_matches(':').trim_start_matches(['-', '$']);
             let says_image = names::is_image(key);
             if form::is_image_by_form(word) {
@@ -223,12 +239,13 @@ fn words(text: &str, path: &Path, walk: &Walk, collector: &mut Collector) {
     }
 }
 
-/// A word without the marks that end a sentence or a line.
+/// A word without the punctuation that ends a sentence or a line of a shell script.
 fn trimmed(word: &str) -> &str {
     word.trim_end_matches(['.', ':', '\\'])
 }
 
-/// What stands between words. A colon, slash, at or dot is part of a reference.
+/// Whether a character separates words. Colon, slash, at sign and dot do not: they are part of
+/// image references.
 pub(crate) fn is_between(letter: char) -> bool {
     matches!(
         letter,

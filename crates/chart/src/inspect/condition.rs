@@ -1,31 +1,32 @@
-//! The conditions of templates (`if and .Values.a.enabled (eq .Values.b "x")`), answered from the
-//! values as far as they tell. What a template computes in variables stays unknown.
+//! Evaluates conditions of templates (`if and .Values.a.enabled (eq .Values.b "x")`) with the
+//! chart's values, to explain to people why something was not rendered. A small subset of Go
+//! templates: variables, pipes and unknown functions make the result unknown, never wrong.
 
 use serde_json::Value;
 
 use crate::path::Path;
 
-/// What is known of an expression.
+/// What is known about the value of an expression.
 #[derive(Debug, Clone, Default)]
 struct Known {
-    /// Its value, where the values tell it.
+    /// Its value; `None` if it is unknown.
     value: Option<Value>,
-    /// Why it would be false, for people.
+    /// The reasons why it is false, for people: `a.enabled is off`.
     why: Vec<String>,
 }
 
-/// Whether a condition holds.
+/// Whether a condition is true.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// It does.
+    /// It is true.
     Holds,
-    /// It does not, and these values are why.
+    /// It is false, for these reasons.
     Not(Vec<String>),
-    /// The values alone do not tell.
+    /// The values alone do not decide it.
     Unknown,
 }
 
-/// Answers a condition. `scope` is the path of the values that `.Values` stands for.
+/// Evaluates a condition. `scope` is the path of the values that `.Values` refers to in its chart.
 pub(super) fn answer(expression: &str, effective: &Value, scope: &Path) -> Answer {
     let tokens = tokens(expression);
     let mut reader = Reader { tokens: &tokens, effective, scope, depth: 0 };
@@ -36,8 +37,8 @@ pub(super) fn answer(expression: &str, effective: &Value, scope: &Path) -> Answe
     }
 }
 
-/// The paths of the values that an expression names: `.Values.a.b`, `index .Values "a" "b"`. An
-/// empty path is all values, or a key that only the template knows.
+/// Finds the paths of the values that an expression names: `.Values.a.b`, `index .Values "a" "b"`.
+/// An empty path means all values, or a key that is computed by the template.
 pub(super) fn values_in(expression: &str) -> Vec<Vec<String>> {
     let tokens = tokens(expression);
     let mut paths = Vec::new();
@@ -52,7 +53,7 @@ pub(super) fn values_in(expression: &str) -> Vec<Vec<String>> {
     paths
 }
 
-/// The keys behind `.Values`, `$.Values`, `$root.Values`.
+/// Parses the keys after `.Values`, `$.Values` or `$root.Values`; `None` for any other token.
 fn path_of(token: &str) -> Option<Vec<String>> {
     let (before, behind) = token.split_once(".Values")?;
     let is_root = before.is_empty() || before.starts_with('$') && !before.contains('"');
@@ -62,11 +63,12 @@ fn path_of(token: &str) -> Option<Vec<String>> {
     Some(behind.split('.').filter(|key| !key.is_empty()).map(str::to_owned).collect())
 }
 
+/// The content of a string literal.
 fn text_of(token: &str) -> Option<&str> {
     token.strip_prefix('"')?.strip_suffix('"')
 }
 
-/// Words, texts in quotes, parentheses and bars.
+/// Splits an expression into words, string literals, parentheses and pipes.
 fn tokens(expression: &str) -> Vec<&str> {
     let mut tokens = Vec::new();
     let mut rest = expression.trim_start();
@@ -84,17 +86,21 @@ fn tokens(expression: &str) -> Vec<&str> {
     tokens
 }
 
+/// The evaluation of one expression.
 struct Reader<'a> {
+    /// The tokens that are not consumed yet.
     tokens: &'a [&'a str],
     effective: &'a Value,
     scope: &'a Path,
+    /// How many parentheses are open.
     depth: usize,
 }
 
 impl Reader<'_> {
-    /// One command; what is piped on is beyond us.
+    /// Evaluates up to the closing parenthesis or the end. An expression with a pipe is unknown:
+    /// the functions that are used there (`default`, `quote`) are too many to reproduce.
     fn pipeline(&mut self) -> Known {
-        // Hostile templates nest without end.
+        // Keeps a crafted template from exhausting the stack.
         const DEEPEST: usize = 32;
         self.depth += 1;
         if self.depth > DEEPEST {
@@ -122,6 +128,7 @@ impl Reader<'_> {
         if is_piped { Known::default() } else { called(name, terms) }
     }
 
+    /// Evaluates a literal or a value.
     fn term(&self, token: &str) -> Known {
         let known = |value| Known { value: Some(value), why: vec![] };
         if let Some(text) = text_of(token) {
@@ -138,20 +145,23 @@ impl Reader<'_> {
             };
         };
         let path = keys.iter().fold(self.scope.clone(), |path, key| path.key(key));
+        // As in helm, a value that is not set is nil and not an error.
         let value = path.find(self.effective).cloned().unwrap_or_default();
         let state = if value == Value::Bool(false) { "off" } else { "not set" };
         Known { why: vec![format!("{path} is {state}")], value: Some(value) }
     }
 }
 
-/// What a function of templates makes of its arguments.
+/// Applies a template function to its arguments. `None` as name is an expression in parentheses
+/// without a function.
 fn called(name: Option<&str>, mut terms: Vec<Known>) -> Known {
     let truths: Vec<Option<bool>> = terms.iter().map(|t| t.value.as_ref().map(is_true)).collect();
     let of = |value: bool, why: Vec<String>| Known { value: Some(Value::Bool(value)), why };
     match (name, terms.as_slice()) {
         (None | Some("int" | "int64" | "toString"), [_]) => terms.remove(0),
-        // A constant.
+        // A literal in the place of a function name.
         (Some("true"), []) => of(true, vec![]),
+        // One false argument decides, even if others are unknown.
         (Some("and"), _) if truths.contains(&Some(false)) => {
             let off = terms.into_iter().zip(&truths).filter(|(_, truth)| **truth == Some(false));
             of(false, off.flat_map(|(term, _)| term.why).collect())
@@ -181,18 +191,19 @@ fn called(name: Option<&str>, mut terms: Vec<Known>) -> Known {
     }
 }
 
-/// `a.b is off` with another end.
+/// Replaces the state in a reason: `a.b is off` becomes `a.b is on`.
 fn turned(why: &str, state: &str) -> String {
     let path = why.rsplit_once(" is ").map_or(why, |(path, _)| path);
     let path = path.strip_suffix(" is not").unwrap_or(path);
     format!("{path} is {state}")
 }
 
+/// A value as people write it: strings without quotes.
 fn shown(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// As Go's templates see it.
+/// Whether Go's templates take the value for true (text/template: empty values are false).
 fn is_true(value: &Value) -> bool {
     match value {
         Value::Null => false,

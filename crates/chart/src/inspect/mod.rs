@@ -1,6 +1,9 @@
-//! Everything that a chart may run: what it renders, with the values behind each image, what its
-//! values name and did not render, and what Chart.yaml says. One render as it is and one with
-//! marked values, side by side.
+//! Finds everything that a chart may run: the images that it renders, with the values that each
+//! comes from; images that its values name but that were not rendered (`unrendered`); and those
+//! that annotations of Chart.yaml list.
+//!
+//! It renders the chart twice in parallel: as it is, and with markers in front of all values that
+//! may be part of an image. A marker that comes out in an image shows which value is behind it.
 
 mod condition;
 mod unrendered;
@@ -22,28 +25,28 @@ use crate::rules::Rules;
 use crate::{Error, Result, form, relocate, values};
 use unrendered::Candidates;
 
-/// What was found in a chart or a stream, and what it was found in.
+/// The result of inspecting a chart or a stream of manifests.
 #[derive(Debug, Clone, Default)]
 pub struct Inspection {
-    /// The images.
+    /// The images that were found.
     pub findings: Findings,
-    /// What was rendered.
+    /// The rendered manifests.
     pub manifests: Manifests,
-    /// The values that templates saw; null for a stream, which has none.
+    /// The values that the templates saw; null for a stream of manifests, which has none.
     pub effective: Value,
-    /// The values of dependencies that rendered nothing.
+    /// The paths of the values of subcharts that rendered nothing.
     off: Vec<Path>,
 }
 
 impl Inspection {
-    /// Whether nothing can come of a value: it belongs to a dependency that renders nothing, or is
-    /// a global that was handed down.
+    /// Whether a value has no effect of its own: it belongs to a subchart that renders nothing, or
+    /// is a copy of a global value.
     pub(crate) fn is_off(&self, path: &Path) -> bool {
         is_handed_down(path) || self.off.iter().any(|off| off.is_above(path))
     }
 }
 
-/// Inspects plain manifests: what `kustomize build` or a person wrote.
+/// Inspects plain manifests, from `kustomize build` or written by hand.
 pub fn stream(rendered: &str, rules: &Rules) -> Inspection {
     let manifests = Manifests::read(rendered);
     let mut findings = find::in_manifests(&manifests);
@@ -51,25 +54,27 @@ pub fn stream(rendered: &str, rules: &Rules) -> Inspection {
     Inspection { findings, manifests, ..Inspection::default() }
 }
 
-/// Inspects what a chart rendered with the user's values, without what only rules and values tell.
+/// Inspects what a chart rendered with the user's values, without applying rules and without
+/// looking for images in its values.
 pub fn rendered(chart: &Chart, user: &Value, manifests: Manifests) -> Inspection {
     let findings = find::in_manifests(&manifests);
     let off = silent(chart, &manifests);
     Inspection { findings, manifests, effective: chart.effective(user), off }
 }
 
-/// Inspects a chart with the user's values.
+/// Inspects a chart with the user's values. Fails if the chart does not render with them.
 pub fn chart(chart: &Chart, user: &Value, render: &Render, rules: &Rules) -> Result<Inspection> {
     let effective = chart.effective(user);
     let scopes = Scopes::new(chart, &effective);
     let slots = slot::likely(&scopes, &effective);
     let chosen: Vec<usize> = (0..slots.len()).collect();
     let mut marked = slot::tainted(&slots, &chosen, &effective);
+    // Charts such as Bitnami's refuse images from another registry unless a value allows it.
     for guard in relocate::guards(&scopes, &effective) {
         values::set(&mut marked, &guard, Value::Bool(true), &effective);
     }
     let overlays = [None, Some(marked.to_string())];
-    // The templates are read while helm is at work.
+    // Reading the templates needs no render, so it is done while helm runs.
     let (rendered, candidates) = std::thread::scope(|scope| {
         let candidates = scope.spawn(|| Candidates::new(chart, &effective));
         let rendered = render::streams(render, &overlays);
@@ -80,9 +85,11 @@ pub fn chart(chart: &Chart, user: &Value, render: &Render, rules: &Rules) -> Res
     let manifests = Manifests::read(&plain?);
     let mut findings = find::in_manifests(&manifests);
     let mut seen = BTreeSet::new();
-    // A chart that refuses the markers still has its images; only the values behind are not known.
+    // If the chart does not render with the markers (a strict schema), its images are still known,
+    // only the values behind them are not.
     let before = match rendered.next() {
         Some(Ok(stream)) => {
+            // A value that comes out anywhere was rendered, even where no finder looks.
             seen.extend(
                 slot::cleaned(&stream)
                     .1
@@ -105,8 +112,8 @@ pub fn chart(chart: &Chart, user: &Value, render: &Render, rules: &Rules) -> Res
     Ok(Inspection { findings, manifests, effective, off })
 }
 
-/// The values of dependencies of which the render has nothing. Helm names templates by the
-/// dependency's key: `top/charts/key/templates/x.yaml`.
+/// Finds the subcharts of which nothing was rendered and returns the paths of their values. Helm
+/// names templates by the key of the subchart: `top/charts/KEY/templates/x.yaml`.
 pub(crate) fn silent(chart: &Chart, manifests: &Manifests) -> Vec<Path> {
     let templates: BTreeSet<&str> =
         manifests.documents.iter().filter_map(|d| d.template.as_deref()).collect();
@@ -125,7 +132,7 @@ pub(crate) fn silent(chart: &Chart, manifests: &Manifests) -> Vec<Path> {
     silent
 }
 
-/// Notes at each find the values that it is made of, and that they came out.
+/// Records at each image the values that it comes from, and adds those values to `seen`.
 fn values_behind<'a>(
     findings: &mut Findings,
     before: &Rendered,
@@ -146,8 +153,9 @@ fn values_behind<'a>(
     }
 }
 
-/// A text that repeats the chart's values says less than the pod that the same values are in: its
-/// template may have chosen another tag for it.
+/// Lowers the confidence of images in texts that only repeat the chart's values (charts put them
+/// into a ConfigMap for their operator). If a pod has an image of the same values with another tag,
+/// its template chose that tag, and the pod is right.
 fn repeated_values(findings: &mut Findings) {
     let certain: BTreeSet<(Vec<Path>, String)> = findings
         .images
@@ -162,20 +170,22 @@ fn repeated_values(findings: &mut Findings) {
         let mut same = certain.iter().filter(|(values, _)| *values == found.values).peekable();
         let reference = found.reference.to_string();
         let is_other = same.peek().is_some() && same.all(|(_, other)| *other != reference);
+        // The path inside the text is that of the value: the text is a copy of the values.
         if found.values.first() == Some(&inner) && is_other {
             found.confidence = Confidence::Possible;
             found.note =
-                Some("the text repeats the chart's values; the pod has another tag".into());
+                Some("this text repeats the chart's values; the pod has another tag".into());
         }
     }
 }
 
-/// Whether a path is that of a global below a dependency, where helm copies it from above.
+/// Whether a path is that of a global value in a subchart, into which helm copies it.
 fn is_handed_down(path: &Path) -> bool {
     path.steps().iter().skip(1).any(|step| *step == Step::Key("global".into()))
 }
 
-/// The images that annotations of Chart.yaml list. Often old, often not all.
+/// Adds the images that annotations of Chart.yaml list (artifacthub.io/images). The lists are often
+/// outdated or incomplete, so these are only `Possible`.
 fn hints(chart: &Chart, findings: &mut Findings) {
     chart.each(&Path::default(), &mut |chart, _| {
         for key in ["artifacthub.io/images", "images"] {
@@ -185,7 +195,8 @@ fn hints(chart: &Chart, findings: &mut Findings) {
             for (index, entry) in list.as_array().into_iter().flatten().enumerate() {
                 let image = entry.get("image").and_then(Value::as_str);
                 let Some((reference, _)) = image.and_then(form::image) else { continue };
-                // The values may name another registry; they know better.
+                // The values may name the same image in another registry. What the chart uses is
+                // more reliable than what its author listed.
                 let is_it = |found: &Found| {
                     found.reference.repository() == reference.repository()
                         && found.reference.version() == reference.version()
@@ -201,6 +212,7 @@ fn hints(chart: &Chart, findings: &mut Findings) {
     });
 }
 
+/// The image at a path of Chart.yaml.
 fn hint(chart: &Chart, reference: types::Reference, path: Path, text: &str) -> Found {
     let place = find::Place {
         template: Some(format!("{}/Chart.yaml", chart.name())),

@@ -1,5 +1,5 @@
-//! Values that look like images and came out nowhere: what more a chart may run, and what would
-//! have to be switched on for it.
+//! Finds images in the values of a chart that are in no rendered manifest: what else the chart can
+//! run, and which values would enable it.
 
 use std::collections::BTreeSet;
 
@@ -14,14 +14,17 @@ use crate::find::{self, Confidence, Findings, Found, Pattern, Role};
 use crate::manifest::Document;
 use crate::path::{Path, Step};
 
-/// Values that look like images, and what the templates say of them. Needs no render.
+/// The images in a chart's values, and how the templates use them. Computed without a render.
 pub(super) struct Candidates {
     found: Vec<Found>,
     uses: Uses,
 }
 
 impl Candidates {
+    /// Finds the images in the values and the places in the templates that use them.
     pub(super) fn new(chart: &Chart, effective: &Value) -> Self {
+        // Most templates use the chart's appVersion where `tag` is empty; with it filled in, such
+        // images are found as repository and tag.
         let mut values = effective.clone();
         chart.each(&Path::default(), &mut |chart, scope| {
             let Some(version) = app_version(chart) else { return };
@@ -45,7 +48,7 @@ impl Candidates {
         Self { uses: Uses::read(chart, &paths), found }
     }
 
-    /// Adds those that came out nowhere to the findings. `seen` are the values that came out.
+    /// Adds the images that were not rendered. `seen` are the values that came out in a render.
     pub(super) fn add(
         self,
         chart: &Chart,
@@ -54,12 +57,14 @@ impl Candidates {
         findings: &mut Findings,
     ) {
         let Self { found, uses } = self;
+        // Several values may name the same image; it is reported once.
         let mut reported: BTreeSet<String> =
             findings.images.iter().map(|found| found.reference.to_string()).collect();
         for mut found in found {
             if found.parts.iter().any(|part| seen.contains(&part.path)) {
                 continue;
             }
+            // A value that no template uses cannot come out with any setting.
             let Some(reasons) = reasons(chart, effective, &uses, &found) else { continue };
             let mut notes = Vec::new();
             if !reasons.is_empty() {
@@ -77,7 +82,8 @@ impl Candidates {
     }
 }
 
-/// The paths of the values that make up an image; what stands in a list is used as the list is.
+/// The paths of the values of an image, up to the first list: templates name the list, not its
+/// items.
 fn used_paths(found: &Found) -> Vec<Path> {
     let outside = |path: &Path| -> Path {
         path.steps().iter().take_while(|step| matches!(step, Step::Key(_))).cloned().collect()
@@ -85,8 +91,8 @@ fn used_paths(found: &Found) -> Vec<Path> {
     found.parts.iter().map(|part| outside(&part.path)).collect()
 }
 
-/// What keeps a value from being rendered, as far as it can be told; `None` for a value that no
-/// template uses.
+/// Explains why a value was not rendered, as far as the values tell. Empty if nothing is known;
+/// `None` if no template uses the value.
 fn reasons(chart: &Chart, effective: &Value, uses: &Uses, found: &Found) -> Option<Vec<String>> {
     let ways = uses.ways(&used_paths(found));
     if ways.is_empty() && !uses.is_hidden(&found.place.path, own_key(&found.place.path)) {
@@ -108,10 +114,11 @@ fn reasons(chart: &Chart, effective: &Value, uses: &Uses, found: &Found) -> Opti
             (off, unknown)
         })
         .collect();
+    // The use with the fewest false conditions needs the fewest changes by the user.
     match answered.into_iter().min_by_key(|(off, _)| off.len()) {
-        // Nothing that the values tell: the template's own words are better than none.
+        // The values do not explain it: the template's own condition is better than nothing.
         Some((off, Some(unknown))) if off.is_empty() && reasons.is_empty() => {
-            reasons.push(format!("`{unknown}` does not hold"));
+            reasons.push(format!("the condition `{unknown}` is false"));
         }
         Some((off, _)) => reasons.extend(off),
         None => reasons.extend(switch_above(effective, &found.place.path)),
@@ -121,8 +128,8 @@ fn reasons(chart: &Chart, effective: &Value, uses: &Uses, found: &Found) -> Opti
     Some(reasons)
 }
 
-/// The key that tells an image from others of its chart: `grafana.testFramework.image.tag` is the
-/// test framework's.
+/// The key that distinguishes an image from others of its chart: `testFramework` in
+/// `grafana.testFramework.image.tag`.
 fn own_key(path: &Path) -> &str {
     let says = |key: &&str| names::piece(key).is_none() && !names::is_image(key);
     let keys = || {
@@ -134,7 +141,7 @@ fn own_key(path: &Path) -> &str {
     keys().rev().find(says).or_else(|| keys().next()).unwrap_or_default()
 }
 
-/// The conditions of the dependencies that a value belongs to, as far as they are off.
+/// The conditions of the subcharts that a value belongs to, as far as they are false.
 fn off_dependencies(chart: &Chart, effective: &Value, path: &Path) -> Vec<String> {
     let mut off = Vec::new();
     chart.each(&Path::default(), &mut |chart, scope| {
@@ -142,7 +149,7 @@ fn off_dependencies(chart: &Chart, effective: &Value, path: &Path) -> Vec<String
             if !scope.key(&dependency.key).is_above(path) {
                 continue;
             }
-            // The first condition that is set decides.
+            // As in helm: of several conditions the first that is set to a boolean decides.
             let mut conditions = dependency.conditions.iter().map(|condition| {
                 condition.split('.').fold(scope.clone(), |path, key| path.key(key))
             });
@@ -156,7 +163,7 @@ fn off_dependencies(chart: &Chart, effective: &Value, path: &Path) -> Vec<String
     off
 }
 
-/// `enabled: false` beside a value or further up.
+/// Finds a switch that is off, such as `enabled: false`, beside a value or in a map above it.
 fn switch_above(effective: &Value, path: &Path) -> Option<String> {
     const SWITCHES: &[&str] = &["enabled", "enable", "create", "install", "deploy"];
     let mut above = path.parent();
@@ -174,7 +181,7 @@ fn switch_above(effective: &Value, path: &Path) -> Option<String> {
     }
 }
 
-/// What to say of a tag that the values leave to the template.
+/// The remark about an image whose tag is not in the values but chosen by the template.
 fn tag_note(effective: &Value, uses: &Uses, found: &mut Found) -> Option<String> {
     let tag = found.parts.iter().position(|part| part.role == Role::Tag);
     let Some(tag) = tag else {
@@ -197,7 +204,7 @@ fn tag_note(effective: &Value, uses: &Uses, found: &mut Found) -> Option<String>
     Some("the tag is a guess from the chart's appVersion".into())
 }
 
-/// The version of the program in a chart, as its templates write it into a tag.
+/// The chart's appVersion, with a `v` in front if its templates add one to make a tag.
 fn app_version(chart: &Chart) -> Option<String> {
     const WITH_V: &[&str] =
         &["\"v%s\" .Chart.AppVersion", "\"v%s\" $.Chart.AppVersion", "v{{ .Chart.AppVersion"];
@@ -210,7 +217,7 @@ fn app_version(chart: &Chart) -> Option<String> {
     Some(if is_bare && has_v() { format!("v{version}") } else { version.to_owned() })
 }
 
-/// Gives images without a tag the version of their chart, as most templates do.
+/// Sets empty tags to the version of the chart, as most templates do. Subcharts have their own.
 fn fill_tags(value: &mut Value, version: &str, dependencies: &[&str]) {
     match value {
         Value::Object(map) => {

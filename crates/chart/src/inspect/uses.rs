@@ -1,5 +1,5 @@
-//! Where the templates of a chart use a value, and behind which conditions. Read from the text of
-//! the templates, so that it can be told why something was not rendered.
+//! Finds where the templates of a chart use a value, and under which conditions, by reading the
+//! text of the templates. `unrendered` explains with it why an image was not rendered.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,63 +8,67 @@ use super::condition;
 use crate::chart::Chart;
 use crate::path::Path;
 
-/// What the templates of a chart and its dependencies say.
+/// How the templates of a chart and its subcharts use values.
 #[derive(Debug, Default)]
 pub(super) struct Uses {
-    /// Where the values that matter are named.
+    /// The actions that name one of the values in question.
     mentions: Vec<Mention>,
-    /// Where each named template is called; helm knows each name once, whatever chart has it.
+    /// Where each named template is included, by its name. Helm has one namespace of names for all
+    /// charts.
     calls: BTreeMap<String, Vec<Place>>,
-    /// Charts whose templates take all values, to look some up by names that only they know.
+    /// The values of charts whose templates use all values at once, so that they may look some up
+    /// under computed names.
     dynamic: Vec<Path>,
-    /// Charts and dependencies by the path of their values; the path of each is above its own.
+    /// The paths of the values of the chart and its subcharts.
     scopes: Vec<Path>,
+    /// The text of all templates.
     templates: String,
 }
 
-/// An action that names a value.
+/// An action (`{{ … }}`) that names a value.
 #[derive(Debug)]
 struct Mention {
+    /// The value.
     path: Path,
     text: String,
     place: Place,
 }
 
-/// Where an action stands.
+/// The surroundings of an action in its template.
 #[derive(Debug, Clone)]
 struct Place {
-    /// The conditions around it; those of an `else` are left out.
+    /// The conditions around it, the outermost first; that of an `else` without one is left out.
     conditions: Vec<Arc<Condition>>,
-    /// The named template that it is part of.
+    /// The named template (`define`) that it is part of.
     define: Option<Arc<str>>,
-    /// The values that `.Values` stands for.
+    /// The path of the values that `.Values` refers to.
     scope: Arc<Path>,
 }
 
 /// A condition of a template.
 #[derive(Debug, Clone)]
 pub(super) struct Condition {
-    /// What stands behind `if`, `with` or `range`.
+    /// The expression after `if`, `with` or `range`.
     pub(super) text: String,
-    /// The values that `.Values` stands for.
+    /// The path of the values that `.Values` refers to.
     pub(super) scope: Arc<Path>,
 }
 
-/// One open block.
+/// A block that is not closed by `end` yet.
 struct Block {
     condition: Option<Arc<Condition>>,
     define: Option<Arc<str>>,
 }
 
 impl Uses {
-    /// Reads the templates of a chart and its dependencies, for what they say of `paths`.
+    /// Reads the templates of a chart and its subcharts for uses of the values at `paths`.
     pub(super) fn read(chart: &Chart, paths: &[Path]) -> Self {
         let mut uses = Self::default();
         chart.each(&Path::default(), &mut |chart, scope| {
             uses.scopes.push(scope.clone());
             let scope = Arc::new(scope.clone());
             for (path, text) in &chart.templates {
-                // Notes are for people; a definition of a CRD is no template.
+                // NOTES.txt is only printed, and files of crds/ are not templates.
                 if !path.ends_with("NOTES.txt") && path.starts_with("templates/") {
                     uses.file(text, &scope, paths);
                     uses.templates.push_str(text);
@@ -74,6 +78,7 @@ impl Uses {
         uses
     }
 
+    /// Reads one template, keeping track of its open blocks.
     fn file(&mut self, text: &str, scope: &Arc<Path>, paths: &[Path]) {
         let mut open: Vec<Block> = Vec::new();
         let condition = |text: &str| {
@@ -85,7 +90,7 @@ impl Uses {
                 "if" => open.push(Block { condition: condition(rest), define: None }),
                 "with" | "range" => {
                     self.action(rest, &open, scope, paths);
-                    // `$k, $v := .Values.x` is about what stands behind.
+                    // `range $k, $v := .Values.x`: the condition is the expression after `:=`.
                     let rest = rest.rsplit(":=").next().unwrap_or(rest);
                     open.push(Block { condition: condition(rest), define: None });
                 }
@@ -109,6 +114,7 @@ impl Uses {
         }
     }
 
+    /// Records which named templates an action includes and which values it names.
     fn action(&mut self, text: &str, open: &[Block], scope: &Arc<Path>, paths: &[Path]) {
         let place = || Place {
             conditions: open.iter().filter_map(|block| block.condition.clone()).collect(),
@@ -124,7 +130,8 @@ impl Uses {
                 }
             }
         }
-        // The list of images that pull secrets are gathered from runs none of them.
+        // Helpers such as `common.images.pullSecrets` get a list of all images; being in it does
+        // not mean that an image is rendered.
         if !text.contains(".Values") || text.contains("ullSecrets") {
             return;
         }
@@ -140,7 +147,8 @@ impl Uses {
         }
     }
 
-    /// The ways on which one of `paths` gets into a manifest, each with the conditions on it.
+    /// For each use of one of `paths` in a manifest, also through named templates, the conditions
+    /// that must be true for it. Empty if no template uses them.
     pub(super) fn ways(&self, paths: &[Path]) -> Vec<Vec<&Condition>> {
         let mut ways = Vec::new();
         for mention in self.mentions_of(paths) {
@@ -149,19 +157,20 @@ impl Uses {
         ways
     }
 
-    /// Whether a value may be looked up in a way that the text of the templates does not tell.
-    /// `key` is what they would have to say.
+    /// Whether a value may be looked up under a computed name. A template must at least contain the
+    /// text `key`.
     pub(super) fn is_hidden(&self, path: &Path, key: &str) -> bool {
         self.dynamic.iter().any(|scope| scope.is_above(path)) && self.templates.contains(key)
     }
 
-    /// Whether an action that names one of `paths` has this text in it.
+    /// Whether an action that names one of `paths` also contains this text.
     pub(super) fn is_said(&self, paths: &[Path], text: &str) -> bool {
         self.mentions_of(paths).any(|mention| mention.text.contains(text))
     }
 
+    /// The actions that name one of `paths` or a map around it.
     fn mentions_of(&self, paths: &[Path]) -> impl Iterator<Item = &Mention> {
-        // Whoever names all values of a dependency names none of them.
+        // An action that passes all values of a subchart says nothing about a single one.
         let is_scope = |mention: &Path, path: &Path| {
             self.scopes.iter().any(|scope| mention.is_above(scope) && scope.is_above(path))
         };
@@ -170,13 +179,16 @@ impl Uses {
         })
     }
 
+    /// Follows an action outwards through the named templates that include it, and adds the
+    /// conditions of each chain of includes to `ways`. `through` are the templates on the current
+    /// chain.
     fn ways_to<'a>(
         &'a self,
         place: &'a Place,
         through: &mut Vec<&'a str>,
         ways: &mut Vec<Vec<&'a Condition>>,
     ) {
-        // Helpers call helpers; no sane chart nests deeper, and few call one more often.
+        // Named templates include each other, also in circles. Real charts stay below these limits.
         const DEEPEST: usize = 6;
         const MOST: usize = 64;
         let Some(define) = place.define.as_deref() else {
@@ -188,11 +200,14 @@ impl Uses {
         }
         through.push(define);
         let calls = self.calls.get(define).map(Vec::as_slice).unwrap_or_default();
+        // Subcharts often define the same name (`common.image`). If the action's own chart includes
+        // it, includes by other charts are about their values.
         let is_own = |call: &&Place| call.scope == place.scope;
         let has_own = calls.iter().any(|call| is_own(&call));
         for call in calls.iter().filter(|call| !has_own || is_own(call)) {
             let before = ways.len();
             self.ways_to(call, through, ways);
+            // Everything that was added by this include also depends on the inner conditions.
             for way in &mut ways[before..] {
                 way.extend(place.conditions.iter().map(AsRef::as_ref));
             }
@@ -201,13 +216,14 @@ impl Uses {
     }
 }
 
-/// The actions of a template, without their braces and marks.
+/// The actions of a template, without braces and trim markers. Comments become empty actions.
 fn actions(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let start = rest.find("{{")?;
         let behind = &rest[start + 2..];
         let inner = behind.strip_prefix('-').unwrap_or(behind).trim_start();
+        // A comment may contain `}}`, so its end is not the next one.
         if inner.starts_with("/*") {
             let end = behind.find("*/").map_or(behind.len(), |end| end + 2);
             rest = &behind[end..];

@@ -1,5 +1,5 @@
-//! Addresses in what was rendered: everything with a scheme that a program may read, less what is
-//! inside the cluster or the site, and less what is written for people.
+//! Finds http and https addresses in the rendered manifests that a program may read, without those
+//! inside the cluster or the site and those in texts for people.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,11 +14,11 @@ use crate::manifest::{Document, Manifests};
 use crate::path::{Encoding, Path};
 use crate::values;
 
-/// Keys of texts for people, in which an address is reading matter.
+/// Keys whose texts are for people, so that no program connects to an address in them.
 const READING: &[&str] =
     &["description", "documentation", "runbook_url", "links", "annotations", "summary", "message"];
 
-/// Finds the addresses outside, each once a document.
+/// Finds the addresses outside the site, one result for each document and host.
 pub(super) fn find(
     table: &PhoneHome,
     inspection: &Inspection,
@@ -58,11 +58,12 @@ pub(super) fn find(
     }
 }
 
+/// Whether a host is the domain `known` or below it.
 pub(super) fn is_below(host: &str, known: &str) -> bool {
     host.strip_suffix(known).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// The values whose text names a host.
+/// The paths of the values whose text contains a host.
 fn values_with(host: &str, inspection: &Inspection) -> Vec<Path> {
     let mut found = Vec::new();
     values::leaves(&inspection.effective, &Path::default(), &mut |path, leaf| {
@@ -73,8 +74,8 @@ fn values_with(host: &str, inspection: &Inspection) -> Vec<Path> {
     found
 }
 
-/// What the render itself calls its services and namespaces: `service.namespace` is an address in
-/// the cluster.
+/// The names of services and namespaces in the render, by which `service.namespace` is recognised
+/// as an address in the cluster.
 struct Own<'a> {
     services: BTreeSet<&'a str>,
     namespaces: BTreeSet<&'a str>,
@@ -90,8 +91,10 @@ impl<'a> Own<'a> {
         }
     }
 
+    /// Whether a host is a service of this render, or a name in one of its namespaces.
     fn has(&self, host: &str) -> bool {
-        // A namespace that only the user knows is still none of these.
+        // A namespace may be called `ai` or `dev`; a name that ends in a top-level domain is taken
+        // for one on the internet all the same.
         const PUBLIC: &[&str] = &[
             "ai", "app", "co", "com", "cloud", "de", "dev", "eu", "io", "it", "me", "net", "org",
             "run", "sh", "so", "tech", "uk", "us",
@@ -110,13 +113,14 @@ impl<'a> Own<'a> {
 /// Calls `visit` with each http(s) address that a program may read, and its host.
 fn in_document(document: &Document, visit: &mut impl FnMut(&Path, &str, &str)) {
     let is_secret = document.kind() == "Secret";
-    // Schemas are documentation.
+    // Addresses in a schema are documentation. Secrets are encoded, so their text shows none.
     let is_schema = document.kind() == "CustomResourceDefinition";
     if !is_schema && (is_secret || document.text.contains("://")) {
         walk(&document.value, &Path::default(), is_secret, visit);
     }
 }
 
+/// Visits the addresses in a value, decoding the documents in its texts.
 fn walk(value: &Value, path: &Path, is_secret: bool, visit: &mut impl FnMut(&Path, &str, &str)) {
     let is_python = path.last_key().is_some_and(|key| key.ends_with(".py"));
     match value {
@@ -149,9 +153,11 @@ fn walk(value: &Value, path: &Path, is_secret: bool, visit: &mut impl FnMut(&Pat
     }
 }
 
+/// Visits the addresses in the lines of a text, except in comments.
 fn in_text(string: &str, path: &Path, visit: &mut impl FnMut(&Path, &str, &str)) {
     let is_long = string.contains('\n');
     for line in string.lines().filter(|line| !is_comment(line)) {
+        // Comments at the end of a line, as in YAML and shell scripts.
         let line = line.split(" # ").next().unwrap_or_default();
         for scheme in ["https://", "http://"] {
             for (start, _) in line.match_indices(scheme) {
@@ -160,6 +166,7 @@ fn in_text(string: &str, path: &Path, visit: &mut impl FnMut(&Path, &str, &str))
                 let url = url.into_iter().next().unwrap_or_default().trim_end_matches(['.', ':']);
                 let Some(behind) = url.get(scheme.len()..) else { continue };
                 let host = behind.split(['/', '?', '#']).next().unwrap_or_default();
+                // `user:password@host:port`
                 let host = host.rsplit('@').next().unwrap_or_default();
                 let host = host.split(':').next().unwrap_or_default();
                 let path = if is_long { path.inside(Encoding::Text) } else { path.clone() };
@@ -169,7 +176,7 @@ fn in_text(string: &str, path: &Path, visit: &mut impl FnMut(&Path, &str, &str))
     }
 }
 
-/// A Python program without the texts that document it.
+/// A Python program without its docstrings, in which addresses are documentation.
 fn without_docstrings(program: &str) -> String {
     let mut is_inside = false;
     let mut code = String::new();
@@ -184,12 +191,14 @@ fn without_docstrings(program: &str) -> String {
     code
 }
 
+/// Whether a line is a comment in one of the usual languages.
 fn is_comment(line: &str) -> bool {
     let line = line.trim_start();
     line.starts_with(['#', ';', '*']) || line.starts_with("//") || line.starts_with("/*")
 }
 
-/// Whether a host is in the cluster or on the machine, or is none at all (a template, a variable).
+/// Whether a host is in the cluster, in a private network or on the machine itself, or is no host
+/// at all (a template, a variable, an example of RFC 2606).
 fn is_local(host: &str) -> bool {
     const INSIDE: &[&str] = &[
         ".svc",
@@ -214,6 +223,7 @@ fn is_local(host: &str) -> bool {
         || host.contains(".svc.")
 }
 
+/// Whether an IP address is not routed on the internet.
 fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {

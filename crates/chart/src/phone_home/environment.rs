@@ -1,4 +1,5 @@
-//! Variables that keep programs inside, and the containers that lack them.
+//! Finds containers that lack an environment variable which keeps their program from connecting to
+//! the internet, such as `HF_HUB_DISABLE_TELEMETRY`.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +11,8 @@ use crate::find::{Confidence, Place};
 use crate::inspect::Inspection;
 use crate::manifest::Manifests;
 
-/// Finds the containers of known images that lack a variable, also in what they take from
-/// ConfigMaps and Secrets of the render.
+/// Finds the containers of known images that lack a variable. ConfigMaps and Secrets of the same
+/// render that they take variables from are considered.
 pub(super) fn find(variables: &[Variable], inspection: &Inspection, findings: &mut Vec<Finding>) {
     let manifests = &inspection.manifests;
     let mut lacking: BTreeMap<(usize, String), Vec<Place>> = BTreeMap::new();
@@ -19,6 +20,7 @@ pub(super) fn find(variables: &[Variable], inspection: &Inspection, findings: &m
         if found.confidence != Confidence::Certain || found.place.path.last_key() != Some("image") {
             continue;
         }
+        // Patterns of rules may match the tag as well, to leave out versions of a program.
         let name =
             format!("{}:{}", found.reference.name(), found.reference.tag().unwrap_or_default());
         let names = |parts: &[String]| parts.iter().any(|part| name.contains(part.as_str()));
@@ -37,12 +39,13 @@ pub(super) fn find(variables: &[Variable], inspection: &Inspection, findings: &m
         let set = self::variables(container, manifests);
         for (index, variable) in meant {
             let keeps = |(name, value): (&String, &Option<String>)| match value {
-                // A reference to a Secret or field: a person has thought of it.
+                // A reference to a Secret or field: its value is unknown, but somebody set it on
+                // purpose.
                 None => *name == variable.name,
                 Some(value) if *name == variable.name => keeps_inside(variable, value),
                 Some(_) => variable.instead.contains(name),
             };
-            // A value of the chart fills it, and is a finding of its own.
+            // A value of the chart sets the variable, and is reported instead.
             let is_value = set.contains_key(&variable.name)
                 && findings.iter().any(|finding| match finding {
                     Finding::Value { path, .. } => path.last_key() == Some(&variable.name),
@@ -63,8 +66,8 @@ pub(super) fn find(variables: &[Variable], inspection: &Inspection, findings: &m
     }));
 }
 
-/// Whether a container only pulls its image, or waits: a script of `exit`, `true`, `echo` and
-/// `sleep`.
+/// Whether a container does nothing but pull its image or wait: its command is a script of `exit`,
+/// `true`, `echo` and `sleep`. Charts pull large images in advance that way.
 pub(crate) fn is_idle(container: &Value) -> bool {
     const IDLE: &[&str] =
         &["/bin/bash", "/bin/sh", "bash", "echo", "exit", "sh", "sleep", "true", ":"];
@@ -79,12 +82,12 @@ pub(crate) fn is_idle(container: &Value) -> bool {
     })
 }
 
-/// Whether a value means the same as the one that keeps the program inside.
+/// Whether a value of the variable prevents the connection.
 pub(super) fn keeps_inside(variable: &Variable, value: &str) -> bool {
     same_meaning(value, &variable.off)
 }
 
-/// Whether two values of a variable mean the same: `1`, `true` and `yes` are one, and so are `0`,
+/// Whether two values of a variable mean the same: `1`, `true`, `yes` and `on` do, and so do `0`,
 /// `false`, `no` and `off`.
 pub(crate) fn same_meaning(one: &str, other: &str) -> bool {
     let said = |text: &str| match text.trim().to_ascii_lowercase().as_str() {
@@ -95,7 +98,8 @@ pub(crate) fn same_meaning(one: &str, other: &str) -> bool {
     one.trim().eq_ignore_ascii_case(other) || said(one).is_some() && said(one) == said(other)
 }
 
-/// The variables of a container; `None` for a value that only the cluster knows.
+/// The environment variables of a container, from `env` and from `envFrom` as far as the ConfigMap
+/// or Secret is in the render. A value is `None` if only the cluster knows it.
 pub(crate) fn variables(
     container: &Value,
     manifests: &Manifests,
@@ -118,6 +122,7 @@ pub(crate) fn variables(
             }
         }
     }
+    // After envFrom, since in Kubernetes `env` wins over it.
     for variable in list("env") {
         if let Some(name) = variable.get("name").and_then(Value::as_str) {
             let value = variable.get("value").and_then(Value::as_str).map(str::to_owned);

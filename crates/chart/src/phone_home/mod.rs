@@ -1,6 +1,7 @@
-//! What a chart reaches outside for by itself: telemetry, update checks, hubs, addresses in its
-//! configuration. Known switches are in data (`rules/phone-home.yaml`, `phoneHome:` of
-//! `gantry.yaml`); addresses are found by form. Works on what [`crate::inspect`] read.
+//! Finds what a chart connects to on the internet by itself: telemetry, update checks, model hubs,
+//! addresses in its configuration. Known switches are data (`rules/phone-home.yaml`, `phoneHome:`
+//! in `gantry.yaml`); addresses are found by their form. Works on the result of [`crate::inspect`];
+//! [`crate::offline`] turns off what is safe to turn off.
 
 mod addresses;
 mod environment;
@@ -20,51 +21,51 @@ use crate::inspect::Inspection;
 use crate::path::Path;
 use crate::{Error, Result};
 
-/// A table of switches and hosts.
+/// A table of known switches, variables and hosts.
 #[derive(Debug, Clone, Default)]
 pub struct Switches(PhoneHome);
 
-/// One thing that reaches outside.
+/// One thing that connects to the internet, or that may do so.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub enum Finding {
-    /// A value of the chart.
+    /// A value of the chart that enables it.
     Value {
-        /// The value.
+        /// The path of the value.
         path: Path,
-        /// What turns it off; absent where a person has to choose.
+        /// The setting that turns it off; absent where a person has to choose one.
         #[serde(skip_serializing_if = "Option::is_none")]
         off: Option<Value>,
-        /// Whether `relocate --offline` sets it.
+        /// Whether it can be turned off without losing a function: `relocate --offline` does so.
         safe: bool,
-        /// What it does.
+        /// What the chart does while it is on.
         why: String,
     },
-    /// Containers of an image lack a variable that would keep them inside.
+    /// Containers of an image lack an environment variable that would prevent it.
     Environment {
-        /// The variable.
+        /// The variable's name.
         name: String,
-        /// The value that keeps it inside.
+        /// The value of the variable that prevents it.
         off: String,
-        /// The image's name without tag.
+        /// The image's name without the tag.
         image: String,
-        /// The containers.
+        /// The containers that lack it.
         places: Vec<Place>,
-        /// What it does without.
+        /// What the program does without the variable.
         why: String,
     },
-    /// Addresses of one host outside, in one document.
+    /// Addresses of one host outside the site, in one document.
     Address {
-        /// The host.
+        /// The host name.
         host: String,
-        /// The addresses.
+        /// The URLs.
         urls: Vec<String>,
-        /// Where the first stands.
+        /// The location of the first one.
         place: Place,
-        /// The values that hold it, where the chart's values are known.
+        /// The values that contain the host, if the chart's values are known.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         values: Vec<Path>,
-        /// What it is for, where a rule knows.
+        /// What the host is for, if a rule knows it.
         #[serde(skip_serializing_if = "Option::is_none")]
         why: Option<String>,
     },
@@ -81,17 +82,17 @@ impl Switches {
         })
     }
 
-    /// Reads a table of the same form as `rules/phone-home.yaml`.
+    /// Parses a table in the format of `rules/phone-home.yaml`; `name` is its name in errors.
     pub fn read(name: &str, text: &str) -> Result<Self> {
         Ok(Self(types::yaml::read(name, text).map_err(Error::Document)?))
     }
 
-    /// The built-in switches with those of a `gantry.yaml` on top.
+    /// The built-in table, extended by that of a `gantry.yaml`.
     pub fn of_input(input: &Input) -> Self {
         Self::builtin().with(&input.phone_home)
     }
 
-    /// These switches with `own` on top: an entry of the same name is replaced.
+    /// This table, extended by `own`; an entry of the same name is replaced.
     #[must_use]
     pub fn with(&self, own: &PhoneHome) -> Self {
         let mut all = self.0.clone();
@@ -105,19 +106,21 @@ impl Switches {
         Self(all)
     }
 
-    /// The names that a user has declared to be the site's own.
+    /// The domains that the user has declared to be inside the site.
     pub fn inside(&self) -> &[String] {
         &self.0.inside
     }
 
-    /// What a host outside is for, where a rule knows it or a zone above it.
+    /// What a host is for, if a rule knows the host or a domain above it.
     pub fn host(&self, host: &str) -> Option<&str> {
         let known = self.0.hosts.iter().find(|known| addresses::is_below(host, &known.host));
         known.map(|known| known.why.as_str())
     }
 
-    /// What a chart or a stream reaches outside for. `is_inside` says that a host is the site's own.
+    /// Finds what a chart or a stream connects to. `is_inside` tells whether a host belongs to the
+    /// site.
     pub fn find(&self, inspection: &Inspection, is_inside: &dyn Fn(&str) -> bool) -> Vec<Finding> {
+        // In this order: a value that sets a variable is reported instead of the variable.
         let mut findings = switches::find(&self.0, inspection);
         environment::find(&self.0.environment, inspection, &mut findings);
         addresses::find(&self.0, inspection, is_inside, &mut findings);

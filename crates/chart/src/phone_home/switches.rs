@@ -1,5 +1,5 @@
-//! Values of a chart that turn something off, by the end of their path, and values that carry the
-//! name of a variable that would.
+//! Finds values of a chart that enable connections to the internet: by the end of their path
+//! (`analytics.reporting_enabled`), or because they are named like a known environment variable.
 
 use serde_json::{Map, Value};
 use types::input::rules::{PhoneHome, Switch, Variable};
@@ -8,7 +8,7 @@ use super::Finding;
 use crate::inspect::Inspection;
 use crate::path::{Path, Step};
 
-/// Finds the values that are not off. Values of a dependency that renders nothing are passed over.
+/// Finds the switches that are not off. Values of a subchart that renders nothing are skipped.
 pub(super) fn find(table: &PhoneHome, inspection: &Inspection) -> Vec<Finding> {
     let mut findings = Vec::new();
     walk(&inspection.effective, &Path::default(), &mut |path, value, siblings| {
@@ -23,13 +23,13 @@ pub(super) fn find(table: &PhoneHome, inspection: &Inspection) -> Vec<Finding> {
     findings
 }
 
-/// Calls `visit` with each value and the map that it stands in.
+/// Calls `visit` with each value of a map, its path, and the map that it is in.
 fn walk<'a>(
     value: &'a Value,
     path: &Path,
     visit: &mut impl FnMut(&Path, &'a Value, &'a Map<String, Value>),
 ) {
-    // Values nest finitely; a hostile file is not followed without end.
+    // Keeps a crafted values file from exhausting the stack.
     const DEEPEST: usize = 64;
     if path.steps().len() > DEEPEST {
         return;
@@ -51,6 +51,7 @@ fn walk<'a>(
     }
 }
 
+/// Matches a value with a switch of the table; `None` if it is another value or is off already.
 fn found(
     switch: &Switch,
     path: &Path,
@@ -60,7 +61,7 @@ fn found(
     let keys: Vec<&str> = switch.path.split('.').collect();
     let (last, above) = keys.split_last()?;
     let (path, now, siblings) = match value {
-        // The map that would hold it does not.
+        // The map that would contain the switch, without it: the program's default applies.
         Value::Object(map) if !above.is_empty() && ends_with(path, above) => {
             let now = switch.default.as_ref().filter(|_| !map.contains_key(*last))?;
             (path.key(*last), now, map)
@@ -71,6 +72,7 @@ fn found(
         set => (path.clone(), set, siblings),
     };
     let is_outside = match switch.is.as_slice() {
+        // A rule without a list of values: everything but the setting `off` enables it.
         [] => !switch.off.as_ref().is_some_and(|off| is_same(off, now)),
         some => some.iter().any(|value| is_same(value, now)),
     };
@@ -84,7 +86,8 @@ fn found(
     })
 }
 
-/// A value with the name of a variable that would keep a program inside, and another content.
+/// Matches a value that has the name of an environment variable: many charts copy such values into
+/// the environment. `None` if its content prevents the connection already.
 fn named(variable: &Variable, path: &Path, leaf: &Value) -> Option<Finding> {
     let is_named = matches!(path.steps().last(), Some(Step::Key(key)) if *key == variable.name);
     let is_scalar = !leaf.is_object() && !leaf.is_array();
@@ -94,6 +97,7 @@ fn named(variable: &Variable, path: &Path, leaf: &Value) -> Option<Finding> {
     })
 }
 
+/// Whether a path ends in these keys.
 fn ends_with(path: &Path, keys: &[&str]) -> bool {
     let steps = path.steps();
     steps.len() >= keys.len()
@@ -103,11 +107,13 @@ fn ends_with(path: &Path, keys: &[&str]) -> bool {
             .all(|(step, key)| matches!(step, Step::Key(own) if own == key))
 }
 
-/// Python's charts write `False`, others `"false"`.
+/// Whether two values are the same in any spelling: charts of Python programs write `False`, others
+/// `"false"` or `false`.
 fn is_same(a: &Value, b: &Value) -> bool {
     text(a).eq_ignore_ascii_case(&text(b))
 }
 
+/// The text of a value; empty for null.
 fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.trim().to_owned(),
@@ -116,7 +122,8 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// A chart that has a text there may demand one.
+/// Converts the setting to a string if the current value is one: a template or schema may require
+/// it.
 fn written_like(now: &Value, off: &Value) -> Value {
     if now.is_string() { Value::String(text(off)) } else { off.clone() }
 }

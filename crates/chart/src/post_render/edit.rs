@@ -1,6 +1,39 @@
-//! Changes texts in place: through every layer that a path opens (YAML, base64, JSON in a
-//! ConfigMap …) down to the words that are meant, and out again. What is not meant keeps every
-//! byte.
+//! Replaces words in a document in place, also inside encoded texts (base64 of a Secret, JSON in a
+//! ConfigMap). Everything else keeps every byte: comments, quotes, number formats, order.
+//!
+//! A replacement has a path. The path is followed inwards, from text to text, and the edit that is
+//! found at its end is carried outwards again: each level turns "these bytes of the decoded value"
+//! into "these bytes of the text in which the value is written".
+//!
+//! # Example
+//!
+//! The document, and one replacement of `redis:7` by `site:5000/ai/library/redis:7` at
+//! `data["app.json"]|JSON|worker.image`:
+//!
+//! ```yaml
+//! data:
+//!   app.json: '{"worker": {"image": "redis:7"}, "note": "redis:7"}'   # keep
+//! ```
+//!
+//! 1. `edit_document` (YAML) cuts the path at the first encoding. `data["app.json"]` leads to a
+//!    scalar: its value is `{"worker": … }`, its range in the document includes the quotes.
+//! 2. `edit_text` sees that the rest of the path starts with JSON, and calls `edit_document` (JSON)
+//!    for the value with the path `worker.image`.
+//! 3. There the scalar is `"redis:7"`, its value `redis:7`, and the path is used up: `edit_words`
+//!    finds the word at the bytes 0..7 of the value.
+//! 4. Outwards: `lift_edits` adds the quote: bytes 22..29 of the JSON text.
+//! 5. Outwards: the JSON text is written in single quotes. `place_edit` looks for the same
+//!    occurrence of `redis:7`: the first of two in the value is the first of two in the document.
+//!    Only that one is replaced; the note and the comment stay:
+//!
+//! ```yaml
+//! data:
+//!   app.json: '{"worker": {"image": "site:5000/ai/library/redis:7"}, "note": "redis:7"}'   # keep
+//! ```
+//!
+//! Where value and written text do not have the same number of occurrences (escapes, folded lines),
+//! step 5 writes the whole scalar anew. A base64 text is decoded, edited and
+//! encoded again as a whole.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,47 +45,49 @@ use crate::find::text;
 use crate::manifest::Manifests;
 use crate::path::{Encoding, Step};
 
-/// A text that is to be another one.
+/// A word to be replaced at a path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Want<'a> {
-    /// Where it stands, from where one is.
+    /// The path of the text, relative to the text at hand.
     pub(super) steps: &'a [Step],
-    /// What stands there.
+    /// The word as it is now.
     pub(super) from: &'a str,
-    /// What has to stand there.
+    /// The word in its place.
     pub(super) to: &'a str,
-    /// What may follow it.
+    /// Whether it is a complete reference or a name.
     pub(super) word: Word,
 }
 
-/// What a word is in a longer text.
+/// What a replaced word is, which decides what may follow it in a longer text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Word {
-    /// A reference as a whole: another tag behind it makes it another one.
+    /// A complete reference: `app:1` is not replaced in `app:1@sha256:…`, which is another one.
     Reference,
-    /// The name of an image: tag and digest may follow and stay.
+    /// The name of an image: a tag or digest may follow and is kept.
     Name,
 }
 
-/// A piece of a text and what comes in its place.
+/// A byte range of a text and its new content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Edit {
     range: Range<usize>,
     new: String,
 }
 
-/// A document with everything that is wanted of it.
+/// Makes all replacements in a YAML document.
 pub(super) fn rewritten(document: &str, wants: &[Want]) -> String {
     applied(document, in_document(Encoding::Yaml, document, wants))
 }
 
-/// The edits of one document of a structure.
+/// Computes the edits of one document in YAML, JSON, TOML or INI.
 fn in_document(encoding: Encoding, text: &str, wants: &[Want]) -> Vec<Edit> {
     let Some(source) = Source::open(encoding, text) else {
-        // It was read by another parser; whole references are found without one.
+        // The finders read it with another parser, which is more lenient. Words with a slash are
+        // distinctive enough to be replaced without knowing the structure.
         let hosted = wants.iter().filter(|want| want.from.contains('/'));
         return hosted.flat_map(|want| words(text, want)).collect();
     };
+    // All replacements of one scalar are made together: each edit of it covers the same bytes.
     let mut by_scalar: BTreeMap<&[Step], Vec<Want>> = BTreeMap::new();
     for want in wants {
         let inside = want.steps.iter().position(|step| matches!(step, Step::Inside(_)));
@@ -67,7 +102,7 @@ fn in_document(encoding: Encoding, text: &str, wants: &[Want]) -> Vec<Edit> {
     edits
 }
 
-/// The edits of what a scalar says.
+/// Computes the edits of the value of a scalar.
 fn in_text(value: &str, wants: &[Want]) -> Vec<Edit> {
     let mut edits = Vec::new();
     let mut opened: BTreeMap<Encoding, Vec<Want>> = BTreeMap::new();
@@ -85,6 +120,7 @@ fn in_text(value: &str, wants: &[Want]) -> Vec<Edit> {
             Encoding::Base64 => {
                 let Some(plain) = text::decode(value) else { continue };
                 let new = applied(&plain, in_text(&plain, &wants));
+                // The line break at the end of a block scalar is not part of the base64.
                 let bare = value.trim();
                 let start = value.find(bare).unwrap_or_default();
                 let new = base64::engine::general_purpose::STANDARD.encode(new);
@@ -97,7 +133,8 @@ fn in_text(value: &str, wants: &[Want]) -> Vec<Edit> {
     edits
 }
 
-/// The edits of YAML in a text. Of several documents the first step says which.
+/// Computes the edits of a YAML stream in a text. If it has several documents, the first step of
+/// each path is the number of its document.
 fn in_stream(text: &str, wants: &[Want]) -> Vec<Edit> {
     let ranges = Manifests::read(text).ranges(text);
     let mut edits = Vec::new();
@@ -122,11 +159,13 @@ fn in_stream(text: &str, wants: &[Want]) -> Vec<Edit> {
     edits
 }
 
-/// The edits of what a scalar says as edits of how it is written.
+/// Turns edits of the value of a scalar into edits of the text in which the scalar is written.
 fn lifted(source: &str, scalar: &Scalar, edits: Vec<Edit>) -> Vec<Edit> {
     let Some(written) = source.get(scalar.range.clone()).filter(|_| !edits.is_empty()) else {
         return vec![];
     };
+    // An alias is written `*name`, so its value is not in the text: it is replaced by a scalar of
+    // its own, and other users of the anchor keep the old value until they are edited themselves.
     if scalar.style != Style::Alias
         && let Some(edits) = edits.iter().map(|edit| placed(scalar, written, edit)).collect()
     {
@@ -136,7 +175,9 @@ fn lifted(source: &str, scalar: &Scalar, edits: Vec<Edit>) -> Vec<Edit> {
     let new = match scalar.style {
         Style::Plain | Style::Alias if is_plain(&new) => new,
         Style::Plain | Style::Alias | Style::Quoted => quoted(&new),
-        // Base64 on several lines comes back on one. Other blocks are changed where it stands.
+        // Mostly base64 gets here: other blocks contain their words unchanged. Base64 wrapped
+        // over several lines becomes one line; a block that would still have several is left alone,
+        // and the proof reports it.
         Style::Block => {
             let end = &written[written.trim_end().len()..];
             let line = new.trim();
@@ -149,8 +190,9 @@ fn lifted(source: &str, scalar: &Scalar, edits: Vec<Edit>) -> Vec<Edit> {
     vec![Edit { range: scalar.range.clone(), new }]
 }
 
-/// Where an edit of the value stands in how it is written: the same one of its equals. `None` where
-/// escapes or folded lines make them differ.
+/// Moves one edit from the value to the written text: the n-th occurrence of a word in the value is
+/// the n-th in the written text. `None` if the numbers of occurrences differ because of escapes or
+/// folded lines, or if the new word would need quotes.
 fn placed(scalar: &Scalar, written: &str, edit: &Edit) -> Option<Edit> {
     let old = scalar.value.get(edit.range.clone()).filter(|old| !old.is_empty())?;
     let mut said = scalar.value.match_indices(old);
@@ -165,20 +207,20 @@ fn placed(scalar: &Scalar, written: &str, edit: &Edit) -> Option<Edit> {
     Some(Edit { range: start..start + old.len(), new: edit.new.clone() })
 }
 
-/// Whether a reference or base64 needs no quotes: what has letters, digits and their marks does not
-/// unless it starts like a list, as the address of a registry may.
+/// Whether a reference or base64 can be a YAML scalar without quotes. One that starts with `[`, as
+/// the IPv6 address of a registry does, would be read as a list.
 fn is_plain(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"./-_:@+=".contains(&b))
         && !text.ends_with(':')
 }
 
-/// A JSON string is one of YAML and of TOML as well.
+/// Writes a JSON string, which is a valid double-quoted string of YAML and TOML as well.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// The edits that change a word wherever it stands by itself.
+/// Computes the edits that replace a word wherever it is not a part of a longer word.
 fn words(text: &str, want: &Want) -> Vec<Edit> {
     let Want { from, to, word, .. } = want;
     let starts = text.match_indices(from).map(|(start, _)| start);
@@ -186,6 +228,8 @@ fn words(text: &str, want: &Want) -> Vec<Edit> {
     alone.map(|start| Edit { range: start..start + from.len(), new: (*to).to_owned() }).collect()
 }
 
+/// Whether the bytes `start..end` are a word of their own: `redis` is not in `my-redis` or
+/// `redis/x`.
 fn stands_alone(text: &str, start: usize, end: usize, word: Word) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "./-_".contains(c);
     let is_version = |c: char| ":@".contains(c);
@@ -201,13 +245,14 @@ fn stands_alone(text: &str, start: usize, end: usize, word: Word) -> bool {
     if behind.is_some_and(is_version) && word == Word::Name {
         return true;
     }
-    // What ends a sentence or a line of a script is none of it.
+    // Punctuation at the end of a sentence or a line of a script is not part of the reference.
     let behind = text[end..].trim_start_matches(['.', ':', '\\']);
     let is_ended = behind.len() < text.len() - end && behind.starts_with(text::is_between);
     is_ended || behind.is_empty() || !text[end..].starts_with(|c| is_part(c) || is_version(c))
 }
 
-/// A text with its edits made; of two on the same spot the longer one.
+/// Applies edits to a text. Where two overlap, the one that starts first wins; of two with the same
+/// start, the longer one.
 fn applied(text: &str, mut edits: Vec<Edit>) -> String {
     edits.sort_by_key(|edit| (edit.range.start, std::cmp::Reverse(edit.range.end)));
     let mut result = String::with_capacity(text.len());

@@ -1,19 +1,22 @@
-//! Puts new things into a YAML document in place: an item at the front of a list, a key at the
-//! front of a map, another scalar. Each is written in one line, as JSON; what stands around it keeps
-//! every byte. `None` where that cannot be done, as behind an alias.
+//! Inserts into a YAML document in place: an item at the front of a list, a key at the front of a
+//! map, or another scalar. What is new is written on one line as JSON, which is valid YAML; the
+//! rest keeps every byte. `None` where that is impossible: behind an alias, a change would show at
+//! every other use of the anchor.
 
 use serde_json::Value;
 
 use super::source::{Place, Source};
 use crate::path::{Encoding, Step};
 
-/// The document with an item in front of a list that is not empty.
+/// Inserts an item at the front of a list that is not empty. `text` is the document, `list` the
+/// path of the list in it.
 pub(crate) fn item(text: &str, list: &[Step], item: &Value) -> Option<String> {
     let place = place(text, list)?;
     let new = match place {
         Place::Flow { start } => (start + 1, format!("{item}, ")),
         Place::Block { start, first } => {
-            // The dash of the first item; the list may be said to start behind it.
+            // The parser reports either the dash of the first item or the item behind it as the
+            // start of the list, depending on its indentation.
             let dash = match text.as_bytes().get(start) {
                 Some(b'-') => start,
                 _ => text.get(..first)?.rfind('-')?,
@@ -24,7 +27,7 @@ pub(crate) fn item(text: &str, list: &[Step], item: &Value) -> Option<String> {
     Some(inserted(text, new))
 }
 
-/// The document with a key in front of a map that is not empty.
+/// Inserts a key at the front of a map that is not empty.
 pub(crate) fn key(text: &str, map: &[Step], key: &str, value: &Value) -> Option<String> {
     let key = Value::from(key);
     let new = match place(text, map)? {
@@ -34,37 +37,39 @@ pub(crate) fn key(text: &str, map: &[Step], key: &str, value: &Value) -> Option<
     Some(inserted(text, new))
 }
 
-/// The document with another scalar, written as it is given.
+/// Replaces a scalar, or an empty list or map, by `new`, which must be valid YAML on one line.
 pub(crate) fn scalar(text: &str, at: &[Step], new: &str) -> Option<String> {
     let source = Source::open(Encoding::Yaml, text)?;
     let mut range = source.replaceable(at)?;
     let mut blank = "";
     if range.is_empty() {
-        // `env:` has nothing behind it, which is said to stand in front of the colon or behind it.
+        // `env:` without a value: the parser reports an empty range before or after the colon.
         let rest = text.get(range.start..)?;
         let colon = rest.find(':').filter(|at| rest[..*at].trim().is_empty());
         let start = range.start + colon.map_or(0, |at| at + 1);
         range = start..start;
         blank = " ";
     }
-    // A block keeps the end of its last line.
+    // The range of a block scalar includes the line break of its last line.
     let end = if text.get(range.clone())?.ends_with('\n') { "\n" } else { "" };
     let mut text = text.to_owned();
     text.replace_range(range, &format!("{blank}{new}{end}"));
     Some(text)
 }
 
+/// Finds the list or map at a path.
 fn place(text: &str, steps: &[Step]) -> Option<Place> {
     Source::open(Encoding::Yaml, text)?.place(text, steps)
 }
 
+/// The text with `new` inserted at a byte position.
 fn inserted(text: &str, (at, new): (usize, String)) -> String {
     let mut text = text.to_owned();
     text.insert_str(at, &new);
     text
 }
 
-/// The blanks in front of what stands in the same column one line on.
+/// The indentation that puts a following line into the same column as byte position `at`.
 fn indent(text: &str, at: usize) -> String {
     let line = text[..at].rfind('\n').map_or(0, |end| end + 1);
     " ".repeat(text[line..at].chars().count())

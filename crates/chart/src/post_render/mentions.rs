@@ -1,7 +1,7 @@
-//! Texts that speak of an image without being its place: a policy's list of allowed repositories, a
-//! comment in a script of a ConfigMap, a setting that holds the name without the tag. With the
-//! registry's host in front there is no doubt what is meant, and left as it is, it would point
-//! outside.
+//! Finds texts that mention an image without being a location to pull it from: the allowed
+//! repositories of a policy, a comment in a script of a ConfigMap, a setting with the name but not
+//! the tag. A name with the registry's host in front is unambiguous, and left unchanged it would
+//! still point outside the site, so the post-renderer moves it as well.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,11 @@ use crate::path::{Encoding, Path, Step};
 use crate::relocate::prove;
 use crate::relocate::site::Site;
 
-/// The names that images go by, each with a place of it.
+/// Names of images with their host (`quay.io/org/app`), each with one location of the image.
 type Names<'a> = BTreeMap<&'a str, &'a Site>;
 
-/// The places of texts that name images of `sites` by their host and path.
+/// Finds the texts that mention the images of `sites` by host and path. Returns one entry for each
+/// image and text.
 pub(super) fn mentions(manifests: &Manifests, sites: &[Site]) -> Vec<Site> {
     let names: Names =
         sites.iter().filter_map(|site| Some((prove::hosted_name(&site.text)?, site))).collect();
@@ -25,7 +26,7 @@ pub(super) fn mentions(manifests: &Manifests, sites: &[Site]) -> Vec<Site> {
         return found;
     }
     for (index, document) in manifests.documents.iter().enumerate() {
-        // What a schema tells its readers is never pulled.
+        // Descriptions in a schema are for readers; nothing acts on them.
         if document.kind() != "CustomResourceDefinition" {
             let mut walk = Walk { names: &names, document, index, found: &mut found };
             walk.value(&document.value, &Path::default());
@@ -34,13 +35,15 @@ pub(super) fn mentions(manifests: &Manifests, sites: &[Site]) -> Vec<Site> {
     found
 }
 
-/// Whether a place is that of a mention.
+/// Whether a location is that of a mention.
 pub(super) fn is_mention(site: &Site) -> bool {
     site.found.pattern == Pattern::Text && site.found.note.as_deref() == Some(NOTE)
 }
 
-const NOTE: &str = "a text that names it";
+/// The note that marks a mention, and that reports show.
+const NOTE: &str = "a text that mentions it";
 
+/// The search through one document.
 struct Walk<'a> {
     names: &'a Names<'a>,
     document: &'a Document,
@@ -49,6 +52,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// Searches a value and everything in it.
     fn value(&mut self, value: &Value, path: &Path) {
         match value {
             Value::Object(map) => {
@@ -73,7 +77,8 @@ impl Walk<'_> {
         }
     }
 
-    /// A text and, where it holds others, those too: the proof compares leaf by leaf.
+    /// Searches a text and, if it holds a document, that too: the proof compares leaf by leaf, so
+    /// each leaf that changes needs an entry of its own.
     fn text(&mut self, text: &str, path: &Path) {
         let mut is_any = false;
         for (name, site) in self.names {
@@ -87,6 +92,7 @@ impl Walk<'_> {
         }
     }
 
+    /// The entry for a mention of the image of `site` at a path.
     fn site(&self, name: &str, site: &Site, path: Path) -> Site {
         let part = Part { path: path.clone(), text: name.to_owned(), role: Role::Whole };
         let place = Place {

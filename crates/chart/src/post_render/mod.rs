@@ -1,7 +1,8 @@
-//! Moves the images of a rendered stream itself, for what no value reaches: the heart of
-//! `gantry post-render`, which helm calls between its templates and the cluster. The text is edited
-//! in place, never written anew, so that no number or quoting changes on the way; then it is read
-//! again and proven like an overlay.
+//! Replaces image references in a rendered stream, for those that no value of the chart reaches.
+//! `gantry post-render`, which helm calls between rendering and installing, does its work here.
+//!
+//! The text is edited in place (`edit`), never serialised anew, so that numbers, quotes and
+//! comments stay as they are. Then the result is parsed and proven like an overlay.
 
 mod edit;
 pub(crate) mod insert;
@@ -17,22 +18,23 @@ use crate::relocate::{Allowed, CompiledIn, Locked, NotLocked, Proof, Target, pro
 use crate::{Result, Rules};
 use edit::{Want, Word};
 
-/// A stream that was moved.
+/// The result of post-rendering.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostRendered {
-    /// The stream to hand on.
+    /// The edited stream, to be passed on to helm.
     pub stream: String,
-    /// What it shows against the stream before.
+    /// The proof, from comparing it with the original stream.
     pub proof: Proof,
 }
 
-/// Moves every image of a rendered stream to the site.
+/// Moves every image of a rendered stream to the site. Fails if the stream has a document that is
+/// not valid YAML, or if two images would get the same name at the site.
 pub fn post_render(stream: &str, target: &Target) -> Result<PostRendered> {
     post_render_with(stream, target, &Rules::default(), None)
 }
 
-/// Moves every image of a rendered stream to the site. `rules` tell what operators will pull beside
-/// it; with `locked`, an image that is not in the lock is named in the proof.
+/// Moves every image of a rendered stream to the site. `rules` say what operators will pull in
+/// addition; with `locked`, the proof names the images that are not in the lock.
 pub fn post_render_with(
     stream: &str,
     target: &Target,
@@ -43,12 +45,14 @@ pub fn post_render_with(
     let mut edited = stream.to_owned();
     let mut after: Option<Rendered> = None;
     let mut sites: Vec<Site> = Vec::new();
-    // What is moved can bring to light what stood behind it: the same image, written otherwise in
-    // the same text. Two rounds are the rule, the second of which finds nothing.
+    // Moving one reference may reveal another: a finder reports a location once, and the same text
+    // may hold the same image in another spelling. Usually there are two rounds, and the second
+    // finds nothing.
     for _ in 0..ROUNDS {
         let now = after.as_ref().unwrap_or(&before);
         let round = outside(now, &before, target)?;
         let moved = moved(&edited, &now.manifests, &round);
+        // The proof needs each location once, with the text that it had when it was found first.
         for site in round {
             let is_known = |known: &Site| {
                 known.found.place.document == site.found.place.document
@@ -75,11 +79,12 @@ pub fn post_render_with(
     Ok(PostRendered { stream: edited, proof })
 }
 
-/// How often a stream is looked through for what is left.
+/// The most rounds of searching and editing. What is left after them refutes the proof.
 const ROUNDS: usize = 4;
 
-/// The places that point outside: the images, and the texts that speak of them by their name.
+/// Finds everything that points outside the site: images, and texts that mention them.
 fn outside(now: &Rendered, before: &Rendered, target: &Target) -> Result<Vec<Site>> {
+    // An edited stream is compared with the original, whose unchanged documents are known already.
     let findings =
         if std::ptr::eq(now, before) { now.findings() } else { now.findings_beside(before) };
     let outside: Vec<_> =
@@ -95,10 +100,10 @@ fn outside(now: &Rendered, before: &Rendered, target: &Target) -> Result<Vec<Sit
     Ok(sites)
 }
 
-/// The stream with these places moved.
+/// Edits the stream: replaces the references at all of these locations.
 fn moved(stream: &str, manifests: &Manifests, sites: &[Site]) -> String {
     let mut edited = stream.to_owned();
-    // From the back, so that what is edited does not move what is still to come.
+    // Backwards, so that edits do not shift the ranges of documents that are still to be edited.
     for (index, range) in manifests.ranges(stream).into_iter().enumerate().rev() {
         let own = sites.iter().filter(|site| site.found.place.document == index);
         let texts: Vec<_> = own.map(|site| (site, wanted(site))).collect();
@@ -124,9 +129,11 @@ fn moved(stream: &str, manifests: &Manifests, sites: &[Site]) -> String {
     edited
 }
 
-/// What each part of a place has to say; `None` where it stays. Where the name is in several parts,
-/// the first takes all that comes before the others, or, where a naming leaves folders out, all but
-/// the last segment.
+/// The new text of each part of a reference; `None` where it stays. Tags and digests always stay.
+/// If the name has several parts, `registry: q.io, repository: o/app`, and the name at the site
+/// ends in the later ones (`site:5000/ai/o/app`), only the first changes (`site:5000/ai`).
+/// Otherwise, if there are two, the last one becomes the last segment of the name at the site, and
+/// the first one all before it.
 fn wanted(site: &Site) -> Vec<Option<String>> {
     let mut wanted = vec![None; site.found.parts.len()];
     let names: Vec<usize> = (0..wanted.len())
@@ -147,7 +154,8 @@ fn wanted(site: &Site) -> Vec<Option<String>> {
     wanted
 }
 
-/// Adds to a proof what operators will pull and no manifest names: nothing here moves it.
+/// Adds to a proof the images that operators will pull and no manifest names; no edit can move
+/// those.
 fn compiled_in(after: &Rendered, target: &Target, rules: &Rules, proof: &mut Proof) {
     let mut findings = after.findings().clone();
     rules.apply(&after.manifests, &mut findings);
@@ -171,11 +179,12 @@ fn compiled_in(after: &Rendered, target: &Target, rules: &Rules, proof: &mut Pro
     }
 }
 
-/// The images that the site has to have and that the lock does not.
+/// The images that the stream needs at the site and that the lock does not have, each once.
 fn not_locked(sites: &[Site], locked: &Locked) -> Vec<NotLocked> {
     let mut missing: Vec<NotLocked> = Vec::new();
     for Site { found, .. } in sites {
         let image = &found.reference;
+        // An image that is only possible may never be pulled, so the lock need not have it.
         let is_known = missing.iter().any(|missing| missing.image == *image);
         if found.confidence > Confidence::Possible && !is_known && !locked.has(image) {
             missing.push(NotLocked { image: image.clone(), place: found.place.clone() });

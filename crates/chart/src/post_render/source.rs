@@ -1,5 +1,5 @@
-//! Where a text stands in its source: the place of a scalar in YAML, JSON, TOML or INI, byte for
-//! byte, so that it can be changed there and nothing around it is written anew.
+//! Finds the byte range of a scalar, list or map in the source text of YAML, JSON, TOML or INI, so
+//! that it can be edited there while everything around it stays as it is written.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -9,12 +9,12 @@ use toml::de::{DeTable, DeValue};
 
 use crate::path::{Encoding, Step};
 
-/// A scalar and the piece of the source that it is written as.
+/// A scalar and the range of the source text in which it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Scalar {
-    /// The bytes of the source: with its quotes, but without the `|` above a block.
+    /// The byte range in the source: with quotes, but without the `|` line of a block.
     pub(super) range: Range<usize>,
-    /// What it says.
+    /// Its value, with escapes and folding resolved.
     pub(super) value: String,
     /// How it is written.
     pub(super) style: Style,
@@ -23,35 +23,37 @@ pub(super) struct Scalar {
 /// How a scalar is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
-    /// As it is, without quotes.
+    /// Without quotes.
     Plain,
     /// In quotes.
     Quoted,
-    /// As lines below a `|` or `>`.
+    /// As an indented block below `|` or `>`.
     Block,
-    /// By the name of another one: `*anchor`.
+    /// As a reference to another scalar: `*anchor`.
     Alias,
 }
 
-/// Where a list or a map stands.
+/// Where a list or map starts in the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// In brackets or braces, the first of which stands here.
+    /// Flow style: the byte position of its opening bracket or brace.
     Flow { start: usize },
-    /// In lines of its own: where it starts, and where the first thing in it does.
+    /// Block style: the byte positions where it and the first thing in it start.
     Block { start: usize, first: usize },
 }
 
-/// A text that holds other texts, opened to find them.
+/// A parsed document that knows the positions of its parts.
 pub(super) enum Source<'a> {
-    /// YAML, and so JSON.
+    /// YAML, and JSON, which is a subset of it.
     Yaml(Tree),
+    /// TOML.
     Toml(Box<DeTable<'a>>),
+    /// INI or lines of `key=value`, searched line by line on demand.
     Ini(&'a str),
 }
 
 impl<'a> Source<'a> {
-    /// Opens one document. `None` where it is not what it is said to be.
+    /// Parses one document. `None` if it is not valid in this format.
     pub(super) fn open(encoding: Encoding, text: &'a str) -> Option<Self> {
         match encoding {
             Encoding::Yaml | Encoding::Json => Tree::read(text).map(Self::Yaml),
@@ -64,7 +66,8 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Where the list or map at a path stands, if something is in it. `text` is what was opened.
+    /// Where the list or map at a path starts; `None` if it is empty. `text` is the document. Only
+    /// for YAML.
     pub(super) fn place(&self, text: &str, steps: &[Step]) -> Option<Place> {
         match self {
             Self::Yaml(tree) => tree.place(text, steps),
@@ -72,7 +75,8 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The bytes of a scalar, or of a list or map with nothing in it, that can be written anew.
+    /// The byte range of a scalar, or of an empty list or map, that can be replaced as a whole.
+    /// Only for YAML.
     pub(super) fn replaceable(&self, steps: &[Step]) -> Option<Range<usize>> {
         match self {
             Self::Yaml(tree) => tree.replaceable(steps),
@@ -90,26 +94,30 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The nodes of one YAML document.
+/// The nodes of one YAML document, in the order of the source; the root is number 0.
 pub(super) struct Tree {
     nodes: Vec<Node>,
-    /// Where each node stands in the text.
+    /// The byte range of each node.
     spans: Vec<Range<usize>>,
 }
 
+/// A node of YAML. Others are referred to by their number.
 enum Node {
     Scalar(Scalar),
-    /// Keys and values by their numbers, in turn.
+    /// The nodes of its keys and values, alternating.
     Map(Vec<usize>),
+    /// The nodes of its items.
     List(Vec<usize>),
-    /// Where it stands, and the node that it names.
+    /// Its byte range, and the node that it refers to.
     Alias(Range<usize>, usize),
 }
 
-/// Merge keys may lead round in a circle; a person nests them once or twice.
+/// The most merge keys (`<<`) that are followed in a row. A map can merge itself by an alias, so a
+/// limit is needed; people nest them once or twice.
 const MERGES: usize = 16;
 
 impl Tree {
+    /// Builds the nodes from the parser's events. `None` if the text is not valid YAML or is empty.
     fn read(text: &str) -> Option<Self> {
         let mut nodes: Vec<Node> = Vec::new();
         let mut spans: Vec<Range<usize>> = Vec::new();
@@ -133,6 +141,7 @@ impl Tree {
                 Event::Alias(anchor) => {
                     (Node::Alias(span.byte_range()?, *anchors.get(&anchor)?), 0)
                 }
+                // The event that starts a collection spans only its first character.
                 Event::MappingEnd | Event::SequenceEnd => {
                     let end = span.byte_range()?.end;
                     if let Some(closed) = open.pop().and_then(|node| spans.get_mut(node)) {
@@ -140,6 +149,7 @@ impl Tree {
                     }
                     continue;
                 }
+                // Streams are split into documents before.
                 Event::DocumentEnd => break,
                 _ => continue,
             };
@@ -151,6 +161,7 @@ impl Tree {
             }
             nodes.push(node);
             spans.push(span.byte_range()?);
+            // The parser numbers anchors from 1; 0 means none.
             if anchor != 0 {
                 anchors.insert(anchor, number);
             }
@@ -165,7 +176,7 @@ impl Tree {
         let node = steps.iter().try_fold(0, |node, step| self.child(node, step, 0))?;
         match self.nodes.get(node)? {
             Node::Scalar(scalar) => Some(scalar.clone()),
-            // Others may go by the same name: what has to be said here is said here.
+            // The range of the alias, not of the anchor: an edit must not change other uses of it.
             Node::Alias(range, target) => match self.nodes.get(*target)? {
                 Node::Scalar(scalar) => {
                     Some(Scalar { range: range.clone(), style: Style::Alias, ..scalar.clone() })
@@ -176,8 +187,8 @@ impl Tree {
         }
     }
 
-    /// The node at a path that leads through no alias and no merge key: what stands there is said
-    /// nowhere else.
+    /// The node at a path without following aliases or merge keys, so that an edit there changes
+    /// nothing elsewhere. The last of duplicate keys counts, as for the API server.
     fn own(&self, steps: &[Step]) -> Option<usize> {
         steps.iter().try_fold(0, |node, step| match (self.nodes.get(node)?, step) {
             (Node::List(items), Step::Index(index)) => items.get(*index).copied(),
@@ -198,7 +209,8 @@ impl Tree {
         };
         let start = self.spans.get(node)?.start;
         let first = self.spans.get(*children.first()?)?.start;
-        // A list in lines may be said to start where its first item does, which may be in braces.
+        // The parser lets a block list start where its first item does. If that item is `[x]`, the
+        // byte there is a bracket as well; only in flow style is it before the first item.
         let is_flow = start < first && text.as_bytes().get(start) == Some(&opener);
         Some(if is_flow { Place::Flow { start } } else { Place::Block { start, first } })
     }
@@ -214,6 +226,7 @@ impl Tree {
         }
     }
 
+    /// The child of a node, following aliases and merge keys.
     fn child(&self, node: usize, step: &Step, merges: usize) -> Option<usize> {
         match (self.nodes.get(node)?, step) {
             (Node::Alias(_, target), step) => self.child(*target, step, merges),
@@ -238,6 +251,7 @@ impl Tree {
         }
     }
 
+    /// Whether a node is this key, also by an alias.
     fn says(&self, node: usize, key: &str) -> bool {
         match self.nodes.get(node) {
             Some(Node::Scalar(scalar)) => scalar.value == key,
@@ -249,6 +263,7 @@ impl Tree {
     }
 }
 
+/// The string at a path of a TOML document; other types hold no image.
 fn in_table(table: &DeTable, steps: &[Step]) -> Option<Scalar> {
     let [Step::Key(key), rest @ ..] = steps else { return None };
     let mut value = table.get(key.as_str())?;
@@ -269,7 +284,8 @@ fn in_table(table: &DeTable, steps: &[Step]) -> Option<Scalar> {
     }
 }
 
-/// The value of a key in lines of `key = value`; the last one counts, as for the finder.
+/// The value of a key in lines of `key = value`, below a section if the path has two keys. The last
+/// of duplicate keys counts, as for the finder.
 fn in_lines(text: &str, steps: &[Step]) -> Option<Scalar> {
     let (wanted_section, wanted_key) = match steps {
         [Step::Key(section), Step::Key(key)] => (Some(section.as_str()), key.as_str()),

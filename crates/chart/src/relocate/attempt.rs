@@ -1,5 +1,6 @@
-//! Overlays that are tried: what the model promises is written as the file that will be handed
-//! over, rendered as that file, and proven.
+//! Tries overlays: takes the best assignment that `solve` finds, writes it as the file that the
+//! user will get, renders the chart with that file, and proves the result. An assignment is a
+//! prediction from what the marked renders showed; only the proof counts.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -14,7 +15,7 @@ use super::solve::{Assignment, Problem};
 use super::{Mover, Rendered, slot};
 use crate::values;
 
-/// What was tried: an overlay and its proof.
+/// An overlay that was rendered, and what the render proves.
 pub(super) struct Attempt {
     pub(super) assignment: Assignment,
     pub(super) written: Written,
@@ -22,7 +23,8 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Whether it moves what it promised and changes nothing else.
+    /// Whether it moves as many images as `promise`, the solver's prediction, and changes nothing
+    /// else.
     fn keeps(&self, promise: usize) -> bool {
         self.proof.moved.len() >= promise
             && self.proof.changes.is_empty()
@@ -31,6 +33,7 @@ impl Attempt {
 }
 
 impl Mover<'_> {
+    /// What is known so far, as input for the solver.
     fn problem(&self) -> Problem<'_> {
         Problem {
             slots: &self.slots,
@@ -40,7 +43,7 @@ impl Mover<'_> {
         }
     }
 
-    /// The places that no overlay is known to move.
+    /// The goals (indexes of images) that the best assignment known so far does not meet.
     pub(super) fn open(&self) -> BTreeSet<usize> {
         let problem = self.problem();
         let Some((_, best)) = self.plans().into_iter().next() else { return BTreeSet::new() };
@@ -48,8 +51,8 @@ impl Mover<'_> {
         (0..self.wishes.len()).filter(|wish| !won.contains(wish)).collect()
     }
 
-    /// The overlays that promise something, with what they promise, the best first: with and
-    /// without giving what is not set.
+    /// The solver's assignments, the best first, each with the number of images that it should
+    /// move. They differ in whether they set registries that the chart leaves unset.
     fn plans(&self) -> Vec<(usize, Assignment)> {
         let problem = self.problem();
         let mut plans: Vec<(usize, Assignment)> = problem
@@ -57,6 +60,7 @@ impl Mover<'_> {
             .into_iter()
             .map(|assignment| (problem.satisfied(&assignment).len(), assignment))
             .collect();
+        // Where no registry is unset, all of them are the same.
         plans.dedup();
         plans.sort_by_cached_key(|(promise, assignment)| {
             (problem.spoiled(assignment), Reverse(*promise), assignment.len())
@@ -64,15 +68,16 @@ impl Mover<'_> {
         plans
     }
 
-    /// Whether nothing that was learned since makes another overlay look better.
+    /// Whether the attempt's assignment is still the best, with all that was learned since.
     pub(super) fn is_best(&self, attempt: &Attempt) -> bool {
         self.plans().first().is_some_and(|(_, assignment)| *assignment == attempt.assignment)
     }
 
-    /// The best overlay. Another than the first is rendered only when the first does not hold what
-    /// it promised; `marks` are rendered beside the first.
+    /// Tries assignments, the best first, until one keeps its promise; else returns the best
+    /// attempt. `marks` are lists of slots; a render with markers in each list's slots is made at
+    /// the same time as the first attempt.
     pub(super) fn solved(&mut self, mut marks: Vec<Vec<usize>>) -> Option<Attempt> {
-        // A chart that refuses one value after another is not worth more.
+        // A chart that refuses one value after another is not worth more renders.
         const ROUNDS: usize = 6;
         let mut best = None;
         let mut tried: BTreeSet<Assignment> = BTreeSet::new();
@@ -88,6 +93,8 @@ impl Mover<'_> {
                     }
                     tried.insert(assignment);
                 }
+                // The values that helm fails with are excluded now, so the next round's first
+                // assignment is another one.
                 Some(Err(message)) if self.exclude_refused(&assignment, &message) => {}
                 _ => {
                     tried.insert(assignment);
@@ -97,7 +104,8 @@ impl Mover<'_> {
         best
     }
 
-    /// Renders and proves overlays and, side by side, learns from marked renders.
+    /// Renders and proves overlays and, at the same time, learns from renders with markers in the
+    /// slots of `marks`. The result has one item for each assignment; an error is helm's message.
     pub(super) fn attempts(
         &mut self,
         assignments: &[Assignment],
@@ -108,7 +116,7 @@ impl Mover<'_> {
         let mut overlays: Vec<Option<String>> =
             written.iter().map(|written| Some(written.text.clone())).collect();
         overlays.extend(marks.iter().map(|slots| Some(self.marked(slots, super::Extras::Leave))));
-        // What is made up anew with each render shows in a second one of the same values.
+        // A second plain render shows what differs each time (`randAlphaNum`, `now`, `genCA`).
         let is_asked = self.is_unsteady && self.allowed.volatile.is_none();
         if is_asked {
             overlays.push(None);
@@ -117,6 +125,7 @@ impl Mover<'_> {
         if is_asked {
             self.learn_volatile(streams.pop().and_then(Result::ok).as_deref());
         }
+        // The marked renders come after the overlays; one that helm refused teaches nothing.
         for stream in streams.split_off(assignments.len()).into_iter().flatten() {
             self.learn(&stream);
         }
@@ -134,19 +143,23 @@ impl Mover<'_> {
         attempts
     }
 
+    /// Learns from a second plain render which leaves differ from render to render. Without one,
+    /// none is taken to.
     fn learn_volatile(&mut self, again: Option<&str>) {
         let again = again.and_then(|again| self.read(again).ok());
         let found = again.map(|again| prove::volatile(&self.before, &again));
         self.allowed.volatile = Some(found.unwrap_or_default());
     }
 
-    /// The values that an overlay sets.
+    /// All values of an overlay: those of the assignment, and what goes with them.
     pub(super) fn overlay(&self, assignment: &Assignment) -> Value {
         let texts = assignment.iter().map(|(slot, text)| (*slot, text.clone()));
         let mut values = slot::filled(&self.slots, texts, &self.effective);
         for (path, text) in self.compiled_values() {
             values::set(&mut values, path, Value::from(text), &self.effective);
         }
+        // Guards are only opened where an image changes, so that an overlay without images is
+        // empty.
         let is_moving = values.as_object().is_some_and(|map| !map.is_empty());
         if is_moving {
             self.set_guards(&mut values);
@@ -162,8 +175,11 @@ impl Mover<'_> {
         values
     }
 
+    /// Proves a render with an overlay. If something differs that is not expected, and it is not
+    /// known yet what differs from render to render, that is found out first.
     fn proof(&mut self, assignment: &Assignment, after: &Rendered) -> Proof {
         self.allowed.inserted = self.compiled_values().map(|(_, text)| text).collect();
+        // A Secret that holds the chart's own values shows them with the new texts.
         let slots = &self.slots;
         let texts = assignment.iter().map(|(slot, text)| (slots[*slot].text.clone(), text.clone()));
         let compiled = self.compiled_values().map(|(_, text)| (String::new(), text));
@@ -184,7 +200,8 @@ impl Mover<'_> {
     }
 }
 
-/// Least else changed, most moved, shortest.
+/// The better of two attempts: the one with fewer unexpected changes, then with fewer images left,
+/// then with fewer values. Of two equals, the first.
 pub(super) fn better(one: Option<Attempt>, other: Option<Attempt>) -> Option<Attempt> {
     let rank = |attempt: &Attempt| {
         let proof = &attempt.proof;
@@ -199,7 +216,7 @@ pub(super) fn better(one: Option<Attempt>, other: Option<Attempt>) -> Option<Att
 }
 
 impl Attempt {
-    /// Whether a proof has nothing against it but what stayed.
+    /// Whether nothing is wrong with it but images that were not moved.
     pub(super) fn is_clean(&self) -> bool {
         self.proof.verdict() < Verdict::Refuted
     }

@@ -1,7 +1,8 @@
-//! Images that no manifest names because an operator has them compiled in. Where the rule that
-//! knows of one names values of the chart that choose it, the overlay sets them, and the render
-//! shows whether the operator is told; what is left is a leftover of its own kind, which neither
-//! an overlay nor a post-renderer moves.
+//! Images that no manifest names because an operator has their names compiled in and starts them
+//! itself. Rules (`rules/*.yaml`) know of them. Where a rule names values of the chart that choose
+//! another image, the overlay sets them, and the render shows whether the operator gets them. The
+//! rest is reported as leftovers of their own kind, which neither an overlay nor a post-renderer
+//! can move.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -12,37 +13,39 @@ use super::{Mover, Rendered};
 use crate::find::{Confidence, Found, Pattern, Place};
 use crate::path::Path;
 
-/// An image that an operator pulls from where it was told when it was built.
+/// An image whose name is compiled into an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CompiledIn {
-    /// The image.
+    /// The image that the operator pulls.
     pub image: Reference,
     /// The name that it has at the site.
     pub to: Reference,
-    /// The document that makes the operator pull it.
+    /// The document that makes the operator pull it: its Deployment, or a custom resource.
     pub place: Place,
-    /// Values that may choose another image, says the rule.
+    /// Values of the chart that may choose another image, according to the rule.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<Path>,
-    /// The rule's reason.
+    /// The rule's explanation, one sentence.
     pub why: String,
 }
 
 impl CompiledIn {
-    /// Why it is pulled, and what chooses another, in a sentence or two.
+    /// Why the image is pulled, and which values choose another, in a sentence or two.
     pub fn reason(&self) -> String {
         let values: Vec<String> = self.values.iter().map(ToString::to_string).collect();
         match values.as_slice() {
             [] => self.why.clone(),
-            _ => format!("{} Values that choose another: {}.", self.why, values.join(", ")),
+            _ => format!("{} Values that choose another image: {}.", self.why, values.join(", ")),
         }
     }
 }
 
-/// A find of a rule, and the value that is set for it.
+/// An image that a rule found, and the value that the overlay sets for it.
 pub(super) struct Compiled {
     pub(super) found: Found,
+    /// The image's name at the site.
     pub(super) target: Reference,
+    /// The value that chooses the image, if there is one to use.
     pub(super) value: Option<Path>,
 }
 
@@ -53,8 +56,8 @@ impl Compiled {
 }
 
 impl Mover<'_> {
-    /// Chooses for each image the value that the overlay will set. What is only possible is set
-    /// when the lock says that somebody wants it.
+    /// Chooses the value that the overlay sets for each of these images, each value once. For an
+    /// image that the operator only may start, a value is set if the lock has the image.
     pub(super) fn choose_compiled(&mut self) {
         let mut chosen: Vec<Option<Path>> = Vec::new();
         for compiled in &self.compiled {
@@ -69,8 +72,9 @@ impl Mover<'_> {
         }
     }
 
-    /// The value of those that the rule names that is free and speaks of this image: the only one,
-    /// or the one whose key is how the image's name starts.
+    /// Which of the values that the rule names chooses this image and is not set yet: the only one,
+    /// or the one whose key is the start of the image's name (`alertmanager` for
+    /// `quay.io/prometheus/alertmanager`).
     fn value_for(&self, found: &Found) -> Option<Path> {
         let plain = |text: &str| -> String {
             text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase()
@@ -78,6 +82,7 @@ impl Mover<'_> {
         let image = plain(found.reference.repository().rsplit('/').next().unwrap_or_default());
         let is_meant = |own: &Path| {
             let key = plain(own.last_key().unwrap_or_default());
+            // A key of one or two letters would be the start of too many names.
             found.values.len() == 1 || key.len() > 2 && image.starts_with(&key)
         };
         let meant = found.values.iter().filter(|own| is_meant(own));
@@ -87,7 +92,8 @@ impl Mover<'_> {
                     Some(Value::Null) => true,
                     Some(Value::String(text)) => text.is_empty(),
                     Some(_) => false,
-                    // A key of a map that is there; at the top of a chart it would be anybody's.
+                    // Only as a new key of an existing map. At the top of a chart any name would
+                    // fit, and it would belong to no template.
                     None => {
                         own.steps().len() > 1
                             && path.parent().find(&self.effective).is_some_and(Value::is_object)
@@ -98,14 +104,15 @@ impl Mover<'_> {
         )
     }
 
-    /// The values that the overlay sets for operators, and to what.
+    /// The values that the overlay sets for operators, each with the image at the site.
     pub(super) fn compiled_values(&self) -> impl Iterator<Item = (&Path, String)> {
         self.compiled.iter().filter_map(|compiled| {
             compiled.value.as_ref().map(|value| (value, compiled.target.to_string()))
         })
     }
 
-    /// Sets no longer what helm's message is about.
+    /// Stops setting the values that helm's message complains about. Returns whether there were
+    /// any.
     pub(super) fn leave_compiled(&mut self, message: &str) -> bool {
         let mut is_named = false;
         for compiled in &mut self.compiled {
@@ -118,13 +125,15 @@ impl Mover<'_> {
         is_named
     }
 
+    /// Stops setting values for operators.
     pub(super) fn clear_compiled(&mut self) {
         for compiled in &mut self.compiled {
             compiled.value = None;
         }
     }
 
-    /// Adds to a proof what operators will pull for the manifests of a render.
+    /// Adds to a proof the images that operators pull for the manifests of a render: from outside
+    /// as leftovers, and from the site as moved.
     pub(super) fn prove_compiled(&self, after: &Rendered, proof: &mut Proof) {
         let mut findings = after.findings_beside(&self.before).clone();
         self.options.rules.apply(&after.manifests, &mut findings);
@@ -134,7 +143,7 @@ impl Mover<'_> {
             if self.target.is_home(image) {
                 continue;
             }
-            // A name that is no image's at the site was refused before the first overlay.
+            // A name that is not valid at the site was an error before the first overlay.
             let Ok(to) = self.target.prefix.target(self.target.naming, image) else { continue };
             let compiled = CompiledIn {
                 image: image.clone(),
@@ -149,6 +158,8 @@ impl Mover<'_> {
                 proof.possible.push(compiled);
             }
         }
+        // A value that is set counts as moved only if the render names the image at the site and
+        // the rule no longer finds the old one.
         for compiled in self.compiled.iter().filter(|compiled| compiled.value.is_some()) {
             let (from, to) = (&compiled.found.reference, &compiled.target);
             let mut all = findings.images.iter();

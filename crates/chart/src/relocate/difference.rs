@@ -1,11 +1,13 @@
-//! What two renders of one chart have different, leaf by leaf, also inside of texts.
+//! The differences between two rendered documents, leaf by leaf. Texts that hold YAML, JSON or
+//! base64 (ConfigMaps, Secrets) are opened, so that one changed key inside is one difference and
+//! not a whole file. Used by the proofs of `prove` and of `crate::wiring`.
 
 use serde_json::Value;
 
 use crate::find::text;
 use crate::path::{Encoding, Path, Step};
 
-/// One leaf that is not the same. A side is `None` where the leaf is not there.
+/// A leaf that differs. A side is `None` where the document does not have the leaf.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Difference {
     pub(crate) path: Path,
@@ -13,7 +15,8 @@ pub(crate) struct Difference {
     pub(crate) after: Option<String>,
 }
 
-/// The differences of two documents.
+/// All differences between two versions of a document. Lists of different lengths are one
+/// difference as a whole.
 pub(crate) fn differences(before: &Value, after: &Value) -> Vec<Difference> {
     let is_secret = before.get("kind").and_then(Value::as_str) == Some("Secret");
     let mut found = Vec::new();
@@ -21,6 +24,7 @@ pub(crate) fn differences(before: &Value, after: &Value) -> Vec<Difference> {
     found
 }
 
+/// Adds the differences below one path to `found`.
 fn compare(
     before: Option<&Value>,
     after: Option<&Value>,
@@ -34,10 +38,12 @@ fn compare(
             for (key, value) in a {
                 compare(Some(value), b.get(key), &path.key(key), is_secret, found);
             }
+            // Keys that only the second side has.
             for (key, value) in b.iter().filter(|(key, _)| !a.contains_key(*key)) {
                 compare(None, Some(value), &path.key(key), is_secret, found);
             }
         }
+        // With an item more or less there is no telling which items belong together.
         (Some(Value::Array(a)), Some(Value::Array(b))) if a.len() == b.len() => {
             for (index, (a, b)) in a.iter().zip(b).enumerate() {
                 compare(Some(a), Some(b), &path.index(index), is_secret, found);
@@ -48,7 +54,7 @@ fn compare(
             if let Some((a, b, encoding)) = opened(a, b, path, is_secret) {
                 compare(Some(&a), Some(&b), &path.inside(encoding), is_secret, found);
             }
-            // What is different but reads the same differs in its comments or its layout.
+            // Texts that differ and parse to the same differ in comments or layout: still a change.
             if found.len() == before {
                 found.push(difference(
                     path,
@@ -61,7 +67,8 @@ fn compare(
     }
 }
 
-/// The two texts as what they hold, if both hold the same kind of thing.
+/// The parsed contents of two texts, if both are of the same format. The values below `data` of a
+/// Secret are base64 (Kubernetes API, Secret v1).
 fn opened(a: &str, b: &str, path: &Path, is_secret: bool) -> Option<(Value, Value, Encoding)> {
     if is_secret
         && let [Step::Key(data), Step::Key(_)] = path.steps()
@@ -74,6 +81,7 @@ fn opened(a: &str, b: &str, path: &Path, is_secret: bool) -> Option<(Value, Valu
     (of_a == of_b).then_some((a, b, of_a))
 }
 
+/// A difference with both sides as texts; what is not a string is written as JSON.
 fn difference(path: &Path, before: Option<&Value>, after: Option<&Value>) -> Difference {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),

@@ -1,5 +1,6 @@
-//! Which differences between two renders a move explains: the images themselves, and what may
-//! differ beside them. Everything else is a change that refutes the proof.
+//! Decides which differences between the plain render and the one with the overlay are expected:
+//! the images themselves, and a few things that may differ beside them. Any other difference
+//! refutes the proof in `prove`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,27 +11,28 @@ use super::site::Site;
 use crate::find::{names, text};
 use crate::path::{Encoding, Path, Step};
 
-/// The places whose images were moved, by document and path of the text.
+/// The images that were moved, by document number and path of the text that names them.
 pub(super) type Moves<'a> = BTreeMap<(usize, &'a Path), Vec<&'a Site>>;
 
-/// What may change beside references.
+/// What may differ between two renders beside image references.
 #[derive(Debug, Default)]
 pub(crate) struct Allowed {
-    /// Places that differ from render to render of the same values: made-up passwords, dates.
-    /// Not known before something needs them.
+    /// Leaves (document number and path) that differ between renders of the same values: generated
+    /// passwords, dates. `None` until a second plain render was needed to find them.
     pub(crate) volatile: Option<BTreeSet<(usize, Path)>>,
-    /// Texts that the overlay replaces, and what by. A Secret that holds the chart's values echoes
-    /// them.
+    /// Texts of values before and after the overlay. Objects that show values as they are, such as
+    /// a Secret with the chart's whole values, may differ by exactly these.
     pub(crate) echoes: BTreeSet<(String, String)>,
-    /// Images that the overlay makes operators be told, and that no manifest named before.
+    /// Images at the site that the overlay passes to operators, and that the plain render does not
+    /// name.
     pub(crate) inserted: BTreeSet<String>,
-    /// The name of the pull secret that the overlay gives.
+    /// The name of the pull secret that the overlay sets.
     pub(crate) pull_secret: Option<String>,
-    /// The keys of guards that the overlay sets.
+    /// The last keys of the guard values that the overlay sets.
     pub(crate) guards: BTreeSet<String>,
 }
 
-/// Whether a difference is a moved image, or may be there.
+/// Whether a difference is a moved image, or one that is allowed beside them.
 pub(super) fn is_explained(
     difference: &Difference,
     document: usize,
@@ -42,14 +44,16 @@ pub(super) fn is_explained(
         return true;
     }
     let (before, after) = (difference.before.as_deref(), difference.after.as_deref());
-    // A value that is null reads as one that is not there.
+    // `key: null` and no key mean the same in Kubernetes, and `before` may be either.
     let (old, new) = (before.unwrap_or_default(), after.unwrap_or_default());
     let old = if old == "null" { "" } else { old };
+    // An image inside a longer text (an argument) is found by its word: only that may differ.
     if let Some(sites) = moved.get(&(document, &path.inside(Encoding::Text)))
         && words_are_moved(old, new, sites)
     {
         return true;
     }
+    // Generated values change anyway; that must not hide a moved image, which was checked above.
     let is_volatile =
         allowed.volatile.as_ref().is_some_and(|all| all.contains(&(document, path.clone())));
     let key = path.last_key().unwrap_or_default();
@@ -61,7 +65,7 @@ pub(super) fn is_explained(
         || is_insertion(old, new, &allowed.inserted)
 }
 
-/// Whether a list or a text has nothing more than before but images that operators are told.
+/// Whether a list or a text is as before with images for operators added, and nothing else.
 fn is_insertion(before: &str, after: &str, inserted: &BTreeSet<String>) -> bool {
     let is_one = |text: &str| inserted.iter().any(|image| text.contains(image.as_str()));
     if !is_one(after) {
@@ -72,7 +76,7 @@ fn is_insertion(before: &str, after: &str, inserted: &BTreeSet<String>) -> bool 
         after.retain(|item| !is_one(&item.to_string()));
         return before == after;
     }
-    // `a=x` becomes `a=x,key=image`.
+    // In a text like `a=x` that becomes `a=x,key=image`, the word before the image is its key.
     let mut words = Vec::new();
     for word in split(after) {
         if inserted.contains(&word) {
@@ -84,11 +88,12 @@ fn is_insertion(before: &str, after: &str, inserted: &BTreeSet<String>) -> bool 
     words == split(before)
 }
 
+/// The words of a text, as image references are separated in arguments.
 fn split(text: &str) -> Vec<String> {
     text.split(text::is_between).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
-/// Whether two texts differ in words that are moved images only.
+/// Whether two texts differ only in words that are moved images.
 fn words_are_moved(before: &str, after: &str, sites: &[&Site]) -> bool {
     let (before, after) = (split(before), split(after));
     before.len() == after.len()
@@ -97,7 +102,9 @@ fn words_are_moved(before: &str, after: &str, sites: &[&Site]) -> bool {
         })
 }
 
-/// A digest of something that holds references: `checksum/config` and its kin.
+/// Whether a leaf is a checksum of other objects, such as the `checksum/config` annotation of
+/// Helm's tips and tricks: it changes with the images in them. Its key has to say so, and 32
+/// hexadecimal digits (MD5) are the shortest in use.
 pub(crate) fn is_checksum(key: &str, text: &str) -> bool {
     const SHORTEST: usize = 32;
     let says_so =
@@ -105,6 +112,7 @@ pub(crate) fn is_checksum(key: &str, text: &str) -> bool {
     says_so && text.len() >= SHORTEST && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
+/// Whether a difference is the site's pull secret in a list of pull secrets.
 fn is_pull_secret(path: &Path, after: &str, allowed: &Allowed) -> bool {
     let is_list = path.steps().iter().any(|step| *step == Step::Key("imagePullSecrets".into()));
     is_list && allowed.pull_secret.as_deref().is_some_and(|secret| after.contains(secret))

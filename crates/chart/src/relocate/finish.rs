@@ -1,4 +1,5 @@
-//! What is handed back: the overlay with its comments, what each value moves, and why the rest stays.
+//! Makes the result of a relocation from the best attempt: the overlay's text with its comments,
+//! the images that each value moves, and the reason for each image that was not moved.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,13 +14,14 @@ use crate::manifest::Manifests;
 use crate::overlay::{self, Comments};
 use crate::path::Path;
 
-/// An overlay as a file, and what each of its values moves.
+/// The text of an overlay, and the images that each of its values moves.
 pub(super) struct Written {
     pub(super) text: String,
     pub(super) lines: Vec<Line>,
 }
 
 impl Mover<'_> {
+    /// The result, from the best attempt; without one, of a render in which nothing was moved.
     pub(super) fn finished(&self, best: Option<Attempt>) -> Relocation {
         let (written, mut proof) = match best {
             Some(Attempt { written, proof, .. }) => (written, proof),
@@ -47,7 +49,7 @@ impl Mover<'_> {
         }
     }
 
-    /// The file that an assignment makes, and what each of its values moves.
+    /// The overlay file for an assignment, with a comment for every value.
     pub(super) fn written(&self, assignment: &Assignment) -> Written {
         let lines = self.lines(assignment);
         let mut comments = Comments::new();
@@ -55,18 +57,22 @@ impl Mover<'_> {
             comments.entry(line.path.clone()).or_default().push(comment(&line.moves));
         }
         for path in &self.guards {
-            comments.insert(path.clone(), vec!["the chart's guard lets other images in".into()]);
+            comments.insert(
+                path.clone(),
+                vec!["lets the chart accept images of another registry".into()],
+            );
         }
         for path in self.restored.keys() {
-            let why = "what the chart leaves out when an image is not its own";
+            let why = "restores what the chart omits when an image is not its default";
             comments.insert(path.clone(), vec![why.into()]);
         }
         for (path, _) in self.secrets.values() {
-            comments.insert(path.clone(), vec!["what pods need to pull from there".into()]);
+            comments.insert(path.clone(), vec!["the pull secret of the site's registry".into()]);
         }
         for path in self.policies.paths() {
             comments.insert(path.clone(), vec!["the site's pull policy".into()]);
         }
+        // A value may have a reason already (an image that is also a switch): both are kept.
         for setting in self.options.settings {
             comments.entry(setting.path.clone()).or_default().push(setting.why.clone());
         }
@@ -74,11 +80,13 @@ impl Mover<'_> {
         Written { text, lines }
     }
 
+    /// The comment at the top of the overlay.
     fn head(&self) -> String {
-        format!("Moves the chart's images to {}.", self.target.prefix)
+        format!("Points the images of the chart at {}.", self.target.prefix)
     }
 
-    /// Why no value moves a place.
+    /// The reason why no value moves an image, best first: helm fails with another value, the value
+    /// covers only a part of the name, or no value reaches it at all.
     fn reason(&self, stayed: &Stayed) -> String {
         let at = self.sites.iter().position(|site| site.found.place == stayed.place);
         let forms = at.into_iter().flat_map(|at| &self.wishes[at].forms);
@@ -89,9 +97,10 @@ impl Mover<'_> {
         }
         if let Some(slot) = slots.first() {
             let path = &self.slots[*slot].path;
-            return format!("the value {path} gives a part of it, but not its registry");
+            return format!("the value {path} sets a part of the image name, but not its registry");
         }
-        // A value that is the image and never came out in a marked render was refused there.
+        // A value that holds this image and never showed up in a marked render is one that helm
+        // refused there, so no composition mentions it.
         let text = at.map(|at| self.sites[at].text.as_str()).unwrap_or_default();
         let refused = self.unusable.iter().find(|(slot, _)| {
             let own = &self.slots[**slot].text;
@@ -99,10 +108,11 @@ impl Mover<'_> {
         });
         match refused {
             Some((_, why)) => why.clone(),
-            None => "the template has it written out: no value reaches it".into(),
+            None => "the image is fixed in the template: no value sets it".into(),
         }
     }
 
+    /// The proof where no overlay could be rendered: every image stays as it is.
     fn nothing_moved(&self) -> Proof {
         let stayed = self.sites.iter().map(|site| Stayed {
             from: site.found.reference.clone(),
@@ -115,6 +125,7 @@ impl Mover<'_> {
         proof
     }
 
+    /// The values of an overlay with the images that each moves, in the order of their paths.
     fn lines(&self, assignment: &Assignment) -> Vec<Line> {
         let mut lines: BTreeMap<&Path, Line> = BTreeMap::new();
         let new = |path: &Path, text: &str| Line {
@@ -126,6 +137,8 @@ impl Mover<'_> {
             let path = &self.slots[*slot].path;
             let line = lines.entry(path).or_insert_with(|| new(path, text));
             for (site, wish) in self.sites.iter().zip(&self.wishes) {
+                // A value moves an image if it is part of the composition that the overlay leads
+                // to.
                 let form = solve::form(wish, assignment);
                 let mut slots = form.into_iter().flat_map(|form| &form.slots);
                 if slots.any(|(own, _)| own == slot) {
@@ -147,6 +160,8 @@ impl Mover<'_> {
     }
 }
 
+/// The comment for a value: the first few images that it moves. A global registry may move a
+/// hundred.
 fn comment(moves: &BTreeSet<Reference>) -> String {
     const SHOWN: usize = 3;
     let shown: Vec<String> = moves.iter().take(SHOWN).map(ToString::to_string).collect();

@@ -1,4 +1,6 @@
-//! What the marked renders teach: which values come out in which place.
+//! Learns from marked renders which values make up which image. A marker such as `zq7qz` in front
+//! of value number 7 shows up in the output wherever a template puts that value; `slot` has the
+//! markers.
 
 use std::collections::BTreeSet;
 
@@ -9,17 +11,20 @@ use super::side_effects::Loss;
 use super::slot::{self, Reason};
 use super::solve::Form;
 
-/// Whether pull secrets and pull policies are marked too.
+/// Whether the values for pull secrets and pull policies get markers too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extras {
+    /// They get markers.
     Mark,
+    /// They stay as they are, as in every render after the first marked one.
     Leave,
 }
 
 impl Mover<'_> {
-    /// The slots that the first marked render marks: everything that is set, and of the registries
-    /// that are not set those that stand for many images, or that no other value can stand in for.
-    /// A registry of one image beside its repository would only hide what a global one does.
+    /// The slots for the first marked render: all that are set, and of the registries that the
+    /// chart leaves unset the global ones and those with no other part of an image beside them.
+    /// Others are left out, because a chart that gets an image's own registry does not read the
+    /// global one.
     pub(super) fn first_marks(&self) -> Vec<usize> {
         let likely: BTreeSet<_> = self
             .slots
@@ -34,7 +39,8 @@ impl Mover<'_> {
         })
     }
 
-    /// Everything that is set, and the registries that the first marked render left out.
+    /// The slots that are set, and the unset registries that the first marked render left out:
+    /// other ways to the same images.
     pub(super) fn other_ways(&self) -> Vec<usize> {
         let first: BTreeSet<usize> = self.first_marks().into_iter().collect();
         let mut slots = self.likely();
@@ -43,9 +49,9 @@ impl Mover<'_> {
         slots
     }
 
-    /// Slots to mark beside the first overlay, where it will not move everything: those of
-    /// [`Self::other_ways`], and values that are part of a reference whatever their keys say. A
-    /// marker in one of these may change more than an image.
+    /// Lists of slots to mark beside the first overlay, if it will not move everything: the
+    /// alternative slots, and values that are a part of a rendered reference by their text alone.
+    /// These come later because a marker in any such value may change more than an image.
     pub(super) fn more_marks(&mut self, knows_other_ways: bool) -> Vec<Vec<usize>> {
         let open = self.open();
         if open.is_empty() {
@@ -63,14 +69,15 @@ impl Mover<'_> {
         marks
     }
 
-    /// Whether a place was seen with a registry given only, so that it is not known what makes it up
-    /// without.
+    /// Whether an image was only seen with an unset registry set, so that it is not known what
+    /// makes it up without. A marker in `global.registry` hides the image's own registry.
     pub(super) fn is_hidden(&self, wish: usize) -> bool {
         let forms = &self.wishes[wish].forms;
         !forms.is_empty() && forms.iter().all(|form| !form.given.is_empty())
     }
 
-    /// The slots that only the rendered references of these places give away.
+    /// Adds the values whose text is a part of one of these images, whatever their keys are, and
+    /// returns their numbers.
     fn parts(&mut self, open: &BTreeSet<usize>) -> Vec<usize> {
         let texts: Vec<&str> = open.iter().map(|site| self.sites[*site].text.as_str()).collect();
         let known: BTreeSet<_> =
@@ -78,12 +85,12 @@ impl Mover<'_> {
         let more = slot::slots(self.chart, &self.effective, &texts).into_iter();
         let more = more.filter(|slot| !known.contains(&(slot.path.clone(), slot.start)));
         let start = self.slots.len();
-        // They come last, so that numbers stay.
+        // Appended, because the numbers of slots are in the compositions that are known already.
         self.slots.extend(more.map(|slot| slot::Slot { reason: Reason::Part, ..slot }));
         (start..self.slots.len()).collect()
     }
 
-    /// The overlay that marks these slots.
+    /// The overlay that puts markers into these slots.
     pub(super) fn marked(&self, slots: &[usize], extras: Extras) -> String {
         let mut values = slot::tainted(&self.slots, slots, &self.effective);
         self.set_guards(&mut values);
@@ -94,13 +101,17 @@ impl Mover<'_> {
         values.to_string()
     }
 
-    /// Learns all that a render teaches in which everything was marked.
+    /// Learns from the first marked render, in which everything is marked: compositions, pull
+    /// secrets, pull policies, lines that texts lost, and whether anything differs without a
+    /// marker.
     pub(super) fn learn_all(&mut self, stream: &str) {
         let Ok(marked) = self.read(stream) else { return };
         self.learn_from(&marked);
         self.secrets.learn(&self.sites, &self.before, &marked);
         self.policies.learn(&marked);
         let strange = self.strange(&marked);
+        // Only if every unmarked change is lost lines are lists looked for that restore them; `?`
+        // on any other change makes the whole collection `None`.
         let losses = strange.iter().map(|(document, difference)| {
             let Difference { path, before, after } = difference.as_ref()?;
             let after = slot::cleaned(after.as_deref()?).0;
@@ -110,30 +121,32 @@ impl Mover<'_> {
         self.is_unsteady = self.losses.is_empty() && !strange.is_empty();
     }
 
+    /// Learns compositions from a later marked render.
     pub(super) fn learn(&mut self, stream: &str) {
         if let Ok(marked) = self.read(stream) {
             self.learn_from(&marked);
         }
     }
 
-    /// How much is known of how places are made up.
+    /// A measure of what is known of how images are made up; it grows when something was learned.
     pub(super) fn known(&self) -> usize {
         self.wishes.iter().flat_map(|wish| &wish.forms).map(|form| 1 + form.slots.len()).sum()
     }
 
-    /// Where only values that are set come out, each place reads as before without the markers; a
-    /// registry that is not set makes another text of it.
+    /// Adds the compositions that a marked render shows. Without its markers, a text made of set
+    /// values reads as in the plain render; an unset registry that got a marker makes it another.
     fn learn_from(&mut self, marked: &super::Rendered) {
         for (site, wish) in self.sites.iter().zip(&mut self.wishes) {
             let Some(text) = site.text_in(&self.before, marked) else { continue };
             let (clean, slots) = slot::cleaned(&text);
-            // A chart may have in its own texts what looks like a marker.
+            // A chart's own text may look like a marker, with a number that is no slot's.
             if slots.iter().any(|(slot, _)| *slot >= self.slots.len()) {
                 continue;
             }
             let is_unset = |slot: &usize| self.slots[*slot].reason == Reason::Unset;
             let given: BTreeSet<usize> =
                 slots.iter().map(|(slot, _)| *slot).filter(is_unset).collect();
+            // Something else than a value made this text: nothing to learn from it.
             if given.is_empty() && clean != site.text {
                 continue;
             }
@@ -143,14 +156,16 @@ impl Mover<'_> {
                     form.slots.sort_by_key(|(slot, start)| (*start, *slot));
                     form.slots.dedup();
                 }
+                // The same registries lead to another text: the first one seen counts.
                 Some(_) => {}
                 None => wish.forms.push(Form { text: clean, slots, given }),
             }
         }
     }
 
-    /// What the marked render has different beyond what the markers explain: something is made up
-    /// anew with each render, or the chart does something else when an image is not its own.
+    /// The changes of the marked render that no marker explains, each with its document. Either
+    /// something differs with each render, or the chart does something else when an image is not
+    /// its default. `None` stands for a document that is missing.
     fn strange(&self, marked: &super::Rendered) -> Vec<(usize, Option<Difference>)> {
         let mut all = Vec::new();
         for (index, document) in self.before.manifests.documents.iter().enumerate() {
@@ -177,7 +192,7 @@ impl Mover<'_> {
     }
 }
 
-/// Whether a text lost more lines than markers came into, or got others than those.
+/// Whether a text lost more lines than there are marked ones, or has new lines without a marker.
 fn is_strange(old: &str, new: &str) -> bool {
     let is_marked = |line: &&str| line.contains("zq") && line.contains("qz");
     let marked = new.lines().filter(is_marked).count();

@@ -1,5 +1,5 @@
-//! What the site will have: the images of the lock. An overlay that names anything else at the site
-//! names what is not there.
+//! Checks images against the lock: the site will only have the images that `gantry.lock` has, so an
+//! overlay that names another one leads to `ImagePullBackOff`.
 
 use std::collections::BTreeMap;
 
@@ -9,29 +9,31 @@ use types::{Digest, Reference};
 use super::Mover;
 use crate::find::{Confidence, Place};
 
-/// The images of a lock.
+/// The images of one or more locks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Locked {
-    /// Tag and digest by the image's name.
+    /// By the image's name (`ghcr.io/org/app`), the tags and digests that are locked.
     images: BTreeMap<String, Vec<(Option<String>, Digest)>>,
 }
 
-/// An image that is not in the lock.
+/// An image that the chart needs and the lock does not have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NotLocked {
-    /// The image, with tag and digest as the chart has them.
+    /// The image, with tag and digest as the chart writes them.
     pub image: Reference,
-    /// The first place that it stands in.
+    /// The first location where the chart names it.
     pub place: Place,
 }
 
 impl Locked {
-    /// Whether the lock has the image with this very tag or digest. Where there is a digest, nodes
-    /// pull by it, whatever the tag says.
+    /// Whether the lock has the image with this very tag or digest. A reference with both is pulled
+    /// by its digest; the container runtime ignores the tag then.
     pub fn has(&self, image: &Reference) -> bool {
         let all = self.images.get(&image.name()).into_iter().flatten();
         all.into_iter().any(|(tag, digest)| match image.digest() {
             Some(own) => own == digest,
+            // A locked tag may point to another digest upstream by now; the site has the locked
+            // one.
             None => tag.as_deref() == image.tag(),
         })
     }
@@ -55,8 +57,8 @@ impl From<&types::lock::Lock> for Locked {
 }
 
 impl Mover<'_> {
-    /// The images that the site has to have and that the lock does not. What is only possible is
-    /// none of them: nobody may ever pull it.
+    /// The images that the chart needs and the lock does not have, each once. Images that are only
+    /// possible are left out, because nothing may ever pull them.
     pub(super) fn not_locked(&self) -> Vec<NotLocked> {
         let Some(locked) = self.options.locked else { return vec![] };
         let written = self.sites.iter().map(|site| &site.found);

@@ -1,6 +1,21 @@
-//! Moves a chart to a site: marks values, renders, learns which values make up which image, writes
-//! the smallest overlay, renders again and proves it (design section 8). As a rule these are two
-//! rounds of two renders side by side; what a chart makes difficult costs more.
+//! Points the images of a chart at a site's registry, by a values file (the overlay) alone, and
+//! proves that the chart then renders to the same objects with other image names.
+//!
+//! The steps, with a file each:
+//!
+//! 1. `slot`, `scopes`: find the values that may be (a part of) an image.
+//! 2. `learn`: put a marker into each of them and render; the markers in the output show which
+//!    values make up which image. `refusals` handles charts that do not render with markers.
+//! 3. `solve`: choose the fewest values that give every image its name at the site.
+//! 4. `attempt`: write the overlay, render with it, and `prove` the result: every image
+//!    (`image_move`) has its name at the site, and each `difference` between the renders is one of
+//!    the `expected_changes`.
+//! 5. `side_effects`: where the chart changes something else as well, restore it or leave the
+//!    value.
+//! 6. `report`: the overlay with comments, and the reason for each image that could not be moved.
+//!
+//! An ordinary chart takes four renders, two at a time: plain and marked, then the overlay and,
+//! where something differs from render to render, the plain one again.
 
 mod attempt;
 mod compiled;
@@ -49,19 +64,19 @@ use site::{Rendered, Site};
 use slot::{Reason, Slot};
 use solve::Wish;
 
-/// Where images are at the site.
+/// The site's registry, and the names that images get in it.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// The registry and the path in it.
+    /// The registry and the path in it that all images are below: `registry.internal:5000/ai`.
     pub prefix: Prefix,
-    /// How names are made.
+    /// How the name of an image at the site is made from its original name.
     pub naming: Naming,
-    /// The name of the secret that pods need to pull from it, if it asks for credentials.
+    /// The name of the pull secret that pods need, if the registry asks for credentials.
     pub pull_secret: Option<String>,
 }
 
 impl Target {
-    /// Whether a reference is one of the site already.
+    /// Whether an image reference points at the site already.
     pub fn is_home(&self, reference: &Reference) -> bool {
         let name = reference.name();
         let prefix = self.prefix.to_string();
@@ -69,17 +84,17 @@ impl Target {
     }
 }
 
-/// What a move looks at beside the chart and the site.
+/// What a relocation takes into account beside the chart and the site.
 #[derive(Debug, Clone, Copy)]
 pub struct Options<'a> {
-    /// The rules that tell what operators have compiled in.
+    /// The rules that know which images operators start without a manifest that names them.
     pub rules: &'a Rules,
-    /// The images that the site will have. Without it nothing is said about that.
+    /// The images that the site will have. Without it, images are not checked against the lock.
     pub locked: Option<&'a Locked>,
-    /// The pull policy that every image is to get; without it the chart's own stay.
+    /// The pull policy that every image gets. Without it, the chart's own policies stay.
     pub pull_policy: Option<PullPolicy>,
-    /// What is set in every render already, and what the overlay has to bring along: what
-    /// [`crate::offline`] turns off, and the [`crate::wiring`].
+    /// Values that every render already has and that the overlay includes: the switches of
+    /// [`crate::offline`] and the offline configuration of [`crate::wiring`].
     pub settings: &'a [Setting],
 }
 
@@ -89,46 +104,46 @@ impl Default for Options<'_> {
     }
 }
 
-/// A chart that was moved.
+/// The result for one chart: its overlay, and what the overlay was proven to do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Relocation {
-    /// The overlay, a values file with comments: the very text that was proven.
+    /// The overlay, a values file with comments. The proof was made with exactly this text.
     pub overlay: String,
-    /// The values that it sets, with what each moves.
+    /// The values that the overlay sets, and the images that each of them moves.
     pub lines: Vec<Line>,
-    /// What the render with the overlay shows.
+    /// What a render with the overlay shows.
     pub proof: Proof,
-    /// Why each place that stayed did so, in the order of `proof.stayed`.
+    /// The reason for each image that was not moved, in the order of `proof.stayed`.
     pub reasons: Vec<String>,
-    /// The documents that pull from the site and that no value gives the pull secret; a service
-    /// account has to give it to them.
+    /// The documents that pull from the site and that get the pull secret by no value of the
+    /// chart; their service account needs the secret instead.
     pub without_secret: Vec<Place>,
-    /// What was asked for beside the move and could not be set, and why.
+    /// What was requested beside the images (pull policy, pull secret) and could not be set.
     pub notes: Vec<String>,
     /// How often the chart was rendered.
     pub renders: usize,
-    /// What the chart renders without the overlay.
+    /// What the chart renders to without the overlay.
     #[serde(skip)]
     pub rendered: Manifests,
 }
 
-/// One value of the overlay.
+/// One value of the overlay, with the images that it moves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Line {
-    /// The value.
+    /// The path of the value: `app.image.registry`.
     pub path: Path,
-    /// What it is set to.
+    /// The text that it is set to.
     pub text: String,
-    /// The images that it moves.
+    /// The images that it moves, by their original names.
     pub moves: BTreeSet<Reference>,
 }
 
-/// Moves a chart to a site. `user` are the user's values, merged; `render` renders the chart with
-/// them and with what it is given on top.
+/// Points the images of a chart at a site. `user` are the user's values, merged into one; `render`
+/// renders the chart with them and with the overlay that it is given on top.
 ///
 /// # Errors
-/// The chart does not render with the user's values, it renders what is no YAML, or two of its
-/// images would have one name at the site.
+/// The chart does not render with the user's values, its output is not valid YAML, or two of its
+/// images would get the same name at the site.
 pub fn relocate(
     chart: &Chart,
     user: &Value,
@@ -139,38 +154,58 @@ pub fn relocate(
     Ok(Mover::new(chart, user, target, options, render)?.run())
 }
 
+/// The work on one chart, step by step (see the module's documentation): `new` makes the first two
+/// renders and learns from them, `run` searches for the overlay. The fields are of four kinds:
+///
+/// - known from the start: `chart` to `guards`;
+/// - found in the plain and the marked render: `before` to `policies`;
+/// - learned from overlays that were tried: `restored` to `losses`;
+/// - reported at the end: `notes` and `renders`.
 struct Mover<'a> {
     chart: &'a Chart,
     render: &'a Render<'a>,
     target: &'a Target,
     options: &'a Options<'a>,
+    /// The values that templates see: the chart's defaults with the user's on top.
     effective: Value,
+    /// Where the values of each sub-chart are, and what the schemas say of them.
     scopes: Scopes,
+    /// Values such as `allowInsecureImages`, which the overlay has to set to `true`.
     guards: Vec<Path>,
+    /// The render without an overlay, which all others are compared with.
     before: Rendered,
+    /// The images to move, in the order of the rendered documents.
     sites: Vec<Site>,
+    /// The values that may make up an image. Their index is the number in their marker, so slots
+    /// are only ever appended.
     slots: Vec<Slot>,
+    /// For each of the images, in the same order: how slots make up its name.
     wishes: Vec<Wish>,
+    /// The texts to try for a registry value, best first.
     registries: Vec<String>,
-    /// What operators pull without any manifest's naming it, and the values that choose it.
+    /// The images that operators start without a manifest that names them, and the values that
+    /// choose those images.
     compiled: Vec<Compiled>,
     secrets: Secrets,
     policies: Policies,
-    /// What a chart drops as soon as an image is not its own, and the values that bring it back.
+    /// Lists that bring back lines which the chart omits when an image is not its default.
     restored: BTreeMap<Path, Value>,
+    /// What may differ between the renders beside the images.
     allowed: Allowed,
-    /// Slots that are left alone, and why.
+    /// Slots that the overlay must not set, with the reason for the report.
     unusable: BTreeMap<usize, String>,
-    /// Whether something changed in the marked render that the markers do not explain.
+    /// Whether something changed in the marked render that the markers do not explain; then a
+    /// second plain render shows what differs each time.
     is_unsteady: bool,
-    /// The texts that lost lines in it.
+    /// The texts of the marked render that lost lines.
     losses: Vec<Loss>,
     notes: Vec<String>,
     renders: usize,
 }
 
 impl<'a> Mover<'a> {
-    /// Renders as it is and, side by side, with the marked values; learns how each place is made up.
+    /// Renders the chart as it is and, at the same time, with markers in its values; learns from
+    /// the second which values make up each image.
     fn new(
         chart: &'a Chart,
         user: &Value,
@@ -204,11 +239,13 @@ impl<'a> Mover<'a> {
             notes: vec![],
             renders: 0,
         };
+        // Which images there are is only known when the plain render is there, yet the marked one
+        // starts beside it: markers go into everything that looks like a part of an image.
         let first = mover.first_marks();
         let marked = mover.marked(&first, Extras::Mark);
         let mut streams = mover.streams(&[None, Some(marked)]).into_iter();
         let Some(before) = streams.next() else {
-            return Err(Error::Render { message: "nothing was rendered".into() });
+            return Err(Error::Render { message: "the renderer returned no output".into() });
         };
         mover.before = Rendered::new(Manifests::read(&before?).whole()?);
         mover.find_sites()?;
@@ -225,7 +262,8 @@ impl<'a> Mover<'a> {
         self.options.rules.apply(&self.before.manifests, &mut findings);
         let outside: Vec<_> =
             findings.images.iter().filter(|found| !self.target.is_home(&found.reference)).collect();
-        // What a rule only takes for possible has no right to a name that another has.
+        // Two images with the same name at the site are an error. An image that a rule only
+        // suspects takes no part in that: it may never be pulled, and must not make the chart fail.
         let is_sure = |found: &&&Found| {
             found.pattern != Pattern::Rule || found.confidence > Confidence::Possible
         };
@@ -256,8 +294,9 @@ impl<'a> Mover<'a> {
     }
 
     fn run(mut self) -> Relocation {
-        // What is hidden behind a global registry is needed for the first overlay; what only might
-        // be found is looked for beside it.
+        // With a marker in an unset global registry, a chart may never read an image's own
+        // registry, so the overlay needs a second marked render first. What is only possibly useful
+        // is rendered beside the first overlay, where it costs no time.
         let is_hidden = self.open().iter().any(|wish| self.is_hidden(*wish));
         if is_hidden {
             let slots = self.other_ways();
@@ -268,6 +307,7 @@ impl<'a> Mover<'a> {
         let is_more = !marks.is_empty();
         let known = self.known();
         let mut best = self.solved(marks);
+        // The marks taught something that would change the choice: solve once more.
         if is_more && self.known() > known && !best.as_ref().is_some_and(|best| self.is_best(best))
         {
             let more = self.solved(vec![]);
@@ -280,13 +320,14 @@ impl<'a> Mover<'a> {
         Relocation { rendered: self.before.manifests, ..finished }
     }
 
-    /// Renders side by side, without reading what comes out.
+    /// Renders with each overlay at the same time, and counts the renders. The output is not
+    /// parsed.
     fn streams(&mut self, overlays: &[Option<String>]) -> Vec<Result<String, RenderError>> {
         self.renders += overlays.len();
         render::streams(self.render, overlays)
     }
 
-    /// A render, of which most is as before.
+    /// Parses a render, most of whose documents are the same as in the plain one.
     fn read(&self, stream: &str) -> Result<Rendered> {
         Manifests::read_like(stream, &self.before.manifests).whole().map(Rendered::new)
     }
@@ -308,8 +349,9 @@ impl<'a> Mover<'a> {
     }
 }
 
-/// The texts that a registry value may get, best first: with what a name needs in front of its
-/// repository, and with a slash for charts that put none behind.
+/// The texts that a registry value may get, best first: with the part of the path that a name has
+/// in front of its repository, and each also with a slash at the end, for charts that write
+/// `{{ registry }}{{ repository }}`.
 fn registries(target: &Target, sites: &[Site]) -> Vec<String> {
     let prefix = target.prefix.to_string();
     let hosts: BTreeSet<&str> = sites.iter().map(|site| site.found.reference.registry()).collect();
@@ -324,7 +366,8 @@ fn registries(target: &Target, sites: &[Site]) -> Vec<String> {
     plain.iter().map(|text| format!("{text}/")).chain(plain.iter().cloned()).collect()
 }
 
-/// Switches of a chart that lets no other images in unless they are set.
+/// The switches that a chart needs set before it accepts other images. Bitnami's charts fail with
+/// "unrecognized images" unless `global.security.allowInsecureImages` is `true`.
 pub(crate) fn guards(scopes: &Scopes, effective: &Value) -> Vec<Path> {
     let mut guards = BTreeSet::new();
     values::leaves(effective, &Path::default(), &mut |path, leaf| {

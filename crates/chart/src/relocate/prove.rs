@@ -1,4 +1,7 @@
-//! The proof: with the overlay every image is the site's, and nothing else has changed.
+//! Proves an overlay by comparing two renders, one without it and one with it. It holds if each
+//! image has its name at the site, if no other leaf changed, and if no text still names an original
+//! image. The last part looks through all texts on its own, so that it also catches images that
+//! were missed when the images to move were collected.
 
 use std::collections::BTreeSet;
 
@@ -14,81 +17,82 @@ use super::site::{Rendered, Site};
 use crate::find::{Broken, Place, text};
 use crate::path::{Path, Step};
 
-/// What a render with the overlay shows.
+/// What a render with the overlay shows; serialized into the reports of `gantry relocate`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Proof {
-    /// The images that are the site's now.
+    /// The images that have their name at the site now.
     pub moved: Vec<Moved>,
-    /// The images that stayed as they are.
+    /// The images that still have their original name.
     pub stayed: Vec<Stayed>,
-    /// What else has changed and should not have.
+    /// Everything else that changed, each unexpected.
     pub changes: Vec<Change>,
-    /// What still points outside without being one of the places that stayed.
+    /// Texts that still point outside and are none of the `stayed` images.
     pub foreign: Vec<Foreign>,
-    /// Image fields that hold no image, with and without the overlay: the chart or its values are
-    /// at fault, and nothing can be proven of them.
+    /// Image fields whose text is not an image reference, in both renders: the chart or its values
+    /// are wrong, and nothing can be proven of them.
     pub broken: Vec<Broken>,
-    /// The images that operators will pull from outside, and that no manifest names.
+    /// The images that operators will pull from outside and that no manifest names.
     pub compiled_in: Vec<CompiledIn>,
-    /// Likewise, where it cannot be told whether they will: not proven, and nothing against it.
+    /// The images that operators may pull, depending on what is done in the cluster. They do not
+    /// count for the verdict.
     pub possible: Vec<CompiledIn>,
-    /// The images that the lock does not have, so that the site will not have them.
+    /// The images that the lock does not have, so the site will not have them either.
     pub not_locked: Vec<NotLocked>,
 }
 
-/// An image that was moved.
+/// An image that has its name at the site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Moved {
-    /// The image.
+    /// Its original name.
     pub from: Reference,
     /// Its name at the site.
     pub to: Reference,
-    /// Where it stands.
+    /// Where the manifests name it.
     pub place: Place,
 }
 
-/// An image that was not moved.
+/// An image that still has its original name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stayed {
-    /// The image.
+    /// Its original name.
     pub from: Reference,
-    /// The name that it has at the site.
+    /// The name that it should have at the site.
     pub to: Reference,
-    /// Where it stands.
+    /// Where the manifests name it.
     pub place: Place,
 }
 
-/// Something that changed and is no reference.
+/// A leaf that changed and should not have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// Where it stands.
+    /// Where it is.
     pub place: Place,
-    /// What stood there; absent where nothing did.
+    /// Its text without the overlay; absent if the leaf is new.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// What stands there; absent where nothing does.
+    /// Its text with the overlay; absent if the leaf is gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
 
-/// Something that points outside the site.
+/// A text that points outside the site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Foreign {
-    /// Where it stands.
+    /// Where it is.
     pub place: Place,
     /// The text that points outside.
     pub text: String,
 }
 
-/// What a proof says in one word.
+/// What a proof says, in one word. The order is from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// Everything is moved and nothing else changed.
+    /// Every image is moved and nothing else changed.
     Proven,
-    /// Some images stayed as they are; everything else is proven.
+    /// Some images could not be moved; everything else is proven.
     Leftovers,
-    /// Something changed that should not have, points outside unseen, or is not in the lock.
+    /// Something else changed, a text points outside, or an image is not in the lock.
     Refuted,
 }
 
@@ -104,7 +108,7 @@ impl Verdict {
 }
 
 impl Proof {
-    /// What the proof says.
+    /// The proof in one word.
     pub fn verdict(&self) -> Verdict {
         let is_refuted =
             !self.changes.is_empty() || !self.foreign.is_empty() || !self.not_locked.is_empty();
@@ -118,7 +122,7 @@ impl Proof {
     }
 }
 
-/// The places that differ between two renders of the same values.
+/// The leaves (document number and path) that differ between two renders of the same values.
 pub(crate) fn volatile(one: &Rendered, other: &Rendered) -> BTreeSet<(usize, Path)> {
     let mut found = BTreeSet::new();
     for (index, document) in one.manifests.documents.iter().enumerate() {
@@ -143,6 +147,7 @@ pub(crate) fn prove(
 ) -> Proof {
     let mut proof = Proof::default();
     let mut moved = Moves::new();
+    // Texts that are known to name an original image: they are reported once, as `stayed`.
     let mut stays: BTreeSet<(usize, Path)> = BTreeSet::new();
     for site in sites {
         let (from, to) = (site.found.reference.clone(), site.target.clone());
@@ -181,11 +186,13 @@ pub(crate) fn prove(
             }
         }
     }
+    // Documents that only the second render has, which the loop above cannot see.
     added(before, after, &mut proof);
     foreign(before, after, sites, &stays, is_home, &mut proof);
     proof
 }
 
+/// Adds the documents that only the render with the overlay has, as changes.
 fn added(before: &Rendered, after: &Rendered, proof: &mut Proof) {
     for (index, document) in after.manifests.documents.iter().enumerate() {
         if before.same_document(after, index).is_none() {
@@ -202,8 +209,8 @@ fn added(before: &Rendered, after: &Rendered, proof: &mut Proof) {
     }
 }
 
-/// What still points outside: every find that is no image of the site, and every text that still
-/// has the name of an image that was to move.
+/// Adds what still points outside: every image found that is not the site's, and every text that
+/// still has the name of an image that should have moved.
 fn foreign(
     before: &Rendered,
     after: &Rendered,
@@ -216,6 +223,7 @@ fn foreign(
     let is_known = |document: usize, path: &Path| {
         own(document).is_some_and(|document| stays.contains(&(document, path.outer())))
     };
+    // First by the finder, which knows the fields and formats that images are in.
     let findings = after.findings_beside(before);
     for found in &findings.images {
         let is_known = found.parts.iter().any(|part| is_known(found.place.document, &part.path));
@@ -225,6 +233,7 @@ fn foreign(
         }
     }
     for broken in &findings.broken {
+        // The same text at the same path in both renders: not the overlay's doing.
         let was_broken = own(broken.place.document).is_some_and(|document| {
             before.findings().broken.iter().any(|was| {
                 was.place.document == document
@@ -239,12 +248,13 @@ fn foreign(
             proof.foreign.push(Foreign { place, text });
         }
     }
+    // Then by plain text search for the old names, which does not depend on the finder.
     let names: BTreeSet<&str> = sites.iter().filter_map(|site| hosted_name(&site.text)).collect();
     let hosts: BTreeSet<&str> =
         names.iter().filter_map(|name| name.split_inclusive('/').next()).collect();
     for (index, document) in after.manifests.documents.iter().enumerate() {
         let mut visit = |path: &Path, text: &str| {
-            // Few hosts stand for many names.
+            // Large charts have hundreds of names and only a few hosts: a cheap test first.
             if !hosts.iter().any(|host| text.contains(host)) {
                 return;
             }
@@ -260,7 +270,7 @@ fn foreign(
                 proof.foreign.push(Foreign { place, text: (*name).to_owned() });
             }
         };
-        // What a schema tells its readers is never pulled.
+        // Schemas of custom resources name images in descriptions and examples; none is pulled.
         if document.kind() == "CustomResourceDefinition" {
             continue;
         }
@@ -269,7 +279,7 @@ fn foreign(
     }
 }
 
-/// Calls `visit` with every text of a document, those of Secrets decoded.
+/// Calls `visit` with every text of a document; texts below `data` of a Secret are decoded.
 fn texts(value: &Value, path: &Path, is_secret: bool, visit: &mut impl FnMut(&Path, &str)) {
     match value {
         Value::Object(map) => {
@@ -293,14 +303,15 @@ fn texts(value: &Value, path: &Path, is_secret: bool, visit: &mut impl FnMut(&Pa
     }
 }
 
-/// The name in a reference, if it has its registry's host in front.
+/// The name in a reference without tag and digest, if it starts with a registry's host. `nginx`
+/// does not: as a plain word, it may mean anything.
 pub(crate) fn hosted_name(text: &str) -> Option<&str> {
     let name = &text[..super::site::name_length(text)];
     let (host, _) = name.split_once('/')?;
     host.contains(['.', ':']).then_some(name)
 }
 
-/// Whether a text has a name as a whole: not as the tail of a longer name, and not in a URL.
+/// Whether a text has an image's name as a whole: not as a part of a longer name, and not in a URL.
 pub(crate) fn mentions(text: &str, name: &str) -> bool {
     text.match_indices(name).any(|(start, _)| {
         let before = text[..start].chars().next_back();

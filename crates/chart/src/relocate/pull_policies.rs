@@ -1,5 +1,6 @@
-//! Pull policies: where a site wants one policy for all images, every value that the chart has for
-//! one gets it. Markers show which of these values come out anywhere.
+//! Sets one pull policy for all images, if the user asks for it (`--pull-policy`): every value of
+//! the chart whose key is a pull policy gets it. The first marked render shows which of these
+//! values the templates use; the others stay out of the overlay.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,20 +14,20 @@ use crate::find::names;
 use crate::path::Path;
 use crate::values;
 
-/// When a node asks the registry for an image that it has already
-/// (Kubernetes, Images: image pull policy).
+/// When a node asks the registry for an image, as in `imagePullPolicy` of a container
+/// (kubernetes.io/docs/concepts/containers/images, "Image pull policy").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PullPolicy {
     /// Each time a container starts.
     Always,
-    /// Only for what is not there.
+    /// Only if the node does not have the image.
     IfNotPresent,
-    /// Not even then: images are brought to the nodes.
+    /// Never; somebody copies the images to the nodes.
     Never,
 }
 
 impl PullPolicy {
-    /// The word in manifests.
+    /// The policy as manifests write it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Always => "Always",
@@ -49,9 +50,10 @@ impl FromStr for PullPolicy {
         let all = [Self::Always, Self::IfNotPresent, Self::Never];
         let found = all.into_iter().find(|policy| policy.as_str() == text);
         found.ok_or_else(|| {
-            let reason = "it is Always, IfNotPresent or Never".to_owned();
+            let reason = "expected Always, IfNotPresent or Never".to_owned();
             types::Error::Invalid {
                 what: "pull policy",
+                // Cut, so that a wrong argument cannot flood the terminal.
                 text: text.chars().take(64).collect(),
                 reason,
             }
@@ -59,14 +61,18 @@ impl FromStr for PullPolicy {
     }
 }
 
-/// The values of a chart that are pull policies, and those of them that are set.
+/// The values of a chart that are pull policies, and those that the overlay sets.
 #[derive(Clone)]
 pub(super) struct Policies {
+    /// The policy to set; `None` leaves everything as it is.
     policy: Option<PullPolicy>,
+    /// The values that take a marker. Their index is the number in it.
     holders: Vec<Holder>,
+    /// The values that the overlay sets.
     chosen: Vec<Holder>,
 }
 
+/// A value that is a pull policy, and its text in the chart; empty if it is not set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Holder {
     path: Path,
@@ -74,6 +80,7 @@ struct Holder {
 }
 
 impl Policies {
+    /// Finds the values that are pull policies. Without a policy to set, none is looked for.
     pub(super) fn new(scopes: &Scopes, effective: &Value, policy: Option<PullPolicy>) -> Self {
         let mut holders: Vec<Holder> = Vec::new();
         if policy.is_some() {
@@ -83,6 +90,7 @@ impl Policies {
                     Value::Null => String::new(),
                     _ => return,
                 };
+                // Every sub-chart has its own copy of a global: they are one value to set.
                 let path = scopes.own_path(path);
                 let is_known = was.is_empty() || was.parse::<PullPolicy>().is_ok();
                 if is_known && says_policy(&path) && holders.iter().all(|h| h.path != path) {
@@ -90,7 +98,8 @@ impl Policies {
                 }
             });
         }
-        // A schema that takes policies only takes no marker.
+        // A schema with an `enum` accepts the three policies and no marker. Such values cannot be
+        // tried; they are set wherever the chart sets them to another policy.
         let is_strict =
             |holder: &Holder| scopes.said_of(&holder.path).any(|said| said.get("enum").is_some());
         let (strict, holders): (Vec<_>, Vec<_>) = holders.into_iter().partition(is_strict);
@@ -101,16 +110,18 @@ impl Policies {
         Self { policy, holders, chosen }
     }
 
-    /// Puts a marker into each of them.
+    /// Puts a marker into each value that takes one.
     pub(super) fn mark(&self, overlay: &mut Value, effective: &Value) {
         for (index, holder) in self.holders.iter().enumerate() {
             values::set(overlay, &holder.path, Value::from(mark(index)), effective);
         }
     }
 
-    /// Learns from a marked render which of them come out anywhere.
+    /// Chooses the values whose markers a render shows and that are not the wanted policy already.
     pub(super) fn learn(&mut self, marked: &Rendered) {
         let Some(policy) = self.policy else { return };
+        // The raw text is enough: it does not matter where a policy comes out, only whether it
+        // does.
         let texts: Vec<&str> = marked.manifests.documents.iter().map(|d| d.text.as_str()).collect();
         let is_out = |index: &usize| texts.iter().any(|text| text.contains(&mark(*index)));
         let out: Vec<usize> = (0..self.holders.len()).filter(is_out).collect();
@@ -119,7 +130,8 @@ impl Policies {
         self.chosen.extend(holders.filter(|holder| holder.was != policy.as_str()));
     }
 
-    /// No marked render could be made: those that the chart has set are taken to be used.
+    /// Chooses without a marked render, where helm refused all of them: values that the chart sets
+    /// are assumed to be used.
     pub(super) fn unmarked(&mut self) {
         let Some(policy) = self.policy else { return };
         let is_other = |holder: &&Holder| !holder.was.is_empty() && holder.was != policy.as_str();
@@ -127,7 +139,7 @@ impl Policies {
         self.holders.clear();
     }
 
-    /// Sets the chosen ones.
+    /// Sets the chosen values in an overlay.
     pub(super) fn set(&self, overlay: &mut Value, effective: &Value) {
         for path in self.paths() {
             let policy = self.policy.map(PullPolicy::as_str);
@@ -135,32 +147,36 @@ impl Policies {
         }
     }
 
-    /// The values that are set.
+    /// The paths of the values that the overlay sets.
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
         self.chosen.iter().map(|holder| &holder.path)
     }
 
-    /// What the render may have different because of them.
+    /// The texts before and after that the proof has to expect in the render.
     pub(super) fn echoes(&self) -> impl Iterator<Item = (String, String)> {
         let new = self.policy.map(PullPolicy::as_str).unwrap_or_default();
         self.chosen.iter().map(move |holder| (holder.was.clone(), new.to_owned()))
     }
 
+    /// Whether the overlay sets no pull policy.
     pub(super) fn is_empty(&self) -> bool {
         self.chosen.is_empty()
     }
 
-    /// The same with none chosen.
+    /// A copy in which no value is chosen.
     pub(super) fn without(&self) -> Self {
         Self { chosen: vec![], ..self.clone() }
     }
 
+    /// Stops setting pull policies.
     pub(super) fn clear(&mut self) {
         self.chosen.clear();
     }
 
-    /// Marks no longer those that helm's message is about: a schema takes policies only. What the
-    /// chart has set it lets be set.
+    /// Handles a message of helm's about some of the values (`about` finds its line). They get no
+    /// marker any more; those that the chart sets are set without one, since a schema that refuses
+    /// a marker accepts a policy. Those that were set already are dropped. Returns whether the
+    /// message was about any.
     pub(super) fn leave(&mut self, about: impl Fn(&Path) -> Option<String>) -> bool {
         let Some(policy) = self.policy else { return false };
         let (named, rest): (Vec<Holder>, Vec<Holder>) =
@@ -175,11 +191,12 @@ impl Policies {
     }
 }
 
-/// Not the marker of a slot, and no secret's.
+/// The marker of a pull policy; unlike those of slots (`zq`) and pull secrets (`zqs`).
 fn mark(index: usize) -> String {
     format!("zqp{index}qz")
 }
 
+/// Whether a key is one of a pull policy: `pullPolicy`, `imagePullPolicy`.
 fn says_policy(path: &Path) -> bool {
     let words = names::words(path.last_key().unwrap_or_default());
     words.len() >= 2 && words[words.len() - 2..] == ["pull", "policy"]

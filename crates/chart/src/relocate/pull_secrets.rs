@@ -1,6 +1,6 @@
-//! Pull secrets: every pod that pulls from the site gets the site's secret, through the values that
-//! the chart has for it. As with images, marked values show where each of them comes out, and in
-//! which of its two usual forms a chart takes them: `[{name: x}]` or `[x]`.
+//! Gives every pod that pulls from the site the site's pull secret, through the values that the
+//! chart has for pull secrets. As with images, a marked render shows which pods each value reaches,
+//! and which of the two usual forms the chart takes: `[{name: x}]` or `[x]`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,13 +12,16 @@ use crate::find::{Pattern, names};
 use crate::path::{Path, Step};
 use crate::values;
 
-/// The values of a chart that take pull secrets, and those of them that get the site's.
+/// The values of a chart that take pull secrets, and those that the overlay sets.
 #[derive(Clone)]
 pub(super) struct Secrets {
+    /// The name of the secret to set; `None` leaves everything as it is.
     secret: Option<String>,
+    /// The values that take a marker. Their index is the number in it.
     holders: Vec<Holder>,
+    /// The values that the overlay sets.
     chosen: Vec<Holder>,
-    /// The documents that pull from the site, with the holders that reach each.
+    /// The documents that pull from the site, with the indexes of the `holders` that reach each.
     reached: BTreeMap<usize, BTreeSet<usize>>,
 }
 
@@ -32,15 +35,16 @@ struct Holder {
 /// How a value takes a pull secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Form {
-    /// `[{name: x}]`
+    /// `[{name: x}]`, as in the spec of a pod.
     Objects,
-    /// `[x]`
+    /// `[x]`; the template makes objects of the names.
     Names,
-    /// `x`
+    /// `x`, for a single secret.
     Text,
 }
 
 impl Form {
+    /// The value with this secret.
     fn value(self, secret: &str) -> Value {
         match self {
             Self::Objects => json!([{"name": secret}]),
@@ -51,7 +55,8 @@ impl Form {
 }
 
 impl Secrets {
-    /// The values that take pull secrets and have none. Where a user gave some, they stay.
+    /// Finds the values that take pull secrets and are empty. Those that a user filled stay as they
+    /// are. Without a secret to set, none is looked for.
     pub(super) fn new(scopes: &Scopes, effective: &Value, secret: Option<&str>) -> Self {
         let secret = secret.map(str::to_owned);
         let (chosen, reached) = (vec![], BTreeMap::new());
@@ -68,6 +73,7 @@ impl Secrets {
                 _ => return,
             };
             let path = scopes.own_path(path);
+            // An empty list does not show what its items are; a schema may.
             let item = path.index(0);
             let takes_names =
                 scopes.said_of(&item).any(|said| said.get("type") == Some(&json!("string")));
@@ -77,15 +83,16 @@ impl Secrets {
         Self { secret, holders: holders.into_iter().collect(), chosen, reached }
     }
 
-    /// Puts a marked secret into each holder.
+    /// Puts a secret with a marker as its name into each value.
     pub(super) fn mark(&self, overlay: &mut Value, effective: &Value) {
         for (index, holder) in self.holders.iter().enumerate() {
             values::set(overlay, &holder.path, holder.form.value(&mark(index)), effective);
         }
     }
 
-    /// Learns from a marked render which holders reach which documents that pull from the site, and
-    /// chooses the fewest that reach all that any does.
+    /// Learns from a marked render which values reach which documents that pull from the site, by
+    /// the pod itself or by its service account, and chooses the fewest values that reach all of
+    /// them.
     pub(super) fn learn(&mut self, sites: &[Site], before: &Rendered, marked: &Rendered) {
         if self.secret.is_none() {
             return;
@@ -94,6 +101,7 @@ impl Secrets {
         let mut mangled = BTreeSet::new();
         for document in &marked.manifests.documents {
             if document.kind() == "ServiceAccount" {
+                // Kubernetes adds an account's pull secrets to every pod that uses the account.
                 let own = secrets(&document.value, self.holders.len(), &mut mangled);
                 accounts.insert(document.name().to_owned(), own);
             }
@@ -115,26 +123,26 @@ impl Secrets {
         self.chosen = cover(&self.holders, &self.reached);
     }
 
-    /// No marked render could be made: nothing is known of where secrets come out.
+    /// Sets no pull secrets, where helm refused every marked render and nothing is known of them.
     pub(super) fn unmarked(&mut self) {
         self.holders.clear();
     }
 
-    /// Puts the site's secret into the chosen holders.
+    /// Sets the site's secret in an overlay.
     pub(super) fn set(&self, overlay: &mut Value, effective: &Value) {
         for (path, value) in self.values() {
             values::set(overlay, path, value, effective);
         }
     }
 
-    /// The chosen holders and what they get.
+    /// The paths that the overlay sets, with their values.
     pub(super) fn values(&self) -> impl Iterator<Item = (&Path, Value)> {
         let all =
             self.secret.iter().flat_map(|secret| self.chosen.iter().map(move |h| (h, secret)));
         all.map(|(holder, secret)| (&holder.path, holder.form.value(secret)))
     }
 
-    /// The pods' documents that no value gives the secret.
+    /// The documents with pods that pull from the site and get the secret by no value.
     pub(super) fn unreached(&self, sites: &[Site]) -> BTreeSet<usize> {
         if self.secret.is_none() {
             return BTreeSet::new();
@@ -144,31 +152,35 @@ impl Secrets {
             let by = self.reached.get(document).into_iter().flatten();
             by.filter_map(|index| self.holders.get(*index)).any(|h| holders.contains(&&h.path))
         };
-        // What is no pod gives its images to something that has secrets of its own.
+        // Images of other objects are passed to an operator, whose pods have their own pull
+        // secrets.
         let pods = sites.iter().filter(|site| site.found.pattern == Pattern::Pod);
         let documents = pods.map(|site| site.found.place.document);
         documents.filter(|document| !is_reached(document)).collect()
     }
 
+    /// Whether the overlay sets no pull secret.
     pub(super) fn is_empty(&self) -> bool {
         self.chosen.is_empty()
     }
 
-    /// The same with none chosen.
+    /// A copy in which no value is chosen.
     pub(super) fn without(&self) -> Self {
         Self { chosen: vec![], ..self.clone() }
     }
 
+    /// Stops setting pull secrets.
     pub(super) fn clear(&mut self) {
         self.chosen.clear();
     }
 
-    /// Leaves alone the holders that helm's message is about; one whose items it wants otherwise is
-    /// tried in the other form.
+    /// Handles a message of helm's about some of the values (`about` finds its line): they are left
+    /// alone, or tried in the other form if the message is about their items. Returns whether the
+    /// message was about any.
     pub(super) fn leave(&mut self, about: impl Fn(&Path) -> Option<String>) -> bool {
         let before = self.chosen.len();
         self.chosen.retain(|holder| about(&holder.path).is_none());
-        // Once it is learned which holder reaches what, their numbers stay.
+        // `reached` has the indexes of the values, so from then on none may be removed.
         if !self.reached.is_empty() {
             return before != self.chosen.len();
         }
@@ -186,13 +198,15 @@ impl Secrets {
     }
 }
 
-/// How a value takes pull secrets if its key says that it does: `imagePullSecrets` a list,
-/// `imagePullSecret`, `pullSecretName` and the `secretName` of a `registry` one name.
+/// The form in which a value takes pull secrets, by its key: `imagePullSecrets` is a list;
+/// `imagePullSecret`, `pullSecretName`, and `secretName` below `registry` are one name. `None` for
+/// other keys.
 fn named(path: &Path) -> Option<Form> {
     let words = names::words(path.last_key().unwrap_or_default());
     let ends = |end: &[&str]| {
         words.len() >= end.len() && words[words.len() - end.len()..].iter().eq(end.iter())
     };
+    // `secretName` alone is any secret; below `registry` it is the one for pulling.
     let is_registry_s = || {
         matches!(path.steps(), [.., Step::Key(above), Step::Key(_)]
             if names::words(above).last().is_some_and(|word| word == "registry"))
@@ -206,12 +220,13 @@ fn named(path: &Path) -> Option<Form> {
     is_one.then_some(Form::Text)
 }
 
-/// Not the marker of a slot, so that a secret is never taken for a part of an image.
+/// The marker of a pull secret; unlike that of a slot, so that it is never read as part of an
+/// image.
 fn mark(index: usize) -> String {
     format!("zqs{index}qz")
 }
 
-/// The service accounts that a document names.
+/// The service accounts that a document names, at any depth.
 fn account_names(document: &Value) -> impl Iterator<Item = &str> {
     let mut open = vec![document];
     let mut names = Vec::new();
@@ -228,8 +243,9 @@ fn account_names(document: &Value) -> impl Iterator<Item = &str> {
     names.into_iter()
 }
 
-/// The holders whose secret stands in an `imagePullSecrets` of a document. Those that come out as
-/// Go prints a map are `mangled`: the chart takes names.
+/// The indexes of the values whose markers are in an `imagePullSecrets` of a document. A marker
+/// with other text around it goes to `mangled`: the template printed `map[name:zqs0qz]`, as Go
+/// prints a map, because it expects plain names.
 fn secrets(value: &Value, holders: usize, mangled: &mut BTreeSet<usize>) -> BTreeSet<usize> {
     let mut found = BTreeSet::new();
     match value {
@@ -259,12 +275,14 @@ fn secrets(value: &Value, holders: usize, mangled: &mut BTreeSet<usize>) -> BTre
     found
 }
 
-/// The fewest holders that reach all documents that any reaches.
+/// The fewest values that reach all documents that any value reaches, by a greedy search: the value
+/// that reaches most first, then the one nearest to the top, then the first.
 fn cover(holders: &[Holder], reached: &BTreeMap<usize, BTreeSet<usize>>) -> Vec<Holder> {
     let mut open: BTreeMap<usize, &BTreeSet<usize>> =
         reached.iter().filter(|(_, by)| !by.is_empty()).map(|(d, by)| (*d, by)).collect();
     let mut chosen = Vec::new();
     while !open.is_empty() {
+        // `max_by_key` takes the last of equals, so indexes are reversed to get the first.
         let best = (0..holders.len()).max_by_key(|index| {
             let covered = open.values().filter(|by| by.contains(index)).count();
             (

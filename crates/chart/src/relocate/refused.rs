@@ -1,5 +1,7 @@
-//! Values that helm refuses to render with: a schema, or a template that asks for something of a
-//! value. They are left alone with helm's own words as the reason, and the rest is moved.
+//! Handles charts that do not render with a changed value, because of a schema
+//! (`values.schema.json`) or a template that calls `fail` or `required`. The values in question are
+//! found, by helm's message or by bisection, and left alone with helm's message as the reason in
+//! the report; all other images are moved.
 
 use std::collections::BTreeSet;
 
@@ -8,24 +10,28 @@ use super::learn::Extras;
 use super::slot::Reason;
 use super::solve::Assignment;
 
-/// Renders that are spent on the search for a refused value; a chart that needs more is not worth
-/// them all.
+/// The most renders that a search for refused values may take. Large charts take seconds for each;
+/// 40 are enough to find two or three refused values among a hundred.
 const MOST: usize = 40;
 
 impl Mover<'_> {
-    /// Helm refused the first marked values: leaves out what its message names, else looks for what
-    /// it was, first among the pull secrets and registries that are not set, then half by half.
+    /// Learns what it can after helm refused the first marked render, whose `slots` had markers.
+    /// Leaves out what the message names; if that is not enough, looks for the refused values:
+    /// first among pull secrets, pull policies and unset registries, then by bisection.
     pub(super) fn learn_refused(&mut self, slots: &[usize], message: &str) {
         if self.leave_named(slots, message) {
             let rest = self.usable(slots);
             let marked = self.marked(&rest, Extras::Mark);
-            // A schema names all that it refuses at once; what is refused then is another matter.
+            // A schema's message names everything that it refuses. If helm still fails, it is for
+            // another reason, and the search below finds it.
             if let Some(Ok(stream)) = self.streams(&[Some(marked)]).pop() {
                 return self.learn_all(&stream);
             }
         }
         let slots = self.usable(slots);
         let likely = self.likely();
+        // All markers without the extras, the set values alone, and the extras alone: one of the
+        // three usually renders, and shows where the trouble is.
         let tries = [
             Some(self.marked(&slots, Extras::Leave)),
             Some(self.marked(&likely, Extras::Leave)),
@@ -35,6 +41,7 @@ impl Mover<'_> {
         let (all, set, extras) = (tries.next(), tries.next(), tries.next());
         match extras {
             Some(Ok(stream)) => self.learn_all(&stream),
+            // The extras alone do not render: nothing can be learned of them.
             _ => {
                 self.secrets.unmarked();
                 self.policies.unmarked();
@@ -60,19 +67,22 @@ impl Mover<'_> {
         }
     }
 
-    /// Helm refused an overlay: finds which of its values it was. `false` if none can be told.
+    /// Finds which values of an overlay helm refused, and excludes them from further overlays.
+    /// Returns `false` if none was found.
     pub(super) fn exclude_refused(&mut self, assignment: &Assignment, message: &str) -> bool {
         let slots: Vec<usize> = assignment.keys().copied().collect();
         if self.leave_named(&slots, message) {
             return true;
         }
         if self.has_extras() {
+            // The overlay without any image: if that fails, the images are not the reason.
             let own = self.written(&Assignment::new()).text;
             if matches!(self.streams(&[Some(own)]).pop(), Some(Err(_))) {
                 self.drop_extras(&reason(message));
                 return true;
             }
         }
+        // Bisection: halves that fail are halved again, until single values are left.
         let mut open = vec![slots];
         let mut spent = 0;
         let mut is_found = false;
@@ -101,6 +111,8 @@ impl Mover<'_> {
         is_found
     }
 
+    /// Learns from every half of the slots that renders, and halves the others again; single slots
+    /// that fail are left alone, and so are those that are left when the renders are used up.
     fn learn_by_halves(&mut self, slots: &[usize]) {
         let mut open = vec![slots.to_vec()];
         let mut spent = 0;
@@ -126,14 +138,16 @@ impl Mover<'_> {
         }
     }
 
+    /// Learns about unset registries in renders of one each, together with the set values. `slots`
+    /// are all that may be marked, `likely` the set ones.
     fn learn_given_one_by_one(&mut self, likely: &[usize], slots: &[usize]) {
-        // The globals come first: they move most.
+        // A render each, so only the first eight; global ones come first, as they move most images.
         const MOST: usize = 8;
         let mut unset: Vec<usize> =
             slots.iter().copied().filter(|s| self.slots[*s].reason == Reason::Unset).collect();
         unset.sort_by_key(|slot| self.slots[*slot].path.steps().len());
         for slot in unset.split_off(unset.len().min(MOST)) {
-            self.leave(slot, "the chart refuses markers in it, or in one like it");
+            self.leave(slot, "the chart does not render with it, or with a value like it");
         }
         let with = |slot: usize| [likely, &[slot]].concat();
         let overlays: Vec<Option<String>> =
@@ -146,7 +160,7 @@ impl Mover<'_> {
         }
     }
 
-    /// Leaves alone what a message names. `false` if it names nothing.
+    /// Leaves alone everything that helm's message names. Returns `false` if it names nothing.
     fn leave_named(&mut self, slots: &[usize], message: &str) -> bool {
         let mut is_named = false;
         for slot in slots {
@@ -158,21 +172,25 @@ impl Mover<'_> {
         }
         let scopes = &self.scopes;
         let about = |path: &crate::Path| scopes.line_about(message, path).map(str::to_owned);
+        // `|=` and not `||`: the message may name values of each kind, and all have to hear it.
         is_named |= self.secrets.leave(about);
         is_named |= self.policies.leave(about);
         is_named | self.leave_compiled(message)
     }
 
+    /// Leaves a slot alone, with helm's message as the reason.
     fn leave(&mut self, slot: usize, message: &str) {
         let path = &self.slots[slot].path;
-        let why = format!("helm refuses another {path}: {}", reason(message));
+        let why = format!("helm fails if {path} is changed: {}", reason(message));
         self.unusable.entry(slot).or_insert(why);
     }
 
+    /// Those of the slots that are not left alone.
     fn usable(&self, slots: &[usize]) -> Vec<usize> {
         slots.iter().copied().filter(|slot| !self.unusable.contains_key(slot)).collect()
     }
 
+    /// Whether the overlay sets anything beside images.
     fn has_extras(&self) -> bool {
         !self.secrets.is_empty()
             || !self.policies.is_empty()
@@ -180,9 +198,10 @@ impl Mover<'_> {
             || !self.restored.is_empty()
     }
 
+    /// Sets nothing but images from now on, and notes that for the report.
     fn drop_extras(&mut self, message: &str) {
         self.notes.push(format!(
-            "neither pull secrets nor pull policies nor images of operators are set: helm refuses \
+            "pull secrets, pull policies and images of operators are not set, because helm fails with \
              one of them: {message}"
         ));
         self.secrets.clear();
@@ -192,6 +211,7 @@ impl Mover<'_> {
     }
 }
 
+/// Takes all lists and gives both halves of each, without empty ones and duplicates.
 fn halved(open: &mut Vec<Vec<usize>>) -> Vec<Vec<usize>> {
     let mut seen = BTreeSet::new();
     std::mem::take(open)
@@ -204,7 +224,8 @@ fn halved(open: &mut Vec<Vec<usize>>) -> Vec<Vec<usize>> {
         .collect()
 }
 
-/// What of helm's message a person wants to see beside a value: its last line that says something.
+/// The part of helm's message that helps a reader: its last line with content. The lines above say
+/// that execution failed, and the last one may be helm's advice to use `--debug`.
 fn reason(message: &str) -> String {
     let says = |line: &&str| !line.is_empty() && !line.starts_with("Use --debug");
     let line = message.lines().map(str::trim).rfind(says).unwrap_or_default();

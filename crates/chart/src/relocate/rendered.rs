@@ -1,6 +1,7 @@
-//! A render as the mover reads it: documents that are found again in another render of the same
-//! chart, what stands in their texts, and the images in them, each read once. A document that is
-//! the same text as in the render before is not read again.
+//! A render that can be compared with others of the same chart: it finds the same document in
+//! another render, the text at a path (also inside embedded YAML or base64), and the images. Each
+//! is read at most once, and a document with the same text as in an earlier render is not read
+//! again: a chart is rendered several times, and most of its documents never change.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -12,22 +13,26 @@ use crate::find::{self, Findings, text};
 use crate::manifest::Manifests;
 use crate::path::{Encoding, Path, Step};
 
-/// A render, with its documents by what they are, so that they are found again when a document
-/// before them comes or goes.
+/// A render with an index of its documents, so that a document is found again in another render
+/// even if documents before it are new or gone.
 pub(crate) struct Rendered {
     pub(crate) manifests: Manifests,
+    /// The key of each document, by its number.
     keys: Vec<Key>,
+    /// The number of each document, by its key.
     places: BTreeMap<Key, usize>,
-    /// Documents inside of texts that were opened, by the document and the path of the text.
+    /// Parsed contents of texts, by the document's number and the path of the text. Behind a mutex,
+    /// as renders are read on several threads.
     opened: Mutex<HashMap<(usize, Path), Option<Value>>>,
     findings: OnceLock<Findings>,
 }
 
-/// Template, kind, and the number among those of the same template and kind. Not the name: a
-/// marker may have got into it.
+/// What identifies a document: its template, its kind, and its number among those of the same
+/// template and kind. Not its name, since that may have a marker in it.
 type Key = (Option<String>, String, usize);
 
 impl Rendered {
+    /// Indexes the documents of a render.
     pub(crate) fn new(manifests: Manifests) -> Self {
         let mut counts: BTreeMap<(Option<String>, String), usize> = BTreeMap::new();
         let mut keys = Vec::new();
@@ -42,16 +47,20 @@ impl Rendered {
         Self { manifests, keys, places, opened, findings }
     }
 
-    /// The number here of a document that has this number in `other`.
+    /// The number in this render of the document that has the number `document` in `other`; `None`
+    /// if this render does not have it.
     pub(crate) fn same_document(&self, other: &Self, document: usize) -> Option<usize> {
         self.places.get(other.keys.get(document)?).copied()
     }
 
-    /// The text at a path of a document, through every layer that the path opens.
+    /// The text at a path of a document. The path may lead into embedded documents:
+    /// `data.config|YAML|image`.
     pub(crate) fn text_at(&self, document: usize, path: &Path) -> Option<String> {
         let root = &self.manifests.documents.get(document)?.value;
         let inside = path.steps().iter().rposition(|step| matches!(step, Step::Inside(_)));
         let Some(inside) = inside else { return text::resolve(root, path) };
+        // The part of the path up to the last embedded document is shared by many paths: that
+        // document is parsed once and kept.
         let (holder, rest) = path.steps().split_at(inside + 1);
         let (holder, rest) = (holder.iter().cloned().collect(), rest.iter().cloned().collect());
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,12 +70,13 @@ impl Rendered {
         text::resolve(value.as_ref()?, &rest)
     }
 
-    /// The images that stand in it.
+    /// The images in this render.
     pub(crate) fn findings(&self) -> &Findings {
         self.findings.get_or_init(|| find::in_manifests(&self.manifests))
     }
 
-    /// The images that stand in it, where most of it is the same as `before`.
+    /// The images in this render, of which those in documents with the same text as in `before` are
+    /// taken from there.
     pub(crate) fn findings_beside(&self, before: &Self) -> &Findings {
         self.findings.get_or_init(|| {
             let documents = &self.manifests.documents;
@@ -86,6 +96,7 @@ impl Rendered {
                     }
                 }
             }
+            // The finder numbers the changed documents from 0: give them their numbers here.
             let mut findings = find::in_manifests(&changed);
             for found in &mut findings.images {
                 found.place.document = own[found.place.document];
@@ -116,7 +127,7 @@ impl Rendered {
     }
 }
 
-/// The value inside the text that the steps lead to, the last of which opens it.
+/// The embedded document that the steps lead to; their last step opens it.
 fn open(root: &Value, steps: &[Step]) -> Option<Value> {
     let mut value = Cow::Borrowed(root);
     for step in steps {

@@ -1,6 +1,9 @@
-//! Where the values of dependencies stand, which path a `global` of theirs really has (helm hands
-//! the globals of the parent down, so one value at the top is the value of all), and which values
-//! the charts' schemas let in.
+//! The chart and its sub-charts as owners of values: where the values of each are, which path a
+//! `global` value really has, and what the schemas (`values.schema.json`) allow.
+//!
+//! Helm copies the globals of a parent into its sub-charts (helm.sh/docs/chart_template_guide,
+//! "Subcharts and Global Values"), so `db.global.imageRegistry` in the merged values is set by
+//! `global.imageRegistry` at the top.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,13 +15,16 @@ use crate::chart::Chart;
 use crate::path::{Path, Step};
 use crate::values;
 
-/// The charts of a chart, by where their values are.
+/// A chart and its sub-charts, by the paths of their values.
 pub(crate) struct Scopes {
     charts: Vec<Scope>,
+    /// The value of each global path; `None` if sub-charts have different values there.
     shared: BTreeMap<Path, Option<Value>>,
+    /// Whether the top chart's schema allows `global` at all.
     takes_global: bool,
 }
 
+/// One chart: where its values are, its name, and its schema.
 struct Scope {
     path: Path,
     name: String,
@@ -26,6 +32,7 @@ struct Scope {
 }
 
 impl Scopes {
+    /// Reads the scopes of a chart with its merged values.
     pub(crate) fn new(chart: &Chart, effective: &Value) -> Self {
         let mut charts = Vec::new();
         chart.each(&Path::default(), &mut |chart, path| {
@@ -35,6 +42,8 @@ impl Scopes {
         let mut scopes = Self { charts, shared: BTreeMap::new(), takes_global: true };
         let mut shared: BTreeMap<Path, Option<Value>> = BTreeMap::new();
         values::leaves(effective, &Path::default(), &mut |path, leaf| {
+            // Sub-charts may have different defaults for a global that the top chart does not set.
+            // One value at the top would then replace all of them, so each keeps its own path.
             if let Some((_, global)) = scopes.split_global(path) {
                 let known = shared.entry(global).or_insert_with(|| Some(leaf.clone()));
                 if known.as_ref() != Some(leaf) {
@@ -47,7 +56,8 @@ impl Scopes {
         scopes
     }
 
-    /// The path to set for a leaf of the effective values.
+    /// The path to set in an overlay for a leaf of the merged values: the global at the top, if all
+    /// charts have the same value there; else the leaf's own path.
     pub(crate) fn own_path(&self, path: &Path) -> Path {
         match self.split_global(path) {
             Some((scope, global)) if !scope.steps().is_empty() && self.takes_global => {
@@ -58,7 +68,8 @@ impl Scopes {
         }
     }
 
-    /// Registries that templates ask for, no values file has, and the schemas let in.
+    /// The paths of registries that templates read, that no values file sets, and that the schemas
+    /// allow: `global.imageRegistry` of many charts is one.
     pub(crate) fn asked_for(&self, chart: &Chart, effective: &Value) -> Vec<Path> {
         let Ok(asked) = Regex::new(r"\.Values\.([A-Za-z0-9_.]+)") else { return vec![] };
         let mut paths = BTreeSet::new();
@@ -75,7 +86,7 @@ impl Scopes {
                     Some((_, global)) if self.takes_global => global,
                     _ => path,
                 };
-                // Keys of a map that is there or that may be made; not below a text.
+                // The parent has to be a map, or not there at all: helm cannot set a key in a text.
                 let is_free = path.parent().find(effective).is_none_or(Value::is_object);
                 if path.find(effective).is_none() && is_free && self.admits(&path) {
                     paths.insert(path);
@@ -85,17 +96,20 @@ impl Scopes {
         paths.into_iter().collect()
     }
 
-    /// The places that values of this path, as a chart's template writes it, may stand in.
+    /// The paths that `.Values.<own>` in a template may mean: one for each chart, as it is not
+    /// known which chart's template it was.
     pub(crate) fn places<'a>(&'a self, own: &'a Path) -> impl Iterator<Item = Path> + 'a {
         self.charts
             .iter()
             .map(|chart| own.steps().iter().cloned().fold(chart.path.clone(), |p, s| p.then(s)))
     }
 
-    /// Whether every schema above a path lets a value in there.
+    /// Whether the schemas of all charts above a path allow a value there.
     pub(crate) fn admits(&self, path: &Path) -> bool {
         self.charts.iter().all(|chart| match (&chart.schema, path.steps()) {
             (Some(schema), steps) if chart.path.is_above(path) => {
+                // Helm checks a sub-chart's schema with the globals already copied in, which a
+                // strict schema of its own then has to allow anyway.
                 let is_handed_down = !chart.path.steps().is_empty()
                     && steps.get(chart.path.steps().len()) == Some(&Step::Key("global".into()));
                 is_handed_down || schema_admits(schema, &steps[chart.path.steps().len()..])
@@ -104,7 +118,7 @@ impl Scopes {
         })
     }
 
-    /// What the schemas say of a value.
+    /// The schemas' descriptions of the value at a path.
     pub(crate) fn said_of<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Value> {
         let above = self.charts.iter().filter(|chart| chart.path.is_above(path));
         above.filter_map(|chart| {
@@ -120,9 +134,10 @@ impl Scopes {
         })
     }
 
-    /// The line of helm's message about a value, as far as a schema is what it speaks of: helm 3
-    /// writes `- image.registry: …` or `- image: Additional property registry …`, newer ones and
-    /// helm 4 `- at '/image/registry': …`, below the name of the chart whose schema it is.
+    /// The line of helm's message that complains about the value at a path, if the message is a
+    /// schema's. Below a line with the name of the chart whose schema it is, helm 3 writes
+    /// `- image.registry: …` or `- image: Additional property registry …`; helm 3.18 and newer and
+    /// helm 4, which have another validator, write `- at '/image/registry': …`.
     pub(crate) fn line_about<'m>(&self, message: &'m str, path: &Path) -> Option<&'m str> {
         let mut chart = "";
         message.lines().map(str::trim).find(|line| {
@@ -142,7 +157,8 @@ impl Scopes {
         })
     }
 
-    /// The scope of a path and the part from `global` on, where it leads through one.
+    /// Splits a path at `global`: the chart's path, and the rest from `global` on. `None` if the
+    /// path has no `global` directly below a chart.
     fn split_global(&self, path: &Path) -> Option<(Path, Path)> {
         let depth = path.steps().iter().position(|step| *step == Step::Key("global".into()))?;
         let scope: Path = path.steps()[..depth].iter().cloned().collect();
@@ -151,7 +167,8 @@ impl Scopes {
     }
 }
 
-/// Whether a line of a schema's complaint is about the value at these steps, or about its key.
+/// Whether a line of a schema's complaint is about the value at these steps, or about its key being
+/// not allowed.
 fn is_about(line: &str, steps: &[Step]) -> bool {
     let names: Vec<String> = steps
         .iter()
@@ -162,6 +179,7 @@ fn is_about(line: &str, steps: &[Step]) -> bool {
         })
         .collect();
     let starts = |names: &[String]| {
+        // gojsonschema (helm 3 up to 3.17) calls the document itself `(root)`.
         let dotted = if names.is_empty() { "(root)".to_owned() } else { names.join(".") };
         let pointer = names.iter().fold(String::new(), |all, name| all + "/" + name);
         line.strip_prefix(&format!("{dotted}: "))
@@ -177,6 +195,8 @@ fn is_about(line: &str, steps: &[Step]) -> bool {
     })
 }
 
+/// Whether a schema allows a value at these steps. What it does not clearly forbid is allowed: helm
+/// has the last word when it renders.
 fn schema_admits(root: &Value, steps: &[Step]) -> bool {
     let mut schema = root;
     for step in steps {
@@ -190,6 +210,8 @@ fn schema_admits(root: &Value, steps: &[Step]) -> bool {
             continue;
         }
         match schema.get("additionalProperties") {
+            // Whether a pattern fits the key would need its regular expression dialect: helm
+            // decides.
             _ if schema.get("patternProperties").is_some() => return true,
             Some(Value::Bool(false)) => return false,
             Some(inner @ Value::Object(_)) => schema = inner,
@@ -199,7 +221,7 @@ fn schema_admits(root: &Value, steps: &[Step]) -> bool {
     true
 }
 
-/// What a schema refers to, or itself; `None` if that is in another file.
+/// The schema that a `$ref` points to, or the schema itself; `None` if it is in another file.
 fn referred<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a Value> {
     match schema.get("$ref").and_then(Value::as_str) {
         Some(at) => at.strip_prefix('#').and_then(|pointer| root.pointer(pointer)),

@@ -1,7 +1,45 @@
-//! Some charts do something else as soon as an image is not their own. Where that is lines that a
-//! text loses and a list of the values brings lines into the same text, the overlay brings them
-//! back. Else the value is left alone, another way to the same places is looked for, and what has
-//! none is a leftover with that reason.
+//! Handles charts that change something else when an image is not their default. If a text loses
+//! lines, and a list in the values adds lines to the same text, the overlay restores them through
+//! that list. Otherwise the value with the side effect is left alone, and another way to the same
+//! images is looked for; an image without one becomes a leftover with that reason.
+//!
+//! # Worked example
+//!
+//! A chart tunes its configuration for its own image, and has a list for further lines:
+//!
+//! ```text
+//! values.yaml:
+//!     one: {repository: ghcr.io/org/one}
+//!     two: ghcr.io/org/two:2
+//!     more: [-mine]
+//! templates/config.yaml, key run.conf of a ConfigMap:
+//!     -first
+//!     {{- if eq .Values.one.repository "ghcr.io/org/one" }}
+//!     -tuned
+//!     {{- end }}
+//!     {{- range .Values.more }}
+//!     {{ . }}
+//!     {{- end }}
+//! ```
+//!
+//! 1. In the first marked render `one.repository` is `zq0qzghcr.io/org/one`, so `run.conf` is
+//!    without `-tuned`. No marker explains that; `learn` records a loss of the lines `["-tuned"]`.
+//! 2. `find_list_candidates` finds the lists of texts that the template reads: `more`.
+//!    `find_restoring_lists` renders
+//!    with `more: [zqr0qz, -mine]`. `run.conf` now has a line `zqr0qz`, so `more` adds lines there,
+//!    and the overlay will have `more: [-tuned, -mine]`.
+//! 3. The overlay with both images and `more` renders to the same `run.conf` as before. The proof
+//!    holds, and nothing else is done.
+//!
+//! Without the list (`more` is not in the template), the first overlay is refuted: `run.conf`
+//! changes.
+//!
+//! 1. `exclude_culprits` bisects the overlay {one, two}. With {two} alone nothing else changes.
+//!    With {one} alone `run.conf` does, so `one.repository` must not be set, with the reason
+//!    "setting one.repository also changes …".
+//! 2. The solver is asked again without that slot. A second slot that makes up the image (an unset
+//!    `one.registry`, say) is used instead; without one, `ghcr.io/org/one` is a leftover with the
+//!    reason above, and `two` is moved all the same.
 
 use std::collections::BTreeSet;
 use std::slice;
@@ -17,20 +55,27 @@ use crate::find::Place;
 use crate::path::{Encoding, Path};
 use crate::values;
 
-/// Renders that are spent on the search for values with side effects.
+/// The most renders that one search for values with side effects may take: enough to bisect a
+/// hundred values with two culprits.
 const MOST: usize = 32;
 
-/// A text that lost lines: its document and path, and the lines.
+/// A text that lost lines when images were changed.
 pub(super) struct Loss {
+    /// The document's number in the plain render.
     document: usize,
+    /// The path of the text in it.
     path: Path,
+    /// The lost lines, trimmed.
     lines: Vec<String>,
 }
 
 impl Mover<'_> {
-    /// The overlay without side effects, as far as one is found.
+    /// Returns an overlay without side effects, or the best one if there is none. Tries the
+    /// cheapest first: restore lost lines, leave pull policy and pull secret alone, leave values
+    /// alone.
     pub(super) fn without_side_effects(&mut self, attempt: Attempt) -> Attempt {
-        // One value after another may turn out to have one; a chart has few of them.
+        // A value that is used in place of an excluded one may have side effects too. Three rounds
+        // were enough for all charts tried.
         const ROUNDS: usize = 3;
         let mut best = attempt;
         if !best.proof.changes.is_empty()
@@ -43,6 +88,8 @@ impl Mover<'_> {
         {
             return bare;
         }
+        // Other slots for the same images may be needed: they are marked beside the first
+        // bisection.
         let mut marks = vec![self.other_ways()];
         for _ in 0..ROUNDS {
             if best.proof.changes.is_empty() || !self.leave_culprits(&best, &mut marks) {
@@ -56,8 +103,8 @@ impl Mover<'_> {
         best
     }
 
-    /// The overlay without a pull policy or a pull secret, where one of these is what changes more
-    /// than it should.
+    /// Tries the overlay without the pull policy, then also without the pull secret. Returns an
+    /// attempt that has no side effects; if there is none, both are kept.
     fn without_extras(&mut self, attempt: &Attempt) -> Option<Attempt> {
         let (secrets, policies) = (self.secrets.clone(), self.policies.clone());
         let change = attempt.proof.changes.first().map(|change| change.place.to_string());
@@ -67,6 +114,7 @@ impl Mover<'_> {
             } else {
                 !std::mem::replace(&mut self.secrets, secrets.without()).is_empty()
             };
+            // Nothing to leave out: another attempt would be the same.
             if !is_set {
                 continue;
             }
@@ -75,7 +123,9 @@ impl Mover<'_> {
                 && tried.is_clean()
             {
                 let change = change.unwrap_or_default();
-                self.notes.push(format!("the {what} is left as it is: it also changes {change}"));
+                self.notes.push(format!(
+                    "the {what} is not set, because setting it also changes {change}"
+                ));
                 return Some(tried);
             }
         }
@@ -83,10 +133,13 @@ impl Mover<'_> {
         None
     }
 
-    /// Finds half by half which values of an overlay change something else, and leaves them alone.
+    /// Finds by bisection which values of an overlay change something else, and excludes them.
+    /// Returns `false` if none is found. `marks` are lists of slots to learn from beside the first
+    /// render.
     fn leave_culprits(&mut self, attempt: &Attempt, marks: &mut Vec<Vec<usize>>) -> bool {
         let mut open: Vec<Assignment> = vec![attempt.assignment.clone()];
         let mut is_found = false;
+        // With a single value there is nothing to bisect.
         if let [(slot, _)] = attempt.assignment.iter().collect::<Vec<_>>()[..]
             && let Some(change) = attempt.proof.changes.first()
         {
@@ -99,6 +152,7 @@ impl Mover<'_> {
             let parts: Vec<Assignment> = std::mem::take(&mut open)
                 .into_iter()
                 .flat_map(|all| {
+                    // `split_off` leaves the keys below the middle one behind.
                     let mut one = all;
                     let middle = one.keys().nth(one.len() / 2).copied().unwrap_or_default();
                     let other = one.split_off(&middle);
@@ -121,7 +175,8 @@ impl Mover<'_> {
         is_found
     }
 
-    /// A change that is not of an image: a part of an overlay may well make half a name.
+    /// The first change that is not at an image. Half of an overlay may well make half of a name
+    /// (the registry without the repository), which is no side effect.
     fn elsewhere<'c>(&self, changes: &'c [Change]) -> Option<&'c Change> {
         let is_image = |change: &Change| {
             self.sites.iter().any(|site| {
@@ -134,12 +189,14 @@ impl Mover<'_> {
         changes.iter().find(|change| !is_image(change))
     }
 
+    /// Excludes a slot from further overlays, with the change as the reason.
     fn leave_culprit(&mut self, slot: usize, change: &Change) {
         let why = format!("setting {} also changes {}", self.slots[slot].path, change.place);
         self.unusable.insert(slot, why);
     }
 
-    /// Finds the lists that bring back what the marked render lost. Whether they do, the proof says.
+    /// Finds lists that restore what the marked render lost. Whether they really do is proven with
+    /// the overlay.
     pub(super) fn restore_losses(&mut self) {
         let losses = std::mem::take(&mut self.losses);
         if !losses.is_empty() && self.lists_for(&losses).is_none() {
@@ -147,8 +204,8 @@ impl Mover<'_> {
         }
     }
 
-    /// The overlay with what it loses brought back. `None` unless the render is then the same but
-    /// for the images.
+    /// Tries an overlay with the lost lines restored. If lines were restored already and did not
+    /// help, tries it without them. `None` unless the proof then holds.
     fn restored(&mut self, attempt: &Attempt) -> Option<Attempt> {
         let was_restored = !std::mem::take(&mut self.restored).is_empty();
         let changes = attempt.proof.changes.iter().map(|change| {
@@ -156,6 +213,7 @@ impl Mover<'_> {
             Loss::new(place.document, &place.path, before.as_deref()?, after.as_deref()?)
         });
         let losses: Option<Vec<Loss>> = changes.collect();
+        // `losses` is `None` if any change is more than lost lines.
         let found = losses.filter(|_| !was_restored).and_then(|losses| self.lists_for(&losses));
         if found.is_none() && !was_restored {
             self.restored.clear();
@@ -169,17 +227,21 @@ impl Mover<'_> {
         tried
     }
 
-    /// Sets what is restored to the lists that bring lines into the texts that lost some.
+    /// Finds for each text that lost lines a list that adds lines to it, and sets `restored` to
+    /// these lists with the lost lines in front. `None` if a text has no such list.
     fn lists_for(&mut self, losses: &[Loss]) -> Option<()> {
         let lists = self.lists(losses);
         if lists.is_empty() {
             return None;
         }
+        // All lists get a marker in one render. A chart may use the items for something else, so a
+        // line has to be the marker and nothing more.
         let mut probe = Value::Object(Map::new());
         for (index, path) in lists.iter().enumerate() {
             let value = self.longer(path, &[mark(index)]);
             values::set(&mut probe, path, value, &self.effective);
         }
+        // Without any image changed, so that a marker in the text can only come from a list.
         let stream = self.streams(&[Some(probe.to_string())]).pop()?.ok()?;
         let probed = self.read(&stream).ok()?;
         for loss in losses {
@@ -192,7 +254,7 @@ impl Mover<'_> {
         Some(())
     }
 
-    /// The lists of texts that the templates of these documents ask for.
+    /// The lists of texts in the values that the templates of these documents read.
     fn lists(&self, losses: &[Loss]) -> Vec<Path> {
         let Ok(asked) = Regex::new(r"\.Values\.([A-Za-z0-9_.]+)") else { return vec![] };
         let templates: BTreeSet<&str> = losses
@@ -202,7 +264,7 @@ impl Mover<'_> {
         let mut lists = BTreeSet::new();
         self.chart.each(&Path::default(), &mut |chart, scope| {
             for (name, text) in &chart.templates {
-                // The render names a template by its chart and its path there.
+                // `# Source: app/templates/config.yaml`: helm names a template by chart and path.
                 let whole = format!("{}/{name}", chart.name());
                 if !templates.iter().any(|template| template.ends_with(&whole)) {
                     continue;
@@ -219,13 +281,13 @@ impl Mover<'_> {
         lists.into_iter().collect()
     }
 
-    /// A list of the values with more items in front.
+    /// A list of the values with more items in front, as helm replaces lists as a whole.
     fn longer(&self, path: &Path, more: &[String]) -> Value {
         let own = path.find(&self.effective).and_then(Value::as_array).into_iter().flatten();
         more.iter().cloned().map(Value::from).chain(own.cloned()).collect()
     }
 
-    /// The text of a loss in another render.
+    /// The text that lost lines, in another render.
     fn text_of(&self, loss: &Loss, rendered: &Rendered) -> Option<String> {
         let document = rendered.same_document(&self.before, loss.document)?;
         rendered.text_at(document, &loss.path)
@@ -233,10 +295,11 @@ impl Mover<'_> {
 }
 
 impl Loss {
-    /// The lines that a text lost, if losing lines is all that happened to it.
+    /// The lines that a text lost, if nothing else happened to it; empty lines do not count.
     pub(super) fn new(document: usize, path: &Path, before: &str, after: &str) -> Option<Self> {
         let (mut lines, mut left) = (Vec::new(), after.lines().peekable());
         for line in before.lines() {
+            // Both texts in step: what does not match the next line of the new text was lost.
             if left.peek() == Some(&line) {
                 left.next();
             } else if !line.trim().is_empty() {
@@ -249,7 +312,7 @@ impl Loss {
     }
 }
 
-/// Not the marker of a slot.
+/// The marker of a list; unlike that of a slot.
 fn mark(index: usize) -> String {
     format!("zqr{index}qz")
 }

@@ -1,5 +1,5 @@
-//! The places that have to move: for each find the text that stands there and the text that has to
-//! stand there, and how to read the same place in another render of the same chart.
+//! An image to move: where it was found, the text that names it now, the text that has to name it
+//! then, and how to read that text in another render of the same chart.
 
 use types::Reference;
 
@@ -8,33 +8,38 @@ use crate::path::{Encoding, Path, Step};
 
 pub(crate) use super::rendered::Rendered;
 
-/// One image at one place, and what it has to become.
+/// One image at one location, and the name that it has to get.
 #[derive(Debug, Clone)]
 pub(crate) struct Site {
-    /// The find.
+    /// Where and how the image was found.
     pub(crate) found: Found,
     /// The image's name at the site.
     pub(crate) target: Reference,
-    /// The text that names the image now: all of it, or registry and repository without the tag
-    /// where those stand apart.
+    /// The text that names the image now: the whole reference, or registry and repository if the
+    /// manifest has the tag in a field of its own.
     pub(crate) text: String,
     /// The text that names it at the site. Tag and digest stay as they are written.
     pub(crate) wanted: String,
 }
 
 impl Site {
+    /// An image as it was found, and its name at the site.
     pub(crate) fn new(found: &Found, target: Reference) -> Self {
         let text = join(name_parts(found).map(|part| part.text.clone()));
+        // Only a whole reference carries its tag or digest along; separate fields keep their own.
         let is_whole = found.parts.iter().any(|part| part.role == Role::Whole);
         let version = if is_whole { &text[name_length(&text)..] } else { "" };
         let wanted = format!("{}{version}", target.name());
         Self { found: found.clone(), target, text, wanted }
     }
 
-    /// The same place in another render; `None` when it is not there.
+    /// The text at the same location in another render; `None` if that does not have it. `before`
+    /// is the render in which the image was found.
     pub(crate) fn text_in(&self, before: &Rendered, after: &Rendered) -> Option<String> {
         let own = self.found.place.document;
         let other = after.same_document(before, own)?;
+        // The same document has the same text everywhere; walking it again would take most of the
+        // time.
         if after.manifests.documents[other].text == before.manifests.documents[own].text {
             return Some(self.text.clone());
         }
@@ -42,6 +47,7 @@ impl Site {
         for part in name_parts(&self.found) {
             let now = after.text_at(other, &part.path)?;
             if part.path.steps().last() == Some(&Step::Inside(Encoding::Text)) {
+                // The image is one word of a longer text, such as `--sidecar=ghcr.io/a/b:1 -v`.
                 let was = before.text_at(own, &part.path)?;
                 texts.push(word_in(&was, &part.text, &now)?);
             } else {
@@ -51,17 +57,18 @@ impl Site {
         Some(join(texts.into_iter()))
     }
 
-    /// The paths of the texts that name the image.
+    /// The paths of the texts that make up the image's name; those of tag and digest are left out.
     pub(crate) fn name_paths(&self) -> impl Iterator<Item = &Path> {
         name_parts(&self.found).map(|part| &part.path)
     }
 }
 
-/// The parts that give registry and repository.
+/// The parts of a found image that make up registry and repository.
 fn name_parts(found: &Found) -> impl Iterator<Item = &crate::find::Part> {
     found.parts.iter().filter(|part| !matches!(part.role, Role::Tag | Role::Digest))
 }
 
+/// One text stays as it is; several (registry, repository) are joined with slashes.
 fn join(texts: impl Iterator<Item = String>) -> String {
     let texts: Vec<String> = texts.collect();
     match texts.as_slice() {
@@ -70,7 +77,8 @@ fn join(texts: impl Iterator<Item = String>) -> String {
     }
 }
 
-/// How long the name in a reference is, up to tag and digest.
+/// The length of the name in a reference, up to its tag or digest. A colon before the last slash
+/// belongs to a port.
 pub(crate) fn name_length(reference: &str) -> usize {
     let end = reference.find('@').unwrap_or(reference.len());
     match reference[..end].rfind(':') {
@@ -79,7 +87,8 @@ pub(crate) fn name_length(reference: &str) -> usize {
     }
 }
 
-/// The word of `now` that stands where `word` stood in `was`. The texts have to have as many words.
+/// The word in `now` at the position of `word` in `was`, without the text around it in its own word
+/// (`a=org/a:1` becomes `a=x/org/a:1`). `None` if the texts have different numbers of words.
 fn word_in(was: &str, word: &str, now: &str) -> Option<String> {
     let words = |text: &str| -> Vec<String> {
         text.split(text::is_between).filter(|word| !word.is_empty()).map(str::to_owned).collect()
@@ -89,7 +98,7 @@ fn word_in(was: &str, word: &str, now: &str) -> Option<String> {
         return None;
     }
     let all = || was.iter().zip(&now);
-    // `org/app` also stands in `org/app-worker`, which is another one.
+    // `org/app` is also a part of `org/app-worker`, another image: a whole word is better.
     let own = all().find_map(|(old, new)| Some((old, new, alone_at(old, word)?)));
     let (old, new, start) =
         own.or_else(|| all().find_map(|(old, new)| Some((old, new, old.find(word)?))))?;
@@ -98,7 +107,7 @@ fn word_in(was: &str, word: &str, now: &str) -> Option<String> {
     new.strip_prefix(&old[..start]).map(str::to_owned)
 }
 
-/// Where `word` stands in a text as a whole.
+/// The position of `word` in a text where it is not part of a longer name.
 fn alone_at(text: &str, word: &str) -> Option<usize> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "-_/".contains(c);
     text.match_indices(word).map(|(start, _)| start).find(|start| {

@@ -1,6 +1,10 @@
-//! The places in the values that may be part of an image, and the markers that show where each of
-//! them comes out. A marker is put *before* a value and leaves it whole, so that whatever a template
-//! asks of the value (has it a host? is the version new enough?) has the same answer as before.
+//! Slots: the values that may be an image or a part of one, and the markers that show where each of
+//! them ends up in a render. A marker is put *before* a value and leaves the value whole, so that a
+//! template that looks at it (does it have a host? is the version new enough?) decides as before.
+//!
+//! For example, slot 3 is the value `image.registry: docker.io`. With its marker the value is
+//! `zq3qzdocker.io`, and the render has `image: zq3qzdocker.io/zq4qzorg/app:1`. Without the markers
+//! the text is `docker.io/org/app:1`, with slot 3 at offset 0 and slot 4 at offset 10.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,49 +18,51 @@ use crate::form::{self, Shape};
 use crate::path::{Path, Step};
 use crate::values;
 
-/// A place in the values.
+/// A value, or a part of its text, that may be a part of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Slot {
-    /// The value.
+    /// The path of the value.
     pub(crate) path: Path,
-    /// Where in the value's text it starts; not 0 only for an image inside a longer text.
+    /// Its offset in the value's text, in bytes; not 0 only for an image inside a longer text.
     pub(crate) start: usize,
-    /// What stands there now. Empty for a value that is not set.
+    /// Its text now; empty for a value that is not set.
     pub(crate) text: String,
-    /// Why it is one.
+    /// Why it is a slot.
     pub(crate) reason: Reason,
 }
 
-/// Why a value is looked at.
+/// Why a value may be a part of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reason {
-    /// Its key or its form says that it is an image or a part of one.
+    /// Its key (`repository`) or its text (`ghcr.io/org/app:1`) says so.
     Likely,
-    /// It is part of a rendered reference, whatever its key says.
+    /// Its text is a part of a rendered reference, whatever its key is.
     Part,
     /// It is not set, and its key says that it would be a registry.
     Unset,
 }
 
 impl Slot {
-    /// Whether it is a value of all charts.
+    /// Whether it is below `global`, and so seen by all sub-charts.
     pub(crate) fn is_global(&self) -> bool {
         self.path.steps().contains(&Step::Key("global".into()))
     }
 
-    /// Whether it stands in a value with other text around it.
+    /// Whether the value has other text around it.
     fn is_inside(&self, whole: &str) -> bool {
         self.start > 0 || self.text.len() < whole.len()
     }
 }
 
-/// All slots of a chart with its values. `rendered` are the texts of the references that it renders.
+/// All slots of a chart with its merged values. `rendered` are texts of rendered references, for
+/// values that are a part of one by their text alone.
 pub(crate) fn slots(chart: &Chart, effective: &Value, rendered: &[&str]) -> Vec<Slot> {
     let scopes = Scopes::new(chart, effective);
     let mut slots = Vec::new();
     values::leaves(effective, &Path::default(), &mut |path, leaf| {
         in_leaf(&scopes.own_path(path), leaf, rendered, &mut slots);
     });
+    // Registries that only the templates know of, such as `global.imageRegistry`.
     for path in scopes.asked_for(chart, effective) {
         let reason = Reason::Unset;
         slots.push(Slot { path, start: 0, text: String::new(), reason });
@@ -66,7 +72,7 @@ pub(crate) fn slots(chart: &Chart, effective: &Value, rendered: &[&str]) -> Vec<
     slots
 }
 
-/// The slots that their own key or form gives away.
+/// The slots that are recognised by their own key or text.
 pub(crate) fn likely(scopes: &Scopes, effective: &Value) -> Vec<Slot> {
     let mut slots = Vec::new();
     values::leaves(effective, &Path::default(), &mut |path, leaf| {
@@ -79,6 +85,7 @@ pub(crate) fn likely(scopes: &Scopes, effective: &Value) -> Vec<Slot> {
     slots
 }
 
+/// Adds the slots in one leaf of the values.
 fn in_leaf(path: &Path, leaf: &Value, rendered: &[&str], slots: &mut Vec<Slot>) {
     let key = path.last_key().unwrap_or_default();
     let mut add = |start: usize, text: &str, reason| {
@@ -88,6 +95,8 @@ fn in_leaf(path: &Path, leaf: &Value, rendered: &[&str], slots: &mut Vec<Slot>) 
         Value::String(text) if !text.trim().is_empty() => {
             if is_likely(key, path, text) {
                 add(0, text, Reason::Likely);
+            // A command line or a list in one text: each word that is an image is a slot. Texts
+            // with template syntax are left alone, as their words are not what is rendered.
             } else if text.contains([' ', '\n', '=', ',']) && !text.contains("{{") {
                 for (start, word) in words(text) {
                     let is_rendered = rendered.contains(&word) && word.contains([':', '/']);
@@ -104,7 +113,7 @@ fn in_leaf(path: &Path, leaf: &Value, rendered: &[&str], slots: &mut Vec<Slot>) 
     }
 }
 
-/// Whether a value's key or form says that it is an image or the name of one.
+/// Whether a value's key or text says that it is an image or (a part of) its name.
 fn is_likely(key: &str, path: &Path, text: &str) -> bool {
     if text.contains("://") || text.contains('\n') {
         return false;
@@ -115,6 +124,7 @@ fn is_likely(key: &str, path: &Path, text: &str) -> bool {
     if text.contains([' ', ',', '=']) {
         return false;
     }
+    // Tags and digests are no slots: a relocation leaves them as they are.
     let by_key = match names::piece(key) {
         Some((_, Piece::Registry | Piece::Repository | Piece::Image)) => true,
         Some((_, Piece::Tag | Piece::Digest)) => false,
@@ -125,6 +135,7 @@ fn is_likely(key: &str, path: &Path, text: &str) -> bool {
     by_key || by_form
 }
 
+/// The key above the last one of a path; empty if there is none.
 fn parent_key(path: &Path) -> &str {
     match path.steps() {
         [.., Step::Key(parent), Step::Key(_)] => parent,
@@ -132,13 +143,16 @@ fn parent_key(path: &Path) -> &str {
     }
 }
 
+/// Whether a key names a registry: `registry`, `imageRegistry`, `hub`.
 pub(crate) fn is_registry(key: &str) -> bool {
     matches!(names::piece(key), Some((_, Piece::Registry)))
         && names::words(key).iter().any(|word| word == "registry" || word == "hub")
 }
 
-/// Whether a value is a rendered reference, or whole segments of its name.
+/// Whether a text is a whole reference, or whole segments of its name: `org/app` is a part of
+/// `ghcr.io/org/app:1`, and `rg/a` is not.
 pub(crate) fn is_part(text: &str, reference: &str) -> bool {
+    // Shorter texts are part of too many names by chance.
     const SHORTEST: usize = 3;
     if text == reference {
         return true;
@@ -152,7 +166,7 @@ pub(crate) fn is_part(text: &str, reference: &str) -> bool {
         })
 }
 
-/// The words of a text and where they start.
+/// The words of a text with their offsets.
 fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let start = text.as_ptr() as usize;
     text.split(is_between)
@@ -160,18 +174,19 @@ fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .map(move |word| (word.as_ptr() as usize - start, word))
 }
 
-/// The marker of a slot. Lower case letters and digits only: valid in a host, a path and a name.
+/// The marker of a slot. Only lower-case letters and digits, so that it is valid in a host, in a
+/// repository, and in a Kubernetes name, wherever the template puts it.
 fn marker(slot: usize) -> String {
     format!("zq{slot}qz")
 }
 
-/// Values that put the markers of `chosen` slots into the values.
+/// An overlay that puts markers into the chosen slots.
 pub(crate) fn tainted(slots: &[Slot], chosen: &[usize], effective: &Value) -> Value {
     let texts = chosen.iter().map(|&slot| (slot, format!("{}{}", marker(slot), slots[slot].text)));
     filled(slots, texts, effective)
 }
 
-/// Values that give each chosen slot a new text.
+/// An overlay that gives each of these slots a new text.
 pub(crate) fn filled(
     slots: &[Slot],
     texts: impl IntoIterator<Item = (usize, String)>,
@@ -185,6 +200,7 @@ pub(crate) fn filled(
     for (path, mut changes) in leaves {
         let was = path.find(effective).and_then(Value::as_str).unwrap_or_default();
         let mut now = was.to_owned();
+        // From the back, so that the offsets of those in front stay right.
         changes.sort_by_key(|(slot, _)| std::cmp::Reverse(slots[*slot].start));
         for (index, text) in changes {
             let slot = &slots[index];
@@ -200,7 +216,7 @@ pub(crate) fn filled(
     overlay
 }
 
-/// A text without its markers, and which slots' markers stood where in it.
+/// A text without its markers, and for each marker its slot and its offset in the cleaned text.
 pub(crate) fn cleaned(text: &str) -> (String, Vec<(usize, usize)>) {
     let mut clean = String::new();
     let mut found = Vec::new();
@@ -210,6 +226,7 @@ pub(crate) fn cleaned(text: &str) -> (String, Vec<(usize, usize)>) {
         let digits = behind.len() - behind.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let is_marker = digits > 0 && behind[digits..].starts_with("qz");
         match behind[..digits].parse::<usize>() {
+            // The marker is cut out; its offset is where the value's own text starts.
             Ok(slot) if is_marker => {
                 clean.push_str(&rest[..start]);
                 found.push((slot, clean.len()));

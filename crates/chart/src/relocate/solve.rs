@@ -1,65 +1,115 @@
-//! Which values give which images: from the marked renders, the smallest set of values that makes
-//! every place name the image at the site. A model only: what it promises is rendered and proven.
+//! Chooses the values of the overlay: from what the marked renders showed, the smallest set of
+//! values with which every image has its name at the site. The result is a prediction; `attempt`
+//! renders and proves it.
+//!
+//! # Worked example
+//!
+//! A chart has two images with a shared registry:
+//!
+//! ```text
+//! slot  value       text       the templates write
+//! 0     registry    docker.io  {{ registry }}/{{ repository }}:1
+//! 1     repository  org/app    {{ registry }}/{{ cache }}:7
+//! 2     cache       redis
+//! ```
+//!
+//! The marked render has `zq0qzdocker.io/zq1qzorg/app:1` and `zq0qzdocker.io/zq2qzredis:7`. So
+//! there are two goals, each with one composition (slots with their offsets in the text):
+//!
+//! ```text
+//! goal  text now             text wanted              slots
+//! A     docker.io/org/app:1  site/ai/org/app:1        0 at 0, 1 at 10
+//! B     docker.io/redis:7    site/ai/library/redis:7  0 at 0, 2 at 10
+//! ```
+//!
+//! Round 1, nothing is assigned yet. For each goal, the slots are opened from the front until the
+//! text around the gaps fits the wanted text:
+//!
+//! - A: with slot 0 open, `?/org/app:1` fits `site/ai/org/app:1`: option {0 = `site/ai`}.
+//! - B: with slot 0 open, `?/redis:7` fits too: option {0 = `site/ai/library`}.
+//!
+//! Each option meets one goal with one value, so both score the same and the first in alphabetical
+//! order is taken: {0 = `site/ai`}. The other sets the same slot and is dropped.
+//!
+//! Round 2: A is met. For B, slot 0 is fixed now, so slot 2 is opened: `site/ai/?:7` fits with
+//! `library/redis`, and the option meets B without losing A: {2 = `library/redis`}.
+//!
+//! Round 3: no goal is left. Neither value can be removed again (`prune_assignment`), and the
+//! assignment is {0 = `site/ai`, 2 = `library/redis`}: two lines of overlay.
+//!
+//! Had the chart an unset `global.registry` that takes the place of `registry` when it is set, a
+//! second composition of each goal would have it in `given`. Assignments with and without unset
+//! registries are made apart (`UnsetRegistries`), and the better one is rendered first.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::slot::Slot;
 
-/// How one place is made up of slots, as one marked render showed it.
+/// How the text of one image is made up of slots, as one marked render showed it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Form {
     /// The text without markers.
     pub(crate) text: String,
-    /// Slots and where they start in the text, in order.
+    /// Slots with their byte offsets in the text, in the order of the offsets.
     pub(crate) slots: Vec<(usize, usize)>,
-    /// Those of them that are not set: the place has this form only when all of them are given.
+    /// Those of the slots that the chart leaves unset. The image is made up like this only if the
+    /// overlay sets all of them.
     pub(crate) given: BTreeSet<usize>,
 }
 
-/// One place: what it has to become, and the forms that renders showed it in.
+/// One image at one location: the text that it should get, and how it can be made up.
 #[derive(Debug, Clone)]
 pub(crate) struct Wish {
-    /// The text that stands there.
+    /// The text now: `docker.io/redis:7`.
     pub(crate) was: String,
-    /// The text that has to stand there.
+    /// The text that it should get: `site/ai/library/redis:7`.
     pub(crate) wanted: String,
-    /// Each with other unset values given; at most one with none.
+    /// Each with another set of unset values set, and at most one with none.
     pub(crate) forms: Vec<Form>,
 }
 
-/// New texts of slots.
+/// The new texts of slots, by the number of the slot.
 pub(crate) type Assignment = BTreeMap<usize, String>;
 
-/// What is solved.
+/// The input of the solver.
 pub(crate) struct Problem<'a> {
+    /// All slots of the chart.
     pub(crate) slots: &'a [Slot],
+    /// All images to move.
     pub(crate) wishes: &'a [Wish],
-    /// Texts that a registry slot should get when a name is split among several slots, best first.
+    /// Texts to try for the first slot when a name is split among several, best first.
     pub(crate) registries: &'a [String],
-    /// Slots that must not be used, and why.
+    /// Slots that must not be set, with the reason.
     pub(crate) unusable: &'a BTreeMap<usize, String>,
 }
 
-/// How good an option is: places won for each value, then the fewest and highest values.
+/// How good an option is: the goals that it meets per value, then the fewest values, then the
+/// values nearest to the top. A derived order, so the sequence of the fields matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Score {
+    /// Goals that the option meets for each value that it sets, times 1000.
     gain: usize,
+    /// The number of values; fewer are better.
     cost: Reverse<usize>,
+    /// The lengths of the values' paths together; shorter is better.
     depth: Reverse<usize>,
 }
 
-/// Which registries that are not set may be given. A global one moves many images by one line, and
-/// may stand in the way of one that it must not move.
+/// Which registries that the chart leaves unset an assignment may set. A global one moves many
+/// images by one line, and may spoil an image that it must not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unset {
+    /// All of them.
     Use,
+    /// Those of single images, and no global one.
     UseOwn,
+    /// None.
     Leave,
 }
 
 impl Problem<'_> {
-    /// The assignments that are worth a look: with and without giving what is not set.
+    /// One assignment for each choice of unset registries that makes a difference.
     pub(crate) fn solutions(&self) -> Vec<Assignment> {
         let given = || self.wishes.iter().flat_map(|wish| &wish.forms).flat_map(|f| &f.given);
         let mut all = vec![Unset::Leave];
@@ -72,8 +122,9 @@ impl Problem<'_> {
         all.into_iter().map(|unset| self.solve(unset)).collect()
     }
 
-    /// The smallest assignment that the greedy search finds: round by round the values that move
-    /// most places each.
+    /// A small assignment by a greedy search: in each round, the values that meet most goals each.
+    /// (The smallest one is a set cover, which is NP-hard; charts have few enough slots that greedy
+    /// is rarely worse.)
     pub(crate) fn solve(&self, unset: Unset) -> Assignment {
         let places = self.places();
         let mut assignment = Assignment::new();
@@ -90,7 +141,9 @@ impl Problem<'_> {
             scored.sort_by(|(a, option_a), (b, option_b)| b.cmp(a).then(option_a.cmp(option_b)));
             let Some((best, _)) = scored.first() else { return self.pruned(assignment, &places) };
             let best = best.gain;
-            // All that are as good as the best, unless one before has taken their worth away.
+            // Take all options of this round that are as good as the best, so that a chart with a
+            // hundred images of their own does not need a hundred rounds. Each is scored again, as
+            // one taken before it may have met its goals already.
             for (_, option) in scored {
                 let is_free = option.iter().all(|(slot, _)| !assignment.contains_key(slot));
                 let score =
@@ -102,7 +155,7 @@ impl Problem<'_> {
         }
     }
 
-    /// The wishes that each slot has a part in.
+    /// For each slot, the goals whose compositions it is part of: only these can change with it.
     fn places(&self) -> Vec<BTreeSet<usize>> {
         let mut places = vec![BTreeSet::new(); self.slots.len()];
         for (index, wish) in self.wishes.iter().enumerate() {
@@ -113,13 +166,13 @@ impl Problem<'_> {
         places
     }
 
-    /// The wishes that an assignment fulfils.
+    /// The goals that an assignment meets.
     pub(crate) fn satisfied(&self, assignment: &Assignment) -> BTreeSet<usize> {
         (0..self.wishes.len()).filter(|wish| self.is_satisfied(*wish, assignment)).collect()
     }
 
-    /// How many places an assignment makes something of that is neither what stood there nor what
-    /// has to: a global registry where images come from several.
+    /// How many images get a text that is neither the old nor the wanted one. A global registry
+    /// does that where images come from several registries.
     pub(crate) fn spoiled(&self, assignment: &Assignment) -> usize {
         let is_spoiled = |wish: &&Wish| {
             self.text(wish, assignment).is_some_and(|text| text != wish.was && text != wish.wanted)
@@ -127,15 +180,17 @@ impl Problem<'_> {
         self.wishes.iter().filter(is_spoiled).count()
     }
 
-    /// How good an option is. `None` if it wins nothing or loses a place. The assignment is lent:
-    /// the option is put in and taken out again.
+    /// How good an option is on top of an assignment. `None` if it meets no further goal, or if a
+    /// goal that was met no longer is. The assignment is unchanged afterwards; it is borrowed
+    /// mutably because copying it for each of many options would be slow.
     fn score(
         &self,
         option: &[(usize, String)],
         assignment: &mut Assignment,
         places: &[BTreeSet<usize>],
     ) -> Option<Score> {
-        // A fraction with this denominator compares options exactly enough.
+        // Fixed-point, so that scores can be ordered. Options have a handful of values, so that
+        // rounding makes no difference.
         const SCALE: usize = 1000;
         let touched: BTreeSet<usize> =
             option.iter().flat_map(|(slot, _)| places[*slot].iter().copied()).collect();
@@ -164,12 +219,14 @@ impl Problem<'_> {
         })
     }
 
+    /// Whether an assignment meets a goal.
     fn is_satisfied(&self, wish: usize, assignment: &Assignment) -> bool {
         let wish = &self.wishes[wish];
         self.text(wish, assignment).is_some_and(|text| text == wish.wanted)
     }
 
-    /// The assignment without what is not needed: a later value may have made an earlier one idle.
+    /// The assignment without values that are not needed: a later value may have made an earlier
+    /// one redundant.
     fn pruned(&self, mut assignment: Assignment, places: &[BTreeSet<usize>]) -> Assignment {
         let slots: Vec<usize> = assignment.keys().copied().collect();
         for slot in slots {
@@ -185,7 +242,7 @@ impl Problem<'_> {
         assignment
     }
 
-    /// The text of a place under an assignment, as far as the renders told.
+    /// The text that an image gets with an assignment; `None` if no render showed it.
     fn text(&self, wish: &Wish, assignment: &Assignment) -> Option<String> {
         let form = form(wish, assignment)?;
         let mut text = String::new();
@@ -193,6 +250,7 @@ impl Problem<'_> {
         for (slot, start) in &form.slots {
             let Some(new) = assignment.get(slot) else { continue };
             let end = self.end(form, *slot, *start)?;
+            // Two slots overlap: one value is a part of the other, and the text is not predictable.
             if *start < at {
                 return None;
             }
@@ -204,13 +262,15 @@ impl Problem<'_> {
         Some(text)
     }
 
-    /// Where a slot's text ends in a form; `None` if the template made something else of it.
+    /// The offset where a slot's text ends in a composition; `None` if the template changed the
+    /// text (`lower`, `trimSuffix`), so that it is not known what another value would become.
     fn end(&self, form: &Form, slot: usize, start: usize) -> Option<usize> {
         let text = &self.slots[slot].text;
         form.text.get(start..)?.starts_with(text.as_str()).then(|| start + text.len())
     }
 
-    /// The ways to fulfil one wish on top of an assignment.
+    /// The ways to meet one goal on top of an assignment, at most one for each composition: lists
+    /// of slots with their new texts.
     fn options(
         &self,
         wish: usize,
@@ -235,7 +295,8 @@ impl Problem<'_> {
                 })
                 .map(|(slot, _)| *slot)
                 .collect();
-            // From the front: the name's head is what has to change.
+            // From the front, since the registry at the head of a name is what has to change; as
+            // few slots as possible.
             for count in 1..=free.len() {
                 let Some(pattern) = self.pattern(form, &free[..count], assignment) else {
                     continue;
@@ -249,7 +310,8 @@ impl Problem<'_> {
         options
     }
 
-    /// The text of a form with gaps where `open` slots stand: the literals around the gaps.
+    /// The text of a composition with gaps for the `open` slots, as the literals around the gaps:
+    /// one more than there are gaps. Assigned slots have their new text in the literals.
     fn pattern(&self, form: &Form, open: &[usize], assignment: &Assignment) -> Option<Vec<String>> {
         let mut pattern = vec![String::new()];
         let mut at = 0;
@@ -261,7 +323,7 @@ impl Problem<'_> {
                 continue;
             }
             let end = self.end(form, *slot, *start)?;
-            // One value that stands twice in one name has no simple answer.
+            // Overlapping slots, or one value twice in one name: too rare to be worth solving.
             if *start < at || is_open && !opened.insert(*slot) {
                 return None;
             }
@@ -277,8 +339,12 @@ impl Problem<'_> {
         Some(pattern)
     }
 
-    /// The texts of the gaps with which a pattern is the wanted text. Where a name is split among
-    /// several, the first gets a whole registry, so that many images agree on it.
+    /// The texts for the gaps of a pattern with which it is the wanted text. With several gaps
+    /// there are many ways to split the name; the first gap gets one of `registries`, so that many
+    /// images agree on it.
+    ///
+    /// For example, `["", "/", ":7"]` and `site/ai/library/redis:7` with the registry `site/ai`
+    /// give `["site/ai", "library/redis"]`.
     fn matched(&self, pattern: &[String], wanted: &str) -> Option<Vec<String>> {
         let (first, rest) = pattern.split_first()?;
         let wanted = wanted.strip_prefix(first.as_str())?;
@@ -286,6 +352,7 @@ impl Problem<'_> {
             [] => wanted.is_empty().then(Vec::new),
             [last] => {
                 let text = wanted.strip_suffix(last.as_str())?;
+                // An empty value usually means that the template uses a default.
                 (!text.is_empty()).then(|| vec![text.to_owned()])
             }
             _ => self.registries.iter().find_map(|registry| {
@@ -298,7 +365,8 @@ impl Problem<'_> {
     }
 }
 
-/// The form that a place has under an assignment; `None` if no render showed it.
+/// How an image is made up with an assignment: the composition with exactly the unset slots that
+/// the assignment sets; `None` if no render showed that.
 pub(super) fn form<'w>(wish: &'w Wish, assignment: &Assignment) -> Option<&'w Form> {
     let given: BTreeSet<usize> = wish
         .forms

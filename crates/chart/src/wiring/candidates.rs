@@ -1,5 +1,6 @@
-//! The values of a chart that take variables, volumes or mounts: by their key, in the forms that
-//! charts have for them. Which containers each of them reaches is learned by marking them.
+//! Finds the values of a chart that take extra environment variables, volumes or mounts, by their
+//! keys (`extraEnv`, `volumeMounts`), and knows the syntaxes in which charts expect the entries.
+//! Which containers each value reaches is learned with markers, in `probe`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,37 +13,44 @@ use crate::find::names;
 use crate::path::Path;
 use crate::relocate::scopes::Scopes;
 
-/// A value that takes something.
+/// A value of the chart that takes entries of one kind.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Candidate {
+    /// The path of the value.
     pub(super) path: Path,
+    /// What it takes.
     pub(super) holds: Holds,
-    /// What stands there.
+    /// What it is now.
     own: Value,
-    /// The forms that it may take, the likeliest last; empty when helm refused them all.
+    /// The syntaxes that are still possible, the likeliest last; empty if helm refused all of them.
     forms: Vec<Form>,
 }
 
-/// What a value takes.
+/// The kind of entries that a value takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Holds {
+    /// Environment variables of a container.
     Env,
+    /// Volumes of a pod.
     Volumes,
+    /// Volume mounts of a container.
     Mounts,
 }
 
-/// How a value takes entries.
+/// The syntax in which a value takes entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     /// `[{name: A, value: b}]`
     List,
     /// `{A: b}`
     Map,
-    /// The list as a text, which the template puts in as it is.
+    /// The list as YAML in a text, which the template inserts as it is.
     Text,
 }
 
 impl Candidate {
+    /// A candidate with its possible syntaxes, by what the value is now; `None` if it cannot take
+    /// entries.
     fn new(path: Path, holds: Holds, own: &Value, scopes: &Scopes) -> Option<Self> {
         let is_env = holds == Holds::Env;
         let mut forms = match own {
@@ -53,10 +61,13 @@ impl Candidate {
             Value::Object(map) if is_env && is_variables(map) => vec![Form::Map],
             Value::String(text) if text.trim().is_empty() => vec![Form::List, Form::Text],
             Value::String(text) if text.trim_start().starts_with("- ") => vec![Form::Text],
+            // Nothing is known of an unset value: a list is what most charts expect.
             Value::Null if is_env => vec![Form::Map, Form::Text, Form::List],
             Value::Null => vec![Form::Text, Form::List],
             _ => return None,
         };
+        // A schema that names the type decides. The sort is stable, so the order above stays for
+        // the rest.
         let said = |kind: &str| {
             scopes.said_of(&path).any(|said| match said.get("type") {
                 Some(Value::Array(all)) => all.contains(&json!(kind)),
@@ -74,7 +85,7 @@ impl Candidate {
         Some(Self { path, holds, own: own.clone(), forms })
     }
 
-    /// The value with these entries behind its own; `None` where no form is left.
+    /// The value with these entries after its own; `None` if no syntax is left.
     pub(super) fn with(&self, entries: &[Value]) -> Option<Value> {
         match self.forms.last()? {
             Form::List => {
@@ -96,6 +107,7 @@ impl Candidate {
                         text.push('\n');
                     }
                     text.push_str("- ");
+                    // JSON is valid YAML, and needs no indentation.
                     text.push_str(&entry.to_string());
                 }
                 text.push('\n');
@@ -104,7 +116,8 @@ impl Candidate {
         }
     }
 
-    /// The value with a marker.
+    /// The value with one entry that is named by the candidate's marker. Names of variables are in
+    /// capitals, as some charts check that.
     pub(super) fn marked(&self, index: usize) -> Option<Value> {
         let mark = mark(index);
         self.with(&[match self.holds {
@@ -114,24 +127,25 @@ impl Candidate {
         }])
     }
 
-    /// Takes the next form; `false` where there is none.
+    /// Goes on to the next possible syntax; returns `false` if there is none.
     pub(super) fn next_form(&mut self) -> bool {
         self.forms.pop();
         !self.forms.is_empty()
     }
 
-    /// Whether another form is left.
+    /// Whether there is another possible syntax.
     pub(super) fn has_other_form(&self) -> bool {
         self.forms.len() > 1
     }
 }
 
-/// The marker of a candidate; names of volumes may not be longer.
+/// The marker of a candidate. Short and lower case, so that it is a valid name of a volume (a DNS
+/// label of at most 63 characters).
 pub(super) fn mark(index: usize) -> String {
     format!("zqw{index}qz")
 }
 
-/// The candidates whose markers stand in a text.
+/// The indexes of the candidates whose markers are in a text, in either case.
 pub(super) fn marks(text: &str) -> Vec<usize> {
     let lower = text.to_ascii_lowercase();
     let mut found = Vec::new();
@@ -142,7 +156,7 @@ pub(super) fn marks(text: &str) -> Vec<usize> {
     found
 }
 
-/// All values of a chart that take something, also those that only its templates speak of.
+/// All candidates of a chart: in its values, and those that only its templates read.
 pub(super) fn find(chart: &Chart, effective: &Value, scopes: &Scopes) -> Vec<Candidate> {
     let mut found: BTreeMap<Path, Candidate> = BTreeMap::new();
     walk(effective, &Path::default(), &mut |parent, key, value, _| {
@@ -161,6 +175,7 @@ pub(super) fn find(chart: &Chart, effective: &Value, scopes: &Scopes) -> Vec<Can
             let keys = keys.as_str().trim_end_matches('.');
             let Some(holds) = holds(keys.rsplit('.').next().unwrap_or(keys)) else { continue };
             let path = keys.split('.').fold(scope.clone(), |path, key| path.key(key));
+            // `.Values.extraEnv` in a template without a default in values.yaml.
             let is_free = path.parent().find(effective).is_some_and(Value::is_object);
             if is_free && path.find(effective).is_none() && scopes.admits(&path) {
                 let candidate = Candidate::new(path.clone(), holds, &Value::Null, scopes);
@@ -173,8 +188,8 @@ pub(super) fn find(chart: &Chart, effective: &Value, scopes: &Scopes) -> Vec<Can
     found.into_values().collect()
 }
 
-/// What is not set may take any form; how templates use it says which: `range $k, $v := .Values.x`
-/// takes a map, `tpl .Values.x $` a text.
+/// Moves the likeliest syntax to the end, by how templates use a value: `range $k, $v := .Values.x`
+/// expects a map, `tpl .Values.x $` a text.
 fn hint(chart: &Chart, found: &mut BTreeMap<Path, Candidate>) {
     let ways = [
         (r"range \$\w+,\s*\$\w+\s*:=\s*\.Values\.([A-Za-z0-9_.]+)", Form::Map),
@@ -195,14 +210,15 @@ fn hint(chart: &Chart, found: &mut BTreeMap<Path, Candidate>) {
     }
 }
 
-/// What templates ask the items of a list for: `$model.extraVolumes` of each of `models`.
+/// Adds the candidates inside the items of lists: a template that loops over `models` and reads
+/// `$model.extraVolumes` has one in each item.
 fn of_items(
     chart: &Chart,
     effective: &Value,
     scopes: &Scopes,
     found: &mut BTreeMap<Path, Candidate>,
 ) {
-    // A list with more items is data, not workloads.
+    // A longer list is data and not a list of workloads.
     const MOST: usize = 32;
     let Ok(asked) = Regex::new(r"\$[A-Za-z_][A-Za-z0-9_]*\.([A-Za-z0-9_]+)") else { return };
     chart.each(&Path::default(), &mut |chart, scope| {
@@ -214,6 +230,7 @@ fn of_items(
         walk(own, scope, &mut |parent, key, value, _| {
             let items = value.as_array().filter(|items| items.len() <= MOST);
             for (index, item) in items.into_iter().flatten().enumerate() {
+                // Items that stand for a workload have a name.
                 for (name, holds) in keys.iter().filter(|_| item.get("name").is_some()) {
                     let path = parent.key(key).index(index).key(*name);
                     if item.get(*name).is_none() && scopes.admits(&path) {
@@ -226,7 +243,8 @@ fn of_items(
     });
 }
 
-/// What a key says that its value takes: `extraEnv`, `envVars`, `extraVolumes`, `volumeMounts`.
+/// The kind of entries that a value takes, by its key: `extraEnv`, `envVars`, `extraVolumes`,
+/// `volumeMounts`. `None` for other keys.
 fn holds(key: &str) -> Option<Holds> {
     let words = names::words(key);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -239,7 +257,7 @@ fn holds(key: &str) -> Option<Holds> {
     }
 }
 
-/// Whether a map is one of variables: names in capitals, and plain values.
+/// Whether a map looks like environment variables: names in capitals, and no lists as values.
 fn is_variables(map: &Map<String, Value>) -> bool {
     map.iter().all(|(name, value)| {
         let is_name =

@@ -1,5 +1,5 @@
-//! The fewest values that give something to the containers that want it, and to no other that it
-//! would mean anything to.
+//! Chooses the fewest values that give an entry to all containers that need it, and to no container
+//! that it would change.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -8,8 +8,9 @@ use super::candidates::{Candidate, Holds};
 use super::pods::Spot;
 use super::probe::Reach;
 
-/// The values that are chosen for `wanted`, and the containers (or pods) that none of them reaches.
-/// A value may reach `harmless` ones too.
+/// Chooses values for the containers (pods, for volumes) in `wanted`, by a greedy search. Returns
+/// the indexes of the chosen candidates and those of `wanted` that none reaches. A value may also
+/// reach the containers in `harmless`, and no others.
 pub(super) fn cover(
     candidates: &[Candidate],
     reach: &[Reach],
@@ -21,7 +22,8 @@ pub(super) fn cover(
         Holds::Volumes => &reach[index].pods,
         Holds::Env | Holds::Mounts => &reach[index].containers,
     };
-    // A volume in a pod that does not mount it would still have to be there.
+    // This is why there are no harmless pods for volumes: a pod whose claim or Secret does not
+    // exist does not start, even if no container mounts the volume.
     let is_fit = |index: &usize| {
         candidates[*index].holds == holds
             && !reach[*index].is_elsewhere
@@ -34,7 +36,8 @@ pub(super) fn cover(
     let mut chosen = Vec::new();
     loop {
         let gain = |index: usize| reached(index).intersection(&open).count();
-        // What is given twice is told twice: none that reaches what has it already.
+        // Two values that reach the same container would give it the same variable twice, and the
+        // API server rejects duplicate mounts.
         let fresh = fit.iter().filter(|index| reached(**index).is_disjoint(&done));
         let best = fresh.max_by_key(|index| {
             let depth = candidates[**index].path.steps().len();

@@ -1,5 +1,5 @@
-//! Issuers of certificates that no value reaches: annotations of cert-manager become the site's
-//! issuer; an issuer that asks the internet is told.
+//! Finds cert-manager issuers in a render that are not the site's. Annotations get a patch to the
+//! site's issuer; ACME issuers, which need the internet, and fixed references become leftovers.
 
 use serde_json::Value;
 
@@ -7,29 +7,31 @@ use super::pods::text;
 use super::{Leftover, Patch};
 use crate::manifest::Manifests;
 
-/// cert-manager's annotation (cert-manager.io/docs, Annotated Ingress resource).
+/// The annotation that chooses a ClusterIssuer (cert-manager.io/docs/usage/ingress).
 const ANNOTATION: &str = "cert-manager.io/cluster-issuer";
 
-/// What is found about issuers.
+/// The patches and leftovers for issuers.
 #[derive(Debug, Default)]
 pub(super) struct Issuers {
     pub(super) patches: Vec<Patch>,
     pub(super) leftovers: Vec<Leftover>,
 }
 
-/// Looks at a render for issuers that are not the site's.
+/// Finds the issuers in a render that are not the site's. Without an `issuer` of the site, only
+/// ACME servers are reported.
 pub(super) fn find(manifests: &Manifests, issuer: Option<&str>) -> Issuers {
     let mut found = Issuers::default();
-    let hint = issuer.unwrap_or("the site's own (clusterIssuer of site.yaml)");
+    let hint = issuer.unwrap_or("the site's own issuer (clusterIssuer in site.yaml)");
     for document in &manifests.documents {
         let place = format!("{} {}", document.kind(), document.name());
+        // The issuer itself: it would ask an ACME server such as Let's Encrypt.
         if let Some(server) = document.value.pointer("/spec/acme/server").and_then(Value::as_str)
             && document.group() == "cert-manager.io"
         {
             found.leftovers.push(Leftover {
                 place: place.clone(),
-                what: format!("an issuer that asks {server}"),
-                next: format!("turn it off in the chart's values, and use {hint}"),
+                what: format!("this issuer requests certificates from {server}"),
+                next: format!("disable it in the chart's values and use {hint}"),
             });
         }
         let Some(issuer) = issuer else { continue };
@@ -44,6 +46,7 @@ pub(super) fn find(manifests: &Manifests, issuer: Option<&str>) -> Issuers {
                 ..Patch::default()
             });
         }
+        // A Certificate names its issuer in its spec, which patches do not change.
         let reference = document.value.pointer("/spec/issuerRef");
         if let Some(reference) = reference.filter(|_| document.group() == "cert-manager.io")
             && text(reference, "kind") == "ClusterIssuer"
@@ -51,8 +54,11 @@ pub(super) fn find(manifests: &Manifests, issuer: Option<&str>) -> Issuers {
         {
             found.leftovers.push(Leftover {
                 place,
-                what: format!("its issuer is {}", text(reference, "name")),
-                next: format!("set the value behind it to {issuer}"),
+                what: format!(
+                    "it uses the ClusterIssuer {}, which is not the site's",
+                    text(reference, "name")
+                ),
+                next: format!("set the value of the chart that names the issuer to {issuer}"),
             });
         }
     }

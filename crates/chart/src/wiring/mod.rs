@@ -1,13 +1,21 @@
-//! Offline wiring: what keeps the runtimes of a release inside. Containers that load models are
-//! recognised by rules in data; each is told where the site's models are and that there is no
-//! internet, the site's CA is put where programs look for it, and issuers of certificates become the
-//! site's. What a value of the chart reaches becomes an overlay, found by marked values and proven by
-//! rendering again, as [`crate::relocate`] does it for images; what no value reaches becomes a patch
-//! of the rendered objects, which `gantry post-render` applies; what neither can do is a leftover
-//! with its next step.
+//! Configures the model runtimes of a release for offline use ("wiring"). Containers that load
+//! models are recognised by rules (`rules/wiring.yaml`). Each of them gets the variables and mounts
+//! with which it finds the site's models and does not try the internet; programs get the site's CA
+//! where they look for one; and issuers of certificates become the site's issuer.
 //!
-//! The way of the data: [`Table`] (rules) and [`Offline`] (the site) → containers and what they want
-//! → values that reach them ([`Setting`]) → proof → [`Patch`]es for the rest → [`Wiring`].
+//! Where a value of the chart reaches a container, the value goes into the overlay; such values are
+//! found by markers and proven by another render, as [`crate::relocate`] does for images. What no
+//! value reaches becomes a patch of the rendered objects, which `gantry post-render` applies. What
+//! neither can do is a leftover with its next step.
+//!
+//! The data flow, with a file for each step:
+//!
+//! 1. `table` (the rules) and `site` (where models and the CA are) are the input.
+//! 2. `settings`: values of the chart that a rule knows by name.
+//! 3. `recognise`, `needs`: what each container needs; `pods` and `mounts` help.
+//! 4. `candidates`, `probe`: which values of the chart reach which containers.
+//! 5. `choose`, `plan`: the fewest values for all needs, and patches for the rest.
+//! 6. `prove`: the overlay changes nothing else. `report` prints the result.
 
 mod candidates;
 mod choose;
@@ -41,37 +49,37 @@ use crate::phone_home::Switches;
 use crate::render::Render;
 use crate::{Result, values};
 
-/// What is wired, and to what.
+/// The input of [`wire_release`]: a chart, its values, and what the site has.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     /// The chart.
     pub chart: &'a Chart,
-    /// The values, merged, that the render comes with.
+    /// The values, merged into one, that `render` renders with.
     pub user: &'a Value,
-    /// Those of them that a person wrote: what they say stays as it is.
+    /// The part of them that the user wrote. It is never changed.
     pub own: &'a Value,
-    /// What the site has.
+    /// Where the site has models, and its CA and issuer.
     pub offline: &'a Offline,
-    /// What runtimes are and need.
+    /// The rules: how runtimes are recognised, and what they need.
     pub table: &'a Table,
-    /// The variables that keep programs from reporting home are set with the rest.
+    /// The rules for telemetry. Variables that switch it off are set with the rest.
     pub switches: &'a Switches,
 }
 
-/// What keeps a release inside.
+/// The offline configuration of a release.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Wiring {
-    /// The values to set, proven: nothing but the wiring changes by those that put something into
-    /// containers.
+    /// The values to set. Those that add variables, mounts or volumes to containers are proven to
+    /// change nothing else.
     pub settings: Vec<Setting>,
-    /// What no value reaches, for `gantry post-render --patches`.
+    /// Patches for what no value reaches, applied by `gantry post-render --patches`.
     pub patches: Vec<Patch>,
-    /// Everything that is done: what, where, by what, why.
+    /// Everything that is done: what, where, by which value or patch, and why.
     pub lines: Vec<Line>,
-    /// What nothing here can do, with the next step.
+    /// What neither values nor patches can do, with the next step for the user.
     pub leftovers: Vec<Leftover>,
-    /// What was tried and not done, and why.
+    /// What was tried and given up, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
     /// How often the chart was rendered.
@@ -81,41 +89,42 @@ pub struct Wiring {
 /// One value of the overlay.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Setting {
-    /// The value.
+    /// The path of the value.
     pub path: Path,
-    /// What it is set to. A list is whole, as helm wants it.
+    /// What it is set to. A list has all of its items, since helm replaces lists as a whole.
     pub value: Value,
-    /// What it does.
+    /// What it does; a comment in the overlay.
     pub why: String,
 }
 
-/// One thing that is done.
+/// One thing that is configured: a row of the report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Line {
-    /// What a container, an object or the chart is told: `HF_HUB_OFFLINE=1`.
+    /// What is configured: `HF_HUB_OFFLINE=1`.
     pub what: String,
-    /// Where it comes out.
+    /// Where: `Deployment vllm, container vllm`.
     pub place: String,
-    /// The value that does it; absent where a patch does.
+    /// The value that does it; absent if a patch does it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<Path>,
-    /// Why, with the rule's own reason.
+    /// Why, with the rule's explanation.
     pub why: String,
 }
 
-/// What is left for a person.
+/// Something that the user has to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Leftover {
-    /// Where it is.
+    /// Where it is: a container, an object or a value.
     pub place: String,
-    /// What is wrong with it.
+    /// The problem.
     pub what: String,
-    /// What to do.
+    /// The next step.
     pub next: String,
 }
 
 impl Wiring {
-    /// The values as one overlay on `effective`, what [`Chart::effective`] gives for the user's.
+    /// The values as one overlay. `effective` is what [`Chart::effective`] returns for the user's
+    /// values.
     pub fn overlay(&self, effective: &Value) -> Value {
         let mut overlay = Value::Object(Map::new());
         for setting in &self.settings {
@@ -124,17 +133,17 @@ impl Wiring {
         overlay
     }
 
-    /// The patches as the file that `gantry post-render --patches` reads.
+    /// The patches as a file for `gantry post-render --patches`.
     pub fn patches(&self) -> Patches {
         Patches::new(self.patches.clone())
     }
 }
 
-/// Finds what keeps a release inside. `render` renders the chart with the user's values and with
-/// what it is given on top.
+/// Finds the offline configuration of a release. `render` renders the chart with the user's values
+/// and with the overlay that it is given on top.
 ///
 /// # Errors
-/// The chart does not render with the user's values, or it renders what is no YAML.
+/// The chart does not render with the user's values, or its output is not valid YAML.
 pub fn wire(request: &Request, render: &Render) -> Result<Wiring> {
     work::wire(request, render)
 }

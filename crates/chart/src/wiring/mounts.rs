@@ -1,5 +1,5 @@
-//! The volumes of the wiring: the claim with the models, the CA. Where a chart mounts one already it
-//! is used as it is.
+//! The volumes that containers need: the claim with the models, and the CA. If the chart mounts the
+//! same claim or object already, that mount is used.
 
 use serde_json::{Value, json};
 use types::site::ModelLayout;
@@ -9,29 +9,31 @@ use super::site::{Ca, CaFrom, Models, Offline};
 use super::wants::Wants;
 use crate::values;
 
-/// Where models are mounted.
+/// Where models are mounted; a path that no image has.
 const MODELS_AT: &str = "/gantry/models";
 /// Where the CA is mounted.
 const CA_AT: &str = "/gantry/ca";
-/// What volumes of the wiring are called, and begin with.
+/// The names of the volumes; with several claims, the start of the names.
 const MODELS: &str = "gantry-models";
 const CA: &str = "gantry-ca";
-/// The names of volumes are labels of DNS.
+/// Names of volumes are DNS labels (RFC 1123), at most 63 characters.
 const LONGEST: usize = 63;
 
-/// A volume in a container.
+/// A volume mount of a container.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Mount {
     /// The volume's name.
     pub(super) volume: String,
+    /// The absolute path in the container.
     pub(super) path: String,
-    /// The folder of the volume; empty for all of it.
+    /// The folder of the volume (`subPath`); empty for all of it.
     pub(super) folder: String,
-    /// Whether the volume is one of the wiring.
+    /// Whether the volume has to be added too; `false` if the pod has it already.
     pub(super) is_own: bool,
 }
 
 impl Mount {
+    /// The mount as manifests write it; always read-only.
     pub(super) fn value(&self) -> Value {
         let mut mount = json!({"name": self.volume, "mountPath": self.path, "readOnly": true});
         if !self.folder.is_empty() {
@@ -41,7 +43,8 @@ impl Mount {
     }
 }
 
-/// A volume of a pod: its name, and what it is, as JSON.
+/// A volume of a pod: its name, and the whole entry as JSON. A text, since `Value` has no order and
+/// volumes are keys of maps.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Volume {
     pub(super) name: String,
@@ -49,18 +52,21 @@ pub(super) struct Volume {
 }
 
 impl Volume {
+    /// A volume from its source: `{"configMap": {…}}`.
     fn new(name: &str, source: Value) -> Self {
         let mut value = json!({"name": name});
         values::merge(&mut value, &source);
         Self { name: name.to_owned(), text: value.to_string() }
     }
 
+    /// The volume as manifests write it.
     pub(super) fn value(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_default()
     }
 }
 
-/// Where the claim is mounted in a container: where it is already, else where the wiring does.
+/// The path of the models' claim in a container. If the chart does not mount the claim there, the
+/// mount is added to `wants`. `None` if `models` is not a claim.
 pub(super) fn claim(
     offline: &Offline,
     pod: &Pod,
@@ -75,6 +81,8 @@ pub(super) fn claim(
         volume.pointer("/persistentVolumeClaim/claimName").and_then(Value::as_str)
             == Some(claim.as_str())
     };
+    // One claim for each layout is the rule; its name is then short and stable. Only with several
+    // of one layout does the claim's name become part of it.
     let layout = match layout_of {
         ModelLayout::HfCache => MODELS.to_owned(),
         other => format!("{MODELS}-{}", named(other)),
@@ -83,7 +91,7 @@ pub(super) fn claim(
         |models: &&Models| matches!(models, Models::Claim { layout: own, .. } if *own == layout_of);
     let name: String = match offline.models.iter().filter(is_like).count() {
         1 => layout,
-        // The name of a claim may have dots in it.
+        // Names of claims may have dots (DNS subdomains), those of volumes may not.
         _ => format!("{layout}-{claim}").replace('.', "-").chars().take(LONGEST).collect(),
     };
     let name = name.trim_end_matches('-');
@@ -92,7 +100,7 @@ pub(super) fn claim(
     Some(mounted(pod, container, &is_claim, wanted, why, wants))
 }
 
-/// A volume that a container is to have, and where.
+/// A volume that a container needs: its name, mount path, folder, and source.
 struct Wanted<'a> {
     name: &'a str,
     at: &'a str,
@@ -100,7 +108,8 @@ struct Wanted<'a> {
     source: Value,
 }
 
-/// The file of the CA in a container.
+/// The path of the CA file in a container. If the chart does not mount the object with the CA
+/// there, the mount is added to `wants`.
 pub(super) fn ca(
     pod: &Pod,
     container: &Container,
@@ -119,8 +128,8 @@ pub(super) fn ca(
     format!("{}/{}", mounted(pod, container, &is_ca, wanted, why, wants), ca.key)
 }
 
-/// Where a volume is mounted in a container: where the chart does so already, else where it is
-/// noted to be.
+/// The path of a volume in a container: where the chart mounts it already (`is_it` recognises the
+/// volume), else the wanted path, with volume and mount added to `wants`.
 fn mounted(
     pod: &Pod,
     container: &Container,
@@ -135,6 +144,7 @@ fn mounted(
         let mount =
             list(container.value, "volumeMounts").find(|mount| text(mount, "name") == known);
         if let Some(mount) = mount {
+            // A mount of a part of the volume has the folder only below that part.
             let below = folder.strip_prefix(text(mount, "subPath")).unwrap_or(folder);
             let path = format!("{}/{below}", text(mount, "mountPath").trim_end_matches('/'));
             return path.trim_end_matches('/').to_owned();
@@ -146,6 +156,7 @@ fn mounted(
         folder: folder.to_owned(),
         is_own: known.is_none(),
     };
+    // The pod may have the volume without this container mounting it: then only a mount is needed.
     if known.is_none() {
         wants.volumes.entry(Volume::new(name, source)).or_default().insert(pod.spot.clone());
     }
@@ -154,7 +165,7 @@ fn mounted(
     at.to_owned()
 }
 
-/// How models lie at a place.
+/// The layout of the models in a source.
 pub(super) fn layout(models: &Models) -> ModelLayout {
     match models {
         Models::Claim { layout, .. } | Models::Bucket { layout, .. } => *layout,
@@ -162,7 +173,7 @@ pub(super) fn layout(models: &Models) -> ModelLayout {
     }
 }
 
-/// A layout as site.yaml writes it.
+/// The name of a layout, as in site.yaml.
 pub(super) fn named(layout: ModelLayout) -> &'static str {
     match layout {
         ModelLayout::HfCache => "hf-cache",

@@ -1,7 +1,7 @@
-//! Patches of rendered objects, for what no value reaches: written by `gantry relocate --offline
-//! --patches`, applied by `gantry post-render --patches` between helm and the cluster. The text is
-//! edited where it stands, never written anew; then it is read again, and has to be what the patches
-//! say and nothing else.
+//! Patches of rendered objects, for what no value of the chart reaches: `gantry relocate --offline
+//! --patches` writes them, and `gantry post-render --patches` applies them between helm and the
+//! cluster. The manifests are edited in place, so that comments and number formats stay as they
+//! are. Each edited document is parsed again and must be exactly what the patches describe.
 
 mod apply;
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{Error, Result};
 
-/// The version of the form.
+/// The version of the file format.
 const VERSION: u32 = 1;
 
 /// A file of patches.
@@ -21,11 +21,11 @@ const VERSION: u32 = 1;
 pub struct Patches {
     /// The format's version: 1.
     pub version: u32,
-    /// One for each object.
+    /// The patches, one for each object.
     pub patches: Vec<Patch>,
 }
 
-/// What one object gets.
+/// The additions to one object.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Patch {
@@ -33,63 +33,64 @@ pub struct Patch {
     pub kind: String,
     /// The object's name.
     pub name: String,
-    /// Whether helm runs it as a hook. Helm 3 hands hooks to no post-renderer, so it may be absent.
+    /// Whether helm runs the object as a hook. Helm 3 does not pass hooks to post-renderers, so a
+    /// hook may be missing from the manifests without an error.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hook: bool,
-    /// Annotations that are set.
+    /// Annotations to set, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// What its containers get, those that start it included.
+    /// The additions to its containers, init containers included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub containers: Vec<ContainerPatch>,
-    /// Volumes that its pod gets.
+    /// Volumes to add to its pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Value>,
 }
 
-/// What one container gets.
+/// The additions to one container.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ContainerPatch {
     /// The container's name.
     pub name: String,
-    /// Variables; one that is there with another value gets this one.
+    /// Environment variables to set; one that has another value is changed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// Mounts.
+    /// Volume mounts to add.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volume_mounts: Vec<Value>,
 }
 
 impl Patches {
-    /// A file of these patches.
+    /// A patch file with these patches.
     pub fn new(patches: Vec<Patch>) -> Self {
         Self { version: VERSION, patches }
     }
 
-    /// Reads a file. `name` is what errors call it.
+    /// Parses a patch file. `name` is the file's name in errors.
     pub fn read(name: &str, text: &str) -> Result<Self> {
         let read: Self = types::yaml::read(name, text).map_err(Error::Document)?;
         if read.version != VERSION {
-            let reason = format!("version {} is not known, only {VERSION}", read.version);
+            let reason =
+                format!("version {} is not supported, expected version {VERSION}", read.version);
             return Err(Error::File { file: name.to_owned(), reason });
         }
         Ok(read)
     }
 
-    /// The file's text; the same patches give the same bytes.
+    /// The text of the file. The same patches always give the same bytes.
     pub fn write(&self) -> Result<String> {
-        let head =
-            "# What no value of the chart reaches. Applied by: gantry post-render --patches FILE\n";
+        let head = "# Changes that no value of the chart can make. Apply with: gantry post-render --patches FILE\n";
         let text = types::yaml::write(self).map_err(Error::Document)?;
         Ok(format!("{head}{text}"))
     }
 
-    /// Applies the patches to a rendered stream. Applied already, they change nothing.
+    /// Applies the patches to rendered manifests. Applying them again changes nothing.
     ///
     /// # Errors
-    /// An object or a container is not there, or a place is written in a way that cannot be
-    /// changed; then nothing of the stream may be used.
+    /// An object or a container is missing, or the YAML at a location cannot be edited (an anchor
+    /// or alias).
     pub fn apply(&self, stream: &str) -> Result<String> {
         apply::apply(self, stream)
     }

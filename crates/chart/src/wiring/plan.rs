@@ -1,4 +1,5 @@
-//! Who gets what by which value, and what is left for patches.
+//! Decides for each need whether a value of the chart or a patch meets it, and turns the decisions
+//! into settings of the overlay, patches, and rows of the report.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,31 +16,34 @@ use super::wants::{Env, Wants};
 use super::{Line, Setting};
 use crate::path::Path;
 
-/// What is done, and by what.
+/// The decisions: which entries each value gets, and which entries patches add.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// What each candidate gets, by its number.
+    /// The entries that each candidate value gets, by the candidate's index.
     values: BTreeMap<usize, Vec<Value>>,
-    /// The same as it has to come out.
+    /// The same by container and pod, as the render with the overlay has to show it.
     pub(super) given: Given,
+    /// All variables and mounts, with their container and what adds them.
     env: Vec<(Env, Spot, By)>,
     mounts: Vec<(Mount, Spot, By)>,
-    /// The volumes that patches give.
+    /// The volumes that patches add, with their pods.
     volumes: Vec<(Volume, Spot)>,
 }
 
-/// What is asked of the values.
+/// Which values are looked for: of a kind, reaching `wanted`, and at most `harmless` beside them.
 struct Ask<'a> {
     holds: Holds,
     wanted: &'a BTreeSet<Spot>,
     harmless: &'a BTreeSet<Spot>,
 }
 
-/// What gives something: a candidate, or a patch.
+/// What adds an entry: the candidate value with this index, or a patch (`None`).
 type By = Option<usize>;
 
 impl Plan {
-    /// The fewest values for what is wanted; patches for the rest. Without `probe`, patches alone.
+    /// Uses the fewest values for what is needed, and patches for the rest; without a `probe`, only
+    /// patches. Volumes are decided first, then mounts, then variables, as each depends on those
+    /// before it.
     pub(super) fn new(probe: Option<&Probe>, wants: &Wants, pods: &[Pod]) -> Self {
         let mut plan = Self::default();
         let none = BTreeSet::new();
@@ -54,8 +58,8 @@ impl Plan {
             plan.volumes.extend(open.into_iter().map(|spot| (volume.clone(), spot)));
         }
         for (mount, wanted) in &wants.mounts {
-            // A mount without its volume keeps a pod from starting: where the volume needs a patch,
-            // so does the mount.
+            // The API server rejects a pod with a mount and no volume of that name. If the volume
+            // needs a patch, so does the mount: the overlay has to work without patches too.
             let has_volume = |spot: &&Spot| {
                 let pod = pods.iter().find(|pod| pod.containers.iter().any(|c| c.spot == **spot));
                 !mount.is_own
@@ -74,7 +78,8 @@ impl Plan {
         }
         for (env, wanted) in &wants.env {
             let entry = json!({"name": env.name, "value": env.value});
-            // What names a file of a mount goes the mount's way: the overlay alone stays whole.
+            // A variable with a path below a mount goes with the mount, for the same reason: a
+            // program that is given the path of a missing CA file fails.
             let by_patch: BTreeSet<Spot> = wanted
                 .iter()
                 .filter(|spot| {
@@ -97,13 +102,15 @@ impl Plan {
             });
             plan.env.extend(open.into_iter().map(|spot| (env.clone(), spot, None)));
         }
+        // Adding a variable through a value would make a second entry of the same name.
         for (env, spots) in &wants.replaced {
             plan.env.extend(spots.iter().map(|spot| (env.clone(), spot.clone(), None)));
         }
         plan
     }
 
-    /// Gives an entry to all that want it and that values reach; what is left comes back.
+    /// Adds an entry to the values that reach those who need it, and calls `note` for each
+    /// container or pod reached. Returns those that no value reaches.
     fn by_values(
         &mut self,
         probe: Option<&Probe>,
@@ -125,7 +132,7 @@ impl Plan {
         open
     }
 
-    /// The values of the overlay.
+    /// The settings of the overlay.
     pub(super) fn settings(&self, probe: &Probe) -> Vec<Setting> {
         self.values
             .iter()
@@ -136,13 +143,13 @@ impl Plan {
                 Some(Setting {
                     path: candidate.path.clone(),
                     value: candidate.with(entries)?,
-                    why: format!("keeps runtimes inside: {}", names.join(", ")),
+                    why: format!("configures model runtimes for offline use: {}", names.join(", ")),
                 })
             })
             .collect()
     }
 
-    /// What is done, in words.
+    /// The rows of the report.
     pub(super) fn lines(&self, probe: &Probe, wants: &Wants, pods: &[Pod]) -> Vec<Line> {
         let mut lines = Vec::new();
         let mut add = |spot: &Spot, key: &str, what: String, by: &By| {
@@ -164,7 +171,7 @@ impl Plan {
         lines
     }
 
-    /// What no value reaches.
+    /// The patches, for what no value reaches.
     pub(super) fn patches(&self, pods: &[Pod]) -> Vec<Patch> {
         let mut patches = Vec::new();
         for pod in pods {
@@ -197,7 +204,7 @@ impl Plan {
     }
 }
 
-/// Whether a text is a path, or a path below it.
+/// Whether a text is the path, or one below it.
 fn is_in(text: &str, path: &str) -> bool {
     text.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -1,4 +1,5 @@
-//! The pods of a render with their containers, as the wiring looks at them.
+//! The pods of a render with their containers, from all kinds of objects that have a pod template.
+//! The other files of this module look at containers only through this.
 
 use std::collections::BTreeSet;
 
@@ -8,20 +9,24 @@ use crate::find::pods;
 use crate::manifest::Manifests;
 use crate::path::Path;
 
-/// Where a container, or the spec of a pod, stands: the number of the document, and the path in it.
+/// Where a container or the spec of a pod is: the number of the document, and the path in it.
 pub(super) type Spot = (usize, Path);
 
-/// The spec of a pod.
+/// A pod: an object of a render with the spec of its pod template.
 #[derive(Debug, Clone)]
 pub(super) struct Pod<'a> {
+    /// Where the spec is.
     pub(super) spot: Spot,
+    /// The whole object: a Deployment, say.
     pub(super) object: &'a Value,
     pub(super) spec: &'a Value,
+    /// Whether helm runs the object as a hook.
     pub(super) is_hook: bool,
+    /// Its containers, init containers included.
     pub(super) containers: Vec<Container<'a>>,
 }
 
-/// A container.
+/// A container of a pod.
 #[derive(Debug, Clone)]
 pub(super) struct Container<'a> {
     pub(super) spot: Spot,
@@ -29,22 +34,24 @@ pub(super) struct Container<'a> {
 }
 
 impl Container<'_> {
+    /// The container's name.
     pub(super) fn name(&self) -> &str {
         text(self.value, "name")
     }
 }
 
 impl Pod<'_> {
-    /// What people call the object: `Deployment web`.
+    /// The object as reports name it: `Deployment web`.
     pub(super) fn title(&self) -> String {
         format!("{} {}", text(self.object, "kind"), self.name())
     }
 
+    /// The object's name.
     pub(super) fn name(&self) -> &str {
         self.object.get("metadata").map(|metadata| text(metadata, "name")).unwrap_or_default()
     }
 
-    /// What people call a container of it.
+    /// One of its containers as reports name it: `Deployment web, container app`.
     pub(super) fn place(&self, container: &Container) -> String {
         format!("{}, container {}", self.title(), container.name())
     }
@@ -69,17 +76,18 @@ pub(super) fn all(manifests: &Manifests) -> Vec<Pod<'_>> {
     found
 }
 
-/// A text of a map; empty where there is none.
+/// The text of a field; empty if there is none.
 pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The items of a list of a map.
+/// The items of a list field; none if there is no list.
 pub(super) fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
     value.get(key).and_then(Value::as_array).into_iter().flatten()
 }
 
-/// The names of the ConfigMaps whose keys a container takes as variables as they are.
+/// The names of the ConfigMaps whose keys a container takes as variables (`envFrom`). Those with a
+/// prefix are left out, since their keys are not the variables' names.
 pub(super) fn config_maps(container: &Value) -> BTreeSet<&str> {
     let plain = list(container, "envFrom").filter(|from| text(from, "prefix").is_empty());
     plain.filter_map(|from| from.get("configMapRef")?.get("name")?.as_str()).collect()

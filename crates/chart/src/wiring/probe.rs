@@ -1,5 +1,36 @@
-//! Where the values that take something come out: each gets a marker of its own, all in one render.
-//! A chart that refuses one is asked again without it, or in another of its forms.
+//! Learns which containers each candidate value reaches. All candidates get an entry that is named
+//! by a marker, in one render; where a marker shows up as an entry, the value reaches that
+//! container. A candidate that helm refuses, or whose entry does not come out as one, is tried in
+//! another syntax.
+//!
+//! # Worked example
+//!
+//! A chart has `extraEnv: []` and `extraVolumes: ""`; both are inserted with `toYaml`:
+//!
+//! ```text
+//! candidate  value         kind     possible syntaxes, the likeliest last
+//! 0          extraEnv      Env      list
+//! 1          extraVolumes  Volumes  list, text
+//! ```
+//!
+//! 1. All candidates are marked in one render, beside the plain one:
+//!
+//!    ```text
+//!    extraEnv: [{name: ZQW0QZ, value: zqw0qz}]
+//!    extraVolumes: "- {name: zqw1qz, emptyDir: {}}"
+//!    ```
+//!
+//! 2. In the output, container `web` of Deployment `web` has a variable `ZQW0QZ`: candidate 0
+//!    reaches it. `toYaml` made a quoted text of the other value, so `zqw1qz` is inside a text and
+//!    is no item of `volumes`: candidate 1 is "elsewhere" and reaches nothing. It has another
+//!    syntax, so it is put into a group of its own for another render.
+//! 3. The next render marks the group [1] only: `extraVolumes: [{name: zqw1qz, emptyDir: {}}]`. Now
+//!    a volume `zqw1qz` is in the pod, and candidate 1 reaches Deployment `web`. No group is left.
+//!
+//! If helm fails in step 1 with `template: app/templates/web.yaml:41:12: executing … at
+//! <.Values.extraVolumes>: …`, the message names candidate 1. It goes on to its next syntax, or is
+//! left out if it has none, and the group is rendered again. If the message names no candidate,
+//! both halves of the group are rendered apart, down to single candidates.
 
 use std::collections::BTreeSet;
 
@@ -15,10 +46,11 @@ use crate::relocate::rendered::Rendered;
 use crate::relocate::scopes::Scopes;
 use crate::values;
 
-/// Renders that are spent on a chart that refuses markers; it is not worth more.
+/// The most renders for a chart that refuses markers: enough to bisect a few hundred candidates
+/// with one or two that are refused. Candidates that are still open then are not used.
 const MOST: usize = 24;
 
-/// Renders side by side; helm's message where it refuses.
+/// Renders with several overlays at the same time. An error is helm's message.
 pub(super) type Streams<'a> = dyn FnMut(&[Option<String>]) -> Vec<Result<String, String>> + 'a;
 
 /// What a value reaches.
@@ -28,25 +60,28 @@ pub(super) struct Reach {
     pub(super) containers: BTreeSet<Spot>,
     /// The pods that get its volumes.
     pub(super) pods: BTreeSet<Spot>,
-    /// Whether its variables go through a ConfigMap.
+    /// Whether its variables go through a ConfigMap that the containers take with `envFrom`.
     pub(super) is_config: bool,
-    /// Whether it came out where nothing of the wiring belongs.
+    /// Whether it also came out anywhere else, so that using it would change more than containers.
     pub(super) is_elsewhere: bool,
 }
 
-/// The values of a chart that take something, and what each reaches.
+/// The candidates of a chart, and what each of them reaches; both lists have the same indexes.
 pub(super) struct Probe<'a> {
     pub(super) candidates: Vec<Candidate>,
     pub(super) reach: Vec<Reach>,
     chart: &'a Chart,
     scopes: &'a Scopes,
     effective: &'a Value,
-    /// What every render gets below the markers.
+    /// The overlay that every render has in addition to the markers.
     below: &'a Value,
+    /// The renders that were made.
     spent: usize,
 }
 
 impl<'a> Probe<'a> {
+    /// A probe that has learned nothing yet. `effective` are the merged values, with `below` on
+    /// top.
     pub(super) fn new(
         candidates: Vec<Candidate>,
         chart: &'a Chart,
@@ -58,17 +93,17 @@ impl<'a> Probe<'a> {
         Self { candidates, reach, chart, scopes, effective, below, spent: 0 }
     }
 
-    /// The values that templates see below the markers.
+    /// The values that templates see without the markers.
     pub(super) fn effective(&self) -> &Value {
         self.effective
     }
 
-    /// All of them.
+    /// The indexes of all candidates.
     pub(super) fn all(&self) -> Vec<usize> {
         (0..self.candidates.len()).collect()
     }
 
-    /// The overlay that marks these.
+    /// The overlay that puts markers into these candidates.
     pub(super) fn overlay(&self, chosen: &[usize]) -> String {
         let mut overlay = self.below.clone();
         for index in chosen {
@@ -80,14 +115,15 @@ impl<'a> Probe<'a> {
         overlay.to_string()
     }
 
-    /// Learns from the first marked render, and asks again where that was refused or came out
-    /// mangled. `render` renders side by side.
+    /// Learns from the first marked render, and renders again for candidates that helm refused or
+    /// that did not come out as entries, until nothing is open or the renders are used up.
     pub(super) fn learn_all(
         &mut self,
         first: Result<String, String>,
         before: &Rendered,
         render: &mut Streams,
     ) {
+        // Each render is a process of helm's; four keep a small machine busy.
         const SIDE_BY_SIDE: usize = 4;
         let mut open: Vec<Vec<usize>> = Vec::new();
         self.answer(self.all(), first, before, &mut open);
@@ -102,7 +138,8 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// Takes in what a render of marked values gave.
+    /// Learns from the result of a render in which the candidates of `group` were marked, and adds
+    /// to `open` the groups that need another render.
     fn answer(
         &mut self,
         group: Vec<usize>,
@@ -121,6 +158,7 @@ impl<'a> Probe<'a> {
                     }
                     return;
                 }
+                // A marker broke the YAML. There is no message, so the group is halved below.
                 String::new()
             }
             Err(message) => message,
@@ -147,8 +185,8 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// Those that helm's message is about: by a schema's path, by the template's expression, or by
-    /// the last lines above the one that helm stopped at.
+    /// The candidates that helm's message is about: by the path that a schema complains about, by
+    /// the template expression in the message, or by the lines above the one where helm stopped.
     fn named(&self, group: &[usize], message: &str) -> BTreeSet<usize> {
         let paths = self.asked_in(message);
         let is_named = |index: &&usize| {
@@ -159,7 +197,7 @@ impl<'a> Probe<'a> {
         if named.is_empty() { self.named_above(group, message) } else { named }
     }
 
-    /// The paths that a text asks the values for, below any chart.
+    /// The paths of all `.Values.…` in a text, for each chart that they may belong to.
     fn asked_in(&self, text: &str) -> BTreeSet<Path> {
         let Ok(asked) = Regex::new(r"\.Values\.([A-Za-z0-9_.]+)") else { return BTreeSet::new() };
         let mut paths = BTreeSet::new();
@@ -170,12 +208,15 @@ impl<'a> Probe<'a> {
         paths
     }
 
-    /// Helm says `template: chart/templates/x.yaml:198:12`, and there stands `tpl . $`: what the dot
-    /// is stands a few lines above.
+    /// The candidates in the lines above the one that helm names: for `template:
+    /// app/templates/x.yaml:198:12`, line 198 may only have `tpl . $`, and the `with
+    /// .Values.extraEnv` that sets the dot is a few lines above.
     fn named_above(&self, group: &[usize], message: &str) -> BTreeSet<usize> {
+        // Further up, a `with` rarely belongs to the same block.
         const ABOVE: usize = 8;
         let none = BTreeSet::new;
         let Ok(stopped) = Regex::new(r"template: ([^\s:]+):(\d+)") else { return none() };
+        // Nested templates are named from the outside in; helm stopped in the last one.
         let Some(found) = stopped.captures_iter(message).last() else { return none() };
         let Ok(line) = found[2].parse::<usize>() else { return none() };
         let mut named = none();
@@ -198,7 +239,8 @@ impl<'a> Probe<'a> {
         named
     }
 
-    /// Those that came out, but not as entries, and that may be written otherwise.
+    /// The candidates that came out, but not as entries, and have another possible syntax. They go
+    /// on to it, and what they reached is forgotten.
     fn mangled(&mut self, group: &[usize]) -> Vec<usize> {
         let mut again = Vec::new();
         for index in group {
@@ -213,12 +255,15 @@ impl<'a> Probe<'a> {
         again
     }
 
+    /// Finds the markers of a group in a render: first as entries of pods and containers, then in
+    /// ConfigMaps that containers take whole, and last anywhere else.
     fn learn(&mut self, group: &[usize], before: &Rendered, marked: &Rendered) {
+        // Locations are remembered by the plain render's documents, which other renders share.
         let own = |spot: &Spot| Some((before.same_document(marked, spot.0)?, spot.1.clone()));
         let all = pods::all(&marked.manifests);
         let mut places: BTreeSet<(usize, Path)> = BTreeSet::new();
         for pod in &all {
-            // What comes and goes with a marker is reached by none.
+            // A pod that exists only with markers does not exist in the release.
             let Some(spot) = own(&pod.spot) else { continue };
             let volumes = pod.spot.1.key("volumes");
             for (index, volume) in list(pod.spec, "volumes").enumerate() {
@@ -233,6 +278,7 @@ impl<'a> Probe<'a> {
                 let lists = [("env", Holds::Env), ("volumeMounts", Holds::Mounts)];
                 for (key, holds) in lists {
                     for (index, item) in list(container.value, key).enumerate() {
+                        // Names of variables are markers in capitals.
                         let name = text(item, "name").to_ascii_lowercase();
                         if let Some(found) = self.is(group, holds, &name) {
                             self.reach[found].containers.insert(spot.clone());
@@ -261,7 +307,7 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// Variables that go through a ConfigMap which containers take whole.
+    /// Finds markers that are keys of a ConfigMap, and the containers that take it with `envFrom`.
     fn in_config_maps(
         &mut self,
         group: &[usize],
@@ -291,7 +337,7 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// The candidate whose marker a name is.
+    /// The candidate of the group and kind whose marker is exactly this name.
     fn is(&self, group: &[usize], holds: Holds, name: &str) -> Option<usize> {
         let found = *marks(name).first()?;
         let candidate = self.candidates.get(found)?;
@@ -299,13 +345,14 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// A quick look that saves walking most documents.
+/// Whether a document may have markers. A quick look at its text, which saves walking most
+/// documents; in Secrets the markers are base64.
 fn may_be_marked(document: &Document) -> bool {
     let text = &document.text;
     document.kind() == "Secret" || text.contains("zqw") || text.contains("ZQW")
 }
 
-/// Calls `visit` with each key and each text of a document, those of Secrets decoded.
+/// Calls `visit` with each key and each text of a document, and again with what base64 decodes to.
 fn texts(value: &Value, path: &Path, visit: &mut impl FnMut(&Path, &str)) {
     match value {
         Value::Object(map) => {

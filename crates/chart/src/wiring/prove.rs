@@ -1,5 +1,5 @@
-//! The proof: what the overlay puts in is taken out of the render again, and then it has to be the
-//! render before, leaf by leaf.
+//! Proves the offline overlay: every entry that it adds is removed from the new render again, and
+//! what is left has to be the old render, leaf by leaf.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,17 +13,18 @@ use crate::relocate::difference::differences;
 use crate::relocate::explained::is_checksum;
 use crate::relocate::rendered::Rendered;
 
-/// What an overlay puts in by values, and where.
+/// The entries that an overlay adds through values, by container or pod.
 #[derive(Debug, Default)]
 pub(super) struct Given {
     pub(super) env: BTreeMap<Spot, Vec<Env>>,
     pub(super) mounts: BTreeMap<Spot, Vec<Mount>>,
     pub(super) volumes: BTreeMap<Spot, Vec<Volume>>,
-    /// The variables that go through ConfigMaps: their checksums differ too.
+    /// The variables that go through ConfigMaps: checksum annotations change with them.
     pub(super) config: BTreeSet<Env>,
 }
 
-/// What is not as it should be, in words; empty where the proof holds.
+/// What is wrong with a render, as messages; empty if the proof holds. `volatile` are the leaves
+/// that differ from render to render.
 pub(super) fn refute(
     before: &Rendered,
     after: &Rendered,
@@ -33,18 +34,23 @@ pub(super) fn refute(
     let mut wrong = Vec::new();
     let (documents, others) = (&before.manifests.documents, &after.manifests.documents);
     if documents.len() != others.len() {
-        wrong.push(format!("{} documents became {}", documents.len(), others.len()));
+        wrong.push(format!(
+            "the number of documents changes from {} to {}",
+            documents.len(),
+            others.len()
+        ));
     }
     for (index, document) in documents.iter().enumerate() {
         let name = format!("{} {}", document.kind(), document.name());
         let Some(same) = after.same_document(before, index) else {
-            wrong.push(format!("{name} is gone"));
+            wrong.push(format!("{name} is missing"));
             continue;
         };
         let other = &others[same];
         let is_own = |spot: &&Spot| spot.0 == index;
         let mut spots = given.env.keys().chain(given.mounts.keys()).chain(given.volumes.keys());
         let is_given = spots.any(|spot| is_own(&spot));
+        // A document that should have entries and is unchanged is wrong too.
         if document.text == other.text && !is_given {
             continue;
         }
@@ -56,21 +62,22 @@ pub(super) fn refute(
         for difference in differences(&document.value, &value) {
             let key = difference.path.last_key().unwrap_or_default();
             let sides = [&difference.before, &difference.after];
+            // Pods restart when their ConfigMap changes, by a checksum in an annotation.
             let is_sum = !given.config.is_empty()
                 && sides.iter().all(|s| s.as_ref().is_some_and(|text| is_checksum(key, text)));
-            // An empty list that was filled is gone when what filled it is taken out.
+            // A list that was empty before goes away as a whole when its entries are removed.
             let was_empty = matches!(difference.before.as_deref(), Some("[]" | "null"))
                 && difference.after.is_none();
             let is_volatile = volatile.contains(&(index, difference.path.clone()));
             if !is_sum && !was_empty && !is_volatile {
-                wrong.push(format!("{name}: {} changes too", difference.path));
+                wrong.push(format!("{name}: {} also changes", difference.path));
             }
         }
     }
     wrong
 }
 
-/// Takes what was given out of a document; tells what was not there.
+/// Removes the added entries from a document. Returns messages for those that were not there.
 fn taken_out(
     value: &mut Value,
     document: usize,
@@ -83,29 +90,29 @@ fn taken_out(
             let is_it =
                 |item: &Value| text(item, "name") == env.name && text(item, "value") == env.value;
             if !taken(value, &spot.1, "env", &is_it) {
-                missing.push(format!("{} does not come out", env.name));
+                missing.push(format!("the variable {} is not rendered", env.name));
             }
         }
     }
     for (spot, all) in given.mounts.iter().filter(|(spot, _)| own(spot)) {
         for mount in all {
             if !taken(value, &spot.1, "volumeMounts", &|item| *item == mount.value()) {
-                missing.push(format!("the mount {} does not come out", mount.volume));
+                missing.push(format!("the mount {} is not rendered", mount.volume));
             }
         }
     }
     for (spot, all) in given.volumes.iter().filter(|(spot, _)| own(spot)) {
         for volume in all {
             if !taken(value, &spot.1, "volumes", &|item| *item == volume.value()) {
-                missing.push(format!("the volume {} does not come out", volume.name));
+                missing.push(format!("the volume {} is not rendered", volume.name));
             }
         }
     }
     missing.into_iter()
 }
 
-/// Takes one item out of a list, and the list with it if it was the only one; `false` where it is
-/// not there exactly once.
+/// Removes an item from a list, and the list if that was its only item. Returns `false` if the list
+/// did not have the item exactly once: twice is wrong as well.
 fn taken(value: &mut Value, path: &Path, key: &str, is_it: &dyn Fn(&Value) -> bool) -> bool {
     let Some(map) = at(value, path).and_then(Value::as_object_mut) else { return false };
     let Some(items) = map.get_mut(key).and_then(Value::as_array_mut) else { return false };
@@ -118,6 +125,7 @@ fn taken(value: &mut Value, path: &Path, key: &str, is_it: &dyn Fn(&Value) -> bo
     is_one
 }
 
+/// The value at a path, to be changed.
 fn at<'a>(value: &'a mut Value, path: &Path) -> Option<&'a mut Value> {
     path.steps().iter().try_fold(value, |value, step| match step {
         Step::Key(key) => value.get_mut(key),
@@ -126,7 +134,7 @@ fn at<'a>(value: &'a mut Value, path: &Path) -> Option<&'a mut Value> {
     })
 }
 
-/// Takes variables out of a ConfigMap that did not have them before.
+/// Removes the added variables from a ConfigMap that did not have them before.
 fn without_config(value: &mut Value, before: &Value, given: &Given) {
     let had = before.get("data").cloned().unwrap_or_default();
     let Some(data) = value.get_mut("data").and_then(Value::as_object_mut) else { return };

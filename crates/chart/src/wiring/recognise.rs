@@ -1,5 +1,5 @@
-//! Which rule a container meets: by its image, by what it runs, by its arguments, its variables or
-//! its name.
+//! Decides whether a container is one that a rule describes: by its name, its image, the command
+//! that it runs, its arguments, or its environment variables, in this order.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use types::input::wiring::Known;
 
 use super::pods::{list, text};
 
-/// The variables of a container, as [`crate::phone_home`] reads them: `None` for a value that only
-/// the cluster knows.
+/// The environment variables of a container, as [`crate::phone_home`] reads them. The value is
+/// `None` if only the cluster knows it (`valueFrom`).
 pub(super) type Variables = BTreeMap<String, Option<String>>;
 
-/// How a container meets a rule, in words; `None` where it does not.
+/// Why a rule describes a container, for the report: "it runs vllm serve". `None` if it does not.
 pub(super) fn meets(known: &Known, container: &Value, variables: &Variables) -> Option<String> {
     let name = text(container, "name");
     if known.containers.iter().any(|own| own == name) {
@@ -21,6 +21,8 @@ pub(super) fn meets(known: &Known, container: &Value, variables: &Variables) -> 
     }
     let image = image(container);
     let has = |parts: &[String]| parts.iter().any(|part| image.contains(part.as_str()));
+    // The exceptions (an exporter for vllm) also rule out commands, arguments and variables below;
+    // only a container that is named outright is above them.
     if has(&known.except) {
         return None;
     }
@@ -28,6 +30,7 @@ pub(super) fn meets(known: &Known, container: &Value, variables: &Variables) -> 
         return Some(format!("its image is {image}"));
     }
     let words = words(container);
+    // In one line, so that a rule's command may have several words.
     let line = format!(" {} ", words.join(" "));
     if let Some(command) = known.commands.iter().find(|command| runs(&line, command)) {
         return Some(format!("it runs {command}"));
@@ -44,7 +47,7 @@ pub(super) fn meets(known: &Known, container: &Value, variables: &Variables) -> 
     Some(format!("it has the variable {own}"))
 }
 
-/// `name:tag` of a container's image, as the rules of [`crate::phone_home`] see it.
+/// The image of a container as `name:tag`, as the rules of [`crate::phone_home`] see it.
 fn image(container: &Value) -> String {
     let image = text(container, "image");
     match image.parse::<Reference>() {
@@ -55,7 +58,8 @@ fn image(container: &Value) -> String {
     }
 }
 
-/// The words of its command and arguments, programs without their folder.
+/// The words of a container's command and arguments; programs without their folder, so that
+/// `/opt/venv/bin/vllm` is `vllm`.
 fn words(container: &Value) -> Vec<&str> {
     let all = ["command", "args"].into_iter().flat_map(|key| list(container, key));
     let words = all.filter_map(Value::as_str).flat_map(str::split_whitespace);
@@ -67,7 +71,8 @@ fn words(container: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// Whether a line has a command in it: from a word's start to where no letter follows.
+/// Whether a line of words runs a command: the command starts a word and is not the start of a
+/// longer one. The line may be a shell script.
 fn runs(line: &str, command: &str) -> bool {
     line.match_indices(command).any(|(start, _)| {
         let before = line[..start].chars().next_back();
@@ -77,11 +82,12 @@ fn runs(line: &str, command: &str) -> bool {
     })
 }
 
-/// A flag of a rule and the id of a model behind it.
+/// The flag of a rule that the words have, and the model's id after it.
 fn model<'a>(known: &'a Known, words: &[&'a str]) -> Option<(&'a str, &'a str)> {
     known.arguments.iter().find_map(|flag| {
         words.iter().enumerate().find_map(|(index, word)| {
             let value = match word.strip_prefix(flag.as_str())? {
+                // `--model org/name` and `--model=org/name`.
                 "" => *words.get(index + 1)?,
                 rest => rest.strip_prefix('=')?,
             };
@@ -90,7 +96,8 @@ fn model<'a>(known: &'a Known, words: &[&'a str]) -> Option<(&'a str, &'a str)> 
     })
 }
 
-/// Whether a text is `org/name`, with an optional `:quantization`, and no path of files.
+/// Whether a text is a model's id on the Hugging Face Hub (`org/name`), with an optional
+/// `:quantization`, and not the path of a file.
 fn is_model(text: &str) -> bool {
     let is_name = |name: &str| {
         name.starts_with(|c: char| c.is_ascii_alphanumeric())

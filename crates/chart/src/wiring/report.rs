@@ -1,4 +1,5 @@
-//! The part of a report on the wiring: what, where, by what, why.
+//! The part of the reports on the offline configuration: what is configured where, by which value
+//! or patch, and why.
 
 use std::fmt::Write as _;
 
@@ -6,17 +7,17 @@ use super::Wiring;
 use crate::path::Path;
 
 impl Wiring {
-    /// Whether there is nothing to say.
+    /// Whether there is nothing to report.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty() && self.leftovers.is_empty()
     }
 
-    /// The report as Markdown; empty where there is nothing to say.
+    /// The report as Markdown; empty if there is nothing to report.
     pub fn markdown(&self) -> String {
         let mut text = String::new();
         if !self.lines.is_empty() {
             text.push_str(
-                "\n## Wired to stay inside\n\n| where | what | by | why |\n|---|---|---|---|\n",
+                "\n## Offline configuration\n\n| location | setting | set by | reason |\n|---|---|---|---|\n",
             );
         }
         for Row { place, by, what, why } in self.rows() {
@@ -26,15 +27,15 @@ impl Wiring {
         }
         if !self.patches.is_empty() {
             text.push_str(
-                "\nNo value reaches what is done by a patch: install with `gantry post-render \
-                 --patches FILE`.\n",
+                "\nNo value of the chart can set what is marked as a patch: install with `gantry \
+                 post-render --patches FILE`.\n",
             );
         }
         for note in &self.notes {
             let _ = writeln!(text, "\n{note}.");
         }
         if !self.leftovers.is_empty() {
-            text.push_str("\n## Not wired\n\n");
+            text.push_str("\n## Not configured for offline use\n\n");
         }
         for left in &self.leftovers {
             let _ = writeln!(text, "- {}: {}. Next: {}", left.place, left.what, left.next);
@@ -42,7 +43,7 @@ impl Wiring {
         text
     }
 
-    /// The lines, those of one place and one value as one.
+    /// The rows of the report. What one value (or patch) does in one container is one row.
     pub fn rows(&self) -> Vec<Row<'_>> {
         let mut rows: Vec<Row> = Vec::new();
         for line in &self.lines {
@@ -61,15 +62,15 @@ impl Wiring {
     }
 }
 
-/// What one place gets by one value, or by its patch.
+/// What one value, or a patch, configures at one location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row<'a> {
-    /// Where it comes out.
+    /// The container or object.
     pub place: &'a str,
-    /// The value; absent where a patch does it.
+    /// The value; absent if a patch does it.
     pub by: Option<&'a Path>,
-    /// What is told there.
+    /// What is configured: `HF_HUB_OFFLINE=1`.
     pub what: Vec<&'a str>,
-    /// Why, each reason once.
+    /// The reasons, each once.
     pub why: Vec<&'a str>,
 }

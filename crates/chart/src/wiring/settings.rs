@@ -1,5 +1,5 @@
-//! Values of charts that do the wiring themselves: those that a rule knows by their path, and that
-//! say something else.
+//! Sets values of charts that a rule knows by their keys and that configure something for offline
+//! use themselves: a switch for a job that downloads models, or the name of an existing claim.
 
 use serde_json::Value;
 use types::input::rules::with_fields;
@@ -11,13 +11,14 @@ use crate::chart::Chart;
 use crate::path::{Path, Step};
 use crate::relocate::scopes::Scopes;
 
-/// What rules find in the values of a chart.
+/// What rules find in the values of a chart: values to set, and those that the user has to change.
 pub(super) struct Found {
     pub(super) settings: Vec<Setting>,
     pub(super) leftovers: Vec<Leftover>,
 }
 
-/// The values that a rule sets. What a person set stays, and is told.
+/// Finds the values that rules set. A value that the user set (`user`) is kept and becomes a
+/// leftover.
 pub(super) fn find(
     table: &Table,
     offline: &Offline,
@@ -38,21 +39,22 @@ pub(super) fn find(
             }
             let Some(wanted) = wanted(rule, offline) else { continue };
             let is_unset = value.is_null() && matches!(&wanted, Value::String(s) if s.is_empty());
-            // What is of another type is another thing, with the same name.
+            // A value of another type only has the same name: `enabled` as a map, say.
             let is_kin =
                 value.is_null() || std::mem::discriminant(value) == std::mem::discriminant(&wanted);
             if *value == wanted || is_unset || !is_kin || is_empty_issuer(rule, value) {
                 continue;
             }
+            // Of the values as the user wrote them: a chart's defaults may be changed.
             let path = scopes.own_path(&path);
             if path.find(user).is_some() {
                 found.leftovers.push(Leftover {
                     place: format!("value {path}"),
                     what: format!(
-                        "it is {value} by your own values and is kept; {wanted} is wanted: {}",
+                        "your values set it to {value}, which is kept; it should be {wanted}: {}",
                         rule.why
                     ),
-                    next: format!("take {path} out of your values, or see that it stays inside"),
+                    next: format!("remove {path} from your values, or make sure that it works without the internet"),
                 });
                 return;
             }
@@ -66,12 +68,13 @@ pub(super) fn find(
     found
 }
 
-/// An issuer that is not named is one that a chart does not use.
+/// Whether a rule sets an issuer and the value is empty: a chart that names no issuer uses none.
 fn is_empty_issuer(rule: &Rule, value: &Value) -> bool {
     let asks = rule.set.as_str().is_some_and(|text| text.contains("{issuer}"));
     asks && (value.is_null() || value.as_str() == Some(""))
 }
 
+/// Whether a path ends in the keys of a rule.
 fn is_at(rule: &Rule, path: &Path) -> bool {
     let steps = path.steps();
     steps.len() >= rule.keys.len()
@@ -81,7 +84,8 @@ fn is_at(rule: &Rule, path: &Path) -> bool {
             .all(|(step, key)| matches!(step, Step::Key(own) if own == key))
 }
 
-/// Whether a key of the path, or the name of the chart whose values they are, has a word in it.
+/// Whether a key of the path has the word in it, or the name of the chart that the values belong
+/// to.
 fn is_below(chart: &Chart, path: &Path, word: &str) -> bool {
     let in_keys =
         path.steps().iter().any(|step| matches!(step, Step::Key(key) if key.contains(word)));
@@ -92,10 +96,11 @@ fn is_below(chart: &Chart, path: &Path, word: &str) -> bool {
     in_keys || in_name
 }
 
-/// What a rule sets with what the site has; `None` where it has not got it.
+/// The value that a rule sets, with its fields (`{claim}`, `{issuer}`) filled in; `None` if the
+/// site does not have what the rule needs.
 fn wanted(rule: &Rule, offline: &Offline) -> Option<Value> {
     let Value::String(text) = &rule.set else {
-        // A switch that goes with a place for models needs one with that layout.
+        // A switch for models in a bucket of a certain layout needs such a bucket.
         let needs = rule.layout != types::site::ModelLayout::default();
         return (!needs || place(rule, offline, "bucket").is_some()).then(|| rule.set.clone());
     };
@@ -106,6 +111,8 @@ fn wanted(rule: &Rule, offline: &Offline) -> Option<Value> {
     with_fields(text, field).map(Value::String)
 }
 
+/// What fills a field of a rule: the URL of a bucket or depot, or a claim's name, of the first
+/// model source that fits.
 fn place(rule: &Rule, offline: &Offline, what: &str) -> Option<String> {
     offline.models.iter().find_map(|models| match (models, what) {
         (Models::Bucket { url, layout, .. }, "bucket") if *layout == rule.layout => {
@@ -120,14 +127,14 @@ fn place(rule: &Rule, offline: &Offline, what: &str) -> Option<String> {
     })
 }
 
-/// Calls `visit` with each value that stands under a key: its parent's path, its key, itself, and
-/// the map that it is in.
+/// Calls `visit` with each value below a key, at any depth: the path of the map that it is in, its
+/// key, the value, and the map.
 pub(super) fn walk<'a>(
     value: &'a Value,
     path: &Path,
     visit: &mut impl FnMut(&Path, &str, &'a Value, &'a serde_json::Map<String, Value>),
 ) {
-    // Values nest finitely; a hostile file is not followed without end.
+    // Real values are not nested this deep; a hostile file must not exhaust the stack.
     const DEEPEST: usize = 64;
     if path.steps().len() > DEEPEST {
         return;

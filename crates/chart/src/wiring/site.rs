@@ -1,4 +1,5 @@
-//! What the site has for runtimes: where its models are, its CA, its issuer.
+//! What the site offers to the containers of a release: where its models are, its CA, and its
+//! issuer of certificates. Made from `site.yaml`.
 
 use types::destination::Destination;
 use types::site::{ModelLayout, Site};
@@ -8,25 +9,25 @@ pub const CA_NAME: &str = "gantry-ca";
 /// The key of the CA in them.
 pub const CA_KEY: &str = "ca.crt";
 
-/// What the site has.
+/// What the site offers to containers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Offline {
-    /// Where models are, the best first: of the first that a runtime can read it reads.
+    /// Where models are, the best first. A runtime uses the first one that it can read.
     pub models: Vec<Models>,
     /// The CA that signed the certificates of the site's services.
     pub ca: Option<Ca>,
     /// The issuer of the cluster's certificates: the name of a `ClusterIssuer`.
     pub issuer: Option<String>,
-    /// The namespace of the release, where it is known: a pod mounts only claims of its own.
+    /// The namespace of the release, if known. A pod can only mount claims of its own namespace.
     pub namespace: Option<String>,
-    /// The hosts of the site's services; what talks to one of them gets the CA.
+    /// The hosts of the site's services, with port; containers that name one of them get the CA.
     pub hosts: Vec<String>,
 }
 
-/// A place where models are.
+/// A location of models.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Models {
-    /// A claim, mounted into the pods that read it.
+    /// A PersistentVolumeClaim, mounted into the pods that read it.
     Claim {
         /// Its namespace.
         namespace: String,
@@ -34,29 +35,29 @@ pub enum Models {
         claim: String,
         /// The folder in it, relative; empty for its root.
         folder: String,
-        /// How the models lie there.
+        /// The layout of the models in it.
         layout: ModelLayout,
     },
-    /// A depot of Gantry's, or anything that speaks the protocol of the Hugging Face Hub.
+    /// A Gantry depot, or another server with the HTTP API of the Hugging Face Hub.
     Depot {
-        /// What `HF_ENDPOINT` is set to.
+        /// The URL for `HF_ENDPOINT`.
         url: String,
     },
     /// A bucket.
     Bucket {
         /// `s3://bucket/path`.
         url: String,
-        /// The server, where it is not the provider's own.
+        /// The URL of the server, if it is not the cloud provider's own.
         endpoint: Option<String>,
-        /// How the models lie there.
+        /// The layout of the models in it.
         layout: ModelLayout,
     },
 }
 
-/// The site's CA in the cluster: a PEM file in an object of the release's namespace.
+/// The site's CA in the cluster: a PEM file in a ConfigMap or Secret of the release's namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ca {
-    /// What holds it.
+    /// The kind of the object that has it.
     pub from: CaFrom,
     /// The object's name.
     pub name: String,
@@ -64,7 +65,7 @@ pub struct Ca {
     pub key: String,
 }
 
-/// What holds the CA.
+/// The kind of object that has the CA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CaFrom {
     /// A ConfigMap.
@@ -74,8 +75,8 @@ pub enum CaFrom {
 }
 
 impl Offline {
-    /// What a site says of itself, for a release in this namespace. The CA is taken to be in the
-    /// ConfigMap [`CA_NAME`] where the site has one.
+    /// Reads a site for a release in this namespace. If the site has a CA, it is expected in the
+    /// ConfigMap [`CA_NAME`], where `gantry deploy` puts it.
     pub fn of_site(site: &Site, namespace: Option<&str>) -> Self {
         let depot = site.depot.as_ref().map(|depot| depot.url.clone());
         let mut models: Vec<Models> = site
@@ -96,16 +97,17 @@ impl Offline {
                         layout,
                     }),
                     Destination::Depot => Some(Models::Depot { url: depot.clone()? }),
-                    // A folder is on a machine, not in a pod.
+                    // A folder is on some machine and not reachable from a pod.
                     Destination::Folder(_) => None,
                 }
             })
             .collect();
-        // A depot is there for whom nothing else serves.
+        // The depot serves runtimes that can read nothing else, so it comes last.
         if let Some(url) = depot.filter(|_| !models.iter().any(is_depot)) {
             models.push(Models::Depot { url });
         }
-        // One file holds the CAs of all of the site's services.
+        // `gantry deploy` writes the CAs of all services into one file, so one CA anywhere is
+        // enough.
         let cas = site.models.iter().map(|target| &target.ca).chain([&site.registry.ca]);
         let ca = cas.flatten().next().map(|_| Ca {
             from: CaFrom::ConfigMap,
@@ -120,10 +122,13 @@ impl Offline {
     }
 }
 
+/// Whether models are served by a depot.
 fn is_depot(models: &Models) -> bool {
     matches!(models, Models::Depot { .. })
 }
 
+/// The host, with port, of the server that has the models; `None` for claims and provider's
+/// buckets.
 fn host(models: &Models) -> Option<String> {
     let url = match models {
         Models::Depot { url } => url,

@@ -1,4 +1,5 @@
-//! The rules of the wiring: Gantry's own `rules/wiring.yaml`, and the user's on top.
+//! The rules for the offline configuration: Gantry's own in `rules/wiring.yaml`, and the user's in
+//! `gantry.yaml` on top. `docs/formats/rules.md` describes the format.
 
 use std::sync::OnceLock;
 
@@ -7,7 +8,7 @@ use types::input::wiring;
 
 use crate::{Error, Result};
 
-/// A table of rules.
+/// The rules for runtimes, CAs, values and claims.
 #[derive(Debug, Clone, Default)]
 pub struct Table(pub(super) wiring::Wiring);
 
@@ -22,7 +23,7 @@ impl Table {
         })
     }
 
-    /// Reads a table of the same form as `rules/wiring.yaml`.
+    /// Parses rules in the format of `rules/wiring.yaml`. `name` is the file's name in errors.
     pub fn read(name: &str, text: &str) -> Result<Self> {
         Ok(Self(types::yaml::read(name, text).map_err(Error::Document)?))
     }
@@ -32,7 +33,8 @@ impl Table {
         Self::builtin().with(&input.wiring)
     }
 
-    /// These rules with `own` on top: its rules are asked first, and one of the same name replaces.
+    /// These rules with the user's `own` on top: those are tried first, and one with the name of a
+    /// built-in rule replaces it.
     #[must_use]
     pub fn with(&self, own: &wiring::Wiring) -> Self {
         let mut all = own.clone();

@@ -1,5 +1,6 @@
-//! What each container wants to stay inside: variables, mounts and the volumes behind them, or a
-//! word to a person where the site has nothing for it.
+//! Finds what each container needs for offline use: environment variables, mounts, and the volumes
+//! for them; or a leftover for the user, if the site has nothing that the container can use.
+//! Whether values or patches meet the needs is decided later, in `plan`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,51 +17,52 @@ use super::{Leftover, Table};
 use crate::manifest::Manifests;
 use crate::phone_home::{Finding, same_meaning, variables};
 
-/// What all containers want.
+/// The needs of all containers.
 #[derive(Debug, Default)]
 pub(super) struct Wants {
-    /// Variables that a container has not got.
+    /// Variables, with the containers that need them and do not have them.
     pub(super) env: BTreeMap<Env, BTreeSet<Spot>>,
-    /// Containers that a variable may reach as well: it only silences reports, and they stand beside
-    /// one that wants it.
+    /// Containers that a variable may also reach, because it only switches telemetry off and they
+    /// are in the same pod as one that needs it.
     pub(super) harmless: BTreeMap<Env, BTreeSet<Spot>>,
-    /// Variables that a chart gives another value, and that only a patch can change.
+    /// Variables to which the chart gives another value, so that only a patch can change them.
     pub(super) replaced: BTreeMap<Env, BTreeSet<Spot>>,
-    /// Mounts, by the containers that get them.
+    /// Mounts, with the containers that need them.
     pub(super) mounts: BTreeMap<Mount, BTreeSet<Spot>>,
-    /// Volumes, by the pods that get them.
+    /// Volumes, with the pods that need them.
     pub(super) volumes: BTreeMap<Volume, BTreeSet<Spot>>,
-    /// Why, for each container: the rule's reason.
+    /// The reasons, by container and name of the variable or volume.
     pub(super) why: BTreeMap<(Spot, String), String>,
     pub(super) leftovers: Vec<Leftover>,
 }
 
 impl Wants {
-    /// Whether nothing is wanted.
+    /// Whether no container needs anything.
     pub(super) fn is_empty(&self) -> bool {
         self.env.is_empty() && self.replaced.is_empty() && self.mounts.is_empty()
     }
 }
 
-/// A variable and its value.
+/// An environment variable with its value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Env {
     pub(super) name: String,
     pub(super) value: String,
 }
 
-/// What is looked at to find what containers want.
+/// Finds the needs of containers, from the rules, the site and a render.
 pub(super) struct Question<'a> {
     pub(super) table: &'a Table,
     pub(super) offline: &'a Offline,
     pub(super) manifests: &'a Manifests,
-    /// The user's values: what they set by hand stays.
+    /// The values that the user wrote; variables that they name are not changed.
     pub(super) own: &'a Value,
-    /// What reports home, as [`crate::phone_home`] finds it.
+    /// The telemetry that [`crate::phone_home`] found.
     pub(super) findings: &'a [Finding],
 }
 
 impl Question<'_> {
+    /// The needs of all containers of these pods.
     pub(super) fn wants(&self, pods: &[Pod]) -> Wants {
         let mut wants = Wants::default();
         for pod in pods {
@@ -72,9 +74,11 @@ impl Question<'_> {
         wants
     }
 
+    /// Adds the needs of one container; `own` are its variables.
     fn container(&self, pod: &Pod, container: &Container, own: &Variables, wants: &mut Wants) {
         let mut asked: Vec<(Env, String)> = Vec::new();
         let mut silencing: Vec<Env> = Vec::new();
+        // A container that only sleeps (to pull its image onto each node) needs nothing.
         let idle = crate::phone_home::is_idle(container.value);
         let runtime = if idle { None } else { self.runtime(container, own) };
         let mut is_runtime = false;
@@ -83,10 +87,10 @@ impl Question<'_> {
             if runtime.sure == Sure::Possible {
                 wants.leftovers.push(Leftover {
                     place: pod.place(container),
-                    what: format!("it may be a runtime of models ({why})"),
+                    what: format!("it may be a model runtime ({why})"),
                     next: format!(
-                        "name it under wiring.runtimes of gantry.yaml (containers: [{}]), or pass \
-                         this over",
+                        "if it is, list it under wiring.runtimes in gantry.yaml (containers: [{}]); \
+                         otherwise ignore this",
                         container.name()
                     ),
                 });
@@ -112,6 +116,8 @@ impl Question<'_> {
                 place.document == container.spot.0 && place.path == container.spot.1
             };
             let is_models = self.table.0.runtimes.iter().any(|r| of_sources(r).any(|n| n == name));
+            // Some telemetry rules switch by a variable that also says where models are
+            // (HF_HUB_OFFLINE does both). The rules for runtimes decide about these.
             if places.iter().any(is_here) && !is_models {
                 let env = Env { name: name.clone(), value: off.clone() };
                 silencing.push(env.clone());
@@ -124,6 +130,7 @@ impl Question<'_> {
         for (env, why) in asked {
             self.variable(pod, container, own, env, why, wants);
         }
+        // One value for the whole pod may set it in sidecars too, unless they set it themselves.
         for env in silencing {
             let beside = pod
                 .containers
@@ -134,6 +141,7 @@ impl Question<'_> {
         }
     }
 
+    /// The first rule for a runtime that describes the container, with the reason.
     fn runtime(&self, container: &Container, own: &Variables) -> Option<(&Runtime, String)> {
         self.table
             .0
@@ -142,7 +150,9 @@ impl Question<'_> {
             .find_map(|rule| Some((rule, meets(&rule.known, container.value, own)?)))
     }
 
-    /// The place that a runtime reads its models from, with what stands for its fields.
+    /// Chooses the source from which a runtime reads its models, and the values for the fields of
+    /// its rule. If the site has none that the runtime can read, adds a leftover and returns
+    /// `None`.
     fn source<'r>(
         &self,
         pod: &Pod,
@@ -153,7 +163,8 @@ impl Question<'_> {
     ) -> Option<(&'r Source, Fields)> {
         let mut elsewhere = None;
         let mut candidates: Vec<&Models> = self.offline.models.iter().collect();
-        // What is this container's own, or laid out for its kind alone, comes before all others.
+        // A claim that is assigned to this container comes first, then sources with a layout for a
+        // certain runtime, then those in the cache layout that most runtimes can read.
         candidates.sort_by_key(|models| {
             let is_own = self.assigned(models, container) == Some(true);
             (!is_own, layout(models) == ModelLayout::default())
@@ -190,25 +201,28 @@ impl Question<'_> {
                 }
             }
         }
+        // The models are in the image already: it only has to be told to use them.
         if let Some(source) = &runtime.image {
             return Some((source, Fields::default()));
         }
+        // A rule without any source only sets variables.
         if runtime.claim.is_none() && runtime.depot.is_none() && runtime.bucket.is_none() {
             return None;
         }
         let what = match elsewhere {
             Some((namespace, claim)) => format!(
-                "{why}; the site's claim {claim} is in the namespace {namespace}, where this pod is \
-                 not"
+                "{why}; the site's claim {claim} is in the namespace {namespace}, and a pod can only \
+                 mount claims of its own namespace"
             ),
-            None => format!("{why}; the site names no place that it could read them from"),
+            None => format!("{why}; site.yaml names no location from which it can read models"),
         };
-        let next = format!("give site.yaml {}", ways(runtime));
+        let next = format!("add to site.yaml: {}", ways(runtime));
         wants.leftovers.push(Leftover { place: pod.place(container), what, next });
         None
     }
 
-    /// Whether a claim is this container's own, or another's; `None` where it is for all.
+    /// Whether `claims` of the rules assign a claim to this container (`true`) or to others
+    /// (`false`); `None` if it is for all, or is not a claim.
     fn assigned(&self, models: &Models, container: &Container) -> Option<bool> {
         let Models::Claim { claim, .. } = models else { return None };
         let mut own = self.table.0.claims.iter().filter(|own| own.claim == *claim).peekable();
@@ -216,6 +230,8 @@ impl Question<'_> {
         Some(own.any(|own| own.containers.iter().any(|name| name == container.name())))
     }
 
+    /// Adds the variables and the mount with which a container trusts the site's CA, if it connects
+    /// to the site, loads models, or is described by a rule.
     fn trust(
         &self,
         pod: &Pod,
@@ -230,8 +246,10 @@ impl Question<'_> {
         let mut file = None;
         for rule in &self.table.0.trust {
             let how = match (&rule.known, host) {
+                // A rule that describes containers is for these only; one that does not is for all
+                // that connect to the site.
                 (known, _) if *known != Known::default() => meets(known, container.value, own),
-                (_, Some(host)) => Some(format!("it talks to {host}")),
+                (_, Some(host)) => Some(format!("it connects to {host}")),
                 (_, None) if is_runtime => Some("it loads models".to_owned()),
                 _ => None,
             };
@@ -246,7 +264,8 @@ impl Question<'_> {
         }
     }
 
-    /// Notes a variable for a container, unless it has it, or a person gave it another value.
+    /// Adds a variable that a container needs, unless the container has it. If the user or the
+    /// cluster gives it another value, that is kept, and a leftover is added.
     fn variable(
         &self,
         pod: &Pod,
@@ -257,6 +276,7 @@ impl Question<'_> {
         wants: &mut Wants,
     ) {
         let current = own.get(&env.name);
+        // `true`, `1` and `yes` mean the same to most programs.
         if let Some(Some(value)) = current
             && (value == &env.value || same_meaning(value, &env.value))
         {
@@ -266,17 +286,22 @@ impl Question<'_> {
             && mentions(self.own, &env.name)
         {
             let has =
-                current.as_deref().map_or("taken from the cluster".into(), |v| format!("{v:?}"));
+                current.as_deref().map_or("set from the cluster".into(), |v| format!("{v:?}"));
             wants.leftovers.push(Leftover {
                 place: pod.place(container),
                 what: format!(
-                    "{} is {has} by your own values and is kept; {:?} would keep it inside ({why})",
+                    "{} is {has} by your values, which is kept; it should be {:?} ({why})",
                     env.name, env.value
                 ),
-                next: format!("take {} out of your values, or see that it stays inside", env.name),
+                next: format!(
+                    "remove {} from your values, or make sure that it works without the internet",
+                    env.name
+                ),
             });
             return;
         }
+        // `env` takes precedence over `envFrom`, so a variable of a ConfigMap or Secret that is
+        // taken whole can be overridden by an entry in `env`.
         let is_from_cluster = current == Some(&None);
         let spot = container.spot.clone();
         let is_listed = list(container.value, "env").any(|item| text(item, "name") == env.name);
@@ -284,10 +309,10 @@ impl Question<'_> {
             wants.leftovers.push(Leftover {
                 place: pod.place(container),
                 what: format!(
-                    "{} is taken from the cluster; {:?} would keep it inside ({why})",
+                    "{} is set from the cluster (valueFrom); it should be {:?} ({why})",
                     env.name, env.value
                 ),
-                next: "see that what it is taken from says so".to_owned(),
+                next: "make sure that the object that it is set from has this value".to_owned(),
             });
             return;
         }
@@ -297,16 +322,21 @@ impl Question<'_> {
     }
 }
 
-/// What stands for the fields of a rule.
+/// The values for the fields of a rule, such as `{mount}` in `HF_HUB_CACHE: '{mount}'`.
 #[derive(Debug, Clone, Default)]
 struct Fields {
+    /// The path where the claim with the models is mounted.
     mount: Option<String>,
+    /// The URL of the depot.
     depot: Option<String>,
+    /// The URL of the bucket.
     bucket: Option<String>,
+    /// The URL of the bucket's server.
     endpoint: Option<String>,
 }
 
 impl Fields {
+    /// The value for a field; `None` for unknown fields and those that the source does not have.
     fn get(&self, field: &str) -> Option<String> {
         match field {
             "mount" => self.mount.clone(),
@@ -318,13 +348,13 @@ impl Fields {
     }
 }
 
-/// The variables that a rule sets for the sake of where models are.
+/// The variables that a rule sets depending on where the models are.
 fn of_sources(runtime: &Runtime) -> impl Iterator<Item = &String> {
     let sources = [&runtime.claim, &runtime.depot, &runtime.bucket, &runtime.image];
     sources.into_iter().flatten().flat_map(|source| source.set.keys())
 }
 
-/// What site.yaml could say so that a runtime finds its models.
+/// What can be added to site.yaml so that a runtime finds its models.
 fn ways(runtime: &Runtime) -> String {
     let mut ways = Vec::new();
     if let Some(claim) = &runtime.claim {
@@ -341,7 +371,8 @@ fn ways(runtime: &Runtime) -> String {
     ways.join(", or ")
 }
 
-/// Whether a container's variables or arguments name a host.
+/// Whether a container's variables, command or arguments name a host. The host may have a port;
+/// without one, it does not match the same host with a port.
 fn talks_to(container: &Value, own: &Variables, host: &str) -> bool {
     let named = |text: &str| {
         text.match_indices(host).any(|(start, _)| {
@@ -361,7 +392,7 @@ fn talks_to(container: &Value, own: &Variables, host: &str) -> bool {
             .any(named)
 }
 
-/// Whether values speak of a variable: as a key, as the name of an entry, or in a text.
+/// Whether values mention a variable: as a key, as the name of an entry, or as a word in a text.
 fn mentions(values: &Value, name: &str) -> bool {
     match values {
         Value::Object(map) => map.iter().any(|(key, value)| key == name || mentions(value, name)),

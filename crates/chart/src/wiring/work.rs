@@ -1,5 +1,6 @@
-//! The work itself, in its order: render as it is and with markers, find what containers want, find
-//! the values that reach them, render that, prove it, and make patches of the rest.
+//! Runs the steps in their order: render the chart as it is and with markers, find what containers
+//! need, find the values that reach them, render with these and prove it, and make patches for the
+//! rest.
 
 use std::collections::BTreeSet;
 
@@ -19,24 +20,27 @@ use crate::relocate::scopes::Scopes;
 use crate::render::{self, Render};
 use crate::{Error, Result, inspect, values};
 
-/// Renders, and counts.
+/// Renders the chart, and counts how often.
 struct Renders<'a> {
     render: &'a Render<'a>,
     spent: usize,
 }
 
 impl Renders<'_> {
+    /// Renders with several overlays at the same time. An error is helm's message.
     fn all(&mut self, overlays: &[Option<String>]) -> Vec<Result<String, String>> {
         self.spent += overlays.len();
         let streams = render::streams(self.render, overlays).into_iter();
         streams.map(|stream| stream.map_err(|error| error.message)).collect()
     }
 
+    /// Renders with one overlay, or without any.
     fn one(&mut self, overlay: Option<String>) -> Result<String, String> {
-        self.all(&[overlay]).pop().unwrap_or_else(|| Err("nothing was rendered".into()))
+        self.all(&[overlay]).pop().unwrap_or_else(|| Err("the renderer returned no output".into()))
     }
 }
 
+/// The implementation of [`super::wire_release`].
 pub(super) fn wire(request: &Request, render: &Render) -> Result<Wiring> {
     let Request { chart, user, own, offline, table, switches } = *request;
     let mut renders = Renders { render, spent: 0 };
@@ -45,7 +49,9 @@ pub(super) fn wire(request: &Request, render: &Render) -> Result<Wiring> {
     let mut wiring = Wiring { leftovers: found.leftovers, ..Wiring::default() };
     let mut below = overlay(&found.settings, &effective);
 
-    // The chart as it is, with what rules set, and with that and markers, side by side.
+    // Three renders at the same time: the chart as it is, with the values that rules set, and with
+    // those and markers. The marked one starts before it is known whether helm accepts the rules'
+    // values; only if it does not is it made again.
     let scopes = Scopes::new(chart, &effective);
     let seen = effective_with(request, &below);
     let all = candidates::find(chart, &seen, &scopes);
@@ -58,8 +64,10 @@ pub(super) fn wire(request: &Request, render: &Render) -> Result<Wiring> {
         overlays.push(Some(below.to_string()));
     }
     let mut streams = renders.all(&overlays).into_iter();
-    let mut next = || streams.next().unwrap_or_else(|| Err("nothing was rendered".into()));
+    let mut next =
+        || streams.next().unwrap_or_else(|| Err("the renderer returned no output".into()));
     let plain = Manifests::read(&next().map_err(|message| Error::Render { message })?).whole()?;
+    // Not read before it is known that there are needs; an error of helm's is a result like others.
     let mut marked = next();
     let mut settings = found.settings;
     let mut with_settings = None;
@@ -67,17 +75,22 @@ pub(super) fn wire(request: &Request, render: &Render) -> Result<Wiring> {
         match next().map(|stream| Manifests::read_like(&stream, &plain)) {
             Ok(manifests) if manifests.unread.is_empty() => with_settings = Some(manifests),
             refused => {
-                let message = refused.err().unwrap_or_else(|| "it renders to no YAML".into());
+                let message =
+                    refused.err().unwrap_or_else(|| "the output is not valid YAML".into());
                 wiring.leftovers.extend(settings.drain(..).map(|own| refusal(&own, &message)));
                 below = Value::Object(Map::new());
+                // Which of the values helm fails with is not searched for: there are one or two of
+                // them, and the user can set each by hand.
                 let probe = Probe::new(all.clone(), chart, &scopes, &seen, &below);
                 marked = renders.one(Some(probe.overlay(&probe.all())));
             }
         }
     }
+    // A value of a sub-chart that is switched off changes nothing, and is left out of the overlay.
     let off = inspect::silent(chart, &plain);
     settings.retain(|own| !off.iter().any(|off| off.is_above(&own.path)));
     wiring.lines = setting_lines(&settings, &plain, with_settings.as_ref());
+    // From here on, the chart with the rules' values is what renders are compared with.
     let before = Rendered::new(with_settings.unwrap_or_else(|| plain.clone()));
 
     let inspection = inspect::rendered(chart, user, before.manifests.clone());
@@ -89,6 +102,7 @@ pub(super) fn wire(request: &Request, render: &Render) -> Result<Wiring> {
     wiring.leftovers.append(&mut wants.leftovers);
 
     let seen = effective_with(request, &below);
+    // Most charts have no runtime: then markers need not be read, nor anything rendered again.
     let mut probe = Probe::new(all, chart, &scopes, &seen, &below);
     if !wants.is_empty() {
         probe.learn_all(marked, &before, &mut |overlays| renders.all(overlays));
@@ -114,7 +128,8 @@ pub(super) fn wire(request: &Request, render: &Render) -> Result<Wiring> {
     Ok(wiring)
 }
 
-/// The plan that holds: by values where the proof stands, else by patches alone.
+/// A plan that is proven: with values if a render with them changes nothing else, and otherwise
+/// with patches only, with a note about the reason.
 fn proven(
     probe: &Probe,
     wants: &Wants,
@@ -142,34 +157,37 @@ fn proven(
         Ok(Some(after)) => {
             let mut wrong = prove::refute(before, &after, &plan.given, &BTreeSet::new());
             if !wrong.is_empty() {
-                // What is made up anew with each render shows in a second one of the same values.
+                // Passwords and dates differ with each render: a second one with the same values
+                // shows which leaves do. Most charts have none, so this is only done now.
                 let again = renders.one(Some(base.to_string())).ok().and_then(read);
                 let moving = again.map(|again| volatile(before, &again)).unwrap_or_default();
                 wrong = prove::refute(before, &after, &plan.given, &moving);
             }
             wrong
         }
-        Ok(None) => vec!["the chart renders to no YAML".to_owned()],
+        Ok(None) => vec!["the output is not valid YAML".to_owned()],
         Err(message) => vec![message],
     };
     let Some(first) = wrong.first() else { return plan };
     let paths: Vec<String> = own.iter().map(|setting| setting.path.to_string()).collect();
     wiring.notes.push(format!(
-        "{} would do more than the wiring ({first}), so that patches do it",
+        "setting {} would change more than intended ({first}), so patches are used instead",
         paths.join(", ")
     ));
     Plan::new(None, wants, pods)
 }
 
+/// The leftover for a rule's value that helm fails with.
 fn refusal(setting: &Setting, message: &str) -> Leftover {
     Leftover {
         place: format!("value {}", setting.path),
-        what: format!("the chart does not render with {}: {message}", setting.value),
-        next: "set it by hand, with what the chart asks for beside it".into(),
+        what: format!("helm fails when it is set to {}: {message}", setting.value),
+        next: "set it in your values, together with what the chart requires beside it".into(),
     }
 }
 
-/// What the settings of rules do, in words: the objects that they change.
+/// The rows of the report for the values that rules set, with the objects that they change
+/// together; which value changes which object would need a render for each.
 fn setting_lines(settings: &[Setting], plain: &Manifests, with: Option<&Manifests>) -> Vec<Line> {
     const SHOWN: usize = 4;
     let Some(with) = with else { return vec![] };
@@ -183,7 +201,7 @@ fn setting_lines(settings: &[Setting], plain: &Manifests, with: Option<&Manifest
     if changed.len() > SHOWN {
         place.push(format!("{} more", changed.len() - SHOWN));
     }
-    let place = if place.is_empty() { "nothing that is rendered".into() } else { place.join(", ") };
+    let place = if place.is_empty() { "no rendered object".into() } else { place.join(", ") };
     let line = |setting: &Setting| Line {
         what: format!("{}: {}", setting.path, setting.value),
         place: place.clone(),
@@ -193,6 +211,7 @@ fn setting_lines(settings: &[Setting], plain: &Manifests, with: Option<&Manifest
     settings.iter().map(line).collect()
 }
 
+/// The overlay that sets these values.
 fn overlay(settings: &[Setting], effective: &Value) -> Value {
     let mut overlay = Value::Object(Map::new());
     for Setting { path, value, .. } in settings {
@@ -201,7 +220,7 @@ fn overlay(settings: &[Setting], effective: &Value) -> Value {
     overlay
 }
 
-/// What templates see with an overlay.
+/// The values that templates see with an overlay on top of the user's values.
 fn effective_with(request: &Request, overlay: &Value) -> Value {
     let mut user = request.user.clone();
     values::merge(&mut user, overlay);

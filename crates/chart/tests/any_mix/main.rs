@@ -1,6 +1,6 @@
-//! A generated chart with any mix of the schemes that charts have for images is moved and proven,
-//! and what only the template says is named as a leftover. The render is written here, in plain
-//! code: a chart's templates without helm.
+//! Relocates generated charts with any mix of the schemes in which charts name images: each is
+//! proven, and images that only the template names are leftovers. The templates are plain Rust
+//! here, so that hundreds of charts can be rendered without helm.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod scheme;
@@ -48,7 +48,7 @@ fn rendered(images: &[Image], chart: &Chart, overlay: Option<&str>) -> String {
     documents.map(|(index, image)| image.document(index, &all[key(index)], global)).collect()
 }
 
-/// Moves a chart of these images, a fresh password in each render where there is to be one.
+/// Relocates a chart of these images. With `is_unsteady`, each render has another password.
 fn moved(images: &[Image], naming: Naming, is_unsteady: bool) -> (Chart, Result<Relocation>) {
     let chart = chart(images);
     let count = AtomicUsize::new(0);
@@ -96,7 +96,7 @@ proptest! {
         );
         let verdict = if out_of_reach == 0 { Verdict::Proven } else { Verdict::Leftovers };
         prop_assert_eq!(relocation.proof.verdict(), verdict, "{:?}", relocation.proof);
-        // What a person sees: the same images as before, by other names, and none of the old ones.
+        // Independent of the proof: the same images under other names, and none of the old ones.
         let before = rendered(&images, &chart, None);
         let after = rendered(&images, &chart, Some(&relocation.overlay));
         let versions = |stream: &str| -> Vec<String> {
@@ -124,7 +124,7 @@ proptest! {
             let mut less = whole.clone();
             let mut at = &mut less;
             for key in line.path.to_string().split('.') {
-                // What stands in a list cannot be left out.
+                // An item of a list cannot be left out alone.
                 let Some(inner) = at.get_mut(key) else { return Ok(()) };
                 at = inner;
             }

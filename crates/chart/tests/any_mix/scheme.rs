@@ -1,5 +1,5 @@
-//! The schemes that charts have for images: which values each has, and what its template makes of
-//! them. Written in plain code, as helm would render it.
+//! The schemes in which charts name images: the values of each, and what its template makes of
+//! them, in plain Rust instead of helm.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use base64::Engine as _;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-/// How a template makes an image of its values.
+/// How a template makes an image from its values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scheme {
     /// `image: host/path:tag`.
@@ -89,7 +89,7 @@ pub(crate) fn image() -> impl Strategy<Value = Image> {
     let registry =
         prop::sample::select(vec!["docker.io", "quay.io", "ghcr.io", "host.example:5000"]);
     let scheme = prop::sample::select(ALL.to_vec());
-    // One segment is a library image on Docker Hub, whose name gets `library/` at the site.
+    // A name of one segment is an official image of Docker Hub: `library/` is added at the site.
     (scheme, registry, "([a-z]{3,6}/)?[a-z]{3,8}", "v?[1-9]\\.[0-9]{1,2}").prop_map(
         |(scheme, registry, repository, tag)| {
             // A chart that says nothing of the registry means Docker Hub.
@@ -120,7 +120,7 @@ impl Image {
         matches!(self.scheme, Literal | LiteralHost)
     }
 
-    /// Its values in the chart.
+    /// The values of the chart for it.
     pub(crate) fn values(&self) -> Value {
         let Self { registry, repository, tag, .. } = self;
         match self.scheme {
@@ -155,7 +155,7 @@ impl Image {
         }
     }
 
-    /// What a template asks for, for those who read templates.
+    /// A template that reads the same values, for the code that looks into templates.
     pub(crate) fn template(&self, key: &str) -> String {
         match self.scheme {
             AskedFor => format!("{{{{ .Values.{key}.hub.registry }}}}"),
@@ -163,7 +163,7 @@ impl Image {
         }
     }
 
-    /// The image as the template makes it of its values.
+    /// The image as the template makes it from its values.
     fn name(&self, own: &Value, global: &str) -> String {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let map = &own["image"];
@@ -266,7 +266,7 @@ impl Image {
     }
 }
 
-/// A password that is made up anew with each render.
+/// A password that differs with each render.
 pub(crate) fn made_up(number: usize) -> String {
     let mut text = "---\n# Source: c/templates/password.yaml\nkind: Secret\n".to_owned();
     let password = base64::engine::general_purpose::STANDARD.encode(format!("made up {number}"));

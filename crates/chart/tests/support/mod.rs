@@ -1,4 +1,4 @@
-//! The real charts and helm, for tests that tell their story.
+//! Real charts, small charts made in the test, and helm, for the tests of this folder.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -27,7 +27,7 @@ pub(crate) fn archives() -> Vec<PathBuf> {
     archives
 }
 
-/// Our own values for a chart.
+/// The values file that the tests use for a chart.
 pub(crate) fn values_file(chart: &Chart) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/charts");
     folder.join(format!("{}.yaml", chart.name()))
@@ -47,7 +47,7 @@ pub(crate) fn read(archive: &Path) -> Chart {
     Chart::read(files).unwrap()
 }
 
-/// Renders with helm, as dev/setup installs it.
+/// Renders with the helm that dev/setup installs.
 pub(crate) fn helm(
     chart: &Path,
     values: &Path,
@@ -72,7 +72,7 @@ pub(crate) fn helm(
     }
 }
 
-/// The containers of a stream that run something, by their object and name.
+/// The containers and init containers of a stream, by `Kind/object/container`.
 pub(crate) fn containers(stream: &str) -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
     for document in chart::manifest::Manifests::read(stream).documents {
@@ -95,7 +95,7 @@ pub(crate) fn containers(stream: &str) -> BTreeMap<String, Value> {
     found
 }
 
-/// The value of a container's variable.
+/// The value of an environment variable of a container.
 pub(crate) fn variable<'a>(container: &'a Value, name: &str) -> Option<&'a str> {
     let all = container.get("env")?.as_array()?;
     let mut own = all.iter().filter(|item| item["name"] == name);
@@ -104,7 +104,7 @@ pub(crate) fn variable<'a>(container: &'a Value, name: &str) -> Option<&'a str> 
     found
 }
 
-/// A chart of our own in a folder of its own.
+/// A chart that a test writes into a temporary folder.
 pub(crate) struct Written {
     folder: tempfile::TempDir,
     files: Vec<(String, Vec<u8>)>,
@@ -128,7 +128,7 @@ impl Written {
         Chart::read(self.files.clone()).unwrap()
     }
 
-    /// Renders it with its own values.
+    /// Renders it with its default values and an overlay.
     pub(crate) fn render(&self, overlay: Option<&str>) -> Result<String, RenderError> {
         helm(self.folder.path(), Path::new("no values"), overlay)
     }

@@ -1,5 +1,5 @@
-//! Which registry a seeder pod asks for the models: a depot, or the site's, by the names that `load`
-//! gives them there.
+//! The registry from which a seeder pod downloads models: a depot (`gantry serve`) or the site's
+//! registry, under the names that `gantry load` gives them there.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,17 +14,17 @@ use types::{Kind, Manifest, Root};
 use super::Via;
 use crate::error::{CommandError, Result};
 
-/// The ways that bytes may take.
+/// How the content gets to the pod, as chosen on the command line.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ways {
-    /// Which one is meant.
+    /// The route (`--via`).
     pub(crate) via: Via,
-    /// A depot that pods reach.
+    /// The URL of a depot that the pod can reach (`--from-depot`).
     pub(crate) depot: Option<String>,
 }
 
-/// The registry that the pod asks first; `None` when all comes over the API server. `site` is the
-/// site's description and the folder of its file.
+/// The registry that the pod asks first; `None` if everything goes through the API server. `site` is
+/// the site and the folder of its file.
 pub(crate) fn registry(
     ways: &Ways,
     site: Option<(&Site, &Path)>,
@@ -34,6 +34,8 @@ pub(crate) fn registry(
     let missing = |what: &str, hint: &str| Err(CommandError::usage(what).hint(hint));
     let of_site = |(site, folder)| of_site(site, folder, source, plans).map(Some);
     let known = site.and_then(|(site, _)| site.depot.as_ref()).map(|depot| depot.url.as_str());
+    // `auto` prefers a depot that is named on the command line, then the site's registry; the depot of
+    // site.yaml is used only if `depot` is asked for.
     match (ways.via, ways.depot.as_deref(), site) {
         (Via::Api, _, _) | (Via::Auto, None, None) => Ok(None),
         (Via::Depot | Via::Auto, Some(url), _) => depot(url, source, plans).map(Some),
@@ -41,12 +43,12 @@ pub(crate) fn registry(
         (Via::Depot, None, _) => match known {
             Some(url) => depot(url, source, plans).map(Some),
             None => missing(
-                "it is not known where the depot is",
-                "name it with --from-depot URL, or depot: {url: …} in site.yaml",
+                "--via depot needs the address of a depot",
+                "give --from-depot http://HOST:PORT, or write depot: {url: …} in site.yaml",
             ),
         },
         (Via::Registry, _, None) => {
-            missing("it is not known which registry is meant", "name the site with --site")
+            missing("--via registry needs the site's registry", "name the site file: --site FILE")
         }
     }
 }
@@ -55,10 +57,14 @@ fn depot(url: &str, source: &dyn Source, plans: &[Plan]) -> Result<From> {
     let url = url.trim_end_matches('/');
     let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
     let prefix: Option<Prefix> = host.and_then(|host| host.parse().ok());
+    // A depot serves from the root of its host, so an address with a path cannot be right.
     let (Some(host), Some(prefix)) = (host.filter(|host| !host.contains('/')), prefix) else {
-        return Err(CommandError::usage(format!("--from-depot {url:?} is no address of a depot"))
-            .hint("write http://HOST:PORT or https://HOST:PORT"));
+        return Err(CommandError::usage(format!(
+            "--from-depot {url:?} is not the address of a depot"
+        ))
+        .hint("write http://HOST:PORT or https://HOST:PORT"));
     };
+    // The depot names repositories with the source's host as the first part of the path.
     let repositories = repositories(&prefix, Naming::HostPath, source, plans)?;
     Ok(From { host: host.to_owned(), url: url.to_owned(), ca: None, repositories })
 }
@@ -71,7 +77,7 @@ fn of_site(site: &Site, folder: &Path, source: &dyn Source, plans: &[Plan]) -> R
             let path = folder.join(path);
             let pem = std::fs::read_to_string(&path).map_err(|cause| {
                 CommandError::usage(format!(
-                    "cannot read the registry's ca {}: {cause}",
+                    "cannot read the registry's CA file {}: {cause}",
                     path.display()
                 ))
             })?;
@@ -86,7 +92,7 @@ fn of_site(site: &Site, folder: &Path, source: &dyn Source, plans: &[Plan]) -> R
     Ok(From { host, url, ca, repositories })
 }
 
-/// Which repository has which blob of the plans.
+/// Maps each blob that the plans need to a repository of the registry that contains it.
 fn repositories(
     prefix: &Prefix,
     naming: Naming,
@@ -101,6 +107,7 @@ fn repositories(
         let bytes = store::document(source, &root.descriptor.digest, Manifest::MAX_SIZE)?;
         let manifest = Manifest::parse(&root.name.to_string(), &bytes)?;
         let target = prefix.target(naming, &root.name)?;
+        // A blob in several repositories may be pulled from any of them: its digest is what counts.
         for blob in manifest.config.iter().chain(&manifest.layers) {
             if wanted.contains(&blob.digest) {
                 repositories.insert(blob.digest, target.repository().to_owned());

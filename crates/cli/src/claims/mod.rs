@@ -1,5 +1,5 @@
-//! Models into claims of a cluster, as `models push` and `load --site` put them, and what every work
-//! with seeder pods does alike: the cluster is opened, rights are asked for, pods are taken away.
+//! Writes models into PersistentVolumeClaims of a cluster, for `models push` and `load --site`, and
+//! holds what all tasks of seeder pods share: opening the cluster, checking rights, deleting the pods.
 
 mod from;
 
@@ -26,38 +26,39 @@ use crate::error::{CommandError, Result};
 use crate::place::{Mode, Pushed};
 use crate::{releases, world};
 
-/// How long a pod may take to run, where nothing else is said.
+/// The default for how long a seeder pod may take to start. A node may have to pull the image and
+/// attach the volume first, which takes minutes on some storage.
 pub(crate) const POD_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Which way the bytes come to the pod.
+/// How the content of models gets to the pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Via {
-    /// From the depot or the site's registry; over the API server what neither gives.
+    /// From the depot or the site's registry; what neither has goes through the API server.
     #[default]
     Auto,
-    /// From the depot alone.
+    /// From the depot only.
     Depot,
-    /// From the site's registry alone.
+    /// From the site's registry only.
     Registry,
-    /// Over the API server alone.
+    /// Through the API server only.
     Api,
 }
 
-/// Seeder pods of one cluster.
+/// Work with seeder pods in one cluster.
 pub(crate) struct Seeding<'a> {
     pub(crate) context: &'a Context,
     pub(crate) cluster: &'a ClusterArgs,
-    /// The site, and the folder of its file.
+    /// The site, and the folder of its file, to which its paths are relative.
     pub(crate) site: Option<(&'a Site, &'a Path)>,
     pub(crate) image: Image,
     pub(crate) timeout: Duration,
-    /// What the bar says.
+    /// The label of the progress bar.
     pub(crate) verb: &'static str,
 }
 
 impl Seeding<'_> {
-    /// Opens the cluster, asks for the rights, works, and takes the pods away in every case. `doing` is
-    /// what a person is asked and told.
+    /// Opens the cluster, checks the rights, does the work, and deletes the pods in every case. `doing`
+    /// describes the work in questions and errors ("put models into …").
     pub(crate) fn run<T>(
         &self,
         doing: &str,
@@ -67,6 +68,8 @@ impl Seeding<'_> {
     ) -> Result<T> {
         let meter = self.context.ui.progress(self.verb);
         let site = self.site.map(|(site, _)| site);
+        // The cleanup needs the seeder that the work creates, and has to run also if the work never got so
+        // far as to create one.
         let open: OnceLock<Seeder> = OnceLock::new();
         let working = async {
             let cluster = match mode {
@@ -75,13 +78,14 @@ impl Seeding<'_> {
                     clusters::open_to_write(self.context, self.cluster, site, doing).await?
                 }
             };
+            // A missing right is reported before anything is created, with the rule that grants it.
             cluster.need_rights(doing, &rights(&cluster)).await?;
             let progress: Arc<dyn Progress> = Arc::clone(&meter) as _;
             let seeder = Seeder::new(cluster.clone(), self.image.clone(), self.timeout, progress);
             work(open.get_or_init(|| seeder), &cluster).await
         };
         let outcome = world::block_on_then(working, async || match open.get() {
-            // The pods are this process's: they go, whatever happened.
+            // No other process uses these pods, so they are deleted also after an error or Ctrl-C.
             Some(seeder) => Ok(seeder.release().await?),
             None => Ok(()),
         });
@@ -92,7 +96,8 @@ impl Seeding<'_> {
         outcome
     }
 
-    /// Puts the models that a target wants into claims: `target` says how, `claims` where.
+    /// Writes the models that a target selects into claims: `target` says which and how, `claims`
+    /// where.
     pub(crate) fn put(
         &self,
         source: &Arc<dyn Source>,
@@ -104,6 +109,7 @@ impl Seeding<'_> {
     ) -> Result<Vec<Pushed>> {
         let choice = choice(target, unfit);
         let plans = models::plan(&**source, &choice)?;
+        // The registry is chosen once: the pods of all claims download from the same one.
         let registry = registry(ways, self.site, &**source, &plans)?;
         let order = |claim: &Claim| Order {
             folder: claim.folder.clone(),
@@ -118,12 +124,12 @@ impl Seeding<'_> {
         let bytes = plans.iter().map(Plan::size).sum();
         let new = self.made(target);
         let creates = if new.is_some() { Creates::Claims } else { Creates::Nothing };
-        let doing = format!("put models into {}", list(claims));
+        let doing = format!("write models to {}", list(claims));
         let rights = |_: &cluster::Cluster| Seeder::rights(claims, creates);
         self.run(&doing, rights, mode, async |seeder, cluster| {
             let mut volumes = Vec::new();
             for claim in claims {
-                // All are looked at before the first is written to.
+                // All claims are checked before the first one is written to.
                 volumes.push(Volume::find(cluster, claim, bytes, new.as_ref()).await?);
             }
             if mode == Mode::Put && !plans.is_empty() {
@@ -145,8 +151,8 @@ impl Seeding<'_> {
         })
     }
 
-    /// Models come before the first release: where a claim is made, its namespace is made as well, and
-    /// the seeder's image is pulled with the site's secret.
+    /// Creates the namespaces of the claims and the pull secret in them. Models are loaded before the
+    /// first release is deployed, so neither may exist yet, and the pod needs both.
     async fn prepare(&self, cluster: &cluster::Cluster, volumes: &[Volume]) -> Result<()> {
         let Some((site, _)) = self.site else { return Ok(()) };
         let pull_secret = releases::pull_secret(site, &Credentials::system())?;
@@ -158,11 +164,11 @@ impl Seeding<'_> {
             rights.extend(rights_to_prepare(cluster, namespace, &objects).await?);
         }
         let rights: Vec<Right> = rights.into_iter().collect();
-        cluster.need_rights("preparing the models' namespaces", &rights).await?;
+        cluster.need_rights("preparing the namespaces of the models", &rights).await?;
         for namespace in namespaces {
             for beside in release::prepare(cluster, namespace, &objects).await? {
                 if beside.outcome == Outcome::Created {
-                    self.context.ui.status(&format!("made {}", beside.object));
+                    self.context.ui.status(&format!("created {}", beside.object));
                 }
             }
         }
@@ -177,7 +183,7 @@ impl Seeding<'_> {
     }
 }
 
-/// Gantry's own image by its name at a site.
+/// Gantry's own image, under its name in the site's registry.
 pub(crate) fn site_image(site: &Site) -> Result<Image> {
     let prefix = site.registry.prefix()?;
     let reference = prefix.target(site.registry.naming, &types::own_image::reference()?)?;
@@ -188,12 +194,13 @@ pub(crate) fn site_image(site: &Site) -> Result<Image> {
     })
 }
 
-/// Reads every file of a claim by a pod of its own, for a check among others.
+/// Reads and hashes every model file of a claim in a pod of its own, for `gantry check`.
 pub(crate) async fn verify(
     cluster: cluster::Cluster,
     image: Image,
     claim: &Claim,
 ) -> Result<Checked> {
+    // Nothing is written, so no free space is needed and no claim is created.
     let volume = Volume::find(&cluster, claim, 0, None).await?;
     let order = Order { folder: claim.folder.clone(), task: Task::Verify };
     let seeder = Seeder::new(cluster, image, POD_TIMEOUT, Arc::new(Silent));
@@ -205,7 +212,8 @@ pub(crate) async fn verify(
     }
 }
 
-/// Which models a target wants, and how.
+/// The models that a target selects and their layout. `unfit` says what to do with models that the
+/// layout cannot hold.
 pub(crate) fn choice(target: &ModelTarget, unfit: Unfit) -> Choice {
     Choice {
         names: target.models.clone(),
@@ -215,10 +223,10 @@ pub(crate) fn choice(target: &ModelTarget, unfit: Unfit) -> Choice {
     }
 }
 
-/// What the pod did something else than it was told means.
+/// The error for a pod that answered with another event than its task has.
 pub(crate) fn unexpected() -> CommandError {
-    CommandError::failed("the pod did something else than it was told")
-        .hint("is its image of this version of Gantry? Name it with --image")
+    CommandError::failed("the seeder pod did not do what it was asked")
+        .hint("its image may be of another version of Gantry; name the right one with --image")
 }
 
 fn done(

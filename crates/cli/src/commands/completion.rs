@@ -1,4 +1,4 @@
-//! `gantry completion`.
+//! `gantry completion`: prints shell completions, generated from the command line's definition.
 
 use clap::CommandFactory;
 use clap_complete::Shell;
@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use crate::context::Context;
 use crate::error::Result;
 
-/// Print a completion script for a shell.
+/// Print a script that completes gantry's commands and options in a shell.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:

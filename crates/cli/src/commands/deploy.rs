@@ -1,4 +1,5 @@
-//! `gantry deploy`: the releases of gantry.yaml, moved and proven, into the site's cluster.
+//! `gantry deploy`: installs the releases of gantry.yaml in the site's cluster. Each is prepared by
+//! `releases` (images moved, offline use, proof) and installed by the crate `deploy`.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -26,75 +27,78 @@ use crate::offline::Inside;
 use crate::releases::{self, Archives, Asked, Moved, Mover, Way};
 use crate::{ui, world};
 
-/// Deploy the releases of gantry.yaml into the site's cluster, and wait until they are up.
+/// Deploy the releases of gantry.yaml to the site's cluster, and wait until they are ready.
 ///
-/// For each release, in the order of what needs what (`needs:`, charts that bring kinds of objects
-/// first): its images are moved to the site by an overlay and proven, its runtimes are wired to stay
-/// inside, its namespace gets the pull secret and the site's CA, helm installs or upgrades it, and what
-/// is pending is shown with the reason and the next step until all is up. The same input again changes
-/// nothing.
+/// Releases are deployed in the order of their dependencies (`needs:`; charts with custom resource
+/// definitions come first). For each release, Gantry moves its images to the site's registry with an
+/// overlay and proves that, configures its runtimes for offline use, creates the pull secret and the
+/// site's CA in its namespace, and lets helm install or upgrade it. While it waits, it shows what is
+/// pending, with the reason and the next step. Running it again with the same input changes nothing.
 ///
-/// Charts come from the site's registry (`gantry load` put them there), from volumes or a store
-/// (--from), or from where gantry.yaml says. Ctrl-C leaves a release as it is; the same command goes
-/// on. A release that a killed run left half done is mended first.
+/// Charts are taken from the site's registry (where `gantry load` pushed them), from bundle files or a
+/// store (--from), or from the local path in gantry.yaml. Ctrl-C leaves a release as it is, and the same
+/// command continues. A release that an interrupted run left half installed is repaired first.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   gantry deploy --site site.yaml                       # all releases of gantry.yaml
-  gantry deploy --site site.yaml web --dry-run         # what would change, as a diff
-  gantry deploy --site site.yaml --from /media/disk    # charts straight from the volumes
+  gantry deploy --site site.yaml web --dry-run         # show the changes as a diff
+  gantry deploy --site site.yaml --from /media/disk    # charts directly from the bundle files
   gantry deploy --site site.yaml --timeout 20m --rollback
   gantry deploy --site site.yaml --registry-auth pull.json --pod-security restricted
   gantry deploy --site site.yaml --leftovers post-render
 
-Exit codes: 0 up, 1 not up (the reasons are told), 2 nothing was touched,
-3 an image would come from outside, 4 stopped (run it again to go on).")]
+Exit codes: 0 ready, 1 not ready (the reasons are printed), 2 bad input or usage (nothing was
+changed), 3 an image would come from outside, 4 stopped (run the same command again to resume).")]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Args {
-    /// The releases [default: all of gantry.yaml].
+    /// The releases to deploy [default: all of gantry.yaml].
     #[arg(value_name = "RELEASE")]
     releases: Vec<String>,
-    /// The site's description: its registry, naming, pull secret, CA and context.
+    /// The site file (site.yaml): its registry, naming, pull secret, CA and context.
     #[arg(long, value_name = "FILE")]
     site: PathBuf,
-    /// Volumes, a folder with volumes, or a store folder to take the charts from.
-    #[arg(long, value_name = "VOLUME", num_args = 1..)]
+    /// Take the charts from these bundle files, folder of bundle files, or store folder.
+    #[arg(long, value_name = "BUNDLE", num_args = 1..)]
     from: Vec<PathBuf>,
-    /// A docker config.json with the credential for the pull secret [default: docker's and podman's own].
+    /// A docker config.json with the credential for the pull secret [default: those of docker and
+    /// podman].
     #[arg(long, value_name = "FILE")]
     registry_auth: Option<PathBuf>,
-    /// Make namespaces that are not there.
+    /// Create namespaces that do not exist: true or false.
     #[arg(long, value_name = "BOOL", default_value = "true", value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set)]
     create_namespace: bool,
-    /// Enforce this level of pod security in the namespaces: privileged, baseline or restricted.
+    /// Label the namespaces to enforce this Pod Security level: privileged, baseline or restricted.
     #[arg(long, value_name = "LEVEL", value_parser = ["privileged", "baseline", "restricted"])]
     pod_security: Option<String>,
-    /// A way out for images that no value moves; may be given several times.
-    #[arg(long, value_name = "WAY")]
+    /// A workaround to use for images that no chart value moves to the site; may be given several times.
+    #[arg(long, value_name = "WORKAROUND")]
     leftovers: Vec<Way>,
-    /// Write the files that make nodes pull leftovers from the site, one folder a release.
+    /// Write configuration files for the nodes into this folder, which make them pull leftovers from the
+    /// site's registry; one folder per release.
     #[arg(long, value_name = "DIR")]
     mirrors: Option<PathBuf>,
-    /// Deploy also what no value and no patch can wire to stay inside.
+    /// Deploy even if some containers cannot be configured for offline use.
     #[arg(long)]
     allow_unwired: bool,
-    /// How long each release may take for its hooks, and for its pods.
+    /// How long the hooks of each release may take, and then its pods to become ready (90s, 20m, 1h).
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = releases::duration)]
     timeout: Duration,
-    /// Put back the revision before when a release does not come up; a first install is taken away.
+    /// If a release does not become ready, roll it back to its previous revision, or uninstall it if there
+    /// is none.
     #[arg(long)]
     rollback: bool,
-    /// Take over releases that somebody else installed with helm.
+    /// Take over releases that were installed with helm and not by Gantry.
     #[arg(long)]
     take_over: bool,
-    /// Only tell what would change.
+    /// Print the changes without applying them.
     #[arg(short = 'n', long)]
     dry_run: bool,
     #[command(flatten)]
     cluster: ClusterArgs,
 }
 
-/// What was done.
+/// The result of a deployment.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Summary {
@@ -103,7 +107,7 @@ struct Summary {
     releases: Vec<Deployed>,
 }
 
-/// What would be done.
+/// The result of a dry run.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Planning {
@@ -133,7 +137,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     world::block_on(work.run(&asked))
 }
 
-/// Everything that stays the same over all releases.
+/// What is the same for all releases of one run.
 struct Work<'a> {
     context: &'a Context,
     args: &'a Args,
@@ -148,6 +152,7 @@ impl Work<'_> {
     async fn run(&self, asked: &[Asked]) -> Result<()> {
         let cluster = self.cluster(asked).await?;
         let binary = tokio::task::block_in_place(helm::Binary::locate)?;
+        // Starting helm blocks for a moment; `block_in_place` lets other tasks move to another thread.
         let helm = tokio::task::block_in_place(|| releases::helm(&cluster, &self.args.cluster))?;
         let kinds = cluster.kinds().await?;
         let inside = Inside::new(Some(&self.input), &self.target);
@@ -165,6 +170,8 @@ impl Work<'_> {
             ways: &self.args.leftovers,
             unwired: self.args.allow_unwired,
         };
+        // All releases are prepared and proven before the first one is installed, so that a refusal
+        // leaves the cluster unchanged.
         let archives = self.archives()?;
         let moved = self.moved(asked, &archives, &mover).await?;
         let deployer = Deployer {
@@ -178,6 +185,7 @@ impl Work<'_> {
             options: self.options(),
         };
         let planned: Vec<Planned> = moved.iter().map(|one| one.planned.clone()).collect();
+        // All rights for all releases at once: a missing one must not be found half way.
         deployer.need_rights(&planned).await?;
         match self.args.dry_run {
             true => self.plan(&deployer, &planned).await,
@@ -204,7 +212,7 @@ impl Work<'_> {
         }
     }
 
-    /// Where the charts are; the files that helm is given live as long as this.
+    /// Opens what the charts come from. Their temporary files are deleted when this is dropped.
     fn archives(&self) -> Result<Archives<'_>> {
         let folder = releases::folder_of(&self.args.site);
         let registry = &self.site.registry;
@@ -218,7 +226,7 @@ impl Work<'_> {
         Ok(Archives { from, registry, client, mirrors, scratch })
     }
 
-    /// All releases moved, in the order in which they are installed.
+    /// Prepares all releases, and sorts them in the order of installation.
     async fn moved(
         &self,
         asked: &[Asked],
@@ -227,12 +235,18 @@ impl Work<'_> {
     ) -> Result<Vec<Moved>> {
         let mut moved = Vec::new();
         for one in asked {
-            self.context.ui.status(&format!("{}: moving to {}", one.release(), self.target.prefix));
+            self.context.ui.status(&format!(
+                "{}: preparing for {}",
+                one.release(),
+                self.target.prefix
+            ));
             let archive = archives.file(self.context, one).await?;
             let done = tokio::task::block_in_place(|| mover.moved(one, &archive))?;
             self.tell(one, &done)?;
             moved.push((one.number, done));
         }
+        // Which charts have custom resource definitions is known only now that they are rendered. Those
+        // come first, since the API server refuses objects of a kind it does not know.
         let brings =
             |number: usize| moved.iter().any(|(other, done)| *other == number && done.brings_kinds);
         let order = self.input.order(&brings);
@@ -240,7 +254,7 @@ impl Work<'_> {
         Ok(moved.into_iter().map(|(_, done)| done).collect())
     }
 
-    /// What a person should know of a move, and the files for the nodes.
+    /// Prints warnings about leftovers of a release, and writes the files for the nodes.
     fn tell(&self, asked: &Asked, moved: &Moved) -> Result<()> {
         let (ui, name) = (&self.context.ui, asked.release());
         for leftover in &moved.report.leftovers {
@@ -250,7 +264,10 @@ impl Work<'_> {
             ));
         }
         for left in &moved.wiring.leftovers {
-            ui.warn(&format!("{name}: not wired: {}: {}; {}", left.place, left.what, left.next));
+            ui.warn(&format!(
+                "{name}: not configured for offline use: {}: {}; {}",
+                left.place, left.what, left.next
+            ));
         }
         if let Some(folder) = &self.args.mirrors
             && !self.args.dry_run
@@ -259,7 +276,7 @@ impl Work<'_> {
                 let file = folder.join(name).join(&remedy.file);
                 world::write_deep(&file, &remedy.text)?;
                 ui.status(&format!(
-                    "{}: goes to {} ({})",
+                    "{} written: copy it to {} on each node ({})",
                     file.display(),
                     remedy.path,
                     remedy.reader
@@ -294,6 +311,7 @@ impl Work<'_> {
                     live.note(&told(&done));
                     releases.push(done);
                 }
+                // Later releases may need this one, so the first failure ends the run.
                 Err(error) => return Err(self.hinted(error, one, &releases)),
             }
         }
@@ -306,7 +324,7 @@ impl Work<'_> {
         self.context.ui.result(&summary, show)
     }
 
-    /// What to do after a release that did not come up.
+    /// Adds hints for what to do about a release that failed.
     fn hinted(
         &self,
         error: deploy::release::Error,
@@ -317,20 +335,20 @@ impl Work<'_> {
         let mut error = CommandError::from(error);
         if is_not_ready && !self.args.rollback {
             error = error.hint(format!(
-                "the release stays as it is, for a look; go on with the same command, or undo it: gantry undeploy --site {} {}",
+                "the release is left as it is; run the same command again to continue, or remove it with: gantry undeploy --site {} {}",
                 self.args.site.display(),
                 planned.name()
             ));
         }
         if !done.is_empty() {
             let names: Vec<&str> = done.iter().map(|one| one.release.as_str()).collect();
-            error = error.hint(format!("up are: {}", names.join(", ")));
+            error = error.hint(format!("ready so far: {}", names.join(", ")));
         }
         error
     }
 }
 
-/// What the namespaces need, as the site says.
+/// Reads what the namespaces need from the site: pull secret, CA, Pod Security level.
 fn site_objects(args: &Args, site: &Site) -> Result<SiteObjects> {
     let registry = &site.registry;
     let pull_secret = releases::pull_secret(site, &credentials(args))?;
@@ -343,7 +361,7 @@ fn site_objects(args: &Args, site: &Site) -> Result<SiteObjects> {
             })?;
             if !text.contains("-----BEGIN CERTIFICATE-----") {
                 return Err(CommandError::usage(format!(
-                    "registry.ca: {} is no PEM file with a certificate",
+                    "registry.ca: {} is not a PEM file with a certificate",
                     file.display()
                 )));
             }
@@ -358,7 +376,7 @@ fn credentials(args: &Args) -> Credentials {
     args.registry_auth.as_deref().map_or_else(Credentials::system, Credentials::in_file)
 }
 
-/// The cluster's version as helm takes it; some add words of their own (`v1.33.4+k3s1`).
+/// The cluster's version as helm's `--kube-version` accepts it, without suffixes (`v1.33.4+k3s1`).
 async fn kube_version(cluster: &Cluster) -> Result<String> {
     let version = cluster.version().await?.git_version;
     let version = version.trim_start_matches('v');
@@ -369,17 +387,17 @@ async fn kube_version(cluster: &Cluster) -> Result<String> {
 fn told(done: &Deployed) -> String {
     let what = match done.action {
         Action::None => "no change".to_owned(),
-        action => format!("{}, {} objects", word(action), done.changed),
+        action => format!("{}, objects changed: {}", word(action), done.changed),
     };
-    format!("{} is up in {}: revision {} ({what})", done.release, done.namespace, done.revision)
+    format!("{} is ready in {}: revision {} ({what})", done.release, done.namespace, done.revision)
 }
 
 fn word(action: Action) -> &'static str {
     match action {
         Action::Install => "install",
         Action::Upgrade => "upgrade",
-        Action::None => "none",
-        Action::Mend => "mend, then install",
+        Action::None => "no change",
+        Action::Mend => "repair, then install",
     }
 }
 
@@ -393,10 +411,15 @@ fn show(summary: &Summary) -> String {
             one.revision.to_string(),
         ]
     });
-    let mut text = ui::table(["release", "namespace", "chart", "done", "revision"], rows.collect());
+    let mut text =
+        ui::table(["release", "namespace", "chart", "action", "revision"], rows.collect());
     for one in summary.releases.iter().flat_map(|one| &one.beside) {
         if one.object.starts_with("ServiceAccount") && one.outcome != Outcome::Same {
-            let _ = writeln!(text, "{} gives the pull secret, since no value does", one.object);
+            let _ = writeln!(
+                text,
+                "{} now has the pull secret, since no chart value sets it",
+                one.object
+            );
         }
     }
     text

@@ -1,5 +1,5 @@
-//! `gantry evidence`: gathers what an auditor asks for into one archive; `gantry evidence verify`
-//! proves one.
+//! `gantry evidence`: collects what an auditor asks for in one archive; `gantry evidence verify` verifies
+//! such an archive.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -17,15 +17,16 @@ use crate::error::{CommandError, Result};
 use crate::ui;
 use crate::world;
 
-/// Where the password of an encrypted key is taken from.
+/// The environment variable with the password of an encrypted key.
 const PASSWORD: &str = "GANTRY_SIGN_PASSWORD";
 
-/// Gather what an auditor asks for into one archive with a page to read.
+/// Collect evidence for an auditor in one archive, with a page to read.
 ///
-/// What was locked and where it came from, licences, signatures and bills of materials out of the
-/// store, what the models' files are (pickles are read, never run: what they would import is told),
-/// and the receipts and reports that are handed in, as they are. The same input gives the same bytes.
-/// With a key of minisign the index, which has the sha256 of every part, is signed.
+/// The archive contains what was locked and where it came from, licences, signatures and SBOMs from the
+/// store, a description of the models' files (pickle files are parsed and never executed: the archive
+/// lists what they would import), and the receipts and reports that are given, unchanged. The same input
+/// gives an identical archive. With a minisign key, its index, which has the SHA-256 of every part, is
+/// signed.
 #[derive(clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -35,40 +36,41 @@ Examples:
   gantry evidence -o evidence.tar.zst --site site.yaml --receipt receipt.json
   gantry evidence -o evidence.tar.zst --proof relocate.json --check check.json --audit audit.json \\
     --sign minisign.key
-  gantry evidence -o ./evidence --from /media/disk             # out of the volumes, into a folder
+  gantry evidence -o ./evidence --from /media/disk             # from bundle files, into a folder
   gantry evidence verify evidence.tar.zst --trust minisign.pub
 
-What is in it, and how to read it without Gantry: docs/evidence.md"
+The content of the archive, and how to read it without Gantry: docs/evidence.md"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    /// The archive (NAME.tar.zst), or a folder that is made.
+    /// The archive to write (NAME.tar.zst), or a folder to create.
     #[arg(short = 'o', long = "out", value_name = "FILE or DIR", required = true)]
     out: Option<PathBuf>,
-    /// A lock; may be given several times [default: gantry.lock].
+    /// A lock file; may be given several times [default: gantry.lock].
     #[arg(long, value_name = "FILE")]
     lock: Vec<PathBuf>,
-    /// The site's description.
+    /// The site file (site.yaml) to include.
     #[arg(long, value_name = "FILE")]
     site: Option<PathBuf>,
-    /// A receipt of `gantry load`; may be given several times.
+    /// A receipt of gantry load; may be given several times.
     #[arg(long, value_name = "FILE")]
     receipt: Vec<PathBuf>,
-    /// A report of `gantry relocate`; may be given several times.
+    /// A JSON report of gantry relocate; may be given several times.
     #[arg(long, value_name = "FILE")]
     proof: Vec<PathBuf>,
-    /// A report of `gantry check`; may be given several times.
+    /// A JSON report of gantry check; may be given several times.
     #[arg(long, value_name = "FILE")]
     check: Vec<PathBuf>,
-    /// A report of `gantry audit`; may be given several times.
+    /// A JSON report of gantry audit; may be given several times.
     #[arg(long, value_name = "FILE")]
     audit: Vec<PathBuf>,
-    /// Where the content is: one store folder, or volumes; may be given several times [default: the
-    /// store].
-    #[arg(long, value_name = "STORE or VOLUME")]
+    /// Read the content from this store folder or these bundle files; may be given several times
+    /// [default: the store].
+    #[arg(long, value_name = "STORE or BUNDLE")]
     from: Vec<PathBuf>,
-    /// Sign with this secret key of minisign; GANTRY_SIGN_PASSWORD opens one that is encrypted.
+    /// Sign with this minisign secret key; the password of an encrypted one is taken from
+    /// GANTRY_SIGN_PASSWORD.
     #[arg(long, value_name = "KEY")]
     sign: Option<PathBuf>,
 }
@@ -78,28 +80,28 @@ enum Command {
     Verify(VerifyArgs),
 }
 
-/// Prove an archive of evidence: every part is as its index says, and the index is signed.
+/// Verify an evidence archive: every part matches the index, and the index is signed by a trusted key.
 ///
-/// Exit code 3 where anything was changed, is missing or was added, or where the signature is not of
-/// a trusted key. Without --trust and --site, a signature is told and not checked.
+/// Exit code 3 if a part was changed, removed or added, or if the signature is not by a trusted key.
+/// Without --trust or --site, the signature is shown but not verified.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   gantry evidence verify evidence.tar.zst --trust minisign.pub
-  gantry evidence verify ./evidence --site site.yaml           # the keys of `trust:`")]
+  gantry evidence verify ./evidence --site site.yaml           # with the keys under `trust:`")]
 struct VerifyArgs {
-    /// The archive, or the folder.
+    /// The archive or the folder to verify.
     #[arg(value_name = "FILE or DIR")]
     path: PathBuf,
-    /// A public key of minisign, as a file or written out; may be given several times.
+    /// A trusted minisign public key, as a file or as text; may be given several times.
     #[arg(long, value_name = "PUBKEY")]
     trust: Vec<String>,
-    /// The site's description, whose `trust:` keys are taken.
+    /// The site file (site.yaml), whose keys under `trust:` are trusted.
     #[arg(long, value_name = "FILE")]
     site: Option<PathBuf>,
 }
 
-/// What is printed of what was gathered.
+/// The result of collecting evidence.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Gathered {
@@ -113,7 +115,7 @@ struct Gathered {
     findings: Vec<Finding>,
 }
 
-/// What is printed of what was proven.
+/// The result of verifying an archive.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Proven {
@@ -132,7 +134,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
 
 fn write(context: &Context, args: &Args) -> Result<()> {
     let Some(out) = &args.out else {
-        return Err(CommandError::usage("where does it go? give -o evidence.tar.zst"));
+        return Err(CommandError::usage("name the archive to write: -o evidence.tar.zst"));
     };
     let key = args.sign.as_deref().map(|path| Key::read(path, std::env::var(PASSWORD).ok()));
     let key = key.transpose()?;
@@ -144,6 +146,7 @@ fn write(context: &Context, args: &Args) -> Result<()> {
         lock_files.iter().map(|path| world::lock_at(path)).collect::<Result<_>>()?;
     let receipts: Vec<Receipt> =
         args.receipt.iter().map(|path| world::receipt_at(path)).collect::<Result<_>>()?;
+    // Parsed only to refuse an invalid file; the archive gets the file itself, unchanged.
     if let Some(path) = &args.site {
         world::site(path)?;
     }
@@ -182,13 +185,15 @@ fn write(context: &Context, args: &Args) -> Result<()> {
     };
     evidence.write(&Target::of(out), key.as_ref())?;
     if !gathered.is_signed {
-        context.ui.warn("it is not signed: anybody can make another; give --sign KEY");
+        context.ui.warn(
+            "the archive is not signed, so nobody can tell who made it; sign it with --sign KEY",
+        );
     }
     context.ui.result(&gathered, |gathered| {
         let mut text = findings(&gathered.findings);
         let _ = writeln!(
             text,
-            "{} written: {} images, {} models, {} charts, {} parts of {}{}",
+            "{} written: {} images, {} models, {} charts; {} parts, {}{}",
             gathered.written,
             gathered.images,
             gathered.models,
@@ -207,9 +212,10 @@ fn prove(context: &Context, args: &VerifyArgs) -> Result<()> {
         keys.extend(world::site(path)?.trust);
     }
     let trusted = keys.iter().map(|key| Trusted::read(key)).collect::<Result<Vec<_>, _>>()?;
+    // A site file without keys would silently turn the verification of the signature off.
     if trusted.is_empty() && args.site.is_some() {
-        return Err(CommandError::usage("the site trusts no key")
-            .hint("put one under trust: in site.yaml, or give --trust PUBKEY"));
+        return Err(CommandError::usage("the site file has no trusted keys")
+            .hint("list keys under trust: in site.yaml, or give --trust PUBKEY"));
     }
     let verified = verify(&args.path, &trusted)?;
     let proven = Proven {
@@ -221,24 +227,23 @@ fn prove(context: &Context, args: &VerifyArgs) -> Result<()> {
     match &proven.signature {
         Signature::Good { .. } => {}
         Signature::NotChecked { .. } => {
-            context.ui.warn("the signature was not checked: give --trust PUBKEY");
+            context
+                .ui
+                .warn("the signature was not verified; give the key to trust with --trust PUBKEY");
         }
-        Signature::None => context.ui.warn("it is not signed: anybody could have made it"),
+        Signature::None => context.ui.warn("the archive is not signed: anybody could have made it"),
     }
     context.ui.result(&proven, |proven| {
         let mut text = findings(&proven.findings);
         let signed = match &proven.signature {
             Signature::Good { key, comment } => format!("signed by {key} ({comment})"),
             Signature::NotChecked { key } => {
-                format!("signed by {}, not checked", key.as_deref().unwrap_or("nobody known"))
+                format!("signed by {}, not verified", key.as_deref().unwrap_or("an unknown key"))
             }
             Signature::None => "not signed".to_owned(),
         };
-        let _ = writeln!(
-            text,
-            "{}: all {} parts are as the index says, {signed}",
-            proven.name, proven.parts
-        );
+        let _ =
+            writeln!(text, "{}: all {} parts match the index, {signed}", proven.name, proven.parts);
         text
     })
 }
@@ -255,5 +260,5 @@ fn findings(all: &[Finding]) -> String {
         };
         [weight.to_owned(), finding.what.clone(), finding.why.clone()]
     });
-    ui::table(["weight", "what", "finding"], rows.collect())
+    ui::table(["severity", "subject", "finding"], rows.collect())
 }

@@ -1,4 +1,4 @@
-//! `gantry fetch`.
+//! `gantry fetch`: downloads the blobs of gantry.lock into the store, which `gantry pack` then reads.
 
 use serde::Serialize;
 use types::ByteSize;
@@ -7,21 +7,21 @@ use crate::context::Context;
 use crate::error::{CommandError, Kind, Result};
 use crate::world;
 
-/// Bring everything of gantry.lock into the store.
+/// Download everything in gantry.lock into the store.
 ///
-/// What is there is skipped; what a killed run left of a blob is continued by range. All blobs of
-/// all things are fetched side by side, and verified while they come.
+/// Blobs that are in the store already are skipped, and an interrupted download resumes where it
+/// stopped. Several blobs are downloaded at the same time, and each is verified against its digest.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   gantry fetch
-  gantry fetch --concurrency 12         # a fast line with a long delay
+  gantry fetch --concurrency 12         # for fast connections with a high latency
   GANTRY_STORE=/data/store gantry fetch
 
-Mirrors and proxies: `mirrors:` in the configuration file, HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE,
-HF_ENDPOINT, HF_TOKEN, and docker's config.json with its credential helpers are honoured.")]
+Gantry uses `mirrors:` of its configuration file, the variables HTTPS_PROXY, NO_PROXY,
+SSL_CERT_FILE, HF_ENDPOINT and HF_TOKEN, and docker's config.json with its credential helpers.")]
 pub(crate) struct Args {
-    /// Transfers at once [default: 6, or the configuration's].
+    /// The number of parallel downloads, 1 to 64 [default: `concurrency` of the configuration, else 6].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) concurrency: Option<u16>,
 }
@@ -42,6 +42,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let concurrency = args.concurrency.map(usize::from);
     let outcome = world::run_with(context, meter.clone(), concurrency, async |world| {
         let jobs = resolve::jobs(world, &lock)?;
+        // Blobs without a download address (from archives, caches and local charts) were stored by
+        // `gantry lock`. If they are gone from the store, they are read again from their local source.
         if !jobs.missing.is_empty() {
             let input = world::input(context)?;
             resolve::restore(world, &input, &lock).await?;
@@ -49,6 +51,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         let report =
             remote::fetch::fetch(&world.client, &world.store, jobs.remote, world.progress.clone())
                 .await?;
+        // Names appear in the store only when all they refer to is there, so that nobody packs a part.
         if report.failed.is_empty() {
             resolve::publish(&world.store, &lock)?;
         }
@@ -76,7 +79,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     };
     context.ui.result(&summary, |summary| {
         format!(
-            "{} things are in {}: {} blobs fetched ({}), {} were there",
+            "{} entries of the lock are in {}: {} blobs downloaded ({}), {} already present",
             summary.roots,
             summary.store,
             summary.fetched_blobs,
@@ -86,14 +89,14 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     })
 }
 
-/// What did not come, by its first one.
+/// The error for failed downloads. It names the first one.
 fn failure(report: &remote::fetch::Report, first: &remote::fetch::Failure) -> CommandError {
     let failed = &report.failed;
     let is = |test: fn(&remote::Error) -> bool| failed.iter().any(|failure| test(&failure.error));
     let kind = if is(remote::Error::is_integrity) {
         Kind::Integrity
     } else if report.fetched == 0 && failed.iter().all(|failure| failure.error.is_input()) {
-        // A wrong credential, mostly: nothing came, and the same command would fail again.
+        // Usually a wrong credential: nothing was downloaded, and the same command would fail again.
         Kind::Usage
     } else if report.fetched + report.present > 0 {
         Kind::Partial
@@ -101,15 +104,16 @@ fn failure(report: &remote::fetch::Report, first: &remote::fetch::Failure) -> Co
         Kind::Failed
     };
     let cause = first.error.to_string();
+    // Most causes begin with the name already.
     let cause = cause.strip_prefix(&format!("{}: ", first.name)).unwrap_or(&cause);
     let others = match failed.len() - 1 {
         0 => String::new(),
         others => format!(" (and {others} more)"),
     };
-    let error = CommandError::new(kind, format!("{} did not come: {cause}{others}", first.name));
+    let error = CommandError::new(kind, format!("cannot download {}: {cause}{others}", first.name));
     match kind {
-        // The cause says what to do first.
+        // What to do first is in the cause; running the same command again would not help.
         Kind::Usage => error,
-        _ => error.hint("what came is kept; run the same command again: gantry fetch"),
+        _ => error.hint("what was downloaded is kept; run gantry fetch again to resume"),
     }
 }

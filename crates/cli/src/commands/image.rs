@@ -1,4 +1,5 @@
-//! `gantry image`.
+//! `gantry image`: makes Gantry's own container image, for what Gantry runs inside a cluster (seeder
+//! pods, the webhook, the helpers of an audit).
 
 use std::path::PathBuf;
 
@@ -11,27 +12,28 @@ use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::ui;
 
-/// Make Gantry's own container image from the binary, without a container engine.
+/// Build Gantry's own container image from the binary, without a container engine.
 ///
-/// One layer with the static binary; it runs as any user, with a read-only root. The same binary
-/// gives the same bytes. It goes into the store, from where `load` takes it, or into a layout that
-/// skopeo and crane read; `tools: [gantry]` in gantry.yaml puts it into every bundle.
+/// The image has one layer with the static binary, runs as any user, and needs no writable root file
+/// system. The same binary gives an identical image. It is written to the store, from which `gantry
+/// load` pushes it, or to an OCI image layout that skopeo and crane can read. `tools: [gantry]` in
+/// gantry.yaml adds it to the bundle.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   gantry image
   gantry image -o ./gantry-image && skopeo inspect --config oci:gantry-image
-  gantry image --binary gantry-linux-amd64 --binary gantry-linux-arm64   # one image of both
+  gantry image --binary gantry-linux-amd64 --binary gantry-linux-arm64   # for both platforms
   gantry image -o ./gantry-image && gantry load ./gantry-image --to registry.internal:5000/tools")]
 pub(crate) struct Args {
-    /// An OCI image layout to put it into, made if it is not there [default: the store].
+    /// The OCI image layout to write to, created if it does not exist [default: the store].
     #[arg(short = 'o', long = "out", value_name = "DIR")]
     out: Option<PathBuf>,
-    /// A static binary of Gantry for Linux on amd64 or arm64, one an architecture [default: the one
-    /// that runs].
+    /// A static binary of Gantry for Linux on amd64 or arm64; may be given once per architecture
+    /// [default: the running binary].
     #[arg(long = "binary", value_name = "FILE")]
     binaries: Vec<PathBuf>,
-    /// What the image is called [default: ghcr.io/gantry/gantry and this Gantry's version].
+    /// The name of the image [default: ghcr.io/gantry/gantry:VERSION].
     #[arg(long, value_name = "NAME")]
     tag: Option<Reference>,
 }
@@ -51,7 +53,7 @@ struct Summary {
 struct Platform {
     platform: String,
     digest: String,
-    /// Of the layer, compressed.
+    /// The size of the compressed layer.
     bytes: u64,
 }
 
@@ -60,12 +62,15 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         Some(tag) => tag.clone(),
         None => own_image::reference()?,
     };
-    // Before a store is made: what cannot become an image leaves nothing behind.
+    // Checked before the store is opened, since opening creates it: a binary that cannot become an
+    // image must leave nothing behind.
     let binaries = Binaries::open(&args.binaries)?;
     let store = match &args.out {
         Some(folder) => Store::open(folder)?,
         None => context.store()?,
     };
+    // Held until the image is published: `gantry store gc` in another process would delete its blobs,
+    // which nothing refers to before that.
     let _session = store.session()?;
     let meter = context.ui.progress("image");
     let image =

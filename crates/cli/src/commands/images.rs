@@ -1,4 +1,5 @@
-//! `gantry images`.
+//! `gantry images`: lists the images of charts and manifests. It shares the search with `gantry lock`,
+//! and needs no lock and no store.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,12 +18,13 @@ use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::{ui, world};
 
-/// Find every image that charts or manifests will run, and say where each stands.
+/// List every image that charts or manifests use, and where each is referenced.
 ///
-/// Charts are rendered by helm with their values, hooks and tests included. Images are looked for
-/// in pods, custom resources, arguments, environment, ConfigMaps, Secrets and annotations, and in
-/// what operators have compiled in. Each is certain (the kubelet will pull it), likely (an operator
-/// or a program will), or possible (a value that was not rendered, a hint in Chart.yaml).
+/// Charts are rendered by helm with their values, including hooks and tests. Gantry looks for images in
+/// pods, custom resources, arguments, environment variables, ConfigMaps, Secrets and annotations, and
+/// knows images that some operators have compiled in. Each image is certain (the kubelet will pull
+/// it), likely (an operator or a program will), or possible (named in a value that was not rendered, or
+/// in Chart.yaml).
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -36,38 +38,39 @@ Examples:
   kubectl kustomize ./overlay | gantry images -
   gantry images manifests/*.yaml --output json
 
-Images that operators of your own have compiled in stand under `rules:` in gantry.yaml
+List images that your own operators have compiled in under `rules:` in gantry.yaml
 (docs/formats/rules.md).")]
 pub(crate) struct Args {
-    /// Charts (oci://…, a folder, a .tgz, an https repository followed by the chart's name), plain
-    /// manifests (files or folders of YAML), or - for standard input. Without any, the charts of
-    /// gantry.yaml.
+    /// Charts (oci://…, a folder, a .tgz, or the URL of a repository followed by the chart's name), plain
+    /// manifests (files or folders of YAML), or - for standard input [default: the charts of
+    /// gantry.yaml].
     #[arg(value_name = "CHART")]
     charts: Vec<String>,
     #[command(flatten)]
     render: RenderArgs,
-    /// One more render with these values files on top (separated by commas); the images of all
-    /// renders are shown.
+    /// Render the chart once more with these values files on top (separated by commas); may be given
+    /// several times. The images of all renders are listed.
     #[arg(long, value_name = "FILES")]
     variant: Vec<String>,
-    /// Say why a reference counts as an image, and where it comes from; a part of its name is enough.
+    /// Explain why this reference counts as an image and where it comes from; a part of the name is
+    /// enough.
     #[arg(long, value_name = "REFERENCE", conflicts_with = "list")]
     explain: Option<String>,
-    /// Leave out what is less sure.
+    /// List only images of at least this confidence.
     #[arg(long, value_name = "CONFIDENCE", default_value = "possible")]
     at_least: AtLeast,
-    /// The references alone, one a line.
+    /// Print only the references, one per line.
     #[arg(long)]
     list: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum AtLeast {
-    /// All.
+    /// All images.
     Possible,
-    /// What an operator or a program starts, and what is certain.
+    /// Images that an operator or a program starts, and those the kubelet pulls.
     Likely,
-    /// What the kubelet pulls.
+    /// Images that the kubelet pulls.
     Certain,
 }
 
@@ -81,7 +84,7 @@ struct Images {
 #[derive(Serialize)]
 struct Image {
     reference: Reference,
-    /// Of the surest place.
+    /// The highest confidence among its places.
     confidence: Confidence,
     places: Vec<Found>,
 }
@@ -94,6 +97,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     };
     let mut findings = Findings::default();
     for subject in subjects(context, args)? {
+        // Charts need helm; manifests are searched as they are.
         let found = match subject {
             Subject::Manifests { name, text } => in_manifests(&name, &text, &rules)?,
             Subject::Chart(chart) => in_chart(context, &chart, &rules)?,
@@ -104,7 +108,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let images = gathered(findings, args.at_least);
     for broken in &images.broken {
         let Broken { place, text, reason } = broken;
-        context.ui.warn(&format!("{place}: {text:?} is no image: {reason}"));
+        context.ui.warn(&format!("{place}: {text:?} is not an image reference: {reason}"));
     }
     if let Some(wanted) = &args.explain {
         return explain(context, &images, wanted);
@@ -121,7 +125,7 @@ enum Subject {
     Manifests { name: String, text: String },
 }
 
-/// What is looked at, read as far as it is no chart.
+/// The charts and manifests to search. Manifests are read here, charts are rendered later.
 fn subjects(context: &Context, args: &Args) -> Result<Vec<Subject>> {
     let variants: Vec<Vec<PathBuf>> =
         args.variant.iter().map(|files| files.split(',').map(PathBuf::from).collect()).collect();
@@ -129,7 +133,7 @@ fn subjects(context: &Context, args: &Args) -> Result<Vec<Subject>> {
         let input = world::input(context)?;
         if input.charts.is_empty() {
             return Err(CommandError::usage("gantry.yaml has no charts")
-                .hint("name one: gantry images CHART"));
+                .hint("name a chart: gantry images CHART"));
         }
         return Ok(input.charts.into_iter().map(|chart| Subject::Chart(Box::new(chart))).collect());
     }
@@ -155,7 +159,7 @@ fn is_yaml(path: &Path) -> bool {
     matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
-/// The manifests of a folder, sorted.
+/// The manifest files of a folder, sorted. Folders inside it are not searched, as in `kubectl apply -f`.
 fn yaml_files(folder: &Path) -> Vec<PathBuf> {
     let entries =
         std::fs::read_dir(folder).into_iter().flatten().filter_map(std::result::Result::ok);
@@ -175,7 +179,7 @@ fn manifests(path: &Path) -> Result<Subject> {
     {
         let shown = path.display();
         return Err(CommandError::usage(format!(
-            "{shown} is a kustomize folder, which has to be built first"
+            "{shown} is a kustomization, which has to be built first"
         ))
         .hint(format!("kubectl kustomize {shown} | gantry images -")));
     }
@@ -195,16 +199,17 @@ fn manifests(path: &Path) -> Result<Subject> {
 fn in_manifests(name: &str, text: &str, rules: &Rules) -> Result<Findings> {
     let findings = find::images_with(text, rules);
     readable(name, &findings)?;
-    // Nothing found in no manifests would look like an answer: of a values file, or of a pipe
-    // whose other end has failed.
+    // An empty list would look like a result, when the file is a values file, or the command at the
+    // other end of the pipe has failed.
     if Manifests::read(text).documents.iter().all(|document| document.kind().is_empty()) {
-        return Err(CommandError::usage(format!("{name} has no Kubernetes manifest in it"))
-            .hint("give manifests (kind: …), a chart, or `-` with something in the pipe"));
+        return Err(CommandError::usage(format!("{name} contains no Kubernetes manifests")).hint(
+            "give manifests (with kind: …), a chart, or `-` to read manifests from standard input",
+        ));
     }
     Ok(findings)
 }
 
-/// The images of all renders of a chart.
+/// The images of all renders of a chart: one with its values, and one for each variant.
 fn in_chart(context: &Context, chart: &input::Chart, rules: &Rules) -> Result<Findings> {
     let mut all = Findings::default();
     let variants = std::iter::once(&[][..]).chain(chart.variants.iter().map(Vec::as_slice));
@@ -218,14 +223,14 @@ fn in_chart(context: &Context, chart: &input::Chart, rules: &Rules) -> Result<Fi
     Ok(all)
 }
 
-/// Nothing can be said of a document that is no YAML, so it is an error and no gap in the list.
+/// Refuses documents that are not valid YAML: skipping them would silently leave images out.
 fn readable(name: &str, findings: &Findings) -> Result<()> {
     match findings.unread.first() {
         Some(unread) => {
             let template =
                 unread.template.as_deref().map(|t| format!(" ({t})")).unwrap_or_default();
             Err(CommandError::usage(format!(
-                "{name}: the document at line {}{template} is no YAML: {}",
+                "{name}: the document at line {}{template} is not valid YAML: {}",
                 unread.line, unread.reason
             )))
         }
@@ -233,7 +238,7 @@ fn readable(name: &str, findings: &Findings) -> Result<()> {
     }
 }
 
-/// Every image once, with its places; the same place of two renders counts once.
+/// Groups findings by image. The same place in two renders is listed once.
 fn gathered(findings: Findings, at_least: AtLeast) -> Images {
     let least = match at_least {
         AtLeast::Possible => Confidence::Possible,
@@ -251,6 +256,7 @@ fn gathered(findings: Findings, at_least: AtLeast) -> Images {
             places.push(found);
         }
     }
+    // The first place is the most certain one; it decides the confidence of the image.
     let images = images.into_iter().filter_map(|(reference, mut places)| {
         places.sort_by_key(|found| std::cmp::Reverse(found.confidence));
         let confidence = places.first()?.confidence;
@@ -270,7 +276,8 @@ fn table(images: &Images) -> String {
             more => format!("{place} and {more} more"),
         };
         let values: Vec<String> = first.values.iter().map(ToString::to_string).collect();
-        // A switch says more than the value behind it.
+        // The note of a value is more useful than the value's path: it names the switch that would turn
+        // the image on.
         let by = match &first.note {
             Some(note) if values.is_empty() || first.pattern == Pattern::Value => note.clone(),
             _ => values.join(", "),
@@ -283,7 +290,7 @@ fn table(images: &Images) -> String {
             by,
         ]
     });
-    ui::table(["image", "confidence", "found in", "place", "by"], rows.collect())
+    ui::table(["image", "confidence", "found in", "location", "set by"], rows.collect())
 }
 
 fn explain(context: &Context, images: &Images, wanted: &str) -> Result<()> {
@@ -293,8 +300,8 @@ fn explain(context: &Context, images: &Images, wanted: &str) -> Result<()> {
     };
     let found: Vec<&Image> = images.images.iter().filter(is_wanted).collect();
     if found.is_empty() {
-        return Err(CommandError::usage(format!("{wanted} is none of the images that were found"))
-            .hint("without --explain all of them are listed; more values (-f, --variant) may turn it on"));
+        return Err(CommandError::usage(format!("no image that matches {wanted} was found"))
+            .hint("leave out --explain to list all images; other values (-f, --variant) may turn more of them on"));
     }
     context.ui.result(&found, |found| {
         let places = found.iter().flat_map(|image| &image.places);

@@ -1,4 +1,4 @@
-//! `gantry init`.
+//! `gantry init`: writes a first gantry.yaml, where everything else starts.
 
 use std::path::PathBuf;
 
@@ -11,8 +11,8 @@ use crate::world;
 
 /// Write a commented gantry.yaml for one or more charts.
 ///
-/// The file says what can be asked for, each with an example; charts may be given as oci://…, as
-/// repository and name, as a folder or as a .tgz.
+/// The file has every kind of entry with an example in a comment. A chart may be given as oci://…, as
+/// the URL of a repository followed by the chart's name, as a folder or as a .tgz.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -21,19 +21,19 @@ Examples:
   gantry init https://charts.example/stable postgresql
   gantry init                                 # no chart: images and models only")]
 pub(crate) struct Args {
-    /// Charts: oci://…, a folder, a .tgz, or an https repository followed by the chart's name.
+    /// Charts: oci://…, a folder, a .tgz, or the URL of a repository followed by the chart's name.
     #[arg(value_name = "CHART")]
     charts: Vec<String>,
-    /// The version of the (first) chart.
+    /// The version of the first chart.
     #[arg(long)]
     version: Option<String>,
-    /// A values file of the (first) chart.
+    /// A values file of the first chart; may be given several times.
     #[arg(short = 'f', long = "values", value_name = "FILE")]
     values: Vec<String>,
-    /// What the bundle is called [default: the first chart's name].
+    /// The name of the bundle [default: the name of the first chart].
     #[arg(long)]
     name: Option<String>,
-    /// Write over a gantry.yaml that is there.
+    /// Overwrite an existing gantry.yaml.
     #[arg(long)]
     force: bool,
 }
@@ -41,8 +41,8 @@ pub(crate) struct Args {
 pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let path = context.file(world::INPUT);
     if path.exists() && !args.force {
-        return Err(CommandError::usage(format!("{} is there already", path.display()))
-            .hint("edit it, or write it anew with --force"));
+        return Err(CommandError::usage(format!("{} exists already", path.display()))
+            .hint("edit it, or overwrite it with --force"));
     }
     let mut charts = Vec::new();
     for source in sources(&args.charts)? {
@@ -50,9 +50,10 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
             && !context.directory.join(folder).exists()
         {
             let shown = folder.display();
-            return Err(CommandError::usage(format!("chart {shown}: there is no such folder or file"))
-                .hint("paths are relative to the folder of gantry.yaml (-C); a chart in a registry is written oci://…"));
+            return Err(CommandError::usage(format!("chart {shown}: no such folder or file"))
+                .hint("paths are relative to the folder of gantry.yaml (-C); write oci://… for a chart in a registry"));
         }
+        // The options have no way to say which chart they are for, so they go to the first.
         let (version, values) = match charts.is_empty() {
             true => (args.version.clone(), args.values.clone()),
             false => (None, Vec::new()),
@@ -68,6 +69,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// A bundle name from the last part of a chart's name: lower-case letters, digits, dots and dashes.
 fn name_of(source: &ChartSource) -> String {
     let text = match source {
         ChartSource::Oci { repository } => repository.clone(),

@@ -1,4 +1,4 @@
-//! `gantry inspect`.
+//! `gantry inspect`: lists the content of bundle files, without reading the blobs.
 
 use std::path::PathBuf;
 
@@ -11,18 +11,19 @@ use crate::error::Result;
 use crate::ui;
 use crate::world;
 
-/// Show what is in volumes.
+/// List the content of bundle files.
 ///
-/// Reads only their indexes and the first volume's documents: a second, whatever their size.
+/// Reads only their indexes and the documents in the first file, which takes about a second whatever
+/// their size.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   gantry inspect /media/disk/*.gantry
-  gantry inspect /media/disk --lock > gantry.lock    # the lock that was packed")]
+  gantry inspect /media/disk --lock > gantry.lock    # the lock it was packed from")]
 pub(crate) struct Args {
-    /// Volume files, folders with volumes, or the .gantry.json beside them. The first volume must be
-    /// among them.
-    #[arg(required = true, value_name = "VOLUME")]
+    /// Bundle files, folders of bundle files, or the .gantry.json beside them. The first file of the
+    /// bundle must be among them.
+    #[arg(required = true, value_name = "BUNDLE")]
     volumes: Vec<PathBuf>,
     /// Print the lock that the bundle was packed from.
     #[arg(long)]
@@ -50,6 +51,7 @@ struct Row {
 }
 
 pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+    // Unlike for `load`, missing files are fine: the first file has the documents of all of them.
     let bundle = Bundle::open_some(&world::volumes(&args.volumes)?)?;
     if args.lock {
         return context.ui.print(String::from_utf8_lossy(bundle.lock()).trim_end());
@@ -83,8 +85,9 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         let missing: Vec<_> = contents.missing.iter().map(ToString::to_string).collect();
         let missing = match missing.is_empty() {
             true => String::new(),
-            false => format!(", missing: {}", missing.join(", ")),
+            false => format!(", missing: file {}", missing.join(", ")),
         };
-        format!("{table}\n{} volumes{missing}\n", contents.volumes)
+        let plural = if contents.volumes == 1 { "" } else { "s" };
+        format!("{table}\n{} bundle file{plural}{missing}\n", contents.volumes)
     })
 }

@@ -1,4 +1,5 @@
-//! `gantry load`.
+//! `gantry load`: copies the content of bundle files or a store into the site's registry and model
+//! targets, or into another store.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,63 +20,64 @@ use crate::place::{self, Mode, Pushed};
 use crate::ui;
 use crate::world;
 
-/// Put what volumes (or a store) hold into the site's registry, or into a store folder; with
-/// `--site` also the models into all of the site's places for them (folders, buckets).
+/// Copy the content of bundle files or a store into the site's registry, or into a store folder; with
+/// --site also the models into the site's model targets (folders, buckets, claims).
 ///
-/// Streamed from the media to the target, with no second copy on the disk. What is there is
-/// skipped, so that the same command can be run again after a failure. Names at the target follow
-/// `--naming`; two images that would fall on one name are an error before anything is pushed.
+/// Content is streamed from the bundle files to the target, without a second copy on the disk. What the
+/// target has already is skipped, so the same command can be run again after a failure. --naming decides
+/// the names at the registry; if two images would get the same name, nothing is pushed.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   gantry load /media/disk/*.gantry --to registry.internal:5000/ai
   gantry load /media/disk --site site.yaml
   gantry load /media/disk --to registry.internal:5000 --naming host-path --dry-run
-  gantry load /media/disk --to ./store           # an OCI layout that skopeo reads
+  gantry load /media/disk --to ./store           # an OCI image layout, which skopeo can read
   gantry load ~/.local/share/gantry/store --to registry.internal:5000   # straight from a store
 
-The registry's credential is docker's: docker login registry.internal:5000
-Buckets take theirs from the environment: see gantry models push --help")]
+Credentials for the registry are those of docker: docker login registry.internal:5000
+Credentials for buckets are taken from the environment: see gantry models push --help")]
 pub(crate) struct Args {
-    /// Volume files, folders with volumes, the .gantry.json beside them, or one store folder.
-    #[arg(required = true, value_name = "VOLUME")]
+    /// Bundle files, folders of bundle files, the .gantry.json beside them, or one store folder.
+    #[arg(required = true, value_name = "BUNDLE")]
     sources: Vec<PathBuf>,
-    /// A registry with an optional path (host[:port][/path]), or a folder (./path).
+    /// The registry with an optional path (host[:port][/path]), or a store folder (./path).
     #[arg(long, value_name = "TARGET", required_unless_present = "site", conflicts_with = "site")]
     to: Option<Target>,
-    /// The site's description: its registry, naming and CA, and its places for models.
+    /// The site file (site.yaml): its registry with naming and CA, and its model targets.
     #[arg(long, value_name = "FILE")]
     site: Option<PathBuf>,
-    /// How names at the registry are made: path, host-path or name.
+    /// How images are named at the registry: path (ghcr.io/a/b:1 becomes SITE/a/b:1), host-path
+    /// (SITE/ghcr.io/a/b:1) or name (SITE/b:1).
     #[arg(long, value_name = "NAMING", conflicts_with = "site")]
     naming: Option<Naming>,
-    /// A PEM file with the certificate authority of the registry.
+    /// A PEM file with the CA certificate of the registry.
     #[arg(long, value_name = "FILE", conflicts_with = "site")]
     ca: Option<PathBuf>,
-    /// Speak http to the registry. Loopback hosts always may.
+    /// Connect to the registry by plain HTTP. Loopback addresses need no option for that.
     #[arg(long, conflicts_with = "site")]
     plain_http: bool,
-    /// What is done where the registry takes no index of which platforms are missing.
+    /// What to do if the registry refuses an image index because some of its platforms were left out.
     #[arg(long, value_name = "POLICY", default_value = "auto")]
     sparse: Sparse,
-    /// Blobs that are moved at once.
+    /// The number of blobs to transfer in parallel, 1 to 64.
     #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..=64))]
     concurrency: u16,
-    /// Write a receipt of what the target holds: the base of the next delta.
+    /// Write a receipt to this file: the list of what the target now holds.
     #[arg(long, value_name = "FILE")]
     receipt: Option<PathBuf>,
-    /// Only tell what would be put where.
+    /// Print what would be copied where, without copying it.
     #[arg(short = 'n', long)]
     dry_run: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Sparse {
-    /// Keep the index where the registry takes it, else write it again with what is there.
+    /// Keep the index if the registry accepts it, else rewrite it without the missing platforms.
     Auto,
-    /// Keep it or fail.
+    /// Keep the index, and fail if the registry refuses it.
     Keep,
-    /// Always write it again.
+    /// Always rewrite the index.
     Rewrite,
 }
 
@@ -86,10 +88,10 @@ struct Summary {
     is_dry_run: bool,
     moved_bytes: u64,
     roots: Vec<Row>,
-    /// What was put into the site's places for models.
+    /// What was written to the site's model targets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     models: Vec<Pushed>,
-    /// Whether something failed for what the source holds.
+    /// Whether something failed because the source is damaged.
     #[serde(skip)]
     is_damaged: bool,
 }
@@ -101,7 +103,7 @@ struct Row {
     kind: &'static str,
     target: String,
     digest: types::Digest,
-    /// Another digest at the target: an index that had to be written again.
+    /// The digest at the target, if the index had to be rewritten.
     #[serde(skip_serializing_if = "Option::is_none")]
     rewritten: Option<types::Digest>,
     outcome: &'static str,
@@ -114,12 +116,14 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let target = match (&args.to, &site) {
         (Some(target), _) => target.clone(),
         (None, Some(site)) => Target::Registry(site.registry.prefix()?),
-        (None, None) => return Err(CommandError::usage("give --to or --site")),
+        (None, None) => {
+            return Err(CommandError::usage("name the target: --to REGISTRY or --site FILE"));
+        }
     };
     let source = world::source(&args.sources)?;
     let roots = source.roots()?;
     if roots.is_empty() {
-        return Err(CommandError::usage("there is nothing to load: the source has no roots"));
+        return Err(CommandError::usage("nothing to load: the bundle or store is empty"));
     }
     let progress = context.ui.progress("load");
     let outcome = match &target {
@@ -133,11 +137,12 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         Ok(_) if !args.dry_run => progress.finish(),
         _ => progress.clear(),
     }
+    // The receipt is written even if some content failed: it lists what the target holds by now.
     let (mut summary, receipt) = outcome?;
     if let (Some(path), Some(receipt)) = (&args.receipt, receipt) {
         world::write(path, &receipt.print()?)?;
     }
-    // What failed for the registry does not keep models from their places, nor the other way round.
+    // Registry and model targets are independent: an error of one does not stop the other.
     let failed = match (&site, &args.site) {
         (Some(site), Some(file)) => {
             let mode = if args.dry_run { Mode::DryRun } else { Mode::Put };
@@ -158,26 +163,28 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     }
 }
 
-/// What could not be put, by its first one.
+/// The error for content that could not be copied, if any. It names the first one.
 fn failure(summary: &Summary) -> Option<CommandError> {
     let failed: Vec<_> =
         summary.roots.iter().filter_map(|row| Some((&row.name, row.error.as_ref()?))).collect();
     let (name, cause) = failed.first()?;
-    // Most errors name the thing already.
+    // Most errors contain the name already.
     let cause =
         if cause.contains(name.as_str()) { (*cause).clone() } else { format!("{name}: {cause}") };
-    let message = format!("{} of {} could not be put: {cause}", failed.len(), summary.roots.len());
+    let message =
+        format!("{} of {} could not be copied: {cause}", failed.len(), summary.roots.len());
     if summary.is_damaged {
         return Some(CommandError::new(Kind::Integrity, message).hint(
-            "what was put stays; see what is damaged with gantry verify VOLUME… (of a store: gantry store verify), copy it again, then run the same command",
+            "find the damage with gantry verify BUNDLE… or gantry store verify, replace those files, and run the command again",
         ));
     }
+    // If nothing at all was copied, resuming would most likely fail the same way.
     let kind = if failed.len() < summary.roots.len() { Kind::Partial } else { Kind::Failed };
     let error = CommandError::new(kind, message);
-    Some(error.hint("what was put stays; run the same command again to go on"))
+    Some(error.hint("what was copied is kept; run the same command again to resume"))
 }
 
-/// How a registry is spoken to.
+/// How to connect to the registry, and how images are named there.
 struct Settings {
     prefix: Prefix,
     naming: Naming,
@@ -229,7 +236,7 @@ fn to_registry(
     if settings.is_plain {
         config.plain_http.push(host);
     } else if !settings.ca.is_empty() {
-        // A loopback registry with a CA speaks TLS all the same.
+        // Loopback registries default to plain HTTP; one with a CA uses TLS.
         config.mirrors.entry(host.clone()).or_insert_with(|| format!("https://{host}"));
     }
     let mirrors = net::Mirrors::new(&config.mirrors, &config.plain_http)?;
@@ -241,6 +248,7 @@ fn to_registry(
     let push = Arc::new(Push::new(&client, &mirrors, &settings.prefix, targets.clone(), policy));
     let options = Options { concurrency: usize::from(args.concurrency) };
     let report = world::block_on(async {
+        // One request first: a wrong credential or address is one error then, not one for each image.
         push.check().await?;
         Ok(land::load(source, roots, Arc::clone(&push), options, progress).await?)
     })?;
@@ -250,7 +258,8 @@ fn to_registry(
     };
     for one in &rewritten {
         context.ui.warn(&format!(
-            "{}: the registry takes no index without all of its platforms; it was written again with those that are there, and is {} now (was {}): pins and signatures of the index do not match it",
+            "{}: the registry refuses an index with missing platforms, so it was rewritten without them: \
+             its digest is now {} (was {}), which pins and signatures of the original do not match",
             one.name, one.to, one.from
         ));
     }
@@ -353,5 +362,5 @@ fn print(summary: &Summary) -> String {
     let table = ui::table(["kind", "name", "digest", ""], rows.collect());
     let models = summary.models.iter().map(|pushed| format!("\n{}", place::print_named(pushed)));
     let models: String = models.collect();
-    format!("{table}\n{} moved to {}\n{models}", ByteSize(summary.moved_bytes), summary.target)
+    format!("{table}\n{} copied to {}\n{models}", ByteSize(summary.moved_bytes), summary.target)
 }

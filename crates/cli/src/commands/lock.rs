@@ -1,4 +1,5 @@
-//! `gantry lock`.
+//! `gantry lock`: resolves gantry.yaml to gantry.lock. Everything later reads the lock, and nothing
+//! later looks up a tag again.
 
 use resolve::Upgrade;
 use serde::Serialize;
@@ -12,22 +13,23 @@ use crate::world;
 
 /// Resolve gantry.yaml to gantry.lock: every chart, image, model and file to its digest.
 ///
-/// Charts are rendered with their values (hooks and tests included) to find their images. What an
-/// earlier lock has pinned stays as it is; new things are added, gone ones removed. The same world
-/// gives the same bytes, so that a change in the lock is a change that somebody should look at.
+/// Charts are rendered with their values, including hooks and tests, to find their images. Entries of
+/// an earlier lock keep their digests; new entries are added, and those no longer needed are removed.
+/// As long as nothing has changed the file stays identical byte for byte, so a difference in the lock
+/// is worth a review.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  gantry lock                          # add what is new, keep what is pinned
-  gantry lock --check                  # in CI: exit 1 when the lock is stale
-  gantry lock --upgrade                # everything to what it is today
+  gantry lock                          # add new entries, keep existing digests
+  gantry lock --check                  # in CI: exit code 1 if the lock is out of date
+  gantry lock --upgrade                # resolve everything again
   gantry lock --upgrade nginx --upgrade BAAI/bge-m3")]
 pub(crate) struct Args {
-    /// Write nothing; fail when the lock is not what it would be.
+    /// Write nothing; fail if the lock is out of date.
     #[arg(long, conflicts_with = "upgrade")]
     check: bool,
-    /// Move on to what a name stands for today: all, or only NAME (a reference, chart, release or
-    /// model; may be given several times).
+    /// Resolve tags and versions again instead of keeping the locked digests: for everything, or only
+    /// for NAME (a reference, chart, release or model); may be given several times.
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
     upgrade: Vec<String>,
 }
@@ -51,6 +53,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let previous = world::optional_lock(context)?;
     let upgrade = match args.upgrade.as_slice() {
         [] => Upgrade::Nothing,
+        // `--upgrade` without a name is an empty one (`default_missing_value`), and means everything.
         names if names.iter().any(String::is_empty) => Upgrade::All,
         names => Upgrade::Named(names.to_vec()),
     };
@@ -61,15 +64,16 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     meter.clear();
     let lock = lock?;
     let text = lock.print()?;
+    // The text is compared and not the parsed lock, so that `--check` also notices an edited file.
     let old = std::fs::read_to_string(&path).unwrap_or_default();
     let summary = summary(&lock, path.display().to_string(), text != old);
     if args.check {
         if summary.is_changed {
             return Err(CommandError::new(
                 Kind::Failed,
-                format!("{} is stale: {}", path.display(), difference(&old, &text)),
+                format!("{} is out of date: {}", path.display(), difference(&old, &text)),
             )
-            .hint("run: gantry lock, and review the change"));
+            .hint("run gantry lock and review the change"));
         }
     } else if summary.is_changed {
         world::write(&path, &text)?;
@@ -93,6 +97,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
 
 fn summary(lock: &Lock, file: String, is_changed: bool) -> Summary {
     let mut blobs: Vec<_> = lock.content().iter().map(|content| content.blob).collect();
+    // Images share layers; each blob is counted once.
     blobs.sort();
     blobs.dedup();
     Summary {
@@ -107,17 +112,17 @@ fn summary(lock: &Lock, file: String, is_changed: bool) -> Summary {
     }
 }
 
-/// The first line that differs, which names the thing in most cases.
+/// Describes the first line that differs, which in most cases names the entry that changed.
 fn difference(old: &str, new: &str) -> String {
     if old.is_empty() {
-        return "there is none yet".to_owned();
+        return "there is no lock yet".to_owned();
     }
     let at = old.lines().zip(new.lines()).position(|(old, new)| old != new);
     match at {
         Some(at) => {
             let line = |text: &str| text.lines().nth(at).unwrap_or_default().trim().to_owned();
-            format!("line {} is {:?} and would be {:?}", at + 1, line(old), line(new))
+            format!("line {} is {:?}, but would be {:?}", at + 1, line(old), line(new))
         }
-        None => "it ends in another way".to_owned(),
+        None => "lines are missing or left over at the end".to_owned(),
     }
 }

@@ -1,4 +1,5 @@
-//! The verbs, one file each: the arguments whose doc comments are the help, then one function.
+//! The subcommands, one file each: a struct of arguments, whose doc comments are the help text, and a
+//! function that runs it.
 
 mod audit;
 mod check;
@@ -32,7 +33,8 @@ use clap::Subcommand;
 use crate::context::Context;
 use crate::error::Result;
 
-/// The verbs, in the order of the way of the data.
+/// The subcommands. The order is that of `gantry --help`, which follows the data from gantry.yaml to
+/// the cluster.
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Init(init::Args),
@@ -68,7 +70,7 @@ pub(crate) enum Command {
     Version(version::Args),
 }
 
-/// Runs one verb.
+/// Runs one subcommand.
 pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
     match command {
         Command::Init(args) => init::run(context, &args),

@@ -1,4 +1,5 @@
-//! `gantry models push | verify | ls`: models in folders, buckets and a cluster's volumes.
+//! `gantry models push`, `verify` and `ls`: models in folders, buckets, a cluster's claims, on nodes'
+//! disks, and as images.
 
 mod claim;
 mod image;
@@ -22,7 +23,7 @@ use crate::error::{CommandError, Kind, Result};
 use crate::place::{self, Mode, Opened};
 use crate::{ui, world};
 
-/// Models in folders and buckets: put them where programs read them, and prove them long after.
+/// Write models where programs read them (folders, buckets, claims), verify and list them.
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Push(PushArgs),
@@ -34,14 +35,14 @@ pub(crate) enum Command {
     Receive(pod::ReceiveArgs),
 }
 
-/// Put models into a folder (a mounted volume, a node's disk) or a bucket, in the layout that a
-/// runtime reads.
+/// Write models to a folder, a bucket, a claim, nodes' disks or an image, in the layout that a runtime
+/// reads.
 ///
-/// Straight from the media, with no second copy. Each file is shown when its digest was checked; a
-/// model when all of its files are there: by one rename in a folder, by completing all uploads at
-/// once in a bucket. Run again after a kill it goes on where it was, and what is there with its
-/// digest is kept. Another revision of a model comes beside the old one (hf-cache, sie) or takes
-/// its place (flat).
+/// Models are read directly from the bundle files, without a second copy. A file becomes visible once
+/// its digest was verified, and a model once all of its files are complete: in a folder by a rename, in
+/// a bucket by completing all uploads together. After an interruption the same command resumes; files
+/// with the right digest are kept. A new revision of a model is stored beside the old one (hf-cache,
+/// sie) or replaces it (flat).
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -58,34 +59,35 @@ Examples:
   gantry models push /media/disk --to 'node:///var/lib/models?selector=gpu=yes&namespace=seed' --site site.yaml
   gantry models push /media/disk --to image://registry.internal:5000/models/minilm:1 --layout flat
 
-Buckets take credentials from the environment, as the clouds' own tools name them:
+Credentials for buckets are taken from the environment, under the names that the clouds' own tools use:
   s3://  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, or a web identity (IRSA)
   gs://  GOOGLE_APPLICATION_CREDENTIALS, or the workload identity
   az://  AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, or the workload identity")]
 pub(crate) struct PushArgs {
-    /// Volume files, folders with volumes, the .gantry.json beside them, or one store folder.
-    #[arg(required = true, value_name = "VOLUME")]
+    /// Bundle files, folders of bundle files, the .gantry.json beside them, or one store folder.
+    #[arg(required = true, value_name = "BUNDLE")]
     sources: Vec<PathBuf>,
-    /// A folder; a bucket with a prefix: s3://bucket/prefix, gs://…, az://container/prefix; a claim:
-    /// pvc://NAMESPACE/CLAIM[/FOLDER], several times for several; the nodes' own disks:
-    /// node:///FOLDER[?selector=KEY=VALUE&namespace=NAME]; an image: image://HOST/PATH:TAG.
-    #[arg(long, value_name = "PLACE", required = true)]
+    /// The target: a folder; a bucket with a prefix (s3://bucket/prefix, gs://…, az://container/prefix);
+    /// a claim (pvc://NAMESPACE/CLAIM[/FOLDER], may be given several times); the nodes' own disks
+    /// (node:///FOLDER[?selector=KEY=VALUE&namespace=NAME]); an image (image://HOST/PATH:TAG).
+    #[arg(long, value_name = "TARGET", required = true)]
     to: Vec<Target>,
-    /// How files are laid out there.
+    /// The layout of the files at the target.
     #[arg(long, value_name = "LAYOUT", default_value = "hf-cache")]
     layout: Layout,
-    /// How the files of a Hugging Face cache are kept in a folder [default: links].
+    /// How a Hugging Face cache in a folder stores its files [default: links].
     #[arg(long, value_name = "FILES")]
     files: Option<Files>,
-    /// Only these models (ids or references); all when absent.
+    /// Write only this model (an id or a reference); may be given several times [default: all].
     #[arg(long = "model", value_name = "MODEL")]
     models: Vec<String>,
-    /// Keep only so many revisions of each model that is put, the new one among them.
+    /// Keep this many revisions of each written model, including the new one, and delete older ones
+    /// [default: keep all].
     #[arg(long, value_name = "N")]
     keep: Option<NonZeroU16>,
     #[command(flatten)]
     server: Server,
-    /// Only tell what would be put.
+    /// Print what would be written, without writing it.
     #[arg(short = 'n', long)]
     dry_run: bool,
     #[command(flatten)]
@@ -94,16 +96,16 @@ pub(crate) struct PushArgs {
     seeder: claim::SeederArgs,
 }
 
-/// A bucket's server.
+/// How to connect to a bucket's server.
 #[derive(clap::Args)]
 struct Server {
-    /// The bucket's server, https://host[:port] [default: the environment's, else the cloud's].
+    /// The bucket's server, https://host[:port] [default: as the environment says, else the cloud's own].
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
-    /// A PEM file with the certificate authority of the bucket's server.
+    /// A PEM file with the CA certificate of the bucket's server.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Speak http to the bucket's server. Loopback hosts always may.
+    /// Connect to the bucket's server by plain HTTP. Loopback addresses need no option for that.
     #[arg(long)]
     plain_http: bool,
 }
@@ -120,28 +122,28 @@ impl Server {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Layout {
-    /// A Hugging Face cache (`HF_HUB_CACHE`).
+    /// A Hugging Face cache (HF_HUB_CACHE).
     HfCache,
-    /// The files under `org/name/`.
+    /// Plain files under org/name/.
     Flat,
-    /// SIE's cluster cache.
+    /// The cluster cache of SIE.
     Sie,
-    /// Ollama's models folder (`OLLAMA_MODELS`).
+    /// The models folder of Ollama (OLLAMA_MODELS).
     Ollama,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Files {
-    /// Content once, symbolic links to it.
+    /// Each content once, with symbolic links to it.
     Links,
-    /// Plain files.
+    /// Plain files, for file systems without symbolic links.
     Plain,
 }
 
-/// Read every file that was put into a folder or a bucket and compare its digest.
+/// Verify models at a target: read every file and compare its digest.
 ///
-/// Needs no bundle: `push` left a record of each model in .gantry there. Exit code 3 when something
-/// is missing or damaged.
+/// No bundle is needed, since `gantry models push` left a record of each model in the folder .gantry
+/// there. Exit code 3 if a file is missing or damaged.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -150,8 +152,8 @@ Examples:
   gantry models verify pvc://onyx/model-cache --site site.yaml
   gantry models verify /mnt/models --output json | jq .bad")]
 pub(crate) struct VerifyArgs {
-    /// The folder, the bucket with its prefix, the claim, or the nodes' disks.
-    #[arg(value_name = "PLACE")]
+    /// The target: a folder, a bucket with its prefix, a claim, or the nodes' disks, written as for push.
+    #[arg(value_name = "TARGET")]
     place: Target,
     #[command(flatten)]
     server: Server,
@@ -159,7 +161,7 @@ pub(crate) struct VerifyArgs {
     seeder: claim::SeederArgs,
 }
 
-/// List the models that were put into a folder or a bucket.
+/// List the models that Gantry wrote to a target.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -167,8 +169,8 @@ Examples:
   gantry models ls s3://models/sie
   gantry models ls pvc://onyx/model-cache --site site.yaml")]
 pub(crate) struct LsArgs {
-    /// The folder, the bucket with its prefix, or the claim.
-    #[arg(value_name = "PLACE")]
+    /// The target: a folder, a bucket with its prefix, or a claim, written as for push.
+    #[arg(value_name = "TARGET")]
     place: Target,
     #[command(flatten)]
     server: Server,
@@ -188,10 +190,12 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<()> {
 
 fn push(context: &Context, args: &PushArgs) -> Result<()> {
     let mode = if args.dry_run { Mode::DryRun } else { Mode::Put };
-    let (first, others) = args.to.split_first().ok_or_else(|| CommandError::usage("no --to"))?;
+    // Several targets are supported for claims only, whose content is chosen once and written to each.
+    let (first, others) =
+        args.to.split_first().ok_or_else(|| CommandError::usage("give --to TARGET"))?;
     let place = match first {
         Target::Place(place) => place.clone(),
-        // What is planned there is what a folder gets.
+        // Nodes' disks and images have the same layouts as a folder.
         Target::Nodes(_) | Target::Image(_) => Destination::Folder(PathBuf::new()),
     };
     let target = wanted(args, place);
@@ -215,10 +219,10 @@ fn push(context: &Context, args: &PushArgs) -> Result<()> {
     match first {
         Target::Nodes(path) => node::push(context, &source, &target, path, how, mode),
         Target::Image(name) => image::push(context, &source, &target, name, &args.seeder, mode),
-        Target::Place(Destination::Depot) => {
-            Err(CommandError::usage("a depot serves models from what it has; nothing is put")
-                .hint("gantry serve VOLUME…"))
-        }
+        Target::Place(Destination::Depot) => Err(CommandError::usage(
+            "nothing can be written to a depot, it serves the models of its bundle or store",
+        )
+        .hint("serve the models with: gantry serve BUNDLE…")),
         Target::Place(_) => {
             let pushed = place::put(context, &*source, &target, Unfit::Refused, mode)?;
             context.ui.result(&pushed, place::print)
@@ -227,11 +231,11 @@ fn push(context: &Context, args: &PushArgs) -> Result<()> {
 }
 
 fn several() -> CommandError {
-    CommandError::usage("several targets at once are claims of a cluster (pvc://…)")
-        .hint("push to one place after the other")
+    CommandError::usage("only claims (pvc://…) can be given several times with --to")
+        .hint("push to one target after the other")
 }
 
-/// The target as site.yaml would have it.
+/// The target as an entry of site.yaml would describe it.
 fn wanted(args: &PushArgs, to: Destination) -> ModelTarget {
     ModelTarget {
         to,
@@ -264,6 +268,7 @@ fn verify(context: &Context, args: &VerifyArgs) -> Result<()> {
         Target::Place(place) => place,
     };
     let opened = Opened::new(context, place, args.server.access())?;
+    // Without records there is nothing to compare with, and an empty result would look like success.
     if opened.records()?.is_empty() {
         return Err(nothing(&place.to_string()));
     }
@@ -282,19 +287,19 @@ fn verify(context: &Context, args: &VerifyArgs) -> Result<()> {
 fn print_checked(checked: &Checked) -> String {
     let is_bad = |name: &str| checked.bad.iter().any(|bad| bad.model == name);
     let rows = checked.models.iter().map(|(name, files)| {
-        let state = if is_bad(name) { "damaged" } else { "whole" };
+        let state = if is_bad(name) { "damaged" } else { "ok" };
         [name.clone(), files.to_string(), state.to_owned()]
     });
     ui::table(["model", "files", ""], rows.collect())
 }
 
-/// The error that damaged files are. `shown` is what people call a file.
+/// Fails if files are damaged. `shown` turns a path in the target into the one to show.
 fn judged(to: &str, shown: impl Fn(&Path) -> String, checked: &Checked) -> Result<()> {
     let Some(first) = checked.bad.first() else { return Ok(()) };
     let all: Vec<String> =
         checked.bad.iter().map(|bad| format!("{}: {}", shown(&bad.path), bad.fault)).collect();
     Err(CommandError::new(Kind::Integrity, all.join("\n")).hint(format!(
-        "put it there again: gantry models push VOLUME… --to {to} --model {}",
+        "write the model again: gantry models push BUNDLE… --to {to} --model {}",
         first.model.split('@').next().unwrap_or(&first.model)
     )))
 }
@@ -319,11 +324,11 @@ fn print_records(records: &[Record]) -> String {
 }
 
 fn nothing(place: &str) -> CommandError {
-    CommandError::usage(format!("{place}: Gantry put no models there"))
-        .hint("gantry models push VOLUME… --to PLACE puts them and remembers what it put")
+    CommandError::usage(format!("{place}: no models that Gantry wrote"))
+        .hint("write models with: gantry models push BUNDLE… --to TARGET; only those are recorded")
 }
 
 fn no_files(place: &Target) -> CommandError {
-    CommandError::usage(format!("{place}: its files are not looked at this way"))
-        .hint("a folder, a bucket, a claim are; an image is proven by its digest, disks of nodes by gantry models verify")
+    CommandError::usage(format!("{place}: this command cannot read files there"))
+        .hint("use gantry models verify for nodes' disks; an image is verified by its digest when it is pulled")
 }

@@ -1,4 +1,4 @@
-//! `gantry pack`.
+//! `gantry pack`: writes everything in gantry.lock from the store into bundle files.
 
 use std::path::PathBuf;
 
@@ -11,31 +11,31 @@ use crate::error::{CommandError, Result};
 use crate::ui;
 use crate::world;
 
-/// Write volumes to carry: everything of gantry.lock, from the store.
+/// Write bundle files to carry across the air gap: everything in gantry.lock, from the store.
 ///
-/// A volume is a tar that plain tools open; each can be checked alone, in any order. The same lock
-/// and store give the same bytes. Volumes that an interrupted run finished are kept.
+/// A bundle file is a tar that ordinary tools can open; each can be verified by itself, in any order.
+/// The same lock and store give identical files. Files that an interrupted run has finished are kept.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   gantry pack -o /media/disk
-  gantry pack -o /media/disk --volume-size 4GiB      # FAT32, several disks
-  gantry pack --dry-run --volume-size 650MB          # how many disks it takes
+  gantry pack -o /media/disk --volume-size 4GiB      # for FAT32, or several disks
+  gantry pack --dry-run --volume-size 650MB          # how many files of this size it takes
   gantry pack -o - | ssh diode-host 'cat > site.gantry'")]
 pub(crate) struct Args {
-    /// Where the volumes go; `-` writes one volume to stdout.
+    /// The folder to write the bundle files to; - writes a single one to standard output.
     #[arg(short = 'o', long = "out", value_name = "DIR", default_value = ".")]
     out: PathBuf,
-    /// Every volume is shorter than this (4GiB, 650MB); one volume when absent.
+    /// Split the bundle into files smaller than this (4GiB, 650MB) [default: a single file].
     #[arg(long, value_name = "SIZE")]
     volume_size: Option<ByteSize>,
-    /// The version in the file names [default: the first 12 hex digits of the lock's sha256].
+    /// The version in the file names [default: the first 12 hex digits of the lock's SHA-256].
     #[arg(long, value_name = "VERSION")]
     bundle_version: Option<String>,
-    /// Read volumes of an earlier run whole before they are kept; else only their index is looked at.
+    /// Read all of a finished bundle file before keeping it, not only its index.
     #[arg(long)]
     recheck: bool,
-    /// Only tell what would be written.
+    /// Print the bundle files that would be written, without writing them.
     #[arg(short = 'n', long)]
     dry_run: bool,
 }
@@ -64,18 +64,22 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let lock = world::lock(context)?;
     let text = lock.print()?;
     let Some(store) = context.existing_store()? else {
-        return Err(CommandError::usage("there is no store yet").hint("fill it with: gantry fetch"));
+        return Err(
+            CommandError::usage("there is no store yet").hint("create one with: gantry fetch")
+        );
     };
+    // A version derived from the lock gives the same file names for the same content, which lets an
+    // interrupted pack find its finished files again.
     let version =
         args.bundle_version.clone().unwrap_or_else(|| store::hash::sha256(text.as_bytes()).short());
     let size = args.volume_size.map_or(VolumeSize::Unlimited, VolumeSize::Below);
     let contents = Contents { roots: lock.roots(), lock: text.into_bytes() };
     let naming = Naming::new(&lock.name, &version)?;
     let plan = bundle::plan(&store, contents, naming, size).map_err(|error| match error {
-        bundle::Error::Source(store::Error::BlobMissing { digest }) => {
-            CommandError::usage(format!("the store does not have all of gantry.lock ({digest})"))
-                .hint("bring the rest with: gantry fetch")
-        }
+        bundle::Error::Source(store::Error::BlobMissing { digest }) => CommandError::usage(
+            format!("the store is incomplete: blob {digest} of gantry.lock is missing"),
+        )
+        .hint("download the rest with: gantry fetch"),
         other => other.into(),
     })?;
     let volumes = |outcomes: Option<&[bundle::PackedVolume]>| -> Vec<Volume> {
@@ -104,6 +108,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     };
     if !args.dry_run {
         let meter = context.ui.progress("pack");
+        // Standard output carries the bundle itself, so no summary can be printed there.
         if args.out.as_os_str() == "-" {
             let mut out = std::io::stdout().lock();
             let outcome = bundle::stream(&store, &plan, &mut out, &*meter);
@@ -125,9 +130,10 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         });
         let all = ByteSize(summary.bytes);
         format!(
-            "{}\n{} volumes, {all}, bundle {}\n",
-            ui::table(["volume", "size", ""], rows.collect()),
+            "{}\n{} bundle file{}, {all}, bundle {}\n",
+            ui::table(["file", "size", ""], rows.collect()),
             summary.volumes.len(),
+            if summary.volumes.len() == 1 { "" } else { "s" },
             &summary.bundle[..12.min(summary.bundle.len())],
         )
     })

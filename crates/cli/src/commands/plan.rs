@@ -1,4 +1,4 @@
-//! `gantry plan`.
+//! `gantry plan`: compares the lock with the store, before `gantry fetch` and `gantry pack`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,24 +12,25 @@ use crate::error::Result;
 use crate::ui;
 use crate::world;
 
-/// Show what would be fetched, how much of it is there, and what it needs on the media.
+/// Show what `gantry fetch` would download, how much is in the store already, and how much space the
+/// bundle needs.
 ///
-/// Reads gantry.lock and the store; asks no network and writes nothing.
+/// Reads only gantry.lock and the store: nothing is downloaded and nothing is written.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   gantry plan
-  gantry plan --volume-size 4GiB        # how many volumes that makes
+  gantry plan --volume-size 4GiB        # and how many bundle files of this size that makes
   gantry plan --output json | jq .missingBytes")]
 pub(crate) struct Args {
-    /// The size of a volume, to see how many there will be.
+    /// The largest size of a bundle file, to show how many there will be (4GiB, 650MB).
     #[arg(long, value_name = "SIZE")]
     volume_size: Option<ByteSize>,
 }
 
-/// tar's block.
+/// The block size of tar: headers and contents are padded to it.
 const BLOCK: u64 = 512;
-/// What a blob takes in a volume beside its bytes, at most: two tar headers and its index entry.
+/// What a blob takes in a bundle file beside its content, at most: two tar headers and an index entry.
 const PER_BLOB: u64 = 3 * BLOCK;
 
 #[derive(Serialize)]
@@ -41,8 +42,8 @@ struct Plan {
     bytes: u64,
     present_bytes: u64,
     missing_bytes: u64,
-    /// What the volumes take on the media, the format's own part included; near it as long as not
-    /// all is fetched.
+    /// The size of all bundle files together. Exact once everything is fetched, before that a close
+    /// estimate.
     media_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     volumes: Option<u64>,
@@ -55,7 +56,7 @@ struct Thing {
     name: String,
     bytes: u64,
     missing_bytes: u64,
-    /// Bytes that only this thing needs.
+    /// Bytes that no other entry shares: what leaving this entry out would save.
     own_bytes: u64,
 }
 
@@ -73,15 +74,15 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
                 ByteSize(thing.missing_bytes).to_string(),
             ]
         });
-        let table = ui::table(["kind", "name", "size", "own", "to fetch"], rows.collect());
+        let table = ui::table(["kind", "name", "size", "not shared", "to fetch"], rows.collect());
         let mut totals = vec![
-            ["all".to_owned(), format!("{} in {} blobs", ByteSize(plan.bytes), plan.blobs)],
-            ["there".to_owned(), ByteSize(plan.present_bytes).to_string()],
+            ["total".to_owned(), format!("{} in {} blobs", ByteSize(plan.bytes), plan.blobs)],
+            ["present".to_owned(), ByteSize(plan.present_bytes).to_string()],
             ["to fetch".to_owned(), ByteSize(plan.missing_bytes).to_string()],
-            ["on media".to_owned(), ByteSize(plan.media_bytes).to_string()],
+            ["bundle size".to_owned(), ByteSize(plan.media_bytes).to_string()],
         ];
         if let Some(volumes) = plan.volumes {
-            totals.push(["volumes".to_owned(), volumes.to_string()]);
+            totals.push(["bundle files".to_owned(), volumes.to_string()]);
         }
         format!("{table}\n{}", ui::rows(totals))
     })
@@ -101,6 +102,7 @@ fn plan(lock: &Lock, store: Option<&store::Store>, volume: Option<ByteSize>) -> 
     let mut missing = HashSet::new();
     for (digest, size) in &sizes {
         let there = match store {
+            // The size is checked too: after a power cut a blob may be there and too short.
             Some(store) => store.size(digest)? == Some(*size),
             None => false,
         };
@@ -127,6 +129,8 @@ fn plan(lock: &Lock, store: Option<&store::Store>, volume: Option<ByteSize>) -> 
         .collect();
     let bytes: u64 = sizes.values().sum();
     let missing_bytes = sum(&mut missing.iter());
+    // The exact layout can be computed only with all blobs in the store. Until then the sizes in the
+    // lock give an estimate.
     let (media_bytes, volumes) = match (missing_bytes, store) {
         (0, Some(store)) => {
             let packed = planned(lock, store, volume)?;
@@ -150,7 +154,7 @@ fn plan(lock: &Lock, store: Option<&store::Store>, volume: Option<ByteSize>) -> 
     })
 }
 
-/// The bundle that would be packed.
+/// The layout of the bundle that `gantry pack` would write.
 fn planned(lock: &Lock, store: &store::Store, volume: Option<ByteSize>) -> Result<bundle::Plan> {
     let contents = bundle::Contents { roots: lock.roots(), lock: lock.print()?.into_bytes() };
     let size = volume.map_or(bundle::VolumeSize::Unlimited, bundle::VolumeSize::Below);

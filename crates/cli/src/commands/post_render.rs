@@ -1,6 +1,6 @@
-//! `gantry post-render`: helm's post-renderer. What helm rendered comes in by stdin and goes out by
-//! stdout with every image moved to the site and nothing else touched; it is proven before the
-//! first byte goes out, so that helm installs all of it or nothing.
+//! `gantry post-render`: a post-renderer for helm. It reads the rendered manifests from standard input
+//! and writes them to standard output, with every image moved to the site and nothing else changed. The
+//! result is proven before the first byte is written, so that helm installs all of it or nothing.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,18 +16,19 @@ use crate::context::Context;
 use crate::error::{CommandError, Kind, Result};
 use crate::world;
 
-/// Move the images of rendered manifests to the site, between helm and the cluster.
+/// Change the images of rendered manifests to those in the site's registry, as a post-renderer of helm
+/// or in a pipe.
 ///
-/// Reads manifests from standard input and writes them to standard output with every reference that
-/// points outside moved to its name at the site: in pods, custom resources, arguments, environment,
-/// and in the texts of ConfigMaps and Secrets. Everything else stays byte for byte. The result is
-/// read again before it is written: where anything still points outside, nothing is written and the
-/// exit code is 3. Images that are the site's already stay. Where there is a gantry.lock, every
-/// image must be in it. With --patches, what keeps runtimes inside and no value reaches is put in
-/// first, in place as well.
+/// Reads manifests from standard input and writes them to standard output. Every image reference that
+/// points outside is replaced by its name at the site: in pods, custom resources, arguments,
+/// environment variables, and in the text of ConfigMaps and Secrets. Everything else stays the same,
+/// byte for byte. Gantry checks the result before writing it: if an image still points outside, nothing
+/// is written and the exit code is 3. Images that are at the site's registry already stay as they are.
+/// If there is a gantry.lock, every image must be in it. With --patches, patches that configure the
+/// objects for offline use are applied first.
 ///
-/// Helm 3 runs it as it is; it keeps hooks and the crds/ folder to itself. Helm 4 takes a plugin,
-/// which --write-plugin writes, and hands its hooks over too.
+/// Helm 3 runs this command directly, but does not pass hooks and the crds/ folder to it. Helm 4 needs
+/// a plugin, which --write-plugin writes, and passes hooks too.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -38,7 +39,7 @@ Examples:
   helm upgrade --install app ./my-chart -f overlay.yaml \\
     --post-renderer gantry --post-renderer-args --site=site.yaml              # helm 4")]
 pub(crate) struct Args {
-    /// The site's description: its registry and naming.
+    /// The site file (site.yaml): its registry and naming.
     #[arg(
         long,
         value_name = "FILE",
@@ -46,22 +47,23 @@ pub(crate) struct Args {
         conflicts_with = "to"
     )]
     site: Option<PathBuf>,
-    /// The site's registry with an optional path (host[:port][/path]).
+    /// The site's registry with an optional path (host[:port][/path]), instead of a site file.
     #[arg(long, value_name = "REGISTRY")]
     to: Option<Prefix>,
-    /// How names at the registry are made: path, host-path or name.
+    /// How images are named at the registry: path (ghcr.io/a/b:1 becomes SITE/a/b:1), host-path
+    /// (SITE/ghcr.io/a/b:1) or name (SITE/b:1).
     #[arg(long, value_name = "NAMING", conflicts_with = "site")]
     naming: Option<Naming>,
-    /// The lock that every image must be in [default: gantry.lock, where there is one].
+    /// The lock that must contain every image [default: gantry.lock, if it exists].
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
-    /// Apply these patches too: what `gantry relocate --offline --patches` wrote for this chart.
+    /// Apply these patches first, as written by gantry relocate --offline --patches for this chart.
     #[arg(long, value_name = "FILE")]
     patches: Option<PathBuf>,
-    /// Write an error to this file too: helm 4 shows nothing of what a plugin says.
+    /// Write an error to this file too, since helm 4 does not show what a plugin prints.
     #[arg(long, value_name = "FILE")]
     error_file: Option<PathBuf>,
-    /// Write helm 4's plugin into this folder, and do nothing else.
+    /// Write the plugin for helm 4 into this folder, and do nothing else.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["site", "to", "naming", "lock", "patches", "error_file"])]
     write_plugin: Option<PathBuf>,
 }
@@ -70,10 +72,11 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     if let Some(folder) = &args.write_plugin {
         return write_plugin(context, folder);
     }
+    // Nothing is printed unless everything is proven: helm installs whatever a post-renderer prints.
     let outcome = moved(context, args).and_then(|stream| context.ui.bytes(stream.as_bytes()));
     let Some(path) = &args.error_file else { return outcome };
     match &outcome {
-        // What an earlier run left there is not about this one.
+        // An error of an earlier run must not look like one of this run.
         Ok(()) if path.exists() => world::write(path, "")?,
         Ok(()) => {}
         Err(error) => world::write(path, &error.text())?,
@@ -87,6 +90,8 @@ fn moved(context: &Context, args: &Args) -> Result<String> {
         Some(path) => Some(world::lock_at(path)?),
         None => world::optional_lock(context)?,
     };
+    // With a lock, an image that is not in it is refused even if it could be moved: the site does not
+    // have it.
     let locked = lock.as_ref().map(Locked::from);
     let rules = match world::optional_input(context)? {
         Some(input) => Rules::of_input(&input),
@@ -104,14 +109,15 @@ fn moved(context: &Context, args: &Args) -> Result<String> {
     }
     for compiled in &post.proof.compiled_in {
         context.ui.warn(&format!(
-            "{} will be pulled for {}, and stands in no manifest ({}); the files for nodes reach it: gantry relocate … --mirrors DIR",
+            "{} will be pulled for {}, but is in no manifest ({}); let the nodes pull it from the site: gantry relocate … --mirrors DIR",
             compiled.image, compiled.place, compiled.why
         ));
     }
     Ok(post.stream)
 }
 
-/// The stream with the patches of a file; a patch that does not fit keeps helm from installing.
+/// Applies the patches of a file to the stream. A patch that does not fit is an error, so that helm does
+/// not install.
 fn patched(path: &Path, stream: &str) -> Result<String> {
     let shown = path.display().to_string();
     let text = fs::read_to_string(path).map_err(|cause| {
@@ -137,11 +143,11 @@ fn target(args: &Args) -> Result<Target> {
             naming: args.naming.unwrap_or_default(),
             pull_secret: None,
         }),
-        (None, None) => Err(CommandError::usage("give --site or --to")),
+        (None, None) => Err(CommandError::usage("name the site: --site FILE or --to REGISTRY")),
     }
 }
 
-/// Why a stream is not handed on, if it is not.
+/// The error if the result must not be written: an image is not locked, or the proof failed.
 fn refusal(post: &PostRendered, target: &Target) -> Option<CommandError> {
     let proof = &post.proof;
     if let Some(first) = proof.not_locked.first() {
@@ -149,12 +155,10 @@ fn refusal(post: &PostRendered, target: &Target) -> Option<CommandError> {
         for missing in &proof.not_locked {
             let _ = writeln!(message, "{} is not in the lock ({})", missing.image, missing.place);
         }
-        return Some(
-            CommandError::new(Kind::Integrity, message.trim_end()).hint(format!(
-                "the site has it when it was carried: add {} to gantry.yaml's images, then gantry lock, fetch, pack and load",
-                first.image
-            )),
-        );
+        return Some(CommandError::new(Kind::Integrity, message.trim_end()).hint(format!(
+            "add {} to images: in gantry.yaml, then run gantry lock, fetch, pack and load",
+            first.image
+        )));
     }
     let mut message = String::new();
     for stayed in &proof.stayed {
@@ -164,34 +168,38 @@ fn refusal(post: &PostRendered, target: &Target) -> Option<CommandError> {
         let _ = writeln!(message, "{} in {} points outside", foreign.text, foreign.place);
     }
     for broken in &proof.broken {
-        let _ =
-            writeln!(message, "{} in {} is no image: {}", broken.text, broken.place, broken.reason);
+        let _ = writeln!(
+            message,
+            "{} in {} is not an image reference: {}",
+            broken.text, broken.place, broken.reason
+        );
     }
     for change in &proof.changes {
-        let _ = writeln!(message, "{} would change, and is no image", change.place);
+        let _ = writeln!(message, "{} would change, but is not an image", change.place);
     }
-    // Only what operators pull by themselves is out of this verb's reach.
+    // Images that operators pull by themselves are in no manifest. They cannot be moved here and are
+    // reported as warnings, so they do not count against the proof.
     let is_proven = Proof { compiled_in: vec![], ..proof.clone() }.verdict() == Verdict::Proven;
     (!is_proven).then(|| {
         CommandError::new(
             Kind::Integrity,
-            format!("not all of it could be moved to {}:\n{}", target.prefix, message.trim_end()),
+            format!("some images could not be moved to {}:\n{}", target.prefix, message.trim_end()),
         )
-        .hint("set the value behind it with gantry relocate, or mend the template")
+        .hint("set the image's value with gantry relocate, or correct the chart's template")
     })
 }
 
-/// Writes helm 4's plugin and says how it is used.
+/// Writes the plugin for helm 4 and prints how to use it.
 fn write_plugin(context: &Context, folder: &Path) -> Result<()> {
     let file = plugin(folder)?;
     context.ui.status(&format!(
-        "{} written; helm 4 runs it with: --post-renderer gantry --post-renderer-args --site=site.yaml",
+        "{} written; use it in helm 4 with: --post-renderer gantry --post-renderer-args --site=site.yaml",
         file.display()
     ));
     Ok(())
 }
 
-/// Writes what helm 4 needs: a plugin of type postrenderer/v1 that runs this binary. Its file.
+/// Writes a helm 4 plugin of type postrenderer/v1 that runs this binary, and returns its file.
 pub(crate) fn plugin(folder: &Path) -> Result<PathBuf> {
     let failed = |path: &Path, cause: std::io::Error| {
         CommandError::failed(format!("cannot write {}: {cause}", path.display()))
@@ -200,7 +208,8 @@ pub(crate) fn plugin(folder: &Path) -> Result<PathBuf> {
     let text = PLUGIN.replace("VERSION", env!("CARGO_PKG_VERSION"));
     let file = folder.join("plugin.yaml");
     world::write_deep(&file, &text)?;
-    // Helm cuts a command at its blanks; a link beside the plugin has a path without any of ours.
+    // Helm 4 splits a plugin's command at spaces, and the path of this binary may contain some. A link
+    // beside plugin.yaml avoids naming that path.
     let link = folder.join("gantry");
     if fs::symlink_metadata(&link).is_ok() {
         fs::remove_file(&link).map_err(|cause| failed(&link, cause))?;
@@ -212,7 +221,7 @@ pub(crate) fn plugin(folder: &Path) -> Result<PathBuf> {
 /// Helm 4's `plugin.yaml` (helm.sh/docs, plugins; `internal/plugin/metadata_v1.go`).
 const PLUGIN: &str = "\
 # Written by `gantry post-render --write-plugin`. It runs the gantry that wrote it.
-# Helm 4 shows nothing of what a plugin says: when it fails, look into error.txt beside this file.
+# Helm 4 does not show what a plugin prints. If it fails, read error.txt beside this file.
 apiVersion: v1
 name: gantry
 version: VERSION

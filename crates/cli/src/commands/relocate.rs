@@ -1,4 +1,5 @@
-//! `gantry relocate`.
+//! `gantry relocate`: writes the overlay, a values file that moves all images of a chart to the site's
+//! registry, and proves that it does. `gantry deploy` does the same for each of its releases.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -19,16 +20,17 @@ use crate::error::{CommandError, Kind, Result};
 use crate::offline::{Inside, Kept};
 use crate::{ui, world};
 
-/// Write the values that move all of a chart's images to the site, and prove that they do.
+/// Write a values file that makes a chart pull all of its images from the site's registry, and prove
+/// that it does.
 ///
-/// Values are marked and rendered to learn which of them make up which image; the smallest overlay
-/// that moves all of them is written; then the chart is rendered again with it: every image must be
-/// the site's name of the same tag or digest, and nothing but references may have changed. Where
-/// there is a gantry.lock, every image must be in it.
+/// Gantry marks the chart's values and renders it, to learn which values make up which image. It writes
+/// the smallest overlay that moves all images, and renders the chart again with it: every image must
+/// then be the site's name for the same tag or digest, and nothing but image references may differ.
+/// If there is a gantry.lock, every image must be in it.
 ///
-/// What no value reaches is a leftover: it is named with its place, its reason and the ways out.
-/// Exit code 0: proven. 3: leftovers (the overlay is written; see --mirrors and `gantry
-/// post-render`), or refuted (nothing is written).
+/// An image that no value can change is a leftover. It is listed with its location, the reason and the
+/// workarounds. Exit code 0: proven. Exit code 3: there are leftovers (the overlay is written; see
+/// --mirrors and `gantry post-render`), or the proof failed (nothing is written).
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -38,43 +40,46 @@ Examples:
   gantry relocate ./my-chart --site site.yaml --mirrors ./for-the-nodes
   helm upgrade --install app ./my-chart -f values.yaml -f overlay.yaml")]
 pub(crate) struct Args {
-    /// The chart: oci://…, a folder, a .tgz, or an https repository followed by the chart's name.
+    /// The chart: oci://…, a folder, a .tgz, or the URL of a repository followed by the chart's name.
     #[arg(required = true, num_args = 1..=2, value_name = "CHART")]
     chart: Vec<String>,
     #[command(flatten)]
     render: RenderArgs,
-    /// The site's description: its registry, naming and pull secret.
+    /// The site file (site.yaml): its registry, naming and pull secret.
     #[arg(long, value_name = "FILE", required_unless_present = "to", conflicts_with = "to")]
     site: Option<PathBuf>,
-    /// The site's registry with an optional path (host[:port][/path]).
+    /// The site's registry with an optional path (host[:port][/path]), instead of a site file.
     #[arg(long, value_name = "REGISTRY")]
     to: Option<Prefix>,
-    /// How names at the registry are made: path, host-path or name.
+    /// How images are named at the registry: path (ghcr.io/a/b:1 becomes SITE/a/b:1), host-path
+    /// (SITE/ghcr.io/a/b:1) or name (SITE/b:1).
     #[arg(long, value_name = "NAMING", conflicts_with = "site")]
     naming: Option<Naming>,
-    /// Where the overlay is written; - for standard output.
+    /// The file to write the overlay to; - for standard output.
     #[arg(short = 'o', long, value_name = "FILE", default_value = "overlay.yaml")]
     overlay: PathBuf,
-    /// Write the report for a reviewer: FILE.md or FILE.json (may be given twice).
+    /// Write a report for a reviewer, as FILE.md or FILE.json; may be given twice.
     #[arg(long, value_name = "FILE", value_parser = report_path)]
     report: Vec<PathBuf>,
-    /// Keep the release inside: wire what loads models to the site's, put the site's CA and issuer
-    /// where they are read, and turn off what reaches outside by itself, where that is safe.
+    /// Configure the chart for offline use as well: let it load models from the site, give it the site's
+    /// CA and issuer, and turn off features that connect to the internet, where that is safe.
     #[arg(long)]
     offline: bool,
-    /// Write what --offline needs and no value reaches, for gantry post-render --patches.
+    /// Write the changes of --offline that no value can make as patches, for gantry post-render
+    /// --patches.
     #[arg(long, value_name = "FILE", requires = "offline")]
     patches: Option<PathBuf>,
-    /// Give every image this pull policy, wherever a value reaches it: Always, IfNotPresent or Never.
+    /// Set this pull policy for every image, where a value controls it: Always, IfNotPresent or Never.
     #[arg(long, value_name = "POLICY")]
     pull_policy: Option<PullPolicy>,
-    /// Write the files that make nodes pull leftovers from the site into this folder.
+    /// Write configuration files for the nodes into this folder, which make them pull leftovers from the
+    /// site's registry.
     #[arg(long, value_name = "DIR")]
     mirrors: Option<PathBuf>,
-    /// Exit 0 also when there are leftovers, for those who take one of the ways out.
+    /// Exit with code 0 even if there are leftovers, for those who use one of the workarounds.
     #[arg(long)]
     allow_leftovers: bool,
-    /// Only tell; write nothing.
+    /// Print the result without writing any files.
     #[arg(short = 'n', long)]
     dry_run: bool,
 }
@@ -83,25 +88,25 @@ fn report_path(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("md" | "json") => Ok(path),
-        _ => Err("a report is FILE.md or FILE.json".into()),
+        _ => Err("write FILE.md or FILE.json, such as review.md".into()),
     }
 }
 
-/// What is printed, and written as a report.
+/// The result, as printed and as written to the JSON report.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Outcome {
     #[serde(flatten)]
     report: Report,
-    /// Where the overlay was written; absent where it was not.
+    /// The path of the overlay; absent if none was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     overlay: Option<String>,
-    /// What `--offline` turned off.
+    /// The features that `--offline` turned off.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     turned_off: Vec<offline::Switch>,
-    /// What reaches outside by itself and is left.
+    /// The settings that still make the release connect to the outside by itself.
     phone_home: Vec<Finding>,
-    /// What keeps the runtimes inside; absent without `--offline`.
+    /// How runtimes were configured for offline use; absent without `--offline`.
     #[serde(skip_serializing_if = "Option::is_none")]
     wiring: Option<Wiring>,
 }
@@ -112,7 +117,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let target = target(&registry)?;
     let source = match charts::sources(&args.chart)?.as_slice() {
         [source] => source.clone(),
-        _ => return Err(CommandError::usage("one chart at a time: give one CHART")),
+        _ => return Err(CommandError::usage("give exactly one chart")),
     };
     check_folders(args)?;
     let inside = Inside::new(world::optional_input(context)?.as_ref(), &target);
@@ -120,6 +125,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let chart = args.render.chart(source, &[])?;
     let mut release = charts::open(context, &chart, &[])?;
 
+    // Offline settings are added to the release's values first, so that the proof below covers the chart
+    // as it will be installed.
     let kept = match args.offline {
         true => Some(inside.keep(&mut release, &offline(args, &target)?)?),
         false => None,
@@ -135,15 +142,17 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let mut moved =
         relocate::relocate(release.chart(), release.values(), &target, &options, &render)
             .map_err(|error| release.refused(error))?;
+    // Helm itself is asked whether `--set` would override a value of the overlay.
     let values = chart::values::read("the overlay", &moved.overlay)?;
     if let Some(value) = release.set_wins_over(&values)? {
         return Err(CommandError::usage(format!(
-            "{value} is given by --set, which helm lets win over every values file, the overlay too"
+            "{value} is given with --set, which in helm overrides every values file, the overlay too"
         ))
-        .hint("put it into a values file and give that with -f"));
+        .hint("write it to a values file and give that with -f"));
     }
     let scheme = if registry.plain_http { Scheme::Http } else { Scheme::Https };
     let report = Report::new(release.chart(), &target, scheme, &moved)?;
+    // The render of the proof is reused, since a helm run takes a while on large charts.
     let rendered = std::mem::take(&mut moved.rendered);
     let inspection = chart::inspect::rendered(release.chart(), release.values(), rendered);
     let left = inside.find(&inspection);
@@ -164,13 +173,14 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     if !args.dry_run {
         write(context, args, &outcome, &markdown, is_written.then_some(moved.overlay.as_str()))?;
     }
+    // With `-o -` standard output carries the overlay alone, so that it can be piped.
     if args.overlay != Path::new("-") || !is_written {
         context.ui.result(&outcome, summary)?;
     }
     judged(args, &outcome)
 }
 
-/// The site's registry, from its description or the command line.
+/// The site's registry, from the site file or the command line.
 fn registry(args: &Args) -> Result<Registry> {
     match (&args.site, &args.to) {
         (Some(path), _) => Ok(world::site(path)?.registry),
@@ -181,7 +191,7 @@ fn registry(args: &Args) -> Result<Registry> {
             plain_http: false,
             pull_secret: None,
         }),
-        (None, None) => Err(CommandError::usage("give --site or --to")),
+        (None, None) => Err(CommandError::usage("name the site: --site FILE or --to REGISTRY")),
     }
 }
 
@@ -193,7 +203,8 @@ fn target(registry: &Registry) -> Result<Target> {
     })
 }
 
-/// What the site has for runtimes; of a registry alone nothing is known but its host.
+/// What the site offers to runtimes (models, CA, services). With `--to`, only the registry's host is
+/// known.
 fn offline(args: &Args, target: &Target) -> Result<wiring::Offline> {
     let namespace = args.render.namespace();
     Ok(match &args.site {
@@ -205,39 +216,39 @@ fn offline(args: &Args, target: &Target) -> Result<wiring::Offline> {
     })
 }
 
-/// Bad paths are told before any work is done.
+/// Checks the output paths before any work is done, since rendering takes a while.
 fn check_folders(args: &Args) -> Result<()> {
     for path in args.report.iter().chain([&args.overlay]).chain(&args.patches) {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
             return Err(CommandError::usage(format!(
-                "{}: there is no folder {}",
+                "{}: the folder {} does not exist",
                 path.display(),
                 folder.display()
             )));
         }
         if path.is_dir() {
-            return Err(
-                CommandError::usage(format!("{} is a folder", path.display())).hint("name a file")
-            );
+            return Err(CommandError::usage(format!("{} is a folder", path.display()))
+                .hint("give a file name"));
         }
-        // What was written would take the place of what a person wrote, or of what it builds on.
+        // An overlay that is written over a values file would destroy what a person wrote. It is also not
+        // an input: with the images moved already, nothing could be learnt from the renders.
         let own = path.canonicalize().ok();
         if own.is_some() && args.render.values().iter().any(|file| file.canonicalize().ok() == own)
         {
             return Err(CommandError::usage(format!(
-                "{} is one of the values files (-f) and would be written over",
+                "{} is one of the values files (-f) and would be overwritten",
                 path.display()
             ))
             .hint(
-                "name another file with -o, and give -f only your own values, no older overlay",
+                "name another file with -o, and give with -f only your own values, not an old overlay",
             ));
         }
     }
     Ok(())
 }
 
-/// Writes the overlay, the reports and the files for the nodes, each whole or not at all.
+/// Writes the overlay, the reports, the patches and the files for the nodes, each atomically.
 fn write(
     context: &Context,
     args: &Args,
@@ -277,7 +288,7 @@ fn summary(outcome: &Outcome) -> String {
         let by: Vec<String> = image.by.iter().map(ToString::to_string).collect();
         [image.from.to_string(), image.to.to_string(), image.places.to_string(), by.join(", ")]
     });
-    let mut text = ui::table(["image", "at the site", "places", "by"], rows.collect());
+    let mut text = ui::table(["image", "image at the site", "locations", "set by"], rows.collect());
     for leftover in &report.leftovers {
         let _ = writeln!(
             text,
@@ -289,10 +300,10 @@ fn summary(outcome: &Outcome) -> String {
         let _ = writeln!(text, "not proven: {}: {}", possible.image, possible.reason());
     }
     for place in &report.without_secret {
-        let _ = writeln!(text, "without the pull secret: {place}: give it to its service account");
+        let _ = writeln!(text, "no pull secret: {place}: add the secret to its service account");
     }
     for note in &report.notes {
-        let _ = writeln!(text, "not set: {note}");
+        let _ = writeln!(text, "not changed: {note}");
     }
     for switch in &outcome.turned_off {
         let _ = writeln!(text, "turned off: {}: {} ({})", switch.path, switch.off, switch.why);
@@ -301,7 +312,7 @@ fn summary(outcome: &Outcome) -> String {
         summarize(wiring, &mut text);
     }
     for finding in &outcome.phone_home {
-        let _ = writeln!(text, "reaches outside: {finding}");
+        let _ = writeln!(text, "connects to the outside: {finding}");
     }
     let written = match &outcome.overlay {
         Some(path) => format!("; {path} written"),
@@ -311,64 +322,69 @@ fn summary(outcome: &Outcome) -> String {
     text
 }
 
-/// What keeps runtimes inside, in lines.
+/// Appends lines on how runtimes were configured for offline use.
 fn summarize(wiring: &Wiring, text: &mut String) {
     for row in wiring.rows() {
         let by = row.by.map_or("a patch".to_owned(), ToString::to_string);
-        let _ = writeln!(text, "wired: {}: {} by {by}", row.place, row.what.join(", "));
+        let _ = writeln!(text, "configured: {}: {}, set by {by}", row.place, row.what.join(", "));
     }
     for note in &wiring.notes {
-        let _ = writeln!(text, "wired otherwise: {note}");
+        let _ = writeln!(text, "kept: {note}");
     }
     for left in &wiring.leftovers {
-        let _ = writeln!(text, "not wired: {}: {}; next: {}", left.place, left.what, left.next);
+        let _ =
+            writeln!(text, "not configured: {}: {}; next: {}", left.place, left.what, left.next);
     }
 }
 
-/// What is not wired, with what to do next.
+/// Fails if something could not be configured for offline use, unless leftovers are allowed.
 fn unwired(args: &Args, wiring: Option<&Wiring>) -> Result<()> {
     let Some(wiring) = wiring.filter(|_| !args.allow_leftovers) else { return Ok(()) };
     if let Some(left) = wiring.leftovers.first() {
         let number = wiring.leftovers.len();
         let message =
-            format!("{number} places are not wired to stay inside: {}: {}", left.place, left.what);
+            format!("not configured for offline use ({number}): {}: {}", left.place, left.what);
         let error = CommandError::new(Kind::Integrity, message).hint(left.next.clone());
-        return Err(error.hint("or accept it with --allow-leftovers"));
+        return Err(error.hint("or accept this with --allow-leftovers"));
     }
     if !wiring.patches.is_empty() && args.patches.is_none() {
         let number = wiring.patches.len();
-        let message = format!("no value reaches what {number} objects need to stay inside");
+        let message =
+            format!("no chart value can configure these objects for offline use: {number}");
         return Err(CommandError::new(Kind::Integrity, message).hint(
-            "write the patches with --patches FILE, and install with gantry post-render --patches FILE",
+            "write patches with --patches FILE, and install with gantry post-render --patches FILE",
         ));
     }
     Ok(())
 }
 
-/// The exit code, with what to do next.
+/// Turns the verdict into an error, which decides the exit code and says what to do next.
 fn judged(args: &Args, outcome: &Outcome) -> Result<()> {
     let report = &outcome.report;
     match report.verdict {
         Verdict::Proven => unwired(args, outcome.wiring.as_ref()),
+        // The user has chosen a workaround; the leftovers are still in the report.
         Verdict::Leftovers if args.allow_leftovers => Ok(()),
         Verdict::Leftovers => {
             let number = report.leftovers.len();
-            let message = format!("{number} places still point outside: no value reaches them");
+            let message = format!(
+                "{number} image references still point outside, and no chart value can change them"
+            );
             let error = CommandError::new(Kind::Integrity, message);
             let has = |kind| report.leftovers.iter().any(|leftover| leftover.kind == kind);
-            let post_render = "install with the post-renderer: gantry post-render --help";
+            let post_render = "install with helm's post-renderer: gantry post-render --help";
             let error = match (has(LeftoverKind::Rendered), has(LeftoverKind::Hook)) {
                 (true, false) => error.hint(post_render),
                 (_, true) => error.hint(format!("{post_render} (hooks: with helm 4 only)")),
                 (false, false) => error,
             };
-            let nodes = "let the nodes pull them from the site: gantry relocate … --mirrors DIR";
-            Err(error.hint(nodes).hint("then accept it with --allow-leftovers"))
+            let nodes = "or let the nodes pull them from the site: gantry relocate … --mirrors DIR";
+            Err(error.hint(nodes).hint("then accept the leftovers with --allow-leftovers"))
         }
         Verdict::Refuted => Err(CommandError::new(
             Kind::Integrity,
-            format!("the proof failed, no overlay is written:\n{}", report.refutation()),
+            format!("the proof failed, so no overlay was written:\n{}", report.refutation()),
         )
-        .hint("look at the report: gantry relocate … --report review.md")),
+        .hint("read the report: gantry relocate … --report review.md")),
     }
 }

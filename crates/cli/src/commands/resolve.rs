@@ -1,4 +1,5 @@
-//! `gantry resolve`, which `gantry check` runs in a pod: it says what names stand for there.
+//! `gantry resolve`: looks up DNS names. Hidden; `gantry check` runs it in a pod, to find out whether names
+//! resolve there.
 
 use serde::Serialize;
 
@@ -6,13 +7,13 @@ use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::{ui, world};
 
-/// Say what addresses names stand for, here.
+/// Look up the addresses of DNS names, as this machine resolves them.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   gantry resolve kubernetes.default registry.internal --output json")]
 pub(crate) struct Args {
-    /// A name.
+    /// A DNS name.
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
 }
@@ -47,10 +48,12 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         return Ok(());
     }
     Err(CommandError::failed(format!("{} could not be resolved", unknown.join(", ")))
-        .hint("look at /etc/resolv.conf and the name servers that it names"))
+        .hint("check /etc/resolv.conf and the name servers in it"))
 }
 
 async fn one(name: &str) -> Resolved {
+    // The system's resolver (getaddrinfo) with its search domains, as programs in the pod use it.
+    // Port 0 is a placeholder that the call requires.
     let found = tokio::net::lookup_host((name, 0)).await;
     let (mut addresses, error) = match found {
         Ok(found) => (found.map(|address| address.ip().to_string()).collect(), None),

@@ -1,4 +1,4 @@
-//! `gantry serve`.
+//! `gantry serve`: the depot, a server for the content of a store or of bundle files.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -13,14 +13,15 @@ use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::world;
 
-/// Requests under way get this long to finish when the depot is told to stop.
+/// The time that running requests get to finish after Ctrl-C or SIGTERM. Kubernetes kills a pod 30
+/// seconds after SIGTERM by default.
 const DRAIN: Duration = Duration::from_secs(30);
 
-/// Serve a store, or volumes where they lie, as a registry and a Hugging Face Hub.
+/// Serve the content of a store or of bundle files as an OCI registry and a Hugging Face Hub.
 ///
-/// Nothing is unpacked: blobs are read from where they are. On one port: an OCI registry to pull
-/// from (skopeo, crane, helm, containerd as a mirror), the Hub's API for HF_ENDPOINT, /metrics,
-/// /healthz and /readyz.
+/// Nothing is unpacked: blobs are read directly from the store or the bundle files. One port has all
+/// endpoints: an OCI registry to pull from (for skopeo, crane, helm, and containerd as a mirror), the
+/// API of the Hugging Face Hub (for HF_ENDPOINT), /metrics, /healthz and /readyz.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -30,17 +31,17 @@ Examples:
   HF_ENDPOINT=http://depot:5000 hf download BAAI/bge-m3
   helm pull oci://depot:5000/org/charts/app --version 1.2.3 --plain-http")]
 pub(crate) struct Args {
-    /// Volume files, folders with volumes, the .gantry.json beside them, or one store folder
+    /// Bundle files, folders of bundle files, the .gantry.json beside them, or one store folder
     /// [default: the store].
-    #[arg(value_name = "STORE or VOLUME")]
+    #[arg(value_name = "STORE or BUNDLE")]
     sources: Vec<PathBuf>,
-    /// The address to listen on; port 0 takes a free one.
+    /// The address to listen on; with port 0 the system chooses a free port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000")]
     listen: String,
-    /// The certificate chain for TLS, a PEM file.
+    /// The certificate chain for TLS, as a PEM file.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
-    /// The private key for TLS, a PEM file.
+    /// The private key for TLS, as a PEM file.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 }
@@ -59,7 +60,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         let Some(store) = context.existing_store()? else {
             let path = context.store_path()?;
             return Err(CommandError::usage(format!("there is no store at {}", path.display()))
-                .hint("name a store or volumes, or fill one with: gantry fetch"));
+                .hint("name a store or bundle files, or fill the store with: gantry fetch"));
         };
         Arc::new(store)
     } else {
@@ -77,12 +78,13 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     };
     let scheme = if tls.is_some() { "https" } else { "http" };
     let config = Config { listen, tls };
+    // Not `block_on` of `environment`: Ctrl-C is the normal end of a server and no error.
     let runtime = world::runtime()?;
     runtime.block_on(async {
         let running = net::serve::start(&config, depot::router(Arc::clone(&depot))).await?;
         let ready =
             Ready { url: format!("{scheme}://{}", running.address()), summary: depot.summary() };
-        // On stdout, at once: scripts wait for this line.
+        // Printed to stdout as soon as the server answers, since scripts wait for this line.
         context.ui.result(&ready, |ready| {
             let roots: Vec<_> = ready
                 .summary
@@ -97,19 +99,20 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
             format!("serving {what} on {}", ready.url)
         })?;
         world::stopped().await;
-        context.ui.status("stopping: requests under way may finish");
+        context.ui.status("stopping; running requests may finish");
         running.drain(DRAIN).await;
         Ok(())
     })
 }
 
+/// Parses `--listen`: ADDRESS:PORT, NAME:PORT or :PORT.
 pub(super) fn address(text: &str) -> Result<SocketAddr> {
     let wrong = |reason: String| {
         CommandError::usage(format!("--listen {text}: {reason}"))
             .hint("write ADDRESS:PORT, such as 127.0.0.1:5000 or 0.0.0.0:5000")
     };
-    // `:5000` is how many tools write "everywhere".
+    // `:5000` means all addresses, as in Go programs such as docker's registry.
     let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
     let mut found = full.to_socket_addrs().map_err(|cause| wrong(cause.to_string()))?;
-    found.next().ok_or_else(|| wrong("it names no address".into()))
+    found.next().ok_or_else(|| wrong("the name has no address".into()))
 }

@@ -1,4 +1,4 @@
-//! `gantry store`: the house-keeping of the store.
+//! `gantry store`: lists, verifies and cleans up the local store.
 
 use std::num::NonZeroUsize;
 
@@ -10,35 +10,35 @@ use crate::context::Context;
 use crate::error::{CommandError, Kind, Result};
 use crate::ui;
 
-/// Look at the store, check it, clean it.
+/// List, verify and clean up the local store.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// List what is in the store.
+    /// List the images, charts, models and files in the store.
     #[command(after_long_help = "Examples:\n  gantry store ls\n  gantry store ls --output json")]
     Ls,
-    /// Hash every blob again and check that every root is whole.
+    /// Verify every blob against its digest, and check that nothing is missing.
     #[command(after_long_help = "\
 Examples:
   gantry store verify
-  gantry store verify --remove && gantry fetch    # mend what is damaged")]
+  gantry store verify --remove && gantry fetch    # replace what is damaged")]
     Verify {
-        /// Remove damaged blobs, so that the next fetch brings them again.
+        /// Delete damaged blobs, so that the next fetch downloads them again.
         #[arg(long)]
         remove: bool,
     },
-    /// Remove blobs that no root needs, and partial downloads that nobody went on with for a week.
+    /// Delete blobs that nothing in the store needs, and partial downloads older than a week.
     #[command(after_long_help = "Examples:\n  gantry store gc --dry-run\n  gantry store gc")]
     Gc {
-        /// Only tell what would be removed.
+        /// Print what would be deleted, without deleting it.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Remove roots by name; their blobs go with the next gc.
+    /// Remove images, charts, models or files by name; gantry store gc then frees their space.
     #[command(
         after_long_help = "Examples:\n  gantry store rm docker.io/library/nginx:1.25 && gantry store gc"
     )]
     Rm {
-        /// The names, as `store ls` shows them.
+        /// The names, as gantry store ls lists them.
         #[arg(required = true, value_name = "NAME")]
         names: Vec<Reference>,
     },
@@ -47,8 +47,9 @@ Examples:
 pub(crate) fn run(context: &Context, command: &Command) -> Result<()> {
     let Some(store) = context.existing_store()? else {
         let path = context.store_path()?;
-        return Err(CommandError::usage(format!("there is no store at {}", path.display()))
-            .hint("give its folder with --store or GANTRY_STORE, or fill one with: gantry fetch"));
+        return Err(CommandError::usage(format!("there is no store at {}", path.display())).hint(
+            "name its folder with --store or GANTRY_STORE, or create one with: gantry fetch",
+        ));
     };
     match command {
         Command::Ls => ls(context, &store),
@@ -64,7 +65,7 @@ struct Row {
     name: String,
     kind: &'static str,
     digest: types::Digest,
-    /// Bytes of everything that it needs; absent when something is missing.
+    /// The size of everything that it needs; absent if something is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<u64>,
 }
@@ -100,6 +101,7 @@ struct Verified {
 }
 
 fn verify(context: &Context, store: &store::Store, remove: bool) -> Result<()> {
+    // Hashing is bound by the processor on fast disks, so all cores take part.
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let damage = if remove { Damage::Remove } else { Damage::Keep };
     let meter = context.ui.progress("verify");
@@ -114,7 +116,7 @@ fn verify(context: &Context, store: &store::Store, remove: bool) -> Result<()> {
     };
     context.ui.result(&result, |result| {
         let mut text = format!(
-            "{} blobs ({}) and {} roots checked\n",
+            "{} blobs ({}) of {} entries verified\n",
             result.blobs,
             ByteSize(result.bytes),
             result.roots
@@ -128,21 +130,21 @@ fn verify(context: &Context, store: &store::Store, remove: bool) -> Result<()> {
         return Ok(());
     }
     let hint = if remove {
-        "bring them again with: gantry fetch"
+        "download them again with: gantry fetch"
     } else {
-        "remove the damaged blobs and bring them again: gantry store verify --remove && gantry fetch"
+        "delete the damaged blobs and download them again: gantry store verify --remove && gantry fetch"
     };
     Err(CommandError::new(Kind::Integrity, "the store is damaged").hint(hint))
 }
 
 fn damaged(found: &store::Damaged) -> String {
     let fault = match &found.fault {
-        store::Fault::Content(actual) => format!("its bytes are those of {actual}"),
+        store::Fault::Content(actual) => format!("its content has the digest {actual}"),
         store::Fault::Unreadable(cause) => format!("it cannot be read: {cause}"),
     };
     let needed: Vec<_> = found.needed_by.iter().map(ToString::to_string).collect();
     let needed = if needed.is_empty() { "nothing".to_owned() } else { needed.join(", ") };
-    format!("{} is damaged: {fault}; it is needed by {needed}", found.digest)
+    format!("{} is damaged: {fault}; needed by: {needed}", found.digest)
 }
 
 fn broken(found: &store::BrokenRoot) -> String {
@@ -172,14 +174,14 @@ fn gc(context: &Context, store: &store::Store, dry_run: bool) -> Result<()> {
         bytes: collected.bytes(),
     };
     context.ui.result(&result, |result| {
-        let verb = if result.is_dry_run { "would be removed" } else { "removed" };
+        let verb = if result.is_dry_run { "would be deleted" } else { "deleted" };
         let bytes = ByteSize(result.bytes);
-        format!("{} blobs and {} partial downloads ({bytes}) {verb}", result.blobs, result.partials)
+        format!("blobs: {}, partial downloads: {} ({bytes}) {verb}", result.blobs, result.partials)
     })
 }
 
 fn rm(context: &Context, store: &store::Store, names: &[Reference]) -> Result<()> {
     store.unpublish(names)?;
-    context.ui.status(&format!("{} removed; free their space with: gantry store gc", names.len()));
+    context.ui.status(&format!("removed: {}; free the space with: gantry store gc", names.len()));
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! `gantry tether`: becomes another program, one that ends with the gantry that started it. A helm
-//! that outlived a killed gantry would go on while the next one mends what it left.
+//! `gantry tether`: replaces itself by another program (helm) that is killed when the gantry that started
+//! it ends. Otherwise a helm whose gantry was killed would go on changing the cluster, while the next
+//! gantry repairs what it left half done.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
@@ -7,10 +8,10 @@ use std::process::Command;
 
 use crate::error::{CommandError, Result};
 
-/// Run a program that ends when its parent does.
+/// Run a program that ends with its parent process.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The process that it ends with.
+    /// The process id of the parent.
     #[arg(long)]
     parent: i32,
     /// The program and its arguments.
@@ -20,31 +21,34 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let Some((program, rest)) = args.program.split_first() else {
-        return Err(CommandError::usage("name a program"));
+        return Err(CommandError::usage("give a program to run"));
     };
     tie(args.parent)?;
-    // Only a failure comes back.
+    // `exec` returns only if it failed.
     let cause = Command::new(program).args(rest).exec();
     Err(CommandError::failed(format!("cannot run {}: {cause}", program.display())))
 }
 
-/// Asks the kernel to end this process with its parent; that outlives the exec (`prctl(2)`).
+/// Asks the kernel to kill this process when its parent ends. The setting survives `exec`
+/// (PR_SET_PDEATHSIG in prctl(2)).
 #[cfg(target_os = "linux")]
 fn tie(parent: i32) -> Result<()> {
     use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
-    let failed = |cause: String| CommandError::failed(format!("cannot be tied: {cause}"));
+    let failed = |cause: String| {
+        CommandError::failed(format!("cannot be made to end with its parent: {cause}"))
+    };
     set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|cause| failed(cause.to_string()))?;
-    // It may have gone before the kernel was asked.
+    // The parent may have ended before the request to the kernel; then no signal would come.
     match getppid().map(Pid::as_raw_pid) {
         Some(id) if id == parent => Ok(()),
-        _ => Err(failed("its parent is gone".to_owned())),
+        _ => Err(failed("the parent has ended".to_owned())),
     }
 }
 
-/// Elsewhere nothing ties a process: a helm that outlives its gantry ends by itself, and the next run
-/// waits a while for it.
+/// Other systems have no such request: a helm that outlives its gantry ends by itself, and the next run
+/// waits for it.
 #[cfg(not(target_os = "linux"))]
 fn tie(_: i32) -> Result<()> {
     Ok(())

@@ -1,4 +1,4 @@
-//! `gantry undeploy`: takes away what `gantry deploy` brought, and nothing else.
+//! `gantry undeploy`: removes what `gantry deploy` installed, and nothing else.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,12 +16,12 @@ use crate::error::{CommandError, Result};
 use crate::releases;
 use crate::world;
 
-/// Take releases away that `gantry deploy` brought.
+/// Remove releases that `gantry deploy` installed.
 ///
-/// helm uninstalls them; with the last one of a namespace go the pull secret, the CA and what service
-/// accounts were given. Claims stay, with the data and models in them, unless --delete-claims says
-/// otherwise; the namespace stays, unless --delete-namespace does and nothing else is in it. What
-/// Gantry did not make is never deleted.
+/// Helm uninstalls them. With the last release of a namespace, Gantry also removes the pull secret, the
+/// CA and what it added to service accounts. Persistent volume claims are kept, with the data and
+/// models in them, unless --delete-claims is given. The namespace is kept, unless --delete-namespace is
+/// given and nothing else is in it. Gantry never deletes what it did not create.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -30,25 +30,25 @@ Examples:
   gantry undeploy --namespace shop web                 # without gantry.yaml
   gantry undeploy --site site.yaml --delete-claims --delete-namespace")]
 pub(crate) struct Args {
-    /// The releases [default: all of gantry.yaml].
+    /// The releases to remove [default: all of gantry.yaml].
     #[arg(value_name = "RELEASE")]
     releases: Vec<String>,
-    /// The site's description, for its context.
+    /// The site file (site.yaml), for the context of its cluster.
     #[arg(long, value_name = "FILE")]
     site: Option<PathBuf>,
-    /// The namespace [default: that of gantry.yaml, else where the release is found].
+    /// The namespace of the releases [default: as in gantry.yaml, else where the release is found].
     #[arg(long, value_name = "NAMESPACE")]
     namespace: Option<String>,
-    /// Delete the claims too, with the data in them.
+    /// Delete persistent volume claims too, with the data in them.
     #[arg(long)]
     delete_claims: bool,
-    /// Delete the namespace too, if Gantry made it and nothing else is in it.
+    /// Delete the namespace too, if Gantry created it and nothing else is in it.
     #[arg(long)]
     delete_namespace: bool,
-    /// How long the hooks of each release may take.
+    /// How long the hooks of each release may take (90s, 5m, 1h).
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = releases::duration)]
     timeout: Duration,
-    /// Only tell what would go.
+    /// Print what would be removed, without removing it.
     #[arg(short = 'n', long)]
     dry_run: bool,
     #[command(flatten)]
@@ -61,7 +61,7 @@ struct Summary {
     context: String,
     is_dry_run: bool,
     namespaces: Vec<Removed>,
-    /// Releases that are not there.
+    /// Releases that are not installed.
     missing: Vec<String>,
 }
 
@@ -70,7 +70,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let site = args.site.as_deref().map(world::site).transpose()?;
     world::block_on(async {
         let names: Vec<&str> = wanted.iter().map(|one| one.release.as_str()).collect();
-        let doing = format!("take away {}", names.join(", "));
+        let doing = format!("remove {}", names.join(", "));
         let cluster = match args.dry_run {
             true => clusters::open(&args.cluster, site.as_ref()).await?,
             false => clusters::open_to_write(context, &args.cluster, site.as_ref(), &doing).await?,
@@ -93,7 +93,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     })
 }
 
-/// A release that is to go, and where it is, as far as one knows.
+/// A release to remove, and its namespace if that is known.
 struct Wanted {
     release: String,
     namespace: Option<String>,
@@ -108,11 +108,11 @@ fn wanted(context: &Context, args: &Args) -> Result<Vec<Wanted>> {
     if args.releases.is_empty() {
         if known.is_empty() {
             return Err(CommandError::usage(
-                "there is no gantry.yaml with releases, and none is named",
+                "no release is named, and there is no gantry.yaml with releases",
             )
             .hint("name them: gantry undeploy RELEASE… --namespace NAMESPACE"));
         }
-        // Those that need others go first.
+        // In the reverse order of installation, so that a release goes before those it needs.
         let all = known.into_iter().rev();
         return Ok(all
             .map(|(release, namespace)| Wanted { release, namespace: place(Some(namespace)) })
@@ -129,7 +129,8 @@ fn wanted(context: &Context, args: &Args) -> Result<Vec<Wanted>> {
         .collect())
 }
 
-/// The wanted releases that Gantry installed, by namespace, and those that are not there.
+/// Finds the releases in the cluster: those that Gantry installed, by namespace, and the names of those
+/// that are not installed.
 async fn find(
     cluster: &Cluster,
     wanted: &[Wanted],
@@ -140,6 +141,7 @@ async fn find(
         let there = release::find(cluster, one.namespace.as_deref()).await?;
         let own: Vec<&Found> = there.iter().filter(|found| found.release == one.release).collect();
         match own.as_slice() {
+            // Not an error: the same command can be run again after an interruption.
             [] => missing.push(one.release.clone()),
             [found] => {
                 by_namespace
@@ -170,9 +172,10 @@ async fn away(
     names: &[String],
 ) -> Result<Removed> {
     let helm = tokio::task::block_in_place(|| releases::helm(cluster, &args.cluster))?;
-    context.ui.status(&format!("taking {} away from {namespace}", names.join(", ")));
+    context.ui.status(&format!("removing {} from {namespace}", names.join(", ")));
     let claims = if args.delete_claims { Claims::Deleted } else { Claims::Kept };
     let whole = if args.delete_namespace { Whole::Deleted } else { Whole::Kept };
+    // Hooks of a chart may delete what helm does not know of, so they run as in `helm uninstall`.
     let hooks = Hooks::Run(args.timeout);
     Ok(release::undeploy(cluster, &helm, namespace, names, claims, whole, hooks).await?)
 }
@@ -182,7 +185,7 @@ fn would_go(namespace: String, releases: Vec<String>) -> Removed {
 }
 
 fn show(summary: &Summary) -> String {
-    let would = if summary.is_dry_run { "would go" } else { "gone" };
+    let would = if summary.is_dry_run { "would be removed" } else { "removed" };
     let mut text = String::new();
     for removed in &summary.namespaces {
         for name in &removed.releases {
@@ -196,7 +199,7 @@ fn show(summary: &Summary) -> String {
         }
     }
     for name in &summary.missing {
-        let _ = writeln!(text, "not there: release {name} (of Gantry's)");
+        let _ = writeln!(text, "not installed by Gantry: release {name}");
     }
     text
 }

@@ -1,4 +1,4 @@
-//! `gantry verify`.
+//! `gantry verify`: hashes bundle files, after they were copied and before anything reads them.
 
 use std::path::PathBuf;
 
@@ -9,19 +9,19 @@ use crate::context::Context;
 use crate::error::{CommandError, Kind, Result};
 use crate::world;
 
-/// Check volumes: every byte, each volume by itself.
+/// Verify bundle files: every byte of each file against its digests.
 ///
-/// Volumes can be checked in any order and on different machines. With several, it is also checked
-/// that they are of one bundle, and which are missing.
+/// The files can be verified in any order and on different machines. Given several, Gantry also checks
+/// that they belong to one bundle, and lists the missing ones.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   gantry verify /media/disk/*.gantry
-  gantry verify /media/disk1/site-3f2a.0001.gantry   # one alone
-  gantry verify /media/disk                          # all volumes of a folder")]
+  gantry verify /media/disk1/site-3f2a.0001.gantry   # one of several
+  gantry verify /media/disk                          # all bundle files in a folder")]
 pub(crate) struct Args {
-    /// Volume files, folders with volumes, or the .gantry.json beside them.
-    #[arg(required = true, value_name = "VOLUME")]
+    /// Bundle files, folders of bundle files, or the .gantry.json beside them.
+    #[arg(required = true, value_name = "BUNDLE")]
     volumes: Vec<PathBuf>,
 }
 
@@ -41,7 +41,7 @@ struct Checked {
 #[serde(rename_all = "camelCase")]
 struct Summary {
     volumes: Vec<Checked>,
-    /// Numbers of volumes of the bundle that were not given.
+    /// The numbers of the bundle files that were not given.
     missing: Vec<u32>,
 }
 
@@ -75,6 +75,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
             Err(error) => {
                 let message = error.to_string();
                 let kind = CommandError::from(error).kind();
+                // An unreadable disk says nothing about the bundle, so the run ends there. A damaged or
+                // foreign file is a result, and the other files are still verified.
                 if kind != Kind::Integrity && kind != Kind::Usage {
                     meter.clear();
                     return Err(CommandError::new(kind, message));
@@ -97,6 +99,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     if let Some(set) = &set {
         summary.missing = set.missing().to_vec();
     }
+    // Printed before the check that the files fit together, so that the state of each file is shown in
+    // any case.
     context.ui.result(&summary, print)?;
     if let Some(set) = &set {
         set.consistent()?;
@@ -104,18 +108,22 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     if kinds.is_empty() {
         return Ok(());
     }
+    // A file that is no bundle file at all is bad usage, unless another one is damaged.
     let kind = if kinds.contains(&Kind::Integrity) { Kind::Integrity } else { Kind::Usage };
     let damaged = summary.volumes.iter().filter(|volume| !volume.is_whole).count();
-    Err(CommandError::new(kind, format!("{damaged} of {} volumes are not whole", paths.len()))
-        .hint("copy those again from where they are whole, and verify them there first"))
+    Err(CommandError::new(
+        kind,
+        format!("verification failed for {damaged} of {} bundle files", paths.len()),
+    )
+    .hint("verify the originals, then copy the damaged files again"))
 }
 
 fn print(summary: &Summary) -> String {
     let mut text = String::new();
     for volume in &summary.volumes {
-        let state = if volume.is_whole { "whole" } else { "DAMAGED" };
+        let state = if volume.is_whole { "ok" } else { "DAMAGED" };
         let place = match (volume.number, volume.count) {
-            (Some(number), Some(count)) => format!(", volume {number} of {count}"),
+            (Some(number), Some(count)) => format!(", file {number} of {count}"),
             _ => String::new(),
         };
         text.push_str(&format!("{}: {state}{place}, {}\n", volume.volume, ByteSize(volume.bytes)));
@@ -125,7 +133,7 @@ fn print(summary: &Summary) -> String {
     }
     if !summary.missing.is_empty() {
         let numbers: Vec<_> = summary.missing.iter().map(ToString::to_string).collect();
-        text.push_str(&format!("not looked at: volumes {}\n", numbers.join(", ")));
+        text.push_str(&format!("not given: files {}\n", numbers.join(", ")));
     }
     text
 }

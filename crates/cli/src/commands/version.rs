@@ -1,11 +1,11 @@
-//! `gantry version`.
+//! `gantry version`: prints the versions of the binary and of the file formats.
 
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::error::Result;
 
-/// Print the version of Gantry and of the formats that it reads and writes.
+/// Print the version of Gantry and of the file formats that it reads and writes.
 #[derive(clap::Args)]
 #[command(after_long_help = "Examples:\n  gantry version\n  gantry version --output json")]
 pub(crate) struct Args {}

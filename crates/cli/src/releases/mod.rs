@@ -1,5 +1,5 @@
-//! What the verbs on releases do alike: which of gantry.yaml's charts are meant, where their archives
-//! are on the inside, and each of them moved to the site, proven and ready for helm.
+//! What the subcommands on releases share: selecting charts of gantry.yaml, finding their archives
+//! inside the air gap, and preparing each for helm with its images moved to the site and proven.
 
 mod moved;
 mod source;
@@ -23,28 +23,28 @@ use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::world;
 
-/// The namespace of a chart that names none, as helm has it.
+/// The namespace of a chart without one, the same as helm's.
 const DEFAULT: &str = "default";
 
-/// A chart of gantry.yaml that is to be installed.
+/// A chart of gantry.yaml that was selected to be deployed.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
-    /// Its number in gantry.yaml.
+    /// Its index in gantry.yaml, from 0.
     pub(crate) number: usize,
-    /// As gantry.yaml has it, with the release's name and namespace.
+    /// Its entry in gantry.yaml, with the release's name and namespace filled in.
     pub(crate) chart: Chart,
-    /// As the lock has it.
+    /// Its entry in the lock.
     pub(crate) locked: lock::Chart,
 }
 
 impl Asked {
-    /// The release's name.
+    /// The name of the helm release.
     pub(crate) fn release(&self) -> &str {
         &self.locked.release
     }
 }
 
-/// The site's pull secret with the credential for its registry, where site.yaml names one.
+/// The site's pull secret with the credential for its registry, if site.yaml names one.
 pub(crate) fn pull_secret(site: &Site, credentials: &Credentials) -> Result<Option<PullSecret>> {
     let Some(name) = site.registry.pull_secret.clone() else { return Ok(None) };
     let host = site.registry.prefix()?.registry().to_owned();
@@ -52,7 +52,8 @@ pub(crate) fn pull_secret(site: &Site, credentials: &Credentials) -> Result<Opti
     Ok(Some(PullSecret { name, host, credential }))
 }
 
-/// The charts that names select; all when there are none. Their values files are there.
+/// Selects the charts of gantry.yaml by release name, all of them if no name is given. Checks that each
+/// is locked and that its values files exist.
 pub(crate) fn asked(
     context: &Context,
     input: &Input,
@@ -64,9 +65,9 @@ pub(crate) fn asked(
         let locked = locked(chart, lock).ok_or_else(|| {
             let (text, _) = words(&chart.source);
             CommandError::usage(format!(
-                "chart {text} is not in gantry.lock as gantry.yaml asks for it"
+                "gantry.lock does not match gantry.yaml: chart {text} is not locked as written there"
             ))
-            .hint("lock again on the outside: gantry lock, then fetch, pack and load")
+            .hint("where there is internet access, run gantry lock, then fetch and pack, and load the new bundle")
         })?;
         let namespace = chart.namespace.clone().unwrap_or_else(|| DEFAULT.to_owned());
         let chart = Chart {
@@ -76,13 +77,15 @@ pub(crate) fn asked(
         };
         all.push(Asked { number, chart, locked: locked.clone() });
     }
+    // All charts are matched with the lock first, the selected ones afterwards: a stale lock must not pass
+    // just because the changed chart was not named.
     let known: Vec<&str> = all.iter().map(Asked::release).collect();
     if known.is_empty() {
         return Err(CommandError::usage("gantry.yaml has no charts"));
     }
     if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(CommandError::usage(format!(
-            "gantry.yaml has no release {unknown:?}; it has: {}",
+            "gantry.yaml has no release {unknown:?}; its releases are: {}",
             known.join(", ")
         )));
     }
@@ -93,7 +96,7 @@ pub(crate) fn asked(
     Ok(all)
 }
 
-/// The releases of an input with their namespaces, in the order in which they are installed.
+/// The releases of an input as pairs of name and namespace, in the order of installation.
 pub(crate) fn places(input: &Input, lock: &Lock) -> Vec<(String, String)> {
     let order = input.order(&|_| false);
     order.iter().filter_map(|number| place(&input.charts[*number], lock)).collect()
@@ -105,7 +108,7 @@ fn place(chart: &Chart, lock: &Lock) -> Option<(String, String)> {
     Some((locked.release.clone(), namespace))
 }
 
-/// What the lock has of a chart.
+/// The lock's entry of a chart, if it was locked with the same source and version.
 fn locked<'a>(chart: &Chart, lock: &'a Lock) -> Option<&'a lock::Chart> {
     let (text, name) = words(&chart.source);
     lock.charts.iter().find(|locked| {
@@ -116,24 +119,27 @@ fn locked<'a>(chart: &Chart, lock: &'a Lock) -> Option<&'a lock::Chart> {
     })
 }
 
-/// Values files do not travel with the chart: what is missing is told before anything is done.
+/// Checks that a release's values files exist, before anything is changed: they are not part of the
+/// chart and have to be carried across separately.
 fn check_values(context: &Context, asked: &Asked) -> Result<()> {
     for file in &asked.chart.values {
         let path = context.directory.join(file);
+        // `~` is replaced by the home folder only when the chart is opened; a missing file is reported
+        // there.
         let is_home = file.starts_with("~");
         if !is_home && !path.is_file() {
             return Err(CommandError::usage(format!(
-                "release {}: the values file {} is not here",
+                "release {}: the values file {} does not exist",
                 asked.release(),
                 path.display()
             ))
-            .hint("carry it beside gantry.yaml: with it, or in the bundle as one of its files:"));
+            .hint("copy it here beside gantry.yaml, or carry it in the bundle by naming it under files: in gantry.yaml"));
         }
     }
     Ok(())
 }
 
-/// The chart as the lock has it: its words, and its name in a repository.
+/// A chart source as the lock writes it: its location, and its name for a chart in a repository.
 fn words(source: &ChartSource) -> (String, Option<String>) {
     match source {
         ChartSource::Oci { repository } => (format!("oci://{repository}"), None),
@@ -142,11 +148,11 @@ fn words(source: &ChartSource) -> (String, Option<String>) {
     }
 }
 
-/// helm with the cluster that is meant; it ends with this process.
+/// helm, set up for the given cluster. It runs under `gantry tether`, so that it ends with this process.
 pub(crate) fn helm(cluster: &Cluster, args: &ClusterArgs) -> Result<InCluster> {
     let mut helm = InCluster::new(helm::Binary::locate()?)?;
     helm.kubeconfig = args.kubeconfig().map(Path::to_owned);
-    // Inside of a pod helm finds the pod's own account, which has no context.
+    // In a pod, helm finds the pod's service account by itself; there is no context to name.
     helm.context = Some(cluster.context().to_owned()).filter(|name| name != "in-cluster");
     let parent = std::process::id().to_string();
     let own = world::own_binary()?;
@@ -154,7 +160,7 @@ pub(crate) fn helm(cluster: &Cluster, args: &ClusterArgs) -> Result<InCluster> {
     Ok(helm)
 }
 
-/// How long something may take: `90s`, `10m`, `1h`, or seconds.
+/// Parses a duration: `90s`, `10m`, `1h`, or a number of seconds; at most a week.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
         Some(at) => text.split_at(at),
@@ -166,15 +172,16 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "h" => 3600,
         _ => 0,
     };
+    // Zero is refused: no hook and no pod could be ready in it.
     let number: Option<u64> = number.parse().ok().filter(|number| *number > 0 && seconds > 0);
     let seconds = number.and_then(|number| number.checked_mul(seconds));
     seconds
         .filter(|seconds| *seconds <= 7 * 24 * 3600)
         .map(Duration::from_secs)
-        .ok_or_else(|| "give a time of up to a week such as 90s, 10m or 1h".to_owned())
+        .ok_or_else(|| "write a time of up to a week, such as 90s, 10m or 1h".to_owned())
 }
 
-/// The folder of a file, `.` where it has none.
+/// The parent folder of a file; `.` for a bare file name.
 pub(crate) fn folder_of(file: &Path) -> &Path {
     file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }

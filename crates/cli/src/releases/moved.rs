@@ -1,6 +1,6 @@
-//! One release moved to the site: the overlay and its proof as `gantry relocate` makes them, the
-//! wiring that keeps its runtimes inside, and the post-renderer for what no value reaches. All of it
-//! comes together here, as what helm is given.
+//! Prepares one release for the site: the overlay that moves its images, with the proof that it does
+//! (as in `gantry relocate`), the settings for offline use, and helm's post-renderer for what no value
+//! reaches. The result is what helm is given.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,55 +25,55 @@ use crate::error::{CommandError, Kind, Result};
 use crate::offline::{Inside, Kept};
 use crate::world;
 
-/// The plugin's name for helm 4.
+/// The name under which helm 4 finds the post-renderer plugin.
 const PLUGIN: &str = "gantry";
 
-/// A way out for images that no value moves.
+/// A workaround for images that no chart value can move to the site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Way {
-    /// helm's post-renderer moves them.
+    /// Helm's post-renderer (gantry post-render) moves them.
     PostRender,
-    /// The nodes' mirrors do (--mirrors writes their files).
+    /// The container runtimes of the nodes pull them from a mirror (--mirrors writes the files).
     Mirrors,
-    /// Gantry's webhook does.
+    /// Gantry's admission webhook moves them (gantry webhook).
     Webhook,
 }
 
-/// Moves releases to one site.
+/// Prepares releases for one site.
 pub(crate) struct Mover<'a> {
     pub(crate) context: &'a Context,
     pub(crate) site: &'a Site,
-    /// The file of the site's description.
+    /// The path of the site file, which the post-renderer reads again.
     pub(crate) site_file: &'a Path,
     pub(crate) target: &'a Target,
     pub(crate) locked: &'a Locked,
     pub(crate) inside: &'a Inside,
     pub(crate) binary: helm::Binary,
-    /// Whether helm hands hooks to post-renderers.
+    /// Whether helm passes hooks to post-renderers, as helm 4 does.
     pub(crate) has_plugins: bool,
     /// The cluster's version of Kubernetes.
     pub(crate) kube_version: String,
-    /// The API versions that the cluster has beside Kubernetes' own.
+    /// The API versions that the cluster has beside those of Kubernetes itself.
     pub(crate) api_versions: Vec<String>,
-    /// The ways out that the user takes.
+    /// The workarounds for leftovers that the user accepts (`--leftovers`).
     pub(crate) ways: &'a [Way],
-    /// Whether runtimes that cannot be wired are accepted.
+    /// Whether runtimes that cannot be configured for offline use are accepted (`--allow-unwired`).
     pub(crate) unwired: bool,
 }
 
-/// A release that is moved. The files that helm is given live as long as this.
+/// A release prepared for helm. Its temporary files are deleted when this is dropped.
 pub(crate) struct Moved {
     pub(crate) planned: Planned,
     pub(crate) report: Report,
     pub(crate) wiring: Wiring,
-    /// Whether the chart brings kinds of objects that others may use.
+    /// Whether the chart contains CustomResourceDefinitions that other charts may need.
     pub(crate) brings_kinds: bool,
     _release: Release,
     _files: Scratch,
 }
 
 impl Mover<'_> {
-    /// Moves a release whose chart is in this file. Blocks on helm.
+    /// Prepares a release whose chart is in this file. Blocks, since it runs helm several times.
     pub(crate) fn moved(&self, asked: &Asked, archive: &Path) -> Result<Moved> {
         let mut chart = asked.chart.clone();
         chart.kube_version = Some(self.kube_version.clone());
@@ -81,6 +81,8 @@ impl Mover<'_> {
         let base = &self.context.directory;
         let archive = absolute(archive)?;
         let mut release = resolve::open_local(base, &chart, &archive, &[], self.binary.clone())?;
+        // Claims with models can only be mounted in their own namespace, so it decides how the runtimes get
+        // their models.
         let namespace = asked.chart.namespace.as_deref();
         let offline = wiring::Offline::of_site(self.site, namespace);
         let kept = self.inside.keep(&mut release, &offline)?;
@@ -95,10 +97,14 @@ impl Mover<'_> {
         let moved =
             relocate::relocate(release.chart(), release.values(), self.target, &options, &render)
                 .map_err(|error| release.refused(error))?;
+        // Values under `set:` come after all files in helm, so the proof above, which rendered with them,
+        // would already show leftovers. This names the cause.
         check_set(&release, &moved.overlay, asked)?;
         let scheme = if self.site.registry.plain_http { Scheme::Http } else { Scheme::Https };
         let report = Report::new(release.chart(), self.target, scheme, &moved)?;
         self.judge(asked, &report, &kept)?;
+        // The final render, with all values that helm will get. The deployment checks rights, images and
+        // service accounts in it.
         let rendered = release
             .render(Some(&moved.overlay))
             .map_err(|error| release.refused(chart::Error::Render { message: error.message }))?;
@@ -118,8 +124,8 @@ impl Mover<'_> {
         Ok(Moved { planned, report, wiring, brings_kinds, _release: release, _files: files })
     }
 
-    /// What helm is given: the user's values, what keeps the release inside, and the overlay on top;
-    /// and the post-renderer, where something is left for it.
+    /// What helm is given: the user's values, then the settings for offline use, then the overlay, so
+    /// that later ones win; and the post-renderer, if anything is left for it.
     fn install(
         &self,
         release: &Release,
@@ -148,6 +154,7 @@ impl Mover<'_> {
         if self.has_plugins {
             post_render::plugin(&plugins.join(PLUGIN))?;
         }
+        // Helm may run the post-renderer in another folder, so all paths are absolute.
         let directory = absolute(&self.context.directory)?;
         let lock = directory.join(world::LOCK);
         let mut arguments = vec![
@@ -173,20 +180,23 @@ impl Mover<'_> {
         self.ways.iter().any(|way| matches!(way, Way::Mirrors | Way::Webhook))
     }
 
-    /// Refuses what is not proven, or points outside without a way out that the user takes.
+    /// Refuses a release whose proof failed, or that has leftovers for which the user chose no workaround.
     fn judge(&self, asked: &Asked, report: &Report, kept: &Kept) -> Result<()> {
         let name = asked.release();
         if report.verdict == Verdict::Refuted {
             return Err(CommandError::new(
                 Kind::Integrity,
                 format!(
-                    "release {name}: the proof failed, nothing is deployed:\n{}",
+                    "release {name}: the proof failed, so nothing is deployed:\n{}",
                     report.refutation()
                 ),
             )
-            .hint("look at the report: gantry relocate … --report review.md"));
+            .hint("read the report: gantry relocate … --report review.md"));
         }
+        // The post-renderer moves every image it sees, also if it is needed only for patches.
         let is_post = self.is_post_rendered(kept);
+        // Mirrors and the webhook act on every pod, whatever created it. A post-renderer sees only what
+        // helm passes to it: never the crds/ folder, and hooks only with helm 4.
         let is_covered = |kind: LeftoverKind| match kind {
             _ if self.is_elsewhere() => true,
             LeftoverKind::Rendered => is_post,
@@ -202,7 +212,7 @@ impl Mover<'_> {
             let mut error = CommandError::new(
                 Kind::Integrity,
                 format!(
-                    "release {name}: no value moves these images to the site:\n{}",
+                    "release {name}: no chart value moves these images to the site:\n{}",
                     lines.join("\n")
                 ),
             );
@@ -210,40 +220,42 @@ impl Mover<'_> {
                 kind == LeftoverKind::Rendered || (kind == LeftoverKind::Hook && self.has_plugins)
             };
             if open.iter().all(|one| is_rendered(one.kind)) {
-                error = error.hint("move them by helm's post-renderer: --leftovers post-render");
+                error = error.hint("let helm's post-renderer move them: --leftovers post-render");
             }
             return Err(error.hint(
-                "or let the nodes or the webhook move them: --mirrors DIR writes the nodes' files, then --leftovers mirrors (or webhook)",
+                "or use --leftovers mirrors (--mirrors DIR writes the configuration for the nodes), or --leftovers webhook",
             ));
         }
         match kept.wiring.leftovers.first() {
             Some(left) if !self.unwired => Err(CommandError::new(
                 Kind::Integrity,
                 format!(
-                    "release {name} is not wired to stay inside: {}: {}",
+                    "release {name} is not fully configured for offline use: {}: {}",
                     left.place, left.what
                 ),
             )
             .hint(left.next.clone())
-            .hint("or accept it: --allow-unwired")),
+            .hint("or deploy it all the same: --allow-unwired")),
             _ => Ok(()),
         }
     }
 }
 
-/// helm lets `--set` win over every file, the overlay too.
+/// Refuses `set:` values that the overlay would have to change: in helm `--set` wins over every values
+/// file, so the overlay would have no effect.
 fn check_set(release: &Release, overlay: &str, asked: &Asked) -> Result<()> {
     let values = chart::values::read("the overlay", overlay)?;
     match release.set_wins_over(&values)? {
         None => Ok(()),
         Some(value) => Err(CommandError::usage(format!(
-            "release {}: {value} is given by set:, which helm lets win over every values file, the overlay too",
+            "release {}: {value} is given under set:, which in helm overrides every values file, the overlay too",
             asked.release()
         ))
-        .hint("put it into one of its values files")),
+        .hint("move it to one of the release's values files")),
     }
 }
 
+/// Whether rendered manifests contain CustomResourceDefinitions.
 fn brings_kinds(rendered: &str) -> bool {
     let manifests = Manifests::read(rendered);
     manifests.documents.iter().any(|document| document.kind() == "CustomResourceDefinition")
@@ -255,6 +267,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path)
-        .map_err(|cause| CommandError::usage(format!("{} is no path: {cause}", path.display())))
+    std::path::absolute(path).map_err(|cause| {
+        CommandError::usage(format!("{} is not a usable path: {cause}", path.display()))
+    })
 }

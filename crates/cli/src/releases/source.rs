@@ -1,5 +1,5 @@
-//! The archives of locked charts on the inside: out of volumes or a store, as a folder or `.tgz` that
-//! lies where gantry.yaml says, or from the site's registry. Each is what the lock says, or an error.
+//! Finds the archives of locked charts inside the air gap: in bundle files or a store (`--from`), at the
+//! local path of gantry.yaml, or in the site's registry. Each must have the digest in the lock.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,22 +17,22 @@ use super::Asked;
 use crate::context::Context;
 use crate::error::{CommandError, Kind, Result};
 
-/// Where archives are looked for.
+/// Where chart archives are looked for.
 pub(crate) struct Archives<'a> {
-    /// Volumes or a store that were named, which are the only place then.
+    /// Bundle files or a store (`--from`). If given, nothing else is searched.
     pub(crate) from: Option<Arc<dyn Source>>,
     /// The site's registry.
     pub(crate) registry: &'a site::Registry,
-    /// How it is spoken to.
+    /// The HTTP client for the registry.
     pub(crate) client: Client,
-    /// Where it really is.
+    /// The mirrors, which decide the registry's actual address and scheme.
     pub(crate) mirrors: Mirrors,
-    /// Where archives are put for helm.
+    /// The temporary folder for the archives, for helm to read.
     pub(crate) scratch: Scratch,
 }
 
 impl Archives<'_> {
-    /// The archive of a chart, as a file.
+    /// Finds the archive of a release's chart and returns its path.
     pub(crate) async fn file(&self, context: &Context, asked: &Asked) -> Result<PathBuf> {
         if let (None, ChartSource::Local(path)) = (&self.from, &asked.chart.source) {
             let path = context.directory.join(path);
@@ -46,7 +46,7 @@ impl Archives<'_> {
                 helm::archive_in(source.as_ref(), &name, &asked.locked.manifest.digest).map_err(
                     |error| {
                         CommandError::from(error).hint(format!(
-                            "is the chart of release {} in what --from names?",
+                            "check that the bundle or store named with --from contains the chart of release {}",
                             asked.release()
                         ))
                     },
@@ -54,6 +54,8 @@ impl Archives<'_> {
             }
             None => match self.at_site(asked).await {
                 Ok(bytes) => bytes,
+                // A machine that both fetched and deploys has the chart in its store. If that fails too, the error
+                // of the registry is the one to act on.
                 Err(error) => return self.kept(context, asked).ok_or(error),
             },
         };
@@ -68,16 +70,17 @@ impl Archives<'_> {
         let prefix = self.registry.prefix()?;
         let name = prefix.target(self.registry.naming, &asked.locked.reference)?;
         let registry = Registry::new(&self.client, &self.mirrors, name.registry());
+        // By digest: a tag at the site's registry may have been pushed again since.
         let name = name.with_digest(asked.locked.manifest.digest);
         let bytes = helm::archive_at(&registry, &name).await;
         bytes.map_err(|error| {
             CommandError::from(error).hint(
-                "load the bundle: gantry load VOLUME… --site site.yaml, or name it: --from VOLUME…",
+                "load the bundle first: gantry load BUNDLE… --site site.yaml, or name it here: --from BUNDLE…",
             )
         })
     }
 
-    /// The archive in this user's store, where the registry has it not.
+    /// The archive in the local store, as a fallback for the registry.
     fn kept(&self, context: &Context, asked: &Asked) -> Option<PathBuf> {
         let store = context.existing_store().ok()??;
         let name = asked.locked.reference.to_string();
@@ -88,7 +91,7 @@ impl Archives<'_> {
     }
 }
 
-/// A chart that lies where gantry.yaml says, if it is the one that was locked.
+/// Checks that the chart at a local path is the one that was locked.
 fn local(path: &Path, asked: &Asked) -> Result<PathBuf> {
     let archive = match path.is_dir() {
         true => helm::package(path)?,
@@ -101,11 +104,11 @@ fn local(path: &Path, asked: &Asked) -> Result<PathBuf> {
     Err(CommandError::new(
         Kind::Integrity,
         format!(
-            "{} is not what was locked for release {}: its archive is {}",
+            "{} differs from the chart that was locked for release {}: its digest is {}",
             path.display(),
             asked.release(),
             digest.short()
         ),
     )
-    .hint("lock it again on the outside (gantry lock), or take the one that was carried: --from VOLUME…"))
+    .hint("run gantry lock again where there is internet access, or use the chart in the bundle: --from BUNDLE…"))
 }

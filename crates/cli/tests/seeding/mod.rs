@@ -1,5 +1,5 @@
-//! What the stories of models in a cluster share: a site whose registry has Gantry's image, a user
-//! with a model in the store, and pods that read what was put.
+//! Shared by the tests of models in a cluster: a site whose registry has Gantry's image, a user with a
+//! model in the store, and pods that read what was pushed.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "each story uses a part")]
 
 use std::fs;
@@ -22,7 +22,7 @@ name: models
 models: [{hf: sentence-transformers/all-MiniLM-L6-v2}]
 ";
 
-/// A site with a registry that has Gantry's image, and a user who brought a model.
+/// A site with a registry that has Gantry's image, and a user with a model.
 pub(crate) struct Site {
     pub(crate) cluster: Cluster,
     pub(crate) namespace: Namespace,
@@ -33,7 +33,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// A site in a namespace of this story's own, with pod security `restricted` enforced.
+    /// A site in its own namespace, which enforces the Pod Security level `restricted`.
     pub(crate) fn new(story: &str) -> Self {
         let cluster = Cluster::here();
         let namespace = cluster.namespace(story);
@@ -53,7 +53,7 @@ impl Site {
         Self { cluster, namespace, gantry, registry, _trust: trust, world }
     }
 
-    /// Puts the models into the site's registry as well.
+    /// Loads the models into the site's registry too.
     pub(crate) fn load(&self) {
         let store = text(self.gantry.store());
         self.gantry.run(["load", &store, "--site", "site.yaml"]).success();
@@ -80,8 +80,8 @@ impl Site {
         })
     }
 
-    /// Runs a script of busybox in a pod that has claims mounted at `/NAME`, as a stranger who only
-    /// reads; what it printed.
+    /// Runs a busybox script in a pod that mounts claims read-only at `/NAME` as another user, and returns
+    /// what it printed.
     pub(crate) fn reads(&self, claims: &[&str], script: &str) -> String {
         let volumes: Vec<Value> = claims
             .iter()
@@ -107,7 +107,7 @@ impl Site {
         })
     }
 
-    /// A pod of busybox that restricted pod security lets in.
+    /// A busybox pod that fulfils the level `restricted`.
     pub(crate) fn pod(&self, name: &str, volumes: Value, mounts: Value, script: &str) -> Pod {
         let mut pod: Pod = from_value(json!({
             "metadata": {"name": name},
@@ -127,7 +127,7 @@ impl Site {
         pod
     }
 
-    /// The seeder pods that are there.
+    /// The existing seeder pods.
     pub(crate) fn seeders(&self) -> Vec<String> {
         self.with(async |client, scope| {
             let pods = client.list::<Pod>(scope, "gantry.dev/part=seeder").await.unwrap();
@@ -135,7 +135,7 @@ impl Site {
         })
     }
 
-    /// Whether a claim is there.
+    /// Whether a claim exists.
     pub(crate) fn has_claim(&self, name: &str) -> bool {
         self.with(async |client, scope| {
             client.get::<PersistentVolumeClaim>(scope, name).await.unwrap().is_some()
@@ -144,7 +144,7 @@ impl Site {
 }
 
 impl Site {
-    /// The folder on this machine that is a claim's volume.
+    /// The folder on this machine that backs a claim's volume.
     pub(crate) fn folder(&self, claim: &str) -> PathBuf {
         let path = self.with(async |client, scope| {
             let claim = client.get::<PersistentVolumeClaim>(scope, claim).await.unwrap()?;
@@ -159,18 +159,18 @@ impl Site {
         }
     }
 
-    /// The bytes of parts that a claim's volume has.
+    /// The size of partial files in a claim's volume.
     pub(crate) fn written(&self, claim: &str) -> u64 {
         let parts = self.folder(claim).join(".gantry/parts");
         story::files(&parts).iter().map(|(_, size)| size).sum()
     }
 
-    /// Whether a folder of the volume is there.
+    /// Whether a folder exists in the volume.
     pub(crate) fn is_shown(&self, claim: &str, folder: &str) -> bool {
         self.folder(claim).join(folder).join("refs").exists()
     }
 
-    /// Takes the seeders away, as an eviction would.
+    /// Deletes the seeder pods, as an eviction would.
     pub(crate) fn delete_seeders(&self) {
         for name in self.seeders() {
             self.with(async |client, _| {
@@ -179,7 +179,7 @@ impl Site {
         }
     }
 
-    /// A user who may do nothing.
+    /// A user without any rights.
     pub(crate) fn as_nobody(&self) -> Gantry {
         let text = fs::read_to_string(self.cluster.kubeconfig()).unwrap();
         let text = text.replacen("user: {", "user: {as: nobody, ", 1);
@@ -189,7 +189,7 @@ impl Site {
         gantry.with_store(self.gantry.store()).env("KUBECONFIG", file)
     }
 
-    /// A namespace that lets pods mount a node's disk.
+    /// A namespace in which pods may mount a node's disk.
     pub(crate) fn privileged(&self, story: &str) -> Namespace {
         let namespace = self.cluster.names(story);
         let mut object: v1::Namespace = from_value(json!({"metadata": {"name": namespace.name(),
@@ -200,7 +200,7 @@ impl Site {
         namespace
     }
 
-    /// A ReadWriteOnce claim, and a pod of somebody else's that runs with it.
+    /// A ReadWriteOnce claim, and another pod that mounts it.
     pub(crate) fn holds(&self, claim: &str) {
         let object: PersistentVolumeClaim = from_value(json!({
             "metadata": {"name": claim},
@@ -220,7 +220,7 @@ impl Site {
         });
     }
 
-    /// A claim whose volume is a disk of so many bytes on the node; gone on drop.
+    /// A claim whose volume is a disk of this size on the node; deleted on drop.
     pub(crate) fn small_claim(&self, claim: &str, bytes: u64) -> Disk {
         let name = format!("{}-{claim}", self.namespace.name());
         let folder = format!("/var/lib/{name}");
@@ -266,7 +266,7 @@ impl Drop for Disk {
     }
 }
 
-/// Runs a script inside of the first node.
+/// Runs a script in the first node.
 fn on_node(script: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut command = Command::new(root.join("dev/cluster"));

@@ -1,5 +1,5 @@
-//! A cluster with a site's registry that its nodes trust, which holds what a user has locked: for
-//! the stories of policies and of the webhook.
+//! Shared by the tests of policies and of the webhook: a cluster whose nodes trust the site's registry,
+//! which contains what a user has locked.
 
 use cluster::objects::api::core::v1::Pod;
 use cluster::objects::serde_json::{Value, from_value, json};
@@ -9,12 +9,12 @@ use testkit::{Gantry, Images, Registry, World, tools};
 
 use super::{BINARY, text};
 
-/// How long a pod may take: its image is pulled on a busy machine.
+/// How long a pod may take to start; its image may be pulled on a busy machine.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 /// The one image that is locked, beside Gantry's own.
 pub(crate) const LOCKED: &str = "docker.io/library/busybox:1.35";
 
-/// What a story stands on.
+/// The cluster, the registry and the user of a test.
 pub(crate) struct Ground {
     pub(crate) here: testkit::Cluster,
     pub(crate) world: World,
@@ -23,8 +23,8 @@ pub(crate) struct Ground {
 }
 
 impl Ground {
-    /// The image and Gantry's own are locked, fetched, and in a registry that the nodes trust;
-    /// `site.yaml`, `gantry.lock` and `receipt.json` tell of it.
+    /// Locks, fetches and loads the image and Gantry's own into a registry that the nodes trust, and
+    /// writes `site.yaml`, `gantry.lock` and `receipt.json`.
     pub(crate) fn new() -> Self {
         let here = testkit::Cluster::here();
         let site = Registry::builder().address(here.host());
@@ -56,7 +56,7 @@ impl Ground {
         Self { here, world, gantry, _trust: trust }
     }
 
-    /// What the locked image is called at the site.
+    /// The name of the locked image at the site.
     pub(crate) fn at_site(&self) -> String {
         format!("{}/ai/library/busybox:1.35", self.world.site().host())
     }
@@ -71,7 +71,7 @@ impl Ground {
         digest.as_str().unwrap().to_owned()
     }
 
-    /// A locked image that another registry has as well, under a name that nobody locked.
+    /// A locked image at another registry, under a name that was not locked.
     pub(crate) fn foreign(&self) -> String {
         format!("{}/library/redis:7.0", self.world.upstream().host())
     }
@@ -80,12 +80,12 @@ impl Ground {
 /// The context of dev/cluster's kubeconfig.
 pub(crate) const CONTEXT: &str = "gantry";
 
-/// A pod that waits, in the way that `restricted` asks for.
+/// A pod that sleeps and fulfils the Pod Security level `restricted`.
 pub(crate) fn pod(name: &str, image: &str) -> Pod {
     pod_of(name, spec(image))
 }
 
-/// A pod with this spec, marked as ours so that it may be removed.
+/// A pod with this spec, labelled as a test object so that it may be deleted.
 pub(crate) fn pod_of(name: &str, spec: Value) -> Pod {
     let mut pod: Pod = from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap();
     cluster::own(&mut pod.metadata, "test");
@@ -114,14 +114,14 @@ pub(crate) fn container(name: &str, image: &str) -> Value {
     })
 }
 
-/// Makes a pod, and takes it away again when it is admitted.
+/// Creates a pod, and deletes it again if it was admitted.
 pub(crate) async fn try_pod(cluster: &Cluster, namespace: &str, pod: &Pod) -> Result<Pod, Error> {
     let made = cluster.create(Scope::Namespace(namespace), pod).await?;
     cluster.remove_pod(namespace, made.metadata.name.as_deref().unwrap()).await.unwrap();
     Ok(made)
 }
 
-/// Why a pod is refused.
+/// The reason why a pod is refused.
 pub(crate) async fn refused(cluster: &Cluster, namespace: &str, pod: &Pod) -> String {
     match try_pod(cluster, namespace, pod).await {
         Err(error) => error.to_string(),
@@ -129,7 +129,7 @@ pub(crate) async fn refused(cluster: &Cluster, namespace: &str, pod: &Pod) -> St
     }
 }
 
-/// Makes a pod and waits until it runs.
+/// Creates a pod and waits until it runs.
 pub(crate) async fn runs(cluster: &Cluster, namespace: &str, pod: &Pod) -> Pod {
     cluster.create(Scope::Namespace(namespace), pod).await.unwrap();
     let name = pod.metadata.name.as_deref().unwrap();
@@ -148,7 +148,7 @@ pub(crate) async fn apply(cluster: &Cluster, namespace: &str, manifests: &Value)
     }
 }
 
-/// Polls until something holds.
+/// Polls until the condition holds.
 pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let started = std::time::Instant::now();
     loop {
@@ -166,7 +166,7 @@ pub(crate) fn finish(work: impl Future<Output = ()> + Send + 'static) {
     let _ = std::thread::spawn(move || runtime.block_on(work)).join();
 }
 
-/// Cluster-wide objects that go when the story ends, however it ends.
+/// Cluster-wide objects that are deleted when the test ends, however it ends.
 pub(crate) struct Gone {
     ids: Vec<Id>,
     here: testkit::Cluster,

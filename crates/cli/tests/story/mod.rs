@@ -1,4 +1,4 @@
-//! What the stories share: a world with a user in it, and an input that asks for a bit of all.
+//! Shared by the tests: users with an input, a lock or a bundle, and a small chart.
 #![allow(
     dead_code,
     clippy::unwrap_used,
@@ -52,7 +52,7 @@ pub(crate) fn user(world: &World, input: &str) -> Gantry {
     gantry
 }
 
-/// A user without any world around: no registry, no hub, no mirrors.
+/// A user without a [`World`]: no registry, no Hub, no mirrors.
 pub(crate) fn alone(home: &Path) -> Gantry {
     fs::write(home.join("config.yaml"), "# nothing\n").unwrap();
     Gantry::new(BINARY, home)
@@ -66,7 +66,7 @@ pub(crate) fn fetched(world: &World, input: &str) -> Gantry {
     gantry
 }
 
-/// Packs into `folder` and gives the volumes in their order.
+/// Packs into `folder` and returns the bundle files in their order.
 pub(crate) fn pack(gantry: &Gantry, folder: &Path, size: &str) -> Vec<PathBuf> {
     gantry.run(["pack", "-o", &text(folder), "--volume-size", size]).success();
     volumes(folder)
@@ -80,7 +80,7 @@ pub(crate) fn volumes(folder: &Path) -> Vec<PathBuf> {
     volumes
 }
 
-/// Opens volumes with tar alone, and with `cat` what lies across them; gives the OCI layout.
+/// Extracts bundle files with tar, joins split blobs with `cat`, and returns the OCI layout.
 pub(crate) fn joined(volumes: &[PathBuf], layout: &Path) -> PathBuf {
     fs::create_dir(layout).unwrap();
     for volume in volumes {
@@ -115,8 +115,8 @@ pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
     found
 }
 
-/// A chart of a shop in `folder/shop`, with images in the ways that charts have them: parts in
-/// values, an argument, a test's pod, one that is off, and a service that reaches outside.
+/// Writes a chart to `folder/shop` with images in the forms that charts use: parts in values, an argument,
+/// a test's pod, one that is turned off, and a service that connects to the outside.
 pub(crate) fn chart(folder: &Path) -> PathBuf {
     let chart = folder.join("shop");
     fs::create_dir_all(chart.join("templates")).unwrap();
@@ -188,7 +188,7 @@ spec:
     ),
 ];
 
-/// A plain web server over a folder, on loopback; gone on drop.
+/// A web server for a folder, on loopback; stopped on drop.
 pub(crate) struct Web {
     child: Child,
     url: String,

@@ -1,5 +1,5 @@
-//! The whole way of a platform: what a user asks for on the outside, the media, and a user on the
-//! inside who has them, a cluster and a registry with a password, and no way out.
+//! Shared by tests of whole platforms: a user with internet access who locks and packs, and a user inside
+//! the air gap with the bundle, a cluster, and a registry with a password.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,17 +17,17 @@ use testkit::{
 
 use super::{BINARY, pack, text};
 
-/// What all stories stand on: images are placed once, and what one loaded another one need not.
+/// What all tests share: images are prepared once, and what one test has loaded stays in the registry.
 struct Ground {
     here: Cluster,
     world: World,
     _trust: Trust,
 }
 
-/// The ground, as long as a story stands on it.
+/// A handle to what the tests share, held while a test uses it.
 static GROUND: Mutex<Weak<Ground>> = Mutex::new(Weak::new());
 
-/// A platform on its way into a namespace of its own.
+/// A platform that is carried into a namespace of its own.
 pub(crate) struct Platform {
     outside: Gantry,
     inside: Gantry,
@@ -38,7 +38,7 @@ pub(crate) struct Platform {
 }
 
 impl Platform {
-    /// Somebody with an empty folder, and a site with no more than a cluster and a registry.
+    /// A user with an empty folder, and a site with only a cluster and a registry.
     pub(crate) fn new(story: &str) -> Self {
         let ground = Ground::get();
         let space = ground.here.names(story);
@@ -53,13 +53,13 @@ impl Platform {
         Self { outside, inside, space, media, _home: home, ground }
     }
 
-    /// The same, with one more variable in the environment of the user on the inside.
+    /// The same, with another variable in the environment of the user inside the air gap.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.inside = self.inside.env(name, value);
         self
     }
 
-    /// The namespace, which nobody has made yet.
+    /// The namespace, which does not exist at first.
     pub(crate) fn name(&self) -> &str {
         self.space.name()
     }
@@ -74,23 +74,23 @@ impl Platform {
         self.ground.world.site().host()
     }
 
-    /// Where the user on the outside has files.
+    /// The folder of the user with internet access.
     pub(crate) fn folder(&self) -> &Path {
         self.outside.folder()
     }
 
-    /// The user on the inside.
+    /// The user inside the air gap.
     pub(crate) fn inside(&self) -> &Gantry {
         &self.inside
     }
 
-    /// Puts one of the small charts as an archive beside gantry.yaml.
+    /// Writes one of the small charts as an archive beside gantry.yaml.
     pub(crate) fn has_chart(&self, name: &str) {
         fs::create_dir_all(self.folder()).unwrap();
         charts::package(name, self.folder());
     }
 
-    /// Puts a real chart beside gantry.yaml; gives its file's name.
+    /// Copies a real chart beside gantry.yaml, and returns its file name.
     pub(crate) fn has_real_chart(&self, name: &str) -> String {
         let archive = tools::chart(name);
         let file = archive.file_name().unwrap().to_string_lossy().into_owned();
@@ -99,9 +99,9 @@ impl Platform {
         file
     }
 
-    /// Writes gantry.yaml with Gantry's own image in it, and values files beside it; then
-    /// `gantry lock`, `fetch` and `pack`. What a person carries stands in the inside's folder
-    /// afterwards, without the charts.
+    /// Writes gantry.yaml with Gantry's own image in it, and values files beside it; then runs
+    /// `gantry lock`, `fetch` and `pack`. The folder inside the air gap then has what a person would
+    /// carry: everything except the charts.
     pub(crate) fn carry(&self, input: &str, values: &[(&str, &str)]) {
         let started = Instant::now();
         let own = tools::static_gantry();
@@ -123,7 +123,7 @@ impl Platform {
         told("lock, fetch and pack", started);
     }
 
-    /// Writes site.yaml: the registry and these places for models.
+    /// Writes site.yaml: the registry and these model targets.
     pub(crate) fn has_site(&self, models: &str) {
         self.inside.write(
             "site.yaml",
@@ -135,7 +135,7 @@ impl Platform {
         );
     }
 
-    /// `gantry VERB --site site.yaml`, with these further words, on the inside.
+    /// Runs `gantry VERB --site site.yaml` with further arguments, inside the air gap.
     pub(crate) fn runs(&self, verb: &str, more: &[&str]) -> Output {
         let started = Instant::now();
         let all = [verb, "--site", "site.yaml", "--output", "json"];
@@ -144,24 +144,24 @@ impl Platform {
         output
     }
 
-    /// `gantry load` from the media.
+    /// Runs `gantry load` from the bundle files.
     pub(crate) fn load(&self) -> Value {
         self.runs("load", &[&self.media()]).success().json()
     }
 
-    /// `gantry deploy` with the charts of the media.
+    /// Runs `gantry deploy` with the charts in the bundle files.
     pub(crate) fn deploy(&self, more: &[&str]) -> Output {
         let media = self.media();
         let first = ["--from", &media, "--pod-security", "restricted", "--timeout", "5m"];
         self.runs("deploy", &[&first, more].concat())
     }
 
-    /// The media's folder.
+    /// The folder of the bundle files.
     pub(crate) fn media(&self) -> String {
         text(self.media.path())
     }
 
-    /// The pods of a namespace with these labels that are not on their way out.
+    /// The pods of a namespace with these labels that are not being deleted.
     pub(crate) fn pods(&self, namespace: &str, labels: &str) -> Vec<Pod> {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let mut pods = runtime.block_on(async {
@@ -172,7 +172,7 @@ impl Platform {
         pods
     }
 
-    /// `gantry check`, which has to find all well; gives its findings.
+    /// Runs `gantry check`, which must succeed, and returns its findings.
     pub(crate) fn is_well(&self, more: &[&str]) -> Findings {
         Findings(self.runs("check", more).success().json())
     }
@@ -201,7 +201,7 @@ impl Ground {
 pub(crate) struct Findings(Value);
 
 impl Findings {
-    /// The finding of a check that has all of these words; it has to be in this state.
+    /// Asserts that a finding of this check contains all of these words and has this state.
     #[track_caller]
     pub(crate) fn has(&self, check: &str, state: &str, words: &[&str]) {
         let found = self.0["findings"].as_array().unwrap().iter().any(|one| {
@@ -219,7 +219,7 @@ pub(crate) fn done(result: &Value) -> Vec<(String, String)> {
     all.iter().map(|one| (word(one, "release"), word(one, "action"))).collect()
 }
 
-/// A file beside gantry.yaml, its folder made.
+/// The path of a file beside gantry.yaml, whose folder is created.
 pub(crate) fn beside(folder: &Path, name: &str) -> PathBuf {
     let file = folder.join(name);
     fs::create_dir_all(file.parent().unwrap()).unwrap();

@@ -1,5 +1,5 @@
-//! A site's cluster and a small shop to deploy there: a registry with a password that the nodes reach
-//! by http, and a chart of one server, whose pods no value gives the pull secret to.
+//! Shared by the tests of deployments: a cluster, a registry with a password that the nodes reach by HTTP,
+//! and a chart of one server that has no value for the pull secret.
 
 use cluster::objects::api::core::v1::{Namespace, Secret};
 use cluster::{Cluster, Object, Scope};
@@ -12,13 +12,13 @@ use super::{BINARY, text};
 /// The name of the pull secret.
 pub(crate) const SECRET: &str = "site-pull";
 
-/// What a story stands on.
+/// The cluster, the registry and the users of a test.
 pub(crate) struct Shop {
     pub(crate) here: testkit::Cluster,
     pub(crate) world: World,
-    /// The user on the outside, with the charts.
+    /// The user with internet access, who has the charts.
     pub(crate) outside: Gantry,
-    /// The user on the inside: gantry.yaml, gantry.lock, values and site.yaml, and no chart.
+    /// The user inside the air gap: with gantry.yaml, gantry.lock, values and site.yaml, without charts.
     pub(crate) inside: Gantry,
     _trust: testkit::Trust,
 }
@@ -32,7 +32,7 @@ impl Shop {
         let trust = here.trusts(world.site());
         let outside = world.gantry(BINARY);
         let inside = outside.clone().in_folder(&world.home().join("inside")).in_cluster(&here);
-        // Any story can be told with another helm as well.
+        // Every test can run with another helm.
         let inside = match std::env::var_os("GANTRY_HELM") {
             Some(helm) => inside.env("GANTRY_HELM", helm),
             None => inside,
@@ -57,7 +57,7 @@ impl Shop {
         shop
     }
 
-    /// Locks this input, and brings it to the inside; nothing is loaded.
+    /// Locks this input and copies it inside the air gap; nothing is loaded.
     pub(crate) fn carry(&self, charts: &str, values: &[(&str, &str)]) {
         let input = format!("version: 1\nname: shop\nplatforms: [linux/amd64]\ncharts:\n{charts}");
         self.outside.write("gantry.yaml", &input);
@@ -76,7 +76,7 @@ impl Shop {
         self.inside.run(first.iter().chain(more))
     }
 
-    /// Takes away with these further arguments.
+    /// Undeploys with these further arguments.
     pub(crate) fn undeploy(&self, more: &[&str]) -> Output {
         let first = ["undeploy", "--site", "site.yaml", "--output", "json"];
         self.inside.run(first.iter().chain(more))
@@ -114,14 +114,14 @@ pub(crate) async fn records(cluster: &Cluster, namespace: &str, release: &str) -
     all.iter().map(|secret| secret.metadata.labels.as_ref().unwrap()["status"].clone()).collect()
 }
 
-/// Whether a namespace is there and not going.
+/// Whether a namespace exists and is not being deleted.
 pub(crate) async fn is_there(cluster: &Cluster, namespace: &str) -> bool {
     let found = cluster.get::<Namespace>(Scope::Cluster, namespace).await.unwrap();
     found.is_some_and(|found| found.metadata.deletion_timestamp.is_none())
 }
 
-/// The chart: a server with an account of its own, a claim, a password that is made up anew in each
-/// render, and a job before it. It has no value for pull secrets.
+/// The chart: a server with its own service account, a claim, a password that is random in each render,
+/// and a job before it. It has no value for pull secrets.
 const CHART: &[(&str, &str)] = &[
     ("Chart.yaml", "apiVersion: v2\nname: shop\nversion: 1.2.3\n"),
     (

@@ -1,20 +1,20 @@
-//! Whether the API server answers, and with a version that is known.
+//! Check `api`: the API server answers, and Gantry supports its version.
 
 use cluster::objects::apimachinery::pkg::version::Info;
 
 use super::{Finding, Name, State, Subject};
 
-/// The oldest minor version of Kubernetes 1 that Gantry's requests and pods are made for.
+/// The oldest supported minor version of Kubernetes 1.
 const OLDEST: u32 = 28;
-/// The newest one that its tests ran with.
+/// The newest minor version that Gantry was tested with.
 const NEWEST: u32 = 34;
 
-/// The first question: everything else is only asked when it is answered.
+/// Reads the version of the API server. The other checks only run if this succeeds.
 pub(super) async fn reachable(subject: &Subject) -> cluster::Result<Info> {
     subject.cluster.version().await
 }
 
-/// What the answer says.
+/// Judges the version, and compares it with those that the releases were locked for.
 pub(super) fn findings(subject: &Subject, answer: &cluster::Result<Info>) -> Vec<Finding> {
     let place = subject.cluster.server().to_owned();
     let what = "the API server";
@@ -29,17 +29,20 @@ pub(super) fn findings(subject: &Subject, answer: &cluster::Result<Info>) -> Vec
     let mut findings = vec![match minor {
         Some(minor) if minor < OLDEST => Finding::failed(Name::Api, place, what).because(
             format!("Kubernetes {version} is older than 1.{OLDEST}"),
-            "update the cluster",
+            "upgrade the cluster",
         ),
+        // Only a warning: Kubernetes keeps stable APIs, and clusters are upgraded before Gantry is.
         Some(minor) if minor > NEWEST => Finding::warning(Name::Api, place, what).because(
             format!(
-                "Kubernetes {version} is newer than 1.{NEWEST}, with which this Gantry was tried"
+                "Kubernetes {version} is newer than 1.{NEWEST}, the newest version that this Gantry was tested with"
             ),
-            "it will most likely do; a newer Gantry knows more of it",
+            "it will most likely work; see whether there is a newer Gantry",
         ),
         _ => Finding::ok(Name::Api, place, what, format!("Kubernetes {version} answers")),
     }];
     for release in &subject.releases {
+        // Charts switch images by `.Capabilities.KubeVersion`, so the lock is for one minor
+        // version.
         let rendered = release.kube_version.as_deref();
         let rendered_minor = rendered.and_then(|version| self::minor(version.split('.').nth(1)?));
         if let (Some(minor), Some(rendered_minor), Some(rendered)) =
@@ -47,7 +50,7 @@ pub(super) fn findings(subject: &Subject, answer: &cluster::Result<Info>) -> Vec
             && minor != rendered_minor
         {
             let why = format!(
-                "it was locked for Kubernetes {rendered} (kubeVersion), and this is {version}: its images may differ"
+                "it was locked for Kubernetes {rendered} (kubeVersion), but the cluster has {version}: the chart may choose other images"
             );
             findings.push(
                 Finding::warning(
@@ -55,14 +58,14 @@ pub(super) fn findings(subject: &Subject, answer: &cluster::Result<Info>) -> Vec
                     &release.namespace,
                     format!("release {}", release.name),
                 )
-                .because(why, "set kubeVersion in gantry.yaml, then: gantry lock"),
+                .because(why, "set kubeVersion in gantry.yaml to the version of the cluster, then run: gantry lock"),
             );
         }
     }
     findings
 }
 
-/// `34`, or `34+` as some clouds have it.
+/// Parses a minor version: `34`, or `34+` as some cloud providers write it.
 fn minor(text: &str) -> Option<u32> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text[..end].parse().ok()

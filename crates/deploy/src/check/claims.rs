@@ -1,4 +1,4 @@
-//! Claims of the releases: whether they have their volumes.
+//! Check `claims`: the PersistentVolumeClaims of the releases are bound to volumes.
 
 use std::collections::BTreeSet;
 
@@ -7,6 +7,7 @@ use cluster::objects::api::core::v1::{PersistentVolumeClaim, Pod};
 
 use super::{Finding, Name, Release, State, Subject, pods};
 
+/// Checks the claims of all releases.
 pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
     let mut findings = Vec::new();
     for release in &subject.releases {
@@ -20,16 +21,19 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
         }
     }
     if findings.is_empty() {
-        let why = "the releases have no claims";
+        let why = "the releases have no PersistentVolumeClaims";
         findings.push(Finding::skipped(Name::Claims, "cluster", "claims", why));
     }
     findings
 }
 
+/// Checks the claims that belong to a release or that its pods mount.
 async fn of_release(subject: &Subject, release: &Release) -> cluster::Result<Vec<Finding>> {
     let scope = Scope::Namespace(&release.namespace);
     let claims = subject.cluster.list::<PersistentVolumeClaim>(scope, "").await?;
     let pods = pods::of_release(subject, release).await?;
+    // Claims may come from elsewhere (`existingClaim` values), so those that pods mount count as
+    // well.
     let mounted: BTreeSet<&str> = pods.iter().flat_map(mounts).collect();
     let mut findings = Vec::new();
     for claim in &claims {
@@ -41,20 +45,22 @@ async fn of_release(subject: &Subject, release: &Release) -> cluster::Result<Vec
     let has = |name: &str| claims.iter().any(|claim| claim.metadata.name.as_deref() == Some(name));
     findings.extend(mounted.iter().filter(|name| !has(name)).map(|name| {
         let next = format!(
-            "make and fill it: gantry models push VOLUME… --to pvc://{}/{name}",
+            "create and fill it: gantry models push BUNDLE_FILE… --to pvc://{}/{name}",
             release.namespace
         );
         Finding::failed(Name::Claims, &release.namespace, format!("claim {name}"))
-            .because("a pod mounts it, and it is not there", next)
+            .because("a pod mounts it, but it does not exist", next)
     }));
     Ok(findings)
 }
 
+/// Lists the claims that a pod mounts.
 fn mounts(pod: &Pod) -> impl Iterator<Item = &str> {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     volumes.filter_map(|volume| Some(volume.persistent_volume_claim.as_ref()?.claim_name.as_str()))
 }
 
+/// Checks one claim.
 async fn one(
     subject: &Subject,
     release: &Release,
@@ -72,16 +78,16 @@ async fn one(
             Finding::ok(Name::Claims, place, what, format!("bound, {class}, {modes}"))
         }
         Some("Lost") => Finding::failed(Name::Claims, place, what).because(
-            "its volume is gone",
-            "restore the volume, or delete the claim and fill a new one: gantry models push",
+            "its volume no longer exists",
+            "restore the volume, or delete the claim and fill a new one with: gantry models push",
         ),
         _ => {
             let told = subject.cluster.warning(place, name).await;
             let why = match told {
-                Some(told) => format!("it has no volume (class {class}): {told}"),
-                None => format!("it has no volume yet (class {class})"),
+                Some(told) => format!("it is not bound to a volume (class {class}): {told}"),
+                None => format!("it is not bound to a volume yet (class {class})"),
             };
-            let next = "see that the class is there and provides volumes of its access modes: gantry check --only storage";
+            let next = "check that the class exists and provides volumes with its access modes: gantry check --only storage";
             Finding::failed(Name::Claims, place, what).because(why, next)
         }
     }

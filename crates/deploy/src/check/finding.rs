@@ -1,4 +1,5 @@
-//! What a check found: what was looked at, where, how it is, why, and what to do next.
+//! The result of a check: what was checked, where, its state, the reason, and the next step. Every
+//! check returns these; `report` collects them and the command line prints them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,87 +7,87 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-/// The checks, in the order of the checklists.
+/// The checks, in the order in which they are reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Name {
-    /// The API server answers, and its version is one that is known.
+    /// The API server answers, and Gantry supports its version.
     Api,
-    /// The rights that a deploy needs.
+    /// The user has the permissions that a deploy needs.
     Rights,
-    /// The nodes are ready, and of architectures that are carried.
+    /// The nodes are ready, and the locked images have their platforms.
     Nodes,
-    /// Storage classes and access modes, for the claims of the charts.
+    /// The storage classes and access modes that the charts' claims need exist.
     Storage,
-    /// What the charts ask for fits into the quotas.
+    /// The resources that the charts request fit into the quotas.
     Quota,
-    /// The registry answers, from here.
+    /// The site's registry answers from this machine.
     Registry,
-    /// The pull secret is there, and the registry takes it.
+    /// The pull secret exists, and the registry accepts its login.
     PullSecret,
     /// Every locked image is in the registry, with its digest.
     Images,
     /// Every node can pull from the registry.
     NodePull,
-    /// Names of the cluster resolve in a pod.
+    /// Names of the cluster resolve in its pods.
     Dns,
-    /// Every model's files are where they should be.
+    /// The files of every model are complete at their targets.
     Models,
-    /// Deployments, stateful sets, daemon sets and jobs.
+    /// Deployments, StatefulSets, DaemonSets and Jobs are ready.
     Workloads,
-    /// Claims have their volumes.
+    /// The claims are bound to volumes.
     Claims,
-    /// Pods are ready, or it is said why not.
+    /// The pods are ready.
     Pods,
-    /// What runs are the locked digests, from the site.
+    /// The running containers have the locked digests, from the site.
     Running,
-    /// First inference, and the checks of gantry.yaml.
+    /// Model servers answer a first request, and so do the checks of `gantry.yaml`.
     Inference,
 }
 
-/// Before a deploy, or after it.
+/// Whether a check belongs before a deploy or after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// The cluster and the site.
+    /// It checks the cluster and the site.
     Before,
-    /// What was deployed.
+    /// It checks what was deployed.
     After,
 }
 
-/// How something is.
+/// The state of what was checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// As it should be.
+    /// It is as it should be.
     Ok,
-    /// Not looked at; the finding says why.
+    /// It was not checked; the finding says why.
     Skipped,
-    /// It works, and should be looked at.
+    /// It works, but somebody should look at it.
     Warning,
     /// It does not work.
     Failed,
 }
 
-/// What was found about one thing.
+/// The result of checking one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
-    /// The check.
+    /// The check that found it.
     pub check: Name,
-    /// What was looked at.
+    /// What was checked, such as `Pod web-0`.
     pub what: String,
-    /// Where: a namespace, a node, a registry.
+    /// Where it is: a namespace, a node, a registry.
     #[serde(rename = "where")]
     pub place: String,
-    /// How it is.
+    /// Its state.
     pub state: State,
-    /// Why, or what was seen.
+    /// The reason for the state, or what was seen.
     pub why: String,
-    /// What to do; empty where there is nothing to do.
+    /// The next step; empty if there is nothing to do.
     pub next: String,
-    /// Whether content is not what was locked.
+    /// Whether some content is not what was locked. The command line then exits with code 3.
     pub is_digest_wrong: bool,
-    /// How long an answer took, where that is of interest.
+    /// How long it took, if that is of interest (pulls, inferences).
     #[serde(
         rename = "milliseconds",
         skip_serializing_if = "Option::is_none",
@@ -96,7 +97,7 @@ pub struct Finding {
 }
 
 impl Name {
-    /// All of them, in the order of the report.
+    /// All checks, in the order in which they are reported.
     pub const ALL: [Self; 16] = [
         Self::Api,
         Self::Rights,
@@ -116,7 +117,7 @@ impl Name {
         Self::Inference,
     ];
 
-    /// As it is written with `--only` and `--skip`.
+    /// The name as `--only` and `--skip` take it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Api => "api",
@@ -138,7 +139,7 @@ impl Name {
         }
     }
 
-    /// When it is asked.
+    /// Whether it belongs before a deploy or after it.
     pub fn phase(self) -> Phase {
         if self >= Self::Workloads { Phase::After } else { Phase::Before }
     }
@@ -156,7 +157,7 @@ impl FromStr for Name {
     fn from_str(text: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|name| name.as_str() == text).ok_or_else(|| {
             let known: Vec<&str> = Self::ALL.into_iter().map(Self::as_str).collect();
-            format!("there is no such check; there are {}", known.join(", "))
+            format!("there is no check {text:?}; choose from: {}", known.join(", "))
         })
     }
 }
@@ -168,7 +169,7 @@ impl Serialize for Name {
 }
 
 impl State {
-    /// As it is printed.
+    /// The state as it is printed.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -193,7 +194,7 @@ impl Finding {
         }
     }
 
-    /// It is as it should be; `why` says what was seen.
+    /// Something is as it should be; `why` says what was seen.
     pub fn ok(
         check: Name,
         place: impl Into<String>,
@@ -203,7 +204,7 @@ impl Finding {
         Self { why: why.into(), ..Self::new(check, place, what, State::Ok) }
     }
 
-    /// It was not looked at.
+    /// Something was not checked; `why` says the reason.
     pub fn skipped(
         check: Name,
         place: impl Into<String>,
@@ -213,17 +214,17 @@ impl Finding {
         Self { why: why.into(), ..Self::new(check, place, what, State::Skipped) }
     }
 
-    /// It does not work.
+    /// Something does not work. Add the reason by [`Self::with_reason`].
     pub fn failed(check: Name, place: impl Into<String>, what: impl Into<String>) -> Self {
         Self::new(check, place, what, State::Failed)
     }
 
-    /// It works, and should be looked at.
+    /// Something works, but somebody should look at it. Add the reason by [`Self::with_reason`].
     pub fn warning(check: Name, place: impl Into<String>, what: impl Into<String>) -> Self {
         Self::new(check, place, what, State::Warning)
     }
 
-    /// Says why, and what to do next.
+    /// Adds the reason and the next step.
     #[must_use]
     pub fn because(mut self, why: impl Into<String>, next: impl Into<String>) -> Self {
         self.why = why.into();
@@ -231,22 +232,22 @@ impl Finding {
         self
     }
 
-    /// Says that content is not what was locked.
+    /// Marks that content is not what was locked.
     #[must_use]
     pub fn with_wrong_digest(mut self) -> Self {
         self.is_digest_wrong = true;
         self
     }
 
-    /// Says how long it took.
+    /// Adds how long it took.
     #[must_use]
     pub fn taking(mut self, took: Duration) -> Self {
         self.took = Some(took);
         self
     }
 
-    /// What the cluster refused. Its errors end with their next step. Where it is only a right to look
-    /// that is missing, `forbidden` says how bad that is.
+    /// Something could not be checked because of an error of the cluster. If the user only lacks
+    /// the permission to read it, the state is `forbidden`, else it has failed.
     pub fn refused(
         check: Name,
         place: impl Into<String>,
@@ -255,18 +256,20 @@ impl Finding {
         forbidden: State,
     ) -> Self {
         let text = error.to_string();
+        // Errors of `cluster` end with "; " and their next step.
         let (why, next) = text.rsplit_once("; ").unwrap_or((&text, ""));
         let is_forbidden = matches!(error, cluster::Error::Forbidden { .. });
         let state = if is_forbidden { forbidden } else { State::Failed };
         Self::new(check, place, what, state).because(why, next)
     }
 
-    /// What makes it the same finding in another run.
+    /// What identifies the same finding in another run: check, location and subject.
     pub fn key(&self) -> (Name, &str, &str) {
         (self.check, &self.place, &self.what)
     }
 }
 
+/// Serializes a duration as whole milliseconds.
 #[expect(clippy::ref_option, reason = "serde's signature")]
 fn millis<S: Serializer>(took: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     let millis = took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));

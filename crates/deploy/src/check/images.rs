@@ -1,5 +1,6 @@
-//! Whether every locked image stands in the registry under its name, with its digest. An index that
-//! was written again (a registry that takes no sparse one) is proven by its manifests.
+//! Check `images`: every locked image is in the site's registry under its name, with its digest.
+//! Some registries refuse a sparse index (one without all of its manifests), so that `load` had to
+//! write a new one with another digest; such an index is accepted if it has only locked manifests.
 
 use futures::StreamExt as _;
 use remote::oci::Registry;
@@ -9,23 +10,24 @@ use types::{Digest, Reference};
 use super::registry::no_site;
 use super::{Finding, Name, SiteRegistry, Subject};
 
-/// Questions at once: mostly waiting.
+/// Concurrent requests: most of their time is waiting.
 const AT_ONCE: usize = 8;
 
-/// How a locked image stands in the registry.
+/// How a registry has a locked image.
 pub(super) enum Standing {
-    /// With its own digest.
+    /// With its locked digest.
     Same,
-    /// As an index that was written again, with only locked manifests.
+    /// As a rewritten index that has only locked manifests.
     Rewritten,
-    /// The name is not there.
+    /// The name does not exist.
     Missing,
-    /// A manifest of a carried platform is not there.
+    /// The manifest of a locked platform is missing.
     Partial(Digest),
-    /// Something else has the name.
+    /// The name refers to something else.
     Other(Digest),
 }
 
+/// Checks all locked images.
 pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
     let what = "locked images";
     let Some(registry) = &subject.registry else { return vec![no_site(Name::Images, what)] };
@@ -44,25 +46,27 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
         let again = match rewritten {
             0 => String::new(),
             some => {
-                format!("; {some} as an index that was written again with the carried platforms")
+                format!(
+                    "; {some} of them with an index that was rewritten for the locked platforms"
+                )
             }
         };
-        let why = format!("{there} of {all} are there with their digests{again}");
+        let why = format!("{there} of {all} are in the registry with their digests{again}");
         findings.push(Finding::ok(Name::Images, place, what, why));
     }
     findings.extend(answers.into_iter().filter_map(Result::err));
     findings
 }
 
-/// Whether an image is there, and whether its index was written again; else what is wrong.
+/// Checks one image. Returns whether its index was rewritten, or the finding of what is wrong.
 async fn one(registry: &SiteRegistry, reader: &Registry, image: &Image) -> Result<bool, Finding> {
     let name = registry.target(&image.reference);
-    let load = "load it: gantry load VOLUME… --site site.yaml";
+    let load = "load it: gantry load BUNDLE_FILE… --site site.yaml";
     let place = registry.prefix.to_string();
     let failed = |what: String| Finding::failed(Name::Images, place.as_str(), what);
     let target = name.map_err(|error| {
         failed(image.reference.to_string())
-            .because(error.to_string(), "correct naming in site.yaml")
+            .because(error.to_string(), "correct naming: in site.yaml")
     })?;
     let failed = || failed(target.to_string());
     match standing(reader, image, &target).await {
@@ -70,25 +74,26 @@ async fn one(registry: &SiteRegistry, reader: &Registry, image: &Image) -> Resul
         Ok(Standing::Rewritten) => Ok(true),
         Ok(Standing::Missing) => Err(failed().because("the registry does not have it", load)),
         Ok(Standing::Partial(digest)) => Err(failed().because(
-            format!("the registry has its name, and not its manifest {digest}"),
+            format!("the registry has its name, but not its manifest {digest}"),
             load,
         )),
         Ok(Standing::Other(digest)) => Err(failed()
             .because(
-                format!("the registry has {digest} under this name, locked is {}", image.digest),
-                "somebody pushed another image there: load the locked one again, and find out who may write",
+                format!("the registry has {digest} under this name, but the locked digest is {}", image.digest),
+                "somebody pushed another image there: load the locked one again, and find out who has write access",
             )
             .with_wrong_digest()),
         Err(error) => {
+            // The registry sent bytes that do not match the digest it named.
             let is_lie = error.is_integrity();
             let finding =
-                failed().because(error.to_string(), "check the registry, and run this again");
+                failed().because(error.to_string(), "check the registry, then run the check again");
             Err(if is_lie { finding.with_wrong_digest() } else { finding })
         }
     }
 }
 
-/// How an image stands under a name of the registry.
+/// Finds out how the registry has an image under the name `target`.
 pub(super) async fn standing(
     reader: &Registry,
     image: &Image,
@@ -96,11 +101,14 @@ pub(super) async fn standing(
 ) -> remote::Result<Standing> {
     let Some(digest) = (match reader.head(target).await? {
         Some(digest) => Some(digest),
-        // Not every registry tells a digest to a HEAD.
+        // The header Docker-Content-Digest is optional (distribution-spec, "Pulling manifests"):
+        // without it the manifest is fetched and hashed.
         None => reader.find(target).await?.map(|fetched| fetched.descriptor.digest),
     }) else {
         return Ok(Standing::Missing);
     };
+    // The rewritten index is recognised by its children and not by a receipt: the check also works
+    // for images that another tool copied.
     let standing = if digest == image.digest {
         Standing::Same
     } else if is_rewritten(reader, image, target).await? {
@@ -108,6 +116,8 @@ pub(super) async fn standing(
     } else {
         return Ok(Standing::Other(digest));
     };
+    // An index may be there without its children: registries check that on push, but may later
+    // delete manifests that have no tag.
     for manifest in image.manifests.iter().filter(|manifest| manifest.digest != digest) {
         let by_digest = target.with_digest(manifest.digest);
         if reader.head(&by_digest).await?.is_none() && reader.find(&by_digest).await?.is_none() {
@@ -117,7 +127,7 @@ pub(super) async fn standing(
     Ok(standing)
 }
 
-/// Whether a name stands for an index of nothing but the locked manifests.
+/// Whether a name refers to an index that has only locked manifests.
 pub(super) async fn is_rewritten(
     reader: &Registry,
     image: &Image,

@@ -1,5 +1,6 @@
-//! First inference of what is deployed: the checks of `gantry.yaml`, and every model server that is
-//! recognised, each through a port forward of Gantry's own.
+//! Check `inference`: deployed model servers answer a first request. Runs the checks that
+//! `gantry.yaml` declares, and asks every other model server that [`crate::inference::recognise`]
+//! finds, each through a port forward.
 
 use std::collections::BTreeMap;
 
@@ -16,26 +17,32 @@ use super::{Finding, Name, Release, State, Subject};
 use crate::inference::recognise::{Served, service_of};
 use crate::inference::{self, Probe, Via};
 
-/// Servers that are asked at once: each answer is measured, so only a few.
+/// The most servers that are asked at the same time. Few, since the time of each answer is
+/// reported.
 const AT_ONCE: usize = 2;
 
-/// One question, with the way to whom it is put.
+/// A request to one server, and how to reach it.
 struct Question {
+    /// What findings call it.
     what: String,
+    /// Its namespace or URL.
     place: String,
-    /// Whether a person declared it: then a missing key is a failure, not a hint.
+    /// Whether `gantry.yaml` declares it. Then a missing credential is a failure and not only a
+    /// warning.
     is_declared: bool,
     probe: Probe,
     way: Way,
 }
 
+/// How a server is reached.
 enum Way {
-    /// The probe's base is an address already.
+    /// By the URL in the probe.
     Url,
-    /// Through the API server.
+    /// By a port forward through the API server.
     Forward { namespace: String, target: Forwarded, port: u16 },
 }
 
+/// Asks all model servers.
 pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut questions = Vec::new();
@@ -49,6 +56,7 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
         match recognised(subject, release).await {
             Ok(Some(found)) => {
                 for question in found {
+                    // What the user declared about a server replaces the default request.
                     if !questions.iter().any(|other| is_same(other, &question)) {
                         questions.push(question);
                     }
@@ -72,13 +80,14 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
     let asked = futures::stream::iter(&questions).map(|question| ask(subject, question));
     findings.extend(asked.buffered(AT_ONCE).collect::<Vec<_>>().await);
     if findings.is_empty() {
-        let why = "no model server is recognised; declare what to ask under checks: in gantry.yaml";
+        let why = "no model server was recognised; declare one under checks: in gantry.yaml";
         findings.push(Finding::skipped(Name::Inference, "cluster", "first inference", why));
     }
     findings
 }
 
-/// The models of the lock are those of an Ollama only where there is one alone.
+/// With several Ollama servers nobody knows which one should have which locked model. Only a single
+/// one is expected to have them all.
 fn one_ollama_has_all(questions: &mut [Question]) {
     let is_ollama = |question: &&Question| question.probe.kind == Kind::Ollama;
     if questions.iter().filter(is_ollama).count() > 1 {
@@ -89,6 +98,7 @@ fn one_ollama_has_all(questions: &mut [Question]) {
     }
 }
 
+/// Whether two requests go to the same server and port.
 fn is_same(one: &Question, other: &Question) -> bool {
     match (&one.way, &other.way) {
         (
@@ -99,7 +109,7 @@ fn is_same(one: &Question, other: &Question) -> bool {
     }
 }
 
-/// A check of `gantry.yaml`.
+/// Builds the request of a check in `gantry.yaml`; the error is its finding.
 async fn declared(subject: &Subject, check: &Check) -> Result<Question, Finding> {
     let release = check.release.as_deref();
     let of_release = subject.releases.iter().find(|one| Some(one.name.as_str()) == release);
@@ -129,10 +139,14 @@ async fn declared(subject: &Subject, check: &Check) -> Result<Question, Finding>
         let parsed = HeaderName::from_bytes(header.name.as_bytes());
         let (Ok(name), Ok(mut value)) = (parsed, Value::from_str(&text)) else {
             return Err(failed(
-                format!("{} is no HTTP header, or its value is none", header.name),
+                format!(
+                    "{} is not a valid HTTP header name, or its value is not a valid header value",
+                    header.name
+                ),
                 next,
             ));
         };
+        // Keeps keys out of debug output.
         value.set_sensitive(true);
         headers.append(name, value);
     }
@@ -141,9 +155,9 @@ async fn declared(subject: &Subject, check: &Check) -> Result<Question, Finding>
         Target::Service { name, port, .. } => {
             let port = match port {
                 Some(port) => *port,
-                None => only_port(subject, &place, name).await.map_err(|why| {
-                    failed(why, "name the Service's port: in the check of gantry.yaml")
-                })?,
+                None => only_port(subject, &place, name)
+                    .await
+                    .map_err(|why| failed(why, "set port: of the check in gantry.yaml"))?,
             };
             let target = Forwarded::Service(name.clone());
             (String::new(), Way::Forward { namespace: place.clone(), target, port })
@@ -163,6 +177,7 @@ async fn declared(subject: &Subject, check: &Check) -> Result<Question, Finding>
     Ok(Question { what: check.name.clone(), place, is_declared: true, probe, way })
 }
 
+/// Reads a key of a Secret as text.
 async fn secret(
     subject: &Subject,
     namespace: &str,
@@ -171,29 +186,39 @@ async fn secret(
 ) -> Result<String, String> {
     let found = subject.cluster.get::<Secret>(Scope::Namespace(namespace), name).await;
     let secret = found.map_err(|error| error.to_string())?;
-    let secret = secret.ok_or_else(|| format!("there is no Secret {namespace}/{name}"))?;
+    let secret = secret.ok_or_else(|| format!("the Secret {namespace}/{name} does not exist"))?;
     let value = secret.data.and_then(|mut data| data.remove(key));
     let value = value.ok_or_else(|| format!("the Secret {namespace}/{name} has no key {key}"))?;
     let text = String::from_utf8(value.0);
-    text.map(|text| text.trim_end_matches('\n').to_owned())
-        .map_err(|_| format!("the key {key} of Secret {namespace}/{name} is no text"))
+    // Secrets made with `echo … | kubectl create` often end with a line break, which no header
+    // allows.
+    text.map(|text| text.trim_end_matches('\n').to_owned()).map_err(|_| {
+        format!("the key {key} of the Secret {namespace}/{name} is not valid UTF-8 text")
+    })
 }
 
+/// Returns the port of a Service that has only one.
 async fn only_port(subject: &Subject, namespace: &str, name: &str) -> Result<u16, String> {
     let found = subject.cluster.get::<Service>(Scope::Namespace(namespace), name).await;
     let service = found.map_err(|error| error.to_string())?;
-    let service = service.ok_or_else(|| format!("there is no Service {namespace}/{name}"))?;
+    let service =
+        service.ok_or_else(|| format!("the Service {namespace}/{name} does not exist"))?;
     let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
     match ports.as_slice() {
-        [only] => u16::try_from(only.port).map_err(|_| format!("{} is no port", only.port)),
+        [only] => u16::try_from(only.port)
+            .map_err(|_| format!("{} is not a valid port number", only.port)),
         all => {
             let known: Vec<String> = all.iter().map(|port| port.port.to_string()).collect();
-            Err(format!("the Service {namespace}/{name} has the ports {}", known.join(", ")))
+            Err(format!(
+                "the Service {namespace}/{name} has several ports or none: {}",
+                known.join(", ")
+            ))
         }
     }
 }
 
-/// The model servers among the ready pods of a release, replicas once; `None` where it has no pods.
+/// Recognises the model servers among the ready pods of a release, one of all replicas. `None` if
+/// the release has no pods.
 async fn recognised(
     subject: &Subject,
     release: &Release,
@@ -211,11 +236,13 @@ async fn recognised(
             let labels = pod.metadata.labels.clone().unwrap_or_default();
             let (target, port) = match service_of(&services, &labels, spec, served.port) {
                 Some((name, port)) => (Forwarded::Service(name.to_owned()), port),
+                // Without a Service other pods cannot reach it either, but it can still be asked.
                 None => {
                     let name = pod.metadata.name.clone().unwrap_or_default();
                     (Forwarded::Pod(name), served.port)
                 }
             };
+            // Replicas share their controller, and one of them answers for all.
             let key = (owner(pod), served.container.clone());
             questions
                 .entry(key)
@@ -225,6 +252,7 @@ async fn recognised(
     Ok(Some(questions.into_values().collect()))
 }
 
+/// Builds the default request for a recognised server.
 fn question(
     subject: &Subject,
     release: &Release,
@@ -246,6 +274,7 @@ fn question(
     }
 }
 
+/// Sends the request and reports the result.
 async fn ask(subject: &Subject, question: &Question) -> Finding {
     let (place, what) = (&question.place, &question.what);
     let mut probe = question.probe.clone();
@@ -267,18 +296,20 @@ async fn ask(subject: &Subject, question: &Question) -> Finding {
     let client = match inference::client(&subject.ca, probe.timeout) {
         Ok(client) => client,
         Err(error) => {
-            let next = "correct the files of certificate authorities";
+            let next = "correct the files with CA certificates";
             return Finding::failed(Name::Inference, place, what).because(error.to_string(), next);
         }
     };
     let outcome = inference::infer(&client, &probe).await;
+    // Names the pod behind a Service, so that the user knows whose log to read.
     let through = forward.as_ref().map(|forward| format!(" (pod {})", forward.pod));
     match outcome {
         Ok(answer) => {
             let model = answer.model.map(|model| format!("{model}: ")).unwrap_or_default();
             let later = match answer.put_off {
                 0 => String::new(),
-                times => format!("; it asked {times} times to come back later"),
+                1 => "; it asked once to retry later".to_owned(),
+                times => format!("; it asked {times} times to retry later"),
             };
             let seconds = answer.first.as_secs_f64();
             let why = format!(
@@ -299,12 +330,13 @@ async fn ask(subject: &Subject, question: &Question) -> Finding {
     }
 }
 
+/// Whether a pod runs and all its containers are ready.
 fn is_ready(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     phase == Some("Running") && of_pod(pod).is_none()
 }
 
-/// What made the pod: its replicas have the same.
+/// Returns the controller of a pod, which all replicas have in common; its own name without one.
 fn owner(pod: &Pod) -> String {
     let owners = pod.metadata.owner_references.iter().flatten();
     let controller = owners.into_iter().find(|owner| owner.controller == Some(true));
@@ -314,7 +346,7 @@ fn owner(pod: &Pod) -> String {
     )
 }
 
-/// Models of the lock that a server of this kind may have.
+/// Lists the locked models that a server with this protocol may have.
 fn likely(subject: &Subject, kind: Kind) -> Vec<String> {
     let models = subject.lock.iter().flat_map(|lock| &lock.models);
     models

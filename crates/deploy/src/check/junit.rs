@@ -1,4 +1,5 @@
-//! A report as JUnit XML, which CI systems read: a suite a check, a test case a finding.
+//! Prints a report as JUnit XML, which CI systems read: a test suite for each check, and a test
+//! case for each of its findings.
 
 use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
 
@@ -6,7 +7,11 @@ use super::finding::{Finding, Name, State};
 use super::report::Report;
 use crate::{Error, Result};
 
-/// The report as JUnit XML. A warning is a passed case with its words in `system-out`.
+/// Prints the report as JUnit XML. JUnit has no warnings: one is a passed test case with its text
+/// in `system-out`.
+///
+/// # Errors
+/// [`Error::Junit`] if the XML cannot be written.
 pub fn print(report: &Report) -> Result<String> {
     let mut junit = Junit::new("gantry check");
     for name in Name::ALL {
@@ -22,14 +27,17 @@ pub fn print(report: &Report) -> Result<String> {
     junit.to_string().map_err(|cause| Error::Junit { cause: cause.to_string() })
 }
 
+/// Converts a finding into a test case.
 fn case(finding: &Finding) -> TestCase {
     let words = match finding.next.as_str() {
         "" => finding.why.clone(),
-        next => format!("{}\nnext: {next}", finding.why),
+        next => format!("{}\nnext step: {next}", finding.why),
     };
     let status = match finding.state {
         State::Failed => {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            // The type lets a CI system treat wrong content differently from a pod that is not
+            // ready.
             let kind = if finding.is_digest_wrong { "digest" } else { "failed" };
             status.set_message(finding.why.as_str()).set_type(kind).set_description(words.as_str());
             status
@@ -77,7 +85,7 @@ mod tests {
             "Pod &lt;b&gt;",
             "<skipped message=\"nothing is recognised\"",
             "time=\"1.500\"",
-            "next: deploy it again",
+            "next step: deploy it again",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }

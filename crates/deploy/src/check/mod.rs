@@ -1,9 +1,10 @@
-//! The guides' checklists as code: what has to hold before a deploy, and what after it.
+//! Checks a cluster and a site before a deploy (permissions, storage, quota, registry, nodes), and
+//! the releases after it (workloads, pods, running digests, first inference).
 //!
-//! The way of the data: a [`Subject`] says what is checked, [`run`] asks the files of this folder
-//! (one subject each), [`Finding`]s come back in the order of the checklists, a [`Report`] has them
-//! all. Nothing here writes to the cluster but the pods of `node_pull`, which are Gantry's own and go
-//! with the check.
+//! Data flow: a [`CheckSubject`] says what is checked, [`run_checks`] runs the checks (one file of
+//! this folder each) side by side, and a [`CheckReport`] has their [`CheckFinding`]s in a fixed
+//! order. Nothing is written to the cluster except the pods of `node_pull`, which are removed
+//! again.
 
 mod api;
 mod claims;
@@ -42,57 +43,58 @@ pub use registry::SiteRegistry;
 pub use release::Release;
 pub use report::{Counts, Report, Verdict};
 
-/// A check that asks the API server alone ends in this time.
+/// The deadline of a check that only asks the API server.
 const QUICK: Duration = Duration::from_secs(60);
-/// Thousands of images are asked for in this time.
+/// The deadline of a check that asks the registry: enough for thousands of images.
 const REGISTRY: Duration = Duration::from_mins(10);
-/// A pod on each node, with its pull.
+/// The deadline for one pod on each node, with its image pull.
 const NODES: Duration = Duration::from_mins(10);
-/// Terabytes of models are read from a volume in this time.
+/// The deadline for reading all models: enough for terabytes on a slow volume.
 const MODELS: Duration = Duration::from_hours(24);
-/// All first inferences; each has its own deadline.
+/// The deadline for all first inferences together; each one has a deadline of its own.
 const INFERENCE: Duration = Duration::from_hours(5);
 
-/// What is checked.
+/// What is checked, and with which expectations.
 pub struct Subject {
     /// The cluster.
     pub cluster: Cluster,
-    /// The site's registry, where there is a site.
+    /// The site's registry; absent without a site file, and then what concerns it is skipped.
     pub registry: Option<SiteRegistry>,
-    /// The storage class of the site.
+    /// The storage class that `site.yaml` names.
     pub storage_class: Option<String>,
-    /// What was locked.
+    /// The lock; absent if there is none.
     pub lock: Option<Lock>,
-    /// The releases.
+    /// The releases that are, or will be, deployed.
     pub releases: Vec<Release>,
-    /// Whether the releases have to be there.
+    /// Whether the releases have to be deployed already.
     pub deployed: Deployed,
-    /// The checks of gantry.yaml.
+    /// The checks that `gantry.yaml` declares.
     pub checks: Vec<Check>,
-    /// How model servers are recognised.
+    /// The rules that recognise model servers.
     pub servers: Rules,
-    /// Where models should be.
+    /// The targets where models should be.
     pub models: Vec<ModelPlace>,
-    /// Further certificate authorities for checks of URLs.
+    /// Files with additional CA certificates, for checks of URLs.
     pub ca: Vec<PathBuf>,
 }
 
-/// Whether releases have to be there.
+/// Whether releases have to be deployed already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deployed {
-    /// They have to: what is not there failed.
+    /// They have to: a missing one is a failure.
     Expected,
-    /// What is not there is not looked at.
+    /// They need not be: a missing one is skipped.
     Maybe,
 }
 
-/// Takes away what a run that was stopped has left in the cluster: the pods of this process.
+/// Removes the pods that an interrupted run of this process left in the cluster.
 pub async fn sweep(subject: &Subject) {
     node_pull::sweep(subject).await;
 }
 
-/// Runs these checks, side by side, each for a bounded time.
+/// Runs the named checks side by side, each with its own deadline.
 pub async fn run(subject: &Subject, names: &[Name]) -> Report {
+    // First and alone: if the API server does not answer, every other check would only report that.
     let reachable = api::reachable(subject).await;
     let is_reachable = reachable.is_ok();
     let nodes = Nodes::default();
@@ -114,6 +116,7 @@ pub async fn run(subject: &Subject, names: &[Name]) -> Report {
     Report::new(subject.cluster.context(), subject.cluster.server(), findings)
 }
 
+/// Starts a check. Boxed on the local thread, as the futures borrow and differ in type.
 fn ask<'a>(
     subject: &'a Subject,
     name: Name,
@@ -139,6 +142,7 @@ fn ask<'a>(
     }
 }
 
+/// Waits for a check until its deadline, after which it counts as failed.
 async fn bounded(name: Name, work: LocalBoxFuture<'_, Vec<Finding>>) -> Vec<Finding> {
     let limit = match name {
         Name::Registry | Name::PullSecret | Name::Images | Name::Running => REGISTRY,
@@ -150,8 +154,8 @@ async fn bounded(name: Name, work: LocalBoxFuture<'_, Vec<Finding>>) -> Vec<Find
     match tokio::time::timeout(limit, work).await {
         Ok(findings) => findings,
         Err(_) => vec![Finding::failed(name, "cluster", name.as_str()).because(
-            format!("it did not come to an end within {} s", limit.as_secs()),
-            "is the API server or the registry overloaded? run it again with --only",
+            format!("the check did not finish within {} s", limit.as_secs()),
+            "see whether the API server or the registry is overloaded, then run this check alone with --only",
         )],
     }
 }

@@ -1,5 +1,6 @@
-//! Whether every model's files are where they should be. How a place is read (a folder, a bucket, a
-//! claim) is handed in: the crate `land` knows it, which stands beside this one.
+//! Check `models`: the files of every model are complete at the targets of `site.yaml`. How a
+//! target (a folder, a bucket, a claim) is read is passed in as functions, since that is the
+//! business of the crate `land`, which is in the same layer and cannot be a dependency.
 
 use std::sync::Arc;
 
@@ -9,57 +10,58 @@ use types::ByteSize;
 
 use super::{Finding, Name, Subject};
 
-/// A place where models should be.
+/// A target where models should be.
 #[derive(Clone)]
 pub struct ModelPlace {
-    /// As it stands in site.yaml: `/srv/models`, `s3://…`, `pvc://…`.
+    /// Its address as in `site.yaml`: `/srv/models`, `s3://…`, `pvc://…`.
     pub name: String,
-    /// The models of the lock that should be there, as people call them.
+    /// The locked models that should be there, by their usual names (`org/name`).
     pub wanted: Vec<String>,
-    /// How it is looked at.
+    /// How its content is verified.
     pub look: Look,
 }
 
-/// Looks at a place from inside of the cluster.
+/// Verifies a target from inside the cluster, where it is mounted or reachable.
 pub type Inside =
     dyn Fn(Cluster) -> LocalBoxFuture<'static, Result<Verified, String>> + Send + Sync;
 
-/// How a place is looked at.
+/// How the content of a target is verified.
 #[derive(Clone)]
 pub enum Look {
-    /// Reads every file of it. Blocks.
+    /// By reading every file from this machine. Blocks.
     Verify(Arc<dyn Fn() -> Result<Verified, String> + Send + Sync>),
-    /// Reads every file of it where the cluster has it.
+    /// By reading every file in a pod.
     Inside(Arc<Inside>),
-    /// It is not looked at, and why.
+    /// Not at all, with the reason.
     Not(String),
 }
 
-/// What was found in a place.
+/// What was found at a target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verified {
-    /// The models that were put there.
+    /// The names of the models that were stored there.
     pub models: Vec<String>,
-    /// Bytes that were read.
+    /// The number of bytes that were read.
     pub bytes: u64,
-    /// What is not as it was put: the file, and its fault.
+    /// The files that differ from what was stored, each with the difference.
     pub bad: Vec<String>,
 }
 
+/// Verifies the models at all targets.
 pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
     if subject.lock.iter().all(|lock| lock.models.is_empty()) {
-        let why = "there is no model in the lock";
+        let why = "gantry.lock has no models";
         return vec![Finding::skipped(Name::Models, "site", "models", why)];
     }
     if subject.models.is_empty() {
-        let why = "site.yaml has no models: the registry holds them";
+        let why = "site.yaml has no model targets: the models are in the registry";
         return vec![Finding::skipped(Name::Models, "site", "models", why)];
     }
     let mut findings = Vec::new();
     for place in &subject.models {
         let verified = match &place.look {
             _ if place.wanted.is_empty() => {
-                let why = "no model of the lock goes there";
+                let why = "no locked model belongs there";
                 findings.push(Finding::skipped(Name::Models, &place.name, "models", why));
                 continue;
             }
@@ -68,10 +70,12 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
                 continue;
             }
             Look::Inside(look) => look(subject.cluster.clone()).await,
+            // Reads whole disks: on a thread of its own, so that the other checks go on.
             Look::Verify(verify) => {
                 let verify = Arc::clone(verify);
                 match tokio::task::spawn_blocking(move || verify()).await {
                     Ok(verified) => verified,
+                    // A task of this kind cannot be cancelled, so it panicked: pass the panic on.
                     Err(error) => std::panic::resume_unwind(error.into_panic()),
                 }
             }
@@ -79,7 +83,8 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
         match verified {
             Ok(verified) => findings.extend(judge(place, &verified)),
             Err(why) => {
-                let (why, next) = why.rsplit_once("; ").unwrap_or((&why, "is the place there?"));
+                let (why, next) =
+                    why.rsplit_once("; ").unwrap_or((&why, "check that the target exists"));
                 findings
                     .push(Finding::failed(Name::Models, &place.name, "models").because(why, next));
             }
@@ -88,9 +93,10 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
     findings
 }
 
+/// Compares what was found at a target with what should be there.
 fn judge(place: &ModelPlace, verified: &Verified) -> Vec<Finding> {
     let (place, wanted) = (place.name.as_str(), &place.wanted);
-    let again = format!("put it there again: gantry models push VOLUME… --to {place}");
+    let again = format!("store it again: gantry models push BUNDLE_FILE… --to {place}");
     let mut findings: Vec<Finding> = verified
         .bad
         .iter()
@@ -100,15 +106,19 @@ fn judge(place: &ModelPlace, verified: &Verified) -> Vec<Finding> {
                 .with_wrong_digest()
         })
         .collect();
+    // By substring, as a target may list a model with its revision.
     let is_there = |name: &&String| !verified.models.iter().any(|has| has.contains(name.as_str()));
     findings.extend(wanted.iter().filter(is_there).map(|name| {
         Finding::failed(Name::Models, place, format!("model {name}"))
-            .because("it was not put there", &again)
+            .because("it was never stored there", &again)
     }));
     if findings.is_empty() {
         let why = format!(
-            "{} models, {} read, every digest right",
-            verified.models.len(),
+            "{}, {} read, every digest matches",
+            match verified.models.len() {
+                1 => "1 model".to_owned(),
+                count => format!("{count} models"),
+            },
             ByteSize(verified.bytes)
         );
         findings.push(Finding::ok(Name::Models, place, "models", why));

@@ -1,8 +1,10 @@
-//! Whether the *nodes* can pull: a pod on each that takes pods, with a locked image of the site and
-//! `imagePullPolicy: Always`. With Gantry's own image the pod also resolves a name of the cluster.
+//! Checks `node-pull` and `dns`: the nodes can pull from the site's registry, and names of the
+//! cluster resolve in pods. Only a node itself can tell whether it trusts the registry's
+//! certificate, so a pod with a locked image and `imagePullPolicy: Always` is started on each. If
+//! the lock has Gantry's own image, the pod also resolves a name.
 //!
-//! Any other image never runs: its pod names a program that no image has, so that the node pulls,
-//! makes the container, and stops there.
+//! Any other image is pulled without being run: its pod names a program that no image has, so that
+//! the node pulls the image, creates the container, and fails to start it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,26 +21,29 @@ use super::nodes::{has, is_schedulable, name, platform};
 use super::registry::no_site;
 use super::{Finding, Name, SiteRegistry, State, Subject};
 
-/// The part of Gantry that makes these pods.
+/// The value of the label `gantry.dev/part` on these pods.
 const PART: &str = "check";
-/// Pods at once: a registry is asked by so many nodes for the same small image.
+/// The most pods at the same time, so that not all nodes pull from the registry at once.
 const AT_ONCE: usize = 8;
-/// Nodes that are tried; beyond them a cluster's nodes are made alike.
+/// The most nodes that are checked; in larger clusters the nodes are set up alike.
 const MOST_NODES: usize = 200;
-/// How long a node may take for one pull.
+/// How long a node may take for one pull of a small image.
 const PULL: Duration = Duration::from_mins(3);
+/// The interval at which a pod is looked at.
 const PERIOD: Duration = Duration::from_millis(400);
-/// The name that every cluster's DNS knows.
+/// A name that the DNS of every cluster knows: the Service of the API server.
 const RESOLVED: &str = "kubernetes.default";
-/// A program that no image has.
+/// A program that no image has, named so that its error message explains itself.
 const NO_PROGRAM: &str = "/gantry-checks-the-pull-alone";
 
-/// What the pods of both checks found: they are made once.
+/// The findings of both checks, which share their pods. The check that comes first starts them, and
+/// the other waits for the same result.
 #[derive(Default)]
 pub(super) struct Nodes {
     found: OnceCell<Found>,
 }
 
+/// What the pods on all nodes found.
 #[derive(Default)]
 struct Found {
     pulls: Vec<Finding>,
@@ -46,25 +51,26 @@ struct Found {
 }
 
 impl Nodes {
-    /// Whether every node pulls.
+    /// Checks whether every node can pull.
     pub(super) async fn pulls(&self, subject: &Subject) -> Vec<Finding> {
         self.found.get_or_init(|| look(subject)).await.pulls.clone()
     }
 
-    /// Whether names of the cluster resolve in a pod.
+    /// Checks whether names of the cluster resolve in pods.
     pub(super) async fn dns(&self, subject: &Subject) -> Vec<Finding> {
         self.found.get_or_init(|| look(subject)).await.dns.clone()
     }
 }
 
-/// Where the pods are made.
+/// The namespace in which the pods are created.
 struct Place {
     namespace: String,
-    /// Whether it was made for them, and goes with them.
+    /// Whether it was created for them, and is deleted afterwards.
     is_own: bool,
     pull_secret: Option<String>,
 }
 
+/// Starts a pod on each node and collects what they find.
 async fn look(subject: &Subject) -> Found {
     let (pulls, dns) = ("pulls from the registry", "DNS of the cluster");
     let Some(registry) = &subject.registry else {
@@ -72,7 +78,7 @@ async fn look(subject: &Subject) -> Found {
     };
     let images: &[Image] = subject.lock.as_ref().map(|lock| &*lock.images).unwrap_or_default();
     if images.is_empty() {
-        let why = "there is no locked image to pull";
+        let why = "the lock has no image to pull";
         return both(|name, what| Finding::skipped(name, "site", what, why), pulls, dns);
     }
     let refused = |error: &cluster::Error| {
@@ -96,7 +102,7 @@ async fn look(subject: &Subject) -> Found {
         .map(|(index, node)| one(subject, registry, &place, images, index, node));
     let all: Vec<(Finding, Option<Finding>)> = asked.buffered(AT_ONCE).collect().await;
     if place.is_own {
-        // It is ours, and empty again; what stays of it is told by its label.
+        // It is empty again. If this fails, its label tells an administrator where it came from.
         let _ = subject.cluster.delete_own::<Namespace>(Scope::Cluster, &place.namespace).await;
     }
     let mut found = Found::default();
@@ -105,23 +111,25 @@ async fn look(subject: &Subject) -> Found {
         found.dns.extend(dns);
     }
     if found.dns.is_empty() {
-        let why = "only Gantry's own image can ask, and it is not in the lock or could not be pulled (tools: [gantry] in gantry.yaml carries it)";
+        let why = "only a pod with Gantry's own image can resolve names, and that is not in the lock or could not be pulled (add it with tools: [gantry] in gantry.yaml)";
         found.dns.push(Finding::skipped(Name::Dns, "cluster", dns, why));
     }
     found
 }
 
-/// What the pods of this process begin with, and its namespace is called.
+/// The name of the namespace of this process, and the prefix of its pods. The process id keeps two
+/// runs at the same time apart.
 fn own_name() -> String {
     format!("gantry-check-{}", std::process::id())
 }
 
-/// Takes away the pods and the namespace of this process.
+/// Removes the pods and the namespace of this process.
 pub(super) async fn sweep(subject: &Subject) {
     let cluster = &subject.cluster;
     let prefix = format!("{}-", own_name());
     for release in &subject.releases {
         let scope = Scope::Namespace(&release.namespace);
+        // By label, then by name: pods of another run that is still going on are left alone.
         let pods = cluster.list::<Pod>(scope, &format!("{}={PART}", cluster::PART)).await;
         for name in pods.into_iter().flatten().filter_map(|pod| pod.metadata.name) {
             if name.starts_with(&prefix) {
@@ -132,15 +140,17 @@ pub(super) async fn sweep(subject: &Subject) {
     let _ = cluster.delete_own::<Namespace>(Scope::Cluster, &own_name()).await;
 }
 
+/// Reports the same for both checks.
 fn both(finding: impl Fn(Name, &str) -> Finding, pulls: &str, dns: &str) -> Found {
     Found { pulls: vec![finding(Name::NodePull, pulls)], dns: vec![finding(Name::Dns, dns)] }
 }
 
-/// A namespace of a release that is there, with the pull secret that it has; else one of Gantry's own.
+/// Chooses the namespace of a release that exists, with its pull secret if that exists; otherwise
+/// creates a namespace.
 async fn place(subject: &Subject, registry: &SiteRegistry) -> cluster::Result<Place> {
     for release in &subject.releases {
         let found = subject.cluster.get::<Namespace>(Scope::Cluster, &release.namespace).await;
-        // Who may not read namespaces works in the one that they have.
+        // Without the right to read namespaces, the one of the release is assumed to exist.
         if matches!(found, Ok(None)) {
             continue;
         }
@@ -152,6 +162,7 @@ async fn place(subject: &Subject, registry: &SiteRegistry) -> cluster::Result<Pl
         }
         return Ok(Place { namespace: release.namespace.clone(), is_own: false, pull_secret });
     }
+    // The strictest level of pod security: these pods meet it, and nothing else should run there.
     let mut namespace = Namespace::default();
     let name = own_name();
     namespace.metadata.name = Some(name.clone());
@@ -164,7 +175,7 @@ async fn place(subject: &Subject, registry: &SiteRegistry) -> cluster::Result<Pl
     Ok(Place { namespace: name, is_own: true, pull_secret: None })
 }
 
-/// One node: its pull, and what its pod resolved where it could.
+/// Checks one node: its pull, and with Gantry's image what its pod resolved.
 async fn one(
     subject: &Subject,
     registry: &SiteRegistry,
@@ -176,13 +187,13 @@ async fn one(
     let node_name = name(node);
     let what = format!("Node {node_name}");
     let Some((image, is_gantry)) = choose(images, node) else {
-        let why = "no locked image is made for it";
+        let why = "no locked image has its platform";
         return (Finding::skipped(Name::NodePull, node_name, what, why), None);
     };
     let target = match registry.target(&image.reference) {
         Ok(target) => target.to_string(),
         Err(error) => {
-            let next = "correct naming in site.yaml";
+            let next = "correct naming: in site.yaml";
             let finding = Finding::failed(Name::NodePull, node_name, what);
             return (finding.because(error.to_string(), next), None);
         }
@@ -192,17 +203,18 @@ async fn one(
         Ok(pod) => pod,
         Err(cause) => {
             let finding = Finding::failed(Name::NodePull, node_name, what);
-            return (finding.because(cause, "tell Gantry's makers"), None);
+            return (finding.because(cause, "this is a defect of Gantry: please report it"), None);
         }
     };
     let watched = watch(subject, place, &pod, &target, is_gantry, &node_name);
     let findings = Box::pin(watched).await;
-    // Whatever came of it, the pod goes; one that cannot go ends by itself.
+    // The pod is removed whatever the result is. If that fails, its deadline (600 s) ends it.
     let _ = subject.cluster.remove_pod(&place.namespace, &pod_name).await;
     findings
 }
 
-/// Gantry's own image, else the smallest one that the node can run.
+/// Chooses the image to pull on a node: Gantry's own, or the smallest one for its platform. Returns
+/// it with whether it is Gantry's.
 fn choose<'a>(images: &'a [Image], node: &Node) -> Option<(&'a Image, bool)> {
     let platform = platform(node)?;
     let fitting = || images.iter().filter(|image| has(image, &platform));
@@ -216,7 +228,8 @@ fn choose<'a>(images: &'a [Image], node: &Node) -> Option<(&'a Image, bool)> {
     fitting().min_by_key(size).map(|image| (image, false))
 }
 
-/// A pod that every cluster admits: restricted pod security, any user, no token, small.
+/// Builds a pod that any cluster accepts: restricted pod security, no fixed user (as OpenShift
+/// demands), no token, few resources.
 fn pod(pod: &str, node: &str, image: &str, is_gantry: bool, place: &Place) -> Result<Pod, String> {
     let mut container = json!({
         "name": "pull",
@@ -241,6 +254,7 @@ fn pod(pod: &str, node: &str, image: &str, is_gantry: bool, place: &Place) -> Re
         "metadata": {"name": pod},
         "spec": {
             "restartPolicy": "Never",
+            // Kubernetes ends the pod should Gantry be killed before it can remove it.
             "activeDeadlineSeconds": 600,
             "terminationGracePeriodSeconds": 0,
             "automountServiceAccountToken": false,
@@ -249,6 +263,8 @@ fn pod(pod: &str, node: &str, image: &str, is_gantry: bool, place: &Place) -> Re
                 "runAsNonRoot": true,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
+            // Not `nodeName`, which bypasses the scheduler and with it the checks of capacity.
+            // Tolerates everything, as tainted nodes pull images, too.
             "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
                 "nodeSelectorTerms": [{"matchFields": [
                     {"key": "metadata.name", "operator": "In", "values": [node]}
@@ -264,6 +280,7 @@ fn pod(pod: &str, node: &str, image: &str, is_gantry: bool, place: &Place) -> Re
     Ok(made)
 }
 
+/// Starts the pod and waits until the pull has succeeded or failed.
 async fn watch(
     subject: &Subject,
     place: &Place,
@@ -290,7 +307,7 @@ async fn watch(
         match pulled(&now) {
             Pull::Done => {
                 let took = started.elapsed();
-                let ok = Finding::ok(Name::NodePull, node, what, format!("it pulled {image}"));
+                let ok = Finding::ok(Name::NodePull, node, what, format!("it has pulled {image}"));
                 let dns = match is_gantry {
                     true => Some(resolved(subject, place, pod_name, node).await),
                     false => None,
@@ -311,9 +328,9 @@ async fn watch(
             Pull::Waiting if started.elapsed() > PULL => {
                 let (why, next) = match of_pod(&now) {
                     Some(reason) => (reason.why, reason.next),
-                    None => ("its pod did not start".to_owned(), "look at the node".to_owned()),
+                    None => ("its pod did not start".to_owned(), "check the node".to_owned()),
                 };
-                let why = format!("nothing was pulled within {} s: {why}", PULL.as_secs());
+                let why = format!("the image was not pulled within {} s: {why}", PULL.as_secs());
                 return (Finding::failed(Name::NodePull, node, what).because(why, next), None);
             }
             Pull::Waiting => tokio::time::sleep(PERIOD).await,
@@ -321,13 +338,15 @@ async fn watch(
     }
 }
 
+/// How far the pull of an image is.
 enum Pull {
     Waiting,
     Done,
     Failed(String),
 }
 
-/// How far the node is. Whatever comes after the pull proves it.
+/// Reads from the status of the pod how far the pull is. Any state that comes after the pull proves
+/// it.
 fn pulled(pod: &Pod) -> Pull {
     let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
     let Some(status) = statuses.and_then(|all| all.first()) else { return Pull::Waiting };
@@ -340,10 +359,12 @@ fn pulled(pod: &Pod) -> Pull {
     let waiting = state.and_then(|state| state.waiting.as_ref());
     let message = waiting.and_then(|waiting| waiting.message.clone()).unwrap_or_default();
     match waiting.and_then(|waiting| waiting.reason.as_deref()) {
+        // Reported at once, without waiting for the retries of the kubelet: the reasons that pass
+        // by themselves are rare, and the check can be repeated.
         Some("ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "InvalidImageName") => {
             Pull::Failed(message)
         }
-        // Made, or refused as it is: the image was there.
+        // The container was created, or its creation failed: the image was there before.
         Some(
             "CreateContainerError"
             | "CreateContainerConfigError"
@@ -355,37 +376,39 @@ fn pulled(pod: &Pod) -> Pull {
     }
 }
 
-/// What the pod says of the name that it resolved.
+/// Reads from the log of the pod what it resolved.
 async fn resolved(subject: &Subject, place: &Place, pod: &str, node: &str) -> Finding {
     let cluster = &subject.cluster;
     let what = format!("{RESOLVED} in a pod on {node}");
     let limit = Duration::from_secs(60);
-    // It ends with a failure where the name does not resolve; its words count, not its code.
+    // Its exit code is of no interest: it also fails if the name does not resolve, and the log has
+    // the reason.
     let _ = cluster.wait_pod(&place.namespace, pod, cluster::Until::Ended, limit).await;
     let log = match cluster.logs(&place.namespace, pod, None, Some(20)).await {
         Ok(log) => log,
         Err(error) => return Finding::refused(Name::Dns, node, what, &error, State::Warning),
     };
+    // Warnings may precede the JSON in the log, which has both output streams.
     let answers: Option<Vec<Value>> = log.find('[').and_then(|start| {
         serde_json::Deserializer::from_str(&log[start..]).into_iter().next()?.ok()
     });
     let Some(answer) = answers.as_ref().and_then(|all| all.first()) else {
         let words: String = log.trim().chars().take(300).collect();
         return Finding::failed(Name::Dns, node, what).because(
-            format!("its pod did not say what it resolved: {words:?}"),
-            "is the Gantry of the lock as new as this one? lock tools: [gantry] again",
+            format!("the output of its pod is not what was expected: {words:?}"),
+            "the locked Gantry image may be older than this Gantry: update tools: [gantry] with gantry lock --upgrade",
         );
     };
     let addresses: Vec<&str> =
         answer["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if addresses.is_empty() {
-        let cause = answer["error"].as_str().unwrap_or("it has no address");
+        let cause = answer["error"].as_str().unwrap_or("the name has no address");
         return Finding::failed(Name::Dns, node, what).because(
             cause,
-            "look at the pods of CoreDNS in kube-system, and whether a NetworkPolicy stands before them",
+            "check the pods of CoreDNS in kube-system, and whether a NetworkPolicy blocks access to them",
         );
     }
-    Finding::ok(Name::Dns, node, what, format!("it is {}", addresses.join(", ")))
+    Finding::ok(Name::Dns, node, what, format!("it resolves to {}", addresses.join(", ")))
 }
 
 #[cfg(test)]

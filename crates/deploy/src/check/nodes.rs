@@ -1,4 +1,4 @@
-//! Whether the nodes are ready, and of architectures that were carried.
+//! Check `nodes`: the nodes are ready, and every locked image was fetched for their platforms.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,10 @@ use types::lock::Image;
 
 use super::{Finding, Name, State, Subject};
 
-/// Images that are named at most where an architecture is missing.
+/// The most images that are named for a missing platform.
 const SHOWN: usize = 5;
 
+/// Checks all nodes, and the platforms of the locked images.
 pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
     let nodes = match subject.cluster.list::<Node>(Scope::Cluster, "").await {
         Ok(nodes) => nodes,
@@ -22,11 +23,12 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
     if nodes.is_empty() {
         return vec![
             Finding::failed(Name::Nodes, "cluster", "nodes")
-                .because("the cluster has no nodes", "join a node"),
+                .because("the cluster has no nodes", "join a node to the cluster"),
         ];
     }
     let mut findings: Vec<Finding> = nodes.iter().map(one).collect();
     let mut platforms: BTreeMap<Platform, Vec<String>> = BTreeMap::new();
+    // Grouped, so that a missing platform is one finding and not one for each node.
     for node in nodes.iter().filter(|node| is_schedulable(node)) {
         if let Some(platform) = platform(node) {
             platforms.entry(platform).or_default().push(name(node));
@@ -40,7 +42,7 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
             lock.images.iter().filter(|image| !has(image, &platform)).collect();
         findings.push(match missing.as_slice() {
             [] => {
-                let why = format!("all {} locked images have it", lock.images.len());
+                let why = format!("all {} locked images have this platform", lock.images.len());
                 Finding::ok(Name::Nodes, place, what, why)
             }
             missing => {
@@ -48,11 +50,12 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
                     missing.iter().take(SHOWN).map(|image| image.reference.to_string()).collect();
                 let more = missing.len().saturating_sub(SHOWN);
                 let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-                let why = format!("not carried for it: {}{more}", names.join(", "));
+                let why = format!("these images were not locked for it: {}{more}", names.join(", "));
                 let next = format!(
-                    "add {platform} to platforms: in gantry.yaml, then lock, fetch and carry again; or keep these pods off such nodes"
+                    "add {platform} to platforms: in gantry.yaml, then lock, fetch and pack again; or keep these pods off such nodes"
                 );
-                // A cluster of two architectures may keep a workload to one of them.
+                // A cluster of two architectures may restrict some workloads to one of them, so
+                // only a platform without any image is a failure.
                 match missing.len() < lock.images.len() {
                     true => Finding::warning(Name::Nodes, place, what).because(why, next),
                     false => Finding::failed(Name::Nodes, place, what).because(why, next),
@@ -63,6 +66,7 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
     findings
 }
 
+/// Checks one node.
 fn one(node: &Node) -> Finding {
     let what = format!("Node {}", name(node));
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref());
@@ -82,36 +86,39 @@ fn one(node: &Node) -> Finding {
             Finding::ok(Name::Nodes, "cluster", what, format!("ready{seen}"))
         }
         Some(ready) if ready.status == "True" => Finding::warning(Name::Nodes, "cluster", what)
-            .because("it is ready, and takes no pods (cordoned)", "uncordon it when it may work"),
+            .because(
+                "it is ready, but accepts no pods (cordoned)",
+                "uncordon it when it may run pods again",
+            ),
         ready => {
             let message = ready.and_then(|ready| ready.message.clone());
-            let why = message.unwrap_or_else(|| "it tells nothing of itself".to_owned());
+            let why = message.unwrap_or_else(|| "it reports no status".to_owned());
             Finding::failed(Name::Nodes, "cluster", what)
-                .because(format!("not ready: {why}"), "look at its kubelet and container runtime")
+                .because(format!("not ready: {why}"), "check its kubelet and its container runtime")
         }
     }
 }
 
-/// A node's name.
+/// The name of a node.
 pub(super) fn name(node: &Node) -> String {
     node.metadata.name.clone().unwrap_or_default()
 }
 
-/// Whether it takes pods.
+/// Whether a node accepts new pods (is not cordoned).
 pub(super) fn is_schedulable(node: &Node) -> bool {
     node.spec.as_ref().and_then(|spec| spec.unschedulable) != Some(true)
 }
 
-/// What it runs.
+/// The platform of a node, as its kubelet reports it.
 pub(super) fn platform(node: &Node) -> Option<Platform> {
     let info = node.status.as_ref()?.node_info.as_ref()?;
     format!("{}/{}", info.operating_system, info.architecture).parse().ok()
 }
 
-/// Whether an image has something for a platform.
+/// Whether a locked image has a manifest for a platform.
 pub(super) fn has(image: &Image, platform: &Platform) -> bool {
     image.manifests.iter().any(|manifest| {
-        // An image without a platform runs anywhere, as far as it says.
+        // Single manifests may name no platform; then nothing speaks against this one.
         manifest.platform.as_ref().is_none_or(|own| own.satisfies(platform))
     })
 }

@@ -1,4 +1,5 @@
-//! Pods of the releases: ready, or why not, with the last lines of their logs.
+//! Check `pods`: the pods of the releases are ready; if not, why, with the last lines of their
+//! logs.
 
 use cluster::objects::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use cluster::objects::api::batch::v1::Job;
@@ -9,11 +10,12 @@ use cluster::{Scope, of_pod};
 use super::release::{marked, selects};
 use super::{Finding, Name, Release, State, Subject, workloads};
 
-/// Lines of a log that are shown.
+/// How many of the last lines of a log are shown.
 const LINES: u32 = 5;
-/// Of a line this much is shown.
+/// How many characters of a line are shown.
 const WIDTH: usize = 200;
 
+/// Checks the pods of all releases.
 pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
     let mut findings = Vec::new();
     for release in &subject.releases {
@@ -41,18 +43,18 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
             }
         }
         if well > 0 {
-            let why = format!("{well} of {} are ready or done", pods.len());
+            let why = format!("{well} of {} are ready or have completed", pods.len());
             findings.push(Finding::ok(Name::Pods, place, what, why));
         }
     }
     if findings.is_empty() {
-        let why = "there is no release: gantry.lock has no charts";
+        let why = "there are no releases, as gantry.lock has no charts";
         findings.push(Finding::skipped(Name::Pods, "cluster", "pods", why));
     }
     findings
 }
 
-/// The pods of a release: marked as its own, or made by a workload of it.
+/// Lists the pods of a release: those marked as its own, and those that its workloads select.
 pub(super) async fn of_release(subject: &Subject, release: &Release) -> cluster::Result<Vec<Pod>> {
     let scope = Scope::Namespace(&release.namespace);
     let cluster = &subject.cluster;
@@ -70,6 +72,7 @@ pub(super) async fn of_release(subject: &Subject, release: &Release) -> cluster:
         let own = one.spec.filter(|_| release.owns(&one.metadata));
         selectors.extend(own.and_then(|spec| spec.selector));
     }
+    // Many charts do not put the release label on their pod templates; the selectors find those.
     let is_own = |pod: &Pod| match marked(&pod.metadata) {
         Some(name) if name == release.name => true,
         _ => selectors
@@ -81,14 +84,15 @@ pub(super) async fn of_release(subject: &Subject, release: &Release) -> cluster:
     Ok(pods)
 }
 
-/// Ready, and worth a look: it was not always.
+/// Warns about a container that is ready now, but was killed earlier for exceeding its memory
+/// limit.
 fn restarted(place: &str, pod: &Pod) -> Option<Finding> {
     let killed = statuses(pod).find_map(|status| {
         let ended = status.last_state.as_ref()?.terminated.as_ref()?;
         (ended.reason.as_deref() == Some("OOMKilled")).then_some(status)
     })?;
     let why = format!(
-        "container {} was killed for its memory and started again {} times",
+        "container {} was killed for exceeding its memory limit (OOMKilled) and has restarted {} times",
         killed.name, killed.restart_count
     );
     Some(
@@ -97,10 +101,12 @@ fn restarted(place: &str, pod: &Pod) -> Option<Finding> {
     )
 }
 
+/// Explains why a pod is not ready, by its containers, its events and its log.
 async fn unready(subject: &Subject, place: &str, pod: &Pod, reason: cluster::Reason) -> Finding {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let mut why = reason.why;
     let mut next = reason.next;
+    // The kernel kills without a word in the log, so this reason takes precedence over it.
     let oom = statuses(pod).find(|status| {
         let ended = |state: Option<&cluster::objects::api::core::v1::ContainerState>| {
             state.and_then(|state| state.terminated.as_ref()?.reason.clone())
@@ -110,17 +116,20 @@ async fn unready(subject: &Subject, place: &str, pod: &Pod, reason: cluster::Rea
             .any(|reason| reason.as_deref() == Some("OOMKilled"))
     });
     if let Some(status) = oom {
-        why = format!("container {} was killed: OOMKilled, out of memory", status.name);
+        why = format!(
+            "container {} was killed for exceeding its memory limit (OOMKilled)",
+            status.name
+        );
         "raise its memory limit in the values".clone_into(&mut next);
     }
-    // The node's own words: which probe failed and how, which volume cannot be mounted.
+    // The kubelet's events say which probe failed and how, or which volume cannot be mounted.
     let warning = subject.cluster.warning(place, name).await;
     let is_probe = warning.as_deref().is_some_and(|text| text.contains("probe failed"));
     if let Some(warning) = warning.filter(|warning| !why.contains(warning.as_str())) {
         why = format!("{why}: {}", warning.trim());
     }
     if is_probe && oom.is_none() {
-        "read why its server does not answer as the probe asks; a slow start needs a larger initialDelaySeconds or a startupProbe".clone_into(&mut next);
+        "find out in its log why the server does not answer the probe; if it only starts slowly, add a startupProbe or raise initialDelaySeconds".clone_into(&mut next);
     }
     if let Some(container) = unready_container(pod) {
         let log = subject.cluster.logs(place, name, Some(&container), Some(LINES)).await;
@@ -131,13 +140,16 @@ async fn unready(subject: &Subject, place: &str, pod: &Pod, reason: cluster::Rea
             .map(|line| line.chars().take(WIDTH).collect())
             .collect();
         if !lines.is_empty() {
-            why = format!("{why}\nthe log of {container} ends:\n  {}", lines.join("\n  "));
+            why = format!(
+                "{why}\nthe last lines of the log of {container}:\n  {}",
+                lines.join("\n  ")
+            );
         }
     }
     Finding::failed(Name::Pods, place, called(pod)).because(why, next)
 }
 
-/// The first container that ran and is not well: it has a log.
+/// The first container that has run and is not ready. One that never started has no log.
 fn unready_container(pod: &Pod) -> Option<String> {
     let has_log = |status: &&ContainerStatus| {
         let has_ended = |state: Option<&cluster::objects::api::core::v1::ContainerState>| {
@@ -154,6 +166,7 @@ fn unready_container(pod: &Pod) -> Option<String> {
     statuses(pod).find(has_log).map(|status| status.name.clone())
 }
 
+/// Lists the status of all containers of a pod, init containers first.
 fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     let status = pod.status.iter();
     status.flat_map(|status| {
@@ -162,7 +175,7 @@ fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     })
 }
 
-/// As findings call a pod.
+/// How findings name a pod: `Pod web-0`.
 pub(super) fn called(pod: &Pod) -> String {
     format!("Pod {}", pod.metadata.name.as_deref().unwrap_or_default())
 }

@@ -1,10 +1,13 @@
-//! Quantities of Kubernetes (`500m`, `1Gi`, `2e3`), in thousandths, so that they can be compared
-//! and summed (apimachinery, pkg/api/resource/quantity.go).
+//! Parses and prints the quantities of Kubernetes (`500m`, `1Gi`, `2e3`). They are held as integers
+//! in thousandths, so that `quota` can compare and add them without rounding (apimachinery,
+//! `pkg/api/resource/quantity.go`).
 
-/// A quantity in thousandths; `None` where the text is none.
+/// Parses a quantity into thousandths: `500m` is 500, `1Ki` is 1,024,000. `None` if it is not
+/// valid.
 pub(super) fn milli(text: &str) -> Option<i128> {
     let end = text.find(|c: char| !matches!(c, '0'..='9' | '.' | '+' | '-')).unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
+    // Numerator and denominator, from the unit to thousandths.
     let factor = match suffix {
         "n" => (1, 1_000_000),
         "u" => (1, 1000),
@@ -25,17 +28,18 @@ pub(super) fn milli(text: &str) -> Option<i128> {
             (10_i128.checked_pow(power)?.checked_mul(1000)?, 1)
         }
     };
+    // 1.5Gi is 15 Gi divided by 10: integers only, since a float would round large sizes.
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits = format!("{whole}{fraction}");
     let value: i128 = digits.parse().ok()?;
     let divisor =
         10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?.checked_mul(factor.1)?;
     let product = value.checked_mul(factor.0)?;
-    // Rounded up, as Kubernetes does.
+    // Rounded up to a whole thousandth, as Kubernetes does.
     Some(product.div_euclid(divisor) + i128::from(product.rem_euclid(divisor) != 0))
 }
 
-/// A quantity as people read it: bytes with binary units, everything else plain.
+/// Prints a quantity for people: bytes with binary units, everything else as Kubernetes writes it.
 pub(super) fn shown(resource: &str, milli: i128) -> String {
     let is_bytes = ["memory", "storage"].iter().any(|part| resource.contains(part));
     if is_bytes && let Ok(bytes) = u64::try_from(milli / 1000) {

@@ -1,4 +1,5 @@
-//! Whether what the charts ask for fits into the quotas of their namespaces.
+//! Check `quota`: the resources that the charts request fit into the ResourceQuotas of their
+//! namespaces.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +10,15 @@ use serde_json::Value;
 use super::quantity::{milli, shown};
 use super::{Finding, Name, Release, State, Subject};
 
-/// Workloads that are looked up; a chart has some tens.
+/// The most rendered objects that are looked up in the cluster, one request each; a chart has some
+/// tens.
 const MOST_WORKLOADS: usize = 500;
 
-/// What is asked for, by the quota's names of resources, in thousandths.
+/// What a release requests: amounts in thousandths, by the resource names of quotas
+/// (`requests.cpu`).
 type Demand = BTreeMap<String, i128>;
 
+/// Checks the quotas for all releases.
 pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
     let mut findings = Vec::new();
     for release in &subject.releases {
@@ -23,7 +27,7 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
         let scope = Scope::Namespace(place);
         let quotas = match subject.cluster.list::<ResourceQuota>(scope, "").await {
             Ok(quotas) if quotas.is_empty() => {
-                findings.push(Finding::ok(Name::Quota, place, what, "there is no quota"));
+                findings.push(Finding::ok(Name::Quota, place, what, "the namespace has no quota"));
                 continue;
             }
             Ok(quotas) => quotas,
@@ -38,7 +42,7 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
         }
         let new = new_objects(subject, release).await;
         let demand = demand(&new);
-        // A LimitRange fills in what pods leave out.
+        // A LimitRange fills in requests and limits that pods leave out.
         let has_defaults =
             subject.cluster.list::<LimitRange>(scope, "").await.is_ok_and(|all| !all.is_empty());
         for quota in &quotas {
@@ -48,13 +52,16 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
     findings
 }
 
-/// What of a render is not in the cluster yet: the rest is in the quota's `used`.
+/// Finds the rendered objects that are not in the cluster yet. Those that are count in the quota's
+/// `used` already.
 async fn new_objects<'a>(subject: &Subject, release: &'a Release) -> Vec<&'a Value> {
     let mut new = Vec::new();
     let manifests = release.manifests.as_deref().unwrap_or_default();
     let counted = |kind: &str| pod_template(kind).is_some() || kind == "PersistentVolumeClaim";
     let wanted = manifests.iter().filter(|document| document["kind"].as_str().is_some_and(counted));
     for document in wanted.take(MOST_WORKLOADS) {
+        // One that cannot be looked up counts as new: better a false alarm than a pod that is
+        // refused.
         let Ok(id) = Id::of(document, &release.namespace) else { continue };
         if !matches!(subject.cluster.read_manifest(&id).await, Ok(Some(_))) {
             new.push(document);
@@ -63,6 +70,7 @@ async fn new_objects<'a>(subject: &Subject, release: &'a Release) -> Vec<&'a Val
     new
 }
 
+/// Compares a quota with what a release requests.
 fn judge(
     release: &Release,
     quota: &ResourceQuota,
@@ -83,31 +91,32 @@ fn judge(
         let asked = demand.get(plain(resource)).copied().unwrap_or_default();
         if !has_defaults && let Some(silent) = silent(new, resource) {
             findings.push(Finding::failed(Name::Quota, place, what).because(
-                format!("{silent} says no {resource}: with this quota its pods are refused"),
-                "set its resources in the values, or a LimitRange with defaults in the namespace",
+                format!("{silent} sets no {resource}, and under this quota the pods of such containers are rejected"),
+                "set its resources in the values, or create a LimitRange with defaults in the namespace",
             ));
             continue;
         }
         if asked > hard - used {
             let why = format!(
-                "{} asks for {}, and of {} there is {} left",
+                "{} requests {}, but of {} only {} is left",
                 release.name,
                 shown(resource, asked),
                 shown(resource, hard),
                 shown(resource, (hard - used).max(0))
             );
-            let next = "have the quota raised, or ask for less in the values";
+            let next = "have the quota raised, or request less in the values";
             findings.push(Finding::failed(Name::Quota, place, what).because(why, next));
         }
     }
     if findings.is_empty() {
         let what = format!("ResourceQuota {name} for {}", release.name);
-        findings.push(Finding::ok(Name::Quota, place, what, "what it asks for fits"));
+        findings.push(Finding::ok(Name::Quota, place, what, "what it requests fits"));
     }
     findings
 }
 
-/// The first workload of which a container does not say what the quota counts.
+/// Finds the first container that does not set a resource which a quota counts. The API server
+/// rejects its pods then (kubernetes.io, "Resource Quotas").
 fn silent(new: &[&Value], resource: &str) -> Option<String> {
     let (section, of) = section(resource)?;
     new.iter().find_map(|document| {
@@ -115,7 +124,7 @@ fn silent(new: &[&Value], resource: &str) -> Option<String> {
         let containers = pod["containers"].as_array().into_iter().flatten();
         let is_silent = |container: &Value| {
             let resources = &container["resources"];
-            // A limit is the request too, where there is none.
+            // A limit without a request is the request as well.
             resources[section].get(of).is_none()
                 && (section == "limits" || resources["limits"].get(of).is_none())
         };
@@ -130,7 +139,7 @@ fn silent(new: &[&Value], resource: &str) -> Option<String> {
     })
 }
 
-/// What a set of objects asks for.
+/// Adds up what objects request.
 fn demand(objects: &[&Value]) -> Demand {
     let mut demand = Demand::new();
     let mut add = |resource: &str, amount: i128| {
@@ -138,12 +147,15 @@ fn demand(objects: &[&Value]) -> Demand {
     };
     for document in objects {
         if document["kind"] == "PersistentVolumeClaim" {
+            // One, in thousandths.
             add("persistentvolumeclaims", 1000);
             add("requests.storage", storage(document));
         }
         let Some(pod) = pod_spec(document) else { continue };
         let replicas = i128::from(replicas(document));
         add("pods", replicas * 1000);
+        // Init containers are left out: they run before the others, and rarely need more than
+        // those.
         for container in pod["containers"].as_array().into_iter().flatten() {
             for (section, of) in [
                 ("requests", "cpu"),
@@ -169,10 +181,12 @@ fn demand(objects: &[&Value]) -> Demand {
     demand
 }
 
+/// The storage that a claim requests, in thousandths of a byte.
 fn storage(claim: &Value) -> i128 {
     claim.pointer("/spec/resources/requests/storage").and_then(amount).unwrap_or_default()
 }
 
+/// Parses an amount, which YAML may have as a number or as a string.
 fn amount(value: &Value) -> Option<i128> {
     match value {
         Value::String(text) => milli(text),
@@ -181,13 +195,14 @@ fn amount(value: &Value) -> Option<i128> {
     }
 }
 
+/// The number of pods of a workload; of a Job those that run at the same time.
 fn replicas(document: &Value) -> i64 {
     let spec = &document["spec"];
     let told = spec["replicas"].as_i64().or_else(|| spec["parallelism"].as_i64());
     told.unwrap_or(1).max(0)
 }
 
-/// `cpu` is `requests.cpu`, `memory` likewise.
+/// Expands the short names of quotas: `cpu` is `requests.cpu`, `memory` is `requests.memory`.
 fn plain(resource: &str) -> &str {
     match resource {
         "cpu" => "requests.cpu",
@@ -196,6 +211,8 @@ fn plain(resource: &str) -> &str {
     }
 }
 
+/// Splits a resource name into the section of a container and the key there. `None` for resources
+/// that a container need not set.
 fn section(resource: &str) -> Option<(&'static str, &'static str)> {
     match plain(resource) {
         "requests.cpu" => Some(("requests", "cpu")),
@@ -206,7 +223,7 @@ fn section(resource: &str) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// Where a kind has its pod.
+/// The JSON pointer to the pod specification in an object of a kind.
 fn pod_template(kind: &str) -> Option<&'static str> {
     match kind {
         "Pod" => Some("/spec"),
@@ -218,7 +235,7 @@ fn pod_template(kind: &str) -> Option<&'static str> {
     }
 }
 
-/// The pod of a document of a render, where it makes one.
+/// Finds the pod specification in a rendered object, if its kind has one.
 pub(super) fn pod_spec(document: &Value) -> Option<&Value> {
     document.pointer(pod_template(document["kind"].as_str()?)?)
 }
@@ -253,13 +270,13 @@ mod tests {
         assert_eq!(fits[0].state, State::Ok, "{fits:?}");
         let tight = judged(json!({"cpu": "2"}), json!({"cpu": "1"}));
         assert!(
-            tight[0].why.contains("asks for 1500m, and of 2 there is 1 left"),
+            tight[0].why.contains("requests 1500m, but of 2 only 1 is left"),
             "{}",
             tight[0].why
         );
         let silent = judged(json!({"limits.cpu": "9"}), json!({}));
         assert!(
-            silent[0].why.contains("container c of Deployment a says no limits.cpu"),
+            silent[0].why.contains("container c of Deployment a sets no limits.cpu"),
             "{}",
             silent[0].why
         );

@@ -1,5 +1,6 @@
-//! The site's registry, as it is reached from here: whether it answers, and whether it takes the
-//! cluster's pull secret. (`node_pull` asks whether the nodes can.)
+//! Checks `registry` and `pull-secret`: the site's registry answers from this machine, and accepts
+//! the login in the cluster's pull secret. Whether the nodes can pull is the business of
+//! `node_pull`.
 
 use std::path::PathBuf;
 
@@ -11,43 +12,48 @@ use types::naming::{Naming, Prefix};
 
 use super::{Deployed, Finding, Name, State, Subject};
 
-/// The type of a pull secret, and its key.
+/// The type of a pull secret, and its key (kubernetes.io, "Docker config Secrets").
 const PULL_SECRET: (&str, &str) = ("kubernetes.io/dockerconfigjson", ".dockerconfigjson");
 
-/// The site's registry and the way to it.
+/// The site's registry, and how to connect to it.
 #[derive(Clone)]
 pub struct SiteRegistry {
-    /// The registry and the path in it.
+    /// The registry, and the path under which images are stored.
     pub prefix: Prefix,
-    /// How names are made.
+    /// How public names are turned into names at the site.
     pub naming: Naming,
-    /// The pull secret's name in the cluster.
+    /// The name of the pull secret, if the site has one.
     pub pull_secret: Option<String>,
-    /// The client, with the user's own credentials.
+    /// The HTTP client, with the credentials of the user.
     pub client: Client,
-    /// Where hosts really are.
+    /// The addresses and mirrors of registries.
     pub mirrors: Mirrors,
-    /// Further certificate authorities.
+    /// Files with additional CA certificates.
     pub ca: Vec<PathBuf>,
 }
 
 impl SiteRegistry {
-    /// The registry as a reader.
+    /// A client of the registry API that reads images.
     pub(super) fn reader(&self) -> remote::oci::Registry {
         remote::oci::Registry::new(&self.client, &self.mirrors, self.prefix.registry())
     }
 
-    /// An image's name at the site.
+    /// The name of an image at the site.
+    ///
+    /// # Errors
+    /// A name that is not valid at the site.
     pub(super) fn target(&self, reference: &Reference) -> types::Result<Reference> {
         self.prefix.target(self.naming, reference)
     }
 
-    /// Logs in and asks for the version of the API (distribution-spec, "Determining support").
+    /// Logs in, and asks whether the registry supports the API (distribution-spec, "Determining
+    /// support").
     async fn greet(&self, client: &Client, subject: &Subject) -> net::Result<()> {
         let endpoint = self.mirrors.registry(self.prefix.registry());
         let mut images = subject.lock.iter().flat_map(|lock| &lock.images);
         let repository = images.find_map(|image| self.target(&image.reference).ok());
-        // A token is for a repository: one that will be pulled.
+        // Tokens are for one repository (distribution, "Token Authentication Specification"): ask
+        // for one that will be pulled later.
         let scope = repository.map_or_else(String::new, |reference| {
             format!("repository:{}:pull", reference.repository())
         });
@@ -57,23 +63,25 @@ impl SiteRegistry {
     }
 }
 
-/// Whether the registry answers.
+/// Checks whether the registry answers.
 pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
     let what = "the registry from here";
     let Some(registry) = &subject.registry else { return vec![no_site(Name::Registry, what)] };
     let place = registry.prefix.to_string();
     vec![match registry.greet(&registry.client, subject).await {
-        Ok(()) => Finding::ok(Name::Registry, place, what, "it answers, and takes our credential"),
+        Ok(()) => {
+            Finding::ok(Name::Registry, place, what, "it answers, and accepts your credential")
+        }
         Err(error) => refused(Name::Registry, &place, what, &error),
     }]
 }
 
-/// Whether the pull secret is there, and the registry takes it.
+/// Checks the pull secret in every namespace that has a release.
 pub(super) async fn pull_secret(subject: &Subject) -> Vec<Finding> {
     let what = "the pull secret";
     let Some(registry) = &subject.registry else { return vec![no_site(Name::PullSecret, what)] };
     let Some(name) = &registry.pull_secret else {
-        let why = "site.yaml has no registry.pullSecret";
+        let why = "site.yaml names no registry.pullSecret";
         return vec![Finding::skipped(Name::PullSecret, "site", what, why)];
     };
     let mut namespaces: Vec<&str> =
@@ -85,12 +93,14 @@ pub(super) async fn pull_secret(subject: &Subject) -> Vec<Finding> {
         findings.push(one_secret(subject, registry, namespace, name).await);
     }
     if findings.is_empty() {
-        let why = "there is no release, so no namespace that it should be in";
+        let why = "there are no releases, so no namespace needs it";
         findings.push(Finding::skipped(Name::PullSecret, "cluster", what, why));
     }
     findings
 }
 
+/// Checks whether the pull secret exists in a namespace, and whether the registry accepts its
+/// login.
 async fn one_secret(
     subject: &Subject,
     registry: &SiteRegistry,
@@ -103,14 +113,14 @@ async fn one_secret(
         Ok(Some(secret)) => secret,
         Ok(None) => {
             let next = format!(
-                "gantry deploy makes it from docker's credentials (docker login {}), or: kubectl create secret docker-registry {name} --namespace {namespace} …",
+                "gantry deploy creates it from docker's credentials (docker login {}); or create it with: kubectl create secret docker-registry {name} --namespace {namespace} …",
                 registry.prefix.registry()
             );
             return match subject.deployed {
                 Deployed::Expected => failed(),
                 Deployed::Maybe => Finding::warning(Name::PullSecret, namespace, &what),
             }
-            .because("it is not there", next);
+            .because("it does not exist", next);
         }
         Err(error) => {
             return Finding::refused(Name::PullSecret, namespace, what, &error, State::Warning);
@@ -118,15 +128,15 @@ async fn one_secret(
     };
     let host = registry.prefix.registry();
     let make_again = format!(
-        "make it again: kubectl create secret docker-registry {name} --docker-server {host} …"
+        "create it again: kubectl create secret docker-registry {name} --docker-server {host} …"
     );
     let (kind, key) = PULL_SECRET;
     if secret.type_.as_deref() != Some(kind) {
-        let why = format!("it is of the type {}, not {kind}", secret.type_.unwrap_or_default());
+        let why = format!("its type is {} instead of {kind}", secret.type_.unwrap_or_default());
         return failed().because(why, make_again);
     }
     let Some(config) = secret.data.as_ref().and_then(|data| data.get(key)) else {
-        return failed().because(format!("it has no {key}"), make_again);
+        return failed().because(format!("it has no key {key}"), make_again);
     };
     let server = registry.mirrors.registry(host).server;
     let credential = match Credential::of_docker_config(&config.0, host) {
@@ -138,6 +148,7 @@ async fn one_secret(
         Err(error) => return failed().because(error.to_string(), make_again),
     };
     let user = credential.user().to_owned();
+    // A client of its own: the login of the user must not stand in for the one in the secret.
     let client = Client::builder()
         .ca(registry.ca.iter().cloned())
         .credentials(Credentials::with(&server, credential))
@@ -148,25 +159,27 @@ async fn one_secret(
     };
     match greeted {
         Ok(()) => {
-            let why = format!("{host} takes the login of {user}");
+            let why = format!("{host} accepts the login of {user}");
             Finding::ok(Name::PullSecret, namespace, what, why)
         }
         Err(error @ net::Error::Unauthorized { .. }) => failed()
-            .because(format!("{host} does not take the login of {user}: {error}"), make_again),
+            .because(format!("{host} does not accept the login of {user}: {error}"), make_again),
         Err(error) => refused(Name::PullSecret, namespace, &what, &error),
     }
 }
 
-/// There is no site to ask about.
+/// Skips a check that needs a site.
 pub(super) fn no_site(name: Name, what: &str) -> Finding {
     Finding::skipped(name, "site", what, "no site was given (--site site.yaml)")
 }
 
+/// Reports that the registry could not be reached or refused.
 fn refused(name: Name, place: &str, what: &str, error: &net::Error) -> Finding {
     let text = error.to_string();
+    // Errors of `net` end with "; " and their next step, if they have one.
     let (why, next) = match text.rsplit_once("; ") {
         Some((why, next)) => (why, next),
-        None => (text.as_str(), "check registry: in site.yaml, and the way to it from here"),
+        None => (text.as_str(), "check registry: in site.yaml, and that this machine can reach it"),
     };
     Finding::failed(name, place, what).because(why, next)
 }

@@ -1,43 +1,44 @@
-//! What belongs to a release in the cluster. helm marks what it makes; pods are found by the
-//! selectors of their workloads.
+//! Which objects of the cluster belong to a release. helm marks the objects that it creates; pods,
+//! which controllers create, are found by the selectors of their workloads.
 
 use std::collections::BTreeMap;
 
 use cluster::objects::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-/// helm's own mark on the objects of a release.
+/// The annotation that helm sets on every object of a release (helm, `pkg/action/validate.go`).
 const RELEASE: &str = "meta.helm.sh/release-name";
-/// The label that charts set by convention, and the one of old charts.
+/// Labels with the name of the release: the one that charts set by convention (helm.sh, "Labels and
+/// Annotations"), and that of old charts.
 const LABELS: [&str; 2] = ["app.kubernetes.io/instance", "release"];
 
-/// A release that is, or will be, deployed.
+/// A release that is, or will be, deployed, as the checks see it.
 #[derive(Debug, Clone)]
 pub struct Release {
     /// Its name.
     pub name: String,
     /// Its namespace.
     pub namespace: String,
-    /// The version of Kubernetes that it was locked for, where one was given.
+    /// The Kubernetes version that it was locked for, if `gantry.yaml` names one.
     pub kube_version: Option<String>,
-    /// What it renders to, or why that is not known.
+    /// The objects that it renders to, or the reason why it was not rendered.
     pub manifests: Result<Vec<Value>, String>,
 }
 
 impl Release {
-    /// Whether an object is marked as this release's.
+    /// Whether an object is marked as belonging to this release.
     pub fn owns(&self, metadata: &ObjectMeta) -> bool {
         marked(metadata).is_some_and(|name| name == self.name)
     }
 
-    /// The documents of a kind.
+    /// The rendered objects of a kind.
     pub(super) fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
         let manifests = self.manifests.as_deref().unwrap_or_default();
         manifests.iter().filter(move |document| document["kind"].as_str() == Some(kind))
     }
 }
 
-/// The release that an object is marked as.
+/// The name of the release that an object is marked with.
 pub(super) fn marked(metadata: &ObjectMeta) -> Option<&str> {
     let annotation = metadata.annotations.as_ref().and_then(|all| all.get(RELEASE));
     let labels = metadata.labels.as_ref();
@@ -45,11 +46,12 @@ pub(super) fn marked(metadata: &ObjectMeta) -> Option<&str> {
     annotation.or_else(label).map(String::as_str)
 }
 
-/// Whether labels fit a selector's `matchLabels`.
+/// Whether labels match the `matchLabels` of a selector.
 pub(super) fn selects(
     selector: Option<&BTreeMap<String, String>>,
     labels: Option<&BTreeMap<String, String>>,
 ) -> bool {
+    // In Kubernetes an empty selector matches everything, which here would be somebody else's pods.
     let Some(selector) = selector.filter(|selector| !selector.is_empty()) else { return false };
     selector.iter().all(|(key, value)| labels.and_then(|all| all.get(key)) == Some(value))
 }

@@ -1,51 +1,52 @@
-//! All findings of a run: how it stands as a whole, and what changed since the run before.
+//! The report of a run: all findings, their counts, the verdict, and the changes since an earlier
+//! run (for `--watch`).
 
 use serde::Serialize;
 
 use super::finding::{Finding, State};
 
-/// All findings, in the order of the checklists.
+/// The result of a run. `gantry check --output json` prints it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// The cluster's context.
     pub context: String,
-    /// The API server.
+    /// The address of the API server.
     pub server: String,
-    /// What comes of it all.
+    /// Whether everything passed.
     pub verdict: Verdict,
-    /// How many are how.
+    /// The number of findings in each state.
     pub counts: Counts,
-    /// The findings.
+    /// The findings, in the order of [`super::CheckName::ALL`].
     pub findings: Vec<Finding>,
 }
 
-/// What comes of a check. `gantry evidence` reads it.
+/// The verdict of a report. `gantry evidence` reads it from the JSON.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Nothing failed.
     #[default]
     Passed,
-    /// Something did.
+    /// Something failed.
     Failed,
 }
 
-/// How many findings are how.
+/// The number of findings in each state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// As they should be.
     pub ok: usize,
-    /// To be looked at.
+    /// Working, but worth a look.
     pub warning: usize,
     /// Not working.
     pub failed: usize,
-    /// Not looked at.
+    /// Not checked.
     pub skipped: usize,
 }
 
 impl Report {
-    /// A report of these findings.
+    /// Makes a report of findings: counts them and derives the verdict.
     pub fn new(context: &str, server: &str, findings: Vec<Finding>) -> Self {
         let of = |state| findings.iter().filter(|finding| finding.state == state).count();
         let counts = Counts {
@@ -63,7 +64,7 @@ impl Report {
         self.verdict == Verdict::Passed
     }
 
-    /// Whether content somewhere is not what was locked.
+    /// Whether any content is not what was locked.
     pub fn is_digest_wrong(&self) -> bool {
         self.findings.iter().any(|finding| finding.is_digest_wrong)
     }
@@ -73,8 +74,9 @@ impl Report {
         self.findings.iter().find(|finding| finding.state == State::Failed)
     }
 
-    /// What is new or other than in the run before.
+    /// The findings that are new, or differ in state or next step, since an earlier run.
     pub fn changes<'a>(&'a self, before: &Self) -> Vec<&'a Finding> {
+        // The reason is left out: it has counts and times that change in every run.
         let was = |now: &Finding| {
             before
                 .findings

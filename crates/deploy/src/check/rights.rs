@@ -1,4 +1,5 @@
-//! The rights that a deploy needs, asked before it begins.
+//! Check `rights`: the user has the permissions that a deploy needs. `release::rights` asks for
+//! them again, with the API resources of the real cluster, when a deploy begins.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +9,8 @@ use serde_json::Value;
 
 use super::{Finding, Name, Release, State, Subject};
 
-/// What Gantry and helm do in a namespace, whatever the chart: pull secret and CA, helm's record of
-/// the release, the pods of checks and seeders, port forwards.
+/// What Gantry and helm need in a namespace for any chart: pull secret and CA, helm's release
+/// records, the pods of checks and of model uploads, port forwards. API group, resource, verbs.
 const ALWAYS: [(&str, &str, &[&str]); 8] = [
     ("", "secrets", &["get", "list", "create", "update", "patch", "delete"]),
     ("", "configmaps", &["get", "list", "create", "patch", "delete"]),
@@ -20,9 +21,9 @@ const ALWAYS: [(&str, &str, &[&str]); 8] = [
     ("", "persistentvolumeclaims", &["get", "list", "create"]),
     ("", "events", &["list"]),
 ];
-/// What helm does with each object of a chart.
+/// The verbs that helm uses on the objects of a chart.
 const OF_OBJECTS: [&str; 4] = ["get", "create", "patch", "delete"];
-/// Kinds that are not of a namespace.
+/// Kinds that are not in a namespace. Written down, since this check also works on a render alone.
 const OF_CLUSTER: [&str; 13] = [
     "APIService",
     "ClusterIssuer",
@@ -39,13 +40,14 @@ const OF_CLUSTER: [&str; 13] = [
     "ValidatingWebhookConfiguration",
 ];
 
+/// Checks the permissions to deploy all releases.
 pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
     let mut findings = Vec::new();
     for release in &subject.releases {
         let what = format!("rights to deploy {}", release.name);
         let mut needed = of_release(release);
         let scope = Scope::Cluster;
-        // Who may not look whether a namespace is there may be able to work in it all the same.
+        // Without the right to read namespaces one may still have all rights in this one.
         if let Ok(None) = subject.cluster.get::<Namespace>(scope, &release.namespace).await {
             needed.insert(Right::new("create", "", "namespaces"));
         }
@@ -55,12 +57,12 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
                 Name::Rights,
                 &release.namespace,
                 what,
-                format!("all {} are there", needed.len()),
+                format!("all {} permissions are granted", needed.len()),
             )),
             Ok(missing) => findings.extend(missing.iter().map(|right| {
                 let what = format!("{} {} for {}", right.verb, right.resource, release.name);
                 let why = format!("you may not {} {}", right.verb, right.resource);
-                let next = format!("ask an administrator of the cluster for: {right}");
+                let next = format!("ask an administrator of the cluster for this rule: {right}");
                 Finding::failed(Name::Rights, &release.namespace, what).because(why, next)
             })),
             Err(error) => findings.push(Finding::refused(
@@ -73,13 +75,14 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
         }
     }
     if findings.is_empty() {
-        let why = "there is no release to deploy";
+        let why = "there are no releases to deploy";
         findings.push(Finding::skipped(Name::Rights, "cluster", "rights to deploy", why));
     }
     findings
 }
 
-/// The rights that a release needs: those of its render, where it is known, and Gantry's own.
+/// Lists the permissions that a release needs: those for its rendered objects, and those for any
+/// chart.
 fn of_release(release: &Release) -> BTreeSet<Right> {
     let namespace = &release.namespace;
     let mut rights = BTreeSet::new();
@@ -105,8 +108,8 @@ fn of_release(release: &Release) -> BTreeSet<Right> {
     rights
 }
 
-/// The resource of a kind, as Kubernetes itself guesses it (apimachinery,
-/// `meta.UnsafeGuessKindToResource`).
+/// Guesses the resource name of a kind with the rule of Kubernetes itself (apimachinery,
+/// `meta.UnsafeGuessKindToResource`). Right for all built-in kinds; a custom one may differ.
 fn plural(kind: &str) -> String {
     let lower = kind.to_lowercase();
     if lower == "endpoints" {

@@ -1,5 +1,5 @@
-//! Whether what runs is what was locked: the digests of running containers against the lock, and
-//! nothing from outside the site.
+//! Check `running`: the running containers have the locked digests, and their images come from the
+//! site. This finds tags that were pushed again, and images that nobody locked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,17 +12,19 @@ use super::images::is_rewritten;
 use super::pods::called;
 use super::{Finding, Name, SiteRegistry, State, Subject};
 
-/// What is known of the locked images.
+/// The locked images by their names, to look up what a container runs.
 struct Locked<'a> {
     registry: &'a SiteRegistry,
-    /// By their names at the site, without tag: several tags may be locked.
+    /// By their names at the site, without tag, since several tags of one name may be locked.
     at_site: BTreeMap<String, Vec<&'a Image>>,
-    /// By their own names, which node mirrors serve.
+    /// By their public names, which mirrors on the nodes may serve.
     by_name: BTreeMap<String, Vec<&'a Image>>,
-    /// Digests that were asked for already, and whether they are an index of locked manifests.
+    /// Digests that were looked up in the registry, and whether each is an index of locked
+    /// manifests only. Replicas would otherwise repeat the request.
     asked: BTreeMap<(String, Digest), bool>,
 }
 
+/// Checks all containers in the namespaces of the releases.
 pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
     let what = "running images";
     let Some(registry) = &subject.registry else {
@@ -56,22 +58,22 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
             }
         }
         if all == 0 {
-            let why = "nothing runs there";
+            let why = "no containers run there";
             findings.push(Finding::skipped(Name::Running, namespace, what, why));
         } else if right > 0 {
-            let why = format!("{right} of {all} containers have a locked image of the site");
+            let why = format!("{right} of {all} containers run a locked image of the site");
             findings.push(Finding::ok(Name::Running, namespace, what, why));
         }
         findings.extend(bad);
     }
     if findings.is_empty() {
-        let why = "there is no release: gantry.lock has no charts";
+        let why = "there are no releases, as gantry.lock has no charts";
         findings.push(Finding::skipped(Name::Running, "cluster", what, why));
     }
     findings
 }
 
-/// Each container with the image that its pod asks for.
+/// Lists the containers of a pod, each with the image that the pod specifies.
 fn containers(pod: &Pod) -> Vec<(Container, &str)> {
     let Some(spec) = &pod.spec else { return Vec::new() };
     let status = pod.status.as_ref();
@@ -83,6 +85,8 @@ fn containers(pod: &Pod) -> Vec<(Container, &str)> {
             init.chain(main).chain(status.ephemeral_container_statuses.iter().flatten())
         })
         .collect();
+    // The status names containers in another order than the specification, so they are joined by
+    // name.
     let of = |name: &str, image: Option<&String>| {
         let status = statuses.iter().find(|status| status.name == name);
         let id = status.map(|status| status.image_id.clone()).unwrap_or_default();
@@ -100,14 +104,16 @@ fn containers(pod: &Pod) -> Vec<(Container, &str)> {
         .collect()
 }
 
-/// A container and the image that it runs.
+/// A container, and the image that the runtime reports for it.
 struct Container {
     name: String,
-    /// `registry/repository@sha256:…`, or the config's digest alone; empty before it started.
+    /// `registry/repository@sha256:…`, or the digest of the image config alone; empty before the
+    /// start.
     id: String,
 }
 
 impl<'a> Locked<'a> {
+    /// Indexes the images of a lock.
     fn new(registry: &'a SiteRegistry, lock: &'a Lock) -> Self {
         let mut at_site: BTreeMap<String, Vec<&Image>> = BTreeMap::new();
         let mut by_name: BTreeMap<String, Vec<&Image>> = BTreeMap::new();
@@ -120,7 +126,7 @@ impl<'a> Locked<'a> {
         Self { registry, at_site, by_name, asked: BTreeMap::new() }
     }
 
-    /// What is wrong with a container's image; `None` when nothing is.
+    /// Judges the image of a container. `None` if nothing is wrong with it.
     async fn judge(
         &mut self,
         namespace: &str,
@@ -131,49 +137,56 @@ impl<'a> Locked<'a> {
         let what = format!("{}, container {}", called(pod), container.name);
         let failed = || Finding::failed(Name::Running, namespace, &what);
         let Ok(reference) = wanted.parse::<Reference>() else {
-            let why = format!("{wanted:?} is no image name");
-            return Some(failed().because(why, "correct the values"));
+            let why = format!("{wanted:?} is not a valid image name");
+            return Some(failed().because(why, "correct it in the values"));
         };
         let site = self.registry.prefix.to_string();
         let name = reference.name();
+        // The name at the site first: an image that was locked from the site's own registry may
+        // have the same name in both.
         let (images, is_public) = match (self.at_site.get(&name), self.by_name.get(&name)) {
             (Some(images), _) => (images.clone(), false),
             (None, Some(images)) => (images.clone(), true),
             (None, None) if name.starts_with(&format!("{site}/")) => {
-                let why = format!("it runs {wanted}, which is no image of the lock");
+                // In the site's registry, so somebody put it there on purpose: as serious as a
+                // wrong digest.
+                let why = format!("it runs {wanted}, which is not in the lock");
                 let next = "add it to gantry.yaml and lock it, or find out who deployed it";
                 return Some(failed().because(why, next).with_wrong_digest());
             }
             (None, None) => {
-                let why = format!("it runs {wanted}, an image from outside of the site ({site})");
-                let next = "move it: gantry relocate, or gantry deploy; gantry policy images keeps such images out";
+                let why = format!("it runs {wanted}, an image from outside the site ({site})");
+                let next = "deploy the release with gantry deploy, or use the values of gantry relocate; gantry policy images blocks such images";
                 return Some(failed().because(why, next));
             }
         };
         if container.id.is_empty() {
-            // It has not started; its pod says why.
+            // It has not started yet; the check `pods` reports why.
             return None;
         }
         let Some(digest) = digest_of(&container.id) else {
-            let why = format!("its node tells no digest of {wanted} ({})", container.id);
-            let next = "the image was imported past a registry: let the node pull it";
+            let why = format!("its node reports no digest for {wanted} ({})", container.id);
+            let next = "the image was imported on the node without a registry: remove it there, so that the node pulls it";
             return Some(Finding::warning(Name::Running, namespace, &what).because(why, next));
         };
         if !self.is_locked(&images, &reference, digest).await {
             let locked: Vec<String> = images.iter().map(|image| image.digest.to_string()).collect();
-            let why = format!("it runs {wanted} as {digest}; locked is {}", locked.join(" or "));
-            let next = "the tag was pushed again, or the node has an older image: load the bundle and deploy again";
+            let why = format!(
+                "it runs {wanted} with the digest {digest}, but the locked digest is {}",
+                locked.join(" or ")
+            );
+            let next = "somebody pushed the tag again, or the node has an older image: load the bundle and deploy again";
             return Some(failed().because(why, next).with_wrong_digest());
         }
         is_public.then(|| {
-            let why = format!("it runs the locked digest under the public name {wanted}: only a mirror on the node keeps it inside");
-            let next = "move it where the chart lets you: gantry relocate";
+            let why = format!("it runs the locked digest under the public name {wanted}: only a registry mirror on the node keeps the pull inside the site");
+            let next = "set the name of the site if the chart has a value for it: gantry relocate";
             Finding::warning(Name::Running, namespace, &what).because(why, next)
         })
     }
 
-    /// Whether a digest is of the lock: an index, a platform's manifest, a config, or an index at
-    /// the site that has only locked manifests.
+    /// Whether a digest is in the lock (as an index, the manifest of a platform, or a config), or
+    /// is that of an index at the site that has only locked manifests.
     async fn is_locked(
         &mut self,
         images: &[&Image],
@@ -190,7 +203,7 @@ impl<'a> Locked<'a> {
         let target = reference.with_digest(digest);
         let reader = self.registry.reader();
         let mut is = false;
-        // Only the site's registry is asked: a public name would lead outside.
+        // Only the site's registry is asked: a public name would lead to a request to the internet.
         if reference.registry() == self.registry.prefix.registry() {
             for image in images {
                 is = is || is_rewritten(&reader, image, &target).await.unwrap_or(false);
@@ -201,6 +214,8 @@ impl<'a> Locked<'a> {
     }
 }
 
+/// Whether a digest is that of a locked image, of one of its manifests, or of one of their configs:
+/// container runtimes differ in which of them they report.
 fn names(image: &Image, digest: Digest) -> bool {
     image.digest == digest
         || image.manifests.iter().any(|manifest| {
@@ -209,7 +224,8 @@ fn names(image: &Image, digest: Digest) -> bool {
         })
 }
 
-/// The digest of an image id, as containerd and CRI-O write it.
+/// Parses the digest in an image id. containerd and CRI-O write it after `@`, or alone; dockershim
+/// wrote `docker-pullable://` in front.
 fn digest_of(id: &str) -> Option<Digest> {
     let last = id.rsplit('@').next().unwrap_or(id);
     last.rsplit("://").next().unwrap_or(last).parse().ok()

@@ -1,4 +1,4 @@
-//! Storage classes and access modes: whether the claims that the charts make can be bound.
+//! Check `storage`: the storage classes and access modes exist that the charts' claims need.
 
 use cluster::Scope;
 use cluster::objects::api::core::v1::PersistentVolumeClaim;
@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use super::{Finding, Name, Release, State, Subject};
 
-/// Marks the class that claims without one get.
+/// The annotation of the default class, which claims without a class get.
 const DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
-/// Provisioners whose volumes one node alone mounts, by their own documentation.
+/// Provisioners whose volumes can be mounted by one node only, as their documentation says.
 const ONE_NODE: [&str; 12] = [
     "rancher.io/local-path",
     "kubernetes.io/no-provisioner",
@@ -25,14 +25,16 @@ const ONE_NODE: [&str; 12] = [
     "csi.vsphere.vmware.com",
 ];
 
-/// A claim that a chart will make.
+/// A claim that a chart creates.
 struct Claim {
     name: String,
+    /// The storage class. Empty and absent differ: see `judge_claim`.
     class: Option<String>,
     modes: Vec<String>,
     storage: String,
 }
 
+/// Checks the storage class of the site and the claims of all releases.
 pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
     let classes = match subject.cluster.list::<StorageClass>(Scope::Cluster, "").await {
         Ok(classes) => classes,
@@ -47,7 +49,7 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
         findings.push(match classes.iter().find(|class| name(class) == wanted) {
             Some(class) => Finding::ok(Name::Storage, "cluster", what, class.provisioner.clone()),
             None => Finding::failed(Name::Storage, "cluster", what)
-                .because(no_class(&classes), "correct storageClass in site.yaml"),
+                .because(no_class(&classes), "correct storageClass: in site.yaml"),
         });
     }
     for release in &subject.releases {
@@ -62,14 +64,15 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
     if findings.is_empty() {
         let default = classes.iter().find(|class| is_default(class));
         let why = match default {
-            Some(class) => format!("the default is {}", name(class)),
-            None => "there is no default class; nothing asks for one".to_owned(),
+            Some(class) => format!("the default class is {}", name(class)),
+            None => "there is no default class, but no claim needs one".to_owned(),
         };
         findings.push(Finding::ok(Name::Storage, "cluster", "storage classes", why));
     }
     findings
 }
 
+/// Checks the claims that a release creates, and those that it only mounts.
 async fn of_release(
     subject: &Subject,
     release: &Release,
@@ -86,11 +89,11 @@ async fn of_release(
         let scope = Scope::Namespace(&release.namespace);
         let found = subject.cluster.get::<PersistentVolumeClaim>(scope, &wanted).await;
         findings.push(match found {
-            Ok(Some(_)) => Finding::ok(Name::Storage, &release.namespace, what, "it is there"),
+            Ok(Some(_)) => Finding::ok(Name::Storage, &release.namespace, what, "it exists"),
             Ok(None) => Finding::failed(Name::Storage, &release.namespace, what).because(
-                format!("{} mounts it, does not make it, and it is not there", release.name),
+                format!("{} mounts it without creating it, and it does not exist", release.name),
                 format!(
-                    "make and fill it: gantry models push VOLUME… --to pvc://{}/{wanted}",
+                    "create and fill it: gantry models push BUNDLE_FILE… --to pvc://{}/{wanted}",
                     release.namespace
                 ),
             ),
@@ -102,23 +105,25 @@ async fn of_release(
     findings
 }
 
+/// Judges whether a claim that a release creates can be bound.
 fn satisfiable(release: &Release, claim: &Claim, classes: &[StorageClass]) -> Finding {
     let what = format!("claim {}", claim.name);
     let place = &release.namespace;
     let class = match &claim.class {
-        // An empty class asks for a volume that an administrator made.
+        // `storageClassName: ""` turns dynamic provisioning off and also the default class
+        // (kubernetes.io, "Persistent Volumes", "Class").
         Some(class) if class.is_empty() => {
             return Finding::warning(Name::Storage, place, what).because(
-                "it asks for no class: an administrator has to make its volume",
-                "make a PersistentVolume for it, or set the chart's storage class",
+                "its storage class is empty, so an administrator has to create its volume",
+                "create a PersistentVolume for it, or set the chart's storage class",
             );
         }
         Some(wanted) => match classes.iter().find(|class| name(class) == wanted) {
             Some(class) => class,
             None => {
                 return Finding::failed(Name::Storage, place, what).because(
-                    format!("it asks for the class {wanted}; {}", no_class(classes)),
-                    "set the chart's storage class to one that is there",
+                    format!("it needs the storage class {wanted}; {}", no_class(classes)),
+                    "set the chart's storage class to one that exists",
                 );
             }
         },
@@ -126,29 +131,34 @@ fn satisfiable(release: &Release, claim: &Claim, classes: &[StorageClass]) -> Fi
             Some(class) => class,
             None => {
                 return Finding::failed(Name::Storage, place, what).because(
-                    format!("it names no class, and none is the default; {}", no_class(classes)),
+                    format!(
+                        "it names no storage class, and none is the default; {}",
+                        no_class(classes)
+                    ),
                     "set the chart's storage class, or mark one as the default",
                 );
             }
         },
     };
+    // Some of these provisioners bind such a claim all the same; then the second node that mounts
+    // it fails, long after the deploy.
     let shared = claim.modes.iter().find(|mode| mode.as_str() == "ReadWriteMany");
     if let Some(mode) = shared
         && ONE_NODE.contains(&class.provisioner.as_str())
     {
         let why = format!(
-            "it asks for {mode}, and the class {} ({}) has volumes of one node",
+            "it needs {mode}, but volumes of the class {} ({}) can be mounted by one node only",
             name(class),
             class.provisioner
         );
-        let next = "name a class of shared volumes (NFS, CephFS), or give each consumer a ReadWriteOnce claim of its own";
+        let next = "choose a class with shared volumes (NFS, CephFS), or give each consumer a ReadWriteOnce claim of its own";
         return Finding::failed(Name::Storage, place, what).because(why, next);
     }
     let why = format!("{} of {}, {}", claim.storage, name(class), claim.modes.join(", "));
     Finding::ok(Name::Storage, place, what, why)
 }
 
-/// The claims that a render makes, those of stateful sets included.
+/// Lists the claims that a release creates, those of its StatefulSets included.
 fn claims(release: &Release) -> Vec<Claim> {
     let mut claims: Vec<Claim> = release
         .of_kind("PersistentVolumeClaim")
@@ -163,11 +173,13 @@ fn claims(release: &Release) -> Vec<Claim> {
     claims
 }
 
+/// Reads a claim, or with an `owner` the claim template of that StatefulSet.
 fn claim(document: &Value, owner: &str) -> Option<Claim> {
     let name = document.pointer("/metadata/name")?.as_str()?;
     let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let modes = document.pointer("/spec/accessModes").and_then(Value::as_array);
     Some(Claim {
+        // Without the number of the replica, which is not known here.
         name: if owner.is_empty() { name.to_owned() } else { format!("{name}-{owner}") },
         class: text("/spec/storageClassName"),
         modes: modes.into_iter().flatten().filter_map(|m| m.as_str().map(str::to_owned)).collect(),
@@ -175,7 +187,7 @@ fn claim(document: &Value, owner: &str) -> Option<Claim> {
     })
 }
 
-/// The claims that the pods of a render mount.
+/// Lists the claims that the pods of a release mount, each once.
 fn mounted(release: &Release) -> Vec<String> {
     let mut names: Vec<String> = release
         .manifests
@@ -192,19 +204,22 @@ fn mounted(release: &Release) -> Vec<String> {
     names
 }
 
+/// The name of a class.
 fn name(class: &StorageClass) -> &str {
     class.metadata.name.as_deref().unwrap_or_default()
 }
 
+/// Whether a class is marked as the default.
 fn is_default(class: &StorageClass) -> bool {
     let annotations = class.metadata.annotations.as_ref();
     annotations.and_then(|all| all.get(DEFAULT)).is_some_and(|value| value == "true")
 }
 
+/// Describes which classes the cluster has.
 fn no_class(classes: &[StorageClass]) -> String {
     let names: Vec<&str> = classes.iter().map(name).collect();
     match names.is_empty() {
-        true => "the cluster has no storage class".to_owned(),
+        true => "the cluster has no storage classes".to_owned(),
         false => format!("the cluster has {}", names.join(", ")),
     }
 }
@@ -248,11 +263,11 @@ mod tests {
         let shared = judged(&json!({"accessModes": ["ReadWriteMany"], "storageClassName": "nfs"}));
         assert_eq!(shared.state, State::Ok, "{}", shared.why);
         let one_node = judged(&json!({"accessModes": ["ReadWriteMany"]}));
-        assert!(one_node.why.contains("volumes of one node"), "{}", one_node.why);
+        assert!(one_node.why.contains("mounted by one node only"), "{}", one_node.why);
         let unknown =
             judged(&json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "fast"}));
         assert!(
-            unknown.why.contains("asks for the class fast; the cluster has local, nfs"),
+            unknown.why.contains("needs the storage class fast; the cluster has local, nfs"),
             "{}",
             unknown.why
         );

@@ -1,4 +1,4 @@
-//! Deployments, stateful sets, daemon sets and jobs of the releases: whether all of them is up.
+//! Check `workloads`: the Deployments, StatefulSets, DaemonSets and Jobs of the releases are ready.
 
 use cluster::objects::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use cluster::objects::api::batch::v1::Job;
@@ -6,6 +6,7 @@ use cluster::{Object, Scope};
 
 use super::{Deployed, Finding, Name, Release, State, Subject};
 
+/// Checks the workloads of all releases.
 pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
     let mut findings = Vec::new();
     for release in &subject.releases {
@@ -26,28 +27,31 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
         }
     }
     if findings.is_empty() {
-        let why = "there is no release: gantry.lock has no charts";
+        let why = "there are no releases, as gantry.lock has no charts";
         findings.push(Finding::skipped(Name::Workloads, "cluster", "workloads", why));
     }
     findings
 }
 
-/// A release of which there is nothing.
+/// Reports a release of which nothing is in the cluster.
 pub(super) fn absent(subject: &Subject, release: &Release, name: Name) -> Finding {
     let what = format!("release {}", release.name);
-    let why = "nothing of it is in the namespace";
+    let why = "the namespace has no objects of it";
     match subject.deployed {
         Deployed::Expected => Finding::failed(name, &release.namespace, what)
-            .because(why, format!("gantry deploy --site site.yaml {}", release.name)),
+            .because(why, format!("deploy it: gantry deploy --site site.yaml {}", release.name)),
         Deployed::Maybe => Finding::skipped(name, &release.namespace, what, "not deployed yet"),
     }
 }
 
+/// Checks the workloads of one release.
 async fn of_release(subject: &Subject, release: &Release) -> cluster::Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for deployment in own::<Deployment>(subject, release).await? {
         let status = deployment.status.unwrap_or_default();
         let conditions = status.conditions.unwrap_or_default();
+        // ReplicaFailure has the reason of a quota or a webhook; Progressing turns false after
+        // `progressDeadlineSeconds`.
         let told = conditions.into_iter().find(|one| {
             (one.type_ == "ReplicaFailure" && one.status == "True")
                 || (one.type_ == "Progressing" && one.status == "False")
@@ -64,7 +68,7 @@ async fn of_release(subject: &Subject, release: &Release) -> cluster::Result<Vec
     for set in own::<StatefulSet>(subject, release).await? {
         let ready = set.status.and_then(|status| status.ready_replicas).unwrap_or(0);
         let wanted = set.spec.and_then(|spec| spec.replicas).unwrap_or(1);
-        // What keeps its pods from being made stands in its events alone.
+        // Unlike a Deployment it has no condition for pods that cannot be created, only events.
         let told = match (&set.metadata.name, ready < wanted) {
             (Some(name), true) => subject.cluster.warning(&release.namespace, name).await,
             _ => None,
@@ -82,12 +86,15 @@ async fn of_release(subject: &Subject, release: &Release) -> cluster::Result<Vec
     Ok(findings)
 }
 
+/// Lists the objects of a kind that belong to a release.
 async fn own<K: Object>(subject: &Subject, release: &Release) -> cluster::Result<Vec<K>> {
     let mut all = subject.cluster.list::<K>(Scope::Namespace(&release.namespace), "").await?;
     all.retain(|object| release.owns(object.meta()));
     Ok(all)
 }
 
+/// Judges a workload by its numbers of replicas. `told` is a message of its controller, if there is
+/// one.
 fn counted(
     release: &Release,
     kind: &str,
@@ -108,14 +115,15 @@ fn counted(
     let told = told.map(|message| format!(": {message}")).unwrap_or_default();
     let next = match told.contains("forbidden") || told.contains("denied") {
         true => {
-            "its pods are refused by an admission, a quota or pod security: change what it says"
+            "its pods are rejected by an admission webhook, a quota or pod security: change what the message names"
         }
-        false => "its pods say why (below)",
+        false => "see the findings about its pods below",
     };
     Finding::failed(Name::Workloads, place, what)
         .because(format!("{ready} of {wanted} ready{told}"), next)
 }
 
+/// Judges a job.
 fn of_job(release: &Release, job: &Job) -> Finding {
     let what = format!("Job {}", job.metadata.name.as_deref().unwrap_or_default());
     let place = &release.namespace;
@@ -125,7 +133,7 @@ fn of_job(release: &Release, job: &Job) -> Finding {
         conditions.iter().find(|one| one.type_ == kind && one.status == "True").cloned()
     };
     if is("Complete").is_some() {
-        return Finding::ok(Name::Workloads, place, what, "it has done its work");
+        return Finding::ok(Name::Workloads, place, what, "it has completed");
     }
     if let Some(failed) = is("Failed") {
         let why = failed.message.unwrap_or_else(|| "it failed".to_owned());
@@ -134,8 +142,10 @@ fn of_job(release: &Release, job: &Job) -> Finding {
     }
     let failed = status.failed.unwrap_or(0);
     let why = match failed {
-        0 => "it is at work".to_owned(),
-        times => format!("it is at work, after {times} failed tries"),
+        0 => "it is still running".to_owned(),
+        1 => "it is still running, after 1 failed attempt".to_owned(),
+        times => format!("it is still running, after {times} failed attempts"),
     };
-    Finding::warning(Name::Workloads, place, what).because(why, "wait, and look again (--watch)")
+    Finding::warning(Name::Workloads, place, what)
+        .because(why, "wait, or watch it with: gantry check --watch")
 }

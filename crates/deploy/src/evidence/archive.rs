@@ -1,4 +1,5 @@
-//! Evidence on a disk: one `.tar.zst`, the same bytes for the same content, or a folder.
+//! Writes evidence to a disk and reads it back: as one `.tar.zst`, which has the same bytes for the
+//! same content, or as a folder.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,19 +11,20 @@ use tar::{Builder, EntryType, Header};
 use super::part::MOST;
 use super::{Error, Result};
 
-/// zstd's level: some megabytes of text, packed in a moment.
+/// The compression level of zstd: a good ratio, still fast for some megabytes of text.
 const LEVEL: i32 = 12;
-/// The window that is read; ours is far below.
+/// The largest zstd window that is accepted (128 MiB): a stranger's archive could demand more
+/// memory. Archives of Gantry need far less.
 const WINDOW_LOG: u32 = 27;
-/// Files that are read of an archive.
+/// The most files of an archive that are read.
 const MOST_FILES: usize = 100_000;
 
-/// Where evidence goes.
+/// Where evidence is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// One file.
+    /// One `.tar.zst` file.
     Archive(PathBuf),
-    /// A folder, which is made.
+    /// A folder, which is created.
     Folder(PathBuf),
 }
 
@@ -34,11 +36,13 @@ impl Target {
     }
 }
 
-/// Writes the files, whole or not at all.
+/// Writes the files, all of them or none: first under a temporary name, then renamed.
 pub(super) fn write(target: &Target, files: &BTreeMap<String, Vec<u8>>) -> Result<()> {
     match target {
         Target::Archive(path) => {
             let failed = |cause| Error::Write { path: path.clone(), cause };
+            // In the same folder, since a rename cannot cross file systems. tempfile's own mode is
+            // 0600, and an auditor has to read the result.
             let mut new = tempfile::Builder::new()
                 .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
                 .tempfile_in(parent(path))
@@ -67,7 +71,11 @@ pub(super) fn write(target: &Target, files: &BTreeMap<String, Vec<u8>>) -> Resul
     }
 }
 
-/// Reads evidence that a stranger may have made: regular files only, under plain paths.
+/// Reads evidence that may come from a stranger: only regular files with plain relative paths, and
+/// a bounded number of files and bytes.
+///
+/// # Errors
+/// A file that cannot be read, and content that Gantry never writes.
 pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let failed = |cause| Error::Read { path: path.to_owned(), cause };
     let mut files = BTreeMap::new();
@@ -78,37 +86,42 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     }
     let mut decoder = zstd::Decoder::new(File::open(path).map_err(failed)?).map_err(failed)?;
     decoder.window_log_max(WINDOW_LOG).map_err(failed)?;
-    // Headers and padding come on top of what is gathered.
+    // A quarter more than the content may have: headers and padding come on top.
     let mut archive = tar::Archive::new(decoder.take(MOST + (MOST >> 2)));
-    // Raw: long names and such are extensions that we never write, and that would be held in memory.
+    // Raw, so that extensions of tar (long names, PAX) are seen as entries and refused: Gantry
+    // never writes them, and the library would hold their content in memory without a limit.
     for entry in archive.entries().map_err(failed)?.raw(true) {
         let altered = |what: &str, reason: &str| Error::Altered {
             what: what.to_owned(),
             reason: reason.to_owned(),
         };
         let shown = path.display().to_string();
-        let mut entry =
-            entry.map_err(|cause| altered(&shown, &format!("it cannot be read: {cause}")))?;
+        let mut entry = entry.map_err(|cause| {
+            altered(&shown, &format!("it is not a readable .tar.zst archive: {cause}"))
+        })?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         if entry.header().entry_type() != EntryType::Regular || !is_plain(&name) {
-            return Err(altered(&name, "it is no plain file"));
+            return Err(altered(&name, "it is not a regular file with a plain path"));
         }
         if files.len() >= MOST_FILES {
-            return Err(altered(&shown, "it has too many files"));
+            return Err(altered(&shown, "it has more files than Gantry accepts"));
         }
         let mut bytes = Vec::new();
         let size = entry.size();
         entry.read_to_end(&mut bytes).map_err(failed)?;
+        // `take` above may have cut the archive short in the middle of a file.
         if bytes.len() as u64 != size {
-            return Err(altered(&name, "it breaks off"));
+            return Err(altered(&name, "it is truncated"));
         }
         if files.insert(name.clone(), bytes).is_some() {
-            return Err(altered(&name, "it is there twice"));
+            return Err(altered(&name, "the archive contains it twice"));
         }
     }
     Ok(files)
 }
 
+/// Writes the files as a compressed tar. Times, owners and modes are fixed and the paths are
+/// sorted, so that the bytes depend on the content alone.
 fn pack(file: &mut File, files: &BTreeMap<String, Vec<u8>>) -> io::Result<()> {
     let mut archive = Builder::new(zstd::Encoder::new(file, LEVEL)?);
     for (name, bytes) in files {
@@ -126,6 +139,7 @@ fn pack(file: &mut File, files: &BTreeMap<String, Vec<u8>>) -> io::Result<()> {
     archive.into_inner()?.finish()?.flush()
 }
 
+/// Reads a folder with all that is in it. `left` is how many more bytes may be read.
 fn folder(
     root: &Path,
     at: &Path,
@@ -141,7 +155,9 @@ fn folder(
         if kind.is_dir() {
             folder(root, &path, left, files)?;
         } else if !kind.is_file() || size > *left || files.len() >= MOST_FILES {
-            let reason = "it is no plain file, or there is too much".to_owned();
+            let reason =
+                "it is not a regular file, or the folder has more content than Gantry accepts"
+                    .to_owned();
             return Err(Error::Altered { what: name, reason });
         } else {
             *left -= size;
@@ -151,10 +167,12 @@ fn folder(
     Ok(())
 }
 
+/// Whether a path is relative and cannot lead out of its folder.
 fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
+/// The folder that a path is in; `.` for a bare name.
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }

@@ -1,4 +1,5 @@
-//! What charts say of their licences: in `Chart.yaml`'s annotations, and in files beside it.
+//! Gathers evidence about charts: the licences that they declare in the annotations of
+//! `Chart.yaml`, and their licence files.
 
 use serde_json::Value;
 use types::Manifest;
@@ -12,6 +13,7 @@ use super::index::{Chart, Weight};
 use super::models::is_licence;
 use super::part::PartKind;
 
+/// Gathers what is known about a chart of a lock.
 pub(super) fn chart(gathering: &mut Gathering<'_>, locked: &lock::Chart) -> Result<Chart> {
     let name = locked.reference.to_string();
     let mut chart = Chart {
@@ -24,7 +26,7 @@ pub(super) fn chart(gathering: &mut Gathering<'_>, locked: &lock::Chart) -> Resu
         && let Some(bytes) = gathering.blob(&config.digest, &name)?
         && let Ok(metadata) = serde_json::from_slice::<Value>(&bytes)
     {
-        // artifacthub.io/license is Artifact Hub's, licenses is Bitnami's.
+        // `artifacthub.io/license` is Artifact Hub's annotation, `licenses` is Bitnami's.
         let said = ["artifacthub.io/license", "licenses", "license"];
         let said = said.iter().filter_map(|key| metadata["annotations"][*key].as_str());
         chart.licences = said.map(shortened).collect();
@@ -36,13 +38,13 @@ pub(super) fn chart(gathering: &mut Gathering<'_>, locked: &lock::Chart) -> Resu
         let files = match remote::helm::files_of(&name, &bytes) {
             Ok(files) => files,
             Err(cause) => {
-                let why = format!("its archive cannot be read: {cause}");
-                gathering.finding(Weight::Medium, &name, &why, "look at the chart");
+                let why = format!("the archive of the chart cannot be read: {cause}");
+                gathering.finding(Weight::Medium, &name, &why, "inspect the chart");
                 continue;
             }
         };
         for (path, bytes) in files {
-            // The chart's own; those of charts inside of it stand deeper.
+            // The chart's own file, `<chart>/LICENSE`; those of sub-charts are deeper.
             let is_own = path.matches('/').count() == 1;
             if is_own && is_licence(&path) {
                 let file = path.replace('/', "-");
@@ -53,7 +55,7 @@ pub(super) fn chart(gathering: &mut Gathering<'_>, locked: &lock::Chart) -> Resu
         }
     }
     if gathering.source.is_some() && chart.licences.is_empty() && chart.texts.is_empty() {
-        gathering.finding(Weight::Low, &name, "it names no licence", "ask who made it");
+        gathering.finding(Weight::Low, &name, "it declares no licence", "ask its author");
     }
     Ok(chart)
 }

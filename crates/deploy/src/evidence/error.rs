@@ -1,8 +1,9 @@
-//! What can go wrong with gathering and with judging evidence.
+//! The errors of gathering and of verifying evidence, grouped for the exit code of the command
+//! line.
 
 use std::path::PathBuf;
 
-/// Why evidence cannot be gathered, or is none.
+/// Why evidence cannot be gathered, or is not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file cannot be read.
@@ -13,7 +14,7 @@ pub enum Error {
         /// Why not.
         cause: std::io::Error,
     },
-    /// The archive cannot be written.
+    /// The archive or the folder cannot be written.
     #[error("cannot write {}: {cause}", path.display())]
     Write {
         /// The file.
@@ -21,13 +22,13 @@ pub enum Error {
         /// Why not.
         cause: std::io::Error,
     },
-    /// Something is there that would be written over.
-    #[error("{} is there already; remove it, or name another", path.display())]
+    /// The folder exists and is not empty; nothing is overwritten.
+    #[error("{} already exists and is not empty; remove it, or choose another folder", path.display())]
     Taken {
         /// The folder.
         path: PathBuf,
     },
-    /// A document is not what it should be.
+    /// A document does not have the expected form.
     #[error("{document}: {reason}")]
     Document {
         /// Its name.
@@ -35,50 +36,50 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// There is more than one archive may have.
-    #[error("there are more than {} of evidence; give fewer reports", types::ByteSize(*most))]
+    /// The content is larger than the limit.
+    #[error("the evidence is larger than the limit of {}; leave out some reports", types::ByteSize(*most))]
     TooMuch {
         /// The limit in bytes.
         most: u64,
     },
-    /// A key cannot be used.
-    #[error("the key is not usable: {reason}")]
+    /// A key for signing or verifying cannot be used.
+    #[error("the key cannot be used: {reason}")]
     Key {
-        /// Why not, and what to do.
+        /// Why not, and the next step.
         reason: String,
     },
-    /// The archive was changed, or is not whole.
+    /// The archive was changed, or is incomplete.
     #[error("{what}: {reason}")]
     Altered {
-        /// Which part.
+        /// The file in the archive, or the archive.
         what: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// It is signed by nobody who is trusted.
-    #[error("the signature is not good: {reason}")]
+    /// The signature is missing, wrong, or of a key that is not trusted.
+    #[error("the signature is not valid: {reason}")]
     Untrusted {
         /// Why not.
         reason: String,
     },
-    /// The store or the volumes.
+    /// The store or a bundle file cannot be read.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// A lock, a site or a name.
+    /// A lock, a site file or a name is not valid.
     #[error(transparent)]
     Types(#[from] types::Error),
 }
 
-/// `Result` with this room's [`Error`].
+/// `Result` with this module's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Whether the archive is not what was signed.
+    /// Whether the content is not what was signed or indexed.
     pub fn is_integrity(&self) -> bool {
         matches!(self, Self::Altered { .. } | Self::Untrusted { .. })
     }
 
-    /// Whether the input has to change; nothing was written.
+    /// Whether the user has to change the input. Nothing was written then.
     pub fn is_bad_input(&self) -> bool {
         matches!(
             self,

@@ -1,5 +1,6 @@
-//! What a model's file is by its first bytes, not by its name: data only, or a program for Python's
-//! unpickler. Archives (torch, numpy) are looked into; nothing is loaded.
+//! Detects the format of a model file by its first bytes rather than by its name: pure data, or a
+//! pickle, which is a program for Python. Zip archives (torch, numpy) are searched for pickles.
+//! Nothing is loaded or executed. `models` turns the result into findings.
 
 use std::io::{self, Read};
 
@@ -10,63 +11,66 @@ use types::Digest;
 
 use super::pickle::{self, Danger, Found};
 
-/// Members of an archive that are looked at; torch has one for each tensor.
+/// The most members of an archive that are read. torch writes one for each tensor, so large models
+/// have tens of thousands.
 const MOST_MEMBERS: u64 = 500_000;
-/// Bytes of a packed member that are read: the pickles of torch are small, its tensors are not packed.
+/// The most bytes that a compressed member may expand to, against zip bombs. The pickles of torch
+/// are small, and its tensors are not compressed.
 const MOST_UNPACKED: u64 = 1 << 30;
-/// Names of members that are kept in the answer.
+/// The most characters of a member name that are kept.
 const LONGEST_NAME: usize = 300;
-/// As much of a file as it takes to know it.
+/// How many bytes of a file are read to detect its format.
 const HEAD: u64 = 512;
 
-/// What a file is.
+/// The format of a model file, by what loading it may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Form {
-    /// safetensors: numbers with a JSON header. Data only.
+    /// safetensors: tensors with a JSON header. Pure data.
     Safetensors,
-    /// GGUF: numbers with a header. Data only.
+    /// GGUF: tensors with a binary header. Pure data.
     Gguf,
-    /// A pickle.
+    /// A pickle: loading it runs a program.
     Pickle,
-    /// A zip archive with pickles inside: what `torch.save` writes.
+    /// A zip archive that contains pickles, as `torch.save` writes it.
     PickleArchive,
     /// A zip archive without pickles (numpy's npz, Keras).
     Archive,
-    /// A packed file whose inside is not looked into (joblib's gzip, zlib, lzma).
+    /// A compressed file that is not decompressed here (joblib's gzip, zlib, lzma).
     Packed,
-    /// Anything else; its name says what.
+    /// Any other format.
     Other,
 }
 
-/// What was found in a file.
+/// The result of inspecting a model file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Looked {
-    /// What it is.
+    /// The format.
     pub form: Form,
-    /// The pickles in it, each with the member's name; the name is empty for the file itself.
+    /// The pickles in the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pickles: Vec<Member>,
-    /// What could not be looked at.
+    /// What could not be inspected, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
-/// A pickle in a file.
+/// A pickle in a model file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Member {
-    /// Its name in the archive.
+    /// Its name in the archive; empty if the file itself is the pickle.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// What is in it.
+    /// What it imports and calls.
     #[serde(flatten)]
     pub found: Found,
 }
 
 impl Looked {
-    /// The worst of its pickles; `None` where there is none.
+    /// The danger of its worst pickle; `None` without pickles. What could not be inspected is at
+    /// least [`ImportDanger::Unknown`].
     pub fn danger(&self) -> Option<Danger> {
         let worst = self.pickles.iter().map(|member| member.found.danger()).max();
         let unread = self.note.as_ref().map(|_| Danger::Unknown);
@@ -74,7 +78,8 @@ impl Looked {
     }
 }
 
-/// Looks at a blob. `name` is the file's, which tells a pickle of protocol 0 or 1 from a text.
+/// Inspects a blob. `name` is the file name; only it can tell a pickle of protocol 0 or 1, which
+/// has no magic number, from a text.
 pub(super) fn look(
     source: &dyn Source,
     digest: &Digest,
@@ -88,6 +93,7 @@ pub(super) fn look(
     let blob = Blob { source, digest, size };
     let plain = |form| Looked { form, pickles: vec![], note: None };
     Ok(match form(&head, size, name) {
+        // A new reader from the start: the head is not put back.
         Form::Pickle => {
             let found = pickle::read(source.open(digest, 0..size)?);
             let pickles = vec![Member { name: String::new(), found }];
@@ -95,13 +101,16 @@ pub(super) fn look(
         }
         Form::Archive => archive(blob),
         Form::Packed => Looked {
-            note: Some("it is packed, and not looked into: it may hold a pickle".to_owned()),
+            note: Some(
+                "it is compressed and was not inspected: it may contain a pickle".to_owned(),
+            ),
             ..plain(Form::Packed)
         },
         form => plain(form),
     })
 }
 
+/// Detects the format by the first bytes of a file, and where they do not suffice by its name.
 fn form(head: &[u8], size: u64, name: &str) -> Form {
     let extension =
         name.rsplit_once('.').map_or("", |(_, extension)| extension).to_ascii_lowercase();
@@ -109,15 +118,18 @@ fn form(head: &[u8], size: u64, name: &str) -> Form {
         extension.as_str(),
         "bin" | "pt" | "pth" | "pkl" | "pickle" | "ckpt" | "joblib" | "dill" | "pt2" | "th"
     );
+    // safetensors: eight bytes of header length, then the header, a JSON object
+    // (huggingface/safetensors, README, "Format").
     let header = head.first_chunk::<8>().map(|length| u64::from_le_bytes(*length));
     let is_safetensors = header.is_some_and(|length| length <= size) && head.get(8) == Some(&b'{');
     match head {
+        // A local file header, or the end record of an empty archive (APPNOTE.TXT, 4.3).
         [b'P', b'K', 3 | 5, 4 | 6, ..] => Form::Archive,
-        // PROTO with a version that exists.
+        // The opcode PROTO with a protocol number that exists; 0 and 1 do not have the opcode.
         [0x80, 2..=5, ..] => Form::Pickle,
         [b'G', b'G', b'U', b'F', ..] => Form::Gguf,
         _ if is_safetensors => Form::Safetensors,
-        // gzip, zlib, bzip2, xz, lz4: what joblib packs with.
+        // gzip, zlib, bzip2, xz and lz4: the compressions of joblib.
         [0x1f, 0x8b, ..]
         | [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..]
         | [b'B', b'Z', b'h', ..]
@@ -127,17 +139,17 @@ fn form(head: &[u8], size: u64, name: &str) -> Form {
         {
             Form::Packed
         }
-        // Protocols 0 and 1 begin with any opcode; the name has to tell.
+        // Protocols 0 and 1 begin with any opcode that pushes a value, so the name has to decide.
         [first, ..] if is_pickles && b"(c}])IiSVNKMJFGULl".contains(first) => Form::Pickle,
         _ => Form::Other,
     }
 }
 
-/// Looks for pickles in a zip archive: members of any name that begin like one, and `*.pkl`.
+/// Searches a zip archive for pickles: members of any name that begin like one, and `*.pkl`.
 fn archive(blob: Blob<'_>) -> Looked {
     let mut looked = Looked { form: Form::Archive, pickles: vec![], note: None };
     if let Err(reason) = members(blob, &mut looked.pickles) {
-        looked.note = Some(format!("the archive is not read to its end: {reason}"));
+        looked.note = Some(format!("the archive could not be read completely: {reason}"));
     }
     if !looked.pickles.is_empty() {
         looked.form = Form::PickleArchive;
@@ -145,9 +157,12 @@ fn archive(blob: Blob<'_>) -> Looked {
     looked
 }
 
+/// Reads the members of a zip archive and collects the pickles among them. What was found before an
+/// error stays in `pickles`.
 fn members(blob: Blob<'_>, pickles: &mut Vec<Member>) -> Result<(), String> {
     let text = |error: rawzip::Error| error.to_string();
     let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
+    // The end record of a zip may be followed by a comment of up to 64 KiB; 1 MiB is ample.
     let locator = ZipArchive::with_max_search_space(1 << 20);
     let located = locator.locate_in_reader(blob, &mut buffer, blob.size);
     let zip = located.map_err(|(_, error)| text(error))?;
@@ -164,6 +179,7 @@ fn members(blob: Blob<'_>, pickles: &mut Vec<Member>) -> Result<(), String> {
         let name = String::from_utf8_lossy(entry.file_path().as_ref()).into_owned();
         let method = entry.compression_method();
         let member = zip.get_entry(entry.wayfinder()).map_err(text)?;
+        // A new reader each time: the first two bytes are read, then the pickle from its start.
         let unpacked = || -> Box<dyn Read + '_> {
             match method {
                 CompressionMethod::STORE => Box::new(member.reader()),
@@ -173,12 +189,15 @@ fn members(blob: Blob<'_>, pickles: &mut Vec<Member>) -> Result<(), String> {
             }
         };
         if !matches!(method, CompressionMethod::STORE | CompressionMethod::DEFLATE) {
-            return Err(format!("{} is packed in a way that is not read", shortened(&name)));
+            return Err(format!(
+                "{} uses a compression method that Gantry cannot read",
+                shortened(&name)
+            ));
         }
         let mut head = [0; 2];
         let is_there = unpacked().read_exact(&mut head).is_ok();
         let is_pickle = is_there && matches!(head, [0x80, 2..=5]);
-        // Tensors are stored under data/ and may begin with any byte.
+        // torch stores tensors as `<name>/data/<number>`; they may begin like a pickle by chance.
         let is_tensor = name.rsplit_once('/').is_some_and(|(folder, file)| {
             folder.ends_with("/data") && file.bytes().all(|b| b.is_ascii_digit())
         });
@@ -194,7 +213,7 @@ fn shortened(name: &str) -> String {
     name.chars().take(LONGEST_NAME).collect()
 }
 
-/// A blob that is read anywhere.
+/// Random access to a blob, which the zip reader needs: it begins with the directory at the end.
 #[derive(Clone, Copy)]
 struct Blob<'a> {
     source: &'a dyn Source,

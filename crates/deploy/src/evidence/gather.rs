@@ -1,4 +1,6 @@
-//! Gathers: goes through the locks, looks at what the source has of them, and takes the reports.
+//! Gathers evidence: goes through the locks, reads their content from a store or bundle, and adds
+//! the reports. `images`, `models` and `charts` do this for one entry of a lock each; all of them
+//! write into one [`Gatherer`].
 
 use std::path::Path;
 
@@ -14,48 +16,52 @@ use super::part::{PartKind, Parts};
 use super::sign::Key;
 use super::{Result, charts, images, models, page};
 
-/// A file that is taken as it is.
+/// A file that is added unchanged.
 #[derive(Debug, Clone)]
 pub struct Document {
-    /// What it is.
+    /// What the file is.
     pub kind: PartKind,
-    /// Its file's name.
+    /// The file name, without folders.
     pub name: String,
-    /// Its content.
+    /// The content.
     pub bytes: Vec<u8>,
 }
 
-/// What is gathered from.
+/// The input of [`gather_evidence`].
 pub struct Request<'a> {
-    /// The locks.
+    /// The locks whose content was transferred.
     pub locks: &'a [Lock],
-    /// Receipts, for what the site holds; their texts are among the documents.
+    /// Receipts, which say what the site holds. Their files have to be among the documents as well.
     pub receipts: &'a [Receipt],
-    /// Where the content is; without it, it is not looked into.
+    /// The store or bundle with the content; without it, no content is inspected.
     pub source: Option<&'a dyn Source>,
-    /// Locks, site, receipts and reports as they are.
+    /// The files of locks, site, receipts and reports.
     pub documents: Vec<Document>,
 }
 
-/// What was gathered.
+/// Gathered evidence, ready to be written.
 #[derive(Debug)]
 pub struct Evidence {
-    /// The index.
+    /// The index, which describes everything that was gathered.
     pub index: Index,
     parts: Parts,
 }
 
-/// Verdicts that reports give themselves when all is well.
+/// The values of `verdict` in reports that mean success. The reports are those of several commands
+/// and versions, hence the synonyms.
 const GOOD: [&str; 8] = ["proven", "passed", "pass", "ok", "clean", "quiet", "good", "success"];
 
-/// What is gathered on the way.
+/// Collects files and findings while the locks are read.
 pub(super) struct Gathering<'a> {
     pub(super) source: Option<&'a dyn Source>,
     pub(super) parts: Parts,
     pub(super) findings: Vec<Finding>,
 }
 
-/// Gathers. The same input gives the same evidence, byte for byte. Blocks on the disk.
+/// Gathers evidence. The same input gives the same evidence, byte for byte. Blocks on the disk.
+///
+/// # Errors
+/// Content that cannot be read, and more of it than an archive may have.
 pub fn gather(request: Request<'_>) -> Result<Evidence> {
     let mut gathering =
         Gathering { source: request.source, parts: Parts::default(), findings: Vec::new() };
@@ -95,11 +101,13 @@ pub fn gather(request: Request<'_>) -> Result<Evidence> {
         gathering.finding(
             Weight::Medium,
             "content",
-            "no store and no volumes were given: licences, bills of materials and model files were not looked at",
-            "give --from STORE or VOLUME",
+            "no store and no bundle files were given: licences, SBOMs and model files were not inspected",
+            "name a store or bundle files: --from STORE or --from BUNDLE_FILE",
         );
     }
     index.findings = gathering.findings;
+    // Sorted and without repetitions: several locks may share content, and the order of the input
+    // must not change the bytes.
     index.findings.sort();
     index.findings.dedup();
     index.images.sort_by(|a, b| a.reference.cmp(&b.reference));
@@ -107,6 +115,7 @@ pub fn gather(request: Request<'_>) -> Result<Evidence> {
     index.reports.sort_by(|a, b| a.path.cmp(&b.path));
     let mut parts = gathering.parts;
     index.parts = parts.index();
+    // The page lists the files without itself; the final index has the page as well.
     let page = page::html(&index);
     parts.add_page(page.into_bytes())?;
     index.parts = parts.index();
@@ -114,7 +123,10 @@ pub fn gather(request: Request<'_>) -> Result<Evidence> {
 }
 
 impl Evidence {
-    /// Writes the archive or the folder, signed where there is a key.
+    /// Writes the archive or the folder, with a signature over the index if there is a key.
+    ///
+    /// # Errors
+    /// A target that cannot be written or is a folder with content, and a key that cannot sign.
     pub fn write(self, target: &Target, key: Option<&Key>) -> Result<()> {
         let text = self.index.print()?;
         let mut files = self.parts.into_files();
@@ -128,7 +140,7 @@ impl Evidence {
 }
 
 impl Gathering<'_> {
-    /// Takes a document in; a report is read for its verdict.
+    /// Adds a document. For a report, its verdict is read and judged.
     fn document(&mut self, document: Document) -> Result<Option<Report>> {
         let Document { kind, name, bytes } = document;
         let folder = match kind {
@@ -143,25 +155,26 @@ impl Gathering<'_> {
         if !is_report {
             return Ok(None);
         }
+        // A report without a verdict is not good news: it may be of an older version, or forged.
         match &verdict {
             Some(verdict) if GOOD.contains(&verdict.to_lowercase().as_str()) => {}
             Some(verdict) => self.finding(
                 Weight::High,
                 &path,
-                &format!("it gives itself the verdict {verdict:?}"),
+                &format!("its verdict is {verdict:?}"),
                 "read the report",
             ),
             None => self.finding(
                 Weight::Medium,
                 &path,
-                "it gives itself no verdict that could be read",
+                "it has no verdict that Gantry can read",
                 "read the report",
             ),
         }
         Ok(Some(Report { path, kind, verdict }))
     }
 
-    /// What is locked and in no receipt.
+    /// Adds a finding for everything in a lock that no receipt names with the same digest.
     fn not_at_site(&mut self, lock: &Lock, receipts: &[Receipt]) {
         if receipts.is_empty() {
             return;
@@ -175,13 +188,14 @@ impl Gathering<'_> {
                 self.finding(
                     Weight::Medium,
                     &root.name.to_string(),
-                    "it is locked, and no receipt says that the site holds it with this digest",
-                    "load it, and give the receipt",
+                    "it is in the lock, but no receipt says that the site holds it with this digest",
+                    "load it, and add the receipt of that",
                 );
             }
         }
     }
 
+    /// Adds a finding: what it is about, what was found, and the next step.
     pub(super) fn finding(&mut self, weight: Weight, what: &str, why: &str, next: &str) {
         self.findings.push(Finding {
             weight,
@@ -191,7 +205,8 @@ impl Gathering<'_> {
         });
     }
 
-    /// A small document out of the source; `None` where it is not here or too large to be one.
+    /// Reads a small blob from the source. Returns `None`, with a finding, if the source does not
+    /// have it or it is too large; and without a finding if there is no source at all.
     pub(super) fn blob(&mut self, digest: &Digest, what: &str) -> Result<Option<Vec<u8>>> {
         let Some(source) = self.source else { return Ok(None) };
         match source.size(digest)? {
@@ -200,20 +215,25 @@ impl Gathering<'_> {
             }
             Some(size) => {
                 let size = types::ByteSize(size);
-                let why = format!("{digest} has {size}, which is too large to be taken in");
-                self.finding(Weight::Low, what, &why, "look at it where it is");
+                let why = format!("{digest} has {size}, which is too large to be included");
+                self.finding(Weight::Low, what, &why, "inspect it in the store");
                 Ok(None)
             }
             None => {
-                let why = format!("{digest} is not in what was looked through");
-                self.finding(Weight::Medium, what, &why, "gather where everything is: --from");
+                let why = format!("{digest} is not in the content that was searched");
+                self.finding(
+                    Weight::Medium,
+                    what,
+                    &why,
+                    "name a store or bundle that has everything: --from",
+                );
                 Ok(None)
             }
         }
     }
 }
 
-/// The field `verdict` of a report, a word.
+/// Reads the field `verdict` of a JSON report.
 fn verdict(bytes: &[u8]) -> Option<String> {
     const LONGEST: usize = 100;
     let report: Value = serde_json::from_slice(bytes).ok()?;
@@ -221,13 +241,16 @@ fn verdict(bytes: &[u8]) -> Option<String> {
     Some(verdict.chars().take(LONGEST).collect())
 }
 
-/// The last part of a path, for a document's name.
+/// The last segment of a path, as the name of a document.
 pub(super) fn base_name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 impl Document {
-    /// A file as it is, up to the size that a part may have.
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is larger than one file of the archive may be.
     pub fn read(kind: PartKind, path: &Path) -> Result<Self> {
         let failed = |cause| super::Error::Read { path: path.to_owned(), cause };
         let size = std::fs::metadata(path).map_err(failed)?.len();

@@ -1,5 +1,5 @@
-//! What images say of themselves, and what is attached to them: licences, origin, bills of materials,
-//! signatures.
+//! Gathers evidence about images: the licences and the origin that they declare, and what is
+//! attached to them (SBOMs, signatures, attestations).
 
 use std::collections::BTreeSet;
 
@@ -12,8 +12,10 @@ use super::gather::Gathering;
 use super::index::{Image, Weight};
 use super::part::PartKind;
 
+/// The annotation with the licences of an image, as an SPDX expression (image-spec,
+/// annotations.md).
 const LICENCES: &str = "org.opencontainers.image.licenses";
-/// What an image says of where it comes from (image-spec, annotations.md).
+/// The annotations with the origin of an image (image-spec, annotations.md).
 const ORIGIN: [&str; 6] = [
     "org.opencontainers.image.source",
     "org.opencontainers.image.url",
@@ -23,6 +25,7 @@ const ORIGIN: [&str; 6] = [
     "org.opencontainers.image.base.name",
 ];
 
+/// Gathers what is known about an image of a lock.
 pub(super) fn image(gathering: &mut Gathering<'_>, locked: &lock::Image) -> Result<Image> {
     let name = locked.reference.to_string();
     let mut image = Image {
@@ -36,6 +39,8 @@ pub(super) fn image(gathering: &mut Gathering<'_>, locked: &lock::Image) -> Resu
     };
     let (mut licences, mut origin) = (BTreeSet::new(), BTreeSet::new());
     let manifests = locked.manifests.iter();
+    // The annotations may be in the index, in a manifest of any platform, or as labels in its
+    // config. Sets, since platforms usually repeat each other.
     let documents = manifests.flat_map(|m| [Some(m.digest), m.config.map(|config| config.digest)]);
     let documents: BTreeSet<Digest> = documents.flatten().chain([locked.digest]).collect();
     for digest in documents {
@@ -59,16 +64,16 @@ pub(super) fn image(gathering: &mut Gathering<'_>, locked: &lock::Image) -> Resu
     }
     if gathering.source.is_some() {
         for (is_missing, what, next) in [
-            (image.licences.is_empty(), "it names no licence", "ask who made it"),
+            (image.licences.is_empty(), "it declares no licence", "ask its author"),
             (
                 image.sboms.is_empty(),
-                "no bill of materials is attached to it",
-                "make one with syft or trivy, and carry it as a file",
+                "no SBOM is attached to it",
+                "create one with syft or trivy, and add it under files: in gantry.yaml",
             ),
             (
                 image.signatures.is_empty(),
                 "no signature is attached to it",
-                "the lock's digest is what vouches for it",
+                "only the digest in the lock vouches for it",
             ),
         ] {
             if is_missing {
@@ -79,7 +84,8 @@ pub(super) fn image(gathering: &mut Gathering<'_>, locked: &lock::Image) -> Resu
     Ok(image)
 }
 
-/// Takes in what is attached: the manifest of a signature holds the signature itself, as annotation.
+/// Adds an artifact that is attached to an image. For a signature its manifest is added as well,
+/// since cosign keeps the signature itself there, as an annotation.
 fn attachment(
     gathering: &mut Gathering<'_>,
     image: &str,
@@ -89,6 +95,7 @@ fn attachment(
     let of = attached.reference.to_string();
     let Some(bytes) = gathering.blob(&attached.manifest.digest, &of)? else { return Ok(()) };
     let manifest = Manifest::parse(&of, &bytes)?;
+    // cosign names SBOMs by a tag; ORAS and BuildKit name them by artifact or media type.
     let media_types = manifest.layers.iter().map(|layer| layer.media_type.as_str());
     let tag = attached.reference.tag().unwrap_or_default();
     let is_sbom = tag.ends_with(".sbom")
@@ -110,7 +117,7 @@ fn attachment(
     Ok(())
 }
 
-/// Bills of materials that were carried as files.
+/// Adds the SBOMs among the plain files of a lock, which are recognised by their names.
 pub(super) fn sbom_files(gathering: &mut Gathering<'_>, files: &[lock::File]) -> Result<()> {
     for file in files {
         let title = file.title.to_ascii_lowercase();
@@ -132,16 +139,18 @@ fn is_bill(media_type: &str) -> bool {
     ["spdx", "cyclonedx", "syft", "sbom"].iter().any(|word| media_type.contains(word))
 }
 
+/// The last segment of a reference: `nginx:1.25` of `docker.io/library/nginx:1.25`.
 fn last(reference: &str) -> &str {
     reference.rsplit('/').next().unwrap_or(reference)
 }
 
+/// Describes where an image was found: chart, template, object, field.
 fn seen(seen: &lock::Seen) -> String {
     let more = [&seen.template, &seen.object, &seen.field].into_iter().flatten();
     std::iter::once(&seen.by).chain(more).map(String::as_str).collect::<Vec<_>>().join(" ")
 }
 
-/// What a stranger says is not longer than a reader bears.
+/// Cuts a text that a stranger wrote to a length that a page can show.
 pub(super) fn shortened(text: &str) -> String {
     const LONGEST: usize = 300;
     text.chars().take(LONGEST).collect()

@@ -1,5 +1,6 @@
-//! The index of an archive of evidence: what was carried, what speaks for it, what was found, and the
-//! digest of every part. What is signed is this.
+//! The index of an evidence archive (`index.json`): the images, models and charts that were
+//! transferred, their licences and signatures, the findings, and the digest of every file. The
+//! signature covers this file alone; the digests in it cover the rest.
 
 use serde::{Deserialize, Serialize};
 use types::Digest;
@@ -8,7 +9,7 @@ use super::form::Looked;
 use super::part::Part;
 use super::{Error, Result};
 
-/// The version of the format.
+/// The version of the format that this Gantry writes and reads.
 pub(super) const VERSION: u32 = 1;
 /// Its path in the archive.
 pub(super) const PATH: &str = "index.json";
@@ -17,118 +18,118 @@ pub(super) const SIGNATURE: &str = "index.json.minisig";
 /// The path of the page.
 pub(super) const PAGE: &str = "index.html";
 
-/// A whole index.
+/// The content of `index.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Index {
-    /// [`VERSION`].
+    /// The version of the format, 1.
     pub version: u32,
-    /// What it is about: the locks' names.
+    /// The names of the locks, separated by commas.
     pub name: String,
-    /// The Gantry that gathered it.
+    /// The version of the Gantry that gathered it.
     pub gantry: String,
-    /// Images of the locks.
+    /// The images of the locks.
     pub images: Vec<Image>,
-    /// Models of the locks.
+    /// The models of the locks.
     pub models: Vec<Model>,
-    /// Charts of the locks.
+    /// The charts of the locks.
     pub charts: Vec<Chart>,
-    /// Reports that were handed in, with the verdicts that they give themselves.
+    /// The reports that were added, with the verdicts that they contain.
     pub reports: Vec<Report>,
-    /// What an auditor has to know, the worst first.
+    /// What an auditor has to know, the most severe first.
     pub findings: Vec<Finding>,
-    /// Every file of the archive but the index itself and its signature, sorted by path.
+    /// Every file of the archive except the index and its signature, sorted by path.
     pub parts: Vec<Part>,
 }
 
-/// An image.
+/// What is known about an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Image {
-    /// Its name, as it was locked.
+    /// Its name in the lock.
     pub reference: String,
     /// Its digest.
     pub digest: Digest,
-    /// What it says of its licences (`org.opencontainers.image.licenses`, as label or annotation).
+    /// The licences that it declares (`org.opencontainers.image.licenses`, as label or annotation).
     pub licences: Vec<String>,
-    /// Where it says that it comes from, and of which version and revision.
+    /// Its declared origin, as `source: https://…`, `version: …`, `revision: …`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub origin: Vec<String>,
-    /// Paths of its software bills of materials.
+    /// The paths of its SBOMs in the archive.
     pub sboms: Vec<String>,
-    /// Paths of its signatures and attestations. They are kept, not judged.
+    /// The paths of its signatures and attestations. They are included without being verified.
     pub signatures: Vec<String>,
-    /// Where it was seen.
+    /// Where the image was found: chart, template, object and field.
     pub seen: Vec<String>,
 }
 
-/// A model.
+/// What is known about a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Model {
-    /// Its name: `org/name` at a commit, an Ollama name, a URL.
+    /// Its name: `org/name at <commit>`, an Ollama name, or a URL.
     pub name: String,
-    /// Its name as an artifact.
+    /// The reference of its OCI artifact.
     pub reference: String,
-    /// What it says of its licence.
+    /// The licences that it declares.
     pub licences: Vec<String>,
-    /// Paths of its licences' texts.
+    /// The paths of its licence texts in the archive.
     pub texts: Vec<String>,
     /// Its files.
     pub files: Vec<File>,
 }
 
-/// A file of a model.
+/// What is known about a file of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct File {
-    /// Its path.
+    /// The path in the model.
     pub path: String,
-    /// Its sha256.
+    /// The sha256 digest.
     pub sha256: Digest,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// What it is; absent where its content is not here.
+    /// The result of inspecting it; absent if its content is not available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub looked: Option<Looked>,
 }
 
-/// A chart.
+/// What is known about a chart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Chart {
-    /// Its name as an artifact.
+    /// The reference of its OCI artifact.
     pub reference: String,
     /// Its digest.
     pub digest: Digest,
-    /// What it says of its licence.
+    /// The licences that it declares.
     pub licences: Vec<String>,
-    /// Paths of its licences' texts.
+    /// The paths of its licence texts in the archive.
     pub texts: Vec<String>,
 }
 
-/// A report that was handed in.
+/// A report that was added.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// Its path.
+    /// The path in the archive.
     pub path: String,
-    /// What it is.
+    /// Which command wrote it.
     pub kind: super::part::PartKind,
-    /// The field `verdict` of its JSON, where it has one.
+    /// The field `verdict` of its JSON, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
 }
 
-/// How much a finding weighs.
+/// How severe a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Weight {
-    /// Loading it may run anything, or a proof failed.
+    /// Loading a file may run any code, or a proof failed.
     High,
-    /// Somebody has to look.
+    /// Somebody has to look into it.
     Medium,
-    /// Something is not told.
+    /// Information is missing.
     Low,
 }
 
@@ -136,18 +137,18 @@ pub enum Weight {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
-    /// How much it weighs.
+    /// How severe it is.
     pub weight: Weight,
-    /// What it is about.
+    /// What it is about: an image, a model, a report.
     pub what: String,
     /// What was found.
     pub why: String,
-    /// What to do.
+    /// The next step.
     pub next: String,
 }
 
 impl Index {
-    /// As JSON, the same for the same content.
+    /// Prints the index as JSON. The same content gives the same text.
     pub(super) fn print(&self) -> Result<String> {
         let text = serde_json::to_string_pretty(self);
         let mut text = text.map_err(|cause| Error::Document {
@@ -158,12 +159,15 @@ impl Index {
         Ok(text)
     }
 
-    /// Reads an index that a stranger may have written.
+    /// Parses an index that may come from a stranger.
     pub(super) fn parse(text: &[u8]) -> Result<Self> {
         let bad = |reason: String| Error::Document { document: PATH.to_owned(), reason };
         let index: Self = serde_json::from_slice(text).map_err(|cause| bad(cause.to_string()))?;
         if index.version != VERSION {
-            return Err(bad(format!("version {} is not known, only {VERSION}", index.version)));
+            return Err(bad(format!(
+                "it has the format version {}, and this Gantry reads version {VERSION} only",
+                index.version
+            )));
         }
         Ok(index)
     }

@@ -1,9 +1,11 @@
-//! What an auditor asks for, in one archive: what was carried and where it came from, licences,
-//! signatures, bills of materials, what the models' files are, and the reports of what was proven
-//! and checked; with a page to read and a signed index of every part's digest.
+//! Collects what an auditor wants to see in one archive: what was transferred and where it came
+//! from, licences, signatures, software bills of materials (SBOMs), whether model files can run
+//! code, and the reports of `relocate`, `check` and `audit`. It has an HTML page to read, and a
+//! signed index with the digest of every file.
 //!
-//! The way of the data: [`gather`] looks through locks and a source and takes reports as they are,
-//! [`Evidence::write`] writes them as one archive or a folder, [`verify`] proves one long after.
+//! Data flow: [`gather_evidence`] reads the locks and the content of a store or bundle,
+//! [`GatheredEvidence::write`] writes an archive or a folder, and [`verify_evidence`] checks one
+//! later.
 
 mod archive;
 mod charts;

@@ -1,4 +1,5 @@
-//! What models say of their licences, and what their files are.
+//! Gathers evidence about models: the licences that they declare, and for each file whether loading
+//! it can run code.
 
 use serde_json::Value;
 use types::lock::{Blob, HubModel, OllamaModel, UrlModel};
@@ -12,10 +13,10 @@ use super::index::{File, Model, Weight};
 use super::part::PartKind;
 use super::pickle::Danger;
 
-/// Ollama's layer with a licence's text.
+/// The media type of Ollama's layer with the text of a licence.
 const OLLAMA_LICENCE: &str = "application/vnd.ollama.image.license";
 
-/// A Hugging Face snapshot.
+/// Gathers what is known about a Hugging Face snapshot.
 pub(super) fn hub(gathering: &mut Gathering<'_>, locked: &HubModel) -> Result<Model> {
     let name = format!("{} at {}", locked.hf, locked.commit);
     let mut model = empty(name.clone(), locked.reference.to_string());
@@ -38,7 +39,7 @@ pub(super) fn hub(gathering: &mut Gathering<'_>, locked: &HubModel) -> Result<Mo
     Ok(licensed(gathering, model))
 }
 
-/// An Ollama model.
+/// Gathers what is known about an Ollama model.
 pub(super) fn ollama(gathering: &mut Gathering<'_>, locked: &OllamaModel) -> Result<Model> {
     let name = locked.ollama.clone();
     let mut model = empty(name.clone(), locked.reference.to_string());
@@ -58,13 +59,15 @@ pub(super) fn ollama(gathering: &mut Gathering<'_>, locked: &OllamaModel) -> Res
             }
             continue;
         }
+        // Layers have no file names; their media types end in `model`, `template`, `params` and so
+        // on.
         let path = format!("{word}-{}", layer.digest.short());
         model.files.push(looked(gathering, &name, &path, Blob::from(layer))?);
     }
     Ok(licensed(gathering, model))
 }
 
-/// A file from a URL.
+/// Gathers what is known about a model file from a URL.
 pub(super) fn url(gathering: &mut Gathering<'_>, locked: &UrlModel) -> Result<Model> {
     let name = locked.url.clone();
     let mut model = empty(name.clone(), locked.reference.to_string());
@@ -72,7 +75,7 @@ pub(super) fn url(gathering: &mut Gathering<'_>, locked: &UrlModel) -> Result<Mo
     Ok(licensed(gathering, model))
 }
 
-/// Whether a file holds a licence, by its name.
+/// Whether a file contains a licence, by its name.
 pub(super) fn is_licence(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
     ["license", "licence", "copying", "notice", "use_policy", "acceptable_use"]
@@ -84,20 +87,23 @@ fn empty(name: String, reference: String) -> Model {
     Model { name, reference, licences: vec![], texts: vec![], files: vec![] }
 }
 
+/// Adds a finding if neither a licence nor the text of one was found.
 fn licensed(gathering: &mut Gathering<'_>, model: Model) -> Model {
     if gathering.source.is_some() && model.licences.is_empty() && model.texts.is_empty() {
-        let next = "ask who made it, and write it down";
-        gathering.finding(Weight::Medium, &model.name, "it names no licence", next);
+        let next = "ask its author, and record the answer";
+        gathering.finding(Weight::Medium, &model.name, "it declares no licence", next);
     }
     model
 }
 
-/// What a model's card says of its licence (huggingface.co/docs/hub/model-cards, "license").
+/// Reads the licences from the YAML header of a model card (huggingface.co/docs/hub/model-cards,
+/// "license"). A card without a valid header has none.
 fn front_matter(card: &str) -> Vec<String> {
     let Some(rest) = card.trim_start_matches('\u{feff}').strip_prefix("---") else { return vec![] };
     let Some((head, _)) = rest.split_once("\n---") else { return vec![] };
     let Ok(fields) = yaml::read::<Value>("README.md", head) else { return vec![] };
     let mut said = Vec::new();
+    // With `license: other` the name and the link say which one.
     for key in ["license", "license_name", "license_link"] {
         match &fields[key] {
             Value::String(text) => said.push(shortened(text)),
@@ -110,14 +116,19 @@ fn front_matter(card: &str) -> Vec<String> {
     said
 }
 
-/// Looks at a file, and tells what loading it may do.
+/// Inspects a file of a model, and adds a finding if loading it may run code.
 fn looked(gathering: &mut Gathering<'_>, model: &str, path: &str, blob: Blob) -> Result<File> {
     let file =
         |looked| File { path: path.to_owned(), sha256: blob.digest, size: blob.size, looked };
     let Some(size) = size(gathering, &blob.digest)? else {
         if gathering.source.is_some() {
-            let why = format!("{path} is not in what was looked through");
-            gathering.finding(Weight::Medium, model, &why, "gather where everything is: --from");
+            let why = format!("{path} is not in the content that was searched");
+            gathering.finding(
+                Weight::Medium,
+                model,
+                &why,
+                "name a store or bundle that has everything: --from",
+            );
         }
         return Ok(file(None));
     };
@@ -134,7 +145,9 @@ fn size(gathering: &Gathering<'_>, digest: &Digest) -> Result<Option<u64>> {
     })
 }
 
+/// Adds the finding for a file with pickles, or with a part that could not be inspected.
 fn tell(gathering: &mut Gathering<'_>, model: &str, path: &str, looked: &Looked) {
+    // A finding is one sentence; the page lists all imports.
     const NAMED: usize = 8;
     let Some(danger) = looked.danger() else { return };
     let all = looked.pickles.iter().flat_map(|member| &member.found.imports);
@@ -144,23 +157,25 @@ fn tell(gathering: &mut Gathering<'_>, model: &str, path: &str, looked: &Looked)
     let names =
         if names.is_empty() { String::new() } else { format!(": it imports {}", names.join(", ")) };
     let broken = looked.pickles.iter().find_map(|member| member.found.broken.as_deref());
+    // The reason is part of the finding: breaking a pickle after its payload is a known way to
+    // evade scanners, as Python runs everything before the defect.
     let broken = broken.or(looked.note.as_deref());
     let broken = broken.map(|why| format!(" ({why})")).unwrap_or_default();
     let what = match looked.form {
         Form::Pickle => "is a pickle",
-        Form::PickleArchive => "holds pickles",
-        _ => "could not be looked into",
+        Form::PickleArchive => "contains pickles",
+        _ => "could not be inspected",
     };
     let (weight, why) = match danger {
-        Danger::Dangerous => (Weight::High, "loading it runs commands or code from outside"),
-        Danger::Unknown => (Weight::Medium, "loading it may run code that is not known"),
-        Danger::Usual => (Weight::Low, "what it imports is what weights need"),
+        Danger::Dangerous => (Weight::High, "loading it can run commands or any other code"),
+        Danger::Unknown => (Weight::Medium, "loading it may run unknown code"),
+        Danger::Usual => (Weight::Low, "it imports only what model weights usually need"),
     };
     let next = match danger {
         Danger::Usual => {
-            "prefer the safetensors file where there is one, or load with weights_only=True"
+            "prefer a safetensors file if there is one, or load it with weights_only=True"
         }
-        _ => "do not load it; take safetensors, or ask who made it",
+        _ => "do not load it; use a safetensors file, or ask its author",
     };
     gathering.finding(weight, model, &format!("{path} {what}{broken}{names}; {why}"), next);
 }

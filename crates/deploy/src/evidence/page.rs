@@ -1,5 +1,6 @@
-//! The page that an auditor reads: one HTML file, with nothing from outside, that says what the
-//! index says and leads to the parts.
+//! Renders the HTML page that an auditor reads: one file without external resources, which shows
+//! the content of the index and links to the other files of the archive. Every text in it may come
+//! from a stranger (model cards, annotations), so all of them are escaped.
 
 use std::fmt::Write as _;
 
@@ -7,6 +8,7 @@ use super::form::Form;
 use super::index::{File, Finding, Index, Weight};
 use super::pickle::Danger;
 
+/// The style sheet, inline, as the page must work offline.
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#1b1f24}\
 h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2.2rem}table{border-collapse:collapse;width:100%}\
 th,td{text-align:left;vertical-align:top;padding:.35rem .6rem;border-bottom:1px solid #d8dee4}\
@@ -14,18 +16,19 @@ th{font-size:.85rem;color:#57606a}code{font:13px ui-monospace,monospace;overflow
 .high{color:#b42318;font-weight:600}.medium{color:#9a6700;font-weight:600}.low{color:#57606a}\
 .none{color:#57606a}";
 
-/// The page of an index.
+/// Renders the page for an index.
 pub(super) fn html(index: &Index) -> String {
     let mut page = String::new();
     let _ = write!(
         page,
+        // The policy forbids scripts and any request, should the escaping ever have a gap.
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>Evidence of {0}</title>\
          <style>{STYLE}</style></head><body>\n<h1>Evidence of {0}</h1>\n\
-         <p>Gathered by gantry {1}. What is signed is <a href=\"index.json\">index.json</a>, which has the \
-         sha256 of every file here: <code>minisign -Vm index.json -p KEY.pub</code>, or \
-         <code>gantry evidence verify</code> for all of it.</p>\n",
+         <p>Gathered by gantry {1}. The signature covers <a href=\"index.json\">index.json</a>, which has the \
+         sha256 of every file here. Verify it with <code>minisign -Vm index.json -p KEY.pub</code>, or \
+         everything with <code>gantry evidence verify</code>.</p>\n",
         escaped(&index.name),
         escaped(&index.gantry),
     );
@@ -68,7 +71,7 @@ fn reports(page: &mut String, index: &Index) {
     page.push_str("<h2>Reports</h2>\n");
     table(
         page,
-        &["Report", "Its own verdict"],
+        &["Report", "Verdict"],
         index.reports.iter().map(|report| {
             let verdict = report.verdict.as_deref().map_or_else(none, escaped);
             vec![link(&report.path), verdict]
@@ -78,8 +81,7 @@ fn reports(page: &mut String, index: &Index) {
 
 fn images(page: &mut String, index: &Index) {
     page.push_str("<h2>Images</h2>\n");
-    let head =
-        ["Image", "Licences", "Bills of materials", "Signatures (kept, not judged)", "Origin"];
+    let head = ["Image", "Licences", "SBOMs", "Signatures (not verified)", "Origin"];
     table(
         page,
         &head,
@@ -120,7 +122,7 @@ fn models(page: &mut String, index: &Index) {
     );
 }
 
-/// What a file's pickles import.
+/// Lists what the pickles of a file import; `None` if it has none and was inspected completely.
 fn pickles(file: &File) -> Option<String> {
     let looked = file.looked.as_ref()?;
     let class = match looked.danger()? {
@@ -152,7 +154,7 @@ fn parts(page: &mut String, index: &Index) {
     page.push_str("<h2>Files</h2>\n");
     table(
         page,
-        &["File", "Of", "Bytes", "sha256"],
+        &["File", "About", "Bytes", "sha256"],
         index.parts.iter().map(|part| {
             vec![
                 link(&part.path),
@@ -164,6 +166,7 @@ fn parts(page: &mut String, index: &Index) {
     );
 }
 
+/// Writes a table, or "none" if it has no rows. The cells are HTML already.
 fn table(page: &mut String, head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     let rows: Vec<String> = rows
         .map(|row| {
@@ -184,6 +187,7 @@ fn table(page: &mut String, head: &[&str], rows: impl Iterator<Item = Vec<String
     );
 }
 
+/// Puts each item on a line of its own.
 fn lines(all: impl Iterator<Item = String>) -> String {
     let all: Vec<String> = all.collect();
     if all.is_empty() { none() } else { all.join("<br>") }
@@ -197,11 +201,13 @@ fn code(text: &str) -> String {
     format!("<code>{}</code>", escaped(text))
 }
 
-/// Paths of parts are plain: letters, digits, and `. - _ @ /`.
+/// Links to a file of the archive. Its path needs no URL encoding: it has only letters, digits and
+/// `. - _ @ /`.
 fn link(path: &str) -> String {
     format!("<a href=\"{0}\">{0}</a>", escaped(path))
 }
 
+/// Escapes a text for HTML content and attribute values.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -211,7 +217,8 @@ fn escaped(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
-            // What turns the reading direction around can make a name look like another.
+            // Characters that reverse the reading direction can make a name look like another one
+            // ("Trojan Source", CVE-2021-42574).
             '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => escaped.push('\u{fffd}'),
             c if c.is_control() => escaped.push(' '),
             c => escaped.push(c),
@@ -228,16 +235,17 @@ fn word(weight: Weight) -> &'static str {
     }
 }
 
+/// Describes the format of a file; empty if it is of no interest.
 fn form(file: &File) -> &'static str {
     match file.looked.as_ref().map(|looked| looked.form) {
-        Some(Form::Safetensors) => "safetensors: data only",
-        Some(Form::Gguf) => "GGUF: data only",
+        Some(Form::Safetensors) => "safetensors: pure data",
+        Some(Form::Gguf) => "GGUF: pure data",
         Some(Form::Pickle) => "pickle",
-        Some(Form::PickleArchive) => "archive with pickles",
-        Some(Form::Archive) => "archive without pickles",
-        Some(Form::Packed) => "packed, not looked into",
+        Some(Form::PickleArchive) => "zip archive with pickles",
+        Some(Form::Archive) => "zip archive without pickles",
+        Some(Form::Packed) => "compressed, not inspected",
         Some(Form::Other) => "",
-        None => "not here",
+        None => "not inspected: content not available",
     }
 }
 

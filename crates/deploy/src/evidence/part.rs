@@ -1,4 +1,4 @@
-//! The parts of an archive of evidence: files by their path, each with what it is and its digest.
+//! The files of an evidence archive, by their path: what each of them is, and its digest.
 
 use std::collections::BTreeMap;
 
@@ -7,62 +7,67 @@ use types::Digest;
 
 use super::{Error, Result};
 
-/// The most bytes that are gathered. A software bill of materials of a large image has some 20 MB.
+/// The most bytes of one archive, all of which are held in memory. The SBOM of a large image has
+/// about 20 MB.
 pub(super) const MOST: u64 = 1 << 30;
-/// The most bytes of one part.
+/// The most bytes of one file in it.
 pub(super) const LARGEST: u64 = 64 << 20;
 
-/// What a part is.
+/// What a file of the archive is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PartKind {
-    /// The page that an auditor reads.
+    /// The HTML page that an auditor reads.
     Page,
-    /// A lock.
+    /// A lock file.
     Lock,
-    /// A site's description.
+    /// A site file (`site.yaml`).
     Site,
-    /// A receipt of `load`.
+    /// A receipt that `load` wrote.
     Receipt,
-    /// A report of `relocate`.
+    /// A report of `relocate`: the proof that no image points outside the site.
     Proof,
     /// A report of `check`.
     Check,
     /// A report of `audit`.
     Audit,
-    /// A licence's text.
+    /// The text of a licence.
     Licence,
-    /// A software bill of materials.
+    /// A software bill of materials (SBOM).
     Sbom,
     /// A signature or an attestation.
     Signature,
 }
 
-/// A part in the index.
+/// The entry of a file in the index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Part {
-    /// Its path in the archive.
+    /// The path in the archive.
     pub path: String,
-    /// What it is.
+    /// What the file is.
     pub kind: PartKind,
-    /// What it speaks of, by reference or file name.
+    /// What it is about: an image reference, a model, or a file name.
     pub of: String,
-    /// Its sha256.
+    /// The sha256 digest.
     pub sha256: Digest,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 
-/// Parts with their content, sorted by path.
+/// The files with their content, sorted by path.
 #[derive(Debug, Default)]
 pub(super) struct Parts {
+    /// By path: what it is, what it is about, and the content.
     all: BTreeMap<String, (PartKind, String, Vec<u8>)>,
     bytes: u64,
 }
 
 impl Parts {
-    /// Takes a part in. A path that is taken gets a number.
+    /// Adds a file, and returns its path. If the path is taken, a number is put before the name.
+    ///
+    /// # Errors
+    /// [`Error::TooMuch`] if the archive would exceed its limit.
     pub(super) fn add(
         &mut self,
         folder: &str,
@@ -86,18 +91,18 @@ impl Parts {
         Ok(path)
     }
 
-    /// Takes the page in, which has a path of its own.
+    /// Adds the HTML page, which has a fixed path.
     pub(super) fn add_page(&mut self, bytes: Vec<u8>) -> Result<()> {
         self.bytes += bytes.len() as u64;
         if self.bytes > MOST {
             return Err(Error::TooMuch { most: MOST });
         }
-        let page = (PartKind::Page, "all of it".to_owned(), bytes);
+        let page = (PartKind::Page, "the whole archive".to_owned(), bytes);
         self.all.insert(super::index::PAGE.to_owned(), page);
         Ok(())
     }
 
-    /// The index of all.
+    /// Lists all files with their digests, sorted by path.
     pub(super) fn index(&self) -> Vec<Part> {
         let parts = self.all.iter().map(|(path, (kind, of, bytes))| Part {
             path: path.clone(),
@@ -109,19 +114,20 @@ impl Parts {
         parts.collect()
     }
 
-    /// Paths and content, in order.
+    /// Returns path and content of all files, sorted by path.
     pub(super) fn into_files(self) -> BTreeMap<String, Vec<u8>> {
         self.all.into_iter().map(|(path, (_, _, bytes))| (path, bytes)).collect()
     }
 }
 
-/// Any text as one file's name on any file system.
+/// Turns any text into a file name that is valid on any file system.
 pub(super) fn file_name(text: &str) -> String {
-    // With its folder it has to fit into the 100 bytes that a plain tar header has for it.
+    // With its folder it has to fit into the 100 bytes for a name in a ustar header, since
+    // `archive` refuses the extensions for longer names.
     const LONGEST: usize = 72;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '@');
     let name: String = text.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
-    // The end tells more than the beginning.
+    // Of a long reference the end, with tag or digest, distinguishes more than the beginning.
     let name = name[name.len().saturating_sub(LONGEST)..].trim_matches(['.', '_']);
     if name.is_empty() { "part".to_owned() } else { name.to_owned() }
 }

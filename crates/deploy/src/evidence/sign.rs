@@ -1,5 +1,5 @@
-//! Signatures as minisign makes and reads them (Ed25519 over BLAKE2b), so that an auditor needs
-//! nothing of ours to check one: `minisign -Vm index.json -p key.pub`.
+//! Signs and verifies the index in the format of minisign (Ed25519 over BLAKE2b), so that an
+//! auditor can verify it without Gantry: `minisign -Vm index.json -p key.pub`.
 
 use std::fmt;
 use std::io::Cursor;
@@ -11,14 +11,14 @@ use minisign::{PublicKey, PublicKeyBox, SecretKey, SecretKeyBox, SignatureBox};
 
 use super::{Error, Result};
 
-/// What a secret key begins with, and where it says how it is encrypted: zeros for not at all
-/// (minisign, `struct SeckeyStruct_`).
+/// The first bytes of a secret key, and the bytes that name its key derivation function: zeros mean
+/// that it is not encrypted (minisign, `struct SeckeyStruct_`).
 const ALGORITHM: &[u8] = b"Ed";
 const KDF: std::ops::Range<usize> = 2..4;
-/// A key file is two short lines.
+/// The most bytes of a key file, which has two short lines.
 const LONGEST: u64 = 4096;
 
-/// A secret key.
+/// A secret key that signs.
 pub struct Key(SecretKey);
 
 /// A public key that is trusted.
@@ -27,44 +27,52 @@ pub struct Trusted(PublicKey);
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Key")
+        f.write_str("SigningKey")
     }
 }
 
 impl fmt::Debug for Trusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Trusted({})", self.id())
+        write!(f, "TrustedKey({})", self.id())
     }
 }
 
 impl Key {
-    /// Reads a secret key file of minisign; `password` opens one that is encrypted.
+    /// Reads a secret key file of minisign; `password` decrypts one that is encrypted.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is not such a key, and a missing or wrong password.
     pub fn read(path: &Path, password: Option<String>) -> Result<Self> {
         let text = read(path)?;
         let bad = |reason: String| Error::Key { reason: format!("{}: {reason}", path.display()) };
         let bytes = text.lines().nth(1).and_then(|line| STANDARD.decode(line.trim()).ok());
         let Some(bytes) = bytes.filter(|bytes| bytes.starts_with(ALGORITHM)) else {
-            return Err(bad("it is no secret key of minisign (minisign -G makes one)".to_owned()));
+            return Err(bad(
+                "it is not a secret key of minisign; create one with: minisign -G".to_owned()
+            ));
         };
         if bytes.get(KDF) == Some(&[0, 0]) {
-            // Not by its box: minisign 0.11 writes no checksum into a key that is not encrypted, and
-            // the library wants one. Signing checks the key by its public half.
+            // Parsed by hand: minisign 0.11 writes no checksum into a key that is not encrypted,
+            // and the library's own reader insists on one. A damaged key still fails: `sign` checks
+            // it against its public half.
             let key = SecretKey::from_bytes(&bytes);
             return Ok(Self(key.map_err(|cause| bad(cause.to_string()))?));
         }
-        // Without one the library would ask the terminal.
+        // Without a password the library would ask for it on the terminal, and hang in CI.
         let Some(password) = password else {
             return Err(bad(
-                "it is encrypted: give its password in GANTRY_SIGN_PASSWORD".to_owned()
+                "it is encrypted; set its password in the variable GANTRY_SIGN_PASSWORD".to_owned(),
             ));
         };
         let key = SecretKeyBox::from(text).into_secret_key(Some(password));
         Ok(Self(key.map_err(|cause| bad(cause.to_string()))?))
     }
 
-    /// The signature's file over these bytes. It is another one each time, since minisign adds noise.
+    /// Signs bytes and returns the content of the signature file. It differs each time, since
+    /// minisign signatures contain random bytes.
     pub(super) fn sign(&self, bytes: &[u8], name: &str) -> Result<String> {
-        // It is signed too. Without a time: the same evidence says the same.
+        // The trusted comment, which the signature covers. minisign puts the time there; it is left
+        // out, so that the same evidence has the same comment.
         let comment: String = format!("gantry evidence of {name}")
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
@@ -82,7 +90,10 @@ impl Key {
 }
 
 impl Trusted {
-    /// A public key: base64 as it stands in `site.yaml`, or the whole text of a key file.
+    /// Parses a public key: its base64, as in `site.yaml`, or the whole text of a key file.
+    ///
+    /// # Errors
+    /// A text that is neither.
     pub fn parse(text: &str) -> Result<Self> {
         let text = text.trim();
         let key = match text.contains('\n') {
@@ -91,26 +102,33 @@ impl Trusted {
         };
         let bad = |cause: minisign::PError| Error::Key {
             reason: format!(
-                "{:?} is no public key of minisign: {cause}",
+                "{:?} is not a public key of minisign: {cause}",
                 text.chars().take(80).collect::<String>()
             ),
         };
         Ok(Self(key.map_err(bad)?))
     }
 
-    /// A public key in a file, or written out.
+    /// Reads a public key from a file if one of that name exists, and parses the argument itself
+    /// otherwise.
+    ///
+    /// # Errors
+    /// A file that cannot be read, and a text that is not a public key.
     pub fn read(given: &str) -> Result<Self> {
         let path = Path::new(given);
         if path.is_file() { Self::parse(&read(path)?) } else { Self::parse(given) }
     }
 
-    /// The key's id, as minisign writes it.
+    /// The key's id in hexadecimal, as minisign prints it.
     pub fn id(&self) -> String {
         id(self.0.keynum())
     }
 }
 
-/// Checks a signature's file over these bytes; gives the id of the key, and what the signer said.
+/// Verifies a signature file over these bytes. Returns the id of the key and the trusted comment.
+///
+/// # Errors
+/// [`Error::Untrusted`] if the signature is wrong or not of one of the trusted keys.
 pub(super) fn check(
     bytes: &[u8],
     signature: &str,
@@ -118,12 +136,12 @@ pub(super) fn check(
 ) -> Result<(String, String)> {
     let bad = |reason: String| Error::Untrusted { reason };
     let signature = SignatureBox::from_string(signature)
-        .map_err(|cause| bad(format!("it cannot be read: {cause}")))?;
+        .map_err(|cause| bad(format!("it is not a signature file of minisign: {cause}")))?;
     let signer = id(signature.keynum());
     let Some(key) = trusted.iter().find(|key| key.id() == signer) else {
         let known: Vec<String> = trusted.iter().map(Trusted::id).collect();
         return Err(bad(format!(
-            "it is of the key {signer}, and trusted are: {}",
+            "it was made with the key {signer}, but the trusted keys are: {}",
             known.join(", ")
         )));
     };
@@ -132,12 +150,12 @@ pub(super) fn check(
     Ok((signer, signature.trusted_comment().unwrap_or_default()))
 }
 
-/// The id of the key that a signature names, not checked.
+/// Returns the id of the key that a signature names, without verifying anything.
 pub(super) fn signer(signature: &str) -> Option<String> {
     Some(id(SignatureBox::from_string(signature).ok()?.keynum()))
 }
 
-/// minisign prints the eight bytes as one little-endian number.
+/// Formats a key id as minisign does: the eight bytes as one little-endian number in hexadecimal.
 fn id(number: &[u8]) -> String {
     let digits: Vec<String> = number.iter().rev().map(|byte| format!("{byte:02X}")).collect();
     digits.concat()
@@ -147,11 +165,14 @@ fn key_error(cause: minisign::PError) -> Error {
     Error::Key { reason: cause.to_string() }
 }
 
+/// Reads a key file, up to the size that a key may have.
 fn read(path: &Path) -> Result<String> {
     let failed = |cause| Error::Read { path: path.to_owned(), cause };
     let size = std::fs::metadata(path).map_err(failed)?.len();
     if size > LONGEST {
-        return Err(Error::Key { reason: format!("{} is too long for a key", path.display()) });
+        return Err(Error::Key {
+            reason: format!("{} is too large to be a key file", path.display()),
+        });
     }
     std::fs::read_to_string(path).map_err(failed)
 }

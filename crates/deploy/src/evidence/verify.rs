@@ -1,4 +1,5 @@
-//! Proves evidence long after: the signature over the index, and every part against it.
+//! Verifies evidence, possibly years later: the signature over the index, then every file against
+//! the index.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,27 +10,27 @@ use super::index::{self, Index};
 use super::sign::{self, Trusted};
 use super::{Error, Result, archive};
 
-/// What the signature says.
+/// The result of checking the signature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "state")]
 pub enum Signature {
-    /// It is good, and of a trusted key.
+    /// It is valid, and made with a trusted key.
     Good {
         /// The key's id.
         key: String,
-        /// What the signer said with it.
+        /// The trusted comment, which the signature covers.
         comment: String,
     },
-    /// There is one, and no key was given to check it with.
+    /// There is one, but no key was given to verify it with.
     NotChecked {
-        /// The id of the key that it names.
+        /// The id of the key that it names, if it can be read.
         key: Option<String>,
     },
-    /// There is none, and none was asked for.
+    /// There is none, and no trusted key was given.
     None,
 }
 
-/// Evidence that is whole.
+/// Evidence that is complete and unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
     /// Its index.
@@ -38,18 +39,24 @@ pub struct Verified {
     pub signature: Signature,
 }
 
-/// Proves an archive or a folder: every part is there as the index has it, and nothing else. With
-/// trusted keys the index has to be signed by one of them. Blocks on the disk.
+/// Verifies an archive or a folder: every file in the index is there and unchanged, and there is no
+/// other file. With trusted keys the index has to be signed by one of them. Blocks on the disk.
+///
+/// # Errors
+/// [`Error::Altered`] and [`Error::Untrusted`], and whatever keeps it from being read.
 pub fn verify(path: &Path, trusted: &[Trusted]) -> Result<Verified> {
     let mut files = archive::read(path)?;
     let shown = path.display().to_string();
     let altered = |what: &str, reason: String| Error::Altered { what: what.to_owned(), reason };
     let text = files.remove(index::PATH).ok_or_else(|| {
-        altered(&shown, format!("it has no {}, so it is no evidence of Gantry's", index::PATH))
+        altered(
+            &shown,
+            format!("it contains no {}, so it is not evidence that Gantry wrote", index::PATH),
+        )
     })?;
     let signature = files.remove(index::SIGNATURE);
     let signature = signature.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    // Before the index is believed in anything.
+    // First of all: nothing in the index may be believed, or even parsed, before.
     let signature = match (signature, trusted) {
         (Some(signature), []) => Signature::NotChecked { key: sign::signer(&signature) },
         (Some(signature), trusted) => {
@@ -57,21 +64,21 @@ pub fn verify(path: &Path, trusted: &[Trusted]) -> Result<Verified> {
             Signature::Good { key, comment }
         }
         (None, []) => Signature::None,
-        (None, _) => return Err(Error::Untrusted { reason: "there is none".to_owned() }),
+        (None, _) => return Err(Error::Untrusted { reason: "there is no signature".to_owned() }),
     };
     let index = Index::parse(&text)?;
     let mut known = BTreeSet::new();
     for part in &index.parts {
         let bytes = files
             .get(&part.path)
-            .ok_or_else(|| altered(&part.path, "it is in the index and not there".to_owned()))?;
+            .ok_or_else(|| altered(&part.path, "it is in the index, but missing".to_owned()))?;
         if store::hash::sha256(bytes) != part.sha256 || bytes.len() as u64 != part.size {
-            return Err(altered(&part.path, "it is not what the index says".to_owned()));
+            return Err(altered(&part.path, "its content differs from the index".to_owned()));
         }
         known.insert(part.path.as_str());
     }
     match files.keys().find(|path| !known.contains(path.as_str())) {
-        Some(extra) => Err(altered(extra, "it is there and not in the index".to_owned())),
+        Some(extra) => Err(altered(extra, "it is not in the index".to_owned())),
         None => Ok(Verified { index, signature }),
     }
 }

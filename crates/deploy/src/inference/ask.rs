@@ -1,5 +1,6 @@
-//! The conversation with a server: requests with one deadline over all of them, come-back-later
-//! answers obeyed, and every failure with its next step.
+//! The HTTP exchange with a model server: several requests under one deadline, retries when the
+//! server says "later", and failures that name the next step. The files of the protocols are built
+//! on it.
 
 use std::time::{Duration, Instant};
 
@@ -11,30 +12,31 @@ use types::input::checks::Expect;
 
 use super::Probe;
 
-/// Answers are a few kilobytes; a stream without end is not read so.
+/// The longest answer that is read. Answers have a few kilobytes; the limit stops an endless one.
 const MOST_BYTES: u64 = 16 << 20;
-/// Where a server says "later" without saying when.
+/// The wait after an answer that means "later" but has no `Retry-After`.
 const LATER: Duration = Duration::from_secs(2);
-/// A server may ask for longer than it needs; so often at least it is asked again.
+/// The longest wait between two requests, even if `Retry-After` asks for more: servers
+/// overestimate.
 const LONGEST_LATER: Duration = Duration::from_secs(30);
-/// A connection that breaks is tried so often: a forward to a pod that was just replaced.
+/// How often a connection is tried. A port forward breaks when its pod has just been replaced.
 const CONNECTIONS: u32 = 3;
 
-/// Why there is no good answer.
+/// Why a model server gave no good answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// What went wrong.
     pub why: String,
-    /// What to do.
+    /// What the user can do.
     pub next: String,
-    /// Whether only a credential is missing.
+    /// Whether the server only refused for lack of a credential (401, 403).
     pub needs_key: bool,
 }
 
-/// What a kind's question gives.
+/// The result of asking with one protocol.
 pub(super) type Outcome = Result<Good, Failure>;
 
-/// A good answer as the kinds give it.
+/// A good answer, as the protocols report it; [`super::InferenceAnswer`] adds the retries.
 pub(super) struct Good {
     pub(super) model: Option<String>,
     pub(super) first: Duration,
@@ -48,27 +50,28 @@ impl Failure {
 
     pub(super) fn late(probe: &Probe, last: &str) -> Self {
         Self::new(
-            format!("no good answer within {} s; {last}", probe.timeout.as_secs()),
-            "look at the server's log; if it is still loading, wait, or give the check a longer timeout: in gantry.yaml",
+            format!("no good answer within {} s: {last}", probe.timeout.as_secs()),
+            "read the server's log; if it is still loading its model, wait, or set a longer timeout: for the check in gantry.yaml",
         )
     }
 }
 
-/// What an answer means for the conversation.
+/// What to do with a response.
 pub(super) enum Verdict {
-    /// It is the answer.
+    /// Take it as the answer.
     Final,
-    /// The server asks to come back.
+    /// Ask again later, as the server wishes.
     Later,
 }
 
-/// An answer that was read.
+/// A response whose body was read.
 pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) body: Bytes,
     address: String,
 }
 
+/// All requests of one probe, which share its deadline.
 pub(super) struct Conversation<'a> {
     client: &'a Client,
     pub(super) probe: &'a Probe,
@@ -86,27 +89,28 @@ impl<'a> Conversation<'a> {
         self.put_off
     }
 
-    /// Another rule for what "later" looks like.
+    /// Sets the rule that decides which responses mean "later".
     pub(super) fn judge_by(&mut self, judge: fn(&Response) -> Verdict) {
         self.judge = judge;
     }
 
-    /// A GET whose answer is taken whatever its status.
+    /// Sends a GET and returns the response whatever its status is.
     pub(super) async fn get(&mut self, path: &str) -> Result<Reply, Failure> {
         self.send(Method::GET, path, None).await
     }
 
-    /// A GET that has to succeed, as JSON.
+    /// Sends a GET that has to succeed, and parses the body as JSON.
     pub(super) async fn get_json(&mut self, path: &str) -> Result<Value, Failure> {
         self.get(path).await?.success()?.json()
     }
 
-    /// A POST of JSON whose answer is taken whatever its status.
+    /// Sends a POST with JSON and returns the response whatever its status is.
     pub(super) async fn post(&mut self, path: &str, body: &Value) -> Result<Reply, Failure> {
         self.send(Method::POST, path, Some(body)).await
     }
 
-    /// A POST that has to succeed, as JSON.
+    /// Sends a POST with JSON that has to succeed and meet the expectations, and parses the body as
+    /// JSON.
     pub(super) async fn post_json(&mut self, path: &str, body: &Value) -> Result<Value, Failure> {
         let reply = self.post(path, body).await?.success()?;
         reply.meets(&self.probe.expect)?;
@@ -126,7 +130,8 @@ impl<'a> Conversation<'a> {
         Ok(Reply { status, body, address })
     }
 
-    /// The answer to a request as soon as its head is there, with "later" obeyed.
+    /// Sends a request and returns the response once its head has arrived. Retries as the server
+    /// wishes.
     pub(super) async fn open(
         &mut self,
         method: Method,
@@ -134,21 +139,22 @@ impl<'a> Conversation<'a> {
         body: Option<&Value>,
     ) -> Result<Response, Failure> {
         let request = self.request(method, path, body)?;
-        let mut last = "it was not reached".to_owned();
+        let mut last = "the server was not reached".to_owned();
         let mut connections = 0;
         loop {
             let Some(left) = self.left() else { return Err(Failure::late(self.probe, &last)) };
             let wait = match tokio::time::timeout(left, self.client.ask(&request)).await {
-                Err(_) => return Err(Failure::late(self.probe, "it was still silent then")),
+                Err(_) => return Err(Failure::late(self.probe, "the server sent no response")),
                 Ok(Ok(response)) => match (self.judge)(&response) {
                     Verdict::Final => return Ok(response),
                     Verdict::Later => {
                         self.put_off += 1;
                         let wait = response.retry_after().unwrap_or(LATER).min(LONGEST_LATER);
-                        last = format!("the last one: {}", response.into_error().await);
+                        last = format!("the last response was: {}", response.into_error().await);
                         wait
                     }
                 },
+                // Only connection errors: a wrong certificate or address does not mend itself.
                 Ok(Err(error @ net::Error::Request { .. })) => {
                     connections += 1;
                     if connections >= CONNECTIONS {
@@ -159,6 +165,7 @@ impl<'a> Conversation<'a> {
                 }
                 Ok(Err(error)) => return Err(broken(&error)),
             };
+            // Never past the deadline: the next round then reports it, with the last reason.
             tokio::time::sleep(wait.min(left)).await;
         }
     }
@@ -182,10 +189,10 @@ impl<'a> Conversation<'a> {
         Ok(request)
     }
 
-    /// Waits for something as long as there is time.
+    /// Waits for `work`, at most until the deadline of the probe.
     pub(super) async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
         let left = self.left().unwrap_or_default();
-        let late = |_| Failure::late(self.probe, "its answer did not come to an end");
+        let late = |_| Failure::late(self.probe, "its response did not end");
         tokio::time::timeout(left, work).await.map_err(late)
     }
 
@@ -195,17 +202,18 @@ impl<'a> Conversation<'a> {
 }
 
 impl Reply {
-    /// The reply, if it is a success.
+    /// Returns the response if its status is a success.
     pub(super) fn success(self) -> Result<Self, Failure> {
         if self.status.is_success() { Ok(self) } else { Err(self.refusal()) }
     }
 
-    /// Why a status is no success, with the server's own words.
+    /// Describes an unsuccessful status with the server's own message.
     pub(super) fn refusal(&self) -> Failure {
         let words = net::words(&self.body);
         let words = if words.is_empty() { String::new() } else { format!(": {words}") };
         let why = format!("{} answered {}{words}", self.address, self.status.as_u16());
         match self.status.as_u16() {
+            // The server is alive and only wants a key: for a recognised server a warning.
             401 | 403 => Failure {
                 needs_key: true,
                 ..Failure::new(
@@ -215,24 +223,24 @@ impl Reply {
             },
             404 => Failure::new(
                 why,
-                "is this the right port, path and model? declare them under checks: in gantry.yaml",
+                "check the port, the path and the model; set them under checks: in gantry.yaml",
             ),
-            _ => Failure::new(why, "look at the server's log"),
+            _ => Failure::new(why, "read the server's log"),
         }
     }
 
-    /// The body as JSON.
+    /// Parses the body as JSON.
     pub(super) fn json(&self) -> Result<Value, Failure> {
         serde_json::from_slice(&self.body).map_err(|_| {
             let begin: String = String::from_utf8_lossy(&self.body).chars().take(80).collect();
             Failure::new(
-                format!("{} answered no JSON: {begin:?}", self.address),
-                "is this the right port and path? declare them under checks: in gantry.yaml",
+                format!("the answer of {} is not valid JSON: {begin:?}", self.address),
+                "check the port and the path; set them under checks: in gantry.yaml",
             )
         })
     }
 
-    /// Whether it is what was declared.
+    /// Checks the body against the expectations of the check (`expect:`).
     pub(super) fn meets(&self, expect: &Expect) -> Result<(), Failure> {
         let next = "compare the answer with expect: of the check in gantry.yaml";
         let text = || String::from_utf8_lossy(&self.body);
@@ -240,7 +248,10 @@ impl Reply {
             && !text().contains(part.as_str())
         {
             let begin: String = text().chars().take(120).collect();
-            return Err(Failure::new(format!("the answer has no {part:?}: {begin:?}"), next));
+            return Err(Failure::new(
+                format!("the answer does not contain {part:?}: {begin:?}"),
+                next,
+            ));
         }
         let Some(path) = &expect.json_path else { return Ok(()) };
         let json = self.json()?;
@@ -256,11 +267,11 @@ impl Reply {
         let found = if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };
         let wanted =
             expect.equals.as_ref().map(|wanted| format!(", not {wanted}")).unwrap_or_default();
-        Err(Failure::new(format!("the path {path} of the answer finds {found}{wanted}"), next))
+        Err(Failure::new(format!("the path {path} in the answer yields {found}{wanted}"), next))
     }
 }
 
-/// Too many requests and not yet ready: llama.cpp, vLLM and TGI answer so while they load.
+/// 429 and 503 mean "later": llama.cpp, vLLM and TGI answer so while they load their model.
 fn usual(response: &Response) -> Verdict {
     match response.status().as_u16() {
         429 | 503 => Verdict::Later,
@@ -268,11 +279,11 @@ fn usual(response: &Response) -> Verdict {
     }
 }
 
-/// The server is not there, or does not speak HTTP.
+/// Describes an error of the HTTP client: the server does not answer, or does not speak HTTP.
 pub(super) fn broken(error: &net::Error) -> Failure {
     let next = match error {
         net::Error::Untrusted { .. } => {
-            "give its authority's file with registry.ca or SSL_CERT_FILE"
+            "name the file with its CA certificate in registry.ca of site.yaml or in SSL_CERT_FILE"
         }
         _ => {
             "is it listening on this port, on all addresses (0.0.0.0 or ::), and does it speak HTTP there?"

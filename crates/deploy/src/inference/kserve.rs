@@ -1,14 +1,16 @@
-//! The open inference protocol (KServe v2), as Triton, MLServer, OpenVINO and KServe serve it: the
-//! question is made up from the model's own metadata.
+//! The Open Inference Protocol (KServe v2), which Triton, MLServer, OpenVINO and KServe serve. The
+//! request is generated from the metadata of the model, which names its input tensors and their
+//! shapes.
 
 use serde_json::{Value, json};
 
 use super::ask::{Conversation, Good, Outcome};
 use super::{Failure, TEXT};
 
-/// A made-up input is no larger than this, whatever the shape says.
+/// The most values of a generated input tensor; a shape from the server could ask for any number.
 const MOST_VALUES: i64 = 1 << 16;
 
+/// Asks a server that speaks the Open Inference Protocol.
 pub(super) async fn infer(conversation: &mut Conversation<'_>) -> Outcome {
     conversation.get("/v2/health/ready").await?.success()?;
     let model = model(conversation).await?;
@@ -27,9 +29,10 @@ pub(super) async fn infer(conversation: &mut Conversation<'_>) -> Outcome {
         .collect::<Result<_, _>>()?;
     let first;
     let says = if inputs.is_empty() {
-        // A server may keep its inputs to itself; then ready is what can be asked.
+        // Some servers leave the inputs out of their metadata; then readiness is all that can be
+        // checked.
         first = conversation.started.elapsed();
-        "ready; its metadata has no inputs, so nothing was inferred".to_owned()
+        "the model is ready; its metadata lists no inputs, so no inference was made".to_owned()
     } else {
         let path =
             conversation.probe.path.clone().unwrap_or_else(|| format!("/v2/models/{model}/infer"));
@@ -40,11 +43,12 @@ pub(super) async fn infer(conversation: &mut Conversation<'_>) -> Outcome {
     Ok(Good { model: Some(model), first, says })
 }
 
+/// Returns the name of the model: as configured, or the first one that the server lists.
 async fn model(conversation: &mut Conversation<'_>) -> Result<String, Failure> {
     if let Some(model) = &conversation.probe.model {
         return Ok(model.clone());
     }
-    // KServe lists at /v2/models, Triton and MLServer in their repository index.
+    // KServe lists models at /v2/models; Triton and MLServer have the repository extension instead.
     let listed = conversation.get("/v2/models").await?;
     let listed = if listed.status.is_success() { listed.json().ok() } else { None };
     if let Some(name) = listed.as_ref().and_then(|list| list.pointer("/models/0")?.as_str()) {
@@ -54,11 +58,11 @@ async fn model(conversation: &mut Conversation<'_>) -> Result<String, Failure> {
     let index = if index.status.is_success() { index.json().ok() } else { None };
     let name = index.as_ref().and_then(|list| list.pointer("/0/name")?.as_str());
     name.map(str::to_owned).ok_or_else(|| {
-        Failure::new("the server lists no models", "name the model under checks: in gantry.yaml")
+        Failure::new("the server lists no models", "set model: of the check in gantry.yaml")
     })
 }
 
-/// A tensor as the metadata asks for it; where a dimension is free it is 1.
+/// Generates an input tensor for its metadata. Free dimensions (-1) become 1.
 fn input(metadata: &Value) -> Result<Value, Failure> {
     let text = |key: &str| metadata.get(key).and_then(Value::as_str).unwrap_or_default();
     let shape: Vec<i64> = metadata
@@ -66,16 +70,21 @@ fn input(metadata: &Value) -> Result<Value, Failure> {
         .and_then(Value::as_array)
         .into_iter()
         .flatten()
+        // -1 is a dimension of any size; whatever is not a positive number is treated like it.
         .map(|size| size.as_i64().filter(|size| *size > 0).unwrap_or(1))
         .collect();
     let count = shape.iter().try_fold(1_i64, |all, size| all.checked_mul(*size));
     let Some(count) = count.filter(|count| *count <= MOST_VALUES) else {
         return Err(Failure::new(
-            format!("its input {:?} has the shape {shape:?}, too large to make up", text("name")),
-            "declare an http check of your own under checks: in gantry.yaml",
+            format!(
+                "the input {:?} has the shape {shape:?}, which is too large to generate",
+                text("name")
+            ),
+            "add a check of kind http with a request of your own under checks: in gantry.yaml",
         ));
     };
     let value = match text("datatype") {
+        // The protocol's name for strings.
         "BYTES" => json!(TEXT),
         "BOOL" => json!(false),
         datatype if datatype.starts_with("FP") || datatype == "BF16" => json!(0.5),
@@ -87,6 +96,7 @@ fn input(metadata: &Value) -> Result<Value, Failure> {
     }))
 }
 
+/// Describes the output tensors of an answer, and fails if they are empty or not numbers.
 fn outputs(answer: &Value) -> Result<String, Failure> {
     let outputs: Vec<&Value> =
         answer.get("outputs").and_then(Value::as_array).into_iter().flatten().collect();
@@ -98,15 +108,15 @@ fn outputs(answer: &Value) -> Result<String, Failure> {
             format!("{name}: {} values", values(output))
         })
         .collect();
-    // A value that is no number comes as null.
+    // JSON has no NaN: a value that is not a number arrives as null.
     let is_null = |output: &&Value| {
         let data = output.get("data").and_then(Value::as_array);
         data.into_iter().flatten().any(Value::is_null)
     };
     if outputs.iter().all(|output| values(output) == 0) || outputs.iter().any(is_null) {
         return Err(Failure::new(
-            format!("the answer has no whole output ({})", described.join(", ")),
-            "look at the server's log",
+            format!("the answer has no complete output ({})", described.join(", ")),
+            "read the server's log",
         ));
     }
     Ok(described.join(", "))

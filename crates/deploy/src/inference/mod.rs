@@ -1,8 +1,9 @@
-//! First inference: one real question to a model server, and a judgement of its answer. Pure over a
-//! base address: the way there (a port forward, or a URL) is the caller's.
+//! First inference: sends one real request to a model server and judges its answer. It needs only a
+//! base address; the caller provides the connection (a port forward, or a URL).
 //!
-//! The way of the data: [`recognise`] says of a pod what it serves, [`Probe`] is what is asked,
-//! [`infer`] asks it by the file of its kind, [`Answer`] or [`Failure`] is what came of it.
+//! Data flow: [`recognise`] finds out which protocol a pod serves, an [`InferenceProbe`] describes
+//! the request, [`run_probe`] sends it with the file of that protocol, and the result is an
+//! [`InferenceAnswer`] or an [`InferenceFailure`]. `check::infer` is the caller.
 
 mod ask;
 mod kserve;
@@ -23,44 +24,45 @@ use types::input::checks::{Expect, Kind};
 pub use self::ask::Failure;
 use self::ask::{Conversation, Outcome};
 
-/// A text that every tokenizer takes.
+/// The input of every request: plain words that any tokenizer accepts.
 const TEXT: &str = "hello world";
 
-/// What is asked.
+/// A request to one model server, and what its answer has to be.
 #[derive(Debug, Clone)]
 pub struct Probe {
-    /// `http://host:port`; for TCP `tcp://host:port`.
+    /// The address, without a slash at the end: `http://host:port`; for TCP `tcp://host:port`.
     pub base: String,
-    /// How it is reached.
+    /// How the server is reached.
     pub via: Via,
-    /// What is asked.
+    /// The protocol that the server speaks.
     pub kind: Kind,
-    /// The model; the server is asked for its models when absent.
+    /// The model to ask; if absent, the server is asked which models it has.
     pub model: Option<String>,
-    /// Models of the lock: an Ollama has to have all of them, another server has one of them where it
-    /// does not list its own.
+    /// Names of locked models. An Ollama server has to have all of them; any other server that does
+    /// not list its models is asked for the first one.
     pub likely: Vec<String>,
-    /// The path, where it is not the kind's own.
+    /// The request path, if it is not the usual one of the protocol.
     pub path: Option<String>,
-    /// Headers of every request.
+    /// Headers that are sent with every request.
     pub headers: HeaderMap,
-    /// How long all of it may take.
+    /// How long everything may take together, loading of the model included.
     pub timeout: Duration,
-    /// What the answer has to be.
+    /// What the answer has to contain.
     pub expect: Expect,
 }
 
-/// How a server is reached.
+/// How a connection to a server is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
-    /// At its own address.
+    /// Directly, at the server's own address.
     Direct,
-    /// Through a port forward, which takes every connection and closes it when the pod does not.
+    /// Through a port forward, which accepts every connection and closes it if the pod does not
+    /// accept.
     Forward,
 }
 
 impl Probe {
-    /// What a recognised server is asked: the kind's own question.
+    /// The default request of a protocol, as it is sent to recognised servers.
     pub fn new(base: &str, kind: Kind) -> Self {
         Self {
             base: base.trim_end_matches('/').to_owned(),
@@ -76,20 +78,23 @@ impl Probe {
     }
 }
 
-/// A good answer.
+/// A good answer of a model server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The model that answered.
     pub model: Option<String>,
-    /// From the first question to the first good answer, put-offs included: the cold start.
+    /// The time from the first request to the first good answer, retries included: the cold start.
     pub first: Duration,
-    /// What was seen, in a sentence.
+    /// What the server answered, in one sentence.
     pub says: String,
-    /// How often the server asked to come back later.
+    /// How often the server asked to retry later.
     pub put_off: u32,
 }
 
-/// Asks, and judges the answer.
+/// Sends the request and judges the answer.
+///
+/// # Errors
+/// Why there is no good answer, with the next step.
 pub async fn infer(client: &net::Client, probe: &Probe) -> Result<Answer, Failure> {
     let started = Instant::now();
     let mut conversation = Conversation::new(client, probe, started);
@@ -105,11 +110,12 @@ pub async fn infer(client: &net::Client, probe: &Probe) -> Result<Answer, Failur
             Kind::Tcp => plain::tcp(&mut conversation).await,
         }
     };
-    // Each wait ends at the deadline by itself and then says what it waited for; this is the last resort.
+    // Every wait inside ends at the deadline and reports what it waited for. This one only catches
+    // a wait that does not, hence the extra seconds.
     let limit = probe.timeout + Duration::from_secs(5);
     let outcome: Outcome = match tokio::time::timeout(limit, asked).await {
         Ok(outcome) => outcome,
-        Err(_) => return Err(Failure::late(probe, "it did not come to an end")),
+        Err(_) => return Err(Failure::late(probe, "the check did not finish")),
     };
     outcome.map(|good| Answer {
         model: good.model,
@@ -119,7 +125,11 @@ pub async fn infer(client: &net::Client, probe: &Probe) -> Result<Answer, Failur
     })
 }
 
-/// A client for such questions: a model may think for long before its first byte.
+/// Builds a client for such requests. A model may compute for a long time before its first byte, so
+/// the idle timeout is as long as the `longest` deadline.
+///
+/// # Errors
+/// A certificate file that cannot be read or used.
 pub fn client(ca: &[PathBuf], longest: Duration) -> net::Result<net::Client> {
     net::Client::builder().ca(ca.iter().cloned()).idle_timeout(longest).build()
 }

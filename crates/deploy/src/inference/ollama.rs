@@ -1,10 +1,12 @@
-//! Ollama: what it has (`/api/tags`), and one answer of a model that is there.
+//! The Ollama API: lists the models (`/api/tags`), compares them with the lock, and lets the
+//! smallest one answer (`/api/generate` or `/api/embed`).
 
 use serde_json::{Value, json};
 
 use super::ask::{Conversation, Good, Outcome};
 use super::{Failure, TEXT, vector};
 
+/// Asks an Ollama server.
 pub(super) async fn generate(conversation: &mut Conversation<'_>) -> Outcome {
     let tags = conversation.get_json("/api/tags").await?;
     let models: Vec<Model> = tags
@@ -14,6 +16,7 @@ pub(super) async fn generate(conversation: &mut Conversation<'_>) -> Outcome {
         .flatten()
         .filter_map(Model::of)
         .collect();
+    // Before a model is asked: an incomplete store is a failure even if some model answers.
     let missing: Vec<&String> = conversation
         .probe
         .likely
@@ -21,7 +24,7 @@ pub(super) async fn generate(conversation: &mut Conversation<'_>) -> Outcome {
         .filter(|wanted| !models.iter().any(|model| is_same(&model.name, wanted)))
         .collect();
     let has = || match models.is_empty() {
-        true => "it has none".to_owned(),
+        true => "it has no models".to_owned(),
         false => {
             let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
             format!("it has {}", names.join(", "))
@@ -29,20 +32,21 @@ pub(super) async fn generate(conversation: &mut Conversation<'_>) -> Outcome {
     };
     if let Some(first) = missing.first() {
         return Err(Failure::new(
-            format!("Ollama has no model {first}, which is locked; {}", has()),
-            "put it on its volume: gantry models push VOLUME… --to TARGET --layout ollama; and look whether OLLAMA_MODELS is where the volume is mounted",
+            format!("Ollama does not have the locked model {first}; {}", has()),
+            "put the model on its volume: gantry models push BUNDLE_FILE… --to TARGET --layout ollama; and check that OLLAMA_MODELS is the path where the volume is mounted",
         ));
     }
     let model = match &conversation.probe.model {
         Some(wanted) => models.iter().find(|model| is_same(&model.name, wanted)),
-        // The smallest one answers first.
+        // The smallest model loads fastest. Chat models come first (`false` sorts before `true`):
+        // an embedding model cannot show that text generation works.
         None => models.iter().min_by_key(|model| (model.embeds, model.size)),
     };
     let Some(model) = model else {
         let wanted = conversation.probe.model.as_deref().unwrap_or("any model");
         return Err(Failure::new(
             format!("Ollama does not have {wanted}; {}", has()),
-            "put it on its volume: gantry models push VOLUME… --to TARGET --layout ollama",
+            "put the model on its volume: gantry models push BUNDLE_FILE… --to TARGET --layout ollama",
         ));
     };
     let says = if model.embeds {
@@ -59,13 +63,14 @@ pub(super) async fn generate(conversation: &mut Conversation<'_>) -> Outcome {
             "options": {"num_predict": 16, "temperature": 0},
         });
         let answer = conversation.post_json("/api/generate", &question).await?;
+        // A reasoning model may use up its 16 tokens on thoughts and leave `response` empty.
         let text = ["response", "thinking"]
             .iter()
             .find_map(|key| answer.get(key)?.as_str().filter(|text| !text.is_empty()));
         let Some(text) = text else {
             return Err(Failure::new(
                 "the answer has no text",
-                "is the model whole? look at Ollama's log",
+                "check the model's files with gantry models verify, and read Ollama's log",
             ));
         };
         let begin: String = text.trim().chars().take(40).collect();
@@ -75,15 +80,19 @@ pub(super) async fn generate(conversation: &mut Conversation<'_>) -> Outcome {
     Ok(Good { model: Some(model.name.clone()), first, says: format!("{says}; {}", has()) })
 }
 
+/// A model that the server lists.
 struct Model {
     name: String,
     size: u64,
+    /// Whether it is an embedding model, which cannot generate text.
     embeds: bool,
 }
 
 impl Model {
     fn of(value: &Value) -> Option<Self> {
         let name = value.get("name")?.as_str()?.to_owned();
+        // `/api/tags` does not say what a model can do; BERT is the architecture of embedding
+        // models.
         let family = value.pointer("/details/family").and_then(Value::as_str).unwrap_or_default();
         let embeds = family.contains("bert") || name.contains("embed");
         let size = value.get("size").and_then(Value::as_u64).unwrap_or(u64::MAX);
@@ -91,7 +100,8 @@ impl Model {
     }
 }
 
-/// `qwen2.5` is `qwen2.5:latest`; the default registry and namespace are not listed.
+/// Whether two names mean the same model: `qwen2.5` is `qwen2.5:latest`, and the server leaves out
+/// the default registry and namespace (`registry.ollama.ai/library/`).
 fn is_same(listed: &str, wanted: &str) -> bool {
     let bare = |name: &str| {
         let name = name.strip_prefix("registry.ollama.ai/").unwrap_or(name);

@@ -1,4 +1,5 @@
-//! The OpenAI protocol as llama.cpp, vLLM, SGLang, TGI, LiteLLM and others serve it.
+//! The OpenAI API, which llama.cpp, vLLM, SGLang, TGI, LiteLLM and others serve: chat completions,
+//! plain and streamed, and embeddings.
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +9,14 @@ use serde_json::{Value, json};
 use super::ask::{Conversation, Good, Outcome};
 use super::{Failure, TEXT, vector};
 
-/// Enough for a word, also behind a model's first thoughts.
+/// The most tokens of an answer: enough for a word, even after the first thoughts of a reasoning
+/// model.
 const TOKENS: u32 = 32;
-/// Of a stream this much is read; 32 tokens are a few kilobytes.
+/// The most bytes of a stream that are read; 32 tokens take a few kilobytes.
 const MOST_STREAM: usize = 4 << 20;
 
-/// A chat: a whole answer, then a streamed one.
+/// Asks for a chat completion, first as one answer, then streamed: proxies that buffer or cut
+/// streams break only the second.
 pub(super) async fn chat(conversation: &mut Conversation<'_>) -> Outcome {
     let path = path(conversation, "/v1/chat/completions");
     let model = model(conversation, is_chat).await?;
@@ -23,13 +26,15 @@ pub(super) async fn chat(conversation: &mut Conversation<'_>) -> Outcome {
         "max_tokens": TOKENS,
         "temperature": 0,
     });
+    // The plain answer first: its errors have a body that explains them, those of a stream often
+    // not.
     let answer = conversation.post_json(&path, &question).await?;
     let message = answer.pointer("/choices/0/message");
     let Some(text) = message.and_then(spoken) else {
         let cut: String = answer.to_string().chars().take(200).collect();
         return Err(Failure::new(
             format!("the answer has no text: {cut}"),
-            "is it a chat model with a chat template? look at the server's log",
+            "check that it is a chat model with a chat template, and read the server's log",
         ));
     };
     let first = conversation.started.elapsed();
@@ -38,14 +43,14 @@ pub(super) async fn chat(conversation: &mut Conversation<'_>) -> Outcome {
     let streamed = stream(conversation, &path, &question).await?;
     let model = answered_by(&answer, &model);
     let says = format!(
-        "answered {begin:?}; streamed {} pieces, the first after {} ms",
+        "answered {begin:?}; streamed {} chunks, the first after {} ms",
         streamed.pieces,
         streamed.first.as_millis()
     );
     Ok(Good { model: Some(model), first, says })
 }
 
-/// An embedding.
+/// Asks for an embedding.
 pub(super) async fn embeddings(conversation: &mut Conversation<'_>) -> Outcome {
     let path = path(conversation, "/v1/embeddings");
     let model = model(conversation, |name| !is_chat(name)).await?;
@@ -56,7 +61,8 @@ pub(super) async fn embeddings(conversation: &mut Conversation<'_>) -> Outcome {
     Ok(Good { model: Some(answered_by(&answer, &model)), first, says })
 }
 
-/// The model's name: as declared, or as the server lists it.
+/// Returns the name of the model: as configured, or the first one that the server lists and that
+/// `fits`.
 pub(super) async fn model(
     conversation: &mut Conversation<'_>,
     fits: fn(&str) -> bool,
@@ -65,7 +71,7 @@ pub(super) async fn model(
         return Ok(model.clone());
     }
     let listed = conversation.get("/v1/models").await?;
-    // Some servers with one model list none, and take any name.
+    // Servers of a single model may have no list, and then accept any name.
     if listed.status.as_u16() == 404 {
         return Ok(conversation.probe.likely.first().cloned().unwrap_or_else(|| "default".into()));
     }
@@ -80,39 +86,46 @@ pub(super) async fn model(
     let fitting = names.iter().find(|name| fits(name)).or_else(|| names.first());
     fitting.map(|name| (*name).to_owned()).ok_or_else(|| {
         Failure::new(
-            "the server lists no model (GET /v1/models)",
-            "look at its log: the model may not be loaded; or name it under checks: in gantry.yaml",
+            "the server lists no models (GET /v1/models)",
+            "read its log, as the model may not be loaded; or set model: of the check in gantry.yaml",
         )
     })
 }
 
-/// Whether a model's name looks like one that talks: a server may have several of both.
+/// Whether a name looks like that of a chat model. The API does not tell chat and embedding models
+/// apart, and a server may have both.
 fn is_chat(name: &str) -> bool {
     let name = name.to_lowercase();
     !["embed", "rerank", "bge-", "e5-", "gte-", "minilm"].iter().any(|part| name.contains(part))
 }
 
+/// Returns the configured request path, or the usual one.
 fn path(conversation: &Conversation<'_>, usual: &str) -> String {
     conversation.probe.path.clone().unwrap_or_else(|| usual.to_owned())
 }
 
+/// Returns the model that an answer names, or the one that was asked for.
 fn answered_by(answer: &Value, asked: &str) -> String {
     answer.get("model").and_then(Value::as_str).unwrap_or(asked).to_owned()
 }
 
-/// What a message or a piece of one says; the thoughts of a reasoning model count.
+/// Returns the text of a message, or of a chunk of one. The thoughts of a reasoning model count as
+/// text.
 fn spoken(message: &Value) -> Option<&str> {
     ["content", "reasoning_content", "reasoning"]
         .iter()
         .find_map(|key| message.get(key)?.as_str().filter(|text| !text.is_empty()))
 }
 
+/// Figures about a streamed answer.
 struct Streamed {
+    /// The time until the first chunk with text.
     first: Duration,
+    /// The number of chunks with text.
     pieces: usize,
 }
 
-/// Asks for a stream and reads it to its end.
+/// Asks for a streamed answer and reads it to its end.
 async fn stream(
     conversation: &mut Conversation<'_>,
     path: &str,
@@ -120,7 +133,8 @@ async fn stream(
 ) -> Result<Streamed, Failure> {
     let asked = Instant::now();
     let mut response = conversation.open(Method::POST, path, Some(question)).await?;
-    let next = "a proxy in between may buffer or cut streams; look at the server's log";
+    let next =
+        "check whether a proxy in between buffers or cuts streams, and read the server's log";
     if !response.status().is_success() {
         let cause = response.into_error().await;
         return Err(Failure::new(format!("the streamed answer failed: {cause}"), next));
@@ -129,8 +143,8 @@ async fn stream(
     let mut streamed = None;
     loop {
         let chunk = conversation.within(response.chunk()).await?;
-        let chunk =
-            chunk.map_err(|cause| Failure::new(format!("the stream broke: {cause}"), next))?;
+        let chunk = chunk
+            .map_err(|cause| Failure::new(format!("the stream was interrupted: {cause}"), next))?;
         let Some(chunk) = chunk else { break };
         for event in reader.events(&chunk) {
             if event.pointer("/choices/0/delta").and_then(spoken).is_some() {
@@ -138,18 +152,20 @@ async fn stream(
                 now.pieces += 1;
             }
         }
+        // Some servers keep the connection open after the last event.
         if reader.is_done || reader.read > MOST_STREAM {
             break;
         }
     }
     match streamed {
         Some(streamed) if reader.is_done => Ok(streamed),
-        Some(_) => Err(Failure::new("the stream ended without its [DONE]", next)),
+        Some(_) => Err(Failure::new("the stream ended without its final [DONE]", next)),
         None => Err(Failure::new("the streamed answer has no text", next)),
     }
 }
 
-/// Server-sent events, as far as this protocol has them: one `data:` line each.
+/// Parses server-sent events, as far as this API uses them: one `data:` line each (HTML standard,
+/// "Server-sent events"). Comments and other fields are skipped.
 #[derive(Default)]
 struct Reader {
     rest: Vec<u8>,
@@ -158,10 +174,12 @@ struct Reader {
 }
 
 impl Reader {
+    /// Takes the next bytes of the stream and returns the events that are complete by now.
     fn events(&mut self, chunk: &[u8]) -> Vec<Value> {
         self.read += chunk.len();
         self.rest.extend_from_slice(chunk);
         let mut events = Vec::new();
+        // A chunk may end anywhere, even inside a UTF-8 sequence: only whole lines are decoded.
         while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.rest.drain(..=end).collect();
             let line = String::from_utf8_lossy(&line);

@@ -1,4 +1,4 @@
-//! What is asked of anything: a GET, or a connection.
+//! Checks for servers without a known protocol: an HTTP GET, or a TCP connection.
 
 use std::time::Duration;
 
@@ -7,15 +7,19 @@ use tokio::net::TcpStream;
 use super::ask::{Conversation, Good, Outcome};
 use super::{Failure, Via};
 
-/// A connection that is not made in this time will not be made.
+/// The longest wait for a connection: a firewall that drops packets would otherwise use up the
+/// deadline.
 const CONNECT: Duration = Duration::from_secs(10);
-/// A port forward whose pod does not listen is closed in this time.
+/// How long to wait for a port forward to close the connection, which it does if the pod does not
+/// listen.
 const CLOSED: Duration = Duration::from_secs(3);
 
+/// Sends a GET and checks the status and the body.
 pub(super) async fn http(conversation: &mut Conversation<'_>) -> Outcome {
     let path = conversation.probe.path.clone().unwrap_or_else(|| "/".to_owned());
     let expect = &conversation.probe.expect;
     let reply = if let Some(wanted) = expect.status {
+        // Somebody may expect a 503: then it must not be retried.
         conversation.judge_by(|_| super::ask::Verdict::Final);
         let reply = conversation.get(&path).await?;
         if reply.status.as_u16() != wanted {
@@ -32,6 +36,7 @@ pub(super) async fn http(conversation: &mut Conversation<'_>) -> Outcome {
     Ok(Good { model: None, first: conversation.started.elapsed(), says })
 }
 
+/// Opens a TCP connection.
 pub(super) async fn tcp(conversation: &mut Conversation<'_>) -> Outcome {
     let probe = conversation.probe;
     let address = probe.base.split_once("://").map_or(probe.base.as_str(), |(_, rest)| rest);
@@ -39,22 +44,23 @@ pub(super) async fn tcp(conversation: &mut Conversation<'_>) -> Outcome {
     let connected = tokio::time::timeout(limit, TcpStream::connect(address)).await;
     let cause = match connected {
         Ok(Ok(stream)) if probe.via == Via::Forward && is_closed(&stream).await => {
-            "the pod closes it at once".to_owned()
+            "the pod closes the connection at once".to_owned()
         }
         Ok(Ok(_)) => {
             let first = conversation.started.elapsed();
-            return Ok(Good { model: None, first, says: format!("{address} takes connections") });
+            return Ok(Good { model: None, first, says: format!("{address} accepts connections") });
         }
         Ok(Err(cause)) => cause.to_string(),
         Err(_) => format!("no answer within {} s", limit.as_secs()),
     };
     Err(Failure::new(
-        format!("{address} takes no connection: {cause}"),
-        "is it running, and does a NetworkPolicy or a firewall stand in between?",
+        format!("{address} does not accept connections: {cause}"),
+        "check that the server is running, and that no NetworkPolicy or firewall blocks it",
     ))
 }
 
-/// Whether the other end is gone: it may say something, or wait for us to speak first.
+/// Whether the other end has closed the connection. Data, or silence until the timeout, means that
+/// it is open: many protocols let the client speak first.
 async fn is_closed(stream: &TcpStream) -> bool {
     let mut byte = [0];
     matches!(tokio::time::timeout(CLOSED, stream.peek(&mut byte)).await, Ok(Ok(0) | Err(_)))

@@ -1,5 +1,6 @@
-//! What a container serves, by rules in data (`rules/inference.yaml`, and `inference:` of
-//! `gantry.yaml`): its image, the words of its command line, its environment; and on which port.
+//! Recognises model servers: which protocol a container speaks and on which port, by its image, its
+//! command line and its environment. The rules are data: `rules/inference.yaml`, and `inference:`
+//! in `gantry.yaml`.
 
 use std::sync::OnceLock;
 
@@ -8,40 +9,40 @@ use cluster::objects::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Deserialize;
 use types::input::checks::{Kind, Server};
 
-/// A table of rules.
+/// Rules that recognise model servers, tried in order.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
     inference: Vec<Server>,
 }
 
-/// A container that serves a model.
+/// A container that was recognised as a model server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Served {
     /// The rule that recognised it.
     pub rule: String,
-    /// What is asked of it.
+    /// The protocol that it speaks.
     pub kind: Kind,
     /// The container's name.
     pub container: String,
     /// The port that it listens on.
     pub port: u16,
-    /// The name that its arguments give the model.
+    /// The model name that its arguments set, if any.
     pub model: Option<String>,
 }
 
 impl Rules {
-    /// The rules that come with Gantry.
+    /// The rules that are part of Gantry.
     pub fn builtin() -> &'static Self {
         static RULES: OnceLock<Rules> = OnceLock::new();
         RULES.get_or_init(|| {
             let text = include_str!("../../../../rules/inference.yaml");
-            // A test reads the table; a broken one cannot be built.
+            // A test parses the same text, so the default is never used.
             types::yaml::read("rules/inference.yaml", text).unwrap_or_default()
         })
     }
 
-    /// These rules with `own` before them; one of the same name is replaced.
+    /// These rules with `own` in front of them. A rule of the same name is replaced.
     #[must_use]
     pub fn with(&self, own: &[Server]) -> Self {
         let others =
@@ -49,7 +50,7 @@ impl Rules {
         Self { inference: own.iter().chain(others).cloned().collect() }
     }
 
-    /// What the containers of a pod serve.
+    /// Recognises the model servers among the containers of a pod.
     pub fn of_pod(&self, pod: &PodSpec) -> Vec<Served> {
         pod.containers.iter().filter_map(|container| self.of_container(container)).collect()
     }
@@ -67,7 +68,8 @@ impl Rules {
     }
 }
 
-/// The Services among `services` that lead to a port of a pod, with their own port.
+/// Finds a Service that leads to `port` of a pod with these `labels`. Returns its name, and the
+/// port of the Service.
 pub fn service_of<'a>(
     services: &'a [Service],
     labels: &std::collections::BTreeMap<String, String>,
@@ -80,6 +82,7 @@ pub fn service_of<'a>(
         if !selector.iter().all(|(key, value)| labels.get(key) == Some(value)) {
             return None;
         }
+        // Without a `targetPort` the Service uses its own port number (core/v1 ServicePort).
         let own = spec.ports.iter().flatten().find(|candidate| {
             let target = candidate.target_port.clone();
             let target = target.unwrap_or(IntOrString::Int(candidate.port));
@@ -97,17 +100,21 @@ pub fn service_of<'a>(
     })
 }
 
-/// The words of command and args; a script in one argument has several.
+/// Splits command and args into words. An argument may be a whole script (`sh -c "exec vllm serve
+/// …"`), so each one is split at white space.
 fn words(container: &Container) -> Vec<String> {
     let texts = container.command.iter().chain(&container.args).flatten();
     texts.flat_map(|text| text.split_whitespace()).map(str::to_owned).collect()
 }
 
+/// Whether a container meets every condition that a rule has: image, words and environment.
 fn fits(rule: &Server, container: &Container, words: &[String]) -> bool {
+    // A rule without conditions would match every container.
     if rule.images.is_empty() && rule.words.is_empty() && rule.env.is_empty() {
         return false;
     }
     let image = container.image.as_deref().unwrap_or_default();
+    // Exactly, or with a value attached (`--embeddings=true`); never as a part of a longer word.
     let has_word = |wanted: &String| {
         words.iter().any(|word| {
             word == wanted
@@ -121,8 +128,9 @@ fn fits(rule: &Server, container: &Container, words: &[String]) -> bool {
         && (rule.env.is_empty() || rule.env.iter().any(has_variable))
 }
 
-/// The port that the arguments tell, else the container's only one or its one called http, else
-/// the rule's.
+/// Finds the port of a server: the one in its arguments; else the usual port of the rule, if the
+/// container declares it; else its port named `http` or `api`, or its first one; else the usual
+/// port.
 fn port(rule: &Server, container: &Container, words: &[String]) -> Option<u16> {
     if let Some(told) = argument(words, &rule.port_args).and_then(|text| text.parse().ok()) {
         return Some(told);
@@ -137,7 +145,7 @@ fn port(rule: &Server, container: &Container, words: &[String]) -> Option<u16> {
     only.and_then(|port| u16::try_from(port.container_port).ok()).or(rule.port)
 }
 
-/// `--port 80` or `--port=80`.
+/// Finds the value of an option, in the form `--port 80` or `--port=80`.
 fn argument<'a>(words: &'a [String], names: &[String]) -> Option<&'a str> {
     words.iter().enumerate().find_map(|(index, word)| {
         names.iter().find_map(|name| match word.strip_prefix(name.as_str())? {

@@ -1,4 +1,5 @@
-//! The Superlinked inference engine: `POST /v1/encode/{org}/{model}`, of a worker or the gateway.
+//! The API of the Superlinked Inference Engine: `POST /v1/encode/{org}/{model}`, of a worker or of
+//! the gateway in front of the workers.
 
 use net::Response;
 use serde_json::{Value, json};
@@ -6,9 +7,10 @@ use serde_json::{Value, json};
 use super::ask::{Conversation, Good, Outcome, Verdict};
 use super::{Failure, TEXT, openai, vector};
 
-/// The codes of a 503 after which to come back; any other one is final.
+/// The error codes of a 503 that are worth a retry; any other one is final.
 const LATER: [&str; 4] = ["PROVISIONING", "MODEL_LOADING", "LORA_LOADING", "RESOURCE_EXHAUSTED"];
 
+/// Asks for an embedding.
 pub(super) async fn encode(conversation: &mut Conversation<'_>) -> Outcome {
     has_workers(conversation).await?;
     conversation.judge_by(judge);
@@ -26,8 +28,8 @@ pub(super) async fn encode(conversation: &mut Conversation<'_>) -> Outcome {
         && declared != told
     {
         return Err(Failure::new(
-            format!("the model says that it has {told} dimensions, not {declared}"),
-            "is it the model that was meant? name it under checks: in gantry.yaml",
+            format!("the model reports {told} dimensions instead of {declared}"),
+            "check that it is the intended model; set model: of the check in gantry.yaml",
         ));
     }
     let values = dense.and_then(|dense| dense.get("values"));
@@ -35,7 +37,8 @@ pub(super) async fn encode(conversation: &mut Conversation<'_>) -> Outcome {
     Ok(Good { model: Some(model), first: conversation.started.elapsed(), says })
 }
 
-/// The gateway is always ready; what counts is whether it has workers. A worker does not tell any.
+/// Fails if a gateway has no workers: it reports itself as ready even then. The answer of a worker
+/// has no such field and passes.
 async fn has_workers(conversation: &mut Conversation<'_>) -> Result<(), Failure> {
     let ready = conversation.get("/readyz").await?;
     let workers =
@@ -43,20 +46,23 @@ async fn has_workers(conversation: &mut Conversation<'_>) -> Result<(), Failure>
     if workers == Some(0) {
         return Err(Failure::new(
             "the gateway has no healthy worker (healthy_workers of /readyz is 0)",
-            "look at the worker pods: is a pool enabled (workers.pools.…), and is its model cache reachable?",
+            "check the worker pods: a pool has to be enabled (workers.pools.…), and its model cache reachable",
         ));
     }
     Ok(())
 }
 
-/// As declared; else as listed; else of the lock, since a gateway lists nothing.
+/// Returns the name of the model: as configured, else as the server lists it, else from the lock,
+/// since a gateway lists no models.
 async fn model(conversation: &mut Conversation<'_>) -> Result<String, Failure> {
     let likely = conversation.probe.likely.first().cloned();
     match (openai::model(conversation, |_| true).await, likely) {
+        // "default" means that there is no list; this API has the model in its path and needs a
+        // name.
         (Ok(model), likely) if model == "default" => likely.ok_or_else(|| {
             Failure::new(
-                "the server lists no models, and the lock has none",
-                "name the model under checks: in gantry.yaml",
+                "the server lists no models, and the lock contains none",
+                "set model: of the check in gantry.yaml",
             )
         }),
         (Err(_), Some(likely)) => Ok(likely),
@@ -64,8 +70,8 @@ async fn model(conversation: &mut Conversation<'_>) -> Result<String, Failure> {
     }
 }
 
-/// 202 while a worker is being brought up, 503 with a code that passes by itself; 502
-/// `MODEL_LOAD_FAILED` is final.
+/// 202 means that a worker is starting, and some codes of a 503 pass by themselves. Anything else
+/// is final, such as a 502 with `MODEL_LOAD_FAILED`.
 fn judge(response: &Response) -> Verdict {
     let code = response.header("x-sie-error-code").unwrap_or_default();
     match response.status().as_u16() {

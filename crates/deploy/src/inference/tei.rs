@@ -1,10 +1,12 @@
-//! Hugging Face's text-embeddings-inference: what it serves (`/info`), then its question.
+//! The API of Hugging Face's text-embeddings-inference: `/info` names the type of the model, which
+//! decides between `/embed`, `/rerank` and `/predict`.
 
 use serde_json::{Value, json};
 
 use super::ask::{Conversation, Good, Outcome};
 use super::{Failure, TEXT, vector};
 
+/// Asks a text-embeddings-inference server.
 pub(super) async fn embed(conversation: &mut Conversation<'_>) -> Outcome {
     let info = conversation.get_json("/info").await?;
     let model = info.get("model_id").and_then(Value::as_str).map(str::to_owned);
@@ -12,11 +14,11 @@ pub(super) async fn embed(conversation: &mut Conversation<'_>) -> Outcome {
         && wanted != has
     {
         return Err(Failure::new(
-            format!("it serves {has}, not {wanted}"),
-            "set its --model-id or MODEL_ID, or the check's model in gantry.yaml",
+            format!("the server has the model {has} instead of {wanted}"),
+            "set its --model-id or MODEL_ID, or model: of the check in gantry.yaml",
         ));
     }
-    // `{"model_type": {"embedding": {…}}}`, `reranker` or `classifier`.
+    // `{"model_type": {"embedding": {…}}}`, or with the key `reranker` or `classifier`.
     let is = |kind: &str| info.pointer(&format!("/model_type/{kind}")).is_some();
     let says = if is("reranker") {
         let question = json!({"query": TEXT, "texts": [TEXT, "a stone"]});
@@ -36,10 +38,12 @@ pub(super) async fn embed(conversation: &mut Conversation<'_>) -> Outcome {
     Ok(Good { model, first: conversation.started.elapsed(), says })
 }
 
+/// Returns the configured request path, or the usual one.
 fn path(conversation: &Conversation<'_>, usual: &str) -> String {
     conversation.probe.path.clone().unwrap_or_else(|| usual.to_owned())
 }
 
+/// Counts the scores of an answer, and fails if one is not a finite number.
 fn scores(answer: &Value) -> Result<String, Failure> {
     let scores: Vec<Option<f64>> = answer
         .as_array()
@@ -49,8 +53,8 @@ fn scores(answer: &Value) -> Result<String, Failure> {
         .collect();
     if scores.is_empty() || scores.contains(&None) {
         return Err(Failure::new(
-            "the answer has no scores, or some that are no numbers",
-            "look at the server's log; the model's files may be damaged: gantry models verify",
+            "the answer has no scores, or some of them are not numbers",
+            "read the server's log; the model's files may be damaged: check them with gantry models verify",
         ));
     }
     Ok(format!("{} scores", scores.len()))

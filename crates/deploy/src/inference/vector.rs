@@ -1,19 +1,22 @@
-//! What makes an embedding one: numbers, all finite, not all zero, as many as expected.
+//! Judges embedding vectors: all values are finite numbers, not all of them are zero, and there are
+//! as many as expected. Damaged weights typically break one of these.
 
 use serde_json::Value;
 
 use super::Failure;
 
-const NEXT: &str = "the model's files may be damaged or of another model: compare them with gantry models verify, and look at the server's log";
+/// The next step after a bad vector.
+const NEXT: &str = "the model's files may be damaged or belong to another model: check them with gantry models verify, and read the server's log";
 
-/// Judges a vector of a JSON answer and says its length and norm.
+/// Judges the vector in a JSON answer. Returns its length and norm as text: `384 dimensions, norm
+/// 1.00`.
 pub(super) fn judge(value: Option<&Value>, dimensions: Option<u64>) -> Result<String, Failure> {
     let Some(values) = value.and_then(Value::as_array) else {
-        return Err(Failure::new("the answer has no vector where its protocol has one", NEXT));
+        return Err(Failure::new("the answer has no vector at the expected position", NEXT));
     };
     let mut sum = 0.0;
     for (index, value) in values.iter().enumerate() {
-        // JSON has no NaN: servers write null, or a text.
+        // JSON has no NaN or infinity: servers write null, or a string.
         match value.as_f64().filter(|number| number.is_finite()) {
             Some(number) => sum += number * number,
             None => {
@@ -25,12 +28,12 @@ pub(super) fn judge(value: Option<&Value>, dimensions: Option<u64>) -> Result<St
     if let Some(dimensions) = dimensions
         && dimensions != length as u64
     {
-        let why = format!("the vector has {length} values, not the {dimensions} that it should");
+        let why = format!("the vector has {length} values instead of {dimensions}");
         return Err(Failure::new(why, NEXT));
     }
     let norm = sum.sqrt();
     if length == 0 || norm <= f64::EPSILON {
-        return Err(Failure::new(format!("the vector of {length} values is all zero"), NEXT));
+        return Err(Failure::new(format!("all {length} values of the vector are zero"), NEXT));
     }
     Ok(format!("{length} dimensions, norm {norm:.2}"))
 }
@@ -47,9 +50,9 @@ mod tests {
         assert_eq!(judge(Some(&json!([0.6, 0.8])), Some(2)).unwrap(), "2 dimensions, norm 1.00");
         for (value, expected) in [
             (json!([0.6, null]), "value 1 of the vector is null"),
-            (json!([0.0, 0.0]), "all zero"),
-            (json!([]), "all zero"),
-            (json!([0.6]), "has 1 values, not the 2"),
+            (json!([0.0, 0.0]), "are zero"),
+            (json!([]), "are zero"),
+            (json!([0.6]), "has 1 values instead of 2"),
             (json!("x"), "no vector"),
         ] {
             let dimensions = if value == json!([0.6]) { Some(2) } else { None };

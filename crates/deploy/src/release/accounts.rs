@@ -1,6 +1,6 @@
-//! Service accounts that give the pull secret to pods which no value of their chart gives it to.
-//! Those of the chart are made beforehand, as helm would own them: the pods find the secret when
-//! they are born, and helm adopts the accounts.
+//! Adds the pull secret to service accounts, for pods whose chart has no value for it. Accounts
+//! that belong to the chart are created before helm runs, with the labels by which helm recognises
+//! its own objects: the pods get the secret when they are created, and helm adopts the accounts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,25 +13,27 @@ use super::error::Result;
 use super::namespace::{Beside, Outcome};
 use super::objects::{Rendered, pod_specs};
 
-/// The annotation with the name of the pull secret that Gantry gave an account.
+/// The annotation that records which pull secret Gantry added to an account, so that it can be
+/// removed.
 pub(super) const GIVEN: &str = "gantry.dev/pull-secret";
-/// The account of pods that name none.
+/// The account of pods that name none (kubernetes.io, "Service Accounts").
 const DEFAULT: &str = "default";
 
-/// An account that has to give the secret.
+/// A service account that needs the pull secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Account {
     pub(super) namespace: String,
     pub(super) name: String,
 }
 
-/// The accounts of the pods that pull from `registry` and are not given `secret` by their chart.
+/// Finds the accounts of the pods that pull from `registry` and do not name `secret` themselves.
 pub(super) fn needed(objects: &[Rendered], registry: &str, secret: &str) -> BTreeSet<Account> {
     let mut accounts = BTreeSet::new();
     for object in objects {
         let Some(namespace) = &object.id.namespace else { continue };
         for spec in pod_specs(&object.value) {
             if is_pulling(spec, registry) && !has(spec, secret) {
+                // `serviceAccount` is the deprecated alias, which old charts still set.
                 let named = spec.get("serviceAccountName").or_else(|| spec.get("serviceAccount"));
                 let name = named.and_then(Value::as_str).filter(|name| !name.is_empty());
                 accounts.insert(Account {
@@ -50,6 +52,7 @@ fn is_pulling(spec: &Value, registry: &str) -> bool {
         .filter_map(|key| spec.get(*key)?.as_array())
         .flatten()
         .filter_map(|container| container.get("image")?.as_str())
+        // With the slash: `site:5000` must not match `site:50001`.
         .any(|image| image.strip_prefix(registry).is_some_and(|rest| rest.starts_with('/')))
 }
 
@@ -60,8 +63,8 @@ fn has(spec: &Value, secret: &str) -> bool {
     })
 }
 
-/// Gives the secret to accounts. `release` and `namespace` are those of the release, which owns the
-/// accounts that are among its `objects`.
+/// Adds the secret to accounts. `release` is the name and the namespace of the release, which owns
+/// the accounts that are among its `objects`.
 pub(super) async fn give(
     cluster: &Cluster,
     accounts: &BTreeSet<Account>,
@@ -76,6 +79,8 @@ pub(super) async fn give(
         let outcome = match found {
             Some(found) if gives(&found, secret) => Outcome::Same,
             Some(mut found) => {
+                // A replace, not an apply: `imagePullSecrets` may have entries of others, and the
+                // resource version in `found` refuses the write if it changed meanwhile.
                 add(&mut found, secret);
                 cluster.replace(scope, &found).await?;
                 Outcome::Changed
@@ -96,7 +101,8 @@ pub(super) async fn give(
                 if is_of_chart {
                     as_helm_owns(&mut made.metadata, release);
                 } else if account.name != DEFAULT {
-                    // It is for somebody else to make; its pods say that it is missing.
+                    // Not of the chart: somebody else has to create it. Until then its pods report
+                    // that.
                     continue;
                 }
                 add(&mut made, secret);
@@ -110,7 +116,7 @@ pub(super) async fn give(
     Ok(beside)
 }
 
-/// Takes a secret that Gantry gave away from the accounts of a namespace.
+/// Removes the secret from all accounts of a namespace that Gantry added it to.
 pub(super) async fn take_back(cluster: &Cluster, namespace: &str) -> Result<Vec<String>> {
     let scope = Scope::Namespace(namespace);
     let mut taken = Vec::new();
@@ -138,7 +144,8 @@ fn add(account: &mut ServiceAccount, secret: &str) {
     annotations.insert(GIVEN.to_owned(), secret.to_owned());
 }
 
-/// The marks by which helm knows an object of a release (`pkg/action/validate.go`).
+/// Sets the label and annotations by which helm recognises its own objects (helm,
+/// `pkg/action/validate.go`).
 fn as_helm_owns(metadata: &mut ObjectMeta, (release, namespace): (&str, &str)) {
     let labels = metadata.labels.get_or_insert_with(BTreeMap::new);
     labels.insert("app.kubernetes.io/managed-by".to_owned(), "Helm".to_owned());

@@ -1,6 +1,6 @@
-//! Whether an install would change anything: what is in the cluster against what would come. Charts
-//! that make up passwords, or certificates, render other ones each time; what differs from render to
-//! render of the same values is no change.
+//! Compares the deployed revision of a release with the one that an upgrade would install. Charts
+//! that generate passwords or certificates render different ones every time; fields that differ
+//! between two renders of the same values therefore do not count as a change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,35 +15,36 @@ use super::diff;
 use super::error::Result;
 use super::objects::{self, Rendered};
 
-/// An object that an install would change.
+/// An object that a deploy would create, change or delete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Difference {
-    /// Which object.
+    /// The object.
     pub object: Id,
-    /// What becomes of it.
+    /// What would happen to it.
     pub change: Change,
-    /// The lines that change, as a unified diff; the values of Secrets are not in it.
+    /// The changed lines as a unified diff, without the values of Secrets.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub diff: String,
 }
 
-/// What becomes of an object.
+/// What a deploy does to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Change {
-    /// It is made.
+    /// It is created.
     Created,
     /// It is changed.
     Changed,
-    /// It is taken away.
+    /// It is deleted.
     Removed,
 }
 
-/// A place in an object: the object, the path in it, and the line in a text of several.
+/// Where two renders differ: the object, the JSON pointer of the field, and in a multi-line string
+/// the number of the line.
 type Spot = (Id, String, Option<usize>);
 
-/// The objects of a revision, hooks included.
+/// Lists the objects of a revision, hooks included.
 pub(super) fn all(revision: &Revision) -> Result<Vec<Rendered>> {
     let mut all = objects::read(&revision.manifest, &revision.namespace)?;
     for hook in &revision.hooks {
@@ -52,7 +53,7 @@ pub(super) fn all(revision: &Revision) -> Result<Vec<Rendered>> {
     Ok(all)
 }
 
-/// The objects that differ between two revisions.
+/// Lists the objects that differ between two revisions.
 pub(super) fn differences(before: &[Rendered], after: &[Rendered]) -> Vec<Difference> {
     let (old, new) = (by_id(before), by_id(after));
     let ids: BTreeSet<&Id> = old.keys().chain(new.keys()).copied().collect();
@@ -72,8 +73,8 @@ pub(super) fn differences(before: &[Rendered], after: &[Rendered]) -> Vec<Differ
         .collect()
 }
 
-/// Whether all that differs between `before` and `after` differs from render to render as well:
-/// between `after` and `again`.
+/// Whether every difference between `before` and `after` is in a field that also differs between
+/// two renders of the same input, `after` and `again`.
 pub(super) fn is_noise(before: &[Rendered], after: &[Rendered], again: &[Rendered]) -> bool {
     spots(before, after).is_subset(&spots(after, again))
 }
@@ -91,6 +92,7 @@ fn spots(before: &[Rendered], after: &[Rendered]) -> BTreeSet<Spot> {
         };
         match (old.get(id), new.get(id)) {
             (Some(old), Some(new)) => walk(old, new, "", id.kind == "Secret", &mut note),
+            // An object that exists on one side only can never be noise of a generated value.
             _ => note("", None),
         }
     }
@@ -118,6 +120,8 @@ fn walk(
             }
         }
         (Value::String(a), Value::String(b)) => {
+            // A Secret may hold a configuration file in base64 of which one line is a password:
+            // compare the lines of the text inside.
             let decoded =
                 (is_secret && path.starts_with("/data/")).then(|| plain(a).zip(plain(b))).flatten();
             let (a, b) = decoded.as_ref().map_or((a, b), |(a, b)| (a, b));
@@ -130,6 +134,8 @@ fn walk(
                 }
             }
         }
+        // Another type, other keys or another length: the whole field counts, since its parts have
+        // no counterparts to be compared with.
         _ => note(path, None),
     }
 }

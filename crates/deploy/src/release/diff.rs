@@ -1,13 +1,14 @@
-//! What changes in an object, for people: a unified diff of its YAML. The values of Secrets are never
-//! in it.
+//! Shows what changes in an object as a unified diff of its YAML, for the output of a dry run. The
+//! values of Secrets never appear in it.
 
 use serde_json::{Map, Value};
 use similar::TextDiff;
 
-/// Lines around a change.
+/// Unchanged lines around a change, as in `diff -u`.
 const AROUND: usize = 3;
 
-/// The lines that change. An object that is only there on one side is told by itself.
+/// Returns the changed lines. The diff of an object that exists only before or only after is empty:
+/// listing it as created or removed says enough.
 pub(super) fn unified(old: Option<&Value>, new: Option<&Value>) -> String {
     let (Some(old), Some(new)) = (old, new) else { return String::new() };
     let (old, new) = (shown(old, new, "before"), shown(new, old, "after"));
@@ -15,8 +16,9 @@ pub(super) fn unified(old: Option<&Value>, new: Option<&Value>) -> String {
     diff.unified_diff().context_radius(AROUND).to_string()
 }
 
-/// An object as YAML, keys in order; of a Secret only what may be seen. `other` is what it is
-/// compared with, `side` says which of the two this is.
+/// Prints an object as YAML with sorted keys, and with the values of a Secret hidden. `other` is
+/// the object that it is compared with; `side` (`before` or `after`) names which of the two this
+/// one is.
 fn shown(object: &Value, other: &Value, side: &str) -> String {
     let mut object = sorted(object);
     if object.get("kind").and_then(Value::as_str) == Some("Secret") {
@@ -27,7 +29,8 @@ fn shown(object: &Value, other: &Value, side: &str) -> String {
     serde_saphyr::to_string(&object).unwrap_or_else(|_| object.to_string())
 }
 
-/// Puts lengths in the place of values. One that changes has another text on each side.
+/// Replaces the values of a Secret. A value that changes gets a different text on each side, so
+/// that the diff shows the line even if both values have the same length.
 fn hide(object: &mut Value, other: &Value, key: &str, side: &str) {
     let Some(fields) = object.get_mut(key).and_then(Value::as_object_mut) else { return };
     for (name, value) in fields {

@@ -1,44 +1,45 @@
-//! What can go wrong with a release, by meaning.
+//! The errors of installing and removing releases. The command line derives its exit code from
+//! them.
 
 use std::fmt::Write as _;
 
 use super::live::Pending;
 
-/// What went wrong with a release.
+/// Why a release could not be installed or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The cluster.
+    /// The cluster refused or did not answer.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
-    /// helm, or what it was given.
+    /// helm failed, or its input is not usable.
     #[error(transparent)]
     Helm(#[from] remote::Error),
-    /// What is rendered is no Kubernetes manifest.
+    /// A rendered document is not a valid Kubernetes manifest.
     #[error(transparent)]
     Chart(#[from] chart::Error),
-    /// The cluster would be told to pull from outside.
-    #[error("release {release} would pull from outside, nothing of it was installed:\n{}", lines(.places))]
+    /// The release would make the cluster pull images from outside the site.
+    #[error("release {release} would pull images from outside the site, so it was not installed:\n{}", lines(.places))]
     Outside {
         /// The release.
         release: String,
-        /// The images with their places, one a line.
+        /// The images, each with its location in the manifests.
         places: Vec<String>,
     },
     /// The cluster has a release of this name that Gantry did not install.
     #[error(
-        "release {release} in {namespace} was installed by somebody else (chart {chart}); take it over with --take-over, or give the chart another `release:`"
+        "release {release} in namespace {namespace} was not installed by Gantry (chart {chart}); take it over with --take-over, or give your chart another `release:` in gantry.yaml"
     )]
     NotOurs {
         /// The release.
         release: String,
         /// Its namespace.
         namespace: String,
-        /// The chart that it was made from.
+        /// The chart that it was installed from.
         chart: String,
     },
-    /// There is no credential for the site's registry.
+    /// No credential is known for the pull secret of the site's registry.
     #[error(
-        "the pull secret {name} needs a credential for {host}, and there is none; run: docker login {host}, or give --registry-auth FILE"
+        "the pull secret {name} needs a credential for {host}, and none is configured; run: docker login {host}, or name a file with one: --registry-auth FILE"
     )]
     NoCredential {
         /// The pull secret.
@@ -46,37 +47,37 @@ pub enum Error {
         /// The registry's host.
         host: String,
     },
-    /// It did not come up.
-    #[error("release {release} in {namespace} is not ready after {seconds} s:\n{}", told(.pending))]
+    /// The release did not become ready in time, or cannot become ready.
+    #[error("release {release} in namespace {namespace} is not ready after {seconds} s:\n{}", told(.pending))]
     NotReady {
         /// The release.
         release: String,
         /// Its namespace.
         namespace: String,
-        /// How long it was waited for.
+        /// How long Gantry waited.
         seconds: u64,
-        /// What is missing, and why.
+        /// The objects that are not ready, and why.
         pending: Vec<Pending>,
     },
-    /// The cluster would refuse objects.
-    #[error("the cluster would refuse objects of release {release}:\n{}", lines(.reasons))]
+    /// The API server would reject objects of the release.
+    #[error("the cluster would reject objects of release {release}:\n{}", lines(.reasons))]
     Refused {
         /// The release.
         release: String,
-        /// Its words, one object a line.
+        /// The API server's reasons, one object a line.
         reasons: Vec<String>,
     },
-    /// A task ended without a result.
-    #[error("{what} was lost: {cause}; run it again")]
+    /// A background task ended without a result.
+    #[error("{what} ended without a result: {cause}; run the command again")]
     Lost {
         /// What was being done.
         what: String,
-        /// The cause.
+        /// Why, as the runtime reports it.
         cause: String,
     },
 }
 
-/// `Result` with this room's [`Error`].
+/// `Result` with this module's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 fn lines(all: &[String]) -> String {

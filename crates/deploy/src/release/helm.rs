@@ -1,11 +1,12 @@
-//! helm off the async threads: it is told to stop when nobody waits for it any more, and writes down
-//! that it was stopped.
+//! Runs helm on a thread for blocking work. If the future is dropped (Ctrl-C, a lost race), helm
+//! gets a signal to stop instead of being killed, so that it can record the failure in its own
+//! records.
 
 use remote::helm::{InCluster, Stop};
 
 use super::error::{Error, Result};
 
-/// Tells helm to stop when it is dropped.
+/// Asks helm to stop when it is dropped.
 struct StopOnDrop(Stop);
 
 impl Drop for StopOnDrop {
@@ -14,17 +15,19 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Runs one of helm's verbs.
+/// Runs one helm command, `verb`, and returns its result.
 pub(super) async fn run<T: Send + 'static>(
     helm: &InCluster,
     verb: impl FnOnce(&InCluster, &Stop) -> remote::Result<T> + Send + 'static,
 ) -> Result<T> {
     let stop = Stop::default();
+    // Dropped with this future. The thread goes on until helm has ended: it cannot be cancelled.
     let _guard = StopOnDrop(stop.clone());
     let helm = helm.clone();
     let work = tokio::task::spawn_blocking(move || verb(&helm, &stop));
-    let done = work
-        .await
-        .map_err(|cause| Error::Lost { what: "helm".to_owned(), cause: cause.to_string() })?;
+    let done = work.await.map_err(|cause| Error::Lost {
+        what: "the run of helm".to_owned(),
+        cause: cause.to_string(),
+    })?;
     Ok(done?)
 }

@@ -1,5 +1,6 @@
-//! One release, from what is there to what is wanted: its namespace, helm's install or upgrade, and
-//! the wait. The same input again changes nothing.
+//! Deploys one release: prepares its namespace, repairs what an interrupted run left, runs
+//! `helm upgrade --install`, and waits until the release is ready. Running it again with the same
+//! input changes nothing.
 
 use remote::helm::Hooks;
 use serde::Serialize;
@@ -12,21 +13,21 @@ use super::state::{self, Mended, State};
 use super::workloads::Workloads;
 use super::{Deployer, OnFailure, Planned, accounts, helm};
 
-/// What is done to a release.
+/// What a deploy does to a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// It is installed for the first time.
     Install,
-    /// It gets a new revision.
+    /// It is upgraded to a new revision.
     Upgrade,
-    /// It is as it should be.
+    /// Nothing, it is up to date.
     None,
-    /// A killed run left it half done: it is mended, and then installed.
+    /// An interrupted run left it half done: it is repaired first, and then installed or upgraded.
     Mend,
 }
 
-/// A release that is up.
+/// The result of deploying one release that became ready.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Deployed {
@@ -34,25 +35,29 @@ pub struct Deployed {
     pub release: String,
     /// Its namespace.
     pub namespace: String,
-    /// The chart and its version.
+    /// The chart and its version, such as `nginx 15.1.0`.
     pub chart: String,
-    /// What was done.
+    /// What was done to it.
     pub action: Action,
-    /// How a half release was mended before.
+    /// How it was repaired first, if an earlier run was interrupted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mended: Option<Mended>,
-    /// helm's revision.
+    /// The number of helm's revision that runs now.
     pub revision: u32,
-    /// The objects that changed.
+    /// How many objects of the chart changed.
     pub changed: usize,
-    /// The objects beside the release.
+    /// Objects outside the chart that were created, changed or kept.
     pub beside: Vec<Beside>,
 }
 
 impl Deployer<'_> {
-    /// Deploys a release and waits until it is up. A failure leaves it as the options say.
+    /// Deploys a release and waits until it is ready. After a failure it is left as it is or rolled
+    /// back, as [`super::DeployOptions::on_failure`] says; the error is that of the deploy either
+    /// way.
     pub async fn deploy(&self, planned: &Planned, watch: &dyn Watch) -> Result<Deployed> {
         let (name, namespace) = (planned.name(), planned.namespace());
+        // Before anything is written: a release of somebody else must not get our pull secret
+        // either.
         self.own(planned, &State::of(self.cluster, namespace, name).await?)?;
         let mut beside = namespace::prepare(self.cluster, namespace, self.site).await?;
         let (state, mended) = state::mend(self.cluster, self.helm, namespace, name).await?;
@@ -60,6 +65,8 @@ impl Deployer<'_> {
             watch.note(&format!("{name}: {}", words(how)));
         }
         let coming = self.coming(planned, &state).await?;
+        // Before helm creates any pod: a pod takes the pull secrets of its service account when it
+        // is admitted, and does not get those that are added later.
         beside.extend(self.give_secret(planned, &coming).await?);
         let before = state.deployed().map_or(0, |revision| revision.number);
         let outcome = self.install(planned, &coming, before, watch).await;
@@ -78,14 +85,14 @@ impl Deployer<'_> {
             }
             Err(error) => error,
         };
-        // What was up before is as it was.
+        // If nothing was installed, the failure is one of waiting: the running revision stays.
         if self.options.on_failure == OnFailure::RollBack && coming.action != Action::None {
             self.put_back(planned, before, watch).await?;
         }
         Err(failed)
     }
 
-    /// Gives the pull secret to the accounts of the pods that no value gives it to.
+    /// Adds the pull secret to the service accounts of pods that do not name it themselves.
     async fn give_secret(&self, planned: &Planned, coming: &Coming) -> Result<Vec<Beside>> {
         let Some(pull) = &self.site.pull_secret else { return Ok(vec![]) };
         let registry = self.target.prefix.registry();
@@ -94,7 +101,8 @@ impl Deployer<'_> {
         accounts::give(self.cluster, &needed, &pull.name, &coming.objects, release).await
     }
 
-    /// Installs what is coming, where something is, and waits. The revision that runs then.
+    /// Installs the new revision if anything changes, and waits until it is ready. Returns the
+    /// number of the revision that runs then.
     async fn install(
         &self,
         planned: &Planned,
@@ -106,11 +114,13 @@ impl Deployer<'_> {
         let timeout = self.options.timeout;
         let mut revision = before;
         if coming.action != Action::None {
-            // Hooks are among them: helm waits for those, and they are shown meanwhile.
+            // Includes hooks: helm waits for them itself, so their pods are shown while it does.
             let all = Workloads::of(&coming.objects);
             let install = planned.install.clone();
             let upgrade =
                 helm::run(self.helm, move |with, stop| with.upgrade(&install, timeout, stop));
+            // `show_progress` never ends, so the upgrade always decides. Dropping it on
+            // cancellation stops the helm process as well.
             revision = tokio::select! {
                 done = upgrade => done.map_err(|error| told(error, planned))?.number,
                 () = live::look_on(self.cluster, &all, name, watch) => before,
@@ -121,7 +131,8 @@ impl Deployer<'_> {
         Ok(revision)
     }
 
-    /// What of the release that runs has to come up; its hooks are done.
+    /// Lists the objects of the newest revision that have to become ready; its hooks are done by
+    /// then.
     async fn workloads(&self, namespace: &str, name: &str) -> Result<Workloads> {
         let state = State::of(self.cluster, namespace, name).await?;
         let objects = match state.last() {
@@ -131,19 +142,20 @@ impl Deployer<'_> {
         Ok(Workloads::of(&objects))
     }
 
-    /// Puts the revision back that ran before, or takes a first install away.
+    /// Rolls back to the revision that ran before, or uninstalls a first install.
     async fn put_back(&self, planned: &Planned, before: u32, watch: &dyn Watch) -> Result<()> {
         let name = planned.name().to_owned();
         let namespace = planned.namespace().to_owned();
         let hooks = Hooks::Run(self.options.timeout);
         if before == 0 {
-            watch.note(&format!("{name}: the first install failed, it is taken away"));
+            watch.note(&format!("{name}: the first install failed and is uninstalled"));
+            // Even a failed first install may have written data that somebody wants to look at.
             let claims = super::undeploy::Claims::Kept;
             super::undeploy::release(self.cluster, self.helm, &namespace, &name, claims, hooks)
                 .await?;
             return Ok(());
         }
-        watch.note(&format!("{name}: revision {before} is put back"));
+        watch.note(&format!("{name}: rolling back to revision {before}"));
         helm::run(self.helm, move |with, stop| {
             with.rollback(&namespace, &name, before, hooks, stop)
         })
@@ -151,7 +163,7 @@ impl Deployer<'_> {
     }
 }
 
-/// helm says of a hook that failed only that its time was up; what was pending says more.
+/// Names the release and its namespace in an error of helm, which often does not.
 fn told(error: Error, planned: &Planned) -> Error {
     match error {
         Error::Helm(remote::Error::Helm { message, .. }) => Error::Helm(remote::Error::Helm {
@@ -165,9 +177,9 @@ fn told(error: Error, planned: &Planned) -> Error {
 fn words(how: Mended) -> &'static str {
     match how {
         Mended::Forgotten => {
-            "an install was killed before it was done; it is done again with what is there"
+            "an earlier install was interrupted; it is repeated and adopts the objects that exist"
         }
-        Mended::RolledBack => "an upgrade was killed before it was done; it was rolled back first",
-        Mended::Uninstalled => "it was being taken away when that was killed; that is done now",
+        Mended::RolledBack => "an earlier upgrade was interrupted; it was rolled back first",
+        Mended::Uninstalled => "an earlier uninstall was interrupted; it was completed first",
     }
 }

@@ -1,5 +1,6 @@
-//! Waiting with a view of what is pending and why: the pods behind each object that is not up, in the
-//! node's own words, the last lines of a program that fails, claims without a volume.
+//! Waits until a release is ready, and explains meanwhile what is missing: the pods of each object
+//! that is not ready, warnings of the kubelet and of controllers, the last log lines of a failing
+//! container, claims without a volume. `workloads` says which objects are waited for.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,26 +15,29 @@ use tokio::time::{Instant, sleep};
 use super::error::{Error, Result};
 use super::workloads::{Pods, Waiting, Workloads};
 
-/// How often it is looked.
+/// The interval between two looks at the cluster: a person sees changes at once, and the API server
+/// gets few requests.
 const PERIOD: Duration = Duration::from_millis(700);
-/// How long something that waiting cannot help may stay so before it is believed.
+/// How long an object must look beyond hope before the wait ends early. Some states, such as an
+/// image pull error, appear for a moment and pass; the kubelet retries the first ones within
+/// seconds.
 const BELIEVED: Duration = Duration::from_secs(8);
-/// Last lines of a failing program that are shown.
+/// How many of the last log lines of a failing container are shown.
 const LINES: u32 = 5;
-/// Pods whose logs are read at once.
+/// How many pods get their logs read in one look, as each takes a request.
 const MOST_LOGS: usize = 5;
 
-/// Something that is not up.
+/// An object that is not ready, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pending {
-    /// `Deployment shop/web`.
+    /// Kind, namespace and name: `Deployment shop/web`.
     pub object: String,
-    /// Why: one line.
+    /// Why it is not ready, in one line.
     pub why: String,
-    /// What to do.
+    /// What the user can do.
     pub next: String,
-    /// The last lines of a program that failed.
+    /// The last log lines of a container that failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<String>,
     /// Whether waiting cannot help.
@@ -47,30 +51,33 @@ impl fmt::Display for Pending {
     }
 }
 
-/// How a release comes along.
+/// The progress of a release at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
     /// The release.
     pub release: String,
-    /// What is being done.
+    /// What Gantry is doing, such as `waiting`.
     pub doing: String,
-    /// Objects that are up.
+    /// The number of objects that are ready.
     pub ready: usize,
-    /// Objects that have to come up.
+    /// The number of objects that have to become ready.
     pub of: usize,
-    /// Those that are not.
+    /// The objects that are not ready.
     pub pending: Vec<Pending>,
 }
 
-/// Who is shown how it goes.
+/// Receives the progress of a deploy, to show it to the user.
 pub trait Watch: Send + Sync {
-    /// How a release comes along now.
+    /// Shows the current progress. Called again and again; each call replaces the one before.
     fn show(&self, view: &View);
-    /// Something that was done and is worth a line of its own.
+    /// Reports something that happened once, as a line that stays.
     fn note(&self, message: &str);
 }
 
-/// Waits until all is up. [`Error::NotReady`] when it is not in time, or cannot come up.
+/// Waits until all objects are ready. `release` is the name and the namespace of the release.
+///
+/// # Errors
+/// [`Error::NotReady`] if that takes longer than `timeout`, or if waiting cannot help.
 pub(super) async fn wait(
     cluster: &Cluster,
     workloads: &Workloads,
@@ -87,11 +94,13 @@ pub(super) async fn wait(
             return Ok(());
         }
         let now = Instant::now();
+        // An object that recovered starts anew, should it fail again.
         hopeless
             .retain(|object, _| pending.iter().any(|one| one.is_final && one.object == *object));
         for one in pending.iter().filter(|one| one.is_final) {
             hopeless.entry(one.object.clone()).or_insert(now);
         }
+        // One hopeless object is enough, since the release cannot become ready without it.
         let is_believed = hopeless.values().any(|since| now - *since > BELIEVED);
         if is_believed || started.elapsed() > timeout {
             return Err(Error::NotReady {
@@ -105,7 +114,7 @@ pub(super) async fn wait(
     }
 }
 
-/// Shows how it goes as long as it is polled; never ends. For the time that helm is at work.
+/// Shows the progress while helm runs. Never ends: the caller drops it when helm is done.
 pub(super) async fn look_on(
     cluster: &Cluster,
     workloads: &Workloads,
@@ -114,10 +123,11 @@ pub(super) async fn look_on(
 ) {
     loop {
         sleep(PERIOD).await;
-        // What is not there yet is helm's to make; an API server that stumbles is told by helm.
+        // Errors are dropped: helm talks to the same API server and reports them itself.
         let pending = pending(cluster, workloads).await.unwrap_or_default();
+        // Objects without a next step are those that helm has not created yet.
         let pending: Vec<_> = pending.into_iter().filter(|one| !one.next.is_empty()).collect();
-        watch.show(&view(release, "helm is at work", workloads, &pending));
+        watch.show(&view(release, "helm is running", workloads, &pending));
     }
 }
 
@@ -132,7 +142,7 @@ fn view(release: &str, doing: &str, workloads: &Workloads, pending: &[Pending]) 
     }
 }
 
-/// What is not up, and why.
+/// Lists the objects that are not ready, with the reasons.
 pub(super) async fn pending(cluster: &Cluster, workloads: &Workloads) -> Result<Vec<Pending>> {
     let waiting = workloads.waiting(cluster).await?;
     if waiting.is_empty() {
@@ -154,7 +164,8 @@ pub(super) async fn pending(cluster: &Cluster, workloads: &Workloads) -> Result<
     Ok(all)
 }
 
-/// A claim is bound when its first pod comes, if its class says so: without a pod nothing is missing.
+/// Whether an unbound claim is worth waiting for. With `volumeBindingMode: WaitForFirstConsumer` a
+/// claim is bound when its first pod is scheduled: without a pod nothing is missing.
 async fn is_waited_for(cluster: &Cluster, claim: &Waiting, pods: &Pods) -> bool {
     let is_used = pods.pods.iter().any(|pod| claims(pod).any(|name| name == claim.id.name));
     if is_used {
@@ -181,7 +192,7 @@ async fn explain(
 ) -> Pending {
     let object = waiting.id.to_string();
     let mut own: Vec<&Pod> = pods.owned_by(&waiting.uid).collect();
-    // The newest first: what an upgrade brings is what is waited for.
+    // The newest first: during an upgrade the old pods are ready, and the new ones are waited for.
     own.sort_by_key(|pod| {
         std::cmp::Reverse(pod.metadata.creation_timestamp.as_ref().map(|time| time.0))
     });
@@ -193,6 +204,7 @@ async fn explain(
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let mut why = format!("pod {name}: {}", reason.why);
     let mut next = reason.next;
+    // An unbound claim is the cause behind "unschedulable", and its own reason says more.
     if let Some((claim, cause, help)) = unbound(cluster, namespace, pod).await {
         why = format!("pod {name} waits for the claim {claim}: {cause}");
         next = help;
@@ -201,6 +213,7 @@ async fn explain(
     {
         why = format!("{why} ({})", one_line(&warning));
     }
+    // The log is read last, and only for the first few: the reason alone usually suffices.
     let log = match failing_container(pod) {
         Some(container) if number < MOST_LOGS => {
             let log = cluster.logs(namespace, name, Some(&container), Some(LINES)).await;
@@ -208,7 +221,9 @@ async fn explain(
         }
         _ => vec![],
     };
-    // A pod that has ended is replaced by its controller, which says when it gives up.
+    // A controller replaces a pod whose container ended, so only the controller knows when to give
+    // up. Reasons that point to the log are such failures; for a bare pod or a Job the status is
+    // final.
     let is_final = match waiting.id.kind.as_str() {
         "Job" => waiting.is_final,
         "Pod" => reason.is_final,
@@ -217,7 +232,8 @@ async fn explain(
     Pending { object, why, next, log, is_final }
 }
 
-/// Why an object has no pods: its controller's words.
+/// Explains an object that has no failing pod by the warnings of its controller, with the next
+/// step.
 async fn without_pod(cluster: &Cluster, waiting: &Waiting, namespace: &str) -> (String, String) {
     let words = warning(cluster, namespace, &waiting.id.name).await;
     let why = match &words {
@@ -234,13 +250,13 @@ async fn without_pod(cluster: &Cluster, waiting: &Waiting, namespace: &str) -> (
             None => "wait",
         }
     } else if lower.contains("exceeded quota") {
-        "raise the namespace's quota, or ask for less in the values"
+        "raise the namespace's quota, or request less in the values"
     } else if lower.contains("podsecurity") || lower.contains("violates") {
         "set the security context in the values, or another --pod-security level"
     } else if lower.contains("serviceaccount") && lower.contains("not found") {
-        "make the service account that it names"
+        "create the service account that it names"
     } else if lower.contains("admission webhook") {
-        "its policy says what it wants"
+        "change the values so that the policy of the webhook accepts the pods"
     } else if waiting.is_final {
         "read its log and its events"
     } else {
@@ -249,12 +265,13 @@ async fn without_pod(cluster: &Cluster, waiting: &Waiting, namespace: &str) -> (
     (why, next.to_owned())
 }
 
-/// The first claim of a pod that has no volume: its name, why, and what to do.
+/// Finds the first claim of a pod that has no volume: its name, the reason, and the next step.
 async fn unbound(
     cluster: &Cluster,
     namespace: &str,
     pod: &Pod,
 ) -> Option<(String, String, String)> {
+    // The scheduler places a pod only after all its claims are bound or can be.
     let is_scheduled = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
     if is_scheduled {
         return None;
@@ -267,13 +284,16 @@ async fn unbound(
     None
 }
 
-/// Why a claim has no volume, and what to do; `None` when it has one, or nothing is wrong.
+/// Explains why a claim has no volume, with the next step; `None` if it has one or nothing is
+/// wrong.
 async fn claim(cluster: &Cluster, namespace: &str, name: &str) -> Option<(String, String)> {
     let scope = Scope::Namespace(namespace);
     let Ok(found) = cluster.get::<PersistentVolumeClaim>(scope, name).await else { return None };
     let Some(found) = found else {
-        let help = format!("make it: gantry models push … --to pvc://{namespace}/{name} --create");
-        return Some(("it is not there".to_owned(), help));
+        let help = format!(
+            "create and fill it: gantry models push BUNDLE_FILE… --to pvc://{namespace}/{name} --create"
+        );
+        return Some(("it does not exist".to_owned(), help));
     };
     if found.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound") {
         return None;
@@ -285,18 +305,18 @@ async fn claim(cluster: &Cluster, namespace: &str, name: &str) -> Option<(String
         let names: Vec<String> = all.into_iter().filter_map(|one| one.metadata.name).collect();
         if !names.contains(class) {
             let help = format!(
-                "name another storage class in the values (there is: {})",
+                "choose another storage class in the values (the cluster has: {})",
                 if names.is_empty() { "none".to_owned() } else { names.join(", ") }
             );
-            return Some((format!("there is no storage class {class}"), help));
+            return Some((format!("the cluster has no storage class {class}"), help));
         }
     }
     if class.is_none() {
-        let help = "name a storage class in the values, or make one the default".to_owned();
+        let help = "name a storage class in the values, or mark one as the default".to_owned();
         return Some(("it names no storage class, and no class is the default".to_owned(), help));
     }
     let words = warning(cluster, namespace, name).await?;
-    let help = "read the words of the storage class's provisioner".to_owned();
+    let help = "see the message of the storage class's provisioner".to_owned();
     Some((one_line(&words), help))
 }
 
@@ -305,7 +325,7 @@ fn claims(pod: &Pod) -> impl Iterator<Item = &str> {
     volumes.filter_map(|volume| Some(volume.persistent_volume_claim.as_ref()?.claim_name.as_str()))
 }
 
-/// The container whose log says why the pod is not up.
+/// The first container that failed or is not ready: its log probably says why.
 fn failing_container(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     let init = status.init_container_statuses.iter().flatten();
@@ -319,15 +339,16 @@ fn failing_container(pod: &Pod) -> Option<String> {
     all.filter(has_failed).map(|status| status.name.clone()).next()
 }
 
-/// The newest warning about an object.
+/// The message of the newest Warning event about an object.
 async fn warning(cluster: &Cluster, namespace: &str, name: &str) -> Option<String> {
     let events = cluster.list::<Event>(Scope::Namespace(namespace), "").await.ok()?;
     let about = |event: &&Event| {
         event.involved_object.name.as_deref() == Some(name)
             && event.type_.as_deref() == Some("Warning")
-            // Said by the way; what comes after it says what is wrong.
+            // "Back-off restarting" only repeats that something failed; other events say what.
             && event.reason.as_deref() != Some("BackOff")
     };
+    // Which of the time stamps an event has depends on the version of the API that wrote it.
     let newest = events.iter().filter(about).max_by_key(|event| {
         let time = event.last_timestamp.as_ref().or(event.first_timestamp.as_ref());
         time.or(event.metadata.creation_timestamp.as_ref()).map(|time| time.0)

@@ -1,9 +1,11 @@
-//! Releases in a cluster: what each needs beside it, helm's install of what was moved and proven, and
-//! the wait until it is up. The charts are opened and moved by the caller; here they meet the cluster.
+//! Installs and removes releases. The caller has already opened the charts and rewritten their
+//! images to the site's registry; this module applies the result to the cluster with helm.
 //!
-//! The way of the data: a [`Planned`] release goes through [`Deployer::plan`] (what would change) or
-//! [`Deployer::deploy`]: `namespace` and `accounts` make what is beside it, `state` mends what a killed
-//! run left, `compare` says whether anything changes, `live` waits. `undeploy` takes it away.
+//! Data flow: a [`PlannedRelease`] goes into [`Deployer::plan`] (a dry run) or
+//! [`Deployer::deploy`]. `namespace` and `accounts` create the supporting objects, `records`
+//! repairs what an interrupted helm left behind, `compare` decides whether anything changes,
+//! `prove` refuses images from outside the site, and `wait` waits until everything is ready.
+//! `undeploy` removes a release again.
 
 mod accounts;
 mod compare;
@@ -41,54 +43,56 @@ pub use plan::Plan;
 pub use state::Mended;
 pub use undeploy::{Claims, Found, Removed, Whole, find, undeploy};
 
-/// What Gantry calls this part of it on what it makes.
+/// The value of the label `gantry.dev/part` on objects that this module creates.
 const PART: &str = "release";
-/// The ConfigMap and the Secret with the site's authority.
+/// The name of the ConfigMap and the Secret that hold the site's CA certificate.
 pub const CA: &str = "gantry-ca";
-/// The label of helm's records that says that Gantry installed it.
+/// The label (key, value) on helm's release records that marks a release as installed by Gantry.
 pub(crate) const LABEL: (&str, &str) = ("gantry.dev/part", PART);
 
-/// A release that is moved to the site and ready to be installed.
+/// A release whose images point to the site's registry, ready to be installed.
 #[derive(Debug, Clone)]
 pub struct Planned {
-    /// What helm is given.
+    /// The chart, values and names that helm gets.
     pub install: Install,
-    /// The chart's objects as they render without a cluster: its kinds tell which rights are needed.
+    /// The chart's objects rendered without a cluster. Their kinds determine which rights are
+    /// needed.
     pub rendered: String,
     /// The chart's name.
     pub chart: String,
     /// The chart's version.
     pub version: String,
-    /// Images that no value moves, and that the nodes' mirrors or the webhook do: the user says so.
+    /// Public image names that may stay, because the user says that registry mirrors on the nodes
+    /// or the admission webhook redirect them.
     pub elsewhere: BTreeSet<Reference>,
 }
 
-/// What a failed release is left as.
+/// What happens to a release that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {
-    /// As it is, for a look at it.
+    /// It stays as it is, so that somebody can investigate.
     Leave,
-    /// As it was before.
+    /// It is rolled back to the revision before, or uninstalled if it is the first one.
     RollBack,
 }
 
-/// Whether releases that somebody else installed are taken over.
+/// How releases are treated that were not installed by Gantry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Foreign {
-    /// They are an error.
+    /// Deploying over one is an error.
     Refused,
-    /// They become Gantry's.
+    /// Gantry upgrades them and manages them from then on.
     TakenOver,
 }
 
-/// How releases are deployed.
+/// The settings of a deploy.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// How long a release may take to come up, hooks and pods each.
+    /// How long helm (with its hooks) may take, and then again the release's pods.
     pub timeout: Duration,
-    /// What a failed release is left as.
+    /// What happens to a release that failed.
     pub on_failure: OnFailure,
-    /// Whether those of others are taken over.
+    /// What to do with releases that Gantry did not install.
     pub foreign: Foreign,
 }
 
@@ -96,19 +100,19 @@ pub struct Options {
 pub struct Deployer<'a> {
     /// The cluster.
     pub cluster: &'a Cluster,
-    /// The kinds that it has.
+    /// The API resources that the cluster serves.
     pub kinds: &'a Kinds,
-    /// helm, with the same cluster.
+    /// The helm binary, configured for the same cluster.
     pub helm: &'a InCluster,
-    /// Where images are to be.
+    /// The site's registry, to which images were moved.
     pub target: &'a Target,
-    /// What operators have compiled in.
+    /// The rules that find images in custom resources and in operators.
     pub rules: &'a Rules,
-    /// The images that the site has.
+    /// The locked images, under their names at the site.
     pub locked: &'a Locked,
-    /// What the namespaces need.
+    /// What each namespace gets: pull secret, CA certificate, labels.
     pub site: &'a SiteObjects,
-    /// How.
+    /// The settings.
     pub options: Options,
 }
 
@@ -124,7 +128,7 @@ impl Planned {
     }
 }
 
-/// The labels that helm's records of Gantry's releases bear.
+/// The labels (`key=value`) that helm is to put on its records of Gantry's releases.
 pub fn labels() -> Vec<String> {
     let (key, value) = LABEL;
     vec![format!("{key}={value}")]

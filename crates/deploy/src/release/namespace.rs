@@ -1,5 +1,6 @@
-//! What a namespace needs before a release runs in it: the namespace itself, the pull secret, and the
-//! site's authority. What is there already and was made by somebody else stays as it is.
+//! Prepares a namespace before a release is installed into it: creates the namespace, the pull
+//! secret and the objects with the site's CA certificate. Objects that somebody else created stay
+//! unchanged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,66 +20,67 @@ use super::{CA, PART};
 /// The key of a pull secret, and its type (kubernetes.io, "Docker config Secrets").
 const DOCKER_KEY: &str = ".dockerconfigjson";
 const DOCKER_TYPE: &str = "kubernetes.io/dockerconfigjson";
-/// The key that programs expect an authority under.
+/// The key under which programs expect a CA certificate (as in `kube-root-ca.crt`).
 const CA_KEY: &str = "ca.crt";
-/// The label of pod security admission that says what is enforced.
+/// The label with which pod security admission enforces a level (kubernetes.io, "Pod Security
+/// Admission").
 const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 
-/// What the namespaces of a site need.
+/// What every namespace of a site gets.
 #[derive(Debug, Clone, Default)]
 pub struct SiteObjects {
-    /// The pull secret.
+    /// The pull secret for the site's registry, if it needs one.
     pub pull_secret: Option<PullSecret>,
-    /// The registry's authority: PEM.
+    /// The CA certificate of the registry, as PEM.
     pub ca: Option<String>,
-    /// The level of pod security that is to be enforced (`restricted`).
+    /// The pod security level that is to be enforced, such as `restricted`.
     pub pod_security: Option<String>,
-    /// What becomes of a namespace that is not there.
+    /// What to do if the namespace does not exist.
     pub missing: Missing,
 }
 
-/// What becomes of a namespace that is not there.
+/// What to do with a namespace that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Missing {
-    /// It is made.
+    /// Create it.
     #[default]
     Made,
-    /// Somebody else makes it: it is an error.
+    /// Fail: somebody else has to create it.
     Refused,
 }
 
-/// A pull secret, and what is in it.
+/// A pull secret and its content.
 #[derive(Debug, Clone)]
 pub struct PullSecret {
-    /// The secret's name.
+    /// The name of the Secret.
     pub name: String,
     /// The registry's host and port.
     pub host: String,
-    /// The credential; absent where none is known here.
+    /// The credential; absent if none is known on this machine.
     pub credential: Option<Credential>,
 }
 
-/// An object beside the release, and what was done to it.
+/// An object outside the chart that Gantry manages for a release, and what was done to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Beside {
-    /// `Secret shop/site-pull`.
+    /// Kind, namespace and name: `Secret shop/site-pull`.
     pub object: String,
-    /// What was done, or would be.
+    /// What was done to it, or in a dry run what would be done.
     pub outcome: Outcome,
 }
 
-/// What was done to an object beside the release.
+/// What was done to an object outside the chart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// It was made.
+    /// It was created.
     Created,
     /// It was changed.
     Changed,
-    /// It is as it should be.
+    /// It was already up to date.
     Same,
-    /// Somebody else made it: it was left as it is.
+    /// Somebody else created it, so it was left unchanged.
     Kept,
 }
 
@@ -98,7 +100,8 @@ impl Beside {
     }
 }
 
-/// Whether the namespace is there. Who may not look has it: somebody gave him rights in it.
+/// Whether a namespace exists. Without the right to read it, it is assumed to exist: whoever has
+/// rights in one namespace only was given them in that one.
 pub(super) async fn exists(cluster: &Cluster, name: &str) -> Result<bool> {
     match cluster.get::<Namespace>(Scope::Cluster, name).await {
         Ok(found) => Ok(found.is_some()),
@@ -107,7 +110,10 @@ pub(super) async fn exists(cluster: &Cluster, name: &str) -> Result<bool> {
     }
 }
 
-/// [`cluster::Error::Missing`] when it is not there and is not to be made.
+/// Returns whether the namespace exists.
+///
+/// # Errors
+/// [`cluster::Error::Missing`] if it does not exist and Gantry may not create it.
 pub(super) async fn need_namespace(
     cluster: &Cluster,
     name: &str,
@@ -117,17 +123,19 @@ pub(super) async fn need_namespace(
     if !is_there && site.missing == Missing::Refused {
         return Err(cluster::Error::Missing {
             what: format!("namespace {name}"),
-            next: "let it be made: --create-namespace true, or ask an administrator".to_owned(),
+            next:
+                "let Gantry create it with --create-namespace true, or ask an administrator for it"
+                    .to_owned(),
         }
         .into());
     }
     Ok(is_there)
 }
 
-/// The rights that [`prepare`] needs.
+/// Lists the permissions that [`prepare_namespace`] needs.
 ///
 /// # Errors
-/// A namespace that is not there and is not to be made, and what the cluster answers.
+/// A namespace that does not exist and may not be created, and any error of the API server.
 pub async fn rights_to_prepare(
     cluster: &Cluster,
     name: &str,
@@ -145,6 +153,8 @@ pub async fn rights_to_prepare(
         need("secrets");
         need("configmaps");
     }
+    // An existing namespace is only changed for its pod security label; creating one is a right of
+    // the cluster, which users of one namespace rarely have.
     if !need_namespace(cluster, name, site).await? {
         rights.extend(["get", "create", "patch"].map(|verb| Right::new(verb, "", "namespaces")));
     } else if site.pod_security.is_some() {
@@ -153,10 +163,11 @@ pub async fn rights_to_prepare(
     Ok(rights)
 }
 
-/// Makes the namespace where it is not there, and in it the pull secret and the authority's objects.
+/// Creates the namespace if needed, and in it the pull secret and the objects with the CA
+/// certificate.
 ///
 /// # Errors
-/// A pull secret whose credential nobody has, and what the cluster answers.
+/// A pull secret for which no credential is known, and any error of the API server.
 pub async fn prepare(cluster: &Cluster, name: &str, site: &SiteObjects) -> Result<Vec<Beside>> {
     let mut beside = vec![Beside::new("Namespace", name, namespace(cluster, name, site).await?)];
     let scope = Scope::Namespace(name);
@@ -165,6 +176,7 @@ pub async fn prepare(cluster: &Cluster, name: &str, site: &SiteObjects) -> Resul
         beside.push(Beside::new("Secret", &format!("{name}/{}", pull.name), outcome));
     }
     if let Some(ca) = &site.ca {
+        // Both kinds, since charts differ in whether they mount a CA from a ConfigMap or a Secret.
         let place = format!("{name}/{CA}");
         let map = ConfigMap {
             metadata: metadata(CA),
@@ -182,7 +194,7 @@ pub async fn prepare(cluster: &Cluster, name: &str, site: &SiteObjects) -> Resul
     Ok(beside)
 }
 
-/// What [`prepare`] would make, without making it.
+/// Reports what [`prepare_namespace`] would do, without doing it.
 pub(super) async fn plan(cluster: &Cluster, name: &str, site: &SiteObjects) -> Result<Vec<Beside>> {
     let is_there = need_namespace(cluster, name, site).await?;
     let namespace = if is_there { Outcome::Same } else { Outcome::Created };
@@ -200,6 +212,7 @@ pub(super) async fn plan(cluster: &Cluster, name: &str, site: &SiteObjects) -> R
                 let is = found.data.as_ref().and_then(|data| data.get(DOCKER_KEY));
                 if is.is_some_and(|is| is.0 == wanted) { Outcome::Same } else { Outcome::Changed }
             }
+            // Nothing to replace it with; whoever created it presumably knew the credential.
             (Some(_), None) => Outcome::Kept,
             (None, None) => return Err(pull.missing()),
             (found, Some(_)) => outcome(found.as_ref().map(|secret| &secret.metadata)),
@@ -231,11 +244,12 @@ async fn namespace(cluster: &Cluster, name: &str, site: &SiteObjects) -> Result<
     };
     match cluster.get::<Namespace>(Scope::Cluster, name).await {
         Ok(None) => {}
-        // Without a level it keeps the labels that it has, Gantry's own earlier one among them.
+        // Applying it without a level would remove the label of an earlier run with one.
         Ok(Some(found)) if is_own(&found.metadata) && level.is_none() => return Ok(Outcome::Same),
         Ok(Some(found)) if is_own(&found.metadata) => {}
+        // No right to read it and nothing to change: take it as it is.
         Err(cluster::Error::Forbidden { .. }) if level.is_none() => return Ok(Outcome::Kept),
-        // Of a foreign one only the label that was asked for is set.
+        // Somebody else's namespace gets the requested label only, and no mark of ownership.
         Ok(Some(_)) if level.is_some() => {
             return Ok(cluster.apply(Scope::Cluster, &wanted).await?.into());
         }
@@ -251,11 +265,12 @@ async fn pull_secret(cluster: &Cluster, scope: Scope<'_>, pull: &PullSecret) -> 
     let is_foreign = found.as_ref().is_some_and(|secret| !is_own(&secret.metadata));
     let Some(contents) = pull.contents().filter(|_| !is_foreign) else {
         return match found {
-            // Somebody put a credential there: it serves as it is.
+            // An administrator may have put the credential there: use it as it is.
             Some(found) if found.type_.as_deref() == Some(DOCKER_TYPE) => Ok(Outcome::Kept),
             Some(_) => Err(cluster::Error::NotOurs {
-                what: format!("Secret {} (no {DOCKER_TYPE})", pull.name),
-                next: "delete it, or name another pullSecret in site.yaml".to_owned(),
+                what: format!("Secret {} (its type is not {DOCKER_TYPE})", pull.name),
+                next: "delete it, or choose another name for registry.pullSecret in site.yaml"
+                    .to_owned(),
             }
             .into()),
             None => Err(pull.missing()),
@@ -271,11 +286,12 @@ async fn pull_secret(cluster: &Cluster, scope: Scope<'_>, pull: &PullSecret) -> 
 }
 
 impl PullSecret {
-    /// docker's `config.json` with this one credential.
+    /// The content of docker's `config.json` with this one credential; `None` without a password.
     fn contents(&self) -> Option<Vec<u8>> {
         let Credential::Password { user, password } = self.credential.as_ref()? else {
             return None;
         };
+        // The kubelet reads `auth`; other tools that mount the secret read user and password.
         let auth = STANDARD.encode(format!("{user}:{password}"));
         let entry = json!({"username": user, "password": password, "auth": auth});
         Some(json!({"auths": {&self.host: entry}}).to_string().into_bytes())
@@ -286,7 +302,7 @@ impl PullSecret {
     }
 }
 
-/// Applies an object, unless somebody else made it.
+/// Applies an object, unless one of its name exists that somebody else created.
 async fn kept_or_applied<K: cluster::Object>(
     cluster: &Cluster,
     scope: Scope<'_>,

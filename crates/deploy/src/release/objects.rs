@@ -1,4 +1,5 @@
-//! What helm renders, as objects: which they are, and what of them is a pod.
+//! Parses the YAML that helm rendered into Kubernetes objects, and finds the pod specifications in
+//! them. The rest of this module works on these objects.
 
 use chart::manifest::{Document, Manifests};
 use cluster::Id;
@@ -6,17 +7,21 @@ use serde_json::Value;
 
 use super::error::Result;
 
-/// Pods inside of pods' templates are not nested deeper than this.
+/// How deep pod specifications are searched in an object. CronJobs have theirs at a depth of 5;
+/// custom resources nest more, but a bound keeps hostile input from exhausting the stack.
 const DEEPEST: usize = 24;
 
-/// An object that a release has.
+/// One object of a release: its identity and its whole content.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Rendered {
     pub(super) id: Id,
     pub(super) value: Value,
 }
 
-/// The objects of a stream of documents. `namespace` is that of those which name none.
+/// Parses a stream of YAML documents. Objects that name no namespace get `namespace`.
+///
+/// # Errors
+/// A document that is not valid YAML or not a Kubernetes object.
 pub(super) fn read(stream: &str, namespace: &str) -> Result<Vec<Rendered>> {
     let manifests = Manifests::read(stream);
     if let Some(unread) = manifests.unread.first() {
@@ -36,7 +41,7 @@ pub(super) fn read(stream: &str, namespace: &str) -> Result<Vec<Rendered>> {
     Ok(objects)
 }
 
-/// A `List` stands for its items.
+/// Replaces a `List` by its items; any other object is returned as it is.
 fn items(value: Value) -> Vec<Value> {
     let is_list = value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind == "List");
     match value {
@@ -48,7 +53,8 @@ fn items(value: Value) -> Vec<Value> {
     }
 }
 
-/// The specifications of pods in an object, also in custom resources: maps with a list of containers.
+/// Finds the pod specifications in an object. Custom resources are searched as well, so a pod is
+/// any map that has a list of containers with images.
 pub(super) fn pod_specs(value: &Value) -> Vec<&Value> {
     let mut found = Vec::new();
     collect(value, DEEPEST, &mut found);

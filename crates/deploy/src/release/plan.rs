@@ -1,4 +1,6 @@
-//! What deploying a release would change: asked of the cluster, nothing is written.
+//! The dry run: compares what a release would install with what the cluster has, and asks the API
+//! server whether it would accept the changed objects. Nothing is written. `install` uses the same
+//! comparison to skip a release that is already up to date.
 
 use cluster::{Error as Cause, Id, Mode};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -13,12 +15,12 @@ use super::objects::Rendered;
 use super::state::State;
 use super::{Deployer, Foreign, Planned, accounts, helm, prove};
 
-/// Questions that are asked at once.
+/// Concurrent requests to the API server: enough to hide latency, few enough for its rate limits.
 const AT_ONCE: usize = 8;
-/// What helm says where the chart's own definitions are not in the cluster yet.
+/// What helm reports while the chart's own custom resource definitions are not installed yet.
 const NO_KIND: [&str; 2] = ["no matches for kind", "resource mapping not found"];
 
-/// What deploying a release would change.
+/// The result of a dry run for one release.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
@@ -26,30 +28,30 @@ pub struct Plan {
     pub release: String,
     /// Its namespace.
     pub namespace: String,
-    /// The chart and its version.
+    /// The chart and its version, such as `nginx 15.1.0`.
     pub chart: String,
-    /// What would be done.
+    /// What a deploy would do.
     pub action: Action,
-    /// The objects beside the release.
+    /// Objects outside the chart that a deploy manages: namespace, pull secret, CA, accounts.
     pub beside: Vec<Beside>,
-    /// The objects of the release that would change.
+    /// The objects of the chart that would change.
     pub changes: Vec<Difference>,
-    /// What could not be looked at, and why.
+    /// What could not be checked, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
-/// What would come, beside what is there.
+/// What a deploy is about to do to a release.
 pub(super) struct Coming {
     pub(super) action: Action,
     pub(super) changes: Vec<Difference>,
-    /// The objects that would come, hooks included.
+    /// All objects of the new revision, hooks included.
     pub(super) objects: Vec<Rendered>,
 }
 
 impl Deployer<'_> {
-    /// What deploying a release would change. The API server is asked whether it would take the
-    /// changed objects.
+    /// Reports what deploying a release would change, and fails if the API server would reject one
+    /// of the changed objects.
     pub async fn plan(&self, planned: &Planned) -> Result<Plan> {
         let (name, namespace) = (planned.name(), planned.namespace());
         let state = State::of(self.cluster, namespace, name).await?;
@@ -57,17 +59,19 @@ impl Deployer<'_> {
         let mut beside = namespace::plan(self.cluster, namespace, self.site).await?;
         let mut notes = Vec::new();
         let coming = match state.half() {
-            // helm says nothing of a half release; what it would render is compared with what ran.
+            // The repair comes first and may roll back or uninstall, so a comparison with today's
+            // objects would describe a state that no longer exists by then.
             Some(_) => Coming { action: Action::Mend, changes: vec![], objects: vec![] },
             None => self.coming(planned, &state).await?,
         };
         let is_new = beside.first().is_some_and(|first| first.outcome == Outcome::Created);
         if is_new {
             notes.push(format!(
-                "the namespace {namespace} is not there yet: objects in it were not tried on the server"
+                "the namespace {namespace} does not exist yet, so the API server was not asked about objects in it"
             ));
         }
         self.try_objects(planned, &coming, is_new, &mut notes).await?;
+        // Only reported here; `deploy` edits the accounts after the namespace has been prepared.
         if let Some(pull) = &self.site.pull_secret {
             let registry = self.target.prefix.registry();
             let needed = accounts::needed(&coming.objects, registry, &pull.name);
@@ -87,7 +91,8 @@ impl Deployer<'_> {
         })
     }
 
-    /// [`Error::NotOurs`] when somebody else installed it and it is not to be taken over.
+    /// Fails with [`Error::NotOurs`] if Gantry did not install the release and may not take it
+    /// over.
     pub(super) fn own(&self, planned: &Planned, state: &State) -> Result<()> {
         match state.last() {
             Some(last) if !last.is_own && self.options.foreign == Foreign::Refused => {
@@ -101,11 +106,14 @@ impl Deployer<'_> {
         }
     }
 
-    /// What would come of a release that is not half done, proven to point nowhere outside.
+    /// Determines what a deploy has to do for a release that needs no repair, and proves that the
+    /// new revision pulls no image from outside the site.
     pub(super) async fn coming(&self, planned: &Planned, state: &State) -> Result<Coming> {
         let after = match self.render(planned).await {
             Ok(after) => after,
-            // Its own definitions come with it: what renders without a cluster has to do.
+            // helm asks the API server about every kind, and fails if a chart brings both a custom
+            // resource and its definition. On a first install the offline render, which the caller
+            // has proven, has the same objects.
             Err(Error::Helm(remote::Error::Helm { message, .. }))
                 if state.last().is_none() && NO_KIND.iter().any(|text| message.contains(text)) =>
             {
@@ -123,6 +131,8 @@ impl Deployer<'_> {
         };
         let old = compare::all(before)?;
         let changes = compare::differences(&old, &objects);
+        // A failed newest revision has the same input as the next attempt; it must not pass as
+        // "unchanged", so the newest revision has to be the deployed one and Gantry's own.
         let is_same_input = before.values == after.values
             && (&before.chart, &before.version) == (&after.chart, &after.version)
             && state
@@ -130,12 +140,15 @@ impl Deployer<'_> {
                 .is_some_and(|last| last.is_own && last.revision.number == before.number);
         let is_same = is_same_input
             && (changes.is_empty() || {
+                // Charts that generate passwords differ on every render: a second render shows
+                // which fields those are.
                 let again = compare::all(&self.render(planned).await?)?;
                 compare::is_noise(&old, &objects, &again)
             });
         if !is_same {
             return Ok(Coming { action: Action::Upgrade, changes, objects });
         }
+        // Same input, but somebody may have deleted objects by hand: an upgrade restores them.
         let missing = self.missing(before).await?;
         let changes: Vec<_> = compare::differences(&[], &missing);
         let action = if missing.is_empty() { Action::None } else { Action::Upgrade };
@@ -147,14 +160,14 @@ impl Deployer<'_> {
         helm::run(self.helm, move |with, stop| with.render(&install, stop)).await
     }
 
-    /// The objects of a revision that are not in the cluster any more.
+    /// Returns the objects of a revision that no longer exist in the cluster.
     async fn missing(&self, revision: &Revision) -> Result<Vec<Rendered>> {
         let objects = super::objects::read(&revision.manifest, &revision.namespace)?;
         let asked = futures::stream::iter(objects).map(|object| async move {
             match self.cluster.read_manifest(&object.id).await {
                 Ok(Some(_)) => Ok(None),
                 Ok(None) | Err(Cause::NoKind { .. }) => Ok(Some(object)),
-                // Who may not look cannot say that it is missing.
+                // Without the right to read it there is no telling; assume that it exists.
                 Err(Cause::Forbidden { .. }) => Ok(None),
                 Err(error) => Err(Error::from(error)),
             }
@@ -163,7 +176,8 @@ impl Deployer<'_> {
         Ok(answers.into_iter().flatten().collect())
     }
 
-    /// Asks the API server whether it would take the objects that change.
+    /// Sends the changed objects to the API server as a dry run, so that admission and quotas judge
+    /// them.
     async fn try_objects(
         &self,
         planned: &Planned,
@@ -178,16 +192,18 @@ impl Deployer<'_> {
             let resource = self.kinds.resource(&object.id.api_version, &object.id.kind);
             let Some(resource) = resource else {
                 notes.push(format!(
-                    "{}: the cluster has no such kind yet, it was not tried",
+                    "{}: the cluster does not know this kind yet, so the API server was not asked about it",
                     object.id
                 ));
                 continue;
             };
+            // The API server answers 404 for anything in a namespace that does not exist.
             if resource.is_namespaced && is_new {
                 continue;
             }
             match self.cluster.apply_manifest(&object.value, namespace, Mode::DryRun).await {
-                // Its fields are helm's, which will not ask for them.
+                // Another manager, usually helm, owns some fields. That only concerns server-side
+                // apply, which this dry run uses, and not what helm may do with its own object.
                 Ok(_) | Err(Cause::Conflict { .. }) => {}
                 Err(Cause::Refused { reason, .. } | Cause::Forbidden { reason, .. }) => {
                     reasons.push(format!("{}: {reason}", object.id));

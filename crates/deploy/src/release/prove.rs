@@ -1,5 +1,5 @@
-//! The last look before the cluster: what helm would install, as the cluster at hand makes it, names
-//! no image outside of the site.
+//! The last check before an install: the manifests that helm rendered against the real cluster (its
+//! version and API resources can change what a template emits) name no image outside the site.
 
 use chart::post_render::post_render_with;
 use remote::helm::record::Revision;
@@ -8,9 +8,13 @@ use types::Reference;
 use super::error::{Error, Result};
 use super::{Deployer, Planned};
 
-/// [`Error::Outside`] when the revision would make the cluster pull from outside.
+/// Proves that a revision makes the cluster pull only from the site's registry.
+///
+/// # Errors
+/// [`Error::Outside`] with every image that would be pulled from elsewhere.
 pub(super) fn prove(deployer: &Deployer<'_>, planned: &Planned, revision: &Revision) -> Result<()> {
     let mut stream = revision.manifest.clone();
+    // helm keeps hooks apart from the manifest, but their pods pull images as well.
     for hook in &revision.hooks {
         stream.push_str("\n---\n");
         stream.push_str(&hook.manifest);
@@ -18,8 +22,11 @@ pub(super) fn prove(deployer: &Deployer<'_>, planned: &Planned, revision: &Revis
     let post = post_render_with(&stream, deployer.target, deployer.rules, Some(deployer.locked))?;
     let proof = post.proof;
     let is_outside = |image: &Reference| !planned.elsewhere.contains(image);
+    // Foreign texts are found inside larger strings, so they can only be compared by substring.
     let is_named =
         |text: &str| planned.elsewhere.iter().any(|image| text.contains(image.repository()));
+    // The revision has already passed through helm's post-renderer, where one is used. An image
+    // that another pass would still move was therefore missed, and counts as outside.
     let moved = proof.moved.iter().map(|one| (&one.from, &one.place));
     let stayed = proof.stayed.iter().map(|one| (&one.from, &one.place));
     let images = moved.chain(stayed).filter(|(image, _)| is_outside(image));

@@ -1,4 +1,5 @@
-//! The rights that deploying needs, asked for before anything is written.
+//! Checks the permissions that a deploy needs before anything is written, so that it does not stop
+//! halfway through for a missing one.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +9,12 @@ use super::error::Result;
 use super::namespace::rights_to_prepare;
 use super::{Deployer, Planned, objects};
 
-/// What helm does with a chart's objects.
+/// The verbs that helm uses on a chart's objects.
 const OBJECTS: [&str; 4] = ["get", "create", "patch", "delete"];
 
 impl Deployer<'_> {
-    /// Names every right that is missing for these releases. Kinds that the cluster does not have
-    /// (yet) are not asked for.
+    /// Fails with every permission that is missing to deploy these releases. Kinds that the cluster
+    /// does not serve yet are left out, because their resource names are unknown.
     pub async fn need_rights(&self, planned: &[Planned]) -> Result<()> {
         let mut rights = BTreeSet::new();
         for release in planned {
@@ -37,7 +38,7 @@ impl Deployer<'_> {
             let right = |verb: &&str| Right::new(verb, group, resource).in_namespace(namespace);
             rights.extend(verbs.iter().map(right));
         };
-        // helm's records.
+        // helm stores its release records in Secrets.
         need("", "secrets", &["get", "list", "create", "update", "patch", "delete"]);
         need("", "pods", &["get", "list"]);
         need("", "pods/log", &["get"]);

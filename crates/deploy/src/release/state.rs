@@ -1,5 +1,6 @@
-//! What the cluster has of a release: helm's records of it, and whether Gantry made them. A release
-//! that a killed helm left half done is mended here, so that the next run goes on.
+//! Reads helm's release records (Secrets with the label `owner=helm`), which are the only state of
+//! a deploy, and repairs a release whose last helm command was interrupted, so that the next one
+//! runs.
 
 use std::time::Duration;
 
@@ -12,14 +13,15 @@ use serde::Serialize;
 use super::error::{Error, Result};
 use super::{LABEL, helm};
 
-/// The label of helm's record with the release's name, and those that helm gives all of its records.
+/// The label that helm puts on all of its records (helm, `pkg/storage/driver/secrets.go`).
 const RECORDS: &str = "owner=helm";
-/// How long a helm that may still be at work is given to end.
+/// How long another helm that may still be running gets to finish. One that was just stopped needs
+/// a second or two to write its final status; a longer wait would delay every repair.
 const SETTLE: Duration = Duration::from_secs(5);
-/// How often it is looked at.
+/// The interval at which the records are read meanwhile.
 const PERIOD: Duration = Duration::from_millis(500);
 
-/// One of helm's records.
+/// One of helm's records: a revision of a release, and the Secret that holds it.
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
     pub(super) secret: String,
@@ -27,27 +29,30 @@ pub(super) struct Kept {
     pub(super) revision: Revision,
 }
 
-/// What the cluster has of a release, oldest revision first.
+/// All records of a release, oldest revision first.
 #[derive(Debug, Clone, Default)]
 pub(super) struct State {
     pub(super) revisions: Vec<Kept>,
 }
 
-/// How a half release was mended.
+/// How an interrupted release was repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mended {
-    /// The record of a first install that never got through was removed; what it made is adopted by
-    /// the install that follows.
+    /// The records of a first install that never succeeded were deleted; the install that follows
+    /// adopts the objects that it created.
     Forgotten,
-    /// The last revision that ran was put back.
+    /// It was rolled back to the last revision that ran.
     RolledBack,
-    /// What was being taken away is gone now.
+    /// An interrupted uninstall was completed.
     Uninstalled,
 }
 
 impl State {
-    /// What the cluster has of a release.
+    /// Reads all records of a release.
+    ///
+    /// # Errors
+    /// What the API server answers, and a record that cannot be decoded.
     pub(super) async fn of(cluster: &Cluster, namespace: &str, name: &str) -> Result<Self> {
         let selector = format!("{RECORDS},name={name}");
         let secrets = cluster.list::<Secret>(Scope::Namespace(namespace), &selector).await?;
@@ -69,13 +74,15 @@ impl State {
         Ok(Self { revisions })
     }
 
-    /// The newest revision.
+    /// The record of the newest revision.
     pub(super) fn last(&self) -> Option<&Kept> {
         self.revisions.last()
     }
 
-    /// The newest revision that ran.
+    /// The newest revision that was deployed at some time.
     pub(super) fn deployed(&self) -> Option<&Revision> {
+        // During an upgrade the running revision keeps the status `deployed` until the new one is
+        // done; only when no record has it, the newest `superseded` one is the last that worked.
         let all = self.revisions.iter().rev().map(|kept| &kept.revision);
         let ran =
             |revision: &&Revision| matches!(revision.status, Status::Deployed | Status::Superseded);
@@ -83,13 +90,15 @@ impl State {
         deployed.or_else(|| all.clone().find(ran))
     }
 
-    /// What is to be mended before helm takes another step.
+    /// The repair that has to happen before helm accepts another command, if any.
     pub(super) fn half(&self) -> Option<Mended> {
         let last = &self.last()?.revision;
         match (last.status, self.deployed()) {
             (Status::Uninstalling, _) => Some(Mended::Uninstalled),
             (status, Some(_)) if status.is_half() => Some(Mended::RolledBack),
-            // Of a first install that failed, the hooks of an install would never run again.
+            // `helm upgrade --install` treats a failed first install as an upgrade and would never
+            // run its pre-install and post-install hooks. Without its record it is a first install
+            // again.
             (status, None) if status.is_half() || status == Status::Failed => {
                 Some(Mended::Forgotten)
             }
@@ -98,7 +107,10 @@ impl State {
     }
 }
 
-/// Mends what a killed helm left, where it is Gantry's.
+/// Repairs a release whose last helm command was interrupted. Returns its records afterwards.
+///
+/// # Errors
+/// [`Error::NotOurs`] if any of its revisions was installed by somebody else.
 pub(super) async fn mend(
     cluster: &Cluster,
     with: &InCluster,
@@ -106,6 +118,8 @@ pub(super) async fn mend(
     name: &str,
 ) -> Result<(State, Option<Mended>)> {
     let mut state = State::of(cluster, namespace, name).await?;
+    // A pending status may also mean that another helm is working right now. Wait a moment before
+    // taking it for an interrupted one.
     let is_at_work =
         |state: &State| state.last().is_some_and(|last| last.revision.status.is_half());
     let deadline = tokio::time::Instant::now() + SETTLE;
@@ -130,6 +144,8 @@ pub(super) async fn mend(
         }
         Mended::RolledBack => {
             let number = state.deployed().map_or(0, |revision| revision.number);
+            // Hooks are skipped: those of the interrupted upgrade may wait for pods that never
+            // came.
             helm::run(with, move |with, stop: &Stop| {
                 with.rollback(&namespace_, &name_, number, Hooks::Skip, stop)
             })

@@ -1,5 +1,6 @@
-//! Takes releases away that Gantry installed, and what it made beside them. Claims stay, with the
-//! data in them, unless the user says otherwise; what others made stays.
+//! Uninstalls releases that Gantry installed, and deletes the supporting objects that it created
+//! for them. PersistentVolumeClaims are kept with their data unless the user asks for their
+//! deletion; objects that others created are never touched.
 
 use chart::manifest::Manifests;
 use cluster::objects::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret};
@@ -14,25 +15,25 @@ use super::objects;
 use super::state::State;
 use super::{CA, LABEL, accounts, helm};
 
-/// What becomes of the claims of a release.
+/// What happens to the PersistentVolumeClaims of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claims {
-    /// They stay.
+    /// They are kept.
     Kept,
-    /// They go, with their data.
+    /// They are deleted with their data.
     Deleted,
 }
 
-/// What becomes of a namespace that Gantry made, when nothing else is in it.
+/// What happens to a namespace that Gantry created, once nothing else is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whole {
-    /// It stays.
+    /// It is kept.
     Kept,
-    /// It goes.
+    /// It is deleted.
     Deleted,
 }
 
-/// A release of Gantry's that a cluster has.
+/// A release that Gantry installed in a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Found {
@@ -42,21 +43,21 @@ pub struct Found {
     pub release: String,
 }
 
-/// What was taken away.
+/// What was removed from one namespace.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Removed {
     /// The namespace.
     pub namespace: String,
-    /// The releases.
+    /// The names of the releases that were uninstalled.
     pub releases: Vec<String>,
-    /// Other objects that are gone, or changed back.
+    /// Other objects that were deleted, or changed back: `Secret shop/site-pull`.
     pub objects: Vec<String>,
-    /// What stayed, and why.
+    /// Objects that were kept, each with the reason.
     pub kept: Vec<String>,
 }
 
-/// The releases that Gantry installed, in one namespace or in all.
+/// Lists the releases that Gantry installed, in one namespace or in all of them.
 pub async fn find(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Found>> {
     let scope = namespace.map_or(Scope::Cluster, Scope::Namespace);
     let (key, value) = LABEL;
@@ -74,7 +75,11 @@ pub async fn find(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Foun
     Ok(all)
 }
 
-/// Takes releases of one namespace away; with the last one go the pull secret and the authority.
+/// Uninstalls releases of one namespace. With the last one the pull secret and the CA objects go,
+/// too.
+///
+/// # Errors
+/// A release that Gantry did not install, a failure of helm, and any error of the API server.
 pub async fn undeploy(
     cluster: &Cluster,
     with: &InCluster,
@@ -95,6 +100,7 @@ pub async fn undeploy(
         removed.kept.extend(kept);
         removed.releases.push(name.clone());
     }
+    // Other releases in the namespace still need the pull secret and the CA.
     if !find(cluster, Some(namespace)).await?.is_empty() {
         return Ok(removed);
     }
@@ -119,7 +125,7 @@ pub async fn undeploy(
     Ok(removed)
 }
 
-/// Takes one release away. The claims that stayed are told.
+/// Uninstalls one release. Returns the claims that were kept, each with the reason.
 pub(super) async fn release(
     cluster: &Cluster,
     with: &InCluster,
@@ -137,11 +143,12 @@ pub(super) async fn release(
             chart: last.revision.chart.clone(),
         });
     }
+    // Looked up first: after the uninstall the record with the manifest is gone.
     let names = own_claims(cluster, namespace, &last.revision.manifest).await?;
     if claims == Claims::Kept {
         keep(cluster, namespace, &last.secret).await?;
     }
-    // Of what is half there the hooks may wait for what never came.
+    // The hooks of a half-installed release may wait for objects that were never created.
     let is_half = last.revision.status.is_half() || last.revision.status == Status::Failed;
     let hooks = if is_half { Hooks::Skip } else { hooks };
     let (place, called) = (namespace.to_owned(), name.to_owned());
@@ -152,6 +159,8 @@ pub(super) async fn release(
             Claims::Kept => {
                 kept.push(format!("PersistentVolumeClaim {namespace}/{claim}: its data is kept"));
             }
+            // helm deletes a chart's own claims, but never those of StatefulSets. Deleting again
+            // one that is already gone does no harm.
             Claims::Deleted => {
                 cluster
                     .delete::<PersistentVolumeClaim>(Scope::Namespace(namespace), &claim)
@@ -162,7 +171,8 @@ pub(super) async fn release(
     Ok(kept)
 }
 
-/// The claims of a release that are there: those of the chart, and those of its stateful sets.
+/// Lists the existing claims of a release: those in its manifest, and those that its StatefulSets
+/// created from templates, which are named `<template>-<set>-<number>`.
 async fn own_claims(cluster: &Cluster, namespace: &str, manifest: &str) -> Result<Vec<String>> {
     let mut exact = Vec::new();
     let mut begins = Vec::new();
@@ -183,6 +193,7 @@ async fn own_claims(cluster: &Cluster, namespace: &str, manifest: &str) -> Resul
     if exact.is_empty() && begins.is_empty() {
         return Ok(vec![]);
     }
+    // Only digits may follow: a set `db` must not take the claims of a set `db-backup` with it.
     let is_numbered = |name: &str| {
         let mut rest = begins.iter().filter_map(|begin| name.strip_prefix(begin.as_str()));
         rest.any(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
@@ -192,8 +203,8 @@ async fn own_claims(cluster: &Cluster, namespace: &str, manifest: &str) -> Resul
     Ok(names.filter(|name| exact.contains(name) || is_numbered(name)).collect())
 }
 
-/// Tells helm to leave the claims of a release: helm keeps what its own record marks so
-/// (`helm.sh/resource-policy`).
+/// Makes helm keep the claims of a release. helm reads `helm.sh/resource-policy: keep` from the
+/// manifest in its release record and not from the object in the cluster, so the record is edited.
 async fn keep(cluster: &Cluster, namespace: &str, record: &str) -> Result<()> {
     let scope = Scope::Namespace(namespace);
     let Some(mut secret) = cluster.get::<Secret>(scope, record).await? else { return Ok(()) };
@@ -207,7 +218,8 @@ async fn keep(cluster: &Cluster, namespace: &str, record: &str) -> Result<()> {
     Ok(())
 }
 
-/// A claim's document with the mark; `None` for others.
+/// Returns a claim's document with the annotation; `None` for other kinds, and if it is there
+/// already.
 fn kept_claim(document: &str) -> Option<String> {
     const POLICY: &str = "helm.sh/resource-policy";
     let mut value = Manifests::read(document).documents.into_iter().next()?.value;
@@ -224,21 +236,21 @@ fn kept_claim(document: &str) -> Option<String> {
         return None;
     }
     annotations.insert(POLICY.to_owned(), "keep".into());
-    // JSON is YAML as well.
+    // Every JSON document is a valid YAML document.
     Some(format!("{value}\n"))
 }
 
-/// Deletes the namespace where Gantry made it and nothing is left that somebody would miss.
+/// Deletes a namespace if Gantry created it and nothing that somebody might need is left in it.
 async fn delete_namespace(cluster: &Cluster, name: &str, removed: &mut Removed) -> Result<()> {
     let found = cluster.get::<Namespace>(Scope::Cluster, name).await?;
     let Some(found) = found else { return Ok(()) };
     let place = format!("Namespace {name}");
     if !is_own(&found.metadata) {
-        removed.kept.push(format!("{place}: Gantry did not make it"));
+        removed.kept.push(format!("{place}: it was not created by Gantry"));
         return Ok(());
     }
     if let Some(left) = left_in(cluster, name).await? {
-        removed.kept.push(format!("{place}: it still has {left}"));
+        removed.kept.push(format!("{place}: it still contains {left}"));
         return Ok(());
     }
     cluster.delete::<Namespace>(Scope::Cluster, name).await?;
@@ -246,7 +258,8 @@ async fn delete_namespace(cluster: &Cluster, name: &str, removed: &mut Removed) 
     Ok(())
 }
 
-/// Something in a namespace that Kubernetes did not put there itself.
+/// Finds an object in a namespace that Kubernetes did not create there by itself. Only common kinds
+/// are looked for: a list of all kinds would take a request for each of them.
 async fn left_in(cluster: &Cluster, namespace: &str) -> Result<Option<String>> {
     const KINDS: [(&str, &str); 10] = [
         ("v1", "PersistentVolumeClaim"),
@@ -266,7 +279,7 @@ async fn left_in(cluster: &Cluster, namespace: &str) -> Result<Option<String>> {
             let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
             let name = text("/metadata/name").unwrap_or_default();
             let is_going = object.pointer("/metadata/deletionTimestamp").is_some();
-            // What a gone release's controllers have not collected yet.
+            // Its owner is gone or going: the garbage collector has not come to it yet.
             let is_owned = object.pointer("/metadata/ownerReferences").is_some();
             if name != "kube-root-ca.crt" && !is_going && !is_owned {
                 return Ok(Some(format!("{kind} {name}")));

@@ -1,5 +1,6 @@
-//! What of a release has to come up, and whether it has: deployments, stateful and daemon sets, jobs,
-//! pods and claims, by the numbers that their controllers report.
+//! Decides which objects of a release have to become ready, and whether they are: Deployments,
+//! StatefulSets, DaemonSets, Jobs, Pods and claims, by the status that their controllers report.
+//! `wait` polls this and explains what is missing.
 
 use std::collections::BTreeSet;
 
@@ -12,32 +13,33 @@ use cluster::{Cluster, Id, Object, Scope};
 use super::error::Result;
 use super::objects::Rendered;
 
-/// What is waited for.
+/// The objects of a release that a deploy waits for.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Workloads {
-    /// The objects that have to come up.
+    /// Their identities.
     pub(super) ids: BTreeSet<Id>,
 }
 
-/// One of them that is not up.
+/// One of these objects that is not ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Waiting {
     pub(super) id: Id,
+    /// Its `metadata.uid`, by which its pods name their owner; empty if it does not exist.
     pub(super) uid: String,
-    /// What its controller says.
+    /// Why, by the status that its controller reports.
     pub(super) why: String,
     /// Whether waiting cannot help.
     pub(super) is_final: bool,
 }
 
-/// All pods of a namespace, and who owns them.
+/// All pods of a namespace, and the ReplicaSets between them and their Deployments.
 pub(super) struct Pods {
     pub(super) pods: Vec<Pod>,
     sets: Vec<ReplicaSet>,
 }
 
 impl Workloads {
-    /// Those of a release's objects that have to come up.
+    /// Selects from a release's objects those that have to become ready.
     pub(super) fn of(objects: &[Rendered]) -> Self {
         let is_waited_for = |id: &&Id| {
             matches!(
@@ -52,12 +54,12 @@ impl Workloads {
         }
     }
 
-    /// The namespaces that they are in.
+    /// The namespaces of these objects.
     pub(super) fn namespaces(&self) -> BTreeSet<String> {
         self.ids.iter().filter_map(|id| id.namespace.clone()).collect()
     }
 
-    /// Those that are not up. What is not there at all is waited for too.
+    /// Returns the objects that are not ready. One that does not exist yet counts as not ready.
     pub(super) async fn waiting(&self, cluster: &Cluster) -> Result<Vec<Waiting>> {
         let mut waiting = Vec::new();
         for id in &self.ids {
@@ -78,16 +80,17 @@ impl Workloads {
 }
 
 impl Pods {
-    /// The pods of a namespace.
+    /// Lists the pods of a namespace.
     pub(super) async fn of(cluster: &Cluster, namespace: &str) -> Result<Self> {
         let scope = Scope::Namespace(namespace);
         let pods = cluster.list::<Pod>(scope, "").await?;
-        // Who may not look at replica sets hears of the pods by name.
+        // Without the right to list ReplicaSets, pods cannot be assigned to their Deployments; the
+        // status of the Deployment still says how many are missing.
         let sets = cluster.list::<ReplicaSet>(scope, "").await.unwrap_or_default();
         Ok(Self { pods, sets })
     }
 
-    /// The pods that an object owns, itself or by a replica set.
+    /// The pods that an object owns, directly or through a ReplicaSet.
     pub(super) fn owned_by<'a>(&'a self, uid: &'a str) -> impl Iterator<Item = &'a Pod> {
         self.pods.iter().filter(move |pod| {
             pod.metadata.uid.as_deref() == Some(uid)
@@ -107,8 +110,8 @@ fn owners(metadata: &ObjectMeta) -> impl Iterator<Item = &str> {
     metadata.owner_references.iter().flatten().map(|owner| owner.uid.as_str())
 }
 
-/// What an object's state is, by a function that says why it is not up and whether waiting cannot
-/// help; `None` when it is.
+/// Reads an object and judges it with `why`, which returns why the object is not ready and whether
+/// waiting cannot help. Returns its uid with that, or `None` if it is ready.
 async fn state<K: Object>(
     cluster: &Cluster,
     id: &Id,
@@ -116,7 +119,7 @@ async fn state<K: Object>(
 ) -> Result<Option<(String, String, bool)>> {
     let scope = id.namespace.as_deref().map_or(Scope::Cluster, Scope::Namespace);
     let Some(object) = cluster.get::<K>(scope, &id.name).await? else {
-        return Ok(Some((String::new(), "it is not there yet".to_owned(), false)));
+        return Ok(Some((String::new(), "it does not exist yet".to_owned(), false)));
     };
     let uid = object.meta().uid.clone().unwrap_or_default();
     Ok(why(&object).map(|(why, is_final)| (uid, why, is_final)))
@@ -125,13 +128,19 @@ async fn state<K: Object>(
 fn deployment(deployment: &Deployment) -> Option<(String, bool)> {
     let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let status = deployment.status.clone().unwrap_or_default();
+    // Until the controller has seen the new specification, its numbers are those of the old one.
+    // The conditions are the same as in `kubectl rollout status` (kubectl, `polymorphichelpers`).
     let is_seen = status.observed_generation >= deployment.metadata.generation;
     let updated = status.updated_replicas.unwrap_or(0);
     let available = status.available_replicas.unwrap_or(0);
     let all = status.replicas.unwrap_or(0);
+    // `all <= updated`: the pods of the revision before are gone, so the answer comes from the new
+    // ones.
     if is_seen && updated >= wanted && available >= wanted && all <= updated {
         return None;
     }
+    // Quotas and admission webhooks refuse pods, not the Deployment; the reason is in this
+    // condition.
     let failure = status
         .conditions
         .iter()
@@ -141,7 +150,10 @@ fn deployment(deployment: &Deployment) -> Option<(String, bool)> {
         return Some((words, false));
     }
     let current = updated.min(available);
-    Some((count(current, wanted, if all > updated { "; old pods are going" } else { "" }), false))
+    Some((
+        count(current, wanted, if all > updated { "; old pods are terminating" } else { "" }),
+        false,
+    ))
 }
 
 fn stateful_set(set: &StatefulSet) -> Option<(String, bool)> {
@@ -150,13 +162,14 @@ fn stateful_set(set: &StatefulSet) -> Option<(String, bool)> {
     let status = set.status.clone().unwrap_or_default();
     let is_seen = status.observed_generation >= set.metadata.generation;
     let strategy = spec.update_strategy.clone().unwrap_or_default();
-    // With OnDelete, or below a partition, old pods stay until somebody deletes them.
+    // With the strategy OnDelete, or below a partition, old pods stay until somebody deletes them:
+    // waiting for them would never end.
     let is_rolling = strategy.type_.as_deref() != Some("OnDelete")
         && strategy.rolling_update.and_then(|rolling| rolling.partition).unwrap_or(0) == 0;
     let is_current = !is_rolling || status.current_revision == status.update_revision;
     let ready = status.ready_replicas.unwrap_or(0);
     (!(is_seen && is_current && ready >= wanted)).then(|| {
-        (count(ready, wanted, if is_current { "" } else { "; old pods are going" }), false)
+        (count(ready, wanted, if is_current { "" } else { "; old pods are terminating" }), false)
     })
 }
 
@@ -171,6 +184,7 @@ fn daemon_set(set: &DaemonSet) -> Option<(String, bool)> {
 }
 
 fn job(job: &Job) -> Option<(String, bool)> {
+    // A suspended job is a decision of its author, and would never complete.
     if job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true) {
         return None;
     }
@@ -186,7 +200,7 @@ fn job(job: &Job) -> Option<(String, bool)> {
         let words = failed.message.clone().or_else(|| failed.reason.clone());
         return Some((format!("it failed: {}", words.unwrap_or_default()), true));
     }
-    Some(("it is at work".to_owned(), false))
+    Some(("it is still running".to_owned(), false))
 }
 
 fn pod(pod: &Pod) -> Option<(String, bool)> {
@@ -197,7 +211,7 @@ fn claim(claim: &PersistentVolumeClaim) -> Option<(String, bool)> {
     let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
     match phase {
         Some("Bound") => None,
-        Some("Lost") => Some(("its volume is lost".to_owned(), true)),
+        Some("Lost") => Some(("its volume no longer exists (phase Lost)".to_owned(), true)),
         _ => Some(("no volume is bound to it yet".to_owned(), false)),
     }
 }
@@ -224,7 +238,7 @@ mod tests {
         };
         assert_eq!(stateful_set(&set(2, "b")), None);
         assert_eq!(stateful_set(&set(1, "b")).unwrap().0, "1 of 2 ready");
-        assert!(stateful_set(&set(2, "a")).unwrap().0.contains("old pods are going"));
+        assert!(stateful_set(&set(2, "a")).unwrap().0.contains("old pods are terminating"));
         let failed: Job = from_value(json!({"status": {"conditions": [
             {"type": "Failed", "status": "True", "message": "it has reached its limit"}]}}))
         .unwrap();

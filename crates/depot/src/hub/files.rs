@@ -1,4 +1,4 @@
-//! The bytes of the Hub door: `resolve` and `raw`.
+//! The file contents of the Hugging Face endpoint: the routes `resolve` and `raw`.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -14,7 +14,8 @@ use types::snapshot::{SnapshotFile, Storage};
 const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
 const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
 
-/// `/{id}/resolve/{rev}/{path}`: 200 with the headers that every client needs; no redirect.
+/// `/{id}/resolve/{rev}/{path}`: answers 200 with the headers that every client needs. Unlike the
+/// Hub it never redirects to a content server.
 pub(super) async fn resolve(
     depot: &Depot,
     found: &Found<'_>,
@@ -27,6 +28,9 @@ pub(super) async fn resolve(
     let headers = response.headers_mut();
     common(headers, found, &file.etag());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(OCTETS));
+    // huggingface_hub takes an LFS file's etag and size from these headers, since on the Hub the
+    // plain ones belong to the redirect (huggingface_hub `file_download.py`,
+    // `get_hf_file_metadata`).
     if file.storage == Storage::Lfs {
         if let Some(etag) = headers.get(header::ETAG).cloned() {
             headers.insert(LINKED_ETAG, etag);
@@ -38,7 +42,7 @@ pub(super) async fn resolve(
 
 const OCTETS: &str = "application/octet-stream";
 
-/// `/{id}/raw/{rev}/{path}`: what git has: the content, or the pointer of an LFS file.
+/// `/{id}/raw/{rev}/{path}`: the content as git stores it; of an LFS file that is the pointer.
 pub(super) async fn raw(
     depot: &Depot,
     found: &Found<'_>,

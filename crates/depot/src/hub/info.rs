@@ -1,4 +1,4 @@
-//! What the Hub door tells of models: info, tree, paths-info, refs, whoami.
+//! The metadata of the Hugging Face endpoint: model info, tree, paths-info, refs, whoami.
 
 use std::collections::BTreeSet;
 
@@ -13,12 +13,15 @@ use crate::models::Model;
 use crate::respond::Hub as Problem;
 use types::snapshot::{SnapshotFile, Storage};
 
-/// Nothing here has a time; clients parse this one.
+/// The time of everything: a depot knows none, and clients fail without one that they can parse.
 const NO_TIME: &str = "1970-01-01T00:00:00.000Z";
-/// A request asks for at most this many paths (huggingface_hub sends batches of some hundred).
+/// The most paths in one request. (huggingface_hub sends batches of some hundred.)
 const MOST_PATHS: usize = 20_000;
 
-/// `GET /api/models/{id}[/revision/{rev}]?blobs=`.
+/// The answer to a paths-info request whose body cannot be read.
+const NOT_PATHS: &str = r#"the body must be JSON like {"paths": ["config.json"]}"#;
+
+/// `GET /api/models/{id}[/revision/{rev}]?blobs=`: what clients ask first, with the list of files.
 pub(super) fn info(found: &Found<'_>, query: &str) -> Response {
     let with_blobs = flag(query, "blobs");
     let siblings: Vec<Value> = found
@@ -43,6 +46,7 @@ pub(super) fn info(found: &Found<'_>, query: &str) -> Response {
         .collect();
     let id = &found.model.id;
     let mut answer = json!({
+        // The Hub has a 24-digit database id here; any stable one of this form does.
         "_id": &found.commit.as_str()[..24],
         "id": id,
         "modelId": id,
@@ -64,7 +68,8 @@ pub(super) fn info(found: &Found<'_>, query: &str) -> Response {
     Json(answer).into_response()
 }
 
-/// `GET /api/models/{id}/tree/{rev}[/path]?recursive=`: one page, since llama.cpp follows none.
+/// `GET /api/models/{id}/tree/{rev}[/path]?recursive=`. Everything is on one page, since llama.cpp
+/// does not follow links to further pages.
 pub(super) fn tree(found: &Found<'_>, path: &str, query: &str) -> Result<Response, Problem> {
     let path = path.trim_matches('/');
     let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
@@ -73,6 +78,7 @@ pub(super) fn tree(found: &Found<'_>, path: &str, query: &str) -> Result<Respons
     let is_recursive = flag(query, "recursive");
     for (name, file) in &found.snapshot.files {
         let Some(rest) = name.strip_prefix(&prefix) else { continue };
+        // Without its last part, the path of a file names the folders that it is in.
         let mut parts: Vec<&str> = rest.split('/').collect();
         parts.pop();
         let depth = if is_recursive { parts.len() } else { parts.len().min(1) };
@@ -83,6 +89,7 @@ pub(super) fn tree(found: &Found<'_>, path: &str, query: &str) -> Result<Respons
             entries.push(entry(name, file));
         }
     }
+    // Nothing is below the path: it may be a file itself.
     if entries.is_empty() && folders.is_empty() && !path.is_empty() {
         return match found.snapshot.files.get(path) {
             Some(file) => Ok(Json(vec![entry(path, file)]).into_response()),
@@ -98,7 +105,7 @@ pub(super) fn tree(found: &Found<'_>, path: &str, query: &str) -> Result<Respons
     Ok(Json(all).into_response())
 }
 
-/// `POST /api/models/{id}/paths-info/{rev}`: a form (Python) or JSON (hf-hub).
+/// `POST /api/models/{id}/paths-info/{rev}`: the body is a form (huggingface_hub) or JSON (hf-hub).
 pub(super) fn paths(
     found: &Found<'_>,
     headers: &HeaderMap,
@@ -110,8 +117,8 @@ pub(super) fn paths(
     }
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let asked = if content_type.is_some_and(|text| text.starts_with("application/json")) {
-        let asked: Asked = serde_json::from_slice(body)
-            .map_err(|cause| Problem::BadRequest(format!("no list of paths: {cause}")))?;
+        let asked: Asked =
+            serde_json::from_slice(body).map_err(|_| Problem::BadRequest(NOT_PATHS.to_owned()))?;
         asked.paths
     } else {
         let form = url::form_urlencoded::parse(body);
@@ -128,6 +135,7 @@ pub(super) fn paths(
             let prefix = format!("{path}/");
             match files.get(path) {
                 Some(file) => Some(entry(path, file)),
+                // The files are sorted: if any is below the folder, it is the next one.
                 None if files.range(prefix.clone()..).next()?.0.starts_with(&prefix) => {
                     Some(directory(path))
                 }
@@ -138,7 +146,7 @@ pub(super) fn paths(
     Ok(Json(entries).into_response())
 }
 
-/// `GET /api/models/{id}/refs`.
+/// `GET /api/models/{id}/refs`: all locked branches and tags are answered as branches.
 pub(super) fn refs(model: &Model) -> Response {
     let branches: Vec<Value> = model
         .revisions
@@ -150,7 +158,7 @@ pub(super) fn refs(model: &Model) -> Response {
     Json(json!({ "branches": branches, "tags": [], "converts": [] })).into_response()
 }
 
-/// `GET /api/whoami-v2`: the login check. The depot asks for no token here and takes any.
+/// `GET /api/whoami-v2`: the check of `hf auth login`. The depot needs no token and accepts any.
 pub(super) fn whoami(headers: &HeaderMap) -> Result<Response, Problem> {
     if !headers.contains_key(header::AUTHORIZATION) {
         return Err(Problem::NotLoggedIn);
@@ -167,6 +175,7 @@ pub(super) fn whoami(headers: &HeaderMap) -> Result<Response, Problem> {
     Ok(Json(answer).into_response())
 }
 
+/// A file, in the form of the Hub's tree listings.
 fn entry(path: &str, file: &SnapshotFile) -> Value {
     let mut entry = json!({ "type": "file", "oid": file.git, "size": file.size, "path": path });
     if file.storage == Storage::Lfs {
@@ -179,13 +188,14 @@ fn entry(path: &str, file: &SnapshotFile) -> Value {
     entry
 }
 
-/// A folder. Git's id of a tree is not known here; clients only need one that looks like it.
+/// A folder. The git id of its tree is not known here; clients only need something of the same
+/// form.
 fn directory(path: &str) -> Value {
     let oid = &store::hash::sha256(path.as_bytes()).hex()[..40];
     json!({ "type": "directory", "oid": oid, "size": 0, "path": path })
 }
 
-/// Booleans in queries arrive as `True`, `true` or `1`.
+/// Whether a query parameter is set. Clients write booleans as `True` (Python), `true` or `1`.
 fn flag(query: &str, name: &str) -> bool {
     url::form_urlencoded::parse(query.as_bytes())
         .any(|(key, value)| key == name && matches!(&*value, "True" | "true" | "1"))

@@ -1,5 +1,6 @@
-//! What llama.cpp's `-hf org/name:tag` asks at the registry's address: which GGUF file the tag
-//! means (`spec/huggingface-hub.md`, the `/v2/` route).
+//! The one Hub route below `/v2/`: for `-hf org/name:tag`, llama.cpp sends
+//! `GET /v2/org/name/manifests/tag` and expects a manifest with the key `ggufFile`, which names the
+//! file that the tag means (llama.cpp, `common_get_hf_file`).
 
 use std::path::Path;
 
@@ -11,16 +12,18 @@ use serde_json::json;
 use crate::Depot;
 use types::snapshot::SnapshotFile;
 
-/// llama.cpp's own default, where no tag is given.
+/// The quantisation that llama.cpp prefers where no tag is given.
 const DEFAULT_QUANTISATION: &str = "q4_k_m";
 
-/// The answer for llama.cpp, or `None` for any other client and for what has no GGUF file.
+/// The answer for llama.cpp; `None` for any other client, and for a model without a matching GGUF
+/// file.
 pub(crate) fn llama_manifest(
     depot: &Depot,
     id: &str,
     tag: &str,
     headers: &HeaderMap,
 ) -> Option<Response> {
+    // The path is also a valid one of the OCI endpoint: only the client tells them apart.
     let agent = headers.get(header::USER_AGENT)?.to_str().ok()?;
     if !agent.starts_with("llama-cpp") {
         return None;
@@ -28,6 +31,7 @@ pub(crate) fn llama_manifest(
     let model = depot.models.get(id)?;
     let (_, snapshot) = model.at(model.default_revision())?;
     let lower = |path: &str| path.to_ascii_lowercase();
+    // A multimodal projector is a GGUF file too, but not the model.
     let is_projector =
         |path: &str| lower(path).rsplit('/').next().is_some_and(|n| n.contains("mmproj"));
     let is_gguf = |path: &str| {

@@ -1,7 +1,9 @@
-//! The Hugging Face Hub door: ten routes, no redirect, never compressed
-//! (`spec/huggingface-hub.md`, checked there against huggingface_hub 0.23 to 2.4, hf-hub and
-//! llama.cpp). A repository's id has one or two segments, so a path is split at its literal parts,
-//! first split, then decoded: `/` in a revision is written `%2F`.
+//! The Hugging Face endpoint: ten routes of the Hub, without redirects and never compressed, tested
+//! with huggingface_hub 0.23 to 2.4, hf-hub and llama.cpp (`tests/hub.rs`).
+//!
+//! A repository's id has one or two segments (`gpt2`, `BAAI/bge-m3`), so a path is split at its
+//! literal parts (`/resolve/`, `/tree/`…). It is split first and percent-decoded after that, since
+//! a `/` in a revision is written `%2F`.
 
 mod files;
 mod info;
@@ -42,6 +44,7 @@ pub(crate) async fn api(
         if !matches!(kind, "models" | "datasets" | "spaces" | "kernels") {
             return Err(Problem::NoSuchRoute);
         }
+        // The depot carries models only; `RepoNotFound` is what clients show best.
         if kind != "models" {
             return Err(Problem::RepoNotFound(decode(rest)));
         }
@@ -105,7 +108,7 @@ pub(crate) async fn files(
     answer.await.unwrap_or_else(IntoResponse::into_response)
 }
 
-/// The parts of a path that ask for a file's bytes.
+/// The parts of a path that request the content of a file.
 const BYTES: [&str; 2] = ["/resolve/", "/raw/"];
 
 /// A model at a commit.
@@ -115,8 +118,8 @@ struct Found<'a> {
     snapshot: &'a Snapshot,
 }
 
-/// What stands before and after the first of the parts, and which it is. A later one belongs to a
-/// file's path.
+/// Splits a path at the first of the parts: what is before it, the part, and what is after it. A
+/// later one belongs to the path of a file.
 fn split<'a, const N: usize>(
     path: &'a str,
     parts: [&'static str; N],

@@ -1,4 +1,4 @@
-//! The lists of the OCI door: catalogue, tags, referrers; the first two in pages.
+//! The lists of the OCI endpoint: catalog, tags and referrers, the first two in pages.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -12,9 +12,10 @@ use super::json;
 use crate::Depot;
 use crate::catalogue::Repository;
 
-/// Pages are at most this long, however many are asked for.
+/// The most entries of a page, however many are requested.
 const MOST_ENTRIES: usize = 10_000;
 
+/// The parameters of a request's query.
 type Query = HashMap<String, String>;
 
 /// `GET /v2/_catalog?n=&last=`.
@@ -45,6 +46,8 @@ pub(super) fn referrers(
         .referrers(repository, subject)
         .filter(|descriptor| wanted.is_none() || descriptor.artifact_type.as_ref() == wanted)
         .collect();
+    // Required even when nothing was found: an empty index, not a 404 (OCI Distribution Spec 1.1,
+    // "Listing Referrers").
     let body = value!({
         "schemaVersion": 2,
         "mediaType": media_type::OCI_INDEX,
@@ -57,7 +60,8 @@ pub(super) fn referrers(
     response
 }
 
-/// The entries after `last`, at most `n` of them, and what the next page starts after.
+/// The entries after `last`, at most `n` of them; and if there are more, the page's length and its
+/// last entry, where the next page goes on.
 fn page<'a, V>(
     all: &'a BTreeMap<String, V>,
     query: &Query,
@@ -67,6 +71,7 @@ fn page<'a, V>(
     let after = query.get("last").map_or(Bound::Unbounded, Bound::Excluded);
     let mut rest = all.range::<String, _>((after, Bound::Unbounded)).map(|(name, _)| name);
     let page: Vec<&String> = rest.by_ref().take(most).collect();
+    // There is a next page only if another entry follows.
     let next = match (page.last(), rest.next()) {
         (Some(last), Some(_)) => Some((most, *last)),
         _ => None,
@@ -74,7 +79,8 @@ fn page<'a, V>(
     (page, next)
 }
 
-/// Adds the way to the next page; a mirror's `ns` belongs to it.
+/// Adds the `Link` header to the next page (RFC 5988, OCI Distribution Spec 1.1, "Listing Tags").
+/// It keeps the parameter `ns` of a mirror's request.
 fn linked(
     mut response: Response,
     path: &str,

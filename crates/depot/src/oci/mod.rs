@@ -1,5 +1,6 @@
-//! The OCI door: distribution-spec 1.1, pull. A name may have any number of segments, so a path is
-//! split at its last `/manifests/`, `/blobs/`, `/tags/list` or `/referrers/`.
+//! The OCI endpoint: the pull part of the OCI Distribution Spec 1.1. A repository's name may have
+//! any number of segments, so a path is split at its last `/manifests/`, `/blobs/`, `/tags/list` or
+//! `/referrers/`.
 
 mod lists;
 
@@ -20,13 +21,15 @@ use crate::range::is_unchanged;
 use crate::respond::Oci as Problem;
 use crate::stream;
 
+/// The header by which docker recognises a registry (Docker Registry HTTP API V2, "API Version
+/// Check"); it is on every response.
 const API_VERSION: (HeaderName, HeaderValue) = (
     HeaderName::from_static("docker-distribution-api-version"),
     HeaderValue::from_static("registry/2.0"),
 );
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// `GET /v2/`: the check that there is a registry.
+/// `GET /v2/`: the check whether there is a registry.
 pub(crate) async fn base() -> Response {
     let json = HeaderValue::from_static("application/json");
     ([(header::CONTENT_TYPE, json), API_VERSION], "{}").into_response()
@@ -150,7 +153,7 @@ async fn blob(
     if !repository.has_blob(&digest) {
         return Err(Problem::BlobUnknown(digest.to_string()));
     }
-    // One look at a file's metadata or at an index in memory; not worth a thread.
+    // Not on a blocking thread: this only reads a file's metadata or an index in memory.
     let size = depot.source.size(&digest).map_err(|error| Problem::Broken(error.to_string()))?;
     let Some(size) = size else { return Err(Problem::BlobUnknown(digest.to_string())) };
     let mut response = Response::new(Body::empty());
@@ -158,7 +161,8 @@ async fn blob(
     let octets = HeaderValue::from_static("application/octet-stream");
     headers.insert(header::CONTENT_TYPE, octets);
     named_by(headers, &digest);
-    // ollama reads it and fails without (spec/ollama.md); others pass over it in a 200.
+    // `ollama pull` takes the blob's address from `Location` and fails without it; other clients
+    // ignore the header in a 200.
     if let Ok(value) = HeaderValue::from_str(&format!("/v2/{path}")) {
         headers.insert(header::LOCATION, value);
     }
@@ -167,7 +171,7 @@ async fn blob(
         .map_err(|error| Problem::Broken(error.to_string()))
 }
 
-/// The headers of content that is named by its digest.
+/// Sets the headers of content that is addressed by its digest.
 fn named_by(headers: &mut HeaderMap, digest: &Digest) {
     if let Ok(value) = HeaderValue::from_str(&digest.to_string()) {
         headers.insert(CONTENT_DIGEST, value);
@@ -177,7 +181,7 @@ fn named_by(headers: &mut HeaderMap, digest: &Digest) {
     }
 }
 
-/// A JSON answer with a media type of its own.
+/// A JSON response of the given media type.
 fn json(media_type: &'static str, value: &serde_json::Value) -> Response {
     let content_type = HeaderValue::from_static(media_type);
     (StatusCode::OK, [(header::CONTENT_TYPE, content_type)], value.to_string()).into_response()

@@ -1,5 +1,5 @@
-//! The world of the depot's tests: real images, a chart and a real model in a store, and the depot
-//! before it on a free port of loopback.
+//! The environment of the depot's tests: real images, a chart and a real model in a store, and a
+//! depot that serves it on a free port of loopback.
 #![allow(dead_code, reason = "every test file uses its part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use testkit::{Images, MINILM, tools};
 use types::{Descriptor, Digest, Kind, Reference, Root, media_type};
 
-/// A depot that runs; it ends when dropped.
+/// A running depot; it ends when dropped.
 pub(crate) struct Served {
     pub(crate) host: String,
     pub(crate) summary: Summary,
@@ -145,7 +145,7 @@ impl Filled {
         self
     }
 
-    /// With a chart that helm itself has made and packaged: `ghcr.io/charts/hello:0.1.0`.
+    /// Adds a chart that helm itself created and packaged: `ghcr.io/charts/hello:0.1.0`.
     pub(crate) fn with_chart(self) -> Self {
         let folder = self.folder.path();
         tools::run(tools::command("helm").args(["create", "hello"]).current_dir(folder));
@@ -166,13 +166,13 @@ impl Filled {
         self
     }
 
-    /// With the real MiniLM model at `main`; gives its commit.
+    /// Adds the real MiniLM model at `main` and returns its commit.
     pub(crate) fn with_minilm(self) -> (Self, String) {
         let commit = self.model(&tools::model(), MINILM, "main");
         (self, commit)
     }
 
-    /// Takes a folder in as a model; gives its commit.
+    /// Adds a folder as a model and returns its commit.
     pub(crate) fn model(&self, folder: &Path, id: &str, revision: &str) -> String {
         let (id, all) = (id.parse().unwrap(), remote::hub::Filter::all());
         let snapshot =
@@ -183,7 +183,7 @@ impl Filled {
         snapshot.commit.to_string()
     }
 
-    /// Puts a manifest in and names it.
+    /// Stores a manifest and publishes it under a name.
     pub(crate) fn put(&self, name: &str, kind: Kind, media_type: &str, manifest: &Value) -> Digest {
         let bytes = manifest.to_string();
         let digest = self.store.put_bytes(bytes.as_bytes()).unwrap();
@@ -193,7 +193,7 @@ impl Filled {
         digest
     }
 
-    /// Packs the whole store into volumes of this size; gives their paths.
+    /// Packs the whole store into bundle files of this size and returns their paths.
     pub(crate) fn volumes(&self, below: bundle::VolumeSize) -> Vec<PathBuf> {
         let contents =
             bundle::Contents { roots: self.store.roots().unwrap(), lock: b"version: 1\n".to_vec() };
@@ -205,7 +205,7 @@ impl Filled {
         packed.volumes.into_iter().map(|volume| volume.path).collect()
     }
 
-    /// busybox' manifest and config for arm64, which the store has not; its layers are another
+    /// The manifest and config of busybox for arm64, which the store lacks; its layers are another
     /// image's as well.
     pub(crate) fn arm_of_busybox(&self) -> [Digest; 2] {
         let digest = |value: &Value| value["digest"].as_str().unwrap().parse::<Digest>().unwrap();
@@ -224,7 +224,7 @@ impl Filled {
 pub(crate) const BUSYBOX: &str = "docker.io/library/busybox:1.35";
 pub(crate) const NGINX: &str = "docker.io/library/nginx:1.22";
 
-/// A Python of `dev/setup` as a client of the depot, with a home of its own.
+/// A Python environment of `dev/setup` as a client of the depot, with its own home folder.
 pub(crate) fn python(interpreter: &Path, served: &Served, home: &Path) -> Command {
     let mut command = Command::new(interpreter);
     command

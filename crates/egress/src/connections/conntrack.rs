@@ -1,5 +1,5 @@
-//! The second best source: the kernel's table of connections. What a network policy drops at once
-//! is not in it, and what ends between two looks is not seen.
+//! The second best method: the kernel's connection table. Connections whose first packet a network
+//! policy drops are not in it, and those that come and go between two reads are not seen.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -8,10 +8,11 @@ use std::net::IpAddr;
 use crate::inside::Inside;
 use crate::line::{Attempt, Protocol};
 
-/// The table of the network namespace that this process is in.
+/// The table of this process's network namespace. It exists while the module nf_conntrack is loaded and
+/// the kernel has CONFIG_NF_CONNTRACK_PROCFS; root alone may read it.
 pub(super) const TABLE: &str = "/proc/self/net/nf_conntrack";
 
-/// Reads the table; calls `visit` for each connection that leaves.
+/// Reads the table, and calls `visit` for each connection from inside to outside.
 pub(super) fn read(inside: &Inside, mut visit: impl FnMut(Attempt)) -> std::io::Result<()> {
     for line in BufReader::new(File::open(TABLE)?).lines() {
         if let Some(attempt) = attempt(&line?, inside) {
@@ -21,8 +22,9 @@ pub(super) fn read(inside: &Inside, mut visit: impl FnMut(Attempt)) -> std::io::
     Ok(())
 }
 
-/// `ipv4 2 tcp 6 89 SYN_SENT src=… dst=… sport=… dport=… [UNREPLIED] src=… …`: the first four say
-/// who began it.
+/// Reads one entry: `ipv4 2 tcp 6 89 SYN_SENT src=… dst=… sport=… dport=… [UNREPLIED] src=… …`. Each
+/// `src=` and `dst=` is there twice, for the packets of each direction; the first is the side that
+/// began.
 fn attempt(line: &str, inside: &Inside) -> Option<Attempt> {
     let mut words = line.split_whitespace();
     let protocol = match words.nth(2)? {

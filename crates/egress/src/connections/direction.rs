@@ -1,5 +1,18 @@
-//! Whose idea a packet was. A node sees a pod's packet twice when its address is translated on the
-//! way out, and it sees answers to what came in from outside; neither is an attempt of its own.
+//! Decides which packets are attempts to leave. A node sees a pod's packet twice when its address is
+//! translated on the way out (NAT), and it sees answers to what came in from outside; neither is an
+//! attempt of its own.
+//!
+//! An example with the pod 10.244.1.7 on the node 10.0.0.11, both inside:
+//!
+//! ```text
+//! seen on   from         to             result
+//! veth      10.244.1.7   192.0.2.1:443  outgoing, counted for the pod
+//! eth0      10.0.0.11    192.0.2.1:443  the same packet after NAT (same sequence number): not counted
+//! eth0      192.0.2.9    10.244.1.7:53  from outside: not outgoing, the caller is remembered
+//! veth      10.244.1.7   192.0.2.9      UDP to a caller within three minutes: an answer, not counted
+//! ```
+//!
+//! TCP needs no such memory: the filter passes only first packets (SYN), never answers (SYN, ACK).
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -9,30 +22,35 @@ use super::packet::Packet;
 use crate::inside::Inside;
 use crate::line::{Attempt, Protocol};
 
-/// How long a packet takes through a node at most.
+/// The longest time that a packet may take through a node.
 const PASSAGE: Duration = Duration::from_secs(1);
-/// How many packets are remembered for that long.
+/// How many packets are remembered for that time. They are searched one by one, which bounds the work of
+/// each packet.
 const PASSING: usize = 4096;
-/// How long an answer may take to what came in.
+/// How long after a packet from outside an answer to it is expected: conntrack's timeout for UDP streams
+/// in older kernels.
 const ANSWER: Duration = Duration::from_secs(180);
-/// How many of those outside are remembered who sent something in.
+/// How many senders outside are remembered.
 const CALLERS: usize = 8192;
 
-/// What was seen of late.
+/// What was seen lately.
 #[derive(Debug, Default)]
 pub(super) struct Directions {
+    /// Outgoing packets of the last second, oldest first.
     passing: VecDeque<(Instant, IpAddr, Fingerprint)>,
+    /// Addresses and ports outside that sent a UDP packet in, and when last.
     callers: HashMap<(IpAddr, u16), Instant>,
 }
 
-/// What a packet keeps when its sender's address is translated.
+/// What of a packet NAT leaves as it is: destination, port, protocol, and a hash of its content.
 type Fingerprint = (IpAddr, Option<u16>, Protocol, u64);
 
 impl Directions {
-    /// What a packet tries, if it tries to leave.
+    /// The packet as an attempt to leave, if it is one that was not counted yet.
     pub(super) fn attempt(&mut self, packet: Packet, inside: &Inside) -> Option<Attempt> {
         let now = Instant::now();
-        // A pod may be younger than what we were told is inside; its address is private mostly.
+        // A pod that was made after the watcher started is not in the list of what is inside; but its
+        // address is nearly always a private one.
         let is_from_inside = inside.has(packet.from) || is_private(packet.from);
         let is_to_inside = inside.has(packet.to);
         if is_to_inside || !is_from_inside {
@@ -42,6 +60,7 @@ impl Directions {
             return None;
         }
         if packet.protocol == Protocol::Udp {
+            // The answer goes to the port that the question came from.
             let caller = (packet.to, packet.to_port?);
             if self.callers.get(&caller).is_some_and(|at| now.duration_since(*at) < ANSWER) {
                 return None;
@@ -66,6 +85,8 @@ impl Directions {
         })
     }
 
+    /// Remembers a sender outside. When the memory is full of recent ones (a scan from outside), all are
+    /// forgotten: better to count some answers than to grow without end.
     fn called(&mut self, from: IpAddr, port: u16, now: Instant) {
         if self.callers.len() >= CALLERS {
             self.callers.retain(|_, at| now.duration_since(*at) < ANSWER);
@@ -77,7 +98,7 @@ impl Directions {
     }
 }
 
-/// RFC 1918, RFC 6598 (which clouds give to pods), RFC 4193.
+/// Private addresses: RFC 1918, RFC 6598 (100.64.0.0/10, which clouds give to pods), RFC 4193.
 fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {

@@ -1,6 +1,11 @@
-//! What leaves a node, or tries to: `gantry audit watch-node`, which runs on each node in the
-//! node's own network. The best source that the kernel gives is taken: its packets, else its table
-//! of connections, else none, and it is told why.
+//! Watches what leaves a node, or tries to: `gantry audit watch-node`, which runs on each node in the
+//! node's own network namespace. It uses the best method that the kernel allows: packets, else the
+//! connection table, else none, and reports why it is not a better one.
+//!
+//! ```text
+//!  packet socket ─▶ filter (in the kernel) ─▶ packet (parse) ─▶ direction (whose?) ─┐
+//!  nf_conntrack ──────────────────────────▶ conntrack (parse) ──────────────────────┴─▶ tally ─▶ log
+//! ```
 
 mod conntrack;
 mod direction;
@@ -20,16 +25,18 @@ use crate::tally::{MOST, Tally};
 use direction::Directions;
 use packet::Packet;
 
-/// linux/if_ether.h, `ETH_P_ALL`: packets of all protocols, those that leave included.
+/// linux/if_ether.h, `ETH_P_ALL`: packets of all protocols, and with this value alone also those that
+/// are being sent. A pod's packet is seen as it comes out of the pod, before a policy's rules drop it.
 const ALL: u16 = 0x0003;
-/// How long to wait for a packet until something else is looked at.
+/// How long a read waits for a packet: so often reports and the stop flag get their turn.
 const BEAT: Duration = Duration::from_millis(250);
-/// How often the table of connections is read.
+/// How often the connection table is read: short connections are in it for seconds after their end.
 const LOOK: Duration = Duration::from_millis(500);
-/// What the kernel keeps for us while we count.
+/// The socket's buffer in bytes: a burst of new connections while a report is written.
 const BUFFER: usize = 4 << 20;
 
-/// Watches this node until it is told to stop. What is inside is no attempt.
+/// Watches this node until `stop` is set, and reports with `tell`. Packets to what is `inside` do not
+/// count. Blocks.
 pub fn watch(inside: &Inside, tell: &Tell, stop: &AtomicBool) {
     let mut tally = Tally::new(MOST);
     match packets() {
@@ -38,7 +45,7 @@ pub fn watch(inside: &Inside, tell: &Tell, stop: &AtomicBool) {
             watch_packets(socket, inside, &mut tally, tell, stop);
         }
         Err(cause) => {
-            let reason = format!("packets cannot be read: {cause}");
+            let reason = format!("packets cannot be captured: {cause}");
             match conntrack::read(inside, |_| {}) {
                 Ok(()) => {
                     tell(Line::Ready { source: Source::Conntrack, reason: Some(reason) });
@@ -47,6 +54,7 @@ pub fn watch(inside: &Inside, tell: &Tell, stop: &AtomicBool) {
                 Err(cause) => {
                     let reason = format!("{reason}; {} cannot be read: {cause}", conntrack::TABLE);
                     tell(Line::Ready { source: Source::None, reason: Some(reason) });
+                    // The pod stays: its log says why nothing was seen, and an end would look like a crash.
                     while !stop.load(Ordering::Relaxed) {
                         std::thread::sleep(BEAT);
                     }
@@ -59,17 +67,20 @@ pub fn watch(inside: &Inside, tell: &Tell, stop: &AtomicBool) {
     }
 }
 
-/// A socket on all interfaces of the network namespace. Datagrams: without the link's header.
+/// A packet socket on all interfaces of the network namespace. As datagrams, so that packets begin with
+/// their IP header on any kind of interface (packet(7)). The filter is attached before the first read;
+/// packets that came in between are parsed like all others.
 fn packets() -> std::io::Result<Socket> {
     let number = Number::from(i32::from(ALL.to_be()));
     let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(number))?;
     socket.attach_filter(&filter::program())?;
     socket.set_read_timeout(Some(BEAT))?;
-    // Best effort: the kernel gives what its limit allows.
+    // Best effort: the kernel caps it at net.core.rmem_max.
     let _ = socket.set_recv_buffer_size(BUFFER);
     Ok(socket)
 }
 
+/// Watches packets until `stop` is set.
 fn watch_packets(
     mut socket: Socket,
     inside: &Inside,
@@ -90,7 +101,7 @@ fn watch_packets(
             }
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
-                // An interface went away: the others go on.
+                // An interface went down (ENETDOWN): the others go on.
                 _ => std::thread::sleep(BEAT),
             },
         }
@@ -101,12 +112,14 @@ fn watch_packets(
     }
 }
 
+/// Watches the connection table until `stop` is set.
 fn watch_table(inside: &Inside, tally: &mut Tally<Attempt>, tell: &Tell, stop: &AtomicBool) {
-    // A connection stays in the table for minutes: it is counted when it comes.
+    // A connection stays in the table for minutes, and is counted once, when it appears.
     let mut known = std::collections::BTreeSet::new();
     while !stop.load(Ordering::Relaxed) {
         let mut now = std::collections::BTreeSet::new();
         let read = conntrack::read(inside, |attempt| {
+            // The table may have a million entries.
             if now.len() < MOST {
                 now.insert(attempt);
             }
@@ -122,12 +135,14 @@ fn watch_table(inside: &Inside, tally: &mut Tally<Attempt>, tell: &Tell, stop: &
     }
 }
 
+/// Counts a packet, and reports it when it is new.
 fn note(tally: &mut Tally<Attempt>, attempt: Attempt, tell: &Tell) {
     if let Some(seen) = tally.note(&attempt) {
         tell(Line::Attempt { attempt, seen });
     }
 }
 
+/// Reports what goes on.
 fn tell_due(tally: &mut Tally<Attempt>, tell: &Tell) {
     for (attempt, seen) in tally.due() {
         tell(Line::Attempt { attempt, seen });

@@ -1,5 +1,9 @@
-//! One packet, from its IP header on: from where, to where, and what makes it the same packet when
-//! it is seen a second time on its way out. Hostile bytes: every offset is looked up, never taken.
+//! Parses one packet, from its IP header on: sender, destination, and a hash by which the same packet
+//! is recognised when it is seen a second time on its way out. The bytes are hostile: every access is
+//! checked (`get`), so that a packet that is too short is `None` and no panic.
+//!
+//! It repeats some checks of [`super::filter`]: packets that arrive before the filter is attached come
+//! here unfiltered.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,7 +15,7 @@ use crate::sink::message;
 /// The port of name servers.
 const DNS: u16 = 53;
 
-/// A packet that begins something.
+/// The first packet of a connection, a UDP packet, or an echo request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Packet {
     pub(super) from: IpAddr,
@@ -19,18 +23,19 @@ pub(super) struct Packet {
     pub(super) from_port: Option<u16>,
     pub(super) to_port: Option<u16>,
     pub(super) protocol: Protocol,
-    /// The name that a DNS question in it asks for.
+    /// The name that it asks for, when it is a DNS question.
     pub(super) asks: Option<String>,
-    /// What address translation leaves as it is: the sequence number of TCP, the first bytes of
-    /// what UDP carries.
+    /// A hash of what NAT leaves as it is: TCP's sequence number, the first bytes of UDP's content,
+    /// an echo request's sequence number.
     pub(super) mark: u64,
 }
 
 impl Packet {
-    /// Reads a packet; `None` for what is none that begins something.
+    /// Parses a packet; `None` for one that begins nothing, or that is not complete.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let (from, to, protocol, rest) = match bytes.first()? >> 4 {
             4 => {
+                // RFC 791: the header's length in words of 4 bytes; with options it is more than 20 bytes.
                 let header = usize::from(bytes[0] & 0xf) * 4;
                 let address = |at: usize| {
                     let octets: [u8; 4] = bytes.get(at..at + 4)?.try_into().ok()?;
@@ -43,6 +48,8 @@ impl Packet {
                     let octets: [u8; 16] = bytes.get(at..at + 16)?.try_into().ok()?;
                     Some(IpAddr::from(Ipv6Addr::from(octets)))
                 };
+                // RFC 8200: a fixed header of 40 bytes. Packets with extension headers are left out, as in
+                // the filter: TCP and UDP of pods have none.
                 (address(8)?, address(24)?, *bytes.get(6)?, bytes.get(40..)?)
             }
             _ => return None,
@@ -61,6 +68,7 @@ impl Packet {
             6 => {
                 packet.protocol = Protocol::Tcp;
                 packet.mark = mark(rest.get(4..8)?);
+                // Of the flags SYN and ACK only SYN: the side that begins.
                 if rest.get(13)? & 0x12 != 0x02 {
                     return None;
                 }
@@ -74,7 +82,8 @@ impl Packet {
                 }
             }
             1 | 58 => {
-                // Echo requests: their number and sequence.
+                // Echo requests alone (type 8, for IPv6 128). NAT may change their identifier, not their
+                // sequence number.
                 packet.mark = mark(rest.get(6..8)?);
                 return matches!(rest.first()?, 8 | 128).then_some(packet);
             }
@@ -86,7 +95,7 @@ impl Packet {
     }
 }
 
-/// The name of a question that goes to some name server past the cluster's.
+/// The name of a DNS question: a program that asks a server outside goes around the cluster's DNS.
 fn asks(payload: &[u8]) -> Option<String> {
     let message = Message::from_vec(payload).ok()?;
     let is_question = message.metadata.message_type == MessageType::Query;
@@ -94,7 +103,7 @@ fn asks(payload: &[u8]) -> Option<String> {
     Some(message::name(&query.name().to_ascii()))
 }
 
-/// FNV-1a: for telling packets apart, not for secrets.
+/// FNV-1a: fast, and enough to tell packets apart; it is no protection against made-up packets.
 fn mark(bytes: &[u8]) -> u64 {
     let start = 0xcbf2_9ce4_8422_2325_u64;
     bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))

@@ -1,5 +1,26 @@
-//! The change to a Corefile: names that nobody in the cluster answers for go to the sink, with the
-//! address of who asked. What is not about them stays as it is, byte for byte.
+//! Changes a Corefile so that CoreDNS forwards foreign names to the sink: those that nothing in the
+//! cluster answers. The address that asked goes with them. Everything else stays byte for byte.
+//!
+//! For example, a cluster with the site's own name `git.site.net`:
+//!
+//! ```text
+//! before                                 after
+//! .:53 {                                 .:53 {
+//!                                            # by gantry audit; …
+//!                                            rewrite continue edns0 local set 0xfeed {client_ip}
+//!     kubernetes cluster.local …             kubernetes cluster.local …
+//!     forward . /etc/resolv.conf             forward . 10.244.1.9:5353 {
+//!                                                max_fails 0
+//!                                            }
+//!     cache 30
+//!     reload                                 reload
+//! }                                      }
+//!
+//!                                        git.site.net:53 {
+//!                                            errors
+//!                                            forward . /etc/resolv.conf
+//!                                        }
+//! ```
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -7,31 +28,32 @@ use std::net::SocketAddr;
 use super::{Block, Corefile, Plugin};
 use crate::{Error, Result};
 
-/// The EDNS0 option that carries the address of who asked: 4 or 16 bytes (plugin/rewrite/wire.go,
-/// `ipToWire`). One of the codes that RFC 6891 leaves to local use (65001 to 65534).
+/// The EDNS0 option that carries the address that asked, in 4 or 16 bytes (coredns,
+/// plugin/rewrite/wire.go, `ipToWire`). One of the codes that RFC 6891 leaves to local use (65001 to
+/// 65534).
 pub const CLIENT_OPTION: u16 = 0xfeed;
 
-/// What is to be changed.
+/// The change that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wish<'a> {
     /// Where the sink listens.
     pub sink: SocketAddr,
-    /// Names of the site, which go on being asked where they were asked before.
+    /// The site's own names: they are still asked where they were asked before.
     pub inside: &'a [String],
-    /// Where the text from before is kept, for the comment.
+    /// Where the original text is kept, for the comment in the changed one.
     pub kept_in: &'a str,
 }
 
 /// A changed Corefile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edited {
-    /// The text.
+    /// The changed text.
     pub text: String,
-    /// Where foreign names went before; empty where nowhere.
+    /// The lines that answered or cached foreign names before; empty where there were none.
     pub before: Vec<String>,
 }
 
-/// Sends foreign names to the sink.
+/// Changes a Corefile to forward foreign names to the sink. Fails where CoreDNS would not reload it.
 pub fn edit(corefile: &Corefile<'_>, wish: &Wish<'_>) -> Result<Edited> {
     if !corefile.reloads() {
         return Err(Error::NoReload);
@@ -40,16 +62,17 @@ pub fn edit(corefile: &Corefile<'_>, wish: &Wish<'_>) -> Result<Edited> {
     let mut before = Vec::new();
     let mut upstream = None;
     let mut copied = 0;
+    // Copies the original up to `to`, and goes on behind `from`: what is between is left out.
     let mut copy = |text: &mut String, to: usize, from: usize| {
         text.push_str(&corefile.text[copied..to]);
         copied = from;
     };
     for block in corefile.blocks.iter().filter(|block| block.is_root()) {
         copy(&mut text, block.open, block.open);
-        // First of all rules: one of the block may be the last that is looked at.
+        // Before all other rewrite rules: a rule without `continue` ends the processing of a question.
         let _ = write!(
             text,
-            "\n    # by gantry audit; the text from before is in {}\n    \
+            "\n    # by gantry audit; the original is in {}\n    \
              rewrite continue edns0 local set {CLIENT_OPTION:#x} {{client_ip}}",
             wish.kept_in
         );
@@ -62,6 +85,7 @@ pub fn edit(corefile: &Corefile<'_>, wish: &Wish<'_>) -> Result<Edited> {
             if is_upstream && upstream.is_none() {
                 upstream = Some(written);
             }
+            // At the place of the old forward: the order of other plugins stays. A cache is only left out.
             if !is_placed && plugin.name() != "cache" {
                 text.push_str(&forward(wish.sink, &excepted(plugin)));
                 is_placed = true;
@@ -69,12 +93,13 @@ pub fn edit(corefile: &Corefile<'_>, wish: &Wish<'_>) -> Result<Edited> {
         }
         if !is_placed {
             let end = corefile.text[..block.close].trim_end().len().max(block.open);
-            // Never into a comment: a line of its own.
+            // On a line of its own: the last line may end with a comment.
             copy(&mut text, end, end);
             let _ = write!(text, "\n    {}", forward(wish.sink, &[]));
         }
     }
     text.push_str(&corefile.text[copied..]);
+    // No block answers for all names: foreign names are refused today, and asked by nobody else.
     if !corefile.blocks.iter().any(Block::is_root) {
         let _ = write!(
             text,
@@ -88,27 +113,30 @@ pub fn edit(corefile: &Corefile<'_>, wish: &Wish<'_>) -> Result<Edited> {
             let _ = write!(text, "\n{name}:53 {{\n    errors\n    {upstream}\n}}\n");
         }
     }
-    // The change is read again: what cannot be read would stop the cluster's name service.
+    // The changed text is parsed again: one that CoreDNS cannot read would stop the cluster's DNS.
     let sink = wish.sink.to_string();
     if !Corefile::parse(&text)?.forwards_to(&sink) {
-        return Err(Error::Corefile { line: 0, reason: "it could not be changed".into() });
+        return Err(Error::Corefile {
+            line: 0,
+            reason: "Gantry could not change it; please report this with the Corefile".into(),
+        });
     }
     Ok(Edited { text, before })
 }
 
-/// Whether a plugin answers names that nobody in the cluster knows, or keeps their answers, so that
-/// the second pod that asks would not be seen.
+/// Whether a plugin answers names that nothing in the cluster knows, or caches their answers, so that a
+/// second pod that asks for the same name would not be seen.
 fn answers_foreign(plugin: &Plugin) -> bool {
     let mut arguments = plugin.arguments();
     match plugin.name() {
         "forward" | "proxy" | "fanout" => arguments.next() == Some("."),
         "cache" | "erratic" => true,
-        // CLASS TYPE [ZONE…]
+        // template CLASS TYPE [ZONE…] { … }
         "template" => {
             let is_any = arguments.nth(1).is_some_and(|kind| kind.eq_ignore_ascii_case("ANY"));
             let mut zones = arguments.peekable();
             let is_everywhere = zones.peek().is_none() || zones.any(|zone| zone == ".");
-            // With a pattern it answers for some names only.
+            // With a pattern it answers only some names, which are not foreign then.
             let is_bound = plugin.body.iter().any(|l| l.first().is_some_and(|w| w == "match"));
             is_any && is_everywhere && !is_bound
         }
@@ -116,14 +144,15 @@ fn answers_foreign(plugin: &Plugin) -> bool {
     }
 }
 
-/// The names that a forward leaves alone, which stay left alone.
+/// The names that a `forward` excepts: they stay excepted.
 fn excepted(plugin: &Plugin) -> Vec<&str> {
     let lines = plugin.body.iter().filter(|line| line.first().is_some_and(|w| w == "except"));
     lines.flat_map(|line| line.iter().skip(1).map(String::as_str)).collect()
 }
 
+/// The text of the plugin that forwards all names to the sink, except some.
 fn forward(sink: SocketAddr, except: &[&str]) -> String {
-    // No failures are counted: CoreDNS' checks of the sink's health would be questions, too.
+    // max_fails 0 turns health checks off: CoreDNS would send them as questions to the sink.
     let mut text = format!("forward . {sink} {{\n        max_fails 0\n");
     if !except.is_empty() {
         let _ = writeln!(text, "        except {}", except.join(" "));
@@ -132,7 +161,8 @@ fn forward(sink: SocketAddr, except: &[&str]) -> String {
     text
 }
 
-/// The names that have no block of their own yet; a second one would stop CoreDNS.
+/// The names that have no block of their own yet. CoreDNS does not start with two blocks for the same
+/// name and port.
 fn unanswered<'a>(corefile: &Corefile<'_>, names: &'a [String]) -> Vec<&'a str> {
     let mut wanted: Vec<&str> = names.iter().map(|name| name.trim_matches('.')).collect();
     wanted.sort_unstable();

@@ -1,19 +1,22 @@
-//! The words of a Corefile with their places, as caddyfile/lexer.go of coredns/caddy finds them:
-//! parted by space, in quotes where they have space in them, comments left out.
+//! Splits a Corefile into tokens with their positions, as caddyfile/lexer.go of coredns/caddy does:
+//! words are separated by white space, in quotes where they contain some; comments are left out.
 
-/// A word.
+/// A word of a Corefile, or a brace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Token {
+    /// The word without its quotes.
     pub(super) text: String,
-    /// Bytes of the file, quotes included.
+    /// Its first byte in the file, with the quote.
     pub(super) start: usize,
+    /// The byte behind its last, with the quote.
     pub(super) end: usize,
-    /// The line that it starts on, from 1.
+    /// The line that it starts on, counted from 1.
     pub(super) line: usize,
-    /// The line that it ends on: a word in quotes may have several.
+    /// The line that it ends on: quoted text may have several lines.
     pub(super) last_line: usize,
 }
 
+/// The tokens of a Corefile. It never fails: quotes that are not closed end with the file, as in Caddy.
 pub(super) fn tokens(text: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut line = 1;
@@ -22,7 +25,7 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
     let mut characters = text.char_indices();
     while let Some((at, c)) = characters.next() {
         if c.is_whitespace() || (at == 0 && c == '\u{feff}') {
-            // A carriage return parts no words, there as here.
+            // A carriage return alone separates no words; Caddy's lexer skips it.
             if c != '\r' {
                 tokens.extend(word.take());
             }
@@ -32,7 +35,7 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
             }
             continue;
         }
-        // A # ends the line's words wherever it stands, also in the midst of one.
+        // A # begins a comment wherever it is, also in the midst of a word.
         is_comment |= c == '#';
         if is_comment {
             continue;
@@ -56,6 +59,7 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
                             continue;
                         }
                         '"' if !is_escaped => break,
+                        // An escaped quote loses its backslash; all other backslashes stay.
                         '"' => {}
                         _ if is_escaped => quoted.text.push('\\'),
                         _ => {}

@@ -1,6 +1,6 @@
-//! CoreDNS' configuration, read as CoreDNS itself reads it (caddyfile/lexer.go and parse.go of
-//! coredns/caddy): blocks with their zones, in them plugins with their words and where they stand
-//! in the text. [`edit`] sends foreign names to the sink by it.
+//! Parses CoreDNS' configuration, the Corefile, as CoreDNS itself does (caddyfile/lexer.go and parse.go
+//! of coredns/caddy): server blocks with their zones, and in them plugins with their words and their
+//! positions in the text. [`redirect_to_sink`] uses the positions to change only what it must.
 
 mod edit;
 mod lexer;
@@ -11,7 +11,7 @@ use crate::{Error, Result};
 pub use edit::{CLIENT_OPTION, Edited, Wish, edit};
 use lexer::Token;
 
-/// A Corefile: the text and what stands where in it.
+/// A parsed Corefile: the text, and the positions of its blocks and plugins.
 #[derive(Debug, Clone)]
 pub struct Corefile<'a> {
     text: &'a str,
@@ -22,30 +22,30 @@ pub struct Corefile<'a> {
 #[derive(Debug, Clone)]
 struct Block {
     keys: Vec<Key>,
-    /// Behind the opening brace.
+    /// The byte behind the opening brace.
     open: usize,
-    /// Before the closing brace.
+    /// The byte of the closing brace.
     close: usize,
     plugins: Vec<Plugin>,
 }
 
-/// One line of a block, with its own block where it has one.
+/// A plugin: one line of a server block, with a block of its own where it has one.
 #[derive(Debug, Clone)]
 struct Plugin {
-    /// All words, the name first, braces included.
+    /// All of its words, the name first, braces included.
     words: Vec<String>,
-    /// The lines of its own block.
+    /// The lines of its own block, each as words.
     body: Vec<Vec<String>>,
-    /// From its name to its last word.
+    /// The bytes from its name to its last word.
     range: Range<usize>,
 }
 
-/// What a block answers for: `dns://zone:port`.
+/// What a server block answers: `dns://zone:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Key {
     zone: String,
     port: Option<String>,
-    /// Whether it is plain DNS, not DNS inside of TLS or https.
+    /// Whether it is plain DNS and not DNS over TLS, HTTPS or gRPC.
     is_plain: bool,
 }
 
@@ -54,13 +54,14 @@ impl Plugin {
         self.words.first().map_or("", String::as_str)
     }
 
-    /// The words of its first line behind the name.
+    /// The words of its first line after the name.
     fn arguments(&self) -> impl Iterator<Item = &str> {
         self.words.iter().skip(1).map(String::as_str).take_while(|word| *word != "{")
     }
 }
 
 impl Key {
+    /// Without a scheme it is plain DNS, as CoreDNS has it.
     fn parse(text: &str) -> Self {
         let (scheme, rest) = text.split_once("://").unwrap_or(("dns", text));
         let (zone, port) = match rest.rsplit_once(':') {
@@ -71,7 +72,7 @@ impl Key {
         Self { zone, port: port.map(str::to_owned), is_plain: scheme == "dns" }
     }
 
-    /// Whether it answers for all names that no other block answers for.
+    /// Whether it answers all names that no other block answers.
     fn is_root(&self) -> bool {
         self.zone.is_empty()
     }
@@ -84,7 +85,7 @@ impl Block {
 }
 
 impl<'a> Corefile<'a> {
-    /// Reads a Corefile.
+    /// Parses a Corefile. An error has the line, and what CoreDNS would not accept there.
     pub fn parse(text: &'a str) -> Result<Self> {
         let tokens = lexer::tokens(text);
         let mut parser = Parser { tokens: &tokens, next: 0 };
@@ -95,12 +96,12 @@ impl<'a> Corefile<'a> {
         Ok(Self { text, blocks })
     }
 
-    /// Whether CoreDNS takes a change up by itself.
+    /// Whether CoreDNS notices a change by itself: only with the plugin `reload`.
     pub fn reloads(&self) -> bool {
         self.plugins().any(|plugin| plugin.name() == "reload")
     }
 
-    /// Whether foreign names are forwarded by these words.
+    /// Whether foreign names are forwarded to this address.
     pub fn forwards_to(&self, address: &str) -> bool {
         self.plugins()
             .any(|plugin| plugin.name() == "forward" && plugin.arguments().eq([".", address]))
@@ -111,15 +112,17 @@ impl<'a> Corefile<'a> {
     }
 }
 
+/// Reads blocks and plugins from the tokens.
 struct Parser<'a> {
     tokens: &'a [Token],
     next: usize,
 }
 
 impl Parser<'_> {
-    /// The next block; `None` for what is no server (a snippet, an import of files).
+    /// The next block; `None` for what is not a server (a snippet, an import of files).
     fn block(&mut self) -> Result<Option<Block>> {
         let Some(first) = self.tokens.get(self.next) else { return Ok(None) };
+        // `import FILES` outside of a block: those servers are not in this text, and are left alone.
         if first.text == "import" {
             self.next += 1;
             while self.on_line(first.line).is_some() {}
@@ -129,12 +132,13 @@ impl Parser<'_> {
         let mut is_snippet = false;
         let open = loop {
             let Some(token) = self.tokens.get(self.next) else {
-                return Err(unread(first.line, "it has no braces"));
+                return Err(unread(first.line, "the server block has no braces"));
             };
             self.next += 1;
             match token.text.as_str() {
                 "{" => break token,
                 text => {
+                    // `(name) { … }` is a snippet that other blocks import; it answers nothing itself.
                     is_snippet |= text.starts_with('(') && text.ends_with(')');
                     let text = text.trim_end_matches(',');
                     if !text.is_empty() {
@@ -156,7 +160,7 @@ impl Parser<'_> {
         Ok((!is_snippet).then_some(block))
     }
 
-    /// A plugin with its words: those of its line, and a block of its own.
+    /// A plugin: the words of its line, and its own block where it has one.
     fn plugin(&mut self) -> Result<Plugin> {
         let first = &self.tokens[self.next];
         let mut plugin = Plugin { words: vec![], body: vec![], range: first.start..first.end };
@@ -168,7 +172,10 @@ impl Parser<'_> {
                 "{" => depth += 1,
                 _ if is_new_line && depth == 0 => break,
                 "}" if depth == 0 => {
-                    return Err(unread(token.line, "a brace is closed that was not opened"));
+                    return Err(unread(
+                        token.line,
+                        "there is a closing brace without an opening one",
+                    ));
                 }
                 "}" => depth -= 1,
                 text if depth > 0 => {
@@ -179,6 +186,7 @@ impl Parser<'_> {
                 }
                 _ => {}
             }
+            // A quoted word may end on a later line, and the plugin goes on behind it.
             line = token.last_line;
             plugin.words.push(token.text.clone());
             plugin.range.end = token.end;
@@ -190,6 +198,7 @@ impl Parser<'_> {
         Ok(plugin)
     }
 
+    /// The next token, if it is on this line.
     fn on_line(&mut self, line: usize) -> Option<&Token> {
         let token = self.tokens.get(self.next).filter(|token| token.line == line)?;
         self.next += 1;

@@ -1,5 +1,5 @@
-//! Where CoreDNS runs and what it reads, from its own pods: distributions call the ConfigMap
-//! differently, but all start CoreDNS with `-conf FILE` out of a mounted one.
+//! Finds CoreDNS and its configuration by its own pods: distributions have different names for the
+//! ConfigMap, but all start CoreDNS with `-conf FILE`, a file in a mounted ConfigMap.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,15 +8,15 @@ use cluster::{Cluster, Scope};
 
 use crate::{Error, Result};
 
-/// The namespace of name service everywhere but on OpenShift.
+/// The namespace of the DNS service on all distributions but OpenShift.
 pub(crate) const NAMESPACE: &str = "kube-system";
-/// The label of its pods; kube-dns' name has outlived it.
+/// The label of CoreDNS' pods: it still has the name of kube-dns, its predecessor.
 const SELECTOR: &str = "k8s-app=kube-dns";
-/// Answers pods on their own node, past CoreDNS.
+/// The label of NodeLocal DNSCache: it answers pods on their own node, without asking CoreDNS.
 const NODE_LOCAL: &str = "k8s-app=node-local-dns";
-/// OpenShift's.
+/// The namespace of OpenShift's DNS.
 const OPENSHIFT: &str = "openshift-dns";
-/// The port of name service.
+/// The port of DNS, where a pod declares none.
 const PORT: u16 = 53;
 
 /// The cluster's CoreDNS.
@@ -26,17 +26,17 @@ pub struct CoreDns {
     pub namespace: String,
     /// The ConfigMap's name.
     pub config_map: String,
-    /// The Corefile's key in it.
+    /// The key of the Corefile in it.
     pub key: String,
-    /// The Corefile.
+    /// The text of the Corefile.
     pub corefile: String,
-    /// Its pods: their names and where they listen.
+    /// CoreDNS' pods: their names and the addresses that they listen on.
     pub pods: Vec<(String, SocketAddr)>,
-    /// Whether pods ask a cache on their node first, which forwards foreign names by itself.
+    /// Whether pods ask a cache on their node first, which forwards foreign names itself.
     pub is_behind_node_local: bool,
 }
 
-/// Finds the cluster's CoreDNS.
+/// Finds the cluster's CoreDNS. The error says what there is instead, and what can be done.
 pub async fn find(cluster: &Cluster) -> Result<CoreDns> {
     let scope = Scope::Namespace(NAMESPACE);
     let pods = cluster.list::<Pod>(scope, SELECTOR).await?;
@@ -47,8 +47,8 @@ pub async fn find(cluster: &Cluster) -> Result<CoreDns> {
     let map = cluster.get::<ConfigMap>(scope, &config_map).await?;
     let data = map.and_then(|map| map.data).unwrap_or_default();
     let corefile = data.get(&key).cloned().ok_or_else(|| Error::NameService {
-        reason: format!("{what} has no {key}, which CoreDNS is started with"),
-        next: "audit without names (--no-dns)".to_owned(),
+        reason: format!("{what} has no key {key}, the file that CoreDNS is started with"),
+        next: "audit without DNS names (--no-dns)".to_owned(),
     })?;
     let node_local = cluster.list::<Pod>(scope, NODE_LOCAL).await?;
     Ok(CoreDns {
@@ -61,12 +61,13 @@ pub async fn find(cluster: &Cluster) -> Result<CoreDns> {
     })
 }
 
-/// The ConfigMap and the key of the file that a pod's CoreDNS is started with.
+/// The ConfigMap, and the key in it, of the file that a pod's CoreDNS is started with.
 fn configuration(pod: &Pod) -> Option<(String, String)> {
     let spec = pod.spec.as_ref()?;
     spec.containers.iter().find_map(|container| in_container(spec, container))
 }
 
+/// The same for one container: the file is looked up in the mounts, the mount in the volumes.
 fn in_container(spec: &PodSpec, container: &Container) -> Option<(String, String)> {
     let words: Vec<&String> = container.command.iter().chain(&container.args).flatten().collect();
     let at = words.iter().position(|word| matches!(word.as_str(), "-conf" | "--conf"))?;
@@ -76,15 +77,18 @@ fn in_container(spec: &PodSpec, container: &Container) -> Option<(String, String
         let rest = file.strip_prefix(mount.mount_path.trim_end_matches('/'))?;
         Some((&mount.name, rest.strip_prefix('/')?))
     });
-    // The deepest mount is the one that is seen.
+    // A mount hides what is below it in another one: the deepest counts, the one that leaves the
+    // shortest path.
     let (volume, path) = inside.min_by_key(|(_, rest)| rest.len())?;
     let volume = spec.volumes.iter().flatten().find(|known| known.name == *volume)?;
     let source = volume.config_map.as_ref()?;
+    // `items` may give a key another file name.
     let mut items = source.items.iter().flatten();
     let key = items.find(|item| item.path == path).map_or(path, |item| item.key.as_str());
     Some((source.name.clone(), key.to_owned()))
 }
 
+/// A pod's name and the address that it answers DNS on.
 fn listens(pod: &Pod) -> Option<(String, SocketAddr)> {
     let address: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
@@ -94,27 +98,26 @@ fn listens(pod: &Pod) -> Option<(String, SocketAddr)> {
     Some((pod.metadata.name.clone()?, SocketAddr::new(address, port)))
 }
 
-/// Why there is no CoreDNS, and what can be done by hand.
+/// Why no CoreDNS was found, and what can be done by hand.
 async fn not_coredns(cluster: &Cluster, pods: &[Pod]) -> Result<Error> {
     if cluster.get::<Namespace>(Scope::Cluster, OPENSHIFT).await?.is_some() {
         return Ok(Error::NameService {
-            reason: "OpenShift's DNS operator owns CoreDNS' configuration and would take the change \
-                     back"
+            reason: "OpenShift's DNS operator owns CoreDNS' configuration and would revert the change"
                 .to_owned(),
-            next: "run the sink by itself (gantry audit sink --listen ADDRESS:PORT), send names to it \
-                   by `oc edit dns.operator/default` (upstreamResolvers: {policy: Sequential, \
-                   upstreams: [{type: Network, address: ADDRESS, port: PORT}]}), and audit with \
-                   --no-dns; who asked is not known then"
+            next: "run the sink yourself (gantry audit sink --listen ADDRESS:PORT), make the operator \
+                   forward to it with `oc edit dns.operator/default` (upstreamResolvers: {policy: \
+                   Sequential, upstreams: [{type: Network, address: ADDRESS, port: PORT}]}), and \
+                   audit with --no-dns; which pod asked is not known then"
                 .to_owned(),
         });
     }
     let reason = match pods.len() {
         0 => format!("there are no pods with the label {SELECTOR} in {NAMESPACE}"),
         _ => format!(
-            "the pods with the label {SELECTOR} in {NAMESPACE} are no CoreDNS with a Corefile"
+            "the pods with the label {SELECTOR} in {NAMESPACE} do not run CoreDNS with a Corefile"
         ),
     };
-    Ok(Error::NameService { reason, next: "audit without names (--no-dns)".to_owned() })
+    Ok(Error::NameService { reason, next: "audit without DNS names (--no-dns)".to_owned() })
 }
 
 #[cfg(test)]

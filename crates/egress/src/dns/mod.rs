@@ -1,5 +1,6 @@
-//! The cluster's name service: where CoreDNS has its Corefile, its change for the time of an audit,
-//! and its return.
+//! The cluster's DNS service: finds CoreDNS and its Corefile, changes that for the time of an audit,
+//! and restores it. What is changed is recorded in the cluster first (`AuditLock`), so that any
+//! later run can restore it after a crash.
 
 mod find;
 mod record;

@@ -1,5 +1,6 @@
-//! What an audit has changed, written down in the cluster before it is changed: a ConfigMap beside
-//! CoreDNS', made by one audit at a time. Whoever comes after a crash finds in it what to put back.
+//! The audit's lock, which is also its record: a ConfigMap beside CoreDNS' that has the Corefile from
+//! before the audit, written before anything is changed. Only one audit can create it, and any run
+//! after a crash finds in it what to restore.
 
 use std::path::Path;
 
@@ -14,24 +15,26 @@ use crate::{Error, Result};
 
 /// The ConfigMap's name.
 pub(crate) const NAME: &str = "gantry-audit";
-/// The part of Gantry that made it.
+/// The component of Gantry that made it, for its labels.
 const PART: &str = "audit";
-/// How long after its last sign of life an audit on another machine counts as alive.
+/// How long after its last renewal an audit on another machine counts as running: four renewals may
+/// fail in a row (they are ten seconds apart). On the same machine the process is looked up instead.
 const ALIVE: SignedDuration = SignedDuration::from_secs(45);
 
-/// The record of an audit; while it is there, no other audit begins.
+/// The lock of an audit. While it exists, no other audit begins.
 #[derive(Debug)]
 pub(crate) struct Lock {
+    /// The ConfigMap as the API server has it.
     object: ConfigMap,
-    /// Who holds it, and what is changed.
+    /// Who holds it, and which ConfigMap is changed.
     pub(crate) entry: Entry,
-    /// CoreDNS' text from before.
+    /// The Corefile from before the audit.
     pub(crate) before: Option<String>,
-    /// The text that was put in its place; absent while nothing is changed.
+    /// The Corefile that the audit wrote; absent while nothing is changed.
     pub(crate) after: Option<String>,
 }
 
-/// Who holds it, and which ConfigMap is changed.
+/// Who holds the lock, and which ConfigMap is changed: the JSON under the key `audit`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Entry {
@@ -39,14 +42,15 @@ pub(crate) struct Entry {
     pid: u32,
     since: Timestamp,
     renewed: Timestamp,
-    /// Of CoreDNS' ConfigMap.
+    /// The name of CoreDNS' ConfigMap.
     pub(crate) config_map: Option<String>,
-    /// Of the Corefile in it.
+    /// The key of the Corefile in it.
     pub(crate) key: Option<String>,
 }
 
 impl Lock {
-    /// Takes the lock. [`Error::Busy`] where another audit holds it; `None` where a dead one does.
+    /// Takes the lock. [`Error::Busy`] where a running audit holds it; `None` where one holds it that was
+    /// killed, and whose changes have to be undone first.
     pub(crate) async fn take(cluster: &Cluster, coredns: Option<&CoreDns>) -> Result<Option<Self>> {
         let now = Timestamp::now();
         let entry = Entry {
@@ -64,6 +68,7 @@ impl Lock {
         let before = coredns.map(|coredns| coredns.corefile.clone());
         let mut lock = Self { object, entry, before, after: None };
         lock.write_data()?;
+        // Creating an object is atomic: of two audits one gets a conflict.
         match cluster.create(Scope::Namespace(NAMESPACE), &lock.object).await {
             Ok(object) => {
                 lock.object = object;
@@ -77,7 +82,7 @@ impl Lock {
         }
     }
 
-    /// The record that is there.
+    /// The lock that is in the cluster, if there is one.
     pub(crate) async fn read(cluster: &Cluster) -> Result<Option<Self>> {
         let found = cluster.get::<ConfigMap>(Scope::Namespace(NAMESPACE), NAME).await?;
         let Some(object) = found else { return Ok(None) };
@@ -92,23 +97,24 @@ impl Lock {
         Ok(Some(Self { object, entry, before, after }))
     }
 
-    /// Writes down the text that CoreDNS will have.
+    /// Records the Corefile that CoreDNS will get, before it gets it.
     pub(crate) async fn will_change(&mut self, cluster: &Cluster, after: &str) -> Result<()> {
         self.after = Some(after.to_owned());
         self.write(cluster).await
     }
 
-    /// Says that this audit is alive.
+    /// Renews the lock: this audit is still running.
     pub(crate) async fn renew(&mut self, cluster: &Cluster) -> Result<()> {
         self.entry.renewed = Timestamp::now();
         self.write(cluster).await
     }
 
-    /// Gives the lock back.
+    /// Releases the lock. Returns whether it was there.
     pub(crate) async fn remove(cluster: &Cluster) -> Result<bool> {
         Ok(cluster.delete_own::<ConfigMap>(Scope::Namespace(NAMESPACE), NAME).await?)
     }
 
+    /// Writes the object; a conflict means that somebody else changed it.
     async fn write(&mut self, cluster: &Cluster) -> Result<()> {
         self.write_data()?;
         self.object = cluster.replace(Scope::Namespace(NAMESPACE), &self.object).await?;
@@ -130,8 +136,10 @@ impl Lock {
 }
 
 impl Entry {
-    /// Whether the audit that wrote it may be at work.
+    /// Whether the audit that holds it may still be running.
     fn is_alive(&self) -> bool {
+        // A process id means nothing on another machine, and machine names may be equal: a wrong `true`
+        // only makes the user run `gantry audit restore`.
         if self.host == host() {
             return Path::new("/proc").join(self.pid.to_string()).exists();
         }
@@ -143,7 +151,7 @@ impl Entry {
     }
 }
 
-/// What errors call it.
+/// What errors call the lock's object.
 pub(crate) fn called() -> String {
     format!("ConfigMap {NAMESPACE}/{NAME}")
 }

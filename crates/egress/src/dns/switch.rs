@@ -1,5 +1,5 @@
-//! CoreDNS' Corefile, changed and put back: what it was is written down first, and only what the
-//! audit itself wrote is replaced.
+//! Writes the changed Corefile into the cluster, and restores the original. The original is recorded
+//! first, and only a text that the audit itself wrote is ever replaced.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,13 @@ use super::find::NAMESPACE;
 use super::record::{Lock, called};
 use crate::{Error, Result};
 
-/// A kubelet looks at a changed ConfigMap at the pod's next change, else within a minute or two.
-/// This annotation is that change.
+/// A kubelet updates a pod's mounted ConfigMap within a minute or two, but at once when the pod changes.
+/// This annotation is such a change.
 const NUDGE: &str = "gantry.dev/audit";
-/// Somebody else may write between our read and our write.
+/// Tries when somebody else writes the ConfigMap between our read and our write.
 const TRIES: usize = 5;
 
-/// Gives CoreDNS the text.
+/// Gives CoreDNS the changed Corefile.
 pub(crate) async fn switch(
     cluster: &Cluster,
     coredns: &CoreDns,
@@ -33,7 +33,8 @@ pub(crate) async fn switch(
     nudge(cluster, Some(Timestamp::now())).await
 }
 
-/// Puts the text from before back, whoever changed it, and says whether there was something to do.
+/// Restores the Corefile from before the audit that holds the lock. Returns whether there was something
+/// to restore. Fails where somebody else has changed it meanwhile.
 pub(crate) async fn put_back(cluster: &Cluster, lock: &Lock) -> Result<bool> {
     let Lock { entry, before: Some(before), after: Some(after), .. } = lock else {
         return Ok(false);
@@ -41,7 +42,7 @@ pub(crate) async fn put_back(cluster: &Cluster, lock: &Lock) -> Result<bool> {
     let (Some(config_map), Some(key)) = (&entry.config_map, &entry.key) else { return Ok(false) };
     let is_back = exchange(cluster, config_map, key, after, before).await?;
     if is_back {
-        // Best effort: CoreDNS takes it up sooner.
+        // Best effort: without it, CoreDNS reloads a minute later.
         let _ = nudge(cluster, Some(Timestamp::now())).await;
     } else if corefile(cluster, config_map, key).await?.as_ref() != Some(before) {
         let what = format!("ConfigMap {NAMESPACE}/{config_map}");
@@ -51,7 +52,7 @@ pub(crate) async fn put_back(cluster: &Cluster, lock: &Lock) -> Result<bool> {
     Ok(is_back)
 }
 
-/// Puts a text in the place of another one; `false` when that other one is not there.
+/// Replaces the text `from` by `to`; `false` when the ConfigMap has another text than `from`.
 async fn exchange(
     cluster: &Cluster,
     config_map: &str,
@@ -70,6 +71,7 @@ async fn exchange(
             _ => return Ok(false),
         }
         tries += 1;
+        // With the version that was read: the API server refuses it if somebody wrote meanwhile.
         match cluster.replace(scope, &map).await {
             Ok(_) => return Ok(true),
             Err(cluster::Error::Conflict { .. }) if tries < TRIES => {}
@@ -78,12 +80,14 @@ async fn exchange(
     }
 }
 
+/// The Corefile that is in the cluster.
 async fn corefile(cluster: &Cluster, config_map: &str, key: &str) -> Result<Option<String>> {
     let map = cluster.get::<ConfigMap>(Scope::Namespace(NAMESPACE), config_map).await?;
     Ok(map.and_then(|map| map.data?.remove(key)))
 }
 
-/// Marks CoreDNS' pods so that their nodes look at them at once; `None` takes the mark away.
+/// Sets the annotation on CoreDNS' pods so that the kubelets update their volumes at once; `None` removes
+/// it.
 async fn nudge(cluster: &Cluster, at: Option<Timestamp>) -> Result<()> {
     let scope = Scope::Namespace(NAMESPACE);
     for pod in cluster.list::<Pod>(scope, "k8s-app=kube-dns").await? {
@@ -92,13 +96,14 @@ async fn nudge(cluster: &Cluster, at: Option<Timestamp>) -> Result<()> {
         if at.is_none() && !is_marked {
             continue;
         }
-        // The mark alone is ours, the pod is not: its other fields stay who they belong to.
+        // Server-side apply with this field alone: all other fields keep their owners.
         let mut mark = Pod::default();
         mark.metadata.name = pod.metadata.name;
         mark.metadata.annotations =
             at.map(|at| BTreeMap::from([(NUDGE.to_owned(), at.to_string())]));
         match cluster.apply(scope, &mark).await {
-            // Without its spec a pod that is just gone cannot be made anew.
+            // The pod may have been deleted meanwhile. Apply would create it, but a pod without a spec is
+            // refused, which is what we want.
             Ok(_) | Err(cluster::Error::Refused { .. }) => {}
             Err(error) => return Err(error.into()),
         }

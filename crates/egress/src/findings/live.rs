@@ -1,5 +1,5 @@
-//! The objects of the audited namespaces as they are in the cluster, and those of the cluster that
-//! concern all of them. Of Secrets only the keys are kept.
+//! Reads the objects of the audited namespaces from the cluster, and the cluster-wide ones that concern
+//! all namespaces. Of Secrets only the keys are kept.
 
 use cluster::{Cluster, Right, Scope};
 use serde_json::Value;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::without_secrets;
 use crate::Result;
 
-/// What is read in each namespace: group and version, kind, resource.
+/// The kinds that are read in each namespace: API version, kind, resource.
 const KINDS: &[(&str, &str, &str)] = &[
     ("v1", "Pod", "pods"),
     ("v1", "Service", "services"),
@@ -23,7 +23,7 @@ const KINDS: &[(&str, &str, &str)] = &[
     ("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
     ("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"),
 ];
-/// What is read once.
+/// The cluster-wide kinds.
 const CLUSTER_KINDS: &[(&str, &str, &str)] = &[
     (
         "admissionregistration.k8s.io/v1",
@@ -36,14 +36,14 @@ const CLUSTER_KINDS: &[(&str, &str, &str)] = &[
         "mutatingwebhookconfigurations",
     ),
 ];
-/// What may be there: kinds of operators that lead outside.
+/// Kinds of operators that may lead outside, read where the cluster has them.
 const OPTIONAL: &[(&str, &str)] = &[
     ("cert-manager.io/v1", "ClusterIssuer"),
     ("cert-manager.io/v1", "Issuer"),
     ("networking.istio.io/v1", "ServiceEntry"),
 ];
 
-/// The rights that reading needs: in these namespaces, or in all when there are none.
+/// The rights that an audit needs for reading: in these namespaces, or in all when the list is empty.
 pub fn rights(namespaces: &[String]) -> Vec<Right> {
     let right = |(version, _, resource): &(&str, &str, &str)| {
         let group = version.split_once('/').map_or("", |(group, _)| group);
@@ -65,7 +65,8 @@ pub fn rights(namespaces: &[String]) -> Vec<Right> {
     rights
 }
 
-/// The objects.
+/// The objects of these namespaces (of all when the list is empty), without those that another object
+/// of the list has made.
 pub async fn live(cluster: &Cluster, namespaces: &[String]) -> Result<Vec<Value>> {
     let scopes: Vec<Scope<'_>> = match namespaces {
         [] => vec![Scope::Cluster],
@@ -79,6 +80,7 @@ pub async fn live(cluster: &Cluster, namespaces: &[String]) -> Result<Vec<Value>
         for (version, kind) in OPTIONAL {
             match cluster.list_manifests(version, kind, scope, "").await {
                 Ok(found) => objects.extend(found),
+                // Optional: neither a missing operator nor a missing right stops the audit.
                 Err(cluster::Error::NoKind { .. } | cluster::Error::Forbidden { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -87,11 +89,12 @@ pub async fn live(cluster: &Cluster, namespaces: &[String]) -> Result<Vec<Value>
     for (version, kind, _) in CLUSTER_KINDS {
         objects.extend(cluster.list_manifests(version, kind, Scope::Cluster, "").await?);
     }
+    // Else each finding of a Deployment would be there again for its ReplicaSets and pods.
     objects.retain(|object| !is_made(object));
     Ok(objects.iter().map(bare).collect())
 }
 
-/// Whether something else of the list makes it: a pod of a Deployment says nothing of its own.
+/// Whether a controller made it: a pod of a Deployment has no settings of its own to report.
 fn is_made(object: &Value) -> bool {
     let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
     let is_controller = |owner: &Value| owner.get("controller") == Some(&Value::Bool(true));
@@ -100,7 +103,8 @@ fn is_made(object: &Value) -> bool {
     is_workload && owners.is_some_and(|owners| owners.iter().any(is_controller))
 }
 
-/// An object without what the cluster wrote to it, and without the values of Secrets.
+/// An object without what the cluster wrote into it, and without the values of Secrets. The annotation
+/// of `kubectl apply` is a copy of the whole object, and would be found a second time.
 fn bare(object: &Value) -> Value {
     let mut object = without_secrets(object);
     if let Some(fields) = object.as_object_mut() {

@@ -1,6 +1,7 @@
-//! What would leave: found in what was rendered and in what lives in the cluster, each with the
-//! setting that stops it. The rules are those of [`chart::phone_home`]; `objects` adds what only a
-//! cluster's objects say, `live` gets them.
+//! Static findings: settings by which a workload would reach outside, in rendered manifests and in the
+//! objects of the cluster, each with the setting that stops it. The rules are those of
+//! [`chart::phone_home`]; `objects` adds what only Kubernetes objects say (an ExternalName service, a
+//! webhook), `live` reads the cluster's objects.
 
 mod live;
 mod objects;
@@ -19,39 +20,39 @@ use crate::inside::Inside;
 use crate::pods::Workload;
 use crate::{Error, Result};
 
-/// One thing that would leave.
+/// A setting by which something would reach outside, or is allowed to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Static {
-    /// The object that it stands in.
+    /// The object that has the setting.
     pub subject: Workload,
-    /// Where in it.
+    /// The path of the field in the object; empty where the object as a whole is meant.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub place: String,
-    /// What leads outside: addresses, or a variable that is missing.
+    /// What leads outside: addresses, or a variable that is not set.
     pub what: String,
-    /// What it is for, where a rule knows.
+    /// What it is for, where a rule knows; else empty.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub why: String,
-    /// What stops it.
+    /// The setting that stops it.
     pub stop: String,
-    /// The hosts that it reaches, as far as they are known.
+    /// The hosts that it would reach, as far as they are known.
     pub hosts: BTreeSet<String>,
-    /// Whether it is rendered, live, or both.
+    /// Whether it is in the rendered manifests, in the cluster, or both.
     pub seen: BTreeSet<Seen>,
 }
 
-/// Where something was found.
+/// Where a setting was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Seen {
-    /// In what was rendered.
+    /// In rendered manifests.
     Rendered,
     /// In the cluster.
     Live,
 }
 
-/// Reads what helm rendered or a person wrote; `name` is what errors call it.
+/// Parses manifests that helm rendered or a person wrote; `name` is what errors call them.
 pub fn rendered(name: &str, stream: &str) -> Result<Vec<Value>> {
     let manifests = Manifests::read(stream);
     if let Some(unread) = manifests.unread.first() {
@@ -64,7 +65,8 @@ pub fn rendered(name: &str, stream: &str) -> Result<Vec<Value>> {
     Ok(manifests.documents.into_iter().map(|document| document.value).collect())
 }
 
-/// What of these objects would leave. `namespace` is the one of those that name none.
+/// The settings of these objects that lead outside, sorted and each once. `namespace` is that of
+/// objects that name none. Values of Secrets are never looked at.
 pub fn find(
     objects: &[Value],
     namespace: &str,
@@ -73,6 +75,7 @@ pub fn find(
     seen: Seen,
 ) -> Vec<Static> {
     let objects: Vec<Value> = objects.iter().map(without_secrets).collect();
+    // The inspection of the chart crate reads a YAML stream, and JSON is YAML.
     let stream: String =
         objects.iter().map(|object| format!("---\n{object}\n")).collect::<Vec<_>>().concat();
     let inspection = inspect::stream(&stream, Rules::builtin());
@@ -83,13 +86,14 @@ pub fn find(
     let documents = &inspection.manifests.documents;
     let subject = |place: &chart::find::Place| {
         let own = documents.get(place.document).map_or("", |document| document.namespace());
+        // Rendered objects mostly name no namespace: helm's -n decides.
         let own = if own.is_empty() { namespace } else { own };
         Workload { kind: place.kind.clone(), namespace: own.to_owned(), name: place.name.clone() }
     };
     let mut found = Vec::new();
     for finding in switches.find(&inspection, &is_inside) {
         match finding {
-            // Values belong to charts, of which there are none here.
+            // A finding about a chart's values; here are only objects.
             phone_home::Finding::Value { .. } => {}
             phone_home::Finding::Environment { name, off, places, why, .. } => {
                 found.extend(places.iter().map(|place| Static {
@@ -106,7 +110,10 @@ pub fn find(
                 subject: subject(&place),
                 place: place.path.to_string(),
                 what: urls.join(" "),
-                stop: format!("change {} to the site's own, or turn off what uses it", place.path),
+                stop: format!(
+                    "change {} to an address of the site, or turn off what uses it",
+                    place.path
+                ),
                 why: why.unwrap_or_default(),
                 hosts: [host].into(),
                 seen: [seen].into(),
@@ -121,7 +128,8 @@ pub fn find(
     found
 }
 
-/// What was found in both, once.
+/// The findings of rendered manifests and of the cluster as one list: the same setting is one finding
+/// that was seen in both.
 pub fn together(rendered: Vec<Static>, live: Vec<Static>) -> Vec<Static> {
     let mut all: Vec<Static> = Vec::new();
     for finding in rendered.into_iter().chain(live) {
@@ -138,14 +146,14 @@ pub fn together(rendered: Vec<Static>, live: Vec<Static>) -> Vec<Static> {
     all
 }
 
-/// A Secret with its keys alone: no value of one is ever looked at, so none can be told.
+/// The object; of a Secret only with its keys. So no value of a Secret can get into a report.
 fn without_secrets(object: &Value) -> Value {
     if object.get("kind").and_then(Value::as_str) != Some("Secret") {
         return object.clone();
     }
     let mut object = object.clone();
     let Some(fields) = object.as_object_mut() else { return Value::Null };
-    // `stringData` becomes `data` in the cluster, too.
+    // The API server turns `stringData` into `data`; manifests may have both.
     let values = [fields.remove("data"), fields.remove("stringData")].into_iter().flatten();
     let keys =
         values.filter_map(|data| Some(data.as_object()?.keys().cloned().collect::<Vec<_>>()));
@@ -155,7 +163,8 @@ fn without_secrets(object: &Value) -> Value {
     object
 }
 
-/// The hosts that a rule's reason names: `reports usage to stats.vllm.ai`.
+/// The hosts in the text of a rule's reason: `reports usage to stats.vllm.ai`. A host is a word with a
+/// dot whose last label has two lower-case letters or more, so that `e.g.` and `v0.9` are none.
 fn hosts_in(why: &str) -> BTreeSet<String> {
     let words = why.split(|c: char| !(c.is_ascii_alphanumeric() || c == '.' || c == '-'));
     let is_host = |word: &&str| {

@@ -1,17 +1,17 @@
-//! What the objects of a cluster say beside addresses with a scheme: services that lead to names
-//! outside, webhooks of the API server's, hosts of a mesh, hosts in variables, annotations that an
-//! ingress controller acts on.
+//! Findings that need knowledge of a kind, and are no URL in a pod: ExternalName services, webhooks that
+//! the API server calls, hosts that a mesh lets pods reach, hosts in environment variables, annotations
+//! that an ingress controller acts on.
 
 use serde_json::Value;
 
 use super::{Seen, Static};
 use crate::pods::Workload;
 
-/// Ends of variables' names that hold a host.
+/// A variable whose name is one of these, or ends with `_` and one of these, has a host as its value.
 const HOST_NAMES: &[&str] =
     &["HOST", "HOSTNAME", "URL", "URI", "ENDPOINT", "SERVER", "ADDR", "ADDRESS", "DOMAIN", "DSN"];
 
-/// What of one object leads outside.
+/// The settings of one object that lead outside.
 pub(super) fn find(
     object: &Value,
     namespace: &str,
@@ -42,8 +42,8 @@ pub(super) fn find(
                 found.push(finding(
                     "spec.externalName".into(),
                     name,
-                    "the service is another name for a host outside",
-                    "set spec.externalName to the site's own service, or delete the service",
+                    "the service is an alias of a host outside",
+                    "set spec.externalName to a host of the site, or delete the service",
                 ));
             }
         }
@@ -55,8 +55,8 @@ pub(super) fn find(
                     found.push(finding(
                         format!("webhooks[{index}].clientConfig.url"),
                         host,
-                        "the API server sends it every object that it selects",
-                        "give it a service of the cluster (clientConfig.service), or delete it",
+                        "the API server sends it every object that its rules select",
+                        "use a service of the cluster (clientConfig.service), or delete the webhook",
                     ));
                 }
             }
@@ -67,12 +67,13 @@ pub(super) fn find(
                 found.push(finding(
                     "spec.conversion.webhook.clientConfig.url".into(),
                     host,
-                    "the API server sends it objects to be converted",
-                    "give it a service of the cluster (clientConfig.service)",
+                    "the API server sends it objects for conversion",
+                    "use a service of the cluster (clientConfig.service)",
                 ));
             }
         }
         "ServiceEntry" => {
+            // MESH_INTERNAL entries are services of the mesh itself (Istio's default is external).
             let is_outside = text("/spec/location") != "MESH_INTERNAL";
             let hosts = object.pointer("/spec/hosts").and_then(Value::as_array);
             let hosts = hosts.into_iter().flatten().filter_map(Value::as_str);
@@ -80,8 +81,8 @@ pub(super) fn find(
                 found.push(finding(
                     "spec.hosts".into(),
                     host,
-                    "the mesh lets its pods out to it",
-                    "delete the entry, or give the site's own host",
+                    "the mesh lets its pods reach it",
+                    "delete the ServiceEntry, or set it to a host of the site",
                 ));
             }
         }
@@ -89,13 +90,13 @@ pub(super) fn find(
             let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
             for (key, value) in annotations.into_iter().flatten() {
                 let host = value.as_str().and_then(host_of).filter(|host| !is_inside(host));
-                // What a client left behind is read by nobody.
+                // kubectl's copy of the object, which no controller reads.
                 if let Some(host) = host.filter(|_| !key.starts_with("kubectl.kubernetes.io/")) {
                     found.push(finding(
                         format!("metadata.annotations[{key:?}]"),
                         host,
-                        "the ingress controller or its clients are sent there",
-                        "give the site's own address, or take the annotation away",
+                        "the ingress controller, or its clients, go there",
+                        "set it to an address of the site, or remove the annotation",
                     ));
                 }
             }
@@ -108,14 +109,15 @@ pub(super) fn find(
                 format!("container {container}: env {name}"),
                 host,
                 "",
-                &format!("set {name} to the site's own host, or leave it out"),
+                &format!("set {name} to a host of the site, or remove it"),
             ));
         }
     });
     found
 }
 
-/// Hosts without a scheme in variables whose names say that they hold one.
+/// Calls `visit` with container, variable and host for each variable whose name says that it has a host
+/// and whose value is one without a scheme.
 fn variables(object: &Value, visit: &mut impl FnMut(&str, &str, &str)) {
     let spec = ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec", "/spec"];
     let Some(spec) = spec
@@ -142,7 +144,7 @@ fn variables(object: &Value, visit: &mut impl FnMut(&str, &str, &str)) {
     }
 }
 
-/// The host of `host.zone` or `host.zone:port`; addresses with a scheme are found elsewhere.
+/// The host of `host.zone` or `host.zone:port`. URLs are found by the rules of the chart crate.
 fn bare_host(value: &str) -> Option<&str> {
     let host = match value.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
@@ -154,7 +156,7 @@ fn bare_host(value: &str) -> Option<&str> {
         .then_some(host)
 }
 
-/// The host of an address with a scheme.
+/// The host of an http or https URL, without user and port.
 fn host_of(url: &str) -> Option<&str> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
     let host = rest.split(['/', '?', '#']).next()?.rsplit('@').next()?;

@@ -1,5 +1,5 @@
-//! From what was seen to what it means: each attempt gets its workload, what was inside is left
-//! out, and what was found in objects says what stops it.
+//! Makes the report from the evidence: each attempt gets its workload, what stayed inside is left out,
+//! and the findings in objects say what stops an attempt.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -17,25 +17,25 @@ use crate::pods::{Who, Workload};
 use crate::surroundings::Surroundings;
 use crate::tally::Seen;
 
-/// All that a report is made of.
+/// What a report is made from.
 pub struct Case<'a> {
-    /// The cluster; absent when only manifests were looked at.
+    /// The cluster; absent when only manifests were examined.
     pub cluster: Option<&'a Cluster>,
     /// The audited namespaces; empty for all.
     pub namespaces: &'a [String],
-    /// What is inside.
+    /// What is inside, and the nodes.
     pub around: &'a Surroundings,
-    /// The rules.
+    /// The rules for programs that are known to phone home.
     pub switches: &'a Switches,
-    /// What was found in objects.
+    /// The findings in objects.
     pub findings: Vec<Static>,
-    /// The policies.
+    /// The network policies.
     pub policies: Vec<Closed>,
-    /// What was seen, where it was listened.
+    /// What was seen; absent when the audit did not listen.
     pub evidence: Option<Evidence>,
 }
 
-/// Judges.
+/// Makes the report. Without evidence it has the findings and policies alone.
 pub fn judge(case: Case<'_>) -> Report {
     let mut report = Report {
         version: 1,
@@ -59,6 +59,7 @@ pub fn judge(case: Case<'_>) -> Report {
     let all = Sorted::of(&evidence, case.around).into_tried();
     for mut tried in all {
         tried.stops = stops(&tried, &report.findings, case.switches);
+        // An attempt without a workload counts only when the whole cluster is audited.
         let is_audited = tried.workload.as_ref().map_or(case.namespaces.is_empty(), |workload| {
             case.namespaces.is_empty() || case.namespaces.contains(&workload.namespace)
         });
@@ -79,17 +80,18 @@ pub fn judge(case: Case<'_>) -> Report {
     report
 }
 
-/// Attempts by who and where to.
+/// Attempts, grouped by workload, sender's address and destination.
 struct Sorted<'a> {
     evidence: &'a Evidence,
     tried: BTreeMap<(Option<Workload>, Option<String>, String), Tried>,
 }
 
 impl<'a> Sorted<'a> {
+    /// Groups all of the evidence that leads outside.
     fn of(evidence: &'a Evidence, around: &Surroundings) -> Self {
         let mut sorted = Self { evidence, tried: BTreeMap::new() };
         for (query, seen) in &evidence.queries {
-            // CoreDNS asks itself whether it goes round in circles (its plugin `loop`).
+            // CoreDNS' plugin `loop` asks itself a random name at its start, to find loops.
             let is_own = query.client.is_some_and(|client| client.is_loopback());
             if !is_own && !around.inside.has_name(&query.name) {
                 let node = query.client.and_then(|client| node_of(client, around));
@@ -99,9 +101,11 @@ impl<'a> Sorted<'a> {
         }
         for ((node, attempt), seen) in &evidence.attempts {
             let to = attempt.to;
+            // The watchers knew the perimeter as it was at the start; new pods are known by now.
             if around.inside.has(to) || evidence.book.has(to) {
                 continue;
             }
+            // A sender that nobody knows came through the node from elsewhere: no attempt of this cluster.
             let is_known = evidence.book.has(attempt.from) || around.inside.has(attempt.from);
             if is_known {
                 let to = destination(to, attempt.port, attempt.protocol);
@@ -113,6 +117,7 @@ impl<'a> Sorted<'a> {
         sorted
     }
 
+    /// Adds sightings to the group that they belong to.
     fn note(
         &mut self,
         from: Option<IpAddr>,
@@ -122,17 +127,18 @@ impl<'a> Sorted<'a> {
         seen: Seen,
     ) {
         let evidence = self.evidence;
+        // The pod that had the address when it was seen first: later it may be another's.
         let known = from.and_then(|from| evidence.book.who(from, seen.first));
         let (whose, address): (Vec<&Who>, Option<String>) = match (known, from, node) {
             (Some(who), ..) => (vec![who], None),
-            // From a node's own address: one of the pods in its network, or the node itself.
+            // A node's own address: one of the pods in its network, or the node itself.
             (None, from, Some(node)) => {
                 (evidence.book.on_host(node), from.map(|from| format!("{from} (node {node})")))
             }
             (None, from, None) => (vec![], from.map(|from| from.to_string())),
         };
         let workloads: BTreeSet<&Workload> = whose.iter().map(|who| &who.workload).collect();
-        // One alone may be blamed; several stay what they are: candidates.
+        // One candidate alone is named as the workload; of several, nobody can say which it was.
         let workload = match workloads.len() {
             1 => workloads.first().map(|workload| (*workload).clone()),
             _ => None,
@@ -167,11 +173,13 @@ impl<'a> Sorted<'a> {
     }
 }
 
+/// The node that has an address.
 fn node_of(address: IpAddr, around: &Surroundings) -> Option<&str> {
     let mut nodes = around.nodes.iter();
     nodes.find(|(_, addresses)| addresses.contains(&address)).map(|(name, _)| name.as_str())
 }
 
+/// A destination as reports have it: `192.0.2.1:443 tcp`.
 fn destination(to: IpAddr, port: Option<u16>, protocol: Protocol) -> String {
     match (to, port) {
         (to, None) => format!("{to} {}", protocol.as_str()),
@@ -180,15 +188,17 @@ fn destination(to: IpAddr, port: Option<u16>, protocol: Protocol) -> String {
     }
 }
 
-/// What stops an attempt: what of the workload's own objects names the host, what of its namespace
-/// does, what a rule knows of the host, and what keeps the workload's program inside anyway.
+/// The settings that may stop an attempt, the most certain first: those of the workload's own object that
+/// name the host; those of other objects of its namespace that do, and what a rule knows of the host;
+/// and settings that keep the workload's program from going out at all. There is always at least one.
 fn stops(tried: &Tried, findings: &[Static], switches: &Switches) -> Vec<Stop> {
-    /// More would hide the likely ones.
+    /// More would hide the likely ones among the possible.
     const MOST: usize = 5;
     let host = match tried.by {
         By::Name => tried.to.as_str(),
         By::Packet => tried.to.split([' ', ':', ']']).next().unwrap_or_default(),
     };
+    // A finding for huggingface.co also explains cdn-lfs.huggingface.co.
     let names = |finding: &Static| {
         finding.hosts.iter().any(|known| {
             host.strip_suffix(known.as_str())
@@ -209,6 +219,7 @@ fn stops(tried: &Tried, findings: &[Static], switches: &Switches) -> Vec<Stop> {
         match (is_own, is_near, names(finding)) {
             (true, _, true) => stops.insert(stop(Sure::Certain, finding)),
             (false, true, true) => stops.insert(stop(Sure::Likely, finding)),
+            // A switch such as HF_HUB_OFFLINE=1 stops more than the hosts that its rule lists.
             (true, _, false) if finding.stop.starts_with("set ") => {
                 stops.insert(stop(Sure::Possible, finding))
             }
@@ -228,12 +239,12 @@ fn stops(tried: &Tried, findings: &[Static], switches: &Switches) -> Vec<Stop> {
             sure: Sure::Possible,
             setting: match tried.by {
                 By::Name => format!(
-                    "no rule knows {host}: look for it in the program's own settings; when it is the \
-                     site's, say --inside {host}"
+                    "no rule knows {host}: look for it in the program's own settings; if it belongs to \
+                     the site, add --inside {host}"
                 ),
                 By::Packet => format!(
-                    "no object names {host}: look for it in the program's own settings, or close the \
-                     namespace (gantry policy egress); when it is the site's, say --inside {host}"
+                    "no object names {host}: look for it in the program's own settings, or restrict the \
+                     namespace (gantry policy egress); if it belongs to the site, add --inside {host}"
                 ),
             },
             subject: tried.workload.clone(),

@@ -1,5 +1,6 @@
-//! The report: what would leave and what tried to, with the workload and the setting that stops it,
-//! and by what all of it was seen. One value, written as JSON, Markdown and one HTML page.
+//! The report of an audit: what would leave and what tried to, each with the workload and the setting
+//! that stops it, and how it was observed. It is one value, which is written as JSON, as Markdown and as
+//! one HTML page.
 
 mod judge;
 mod write;
@@ -15,117 +16,117 @@ use crate::findings::Static;
 use crate::pods::Workload;
 pub use judge::{Case, judge};
 
-/// A whole report. The JSON's schema is this, in camelCase.
+/// A report. Its JSON has these fields in camelCase.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// The form's version: 1.
+    /// The version of the format: 1.
     pub version: u32,
-    /// The Gantry that wrote it.
+    /// The version of Gantry that wrote it.
     pub gantry: String,
-    /// The context of the cluster; empty when only manifests were looked at.
+    /// The kubeconfig context of the cluster; empty when only manifests were examined.
     pub context: String,
-    /// Its API server.
+    /// The URL of its API server.
     pub server: String,
     /// The audited namespaces; empty for all.
     pub namespaces: Vec<String>,
     /// When it was written.
     pub written: Timestamp,
-    /// What comes of it.
+    /// The result in a word.
     pub verdict: Verdict,
-    /// From when on it was listened.
+    /// When the audit began to listen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<Timestamp>,
-    /// Until when.
+    /// When it stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<Timestamp>,
-    /// What the audited workloads tried.
+    /// What the audited workloads tried to reach.
     pub attempts: Vec<Tried>,
-    /// What others tried: other namespaces, nodes themselves. No part of the verdict.
+    /// What others tried to reach: other namespaces, the nodes themselves. The verdict ignores it.
     pub elsewhere: Vec<Tried>,
-    /// What stands in objects and would leave.
+    /// The settings in objects that lead outside.
     pub findings: Vec<Static>,
-    /// The policies.
+    /// The network policies of each audited namespace.
     pub policies: Vec<Closed>,
-    /// By what it was seen.
+    /// How each observer saw.
     pub sources: Vec<Seeing>,
-    /// What was done meanwhile.
+    /// What was done during the audit so that the workloads do their work.
     pub exercised: Vec<Exercised>,
-    /// What was not seen.
+    /// What could not be seen, and why.
     pub gaps: Vec<String>,
 }
 
-/// What comes of an audit.
+/// The result of an audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// Only objects were looked at.
+    /// Only objects were examined; nothing was listened to.
     NotSoaked,
     /// Nothing tried to leave.
     Quiet,
-    /// Nothing was seen to leave, and not everything was seen.
+    /// Nothing was seen that tried to leave, but not everything could be seen.
     Unproven,
     /// Something tried to leave.
     Tried,
 }
 
-/// Something that a workload tried to reach.
+/// A destination outside that a workload tried to reach.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tried {
-    /// The workload; absent where an address belongs to none.
+    /// The workload; absent where the sender's address belongs to no pod, or to several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
-    /// Its pods that did; where it is not known which, those that may have.
+    /// Its pods that tried; where that is not known, those that may have.
     pub pods: BTreeSet<String>,
     /// The nodes that they ran on.
     pub nodes: BTreeSet<String>,
-    /// The address that it came from, where no workload is known.
+    /// The sender's address, where it is not the address of one pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// Where to: a name, or an address with port and protocol.
+    /// The destination: a name, or an address with port and protocol.
     pub to: String,
-    /// How.
+    /// Whether a name was asked for or a packet sent.
     pub by: By,
-    /// Types of questions, or the names that were asked for past the cluster's name service.
+    /// For names the record types; for packets the names that DNS questions to outside asked for.
     pub detail: BTreeSet<String>,
-    /// How often at least.
+    /// How many times, at least.
     pub count: u64,
-    /// When first.
+    /// The first time.
     pub first: Timestamp,
-    /// When last.
+    /// The last time.
     pub last: Timestamp,
-    /// What stops it, the likeliest first.
+    /// What stops it, the most certain first.
     pub stops: Vec<Stop>,
 }
 
-/// How something tried to leave.
+/// How a workload tried to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum By {
-    /// It asked for a name.
+    /// It asked for a DNS name.
     Name,
     /// It sent a packet.
     Packet,
 }
 
-/// What stops an attempt.
+/// A setting that stops an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stop {
-    /// How sure it is that this is it.
+    /// How certain it is that this setting is the right one.
     pub sure: Sure,
-    /// The setting.
+    /// What to do, in words.
     pub setting: String,
-    /// The object that it belongs into.
+    /// The object to change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<Workload>,
-    /// Why it is thought of.
+    /// Why this setting is suggested; may be empty.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub why: String,
 }
 
-/// How sure it is that a setting stops an attempt.
+/// How certain it is that a setting stops an attempt. The order is that of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sure {
@@ -133,7 +134,7 @@ pub enum Sure {
     Certain,
     /// An object of the same namespace names the host, or a rule knows it.
     Likely,
-    /// It keeps the program inside, whoever it talks to.
+    /// It is a setting of the workload that keeps its program from going out, for another host.
     Possible,
 }
 
@@ -146,12 +147,14 @@ impl Report {
 }
 
 impl Verdict {
-    /// In a sentence.
+    /// The result as a sentence.
     pub fn sentence(self) -> &'static str {
         match self {
-            Self::NotSoaked => "objects were looked at, nothing was listened to",
+            Self::NotSoaked => "only objects were examined; nothing was observed",
             Self::Quiet => "nothing tried to leave",
-            Self::Unproven => "nothing was seen to leave, but not everything was seen",
+            Self::Unproven => {
+                "nothing was seen that tried to leave, but not everything could be observed"
+            }
             Self::Tried => "something tried to leave",
         }
     }

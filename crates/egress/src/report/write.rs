@@ -1,5 +1,6 @@
-//! The report for people: one template as Markdown, one as a page of HTML that needs nothing else.
-//! Names come from whoever asked for them, so both escape what they are given.
+//! Writes the report for people: as Markdown, and as one HTML page that loads nothing from elsewhere.
+//! Both are templates (`templates/report.md`, `report.html`) that call the methods of this file. Names
+//! in a report come from whoever asked for them, so both templates escape all text.
 
 use askama::Template;
 
@@ -21,21 +22,22 @@ struct Text<'a> {
 }
 
 impl Report {
-    /// One page of HTML.
+    /// The report as one HTML page.
     pub fn html(&self) -> Result<String> {
         render(&Page { report: self })
     }
 
-    /// Markdown.
+    /// The report as Markdown.
     pub fn markdown(&self) -> Result<String> {
         render(&Text { report: self })
     }
 
-    /// Whether something was listened to.
+    /// Whether the audit listened.
     fn is_soaked(&self) -> bool {
         self.verdict != Verdict::NotSoaked
     }
 
+    /// How long it listened, in seconds.
     fn seconds(&self) -> i64 {
         match (self.from, self.to) {
             (Some(from), Some(to)) => to.duration_since(from).as_secs(),
@@ -43,6 +45,7 @@ impl Report {
         }
     }
 
+    /// What was audited.
     fn place(&self) -> String {
         match self.context.as_str() {
             "" => "Manifests".to_owned(),
@@ -50,6 +53,7 @@ impl Report {
         }
     }
 
+    /// The audited namespaces.
     fn scope(&self) -> String {
         match self.namespaces.as_slice() {
             [] => "all namespaces".to_owned(),
@@ -59,25 +63,29 @@ impl Report {
 }
 
 impl Tried {
-    /// Who: the workload, or the address.
+    /// The sender: the workload, or its address, or both where several pods share the address.
     pub fn who(&self) -> String {
         match (&self.workload, &self.address) {
             (Some(workload), None) => workload.to_string(),
             (Some(workload), Some(address)) => format!("{workload} or {address}"),
             (None, Some(address)) => address.clone(),
-            (None, None) => "unknown: the name server did not say who asked".to_owned(),
+            (None, None) => {
+                "unknown: the name server did not pass on the address that asked".to_owned()
+            }
         }
     }
 
+    /// How it tried.
     fn how(&self) -> String {
         let detail: Vec<&str> = self.detail.iter().map(String::as_str).collect();
         let kind = match self.by {
-            By::Name => "asked for",
-            By::Packet => "sent to",
+            By::Name => "DNS question",
+            By::Packet => "packet",
         };
         if detail.is_empty() { kind.to_owned() } else { format!("{kind} ({})", detail.join(", ")) }
     }
 
+    /// The first of its pods.
     fn pods_text(&self) -> String {
         /// A workload may have thousands.
         const MOST: usize = 5;
@@ -90,11 +98,14 @@ impl Tried {
 }
 
 impl Seeing {
+    /// What this method can see.
     fn text(&self) -> String {
         let source = match self.source {
-            Source::Dns => "names that CoreDNS forwards to the sink",
-            Source::Packets => "packets: also those that a network policy drops",
-            Source::Conntrack => "the table of connections: what a policy drops may be missing",
+            Source::Dns => "DNS names that CoreDNS forwards to the sink",
+            Source::Packets => "packets, also those that a network policy drops",
+            Source::Conntrack => {
+                "the kernel's connection table; what a network policy drops may be missing"
+            }
             Source::None => "nothing",
         };
         match &self.reason {
@@ -127,7 +138,7 @@ fn render(template: &impl Template) -> Result<String> {
     template.render().map_err(|cause| Error::Report { cause: cause.to_string() })
 }
 
-/// Filters of the templates.
+/// Filters that the templates use.
 #[allow(
     unreachable_pub,
     clippy::inline_always,
@@ -136,7 +147,7 @@ fn render(template: &impl Template) -> Result<String> {
     reason = "askama makes a type of each, and wants a Result"
 )]
 mod filters {
-    /// Text inside of Markdown: one line, with nothing that would be read as marks.
+    /// Text within Markdown: one line, without anything that Markdown or HTML would interpret.
     #[askama::filter_fn]
     pub(super) fn plain(
         text: impl std::fmt::Display,

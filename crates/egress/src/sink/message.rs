@@ -1,5 +1,5 @@
-//! A question on the wire: who asks for what, and the answer, which is always that there is no
-//! such name.
+//! Reads DNS questions and writes their answers: who asks for which name, and that there is no such
+//! name (NXDOMAIN).
 
 use std::net::IpAddr;
 
@@ -9,22 +9,22 @@ use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use crate::corefile::CLIENT_OPTION;
 use crate::line::Query;
 
-/// What fits into one datagram everywhere (DNS flag day 2020).
+/// The UDP payload that passes every network without fragments (DNS flag day 2020).
 const PAYLOAD: u16 = 1232;
-/// A header, without which there is nothing to answer.
+/// Bytes of a message's header (RFC 1035); without it there is no id to answer to.
 const HEADER: usize = 12;
 
-/// A question that was read.
+/// A message that was read, with its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Asked {
-    /// What was asked; empty for what is no question.
+    /// The names that it asks for; empty for what is not a query.
     pub(crate) queries: Vec<Query>,
-    /// The answer.
+    /// The answer's bytes.
     pub(crate) answer: Vec<u8>,
 }
 
-/// Reads a question that came from `peer`; `None` for what is not worth an answer. The name server
-/// says who asked it; where it does not, `peer` is nobody but the name server.
+/// Reads a message; `None` for one that gets no answer. The address that asked comes from the EDNS0
+/// option that the changed Corefile makes CoreDNS add; the sender of the message is CoreDNS itself.
 pub(crate) fn read(bytes: &[u8]) -> Option<Asked> {
     let Ok(message) = Message::from_vec(bytes) else {
         let id = u16::from_be_bytes(bytes.get(..HEADER)?.first_chunk().copied()?);
@@ -32,7 +32,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Asked> {
         let refusal = Message::error_msg(id, OpCode::Query, ResponseCode::FormErr).to_vec().ok()?;
         return (!is_answer).then_some(Asked { queries: vec![], answer: refusal });
     };
-    // An answer that is answered would go on for ever.
+    // Two servers that answer each other's answers would never stop.
     if message.metadata.message_type != MessageType::Query {
         return None;
     }
@@ -43,6 +43,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Asked> {
         client,
     });
     let queries: Vec<Query> = queries.collect();
+    // An answer has EDNS only where the question has it (RFC 6891).
     let has_edns = message.edns.is_some();
     let is_query = message.metadata.op_code == OpCode::Query;
     let mut answer = Message::response(message.metadata.id, message.metadata.op_code);
@@ -59,7 +60,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Asked> {
     Some(Asked { queries: if is_query { queries } else { vec![] }, answer: answer.to_vec().ok()? })
 }
 
-/// The address in CoreDNS' option: 4 or 16 bytes.
+/// The address in the option that CoreDNS adds: 4 or 16 bytes.
 fn client(edns: &Edns) -> Option<IpAddr> {
     let EdnsOption::Unknown(_, data) = edns.option(EdnsCode::Unknown(CLIENT_OPTION))? else {
         return None;
@@ -68,7 +69,7 @@ fn client(edns: &Edns) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(data.as_slice()).map(IpAddr::from)).ok()
 }
 
-/// A name as reports have it.
+/// A name as reports have it: in lower case, without a dot at the end.
 pub(crate) fn name(text: &str) -> String {
     text.trim_end_matches('.').to_ascii_lowercase()
 }

@@ -1,6 +1,7 @@
-//! The DNS sink: a name server that knows no name and remembers who asked. CoreDNS forwards to it
-//! what nobody in the cluster answers for. It runs as a pod of Gantry's own image, or inside the
-//! audit itself at an address of this machine; what it saw is told as [`Line`]s.
+//! The DNS sink: a name server that answers every question with NXDOMAIN and records who asked. During
+//! an audit CoreDNS forwards to it all names that nothing in the cluster answers. It runs as a pod of
+//! Gantry's own image, or in the audit's process at an address of this machine; what it saw it reports
+//! as [`ObserverMessage`]s.
 
 pub(crate) mod message;
 mod probe;
@@ -19,27 +20,28 @@ use crate::tally::{MOST, Tally};
 use crate::{Error, Result};
 use probe::{Back, Probes};
 
-/// The port that the sink listens on: one that needs no right.
+/// The port that the sink listens on: above 1024, so that it needs no capability.
 pub const PORT: u16 = 5353;
-/// The largest question that is read.
+/// The largest question that is read, in bytes: far above any that a resolver sends.
 const LARGEST: usize = 4096;
-/// How many connections are served at once.
+/// How many TCP connections are served at the same time; further ones wait.
 const CONNECTIONS: usize = 64;
-/// How long a connection may be silent.
+/// How long a TCP connection may be idle.
 const IDLE: Duration = Duration::from_secs(5);
-/// How often it is looked what is to be told.
+/// How often due reports are sent.
 const BEAT: Duration = Duration::from_millis(250);
 
-/// Where lines go.
+/// Where an observer's messages go: standard output, or the audit in the same process.
 pub type Tell = Arc<dyn Fn(Line) + Send + Sync>;
 
-/// A sink that is bound to its address.
+/// A sink that is bound to its address, over UDP and TCP.
 pub struct Sink {
     udp: UdpSocket,
     tcp: TcpListener,
     state: Arc<State>,
 }
 
+/// What the tasks of a sink share.
 struct State {
     queries: Mutex<Tally<Query>>,
     probes: Mutex<Probes>,
@@ -47,11 +49,11 @@ struct State {
 }
 
 impl Sink {
-    /// Binds to an address. `probe` are the name servers that it asks, to know that they forward.
+    /// Binds to an address. `probe` are the name servers that it tests, to know whether they forward.
     pub async fn bind(address: SocketAddr, probe: &[SocketAddr], tell: Tell) -> Result<Self> {
         let failed = |cause: io::Error| Error::Listen { address, cause };
         let tcp = TcpListener::bind(address).await.map_err(failed)?;
-        // Port 0 is chosen once, for both.
+        // With port 0 the system chooses one; UDP has to get the same.
         let address = tcp.local_addr().map_err(failed)?;
         let udp = UdpSocket::bind(address).await.map_err(failed)?;
         let state = State {
@@ -62,13 +64,13 @@ impl Sink {
         Ok(Self { udp, tcp, state: Arc::new(state) })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> Result<SocketAddr> {
         let any = SocketAddr::from(([0, 0, 0, 0], 0));
         self.tcp.local_addr().map_err(|cause| Error::Listen { address: any, cause })
     }
 
-    /// Answers until it is dropped, or until `stop` is done; then tells what is left.
+    /// Answers questions until `stop` completes, then reports what was not reported yet.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
         (self.state.tell)(Line::Ready { source: Source::Dns, reason: None });
         let datagrams = datagrams(&self.udp, &self.state);
@@ -90,13 +92,14 @@ impl State {
         self.queries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Sends questions with their counts.
     fn told(&self, queries: Vec<(Query, crate::tally::Seen)>) {
         for (query, seen) in queries {
             (self.tell)(Line::Query { query, seen });
         }
     }
 
-    /// Notes what was asked and gives the answer.
+    /// Counts the questions of a message and returns the answer.
     fn answer(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let asked = message::read(bytes)?;
         for query in asked.queries {
@@ -104,6 +107,7 @@ impl State {
                 let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
                 probes.came_back(&query.name)
             };
+            // A test question of the sink's own is nobody's attempt.
             if let Back::Own(line) = back {
                 if let Some(line) = line {
                     (self.tell)(line);
@@ -119,10 +123,11 @@ impl State {
     }
 }
 
+/// Serves UDP.
 async fn datagrams(socket: &UdpSocket, state: &State) {
     let mut buffer = [0; LARGEST];
     loop {
-        // An error belongs to one datagram (its sender is gone); the next is as good as ever.
+        // An error is about one earlier answer (ICMP "port unreachable"): the socket is still good.
         let Ok((length, peer)) = socket.recv_from(&mut buffer).await else {
             tokio::task::yield_now().await;
             continue;
@@ -133,12 +138,14 @@ async fn datagrams(socket: &UdpSocket, state: &State) {
     }
 }
 
+/// Serves TCP.
 async fn connections(listener: &TcpListener, state: &Arc<State>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
+        // A permit before `accept`: further connections wait in the kernel's queue, not in our memory.
         let Ok(permit) = room.clone().acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors: others end soon.
+            // Out of file descriptors: other connections end soon.
             tokio::time::sleep(BEAT).await;
             continue;
         };
@@ -150,10 +157,11 @@ async fn connections(listener: &TcpListener, state: &Arc<State>) {
     }
 }
 
-/// RFC 7766: messages behind their lengths, several in one connection.
+/// Serves one TCP connection: several messages, each after its length (RFC 7766).
 async fn connection(mut stream: TcpStream, state: &State) -> io::Result<()> {
     loop {
         let length = tokio::time::timeout(IDLE, stream.read_u16()).await??;
+        // No resolver asks with so much: the connection is closed without an answer.
         if usize::from(length) > LARGEST {
             return Ok(());
         }
@@ -167,6 +175,7 @@ async fn connection(mut stream: TcpStream, state: &State) -> io::Result<()> {
     }
 }
 
+/// Reports what is due, again and again.
 async fn beat(state: &State) {
     let mut left_out = 0;
     loop {
@@ -176,6 +185,7 @@ async fn beat(state: &State) {
             (queries.due(), queries.left_out())
         };
         state.told(due);
+        // Reported when the count has doubled: a flood of names must not become a flood of messages.
         if now_left_out > left_out.max(1) * 2 - 1 {
             left_out = now_left_out;
             (state.tell)(Line::LeftOut { count: left_out });

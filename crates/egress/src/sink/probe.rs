@@ -1,6 +1,10 @@
-//! Whether the name servers forward to the sink: the sink asks each of them for a name of its own
-//! and waits for the question to come back. So a change that was not taken up yet, or was taken
-//! back, is known and not guessed.
+//! Tests whether the name servers forward to the sink: the sink asks each of them for a name of its own
+//! and waits for the question to come back. So the audit knows, and does not guess, when CoreDNS has
+//! reloaded the changed Corefile, and when it has gone back to the original.
+//!
+//! ```text
+//! sink ── A? 0-k3x9….gantry-audit.invalid ──▶ CoreDNS pod 0 ── forwards ──▶ sink: pod 0 is reached
+//! ```
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -13,31 +17,33 @@ use tokio::net::UdpSocket;
 use super::Tell;
 use crate::line::Line;
 
-/// The zone of the names that are asked for: no such zone can exist (RFC 6761).
+/// The zone of the test names: `invalid` never exists (RFC 6761), so a server that does not forward yet
+/// answers without asking anybody outside for a real name.
 const ZONE: &str = "gantry-audit.invalid";
-/// How often each name server is asked.
+/// How often each name server is tested.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// How long nothing has to come back until a name server counts as lost.
+/// After so long without a question that came back, a name server counts as lost: six tests.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The name servers and what is known of each.
+/// The name servers that are tested.
 pub(super) struct Probes {
-    /// What makes the names of this sink its own.
+    /// A random word in the test names of this sink, so that another sink's are not taken for its own.
     token: String,
     servers: Vec<Server>,
 }
 
-/// Whose name was asked for.
+/// Whose question it was that came in.
 pub(super) enum Back {
-    /// The sink's own, with what is to be told of it.
+    /// A test question of a sink, with the message to send when a server is reached for the first time.
     Own(Option<Line>),
-    /// Somebody else's.
+    /// A pod's.
     Foreign,
 }
 
+/// A name server that is tested.
 struct Server {
     address: SocketAddr,
-    /// When a question came back last, while they do.
+    /// When a test question came back last; absent while none do.
     reached: Option<Instant>,
 }
 
@@ -47,11 +53,11 @@ impl Probes {
         Self { token: crate::token(), servers: servers.iter().map(server).collect() }
     }
 
-    /// Takes note of a question for one of the sink's own names, which is nobody's attempt.
+    /// Recognises a test question by its name, and notes the server that forwarded it.
     pub(super) fn came_back(&mut self, name: &str) -> Back {
         let Some(own) = name.strip_suffix(ZONE) else { return Back::Foreign };
         let own = own.strip_suffix('.').unwrap_or_default();
-        // Of another sink, from another time.
+        // A test question of another sink, perhaps of an earlier audit.
         let Some((index, _)) = own.split_once('-').filter(|(_, token)| *token == self.token) else {
             return Back::Own(None);
         };
@@ -62,6 +68,7 @@ impl Probes {
         }))
     }
 
+    /// The servers that stopped forwarding since the last call.
     fn lost(&mut self) -> Vec<Line> {
         let lost = self.servers.iter_mut().filter_map(|server| {
             server.reached.take_if(|reached| reached.elapsed() > PATIENCE)?;
@@ -70,6 +77,7 @@ impl Probes {
         lost.collect()
     }
 
+    /// One test question for each server; the name has the server's place in the list.
     fn questions(&self) -> Vec<(SocketAddr, Vec<u8>)> {
         let questions = self.servers.iter().enumerate().filter_map(|(index, server)| {
             let name = format!("{index}-{}.{ZONE}.", self.token);
@@ -82,13 +90,13 @@ impl Probes {
     }
 }
 
-/// Asks without end.
+/// Tests all servers again and again.
 pub(super) async fn ask(probes: &Mutex<Probes>, tell: &Tell) {
     let lock = || probes.lock().unwrap_or_else(PoisonError::into_inner);
     let Ok(socket) = UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0)).await else {
         return std::future::pending().await;
     };
-    // Name servers with IPv6 addresses alone.
+    // For name servers that have only an IPv6 address.
     let v6 = UdpSocket::bind((std::net::Ipv6Addr::UNSPECIFIED, 0)).await.ok();
     let mut answers = [0; 512];
     loop {
@@ -98,7 +106,8 @@ pub(super) async fn ask(probes: &Mutex<Probes>, tell: &Tell) {
             let _ = own.send_to(&question, server).await;
         }
         tokio::time::sleep(INTERVAL).await;
-        // The answers say nothing; they are read so that they do not pile up.
+        // The answers are read only so that they do not fill the socket's buffer: what counts is whether
+        // the question came back to the sink.
         while socket.try_recv(&mut answers).is_ok() {}
         while v6.as_ref().is_some_and(|v6| v6.try_recv(&mut answers).is_ok()) {}
         let lost = lock().lost();

@@ -1,5 +1,8 @@
-//! In the pod: blobs that are asked for over standard output and come over standard input. A
-//! [`Source`] like any other, so that what writes a volume here is what writes a folder there.
+//! In the seeder pod: a [`Source`] whose blobs come from the Gantry that started the pod. Requests go
+//! out on standard output, replies come in on standard input ([`super::frame`] has the format).
+//!
+//! Since it is a `Source` like any other, the code that writes a volume here is the code that writes
+//! a folder on a workstation.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{self, Read, Write};
@@ -14,31 +17,32 @@ use types::{Digest, Root};
 
 use super::frame::{HEAD, Head, PIECE, Request};
 
-/// Pieces of one file that are on their way at once: 8 MiB cover what the API server, the kubelet
-/// and the runtime hold in between.
+/// Pieces of one file that are requested ahead. 8 MiB are more than the API server, the kubelet and
+/// the container runtime buffer between them, so that the connection is never idle.
 const WINDOW: usize = 8;
 
-/// The blobs of the Gantry that started this one.
+/// The blobs of the Gantry that started this pod.
 pub(super) struct Asked {
     sizes: BTreeMap<Digest, u64>,
     line: Arc<Line>,
 }
 
-/// The two streams.
+/// The two streams, shared by all readers: requests have numbers, replies find their reader by them.
 struct Line {
     requests: Mutex<Box<dyn Write + Send>>,
     waiting: Mutex<Waiting>,
     next: AtomicU32,
 }
 
-/// Who waits for which answer; `None` when the line is broken and nobody will get one.
+/// Where the reply to each request goes; `None` once the connection broke and no reply can come.
 struct Waiting(Option<HashMap<u32, SyncSender<Answer>>>);
 
-/// A piece, or why there is none.
+/// The bytes of a piece, or the other side's reason why it cannot be read.
 type Answer = Result<Vec<u8>, String>;
 
 impl Asked {
-    /// Blobs with these sizes over these streams. `on_end` is called when the other side hangs up.
+    /// Blobs of these sizes, over these streams. `on_end` is called when the other side closes its
+    /// stream, which it does when its user stops it or its connection breaks.
     pub(super) fn new(
         sizes: BTreeMap<Digest, u64>,
         answers: impl Read + Send + 'static,
@@ -53,7 +57,7 @@ impl Asked {
         let reading = Arc::clone(&line);
         thread::spawn(move || {
             let _ = reading.read(answers);
-            // Whoever waits finds its channel closed.
+            // This drops all senders: whoever waits for a reply finds its channel closed.
             reading.waiting().0 = None;
             on_end();
         });
@@ -62,6 +66,7 @@ impl Asked {
 }
 
 impl Line {
+    /// Hands replies to whoever waits for them, until the stream ends.
     fn read(&self, mut answers: impl Read) -> io::Result<()> {
         let mut head = [0; HEAD];
         loop {
@@ -76,12 +81,13 @@ impl Line {
             };
             let waiting = self.waiting().0.as_mut().and_then(|all| all.remove(&head.id));
             if let Some(waiting) = waiting {
-                // One that was given up needs no answer.
+                // A reader that was dropped meanwhile needs no reply.
                 let _ = waiting.send(answer);
             }
         }
     }
 
+    /// Sends a request for a piece; does not wait for the reply.
     fn ask(&self, digest: Digest, start: u64, length: u32) -> io::Result<Piece> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = sync_channel(1);
@@ -89,6 +95,7 @@ impl Line {
             Some(waiting) => waiting.insert(id, sender),
             None => return Err(gone()),
         };
+        // Registered above before it is sent: the reply may come before this thread goes on.
         let request = Request { id, digest, start, length }.to_bytes();
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         requests.write_all(&request)?;
@@ -101,7 +108,7 @@ impl Line {
     }
 }
 
-/// A piece that is on its way.
+/// A piece that was requested.
 struct Piece {
     answer: Receiver<Answer>,
     length: u32,
@@ -111,18 +118,24 @@ impl Piece {
     fn wait(self) -> io::Result<Vec<u8>> {
         let bytes = self.answer.recv().map_err(|_| gone())?.map_err(io::Error::other)?;
         if bytes.len() != self.length as usize {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer of another length"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the other side sent a piece of another length than was asked for",
+            ));
         }
         Ok(bytes)
     }
 }
 
 fn gone() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, "the Gantry that started this one is gone")
+    io::Error::new(
+        io::ErrorKind::BrokenPipe,
+        "the connection to the gantry command that started this pod ended",
+    )
 }
 
 impl Source for Asked {
-    /// None: what is to be put was planned on the other side.
+    /// None: the order says what to write, so nobody asks a pod's source for its roots.
     fn roots(&self) -> Result<Vec<Root>> {
         Ok(Vec::new())
     }
@@ -149,7 +162,7 @@ impl Source for Asked {
     }
 }
 
-/// The pieces of one range, several on their way.
+/// Reads one range of a blob, with several pieces requested ahead.
 struct Pieces {
     line: Arc<Line>,
     digest: Digest,
@@ -162,6 +175,7 @@ struct Pieces {
 impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
+            // The window is filled again before the wait below, so that requests overlap with it.
             while self.coming.len() < WINDOW && self.next < self.end {
                 let length = u32::try_from(self.end - self.next).unwrap_or(PIECE).min(PIECE);
                 self.coming.push_back(self.line.ask(self.digest, self.next, length)?);

@@ -1,11 +1,11 @@
-//! What can go wrong with models in a cluster, by meaning.
+//! Errors of loading models into a cluster, one variant for each kind of next step.
 
 use super::order::Fault;
 
-/// An error of models in a cluster.
+/// An error of loading, listing or verifying models in a cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The cluster, or the way to it.
+    /// The API server refused something, or cannot be reached.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
     /// Something has to be changed first; nothing was written.
@@ -18,25 +18,25 @@ pub enum Error {
         /// What to do.
         next: String,
     },
-    /// The pod's work failed.
+    /// The seeder pod did its order and failed.
     #[error("{what}: {message}")]
     Work {
-        /// The volume.
+        /// The claim or the node's folder.
         what: String,
-        /// What it means.
+        /// Who has to do something about it.
         fault: Fault,
-        /// In words.
+        /// What went wrong, as the pod says it.
         message: String,
     },
-    /// The pod ended, or the connection to it broke, again and again.
-    #[error("{what}: {why}; what was written stays, run the same command again to go on")]
+    /// The pod ended, or the connection to it broke, several times in a row without progress.
+    #[error("{what}: {why}; what was written is kept, run the same command again to resume")]
     Broken {
-        /// The volume and its pod.
+        /// The claim or the node's folder.
         what: String,
-        /// What was seen last.
+        /// The last failure.
         why: String,
     },
-    /// The source, or its models.
+    /// The source cannot be read, or its models cannot be laid out.
     #[error(transparent)]
     Models(#[from] crate::models::Error),
 }
@@ -45,6 +45,7 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// An [`Error::Input`]: what is wrong, and the next step.
     pub(super) fn input(
         what: impl Into<String>,
         why: impl Into<String>,

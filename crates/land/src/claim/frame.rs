@@ -1,36 +1,38 @@
-//! What goes over the streams between Gantry here and Gantry in a seeder pod.
+//! The binary format of the streams between Gantry here and Gantry in a seeder pod.
 //!
 //! ```text
 //!  here ── order (length, JSON) ─────────────────────────────▶ stdin of the pod
 //!       ◀─ hello, then requests (id, digest, start, length) ── stdout
-//!       ── answers (id, status, length, bytes) ──────────────▶ stdin
-//!       ◀─ events, a line of JSON each (see `event`) ───────── stderr
+//!       ── replies (id, status, length, bytes) ──────────────▶ stdin
+//!       ◀─ events, a line of JSON each (`SeederEvent`) ─────── stderr
 //! ```
 //!
-//! Numbers are big-endian. The pod asks for pieces of at most [`PIECE`] bytes and keeps several on
-//! the way, so that the way through the API server is always full; each request has one answer, in
-//! the order of the requests. Neither side believes the other: lengths are bounded before anything
-//! is allocated, only blobs of the order are given, and the pod hashes all that it writes.
+//! Numbers are big-endian. The pod asks for pieces of at most [`PIECE`] bytes, several ahead, so that
+//! the connection through the API server is always busy; each request has one reply, in the order of
+//! the requests. Neither side trusts the other: lengths are checked before anything is allocated,
+//! only blobs of the order are sent, and the pod hashes all that it writes.
 
 use std::io::{self, Read, Write};
 
 use types::Digest;
 
-/// The first bytes from the pod: which protocol its Gantry speaks.
+/// The first bytes from the pod: the version of the protocol that its Gantry speaks. Whatever else
+/// comes first (a shell's message, an older Gantry) is recognised by not being this.
 pub(super) const HELLO: &[u8; 8] = b"gantry-1";
-/// Bytes in one answer.
+/// The most bytes in one reply: large enough that its 9 bytes of header do not matter, small enough
+/// that a window of them is little memory.
 pub(super) const PIECE: u32 = 1 << 20;
-/// The longest order: the paths of a hundred thousand files.
+/// The longest order: enough for the paths of a hundred thousand files.
 pub(super) const LONGEST_ORDER: u32 = 64 << 20;
-/// The longest text that tells what went wrong with a request.
+/// The longest error message in a reply.
 pub(super) const LONGEST_WORDS: usize = 4096;
 
-/// Bytes of a request.
+/// Bytes of a request: id, digest, start, length.
 pub(super) const REQUEST: usize = 4 + 32 + 8 + 4;
-/// Bytes before those of an answer.
+/// Bytes of a reply's header: id, status, length.
 pub(super) const HEAD: usize = 4 + 1 + 4;
 
-/// A piece of a blob that the pod asks for.
+/// A request: `length` bytes of a blob from `start` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) id: u32,
@@ -63,11 +65,11 @@ impl Request {
     }
 }
 
-/// What stands before the bytes of an answer.
+/// The header of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) id: u32,
-    /// Whether the bytes are the piece; else they are words that say why not.
+    /// Whether the bytes that follow are the piece (status 0); else they are an error message (1).
     pub(super) is_piece: bool,
     pub(super) length: u32,
 }
@@ -86,42 +88,49 @@ impl Head {
         let (status, rest) = split::<1, _>(rest);
         let (length, _) = split::<4, _>(rest);
         let length = u32::from_be_bytes(length);
+        // Before the caller allocates `length` bytes.
         if length > PIECE || status[0] > 1 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer that is none"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the reply has a header that is not valid: a length or status that cannot be",
+            ));
         }
         Ok(Self { id: u32::from_be_bytes(id), is_piece: status[0] == 0, length })
     }
 }
 
-/// Writes the order: its length, then its JSON.
+/// The bytes of an order: its length, then its JSON.
 pub(super) fn order_bytes(json: &[u8]) -> io::Result<Vec<u8>> {
     let length = u32::try_from(json.len()).ok().filter(|length| *length <= LONGEST_ORDER);
-    let length = length
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "too many files for one push"))?;
+    let length = length.ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, "these models have too many files for one push")
+    })?;
     let mut bytes = length.to_be_bytes().to_vec();
     bytes.extend_from_slice(json);
     Ok(bytes)
 }
 
-/// Reads the order's JSON.
+/// Reads an order and gives its JSON. The length is checked before memory is allocated for it.
 pub(super) fn read_order(reader: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut length = [0; 4];
     reader.read_exact(&mut length)?;
     let length = u32::from_be_bytes(length);
     if length > LONGEST_ORDER {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "an order that is too long"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the order is longer than 64 MiB"));
     }
     let mut json = vec![0; length as usize];
     reader.read_exact(&mut json)?;
     Ok(json)
 }
 
-/// Says hello.
+/// Sends the protocol's version, before anything else.
 pub(super) fn hello(writer: &mut impl Write) -> io::Result<()> {
     writer.write_all(HELLO)?;
     writer.flush()
 }
 
+/// The first `N` bytes as an array, and the rest. A short input is padded with zeros; all callers pass
+/// arrays that are long enough.
 fn split<const N: usize, T: AsRef<[u8]> + ?Sized>(bytes: &T) -> ([u8; N], &[u8]) {
     let bytes = bytes.as_ref();
     let mut first = [0; N];

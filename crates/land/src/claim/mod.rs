@@ -1,14 +1,21 @@
-//! Models into volumes of a cluster, by a pod of Gantry's own image that mounts the claim.
+//! Loads models into volumes of a cluster, through a pod of Gantry's own image that mounts the claim
+//! or a node's disk. That pod is called a *seeder*.
 //!
 //! ```text
-//!  plans ─▶ volume (is the claim there? make it) ─▶ seed (a pod, exec) ═══ stdin, stdout ═══▶ receive (in the pod)
-//!                                                      ▲  serve ◀── asked for over the API server ──┤ models::write
-//!                                                      └── events: progress, what was put           └ registry, depot
+//!  this process                                               seeder pod
+//!  ────────────                                               ──────────
+//!  volume      is the claim there? make it
+//!  seeder      start the pod, exec `gantry models receive`
+//!  pod_session send the order ════════ stdin ═══════════════▶ receive       do the order
+//!  piece_server  send pieces of blobs ◀═ stdout ═ requests ══ exec_source   over the API server, or
+//!                                                             registry      from a registry or depot
+//!  pod_session progress, result ◀═════ stderr ══ events ═════ models::write_models
 //! ```
 //!
-//! All that writes is [`crate::models`], the same that puts models into a folder here: so a killed
-//! push, a killed pod and a lost connection leave what was written, and the next run goes on. The pod
-//! asks the site's registry or a depot for the bytes, and this process where neither answers.
+//! The pod writes with [`crate::models`], the same code that writes a folder on this machine. So a
+//! killed push, a killed pod and a lost connection leave what was written, and the next run resumes.
+//! The pod gets the bytes from the site's registry or a depot, and through the API server from this
+//! process where neither has them.
 
 mod asked;
 mod error;

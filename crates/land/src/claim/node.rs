@@ -1,5 +1,6 @@
 //! Models on the nodes' own disks: `node:///var/lib/models[?selector=KEY=VALUE&namespace=NAME]`. A
-//! DaemonSet has one seeder a node, which does there what a claim's seeder does with its volume.
+//! DaemonSet runs one seeder on each node, which writes a folder of the node's disk as a claim's
+//! seeder writes its volume.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,33 +22,34 @@ use super::order::{Event, Order};
 use super::pod::{self, Use};
 use super::seed::{Held, Seeder};
 
-/// How nodes' disks are written.
+/// The scheme of such a target's URL.
 const SCHEME: &str = "node://";
-/// The label that a DaemonSet's pods are found by.
+/// The label by which the pods of a DaemonSet are found.
 const SET: &str = "gantry.dev/set";
-/// Nodes that are worked on at once: the bytes come from one place.
+/// How many nodes are written at the same time. The bytes of all come from one registry or from this
+/// process, so that more nodes at once would only make each of them slower.
 const AT_ONCE: usize = 4;
-/// How often the DaemonSet is looked at.
+/// How often the DaemonSet's status is read while it starts or ends.
 const PERIOD: Duration = Duration::from_millis(500);
 
 /// A folder on nodes' disks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodePath {
-    /// The folder, from the root.
+    /// The absolute path of the folder: `/var/lib/models`.
     pub folder: String,
-    /// Labels of the nodes; all nodes when empty.
+    /// Labels that the nodes have to have; all nodes when empty.
     pub selector: BTreeMap<String, String>,
-    /// Where the seeders run; the context's namespace when absent.
+    /// The namespace that the seeders run in; the context's namespace when absent.
     pub namespace: Option<String>,
 }
 
 impl NodePath {
-    /// Whether a target is one.
+    /// Whether a target is written as a path on nodes.
     pub fn is_one(text: &str) -> bool {
         text.starts_with(SCHEME)
     }
 
-    /// The rights that work with it needs.
+    /// The rights that loading, listing or verifying models on nodes needs.
     pub fn rights(namespace: &str) -> Vec<Right> {
         let core = |verb, resource| Right::new(verb, "", resource).in_namespace(namespace);
         let set = |verb| Right::new(verb, "apps", "daemonsets").in_namespace(namespace);
@@ -71,17 +73,21 @@ impl FromStr for NodePath {
             text: text.to_owned(),
             reason: format!("{reason}; write node:///FOLDER[?selector=KEY=VALUE&namespace=NAME]"),
         };
-        let rest = text.strip_prefix(SCHEME).ok_or_else(|| invalid("it has no node://"))?;
+        let rest =
+            text.strip_prefix(SCHEME).ok_or_else(|| invalid("it does not start with node://"))?;
         let (folder, query) = rest.split_once('?').unwrap_or((rest, ""));
         let folder = folder.trim_end_matches('/');
         let below =
-            folder.strip_prefix('/').ok_or_else(|| invalid("its folder has no / before it"))?;
+            folder.strip_prefix('/').ok_or_else(|| invalid("its folder does not start with /"))?;
         check_path(below).map_err(|reason| invalid(&format!("its folder {reason}")))?;
-        // A folder of the system itself is no place for models, and mounting it would be one mistake.
+        // A pod that mounts such a folder writable could break the node. So could a folder right below
+        // the root (`/models`): a typing error away from `/`, and often a mount point of its own.
         let is_system = ["bin", "boot", "dev", "etc", "lib", "proc", "run", "sbin", "sys", "usr"]
             .contains(&below.split('/').next().unwrap_or_default());
         if is_system || !below.contains('/') {
-            return Err(invalid("its folder is the system's; take one such as /var/lib/models"));
+            return Err(invalid(
+                "its folder belongs to the system, or is directly below /; take one such as /var/lib/models",
+            ));
         }
         let mut path =
             Self { folder: folder.to_owned(), selector: BTreeMap::new(), namespace: None };
@@ -90,12 +96,13 @@ impl FromStr for NodePath {
                 Some(("namespace", name)) => path.namespace = Some(name.to_owned()),
                 Some(("selector", terms)) => {
                     for term in terms.split(',') {
-                        let (key, value) =
-                            term.split_once('=').ok_or_else(|| invalid("a selector has no ="))?;
+                        let (key, value) = term
+                            .split_once('=')
+                            .ok_or_else(|| invalid("its selector has a term without ="))?;
                         path.selector.insert(key.to_owned(), value.to_owned());
                     }
                 }
-                _ => return Err(invalid("it has a word that is not known")),
+                _ => return Err(invalid("it has an option other than selector and namespace")),
             }
         }
         Ok(path)
@@ -112,8 +119,8 @@ impl fmt::Display for NodePath {
 }
 
 impl Seeder {
-    /// Lets one pod a node do an order in a folder of the node's disk; gives the nodes with the last
-    /// event of each.
+    /// Runs an order on each node, in a folder of the node's disk, with one pod for each node. Returns
+    /// the nodes by name, each with the last event of its pod. The first failure ends it.
     pub async fn work_on_nodes(
         &self,
         path: &NodePath,
@@ -126,17 +133,19 @@ impl Seeder {
         let set = self.set(path, namespace, usage)?;
         let scope = Scope::Namespace(namespace);
         let name = path.name();
-        // What a killed run left, perhaps of another image, goes first.
+        // A DaemonSet that a killed run left may have another image or selector, so it goes first. Its
+        // pods have to be gone, too: two pods would write the same folder.
         if self.cluster().delete_own::<DaemonSet>(scope, &name).await? {
             self.until_gone(namespace, &name).await?;
         }
         self.hold(Held::DaemonSet(namespace.to_owned(), name.clone()));
         self.cluster().create(scope, &set).await?;
         let pods = self.pods(path, namespace, &name).await?;
+        // Lazily: a node's session begins when one of the first has ended.
         let work = pods.into_iter().map(|node| {
             let (source, name) = (source.clone(), name.clone());
             async move {
-                let what = format!("{path} of node {node}");
+                let what = format!("{path} on node {node}");
                 let start = async || self.running(namespace, &name, &node).await;
                 let mount = format!("{node}:{}", path.folder);
                 let event =
@@ -147,17 +156,18 @@ impl Seeder {
         stream::iter(work).buffered(AT_ONCE).try_collect().await
     }
 
-    /// The namespace must let pods mount a node's disk.
+    /// Refuses a namespace whose Pod Security Standard forbids `hostPath` volumes (all but
+    /// `privileged`), before a DaemonSet is made whose pods would never start.
     async fn allows_host_paths(&self, namespace: &str) -> Result<()> {
         let found = match self.cluster().get::<Namespace>(Scope::Cluster, namespace).await {
-            // Who may not read it is told by the API server when the pods are made.
+            // A user who may not read the namespace gets the API server's own error later.
             Err(cluster::Error::Forbidden { .. }) => return Ok(()),
             found => found?,
         };
         let what = format!("namespace {namespace}");
         let Some(found) = found else {
             let next = "create it, or name another one with ?namespace=NAME";
-            return Err(Error::input(what, "it is not there", next));
+            return Err(Error::input(what, "it does not exist", next));
         };
         let labels = found.metadata.labels.unwrap_or_default();
         match labels.get("pod-security.kubernetes.io/enforce").map(String::as_str) {
@@ -170,16 +180,18 @@ impl Seeder {
         }
     }
 
+    /// The DaemonSet that runs a seeder on each node that the selector matches.
     fn set(&self, path: &NodePath, namespace: &str, usage: Use) -> Result<DaemonSet> {
         let kind = if usage == Use::Write { "DirectoryOrCreate" } else { "Directory" };
         let volume = json!({"hostPath": {"path": path.folder, "type": kind}});
         let mut pod = pod::base(self.image(), &volume, usage);
         let spec = &mut pod["spec"];
+        // The API server accepts no other policy in a DaemonSet.
         spec["restartPolicy"] = json!("Always");
-        // A folder that the kubelet makes is root's.
+        // The kubelet makes the folder as root, and `fsGroup` has no effect on a hostPath volume.
         spec["securityContext"]["runAsNonRoot"] = json!(false);
         spec["securityContext"]["runAsUser"] = json!(0);
-        // Whichever nodes were chosen, they are meant with their taints.
+        // The selector says which nodes are meant; GPU nodes mostly have taints.
         spec["tolerations"] = json!([{"operator": "Exists"}]);
         spec["nodeSelector"] = json!(path.selector);
         let name = path.name();
@@ -187,7 +199,7 @@ impl Seeder {
         let set = json!({
             "metadata": {"name": name, "namespace": namespace},
             "spec": {"selector": {"matchLabels": {SET: name}}, "template": pod}});
-        let fault = "this is a fault of Gantry, please report it";
+        let fault = "this is a bug in Gantry, please report it";
         let mut set: DaemonSet = from_value(set)
             .map_err(|error| Error::input(path.to_string(), error.to_string(), fault))?;
         own(&mut set.metadata, "seeder");
@@ -197,7 +209,7 @@ impl Seeder {
         Ok(set)
     }
 
-    /// The nodes that get a pod.
+    /// Waits until the DaemonSet has a pod for each of its nodes, and returns the nodes' names.
     async fn pods(&self, path: &NodePath, namespace: &str, name: &str) -> Result<Vec<String>> {
         let scope = Scope::Namespace(namespace);
         let deadline = Instant::now() + self.timeout();
@@ -206,9 +218,11 @@ impl Seeder {
             let status = set.as_ref().and_then(|set| set.status.clone()).unwrap_or_default();
             let generation = set.and_then(|set| set.metadata.generation);
             let is_seen = generation.is_some() && status.observed_generation >= generation;
+            // Until the controller has seen this generation, its numbers are those of no DaemonSet: a
+            // count of 0 does not mean yet that no node matches.
             let wanted = usize::try_from(status.desired_number_scheduled).unwrap_or(0);
             if is_seen && wanted == 0 {
-                let next = "see the labels of the nodes";
+                let next = "see the nodes' labels with: kubectl get nodes --show-labels";
                 return Err(Error::input(path.to_string(), "no node has these labels", next));
             }
             let mut nodes: Vec<String> =
@@ -218,17 +232,19 @@ impl Seeder {
                 return Ok(nodes);
             }
             if Instant::now() > deadline {
-                let why = format!("{} of {wanted} seeders were made", nodes.len());
+                let why = format!("it has {} of its {wanted} pods", nodes.len());
                 let what = format!("DaemonSet {namespace}/{name}");
                 let warning = self.cluster().warning(namespace, name).await;
-                let next = warning.unwrap_or_else(|| "see its events".to_owned());
+                let next = warning.unwrap_or_else(|| {
+                    format!("see its events: kubectl describe daemonset {name} -n {namespace}")
+                });
                 return Err(cluster::Error::NotReady { what, why, next }.into());
             }
             sleep(PERIOD).await;
         }
     }
 
-    /// The pods of a set with their nodes.
+    /// The pods of a DaemonSet that are not being deleted: the node and the pod's name.
     async fn of_set(&self, namespace: &str, name: &str) -> Result<Vec<(String, String)>> {
         let scope = Scope::Namespace(namespace);
         let pods = self.cluster().list::<Pod>(scope, &format!("{SET}={name}")).await?;
@@ -236,7 +252,7 @@ impl Seeder {
         Ok(living.filter_map(|pod| Some((node_of(&pod)?, pod.metadata.name?))).collect())
     }
 
-    /// The pod of one node, when it runs.
+    /// Waits until the pod of one node runs, and returns its name.
     async fn running(&self, namespace: &str, name: &str, node: &str) -> Result<String> {
         let deadline = Instant::now() + self.timeout();
         loop {
@@ -247,13 +263,15 @@ impl Seeder {
             }
             if Instant::now() > deadline {
                 let what = format!("the seeder of node {node}");
-                let (why, next) = ("there is none".to_owned(), "is the node up?".to_owned());
+                let why = "the DaemonSet has no pod there".to_owned();
+                let next = format!("see whether the node is Ready: kubectl get node {node}");
                 return Err(cluster::Error::NotReady { what, why, next }.into());
             }
             sleep(PERIOD).await;
         }
     }
 
+    /// Waits until a DaemonSet and all of its pods are gone.
     async fn until_gone(&self, namespace: &str, name: &str) -> Result<()> {
         let deadline = Instant::now() + self.timeout();
         let scope = Scope::Namespace(namespace);
@@ -262,8 +280,8 @@ impl Seeder {
         {
             if Instant::now() > deadline {
                 let what = format!("DaemonSet {namespace}/{name}");
-                let why = "it was deleted and is still there".to_owned();
-                let next = "are its nodes up?".to_owned();
+                let why = "it was deleted, but it or its pods are still there".to_owned();
+                let next = "see whether its nodes are Ready: kubectl get nodes".to_owned();
                 return Err(cluster::Error::NotReady { what, why, next }.into());
             }
             sleep(PERIOD).await;
@@ -272,7 +290,7 @@ impl Seeder {
     }
 }
 
-/// The node that a DaemonSet's pod is for; it may not be scheduled yet.
+/// The node that a pod runs on; `None` while it is not scheduled.
 fn node_of(pod: &Pod) -> Option<String> {
     pod.spec.as_ref()?.node_name.clone()
 }

@@ -1,5 +1,5 @@
-//! What a seeder pod is told to do, and what it tells of it: both JSON, both in the version of one
-//! Gantry, since the pod runs the same one.
+//! The order that a seeder pod gets, and the events that it sends back. Both are JSON and need no
+//! versions of their own: the pod runs the image of the Gantry that started it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -10,146 +10,147 @@ use types::site::ModelLayout;
 
 use crate::models::{Checked, Plan, Put, Record};
 
-/// Where a seeder pod has the volume.
+/// Where a seeder pod has the volume mounted.
 pub const MOUNT: &str = "/models";
 
-/// What a pod is to do with its volume.
+/// What a seeder pod is to do, and where in its volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Order {
-    /// The folder below [`MOUNT`].
+    /// The folder below [`MOUNT`]; empty for the volume itself.
     pub folder: String,
-    /// What is to be done there.
+    /// The work.
     pub task: Task,
 }
 
-/// What is to be done with a volume.
+/// The work of a seeder pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub enum Task {
-    /// Put models there.
+    /// Write models into the volume.
     #[serde(rename_all = "camelCase")]
     Put {
-        /// What goes where.
+        /// The models, with the path of each of their files.
         plans: Vec<Plan>,
         /// The layout of the plans.
         layout: ModelLayout,
-        /// Revisions of each model that are kept; all when absent.
+        /// How many revisions of each model are kept; all when absent.
         #[serde(default)]
         keep: Option<usize>,
-        /// A registry that the pod asks first.
+        /// The registry or depot that the pod asks first for each blob.
         #[serde(default)]
         registry: Option<From>,
-        /// Whether bytes may come over the API server.
+        /// Whether the pod may also get blobs through the API server, from the process that started it.
         over_api: bool,
     },
-    /// Read every file that was put and compare its digest.
+    /// Read every file that was written and compare its digest.
     Verify,
-    /// Tell what was put.
+    /// List the models that were written.
     List,
 }
 
-/// A registry (the site's, or a depot's door) that has the models.
+/// A registry (the site's, or a depot's OCI endpoint) that has the models' blobs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct From {
-    /// Its host and port, under which the pull secret has its credential.
+    /// Its host and port: the key of its credential in the pull secret.
     pub host: String,
-    /// `http://…` or `https://…`: where it is asked.
+    /// The URL that the pod reaches it at: `http://…` or `https://…`.
     pub url: String,
-    /// The authority that signed its certificate, PEM.
+    /// The certificate of the CA that signed its certificate, PEM.
     #[serde(default)]
     pub ca: Option<String>,
-    /// The repository that has each blob.
+    /// The repository that each blob is in.
     pub repositories: BTreeMap<Digest, String>,
 }
 
-/// What a pod tells, a line of JSON on its stderr each.
+/// What a pod reports, each a line of JSON on its standard error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "camelCase")]
 pub enum Event {
-    /// Another process works on the volume from this pod; nothing was done.
+    /// Another push uses this pod at the moment; nothing was done.
     Busy,
-    /// The volume is this process's now.
+    /// The order is accepted, and this process alone writes to the volume.
     Began,
-    /// Bytes that are to come, beside those told before.
+    /// More bytes are to come than were announced so far.
     Expect {
-        /// How many.
+        /// How many more.
         bytes: u64,
     },
-    /// Bytes that came, and that were there, since the last time.
+    /// Progress since the last event of this kind.
     Progress {
-        /// Written.
+        /// Bytes that were written.
         moved: u64,
-        /// Found.
+        /// Bytes that were there already.
         skipped: u64,
     },
-    /// A model is whole.
+    /// A model is complete.
     Done {
         /// Its name.
         name: String,
     },
-    /// What a person should know.
+    /// A message for the user.
     Note {
-        /// In words.
+        /// The text.
         message: String,
     },
-    /// What became of each model, in the order of the plans.
+    /// The last event of [`SeederTask::Put`]: all models are there.
     Put {
-        /// One for each plan.
+        /// What was done for each model, in the order of the plans.
         puts: Vec<Put>,
-        /// Which way the bytes came.
+        /// Where the bytes came from.
         via: Way,
-        /// Older revisions that were taken away.
+        /// The older revisions that were removed.
         collected: Vec<String>,
     },
-    /// What a check found.
+    /// The last event of [`SeederTask::Verify`].
     Checked {
-        /// The findings.
+        /// What is damaged or missing.
         checked: Checked,
     },
-    /// What was put.
+    /// The last event of [`SeederTask::List`].
     Listed {
-        /// One record a model.
+        /// One record for each model.
         records: Vec<Record>,
     },
-    /// It failed.
+    /// The last event of an order that failed.
     Failed {
-        /// What it means.
+        /// Who has to do something about it.
         fault: Fault,
-        /// In words.
+        /// What went wrong.
         message: String,
     },
 }
 
-/// Which way the bytes came to a volume.
+/// Where the bytes came from that were written to a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Way {
-    /// Nothing had to come.
+    /// No bytes had to be moved.
     None,
-    /// From the registry or the depot.
+    /// All from the registry or the depot.
     Registry,
-    /// Over the API server.
+    /// All through the API server, from the process that started the pod.
     Api,
-    /// Some this way, some that.
+    /// Some from the registry or the depot, some through the API server.
     Both,
 }
 
-/// What a failure in a pod means.
+/// The kind of a failure in a pod: who has to do something about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fault {
-    /// The source's bytes are not those that were promised.
+    /// The source's bytes do not have the digest that they should have.
     Integrity,
-    /// Nothing was touched; something has to be changed first.
+    /// Nothing was changed; the user has to change something first.
     Input,
-    /// It was tried; again goes on.
+    /// Something failed on the way; running the same command again resumes.
     Failed,
 }
 
 impl Order {
-    /// Checks that nothing in it leads out of the volume: an order comes from outside of the pod.
+    /// Refuses an order with a path or a link that leads out of the volume. The pod checks it, since
+    /// whoever may exec into the pod can send it an order.
     pub fn check(&self) -> Result<(), String> {
         inside(Path::new(&self.folder))?;
         let Task::Put { plans, .. } = &self.task else { return Ok(()) };
@@ -173,13 +174,14 @@ impl Order {
         Ok(())
     }
 
-    /// The digests of all that may be asked for.
+    /// The digests of all blobs that the pod may ask for; it gets no others.
     pub fn digests(&self) -> BTreeSet<Digest> {
         let Task::Put { plans, .. } = &self.task else { return BTreeSet::new() };
         plans.iter().flat_map(Plan::files).map(|(_, content)| content.digest).collect()
     }
 }
 
+/// Only plain names: no `..`, no `/` in front.
 fn inside(path: &Path) -> Result<(), String> {
     if path.components().all(|part| matches!(part, Component::Normal(_))) {
         return Ok(());
@@ -187,6 +189,8 @@ fn inside(path: &Path) -> Result<(), String> {
     Err(format!("the path {} leads out of the volume", path.display()))
 }
 
+/// Follows the components of a relative link from the folder that it is in; going up above the volume
+/// at any moment is refused, also if it comes back.
 fn leads_inside(link: &Path, to: &Path) -> Result<(), String> {
     let mut at = link.parent().map(PathBuf::from).unwrap_or_default();
     for part in to.components() {

@@ -1,5 +1,6 @@
-//! The seeder: a pod of Gantry's own image that mounts a claim and waits to be told what to do.
-//! Restricted pod security; any user (OpenShift's arbitrary ids included); a read-only root.
+//! The spec of a seeder pod: Gantry's own image, with the claim mounted, waiting for an exec
+//! (`gantry models hold`). It satisfies the `restricted` Pod Security Standard, runs as any user
+//! (OpenShift assigns ids of its own) and has a read-only root file system.
 
 use cluster::objects::api::core::v1::{Namespace, Pod};
 use cluster::objects::serde_json::{from_value, json};
@@ -13,47 +14,49 @@ use super::volume::Volume;
 
 /// The container's name.
 pub(super) const CONTAINER: &str = "seeder";
-/// The part of Gantry that made the pod.
+/// The component of Gantry that made the pod, for its labels.
 const PART: &str = "seeder";
-/// User and group of the image, and the group of volumes that it writes.
+/// The user and group of Gantry's image. As `fsGroup` it makes a claim's volume writable for the pod.
 const GROUP: i64 = 65532;
-/// What OpenShift writes on a namespace: the user ids that its pods get.
+/// The annotation with which OpenShift notes the user ids of a namespace's pods.
 const OPENSHIFT: &str = "openshift.io/sa.scc.uid-range";
 
-/// What a seeder runs from.
+/// The image of seeder pods, and what nodes need to run it.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// Gantry's own image at the site.
+    /// The reference of Gantry's own image in the site's registry.
     pub reference: String,
-    /// The secret that pulls it, and that the pod's registry client reads.
+    /// The pull secret for it; the pod's own registry client uses it as well.
     pub pull_secret: Option<String>,
-    /// `key=value` of nodes that may run it.
+    /// Labels (key, value) that a node has to have.
     pub node_selector: Vec<(String, String)>,
 }
 
-/// Whether a pod writes to the claim.
+/// Whether a seeder writes to its volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
-    /// It puts models there.
+    /// It writes models there.
     Write,
     /// It only reads; the mount is read-only.
     Read,
 }
 
-/// The pod's name: one a claim and use, so that a second push meets the first one's.
+/// The pod's name: one for each claim and use, so that a second push finds the pod of the first and
+/// waits instead of writing beside it.
 pub(super) fn name(claim: &str, usage: Use) -> String {
     let verb = match usage {
         Use::Write => "seed",
         Use::Read => "verify",
     };
     let plain = format!("gantry-{verb}-{claim}");
+    // A pod's name is also its host name: a DNS label of at most 63 characters without dots.
     if plain.len() <= 63 && !plain.contains('.') {
         return plain;
     }
     format!("gantry-{verb}-{}", sha256(claim.as_bytes()).short())
 }
 
-/// The pod for a volume.
+/// The pod that mounts a claim.
 pub(super) async fn pod(
     cluster: &Cluster,
     volume: &Volume,
@@ -67,21 +70,25 @@ pub(super) async fn pod(
     pod["metadata"] = json!({
         "name": name(&path.name, usage),
         "namespace": path.namespace,
+        // A mesh's sidecar would need rights that the pod has not, and would keep it from ending. Istio
+        // reads the label, older releases of it the annotation.
         "annotations": {"gantry.dev/claim": path.name, "sidecar.istio.io/inject": "false"},
         "labels": {"sidecar.istio.io/inject": "false"},
     });
+    // On OpenShift the namespace's own ids apply; a pod that asks for another group is refused.
     if !is_openshift {
         pod["spec"]["securityContext"]["fsGroup"] = json!(GROUP);
-        pod["spec"]["securityContext"]["fsGroupChangePolicy"] = json!("OnRootMismatch");
+        pod["spec"]["securityContext"]["fsGroupChangePolicy"] = json!("OnRootMismatch"); // no walk over all files at each start
     }
     place(&mut pod, volume, image);
     built(pod, &path.to_string())
 }
 
-/// A pod of Gantry's own that has this volume at [`MOUNT`].
+/// What the seeder pods of claims and of nodes have in common: a pod that has this volume at [`MOUNT`].
 pub(super) fn base(image: &Image, volume: &Value, usage: Use) -> Value {
     let mut volume = volume.clone();
     volume["name"] = json!("models");
+    // The root file system is read-only: `/tmp` has the lock and the registry's CA file.
     let mut volumes = vec![volume, json!({"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}})];
     let mut mounts = vec![
         json!({"name": "models", "mountPath": MOUNT, "readOnly": usage == Use::Read}),
@@ -89,7 +96,7 @@ pub(super) fn base(image: &Image, volume: &Value, usage: Use) -> Value {
     ];
     let mut environment = vec![json!({"name": "HOME", "value": "/tmp"})];
     if let Some(secret) = &image.pull_secret {
-        // The registry's credential stays in the cluster's secret: no copy of ours.
+        // The registry's credential is mounted from the cluster's secret; Gantry makes no copy of it.
         volumes.push(json!({"name": "pull", "secret": {
             "secretName": secret, "optional": true,
             "items": [{"key": ".dockerconfigjson", "path": "config.json"}]}}));
@@ -101,7 +108,9 @@ pub(super) fn base(image: &Image, volume: &Value, usage: Use) -> Value {
     json!({
         "spec": {
             "restartPolicy": "Never",
+            // `gantry models hold` only waits, so there is nothing to end gracefully.
             "terminationGracePeriodSeconds": 1,
+            // The pod never asks the API server for anything.
             "automountServiceAccountToken": false,
             "enableServiceLinks": false,
             "imagePullSecrets": pull_secrets,
@@ -128,7 +137,8 @@ pub(super) fn base(image: &Image, volume: &Value, usage: Use) -> Value {
     })
 }
 
-/// Where it may run: at the side of who uses the claim.
+/// Puts the pod where the claim can be mounted: with the tolerations and node selector of the pod that
+/// uses it, and on the same node where only one node may have it mounted.
 fn place(pod: &mut Value, volume: &Volume, image: &Image) {
     let spec = &mut pod["spec"];
     let consumer = volume.consumer.as_ref().and_then(|pod| pod.spec.as_ref());
@@ -136,7 +146,8 @@ fn place(pod: &mut Value, volume: &Volume, image: &Image) {
         spec["tolerations"] = json!(consumer.tolerations);
     }
     if let Some(node) = &volume.node {
-        // By the scheduler, not by nodeName: it knows what the volume allows.
+        // An affinity and no `nodeName`: `nodeName` skips the scheduler, and only the scheduler binds a
+        // claim whose class waits for the first consumer (WaitForFirstConsumer).
         spec["affinity"] = json!({"nodeAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{
                 "matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}]}}});
@@ -148,17 +159,17 @@ fn place(pod: &mut Value, volume: &Volume, image: &Image) {
     }
 }
 
-/// The typed pod, marked as Gantry's.
+/// The pod as a typed object, marked as Gantry's own.
 pub(super) fn built(pod: Value, what: &str) -> Result<Pod> {
     let mut pod: Pod = from_value(pod).map_err(|error| {
-        Error::input(what, error.to_string(), "this is a fault of Gantry, please report it")
+        Error::input(what, error.to_string(), "this is a bug in Gantry, please report it")
     })?;
     own(&mut pod.metadata, PART);
     Ok(pod)
 }
 
-/// Whether the namespace gives its pods user ids of its own, as OpenShift does. Who may not read it is
-/// taken for another cluster's user: there the image's own user serves.
+/// Whether the namespace assigns user ids to its pods, as OpenShift does. A user who may not read the
+/// namespace gets `false`: on OpenShift, users may read the namespaces that they work in.
 async fn gives_users(cluster: &Cluster, namespace: &str) -> Result<bool> {
     let found = match cluster.get::<Namespace>(Scope::Cluster, namespace).await {
         Ok(found) => found,

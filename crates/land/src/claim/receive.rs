@@ -1,4 +1,4 @@
-//! In the pod: reads the order, does it, and tells of it. `gantry models receive` and nothing else
+//! In the seeder pod: reads the order, does it, and reports what happens. Only `gantry models receive`
 //! calls this.
 
 use std::fs::{self, File};
@@ -17,28 +17,29 @@ use super::order::{Event, Fault, MOUNT, Order, Task};
 use super::registry::{Pulled, Ways};
 use crate::models::{self, Record};
 
-/// How often progress is told.
+/// How often progress is reported: often enough for a progress bar, and few events.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// The streams and folders of a pod.
+/// The folders of the pod and its runtime.
 pub struct Place {
     /// Where the volume is mounted; [`MOUNT`] in a pod.
     pub mount: PathBuf,
     /// A folder that may be written to; `/tmp` in a pod.
     pub scratch: PathBuf,
-    /// Where asynchronous work runs.
+    /// The runtime that downloads from a registry run on.
     pub handle: Handle,
 }
 
 impl Place {
-    /// That of a seeder pod.
+    /// The folders as a seeder pod has them.
     pub fn in_pod(handle: Handle) -> Self {
         Self { mount: PathBuf::from(MOUNT), scratch: PathBuf::from("/tmp"), handle }
     }
 }
 
-/// Does what the order on `input` says. Blobs are asked for on `output`, what happens is told on
-/// `events`. `on_end` is called when the other side hangs up. `false`: it failed, and was told.
+/// Does what the order on `input` says. Blobs are requested on `output`, progress and results are
+/// written to `events`. `on_end` is called when the other side closes the streams. Returns whether
+/// the order was done; if not, an event says why.
 pub fn receive(
     place: &Place,
     mut input: impl Read + Send + 'static,
@@ -57,12 +58,22 @@ pub fn receive(
         order.check().map(|()| order)
     }) {
         Ok(order) => order,
-        Err(reason) => return failed(Fault::Input, format!("the order is none: {reason}")),
+        Err(reason) => {
+            return failed(
+                Fault::Input,
+                format!(
+                    "the order cannot be read: {reason}; run the same command again, and report it if it stays"
+                ),
+            );
+        }
     };
-    // One push at a time from one pod; another one is told so and waits where it was started.
+    // One push at a time in one pod: a second one gets `Busy`, and the process that started it waits.
+    // The kernel releases the lock when this process ends, however it ends.
     let lock = match File::create(place.scratch.join("seeder.lock")) {
         Ok(lock) => lock,
-        Err(error) => return failed(Fault::Failed, format!("/tmp: {error}")),
+        Err(error) => {
+            return failed(Fault::Failed, format!("cannot make a lock file in /tmp: {error}"));
+        }
     };
     if matches!(order.task, Task::Put { .. }) && lock.try_lock().is_err() {
         teller.tell(&Event::Busy);
@@ -80,6 +91,7 @@ pub fn receive(
     }
 }
 
+/// The work itself: returns the last event, or the kind of failure and its message.
 fn run(
     place: &Place,
     order: Order,
@@ -106,7 +118,8 @@ fn run(
     let files = plans.iter().flat_map(models::Plan::files);
     let sizes: std::collections::BTreeMap<_, _> =
         files.map(|(_, content)| (content.digest, content.size)).collect();
-    // The other end is listened to in any case: when it hangs up, this ends.
+    // The input is read also when no blob may come over it: its end means that the other side is gone,
+    // and that this process has to stop.
     let asked = Asked::new(sizes.clone(), input, output, on_end);
     let api: Option<Box<dyn Source>> = if over_api { Some(Box::new(asked)) } else { None };
     let registry =
@@ -114,7 +127,8 @@ fn run(
     let telling = Arc::clone(teller);
     let ways = Ways::new(registry, api, Arc::new(move |message| telling.note(&message)))
         .map_err(|reason| (Fault::Failed, reason))?;
-    // The group of the volume may go on with what this user began.
+    // Files are made writable for the volume's group: OpenShift may give the next pod another user id,
+    // which has to be able to resume.
     rustix::process::umask(rustix::fs::Mode::WOTH);
     let puts = models::write(&ways, &root, &plans, layout, &**teller).map_err(words)?;
     let collected = match keep {
@@ -124,12 +138,16 @@ fn run(
     Ok(Event::Put { puts, via: ways.taken(), collected })
 }
 
+/// A claim may name a folder in the volume; listing and verifying do not make it.
 fn need_folder(root: &Path) -> Result<(), (Fault, String)> {
     if fs::metadata(root).is_ok_and(|metadata| metadata.is_dir()) {
         return Ok(());
     }
     let folder = root.strip_prefix(MOUNT).unwrap_or(root);
-    Err((Fault::Input, format!("the volume has no folder {}", folder.display())))
+    Err((
+        Fault::Input,
+        format!("the volume has no folder {}; nothing was loaded there yet", folder.display()),
+    ))
 }
 
 fn fault(error: &models::Error) -> Fault {
@@ -140,12 +158,13 @@ fn fault(error: &models::Error) -> Fault {
     }
 }
 
-/// Tells what happens, progress now and then.
+/// Writes events; progress is collected and written in intervals.
 struct Teller {
     events: Mutex<Box<dyn Write + Send>>,
     pending: Mutex<Pending>,
 }
 
+/// Progress that was not written yet.
 struct Pending {
     moved: u64,
     skipped: u64,
@@ -162,7 +181,7 @@ impl Teller {
         let Ok(mut line) = serde_json::to_vec(event) else { return };
         line.push(b'\n');
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nobody listens any more: the reading side of the streams ends the work.
+        // A failed write means that nobody reads any more; the end of the input stops the work then.
         let _ = events.write_all(&line).and_then(|()| events.flush());
     }
 

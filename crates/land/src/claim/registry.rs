@@ -1,5 +1,6 @@
-//! In the pod: blobs from the site's registry or a depot's door, as a [`Source`] for threads that
-//! block. Where that does not answer, or has not a blob, the other way is taken: over the API server.
+//! In the seeder pod: a [`Source`] whose blobs come from the site's registry or a depot, for threads
+//! that block; and one that falls back to the API server where the registry does not answer or does
+//! not have a blob.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
@@ -18,12 +19,12 @@ use types::{Digest, Root};
 
 use super::order::{From, Way};
 
-/// Pieces between the socket and the thread that hashes and writes.
+/// Chunks that may wait between the socket and the thread that hashes and writes.
 const QUEUE: usize = 32;
-/// Tries before the other way is taken, or the push fails: a restart of the registry is bridged.
+/// Tries before the fallback is used, or the push fails: enough for a restart of the registry.
 const TRIES: u32 = 3;
 
-/// The blobs of a registry.
+/// A source of blobs that a registry has.
 pub(super) struct Pulled {
     registry: Registry,
     client: Client,
@@ -33,7 +34,8 @@ pub(super) struct Pulled {
 }
 
 impl Pulled {
-    /// A registry whose blobs have these sizes. `scratch` is a folder for its authority's file.
+    /// A registry, and the sizes of the blobs that are wanted. `scratch` is a folder for the CA file.
+    /// An error says why the registry cannot be asked.
     pub(super) fn new(
         from: &From,
         sizes: BTreeMap<Digest, u64>,
@@ -49,6 +51,8 @@ impl Pulled {
             builder = builder.ca([path]);
         }
         let client = builder.build().map_err(|error| words(&error))?;
+        // The credential is found by the host in the pull secret, the requests go to the URL: with a
+        // depot, or a registry behind a port forward, these are two addresses.
         let mirrors = BTreeMap::from([(from.host.clone(), from.url.clone())]);
         let mirrors = Mirrors::new(&mirrors, &[]).map_err(|error| words(&error))?;
         Ok(Self {
@@ -70,7 +74,8 @@ impl Source for Pulled {
         Ok(self.sizes.get(digest).copied())
     }
 
-    /// Fails when the registry does not give the first bytes.
+    /// Waits for the first bytes, so that an error comes from here, where the caller can still use
+    /// another source, and not in the midst of reading.
     fn open(&self, digest: &Digest, range: Range<u64>) -> Result<Reader> {
         let missing = || Error::BlobMissing { digest: *digest };
         let size = *self.sizes.get(digest).ok_or_else(missing)?;
@@ -88,6 +93,8 @@ impl Source for Pulled {
         let request = request.map_err(|error| failed(io::Error::other(error)))?;
         let mut download = self.client.download(request, start, Some(size));
         let (sender, queue) = mpsc::channel(QUEUE);
+        // Sockets are asynchronous, the caller blocks: a task feeds a channel that the reader empties. It
+        // ends with the blob, with an error, or when the reader is dropped.
         self.handle.spawn(async move {
             loop {
                 let piece = download.chunk().await;
@@ -106,19 +113,21 @@ impl Source for Pulled {
     }
 }
 
-/// A registry that has not a blob is told apart from one that does not answer.
+/// Keeps a registry that lacks a blob (404) apart from one that does not answer.
 fn io_error(error: net::Error) -> io::Error {
     let kind =
         if error.status() == Some(404) { io::ErrorKind::NotFound } else { io::ErrorKind::Other };
     io::Error::new(kind, error.to_string())
 }
 
+/// The reading end of a download.
 struct Incoming {
     queue: mpsc::Receiver<io::Result<Bytes>>,
     current: Bytes,
 }
 
 impl Incoming {
+    /// Waits for the next bytes; leaves nothing at the end.
     fn fill(&mut self) -> io::Result<()> {
         while self.current.is_empty() {
             match self.queue.blocking_recv() {
@@ -140,10 +149,11 @@ impl Read for Incoming {
     }
 }
 
-/// The ways that bytes may come, the registry first.
+/// A source that asks the registry first, and the process that started the pod where that fails.
 pub(super) struct Ways {
     registry: Option<Pulled>,
-    /// It does not answer: asking for each file anew would only take time.
+    /// The registry did not answer once. It is not asked again: waiting for its timeout with each file
+    /// would take hours.
     is_given_up: AtomicBool,
     api: Option<Box<dyn Source>>,
     taken: Mutex<BTreeSet<Way>>,
@@ -151,8 +161,8 @@ pub(super) struct Ways {
 }
 
 impl Ways {
-    /// A registry, or why there is none, and what is asked for over the API server. `tell` gets what a
-    /// person should know.
+    /// `registry` is the registry or why it cannot be asked, `api` the source behind the API server.
+    /// `tell` gets a message for the user when the fallback is used. Fails where neither can be asked.
     pub(super) fn new(
         registry: Option<std::result::Result<Pulled, String>>,
         api: Option<Box<dyn Source>>,
@@ -162,7 +172,9 @@ impl Ways {
             Some(Ok(registry)) => Some(registry),
             Some(Err(reason)) if api.is_none() => return Err(reason),
             Some(Err(reason)) => {
-                tell(format!("the registry is not asked ({reason}); over the API server instead"));
+                tell(format!(
+                    "the registry cannot be asked ({reason}): getting the models over the API server instead"
+                ));
                 None
             }
             None => None,
@@ -171,7 +183,7 @@ impl Ways {
         Ok(Self { registry, is_given_up, api, taken: Mutex::default(), tell })
     }
 
-    /// Which ways were taken.
+    /// Where the bytes came from so far.
     pub(super) fn taken(&self) -> Way {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         match (taken.contains(&Way::Registry), taken.contains(&Way::Api)) {
@@ -182,6 +194,7 @@ impl Ways {
         }
     }
 
+    /// Notes where bytes came from; `true` the first time.
     fn took(&self, way: Way) -> bool {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(way)
     }
@@ -217,11 +230,12 @@ impl Source for Ways {
                     let is_missing = matches!(&error, Error::BlobMissing { .. })
                         || matches!(&error, Error::Read { cause, .. }
                             if cause.kind() == io::ErrorKind::NotFound);
+                    // A blob that is missing says nothing about the others: the registry is asked again.
                     if !is_missing {
                         self.is_given_up.store(true, Ordering::Relaxed);
                     }
                     if self.took(Way::Api) {
-                        (self.tell)(format!("{error}; over the API server instead"));
+                        (self.tell)(format!("{error}: getting it over the API server instead"));
                     }
                 }
             }

@@ -1,5 +1,5 @@
-//! Lets a seeder pod do an order: starts it, or takes over the one that is there, talks to it, goes on
-//! after a break, and takes it away.
+//! Runs an order in a seeder pod: starts the pod or takes over the one that is there, follows the
+//! order, resumes when the pod or the connection breaks, and removes the pod in the end.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,24 +18,25 @@ use super::talk::{self, Tally};
 use super::volume::Volume;
 use types::destination::Claim;
 
-/// Breaks in a row, with no byte in between, after which it is given up.
+/// Breaks in a row without any progress in between, after which the push fails. A node that restarts or
+/// an API server that is rolled out breaks a connection once or twice.
 const MOST_BREAKS: u32 = 5;
-/// The wait after a break, and between looks at a pod that another push uses.
+/// The wait after a break, and between two tries at a pod that another push uses.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Lets pods work on volumes.
+/// Runs orders in pods that mount volumes, and remembers what it started.
 pub struct Seeder {
     cluster: Cluster,
     image: Image,
     progress: Arc<dyn Progress>,
-    /// How long a pod may take to run.
+    /// How long a pod may take until it runs.
     timeout: Duration,
-    /// What is to go when all is done.
+    /// What this process started and has to remove.
     held: Mutex<Vec<Held>>,
 }
 
 impl Seeder {
-    /// A seeder of this image.
+    /// A seeder whose pods run this image and have to run within `timeout`.
     pub fn new(
         cluster: Cluster,
         image: Image,
@@ -45,7 +46,7 @@ impl Seeder {
         Self { cluster, image, progress, timeout, held: Mutex::default() }
     }
 
-    /// The rights that work on these claims needs; `creates` when one is to be made.
+    /// The rights that work on these claims needs, with those to make claims where `creates` says so.
     pub fn rights(paths: &[Claim], creates: Creates) -> Vec<Right> {
         let mut rights = Vec::new();
         for path in paths {
@@ -72,7 +73,8 @@ impl Seeder {
         rights
     }
 
-    /// Lets a pod do an order with a volume, and gives its last event. `source` has the blobs.
+    /// Runs an order in a pod that mounts the claim (which is made first where it has to be), and
+    /// returns the last event. `source` has the blobs that the pod may ask this process for.
     pub async fn work(
         &self,
         volume: &Volume,
@@ -82,7 +84,7 @@ impl Seeder {
     ) -> Result<Event> {
         let namespace = &volume.path.namespace;
         if volume.make(&self.cluster).await? {
-            self.progress.note(&format!("made {}", volume.path));
+            self.progress.note(&format!("created {}", volume.path));
         }
         let pod = pod::pod(&self.cluster, volume, &self.image, usage).await?;
         let start = async || self.start(volume, &pod).await;
@@ -91,7 +93,9 @@ impl Seeder {
         self.through_breaks(namespace, (&what, &mount), order, source, start).await
     }
 
-    /// Starts a pod as often as it takes, until an order is done in it.
+    /// Runs an order, and starts it again after a break until it is done. `start` starts the pod, or
+    /// finds the one that runs, and gives its name; `what` and `mount` name the target and the volume
+    /// in messages. The pod keeps what it wrote, so each new start resumes.
     pub(super) async fn through_breaks(
         &self,
         namespace: &str,
@@ -104,7 +108,7 @@ impl Seeder {
         let (mut breaks, mut waits) = (0, 0_u32);
         loop {
             let name = match start().await {
-                // Somebody else made or removed it at the same moment.
+                // Another push made or removed the pod between our look at it and our request.
                 Err(Error::Cluster(
                     cluster::Error::Conflict { .. } | cluster::Error::Missing { .. },
                 )) if breaks < MOST_BREAKS => {
@@ -122,25 +126,30 @@ impl Seeder {
                 talk::Outcome::Event(event) => return Ok(event),
                 talk::Outcome::Busy => {
                     if waits == 0 {
-                        let note = format!("another push works on {what}: waiting for its end");
+                        let note =
+                            format!("another push writes to {what}: waiting until it has finished");
                         self.progress.note(&note);
                     }
                     waits = waits.saturating_add(1);
+                    // The pod is the other push's: it must not be removed when this one is stopped.
                     self.let_go(&Held::Pod(namespace.to_owned(), name));
                 }
                 talk::Outcome::Broken(why) => {
+                    // A break after progress is the first of a new row: a long push over a poor line may
+                    // break often.
                     breaks = if tally.done() > before { 1 } else { breaks + 1 };
                     if breaks >= MOST_BREAKS {
                         return Err(Error::Broken { what: what.to_owned(), why });
                     }
-                    self.progress.note(&format!("{what}: {why}; going on"));
+                    self.progress.note(&format!("{what}: {why}; resuming"));
                 }
             }
             sleep(PAUSE).await;
         }
     }
 
-    /// Takes away the pods that are this process's. Called in every case, also after Ctrl-C.
+    /// Removes the pods and DaemonSets that this process started. It has to be called in every case,
+    /// also after a failure or Ctrl-C.
     pub async fn release(&self) -> Result<()> {
         let held = std::mem::take(&mut *self.held());
         for held in held {
@@ -155,18 +164,20 @@ impl Seeder {
         Ok(())
     }
 
-    /// The pod's name, when it runs.
+    /// Starts the pod of a claim, or finds the one that is there, waits until it runs, and returns its
+    /// name. When it does not start, the error also says what is wrong with the claim.
     async fn start(&self, volume: &Volume, pod: &Pod) -> Result<String> {
         let namespace = &volume.path.namespace;
         let name = pod.metadata.name.clone().unwrap_or_default();
         let scope = Scope::Namespace(namespace);
         let present = self.cluster.get::<Pod>(scope, &name).await?;
         match &present {
-            // One of another version of Gantry.
+            // A pod that another version of Gantry left: its protocol may be another one.
             Some(present) if cluster::is_own(&present.metadata) && image(present) != image(pod) => {
                 self.cluster.remove_pod(namespace, &name).await?;
                 self.hold(Held::Pod(namespace.clone(), name.clone()));
             }
+            // Somebody else's: it is used, and its owner removes it.
             Some(_) => {}
             None => self.hold(Held::Pod(namespace.clone(), name.clone())),
         }
@@ -197,6 +208,7 @@ impl Seeder {
         self.timeout
     }
 
+    /// Remembers something that has to be removed in the end.
     pub(super) fn hold(&self, started: Held) {
         let mut held = self.held();
         if !held.contains(&started) {
@@ -204,7 +216,7 @@ impl Seeder {
         }
     }
 
-    /// The pod is another push's.
+    /// Forgets a pod that turned out to be another push's.
     fn let_go(&self, pod: &Held) {
         self.held().retain(|held| held != pod);
     }
@@ -214,19 +226,19 @@ impl Seeder {
     }
 }
 
-/// What this process started, by namespace and name.
+/// Something that this process started: its namespace and its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Held {
     Pod(String, String),
     DaemonSet(String, String),
 }
 
-/// Whether claims are made where there are none.
+/// Whether claims that do not exist are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Creates {
-    /// They have to be there.
+    /// They have to exist.
     Nothing,
-    /// They are made.
+    /// They are made when they do not exist.
     Claims,
 }
 

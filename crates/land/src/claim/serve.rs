@@ -1,5 +1,8 @@
-//! On this side: answers what a pod asks for, from any [`Source`]. Only blobs of the order are
-//! given, in pieces of a bounded length.
+//! On this side of the API server: sends the pieces of blobs that a seeder pod asks for, from any
+//! [`Source`]. Only blobs of the order are sent, in pieces of a bounded length.
+//!
+//! Three parts run at the same time: one reads requests from the socket, one reads pieces from the
+//! disk on a thread of its own, one writes replies to the socket.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read as _};
@@ -12,22 +15,24 @@ use types::Digest;
 
 use super::frame::{HEAD, HELLO, Head, LONGEST_WORDS, PIECE, REQUEST, Request};
 
-/// Requests that wait for the disk: what a pod sends ahead is far below.
+/// Requests that may wait for the disk: far more than a pod sends ahead (8 for each file).
 const REQUESTS: usize = 64;
-/// Answers that wait for the socket.
+/// Replies that may wait for the socket, of up to 1 MiB each.
 const ANSWERS: usize = 4;
 
-/// Waits for the pod's first words. An error means that it is no Gantry of this kind.
+/// Waits for the pod's first bytes. `InvalidData` means that what runs there does not speak this
+/// protocol.
 pub(super) async fn hello(stdout: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
     let mut said = [0; HELLO.len()];
     stdout.read_exact(&mut said).await?;
     if said == *HELLO {
         return Ok(());
     }
-    Err(io::Error::new(io::ErrorKind::InvalidData, "it speaks another protocol"))
+    Err(io::Error::new(io::ErrorKind::InvalidData, "it speaks another version of the protocol"))
 }
 
-/// Answers requests until the pod closes its output.
+/// Answers requests until the pod closes its output. Requests for blobs that are not in `allowed` get an
+/// error.
 pub(super) async fn serve(
     source: Arc<dyn Source>,
     allowed: BTreeSet<Digest>,
@@ -54,18 +59,19 @@ pub(super) async fn serve(
         while let Some(bytes) = ready.recv().await {
             let bytes: Vec<u8> = bytes;
             if stdin.write_all(&bytes).await.is_err() {
-                // The pod has ended; its events say why.
+                // The pod ended: that is no error here, its events say why.
                 break;
             }
         }
         Ok::<(), io::Error>(())
     };
     let outcome = tokio::try_join!(listen, answer).map(drop);
+    // Both channels are closed now, which ends the thread after the piece that it reads.
     let _ = reading.await;
     outcome
 }
 
-/// Reads pieces, one after the other, in the order that they were asked for.
+/// Reads pieces, one after the other, in the order of their requests.
 fn read(
     source: &dyn Source,
     allowed: &BTreeSet<Digest>,
@@ -78,6 +84,7 @@ fn read(
         let is_piece = piece.is_ok();
         if let Err(reason) = piece {
             let end = reason.floor_char_boundary(LONGEST_WORDS);
+            // What was read before the failure must not be taken for the message.
             bytes.truncate(HEAD);
             bytes.extend_from_slice(&reason.as_bytes()[..end]);
         }
@@ -90,6 +97,7 @@ fn read(
     }
 }
 
+/// Reads one piece behind the header's bytes; an error is the message for the pod.
 fn piece(
     source: &dyn Source,
     allowed: &BTreeSet<Digest>,
@@ -97,9 +105,12 @@ fn piece(
     bytes: &mut Vec<u8>,
 ) -> Result<(), String> {
     if request.length > PIECE || !allowed.contains(&request.digest) {
-        return Err("it was asked for what was not offered".to_owned());
+        return Err("the pod asked for a blob that is not in its order".to_owned());
     }
-    let end = request.start.checked_add(u64::from(request.length)).ok_or("a range without end")?;
+    let end = request
+        .start
+        .checked_add(u64::from(request.length))
+        .ok_or("the pod asked for a range past the largest file size")?;
     let words = |error: &dyn std::fmt::Display| error.to_string();
     let mut reader =
         source.open(&request.digest, request.start..end).map_err(|error| words(&error))?;

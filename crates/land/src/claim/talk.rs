@@ -1,5 +1,6 @@
-//! One conversation with a pod: `gantry models receive` in it gets the order, is given what it asks
-//! for, and what it tells becomes progress here.
+//! One session with a seeder pod: executes `gantry models receive` in it, sends the order, answers its
+//! requests for blobs, and turns its events into progress here, until the order is done or the
+//! connection breaks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,39 +19,41 @@ use super::order::{Event, Fault, MOUNT, Order};
 use super::pod::CONTAINER;
 use super::serve;
 
-/// What runs in the pod.
+/// The command that is executed in the pod.
 const COMMAND: [&str; 3] = ["/usr/bin/gantry", "models", "receive"];
-/// The longest line that a pod may tell: the records of a volume with a hundred thousand files.
+/// The longest line that is read from a pod: enough for the records of a volume with a hundred
+/// thousand files.
 const LONGEST_LINE: u64 = 64 << 20;
-/// Words of the pod that are no events, kept for the error.
+/// Bytes of the pod's output that are no events and are kept for the error message.
 const MOST_WORDS: usize = 2048;
-/// After so long a silence it is asked whether the pod still runs: a lost node closes no connection.
+/// After so long a silence the API server is asked whether the pod still runs: when a node is lost,
+/// nobody closes the connection.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// A pod to talk to.
+/// A pod, and what messages call it.
 pub(super) struct Talk<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) namespace: &'a str,
     pub(super) pod: &'a str,
-    /// What errors call the place.
+    /// What errors call the target: `pvc://rag/models`.
     pub(super) what: &'a str,
-    /// What errors call the volume, which the pod has at [`MOUNT`].
+    /// What errors call the volume that the pod has at [`MOUNT`].
     pub(super) mount: &'a str,
 }
 
-/// How a conversation ended.
+/// How a session ended.
 pub(super) enum Outcome {
-    /// The order is done.
+    /// The order is done; its last event.
     Event(Event),
-    /// Another push works in the pod.
+    /// Another push uses the pod.
     Busy,
-    /// The pod or the connection went away.
+    /// The pod ended or the connection broke, and why. A new session resumes.
     Broken(String),
 }
 
 impl Talk<'_> {
-    /// Talks until the order is done or the connection ends. `began` is called when the pod works for
-    /// this side.
+    /// Runs the session until the order is done or the connection ends. `began` is called when the pod
+    /// has accepted the order. An error is one that a new session would meet again.
     pub(super) async fn run(
         &self,
         order: &Order,
@@ -67,7 +70,7 @@ impl Talk<'_> {
         let (Some(mut stdin), Some(mut stdout), Some(stderr)) =
             (exec.stdin(), exec.stdout(), exec.stderr())
         else {
-            return Ok(Outcome::Broken("the API server gave no streams".to_owned()));
+            return Ok(Outcome::Broken("the API server opened no streams to the pod".to_owned()));
         };
         let json = serde_json::to_vec(order).map_err(std::io::Error::other);
         let bytes = json.and_then(|json| frame::order_bytes(&json));
@@ -80,7 +83,8 @@ impl Talk<'_> {
             stdin.write_all(&bytes).await?;
             match source {
                 Some(source) => serve::serve(source, allowed, stdout, stdin).await,
-                // Its input stays open as long as it works; it has nothing to ask for.
+                // The pod has nothing to ask for, but it takes the end of its input as the sign to stop:
+                // this future keeps the input open until the pod closes its output.
                 None => tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await.map(drop),
             }
         };
@@ -88,6 +92,8 @@ impl Talk<'_> {
         let listening = self.listen(BufReader::new(stderr), tally, began);
         tokio::pin!(conversation);
         tokio::pin!(listening);
+        // The events decide. The other future ends first when the pod closes its output, or when the
+        // stream is not ours; what it returned is then needed to tell why there are no events.
         let mut spoken = None;
         let heard = loop {
             tokio::select! {
@@ -98,6 +104,7 @@ impl Talk<'_> {
         self.judged(heard, spoken)
     }
 
+    /// Tells from the last event, and from what else was seen, how the session ended.
     fn judged(&self, heard: Heard, spoken: Option<std::io::Result<()>>) -> Result<Outcome> {
         match heard.last {
             Some(Event::Busy) => return Ok(Outcome::Busy),
@@ -109,16 +116,20 @@ impl Talk<'_> {
             Some(event) => return Ok(Outcome::Event(event)),
             None => {}
         }
+        // Without any event: either it is no Gantry (a wrong image), or the connection broke before.
         let is_foreign = matches!(&spoken, Some(Err(error))
             if error.kind() == std::io::ErrorKind::InvalidData);
         if is_foreign || !heard.words.is_empty() && !heard.has_begun {
-            let words =
-                if heard.words.is_empty() { "no Gantry of this version" } else { &heard.words };
+            let words = if heard.words.is_empty() {
+                "it is not the Gantry of this version"
+            } else {
+                &heard.words
+            };
             return Err(Error::Work {
                 what: self.what.to_owned(),
                 fault: Fault::Input,
                 message: format!(
-                    "Pod {}/{} does not do what it is told ({}): is its image this version's?",
+                    "Pod {}/{} does not understand the order ({}); check that its image is the one that this version of Gantry brought (tools: [gantry])",
                     self.namespace,
                     self.pod,
                     words.trim()
@@ -130,7 +141,7 @@ impl Talk<'_> {
         Ok(Outcome::Broken(if words.is_empty() { why } else { format!("{why} ({words})") }))
     }
 
-    /// Hears events until the stream ends, or the last one came.
+    /// Reads events until the last one of the order, or the end of the stream.
     async fn listen(
         &self,
         mut lines: impl AsyncBufRead + Unpin,
@@ -146,14 +157,15 @@ impl Talk<'_> {
                 Ok(Ok(0)) => return heard,
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return heard.and_lost(error.to_string()),
-                // What was read of a line so far is kept in it.
+                // A timeout in the midst of a line loses nothing: `line` keeps what was read, and the next
+                // round reads on behind it.
                 Err(_) => match self.gone().await {
                     Some(why) => return heard.and_lost(why),
                     None => continue,
                 },
             }
             if !line.ends_with(b"\n") && line.len() as u64 >= LONGEST_LINE {
-                return heard.and_lost("the pod tells a line without end".to_owned());
+                return heard.and_lost("the pod sent a line of more than 64 MiB".to_owned());
             }
             match serde_json::from_slice::<Event>(&line) {
                 Ok(Event::Began) => {
@@ -166,6 +178,7 @@ impl Talk<'_> {
                         return heard;
                     }
                 }
+                // No event: a message of the runtime (command not found) that belongs into the error.
                 Err(_) if heard.words.len() < MOST_WORDS => {
                     heard.words.push_str(&String::from_utf8_lossy(&line));
                 }
@@ -175,7 +188,7 @@ impl Talk<'_> {
         }
     }
 
-    /// Why the pod is gone, if it is.
+    /// Why the pod does not run any more; `None` while it runs.
     async fn gone(&self) -> Option<String> {
         let pod = self.cluster.get::<Pod>(Scope::Namespace(self.namespace), self.pod).await;
         match pod {
@@ -194,15 +207,16 @@ impl Talk<'_> {
     }
 }
 
-/// What was heard of a pod.
+/// What a pod wrote to its standard error during a session.
 #[derive(Default)]
 struct Heard {
+    /// Whether the pod accepted the order.
     has_begun: bool,
-    /// The event that ends it.
+    /// The event that ended the order.
     last: Option<Event>,
-    /// What it said that is no event.
+    /// Output that is no event.
     words: String,
-    /// Why no more was heard.
+    /// Why the stream ended before the last event.
     lost: Option<String>,
 }
 
@@ -213,11 +227,13 @@ impl Heard {
     }
 }
 
-/// Progress over several conversations: what one told is not told again by the next, which finds it
-/// there.
+/// Progress over several sessions with the same order. A new session counts from zero, and reports as
+/// skipped what an earlier one moved; only what goes beyond that is passed on to the user.
 pub(super) struct Tally {
     progress: Arc<dyn Progress>,
+    /// Bytes that the user was told of, over all sessions.
     told: u64,
+    /// Bytes that the current session has reported.
     now: u64,
     is_expected: bool,
     conversations: u32,
@@ -228,21 +244,23 @@ impl Tally {
         Self { progress, told: 0, now: 0, is_expected: false, conversations: 0 }
     }
 
-    /// Bytes that are done.
+    /// Bytes that are done, over all sessions.
     pub(super) fn done(&self) -> u64 {
         self.told
     }
 
+    /// A new session begins: it counts from zero again.
     fn begin(&mut self) {
         self.now = 0;
         self.is_expected = false;
         self.conversations += 1;
     }
 
-    /// Takes an event in; gives it back when it is the last.
+    /// Turns an event into progress; returns it when it is the last of the order.
     fn hear(&mut self, event: Event) -> Option<Event> {
         match event {
             Event::Expect { bytes } => {
+                // Later sessions announce the same files again.
                 if self.conversations <= 1 || (self.told == 0 && !self.is_expected) {
                     self.progress.expect(bytes);
                 }
@@ -250,6 +268,8 @@ impl Tally {
             }
             Event::Progress { moved, skipped } => {
                 self.now += moved + skipped;
+                // Example: 70 bytes were told before a break; the new session skips 70 and moves 5. Of its
+                // 75, the 5 above the 70 are new, and pass as moved.
                 let new = self.now.saturating_sub(self.told);
                 let (moved, skipped) = (moved.min(new), new.saturating_sub(moved).min(skipped));
                 if moved > 0 {

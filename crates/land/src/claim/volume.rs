@@ -1,5 +1,5 @@
-//! The claim: whether it is there and can be used, making it where that is asked for, and who uses
-//! it already.
+//! The claim that models are loaded into: whether it exists and can be used, which pod uses it
+//! already, and how it is made where the user wants that.
 
 use cluster::objects::api::core::v1::{PersistentVolumeClaim, Pod};
 use cluster::objects::api::storage::v1::StorageClass;
@@ -13,28 +13,28 @@ use types::site::{AccessMode, NewClaim};
 
 /// The annotation that makes a class the cluster's default (kubernetes.io/docs, "Storage Classes").
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
-/// A claim is made this much larger than its models, for the next revision's small files and what the
-/// file system keeps for itself.
+/// A new claim is this much larger than its models: for what the file system keeps for itself (ext4
+/// reserves 5 %) and for the small files of the next revision.
 const ROOM_PERCENT: u64 = 20;
-/// The smallest claim that is made.
+/// The smallest size of a new claim: several providers round up to this in any case.
 const SMALLEST: u64 = 1 << 30;
 
-/// A claim that models go to.
+/// A claim that models are loaded into, as it was found.
 #[derive(Debug, Clone)]
 pub struct Volume {
-    /// Where.
+    /// The namespace, name and folder.
     pub path: Claim,
-    /// The claim that is to be made first.
+    /// The claim to be made first, where it does not exist.
     pub to_make: Option<PersistentVolumeClaim>,
-    /// The node on which a pod has it mounted, where only one may.
+    /// The node on which a pod has it mounted, where only one node may (ReadWriteOnce).
     pub node: Option<String>,
-    /// A pod that uses it, whose tolerations and node selector the seeder takes.
+    /// A pod that uses it; the seeder takes over its tolerations and node selector.
     pub consumer: Option<Pod>,
 }
 
 impl Volume {
-    /// Looks at a claim before anything is written. `bytes` is what goes there; `new` how it is made
-    /// where it is not there.
+    /// Checks a claim before anything is written. `bytes` is the size of what will be loaded; `new` says
+    /// how the claim is made where it does not exist, which is an error without it.
     pub async fn find(
         cluster: &Cluster,
         path: &Claim,
@@ -48,7 +48,7 @@ impl Volume {
                 return Err(Error::input(
                     path.to_string(),
                     "there is no such claim",
-                    "make it with --create, or create it yourself",
+                    "let Gantry create it with --create (create: in site.yaml), or create it yourself",
                 ));
             };
             let claim = make(cluster, path, bytes, new).await?;
@@ -63,6 +63,7 @@ impl Volume {
         let consumer = consumer(cluster, path).await?;
         let modes = claim.spec.as_ref().and_then(|spec| spec.access_modes.clone());
         let modes = modes.unwrap_or_default();
+        // ReadWriteMany and ReadOnlyMany volumes can be mounted on several nodes at once.
         let is_of_one_node = !modes.iter().any(|mode| mode.ends_with("Many"));
         if modes == ["ReadWriteOncePod"]
             && let Some(pod) = consumer.as_ref().filter(|pod| node_of(pod).is_some())
@@ -70,22 +71,23 @@ impl Volume {
             let name = pod.metadata.name.clone().unwrap_or_default();
             return Err(Error::input(
                 path.to_string(),
-                format!("it is ReadWriteOncePod, and the pod {name} has it"),
-                "scale that workload to zero, push, and scale it up again",
+                format!("its access mode is ReadWriteOncePod, and the pod {name} uses it"),
+                "scale that workload to zero, run this command, and scale it up again",
             ));
         }
         let node = consumer.as_ref().and_then(node_of).filter(|_| is_of_one_node);
         Ok(Self { path: path.clone(), to_make: None, node, consumer })
     }
 
-    /// Makes the claim, if it has to be. Whether it was made.
+    /// Makes the claim where it does not exist. Returns whether it was made.
     pub async fn make(&self, cluster: &Cluster) -> Result<bool> {
         let Some(claim) = &self.to_make else { return Ok(false) };
         cluster.create(Scope::Namespace(&self.path.namespace), claim).await?;
         Ok(true)
     }
 
-    /// Why no pod gets the claim, where it is the claim's fault: its own last event.
+    /// Why a pod cannot mount the claim, where the claim itself is the reason: its phase, its storage
+    /// class and its last warning event. `None` when it is bound.
     pub async fn why(cluster: &Cluster, path: &Claim) -> Option<String> {
         let scope = Scope::Namespace(&path.namespace);
         let claim = cluster.get::<PersistentVolumeClaim>(scope, &path.name).await.ok()??;
@@ -98,29 +100,31 @@ impl Volume {
         let phase = phase.unwrap_or_else(|| "Pending".to_owned());
         let event = cluster.warning(&path.namespace, &path.name).await;
         let event = event.map(|event| format!(": {event}")).unwrap_or_default();
-        Some(format!("the claim is {phase}, its storage class {class}{event}"))
+        Some(format!("the claim is {phase}, its storage class is {class}{event}"))
     }
 }
 
+/// Refuses a claim that no pod could write files to.
 fn usable(path: &Claim, claim: &PersistentVolumeClaim) -> Result<()> {
     let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
     if claim.metadata.deletion_timestamp.is_some() {
-        let next = "wait until it is gone, or take another name";
+        let next = "wait until it is deleted, or use another name";
         return Err(Error::input(path.to_string(), "the claim is being deleted", next));
     }
     if phase == Some("Lost") {
-        let next = "its volume is gone: delete the claim and make it again with --create";
+        let next = "its volume does not exist any more: delete the claim and let Gantry create it again with --create";
         return Err(Error::input(path.to_string(), "the claim is Lost", next));
     }
     let mode = claim.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref());
     if mode == Some("Block") {
-        let next = "models need a file system: make a claim with volumeMode Filesystem";
-        return Err(Error::input(path.to_string(), "it is a block device", next));
+        let next = "models need a file system: create a claim with volumeMode: Filesystem";
+        return Err(Error::input(path.to_string(), "its volumeMode is Block", next));
     }
     Ok(())
 }
 
-/// A pod that uses the claim; a running one before others. Gantry's own do not count.
+/// A pod that uses the claim, if there is one; preferably one that has a node. Gantry's own pods do not
+/// count.
 async fn consumer(cluster: &Cluster, path: &Claim) -> Result<Option<Pod>> {
     let pods = cluster.list::<Pod>(Scope::Namespace(&path.namespace), "").await?;
     let uses = |pod: &Pod| {
@@ -137,6 +141,7 @@ async fn consumer(cluster: &Cluster, path: &Claim) -> Result<Option<Pod>> {
     let using = pods
         .into_iter()
         .filter(|pod| uses(pod) && !has_ended(pod) && !cluster::is_own(&pod.metadata));
+    // A pod that has a node tells where a ReadWriteOnce volume can be mounted.
     Ok(using.max_by_key(|pod| node_of(pod).is_some()))
 }
 
@@ -144,7 +149,7 @@ fn node_of(pod: &Pod) -> Option<String> {
     pod.spec.as_ref()?.node_name.clone()
 }
 
-/// The claim as it will be made; its class is looked at first.
+/// The claim as it will be made. Its storage class has to exist: else the claim would stay Pending.
 async fn make(
     cluster: &Cluster,
     path: &Claim,
@@ -160,7 +165,7 @@ async fn make(
             return Err(Error::input(
                 path.to_string(),
                 format!("the cluster has no storage class {class:?}"),
-                format!("it has: {has}"),
+                format!("use one of: {has}"),
             ));
         }
         None if !classes.iter().any(is_default) => {
@@ -168,12 +173,13 @@ async fn make(
                 path.to_string(),
                 "the cluster has no default storage class",
                 format!(
-                    "name one with --storage-class or storageClass in site.yaml; it has: {has}"
+                    "choose one with --storage-class, or storageClass: in site.yaml; the cluster has: {has}"
                 ),
             ));
         }
         _ => {}
     }
+    // Whole MiB: some storage drivers refuse or round odd sizes.
     let size = new.size.map_or_else(
         || (bytes + bytes / 100 * ROOM_PERCENT).max(SMALLEST).next_multiple_of(1 << 20),
         |size| size.0,
@@ -181,8 +187,12 @@ async fn make(
     if size < bytes {
         return Err(Error::input(
             path.to_string(),
-            format!("--size {} is less than the models' {}", ByteSize(size), ByteSize(bytes)),
-            "leave --size away, or give more",
+            format!(
+                "--size {} is less than the size of the models, {}",
+                ByteSize(size),
+                ByteSize(bytes)
+            ),
+            "give a larger --size, or leave it out",
         ));
     }
     let mode = match new.access_mode {
@@ -201,7 +211,7 @@ async fn make(
         Error::input(
             path.to_string(),
             error.to_string(),
-            "this is a fault of Gantry, please report it",
+            "this is a bug in Gantry, please report it",
         )
     })?;
     own(&mut claim.metadata, "models");

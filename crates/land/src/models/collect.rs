@@ -1,5 +1,5 @@
-//! Older revisions of a model, taken away when a newer one is there: only files that a record says
-//! were put, and that nothing else of the folder leads to.
+//! Removes older revisions of a model when a newer one is there: only files that a record says Gantry
+//! wrote, and that no other revision uses.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,9 +10,11 @@ use std::time::SystemTime;
 use super::record::Record;
 use super::{Plan, Result, at};
 
-/// Keeps the revisions that `plans` put and the newest others, `keep` of each model in all; takes the
-/// rest away and gives their names. What leads to a revision goes first and its record last, so that
-/// a killed run is gone on with by the next. Blocks on the disk.
+/// Removes all but `keep` revisions of each model in `plans`: the revision of the plan stays, and the
+/// newest of the others. Returns the names of those that were removed. Blocks on the disk.
+///
+/// What points to a revision is removed first and its record last, so that a run after a kill finds
+/// the record and removes the rest.
 pub fn collect(root: &Path, plans: &[Plan], keep: usize) -> Result<Vec<String>> {
     let mut records = Record::read_all(root)?;
     let mut gone = Vec::new();
@@ -24,6 +26,7 @@ pub fn collect(root: &Path, plans: &[Plan], keep: usize) -> Result<Vec<String>> 
             .map(|record| (put_at(root, record), record.name.clone()))
             .collect();
         others.sort_by(|a, b| b.cmp(a));
+        // The revision of the plan is one of the `keep`, and is not in the list.
         for (_, name) in others.into_iter().skip(keep.saturating_sub(1)) {
             let Some(at) = records.iter().position(|record| record.name == name) else { continue };
             let record = records.remove(at);
@@ -39,20 +42,23 @@ fn model_of(name: &str) -> &str {
     name.split_once('@').map_or(name, |(model, _)| model)
 }
 
+/// When a revision was written: the time of its record.
 fn put_at(root: &Path, record: &Record) -> SystemTime {
     let file = fs::metadata(root.join(record.path())).and_then(|metadata| metadata.modified());
     file.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
+/// Removes one revision; `others` are the records of all that stay.
 fn remove(root: &Path, record: &Record, others: &[Record]) -> Result<()> {
     let is_theirs = |path: &Path| {
         others.iter().any(|other| other.files.contains_key(path) || other.links.contains_key(path))
     };
     let led_to = led_to(root, record)?;
-    // Links and branches lead to content: they go first.
+    // Links and branches point to content, so they go first: a reader finds no link without its file.
     for path in record.links.keys().filter(|path| !is_theirs(path)) {
         remove_file(&root.join(path))?;
     }
+    // Of the files, blobs go last: snapshots and branches refer to them.
     let (blobs, leading): (Vec<_>, Vec<_>) = record
         .files
         .keys()
@@ -70,14 +76,15 @@ fn remove(root: &Path, record: &Record, others: &[Record]) -> Result<()> {
         .flat_map(|path| path.ancestors().skip(1))
         .filter(|folder| !folder.as_os_str().is_empty())
         .collect();
-    // The deepest first; one with something of somebody else's in it stays.
+    // The deepest first. `remove_dir` fails on a folder that is not empty: one with other files stays.
     for folder in folders.iter().rev() {
         let _ = fs::remove_dir(root.join(folder));
     }
     remove_file(&root.join(record.path()))
 }
 
-/// What symbolic links of other snapshots of the same model lead to, whoever made them.
+/// The files that symbolic links of other snapshots of the same model point to, whoever made the links:
+/// huggingface_hub may have added a snapshot that shares blobs with ours.
 fn led_to(root: &Path, record: &Record) -> Result<BTreeSet<PathBuf>> {
     let own: BTreeSet<PathBuf> = record.links.keys().map(|path| root.join(path)).collect();
     let mut led_to = BTreeSet::new();
@@ -108,7 +115,7 @@ fn led_to(root: &Path, record: &Record) -> Result<BTreeSet<PathBuf>> {
     Ok(led_to)
 }
 
-/// Where a relative link leads, by its words alone.
+/// The path that a relative link points to, without asking the file system: its target may be missing.
 fn resolved(folder: &Path, to: &Path) -> PathBuf {
     let mut at = folder.to_owned();
     for part in to.components() {
@@ -122,6 +129,7 @@ fn resolved(folder: &Path, to: &Path) -> PathBuf {
     at
 }
 
+/// Removes a file that may be gone already.
 fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path)(error)),

@@ -1,9 +1,20 @@
-//! An OCI image of models' files, to be mounted as it is (Kubernetes' image volumes): a [`Source`]
-//! whose layers are made of the source's blobs while they are read. Nothing is written to the disk.
+//! Makes an OCI image of models' files, for Kubernetes' image volumes (1.31 and newer). It is a
+//! [`Source`] whose layers are put together from the source's blobs while they are read, so that
+//! nothing is written to the disk.
 //!
-//! A large file is a layer of its own, so that another revision moves only what changed; the small
-//! ones, links and folders are one layer. Layers are plain tar with fixed times, owners and modes:
-//! the same models give the same digests, and a layer's digest is its `diff_id`.
+//! A large file is a layer of its own, so that the next revision moves only what changed; small files,
+//! links and folders share one layer. Layers are plain tar with fixed times, owners and modes: the
+//! same models give the same digests, and a layer's digest is its `diff_id`.
+//!
+//! For example, a model of `config.json` (600 bytes) and `model.safetensors` (2 GB) becomes two layers:
+//!
+//! ```text
+//! layer 1: header of org/, header of org/name/, header of config.json, 600 bytes, 424 zeros, end
+//! layer 2: header of org/name/model.safetensors, 2 GB out of the source, padding, end
+//! ```
+//!
+//! A layer is kept as this list of pieces, headers as bytes and files by their digest, and a range of
+//! it is read by reading the pieces that the range touches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
@@ -20,18 +31,21 @@ use types::{Descriptor, Digest, Kind, Reference, Root, media_type};
 use super::plan::{Content, Plan};
 use super::{Error, Result};
 
-/// Files from here on are layers of their own.
+/// Files of this size or more are layers of their own. All others share one: docker takes at most 127
+/// layers, and a layer costs a registry several requests.
 const LARGE: u64 = 16 << 20;
-/// A tar's block.
+/// Tar's block: headers, and the padding of contents.
 const BLOCK: u64 = 512;
-/// What is hashed at once.
+/// Bytes that are hashed at a time.
 const PIECE: usize = 1 << 20;
-/// Plain tar (image-spec 1.1, layer.md): weights do not get smaller, and reading them costs nothing.
+/// Plain tar (OCI Image Spec 1.1, layer.md): weights hardly compress, and plain layers can be read from
+/// any offset.
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-/// The image has no program; any node may mount it.
+/// The image has no program, so that nodes of any architecture may mount it; each gets a manifest, since
+/// runtimes choose by architecture.
 const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
 
-/// An image of models, made while it is read.
+/// An image of models whose layers are made while they are read.
 pub struct Packed {
     source: Arc<dyn Source>,
     root: Root,
@@ -39,12 +53,13 @@ pub struct Packed {
     documents: BTreeMap<Digest, Vec<u8>>,
 }
 
-/// A layer: a tar in pieces.
+/// A layer: the pieces of a tar, in their order.
 struct Layer {
     pieces: Vec<Piece>,
     size: u64,
 }
 
+/// A part of a layer: bytes in memory, or a blob of the source.
 #[derive(Clone)]
 enum Piece {
     Bytes(Arc<[u8]>),
@@ -61,8 +76,8 @@ impl Piece {
 }
 
 impl Packed {
-    /// The image of planned models under this name. Reads every file once, for the layers' digests;
-    /// blocks on the disk.
+    /// The image of planned models, under this name. Reads every file once, for the layers' digests.
+    /// Blocks on the disk.
     pub fn new(
         source: Arc<dyn Source>,
         plans: &[Plan],
@@ -76,6 +91,7 @@ impl Packed {
             files.extend(plan.files());
         }
         progress.expect(files.values().map(|content| content.size).sum());
+        // Everything is sorted by path, so that the same models give the same bytes and digests.
         let links: BTreeMap<PathBuf, &PathBuf> = plans
             .iter()
             .filter_map(|plan| plan.folder.as_ref())
@@ -92,6 +108,7 @@ impl Packed {
             .filter(|folder| !folder.as_os_str().is_empty())
             .map(Path::to_owned)
             .collect();
+        // Folders come first, with their own entries: unpackers give others modes of their own choice.
         for folder in &folders {
             small.folder(folder)?;
         }
@@ -123,13 +140,13 @@ impl Packed {
         Ok(Self { source, root: Root::new(name.clone(), Kind::Image, index), layers, documents })
     }
 
-    /// The image.
+    /// The image, as the only root of this source.
     pub fn root(&self) -> &Root {
         &self.root
     }
 }
 
-/// The documents above the layers; gives the index.
+/// Makes the configs, manifests and index above the layers, and returns the index's descriptor.
 fn index(layers: &[(Digest, u64)], documents: &mut BTreeMap<Digest, Vec<u8>>) -> Descriptor {
     let mut put = |value: serde_json::Value| {
         let bytes = value.to_string().into_bytes();
@@ -156,7 +173,7 @@ fn index(layers: &[(Digest, u64)], documents: &mut BTreeMap<Digest, Vec<u8>>) ->
     Descriptor::new(media_type::OCI_INDEX, digest, size)
 }
 
-/// A tar that is being put together.
+/// A tar that is being built.
 #[derive(Default)]
 struct Tar {
     pieces: Vec<Piece>,
@@ -185,7 +202,8 @@ impl Tar {
         Ok(())
     }
 
-    /// The header alone: the crate writes long names as it does for any archive.
+    /// Adds the header of an entry. The tar crate writes it with an empty content, so that long names
+    /// become GNU extension entries as in any archive; the content follows as a piece of its own.
     fn entry(
         &mut self,
         path: &Path,
@@ -213,6 +231,7 @@ impl Tar {
         Ok(())
     }
 
+    /// Adds the zeros that fill a content's last block.
     fn pad(&mut self, size: u64) {
         let rest = size.next_multiple_of(BLOCK) - size;
         if rest > 0 {
@@ -220,6 +239,7 @@ impl Tar {
         }
     }
 
+    /// Ends the tar with its two empty blocks.
     fn finish(mut self) -> Layer {
         self.pieces.push(Piece::Bytes(vec![0; 2 * BLOCK as usize].into()));
         let size = self.pieces.iter().map(Piece::size).sum();
@@ -228,6 +248,7 @@ impl Tar {
 }
 
 impl Layer {
+    /// Reads the whole layer for its digest.
     fn digest(&self, source: &Arc<dyn Source>, progress: &dyn Progress) -> Result<Digest> {
         let mut reader = self.reader(source, 0..self.size);
         let mut hash = Sha256::new();
@@ -244,6 +265,7 @@ impl Layer {
         }
     }
 
+    /// A reader of a range of the layer. Each piece is cut to the part of it that is in the range.
     fn reader(&self, source: &Arc<dyn Source>, range: Range<u64>) -> Pieces {
         let mut at = 0;
         let mut pieces = Vec::new();
@@ -261,7 +283,7 @@ impl Layer {
     }
 }
 
-/// The pieces of a layer, read front to back; the next one is the last of the list.
+/// Reads pieces of a layer one after the other. They are in reverse order, so that `pop` gives the next.
 struct Pieces {
     source: Arc<dyn Source>,
     pieces: Vec<(Piece, Range<u64>)>,

@@ -1,16 +1,17 @@
-//! Models to where programs read them: a folder (a mounted volume, a disk of a node) or a bucket of
-//! an object store, in the layout that a runtime expects.
+//! Writes models to where runtimes read them: a folder (a mounted volume, a node's disk) or a bucket
+//! of an object store, in the layout that the runtime expects.
 //!
 //! ```text
-//!                                                        ┌─▶ write (verified, resumable) ───────▶ folder
-//!  Source ──roots──▶ plan (what goes where, by layout) ──┤
-//!                                                        └─▶ bucket::push (verified, resumable) ─▶ bucket
-//!                                                                        └──▶ .gantry/ what was put, for verify
+//!                                                    ┌─▶ write (verified, resumable) ───────▶ folder
+//!  Source ──roots──▶ plan (which file goes where) ───┤
+//!                                                    └─▶ bucket::push (verified, resumable) ─▶ bucket
+//!                              both ──▶ record: .gantry/models/*.json, what was written, for verify
 //! ```
 //!
-//! Nothing is visible half in a folder: a blob gets its name when its digest was checked, a model's
+//! A folder never shows a model by halves: a file gets its name when its digest was checked, a model's
 //! folder when all of its files are there, and what points at it (a branch, a manifest) comes last,
-//! by one rename. A bucket knows no rename: see [`bucket`]. What was written before a kill is kept.
+//! each by one rename. A bucket knows no rename: see [`bucket`] for what it does instead. What was
+//! written before a kill is kept, and the next run resumes.
 
 pub mod bucket;
 mod collect;
@@ -34,37 +35,37 @@ pub use write::{Put, write};
 
 use std::path::PathBuf;
 
-/// An error of a place for models.
+/// An error of writing, listing or verifying models in a folder or a bucket.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The source has none of what was asked for.
+    /// The source does not have a model that was named, or has no models.
     #[error("the source has no model {name:?}; it has {}", list(has))]
     NoModel {
-        /// What was asked for.
+        /// The name that was asked for.
         name: String,
-        /// What there is.
+        /// The models that the source has.
         has: Vec<String>,
     },
-    /// The layout has no place for a kind of model.
-    #[error("{name} cannot be put in the layout {layout}: {reason}")]
+    /// The layout cannot hold this kind of model.
+    #[error("{name} cannot be written in the layout {layout}: {reason}")]
     Layout {
         /// The model.
         name: String,
         /// The layout.
         layout: &'static str,
-        /// Why not, and what fits.
+        /// Why not, and which layouts can.
         reason: &'static str,
     },
-    /// The source could not be read, its bytes are not what the digest says, or the disk has no room.
+    /// The source could not be read, its bytes do not have their digest, or the disk is full.
     #[error(transparent)]
     Source(#[from] store::Error),
     /// A name is not valid.
     #[error(transparent)]
     Name(#[from] types::Error),
-    /// Something is in the way that Gantry did not make.
-    #[error("{} is in the way: {reason}; move it away, Gantry deletes nothing that it did not make", path.display())]
+    /// A file or folder that Gantry did not make is where the model has to go.
+    #[error("{} is in the way: {reason}; move it away (Gantry deletes nothing that it did not make)", path.display())]
     InTheWay {
-        /// What.
+        /// The file or folder.
         path: PathBuf,
         /// Why it cannot be kept.
         reason: String,
@@ -77,7 +78,7 @@ pub enum Error {
         /// The system's error.
         cause: std::io::Error,
     },
-    /// A bucket cannot be reached or refuses; nothing was touched.
+    /// A bucket cannot be reached or refuses the first request; nothing was changed.
     #[error("{url}: {fault}; {next}")]
     Connect {
         /// The bucket.
@@ -87,7 +88,7 @@ pub enum Error {
         /// What to do.
         next: String,
     },
-    /// A request about an object failed.
+    /// A request for one object failed.
     #[error("{url}: {fault}; {next}")]
     Request {
         /// The object.
@@ -97,8 +98,8 @@ pub enum Error {
         /// What to do.
         next: String,
     },
-    /// A record in `.gantry` is broken.
-    #[error("{} is no record of Gantry's: {reason}; put the models there again", path.display())]
+    /// A record in `.gantry` cannot be read or written.
+    #[error("{} is not a valid record of Gantry: {reason}; delete it and load the models again", path.display())]
     Record {
         /// The file.
         path: PathBuf,
@@ -111,7 +112,7 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Whether the source's bytes are not those that its digests promise.
+    /// Whether the source's bytes do not have the digest that they should have (exit code 3).
     pub fn is_integrity(&self) -> bool {
         matches!(
             self,
@@ -120,6 +121,7 @@ impl Error {
     }
 }
 
+/// Names for an error message.
 fn list(names: &[String]) -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }

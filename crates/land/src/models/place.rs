@@ -1,6 +1,6 @@
-//! What a folder and a bucket have in common: small files are kept in them (records), and what was
-//! put can be looked at and proven. How models are put differs too much to be shared: a folder
-//! renames, a bucket completes uploads.
+//! What a folder and a bucket of models have in common: files can be looked at, hashed and, where they
+//! are small (records), read and written. Records and the verification of models stand on this trait.
+//! Writing the models themselves is not shared: a folder renames, a bucket completes uploads.
 
 use std::path::{Path, PathBuf};
 
@@ -8,30 +8,30 @@ use types::Digest;
 
 use super::Result;
 
-/// Longest small file that is read: a record of a model with 50,000 files has half of this.
+/// The longest small file that is read. The record of a model with 50,000 files has half of this.
 pub(super) const LONGEST: u64 = 16 << 20;
 
-/// A place that models were put into. Everything blocks; all paths are relative to the place.
+/// A folder or a bucket that models are stored in. All methods block; all paths are relative to it.
 pub trait Place {
-    /// What people call a file in it.
+    /// The full path or URL of a file in it, for messages.
     fn shown(&self, path: &Path) -> PathBuf;
 
-    /// Length and time of a file, or `None` where there is none.
+    /// The length and time of a file; `None` where there is no such file.
     fn stat(&self, path: &Path) -> Result<Option<Stat>>;
 
-    /// Reads a file and gives the digest of what came; `advance` gets the bytes as they come.
+    /// Reads a file and returns its digest; `advance` gets the number of bytes as they are read.
     fn digest(&self, path: &Path, advance: &mut dyn FnMut(u64)) -> Result<Digest>;
 
-    /// What a symbolic link says, or `None` where there is none.
+    /// The target of a symbolic link as it is written; `None` where there is no link.
     fn link(&self, path: &Path) -> Result<Option<PathBuf>>;
 
-    /// A small file's content, or `None` where there is none.
+    /// The content of a small file; `None` where there is no such file.
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>>;
 
-    /// The files directly in a folder, none where there is no such folder.
+    /// The files directly in a folder; empty where there is no such folder.
     fn names(&self, folder: &Path) -> Result<Vec<PathBuf>>;
 
-    /// Writes a small file whole or not at all.
+    /// Writes a small file. Readers see the old content or the new, never a part of it.
     fn put(&self, path: &Path, bytes: &[u8]) -> Result<()>;
 
     /// Removes a file that Gantry made.

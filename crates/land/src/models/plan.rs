@@ -1,11 +1,15 @@
-//! What goes where: the files of a model in a layout, with nothing read but manifests.
+//! Plans the files of models: which blob goes to which path, by the layout that the runtime expects.
+//! Only manifests are read for it.
 //!
-//! | layout | a Hugging Face snapshot | source |
+//! | layout | of | paths |
 //! |---|---|---|
-//! | `hf-cache` | `models--org--name/{blobs,snapshots/<commit>,refs}`, links or plain files | `spec/huggingface-hub.md` |
-//! | `sie` | the same with plain files, under the cache's URL | `spec/sie.md` |
-//! | `flat` | `org/name/<path>` | |
-//! | `ollama` | (an Ollama model) `manifests/<host>/<model>/<tag>`, `blobs/sha256-<hex>` | `spec/ollama.md` |
+//! | `hf-cache` | Hugging Face | `models--org--name/{blobs,snapshots/<commit>,refs}`, links or files |
+//! | `sie` | Hugging Face | the same with plain files, for SIE's `clusterCache.url` |
+//! | `flat` | Hugging Face | `org/name/<path>` |
+//! | `ollama` | Ollama | `manifests/<host>/<model>/<tag>`, `blobs/sha256-<hex>` |
+//!
+//! The first is described by huggingface_hub's guide "Understand caching", the last is what `ollama`
+//! itself writes into the folder `OLLAMA_MODELS`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,41 +22,42 @@ use types::{Descriptor, Digest, Kind, Manifest, ModelId, Root};
 
 use super::{Error, Result};
 
-/// Which models, and how.
+/// Which models of a source are written, and in which layout.
 #[derive(Debug, Clone, Default)]
 pub struct Choice {
-    /// Ids (`BAAI/bge-m3`) or references; all models of the source when empty.
+    /// Ids (`BAAI/bge-m3`) or full references; all models of the source when empty.
     pub names: Vec<String>,
-    /// How they are laid out.
+    /// The layout.
     pub layout: ModelLayout,
-    /// How a cache's files are kept.
+    /// Whether the layout `hf-cache` has links to blobs, or plain files.
     pub files: Files,
-    /// What happens to models that cannot be put.
+    /// What happens to models that the layout cannot hold.
     pub unfit: Unfit,
 }
 
-/// What happens to models that the layout has no place for although nobody named them, and to named
-/// ones that the source does not have.
+/// What happens to models that the layout cannot hold although nobody named them, and to named ones
+/// that the source does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unfit {
-    /// They are an error: a person asks for one place.
+    /// They are an error: right for a command with one target, which the user has chosen.
     #[default]
     Refused,
-    /// They are left out: a site has several places, and not every source has all models.
+    /// They are left out: a site has several targets, and not every source has all models.
     LeftOut,
 }
 
-/// A model in its layout. All paths are relative to the folder.
+/// A model in its layout: all paths that it will have, relative to the folder or bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// What people call it, with its revision: `BAAI/bge-m3@<commit>`.
+    /// Its name with its revision: `BAAI/bge-m3@<commit>`, or an Ollama model's reference.
     pub name: String,
-    /// Files that lie where their content says, and that nothing looks for by listing.
+    /// Files whose path is made from their digest or git id. No reader lists them, so they may appear
+    /// one by one, before everything else.
     pub contents: BTreeMap<PathBuf, Content>,
-    /// A folder that becomes visible whole.
+    /// The folder that readers look for; it appears at once, with all that is in it.
     pub folder: Option<Folder>,
-    /// Small files that make it known, written last, in this order.
+    /// Small files that point to the model (a branch, a manifest), written last, in this order.
     pub pointers: Vec<(PathBuf, Vec<u8>)>,
 }
 
@@ -66,32 +71,32 @@ pub struct Content {
     pub size: u64,
 }
 
-/// A folder and all that is in it.
+/// The folder of a model, with its files and links.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Folder {
-    /// Where it stands.
+    /// Its path.
     pub path: PathBuf,
     /// Its files.
     pub files: BTreeMap<PathBuf, Content>,
-    /// Its symbolic links and what they say.
+    /// Its symbolic links, with their targets as they are written.
     pub links: BTreeMap<PathBuf, PathBuf>,
-    /// What its path stands for.
+    /// Whether its path names one revision, or the model in any revision.
     pub identity: Identity,
 }
 
-/// What a folder's path stands for.
+/// What the path of a model's folder names. It decides what happens to files that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Identity {
-    /// One commit: whatever is there is part of the same.
+    /// One commit: whatever is there belongs to the same commit, and is kept.
     Commit,
-    /// The model in whatever revision: another one is replaced.
+    /// The model in any revision: one that Gantry wrote is replaced, files of others are refused.
     Model,
 }
 
 impl Plan {
-    /// Every file with content, the folder's among them.
+    /// Every file whose content is a blob, those in the folder included.
     pub fn files(&self) -> impl Iterator<Item = (PathBuf, Content)> + '_ {
         let own = self.contents.iter().map(|(path, content)| (path.clone(), *content));
         let folder = self.folder.iter().flat_map(|folder| {
@@ -100,14 +105,14 @@ impl Plan {
         own.chain(folder)
     }
 
-    /// The bytes of all files.
+    /// The size of all these files together, in bytes.
     pub fn size(&self) -> u64 {
         self.files().map(|(_, content)| content.size).sum()
     }
 }
 
-/// Plans the chosen models of a source. None is an error unless what does not fit is left out.
-/// Blocks on the disk.
+/// Plans the selected models of a source. That there are none is an error, unless models that do not
+/// fit are left out. Blocks on the disk.
 pub fn plan(source: &dyn Source, choice: &Choice) -> Result<Vec<Plan>> {
     let models: Vec<Root> = source.roots()?.into_iter().filter(is_model).collect();
     let mut plans = Vec::new();
@@ -154,7 +159,7 @@ fn is_model(root: &Root) -> bool {
 }
 
 fn of_snapshot(snapshot: &Snapshot, choice: &Choice) -> Result<Plan> {
-    // Its words become paths.
+    // The id is made into paths below: parsing it refuses `..` and the like.
     snapshot.id.parse::<ModelId>()?;
     let name = format!("{}@{}", snapshot.id, snapshot.commit);
     match (choice.layout, choice.files) {
@@ -186,7 +191,13 @@ fn files(snapshot: &Snapshot) -> BTreeMap<PathBuf, Content> {
     snapshot.files.iter().map(file).collect()
 }
 
-/// A Hugging Face cache's folder of one model.
+/// The folder of one model as huggingface_hub's cache has it:
+///
+/// ```text
+/// models--BAAI--bge-m3/blobs/<etag>                        the content
+/// models--BAAI--bge-m3/snapshots/<commit>/config.json      a link to ../../blobs/<etag>, or a file
+/// models--BAAI--bge-m3/refs/main                           the commit
+/// ```
 fn cache(name: String, snapshot: &Snapshot, kept: Files) -> Plan {
     let home = PathBuf::from(format!("models--{}", snapshot.id.replace('/', "--")));
     let mut contents = BTreeMap::new();
@@ -200,9 +211,12 @@ fn cache(name: String, snapshot: &Snapshot, kept: Files) -> Plan {
             links.insert(PathBuf::from(path), PathBuf::from(format!("{up}blobs/{}", file.etag())));
         }
     }
+    // A model may be locked by its commit alone: then it is shown as `main`, which clients ask for by
+    // default. A branch becomes a path, so one that leads out of `refs` is not taken either.
     let is_branch = |name: &&str| *name != snapshot.commit.as_str() && check_path(name).is_ok();
     let revision = snapshot.revision.as_deref().filter(is_branch);
-    // A newline behind the commit fails every offline look-up.
+    // No newline behind the commit: huggingface_hub takes the file's whole content for the folder's
+    // name, so that with one every offline look-up fails.
     let pointer = (
         home.join("refs").join(revision.unwrap_or("main")),
         snapshot.commit.as_str().as_bytes().to_vec(),
@@ -220,14 +234,15 @@ fn cache(name: String, snapshot: &Snapshot, kept: Files) -> Plan {
     }
 }
 
-/// Ollama's models folder: blobs by digest, the manifest as it came.
+/// Ollama's models folder: blobs by digest, and the manifest byte for byte, since its digest is the
+/// model's id.
 fn of_ollama(root: &Root, manifest: &Manifest, bytes: Vec<u8>, choice: &Choice) -> Result<Plan> {
     let name = root.name.to_string();
     if choice.layout != ModelLayout::Ollama {
         return Err(Error::Layout {
             name,
             layout: layout_name(choice.layout),
-            reason: "it is an Ollama model; choose ollama, or name the models that go there",
+            reason: "it is an Ollama model; choose the layout ollama, or name the models to write with --model",
         });
     }
     let content = |blob: &Descriptor| {
@@ -240,7 +255,7 @@ fn of_ollama(root: &Root, manifest: &Manifest, bytes: Vec<u8>, choice: &Choice) 
     Ok(Plan { name, contents, folder: None, pointers: vec![(pointer.join(tag), bytes)] })
 }
 
-/// The word in site.yaml.
+/// The layout's name in site.yaml and in messages.
 pub(super) fn layout_name(layout: ModelLayout) -> &'static str {
     match layout {
         ModelLayout::HfCache => "hf-cache",

@@ -1,5 +1,5 @@
-//! What was put: one small file a model under `.gantry/models`, so that a place can be proven long
-//! after, without the bundle that it came from.
+//! Records of what was written: one small file for each model under `.gantry/models`, so that a folder
+//! or bucket can be verified long after, without the bundle that the models came from.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use super::{Error, Result};
 
 /// The version of the records' format.
 const VERSION: u32 = 1;
-/// Gantry's own folder in a place for models.
+/// Gantry's own folder beside the models.
 pub(super) const OWN: &str = ".gantry";
 
-/// What was put of one model.
+/// What was written of one model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Record {
@@ -26,19 +26,20 @@ pub struct Record {
     pub version: u32,
     /// The model with its revision.
     pub name: String,
-    /// How it is laid out.
+    /// The layout that it was written in.
     pub layout: ModelLayout,
-    /// The folder that another revision would replace.
+    /// The folder that another revision would replace; absent where each revision has a folder of its
+    /// own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<PathBuf>,
-    /// Every file by its path, the small ones that point at others among them.
+    /// Every file by its path, including the small ones that point to others (branches, manifests).
     pub files: BTreeMap<PathBuf, Recorded>,
-    /// Symbolic links and what they say.
+    /// Symbolic links, with their targets as they are written.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub links: BTreeMap<PathBuf, PathBuf>,
 }
 
-/// What was put of one file.
+/// What was written of one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Recorded {
@@ -46,13 +47,13 @@ pub struct Recorded {
     pub digest: Digest,
     /// Its length in bytes.
     pub size: u64,
-    /// When it was last written, in nanoseconds since 1970: a file that is as it was left is not
-    /// hashed again by the next put.
+    /// When it was last written, in nanoseconds since 1970. A file that still has this time is not
+    /// hashed again by the next load.
     pub modified: u64,
 }
 
 impl Record {
-    /// The record of a plan whose files are all there; `modified` tells when each was written.
+    /// The record of a plan whose files are all written; `modified` returns the time of each.
     pub(super) fn of(
         plan: &Plan,
         layout: ModelLayout,
@@ -64,6 +65,7 @@ impl Record {
             let recorded = Recorded { digest: content.digest, size: content.size, modified };
             files.insert(path, recorded);
         }
+        // Their content is not a blob of the source, so digest and size come from the plan's bytes.
         for (path, bytes) in &plan.pointers {
             let modified = modified(path)?;
             let (digest, size) = (sha256(bytes), bytes.len() as u64);
@@ -85,7 +87,7 @@ impl Record {
         })
     }
 
-    /// All records of a place, sorted by name. None where nothing was put yet.
+    /// All records of a folder or bucket, sorted by name. Empty where nothing was written yet.
     pub fn read_all<P: Place + ?Sized>(place: &P) -> Result<Vec<Self>> {
         let mut records = Vec::new();
         for path in place.names(&Path::new(OWN).join("models"))? {
@@ -102,15 +104,21 @@ impl Record {
         let broken = |reason: String| Error::Record { path: place.shown(path), reason };
         let record: Self = serde_json::from_slice(&bytes).map_err(|e| broken(e.to_string()))?;
         if record.version != VERSION {
-            return Err(broken(format!("version {} is not known, only 1", record.version)));
+            return Err(broken(format!(
+                "version {} is not known to this Gantry, only 1",
+                record.version
+            )));
         }
         Ok(Some(record))
     }
 
-    /// Writes the record. That of the revision which this one replaces goes; what this one points
-    /// elsewhere (a branch that moved on) is no other's any more.
+    /// Writes the record, and corrects those of other revisions: the record of a revision that this one
+    /// replaced is removed; a file that has other content now (a branch that moved on) is taken out of
+    /// them, else their verification would fail.
     pub(super) fn write<P: Place + ?Sized>(&self, place: &P) -> Result<()> {
         let others = Self::read_all(place)?.into_iter().filter(|other| other.name != self.name);
+        // Before the others are corrected: after a kill in between, a file is in two records and not in
+        // none.
         self.put(place)?;
         for mut other in others {
             if self.replaces(&other) {
@@ -147,7 +155,7 @@ impl Record {
     }
 }
 
-/// A model's name as a file's.
+/// A model's name as the name of a file: `BAAI--bge-m3--<commit>.json`.
 pub(super) fn file_name(name: &str) -> String {
     format!("{}.json", name.replace(['/', ':', '@'], "--"))
 }

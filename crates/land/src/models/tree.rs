@@ -1,4 +1,5 @@
-//! What is in a folder of models: whether a file is right, and what is a stranger's.
+//! A folder of models as a [`ModelStorage`], and what is in it: which files are right, and which are
+//! not Gantry's.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -14,10 +15,10 @@ use super::plan::{Content, Folder};
 use super::record::Record;
 use super::{Result, at};
 
-/// What is read at once.
+/// Bytes that are read and hashed at a time.
 const PIECE: usize = 1 << 20;
 
-/// Whether a file is what it should be.
+/// Whether a file has the content that it should have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     Right,
@@ -25,8 +26,9 @@ pub(super) enum State {
     Missing,
 }
 
-/// Looks at a file. One that a record has with this digest and that was not written since is not
-/// hashed again.
+/// Compares a file with the content that it should have. A file that a record has with this digest, and
+/// that still has the record's time, is not hashed again: that makes a second load of 100 GB a matter
+/// of seconds.
 pub(super) fn state(
     root: &Path,
     path: &Path,
@@ -46,7 +48,7 @@ pub(super) fn state(
     Ok(if is_right { State::Right } else { State::Wrong })
 }
 
-/// The files below a folder that are none of the model's.
+/// The files below a folder that are not part of the model.
 pub(super) fn strangers(path: &Path, folder: &Folder) -> Result<BTreeSet<PathBuf>> {
     let mut strangers = BTreeSet::new();
     let mut open = vec![path.to_owned()];
@@ -69,7 +71,7 @@ pub(super) fn strangers(path: &Path, folder: &Folder) -> Result<BTreeSet<PathBuf
     Ok(strangers)
 }
 
-/// A folder as a place; what is in the way of a link or a record is an error with its path.
+/// A folder of models. Errors have the path of the file.
 impl Place for Path {
     fn shown(&self, path: &Path) -> PathBuf {
         self.join(path)
@@ -89,7 +91,7 @@ impl Place for Path {
     }
 
     fn link(&self, path: &Path) -> Result<Option<PathBuf>> {
-        // A file where a link should be is none.
+        // A plain file where a link should be is an error of the system's (EINVAL): here it is no link.
         Ok(fs::read_link(self.join(path)).ok())
     }
 
@@ -120,7 +122,7 @@ impl Place for Path {
     }
 }
 
-/// `None` for what is not there.
+/// `None` for a file that does not exist; other errors stay errors.
 fn there<T>(found: std::io::Result<T>, path: &Path) -> Result<Option<T>> {
     match found {
         Ok(found) => Ok(Some(found)),

@@ -1,4 +1,4 @@
-//! The proof of all that was put into a place, by its own records: every file is read.
+//! Verifies all models of a folder or bucket by its own records: every file is read and hashed.
 
 use std::path::{Path, PathBuf};
 
@@ -9,30 +9,31 @@ use super::Result;
 use super::place::Place;
 use super::record::Record;
 
-/// What a check of a place found.
+/// The result of verifying a folder or bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checked {
-    /// The models that were put there, with how many files each has.
+    /// The models that were written there, each with its number of files.
     pub models: Vec<(String, usize)>,
     /// Bytes that were read.
     pub bytes: u64,
-    /// What is not as it was put.
+    /// The files that are not as they were written.
     pub bad: Vec<Bad>,
 }
 
-/// A file that is not as it was put.
+/// A file that is not as it was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bad {
     /// The model.
     pub model: String,
-    /// The file, relative to the place.
+    /// The file, relative to the folder or bucket.
     pub path: PathBuf,
     /// What is wrong with it.
     pub fault: String,
 }
 
-/// Reads every file that was put into a place and compares its digest. Blocks.
+/// Reads every file that the records have and compares its digest. Damage is in the result, not an
+/// error. Blocks.
 pub fn verify<P: Place + ?Sized>(place: &P, progress: &dyn Progress) -> Result<Checked> {
     let records = Record::read_all(place)?;
     let mut checked = Checked { models: vec![], bytes: 0, bad: vec![] };
@@ -44,22 +45,25 @@ pub fn verify<P: Place + ?Sized>(place: &P, progress: &dyn Progress) -> Result<C
         };
         for (path, file) in &record.files {
             match place.stat(path)? {
+                // A wrong length needs no reading.
                 Some(stat) if stat.size != file.size => {
-                    fault(path, format!("it has {} bytes, not {}", stat.size, file.size));
+                    fault(path, format!("it has {} bytes instead of {}", stat.size, file.size));
                 }
+                // Always read, also when the time is the record's: a verification is made because disks
+                // fail silently.
                 Some(_) => {
                     let actual = place.digest(path, &mut |bytes| progress.advance(bytes))?;
                     checked.bytes += file.size;
                     if actual != file.digest {
-                        fault(path, format!("its digest is {actual}, not {}", file.digest));
+                        fault(path, format!("its digest is {actual} instead of {}", file.digest));
                     }
                 }
-                None => fault(path, "it is not there".to_owned()),
+                None => fault(path, "it is missing".to_owned()),
             }
         }
         for (path, to) in &record.links {
             if place.link(path)?.as_ref() != Some(to) {
-                fault(path, format!("it is no link to {}", to.display()));
+                fault(path, format!("it is not a link to {}", to.display()));
             }
         }
         checked.models.push((record.name.clone(), record.files.len()));

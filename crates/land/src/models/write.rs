@@ -1,5 +1,8 @@
-//! Putting planned models into a folder: what is right stays, what is missing is written and
-//! checked, and only then shown.
+//! Writes planned models into a folder: files that are right stay, files that are missing are written
+//! and checked, and a model becomes visible only when it is complete.
+//!
+//! Unfinished work is in `.gantry` of the same folder, so that one rename can show it: `parts` has
+//! files that are being written, `staged` the new revision of a folder that is there already.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -20,23 +23,25 @@ use super::record::{OWN, Record};
 use super::tree::{self, State};
 use super::{Error, Result, at};
 
-/// What is read, hashed and written at once.
+/// Bytes that are read, hashed and written at a time.
 const PIECE: usize = 1 << 20;
-/// Files that are written at once: hashing takes a core each, more threads only move the disk's head.
+/// Files that are written at the same time. Hashing takes a core for each; more threads only make a
+/// disk seek.
 const AT_ONCE: usize = 2;
 
-/// What became of a model.
+/// What was done for a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Put {
-    /// It was there, every file with its digest.
+    /// Nothing: it was there, every file with its digest.
     Present,
-    /// Something had to be written.
+    /// At least one of its files was missing or wrong, and was written.
     Written,
 }
 
-/// Puts planned models of a source into a folder, which is made if it is not there; one model after
-/// the other, so that what comes first can be used first. Blocks until all is on the disk.
+/// Writes planned models of a source into a folder, which is made where it does not exist; one model
+/// after the other, so that the first can be used while the second is written. Refuses to begin when
+/// the disk has no room for all of them. Blocks until all is on the disk.
 pub fn write(
     source: &dyn Source,
     root: &Path,
@@ -45,7 +50,7 @@ pub fn write(
     progress: &dyn Progress,
 ) -> Result<Vec<Put>> {
     fs::create_dir_all(root.join(OWN).join("parts")).map_err(at(root))?;
-    // One at a time: a second one waits and then finds what the first one put.
+    // One process at a time: a second one waits, and then finds what the first one wrote.
     let path = root.join(OWN).join("lock");
     let lock = File::create(&path).map_err(at(&path))?;
     lock.lock().map_err(at(&path))?;
@@ -59,9 +64,11 @@ pub fn write(
         needed += job.missing.iter().map(|(_, content)| content.size).sum::<u64>();
         jobs.push(job);
     }
+    // Before the first byte: a disk that is full after an hour of copying helps nobody.
     store::space::need(root, needed)?;
     for (plan, job) in plans.iter().zip(jobs) {
         let put = job.run(source, root, plan, progress)?;
+        // The times are read now: whoever changes a file later changes its time, and it is hashed again.
         let modified = |path: &Path| Ok(root.stat(path)?.map_or(0, |stat| stat.modified));
         Record::of(plan, layout, modified)?.write(root)?;
         progress.done(&plan.name);
@@ -70,17 +77,19 @@ pub fn write(
     Ok(puts)
 }
 
-/// What is to be done for one model.
+/// The work for one model.
 struct Job {
     /// Files to write: where, relative to the folder, and what.
     missing: Vec<(PathBuf, Content)>,
-    /// Where the model's folder is made before it is shown, if it is made anew.
+    /// Where a new folder for the model is filled before it gets its name; absent where files are added
+    /// to the folder that is there.
     staged: Option<PathBuf>,
-    /// Files of the present folder that go into the new one as they are.
+    /// Files of the present folder that are right and go into the new one.
     kept: Vec<PathBuf>,
 }
 
 impl Job {
+    /// Compares what is in the folder with the plan. Counts as skipped what is right.
     fn new(root: &Path, plan: &Plan, records: &[Record], progress: &dyn Progress) -> Result<Self> {
         let mut job = Self { missing: vec![], staged: None, kept: vec![] };
         for (path, content) in &plan.contents {
@@ -100,14 +109,16 @@ impl Job {
                     progress.skip(content.size);
                     job.kept.push(path.clone());
                 }
+                // In a folder of somebody else a file with other content may be their own work.
                 State::Wrong if is_there && !is_ours && folder.identity == Identity::Model => {
-                    let reason = "it is another file than the model's".to_owned();
+                    let reason = "it differs from the model's file of this name".to_owned();
                     return Err(Error::InTheWay { path: root.join(&whole), reason });
                 }
                 State::Missing | State::Wrong => missing.push((path.clone(), *content)),
             }
         }
-        // A folder that is there and ours, in another revision, is made anew beside it.
+        // Another revision of our own: it is made beside the old one and takes its place at once, so that
+        // a runtime that reads the folder at this moment never sees a mixture.
         let is_new_revision = is_ours && (!missing.is_empty() || has_more(root, folder)?);
         if !is_there || is_new_revision {
             let name = plan.name.replace(['/', ':', '@'], "--");
@@ -115,14 +126,15 @@ impl Job {
         }
         let home = job.staged.as_ref().unwrap_or(&folder.path).clone();
         for (path, content) in missing {
-            // What an earlier run got into the staged folder is whole: files get their names there
-            // when they were checked.
+            // A killed run may have left files in the staged folder. They are complete: a file gets its
+            // name there only after its digest was checked.
             let path = home.join(path);
             job.look(root, path, content, &[], progress)?;
         }
         Ok(job)
     }
 
+    /// Adds a file to the work unless it is right already.
     fn look(
         &mut self,
         root: &Path,
@@ -138,6 +150,7 @@ impl Job {
         Ok(())
     }
 
+    /// Writes what is missing, then shows it: files, links, folder, pointers, in this order.
     fn run(
         self,
         source: &dyn Source,
@@ -159,6 +172,7 @@ impl Job {
                     put = Put::Written;
                 }
             }
+            // On the disk before it gets its name: after a power cut, a folder that is there is complete.
             sync(root)?;
             if let Some(staged) = &self.staged {
                 show(root, staged, &folder.path)?;
@@ -177,7 +191,7 @@ impl Job {
     }
 }
 
-/// A model's folder that somebody else made is kept if all that is in it is part of the model.
+/// Refuses a model's folder that somebody else made, unless all that is in it is part of the model.
 fn in_the_way(root: &Path, folder: &Folder) -> Result<()> {
     if folder.identity == Identity::Commit {
         return Ok(());
@@ -185,17 +199,18 @@ fn in_the_way(root: &Path, folder: &Folder) -> Result<()> {
     match tree::strangers(&root.join(&folder.path), folder)?.into_iter().next() {
         Some(path) => Err(Error::InTheWay {
             path,
-            reason: "Gantry did not make it, and it is no file of the model".into(),
+            reason: "it is not a file of the model, and Gantry did not make it".into(),
         }),
         None => Ok(()),
     }
 }
 
+/// Whether the folder has files that are not part of this revision.
 fn has_more(root: &Path, folder: &Folder) -> Result<bool> {
     Ok(!tree::strangers(&root.join(&folder.path), folder)?.is_empty())
 }
 
-/// Writes files, some at once; the first error ends it when the others are done.
+/// Writes files, several at the same time. After an error no further file is begun.
 fn fill(
     source: &dyn Source,
     root: &Path,
@@ -226,8 +241,9 @@ fn fill(
     }
 }
 
-/// Writes one file: under its digest in `.gantry/parts`, going on where a killed run was, and under
-/// its name when the digest is right.
+/// Writes one file: first as a part in `.gantry/parts`, resuming one that a killed run left, and under
+/// its name when the digest is right. A resumed part is read and hashed from its start, so that the
+/// digest is always that of what is on the disk.
 fn put_file(
     source: &dyn Source,
     root: &Path,
@@ -236,13 +252,14 @@ fn put_file(
     piece: &mut [u8],
     progress: &dyn Progress,
 ) -> Result<()> {
-    // Two files may have the same content, and be written at once.
+    // The path is in the name, too: two files may have the same content and be written at the same time.
     let name = sha256(path.as_os_str().as_encoded_bytes()).short();
     let part = root.join(OWN).join("parts").join(format!("{}-{name}", content.digest.hex()));
     let mut hash = Sha256::new();
     let mut file =
         OpenOptions::new().create(true).read(true).append(true).open(&part).map_err(at(&part))?;
     let mut there = file.metadata().map_err(at(&part))?.len();
+    // Longer than the file can be: not ours, or damaged.
     if there > content.size {
         file.set_len(0).map_err(at(&part))?;
         there = 0;
@@ -266,7 +283,7 @@ fn put_file(
     }
     let actual = hash.finish();
     if actual != content.digest {
-        // Nothing to go on from: the next run begins anew.
+        // Nothing to resume from: the next run has to begin from the start.
         fs::remove_file(&part).map_err(at(&part))?;
         return Err(store::Error::DigestMismatch { digest: content.digest, actual }.into());
     }
@@ -275,6 +292,7 @@ fn put_file(
     fs::rename(&part, &target).map_err(at(&target))
 }
 
+/// Hashes the `left` bytes that a part has already.
 fn hash_start(
     file: &mut File,
     mut left: u64,
@@ -293,8 +311,8 @@ fn hash_start(
     Ok(())
 }
 
-/// A file of the present folder in the new one: the same file under a second name where the file
-/// system knows that, else a copy.
+/// Takes a file of the present folder into the new one: as a hard link, which costs nothing, or as a
+/// copy where the file system has none (some NFS and CIFS mounts).
 fn keep(old: &Path, new: &Path) -> Result<()> {
     make_folder(new)?;
     match fs::hard_link(old, new) {
@@ -304,19 +322,20 @@ fn keep(old: &Path, new: &Path) -> Result<()> {
     }
 }
 
-/// Whether a small file has this content; one of another length is not read.
+/// Whether a small file has this content. A file of another length, perhaps a large one, is not read.
 fn has_content(path: &Path, bytes: &[u8]) -> bool {
     let has_length = fs::metadata(path).is_ok_and(|file| file.len() == bytes.len() as u64);
     has_length && fs::read(path).is_ok_and(|content| content == bytes)
 }
 
-/// A symbolic link that says this, made anew where it says something else.
+/// Makes a symbolic link with this target, or replaces one that has another.
 fn link(root: &Path, path: &Path, to: &Path) -> Result<Put> {
     let target = root.join(path);
     if fs::read_link(&target).is_ok_and(|old| old == to) {
         return Ok(Put::Present);
     }
     make_folder(&target)?;
+    // A link cannot be overwritten: a new one is made aside and renamed over the old.
     let part = root.join(OWN).join("parts").join("link");
     match fs::remove_file(&part) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&part)(error)),
@@ -327,7 +346,7 @@ fn link(root: &Path, path: &Path, to: &Path) -> Result<Put> {
     Ok(Put::Written)
 }
 
-/// Writes a small file whole or not at all.
+/// Writes a small file: readers see the old content or the new, never a part.
 pub(super) fn put_small(root: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     make_folder(path)?;
     let part = root.join(OWN).join("parts").join("small");
@@ -338,7 +357,7 @@ pub(super) fn put_small(root: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     fs::rename(&part, path).map_err(at(path))
 }
 
-/// Shows a staged folder under its name, by one rename; what it replaces goes when the new is there.
+/// Gives a staged folder its name, by one rename. What it replaces is removed afterwards.
 fn show(root: &Path, staged: &Path, path: &Path) -> Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     let (staged, target) = (root.join(staged), root.join(path));
@@ -346,8 +365,9 @@ fn show(root: &Path, staged: &Path, path: &Path) -> Result<()> {
     if !target.exists() {
         return fs::rename(&staged, &target).map_err(at(&target));
     }
+    // renameat2 with RENAME_EXCHANGE (Linux 3.15) swaps two folders in one step.
     if renameat_with(CWD, &staged, CWD, &target, RenameFlags::EXCHANGE).is_err() {
-        // A file system without that (NFS): for an instant there is none.
+        // A file system without it (NFS): for an instant there is no folder of this name.
         let old = staged.with_extension("old");
         fs::rename(&target, &old).map_err(at(&target))?;
         fs::rename(&staged, &target).map_err(at(&target))?;
@@ -356,7 +376,8 @@ fn show(root: &Path, staged: &Path, path: &Path) -> Result<()> {
     fs::remove_dir_all(&staged).map_err(at(&staged))
 }
 
-/// Everything to the disk, before anything is shown.
+/// Writes everything to the disk, before it becomes visible. One `syncfs` for the whole file system is
+/// cheaper than an `fsync` for each of thousands of files.
 fn sync(root: &Path) -> Result<()> {
     let folder = File::open(root).map_err(at(root))?;
     rustix::fs::syncfs(&folder).map_err(|errno| at(root)(errno.into()))

@@ -1,5 +1,5 @@
-//! A connection that gives up on a client which takes nothing any more: hyper has a limit for what
-//! it reads, none for what it writes.
+//! A write timeout for connections to clients that stop reading: hyper has a timeout for what it reads
+//! (headers) and none for what it writes.
 
 use std::io;
 use std::pin::Pin;
@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// A stream whose writes fail when the other side takes no byte for too long.
+/// A stream whose writes fail when the other side accepts no byte for too long.
 pub(super) struct Impatient<S> {
     inner: S,
     patience: Duration,
-    /// Set while a write waits.
+    /// The deadline of the write that is waiting; `None` while none waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
@@ -22,7 +22,7 @@ impl<S> Impatient<S> {
         Self { inner, patience, waiting: None }
     }
 
-    /// Starts, goes on with, or ends the wait, as a write went.
+    /// Starts, continues or ends the wait, depending on how a write went.
     fn judge<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -32,11 +32,13 @@ impl<S> Impatient<S> {
             self.waiting = None;
             return written;
         }
+        // Only the first of several pending polls sets the deadline: hyper polls again for every other
+        // event, which must not extend it.
         let deadline = Instant::now() + self.patience;
         let waiting =
             self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         ready!(waiting.as_mut().poll(context));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no byte")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads no data")))
     }
 }
 

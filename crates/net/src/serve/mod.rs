@@ -1,5 +1,5 @@
-//! The one server shell: listens, speaks TLS, limits, logs, counts, and drains. What is served is
-//! an axum router that somebody hands in.
+//! The HTTP server that all of Gantry's daemons use: it listens, does TLS, limits connections and
+//! times, logs and counts requests, and shuts down gracefully. Callers pass the axum router to serve.
 
 mod impatient;
 mod observe;
@@ -33,33 +33,35 @@ use crate::{Error, Result};
 pub use self::observe::Door;
 pub use self::tls::TlsFiles;
 
-/// Connections at once; each holds a socket and some buffers.
+/// Concurrent connections; each holds a socket and some buffers. Further clients wait in the kernel's
+/// queue instead of being refused.
 const MAX_CONNECTIONS: usize = 1024;
-/// Requests at once on one connection of HTTP/2; an image has fewer layers (127 at most).
+/// Concurrent requests on one HTTP/2 connection; an image has fewer layers (overlayfs: 127 at most).
 const MAX_STREAMS: u32 = 256;
-/// A client that does not finish its headers, or asks nothing more, in this time holds a connection
-/// for nothing.
+/// A client that does not finish its headers, or sends no further request, in this time only occupies a
+/// connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// A TLS handshake that takes longer will not be made.
+/// The longest time for a TLS handshake; a client that needs more does not speak TLS.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A client that takes no byte for so long is gone. Clients that unpack while they pull can pause
-/// for a while.
+/// A client that reads no byte for this long is gone. Not shorter: clients that unpack layers while
+/// they pull can pause for a while.
 const WRITE_TIMEOUT: Duration = Duration::from_mins(5);
-/// An answer that has not begun in this time will not come; only the body may take any time.
+/// The longest time until a response begins; its body may take any time.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
-/// After an error of `accept` (no file handles left) the next try waits this long.
+/// The wait after an error of `accept`, such as no free file handle: without it the loop would use a
+/// whole core until one is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How a server listens.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The address; port 0 takes any free one.
+    /// The address to listen on; with port 0 the system chooses a free port.
     pub listen: SocketAddr,
-    /// Certificate and key, PEM files; plain HTTP without.
+    /// The PEM files of certificate and key; HTTP without TLS when absent.
     pub tls: Option<TlsFiles>,
 }
 
-/// A server that runs.
+/// A running server. Dropping it stops accepting connections; current requests may finish.
 pub struct Running {
     address: SocketAddr,
     stop: watch::Sender<bool>,
@@ -67,13 +69,13 @@ pub struct Running {
     done: tokio::task::JoinHandle<()>,
 }
 
-/// Listens and serves `router` until [`Running::drain`]. `/healthz`, `/readyz` and `/metrics` are
-/// answered beside it.
+/// Listens and serves `router` until [`RunningServer::drain_requests`], together with `/healthz`,
+/// `/readyz` and `/metrics`.
 pub async fn start(config: &Config, router: Router) -> Result<Running> {
     start_with(config, router, Registry::default()).await
 }
 
-/// As [`start`], with more numbers on `/metrics`.
+/// As [`start_server`], with the metrics of `more` on `/metrics` as well.
 pub async fn start_with(config: &Config, router: Router, more: Registry) -> Result<Running> {
     let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
     let listener = TcpListener::bind(config.listen).await.map_err(|cause| Error::Setup {
@@ -93,43 +95,45 @@ pub async fn start_with(config: &Config, router: Router, more: Registry) -> Resu
     Ok(Running { address, stop, cut, done })
 }
 
-/// The router with all that every server of ours has around it, outermost last.
+/// Adds what every server of ours has: timeout, handling of panics, access log and metrics. The layer
+/// that is added last sees a request first.
 fn service(router: Router, metrics: &Metrics) -> Router {
     let timeout = TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, ANSWER_TIMEOUT);
     let observed = router
         .layer(timeout)
         .layer(CatchPanicLayer::new())
         .layer(middleware::from_fn_with_state(metrics.clone(), observe::observe));
-    // Those who only ask whether we live are neither logged nor counted.
+    // Probes come every few seconds: they are neither logged nor counted.
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(|| async { "ok\n" }))
         .route("/metrics", get(observe::metrics))
         .with_state(metrics.clone())
-        // Not merged: layers of a merged router miss what none of its routes takes.
+        // Not `merge`: a merged router's layers do not apply to requests that match no route (404).
         .fallback_service(observed)
 }
 
 impl Running {
-    /// The address that is listened on.
+    /// The address it listens on, with the port that the system chose.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Takes no more connections, lets requests under way finish until the deadline, then ends.
+    /// Shuts down gracefully: accepts no more connections, lets current requests finish until the
+    /// deadline, then closes the rest.
     pub async fn drain(self, deadline: Duration) {
         let _ = self.stop.send(true);
         let mut done = self.done;
         if tokio::time::timeout(deadline, &mut done).await.is_err() {
-            tracing::warn!("some requests were still under way when the server stopped");
+            tracing::warn!("requests that did not finish in time were closed at shutdown");
             self.cut.cancel();
-            // What is cut ends at once.
+            // Cancelled connections end at once.
             let _ = done.await;
         }
     }
 }
 
-/// What every connection gets.
+/// Accepts connections, and what each of them needs.
 #[derive(Clone)]
 struct FrontDoor {
     tls: Option<TlsAcceptor>,
@@ -145,6 +149,7 @@ impl FrontDoor {
         loop {
             let accepted = tokio::select! {
                 accepted = next(&listener, &places) => accepted,
+                // Also when the sender was dropped.
                 _ = stopped.changed() => break,
             };
             let (stream, peer, place) = match accepted {
@@ -155,20 +160,22 @@ impl FrontDoor {
                     continue;
                 }
             };
-            // Small answers (manifests) must not wait for an acknowledgement.
+            // Without Nagle's algorithm: small responses (manifests) would wait for the client's
+            // delayed acknowledgement, 40 ms on Linux.
             let _ = stream.set_nodelay(true);
             let (door, watcher) = (self.clone(), graceful.watcher());
             tokio::spawn(async move {
                 let _open = (place, door.metrics.connection());
                 let served = tokio::select! {
                     served = door.serve(stream, watcher) => served,
-                    () = door.cut.cancelled() => Err("cut at the end of the drain".to_owned()),
+                    () = door.cut.cancelled() => Err("closed at the shutdown deadline".to_owned()),
                 };
                 if let Err(error) = served {
                     tracing::debug!(%peer, "connection ended: {error}");
                 }
             });
         }
+        // Closed first, so that clients and load balancers turn to another instance at once.
         drop(listener);
         graceful.shutdown().await;
     }
@@ -188,11 +195,13 @@ impl FrontDoor {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut builder = auto::Builder::new(TokioExecutor::new());
+        // hyper has no clock of its own: its timeouts need a timer.
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
         builder
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(Some(MAX_STREAMS))
+            // Pings find clients that vanished without closing the connection.
             .keep_alive_interval(Some(HEADER_TIMEOUT))
             .keep_alive_timeout(HANDSHAKE_TIMEOUT);
         let service = TowerToHyperService::new(self.service.clone());
@@ -201,7 +210,8 @@ impl FrontDoor {
     }
 }
 
-/// The next connection, once there is a place for it; until then it waits in the kernel's queue.
+/// The next connection, once fewer than the maximum are open; until then it waits in the kernel's
+/// queue.
 async fn next(
     listener: &TcpListener,
     places: &Arc<Semaphore>,

@@ -1,5 +1,5 @@
-//! What is seen of a request from outside: one line in the access log and the numbers of
-//! `/metrics`, both taken when the last byte of the answer is gone.
+//! The access log and the metrics of requests. Both are written when the last byte of a response was
+//! sent or its client has gone, so that the numbers of bytes are the real ones.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,21 +22,23 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-/// Which protocol of a server answered; an extension of its responses.
+/// The endpoint (protocol) of a server that handled a request, such as `oci` or `hub`. Handlers add it
+/// to their responses as an extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Door(pub &'static str);
 
-/// The door of an answer that names none.
+/// The endpoint of a response that names none.
 const OTHER: Door = Door("other");
 
-/// Seconds until an answer begins: from a read out of memory to a disk that has to wake up.
+/// The buckets of the latency histogram, in seconds: from a read from memory to a disk that has to spin
+/// up.
 const LATENCIES: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0, 60.0];
 
-/// The numbers of one server; a clone shows the same ones.
+/// The metrics of one server; clones share them.
 #[derive(Clone)]
 pub(super) struct Metrics {
     registry: Arc<Registry>,
-    /// The numbers of what is served.
+    /// The metrics that the caller registered.
     more: Arc<Registry>,
     requests: Family<Answered, Counter>,
     bytes: Family<At, Counter>,
@@ -62,15 +64,15 @@ impl Metrics {
         let requests = Family::default();
         registry.register("requests", "Requests answered", requests.clone());
         let bytes = Family::default();
-        let help = "Bytes of answers' bodies that were sent";
+        let help = "Bytes of response bodies sent";
         registry.register_with_unit("sent", help, Unit::Bytes, bytes.clone());
         let latency = Family::new_with_constructor((|| Histogram::new(LATENCIES)) as fn() -> _);
-        let help = "Time until an answer begins";
+        let help = "Time until a response begins";
         registry.register_with_unit("latency", help, Unit::Seconds, latency.clone());
         let in_flight = Gauge::default();
         registry.register("in_flight", "Requests being answered", in_flight.clone());
         let connections = Gauge::default();
-        registry.register("connections", "Connections that are open", connections.clone());
+        registry.register("connections", "Open connections", connections.clone());
         Self {
             registry: Arc::new(registry),
             more: Arc::new(more),
@@ -82,13 +84,13 @@ impl Metrics {
         }
     }
 
-    /// Counts a connection as long as the result lives.
+    /// Counts a connection for as long as the result lives.
     pub(super) fn connection(&self) -> Counted {
         Counted::new(&self.connections)
     }
 }
 
-/// One in a gauge, for as long as it lives.
+/// Adds one to a gauge for as long as it lives, however the connection or request ends.
 pub(super) struct Counted(Gauge<i64, AtomicI64>);
 
 impl Counted {
@@ -112,10 +114,10 @@ pub(super) async fn observe(
 ) -> Response {
     let mut seen = Seen {
         method: request.method().clone(),
-        // Without the query: it may hold a token or a signature.
+        // Without the query, which may contain a token or a signature.
         path: request.uri().path().to_owned(),
         started: Instant::now(),
-        // What is written if the client goes away before there is an answer, as nginx does.
+        // Logged if the client disconnects before there is a response, as nginx does.
         status: 499,
         door: OTHER,
         sent: 0,
@@ -127,6 +129,7 @@ pub(super) async fn observe(
     seen.door = response.extensions().get::<Door>().copied().unwrap_or(OTHER);
     let at = At { door: seen.door.0 };
     seen.metrics.latency.get_or_create(&at).observe(seen.started.elapsed().as_secs_f64());
+    // The record goes with the body: it is logged when the body is dropped, sent or not.
     response.map(|inner| Body::new(Observed { inner, seen }))
 }
 
@@ -134,6 +137,7 @@ pub(super) async fn observe(
 pub(super) async fn metrics(State(metrics): State<Metrics>) -> Response {
     let mut text = String::new();
     let encoded = encode_registry(&mut text, &metrics.registry)
+        // Two registries make one document: `# EOF` may come once only, at its end.
         .and_then(|()| encode_registry(&mut text, &metrics.more))
         .and_then(|()| encode_eof(&mut text));
     if encoded.is_err() {
@@ -143,7 +147,7 @@ pub(super) async fn metrics(State(metrics): State<Metrics>) -> Response {
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
-/// What is known of a request; told when it is dropped.
+/// What is known of a request; logged and counted when it is dropped.
 struct Seen {
     metrics: Metrics,
     method: Method,
@@ -165,7 +169,7 @@ impl Drop for Seen {
     }
 }
 
-/// A body whose bytes are counted on their way.
+/// A response body whose bytes are counted while they are sent.
 struct Observed {
     inner: Body,
     seen: Seen,

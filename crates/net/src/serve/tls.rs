@@ -1,5 +1,5 @@
-//! A server's certificate: read from two PEM files, and read again when they change, so that a
-//! renewal (cert-manager, a mounted Secret) needs no restart.
+//! A server's TLS certificate: read from two PEM files, and again when they change, so that a renewal
+//! (cert-manager, a mounted Secret) needs no restart.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,20 +14,22 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{Error, Result};
 
-/// A server's certificate chain and its key, PEM files.
+/// The PEM files of a server's certificate chain and its key.
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
-    /// The chain, leaf first.
+    /// The certificate chain, the server's own certificate first.
     pub certificate: PathBuf,
     /// The private key.
     pub key: PathBuf,
 }
 
-/// The files are looked at by a handshake, and at most this often.
+/// How often handshakes check whether the files changed: two `stat` calls a second cost nothing, and a
+/// watch would miss the way in which the kubelet swaps a mounted Secret's symbolic links.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What does the handshakes with the certificate that the files have at the time.
+/// The acceptor of TLS connections, which uses the certificate that the files have at the time.
 pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor> {
+    // Named and not the process's default, which panics where two providers are compiled in.
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let resolver = Renewed {
         current: Mutex::new(Current {
@@ -43,11 +45,12 @@ pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor> {
         .map_err(|cause| unusable(&files.certificate, cause))?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(resolver));
+    // HTTP/2 first: clients then use one connection for all layers.
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Gives each handshake the certificate of the files as they are.
+/// Returns for each handshake the certificate that the files have at the time.
 #[derive(Debug)]
 struct Renewed {
     files: TlsFiles,
@@ -66,6 +69,7 @@ impl ResolvesServerCert for Renewed {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.looked.elapsed() >= LOOK {
+            // Before reading, so that files that stay unreadable are not read at each handshake.
             current.looked = Instant::now();
             let stamp = stamp(&self.files);
             if stamp != current.stamp {
@@ -74,8 +78,9 @@ impl ResolvesServerCert for Renewed {
                         current.key = Arc::new(key);
                         current.stamp = stamp;
                     }
-                    // Half written, or key and certificate of different turns: looked at again.
-                    Err(error) => tracing::warn!("the certificate from before is kept: {error}"),
+                    // Half written, or certificate and key of two renewals: the stamp stays, so the
+                    // files are read again at the next check.
+                    Err(error) => tracing::warn!("the previous certificate stays in use: {error}"),
                 }
             }
         }
@@ -83,7 +88,7 @@ impl ResolvesServerCert for Renewed {
     }
 }
 
-/// Time and length of both files.
+/// Modification time and length of both files; `None` for a missing one.
 type Stamp = [Option<(SystemTime, u64)>; 2];
 
 fn stamp(files: &TlsFiles) -> Stamp {
@@ -98,7 +103,7 @@ fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey> {
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|cause| unusable(&files.certificate, cause))?;
     if chain.is_empty() {
-        return Err(unusable(&files.certificate, "it has no PEM certificate"));
+        return Err(unusable(&files.certificate, "it contains no PEM certificate"));
     }
     let key =
         PrivateKeyDer::from_pem_file(&files.key).map_err(|cause| unusable(&files.key, cause))?;

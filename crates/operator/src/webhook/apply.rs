@@ -1,5 +1,5 @@
-//! Brings the webhook into a cluster: its rights are asked for first, its pods have to answer before
-//! the API server is told to ask them.
+//! Installs the webhook in a cluster: permissions are checked first, and its pods have to be ready
+//! before the configuration makes the API server call them (else pods would be denied meanwhile).
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use crate::Result;
 
-/// How often the pods are looked at.
+/// How often the Deployment's state is read while waiting.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long they may take: an image is pulled.
+/// How long its pods may take to become ready: their image has to be pulled.
 const LONGEST: Duration = Duration::from_secs(180);
 
-/// The plural names of the kinds that a webhook consists of.
+/// The plural resource names of the kinds that the webhook consists of.
 const RESOURCES: [(&str, &str); 12] = [
     ("ClusterRole", "clusterroles"),
     ("ClusterRoleBinding", "clusterrolebindings"),
@@ -31,17 +31,18 @@ const RESOURCES: [(&str, &str); 12] = [
     ("ServiceAccount", "serviceaccounts"),
 ];
 
-/// Applies the manifests in their order, and waits for the Deployment before what comes after it.
-/// Gives what was done to each.
+/// Applies the manifests in their order, and waits for the Deployment before the configuration.
+/// Returns what was done to each.
 pub async fn apply(
     cluster: &Cluster,
     manifests: &[Value],
     namespace: &str,
 ) -> Result<Vec<Applied>> {
-    cluster.need_rights("the webhook", &rights(manifests)).await?;
+    cluster.need_rights("installing the webhook", &rights(manifests)).await?;
     let mut done = Vec::with_capacity(manifests.len());
     let mut started: Option<String> = None;
     for manifest in manifests {
+        // The next object makes the API server call the pods: they have to answer from then on.
         if manifest["kind"] == "MutatingWebhookConfiguration"
             && let Some(name) = started.take()
         {
@@ -56,6 +57,7 @@ pub async fn apply(
     Ok(done)
 }
 
+/// The permissions that applying the manifests needs.
 fn rights(manifests: &[Value]) -> Vec<Right> {
     let text = |manifest: &Value, pointer: &str| {
         manifest.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
@@ -67,7 +69,7 @@ fn rights(manifests: &[Value]) -> Vec<Right> {
         let version = text(manifest, "/apiVersion");
         let group = version.split_once('/').map_or("", |(group, _)| group).to_owned();
         let namespace = text(manifest, "/metadata/namespace");
-        // An apply of what is not there makes it.
+        // Server-side apply is a patch, and a create where the object does not exist.
         ["get", "create", "patch"].map(|verb| {
             let right = Right::new(verb, &group, resource.unwrap_or(&kind));
             if namespace.is_empty() { right } else { right.in_namespace(&namespace) }
@@ -76,7 +78,8 @@ fn rights(manifests: &[Value]) -> Vec<Right> {
     rights.collect()
 }
 
-/// Waits until a pod answers. It cannot before it has its certificate and what is locked.
+/// Waits until a pod of the current version is ready, which it is only with its certificate and its
+/// locks.
 async fn wait(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
     let scope = Scope::Namespace(namespace);
     let started = Instant::now();
@@ -84,6 +87,7 @@ async fn wait(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
         let deployment: Option<Deployment> = cluster.get(scope, name).await?;
         let status = deployment.as_ref().and_then(|deployment| deployment.status.as_ref());
         let generation = deployment.as_ref().and_then(|it| it.metadata.generation);
+        // Until the controller has seen the new generation, the counts are about the old pods.
         let is_seen = status.is_some_and(|status| status.observed_generation >= generation);
         let updated = status.and_then(|status| status.updated_replicas).unwrap_or_default();
         let available = status.and_then(|status| status.available_replicas).unwrap_or_default();
@@ -97,7 +101,7 @@ async fn wait(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
         if is_late {
             let (why, next) = match reason {
                 Some(reason) => (reason.why, reason.next),
-                None => ("no pod of it became ready".into(), "look at its events".to_owned()),
+                None => ("none of its pods became ready".into(), "read its events".to_owned()),
             };
             let what = format!("Deployment {namespace}/{name}");
             return Err(cluster::Error::NotReady { what, why, next }.into());

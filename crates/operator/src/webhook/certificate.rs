@@ -1,5 +1,5 @@
-//! A certificate of Gantry's own: an authority that signs one server certificate and is then
-//! forgotten. The API server trusts it by the `caBundle` of the configuration.
+//! A self-signed certificate: a new authority signs one server certificate, then its key is thrown
+//! away. The API server trusts the authority by the `caBundle` of the webhook's configuration.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,23 +13,24 @@ use rcgen::{
 
 use crate::{Error, Result};
 
-/// How long a certificate is good for.
+/// How long a certificate is valid.
 const LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
-/// From this long before its end it is renewed.
+/// How long before its end a certificate is renewed: enough for a webhook that was down for weeks.
 const RENEWAL: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Clocks of nodes may be behind.
+/// Certificates are valid from this long ago on, since the clocks of nodes may be behind.
 const BACKDATED: Duration = Duration::from_secs(3600);
 
-/// A server's certificate, its key, and the authority that signed it, all PEM.
+/// A server's certificate, its key, and the certificate of the authority that signed it, all as
+/// PEM.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SelfMade {
     /// The authority's certificate.
     pub authority: String,
-    /// The server's.
+    /// The server's certificate.
     pub certificate: String,
     /// The server's key.
     pub key: String,
-    /// When both certificates end.
+    /// When both certificates expire.
     pub ends: Timestamp,
 }
 
@@ -40,13 +41,14 @@ impl fmt::Debug for SelfMade {
 }
 
 impl SelfMade {
-    /// A new certificate for a DNS name or an address.
+    /// Makes a new certificate for a DNS name or an IP address.
     pub fn new(host: &str, now: Timestamp) -> Result<Self> {
         let validity = Validity::from(now)?;
         let authority_key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
         validity.write(&mut params);
         params.distinguished_name.push(DnType::CommonName, "gantry webhook authority");
+        // It may sign server certificates, but no further authorities.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         let authority = params.self_signed(&authority_key)?.pem();
@@ -55,8 +57,8 @@ impl SelfMade {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(vec![host.to_owned()])?;
         validity.write(&mut params);
-        // A common name has 64 characters at most (RFC 5280); the name that counts is the subject's
-        // alternative one.
+        // Not the host, which can be longer than the 64 characters of a common name (RFC 5280,
+        // upper bounds). Go checks only the subject alternative name, which has the host.
         params.distinguished_name.push(DnType::CommonName, "gantry webhook");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -65,13 +67,13 @@ impl SelfMade {
         Ok(Self { authority, certificate, key: key.serialize_pem(), ends: validity.ends })
     }
 
-    /// Whether it is time for a new one.
+    /// Whether it is time to renew it.
     pub fn is_due(&self, now: Timestamp) -> bool {
         self.ends.as_second().saturating_sub(now.as_second()) < RENEWAL.as_secs().cast_signed()
     }
 }
 
-/// The host that a URL's certificate is for; an address is one too.
+/// The host in a webhook's URL, a DNS name or an IP address, that its certificate must be for.
 pub fn host_of(url: &str) -> Result<String> {
     let invalid = |reason: &str| Error::Invalid {
         what: "URL of a webhook",
@@ -79,24 +81,27 @@ pub fn host_of(url: &str) -> Result<String> {
         reason: reason.to_owned(),
     };
     let rest = url.strip_prefix("https://").ok_or_else(|| {
-        invalid("the API server asks webhooks by https:// alone; write https://HOST:PORT")
+        invalid("the API server calls webhooks by https:// only; write https://HOST:PORT")
     })?;
     let authority = rest.split('/').next().unwrap_or_default();
     if authority.contains('@') || url.contains(['?', '#']) {
-        return Err(invalid("the API server takes no user, query or fragment in it"));
+        return Err(invalid(
+            "the API server accepts no user, query or fragment in it; write https://HOST:PORT",
+        ));
     }
+    // An IPv6 address is in brackets: `[fd00::1]:8443`.
     let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, _)) => address,
         None => authority.split(':').next().unwrap_or_default(),
     };
     let is_name = host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
     if host.is_empty() || !(is_name || host.parse::<IpAddr>().is_ok()) {
-        return Err(invalid("it names no host; write https://HOST:PORT"));
+        return Err(invalid("it has no valid host; write https://HOST:PORT"));
     }
     Ok(host.to_owned())
 }
 
-/// From when to when, to the second.
+/// From when to when a certificate is valid, in whole seconds as X.509 has them.
 #[derive(Clone, Copy)]
 struct Validity {
     starts: Timestamp,
@@ -108,7 +113,7 @@ impl Validity {
         let out_of_range = |cause: jiff::Error| Error::Invalid {
             what: "time",
             text: now.to_string(),
-            reason: format!("{cause}; set the clock"),
+            reason: format!("{cause}; set the clock of this machine"),
         };
         Ok(Self {
             starts: now.checked_sub(BACKDATED).map_err(out_of_range)?,

@@ -1,22 +1,25 @@
-//! The `MutatingWebhookConfiguration`: what the API server asks the webhook about, and what it does
-//! when nobody answers. It fails closed for the namespaces that are labelled, and touches no other.
+//! The `MutatingWebhookConfiguration`: which requests the API server sends to the webhook, and what
+//! it does when the webhook does not answer. For namespaces with the label `gantry.dev/guard:
+//! enforce` it denies then (fails closed); namespaces without the label are never affected.
 
 use serde_json::{Value, json};
 
 use super::router;
 
-/// The label of a namespace that is guarded.
+/// The label of a guarded namespace.
 pub const LABEL: &str = "gantry.dev/guard";
-/// Its value where what is not locked is refused.
+/// The label's value for namespaces where images that are not locked are refused.
 pub const ENFORCE: &str = "enforce";
-/// Its value where leftovers are moved, and nothing is refused.
+/// The label's value for namespaces where locked images are changed to their names at the site, and
+/// nothing is refused.
 pub const MOVE: &str = "move";
 
-/// The label that the API server gives every namespace: its name.
+/// The label with its name that the API server puts on every namespace.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
-/// What keeps the cluster alive is in none of Gantry's locks.
+/// Namespaces that are never guarded: the images of the cluster's own components are in no lock.
 const SYSTEM: [&str; 3] = ["kube-node-lease", "kube-public", "kube-system"];
-/// Seconds that the API server waits for an answer, which takes milliseconds.
+/// How many seconds the API server waits for an answer. One takes milliseconds; every second of a
+/// webhook that is down delays each pod.
 const TIMEOUT: u32 = 5;
 
 /// Where the API server finds the webhook.
@@ -24,20 +27,20 @@ const TIMEOUT: u32 = 5;
 pub enum Address {
     /// Behind a Service of the webhook's name in its namespace.
     Service,
-    /// Outside of the cluster: `https://HOST:PORT`.
+    /// Outside the cluster: `https://HOST:PORT`.
     Url(String),
 }
 
-/// What a configuration says.
+/// The values of a `MutatingWebhookConfiguration`.
 #[derive(Debug, Clone)]
 pub(super) struct Configuration<'a> {
     pub(super) name: &'a str,
-    /// The webhook's own namespace, which it never judges.
+    /// The webhook's own namespace, which it never guards: it could not start again otherwise.
     pub(super) namespace: &'a str,
     pub(super) address: &'a Address,
-    /// The authority of its certificate, PEM in base64; absent where the webhook writes its own.
+    /// The authority of its certificate, as PEM in base64; absent if the webhook writes it itself.
     pub(super) ca_bundle: Option<Value>,
-    /// The only namespaces, by name, that may be guarded; all when empty.
+    /// The names of the only namespaces that may be guarded; all when empty.
     pub(super) only: &'a [String],
 }
 
@@ -63,13 +66,14 @@ impl Configuration<'_> {
             "timeoutSeconds": TIMEOUT,
             "failurePolicy": failure_policy,
             "matchPolicy": "Equivalent",
-            // A sidecar that another webhook adds after us is judged as well.
+            // Call again after other webhooks changed the pod: a sidecar that one of them adds is
+            // checked too.
             "reinvocationPolicy": "IfNeeded",
             "namespaceSelector": self.namespaces(guard),
             "matchConditions": self.conditions(),
             "rules": [
                 rule("pods", &["CREATE", "UPDATE"]),
-                // `kubectl debug`.
+                // `kubectl debug` adds containers through this subresource.
                 rule("pods/ephemeralcontainers", &["UPDATE"]),
             ],
         })
@@ -101,8 +105,9 @@ impl Configuration<'_> {
         json!({"matchLabels": {LABEL: guard}, "matchExpressions": expressions})
     }
 
-    /// What is not even asked. Most updates of pods bring no image: finalizers have to go while the
-    /// webhook is down, or a namespace could never be deleted.
+    /// Expressions (CEL) for the requests that are sent to the webhook at all. Most updates of a
+    /// pod change no image; for example, finalizers must be removable while the webhook is down, or
+    /// a namespace could never be deleted.
     fn conditions(&self) -> Value {
         let images = |object: &str, list: &str| {
             let all = format!("{object}.spec.{list}");

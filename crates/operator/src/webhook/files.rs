@@ -1,5 +1,5 @@
-//! The files that tell the webhook what is locked: read at the start, and again when they change (a
-//! ConfigMap that is mounted changes under a running pod).
+//! The files that say what is locked: the site, locks and receipts. They are read at the start, and
+//! again when they change, since a mounted ConfigMap changes under a running pod.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,19 +13,20 @@ use types::site::Site;
 use super::locked::{Locked, Pin};
 use crate::{Error, Result};
 
-/// How often the files are looked at.
+/// How often the files are checked for changes. (Polling, since the kubelet updates a mounted
+/// ConfigMap by swapping a symlink, which a watch of the file would miss.)
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Where it stands what is locked.
+/// The paths of the files, and how images are to be named.
 #[derive(Debug, Clone)]
 pub struct Files {
-    /// The site's description.
+    /// `site.yaml`.
     pub site: PathBuf,
-    /// The locks, one at least.
+    /// The locks, at least one.
     pub locks: Vec<PathBuf>,
-    /// Receipts of `load`.
+    /// The receipts of `gantry load`.
     pub receipts: Vec<PathBuf>,
-    /// How moved images are named.
+    /// How the images at the site are named.
     pub pin: Pin,
 }
 
@@ -46,7 +47,7 @@ impl Files {
         Locked::new(&locks, &receipts, &site, self.pin)
     }
 
-    /// Time and length of each file.
+    /// The modification time and length of each file; `None` for one that cannot be read.
     fn stamp(&self) -> Vec<Option<(SystemTime, u64)>> {
         let all = std::iter::once(&self.site).chain(&self.locks).chain(&self.receipts);
         let stamps = all.map(|path| {
@@ -57,18 +58,19 @@ impl Files {
     }
 }
 
-/// What is locked, as the files say it now.
+/// What is locked, kept up to date with the files.
 #[derive(Debug, Clone)]
 pub struct Watched {
     current: Arc<RwLock<Arc<Locked>>>,
 }
 
 impl Watched {
-    /// Reads the files, and reads them again for as long as the result lives when they change. What
-    /// cannot be read leaves what was there before; `failed` is told.
+    /// Reads the files, and reads them again whenever they change, for as long as the result
+    /// exists. If that fails, `failed` is called and the last state is kept.
     pub fn start(files: Files, failed: impl Fn(&Error) + Send + 'static) -> Result<Self> {
         let mut stamp = files.stamp();
         let current = Arc::new(RwLock::new(Arc::new(files.read()?)));
+        // The task ends when the last clone of the result is dropped.
         let weak = Arc::downgrade(&current);
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(LOOK);
@@ -81,18 +83,22 @@ impl Watched {
                 }
                 match files.read() {
                     Ok(locked) => {
-                        tracing::info!("{} repositories are locked now", locked.len());
+                        tracing::info!(
+                            "read the locks again: {} repositories are locked",
+                            locked.len()
+                        );
                         *current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(locked);
                     }
                     Err(error) => failed(&error),
                 }
+                // Also after a failure: the same broken files are not read again and again.
                 stamp = now;
             }
         });
         Ok(Self { current })
     }
 
-    /// What is locked now.
+    /// The current state. A caller keeps it while the next one is read.
     pub fn locked(&self) -> Arc<Locked> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,6 +1,9 @@
-//! Keeps a certificate of Gantry's own: in a Secret, which all of the webhook's pods share, and its
-//! authority in the configuration, where the API server looks. Renewed before it ends. The API
-//! server trusts the new one before any pod shows it, and the old one until it ends.
+//! Makes and renews the webhook's self-signed certificate. The certificate is in a Secret, which
+//! all pods of the webhook share; its authority is in the `caBundle` of the configuration, which
+//! the API server reads.
+//!
+//! On renewal the new authority is added to the `caBundle` before any pod uses the new certificate,
+//! and the old one stays there, so that the API server trusts every pod at every moment.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,22 +22,22 @@ use net::serve::TlsFiles;
 use super::certificate::SelfMade;
 use crate::{Error, Result};
 
-/// On the Secret: when its certificate ends, and whom it is for.
+/// Annotations of the Secret: when its certificate expires, and the host that it is for.
 const ENDS: &str = "gantry.dev/certificate-ends";
 const HOST: &str = "gantry.dev/certificate-host";
-/// Keys of the Secret, as `kubernetes.io/tls` and cert-manager have them.
+/// The keys of the Secret, as in Secrets of the type `kubernetes.io/tls` and of cert-manager.
 const KEYS: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
-/// Authorities that a configuration trusts at most: that of a renewal, the one before, and that of a
-/// pod that renewed at the same time.
+/// The most authorities in a `caBundle`: the current one, the one before, and one of another pod
+/// that renewed at the same moment.
 const TRUSTED: usize = 3;
-/// How often it is looked at, and how often while the API server does not know it.
+/// How often the certificate is checked; and how often while the configuration does not exist yet.
 const LOOK: Duration = Duration::from_secs(20);
 const LOOK_UNTRUSTED: Duration = Duration::from_secs(1);
-/// The first certificate has to be there in this time.
+/// How long the first certificate may take, with a retry after each pause.
 const FIRST: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Where a certificate is kept.
+/// Keeps the certificate of one webhook.
 #[derive(Clone)]
 pub struct Keep {
     /// The cluster.
@@ -43,15 +46,15 @@ pub struct Keep {
     pub namespace: String,
     /// The Secret's name.
     pub secret: String,
-    /// The configuration's name.
+    /// The name of the `MutatingWebhookConfiguration`.
     pub configuration: String,
-    /// Whom the API server asks: a DNS name or an address.
+    /// The host that the API server calls: a DNS name or an IP address.
     pub host: String,
-    /// A folder for the files that the server reads.
+    /// The folder for the certificate files that the server reads.
     pub folder: PathBuf,
 }
 
-/// Whether the API server knows the authority.
+/// Whether the API server trusts the authority.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trust {
     Known,
@@ -59,7 +62,7 @@ enum Trust {
 }
 
 impl Keep {
-    /// Takes or makes the certificate, writes the files, and goes on keeping it in the background.
+    /// Reads or makes the certificate, writes its files, and goes on renewing it in the background.
     pub async fn start(self) -> Result<TlsFiles> {
         let started = Instant::now();
         let mut trust = loop {
@@ -70,7 +73,7 @@ impl Keep {
             if started.elapsed() > FIRST || error.is_bad_input() {
                 return Err(error);
             }
-            tracing::warn!("trying again: {error}");
+            tracing::warn!("cannot set up the certificate yet, trying again: {error}");
             tokio::time::sleep(RETRY).await;
         };
         let files = self.files();
@@ -84,7 +87,7 @@ impl Keep {
                 match self.once().await {
                     Ok(now) => trust = now,
                     Err(error) => {
-                        tracing::warn!("the certificate is looked at again later: {error}");
+                        tracing::warn!("cannot check the certificate, trying again later: {error}");
                     }
                 }
             }
@@ -92,7 +95,8 @@ impl Keep {
         Ok(files)
     }
 
-    /// One look: what is missing or due is made, in an order that leaves no gap.
+    /// Checks everything once, and makes what is missing or due, in the order that the module's
+    /// documentation explains.
     async fn once(&self) -> Result<Trust> {
         let scope = Scope::Namespace(&self.namespace);
         let secret: Option<Secret> = self.cluster.get(scope, &self.secret).await?;
@@ -107,9 +111,12 @@ impl Keep {
                 (held, trust)
             }
             None => {
+                // Trust comes before the Secret: a pod must not serve a certificate that the API
+                // server does not trust yet.
                 let made = SelfMade::new(&self.host, now)?;
                 let trust = self.trust(&made.authority).await?;
-                // Where another pod was faster, this is a conflict, and the next look finds its.
+                // If another pod was faster, this is a conflict (the resource version has changed);
+                // the next check then finds that pod's certificate.
                 match secret {
                     Some(secret) => {
                         self.cluster.replace(scope, &self.with(secret, &made)).await?;
@@ -122,7 +129,11 @@ impl Keep {
                         self.cluster.create(scope, &self.with(secret, &made)).await?;
                     }
                 }
-                tracing::info!("a new certificate for {}, good until {}", self.host, made.ends);
+                tracing::info!(
+                    "made a new certificate for {}, valid until {}",
+                    self.host,
+                    made.ends
+                );
                 (made, trust)
             }
         };
@@ -130,7 +141,7 @@ impl Keep {
         Ok(trust)
     }
 
-    /// The certificate in a Secret, if it is one for our host.
+    /// The certificate in a Secret, if it is for this host.
     fn held(&self, secret: &Secret) -> Option<SelfMade> {
         let data = secret.data.as_ref()?;
         let text = |key: &str| String::from_utf8(data.get(key)?.0.clone()).ok();
@@ -147,6 +158,7 @@ impl Keep {
         })
     }
 
+    /// The Secret with the certificate in it.
     fn with(&self, mut secret: Secret, made: &SelfMade) -> Secret {
         let annotations = secret.metadata.annotations.get_or_insert_with(BTreeMap::new);
         annotations.insert(ENDS.to_owned(), made.ends.to_string());
@@ -160,12 +172,12 @@ impl Keep {
         secret
     }
 
-    /// Makes the API server trust an authority, beside those from before.
+    /// Makes the API server trust an authority, in addition to those that it trusts already.
     async fn trust(&self, authority: &str) -> Result<Trust> {
         let found: Option<MutatingWebhookConfiguration> =
             self.cluster.get(Scope::Cluster, &self.configuration).await?;
         let Some(mut configuration) = found else {
-            // It is applied last, and found at the next look.
+            // The configuration is applied last, after the pods are ready; a later check finds it.
             tracing::debug!("there is no MutatingWebhookConfiguration {} yet", self.configuration);
             return Ok(Trust::NoConfiguration);
         };
@@ -186,11 +198,12 @@ impl Keep {
         Ok(Trust::Known)
     }
 
+    /// The paths of the certificate files.
     fn files(&self) -> TlsFiles {
         TlsFiles { certificate: self.folder.join("tls.crt"), key: self.folder.join("tls.key") }
     }
 
-    /// Writes the files where they are not so already.
+    /// Writes the certificate files, if their content differs.
     fn write(&self, made: &SelfMade) -> Result<()> {
         let files = self.files();
         for (path, text) in [(&files.key, &made.key), (&files.certificate, &made.certificate)] {
@@ -204,9 +217,11 @@ impl Keep {
     }
 }
 
-/// The bundle with an authority at its end, and not more than a few.
+/// The bundle with the authority in it; of more than [`TRUSTED`] certificates the oldest are
+/// removed.
 fn with_authority(bundle: &str, authority: &str) -> String {
     const END: &str = "-----END CERTIFICATE-----";
+    // What is not a certificate (such as the `Cg==`, a line break, of an empty bundle) is dropped.
     let mut all: Vec<&str> = bundle.split_inclusive(END).map(str::trim).collect();
     all.retain(|part| part.ends_with(END));
     let authority = authority.trim();
@@ -218,7 +233,7 @@ fn with_authority(bundle: &str, authority: &str) -> String {
     lines.concat()
 }
 
-/// Whole or not at all, and for our eyes only.
+/// Writes a file atomically, readable by its owner only.
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     let new = path.with_extension("new");
     let mut options = fs::OpenOptions::new();

@@ -1,4 +1,5 @@
-//! What is locked, by the names that pods may have for it: the source's and the site's.
+//! The locked images and models by the names that pods may use: the names of the source and those
+//! of the site.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,25 +11,26 @@ use types::{Digest, Kind, Reference};
 
 use crate::{Error, Result};
 
-/// How a moved image is named.
+/// How an image at the site is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pin {
-    /// As the pod names it: a tag stays a tag.
+    /// Like the pod names it: a tag stays a tag.
     AsNamed,
-    /// With the locked digest: a tag can be pushed again, a digest cannot.
+    /// With the locked digest added: a tag can be pushed again with another content, a digest
+    /// cannot.
     Digest,
 }
 
-/// All that may start, and what it is called at the site.
+/// All images that may start, with their names at the site.
 #[derive(Debug, Clone)]
 pub struct Locked {
     prefix: Prefix,
     naming: Naming,
     pin: Pin,
     pull_secret: Option<String>,
-    /// By `registry/repository` at the source.
+    /// By `registry/repository` of the source.
     foreign: BTreeMap<String, Vec<Version>>,
-    /// By `registry/repository` at the site.
+    /// By `registry/repository` of the site.
     home: BTreeMap<String, Vec<Version>>,
 }
 
@@ -36,39 +38,45 @@ pub struct Locked {
 #[derive(Debug, Clone)]
 struct Version {
     tag: Option<String>,
-    /// The digest that the name stood for at the source.
+    /// The digest at the source.
     digest: Digest,
-    /// The digest that it stands for at the site: another one for an index that the registry could
-    /// only take in another form.
+    /// The digest at the site: another one if the site's registry did not accept the index as it is
+    /// and `load` had to rewrite it.
     at_site: Digest,
-    /// The manifests of its platforms, which are the same on both sides.
+    /// The digests of the manifests of its platforms, which are the same at the source and the
+    /// site.
     platforms: BTreeSet<Digest>,
 }
 
-/// What is to be done with an image.
+/// What is to be done with the image of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is the site's and locked.
+    /// It is locked and named at the site: nothing.
     Stays,
-    /// It is locked: it has this name at the site.
+    /// It is locked and must get this name, the one at the site.
     Moves(String),
-    /// It is not locked; [`Locked::why`] is what the user is told.
+    /// It is not locked; [`Locked::why`] has the explanation for the user.
     Unknown,
 }
 
-/// Below this likeness (Jaro-Winkler) a name is no help.
+/// Names that are less similar than this (Jaro-Winkler) are not suggested: high enough that little
+/// more than typos and other spellings pass.
 const ALIKE: f64 = 0.86;
-/// How many versions of a repository are told.
+/// How many versions of a repository a message lists.
 const TOLD: usize = 3;
 
 impl Locked {
-    /// Images and models of the locks, under the names of the site. A receipt tells which indexes
-    /// its registry could only take in another form.
+    /// The images and models of the locks. The receipts say which indexes the site's registry has
+    /// in rewritten form.
+    ///
+    /// # Errors
+    /// Fails for a lock without images, and when two roots would have the same name at the site.
     pub fn new(locks: &[Lock], receipts: &[Receipt], site: &Site, pin: Pin) -> Result<Self> {
         let registry = &site.registry;
         let prefix = registry.prefix()?;
         let roots: Vec<_> = locks.iter().flat_map(Lock::roots).collect();
-        // As `load` does: two names that would be one are told, whatever their kind is.
+        // All roots, also charts and files, as `load` does: so two that would get the same name are
+        // found.
         let names = prefix.targets(registry.naming, roots.iter().map(|root| &root.name))?;
         let mut locked = Self {
             prefix,
@@ -109,7 +117,7 @@ impl Locked {
         Ok(locked)
     }
 
-    /// How many repositories are locked.
+    /// The number of locked repositories.
     pub fn len(&self) -> usize {
         self.foreign.len()
     }
@@ -119,17 +127,17 @@ impl Locked {
         self.foreign.is_empty()
     }
 
-    /// The pull secret that pods need at the site.
+    /// The name of the pull secret that pods need at the site.
     pub fn pull_secret(&self) -> Option<&str> {
         self.pull_secret.as_deref()
     }
 
-    /// Whether an image is named at the site, locked or not.
+    /// Whether an image's name is one at the site's registry, locked or not.
     pub fn is_home(&self, image: &str) -> bool {
         image.strip_prefix(&self.prefix.to_string()).is_some_and(|rest| rest.starts_with('/'))
     }
 
-    /// What is to be done with an image, as a pod names it.
+    /// Decides what is to be done with an image, by the name that a pod has for it.
     pub fn verdict(&self, image: &str) -> Verdict {
         let Ok(reference) = image.parse::<Reference>() else { return Verdict::Unknown };
         let is_home = self.is_home(image);
@@ -145,12 +153,12 @@ impl Locked {
         match target.and_then(|target| self.pinned(&target, version)) {
             Ok(target) if is_home && target == reference => Verdict::Stays,
             Ok(target) => Verdict::Moves(target.to_string()),
-            // A name that is too long at the site was never loaded there.
+            // A name that would be too long at the site was never loaded there.
             Err(_) => Verdict::Unknown,
         }
     }
 
-    /// What is told of an image that is not locked: what is locked nearest.
+    /// Explains for the user that an image is not locked, and which similar one is.
     pub fn why(&self, image: &str) -> String {
         match image.parse() {
             Ok(reference) => {
@@ -161,14 +169,18 @@ impl Locked {
         }
     }
 
+    /// The locked versions of the reference's repository.
     fn versions(&self, reference: &Reference, is_home: bool) -> &[Version] {
         let all = if is_home { &self.home } else { &self.foreign };
         all.get(&reference.name()).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// The name with the digest that it stands for here.
+    /// The name at the site with the digest at the site, as far as the name has one or is to get
+    /// one.
     fn pinned(&self, target: &Reference, version: &Version) -> types::Result<Reference> {
         let digest = match target.digest() {
+            // The digest of the source's index: the site may have another one. That of a platform's
+            // manifest, in the next line, is the same on both sides.
             Some(digest) if *digest == version.digest => Some(version.at_site),
             Some(digest) => Some(*digest),
             None if self.pin == Pin::Digest => Some(version.at_site),
@@ -183,6 +195,7 @@ impl Locked {
         self.foreign.entry(name.name()).or_default().push(version);
     }
 
+    /// `IMAGE is not locked`, with the locked versions of its repository or the most similar one.
     fn unknown(&self, image: &Reference, versions: &[Version]) -> String {
         let nearest = match versions {
             [] => self.nearest(image),
@@ -199,12 +212,14 @@ impl Locked {
         format!("{image} is not locked{nearest}")
     }
 
+    /// The most similar locked repository, if any is similar enough.
     fn nearest(&self, image: &Reference) -> Option<String> {
         let name = image.name();
         let last = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
         let own = last(&name);
         let likeness = |known: &String| {
-            // The same image from somewhere else is nearer than any likeness of letters.
+            // The same last part (`nginx` of another registry or mirror) counts more than any
+            // similarity of letters.
             let same = if last(known) == own { 1.0 } else { 0.0 };
             same + strsim::jaro_winkler(known, &name)
         };
@@ -216,13 +231,13 @@ impl Locked {
             .filter(|(likeness, ..)| *likeness > ALIKE)
             .map(|(_, known, versions)| (known, versions))?;
         let version = versions.first().map(Version::shown).unwrap_or_default();
-        Some(format!("the nearest that is locked is {known} as {version}"))
+        Some(format!("the most similar locked image is {known} as {version}"))
     }
 }
 
 impl Version {
-    /// Whether a reference means this version: by digest, else by tag. Where there is a digest,
-    /// nodes do not look at the tag.
+    /// Whether a reference means this version: by its digest, else by its tag. With a digest, the
+    /// tag does not matter: container runtimes ignore it then.
     fn is_meant_by(&self, reference: &Reference) -> bool {
         match reference.digest() {
             Some(digest) => {
@@ -298,9 +313,9 @@ mod tests {
             ("nginx", "nginx is locked as 1.25"),
             (
                 "quay.io/mirror/nginx:1",
-                "the nearest that is locked is docker.io/library/nginx as 1.25",
+                "the most similar locked image is docker.io/library/nginx as 1.25",
             ),
-            ("ghcr.io/shop/wed:1", "nearest that is locked is ghcr.io/shop/web as 2.1"),
+            ("ghcr.io/shop/wed:1", "most similar locked image is ghcr.io/shop/web as 2.1"),
             ("zzz.example/qqq:1", "is not locked"),
             ("site:5000/ai/library/nginx:1.26", "is locked as 1.25"),
             ("site:5000/aix/library/nginx:1.25", "is not locked"),

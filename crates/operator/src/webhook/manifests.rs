@@ -1,6 +1,6 @@
-//! What a cluster needs for the webhook: two pods of Gantry's own image behind a Service, with what
-//! is locked in a ConfigMap, the few rights that they need, and the configuration that makes the
-//! API server ask them.
+//! Makes the objects that a cluster needs for the webhook: two pods of Gantry's own image behind a
+//! Service, the locks in a ConfigMap, the few permissions that the pods need, and the configuration
+//! that makes the API server call them.
 
 use k8s_openapi::ByteString;
 use serde_json::{Map, Value, json};
@@ -14,66 +14,67 @@ use super::locked::{Locked, Pin, Verdict};
 use super::shortened;
 use crate::{Error, Result};
 
-/// What the webhook is called where nothing else is said.
+/// The default name of the webhook.
 pub const NAME: &str = "gantry-webhook";
-/// Where it runs where nothing else is said.
+/// The default namespace of the webhook.
 pub const NAMESPACE: &str = "gantry-system";
 
-/// The port that its pods listen on.
+/// The port that its pods listen on: above 1024, since they have no privileges.
 const PORT: u16 = 8443;
 /// Gantry's image runs as this user (`docs/image.md`).
 const USER: u32 = 65532;
-/// Seconds in which the Service's addresses forget a pod that ends, before it stops to listen.
+/// How many seconds a pod that is to end goes on listening, until the Service has removed it from
+/// its addresses.
 const LINGER: u32 = 5;
-/// Seconds that a pod has to end: lingering, then draining.
+/// How many seconds a pod has to end: first [`LINGER`], then finishing open requests.
 const GRACE: u32 = 40;
 
-/// Where the certificate comes from.
+/// Where the webhook's certificate comes from.
 #[derive(Debug, Clone)]
 pub enum Certificate {
-    /// The webhook makes its own, keeps it in a Secret, and writes the authority into the
+    /// The webhook makes its own, stores it in a Secret, and writes its authority into the
     /// configuration.
     SelfMade,
-    /// Somebody else keeps it.
+    /// Somebody else provides and renews it, for example cert-manager.
     Given {
-        /// The Secret of the type `kubernetes.io/tls` in the webhook's namespace; absent where the
-        /// webhook runs outside of the cluster.
+        /// The name of a Secret of the type `kubernetes.io/tls` in the webhook's namespace; absent
+        /// if the webhook runs outside the cluster.
         secret: Option<String>,
-        /// The certificate of the authority that signed it, PEM.
+        /// The certificate of the authority that signed it, as PEM.
         authority: String,
     },
 }
 
-/// What is asked for.
+/// A webhook to be installed.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
-    /// What the webhook, its objects and its certificate are called.
+    /// The name of the webhook, of its objects and of its certificate's Secret.
     pub name: &'a str,
     /// The namespace that the webhook runs in.
     pub namespace: &'a str,
-    /// What is locked.
+    /// The locks whose images are allowed.
     pub locks: &'a [Lock],
-    /// What the site's registry has in another form.
+    /// The receipts of `load`, which say what the site's registry has in rewritten form.
     pub receipts: &'a [Receipt],
-    /// The site.
+    /// The description of the site.
     pub site: &'a Site,
-    /// How moved images are named.
+    /// How the images at the site are named.
     pub pin: Pin,
-    /// The image to run; Gantry's own out of the locks when absent.
+    /// The image to run; when absent, Gantry's own image from the locks.
     pub image: Option<&'a str>,
     /// Where the API server finds the webhook.
     pub address: Address,
-    /// Where the certificate comes from.
+    /// Where its certificate comes from.
     pub certificate: Certificate,
     /// The only namespaces that may be guarded; all when empty.
     pub only: &'a [String],
 }
 
 impl Request<'_> {
-    /// The objects, in the order that they are applied in: the configuration last. For a webhook
-    /// that runs outside of the cluster, the configuration alone.
+    /// The objects in the order in which they are to be applied, the configuration last. For a
+    /// webhook that runs outside the cluster, only the configuration.
     pub fn manifests(&self) -> Result<Vec<Value>> {
-        // What makes no webhook is told before anything is written.
+        // First of all, so that input that makes no webhook is an error before anything is written.
         let locked = Locked::new(self.locks, self.receipts, self.site, self.pin)?;
         let configuration = Configuration {
             name: self.name,
@@ -118,19 +119,20 @@ impl Request<'_> {
         Ok(all)
     }
 
-    /// Gantry's own image at the site, by its digest.
+    /// The image that the pods run, by its name at the site: the given one, or Gantry's own by its
+    /// digest.
     fn image(&self, locked: &Locked) -> Result<String> {
         if let Some(image) = self.image {
             return match locked.verdict(image) {
                 Verdict::Moves(image) => Ok(image),
-                // What is not locked may be the site's own build.
+                // An image that is not locked may be the site's own build: use it as it is.
                 Verdict::Stays | Verdict::Unknown => Ok(image.to_owned()),
             };
         }
         let own = own_image::reference()?;
         let images = self.locks.iter().flat_map(|lock| &lock.images);
         let found = images.filter(|image| image.reference.name() == own.name()).max_by_key(
-            // Another version than ours may know other arguments.
+            // Only the version of this binary: another one may not know the same arguments.
             |image| image.reference.tag() == own.tag(),
         );
         let Some(found) = found.filter(|found| found.reference.tag() == own.tag()) else {
@@ -144,6 +146,7 @@ impl Request<'_> {
         }
     }
 
+    /// The webhook's namespace, with the strictest Pod Security level.
     fn namespace(&self) -> Value {
         let mut labels = labels(self.name);
         for mode in ["enforce", "warn"] {
@@ -155,7 +158,8 @@ impl Request<'_> {
         })
     }
 
-    /// Its own Secret and its own configuration, each by name, and nothing else.
+    /// RBAC: the pods may change their own Secret and their own configuration, each by name, and
+    /// nothing else.
     fn rights(&self) -> Vec<Value> {
         let role = |resource: &str, group: &str| {
             json!({"rules": [{
@@ -180,6 +184,7 @@ impl Request<'_> {
             ),
             self.object(rbac, "ClusterRoleBinding", binding("ClusterRole")),
         ];
+        // Cluster-scoped objects must not name a namespace.
         for cluster_wide in &mut all[2..] {
             if let Some(metadata) = cluster_wide["metadata"].as_object_mut() {
                 metadata.remove("namespace");
@@ -188,10 +193,11 @@ impl Request<'_> {
         all
     }
 
-    /// The files that the pods read.
+    /// The ConfigMap with the files that the pods read: the site, the locks, the receipts.
     fn files(&self) -> Result<Value> {
         let mut site = self.site.clone();
-        // Nobody connects to the registry or to other places from here.
+        // The webhook never connects to the registry or another cluster: leave out what is only for
+        // that.
         site.registry.ca = None;
         site.context = None;
         site.models.clear();
@@ -202,6 +208,7 @@ impl Request<'_> {
         }
         for (index, receipt) in self.receipts.iter().enumerate() {
             let mut receipt = receipt.clone();
+            // Only the rewritten indexes matter here.
             receipt.blobs.clear();
             receipt.roots.retain(|held| held.rewritten.is_some());
             data.insert(receipt_file(index), json!(receipt.print()?));
@@ -209,6 +216,7 @@ impl Request<'_> {
         Ok(self.object("v1", "ConfigMap", json!({"data": data})))
     }
 
+    /// The Deployment: two pods on different nodes if possible, without privileges.
     fn deployment(&self, image: &str) -> Value {
         let (mut arguments, mut volumes, mut mounts) = (self.arguments(), vec![], vec![]);
         let mut volume = |name: &str, source: Value, path: &str| {
@@ -283,12 +291,14 @@ impl Request<'_> {
             json!({"spec": {
                 "replicas": 2,
                 "selector": {"matchLabels": selector(self.name)},
+                // While namespaces fail closed, a new pod has to be ready before an old one ends.
                 "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
                 "template": {"metadata": {"labels": labels(self.name)}, "spec": pod},
             }}),
         )
     }
 
+    /// The arguments of `gantry webhook`, except those for the certificate.
     fn arguments(&self) -> Vec<String> {
         let mut arguments = vec!["webhook".to_owned(), format!("--listen=0.0.0.0:{PORT}")];
         arguments.push(format!("--linger={LINGER}"));
@@ -304,7 +314,7 @@ impl Request<'_> {
         arguments
     }
 
-    /// An object of the webhook's name in its namespace, with these fields.
+    /// An object with the webhook's name and labels in its namespace, and these fields.
     fn object(&self, api_version: &str, kind: &str, fields: Value) -> Value {
         let mut object = json!({
             "apiVersion": api_version,
@@ -318,7 +328,7 @@ impl Request<'_> {
     }
 }
 
-/// What all of the webhook's objects are labelled with.
+/// The labels of all objects of the webhook.
 pub(super) fn labels(name: &str) -> Value {
     json!({
         "app.kubernetes.io/name": name,

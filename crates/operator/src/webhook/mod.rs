@@ -1,9 +1,11 @@
-//! The mutating admission webhook: the last way to the site for an image that neither an overlay
-//! nor a post-renderer reached (operators that write pods, hooks, people with kubectl).
+//! The mutating admission webhook: it changes images that neither an overlay nor a post-renderer
+//! reached (of pods that operators, hooks or people with kubectl create) to their names at the
+//! site.
 //!
-//! The way of the data: [`Files`] are read into [`Locked`], which knows what is called how at the
-//! site; the API server asks with an AdmissionReview, [`review`] judges it, the [`router`] answers.
-//! [`manifests`] are what a cluster needs for it, [`apply`] brings them there, and [`Keep`] keeps its
+//! Data flow: [`Files`] (the site, locks and receipts) are read into [`Locked`], which knows the
+//! name of every locked image at the site. The API server sends an AdmissionReview; the [`router`]
+//! takes it, `review` decides, and the answer is a patch, a warning or a denial. `manifests`
+//! makes the objects that a cluster needs for this, [`apply`] applies them, and [`Keep`] renews the
 //! certificate.
 
 mod apply;

@@ -1,11 +1,11 @@
-//! What the webhook counts, shown on `/metrics`.
+//! The webhook's metrics, served on `/metrics`.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-/// The numbers of one webhook; a clone counts into the same ones.
+/// The metrics of one webhook. A clone counts into the same metrics.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Numbers {
     pub(super) reviews: Family<Answered, Counter>,
@@ -14,27 +14,31 @@ pub(super) struct Numbers {
     pub(super) reload_failures: Counter,
 }
 
-/// How a pod was answered.
+/// The label of the review counter: how a pod was answered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Answered {
     pub(super) verdict: &'static str,
 }
 
 impl Numbers {
-    /// The registry with these numbers in it.
+    /// A Prometheus registry with these metrics.
     pub(super) fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix("gantry_webhook");
-        let help = "Pods judged: unchanged, moved, warned, refused, or not understood";
+        let help = "Pods reviewed, by verdict: unchanged, moved (images renamed), warned, refused, or invalid";
         registry.register("reviews", help, self.reviews.clone());
-        registry.register("images_moved", "Images that got the site's name", self.moved.clone());
-        let help = "Images that no lock has";
+        registry.register(
+            "images_moved",
+            "Images that were renamed to their names at the site",
+            self.moved.clone(),
+        );
+        let help = "Images that are in no lock";
         registry.register("images_unknown", help, self.unknown.clone());
-        let help =
-            "Times that a changed lock or site could not be read, and the one before was kept";
+        let help = "Times that changed files could not be read, so that the last ones were kept";
         registry.register("reload_failures", help, self.reload_failures.clone());
         registry
     }
 
+    /// Counts one reviewed pod.
     pub(super) fn answered(&self, verdict: &'static str) {
         self.reviews.get_or_create(&Answered { verdict }).inc();
     }

@@ -1,5 +1,5 @@
-//! One question of the API server: a pod that is made, or gets another image. The answer says where
-//! each image is moved to, or why the pod is refused.
+//! Decides on one AdmissionReview: a pod that is created or gets another image. The answer is a
+//! patch with the images' names at the site, or a denial with the reasons.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,35 +9,35 @@ use serde_json::{Value, json};
 
 use super::locked::{Locked, Verdict};
 
-/// What is done with an image that is not locked.
+/// What happens to a pod with an image that is not locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guard {
     /// The pod is refused.
     Enforce,
-    /// It stays as it is, and the user is warned.
+    /// The image stays as it is, and the user gets a warning.
     Move,
 }
 
-/// An answer, with what it means for the numbers.
+/// An answer, and the figures for the metrics.
 #[derive(Debug)]
 pub struct Judged {
-    /// What the API server gets.
+    /// The response for the API server.
     pub response: AdmissionResponse,
-    /// How many images get another name.
+    /// How many images are renamed.
     pub moved: usize,
     /// How many images are not locked.
     pub unknown: usize,
 }
 
-/// How many images an answer names; the rest is counted.
+/// How many images an answer names; of further ones only the number is given.
 const NAMED: usize = 5;
-/// Characters of one text in an answer: the API server cuts longer warnings (256), and a refusal is
-/// read by people.
+/// The most characters of the reasons of a denial: people read it.
 const LONGEST: usize = 600;
+/// The most characters of a warning: the API server cuts off what is longer than 256.
 const LONGEST_WARNING: usize = 250;
 
-/// Judges the images that a request brings. What an object had before stays as it is: it must stay
-/// updatable, or its finalizers could never be removed.
+/// Decides on the images that a request adds. Images that the object had before are not checked:
+/// the pod must stay updatable, or its finalizers could never be removed.
 pub fn judge(request: &AdmissionRequest<Pod>, locked: &Locked, guard: Guard) -> Judged {
     let response = AdmissionResponse::from(request);
     let before: HashSet<String> = match request.operation {
@@ -49,7 +49,7 @@ pub fn judge(request: &AdmissionRequest<Pod>, locked: &Locked, guard: Guard) -> 
     let mut is_home = false;
     let is_injected = request.object.as_ref().is_some_and(is_injected);
     for (path, image) in images(request.object.as_ref()) {
-        // An injector that comes after us fills these in; then we are asked again.
+        // An injector (another webhook) fills these in after us; then we are called again.
         let is_filled_in = image.is_empty() || (image == "auto" && is_injected);
         if is_filled_in || before.contains(&image) {
             continue;
@@ -59,18 +59,19 @@ pub fn judge(request: &AdmissionRequest<Pod>, locked: &Locked, guard: Guard) -> 
             Verdict::Moves(to) => {
                 is_home = true;
                 patch.push(json!({"op": "replace", "path": path, "value": to}));
-                moved.push(format!("{image} is pulled as {to}"));
+                moved.push(format!("{image} is pulled from the site as {to}"));
             }
             Verdict::Unknown => unknown.push(image),
         }
     }
     let reasons = || told(unknown.iter().map(|image| locked.why(image)), unknown.len());
+    // A denied pod gets no patch: it is not created at all.
     if !unknown.is_empty() && guard == Guard::Enforce {
         let response = refused(response, &reasons());
         return Judged { response, moved: 0, unknown: unknown.len() };
     }
     let spec = request.object.as_ref().and_then(|pod| pod.spec.as_ref());
-    // Of a pod that is there, the pull secrets cannot be changed.
+    // The pull secrets of an existing pod cannot be changed.
     if is_home && request.operation == Operation::Create {
         patch.extend(spec.and_then(|spec| pull_secret(spec, locked)));
     }
@@ -93,15 +94,16 @@ pub fn judge(request: &AdmissionRequest<Pod>, locked: &Locked, guard: Guard) -> 
     judged(response)
 }
 
-/// Whether Istio's injector is asked for: it writes its own image where a pod says `auto`
-/// (istio.io, "Customizing injection").
+/// Whether Istio's injector will handle the pod: it replaces the image `auto` by its own (istio.io,
+/// "Installing the Sidecar", "Customizing injection").
 fn is_injected(pod: &Pod) -> bool {
     let keys = pod.metadata.labels.iter().chain(&pod.metadata.annotations).flat_map(BTreeMap::keys);
     let mut groups = keys.filter_map(|key| key.split('/').next());
     groups.any(|group| group == "istio.io" || group.ends_with(".istio.io"))
 }
 
-/// The images of a pod, each with its JSON pointer.
+/// The images of a pod, in all kinds of containers and in image volumes, each with its JSON
+/// pointer.
 fn images(pod: Option<&Pod>) -> impl Iterator<Item = (String, String)> {
     let spec = pod.and_then(|pod| pod.spec.as_ref());
     let mut found: Vec<(String, Option<String>)> = Vec::new();
@@ -122,7 +124,8 @@ fn images(pod: Option<&Pod>) -> impl Iterator<Item = (String, String)> {
     found.into_iter().filter_map(|(path, image)| Some((path, image?)))
 }
 
-/// Adds the site's pull secret where the pod does not name it.
+/// The patch that adds the site's pull secret; `None` if the pod names it already or the site has
+/// none.
 fn pull_secret(spec: &PodSpec, locked: &Locked) -> Option<Value> {
     let secret = locked.pull_secret()?;
     let own = spec.image_pull_secrets.as_deref();
@@ -130,12 +133,14 @@ fn pull_secret(spec: &PodSpec, locked: &Locked) -> Option<Value> {
         return None;
     }
     let secret = json!({"name": secret});
+    // JSON Patch (RFC 6902): `/-` appends to a list, but only to one that exists.
     Some(match own {
         Some(_) => json!({"op": "add", "path": "/spec/imagePullSecrets/-", "value": secret}),
         None => json!({"op": "add", "path": "/spec/imagePullSecrets", "value": [secret]}),
     })
 }
 
+/// Puts the patch into the response; a patch that cannot be encoded denies the pod.
 fn patched(
     response: AdmissionResponse,
     patch: Vec<Value>,
@@ -147,20 +152,21 @@ fn patched(
     let patch = serde_json::from_value(Value::Array(patch)).map_err(|cause| cause.to_string());
     let patched =
         patch.and_then(|patch| response.with_patch(patch).map_err(|cause| cause.to_string()));
-    patched.map_err(|cause| failed.deny(format!("gantry cannot write the patch: {cause}")))
+    patched.map_err(|cause| failed.deny(format!("gantry: cannot encode the patch: {cause}")))
 }
 
+/// Denies the pod, with the reasons and what to do.
 fn refused(mut response: AdmissionResponse, reasons: &[String]) -> AdmissionResponse {
     let images = shortened(&reasons.join("; "), LONGEST);
     response.result.code = 403;
     "Forbidden".clone_into(&mut response.result.reason);
     response.deny(format!(
-        "gantry: {images}. Use what is locked, or add it to gantry.yaml and bring it over: \
-         gantry lock, fetch, pack, then load and the webhook's new lock on this side"
+        "gantry: {images}. Use a locked image, or add the image to gantry.yaml, carry it over \
+         (gantry lock, fetch, pack, load), and give the webhook the new lock"
     ))
 }
 
-/// The first few of `count` texts, and how many there are more. The others are never made.
+/// The first few of `count` texts, then how many more there are. The others are never computed.
 fn told(all: impl Iterator<Item = String>, count: usize) -> Vec<String> {
     let mut told: Vec<String> = all.take(NAMED).collect();
     if count > NAMED {
@@ -169,6 +175,7 @@ fn told(all: impl Iterator<Item = String>, count: usize) -> Vec<String> {
     told
 }
 
+/// The text, cut off after so many characters.
 fn shortened(text: &str, longest: usize) -> String {
     if text.chars().count() <= longest {
         return text.to_owned();

@@ -1,5 +1,5 @@
-//! The webhook's HTTP side: takes an AdmissionReview of bounded size and in bounded time, and
-//! answers it.
+//! The webhook's HTTP routes: they take an AdmissionReview of bounded size in bounded time, let
+//! [`judge_review`] decide, and count and encode the answer.
 
 use std::time::Duration;
 
@@ -21,17 +21,19 @@ use super::numbers::Numbers;
 use super::review::{Guard, judge};
 use crate::Result;
 
-/// Where the API server asks for namespaces that refuse what is not locked.
+/// The path that the API server calls for namespaces where images that are not locked are refused.
 pub(super) const ENFORCE: &str = "/enforce";
-/// Where it asks for namespaces that only move.
+/// The path for namespaces where images are only renamed.
 pub(super) const MOVE: &str = "/move";
 
-/// A question holds an object twice, before and after; the API server takes requests of 3 MiB.
+/// The largest review: it holds an object twice, before and after, and the API server takes objects
+/// of up to 3 MiB.
 const LARGEST: usize = 8 << 20;
-/// The API server has given up long before (`timeoutSeconds`).
+/// The longest time for a review. The API server gives up before that (`timeoutSeconds`); this
+/// frees what slow clients hold.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// A webhook that knows what is locked.
+/// The state of a running webhook.
 #[derive(Debug, Clone)]
 pub struct Webhook {
     watched: Watched,
@@ -39,29 +41,29 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Reads the files, and watches them.
+    /// Reads the files and goes on watching them.
     pub fn start(files: Files) -> Result<Self> {
         let numbers = Numbers::default();
         let failures = numbers.reload_failures.clone();
         let watched = Watched::start(files, move |error| {
             failures.inc();
-            tracing::warn!("what was locked before is kept: {error}");
+            tracing::warn!("the changed files cannot be read, the last ones are kept: {error}");
         })?;
         Ok(Self { watched, numbers })
     }
 
-    /// How many repositories are locked now.
+    /// The number of repositories that are locked now.
     pub fn repositories(&self) -> usize {
         self.watched.locked().len()
     }
 
-    /// Its numbers, for `/metrics`.
+    /// Its metrics, for `/metrics`.
     pub fn metrics(&self) -> Registry {
         self.numbers.registry()
     }
 }
 
-/// The routes.
+/// The routes of the webhook.
 pub fn router(webhook: Webhook) -> Router {
     let enforce = |State(webhook): State<Webhook>, body: Bytes| async move {
         webhook.answer(&body, Guard::Enforce)
@@ -77,7 +79,7 @@ pub fn router(webhook: Webhook) -> Router {
         .with_state(webhook)
 }
 
-/// The body has to come in this time as well.
+/// Limits the time of a request, including the time until its body has arrived.
 async fn in_time(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
     match tokio::time::timeout(LONGEST, next.run(request)).await {
         Ok(response) => response,
@@ -86,12 +88,14 @@ async fn in_time(request: axum::extract::Request, next: axum::middleware::Next) 
 }
 
 impl Webhook {
+    /// Answers one AdmissionReview and counts it.
     fn answer(&self, body: &[u8], guard: Guard) -> Response {
         let request = match read(body) {
             Ok(request) => request,
             Err(reason) => {
                 self.numbers.answered("invalid");
-                // Anything but an answer: `failurePolicy` decides.
+                // Not a valid review: without a proper answer, the API server applies
+                // `failurePolicy`.
                 return (axum::http::StatusCode::BAD_REQUEST, reason).into_response();
             }
         };
@@ -107,15 +111,15 @@ impl Webhook {
         match answered(judged.response) {
             Ok(answer) => (Extension(Door("webhook")), Json(answer)).into_response(),
             Err(cause) => {
-                tracing::error!("an answer cannot be written: {cause}");
+                tracing::error!("cannot encode an answer: {cause}");
                 axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response()
             }
         }
     }
 }
 
-/// The answer as JSON. The patch is base64, as the API has it; kube writes it as a list of numbers,
-/// which Go reads as well, at four times the length.
+/// Encodes the answer as JSON, with the patch in base64, as the API defines it. `kube` would write
+/// it as a list of numbers, which Go accepts as well, but which is four times as long.
 fn answered(mut response: AdmissionResponse) -> serde_json::Result<Value> {
     let patch = response.patch.clone().map(ByteString).map(serde_json::to_value).transpose()?;
     response.patch = None;
@@ -126,19 +130,20 @@ fn answered(mut response: AdmissionResponse) -> serde_json::Result<Value> {
     Ok(answer)
 }
 
+/// Parses the body and checks that it is a review of a pod.
 fn read(body: &[u8]) -> Result<AdmissionRequest<Pod>, String> {
-    let review: AdmissionReview<Pod> =
-        serde_json::from_slice(body).map_err(|cause| format!("no AdmissionReview: {cause}"))?;
+    let review: AdmissionReview<Pod> = serde_json::from_slice(body)
+        .map_err(|cause| format!("the body is not an AdmissionReview of a Pod: {cause}"))?;
     let request: AdmissionRequest<Pod> =
-        review.try_into().map_err(|_| "the AdmissionReview asks nothing".to_owned())?;
+        review.try_into().map_err(|_| "the AdmissionReview has no request".to_owned())?;
     if request.types.api_version != "admission.k8s.io/v1" {
         return Err(format!(
-            "{} is not known, only admission.k8s.io/v1",
+            "AdmissionReview version {} is not supported, only admission.k8s.io/v1",
             request.types.api_version
         ));
     }
     if request.resource.resource != "pods" || !request.resource.group.is_empty() {
-        return Err(format!("{} are not judged, only pods", request.resource.resource));
+        return Err(format!("{} are not reviewed, only pods", request.resource.resource));
     }
     Ok(request)
 }

@@ -1,4 +1,4 @@
-//! A lock and a site, for this room's own tests.
+//! A sample lock and site for the unit tests of this module.
 #![allow(clippy::unwrap_used)]
 
 use types::lock::{Image, Lock, Manifest, Seen, VERSION};
@@ -54,7 +54,7 @@ pub(crate) fn locked(pin: Pin) -> Locked {
     locked_with(pin, None)
 }
 
-/// With the first image in another form at the site.
+/// The sample, with the first image's index rewritten at the site if a digest is given.
 pub(crate) fn locked_with(pin: Pin, rewritten: Option<Digest>) -> Locked {
     let name: Reference = "nginx:1.25".parse().unwrap();
     let held = Held {

@@ -1,14 +1,15 @@
-//! The locks as the webhook needs them: names, tags and digests, without layers, charts and files.
-//! A whole lock lists every blob, which is too long for a ConfigMap.
+//! Shortens locks to what the webhook needs: names, tags and digests, without layers, charts and
+//! files. A complete lock lists every blob, which is too long for a ConfigMap.
 
 use types::lock::Lock;
 
 use crate::{Error, Result};
 
-/// The API server takes a ConfigMap of 1 MiB of data.
+/// The most bytes of locks: the API server takes 1 MiB of data in a ConfigMap, and the site and the
+/// receipts need some of it.
 const MOST: usize = (1 << 20) - (16 << 10);
 
-/// The lock without all that no pod asks for.
+/// The lock without everything that no pod refers to.
 pub(super) fn shortened(lock: &Lock) -> Lock {
     let mut short = lock.clone();
     short.charts.clear();
@@ -35,7 +36,7 @@ pub(super) fn shortened(lock: &Lock) -> Lock {
     short
 }
 
-/// The shortened locks as texts.
+/// The shortened locks as text, checked to fit into a ConfigMap.
 pub(super) fn texts(locks: &[Lock]) -> Result<Vec<String>> {
     let texts: Vec<String> =
         locks.iter().map(|lock| shortened(lock).print()).collect::<types::Result<_>>()?;

@@ -1,23 +1,24 @@
-//! The rule in CEL, for the API server's own `ValidatingAdmissionPolicy` and for Kyverno, which
-//! runs the same library. Each step is a variable, so that a reader can follow it.
+//! The admission rule in CEL, for the API server's own `ValidatingAdmissionPolicy` and for Kyverno,
+//! which uses the same library. Each step is a variable, so that a reader can follow it.
 //!
-//! An update is judged by the images that it brings: an object from before the policy must stay
-//! updatable (a finalizer that cannot be removed keeps a namespace from going).
+//! An update is judged only by the images that it adds. Objects from before the policy must stay
+//! updatable: if a finalizer could not be removed, their namespace could never be deleted.
 
 use serde_json::{Value, json};
 
 use super::{Request, list};
 use crate::Result;
 
-/// What stands behind the site in a reference: path, tag, digest (distribution/reference). What
-/// has another form no runtime reads as we would, so it is refused before it is cut up.
+/// The form of a reference after the site's prefix: path, tag, digest (distribution/reference,
+/// `regexp.go`). Anything else is refused before it is split, since a runtime may read it
+/// differently than the rule does.
 pub(super) const FORM: &str = "^[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*)*\
     (:[A-Za-z0-9_][A-Za-z0-9_.-]*)?(@sha256:[0-9a-f]{64})?$";
 
-/// The variables, in the order that they are built on each other.
+/// The variables of the policy, in the order in which they use each other.
 pub(super) fn variables(request: &Request) -> Result<Value> {
     let site = &request.allowed.site;
-    // A raw string: the form's backslashes are the regular expression's.
+    // A raw string of CEL (`r'…'`), so that the backslashes reach the regular expression.
     let parts = format!(
         "variables.brought.map(i,
   i.startsWith(\"{site}\") && i.substring({length}).matches(r'{FORM}')
@@ -29,6 +30,7 @@ pub(super) fn variables(request: &Request) -> Result<Value> {
       : \"latest\"
   }}
   : {{\"image\": i, \"path\": \"\", \"version\": \"\"}})",
+        // CEL counts code points, Rust bytes: the same here, since image names are ASCII.
         length = site.len(),
     );
     let maps = list::maps(&request.allowed)?;
@@ -45,7 +47,8 @@ pub(super) fn variables(request: &Request) -> Result<Value> {
         ("oldPod", format!("oldObject == null ? {{}} : {}", pod("oldObject"))),
         ("images", images("pod")),
         ("oldImages", images("oldPod")),
-        // A template may leave the image to an injector; the pod that comes of it may not.
+        // A pod template may leave the image to a sidecar injector (Istio's `auto`); the pod that
+        // is created from it is judged after the injection.
         (
             "brought",
             "variables.images.filter(i, !(i in variables.oldImages)
@@ -59,7 +62,7 @@ pub(super) fn variables(request: &Request) -> Result<Value> {
     Ok(locked.chain(steps).collect())
 }
 
-/// The one validation, with a message that names the images and the next step.
+/// The validation, with a message that names the refused images and the next step.
 pub(super) fn validation(request: &Request) -> Value {
     let advice = request.advice();
     json!({
@@ -70,7 +73,8 @@ pub(super) fn validation(request: &Request) -> Value {
     })
 }
 
-/// Where the pod's spec stands in an object. `dyn`: the kinds differ, and so do their fields.
+/// The expression for the pod's spec in an object of any of the matched kinds. `dyn` turns off type
+/// checking: the fields differ from kind to kind.
 fn pod(object: &str) -> String {
     format!(
         "({object}.kind == \"Pod\" ? dyn({object}).?spec
@@ -80,6 +84,7 @@ fn pod(object: &str) -> String {
     )
 }
 
+/// The expression for the list of all images of a pod.
 fn images(pod: &str) -> String {
     format!(
         "(variables.{pod}.?initContainers.orValue([]) + variables.{pod}.?containers.orValue([])

@@ -1,19 +1,22 @@
-//! OPA Gatekeeper's form: a `ConstraintTemplate` with the rule in Rego (`locked.rego`), and a
-//! constraint that holds the list.
+//! The policy for OPA Gatekeeper: a `ConstraintTemplate` with the rule in Rego (`locked.rego`), and
+//! a constraint with the list of images.
 
 use serde_json::{Value, json};
 
 use super::{Action, Request, cel};
 
-/// The kind of the constraint; the template's name is the same in lower case, as Gatekeeper asks.
+/// The kind of the constraint. Gatekeeper requires that the template's name is its lower case.
 const KIND: &str = "GantryLockedImages";
+/// The rule; `FORM` in it stands for the form of a reference.
 const REGO: &str = include_str!("locked.rego");
 
+/// Builds the template and the constraint.
 pub(super) fn manifests(request: &Request) -> Vec<Value> {
     vec![template(), constraint(request)]
 }
 
-/// Says nothing of any lock: all constraints share it.
+/// The template. It contains nothing of a particular lock, since the constraints of all locks share
+/// it.
 fn template() -> Value {
     let texts = json!({"type": "array", "items": {"type": "string"}});
     json!({
@@ -30,11 +33,11 @@ fn template() -> Value {
                     "type": "object",
                     "properties": {
                         "site": {
-                            "description": "What all names of the site start with.",
+                            "description": "The beginning of all image names at the site.",
                             "type": "string",
                         },
                         "advice": {
-                            "description": "What is told of an image that is refused.",
+                            "description": "The advice when an image is refused.",
                             "type": "string",
                         },
                         "images": {
@@ -53,6 +56,7 @@ fn template() -> Value {
     })
 }
 
+/// The constraint: where it applies, and the list of one lock.
 fn constraint(request: &Request) -> Value {
     let action = match request.action {
         Action::Deny => "deny",

@@ -1,12 +1,12 @@
-//! Kyverno's `ClusterPolicy` with the same rule: Kyverno judges CEL with the API
-//! server's own validator (kyverno, `pkg/engine/handlers/validation/validate_cel.go`).
+//! The policy for Kyverno: a `ClusterPolicy` with the same CEL rule as for the API server, whose
+//! validator Kyverno uses (kyverno, `pkg/engine/handlers/validation/validate_cel.go`).
 
 use serde_json::{Value, json};
 
 use super::{Action, Request, cel};
 use crate::Result;
 
-/// Everything that makes pods. Kyverno adds `pods/ephemeralcontainers` to `Pod` by itself
+/// All kinds that are or create pods. Kyverno adds `pods/ephemeralcontainers` to `Pod` by itself
 /// (`pkg/controllers/webhook/utils_webhook.go`).
 const KINDS: [&str; 9] = [
     "Pod",
@@ -20,6 +20,7 @@ const KINDS: [&str; 9] = [
     "Job",
 ];
 
+/// Builds the policy.
 pub(super) fn manifests(request: &Request) -> Result<Vec<Value>> {
     let name = &request.name;
     let action = match request.action {
@@ -33,13 +34,15 @@ pub(super) fn manifests(request: &Request) -> Result<Vec<Value>> {
             "name": name,
             "annotations": {
                 "policies.kyverno.io/title": "Only locked images",
-                // All kinds are named below; rules made for them would judge twice.
+                // Kyverno would generate rules for the kinds that create pods; all are listed
+                // below.
                 "pod-policies.kyverno.io/autogen-controllers": "none",
             },
         },
         "spec": {
             "validationFailureAction": action,
             "failurePolicy": "Fail",
+            // Background scans have no old object, by which updates are judged.
             "background": false,
             "rules": [{
                 "name": "locked-images",

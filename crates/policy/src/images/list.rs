@@ -1,21 +1,23 @@
-//! The list of what may start, as maps in CEL: a repository's path to its tags and digests. A map
-//! is looked up in one step, however long it is.
+//! The list of images that may start, as CEL maps from the path of a repository to its tags and
+//! digests. A map costs one lookup, however long it is.
 //!
-//! The list stands in the policy and not in a ConfigMap that the policy reads (`paramRef`): then
-//! one object changes at once, who may write ConfigMaps cannot widen it, and the API server does not
-//! lose it. (Its watch of ConfigMaps ends with the last binding that reads one, and never starts
-//! again: a policy that is applied a second time would judge by the first one's list, or by none.
-//! Seen with 1.34; `apiserver`, `policy_source.go`, `ensureParamsForPolicyLocked`.)
+//! The list is part of the policy, not in a ConfigMap that the policy reads (`paramRef`), for three
+//! reasons: rule and list change at the same moment; a right to write ConfigMaps is not enough to
+//! extend the list; and the API server does not lose it. (Its watch of ConfigMaps ends with the
+//! last binding that reads one and never starts again, so a policy that is applied a second time
+//! would use the first list, or none. Seen with Kubernetes 1.34; `apiserver`, `policy_source.go`,
+//! `ensureParamsForPolicyLocked`.)
 
 use crate::{Allowed, Error, Result};
 
-/// Characters of one map: CEL's parser takes no expression of more than 100,000 (cel-go,
-/// `parser/options.go`), so that a long list is several maps.
+/// The most characters of one map. CEL's parser rejects expressions of more than 100,000 (cel-go,
+/// `parser/options.go`), so a long list is split into several maps.
 const LONGEST: usize = 64_000;
-/// The most of a list: an object of more than 1.5 MiB does not fit into etcd.
+/// The largest list in bytes. etcd rejects objects of more than 1.5 MiB; the rest of the policy
+/// needs some of it.
 const MOST: usize = 1 << 20;
 
-/// The maps as CEL literals, each repository on a line of its own.
+/// Writes the maps as CEL literals, each repository on a line of its own.
 pub(super) fn maps(allowed: &Allowed) -> Result<Vec<String>> {
     let mut maps = vec![Map::default()];
     for (path, versions) in &allowed.images {
@@ -23,6 +25,8 @@ pub(super) fn maps(allowed: &Allowed) -> Result<Vec<String>> {
         for version in versions {
             let length = path.len() + line.len() + version.len();
             let is_full = |map: &Map| map.bytes + length > LONGEST;
+            // The versions of one repository may need several maps as well; the rule looks into
+            // all.
             if maps.last().is_some_and(is_full) {
                 push(&mut maps, path, &line);
                 line.clear();
@@ -42,8 +46,10 @@ pub(super) fn maps(allowed: &Allowed) -> Result<Vec<String>> {
     Ok(maps.into_iter().map(|map| format!("{{\n  {}\n}}", map.lines.join(",\n  "))).collect())
 }
 
+/// One map being written.
 #[derive(Default)]
 struct Map {
+    /// `"path": "versions"`
     lines: Vec<String>,
     bytes: usize,
 }

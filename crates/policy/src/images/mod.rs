@@ -1,8 +1,8 @@
-//! Only what was locked: a policy that admits pods, and everything that makes pods, only with the
-//! site's names of locked images. Containers of every sort count, and image volumes.
+//! Writes admission policies that admit pods, and all kinds that create pods, only with locked
+//! images under their names at the site. All lists of containers and image volumes are checked.
 //!
-//! [`cel`] holds the rule itself; [`vap`] and [`kyverno`] wrap it for the API server and for
-//! Kyverno, [`gatekeeper`] says the same in Rego.
+//! [`cel`] has the rule itself; [`vap`] and [`kyverno`] wrap it for the API server and for Kyverno;
+//! [`gatekeeper`] has the same rule in Rego; [`list`] writes the list of images.
 
 mod cel;
 mod gatekeeper;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::name::object_name;
 use crate::{Admit, Allowed, Result, Scope};
 
-/// Whose language the policy is written in.
+/// The admission controller that a policy is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `ValidatingAdmissionPolicy`, in the API server itself (Kubernetes 1.30 and newer).
@@ -26,35 +26,36 @@ pub enum Kind {
     Gatekeeper,
 }
 
-/// What is done with a pod that is not of the locked.
+/// What happens to a pod with an image that is not locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// It is refused.
     Deny,
-    /// It is let in, and told: to see what would be refused.
+    /// It is admitted with a warning, to see what would be refused.
     Warn,
 }
 
-/// What a policy is written from.
+/// The content of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// The name of all objects.
     pub name: String,
-    /// What may start.
+    /// The images that may start.
     pub allowed: Allowed,
-    /// Where the policy holds.
+    /// The namespaces that the policy applies to.
     pub scope: Scope,
-    /// What is done with the others.
+    /// What happens to pods with other images.
     pub action: Action,
 }
 
 impl Request {
-    /// The name of the policy of a lock: two locks have two policies.
+    /// The name of the policy of a lock; each lock has a policy of its own.
     pub fn name_of(lock: &str) -> String {
         object_name("gantry-images", lock)
     }
 
-    /// What a person is told when an image is refused, after the images' names.
+    /// The second half of the message about refused images, after their names: why, and what to do.
+    /// It is embedded in CEL, so it must not contain double quotes.
     fn advice(&self) -> String {
         let site = self.allowed.site.trim_end_matches('/');
         let (rule, name) = match self.allowed.admit {
@@ -62,14 +63,14 @@ impl Request {
             Admit::Digests => ("not named by a locked digest", " with its digest from gantry.lock"),
         };
         format!(
-            "{rule} of {site}. Name it as the site does{name} (gantry relocate, gantry post-render), \
-             or carry it in: add it to gantry.yaml, then gantry lock, fetch, pack, load, and gantry \
-             policy images again"
+            "{rule} of {site}. Use the image's name at the site{name} (gantry relocate, gantry \
+             post-render), or bring the image in: add it to gantry.yaml, then run gantry lock, \
+             fetch, pack, load, and gantry policy images again"
         )
     }
 }
 
-/// The manifests of a policy, in the order that they are applied in.
+/// Builds the manifests of a policy, in the order in which they have to be applied.
 pub fn manifests(kind: Kind, request: &Request) -> Result<Vec<Value>> {
     match kind {
         Kind::Vap => vap::manifests(request),

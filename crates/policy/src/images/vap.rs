@@ -1,11 +1,13 @@
-//! `ValidatingAdmissionPolicy` and its binding: the API server judges by itself, with nothing that
-//! could be down. Fails closed: an error or a spent budget refuses.
+//! The policy for the API server itself: a `ValidatingAdmissionPolicy` and its binding. No webhook
+//! is involved that could be down. It fails closed: an error in CEL or an exceeded cost limit
+//! refuses the pod.
 
 use serde_json::{Value, json};
 
 use super::{Action, Request, cel};
 use crate::Result;
 
+/// Builds the policy and the binding.
 pub(super) fn manifests(request: &Request) -> Result<Vec<Value>> {
     let name = &request.name;
     let policy = json!({
@@ -23,6 +25,8 @@ pub(super) fn manifests(request: &Request) -> Result<Vec<Value>> {
             "validations": [cel::validation(request)],
         },
     });
+    // The API server does not allow Deny together with Warn. Audit adds the message to its audit
+    // log.
     let actions = match request.action {
         Action::Deny => json!(["Deny"]),
         Action::Warn => json!(["Warn", "Audit"]),
@@ -40,6 +44,7 @@ pub(super) fn manifests(request: &Request) -> Result<Vec<Value>> {
     Ok(vec![policy, binding])
 }
 
+/// A rule that matches the creation and update of these resources.
 fn rule(group: &str, resources: &[&str]) -> Value {
     json!({
         "apiGroups": [group],

@@ -1,4 +1,5 @@
-//! A chart's archive: its `Chart.yaml` read out of the tgz, which a stranger made.
+//! A chart archive (`.tgz`) in memory, and its `Chart.yaml`. The archive is untrusted: lengths are
+//! bounded before anything is read.
 
 use std::io::{Cursor, Read};
 use std::path::Path;
@@ -9,33 +10,33 @@ use super::Metadata;
 use crate::tarball::{self, Kind, Next};
 use crate::{Error, Result, compression};
 
-/// Largest archive. Helm reads charts of up to 100 MiB unpacked (pkg/chart/loader/archive.go,
-/// `MaxDecompressedChartSize`), which no archive of one exceeds.
+/// Limit for an archive. Helm reads charts of up to 100 MiB unpacked (pkg/chart/loader/archive.go,
+/// `MaxDecompressedChartSize`), and a valid archive is never longer than its content.
 pub const MAX_ARCHIVE: u64 = 100 << 20;
-/// Largest unpacked archive that is looked through.
+/// Limit for the uncompressed bytes that are searched for `Chart.yaml`.
 const MAX_UNPACKED: u64 = 100 << 20;
-/// Largest file of a chart that helm reads (`MaxDecompressedFileSize`).
+/// Limit for one file of a chart: helm's own (`MaxDecompressedFileSize`).
 pub(super) const MAX_FILE: u64 = 5 << 20;
 
-/// A chart's archive in memory, with what it says of itself.
+/// A chart archive in memory, with its metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Archive {
-    /// The tgz, bit for bit.
+    /// The bytes of the tgz, unchanged.
     pub bytes: Vec<u8>,
     /// Its `Chart.yaml`.
     pub metadata: Metadata,
-    /// The provenance file, where there is one.
+    /// The provenance file (a signed checksum, `.prov`), if there is one.
     pub provenance: Option<Vec<u8>>,
 }
 
 impl Archive {
-    /// An archive from its bytes. `what` is what errors call it.
+    /// Parses an archive. `what` is its name in errors.
     pub fn new(what: &str, bytes: Vec<u8>) -> Result<Self> {
         let metadata = metadata(what, &bytes)?;
         Ok(Self { bytes, metadata, provenance: None })
     }
 
-    /// Reads a `.tgz` of this machine, and the `.prov` beside it.
+    /// Reads a local `.tgz`, and the `.prov` next to it.
     pub fn read(path: &Path) -> Result<Self> {
         let what = path.display().to_string();
         let mut archive = Self::new(&what, read(path, MAX_ARCHIVE)?)?;
@@ -47,21 +48,23 @@ impl Archive {
         Ok(archive)
     }
 
-    /// The archive's digest.
+    /// The archive's sha256.
     pub fn digest(&self) -> Digest {
         store::hash::sha256(&self.bytes)
     }
 }
 
+/// Finds `Chart.yaml` in an archive and parses it.
 fn metadata(what: &str, bytes: &[u8]) -> Result<Metadata> {
     let not_a_chart = |reason: &str| Error::Local { path: what.into(), reason: reason.to_owned() };
     let (compression, plain) = compression::open(Cursor::new(bytes))
         .map_err(|cause| Error::Read { what: what.to_owned(), cause })?;
     if compression != compression::Compression::Gzip {
-        return Err(not_a_chart("it is no gzip archive; `helm package` makes one"));
+        return Err(not_a_chart("it is not a gzip archive; create one with `helm package`"));
     }
     let mut found = None;
     tarball::walk(what, plain.take(MAX_UNPACKED), |member, content| {
+        // Directly in the first folder: deeper ones belong to dependencies.
         let is_chart =
             member.path.ends_with("/Chart.yaml") && member.path.matches('/').count() == 1;
         if !is_chart || member.kind != Kind::File {
@@ -81,16 +84,18 @@ fn metadata(what: &str, bytes: &[u8]) -> Result<Metadata> {
         found = Some(bytes);
         Ok(Next::Stop)
     })?;
-    let bytes = found.ok_or_else(|| not_a_chart("there is no Chart.yaml in it"))?;
+    let bytes =
+        found.ok_or_else(|| not_a_chart("it has no Chart.yaml, so it is not a Helm chart"))?;
     Metadata::parse(what, &bytes)
 }
 
-/// A whole file, if it is no longer than that.
+/// Reads a file of at most `most` bytes.
 pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     let what = path.display().to_string();
     let unreadable = |cause| Error::Read { what: what.clone(), cause };
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
+    // One byte more than allowed: a file that grows meanwhile is noticed, too.
     file.take(most + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > most {
         return Err(Error::TooLarge { what, size: bytes.len() as u64, most });

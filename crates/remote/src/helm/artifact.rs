@@ -1,5 +1,5 @@
-//! A chart as an OCI artifact, as `helm push` makes it but without the time: the same archive gives
-//! the same manifest, and `helm pull oci://` takes it.
+//! Stores a chart as an OCI artifact. It is what `helm push` creates, except for the time of
+//! creation: so the same archive always gives the same manifest, and `helm pull oci://` accepts it.
 
 use std::collections::BTreeMap;
 
@@ -13,15 +13,15 @@ use crate::{Error, Result};
 /// A chart in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifact {
-    /// The root.
+    /// The root to publish.
     pub root: Root,
-    /// The manifest as a lock tells it.
+    /// The manifest as a lock describes it.
     pub manifest: lock::Manifest,
 }
 
-/// Puts a chart's archive into the store, with its manifest and config. `repository` is the
-/// repository of the artifact without the chart's name, `charts.example/stable`; the artifact is
-/// `<repository>/<chart>:<version>`, with `_` for the version's `+`. Blocks on the disk.
+/// Writes a chart's archive to the store, with its config and manifest. `repository` is the
+/// artifact's repository without the chart's name (`charts.example/stable`); its reference becomes
+/// `<repository>/<chart>:<version>`, with `_` for a `+` in the version. Blocks on the disk.
 pub fn artifact(archive: &Archive, repository: &str, store: &Store) -> Result<Artifact> {
     let metadata = &archive.metadata;
     let name = format!("{repository}/{}", metadata.name).to_ascii_lowercase();
@@ -59,7 +59,8 @@ fn put(store: &Store, media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
     Ok(Descriptor::new(media_type, digest, bytes.len() as u64))
 }
 
-/// helm 3.22, pkg/registry/util.go, `generateChartOCIAnnotations`, without `created`.
+/// The annotations that `helm push` writes (helm 3.22, pkg/registry/util.go,
+/// `generateChartOCIAnnotations`), without `created`.
 fn annotations(metadata: &Metadata) -> BTreeMap<String, String> {
     [
         (annotation::TITLE, &metadata.name),

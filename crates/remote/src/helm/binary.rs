@@ -1,6 +1,6 @@
-//! The helm program: found, checked, and run to render a chart. It reads local files only and
-//! leaves nothing behind: its home, cache and configuration are a temporary folder, and it knows
-//! no cluster.
+//! Finds the helm program, checks its version, and renders charts with it. A render reads local
+//! files only and leaves nothing behind: helm's home, cache and configuration are in a temporary
+//! folder, and no cluster is configured. Commands for a cluster are in `in_cluster`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,45 +12,46 @@ use super::version;
 use crate::scratch::Scratch;
 use crate::{Error, Result};
 
-/// The version of Kubernetes that charts are rendered for when the input names none. Pinned, so
-/// that a lock does not change with the helm that made it.
+/// The Kubernetes version for which charts are rendered, unless the input names one. It is fixed,
+/// so that a lock does not depend on the version of helm that is installed.
 pub const DEFAULT_KUBE_VERSION: &str = "1.33.0";
-/// OCI charts are stable since this version.
+/// Oldest supported version: OCI charts are stable since it.
 const OLDEST: Version = Version::new(3, 8, 0);
-/// The first version whose command line nobody has looked at.
+/// First version that is not supported, since its command line is not known yet.
 const TOO_NEW: Version = Version::new(5, 0, 0);
-/// A variable that names the program.
+/// The environment variable with the path of the program.
 const VARIABLE: &str = "GANTRY_HELM";
-/// What helm 3 and 4 end their message with when a template fails (cmd/template.go).
+/// The end of the message of helm 3 and 4 when a template fails (cmd/template.go).
 const DEBUG_HINT: &str = "Use --debug flag to render out invalid YAML";
-/// A helm program that can be used.
+
+/// A helm program of a supported version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binary {
     path: PathBuf,
     version: Version,
 }
 
-/// What is rendered, and how.
+/// A chart and the options with which it is rendered or installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
-    /// The chart's folder or archive on this machine.
+    /// The path of the chart's folder or archive.
     pub chart: PathBuf,
     /// The release's name.
     pub name: String,
     /// The namespace; `default` when absent.
     pub namespace: Option<String>,
-    /// The version of Kubernetes; [`DEFAULT_KUBE_VERSION`] when absent.
+    /// The Kubernetes version to render for; [`DEFAULT_KUBE_VERSION`] when absent.
     pub kube_version: Option<String>,
-    /// API versions that the cluster has beside the built-in ones.
+    /// API versions that the cluster has in addition to the built-in ones.
     pub api_versions: Vec<String>,
-    /// Values files, the last one wins.
+    /// Values files; later ones override earlier ones.
     pub values: Vec<PathBuf>,
     /// `--set` expressions.
     pub set: Vec<String>,
 }
 
 impl Binary {
-    /// The program that `GANTRY_HELM` names, or `helm` on the `PATH`; its version is checked.
+    /// Finds the program: the one in `GANTRY_HELM`, or `helm` on the `PATH`. Checks its version.
     pub fn locate() -> Result<Self> {
         match std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
             Some(path) => Self::at(Path::new(&path)),
@@ -58,16 +59,16 @@ impl Binary {
                 program: "helm".into(),
                 reason: format!(
                     "there is no `helm` on the PATH; install helm {OLDEST} or newer \
-                     (https://helm.sh/docs/intro/install), or name it in {VARIABLE}"
+                     (https://helm.sh/docs/intro/install), or set {VARIABLE} to its path"
                 ),
             })?),
         }
     }
 
-    /// The program at a path; its version is checked.
+    /// Uses the program at a path. Checks its version.
     pub fn at(path: &Path) -> Result<Self> {
         let next =
-            format!("install helm {OLDEST} or newer, up to helm 4, or name it in {VARIABLE}");
+            format!("install helm {OLDEST} or newer, up to helm 4, or set {VARIABLE} to its path");
         let unusable = |reason: String| {
             let reason = format!("{reason}; {next}");
             Error::Program { program: "helm".into(), reason }
@@ -81,15 +82,17 @@ impl Binary {
         let text = output.stdout.trim();
         let version = version::lenient(text).filter(|_| output.success).ok_or_else(|| {
             let said = if text.is_empty() { output.stderr.trim() } else { text };
-            unusable(format!("{shown} does not tell its version, it says {said:?}"))
+            unusable(format!("{shown} does not print a helm version, but {said:?}"))
         })?;
+        // A helm that is too new is refused as well: an option with another meaning would change a
+        // lock.
         if version < OLDEST || version >= TOO_NEW {
-            return Err(unusable(format!("{shown} is helm {version}")));
+            return Err(unusable(format!("{shown} is helm {version}, which is not supported")));
         }
         Ok(Self { path: path.to_owned(), version })
     }
 
-    /// Where the program is.
+    /// The program's path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -99,8 +102,8 @@ impl Binary {
         &self.version
     }
 
-    /// Renders a release as `helm template` does, with its hooks, tests and CRDs. Blocks until helm
-    /// is done, at most five minutes.
+    /// Renders a release with `helm template`, including hooks, tests and CRDs. Blocks until helm
+    /// is done, at most five minutes. [`Error::Render`] has helm's message.
     pub fn template(&self, release: &Release) -> Result<String> {
         let failed =
             |message: String| Error::Render { chart: release.chart.display().to_string(), message };
@@ -111,7 +114,7 @@ impl Binary {
         if !output.success {
             let message = output.stderr.trim();
             let message = message.strip_prefix("Error: ").unwrap_or(message);
-            // An option of helm's that is not ours.
+            // Gantry has no such option.
             let message = message.strip_suffix(DEBUG_HINT).unwrap_or(message).trim_end();
             return Err(failed(message.to_owned()));
         }
@@ -122,6 +125,7 @@ impl Binary {
     }
 }
 
+/// The command line of `helm template`.
 fn arguments(release: &Release) -> std::io::Result<Vec<OsString>> {
     let mut arguments: Vec<OsString> = vec!["template".into(), "--include-crds".into()];
     let mut option = |name: &str, value: OsString| {
@@ -143,12 +147,14 @@ fn arguments(release: &Release) -> std::io::Result<Vec<OsString>> {
     for expression in &release.set {
         option("--set", expression.into());
     }
+    // After this nothing is taken for an option, whatever the release is called.
     arguments.push("--".into());
     arguments.push(release.name.as_str().into());
     arguments.push(std::path::absolute(&release.chart)?.into());
     Ok(arguments)
 }
 
+/// Creates the folder that is helm's home for one command.
 fn temporary() -> Result<Scratch> {
     Scratch::new("gantry-helm-")
 }

@@ -1,5 +1,5 @@
-//! The files of a chart's archive, with those of the charts that lie packed in its `charts/`: what
-//! `chart::Chart::read` takes.
+//! Reads all files of a chart, including those of dependencies that are packed in its `charts/`
+//! folder. The result is the input of the crate `chart`.
 
 use std::io::{Cursor, Read};
 use std::path::Path;
@@ -9,15 +9,15 @@ use super::package;
 use crate::tarball::{self, Kind, Next};
 use crate::{Error, Result, compression};
 
-/// Largest sum of all files. Helm reads charts of up to 100 MiB unpacked
+/// Limit for the sum of all files. Helm reads charts of up to 100 MiB unpacked
 /// (pkg/chart/loader/archive.go, `MaxDecompressedChartSize`).
 const MAX_UNPACKED: u64 = 100 << 20;
-/// Charts in charts; helm itself has no bound, no sane chart nests deeper.
+/// Limit for charts in charts. Helm has none; known charts are nested far less deep.
 const DEEPEST: usize = 16;
 
-/// The files of a chart's folder or archive, named by their path with the chart's folder in front.
-/// A dependency that lies packed in `charts/x-1.0.0.tgz` has its files under `charts/x-1.0.0/`.
-/// Blocks on the disk.
+/// Reads the files of a chart's folder or archive. Each has its path, which begins with the chart's
+/// folder. The files of a dependency that is packed as `charts/x-1.0.0.tgz` are under
+/// `charts/x-1.0.0/`. Blocks on the disk.
 pub fn files(chart: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let archive = if chart.is_dir() { package(chart)? } else { Archive::read(chart)? };
     let mut files = Vec::new();
@@ -26,7 +26,7 @@ pub fn files(chart: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(files)
 }
 
-/// The same of an archive's bytes. `name` is what errors call it.
+/// As [`read_chart_files`], from the bytes of an archive. `name` is its name in errors.
 pub fn files_of(name: &str, archive: &[u8]) -> Result<Vec<(String, Vec<u8>)>> {
     let mut files = Vec::new();
     let mut left = MAX_UNPACKED;
@@ -34,7 +34,8 @@ pub fn files_of(name: &str, archive: &[u8]) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(files)
 }
 
-/// Unpacks an archive; a packed dependency gets `folder` in place of its own first folder.
+/// Unpacks an archive and the dependencies in it. `folder` replaces the first folder of a packed
+/// dependency; `left` is how many bytes may still be unpacked.
 fn unpack(
     what: &str,
     bytes: &[u8],
@@ -71,6 +72,7 @@ fn unpack(
         }
         Ok(Next::Go)
     })?;
+    // After the walk: an archive bomb of nested archives is stopped by `left` and by the depth.
     for (path, bytes) in packed.into_iter().filter(|_| depth < DEEPEST) {
         let folder = path.trim_end_matches(".tgz").to_owned();
         unpack(&format!("{path} of {what}"), &bytes, Some(&folder), depth + 1, left, files)?;
@@ -78,7 +80,8 @@ fn unpack(
     Ok(())
 }
 
-/// `chart/charts/x-1.0.0.tgz`; helm passes over names that begin with `_` or a dot.
+/// Whether a path is that of a packed dependency (`chart/charts/x-1.0.0.tgz`). Helm ignores names
+/// that begin with `_` or a dot.
 fn is_packed_dependency(path: &str) -> bool {
     match path.rsplit_once("/charts/") {
         Some((_, name)) => {

@@ -1,25 +1,27 @@
-//! `.helmignore`, with helm's own meaning (helm 3.22, pkg/ignore/rules.go): the first rule that
-//! matches decides, a negative rule ignores all that it does *not* match, `**` is an error.
+//! Evaluates `.helmignore` exactly as helm does (helm 3.22, pkg/ignore/rules.go), which differs
+//! from `.gitignore`: the first rule that matches decides, a negative rule (`!x`) ignores
+//! everything that it does *not* match, and `**` is an error.
 
 use globset::{GlobBuilder, GlobMatcher};
 
 use crate::{Error, Result};
 
-/// What helm ignores always.
+/// The rule that helm always adds.
 const DEFAULT: &str = "templates/.?*";
 
 /// The rules of one chart.
 pub(super) struct Rules(Vec<Rule>);
 
+/// One line of the file.
 struct Rule {
     glob: GlobMatcher,
     negative: bool,
     only_folders: bool,
-    /// Whether the whole path is compared, or the name alone.
+    /// Whether the whole path is compared instead of the last segment.
     whole_path: bool,
 }
 
-/// What a path is.
+/// Whether a path is a folder or a file: some rules match folders only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {
     Folder,
@@ -27,7 +29,7 @@ pub(super) enum Entry {
 }
 
 impl Rules {
-    /// Reads the rules; `what` is what errors call the file.
+    /// Parses the rules; `what` is the file's name in errors.
     pub(super) fn parse(what: &str, text: &str) -> Result<Self> {
         let rules = text
             .trim_start_matches('\u{feff}')
@@ -43,9 +45,10 @@ impl Rules {
         Ok(Self(rules))
     }
 
-    /// Whether helm would leave the path out.
+    /// Whether helm would leave out the path.
     pub(super) fn ignore(&self, path: &str, entry: Entry) -> bool {
         for rule in &self.0 {
+            // The rules are tried in order, and the first one that applies decides, as in helm.
             let wrong_kind = rule.only_folders && entry == Entry::File;
             if rule.negative {
                 if wrong_kind || !rule.matches(path) {
@@ -62,7 +65,7 @@ impl Rules {
 impl Rule {
     fn parse(line: &str) -> Result<Self, String> {
         if line.contains("**") {
-            return Err("double-star (**) syntax is not supported by helm".into());
+            return Err("helm does not support the pattern **".into());
         }
         let (negative, rest) = match line.strip_prefix('!') {
             Some(rest) => (true, rest),

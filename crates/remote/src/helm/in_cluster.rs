@@ -1,5 +1,6 @@
-//! helm with a cluster: what it would install, install, roll back and take away. It never waits for
-//! pods (only for its hooks): whoever calls looks himself, and can say why.
+//! Runs helm commands on a cluster: dry run, install or upgrade, rollback, uninstall. Helm is never
+//! asked to wait for pods, only for hooks: the crate `deploy` watches the pods itself, and so can
+//! say why one does not become ready.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -13,84 +14,85 @@ use super::record::Revision;
 use crate::scratch::Scratch;
 use crate::{Error, Result};
 
-/// `--dry-run=server` and labels on releases are there since this version.
+/// Oldest version for deploys: it introduced `--dry-run=server` and labels on releases.
 const OLDEST: Version = Version::new(3, 13, 0);
-/// Helm 4 takes a post-renderer as a plugin.
+/// Since this version a post-renderer is a plugin instead of a program.
 const PLUGINS: Version = Version::new(4, 0, 0);
-/// What helm says when there is no such release (`pkg/storage/driver/driver.go`).
+/// helm's message when a release does not exist (`pkg/storage/driver/driver.go`).
 const NOT_FOUND: &str = "release: not found";
-/// How long helm may take beyond what its hooks may.
+/// How long helm may take in addition to the time limit of its hooks.
 const BEYOND: Duration = Duration::from_secs(60);
 
-/// helm and the cluster that it talks to.
+/// The helm program with the cluster on which it works.
 #[derive(Debug, Clone)]
 pub struct InCluster {
     binary: Binary,
-    /// The kubeconfig; helm's own way to find one when absent.
+    /// The kubeconfig file; helm looks for it by itself when absent.
     pub kubeconfig: Option<PathBuf>,
-    /// The context in it; the current one when absent.
+    /// The context in the kubeconfig; the current one when absent.
     pub context: Option<String>,
-    /// The program and its first arguments that start helm so that it ends with this process: helm's
-    /// own command line follows. helm is started directly when empty.
+    /// The program and its first arguments that start helm so that it ends with this process:
+    /// helm's own command line follows. helm is started directly when empty.
     pub tether: Vec<OsString>,
 }
 
-/// A release that is to be installed, or upgraded.
+/// A release to install or upgrade.
 #[derive(Debug, Clone)]
 pub struct Install {
-    /// The chart, its name, namespace, values and `--set` expressions.
+    /// The chart, and the release's name, namespace, values and `--set` expressions.
     pub release: Release,
-    /// What its objects go through before they reach the cluster.
+    /// The post-renderer, through which all objects go before they reach the cluster.
     pub post_renderer: Option<PostRenderer>,
-    /// Labels of helm's record (`key=value`).
+    /// Labels (`key=value`) for the Secret in which helm records the release.
     pub labels: Vec<String>,
 }
 
-/// A post-renderer in both forms that helm takes.
+/// A post-renderer in both forms: as a program for helm 3, as a plugin for helm 4.
 #[derive(Debug, Clone)]
 pub struct PostRenderer {
     /// Helm 3: the program.
     pub program: PathBuf,
-    /// Helm 3: arguments in front of the others.
+    /// Helm 3: arguments before the common ones.
     pub verb: Vec<String>,
     /// Helm 4: the folder of plugins.
     pub plugins: PathBuf,
     /// Helm 4: the plugin's name in it.
     pub plugin: String,
-    /// Its arguments, with helm 3 and helm 4.
+    /// The common arguments, for helm 3 and helm 4.
     pub arguments: Vec<String>,
 }
 
 impl InCluster {
-    /// helm with the cluster of a kubeconfig and context; its version is checked.
+    /// A client with the default kubeconfig and context. Fails when this version of helm is too old
+    /// to deploy.
     pub fn new(binary: Binary) -> Result<Self> {
         let version = binary.version();
         if *version < OLDEST {
             return Err(Error::Program {
                 program: "helm".into(),
                 reason: format!(
-                    "this is helm {version}, and releases are deployed with {OLDEST} or newer; \
-                     install that, or name it in GANTRY_HELM"
+                    "helm {version} is too old to deploy releases; install helm {OLDEST} or newer, or \
+                     set GANTRY_HELM to its path"
                 ),
             });
         }
         Ok(Self { binary, kubeconfig: None, context: None, tether: vec![] })
     }
 
-    /// Whether post-renderers are handed hooks too, and are plugins: helm 4.
+    /// Whether this is helm 4, where post-renderers are plugins and get the hooks as well.
     pub fn has_plugins(&self) -> bool {
         *self.binary.version() >= PLUGINS
     }
 
-    /// What would be installed: rendered with the cluster at hand (`lookup`, versions) and checked
-    /// against its schemas. Nothing is written. Blocks.
+    /// Renders a release with access to the cluster (`lookup`, API versions), and checks the
+    /// objects against its schemas. Nothing is written. Blocks.
     pub fn render(&self, install: &Install, stop: &Stop) -> Result<Revision> {
         let mut arguments = self.upgrade_arguments(install)?;
         arguments.push("--dry-run=server".into());
         self.release(&install.release, arguments, DEADLINE, install.post_renderer.as_ref(), stop)
     }
 
-    /// Installs a release or upgrades it, and waits for its hooks. Blocks.
+    /// Installs or upgrades a release, and waits at most `hooks` for its hooks. Blocks.
     pub fn upgrade(&self, install: &Install, hooks: Duration, stop: &Stop) -> Result<Revision> {
         let mut arguments = self.upgrade_arguments(install)?;
         arguments.push(timeout(hooks));
@@ -98,7 +100,7 @@ impl InCluster {
         self.release(&install.release, arguments, most, install.post_renderer.as_ref(), stop)
     }
 
-    /// Puts an earlier revision back. Blocks.
+    /// Rolls a release back to an earlier revision. Blocks.
     pub fn rollback(
         &self,
         namespace: &str,
@@ -114,7 +116,7 @@ impl InCluster {
         self.said(name, arguments, hooks.most(), None, stop).map(drop)
     }
 
-    /// Takes a release away. `false`: there was none. Blocks.
+    /// Uninstalls a release; `false` when there was none. Blocks.
     pub fn uninstall(
         &self,
         namespace: &str,
@@ -126,6 +128,7 @@ impl InCluster {
         arguments.extend(self.place(namespace));
         hooks.say(&mut arguments);
         arguments.extend(["--".into(), name.into()]);
+        // `--ignore-not-found` exists only in newer versions of helm, so the message is compared.
         match self.said(name, arguments, hooks.most(), None, stop) {
             Ok(_) => Ok(true),
             Err(Error::Helm { message, .. }) if message.contains(NOT_FOUND) => Ok(false),
@@ -133,6 +136,8 @@ impl InCluster {
         }
     }
 
+    /// The common arguments of a dry run and an upgrade. `--reset-values`: values of the revision
+    /// before must not leak into this one.
     fn upgrade_arguments(&self, install: &Install) -> Result<Vec<OsString>> {
         let release = &install.release;
         let mut arguments: Vec<OsString> =
@@ -149,6 +154,7 @@ impl InCluster {
         }
         if let Some(post) = &install.post_renderer {
             arguments.push("--post-renderer".into());
+            // helm 3 takes a path and helm 4 a plugin's name; the arguments are given alike.
             let verb = if self.has_plugins() {
                 arguments.push(post.plugin.as_str().into());
                 &[][..]
@@ -163,6 +169,7 @@ impl InCluster {
         Ok(arguments)
     }
 
+    /// Runs a command that prints the new revision as JSON.
     fn release(
         &self,
         release: &Release,
@@ -174,10 +181,10 @@ impl InCluster {
         arguments.extend(["--".into(), release.name.as_str().into()]);
         arguments.push(absolute(&release.chart)?.into());
         let said = self.said(&release.name, arguments, most, post, stop)?;
-        Revision::parse(&format!("what helm says of {}", release.name), &said)
+        Revision::parse(&format!("the output of helm for release {}", release.name), &said)
     }
 
-    /// The cluster and the namespace, as options.
+    /// The options for the cluster and the namespace.
     fn place(&self, namespace: &str) -> Vec<OsString> {
         let mut options: Vec<OsString> = vec!["--namespace".into(), namespace.into()];
         if let Some(file) = &self.kubeconfig {
@@ -189,6 +196,7 @@ impl InCluster {
         options
     }
 
+    /// Runs helm and returns its output; [`Error::Helm`] has the last message on its stderr.
     fn said(
         &self,
         what: &str,
@@ -215,26 +223,28 @@ impl InCluster {
         let output = process::run(command, most, stop).map_err(failed)?;
         if !output.success {
             let message = output.stderr.trim();
+            // Warnings and lines of a post-renderer may precede helm's own error.
             let message = message.rsplit_once("Error: ").map_or(message, |(_, last)| last);
             return Err(failed(message.to_owned()));
         }
         if !output.stderr.trim().is_empty() {
-            tracing::debug!("helm says of {what}: {}", output.stderr.trim());
+            tracing::debug!("helm on release {what}: {}", output.stderr.trim());
         }
         Ok(output.stdout)
     }
 }
 
-/// What becomes of a release's hooks.
+/// Whether a release's hooks run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hooks {
-    /// They run, for at most so long.
+    /// They run, for at most this time.
     Run(Duration),
-    /// They do not.
+    /// They are skipped.
     Skip,
 }
 
 impl Hooks {
+    /// Adds the option for it to a command line.
     fn say(self, arguments: &mut Vec<OsString>) {
         arguments.push(match self {
             Self::Run(most) => timeout(most),
@@ -242,6 +252,7 @@ impl Hooks {
         });
     }
 
+    /// How long the whole command may take.
     fn most(self) -> Duration {
         match self {
             Self::Run(most) => most + BEYOND,

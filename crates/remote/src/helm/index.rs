@@ -1,5 +1,5 @@
-//! A chart repository's `index.yaml` (helm 3.22, pkg/repo/index.go): which versions there are, and
-//! where their archives lie.
+//! A chart repository's `index.yaml` (helm 3.22, pkg/repo/index.go): which charts and versions it
+//! has, and where their archives are.
 
 use std::collections::BTreeMap;
 
@@ -10,22 +10,24 @@ use url::Url;
 use super::{version, yaml};
 use crate::{Error, Result};
 
-/// Largest index; bitnami's, the largest that is met, has about 25 MB.
+/// Limit for an index; Bitnami's, the largest known one, has about 25 MB.
 pub(super) const MAX_INDEX: u64 = 128 << 20;
 
-/// What a repository has.
+/// The parsed index of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Index {
     url: Url,
     entries: BTreeMap<String, Vec<Entry>>,
 }
 
+/// `index.yaml` as it is written; a chart without versions may be `null`.
 #[derive(Debug, Deserialize)]
 struct Document {
     #[serde(default)]
     entries: BTreeMap<String, Option<Vec<Entry>>>,
 }
 
+/// One version of a chart in `index.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 struct Entry {
     #[serde(default)]
@@ -43,15 +45,15 @@ pub struct Chart {
     pub name: String,
     /// The version.
     pub version: String,
-    /// Where the archive is.
+    /// The archive's address.
     pub url: Url,
-    /// The archive's sha256, where the index has it.
+    /// The archive's sha256, if the index has it.
     pub digest: Option<Digest>,
 }
 
 impl Chart {
-    /// Repository and tag of a chart that the index places in a registry, as bitnami's does:
-    /// `oci://registry-1.docker.io/bitnamicharts/redis:1.2.3`.
+    /// Repository and version of a chart whose archive is in a registry. Bitnami's index has such
+    /// addresses: `oci://registry-1.docker.io/bitnamicharts/redis:1.2.3`. `None` for all others.
     pub fn oci(&self) -> Option<(String, String)> {
         let path = self.url.as_str().strip_prefix("oci://")?;
         let (repository, tag) = path.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
@@ -60,7 +62,8 @@ impl Chart {
 }
 
 impl Index {
-    /// Reads an index. `url` is the repository's, to which addresses of charts may be relative.
+    /// Parses an index. `url` is the repository's address; addresses of archives may be relative to
+    /// it.
     pub fn parse(url: Url, bytes: &[u8]) -> Result<Self> {
         let document: Document = yaml::read(&format!("index.yaml of {}", shown(&url)), bytes)?;
         let entries = document
@@ -71,7 +74,8 @@ impl Index {
         Ok(Self { url, entries })
     }
 
-    /// The newest version of the chart that is what was asked for.
+    /// Chooses the newest version of a chart that matches `wanted`, a version or a range; without
+    /// it the newest release. The error lists similar charts, or the versions that exist.
     pub fn choose(&self, name: &str, wanted: Option<&str>) -> Result<Chart> {
         let versions = self.entries.get(name).ok_or_else(|| {
             let what = format!("chart {name} in {}", shown(&self.url));
@@ -79,7 +83,9 @@ impl Index {
                 near if near.is_empty() => {
                     Error::absent(what, &self.entries.keys().cloned().collect::<Vec<_>>())
                 }
-                near => Error::NotFound { what, hint: format!("near it are {}", near.join(", ")) },
+                near => {
+                    Error::NotFound { what, hint: format!("similar names: {}", near.join(", ")) }
+                }
             }
         })?;
         let candidates =
@@ -93,8 +99,9 @@ impl Index {
                 format!("{name} {version}: {reason}"),
             )
         };
+        // helm as well takes the first address only.
         let address = entry.urls.iter().flatten().next();
-        let address = address.ok_or_else(|| bad("it has no address".into()))?;
+        let address = address.ok_or_else(|| bad("the entry has no URL".into()))?;
         let digest = match entry.digest.as_deref().filter(|digest| !digest.is_empty()) {
             None => None,
             Some(text) => Some(
@@ -106,8 +113,9 @@ impl Index {
         Ok(Chart { name: name.to_owned(), version, url, digest })
     }
 
-    /// helm 3.22, pkg/repo/chartrepo.go, `ResolveReferenceURL`: relative to the repository as a
-    /// folder, with the repository's query.
+    /// Resolves an archive's address as helm does (helm 3.22, pkg/repo/chartrepo.go,
+    /// `ResolveReferenceURL`): relative to the repository as a folder, and with the repository's
+    /// query, which may be a token.
     fn resolve(&self, address: &str) -> Result<Url, url::ParseError> {
         if let Ok(absolute) = Url::parse(address) {
             return Ok(absolute);
@@ -124,7 +132,7 @@ impl Index {
     }
 }
 
-/// The address without user, password and query, which may be secrets.
+/// A URL for messages: without user, password and query, which may be secrets.
 pub(super) fn shown(url: &Url) -> String {
     let mut url = url.clone();
     // Both fail only for an address without a host, which has no user either.
@@ -172,7 +180,7 @@ generated: "2024-01-01T00:00:00Z"
     #[test]
     fn a_chart_or_a_version_that_is_not_there_names_what_is() {
         let error = index().choose("wep", None).unwrap_err().to_string();
-        assert!(error.contains("chart wep") && error.contains("near it are web"), "{error}");
+        assert!(error.contains("chart wep") && error.contains("similar names: web"), "{error}");
         assert!(!error.contains("token"), "{error}");
         let error = index().choose("web", Some("^3")).unwrap_err().to_string();
         assert!(error.contains("^3") && error.contains("1.10.0"), "{error}");

@@ -1,5 +1,4 @@
-//! `Chart.yaml`: what a chart says of itself. Also its JSON form, which is the config of a chart's
-//! OCI artifact.
+//! `Chart.yaml`: a chart's metadata. Its JSON form is the config of the chart's OCI artifact.
 
 use std::collections::BTreeMap;
 
@@ -9,28 +8,29 @@ use serde_json::Value;
 use super::yaml;
 use crate::{Error, Result};
 
-/// A chart's metadata (helm 3.22, pkg/chart/metadata.go), in helm's order of fields.
+/// A chart's metadata (helm 3.22, pkg/chart/metadata.go). The fields have helm's order, which
+/// determines the bytes of the artifact's config.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
     /// The chart's name.
     pub name: String,
-    /// The project's page.
+    /// The project's home page.
     #[serde(default, skip_serializing_if = "text::is_empty", deserialize_with = "text::read")]
     pub home: String,
-    /// Where the source code is.
+    /// URLs of the source code.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
     pub sources: Vec<String>,
     /// The chart's version.
     #[serde(deserialize_with = "text::read")]
     pub version: String,
-    /// One sentence.
+    /// A description in one sentence.
     #[serde(default, skip_serializing_if = "text::is_empty", deserialize_with = "text::read")]
     pub description: String,
-    /// Words to search for.
+    /// Keywords for a search.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
     pub keywords: Vec<String>,
-    /// Who looks after the chart.
+    /// The chart's maintainers.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
     pub maintainers: Vec<Maintainer>,
     /// The URL of an icon.
@@ -39,29 +39,29 @@ pub struct Metadata {
     /// `v1` or `v2`.
     #[serde(default, rename = "apiVersion", deserialize_with = "text::read")]
     pub api_version: String,
-    /// A value that switches the chart on, in an umbrella.
+    /// The value that enables the chart as a dependency.
     #[serde(default, skip_serializing_if = "text::is_empty", deserialize_with = "text::read")]
     pub condition: String,
-    /// Tags that switch the chart on, in an umbrella.
+    /// Tags that enable the chart as a dependency.
     #[serde(default, skip_serializing_if = "text::is_empty", deserialize_with = "text::read")]
     pub tags: String,
-    /// The version of what is inside.
+    /// The version of the application that the chart installs.
     #[serde(default, skip_serializing_if = "text::is_empty", deserialize_with = "text::read")]
     pub app_version: String,
     /// Whether the chart should no longer be used.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deprecated: bool,
-    /// Free annotations.
+    /// Annotations.
     #[serde(
         default,
         skip_serializing_if = "BTreeMap::is_empty",
         deserialize_with = "null_is_empty"
     )]
     pub annotations: BTreeMap<String, String>,
-    /// The versions of Kubernetes that the chart is for.
+    /// The Kubernetes versions that the chart supports, as a range.
     #[serde(default, skip_serializing_if = "text::is_empty", deserialize_with = "text::read")]
     pub kube_version: String,
-    /// The charts that it needs.
+    /// The charts that it depends on.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
     pub dependencies: Vec<Dependency>,
     /// `application` or `library`.
@@ -74,41 +74,41 @@ pub struct Metadata {
     pub kind: String,
 }
 
-/// Who looks after a chart.
+/// A maintainer of a chart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Maintainer {
-    /// A name.
+    /// The name.
     #[serde(default, skip_serializing_if = "text::is_empty", deserialize_with = "text::read")]
     pub name: String,
-    /// An address.
+    /// The e-mail address.
     #[serde(default, skip_serializing_if = "text::is_empty", deserialize_with = "text::read")]
     pub email: String,
-    /// A page.
+    /// The home page.
     #[serde(default, skip_serializing_if = "text::is_empty", deserialize_with = "text::read")]
     pub url: String,
 }
 
-/// A chart that a chart needs (helm 3.22, pkg/chart/dependency.go).
+/// A dependency of a chart (helm 3.22, pkg/chart/dependency.go).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dependency {
     /// Its name.
     pub name: String,
-    /// A version or range.
+    /// The version or range of versions.
     #[serde(default, skip_serializing_if = "text::is_empty", deserialize_with = "text::read")]
     pub version: String,
-    /// Its repository; empty for a chart that lies in `charts/`.
+    /// The URL of its repository; empty for a chart that is in `charts/`.
     #[serde(default, deserialize_with = "text::read")]
     pub repository: String,
-    /// A value that switches it on.
+    /// The value that enables it.
     #[serde(default, skip_serializing_if = "text::is_empty", deserialize_with = "text::read")]
     pub condition: String,
-    /// Tags that switch it on.
+    /// Tags that enable it.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
     pub tags: Vec<String>,
-    /// Whether it is loaded.
+    /// Whether it is enabled.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub enabled: bool,
-    /// Values that it gives to its parent.
+    /// Values that the parent takes from it.
     #[serde(
         default,
         rename = "import-values",
@@ -116,47 +116,55 @@ pub struct Dependency {
         deserialize_with = "null_is_empty"
     )]
     pub import_values: Vec<Value>,
-    /// Another name for it.
+    /// Another name for it in the parent's values.
     #[serde(default, skip_serializing_if = "text::is_empty", deserialize_with = "text::read")]
     pub alias: String,
 }
 
 impl Metadata {
-    /// Reads a `Chart.yaml`. `what` is what errors call the chart.
+    /// Parses a `Chart.yaml` and checks name and version. `what` is the chart's name in errors.
     pub fn parse(what: &str, bytes: &[u8]) -> Result<Self> {
         let metadata: Self = yaml::read(&format!("Chart.yaml of {what}"), bytes)?;
         metadata.check().map_err(|reason| Error::Local { path: what.into(), reason })?;
         Ok(metadata)
     }
 
-    /// The artifact's config: the same bytes for the same `Chart.yaml`.
+    /// The config of the chart's artifact: the same bytes for the same `Chart.yaml`.
     pub fn to_json(&self) -> Result<Vec<u8>> {
         serde_json::to_vec(self)
             .map_err(|error| Error::document(format!("the config of chart {}", self.name), error))
     }
 
-    /// The tag in a registry: `+` is no letter of a tag, helm writes `_` for it.
+    /// The tag in a registry: the version with `_` for `+`, which tags cannot contain; helm does
+    /// the same.
     pub fn tag(&self) -> String {
         self.version.replace('+', "_")
     }
 
-    /// helm 3.22, `Metadata.Validate`, as far as a wrong one could do harm here.
+    /// The checks of helm's `Metadata.Validate` (helm 3.22) that protect Gantry: the name becomes
+    /// part of paths and references, the version becomes a tag.
     fn check(&self) -> Result<(), String> {
         let is_name = !self.name.is_empty()
             && self.name.len() <= 250
             && self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
             && !self.name.starts_with('.');
         if !is_name {
-            return Err(format!("Chart.yaml gives the name {:?}, which is none", self.name));
+            return Err(format!(
+                "the name {:?} in Chart.yaml is not valid; it may have letters, digits, - _ and .",
+                self.name
+            ));
         }
         if super::version::lenient(&self.version).is_none() {
-            return Err(format!("Chart.yaml gives the version {:?}, which is none", self.version));
+            return Err(format!(
+                "the version {:?} in Chart.yaml is not a semantic version such as 1.2.3",
+                self.version
+            ));
         }
         Ok(())
     }
 }
 
-/// Text that chart authors leave empty (`home:`).
+/// Reads text fields leniently: chart authors leave them empty (`home:`), which is `null` in YAML.
 mod text {
     use super::{Deserialize, Deserializer};
 

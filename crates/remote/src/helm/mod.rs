@@ -1,5 +1,5 @@
-//! Helm: charts from repositories, folders and archives, the OCI artifact that a chart is in a
-//! store, and the helm program that renders it.
+//! Helm: finds charts in repositories, registries, folders and archives, stores them as OCI
+//! artifacts, and runs the helm program to render charts and to manage releases in a cluster.
 
 mod archive;
 mod artifact;

@@ -1,4 +1,4 @@
-//! A chart in a registry: its own manifest is kept, bit for bit.
+//! Imports charts from registries (`oci://…`). The chart's own manifest is kept byte for byte.
 
 use net::Repeat;
 use store::{Source, Store};
@@ -10,17 +10,18 @@ use super::version;
 use crate::oci::Registry;
 use crate::{Error, Result};
 
-/// A chart out of a registry, all of it in the store.
+/// A chart from a registry; all of it is in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OciChart {
-    /// The artifact as it is in the registry.
+    /// The artifact, as it is in the registry.
     pub artifact: Artifact,
-    /// The archive, for rendering.
+    /// The archive, for a render.
     pub archive: Archive,
 }
 
-/// Takes a chart out of a registry into the store. `repository` is the chart's, with the host
-/// (`ghcr.io/org/charts/web`); `wanted` a version or range, the newest when absent.
+/// Imports a chart from a registry into the store. `repository` is the chart's repository with the
+/// host (`ghcr.io/org/charts/web`); `wanted` is a version or a range, and without it the newest
+/// release is chosen.
 pub async fn from_registry(
     registry: &Registry,
     repository: &str,
@@ -37,9 +38,10 @@ pub async fn from_registry(
         .find(|layer| layer.media_type == media_type::HELM_CONTENT)
         .ok_or_else(|| Error::Local {
             path: reference.to_string().into(),
-            reason: "it is no Helm chart; an image goes under images:".into(),
+            reason: "it is not a Helm chart; if it is an image, list it under images:".into(),
         })?;
     let mut archive = None;
+    // All blobs: config, archive and, where it was signed, the provenance file.
     for blob in fetched.manifest.blobs() {
         let most = MAX_ARCHIVE;
         if blob.size > most {
@@ -63,20 +65,23 @@ pub async fn from_registry(
             archive = Some(Archive::new(&what, bytes.to_vec())?);
         }
     }
-    let archive = archive
-        .ok_or_else(|| Error::Damaged { what, reason: "its manifest names no archive".into() })?;
+    let archive = archive.ok_or_else(|| Error::Damaged {
+        what,
+        reason: "its manifest has no layer with the chart archive".into(),
+    })?;
+    // Last, so that a manifest in the store always has its blobs.
     store.put_bytes(&fetched.bytes)?;
     let manifest = crate::local::locked(&fetched.descriptor, &fetched.manifest, None);
     let root = Root::new(reference, Kind::Chart, fetched.descriptor);
     Ok(OciChart { artifact: Artifact { root, manifest }, archive })
 }
 
-/// The tag of the version: `_` stands for `+` in it.
+/// Chooses the tag of the wanted version; a tag has `_` where the version has `+`.
 async fn choose(registry: &Registry, repository: &str, wanted: Option<&str>) -> Result<Reference> {
     let named = |version: &str| -> Result<Reference> {
         Ok(format!("{repository}:{}", version.replace('+', "_")).parse()?)
     };
-    // A version that is written out needs no list of tags, which some registries do not give.
+    // An exact version needs no list of tags, which some registries do not provide.
     if let Some(exact) = wanted.filter(|wanted| semver::Version::parse(wanted).is_ok()) {
         return named(exact);
     }
@@ -86,7 +91,7 @@ async fn choose(registry: &Registry, repository: &str, wanted: Option<&str>) -> 
         return Err(Error::NotFound {
             what: format!("chart {repository}"),
             hint: format!(
-                "{} gives no tags for it; check the name, or give an exact version",
+                "{} lists no tags for it; check the name, or give an exact version",
                 registry.host()
             ),
         });
@@ -96,8 +101,8 @@ async fn choose(registry: &Registry, repository: &str, wanted: Option<&str>) -> 
     named(version::choose(repository, candidates, wanted)?)
 }
 
-/// The archive of a chart that is known by the digest of its manifest, from a registry: verified on
-/// the way, and kept nowhere.
+/// Downloads the archive of a chart by its reference, which has the digest of the manifest. The
+/// content is verified, and returned without being written to a store.
 pub async fn archive_at(registry: &Registry, reference: &Reference) -> Result<Vec<u8>> {
     let what = format!("chart {reference}");
     let fetched = registry.manifest(reference).await?;
@@ -122,7 +127,8 @@ pub async fn archive_at(registry: &Registry, reference: &Reference) -> Result<Ve
     Ok(bytes.to_vec())
 }
 
-/// As [`archive_at`], from volumes or a store.
+/// Reads the archive of a chart from a store or bundle files. `name` is the chart's name in errors,
+/// `manifest` the digest of its manifest.
 pub fn archive_in(source: &dyn Source, name: &str, manifest: &Digest) -> Result<Vec<u8>> {
     let what = format!("chart {name}");
     let bytes = store::document(source, manifest, Manifest::MAX_SIZE)?;
@@ -130,11 +136,11 @@ pub fn archive_in(source: &dyn Source, name: &str, manifest: &Digest) -> Result<
     Ok(store::document(source, &layer.digest, MAX_ARCHIVE)?)
 }
 
-/// The layer with the archive.
+/// Finds the layer with the chart archive.
 fn content(what: &str, manifest: &Manifest) -> Result<Descriptor> {
     let layer = manifest.layers.iter().find(|layer| layer.media_type == media_type::HELM_CONTENT);
     layer.cloned().ok_or_else(|| Error::Damaged {
         what: what.to_owned(),
-        reason: "its manifest names no archive".into(),
+        reason: "its manifest has no layer with the chart archive".into(),
     })
 }

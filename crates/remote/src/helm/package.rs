@@ -1,6 +1,6 @@
-//! A chart folder as an archive, as `helm package` makes it, but the same bytes for the same files:
-//! sorted, without times, owners and modes, and stored instead of compressed, so that they do not
-//! change with a compressor's version. (The charts of one release are smaller than one layer.)
+//! Packs a chart folder into an archive, as `helm package` does, but reproducibly: the files are
+//! sorted, without times, owners and modes. They are stored without compression, so that the bytes
+//! do not depend on the version of a compressor; charts are small compared with one image layer.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,19 +15,19 @@ use super::ignore::{Entry, Rules};
 use super::metadata::Metadata;
 use crate::{Error, Result};
 
-/// Folders of sub-charts in sub-charts; more is a circle of links.
+/// Limit for nested folders; a deeper tree is taken for a loop of symbolic links.
 const MAX_DEPTH: usize = 64;
-/// A file's mode in the archive; helm does not look at it.
+/// The mode of all files in the archive; helm does not read it.
 const MODE: u32 = 0o644;
 
-/// Packs a chart folder. Charts that it depends on must be in its `charts/`, as for
-/// `helm package`. Blocks on the disk.
+/// Packs a chart folder. As for `helm package`, its dependencies must be in its `charts/`. Blocks
+/// on the disk.
 pub fn package(folder: &Path) -> Result<Archive> {
     let what = folder.display().to_string();
     let not_a_chart = |reason: String| Error::Local { path: folder.to_owned(), reason };
     let unreadable = |cause| Error::Read { what: what.clone(), cause };
     if !folder.join("Chart.yaml").is_file() {
-        return Err(not_a_chart("there is no Chart.yaml in it".into()));
+        return Err(not_a_chart("it has no Chart.yaml, so it is not a Helm chart".into()));
     }
     let rules = match fs::read_to_string(folder.join(".helmignore")) {
         Ok(text) => Rules::parse(&format!("{what}/.helmignore"), &text)?,
@@ -38,17 +38,17 @@ pub fn package(folder: &Path) -> Result<Archive> {
     check_dependencies(folder, &metadata, &what)?;
 
     let mut files = paths(folder, &rules, &what)?;
-    // Readers look for it first.
+    // First, so that a reader of a stream finds it without reading the rest.
     files.sort_by_key(|path| (path != "Chart.yaml", path.clone()));
     let mut tar = tar::Builder::new(Vec::new());
     let mut total = 0;
     for path in files {
-        // Asked before it is read: what does not belong to a chart may be of any length.
+        // Checked before it is read: a stray file in the folder may have any length.
         let size = fs::metadata(folder.join(&path)).map_err(unreadable)?.len();
         total += size;
         if size > MAX_FILE || total > MAX_ARCHIVE {
             return Err(not_a_chart(format!(
-                "{path} makes it too large for helm, which reads files of 5 MiB and charts of 100 MiB; add what is no part of the chart to .helmignore"
+                "{path} makes it too large: helm reads files of up to 5 MiB and charts of up to 100 MiB; list files that do not belong to the chart in .helmignore"
             )));
         }
         let bytes = read(&folder.join(&path), MAX_FILE)?;
@@ -61,6 +61,7 @@ pub fn package(folder: &Path) -> Result<Archive> {
             .map_err(unreadable)?;
     }
     let tar = tar.into_inner().map_err(unreadable)?;
+    // 255 is "unknown system" (RFC 1952): the bytes must not depend on where they are made.
     let mut gzip =
         GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), Compression::none());
     gzip.write_all(&tar).map_err(unreadable)?;
@@ -68,13 +69,14 @@ pub fn package(folder: &Path) -> Result<Archive> {
     Ok(Archive { bytes, metadata, provenance: None })
 }
 
-/// The files that helm would pack, with `/` between segments.
+/// Lists the files that helm would pack; paths are relative, with `/` between segments.
 fn paths(folder: &Path, rules: &Rules, what: &str) -> Result<Vec<String>> {
     let relative = |path: &Path| -> Option<String> {
         let segments: Option<Vec<&str>> =
             path.strip_prefix(folder).ok()?.iter().map(|segment| segment.to_str()).collect();
         Some(segments?.join("/"))
     };
+    // Links are followed, as helm does it: an umbrella chart may link to its parts.
     let walk = WalkDir::new(folder).follow_links(true).max_depth(MAX_DEPTH).min_depth(1);
     let mut paths = Vec::new();
     let entries = walk.into_iter().filter_entry(|entry| {
@@ -90,13 +92,17 @@ fn paths(folder: &Path, rules: &Rules, what: &str) -> Result<Vec<String>> {
         let path = relative(entry.path()).filter(|_| entry.file_type().is_file());
         paths.push(path.ok_or_else(|| Error::Local {
             path: what.into(),
-            reason: format!("{} is no regular file with a name in UTF-8", entry.path().display()),
+            reason: format!(
+                "{} is not a regular file with a UTF-8 name; remove it, or list it in .helmignore",
+                entry.path().display()
+            ),
         })?);
     }
     Ok(paths)
 }
 
-/// helm 3.22, pkg/action/package.go: what `Chart.yaml` names must be in `charts/`.
+/// Checks that all dependencies in `Chart.yaml` are in `charts/` (helm 3.22,
+/// pkg/action/package.go).
 fn check_dependencies(folder: &Path, metadata: &Metadata, what: &str) -> Result<()> {
     if metadata.dependencies.is_empty() {
         return Ok(());
@@ -125,7 +131,7 @@ fn check_dependencies(folder: &Path, metadata: &Metadata, what: &str) -> Result<
     Err(Error::Local {
         path: what.into(),
         reason: format!(
-            "{} stand in Chart.yaml, but not in charts/; run `helm dependency build {what}`",
+            "dependencies in Chart.yaml are missing in charts/: {}; run `helm dependency build {what}`",
             missing.join(", ")
         ),
     })

@@ -1,5 +1,5 @@
-//! The helm process: its environment, what is read of it, and its end. Everything that it says is
-//! bounded, and it ends when its time is up or when it is told to stop.
+//! Runs helm as a child process: its environment, its output, and its end. The output that is kept
+//! is bounded; the process is ended when its time is up or when the caller asks for it.
 
 use std::io::Read;
 use std::path::Path;
@@ -10,28 +10,29 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How much garbage Go lets gather in helm (`GOGC`), in percent of what is in use: helm lives for a tenth of a second
-/// and spends a quarter of it on collecting. Two renders of onyx side by side took 92 ms instead of
-/// 129 ms, kube-prometheus-stack 152 MB instead of 127 MB.
+/// Value of `GOGC` for helm: how much garbage Go lets accumulate before it collects, in percent of
+/// the live heap (Go's default is 100). helm runs for a tenth of a second and spends a quarter of
+/// it on collecting. Measured: two concurrent renders of onyx take 92 ms instead of 129 ms;
+/// kube-prometheus-stack needs 152 MB instead of 127 MB.
 pub const GARBAGE: &str = "400";
-/// Largest render; that of kube-prometheus-stack, the largest of the known ones, has 6 MB.
+/// Limit for a render; that of kube-prometheus-stack, the largest known one, has 6 MB.
 pub(super) const MAX_RENDER: u64 = 256 << 20;
-/// What helm says on failure is shown to a person.
+/// Limit for helm's messages on stderr.
 const MAX_MESSAGE: u64 = 1 << 20;
-/// Large umbrellas render in 20 s on a slow machine.
+/// Time limit for a render. Large umbrella charts take 20 s on a slow machine.
 pub(super) const DEADLINE: Duration = Duration::from_mins(5);
-/// How long helm may take to write down that it was stopped, before it is killed.
+/// How long helm may take after SIGTERM to record that the release failed, before it is killed.
 const GRACE: Duration = Duration::from_secs(15);
-/// How often the clock and the wish to stop are looked at.
+/// How often the time limit and the request to stop are checked.
 const PERIOD: Duration = Duration::from_millis(50);
 
-/// Tells a helm that runs to stop. Helm writes down that its work was not done, so that the next run
-/// knows; clones mean the same helm.
+/// A request to stop a running helm. Helm then records that its work was not done, so that the next
+/// run knows. Clones refer to the same request, so that another thread can make it.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Stops it.
+    /// Asks helm to stop. Returns at once.
     pub fn stop(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -41,14 +42,15 @@ impl Stop {
     }
 }
 
-/// What helm left.
+/// The result of a helm process.
 pub(super) struct Output {
     pub(super) success: bool,
     pub(super) stdout: String,
     pub(super) stderr: String,
 }
 
-/// helm with nothing of this user's around it: no plugins, no repositories, no cluster, no proxy.
+/// A helm command that is isolated from the user's configuration: no plugins, no repositories, no
+/// cluster, no proxy. `home` is its home folder.
 pub(super) fn alone(path: &Path, home: &Path) -> Command {
     let mut command = Command::new(path);
     command.env_clear();
@@ -60,8 +62,8 @@ pub(super) fn alone(path: &Path, home: &Path) -> Command {
     command
 }
 
-/// helm as the user runs it, but for its own settings: the programs that a kubeconfig names for
-/// credentials need the user's environment.
+/// A helm command with the user's environment, without helm's own variables. A kubeconfig may name
+/// programs that fetch credentials (`exec`), and those need the user's environment.
 pub(super) fn as_user(path: &Path, home: &Path) -> Command {
     let mut command = Command::new(path);
     for (variable, _) in std::env::vars_os() {
@@ -73,6 +75,7 @@ pub(super) fn as_user(path: &Path, home: &Path) -> Command {
     command
 }
 
+/// Settings for both: pipes, garbage collection, helm's folders.
 fn with_home(command: &mut Command, home: &Path) {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.env("GOGC", GARBAGE);
@@ -83,21 +86,25 @@ fn with_home(command: &mut Command, home: &Path) {
     }
 }
 
-/// Runs a program to its end, and reads what it says up to a bound. Blocks; the thread that calls is
-/// the program's parent until it is done.
+/// Runs a program and reads its output, up to a limit. Blocks until the program ends. It must stay
+/// on the thread that started the program: Linux sends a child's parent-death signal when the
+/// parent
+/// *thread* ends (prctl(2), `PR_SET_PDEATHSIG`).
 pub(super) fn run(mut command: Command, most: Duration, stop: &Stop) -> Result<Output, String> {
-    let mut child = command.spawn().map_err(|error| format!("it cannot be run: {error}"))?;
+    let mut child = command.spawn().map_err(|error| format!("it cannot be started: {error}"))?;
     let (sender, done) = mpsc::channel();
+    // A thread for each pipe: a program that fills one of them while the other is read would hang.
     let stdout = child.stdout.take().map(|pipe| read(pipe, MAX_RENDER, sender.clone()));
     let stderr = child.stderr.take().map(|pipe| read(pipe, MAX_MESSAGE, sender));
     wait(&mut child, &done, most, stop)?;
-    let status = child.wait().map_err(|error| format!("it was lost: {error}"))?;
+    let status =
+        child.wait().map_err(|error| format!("its exit status cannot be read: {error}"))?;
     let text = |pipe: Option<thread::JoinHandle<Vec<u8>>>| {
         pipe.and_then(|pipe| pipe.join().ok()).unwrap_or_default()
     };
     let (stdout, stderr) = (text(stdout), text(stderr));
     if stdout.len() as u64 > MAX_RENDER {
-        return Err(format!("its output has more than {MAX_RENDER} bytes"));
+        return Err(format!("its output exceeds {MAX_RENDER} bytes"));
     }
     Ok(Output {
         success: status.success(),
@@ -106,7 +113,8 @@ pub(super) fn run(mut command: Command, most: Duration, stop: &Stop) -> Result<O
     })
 }
 
-/// Waits until both pipes are closed.
+/// Waits until both pipes are closed, asks the program to end on request, and kills it when its
+/// time is up. Helm's own children may keep a pipe open after helm has ended.
 fn wait(
     child: &mut Child,
     done: &mpsc::Receiver<()>,
@@ -126,23 +134,26 @@ fn wait(
             terminate(child);
         }
         if started.elapsed() > most || stopped.is_some_and(|at| at.elapsed() > GRACE) {
-            // Already gone is as good as killed.
+            // Both fail only when the program has ended by itself.
             let _ = child.kill();
             let _ = child.wait();
-            return Err(format!("it was not done after {} s", started.elapsed().as_secs()));
+            return Err(format!("it did not finish within {} s", started.elapsed().as_secs()));
         }
     }
     Ok(())
 }
 
+/// Sends SIGTERM.
 fn terminate(child: &Child) {
     let id = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
     if let Some(id) = id {
-        // One that is gone needs no signal.
+        // Fails only when the program has ended already.
         let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
     }
 }
 
+/// Starts a thread that reads a pipe to its end and keeps at most `most + 1` bytes; the extra byte
+/// shows that there was more.
 fn read(
     mut pipe: impl Read + Send + 'static,
     most: u64,
@@ -150,8 +161,9 @@ fn read(
 ) -> thread::JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        // A pipe that breaks ends with the program, whose status tells more.
+        // A pipe breaks only when the program ends, and its exit status says more.
         let _ = pipe.by_ref().take(most + 1).read_to_end(&mut bytes);
+        // The rest is read and dropped: a full pipe would block the program.
         let _ = std::io::copy(&mut pipe, &mut std::io::sink());
         let _ = done.send(());
         bytes

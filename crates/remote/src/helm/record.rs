@@ -1,5 +1,7 @@
-//! What helm keeps of a release in the cluster: one Secret a revision, with the release as JSON,
-//! gzipped and in base64 (helm 3.22 and 4, `pkg/storage/driver/util.go`).
+//! Helm's records of releases in the cluster: one Secret for each revision, with the release as
+//! JSON, gzipped and base64-encoded (helm 3.22 and 4, `pkg/storage/driver/util.go`). They are the
+//! only state of a deploy. Gantry reads them, and rewrites one before an uninstall, so that helm
+//! keeps the volume claims that are listed in it.
 
 use std::io::{Read as _, Write as _};
 
@@ -14,7 +16,7 @@ use serde_json::Value;
 use super::process::MAX_RENDER;
 use crate::{Error, Result};
 
-/// The key of the Secret's data.
+/// The key in the Secret's data.
 pub const KEY: &str = "release";
 
 /// One revision of a release.
@@ -27,17 +29,17 @@ pub struct Revision {
     pub namespace: String,
     /// The revision's number, from 1.
     pub number: u32,
-    /// What helm says of it.
+    /// Its status.
     pub status: Status,
-    /// Helm's words on how it went.
+    /// helm's message about its outcome.
     pub description: String,
     /// The chart's name.
     pub chart: String,
     /// The chart's version.
     pub version: String,
-    /// The values that were given, merged.
+    /// The values that the user gave, merged.
     pub values: Value,
-    /// The objects, as one stream of documents.
+    /// The objects without hooks, as one YAML stream.
     pub manifest: String,
     /// The hooks.
     pub hooks: Vec<Hook>,
@@ -52,41 +54,42 @@ pub struct Hook {
     /// The object's name.
     #[serde(default)]
     pub name: String,
-    /// The template behind it.
+    /// The path of its template.
     #[serde(default)]
     pub path: String,
-    /// The object.
+    /// The object as YAML.
     #[serde(default)]
     pub manifest: String,
 }
 
-/// What helm says of a revision (`pkg/release/common/status.go`).
+/// The status of a revision (`pkg/release/common/status.go`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
-    /// It is what runs.
+    /// It is the current revision.
     Deployed,
-    /// Another one came after it.
+    /// A later revision replaced it.
     Superseded,
-    /// It was tried and failed.
+    /// Its install or upgrade failed.
     Failed,
-    /// A first install that is at work, or was killed.
+    /// An install is in progress, or was killed.
     PendingInstall,
-    /// An upgrade that is at work, or was killed.
+    /// An upgrade is in progress, or was killed.
     PendingUpgrade,
-    /// A rollback that is at work, or was killed.
+    /// A rollback is in progress, or was killed.
     PendingRollback,
-    /// It is being taken away, or that was killed.
+    /// An uninstall is in progress, or was killed.
     Uninstalling,
-    /// It was taken away and kept as history.
+    /// It was uninstalled, and its record was kept as history.
     Uninstalled,
-    /// Anything else.
+    /// Any other status.
     #[serde(other)]
     Unknown,
 }
 
 impl Status {
-    /// Whether a helm is at work on it, or was killed at it.
+    /// Whether a helm command is in progress on it, or was killed: the record alone cannot say
+    /// which.
     pub fn is_half(self) -> bool {
         use Status as S;
         matches!(self, S::PendingInstall | S::PendingUpgrade | S::PendingRollback | S::Uninstalling)
@@ -94,19 +97,20 @@ impl Status {
 }
 
 impl Revision {
-    /// Reads a revision as `helm … --output json` prints it.
+    /// Parses a revision from the output of `helm … --output json`. `what` is its name in errors.
     pub fn parse(what: &str, json: &str) -> Result<Self> {
         serde_json::from_str(json).map_err(|cause| damaged(what, &cause.to_string()))
     }
 
-    /// Reads what a Secret of helm's holds under [`KEY`].
+    /// Decodes a revision from a Secret's data under [`KEY`]. `what` is its name in errors.
     pub fn decode(what: &str, data: &[u8]) -> Result<Self> {
         Self::parse(what, &unpack(what, data)?)
     }
 }
 
-/// What a Secret of helm's holds, with another manifest in it: each document goes through `change`,
-/// which gives the text that takes its place, or `None` to keep it. `None`: nothing was changed.
+/// Replaces documents in the manifest of a record. `change` is called for each document, and
+/// returns its new text, or `None` to keep it. Returns the new data of the Secret, or `None` when
+/// nothing was changed. All other fields of the record are kept.
 pub fn with_documents(
     what: &str,
     data: &[u8],
@@ -117,6 +121,7 @@ pub fn with_documents(
     let manifest = release.get("manifest").and_then(Value::as_str).unwrap_or_default();
     let mut is_changed = false;
     let documents: Vec<String> = manifest
+        // As text, not as YAML: documents that are not changed must keep every byte.
         .split("\n---")
         .map(|document| {
             change(document).map_or_else(
@@ -143,10 +148,12 @@ pub fn with_documents(
     Ok(Some(STANDARD.encode(packed).into_bytes()))
 }
 
+/// Decodes base64 and gzip.
 fn unpack(what: &str, data: &[u8]) -> Result<String> {
     let packed = STANDARD.decode(data).map_err(|cause| damaged(what, &cause.to_string()))?;
     let mut text = String::new();
     GzDecoder::new(packed.as_slice())
+        // A small Secret can unpack to gigabytes.
         .take(MAX_RENDER)
         .read_to_string(&mut text)
         .map_err(|cause| damaged(what, &cause.to_string()))?;
@@ -154,10 +161,13 @@ fn unpack(what: &str, data: &[u8]) -> Result<String> {
 }
 
 fn damaged(what: &str, reason: &str) -> Error {
-    Error::Damaged { what: what.to_owned(), reason: format!("helm's record: {reason}") }
+    Error::Damaged {
+        what: what.to_owned(),
+        reason: format!("helm's record of the release cannot be read: {reason}"),
+    }
 }
 
-/// The release as helm writes it.
+/// The release as helm writes it; only the fields that are read here.
 #[derive(Deserialize)]
 struct Raw {
     name: String,

@@ -1,4 +1,5 @@
-//! A chart repository on the web: its index, and the archives that it names.
+//! A client of a chart repository on a web server: its index, and the archives that the index
+//! lists.
 
 use http::StatusCode;
 use net::{Access, Client, Repeat, Request};
@@ -8,11 +9,11 @@ use super::archive::{Archive, MAX_ARCHIVE};
 use super::index::{Chart, Index, MAX_INDEX, shown};
 use crate::{Error, Result};
 
-/// Largest provenance file: a signed `Chart.yaml`.
+/// Limit for a provenance file, which is a signed `Chart.yaml` with a checksum.
 const MAX_PROVENANCE: u64 = 1 << 20;
 
-/// A repository with an `index.yaml`. Its credential is that of its host in docker's configuration,
-/// or stands in the URL; archives at other hosts are asked for without it, as helm does.
+/// A repository with an `index.yaml`. Its credential is in the URL, or in docker's configuration
+/// under the repository's host. As in helm, it is not sent to other hosts that have archives.
 #[derive(Clone)]
 pub struct Repository {
     client: Client,
@@ -20,16 +21,19 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// The repository at an `http(s)://` address.
+    /// A client for the repository at an `http(s)://` address.
     pub fn new(client: &Client, url: &str) -> Result<Self> {
-        let parsed = Url::parse(url).map_err(|error| Error::Net {
+        let parsed = Url::parse(url).map_err(|_| Error::Net {
             what: format!("the chart repository {url}"),
-            cause: net::Error::Url { text: url.to_owned(), reason: error.to_string() },
+            cause: net::Error::Url {
+                text: url.to_owned(),
+                reason: "write a full address, such as https://charts.example.org/stable".into(),
+            },
         })?;
         Ok(Self { client: client.clone(), url: parsed })
     }
 
-    /// What the repository has.
+    /// Downloads the repository's index.
     pub async fn index(&self) -> Result<Index> {
         let mut url = self.url.clone();
         url.set_path(&format!("{}/index.yaml", self.url.path().trim_end_matches('/')));
@@ -37,21 +41,22 @@ impl Repository {
         let answer = self.get(&what, &url, MAX_INDEX).await?;
         let bytes = answer.ok_or_else(|| Error::NotFound {
             what: format!("{what} (its index.yaml)"),
-            hint: "give the address that `helm repo add` takes; a chart in a registry is oci://…"
+            hint: "give the same address as for `helm repo add`; for a chart in a registry write oci://…"
                 .into(),
         })?;
         Index::parse(self.url.clone(), &bytes)
     }
 
-    /// A chart's archive, checked against the index, with its provenance file where there is one.
-    /// A chart whose address is `oci://…` is not here: see [`Chart::oci`].
+    /// Downloads a chart's archive and checks it against the digest in the index; also its
+    /// provenance file, if there is one. Fails for a chart whose archive is in a registry: see
+    /// [`RepositoryChart::registry_location`].
     pub async fn download(&self, chart: &Chart) -> Result<Archive> {
         let what = format!("chart {} {} of {}", chart.name, chart.version, shown(&self.url));
         if let Some((repository, version)) = chart.oci() {
             return Err(Error::NotFound {
                 what,
                 hint: format!(
-                    "its archives are in a registry: write `chart: oci://{repository}` and \
+                    "its archive is in a registry: write `chart: oci://{repository}` and \
                      `version: {version}`"
                 ),
             });
@@ -59,7 +64,8 @@ impl Repository {
         let bytes = self.get(&what, &chart.url, MAX_ARCHIVE).await?;
         let bytes = bytes.ok_or_else(|| Error::NotFound {
             what: what.clone(),
-            hint: "the repository's index names it, but it is gone; tell the publisher".into(),
+            hint: "the repository's index lists it, but the archive is missing; tell the publisher"
+                .into(),
         })?;
         let actual = store::hash::sha256(&bytes);
         if let Some(expected) = chart.digest
@@ -75,16 +81,18 @@ impl Repository {
         let mut archive = Archive::new(&what, bytes)?;
         let mut provenance = chart.url.clone();
         provenance.set_path(&format!("{}.prov", chart.url.path()));
-        // Many servers answer 403 for what is not there; a chart without one is no failure.
+        // Optional. Many servers answer 403 for a missing file, so no error is taken for a failure.
         archive.provenance = self.get(&what, &provenance, MAX_PROVENANCE).await.unwrap_or(None);
         Ok(archive)
     }
 
+    /// Downloads a document of at most `most` bytes; `None` when it does not exist.
     async fn get(&self, what: &str, url: &Url, most: u64) -> Result<Option<Vec<u8>>> {
         let same_host = url.origin() == self.url.origin();
         let mut url = url.clone();
+        // The index may give archives with a credential of their own in the URL.
         if same_host && url.username().is_empty() {
-            // Neither fails for a URL that has a host.
+            // Both fail only for a URL without a host.
             let _ = url.set_username(self.url.username());
             let _ = url.set_password(self.url.password());
         }
@@ -103,12 +111,16 @@ impl Repository {
     }
 }
 
-/// Under which repository the charts of a web repository stand as artifacts: host and path, as a
-/// registry can have them. `https://charts.example/Stable` is `charts.example/stable`.
+/// The repository in a registry for the charts of a web repository: its host and path, in
+/// characters that a registry allows. `https://charts.example/Stable` becomes
+/// `charts.example/stable`.
 pub fn artifact_repository(url: &str) -> Result<String> {
-    let parsed = Url::parse(url).map_err(|error| Error::Net {
+    let parsed = Url::parse(url).map_err(|_| Error::Net {
         what: format!("the chart repository {url}"),
-        cause: net::Error::Url { text: url.to_owned(), reason: error.to_string() },
+        cause: net::Error::Url {
+            text: url.to_owned(),
+            reason: "write a full address, such as https://charts.example.org/stable".into(),
+        },
     })?;
     let Access { server, .. } = crate::http::access(&parsed);
     let segments = parsed.path_segments().into_iter().flatten();

@@ -1,18 +1,21 @@
-//! Choosing a version as helm does (Masterminds/semver 3, constraints.go): `1.2.3`, `1.2.x`,
-//! `^1.2`, `~1.2`, `>=1 <2`, `1.2 - 1.4`, with `||` between alternatives. Cargo's ranges, which the
-//! `semver` crate reads, mean something else: there `1.2.3` is `^1.2.3`.
+//! Chooses the version of a chart as helm does (Masterminds/semver 3, constraints.go). Ranges are
+//! `1.2.3`, `1.2.x`, `^1.2`, `~1.2`, `>=1 <2`, `1.2 - 1.4`, with `||` between alternatives. The crate
+//! `semver` cannot be used for them: in Cargo's ranges `1.2.3` means `^1.2.3`.
+//!
+//! How much of a version was written changes what it means: `>1.2` excludes all of 1.2.x, while
+//! `>1.2.0` includes 1.2.1. So a condition keeps its [`VersionPrecision`] beside the number.
 
 use semver::{BuildMetadata, Prerelease, Version};
 use std::cmp::Ordering;
 
 use crate::{Error, Result};
 
-/// Masterminds/semver, `MaxConstraintLen`.
+/// Longest range (Masterminds/semver, `MaxConstraintLen`).
 const MAX_LENGTH: usize = 512;
 
-/// The newest of the versions that is what was asked for: the very text, or else the newest that
-/// the range takes; without a range the newest that is no prerelease. `chart` is what errors call
-/// the thing.
+/// Chooses one of `candidates` (version, value): the one whose version is exactly `wanted`, or else
+/// the newest that the range `wanted` accepts; without it the newest that is not a prerelease.
+/// `chart` is the chart's name in errors. The error lists the versions that exist, newest first.
 pub fn choose<'a, T>(
     chart: &str,
     candidates: impl IntoIterator<Item = (&'a str, T)>,
@@ -21,9 +24,11 @@ pub fn choose<'a, T>(
     let range = Range::parse(chart, wanted.unwrap_or("*"))?;
     let mut versions: Vec<(Version, &str, T)> = Vec::new();
     for (text, value) in candidates {
+        // Before any parsing: an exact text may be a version that is not valid semver.
         if wanted == Some(text) {
             return Ok(value);
         }
+        // Texts that are not versions (the tag `latest`) can only be chosen literally.
         if let Some(version) = lenient(text) {
             versions.push((version, text, value));
         }
@@ -33,11 +38,12 @@ pub fn choose<'a, T>(
         return Ok(versions.swap_remove(found).2);
     }
     let newest: Vec<String> = versions.into_iter().map(|(_, text, _)| text.to_owned()).collect();
-    let wanted = wanted.unwrap_or("that is no prerelease");
+    let wanted = wanted.unwrap_or("without a prerelease");
     Err(Error::absent(format!("version {wanted} of chart {chart}"), &newest))
 }
 
-/// A version as people tag it: `v1.2` is 1.2.0.
+/// Parses a version as people write it in tags: `v1.2` means 1.2.0. `None` when it is not a
+/// version.
 pub fn lenient(text: &str) -> Option<Version> {
     let text = text.trim();
     let text = text.strip_prefix('v').unwrap_or(text);
@@ -54,9 +60,10 @@ pub fn lenient(text: &str) -> Option<Version> {
     Version::parse(&filled).ok()
 }
 
-/// Alternatives of conditions that must all hold.
+/// A range: alternatives, each of which is a list of conditions that must all hold.
 struct Range(Vec<Vec<Condition>>);
 
+/// One comparison, such as `>=1.2`.
 struct Condition {
     operator: Operator,
     bound: Version,
@@ -75,7 +82,8 @@ enum Operator {
     Caret,
 }
 
-/// How much of a version was written; `1.x` is written to the major.
+/// How many numbers of a version were written: `*` none, `1.x` the major, `1.2` the minor, `1.2.3`
+/// all.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Precision {
     Any,
@@ -84,7 +92,7 @@ enum Precision {
     Full,
 }
 
-/// Longer ones first.
+/// The signs of the operators. Longer ones come first, since `>=` begins with `>`.
 const OPERATORS: &[(&str, Operator)] = &[
     ("!=", Operator::NotEqual),
     (">=", Operator::GreaterOrEqual),
@@ -103,8 +111,8 @@ impl Range {
     fn parse(chart: &str, text: &str) -> Result<Self> {
         let bad = || {
             Error::document(
-                format!("the version {text:?} of chart {chart}"),
-                "it is no version and no range such as ^1.2 or >=1 <2",
+                format!("version {text:?} of chart {chart}"),
+                "it is not a version such as 1.2.3 nor a range such as ^1.2 or >=1 <2",
             )
         };
         if text.len() > MAX_LENGTH {
@@ -116,7 +124,7 @@ impl Range {
 
     fn takes(&self, version: &Version) -> bool {
         self.0.iter().any(|conditions| {
-            // A prerelease is only meant where the alternative names one.
+            // Prereleases are accepted only by an alternative that mentions one (`>=1.0.0-0`).
             let names_one = conditions.iter().any(|condition| !condition.bound.pre.is_empty());
             (version.pre.is_empty() || names_one)
                 && conditions.iter().all(|condition| condition.holds(version))
@@ -124,7 +132,7 @@ impl Range {
     }
 }
 
-/// The conditions of one alternative, with blanks or commas between them.
+/// Parses the conditions of one alternative, which are separated by blanks or commas.
 fn conditions(text: &str) -> Option<Vec<Condition>> {
     let words: Vec<&str> = text.split([' ', '\t', ',']).filter(|word| !word.is_empty()).collect();
     if words.is_empty() {
@@ -133,6 +141,7 @@ fn conditions(text: &str) -> Option<Vec<Condition>> {
     let mut conditions = Vec::new();
     let mut at = 0;
     while at < words.len() {
+        // `1.2 - 1.4`: both ends belong to the range.
         if words.get(at + 1) == Some(&"-") {
             conditions.push(condition(Operator::GreaterOrEqual, words[at])?);
             conditions.push(condition(Operator::LessOrEqual, words.get(at + 2)?)?);
@@ -143,7 +152,7 @@ fn conditions(text: &str) -> Option<Vec<Condition>> {
             .iter()
             .find_map(|(sign, operator)| Some((*operator, words[at].strip_prefix(sign)?)))
             .unwrap_or((Operator::Equal, words[at]));
-        // A blank may stand between the sign and the version.
+        // A blank between the sign and the version is allowed (`>= 1.2`).
         let version = if rest.is_empty() {
             at += 1;
             words.get(at)?
@@ -156,6 +165,7 @@ fn conditions(text: &str) -> Option<Vec<Condition>> {
     Some(conditions)
 }
 
+/// Parses the version of one condition.
 fn condition(operator: Operator, text: &str) -> Option<Condition> {
     let text = text.strip_prefix('v').unwrap_or(text);
     let (text, build) = text.split_once('+').unwrap_or((text, ""));
@@ -210,7 +220,7 @@ impl Condition {
         }
     }
 
-    /// Same minor, where one was written, else same major.
+    /// `~1.2.3`, `~1.2`: the same minor version. `~1`: the same major version.
     fn tilde(&self, version: &Version) -> bool {
         match self.precision {
             Precision::Any => true,
@@ -221,7 +231,8 @@ impl Condition {
         }
     }
 
-    /// The leftmost number that is not zero stays.
+    /// `^1.2.3`: the leftmost number that is not zero must be the same. `^0.2.3` accepts 0.2.9 but
+    /// not 0.3.0; `^0.0.3` accepts only 0.0.3.
     fn caret(&self, version: &Version) -> bool {
         let bound = &self.bound;
         match self.precision {
@@ -235,7 +246,7 @@ impl Condition {
         }
     }
 
-    /// The order by what was written alone.
+    /// Compares only the numbers that were written: 1.2.9 and `1.2` are equal.
     fn prefix(&self, version: &Version) -> Ordering {
         match self.precision {
             Precision::Major => version.major.cmp(&self.bound.major),

@@ -1,15 +1,16 @@
-//! YAML that helm and chart authors write: read leniently, where `types::yaml` is strict.
+//! Parses YAML of helm and of chart authors, as leniently as helm does. Gantry's own files are
+//! parsed strictly, by `types::yaml`.
 
 use serde::de::DeserializeOwned;
 
 use crate::{Error, Result};
 
-/// Events and nodes of one document. The index of bitnami's repository, the largest that is met,
-/// has two million.
+/// Limit for the nodes of one document, which bounds memory. The index of Bitnami's repository, the
+/// largest known document, has two million.
 const MAX_NODES: usize = 20_000_000;
 
-/// Reads a document. Unknown keys are passed over; of a key that stands there twice the last one
-/// counts, as in helm.
+/// Parses a document; `name` is its name in errors. As in helm, unknown keys are ignored, and the
+/// last one of duplicate keys counts.
 pub(super) fn read<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
     let options = serde_saphyr::options! {
         with_snippet: false,
@@ -21,7 +22,7 @@ pub(super) fn read<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
             max_total_comment_bytes: bytes.len(),
         },
     };
-    // Some editors of Windows begin a file with a byte order mark, which helm takes away.
+    // Some editors on Windows write a byte order mark, which helm removes too.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     serde_saphyr::from_slice_with_options(bytes, options)
         .map_err(|error| Error::document(name, error.without_snippet().to_string()))

@@ -1,5 +1,6 @@
-//! Which files of a model are carried: include and exclude globs, with the meaning that they have
-//! in huggingface_hub (`filter_repo_objects`): Python's `fnmatch`, where `*` goes across `/`.
+//! Selects the files of a model by include and exclude globs. They mean what they mean in
+//! huggingface_hub (`filter_repo_objects`), which uses Python's `fnmatch`: `*` also matches `/`.
+//! The globs are translated to the syntax of the `globset` crate.
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
@@ -13,7 +14,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// From the globs of an input; no include glob means all files.
+    /// Compiles the globs of an input; without an include glob all files are included.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self> {
         Ok(Self {
             include: if include.is_empty() { None } else { Some(set(include)?) },
@@ -21,12 +22,12 @@ impl Filter {
         })
     }
 
-    /// Takes every file.
+    /// A filter that accepts every file.
     pub fn all() -> Self {
         Self { include: None, exclude: GlobSet::empty() }
     }
 
-    /// Whether a file is carried.
+    /// Whether the file with this path is carried. An exclude glob wins over an include glob.
     pub fn takes(&self, path: &str) -> bool {
         self.include.as_ref().is_none_or(|globs| globs.is_match(path))
             && !self.exclude.is_match(path)
@@ -34,12 +35,13 @@ impl Filter {
 }
 
 fn set(globs: &[String]) -> Result<GlobSet> {
-    let bad = |glob: &str, reason: String| Error::document(format!("the glob {glob:?}"), reason);
+    let bad = |glob: &str, reason: String| Error::document(format!("the pattern {glob:?}"), reason);
     let mut set = GlobSetBuilder::new();
     for glob in globs {
-        // huggingface_hub adds the star: a folder means all that is in it.
+        // huggingface_hub adds the star as well: `onnx/` means everything below that folder.
         let whole = if glob.ends_with('/') { format!("{glob}*") } else { glob.clone() };
         let built = GlobBuilder::new(&translated(&whole))
+            // As in fnmatch `*` matches `/`, and a backslash is a plain character.
             .literal_separator(false)
             .backslash_escape(false)
             .build()
@@ -49,8 +51,14 @@ fn set(globs: &[String]) -> Result<GlobSet> {
     set.build().map_err(|error| bad(&globs.join(", "), error.kind().to_string()))
 }
 
-/// fnmatch in globset's words: `**` is no more than `*`, braces are letters, `[^` begins with a
-/// letter, and a bracket that is never closed is one.
+/// Translates an `fnmatch` pattern to globset's syntax, where they differ:
+///
+/// | fnmatch | meaning | globset |
+/// |---|---|---|
+/// | `a**b` | the same as `a*b` | `a*b` |
+/// | `{a}` | braces are plain characters | `[{]a[}]` |
+/// | `[^ab]` | one of `^`, `a`, `b` | `[ab^]` |
+/// | `[ab` | an unclosed bracket is a plain character | `[[]ab` |
 fn translated(glob: &str) -> String {
     let signs: Vec<char> = glob.chars().collect();
     let mut out = String::with_capacity(glob.len());
@@ -73,7 +81,8 @@ fn translated(glob: &str) -> String {
     out
 }
 
-/// Where a class that begins at `at` is closed; a `]` right behind its beginning is a letter.
+/// The index of the `]` that closes the character class at `at`. A `]` directly after `[` or `[!`
+/// is a plain character of the class.
 fn class_end(signs: &[char], at: usize) -> Option<usize> {
     let mut from = at + 1;
     if signs.get(from) == Some(&'!') {
@@ -85,10 +94,11 @@ fn class_end(signs: &[char], at: usize) -> Option<usize> {
     (from..signs.len()).find(|index| signs[*index] == ']')
 }
 
+/// Writes a character class; `inner` is what stands between its brackets.
 fn class(inner: &[char], out: &mut String) {
     out.push('[');
     match inner {
-        // A `^` at the beginning would negate in globset; at the end it is a letter.
+        // globset reads `[^` as a negation; at the end of a class `^` is a plain character.
         ['^'] => out.push_str("^^"),
         ['^', rest @ ..] => {
             out.extend(rest);

@@ -1,5 +1,6 @@
-//! The Hugging Face Hub, asked as huggingface_hub asks it (`spec/huggingface-hub.md`): what a
-//! revision is, and where each of its files comes from.
+//! A client of the Hugging Face Hub. It sends the requests that the Python library huggingface_hub
+//! (2.4) sends, so it also works with mirrors that are made for that library: which commit a
+//! revision is, which files it has, and where each of them is downloaded from.
 
 mod filter;
 mod refusal;
@@ -24,14 +25,15 @@ use crate::model::Snapshot;
 use crate::receive::receive;
 use crate::{Error, Result};
 
-/// Where the Hub is when neither `mirrors: {hf: …}` nor `HF_ENDPOINT` says otherwise.
+/// The Hub's address, unless `mirrors: {hf: …}` or `HF_ENDPOINT` give another one.
 const ENDPOINT: &str = "https://huggingface.co";
-/// Small files that are asked for at once while a lock is made.
+/// Small files that are downloaded at the same time while a lock is made.
 const SMALL_FILES: usize = 4;
-/// What stands in a URL as it is (Python's `quote(…, safe="")`, which huggingface_hub uses).
+/// Characters that are not escaped in a URL (Python's `quote(…, safe="")`, which huggingface_hub
+/// uses).
 const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The Hub, or a mirror of it.
+/// A client of the Hub or of a mirror.
 #[derive(Clone)]
 pub struct Hub {
     client: Client,
@@ -40,9 +42,10 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// The Hub that the configuration or `HF_ENDPOINT` names, with the token of `HF_TOKEN` or of
-    /// `hf auth login`. Reads a small file.
+    /// A client for the address that the configuration or `HF_ENDPOINT` gives, with the token from
+    /// `HF_TOKEN` or from the file that `hf auth login` wrote.
     pub fn new(client: &Client, mirrors: &Mirrors) -> Result<Self> {
+        // An empty variable counts as unset.
         let endpoint = std::env::var("HF_ENDPOINT").ok().filter(|text| !text.is_empty());
         let endpoint = mirrors
             .service("hf", endpoint.as_deref().unwrap_or(ENDPOINT))
@@ -50,14 +53,15 @@ impl Hub {
         Self::at(client, &endpoint.base, token::find().as_deref())
     }
 
-    /// The Hub at an address, with a token or without.
+    /// A client for the Hub at this address. Fails when the token cannot be sent in a header.
     pub fn at(client: &Client, base: &str, token: Option<&str>) -> Result<Self> {
         let token = match token {
             None => None,
             Some(token) => Some(bearer(token).ok_or_else(|| Error::Refused {
                 place: base.to_owned(),
                 what: "all models".into(),
-                reason: "the token has characters that no header may have".into(),
+                reason:
+                    "the token contains characters that are not allowed in an HTTP header".into(),
                 next: "check HF_TOKEN, or log in again with: hf auth login".into(),
             })?),
         };
@@ -69,13 +73,14 @@ impl Hub {
         &self.base
     }
 
-    /// What a branch, tag or commit is: its commit and its files.
+    /// Looks up a branch, tag or commit: its commit id and its files.
     pub async fn revision(&self, id: &ModelId, revision: &str) -> Result<Revision> {
         revision::find(self, id, revision).await
     }
 
-    /// A revision as a lock has it. Files outside of LFS come into the store meanwhile, since the
-    /// Hub does not tell their sha256, unless `known` has it already (from an earlier lock).
+    /// Looks up a revision as a lock describes it. The Hub gives the sha256 of LFS files only;
+    /// other files, which are small, are downloaded into the store to compute it, unless `known`
+    /// has it from an earlier lock. Writes the snapshot's manifest to the store as well.
     pub async fn snapshot(
         &self,
         id: &ModelId,
@@ -91,12 +96,14 @@ impl Hub {
             .map(|file| async move {
                 match (file.lfs, known.get(&file.git)) {
                     (Some(digest), _) => Ok(locked(file, digest, true)),
+                    // The git id covers the content, so the earlier lock's sha256 is still right.
                     (None, Some(blob)) if blob.size == file.size => {
                         Ok(locked(file, blob.digest, false))
                     }
                     (None, _) => self.small_file(id, commit, file, store, progress).await,
                 }
             })
+            // In order: the files stay sorted by path.
             .buffered(SMALL_FILES)
             .try_collect()
             .await?;
@@ -110,13 +117,14 @@ impl Hub {
         Ok(snapshot)
     }
 
-    /// The request whose answer is a file. The Hub may send it on to its CDN; the token stays
-    /// behind then.
+    /// The GET request for a file. The Hub may redirect it to its CDN; the client does not send the
+    /// token there.
     pub fn file_request(&self, id: &ModelId, commit: &Commit, path: &str) -> Result<Request> {
         let path: Vec<String> = path.split('/').map(quoted).collect();
         self.request(&format!("{id}/resolve/{commit}/{}", path.join("/")))
     }
 
+    /// Downloads a file outside of LFS, and checks it against the git id that the Hub gave.
     async fn small_file(
         &self,
         id: &ModelId,
@@ -142,7 +150,7 @@ impl Hub {
         }
     }
 
-    /// A GET below the Hub's address.
+    /// A GET request for a path below the Hub's address, with the token.
     fn request(&self, path: &str) -> Result<Request> {
         let url = format!("{}/{path}", self.base);
         let request = Request::get(&url).map_err(Error::net(&self.base))?;
@@ -157,13 +165,14 @@ fn locked(file: File, digest: types::Digest, lfs: bool) -> ModelFile {
     ModelFile { path: file.path, size: file.size, digest, git: file.git, lfs }
 }
 
-/// One segment of a URL.
+/// Escapes one segment of a URL's path.
 fn quoted(segment: &str) -> String {
     utf8_percent_encode(segment, KEPT).to_string()
 }
 
 fn bearer(token: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
+    // Keeps the token out of debug output of requests.
     value.set_sensitive(true);
     Some(value)
 }

@@ -1,17 +1,18 @@
-//! What the Hub means when it refuses (huggingface_hub 2.4, `utils/_http.py`,
-//! `hf_raise_for_status`): the header `X-Error-Code` tells more than the status.
+//! Explains the Hub's error responses, as huggingface_hub 2.4 does (`utils/_http.py`,
+//! `hf_raise_for_status`): the header `X-Error-Code` says more than the HTTP status.
 
 use net::Response;
 use types::ModelId;
 
 use crate::{Error, Result};
 
-/// The header that tells.
+/// The header with the reason of an error.
 pub(super) const CODE: &str = "x-error-code";
-/// What the Hub says to a token that it does not know.
+/// The Hub's message for a token that it does not know.
 const BAD_TOKEN: &str = "Invalid credentials in Authorization header";
 
-/// The answer, if it is a success; else what the refusal means for the model.
+/// Returns a successful response unchanged, and turns any other one into an error that says what it
+/// means for the model. `place` is the Hub's address.
 pub(super) async fn check(place: &str, id: &ModelId, response: Response) -> Result<Response> {
     let status = response.status().as_u16();
     if response.status().is_success() {
@@ -30,9 +31,10 @@ pub(super) async fn check(place: &str, id: &ModelId, response: Response) -> Resu
             place: place.to_owned(),
             what: id.to_string(),
             reason: said,
-            next: "check that the account of HF_TOKEN may read it".into(),
+            next: "check that the account of the token in HF_TOKEN may read it".into(),
         },
-        // The Hub hides private models, and says 401 for models that do not exist.
+        // The Hub does not reveal whether a private model exists: without a valid token both a
+        // private and a missing model are answered with 401.
         (401, _) | (404, "RepoNotFound" | "") => Error::NotFound {
             what: format!("model {id} on {place}"),
             hint: "check the spelling (upper and lower case count); if it is private, set HF_TOKEN"
@@ -42,7 +44,8 @@ pub(super) async fn check(place: &str, id: &ModelId, response: Response) -> Resu
     })
 }
 
-/// A file that was refused, after the model itself was not: gated models show their names to all.
+/// Explains why a file was refused although its model was found: the Hub shows the list of files of
+/// a gated model to everyone, but serves the files only to accounts that accepted its terms.
 pub(super) fn of_file(id: &ModelId, error: Error) -> Error {
     match error {
         Error::Net { cause: net::Error::Status { status: 401 | 403, message, .. }, .. } => {

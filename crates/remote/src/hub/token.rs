@@ -1,17 +1,20 @@
-//! The token of the Hub, where huggingface_hub finds it (2.4: `utils/_auth.py`, `constants.py`).
+//! Finds the user's token for the Hub in the same places as huggingface_hub 2.4 (`utils/_auth.py`,
+//! `constants.py`).
 
 use std::env;
 use std::path::PathBuf;
 
-/// The token of the environment, or of the file that `hf auth login` writes.
+/// The token from the environment, or else from the file that `hf auth login` wrote.
 pub(super) fn find() -> Option<String> {
     let variable = |name: &str| env::var(name).ok();
+    // The second name is deprecated, but huggingface_hub still reads it.
     ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"]
         .into_iter()
         .find_map(|name| clean(&variable(name)?))
         .or_else(|| clean(&std::fs::read_to_string(file()?).ok()?))
 }
 
+/// The path of the token file: `HF_TOKEN_PATH`, or `token` in the folder of huggingface_hub.
 fn file() -> Option<PathBuf> {
     let folder =
         |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -24,6 +27,7 @@ fn file() -> Option<PathBuf> {
     Some(home.join("token"))
 }
 
+/// Removes line breaks and blanks, which copying a token often adds. `None` when nothing is left.
 fn clean(text: &str) -> Option<String> {
     let token: String = text.chars().filter(|sign| !matches!(sign, '\r' | '\n')).collect();
     let token = token.trim();

@@ -1,6 +1,6 @@
-//! An archive of images as a set of members that can be read in any order: indexed once, then each
-//! member is read where it lies. A compressed archive, or one that comes through a socket, is
-//! unpacked to a nameless temporary file on the store's disk first.
+//! Random access to the members of an image archive: the tar is indexed once, then each member is
+//! read directly at its offset, without unpacking. A compressed archive, or one that is received
+//! from an engine's socket, is first written to an unnamed temporary file on the store's disk.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,12 +15,13 @@ use crate::compression::{self, Compression};
 use crate::tarball::{self, Kind};
 use crate::{Error, Result};
 
-/// Links of links in old `docker save` archives are one deep; more than this is a circle.
+/// Limit for links to links. Old `docker save` archives link a layer to an equal one, once; a
+/// longer chain is a loop.
 const MAX_LINKS: usize = 16;
 /// The index reads headers only, 512 bytes each, far apart: a large buffer would read the contents.
 const INDEX_BUFFER: usize = 8 << 10;
 
-/// An indexed archive.
+/// An archive whose members are indexed.
 pub(super) struct Archive {
     name: String,
     file: Arc<File>,
@@ -33,7 +34,8 @@ enum Entry {
 }
 
 impl Archive {
-    /// Opens an archive file. `store` is where a compressed one is unpacked meanwhile.
+    /// Opens an archive file. A compressed one is unpacked to a temporary file in the store's
+    /// folder, which has the room for its layers.
     pub(super) fn open(path: &Path, store: &Store) -> Result<Self> {
         let name = path.display().to_string();
         let unreadable = |cause| Error::Read { what: path.display().to_string(), cause };
@@ -48,12 +50,14 @@ impl Archive {
         Self::spool(name, plain, store)
     }
 
-    /// Takes a whole archive from a stream.
+    /// Writes the plain archive from a stream to a temporary file, and indexes that.
     fn spool(name: String, mut stream: impl Read, store: &Store) -> Result<Self> {
         let folder = store.path();
         let unwritable = |cause| Error::Write { what: folder.display().to_string(), cause };
+        // Without a name: the system removes it when it is closed, also after a crash.
         let mut file = tempfile::tempfile_in(folder).map_err(unwritable)?;
         io::copy(&mut stream, &mut file).map_err(|cause| {
+            // Reading and writing fail in the same call; only this kind is certainly the disk's.
             if cause.kind() == io::ErrorKind::StorageFull {
                 return unwritable(cause);
             }
@@ -62,7 +66,8 @@ impl Archive {
         Self::from_file(name, file)
     }
 
-    /// An archive in an open file that is no longer written to, and not compressed.
+    /// Indexes an uncompressed archive in an open file, which must not change any more. `name` is
+    /// its name in errors.
     pub(super) fn from_file(name: String, mut file: File) -> Result<Self> {
         file.rewind().map_err(|cause| Error::Read { what: name.clone(), cause })?;
         Self::index(name, file)
@@ -77,47 +82,52 @@ impl Archive {
             let folder = member.path.rsplit_once('/').map_or("", |(folder, _)| folder);
             let entry = match member.kind {
                 Kind::File => {
+                    // The index reads no contents, so a truncated archive is not noticed by the
+                    // walk.
                     if member.offset.saturating_add(member.size) > length {
                         return Err(Error::Damaged {
                             what: name.clone(),
                             reason: format!(
-                                "it is cut: {} should have {} bytes more than there are",
-                                member.path,
-                                member.offset.saturating_add(member.size) - length
+                                "it is truncated: {} bytes are missing at the end of {}",
+                                member.offset.saturating_add(member.size) - length,
+                                member.path
                             ),
                         });
                     }
                     Entry::Content { offset: member.offset, size: member.size }
                 }
+                // A symbolic link is relative to its folder, a hard link to the root of the
+                // archive.
                 Kind::Symlink(target) => {
                     Entry::Link(tarball::normal(&format!("{folder}/{target}")))
                 }
                 Kind::Hardlink(target) => Entry::Link(target),
                 Kind::Folder | Kind::Other => return Ok(()),
             };
+            // Of members with the same path the last one counts, as when a tar is extracted.
             members.insert(member.path, entry);
             Ok(())
         })?;
         Ok(Self { name, file: Arc::new(file), members })
     }
 
-    /// What errors call the archive.
+    /// The archive's name in errors.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether the archive has such a file.
+    /// Whether the archive has a file at this path.
     pub(super) fn has(&self, path: &str) -> bool {
         self.find(path).is_some()
     }
 
-    /// The content of a file and its length, or `None`.
+    /// A reader of a file's content; `None` when there is no such file.
     pub(super) fn content(&self, path: &str) -> Option<Content> {
         let (offset, size) = self.find(path)?;
         Some(Content { file: Arc::clone(&self.file), offset, end: offset + size })
     }
 
-    /// A small document, or `None` when it is not there.
+    /// Reads a document of at most `most` bytes into memory; `None` when there is no such file.
     pub(super) fn document(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>> {
         let Some(mut content) = self.content(path) else { return Ok(None) };
         let size = content.len();
@@ -130,6 +140,7 @@ impl Archive {
         Ok(Some(bytes))
     }
 
+    /// Offset and length of a file's content; links are followed.
     fn find(&self, path: &str) -> Option<(u64, u64)> {
         let mut path = tarball::normal(path);
         for _ in 0..MAX_LINKS {
@@ -142,7 +153,7 @@ impl Archive {
     }
 }
 
-/// The bytes of a member, read where they lie.
+/// A reader of a member's content. Clones read independently: each has its own position.
 #[derive(Clone)]
 pub(super) struct Content {
     file: Arc<File>,
@@ -151,7 +162,7 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// Bytes that are still to come.
+    /// Bytes that are left to read.
     pub(super) fn len(&self) -> u64 {
         self.end - self.offset
     }

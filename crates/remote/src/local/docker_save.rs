@@ -1,6 +1,7 @@
-//! The old form of `docker save` (docker before 25, podman, skopeo's `docker-archive:`, kaniko,
-//! crane): `manifest.json` names a config and layers. It has no OCI manifest, so one is made; it
-//! is a pure function of the config and the layers, which are kept bit for bit.
+//! Images in the archive format of `docker save` (docker before 25, podman, skopeo's
+//! `docker-archive:`, kaniko, crane): `manifest.json` lists a config and layers. It contains no OCI
+//! manifest, so one is built. Config and layers are kept byte for byte and determine the manifest,
+//! so the same archive always gives the same digest.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -16,14 +17,15 @@ use super::image::{self, Image, MAX_CONFIG, Wanted};
 use crate::compression::{self, Compression};
 use crate::{Error, Result};
 
-/// The document that makes an archive one of `docker save`.
+/// The member by which an archive of `docker save` is recognised.
 pub(super) const MANIFEST: &str = "manifest.json";
-/// A thousand images in one archive need about 1 MB.
+/// Limit for `manifest.json`: a thousand images in one archive need about 1 MB.
 const MAX_MANIFEST: u64 = 16 << 20;
-/// Docker's own limit is 127 layers; other builders make a few hundred.
+/// Limit for the layers of an image. Docker's own limit is 127; other builders create a few
+/// hundred.
 const MAX_LAYERS: usize = 4096;
 
-/// moby, image/tarexport/tarexport.go, `manifestItem`.
+/// An image in `manifest.json` (moby, image/tarexport/tarexport.go, `manifestItem`).
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Item {
@@ -32,6 +34,7 @@ struct Item {
     layers: Option<Vec<String>>,
 }
 
+/// The part of an image's config that proves its layers.
 #[derive(Deserialize)]
 struct Config {
     rootfs: RootFs,
@@ -42,7 +45,7 @@ struct RootFs {
     diff_ids: Option<Vec<Digest>>,
 }
 
-/// Takes the image into the store.
+/// Imports the image into the store.
 pub(super) fn image(
     archive: &Archive,
     wanted: Wanted<'_>,
@@ -65,6 +68,7 @@ pub(super) fn image(
         descriptors.push(layer(&what, content, diff_id, store, progress)?);
     }
 
+    // Layers are in the store now; the manifest, which names them, is written last.
     let config_digest = store.put_bytes(&config)?;
     let manifest = Manifest {
         schema_version: 2,
@@ -93,7 +97,7 @@ fn items(archive: &Archive) -> Result<Vec<Item>> {
         .map_err(|error| Error::document(format!("{MANIFEST} of {}", archive.name()), error))
 }
 
-/// By name, or the only one there.
+/// Selects the image by its name, or the only one in the archive, whatever its name is.
 fn find(mut items: Vec<Item>, archive: &Archive, wanted: &Reference) -> Result<Item> {
     let has_name = |item: &Item| {
         item.repo_tags
@@ -112,9 +116,10 @@ fn find(mut items: Vec<Item>, archive: &Archive, wanted: &Reference) -> Result<I
     Err(Error::absent(format!("image {wanted} in {}", archive.name()), &there))
 }
 
-/// Whether an image in an archive is the one that is asked for. podman calls own builds
-/// `localhost/name`, for which users write `name`.
+/// Whether a name in an archive or engine means the wanted image. podman names local builds
+/// `localhost/name`, while users write `name`, which is short for `docker.io/library/name`.
 pub(super) fn is_named(found: &Reference, wanted: &Reference) -> bool {
+    // A reference without tag (only a digest) matches any tag of the same name.
     let same_tag = found.tag() == wanted.tag() || (wanted.tag().is_none());
     let own_build = found.registry() == "localhost"
         && wanted.registry() == "docker.io"
@@ -123,17 +128,19 @@ pub(super) fn is_named(found: &Reference, wanted: &Reference) -> bool {
     same_tag && (found.name() == wanted.name() || own_build)
 }
 
+/// The digests of the uncompressed layers, from the image's config, in the order of the layers.
 fn diff_ids(archive: &Archive, item: &Item, config: &[u8]) -> Result<Vec<Digest>> {
     let config: Config = serde_json::from_slice(config).map_err(|error| {
         Error::document(format!("{} of {}", item.config, archive.name()), error)
     })?;
     let diff_ids = config.rootfs.diff_ids.unwrap_or_default();
     let layers = item.layers.as_ref().map_or(0, Vec::len);
+    // Layers and diff_ids are paired by position below.
     if layers != diff_ids.len() || layers > MAX_LAYERS {
         return Err(Error::Damaged {
             what: archive.name().to_owned(),
             reason: format!(
-                "the image has {layers} layers, its config {} names {} (at most {MAX_LAYERS} are read)",
+                "the image has {layers} layers, but its config {} lists {}; at most {MAX_LAYERS} are supported",
                 item.config,
                 diff_ids.len()
             ),
@@ -142,8 +149,9 @@ fn diff_ids(archive: &Archive, item: &Item, config: &[u8]) -> Result<Vec<Digest>
     Ok(diff_ids)
 }
 
-/// Docker writes layers as plain tars, whose digest the config tells; crane and kaniko keep them
-/// compressed, then their own digest is found out by reading them, and what is inside is checked.
+/// Imports a layer. Docker writes layers as plain tars, whose digest is in the config. crane and
+/// kaniko write them compressed: then the blob's digest is computed by reading it once, and its
+/// uncompressed content is checked against the config.
 fn layer(
     what: &str,
     content: Content,
@@ -162,7 +170,9 @@ fn layer(
             if inside != diff_id {
                 return Err(Error::Damaged {
                     what: what.to_owned(),
-                    reason: format!("its content is {inside}, the config promises {diff_id}"),
+                    reason: format!(
+                        "its content has digest {inside}, but the image's config lists {diff_id}"
+                    ),
                 });
             }
             let gzip = compression == Compression::Gzip;
@@ -173,7 +183,7 @@ fn layer(
     Ok(Descriptor::new(media_type, digest, size))
 }
 
-/// The digest of a compressed layer and of what is in it.
+/// The digest of a compressed layer, and that of its uncompressed content, in one pass.
 fn hashes(content: Content) -> io::Result<(Digest, Digest)> {
     let mut outer = Hashing { inner: content, hash: Sha256::new() };
     let (_, mut plain) = compression::open(&mut outer)?;
@@ -181,11 +191,12 @@ fn hashes(content: Content) -> io::Result<(Digest, Digest)> {
     io::copy(&mut inner, &mut io::sink())?;
     let inside = inner.hash.finish();
     drop(plain);
-    // What stands behind the last gzip member belongs to the blob as well.
+    // The decoder stops after the last gzip member; bytes after it belong to the blob as well.
     io::copy(&mut outer, &mut io::sink())?;
     Ok((outer.hash.finish(), inside))
 }
 
+/// Hashes everything that is read through it.
 struct Hashing<R> {
     inner: R,
     hash: Sha256,
@@ -202,6 +213,6 @@ impl<R: Read> Read for Hashing<R> {
 fn missing(archive: &Archive, path: &str) -> Error {
     Error::Damaged {
         what: archive.name().to_owned(),
-        reason: format!("{path} is named in it, but is not there"),
+        reason: format!("it lists {path}, but does not contain it"),
     }
 }

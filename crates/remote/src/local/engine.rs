@@ -1,6 +1,6 @@
-//! An image out of a container engine that speaks the Docker API at a Unix socket (docker, podman's
-//! service): own builds that were never pushed anywhere. The engine streams what `docker save`
-//! writes.
+//! Imports an image from a container engine that serves the Docker Engine API on a Unix socket
+//! (docker, podman's service): for local builds that were never pushed to a registry. The engine
+//! streams the archive that `docker save` writes; it is then read as any other archive.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,15 +23,16 @@ use super::archive::Archive;
 use super::image::{self, Image, Wanted};
 use crate::{Error, Result};
 
-/// Largest answer that is no image: the list of all images of a large build machine has some MB.
+/// Limit for a response other than an image: the list of all images of a large build machine has a
+/// few MB.
 const MAX_ANSWER: usize = 32 << 20;
-/// An engine answers a question at once; only the image itself takes long to begin (podman
-/// assembles the archive first).
+/// How long to wait for a response: an engine answers queries at once, but podman assembles the
+/// whole archive of an image before it sends the first byte.
 const ANSWER: Duration = Duration::from_secs(30);
 const FIRST_BYTE: Duration = Duration::from_mins(10);
 
-/// Takes an image out of the engine at the socket. It is asked for by its full name, and then as
-/// podman calls own builds (`localhost/name`).
+/// Imports an image from the engine at the socket. It is looked up by its full name, and then by
+/// the name that podman gives to local builds (`localhost/name`).
 pub async fn image_from_engine(
     socket: &Path,
     reference: &Reference,
@@ -49,13 +50,14 @@ pub async fn image_from_engine(
         let wanted = Wanted { reference: &reference, platforms: &platforms };
         image::from_archive(archive, wanted, &store, progress.as_ref())
     });
-    taken.await.map_err(|error| engine.failed(format!("the work was cut: {error}")))?
+    taken.await.map_err(|error| engine.failed(format!("the import was interrupted: {error}")))?
 }
 
 struct Engine<'a> {
     socket: &'a Path,
 }
 
+/// An image in the engine's list.
 #[derive(Deserialize)]
 struct Listed {
     #[serde(rename = "RepoTags")]
@@ -63,7 +65,7 @@ struct Listed {
 }
 
 impl Engine<'_> {
-    /// The name under which the engine has the image.
+    /// Finds the name under which the engine has the image.
     async fn find(&self, reference: &Reference) -> Result<String> {
         for name in names(reference) {
             let answer = self.get(&format!("/images/{name}/json"), ANSWER).await?;
@@ -75,6 +77,7 @@ impl Engine<'_> {
         }
         let answer = self.get("/images/json", ANSWER).await?;
         let bytes = self.small(answer.into_body()).await?;
+        // Only for the hint in the error, so a list that cannot be read is no failure of its own.
         let listed: Vec<Listed> = serde_json::from_slice(&bytes).unwrap_or_default();
         let there: Vec<String> =
             listed.into_iter().flat_map(|image| image.repo_tags.unwrap_or_default()).collect();
@@ -82,7 +85,7 @@ impl Engine<'_> {
         Err(Error::absent(what, &there))
     }
 
-    /// What `docker save` writes, in a nameless file on the store's disk.
+    /// Writes the image's archive to an unnamed temporary file on the store's disk.
     async fn save(&self, name: &str, store: &Store) -> Result<std::fs::File> {
         let answer = self.get(&format!("/images/{name}/get"), FIRST_BYTE).await?;
         if answer.status() != StatusCode::OK {
@@ -94,7 +97,8 @@ impl Engine<'_> {
         let mut file = tokio::fs::File::from_std(file);
         let mut body = answer.into_body();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| self.failed(format!("it was cut: {error}")))?;
+            let frame = frame
+                .map_err(|error| self.failed(format!("the transfer was interrupted: {error}")))?;
             if let Some(bytes) = frame.data_ref() {
                 file.write_all(bytes).await.map_err(unwritable)?;
             }
@@ -103,11 +107,12 @@ impl Engine<'_> {
         Ok(file.into_std().await)
     }
 
+    /// Sends a GET request on a connection of its own.
     async fn get(&self, path: &str, patience: Duration) -> Result<http::Response<Incoming>> {
         let stream = UnixStream::connect(self.socket).await.map_err(|error| {
             let hint = match error.kind() {
                 std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
-                    "; start it (`systemctl start docker`, or `podman system service --time=0 \
+                    "; start the engine (`systemctl start docker`, or `podman system service --time=0 \
                      unix:///run/podman/podman.sock`)"
                 }
                 std::io::ErrorKind::PermissionDenied => {
@@ -120,34 +125,37 @@ impl Engine<'_> {
         })?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.failed(error))?;
-        // It ends with the answer's body; what it has to say comes out of that.
+        // Drives the connection until the body is read; its errors also show when reading the body.
         tokio::spawn(connection);
         let request = Request::get(path)
+            // HTTP/1.1 requires a host; over a Unix socket its value has no meaning.
             .header(http::header::HOST, "docker")
             .body(Empty::<Bytes>::new())
             .map_err(|error| self.failed(format!("{path}: {error}")))?;
         tokio::time::timeout(patience, sender.send_request(request))
             .await
-            .map_err(|_| self.failed(format!("no answer in {} s", patience.as_secs())))?
+            .map_err(|_| self.failed(format!("it did not answer within {} s", patience.as_secs())))?
             .map_err(|error| self.failed(error))
     }
 
+    /// Reads a response that must be small.
     async fn small(&self, body: Incoming) -> Result<Bytes> {
         let collected = Limited::new(body, MAX_ANSWER).collect().await;
         Ok(collected.map_err(|error| self.failed(error))?.to_bytes())
     }
 
+    /// The error for an unexpected status, with the beginning of the engine's message.
     async fn refused(&self, status: StatusCode, body: Incoming) -> Error {
         const SHOWN: usize = 300;
         let said = self.small(body).await.unwrap_or_default();
         let said: String = String::from_utf8_lossy(&said).trim().chars().take(SHOWN).collect();
-        self.failed(format!("it answers {status}: {said}"))
+        self.failed(format!("it answered {status}: {said}"))
     }
 
     fn failed(&self, reason: impl std::fmt::Display) -> Error {
         Error::Local {
             path: self.socket.to_owned(),
-            reason: format!("no container engine answers: {reason}"),
+            reason: format!("the container engine cannot be used: {reason}"),
         }
     }
 }

@@ -1,5 +1,6 @@
-//! A model out of a plain folder: its files are hashed on their way into the store, and its commit
-//! is made from them ([`crate::model::pseudo_commit`]).
+//! Imports a model from a plain folder. Its files are hashed while they are copied to the store; a
+//! commit id is computed from them ([`crate::model::compute_pseudo_commit`]), since a folder has
+//! none.
 
 use std::path::Path;
 
@@ -13,11 +14,11 @@ use crate::hub::Filter;
 use crate::model::{self, Snapshot};
 use crate::{Error, Result};
 
-/// Largest `.gitattributes`; real ones have about 2 KB.
+/// Limit for a `.gitattributes` file; real ones have about 2 KB.
 const MAX_ATTRIBUTES: u64 = 1 << 20;
 
-/// Takes the files of a folder into the store, with the manifest of the snapshot that they make.
-/// git's own folder and the notes of `hf download --local-dir` are left out.
+/// Imports the files of a folder as a snapshot, and writes its manifest to the store. Git's own
+/// folder and the bookkeeping of `hf download --local-dir` (`.cache/huggingface`) are left out.
 pub fn model_from_folder(
     path: &Path,
     id: &ModelId,
@@ -30,7 +31,7 @@ pub fn model_from_folder(
     from_tree(&folder, "", id, revision, filter, store, progress)
 }
 
-/// As [`model_from_folder`], out of any tree.
+/// As [`import_model_from_folder`], from any tree of files.
 pub(super) fn from_tree(
     tree: &dyn Tree,
     folder: &str,
@@ -49,7 +50,10 @@ pub(super) fn from_tree(
     if found.is_empty() {
         return Err(Error::Model {
             id: id.to_string(),
-            reason: format!("there is no file for it in {}", tree.shown(folder)),
+            reason: format!(
+                "there are no files for it in {}; check the path, include and exclude",
+                tree.shown(folder)
+            ),
         });
     }
     let wanted: Vec<Wanted> = found

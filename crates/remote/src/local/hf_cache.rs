@@ -1,5 +1,12 @@
-//! Models out of a Hugging Face cache (`spec/huggingface-hub.md`, "The cache folder"): with its
-//! symbolic links, or with the files in their place as `cp -rL`, tar and S3 copies leave it.
+//! Imports models from a cache of huggingface_hub: with its symbolic links, or with files in place
+//! of the links, as `cp -rL` and copies to S3 leave it. The layout (huggingface_hub docs,
+//! "Understand caching"):
+//!
+//! ```text
+//! models--BAAI--bge-m3/refs/main                          the commit id
+//!                      snapshots/<commit>/config.json  ─▶ ../../blobs/<etag>
+//!                      blobs/<etag>                       sha256 of an LFS file, else its git id
+//! ```
 
 use std::path::Path;
 
@@ -13,15 +20,15 @@ use crate::hub::Filter;
 use crate::model::Snapshot;
 use crate::{Error, Result};
 
-/// A ref is 40 hex digits; a hand-made one may have a newline.
+/// Limit for a ref file. It has 40 hex digits, and a newline if it was written by hand.
 const MAX_REF: u64 = 64;
-/// Largest `.gitattributes`; real ones have about 2 KB.
+/// Limit for a `.gitattributes` file; real ones have about 2 KB.
 const MAX_ATTRIBUTES: u64 = 1 << 20;
-/// What a model's folder begins with.
+/// Beginning of the name of a model's folder.
 const PREFIX: &str = "models--";
 
-/// Takes a model out of a cache: the folder that has `models--…`, its parent (`HF_HOME`), or the
-/// model's own folder. The revision is a ref or a commit.
+/// Imports a model from a cache. `path` is the folder that contains `models--…`, its parent
+/// (`HF_HOME`), or the model's own folder. `revision` is a branch, a tag or a commit.
 pub fn model_from_cache(
     path: &Path,
     id: &ModelId,
@@ -40,15 +47,16 @@ pub fn model_from_cache(
     cached.take(&folder, revision, &commit, filter, store, progress)
 }
 
-/// A model of a cache.
+/// A model in a cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cached {
     pub(super) id: ModelId,
     folder: String,
 }
 
-/// All models of a cache at the folder, sorted by id.
+/// Finds all models of the cache at `folder`, sorted by id; empty when it is not a cache.
 pub(super) fn find(tree: &dyn Tree, folder: &str) -> Result<Vec<Cached>> {
+    // `folder` may be the model's own folder; through a link its real name counts.
     let last = tree.real_path(folder).unwrap_or_default();
     let last = last.rsplit('/').next().unwrap_or_default();
     if let Some(id) = id_of(last)
@@ -72,13 +80,14 @@ pub(super) fn find(tree: &dyn Tree, folder: &str) -> Result<Vec<Cached>> {
     Ok(found)
 }
 
-/// `models--org--name` is `org/name`; an id has no `--` of its own.
+/// Parses a folder's name: `models--org--name` means `org/name`. The Hub allows no `--` in an id,
+/// so this is unambiguous.
 fn id_of(name: &str) -> Option<ModelId> {
     name.strip_prefix(PREFIX)?.replace("--", "/").parse().ok()
 }
 
 impl Cached {
-    /// The commit of a ref, or the commit itself when the cache has it.
+    /// Resolves a branch, tag or commit to a commit of which the cache has a snapshot.
     pub(super) fn commit(&self, tree: &dyn Tree, revision: &str) -> Result<Commit> {
         let snapshots = self.snapshots(tree)?;
         if let Ok(commit) = revision.parse::<Commit>()
@@ -94,11 +103,11 @@ impl Cached {
             return Err(Error::Damaged {
                 what: tree.shown(&self.folder),
                 reason: format!(
-                    "{revision} is {commit}, of which there is no snapshot; download it again"
+                    "{revision} points to commit {commit}, whose snapshot is missing; download it again"
                 ),
             });
         }
-        // Copies without refs/ are usual; with one snapshot there is nothing to choose.
+        // Copies often lack refs/; with a single snapshot there is nothing to choose.
         if let ([], [only]) = (refs.as_slice(), snapshots.as_slice()) {
             return Ok(only.clone());
         }
@@ -111,13 +120,13 @@ impl Cached {
         Err(Error::absent(what, &there))
     }
 
-    /// Every snapshot with the ref that names it, or its commit where none does.
+    /// Lists all snapshots, each with the name of a ref that points to it, or else its commit.
     pub(super) fn revisions(&self, tree: &dyn Tree) -> Result<Vec<(String, Commit)>> {
         let refs = self.refs(tree)?;
         let mut revisions = Vec::new();
         for commit in self.snapshots(tree)? {
             let named = |name: &&(String, Commit)| name.1 == commit;
-            // `main` before others, which are sorted.
+            // Several refs may point to one commit: `main`, or else the first by name.
             let name = refs
                 .iter()
                 .filter(named)
@@ -129,7 +138,8 @@ impl Cached {
         Ok(revisions)
     }
 
-    /// Takes a snapshot into the store.
+    /// Imports a snapshot into the store. The names of blobs, where there are links to them, say
+    /// what the content must be; other files are hashed as those of a plain folder.
     pub(super) fn take(
         &self,
         tree: &dyn Tree,
@@ -150,6 +160,7 @@ impl Cached {
         for file in &found {
             let path = tree::join(&folder, &file.path);
             let name = Name::of(&tree.real_path(&path)?);
+            // A copy without links has no names of blobs: the rules of LFS decide, as for a folder.
             let hash = match &name {
                 Name::Lfs(digest) => Hash::Known(*digest),
                 Name::None if rules.is_lfs(&file.path, file.size) => Hash::Sha256,
@@ -167,7 +178,7 @@ impl Cached {
                 return Err(Error::Damaged {
                     what: tree.shown(&tree::join(&folder, &file.path)),
                     reason: format!(
-                        "its git id is {actual}, the cache calls it {promised}; download it again"
+                        "its git id is {actual}, but its name in the cache is {promised}; download it again"
                     ),
                 });
             }
@@ -192,7 +203,7 @@ impl Cached {
             .collect())
     }
 
-    /// All refs, sorted by name; a name may have slashes (`refs/pr/1`).
+    /// Lists all refs, sorted by name; a name may contain slashes (`refs/pr/1`).
     fn refs(&self, tree: &dyn Tree) -> Result<Vec<(String, Commit)>> {
         let folder = tree::join(&self.folder, "refs");
         let mut refs = Vec::new();
@@ -207,10 +218,12 @@ impl Cached {
     }
 }
 
-/// What the name of a blob tells: it is the file's `ETag` (`blobs/<etag>`).
+/// What the name of a blob says about its content. It is the file's `ETag`: the sha256 of an LFS
+/// file, the git id of another one.
 enum Name {
     Lfs(Digest),
     Git(GitId),
+    /// Not a link to a blob.
     None,
 }
 

@@ -1,5 +1,6 @@
-//! An image out of an archive or a layout: found by its name, its chosen platforms taken into the
-//! store, told as a lock needs it.
+//! Imports an image from an archive or an OCI layout: the entry points, and what the formats have
+//! in common. The image is found by its name, the chosen platforms are copied to the store, and the
+//! result describes them as a lock does.
 
 use std::io::Read;
 use std::path::Path;
@@ -14,30 +15,30 @@ use super::docker_save;
 use super::layout::Layout;
 use crate::{Error, Result};
 
-/// Read and written at once.
+/// Bytes of one read and write.
 const BUFFER: usize = 256 << 10;
-/// Largest image config that is read. Those of real images stay below 100 KB; buildkit's with
-/// embedded build info reach a few MB.
+/// Limit for an image's config. Those of real images stay below 100 KB; BuildKit's with embedded
+/// build info reach a few MB.
 pub(super) const MAX_CONFIG: u64 = 16 << 20;
 
 /// An image that is in the store now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// The index or manifest under the name that was asked for.
+    /// The root to publish: the index or manifest, under the name that was requested.
     pub root: Root,
-    /// The manifests that came in: those of the chosen platforms.
+    /// The manifests that were imported: those of the chosen platforms.
     pub manifests: Vec<lock::Manifest>,
 }
 
-/// What is asked for: a name and the platforms.
+/// Which image is imported: its name and the wanted platforms.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
     pub(super) reference: &'a Reference,
     pub(super) platforms: &'a [Platform],
 }
 
-/// Takes an image out of a `docker save` archive (either form) or an OCI archive, compressed or
-/// not. It is found by its name, or is the only one there.
+/// Imports an image from a `docker save` archive (either format) or an OCI archive, compressed or
+/// not. It is found by its name, or it is the only one in the archive.
 pub fn image_from_archive(
     path: &Path,
     reference: &Reference,
@@ -49,7 +50,7 @@ pub fn image_from_archive(
     from_archive(archive, Wanted { reference, platforms }, store, progress)
 }
 
-/// Takes an image out of a folder in OCI image layout.
+/// Imports an image from a folder in the OCI image layout.
 pub fn image_from_layout(
     path: &Path,
     reference: &Reference,
@@ -61,8 +62,8 @@ pub fn image_from_layout(
     layout.image(Wanted { reference, platforms }, store, progress)
 }
 
-/// An archive of docker 25 and later has both forms; the layout is the truer one, since it keeps
-/// the image's own manifests where the engine has them.
+/// Imports an image from an open archive. Archives of docker 25 and later have both formats; the
+/// OCI layout is preferred, since it has the image's original manifests where the engine kept them.
 pub(super) fn from_archive(
     archive: Archive,
     wanted: Wanted<'_>,
@@ -75,9 +76,10 @@ pub(super) fn from_archive(
         (true, false) => Layout::archive(archive).image(wanted, store, progress),
         (false, true) => docker_save::image(&archive, wanted, store, progress),
         (true, true) => {
+            // Both formats are tried on the same archive; it is not opened twice.
             let layout = Layout::archive(archive);
             match layout.image(wanted, store, progress) {
-                // Docker 25 writes no names of untagged images into index.json.
+                // Docker 25 leaves the names of untagged images out of index.json.
                 Err(Error::NotFound { .. }) => {
                     docker_save::image(layout.as_archive()?, wanted, store, progress)
                 }
@@ -86,14 +88,15 @@ pub(super) fn from_archive(
         }
         (false, false) => Err(Error::Local {
             path: archive.name().into(),
-            reason: "it has neither the manifest.json of docker save nor the index.json of an OCI \
-                     archive; a file system (docker export) has no image in it"
-                .into(),
+            reason:
+                "it contains no image: neither manifest.json (docker save) nor index.json (OCI \
+                     archive); an archive of docker export has only files, use docker save"
+                    .into(),
         }),
     }
 }
 
-/// Puts a blob of known digest into the store, unless it is there.
+/// Copies a blob of known digest to the store, unless the store has it already.
 pub(super) fn put_blob(
     store: &Store,
     digest: &Digest,
@@ -112,8 +115,8 @@ pub(super) fn put_blob(
     };
     let unreadable = |cause| Error::Read { what: what.to_owned(), cause };
     let mut buffer = vec![0; BUFFER];
-    // A partial would have to be passed over by reading as much of the source, and may be of
-    // something else: reading a local source from its start costs no more.
+    // Continuing a partial blob would mean to read as much of the source anyway, and the partial
+    // may have other content: start again.
     writer.restart()?;
     loop {
         match content.read(&mut buffer).map_err(unreadable)? {
@@ -127,7 +130,7 @@ pub(super) fn put_blob(
     writer.commit().map_err(|error| damaged(what, error))
 }
 
-/// A wrong digest in a local source means that the source is damaged, not that the way was.
+/// A wrong digest here means that the local source is damaged: no network was involved.
 pub(super) fn damaged(what: &str, error: store::Error) -> Error {
     match error {
         store::Error::DigestMismatch { .. } | store::Error::SizeMismatch { .. } => {
@@ -137,7 +140,7 @@ pub(super) fn damaged(what: &str, error: store::Error) -> Error {
     }
 }
 
-/// The platform that a config is made for (image-spec, config.md).
+/// Reads the platform from an image's config (image-spec, config.md); `None` when it has none.
 pub(super) fn platform_of_config(bytes: &[u8]) -> Option<Platform> {
     #[derive(Deserialize)]
     struct Config {
@@ -155,7 +158,7 @@ pub(super) fn platform_of_config(bytes: &[u8]) -> Option<Platform> {
     })
 }
 
-/// An image of one manifest is taken when it is for one of the platforms, or says none.
+/// Checks an image without an index: it must be for one of the wanted platforms, or name none.
 pub(super) fn check_platform(wanted: Wanted<'_>, own: Option<&Platform>) -> Result<()> {
     match own {
         Some(own) if !wanted.platforms.iter().any(|platform| own.satisfies(platform)) => {
@@ -173,7 +176,7 @@ pub(super) fn no_platform(wanted: Wanted<'_>, found: &[String]) -> Error {
     }
 }
 
-/// A manifest as a lock tells it.
+/// A manifest as a lock describes it.
 pub(crate) fn locked(
     descriptor: &Descriptor,
     manifest: &Manifest,
@@ -189,6 +192,7 @@ pub(crate) fn locked(
     }
 }
 
+/// The root of an image under its requested name, without the annotations of its source.
 pub(super) fn root(wanted: Wanted<'_>, descriptor: &Descriptor) -> Root {
     let plain = Descriptor::new(&descriptor.media_type, descriptor.digest, descriptor.size);
     Root::new(wanted.reference.clone(), Kind::Image, plain)

@@ -1,5 +1,6 @@
-//! Models out of an image's file system: the layers are read once to learn what is where, and once
-//! more to take what is wanted. Nothing is unpacked.
+//! Imports models from an image's file system. The layers are read once to find out where each file
+//! is, and those with wanted files a second time to copy them to the store. Nothing is unpacked to
+//! disk.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -20,10 +21,10 @@ use crate::{Error, Result, compression};
 
 mod files;
 
-/// Takes the models at a path of an image into the store: every snapshot of the Hugging Face
-/// caches there (the folder itself or its `hub/`), or else the folder as one model, for which `id`
-/// is needed. `image` is the manifest of one platform, whose layers `source` has; `name` is what
-/// errors call it.
+/// Imports the models at a path of an image: every snapshot of a Hugging Face cache there (the
+/// folder itself or its `hub/`), or else the folder as one model, for which `id` is required.
+/// `image` is the manifest of one platform, whose layers `source` has; `name` is the image's name
+/// in errors.
 pub fn models_from_image(
     name: &str,
     image: &Manifest,
@@ -39,8 +40,8 @@ pub fn models_from_image(
         let id = id.ok_or_else(|| Error::Model {
             id: tree.shown(""),
             reason:
-                "the folder is no Hugging Face cache, so its files do not say which model they \
-                     are; give `name: org/name`"
+                "the folder is not a Hugging Face cache, so the name of the model is not known; \
+                     give `name: org/name`"
                     .into(),
         })?;
         return folder::from_tree(&tree, "", id, "main", &Filter::all(), store, progress)
@@ -70,7 +71,7 @@ pub fn models_from_image(
 /// A folder of an image's file system.
 struct ImageTree<'a> {
     name: String,
-    /// The folder, without leading slash.
+    /// The folder's path, without leading slash.
     folder: String,
     layers: Vec<Digest>,
     files: Files,
@@ -83,6 +84,8 @@ impl<'a> ImageTree<'a> {
         let mut files = Files::new();
         for (number, layer) in layers.iter().enumerate() {
             let shown = layer_name(name, layer);
+            // Whiteouts depend on the order: layers are listed base first (image-spec,
+            // manifest.md).
             files.begin_layer(number as u32);
             tarball::walk(&shown, open(&shown, layer, source)?, |member, content| {
                 files.apply(&shown, member, content)?;
@@ -94,7 +97,7 @@ impl<'a> ImageTree<'a> {
         if tree.list("")?.is_none() {
             return Err(Error::NotFound {
                 what: format!("the folder {path} in {name}"),
-                hint: format!("look with: podman run --rm {name} ls -la {path}"),
+                hint: format!("list it with: podman run --rm {name} ls -la {path}"),
             });
         }
         Ok(tree)
@@ -106,7 +109,7 @@ impl<'a> ImageTree<'a> {
 
     fn place(&self, path: &str) -> Result<Place> {
         self.files.find(&self.at(path)).and_then(|node| self.files.place(node)).ok_or_else(|| {
-            Error::Damaged { what: self.shown(path), reason: "it is no file".into() }
+            Error::Damaged { what: self.shown(path), reason: "it is not a file".into() }
         })
     }
 }
@@ -153,7 +156,7 @@ impl Tree for ImageTree<'_> {
     fn real_path(&self, path: &str) -> Result<String> {
         self.files.real_path(&self.at(path)).ok_or_else(|| Error::Damaged {
             what: self.shown(path),
-            reason: "it is a link to a file that is not there".into(),
+            reason: "it is a link to a file that does not exist".into(),
         })
     }
 
@@ -163,7 +166,7 @@ impl Tree for ImageTree<'_> {
         store: &Store,
         progress: &dyn Progress,
     ) -> Result<Vec<Taken>> {
-        // Hard links and blobs of several snapshots: one content may be wanted several times.
+        // One content may be wanted several times: hard links, blobs that several snapshots share.
         let mut by_place: HashMap<(u32, u32), Vec<usize>> = HashMap::new();
         for (number, file) in wanted.iter().enumerate() {
             let place = self.place(&file.path)?;
@@ -172,6 +175,7 @@ impl Tree for ImageTree<'_> {
         let mut taken: Vec<Option<Taken>> = vec![None; wanted.len()];
         for (layer, digest) in self.layers.iter().enumerate() {
             let layer = layer as u32;
+            // A layer is read at most once, and only as far as its last wanted file.
             let mut left = by_place.keys().filter(|place| place.0 == layer).count();
             if left == 0 {
                 continue;
@@ -184,7 +188,8 @@ impl Tree for ImageTree<'_> {
                 let Some(indexes) = by_place.get(&(layer, member)) else { return Ok(Next::Go) };
                 let first = indexes[0];
                 let what = self.shown(&wanted[first].path);
-                // One file may be asked for with and without its git id: the richest answer serves.
+                // The same content may be wanted with and without its git id: compute it if any
+                // needs it, since the layer is read only once.
                 let richest = indexes
                     .iter()
                     .find(|index| wanted[**index].hash == tree::Hash::Git)
@@ -208,14 +213,14 @@ impl Tree for ImageTree<'_> {
             .map(|(taken, file)| {
                 taken.ok_or_else(|| Error::Damaged {
                     what: self.shown(&file.path),
-                    reason: "its layer changed meanwhile".into(),
+                    reason: "its layer changed while it was read".into(),
                 })
             })
             .collect()
     }
 }
 
-/// A layer's tar, from the source.
+/// Opens a layer from the source, uncompressed.
 fn open<'a>(
     what: &str,
     layer: &Digest,

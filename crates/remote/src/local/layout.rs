@@ -1,5 +1,5 @@
-//! An OCI image layout, as a folder or in a tar (image-spec, image-layout.md): `index.json` and
-//! blobs. Also what docker 25 and later write with `docker save`.
+//! Reads OCI image layouts (image-spec, image-layout.md): `index.json` and blobs, as a folder or in
+//! a tar. `docker save` of docker 25 and later writes this format too.
 
 use std::fs::File;
 use std::io::Read;
@@ -15,25 +15,28 @@ use super::docker_save::is_named;
 use super::image::{self, Image, MAX_CONFIG, Wanted};
 use crate::{Error, Result};
 
-/// Largest `index.json`: ten thousand images need about 5 MB.
+/// Limit for `index.json`: ten thousand images need about 5 MB.
 const MAX_INDEX: u64 = 64 << 20;
-/// Indexes in indexes: one inside the other is usual, deeper ones are not met.
+/// Limit for indexes in indexes: one inside another is common, deeper ones are not known.
 const MAX_DEPTH: usize = 4;
-/// buildkit's mark on a manifest that speaks of another one (attestation-storage.md).
+/// BuildKit's annotation of an attestation: the digest of the manifest that it describes (BuildKit,
+/// docs/attestations/attestation-storage.md).
 const ATTESTED: &str = "vnd.docker.reference.digest";
 
-/// A layout that can be read.
+/// An open layout.
 pub(super) struct Layout {
     name: String,
     blobs: Blobs,
 }
 
+/// Where a layout's files are.
 enum Blobs {
     Folder(PathBuf),
     Archive(Archive),
 }
 
 impl Layout {
+    /// Opens a layout in a folder.
     pub(super) fn folder(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         if !path.join("index.json").is_file() {
@@ -47,11 +50,12 @@ impl Layout {
         Ok(Self { name, blobs: Blobs::Folder(path.to_owned()) })
     }
 
+    /// A layout in an open archive.
     pub(super) fn archive(archive: Archive) -> Self {
         Self { name: archive.name().to_owned(), blobs: Blobs::Archive(archive) }
     }
 
-    /// The archive that the layout is in.
+    /// The archive that contains the layout; an error for a folder.
     pub(super) fn as_archive(&self) -> Result<&Archive> {
         match &self.blobs {
             Blobs::Archive(archive) => Ok(archive),
@@ -61,7 +65,8 @@ impl Layout {
         }
     }
 
-    /// Takes the image into the store: an index byte for byte with the chosen platforms' content.
+    /// Imports the image into the store: an index is kept byte for byte, with the content of the
+    /// chosen platforms only.
     pub(super) fn image(
         &self,
         wanted: Wanted<'_>,
@@ -76,6 +81,7 @@ impl Layout {
         let take = Take { layout: self, wanted, store, progress };
         if document.is_index() {
             take.index(&document, 0, &mut manifests)?;
+            // Attestations have no platform, so they alone do not make an image.
             if manifests.iter().all(|manifest| manifest.platform.is_none()) {
                 return Err(image::no_platform(wanted, &platforms(&document)));
             }
@@ -90,9 +96,11 @@ impl Layout {
         Ok(Image { root: image::root(wanted, &descriptor), manifests })
     }
 
-    /// By full name, by what skopeo and hauler write, by a bare tag, or the only one there.
+    /// Finds the image's entry in `index.json`: by its full name, by the annotations of skopeo and
+    /// hauler, by its tag alone (tools that write no name), or the only entry.
     fn find(&self, wanted: &Reference) -> Result<Descriptor> {
         let mut entries = self.index()?.manifests;
+        // `index.json` may list other things than manifests and indexes.
         entries.retain(Descriptor::is_manifest);
         let by_name = |entry: &Descriptor| match (Root::of(entry), wanted.digest()) {
             (_, Some(digest)) => entry.digest == *digest,
@@ -128,13 +136,14 @@ impl Layout {
             .map_err(|error| Error::document(format!("index.json of {}", self.name), error))
     }
 
-    /// A manifest's bytes, which are those of its digest.
+    /// Reads a manifest; its bytes are checked against its digest.
     fn manifest(&self, descriptor: &Descriptor) -> Result<(Manifest, Vec<u8>)> {
         let bytes = self.document(&descriptor.digest, Manifest::MAX_SIZE)?;
         let name = format!("{} of {}", descriptor.digest, self.name);
         Ok((Manifest::parse(&name, &bytes)?, bytes))
     }
 
+    /// Reads a blob of at most `most` bytes into memory, and checks its digest.
     fn document(&self, digest: &Digest, most: u64) -> Result<Vec<u8>> {
         let (size, content) = self.open(digest)?.ok_or_else(|| self.missing(digest))?;
         let what = format!("{digest} of {}", self.name);
@@ -147,12 +156,17 @@ impl Layout {
             .read_to_end(&mut bytes)
             .map_err(|cause| Error::Read { what: what.clone(), cause })?;
         let actual = store::hash::sha256(&bytes);
+        // Blobs that are copied to the store are verified there; those parsed here are not.
         if actual != *digest {
-            return Err(Error::Damaged { what, reason: format!("its content is {actual}") });
+            return Err(Error::Damaged {
+                what,
+                reason: format!("its content has digest {actual}"),
+            });
         }
         Ok(bytes)
     }
 
+    /// Length and content of a blob; `None` when the layout does not contain it.
     fn open(&self, digest: &Digest) -> Result<Option<(u64, Box<dyn Read>)>> {
         let path = format!("blobs/sha256/{}", digest.hex());
         match &self.blobs {
@@ -178,12 +192,12 @@ impl Layout {
     fn missing(&self, digest: &Digest) -> Error {
         Error::Damaged {
             what: self.name.clone(),
-            reason: format!("the blob {digest} is named in it, but is not there"),
+            reason: format!("it lists the blob {digest}, but does not contain it"),
         }
     }
 }
 
-/// The way of one image from a layout into a store.
+/// The import of one image from a layout to a store.
 struct Take<'a> {
     layout: &'a Layout,
     wanted: Wanted<'a>,
@@ -192,7 +206,8 @@ struct Take<'a> {
 }
 
 impl Take<'_> {
-    /// The chosen platforms of an index, and the attestations that speak of them.
+    /// Imports the chosen platforms of an index and the attestations for them; adds their manifests
+    /// to `taken`.
     fn index(&self, index: &Manifest, depth: usize, taken: &mut Vec<lock::Manifest>) -> Result<()> {
         if depth >= MAX_DEPTH {
             return Err(Error::Damaged {
@@ -206,12 +221,12 @@ impl Take<'_> {
             let chosen = platform.as_ref().is_some_and(|own| {
                 self.wanted.platforms.iter().any(|platform| own.satisfies(platform))
             });
-            // docker save of a multi-platform image has the whole index and the own platform's
-            // content only.
+            // `docker save` of a multi-platform image contains the whole index, but the content of
+            // the engine's own platform only.
             if self.layout.open(&child.digest)?.is_none() {
                 if let (true, Some(platform)) = (chosen, platform) {
                     let (image, place) = (self.wanted.reference, &self.layout.name);
-                    self.progress.note(&format!("{place} has {image} without its {platform}"));
+                    self.progress.note(&format!("{place} does not contain {image} for {platform}"));
                 }
                 continue;
             }
@@ -219,6 +234,7 @@ impl Take<'_> {
                 let (document, bytes) = self.layout.manifest(child)?;
                 let before = taken.len();
                 self.index(&document, depth + 1, taken)?;
+                // An inner index without any chosen platform is not kept.
                 if taken.len() > before {
                     self.store.put_bytes(&bytes)?;
                 }
@@ -228,6 +244,7 @@ impl Take<'_> {
         }
         let chosen: Vec<String> =
             taken[first..].iter().map(|manifest| manifest.digest.to_string()).collect();
+        // In a second pass, since an attestation may be listed before the manifest it describes.
         for child in &index.manifests {
             let speaks_of = child.annotations.get(ATTESTED);
             if speaks_of.is_some_and(|digest| chosen.contains(digest))
@@ -250,7 +267,7 @@ impl Take<'_> {
         Ok(image::locked(child, &document, platform))
     }
 
-    /// Config and layers.
+    /// Imports config and layers of a manifest.
     fn manifest(&self, manifest: &Manifest) -> Result<()> {
         for blob in manifest.blobs() {
             let (size, content) =
@@ -259,7 +276,7 @@ impl Take<'_> {
             if size != blob.size {
                 return Err(Error::Damaged {
                     what,
-                    reason: format!("it has {size} bytes, {} are promised", blob.size),
+                    reason: format!("it has {size} bytes, but its manifest says {}", blob.size),
                 });
             }
             image::put_blob(self.store, &blob.digest, size, content, &what, self.progress)?;
@@ -267,7 +284,7 @@ impl Take<'_> {
         Ok(())
     }
 
-    /// The descriptor's platform, or the config's.
+    /// The platform in the descriptor, or else in the config.
     fn platform(&self, entry: &Descriptor, manifest: &Manifest) -> Result<Option<types::Platform>> {
         if let Some(platform) = entry.platform.as_ref().and_then(PlatformField::platform) {
             return Ok(Some(platform));
@@ -290,6 +307,7 @@ fn platforms(index: &Manifest) -> Vec<String> {
         .collect()
 }
 
+/// An entry's name in a message.
 fn shown(entry: &Descriptor) -> String {
     match (Root::of(entry), entry.annotations.get(annotation::REF_NAME)) {
         (Some(root), _) => root.name.to_string(),

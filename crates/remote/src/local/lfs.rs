@@ -1,11 +1,13 @@
-//! Which files of a folder the Hub would keep in LFS, for a folder that does not say. It decides
-//! how the depot names them: an LFS file by its sha256, another one by git's id.
+//! Decides which files of a plain folder the Hub would store in LFS. The depot needs to know it:
+//! the `ETag` of an LFS file is its sha256, that of another file is its git id.
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// The Hub refuses larger files outside of LFS (docs, "Repository limitations").
+/// Longest file outside of LFS, in bytes; the Hub rejects longer ones (docs, "Repository
+/// limitations").
 const MAX_REGULAR: u64 = 10_000_000;
-/// The `.gitattributes` that the Hub gives to every new model (huggingface.co, 2024 to 2026).
+/// The patterns in the `.gitattributes` that the Hub writes into every new model repository
+/// (huggingface.co, 2024 to 2026).
 const DEFAULT: &[&str] = &[
     "*.7z",
     "*.arrow",
@@ -44,13 +46,14 @@ const DEFAULT: &[&str] = &[
     "*tfevents*",
 ];
 
-/// The rules of one folder.
+/// The LFS patterns of one folder.
 pub(super) struct Rules {
     globs: GlobSet,
 }
 
 impl Rules {
-    /// From the folder's own `.gitattributes`, or the Hub's default where it has none.
+    /// Compiles the patterns of the folder's own `.gitattributes`, or of the Hub's default without
+    /// one.
     pub(super) fn new(attributes: Option<&str>) -> Self {
         let patterns: Vec<&str> = match attributes {
             Some(text) => text.lines().filter_map(lfs_pattern).collect(),
@@ -65,6 +68,8 @@ impl Rules {
             } else {
                 anywhere.as_str()
             };
+            // A pattern that cannot be read is left out: at worst a small file is stored without
+            // LFS.
             if let Ok(glob) = GlobBuilder::new(pattern).literal_separator(true).build() {
                 set.add(glob);
             }
@@ -72,13 +77,13 @@ impl Rules {
         Self { globs: set.build().unwrap_or_default() }
     }
 
-    /// Whether the Hub would keep the file in LFS.
+    /// Whether the Hub would store the file in LFS.
     pub(super) fn is_lfs(&self, path: &str, size: u64) -> bool {
         size > MAX_REGULAR || self.globs.is_match(path)
     }
 }
 
-/// The pattern of a line such as `*.bin filter=lfs diff=lfs merge=lfs -text`.
+/// The pattern of an LFS line such as `*.bin filter=lfs diff=lfs merge=lfs -text`.
 fn lfs_pattern(line: &str) -> Option<&str> {
     let mut words = line.split_whitespace();
     let pattern = words.next().filter(|word| !word.starts_with('#'))?;

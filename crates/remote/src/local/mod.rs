@@ -1,7 +1,7 @@
-//! What is already on the machine: images in archives, layouts and engines; models in caches,
-//! folders and inside images. Everything here ends in a [`store::Store`], verified on the way, and
-//! in the documents that name it. All but [`image_from_engine`] block on a disk: run them on a
-//! thread that may block.
+//! Imports what is already on this machine: images from archives, OCI layouts and container
+//! engines; models from caches, folders and images. Each function verifies the content while it
+//! writes it to a [`store::Store`], and returns what a lock needs. All but
+//! [`import_image_from_engine`] block on the disk: call them on a thread that may block.
 
 mod archive;
 mod docker_save;

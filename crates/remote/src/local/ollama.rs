@@ -1,5 +1,6 @@
-//! A model out of Ollama's models folder (`spec/ollama.md`, "On disk"): the manifest as it is, and
-//! the blobs that it names.
+//! Imports a model from Ollama's models folder, whose layout is
+//! `manifests/<host>/<namespace>/<model>/<tag>` and `blobs/sha256-<hex>`. The manifest is kept byte
+//! for byte.
 
 use std::path::Path;
 
@@ -12,10 +13,10 @@ use super::tree::{self, Folder, Hash, Tree, Wanted};
 use crate::ollama::{Model, Name};
 use crate::{Error, Result};
 
-/// The layers of an Ollama model: weights, projector, template, licence and a few more.
+/// Limit for the blobs of a model. Real ones have a few: weights, projector, template, license.
 const MAX_LAYERS: usize = 256;
 
-/// Takes a model out of a models folder (`~/.ollama/models`), or out of its parent.
+/// Imports a model from a models folder (`~/.ollama/models`) or from its parent.
 pub fn model_from_ollama_folder(
     path: &Path,
     name: &Name,
@@ -28,7 +29,8 @@ pub fn model_from_ollama_folder(
         .find(|base| matches!(folder.list(&tree::join(base, "manifests")), Ok(Some(_))))
         .ok_or_else(|| Error::Local {
             path: path.to_owned(),
-            reason: "it has no manifests/; Ollama's models folder (~/.ollama/models) has".into(),
+            reason: "it has no folder manifests/; give Ollama's models folder (~/.ollama/models)"
+                .into(),
         })?;
     let manifests = tree::join(base, "manifests");
     let document = tree::join(&manifests, &name.path());
@@ -54,7 +56,7 @@ pub fn model_from_ollama_folder(
             return Err(Error::Damaged {
                 what: folder.shown(&file),
                 reason: format!(
-                    "it has {size} bytes, the manifest promises {}; run `ollama pull {name}` again",
+                    "it has {size} bytes, but the manifest says {}; run `ollama pull {name}` again",
                     blob.size
                 ),
             });
@@ -67,7 +69,7 @@ pub fn model_from_ollama_folder(
     Model::new(name, &descriptor, locked)
 }
 
-/// The models that a folder has, for a message.
+/// Lists the models of a folder, for an error message.
 fn names(tree: &dyn Tree, manifests: &str) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for file in tree::files(tree, manifests, |_| true)? {

@@ -1,5 +1,6 @@
-//! A tree of files in which models are looked for: a folder of this machine, or a folder in an
-//! image's file system. Both are read through the same few questions.
+//! A tree of files from which models are imported: a folder on this machine, or a folder in an
+//! image's file system. Both implement one trait, so that caches and plain folders are read by the
+//! same code.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -14,43 +15,46 @@ use types::{Digest, GitId};
 use super::image::put_blob;
 use crate::{Error, Result};
 
-/// Folders in folders; deeper trees are taken for a circle of links.
+/// Limit for the depth of folders; a deeper tree is taken for a loop of links.
 const MAX_DEPTH: usize = 64;
-/// Files of one model folder; see [`crate::model`] for what a manifest takes.
+/// Limit for the files of a folder. Filters are applied afterwards, so it is higher than what fits
+/// into a manifest (see [`crate::model`]).
 const MAX_FILES: usize = 100_000;
 
 /// A tree of files. Paths are relative to its root, with `/` between segments; links are followed.
 pub(super) trait Tree {
-    /// What errors call the place of a path.
+    /// A path's name in errors.
     fn shown(&self, path: &str) -> String;
-    /// What a folder has, sorted by name; `None` when it is no folder.
+    /// Lists a folder's entries, sorted by name; `None` when it is not a folder.
     fn list(&self, folder: &str) -> Result<Option<Vec<Entry>>>;
-    /// A document of at most `most` bytes; `None` when there is no such file.
+    /// Reads a document of at most `most` bytes; `None` when there is no such file.
     fn document(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>>;
     /// The path that a file has once all links are followed.
     fn real_path(&self, path: &str) -> Result<String>;
-    /// Puts files into the store, in any order; answers stand in the order of the questions.
+    /// Copies files to the store, in whatever order is fastest. The results are in the order of
+    /// `files`.
     fn take(&self, files: &[Wanted], store: &Store, progress: &dyn Progress) -> Result<Vec<Taken>>;
 }
 
-/// An entry of a folder, what links point to.
+/// An entry of a folder; links are followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) name: String,
     pub(super) kind: EntryKind,
 }
 
+/// The type of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum EntryKind {
     Folder,
     File {
         size: u64,
     },
-    /// A link to nothing.
+    /// A link whose target does not exist.
     Broken,
 }
 
-/// A file to be taken into the store.
+/// A file that is to be copied to the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) path: String,
@@ -58,14 +62,14 @@ pub(super) struct Wanted {
     pub(super) hash: Hash,
 }
 
-/// What is known of a file's content, and what is to be found out.
+/// Which hashes of a file are known, and which ones must be computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Hash {
     /// The sha256 is known; the content must have it.
     Known(Digest),
-    /// Only the sha256 is to be found out (an LFS file has no git id of its content).
+    /// Only the sha256 must be computed (the git id of an LFS file is that of its pointer).
     Sha256,
-    /// Git's id is to be found out as well.
+    /// The sha256 and git's blob id must be computed.
     Git,
 }
 
@@ -76,28 +80,29 @@ pub(super) struct Taken {
     pub(super) git: Option<GitId>,
 }
 
-/// A file of a tree, found by [`files`].
+/// A file of a tree, listed by [`list_files`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Relative to the folder that was asked for.
+    /// Its path, relative to the listed folder.
     pub(super) path: String,
     pub(super) size: u64,
 }
 
-/// All files below a folder, sorted by path. `enter` says which folders are looked into.
+/// Lists all files below a folder, sorted by path. `enter` decides which folders are searched.
 pub(super) fn files(
     tree: &dyn Tree,
     folder: &str,
     enter: impl Fn(&str) -> bool,
 ) -> Result<Vec<Found>> {
     let mut found = Vec::new();
+    // A stack instead of recursion: the depth comes from the input.
     let mut open = vec![(String::new(), 0)];
     while let Some((below, depth)) = open.pop() {
         let path = join(folder, &below);
         let damaged = |reason: String| Error::Damaged { what: tree.shown(&path), reason };
         if depth > MAX_DEPTH {
             return Err(damaged(format!(
-                "folders are more than {MAX_DEPTH} deep; is a link a circle?"
+                "folders are nested more than {MAX_DEPTH} deep; check for a loop of symbolic links"
             )));
         }
         for entry in tree.list(&path)?.unwrap_or_default() {
@@ -108,8 +113,8 @@ pub(super) fn files(
                 EntryKind::File { size } => found.push(Found { path: relative, size }),
                 EntryKind::Broken => {
                     return Err(damaged(format!(
-                        "{relative} is a link to a file that is not there; the download was cut or \
-                         the folder was copied without its blobs: download it again"
+                        "{relative} is a link to a file that does not exist: the download was interrupted, \
+                         or the folder was copied without its blobs; download it again"
                     )));
                 }
             }
@@ -122,7 +127,7 @@ pub(super) fn files(
     Ok(found)
 }
 
-/// Two paths as one.
+/// Joins two relative paths, either of which may be empty.
 pub(super) fn join(folder: &str, name: &str) -> String {
     match (folder.is_empty(), name.is_empty()) {
         (true, _) => name.to_owned(),
@@ -131,7 +136,7 @@ pub(super) fn join(folder: &str, name: &str) -> String {
     }
 }
 
-/// Puts one content into the store as it was asked for.
+/// Copies one file to the store, checking or computing its hashes. `what` is its name in errors.
 pub(super) fn take_one(
     what: &str,
     wanted: &Wanted,
@@ -151,7 +156,7 @@ pub(super) fn take_one(
         return Err(Error::Damaged {
             what: what.to_owned(),
             reason: format!(
-                "it had {} bytes and now has {size}; it changed meanwhile",
+                "it had {} bytes and now has {size}: it was changed while it was read",
                 wanted.size
             ),
         });
@@ -160,7 +165,7 @@ pub(super) fn take_one(
     Ok(Taken { digest, git })
 }
 
-/// A taken file as a lock has it.
+/// An imported file as a lock describes it. A file without a git id of its own is an LFS file.
 pub(super) fn model_file(path: String, size: u64, taken: Taken) -> Result<ModelFile> {
     let lfs = taken.git.is_none();
     let git = match taken.git {
@@ -170,6 +175,7 @@ pub(super) fn model_file(path: String, size: u64, taken: Taken) -> Result<ModelF
     Ok(ModelFile { path, size, digest: taken.digest, git, lfs })
 }
 
+/// Reads a file, reports progress, and computes git's id where it is wanted.
 struct Watched<'a, R> {
     inner: R,
     git: Option<GitBlob>,
@@ -189,13 +195,13 @@ impl<R: Read> Read for Watched<'_, R> {
     }
 }
 
-/// A folder of this machine.
+/// A folder on this machine.
 pub(super) struct Folder {
     root: PathBuf,
 }
 
 impl Folder {
-    /// Fails when there is no such folder.
+    /// Opens a folder; fails when there is none at this path.
     pub(super) fn open(root: PathBuf) -> Result<Self> {
         match fs::metadata(&root) {
             Ok(metadata) if metadata.is_dir() => Ok(Self { root }),
@@ -234,12 +240,13 @@ impl Tree for Folder {
             let Ok(name) = entry.file_name().into_string() else {
                 return Err(Error::Damaged {
                     what: entry.path().display().to_string(),
-                    reason: "its name is no UTF-8, which a repository's files have".into(),
+                    reason: "its name is not valid UTF-8; rename the file".into(),
                 });
             };
             let kind = match fs::metadata(entry.path()) {
                 Ok(metadata) if metadata.is_dir() => EntryKind::Folder,
                 Ok(metadata) if metadata.is_file() => EntryKind::File { size: metadata.len() },
+                // A socket or device is not part of a model.
                 Ok(_) => continue,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => EntryKind::Broken,
                 Err(cause) => return Err(unreadable(cause)),
@@ -258,6 +265,7 @@ impl Tree for Folder {
         let unreadable = self.unreadable(path);
         let file = File::open(place).map_err(&unreadable)?;
         let mut bytes = Vec::new();
+        // One byte more than allowed: a file that is too long is noticed without its metadata.
         file.take(most + 1).read_to_end(&mut bytes).map_err(&unreadable)?;
         if bytes.len() as u64 > most {
             return Err(Error::TooLarge { what: self.shown(path), size: bytes.len() as u64, most });

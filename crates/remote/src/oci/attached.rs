@@ -1,4 +1,6 @@
-//! What speaks of an image: cosign's tags, and referrers (signatures, SBOMs, attestations).
+//! Finds the content that is attached to an image: signatures, SBOMs and attestations, under
+//! cosign's tags and as referrers. They are carried with the image, so that it can be verified on
+//! the other side.
 
 use std::collections::HashSet;
 
@@ -9,12 +11,13 @@ use types::{Digest, Reference, lock};
 use super::registry::{Fetched, Registry};
 use crate::Result;
 
-/// cosign 2 keeps signatures, attestations and SBOMs under these tags (`spec/interop.md`).
+/// cosign 2 stores signatures, attestations and SBOMs under the tags `sha256-<hex>.<suffix>`.
 const COSIGN_SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
-/// A signature of an SBOM of an image is three deep; more than that is a loop.
+/// Limit for referrers of referrers: the signature of an image's SBOM is found in the second round.
 const MAX_DEPTH: usize = 4;
 
-/// Everything that speaks of the given manifests of a repository; its manifests go into the store.
+/// Finds all content that is attached to the given manifests of a repository, directly or to other
+/// attached content, and writes its manifests to the store.
 pub(super) async fn attached(
     registry: &Registry,
     store: &Store,
@@ -35,6 +38,8 @@ pub(super) async fn attached(
             found.push(keep(store, name, &fetched)?);
         }
     }
+    // Breadth first: each round asks for the referrers of what the round before found. `seen` ends
+    // it also where manifests refer to each other.
     let mut seen: HashSet<Digest> = subjects.iter().copied().collect();
     let mut round = subjects;
     for _ in 0..MAX_DEPTH {
@@ -60,9 +65,11 @@ pub(super) async fn attached(
     Ok(found)
 }
 
+/// Writes a manifest to the store; returns it as a lock describes it.
 fn keep(store: &Store, reference: Reference, fetched: &Fetched) -> Result<lock::Attached> {
     store.put_bytes(&fetched.bytes)?;
-    // An artifact without a type of its own has that of its config (image-spec 1.1, manifest.md).
+    // An artifact without `artifactType` has the media type of its config (image-spec 1.1,
+    // manifest.md).
     let artifact_type = fetched
         .manifest
         .artifact_type

@@ -1,4 +1,5 @@
-//! From a reference to every digest that it stands for.
+//! Resolves an image reference to all digests that a lock needs: index, manifests of the wanted
+//! platforms, configs, layers and attached content.
 
 use std::collections::HashSet;
 
@@ -13,22 +14,24 @@ use super::attached::attached;
 use super::registry::{Fetched, Registry};
 use crate::{Error, Result};
 
-/// An image's config is small; of a hostile one no more than this is read.
+/// Limit for an image's config. Real ones have a few KB.
 const MOST_CONFIG_BYTES: u64 = 8 << 20;
-/// buildkit puts attestations into the index and names the manifest that they speak of.
+/// BuildKit stores attestations in the index itself; this annotation names the manifest that one
+/// describes (BuildKit, docs/attestations/attestation-storage.md).
 const ATTESTATION_OF: &str = "vnd.docker.reference.digest";
 
-/// Which of the wanted platforms an image must have.
+/// How many of the wanted platforms an image must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
-    /// All: they were asked for of this image.
+    /// All of them: the input names platforms for this very image.
     All,
-    /// At least one: they are what is carried in general, and not every image has all.
+    /// At least one: the platforms are those of the whole input, and not every image has all.
     Any,
 }
 
-/// Looks an image up and gives all of it that a lock needs, but for where it was seen. The
-/// manifests (and the configs that had to be read) are put into the store.
+/// Looks up an image and returns its entry in a lock; `seen` is left empty for the caller. The
+/// manifests, and the configs that had to be read, are written to the store.
+/// [`Error::NoPlatform`] when it does not have the platforms that `want` requires.
 pub async fn inspect(
     registry: &Registry,
     store: &Store,
@@ -49,6 +52,7 @@ pub async fn inspect(
         }
         vec![locked(&root, platform)]
     };
+    // Signatures may be attached to the index as well as to the manifest of a single platform.
     let mut subjects: Vec<Digest> = vec![root.descriptor.digest];
     subjects.extend(manifests.iter().map(|manifest| manifest.digest));
     subjects.dedup();
@@ -66,7 +70,7 @@ pub async fn inspect(
     })
 }
 
-/// The manifests of an index for the wanted platforms, with the attestations that speak of them.
+/// Downloads the manifests of an index for the wanted platforms, and the attestations for them.
 async fn children(
     registry: &Registry,
     store: &Store,
@@ -89,17 +93,18 @@ async fn children(
     let mut chosen: Vec<_> =
         all.iter().filter(|d| platform(d).is_some_and(|platform| is_wanted(&platform))).collect();
     if chosen.is_empty() && all.iter().all(|descriptor| descriptor.platform.is_none()) {
-        // An index of artifacts: no part of it is for a platform, all of it is meant.
+        // An index of artifacts without platforms: all of it belongs to the image.
         chosen = all.iter().collect();
     } else if !is_enough {
         let available: Vec<Platform> = all.iter().filter_map(platform).collect();
         return Err(no_platform(reference, missing.into_iter(), available.iter()));
     }
+    // Attestations have the platform `unknown/unknown`, so they are found by what they describe.
     let digests: Vec<String> = chosen.iter().map(|d| d.digest.to_string()).collect();
     chosen.extend(all.iter().filter(|descriptor| {
         descriptor.annotations.get(ATTESTATION_OF).is_some_and(|of| digests.contains(of))
     }));
-    // Some indexes name a manifest more than once, for a platform and its variant.
+    // Some indexes list a manifest twice, for a platform and for its variant.
     let mut seen = HashSet::new();
     chosen.retain(|descriptor| seen.insert(descriptor.digest));
     let fetched = try_join_all(chosen.iter().map(|descriptor| async {
@@ -114,7 +119,7 @@ async fn children(
     Ok(manifests)
 }
 
-/// A manifest as it stands in the lock.
+/// A manifest as a lock describes it.
 pub(super) fn locked(fetched: &Fetched, platform: Option<Platform>) -> lock::Manifest {
     lock::Manifest {
         digest: fetched.descriptor.digest,
@@ -126,7 +131,8 @@ pub(super) fn locked(fetched: &Fetched, platform: Option<Platform>) -> lock::Man
     }
 }
 
-/// What an image without an index runs on: its config tells. `None` for artifacts.
+/// The platform of an image without an index, from its config. `None` for artifacts, whose config
+/// has another media type.
 async fn platform_of(
     registry: &Registry,
     store: &Store,
@@ -143,7 +149,9 @@ async fn platform_of(
     let response =
         registry.client().send(&request, Repeat::Safe).await.map_err(Error::net(&what))?;
     if response.status() == StatusCode::NOT_FOUND {
-        let hint = "the registry has the manifest but not its config; push the image again".into();
+        let hint =
+            "the registry has the image's manifest but not its config; push the image there again"
+                .into();
         return Err(Error::NotFound { what, hint });
     }
     let response = response.success().await.map_err(Error::net(&what))?;

@@ -1,4 +1,5 @@
-//! OCI registries (distribution-spec 1.1): looking images up, and pushing roots.
+//! OCI registries (distribution-spec 1.1): looking up images when a lock is made, and pushing roots
+//! when content is loaded.
 
 mod attached;
 mod inspect;

@@ -1,4 +1,6 @@
-//! A registry as the target of a load: the site's registry, under its naming.
+//! A registry as the target of `gantry load`: implements [`Sink`], which `land` drives. Roots get
+//! the names that the site's naming gives them. Order matters and comes from `land`: blobs first,
+//! then the manifests of an index, then the root's own manifest under its tag.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,53 +16,55 @@ use super::registry::{Registry, Scope, fallback_tag};
 use super::upload::Upload;
 use crate::{Error, Result};
 
-/// What is done where a registry takes no index of which platforms are missing. docker-registry 2.8
-/// is one: it answers `MANIFEST_BLOB_UNKNOWN`.
+/// What to do with a sparse index (one of which only some platforms are carried) when the registry
+/// does not accept it. docker-registry 2.8 does not: it answers `MANIFEST_BLOB_UNKNOWN`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SparsePolicy {
-    /// Keep the index where the registry takes it; else write it again with the platforms that are
-    /// there, and tell the old and the new digest.
+    /// Keep the index where the registry accepts it; otherwise rewrite it with the platforms that
+    /// are carried, and report the old and the new digest.
     #[default]
     Auto,
-    /// Keep it or fail.
+    /// Keep it, and fail where the registry does not accept it.
     Keep,
-    /// Always write it again.
+    /// Always rewrite it.
     Rewrite,
 }
 
-/// An index that had to be written again, with another digest.
+/// An index that was rewritten for the registry, and so has another digest there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rewritten {
     /// The root's name at the source.
     pub name: Reference,
-    /// Its digest there.
+    /// Its digest at the source.
     pub from: Digest,
-    /// Its digest at the target.
+    /// Its digest in the registry.
     pub to: Digest,
 }
 
-/// A registry that roots are pushed to.
+/// A registry to which roots are pushed.
 pub struct Push {
     registry: Registry,
     targets: HashMap<Reference, Reference>,
     policy: SparsePolicy,
     state: Mutex<State>,
-    /// The index under a fallback tag is read, changed and written: one at a time.
+    /// Held while the index under a referrers tag is read, changed and written: registries have no
+    /// conditional write, so two at once would lose an entry.
     fallback: tokio::sync::Mutex<()>,
 }
 
+/// What a push has learnt so far; shared by all its concurrent transfers.
 #[derive(Default)]
 struct State {
-    /// The repositories that are known to have a blob: where it can be mounted from.
+    /// The repositories that are known to have a blob, from which it can be mounted.
     repositories: HashMap<Digest, Vec<String>>,
-    /// What each root's index names and the source does not have.
+    /// For each root the manifests that its index lists and the source does not have.
     sparse: HashMap<Reference, HashSet<Digest>>,
     rewritten: Vec<Rewritten>,
 }
 
 impl Push {
-    /// A push of roots under their names at the site; `targets` has every root's name there
-    /// ([`Prefix::targets`], which has checked that no two fall together).
+    /// A sink for roots; `targets` maps each root's name to its name in the site's registry (from
+    /// [`Prefix::targets`], which has checked that no two names collide).
     pub fn new(
         client: &Client,
         mirrors: &Mirrors,
@@ -77,13 +81,14 @@ impl Push {
         }
     }
 
-    /// The indexes that had to be written again.
+    /// The indexes that were rewritten so far.
     pub fn rewritten(&self) -> Vec<Rewritten> {
         self.state().rewritten.clone()
     }
 
-    /// Asks the registry for its version of the API: whether it is there, speaks to us and takes
-    /// our credential for the given repository. Before any work.
+    /// Checks before any work that the registry is reachable and accepts pushes with the user's
+    /// credential: opens an upload session in the first repository and cancels it. Asking for
+    /// `/v2/` would not do, since registries answer there also to those who may only read.
     pub async fn check(&self) -> Result<()> {
         let Some(target) = self.targets.values().next() else { return Ok(()) };
         let what = format!("the registry {}", self.registry.host());
@@ -93,18 +98,19 @@ impl Push {
         let client = self.registry.client();
         let response = client.send(&request, Repeat::Safe).await.map_err(Error::net(&what))?;
         let response = response.success().await.map_err(|cause| match cause {
-            // A web server, a registry that only reads, a project that is not there.
+            // A web server, a read-only registry, or a project that does not exist.
             net::Error::Status { status: 400..=499 | 501, .. } => Error::NoPush {
                 target: format!("{}/{}", self.registry.host(), target.repository()),
                 cause,
             },
             other => Error::net(&what)(other),
         })?;
-        // The session was only to see that it is granted.
+        // The session was opened only to see that it is granted.
         if let Some(location) = response.header("location") {
             let mut cancel = request;
             cancel.set_path_and_query(location).map_err(Error::net(&what))?;
             cancel.set_method(Method::DELETE);
+            // A registry that cannot cancel drops the session by itself after some time.
             let _ = client.send(&cancel, Repeat::Safe).await;
         }
         Ok(())
@@ -112,8 +118,8 @@ impl Push {
 
     fn target(&self, root: &Root) -> Result<&Reference> {
         self.targets.get(&root.name).ok_or_else(|| Error::NotFound {
-            what: format!("a name at the site for {}", root.name),
-            hint: "this is a fault of Gantry, please report it".into(),
+            what: format!("a target name for {}", root.name),
+            hint: "this is a bug in Gantry, please report it".into(),
         })
     }
 
@@ -121,6 +127,7 @@ impl Push {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Notes that a repository has a blob.
     fn learned(&self, digest: Digest, repository: &str) {
         let mut state = self.state();
         let known = state.repositories.entry(digest).or_default();
@@ -147,8 +154,8 @@ impl Push {
         self.registry.client().send(&request, Repeat::Safe).await.map_err(Error::net(what))
     }
 
-    /// PUTs the root's own manifest; an index that the registry does not take for its missing
-    /// platforms is written again where the policy says so.
+    /// PUTs the root's own manifest. An index that the registry refuses because of missing
+    /// platforms is rewritten, where the policy allows it.
     async fn put_root(&self, root: &Root, target: &Reference, bytes: Vec<u8>) -> Result<Response> {
         let what = || format!("pushing {target}");
         let media_type = &root.descriptor.media_type;
@@ -161,6 +168,7 @@ impl Push {
                 return response.success().await.map_err(Error::net(what()));
             }
             let refused = response.into_error().await;
+            // `MANIFEST_BLOB_UNKNOWN` in most registries, `MANIFEST_INVALID` in some.
             let is_sparse = matches!(&refused, net::Error::Status { status: 400 | 404, message, .. }
                 if message.contains("UNKNOWN") || message.contains("INVALID"));
             if !is_sparse {
@@ -175,7 +183,7 @@ impl Push {
         }
         let bytes = without(&what(), &bytes, &sparse, &root.descriptor.digest)?;
         let to = store::hash::sha256(&bytes);
-        // A name by digest alone would be the old one, which the new bytes do not have.
+        // Without a tag the name is the old digest, which the rewritten bytes do not have.
         let version = target.tag().map_or_else(|| to.to_string(), str::to_owned);
         let response = self.put(repository, &version, media_type, bytes).await?;
         let response = response.success().await.map_err(Error::net(what()))?;
@@ -184,8 +192,9 @@ impl Push {
         Ok(response)
     }
 
-    /// Whether the name stands for this very index, written again with the platforms that are there:
-    /// a registry takes no index without its manifests, so none of them needs to be asked for.
+    /// Whether the registry has this index under its name already, rewritten with the same
+    /// platforms. Such a registry accepts no index without its manifests, so they need not be
+    /// asked for.
     async fn holds_rewritten(
         &self,
         root: &Root,
@@ -209,8 +218,8 @@ impl Push {
         Ok(true)
     }
 
-    /// Whether the registry lists a manifest among those that speak of its subject: a load that was
-    /// killed may have put it without telling the fallback tag.
+    /// Whether the registry lists a manifest among the referrers of its subject: an interrupted
+    /// load may have pushed the manifest without updating the referrers tag.
     async fn lists(&self, target: &Reference, digest: Digest) -> Result<bool> {
         let Some(found) = self.registry.find(target).await? else { return Ok(false) };
         let Some(subject) = found.manifest.subject else { return Ok(true) };
@@ -218,8 +227,8 @@ impl Push {
         Ok(listed.iter().any(|descriptor| descriptor.digest == digest))
     }
 
-    /// A registry without the referrers API is told by a tag what speaks of a manifest
-    /// (distribution-spec 1.1, "Pushing manifests with subject").
+    /// Adds a manifest to the index under its subject's referrers tag, for a registry without the
+    /// referrers API (distribution-spec 1.1, "Pushing manifests with subject").
     async fn update_fallback(
         &self,
         target: &Reference,
@@ -230,11 +239,13 @@ impl Push {
         let tag = fallback_tag(target.registry(), target.repository(), &subject)?;
         let found = self.registry.find(&tag).await?;
         let manifests = found.map(|found| found.manifest.manifests).unwrap_or_default();
+        // Another root of this load, or another client, may have listed it already.
         let mut index = Index { manifests, ..Index::default() };
         if index.manifests.iter().any(|other| other.digest == descriptor.digest) {
             return Ok(());
         }
         index.manifests.push(descriptor.clone());
+        // Sorted, so that the tag's digest does not depend on the order of the transfers.
         index.manifests.sort_by_key(|descriptor| descriptor.digest);
         let what = format!("pushing {tag}");
         let bytes = serde_json::to_vec(&index).map_err(|cause| types::Error::Document {
@@ -253,8 +264,8 @@ impl Push {
 impl Sink for Push {
     type Error = Error;
 
-    /// Equal digest under the name, and for an index the chosen platforms too: registries check a
-    /// manifest's blobs when they take it, so that nothing below needs to be asked.
+    /// True when the name has the root's digest, and for an index all carried manifests exist too.
+    /// Blobs are not asked for: registries check them when they accept a manifest.
     async fn holds(&self, root: &Root, needs: &Closure) -> Result<bool> {
         let sparse: HashSet<Digest> = needs.sparse.iter().map(|d| d.digest).collect();
         self.state().sparse.insert(root.name.clone(), sparse);
@@ -268,6 +279,7 @@ impl Sink for Push {
             Some(digest) if digest == root.descriptor.digest => {}
             Some(_) => return self.holds_rewritten(root, &name, needs).await,
         }
+        // The index may be there from an earlier load that carried fewer platforms.
         for manifest in &needs.manifests {
             let is_root = manifest.digest == root.descriptor.digest;
             if !is_root && self.registry.head(&target.with_digest(manifest.digest)).await?.is_none()
@@ -289,6 +301,7 @@ impl Sink for Push {
         moved: Moved,
     ) -> Result<Put> {
         let repository = self.target(root)?.repository();
+        // Cloned out of the lock, which must not be held while requests are awaited.
         let known = self.state().repositories.get(&blob.digest).cloned().unwrap_or_default();
         if known.iter().any(|other| other == repository)
             || self.registry.has_blob(repository, &blob.digest).await?
@@ -320,6 +333,8 @@ impl Sink for Push {
         let target = self.target(root)?;
         let manifest = Manifest::parse(&root.name.to_string(), &bytes)?;
         let response = self.put_root(root, target, bytes).await?;
+        // A registry that knows the referrers API confirms it with this header; all others need the
+        // tag (distribution-spec 1.1, "Pushing manifests with subject").
         if let Some(subject) = &manifest.subject
             && response.header("oci-subject").is_none()
         {
@@ -335,8 +350,8 @@ impl Sink for Push {
     }
 }
 
-/// An index without the given manifests, which says what it was; everything else stays as it is, in
-/// its order.
+/// Removes the given manifests from an index, and notes the original digest in an annotation. Works
+/// on the JSON itself, so that fields which Gantry does not know stay.
 fn without(what: &str, bytes: &[u8], sparse: &HashSet<Digest>, from: &Digest) -> Result<Vec<u8>> {
     let error = |cause: serde_json::Error| types::Error::Document {
         document: what.to_owned(),

@@ -1,4 +1,5 @@
-//! One registry, as a reader.
+//! A client of one OCI registry: manifests, tags, referrers, and the requests for blobs. The upload
+//! of blobs is in `upload`, and the rules of a push in `push`.
 
 use std::collections::HashSet;
 
@@ -10,14 +11,14 @@ use types::{Descriptor, Digest, Manifest, Reference, media_type};
 
 use crate::{Error, Result};
 
-/// A list of tags is read up to this length.
+/// Limit for a list of tags. Repositories with tens of thousands of tags stay below 1 MB.
 const MOST_TAGS_BYTES: u64 = 8 << 20;
-/// A referrers index likewise.
+/// Limit for one page of a referrers index.
 const MOST_REFERRERS_BYTES: u64 = 8 << 20;
-/// Pages of a referrers list that are followed.
+/// Limit for the pages of a referrers list, against a server that never ends it.
 const MOST_PAGES: usize = 64;
 
-/// One registry, or the mirror that stands for it.
+/// A client of one registry, or of the mirror that is configured for it.
 #[derive(Clone)]
 pub struct Registry {
     client: Client,
@@ -25,30 +26,31 @@ pub struct Registry {
     host: String,
 }
 
-/// A manifest with its exact bytes.
+/// A manifest or index with its exact bytes, whose digest was checked.
 #[derive(Debug, Clone)]
 pub struct Fetched {
-    /// The bytes, as they came.
+    /// The bytes as they were received: their digest is the image's identity.
     pub bytes: Bytes,
     /// Digest, length, media type.
     pub descriptor: Descriptor,
-    /// The bytes, read.
+    /// The bytes, parsed.
     pub manifest: Manifest,
 }
 
 impl Registry {
-    /// The registry of a host, asked through the mirror that the configuration names for it.
+    /// A client for the registry of a host, or for the mirror that the configuration names for it.
     pub fn new(client: &Client, mirrors: &Mirrors, host: &str) -> Self {
         Self { client: client.clone(), endpoint: mirrors.registry(host), host: host.to_owned() }
     }
 
-    /// The registry's own name.
+    /// The registry's own host, also where a mirror is used.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The manifest or index of a reference; its digest is checked against the reference's, or
-    /// against the one that the registry tells.
+    /// Downloads the manifest or index of a reference. Its digest is checked against the one in the
+    /// reference, or else against the registry's `Docker-Content-Digest` header.
+    /// [`Error::NotFound`] names tags that are similar.
     pub async fn manifest(&self, reference: &Reference) -> Result<Fetched> {
         match self.find(reference).await? {
             Some(fetched) => Ok(fetched),
@@ -56,11 +58,13 @@ impl Registry {
         }
     }
 
-    /// As [`Self::manifest`], but `None` when it is not there.
+    /// As [`Self::get_manifest`], but `None` when it does not exist.
     pub async fn find(&self, reference: &Reference) -> Result<Option<Fetched>> {
         let what = reference.to_string();
         let request = self.manifest_request(reference)?;
         let response = self.client.send(&request, Repeat::Safe).await.map_err(Error::net(&what))?;
+        // Some registries answer 401 or 403 for a repository that does not exist; that remains an
+        // error, since it cannot be told from a missing right.
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -69,6 +73,8 @@ impl Registry {
         let content_type = media_type_of(&response);
         let bytes = response.bytes(Manifest::MAX_SIZE).await.map_err(Error::net(&what))?;
         let actual = store::hash::sha256(&bytes);
+        // The reference's own digest is what counts; the header only guards against a broken
+        // transfer.
         if let Some(expected) = reference.digest().copied().or(told)
             && expected != actual
         {
@@ -80,6 +86,7 @@ impl Registry {
             });
         }
         let manifest = Manifest::parse(&what, &bytes)?;
+        // Some registries answer with a generic type such as `application/json`.
         let media_type = match &content_type {
             Some(content_type) if media_type::is_manifest(content_type) => content_type.clone(),
             _ => manifest.effective_media_type().to_owned(),
@@ -89,7 +96,8 @@ impl Registry {
         Ok(Some(Fetched { bytes, descriptor, manifest }))
     }
 
-    /// The digest and media type that a name stands for, without the document.
+    /// The digest that a reference currently points to, from a HEAD request. `None` when it does
+    /// not exist, or when the registry sends no `Docker-Content-Digest` header.
     pub async fn head(&self, reference: &Reference) -> Result<Option<Digest>> {
         let what = reference.to_string();
         let mut request = self.manifest_request(reference)?;
@@ -102,22 +110,23 @@ impl Registry {
         Ok(response.header("docker-content-digest").and_then(|text| text.parse().ok()))
     }
 
-    /// The request for a manifest.
+    /// The GET request for a manifest.
     pub fn manifest_request(&self, reference: &Reference) -> Result<Request> {
         let path = format!("manifests/{}", reference.version());
         let request = self.request(Method::GET, reference.repository(), &path, Scope::Pull)?;
         Ok(request.header(header::ACCEPT, HeaderValue::from_static(media_type::ACCEPT_MANIFESTS)))
     }
 
-    /// The request for a blob of a repository.
+    /// The GET request for a blob of a repository.
     pub fn blob_request(&self, repository: &str, digest: &Digest) -> Result<Request> {
         self.request(Method::GET, repository, &format!("blobs/{digest}"), Scope::Pull)
     }
 
-    /// The tags of a repository.
+    /// Lists the tags of a repository; empty when the repository does not exist.
     pub async fn tags(&self, repository: &str) -> Result<Vec<String>> {
         #[derive(Deserialize)]
         struct Tags {
+            // Some registries send `null` for a repository without tags.
             #[serde(default)]
             tags: Option<Vec<String>>,
         }
@@ -139,8 +148,9 @@ impl Registry {
         Ok(tags.tags.unwrap_or_default())
     }
 
-    /// What speaks of a manifest: the referrers API, or the tag that stands for it in registries
-    /// without one (distribution-spec 1.1, "Unavailable Referrers API").
+    /// Lists the referrers of a manifest (signatures, SBOMs, attestations): by the referrers API,
+    /// or by the referrers tag in registries without it (distribution-spec 1.1, "Unavailable
+    /// Referrers API").
     pub async fn referrers(&self, repository: &str, digest: &Digest) -> Result<Vec<Descriptor>> {
         let what = format!("the referrers of {}/{repository}@{digest}", self.host);
         let path = format!("referrers/{digest}");
@@ -149,17 +159,20 @@ impl Registry {
         for _ in 0..MOST_PAGES {
             let response =
                 self.client.send(&request, Repeat::Safe).await.map_err(Error::net(&what))?;
+            // Registries without the API answer 404, 400 or even 200 with a web page.
             let is_index = media_type_of(&response).as_deref() == Some(media_type::OCI_INDEX);
             if !response.status().is_success() || !is_index {
                 if found.is_empty() {
                     break;
                 }
-                // The first page came: there is an API, and what is missing must not be lost.
+                // The first page was an index, so the API exists: the other pages must not be left
+                // out silently.
                 return Err(Error::Net { what, cause: response.into_error().await });
             }
             let next = next_page(&response);
             let bytes = response.bytes(MOST_REFERRERS_BYTES).await.map_err(Error::net(&what))?;
             let index = Manifest::parse(&what, &bytes)?;
+            // Pages may overlap when a referrer is added between two requests.
             found.extend(index.manifests.into_iter().filter(|d| seen.insert(d.digest)));
             match next {
                 Some(next) => request.set_path_and_query(&next).map_err(Error::net(&what))?,
@@ -169,6 +182,8 @@ impl Registry {
         if !found.is_empty() {
             return Ok(found);
         }
+        // The API is missing: its substitute is a tag. A host or repository that makes no valid
+        // reference has no such tag either.
         let Ok(fallback) = fallback_tag(&self.host, repository, digest) else {
             return Ok(Vec::new());
         };
@@ -192,7 +207,7 @@ impl Registry {
         &self.client
     }
 
-    /// A request below a repository, with the access that it needs.
+    /// A request for a path below a repository, with the token scope that it needs.
     pub(crate) fn request(
         &self,
         method: Method,
@@ -219,7 +234,9 @@ impl Registry {
     async fn not_found(&self, reference: &Reference) -> Error {
         let tags = self.tags(reference.repository()).await.unwrap_or_default();
         let hint = match reference.tag() {
-            _ if tags.is_empty() => format!("check the name, and that {} has it", self.host),
+            _ if tags.is_empty() => {
+                format!("check the name, and that {} has this repository", self.host)
+            }
             Some(tag) => near(tag, &tags),
             None => "check the digest".to_owned(),
         };
@@ -227,14 +244,16 @@ impl Registry {
     }
 }
 
-/// What a request wants to do.
+/// What a request does in a repository: the actions in the scope of its token (distribution,
+/// docs/spec/auth/scope.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
     Pull,
     Push,
 }
 
-/// `sha256-<hex>`: where a registry without the referrers API keeps the index of referrers.
+/// The tag `sha256-<hex>`, under which a registry without the referrers API keeps the index of a
+/// manifest's referrers (distribution-spec 1.1, "Referrers Tag Schema").
 pub(crate) fn fallback_tag(
     host: &str,
     repository: &str,
@@ -248,17 +267,19 @@ fn media_type_of(response: &Response) -> Option<String> {
     Some(text.split(';').next().unwrap_or(text).trim().to_owned())
 }
 
-/// `Link: </v2/…?last=…>; rel="next"`.
+/// The next page's address, from `Link: </v2/…?last=…>; rel="next"` (RFC 8288).
 fn next_page(response: &Response) -> Option<String> {
     let link = response.header("link")?;
     let (target, rest) = link.strip_prefix('<')?.split_once('>')?;
     rest.contains("rel=\"next\"").then(|| target.to_owned())
 }
 
-/// Tags that look like the one that was asked for, the most alike first.
+/// A hint with the tags that share the longest beginning with the requested one. For versions this
+/// is better than edit distance: `1.25.3` is a better suggestion for `1.25.4` than `1.15.4`.
 fn near(tag: &str, tags: &[String]) -> String {
     const SHOWN: usize = 5;
     let common = |other: &str| tag.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
+    // Tags of signatures are no images.
     let mut ranked: Vec<_> = tags.iter().filter(|tag| !tag.starts_with("sha256-")).collect();
     ranked.sort_by(|a, b| {
         (common(b), tag.len().abs_diff(a.len()), a).cmp(&(

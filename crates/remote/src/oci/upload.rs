@@ -1,5 +1,12 @@
-//! One blob into a registry: mount, or an upload that goes on after a cut (distribution-spec 1.1,
-//! "Pushing blobs").
+//! Uploads one blob to a registry: by a mount from another repository, or by an upload that is
+//! resumed after an interruption (distribution-spec 1.1, "Pushing blobs").
+//!
+//! ```text
+//! POST uploads/?mount=…  ─▶ 201 mounted, done
+//!        └▶ 202 session ─▶ PUT of all bytes ─▶ 201 done
+//!                             └ interrupted ─▶ GET session: Range 0-N ─▶ PATCH the rest ─▶ PUT
+//!                                                └ 404 ─▶ a new session, from the start
+//! ```
 
 use std::io;
 use std::sync::Arc;
@@ -16,7 +23,7 @@ use types::{Descriptor, Digest};
 use super::registry::{Registry, Scope};
 use crate::{Error, Result};
 
-/// A blob on its way to a repository.
+/// The upload of one blob to one repository.
 pub(super) struct Upload<'a> {
     registry: &'a Registry,
     repository: &'a str,
@@ -24,7 +31,8 @@ pub(super) struct Upload<'a> {
     size: u64,
     from: Arc<dyn Source>,
     moved: Moved,
-    /// How far the progress was told.
+    /// The offset up to which progress was reported: bytes that are sent again are not reported
+    /// again.
     told: Arc<AtomicU64>,
 }
 
@@ -40,7 +48,8 @@ impl<'a> Upload<'a> {
         Self { registry, repository, digest, size, from, moved, told }
     }
 
-    /// Puts the blob, by a mount from `other` where the registry can.
+    /// Uploads the blob, or mounts it from the repository `other`, where the registry supports
+    /// that.
     pub(super) async fn run(self, other: Option<&str>) -> Result<Put> {
         let what = format!("pushing {}/{}@{}", self.registry.host(), self.repository, self.digest);
         let (mut begun, mut offset) = (self.begin(&what, other).await?, 0);
@@ -59,24 +68,28 @@ impl<'a> Upload<'a> {
             }
             (begun, offset) = match self.status(&session).await {
                 Some((session, at)) => {
+                    // Progress resets the patience: only attempts without any gain count.
                     if at > offset {
                         cuts.in_a_row = 0;
                     }
                     (Begun::Session(Box::new(session)), at)
                 }
-                // docker-registry 2.8 signs the offset into the session's address, and throws the
-                // session away when a cut request left more than that: it has to start anew.
+                // docker-registry 2.8 signs the offset into the session's address, and discards the
+                // session when an interrupted request left more bytes than that: start again.
                 None => (self.begin(&what, None).await?, 0),
             };
         }
     }
 
-    /// Opens an upload session; a registry that can mounts the blob instead.
+    /// Opens an upload session; a registry that supports mounts may answer that it has mounted the
+    /// blob from `other`.
     async fn begin(&self, what: &str, other: Option<&str>) -> Result<Begun> {
         let mut request =
             self.registry.request(Method::POST, self.repository, "blobs/uploads/", Scope::Push)?;
+        // A registry that cannot mount ignores both parameters and opens a session.
         if let Some(other) = other {
             request = request.query("mount", &self.digest.to_string()).query("from", other);
+            // The token must allow to read the other repository as well.
             let mut access = self.registry.access(self.repository, Scope::Push);
             access.scope = format!("{} repository:{other}:pull", access.scope);
             request = request.access(access);
@@ -96,8 +109,8 @@ impl<'a> Upload<'a> {
         Ok(Begun::Session(Box::new(follow(&request, &response, what)?)))
     }
 
-    /// Sends the bytes from the offset on in one request, and closes the upload. From the start
-    /// that is one PUT; later a PATCH of the rest, then a PUT without a body.
+    /// Sends the bytes from `offset` on in one request and closes the session. From the start that
+    /// is a single PUT; after an interruption it is a PATCH of the rest and a PUT without a body.
     async fn send(&self, what: &str, session: &Request, offset: u64) -> Result<()> {
         let digest = self.digest.to_string();
         let octets = HeaderValue::from_static("application/octet-stream");
@@ -113,6 +126,8 @@ impl<'a> Upload<'a> {
         if offset < self.size {
             let mut patch = session.clone();
             patch.set_method(Method::PATCH);
+            // The registry's form of the header, without `bytes` and the total (distribution-spec
+            // 1.1).
             let range = format!("{offset}-{}", self.size - 1);
             if let Ok(value) = HeaderValue::from_str(&range) {
                 patch = patch.header(header::CONTENT_RANGE, value);
@@ -133,7 +148,9 @@ impl<'a> Upload<'a> {
         response.success().await.map(|_| ()).map_err(Error::net(what))
     }
 
-    /// A digest that does not fit after one whole request: what was read is not what was promised.
+    /// Explains a wrong digest after a single complete request: then the content that was read does
+    /// not have the digest of its descriptor. (After a resumed upload the registry may have
+    /// miscounted; see [`UploadInterruptions::record`].)
     fn mismatch(&self, error: Error) -> Error {
         match error {
             Error::Net { cause: net::Error::Status { status: 400, message, .. }, .. }
@@ -146,7 +163,8 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// Where the registry is with the upload, or `None` when it knows nothing of it any more.
+    /// Asks how many bytes the registry has of the upload. `None` when the session is gone, or when
+    /// it has to start again for another reason.
     async fn status(&self, session: &Request) -> Option<(Request, u64)> {
         let mut request = session.clone();
         request.set_method(Method::GET);
@@ -155,16 +173,16 @@ impl<'a> Upload<'a> {
             return None;
         }
         let next = follow(session, &response, "").ok()?;
-        // `Range: 0-<last byte>`; `0-0` is also what distribution says when there is nothing.
+        // `Range: 0-<last byte>`; `0-0` is also what distribution sends when it has nothing.
         let (_, last) = response.header("range")?.trim_start_matches("bytes=").split_once('-')?;
         let last: u64 = last.trim().parse().ok()?;
         let offset = if last == 0 { 0 } else { last + 1 };
-        // Only a whole session is used from 0; a PUT over a part of the bytes would double them.
+        // At offset 0 the old session is not used again: it may hold bytes that it did not report,
+        // and a PUT of the whole blob would come after them.
         (offset <= self.size && offset > 0).then_some((next, offset))
     }
 
-    /// The bytes from the offset on, opened anew for each try. What goes a second time is not told
-    /// as progress again.
+    /// A request body with the bytes from `offset` on, opened again for each attempt of the client.
     fn body(&self, offset: u64) -> Body {
         let (from, digest, size) = (Arc::clone(&self.from), self.digest, self.size);
         let (moved, told) = (Arc::clone(&self.moved), Arc::clone(&self.told));
@@ -177,6 +195,7 @@ impl<'a> Upload<'a> {
             })
             .inspect(move |chunk| {
                 position += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+                // Only what is beyond the farthest attempt so far is progress.
                 let before = told.fetch_max(position, Ordering::Relaxed);
                 if position > before {
                     moved(position - before);
@@ -188,18 +207,21 @@ impl<'a> Upload<'a> {
     }
 }
 
+/// The response to the request that begins an upload.
 enum Begun {
     Mounted,
     Session(Box<Request>),
 }
 
-/// The request for the address that the registry gave in `Location`.
+/// A request for the address in the response's `Location` header. It changes with every request of
+/// a session, since registries keep the upload's state in it.
 fn follow(request: &Request, response: &Response, what: &str) -> Result<Request> {
     let location = response.header("location").map(str::to_owned).ok_or_else(|| Error::Net {
         what: what.to_owned(),
         cause: net::Error::Range {
             url: request.shown(),
-            reason: "the registry opened an upload without saying where (no Location)".into(),
+            reason: "the registry opened an upload, but sent no Location header with its address"
+                .into(),
         },
     })?;
     let mut next = request.clone();
@@ -207,7 +229,7 @@ fn follow(request: &Request, response: &Response, what: &str) -> Result<Request>
     Ok(next)
 }
 
-/// The cuts of one upload.
+/// The interruptions of one upload so far, for the decision to go on and for the final error.
 struct Cuts {
     started: Instant,
     in_a_row: u32,
@@ -219,9 +241,9 @@ impl Cuts {
         Self { started: Instant::now(), in_a_row: 0, attempts: Vec::new() }
     }
 
-    /// Notes a failure after which the upload may go on, and hands every other one back. It may when
-    /// the connection broke, when the registry had a fault of its own or lost the session (it was
-    /// restarted), and when it miscounted over a cut, which shows in the digest at the end.
+    /// Notes a failure after which the upload may go on, and hands every other one back. It may
+    /// when the connection broke, when the registry had a fault of its own or lost the session (it
+    /// was restarted), and when it miscounted over a cut, which shows in the digest at the end.
     fn note(&mut self, error: Error, offset: u64) -> Result<()> {
         let cause = match &error {
             Error::Net { cause: net::Error::Request { attempts, .. }, .. } => {
@@ -233,11 +255,11 @@ impl Cuts {
             Error::Net { cause: net::Error::Status { status: 400, message, .. }, .. }
                 if offset > 0 && message.contains("DIGEST_INVALID") =>
             {
-                format!("what was gone on with does not fit together ({message})")
+                format!("the resumed parts did not fit together ({message})")
             }
             _ => return Err(error),
         };
-        tracing::info!(target: "gantry", "{error}; going on");
+        tracing::info!(target: "gantry", "{error}; resuming the upload");
         self.in_a_row += 1;
         self.attempts.push(net::Attempt { after: self.started.elapsed(), cause });
         Ok(())

@@ -1,4 +1,5 @@
-//! The Ollama registry: names, manifests (kept verbatim) and blobs (`spec/ollama.md`).
+//! A client of the Ollama registry. It speaks the Docker Registry HTTP API V2, but with media types
+//! of its own and manifests whose exact bytes matter: they are kept unchanged.
 
 mod name;
 
@@ -10,7 +11,7 @@ use types::{Descriptor, Digest, Kind, Manifest, Root, annotation, lock, media_ty
 pub use self::name::Name;
 use crate::{Error, Result};
 
-/// The registry of one model, or the mirror that stands for it.
+/// A client of the registry of one model, or of the mirror that is configured for it.
 #[derive(Clone)]
 pub struct Registry {
     client: Client,
@@ -19,8 +20,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The registry that a name belongs to. Ollama's own is asked through the mirror `ollama`, where
-    /// the configuration names one; others by their host.
+    /// A client for the registry that the name belongs to. For Ollama's own registry the mirror
+    /// `ollama` is used, if one is configured; for others the mirror of their host.
     pub fn new(client: &Client, mirrors: &Mirrors, name: &Name) -> Result<Self> {
         let by_host = mirrors.registry(name.host());
         let endpoint = if name.host() == name::HOST {
@@ -31,7 +32,7 @@ impl Registry {
         Ok(Self { client: client.clone(), endpoint, name: name.clone() })
     }
 
-    /// The model's manifest, put into the store byte for byte.
+    /// Downloads the model's manifest and writes it to the store, byte for byte.
     pub async fn model(&self, store: &Store) -> Result<Model> {
         let what = self.name.to_string();
         let request = self.manifest_request()?;
@@ -39,7 +40,7 @@ impl Registry {
         if response.status() == StatusCode::NOT_FOUND {
             return Err(Error::NotFound {
                 what: format!("the Ollama model {what} at {}", self.endpoint.base),
-                hint: "look at https://ollama.com/search for its name and tags".into(),
+                hint: "search for its name and tags at https://ollama.com/search".into(),
             });
         }
         let response = response.success().await.map_err(Error::net(&what))?;
@@ -50,14 +51,15 @@ impl Registry {
         Model::new(&self.name, &descriptor, locked)
     }
 
-    /// The request whose answer is the manifest.
+    /// The GET request for the manifest.
     pub fn manifest_request(&self) -> Result<Request> {
         let request = self.request(&format!("manifests/{}", self.name.tag()))?;
+        // Ollama's registry has no other media type, whatever is accepted.
         let accept = HeaderValue::from_static(media_type::DOCKER_MANIFEST);
         Ok(request.header(header::ACCEPT, accept))
     }
 
-    /// The request whose answer is a blob of the model.
+    /// The GET request for a blob of the model.
     pub fn blob_request(&self, digest: &Digest) -> Result<Request> {
         self.request(&format!("blobs/{digest}"))
     }
@@ -73,17 +75,17 @@ impl Registry {
     }
 }
 
-/// An Ollama model that is known: its manifest, verbatim, and what it names.
+/// An Ollama model whose manifest is in the store: its root, and its blobs as a lock lists them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Model {
-    /// The root.
+    /// The root to publish.
     pub root: Root,
-    /// The manifest as a lock tells it.
+    /// The manifest's digest, and those of its config and layers.
     pub manifest: lock::Manifest,
 }
 
 impl Model {
-    /// The model of a manifest.
+    /// The artifact of a manifest that is in the store.
     pub(crate) fn new(
         name: &Name,
         descriptor: &Descriptor,
@@ -94,16 +96,17 @@ impl Model {
     }
 }
 
-/// Reads a manifest; its descriptor carries the name with its upper case, where it has one.
+/// Parses a manifest. References in a store are in lower case; where the model's name has upper
+/// case, the returned descriptor keeps it in an annotation.
 pub(crate) fn manifest(name: &Name, bytes: &[u8]) -> Result<(Manifest, Descriptor)> {
     let manifest = Manifest::parse(&format!("the manifest of {name}"), bytes)?;
     if manifest.is_index() || manifest.layers.is_empty() {
         return Err(Error::Model {
             id: name.to_string(),
-            reason: "its manifest names no layers".into(),
+            reason: "its manifest has no layers".into(),
         });
     }
-    // Ollama writes docker's media type, and some models have none at all.
+    // Ollama writes docker's media type; manifests of some models have none at all.
     let media_type = match manifest.media_type.as_deref() {
         Some(own) if !own.is_empty() => own,
         _ => media_type::DOCKER_MANIFEST,

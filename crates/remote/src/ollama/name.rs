@@ -1,4 +1,4 @@
-//! Names of Ollama models, completed as Ollama does it.
+//! Names of Ollama models. Missing parts (host, namespace, tag) are filled in as Ollama does it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,14 +7,14 @@ use types::Reference;
 
 use crate::{Error, Result};
 
-/// Ollama, types/model/name.go: the parts that a name may leave away.
+/// Default values of the parts that a name may omit (Ollama, types/model/name.go).
 pub(super) const HOST: &str = "registry.ollama.ai";
 const NAMESPACE: &str = "library";
 const TAG: &str = "latest";
-/// Ollama, types/model/name.go: longest part of a name.
+/// Longest part of a name (Ollama, types/model/name.go).
 const MAX_PART: usize = 350;
 
-/// A model's name, in full: `registry.ollama.ai/library/qwen2.5:3b`.
+/// A model's name, with all parts: `registry.ollama.ai/library/qwen2.5:3b`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name {
     host: String,
@@ -29,7 +29,7 @@ impl Name {
         &self.host
     }
 
-    /// The path in the registry, with its upper case: `library/qwen2.5`.
+    /// The path in the registry, in its original case: `library/qwen2.5`.
     pub fn repository(&self) -> String {
         format!("{}/{}", self.namespace, self.model)
     }
@@ -39,12 +39,12 @@ impl Name {
         &self.tag
     }
 
-    /// Where the manifest stands below `manifests/` in a models folder.
+    /// The path of its manifest below `manifests/` in Ollama's models folder.
     pub fn path(&self) -> String {
         format!("{}/{}/{}/{}", self.host, self.namespace, self.model, self.tag)
     }
 
-    /// The name of a manifest's path below `manifests/`.
+    /// The name that belongs to a path below `manifests/`; `None` for any other file there.
     pub fn of_path(path: &str) -> Option<Self> {
         let [host, namespace, model, tag] = path.split('/').collect::<Vec<_>>()[..] else {
             return None;
@@ -52,7 +52,7 @@ impl Name {
         Self::new(host, namespace, model, tag).ok()
     }
 
-    /// The name in a store: in lower case, since OCI has no upper case.
+    /// The reference in a store: in lower case, since OCI repositories have no upper case.
     pub fn reference(&self) -> Result<Reference> {
         let repository = self.repository().to_ascii_lowercase();
         Ok(Reference::new(&self.host.to_ascii_lowercase(), &repository, Some(&self.tag), None)?)
@@ -63,7 +63,7 @@ impl Name {
         let invalid = |part: &str| Error::Model {
             id: whole.clone(),
             reason: format!(
-                "{part:?} is no part of an Ollama name; write it as `ollama pull` takes it, such as qwen2.5:3b"
+                "{part:?} is not valid in the name of an Ollama model; write the name as for `ollama pull`, such as qwen2.5:3b"
             ),
         };
         for (part, is_host) in [(host, true), (namespace, false), (model, false), (tag, false)] {
@@ -97,6 +97,7 @@ impl FromStr for Name {
         let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
         let (path, tag) = match rest.rsplit_once(':') {
             Some((path, tag)) if !tag.contains('/') => (path, tag),
+            // A colon before a slash belongs to a port: `127.0.0.1:5000/library/x`.
             _ => (rest, TAG),
         };
         match path.split('/').collect::<Vec<_>>()[..] {
@@ -105,14 +106,16 @@ impl FromStr for Name {
             [host, namespace, model] => Self::new(host, namespace, model, tag),
             _ => Err(Error::Model {
                 id: text.to_owned(),
-                reason: "write it as `ollama pull` takes it, such as qwen2.5:3b".into(),
+                reason:
+                    "the name has too many parts; write it as for `ollama pull`, such as qwen2.5:3b"
+                        .into(),
             }),
         }
     }
 }
 
 impl fmt::Display for Name {
-    /// As short as `ollama list` shows it.
+    /// The short form, without default host and namespace, as `ollama list` prints it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host != HOST {
             write!(f, "{}/", self.host)?;

@@ -1,5 +1,5 @@
-//! A binary that is to become an image: what it runs on, and that it needs nothing beside itself.
-//! Both stand in the ELF header and the program headers (the System V ABI, chapters 4 and 5).
+//! Checks a binary before it is put into an image: for which platform it is, and that it is static.
+//! Both can be read from the ELF header and the program headers (System V ABI, chapters 4 and 5).
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use types::Platform;
 use super::refused;
 use crate::{Error, Result};
 
-/// Largest binary that is taken. A debug build with all its symbols has 100 MB.
+/// Limit for a binary. A debug build with all symbols has about 100 MB.
 const MAX_SIZE: u64 = 1 << 30;
-/// How to get one that is right.
-const NEXT: &str = "take the one of a release, or make one with `cargo xtask dist`, and name it \
+/// The end of all messages: how to get a binary that works.
+const NEXT: &str = "use the binary of a release, or build one with `cargo xtask dist`, and give its path \
                     (`gantry image --binary FILE`, or `tools: [{gantry: [FILE]}]`)";
 
 /// A static Linux binary.
@@ -23,7 +23,7 @@ const NEXT: &str = "take the one of a release, or make one with `cargo xtask dis
 pub(super) struct Binary {
     pub(super) path: PathBuf,
     pub(super) platform: Platform,
-    /// Bytes.
+    /// Its length in bytes.
     pub(super) size: u64,
 }
 
@@ -33,7 +33,7 @@ impl Binary {
         let file = File::open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() {
-            return Err(refused(path, format!("it is no file; {NEXT}")));
+            return Err(refused(path, format!("it is not a regular file; {NEXT}")));
         }
         let size = metadata.len();
         if size > MAX_SIZE {
@@ -45,26 +45,30 @@ impl Binary {
     }
 }
 
-/// The platform of a static program, or why it is none.
+/// Detects the platform of a static Linux program; the error is the reason why it is not one.
 fn platform<'a>(content: impl ReadRef<'a>) -> Result<Platform, String> {
-    let foreign = |_| "it is no 64-bit Linux program (ELF)".to_owned();
+    let foreign = |_| "it is not a 64-bit Linux program (ELF)".to_owned();
     let header = FileHeader64::<Endianness>::parse(content).map_err(foreign)?;
     let endian = header.endian().map_err(foreign)?;
+    // A static program may be position independent, so its type can be that of a shared library.
     let is_program = matches!(header.e_type(endian), elf::ET_EXEC | elf::ET_DYN);
     let is_linux = matches!(header.e_ident().os_abi, elf::ELFOSABI_NONE | elf::ELFOSABI_GNU);
     if !is_program || !is_linux {
-        return Err("it is no 64-bit Linux program (ELF)".to_owned());
+        return Err("it is not a 64-bit Linux program (ELF)".to_owned());
     }
     let architecture = match header.e_machine(endian) {
         elf::EM_X86_64 => "amd64",
         elf::EM_AARCH64 => "arm64",
-        other => return Err(format!("it is for machine {other} of ELF, not for amd64 or arm64")),
+        other => {
+            return Err(format!("it is built for ELF machine {other}, not for amd64 or arm64"));
+        }
     };
+    // A program header of type PT_INTERP names the dynamic loader: static programs have none.
     for segment in header.program_headers(endian, content).map_err(foreign)? {
         if let Some(loader) = segment.interpreter(endian, content).map_err(foreign)? {
             return Err(format!(
-                "it is linked dynamically (it needs {} and libraries), and the image has nothing \
-                 but the binary",
+                "it is linked dynamically (it needs {} and libraries), but the image contains only \
+                 the binary",
                 shown(loader)
             ));
         }
@@ -72,7 +76,7 @@ fn platform<'a>(content: impl ReadRef<'a>) -> Result<Platform, String> {
     Ok(Platform { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: None })
 }
 
-/// A path out of a stranger's file, as it can be printed.
+/// Makes a path from an untrusted file safe to print: no control characters, limited length.
 fn shown(path: &[u8]) -> String {
     const SHOWN: usize = 100;
     let path = String::from_utf8_lossy(path);
@@ -121,10 +125,10 @@ mod tests {
         for (bytes, expected) in [
             (program(RISCV, LOAD), "not for amd64 or arm64"),
             (program(X86_64, INTERP), "dynamically (it needs /lib/ld.so"),
-            (object_file, "no 64-bit Linux program"),
-            (freebsd, "no 64-bit Linux program"),
-            (b"#!/bin/sh\n".to_vec(), "no 64-bit Linux program"),
-            (vec![], "no 64-bit Linux program"),
+            (object_file, "not a 64-bit Linux program"),
+            (freebsd, "not a 64-bit Linux program"),
+            (b"#!/bin/sh\n".to_vec(), "not a 64-bit Linux program"),
+            (vec![], "not a 64-bit Linux program"),
         ] {
             let reason = of(&bytes).unwrap_err();
             assert!(reason.contains(expected), "{reason}");

@@ -1,5 +1,6 @@
-//! The one layer of Gantry's own image: a tar with gzip around it, streamed into the store, with no
-//! time, owner or order of this machine in it.
+//! Writes the single layer of Gantry's own image: a gzipped tar, streamed into the store. It
+//! contains no times, owners or file order of this machine, so the same binary gives the same
+//! layer.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -15,33 +16,36 @@ use types::{Descriptor, Digest, media_type};
 use super::binary::Binary;
 use crate::{Error, Result};
 
-/// gzip's own default, as most builders use it.
+/// gzip's default level, which most image builders use.
 const LEVEL: Compression = Compression::new(6);
-/// "Unknown" (RFC 1952, section 2.3.1): the layer is the same whichever system made it.
+/// "Unknown" in the gzip header (RFC 1952, section 2.3.1), so that the layer does not depend on the
+/// system that built it.
 const UNKNOWN_SYSTEM: u8 = 255;
 /// A tar consists of blocks of 512 bytes, and ends with two that are empty (POSIX.1, pax).
 const BLOCK: u64 = 512;
-/// Names for the two users that are known; any other works without one.
+/// Names for the two users that the image knows; any other user ID works without a name.
 const PASSWD: &str =
     "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/tmp:/sbin/nologin\n";
 const GROUP: &str = "root:x:0:\nnonroot:x:65532:\n";
-/// What a pod has in /etc/hosts goes before what a name server says; libc's default differs by
-/// version.
+/// `hostAliases` of a pod are in /etc/hosts and must win over DNS; without this file the order
+/// depends on the version of libc.
 const NSSWITCH: &str = "hosts: files dns\n";
 
 /// A finished layer.
 pub(super) struct Layer {
     pub(super) blob: Descriptor,
-    /// The sha256 of the tar inside.
+    /// The sha256 of the uncompressed tar, which the config lists.
     pub(super) diff_id: Digest,
 }
 
-/// Writes the layer into the store.
+/// Writes the layer to the store.
 pub(super) fn write(binary: &Binary, store: &Store, progress: &dyn Progress) -> Result<Layer> {
     let shown = binary.path.display().to_string();
     let failed = |cause| Error::Read { what: shown.clone(), cause };
     let head = head(binary.size).map_err(failed)?;
     let file = File::open(&binary.path).map_err(failed)?;
+    // Limited to the length in the tar's header: a file that grows meanwhile must not shift the
+    // rest.
     let file = Watched { inner: file.take(binary.size), left: binary.size, progress };
     let end = vec![0; (padding(binary.size) + 2 * BLOCK) as usize];
 
@@ -57,7 +61,8 @@ pub(super) fn write(binary: &Binary, store: &Store, progress: &dyn Progress) -> 
     Ok(Layer { blob: Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size), diff_id })
 }
 
-/// The tar up to the binary's content, which comes last.
+/// Builds the tar up to the binary's content: the binary is the last member, so its content can be
+/// streamed.
 fn head(size: u64) -> io::Result<Vec<u8>> {
     let mut tar = Vec::new();
     let mut put = |path: &str, mode: u32, kind: EntryType, size: u64, content: &str| {
@@ -89,13 +94,13 @@ fn head(size: u64) -> io::Result<Vec<u8>> {
     Ok(tar)
 }
 
-/// Bytes up to the next border of a block.
+/// Bytes of padding after a content of this length, up to the next full block.
 fn padding(size: u64) -> u64 {
     size.next_multiple_of(BLOCK) - size
 }
 
-/// The binary on its way into the tar; one that got shorter since its header was written would make
-/// a broken tar of it.
+/// Reads the binary into the tar and reports progress. Fails when the file became shorter after its
+/// header was written, since the tar would be invalid.
 struct Watched<'a, R> {
     inner: R,
     left: u64,
@@ -106,7 +111,9 @@ impl<R: Read> Read for Watched<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         if read == 0 && self.left > 0 && !buffer.is_empty() {
-            return Err(io::Error::other("the binary got shorter while it was read; run it again"));
+            return Err(io::Error::other(
+                "the binary became shorter while it was read; run the command again",
+            ));
         }
         self.left -= read as u64;
         self.progress.advance(read as u64);
@@ -114,6 +121,7 @@ impl<R: Read> Read for Watched<'_, R> {
     }
 }
 
+/// Hashes the tar while it is compressed.
 struct Hashed<'a, R> {
     inner: R,
     hash: &'a RefCell<Sha256>,

@@ -1,10 +1,10 @@
-//! Gantry's own image, made without a container engine from the binary: one layer with the binary
-//! and the few files that it needs, a config, a manifest, and an index where there are binaries of
-//! several architectures. The same binaries give the same bytes. `gantry image` makes it, and
-//! `tools: [gantry]` takes it into a lock; docs/image.md tells how it is meant to run.
+//! Builds Gantry's own container image from its binary, without a container engine: one layer with
+//! the binary and the few files that it needs, a config, a manifest, and an index where there are
+//! binaries for several architectures. The same binaries give the same bytes. `gantry image` builds
+//! it, and `tools: [gantry]` adds it to a lock; docs/image.md describes how it runs.
 //!
-//! The binary must be static: libraries of the machine that happens to make the image would make it
-//! another image on each machine, tie it to that machine's libc, and be in nobody's list of parts.
+//! The binary must be static: with libraries of the machine that builds it, the image would differ
+//! from machine to machine, depend on that machine's libc, and contain parts that no SBOM lists.
 
 mod binary;
 mod layer;
@@ -25,24 +25,25 @@ use self::binary::Binary;
 use crate::local::{Image, locked};
 use crate::{Error, Result};
 
-/// All times in the image: it has none of its own, so that the same binary gives the same bytes.
+/// The time for all timestamps in the image: constant, so that the same binary gives the same
+/// bytes.
 const CREATED: &str = "1970-01-01T00:00:00Z";
-/// User and group: that of distroless images, whom no host knows. Any other serves as well
-/// (OpenShift gives each namespace its own).
+/// User and group: `nonroot` of the distroless images, which no host uses. Any other works as well
+/// (OpenShift assigns each namespace its own).
 const USER: &str = "65532:65532";
-/// Where the binary is in the image.
+/// The binary's path in the image.
 const ENTRYPOINT: &str = "/usr/bin/gantry";
-/// `/tmp` is the one folder that any user may write to, or that is mounted where the root is
-/// read-only.
+/// `/tmp` is the only folder that every user may write to; with a read-only root file system a
+/// volume is mounted there.
 const ENVIRONMENT: [&str; 2] = ["PATH=/usr/bin", "HOME=/tmp"];
 
-/// The binaries that an image is made of, one an architecture.
+/// The binaries of an image, one for each architecture.
 #[derive(Debug, Clone)]
 pub struct Binaries(Vec<Binary>);
 
 impl Binaries {
-    /// Looks at the binaries; at the one that runs when none is named. In whichever order they are
-    /// named, the image is the same. [`Error::Local`] names one that no image can be made of.
+    /// Opens and checks the binaries; without any path the one that is running. Their order does
+    /// not change the image. [`Error::Local`] names a binary of which no image can be built.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         let own;
         let paths = match paths {
@@ -56,12 +57,13 @@ impl Binaries {
             given => given,
         };
         let mut all = paths.iter().map(|path| Binary::open(path)).collect::<Result<Vec<_>>>()?;
+        // The order of an index is part of its digest.
         all.sort_by(|a, b| a.platform.cmp(&b.platform));
         match all.windows(2).find(|pair| pair[0].platform == pair[1].platform) {
             Some([first, second]) => {
                 let (platform, other) = (&second.platform, first.path.display());
                 let reason =
-                    format!("it is for {platform}, as is {other}; give one binary an architecture");
+                    format!("it is for {platform}, like {other}; give one binary per architecture");
                 Err(refused(&second.path, reason))
             }
             _ => Ok(Self(all)),
@@ -75,7 +77,7 @@ impl Binaries {
             Some(first) if !self.0.iter().any(fits) => {
                 let wanted: Vec<String> = wanted.iter().map(Platform::to_string).collect();
                 let reason = format!(
-                    "it is for {}, and what is carried is for {}; name a gantry for that: \
+                    "it is for {}, but the platforms of the input are {}; give a binary for them: \
                      `tools: [{{gantry: [FILE]}}]`",
                     first.platform,
                     wanted.join(", ")
@@ -86,8 +88,8 @@ impl Binaries {
         }
     }
 
-    /// Makes the image under that name and puts its content into the store; publishing its root is
-    /// the caller's. Blocks on the disk.
+    /// Builds the image and writes its content to the store; the caller publishes the returned
+    /// root, named `reference`. Blocks on the disk.
     pub fn image(
         &self,
         reference: &Reference,
@@ -101,6 +103,7 @@ impl Binaries {
             manifests.push(one(binary, store, progress)?);
         }
         let descriptor = match manifests.as_slice() {
+            // One platform: the manifest itself is the image, without an index around it.
             [(only, _)] => Descriptor { platform: None, ..only.clone() },
             several => index(several.iter().map(|(child, _)| child.clone()).collect(), store)?,
         };
@@ -112,7 +115,7 @@ impl Binaries {
     }
 }
 
-/// The image of one binary.
+/// Builds the manifest for one binary; its descriptor has the platform, as an index needs it.
 fn one(binary: &Binary, store: &Store, progress: &dyn Progress) -> Result<(Descriptor, Manifest)> {
     let layer = layer::write(binary, store, progress)?;
     let config = document("the config", &config(&binary.platform, &layer.diff_id), store)?;
@@ -170,7 +173,8 @@ fn config(platform: &Platform, diff_id: &Digest) -> serde_json::Value {
     })
 }
 
-/// What the image says of itself, in the words of image-spec 1.1, annotations.md.
+/// The image's description, as labels of its config and annotations of its manifests (keys of
+/// image-spec 1.1, annotations.md).
 fn labels() -> std::collections::BTreeMap<String, String> {
     [
         (annotation::TITLE, "gantry"),
@@ -186,6 +190,7 @@ fn labels() -> std::collections::BTreeMap<String, String> {
     .into()
 }
 
+/// Writes a value to the store as JSON.
 fn document(what: &str, value: &impl serde::Serialize, store: &Store) -> Result<types::lock::Blob> {
     let bytes = serde_json::to_vec(value)
         .map_err(|error| Error::document(format!("{what} of Gantry's own image"), error))?;

@@ -1,5 +1,5 @@
-"""A registry that does what distribution-spec 1.1 says where docker-registry 2.8 and crane's do not:
-uploads that a cut leaves to be gone on with, the referrers API (in pages of one), sparse indexes,
+"""A registry that follows distribution-spec 1.1 where docker-registry 2.8 and crane's do not:
+uploads that can be resumed after an interruption, the referrers API (in pages of one), sparse indexes,
 mounts. In memory, without access control. Prints its address and serves until it is killed.
 """
 
@@ -12,7 +12,7 @@ import urllib.parse
 import uuid
 
 BLOBS, MANIFESTS, TAGS, UPLOADS = {}, {}, {}, {}
-# One request at a time takes bytes for an upload; who asks where it is waits for that.
+# Only one request at a time adds bytes to an upload; a request for its status waits for that.
 TURNS = {}
 UPLOAD = re.compile(r"^/v2/(.+)/blobs/uploads/([0-9a-f]*)$")
 BLOB = re.compile(r"^/v2/(.+)/blobs/(sha256:[0-9a-f]{64})$")
@@ -91,7 +91,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(201, {"OCI-Subject": subject["digest"]} if subject else {})
 
     def take(self, session):
-        """All of the body that comes, also when it is cut."""
+        """All of the body that is received, also when the connection breaks."""
         left = int(self.headers.get("Content-Length", 0))
         with TURNS[session]:
             while left:

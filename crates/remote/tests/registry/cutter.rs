@@ -1,4 +1,5 @@
-//! A line that breaks in the direction of the server: what testkit's `Faults` do for answers.
+//! Interrupts uploads: a TCP proxy that breaks connections in the direction of the server.
+//! (testkit's `Faults` do the same for responses.)
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -6,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
-/// A proxy for TCP that lets a connection send so many bytes and then breaks it, for the first few
-/// connections that get that far.
+/// A TCP proxy that lets a connection send a number of bytes and then breaks it; only the first few
+/// connections that get so far.
 pub struct Cutter {
     pub address: SocketAddr,
     cuts: Arc<AtomicUsize>,
@@ -48,12 +49,12 @@ impl Cutter {
         Self { address, cuts, passed }
     }
 
-    /// Bytes that went to the server, or were lost at a cut.
+    /// Bytes that were sent to the server, or lost with a broken connection.
     pub fn passed(&self) -> u64 {
         self.passed.load(Ordering::SeqCst)
     }
 
-    /// Cuts that have not happened yet.
+    /// Connections that are still to be broken.
     pub fn left(&self) -> usize {
         self.cuts.load(Ordering::SeqCst)
     }

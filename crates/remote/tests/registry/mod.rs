@@ -1,4 +1,4 @@
-//! A user between two registries: what they lock, fetch and push, with the real servers.
+//! A user who locks, fetches and pushes images between two real registries.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test takes what it needs")]
@@ -22,7 +22,7 @@ use types::lock::{Image, Lock, Origin};
 use types::naming::{Naming, Prefix};
 use types::{Digest, Platform, Reference, Root};
 
-/// A user with an empty store, for whom one registry stands for all hosts.
+/// A user with a store of their own. One registry is the mirror of all hosts.
 pub struct User {
     pub folder: tempfile::TempDir,
     pub client: Client,
@@ -31,7 +31,7 @@ pub struct User {
 }
 
 impl User {
-    /// A user whose docker.io, ghcr.io and quay.io are all at this address.
+    /// A user with an empty store, for whom docker.io, ghcr.io and quay.io are at this address.
     pub fn of(url: &str) -> Self {
         Self::with(url, client().build().unwrap())
     }
@@ -55,7 +55,7 @@ impl User {
         fetch::fetch(&self.client, &self.store, self.jobs(lock), Arc::new(Silent)).await
     }
 
-    /// Everything of a lock as jobs.
+    /// The jobs to fetch everything that a lock lists.
     pub fn jobs(&self, lock: &Lock) -> Vec<Job> {
         let job = |content: &types::lock::Content<'_>| {
             let digest = &content.blob.digest;
@@ -73,7 +73,7 @@ impl User {
         lock.content().iter().map(job).collect()
     }
 
-    /// Looks the images up, fetches all of them and publishes their names.
+    /// Looks up the images, fetches all of them and publishes their roots.
     pub async fn pull(&self, names: &[&str], platforms: &str) -> Lock {
         let mut images = vec![];
         for name in names {
@@ -97,7 +97,8 @@ impl User {
         Push::new(&self.client, &self.mirrors, &prefix, targets, policy)
     }
 
-    /// What a load does for every root, one after the other; gives what became of each blob.
+    /// Pushes every root as a load does, one after the other. Returns for each root what was done
+    /// with its blobs.
     pub async fn load(&self, push: &Push) -> gantry_remote::Result<BTreeMap<String, Vec<Put>>> {
         let mut puts: BTreeMap<String, Vec<Put>> = BTreeMap::new();
         for root in self.store.roots().unwrap() {
@@ -122,7 +123,7 @@ impl User {
         Ok(puts)
     }
 
-    /// As [`Self::load`], with what is told as progress.
+    /// As [`Self::load`], and counts in `moved` the bytes that are reported as progress.
     pub async fn load_counting(
         &self,
         site: &str,
@@ -133,7 +134,7 @@ impl User {
             for blob in &store::closure(&self.store, &root).unwrap().blobs {
                 let (from, moved, size) = (Arc::new(self.store.clone()), moved.clone(), blob.size);
                 let told = move |bytes| {
-                    // Only of the large one.
+                    // Only those of the large blob.
                     if size > 1 << 20 {
                         moved.fetch_add(bytes, Ordering::SeqCst);
                     }
@@ -153,20 +154,20 @@ impl User {
         roots.into_iter().find(|root| root.name.to_string() == name).expect("a root of this name")
     }
 
-    /// Nothing in the store is damaged, nothing that a name needs is missing.
+    /// Asserts that nothing in the store is damaged and no root lacks content.
     pub fn assert_whole(&self) {
         let verification = self.store.verify(Damage::Keep, NonZero::<usize>::MIN, &Silent).unwrap();
         assert!(verification.is_whole(), "{verification:?}");
     }
 }
 
-/// A client that does not wait long before it tries again.
+/// A client with short waits between its attempts.
 pub fn client() -> net::Builder {
     let retry = RetryPolicy { first_wait: Duration::from_millis(10), ..RetryPolicy::default() };
     Client::builder().retry(retry)
 }
 
-/// Made on a thread of its own: it has a runtime, and waits for it.
+/// A proxy with faults before `url`. Started on another thread, since it blocks on its own runtime.
 pub fn faults(url: &str) -> testkit::Faults {
     let url = url.to_owned();
     std::thread::spawn(move || testkit::Faults::before(&url)).join().unwrap()
@@ -192,7 +193,7 @@ pub fn lock(images: Vec<Image>) -> Lock {
     Lock { version: 1, name: "test".into(), platforms, charts, images, models, files }
 }
 
-/// Bytes that do not compress, the same for the same seed.
+/// Bytes that cannot be compressed; the same for the same seed.
 pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
@@ -204,7 +205,8 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     std::iter::repeat_with(&mut next).flatten().take(length).collect()
 }
 
-/// Hands content to a registry by plain requests, so that a test may make what no tool makes.
+/// Writes content to a registry with plain requests, so that a test can create what no tool
+/// creates.
 pub struct Author {
     pub base: String,
     client: Client,
@@ -233,7 +235,7 @@ impl Author {
         json!({"mediaType": "application/octet-stream", "digest": digest, "size": bytes.len()})
     }
 
-    /// Puts a document; under its digest where no tag is given. Gives its descriptor.
+    /// Writes a document under the tag, or else under its digest. Returns its descriptor.
     pub async fn document(&self, document: &Value, tag: Option<&str>) -> Value {
         let bytes = serde_json::to_vec(document).unwrap();
         let digest = store::hash::sha256(&bytes);
@@ -249,7 +251,7 @@ impl Author {
         json!({"mediaType": media_type, "digest": digest, "size": size})
     }
 
-    /// An image of one layer.
+    /// Writes an image with one layer; returns its descriptor.
     pub async fn image(&self, architecture: &str, layer: &[u8], tag: Option<&str>) -> Value {
         let config = json!({"architecture": architecture, "os": "linux",
             "rootfs": {"type": "layers", "diff_ids": []}});
@@ -262,7 +264,7 @@ impl Author {
         descriptor
     }
 
-    /// An artifact that speaks of another document.
+    /// Writes an artifact that refers to `subject`; returns its descriptor.
     pub async fn referrer(&self, subject: &Value, artifact_type: &str, content: &[u8]) -> Value {
         let config = self.blob(b"{}").await;
         let layer = self.blob(content).await;

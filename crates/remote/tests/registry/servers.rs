@@ -1,5 +1,5 @@
-//! Registries of other kinds than docker-registry: one with the referrers API, and one whose tokens
-//! come from a server of their own.
+//! Registries other than plain docker-registry: one with the referrers API, and one that requires
+//! tokens from a separate server.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use testkit::tools;
 
-/// A program that serves on loopback; killed on drop.
+/// A server process on loopback; killed on drop.
 pub struct Served {
     child: Child,
     pub host: String,
@@ -26,12 +26,12 @@ impl Drop for Served {
 }
 
 /// A registry that follows distribution-spec 1.1 where those of Debian and of crane do not: it has
-/// the referrers API, takes sparse indexes, and goes on with an upload that was cut.
+/// the referrers API, accepts sparse indexes, and resumes interrupted uploads.
 pub fn conformant() -> Served {
     python("conformant.py", &[], tempfile::tempdir().unwrap())
 }
 
-/// A script beside this file that prints where it serves.
+/// Starts a script in this folder that prints its address.
 fn python(script: &str, arguments: &[&Path], folder: tempfile::TempDir) -> Served {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/registry").join(script);
     let mut child = Command::new("python3")
@@ -47,7 +47,7 @@ fn python(script: &str, arguments: &[&Path], folder: tempfile::TempDir) -> Serve
     Served { child, host: host.trim().to_owned(), _folder: folder }
 }
 
-/// A docker-registry that takes tokens only, and the server that gives them to `user` with
+/// A docker-registry that requires tokens, and the server that issues them to `user` with
 /// `password` (distribution, docs/spec/auth/token.md). Anyone may pull from `public/`.
 pub struct Tokens {
     pub registry: Served,

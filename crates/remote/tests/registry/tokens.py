@@ -1,5 +1,5 @@
 """A token server for docker-registry (distribution, docs/spec/auth/token.md): signed JWTs with the
-certificate in x5c. `user` with `password` may do everything but touch `forbidden/`; anyone may pull
+certificate in x5c. `user` with `password` may do everything except access `forbidden/`; anyone may pull
 from `public/`. Prints its address and serves until it is killed.
 
 usage: tokens.py KEY CERTIFICATE

@@ -1,5 +1,5 @@
-//! A small world on a disk: OCI layouts made from layers of a few files, and the real tools that
-//! turn them into what users have.
+//! Test data on disk: OCI layouts built from layers with a few files, and helpers to run the real
+//! tools (skopeo, podman) on them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test takes what it needs")]
@@ -23,7 +23,7 @@ pub enum Member<'a> {
     Hardlink(&'a str, &'a str),
 }
 
-/// An OCI layout in the making.
+/// An OCI layout that a test fills.
 pub struct Layout {
     pub path: PathBuf,
     entries: Vec<Value>,
@@ -42,7 +42,7 @@ impl Layout {
         json!({"digest": digest.to_string(), "size": bytes.len()})
     }
 
-    /// An image for one platform; its manifest's descriptor.
+    /// Adds an image for one platform; returns its manifest's descriptor.
     pub fn image(&self, architecture: &str, layers: &[&[Member<'_>]]) -> Value {
         let mut diff_ids = vec![];
         let mut descriptors = vec![];
@@ -68,7 +68,7 @@ impl Layout {
         descriptor
     }
 
-    /// An index of images; its descriptor.
+    /// Adds an index of manifests; returns its descriptor.
     pub fn index(&self, manifests: &[Value]) -> Value {
         let index = json!({
             "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
@@ -80,7 +80,7 @@ impl Layout {
         )
     }
 
-    /// Names a descriptor in `index.json`.
+    /// Lists a descriptor under this name in `index.json`.
     pub fn name(&mut self, name: &str, mut descriptor: Value) {
         descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": name});
         self.entries.push(descriptor);
@@ -125,7 +125,7 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Runs a tool to its end; what it printed.
+/// Runs a tool; returns what it printed.
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program)
         .args(arguments)
@@ -139,7 +139,7 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Bytes that do not compress, the same for the same seed.
+/// Bytes that cannot be compressed; the same for the same seed.
 pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2_862_933_555_777_941_757).wrapping_add(3_037_000_493);
     (0..length)

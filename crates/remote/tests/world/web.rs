@@ -1,4 +1,4 @@
-//! A plain web server over a folder: Python's own, on loopback.
+//! A plain web server for a folder, on loopback: Python's `http.server`.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;

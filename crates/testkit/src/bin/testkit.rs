@@ -1,4 +1,4 @@
-//! The proving ground for people and scripts: the same world that tests build, held up for as long
+//! The test environment for people and scripts: the same one that tests build, running for as long
 //! as its standard input is open.
 //!
 //! ```text
@@ -55,7 +55,8 @@ fn world(folder: &Path, world: &World) -> ExitCode {
         eprintln!("testkit: cannot write {}: {error}", whole.display());
         return ExitCode::FAILURE;
     }
-    // Whoever started this holds the other end; when it ends, however it ends, so does the world.
+    // The process that started this holds the other end of the pipe. When it ends, in whatever way,
+    // so does the environment.
     let _ = io::stdin().read_to_end(&mut Vec::new());
     ExitCode::SUCCESS
 }

@@ -1,5 +1,6 @@
-//! Bad luck on the wire: a proxy before any server, which cuts, stalls, slows, refuses and lies on
-//! demand, and remembers every request, so that a test can tell what was fetched twice.
+//! Network failures: a proxy in front of any server, which cuts, stalls, slows, refuses and
+//! falsifies on demand, and remembers every request, so that a test can tell what was fetched
+//! twice.
 //!
 //! ```no_run
 //! # use gantry_testkit::{faults::{Fault, Times}, Faults, Registry};
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
-/// A proxy on a free port of loopback; closed on drop.
+/// A proxy on a free port of loopback that causes failures; closed on drop.
 #[derive(Debug)]
 pub struct Faults {
     address: SocketAddr,
@@ -26,10 +27,10 @@ pub struct Faults {
     runtime: Option<Runtime>,
 }
 
-/// What goes wrong with an answer.
+/// A failure of one response.
 ///
-/// The faults of a body befall only successful answers to GET that are long enough for them; other
-/// answers pass, and are not counted.
+/// Faults in a body apply only to successful responses to GET that are long enough for them; other
+/// responses pass, and are not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The connection is closed after so many bytes of the body.
@@ -42,9 +43,9 @@ pub enum Fault {
         /// Bytes of this answer's body that arrive.
         after: u64,
     },
-    /// The body's byte at this place is another one: a server that lies about a digest.
+    /// One byte of the body is changed: a server whose content does not match the digest.
     Flip {
-        /// The place in this answer's body.
+        /// The offset in this response's body.
         at: u64,
     },
     /// The body comes at this rate.
@@ -63,7 +64,7 @@ pub enum Fault {
     Drop,
 }
 
-/// How often a fault befalls a matching request before it is over.
+/// How many matching requests a fault applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Times {
     /// So often.
@@ -115,8 +116,8 @@ struct Rule {
 }
 
 impl Faults {
-    /// A proxy before a server: `http://127.0.0.1:5000`. Until it is told of a fault, it only
-    /// passes on and remembers.
+    /// Starts a proxy in front of a server (`http://127.0.0.1:5000`). Until a fault is added, it only
+    /// forwards and records requests.
     pub fn before(upstream: &str) -> Self {
         let state = Arc::new(State {
             upstream: upstream.trim_end_matches('/').to_owned(),
@@ -146,18 +147,18 @@ impl Faults {
         format!("http://{}", self.address)
     }
 
-    /// From now on, requests whose path and query contain `part` meet this fault. Of several that
-    /// match, the one told first has its times first.
+    /// Adds a fault for requests whose path and query contain `part`. Of several faults that match,
+    /// the one that was added first is used up first.
     pub fn on(&self, part: &str, fault: Fault, times: Times) {
         self.state.rules().push(Rule { part: part.to_owned(), fault, times });
     }
 
-    /// Ends all faults.
+    /// Removes all faults.
     pub fn mend(&self) {
         self.state.rules().clear();
     }
 
-    /// All requests so far, in the order of their coming.
+    /// All requests so far, in the order of their arrival.
     pub fn requests(&self) -> Vec<Request> {
         self.state.requests().clone()
     }

@@ -1,5 +1,6 @@
 //! The recipe of the cluster's images: servers that really answer, small, as a user without rights,
-//! with a root file system that nobody writes to. Their programs stand in `workloads/` beside `src/`.
+//! with a root file system that nobody writes to. Their programs stand in `workloads/` beside
+//! `src/`.
 
 use super::recipe::{File, Image, Layer, Program, Recipe, Settings, Text};
 use crate::workloads::{

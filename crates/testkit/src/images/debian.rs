@@ -11,8 +11,8 @@ use crate::tools;
 
 /// The release whose packages the images are made of.
 const SUITE: &str = "bookworm";
-/// Needed by packages' installation scripts alone, which an image has behind it. apt is told that
-/// they are there, so that neither they nor what they need comes along.
+/// Packages that only installation scripts need, which are never run here. apt is made to believe
+/// that they are installed, so that neither they nor their dependencies are downloaded.
 const FOR_SCRIPTS: [&str; 13] = [
     "adduser",
     "cdebconf",

@@ -1,6 +1,6 @@
-//! A layer: the files of Debian packages, of a Hugging Face cache or of a folder, as one tar with gzip
-//! around it, streamed and the same on every machine (packages in the order of their names, their own time
-//! stamps, no owner's names).
+//! A layer: the files of Debian packages, of a Hugging Face cache or of a folder, as one tar with
+//! gzip around it, streamed and the same on every machine (packages in the order of their names,
+//! their own time stamps, no owner's names).
 
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
@@ -46,7 +46,7 @@ pub(crate) struct Layer {
     pub(crate) diff_id: Digest,
 }
 
-/// Whether a layer lies on others.
+/// The position of a layer in its image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     /// The first one; it brings the links of a merged system.
@@ -71,7 +71,7 @@ pub(crate) fn of_packages(blobs: &Blobs, name: &str, packages: &[Package], place
 }
 
 /// A layer with files of a model in the form that `hf download` leaves below
-/// `/app/.cache/huggingface` (spec/huggingface-hub.md, "The cache folder").
+/// `/app/.cache/huggingface`: `refs/`, `blobs/` named by etag, and `snapshots/` with links to them.
 pub(crate) fn of_hub_cache(blobs: &Blobs, name: &str, folder: &Path, with: &[PathBuf]) -> Layer {
     let mut layer = Writer::new(blobs, name);
     let commit = Hub::commit_of(MINILM, folder);
@@ -302,7 +302,8 @@ pub(crate) fn model_files(folder: &Path, keep: impl Fn(&Path) -> bool) -> Vec<Pa
     files::below(folder).into_iter().filter(|file| keep(file)).collect()
 }
 
-/// A file's name among a cache's blobs: the Hub's `ETag`, sha256 for LFS files, git's id for others.
+/// A file's name among a cache's blobs: the Hub's `ETag`, sha256 for LFS files, git's id for
+/// others.
 fn etag(path: &Path, bytes: &[u8]) -> String {
     if path.extension().is_some_and(|extension| extension == "safetensors") {
         return sha256(bytes).hex();

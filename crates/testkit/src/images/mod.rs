@@ -79,7 +79,7 @@ impl Images {
         build::cached(&recipe::slow())
     }
 
-    /// The images of the cluster's stories, made once and kept: servers that really answer
+    /// The images of the cluster tests, made once and kept: servers that really answer
     /// (llama.cpp, embeddings, Ollama, PostgreSQL, Redis) and a busybox. Their names are in
     /// [`crate::workloads`]. Compiles two of them, which takes five minutes of one core.
     pub fn cluster() -> Self {

@@ -1,5 +1,5 @@
-//! What the images are made of: names, layers, platforms. Data only; the building is in the rooms
-//! beside this one.
+//! What the images are made of: names, layers, platforms. Data only; the modules next to this one
+//! build the images.
 
 use super::blobs::sha256;
 
@@ -58,7 +58,8 @@ pub(crate) enum Layer {
     HubCache(Weights),
     /// One small file with this text, so that the layer is like no other.
     Text(String),
-    /// These PyPI packages (`name==version`) and nothing that they need, where Debian's Python looks.
+    /// These PyPI packages (`name==version`) and nothing that they need, where Debian's Python
+    /// looks.
     Python(&'static [&'static str]),
     /// A program that is compiled here.
     Built(Program),

@@ -1,23 +1,24 @@
-//! `checks:` of `gantry.yaml`, which `gantry check` asks of what is deployed, and the form of
-//! `rules/inference.yaml`, by which it recognises what is there to be asked. `docs/check.md`.
+//! `checks:` of `gantry.yaml`, the requests that `gantry check` sends to what is deployed, and the
+//! format of `rules/inference.yaml`, by which it recognises model servers. See `docs/check.md`.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A first inference may load a model of many gigabytes from a slow volume; so long is waited.
+/// How long a check may take unless it says otherwise: a first inference may load a model of many
+/// gigabytes from a slow volume.
 pub const TIMEOUT: Duration = Duration::from_mins(5);
-/// The longest wait that may be asked for.
+/// The longest timeout that a check may have; longer ones are mostly typing errors.
 const LONGEST: Duration = Duration::from_hours(4);
 
-/// What is asked, and how the answer is judged.
+/// The protocol of a check: which requests are sent, and what a good response is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// `POST /v1/chat/completions`: an answer that is not empty, whole and streamed.
+    /// `POST /v1/chat/completions`, plain and streamed: a response with text.
     OpenaiChat,
-    /// `POST /v1/embeddings`: a vector that is one.
+    /// `POST /v1/embeddings`: a vector of numbers that are not all zero.
     OpenaiEmbeddings,
     /// `POST /v1/encode/{model}` of the Superlinked inference engine.
     SieEncode,
@@ -27,14 +28,14 @@ pub enum Kind {
     Tei,
     /// The open inference protocol: ready, model ready, metadata, infer.
     KserveV2,
-    /// A plain GET.
+    /// A plain HTTP GET.
     Http,
-    /// A connection.
+    /// A TCP connection.
     Tcp,
 }
 
 impl Kind {
-    /// As it is written in `gantry.yaml`.
+    /// The value as it is written in `gantry.yaml`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OpenaiChat => "openai-chat",
@@ -48,36 +49,36 @@ impl Kind {
         }
     }
 
-    /// Whether it asks a model.
+    /// Whether it sends a request to a model.
     pub fn has_model(self) -> bool {
         !matches!(self, Self::Http | Self::Tcp)
     }
 }
 
-/// A declared check.
+/// A check that `gantry.yaml` declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What it is called in the report.
+    /// Its name in the report.
     pub name: String,
-    /// What is asked.
+    /// The protocol.
     pub kind: Kind,
-    /// The release that it belongs to: it is asked when that release is.
+    /// The release that it belongs to: it runs when that release is checked.
     pub release: Option<String>,
-    /// Who is asked.
+    /// Where the request is sent.
     pub target: Target,
-    /// The model; the server is asked for its models when absent.
+    /// The model; when absent, one that the server lists.
     pub model: Option<String>,
     /// The path of the request, where it is not the kind's own.
     pub path: Option<String>,
-    /// How long all of it may take.
+    /// How long the whole check may take.
     pub timeout: Duration,
     /// Headers of every request.
     pub headers: Vec<Header>,
-    /// What the answer has to be, beside what the kind asks of it.
+    /// What the response must be, besides what the kind requires.
     pub expect: Expect,
 }
 
-/// Who is asked.
+/// Where the request of a check is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// A Service of the cluster, reached by a port forward of Gantry's own.
@@ -89,7 +90,7 @@ pub enum Target {
         /// The Service's port; its only one when absent.
         port: Option<u16>,
     },
-    /// An address that is reached from here: `http(s)://host[:port]`, for tcp `tcp://host:port`.
+    /// An address that this machine reaches: `http(s)://host[:port]`, for tcp `tcp://host:port`.
     Url(String),
 }
 
@@ -102,14 +103,14 @@ pub struct Header {
     pub value: HeaderValue,
 }
 
-/// Where a header's value is.
+/// Where a header's value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderValue {
     /// In `gantry.yaml`.
     Plain(String),
     /// In a Secret of the target's namespace.
     Secret {
-        /// What stands before the secret: `Bearer `.
+        /// Text to put before the secret: `Bearer `.
         prefix: String,
         /// The Secret.
         name: String,
@@ -118,47 +119,47 @@ pub enum HeaderValue {
     },
 }
 
-/// What the answer has to be.
+/// What the response to a check must be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expect {
     /// The HTTP status; any success when absent.
     pub status: Option<u16>,
-    /// A text that stands in the answer.
+    /// A text that the response contains.
     pub contains: Option<String>,
-    /// A JSON path (RFC 9535) that finds something in the answer.
+    /// A JSON path (RFC 9535) that matches something in the response.
     pub json_path: Option<serde_json_path::JsonPath>,
-    /// What the path finds.
+    /// The value that the path must match.
     pub equals: Option<Value>,
     /// The length of an embedding.
     pub dimensions: Option<u32>,
 }
 
-/// How a model server is recognised among the pods; the first rule that fits counts.
+/// How a model server is recognised among the pods; the first rule that matches applies.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
     /// The rule's name; a rule of the same name replaces it.
     pub name: String,
-    /// What is asked of it.
+    /// The protocol of the check that it gets.
     pub kind: Kind,
-    /// Parts of the image's name and tag, one of which is there.
+    /// Parts of the image's `name:tag`, of which one must match.
     #[serde(default)]
     pub images: Vec<String>,
-    /// Words of command and args, one of which is there, alone or before a `=`.
+    /// Words of command and args, of which one must be there, alone or before a `=`.
     #[serde(default)]
     pub words: Vec<String>,
-    /// Variables of the environment, one of which is set.
+    /// Environment variables, of which one must be set.
     #[serde(default)]
     pub env: Vec<String>,
-    /// The port where neither the container's ports nor its args tell it.
+    /// The port, where neither the container's ports nor its args say it.
     pub port: Option<u16>,
-    /// The args that tell the port, such as `--port`.
+    /// The args that set the port, such as `--port`.
     #[serde(default, rename = "portArgs")]
     pub port_args: Vec<String>,
-    /// The args that tell the name under which the model is served.
+    /// The args that set the name under which the model is served.
     #[serde(default, rename = "modelArgs")]
     pub model_args: Vec<String>,
-    /// One sentence for people.
+    /// One sentence for people: what the server is.
     pub why: String,
 }
 
@@ -216,18 +217,18 @@ impl RawCheck {
         let target = self.target()?;
         let timeout = self.timeout.as_deref().map(duration).transpose()?.unwrap_or(TIMEOUT);
         if self.model.is_some() && !kind.has_model() {
-            return Err(format!("model does not go with the kind {}", kind.as_str()));
+            return Err(format!("model cannot be used with the kind {}", kind.as_str()));
         }
         if let Some(path) = &self.path {
             if kind == Kind::Tcp {
-                return Err("path does not go with the kind tcp".into());
+                return Err("path cannot be used with the kind tcp".into());
             }
             if !path.starts_with('/') {
-                return Err(format!("path: {path:?} does not begin with /"));
+                return Err(format!("path: {path:?} does not start with /"));
             }
         }
         if kind == Kind::Tcp && !self.headers.is_empty() {
-            return Err("headers do not go with the kind tcp".into());
+            return Err("headers cannot be used with the kind tcp".into());
         }
         let headers = self.headers.into_iter().map(RawHeader::check).collect::<Result<_, _>>()?;
         let expect = self.expect.check(kind)?;
@@ -247,10 +248,12 @@ impl RawCheck {
     fn target(&self) -> Result<Target, String> {
         match (&self.url, &self.service) {
             (Some(_), Some(_)) => Err("give only one of url and service".into()),
-            (None, None) => Err("who is asked? give service (and port), or url".into()),
+            (None, None) => Err("give service (and port) or url: where the request is sent".into()),
             (Some(url), None) => {
                 if self.namespace.is_some() || self.port.is_some() {
-                    return Err("namespace and port go with service, not with url".into());
+                    return Err(
+                        "namespace and port can only be used with service, not with url".into()
+                    );
                 }
                 let schemes: &[&str] = match self.kind {
                     Kind::Tcp => &["tcp://"],
@@ -260,7 +263,7 @@ impl RawCheck {
                 match rest {
                     Some(rest) if !rest.is_empty() => Ok(Target::Url(url.clone())),
                     _ => Err(format!(
-                        "url: {url:?} is no address for {}; write {}host:port",
+                        "url: {url:?} is not an address for {}; write {}host:port",
                         self.kind.as_str(),
                         schemes[0]
                     )),
@@ -269,7 +272,7 @@ impl RawCheck {
             (None, Some(service)) => {
                 if self.namespace.is_none() && self.release.is_none() {
                     return Err(format!(
-                        "where is the service {service}? give namespace, or the release that it is of"
+                        "give the namespace of the service {service}, or the release that it belongs to"
                     ));
                 }
                 Ok(Target::Service {
@@ -286,6 +289,7 @@ impl RawHeader {
     fn check(self) -> Result<Header, String> {
         let name = self.name;
         let value = match (self.value, self.secret_ref) {
+            // A prefix makes sense with a secret only: a plain value can contain it.
             (Some(value), None) if self.prefix.is_none() => HeaderValue::Plain(value),
             (None, Some(secret)) => HeaderValue::Secret {
                 prefix: self.prefix.unwrap_or_default(),
@@ -293,7 +297,7 @@ impl RawHeader {
                 key: secret.key,
             },
             (Some(_), None) => {
-                return Err(format!("the header {name}: prefix goes with secretRef"));
+                return Err(format!("the header {name}: prefix can only be used with secretRef"));
             }
             _ => return Err(format!("the header {name} needs one of value and secretRef")),
         };
@@ -305,28 +309,33 @@ impl RawExpect {
     fn check(self, kind: Kind) -> Result<Expect, String> {
         let of_answer = self.status.is_some() || self.contains.is_some();
         if kind == Kind::Tcp && (of_answer || self.json_path.is_some()) {
-            return Err("expect: a TCP connection has no answer to expect something of".into());
+            return Err("expect: the kind tcp has no response that could be checked".into());
         }
         if self.status.is_some() && kind != Kind::Http {
             return Err(format!(
-                "expect: status goes with http; {} expects a success",
+                "expect: status can only be used with http; {} always expects success",
                 kind.as_str()
             ));
         }
         if self.status.is_some_and(|status| !(100..600).contains(&status)) {
-            return Err("expect: status is no HTTP status".into());
+            return Err("expect: status must be an HTTP status, such as 200".into());
         }
         if self.equals.is_some() && self.json_path.is_none() {
-            return Err("expect: equals goes with jsonPath".into());
+            return Err("expect: equals can only be used with jsonPath".into());
         }
+        // The kinds whose responses can have an embedding.
         let embeds =
             matches!(kind, Kind::OpenaiEmbeddings | Kind::SieEncode | Kind::Tei | Kind::Ollama);
         if self.dimensions.is_some() && !embeds {
-            return Err(format!("expect: {} has no dimensions", kind.as_str()));
+            return Err(format!(
+                "expect: dimensions cannot be used with the kind {}",
+                kind.as_str()
+            ));
         }
         let json_path = self.json_path.map(|path| {
-            serde_json_path::JsonPath::parse(&path)
-                .map_err(|cause| format!("expect: {path:?} is no JSON path: {cause}"))
+            serde_json_path::JsonPath::parse(&path).map_err(|_| {
+                format!("expect: {path:?} is not a JSON path; write such as $.choices[0]")
+            })
         });
         Ok(Expect {
             status: self.status,
@@ -338,9 +347,10 @@ impl RawExpect {
     }
 }
 
-/// `90s`, `5m`, `1h`.
+/// Reads the timeout of a check: `90s`, `5m`, `1h`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("timeout: {text:?} is no time; write such as 90s, 5m or 1h");
+    let wrong = || format!("timeout: {text:?} is not a duration; write 90s, 5m or 1h");
+    // jiff also reads ISO 8601 (`PT90S`); negative times fail in the conversion below.
     let parsed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
     let duration = Duration::try_from(parsed).map_err(|_| wrong())?;
     if duration.is_zero() || duration > LONGEST {
@@ -390,20 +400,29 @@ mod tests {
                 "name: x, kind: http, url: http://a, modle: y",
                 "unknown key \"modle\"; did you mean \"model\"",
             ),
-            ("name: x, kind: http", "4:3: who is asked"),
-            ("name: x, kind: http, service: s", "give namespace, or the release"),
+            ("name: x, kind: http", "4:3: give service (and port) or url"),
+            (
+                "name: x, kind: http, service: s",
+                "give the namespace of the service s, or the release",
+            ),
             ("name: x, kind: http, url: http://a, service: s", "only one of url and service"),
             ("name: x, kind: tcp, url: http://a", "write tcp://host:port"),
             (
                 "name: x, kind: http, url: http://a, model: y",
-                "model does not go with the kind http",
+                "model cannot be used with the kind http",
             ),
-            ("name: x, kind: http, url: http://a, timeout: soon", "is no time"),
+            ("name: x, kind: http, url: http://a, timeout: soon", "is not a duration"),
             ("name: x, kind: http, url: http://a, timeout: 9h", "not between"),
-            ("name: x, kind: http, url: http://a, path: a", "does not begin with /"),
-            ("name: x, kind: http, url: http://a, expect: {equals: 1}", "goes with jsonPath"),
-            ("name: x, kind: http, url: http://a, expect: {jsonPath: 'a['}", "is no JSON path"),
-            ("name: x, kind: tei, url: http://a, expect: {status: 200}", "status goes with http"),
+            ("name: x, kind: http, url: http://a, path: a", "does not start with /"),
+            (
+                "name: x, kind: http, url: http://a, expect: {equals: 1}",
+                "only be used with jsonPath",
+            ),
+            ("name: x, kind: http, url: http://a, expect: {jsonPath: 'a['}", "is not a JSON path"),
+            (
+                "name: x, kind: tei, url: http://a, expect: {status: 200}",
+                "status can only be used with http",
+            ),
             ("name: x, kind: http, url: http://a, headers: [{name: h}]", "needs one of value"),
         ] {
             let error = read(check).unwrap_err().to_string();

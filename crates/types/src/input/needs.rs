@@ -1,10 +1,11 @@
-//! Which charts need which (`needs:`), and the order in which they are installed.
+//! Dependencies between charts (`needs:` of `gantry.yaml`), and the order in which `deploy` installs
+//! the charts.
 
 use super::{Chart, ChartSource, Input};
 
 impl Chart {
-    /// What the release is called, as far as the input alone tells: a local chart without `release:`
-    /// has its name in its own files.
+    /// The name of the release, as far as the input alone says: a local chart without `release:` has
+    /// its name in its Chart.yaml.
     pub fn called(&self) -> Option<&str> {
         if let Some(release) = &self.release {
             return Some(release);
@@ -18,8 +19,12 @@ impl Chart {
 }
 
 impl Input {
-    /// The numbers of the charts in the order in which they are installed: what is needed comes first,
-    /// then what `is_first` says (it brings kinds of objects that others may use), else as in the file.
+    /// The indices of the charts in the order of their installation: needed charts before those that
+    /// need them, then charts for which `is_first` is true (they bring custom resource definitions
+    /// that others may use), else as in the file.
+    ///
+    /// For charts 0 to 2, where 0 needs 2 and `is_first` holds for none: first 1 (needs nothing), then
+    /// 2, then 0.
     pub fn order(&self, is_first: &dyn Fn(usize) -> bool) -> Vec<usize> {
         let mut order = Vec::with_capacity(self.charts.len());
         let mut left: Vec<usize> = (0..self.charts.len()).collect();
@@ -29,7 +34,7 @@ impl Input {
             let is_free = |chart: &usize| {
                 needed(&self.charts, *chart).iter().all(|needed| order.contains(needed))
             };
-            // A read input has no circle; the first one is taken where a made one has.
+            // An input that was parsed has no cycle; for one that was built in code, any order will do.
             let next = left.iter().position(is_free).unwrap_or_default();
             order.push(left.remove(next));
         }
@@ -37,14 +42,15 @@ impl Input {
     }
 }
 
-/// What is wrong with the needs of a list of charts: the number of the chart and the reason.
+/// Checks that every `needs:` names another release and that there is no cycle. The error has the
+/// index of the chart and the reason.
 pub(super) fn check(charts: &[Chart]) -> Result<(), (usize, String)> {
     for (number, chart) in charts.iter().enumerate() {
         for need in &chart.needs {
             match find(charts, need) {
                 None => {
                     let reason = format!(
-                        "needs: there is no release {need:?}; give the chart that is meant `release: {need}`"
+                        "needs: there is no release {need:?}; set `release: {need}` on the chart that is meant"
                     );
                     return Err((number, reason));
                 }
@@ -74,13 +80,15 @@ fn needed(charts: &[Chart], chart: usize) -> Vec<usize> {
     charts[chart].needs.iter().filter_map(|need| find(charts, need)).collect()
 }
 
-/// A way from the first chart of `way` back to it.
+/// A path of needs from the first chart of `way` back to itself, by depth-first search: `way` is the
+/// path from the first chart to `at`. For a → b → a it is `[a, b, a]`.
 fn circle(charts: &[Chart], at: usize, way: &mut Vec<usize>) -> Option<Vec<usize>> {
     for next in needed(charts, at) {
         if next == way[0] {
             way.push(next);
             return Some(way.clone());
         }
+        // A chart on the path already is part of another cycle, which is found from its own start.
         if !way.contains(&next) {
             way.push(next);
             if let Some(found) = circle(charts, next, way) {

@@ -1,4 +1,5 @@
-//! `gantry.yaml` as it stands in the file, and the checks that turn each entry into what it means.
+//! `gantry.yaml` as it is written in the file, and the conversion of each entry into the checked types
+//! of [`super`]. Errors here are sentences; the caller adds file, line and column.
 
 use std::path::PathBuf;
 
@@ -68,7 +69,7 @@ impl RawChart {
             .map_err(|error| error.to_string())?;
         if matches!(source, ChartSource::Local(_)) && self.version.is_some() {
             return Err(format!(
-                "version does not go with {}: a local chart has its own version; leave it away",
+                "`version` cannot be used with {}: a local chart has its version in Chart.yaml; remove `version`",
                 self.chart
             ));
         }
@@ -94,10 +95,11 @@ impl ChartSource {
         let invalid = |reason: &str| Error::invalid("chart", chart, reason);
         if let Some(repository) = chart.strip_prefix("oci://") {
             let reference: Reference = repository.parse()?;
+            // `oci://…/app:1.2` is what docker users type; helm refuses a tag in the name as well.
             if reference.digest().is_some()
                 || repository.contains(&format!(":{}", reference.version()))
             {
-                return Err(invalid("give the version in `version:`, not behind the name"));
+                return Err(invalid("give the version in `version:`, not after the name"));
             }
             return Ok(Self::Oci { repository: repository.trim_end_matches('/').to_owned() });
         }
@@ -111,10 +113,12 @@ impl ChartSource {
             });
         }
         if chart.contains("://") {
-            return Err(invalid("it is oci://…, an https:// repository, a folder or a .tgz"));
+            return Err(invalid(
+                "write oci://…, the https:// URL of a repository, a folder or a .tgz",
+            ));
         }
         if chart.is_empty() {
-            return Err(invalid("it is empty"));
+            return Err(invalid("it is empty; write oci://…, a folder or a .tgz"));
         }
         Ok(Self::Local(PathBuf::from(chart)))
     }
@@ -126,7 +130,7 @@ pub(super) enum RawImage {
     Long(RawImageMap),
 }
 
-// By hand and not `untagged`, which would hide the place and the nearest key of a mistake.
+// By hand and not `#[serde(untagged)]`, whose errors have neither the line nor the misspelt key.
 impl<'de> Deserialize<'de> for RawImage {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
@@ -171,6 +175,7 @@ impl RawImage {
             (None, None, None) => ImageFrom::Registry,
             (Some(path), None, None) => ImageFrom::Archive(path),
             (None, Some(path), None) => ImageFrom::Layout(path),
+            // DOCKER_HOST is written `unix:///run/docker.sock` or `unix:/run/docker.sock`.
             (None, None, Some(socket)) => ImageFrom::Docker(
                 socket
                     .strip_prefix("unix:")
@@ -212,7 +217,7 @@ impl RawModel {
         let kinds =
             [self.hf.is_some(), self.ollama.is_some(), self.url.is_some(), self.image.is_some()];
         if kinds.iter().filter(|given| **given).count() != 1 {
-            return Err("a model has exactly one of hf, ollama, url and image".into());
+            return Err("a model needs exactly one of hf, ollama, url and image".into());
         }
         self.check_keys()?;
         if let Some(id) = self.hf {
@@ -237,7 +242,7 @@ impl RawModel {
         if let Some(url) = self.url {
             if !url.starts_with("https://") && !url.starts_with("http://") {
                 return Err(format!(
-                    "{url} is no http(s) URL; a file on this machine goes under files:"
+                    "{url} is not an http:// or https:// URL; list a file of this machine under `files:`"
                 ));
             }
             let sha256 = self
@@ -249,11 +254,15 @@ impl RawModel {
         }
         match (self.image, self.path) {
             (Some(image), Some(path)) => Ok(Model::ImagePath { image, path, id: self.name }),
-            _ => Err("image needs path: the folder in the image's file system".into()),
+            _ => {
+                Err("image needs path: the folder in the image, such as /app/.cache/huggingface"
+                    .into())
+            }
         }
     }
 
-    /// Keys that do not belong to the kind of the entry are a mistake, never silently dropped.
+    /// Refuses keys that have no meaning for this kind of model: silently dropped, a misplaced
+    /// `sha256:` would look like protection.
     fn check_keys(&self) -> Result<(), String> {
         let (kind, allowed): (&str, &[&str]) = if self.hf.is_some() {
             ("hf", &["revision", "include", "exclude", "cache", "folder"])
@@ -276,7 +285,7 @@ impl RawModel {
         ];
         for (key, is_given) in given {
             if is_given && !allowed.contains(&key) {
-                return Err(format!("{key} does not go with {kind}"));
+                return Err(format!("`{key}` cannot be used with `{kind}`"));
             }
         }
         Ok(())

@@ -1,34 +1,35 @@
-//! What people know and no manifest says, as data: which images an operator has compiled in
-//! (`rules:` of `gantry.yaml`) and what reaches outside by itself (`phoneHome:`). Gantry's own
-//! tables (`rules/*.yaml`) have the same forms; the format is `docs/formats/rules.md`.
+//! Facts that no manifest contains, as data: the images that an operator pulls without naming them
+//! (`rules:` of `gantry.yaml`), and telemetry, update checks and the like (`phoneHome:`). Gantry's own
+//! tables (`rules/*.yaml`) have the same format, which `docs/formats/rules.md` describes.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::Reference;
 
-/// `rules:`, and the form of `rules/operators.yaml`.
+/// `rules:` of `gantry.yaml`, and the format of `rules/operators.yaml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
-    /// Images that operators have compiled in.
+    /// Images whose names are compiled into operators.
     #[serde(default)]
     pub operators: Vec<Operator>,
 }
 
-/// Images that an operator pulls and that nothing names.
+/// Images that an operator pulls although no manifest names them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RawOperator")]
 pub struct Operator {
     /// The rule's name; a rule of the same name replaces it.
     pub name: String,
-    /// What has to be rendered.
+    /// What the chart must render for the rule to apply.
     pub when: When,
-    /// The images. `{spec.version}` is a field of the document, `{tag}` the tag of the container.
+    /// The images. `{spec.version}` is replaced by that field of the object, `{tag}` by the tag of the
+    /// container.
     pub images: Vec<String>,
-    /// Or what the operator appends to tags that are rendered.
+    /// Or the suffixes that the operator appends to tags of other images.
     pub suffixes: Option<Suffixes>,
-    /// How sure it is of its images.
+    /// How certain it is that the images are pulled.
     pub sure: Sure,
     /// The chart's values that choose another image, as dotted paths.
     pub values: Vec<String>,
@@ -36,35 +37,35 @@ pub struct Operator {
     pub why: String,
 }
 
-/// What has to be rendered for a rule to count: a document, or a container.
+/// What the chart must render for a rule to apply: an object, or a container.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct When {
-    /// A document of this API group.
+    /// An object of this API group.
     pub group: Option<String>,
-    /// A document of this kind.
+    /// An object of this kind.
     pub kind: Option<String>,
-    /// Or a container whose repository ends so.
+    /// Or a container whose image repository ends with this.
     pub container: Option<String>,
-    /// Fields of the document that are all set.
+    /// Fields of the object that must all be set.
     #[serde(default)]
     pub set: Vec<String>,
-    /// Fields of the document of which none is set.
+    /// Fields of the object that must all be absent.
     #[serde(default)]
     pub unset: Vec<String>,
 }
 
-/// What an operator appends to the tags of images.
+/// The suffixes that an operator appends to the tags of images.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Suffixes {
-    /// The end of their repositories.
+    /// The end of the images' repositories.
     pub of: String,
-    /// What is appended.
+    /// The suffixes.
     pub append: Vec<String>,
 }
 
-/// How sure a rule is of its images.
+/// How certain a rule is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sure {
@@ -96,20 +97,24 @@ impl TryFrom<RawOperator> for Operator {
     fn try_from(raw: RawOperator) -> Result<Self, String> {
         let RawOperator { name, when, images, suffixes, sure, values, why } = raw;
         let of_document = when.group.is_some() || when.kind.is_some();
+        // Equal means both or neither; exactly one of the two is right.
         if of_document == when.container.is_some() {
             return Err(format!("the rule {name:?} needs either when.kind or when.container"));
         }
         if when.container.is_some() && !(when.set.is_empty() && when.unset.is_empty()) {
-            return Err(format!("the rule {name:?}: when.set and when.unset go with when.kind"));
+            return Err(format!(
+                "the rule {name:?}: when.set and when.unset can only be used with when.kind"
+            ));
         }
         if images.is_empty() && suffixes.is_none() {
             return Err(format!("the rule {name:?} needs images or suffixes"));
         }
+        // What the fields hold is known only when a chart is rendered; a typo around them shows now.
         for image in &images {
             let sample = with_fields(image, |_| Some("1".to_owned()));
             if sample.is_none_or(|sample| sample.parse::<Reference>().is_err()) {
                 return Err(format!(
-                    "the rule {name:?}: {image:?} is no image reference, also with 1 for its {{fields}}"
+                    "the rule {name:?}: {image:?} is not a valid image reference, even with 1 in place of each {{field}}"
                 ));
             }
         }
@@ -117,8 +122,8 @@ impl TryFrom<RawOperator> for Operator {
     }
 }
 
-/// A text with what `field` gives for each `{field}`; `None` where one is missing or a brace is
-/// left open.
+/// Replaces each `{name}` in a template by `field(name)`; `None` where a field is missing or a brace
+/// is not closed. `app:{spec.version}` with `1.2` for `spec.version` is `app:1.2`.
 pub fn with_fields(template: &str, field: impl Fn(&str) -> Option<String>) -> Option<String> {
     let mut text = String::new();
     let mut rest = template;
@@ -132,25 +137,25 @@ pub fn with_fields(template: &str, field: impl Fn(&str) -> Option<String>) -> Op
     Some(text)
 }
 
-/// `phoneHome:`, and the form of `rules/phone-home.yaml`.
+/// `phoneHome:` of `gantry.yaml`, and the format of `rules/phone-home.yaml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PhoneHome {
-    /// Values of charts that turn something off.
+    /// Chart values that switch a connection to the internet off.
     #[serde(default)]
     pub values: Vec<Switch>,
-    /// Variables that keep programs inside.
+    /// Environment variables that switch a program's connections to the internet off.
     #[serde(default)]
     pub environment: Vec<Variable>,
-    /// What addresses are for.
+    /// What known addresses are used for.
     #[serde(default)]
     pub hosts: Vec<Host>,
-    /// Hosts of one's own; those below them count too.
+    /// Hosts of the site, subdomains included; they are never reported.
     #[serde(default)]
     pub inside: Vec<String>,
 }
 
-/// A value of a chart that turns something off.
+/// A chart value that switches a connection to the internet off.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RawSwitch")]
 pub struct Switch {
@@ -158,13 +163,15 @@ pub struct Switch {
     pub name: String,
     /// The last keys of the value's path, with dots between.
     pub path: String,
-    /// Only a value that is one of these reaches outside; every value but `off` when empty.
+    /// The values that connect to the internet; when empty, every value but `off`.
     pub is: Vec<Value>,
-    /// Keys that stand beside it, where the path alone says too little.
+    /// Keys that must exist next to it, where the path alone is ambiguous.
     pub beside: Vec<String>,
-    /// What turns it off: a text, a number or a boolean. Absent where a person has to choose.
+    /// The value that switches it off: a string, a number or a boolean. Absent where a person has to
+    /// choose.
     pub off: Option<Value>,
-    /// What counts where the value is not set; nothing is said of such values without it.
+    /// The value that the chart uses where none is set. Without it, values that are not set are not
+    /// reported.
     pub default: Option<Value>,
     /// Whether `relocate --offline` sets it.
     pub safe: bool,
@@ -193,50 +200,56 @@ impl TryFrom<RawSwitch> for Switch {
 
     fn try_from(raw: RawSwitch) -> Result<Self, String> {
         let RawSwitch { name, path, is, beside, off, default, safe, why } = raw;
+        // Without `off` and `is` nothing says which value connects to the internet.
         if off.is_none() && is.is_empty() {
-            return Err(format!("the switch {name:?} needs off, or is"));
+            return Err(format!("the switch {name:?} needs off or is"));
         }
         if off.is_none() && safe {
-            return Err(format!("the switch {name:?} is safe, but has no off that could be set"));
+            return Err(format!("the switch {name:?} has safe: true, but no value to set in off"));
         }
+        // Maps and lists have no single form: a chart may render `{}` and an absent key alike.
         let is_scalar = |value: &Value| !value.is_object() && !value.is_array() && !value.is_null();
         if !is.iter().chain(&off).chain(&default).all(is_scalar) {
-            return Err(format!("the switch {name:?}: a value is a text, a number or a boolean"));
+            return Err(format!(
+                "the switch {name:?}: a value must be a string, a number or a boolean"
+            ));
         }
         if path.split('.').any(str::is_empty) {
-            return Err(format!("the switch {name:?}: {path:?} is no path of keys"));
+            return Err(format!(
+                "the switch {name:?}: {path:?} is not a path of keys; write a.b.c"
+            ));
         }
         Ok(Self { name, path, is, beside, off, default, safe, why })
     }
 }
 
-/// A variable that keeps a program inside.
+/// An environment variable that switches a program's connections to the internet off.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Variable {
     /// The variable; one of the same name replaces it.
     pub name: String,
-    /// The value that keeps it inside.
+    /// The value that switches them off.
     pub off: String,
-    /// Other variables that do as well: an address of the site's own.
+    /// Other variables that serve as well, such as an address at the site.
     #[serde(default)]
     pub instead: Vec<String>,
     /// Parts of the names and tags of the images that read it.
     pub images: Vec<String>,
-    /// Parts of those that do not.
+    /// Parts of the names of images that do not, although they match `images`.
     #[serde(default)]
     pub except: Vec<String>,
-    /// What the program does without.
+    /// What the program connects to, or loses when it is off.
     pub why: String,
 }
 
-/// What an address is for.
+/// What an address is used for.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
-    /// The host; those below it count too.
+    /// The host; its subdomains count too.
     pub host: String,
-    /// What it is for.
+    /// What programs use it for.
     pub why: String,
 }
 
@@ -271,10 +284,10 @@ mod tests {
             (rule("when: {}, images: [a]"), "needs either when.kind or when.container"),
             (rule("when: {kind: A, container: b}, images: [a]"), "needs either"),
             (rule("when: {kind: A}"), "needs images or suffixes"),
-            (rule("when: {kind: A}, images: ['{x']"), "is no image reference"),
-            (rule("when: {kind: A}, images: [UPPER]"), "is no image reference"),
+            (rule("when: {kind: A}, images: ['{x']"), "is not a valid image reference"),
+            (rule("when: {kind: A}, images: [UPPER]"), "is not a valid image reference"),
             (rule("when: {kind: A}, images: [a], sure: maybe"), "unknown value \"maybe\""),
-            ("phoneHome: {values: [{name: v, path: a, why: w}]}\n".to_owned(), "needs off, or is"),
+            ("phoneHome: {values: [{name: v, path: a, why: w}]}\n".to_owned(), "needs off or is"),
             ("phoneHome: {hosts: [{host: x}]}\n".to_owned(), "the key \"why\" is missing"),
         ] {
             let error =

@@ -1,5 +1,5 @@
-//! `tools:` as it stands in the file: what goes along for its own sake. Today that is Gantry's own
-//! image, from which everything runs that Gantry puts into a cluster.
+//! `tools:` of `gantry.yaml` as it is written in the file. Today the only tool is Gantry's own image,
+//! which all pods that Gantry starts in a cluster run.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use serde::de::{MapAccess, Visitor};
 use super::{Image, ImageFrom};
 use crate::own_image;
 
-/// The one tool that is carried.
+/// The only tool there is.
 const GANTRY: &str = "gantry";
 
 #[derive(Clone)]
@@ -25,7 +25,7 @@ pub(super) struct RawToolMap {
     gantry: Vec<PathBuf>,
 }
 
-// By hand and not `untagged`, which would hide the place and the nearest key of a mistake.
+// By hand and not `#[serde(untagged)]`, whose errors have neither the line nor the misspelt key.
 impl<'de> Deserialize<'de> for RawTool {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct ToolVisitor;
@@ -46,16 +46,16 @@ impl<'de> Deserialize<'de> for RawTool {
 }
 
 impl RawTool {
-    /// The image that the tool is carried as.
+    /// The tool as an image of the bundle.
     pub(super) fn check(self) -> Result<Image, String> {
         let binaries = match self {
             Self::Short(name) if name == GANTRY => vec![],
             Self::Short(name) => {
-                return Err(format!("{name:?} is no tool that is carried; there is: {GANTRY}"));
+                return Err(format!("{name:?} is not a known tool; the only one is {GANTRY}"));
             }
             Self::Long(map) if map.gantry.is_empty() => {
                 return Err(format!(
-                    "{GANTRY}: names no binary; `- {GANTRY}` alone takes the one that runs"
+                    "{GANTRY}: lists no binary; write `- {GANTRY}` alone to use the running binary"
                 ));
             }
             Self::Long(map) => map.gantry,

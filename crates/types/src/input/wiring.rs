@@ -1,7 +1,7 @@
-//! What keeps the runtimes of a release inside, as data: which containers are runtimes, what each
-//! is told for each place that models may be at, who gets the site's CA, and which values of charts
-//! say so (`wiring:` of `gantry.yaml`, and Gantry's own `rules/wiring.yaml` in the same form). The
-//! format is `docs/formats/rules.md`; `chart::wiring` does the work.
+//! Rules that configure the runtimes of a release for offline use: which containers load models,
+//! which variables each needs for each kind of model target, which containers get the site's CA, and
+//! which chart values set this (`wiring:` of `gantry.yaml`, and Gantry's own `rules/wiring.yaml` in
+//! the same format, see `docs/formats/rules.md`). `chart::wiring` applies them.
 
 use std::collections::BTreeMap;
 
@@ -11,53 +11,53 @@ use serde_json::Value;
 use super::rules::Sure;
 use crate::site::ModelLayout;
 
-/// `wiring:`, and the form of `rules/wiring.yaml`.
+/// `wiring:` of `gantry.yaml`, and the format of `rules/wiring.yaml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wiring {
-    /// Programs that load models. The first that a container is counts.
+    /// Programs that load models. The first rule that matches a container applies.
     #[serde(default)]
     pub runtimes: Vec<Runtime>,
-    /// Who gets the site's CA, and by which variables.
+    /// Which containers get the site's CA, and by which variables.
     #[serde(default)]
     pub trust: Vec<Trust>,
-    /// Values of charts that do it themselves.
+    /// Chart values that configure a runtime.
     #[serde(default)]
     pub values: Vec<Setting>,
-    /// Claims that only some containers get, where each has one of its own.
+    /// Claims that are mounted into some containers only.
     #[serde(default)]
     pub claims: Vec<Claim>,
 }
 
-/// A claim that only some containers get.
+/// A claim that is mounted into some containers only.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
-    /// The claim's name, one of the site's.
+    /// The claim's name; a model target of site.yaml.
     pub claim: String,
     /// The names of the containers.
     pub containers: Vec<String>,
 }
 
-/// What a container has that makes it known. One match of any list is enough.
+/// How a container is recognised. One match in any list is enough.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
     /// Parts of `name:tag` of its image.
     pub images: Vec<String>,
-    /// Parts of those that it is not.
+    /// Parts of `name:tag` of images that do not match, although `images` does.
     pub except: Vec<String>,
-    /// Words that its command and arguments begin with or have in them, one after the other.
+    /// Words that its command and arguments begin with or contain, in this order.
     pub commands: Vec<String>,
     /// Flags that are followed by the id of a model, `org/name`: `--model-id`, `-hf`.
     pub arguments: Vec<String>,
-    /// Names of variables that it has; a `*` at the end stands for any ending.
+    /// Names of environment variables that it has; a `*` at the end matches any ending.
     pub environment: Vec<String>,
-    /// Names of containers, for one's own.
+    /// Names of containers, for charts of your own.
     pub containers: Vec<String>,
 }
 
 impl Known {
-    /// Whether it says nothing, so that it is met by none.
+    /// Whether there are no criteria, so that no container matches.
     pub fn is_empty(&self) -> bool {
         [&self.images, &self.commands, &self.arguments, &self.environment, &self.containers]
             .iter()
@@ -71,52 +71,52 @@ impl Known {
 pub struct Runtime {
     /// The rule's name; a rule of the same name replaces it.
     pub name: String,
-    /// What makes a container one.
+    /// Which containers run it.
     pub known: Known,
-    /// How sure that is; of what is only possible nothing is set, it is told.
+    /// How certain that is. Where it is only possible nothing is set; it is reported.
     pub sure: Sure,
-    /// What it is told wherever its models are.
+    /// Variables to set wherever its models are.
     pub set: BTreeMap<String, String>,
-    /// What it is told where its models are on a claim. `{mount}` is where that is mounted.
+    /// What to set where its models are on a claim. `{mount}` is the claim's mount path.
     pub claim: Option<Source>,
-    /// What it is told where its models are at a depot. `{depot}` is its address.
+    /// What to set where its models are at a depot. `{depot}` is its URL.
     pub depot: Option<Source>,
-    /// What it is told where its models are in a bucket. `{bucket}` is its address, `{endpoint}`
-    /// that of its server.
+    /// What to set where its models are in a bucket. `{bucket}` is the bucket's URL, `{endpoint}` that
+    /// of its server.
     pub bucket: Option<Source>,
-    /// What it is told where the site has none of these: its models may be in its image.
+    /// What to set where the site has none of these; its models may be in its image.
     pub image: Option<Source>,
-    /// What it reaches outside for, with the source of the fact.
+    /// Why it connects to the internet, with the source of the fact.
     pub why: String,
 }
 
-/// One place that a runtime can read its models from.
+/// How a runtime is configured for one kind of model target.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// The layout that the models have to have there; a depot has none.
+    /// The layout that the models must have there; ignored for a depot.
     #[serde(default)]
     pub layout: ModelLayout,
-    /// The variables, and what they are set to.
+    /// The variables and their values.
     #[serde(default)]
     pub set: BTreeMap<String, String>,
 }
 
-/// Who gets the site's CA.
+/// Which containers get the site's CA.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RawTrust")]
 pub struct Trust {
     /// The rule's name; a rule of the same name replaces it.
     pub name: String,
-    /// Who; where nothing is said: the runtimes, and what talks to the site's services.
+    /// Which containers; when empty, the runtimes and all that use services of the site.
     pub known: Known,
-    /// The variables; `{ca}` is the file.
+    /// The variables; `{ca}` is the path of the CA file.
     pub set: BTreeMap<String, String>,
-    /// Who reads them.
+    /// Which programs read them.
     pub why: String,
 }
 
-/// A value of a chart.
+/// A chart value that configures a runtime.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RawSetting")]
 pub struct Setting {
@@ -124,19 +124,19 @@ pub struct Setting {
     pub name: String,
     /// The last keys of the value's path.
     pub keys: Vec<String>,
-    /// Keys that stand beside it, where the path alone says too little.
+    /// Keys that must exist next to it, where the path alone is ambiguous.
     pub beside: Vec<String>,
-    /// A word of a key above it, or of the chart's name.
+    /// A word in a key above it, or in the chart's name.
     pub below: Option<String>,
-    /// What it is set to; texts may have `{bucket}`, `{claim}`, `{depot}` and `{issuer}` in them.
+    /// The value to set; strings may contain `{bucket}`, `{claim}`, `{depot}` and `{issuer}`.
     pub set: Value,
-    /// The layout that models have to have at the bucket or the claim.
+    /// The layout that models must have in the bucket or the claim.
     pub layout: ModelLayout,
     /// What it does.
     pub why: String,
 }
 
-/// What may stand in braces in a text of a [`Setting`].
+/// What a string of a [`ValueRule`] may contain in braces.
 const IN_VALUES: &[&str] = &["bucket", "claim", "depot", "issuer"];
 
 #[derive(Deserialize)]
@@ -210,12 +210,14 @@ impl TryFrom<RawRuntime> for Runtime {
         let containers = raw.containers;
         let known = Known { images, except, commands, arguments, environment, containers };
         let what = format!("the runtime {name:?}");
+        // `except` alone would match every other container of every chart.
         if known.is_empty() {
             return Err(format!(
-                "{what} needs images, commands, arguments, environment or containers"
+                "{what} needs at least one of images, commands, arguments, environment and containers"
             ));
         }
         check_variables(&what, &raw.set, &[])?;
+        // Each kind of model target has its own placeholders; `{mount}` means nothing for a bucket.
         let sources = [
             (&raw.claim, &["mount"][..]),
             (&raw.depot, &["depot"]),
@@ -241,7 +243,7 @@ impl TryFrom<RawTrust> for Trust {
         let known = Known { images, except, commands, arguments, environment, containers };
         let what = format!("the trust rule {name:?}");
         if raw.set.is_empty() {
-            return Err(format!("{what} sets nothing"));
+            return Err(format!("{what} sets nothing; list variables in `set`"));
         }
         check_variables(&what, &raw.set, &["ca"])?;
         Ok(Self { name, known, set: raw.set, why: raw.why })
@@ -253,6 +255,7 @@ impl TryFrom<RawSetting> for Setting {
 
     fn try_from(raw: RawSetting) -> Result<Self, String> {
         let RawSetting { name, path, keys, beside, below, set, layout, why } = raw;
+        // `path: a.b` is short for `keys: [a, b]`, which is needed for keys that contain dots.
         let keys = match (&path, keys.is_empty()) {
             (Some(path), true) => path.split('.').map(str::to_owned).collect(),
             (None, false) => keys,
@@ -260,7 +263,7 @@ impl TryFrom<RawSetting> for Setting {
         };
         if keys.iter().any(String::is_empty) {
             let path = keys.join(".");
-            return Err(format!("the value {name:?}: {path:?} is no path of keys"));
+            return Err(format!("the value {name:?}: {path:?} is not a path of keys; write a.b.c"));
         }
         if let Value::String(text) = &set {
             check_places(&format!("the value {name:?}"), text, IN_VALUES)?;
@@ -269,7 +272,8 @@ impl TryFrom<RawSetting> for Setting {
     }
 }
 
-/// Names are ones that a container can have, and braces hold what is known there.
+/// Checks that names are valid for environment variables of a container, and that values contain only
+/// the given placeholders.
 fn check_variables(
     what: &str,
     set: &BTreeMap<String, String>,
@@ -278,7 +282,7 @@ fn check_variables(
     for (name, value) in set {
         let is_name = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
         if name.is_empty() || !name.bytes().all(is_name) {
-            return Err(format!("{what}: {name:?} is no name of a variable"));
+            return Err(format!("{what}: {name:?} is not a valid variable name"));
         }
         check_places(&format!("{what}: {name}"), value, places)?;
     }
@@ -288,8 +292,8 @@ fn check_variables(
 fn check_places(what: &str, text: &str, known: &[&str]) -> Result<(), String> {
     let unknown = |name: &str| {
         let known: Vec<String> = known.iter().map(|name| format!("{{{name}}}")).collect();
-        let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
-        format!("{what}: {text:?} has {{{name}}}; known here: {known}")
+        let known = if known.is_empty() { "plain text".to_owned() } else { known.join(", ") };
+        format!("{what}: {text:?} uses {{{name}}}, but only {known} can be used here")
     };
     let mut rest = text;
     while let Some((_, behind)) = rest.split_once('{') {
@@ -326,18 +330,21 @@ mod tests {
                 "wiring:\n  runtimes:\n  - {name: r, imges: [a], why: w}\n",
                 "gantry.yaml:5:15: unknown key \"imges\"; did you mean \"images\"",
             ),
-            ("wiring:\n  runtimes:\n  - {name: r, why: w}\n", "needs images, commands"),
+            (
+                "wiring:\n  runtimes:\n  - {name: r, why: w}\n",
+                "needs at least one of images, commands",
+            ),
             (
                 "wiring:\n  runtimes:\n  - {name: r, images: [a], depot: {set: {X: '{mount}'}}, why: w}\n",
-                "has {mount}; known here: {depot}",
+                "uses {mount}, but only {depot} can be used here",
             ),
             (
                 "wiring:\n  runtimes:\n  - {name: r, images: [a], set: {'A B': x}, why: w}\n",
-                "\"A B\" is no name of a variable",
+                "\"A B\" is not a valid variable name",
             ),
             ("wiring: {trust: [{name: t, set: {}, why: w}]}\n", "sets nothing"),
-            ("wiring: {values: [{name: v, path: a..b, set: 1, why: w}]}\n", "is no path"),
-            ("wiring: {values: [{name: v, path: a, set: '{bukket}', why: w}]}\n", "has {bukket}"),
+            ("wiring: {values: [{name: v, path: a..b, set: 1, why: w}]}\n", "is not a path"),
+            ("wiring: {values: [{name: v, path: a, set: '{bukket}', why: w}]}\n", "uses {bukket}"),
         ] {
             let error =
                 Input::parse("gantry.yaml", &format!("{HEAD}{body}")).unwrap_err().to_string();

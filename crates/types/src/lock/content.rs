@@ -1,4 +1,5 @@
-//! What a lock asks for, blob by blob, and the roots that the blobs make up.
+//! What a lock asks for: every blob with the place its bytes come from, and the roots that the blobs
+//! make up. `fetch` downloads the first list, `pack` and `serve` publish the second.
 
 use super::{Blob, EMPTY, HubModel, Lock, Manifest, Model, ModelFile, OllamaModel};
 use crate::{Commit, Descriptor, Kind, ModelId, Reference, Root, annotation, media_type};
@@ -10,7 +11,8 @@ pub enum Origin<'a> {
     Manifest(&'a Reference),
     /// A config or layer in a registry.
     Blob(&'a Reference),
-    /// A manifest or layer of an Ollama model: a registry with rules of its own.
+    /// A manifest or layer in the Ollama registry, which is not quite an OCI registry and has a
+    /// client of its own.
     Ollama(&'a OllamaModel),
     /// A file on the Hub.
     Hub {
@@ -21,12 +23,12 @@ pub enum Origin<'a> {
     },
     /// A URL.
     Url(&'a str),
-    /// Something on the machine that locked, or made from the lock itself: it is in the store
-    /// since the lock was written, or is taken in again.
+    /// A file of the machine on which `gantry lock` ran, or a document made from the lock itself.
+    /// `gantry lock` put it into the store; `fetch` reads or makes it again where it is missing.
     Local,
 }
 
-/// A locked blob, with what it belongs to.
+/// A blob of the lock, with its origin and the root that needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content<'a> {
     /// The blob.
@@ -62,6 +64,7 @@ impl Lock {
             self.files.iter().map(|file| Root::file(&file.reference, file.manifest, &file.title)),
         );
         roots.sort_by(|a, b| a.name.cmp(&b.name));
+        // Two images can have the same signature or SBOM, which is listed with both.
         roots.dedup_by(|a, b| a.name == b.name);
         roots
     }
@@ -78,6 +81,7 @@ impl Lock {
             let from_registry = image.from.is_none();
             let owner = &image.reference;
             let origin = if from_registry { Origin::Manifest(owner) } else { Origin::Local };
+            // The index itself, or the manifest of an image without an index; the latter comes twice.
             let blob = Blob { digest: image.digest, size: image.size };
             all.push(Content { blob, origin, owner });
             for manifest in &image.manifests {
@@ -144,6 +148,7 @@ impl Model {
         match self {
             Self::Hub(model) => {
                 push(model.manifest, Origin::Local);
+                // Manifest and config are made from the lock's entry, so there is nothing to download.
                 push(model.config, Origin::Local);
                 for file in &model.files {
                     let blob = Blob { digest: file.digest, size: file.size };

@@ -1,5 +1,6 @@
-//! Applying patches to a stream: what is missing is put in at the front of its list, in one line;
-//! what is there otherwise is changed in place.
+//! Applies patches to the text of rendered manifests. New list items go to the front of their list,
+//! in one line of JSON, which needs no knowledge of the list's indentation; other values are
+//! changed in place.
 
 use serde_json::{Map, Value, json};
 
@@ -10,22 +11,23 @@ use crate::path::Path;
 use crate::post_render::insert;
 use crate::{Error, Result};
 
-/// One change of a document.
+/// One edit of a document.
 #[derive(Debug, Clone, PartialEq)]
 enum Change {
-    /// An item at the front of a list.
+    /// Adds an item at the front of a list that is not empty.
     Item { list: Path, item: Value },
-    /// A key of a map that is not there.
+    /// Adds a key to a map.
     Key { map: Path, key: String, value: Value },
-    /// Another scalar.
+    /// Replaces a scalar, or an empty list.
     Scalar { at: Path, to: Value },
 }
 
+/// Applies all patches to a stream of documents.
 pub(super) fn apply(patches: &Patches, stream: &str) -> Result<String> {
     let manifests = Manifests::read(stream);
     if let Some(unread) = manifests.unread.first() {
         return Err(Error::Unread {
-            template: unread.template.clone().unwrap_or_else(|| "a document".into()),
+            template: unread.template.clone().unwrap_or_else(|| "a rendered document".into()),
             line: unread.line,
             reason: unread.reason.clone(),
         });
@@ -46,18 +48,19 @@ pub(super) fn apply(patches: &Patches, stream: &str) -> Result<String> {
             });
             let Some(object) = object else { continue };
             met[number] = true;
-            // Each change is looked for in what the ones before left.
+            // Edits refer to the document as the edits before left it, so the parsed value is
+            // edited along with the text.
             for change in changes(patch, &value, &object)? {
                 text = written(&text, &change).ok_or_else(|| refused(patch, &change))?;
                 change.make(&mut value);
             }
         }
         if text != document.text {
-            // What is handed on is what the patches say, and nothing else.
+            // The proof: the edited text parses to what the patches describe, and nothing else.
             if parse(&text).ok().as_ref() != Some(&value) {
                 let reason =
-                    "the patched text does not read as the patches say; this is a defect of \
-                              Gantry"
+                    "the patched text does not parse to what the patches describe; this is a \
+                              bug in Gantry, please report it"
                         .to_owned();
                 return Err(Error::File { file: document.name().to_owned(), reason });
             }
@@ -68,20 +71,22 @@ pub(super) fn apply(patches: &Patches, stream: &str) -> Result<String> {
     match absent {
         Some((patch, _)) => Err(Error::File {
             file: format!("{} {}", patch.kind, patch.name),
-            reason: "the patches are for it, and it is not in the manifests; write them anew for \
-                     this chart and these values: gantry relocate … --offline --patches FILE"
+            reason: "the patch file changes it, but it is not in the manifests; write the patch \
+                     file again for this chart and these values: gantry relocate … --offline --patches FILE"
                 .into(),
         }),
         None => Ok(edited),
     }
 }
 
+/// Whether a patch is for this object.
 fn is_of(patch: &Patch, object: &Value) -> bool {
     let kind = object.get("kind").and_then(Value::as_str);
     let name = object.pointer("/metadata/name").and_then(Value::as_str);
     kind == Some(patch.kind.as_str()) && name == Some(patch.name.as_str())
 }
 
+/// The error where the editor cannot make an edit.
 fn refused(patch: &Patch, change: &Change) -> Error {
     let place = match change {
         Change::Item { list, .. } => list,
@@ -91,13 +96,14 @@ fn refused(patch: &Patch, change: &Change) -> Error {
     Error::File {
         file: format!("{} {}", patch.kind, patch.name),
         reason: format!(
-            "{place} is written in a way that cannot be patched (an anchor or an alias); set it in \
-             the template"
+            "{place} cannot be patched, because its YAML has an anchor or an alias; change the \
+             template instead"
         ),
     }
 }
 
-/// What a patch changes of an object that stands at `object`.
+/// The edits that a patch makes to the object at the path `object`. What is there already needs no
+/// edit.
 fn changes(patch: &Patch, document: &Value, object: &Path) -> Result<Vec<Change>> {
     let mut all = Vec::new();
     let below =
@@ -112,6 +118,7 @@ fn changes(patch: &Patch, document: &Value, object: &Path) -> Result<Vec<Change>
             None if annotations.as_ref().is_some_and(Value::is_object) => {
                 all.push(Change::Key { map, key: name.clone(), value: json!(value) });
             }
+            // The first annotation makes the map; further ones are added to it.
             None => {
                 let value = json!({name: value});
                 annotations = Some(value.clone());
@@ -125,7 +132,7 @@ fn changes(patch: &Patch, document: &Value, object: &Path) -> Result<Vec<Change>
     }
     let to_spec = pods::spec_path(&patch.kind).unwrap_or_default();
     let spec = to_spec.steps().iter().fold(object.clone(), |path, step| path.then(step.clone()));
-    let Some(pod) = document_at(document, &spec) else { return Err(absent(patch, "a pod")) };
+    let Some(pod) = document_at(document, &spec) else { return Err(absent(patch, "pod template")) };
     items(document, &spec, "volumes", &patch.volumes, &mut all);
     for own in &patch.containers {
         let mut found = None;
@@ -134,22 +141,24 @@ fn changes(patch: &Patch, document: &Value, object: &Path) -> Result<Vec<Change>
                 found = Some(path.clone());
             }
         });
-        let path = found.ok_or_else(|| absent(patch, &format!("the container {}", own.name)))?;
+        let path = found.ok_or_else(|| absent(patch, &format!("container {}", own.name)))?;
         in_container(own, document, &path, &mut all);
     }
     Ok(all)
 }
 
+/// The error where an object does not have the pod or container that a patch changes.
 fn absent(patch: &Patch, what: &str) -> Error {
     Error::File {
         file: format!("{} {}", patch.kind, patch.name),
         reason: format!(
-            "it has not got {what} that the patches are for; write them anew for this chart and \
-             these values: gantry relocate … --offline --patches FILE"
+            "it has no {what}, which the patch file changes; write the patch file again for this \
+             chart and these values: gantry relocate … --offline --patches FILE"
         ),
     }
 }
 
+/// Adds the edits of one container, at `path`.
 fn in_container(patch: &ContainerPatch, document: &Value, path: &Path, all: &mut Vec<Change>) {
     let env = path.key("env");
     let own = document_at(document, &env).and_then(Value::as_array);
@@ -167,12 +176,12 @@ fn in_container(patch: &ContainerPatch, document: &Value, path: &Path, all: &mut
             None => fresh.push(json!({"name": name, "value": value})),
         }
     }
-    // What is changed in place goes first: what is put in moves the items behind it.
+    // Changes in place come before additions, since each addition moves the items behind it.
     items(document, path, "env", &fresh, all);
     items(document, path, "volumeMounts", &patch.volume_mounts, all);
 }
 
-/// Items of a list that are not there yet, the first in front.
+/// Adds the edits for the wanted items that a list does not have yet.
 fn items(document: &Value, parent: &Path, key: &str, wanted: &[Value], all: &mut Vec<Change>) {
     let list = parent.key(key);
     let own = document_at(document, &list);
@@ -180,6 +189,7 @@ fn items(document: &Value, parent: &Path, key: &str, wanted: &[Value], all: &mut
     let fresh: Vec<&Value> = wanted.iter().filter(has).collect();
     match own {
         Some(Value::Array(own)) if !own.is_empty() => {
+            // Each goes to the front, so the last one is added first.
             let changes = fresh.into_iter().rev();
             all.extend(changes.map(|item| Change::Item { list: list.clone(), item: item.clone() }));
         }
@@ -194,11 +204,12 @@ fn items(document: &Value, parent: &Path, key: &str, wanted: &[Value], all: &mut
     }
 }
 
+/// The value at a path of a document.
 fn document_at<'a>(document: &'a Value, path: &Path) -> Option<&'a Value> {
     path.find(document)
 }
 
-/// The document with a change, as text.
+/// The text of a document after an edit; `None` if the editor cannot make it.
 fn written(text: &str, change: &Change) -> Option<String> {
     match change {
         Change::Item { list, item } => insert::item(text, list.steps(), item),
@@ -208,7 +219,7 @@ fn written(text: &str, change: &Change) -> Option<String> {
 }
 
 impl Change {
-    /// Makes the change to the parsed document.
+    /// Makes the edit in the parsed document.
     fn make(&self, document: &mut Value) {
         match self {
             Self::Item { list, item } => {
@@ -218,6 +229,7 @@ impl Change {
             }
             Self::Key { map, key, value } => {
                 if let Some(Value::Object(map)) = at(document, map) {
+                    // The text has the new key first, too, and the order is compared.
                     let mut with = Map::new();
                     with.insert(key.clone(), value.clone());
                     with.extend(std::mem::take(map));
@@ -233,6 +245,7 @@ impl Change {
     }
 }
 
+/// The value at a path, to be changed.
 fn at<'a>(value: &'a mut Value, path: &Path) -> Option<&'a mut Value> {
     path.steps().iter().try_fold(value, |value, step| match step {
         crate::path::Step::Key(key) => value.get_mut(key),

@@ -1,5 +1,5 @@
-//! What is done while an audit listens: the first inference of what is deployed or declared, and the
-//! user's own commands. Programs that only reach outside when they are used do so now.
+//! Uses the deployed programs while an audit listens: a first inference of each model server, and the
+//! user's own commands. Some programs connect to the outside only when they are used.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,24 +12,25 @@ use serde_json::Value;
 use types::input::Input;
 use types::lock::Lock;
 
-/// helm's own mark, and the label that charts set by convention.
+/// Where an object names its release: helm's own annotation, then the label that charts set by
+/// convention.
 const RELEASE: [&str; 2] = [
     "/metadata/annotations/meta.helm.sh~1release-name",
     "/metadata/labels/app.kubernetes.io~1instance",
 ];
 
-/// What is to be done.
+/// What to use during an audit.
 pub(super) struct Load<'a> {
     pub(super) commands: &'a [String],
     pub(super) input: Option<Input>,
     pub(super) lock: Option<Lock>,
-    /// The releases in the audited namespaces: their namespace and name.
+    /// The releases in the audited namespaces, as pairs of namespace and name.
     pub(super) releases: BTreeSet<(String, String)>,
-    /// How long all of it may take.
+    /// The time limit for everything together: the length of the soak.
     pub(super) most: Duration,
 }
 
-/// The releases that objects are marked as.
+/// The releases that the objects belong to, as pairs of namespace and name.
 pub(super) fn releases(objects: &[Value]) -> BTreeSet<(String, String)> {
     let text = |object: &Value, pointer: &str| {
         object.pointer(pointer).and_then(Value::as_str).map(str::to_owned)
@@ -42,7 +43,7 @@ pub(super) fn releases(objects: &[Value]) -> BTreeSet<(String, String)> {
 }
 
 impl Load<'_> {
-    /// Does it, one after the other.
+    /// Runs the inferences and the commands, one after the other.
     pub(super) async fn exercise(self, cluster: &Cluster) -> Vec<Exercised> {
         let most = self.most;
         let mut done = Vec::new();
@@ -52,11 +53,12 @@ impl Load<'_> {
                 done.push(shell(command).await);
             }
         };
+        // What was done before the limit is kept in `done`, which the future only borrows.
         if tokio::time::timeout(most, whole).await.is_err() {
             done.push(Exercised {
-                what: "the rest".to_owned(),
+                what: "everything else".to_owned(),
                 outcome: Outcome::Failed,
-                detail: format!("there was no time for it within {most:?}"),
+                detail: format!("not run: the time limit of {most:?} was reached"),
             });
         }
         done
@@ -67,7 +69,7 @@ impl Load<'_> {
             name: name.clone(),
             namespace: namespace.clone(),
             kube_version: None,
-            manifests: Err("an audit renders nothing".to_owned()),
+            manifests: Err("an audit does not render charts".to_owned()),
         });
         let input = self.input.as_ref();
         let own = input.map(|input| input.inference.clone()).unwrap_or_default();
@@ -84,7 +86,7 @@ impl Load<'_> {
             ca: vec![],
         };
         let report = run(&subject, &[Name::Inference]).await;
-        // What is skipped was not asked anything.
+        // A skipped check has sent no request, so it is not part of the evidence.
         let asked = report.findings.into_iter().filter(|finding| finding.state != State::Skipped);
         done.extend(asked.map(|finding| Exercised {
             what: format!("first inference: {} in {}", finding.what, finding.place),
@@ -98,6 +100,7 @@ impl Load<'_> {
 }
 
 async fn shell(command: &str) -> Exercised {
+    // `kill_on_drop`: a command that runs over the time limit ends with the audit.
     let mut shell = tokio::process::Command::new("sh");
     let (outcome, detail) = match shell.args(["-c", command]).kill_on_drop(true).output().await {
         Ok(output) if output.status.success() => (Outcome::Done, "exit code 0".to_owned()),

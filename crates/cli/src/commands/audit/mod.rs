@@ -1,4 +1,5 @@
-//! `gantry audit`: what would leave the cluster, and what tries to.
+//! `gantry audit`: finds what in a cluster would connect to the outside, and with `--soak` records what
+//! tries to. The work is done by the crate `egress`.
 
 mod load;
 mod parts;
@@ -27,16 +28,19 @@ use crate::error::{CommandError, Result};
 use crate::world;
 use load::Load;
 
-/// Find out what would leave the cluster, and catch what tries to.
+/// Find out what in the cluster would connect to the outside, and record what tries to.
 ///
-/// Looks through what is rendered and what lives in the namespaces: addresses, switches, webhooks,
-/// services that lead outside; says which workloads no network policy holds, and writes the policies
-/// that do. With --soak it also listens: names that nobody in the cluster answers for go to a sink of
-/// Gantry's own, which remembers the pod that asked, and a watcher on every node sees each
-/// connection that is tried, also those that a policy drops. Everything is put back at the end, after
-/// Ctrl-C, and by `gantry audit restore` after a crash.
+/// Gantry examines manifests and the objects in the namespaces for outside addresses, settings that
+/// enable telemetry or updates, webhooks, and services that point outside. It lists workloads that no
+/// network policy restricts, and can write policies that do.
 ///
-/// Exit code 3 when something tried to leave, 4 when nothing was seen to but not all could be seen.
+/// With --soak it also listens for a while: DNS queries for names outside the cluster go to a DNS
+/// server of Gantry's own, which records the pod that asked, and a watcher on every node records each
+/// attempted connection, even if a network policy drops it. All changes to the cluster are undone at
+/// the end, also after Ctrl-C; after a crash, `gantry audit restore` undoes them.
+///
+/// Exit code 3 if something tried to connect to the outside, 4 if nothing was seen but not everything
+/// could be observed.
 #[derive(clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 #[command(args_conflicts_with_subcommands = true)]
@@ -50,71 +54,75 @@ Examples:
   helm template ./my-chart | gantry audit --manifests - --no-live
   gantry audit restore
 
-What it sees and what it does not, and what it changes: docs/audit.md")]
+What an audit can and cannot see, and what it changes: docs/audit.md")]
 pub(crate) struct Args {
     #[command(subcommand)]
     part: Option<Part>,
     #[command(flatten)]
     cluster: ClusterArgs,
-    /// The site's description: its registry is inside, and its context is meant.
+    /// The site file (site.yaml): its registry counts as inside, and its context names the cluster.
     #[arg(long, value_name = "FILE")]
     site: Option<PathBuf>,
-    /// A namespace to be audited; may be given several times [default: all].
+    /// A namespace to audit; may be given several times [default: all].
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Vec<Namespace>,
-    /// A chart to be looked through as it would be rendered: oci://…, a folder or a .tgz.
+    /// Render this chart and examine it as well: oci://…, a folder or a .tgz.
     #[arg(long, value_name = "CHART")]
     chart: Option<String>,
-    /// A values file of the chart; the last one wins.
+    /// A values file for the chart; may be given several times, the last one wins.
     #[arg(short = 'f', long = "values", value_name = "FILE", requires = "chart")]
     values: Vec<PathBuf>,
-    /// Manifests to be looked through; `-` for standard input.
+    /// Examine the manifests in this file as well; - for standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "chart")]
     manifests: Option<PathBuf>,
-    /// Look at the chart or the manifests only; no cluster is asked.
+    /// Examine only the chart or the manifests, without connecting to a cluster.
     #[arg(long, conflicts_with_all = ["soak", "apply_policies"])]
     no_live: bool,
-    /// What else is the site's own: a network, an address, or a name with all below it.
+    /// Count this as inside too: a network, an address, or a domain with its subdomains; may be given
+    /// several times.
     #[arg(long, value_name = "CIDR|NAME")]
     inside: Vec<Declared>,
-    /// An address that may be reached, by policies and in fact: CIDR[:PORT][/udp].
+    /// Allow connections to this address, in the audit and in the policies: CIDR[:PORT][/udp]; may be
+    /// given several times.
     #[arg(long, value_name = "CIDR[:PORT]")]
     allow: Vec<Flow>,
-    /// Another namespace whose pods the policies let reach: NAMESPACE[:PORT].
+    /// Allow connections to pods of this namespace in the policies: NAMESPACE[:PORT]; may be given
+    /// several times.
     #[arg(long, value_name = "NAMESPACE[:PORT]")]
     allow_namespace: Vec<Neighbour>,
-    /// A folder that the network policies are written to, a file a namespace.
+    /// Write network policies into this folder, one file per namespace.
     #[arg(long, value_name = "DIR", requires = "site", requires = "namespace")]
     policies: Option<PathBuf>,
-    /// Apply the network policies; they stay.
+    /// Apply the network policies to the cluster. They are not removed at the end.
     #[arg(long, requires = "site", requires = "namespace")]
     apply_policies: bool,
-    /// Listen for so long: 10s, 30m, 1h.
+    /// Listen for this long (10s, 30m, 1h).
     #[arg(long, value_name = "TIME", value_parser = time)]
     soak: Option<Duration>,
-    /// A command of yours to be run while it listens; may be given several times.
+    /// Run this shell command while listening; may be given several times.
     #[arg(long, value_name = "COMMAND", requires = "soak")]
     run: Vec<String>,
-    /// Do not send names to the sink: CoreDNS stays as it is.
+    /// Do not record DNS queries: the configuration of CoreDNS stays as it is.
     #[arg(long, requires = "soak")]
     no_dns: bool,
-    /// Do not watch connections.
+    /// Do not record connections.
     #[arg(long, requires = "soak")]
     no_connections: bool,
-    /// Run the sink here, at an address that CoreDNS' pods reach, and not in a pod.
+    /// Run the DNS server for the queries in this process instead of in a pod, at this address, which
+    /// CoreDNS must be able to reach.
     #[arg(long, value_name = "ADDRESS:PORT", requires = "soak")]
     sink_address: Option<SocketAddr>,
-    /// Gantry's own image as nodes pull it [default: the site's name of it].
+    /// Gantry's own image as nodes pull it [default: the one in the site's registry].
     #[arg(long, value_name = "IMAGE", requires = "soak")]
     image: Option<types::Reference>,
-    /// A folder that the report is written to: audit.md, audit.json, audit.html.
+    /// Write the report into this folder as audit.md, audit.json and audit.html.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
 }
 
 #[derive(clap::Subcommand)]
 enum Part {
-    /// Put back what an audit has changed that did not come to its end.
+    /// Undo what an interrupted audit changed in the cluster.
     Restore(RestoreArgs),
     Sink(parts::SinkArgs),
     WatchNode(parts::WatchArgs),
@@ -128,7 +136,7 @@ Examples:
 struct RestoreArgs {
     #[command(flatten)]
     cluster: ClusterArgs,
-    /// The site's description: its context is meant.
+    /// The site file (site.yaml), for the context of its cluster.
     #[arg(long, value_name = "FILE")]
     site: Option<PathBuf>,
 }
@@ -145,17 +153,17 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
 fn restore(context: &Context, args: &RestoreArgs) -> Result<()> {
     let site = args.site.as_deref().map(world::site).transpose()?;
     let done = world::runtime()?.block_on(async {
-        let doing = "put back what an audit changed";
+        let doing = "undo what an audit changed";
         let cluster = clusters::open_to_write(context, &args.cluster, site.as_ref(), doing).await?;
         Ok::<_, CommandError>(soak::restore(&cluster).await?)
     })?;
     context.ui.result(&serde_json::json!({ "restored": done }), |_| match done.as_slice() {
-        [] => "nothing of an audit is there\n".to_owned(),
+        [] => "nothing to undo: no audit has left changes in the cluster\n".to_owned(),
         done => done.join("\n") + "\n",
     })
 }
 
-/// What was asked for, read and checked; nothing was touched yet.
+/// The arguments and files, read and validated. Nothing was changed yet.
 struct Asked {
     site: Option<Site>,
     namespaces: Vec<String>,
@@ -186,15 +194,18 @@ fn read(context: &Context, args: &Args) -> Result<Asked> {
     let input = world::optional_input(context)?;
     let rendered = rendered(context, args)?;
     if args.no_live && rendered.is_none() {
-        return Err(CommandError::usage("--no-live leaves nothing to look at")
-            .hint("give --chart CHART or --manifests FILE"));
+        return Err(CommandError::usage("--no-live leaves nothing to examine")
+            .hint("add --chart CHART or --manifests FILE"));
     }
     for folder in [&args.report, &args.policies].into_iter().flatten() {
         if folder.exists() && !folder.is_dir() {
             let shown = folder.display();
-            return Err(CommandError::usage(format!("{shown} is no folder")).hint("name a folder"));
+            return Err(
+                CommandError::usage(format!("{shown} is not a folder")).hint("give a folder")
+            );
         }
     }
+    // Sorted and without duplicates, for a stable report.
     let namespaces: BTreeSet<String> = args.namespace.iter().map(Namespace::to_string).collect();
     let namespaces: Vec<String> = namespaces.into_iter().collect();
     let plan =
@@ -232,10 +243,8 @@ fn plan(args: &Args, site: Option<&Site>, namespaces: &[String], length: Duratio
     };
     let connections = if args.no_connections { Connections::NotSeen } else { Connections::Seen };
     if names == Names::NotSeen && connections == Connections::NotSeen {
-        return Err(CommandError::usage(
-            "--no-dns and --no-connections leave nothing to listen to",
-        )
-        .hint("leave one of them out"));
+        return Err(CommandError::usage("--no-dns and --no-connections leave nothing to record")
+            .hint("remove one of the two options"));
     }
     let needs_image = names == Names::Pod || connections == Connections::Seen;
     let image = match (&args.image, site) {
@@ -245,7 +254,7 @@ fn plan(args: &Args, site: Option<&Site>, namespaces: &[String], length: Duratio
             site.registry.prefix()?.target(site.registry.naming, &own)?.to_string()
         }
         (None, None) if needs_image => {
-            return Err(CommandError::usage("from where do nodes pull Gantry's own image?")
+            return Err(CommandError::usage("the audit runs Gantry's own image in the cluster, and it is not known where nodes can pull it")
                 .hint("give --site site.yaml, or --image REGISTRY/gantry:VERSION"));
         }
         (None, None) => String::new(),
@@ -271,8 +280,10 @@ async fn whole(
     } else {
         args.inside.iter().for_each(|declared| around.inside.add(declared));
     }
+    // Everything that counts as inside has to be known before the search for what points outside.
     allowed(args, &mut around.inside);
     switches.inside().iter().for_each(|name| around.inside.add_name(name));
+    // Rendered objects without a namespace would be installed into the first one.
     let first = namespaces.first().map_or("default", String::as_str);
     let find =
         |objects: &[Value], seen| findings::find(objects, first, &switches, &around.inside, seen);
@@ -285,7 +296,7 @@ async fn whole(
                 let mode = cluster::Mode::Apply;
                 cluster.apply_manifest(manifest, &closed.namespace, mode).await?;
             }
-            context.ui.status(&format!("{} is closed by network policies", closed.namespace));
+            context.ui.status(&format!("network policies applied in {}", closed.namespace));
         }
     }
     let evidence = match (&plan, cluster) {
@@ -329,7 +340,7 @@ async fn need_rights(
     Ok(cluster.need_rights("the audit", &rights).await?)
 }
 
-/// What policies let out is the site's own.
+/// Counts the addresses of `--allow` as inside, since the policies allow them.
 fn allowed(args: &Args, inside: &mut Inside) {
     for flow in &args.allow {
         if let Ok(network) = flow.network().parse() {
@@ -353,9 +364,9 @@ fn close(
         let closed = coverage::close(namespace, site, &flows, &objects, live)?;
         if let Some(folder) = &args.policies {
             let mut about = vec![format!(
-                "Written by `gantry audit`: nothing in {namespace} talks to the outside."
+                "Written by `gantry audit`: nothing in {namespace} can connect to the outside."
             )];
-            about.extend(closed.gaps.iter().map(|gap| format!("not held: {gap}")));
+            about.extend(closed.gaps.iter().map(|gap| format!("not covered: {gap}")));
             let path = folder.join(format!("{namespace}.yaml"));
             world::write_deep(&path, &policy::print(&about, &closed.manifests)?)?;
             context.ui.status(&format!("{} written", path.display()));
@@ -378,10 +389,10 @@ async fn listen(
     Ok(Box::pin(soak::soak(cluster, plan, around, load, world::stopped(), &say)).await?)
 }
 
-/// `10s`, `30m`, `1h`.
+/// Parses `--soak`: `10s`, `30m`, `1h`, at most a week.
 fn time(text: &str) -> Result<Duration, String> {
     const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
-    let form = || "write 10s, 30m or 1h, between 1s and 168h".to_owned();
+    let form = || "write a time between 1s and 168h, such as 10s, 30m or 1h".to_owned();
     let time: jiff::SignedDuration = text.parse().map_err(|_| form())?;
     let time = Duration::try_from(time).map_err(|_| form())?;
     (Duration::from_secs(1)..=LONGEST).contains(&time).then_some(time).ok_or_else(form)

@@ -1,5 +1,5 @@
-//! `gantry audit sink` and `gantry audit watch-node`: what of an audit runs in the cluster, from
-//! Gantry's own image. They tell what they see as lines of JSON on standard output.
+//! `gantry audit sink` and `gantry audit watch-node`: the parts of an audit that run in the cluster, from
+//! Gantry's own image. They print what they record as lines of JSON; the audit reads them as pod logs.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,35 +13,35 @@ use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::world;
 
-/// Answer every name with "no such name", and tell who asked.
+/// Run a DNS server that answers every query with "no such name" and records who asked.
 ///
-/// A name server for CoreDNS to forward to; `gantry audit --soak` starts it as a pod and sends names
-/// to it. It answers over UDP and TCP. Who asked is in the EDNS0 option 0xfeed, which CoreDNS puts
-/// in by `rewrite edns0 local set 0xfeed {client_ip}`.
+/// CoreDNS forwards to it; `gantry audit --soak` starts it as a pod and configures CoreDNS. It answers
+/// over UDP and TCP. The client's address is taken from the EDNS0 option 0xfeed, which CoreDNS adds
+/// with `rewrite edns0 local set 0xfeed {client_ip}`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   gantry audit sink --listen 10.0.0.9:5353        # then, in the Corefile: forward . 10.0.0.9:5353")]
 pub(super) struct SinkArgs {
-    /// Where it listens.
+    /// The address to listen on.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:5353")]
     listen: SocketAddr,
-    /// A name server to be asked, to know that it forwards to this sink; may be given several times.
+    /// Query this DNS server, to find out whether it forwards to this one; may be given several times.
     #[arg(long, value_name = "ADDRESS:PORT")]
     probe: Vec<SocketAddr>,
 }
 
-/// Tell what leaves this node, or tries to.
+/// Record the connections that leave this node or try to.
 ///
-/// Reads the first packet of every connection from all interfaces of the network namespace that it
-/// runs in (root with NET_RAW), else the kernel's table of connections. `gantry audit --soak` starts
-/// one on every node.
+/// Reads the first packet of every connection on all interfaces of its network namespace, which needs
+/// root with NET_RAW; otherwise it reads the kernel's connection table. `gantry audit --soak` starts one
+/// on every node.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   sudo gantry audit watch-node --inside 10.244.0.0/16 --inside 10.96.0.0/12 --inside 10.0.0.0/24")]
 pub(super) struct WatchArgs {
-    /// A network that is inside; may be given several times.
+    /// A network that counts as inside; may be given several times.
     #[arg(long, value_name = "CIDR", required = true)]
     inside: Vec<IpNet>,
 }
@@ -60,17 +60,20 @@ pub(super) fn watch(context: &Context, args: &WatchArgs) -> Result<()> {
     let tell = tell(context);
     let stop = Arc::new(AtomicBool::new(false));
     let stopping = stop.clone();
+    // Reading packets blocks, so it has a thread of its own; the runtime here only waits for the signal.
     let watching = std::thread::spawn(move || connections::watch(&inside, &tell, &stopping));
     world::runtime()?.block_on(world::stopped());
     stop.store(true, Ordering::Relaxed);
-    watching.join().map_err(|_| CommandError::failed("the watcher broke off"))
+    watching.join().map_err(|_| {
+        CommandError::failed("the watcher stopped unexpectedly; run the same command again")
+    })
 }
 
 fn tell(context: &Context) -> Tell {
     let ui = context.ui.clone();
     Arc::new(move |line: Line| {
         if let Ok(text) = serde_json::to_string(&line) {
-            // Nobody listens any more: there is nobody to tell that either.
+            // If standard output is closed, there is nobody left to report that to.
             let _ = ui.print(&text);
         }
     })

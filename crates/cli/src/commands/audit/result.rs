@@ -1,4 +1,4 @@
-//! An audit's result: the report in files, what matters on the terminal, and the exit code.
+//! The result of an audit: the report files, a summary on the terminal, and the exit code.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::error::{CommandError, Kind, Result};
 use crate::{ui, world};
 
-/// Writes and shows the report; an error is what the verdict means.
+/// Writes the report files and prints the summary. Returns an error if the verdict is not good.
 pub(super) fn show(context: &Context, report: &Report, folder: Option<&Path>) -> Result<()> {
     if let Some(folder) = folder {
         for (name, text) in [
@@ -24,16 +24,18 @@ pub(super) fn show(context: &Context, report: &Report, folder: Option<&Path>) ->
     for gap in &report.gaps {
         context.ui.warn(gap);
     }
+    // Printed before the verdict becomes an error, so that the table is there in every case.
     context.ui.result(report, table)?;
     match report.verdict {
         Verdict::NotSoaked | Verdict::Quiet => Ok(()),
         Verdict::Unproven => Err(CommandError::new(Kind::Partial, report.verdict.sentence())
-            .hint("what was not seen stands above, and in the report")),
+            .hint("what could not be observed is listed above and in the report")),
         Verdict::Tried => {
             let count = report.attempts.len();
-            let what = if count == 1 { "thing" } else { "things" };
-            Err(CommandError::new(Kind::Integrity, format!("{count} {what} tried to leave"))
-                .hint("set what stops it, then audit again"))
+            let what = if count == 1 { "attempt" } else { "attempts" };
+            let message = format!("{count} {what} to connect to the outside");
+            Err(CommandError::new(Kind::Integrity, message)
+                .hint("apply the settings in the column WHAT STOPS IT, then audit again"))
         }
     }
 }
@@ -46,7 +48,7 @@ fn table(report: &Report) -> String {
             let pods: Vec<&str> = tried.pods.iter().map(String::as_str).collect();
             [tried.who(), pods.join(" "), tried.to.clone(), tried.count.to_string(), stop]
         };
-        let head = ["tried", "pods", "to", "times", "what stops it"];
+        let head = ["workload", "pods", "connected to", "times", "what stops it"];
         text.push_str(&ui::table(head, report.attempts.iter().map(row).collect()));
         text.push('\n');
     }
@@ -54,13 +56,15 @@ fn table(report: &Report) -> String {
         let row = |found: &egress::findings::Static| {
             [found.subject.to_string(), found.what.clone(), found.stop.clone()]
         };
-        let head = ["would leave", "what", "what stops it"];
+        let head = ["object", "would connect to", "what stops it"];
         text.push_str(&ui::table(head, report.findings.iter().map(row).collect()));
         text.push('\n');
     }
     for closed in &report.policies {
         for workload in &closed.uncovered {
-            text.push_str(&format!("{workload}: no network policy holds what goes out\n"));
+            text.push_str(&format!(
+                "{workload}: no network policy restricts its outgoing connections\n"
+            ));
         }
         for gap in &closed.gaps {
             text.push_str(&format!("{gap}\n"));
@@ -68,7 +72,9 @@ fn table(report: &Report) -> String {
     }
     if !report.elsewhere.is_empty() {
         let count = report.elsewhere.len();
-        text.push_str(&format!("{count} more of others, no part of the verdict: see the report\n"));
+        text.push_str(&format!(
+            "{count} more by other workloads, not part of the verdict: see the report\n"
+        ));
     }
     text.push_str(&format!("{}\n", report.verdict.sentence()));
     text

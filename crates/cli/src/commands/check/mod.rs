@@ -1,4 +1,4 @@
-//! `gantry check`.
+//! `gantry check`: runs the checks of `deploy::check` before or after a deployment, and prints the report.
 
 mod print;
 mod subject;
@@ -14,49 +14,49 @@ use crate::context::Context;
 use crate::error::{CommandError, Kind, Result};
 use crate::world;
 
-/// Check the cluster and the site before a deploy, and what runs after it, down to a first inference.
+/// Check whether the cluster is ready for a deployment, and whether what was deployed works.
 ///
-/// Before: the API server and its version, the rights that a deploy needs, nodes, storage classes,
-/// quota, the registry from here and from every node (a pod that pulls), the pull secret, DNS, every
-/// locked image with its digest, every model file. After: workloads, claims and pods with the reason
-/// of what is not ready, running digests against the lock, and one real question to every model server
-/// that is recognised, or declared under `checks:` in gantry.yaml.
+/// Before a deployment: the API server and its version, the rights that deploying needs, nodes, storage
+/// classes, quota, the registry from here and from every node (by a pod that pulls an image), the pull
+/// secret, DNS, the digest of every locked image, and every model file. After it: workloads, claims and
+/// pods, with the reason if one is not ready, the running digests compared with the lock, and one
+/// request to every model server that Gantry recognises or that `checks:` in gantry.yaml declares.
 ///
-/// Without --before or --after both are looked at, and releases that are not deployed yet are passed
-/// over. Exit code 1 when something failed, 3 when a digest is not the locked one.
+/// Without --before or --after, both are checked, and releases that are not deployed yet are skipped.
+/// Exit code 1 if a check failed, 3 if a digest is not the locked one.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   gantry check --site site.yaml --before                # is the cluster ready for a deploy?
-  gantry check --site site.yaml --after rag             # is the release rag well, and does it answer?
-  gantry check --site site.yaml --after --watch         # until all is well
+  gantry check --site site.yaml --after rag             # does the release rag run and answer?
+  gantry check --site site.yaml --after --watch         # repeat until nothing fails
   gantry check --site site.yaml --only node-pull --only dns
   gantry check --site site.yaml --skip models --junit report.xml --output json
 
-All checks by name, and how to declare your own: docs/check.md")]
+A list of all checks, and how to declare your own: docs/check.md")]
 pub(crate) struct Args {
-    /// The releases; all of gantry.lock when absent.
+    /// The releases to check [default: all of gantry.lock].
     #[arg(value_name = "RELEASE")]
     releases: Vec<String>,
-    /// The site's description: its registry, storage class and models.
+    /// The site file (site.yaml): its registry, storage class and model targets.
     #[arg(long, value_name = "FILE")]
     site: Option<PathBuf>,
-    /// Only what has to hold before a deploy.
+    /// Check only what a deployment needs.
     #[arg(long, conflicts_with = "after")]
     before: bool,
-    /// Only what was deployed; a release that is not there failed.
+    /// Check only what was deployed; a release that is not installed counts as failed.
     #[arg(long)]
     after: bool,
-    /// Only this check; may be given several times.
+    /// Run only this check; may be given several times.
     #[arg(long, value_name = "NAME")]
     only: Vec<Name>,
-    /// All but this check; may be given several times.
+    /// Leave out this check; may be given several times.
     #[arg(long, value_name = "NAME")]
     skip: Vec<Name>,
-    /// Check again every so many seconds until all is well.
+    /// Repeat every so many seconds until nothing fails [default: 10].
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10", value_parser = clap::value_parser!(u64).range(1..=3600))]
     watch: Option<u64>,
-    /// Write the report as JUnit XML too.
+    /// Write the report as JUnit XML to this file too.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
     #[command(flatten)]
@@ -64,7 +64,7 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// The checks that are asked for, in their order.
+    /// The selected checks, in the order in which they run.
     fn names(&self) -> Result<Vec<Name>> {
         let phase = match (self.before, self.after) {
             (true, _) => Some(Phase::Before),
@@ -78,9 +78,8 @@ impl Args {
             .filter(|name| !self.skip.contains(name))
             .collect();
         if names.is_empty() {
-            return Err(CommandError::usage("no check is left to be made").hint(
-                "give other names with --only and --skip, or leave --before or --after away",
-            ));
+            return Err(CommandError::usage("no check is left to run")
+                .hint("change --only and --skip, or remove --before or --after"));
         }
         Ok(names)
     }
@@ -96,16 +95,19 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         && path.is_dir()
     {
         return Err(
-            CommandError::usage(format!("{} is a folder", path.display())).hint("name a file")
+            CommandError::usage(format!("{} is a folder", path.display())).hint("give a file name")
         );
     }
     let plan = subject::plan(context, args, &names)?;
+    // Held until the runtime below has ended: a bucket has a runtime of its own, and tokio panics if one
+    // runtime is dropped inside another.
     let _models = plan.models();
     let runtime = world::runtime()?;
     let report = runtime.block_on(async {
         let subject = plan.connect(args).await?;
         tokio::select! {
             report = repeat(context, args, &subject, &names) => report,
+            // Checks start pods of their own, which have to be deleted.
             () = world::stopped() => {
                 check::sweep(&subject).await;
                 Err(CommandError::failed("stopped").hint("run the same command again"))
@@ -115,7 +117,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     judge(&report)
 }
 
-/// Checks once, or until all is well.
+/// Runs the checks once, or with `--watch` until none fails.
 async fn repeat(
     context: &Context,
     args: &Args,
@@ -141,7 +143,7 @@ fn judge(report: &Report) -> Result<()> {
     let all = report.findings.len();
     let line = first.why.lines().next().unwrap_or_default();
     let message = format!(
-        "{} of {all} findings failed; the first: {} in {}: {line}",
+        "{} of {all} checks failed; the first: {} in {}: {line}",
         report.counts.failed, first.what, first.place
     );
     let error = CommandError::new(kind, message);

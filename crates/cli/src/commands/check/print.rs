@@ -1,5 +1,5 @@
-//! A report for people: a line a finding, the next step below what is not well. Watched, it is drawn
-//! again on a terminal; elsewhere there is a line for each change.
+//! Prints a report for people: one line per finding, with the next step below a failed one. With `--watch`
+//! a terminal is redrawn; elsewhere only changes are printed.
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -10,9 +10,10 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::ui::Ui;
 
-/// Takes a terminal's cursor home and clears what is below (ECMA-48: CUP, ED).
+/// Moves the terminal's cursor to the top left and clears the rest (ECMA-48: CUP, ED).
 const REDRAW: &str = "\x1b[H\x1b[J";
 
+/// Prints the reports of one or several runs of the checks.
 pub(super) struct Printer {
     ui: Arc<Ui>,
     is_watched: bool,
@@ -24,13 +25,13 @@ impl Printer {
         Self { ui: Arc::clone(&context.ui), is_watched, before: None }
     }
 
-    /// Prints a run; the last one is the result.
+    /// Prints the report of a run. The last one is the result of the command.
     pub(super) fn print(&mut self, report: &Report, is_last: bool) -> Result<()> {
         if !self.is_watched {
             return self.ui.result(report, whole);
         }
         if self.ui.is_json() {
-            // Changes are told beside; the result is one document.
+            // Standard output carries a single JSON document, so changes go to standard error.
             self.tell_changes(report);
             return if is_last { self.ui.result(report, whole) } else { Ok(()) };
         }
@@ -72,7 +73,7 @@ fn whole(report: &Report) -> String {
     text
 }
 
-/// `FAILED   pods         rag: Pod a: it waits`, and below it what to do.
+/// A finding such as `FAILED   pods         rag: Pod a: it waits`, and below it the next step.
 fn line(finding: &Finding) -> String {
     const INDENT: &str = "                      ";
     let state = match finding.state {

@@ -1,5 +1,5 @@
-//! What `gantry check` looks at: everything that is read from this machine, before the cluster is
-//! asked for the first time.
+//! Gathers what `gantry check` examines: everything that is read from this machine, before the first
+//! request to the cluster.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::{place, world};
 
-/// All that is known before the cluster is asked.
+/// Everything that is known before the first request to the cluster.
 pub(super) struct Plan {
     site: Option<Site>,
     registry: Option<SiteRegistry>,
@@ -32,7 +32,7 @@ pub(super) struct Plan {
     models: Vec<ModelPlace>,
 }
 
-/// Reads everything that is on this machine; bad input ends here.
+/// Reads everything that is on this machine, and refuses bad input.
 pub(super) fn plan(context: &Context, args: &Args, names: &[Name]) -> Result<Plan> {
     let site = args.site.as_deref().map(world::site).transpose()?;
     let input = world::optional_input(context)?;
@@ -44,7 +44,7 @@ pub(super) fn plan(context: &Context, args: &Args, names: &[Name]) -> Result<Pla
     let own = site.iter().filter_map(|site| site.registry.ca.as_ref());
     ca.extend(own.map(|path| folder.join(path)));
     let registry = site.as_ref().map(|site| registry(context, site, &ca)).transpose()?;
-    // Only these look at what a chart renders to.
+    // Rendering runs helm, so it is done only for the checks that need manifests.
     let needs_render =
         names.iter().any(|name| matches!(name, Name::Rights | Name::Storage | Name::Quota));
     let releases = charts
@@ -65,13 +65,13 @@ pub(super) fn plan(context: &Context, args: &Args, names: &[Name]) -> Result<Pla
 }
 
 impl Plan {
-    /// The places of models. A bucket turns its sockets on a runtime of its own, which has to end
-    /// after the one that asks: the caller holds them so long.
+    /// The model targets. A bucket has an async runtime of its own, which must not be dropped inside the
+    /// caller's: the caller has to hold these until its runtime has ended.
     pub(super) fn models(&self) -> Vec<ModelPlace> {
         self.models.clone()
     }
 
-    /// Finds the cluster and puts everything together.
+    /// Connects to the cluster and returns everything that the checks need.
     pub(super) async fn connect(self, args: &Args) -> Result<Subject> {
         let cluster = clusters::connect(&args.cluster, self.site.as_ref()).await?;
         let input = self.input.as_ref();
@@ -111,7 +111,7 @@ impl Plan {
     }
 }
 
-/// The charts of the releases that were named; all when none was.
+/// The locked charts of the named releases, or of all releases if none is named.
 fn releases(lock: Option<&Lock>, named: &[String]) -> Result<Vec<Chart>> {
     let all = lock.map(|lock| lock.charts.clone()).unwrap_or_default();
     if named.is_empty() {
@@ -122,13 +122,13 @@ fn releases(lock: Option<&Lock>, named: &[String]) -> Result<Vec<Chart>> {
             let known: Vec<&str> = all.iter().map(|chart| chart.release.as_str()).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             return Err(CommandError::usage(format!("gantry.lock has no release {name:?}"))
-                .hint(format!("it has: {known}")));
+                .hint(format!("its releases are: {known}")));
         }
     }
     Ok(all.into_iter().filter(|chart| named.contains(&chart.release)).collect())
 }
 
-/// A declared check that belongs to a release that nobody knows is a slip of the pen.
+/// Refuses a declared check for a release that is not locked, which is most likely a typing error.
 fn check_declared(input: Option<&Input>, lock: Option<&Lock>) -> Result<()> {
     let charts = lock.map(|lock| lock.charts.as_slice()).unwrap_or_default();
     for check in input.iter().flat_map(|input| &input.checks) {
@@ -137,12 +137,12 @@ fn check_declared(input: Option<&Input>, lock: Option<&Lock>) -> Result<()> {
         {
             let name = &check.name;
             let message = format!(
-                "the check {name:?} belongs to the release {release:?}, which gantry.lock does not have"
+                "checks: {name:?} is for the release {release:?}, which is not in gantry.lock"
             );
             let known: Vec<&str> = charts.iter().map(|chart| chart.release.as_str()).collect();
             let hint = match known.is_empty() {
                 true => "lock the chart first: gantry lock".to_owned(),
-                false => format!("it has: {}", known.join(", ")),
+                false => format!("its releases are: {}", known.join(", ")),
             };
             return Err(CommandError::usage(message).hint(hint));
         }
@@ -157,7 +157,7 @@ fn registry(context: &Context, site: &Site, ca: &[PathBuf]) -> Result<SiteRegist
     if site.registry.plain_http {
         config.plain_http.push(host);
     } else if site.registry.ca.is_some() {
-        // A loopback registry with a CA speaks TLS all the same.
+        // Loopback registries default to plain HTTP; one with a CA uses TLS.
         config.mirrors.entry(host.clone()).or_insert_with(|| format!("https://{host}"));
     }
     Ok(SiteRegistry {
@@ -170,7 +170,7 @@ fn registry(context: &Context, site: &Site, ca: &[PathBuf]) -> Result<SiteRegist
     })
 }
 
-/// The input's chart of a release of the lock.
+/// The chart of gantry.yaml that a locked chart belongs to.
 fn chart_of<'a>(input: &'a Input, locked: &Chart) -> Option<&'a types::input::Chart> {
     input.charts.iter().find(|chart| {
         let name = chart.release.as_deref();
@@ -179,26 +179,29 @@ fn chart_of<'a>(input: &'a Input, locked: &Chart) -> Option<&'a types::input::Ch
             ChartSource::Oci { repository } => format!("oci://{repository}"),
             ChartSource::Repository { url, .. } => url.clone(),
         };
+        // Without `release:` in gantry.yaml the release is named after the chart, which only the lock knows.
         let is_named = name.is_none_or(|name| name == locked.release);
         is_named && source.trim_end_matches('/') == locked.chart.trim_end_matches('/')
     })
 }
 
-/// What a release renders to. Only a chart that lies here can be rendered without the way out.
+/// Renders a locked chart. Only a local chart can be rendered, since others would need the network.
 fn render(
     context: &Context,
     input: Option<&Input>,
     locked: &Chart,
 ) -> std::result::Result<Vec<Value>, String> {
     let Some(input) = input else {
-        return Err("there is no gantry.yaml beside the lock, so its values are not known".into());
+        return Err(
+            "there is no gantry.yaml beside gantry.lock, so its values are not known".into()
+        );
     };
     let Some(chart) = chart_of(input, locked) else {
         return Err("gantry.yaml has no chart of this release".into());
     };
     if !matches!(chart.source, ChartSource::Local(_)) {
         return Err(format!(
-            "its chart {} does not lie on this machine, so what it will make is not known",
+            "its chart {} is not on this machine, so the objects it will create are not known",
             locked.chart
         ));
     }
@@ -208,10 +211,12 @@ fn render(
     Ok(manifests.documents.into_iter().map(|document| document.value).collect())
 }
 
-/// A place of models of site.yaml, what should be there, and how it is looked at.
+/// A model target of site.yaml, the models that should be there, and how to verify them.
 fn place(context: &Context, site: &Site, target: &ModelTarget, lock: Option<&Lock>) -> ModelPlace {
     let look = match &target.to {
-        Destination::Depot => Look::Not("a depot proves what it serves when it starts".to_owned()),
+        Destination::Depot => {
+            Look::Not("a depot verifies what it serves when it starts".to_owned())
+        }
         Destination::Claim(claim) => {
             let (image, claim) = (claims::site_image(site), claim.clone());
             let image = image.map_err(|error| error.line());
@@ -237,8 +242,8 @@ fn place(context: &Context, site: &Site, target: &ModelTarget, lock: Option<&Loc
     ModelPlace { name: target.to.to_string(), wanted, look }
 }
 
-/// A model as people call it, where it goes to this place: its layout has room for it, and the place
-/// names it or takes all.
+/// The name of a model if it belongs to this target: the layout must suit it, and the target must name
+/// it or take all models.
 fn wanted(target: &ModelTarget, model: &Model) -> Option<String> {
     let (name, reference) = match model {
         Model::Hub(model) if target.layout != ModelLayout::Ollama => {

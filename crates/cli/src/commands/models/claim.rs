@@ -1,4 +1,4 @@
-//! `gantry models push | verify | ls` with `pvc://…`: volumes of a cluster, worked on by a seeder pod.
+//! `gantry models push`, `verify` and `ls` with `pvc://…`: claims of a cluster, which a seeder pod mounts.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,16 +21,16 @@ use crate::error::{CommandError, Result};
 use crate::place::{self, Mode, Pushed};
 use crate::world;
 
-/// How a claim is made where there is none.
+/// Options for writing to claims.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct ClaimArgs {
-    /// Make the claim if it is not there.
+    /// Create the claim if it does not exist.
     #[arg(long, help_heading = "Claim options")]
     create: bool,
-    /// Its size (20GiB) [default: that of the models and a fifth more].
+    /// The size of a created claim (20GiB) [default: the size of the models and a fifth more].
     #[arg(long, value_name = "SIZE", requires = "create", help_heading = "Claim options")]
     size: Option<ByteSize>,
-    /// Who may mount it: RWO (pods of one node) or RWX (pods of all).
+    /// The access mode of a created claim: rwo (pods on one node) or rwx (pods on all nodes).
     #[arg(
         long,
         value_name = "MODE",
@@ -39,30 +39,32 @@ pub(crate) struct ClaimArgs {
         help_heading = "Claim options"
     )]
     access_mode: Access,
-    /// Its storage class [default: site.yaml's storageClass, then the cluster's default].
+    /// The storage class of a created claim [default: storageClass of site.yaml, then the cluster's
+    /// default].
     #[arg(long, value_name = "CLASS", requires = "create", help_heading = "Claim options")]
     storage_class: Option<String>,
-    /// Which way the bytes come to a pod.
+    /// How the content of models gets to the pod.
     #[arg(long, value_name = "WAY", default_value = "auto", help_heading = "Claim options")]
     via: Via,
-    /// A depot (gantry serve) that the pod reaches and that has the models.
+    /// The address of a depot (gantry serve) that has the models and that the pod can reach.
     #[arg(long, value_name = "URL", help_heading = "Claim options")]
     from_depot: Option<String>,
 }
 
-/// What a seeder pod runs from.
+/// Options for seeder pods, which read and write claims and nodes' disks.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct SeederArgs {
-    /// The site's description: its registry has Gantry's image, and the models for the pod to read.
+    /// The site file (site.yaml): the pod's image comes from its registry, and the models too if they
+    /// were loaded there.
     #[arg(long, value_name = "FILE", help_heading = "Claim options")]
     site: Option<PathBuf>,
-    /// Gantry's own image, as the nodes pull it [default: by its name at the site's registry].
+    /// Gantry's own image as nodes pull it [default: the one in the site's registry].
     #[arg(long, value_name = "REF", help_heading = "Claim options")]
     image: Option<String>,
-    /// Nodes that may run the pod.
+    /// Run the pod only on nodes with this label; may be given several times.
     #[arg(long, value_name = "KEY=VALUE", value_parser = label, help_heading = "Claim options")]
     node_selector: Vec<(String, String)>,
-    /// Seconds that the pod may take to run.
+    /// How many seconds the pod may take to start.
     #[arg(long, value_name = "SECONDS", default_value = "300", help_heading = "Claim options")]
     pod_timeout: u64,
     #[command(flatten)]
@@ -71,9 +73,9 @@ pub(crate) struct SeederArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Access {
-    /// ReadWriteOnce.
+    /// ReadWriteOnce: pods on one node.
     Rwo,
-    /// ReadWriteMany.
+    /// ReadWriteMany: pods on all nodes.
     Rwx,
 }
 
@@ -85,7 +87,7 @@ struct AllPushed {
 }
 
 impl ClaimArgs {
-    /// How a claim is made, where that is asked for.
+    /// The claim to create if it does not exist; `None` without `--create`.
     pub(super) fn made(&self) -> Option<NewClaim> {
         self.create.then(|| NewClaim {
             size: self.size,
@@ -97,24 +99,24 @@ impl ClaimArgs {
         })
     }
 
-    /// The ways that bytes may take.
+    /// How the content gets to the pod.
     pub(super) fn ways(&self) -> Ways {
         Ways { via: self.via, depot: self.from_depot.clone() }
     }
 }
 
 impl SeederArgs {
-    /// The site.
+    /// Reads the site file, if one was given.
     pub(super) fn site(&self) -> Result<Option<Site>> {
         self.site.as_deref().map(world::site).transpose()
     }
 
-    /// The folder of the site's file.
+    /// The folder of the site file, to which its paths are relative.
     pub(super) fn folder(&self) -> &Path {
         self.site.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new("."))
     }
 
-    /// Pods of this image in this cluster.
+    /// Prepares work with seeder pods. `verb` is the label of the progress bar.
     pub(super) fn seeding<'a>(
         &'a self,
         context: &'a Context,
@@ -135,17 +137,18 @@ impl SeederArgs {
         let node_selector = self.node_selector.clone();
         let pull_secret = site.and_then(|site| site.registry.pull_secret.clone());
         match (&self.image, site) {
+            // Parsed to add the registry and tag that are left out, as docker does.
             (Some(image), _) => {
                 let reference = image.parse::<types::Reference>()?.to_string();
                 Ok(Image { reference, pull_secret, node_selector })
             }
             (None, Some(site)) => Ok(Image { node_selector, ..claims::site_image(site)? }),
             (None, None) => Err(CommandError::usage(
-                "it is not known where nodes pull Gantry's own image from",
+                "the pod needs Gantry's own image, and it is not known where nodes can pull it",
             )
-            .hint("name the site's description with --site, or the image with --image")
+            .hint("name the site file with --site FILE, or the image with --image REF")
             .hint(
-                "tools: [gantry] in gantry.yaml takes it into the bundle, gantry load into the registry",
+                "the image gets to the registry with tools: [gantry] in gantry.yaml, then lock, fetch, pack and load",
             )),
         }
     }
@@ -205,6 +208,6 @@ fn read(
 }
 
 fn label(text: &str) -> std::result::Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, such as disktype=ssd")?;
     Ok((key.to_owned(), value.to_owned()))
 }

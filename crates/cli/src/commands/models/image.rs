@@ -1,4 +1,5 @@
-//! `gantry models push --to image://…`: models as an OCI image that pods mount (image volumes).
+//! `gantry models push --to image://…`: writes models as an OCI image that pods mount as a volume
+//! (Kubernetes' ImageVolume feature).
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::error::{CommandError, Kind, Result};
 use crate::place::Mode;
 use crate::{ui, world};
 
-/// Blobs that are moved at once.
+/// The number of blobs to upload in parallel.
 const AT_ONCE: usize = 4;
 
 #[derive(Serialize)]
@@ -25,9 +26,9 @@ const AT_ONCE: usize = 4;
 struct Pushed {
     image: String,
     is_dry_run: bool,
-    /// The index's digest: what a pod should name.
+    /// The digest of the image's index, which a pod should name.
     digest: Digest,
-    /// Whether it was there already.
+    /// Whether it was pushed or was in the registry already; absent in a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<Outcome>,
     models: Vec<Model>,
@@ -49,6 +50,8 @@ pub(super) fn push(
     mode: Mode,
 ) -> Result<()> {
     let plans = models::plan(&**source, &claims::choice(target, Unfit::Refused))?;
+    // The image is put together and hashed also in a dry run, since the digest is a part of the result:
+    // a user can write it into a manifest before the image is pushed.
     let meter = context.ui.progress("hash");
     let packed = Packed::new(Arc::clone(source), &plans, name, &*meter);
     meter.clear();
@@ -77,6 +80,7 @@ fn pushed(
     let host = name.registry().to_owned();
     let mut config = context.config.clone();
     let mut ca = Vec::new();
+    // The site's CA and scheme apply to the site's registry alone; the image may go to another one.
     if let Some(site) = seeder.site()?
         && site.registry.prefix()?.registry() == host
     {
@@ -113,10 +117,12 @@ fn pushed(
             land::Fault::Other => Kind::Failed,
         };
         return Err(CommandError::new(kind, failed.cause.error.clone())
-            .hint("what was put stays; run the same command again to go on"));
+            .hint("what was pushed is kept; run the same command again to resume"));
     }
     let landed = report.landed.first().map(|landed| landed.outcome);
-    landed.ok_or_else(|| CommandError::failed(format!("{name} did not get there")))
+    landed.ok_or_else(|| {
+        CommandError::failed(format!("{name} was not pushed, and the registry gave no reason"))
+    })
 }
 
 fn model(plan: &Plan) -> Model {
@@ -125,9 +131,9 @@ fn model(plan: &Plan) -> Model {
 
 fn print(pushed: &Pushed) -> String {
     let outcome = match pushed.outcome {
-        Some(Outcome::Present) => "there already",
-        Some(Outcome::Loaded) => "put",
-        None => "would be put",
+        Some(Outcome::Present) => "already present",
+        Some(Outcome::Loaded) => "pushed",
+        None => "would be pushed",
     };
     let rows = pushed.models.iter().map(|model| {
         let size = ByteSize(model.bytes).to_string();
@@ -136,7 +142,7 @@ fn print(pushed: &Pushed) -> String {
     let table = ui::table(["model", "files", "size", ""], rows.collect());
     let image = pushed.image.rsplit_once(':').map_or(pushed.image.as_str(), |(name, _)| name);
     format!(
-        "{table}\nmount it as a volume: {{name: models, image: {{reference: {image}@{}}}}}\n",
+        "{table}\nvolume for a pod: {{name: models, image: {{reference: {image}@{}}}}}\n",
         pushed.digest
     )
 }

@@ -1,5 +1,5 @@
-//! `gantry models push | verify` with `node:///…`: folders on the nodes' own disks, worked on by a
-//! DaemonSet of seeders.
+//! `gantry models push` and `verify` with `node:///…`: folders on the nodes' own disks, which the pods of a
+//! DaemonSet read and write.
 
 use std::sync::Arc;
 
@@ -31,10 +31,10 @@ struct Pushed {
 #[derive(Serialize)]
 struct PushedNode {
     node: String,
-    /// One for each model.
+    /// What was done, for each model in the order of `models`.
     puts: Vec<Put>,
     via: Way,
-    /// Older revisions that were taken away.
+    /// Older revisions that were deleted (`--keep`).
     collected: Vec<String>,
 }
 
@@ -69,9 +69,10 @@ pub(super) fn push(
         },
     };
     let seeding = seeder.seeding(context, site.as_ref(), "push")?;
-    let doing = format!("put models on the nodes' disks, {path}");
+    let doing = format!("write models to the nodes' disks, {path}");
     let rights = |cluster: &cluster::Cluster| NodePath::rights(namespace(path, cluster));
     let nodes = seeding.run(&doing, rights, mode, async |seeder, cluster| {
+        // Even to look at the nodes' disks a DaemonSet would have to run.
         if mode == Mode::DryRun {
             return Ok(Vec::new());
         }
@@ -91,7 +92,7 @@ pub(super) fn push(
         let size = ByteSize(pushed.bytes).to_string();
         let rows = pushed.nodes.iter().map(|node| {
             let is_new = node.puts.contains(&Put::Written);
-            let put = if is_new { "put" } else { "there already" };
+            let put = if is_new { "written" } else { "already present" };
             let models = pushed.models.len().to_string();
             [node.node.clone(), models, size.clone(), put.to_owned()]
         });
@@ -121,7 +122,7 @@ pub(super) fn verify(context: &Context, args: &SeederArgs, path: &NodePath) -> R
         let rows = nodes.iter().flat_map(|node| {
             node.checked.models.iter().map(|(name, files)| {
                 let is_bad = node.checked.bad.iter().any(|bad| bad.model == *name);
-                let state = if is_bad { "damaged" } else { "whole" };
+                let state = if is_bad { "damaged" } else { "ok" };
                 [node.node.clone(), name.clone(), files.to_string(), state.to_owned()]
             })
         });

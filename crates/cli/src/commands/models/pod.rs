@@ -1,4 +1,7 @@
-//! `gantry models hold | receive`: what runs in a seeder pod. Hidden: nobody types them.
+//! `gantry models hold` and `receive`: what runs in a seeder pod. Hidden, since only Gantry runs them.
+//!
+//! `hold` is the pod's main process and only waits. The gantry outside starts `receive` in the same
+//! container through the API server (exec), and sends the task on its standard input.
 
 use std::time::{Duration, Instant};
 
@@ -7,28 +10,28 @@ use land::claim::{Place, receive as work};
 use crate::error::{CommandError, Result};
 use crate::world;
 
-/// How often it is looked whether somebody works here.
+/// How often `hold` checks whether another process runs in the pod.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// Wait until nobody needs the pod any more.
+/// Wait in a seeder pod until it is no longer needed.
 ///
-/// What is to be done comes by `gantry models receive` in the same container. A pod whose Gantry was
-/// killed ends by itself.
+/// The work is done by `gantry models receive` in the same container. If the gantry that started the
+/// pod was killed, the pod ends by itself after the idle time.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   gantry models hold              # in a seeder pod")]
 pub(crate) struct HoldArgs {
-    /// Seconds without any other process after which it ends.
+    /// End after this many seconds without another process in the pod.
     #[arg(long, value_name = "SECONDS", default_value = "300")]
     idle: u64,
 }
 
-/// Do what comes on standard input: put models into the volume at /models, or check them.
+/// Carry out a task from standard input: write models to the volume at /models, or verify them.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  gantry models receive           # in a seeder pod, spoken to by gantry models push")]
+  gantry models receive           # in a seeder pod, started by gantry models push")]
 pub(crate) struct ReceiveArgs {}
 
 pub(crate) fn hold(args: &HoldArgs) -> Result<()> {
@@ -37,6 +40,7 @@ pub(crate) fn hold(args: &HoldArgs) -> Result<()> {
         let mut last = Instant::now();
         while last.elapsed() < idle {
             tokio::time::sleep(PERIOD).await;
+            // Process 1 is this one; any other is a `receive` that works.
             if processes() > 1 {
                 last = Instant::now();
             }
@@ -45,7 +49,8 @@ pub(crate) fn hold(args: &HoldArgs) -> Result<()> {
     world::runtime()?.block_on(async {
         tokio::select! {
             () = waiting => {}
-            // Taken away: process 1 is not ended by a signal that it does not handle.
+            // The kernel does not end process 1 of a container by a signal that it does not handle, so
+            // the deletion of the pod would take the whole grace period.
             () = world::stopped() => {}
         }
     });
@@ -53,7 +58,7 @@ pub(crate) fn hold(args: &HoldArgs) -> Result<()> {
 }
 
 pub(crate) fn receive(_: &ReceiveArgs) -> Result<()> {
-    /// `EX_TEMPFAIL` of sysexits.h: the other side hung up, and may go on later.
+    /// `EX_TEMPFAIL` of sysexits.h: the connection was closed, and another try may succeed.
     const HUNG_UP: i32 = 75;
     let runtime = world::runtime()?;
     let place = Place::in_pod(runtime.handle().clone());
@@ -61,10 +66,10 @@ pub(crate) fn receive(_: &ReceiveArgs) -> Result<()> {
     if work(&place, std::io::stdin(), std::io::stdout(), std::io::stderr(), on_end) {
         return Ok(());
     }
-    Err(CommandError::failed("it was told what failed"))
+    Err(CommandError::failed("the task failed; the caller has received the reason"))
 }
 
-/// How many processes the container has.
+/// The number of processes in the container.
 fn processes() -> usize {
     let Ok(entries) = std::fs::read_dir("/proc") else { return 1 };
     let is_process = |name: &std::ffi::OsStr| {

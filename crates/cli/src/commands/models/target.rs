@@ -1,4 +1,4 @@
-//! Where `gantry models` puts and looks: a place as site.yaml has it, the nodes' own disks, an image.
+//! The target of `gantry models`: a model target as in site.yaml, the nodes' own disks, or an image.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,17 +7,17 @@ use land::claim::NodePath;
 use types::destination::Destination;
 use types::{Error, Reference, Result};
 
-/// How an image is written.
+/// The prefix of an image target.
 const IMAGE: &str = "image://";
 
-/// A parsed `--to`.
+/// A parsed `--to`, or the argument of `verify` and `ls`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// A folder, a bucket, a claim.
+    /// A folder, a bucket or a claim, as in site.yaml.
     Place(Destination),
-    /// A folder of the nodes' own disks.
+    /// A folder on the nodes' own disks (`node:///…`).
     Nodes(NodePath),
-    /// An image of the models' files.
+    /// An image made of the models' files (`image://…`).
     Image(Reference),
 }
 
@@ -34,7 +34,7 @@ impl FromStr for Target {
             return Err(Error::Invalid {
                 what: "image for models",
                 text: text.to_owned(),
-                reason: "it has no tag of its own; write image://HOST/PATH:TAG".to_owned(),
+                reason: "it needs a tag and no digest; write image://HOST/PATH:TAG".to_owned(),
             });
         }
         Ok(Self::Image(reference))

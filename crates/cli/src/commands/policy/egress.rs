@@ -1,4 +1,4 @@
-//! `gantry policy egress`.
+//! `gantry policy egress`: writes the network policies that keep a namespace's pods inside.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -16,15 +16,16 @@ use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::world;
 
-/// Close a namespace to the outside: network policies with just the flows that are needed.
+/// Write network policies that block a namespace's connections to the outside.
 ///
-/// Everything that goes out is refused but name service (kube-dns in kube-system), the namespace
-/// itself, the site's registry where it is an address, and what is declared. A network policy knows
-/// addresses, not names: what it cannot say is told, with what to give.
+/// The policies allow only DNS (kube-dns in kube-system), connections within the namespace, the site's
+/// registry if it is given as an IP address, and what --allow and --allow-namespace list. A network
+/// policy has addresses and not names; Gantry prints what it therefore cannot express, and which
+/// option to give instead.
 ///
-/// With a chart, it is rendered and looked through: pods in the node's own network, objects in other
-/// namespaces, the chart's own policies that let out more, services that lead outside, and what may
-/// need the API server.
+/// If a chart is given, it is rendered and examined for what the policies do not cover: pods in the
+/// node's network, objects in other namespaces, policies of the chart that allow more, services that
+/// point outside, and pods that may need the API server.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -34,39 +35,39 @@ Examples:
   gantry policy egress --site site.yaml --namespace shop --allow 169.254.20.10:53/udp   # node-local DNS
   gantry policy egress --site site.yaml --namespace shop --allow-namespace databases:5432
 
-What it holds and what it does not: docs/policy.md")]
+What the policies cover and what they do not: docs/policy.md")]
 pub(crate) struct Args {
-    /// A chart to look through: oci://…, a folder, a .tgz, or an https repository followed by the
-    /// chart's name.
+    /// A chart to examine: oci://…, a folder, a .tgz, or the URL of a repository followed by the chart's
+    /// name.
     #[arg(num_args = 0..=2, value_name = "CHART")]
     chart: Vec<String>,
     #[command(flatten)]
     render: RenderArgs,
-    /// The site's description.
+    /// The site file (site.yaml): its registry.
     #[arg(long, value_name = "FILE")]
     site: PathBuf,
-    /// An address that may be reached: CIDR[:PORT][/udp]; may be given several times.
+    /// Allow connections to this address: CIDR[:PORT][/udp]; may be given several times.
     #[arg(long, value_name = "CIDR[:PORT]")]
     allow: Vec<Flow>,
-    /// Another namespace whose pods may be reached, with their own port; may be given several times.
+    /// Allow connections to pods of this namespace, on this port of the pods; may be given several times.
     #[arg(long, value_name = "NAMESPACE[:PORT]")]
     allow_namespace: Vec<Neighbour>,
     #[command(flatten)]
     target: Target,
 }
 
-/// What is printed.
+/// The result.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Outcome {
     namespace: String,
     objects: Vec<Written>,
-    /// What the policies do not hold.
+    /// What the policies do not cover.
     gaps: Vec<Gap>,
-    /// The file; absent when the manifests are printed.
+    /// The file; absent if the manifests are printed.
     #[serde(skip_serializing_if = "Option::is_none")]
     written: Option<String>,
-    /// The manifests, when they are in no file.
+    /// The manifests, if they are not written to a file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     manifests: Vec<Value>,
 }
@@ -74,7 +75,7 @@ struct Outcome {
 pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     args.target.check()?;
     let namespace = args.render.namespace().ok_or_else(|| {
-        CommandError::usage("which namespace is closed?").hint("name it: --namespace NAMESPACE")
+        CommandError::usage("name the namespace to restrict").hint("add --namespace NAMESPACE")
     })?;
     let site = world::site(&args.site)?;
     let request = Request {
@@ -108,15 +109,16 @@ fn in_chart(context: &Context, args: &Args, request: &Request) -> Result<Vec<Gap
     let source = match charts::sources(&args.chart)?.as_slice() {
         [] => return Ok(vec![]),
         [source] => source.clone(),
-        _ => return Err(CommandError::usage("one chart at a time: give one CHART")),
+        _ => return Err(CommandError::usage("give exactly one chart")),
     };
     let chart = args.render.chart(source, &[])?;
     let release = charts::open(context, &chart, &[])?;
     let stream = release.render(None).map_err(|cause| CommandError::usage(cause.to_string()))?;
     let manifests = Manifests::read(&stream);
+    // What cannot be read cannot be searched for gaps, and no gap would look like full coverage.
     if let Some(unread) = manifests.unread.first() {
         return Err(CommandError::usage(format!(
-            "{}: the document at line {} is no YAML: {}",
+            "{}: the document at line {} is not valid YAML: {}",
             release.chart().name(),
             unread.line,
             unread.reason
@@ -125,13 +127,13 @@ fn in_chart(context: &Context, args: &Args, request: &Request) -> Result<Vec<Gap
     Ok(coverage::gaps(request, manifests.documents.iter().map(|document| &document.value)))
 }
 
-/// The comment at the head of the manifests.
+/// The lines of the comment in front of the manifests.
 fn about(request: &Request, gaps: &[Gap]) -> Vec<String> {
     let mut lines = vec![
-        format!("Written by `gantry policy egress`: nothing in {} talks to the outside.", request.namespace),
-        "The cluster's network plugin has to enforce network policies (Calico, Cilium; flannel alone does not).".to_owned(),
+        format!("Written by `gantry policy egress`: nothing in {} can connect to the outside.", request.namespace),
+        "They need a network plugin that enforces network policies (Calico, Cilium; flannel alone does not).".to_owned(),
     ];
-    lines.extend(gaps.iter().map(|gap| format!("not held: {gap}")));
+    lines.extend(gaps.iter().map(|gap| format!("not covered: {gap}")));
     lines
 }
 
@@ -141,6 +143,6 @@ fn summary(outcome: &Outcome) -> String {
         let _ = writeln!(text, "{} {}/{}", object.kind, outcome.namespace, object.name);
     }
     let file = outcome.written.as_deref().unwrap_or_default();
-    let _ = writeln!(text, "{file} written, apply it with: kubectl apply --server-side -f {file}");
+    let _ = writeln!(text, "{file} written; apply it with: kubectl apply --server-side -f {file}");
     text
 }

@@ -1,4 +1,4 @@
-//! `gantry policy images`.
+//! `gantry policy images`: writes an admission policy that admits only locked images.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -16,56 +16,56 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::world;
 
-/// Admit only what was locked: pods, and all that makes pods, with the site's names of locked images.
+/// Write an admission policy that admits only pods whose images were locked.
 ///
-/// Containers of every sort count, ephemeral ones and image volumes too. An image is admitted by a
-/// locked tag or a locked digest, with --digests by digest alone. It fails closed: an error, or a
-/// list that is gone, refuses. What ran before the policy goes on, and may be updated as long as no
-/// foreign image comes in.
+/// The policy covers pods and everything that creates pods, with all containers, ephemeral containers
+/// and image volumes. An image is admitted under its name at the site's registry with a locked tag or
+/// digest, with --digests by digest only. If the policy cannot be evaluated, the object is refused.
+/// What already runs is not affected, and can be updated as long as no other image is added.
 ///
-/// Without --namespace all namespaces are guarded but the cluster's and Gantry's own; try that with
-/// --warn first.
+/// Without --namespace, the policy covers all namespaces except those of Kubernetes itself and
+/// gantry-system; try that with --warn first.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   gantry policy images --site site.yaml --namespace shop | kubectl apply --server-side -f -
   gantry policy images --site site.yaml --namespace shop --digests -o policy.yaml
-  gantry policy images --site site.yaml --warn                      # all namespaces, only told
+  gantry policy images --site site.yaml --warn                      # all namespaces, warnings only
   gantry policy images --site site.yaml --namespace-label gantry=guarded
   gantry policy images --site site.yaml --kind gatekeeper -o policy.yaml
   gantry policy images --site site.yaml --lock gantry.lock --lock old.lock   # while an update rolls out
 
-What each kind admits, its limits, and how to try it: docs/policy.md")]
+What each kind of policy admits, its limits, and how to test it: docs/policy.md")]
 pub(crate) struct Args {
-    /// The site's description: its registry and naming.
+    /// The site file (site.yaml): its registry and naming.
     #[arg(long, value_name = "FILE")]
     site: PathBuf,
-    /// A lock whose images are admitted; may be given several times [default: gantry.lock].
+    /// A lock file whose images are admitted; may be given several times [default: gantry.lock].
     #[arg(long, value_name = "FILE")]
     lock: Vec<PathBuf>,
-    /// A receipt of `gantry load`: admits the digests of indexes that the registry could only take in
-    /// another form; may be given several times.
+    /// A receipt of gantry load, to admit the new digests of image indexes that had to be rewritten for
+    /// the registry; may be given several times.
     #[arg(long, value_name = "FILE")]
     receipt: Vec<PathBuf>,
-    /// A namespace to guard; may be given several times.
+    /// A namespace to cover; may be given several times.
     #[arg(long, value_name = "NAMESPACE")]
     namespace: Vec<Namespace>,
-    /// Guard the namespaces with this label. Who may label namespaces may then open them.
+    /// Cover the namespaces with this label. Anyone who may label namespaces can then exempt one.
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "namespace")]
     namespace_label: Option<Label>,
-    /// A namespace to leave out, beside the cluster's and Gantry's own; may be given several times.
+    /// A namespace to exempt, beside those of Kubernetes and Gantry; may be given several times.
     #[arg(long, value_name = "NAMESPACE", conflicts_with_all = ["namespace", "namespace_label"])]
     except: Vec<Namespace>,
-    /// Whose language it is written in.
+    /// The kind of policy to write.
     #[arg(long, value_name = "KIND", default_value = "vap")]
     kind: KindName,
-    /// Admit by locked digest alone: a tag can be pushed again, a digest cannot.
+    /// Admit only locked digests and no tags, since a tag can be pushed again with other content.
     #[arg(long)]
     digests: bool,
-    /// Refuse nothing, only tell: to see what would be refused.
+    /// Refuse nothing and only warn, to see what would be refused.
     #[arg(long)]
     warn: bool,
-    /// The name of the policy [default: gantry-images- and the lock's name].
+    /// The name of the policy [default: gantry-images-NAME, with the name in the lock].
     #[arg(long, value_name = "NAME")]
     name: Option<Namespace>,
     #[command(flatten)]
@@ -75,30 +75,30 @@ pub(crate) struct Args {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum KindName {
-    /// ValidatingAdmissionPolicy, in the API server itself (Kubernetes 1.30 and newer).
+    /// A ValidatingAdmissionPolicy of Kubernetes itself (1.30 and newer).
     Vap,
-    /// Kyverno's ClusterPolicy (Kyverno 1.11 and newer).
+    /// A ClusterPolicy for Kyverno (1.11 and newer).
     Kyverno,
-    /// OPA Gatekeeper's ConstraintTemplate with a constraint.
+    /// A ConstraintTemplate and a constraint for OPA Gatekeeper.
     Gatekeeper,
 }
 
-/// What is printed.
+/// The result.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Outcome {
     kind: KindName,
     name: String,
-    /// How many repositories are admitted.
+    /// The number of admitted repositories.
     repositories: usize,
-    /// The namespaces that are guarded; empty when all but `left_out` are.
+    /// The covered namespaces; empty if all but `left_out` are covered.
     guarded: Vec<String>,
     left_out: Vec<String>,
     objects: Vec<Written>,
-    /// The file; absent when the manifests are printed.
+    /// The file; absent if the manifests are printed.
     #[serde(skip_serializing_if = "Option::is_none")]
     written: Option<String>,
-    /// The manifests, when they are in no file.
+    /// The manifests, if they are not written to a file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     manifests: Vec<Value>,
 }
@@ -127,6 +127,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let manifests = images::manifests(kind, &request)?;
 
     args.target.write(context, &about(args), &manifests)?;
+    // A warning and no error: covering everything is the safest policy once all locks are given.
     advise(context, args, &request);
     let file = args.target.file().map(|path| path.display().to_string());
     let outcome = Outcome {
@@ -160,16 +161,16 @@ fn scope(args: &Args) -> Scope {
     }
 }
 
-/// The comment at the head of the manifests.
+/// The lines of the comment in front of the manifests.
 fn about(args: &Args) -> Vec<String> {
     let mut lines = vec![
-        "Written by `gantry policy images`: only the site's names of locked images start."
+        "Written by `gantry policy images`: only locked images from the site's registry are admitted."
             .to_owned(),
     ];
     if args.kind == KindName::Gatekeeper {
-        lines.push("Gatekeeper makes the constraint's kind from the template: apply it, wait, and apply again.".into());
+        lines.push("Gatekeeper creates the constraint's kind from the template: apply it, wait, and apply it again.".into());
         lines.push(
-            "Gatekeeper itself fails open unless its webhook's failurePolicy is Fail.".into(),
+            "Gatekeeper admits everything while it is down, unless its webhook has failurePolicy: Fail.".into(),
         );
     }
     lines
@@ -178,8 +179,9 @@ fn about(args: &Args) -> Vec<String> {
 fn advise(context: &Context, args: &Args, request: &Request) {
     if !args.warn && matches!(request.scope, Scope::AllBut(_)) {
         context.ui.warn(&format!(
-            "all namespaces but {} are guarded: what is in no lock given here (ingress, storage, \
-             monitoring) cannot start again; try it with --warn first, or name namespaces with --namespace",
+            "the policy covers all namespaces but {}: pods whose images are in none of the given locks \
+             (ingress, storage, monitoring) cannot start again; try it with --warn first, or name the \
+             namespaces with --namespace",
             request.scope.left_out().join(", ")
         ));
     }
@@ -194,7 +196,7 @@ fn summary(outcome: &Outcome) -> String {
     let file = outcome.written.as_deref().unwrap_or_default();
     let _ = writeln!(
         text,
-        "{} repositories admitted; {file} written, apply it with: kubectl apply --server-side -f {file}",
+        "repositories admitted: {}; {file} written; apply it with: kubectl apply --server-side -f {file}",
         outcome.repositories
     );
     text

@@ -1,5 +1,5 @@
-//! `gantry policy images|egress`: what the cluster lets in and out, written as manifests. No
-//! cluster is asked and nothing is applied.
+//! `gantry policy images` and `gantry policy egress`: admission and network policies, written as manifests.
+//! Nothing is applied, and no cluster is needed.
 
 mod egress;
 mod images;
@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::world;
 
-/// Write the policies that keep a cluster to what was locked, and inside.
+/// Write policies that admit only locked images, and that block connections to the outside.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
     Images(images::Args),
@@ -27,10 +27,10 @@ pub(crate) fn run(context: &Context, command: &Command) -> Result<()> {
     }
 }
 
-/// Where manifests go.
+/// The option for where manifests are written.
 #[derive(clap::Args)]
 pub(super) struct Target {
-    /// Where the manifests are written [default: standard output].
+    /// The file to write the manifests to [default: standard output].
     #[arg(
         short = 'o',
         long = "out",
@@ -41,7 +41,7 @@ pub(super) struct Target {
     out: PathBuf,
 }
 
-/// An object that was written.
+/// An object in the written manifests, by kind and name.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Written {
@@ -57,24 +57,27 @@ impl Target {
         (self.out != Path::new("-")).then_some(&*self.out)
     }
 
-    /// Bad paths are told before any work is done.
+    /// Checks the path before any work is done.
     pub(super) fn check(&self) -> Result<()> {
         let Some(path) = self.file() else { return Ok(()) };
         let shown = path.display();
         if path.is_dir() {
-            return Err(CommandError::usage(format!("{shown} is a folder")).hint("name a file"));
+            return Err(
+                CommandError::usage(format!("{shown} is a folder")).hint("give a file name")
+            );
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         match folder.filter(|folder| !folder.is_dir()) {
             Some(folder) => Err(CommandError::usage(format!(
-                "{shown}: there is no folder {}",
+                "{shown}: the folder {} does not exist",
                 folder.display()
             ))),
             None => Ok(()),
         }
     }
 
-    /// Writes the manifests to the file, or to standard output when they are the result.
+    /// Writes the manifests to the file or to standard output, with `about` as a comment in front. With
+    /// `--output json` standard output carries the JSON result instead, which contains them.
     pub(super) fn write(
         &self,
         context: &Context,
@@ -90,6 +93,7 @@ impl Target {
     }
 }
 
+/// The objects in manifests.
 pub(super) fn written(manifests: &[Value]) -> Vec<Written> {
     let text = |manifest: &Value, pointer: &str| {
         manifest.pointer(pointer).and_then(Value::as_str).map(str::to_owned)

@@ -1,4 +1,4 @@
-//! `gantry webhook manifests`.
+//! `gantry webhook manifests`: writes or applies the objects that run the webhook in a cluster.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,12 +17,12 @@ use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::world;
 
-/// Write or apply what a cluster needs for the webhook.
+/// Write or apply the manifests that run the webhook in a cluster.
 ///
-/// Two pods of Gantry's own image out of the site's registry, with what is locked in a ConfigMap, a
-/// certificate of their own making, and rights on two objects by name. The configuration asks them
-/// about pods of labelled namespaces alone; kube-system and the webhook's own namespace can never be
-/// among them. Again with another lock, it is brought up to date.
+/// They run two pods of Gantry's own image from the site's registry, with the locks in a ConfigMap and a
+/// certificate that the pods create themselves. The pods have rights on two named objects only. The
+/// webhook is called only for pods in labelled namespaces, never in kube-system or its own namespace.
+/// Run the same command with another lock to update it.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -30,32 +30,36 @@ Examples:
   gantry webhook manifests --site site.yaml --digests -o webhook.yaml
   gantry webhook manifests --site site.yaml --lock gantry.lock --lock old.lock --apply
   gantry webhook manifests --site site.yaml --tls-secret webhook-tls --ca ca.crt -o webhook.yaml
-  gantry webhook manifests --site site.yaml --url https://10.0.0.5:8443 --ca ca.crt   # outside")]
+  gantry webhook manifests --site site.yaml --url https://10.0.0.5:8443 --ca ca.crt
+                                              # for a webhook that runs outside the cluster")]
 pub(super) struct Args {
     #[command(flatten)]
     locked: Locked,
-    /// The namespace that it runs in.
+    /// The namespace to run the webhook in.
     #[arg(long, value_name = "NAMESPACE", default_value = NAMESPACE)]
     namespace: Namespace,
-    /// What the webhook and its objects are called.
+    /// The name of the webhook and its objects.
     #[arg(long, value_name = "NAME", default_value = NAME)]
     name: Namespace,
-    /// A namespace that may be guarded; may be given several times [default: all that are labelled].
+    /// Restrict the webhook to this namespace, if it is labelled; may be given several times [default:
+    /// all labelled namespaces].
     #[arg(long, value_name = "NAMESPACE")]
     only: Vec<Namespace>,
-    /// The image to run [default: Gantry's own, as the lock and the site have it].
+    /// The image to run [default: Gantry's own image in the site's registry, as locked].
     #[arg(long, value_name = "REFERENCE")]
     image: Option<String>,
-    /// The webhook runs outside of the cluster: https://HOST:PORT. Only the configuration is written.
+    /// The address of a webhook that runs outside the cluster (https://HOST:PORT). Only the webhook
+    /// configuration is written then.
     #[arg(long, value_name = "URL", conflicts_with_all = ["image", "tls_secret"])]
     url: Option<String>,
-    /// A Secret of the type kubernetes.io/tls that somebody else keeps (cert-manager).
+    /// Use the certificate in this Secret of type kubernetes.io/tls, which something else maintains, such
+    /// as cert-manager.
     #[arg(long, value_name = "SECRET", requires = "ca")]
     tls_secret: Option<Namespace>,
-    /// The authority that signed a certificate which is not self-made, a PEM file.
+    /// A PEM file with the CA certificate for --tls-secret or --url.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Apply them, and wait until the webhook answers.
+    /// Apply the manifests to the cluster, and wait until the webhook answers.
     #[arg(long, conflicts_with = "out")]
     apply: bool,
     #[command(flatten)]
@@ -64,17 +68,17 @@ pub(super) struct Args {
     cluster: ClusterArgs,
 }
 
-/// What is printed.
+/// The result.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Outcome {
     name: String,
     namespace: String,
     objects: Vec<Object>,
-    /// The file; absent when the manifests are printed or applied.
+    /// The file; absent if the manifests are printed or applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     written: Option<String>,
-    /// The manifests, when they are in no file and not applied.
+    /// The manifests, if they are neither written to a file nor applied.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     manifests: Vec<Value>,
 }
@@ -84,7 +88,7 @@ struct Outcome {
 struct Object {
     #[serde(flatten)]
     object: Written,
-    /// What was done to it in the cluster.
+    /// What applying it did; absent if it was not applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     applied: Option<cluster::Applied>,
 }
@@ -113,7 +117,8 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let manifests = request.manifests()?;
     let applied = if args.apply {
         world::block_on(async {
-            let doing = format!("apply {} objects of the webhook", manifests.len());
+            // Applied with server-side apply, so that fields which the webhook itself fills in (the CA) stay.
+            let doing = format!("apply the {} objects of the webhook", manifests.len());
             let cluster =
                 clusters::open_to_write(context, &args.cluster, Some(&site), &doing).await?;
             context.ui.status("waiting until the webhook answers");
@@ -153,12 +158,14 @@ fn certificate(args: &Args) -> Result<Certificate> {
     let pem = fs::read_to_string(ca)
         .map_err(|cause| CommandError::usage(format!("cannot read {shown}: {cause}")))?;
     if !pem.contains("-----BEGIN CERTIFICATE-----") {
-        return Err(CommandError::usage(format!("{shown} has no PEM certificate"))
-            .hint("give the authority's certificate: --ca ca.crt"));
+        return Err(CommandError::usage(format!("{shown} contains no PEM certificate"))
+            .hint("give the CA certificate: --ca ca.crt"));
     }
     match (&args.tls_secret, &args.url) {
-        (None, None) => Err(CommandError::usage("--ca is of a certificate that is not self-made")
-            .hint("name its Secret: --tls-secret SECRET")),
+        (None, None) => Err(CommandError::usage(
+            "--ca is only for a certificate that the webhook does not create itself",
+        )
+        .hint("name the Secret of that certificate: --tls-secret SECRET")),
         (secret, _) => Ok(Certificate::Given {
             secret: secret.as_ref().map(Namespace::to_string),
             authority: pem,
@@ -166,12 +173,12 @@ fn certificate(args: &Args) -> Result<Certificate> {
     }
 }
 
-/// The comment at the head of the manifests.
+/// The lines of the comment in front of the manifests.
 fn about() -> Vec<String> {
     vec![
-        "Written by `gantry webhook manifests`. It touches no namespace before that is labelled:"
+        "Written by `gantry webhook manifests`. The webhook acts only in namespaces with this label:"
             .to_owned(),
-        format!("kubectl label namespace NAMESPACE {LABEL}=enforce     (move: nothing is refused)"),
+        format!("kubectl label namespace NAMESPACE {LABEL}=enforce     (=move refuses nothing)"),
     ]
 }
 
@@ -189,9 +196,11 @@ fn summary(outcome: &Outcome) -> String {
     }
     if let Some(file) = &outcome.written {
         let _ =
-            writeln!(text, "{file} written, apply it with: kubectl apply --server-side -f {file}");
+            writeln!(text, "{file} written; apply it with: kubectl apply --server-side -f {file}");
     }
-    let _ =
-        writeln!(text, "guard a namespace with: kubectl label namespace NAMESPACE {LABEL}=enforce");
+    let _ = writeln!(
+        text,
+        "enable it in a namespace with: kubectl label namespace NAMESPACE {LABEL}=enforce"
+    );
     text
 }

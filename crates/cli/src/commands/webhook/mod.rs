@@ -1,5 +1,5 @@
-//! `gantry webhook`: serves the mutating admission webhook; `gantry webhook manifests` writes what a
-//! cluster needs for it.
+//! `gantry webhook`: runs the mutating admission webhook; `gantry webhook manifests` writes the objects that
+//! run it in a cluster.
 
 mod manifests;
 
@@ -18,18 +18,18 @@ use crate::context::Context;
 use crate::error::{CommandError, Result};
 use crate::world;
 
-/// Requests under way get this long to finish; the API server waits 5 seconds for each.
+/// The time that running requests get to finish. The API server waits 5 seconds for an answer.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Move the images that no overlay reached, when their pods are made.
+/// Run an admission webhook that moves images of new pods to the site's registry.
 ///
-/// The API server asks it about each new pod of a namespace that is labelled
-/// gantry.dev/guard=enforce: an image that is locked under its source's name gets the site's name,
-/// anything that is not locked is refused. With gantry.dev/guard=move nothing is refused. Other
-/// namespaces are never touched.
+/// The API server calls the webhook for each new pod in a namespace with the label
+/// gantry.dev/guard=enforce. A locked image under its original name is changed to its name at the site;
+/// a pod with an image that is not locked is refused. With gantry.dev/guard=move, nothing is refused.
+/// Other namespaces are not affected.
 ///
-/// `gantry webhook manifests --apply` brings it into a cluster, where it runs from Gantry's own image
-/// with a certificate that it makes and renews itself. Here it serves.
+/// `gantry webhook manifests --apply` installs the webhook in a cluster, where it runs from Gantry's own
+/// image with a certificate that it creates and renews itself. `gantry webhook` is the server itself.
 #[derive(clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -41,7 +41,7 @@ Examples:
   gantry webhook --site site.yaml --listen 0.0.0.0:8443 --tls-cert tls.crt --tls-key tls.key
   gantry webhook --site site.yaml --self-made gantry-system/gantry-webhook --host 10.0.0.5
 
-How it fails closed and never bricks a cluster: docs/webhook.md"
+What happens when the webhook is down, and how a cluster recovers: docs/webhook.md"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -55,39 +55,40 @@ enum Command {
     Manifests(manifests::Args),
 }
 
-/// What is locked, and where it is at the site.
+/// Options for what is locked, and where the site has it.
 #[derive(clap::Args)]
 struct Locked {
-    /// The site's description: its registry, naming and pull secret.
-    // Optional to the parser, since `manifests` has its own; required by the command line.
+    /// The site file (site.yaml): its registry, naming and pull secret.
+    // An `Option` because clap leaves it empty when the subcommand `manifests` is used.
     #[arg(long, value_name = "FILE", required = true)]
     site: Option<PathBuf>,
-    /// A lock whose images are moved; may be given several times [default: gantry.lock].
+    /// A lock file whose images are moved; may be given several times [default: gantry.lock].
     #[arg(long, value_name = "FILE")]
     lock: Vec<PathBuf>,
-    /// A receipt of `gantry load`: tells which indexes the registry could only take in another form;
-    /// may be given several times.
+    /// A receipt of gantry load, for the new digests of image indexes that had to be rewritten for the
+    /// registry; may be given several times.
     #[arg(long, value_name = "FILE")]
     receipt: Vec<PathBuf>,
-    /// Give each image its locked digest as well: a tag can be pushed again, a digest cannot.
+    /// Add the locked digest to each image, since a tag can be pushed again with other content.
     #[arg(long)]
     digests: bool,
 }
 
+/// Options of the server.
 #[derive(clap::Args)]
 struct Serve {
     #[command(flatten)]
     locked: Locked,
-    /// The address to listen on; port 0 takes a free one.
+    /// The address to listen on; with port 0 the system chooses a free port.
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
     listen: String,
-    /// The certificate chain, a PEM file; read again when it changes.
+    /// The certificate chain as a PEM file; it is read again when it changes.
     #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with = "self_made")]
     tls_cert: Option<PathBuf>,
-    /// The private key, a PEM file.
+    /// The private key as a PEM file.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Make the certificate, keep and renew it in this Secret, and write its authority into the
+    /// Create and renew the certificate, store it in this Secret, and write its CA to the webhook
     /// configuration.
     #[arg(
         long,
@@ -96,13 +97,14 @@ struct Serve {
         required_unless_present = "tls_cert"
     )]
     self_made: Option<String>,
-    /// Whom the API server asks: the DNS name or address that the certificate is for.
+    /// The DNS name or address of the webhook for the API server, which the certificate is made for.
     #[arg(long, value_name = "HOST", requires = "self_made")]
     host: Option<String>,
-    /// The MutatingWebhookConfiguration that gets the authority.
+    /// The MutatingWebhookConfiguration to write the CA to.
     #[arg(long, value_name = "NAME", default_value = operator::webhook::manifests::NAME)]
     configuration: String,
-    /// Seconds to go on answering after SIGTERM, until the cluster asks another pod.
+    /// Continue to answer for this many seconds after SIGTERM, until the cluster uses another pod (0 to
+    /// 60).
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=60))]
     linger: u64,
     #[command(flatten)]
@@ -126,7 +128,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
 fn serve(context: &Context, args: &Serve) -> Result<()> {
     let listen = address(&args.listen)?;
     let files = args.locked.files(context)?;
-    // Bad files are told before a cluster is asked.
+    // Read once to refuse bad files before the first request to the cluster. The webhook reads them
+    // again when they change.
     files.read()?;
     let site = args.locked.site()?;
     world::runtime()?.block_on(async {
@@ -139,12 +142,14 @@ fn serve(context: &Context, args: &Serve) -> Result<()> {
         let config = Config { listen, tls: Some(tls) };
         let running = net::serve::start_with(&config, router(webhook), numbers).await?;
         let ready = Ready { url: format!("https://{}", running.address()), repositories };
-        // On stdout, at once: scripts wait for this line.
+        // Printed to stdout as soon as the server answers, since scripts wait for this line.
         context.ui.result(&ready, |ready| {
-            format!("answering for {} repositories on {}", ready.repositories, ready.url)
+            format!("webhook for {} repositories on {}", ready.repositories, ready.url)
         })?;
         world::stopped().await;
-        context.ui.status("stopping: requests under way may finish");
+        context.ui.status("stopping; running requests may finish");
+        // Endpoints are removed from a Service some time after the pod got SIGTERM; requests that still come
+        // must be answered, since the API server refuses the pod otherwise.
         tokio::time::sleep(Duration::from_secs(args.linger)).await;
         running.drain(DRAIN).await;
         Ok(())
@@ -162,14 +167,16 @@ async fn certificate(
     }
     let (Some(self_made), Some(host)) = (&args.self_made, &args.host) else {
         return Err(CommandError::usage(
-            "give --tls-cert and --tls-key, or --self-made and --host",
+            "a certificate is needed: give --tls-cert and --tls-key, or --self-made and --host",
         ));
     };
     let (namespace, secret) = self_made.split_once('/').ok_or_else(|| {
-        CommandError::usage(format!("--self-made {self_made}: write NAMESPACE/SECRET"))
+        CommandError::usage(format!(
+            "--self-made {self_made}: write NAMESPACE/SECRET, such as gantry-system/gantry-webhook"
+        ))
     })?;
     let namespace = namespace.parse::<Namespace>()?.to_string();
-    // The same form that a URL's host has.
+    // Checked and written as the host of a URL, in which form it gets into the certificate.
     let host = host_of(&format!("https://{host}"))?;
     let doing = format!("keep the webhook's certificate in the Secret {self_made}");
     let cluster = clusters::open_to_write(context, &args.cluster, Some(site), &doing).await?;
@@ -190,7 +197,7 @@ impl Locked {
     }
 
     fn site_file(&self) -> Result<&Path> {
-        self.site.as_deref().ok_or_else(|| CommandError::usage("give the site: --site FILE"))
+        self.site.as_deref().ok_or_else(|| CommandError::usage("name the site file: --site FILE"))
     }
 
     fn site(&self) -> Result<Site> {

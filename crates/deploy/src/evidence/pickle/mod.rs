@@ -1,8 +1,10 @@
-//! What a pickle would import if it were loaded. A pickle is a program for Python's unpickler; it is
-//! read here, never run: opcode by opcode, with as much of a stack as is needed to learn the names
-//! that `STACK_GLOBAL` takes from it. Everything is bounded, and what cannot be followed is said.
+//! Finds out what a pickle would import if it were loaded. A pickle is a program for Python's
+//! unpickler. It is read here, opcode by opcode, and never run: `opcode` parses the stream,
+//! `machine` follows the stack as far as is needed to learn the names that `STACK_GLOBAL` takes
+//! from it, and `names` judges them. Time and memory are bounded, and what cannot be followed is
+//! reported as unknown.
 //!
-//! Opcodes: CPython, `Lib/pickletools.py`, protocols 0 to 5.
+//! The opcodes are those of CPython, `Lib/pickletools.py`, protocols 0 to 5.
 
 mod machine;
 mod names;
@@ -18,42 +20,44 @@ pub use names::Danger;
 use machine::Machine;
 use opcode::{Argument, Reader};
 
-/// Opcodes of one file that are read. A model of a thousand layers has some hundred thousand.
+/// The most opcodes of one file that are read. A model with a thousand layers has some hundred
+/// thousand.
 const MOST_OPCODES: u64 = 20_000_000;
-/// Pickles in one file: `torch.save` of old wrote five behind each other.
+/// The most pickles in one file. Old versions of `torch.save` wrote five, one after the other.
 const MOST_PICKLES: u32 = 64;
-/// Different names that are kept.
+/// The most different imports of one file; a real model has some tens.
 const MOST_IMPORTS: usize = 1000;
 
-/// Something that a pickle imports.
+/// A function or class that a pickle imports.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Import {
-    /// `module.name`.
+    /// Its full name, `module.name`.
     pub name: String,
-    /// What may come of it.
+    /// What importing and calling it can do.
     pub danger: Danger,
     /// How often it is imported.
     pub times: u64,
 }
 
-/// What was found in a pickle, or in several behind each other.
+/// What was found in a pickle, or in several of them in one file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Found {
-    /// The imports, the dangerous first, then by name.
+    /// The imports, the most dangerous ones first, then by name.
     pub imports: Vec<Import>,
-    /// How many pickles there are.
+    /// The number of pickles, one after the other.
     pub pickles: u32,
-    /// How often something is called (`REDUCE`, `NEWOBJ`, `OBJ`, `INST`, `BUILD`).
+    /// How often it calls something (`REDUCE`, `NEWOBJ`, `OBJ`, `INST`, `BUILD`).
     pub calls: u64,
-    /// Why it was not read to its end; Python may run what comes before that place.
+    /// Why it was not read to its end. Python would still run everything before that position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broken: Option<String>,
 }
 
 impl Found {
-    /// The worst that is imported; what was not read to its end is at least unknown.
+    /// The danger of the worst import. A pickle that was not read to its end is at least
+    /// [`ImportDanger::Unknown`].
     pub fn danger(&self) -> Danger {
         let worst = self.imports.iter().map(|import| import.danger).max();
         let unread = self.broken.as_ref().map(|_| Danger::Unknown);
@@ -61,14 +65,16 @@ impl Found {
     }
 }
 
-/// Reads pickles from a stream to the end of the last one.
+/// Reads pickles from a stream up to the end of the last one. Never fails: an error becomes
+/// [`PickleContents::broken`], beside everything that was found before it.
 pub fn read(input: impl Read) -> Found {
     let mut reader = Reader::new(input);
     let mut names: BTreeMap<String, u64> = BTreeMap::new();
     let mut found = Found::default();
     let mut opcodes = 0;
     while found.pickles < MOST_PICKLES && found.broken.is_none() {
-        // Behind a pickle there may be anything: tensors, mostly. Another pickle begins with PROTO.
+        // Anything may follow a pickle, mostly raw tensors. It is another pickle if it begins with
+        // PROTO.
         if found.pickles > 0 && reader.peek() != Some(opcode::PROTO) {
             break;
         }
@@ -78,8 +84,7 @@ pub fn read(input: impl Read) -> Found {
         }
     }
     if found.pickles == MOST_PICKLES && reader.peek() == Some(opcode::PROTO) {
-        found.broken =
-            Some(format!("there are more than {MOST_PICKLES} pickles behind each other"));
+        found.broken = Some(format!("there are more than {MOST_PICKLES} pickles in one file"));
     }
     found.imports = names
         .into_iter()
@@ -106,11 +111,14 @@ fn one(
         if opcode::calls(code) {
             *calls += 1;
         }
+        // Before the opcode is applied: STACK_GLOBAL takes its names off the stack.
         let imported = match (code, &argument) {
             (opcode::GLOBAL | opcode::INST, Argument::Two(module, name)) => {
                 Some(format!("{module}.{name}"))
             }
             (opcode::STACK_GLOBAL, _) => Some(machine.global()),
+            // A number for an import, registered with `copyreg.add_extension` in the program that
+            // loads the pickle; which one is not in the file.
             (opcode::EXT1 | opcode::EXT2 | opcode::EXT4, Argument::Number(code)) => {
                 Some(format!("copyreg.extension.{code}"))
             }
@@ -144,22 +152,23 @@ mod tests {
 
     #[test]
     fn every_way_to_import_is_seen() {
-        // pickletools: cos\nsystem\n(S'id'\ntR.
+        // The classic exploit in protocol 0: GLOBAL os.system, MARK, STRING 'id', TUPLE, REDUCE,
+        // STOP.
         assert_eq!(imports(b"cos\nsystem\n(S'id'\ntR."), ["os.system"]);
         // Protocol 4: SHORT_BINUNICODE twice, STACK_GLOBAL.
         assert_eq!(imports(b"\x80\x04\x8c\x05posix\x8c\x06system\x93."), ["posix.system"]);
-        // The names come out of the memo.
+        // The names come from the memo.
         let memo = b"\x80\x04\x8c\x02os\x94\x8c\x05popen\x940h\x00h\x01\x93.";
         assert_eq!(imports(memo), ["os.popen"]);
         assert_eq!(imports(b"(S'id'\nios\nsystem\n."), ["os.system"]);
         assert_eq!(imports(b"\x80\x02\x82\x07."), ["copyreg.extension.7"]);
-        // One behind the other, as old `torch.save` wrote.
+        // Two pickles and raw data, as old versions of `torch.save` wrote them.
         assert_eq!(imports(b"\x80\x02K\x01.\x80\x02cbuiltins\neval\n.tensors"), ["builtins.eval"]);
     }
 
     #[test]
     fn a_name_that_is_made_up_on_the_way_is_unknown_and_not_harmless() {
-        // STACK_GLOBAL of a name that a call gives.
+        // STACK_GLOBAL with a list in the place of the name.
         let found = read(b"\x80\x04\x8c\x02os(K\x01l\x93.".as_slice());
         assert_eq!(found.imports[0].name, "os.(unknown)");
         assert!(found.danger() >= Danger::Unknown);
@@ -169,7 +178,7 @@ mod tests {
     fn what_breaks_off_is_said_with_what_came_before() {
         let found = read(b"\x80\x04cos\nsystem\n(S'id'\ntR\xff".as_slice());
         assert_eq!(found.imports[0].name, "os.system");
-        assert!(found.broken.as_deref().unwrap().contains("no opcode"), "{found:?}");
+        assert!(found.broken.as_deref().unwrap().contains("not an opcode"), "{found:?}");
         let endless = [b"\x80\x04\x8e".as_slice(), &[0xff; 8]].concat();
         assert!(read(endless.as_slice()).broken.is_some());
         assert!(read(b"".as_slice()).broken.is_some());

@@ -1,21 +1,22 @@
-//! What the names that pickles import mean: usual for weights, or a way to run anything.
+//! Judges the names that pickles import: usual for model weights, unknown, or able to run any code.
 
 use serde::{Deserialize, Serialize};
 
-/// What may come of an import.
+/// How dangerous an import is, from harmless to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Danger {
-    /// Weights and settings are written so.
+    /// Model weights and settings need it; it only builds data.
     Usual,
-    /// A class of somebody's: its code runs when the file is loaded.
+    /// A class or function that is not known: its code runs when the file is loaded.
     Unknown,
-    /// A way to run commands, to import, or to talk to the network.
+    /// It can run commands, import modules, or open network connections.
     Dangerous,
 }
 
-/// Names and modules (with a dot at their end) that `torch.save`, numpy and scikit-learn's files
-/// have, as `torch.load(weights_only=True)` takes them (torch, `_weights_only_unpickler.py`).
+/// Names that files of `torch.save`, numpy and scikit-learn import, mostly those that
+/// `torch.load(weights_only=True)` accepts (torch, `_weights_only_unpickler.py`). Whole names,
+/// never prefixes: most of these modules contain something dangerous as well.
 const USUAL: [&str; 32] = [
     "__builtin__.bytearray",
     "__builtin__.dict",
@@ -51,7 +52,9 @@ const USUAL: [&str; 32] = [
     "torch.nn.parameter.Parameter",
 ];
 
-/// Modules whose every function is a way out, and single names of others.
+/// Modules, as prefixes with a dot at the end, that can be used to run code. A module is listed as
+/// a whole, as attackers choose the one function that a list of names forgot
+/// (`operator.attrgetter`, `functools.partial`).
 const DANGEROUS: [&str; 45] = [
     "__builtin__.",
     "_io.",
@@ -100,7 +103,8 @@ const DANGEROUS: [&str; 45] = [
     "webbrowser.",
 ];
 
-/// Functions of torch and numpy that load, compile or run something themselves.
+/// Functions of torch and numpy that load, compile or run code. The rest of these libraries is
+/// `Unknown`.
 const DANGEROUS_NAMES: [&str; 7] = [
     "numpy.testing._private.utils.runstring",
     "torch.hub.load",
@@ -112,7 +116,7 @@ const DANGEROUS_NAMES: [&str; 7] = [
 ];
 
 impl Danger {
-    /// What a name means.
+    /// Judges a full name, `module.name`.
     pub(super) fn of(name: &str) -> Self {
         if USUAL.contains(&name) || is_torchs(name) {
             return Self::Usual;
@@ -123,7 +127,8 @@ impl Danger {
     }
 }
 
-/// `torch._utils._rebuild_tensor_v2` and its like, storages and number types.
+/// Whether a name is one of torch's own data types: functions such as
+/// `torch._utils._rebuild_tensor_v2`, storages such as `torch.FloatStorage`, and number types.
 fn is_torchs(name: &str) -> bool {
     let types = [
         "bfloat16",

@@ -1,4 +1,5 @@
-//! Pickle opcodes and their arguments, out of a stream. Long arguments are skipped, not held.
+//! Parses pickle opcodes and their arguments from a stream. Long arguments are skipped instead of
+//! being kept in memory; only those matter that may be part of a name.
 
 use std::io::{BufReader, Read};
 
@@ -11,28 +12,31 @@ pub(super) const EXT1: u8 = 0x82;
 pub(super) const EXT2: u8 = 0x83;
 pub(super) const EXT4: u8 = 0x84;
 
-/// The longest text that is kept: a name of Python is shorter.
+/// The most bytes of a string that are kept: names in Python are shorter. A longer one is skipped,
+/// and counts as unknown.
 const LONGEST_TEXT: u64 = 1024;
-/// The longest line: numbers and texts of protocol 0.
+/// The most bytes of a line, the form of numbers and strings in protocol 0.
 const LONGEST_LINE: usize = 1 << 20;
 
-/// What stands behind an opcode.
+/// The argument of an opcode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Argument {
+    /// The opcode has none.
     None,
-    /// A small number: a place in the memo, an extension's code.
+    /// A small number: a slot of the memo, the code of an extension, the protocol.
     Number(u64),
-    /// A text that may be a name.
+    /// A string that may be a name.
     Text(String),
-    /// Module and name.
+    /// A module and a name in it.
     Two(String, String),
     /// Something that cannot be a name.
     Other,
 }
 
-/// Reads opcodes.
+/// Reads opcodes from a stream.
 pub(super) struct Reader<R> {
     inner: BufReader<R>,
+    /// The next byte, if [`Self::peek`] has read it already.
     ahead: Option<u8>,
     position: u64,
 }
@@ -42,12 +46,12 @@ impl<R: Read> Reader<R> {
         Self { inner: BufReader::new(input), ahead: None, position: 0 }
     }
 
-    /// Bytes that were read.
+    /// The number of bytes that were consumed.
     pub(super) fn position(&self) -> u64 {
         self.position
     }
 
-    /// The next byte, which stays; `None` at the end.
+    /// Returns the next byte without consuming it; `None` at the end.
     pub(super) fn peek(&mut self) -> Option<u8> {
         if self.ahead.is_none() {
             let mut byte = [0];
@@ -57,7 +61,7 @@ impl<R: Read> Reader<R> {
         self.ahead
     }
 
-    /// The next opcode with its argument.
+    /// Reads the next opcode with its argument.
     pub(super) fn next(&mut self) -> Result<(u8, Argument), String> {
         let code = self.byte()?;
         let argument = match code {
@@ -86,46 +90,56 @@ impl<R: Read> Reader<R> {
             | 0x8f..=0x94
             | 0x97
             | 0x98 => Argument::None,
+            // FLOAT, INT, LONG and PERSID of protocol 0: text up to the end of the line.
             b'F' | b'I' | b'L' | b'P' => {
                 self.line()?;
                 Argument::Other
             }
+            // STRING is quoted, UNICODE is not.
             b'S' | b'V' => Argument::Text(unquoted(&self.line()?)),
             b'g' | b'p' => {
                 let line = self.line()?;
-                Argument::Number(line.trim().parse().map_err(|_| format!("{line:?} is no place"))?)
+                Argument::Number(
+                    line.trim()
+                        .parse()
+                        .map_err(|_| format!("{line:?} is not the number of a memo slot"))?,
+                )
             }
             GLOBAL | INST => Argument::Two(self.line()?, self.line()?),
             PROTO | b'h' | b'q' | EXT1 => Argument::Number(self.number(1)?),
             EXT2 => Argument::Number(self.number(2)?),
             b'j' | b'r' | EXT4 => Argument::Number(self.number(4)?),
+            // Numbers of a fixed size, and FRAME with the length of what follows.
             b'K' => self.skipped(1)?,
             b'M' => self.skipped(2)?,
             b'J' => self.skipped(4)?,
             b'G' | 0x95 => self.skipped(8)?,
+            // Strings with their length in 1, 4 or 8 bytes.
             b'U' | 0x8c => self.text(1)?,
             b'T' | b'X' => self.text(4)?,
             0x8d => self.text(8)?,
+            // Bytes and long integers with their length in 1, 4 or 8 bytes.
             b'C' | 0x8a => self.long(1)?,
             b'B' | 0x8b => self.long(4)?,
             0x8e | 0x96 => self.long(8)?,
-            code => return Err(format!("{code:#04x} is no opcode")),
+            code => return Err(format!("{code:#04x} is not an opcode")),
         };
         Ok((code, argument))
     }
 
     fn byte(&mut self) -> Result<u8, String> {
-        let byte = self.peek().ok_or_else(|| "it breaks off".to_owned())?;
+        let byte = self.peek().ok_or_else(|| "the file is truncated".to_owned())?;
         self.ahead = None;
         self.position += 1;
         Ok(byte)
     }
 
-    /// A little-endian number.
+    /// Reads a little-endian number of that many bytes.
     fn number(&mut self, bytes: u32) -> Result<u64, String> {
         (0..bytes).try_fold(0, |number, place| Ok(number | u64::from(self.byte()?) << (8 * place)))
     }
 
+    /// Reads up to the end of the line.
     fn line(&mut self) -> Result<String, String> {
         let mut line = Vec::new();
         loop {
@@ -137,6 +151,7 @@ impl<R: Read> Reader<R> {
         }
     }
 
+    /// Reads a string whose length is in that many bytes.
     fn text(&mut self, bytes: u32) -> Result<Argument, String> {
         let length = self.number(bytes)?;
         if length > LONGEST_TEXT {
@@ -146,12 +161,15 @@ impl<R: Read> Reader<R> {
         Ok(Argument::Text(String::from_utf8_lossy(&text).into_owned()))
     }
 
+    /// Skips a value whose length is in that many bytes.
     fn long(&mut self, bytes: u32) -> Result<Argument, String> {
         let length = self.number(bytes)?;
         self.skipped(length)
     }
 
+    /// Skips that many bytes.
     fn skipped(&mut self, length: u64) -> Result<Argument, String> {
+        // A byte that was peeked at is one of them.
         let mut left = length;
         if left > 0 && self.ahead.take().is_some() {
             left -= 1;
@@ -162,18 +180,20 @@ impl<R: Read> Reader<R> {
                 self.position += length;
                 Ok(Argument::Other)
             }
-            Ok(_) => Err("it breaks off".to_owned()),
+            Ok(_) => Err("the file is truncated".to_owned()),
             Err(cause) => Err(cause.to_string()),
         }
     }
 }
 
-/// Whether an opcode calls something.
+/// Whether an opcode calls a function or a method: REDUCE, BUILD (`__setstate__`), OBJ, INST,
+/// NEWOBJ and NEWOBJ_EX.
 pub(super) fn calls(code: u8) -> bool {
     matches!(code, b'R' | b'b' | b'o' | INST | 0x81 | 0x92)
 }
 
-/// A text of protocol 0 without its quotes.
+/// Removes the quotes of a string of protocol 0. Escapes stay: a name has none, and a name with
+/// them is judged as unknown.
 fn unquoted(line: &str) -> String {
     let line = line.trim();
     let inner = ['\'', '"']

@@ -1,5 +1,5 @@
-//! The way to a bucket's server: its address, its CA, who asks. What the environment says in the
-//! names of each cloud's own tools is taken as `object_store` reads it.
+//! Connects to a bucket's server: address, CA, credential, time limits. Environment variables with the
+//! names that each cloud's own tools use (`AWS_…`, `GOOGLE_…`, `AZURE_…`) are read by `object_store`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,48 +15,50 @@ use types::destination::{self, Cloud};
 use super::fault;
 use crate::models::{Error, Result, at};
 
-/// How a bucket's server is reached, where the environment does not say it.
+/// How a bucket's server is reached, as far as the environment does not say it.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
-    /// `https://host[:port]`; the environment's, else the cloud's own where it is absent.
+    /// `https://host[:port]`; where it is absent, that of the environment, else the cloud's own.
     pub endpoint: Option<String>,
-    /// PEM files of certificate authorities beside the system's.
+    /// PEM files of CA certificates that are trusted in addition to the system's.
     pub ca: Vec<PathBuf>,
-    /// Whether the server may be spoken to without TLS.
+    /// Whether http:// is allowed.
     pub http: Http,
 }
 
-/// Whether a server may be spoken to without TLS. A loopback host always may.
+/// Whether a server may be used over http://. A loopback host always may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Http {
-    /// Only with TLS.
+    /// Only https://.
     #[default]
     Refused,
-    /// Somebody said that it may.
+    /// The user allowed it.
     Allowed,
 }
 
-/// What Gantry needs of an object store.
+/// What Gantry needs from an object store: plain requests, and multipart uploads whose parts it sends
+/// itself (`object_store`'s own writer cannot be resumed by another process).
 pub(super) trait Server: ObjectStore + MultipartStore {}
 impl<T: ObjectStore + MultipartStore> Server for T {}
 
-/// How often a request is tried.
+/// How long a request is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// For the first question: whether the address and the credential are right is told at once.
+    /// For the first request, so that a wrong address or credential is reported at once.
     Short,
-    /// For all others: ten times within three minutes.
+    /// For all others: up to ten times within three minutes (`object_store`'s default).
     Long,
 }
 
-/// A request is at most one part long; a slow line (300 kB/s) moves it in this time, and a server
-/// that joins thousands of parts answers in it.
+/// The time limit of a request. It moves at most one part (8 MiB, more for files above 80 GiB), which a
+/// line of 300 kB/s does in this time; and a server that joins thousands of parts needs minutes.
 const REQUEST: Duration = Duration::from_secs(5 * 60);
-/// The same for the first question.
+/// The same for the first request.
 const QUESTION: Duration = Duration::from_secs(15);
+/// The time limit of a connection's start.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// The server of a bucket. Nothing is asked of it yet.
+/// A client of the bucket's server. No request is sent yet.
 pub(super) fn server(
     bucket: &destination::Bucket,
     access: &Access,
@@ -71,7 +73,8 @@ pub(super) fn server(
         Cloud::S3 => {
             let mut builder = AmazonS3Builder::from_env();
             if let Some(endpoint) = &access.endpoint {
-                // This key is the strongest of those that name an endpoint.
+                // Of the settings that name an endpoint (AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, …) this
+                // one wins over all others in object_store.
                 builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
             }
             let endpoint = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint]
@@ -104,6 +107,8 @@ pub(super) fn server(
     })
 }
 
+/// The HTTP client's options. http:// is refused unless it is allowed: a credential must not cross a
+/// network in clear by mistake.
 fn options(
     bucket: &destination::Bucket,
     access: &Access,
@@ -118,9 +123,9 @@ fn options(
     if is_plain && !is_allowed {
         return Err(Error::Connect {
             url: bucket.to_string(),
-            fault: format!("{} has no TLS", endpoint.unwrap_or_default()),
+            fault: format!("the endpoint {} has no TLS", endpoint.unwrap_or_default()),
             next: format!(
-                "write https://, or allow it: --plain-http, plainHttp: true in site.yaml, or {variable}=true"
+                "use an https:// endpoint, or allow http:// with --plain-http, plainHttp: true in site.yaml, or {variable}=true"
             ),
         });
     }
@@ -134,14 +139,17 @@ fn options(
         let certificates = Certificate::from_pem_bundle(&pem).ok().filter(|all| !all.is_empty());
         let certificates = certificates.ok_or_else(|| Error::Connect {
             url: bucket.to_string(),
-            fault: format!("{} has no certificate in PEM", path.display()),
-            next: "give the CA's certificate: -----BEGIN CERTIFICATE-----".into(),
+            fault: format!("the CA file {} has no certificate in PEM format", path.display()),
+            next: "give a file that has the CA's certificate, from -----BEGIN CERTIFICATE----- on"
+                .into(),
         })?;
         options = certificates.into_iter().fold(options, ClientOptions::with_root_certificate);
     }
     Ok(options)
 }
 
+/// Whether a URL's host is this machine. The host is taken out of the URL first: `127.0.0.1.evil.org`
+/// is not loopback.
 fn is_loopback(url: &str) -> bool {
     let host = url.split("://").nth(1).unwrap_or_default().split('/').next().unwrap_or_default();
     let host = host.strip_prefix('[').map_or_else(

@@ -1,6 +1,9 @@
-//! What an object store's error means, with the next step. Servers tell it as XML (S3, Azure,
-//! Google's XML API); what lies below it (a refused connection, a certificate) is at the end of the
-//! chain of causes.
+//! Explains an object store's errors: what went wrong, and the next step. Servers answer in XML (S3,
+//! Azure, Google's XML API), with a code that is looked up here; a failure below HTTP (a refused
+//! connection, a certificate) is the last one in the error's chain of causes.
+//!
+//! `object_store` has few error variants and puts the server's answer into the text of a generic one,
+//! so that some things can only be found in the text.
 
 use std::error::Error as StdError;
 
@@ -9,13 +12,13 @@ use types::destination::{self, Cloud};
 
 use crate::models::Error;
 
-/// The environment does not say enough, or says what is no setting.
+/// An error of the settings: the environment lacks one, or has one that is not valid.
 pub(super) fn settings(bucket: &destination::Bucket, error: &E) -> Error {
     let fault = innermost(error);
     Error::Connect { url: bucket.to_string(), fault, next: credentials(bucket.cloud) }
 }
 
-/// An error of the first question, when nothing was touched yet.
+/// An error of the first request, when nothing was changed yet.
 pub(super) fn connect(bucket: &destination::Bucket, error: E) -> Error {
     let Fault { fault, next } = Fault::of(bucket, &error);
     let variable = endpoint(bucket.cloud);
@@ -29,12 +32,12 @@ pub(super) fn connect(bucket: &destination::Bucket, error: E) -> Error {
 pub(super) fn request(bucket: &destination::Bucket, url: String, error: E) -> Error {
     let Fault { fault, next } = Fault::of(bucket, &error);
     let next = next.unwrap_or_else(|| {
-        "see what the server's log says; run the same command again to go on".to_owned()
+        "look into the server's log, then run the same command again to resume".to_owned()
     });
     Error::Request { url, fault, next }
 }
 
-/// Whether an upload that should go on is not there any more: completed by another, or cleaned up.
+/// Whether an upload does not exist any more: another process completed it, or it was cleaned up.
 pub(super) fn is_gone(error: &E) -> bool {
     matches!(error, E::NotFound { .. })
         || code(&error.to_string()).is_some_and(|(code, _)| {
@@ -42,9 +45,10 @@ pub(super) fn is_gone(error: &E) -> bool {
         })
 }
 
+/// An error in words.
 struct Fault {
     fault: String,
-    /// `None` where what was said tells nothing known.
+    /// `None` where the error is not one that is known here.
     next: Option<String>,
 }
 
@@ -58,26 +62,29 @@ impl Fault {
             Some((code, message)) => format!("the server answers {code}: {message}"),
             None => innermost(error),
         };
+        // Without any credential object_store asks the cloud's metadata service, which exists only on
+        // the cloud's own machines: its failure means that no credential was given.
         let next = if is_metadata(&text) {
-            let fault = "there are no credentials: none in the environment, and no machine or workload identity answers";
+            let fault = "there are no credentials: none in the environment, and no machine or workload identity either";
             return Self { fault: fault.to_owned(), next: Some(credentials(bucket.cloud)) };
         } else if is(&["NoSuchBucket", "ContainerNotFound"]) {
-            format!("make the bucket {:?} first, or correct its name", bucket.name)
+            format!("create the bucket {:?} first, or correct its name", bucket.name)
         } else if is(&["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"])
             || matches!(error, E::Unauthenticated { .. })
         {
             format!("correct the credential: {}", credentials(bucket.cloud))
         } else if matches!(error, E::PermissionDenied { .. }) || text.contains(" 403 Forbidden") {
-            // A listing that is denied comes as a general error.
+            // object_store returns a denied listing as a generic error.
             rights(bucket.cloud).to_owned()
         } else if is(&["PermanentRedirect", "AuthorizationHeaderMalformed"])
             || text.contains("without LOCATION")
         {
             "the bucket is in another region: set AWS_REGION to it".to_owned()
         } else if is(&["SlowDown", "ServiceUnavailable", "QuotaExceeded", "XMinioStorageFull"]) {
-            "make room or wait, then run the same command again; what was put stays".to_owned()
+            "free some space or wait, then run the same command again; what was written is kept"
+                .to_owned()
         } else if fault.to_lowercase().contains("certificate") {
-            "give the CA of the server: --ca FILE, or ca: in site.yaml".to_owned()
+            "give the CA of the server with --ca FILE, or ca: in site.yaml".to_owned()
         } else if told.is_none() && is_transport(&text) {
             let variable = endpoint(bucket.cloud);
             format!(
@@ -90,7 +97,7 @@ impl Fault {
     }
 }
 
-/// A code and a message in an answer in XML.
+/// The code and the message of an answer in XML: `<Code>NoSuchBucket</Code><Message>…</Message>`.
 fn code(text: &str) -> Option<(&str, &str)> {
     let inner = |tag: &str| {
         let (_, rest) = text.split_once(&format!("<{tag}>"))?;
@@ -103,8 +110,9 @@ fn code(text: &str) -> Option<(&str, &str)> {
     Some((code, message.trim_end_matches('.')))
 }
 
-/// The last cause, which is the system's or the server's.
+/// The first line of the last cause, which is the system's or the server's own message.
 fn innermost(error: &E) -> String {
+    // A proxy may answer with a page of HTML.
     const SHOWN: usize = 300;
     let mut last: &dyn StdError = error;
     while let Some(next) = last.source() {
@@ -115,6 +123,7 @@ fn innermost(error: &E) -> String {
     first.chars().take(SHOWN).collect()
 }
 
+/// Whether a request to a cloud's metadata service failed.
 fn is_metadata(text: &str) -> bool {
     [
         "169.254.",
@@ -127,31 +136,37 @@ fn is_metadata(text: &str) -> bool {
     .any(|address| text.contains(address))
 }
 
+/// Whether the server did not answer, or what answered is no object store.
 fn is_transport(text: &str) -> bool {
     ["HTTP error", "error sending request", "404 Not Found", "405 ", "400 Bad", "301 "]
         .iter()
         .any(|part| text.contains(part))
 }
 
+/// How a credential is given.
 fn credentials(cloud: Cloud) -> String {
     match cloud {
-        Cloud::S3 => "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run where a web identity is given (AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN)",
-        Cloud::Gcs => "set GOOGLE_APPLICATION_CREDENTIALS to a key's file, or run where a workload identity is given",
-        Cloud::Azure => "set AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, or run where a workload identity is given (AZURE_FEDERATED_TOKEN_FILE)",
+        Cloud::S3 => "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run where a web identity is set up (AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN)",
+        Cloud::Gcs => "set GOOGLE_APPLICATION_CREDENTIALS to the path of a key file, or run where a workload identity is set up",
+        Cloud::Azure => "set AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, or run where a workload identity is set up (AZURE_FEDERATED_TOKEN_FILE)",
     }
     .to_owned()
 }
 
+/// The rights that a push needs.
 fn rights(cloud: Cloud) -> &'static str {
     match cloud {
         Cloud::S3 => {
-            "give the credential s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload on its objects"
+            "grant the credential s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload on its objects"
         }
-        Cloud::Gcs => "give the account the role roles/storage.objectUser on the bucket",
-        Cloud::Azure => "give the identity the role Storage Blob Data Contributor on the container",
+        Cloud::Gcs => "grant the account the role roles/storage.objectUser on the bucket",
+        Cloud::Azure => {
+            "grant the identity the role Storage Blob Data Contributor on the container"
+        }
     }
 }
 
+/// The environment variable of the endpoint.
 fn endpoint(cloud: Cloud) -> &'static str {
     match cloud {
         Cloud::S3 => "AWS_ENDPOINT_URL",

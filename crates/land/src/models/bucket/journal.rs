@@ -1,6 +1,6 @@
-//! The uploads of one model that are not completed yet: one object a model under
-//! `.gantry/uploads/`. It is written before the first byte of an upload is sent, so that no bytes
-//! are in the bucket that nobody knows of, and again while parts arrive.
+//! The journal of a model's uploads that are not completed yet: one object for each model under
+//! `.gantry/uploads/`. It is written before the first byte of an upload is sent, so that the bucket
+//! never has parts that nobody knows of, and again while parts arrive.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,23 +21,25 @@ use crate::models::{Error, Result};
 
 /// The version of the format.
 const VERSION: u32 = 1;
-/// Parts are noted at most so often; what came since is sent again after a kill.
+/// The journal is written at most this often. Parts that arrived since are sent again after a kill.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// The same for each part that it has: a long journal is written less often, so that it stays far
-/// below a hundredth of what is uploaded.
+/// This is added for each part in the journal: a long one is written less often, so that writing it
+/// stays far below a hundredth of the uploaded bytes.
 const INTERVAL_PER_PART: Duration = Duration::from_millis(1);
-/// A journal that nobody wrote to for so long is of a push that will not go on.
+/// A push that did not write its journal for so long will not be resumed.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What is on its way to the bucket for one model.
+/// The unfinished uploads of one model. Shared by the threads that upload its files.
 pub(super) struct Journal {
     bucket: Bucket,
     path: PathBuf,
     state: Mutex<State>,
-    /// Held while it is written; when that was done last.
+    /// When the journal was written last. Locked while it is written, so that writes do not overtake
+    /// each other.
     written: tokio::sync::Mutex<Option<tokio::time::Instant>>,
 }
 
+/// The content of a journal, as JSON.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct State {
@@ -45,35 +47,36 @@ struct State {
     uploads: BTreeMap<PathBuf, Upload>,
 }
 
-/// One upload.
+/// The upload of one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Upload {
-    /// What the server calls it.
+    /// The server's id of the upload.
     pub(super) id: String,
-    /// The content's sha256.
+    /// The sha256 of the whole file.
     pub(super) digest: Digest,
     /// Its length in bytes.
     pub(super) size: u64,
     /// The length of each part but the last.
     pub(super) part_size: u64,
-    /// The parts that are there, by number from 0.
+    /// The parts that the server has, by number from 0.
     pub(super) parts: BTreeMap<usize, Part>,
-    /// Whether all parts are there and the digest over them was right.
+    /// Whether the server has all parts, and the digest over them was right.
     pub(super) is_whole: bool,
 }
 
-/// A part that is there.
+/// A part that the server has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Part {
-    /// What the server calls it.
+    /// The server's id of the part: its ETag, or a block's id.
     pub(super) id: String,
-    /// The BLAKE3 of its bytes, in hex: the source may give others when it is read again.
+    /// The BLAKE3 of its bytes, in hex. A resumed push reads the file again and compares: the source may
+    /// have been damaged or replaced meanwhile.
     pub(super) blake3: String,
 }
 
 impl Journal {
-    /// The journal of a model; empty where there is none.
+    /// Reads the journal of a model; it is empty where there is none yet.
     pub(super) fn open(bucket: &Bucket, model: &str) -> Result<Self> {
         let path = folder().join(file_name(model));
         let state = read(bucket, &path)?;
@@ -85,8 +88,8 @@ impl Journal {
         })
     }
 
-    /// Begins an upload for each file that has none yet, and gives up those that nobody wants.
-    /// The journal is written when this returns.
+    /// Begins an upload for each file that has none yet, and aborts those that no file needs any more.
+    /// The journal has been written when this returns.
     pub(super) async fn begin(&self, files: &[(PathBuf, Content)]) -> Result<()> {
         let wanted: BTreeMap<&PathBuf, &Content> = files.iter().map(|(p, c)| (p, c)).collect();
         let is_wanted = |path: &PathBuf, upload: &Upload| {
@@ -100,7 +103,8 @@ impl Journal {
             std::mem::take(&mut self.lock().uploads)
                 .into_iter()
                 .partition(|(path, upload)| is_wanted(path, upload));
-        // Before the journal forgets them: a kill in between leaves none that nobody knows of.
+        // Aborted while the journal in the bucket still has them: after a kill in between, the next run
+        // finds them there.
         abort(&self.bucket, old).await;
         let new = files.iter().filter(|(path, _)| !kept.contains_key(path));
         let begun: Vec<Result<(PathBuf, Upload)>> = stream::iter(new)
@@ -111,6 +115,7 @@ impl Journal {
             .collect()
             .await;
         self.lock().uploads = kept;
+        // Those that were begun are noted also when another one failed.
         let mut failed = None;
         for upload in begun {
             match upload {
@@ -122,7 +127,7 @@ impl Journal {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Begins one file's upload again; the old one is gone.
+    /// Begins the upload of a file again whose old one does not exist any more.
     pub(super) async fn begin_anew(&self, path: &Path, content: Content) -> Result<()> {
         let upload = create(&self.bucket, path, content).await?;
         self.lock().uploads.insert(path.to_owned(), upload);
@@ -134,7 +139,7 @@ impl Journal {
         self.lock().uploads.get(path).cloned()
     }
 
-    /// Notes a part that is there, and writes it down when it is time to.
+    /// Notes a part that the server has, and writes the journal when that is due.
     pub(super) async fn add(&self, path: &Path, number: usize, part: Part) -> Result<()> {
         if let Some(upload) = self.lock().uploads.get_mut(path) {
             upload.parts.insert(number, part);
@@ -143,30 +148,31 @@ impl Journal {
         let pause = INTERVAL + INTERVAL_PER_PART * u32::try_from(parts).unwrap_or(u32::MAX);
         let is_due = match self.written.try_lock() {
             Ok(written) => written.is_none_or(|then| then.elapsed() > pause),
+            // Somebody is writing it at this moment.
             Err(_) => false,
         };
         if is_due { self.write().await } else { Ok(()) }
     }
 
-    /// Notes that all parts of a file are there, with the right digest.
+    /// Notes that the server has all parts of a file, with the right digest.
     pub(super) fn is_whole(&self, path: &Path) {
         if let Some(upload) = self.lock().uploads.get_mut(path) {
             upload.is_whole = true;
         }
     }
 
-    /// Forgets an upload that is completed or gone.
+    /// Forgets an upload that is completed or does not exist any more.
     pub(super) fn forget(&self, path: &Path) {
         self.lock().uploads.remove(path);
     }
 
-    /// Gives an upload up: its parts are wrong.
+    /// Aborts an upload whose parts are wrong.
     pub(super) async fn give_up(&self, path: &Path) {
         let upload = self.lock().uploads.remove(path);
         abort(&self.bucket, upload.map(|upload| (path.to_owned(), upload))).await;
     }
 
-    /// Writes it down.
+    /// Writes the journal into the bucket.
     pub(super) async fn write(&self) -> Result<()> {
         let mut written = self.written.lock().await;
         let mut state = self.lock().clone();
@@ -181,7 +187,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Removes it: nothing is on its way any more.
+    /// Removes the journal, when all uploads are completed.
     pub(super) fn remove(&self) -> Result<()> {
         self.bucket.remove(&self.path)
     }
@@ -191,8 +197,9 @@ impl Journal {
     }
 }
 
-/// Gives up uploads that will not go on: those of other models' pushes that ended a day ago and
-/// were not run again. The journals of `going_on` are kept; those of `done` have nothing left to do.
+/// Aborts uploads that nobody will resume, and removes their journals: those of models in `done`, which
+/// are complete in the bucket, and those of other models whose push stopped more than a day ago. The
+/// journals of models in `going_on` are kept.
 pub(super) fn tidy(bucket: &Bucket, going_on: &[String], done: &[String]) -> Result<()> {
     let is_of = |path: &PathBuf, models: &[String]| {
         models.iter().any(|model| *path == folder().join(file_name(model)))
@@ -219,20 +226,22 @@ fn folder() -> PathBuf {
     Path::new(OWN).join("uploads")
 }
 
-/// A journal; `None` where there is none, or one that this version cannot read.
+/// Reads a journal; `None` where there is none, or one of another version, whose uploads are left to the
+/// server's own rules.
 fn read(bucket: &Bucket, path: &Path) -> Result<Option<State>> {
     let Some(bytes) = bucket.read(path)? else { return Ok(None) };
     let state: Option<State> = serde_json::from_slice(&bytes).ok();
     Ok(state.filter(|state| state.version == VERSION))
 }
 
+/// Begins an upload.
 async fn create(bucket: &Bucket, path: &Path, content: Content) -> Result<Upload> {
     let key = bucket.key(path)?;
     let attributes = attributes(content.digest);
     let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
     let id = match bucket.server.create_multipart_opts(&key, options).await {
-        // Azure takes attributes with the last request only, which object_store does not offer; the
-        // record has the digest in any case.
+        // Azure takes metadata only with the request that completes an upload, which object_store does
+        // not offer. Nothing is lost: the record has the digest, too.
         Err(StoreError::NotSupported { .. }) => bucket.server.create_multipart(&key).await,
         id => id,
     };
@@ -246,21 +255,21 @@ async fn create(bucket: &Bucket, path: &Path, content: Content) -> Result<Upload
     })
 }
 
-/// Gives uploads up. One that is gone already is no failure, and no failure here is worth more than
-/// a push that succeeds: the server's own rules for old uploads take what is left.
+/// Aborts uploads. Failures are only logged: an upload may be gone already, and a push that succeeds
+/// must not fail for old parts. The server's own rules for incomplete uploads remove what is left.
 async fn abort(bucket: &Bucket, uploads: impl IntoIterator<Item = (PathBuf, Upload)>) {
     stream::iter(uploads)
         .for_each_concurrent(REQUESTS, |(path, upload)| async move {
             let Ok(key) = bucket.key(&path) else { return };
             if let Err(error) = bucket.server.abort_multipart(&key, &upload.id).await {
-                tracing::info!(path = %path.display(), %error, "an old upload is not given up");
+                tracing::info!(path = %path.display(), %error, "an old upload could not be aborted");
             }
         })
         .await;
 }
 
 impl Upload {
-    /// The parts in their order, for the last request.
+    /// The ids of the parts in their order, for the request that completes the upload.
     pub(super) fn part_ids(&self) -> Vec<PartId> {
         self.parts.values().map(|part| PartId { content_id: part.id.clone() }).collect()
     }

@@ -1,4 +1,4 @@
-//! What is in the bucket already, and what is to be done for a model.
+//! Compares a bucket with the plan of a model: which objects are right, and which have to be uploaded.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use crate::models::plan::{Content, Folder, Identity, Plan};
 use crate::models::record::Record;
 use crate::models::{Error, Result};
 
-/// What is to be done for one model.
+/// The work for one model.
 pub(super) struct Job {
-    /// Objects that nothing looks for by listing.
+    /// Objects to upload that no reader lists: blobs, whose paths are made from their content.
     pub(super) contents: Vec<(PathBuf, Content)>,
-    /// Objects of the folder that is to become visible at once.
+    /// Objects to upload of the model's folder, which should appear at once.
     pub(super) held: Vec<(PathBuf, Content)>,
-    /// Objects of the revision that this one replaces.
+    /// Objects of the revision that this one replaces, to be removed afterwards.
     pub(super) stale: Vec<PathBuf>,
 }
 
@@ -28,8 +28,8 @@ impl Job {
     }
 }
 
-/// Looks at every object of a model: right by what Gantry said of it when it put it, by the record,
-/// or by reading it where neither knows.
+/// Looks at every object of a model. An object is right by the digest in its metadata or by the record;
+/// where neither knows it, it is read and hashed. Objects of somebody else are an error.
 pub(super) async fn look(
     bucket: &Bucket,
     plan: &Plan,
@@ -50,7 +50,7 @@ pub(super) async fn look(
                 && folder.identity == Identity::Model
                 && !is_ours(folder, records)
             {
-                let reason = "it is another file than the model's".to_owned();
+                let reason = "it differs from the model's file of this name".to_owned();
                 return Err(Error::InTheWay { path: bucket.shown(path), reason });
             }
         }
@@ -66,14 +66,14 @@ pub(super) async fn look(
         {
             return Err(Error::InTheWay {
                 path: bucket.shown(&path),
-                reason: "Gantry did not make it, and it is no file of the model".into(),
+                reason: "it is not a file of the model, and Gantry did not make it".into(),
             });
         }
     }
     Ok(job)
 }
 
-/// Whether an object is what it should be.
+/// Whether an object has the content that it should have.
 pub(super) async fn is_right(
     bucket: &Bucket,
     path: &Path,
@@ -87,6 +87,7 @@ pub(super) async fn is_right(
     if let Some(told) = object.digest {
         return Ok(told == content.digest);
     }
+    // Without metadata: Azure, or a server that drops it.
     let mut known = records.iter().filter_map(|record| record.files.get(path));
     if known.any(|file| file.digest == content.digest && file.modified == object.stat.modified) {
         return Ok(true);
@@ -94,7 +95,7 @@ pub(super) async fn is_right(
     Ok(bucket.hashed(path, &mut |_| {}).await? == content.digest)
 }
 
-/// Each object, and whether it is right; `None` for those that are not there.
+/// Each object of a plan, and whether it is right; `None` for those that do not exist.
 async fn states(
     bucket: &Bucket,
     plan: &Plan,
@@ -114,6 +115,7 @@ async fn states(
     Ok(states)
 }
 
+/// Whether Gantry wrote this folder.
 fn is_ours(folder: &Folder, records: &[Record]) -> bool {
     records.iter().any(|record| record.folder.as_ref() == Some(&folder.path))
 }

@@ -1,20 +1,20 @@
-//! Models in a bucket of an object store, in the layouts of folders.
+//! Writes models into a bucket of an object store, in the same layouts as folders.
 //!
 //! ```text
-//!  plan ─▶ look (what is right stays) ─▶ stage ─────────────────▶ commit ──▶ pointers ─▶ record
-//!                                        parts of all files,      all files   refs/main,
-//!                                        seen by nobody           at once     manifests
+//!  plan ─▶ inspect (what is right stays) ─▶ stage ───────────────▶ commit ──▶ pointers ─▶ record
+//!                                           parts of all files,    all files   refs/main,
+//!                                           visible to nobody      at once     manifests
 //! ```
 //!
-//! A bucket has no rename, and some readers take a model for whole as soon as one of its objects is
-//! there (SIE lists `snapshots/`). What a bucket has are uploads of many parts, which nobody sees
-//! before they are completed. So the parts of *all* files of a model are uploaded and checked, then
-//! all uploads are completed at once: the moment in which a reader may see some files and not yet
-//! others is that of one small request for each file, not that of the bytes. What points at a model
-//! (a branch, a manifest) comes after that.
+//! A bucket has no rename, and some readers take a model for complete as soon as one of its objects is
+//! there (SIE lists `snapshots/`). But a bucket has multipart uploads, which nobody sees before they
+//! are completed. So the parts of *all* files of a model are uploaded and checked, and then all uploads
+//! are completed at once: the time in which a reader may see some files and not yet others is that of
+//! one small request for each file, not that of the bytes. What points to a model (a branch, a
+//! manifest) is written after that.
 //!
 //! The uploads and their parts are noted in `.gantry/uploads/` of the bucket ([`journal`]), so that
-//! a killed push goes on where it was, in the midst of a file, from any machine.
+//! a killed push can be resumed in the midst of a file, from any machine.
 
 mod connect;
 mod fault;
@@ -45,12 +45,15 @@ use super::place::{LONGEST, Place, Stat};
 use super::record::OWN;
 use super::{Error, Result};
 
-/// The object's metadata that holds the sha256 of its content, in hex.
+/// The metadata of an object that has the sha256 of its content, in hex. With it a later push knows
+/// without reading that the object is right. An ETag does not serve: of a multipart upload it is no hash
+/// of the content.
 const DIGEST: &str = "gantry-sha256";
-/// Small requests that are on their way at once.
+/// Small requests that are sent at the same time: a hundred files are looked at in some round trips, and
+/// no server takes this for an attack.
 const REQUESTS: usize = 16;
 
-/// A bucket and a prefix in it. Its methods block on the runtime that it was opened with.
+/// A bucket, and a prefix in it. Its public methods block on the runtime that it was opened with.
 #[derive(Clone)]
 pub struct Bucket {
     server: Arc<dyn Server>,
@@ -58,18 +61,20 @@ pub struct Bucket {
     runtime: Handle,
 }
 
-/// An object, as its head tells.
+/// An object as a HEAD request describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Object {
     stat: Stat,
-    /// What Gantry said about it when it put it; gone when somebody else overwrote it.
+    /// The digest that Gantry wrote into its metadata; absent when somebody else overwrote the object.
     digest: Option<Digest>,
 }
 
 impl Bucket {
-    /// Reaches a bucket: its server answers, knows the bucket and lets us list it. Blocks; call it
-    /// outside of the runtime.
+    /// Opens a bucket, and checks that its server answers, knows the bucket and lets us list it. Blocks;
+    /// call it outside of the runtime.
     pub fn open(address: &destination::Bucket, access: &Access, runtime: &Handle) -> Result<Self> {
+        // The first request fails fast: a wrong address or credential is the most likely mistake, and
+        // the user should not wait three minutes to learn of it.
         let question = connect::server(address, access, Patience::Short)?;
         let bucket = Self {
             server: connect::server(address, access, Patience::Long)?,
@@ -84,7 +89,7 @@ impl Bucket {
         }
     }
 
-    /// An object's name.
+    /// The key of a path: the prefix, then the path.
     fn key(&self, path: &Path) -> Result<Key> {
         let prefix = &self.address.prefix;
         let path = path.display();
@@ -92,12 +97,13 @@ impl Bucket {
         Key::parse(&name).map_err(|cause| self.failed(Path::new(&name))(cause.into()))
     }
 
-    /// A closure that names the object in an error.
+    /// A closure that makes an error with the object's URL.
     fn failed(&self, path: &Path) -> impl FnOnce(StoreError) -> Error + '_ {
         let url = self.shown(path).display().to_string();
         move |error| fault::request(&self.address, url, error)
     }
 
+    /// What a HEAD request says of an object; `None` where there is none.
     async fn head(&self, path: &Path) -> Result<Option<Object>> {
         let options = GetOptions { head: true, ..GetOptions::default() };
         let answer = match self.server.get_opts(&self.key(path)?, options).await {
@@ -113,12 +119,12 @@ impl Bucket {
         Ok(Some(Object { stat, digest }))
     }
 
-    /// The heads of many objects, in their order.
+    /// The same for many objects, in their order.
     async fn heads(&self, paths: &[PathBuf]) -> Result<Vec<Option<Object>>> {
         stream::iter(paths).map(|path| self.head(path)).buffered(REQUESTS).try_collect().await
     }
 
-    /// Puts a small object whole, with its digest.
+    /// Writes a small object in one request, with its digest as metadata.
     async fn put_object(&self, path: &Path, bytes: Bytes, digest: Digest) -> Result<()> {
         let options = PutOptions { attributes: attributes(digest), ..PutOptions::default() };
         let payload = PutPayload::from(bytes);
@@ -126,7 +132,7 @@ impl Bucket {
         put.map(|_| ()).map_err(self.failed(path))
     }
 
-    /// A small object's bytes.
+    /// The content of a small object; `None` where there is none.
     async fn small(&self, path: &Path) -> Result<Option<Bytes>> {
         let answer = match self.server.get(&self.key(path)?).await {
             Ok(answer) => answer,
@@ -134,13 +140,13 @@ impl Bucket {
             Err(error) => return Err(self.failed(path)(error)),
         };
         if answer.meta.size > LONGEST {
-            let reason = format!("it has {} bytes", answer.meta.size);
+            let reason = format!("it has {} bytes, more than any record", answer.meta.size);
             return Err(Error::Record { path: self.shown(path), reason });
         }
         answer.bytes().await.map(Some).map_err(self.failed(path))
     }
 
-    /// Every object below a folder.
+    /// The path of every object below a folder.
     async fn below(&self, folder: &Path) -> Result<Vec<PathBuf>> {
         let prefix = self.key(folder)?;
         let list = self.server.list(Some(&prefix));
@@ -151,7 +157,7 @@ impl Bucket {
         Ok(objects.iter().filter_map(|object| own(&object.location).ok()).collect())
     }
 
-    /// Reads an object through, front to back.
+    /// Reads an object from its start to its end, and returns its digest.
     async fn hashed(&self, path: &Path, advance: &mut (dyn FnMut(u64) + '_)) -> Result<Digest> {
         let answer = self.server.get(&self.key(path)?).await.map_err(self.failed(path))?;
         let mut hash = Sha256::new();
@@ -177,6 +183,7 @@ impl Place for Bucket {
         self.runtime.block_on(self.hashed(path, advance))
     }
 
+    // Object stores have no links; layouts with links are refused before.
     fn link(&self, _: &Path) -> Result<Option<PathBuf>> {
         Ok(None)
     }
@@ -187,6 +194,7 @@ impl Place for Bucket {
 
     fn names(&self, folder: &Path) -> Result<Vec<PathBuf>> {
         let mut below = self.runtime.block_on(self.below(folder))?;
+        // A listing has everything below the prefix, at any depth.
         below.retain(|path| path.parent() == Some(folder));
         Ok(below)
     }

@@ -1,5 +1,5 @@
-//! Puts planned models into a bucket: what is right stays, what is missing is uploaded and checked
-//! where nobody sees it, and shown at once.
+//! Writes planned models into a bucket: objects that are right stay, missing ones are uploaded and
+//! checked where nobody sees them, and become visible all at once.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -20,11 +20,12 @@ use crate::models::plan::{Content, Plan};
 use crate::models::record::Record;
 use crate::models::{Error, Put, Result};
 
-/// How often uploads that vanished between their last part and their completion are made again.
+/// How often uploads are made that vanish between their last part and their completion. Once may be
+/// another push that completed them; again and again is a cleaner that is set too short.
 const TRIES: usize = 3;
 
-/// Puts planned models of a source into a bucket; one model after the other, so that what comes
-/// first can be used first. Blocks; call it outside of the runtime.
+/// Writes planned models of a source into a bucket; one model after the other, so that the first can be
+/// used while the second is uploaded. Blocks; call it outside of the runtime.
 pub fn push(
     source: &dyn Source,
     bucket: &Bucket,
@@ -43,12 +44,14 @@ pub fn push(
     let name = |(plan, _): (&'_ Plan, _)| plan.name.clone();
     let done: Vec<String> = done.into_iter().map(name).collect();
     let going_on: Vec<String> = going_on.into_iter().map(name).collect();
+    // Before anything is uploaded: parts of abandoned pushes cost storage until they are aborted.
     tidy(bucket, &going_on, &done)?;
     let mut puts = Vec::new();
     for (plan, job) in plans.iter().zip(jobs) {
         let put = run(source, bucket, plan, job, progress)?;
         let known = records.iter().find(|record| record.name == plan.name);
         let record = record(bucket, plan, layout)?;
+        // A push that finds everything right writes nothing at all.
         if known != Some(&record) {
             record.write(bucket)?;
         }
@@ -58,6 +61,7 @@ pub fn push(
     Ok(puts)
 }
 
+/// Writes one model: its files, then what points to it.
 fn run(
     source: &dyn Source,
     bucket: &Bucket,
@@ -70,6 +74,8 @@ fn run(
         put = Put::Written;
         fill(source, bucket, plan, &job, progress)?;
     }
+    // Old files go when the new ones are there, and before the pointers: in between a reader that lists
+    // may see both revisions, but never a model with files missing.
     for path in &job.stale {
         put = Put::Written;
         bucket.remove(path)?;
@@ -83,7 +89,7 @@ fn run(
     Ok(put)
 }
 
-/// Stages all files of a model and commits them; what nothing looks for by listing comes first.
+/// Stages all files of a model and commits them: first those that no reader lists, then the folder.
 fn fill(
     source: &dyn Source,
     bucket: &Bucket,
@@ -104,8 +110,8 @@ fn fill(
         if attempt == TRIES {
             return Err(Error::Request {
                 url: bucket.shown(path).display().to_string(),
-                fault: "its upload is gone each time that it is completed".into(),
-                next: "see whether something else cleans the bucket or pushes to it".into(),
+                fault: "its upload vanishes each time before it can be completed".into(),
+                next: "check whether a lifecycle rule or another program removes incomplete uploads of the bucket".into(),
             });
         }
         files = gone;
@@ -113,8 +119,8 @@ fn fill(
     journal.remove()
 }
 
-/// Makes staged files visible, the longest first, since joining their parts takes longest: all are
-/// there about the same time. Gives those whose upload is gone.
+/// Makes staged files visible, and returns those whose upload does not exist any more. The longest is
+/// completed first, since joining its parts takes longest: so all appear at about the same time.
 async fn commit(
     bucket: &Bucket,
     journal: &Journal,
@@ -129,7 +135,8 @@ async fn commit(
         })
         .buffer_unordered(REQUESTS);
     let (mut gone, mut failed) = (Vec::new(), None);
-    // All are tried also after a failure: a model is better whole than half.
+    // The others are completed also after a failure: the fewer files are missing, the sooner the next
+    // run is done.
     while let Some(file) = shown.next().await {
         match file {
             Ok((_, _, true)) => {}
@@ -140,13 +147,14 @@ async fn commit(
     failed.map_or(Ok(gone), Err)
 }
 
-/// Makes one file visible; whether its upload was there, or the file itself is.
+/// Makes one file visible. `false` when its upload does not exist and the file is not there either.
 async fn show(bucket: &Bucket, journal: &Journal, path: &Path, content: Content) -> Result<bool> {
+    // S3 refuses an upload without parts, so an empty file is a plain object.
     if content.size == 0 {
         return bucket.put_object(path, Bytes::new(), content.digest).await.map(|()| true);
     }
     let Some(upload) = journal.upload(path) else {
-        // Shown by this run's first attempt.
+        // Completed by this run's earlier attempt.
         return is_there(bucket, path, content).await;
     };
     let key = bucket.key(path)?;
@@ -156,6 +164,7 @@ async fn show(bucket: &Bucket, journal: &Journal, path: &Path, content: Content)
             Ok(true)
         }
         Err(error) if fault::is_gone(&error) => {
+            // Another push completed it, or a retry of our own request whose answer was lost.
             journal.forget(path);
             is_there(bucket, path, content).await
         }
@@ -163,6 +172,7 @@ async fn show(bucket: &Bucket, journal: &Journal, path: &Path, content: Content)
     }
 }
 
+/// Whether an object is there with the right content.
 async fn is_there(bucket: &Bucket, path: &Path, content: Content) -> Result<bool> {
     match bucket.head(path).await? {
         Some(object) => is_right(bucket, path, content, &object, &[]).await,
@@ -170,7 +180,7 @@ async fn is_there(bucket: &Bucket, path: &Path, content: Content) -> Result<bool
     }
 }
 
-/// The record of a model that is there, with a last look at every object.
+/// The record of a model that is complete, with a last look at every object.
 fn record(bucket: &Bucket, plan: &Plan, layout: ModelLayout) -> Result<Record> {
     let pointers = plan.pointers.iter().map(|(path, bytes)| (path.clone(), bytes.len() as u64));
     let files = plan.files().map(|(path, content)| (path, content.size));
@@ -182,8 +192,8 @@ fn record(bucket: &Bucket, plan: &Plan, layout: ModelLayout) -> Result<Record> {
         let Some(stat) = stat else {
             return Err(Error::Request {
                 url: bucket.shown(&path).display().to_string(),
-                fault: format!("it was put, and has not the {size} bytes that it should have"),
-                next: "see whether something else writes to the bucket, and run the same command again".into(),
+                fault: format!("it was written, but now it does not have the {size} bytes that it should have"),
+                next: "check whether another program writes to the bucket, then run the same command again".into(),
             });
         };
         modified.insert(path, stat.modified);

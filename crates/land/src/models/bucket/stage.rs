@@ -1,5 +1,5 @@
-//! The parts of a model's files, uploaded and checked, seen by nobody: threads read and hash, the
-//! runtime sends.
+//! Uploads the parts of a model's files and checks their digests, without making them visible. Threads
+//! read and hash, the runtime sends: reading is blocking work of a `Source`, requests are asynchronous.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -19,25 +19,27 @@ use super::{Bucket, fault};
 use crate::models::plan::Content;
 use crate::models::{Error, Result};
 
-/// Length of a part: above the 5 MiB that S3 wants, and few enough requests.
+/// The length of a part: above the 5 MiB that S3 demands of all but the last, and large enough that the
+/// number of requests does not matter.
 const PART: u64 = 8 * MIB;
-/// Most parts of one upload (S3 and Google; Azure takes more).
+/// The most parts of one upload: S3's and Google's limit (Azure takes 50,000).
 const PARTS: u64 = 10_000;
-/// Bytes of parts that are in memory at once, in MiB. Files above 468 GiB have longer parts, and
-/// then one is in memory.
+/// The size of all parts that are in memory at the same time, in MiB. Files above 468 GiB have parts
+/// that are longer than this, and then one is in memory.
 const IN_MEMORY: u32 = 48;
-/// Files that are read at once: two cores hash, and small ones wait for their answers.
+/// Files that are read at the same time: two keep two cores busy with hashing, the others bridge the
+/// waits of small files for their answers.
 const READERS: usize = 4;
 const MIB: u64 = 1 << 20;
 
-/// The length of each part but the last: as many as a server takes, all alike as some want it.
+/// The length of each part but the last, so that no upload has more than [`PARTS`]. All are alike, since
+/// some servers (Cloudflare R2) refuse parts of different lengths.
 pub(super) fn part_size(size: u64) -> u64 {
     PART.max(size.div_ceil(PARTS).next_multiple_of(MIB))
 }
 
-/// Uploads the parts of all files, and checks the digest of each; files without content have none.
-/// What is there already is read again, compared and kept. Blocks; the first error ends it when
-/// the files that were begun are done.
+/// Uploads the parts of all files and checks the digest of each. Parts that the server has from an
+/// earlier run are compared with the source and kept. Blocks. After an error no further file is begun.
 pub(super) fn stage(
     source: &dyn Source,
     bucket: &Bucket,
@@ -64,7 +66,7 @@ pub(super) fn stage(
             });
         }
     });
-    // Also after a failure: what is there is kept for the next run.
+    // Also after a failure: the next run resumes from what the journal says.
     let written = bucket.runtime.block_on(journal.write());
     match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
@@ -72,7 +74,7 @@ pub(super) fn stage(
     }
 }
 
-/// The way from the source to the bucket.
+/// What the threads share.
 struct Line<'a> {
     source: &'a dyn Source,
     bucket: &'a Bucket,
@@ -81,10 +83,11 @@ struct Line<'a> {
     progress: &'a dyn Progress,
 }
 
-/// Why a file's parts are not all there.
+/// Why the parts of a file could not be uploaded.
 enum Stop {
     /// The server does not know the upload any more.
     Gone,
+    /// Anything else.
     Failed(Error),
 }
 
@@ -95,25 +98,27 @@ impl<E: Into<Error>> From<E> for Stop {
 }
 
 impl Line<'_> {
+    /// Uploads one file; once more from the start where its upload does not exist any more.
     fn file(&self, path: &Path, content: Content) -> Result<()> {
         match self.parts(path, content) {
             Ok(()) => Ok(()),
             Err(Stop::Failed(error)) => Err(error),
             Err(Stop::Gone) => {
-                // Somebody cleaned up, or another push completed it. Once more from the start.
+                // The bucket was cleaned up, or another push completed the upload.
                 self.bucket.runtime.block_on(self.journal.begin_anew(path, content))?;
                 self.parts(path, content).map_err(|stop| match stop {
                     Stop::Failed(error) => error,
                     Stop::Gone => Error::Request {
                         url: format!("{}/{}", self.bucket.address, path.display()),
-                        fault: "the upload is gone as soon as it is begun".into(),
-                        next: "see whether something else cleans the bucket or pushes to it".into(),
+                        fault: "the upload vanishes as soon as it is begun".into(),
+                        next: "check whether a lifecycle rule or another program removes incomplete uploads of the bucket".into(),
                     },
                 })
             }
         }
     }
 
+    /// Uploads the parts that are missing, and checks the digest of the file.
     fn parts(&self, path: &Path, content: Content) -> Result<(), Stop> {
         let Some(upload) = self.journal.upload(path) else { return Err(Stop::Gone) };
         if upload.is_whole {
@@ -122,11 +127,13 @@ impl Line<'_> {
         }
         let mut sent = JoinSet::new();
         let read = self.read(path, content, &upload, &mut sent);
-        // Those on their way are waited for in any case: what arrives is noted for the next run.
+        // Parts that are being sent are waited for also after an error: what arrives is in the journal and
+        // need not be sent again.
         let mut arrived = Ok(());
         while let Some(part) = self.bucket.runtime.block_on(sent.join_next()) {
             arrived = arrived.and(self.arrived(part));
         }
+        // The reader's error first: it is mostly the reason for the others.
         let actual = read?;
         arrived?;
         if actual != content.digest {
@@ -137,7 +144,8 @@ impl Line<'_> {
         Ok(())
     }
 
-    /// Reads a file to its end and sends the parts that are not there.
+    /// Reads a file from its start to its end and sends the parts that the server does not have. All of it
+    /// is read also when most is there, since the digest is over the whole file.
     fn read(
         &self,
         path: &Path,
@@ -153,9 +161,11 @@ impl Line<'_> {
             if length == 0 {
                 break;
             }
+            // A part above the limit takes all permits, and waits for no more than there are.
             let slots = u32::try_from(length.div_ceil(MIB)).unwrap_or(u32::MAX).min(IN_MEMORY);
             let slot = Arc::clone(&self.slots).acquire_many_owned(slots);
-            // The semaphore is never closed.
+            // Waiting here keeps the reader from running ahead of the network. The semaphore is never
+            // closed, so the error cannot happen.
             let Ok(slot) = self.bucket.runtime.block_on(slot) else { return Err(Stop::Gone) };
             let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
             reader
@@ -178,6 +188,7 @@ impl Line<'_> {
             };
             let sending = async move {
                 let sent = sending.send(bytes.into()).await;
+                // Only now is its memory free for another part.
                 drop(slot);
                 sent
             };
@@ -189,6 +200,7 @@ impl Line<'_> {
         Ok(hash.finish())
     }
 
+    /// Counts a part that arrived.
     fn arrived(&self, part: Result<Result<u64, Stop>, tokio::task::JoinError>) -> Result<(), Stop> {
         match part {
             Ok(Ok(bytes)) => {
@@ -196,13 +208,13 @@ impl Line<'_> {
                 Ok(())
             }
             Ok(Err(stop)) => Err(stop),
-            // Nobody cancels it; a panic goes on where it is noticed.
+            // The task is never cancelled, so the error is a panic: it is raised again here.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
 }
 
-/// One part on its way.
+/// One part that is being sent.
 struct Sending {
     bucket: Bucket,
     journal: Arc<Journal>,

@@ -1,6 +1,18 @@
-//! The file system that an image's layers make up, without the contents: applied base first, with
-//! whiteouts and opaque folders (image-spec, layer.md, "Whiteouts"), links resolved inside the
-//! image, as containerd does it.
+//! The file system that an image's layers result in, without the contents. Layers are applied in
+//! order, with whiteouts and opaque folders (image-spec, layer.md, "Whiteouts"); links are resolved
+//! inside the image, as containerd does it.
+//!
+//! For example, with the layers
+//!
+//! ```text
+//! 0:  a/x  a/y  b/z
+//! 1:  a/.wh.x (removes a/x)  b/.wh..wh..opq (removes everything below b of layer 0)  b/new
+//! ```
+//!
+//! the result is `a/y`, whose content is in layer 0, and `b/new`, in layer 1. A whiteout removes
+//! only what lower layers have, wherever it stands in its own layer. So every node has the number
+//! of the newest layer that touched it, and [`ImageFileSystem::prune_lower`] compares that with the
+//! current layer.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
@@ -8,30 +20,31 @@ use std::io::Read;
 use crate::tarball::{Kind, Member};
 use crate::{Error, Result};
 
-/// Linux follows forty links (path_resolution(7)).
+/// Limit for links on the way to a file: that of Linux (path_resolution(7)).
 const MAX_LINKS: usize = 40;
-/// Files and folders of one image; the largest that are met have half a million.
+/// Limit for the files and folders of one image; the largest known ones have half a million.
 const MAX_NODES: usize = 4 << 20;
-/// Small documents that are kept while the layers are read the first time: refs of Hugging Face
-/// caches, `.gitattributes`.
+/// Longest document whose content is kept when the layers are read the first time (refs of Hugging
+/// Face caches, `.gitattributes`): they decide which files are wanted in the second pass.
 pub(super) const MAX_KEPT: u64 = 16 << 10;
-/// All of them together.
+/// Limit for all kept documents together.
 const MAX_KEPT_TOTAL: usize = 16 << 20;
 
 const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
 const ROOT: u32 = 0;
 
-/// Where a file's content is.
+/// Where a file's content is in the layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Place {
+    /// The number of the layer, from 0.
     pub(super) layer: u32,
     /// The number of the member in the layer's tar.
     pub(super) member: u32,
     pub(super) size: u64,
 }
 
-/// A file system.
+/// The file system of an image. Nodes refer to each other by their index in `nodes`.
 pub(super) struct Files {
     nodes: Vec<Node>,
     layer: u32,
@@ -41,7 +54,7 @@ pub(super) struct Files {
 }
 
 struct Node {
-    /// The newest layer that touched it.
+    /// The newest layer that created or touched it.
     layer: u32,
     kind: NodeKind,
 }
@@ -59,19 +72,20 @@ impl Files {
         Self { nodes: vec![root], layer: 0, member: 0, kept: BTreeMap::new(), kept_total: 0 }
     }
 
-    /// What is applied from here on is of this layer.
+    /// Begins a layer: the members that are applied from now on belong to it.
     pub(super) fn begin_layer(&mut self, number: u32) {
         self.layer = number;
         self.member = 0;
     }
 
-    /// Applies the next member of the layer.
+    /// Applies the next member of the current layer; `layer` is the layer's name in errors.
     pub(super) fn apply(
         &mut self,
         layer: &str,
         member: Member,
         content: &mut dyn Read,
     ) -> Result<()> {
+        // Counted before anything else: the second pass over the layer counts all members, too.
         let number = self.member;
         self.member += 1;
         if self.nodes.len() > MAX_NODES {
@@ -91,7 +105,7 @@ impl Files {
             return Ok(());
         }
         if let Some(gone) = name.strip_prefix(WHITEOUT) {
-            // aufs kept notes of its own under .wh..wh.; they are no files of the image.
+            // Names that begin with `.wh..wh.` are bookkeeping of aufs, not files of the image.
             if let Some(parent) = self.find(folder)
                 && !gone.starts_with(WHITEOUT)
             {
@@ -102,7 +116,7 @@ impl Files {
         let Some(parent) = self.folder_for_writing(folder) else {
             return Err(Error::Damaged {
                 what: layer.to_owned(),
-                reason: format!("the folder of {} is a circle of links", member.path),
+                reason: format!("the folder of {} leads to a loop of symbolic links", member.path),
             });
         };
         let kind = match member.kind {
@@ -110,11 +124,13 @@ impl Files {
                 if let Some(child) = self.child(parent, name)
                     && matches!(self.nodes[child as usize].kind, NodeKind::Folder(_))
                 {
+                    // A folder that exists keeps its files: only its metadata is replaced.
                     self.nodes[child as usize].layer = self.layer;
                     return Ok(());
                 }
                 NodeKind::Folder(BTreeMap::new())
             }
+            // The newest layer wins: the entry of a lower layer with the same name is replaced.
             Kind::File => {
                 let place = Place { layer: self.layer, member: number, size: member.size };
                 self.keep(layer, &member.path, place, content)?;
@@ -123,7 +139,7 @@ impl Files {
             Kind::Symlink(target) => NodeKind::Link(target.into_boxed_str()),
             Kind::Hardlink(target) => self.linked(&target).ok_or_else(|| Error::Damaged {
                 what: layer.to_owned(),
-                reason: format!("{} is a hard link to {target}, which is not there", member.path),
+                reason: format!("{} is a hard link to {target}, which does not exist", member.path),
             })?,
             Kind::Other => NodeKind::Other,
         };
@@ -131,17 +147,17 @@ impl Files {
         Ok(())
     }
 
-    /// The node at a path, all links followed.
+    /// The node at a path; all links are followed.
     pub(super) fn find(&self, path: &str) -> Option<u32> {
         self.walk(path).map(|(node, _)| node)
     }
 
-    /// The path once all links are followed.
+    /// The path of a file after all links are followed.
     pub(super) fn real_path(&self, path: &str) -> Option<String> {
         self.walk(path).map(|(_, names)| names.join("/"))
     }
 
-    /// The names in a folder, sorted; `None` when it is none.
+    /// The names in a folder, sorted; `None` when the node is not a folder.
     pub(super) fn names(&self, node: u32) -> Option<Vec<String>> {
         match &self.nodes[node as usize].kind {
             NodeKind::Folder(children) => Some(children.keys().map(ToString::to_string).collect()),
@@ -149,7 +165,7 @@ impl Files {
         }
     }
 
-    /// Where a file's content is; `None` when the node is no file.
+    /// Where a file's content is; `None` when the node is not a file.
     pub(super) fn place(&self, node: u32) -> Option<Place> {
         match self.nodes[node as usize].kind {
             NodeKind::File(place) => Some(place),
@@ -162,6 +178,7 @@ impl Files {
         self.kept.get(&(place.layer, place.member)).map(Vec::as_slice)
     }
 
+    /// Keeps the content of a file that may be a document.
     fn keep(
         &mut self,
         layer: &str,
@@ -182,7 +199,8 @@ impl Files {
         Ok(())
     }
 
-    /// A second name of what is there; the last segment is not followed (link(2)).
+    /// What a hard link to `target` becomes: a second name for the same content. A symbolic link at
+    /// the end of `target` is not followed (link(2)).
     fn linked(&self, target: &str) -> Option<NodeKind> {
         let (folder, name) = target.rsplit_once('/').unwrap_or(("", target));
         let node = self.child(self.find(folder)?, name)?;
@@ -201,6 +219,7 @@ impl Files {
         }
     }
 
+    /// Adds a node to a folder, replacing what has the same name there.
     fn put(&mut self, parent: u32, name: &str, kind: NodeKind) -> u32 {
         let node = self.nodes.len() as u32;
         self.nodes.push(Node { layer: self.layer, kind });
@@ -210,8 +229,8 @@ impl Files {
         node
     }
 
-    /// A whiteout takes away what lower layers have under the name; what this layer put there
-    /// itself stays.
+    /// Applies a whiteout: removes what lower layers have under the name. What the current layer
+    /// itself has there stays, since the order of members in a layer has no meaning.
     fn remove(&mut self, parent: u32, name: &str) {
         let Some(child) = self.child(parent, name) else { return };
         if self.nodes[child as usize].layer == self.layer {
@@ -221,8 +240,9 @@ impl Files {
         }
     }
 
-    /// Takes away all that lower layers have below a folder.
+    /// Removes everything that lower layers have below a folder.
     fn prune(&mut self, folder: u32) {
+        // A folder that the current layer touched may still have old children: search it as well.
         let mut open = vec![folder];
         while let Some(folder) = open.pop() {
             let NodeKind::Folder(children) = &self.nodes[folder as usize].kind else { continue };
@@ -239,7 +259,7 @@ impl Files {
         }
     }
 
-    /// Follows a path from the root: the node, and the names on the way to it.
+    /// Follows a path from the root, through links; returns the node and its real path.
     fn walk(&self, path: &str) -> Option<(u32, Vec<String>)> {
         let mut way = Way::new(path);
         while let Some(segment) = way.next() {
@@ -252,7 +272,9 @@ impl Files {
         Some((way.here(), way.names()))
     }
 
-    /// The folder at a path, made where it is not there; marked as touched on the whole way.
+    /// The folder at a path, created where it does not exist. All folders on the way are marked as
+    /// touched by the current layer, so that its own opaque markers do not remove them. `None` when
+    /// the path leads through too many links.
     fn folder_for_writing(&mut self, path: &str) -> Option<u32> {
         let mut way = Way::new(path);
         self.nodes[ROOT as usize].layer = self.layer;
@@ -270,6 +292,7 @@ impl Files {
                     self.nodes[child as usize].layer = self.layer;
                     way.enter(segment, child);
                 }
+                // A layer may replace a file by a folder without a whiteout.
                 NodeKind::File(_) | NodeKind::Other => {
                     let folder = self.put(way.here(), &segment, NodeKind::Folder(BTreeMap::new()));
                     way.enter(segment, folder);
@@ -280,8 +303,8 @@ impl Files {
     }
 }
 
-/// Whether a file may be a document that is looked into: a ref, `.gitattributes`, or a blob of a
-/// Hugging Face cache under git's id, to which `.gitattributes` is a link there.
+/// Whether a file may be a document whose content is needed: a ref, a `.gitattributes`, or a blob
+/// of a Hugging Face cache under its git id (in a cache `.gitattributes` is a link to such a blob).
 fn is_document(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     let is_git_blob =
@@ -289,7 +312,8 @@ fn is_document(path: &str) -> bool {
     path.contains("/refs/") || name == ".gitattributes" || is_git_blob
 }
 
-/// A path on its way through links: what is behind, what is still to come.
+/// The state while a path is followed: the nodes passed so far, and the segments that are left. A
+/// link puts the segments of its target in front of those that are left.
 struct Way {
     behind: Vec<(String, u32)>,
     ahead: VecDeque<String>,
@@ -301,11 +325,12 @@ impl Way {
         Self { behind: vec![], ahead: segments(path).collect(), links: 0 }
     }
 
-    /// The next segment that is a name.
+    /// The next segment that is a name; `.` and `..` are resolved here.
     fn next(&mut self) -> Option<String> {
         loop {
             match self.ahead.pop_front()?.as_str() {
                 "" | "." => {}
+                // At the root nothing is left to pop: a path never leaves the image.
                 ".." => {
                     self.behind.pop();
                 }
@@ -322,12 +347,13 @@ impl Way {
         self.behind.push((name, node));
     }
 
-    /// Puts a link's target in front of what is still to come; `None` when there were too many.
+    /// Follows a link to `target`; `None` when there were too many links.
     fn follow(&mut self, target: &str) -> Option<()> {
         self.links += 1;
         if self.links > MAX_LINKS {
             return None;
         }
+        // An absolute target begins at the image's root, not at that of this machine.
         if target.starts_with('/') {
             self.behind.clear();
         }
@@ -425,7 +451,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever a stranger's layers do with links and whiteouts, looking things up ends.
+        /// Whatever links and whiteouts the layers have, every lookup ends.
         #[test]
         fn any_layers_make_a_file_system_that_ends(
             members in proptest::collection::vec(

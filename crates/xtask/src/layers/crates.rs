@@ -1,14 +1,13 @@
-//! `cargo xtask floors`: a crate depends on lower floors only, so that there are no circles and a
-//! change is looked for above, never below. The floors are those of the design, section 3.
+//! The layers of the crates: which may depend on which.
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
 
-/// Every crate of the workspace and its floor. `None`: a tool of the developers, which may use all
+/// Every crate of the workspace and its layer. `None`: a tool of the developers, which may use all
 /// and is used only in tests.
-const FLOORS: &[(&str, Option<u8>)] = &[
+const LAYERS: &[(&str, Option<u8>)] = &[
     ("types", Some(0)),
     ("store", Some(1)),
     ("net", Some(1)),
@@ -30,12 +29,12 @@ const FLOORS: &[(&str, Option<u8>)] = &[
 
 const PREFIX: &str = "gantry-";
 
-/// Checks every manifest under `crates/`; the error lists all that is wrong.
-pub(crate) fn check() -> Result<(), Box<dyn Error>> {
-    let floors: BTreeMap<&str, Option<u8>> = FLOORS.iter().copied().collect();
+/// Checks every manifest in `folder`: the number of crates, and what is wrong.
+pub(super) fn check(folder: &Path) -> Result<(usize, Vec<String>), Box<dyn Error>> {
+    let layers: BTreeMap<&str, Option<u8>> = LAYERS.iter().copied().collect();
     let mut wrong = Vec::new();
     let mut seen = 0;
-    for entry in fs::read_dir(Path::new("crates"))? {
+    for entry in fs::read_dir(folder)? {
         let path = entry?.path().join("Cargo.toml");
         let Ok(text) = fs::read_to_string(&path) else { continue };
         let manifest: toml::Table = text.parse()?;
@@ -46,16 +45,18 @@ pub(crate) fn check() -> Result<(), Box<dyn Error>> {
             .and_then(|name| name.strip_prefix(PREFIX))
             .ok_or_else(|| format!("{}: the package is not called {PREFIX}…", path.display()))?;
         seen += 1;
-        let Some(own) = floors.get(name) else {
-            wrong.push(format!("{name} has no floor: give it one in crates/xtask/src/floors.rs"));
+        let Some(own) = layers.get(name) else {
+            wrong.push(format!(
+                "{name} has no layer: give it one in crates/xtask/src/layers/crates.rs"
+            ));
             continue;
         };
         let dependencies = manifest.get("dependencies").and_then(|value| value.as_table());
         for dependency in dependencies.into_iter().flat_map(toml::Table::keys) {
-            let Some(theirs) = floors.get(dependency.as_str()) else { continue };
+            let Some(theirs) = layers.get(dependency.as_str()) else { continue };
             match (own, theirs) {
                 (Some(own), Some(theirs)) if theirs >= own => wrong.push(format!(
-                    "{name} (floor {own}) depends on {dependency} (floor {theirs}): only lower floors"
+                    "{name} (layer {own}) depends on {dependency} (layer {theirs}): only lower layers"
                 )),
                 (Some(_), None) => wrong.push(format!(
                     "{name} depends on {dependency}, which is for tests: make it a dev-dependency"
@@ -64,13 +65,8 @@ pub(crate) fn check() -> Result<(), Box<dyn Error>> {
             }
         }
     }
-    if seen != FLOORS.len() {
-        wrong.push(format!("{seen} crates found, {} have a floor", FLOORS.len()));
+    if seen != LAYERS.len() {
+        wrong.push(format!("{seen} crates found, {} have a layer", LAYERS.len()));
     }
-    if wrong.is_empty() {
-        println!("floors: {seen} crates, each on lower floors only");
-        Ok(())
-    } else {
-        Err(wrong.join("\n").into())
-    }
+    Ok((seen, wrong))
 }
