@@ -6,8 +6,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use gantry_bundle::{Bundle, Contents, Naming, Recheck, VolumeSize, pack, plan, verify};
-use store::progress::Silent;
+use gantry_bundle::{
+    Bundle, BundleContents, BundleFileSize, BundleName, Recheck, pack_to_folder, plan_files,
+    verify_file,
+};
+use store::progress::SilentProgress;
 use store::{Source, Store};
 
 fn main() {
@@ -16,8 +19,9 @@ fn main() {
         panic!("measure STORE OUT pack|verify|open|read [VOLUME-SIZE]")
     };
     let out = Path::new(out);
-    let size =
-        rest.first().map_or(VolumeSize::Unlimited, |size| VolumeSize::Below(size.parse().unwrap()));
+    let size = rest
+        .first()
+        .map_or(BundleFileSize::Unlimited, |size| BundleFileSize::Below(size.parse().unwrap()));
     let begin = Instant::now();
     let bytes = match what.as_str() {
         "pack" => pack_all(Path::new(store), out, size),
@@ -30,26 +34,27 @@ fn main() {
     println!("{what}: {seconds:.3} s, {bytes} bytes or roots, peak {}", peak());
 }
 
-fn pack_all(store: &Path, out: &Path, size: VolumeSize) -> u64 {
-    let store = Store::existing(store).unwrap();
-    let contents = Contents { roots: store.roots().unwrap(), lock: b"version: 1\n".to_vec() };
-    let plan = plan(&store, contents, Naming::new("measure", "1").unwrap(), size).unwrap();
-    pack(&store, &plan, out, Recheck::Index, &Silent).unwrap();
+fn pack_all(store: &Path, out: &Path, size: BundleFileSize) -> u64 {
+    let store = Store::open_existing(store).unwrap();
+    let contents = BundleContents { roots: store.roots().unwrap(), lock: b"version: 1\n".to_vec() };
+    let plan =
+        plan_files(&store, contents, BundleName::new("measure", "1").unwrap(), size).unwrap();
+    pack_to_folder(&store, &plan, out, Recheck::Index, &SilentProgress).unwrap();
     plan.size()
 }
 
 fn verify_one(path: &Path) -> u64 {
-    let found = verify(path, &Silent).unwrap();
+    let found = verify_file(path, &SilentProgress).unwrap();
     assert!(found.is_whole(), "{:?}", found.damages);
-    found.volume.end().length
+    found.file.end_record().length
 }
 
 fn read_all(bundle: &Bundle) -> u64 {
     let mut buffer = vec![0; 1 << 20];
     let mut total = 0;
     for root in bundle.roots().unwrap() {
-        for blob in store::closure(bundle, &root).unwrap().all() {
-            let mut reader = bundle.open(&blob.digest, 0..blob.size).unwrap();
+        for blob in store::find_closure(bundle, &root).unwrap().descriptors() {
+            let mut reader = bundle.open_blob(&blob.digest, 0..blob.size).unwrap();
             loop {
                 match reader.read(&mut buffer).unwrap() {
                     0 => break,

@@ -8,13 +8,13 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use store::{Reader, Source};
+use store::{Source, SourceReader};
 use types::{Digest, Index as Layout, Root};
 
 use crate::document::{self, MAX_DOCUMENT};
-use crate::index::EntryKind;
-use crate::positional::ReadAt;
-use crate::{BundleId, Error, Manifest, Result, Set};
+use crate::index::BundleEntryKind;
+use crate::read_at::ReadAt;
+use crate::{BundleFileSet, BundleId, BundleManifest, Error, Result};
 
 /// The longest `index.json` or lock that is read: enough for a hundred thousand roots, and a bound
 /// on the memory that a hostile file can claim.
@@ -22,28 +22,28 @@ const MAX_ROOTS: u64 = 64 << 20;
 
 /// An opened bundle. Cheap to clone.
 #[derive(Clone)]
-pub struct Bundle(Arc<Inner>);
+pub struct Bundle(Arc<OpenedBundle>);
 
-struct Inner {
-    set: Set,
+struct OpenedBundle {
+    set: BundleFileSet,
     roots: Vec<Root>,
     lock: Vec<u8>,
     /// Blobs of which all pieces are in the given files.
-    blobs: HashMap<Digest, Vec<Piece>>,
+    blobs: HashMap<Digest, Vec<BlobPiece>>,
     /// Blobs of which only some pieces are in the given files.
-    partial: HashMap<Digest, Vec<Piece>>,
+    partial: HashMap<Digest, Vec<BlobPiece>>,
     has_all_documents: bool,
 }
 
 /// A piece of a blob (or all of it) in one bundle file.
 #[derive(Debug, Clone, Copy)]
-struct Piece {
+struct BlobPiece {
     /// The position of the bundle file in the set.
-    volume: usize,
+    file: usize,
     /// Where in the bundle file the piece begins.
     offset: u64,
     /// Where in the blob the piece begins.
-    place: u64,
+    blob_offset: u64,
     length: u64,
     blob_size: u64,
 }
@@ -69,42 +69,44 @@ impl Bundle {
     /// # Errors
     /// [`Error::Missing`] names the files that were not given.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
-        let bundle = Self::open_some(paths)?;
-        bundle.0.set.complete()?;
+        let bundle = Self::open_partial(paths)?;
+        bundle.0.set.check_complete()?;
         Ok(bundle)
     }
 
     /// Opens some files of a bundle. The first file must be among them, since it names the roots.
     /// A blob that is not completely in the given files counts as absent.
-    pub fn open_some(paths: &[PathBuf]) -> Result<Self> {
-        let volumes = paths.iter().map(|path| crate::Volume::open(path)).collect::<Result<_>>()?;
-        Self::of(Set::of(volumes)?)
+    pub fn open_partial(paths: &[PathBuf]) -> Result<Self> {
+        let volumes =
+            paths.iter().map(|path| crate::BundleFile::open(path)).collect::<Result<_>>()?;
+        Self::from_file_set(BundleFileSet::from_files(volumes)?)
     }
 
-    /// Makes a bundle of files that are opened already, like [`Self::open_some`].
-    pub fn of(set: Set) -> Result<Self> {
-        set.consistent()?;
+    /// Makes a bundle of files that are opened already, like [`Self::open_partial`].
+    pub fn from_file_set(set: BundleFileSet) -> Result<Self> {
+        set.check_consistent()?;
         // Only the first file has the roots and the lock.
-        let Some(first) = set.volumes().first().filter(|volume| volume.end().number == 1) else {
-            set.complete()?;
-            return Err(Error::NoVolume);
+        let Some(first) = set.files().first().filter(|volume| volume.end_record().number == 1)
+        else {
+            set.check_complete()?;
+            return Err(Error::NoFiles);
         };
         let required = |kind, name: &str| {
             first
-                .small_entry(kind, MAX_ROOTS)?
-                .ok_or_else(|| document::document_error(first.path(), name, "is missing"))
+                .read_small_entry(kind, MAX_ROOTS)?
+                .ok_or_else(|| document::invalid_document(first.path(), name, "is missing"))
         };
-        let roots = parse_roots(first, &required(EntryKind::Roots, "index.json")?)?;
-        let lock = required(EntryKind::Lock, "gantry/lock.yaml")?;
-        let (blobs, partial) = place(&set);
+        let roots = parse_roots(first, &required(BundleEntryKind::Roots, "index.json")?)?;
+        let lock = required(BundleEntryKind::Lock, "gantry/lock.yaml")?;
+        let (blobs, partial) = locate_pieces(&set);
         let has_all_documents = has_all_documents(&set);
-        Ok(Self(Arc::new(Inner { set, roots, lock, blobs, partial, has_all_documents })))
+        Ok(Self(Arc::new(OpenedBundle { set, roots, lock, blobs, partial, has_all_documents })))
     }
 
     /// The bundle's id.
     pub fn id(&self) -> BundleId {
         // A set always has a first file: it is never made of an empty list.
-        self.0.set.volumes().first().map_or(BundleId([0; 32]), |volume| volume.end().bundle)
+        self.0.set.files().first().map_or(BundleId([0; 32]), |volume| volume.end_record().bundle)
     }
 
     /// The bytes of `gantry.lock`.
@@ -113,21 +115,23 @@ impl Bundle {
     }
 
     /// The bundle files, and the numbers of those that are missing.
-    pub fn set(&self) -> &Set {
+    pub fn file_set(&self) -> &BundleFileSet {
         &self.0.set
     }
 
     /// The bundle's own manifest, or `None` when the last file, which carries it, was not given.
-    pub fn manifest(&self) -> Result<Option<Manifest>> {
-        let Some(last) = self.0.set.volumes().last() else { return Ok(None) };
-        let bytes = last.small_entry(EntryKind::Bundle, MAX_DOCUMENT)?;
-        bytes.map(|bytes| document::parse(last.path(), "gantry/bundle.json", &bytes)).transpose()
+    pub fn read_manifest(&self) -> Result<Option<BundleManifest>> {
+        let Some(last) = self.0.set.files().last() else { return Ok(None) };
+        let bytes = last.read_small_entry(BundleEntryKind::Bundle, MAX_DOCUMENT)?;
+        bytes
+            .map(|bytes| document::parse_document(last.path(), "gantry/bundle.json", &bytes))
+            .transpose()
     }
 
     /// Every root, and whether its content is complete in the given files.
-    pub fn completeness(&self) -> Result<Vec<(Root, Completeness)>> {
+    pub fn check_completeness(&self) -> Result<Vec<(Root, Completeness)>> {
         let look = |root: &Root| -> Result<Completeness> {
-            match store::closure(self, root) {
+            match store::find_closure(self, root) {
                 Err(store::Error::BlobMissing { .. }) => Ok(Completeness::Incomplete),
                 Err(error) => Err(error.into()),
                 // In a sparse index the manifests of platforms that were not chosen are absent.
@@ -144,18 +148,18 @@ impl Bundle {
 
     /// The numbers of the missing bundle files that may hold the rest of a blob of which some piece
     /// is in the given files. `None` when no piece of the blob is.
-    pub fn missing_for(&self, digest: &Digest) -> Option<Vec<u32>> {
+    pub fn missing_files_for_blob(&self, digest: &Digest) -> Option<Vec<u32>> {
         let pieces = self.0.partial.get(digest)?;
-        let volumes = self.0.set.volumes();
-        let numbers = pieces.iter().filter_map(|piece| volumes.get(piece.volume));
-        let numbers: Vec<u32> = numbers.map(|volume| volume.end().number).collect();
+        let volumes = self.0.set.files();
+        let numbers = pieces.iter().filter_map(|piece| volumes.get(piece.file));
+        let numbers: Vec<u32> = numbers.map(|volume| volume.end_record().number).collect();
         let (least, most) = (numbers.iter().min()?, numbers.iter().max()?);
-        let starts_here = pieces.first().is_some_and(|piece| piece.place == 0);
+        let starts_here = pieces.first().is_some_and(|piece| piece.blob_offset == 0);
         let ends_here =
-            pieces.last().is_some_and(|piece| piece.place + piece.length == piece.blob_size);
+            pieces.last().is_some_and(|piece| piece.blob_offset + piece.length == piece.blob_size);
         // The pieces of a blob are in consecutive files, in order. With the first piece in file 3
         // and another, not the last, in file 5, the rest can be in file 4 or in any file after 5.
-        let missing = self.0.set.missing().iter().copied();
+        let missing = self.0.set.missing_numbers().iter().copied();
         let between = missing
             .filter(|number| (number > least || !starts_here) && (number < most || !ends_here));
         Some(between.collect())
@@ -167,12 +171,12 @@ impl Source for Bundle {
         Ok(self.0.roots.clone())
     }
 
-    fn size(&self, digest: &Digest) -> store::Result<Option<u64>> {
+    fn blob_size(&self, digest: &Digest) -> store::Result<Option<u64>> {
         let pieces = self.0.blobs.get(digest);
         Ok(pieces.and_then(|pieces| pieces.first()).map(|piece| piece.blob_size))
     }
 
-    fn open(&self, digest: &Digest, range: Range<u64>) -> store::Result<Reader> {
+    fn open_blob(&self, digest: &Digest, range: Range<u64>) -> store::Result<SourceReader> {
         let pieces = self.0.blobs.get(digest).filter(|pieces| !pieces.is_empty());
         let pieces = pieces.ok_or(store::Error::BlobMissing { digest: *digest })?;
         let size = pieces[0].blob_size;
@@ -182,21 +186,19 @@ impl Source for Bundle {
         }
         // Pieces are sorted by their offset in the blob: find the last one that begins at or before
         // the start.
-        let first = pieces.partition_point(|piece| piece.place <= start).saturating_sub(1);
+        let first = pieces.partition_point(|piece| piece.blob_offset <= start).saturating_sub(1);
         let segments = pieces[first..]
             .iter()
-            .take_while(|piece| piece.place < end)
-            .filter_map(|piece| {
-                Some((self.0.set.volumes().get(piece.volume)?.data().clone(), *piece))
-            })
+            .take_while(|piece| piece.blob_offset < end)
+            .filter_map(|piece| Some((self.0.set.files().get(piece.file)?.data().clone(), *piece)))
             .collect();
-        Ok(Reader::new(PieceReader { segments, at: 0, position: start }, end - start))
+        Ok(SourceReader::new(PieceReader { segments, at: 0, position: start }, end - start))
     }
 }
 
 /// Reads one piece after the other. [`Reader`] stops at the end of the range.
 struct PieceReader {
-    segments: Vec<(Arc<dyn ReadAt>, Piece)>,
+    segments: Vec<(Arc<dyn ReadAt>, BlobPiece)>,
     at: usize,
     /// Where in the blob the next byte is.
     position: u64,
@@ -207,7 +209,7 @@ impl Read for PieceReader {
         while let Some((data, piece)) = self.segments.get(self.at) {
             // Never negative: pieces are sorted and without gaps, and the first one was chosen to
             // begin at or before the position.
-            let within = self.position - piece.place;
+            let within = self.position - piece.blob_offset;
             if within >= piece.length {
                 self.at += 1;
                 continue;
@@ -222,34 +224,34 @@ impl Read for PieceReader {
 }
 
 /// The pieces of each blob, sorted by their offset in the blob.
-type Places = HashMap<Digest, Vec<Piece>>;
+type PiecesByBlob = HashMap<Digest, Vec<BlobPiece>>;
 
 /// The blobs of which all pieces are in the set, and those of which only some are.
-fn place(set: &Set) -> (Places, Places) {
-    let mut blobs: Places = HashMap::new();
-    for (volume, opened) in set.volumes().iter().enumerate() {
+fn locate_pieces(set: &BundleFileSet) -> (PiecesByBlob, PiecesByBlob) {
+    let mut blobs: PiecesByBlob = HashMap::new();
+    for (volume, opened) in set.files().iter().enumerate() {
         for entry in opened.index().entries.iter().filter(|entry| entry.kind.is_blob()) {
-            blobs.entry(entry.blob).or_default().push(Piece {
-                volume,
+            blobs.entry(entry.blob).or_default().push(BlobPiece {
+                file: volume,
                 offset: entry.offset,
-                place: entry.place,
+                blob_offset: entry.blob_offset,
                 length: entry.length,
                 blob_size: entry.blob_size,
             });
         }
     }
     for pieces in blobs.values_mut() {
-        pieces.sort_by_key(|piece| piece.place);
+        pieces.sort_by_key(|piece| piece.blob_offset);
     }
-    blobs.into_iter().partition(|(_, pieces)| is_whole(pieces))
+    blobs.into_iter().partition(|(_, pieces)| is_complete_blob(pieces))
 }
 
 /// Whether the pieces make up the blob, one behind the other, and agree on its length.
-fn is_whole(pieces: &[Piece]) -> bool {
+fn is_complete_blob(pieces: &[BlobPiece]) -> bool {
     let size = pieces.first().map_or(0, |piece| piece.blob_size);
     let mut next = 0;
     for piece in pieces {
-        if piece.place != next || piece.blob_size != size {
+        if piece.blob_offset != next || piece.blob_size != size {
             return false;
         }
         next += piece.length;
@@ -259,23 +261,23 @@ fn is_whole(pieces: &[Piece]) -> bool {
 
 /// Whether all manifests are in the set. Manifests come before all other blobs, so they are
 /// complete when no file is missing up to the first one that holds any other blob.
-fn has_all_documents(set: &Set) -> bool {
-    for (number, volume) in (1..).zip(set.volumes()) {
-        if volume.end().number != number {
+fn has_all_documents(set: &BundleFileSet) -> bool {
+    for (number, volume) in (1..).zip(set.files()) {
+        if volume.end_record().number != number {
             return false;
         }
-        if volume.index().entries.iter().any(|entry| entry.kind == EntryKind::Blob) {
+        if volume.index().entries.iter().any(|entry| entry.kind == BundleEntryKind::Blob) {
             return true;
         }
     }
-    set.missing().is_empty()
+    set.missing_numbers().is_empty()
 }
 
-fn parse_roots(first: &crate::Volume, bytes: &[u8]) -> Result<Vec<Root>> {
-    let layout: Layout = document::parse(first.path(), "index.json", bytes)?;
+fn parse_roots(first: &crate::BundleFile, bytes: &[u8]) -> Result<Vec<Root>> {
+    let layout: Layout = document::parse_document(first.path(), "index.json", bytes)?;
     let root = |descriptor| {
-        Root::of(descriptor).ok_or_else(|| {
-            document::document_error(first.path(), "index.json", "has an entry without a name")
+        Root::from_descriptor(descriptor).ok_or_else(|| {
+            document::invalid_document(first.path(), "index.json", "has an entry without a name")
         })
     };
     let mut roots: Vec<Root> = layout.manifests.iter().map(root).collect::<Result<_>>()?;

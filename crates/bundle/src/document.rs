@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::layout::pad_document;
-use crate::{BundleId, Error, FORMAT, Naming, Plan, Result};
+use crate::tar_layout::pad_document;
+use crate::{BundleId, BundleName, Error, FORMAT, PackPlan, Result};
 
 /// The longest of these documents that is read. A manifest of 9999 bundle files takes 2 MB.
 pub(crate) const MAX_DOCUMENT: u64 = 16 << 20;
@@ -16,7 +16,7 @@ const NEEDS: &str = "0.1.0";
 /// `gantry/volume.json`: which file of which bundle this is. Unknown keys are ignored; what a
 /// reader must know is in the end record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VolumeDocument {
+pub struct BundleFileDocument {
     /// The format, 1.
     pub format: u32,
     /// The oldest Gantry version that can read the bundle file.
@@ -35,18 +35,18 @@ pub struct VolumeDocument {
     pub size: u64,
 }
 
-impl VolumeDocument {
+impl BundleFileDocument {
     /// The document's bytes, padded so that their length does not depend on the numbers in it: the
     /// plan must know it before sizes are known.
     pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         // The longest numbers give the longest JSON; 1 more byte for the line break at the end.
         let longest = Self { number: u32::MAX, count: u32::MAX, size: u64::MAX, ..self.clone() };
-        let reserve = to_json(&longest)?.len() as u64 + 1;
-        Ok(pad_document(to_json(self)?, reserve))
+        let reserve = encode_json(&longest)?.len() as u64 + 1;
+        Ok(pad_document(encode_json(self)?, reserve))
     }
 
     /// The document of one planned bundle file.
-    pub(crate) fn of(plan: &Plan, number: u32, size: u64) -> Self {
+    pub(crate) fn from_plan(plan: &PackPlan, number: u32, size: u64) -> Self {
         Self {
             format: FORMAT,
             needs: NEEDS.into(),
@@ -54,7 +54,7 @@ impl VolumeDocument {
             name: plan.naming.name().into(),
             version: plan.naming.version().into(),
             number,
-            count: plan.volumes.len() as u32,
+            count: plan.files.len() as u32,
             size,
         }
     }
@@ -63,7 +63,7 @@ impl VolumeDocument {
 /// The bundle's manifest, which lists all its files: `gantry/bundle.json` in the last file, and
 /// `NAME-VERSION.gantry.json` next to the files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
+pub struct BundleManifest {
     /// The format, 1.
     pub format: u32,
     /// The oldest Gantry version that can read the bundle.
@@ -75,12 +75,12 @@ pub struct Manifest {
     /// The bundle's version.
     pub version: String,
     /// All files, by number.
-    pub volumes: Vec<ManifestVolume>,
+    pub volumes: Vec<BundleManifestFile>,
 }
 
-/// One file in a [`Manifest`].
+/// One file in a [`BundleManifest`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ManifestVolume {
+pub struct BundleManifestFile {
     /// The file's name.
     pub file: String,
     /// Its length in bytes.
@@ -91,10 +91,10 @@ pub struct ManifestVolume {
     pub index: Option<String>,
 }
 
-impl Manifest {
+impl BundleManifest {
     /// The manifest of a plan, with the index hashes of the files that are written so far.
-    pub(crate) fn of(plan: &Plan, hashes: &[blake3::Hash]) -> Self {
-        let volumes = plan.volumes.iter().enumerate().map(|(at, volume)| ManifestVolume {
+    pub(crate) fn from_plan(plan: &PackPlan, hashes: &[blake3::Hash]) -> Self {
+        let volumes = plan.files.iter().enumerate().map(|(at, volume)| BundleManifestFile {
             file: plan.naming.file_name(volume.number),
             size: volume.size,
             index: hashes.get(at).map(|hash| hash.to_hex().to_string()),
@@ -111,7 +111,7 @@ impl Manifest {
 
     /// The bytes of the manifest that is written next to the bundle files.
     pub fn encode(&self) -> Result<Vec<u8>> {
-        let mut bytes = serde_json::to_vec_pretty(self).map_err(|error| unwritable(&error))?;
+        let mut bytes = serde_json::to_vec_pretty(self).map_err(|error| encoding_error(&error))?;
         bytes.push(b'\n');
         Ok(bytes)
     }
@@ -119,21 +119,21 @@ impl Manifest {
     /// The bytes of the manifest in the last file, padded so that their length does not depend on
     /// sizes.
     pub(crate) fn encode_padded(&self) -> Result<Vec<u8>> {
-        Ok(pad_document(to_json(self)?, self.reserve()?))
+        Ok(pad_document(encode_json(self)?, self.reserved_length()?))
     }
 
     /// The length of [`Self::encode_padded`], which the plan needs before sizes are known.
     pub(crate) fn padded_length(&self) -> Result<u64> {
-        Ok(pad_document(Vec::new(), self.reserve()?).len() as u64)
+        Ok(pad_document(Vec::new(), self.reserved_length()?).len() as u64)
     }
 
-    fn reserve(&self) -> Result<u64> {
+    fn reserved_length(&self) -> Result<u64> {
         let mut longest = self.clone();
         for volume in &mut longest.volumes {
             volume.size = u64::MAX;
             volume.index = Some("0".repeat(2 * blake3::OUT_LEN));
         }
-        Ok(to_json(&longest)?.len() as u64 + 1)
+        Ok(encode_json(&longest)?.len() as u64 + 1)
     }
 
     /// Reads the manifest next to the bundle files.
@@ -142,21 +142,21 @@ impl Manifest {
         // The length is checked before anything is read: the path may name any file.
         let length = std::fs::metadata(path).map_err(read)?.len();
         if length > MAX_DOCUMENT {
-            return Err(document_error(
+            return Err(invalid_document(
                 path,
                 "the manifest",
                 "is too long to be a bundle's manifest",
             ));
         }
         let bytes = std::fs::read(path).map_err(read)?;
-        parse(path, "the manifest", &bytes)
+        parse_document(path, "the manifest", &bytes)
     }
 
     /// The paths of all bundle files, which are next to the manifest at `path`. File names are
     /// built from the checked name, version and number, so that a hostile manifest cannot point
     /// elsewhere.
-    pub fn volume_paths(&self, path: &Path) -> Result<Vec<PathBuf>> {
-        let naming = Naming::new(&self.name, &self.version)?;
+    pub fn file_paths(&self, path: &Path) -> Result<Vec<PathBuf>> {
+        let naming = BundleName::new(&self.name, &self.version)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let numbers = 1..=self.volumes.len() as u32;
         Ok(numbers.map(|number| folder.join(naming.file_name(number))).collect())
@@ -165,24 +165,24 @@ impl Manifest {
 
 /// Parses one of the documents. For error messages, `path` is the file that holds it and `what` its
 /// name.
-pub(crate) fn parse<T: serde::de::DeserializeOwned>(
+pub(crate) fn parse_document<T: serde::de::DeserializeOwned>(
     path: &Path,
     what: &str,
     bytes: &[u8],
 ) -> Result<T> {
     serde_json::from_slice(bytes)
-        .map_err(|error| document_error(path, what, &format!("is not valid: {error}")))
+        .map_err(|error| invalid_document(path, what, &format!("is not valid: {error}")))
 }
 
-pub(crate) fn document_error(path: &Path, what: &str, reason: &str) -> Error {
+pub(crate) fn invalid_document(path: &Path, what: &str, reason: &str) -> Error {
     Error::Document { path: path.to_owned(), document: what.into(), reason: reason.into() }
 }
 
-fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
-    serde_json::to_vec(value).map_err(|error| unwritable(&error))
+fn encode_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| encoding_error(&error))
 }
 
-fn unwritable(error: &serde_json::Error) -> Error {
+fn encoding_error(error: &serde_json::Error) -> Error {
     Error::Write {
         what: "a document of the bundle".into(),
         cause: std::io::Error::other(error.to_string()),

@@ -10,17 +10,17 @@ use types::{ByteSize, Digest};
 pub enum Error {
     /// A file cannot be read as a bundle file, and why.
     #[error("{} {fault}", path.display())]
-    Volume {
+    InvalidFile {
         /// The file.
         path: PathBuf,
         /// Why it cannot be read.
-        fault: Fault,
+        fault: BundleFileFault,
     },
     /// Some files of the bundle were not given.
     #[error(
         "bundle {name} has {count} files, and {} missing: {}; give all files of the bundle",
-        missing_count(numbers),
-        file_names(name, numbers)
+        format_missing_count(numbers),
+        format_file_names(name, numbers)
     )]
     Missing {
         /// The bundle's name and version, as in file names.
@@ -31,7 +31,7 @@ pub enum Error {
         numbers: Vec<u32>,
     },
     /// A file of another bundle was given with the others.
-    #[error("{} belongs to another bundle (id {}) than {} (id {}); give files of one bundle only", path.display(), short(*id), other.display(), short(*expected))]
+    #[error("{} belongs to another bundle (id {}) than {} (id {}); give files of one bundle only", path.display(), short_id(*id), other.display(), short_id(*expected))]
     OtherBundle {
         /// The file.
         path: PathBuf,
@@ -54,7 +54,7 @@ pub enum Error {
     },
     /// No file was given.
     #[error("no bundle file was given; name the .gantry files of a bundle")]
-    NoVolume,
+    NoFiles,
     /// A document in a bundle file, or the manifest next to it, is not valid.
     #[error("{}: {document} {reason}; the file was not written completely or was changed, copy it again or pack the bundle again", path.display())]
     Document {
@@ -83,7 +83,7 @@ pub enum Error {
     },
     /// What must be together in one bundle file does not fit into the requested size.
     #[error("a bundle file of {} is too small for {what}: it needs at least {}; choose a larger --volume-size", ByteSize(*size), ByteSize(*needed))]
-    VolumeTooSmall {
+    FileTooSmall {
         /// The size that was asked for.
         size: u64,
         /// What does not fit.
@@ -93,7 +93,7 @@ pub enum Error {
     },
     /// The bundle would have more files than the four digits in file names can count.
     #[error("the bundle would have more than {most} files of {}; choose a larger --volume-size", ByteSize(*size))]
-    TooManyVolumes {
+    TooManyFiles {
         /// The size that was asked for.
         size: u64,
         /// The limit.
@@ -103,7 +103,7 @@ pub enum Error {
     #[error(
         "the bundle has {count} files, and standard output takes only one; leave out --volume-size"
     )]
-    NotOneVolume {
+    NotOneFile {
         /// How many files the plan has.
         count: usize,
     },
@@ -159,10 +159,10 @@ pub enum Error {
 /// Why a file cannot be read as a bundle file. Displays as the predicate of a sentence about the
 /// file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum BundleFileFault {
     /// It is some other kind of file.
     #[error("is not a Gantry bundle file; give files whose names end in .gantry")]
-    Foreign,
+    NotABundleFile,
     /// The file is shorter than it was when it was packed.
     #[error("is cut off: it has {actual} of {expected} bytes; copy it again")]
     Cut {
@@ -212,14 +212,14 @@ pub enum Fault {
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-impl Fault {
+impl BundleFileFault {
     /// Makes the fault an error of the file at `path`.
-    pub(crate) fn of(self, path: &std::path::Path) -> Error {
-        Error::Volume { path: path.to_owned(), fault: self }
+    pub(crate) fn into_error(self, path: &std::path::Path) -> Error {
+        Error::InvalidFile { path: path.to_owned(), fault: self }
     }
 }
 
-fn missing_count(numbers: &[u32]) -> String {
+fn format_missing_count(numbers: &[u32]) -> String {
     match numbers.len() {
         1 => "1 is".into(),
         more => format!("{more} are"),
@@ -227,14 +227,17 @@ fn missing_count(numbers: &[u32]) -> String {
 }
 
 /// The names of the bundle files with these numbers: the first few, then how many more there are.
-fn file_names(name: &str, numbers: &[u32]) -> String {
+fn format_file_names(name: &str, numbers: &[u32]) -> String {
     const SHOWN: usize = 10;
-    let names: Vec<String> =
-        numbers.iter().take(SHOWN).map(|number| crate::plan::file_name(name, *number)).collect();
+    let names: Vec<String> = numbers
+        .iter()
+        .take(SHOWN)
+        .map(|number| crate::plan::numbered_file_name(name, *number))
+        .collect();
     let rest = numbers.len().saturating_sub(SHOWN);
     if rest == 0 { names.join(", ") } else { format!("{} and {rest} more", names.join(", ")) }
 }
 
-fn short(id: crate::BundleId) -> String {
+fn short_id(id: crate::BundleId) -> String {
     id.to_string().chars().take(12).collect()
 }

@@ -1,13 +1,13 @@
 //! The index of a bundle file: the kind, offset, length and hash of every entry, as fixed records.
 //!
-//! The bytes may be hostile. A parsed [`Index`] covers its file without gaps or overlaps, and no
+//! The bytes may be hostile. A parsed [`BundleIndex`] covers its file without gaps or overlaps, and no
 //! count or length is used before it was bounded by the bytes that are there.
 
 use types::Digest;
 
-use crate::Fault;
-use crate::end::{bytes_at, u16_at, u32_at, u64_at};
-use crate::layout::{BLOCK, padded};
+use crate::BundleFileFault;
+use crate::end_record::{read_bytes_at, read_u16_at, read_u32_at, read_u64_at};
+use crate::tar_layout::{BLOCK, padded_length};
 
 const MAGIC: &[u8; 8] = b"gntryidx";
 const HEAD: usize = 32;
@@ -27,7 +27,7 @@ const NO_ROOT: u32 = u32::MAX;
 /// The kind of an entry. The numbers are part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u16)]
-pub enum EntryKind {
+pub enum BundleEntryKind {
     /// `gantry/volume.json`: which file of which bundle this is.
     Volume = 1,
     /// `oci-layout`.
@@ -47,8 +47,8 @@ pub enum EntryKind {
     Bundle = 8,
 }
 
-impl EntryKind {
-    fn parse(number: u16) -> Result<Self, Fault> {
+impl BundleEntryKind {
+    fn parse(number: u16) -> Result<Self, BundleFileFault> {
         Ok(match number {
             1 => Self::Volume,
             2 => Self::OciLayout,
@@ -58,7 +58,9 @@ impl EntryKind {
             6 => Self::Document,
             7 => Self::Blob,
             8 => Self::Bundle,
-            _ => return Err(Fault::Newer { what: format!("bundle entry kind {number}") }),
+            _ => {
+                return Err(BundleFileFault::Newer { what: format!("bundle entry kind {number}") });
+            }
         })
     }
 
@@ -70,9 +72,9 @@ impl EntryKind {
 
 /// One entry of a bundle file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct BundleEntry {
     /// The kind of the entry.
-    pub kind: EntryKind,
+    pub kind: BundleEntryKind,
     /// Where its data begins in the file.
     pub offset: u64,
     /// The length of its data in bytes.
@@ -82,25 +84,25 @@ pub struct Entry {
     /// The digest of the blob that the data is, or is a piece of; all zero for other kinds.
     pub blob: Digest,
     /// Where in the blob the data begins.
-    pub place: u64,
+    pub blob_offset: u64,
     /// The length of the whole blob in bytes.
     pub blob_size: u64,
-    /// The first root, by name, that needs the blob: a position in [`Index::roots`].
+    /// The first root, by name, that needs the blob: a position in [`BundleIndex::roots`].
     pub root: Option<u32>,
 }
 
 /// All entries of a bundle file in their order in the file, except the index itself and the end
 /// record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Index {
+pub struct BundleIndex {
     /// The entries.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<BundleEntry>,
     /// The full names of the roots that blobs of this file belong to, so that a report of damage
     /// can name the root with nothing but this file.
     pub roots: Vec<String>,
 }
 
-impl Index {
+impl BundleIndex {
     /// The length of an index with so many entries and these names. The plan needs it before hashes
     /// are known.
     pub(crate) fn encoded_length(entries: usize, roots: &[String]) -> u64 {
@@ -128,8 +130,8 @@ impl Index {
 
     /// Parses the index whose own tar header is at `header_offset` in the bundle file. The entries
     /// must cover everything before that offset.
-    pub fn parse(bytes: &[u8], header_offset: u64) -> Result<Self, Fault> {
-        let wrong = |reason: &str| Fault::IndexWrong { reason: reason.into() };
+    pub fn parse(bytes: &[u8], header_offset: u64) -> Result<Self, BundleFileFault> {
+        let wrong = |reason: &str| BundleFileFault::IndexWrong { reason: reason.into() };
         if bytes.get(..8) != Some(MAGIC) {
             return Err(wrong("it does not begin with the bytes of an index"));
         }
@@ -140,8 +142,8 @@ impl Index {
         if bytes.len() < HEAD || bytes[16..HEAD].iter().any(|byte| *byte != 0) {
             return Err(wrong("its head is not valid"));
         }
-        let count = u32_at(bytes, 8) as usize;
-        let names = u32_at(bytes, 12) as usize;
+        let count = read_u32_at(bytes, 8) as usize;
+        let names = read_u32_at(bytes, 12) as usize;
         // Each name belongs to at least one entry, so there are never more names than entries.
         if count > MAX_ENTRIES || names > count {
             return Err(wrong("it lists more entries than a bundle file can have"));
@@ -150,16 +152,16 @@ impl Index {
         let Some(records) = bytes.get(HEAD..table) else {
             return Err(wrong("it is shorter than its number of entries needs"));
         };
-        let roots = parse_names(&bytes[table..], names)?;
+        let roots = parse_root_names(&bytes[table..], names)?;
         let mut entries = Vec::with_capacity(count);
         let mut next = 0;
         for record in records.chunks_exact(RECORD) {
-            let entry = Entry::parse(record, roots.len())?;
+            let entry = BundleEntry::parse(record, roots.len())?;
             // The length is compared on its own before it is used in a sum.
             if entry.offset != next + BLOCK || entry.length > header_offset {
                 return Err(wrong("its entries have gaps or overlaps"));
             }
-            next = entry.offset + padded(entry.length);
+            next = entry.offset + padded_length(entry.length);
             if next > header_offset {
                 return Err(wrong("an entry reaches into the index"));
             }
@@ -168,23 +170,23 @@ impl Index {
         if next != header_offset {
             return Err(wrong("its entries end before the index begins"));
         }
-        if entries.first().is_none_or(|entry| entry.kind != EntryKind::Volume) {
+        if entries.first().is_none_or(|entry| entry.kind != BundleEntryKind::Volume) {
             return Err(wrong("its first entry is not volume.json"));
         }
         Ok(Self { entries, roots })
     }
 
     /// The name of the root that the entry belongs to.
-    pub fn root_of(&self, entry: &Entry) -> Option<&str> {
+    pub fn root_name(&self, entry: &BundleEntry) -> Option<&str> {
         self.roots.get(entry.root? as usize).map(String::as_str)
     }
 }
 
-fn parse_names(mut rest: &[u8], count: usize) -> Result<Vec<String>, Fault> {
-    let wrong = || Fault::IndexWrong { reason: "its root names are not valid".into() };
+fn parse_root_names(mut rest: &[u8], count: usize) -> Result<Vec<String>, BundleFileFault> {
+    let wrong = || BundleFileFault::IndexWrong { reason: "its root names are not valid".into() };
     let mut names = Vec::new();
     for _ in 0..count {
-        let length = usize::from(u16_at(rest, 0));
+        let length = usize::from(read_u16_at(rest, 0));
         if length == 0 || length > MAX_NAME {
             return Err(wrong());
         }
@@ -195,7 +197,7 @@ fn parse_names(mut rest: &[u8], count: usize) -> Result<Vec<String>, Fault> {
     if rest.is_empty() { Ok(names) } else { Err(wrong()) }
 }
 
-impl Entry {
+impl BundleEntry {
     fn encode(&self, bytes: &mut Vec<u8>) {
         let start = bytes.len();
         bytes.extend_from_slice(&(self.kind as u16).to_le_bytes());
@@ -205,36 +207,36 @@ impl Entry {
         bytes.extend_from_slice(&self.length.to_le_bytes());
         bytes.extend_from_slice(self.hash.as_bytes());
         bytes.extend_from_slice(self.blob.as_bytes());
-        bytes.extend_from_slice(&self.place.to_le_bytes());
+        bytes.extend_from_slice(&self.blob_offset.to_le_bytes());
         bytes.extend_from_slice(&self.blob_size.to_le_bytes());
         bytes.resize(start + RECORD, 0);
     }
 
-    fn parse(record: &[u8], roots: usize) -> Result<Self, Fault> {
-        let wrong = |reason: &str| Fault::IndexWrong { reason: reason.into() };
-        let root = u32_at(record, 4);
+    fn parse(record: &[u8], roots: usize) -> Result<Self, BundleFileFault> {
+        let wrong = |reason: &str| BundleFileFault::IndexWrong { reason: reason.into() };
+        let root = read_u32_at(record, 4);
         let entry = Self {
-            kind: EntryKind::parse(u16_at(record, 0))?,
-            offset: u64_at(record, 8),
-            length: u64_at(record, 16),
-            hash: blake3::Hash::from_bytes(bytes_at(record, 24)),
-            blob: Digest::from_bytes(bytes_at(record, 56)),
-            place: u64_at(record, 88),
-            blob_size: u64_at(record, 96),
+            kind: BundleEntryKind::parse(read_u16_at(record, 0))?,
+            offset: read_u64_at(record, 8),
+            length: read_u64_at(record, 16),
+            hash: blake3::Hash::from_bytes(read_bytes_at(record, 24)),
+            blob: Digest::from_bytes(read_bytes_at(record, 56)),
+            blob_offset: read_u64_at(record, 88),
+            blob_size: read_u64_at(record, 96),
             root: (root != NO_ROOT).then_some(root),
         };
         // The rest of a record is reserved and zero; a later format may use it.
-        if u16_at(record, 2) != 0 || record[104..].iter().any(|byte| *byte != 0) {
-            return Err(Fault::Newer { what: "a later index format".into() });
+        if read_u16_at(record, 2) != 0 || record[104..].iter().any(|byte| *byte != 0) {
+            return Err(BundleFileFault::Newer { what: "a later index format".into() });
         }
         if entry.root.is_some_and(|root| root as usize >= roots) {
             return Err(wrong("an entry belongs to a root that has no name"));
         }
         let is_within = entry
-            .place
+            .blob_offset
             .checked_add(entry.length)
             .is_some_and(|end| if entry.kind.is_blob() { end <= entry.blob_size } else { true });
-        let is_plain = entry.place == 0
+        let is_plain = entry.blob_offset == 0
             && entry.blob_size == 0
             && entry.blob.as_bytes().iter().all(|byte| *byte == 0);
         if !is_within || (!entry.kind.is_blob() && !is_plain) {

@@ -5,39 +5,41 @@
 //! distance from its end. `docs/formats/bundle.md` describes the format; it calls one file a
 //! *volume*, as do `gantry/volume.json` inside it and the local variables here.
 //!
-//! Data flow: [`plan`] computes the offset of every byte before the first is written, [`pack`]
-//! copies blobs from a [`store::Source`] into bundle files, [`verify`] checks one file on its own,
+//! Data flow: [`plan_files`] computes the offset of every byte before the first is written, [`pack_to_folder`]
+//! copies blobs from a [`store::Source`] into bundle files, [`verify_file`] checks one file on its own,
 //! and [`Bundle`] is a [`store::Source`] again that reads straight from the media, without
 //! unpacking.
 
+mod blob_reader;
 mod bundle;
+mod bundle_file;
+mod disk_space;
 mod document;
-mod end;
+mod end_record;
 mod error;
-mod feed;
+mod file_set;
 mod index;
-mod layout;
 mod pack;
 mod plan;
-mod positional;
-mod set;
-mod space;
-mod tree;
+mod read_at;
+mod tar_layout;
+mod tree_hash;
 mod verify;
-mod volume;
 mod writer;
 
 pub use bundle::{Bundle, Completeness};
-pub use document::{Manifest, ManifestVolume, VolumeDocument};
-pub use end::{BundleId, End};
-pub use error::{Error, Fault, Result};
-pub use index::{Entry, EntryKind, Index};
-pub use pack::{Outcome, Packed, PackedVolume, Recheck, pack, stream};
-pub use plan::{Contents, Naming, Plan, PlannedVolume, VolumeSize, plan};
-pub use positional::ReadAt;
-pub use set::{Problem, Set};
-pub use verify::{Damage, Part, Verification, verify};
-pub use volume::Volume;
+pub use bundle_file::BundleFile;
+pub use document::{BundleFileDocument, BundleManifest, BundleManifestFile};
+pub use end_record::{BundleId, EndRecord};
+pub use error::{BundleFileFault, Error, Result};
+pub use file_set::{BundleFileSet, MisplacedBundleFile};
+pub use index::{BundleEntry, BundleEntryKind, BundleIndex};
+pub use pack::{PackAction, PackReport, PackedBundleFile, Recheck, pack_to_folder, pack_to_stream};
+pub use plan::{
+    BundleContents, BundleFileSize, BundleName, PackPlan, PlannedBundleFile, plan_files,
+};
+pub use read_at::ReadAt;
+pub use verify::{BundleFileDamage, BundleFileVerification, EntryPart, verify_file};
 
 /// The format version that is written, and the newest one that can be read.
 pub const FORMAT: u32 = 1;

@@ -4,12 +4,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use store::{Closure, Source};
+use store::{RootClosure, Source};
 use types::{ByteSize, Descriptor, Digest, Index as Layout, Root};
 
-use crate::document::{Manifest, VolumeDocument};
-use crate::index::{Entry, EntryKind, Index, MAX_ENTRIES, MAX_LENGTH};
-use crate::layout::{BLOCK, END_LENGTH, OCI_LAYOUT, entry_length, padded};
+use crate::document::{BundleFileDocument, BundleManifest};
+use crate::index::{BundleEntry, BundleEntryKind, BundleIndex, MAX_ENTRIES, MAX_LENGTH};
+use crate::tar_layout::{BLOCK, END_LENGTH, OCI_LAYOUT, entry_length, padded_length};
 use crate::{BundleId, Error, FORMAT, Result};
 
 /// The most bundle files: four digits number them in file names.
@@ -27,7 +27,7 @@ const MAX_ROOT_NAME: usize = 1024;
 
 /// What a bundle is to carry.
 #[derive(Debug, Clone)]
-pub struct Contents {
+pub struct BundleContents {
     /// The roots; the bundle carries all content that they refer to.
     pub roots: Vec<Root>,
     /// The bytes of `gantry.lock`, carried as they are.
@@ -36,12 +36,12 @@ pub struct Contents {
 
 /// A bundle's name and version, checked to be fit for file names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Naming {
+pub struct BundleName {
     name: String,
     version: String,
 }
 
-impl Naming {
+impl BundleName {
     /// Checks that both can be part of a file name on any system.
     pub fn new(name: &str, version: &str) -> Result<Self> {
         for text in [name, version] {
@@ -72,7 +72,7 @@ impl Naming {
 
     /// `NAME-VERSION.0001.gantry`.
     pub fn file_name(&self, number: u32) -> String {
-        file_name(&format!("{}-{}", self.name, self.version), number)
+        numbered_file_name(&format!("{}-{}", self.name, self.version), number)
     }
 
     /// `NAME-VERSION.gantry.json`.
@@ -82,13 +82,13 @@ impl Naming {
 }
 
 /// The file name of a bundle file; `name` is `NAME-VERSION`.
-pub(crate) fn file_name(name: &str, number: u32) -> String {
+pub(crate) fn numbered_file_name(name: &str, number: u32) -> String {
     format!("{name}.{number:04}.gantry")
 }
 
 /// How long a bundle file may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VolumeSize {
+pub enum BundleFileSize {
     /// One file for everything.
     Unlimited,
     /// Every file is shorter than this. (Shorter, not equal: FAT32 takes files below 4 GiB.)
@@ -97,70 +97,70 @@ pub enum VolumeSize {
 
 /// All files of a bundle, before they are written.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct PackPlan {
     pub(crate) id: BundleId,
-    pub(crate) naming: Naming,
-    pub(crate) volumes: Vec<PlannedVolume>,
+    pub(crate) naming: BundleName,
+    pub(crate) files: Vec<PlannedBundleFile>,
     pub(crate) roots: Vec<u8>,
     pub(crate) lock: Vec<u8>,
 }
 
 /// One bundle file of a plan.
 #[derive(Debug, Clone)]
-pub struct PlannedVolume {
+pub struct PlannedBundleFile {
     /// Its number, from 1.
     pub number: u32,
     /// Its length in bytes.
     pub size: u64,
     /// Its entries; their hashes are not known yet.
-    pub(crate) index: Index,
+    pub(crate) index: BundleIndex,
 }
 
-impl PlannedVolume {
+impl PlannedBundleFile {
     /// Where the index's data begins, and its length.
-    pub(crate) fn index_place(&self) -> (u64, u64) {
-        let length = Index::encoded_length(self.index.entries.len(), &self.index.roots);
-        (self.size - END_LENGTH - padded(length), length)
+    pub(crate) fn index_location(&self) -> (u64, u64) {
+        let length = BundleIndex::encoded_length(self.index.entries.len(), &self.index.roots);
+        (self.size - END_LENGTH - padded_length(length), length)
     }
 }
 
-impl Plan {
+impl PackPlan {
     /// The bundle's id: the hash of everything that is planned.
     pub fn id(&self) -> BundleId {
         self.id
     }
 
     /// The bundle's name and version.
-    pub fn naming(&self) -> &Naming {
+    pub fn bundle_name(&self) -> &BundleName {
         &self.naming
     }
 
     /// The files by number.
-    pub fn volumes(&self) -> &[PlannedVolume] {
-        &self.volumes
+    pub fn files(&self) -> &[PlannedBundleFile] {
+        &self.files
     }
 
     /// The length of all files together, in bytes.
     pub fn size(&self) -> u64 {
-        self.volumes.iter().map(|volume| volume.size).sum()
+        self.files.iter().map(|volume| volume.size).sum()
     }
 }
 
 /// Plans a bundle. Reads the manifests of the source and looks up the sizes of blobs; reads no
 /// other blob.
-pub fn plan(
+pub fn plan_files(
     source: &dyn Source,
-    contents: Contents,
-    naming: Naming,
-    size: VolumeSize,
-) -> Result<Plan> {
+    contents: BundleContents,
+    naming: BundleName,
+    size: BundleFileSize,
+) -> Result<PackPlan> {
     let mut roots = contents.roots;
     roots.sort_by(|a, b| a.name.cmp(&b.name));
     roots.dedup_by(|a, b| a.name == b.name);
-    let closures: Vec<Closure> =
-        roots.iter().map(|root| store::closure(source, root)).collect::<Result<_, _>>()?;
-    let blobs = order(&closures);
-    let limit = limit(size)?;
+    let closures: Vec<RootClosure> =
+        roots.iter().map(|root| store::find_closure(source, root)).collect::<Result<_, _>>()?;
+    let blobs = order_blobs(&closures);
+    let limit = file_size_limit(size)?;
     let layout = Layout {
         manifests: roots.iter().map(|root| root.descriptor.clone()).collect(),
         ..Layout::default()
@@ -168,10 +168,10 @@ pub fn plan(
     let index_json = serde_json::to_vec(&layout)
         .map_err(|error| Error::Write { what: "index.json".into(), cause: error.into() })?;
 
-    let id = id(&naming, limit, &index_json, &contents.lock, &blobs);
+    let id = compute_bundle_id(&naming, limit, &index_json, &contents.lock, &blobs);
     // The id is known before any file is laid out, since each file carries it.
-    let plan = Plan { id, naming, volumes: vec![], roots: index_json, lock: contents.lock };
-    let mut planner = Planner::new(plan, limit)?;
+    let plan = PackPlan { id, naming, files: vec![], roots: index_json, lock: contents.lock };
+    let mut planner = PackPlanner::new(plan, limit)?;
     planner.add_documents()?;
     for blob in &blobs {
         planner.add_blob(blob, &roots[blob.root].name.to_string())?;
@@ -180,8 +180,8 @@ pub fn plan(
 }
 
 /// A blob in the order of the bundle.
-struct Planned {
-    kind: EntryKind,
+struct PlannedBlob {
+    kind: BundleEntryKind,
     digest: Digest,
     size: u64,
     /// The first root, by name, that needs it.
@@ -191,38 +191,47 @@ struct Planned {
 /// The blobs in the order of the bundle, each digest once. First the manifests of all roots, so
 /// that a reader of the first file knows what every root needs; then the other blobs root by root,
 /// so that one root is read in one sequential run.
-fn order(closures: &[Closure]) -> Vec<Planned> {
+fn order_blobs(closures: &[RootClosure]) -> Vec<PlannedBlob> {
     let mut seen = HashSet::new();
     let mut blobs = Vec::new();
     let mut add = |kind, root, descriptor: &Descriptor| {
         if seen.insert(descriptor.digest) {
             let Descriptor { digest, size, .. } = *descriptor;
-            blobs.push(Planned { kind, digest, size, root });
+            blobs.push(PlannedBlob { kind, digest, size, root });
         }
     };
     for (root, closure) in closures.iter().enumerate() {
-        closure.manifests.iter().for_each(|manifest| add(EntryKind::Document, root, manifest));
+        closure
+            .manifests
+            .iter()
+            .for_each(|manifest| add(BundleEntryKind::Document, root, manifest));
     }
     for (root, closure) in closures.iter().enumerate() {
-        closure.blobs.iter().for_each(|blob| add(EntryKind::Blob, root, blob));
+        closure.blobs.iter().for_each(|blob| add(BundleEntryKind::Blob, root, blob));
     }
     blobs
 }
 
 /// The most bytes that a bundle file may have: whole tar blocks, fewer than the requested size.
-fn limit(size: VolumeSize) -> Result<u64> {
+fn file_size_limit(size: BundleFileSize) -> Result<u64> {
     match size {
-        VolumeSize::Unlimited => Ok(MAX_LENGTH / BLOCK * BLOCK),
-        VolumeSize::Below(ByteSize(size)) if size < MIN_VOLUME => {
-            Err(Error::VolumeTooSmall { size, what: "a bundle", needed: MIN_VOLUME })
+        BundleFileSize::Unlimited => Ok(MAX_LENGTH / BLOCK * BLOCK),
+        BundleFileSize::Below(ByteSize(size)) if size < MIN_VOLUME => {
+            Err(Error::FileTooSmall { size, what: "a bundle", needed: MIN_VOLUME })
         }
-        VolumeSize::Below(ByteSize(size)) => Ok((size - 1).min(MAX_LENGTH) / BLOCK * BLOCK),
+        BundleFileSize::Below(ByteSize(size)) => Ok((size - 1).min(MAX_LENGTH) / BLOCK * BLOCK),
     }
 }
 
 /// The BLAKE3 hash over everything that determines the plan. Each part is preceded by its length,
 /// so that different parts never give the same bytes.
-fn id(naming: &Naming, limit: u64, index_json: &[u8], lock: &[u8], blobs: &[Planned]) -> BundleId {
+fn compute_bundle_id(
+    naming: &BundleName,
+    limit: u64,
+    index_json: &[u8],
+    lock: &[u8],
+    blobs: &[PlannedBlob],
+) -> BundleId {
     let mut hasher = blake3::Hasher::new_derive_key("gantry bundle plan");
     let mut part = |bytes: &[u8]| {
         hasher.update(&(bytes.len() as u64).to_le_bytes());
@@ -242,8 +251,8 @@ fn id(naming: &Naming, limit: u64, index_json: &[u8], lock: &[u8], blobs: &[Plan
 }
 
 /// Distributes entries over bundle files, one after the other.
-struct Planner {
-    plan: Plan,
+struct PackPlanner {
+    plan: PackPlan,
     limit: u64,
     min_piece: u64,
     /// The length of `volume.json`, which is the same in all files.
@@ -254,75 +263,80 @@ struct Planner {
     slots: HashMap<String, u32>,
 }
 
-impl Planner {
-    fn new(plan: Plan, limit: u64) -> Result<Self> {
-        let document_length = VolumeDocument::of(&plan, 1, 0).encode()?.len() as u64;
-        let min_piece = MIN_PIECE.min(padded(limit / 4));
+impl PackPlanner {
+    fn new(plan: PackPlan, limit: u64) -> Result<Self> {
+        let document_length = BundleFileDocument::from_plan(&plan, 1, 0).encode()?.len() as u64;
+        let min_piece = MIN_PIECE.min(padded_length(limit / 4));
         let slots = HashMap::new();
         let mut planner = Self { plan, limit, min_piece, document_length, position: 0, slots };
-        planner.begin_volume()?;
+        planner.begin_file()?;
         Ok(planner)
     }
 
-    fn begin_volume(&mut self) -> Result<()> {
-        self.end_volume();
-        if self.plan.volumes.len() as u32 >= MAX_VOLUMES {
-            return Err(Error::TooManyVolumes { size: self.limit, most: MAX_VOLUMES });
+    fn begin_file(&mut self) -> Result<()> {
+        self.end_file();
+        if self.plan.files.len() as u32 >= MAX_VOLUMES {
+            return Err(Error::TooManyFiles { size: self.limit, most: MAX_VOLUMES });
         }
-        let number = self.plan.volumes.len() as u32 + 1;
-        self.plan.volumes.push(PlannedVolume { number, size: 0, index: Index::default() });
+        let number = self.plan.files.len() as u32 + 1;
+        self.plan.files.push(PlannedBundleFile { number, size: 0, index: BundleIndex::default() });
         self.position = 0;
         self.slots.clear();
-        self.push_plain(EntryKind::Volume, self.document_length);
+        self.push_document(BundleEntryKind::Volume, self.document_length);
         Ok(())
     }
 
-    fn end_volume(&mut self) {
-        let size = self.position + self.tail(0, 0);
-        if let Some(volume) = self.plan.volumes.last_mut() {
+    fn end_file(&mut self) {
+        let size = self.position + self.tail_length(0, 0);
+        if let Some(volume) = self.plan.files.last_mut() {
             volume.size = size;
         }
     }
 
     /// The bytes that index and end take after the entries, if so many more entries and bytes of
     /// names were added.
-    fn tail(&self, entries: usize, names: u64) -> u64 {
-        let Some(volume) = self.plan.volumes.last() else { return 0 };
+    fn tail_length(&self, entries: usize, names: u64) -> u64 {
+        let Some(volume) = self.plan.files.last() else { return 0 };
         let count = volume.index.entries.len() + entries;
-        let length = Index::encoded_length(count, &volume.index.roots) + names;
+        let length = BundleIndex::encoded_length(count, &volume.index.roots) + names;
         entry_length(length) + END_LENGTH
     }
 
     /// How many bytes of data one more entry of this root can have in the current file; `None` when
     /// not even its header fits.
-    fn room(&self, root: &str) -> Option<u64> {
-        let entries = self.plan.volumes.last()?.index.entries.len();
+    fn available_length(&self, root: &str) -> Option<u64> {
+        let entries = self.plan.files.last()?.index.entries.len();
         let name = if self.slots.contains_key(root) { 0 } else { root.len() as u64 + 2 };
         // The entry's own header, and the index with its record and, where it is new, its root's
         // name.
-        let used = self.position + BLOCK + self.tail(1, name);
+        let used = self.position + BLOCK + self.tail_length(1, name);
         if entries >= MAX_ENTRIES { None } else { self.limit.checked_sub(used) }
     }
 
     /// Adds the documents of the first file, which must fit into it.
     fn add_documents(&mut self) -> Result<()> {
         let documents = [
-            (EntryKind::OciLayout, OCI_LAYOUT.len() as u64),
-            (EntryKind::Roots, self.plan.roots.len() as u64),
-            (EntryKind::Lock, self.plan.lock.len() as u64),
+            (BundleEntryKind::OciLayout, OCI_LAYOUT.len() as u64),
+            (BundleEntryKind::Roots, self.plan.roots.len() as u64),
+            (BundleEntryKind::Lock, self.plan.lock.len() as u64),
         ];
         for (kind, length) in documents {
-            self.add_whole(kind, length, "index.json and gantry.lock")?;
+            self.add_document(kind, length, "index.json and gantry.lock")?;
         }
         Ok(())
     }
 
-    fn add_whole(&mut self, kind: EntryKind, length: u64, what: &'static str) -> Result<()> {
-        if self.room("").is_none_or(|room| padded(length) > room) {
-            let needed = self.position + entry_length(length) + self.tail(1, 0);
-            return Err(Error::VolumeTooSmall { size: self.limit, what, needed: needed + BLOCK });
+    fn add_document(
+        &mut self,
+        kind: BundleEntryKind,
+        length: u64,
+        what: &'static str,
+    ) -> Result<()> {
+        if self.available_length("").is_none_or(|room| padded_length(length) > room) {
+            let needed = self.position + entry_length(length) + self.tail_length(1, 0);
+            return Err(Error::FileTooSmall { size: self.limit, what, needed: needed + BLOCK });
         }
-        self.push_plain(kind, length);
+        self.push_document(kind, length);
         Ok(())
     }
 
@@ -331,13 +345,13 @@ impl Planner {
     /// For example, 10 MiB with 3 MiB of space left and files of 6 MiB become pieces of 3, 6 and 1
     /// MiB (less what headers and indexes take). With less than `min_piece` left, the blob begins
     /// in the next file.
-    fn add_blob(&mut self, blob: &Planned, root: &str) -> Result<()> {
+    fn add_blob(&mut self, blob: &PlannedBlob, root: &str) -> Result<()> {
         let root = if root.len() > MAX_ROOT_NAME { "" } else { root };
         let mut place = 0;
         loop {
             let rest = blob.size - place;
-            match self.room(root) {
-                Some(free) if padded(rest) <= free => {
+            match self.available_length(root) {
+                Some(free) if padded_length(rest) <= free => {
                     self.push_blob(blob, place, rest, root);
                     return Ok(());
                 }
@@ -349,48 +363,48 @@ impl Planner {
                 }
                 _ => {}
             }
-            self.begin_volume()?;
+            self.begin_file()?;
         }
     }
 
-    fn push_blob(&mut self, blob: &Planned, place: u64, length: u64, root: &str) {
-        let slot = self.slot(root);
-        self.push(Entry {
+    fn push_blob(&mut self, blob: &PlannedBlob, place: u64, length: u64, root: &str) {
+        let slot = self.root_number(root);
+        self.push_entry(BundleEntry {
             kind: blob.kind,
             offset: 0,
             length,
             hash: blake3::Hash::from_bytes([0; 32]),
             blob: blob.digest,
-            place,
+            blob_offset: place,
             blob_size: blob.size,
             root: slot,
         });
     }
 
-    fn push_plain(&mut self, kind: EntryKind, length: u64) {
-        self.push(Entry {
+    fn push_document(&mut self, kind: BundleEntryKind, length: u64) {
+        self.push_entry(BundleEntry {
             kind,
             offset: 0,
             length,
             hash: blake3::Hash::from_bytes([0; 32]),
             blob: Digest::from_bytes([0; 32]),
-            place: 0,
+            blob_offset: 0,
             blob_size: 0,
             root: None,
         });
     }
 
-    fn push(&mut self, mut entry: Entry) {
+    fn push_entry(&mut self, mut entry: BundleEntry) {
         entry.offset = self.position + BLOCK;
         self.position += entry_length(entry.length);
-        if let Some(volume) = self.plan.volumes.last_mut() {
+        if let Some(volume) = self.plan.files.last_mut() {
             volume.index.entries.push(entry);
         }
     }
 
     /// The position of the root's name in the index of the current file; adds it where it is new.
-    fn slot(&mut self, root: &str) -> Option<u32> {
-        let names = &mut self.plan.volumes.last_mut()?.index.roots;
+    fn root_number(&mut self, root: &str) -> Option<u32> {
+        let names = &mut self.plan.files.last_mut()?.index.roots;
         if root.is_empty() {
             return None;
         }
@@ -404,17 +418,17 @@ impl Planner {
     }
 
     /// Adds the bundle's manifest to the last file, or to one more file where it does not fit.
-    fn finish(mut self) -> Result<Plan> {
-        let length = Manifest::of(&self.plan, &[]).padded_length()?;
-        if self.room("").is_some_and(|room| length <= room) {
-            self.push_plain(EntryKind::Bundle, length);
+    fn finish(mut self) -> Result<PackPlan> {
+        let length = BundleManifest::from_plan(&self.plan, &[]).padded_length()?;
+        if self.available_length("").is_some_and(|room| length <= room) {
+            self.push_document(BundleEntryKind::Bundle, length);
         } else {
-            self.begin_volume()?;
+            self.begin_file()?;
             // One more file is one more line of the manifest: its length must be computed again.
-            let length = Manifest::of(&self.plan, &[]).padded_length()?;
-            self.add_whole(EntryKind::Bundle, length, "the list of so many files")?;
+            let length = BundleManifest::from_plan(&self.plan, &[]).padded_length()?;
+            self.add_document(BundleEntryKind::Bundle, length, "the list of so many files")?;
         }
-        self.end_volume();
+        self.end_file();
         Ok(self.plan)
     }
 }

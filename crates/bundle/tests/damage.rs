@@ -10,10 +10,11 @@ use std::sync::{Arc, LazyLock};
 
 use common::{SMALL, World};
 use gantry_bundle::{
-    Bundle, Completeness, Error, Fault, Index, Part, ReadAt, Set, Volume, VolumeSize, verify,
+    Bundle, BundleFile, BundleFileFault, BundleFileSet, BundleFileSize, BundleIndex, Completeness,
+    EntryPart, Error, ReadAt, verify_file,
 };
 use proptest::prelude::*;
-use store::progress::Silent;
+use store::progress::SilentProgress;
 
 static PACKED: LazyLock<(World, Vec<PathBuf>)> = LazyLock::new(|| {
     let world = World::new();
@@ -29,7 +30,7 @@ fn each_volume_is_whole_by_itself() {
         let copy = alone.path().join("renamed");
         fs::copy(path, &copy).unwrap();
 
-        let found = verify(&copy, &Silent).unwrap();
+        let found = verify_file(&copy, &SilentProgress).unwrap();
 
         assert!(found.is_whole(), "{:?}", found.damages);
     }
@@ -47,14 +48,14 @@ proptest! {
         let path = folder.path().join("volume");
         fs::write(&path, bytes).unwrap();
 
-        match verify(&path, &Silent) {
+        match verify_file(&path, &SilentProgress) {
             Ok(found) => {
                 prop_assert_eq!(found.damages.len(), 1);
                 let range = &found.damages[0].range;
                 prop_assert!(range.contains(&(at as u64)), "{at} in {range:?}");
             }
             // End record and index are checked first: the rest is checked by them.
-            Err(Error::Volume { fault: Fault::NoEnd | Fault::EndDamaged | Fault::IndexDamaged, .. }) => {}
+            Err(Error::InvalidFile { fault: BundleFileFault::NoEnd | BundleFileFault::EndDamaged | BundleFileFault::IndexDamaged, .. }) => {}
             Err(error) => prop_assert!(false, "{error}"),
         }
     }
@@ -66,15 +67,15 @@ proptest! {
         let actual = 1600 + place.index(bytes.len() - 1600) as u64;
         bytes.truncate(actual as usize);
 
-        prop_assert_eq!(fault(bytes), Fault::Cut { actual, expected });
+        prop_assert_eq!(fault(bytes), BundleFileFault::Cut { actual, expected });
     }
 
     #[test]
     fn hostile_bytes_never_panic_the_index_parser(bytes: Vec<u8>, header: u64) {
         let mut with_magic = b"gntryidx".to_vec();
         with_magic.extend_from_slice(&bytes);
-        let _ = Index::parse(&bytes, header);
-        let _ = Index::parse(&with_magic, header);
+        let _ = BundleIndex::parse(&bytes, header);
+        let _ = BundleIndex::parse(&with_magic, header);
     }
 
     #[test]
@@ -83,14 +84,14 @@ proptest! {
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
     ) {
         let bytes = fs::read(&PACKED.1[volume]).unwrap();
-        let end = *Volume::open(&PACKED.1[volume]).unwrap().end();
+        let end = *BundleFile::open(&PACKED.1[volume]).unwrap().end_record();
         let start = end.index_offset as usize;
         let mut index = bytes[start..start + end.index_length as usize].to_vec();
         for (place, byte) in changes {
             let at = place.index(index.len());
             index[at] = byte;
         }
-        if let Ok(parsed) = Index::parse(&index, end.index_offset - 512) {
+        if let Ok(parsed) = BundleIndex::parse(&index, end.index_offset - 512) {
             prop_assert_eq!(parsed.encode(), index);
         }
     }
@@ -106,7 +107,10 @@ fn every_changed_bit_of_the_end_record_is_found() {
 
         let fault = fault(bytes);
 
-        assert!(matches!(fault, Fault::NoEnd | Fault::EndDamaged), "bit {bit}: {fault}");
+        assert!(
+            matches!(fault, BundleFileFault::NoEnd | BundleFileFault::EndDamaged),
+            "bit {bit}: {fault}"
+        );
     }
 }
 
@@ -114,16 +118,16 @@ fn every_changed_bit_of_the_end_record_is_found() {
 fn damage_is_told_with_the_blob_and_the_root_that_it_hits() {
     let (world, paths) = &*PACKED;
     let folder = tempfile::tempdir().unwrap();
-    let volume = Volume::open(&paths[4]).unwrap();
-    let entry = volume.index().entries.iter().find(|entry| entry.place > 0).unwrap();
+    let volume = BundleFile::open(&paths[4]).unwrap();
+    let entry = volume.index().entries.iter().find(|entry| entry.blob_offset > 0).unwrap();
     let path = folder.path().join("volume");
     fs::copy(&paths[4], &path).unwrap();
     common::flip(&path, entry.offset + 100);
 
-    let found = verify(&path, &Silent).unwrap();
+    let found = verify_file(&path, &SilentProgress).unwrap();
 
     let damage = &found.damages[0];
-    assert_eq!(damage.part, Part::Data);
+    assert_eq!(damage.part, EntryPart::Data);
     assert_eq!(damage.range, entry.offset..entry.offset + entry.length);
     assert_eq!(damage.blob, Some(entry.blob));
     let root = damage.root.clone().unwrap();
@@ -135,30 +139,33 @@ fn damage_is_told_with_the_blob_and_the_root_that_it_hits() {
 fn every_wrong_file_has_its_own_error() {
     let whole = fs::read(&PACKED.1[1]).unwrap();
     let length = whole.len() as u64;
-    let end = *Volume::open(&PACKED.1[1]).unwrap().end();
+    let end = *BundleFile::open(&PACKED.1[1]).unwrap().end_record();
     let with = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut bytes = whole.clone();
         change(&mut bytes);
         fault(bytes)
     };
 
-    assert_eq!(fault(vec![]), Fault::Foreign);
-    assert_eq!(fault(b"a text".to_vec()), Fault::Foreign);
-    assert_eq!(fault(vec![7; 100_000]), Fault::Foreign);
+    assert_eq!(fault(vec![]), BundleFileFault::NotABundleFile);
+    assert_eq!(fault(b"a text".to_vec()), BundleFileFault::NotABundleFile);
+    assert_eq!(fault(vec![7; 100_000]), BundleFileFault::NotABundleFile);
     let longer = with(&|bytes| bytes.extend_from_slice(&[0; 512]));
-    assert_eq!(longer, Fault::Longer { actual: length + 512, expected: length });
+    assert_eq!(longer, BundleFileFault::Longer { actual: length + 512, expected: length });
     let tail = whole.len() - 1536;
-    assert_eq!(with(&|bytes| bytes[tail..].fill(0)), Fault::NoEnd);
-    assert_eq!(with(&|bytes| bytes[tail + 60] ^= 1), Fault::EndDamaged);
-    assert_eq!(with(&|bytes| bytes[end.index_offset as usize + 50] ^= 1), Fault::IndexDamaged);
+    assert_eq!(with(&|bytes| bytes[tail..].fill(0)), BundleFileFault::NoEnd);
+    assert_eq!(with(&|bytes| bytes[tail + 60] ^= 1), BundleFileFault::EndDamaged);
+    assert_eq!(
+        with(&|bytes| bytes[end.index_offset as usize + 50] ^= 1),
+        BundleFileFault::IndexDamaged
+    );
     let newer = with(&|bytes| change_end(bytes, 16, 2));
     assert!(
-        matches!(&newer, Fault::Newer { what } if what == "bundle format 2 (gantry 0.1.0 or later)"),
+        matches!(&newer, BundleFileFault::Newer { what } if what == "bundle format 2 (gantry 0.1.0 or later)"),
         "{newer}"
     );
     let dense = with(&|bytes| change_end(bytes, 20, 2));
     assert!(
-        matches!(&dense, Fault::Newer { what } if what.starts_with("bundle feature dense")),
+        matches!(&dense, BundleFileFault::Newer { what } if what.starts_with("bundle feature dense")),
         "{dense}"
     );
 }
@@ -171,10 +178,10 @@ fn change_end(bytes: &mut [u8], at: usize, value: u8) {
     bytes[start + 128..start + 160].copy_from_slice(hash.as_bytes());
 }
 
-fn fault(bytes: Vec<u8>) -> Fault {
+fn fault(bytes: Vec<u8>) -> BundleFileFault {
     let data: Arc<dyn ReadAt> = Arc::new(bytes);
-    match Volume::read(Path::new("volume"), &data) {
-        Err(Error::Volume { fault, .. }) => fault,
+    match BundleFile::from_data(Path::new("volume"), &data) {
+        Err(Error::InvalidFile { fault, .. }) => fault,
         other => panic!("{other:?}"),
     }
 }
@@ -195,7 +202,7 @@ fn missing_volumes_are_named_by_number_and_file() {
 #[test]
 fn a_volume_of_another_bundle_and_one_given_twice_are_told() {
     let other = World::new();
-    other.pack(VolumeSize::Unlimited);
+    other.pack(BundleFileSize::Unlimited);
     let mut foreign = PACKED.1.clone();
     foreign[3] = other.paths().remove(0);
     let mut twice = PACKED.1.clone();
@@ -205,26 +212,26 @@ fn a_volume_of_another_bundle_and_one_given_twice_are_told() {
         matches!(Bundle::open(&foreign), Err(Error::OtherBundle { path, .. }) if path == foreign[3])
     );
     assert!(matches!(Bundle::open(&twice), Err(Error::Duplicate { number: 4, .. })));
-    let volumes = foreign.iter().map(|path| Volume::open(path).unwrap()).collect();
-    let set = Set::of(volumes).unwrap();
-    assert_eq!(set.missing(), [4]);
-    assert_eq!(set.problems().len(), 1);
-    assert!(matches!(Bundle::open(&[]), Err(Error::NoVolume)));
+    let volumes = foreign.iter().map(|path| BundleFile::open(path).unwrap()).collect();
+    let set = BundleFileSet::from_files(volumes).unwrap();
+    assert_eq!(set.missing_numbers(), [4]);
+    assert_eq!(set.misplaced().len(), 1);
+    assert!(matches!(Bundle::open(&[]), Err(Error::NoFiles)));
 }
 
 #[test]
 fn some_volumes_tell_which_roots_are_complete_in_them() {
     let (world, paths) = &*PACKED;
-    let all = Bundle::open_some(paths).unwrap().completeness().unwrap();
+    let all = Bundle::open_partial(paths).unwrap().check_completeness().unwrap();
     assert!(all.iter().all(|(_, completeness)| *completeness == Completeness::Complete));
 
-    let without_last = Bundle::open_some(&paths[..paths.len() - 1]).unwrap();
-    let only_first = Bundle::open_some(&paths[..1]).unwrap();
-    let without_first = Bundle::open_some(&paths[1..]);
+    let without_last = Bundle::open_partial(&paths[..paths.len() - 1]).unwrap();
+    let only_first = Bundle::open_partial(&paths[..1]).unwrap();
+    let without_first = Bundle::open_partial(&paths[1..]);
 
-    assert_eq!(without_last.set().missing(), [paths.len() as u32]);
+    assert_eq!(without_last.file_set().missing_numbers(), [paths.len() as u32]);
     let complete = |bundle: &Bundle| {
-        let roots = bundle.completeness().unwrap();
+        let roots = bundle.check_completeness().unwrap();
         assert_eq!(roots.len(), world.store.roots().unwrap().len());
         roots.iter().filter(|(_, found)| *found == Completeness::Complete).count()
     };

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::{SMALL, World, volumes};
-use gantry_bundle::{Error, Outcome, Recheck};
-use store::progress::{Progress, Silent};
+use gantry_bundle::{Error, PackAction, Recheck};
+use store::progress::{Progress, SilentProgress};
 
 #[test]
 fn a_killed_pack_goes_on_where_it_was() {
@@ -62,8 +62,13 @@ fn a_disk_without_room_is_told_before_the_first_byte() {
     let world = World::new();
     let disk = Tmpfs::mount(&world.folder.path().join("disk"), "1m");
 
-    let result =
-        gantry_bundle::pack(&world.store, &world.plan(SMALL), &disk.0, Recheck::Index, &Silent);
+    let result = gantry_bundle::pack_to_folder(
+        &world.store,
+        &world.plan(SMALL),
+        &disk.0,
+        Recheck::Index,
+        &SilentProgress,
+    );
 
     let Err(Error::NoSpace { needed, free, .. }) = result else { panic!("{result:?}") };
     assert_eq!(needed, world.plan(SMALL).size());
@@ -78,17 +83,24 @@ fn a_disk_that_fills_up_meanwhile_keeps_what_was_finished() {
     let filler = Filler { path: disk.0.join("someone-elses"), after: 5.into() };
     let plan = world.plan(SMALL);
 
-    let result = gantry_bundle::pack(&world.store, &plan, &disk.0, Recheck::Index, &filler);
+    let result =
+        gantry_bundle::pack_to_folder(&world.store, &plan, &disk.0, Recheck::Index, &filler);
 
     assert!(matches!(result, Err(Error::NoSpace { .. })), "{result:?}");
     assert_eq!(volumes(&disk.0).len(), 5);
     fs::remove_file(&filler.path).unwrap();
-    let packed =
-        gantry_bundle::pack(&world.store, &plan, &disk.0, Recheck::Index, &Silent).unwrap();
-    let kept = packed.volumes.iter().filter(|volume| volume.outcome == Outcome::Kept).count();
+    let packed = gantry_bundle::pack_to_folder(
+        &world.store,
+        &plan,
+        &disk.0,
+        Recheck::Index,
+        &SilentProgress,
+    )
+    .unwrap();
+    let kept = packed.files.iter().filter(|volume| volume.action == PackAction::Kept).count();
     assert_eq!(kept, 5);
     for path in volumes(&disk.0) {
-        assert!(gantry_bundle::verify(&path, &Silent).unwrap().is_whole());
+        assert!(gantry_bundle::verify_file(&path, &SilentProgress).unwrap().is_whole());
     }
 }
 
@@ -99,11 +111,11 @@ struct Filler {
 }
 
 impl Progress for Filler {
-    fn expect(&self, _: u64) {}
-    fn advance(&self, _: u64) {}
-    fn skip(&self, _: u64) {}
-    fn note(&self, _: &str) {}
-    fn done(&self, _: &str) {
+    fn expect_bytes(&self, _: u64) {}
+    fn advance_bytes(&self, _: u64) {}
+    fn skip_bytes(&self, _: u64) {}
+    fn add_note(&self, _: &str) {}
+    fn finish_item(&self, _: &str) {
         if self.after.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1 {
             // It writes until there is no room any more, and that is its error.
             let _ = fs::write(&self.path, vec![1; 64 << 20]);

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{SMALL, World, volumes};
-use gantry_bundle::{Error, Manifest, Outcome, Recheck, Volume, VolumeSize};
-use store::progress::Silent;
+use gantry_bundle::{BundleFile, BundleFileSize, BundleManifest, Error, PackAction, Recheck};
+use store::progress::SilentProgress;
 use types::ByteSize;
 
 #[test]
@@ -36,7 +36,7 @@ fn another_name_version_or_volume_size_is_another_bundle() {
         world.plan_as("test", "1.0", SMALL).id(),
         world.plan_as("test", "1.1", SMALL).id(),
         world.plan_as("tess", "1.0", SMALL).id(),
-        world.plan_as("test", "1.0", VolumeSize::Unlimited).id(),
+        world.plan_as("test", "1.0", BundleFileSize::Unlimited).id(),
     ];
 
     for (at, id) in ids.iter().enumerate() {
@@ -51,11 +51,11 @@ fn a_plan_tells_the_sizes_that_pack_writes() {
 
     let packed = world.pack(SMALL);
 
-    assert_eq!(plan.volumes().len(), packed.volumes.len());
-    for (planned, packed) in plan.volumes().iter().zip(&packed.volumes) {
+    assert_eq!(plan.files().len(), packed.files.len());
+    for (planned, packed) in plan.files().iter().zip(&packed.files) {
         assert_eq!(fs::metadata(&packed.path).unwrap().len(), planned.size);
     }
-    assert_eq!(plan.size(), packed.volumes.iter().map(|volume| volume.size).sum::<u64>());
+    assert_eq!(plan.size(), packed.files.iter().map(|volume| volume.size).sum::<u64>());
 }
 
 #[test]
@@ -64,18 +64,18 @@ fn the_manifest_beside_the_volumes_names_all_of_them() {
     let packed = world.pack(SMALL);
     let path = packed.manifest.unwrap();
 
-    let manifest = Manifest::read(&path).unwrap();
+    let manifest = BundleManifest::read(&path).unwrap();
 
     assert_eq!(path.file_name().unwrap(), "test-1.0.gantry.json");
-    assert_eq!(manifest.volume_paths(&path).unwrap(), world.paths());
+    assert_eq!(manifest.file_paths(&path).unwrap(), world.paths());
     for (volume, path) in manifest.volumes.iter().zip(world.paths()) {
-        let opened = Volume::open(&path).unwrap();
-        assert_eq!(volume.size, opened.end().length);
-        let hash = opened.end().index_hash.to_hex().to_string();
+        let opened = BundleFile::open(&path).unwrap();
+        assert_eq!(volume.size, opened.end_record().length);
+        let hash = opened.end_record().index_hash.to_hex().to_string();
         assert_eq!(volume.index.as_ref(), Some(&hash));
     }
     let bundle = gantry_bundle::Bundle::open(&world.paths()).unwrap();
-    let mut carried = bundle.manifest().unwrap().unwrap();
+    let mut carried = bundle.read_manifest().unwrap().unwrap();
     assert_eq!(carried.volumes.last_mut().unwrap().index.take(), None);
     let mut beside = manifest;
     beside.volumes.last_mut().unwrap().index = None;
@@ -97,7 +97,7 @@ fn tar_opens_all_volumes_into_a_layout_that_skopeo_reads() {
     }
     join_pieces(&layout.join("blobs/sha256"));
 
-    for (digest, size) in world.store.blobs().unwrap() {
+    for (digest, size) in world.store.list_blobs().unwrap() {
         let bytes = fs::read(layout.join("blobs/sha256").join(digest.hex())).unwrap();
         assert_eq!((store::hash::sha256(&bytes), bytes.len() as u64), (digest, size));
     }
@@ -119,16 +119,17 @@ fn join_pieces(folder: &Path) {
 #[test]
 fn a_stream_has_the_bytes_of_the_one_volume() {
     let world = World::new();
-    world.pack(VolumeSize::Unlimited);
+    world.pack(BundleFileSize::Unlimited);
     let mut streamed = Vec::new();
 
-    let plan = world.plan(VolumeSize::Unlimited);
-    gantry_bundle::stream(&world.store, &plan, &mut streamed, &Silent).unwrap();
+    let plan = world.plan(BundleFileSize::Unlimited);
+    gantry_bundle::pack_to_stream(&world.store, &plan, &mut streamed, &SilentProgress).unwrap();
 
     assert!(streamed == fs::read(&world.paths()[0]).unwrap());
     let many = world.plan(SMALL);
-    let refused = gantry_bundle::stream(&world.store, &many, &mut streamed, &Silent);
-    assert!(matches!(refused, Err(Error::NotOneVolume { .. })));
+    let refused =
+        gantry_bundle::pack_to_stream(&world.store, &many, &mut streamed, &SilentProgress);
+    assert!(matches!(refused, Err(Error::NotOneFile { .. })));
 }
 
 #[test]
@@ -139,7 +140,7 @@ fn a_second_pack_keeps_every_volume() {
 
     let again = world.pack(SMALL);
 
-    assert!(again.volumes.iter().all(|volume| volume.outcome == Outcome::Kept));
+    assert!(again.files.iter().all(|volume| volume.action == PackAction::Kept));
     assert_eq!(inodes(&world.out()), before);
 }
 
@@ -160,7 +161,7 @@ fn what_an_interrupted_pack_left_is_kept_and_the_rest_written_again() {
 
         let packed = world.pack(SMALL);
 
-        let kept = packed.volumes.iter().filter(|volume| volume.outcome == Outcome::Kept).count();
+        let kept = packed.files.iter().filter(|volume| volume.action == PackAction::Kept).count();
         assert_eq!(kept, stop);
         assert!(!part.exists());
         let now: Vec<_> = world.paths().iter().map(|path| fs::read(path).unwrap()).collect();
@@ -179,8 +180,8 @@ fn a_lost_volume_is_written_again_with_what_goes_on_behind_it() {
 
     let packed = world.pack(SMALL);
 
-    assert_eq!(packed.volumes[4].outcome, Outcome::Kept);
-    assert_eq!(packed.volumes[5].outcome, Outcome::Written);
+    assert_eq!(packed.files[4].action, PackAction::Kept);
+    assert_eq!(packed.files[5].action, PackAction::Written);
     let now: Vec<_> = world.paths().iter().map(|path| fs::read(path).unwrap()).collect();
     assert!(now == whole);
 }
@@ -194,7 +195,14 @@ fn a_full_recheck_writes_a_damaged_volume_again() {
     common::flip(damaged, before.len() as u64 / 2);
 
     let plan = world.plan(SMALL);
-    gantry_bundle::pack(&world.store, &plan, &world.out(), Recheck::Everything, &Silent).unwrap();
+    gantry_bundle::pack_to_folder(
+        &world.store,
+        &plan,
+        &world.out(),
+        Recheck::Everything,
+        &SilentProgress,
+    )
+    .unwrap();
 
     assert!(fs::read(damaged).unwrap() == before);
 }
@@ -206,10 +214,10 @@ fn volumes_of_an_earlier_plan_are_replaced_and_removed() {
     let stranger = world.out().join("test-2.0.0001.gantry");
     fs::copy(&world.paths()[0], &stranger).unwrap();
 
-    let packed = world.pack(VolumeSize::Below(ByteSize(1 << 20)));
+    let packed = world.pack(BundleFileSize::Below(ByteSize(1 << 20)));
 
-    assert!(packed.volumes.iter().all(|volume| volume.outcome == Outcome::Written));
-    assert_eq!(world.paths().len(), packed.volumes.len() + 1, "the other version stays");
+    assert!(packed.files.iter().all(|volume| volume.action == PackAction::Written));
+    assert_eq!(world.paths().len(), packed.files.len() + 1, "the other version stays");
     assert!(stranger.exists());
 }
 
@@ -217,60 +225,72 @@ fn volumes_of_an_earlier_plan_are_replaced_and_removed() {
 fn a_damaged_blob_of_the_store_is_named_and_no_volume_with_its_end_is_finished() {
     let world = World::new();
     let (large, size) =
-        world.store.blobs().unwrap().into_iter().max_by_key(|(_, size)| *size).unwrap();
+        world.store.list_blobs().unwrap().into_iter().max_by_key(|(_, size)| *size).unwrap();
     let path = world.store.blob_path(&large);
     let bytes = fs::read(&path).unwrap();
     make_writable(&path);
     common::flip(&path, size - 1);
 
     let plan = world.plan(SMALL);
-    let result = gantry_bundle::pack(&world.store, &plan, &world.out(), Recheck::Index, &Silent);
+    let result = gantry_bundle::pack_to_folder(
+        &world.store,
+        &plan,
+        &world.out(),
+        Recheck::Index,
+        &SilentProgress,
+    );
 
     assert!(matches!(result, Err(Error::BlobDamaged { digest, .. }) if digest == large));
     let finished = volumes(&world.out()).len();
-    assert!(finished < plan.volumes().len());
+    assert!(finished < plan.files().len());
 
     // The damage is at the blob's begin, in a finished bundle file; the blob is then fetched again.
     fs::write(&path, &bytes).unwrap();
     common::flip(&path, 0);
-    let result = gantry_bundle::pack(&world.store, &plan, &world.out(), Recheck::Index, &Silent);
+    let result = gantry_bundle::pack_to_folder(
+        &world.store,
+        &plan,
+        &world.out(),
+        Recheck::Index,
+        &SilentProgress,
+    );
     assert!(matches!(result, Err(Error::BlobDamaged { .. })));
     fs::write(&path, &bytes).unwrap();
 
     world.pack(SMALL);
 
     for path in world.paths() {
-        let found = gantry_bundle::verify(&path, &Silent).unwrap();
+        let found = gantry_bundle::verify_file(&path, &SilentProgress).unwrap();
         assert!(found.is_whole(), "{:?}", found.damages);
     }
     let bundle = gantry_bundle::Bundle::open(&world.paths()).unwrap();
-    let packed = store::document(&bundle, &large, size).unwrap();
+    let packed = store::read_blob(&bundle, &large, size).unwrap();
     assert!(packed == bytes);
 }
 
 #[test]
 fn a_volume_size_that_is_too_small_is_refused_with_one_that_is_not() {
     let world = World::new();
-    let contents = gantry_bundle::Contents {
+    let contents = gantry_bundle::BundleContents {
         roots: world.store.roots().unwrap(),
         lock: vec![b'#'; 100 << 10],
     };
-    let naming = gantry_bundle::Naming::new("test", "1").unwrap();
+    let naming = gantry_bundle::BundleName::new("test", "1").unwrap();
     let plan = |size| {
-        let size = VolumeSize::Below(ByteSize(size));
-        gantry_bundle::plan(&world.store, contents.clone(), naming.clone(), size)
+        let size = BundleFileSize::Below(ByteSize(size));
+        gantry_bundle::plan_files(&world.store, contents.clone(), naming.clone(), size)
     };
 
-    assert!(matches!(plan(1000), Err(Error::VolumeTooSmall { .. })));
-    let Err(Error::VolumeTooSmall { needed, .. }) = plan(100 << 10) else { panic!() };
+    assert!(matches!(plan(1000), Err(Error::FileTooSmall { .. })));
+    let Err(Error::FileTooSmall { needed, .. }) = plan(100 << 10) else { panic!() };
     plan(needed).unwrap();
 }
 
 #[test]
 fn a_name_that_is_no_file_name_is_refused() {
     for wrong in ["", "a/b", "..", ".a", "-a", "a b", "ä", &"a".repeat(101)] {
-        assert!(gantry_bundle::Naming::new(wrong, "1").is_err(), "{wrong}");
-        assert!(gantry_bundle::Naming::new("a", wrong).is_err(), "{wrong}");
+        assert!(gantry_bundle::BundleName::new(wrong, "1").is_err(), "{wrong}");
+        assert!(gantry_bundle::BundleName::new("a", wrong).is_err(), "{wrong}");
     }
 }
 

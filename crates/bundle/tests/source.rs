@@ -4,17 +4,17 @@
 mod common;
 
 use common::World;
-use gantry_bundle::VolumeSize;
+use gantry_bundle::BundleFileSize;
 use types::ByteSize;
 
 #[test]
 fn a_bundle_of_one_volume_is_a_source() {
     let world = World::new();
-    store::suite::sparse_sample(&world.store);
+    store::suite::add_sparse_sample(&world.store);
 
-    let packed = world.pack(VolumeSize::Unlimited);
+    let packed = world.pack(BundleFileSize::Unlimited);
 
-    assert_eq!(packed.volumes.len(), 1);
+    assert_eq!(packed.files.len(), 1);
     let bundle = gantry_bundle::Bundle::open(&world.paths()).unwrap();
     assert_eq!(bundle.lock(), common::LOCK);
     store::suite::check_source(&bundle, &world.store);
@@ -24,12 +24,12 @@ fn a_bundle_of_one_volume_is_a_source() {
 fn a_bundle_of_many_small_volumes_is_a_source() {
     for size in [64 << 10, 100_001, 1 << 20] {
         let world = World::new();
-        store::suite::sparse_sample(&world.store);
+        store::suite::add_sparse_sample(&world.store);
 
-        let packed = world.pack(VolumeSize::Below(ByteSize(size)));
+        let packed = world.pack(BundleFileSize::Below(ByteSize(size)));
 
-        assert!(packed.volumes.len() > 2, "{} files", packed.volumes.len());
-        assert!(packed.volumes.iter().all(|volume| volume.size < size));
+        assert!(packed.files.len() > 2, "{} files", packed.files.len());
+        assert!(packed.files.iter().all(|volume| volume.size < size));
         let bundle = gantry_bundle::Bundle::open(&world.paths()).unwrap();
         store::suite::check_source(&bundle, &world.store);
     }

@@ -8,10 +8,10 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use gantry_bundle::{Bundle, Contents, Naming, Recheck, VolumeSize};
-use store::progress::Silent;
+use gantry_bundle::{Bundle, BundleContents, BundleFileSize, BundleName, Recheck};
+use store::progress::SilentProgress;
 use store::{Source as _, Store};
-use types::{ByteSize, Descriptor, Kind, Root, media_type};
+use types::{ByteSize, Descriptor, Root, RootKind, media_type};
 
 fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/formats/vectors/bundle")
@@ -21,7 +21,7 @@ fn vectors() -> PathBuf {
 fn pack_example(out: &Path) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    let _session = store.session().unwrap();
+    let _session = store.open_session().unwrap();
     let put = |kind: &str, bytes: &[u8]| {
         Descriptor::new(kind, store.put_bytes(bytes).unwrap(), bytes.len() as u64)
     };
@@ -35,13 +35,13 @@ fn pack_example(out: &Path) {
         serde_json::to_string(&layer).unwrap(),
     );
     let manifest = put(media_type::OCI_MANIFEST, manifest.as_bytes());
-    let root = Root::new("docker.io/library/example:1".parse().unwrap(), Kind::Image, manifest);
-    store.publish(std::slice::from_ref(&root)).unwrap();
-    let contents = Contents { roots: vec![root], lock: common::LOCK.to_vec() };
-    let naming = Naming::new("example", "1").unwrap();
-    let size = VolumeSize::Below(ByteSize(64 << 10));
-    let plan = gantry_bundle::plan(&store, contents, naming, size).unwrap();
-    gantry_bundle::pack(&store, &plan, out, Recheck::Index, &Silent).unwrap();
+    let root = Root::new("docker.io/library/example:1".parse().unwrap(), RootKind::Image, manifest);
+    store.publish_roots(std::slice::from_ref(&root)).unwrap();
+    let contents = BundleContents { roots: vec![root], lock: common::LOCK.to_vec() };
+    let naming = BundleName::new("example", "1").unwrap();
+    let size = BundleFileSize::Below(ByteSize(64 << 10));
+    let plan = gantry_bundle::plan_files(&store, contents, naming, size).unwrap();
+    gantry_bundle::pack_to_folder(&store, &plan, out, Recheck::Index, &SilentProgress).unwrap();
 }
 
 #[test]
@@ -67,6 +67,6 @@ fn the_vectors_are_read() {
 
     assert_eq!(bundle.roots().unwrap()[0].name.to_string(), "docker.io/library/example:1");
     for path in &paths {
-        assert!(gantry_bundle::verify(path, &Silent).unwrap().is_whole());
+        assert!(gantry_bundle::verify_file(path, &SilentProgress).unwrap().is_whole());
     }
 }

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use crate::path::Path;
+use crate::path::DocumentPath;
 use crate::{Error, Result, manifest, values};
 
 /// A chart and its subcharts.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Chart {
+pub struct HelmChart {
     /// `Chart.yaml`.
     pub metadata: Value,
     /// `values.yaml`.
@@ -20,22 +20,22 @@ pub struct Chart {
     /// The files under `templates/` and `crds/`, by their path.
     pub templates: BTreeMap<String, String>,
     /// The subcharts whose files are present.
-    pub dependencies: Vec<Dependency>,
+    pub dependencies: Vec<Subchart>,
 }
 
 /// A subchart, as one entry of `dependencies` in Chart.yaml uses it. A chart with two aliases is
 /// two subcharts.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Dependency {
+pub struct Subchart {
     /// The key of its values in the parent chart: the alias, else the name.
     pub key: String,
     /// The paths of the values that enable it: `condition` in `Chart.yaml`, split at the commas.
     pub conditions: Vec<String>,
     /// The chart.
-    pub chart: Chart,
+    pub chart: HelmChart,
 }
 
-impl Chart {
+impl HelmChart {
     /// Reads a chart from its files, keyed by their path in the chart's folder. A common folder
     /// around all of them, as in archives, is stripped. Files that are not UTF-8 are skipped.
     pub fn read(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<Self> {
@@ -59,7 +59,7 @@ impl Chart {
                     reason: "the file is missing; is this a chart?".into(),
                 });
             };
-            texts = below(&texts, &folder);
+            texts = select_files_below(&texts, &folder);
         }
         Self::from_texts(&texts, 0)
     }
@@ -68,8 +68,8 @@ impl Chart {
         // Helm has no limit of its own. Real charts nest two or three levels; without a limit a
         // crafted archive could exhaust the stack.
         const DEEPEST: usize = 16;
-        let metadata = document(texts, "Chart.yaml")?.unwrap_or_default();
-        let mut values = document(texts, "values.yaml")?.unwrap_or_default();
+        let metadata = parse_chart_file(texts, "Chart.yaml")?.unwrap_or_default();
+        let mut values = parse_chart_file(texts, "values.yaml")?.unwrap_or_default();
         if !values.is_object() {
             values = Value::Object(Map::new());
         }
@@ -77,14 +77,14 @@ impl Chart {
         // read it.
         let requirements = match metadata.get("dependencies") {
             Some(dependencies) => dependencies.clone(),
-            None => document(texts, "requirements.yaml")?
+            None => parse_chart_file(texts, "requirements.yaml")?
                 .and_then(|mut file| file.get_mut("dependencies").map(Value::take))
                 .unwrap_or_default(),
         };
         let mut charts = Vec::new();
         if depth < DEEPEST {
-            for folder in dependency_folders(texts) {
-                charts.push(Self::from_texts(&below(texts, &folder), depth + 1)?);
+            for folder in find_subchart_folders(texts) {
+                charts.push(Self::from_texts(&select_files_below(texts, &folder), depth + 1)?);
             }
         }
         let is_template =
@@ -101,7 +101,7 @@ impl Chart {
             values,
             schema,
             templates,
-            dependencies: dependencies(&requirements, &charts),
+            dependencies: list_subcharts(&requirements, &charts),
         })
     }
 
@@ -117,10 +117,10 @@ impl Chart {
 
     /// The values that templates see when the user's values are `user`: the defaults of the chart
     /// and, below their keys, of all its subcharts, with `global` copied into each subchart.
-    pub fn effective(&self, user: &Value) -> Value {
+    pub fn effective_values(&self, user: &Value) -> Value {
         let mut all = self.values.clone();
         if user.is_object() {
-            values::merge(&mut all, user);
+            values::merge_values(&mut all, user);
         }
         for dependency in &self.dependencies {
             let mut own = all.get(&dependency.key).cloned().unwrap_or_default();
@@ -130,9 +130,9 @@ impl Chart {
             // As helm does: the parent's global wins over the subchart's own.
             if let (Some(global), Value::Object(own)) = (all.get("global"), &mut own) {
                 let below = own.entry("global").or_insert_with(|| Value::Object(Map::new()));
-                values::merge(below, global);
+                values::merge_values(below, global);
             }
-            let own = dependency.chart.effective(&own);
+            let own = dependency.chart.effective_values(&own);
             if let Value::Object(all) = &mut all {
                 all.insert(dependency.key.clone(), own);
             }
@@ -141,17 +141,21 @@ impl Chart {
     }
 
     /// Calls `visit` with this chart and each subchart, at any depth, and the path of its values.
-    pub(crate) fn each<'a>(&'a self, path: &Path, visit: &mut impl FnMut(&'a Self, &Path)) {
+    pub(crate) fn visit_charts<'a>(
+        &'a self,
+        path: &DocumentPath,
+        visit: &mut impl FnMut(&'a Self, &DocumentPath),
+    ) {
         visit(self, path);
         for dependency in &self.dependencies {
-            dependency.chart.each(&path.key(&dependency.key), visit);
+            dependency.chart.visit_charts(&path.key(&dependency.key), visit);
         }
     }
 }
 
 /// Matches the entries of `dependencies` in Chart.yaml with the charts in `charts/`. Entries
 /// without a chart are left out; helm reports those itself.
-fn dependencies(requirements: &Value, charts: &[Chart]) -> Vec<Dependency> {
+fn list_subcharts(requirements: &Value, charts: &[HelmChart]) -> Vec<Subchart> {
     let text = |entry: &Value, key: &str| {
         entry.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
     };
@@ -161,7 +165,7 @@ fn dependencies(requirements: &Value, charts: &[Chart]) -> Vec<Dependency> {
         let Some(name) = text(entry, "name") else { continue };
         let Some(chart) = charts.iter().find(|chart| chart.name() == name) else { continue };
         let conditions = text(entry, "condition").unwrap_or_default();
-        all.push(Dependency {
+        all.push(Subchart {
             key: text(entry, "alias").unwrap_or_else(|| name.clone()),
             conditions: conditions.split(',').map(|c| c.trim().to_owned()).collect(),
             chart: chart.clone(),
@@ -171,13 +175,13 @@ fn dependencies(requirements: &Value, charts: &[Chart]) -> Vec<Dependency> {
     // Helm renders every chart in charts/, also one that Chart.yaml does not list.
     for chart in charts.iter().filter(|chart| !named.contains(chart.name())) {
         let key = chart.name().to_owned();
-        all.push(Dependency { key, conditions: vec![], chart: chart.clone() });
+        all.push(Subchart { key, conditions: vec![], chart: chart.clone() });
     }
     all
 }
 
 /// The folders `charts/NAME/` that hold a subchart, without those nested deeper.
-fn dependency_folders(texts: &BTreeMap<String, String>) -> BTreeSet<String> {
+fn find_subchart_folders(texts: &BTreeMap<String, String>) -> BTreeSet<String> {
     texts
         .keys()
         .filter_map(|path| path.strip_prefix("charts/")?.strip_suffix("/Chart.yaml"))
@@ -187,7 +191,7 @@ fn dependency_folders(texts: &BTreeMap<String, String>) -> BTreeSet<String> {
 }
 
 /// The files below `folder`, by their path in it.
-fn below(texts: &BTreeMap<String, String>, folder: &str) -> BTreeMap<String, String> {
+fn select_files_below(texts: &BTreeMap<String, String>, folder: &str) -> BTreeMap<String, String> {
     texts
         .iter()
         .filter_map(|(path, text)| Some((path.strip_prefix(folder)?.to_owned(), text.clone())))
@@ -195,9 +199,9 @@ fn below(texts: &BTreeMap<String, String>, folder: &str) -> BTreeMap<String, Str
 }
 
 /// Parses one YAML file of the chart; `None` if the chart does not have it.
-fn document(texts: &BTreeMap<String, String>, name: &str) -> Result<Option<Value>> {
+fn parse_chart_file(texts: &BTreeMap<String, String>, name: &str) -> Result<Option<Value>> {
     let Some(text) = texts.get(name) else { return Ok(None) };
-    let read = manifest::parse(text);
+    let read = manifest::parse_yaml(text);
     read.map(Some).map_err(|reason| Error::File { file: name.to_owned(), reason })
 }
 
@@ -208,7 +212,7 @@ mod tests {
 
     use super::*;
 
-    fn umbrella() -> Chart {
+    fn read_umbrella_chart() -> HelmChart {
         let files = [
             (
                 "top/Chart.yaml",
@@ -220,15 +224,15 @@ mod tests {
             ("top/charts/db/values.yaml", "image: {repository: a/db, tag: '1'}\nglobal: {x: 1}\n"),
             ("top/charts/lib/Chart.yaml", "name: lib\nversion: 3.0.0\n"),
         ];
-        Chart::read(files.map(|(path, text)| (path.to_owned(), text.into()))).unwrap()
+        HelmChart::read(files.map(|(path, text)| (path.to_owned(), text.into()))).unwrap()
     }
 
     #[test]
     fn a_dependency_stands_under_its_alias_and_sees_the_globals() {
-        let chart = umbrella();
+        let chart = read_umbrella_chart();
         let keys: Vec<&str> = chart.dependencies.iter().map(|d| d.key.as_str()).collect();
         assert_eq!(keys, ["store", "cache", "lib"]);
-        let all = chart.effective(&json!({"cache": {"image": {"tag": "7"}}}));
+        let all = chart.effective_values(&json!({"cache": {"image": {"tag": "7"}}}));
         assert_eq!(all["store"]["image"], json!({"repository": "a/db", "tag": "9"}));
         assert_eq!(all["cache"]["image"]["tag"], "7");
         assert_eq!(all["cache"]["global"], json!({"x": 1, "imageRegistry": "r"}));
@@ -236,7 +240,7 @@ mod tests {
 
     #[test]
     fn what_is_no_chart_says_so() {
-        let error = Chart::read([("README.md".to_owned(), vec![])]).unwrap_err();
+        let error = HelmChart::read([("README.md".to_owned(), vec![])]).unwrap_err();
         assert!(error.to_string().contains("is this a chart?"));
     }
 }

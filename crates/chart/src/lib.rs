@@ -13,9 +13,9 @@
 
 mod chart;
 mod error;
-mod form;
 mod overlay;
 mod path;
+mod reference_shape;
 mod render;
 mod rules;
 
@@ -31,8 +31,8 @@ pub mod report;
 pub mod values;
 pub mod wiring;
 
-pub use chart::{Chart, Dependency};
+pub use chart::{HelmChart, Subchart};
 pub use error::{Error, Result};
-pub use path::{Encoding, Path, Step};
-pub use render::{Render, RenderError};
-pub use rules::Rules;
+pub use path::{DocumentPath, PathStep, TextEncoding};
+pub use render::{RenderError, RenderFunction};
+pub use rules::OperatorRules;

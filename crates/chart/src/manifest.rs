@@ -14,7 +14,7 @@ const FILE: &str = "postrenderer.helm.sh/postrender-filename";
 
 /// One document of a stream of manifests.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Document {
+pub struct ManifestDocument {
     /// The template that it was rendered from, as helm's `# Source:` line or helm 4's annotation
     /// for post-renderers says; absent in plain manifests.
     pub template: Option<String>,
@@ -26,7 +26,7 @@ pub struct Document {
 
 /// A document that is not valid YAML.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unread {
+pub struct UnreadableDocument {
     /// The template that it was rendered from.
     pub template: Option<String>,
     /// The line of the stream that it starts at, from 1.
@@ -39,13 +39,13 @@ pub struct Unread {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Manifests {
     /// The documents in their order; empty ones are left out.
-    pub documents: Vec<Document>,
+    pub documents: Vec<ManifestDocument>,
     /// The documents that could not be parsed. Nothing can be proven about their images, so callers
     /// must report them.
-    pub unread: Vec<Unread>,
+    pub unread: Vec<UnreadableDocument>,
 }
 
-impl Document {
+impl ManifestDocument {
     /// The document's kind; empty if it has none.
     pub fn kind(&self) -> &str {
         self.value.get("kind").and_then(Value::as_str).unwrap_or_default()
@@ -65,19 +65,19 @@ impl Document {
 
     /// The name in the metadata; empty if there is none.
     pub fn name(&self) -> &str {
-        self.metadata("name")
+        self.metadata_text("name")
     }
 
     /// The namespace in the metadata; empty if there is none.
     pub fn namespace(&self) -> &str {
-        self.metadata("namespace")
+        self.metadata_text("namespace")
     }
 
     fn annotation(&self, name: &str) -> Option<&str> {
         self.value.get("metadata")?.get("annotations")?.get(name)?.as_str()
     }
 
-    fn metadata(&self, key: &str) -> &str {
+    fn metadata_text(&self, key: &str) -> &str {
         let metadata = self.value.get("metadata");
         metadata.and_then(|m| m.get(key)).and_then(Value::as_str).unwrap_or_default()
     }
@@ -86,11 +86,11 @@ impl Document {
 impl Manifests {
     /// Parses a stream. A document that is not valid YAML does not hide the others.
     pub fn read(stream: &str) -> Self {
-        Self::read_like(stream, &Self::default())
+        Self::read_reusing(stream, &Self::default())
     }
 
     /// Returns the same manifests, or an error about the first document that could not be parsed.
-    pub(crate) fn whole(self) -> crate::Result<Self> {
+    pub(crate) fn require_readable(self) -> crate::Result<Self> {
         match self.unread.first() {
             Some(unread) => Err(crate::Error::Unread {
                 template: unread.template.clone().unwrap_or_else(|| "a document".into()),
@@ -104,37 +104,37 @@ impl Manifests {
     /// Parses another render of the same chart. Documents with the same text as in `other` take
     /// their content from there: parsing is the most expensive part, and renders differ in few
     /// documents.
-    pub fn read_like(stream: &str, other: &Self) -> Self {
+    pub fn read_reusing(stream: &str, other: &Self) -> Self {
         let known: HashMap<&str, &Value> =
             other.documents.iter().map(|d| (d.text.as_str(), &d.value)).collect();
         let mut manifests = Self::default();
-        for (line, text) in split(stream) {
-            let template = source(text);
+        for (line, text) in split_documents(stream) {
+            let template = find_source_comment(text);
             let value = match known.get(text) {
                 Some(value) => Ok((*value).clone()),
-                None => parse(text),
+                None => parse_yaml(text),
             };
             match value {
                 // Templates whose condition is false render to comments and blank lines.
                 Ok(Value::Null) => {}
                 Ok(value) => {
-                    let mut document = Document { template, text: text.to_owned(), value };
+                    let mut document = ManifestDocument { template, text: text.to_owned(), value };
                     if document.template.is_none() {
                         document.template = document.annotation(FILE).map(str::to_owned);
                     }
                     manifests.documents.push(document);
                 }
-                Err(reason) => manifests.unread.push(Unread { template, line, reason }),
+                Err(reason) => manifests.unread.push(UnreadableDocument { template, line, reason }),
             }
         }
         manifests
     }
 
     /// The byte range of each document in `stream`, the text that they were parsed from.
-    pub(crate) fn ranges(&self, stream: &str) -> Vec<Range<usize>> {
+    pub(crate) fn document_ranges(&self, stream: &str) -> Vec<Range<usize>> {
         let mut documents = self.documents.iter().peekable();
         // Splitting again gives the same texts; those without a document were empty or unreadable.
-        let own = split(stream).filter_map(|(_, text)| {
+        let own = split_documents(stream).filter_map(|(_, text)| {
             documents.next_if(|document| document.text == text)?;
             let start = text.as_ptr().addr() - stream.as_ptr().addr();
             Some(start..start + text.len())
@@ -145,7 +145,7 @@ impl Manifests {
 
 /// Parses one YAML document as the API server does: the last of duplicate keys counts, anchors and
 /// merge keys are resolved. The error is the parser's message.
-pub(crate) fn parse(text: &str) -> Result<Value, String> {
+pub(crate) fn parse_yaml(text: &str) -> Result<Value, String> {
     let options = serde_saphyr::options! {
         with_snippet: false,
         emit_comments: false,
@@ -158,7 +158,7 @@ pub(crate) fn parse(text: &str) -> Result<Value, String> {
 
 /// Splits a stream into documents, each with the number of its first line, from 1. Splitting first
 /// and parsing then keeps one broken document from ending the whole stream.
-fn split(stream: &str) -> impl Iterator<Item = (usize, &str)> {
+fn split_documents(stream: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut rest = stream;
     let mut line = 1;
     let mut is_done = false;
@@ -191,7 +191,7 @@ fn is_separator(line: &str) -> bool {
 }
 
 /// The template in helm's comment `# Source: chart/templates/x.yaml` at the head of a document.
-fn source(text: &str) -> Option<String> {
+fn find_source_comment(text: &str) -> Option<String> {
     text.lines()
         .take_while(|line| line.starts_with('#') || line.trim().is_empty())
         .find_map(|line| line.strip_prefix("# Source: "))
@@ -233,7 +233,7 @@ mod tests {
     fn a_further_render_is_read_as_if_it_were_the_first() {
         let first = Manifests::read("---\n# Source: t\nkind: A\n---\nkind: B\n");
         let stream = "---\n# Source: t\nkind: A\n---\nkind: B\nx: 1\n---\nkind: C\n";
-        assert_eq!(Manifests::read_like(stream, &first), Manifests::read(stream));
+        assert_eq!(Manifests::read_reusing(stream, &first), Manifests::read(stream));
     }
 
     #[test]

@@ -6,28 +6,28 @@ use std::fmt::{self, Write as _};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::path::Path;
-use crate::phone_home::Finding;
-use crate::render::Render;
+use crate::path::DocumentPath;
+use crate::phone_home::PhoneHomeFinding;
+use crate::render::RenderFunction;
 use crate::values;
-use crate::wiring::Setting;
+use crate::wiring::OverlaySetting;
 
 /// The overlay that turns connections off, and the switches that the chart refuses.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Offline {
+pub struct OfflineValues {
     /// The overlay: all values that turn something off.
     pub values: Value,
     /// The switches in the overlay, each with its reason.
-    pub off: Vec<Switch>,
+    pub off: Vec<OfflineSwitch>,
     /// The switches with which the chart does not render.
-    pub refused: Vec<Refusal>,
+    pub refused: Vec<RefusedSwitch>,
 }
 
 /// A value that turns something off.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Switch {
+pub struct OfflineSwitch {
     /// The path of the value.
-    pub path: Path,
+    pub path: DocumentPath,
     /// The setting that turns it off.
     pub off: Value,
     /// What the chart does without it: "sends usage statistics to …".
@@ -36,50 +36,58 @@ pub struct Switch {
 
 /// A switch that cannot be set: helm fails with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Refusal {
+pub struct RefusedSwitch {
     /// The path of the value.
-    pub path: Path,
+    pub path: DocumentPath,
     /// Helm's own message.
     pub message: String,
 }
 
 /// Turns off every switch that is known to be safe. `effective` are the values that templates see.
 /// Renders once with all switches; only if that fails, once with each of them.
-pub fn turn_off(findings: &[Finding], effective: &Value, render: &Render) -> Offline {
-    let safe: Vec<Switch> = findings
+pub fn turn_off_switches(
+    findings: &[PhoneHomeFinding],
+    effective: &Value,
+    render: &RenderFunction,
+) -> OfflineValues {
+    let safe: Vec<OfflineSwitch> = findings
         .iter()
         .filter_map(|finding| match finding {
-            Finding::Value { path, off: Some(off), safe: true, why } => {
-                Some(Switch { path: path.clone(), off: off.clone(), why: why.clone() })
+            PhoneHomeFinding::Value { path, off: Some(off), safe: true, why } => {
+                Some(OfflineSwitch { path: path.clone(), off: off.clone(), why: why.clone() })
             }
             _ => None,
         })
         .collect();
-    if safe.is_empty() || render(Some(&together(&safe, effective).to_string())).is_ok() {
-        return Offline { values: together(&safe, effective), off: safe, refused: vec![] };
+    if safe.is_empty() || render(Some(&merge_switches(&safe, effective).to_string())).is_ok() {
+        return OfflineValues {
+            values: merge_switches(&safe, effective),
+            off: safe,
+            refused: vec![],
+        };
     }
     // A strict schema may refuse one key; the others are still worth setting. Switches that only
     // fail in combination are not looked for.
     let mut off = Vec::new();
     let mut refused = Vec::new();
     for switch in safe {
-        let alone = together(std::slice::from_ref(&switch), effective).to_string();
+        let alone = merge_switches(std::slice::from_ref(&switch), effective).to_string();
         match render(Some(&alone)) {
             Ok(_) => off.push(switch),
-            Err(error) => refused.push(Refusal { path: switch.path, message: error.message }),
+            Err(error) => refused.push(RefusedSwitch { path: switch.path, message: error.message }),
         }
     }
-    Offline { values: together(&off, effective), off, refused }
+    OfflineValues { values: merge_switches(&off, effective), off, refused }
 }
 
-impl From<&Switch> for Setting {
-    fn from(switch: &Switch) -> Self {
-        let Switch { path, off, why } = switch.clone();
+impl From<&OfflineSwitch> for OverlaySetting {
+    fn from(switch: &OfflineSwitch) -> Self {
+        let OfflineSwitch { path, off, why } = switch.clone();
         Self { path, value: off, why }
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for PhoneHomeFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Value { path, off: Some(off), why, .. } => {
@@ -88,11 +96,11 @@ impl fmt::Display for Finding {
             Self::Value { path, off: None, why, .. } => write!(f, "{path}: {why}"),
             Self::Environment { name, off, image, places, why } => {
                 write!(f, "{image}: {why}; to prevent it, set {name}={off} in ")?;
-                listed(f, places)
+                write_first_of(f, places)
             }
             Self::Address { urls, place, values, why, .. } => {
                 write!(f, "{place}: ")?;
-                listed(f, urls)?;
+                write_first_of(f, urls)?;
                 if let Some(why) = why {
                     write!(f, ": {why}")?;
                 }
@@ -107,7 +115,7 @@ impl fmt::Display for Finding {
 }
 
 /// Writes the first item and the number of the others: `a and 3 more`.
-fn listed<T: fmt::Display>(f: &mut fmt::Formatter<'_>, all: &[T]) -> fmt::Result {
+fn write_first_of<T: fmt::Display>(f: &mut fmt::Formatter<'_>, all: &[T]) -> fmt::Result {
     match all {
         [] => Ok(()),
         [one] => write!(f, "{one}"),
@@ -116,25 +124,26 @@ fn listed<T: fmt::Display>(f: &mut fmt::Formatter<'_>, all: &[T]) -> fmt::Result
 }
 
 /// The overlay that sets all of these switches.
-fn together(switches: &[Switch], effective: &Value) -> Value {
+fn merge_switches(switches: &[OfflineSwitch], effective: &Value) -> Value {
     let mut overlay = Value::Object(Map::new());
     for switch in switches {
-        values::set(&mut overlay, &switch.path, switch.off.clone(), effective);
+        values::set_value(&mut overlay, &switch.path, switch.off.clone(), effective);
     }
     overlay
 }
 
 /// The Markdown section on connections to the internet: what was turned off, what the chart
 /// refused, and what is left for a person to decide.
-pub fn markdown(offline: Option<&Offline>, left: &[Finding]) -> String {
+pub fn format_markdown(offline: Option<&OfflineValues>, left: &[PhoneHomeFinding]) -> String {
     let mut text = String::new();
     if let Some(offline) = offline.filter(|offline| !offline.off.is_empty()) {
         text.push_str("\n## Turned off\n\n");
-        for Switch { path, off, why } in &offline.off {
+        for OfflineSwitch { path, off, why } in &offline.off {
             let _ = writeln!(text, "- `{path}: {off}`: {why}");
         }
     }
-    for Refusal { path, message } in offline.into_iter().flat_map(|offline| &offline.refused) {
+    for RefusedSwitch { path, message } in offline.into_iter().flat_map(|offline| &offline.refused)
+    {
         let _ = writeln!(text, "- `{path}` cannot be set; helm says: {message}");
     }
     if !left.is_empty() {
@@ -154,9 +163,14 @@ mod tests {
     use super::*;
     use crate::render::RenderError;
 
-    fn switch(path: &str) -> Finding {
-        let path = path.split('.').fold(Path::default(), |path, key| path.key(key));
-        Finding::Value { path, off: Some(Value::Bool(false)), safe: true, why: "tells".into() }
+    fn switch_finding(path: &str) -> PhoneHomeFinding {
+        let path = path.split('.').fold(DocumentPath::default(), |path, key| path.key(key));
+        PhoneHomeFinding::Value {
+            path,
+            off: Some(Value::Bool(false)),
+            safe: true,
+            why: "tells".into(),
+        }
     }
 
     #[test]
@@ -167,13 +181,13 @@ mod tests {
             }
             _ => Ok(String::new()),
         };
-        let findings = [switch("a.telemetry"), switch("strict.telemetry")];
+        let findings = [switch_finding("a.telemetry"), switch_finding("strict.telemetry")];
         let effective = json!({"a": {"telemetry": true}, "strict": {"telemetry": true}});
 
-        let offline = turn_off(&findings, &effective, &render);
+        let offline = turn_off_switches(&findings, &effective, &render);
 
         assert_eq!(offline.values, json!({"a": {"telemetry": false}}));
         assert_eq!(offline.refused[0].message, "strict: not allowed");
-        assert!(markdown(Some(&offline), &[]).contains("`a.telemetry: false`: tells"));
+        assert!(format_markdown(Some(&offline), &[]).contains("`a.telemetry: false`: tells"));
     }
 }

@@ -7,36 +7,42 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::path::Path;
+use crate::path::DocumentPath;
 
 /// The comment lines above each value, by the value's path. A comment for a path inside a list is
 /// written above the list.
-pub(crate) type Comments = BTreeMap<Path, Vec<String>>;
+pub(crate) type OverlayComments = BTreeMap<DocumentPath, Vec<String>>;
 
 /// Writes `values` as YAML below the comment lines of `head`.
-pub(crate) fn write(head: &[String], values: &Value, comments: &Comments) -> String {
+pub(crate) fn write_overlay(head: &[String], values: &Value, comments: &OverlayComments) -> String {
     let mut text = String::new();
     for line in head {
         let _ = writeln!(text, "# {line}");
     }
     match values {
         Value::Object(map) if !map.is_empty() => {
-            write_map(&mut text, values, &Path::default(), comments, 0);
+            write_map(&mut text, values, &DocumentPath::default(), comments, 0);
         }
         _ => text.push_str("{}\n"),
     }
     text
 }
 
-fn write_map(text: &mut String, value: &Value, path: &Path, comments: &Comments, depth: usize) {
+fn write_map(
+    text: &mut String,
+    value: &Value,
+    path: &DocumentPath,
+    comments: &OverlayComments,
+    depth: usize,
+) {
     let Value::Object(map) = value else { return };
     for (key, value) in map {
         let path = path.key(key);
         let indent = "  ".repeat(depth);
-        for comment in own_comments(comments, &path, value) {
+        for comment in select_comments(comments, &path, value) {
             let _ = writeln!(text, "{indent}# {comment}");
         }
-        let _ = write!(text, "{indent}{}:", scalar(&Value::String(key.clone())));
+        let _ = write!(text, "{indent}{}:", format_scalar(&Value::String(key.clone())));
         match value {
             Value::Object(inner) if !inner.is_empty() => {
                 text.push('\n');
@@ -47,7 +53,7 @@ fn write_map(text: &mut String, value: &Value, path: &Path, comments: &Comments,
                 write_list(text, items, depth);
             }
             leaf => {
-                let _ = writeln!(text, " {}", scalar(leaf));
+                let _ = writeln!(text, " {}", format_scalar(leaf));
             }
         }
     }
@@ -58,11 +64,17 @@ fn write_list(text: &mut String, items: &[Value], depth: usize) {
         let mut own = String::new();
         match item {
             Value::Object(inner) if !inner.is_empty() => {
-                write_map(&mut own, item, &Path::default(), &Comments::new(), depth + 1);
+                write_map(
+                    &mut own,
+                    item,
+                    &DocumentPath::default(),
+                    &OverlayComments::new(),
+                    depth + 1,
+                );
             }
             Value::Array(inner) if !inner.is_empty() => write_list(&mut own, inner, depth + 1),
             leaf => {
-                let _ = writeln!(own, "{}{}", "  ".repeat(depth + 1), scalar(leaf));
+                let _ = writeln!(own, "{}{}", "  ".repeat(depth + 1), format_scalar(leaf));
             }
         }
         // The item was written one level deeper; the dash replaces the indentation of its first
@@ -73,9 +85,9 @@ fn write_list(text: &mut String, items: &[Value], depth: usize) {
 }
 
 /// The comments of a value; for a list also those of everything in it.
-fn own_comments<'a>(
-    comments: &'a Comments,
-    path: &'a Path,
+fn select_comments<'a>(
+    comments: &'a OverlayComments,
+    path: &'a DocumentPath,
     value: &Value,
 ) -> impl Iterator<Item = &'a String> {
     let is_list = value.is_array();
@@ -89,16 +101,16 @@ fn own_comments<'a>(
 }
 
 /// Writes a scalar on one line. Strings that YAML 1.1 or 1.2 would read as another type are quoted.
-fn scalar(value: &Value) -> String {
+fn format_scalar(value: &Value) -> String {
     match value {
-        Value::String(text) if is_plain(text) => text.clone(),
+        Value::String(text) if is_plain_scalar(text) => text.clone(),
         // Every JSON string is a valid double-quoted YAML string.
         other => other.to_string(),
     }
 }
 
 /// Whether a string can be written without quotes.
-fn is_plain(text: &str) -> bool {
+fn is_plain_scalar(text: &str) -> bool {
     // Helm's YAML reader takes the words of YAML 1.1 for booleans: `on`, `y`.
     const WORDS: &[&str] = &["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
     let starts_well = text.starts_with(|c: char| c.is_ascii_alphabetic());
@@ -121,11 +133,11 @@ mod tests {
             "list": [{"name": "a", "l": [1, [2, "x"], {}]}, "two\nlines", []],
             "odd": {"on": "yes", "tag": "1.10", "empty": "", "n": null, "colon:": "a: b"},
         });
-        let path = Path::default().key("global").key("imageRegistry");
-        let in_list = Path::default().key("list").index(0).key("name");
+        let path = DocumentPath::default().key("global").key("imageRegistry");
+        let in_list = DocumentPath::default().key("list").index(0).key("name");
         let comments = [(path, vec!["moves 2 images".to_owned()]), (in_list, vec!["x".into()])];
-        let text = write(&["head".into()], &values, &comments.into_iter().collect());
-        assert_eq!(crate::manifest::parse(&text).unwrap(), values, "{text}");
+        let text = write_overlay(&["head".into()], &values, &comments.into_iter().collect());
+        assert_eq!(crate::manifest::parse_yaml(&text).unwrap(), values, "{text}");
         assert!(
             text.starts_with(
                 "# head\nglobal:\n  # moves 2 images\n  imageRegistry: site:5000/ai\n"
@@ -136,6 +148,6 @@ mod tests {
 
     #[test]
     fn an_empty_overlay_is_an_empty_map() {
-        assert_eq!(write(&[], &json!({}), &Comments::new()), "{}\n");
+        assert_eq!(write_overlay(&[], &json!({}), &OverlayComments::new()), "{}\n");
     }
 }

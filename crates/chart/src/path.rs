@@ -10,22 +10,22 @@ use serde_json::Value;
 /// The path of a value in a document, from the root. Printed as
 /// `data["values.yaml"]|base64|YAML|image`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Path(Vec<Step>);
+pub struct DocumentPath(Vec<PathStep>);
 
-/// One step of a [`Path`].
+/// One step of a [`DocumentPath`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Step {
+pub enum PathStep {
     /// The value of a key.
     Key(String),
     /// An item of a list, from 0.
     Index(usize),
     /// The decoded content of a text.
-    Inside(Encoding),
+    Inside(TextEncoding),
 }
 
 /// The format in which a text holds another document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Encoding {
+pub enum TextEncoding {
     /// Base64, as in the `data` of a Secret.
     Base64,
     /// JSON.
@@ -40,7 +40,7 @@ pub enum Encoding {
     Text,
 }
 
-impl Encoding {
+impl TextEncoding {
     /// The format's usual name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -54,28 +54,28 @@ impl Encoding {
     }
 }
 
-impl Path {
+impl DocumentPath {
     /// The path one key deeper.
     #[must_use]
     pub fn key(&self, key: impl Into<String>) -> Self {
-        self.then(Step::Key(key.into()))
+        self.then(PathStep::Key(key.into()))
     }
 
     /// The path one list item deeper.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
-        self.then(Step::Index(index))
+        self.then(PathStep::Index(index))
     }
 
     /// The path into the content of the text at this path.
     #[must_use]
-    pub fn inside(&self, encoding: Encoding) -> Self {
-        self.then(Step::Inside(encoding))
+    pub fn inside(&self, encoding: TextEncoding) -> Self {
+        self.then(PathStep::Inside(encoding))
     }
 
     /// The path one step deeper.
     #[must_use]
-    pub fn then(&self, step: Step) -> Self {
+    pub fn then(&self, step: PathStep) -> Self {
         let mut steps = Vec::with_capacity(self.0.len() + 1);
         steps.extend_from_slice(&self.0);
         steps.push(step);
@@ -83,14 +83,14 @@ impl Path {
     }
 
     /// The steps from the root.
-    pub fn steps(&self) -> &[Step] {
+    pub fn steps(&self) -> &[PathStep] {
         &self.0
     }
 
     /// The last key on the path; list indexes after it are skipped.
     pub fn last_key(&self) -> Option<&str> {
         self.0.iter().rev().find_map(|step| match step {
-            Step::Key(key) => Some(key.as_str()),
+            PathStep::Key(key) => Some(key.as_str()),
             _ => None,
         })
     }
@@ -109,57 +109,57 @@ impl Path {
     /// The part of the path in the document itself, up to the first text that has to be decoded.
     #[must_use]
     pub fn outer(&self) -> Self {
-        let end = self.0.iter().position(|step| matches!(step, Step::Inside(_)));
+        let end = self.0.iter().position(|step| matches!(step, PathStep::Inside(_)));
         Self(self.0[..end.unwrap_or(self.0.len())].to_vec())
     }
 
-    /// Whether the text at [`Path::outer`] has to be decoded from base64 first.
+    /// Whether the text at [`DocumentPath::outer`] has to be decoded from base64 first.
     pub fn is_base64(&self) -> bool {
-        self.0.contains(&Step::Inside(Encoding::Base64))
+        self.0.contains(&PathStep::Inside(TextEncoding::Base64))
     }
 
     /// The value at this path. `None` if it is missing or inside an encoded text; those are read by
     /// `find::text`.
-    pub fn find<'a>(&self, root: &'a Value) -> Option<&'a Value> {
+    pub fn find_value<'a>(&self, root: &'a Value) -> Option<&'a Value> {
         self.0.iter().try_fold(root, |value, step| match step {
-            Step::Key(key) => value.get(key),
-            Step::Index(index) => value.get(index),
-            Step::Inside(_) => None,
+            PathStep::Key(key) => value.get(key),
+            PathStep::Index(index) => value.get(index),
+            PathStep::Inside(_) => None,
         })
     }
 }
 
-impl FromIterator<Step> for Path {
-    fn from_iter<I: IntoIterator<Item = Step>>(steps: I) -> Self {
+impl FromIterator<PathStep> for DocumentPath {
+    fn from_iter<I: IntoIterator<Item = PathStep>>(steps: I) -> Self {
         Self(steps.into_iter().collect())
     }
 }
 
 /// `spec.containers[0].image`, `data["values.yaml"]|base64|YAML|image`.
-impl fmt::Display for Path {
+impl fmt::Display for DocumentPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut needs_dot = false;
         // Two encodings in a row share a bar: `|base64|YAML|`, not `|base64||YAML|`.
         let mut is_opened = false;
         for step in &self.0 {
-            let was_opened = std::mem::replace(&mut is_opened, matches!(step, Step::Inside(_)));
+            let was_opened = std::mem::replace(&mut is_opened, matches!(step, PathStep::Inside(_)));
             match step {
-                Step::Key(key) if is_plain(key) => {
+                PathStep::Key(key) if is_plain_key(key) => {
                     if needs_dot {
                         f.write_str(".")?;
                     }
                     f.write_str(key)?;
                     needs_dot = true;
                 }
-                Step::Key(key) => {
+                PathStep::Key(key) => {
                     write!(f, "[{key:?}]")?;
                     needs_dot = true;
                 }
-                Step::Index(index) => {
+                PathStep::Index(index) => {
                     write!(f, "[{index}]")?;
                     needs_dot = true;
                 }
-                Step::Inside(encoding) => {
+                PathStep::Inside(encoding) => {
                     write!(f, "{}{}|", if was_opened { "" } else { "|" }, encoding.as_str())?;
                     needs_dot = false;
                 }
@@ -169,11 +169,11 @@ impl fmt::Display for Path {
     }
 }
 
-fn is_plain(key: &str) -> bool {
+fn is_plain_key(key: &str) -> bool {
     !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-/".contains(&b))
 }
 
-impl Serialize for Path {
+impl Serialize for DocumentPath {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -185,9 +185,13 @@ mod tests {
 
     #[test]
     fn a_path_is_written_as_people_write_it() {
-        let path = Path::default().key("data").key("values.yaml");
-        let path =
-            path.inside(Encoding::Base64).inside(Encoding::Yaml).key("hub").key("images").index(2);
+        let path = DocumentPath::default().key("data").key("values.yaml");
+        let path = path
+            .inside(TextEncoding::Base64)
+            .inside(TextEncoding::Yaml)
+            .key("hub")
+            .key("images")
+            .index(2);
         assert_eq!(path.to_string(), "data[\"values.yaml\"]|base64|YAML|hub.images[2]");
         assert_eq!(path.outer().to_string(), "data[\"values.yaml\"]");
         assert_eq!(path.last_key(), Some("images"));

@@ -4,7 +4,7 @@ use crate::{Error, Result};
 
 /// Renders the chart with the user's values and then, as helm's last `-f`, an optional overlay (the
 /// text of a YAML document). Returns the rendered stream. Called from several threads at once.
-pub type Render<'a> = dyn Fn(Option<&str>) -> Result<String, RenderError> + Sync + 'a;
+pub type RenderFunction<'a> = dyn Fn(Option<&str>) -> Result<String, RenderError> + Sync + 'a;
 
 /// Helm's own message about a render that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,8 +16,8 @@ pub struct RenderError {
 
 /// Renders once for each overlay, in parallel, and returns the streams in the order of the
 /// overlays.
-pub(crate) fn streams(
-    render: &Render,
+pub(crate) fn render_streams(
+    render: &RenderFunction,
     overlays: &[Option<String>],
 ) -> Vec<Result<String, RenderError>> {
     // Each render is a helm process that itself uses more than one core and holds the whole chart

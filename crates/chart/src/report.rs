@@ -8,16 +8,19 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use types::Reference;
 
-use crate::chart::Chart;
+use crate::chart::HelmChart;
 use crate::manifest::Manifests;
-use crate::mirrors::{self, Remedy, Scheme};
-use crate::relocate::{Change, CompiledIn, Foreign, NotLocked, Relocation, Target, Verdict};
-use crate::{Path, Result, find};
+use crate::mirrors::{self, MirrorFile, RegistryScheme};
+use crate::relocate::{
+    CompiledInImage, ForeignReference, ProofVerdict, Relocation, RelocationTarget,
+    UnexpectedChange, UnlockedImage,
+};
+use crate::{DocumentPath, Result, find};
 
 /// The report on one relocation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct RelocationReport {
     /// The chart's name.
     pub chart: String,
     /// The chart's version.
@@ -25,60 +28,60 @@ pub struct Report {
     /// The site's registry and path that the images were moved to.
     pub site: String,
     /// The verdict of the proof.
-    pub verdict: Verdict,
+    pub verdict: ProofVerdict,
     /// The images that were moved.
-    pub moved: Vec<Image>,
+    pub moved: Vec<RelocatedImage>,
     /// The images that no value moves.
-    pub leftovers: Vec<Leftover>,
+    pub leftovers: Vec<ImageLeftover>,
     /// Image fields whose content is not an image, with or without the overlay.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub broken: Vec<find::Broken>,
+    pub broken: Vec<find::BrokenImageField>,
     /// Images that operators may pull; the manifests do not show whether they do. Not proven.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub possible: Vec<CompiledIn>,
+    pub possible: Vec<CompiledInImage>,
     /// Images that are not in the lock, so that the site will not have them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub not_locked: Vec<NotLocked>,
+    pub not_locked: Vec<UnlockedImage>,
     /// The documents that pull from the site and to which no value adds its pull secret.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub without_secret: Vec<find::Place>,
+    pub without_secret: Vec<find::ManifestLocation>,
     /// Settings that the user asked for and that could not be made, with the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
     /// Files that make nodes pull the leftovers from the site.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub remedies: Vec<Remedy>,
+    pub remedies: Vec<MirrorFile>,
     /// Other differences between the two renders, which the move does not explain.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub changes: Vec<Change>,
+    pub changes: Vec<UnexpectedChange>,
     /// Texts that still point outside the site and that no finder knows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub foreign: Vec<Foreign>,
+    pub foreign: Vec<ForeignReference>,
 }
 
 /// An image that was moved, with all of its locations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Image {
+pub struct RelocatedImage {
     /// The image.
     pub from: Reference,
     /// Its name at the site.
     pub to: Reference,
     /// The values that move it.
-    pub by: Vec<Path>,
+    pub by: Vec<DocumentPath>,
     /// The number of locations where it was moved.
     pub places: usize,
 }
 
 /// An image that no value moves, at one location.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Leftover {
+pub struct ImageLeftover {
     /// The image.
     pub image: Reference,
     /// Its name at the site.
     pub to: Reference,
     /// Its location; for an image that is built into an operator, the object that makes the
     /// operator pull it.
-    pub place: find::Place,
+    pub place: find::ManifestLocation,
     /// Why it stays, and so which workarounds there are.
     pub kind: LeftoverKind,
     /// Why no value moves it.
@@ -101,7 +104,7 @@ pub enum LeftoverKind {
 
 impl LeftoverKind {
     /// The kind of a leftover at a location of a manifest.
-    fn of(place: &find::Place, rendered: &Manifests) -> Self {
+    fn from_location(place: &find::ManifestLocation, rendered: &Manifests) -> Self {
         let is_file =
             |template: &String| template.starts_with("crds/") || template.contains("/crds/");
         let document = rendered.documents.get(place.document);
@@ -113,7 +116,7 @@ impl LeftoverKind {
     }
 
     /// The section of the report for this kind: its title, and the workarounds.
-    fn section(self) -> (&'static str, &'static str) {
+    fn report_section(self) -> (&'static str, &'static str) {
         match self {
             Self::Rendered => (
                 "Leftovers",
@@ -143,19 +146,19 @@ impl LeftoverKind {
     }
 }
 
-impl Report {
+impl RelocationReport {
     /// Writes the report on a relocation. `scheme` is how nodes talk to the site's registry.
     pub fn new(
-        chart: &Chart,
-        target: &Target,
-        scheme: Scheme,
+        chart: &HelmChart,
+        target: &RelocationTarget,
+        scheme: RegistryScheme,
         relocation: &Relocation,
     ) -> Result<Self> {
         let proof = &relocation.proof;
         // An image may be moved at many locations; the table has one row for it.
         let pairs: BTreeSet<(&Reference, &Reference)> =
             proof.moved.iter().map(|moved| (&moved.from, &moved.to)).collect();
-        let moved = pairs.into_iter().map(|(from, to)| Image {
+        let moved = pairs.into_iter().map(|(from, to)| RelocatedImage {
             from: from.clone(),
             to: to.clone(),
             by: relocation
@@ -167,15 +170,15 @@ impl Report {
             places: proof.moved.iter().filter(|moved| moved.from == *from).count(),
         });
         let stayed = proof.stayed.iter().zip(&relocation.reasons);
-        let leftovers: Vec<Leftover> = stayed
-            .map(|(stayed, reason)| Leftover {
+        let leftovers: Vec<ImageLeftover> = stayed
+            .map(|(stayed, reason)| ImageLeftover {
                 image: stayed.from.clone(),
                 to: stayed.to.clone(),
                 place: stayed.place.clone(),
-                kind: LeftoverKind::of(&stayed.place, &relocation.rendered),
+                kind: LeftoverKind::from_location(&stayed.place, &relocation.rendered),
                 reason: reason.clone(),
             })
-            .chain(proof.compiled_in.iter().map(|compiled| Leftover {
+            .chain(proof.compiled_in.iter().map(|compiled| ImageLeftover {
                 image: compiled.image.clone(),
                 to: compiled.to.clone(),
                 place: compiled.place.clone(),
@@ -190,7 +193,7 @@ impl Report {
             site: target.prefix.to_string(),
             verdict: proof.verdict(),
             moved: moved.collect(),
-            remedies: mirrors::remedies(&images, target, scheme)?,
+            remedies: mirrors::build_mirror_files(&images, target, scheme)?,
             leftovers,
             broken: proof.broken.clone(),
             possible: proof.possible.clone(),
@@ -203,7 +206,7 @@ impl Report {
     }
 
     /// The report as a Markdown document.
-    pub fn markdown(&self) -> String {
+    pub fn to_markdown(&self) -> String {
         let mut text = format!("# {} {} to {}\n\n", self.chart, self.version, self.site);
         let _ = writeln!(text, "Verdict: **{}**\n", self.verdict.as_str());
         text.push_str("| image | at the site | locations | set by |\n|---|---|---|---|\n");
@@ -214,7 +217,7 @@ impl Report {
         }
         self.write_leftovers(&mut text);
         self.write_notes(&mut text);
-        text + &self.refutation()
+        text + &self.refutation_markdown()
     }
 
     fn write_leftovers(&self, text: &mut String) {
@@ -225,16 +228,16 @@ impl Report {
             LeftoverKind::CompiledIn,
         ];
         for kind in all {
-            let (title, ways) = kind.section();
+            let (title, ways) = kind.report_section();
             let mut own = self.leftovers.iter().filter(|leftover| leftover.kind == kind).peekable();
             if own.peek().is_some() {
                 let _ = write!(text, "\n## {title}\n\n{ways}\n\n");
             }
-            for Leftover { image, place, reason, .. } in own {
+            for ImageLeftover { image, place, reason, .. } in own {
                 let _ = writeln!(text, "- `{image}` in {place}: {reason}");
             }
         }
-        for Remedy { reader, path, text: file, .. } in &self.remedies {
+        for MirrorFile { reader, path, text: file, .. } in &self.remedies {
             let _ = write!(text, "\n{reader}, `{path}`:\n\n```\n{}\n```\n", file.trim_end());
         }
     }
@@ -244,7 +247,7 @@ impl Report {
             text.push_str(
                 "\n## Invalid image fields\n\nThese cannot be pulled; correct the values.\n\n",
             );
-            for find::Broken { place, text: field, reason } in &self.broken {
+            for find::BrokenImageField { place, text: field, reason } in &self.broken {
                 let _ = writeln!(text, "- `{field}` in {place}: {reason}");
             }
         }
@@ -275,31 +278,31 @@ impl Report {
 
     /// What refutes the proof, as Markdown: images that are not in the lock, unexpected changes
     /// with both versions, and texts that point outside. Empty if there are none.
-    pub fn refutation(&self) -> String {
+    pub fn refutation_markdown(&self) -> String {
         let mut text = String::new();
         if !self.not_locked.is_empty() {
             text.push_str(
                 "\n## Not in the lock\n\nThe site will not have these images. Add them to \
                  gantry.yaml and run `gantry lock`.\n\n",
             );
-            for NotLocked { image, place } in &self.not_locked {
+            for UnlockedImage { image, place } in &self.not_locked {
                 let _ = writeln!(text, "- `{image}` in {place}");
             }
         }
         if !self.changes.is_empty() {
             text.push_str("\n## Unexpected changes\n\n");
-            for Change { place, before, after } in &self.changes {
+            for UnexpectedChange { place, before, after } in &self.changes {
                 let _ = writeln!(
                     text,
                     "- {place}\n{}{}",
-                    marked('-', before.as_ref()),
-                    marked('+', after.as_ref())
+                    format_side('-', before.as_ref()),
+                    format_side('+', after.as_ref())
                 );
             }
         }
         if !self.foreign.is_empty() {
             text.push_str("\n## Still outside the site\n\n");
-            for Foreign { place, text: outside } in &self.foreign {
+            for ForeignReference { place, text: outside } in &self.foreign {
                 let _ = writeln!(text, "- `{outside}` in {place}");
             }
         }
@@ -309,7 +312,7 @@ impl Report {
 
 /// The first lines of one version of a changed text, each behind `sign`, as in a diff. A whole
 /// script would bury the rest of the report.
-fn marked(sign: char, side: Option<&String>) -> String {
+fn format_side(sign: char, side: Option<&String>) -> String {
     const SHOWN: usize = 20;
     let lines = side.into_iter().flat_map(|text| text.lines().take(SHOWN));
     lines.fold(String::new(), |mut all, line| {
@@ -321,7 +324,7 @@ fn marked(sign: char, side: Option<&String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::find::Place;
+    use crate::find::ManifestLocation;
 
     #[test]
     fn a_leftover_is_told_apart_by_what_helm_hands_to_a_post_renderer() {
@@ -334,9 +337,9 @@ mod tests {
             [(0, LeftoverKind::Rendered), (1, LeftoverKind::Hook), (2, LeftoverKind::Crds)]
         {
             let template = rendered.documents[document].template.clone();
-            let (name, path) = (String::new(), Path::default());
-            let place = Place { template, document, kind: name.clone(), name, path };
-            assert_eq!(LeftoverKind::of(&place, &rendered), kind);
+            let (name, path) = (String::new(), DocumentPath::default());
+            let place = ManifestLocation { template, document, kind: name.clone(), name, path };
+            assert_eq!(LeftoverKind::from_location(&place, &rendered), kind);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::path::{Path, Step};
+use crate::path::{DocumentPath, PathStep};
 use crate::{Error, Result, manifest};
 
 /// The deepest nesting that is followed. Real values stay below 20 levels; the limit keeps a
@@ -12,9 +12,9 @@ const DEEPEST: usize = 64;
 
 /// Parses a values file; `name` is its name in errors. An empty file is an empty map; any other
 /// document that is not a map is an error.
-pub fn read(name: &str, text: &str) -> Result<Value> {
+pub fn read_values(name: &str, text: &str) -> Result<Value> {
     let file = || name.to_owned();
-    match manifest::parse(text).map_err(|reason| Error::File { file: file(), reason })? {
+    match manifest::parse_yaml(text).map_err(|reason| Error::File { file: file(), reason })? {
         Value::Null => Ok(Value::Object(Map::new())),
         Value::Object(map) => Ok(Value::Object(map)),
         _ => Err(Error::File {
@@ -26,7 +26,7 @@ pub fn read(name: &str, text: &str) -> Result<Value> {
 
 /// Merges `over` into `under` as helm merges one values file into another: maps are merged key by
 /// key, everything else is replaced, and `null` removes a key.
-pub fn merge(under: &mut Value, over: &Value) {
+pub fn merge_values(under: &mut Value, over: &Value) {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
             for (key, value) in over {
@@ -34,7 +34,9 @@ pub fn merge(under: &mut Value, over: &Value) {
                     (_, Value::Null) => {
                         under.shift_remove(key);
                     }
-                    (Some(below), Value::Object(_)) if below.is_object() => merge(below, value),
+                    (Some(below), Value::Object(_)) if below.is_object() => {
+                        merge_values(below, value)
+                    }
                     _ => {
                         under.insert(key.clone(), value.clone());
                     }
@@ -47,17 +49,21 @@ pub fn merge(under: &mut Value, over: &Value) {
 
 /// Calls `visit` with each leaf and its path. Leaves are strings, numbers, booleans, nulls, and
 /// empty maps and lists.
-pub(crate) fn leaves<'a>(value: &'a Value, path: &Path, visit: &mut impl FnMut(&Path, &'a Value)) {
+pub(crate) fn visit_leaves<'a>(
+    value: &'a Value,
+    path: &DocumentPath,
+    visit: &mut impl FnMut(&DocumentPath, &'a Value),
+) {
     match value {
         _ if path.steps().len() > DEEPEST => {}
         Value::Object(map) if !map.is_empty() => {
             for (key, value) in map {
-                leaves(value, &path.key(key), visit);
+                visit_leaves(value, &path.key(key), visit);
             }
         }
         Value::Array(items) if !items.is_empty() => {
             for (index, item) in items.iter().enumerate() {
-                leaves(item, &path.index(index), visit);
+                visit_leaves(item, &path.index(index), visit);
             }
         }
         leaf => visit(path, leaf),
@@ -67,26 +73,26 @@ pub(crate) fn leaves<'a>(value: &'a Value, path: &Path, visit: &mut impl FnMut(&
 /// Sets the value at `path` of the overlay `root` to `leaf`. Helm replaces lists as a whole, so
 /// when the path leads through a list, all of that list is first copied from `effective`, the
 /// values that the overlay is merged into.
-pub(crate) fn set(root: &mut Value, path: &Path, leaf: Value, effective: &Value) {
+pub(crate) fn set_value(root: &mut Value, path: &DocumentPath, leaf: Value, effective: &Value) {
     let mut at = root;
     for (depth, step) in path.steps().iter().enumerate() {
-        let above: Path = path.steps()[..depth].iter().cloned().collect();
+        let above: DocumentPath = path.steps()[..depth].iter().cloned().collect();
         at = match step {
-            Step::Key(key) => {
+            PathStep::Key(key) => {
                 if !at.is_object() {
                     *at = Value::Object(Map::new());
                 }
                 let Value::Object(map) = at else { return };
                 map.entry(key.clone()).or_insert(Value::Null)
             }
-            Step::Index(index) => {
+            PathStep::Index(index) => {
                 if !at.is_array() {
-                    *at = above.find(effective).cloned().unwrap_or(Value::Array(vec![]));
+                    *at = above.find_value(effective).cloned().unwrap_or(Value::Array(vec![]));
                 }
                 let Some(item) = at.get_mut(index) else { return };
                 item
             }
-            Step::Inside(_) => return,
+            PathStep::Inside(_) => return,
         };
     }
     *at = leaf;
@@ -101,7 +107,7 @@ mod tests {
     #[test]
     fn values_are_merged_as_helm_merges_them() {
         let mut under = json!({"a": {"b": 1, "c": 2}, "l": [1, 2], "n": 1});
-        merge(&mut under, &json!({"a": {"b": 3}, "l": [9], "n": null, "x": {"y": 1}}));
+        merge_values(&mut under, &json!({"a": {"b": 3}, "l": [9], "n": null, "x": {"y": 1}}));
         assert_eq!(under, json!({"a": {"b": 3, "c": 2}, "l": [9], "x": {"y": 1}}));
     }
 
@@ -109,8 +115,8 @@ mod tests {
     fn a_leaf_in_a_list_restates_the_whole_list() {
         let effective = json!({"a": {"l": [{"x": 1, "y": 2}, {"x": 3}]}});
         let mut overlay = json!({});
-        let path = Path::default().key("a").key("l").index(1).key("x");
-        set(&mut overlay, &path, json!(9), &effective);
+        let path = DocumentPath::default().key("a").key("l").index(1).key("x");
+        set_value(&mut overlay, &path, json!(9), &effective);
         assert_eq!(overlay, json!({"a": {"l": [{"x": 1, "y": 2}, {"x": 9}]}}));
     }
 }

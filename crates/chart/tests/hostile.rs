@@ -4,8 +4,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gantry_chart::relocate::{Options, Target, Verdict, relocate};
-use gantry_chart::{Chart, RenderError, find, post_render, values};
+use gantry_chart::relocate::{ProofVerdict, RelocationOptions, RelocationTarget, relocate};
+use gantry_chart::{HelmChart, RenderError, find, post_render, values};
 use proptest::prelude::*;
 
 /// Fragments that lead a generated stream into the branches of the finders.
@@ -48,12 +48,12 @@ proptest! {
     #[test]
     fn no_stream_brings_the_finders_down(pieces in prop::collection::vec(piece(), 0..12)) {
         let stream = pieces.concat();
-        for found in find::images(&stream).images {
+        for found in find::find_images(&stream).images {
             prop_assert!(!found.explain().is_empty());
         }
         let prefix = "site.internal:5000/ai".parse().unwrap();
-        let naming = types::naming::Naming::HostPath;
-        let target = Target { prefix, naming, pull_secret: None };
+        let naming = types::naming::NamingRule::HostPath;
+        let target = RelocationTarget { prefix, naming, pull_secret: None };
         if let Ok(post) = post_render::post_render(&stream, &target) {
             // What was moved is not moved again.
             let again = post_render::post_render(&post.stream, &target).unwrap();
@@ -68,13 +68,13 @@ proptest! {
         streams in prop::collection::vec(prop::collection::vec(piece(), 0..8), 1..5),
         refusals in prop::collection::vec(any::<bool>(), 1..5),
     ) {
-        let user = values::read("values", &values_file.concat()).unwrap_or_default();
+        let user = values::read_values("values", &values_file.concat()).unwrap_or_default();
         let files = [
             ("Chart.yaml".to_owned(), b"name: c\nversion: 1.0.0\n".to_vec()),
             ("values.yaml".to_owned(), b"image: {registry: '', repository: a/b}\n".to_vec()),
             ("templates/x.yaml".to_owned(), template.into_bytes()),
         ];
-        let chart = Chart::read(files).unwrap();
+        let chart = HelmChart::read(files).unwrap();
         let count = AtomicUsize::new(0);
         let render = |_: Option<&str>| {
             let number = count.fetch_add(1, Ordering::Relaxed);
@@ -84,10 +84,10 @@ proptest! {
             Ok(streams[number % streams.len()].concat())
         };
         let prefix = "site.internal:5000/ai".parse().unwrap();
-        let naming = types::naming::Naming::Path;
-        let target = Target { prefix, naming, pull_secret: Some("s".into()) };
-        if let Ok(relocation) = relocate(&chart, &user, &target, &Options::default(), &render) {
-            let is_proven = relocation.proof.verdict() == Verdict::Proven;
+        let naming = types::naming::NamingRule::Path;
+        let target = RelocationTarget { prefix, naming, pull_secret: Some("s".into()) };
+        if let Ok(relocation) = relocate(&chart, &user, &target, &RelocationOptions::default(), &render) {
+            let is_proven = relocation.proof.verdict() == ProofVerdict::Proven;
             prop_assert!(!is_proven || relocation.proof.stayed.is_empty());
             prop_assert!(relocation.renders < 200, "{} renders", relocation.renders);
         }
@@ -135,11 +135,11 @@ proptest! {
             ("templates/a.yaml", pieces.concat()),
         ];
         let files = files.map(|(path, text)| (path.to_owned(), text.into_bytes()));
-        let chart = gantry_chart::Chart::read(files).unwrap();
-        let user = gantry_chart::values::read("none", "").unwrap();
+        let chart = gantry_chart::HelmChart::read(files).unwrap();
+        let user = gantry_chart::values::read_values("none", "").unwrap();
         let render = |_: Option<&str>| Ok(String::new());
-        let rules = gantry_chart::Rules::builtin();
-        let inspected = gantry_chart::inspect::chart(&chart, &user, &render, rules).unwrap();
+        let rules = gantry_chart::OperatorRules::builtin();
+        let inspected = gantry_chart::inspect::inspect_chart(&chart, &user, &render, rules).unwrap();
         prop_assert!(inspected.findings.images.len() <= 1);
     }
 }

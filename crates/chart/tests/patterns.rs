@@ -3,13 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use base64::Engine as _;
-use gantry_chart::find::images;
+use gantry_chart::find::find_images;
 
 /// The finds in a stream: confidence, reference and path.
 fn found(stream: &str) -> Vec<String> {
-    let findings = images(stream);
+    let findings = find_images(stream);
     assert!(findings.unread.is_empty(), "{:?}", findings.unread);
-    let line = |found: &gantry_chart::find::Found| {
+    let line = |found: &gantry_chart::find::FoundImage| {
         format!("{} {} {}", found.confidence.as_str(), found.reference, found.place.path)
     };
     findings.images.iter().map(line).collect()

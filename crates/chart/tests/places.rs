@@ -138,7 +138,11 @@ fn container_of(list: &str, image: &str) -> String {
 
 /// The references in a stream that are found with at least this confidence.
 fn found(stream: &str, at_least: Confidence) -> Vec<String> {
-    find::images(stream).references(at_least).iter().map(ToString::to_string).collect()
+    find::find_images(stream)
+        .references_at_least(at_least)
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 fn host() -> impl Strategy<Value = String> {

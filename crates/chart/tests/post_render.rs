@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 
 use base64::Engine as _;
 use gantry_chart::post_render::post_render;
-use gantry_chart::relocate::{Target, Verdict};
+use gantry_chart::relocate::{ProofVerdict, RelocationTarget};
 use proptest::prelude::*;
-use types::naming::Naming;
+use types::naming::NamingRule;
 
 /// Where and how a reference is written.
 #[derive(Debug, Clone, Copy)]
@@ -275,14 +275,14 @@ proptest! {
     #[test]
     fn nothing_points_outside_nothing_else_changes_and_once_is_enough(
         images in prop::collection::vec(image(), 1..8),
-        naming in prop::sample::select(vec![Naming::Path, Naming::HostPath, Naming::Name]),
+        naming in prop::sample::select(vec![NamingRule::Path, NamingRule::HostPath, NamingRule::Name]),
     ) {
         let documents: Vec<String> =
             images.iter().map(|image| format!("---{}{}", image.end, document(image))).collect();
         let stream = documents.concat();
         prop_assert!(!outside(&stream, &images).is_empty(), "the scan sees what is there");
         let prefix = "site.internal:5000/ai".parse().unwrap();
-        let target = Target { prefix, naming, pull_secret: None };
+        let target = RelocationTarget { prefix, naming, pull_secret: None };
         let moved = match post_render(&stream, &target) {
             Ok(moved) => moved,
             // Two generated images may have one name at the site: an error before anything is done.
@@ -291,7 +291,7 @@ proptest! {
                 return Ok(());
             }
         };
-        prop_assert_eq!(moved.proof.verdict(), Verdict::Proven, "{:#?}\n{}", moved.proof, moved.stream);
+        prop_assert_eq!(moved.proof.verdict(), ProofVerdict::Proven, "{:#?}\n{}", moved.proof, moved.stream);
         // `-docs` is another repository, which nothing pulls.
         let plain = moved.stream.lines().filter(|line| !line.contains("-docs"));
         let plain: Vec<&str> = plain.collect();

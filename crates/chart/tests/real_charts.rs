@@ -11,15 +11,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use base64::Engine as _;
-use gantry_chart::relocate::{Options, Relocation, Target, Verdict, relocate};
+use gantry_chart::relocate::{
+    ProofVerdict, Relocation, RelocationOptions, RelocationTarget, relocate,
+};
 use gantry_chart::{find, post_render, values};
 use regex::Regex;
-use types::naming::Naming;
+use types::naming::NamingRule;
 
 const SITE: &str = "registry.internal:5000/ai";
 
-fn target(naming: Naming) -> Target {
-    Target { prefix: SITE.parse().unwrap(), naming, pull_secret: Some("site-pull".into()) }
+fn target(naming: NamingRule) -> RelocationTarget {
+    RelocationTarget {
+        prefix: SITE.parse().unwrap(),
+        naming,
+        pull_secret: Some("site-pull".into()),
+    }
 }
 
 /// Every word of a stream that looks like `host/path:tag` or `host/path@digest`, or comes after
@@ -59,7 +65,7 @@ fn plain_scan(stream: &str) -> BTreeSet<String> {
 /// A chart that was relocated.
 struct Run {
     archive: PathBuf,
-    naming: Naming,
+    naming: NamingRule,
     name: String,
     before: String,
     relocation: Relocation,
@@ -78,7 +84,7 @@ fn runs() -> &'static [Run] {
             let work = || {
                 let mut own = Vec::new();
                 while let Some(archive) = archives.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    own.push(moved(archive, Naming::Path));
+                    own.push(moved(archive, NamingRule::Path));
                 }
                 own
             };
@@ -90,11 +96,11 @@ fn runs() -> &'static [Run] {
     })
 }
 
-fn moved(archive: &Path, naming: Naming) -> Run {
+fn moved(archive: &Path, naming: NamingRule) -> Run {
     let chart = support::read(archive);
     let own = support::values_file(&chart);
     let user = std::fs::read_to_string(&own).unwrap_or_default();
-    let user = values::read("values", &user).unwrap();
+    let user = values::read_values("values", &user).unwrap();
     let first = Mutex::new(None);
     let render = |overlay: Option<&str>| {
         let stream = support::helm(archive, &own, overlay)?;
@@ -104,7 +110,7 @@ fn moved(archive: &Path, naming: Naming) -> Run {
         Ok(stream)
     };
     let relocation =
-        relocate(&chart, &user, &target(naming), &Options::default(), &render).unwrap();
+        relocate(&chart, &user, &target(naming), &RelocationOptions::default(), &render).unwrap();
     let after = render(Some(&relocation.overlay)).unwrap();
     let before = first.lock().unwrap().take().unwrap();
     let (archive, name) = (archive.to_path_buf(), chart.name().to_owned());
@@ -114,7 +120,7 @@ fn moved(archive: &Path, naming: Naming) -> Run {
 /// Fails if a plain scan of the render with the overlay finds an image that the proof does not
 /// report.
 fn assert_not_hidden(Run { name, relocation, after, .. }: &Run) {
-    assert_ne!(relocation.proof.verdict(), Verdict::Refuted, "{name}: {:?}", relocation.proof);
+    assert_ne!(relocation.proof.verdict(), ProofVerdict::Refuted, "{name}: {:?}", relocation.proof);
     let known: BTreeSet<String> =
         relocation.proof.stayed.iter().map(|stayed| stayed.from.to_string()).collect();
     let hidden: Vec<String> = plain_scan(after)
@@ -136,7 +142,7 @@ fn nor_is_one_where_each_registry_has_a_folder_or_names_are_cut_to_their_last_wo
     // Charts with images of several registries below one global, in texts, and in Secrets.
     for name in ["kube-prometheus-stack", "jupyterhub", "redis"] {
         let run = runs().iter().find(|run| run.name == name).expect("the chart is there");
-        for naming in [Naming::HostPath, Naming::Name] {
+        for naming in [NamingRule::HostPath, NamingRule::Name] {
             let other = moved(&run.archive, naming);
             assert_not_hidden(&other);
             let (all, same) = (&other.relocation.proof.moved, &run.relocation.proof.moved);
@@ -148,8 +154,11 @@ fn nor_is_one_where_each_registry_has_a_folder_or_names_are_cut_to_their_last_wo
 #[test]
 fn every_image_that_a_plain_scan_sees_is_found() {
     for Run { name, before, .. } in runs() {
-        let found: BTreeSet<String> =
-            find::images(before).images.iter().map(|found| found.reference.to_string()).collect();
+        let found: BTreeSet<String> = find::find_images(before)
+            .images
+            .iter()
+            .map(|found| found.reference.to_string())
+            .collect();
         let seen = plain_scan(before);
         assert!(!seen.is_empty(), "{name}: the scan is blind");
         for word in seen {
@@ -185,8 +194,8 @@ fn few_renders_are_enough() {
 #[test]
 fn the_post_renderer_moves_all_that_is_left() {
     for Run { name, after, .. } in runs() {
-        let post = post_render::post_render(after, &target(Naming::Path)).unwrap();
-        assert_eq!(post.proof.verdict(), Verdict::Proven, "{name}: {:?}", post.proof);
+        let post = post_render::post_render(after, &target(NamingRule::Path)).unwrap();
+        assert_eq!(post.proof.verdict(), ProofVerdict::Proven, "{name}: {:?}", post.proof);
         assert!(plain_scan(&post.stream).is_empty(), "{name}: {:?}", plain_scan(&post.stream));
     }
 }

@@ -7,8 +7,8 @@ mod support;
 
 use std::path::Path;
 
-use gantry_chart::find::{Confidence, Found, Pattern};
-use gantry_chart::{Chart, Rules, inspect, values};
+use gantry_chart::find::{Confidence, FoundImage, LocationKind};
+use gantry_chart::{HelmChart, OperatorRules, inspect, values};
 
 const VALUES: &str = "
 image: {repository: org/app, tag: ''}
@@ -63,7 +63,7 @@ image: "{{ .Values.gitImage.repository }}:{{ .Values.gitImage.tag }}"
 "#;
 
 /// A chart with a subchart that is disabled.
-fn chart(folder: &Path) -> Chart {
+fn chart(folder: &Path) -> HelmChart {
     let files = [
         (
             "Chart.yaml",
@@ -88,15 +88,18 @@ fn chart(folder: &Path) -> Chart {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
-    Chart::read(files.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec()))).unwrap()
+    HelmChart::read(files.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec()))).unwrap()
 }
 
-fn inspected() -> Vec<Found> {
+fn inspected() -> Vec<FoundImage> {
     let folder = tempfile::tempdir().unwrap();
     let chart = chart(folder.path());
     let render = |overlay: Option<&str>| support::helm(folder.path(), Path::new("none"), overlay);
-    let user = values::read("none", "").unwrap();
-    inspect::chart(&chart, &user, &render, Rules::builtin()).unwrap().findings.images
+    let user = values::read_values("none", "").unwrap();
+    inspect::inspect_chart(&chart, &user, &render, OperatorRules::builtin())
+        .unwrap()
+        .findings
+        .images
 }
 
 #[test]
@@ -104,7 +107,7 @@ fn a_value_that_is_not_rendered_is_told_with_what_keeps_it_from_being_rendered()
     let found = inspected();
     let told: Vec<String> = found
         .iter()
-        .filter(|found| found.pattern == Pattern::Value)
+        .filter(|found| found.pattern == LocationKind::Value)
         .map(|found| format!("{} {}", found.reference, found.note.as_deref().unwrap_or_default()))
         .collect();
     assert_eq!(
@@ -131,7 +134,7 @@ fn what_is_rendered_has_the_values_behind_it_and_hints_come_last() {
     // The values name git too, with a registry of their own.
     let hints: Vec<String> = found
         .iter()
-        .filter(|found| found.pattern == Pattern::Hint)
+        .filter(|found| found.pattern == LocationKind::Hint)
         .map(|found| found.reference.to_string())
         .collect();
     assert_eq!(hints, ["quay.io/org/tool:9"]);

@@ -4,9 +4,11 @@
 #[allow(dead_code)] // Each file of tests has its own part of it.
 mod support;
 
-use chart::phone_home::Switches;
+use chart::phone_home::PhoneHomeRules;
 use chart::values;
-use chart::wiring::{Offline, Patches, Request, Table, Wiring, wire};
+use chart::wiring::{
+    OfflineWiring, PatchFile, SiteServices, WiringRequest, WiringTable, wire_release,
+};
 use gantry_chart as chart;
 use serde_json::{Value, json};
 use support::{Written, containers, variable};
@@ -20,8 +22,8 @@ struct Case {
     written: Written,
     /// The user's values, on top of the chart's defaults.
     own: Value,
-    offline: Offline,
-    table: Table,
+    offline: SiteServices,
+    table: WiringTable,
 }
 
 impl Case {
@@ -31,41 +33,41 @@ impl Case {
         Self {
             written: Written::new(&all),
             own: json!({}),
-            offline: Offline::of_site(&site, Some("ai")),
-            table: Table::builtin().clone(),
+            offline: SiteServices::from_site(&site, Some("ai")),
+            table: WiringTable::builtin().clone(),
         }
     }
 
     fn render(&self, overlay: Option<&str>) -> Result<String, chart::RenderError> {
         let mut all = self.own.clone();
         if let Some(overlay) = overlay {
-            values::merge(&mut all, &values::read("overlay", overlay).unwrap());
+            values::merge_values(&mut all, &values::read_values("overlay", overlay).unwrap());
         }
         self.written.render(Some(&all.to_string()))
     }
 
-    fn wire(&self) -> Wiring {
+    fn wire(&self) -> OfflineWiring {
         let chart = self.written.chart();
         let render = |overlay: Option<&str>| self.render(overlay);
-        let request = Request {
+        let request = WiringRequest {
             chart: &chart,
             user: &self.own,
             own: &self.own,
             offline: &self.offline,
             table: &self.table,
-            switches: Switches::builtin(),
+            switches: PhoneHomeRules::builtin(),
         };
-        wire(&request, &render).unwrap()
+        wire_release(&request, &render).unwrap()
     }
 
     /// The render with the overlay and the patches.
-    fn after(&self, wiring: &Wiring) -> String {
-        let overlay = wiring.overlay(&self.written.chart().effective(&self.own)).to_string();
+    fn after(&self, wiring: &OfflineWiring) -> String {
+        let overlay = wiring.overlay(&self.written.chart().effective_values(&self.own)).to_string();
         wiring.patches().apply(&self.render(Some(&overlay)).unwrap()).unwrap()
     }
 }
 
-fn paths(wiring: &Wiring) -> Vec<String> {
+fn paths(wiring: &OfflineWiring) -> Vec<String> {
     wiring.settings.iter().map(|own| format!("{}: {}", own.path, own.value)).collect()
 }
 
@@ -129,7 +131,7 @@ fn what_no_value_reaches_is_patched_in_place_and_everything_else_keeps_its_bytes
     assert_eq!(paths(&wiring), [""; 0], "a value that reaches nothing is not set");
     let patches = wiring.patches();
     let text = patches.write().unwrap();
-    let read = Patches::read("patches.yaml", &text).unwrap();
+    let read = PatchFile::read("patches.yaml", &text).unwrap();
     assert_eq!(read, patches, "{text}");
     let before = case.render(None).unwrap();
     let after = read.apply(&before).unwrap();
@@ -150,9 +152,9 @@ fn what_no_value_reaches_is_patched_in_place_and_everything_else_keeps_its_bytes
 #[test]
 fn a_mistake_in_a_file_of_patches_names_its_place() {
     let error =
-        Patches::read("p.yaml", "version: 1\npatches:\n- {kind: Pod, nam: x}\n").unwrap_err();
+        PatchFile::read("p.yaml", "version: 1\npatches:\n- {kind: Pod, nam: x}\n").unwrap_err();
     assert!(error.to_string().starts_with("p.yaml:3:"), "{error}");
-    let error = Patches::read("p.yaml", "version: 2\npatches: []\n").unwrap_err().to_string();
+    let error = PatchFile::read("p.yaml", "version: 2\npatches: []\n").unwrap_err().to_string();
     assert!(error.contains("version 2 is not supported"), "{error}");
 }
 
@@ -215,10 +217,10 @@ fn rules_of_one_s_own_name_runtimes_claims_and_trust() {
     let own = "runtimes:\n- {name: x, images: ['org/x:'], claim: {set: {MODELS: '{mount}', HF_HUB_OFFLINE: '1'}}, why: w}\n\
         claims: [{claim: m1, containers: [one]}, {claim: m2, containers: [two]}]\n\
         trust: [{name: x, containers: [two], set: {MY_CA: '{ca}'}, why: w}]\n";
-    let own: types::input::wiring::Wiring = types::yaml::read("own", own).unwrap();
-    case.table = Table::builtin().with(&own);
-    case.offline.ca = Some(chart::wiring::Ca {
-        from: chart::wiring::CaFrom::Secret,
+    let own: types::input::wiring::WiringRules = types::yaml::read_document("own", own).unwrap();
+    case.table = WiringTable::builtin().with_own_rules(&own);
+    case.offline.ca = Some(chart::wiring::SiteCa {
+        from: chart::wiring::CaObjectKind::Secret,
         name: "site-ca".into(),
         key: "tls.crt".into(),
     });
@@ -313,8 +315,8 @@ fn what_talks_to_the_site_trusts_it_and_what_may_be_a_runtime_is_told() {
     )];
     let case = Case::new(&files, "");
     let mut with_ca = case;
-    with_ca.offline.ca = Some(chart::wiring::Ca {
-        from: chart::wiring::CaFrom::ConfigMap,
+    with_ca.offline.ca = Some(chart::wiring::SiteCa {
+        from: chart::wiring::CaObjectKind::ConfigMap,
         name: chart::wiring::CA_NAME.into(),
         key: chart::wiring::CA_KEY.into(),
     });

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use chart::manifest::Manifests;
-use chart::phone_home::Switches;
+use chart::phone_home::PhoneHomeRules;
 use chart::values;
-use chart::wiring::{Offline, Request, Table, Wiring, wire};
+use chart::wiring::{OfflineWiring, SiteServices, WiringRequest, WiringTable, wire_release};
 use gantry_chart as chart;
 use serde_json::Value;
 use support::{containers, variable};
@@ -24,7 +24,7 @@ const SITE: &str = "version: 1\nregistry: {url: 'registry.internal:5000/ai', ca:
 /// A chart that was configured for offline use.
 struct Run {
     name: String,
-    wiring: Wiring,
+    wiring: OfflineWiring,
     before: String,
     /// The render with the overlay and the patches.
     after: String,
@@ -42,22 +42,22 @@ fn runs() -> &'static BTreeMap<String, Run> {
 }
 
 fn wired(archive: &std::path::Path, site: &str) -> Run {
-    let offline = Offline::of_site(&Site::parse("site.yaml", site).unwrap(), Some("ai"));
+    let offline = SiteServices::from_site(&Site::parse("site.yaml", site).unwrap(), Some("ai"));
     let chart = support::read(archive);
     let own = support::values_file(&chart);
     let user = std::fs::read_to_string(&own).unwrap_or_default();
-    let user = values::read("values", &user).unwrap();
+    let user = values::read_values("values", &user).unwrap();
     let render = |overlay: Option<&str>| support::helm(archive, &own, overlay);
-    let request = Request {
+    let request = WiringRequest {
         chart: &chart,
         user: &user,
         own: &user,
         offline: &offline,
-        table: Table::builtin(),
-        switches: Switches::builtin(),
+        table: WiringTable::builtin(),
+        switches: PhoneHomeRules::builtin(),
     };
-    let wiring = wire(&request, &render).unwrap();
-    let overlay = wiring.overlay(&chart.effective(&user)).to_string();
+    let wiring = wire_release(&request, &render).unwrap();
+    let overlay = wiring.overlay(&chart.effective_values(&user)).to_string();
     let before = render(None).unwrap();
     let after = wiring.patches().apply(&render(Some(&overlay)).unwrap()).unwrap();
     Run { name: chart.name().to_owned(), wiring, before, after }
@@ -164,7 +164,7 @@ fn a_claim_is_mounted_read_only_where_the_models_are_looked_for_by_values_alone(
             let volumes = container["volumes"].as_array().unwrap();
             let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap();
             assert_eq!(volume["persistentVolumeClaim"]["claimName"], "models");
-            let by_patch = run.wiring.rows().into_iter().any(|row| {
+            let by_patch = run.wiring.to_rows().into_iter().any(|row| {
                 row.by.is_none() && place.contains(row.place.split([' ', ',']).nth(1).unwrap())
             });
             assert!(!by_patch, "{name}: {place} needs a patch");
@@ -233,7 +233,7 @@ fn keycloak_trusts_the_site_through_values_that_are_texts() {
     let keycloak = &all["StatefulSet/rel-keycloakx/keycloak"];
     assert_eq!(variable(keycloak, "KC_TRUSTSTORE_PATHS"), Some("/gantry/ca/ca.crt"));
     assert_eq!(run.wiring.patches, []);
-    let is_text = |own: &chart::wiring::Setting| own.value.is_string();
+    let is_text = |own: &chart::wiring::OverlaySetting| own.value.is_string();
     assert!(run.wiring.settings.iter().all(is_text), "{:?}", run.wiring.settings);
 }
 

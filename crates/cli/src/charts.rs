@@ -4,12 +4,12 @@
 use std::path::PathBuf;
 
 use remote::helm;
-use resolve::Release;
+use resolve::OpenedChart;
 use types::input::{self, ChartSource};
 
-use crate::context::Context;
+use crate::context::CommandContext;
+use crate::environment;
 use crate::error::{CommandError, Result};
-use crate::world;
 
 /// The options of helm that decide how a chart renders.
 #[derive(clap::Args)]
@@ -51,21 +51,24 @@ impl RenderArgs {
 
     /// The chart of a source, with these options, as an entry of gantry.yaml would describe it. Paths
     /// on the command line are relative to the current folder, not to `-C`, and become absolute.
-    pub(crate) fn chart(
+    pub(crate) fn to_input_chart(
         &self,
         source: ChartSource,
         variants: &[Vec<PathBuf>],
-    ) -> Result<input::Chart> {
+    ) -> Result<input::InputChart> {
         let here = |path: &PathBuf| {
             std::path::absolute(path).map_err(|cause| {
-                CommandError::usage(format!("{} is not a usable path: {cause}", path.display()))
+                CommandError::usage_error(format!(
+                    "{} is not a usable path: {cause}",
+                    path.display()
+                ))
             })
         };
         let source = match source {
             ChartSource::Local(path) => ChartSource::Local(here(&path)?),
             other => other,
         };
-        Ok(input::Chart {
+        Ok(input::InputChart {
             source,
             version: self.version.clone(),
             release: self.release.clone(),
@@ -84,8 +87,8 @@ impl RenderArgs {
 }
 
 /// Renders a chart with these values files alone, as a stream of manifests.
-pub(crate) fn stream(
-    context: &Context,
+pub(crate) fn render_chart(
+    context: &CommandContext,
     source: ChartSource,
     values: &[PathBuf],
     namespace: Option<&str>,
@@ -99,13 +102,13 @@ pub(crate) fn stream(
         kube_version: None,
         api_versions: vec![],
     };
-    let release = open(context, &args.chart(source, &[])?, &[])?;
-    release.render(None).map_err(|cause| CommandError::usage(cause.to_string()))
+    let release = open_chart(context, &args.to_input_chart(source, &[])?, &[])?;
+    release.render(None).map_err(|cause| CommandError::usage_error(cause.to_string()))
 }
 
 /// Parses chart arguments: `oci://…`, a folder, a `.tgz`, or the URL of an HTTP repository, which takes
 /// the next argument as the chart's name.
-pub(crate) fn sources(arguments: &[String]) -> Result<Vec<ChartSource>> {
+pub(crate) fn parse_chart_sources(arguments: &[String]) -> Result<Vec<ChartSource>> {
     let mut sources = Vec::new();
     let mut rest = arguments.iter();
     while let Some(text) = rest.next() {
@@ -120,18 +123,18 @@ pub(crate) fn sources(arguments: &[String]) -> Result<Vec<ChartSource>> {
 
 /// Opens a chart with its values and those of a variant. A local chart needs neither the store nor the
 /// network; others are downloaded into the store.
-pub(crate) fn open(
-    context: &Context,
-    chart: &input::Chart,
+pub(crate) fn open_chart(
+    context: &CommandContext,
+    chart: &input::InputChart,
     variant: &[PathBuf],
-) -> Result<Release> {
+) -> Result<OpenedChart> {
     // A missing helm is reported before a chart is downloaded.
-    let binary = helm::Binary::locate()?;
+    let binary = helm::HelmBinary::locate()?;
     if let ChartSource::Local(path) = &chart.source {
-        return Ok(resolve::open_local(&context.directory, chart, path, variant, binary)?);
+        return Ok(resolve::open_local_chart(&context.directory, chart, path, variant, binary)?);
     }
-    let meter = context.ui.progress("chart");
-    let release = world::run(context, meter.clone(), async |world| {
+    let meter = context.ui.start_progress("chart");
+    let release = environment::run_online(context, meter.clone(), async |world| {
         Ok(resolve::open_chart(world, chart, variant, binary).await?)
     });
     meter.clear();

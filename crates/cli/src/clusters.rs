@@ -4,10 +4,10 @@
 use std::io::{BufRead as _, IsTerminal as _};
 use std::path::PathBuf;
 
-use cluster::{Access, Cluster};
+use cluster::{Cluster, ClusterAccess};
 use types::site::Site;
 
-use crate::context::Context;
+use crate::context::CommandContext;
 use crate::error::{CommandError, Result};
 
 /// Options of every subcommand that connects to a cluster.
@@ -33,32 +33,32 @@ impl ClusterArgs {
 }
 
 /// Prepares a connection to the cluster that the arguments or the site name, without a request to it.
-pub(crate) async fn connect(args: &ClusterArgs, site: Option<&Site>) -> Result<Cluster> {
+pub(crate) async fn connect_cluster(args: &ClusterArgs, site: Option<&Site>) -> Result<Cluster> {
     let named = args.context.clone().or_else(|| site.and_then(|site| site.context.clone()));
-    let access = Access { kubeconfig: args.kubeconfig.clone(), context: named };
+    let access = ClusterAccess { kubeconfig: args.kubeconfig.clone(), context: named };
     Ok(Cluster::connect(&access).await?)
 }
 
 /// Opens a cluster to read from, and checks that its API server answers.
-pub(crate) async fn open(args: &ClusterArgs, site: Option<&Site>) -> Result<Cluster> {
-    let cluster = connect(args, site).await?;
-    cluster.version().await?;
+pub(crate) async fn open_cluster(args: &ClusterArgs, site: Option<&Site>) -> Result<Cluster> {
+    let cluster = connect_cluster(args, site).await?;
+    cluster.fetch_version().await?;
     Ok(cluster)
 }
 
 /// Opens a cluster to write to. If neither the user nor the site names the context, the user has to
 /// confirm it. `doing` is what will be done ("deploy rag").
-pub(crate) async fn open_to_write(
-    context: &Context,
+pub(crate) async fn open_cluster_to_write(
+    context: &CommandContext,
     args: &ClusterArgs,
     site: Option<&Site>,
     doing: &str,
 ) -> Result<Cluster> {
     // Writing to whatever context happens to be current is how the wrong cluster gets changed.
     let is_named = args.context.is_some() || site.is_some_and(|site| site.context.is_some());
-    let cluster = open(args, site).await?;
+    let cluster = open_cluster(args, site).await?;
     let (name, server) = (cluster.context(), cluster.server());
-    context.ui.status(&format!("cluster {name} ({server})"));
+    context.ui.print_status(&format!("cluster {name} ({server})"));
     if is_named || args.yes {
         return Ok(cluster);
     }
@@ -66,15 +66,15 @@ pub(crate) async fn open_to_write(
     let stdin = std::io::stdin();
     // In a script or CI nobody can answer, and waiting would hang it.
     if !stdin.is_terminal() {
-        return Err(CommandError::usage(format!("{question} There is no terminal to confirm it on")).hint(
+        return Err(CommandError::usage_error(format!("{question} There is no terminal to confirm it on")).with_hint(
             format!("name the context with --context {name} or in site.yaml (context: {name}), or give --yes"),
         ));
     }
-    context.ui.status(&format!("{question} [y/N] "));
+    context.ui.print_status(&format!("{question} [y/N] "));
     let mut answer = String::new();
     let read = stdin.lock().read_line(&mut answer);
     match (read, answer.trim().to_lowercase().as_str()) {
         (Ok(_), "y" | "yes") => Ok(cluster),
-        _ => Err(CommandError::usage("not confirmed; nothing was changed")),
+        _ => Err(CommandError::usage_error("not confirmed; nothing was changed")),
     }
 }

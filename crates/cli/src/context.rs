@@ -1,4 +1,4 @@
-//! The global options, and the [`Context`] that every subcommand receives: its folders, the user's
+//! The global options, and the [`CommandContext`] that every subcommand receives: its folders, the user's
 //! configuration, and the terminal.
 
 use std::fs;
@@ -8,8 +8,8 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use etcetera::BaseStrategy;
 use net::Credentials;
-use types::config::Config;
-use types::site::Registry;
+use types::config::UserConfig;
+use types::site::RegistryTarget;
 
 use crate::error::{CommandError, Result};
 use crate::ui::Ui;
@@ -53,7 +53,7 @@ pub(crate) struct GlobalArgs {
         value_name = "FORMAT",
         default_value = "table"
     )]
-    pub(crate) output: Output,
+    pub(crate) output: OutputFormat,
     /// Print only results and errors.
     #[arg(short, long, global = true, help_heading = "Global options", conflicts_with = "verbose")]
     pub(crate) quiet: bool,
@@ -64,7 +64,7 @@ pub(crate) struct GlobalArgs {
 
 /// The format of results on standard output.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
+pub(crate) enum OutputFormat {
     /// A table or text for people.
     Table,
     /// JSON with a stable schema, for programs.
@@ -72,17 +72,17 @@ pub(crate) enum Output {
 }
 
 /// What every subcommand receives.
-pub(crate) struct Context {
+pub(crate) struct CommandContext {
     /// The folder of gantry.yaml and gantry.lock (`-C`).
     pub(crate) directory: PathBuf,
     /// The user's configuration (config.yaml), defaults where there is none.
-    pub(crate) config: Config,
+    pub(crate) config: UserConfig,
     /// The terminal.
     pub(crate) ui: Arc<Ui>,
     store: Option<PathBuf>,
 }
 
-impl Context {
+impl CommandContext {
     /// Reads the configuration and sets up the terminal.
     ///
     /// # Errors
@@ -94,7 +94,9 @@ impl Context {
         // Without this check a mistyped folder would be reported as a missing gantry.yaml.
         if !args.directory.is_dir() {
             let shown = args.directory.display();
-            return Err(CommandError::usage(format!("-C {shown}: the folder does not exist")));
+            return Err(CommandError::usage_error(format!(
+                "-C {shown}: the folder does not exist"
+            )));
         }
         Ok(Self { directory: args.directory, config, ui, store: args.store })
     }
@@ -104,26 +106,30 @@ impl Context {
         if let Some(path) = &self.store {
             return Ok(path.clone());
         }
-        Ok(base_folders()?.data_dir().join("gantry").join("store"))
+        Ok(find_base_folders()?.data_dir().join("gantry").join("store"))
     }
 
     /// Opens the store; creates it if it does not exist.
-    pub(crate) fn store(&self) -> Result<store::Store> {
+    pub(crate) fn open_store(&self) -> Result<store::Store> {
         Ok(store::Store::open(&self.store_path()?)?)
     }
 
     /// Opens the store, or returns `None` if there is none yet. Never creates one.
-    pub(crate) fn existing_store(&self) -> Result<Option<store::Store>> {
+    pub(crate) fn open_existing_store(&self) -> Result<Option<store::Store>> {
         let path = self.store_path()?;
         // Reading a store must not create an empty one: a mistyped `--store` would then look like a store
         // in which everything is missing.
-        if path.exists() { Ok(Some(store::Store::existing(&path)?)) } else { Ok(None) }
+        if path.exists() { Ok(Some(store::Store::open_existing(&path)?)) } else { Ok(None) }
     }
 
     /// An HTTP client as configured, which also trusts the certificate authorities in `ca`.
     /// `concurrency` overrides the configured number of parallel transfers.
-    pub(crate) fn client(&self, concurrency: Option<usize>, ca: &[PathBuf]) -> Result<net::Client> {
-        let builder = net::Client::builder().ca(self.config.ca.iter().chain(ca).cloned());
+    pub(crate) fn build_client(
+        &self,
+        concurrency: Option<usize>,
+        ca: &[PathBuf],
+    ) -> Result<net::Client> {
+        let builder = net::Client::builder().ca_files(self.config.ca.iter().chain(ca).cloned());
         let builder = match concurrency.or(self.config.concurrency) {
             Some(transfers) => builder.concurrency(transfers),
             None => builder,
@@ -134,17 +140,17 @@ impl Context {
     /// A client and mirrors for a site's registry: the client trusts its certificate authority and
     /// uses the given credentials, the mirrors know whether it uses plain HTTP. `folder` is that of
     /// site.yaml, to which its paths are relative.
-    pub(crate) fn site_registry(
+    pub(crate) fn build_site_registry_client(
         &self,
-        registry: &Registry,
+        registry: &RegistryTarget,
         folder: &Path,
         credentials: Credentials,
     ) -> Result<(net::Client, net::Mirrors)> {
         // The site's CA is added to the configured ones and to the system's; it replaces neither.
         let ca: Vec<PathBuf> = registry.ca.iter().map(|path| folder.join(path)).collect();
-        let builder = net::Client::builder().ca(self.config.ca.iter().chain(&ca).cloned());
+        let builder = net::Client::builder().ca_files(self.config.ca.iter().chain(&ca).cloned());
         let mut config = self.config.clone();
-        let host = registry.prefix()?.registry().to_owned();
+        let host = registry.parse_prefix()?.registry().to_owned();
         if registry.plain_http {
             config.plain_http.push(host);
         } else if !ca.is_empty() {
@@ -162,7 +168,7 @@ impl Context {
     }
 
     /// The path of a file in the folder of gantry.yaml, without a `./` in front of it.
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn resolve_file(&self, name: &str) -> PathBuf {
         if self.directory == Path::new(".") {
             return PathBuf::from(name);
         }
@@ -170,28 +176,30 @@ impl Context {
     }
 }
 
-fn base_folders() -> Result<impl BaseStrategy> {
+fn find_base_folders() -> Result<impl BaseStrategy> {
     etcetera::choose_base_strategy().map_err(|cause| {
-        CommandError::usage(format!("cannot find the home folder: {cause}"))
-            .hint("set HOME, or give --store DIR and --config FILE")
+        CommandError::usage_error(format!("cannot find the home folder: {cause}"))
+            .with_hint("set HOME, or give --store DIR and --config FILE")
     })
 }
 
-fn read_config(given: Option<&Path>) -> Result<Config> {
+fn read_config(given: Option<&Path>) -> Result<UserConfig> {
     let path = match given {
         Some(path) => path.to_owned(),
         None => match etcetera::choose_base_strategy() {
             Ok(folders) => folders.config_dir().join("gantry").join("config.yaml"),
             // Without a home folder (in a container, say) there is no configuration to read.
-            Err(_) => return Ok(Config::default()),
+            Err(_) => return Ok(UserConfig::default()),
         },
     };
     match fs::read_to_string(&path) {
-        Ok(text) => Ok(Config::parse(&path.display().to_string(), &text)?),
+        Ok(text) => Ok(UserConfig::parse(&path.display().to_string(), &text)?),
         Err(error) if given.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-            Ok(Config::default())
+            Ok(UserConfig::default())
         }
-        Err(error) => Err(CommandError::usage(format!("cannot read {}: {error}", path.display()))
-            .hint("check the path given with --config or GANTRY_CONFIG")),
+        Err(error) => {
+            Err(CommandError::usage_error(format!("cannot read {}: {error}", path.display()))
+                .with_hint("check the path given with --config or GANTRY_CONFIG"))
+        }
     }
 }

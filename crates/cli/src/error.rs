@@ -9,7 +9,7 @@ use crate::ui;
 
 /// The class of an error. It decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ErrorKind {
     /// The work was attempted and failed: exit code 1.
     Failed,
     /// Bad input or usage, found before anything was changed: exit code 2.
@@ -20,7 +20,7 @@ pub(crate) enum Kind {
     Partial,
 }
 
-impl Kind {
+impl ErrorKind {
     fn exit_code(self) -> u8 {
         match self {
             Self::Failed => 1,
@@ -43,7 +43,7 @@ impl Kind {
 /// An error as the user sees it: what failed and why, and hints for the next step.
 #[derive(Debug)]
 pub(crate) struct CommandError {
-    kind: Kind,
+    kind: ErrorKind,
     message: String,
     hints: Vec<String>,
 }
@@ -53,22 +53,22 @@ pub(crate) type Result<T, E = CommandError> = std::result::Result<T, E>;
 
 impl CommandError {
     /// An error of the given kind, without hints.
-    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), hints: Vec::new() }
     }
 
     /// An error of kind [`ErrorKind::Usage`]: bad input or usage.
-    pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self::new(Kind::Usage, message)
+    pub(crate) fn usage_error(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Usage, message)
     }
 
     /// An error of kind [`ErrorKind::Failed`]: the work was attempted and failed.
-    pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Self::new(Kind::Failed, message)
+    pub(crate) fn failure(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Failed, message)
     }
 
     /// The class of the error.
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> ErrorKind {
         self.kind
     }
 
@@ -78,7 +78,7 @@ impl CommandError {
     }
 
     /// The message and the hints as lines of text, for a file.
-    pub(crate) fn text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         let mut text = format!("error: {}\n", self.message);
         for hint in &self.hints {
             text.push_str(&format!("hint: {hint}\n"));
@@ -87,42 +87,42 @@ impl CommandError {
     }
 
     /// The message and the hints on one line, separated by semicolons.
-    pub(crate) fn line(&self) -> String {
+    pub(crate) fn to_line(&self) -> String {
         std::iter::once(&self.message).chain(&self.hints).cloned().collect::<Vec<_>>().join("; ")
     }
 
     /// The error as that of one part of a larger task that continued without it. Its kind becomes
     /// [`ErrorKind::Partial`], except that an integrity error stays one.
-    pub(crate) fn within(mut self, part: &str) -> Self {
+    pub(crate) fn as_part_of(mut self, part: &str) -> Self {
         self.message = format!("{part}: {}", self.message);
-        if self.kind != Kind::Integrity {
-            self.kind = Kind::Partial;
+        if self.kind != ErrorKind::Integrity {
+            self.kind = ErrorKind::Partial;
         }
         self
     }
 
     /// Adds a hint: what to do next, preferably a command to type.
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 }
 
 /// Prints the error and returns its exit code.
-pub(crate) fn report(error: &CommandError) -> ExitCode {
-    ui::error(error.kind.as_str(), &error.message, &error.hints);
+pub(crate) fn report_error(error: &CommandError) -> ExitCode {
+    ui::print_error(error.kind.as_str(), &error.message, &error.hints);
     ExitCode::from(error.kind.exit_code())
 }
 
 /// Prints the error and exits the process at once. For threads that cannot return an error.
-pub(crate) fn end(error: &CommandError) -> ! {
-    ui::error(error.kind.as_str(), &error.message, &error.hints);
+pub(crate) fn exit_with_error(error: &CommandError) -> ! {
+    ui::print_error(error.kind.as_str(), &error.message, &error.hints);
     std::process::exit(error.kind.exit_code().into())
 }
 
 impl From<types::Error> for CommandError {
     fn from(error: types::Error) -> Self {
-        Self::usage(error.to_string())
+        Self::usage_error(error.to_string())
     }
 }
 
@@ -130,9 +130,9 @@ impl From<store::Error> for CommandError {
     fn from(error: store::Error) -> Self {
         use store::Error as E;
         let kind = match &error {
-            E::DigestMismatch { .. } | E::SizeMismatch { .. } => Kind::Integrity,
-            E::NotAStore { .. } | E::Document(_) => Kind::Usage,
-            _ => Kind::Failed,
+            E::DigestMismatch { .. } | E::SizeMismatch { .. } => ErrorKind::Integrity,
+            E::NotAStore { .. } | E::Document(_) => ErrorKind::Usage,
+            _ => ErrorKind::Failed,
         };
         Self::new(kind, error.to_string())
     }
@@ -147,8 +147,8 @@ impl From<net::Error> for CommandError {
             | E::Credentials { .. }
             | E::Url { .. }
             | E::Tls { .. }
-            | E::Setup { .. } => Kind::Usage,
-            _ => Kind::Failed,
+            | E::Setup { .. } => ErrorKind::Usage,
+            _ => ErrorKind::Failed,
         };
         Self::new(kind, error.to_string())
     }
@@ -158,11 +158,11 @@ impl From<remote::Error> for CommandError {
     fn from(error: remote::Error) -> Self {
         // Damage outweighs bad input where an error is both.
         let kind = if error.is_integrity() {
-            Kind::Integrity
+            ErrorKind::Integrity
         } else if error.is_input() {
-            Kind::Usage
+            ErrorKind::Usage
         } else {
-            Kind::Failed
+            ErrorKind::Failed
         };
         Self::new(kind, error.to_string())
     }
@@ -178,16 +178,16 @@ impl From<resolve::Error> for CommandError {
                 // One wrong digest outweighs everything else. Exit code 2 (nothing to retry) is
                 // right only if every single problem is bad input.
                 if any(remote::Error::is_integrity) {
-                    Kind::Integrity
+                    ErrorKind::Integrity
                 } else if problems.iter().all(|problem| problem.cause.is_input()) {
-                    Kind::Usage
+                    ErrorKind::Usage
                 } else {
-                    Kind::Failed
+                    ErrorKind::Failed
                 }
             }
-            E::Store(_) => Kind::Failed,
-            E::Upgrade { .. } => Kind::Usage,
-            E::Changed { .. } => Kind::Integrity,
+            E::Store(_) => ErrorKind::Failed,
+            E::Upgrade { .. } => ErrorKind::Usage,
+            E::Changed { .. } => ErrorKind::Integrity,
         };
         Self::new(kind, error.to_string())
     }
@@ -196,7 +196,7 @@ impl From<resolve::Error> for CommandError {
 impl From<chart::Error> for CommandError {
     fn from(error: chart::Error) -> Self {
         // The chart crate only reads charts, values and renders, so nothing was changed yet.
-        Self::usage(error.to_string())
+        Self::usage_error(error.to_string())
     }
 }
 
@@ -209,9 +209,9 @@ impl From<policy::Error> for CommandError {
                 "write registry.url in site.yaml with a dot or a port, such as registry.internal:5000"
             }
             E::LongList { .. } => "split gantry.yaml, so that each namespace has its own lock",
-            E::Invalid { .. } | E::Types(_) => return Self::usage(error.to_string()),
+            E::Invalid { .. } | E::Types(_) => return Self::usage_error(error.to_string()),
         };
-        Self::usage(error.to_string()).hint(hint)
+        Self::usage_error(error.to_string()).with_hint(hint)
     }
 }
 
@@ -228,13 +228,15 @@ impl From<land::models::Error> for CommandError {
     fn from(error: land::models::Error) -> Self {
         use land::models::Error as E;
         let kind = match &error {
-            error if error.is_integrity() => Kind::Integrity,
+            error if error.is_integrity() => ErrorKind::Integrity,
             E::NoModel { .. }
             | E::Layout { .. }
             | E::Name(_)
             | E::InTheWay { .. }
-            | E::Connect { .. } => Kind::Usage,
-            E::Source(_) | E::Disk { .. } | E::Request { .. } | E::Record { .. } => Kind::Failed,
+            | E::Connect { .. } => ErrorKind::Usage,
+            E::Source(_) | E::Disk { .. } | E::Request { .. } | E::Record { .. } => {
+                ErrorKind::Failed
+            }
         };
         Self::new(kind, error.to_string())
     }
@@ -242,18 +244,18 @@ impl From<land::models::Error> for CommandError {
 
 impl From<land::claim::Error> for CommandError {
     fn from(error: land::claim::Error) -> Self {
-        use land::claim::{Error as E, Fault};
+        use land::claim::{Error as E, SeederFailureKind};
         let kind = match &error {
-            E::Input { .. } | E::Work { fault: Fault::Input, .. } => Kind::Usage,
-            E::Work { fault: Fault::Integrity, .. } => Kind::Integrity,
-            E::Work { fault: Fault::Failed, .. } => Kind::Failed,
+            E::Input { .. } | E::Work { fault: SeederFailureKind::Input, .. } => ErrorKind::Usage,
+            E::Work { fault: SeederFailureKind::Integrity, .. } => ErrorKind::Integrity,
+            E::Work { fault: SeederFailureKind::Failed, .. } => ErrorKind::Failed,
             // The connection to the pod broke. What it wrote is kept, and the next run resumes.
-            E::Broken { .. } => Kind::Partial,
+            E::Broken { .. } => ErrorKind::Partial,
             E::Cluster(_) | E::Models(_) => {
                 return match error {
                     E::Cluster(error) => error.into(),
                     E::Models(error) => error.into(),
-                    error => Self::failed(error.to_string()),
+                    error => Self::failure(error.to_string()),
                 };
             }
         };
@@ -270,8 +272,8 @@ impl From<cluster::Error> for CommandError {
             | E::NoContext { .. }
             | E::MissingRights { .. }
             | E::NoObject { .. }
-            | E::NotOurs { .. } => Kind::Usage,
-            _ => Kind::Failed,
+            | E::NotOurs { .. } => ErrorKind::Usage,
+            _ => ErrorKind::Failed,
         };
         Self::new(kind, error.to_string())
     }
@@ -280,11 +282,11 @@ impl From<cluster::Error> for CommandError {
 impl From<deploy::evidence::Error> for CommandError {
     fn from(error: deploy::evidence::Error) -> Self {
         let kind = if error.is_integrity() {
-            Kind::Integrity
+            ErrorKind::Integrity
         } else if error.is_bad_input() {
-            Kind::Usage
+            ErrorKind::Usage
         } else {
-            Kind::Failed
+            ErrorKind::Failed
         };
         Self::new(kind, error.to_string())
     }
@@ -293,7 +295,7 @@ impl From<deploy::evidence::Error> for CommandError {
 impl From<deploy::Error> for CommandError {
     fn from(error: deploy::Error) -> Self {
         match error {
-            error @ deploy::Error::Junit { .. } => Self::failed(error.to_string()),
+            error @ deploy::Error::Junit { .. } => Self::failure(error.to_string()),
         }
     }
 }
@@ -301,14 +303,14 @@ impl From<deploy::Error> for CommandError {
 impl From<operator::Error> for CommandError {
     fn from(error: operator::Error) -> Self {
         use operator::Error as E;
-        let kind = if error.is_bad_input() { Kind::Usage } else { Kind::Failed };
+        let kind = if error.is_bad_input() { ErrorKind::Usage } else { ErrorKind::Failed };
         let shown = Self::new(kind, error.to_string());
         match &error {
             E::NoImage { .. } => shown
-                .hint(
+                .with_hint(
                     "add it to gantry.yaml with `tools: [gantry]`, then lock, fetch, pack and load",
                 )
-                .hint("or name an image that the site's registry has: --image REFERENCE"),
+                .with_hint("or name an image that the site's registry has: --image REFERENCE"),
             _ => shown,
         }
     }
@@ -325,9 +327,9 @@ impl From<egress::Error> for CommandError {
             | E::NoReload
             | E::NameService { .. }
             | E::Busy { .. }
-            | E::Manifests { .. } => Kind::Usage,
+            | E::Manifests { .. } => ErrorKind::Usage,
             E::ChangedMeanwhile { .. } | E::Record { .. } | E::Listen { .. } | E::Report { .. } => {
-                Kind::Failed
+                ErrorKind::Failed
             }
         };
         Self::new(kind, error.to_string())
@@ -342,10 +344,10 @@ impl From<deploy::release::Error> for CommandError {
             E::Helm(error) => error.into(),
             E::Chart(error) => error.into(),
             // An image from outside the site is a failed proof, the same as in `gantry relocate`.
-            E::Outside { .. } => Self::new(Kind::Integrity, error.to_string()),
-            E::NotOurs { .. } | E::NoCredential { .. } => Self::usage(error.to_string()),
+            E::Outside { .. } => Self::new(ErrorKind::Integrity, error.to_string()),
+            E::NotOurs { .. } | E::NoCredential { .. } => Self::usage_error(error.to_string()),
             E::NotReady { .. } | E::Refused { .. } | E::Lost { .. } => {
-                Self::failed(error.to_string())
+                Self::failure(error.to_string())
             }
         }
     }
@@ -358,7 +360,7 @@ impl From<depot::Error> for CommandError {
             depot::Error::Document(error) => error.into(),
             // The depot compares the digests of the documents that it reads.
             damaged @ depot::Error::Damaged { .. } => {
-                Self::new(Kind::Integrity, damaged.to_string())
+                Self::new(ErrorKind::Integrity, damaged.to_string())
             }
         }
     }
@@ -366,27 +368,31 @@ impl From<depot::Error> for CommandError {
 
 impl From<bundle::Error> for CommandError {
     fn from(error: bundle::Error) -> Self {
-        use bundle::{Error as E, Fault as F};
+        use bundle::{BundleFileFault as F, Error as E};
         let kind = match &error {
             // The named files are no bundle files of one bundle: the user chose wrong ones. Damage
             // inside a bundle file (below) is a failed integrity check instead.
-            E::Volume { fault: F::Foreign | F::Newer { .. } | F::Unreadable { .. }, .. }
+            E::InvalidFile {
+                fault: F::NotABundleFile | F::Newer { .. } | F::Unreadable { .. },
+                ..
+            }
             | E::OtherBundle { .. }
             | E::Missing { .. }
             | E::Duplicate { .. }
-            | E::NoVolume
+            | E::NoFiles
             | E::Name { .. }
-            | E::VolumeTooSmall { .. }
-            | E::TooManyVolumes { .. }
-            | E::NotOneVolume { .. } => Kind::Usage,
-            E::Volume { .. } | E::Damaged { .. } | E::BlobDamaged { .. } | E::Document { .. } => {
-                Kind::Integrity
-            }
+            | E::FileTooSmall { .. }
+            | E::TooManyFiles { .. }
+            | E::NotOneFile { .. } => ErrorKind::Usage,
+            E::InvalidFile { .. }
+            | E::Damaged { .. }
+            | E::BlobDamaged { .. }
+            | E::Document { .. } => ErrorKind::Integrity,
             E::Source(_)
             | E::Read { .. }
             | E::Write { .. }
             | E::NoSpace { .. }
-            | E::Busy { .. } => Kind::Failed,
+            | E::Busy { .. } => ErrorKind::Failed,
         };
         Self::new(kind, error.to_string())
     }

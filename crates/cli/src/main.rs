@@ -10,20 +10,20 @@ mod claims;
 mod clusters;
 mod commands;
 mod context;
+mod environment;
 mod error;
-mod live;
+mod live_view;
+mod model_targets;
 mod offline;
-mod place;
 mod releases;
 mod ui;
-mod world;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::commands::Command;
-use crate::context::{Context, GlobalArgs};
+use crate::commands::GantryCommand;
+use crate::context::{CommandContext, GlobalArgs};
 
 /// Install AI platforms in air-gapped Kubernetes clusters, and prove that nothing is missing and
 /// nothing connects to the outside.
@@ -58,7 +58,7 @@ struct Cli {
     #[command(flatten)]
     global: GlobalArgs,
     #[command(subcommand)]
-    command: Command,
+    command: GantryCommand,
 }
 
 fn main() -> ExitCode {
@@ -72,13 +72,13 @@ fn main() -> ExitCode {
         }
     };
     // From here on, errors are printed as the global options want it (`--output json`).
-    let context = match Context::new(cli.global) {
+    let context = match CommandContext::new(cli.global) {
         Ok(context) => context,
-        Err(error) => return error::report(&error),
+        Err(error) => return error::report_error(&error),
     };
-    match commands::run(&context, cli.command) {
+    match commands::run_command(&context, cli.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error::report(&error),
+        Err(error) => error::report_error(&error),
     }
 }
 

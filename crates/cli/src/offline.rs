@@ -1,51 +1,55 @@
 //! Configures a release for offline use: turns off features that connect to the internet by themselves
 //! (`chart::offline`), and points its runtimes to the site's models and CA (`chart::wiring`).
 
-use chart::Rules;
+use chart::OperatorRules;
 use chart::inspect::Inspection;
-use chart::offline::{self, Offline};
-use chart::phone_home::{Finding, Switches};
-use chart::relocate::Target;
-use chart::wiring::{self, Setting, Table, Wiring};
-use resolve::Release;
+use chart::offline::{self, OfflineValues};
+use chart::phone_home::{PhoneHomeFinding, PhoneHomeRules};
+use chart::relocate::RelocationTarget;
+use chart::wiring::{self, OfflineWiring, OverlaySetting, WiringTable};
+use resolve::OpenedChart;
 use types::input::Input;
 
 use crate::error::Result;
 
 /// The rules that recognise what connects to the outside, and the site's host.
-pub(crate) struct Inside {
-    rules: Rules,
-    switches: Switches,
-    table: Table,
+pub(crate) struct OfflineRules {
+    rules: OperatorRules,
+    switches: PhoneHomeRules,
+    table: WiringTable,
     host: String,
 }
 
 /// What was changed to configure a release for offline use.
-pub(crate) struct Kept {
+pub(crate) struct OfflineChanges {
     /// The features that were turned off.
-    pub(crate) offline: Offline,
+    pub(crate) offline: OfflineValues,
     /// How its runtimes were configured.
-    pub(crate) wiring: Wiring,
+    pub(crate) wiring: OfflineWiring,
 }
 
-impl Kept {
+impl OfflineChanges {
     /// All values that were set. The release already has them, so later renders include them.
-    pub(crate) fn settings(&self) -> Vec<Setting> {
-        let switches = self.offline.off.iter().map(Setting::from);
+    pub(crate) fn settings(&self) -> Vec<OverlaySetting> {
+        let switches = self.offline.off.iter().map(OverlaySetting::from);
         switches.chain(self.wiring.settings.iter().cloned()).collect()
     }
 }
 
-impl Inside {
+impl OfflineRules {
     /// The built-in rules, with those of gantry.yaml on top.
-    pub(crate) fn new(input: Option<&Input>, target: &Target) -> Self {
+    pub(crate) fn new(input: Option<&Input>, target: &RelocationTarget) -> Self {
         let (rules, switches, table) = match input {
-            Some(input) => {
-                (Rules::of_input(input), Switches::of_input(input), Table::of_input(input))
-            }
-            None => {
-                (Rules::builtin().clone(), Switches::builtin().clone(), Table::builtin().clone())
-            }
+            Some(input) => (
+                OperatorRules::from_input(input),
+                PhoneHomeRules::from_input(input),
+                WiringTable::from_input(input),
+            ),
+            None => (
+                OperatorRules::builtin().clone(),
+                PhoneHomeRules::builtin().clone(),
+                WiringTable::builtin().clone(),
+            ),
         };
         // Without the port: other services of the site have other ports on the same host.
         let registry = target.prefix.registry();
@@ -54,12 +58,12 @@ impl Inside {
     }
 
     /// The rules for images that operators have compiled in.
-    pub(crate) fn rules(&self) -> &Rules {
+    pub(crate) fn rules(&self) -> &OperatorRules {
         &self.rules
     }
 
     /// Finds settings that make a release connect to the outside by itself.
-    pub(crate) fn find(&self, inspection: &Inspection) -> Vec<Finding> {
+    pub(crate) fn find_phone_home(&self, inspection: &Inspection) -> Vec<PhoneHomeFinding> {
         // Hosts in the same domain as the registry count as the site's own: with registry.site.internal
         // also git.site.internal. A domain without a dot (`com`) would cover far too much.
         let domain = self.host.split_once('.').map(|(_, domain)| domain);
@@ -69,17 +73,21 @@ impl Inside {
         };
         let is_inside =
             |host: &str| host == self.host || domain.is_some_and(|domain| is_beside(host, domain));
-        self.switches.find(inspection, &is_inside)
+        self.switches.find_phone_home(inspection, &is_inside)
     }
 
     /// Turns off what can be turned off safely, and configures the runtimes to use the site. Both are
     /// added to the release's values, so later renders include them.
-    pub(crate) fn keep(&self, release: &mut Release, site: &wiring::Offline) -> Result<Kept> {
+    pub(crate) fn configure_release(
+        &self,
+        release: &mut OpenedChart,
+        site: &wiring::SiteServices,
+    ) -> Result<OfflineChanges> {
         let offline = {
             let inspection = release.inspect(&self.rules)?;
-            let findings = self.find(&inspection);
+            let findings = self.find_phone_home(&inspection);
             let render = |overlay: Option<&str>| release.render(overlay);
-            offline::turn_off(&findings, &inspection.effective, &render)
+            offline::turn_off_switches(&findings, &inspection.effective, &render)
         };
         // The values before the next line are the user's own choice, which wiring respects; those added
         // here may be replaced.
@@ -89,7 +97,7 @@ impl Inside {
         // containers that would have to be configured.
         let wiring = {
             let render = |overlay: Option<&str>| release.render(overlay);
-            let request = wiring::Request {
+            let request = wiring::WiringRequest {
                 chart: release.chart(),
                 user: release.values(),
                 own: &user,
@@ -97,10 +105,11 @@ impl Inside {
                 table: &self.table,
                 switches: &self.switches,
             };
-            wiring::wire(&request, &render).map_err(|error| release.refused(error))?
+            wiring::wire_release(&request, &render)
+                .map_err(|error| release.to_remote_error(error))?
         };
-        let effective = release.chart().effective(release.values());
+        let effective = release.chart().effective_values(release.values());
         release.add_values(&wiring.overlay(&effective))?;
-        Ok(Kept { offline, wiring })
+        Ok(OfflineChanges { offline, wiring })
     }
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use store::progress::Progress;
 use types::ByteSize;
 
-use crate::context::Output;
+use crate::context::OutputFormat;
 use crate::error::{CommandError, Result};
 
 /// Without a terminal, a line in this interval shows that the work continues: often enough for a
@@ -26,15 +26,15 @@ static JSON_ERRORS: AtomicBool = AtomicBool::new(false);
 
 /// The terminal, as the global options want it used.
 pub(crate) struct Ui {
-    output: Output,
+    output: OutputFormat,
     quiet: bool,
     verbose: u8,
 }
 
 impl Ui {
     /// Sets up output and the log of `--verbose` (or `GANTRY_LOG`, a filter of `tracing`).
-    pub(crate) fn new(output: Output, quiet: bool, verbose: u8) -> Self {
-        JSON_ERRORS.store(output == Output::Json, Ordering::Relaxed);
+    pub(crate) fn new(output: OutputFormat, quiet: bool, verbose: u8) -> Self {
+        JSON_ERRORS.store(output == OutputFormat::Json, Ordering::Relaxed);
         // Dependencies log much more than Gantry. Their `debug` shows requests (`-vv`) but not the frames
         // and handshakes below them.
         let level = match verbose {
@@ -49,7 +49,7 @@ impl Ui {
             let _ = tracing_subscriber::fmt()
                 .with_env_filter(filter)
                 .with_writer(std::io::stderr)
-                .with_ansi(color())
+                .with_ansi(is_color_enabled())
                 .with_target(false)
                 .try_init();
         }
@@ -57,16 +57,16 @@ impl Ui {
     }
 
     /// Prints the result of a subcommand: as JSON, or as the text that `table` makes of it.
-    pub(crate) fn result<T: Serialize>(
+    pub(crate) fn print_result<T: Serialize>(
         &self,
         value: &T,
         table: impl FnOnce(&T) -> String,
     ) -> Result<()> {
         // `table` is called only if its text is printed.
         let text = match self.output {
-            Output::Table => table(value),
-            Output::Json => serde_json::to_string_pretty(value).map_err(|cause| {
-                CommandError::failed(format!("cannot print the result: {cause}"))
+            OutputFormat::Table => table(value),
+            OutputFormat::Json => serde_json::to_string_pretty(value).map_err(|cause| {
+                CommandError::failure(format!("cannot print the result: {cause}"))
             })?,
         };
         self.print(text.trim_end_matches('\n'))
@@ -79,7 +79,7 @@ impl Ui {
 
     /// Whether results are printed as JSON (`--output json`).
     pub(crate) fn is_json(&self) -> bool {
-        self.output == Output::Json
+        self.output == OutputFormat::Json
     }
 
     /// Prints text that is itself the result (a completion script, a list) and a line end.
@@ -92,38 +92,38 @@ impl Ui {
             Ok(()) => Ok(()),
             // `gantry … | head` closes the pipe early; that is not an error.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            Err(error) => Err(CommandError::failed(format!("cannot write to stdout: {error}"))),
+            Err(error) => Err(CommandError::failure(format!("cannot write to stdout: {error}"))),
         }
     }
 
     /// Prints a result that has to stay byte for byte as it is, such as a stream of manifests.
     #[expect(clippy::unused_self, reason = "all printing goes through this type")]
-    pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn print_bytes(&self, bytes: &[u8]) -> Result<()> {
         let mut stdout = std::io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            Err(error) => Err(CommandError::failed(format!("cannot write to stdout: {error}"))),
+            Err(error) => Err(CommandError::failure(format!("cannot write to stdout: {error}"))),
         }
     }
 
     /// Prints what is being done, to standard error.
-    pub(crate) fn status(&self, message: &str) {
+    pub(crate) fn print_status(&self, message: &str) {
         if !self.quiet {
             eprintln!("{message}");
         }
     }
 
     /// Prints a warning, to standard error.
-    pub(crate) fn warn(&self, message: &str) {
+    pub(crate) fn print_warning(&self, message: &str) {
         if !self.quiet {
-            eprintln!("{} {message}", paint("warning:", "33"));
+            eprintln!("{} {message}", paint_text("warning:", "33"));
         }
     }
 
     /// Starts a progress display: a bar on a terminal, elsewhere a line every few seconds. `doing` is
     /// its label, at most 9 characters.
-    pub(crate) fn progress(&self, doing: &'static str) -> Arc<Meter> {
+    pub(crate) fn start_progress(&self, doing: &'static str) -> Arc<ProgressMeter> {
         // Standard output may be redirected while a person watches, so only standard error counts.
         let is_live = !self.quiet && std::io::stderr().is_terminal();
         let bar = ProgressBar::with_draw_target(
@@ -139,7 +139,7 @@ impl Ui {
         if is_live {
             bar.enable_steady_tick(Duration::from_millis(200));
         }
-        Arc::new(Meter {
+        Arc::new(ProgressMeter {
             bar,
             doing,
             is_live,
@@ -155,7 +155,7 @@ impl Ui {
 }
 
 /// The progress of one operation, in bytes.
-pub(crate) struct Meter {
+pub(crate) struct ProgressMeter {
     bar: ProgressBar,
     doing: &'static str,
     is_live: bool,
@@ -168,7 +168,7 @@ pub(crate) struct Meter {
     last_line: Mutex<Instant>,
 }
 
-impl Meter {
+impl ProgressMeter {
     /// Removes the bar and prints what was transferred.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
@@ -183,7 +183,7 @@ impl Meter {
         } else {
             String::new()
         };
-        let rate = rate(moved, seconds);
+        let rate = format_rate(moved, seconds);
         eprintln!("{:>9} {}{there} in {seconds:.1} s{rate}", self.doing, ByteSize(moved));
     }
 
@@ -192,7 +192,7 @@ impl Meter {
         self.bar.finish_and_clear();
     }
 
-    fn line(&self) {
+    fn print_line(&self) {
         if self.is_live || self.quiet {
             return;
         }
@@ -207,14 +207,14 @@ impl Meter {
         let expected = self.expected.load(Ordering::Relaxed);
         let seconds = self.started.elapsed().as_secs_f64();
         let moved = self.moved.load(Ordering::Relaxed);
-        let left = left(moved, expected.saturating_sub(done), seconds);
-        let rate = rate(moved, seconds);
+        let left = format_time_left(moved, expected.saturating_sub(done), seconds);
+        let rate = format_rate(moved, seconds);
         eprintln!("{:>9} {} of {}{rate}{left}", self.doing, ByteSize(done), ByteSize(expected));
     }
 }
 
 /// The rate as text to append; empty where there is too little to compute it from.
-fn rate(bytes: u64, seconds: f64) -> String {
+fn format_rate(bytes: u64, seconds: f64) -> String {
     // A rate over less than a few reads of the clock would be arbitrary.
     if seconds < 0.05 || bytes == 0 {
         return String::new();
@@ -225,7 +225,7 @@ fn rate(bytes: u64, seconds: f64) -> String {
 }
 
 /// The estimated time left as text to append; empty where it is unknown.
-fn left(moved: u64, remaining: u64, seconds: f64) -> String {
+fn format_time_left(moved: u64, remaining: u64, seconds: f64) -> String {
     if moved == 0 || remaining == 0 {
         return String::new();
     }
@@ -234,24 +234,24 @@ fn left(moved: u64, remaining: u64, seconds: f64) -> String {
     format!(", about {left:.0} s left")
 }
 
-impl Progress for Meter {
-    fn expect(&self, bytes: u64) {
+impl Progress for ProgressMeter {
+    fn expect_bytes(&self, bytes: u64) {
         let all = self.expected.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.bar.set_length(all);
     }
 
-    fn advance(&self, bytes: u64) {
+    fn advance_bytes(&self, bytes: u64) {
         self.moved.fetch_add(bytes, Ordering::Relaxed);
         self.bar.inc(bytes);
-        self.line();
+        self.print_line();
     }
 
-    fn skip(&self, bytes: u64) {
+    fn skip_bytes(&self, bytes: u64) {
         self.skipped.fetch_add(bytes, Ordering::Relaxed);
         self.bar.inc(bytes);
     }
 
-    fn done(&self, name: &str) {
+    fn finish_item(&self, name: &str) {
         if self.quiet {
             return;
         }
@@ -264,7 +264,7 @@ impl Progress for Meter {
         }
     }
 
-    fn note(&self, message: &str) {
+    fn add_note(&self, message: &str) {
         if !self.quiet {
             self.bar.suspend(|| eprintln!("{:>9} {message}", "note:"));
         }
@@ -272,7 +272,7 @@ impl Progress for Meter {
 }
 
 /// A table with aligned columns and no borders, which is easy to read and to process with `cut`.
-pub(crate) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {
+pub(crate) fn format_table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(head.map(str::to_uppercase));
@@ -283,7 +283,7 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> 
 }
 
 /// Lines of a name and a value, with the values aligned.
-pub(crate) fn rows(rows: Vec<[String; 2]>) -> String {
+pub(crate) fn format_rows(rows: Vec<[String; 2]>) -> String {
     let width = rows.iter().map(|[name, _]| name.len()).max().unwrap_or_default();
     let lines: Vec<_> =
         rows.iter().map(|[name, value]| format!("{name:width$}  {value}")).collect();
@@ -291,25 +291,25 @@ pub(crate) fn rows(rows: Vec<[String; 2]>) -> String {
 }
 
 /// Prints an error and its hints, as text or as one line of JSON.
-pub(crate) fn error(kind: &str, message: &str, hints: &[String]) {
+pub(crate) fn print_error(kind: &str, message: &str, hints: &[String]) {
     if JSON_ERRORS.load(Ordering::Relaxed) {
         let value =
             serde_json::json!({ "error": { "kind": kind, "message": message, "hints": hints } });
         eprintln!("{value}");
         return;
     }
-    eprintln!("{} {message}", paint("error:", "1;31"));
+    eprintln!("{} {message}", paint_text("error:", "1;31"));
     for hint in hints {
-        eprintln!("{} {hint}", paint("hint:", "36"));
+        eprintln!("{} {hint}", paint_text("hint:", "36"));
     }
 }
 
-fn paint(text: &str, code: &str) -> String {
-    if color() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+fn paint_text(text: &str, code: &str) -> String {
+    if is_color_enabled() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 // NO_COLOR as in https://no-color.org: it counts if it is set and not empty.
-fn color() -> bool {
+fn is_color_enabled() -> bool {
     std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")

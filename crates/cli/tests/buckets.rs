@@ -11,8 +11,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
 
 use story::{alone, text};
-use testkit::faults::{Fault, Request, Times};
-use testkit::{Faults, Gantry, S3, loopback_only, tools};
+use testkit::faults::{FaultRepeats, SeenRequest, WireFault};
+use testkit::{FaultProxy, Gantry, S3Server, loopback_only_command, tools};
 
 const MODEL: &str = "own/model";
 const SNAPSHOTS: &str = "sie/models--own--model/snapshots/";
@@ -20,10 +20,10 @@ const TO: &str = "s3://models/sie";
 
 #[test]
 fn a_model_in_a_bucket_is_whole_for_boto3_and_a_cache_for_the_hub_s_library() {
-    let (s3, home) = (S3::start(), tempfile::tempdir().unwrap());
-    let gantry = with_model(home.path(), &s3.url(), &tools::model());
+    let (s3, home) = (S3Server::start(), tempfile::tempdir().unwrap());
+    let gantry = with_model(home.path(), &s3.url(), &tools::model_folder());
 
-    let first = push(&gantry, &["--output", "json"]).success().json();
+    let first = push(&gantry, &["--output", "json"]).assert_success().parse_json();
 
     assert_eq!(first["models"][0]["put"], "written");
     let cache = home.path().join("cache");
@@ -32,37 +32,37 @@ fn a_model_in_a_bucket_is_whole_for_boto3_and_a_cache_for_the_hub_s_library() {
     assert_eq!(commit.len(), 40, "without a newline");
     let snapshot = cache.join("models--own--model/snapshots").join(&commit);
     assert_eq!(found_by_the_library(&cache), text(&snapshot));
-    for (path, _) in story::files(&tools::model()) {
-        let own = path.strip_prefix(tools::model()).unwrap();
+    for (path, _) in story::files(&tools::model_folder()) {
+        let own = path.strip_prefix(tools::model_folder()).unwrap();
         assert_eq!(fs::read(&path).unwrap(), fs::read(snapshot.join(own)).unwrap(), "{own:?}");
     }
-    assert!(s3.uploads().is_empty());
-    let before = s3.log().matches("POST").count();
-    let again = push(&gantry, &["--output", "json"]).success().json();
+    assert!(s3.list_uploads().is_empty());
+    let before = s3.read_log().matches("POST").count();
+    let again = push(&gantry, &["--output", "json"]).assert_success().parse_json();
     assert_eq!(again["models"][0]["put"], "present");
-    assert_eq!(s3.log().matches("POST").count(), before, "nothing is uploaded again");
-    gantry.run(["models", "verify", TO]).success();
-    assert!(gantry.run(["models", "ls", TO]).success().stdout.contains(MODEL));
+    assert_eq!(s3.read_log().matches("POST").count(), before, "nothing is uploaded again");
+    gantry.run(["models", "verify", TO]).assert_success();
+    assert!(gantry.run(["models", "ls", TO]).assert_success().stdout.contains(MODEL));
 }
 
 #[test]
 fn killed_at_ten_random_points_it_shows_nothing_half_and_sends_no_noted_part_twice() {
-    let (s3, home) = (S3::start(), tempfile::tempdir().unwrap());
-    let gantry = with_model(home.path(), &s3.url(), &tools::model());
+    let (s3, home) = (S3Server::start(), tempfile::tempdir().unwrap());
+    let gantry = with_model(home.path(), &s3.url(), &tools::model_folder());
     // Every hasher of std has new random keys, which serves as a source of random numbers.
     let random = RandomState::new();
     let (mut noted_ever, mut is_shown) = (0, false);
 
     for kill in 0..=10_u64 {
         let noted = noted_parts(&s3);
-        let proxy = Faults::before(&s3.url());
+        let proxy = FaultProxy::in_front_of(&s3.url());
         let arguments = ["models", "push", &text(gantry.store()), "--to", TO, "--layout", "sie"];
         let running = gantry.clone().env("AWS_ENDPOINT_URL", proxy.url());
         let mut running = running.start(arguments);
         if kill < 10 {
             // Each time two random parts of the weights' ten fail, but never the first.
             let instant = kill % 5 * 2 + random.hash_one(kill) % 2;
-            let is_part = |one: &Request| {
+            let is_part = |one: &SeenRequest| {
                 one.path.contains("partNumber=") && !one.path.contains("partNumber=1&")
             };
             let sent = || proxy.requests().iter().filter(|one| is_part(one)).count() as u64;
@@ -84,116 +84,123 @@ fn killed_at_ten_random_points_it_shows_nothing_half_and_sends_no_noted_part_twi
     }
 
     assert!(noted_ever > 0, "the kills fell into the push");
-    assert_eq!(seen(&s3).len(), story::files(&tools::model()).len());
-    assert!(s3.uploads().is_empty(), "nothing is left behind: {:?}", s3.uploads());
-    let left: Vec<_> =
-        s3.objects().into_iter().filter(|(name, _)| name.contains(".gantry/uploads")).collect();
+    assert_eq!(seen(&s3).len(), story::files(&tools::model_folder()).len());
+    assert!(s3.list_uploads().is_empty(), "nothing is left behind: {:?}", s3.list_uploads());
+    let left: Vec<_> = s3
+        .list_objects()
+        .into_iter()
+        .filter(|(name, _)| name.contains(".gantry/uploads"))
+        .collect();
     assert!(left.is_empty(), "{left:?}");
-    gantry.run(["models", "verify", TO]).success();
+    gantry.run(["models", "verify", TO]).assert_success();
 }
 
 #[test]
 fn a_source_that_lies_shows_nothing_and_is_told_and_the_right_one_goes_on() {
-    let (s3, home) = (S3::start(), tempfile::tempdir().unwrap());
-    let gantry = with_model(home.path(), &s3.url(), &tools::model());
+    let (s3, home) = (S3Server::start(), tempfile::tempdir().unwrap());
+    let gantry = with_model(home.path(), &s3.url(), &tools::model_folder());
     let weights = blob_of(&gantry, 50 << 20);
     let right = fs::read(&weights).unwrap();
     let mut wrong = right.clone();
     wrong[60 << 20] ^= 1;
     rewrite(&weights, &wrong);
 
-    let error = push(&gantry, &[]).fails_with(3).stderr;
+    let error = push(&gantry, &[]).assert_exit_code(3).stderr;
 
     assert!(error.contains("sha256:"), "{error}");
     assert!(seen(&s3).is_empty(), "{:?}", seen(&s3));
-    assert!(!s3.uploads().iter().any(|name| name.ends_with("safetensors")), "given up");
+    assert!(!s3.list_uploads().iter().any(|name| name.ends_with("safetensors")), "given up");
     rewrite(&weights, &right);
-    push(&gantry, &[]).success();
-    gantry.run(["models", "verify", TO]).success();
+    push(&gantry, &[]).assert_success();
+    gantry.run(["models", "verify", TO]).assert_success();
 }
 
 #[test]
 fn an_upload_that_somebody_cleaned_up_is_made_again_in_the_midst_and_at_its_end() {
-    let (s3, home) = (S3::start(), tempfile::tempdir().unwrap());
-    let proxy = Faults::before(&s3.url());
-    let gantry = with_model(home.path(), &proxy.url(), &tools::model());
+    let (s3, home) = (S3Server::start(), tempfile::tempdir().unwrap());
+    let proxy = FaultProxy::in_front_of(&s3.url());
+    let gantry = with_model(home.path(), &proxy.url(), &tools::model_folder());
     // Servers answer 404 (NoSuchUpload) to every request about an upload that no longer exists.
-    let gone = Fault::Status { code: 404, retry_after: None };
-    proxy.on("partNumber=3&", gone, Times::Exactly(1));
-    proxy.on("model.safetensors?uploadId", gone, Times::Exactly(1));
+    let gone = WireFault::Status { code: 404, retry_after: None };
+    proxy.inject("partNumber=3&", gone, FaultRepeats::Exactly(1));
+    proxy.inject("model.safetensors?uploadId", gone, FaultRepeats::Exactly(1));
 
-    push(&gantry, &[]).success();
+    push(&gantry, &[]).assert_success();
 
-    gantry.run(["models", "verify", TO]).success();
-    let begun = |one: &Request| one.path.contains("model.safetensors?uploads");
+    gantry.run(["models", "verify", TO]).assert_success();
+    let begun = |one: &SeenRequest| one.path.contains("model.safetensors?uploads");
     let begun: Vec<_> = proxy.requests().into_iter().filter(begun).collect();
     assert_eq!(begun.len(), 3, "{begun:?}");
 }
 
 #[test]
 fn a_push_without_the_right_to_write_says_which_rights_and_shows_nothing() {
-    let (s3, home) = (S3::start(), tempfile::tempdir().unwrap());
-    let proxy = Faults::before(&s3.url());
-    let gantry = with_model(home.path(), &proxy.url(), &tools::model());
-    proxy.on("partNumber=9", Fault::Status { code: 403, retry_after: None }, Times::Exactly(1));
+    let (s3, home) = (S3Server::start(), tempfile::tempdir().unwrap());
+    let proxy = FaultProxy::in_front_of(&s3.url());
+    let gantry = with_model(home.path(), &proxy.url(), &tools::model_folder());
+    proxy.inject(
+        "partNumber=9",
+        WireFault::Status { code: 403, retry_after: None },
+        FaultRepeats::Exactly(1),
+    );
 
-    let error = push(&gantry, &[]).fails_with(1).stderr;
+    let error = push(&gantry, &[]).assert_exit_code(1).stderr;
 
     assert!(error.contains("s3:PutObject"), "{error}");
     assert!(seen(&s3).is_empty());
     assert!(!noted_parts(&s3).is_empty(), "what came is kept");
-    push(&gantry, &[]).success();
-    assert!(s3.uploads().is_empty());
+    push(&gantry, &[]).assert_success();
+    assert!(s3.list_uploads().is_empty());
 }
 
 #[test]
 fn a_bucket_is_proven_without_the_bundle_and_mended_with_it() {
-    let (s3, home) = (S3::start(), tempfile::tempdir().unwrap());
+    let (s3, home) = (S3Server::start(), tempfile::tempdir().unwrap());
     let gantry = with_model(home.path(), &s3.url(), &small_model(home.path(), "1"));
     let flat = ["--layout", "flat"];
-    push(&gantry, &flat).success();
+    push(&gantry, &flat).assert_success();
     let keys = "sie/own/model/";
 
-    s3.boto3(&format!(
+    s3.run_boto3(&format!(
         "s3.put_object(Bucket=bucket, Key='{keys}config.json', Body=b'2')\n\
          s3.delete_object(Bucket=bucket, Key='{keys}old.txt')"
     ));
 
-    let error = gantry.run(["models", "verify", TO]).fails_with(3).stderr;
+    let error = gantry.run(["models", "verify", TO]).assert_exit_code(3).stderr;
     assert!(error.contains("own/model/config.json: its digest is"), "{error}");
     assert!(error.contains("own/model/old.txt: it is missing"), "{error}");
-    push(&gantry, &flat).success();
-    gantry.run(["models", "verify", TO]).success();
+    push(&gantry, &flat).assert_success();
+    gantry.run(["models", "verify", TO]).assert_success();
 
     // Another revision replaces it, with nothing left of the old one.
     small_model(home.path(), "2");
     fs::remove_file(home.path().join("work/model/old.txt")).unwrap();
     fs::remove_dir_all(gantry.store()).unwrap();
-    gantry.run(["lock", "--upgrade"]).success();
-    gantry.run(["fetch"]).success();
-    push(&gantry, &flat).success();
-    gantry.run(["models", "verify", TO]).success();
-    let names: Vec<String> = s3.objects().into_iter().map(|(name, _)| name).collect();
+    gantry.run(["lock", "--upgrade"]).assert_success();
+    gantry.run(["fetch"]).assert_success();
+    push(&gantry, &flat).assert_success();
+    gantry.run(["models", "verify", TO]).assert_success();
+    let names: Vec<String> = s3.list_objects().into_iter().map(|(name, _)| name).collect();
     assert!(!names.iter().any(|name| name.ends_with("old.txt")), "{names:?}");
     assert_eq!(names.iter().filter(|name| name.contains(".gantry/models")).count(), 1);
 
     // Objects that somebody else wrote are reported and kept.
-    s3.boto3("s3.put_object(Bucket=bucket, Key='other/own/model/notes.txt', Body=b'mine')");
+    s3.run_boto3("s3.put_object(Bucket=bucket, Key='other/own/model/notes.txt', Body=b'mine')");
     let store = text(gantry.store());
     let other = ["models", "push", &store, "--to", "s3://models/other", "--layout", "flat"];
-    let error = gantry.run(other).fails_with(2).stderr;
+    let error = gantry.run(other).assert_exit_code(2).stderr;
     assert!(error.contains("s3://models/other/own/model/notes.txt is in the way"), "{error}");
 }
 
 #[test]
 fn what_is_wrong_is_told_with_the_next_step_before_anything_is_written() {
-    let (s3, home) = (S3::tls(), tempfile::tempdir().unwrap());
+    let (s3, home) = (S3Server::start_with_tls(), tempfile::tempdir().unwrap());
     let gantry = with_model(home.path(), &s3.url(), &small_model(home.path(), "1"));
     let ca = text(&s3.ca_file().unwrap());
     let refuses = |gantry: &Gantry, to: &str, more: &[&str], expected: &str| {
         let store = text(gantry.store());
         let base = ["models", "push", &store, "--to", to];
-        let error = gantry.run(base.iter().chain(more)).fails_with(2).stderr;
+        let error = gantry.run(base.iter().chain(more)).assert_exit_code(2).stderr;
         assert!(error.contains(expected), "{error}");
     };
 
@@ -205,27 +212,31 @@ fn what_is_wrong_is_told_with_the_next_step_before_anything_is_written() {
     refuses(&gantry, "s3://models/../x", &[], "the prefix");
     refuses(&gantry, "/srv/models", &["--ca", &ca], "ca can only be used with a bucket");
     refuses(&gantry, "depot", &[], "nothing can be written to a depot");
-    let plain = S3::start();
-    let proxy = Faults::before(&plain.url());
-    proxy.on("list-type", Fault::Status { code: 403, retry_after: None }, Times::Always);
+    let plain = S3Server::start();
+    let proxy = FaultProxy::in_front_of(&plain.url());
+    proxy.inject(
+        "list-type",
+        WireFault::Status { code: 403, retry_after: None },
+        FaultRepeats::Always,
+    );
     refuses(&gantry, TO, &["--endpoint", &proxy.url()], "s3:ListBucket");
     let nobody = alone(home.path())
         .env("AWS_ENDPOINT_URL", plain.url())
         .env("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1");
     refuses(&nobody, TO, &[], "there are no credentials");
 
-    assert!(s3.objects().is_empty() && plain.objects().is_empty());
-    push(&gantry, &["--ca", &ca]).success();
-    gantry.run(["models", "verify", TO, "--ca", &ca]).success();
+    assert!(s3.list_objects().is_empty() && plain.list_objects().is_empty());
+    push(&gantry, &["--ca", &ca]).assert_success();
+    gantry.run(["models", "verify", TO, "--ca", &ca]).assert_success();
 }
 
 #[test]
 fn all_places_of_a_site_get_their_models_and_one_that_fails_keeps_none_from_another() {
-    let (s3, home) = (S3::start(), tempfile::tempdir().unwrap());
-    let registry = testkit::Registry::start();
+    let (s3, home) = (S3Server::start(), tempfile::tempdir().unwrap());
+    let registry = testkit::TestRegistry::start();
     let gantry = with_model(home.path(), &s3.url(), &small_model(home.path(), "1"));
     let site = |bucket: &str| {
-        gantry.write(
+        gantry.write_file(
             "site.yaml",
             &format!(
                 "version: 1\nregistry: {{url: '{}'}}\nmodels:\n\
@@ -243,18 +254,22 @@ fn all_places_of_a_site_get_their_models_and_one_that_fails_keeps_none_from_anot
     let load = ["load", &store, "--site", "site.yaml", "--output", "json"];
     site("models");
 
-    let planned = gantry.run(load.iter().chain(&["--dry-run"])).success().json();
+    let planned = gantry.run(load.iter().chain(&["--dry-run"])).assert_success().parse_json();
     assert_eq!(planned["models"].as_array().unwrap().len(), 4);
-    assert!(s3.objects().is_empty() && !gantry.folder().join("volume").exists());
-    let loaded = gantry.run(load).success();
+    assert!(s3.list_objects().is_empty() && !gantry.folder().join("volume").exists());
+    let loaded = gantry.run(load).assert_success();
 
     assert!(
         loaded.stderr.contains("./flat: the bundle or store has no model no/such"),
         "{}",
         loaded.stderr
     );
-    assert_eq!(loaded.json()["models"][0]["models"][0]["put"], "written");
-    assert_eq!(loaded.json()["models"][2]["models"], serde_json::json!([]), "none is Ollama's");
+    assert_eq!(loaded.parse_json()["models"][0]["models"][0]["put"], "written");
+    assert_eq!(
+        loaded.parse_json()["models"][2]["models"],
+        serde_json::json!([]),
+        "none is Ollama's"
+    );
     assert_eq!(seen(&s3).len(), 3);
     let home = gantry.folder().join("volume/models--own--model");
     assert!(home.join("refs/main").is_file() && !home.join("blobs").exists());
@@ -262,7 +277,7 @@ fn all_places_of_a_site_get_their_models_and_one_that_fails_keeps_none_from_anot
     assert!(!gantry.folder().join("ollama").exists());
     site("nope");
     fs::remove_dir_all(gantry.folder().join("volume")).unwrap();
-    let error = gantry.run(load).fails_with(4).stderr;
+    let error = gantry.run(load).assert_exit_code(4).stderr;
     assert!(error.contains("models to s3://nope/sie"), "{error}");
     assert!(home.join("refs/main").is_file(), "the place behind it has its models");
 }
@@ -277,9 +292,9 @@ fn with_model(home: &Path, endpoint: &str, model: &Path) -> Gantry {
         "version: 1\nname: own\nmodels: [{{hf: {MODEL}, folder: '{}'}}]\n",
         model.display()
     );
-    gantry.write("gantry.yaml", &input);
-    gantry.run(["lock"]).success();
-    gantry.run(["fetch"]).success();
+    gantry.write_file("gantry.yaml", &input);
+    gantry.run(["lock"]).assert_success();
+    gantry.run(["fetch"]).assert_success();
     gantry
 }
 
@@ -293,7 +308,7 @@ fn small_model(home: &Path, config: &str) -> std::path::PathBuf {
     folder
 }
 
-fn push(gantry: &Gantry, more: &[&str]) -> testkit::gantry::Output {
+fn push(gantry: &Gantry, more: &[&str]) -> testkit::gantry::CommandOutput {
     let store = text(gantry.store());
     let layout: &[&str] = if more.contains(&"--layout") { &[] } else { &["--layout", "sie"] };
     let base = ["models", "push", &store, "--to", TO];
@@ -301,13 +316,13 @@ fn push(gantry: &Gantry, more: &[&str]) -> testkit::gantry::Output {
 }
 
 /// What SIE would see: every object in the model's snapshots.
-fn seen(s3: &S3) -> Vec<(String, u64)> {
-    s3.objects().into_iter().filter(|(name, _)| name.starts_with(SNAPSHOTS)).collect()
+fn seen(s3: &S3Server) -> Vec<(String, u64)> {
+    s3.list_objects().into_iter().filter(|(name, _)| name.starts_with(SNAPSHOTS)).collect()
 }
 
 /// The parts that are recorded in the upload journals in the bucket: `object's name?partNumber=…&uploadId=…`.
-fn noted_parts(s3: &S3) -> BTreeSet<String> {
-    let listed = s3.boto3(
+fn noted_parts(s3: &S3Server) -> BTreeSet<String> {
+    let listed = s3.run_boto3(
         "found = s3.list_objects_v2(Bucket=bucket, Prefix='sie/.gantry/uploads/').get('Contents', [])\n\
          parts = []\n\
          for o in found:\n  \
@@ -337,8 +352,8 @@ fn rewrite(path: &Path, bytes: &[u8]) {
 }
 
 /// Downloads all objects below a prefix into a folder, like `aws s3 sync`.
-fn download(s3: &S3, prefix: &str, folder: &Path) {
-    s3.boto3(&format!(
+fn download(s3: &S3Server, prefix: &str, folder: &Path) {
+    s3.run_boto3(&format!(
         "for o in s3.list_objects_v2(Bucket=bucket, Prefix={prefix:?})['Contents']:\n  \
          file = os.path.join({:?}, o['Key'][len({prefix:?}):])\n  \
          os.makedirs(os.path.dirname(file), exist_ok=True)\n  \
@@ -354,6 +369,6 @@ fn found_by_the_library(cache: &Path) -> String {
          cache_dir={:?}, local_files_only=True))",
         text(cache)
     );
-    let mut python = loopback_only(tools::hub_python("2.4.0"));
-    tools::run(python.args(["-c", &script]).env("HF_HUB_OFFLINE", "1")).trim().to_owned()
+    let mut python = loopback_only_command(tools::hub_python("2.4.0"));
+    tools::run_command(python.args(["-c", &script]).env("HF_HUB_OFFLINE", "1")).trim().to_owned()
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use story::{pack, text, user};
-use testkit::{World, tools};
+use testkit::{TestEnvironment, tools};
 
 /// A chart with an image that only some values turn on, one in a hook and one in a test.
 const CHART: [(&str, &str); 5] = [
@@ -58,7 +58,7 @@ spec: {containers: [{name: try, image: \"docker.io/library/busybox:1.35\"}]}
 
 #[test]
 fn a_chart_of_a_registry_comes_with_all_its_images_and_helm_pulls_it_from_the_depot() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let archive = package(world.home());
     helm(&world, &["push", &text(&archive), &of(&world, "charts"), "--plain-http"]);
     let gantry = user(
@@ -66,19 +66,22 @@ fn a_chart_of_a_registry_comes_with_all_its_images_and_helm_pulls_it_from_the_de
         "version: 1\nname: shop\ncharts: [{chart: oci://ghcr.io/charts/shop, version: ~1.1 || ^1.2}]\n",
     );
 
-    let looked = gantry.run(["images", "oci://ghcr.io/charts/shop", "--list"]).success().stdout;
+    let looked =
+        gantry.run(["images", "oci://ghcr.io/charts/shop", "--list"]).assert_success().stdout;
     assert!(looked.contains("ghcr.io/gantry-examples/tools:1.0\n"), "{looked}");
-    gantry.run(["lock"]).success();
-    gantry.run(["fetch"]).success();
+    gantry.run(["lock"]).assert_success();
+    gantry.run(["fetch"]).assert_success();
     let media = tempfile::tempdir().unwrap();
     pack(&gantry, media.path(), "16MiB");
     let mut depot = gantry.start(["serve", &text(media.path()), "--listen", "127.0.0.1:0"]);
-    let host = depot.word_after(" on ").trim_start_matches("http://").to_owned();
+    let host = depot.wait_for_word_after(" on ").trim_start_matches("http://").to_owned();
 
-    let lock = gantry.read("gantry.lock");
+    let lock = gantry.read_file("gantry.lock");
     for image in ["library/redis:7.0", "gantry-examples/tools:1.0", "library/busybox:1.35"] {
         assert!(lock.contains(image), "{image}");
-        tools::run(tools::command("crane").args(["manifest", &format!("{host}/{image}")]));
+        tools::run_command(
+            tools::tool_command("crane").args(["manifest", &format!("{host}/{image}")]),
+        );
     }
     assert!(!lock.contains("dns:2.90"), "what no values ask for is left out");
     let chart = format!("oci://{host}/ghcr.io/charts/shop");
@@ -91,7 +94,7 @@ fn a_chart_of_a_registry_comes_with_all_its_images_and_helm_pulls_it_from_the_de
 
 #[test]
 fn a_chart_of_a_web_repository_is_pinned_until_it_is_upgraded() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let site = world.home().join("site");
     fs::create_dir(&site).unwrap();
     fs::rename(package(world.home()), site.join("shop-1.2.0.tgz")).unwrap();
@@ -105,42 +108,43 @@ fn a_chart_of_a_web_repository_is_pinned_until_it_is_upgraded() {
     };
     let gantry = user(&world, &input(""));
 
-    gantry.run(["lock"]).success();
-    let pinned = gantry.read("gantry.lock");
+    gantry.run(["lock"]).assert_success();
+    let pinned = gantry.read_file("gantry.lock");
     let newer = folder(&world.home().join("newer"));
     let text_of = fs::read_to_string(newer.join("Chart.yaml")).unwrap();
     fs::write(newer.join("Chart.yaml"), text_of.replace("1.2.0", "1.3.0")).unwrap();
     helm(&world, &["package", &text(&newer), "-d", &text(&site)]);
     helm(&world, &["repo", "index", &text(&site)]);
 
-    gantry.run(["lock"]).success();
-    assert_eq!(gantry.read("gantry.lock"), pinned, "a pin stays");
-    gantry.run(["lock", "--upgrade", "shop"]).success();
-    assert!(gantry.read("gantry.lock").contains("shop:1.3.0"));
-    gantry.run(["fetch"]).success();
+    gantry.run(["lock"]).assert_success();
+    assert_eq!(gantry.read_file("gantry.lock"), pinned, "a pin stays");
+    gantry.run(["lock", "--upgrade", "shop"]).assert_success();
+    assert!(gantry.read_file("gantry.lock").contains("shop:1.3.0"));
+    gantry.run(["fetch"]).assert_success();
     // An error about a missing version or chart lists those that exist.
-    gantry.write("gantry.yaml", &input(", version: ^2"));
-    let absent = gantry.run(["lock"]).fails_with(2);
+    gantry.write_file("gantry.yaml", &input(", version: ^2"));
+    let absent = gantry.run(["lock"]).assert_exit_code(2);
     assert!(absent.stderr.contains("1.3.0"), "{}", absent.stderr);
-    gantry.write("gantry.yaml", &input("ping"));
-    let absent = gantry.run(["lock"]).fails_with(2);
+    gantry.write_file("gantry.yaml", &input("ping"));
+    let absent = gantry.run(["lock"]).assert_exit_code(2);
     assert!(absent.stderr.contains("shop"), "{}", absent.stderr);
 }
 
 #[test]
 fn values_and_variants_add_what_they_ask_for_and_a_failing_render_is_shown() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = world.gantry(story::BINARY);
     folder(&gantry.folder().join("shop"));
     let input = |more: &str| {
         format!("version: 1\nname: shop\ncharts: [{{chart: ./shop, release: mine, {more}}}]\n")
     };
-    gantry.write("dns.yaml", "dns: true\n");
-    gantry.write("gantry.yaml", &input("variants: [[dns.yaml]], set: [redis.image=nginx:1.22]"));
+    gantry.write_file("dns.yaml", "dns: true\n");
+    gantry
+        .write_file("gantry.yaml", &input("variants: [[dns.yaml]], set: [redis.image=nginx:1.22]"));
 
-    gantry.run(["lock"]).success();
+    gantry.run(["lock"]).assert_success();
 
-    let lock = gantry.read("gantry.lock");
+    let lock = gantry.read_file("gantry.lock");
     for image in ["quay.io/gantry-examples/dns:2.90", "docker.io/library/nginx:1.22"] {
         assert!(lock.contains(image), "{image}");
     }
@@ -150,10 +154,10 @@ fn values_and_variants_add_what_they_ask_for_and_a_failing_render_is_shown() {
         ("set: [\"redis=\"]", "deployment.yaml"),
         ("version: 1.2.0", "remove `version`"),
     ] {
-        gantry.write("gantry.yaml", &input(more));
-        let failed = gantry.run(["lock"]).fails_with(2);
+        gantry.write_file("gantry.yaml", &input(more));
+        let failed = gantry.run(["lock"]).assert_exit_code(2);
         assert!(failed.stderr.contains(part), "{more}: {}", failed.stderr);
-        assert_eq!(gantry.read("gantry.lock"), lock, "the lock stays");
+        assert_eq!(gantry.read_file("gantry.lock"), lock, "the lock stays");
     }
 }
 
@@ -170,15 +174,15 @@ fn folder(path: &Path) -> PathBuf {
 /// The chart's archive, made by helm.
 fn package(home: &Path) -> PathBuf {
     let chart = folder(&home.join("shop"));
-    let mut helm = tools::command("helm");
-    tools::run(helm.args(["package", &text(&chart), "-d", &text(home)]).env("HOME", home));
+    let mut helm = tools::tool_command("helm");
+    tools::run_command(helm.args(["package", &text(&chart), "-d", &text(home)]).env("HOME", home));
     home.join("shop-1.2.0.tgz")
 }
 
-fn of(world: &World, path: &str) -> String {
+fn of(world: &TestEnvironment, path: &str) -> String {
     format!("oci://{}/{path}", world.upstream().host())
 }
 
-fn helm(world: &World, arguments: &[&str]) {
-    tools::run(tools::command("helm").args(arguments).env("HOME", world.home()));
+fn helm(world: &TestEnvironment, arguments: &[&str]) {
+    tools::run_command(tools::tool_command("helm").args(arguments).env("HOME", world.home()));
 }

@@ -10,8 +10,8 @@ use cluster::objects::api::apps::v1::Deployment;
 use cluster::objects::api::core::v1::{ConfigMap, Namespace as Space, Pod};
 use cluster::objects::api::networking::v1::NetworkPolicy;
 use cluster::objects::serde_json::{Value, from_value, json};
-use cluster::{Cluster as Client, Scope, Until, own};
-use testkit::{Cluster, Gantry, Namespace, Registry, Trust, tools};
+use cluster::{AwaitedPodState, Cluster as Client, ObjectScope, mark_as_own};
+use testkit::{Gantry, RegistryTrust, TestCluster, TestNamespace, TestRegistry, tools};
 
 const TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -20,11 +20,11 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// A site whose registry has Gantry's own image, and a namespace to audit.
 struct Ground {
-    here: Cluster,
-    space: Namespace,
+    here: TestCluster,
+    space: TestNamespace,
     gantry: Gantry,
-    _registry: Registry,
-    _trust: Trust,
+    _registry: TestRegistry,
+    _trust: RegistryTrust,
     _home: tempfile::TempDir,
     _turn: MutexGuard<'static, ()>,
 }
@@ -32,22 +32,23 @@ struct Ground {
 impl Ground {
     fn new(story: &str) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = Cluster::here();
+        let here = TestCluster::from_environment();
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join("config.yaml"), "mirrors: {}\n").unwrap();
-        let registry = Registry::builder().address(here.host()).start();
-        let trust = here.trusts(&registry);
+        let registry = TestRegistry::builder().address(here.host()).start();
+        let trust = here.trust_registry(&registry);
         let gantry = Gantry::new(env!("CARGO_BIN_EXE_gantry"), home.path()).in_cluster(&here);
         let host = registry.host();
         let site = format!(
             "version: 1\ncontext: {}\nregistry: {{url: \"{host}\", plainHttp: true}}\n",
             context(&here)
         );
-        gantry.write("site.yaml", &site);
-        let own = Gantry::new(tools::static_gantry(), home.path());
-        own.run(["image"]).success();
-        own.run(["load", own.store().to_str().unwrap(), "--to", host, "--plain-http"]).success();
-        let space = here.namespace(story);
+        gantry.write_file("site.yaml", &site);
+        let own = Gantry::new(tools::static_gantry_path(), home.path());
+        own.run(["image"]).assert_success();
+        own.run(["load", own.store().to_str().unwrap(), "--to", host, "--plain-http"])
+            .assert_success();
+        let space = here.create_namespace(story);
         Self { here, space, gantry, _registry: registry, _trust: trust, _home: home, _turn: turn }
     }
 
@@ -62,14 +63,14 @@ impl Ground {
     }
 
     fn report(&self) -> Value {
-        cluster::objects::serde_json::from_str(&self.gantry.read("out/audit.json")).unwrap()
+        cluster::objects::serde_json::from_str(&self.gantry.read_file("out/audit.json")).unwrap()
     }
 
     fn pod(&self, name: &str, env: &Value, script: &str) -> Pod {
         let mut pod: Pod = from_value(json!({
             "metadata": {"name": name, "labels": {"app": name}}, "spec": self.spec(env, script)}))
         .unwrap();
-        own(&mut pod.metadata, "test");
+        mark_as_own(&mut pod.metadata, "test");
         pod
     }
 
@@ -77,7 +78,7 @@ impl Ground {
         json!({"restartPolicy": "Always", "terminationGracePeriodSeconds": 0,
             "securityContext": {"runAsNonRoot": true, "runAsUser": 4711,
                 "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [{"name": "main", "image": self.here.image("busybox"), "env": env,
+            "containers": [{"name": "main", "image": self.here.image_name("busybox"), "env": env,
                 "imagePullPolicy": "Never", "command": ["sh", "-c", script], "securityContext": {
                     "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}]})
     }
@@ -85,18 +86,18 @@ impl Ground {
 
 /// What an audit must restore (the Corefile), and what it must not leave behind.
 async fn left(client: &Client) -> (Value, Vec<String>) {
-    let system = Scope::Namespace("kube-system");
-    let map = client.get::<ConfigMap>(system, "coredns").await.unwrap().unwrap();
+    let system = ObjectScope::Namespace("kube-system");
+    let map = client.get_object::<ConfigMap>(system, "coredns").await.unwrap().unwrap();
     let what = json!({"data": map.data, "binaryData": map.binary_data,
         "labels": map.metadata.labels, "annotations": map.metadata.annotations});
     let mut behind = Vec::new();
-    if client.get::<Space>(Scope::Cluster, "gantry-audit").await.unwrap().is_some() {
+    if client.get_object::<Space>(ObjectScope::Cluster, "gantry-audit").await.unwrap().is_some() {
         behind.push("the namespace".to_owned());
     }
-    if client.get::<ConfigMap>(system, "gantry-audit").await.unwrap().is_some() {
+    if client.get_object::<ConfigMap>(system, "gantry-audit").await.unwrap().is_some() {
         behind.push("the record".to_owned());
     }
-    for pod in client.list::<Pod>(system, "k8s-app=kube-dns").await.unwrap() {
+    for pod in client.list_objects::<Pod>(system, "k8s-app=kube-dns").await.unwrap() {
         let marks = pod.metadata.annotations.unwrap_or_default();
         behind.extend(marks.into_keys().filter(|key| key.starts_with("gantry.dev/")));
     }
@@ -113,7 +114,7 @@ fn attempts<'a>(report: &'a Value, kind: &str, name: &str) -> Vec<&'a Value> {
 async fn whoever_phones_home_is_caught_with_the_pod_and_what_stops_it() {
     let ground = Ground::new("audit-loud");
     let client = ground.here.connect().await;
-    let scope = Scope::Namespace(ground.name());
+    let scope = ObjectScope::Namespace(ground.name());
     let before = left(&client).await;
     // By a name that is in a URL in its environment.
     let env = json!([{"name": "TELEMETRY", "value": "https://t.maker-of-it.com/v1/ping"}]);
@@ -122,7 +123,7 @@ async fn whoever_phones_home_is_caught_with_the_pod_and_what_stops_it() {
         "selector": {"matchLabels": {"app": "telemetry"}}, "template": {
             "metadata": {"labels": {"app": "telemetry"}}, "spec": ground.spec(&env, script)}}}))
     .unwrap();
-    client.apply(scope, &telemetry).await.unwrap();
+    client.apply_object(scope, &telemetry).await.unwrap();
     // By an address, in spite of a network policy.
     let dial = |to: &str| format!("while true; do nc -w 1 {to} </dev/null; sleep 0.5; done");
     let env = json!([{"name": "LICENSE_SERVER", "value": "192.0.2.7"}]);
@@ -133,23 +134,28 @@ async fn whoever_phones_home_is_caught_with_the_pod_and_what_stops_it() {
     let held: NetworkPolicy = from_value(json!({"metadata": {"name": "held"}, "spec": {
         "podSelector": {"matchLabels": {"app": "held"}}, "policyTypes": ["Egress"]}}))
     .unwrap();
-    client.apply(scope, &held).await.unwrap();
+    client.apply_object(scope, &held).await.unwrap();
     client
         .start_pod(ground.name(), &ground.pod("held", &json!([]), &dial("198.51.100.9 443")))
         .await
         .unwrap();
     for name in ["dialer", "held"] {
-        client.wait_pod(ground.name(), name, Until::Running, TIMEOUT).await.unwrap();
+        client.wait_for_pod(ground.name(), name, AwaitedPodState::Running, TIMEOUT).await.unwrap();
     }
 
     let running = ground.gantry.start(ground.audit(&["--soak", "12s", "--run", "true"]));
-    waits(|| running.printed().contains("listening for"), "it soaks").await;
+    waits(|| running.printed_text().contains("listening for"), "it soaks").await;
     // A pod that has ended before the audit looks at it.
     let brief = ground.pod("brief", &json!([]), "nslookup brief.maker-of-it.com; sleep 1000");
     client.start_pod(ground.name(), &brief).await.unwrap();
-    client.wait_pod(ground.name(), "brief", Until::Running, TIMEOUT).await.unwrap();
+    client.wait_for_pod(ground.name(), "brief", AwaitedPodState::Running, TIMEOUT).await.unwrap();
     tokio::time::timeout(TIMEOUT, async {
-        while !client.logs(ground.name(), "brief", None, None).await.unwrap().contains("NXDOMAIN") {
+        while !client
+            .read_logs(ground.name(), "brief", None, None)
+            .await
+            .unwrap()
+            .contains("NXDOMAIN")
+        {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     })
@@ -161,7 +167,7 @@ async fn whoever_phones_home_is_caught_with_the_pod_and_what_stops_it() {
         while running.is_running() {
             std::thread::sleep(Duration::from_millis(100));
         }
-        (running.printed(), running.wait())
+        (running.printed_text(), running.wait())
     });
     let (printed, code) = printed.await.unwrap();
 
@@ -183,7 +189,7 @@ async fn whoever_phones_home_is_caught_with_the_pod_and_what_stops_it() {
     let uncovered = report["policies"][0]["uncovered"].to_string();
     assert!(uncovered.contains("telemetry") && !uncovered.contains("held"), "{uncovered}");
     assert_eq!(report["exercised"][0]["outcome"], "done");
-    let page = ground.gantry.read("out/audit.html");
+    let page = ground.gantry.read_file("out/audit.html");
     assert!(page.contains("telemetry") && page.contains("198.51.100.9:443"));
     assert_eq!(left(&client).await, (before.0, vec![]));
 }
@@ -196,18 +202,18 @@ async fn a_quiet_namespace_gets_a_clean_report_and_its_policies() {
     let script = "while true; do nslookup kubernetes.default.svc.cluster.local; nslookup redis; \
                   nc -w 1 10.96.0.1 443 </dev/null; sleep 0.5; done";
     client.start_pod(ground.name(), &ground.pod("quiet", &json!([]), script)).await.unwrap();
-    client.wait_pod(ground.name(), "quiet", Until::Running, TIMEOUT).await.unwrap();
+    client.wait_for_pod(ground.name(), "quiet", AwaitedPodState::Running, TIMEOUT).await.unwrap();
 
     let closed = ["--soak", "6s", "--policies", "policies", "--apply-policies"];
-    let output = ground.gantry.run(ground.audit(&closed)).success();
+    let output = ground.gantry.run(ground.audit(&closed)).assert_success();
 
     let report = ground.report();
     assert_eq!(report["verdict"], "quiet", "{}", output.stdout);
     assert_eq!(report["attempts"], json!([]));
     assert!(output.stdout.contains("nothing tried to leave"), "{}", output.stdout);
     let file = format!("policies/{}.yaml", ground.name());
-    assert!(ground.gantry.read(&file).contains("gantry-deny-egress"));
-    let again = ground.gantry.run(ground.audit(&[])).success();
+    assert!(ground.gantry.read_file(&file).contains("gantry-deny-egress"));
+    let again = ground.gantry.run(ground.audit(&[])).assert_success();
     assert!(!again.stdout.contains("no network policy restricts"), "{}", again.stdout);
     assert_eq!(left(&client).await, (before.0, vec![]));
 }
@@ -221,32 +227,32 @@ async fn whatever_ends_an_audit_everything_is_as_it_was() {
 
     // A second audit at the same time is refused; then the first is killed while it listens.
     let running = ground.gantry.start(&long);
-    waits(|| running.printed().contains("listening for"), "it soaks").await;
+    waits(|| running.printed_text().contains("listening for"), "it soaks").await;
     assert_ne!(left(&client).await.0, before.0, "CoreDNS forwards to the sink");
-    let busy = ground.gantry.run(ground.audit(&["--soak", "1s"])).fails_with(2);
+    let busy = ground.gantry.run(ground.audit(&["--soak", "1s"])).assert_exit_code(2);
     assert!(busy.stderr.contains("gantry audit restore"), "{}", busy.stderr);
     tokio::task::spawn_blocking(|| running.kill()).await.unwrap();
     assert_eq!(left(&client).await.1.len(), 3, "what is put back is written down");
-    let restored = ground.gantry.run(["audit", "restore", "--site", "site.yaml"]).success();
+    let restored = ground.gantry.run(["audit", "restore", "--site", "site.yaml"]).assert_success();
     assert!(restored.stdout.contains("Corefile is restored"), "{}", restored.stdout);
     assert_eq!(left(&client).await, (before.0.clone(), vec![]));
-    let again = ground.gantry.run(["audit", "restore", "--site", "site.yaml"]).success();
+    let again = ground.gantry.run(["audit", "restore", "--site", "site.yaml"]).assert_success();
     assert!(again.stdout.contains("nothing to undo"), "{}", again.stdout);
 
     // Killed early; the next audit, whose DNS server runs in the process, undoes the changes itself.
     let running = ground.gantry.start(&long);
-    waits(|| running.printed().contains("starting helper pods"), "it begins").await;
+    waits(|| running.printed_text().contains("starting helper pods"), "it begins").await;
     tokio::task::spawn_blocking(|| running.kill()).await.unwrap();
     let here = format!("{}:15353", ground.here.host());
     let at_once = ["--soak", "1s", "--no-connections", "--sink-address", &here];
-    let next = ground.gantry.run(ground.audit(&at_once)).success();
+    let next = ground.gantry.run(ground.audit(&at_once)).assert_success();
     assert!(next.stderr.contains("an earlier audit that was killed"), "{}", next.stderr);
     assert_eq!(ground.report()["sources"][0]["source"], "dns");
     assert_eq!(left(&client).await, (before.0.clone(), vec![]));
 
     // Ctrl-C: a report of what was seen so far.
     let running = ground.gantry.start(&long);
-    waits(|| running.printed().contains("listening for"), "it soaks").await;
+    waits(|| running.printed_text().contains("listening for"), "it soaks").await;
     let code = tokio::task::spawn_blocking(|| running.interrupt()).await.unwrap();
     assert_eq!(code, Some(4));
     assert_eq!(ground.report()["verdict"], "unproven");
@@ -259,7 +265,7 @@ async fn what_is_wrong_is_told_before_anything_is_touched() {
     let client = ground.here.connect().await;
     let before = left(&client).await;
     let fails = |gantry: &Gantry, more: &[&str], words: &[&str]| {
-        let error = gantry.run(ground.audit(more)).fails_with(2).stderr;
+        let error = gantry.run(ground.audit(more)).assert_exit_code(2).stderr;
         for word in words {
             assert!(error.contains(word), "{more:?}: no {word:?} in {error}");
         }
@@ -275,7 +281,8 @@ async fn what_is_wrong_is_told_before_anything_is_touched() {
     fails(&ground.gantry, &["--inside", "com"], &["git.site.net"]);
     fails(&ground.gantry, &["--allow", "registry.corp"], &["addresses, not names"]);
     let text = std::fs::read_to_string(ground.here.kubeconfig()).unwrap();
-    let file = ground.gantry.write("nobody", &text.replacen("user: {", "user: {as: nobody, ", 1));
+    let file =
+        ground.gantry.write_file("nobody", &text.replacen("user: {", "user: {as: nobody, ", 1));
     let nobody = ground.gantry.clone().env("KUBECONFIG", file);
     let rule = r#"apiGroups: [""], resources: ["configmaps"]"#;
     fails(&nobody, &["--soak", "9s"], &["permissions are missing", rule, "update", "kube-system"]);
@@ -292,7 +299,7 @@ async fn waits(is_so: impl Fn() -> bool, what: &str) {
     }
 }
 
-fn context(here: &Cluster) -> String {
+fn context(here: &TestCluster) -> String {
     let text = std::fs::read_to_string(here.kubeconfig()).unwrap();
     let line = text.lines().find(|line| line.starts_with("current-context:")).unwrap();
     line.trim_start_matches("current-context:").trim().trim_matches('"').to_owned()

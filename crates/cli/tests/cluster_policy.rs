@@ -7,21 +7,22 @@ mod story;
 use cluster::objects::api::apps::v1::Deployment;
 use cluster::objects::api::core::v1::EphemeralContainer;
 use cluster::objects::serde_json::{from_value, json};
-use cluster::{Error, Scope};
+use cluster::{Error, ObjectScope};
 use story::guard::{self, Gone, Ground, container, pod, pod_of, refused, runs, spec, try_pod};
 
 #[tokio::test]
 async fn only_the_sites_names_of_locked_images_start_and_only_there() {
     let ground = Ground::new();
     let cluster = ground.here.connect().await;
-    let (guarded, free) = (ground.here.namespace("policy"), ground.here.namespace("policy-free"));
+    let (guarded, free) =
+        (ground.here.create_namespace("policy"), ground.here.create_namespace("policy-free"));
     let (there, policy) = (guarded.name(), format!("gantry-images-{}", guarded.name()));
     let (tag, foreign) = (ground.at_site(), ground.foreign());
     let by_digest = format!("{}@{}", tag.rsplit_once(':').unwrap().0, ground.digest());
 
     let write = ["policy", "images", "--site", "site.yaml", "--receipt", "receipt.json"];
     let here = ["--namespace", there, "--name", &policy, "--output", "json"];
-    let written = ground.gantry.run(write.iter().chain(&here)).success().json();
+    let written = ground.gantry.run(write.iter().chain(&here)).assert_success().parse_json();
     let _gone = Gone::new(&ground, &written["manifests"]);
     guard::apply(&cluster, there, &written["manifests"]).await;
     // The API server takes a moment until it enforces a new policy.
@@ -47,15 +48,19 @@ async fn only_the_sites_names_of_locked_images_start_and_only_there() {
 
     let debug =
         |image: &str| -> EphemeralContainer { from_value(container("debug", image)).unwrap() };
-    let why = cluster.add_container(there, "by-tag", debug(&foreign)).await.unwrap_err();
+    let why = cluster.add_ephemeral_container(there, "by-tag", debug(&foreign)).await.unwrap_err();
     assert!(matches!(why, Error::Refused { .. }), "{why}");
-    cluster.add_container(there, "by-tag", debug(&tag)).await.unwrap();
+    cluster.add_ephemeral_container(there, "by-tag", debug(&tag)).await.unwrap();
 
-    let why = cluster.apply(Scope::Namespace(there), &deployment(&foreign)).await.unwrap_err();
+    let why = cluster
+        .apply_object(ObjectScope::Namespace(there), &deployment(&foreign))
+        .await
+        .unwrap_err();
     assert!(why.to_string().contains(&foreign), "{why}");
-    cluster.apply(Scope::Namespace(there), &deployment(&tag)).await.unwrap();
+    cluster.apply_object(ObjectScope::Namespace(there), &deployment(&tag)).await.unwrap();
     guard::until("a pod of the deployment runs", async || {
-        let found: Option<Deployment> = cluster.get(Scope::Namespace(there), "web").await.unwrap();
+        let found: Option<Deployment> =
+            cluster.get_object(ObjectScope::Namespace(there), "web").await.unwrap();
         found?.status?.ready_replicas.filter(|ready| *ready > 0)
     })
     .await;
@@ -64,15 +69,15 @@ async fn only_the_sites_names_of_locked_images_start_and_only_there() {
 
 #[tokio::test]
 async fn a_closed_namespace_reaches_its_own_pods_and_nothing_else() {
-    let here = testkit::Cluster::here();
+    let here = testkit::TestCluster::from_environment();
     let cluster = here.connect().await;
-    let closed = here.namespace("closed");
+    let closed = here.create_namespace("closed");
     let there = closed.name();
     let home = tempfile::tempdir().unwrap();
     let gantry = story::alone(home.path());
-    gantry.write("site.yaml", "version: 1\nregistry: {url: 'registry.internal:5000'}\n");
+    gantry.write_file("site.yaml", "version: 1\nregistry: {url: 'registry.internal:5000'}\n");
     let server = local_server(&here);
-    let image = here.image("busybox");
+    let image = here.image_name("busybox");
     // wget of a static busybox crashes on names, since glibc's resolver cannot be linked statically; so
     // addresses are used.
     let ask = |address: String| {
@@ -81,7 +86,7 @@ async fn a_closed_namespace_reaches_its_own_pods_and_nothing_else() {
         async move {
             let script = format!("timeout 3 nc {address} </dev/null");
             let command = ["/bin/busybox", "sh", "-c", &script];
-            cluster.run(&there, "client", "main", &command, &[]).await.unwrap()
+            cluster.run_program(&there, "client", "main", &command, &[]).await.unwrap()
         }
     };
     let busybox = |name: &str, script: &str| {
@@ -102,7 +107,8 @@ async fn a_closed_namespace_reaches_its_own_pods_and_nothing_else() {
     .await;
 
     let close = ["policy", "egress", "--site", "site.yaml", "--namespace", there];
-    let written = gantry.run(close.iter().chain(&["--output", "json"])).success().json();
+    let written =
+        gantry.run(close.iter().chain(&["--output", "json"])).assert_success().parse_json();
     guard::apply(&cluster, there, &written["manifests"]).await;
 
     guard::until("the namespace is closed", async || {
@@ -124,7 +130,7 @@ fn deployment(image: &str) -> Deployment {
 }
 
 /// Something on this machine that a pod can reach.
-fn local_server(here: &testkit::Cluster) -> std::net::SocketAddr {
+fn local_server(here: &testkit::TestCluster) -> std::net::SocketAddr {
     let listener = std::net::TcpListener::bind((here.host(), 0)).unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {

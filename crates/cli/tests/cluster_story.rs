@@ -12,7 +12,7 @@ use cluster::objects::api::core::v1::Pod;
 use serde_json::Value;
 use story::MODEL;
 use story::platform::{Platform, beside, done};
-use testkit::{S3, workloads};
+use testkit::{S3Server, workloads};
 
 /// The id of the small model.
 const TINY: &str = "example/gantry-tiny";
@@ -25,8 +25,8 @@ fn a_platform_of_chat_embeddings_and_ollama_comes_in_and_answers_with_one_comman
     let name = platform.name();
     platform.has_chart("umbrella");
     let gguf = beside(platform.folder(), "gguf/gantry-tiny.gguf");
-    std::fs::copy(workloads::gguf(), gguf).unwrap();
-    workloads::ollama(&platform.folder().join("ollama"));
+    std::fs::copy(workloads::gguf_path(), gguf).unwrap();
+    workloads::write_ollama_models(&platform.folder().join("ollama"));
     platform.carry(
         &format!(
             "charts: [{{chart: ./umbrella-1.0.0.tgz, release: ai, namespace: {name}, values: [values.yaml]}}]\n\
@@ -52,7 +52,7 @@ fn a_platform_of_chat_embeddings_and_ollama_comes_in_and_answers_with_one_comman
     ));
 
     let loaded = platform.load();
-    let first = platform.deploy(&[]).success().json();
+    let first = platform.deploy(&[]).assert_success().parse_json();
     let well = platform.is_well(&[]);
 
     for place in 0..3 {
@@ -64,7 +64,7 @@ fn a_platform_of_chat_embeddings_and_ollama_comes_in_and_answers_with_one_comman
     well.has("inference", "ok", &["ollama at Service ai-ollama", workloads::OLLAMA_MODEL]);
     well.has("inference", "ok", &["embeddings", "384 dimensions"]);
     well.has("inference", "ok", &["cache"]);
-    let again = platform.deploy(&[]).success().json();
+    let again = platform.deploy(&[]).assert_success().parse_json();
     assert_eq!(done(&again), [("ai".to_owned(), "none".to_owned())], "{again:#}");
     let loaded = platform.load();
     for place in 0..3 {
@@ -75,7 +75,7 @@ fn a_platform_of_chat_embeddings_and_ollama_comes_in_and_answers_with_one_comman
 #[test]
 fn two_model_servers_share_one_claim_or_have_one_each_and_both_embed() {
     let platform = Platform::new("story-shared");
-    let apart = platform.here().names("story-apart");
+    let apart = platform.here().reserve_namespace("story-apart");
     let (one, two) = (platform.name(), apart.name());
     platform.has_chart("two-model-servers");
     let check = |release: &str, server: &str| {
@@ -118,7 +118,7 @@ fn two_model_servers_share_one_claim_or_have_one_each_and_both_embed() {
     ));
 
     platform.load();
-    let deployed = platform.deploy(&[]).success().json();
+    let deployed = platform.deploy(&[]).assert_success().parse_json();
     let well = platform.is_well(&[]);
 
     assert_eq!(done(&deployed).len(), 2, "{deployed:#}");
@@ -163,21 +163,21 @@ fn real_charts_of_a_database_and_a_cache_come_up_from_the_sites_registry() {
     platform.load();
     // The charts come from the registry too: only what was loaded is used.
     let deployed = platform.runs("deploy", &["--pod-security", "restricted", "--timeout", "5m"]);
-    let deployed = deployed.success().json();
+    let deployed = deployed.assert_success().parse_json();
     let well = platform.is_well(&[]);
 
     assert_eq!(done(&deployed).len(), 2, "{deployed:#}");
     well.has("running", "ok", &["locked image of the site"]);
     well.has("inference", "ok", &["database", "accepts connections"]);
     well.has("inference", "ok", &["cache", "accepts connections"]);
-    let again = platform.runs("deploy", &[]).success().json();
+    let again = platform.runs("deploy", &[]).assert_success().parse_json();
     let nothing = ["sql", "kv"].map(|release| (release.to_owned(), "none".to_owned()));
     assert_eq!(done(&again), nothing, "passwords that a chart makes up stay: {again:#}");
 }
 
 #[test]
 fn a_worker_of_sie_fills_its_cache_from_the_sites_bucket_and_encodes() {
-    let bucket = S3::at(testkit::Cluster::here().host());
+    let bucket = S3Server::start_at(testkit::TestCluster::from_environment().host());
     let platform = Platform::new("story-sie")
         .env("AWS_ACCESS_KEY_ID", "key")
         .env("AWS_SECRET_ACCESS_KEY", "secret");
@@ -191,7 +191,7 @@ fn a_worker_of_sie_fills_its_cache_from_the_sites_bucket_and_encodes() {
         // The user provides the credentials; everything else is in the bundle.
         &[("sie.yaml", "workers: {common: {extraEnv: [{name: AWS_ACCESS_KEY_ID, value: key}, {name: AWS_SECRET_ACCESS_KEY, value: secret}]}}\n")],
     );
-    let (to, url) = (format!("s3://{}/sie", S3::BUCKET), bucket.url());
+    let (to, url) = (format!("s3://{}/sie", S3Server::BUCKET), bucket.url());
     platform.has_site(&format!(
         "models: [{{to: '{to}', layout: sie, endpoint: '{url}', plainHttp: true}}]\n"
     ));
@@ -209,9 +209,9 @@ fn a_worker_of_sie_fills_its_cache_from_the_sites_bucket_and_encodes() {
         &url,
         "--plain-http",
     ];
-    platform.inside().run(push).success();
+    platform.inside().run(push).assert_success();
     let loaded = platform.load();
-    platform.deploy(&[]).success();
+    platform.deploy(&[]).assert_success();
     let well = platform.is_well(&[]);
 
     assert_eq!(loaded["models"][0]["models"][0]["put"], "present", "{loaded:#}");
@@ -258,7 +258,7 @@ fn a_load_into_claims_that_is_killed_ten_times_comes_to_the_same_end() {
     for claim in 0..=claim {
         let claim = format!("pvc://{name}/models-{claim}");
         let verify = ["models", "verify", &claim, "--site", "site.yaml", "--output", "json"];
-        let verified = platform.inside().run(verify).success().json();
+        let verified = platform.inside().run(verify).assert_success().parse_json();
         assert_eq!(verified["bad"], serde_json::json!([]), "{verified:#}");
     }
     assert!(platform.pods(name, "").is_empty(), "no seeder stays");
@@ -270,7 +270,7 @@ fn a_load_into_claims_that_is_killed_ten_times_comes_to_the_same_end() {
 #[test]
 fn a_deployed_chart_that_phones_home_is_caught_and_a_quiet_one_is_not() {
     let platform = Platform::new("story-curious");
-    let quiet = platform.here().names("story-quiet");
+    let quiet = platform.here().reserve_namespace("story-quiet");
     let (loud, quiet) = (platform.name(), quiet.name());
     platform.has_chart("phones-home");
     platform.has_chart("quiet");
@@ -284,7 +284,7 @@ fn a_deployed_chart_that_phones_home_is_caught_and_a_quiet_one_is_not() {
     );
     platform.has_site("");
     platform.load();
-    platform.deploy(&[]).success();
+    platform.deploy(&[]).assert_success();
     let audit = |namespace: &str| {
         let words = [
             "audit",
@@ -299,14 +299,14 @@ fn a_deployed_chart_that_phones_home_is_caught_and_a_quiet_one_is_not() {
         ];
         let output = platform.inside().run(words);
         let report: Value =
-            serde_json::from_str(&platform.inside().read("out/audit.json")).unwrap();
+            serde_json::from_str(&platform.inside().read_file("out/audit.json")).unwrap();
         (output, report)
     };
 
     let (caught, report) = audit(loud);
     let (clean, clean_report) = audit(quiet);
 
-    caught.fails_with(3);
+    caught.assert_exit_code(3);
     assert_eq!(report["verdict"], "tried");
     let attempts = report["attempts"].as_array().unwrap();
     for to in ["telemetry.example.com", "203.0.113.7:443 tcp"] {
@@ -316,7 +316,7 @@ fn a_deployed_chart_that_phones_home_is_caught_and_a_quiet_one_is_not() {
         let pod = found["pods"][0].as_str().unwrap();
         assert!(pod.starts_with(&format!("{loud}/curious")), "{found:#}");
     }
-    clean.success();
+    clean.assert_success();
     assert_eq!(clean_report["verdict"], "quiet", "{clean_report:#}");
 }
 

@@ -9,7 +9,7 @@ use cluster::objects::api::admissionregistration::v1::MutatingWebhookConfigurati
 use cluster::objects::api::apps::v1::Deployment;
 use cluster::objects::api::core::v1::{EphemeralContainer, Namespace, Pod, Secret};
 use cluster::objects::serde_json::{from_value, json};
-use cluster::{Cluster, Error, Scope};
+use cluster::{Cluster, Error, ObjectScope};
 use story::guard::{
     self, Gone, Ground, LOCKED, container, image, pod, refused, runs, spec, try_pod,
 };
@@ -20,8 +20,9 @@ const GUARD: &str = "gantry.dev/guard";
 async fn leftovers_are_moved_strangers_refused_and_only_its_namespaces_closed_when_it_is_down() {
     let ground = Ground::new();
     let cluster = ground.here.connect().await;
-    let (guarded, free) = (ground.here.namespace("guarded"), ground.here.namespace("unguarded"));
-    let own = ground.here.names("hook");
+    let (guarded, free) =
+        (ground.here.create_namespace("guarded"), ground.here.create_namespace("unguarded"));
+    let own = ground.here.reserve_namespace("hook");
     let (there, home, name) = (guarded.name(), own.name(), format!("gantry-{}", own.name()));
     let arguments = [
         "webhook",
@@ -40,11 +41,13 @@ async fn leftovers_are_moved_strangers_refused_and_only_its_namespaces_closed_wh
         "--output",
         "json",
     ];
-    let written = ground.gantry.run(arguments).success().json();
+    let written = ground.gantry.run(arguments).assert_success().parse_json();
     let _gone = Gone::new(&ground, &written["manifests"]);
 
-    let applied = ground.gantry.run(arguments.iter().chain(&["--apply"])).success().json();
-    let again = ground.gantry.run(arguments.iter().chain(&["--apply"])).success().json();
+    let applied =
+        ground.gantry.run(arguments.iter().chain(&["--apply"])).assert_success().parse_json();
+    let again =
+        ground.gantry.run(arguments.iter().chain(&["--apply"])).assert_success().parse_json();
     let done = |outcome: &cluster::objects::serde_json::Value, what: &str| {
         let objects = outcome["objects"].as_array().unwrap();
         objects.iter().all(|object| object["applied"] == what)
@@ -68,11 +71,14 @@ async fn leftovers_are_moved_strangers_refused_and_only_its_namespaces_closed_wh
     assert_eq!(image(&moved), format!("{}@{}", ground.at_site(), ground.digest()));
     let debug =
         |image: &str| -> EphemeralContainer { from_value(container("debug", image)).unwrap() };
-    let with_debug = cluster.add_container(there, "leftover", debug(LOCKED)).await.unwrap();
+    let with_debug =
+        cluster.add_ephemeral_container(there, "leftover", debug(LOCKED)).await.unwrap();
     let ephemeral = with_debug.spec.unwrap().ephemeral_containers.unwrap();
     assert!(ephemeral[0].image.as_deref().unwrap().starts_with(&ground.at_site()), "{ephemeral:?}");
-    let why =
-        cluster.add_container(there, "leftover", debug("evil.example/x:1")).await.unwrap_err();
+    let why = cluster
+        .add_ephemeral_container(there, "leftover", debug("evil.example/x:1"))
+        .await
+        .unwrap_err();
     assert!(matches!(why, Error::Refused { .. }), "{why}");
     let why = refused(&cluster, there, &pod("stranger", &ground.foreign())).await;
     assert!(why.contains(&ground.foreign()) && why.contains("gantry.yaml"), "{why}");
@@ -82,10 +88,11 @@ async fn leftovers_are_moved_strangers_refused_and_only_its_namespaces_closed_wh
             "template": {"metadata": {"labels": {"app": "web"}}, "spec": spec(LOCKED)}},
     }))
     .unwrap();
-    cluster.apply(Scope::Namespace(there), &deployment).await.unwrap();
+    cluster.apply_object(ObjectScope::Namespace(there), &deployment).await.unwrap();
     guard::until("the deployment's pod runs from the site", async || {
-        let pods: Vec<Pod> = cluster.list(Scope::Namespace(there), "app=web").await.unwrap();
-        pods.iter().find(|pod| cluster::of_pod(pod).is_none()).map(|pod| {
+        let pods: Vec<Pod> =
+            cluster.list_objects(ObjectScope::Namespace(there), "app=web").await.unwrap();
+        pods.iter().find(|pod| cluster::explain_pod(pod).is_none()).map(|pod| {
             assert!(image(pod).starts_with(&ground.at_site()));
         })
     })
@@ -103,9 +110,10 @@ async fn leftovers_are_moved_strangers_refused_and_only_its_namespaces_closed_wh
     assert!(why.contains("failed calling webhook"), "{why}");
     try_pod(&cluster, free.name(), &pod("free", "foreign.internal/x:1")).await.unwrap();
     // Changes without a new image do not call the webhook: pods can still be labelled and deleted.
-    let mut running: Pod = cluster.get(Scope::Namespace(there), "leftover").await.unwrap().unwrap();
+    let mut running: Pod =
+        cluster.get_object(ObjectScope::Namespace(there), "leftover").await.unwrap().unwrap();
     running.metadata.labels.get_or_insert_default().insert("touched".into(), "yes".into());
-    cluster.replace(Scope::Namespace(there), &running).await.unwrap();
+    cluster.replace_object(ObjectScope::Namespace(there), &running).await.unwrap();
     cluster.remove_pod(there, "leftover").await.unwrap();
     label(&cluster, there, "move").await;
     guard::until("a namespace that only moves stays open", async || {
@@ -118,7 +126,7 @@ async fn leftovers_are_moved_strangers_refused_and_only_its_namespaces_closed_wh
 async fn it_serves_outside_of_the_cluster_too_and_follows_the_lock() {
     let ground = Ground::new();
     let cluster = ground.here.connect().await;
-    let guarded = ground.here.namespace("outside");
+    let guarded = ground.here.create_namespace("outside");
     let there = guarded.name();
     let name = format!("gantry-{there}");
     let listen = format!("{}:0", ground.here.host());
@@ -139,7 +147,7 @@ async fn it_serves_outside_of_the_cluster_too_and_follows_the_lock() {
         "--configuration",
         &name,
     ]);
-    let url = running.word_after("repositories on ");
+    let url = running.wait_for_word_after("repositories on ");
     let arguments = [
         "webhook",
         "manifests",
@@ -154,12 +162,12 @@ async fn it_serves_outside_of_the_cluster_too_and_follows_the_lock() {
         "--output",
         "json",
     ];
-    let written = ground.gantry.run(arguments).success().json();
+    let written = ground.gantry.run(arguments).assert_success().parse_json();
     let _gone = Gone::new(&ground, &written["manifests"]);
     assert_eq!(written["objects"].as_array().unwrap().len(), 1);
 
     label(&cluster, there, "enforce").await;
-    ground.gantry.run(arguments.iter().chain(&["--apply"])).success();
+    ground.gantry.run(arguments.iter().chain(&["--apply"])).assert_success();
 
     let moved = guard::until("it knows its authority and answers", async || {
         try_pod(&cluster, there, &pod("leftover", LOCKED))
@@ -169,8 +177,8 @@ async fn it_serves_outside_of_the_cluster_too_and_follows_the_lock() {
     })
     .await;
     assert_eq!(image(&moved), ground.at_site());
-    let lock = ground.gantry.read("gantry.lock").replace("busybox:1.35", "busybox:1.37");
-    ground.gantry.write("gantry.lock", &lock);
+    let lock = ground.gantry.read_file("gantry.lock").replace("busybox:1.35", "busybox:1.37");
+    ground.gantry.write_file("gantry.lock", &lock);
     guard::until("the lock is read again", async || {
         try_pod(&cluster, there, &pod("leftover", LOCKED)).await.err()
     })
@@ -182,19 +190,19 @@ async fn it_serves_outside_of_the_cluster_too_and_follows_the_lock() {
 
 /// Makes the certificate look as if it expires soon, and waits for its renewal.
 async fn renewed(cluster: &Cluster, namespace: &str, name: &str) {
-    let scope = Scope::Namespace(namespace);
-    let mut secret: Secret = cluster.get(scope, name).await.unwrap().unwrap();
+    let scope = ObjectScope::Namespace(namespace);
+    let mut secret: Secret = cluster.get_object(scope, name).await.unwrap().unwrap();
     let before = secret.data.clone().unwrap()["tls.crt"].clone();
     let annotations = secret.metadata.annotations.get_or_insert_default();
     annotations.insert("gantry.dev/certificate-ends".into(), "2026-01-01T00:00:00Z".into());
-    cluster.replace(scope, &secret).await.unwrap();
+    cluster.replace_object(scope, &secret).await.unwrap();
     guard::until("the certificate is renewed", async || {
-        let secret: Secret = cluster.get(scope, name).await.unwrap().unwrap();
+        let secret: Secret = cluster.get_object(scope, name).await.unwrap().unwrap();
         (secret.data.unwrap()["tls.crt"] != before).then_some(())
     })
     .await;
     let configuration: MutatingWebhookConfiguration =
-        cluster.get(Scope::Cluster, name).await.unwrap().unwrap();
+        cluster.get_object(ObjectScope::Cluster, name).await.unwrap().unwrap();
     for webhook in configuration.webhooks.unwrap() {
         let bundle = String::from_utf8(webhook.client_config.ca_bundle.unwrap().0).unwrap();
         assert!(bundle.matches("BEGIN CERTIFICATE").count() >= 2, "the one before stays trusted");
@@ -202,19 +210,20 @@ async fn renewed(cluster: &Cluster, namespace: &str, name: &str) {
 }
 
 async fn label(cluster: &Cluster, name: &str, guard: &str) {
-    let mut namespace: Namespace = cluster.get(Scope::Cluster, name).await.unwrap().unwrap();
+    let mut namespace: Namespace =
+        cluster.get_object(ObjectScope::Cluster, name).await.unwrap().unwrap();
     namespace.metadata.labels.get_or_insert_default().insert(GUARD.into(), guard.into());
-    cluster.replace(Scope::Cluster, &namespace).await.unwrap();
+    cluster.replace_object(ObjectScope::Cluster, &namespace).await.unwrap();
 }
 
 async fn scale(cluster: &Cluster, namespace: &str, name: &str, replicas: i32) {
-    let scope = Scope::Namespace(namespace);
-    let mut deployment: Deployment = cluster.get(scope, name).await.unwrap().unwrap();
+    let scope = ObjectScope::Namespace(namespace);
+    let mut deployment: Deployment = cluster.get_object(scope, name).await.unwrap().unwrap();
     deployment.spec.as_mut().unwrap().replicas = Some(replicas);
-    cluster.replace(scope, &deployment).await.unwrap();
+    cluster.replace_object(scope, &deployment).await.unwrap();
     guard::until("its pods are gone", async || {
         let selector = format!("app.kubernetes.io/name={name}");
-        let pods: Vec<Pod> = cluster.list(scope, &selector).await.unwrap();
+        let pods: Vec<Pod> = cluster.list_objects(scope, &selector).await.unwrap();
         pods.is_empty().then_some(())
     })
     .await;

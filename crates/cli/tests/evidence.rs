@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use story::{BINARY, text};
-use testkit::{Gantry, Hub, Images, Registry, World, tools};
+use testkit::{Gantry, TestEnvironment, TestHub, TestImages, TestRegistry, tools};
 
 const IMAGE: &str = "docker.io/library/nginx:1.22";
 const GATHER: [&str; 9] = [
@@ -55,47 +55,53 @@ write("truncated.bin", pickle.dumps([usual, Evil()], 4)[:-3])
 
 /// A user with an image and a model that are locked, fetched and loaded, and with their receipts and
 /// reports.
-fn audited() -> (World, Gantry, PathBuf) {
+fn audited() -> (TestEnvironment, Gantry, PathBuf) {
     let folder = tempfile::tempdir().unwrap().keep();
     let marker = folder.join("was-run");
     let model = folder.join("model");
     fs::create_dir(&model).unwrap();
-    let mut python = tools::command("python3");
-    tools::run(python.args(["-c", MODEL]).arg(&model).arg(&marker));
-    let hub = Hub::builder().repo("shop/tiny", &model);
-    let world = World::of(Images::fast(), Registry::builder(), hub);
+    let mut python = tools::tool_command("python3");
+    tools::run_command(python.args(["-c", MODEL]).arg(&model).arg(&marker));
+    let hub = TestHub::builder().add_repository("shop/tiny", &model);
+    let world = TestEnvironment::from_parts(TestImages::fast(), TestRegistry::builder(), hub);
     let gantry = world.gantry(BINARY);
-    gantry.write(
+    gantry.write_file(
         "gantry.yaml",
         &format!("version: 1\nname: shop\nplatforms: [linux/amd64]\nimages: [{IMAGE}]\nmodels:\n- hf: shop/tiny\n"),
     );
-    gantry
-        .write("site.yaml", &format!("version: 1\nregistry: {{url: '{}'}}\n", world.site().host()));
-    gantry.write("check.json", "{\"verdict\": \"passed\", \"findings\": []}\n");
-    gantry.run(["lock"]).success();
-    gantry.run(["fetch"]).success();
+    gantry.write_file(
+        "site.yaml",
+        &format!("version: 1\nregistry: {{url: '{}'}}\n", world.site().host()),
+    );
+    gantry.write_file("check.json", "{\"verdict\": \"passed\", \"findings\": []}\n");
+    gantry.run(["lock"]).assert_success();
+    gantry.run(["fetch"]).assert_success();
     let store = text(gantry.store());
-    gantry.run(["load", &store, "--site", "site.yaml", "--receipt", "receipt.json"]).success();
+    gantry
+        .run(["load", &store, "--site", "site.yaml", "--receipt", "receipt.json"])
+        .assert_success();
     (world, gantry, marker)
 }
 
 fn gather(gantry: &Gantry, more: &[&str]) -> Value {
-    gantry.run(GATHER.iter().chain(more)).success().json()
+    gantry.run(GATHER.iter().chain(more)).assert_success().parse_json()
 }
 
 fn unpacked(gantry: &Gantry, archive: &str, folder: &str) -> PathBuf {
     let to = gantry.folder().join(folder);
     fs::create_dir(&to).unwrap();
-    let mut tar = tools::command("tar");
-    tools::run(tar.arg("--zstd").arg("-xf").arg(gantry.folder().join(archive)).arg("-C").arg(&to));
+    let mut tar = tools::tool_command("tar");
+    tools::run_command(
+        tar.arg("--zstd").arg("-xf").arg(gantry.folder().join(archive)).arg("-C").arg(&to),
+    );
     to
 }
 
 /// A pair of keys made by minisign, without a password.
 fn keys(folder: &Path) -> (String, String) {
     let (public, secret) = (folder.join("minisign.pub"), folder.join("minisign.key"));
-    let mut minisign = tools::command("minisign");
-    tools::run(minisign.args(["-G", "-W", "-f", "-p"]).arg(&public).arg("-s").arg(&secret));
+    let mut minisign = tools::tool_command("minisign");
+    tools::run_command(minisign.args(["-G", "-W", "-f", "-p"]).arg(&public).arg("-s").arg(&secret));
     (text(&public), text(&secret))
 }
 
@@ -112,8 +118,8 @@ fn what_was_carried_is_gathered_signed_and_read_without_gantry() {
     assert!(read("one.tar.zst") == read("two.tar.zst"), "the same input gives the same bytes");
     assert!(!marker.exists(), "a pickle was run");
     let folder = unpacked(&gantry, "signed.tar.zst", "opened");
-    let mut minisign = tools::command("minisign");
-    let said = tools::run(
+    let mut minisign = tools::tool_command("minisign");
+    let said = tools::run_command(
         minisign.args(["-V", "-m"]).arg(folder.join("index.json")).args(["-p", &public]),
     );
     assert!(said.contains("gantry evidence of shop"), "{said}");
@@ -121,7 +127,7 @@ fn what_was_carried_is_gathered_signed_and_read_without_gantry() {
         serde_json::from_slice(&fs::read(folder.join("index.json")).unwrap()).unwrap();
     for part in index["parts"].as_array().unwrap() {
         let path = folder.join(part["path"].as_str().unwrap());
-        let sum = tools::run(tools::command("sha256sum").arg(&path));
+        let sum = tools::run_command(tools::tool_command("sha256sum").arg(&path));
         assert_eq!(part["sha256"].as_str().unwrap(), format!("sha256:{}", &sum[..64]));
     }
     let image = &index["images"][0];
@@ -140,12 +146,12 @@ fn what_was_carried_is_gathered_signed_and_read_without_gantry() {
 
     let verified = gantry
         .run(["evidence", "verify", "signed.tar.zst", "--trust", &public, "--output", "json"])
-        .success()
-        .json();
+        .assert_success()
+        .parse_json();
     assert_eq!(verified["signature"]["state"], "good");
     assert_eq!(verified["findings"], gathered["findings"]);
-    gantry.run(["evidence", "verify", "opened", "--trust", &public]).success();
-    let unsigned = gantry.run(["evidence", "verify", "one.tar.zst"]).success();
+    gantry.run(["evidence", "verify", "opened", "--trust", &public]).assert_success();
+    let unsigned = gantry.run(["evidence", "verify", "one.tar.zst"]).assert_success();
     assert!(unsigned.stderr.contains("not signed"), "{}", unsigned.stderr);
 }
 
@@ -156,7 +162,7 @@ fn a_pickle_is_told_by_what_it_would_import_whatever_its_protocol_and_its_wrappi
     gather(&gantry, &["-o", "evidence"]);
 
     assert!(!marker.exists(), "a pickle was run");
-    let index: Value = serde_json::from_str(&gantry.read("evidence/index.json")).unwrap();
+    let index: Value = serde_json::from_str(&gantry.read_file("evidence/index.json")).unwrap();
     let files = index["models"][0]["files"].as_array().unwrap();
     let looked = |path: &str| {
         &files.iter().find(|file| file["path"] == path).unwrap_or_else(|| panic!("{path}"))["looked"]
@@ -199,9 +205,9 @@ fn whatever_is_changed_missing_added_or_signed_by_another_is_found() {
     let (others, _) = keys(&other);
     gather(&gantry, &["-o", "evidence", "--sign", &secret]);
     let verify = ["evidence", "verify", "evidence", "--trust", &public];
-    gantry.run(verify).success();
+    gantry.run(verify).assert_success();
     let fails = |why: &str| {
-        let error = gantry.run(verify).fails_with(3).stderr;
+        let error = gantry.run(verify).assert_exit_code(3).stderr;
         assert!(error.contains(why), "{error}");
     };
     let folder = gantry.folder().join("evidence");
@@ -230,9 +236,11 @@ fn whatever_is_changed_missing_added_or_signed_by_another_is_found() {
         "signature is not valid",
     );
     changed("index.json.minisig", &|path| fs::remove_file(path).unwrap(), "no signature");
-    gantry.run(verify).success();
-    let error =
-        gantry.run(["evidence", "verify", "evidence", "--trust", &others]).fails_with(3).stderr;
+    gantry.run(verify).assert_success();
+    let error = gantry
+        .run(["evidence", "verify", "evidence", "--trust", &others])
+        .assert_exit_code(3)
+        .stderr;
     assert!(error.contains("the trusted keys are"), "{error}");
 }
 
@@ -241,7 +249,7 @@ fn bad_input_is_told_before_anything_is_written() {
     let home = tempfile::tempdir().unwrap();
     let gantry = story::alone(home.path());
     let fails = |arguments: &[&str], why: &str| {
-        let error = gantry.run(arguments).fails_with(2).stderr;
+        let error = gantry.run(arguments).assert_exit_code(2).stderr;
         assert!(error.contains(why), "{arguments:?}: {error}");
         assert!(!gantry.folder().join("e.tar.zst").exists());
     };
@@ -249,7 +257,7 @@ fn bad_input_is_told_before_anything_is_written() {
 
     fails(&["evidence"], "--out");
     fails(&to, "gantry lock");
-    gantry.write("gantry.lock", "version: 1\nname: x\nplatforms: [linux/amd64]\n");
+    gantry.write_file("gantry.lock", "version: 1\nname: x\nplatforms: [linux/amd64]\n");
     fails(&[&to[..], &["--check", "none.json"]].concat(), "none.json");
     fails(&[&to[..], &["--receipt", "gantry.lock"]].concat(), "gantry.lock");
     fails(&[&to[..], &["--sign", "gantry.lock"]].concat(), "not a secret key of minisign");
@@ -260,8 +268,8 @@ fn bad_input_is_told_before_anything_is_written() {
         "untrusted comment: minisign encrypted secret key\nRWRTY0IyAAAAAAAAAAAAAAAAAAAAAAAA\n";
     fs::write(&encrypted, key).unwrap();
     fails(&[&to[..], &["--sign", &text(&encrypted)]].concat(), "GANTRY_SIGN_PASSWORD");
-    gantry.run(to).success();
-    gantry.run(["evidence", "verify", "e.tar.zst"]).success();
-    gantry.write("noise.tar.zst", "no archive at all");
-    gantry.run(["evidence", "verify", "noise.tar.zst"]).fails_with(3);
+    gantry.run(to).assert_success();
+    gantry.run(["evidence", "verify", "e.tar.zst"]).assert_success();
+    gantry.write_file("noise.tar.zst", "no archive at all");
+    gantry.run(["evidence", "verify", "noise.tar.zst"]).assert_exit_code(3);
 }

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use story::{BINARY, text};
 use tempfile::TempDir;
-use testkit::{Gantry, Registry, tools};
+use testkit::{Gantry, TestRegistry, tools};
 
 const NAME: &str = concat!("ghcr.io/gantry/gantry:", env!("CARGO_PKG_VERSION"));
 const TAG: &str = env!("CARGO_PKG_VERSION");
@@ -19,19 +19,20 @@ const TAG: &str = env!("CARGO_PKG_VERSION");
 #[test]
 fn the_same_binary_gives_the_same_layout_and_skopeo_reads_it() {
     let home = tempfile::tempdir().unwrap();
-    let gantry = user(&tools::static_gantry(), home.path());
+    let gantry = user(&tools::static_gantry_path(), home.path());
 
-    let first = gantry.run(["image", "-o", "first", "--output", "json"]).success().json();
+    let first =
+        gantry.run(["image", "-o", "first", "--output", "json"]).assert_success().parse_json();
     let copy = home.path().join("another-name");
-    fs::copy(tools::static_gantry(), &copy).unwrap();
+    fs::copy(tools::static_gantry_path(), &copy).unwrap();
     let second = ["image", "-o", "second", "--binary", &text(&copy), "--output", "json"];
-    let second = user(BINARY.as_ref(), home.path()).run(second).success().json();
+    let second = user(BINARY.as_ref(), home.path()).run(second).assert_success().parse_json();
 
     assert_eq!(first["image"], NAME);
     assert_eq!(first["digest"], second["digest"]);
     let folder = gantry.folder();
-    tools::run(
-        tools::command("diff").arg("-r").arg(folder.join("first")).arg(folder.join("second")),
+    tools::run_command(
+        tools::tool_command("diff").arg("-r").arg(folder.join("first")).arg(folder.join("second")),
     );
     let oci = format!("oci:{}", folder.join("first").display());
     let inspected = skopeo(&["inspect", &oci]);
@@ -45,12 +46,12 @@ fn the_same_binary_gives_the_same_layout_and_skopeo_reads_it() {
 #[test]
 fn the_image_goes_to_a_registry_and_runs_there_as_any_user_with_a_read_only_root() {
     let home = tempfile::tempdir().unwrap();
-    let gantry = user(&tools::static_gantry(), home.path());
-    let site = Registry::start();
-    gantry.run(["image"]).success();
+    let gantry = user(&tools::static_gantry_path(), home.path());
+    let site = TestRegistry::start();
+    gantry.run(["image"]).assert_success();
 
     let store = text(gantry.store());
-    gantry.run(["load", &store, "--to", &format!("{}/tools", site.host())]).success();
+    gantry.run(["load", &store, "--to", &format!("{}/tools", site.host())]).assert_success();
 
     let served = format!("{}/tools/gantry/gantry:{TAG}", site.host());
     crane(&["validate", "--remote", &served]);
@@ -73,17 +74,17 @@ fn binaries_of_two_architectures_make_an_index_in_whichever_order_they_are_named
     let home = tempfile::tempdir().unwrap();
     let gantry = user(BINARY.as_ref(), home.path());
     let (amd64, arm64) = both_architectures(home.path());
-    let site = Registry::start();
+    let site = TestRegistry::start();
     let make = |out: &str, first: &Path, second: &Path| {
         let (first, second) = (text(first), text(second));
         let arguments =
             ["image", "-o", out, "--binary", &first, "--binary", &second, "--output", "json"];
-        gantry.run(arguments).success().json()
+        gantry.run(arguments).assert_success().parse_json()
     };
 
     let one = make("one", &amd64, &arm64);
     let two = make("two", &arm64, &amd64);
-    gantry.run(["load", "one", "--to", &format!("{}/tools", site.host())]).success();
+    gantry.run(["load", "one", "--to", &format!("{}/tools", site.host())]).assert_success();
 
     assert_eq!(one["digest"], two["digest"]);
     let served = format!("{}/tools/gantry/gantry:{TAG}", site.host());
@@ -101,8 +102,8 @@ fn binaries_of_two_architectures_make_an_index_in_whichever_order_they_are_named
 fn what_no_image_can_be_made_of_is_refused_with_the_next_step_and_leaves_nothing() {
     let home = tempfile::tempdir().unwrap();
     let gantry = user(BINARY.as_ref(), home.path());
-    let script = text(&gantry.write("script", "#!/bin/sh\n"));
-    let good = text(&tools::static_gantry());
+    let script = text(&gantry.write_file("script", "#!/bin/sh\n"));
+    let good = text(&tools::static_gantry_path());
     let cases: [(&[&str], &str); 5] = [
         // The gantry of the tests is linked dynamically, which is cargo's default.
         (&[], "linked dynamically"),
@@ -113,30 +114,30 @@ fn what_no_image_can_be_made_of_is_refused_with_the_next_step_and_leaves_nothing
     ];
     for (arguments, expected) in cases {
         let arguments = ["image", "-o", "out"].into_iter().chain(arguments.iter().copied());
-        let output = gantry.run(arguments).fails_with(2);
+        let output = gantry.run(arguments).assert_exit_code(2);
         assert!(output.stderr.contains(expected), "{}", output.stderr);
         assert!(!gantry.folder().join("out").exists(), "{expected}");
     }
-    let refused = gantry.run(["image"]).fails_with(2).stderr;
+    let refused = gantry.run(["image"]).assert_exit_code(2).stderr;
     assert!(refused.contains("cargo xtask dist"), "{refused}");
 }
 
 #[test]
 fn a_bundle_carries_the_image_on_request_and_the_site_gets_what_was_locked() {
     let home = tempfile::tempdir().unwrap();
-    let gantry = user(&tools::static_gantry(), home.path());
-    let site = Registry::start();
-    gantry.write("gantry.yaml", "version: 1\nname: tools\ntools: [gantry]\n");
+    let gantry = user(&tools::static_gantry_path(), home.path());
+    let site = TestRegistry::start();
+    gantry.write_file("gantry.yaml", "version: 1\nname: tools\ntools: [gantry]\n");
 
-    gantry.run(["lock"]).success();
-    gantry.run(["lock", "--check"]).success();
+    gantry.run(["lock"]).assert_success();
+    gantry.run(["lock", "--check"]).assert_success();
     // A store that has lost the image gets the same one again from the same binary.
     fs::remove_dir_all(gantry.store()).unwrap();
-    gantry.run(["fetch"]).success();
-    gantry.run(["pack", "-o", "media"]).success();
-    gantry.run(["load", "media", "--to", site.host()]).success();
+    gantry.run(["fetch"]).assert_success();
+    gantry.run(["pack", "-o", "media"]).assert_success();
+    gantry.run(["load", "media", "--to", site.host()]).assert_success();
 
-    let lock = gantry.read("gantry.lock");
+    let lock = gantry.read_file("gantry.lock");
     let digest = crane(&["digest", &format!("{}/gantry/gantry:{TAG}", site.host())]);
     assert!(lock.contains(NAME) && lock.contains(digest.trim()), "{digest}\n{lock}");
     assert!(lock.contains("gantry: []"), "{lock}");
@@ -149,16 +150,16 @@ fn a_lock_takes_named_binaries_and_refuses_an_image_for_none_of_its_platforms() 
     both_architectures(gantry.folder());
     let input = |platform: &str, binaries: &str| {
         let head = format!("version: 1\nname: tools\nplatforms: [{platform}]\n");
-        gantry.write("gantry.yaml", &format!("{head}tools:\n- gantry: [{binaries}]\n"));
+        gantry.write_file("gantry.yaml", &format!("{head}tools:\n- gantry: [{binaries}]\n"));
     };
 
     input("linux/amd64, linux/arm64", "amd64, arm64");
-    gantry.run(["lock"]).success();
-    let lock = gantry.read("gantry.lock");
+    gantry.run(["lock"]).assert_success();
+    let lock = gantry.read_file("gantry.lock");
     assert!(lock.contains("platform: linux/arm64") && lock.contains("- amd64"), "{lock}");
 
     input("linux/arm64", "amd64");
-    let refused = gantry.run(["lock"]).fails_with(2).stderr;
+    let refused = gantry.run(["lock"]).assert_exit_code(2).stderr;
     assert!(refused.contains("it is for linux/amd64"), "{refused}");
     assert!(refused.contains("tools: [{gantry: [FILE]}]"), "{refused}");
 }
@@ -172,7 +173,7 @@ fn user(binary: &Path, home: &Path) -> Gantry {
 /// The static binary, and a copy with the other architecture in its ELF header, which is all that Gantry
 /// reads of it.
 fn both_architectures(folder: &Path) -> (PathBuf, PathBuf) {
-    let mut bytes = fs::read(tools::static_gantry()).unwrap();
+    let mut bytes = fs::read(tools::static_gantry_path()).unwrap();
     let (amd64, arm64) = (folder.join("amd64"), folder.join("arm64"));
     // e_machine, two bytes at 18: EM_X86_64 is 62, EM_AARCH64 is 183.
     for (file, machine) in [(&amd64, 62), (&arm64, 183)] {
@@ -197,7 +198,9 @@ impl Root {
         let root = folder.path().join("root");
         // Every container runtime mounts /dev and /proc.
         fs::create_dir_all(root.join("dev")).unwrap();
-        tools::run(tools::command("tar").arg("-xpf").arg(&archive).arg("-C").arg(&root));
+        tools::run_command(
+            tools::tool_command("tar").arg("-xpf").arg(&archive).arg("-C").arg(&root),
+        );
         let mut config: serde_json::Value =
             serde_json::from_str(&crane(&["config", image])).unwrap();
         let config = config["config"].take();
@@ -206,7 +209,7 @@ impl Root {
         };
         let (environment, entrypoint) = (texts(&config["Env"]), texts(&config["Entrypoint"]));
         // Temporary folders are readable by their owner only, but the container may run as any user.
-        tools::run(tools::command("chmod").arg("755").arg(folder.path()).arg(&root));
+        tools::run_command(tools::tool_command("chmod").arg("755").arg(folder.path()).arg(&root));
         Self { folder, environment, entrypoint: entrypoint.concat() }
     }
 
@@ -225,9 +228,9 @@ exec chroot --groups= --userspec=\"$user\" \"$root\" \"$@\"
 ";
         let writable = self.folder.path().join("tmp");
         fs::create_dir_all(&writable).unwrap();
-        tools::run(tools::command("chmod").arg("1777").arg(&writable));
+        tools::run_command(tools::tool_command("chmod").arg("1777").arg(&writable));
         fs::write(writable.join("gantry.yaml"), "version: 1\nname: inside\n").unwrap();
-        let mut command = tools::command("unshare");
+        let mut command = tools::tool_command("unshare");
         command
             .args(["--mount", "--net", "--", "sh", "-c", script, "sh"])
             .args([&self.folder.path().join("root"), &writable])
@@ -256,9 +259,10 @@ fn with_input(command: &mut Command, input: &str) -> String {
 }
 
 fn crane(arguments: &[&str]) -> String {
-    tools::run(tools::command("crane").args(arguments))
+    tools::run_command(tools::tool_command("crane").args(arguments))
 }
 
 fn skopeo(arguments: &[&str]) -> serde_json::Value {
-    serde_json::from_str(&tools::run(tools::command("skopeo").args(arguments))).unwrap()
+    serde_json::from_str(&tools::run_command(tools::tool_command("skopeo").args(arguments)))
+        .unwrap()
 }

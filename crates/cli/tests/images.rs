@@ -14,7 +14,7 @@ fn a_chart_s_images_are_listed_with_the_place_and_the_value_behind_each() {
     let gantry = alone(home.path());
     chart(gantry.folder());
 
-    let all = gantry.run(["images", "shop", "--output", "json"]).success().json();
+    let all = gantry.run(["images", "shop", "--output", "json"]).assert_success().parse_json();
 
     let named = |name: &str| {
         let images = all["images"].as_array().unwrap();
@@ -40,12 +40,12 @@ fn variants_turn_on_what_the_values_leave_off_and_a_list_is_for_scripts() {
     let home = tempfile::tempdir().unwrap();
     let gantry = alone(home.path());
     chart(gantry.folder());
-    gantry.write("gpu.yaml", "gpu: {enabled: true}\n");
+    gantry.write_file("gpu.yaml", "gpu: {enabled: true}\n");
 
     let list = ["images", "shop", "--list", "--at-least", "certain"];
-    let plain = gantry.run(list).success().stdout;
-    let variant = gantry.run(list.iter().chain(&["--variant", "gpu.yaml"])).success().stdout;
-    let set = gantry.run(list.iter().chain(&["--set", "gpu.enabled=true"])).success().stdout;
+    let plain = gantry.run(list).assert_success().stdout;
+    let variant = gantry.run(list.iter().chain(&["--variant", "gpu.yaml"])).assert_success().stdout;
+    let set = gantry.run(list.iter().chain(&["--set", "gpu.enabled=true"])).assert_success().stdout;
 
     assert_eq!(plain, "docker.io/library/busybox:1.35\nquay.io/shop/web:2.1\n");
     assert!(variant.contains("nvcr.io/shop/gpu:3\n"), "{variant}");
@@ -58,10 +58,11 @@ fn a_reference_is_explained_and_one_that_is_not_there_is_told() {
     let gantry = alone(home.path());
     chart(gantry.folder());
 
-    let explained = gantry.run(["images", "shop", "--explain", "shop/helper"]).success().stdout;
+    let explained =
+        gantry.run(["images", "shop", "--explain", "shop/helper"]).assert_success().stdout;
     assert!(explained.contains("an argument of a container"), "{explained}");
     assert!(explained.contains("shop/templates/web.yaml"), "{explained}");
-    let error = gantry.run(["images", "shop", "--explain", "postgres"]).fails_with(2).stderr;
+    let error = gantry.run(["images", "shop", "--explain", "postgres"]).assert_exit_code(2).stderr;
     assert!(error.contains("postgres is none of the images"), "{error}");
 }
 
@@ -70,11 +71,11 @@ fn plain_manifests_come_from_files_folders_and_standard_input() {
     let home = tempfile::tempdir().unwrap();
     let gantry = alone(home.path());
     let pod = "kind: Pod\nmetadata: {name: p}\nspec: {containers: [{image: \"alpine:3.19\"}]}\n";
-    gantry.write("all/pod.yaml", pod);
+    gantry.write_file("all/pod.yaml", pod);
 
     let expected = "docker.io/library/alpine:3.19\n";
-    assert_eq!(gantry.run(["images", "all", "--list"]).success().stdout, expected);
-    assert_eq!(gantry.run(["images", "all/pod.yaml", "--list"]).success().stdout, expected);
+    assert_eq!(gantry.run(["images", "all", "--list"]).assert_success().stdout, expected);
+    assert_eq!(gantry.run(["images", "all/pod.yaml", "--list"]).assert_success().stdout, expected);
     let mut piped = gantry
         .command(["images", "-", "--list"])
         .stdin(Stdio::piped())
@@ -84,11 +85,11 @@ fn plain_manifests_come_from_files_folders_and_standard_input() {
     piped.stdin.take().unwrap().write_all(pod.as_bytes()).unwrap();
     assert_eq!(piped.wait_with_output().unwrap().stdout, expected.as_bytes());
 
-    gantry.write("all/kustomization.yaml", "resources: [pod.yaml]\n");
-    let error = gantry.run(["images", "all"]).fails_with(2).stderr;
+    gantry.write_file("all/kustomization.yaml", "resources: [pod.yaml]\n");
+    let error = gantry.run(["images", "all"]).assert_exit_code(2).stderr;
     assert!(error.contains("kubectl kustomize all | gantry images -"), "{error}");
-    gantry.write("broken.yaml", "kind: Pod\nspec: {containers: [\n");
-    let error = gantry.run(["images", "broken.yaml"]).fails_with(2).stderr;
+    gantry.write_file("broken.yaml", "kind: Pod\nspec: {containers: [\n");
+    let error = gantry.run(["images", "broken.yaml"]).assert_exit_code(2).stderr;
     assert!(error.contains("broken.yaml: the document at line"), "{error}");
 }
 
@@ -97,14 +98,14 @@ fn rules_in_gantry_yaml_name_what_an_operator_of_one_s_own_has_compiled_in() {
     let home = tempfile::tempdir().unwrap();
     let gantry = alone(home.path());
     chart(gantry.folder());
-    gantry.write(
+    gantry.write_file(
         "gantry.yaml",
         "version: 1\nname: shop\ncharts: [{chart: ./shop}]\nrules:\n  operators:\n  - name: shop\n    \
          when: {kind: Deployment, group: apps}\n    images: [\"ghcr.io/shop/sidecar:7\"]\n    \
          why: the shop's webhook puts it beside every pod\n",
     );
 
-    let list = gantry.run(["images", "--list", "--at-least", "likely"]).success().stdout;
+    let list = gantry.run(["images", "--list", "--at-least", "likely"]).assert_success().stdout;
 
     assert!(list.contains("ghcr.io/shop/sidecar:7\n"), "{list}");
 }

@@ -4,13 +4,13 @@
 mod story;
 
 use story::{SMALL, files, user};
-use testkit::World;
+use testkit::TestEnvironment;
 
 const TOOLS: &str = "ghcr.io/gantry-examples/tools:1.0";
 
 #[test]
 fn a_wrong_input_is_told_with_its_place_and_nothing_is_touched() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let mut wrong = Vec::new();
     for (input, expected) in [
         (
@@ -83,10 +83,10 @@ fn with_image(place: &str) -> String {
 
 #[test]
 fn several_mistakes_are_told_at_once() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let input = "version: 1\nname: x\nimages: [ghcr.io/a/b:1, ghcr.io/c/d:2]\nfiles: [nothing]\n";
 
-    let failed = user(&world, input).run(["lock"]).fails_with(2);
+    let failed = user(&world, input).run(["lock"]).assert_exit_code(2);
 
     for thing in ["3 things", "ghcr.io/a/b:1", "ghcr.io/c/d:2", "nothing"] {
         assert!(failed.stderr.contains(thing), "{}", failed.stderr);
@@ -95,7 +95,7 @@ fn several_mistakes_are_told_at_once() {
 
 #[test]
 fn what_is_missing_names_the_command_that_makes_it() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = world.gantry(story::BINARY);
     for (arguments, next) in [
         (vec!["lock"], "gantry init"),
@@ -107,22 +107,22 @@ fn what_is_missing_names_the_command_that_makes_it() {
         (vec!["verify", "nothing.gantry"], "no such file"),
         (vec!["load", "nothing.gantry", "--to", "127.0.0.1:1"], "no such file"),
     ] {
-        let failed = gantry.run(&arguments).fails_with(2);
+        let failed = gantry.run(&arguments).assert_exit_code(2);
         assert!(failed.stderr.contains(next), "{arguments:?}: {}", failed.stderr);
     }
     assert!(files(gantry.store()).is_empty());
     // Locked, but nothing fetched yet.
     let gantry = user(&world, SMALL);
-    gantry.run(["lock"]).success();
-    let failed = gantry.run(["pack"]).fails_with(2);
+    gantry.run(["lock"]).assert_success();
+    let failed = gantry.run(["pack"]).assert_exit_code(2);
     assert!(failed.stderr.contains("gantry fetch"), "{}", failed.stderr);
 }
 
 #[test]
 fn an_unreachable_host_and_a_missing_helm_are_named() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = user(&world, "version: 1\nname: x\nimages: [\"127.0.0.1:1/a:1\"]\n");
-    let failed = gantry.run(["lock"]).fails_with(2);
+    let failed = gantry.run(["lock"]).assert_exit_code(2);
     assert!(
         failed.stderr.contains("127.0.0.1:1") && failed.stderr.contains("refused"),
         "{}",
@@ -131,7 +131,7 @@ fn an_unreachable_host_and_a_missing_helm_are_named() {
 
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/umbrella");
     let gantry = user(&world, &format!("version: 1\nname: x\ncharts: [{{chart: {chart}}}]\n"));
-    let failed = gantry.env("PATH", "/nowhere").run(["lock"]).fails_with(2);
+    let failed = gantry.env("PATH", "/nowhere").run(["lock"]).assert_exit_code(2);
     assert!(
         failed.stderr.contains("helm") && failed.stderr.contains("GANTRY_HELM"),
         "{}",

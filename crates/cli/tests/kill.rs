@@ -8,21 +8,21 @@ use std::fs;
 use std::hash::{BuildHasher as _, RandomState};
 
 use story::{INPUT, user};
-use testkit::{Faults, Gantry, World};
-use types::lock::{Content, Lock, Origin};
+use testkit::{FaultProxy, Gantry, TestEnvironment};
+use types::lock::{BlobOrigin, Lock, LockedBlob};
 
 /// How often the fetch is killed before it may finish.
 const KILLS: u64 = 20;
 
 #[test]
 fn a_fetch_killed_at_twenty_random_instants_ends_whole_and_asks_for_nothing_twice() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = user(&world, INPUT);
-    gantry.run(["lock"]).success();
+    gantry.run(["lock"]).assert_success();
 
     let lost = fetch_with_kills(&world, &gantry);
 
-    gantry.run(["store", "verify"]).success();
+    gantry.run(["store", "verify"]).assert_success();
     assert!(lost.there > 10 << 20, "the kills fell into the fetch: {lost:?}");
     assert_eq!(lost.again, 0, "{lost:?}");
 }
@@ -32,16 +32,16 @@ mod slow {
 
     #[test]
     fn of_a_gigabyte_less_than_a_hundredth_comes_again_after_twenty_kills() {
-        let world = World::slow();
+        let world = TestEnvironment::slow();
         let names: Vec<String> =
             world.images().iter().map(|image| image.reference.to_string()).collect();
         let list = names.join(", ");
         let gantry = user(&world, &format!("version: 1\nname: slow\nimages: [{list}]\n"));
-        gantry.run(["lock"]).success();
+        gantry.run(["lock"]).assert_success();
 
         let lost = fetch_with_kills(&world, &gantry);
 
-        gantry.run(["store", "verify"]).success();
+        gantry.run(["store", "verify"]).assert_success();
         assert!(lost.again < lost.there / 100, "{lost:?}");
     }
 }
@@ -57,7 +57,7 @@ struct Lost {
 }
 
 /// Fetches to the end; on the way the process is killed after random numbers of received bytes.
-fn fetch_with_kills(world: &World, gantry: &Gantry) -> Lost {
+fn fetch_with_kills(world: &TestEnvironment, gantry: &Gantry) -> Lost {
     let names = names(gantry);
     // Each std hasher has new random keys; no crate is needed for twenty instants.
     let random = RandomState::new();
@@ -66,15 +66,17 @@ fn fetch_with_kills(world: &World, gantry: &Gantry) -> Lost {
     let mut missing: u64 = names.values().map(|(_, size)| size).sum();
     for kill in 0..=KILLS {
         // New proxies each time: requests of the killed run may still be on their way to the old ones.
-        let (registry, hub) =
-            (Faults::before(&world.upstream().url()), Faults::before(&world.hub().url()));
-        world.lead_to(&registry.url(), &hub.url());
+        let (registry, hub) = (
+            FaultProxy::in_front_of(&world.upstream().url()),
+            FaultProxy::in_front_of(&world.hub().url()),
+        );
+        world.set_mirrors(&registry.url(), &hub.url());
         let mut running = gantry.start(["fetch", "--quiet"]);
         if kill < KILLS {
             // At most twice the fair share of the rest, so that all kills happen during the fetch.
             let most = 2 * missing / (KILLS - kill);
             let instant = random.hash_one(kill) % most.max(1);
-            while running.is_running() && registry.sent("") + hub.sent("") < instant {
+            while running.is_running() && registry.sent_bytes("") + hub.sent_bytes("") < instant {
                 std::thread::yield_now();
             }
             running.kill();
@@ -86,7 +88,7 @@ fn fetch_with_kills(world: &World, gantry: &Gantry) -> Lost {
             let Some(length) = there.get(digest).filter(|_| request.method == "GET") else {
                 continue;
             };
-            lost.again += length.saturating_sub(request.start());
+            lost.again += length.saturating_sub(request.range_start());
         }
         let now = on_disk(gantry);
         let (before, after) = (there.values().sum::<u64>(), now.values().sum());
@@ -101,12 +103,12 @@ fn fetch_with_kills(world: &World, gantry: &Gantry) -> Lost {
 
 /// The last part of the request path of each blob, with the blob's digest (in hex) and size.
 fn names(gantry: &Gantry) -> HashMap<String, (String, u64)> {
-    let lock = Lock::parse("gantry.lock", &gantry.read("gantry.lock")).unwrap();
-    let named = |content: &Content<'_>| match content.origin {
-        Origin::Hub { file, .. } => file.path.clone(),
+    let lock = Lock::parse("gantry.lock", &gantry.read_file("gantry.lock")).unwrap();
+    let named = |content: &LockedBlob<'_>| match content.origin {
+        BlobOrigin::Hub { file, .. } => file.path.clone(),
         _ => content.blob.digest.to_string(),
     };
-    lock.content()
+    lock.blobs()
         .iter()
         .map(|content| (named(content), (content.blob.digest.hex(), content.blob.size)))
         .collect()

@@ -7,12 +7,12 @@ mod story;
 use std::fs;
 
 use story::{INPUT, SMALL, fetched, files, pack, text};
-use testkit::faults::{Fault, Times};
-use testkit::{Faults, Login, Registry, Tmpfs, World, tools, until};
+use testkit::faults::{FaultRepeats, WireFault};
+use testkit::{FaultProxy, TestEnvironment, TestLogin, TestRegistry, Tmpfs, tools, wait_until};
 
 #[test]
 fn every_image_is_pulled_by_crane_with_its_digest_and_again_moves_nothing() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = fetched(&world, INPUT);
     let media = tempfile::tempdir().unwrap();
     pack(&gantry, media.path(), "32MiB");
@@ -24,14 +24,15 @@ fn every_image_is_pulled_by_crane_with_its_digest_and_again_moves_nothing() {
     let gantry = gantry.env("TMPDIR", &tmp);
     let before = files(world.home());
 
-    let first = gantry.run(["load", &from, "--to", &to, "--output", "json"]).success().json();
+    let first =
+        gantry.run(["load", &from, "--to", &to, "--output", "json"]).assert_success().parse_json();
 
     assert_eq!(files(world.home()), before, "no second copy on the disk");
     assert!(first["movedBytes"].as_u64().unwrap() > 90 << 20);
     for row in first["roots"].as_array().unwrap() {
         assert_eq!(row["outcome"], "loaded", "{row}");
         let target = row["target"].as_str().unwrap();
-        let there = tools::run(tools::command("crane").args(["digest", target]));
+        let there = tools::run_command(tools::tool_command("crane").args(["digest", target]));
         // docker-registry refuses an index with a missing platform; the result then has the new digest.
         let digest = row.get("rewritten").unwrap_or(&row["digest"]);
         assert_eq!(there.trim(), digest, "{row}");
@@ -39,44 +40,51 @@ fn every_image_is_pulled_by_crane_with_its_digest_and_again_moves_nothing() {
             let image = world.images().get(row["name"].as_str().unwrap());
             assert_eq!(row["digest"], image.digest.to_string());
             let platform = "--platform=linux/amd64";
-            tools::run(tools::command("crane").args(["validate", platform, "--remote", target]));
+            tools::run_command(
+                tools::tool_command("crane").args(["validate", platform, "--remote", target]),
+            );
         }
     }
-    let again = gantry.run(["load", &from, "--to", &to, "--output", "json"]).success().json();
+    let again =
+        gantry.run(["load", &from, "--to", &to, "--output", "json"]).assert_success().parse_json();
     assert_eq!(again["movedBytes"], 0);
     assert!(again["roots"].as_array().unwrap().iter().all(|row| row["outcome"] == "present"));
 }
 
 #[test]
 fn a_load_that_is_killed_or_refused_goes_on_and_what_landed_is_skipped() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = fetched(&world, INPUT);
     let store = text(gantry.store());
-    let faults = Faults::before(&world.site().url());
+    let faults = FaultProxy::in_front_of(&world.site().url());
     let load = ["load", &store, "--to", &faults.host()];
 
     let running = gantry.start(load);
-    until("something landed", || world.site().storage_bytes() > 4 << 20);
+    wait_until("something landed", || world.site().storage_bytes() > 4 << 20);
     running.kill();
-    faults.on("/redis/manifests/", Fault::Status { code: 403, retry_after: None }, Times::Always);
-    let part = gantry.run(load).fails_with(4);
+    faults.inject(
+        "/redis/manifests/",
+        WireFault::Status { code: 403, retry_after: None },
+        FaultRepeats::Always,
+    );
+    let part = gantry.run(load).assert_exit_code(4);
     assert!(part.stderr.contains("library/redis:7.0"), "{}", part.stderr);
     assert!(part.stderr.contains("403"), "{}", part.stderr);
-    faults.mend();
-    let on = gantry.run([&load[..], &["--output", "json"]].concat()).success().json();
+    faults.remove_faults();
+    let on = gantry.run([&load[..], &["--output", "json"]].concat()).assert_success().parse_json();
 
     let rows = on["roots"].as_array().unwrap().iter();
     let loaded: Vec<_> = rows.filter(|row| row["outcome"] == "loaded").collect();
     assert_eq!(loaded.len(), 1, "{loaded:?}");
     let name = "docker.io/library/redis:7.0";
     let target = format!("{}/library/redis:7.0", world.site().host());
-    let digest = tools::run(tools::command("crane").args(["digest", &target]));
+    let digest = tools::run_command(tools::tool_command("crane").args(["digest", &target]));
     assert_eq!(digest.trim(), world.images().get(name).digest.to_string());
 }
 
 #[test]
 fn a_site_that_is_not_there_or_no_registry_is_named_before_any_work() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = fetched(&world, SMALL);
     let store = text(gantry.store());
     let web = story::Web::serve(gantry.folder());
@@ -89,19 +97,19 @@ fn a_site_that_is_not_there_or_no_registry_is_named_before_any_work() {
         ("registry.example/UPPER", "UPPER"),
     ] {
         let failed = gantry.run(["load", &store, "--to", to]);
-        let failed = failed.fails_with(2);
+        let failed = failed.assert_exit_code(2);
         assert!(failed.stderr.contains(part), "{to}: {}", failed.stderr);
     }
-    gantry.write("site.yaml", "version: 1\nregistry:\n  ulr: registry.internal\n");
+    gantry.write_file("site.yaml", "version: 1\nregistry:\n  ulr: registry.internal\n");
     let site = text(&gantry.folder().join("site.yaml"));
-    let failed = gantry.run(["load", &store, "--site", &site]).fails_with(2);
+    let failed = gantry.run(["load", &store, "--site", &site]).assert_exit_code(2);
     assert!(failed.stderr.contains("site.yaml:3:3"), "{}", failed.stderr);
     assert!(failed.stderr.contains("known are url"), "{}", failed.stderr);
 }
 
 #[test]
 fn a_full_disk_at_the_target_is_told_and_nothing_there_is_corrupt() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = fetched(&world, SMALL);
     let media = tempfile::tempdir().unwrap();
     pack(&gantry, media.path(), "1MiB");
@@ -109,17 +117,17 @@ fn a_full_disk_at_the_target_is_told_and_nothing_there_is_corrupt() {
     let target = disk.path().join("store");
     let load = ["load", &text(media.path()), "--to", &text(&target)];
 
-    let full = gantry.run(load).fails_with(1);
+    let full = gantry.run(load).assert_exit_code(1);
 
     assert!(full.stderr.contains("not enough space"), "{}", full.stderr);
     disk.resize(64 << 20);
-    gantry.run(load).success();
-    gantry.with_store(&target).run(["store", "verify"]).success();
+    gantry.run(load).assert_success();
+    gantry.with_store(&target).run(["store", "verify"]).assert_success();
 }
 
 #[test]
 fn an_index_with_platforms_left_out_is_kept_or_written_again_as_told() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let one = INPUT.replace("  - docker.io/library/redis:7.0\n", "");
     let gantry = fetched(&world, &one);
     let store = text(gantry.store());
@@ -129,18 +137,18 @@ fn an_index_with_platforms_left_out_is_kept_or_written_again_as_told() {
     };
 
     // docker-registry refuses a sparse index: the error says so, and what to do.
-    let kept = load("keep", "keep").fails_with(4);
+    let kept = load("keep", "keep").assert_exit_code(4);
     assert!(kept.stderr.contains("--sparse rewrite"), "{}", kept.stderr);
-    let written = load("auto", "auto").success();
-    let rows = written.json()["roots"].as_array().unwrap().clone();
+    let written = load("auto", "auto").assert_success();
+    let rows = written.parse_json()["roots"].as_array().unwrap().clone();
     let nginx = rows.iter().find(|row| row["name"] == "docker.io/library/nginx:1.22").unwrap();
     let digest = nginx["rewritten"].as_str().unwrap();
 
     assert!(written.stderr.contains("it was rewritten"), "{}", written.stderr);
     let target = format!("{}/auto/library/nginx:1.22", world.site().host());
-    let there = tools::run(tools::command("crane").args(["digest", &target]));
+    let there = tools::run_command(tools::tool_command("crane").args(["digest", &target]));
     assert_eq!(there.trim(), digest);
-    tools::run(tools::command("crane").args([
+    tools::run_command(tools::tool_command("crane").args([
         "pull",
         "--platform",
         "linux/amd64",
@@ -151,7 +159,7 @@ fn an_index_with_platforms_left_out_is_kept_or_written_again_as_told() {
 
 #[test]
 fn all_platforms_keep_the_index_and_its_signature_valid() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let input = "version: 1\nname: all\nplatforms: [linux/amd64, linux/arm64]\nimages: [docker.io/library/nginx:1.22]\n";
     let gantry = fetched(&world, input);
     let receipt = gantry.folder().join("receipt.json");
@@ -159,16 +167,18 @@ fn all_platforms_keep_the_index_and_its_signature_valid() {
 
     gantry
         .run(["load", &text(gantry.store()), "--to", &to, "--receipt", &text(&receipt)])
-        .success();
+        .assert_success();
 
     let image = world.images().get("docker.io/library/nginx:1.22");
     let target = format!("{to}/library/nginx:1.22");
-    let digest = tools::run(tools::command("crane").args(["digest", &target]));
+    let digest = tools::run_command(tools::tool_command("crane").args(["digest", &target]));
     assert_eq!(digest.trim(), image.digest.to_string());
-    let tags = tools::run(tools::command("crane").args(["ls", &format!("{to}/library/nginx")]));
+    let tags = tools::run_command(
+        tools::tool_command("crane").args(["ls", &format!("{to}/library/nginx")]),
+    );
     assert!(tags.contains(&format!("sha256-{}.sig", image.digest.hex())), "{tags}");
-    let list = tools::run(
-        tools::command("regctl")
+    let list = tools::run_command(
+        tools::tool_command("regctl")
             .args(["artifact", "list", &target])
             .args(["--host", &format!("reg={to},tls=disabled")]),
     );
@@ -178,48 +188,54 @@ fn all_platforms_keep_the_index_and_its_signature_valid() {
 
 #[test]
 fn a_site_with_tls_and_a_password_takes_it_and_a_stranger_is_refused_first() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = fetched(&world, SMALL);
-    let site = Registry::builder().tls().login(Login::new("anna", "secret")).start();
+    let site = TestRegistry::builder().tls().login(TestLogin::new("anna", "secret")).start();
     let (ca, store) = (text(&site.ca_file().unwrap()), text(gantry.store()));
     let to = format!("{}/x", site.host());
 
-    let stranger = gantry.run(["load", &store, "--to", &to, "--ca", &ca]).fails_with(2);
+    let stranger = gantry.run(["load", &store, "--to", &to, "--ca", &ca]).assert_exit_code(2);
     assert!(stranger.stderr.contains("docker login"), "{}", stranger.stderr);
     site.login().unwrap().write_docker_config(&world.home().join(".docker"), site.host());
     let file = format!("version: 1\nregistry:\n  url: {to}\n  ca: {ca}\n");
-    gantry.write("site.yaml", &file);
+    gantry.write_file("site.yaml", &file);
 
-    gantry.run(["load", &store, "--site", &text(&gantry.folder().join("site.yaml"))]).success();
+    gantry
+        .run(["load", &store, "--site", &text(&gantry.folder().join("site.yaml"))])
+        .assert_success();
 }
 
 #[test]
 fn names_that_would_collide_and_dry_runs_push_nothing() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let input = INPUT.replace("quay.io/gantry-examples/dns:2.90", "quay.io/opstree/redis:v7.0.15");
     let gantry = fetched(&world, &input);
     let store = text(gantry.store());
     let to = format!("{}/x", world.site().host());
 
-    let collision = gantry.run(["load", &store, "--to", &to, "--naming", "name"]).fails_with(2);
-    gantry.run(["load", &store, "--to", &to, "--dry-run"]).success();
+    let collision =
+        gantry.run(["load", &store, "--to", &to, "--naming", "name"]).assert_exit_code(2);
+    gantry.run(["load", &store, "--to", &to, "--dry-run"]).assert_success();
 
     assert!(collision.stderr.contains("use the naming path"), "{}", collision.stderr);
-    let catalog = tools::run(tools::command("crane").args(["catalog", world.site().host()]));
+    let catalog =
+        tools::run_command(tools::tool_command("crane").args(["catalog", world.site().host()]));
     assert_eq!(catalog.trim(), "");
 }
 
 #[test]
 fn a_store_folder_is_a_target_that_skopeo_reads() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = fetched(&world, SMALL);
     let media = tempfile::tempdir().unwrap();
     pack(&gantry, &media.path().join("volumes"), "1MiB");
     let target = media.path().join("store");
 
-    gantry.run(["load", &text(&media.path().join("volumes")), "--to", &text(&target)]).success();
+    gantry
+        .run(["load", &text(&media.path().join("volumes")), "--to", &text(&target)])
+        .assert_success();
 
     let source = format!("oci:{}:ghcr.io/gantry-examples/tools:1.0", target.display());
-    tools::run(tools::command("skopeo").args(["inspect", &source]));
-    gantry.with_store(&target).run(["store", "verify"]).success();
+    tools::run_command(tools::tool_command("skopeo").args(["inspect", &source]));
+    gantry.with_store(&target).run(["store", "verify"]).assert_success();
 }

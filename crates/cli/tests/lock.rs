@@ -7,81 +7,81 @@ use std::fs;
 use std::process::Command;
 
 use story::{INPUT, SMALL, user};
-use testkit::{Images, World, tools};
+use testkit::{TestEnvironment, TestImages, tools};
 
 #[test]
 fn locking_twice_gives_the_same_bytes_and_check_agrees() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = user(&world, INPUT);
 
-    gantry.run(["lock"]).success();
-    let first = gantry.read("gantry.lock");
-    gantry.run(["lock"]).success();
-    gantry.run(["lock", "--check"]).success();
+    gantry.run(["lock"]).assert_success();
+    let first = gantry.read_file("gantry.lock");
+    gantry.run(["lock"]).assert_success();
+    gantry.run(["lock", "--check"]).assert_success();
 
-    assert_eq!(gantry.read("gantry.lock"), first);
+    assert_eq!(gantry.read_file("gantry.lock"), first);
     // Another user with an empty store gets the same lock.
-    let other = World::fast();
+    let other = TestEnvironment::fast();
     let elsewhere = user(&other, INPUT);
-    elsewhere.run(["lock"]).success();
-    assert_eq!(elsewhere.read("gantry.lock"), first);
+    elsewhere.run(["lock"]).assert_success();
+    assert_eq!(elsewhere.read_file("gantry.lock"), first);
 }
 
 #[test]
 fn a_changed_input_makes_the_lock_stale_and_a_new_lock_keeps_the_pins() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = user(&world, SMALL);
-    gantry.run(["lock"]).success();
-    let before = gantry.read("gantry.lock");
+    gantry.run(["lock"]).assert_success();
+    let before = gantry.read_file("gantry.lock");
 
-    gantry.write("gantry.yaml", &SMALL.replace("[ghcr", "[docker.io/library/redis:7.0, ghcr"));
-    let stale = gantry.run(["lock", "--check"]).fails_with(1);
+    gantry.write_file("gantry.yaml", &SMALL.replace("[ghcr", "[docker.io/library/redis:7.0, ghcr"));
+    let stale = gantry.run(["lock", "--check"]).assert_exit_code(1);
 
     assert!(
         stale.stderr.contains("out of date") && stale.stderr.contains("gantry lock"),
         "{}",
         stale.stderr
     );
-    assert_eq!(gantry.read("gantry.lock"), before, "--check writes nothing");
-    gantry.run(["lock"]).success();
-    assert!(gantry.read("gantry.lock").contains("docker.io/library/redis:7.0"));
+    assert_eq!(gantry.read_file("gantry.lock"), before, "--check writes nothing");
+    gantry.run(["lock"]).assert_success();
+    assert!(gantry.read_file("gantry.lock").contains("docker.io/library/redis:7.0"));
 }
 
 #[test]
 fn a_moved_tag_stays_pinned_until_it_is_upgraded() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = user(&world, SMALL);
-    gantry.run(["lock"]).success();
-    let pinned = gantry.read("gantry.lock");
+    gantry.run(["lock"]).assert_success();
+    let pinned = gantry.read_file("gantry.lock");
     // Somebody pushes another image under the tag.
-    let from = world.images().layout("docker.io/library/redis:7.0");
+    let from = world.images().layout_path("docker.io/library/redis:7.0");
     let to = format!("docker://{}/gantry-examples/tools:1.0", world.upstream().host());
-    tools::run(
-        tools::command("skopeo")
+    tools::run_command(
+        tools::tool_command("skopeo")
             .args(["copy", "--quiet", "--dest-tls-verify=false"])
             .arg(format!("oci:{}", from.display()))
             .arg(to),
     );
 
-    gantry.run(["lock"]).success();
-    assert_eq!(gantry.read("gantry.lock"), pinned, "a pin stays");
-    gantry.run(["lock", "--upgrade", "ghcr.io/gantry-examples/tools"]).success();
+    gantry.run(["lock"]).assert_success();
+    assert_eq!(gantry.read_file("gantry.lock"), pinned, "a pin stays");
+    gantry.run(["lock", "--upgrade", "ghcr.io/gantry-examples/tools"]).assert_success();
 
-    assert_ne!(gantry.read("gantry.lock"), pinned);
-    let unknown = gantry.run(["lock", "--upgrade", "nothing"]).fails_with(2);
+    assert_ne!(gantry.read_file("gantry.lock"), pinned);
+    let unknown = gantry.run(["lock", "--upgrade", "nothing"]).assert_exit_code(2);
     assert!(unknown.stderr.contains("nothing"), "{}", unknown.stderr);
 }
 
 #[test]
 fn a_chart_names_its_images_with_hooks_and_tests_and_says_where() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = world.gantry(story::BINARY);
     copy(&umbrella(), gantry.folder());
 
-    let result = gantry.run(["lock", "--output", "json"]).success().json();
+    let result = gantry.run(["lock", "--output", "json"]).assert_success().parse_json();
 
     assert_eq!(result["charts"], 1);
-    let lock = gantry.read("gantry.lock");
+    let lock = gantry.read_file("gantry.lock");
     for image in ["docker.io/library/nginx:1.22", "ghcr.io/gantry-examples/tools:1.0"] {
         assert!(lock.contains(image), "{image}");
     }
@@ -92,17 +92,17 @@ fn a_chart_names_its_images_with_hooks_and_tests_and_says_where() {
 
 #[test]
 fn what_is_on_the_machine_already_is_locked_fetched_and_served_like_all_else() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = world.gantry(story::BINARY);
     let folder = gantry.folder().to_owned();
-    let images: &Images = world.images();
-    images.save("ghcr.io/gantry-examples/tools:1.0", &folder.join("own.tar"));
-    let layout = images.layout("docker.io/library/redis:7.0");
+    let images: &TestImages = world.images();
+    images.save_archive("ghcr.io/gantry-examples/tools:1.0", &folder.join("own.tar"));
+    let layout = images.layout_path("docker.io/library/redis:7.0");
     fs::create_dir(folder.join("own-model")).unwrap();
     fs::write(folder.join("own-model/config.json"), "{}").unwrap();
     fs::write(folder.join("own-model/model.safetensors"), vec![7; 20 << 20]).unwrap();
     fs::write(folder.join("runbook.pdf"), "read me").unwrap();
-    gantry.write(
+    gantry.write_file(
         "gantry.yaml",
         &format!(
             "\
@@ -124,37 +124,37 @@ files: [runbook.pdf]
         ),
     );
 
-    gantry.run(["lock"]).success();
+    gantry.run(["lock"]).assert_success();
     // Content that the store has lost is read from its local source again.
-    let kept = gantry.read("gantry.lock");
+    let kept = gantry.read_file("gantry.lock");
     fs::remove_dir_all(gantry.store()).unwrap();
-    gantry.run(["fetch"]).success();
+    gantry.run(["fetch"]).assert_success();
 
-    assert_eq!(gantry.read("gantry.lock"), kept);
-    gantry.run(["store", "verify"]).success();
-    let rows = gantry.run(["store", "ls", "--output", "json"]).success().json();
+    assert_eq!(gantry.read_file("gantry.lock"), kept);
+    gantry.run(["store", "verify"]).assert_success();
+    let rows = gantry.run(["store", "ls", "--output", "json"]).assert_success().parse_json();
     let kinds: Vec<_> =
         rows.as_array().unwrap().iter().map(|row| row["kind"].as_str().unwrap()).collect();
     for kind in ["image", "model", "file"] {
         assert!(kinds.contains(&kind), "{kinds:?}");
     }
     // A different archive at the same path is noticed.
-    images.save("docker.io/library/busybox:1.35", &folder.join("own.tar"));
-    gantry.run(["lock", "--check"]).fails_with(1);
+    images.save_archive("docker.io/library/busybox:1.35", &folder.join("own.tar"));
+    gantry.run(["lock", "--check"]).assert_exit_code(1);
 }
 
 #[test]
 fn init_writes_an_input_that_locks() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = world.gantry(story::BINARY);
     copy(&umbrella(), &gantry.folder().join("chart"));
 
-    gantry.run(["init", "./chart", "--name", "mine"]).success();
-    let again = gantry.run(["init", "./chart"]).fails_with(2);
-    gantry.run(["lock"]).success();
+    gantry.run(["init", "./chart", "--name", "mine"]).assert_success();
+    let again = gantry.run(["init", "./chart"]).assert_exit_code(2);
+    gantry.run(["lock"]).assert_success();
 
     assert!(again.stderr.contains("--force"), "{}", again.stderr);
-    assert!(gantry.read("gantry.lock").contains("name: mine"));
+    assert!(gantry.read_file("gantry.lock").contains("name: mine"));
 }
 
 fn umbrella() -> std::path::PathBuf {

@@ -1,5 +1,5 @@
 //! Real charts: their images are carried across, and what helm renders there uses the site's registry
-//! only. The images are small stand-ins with the same names (see [`testkit::Images::stand_ins`]). Which
+//! only. The images are small stand-ins with the same names (see [`testkit::ImageList::stand_in_recipe`]). Which
 //! images a render names is found by a simple text scan that is independent of Gantry
 //! ([`testkit::scan`]).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -15,7 +15,7 @@ use std::thread;
 
 use serde_json::Value;
 use story::{pack, text};
-use testkit::{Gantry, Hub, Images, Registry, World, scan, tools};
+use testkit::{Gantry, TestEnvironment, TestHub, TestImages, TestRegistry, scan, tools};
 
 /// The Kubernetes version that helm renders for; some charts refuse helm's default.
 const KUBE_VERSION: &str = "1.33.0";
@@ -28,7 +28,7 @@ const PREFIX: &str = "ai/platform";
 
 /// A chart that is carried across the air gap.
 struct Story {
-    world: World,
+    world: TestEnvironment,
     gantry: Gantry,
     /// The chart and its values files, as helm takes them.
     chart: PathBuf,
@@ -52,10 +52,10 @@ struct Left {
 
 #[test]
 fn the_umbrella_of_the_demo_runs_from_the_site_alone() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = world.gantry(story::BINARY);
     let umbrella = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/umbrella");
-    tools::run(tools::command("cp").arg("-R").arg(umbrella).arg(gantry.folder()));
+    tools::run_command(tools::tool_command("cp").arg("-R").arg(umbrella).arg(gantry.folder()));
     let chart = gantry.folder().join("umbrella");
     let gantry = gantry.in_folder(&chart);
     let values = vec![chart.join("values-offline.yaml")];
@@ -109,9 +109,11 @@ fn llmkube_runs_from_the_site_alone() {
 #[test]
 fn an_image_with_a_digest_is_pulled_by_it_where_hosts_are_kept_apart() {
     let mut story = Story::of("redis", "", &[]);
-    let image = scan::images(&story.render(None)).into_iter().find(|name| name.contains("/redis:"));
+    let image =
+        scan::scan_images(&story.render(None)).into_iter().find(|name| name.contains("/redis:"));
     let digest = story.world.images().get(&image.unwrap()).digest;
-    let pinned = story.gantry.write("pinned.yaml", &format!("image: {{digest: \"{digest}\"}}\n"));
+    let pinned =
+        story.gantry.write_file("pinned.yaml", &format!("image: {{digest: \"{digest}\"}}\n"));
     story.values.push(pinned);
     story.naming = "host-path";
 
@@ -129,14 +131,15 @@ impl Story {
     fn of(name: &str, values: &str, more: &[&str]) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/charts");
         let values = fs::read_to_string(folder.join(format!("{name}.yaml"))).unwrap() + values;
-        let (chart, file) = (tools::chart(name), tempfile::NamedTempFile::new().unwrap());
+        let (chart, file) = (tools::chart_archive(name), tempfile::NamedTempFile::new().unwrap());
         fs::write(&file, &values).unwrap();
-        let named = scan::images(&render(&chart, &[file.path().to_owned()], None));
+        let named = scan::scan_images(&render(&chart, &[file.path().to_owned()], None));
         let images =
-            Images::stand_ins(named.iter().map(String::as_str).chain(more.iter().copied()));
-        let world = World::of(images, Registry::builder(), Hub::builder());
+            TestImages::stand_ins(named.iter().map(String::as_str).chain(more.iter().copied()));
+        let world =
+            TestEnvironment::from_parts(images, TestRegistry::builder(), TestHub::builder());
         let gantry = world.gantry(story::BINARY);
-        let values = vec![gantry.write("values.yaml", &values)];
+        let values = vec![gantry.write_file("values.yaml", &values)];
         Self { world, gantry, chart, values, naming: "path", landed: BTreeMap::new() }
     }
 
@@ -149,12 +152,12 @@ impl Story {
                 "version: 1\nname: moved\nplatforms: [linux/amd64, linux/arm64]\n\
                  charts: [{{chart: \"{chart}\", release: {RELEASE}, values: {values:?}}}]\n"
             );
-            self.gantry.write("gantry.yaml", &input);
+            self.gantry.write_file("gantry.yaml", &input);
         }
-        let locked = self.gantry.run(["lock"]).success();
+        let locked = self.gantry.run(["lock"]).assert_success();
         // A likely image that no registry has is left out with a note; none of these may be.
         assert!(!locked.stderr.contains("left out"), "{}", locked.stderr);
-        self.gantry.run(["fetch"]).success();
+        self.gantry.run(["fetch"]).assert_success();
         let media = tempfile::tempdir().unwrap();
         pack(&self.gantry, media.path(), "64MiB");
         fs::remove_dir_all(self.gantry.store()).unwrap();
@@ -162,11 +165,11 @@ impl Story {
         let site = format!(
             "{{url: {host}/{PREFIX}, naming: {naming}, plainHttp: true, pullSecret: {SECRET}}}"
         );
-        self.gantry.write("site.yaml", &format!("version: 1\nregistry: {site}\n"));
+        self.gantry.write_file("site.yaml", &format!("version: 1\nregistry: {site}\n"));
         let load = ["load", &text(media.path()), "--site", "site.yaml", "--output", "json"];
-        let loaded = self.gantry.run(load).success().json();
+        let loaded = self.gantry.run(load).assert_success().parse_json();
 
-        let mut expected = scan::images(&self.render(None));
+        let mut expected = scan::scan_images(&self.render(None));
         expected.extend(set(more));
         for row in loaded["roots"].as_array().unwrap() {
             let (name, digest) = (row["name"].as_str().unwrap(), row["digest"].as_str().unwrap());
@@ -208,13 +211,14 @@ impl Story {
         let literals: BTreeSet<String> = left.rendered.union(&left.hooks).cloned().collect();
         let is_proven = literals.is_empty() && left.compiled_in.is_empty();
 
-        let report = self.gantry.run(run).fails_with(if is_proven { 0 } else { 3 }).json();
+        let report =
+            self.gantry.run(run).assert_exit_code(if is_proven { 0 } else { 3 }).parse_json();
 
-        let before = scan::images(&self.render(None));
+        let before = scan::scan_images(&self.render(None));
         let at_site = |name: &String| self.at_site(name);
         let inside: BTreeSet<String> = before.difference(&literals).map(at_site).collect();
         let stream = self.render(Some(&overlay));
-        assert_eq!(scan::images(&stream), inside.union(&literals).cloned().collect());
+        assert_eq!(scan::scan_images(&stream), inside.union(&literals).cloned().collect());
         assert_eq!(told(&report["moved"], "to", None), inside);
         for (kind, names) in [
             ("rendered", &left.rendered),
@@ -224,15 +228,15 @@ impl Story {
             assert_eq!(told(&report["leftovers"], "image", Some(kind)), *names, "{kind}");
         }
 
-        let bare = scan::without_secret(&stream, self.world.site().host(), SECRET);
+        let bare = scan::scan_images_without_secret(&stream, self.world.site().host(), SECRET);
         let places = report["withoutSecret"].as_array().into_iter().flatten();
         let owned_up: BTreeSet<String> =
             places.map(|place| place["name"].as_str().unwrap().to_owned()).collect();
         assert!(bare.is_subset(&owned_up), "{bare:?} have no pull secret; told is {owned_up:?}");
 
-        let last = scan::images(&self.post_rendered(&stream));
+        let last = scan::scan_images(&self.post_rendered(&stream));
         assert_eq!(last, before.iter().map(at_site).collect());
-        let by_helm = scan::images(&self.rendered_by_helm_3(&overlay));
+        let by_helm = scan::scan_images(&self.rendered_by_helm_3(&overlay));
         assert_eq!(by_helm.intersection(&before).cloned().collect::<BTreeSet<_>>(), left.hooks);
         for name in &last {
             self.pulls(name);
@@ -247,7 +251,7 @@ impl Story {
         let mut helm = helm(&self.chart, &self.values, Some(overlay));
         helm.args(["--post-renderer", story::BINARY, "--post-renderer-args", "post-render"]);
         helm.args(["--post-renderer-args", "--site=site.yaml"]);
-        tools::run(helm.current_dir(self.gantry.folder()))
+        tools::run_command(helm.current_dir(self.gantry.folder()))
     }
 
     /// The output of the post-renderer for a stream of manifests.
@@ -276,9 +280,9 @@ impl Story {
     /// Pulls an image from the site's registry with crane and compares its digest with the loaded one.
     fn pulls(&self, name: &str) {
         let landed = self.landed.get(name).unwrap_or_else(|| panic!("{name} has not landed"));
-        let digest = tools::run(tools::command("crane").args(["digest", name]));
+        let digest = tools::run_command(tools::tool_command("crane").args(["digest", name]));
         assert_eq!(digest.trim(), landed, "{name}");
-        tools::run(tools::command("crane").args(["pull", name, "/dev/null"]));
+        tools::run_command(tools::tool_command("crane").args(["pull", name, "/dev/null"]));
     }
 
     /// A node that has the files of `--mirrors` pulls an outside name from the site.
@@ -288,9 +292,9 @@ impl Story {
         // CRI-O and skopeo read the same file.
         let file = nodes.join("cri-o/50-gantry.conf");
         let inspect = ["inspect", "--no-tags", "--format={{.Digest}}", &format!("docker://{name}")];
-        let mut skopeo = tools::command("skopeo");
+        let mut skopeo = tools::tool_command("skopeo");
         skopeo.arg("--registries-conf").arg(file).args(inspect);
-        assert_eq!(tools::run(&mut skopeo).trim(), landed, "{name}");
+        assert_eq!(tools::run_command(&mut skopeo).trim(), landed, "{name}");
         // containerd appends repository and tag to the mirror's path.
         let (host, rest) = name.split_once('/').unwrap();
         let hosts = nodes.join("containerd/certs.d").join(host).join("hosts.toml");
@@ -299,7 +303,7 @@ impl Story {
         let url = format!("{mirror}/{}", rest.replace(':', "/manifests/"));
         let accept = "Accept: application/vnd.oci.image.index.v1+json, \
                       application/vnd.oci.image.manifest.v1+json";
-        let headers = tools::run(tools::command("curl").args(["-sfIH", accept, &url]));
+        let headers = tools::run_command(tools::tool_command("curl").args(["-sfIH", accept, &url]));
         assert!(headers.contains(landed), "{url}: {headers}");
     }
 }
@@ -317,11 +321,11 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 
 /// The chart as rendered by helm.
 fn render(chart: &Path, values: &[PathBuf], overlay: Option<&Path>) -> String {
-    tools::run(&mut helm(chart, values, overlay))
+    tools::run_command(&mut helm(chart, values, overlay))
 }
 
 fn helm(chart: &Path, values: &[PathBuf], overlay: Option<&Path>) -> Command {
-    let mut helm = tools::command("helm");
+    let mut helm = tools::tool_command("helm");
     helm.args(["template", RELEASE]).arg(chart).args(["--kube-version", KUBE_VERSION]);
     for file in values.iter().map(PathBuf::as_path).chain(overlay) {
         helm.arg("-f").arg(file);
@@ -342,7 +346,7 @@ mod slow {
         let mut wrong = Vec::new();
         for file in values {
             let name = file.file_stem().unwrap().to_string_lossy().into_owned();
-            let chart = tools::chart(&name);
+            let chart = tools::chart_archive(&name);
             let home = tempfile::tempdir().unwrap();
             let gantry = story::alone(home.path());
             let of = |verb: &[&str]| {
@@ -351,17 +355,17 @@ mod slow {
                 gantry.run([verb, &last].concat())
             };
 
-            let list = of(&["images", "--list", "--at-least", "likely"]).success().stdout;
+            let list = of(&["images", "--list", "--at-least", "likely"]).assert_success().stdout;
             let report = of(&["relocate", "--to", SITE, "--output", "json"]);
 
             let found: BTreeSet<_> = list.lines().map(String::from).collect();
             let values = [file.clone()];
-            let seen = scan::images(&render(&chart, &values, None));
+            let seen = scan::scan_images(&render(&chart, &values, None));
             let overlay = gantry.folder().join("overlay.yaml");
-            let after = scan::images(&render(&chart, &values, Some(&overlay)));
+            let after = scan::scan_images(&render(&chart, &values, Some(&overlay)));
             let outside: BTreeSet<_> =
                 after.into_iter().filter(|image| !image.starts_with(SITE)).collect();
-            let left = told(&report.json()["leftovers"], "image", None);
+            let left = told(&report.parse_json()["leftovers"], "image", None);
             let missed: Vec<_> = seen.difference(&found).collect();
             let hidden: Vec<_> = outside.difference(&left).collect();
             if seen.is_empty() || !missed.is_empty() || !hidden.is_empty() {

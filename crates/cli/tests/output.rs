@@ -8,16 +8,16 @@ use std::process::Command;
 
 use serde_json::Value;
 use story::{SMALL, text, user};
-use testkit::World;
+use testkit::TestEnvironment;
 
 #[test]
 fn results_are_json_with_keys_that_stay() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = user(&world, SMALL);
     let media = tempfile::tempdir().unwrap();
     let folder = text(media.path());
     let json = |arguments: &[&str]| {
-        gantry.run([arguments, &["--output", "json"]].concat()).success().json()
+        gantry.run([arguments, &["--output", "json"]].concat()).assert_success().parse_json()
     };
 
     assert_keys(&json(&["lock"]), "blobs bytes charts file files images isChanged models");
@@ -44,16 +44,16 @@ fn results_are_json_with_keys_that_stay() {
     assert!(json(&["version"]).is_object());
 
     let mut depot = gantry.start(["serve", "--listen", "127.0.0.1:0", "--output", "json"]);
-    let url = depot.word_after("\"url\": \"");
+    let url = depot.wait_for_word_after("\"url\": \"");
     assert!(url.starts_with("http://127.0.0.1:"), "{url}");
 }
 
 #[test]
 fn errors_are_json_on_stderr_where_results_are_json() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = world.gantry(story::BINARY);
 
-    let failed = gantry.run(["lock", "--output", "json"]).fails_with(2);
+    let failed = gantry.run(["lock", "--output", "json"]).assert_exit_code(2);
 
     let error: Value = serde_json::from_str(&failed.stderr).unwrap();
     assert_keys(&error["error"], "hints kind message");
@@ -62,8 +62,8 @@ fn errors_are_json_on_stderr_where_results_are_json() {
     assert_eq!(failed.stdout, "");
     // Also if the work had begun, and other lines were printed before.
     let gantry = user(&world, SMALL);
-    gantry.run(["lock"]).success();
-    world.lead_to("http://127.0.0.1:1", "http://127.0.0.1:1");
+    gantry.run(["lock"]).assert_success();
+    world.set_mirrors("http://127.0.0.1:1", "http://127.0.0.1:1");
     let failed = gantry.run(["fetch", "--output", "json"]);
     assert_ne!(failed.code, Some(0));
     let lines: Vec<&str> = failed.stderr.lines().collect();
@@ -74,16 +74,16 @@ fn errors_are_json_on_stderr_where_results_are_json() {
 
 #[test]
 fn every_verb_has_help_with_examples() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = world.gantry(story::BINARY);
-    let verbs = verbs(&gantry.run(["--help"]).success().stdout);
+    let verbs = verbs(&gantry.run(["--help"]).assert_success().stdout);
     assert!(verbs.len() >= 12, "{verbs:?}");
     for verb in verbs {
-        let help = gantry.run([verb.as_str(), "--help"]).success().stdout;
+        let help = gantry.run([verb.as_str(), "--help"]).assert_success().stdout;
         // A group (`store`, `models`) has subcommands.
         if help.contains("\nCommands:\n") {
             for own in self::verbs(&help) {
-                let help = gantry.run([verb.as_str(), &own, "--help"]).success().stdout;
+                let help = gantry.run([verb.as_str(), &own, "--help"]).assert_success().stdout;
                 assert!(help.contains("Examples:"), "{verb} {own}: {help}");
             }
         } else {
@@ -94,13 +94,13 @@ fn every_verb_has_help_with_examples() {
 
 #[test]
 fn shells_take_the_completions_and_usage_errors_exit_2() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = world.gantry(story::BINARY);
     for shell in ["bash", "zsh", "fish"] {
-        let script = gantry.run(["completion", shell]).success().stdout;
+        let script = gantry.run(["completion", shell]).assert_success().stdout;
         assert!(script.contains("gantry") && script.contains("volume-size"), "{shell}");
         if shell == "bash" {
-            let file = gantry.write("complete.bash", &script);
+            let file = gantry.write_file("complete.bash", &script);
             assert!(Command::new("bash").arg("-n").arg(file).status().unwrap().success());
         }
     }
@@ -116,7 +116,7 @@ fn shells_take_the_completions_and_usage_errors_exit_2() {
         &["--config", "/nowhere", "lock"],
         &["--output", "xml", "version"],
     ] {
-        let failed = gantry.run(arguments).fails_with(2);
+        let failed = gantry.run(arguments).assert_exit_code(2);
         assert_eq!(failed.stdout, "", "{arguments:?}");
         assert!(!failed.stderr.is_empty(), "{arguments:?}");
     }

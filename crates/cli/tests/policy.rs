@@ -30,8 +30,8 @@ fn lock(references: &[&str]) -> String {
 
 fn user(home: &std::path::Path, references: &[&str]) -> Gantry {
     let gantry = alone(home);
-    gantry.write("site.yaml", SITE);
-    gantry.write("gantry.lock", &lock(references));
+    gantry.write_file("site.yaml", SITE);
+    gantry.write_file("gantry.lock", &lock(references));
     gantry
 }
 
@@ -40,19 +40,19 @@ fn the_locked_images_become_a_policy_that_is_the_same_from_run_to_run() {
     let home = tempfile::tempdir().unwrap();
     let gantry = user(home.path(), &["quay.io/shop/web:2.1", "docker.io/library/busybox:1.35"]);
 
-    let printed = gantry.run(IMAGES).success().stdout;
+    let printed = gantry.run(IMAGES).assert_success().stdout;
     let written = gantry
         .run(IMAGES.iter().chain(&["-o", "policy.yaml", "--output", "json"]))
-        .success()
-        .json();
+        .assert_success()
+        .parse_json();
 
-    assert_eq!(gantry.read("policy.yaml").trim_end(), printed.trim_end());
+    assert_eq!(gantry.read_file("policy.yaml").trim_end(), printed.trim_end());
     assert!(printed.contains("\"shop/web\": \"2.1 sha256:abab"), "{printed}");
     assert_eq!(written["written"], "policy.yaml");
     assert_eq!(written["objects"][0]["kind"], "ValidatingAdmissionPolicy");
     assert_eq!(written["objects"][1]["name"], "gantry-images-shop");
     assert_eq!(written["repositories"], 2);
-    let json = gantry.run(IMAGES.iter().chain(&["--output", "json"])).success().json();
+    let json = gantry.run(IMAGES.iter().chain(&["--output", "json"])).assert_success().parse_json();
     assert_eq!(json["manifests"][0]["spec"]["failurePolicy"], "Fail");
 }
 
@@ -62,7 +62,7 @@ fn all_namespaces_are_guarded_with_a_warning_and_without_the_clusters_own() {
     let gantry = user(home.path(), &["quay.io/shop/web:2.1"]);
 
     let all = ["policy", "images", "--site", "site.yaml", "--kind", "gatekeeper"];
-    let policy = gantry.run(all).success();
+    let policy = gantry.run(all).assert_success();
 
     assert!(policy.stderr.contains("--warn first"), "{}", policy.stderr);
     assert!(policy.stdout.contains("- kube-system"), "{}", policy.stdout);
@@ -74,23 +74,23 @@ fn what_makes_no_policy_is_told_before_anything_is_written() {
     let gantry = user(home.path(), &["quay.io/shop/web:2.1", "ghcr.io/shop/web:2.1"]);
     let to_file: Vec<&str> = IMAGES.iter().copied().chain(["-o", "policy.yaml"]).collect();
     let fails = |arguments: &[&str], why: &str| {
-        let error = gantry.run(arguments).fails_with(2).stderr;
+        let error = gantry.run(arguments).assert_exit_code(2).stderr;
         assert!(error.contains(why), "{error}");
         assert!(!gantry.folder().join("policy.yaml").exists());
     };
 
     fails(&to_file, "naming host-path");
-    gantry.write("gantry.lock", &lock(&[]));
+    gantry.write_file("gantry.lock", &lock(&[]));
     fails(&to_file, "would refuse every pod");
     std::fs::remove_file(gantry.folder().join("gantry.lock")).unwrap();
     fails(&to_file, "gantry lock");
-    gantry.write("gantry.lock", &lock(&["quay.io/shop/web:2.1"]));
+    gantry.write_file("gantry.lock", &lock(&["quay.io/shop/web:2.1"]));
     fails(&[&to_file[..], &["--namespace", "Shop_1"]].concat(), "not a valid namespace name");
     fails(
         &[&IMAGES[..], &["-o", "nowhere/policy.yaml"]].concat(),
         "the folder nowhere does not exist",
     );
-    gantry.write("site.yaml", "version: 1\nregistry: {url: registry}\n");
+    gantry.write_file("site.yaml", "version: 1\nregistry: {url: registry}\n");
     fails(&to_file, "a dot or a port");
 }
 
@@ -104,13 +104,13 @@ fn a_namespace_is_closed_and_what_of_its_chart_is_not_held_is_told() {
     std::fs::write(folder.join("templates/agent.yaml"), agent).unwrap();
 
     let run = EGRESS.iter().chain(&["shop", "--allow", "10.0.0.5:5000", "-o", "e.yaml"]);
-    let closed = gantry.run(run.chain(&["--output", "json"])).success();
+    let closed = gantry.run(run.chain(&["--output", "json"])).assert_success();
 
     assert!(closed.stderr.contains("DaemonSet agent"), "{}", closed.stderr);
-    let gaps = closed.json()["gaps"].clone();
+    let gaps = closed.parse_json()["gaps"].clone();
     assert_eq!(gaps.as_array().unwrap().len(), 1, "{gaps}");
     assert_eq!(gaps[0]["why"], "host-network");
-    let policies = gantry.read("e.yaml");
+    let policies = gantry.read_file("e.yaml");
     assert!(policies.contains("# not covered: DaemonSet agent"), "{policies}");
     assert!(policies.contains("cidr: 10.0.0.5/32"), "{policies}");
 }
@@ -120,7 +120,7 @@ fn a_flow_to_a_name_or_to_everything_is_refused() {
     let home = tempfile::tempdir().unwrap();
     let gantry = user(home.path(), &[]);
     for (flow, why) in [("registry.internal:5000", "not names"), ("0.0.0.0/0", "everything")] {
-        let error = gantry.run(EGRESS.iter().chain(&["--allow", flow])).fails_with(2).stderr;
+        let error = gantry.run(EGRESS.iter().chain(&["--allow", flow])).assert_exit_code(2).stderr;
         assert!(error.contains(why), "{error}");
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use story::{BINARY, alone, text};
-use testkit::{Gantry, Images, Registry, tools};
+use testkit::{Gantry, TestImages, TestRegistry, tools};
 
 const SITE: &str = "version: 1\nregistry: {url: registry.internal:5000/ai}\n";
 
@@ -59,9 +59,9 @@ spec:
 fn user(home: &Path) -> Gantry {
     let gantry = alone(home);
     for (name, text) in CHART {
-        gantry.write(&format!("shop/{name}"), text);
+        gantry.write_file(&format!("shop/{name}"), text);
     }
-    gantry.write("site.yaml", SITE);
+    gantry.write_file("site.yaml", SITE);
     gantry
 }
 
@@ -77,7 +77,7 @@ fn piped(gantry: &Gantry, arguments: &[&str], input: &[u8]) -> Output {
 
 /// helm with the test user's home and plugins.
 fn helm(gantry: &Gantry, name: &str, arguments: &[&str]) -> Command {
-    let mut helm = tools::command(name);
+    let mut helm = tools::tool_command(name);
     let home = gantry.folder().parent().unwrap();
     helm.args(arguments).current_dir(gantry.folder()).env("HOME", home);
     helm.env("HELM_PLUGINS", home.join("plugins"));
@@ -109,7 +109,7 @@ const HELM_4: [&str; 7] = [
 /// Writes the plugin into the folder where helm 4 looks for plugins.
 fn with_plugin(gantry: &Gantry) -> PathBuf {
     let folder = gantry.folder().parent().unwrap().join("plugins/gantry");
-    gantry.run(["post-render", "--write-plugin", &text(&folder)]).success();
+    gantry.run(["post-render", "--write-plugin", &text(&folder)]).assert_success();
     folder
 }
 
@@ -117,15 +117,15 @@ fn with_plugin(gantry: &Gantry) -> PathBuf {
 fn helm_3_hands_everything_but_hooks_to_the_post_renderer() {
     let home = tempfile::tempdir().unwrap();
     let gantry = user(home.path());
-    let plain = tools::run(&mut helm(&gantry, "helm", &["template", "shop", "./shop"]));
+    let plain = tools::run_command(&mut helm(&gantry, "helm", &["template", "shop", "./shop"]));
 
-    let moved = tools::run(&mut helm(&gantry, "helm", &HELM_3));
+    let moved = tools::run_command(&mut helm(&gantry, "helm", &HELM_3));
 
     let secret = |worker: &str| {
         let mut base64 = Command::new("base64");
         let text = format!("worker: {{image: '{worker}/shop/worker:2'}}");
-        let file = gantry.write("plain", &text);
-        tools::run(base64.arg("-w0").arg(file))
+        let file = gantry.write_file("plain", &text);
+        tools::run_command(base64.arg("-w0").arg(file))
     };
     let expected = plain
         .replace("image: redis\n", "image: registry.internal:5000/ai/library/redis\n")
@@ -141,7 +141,7 @@ fn helm_4_runs_it_as_a_plugin_and_hands_hooks_over_too() {
     let gantry = user(home.path());
     with_plugin(&gantry);
 
-    let moved = tools::run(&mut helm(&gantry, "helm4", &HELM_4));
+    let moved = tools::run_command(&mut helm(&gantry, "helm4", &HELM_4));
 
     for image in ["library/redis", "shop/helper:1", "shop/migrate:3"] {
         assert!(moved.contains(&format!("registry.internal:5000/ai/{image}")), "{moved}");
@@ -152,7 +152,7 @@ fn helm_4_runs_it_as_a_plugin_and_hands_hooks_over_too() {
     assert!(moved.contains("# The cache.") && moved.contains("name: redis #"), "{moved}");
     // Written again, as after an update of gantry.
     with_plugin(&gantry);
-    let list = tools::run(&mut helm(&gantry, "helm4", &["plugin", "list"]));
+    let list = tools::run_command(&mut helm(&gantry, "helm4", &["plugin", "list"]));
     assert!(list.contains("postrenderer/v1"), "{list}");
 }
 
@@ -161,7 +161,7 @@ fn what_cannot_be_proven_stops_both_helms_with_the_place() {
     let home = tempfile::tempdir().unwrap();
     let gantry = user(home.path());
     let plugin = with_plugin(&gantry);
-    gantry.write("gantry.lock", "version: 1\nname: other\nplatforms: [linux/amd64]\n");
+    gantry.write_file("gantry.lock", "version: 1\nname: other\nplatforms: [linux/amd64]\n");
 
     let third = helm(&gantry, "helm", &HELM_3).output().unwrap();
     let fourth = helm(&gantry, "helm4", &HELM_4).output().unwrap();
@@ -176,7 +176,7 @@ fn what_cannot_be_proven_stops_both_helms_with_the_place() {
     assert!(told.contains("quay.io/shop/migrate:3 is not in the lock"), "{told}");
     assert!(told.contains("shop/templates/hook.yaml: Pod migrate"), "{told}");
     fs::remove_file(gantry.folder().join("gantry.lock")).unwrap();
-    tools::run(&mut helm(&gantry, "helm4", &HELM_4));
+    tools::run_command(&mut helm(&gantry, "helm4", &HELM_4));
     assert_eq!(fs::read_to_string(plugin.join("error.txt")).unwrap(), "", "it is mended");
 }
 
@@ -238,19 +238,19 @@ fn a_leftover_in_a_hook_names_the_ways_out_that_reach_it() {
     let gantry = user(home.path());
 
     let run = ["relocate", "shop", "--site", "site.yaml", "--report", "r.md"];
-    let error = gantry.run(run).fails_with(3).stderr;
+    let error = gantry.run(run).assert_exit_code(3).stderr;
 
     assert!(error.contains("with helm 4 only"), "{error}");
-    let report = gantry.read("r.md");
+    let report = gantry.read_file("r.md");
     let (_, hooks) = report.split_once("## Leftovers in hooks").expect(&report);
     assert!(hooks.contains("Helm 3 does not pass hooks to a post-renderer"), "{report}");
     assert!(hooks.contains("quay.io/shop/migrate:3"), "{report}");
 }
 
 /// A registry as the site's, with nginx under the name that `relocate` gives it.
-fn site() -> (Registry, String) {
-    let registry = Registry::start();
-    Images::fast().place(registry.storage());
+fn site() -> (TestRegistry, String) {
+    let registry = TestRegistry::start();
+    TestImages::fast().place_in_storage(registry.storage());
     let folder = registry.storage().join("docker/registry/v2/repositories");
     fs::create_dir(folder.join("ai")).unwrap();
     fs::rename(folder.join("library"), folder.join("ai/library")).unwrap();
@@ -263,16 +263,19 @@ fn the_nodes_of_cri_o_pull_from_the_site_by_the_file_that_relocate_writes() {
     let home = tempfile::tempdir().unwrap();
     let gantry = alone(home.path());
     let (_registry, url) = site();
-    gantry.write("site.yaml", &format!("version: 1\nregistry: {{url: {url}, plainHttp: true}}\n"));
-    gantry.write("app/Chart.yaml", CHART[0].1);
+    gantry.write_file(
+        "site.yaml",
+        &format!("version: 1\nregistry: {{url: {url}, plainHttp: true}}\n"),
+    );
+    gantry.write_file("app/Chart.yaml", CHART[0].1);
     let pod = "kind: Pod\napiVersion: v1\nmetadata: {name: x}\nspec: {containers: [{image: nginx:1.22}]}\n";
-    gantry.write("app/templates/pod.yaml", pod);
+    gantry.write_file("app/templates/pod.yaml", pod);
     let run = ["relocate", "app", "--site", "site.yaml", "--mirrors", "nodes"];
-    gantry.run(run.iter().chain(&["--allow-leftovers"])).success();
+    gantry.run(run.iter().chain(&["--allow-leftovers"])).assert_success();
     let conf = gantry.folder().join("nodes/cri-o/50-gantry.conf");
 
-    let digest = tools::run(
-        tools::command("skopeo")
+    let digest = tools::run_command(
+        tools::tool_command("skopeo")
             .args([
                 "--registries-conf",
                 &text(&conf),
@@ -285,8 +288,8 @@ fn the_nodes_of_cri_o_pull_from_the_site_by_the_file_that_relocate_writes() {
     );
     let storage = home.path().join("containers");
     let podman = |arguments: &[&str]| {
-        tools::run(
-            tools::command("podman")
+        tools::run_command(
+            tools::tool_command("podman")
                 .args(["--root", &text(&storage), "--runroot", &text(&storage.join("run"))])
                 .args(["--storage-driver", "vfs"])
                 .args(arguments)
@@ -296,7 +299,7 @@ fn the_nodes_of_cri_o_pull_from_the_site_by_the_file_that_relocate_writes() {
     };
     podman(&["pull", "--quiet", "nginx:1.22"]);
 
-    let image = Images::fast().get("docker.io/library/nginx:1.22").digest.to_string();
+    let image = TestImages::fast().get("docker.io/library/nginx:1.22").digest.to_string();
     assert_eq!(digest.trim(), image);
     let names = podman(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
     assert_eq!(names.trim(), "docker.io/library/nginx:1.22", "under the name that the pod has");

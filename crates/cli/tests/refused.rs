@@ -52,13 +52,13 @@ fn a_chart_that_does_not_render_is_told_in_helm_s_words_with_the_template_s_plac
     ] {
         let home = tempfile::tempdir().unwrap();
         let gantry = ready(home.path());
-        gantry.write(&format!("shop/{name}"), content);
+        gantry.write_file(&format!("shop/{name}"), content);
 
         let chart = text(&gantry.folder().join("shop"));
         let next = "give the values that it requires";
         refused(&gantry, &RELOCATE, &[parts[0], parts[1], &chart, next]);
         refused(&gantry, &["images", "shop"], &parts);
-        gantry.write("gantry.yaml", "version: 1\nname: x\ncharts: [{chart: ./shop}]\n");
+        gantry.write_file("gantry.yaml", "version: 1\nname: x\ncharts: [{chart: ./shop}]\n");
         refused(&gantry, &["lock"], &parts);
     }
 }
@@ -77,7 +77,7 @@ fn a_chart_with_a_part_missing_or_broken_is_told_with_what_mends_it() {
     ] {
         let home = tempfile::tempdir().unwrap();
         let gantry = ready(home.path());
-        gantry.write(&format!("shop/{name}"), content);
+        gantry.write_file(&format!("shop/{name}"), content);
 
         refused(&gantry, &RELOCATE, &parts);
         refused(&gantry, &["images", "shop"], &parts);
@@ -88,10 +88,10 @@ fn a_chart_with_a_part_missing_or_broken_is_told_with_what_mends_it() {
 fn what_is_no_chart_is_told_to_be_none() {
     let home = tempfile::tempdir().unwrap();
     let gantry = ready(home.path());
-    gantry.write("notes.txt", "docker.io/library/redis:7\n");
-    gantry.write("cut.tgz", "hello");
+    gantry.write_file("notes.txt", "docker.io/library/redis:7\n");
+    gantry.write_file("cut.tgz", "hello");
     fs::create_dir(gantry.folder().join("empty")).unwrap();
-    let archive = fs::read(testkit::tools::chart("qdrant")).unwrap();
+    let archive = fs::read(testkit::tools::chart_archive("qdrant")).unwrap();
     fs::write(gantry.folder().join("half.tgz"), &archive[..archive.len() / 2]).unwrap();
 
     let torn = chart(&gantry.folder().join("torn"));
@@ -118,8 +118,8 @@ fn what_is_no_chart_is_told_to_be_none() {
 fn values_with_a_mistake_are_told_with_their_file() {
     let home = tempfile::tempdir().unwrap();
     let gantry = ready(home.path());
-    gantry.write("open.yaml", "a: 1\nb: [\n");
-    gantry.write("list.yaml", "- a\n");
+    gantry.write_file("open.yaml", "a: 1\nb: [\n");
+    gantry.write_file("list.yaml", "- a\n");
 
     for (more, parts) in [
         (["-f", "open.yaml"], ["open.yaml", "line 2"]),
@@ -148,7 +148,7 @@ fn a_site_that_cannot_be_is_told_before_any_render() {
         ("version: 1\n", ["site.yaml", "registry"]),
         ("version: [\n", ["site.yaml", ":1:"]),
     ] {
-        gantry.write("site.yaml", site);
+        gantry.write_file("site.yaml", site);
         refused(&gantry, &RELOCATE, &parts);
     }
     fs::remove_file(gantry.folder().join("site.yaml")).unwrap();
@@ -162,14 +162,14 @@ fn names_that_would_collide_at_the_site_are_told_with_the_naming_that_separates_
     let gantry = ready(home.path());
     let pod =
         "kind: Pod\nmetadata: {name: y}\nspec: {containers: [{image: \"ghcr.io/shop/web:3\"}]}\n";
-    gantry.write("shop/templates/other.yaml", pod);
+    gantry.write_file("shop/templates/other.yaml", pod);
 
     let both = ["ghcr.io/shop/web", "quay.io/shop/web", "host-path"];
     refused(&gantry, &RELOCATE, &both);
 
-    gantry.write("site.yaml", &SITE.replace("/ai", "/ai, naming: host-path"));
-    gantry.run([&RELOCATE[..], &["--allow-leftovers"]].concat()).success();
-    assert!(gantry.read("overlay.yaml").contains("registry.internal:5000/ai/quay.io"));
+    gantry.write_file("site.yaml", &SITE.replace("/ai", "/ai, naming: host-path"));
+    gantry.run([&RELOCATE[..], &["--allow-leftovers"]].concat()).assert_success();
+    assert!(gantry.read_file("overlay.yaml").contains("registry.internal:5000/ai/quay.io"));
 }
 
 #[test]
@@ -226,14 +226,14 @@ fn a_full_disk_leaves_the_older_overlay_and_nothing_half_written() {
     let to = text(&overlay);
     let run = [&RELOCATE[..], &["-o", &to]].concat();
 
-    let full = gantry.run(&run).fails_with(1);
+    let full = gantry.run(&run).assert_exit_code(1);
 
     assert!(full.stderr.contains(&to), "{}", full.stderr);
     assert!(full.stderr.contains("No space left"), "{}", full.stderr);
     assert_eq!(fs::read_to_string(&overlay).unwrap(), OLDER);
     assert_eq!(files(disk.path()), before);
     fs::remove_file(disk.path().join("filler")).unwrap();
-    gantry.run(&run).success();
+    gantry.run(&run).assert_success();
     assert!(fs::read_to_string(&overlay).unwrap().contains("registry.internal:5000/ai"));
 }
 
@@ -241,8 +241,8 @@ fn a_full_disk_leaves_the_older_overlay_and_nothing_half_written() {
 fn ready(home: &Path) -> Gantry {
     let gantry = alone(home);
     chart(gantry.folder());
-    gantry.write("site.yaml", SITE);
-    gantry.write("overlay.yaml", OLDER);
+    gantry.write_file("site.yaml", SITE);
+    gantry.write_file("overlay.yaml", OLDER);
     gantry
 }
 
@@ -250,13 +250,13 @@ fn ready(home: &Path) -> Gantry {
 #[track_caller]
 fn refused(gantry: &Gantry, run: &[&str], parts: &[&str]) {
     let before = files(gantry.folder());
-    let failed = gantry.run(run).fails_with(2);
+    let failed = gantry.run(run).assert_exit_code(2);
     for part in parts {
         assert!(failed.stderr.contains(part), "{run:?}: no {part:?} in {}", failed.stderr);
     }
     assert!(failed.stdout.is_empty(), "{run:?}: {}", failed.stdout);
     assert_eq!(files(gantry.folder()), before, "{run:?}");
-    assert_eq!(gantry.read("overlay.yaml"), OLDER, "{run:?}");
+    assert_eq!(gantry.read_file("overlay.yaml"), OLDER, "{run:?}");
 }
 
 fn program(home: &Path, script: &str) -> PathBuf {

@@ -8,7 +8,7 @@ mod slow {
     use std::path::Path;
     use std::process::Command;
 
-    use testkit::{Gantry, World, tools};
+    use testkit::{Gantry, TestEnvironment, tools};
 
     use crate::story::{BINARY, joined, pack, text};
 
@@ -17,7 +17,7 @@ mod slow {
 
     #[test]
     fn a_gigabyte_of_images_goes_the_whole_way_with_equal_digests() {
-        let world = World::slow();
+        let world = TestEnvironment::slow();
         let gantry = world.gantry(BINARY);
         let names: Vec<String> =
             world.images().iter().map(|image| image.reference.to_string()).collect();
@@ -25,10 +25,10 @@ mod slow {
         let input = format!(
             "version: 1\nname: slow\nplatforms: [linux/amd64, linux/arm64]\nimages: [{list}]\n"
         );
-        gantry.write("gantry.yaml", &input);
+        gantry.write_file("gantry.yaml", &input);
         let media = tempfile::tempdir().unwrap();
 
-        gantry.run(["lock"]).success();
+        gantry.run(["lock"]).assert_success();
         assert!(peak(&gantry, &["fetch"]) < MOST_MEMORY);
         pack(&gantry, media.path(), "256MiB");
         fs::remove_dir_all(gantry.store()).unwrap();
@@ -39,21 +39,21 @@ mod slow {
         for name in &names {
             let image = world.images().get(name);
             let target = format!("{to}/{}:{}", image.repository(), image.tag());
-            let digest = tools::run(tools::command("crane").args(["digest", &target]));
+            let digest = tools::run_command(tools::tool_command("crane").args(["digest", &target]));
             assert_eq!(digest.trim(), image.digest.to_string(), "{name}");
         }
     }
 
     #[test]
     fn volumes_of_64_mib_are_opened_with_tar_and_each_image_is_read_by_skopeo() {
-        let world = World::slow();
+        let world = TestEnvironment::slow();
         let gantry = world.gantry(BINARY);
         let images: Vec<_> = world.images().iter().collect();
         let names: Vec<String> = images.iter().map(|image| image.reference.to_string()).collect();
         let list = names.join(", ");
-        gantry.write("gantry.yaml", &format!("version: 1\nname: slow\nimages: [{list}]\n"));
-        gantry.run(["lock"]).success();
-        gantry.run(["fetch"]).success();
+        gantry.write_file("gantry.yaml", &format!("version: 1\nname: slow\nimages: [{list}]\n"));
+        gantry.run(["lock"]).assert_success();
+        gantry.run(["fetch"]).assert_success();
         let media = tempfile::tempdir().unwrap();
 
         let volumes = pack(&gantry, media.path(), "64MiB");
@@ -69,19 +69,21 @@ mod slow {
             }
             let target = format!("oci:{}:copy", media.path().join("copy").display());
             let source = format!("oci:{}:{name}", layout.display());
-            tools::run(tools::command("skopeo").args(["copy", "--quiet", &source, &target]));
+            tools::run_command(
+                tools::tool_command("skopeo").args(["copy", "--quiet", &source, &target]),
+            );
         }
     }
 
     #[test]
     fn a_blob_of_four_gibibytes_needs_no_more_memory_than_a_small_one() {
-        let world = World::fast();
+        let world = TestEnvironment::fast();
         let gantry = world.gantry(BINARY);
         let model = gantry.folder().join("model");
         fs::create_dir(&model).unwrap();
         fs::write(model.join("config.json"), "{}").unwrap();
         File::create(model.join("model.safetensors")).unwrap().set_len(4 << 30).unwrap();
-        gantry.write(
+        gantry.write_file(
             "gantry.yaml",
             "version: 1\nname: big\nmodels: [{hf: own/big, folder: model}]\n",
         );
@@ -105,11 +107,11 @@ mod slow {
         fs::remove_dir_all(world.site().storage()).unwrap();
         // And over the network: from the depot into another store.
         let mut depot = gantry.start(["serve", &out, "--listen", "127.0.0.1:0"]);
-        let url = depot.word_after(" on ");
-        world.lead_to(&world.upstream().url(), &url);
+        let url = depot.wait_for_word_after(" on ");
+        world.set_mirrors(&world.upstream().url(), &url);
         let other = world.gantry(BINARY).with_store(&media.path().join("store"));
-        other.write("gantry.yaml", "version: 1\nname: big\nmodels: [{hf: own/big}]\n");
-        other.run(["lock"]).success();
+        other.write_file("gantry.yaml", "version: 1\nname: big\nmodels: [{hf: own/big}]\n");
+        other.run(["lock"]).assert_success();
 
         assert!(peak(&other, &["fetch"]) < MOST_MEMORY);
     }
@@ -130,6 +132,6 @@ sys.exit(code)";
                 watched.env(name, value);
             }
         }
-        tools::run(&mut watched).trim().parse::<u64>().unwrap() << 10
+        tools::run_command(&mut watched).trim().parse::<u64>().unwrap() << 10
     }
 }

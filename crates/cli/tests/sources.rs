@@ -9,21 +9,21 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use story::{MODEL, pack, text, user};
-use testkit::{Engine, Gantry, World, tools};
+use testkit::{Gantry, PodmanService, TestEnvironment, tools};
 
 const TOOLS: &str = "ghcr.io/gantry-examples/tools:1.0";
 const REDIS: &str = "docker.io/library/redis:7.0";
 
 #[test]
 fn own_images_of_an_archive_a_layout_and_an_engine_are_served_with_what_they_hold() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let images = world.images();
-    let engine = Engine::start();
-    engine.load(images, "docker.io/library/busybox:1.35");
+    let engine = PodmanService::start();
+    engine.load_image(images, "docker.io/library/busybox:1.35");
     let gantry = world.gantry(story::BINARY);
-    images.save(TOOLS, &gantry.folder().join("own.tar"));
-    let (layout, socket) = (text(&images.layout(REDIS)), text(&engine.socket()));
-    gantry.write(
+    images.save_archive(TOOLS, &gantry.folder().join("own.tar"));
+    let (layout, socket) = (text(&images.layout_path(REDIS)), text(&engine.socket()));
+    gantry.write_file(
         "gantry.yaml",
         &format!(
             "\
@@ -40,7 +40,7 @@ images:
     let media = carried(&gantry);
 
     let mut depot = gantry.start(["serve", &text(media.path()), "--listen", "127.0.0.1:0"]);
-    let host = depot.word_after(" on ").trim_start_matches("http://").to_owned();
+    let host = depot.wait_for_word_after(" on ").trim_start_matches("http://").to_owned();
     // A layout has the image's digest. A docker archive has none, but the config's digest identifies the
     // image.
     let digest = crane(&["digest", &format!("{host}/{REDIS}")]);
@@ -64,14 +64,14 @@ images:
 
 #[test]
 fn models_of_a_cache_and_a_folder_are_served_by_the_hub_door() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = world.gantry(story::BINARY);
     hub_download(&world.hub().url(), MODEL, &gantry.folder().join("hf"));
     let own = gantry.folder().join("own-model");
     fs::create_dir(&own).unwrap();
     fs::write(own.join("config.json"), "{}").unwrap();
     fs::write(own.join("model.safetensors"), vec![7; 12 << 20]).unwrap();
-    gantry.write(
+    gantry.write_file(
         "gantry.yaml",
         &format!(
             "\
@@ -87,16 +87,16 @@ models:
     let media = carried(&gantry);
 
     let mut depot = gantry.start(["serve", &text(media.path()), "--listen", "127.0.0.1:0"]);
-    let url = depot.word_after(" on ");
+    let url = depot.wait_for_word_after(" on ");
     let from_cache = hub_download(&url, MODEL, &media.path().join("hf"));
-    assert_same(&from_cache, &tools::model());
+    assert_same(&from_cache, &tools::model_folder());
     let from_folder = hub_download(&url, "own/model", &media.path().join("hf"));
     assert_same(&from_folder, &own);
 }
 
 #[test]
 fn a_model_baked_into_an_image_is_served_without_the_image() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let image = "ghcr.io/gantry-examples/embedder-baked:1.0";
     let models = format!("models: [{{image: \"{image}\", path: /app/.cache/huggingface}}]");
     let gantry = user(&world, &format!("version: 1\nname: baked\n{models}\n"));
@@ -104,24 +104,24 @@ fn a_model_baked_into_an_image_is_served_without_the_image() {
     let media = carried(&gantry);
 
     let mut depot = gantry.start(["serve", &text(media.path()), "--listen", "127.0.0.1:0"]);
-    let served = hub_download(&depot.word_after(" on "), MODEL, &media.path().join("hf"));
+    let served = hub_download(&depot.wait_for_word_after(" on "), MODEL, &media.path().join("hf"));
     // The image has the tokenizer and the configurations, not the weights.
     for file in ["config.json", "tokenizer.json", "1_Pooling/config.json"] {
-        let original = fs::read(tools::model().join(file)).unwrap();
+        let original = fs::read(tools::model_folder().join(file)).unwrap();
         assert!(fs::read(served.join(file)).unwrap() == original, "{file}");
     }
-    let roots = gantry.run(["inspect", &text(media.path()), "--output", "json"]).success();
+    let roots = gantry.run(["inspect", &text(media.path()), "--output", "json"]).assert_success();
     assert!(!roots.stdout.contains(image), "{}", roots.stdout);
 }
 
 #[test]
 fn an_ollama_folder_a_url_and_files_arrive_as_they_were() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = world.gantry(story::BINARY);
     let weights = ollama_folder(&gantry.folder().join("ollama"));
     fs::create_dir(gantry.folder().join("web")).unwrap();
     fs::write(gantry.folder().join("web/model.gguf"), vec![3; 5 << 20]).unwrap();
-    gantry.write("docs/runbook.pdf", "read me");
+    gantry.write_file("docs/runbook.pdf", "read me");
     let web = story::Web::serve(&gantry.folder().join("web"));
     let sum = sha256(&gantry.folder().join("web/model.gguf"));
     let input = |sum: &str| {
@@ -137,25 +137,25 @@ files: [docs/runbook.pdf]
             web.url()
         )
     };
-    gantry.write("gantry.yaml", &input(&"0".repeat(64)));
+    gantry.write_file("gantry.yaml", &input(&"0".repeat(64)));
     // A given SHA-256 is not verified by `lock`, so nothing has to be downloaded for it.
-    gantry.run(["lock"]).success();
-    let lie = gantry.run(["fetch"]).fails_with(3);
+    gantry.run(["lock"]).assert_success();
+    let lie = gantry.run(["fetch"]).assert_exit_code(3);
     assert!(lie.stderr.contains("model.gguf"), "{}", lie.stderr);
-    gantry.write("gantry.yaml", &input(&sum));
+    gantry.write_file("gantry.yaml", &input(&sum));
 
     let media = carried(&gantry);
 
     let target = media.path().join("store");
-    gantry.run(["load", &text(media.path()), "--to", &text(&target)]).success();
+    gantry.run(["load", &text(media.path()), "--to", &text(&target)]).assert_success();
     for digest in [weights, sum, sha256(&gantry.folder().join("docs/runbook.pdf"))] {
         assert_eq!(sha256(&target.join("blobs/sha256").join(&digest)), digest);
     }
     let rows = gantry
         .with_store(&target)
         .run(["store", "ls", "--output", "json"])
-        .success()
-        .json()
+        .assert_success()
+        .parse_json()
         .to_string();
     for name in ["tiny:3b", "model.gguf", "runbook.pdf"] {
         assert!(rows.contains(name), "{name}: {rows}");
@@ -164,39 +164,39 @@ files: [docs/runbook.pdf]
 
 #[test]
 fn what_changed_on_the_machine_since_the_lock_is_noticed_by_the_fetch() {
-    let world = World::fast();
+    let world = TestEnvironment::fast();
     let gantry = user(&world, "version: 1\nname: files\nfiles: [runbook.pdf]\n");
-    gantry.write("runbook.pdf", "one");
-    gantry.run(["lock"]).success();
+    gantry.write_file("runbook.pdf", "one");
+    gantry.run(["lock"]).assert_success();
     fs::remove_dir_all(gantry.store()).unwrap();
-    gantry.write("runbook.pdf", "two");
+    gantry.write_file("runbook.pdf", "two");
 
-    let changed = gantry.run(["fetch"]).fails_with(3);
+    let changed = gantry.run(["fetch"]).assert_exit_code(3);
 
     assert!(changed.stderr.contains("gantry lock --upgrade"), "{}", changed.stderr);
-    gantry.run(["lock", "--check"]).fails_with(1);
-    gantry.run(["lock"]).success();
-    gantry.run(["fetch"]).success();
+    gantry.run(["lock", "--check"]).assert_exit_code(1);
+    gantry.run(["lock"]).assert_success();
+    gantry.run(["fetch"]).assert_success();
 }
 
 /// Locks, fetches into an emptied store, packs, and deletes the store; returns the folder of bundle
 /// files.
 fn carried(gantry: &Gantry) -> tempfile::TempDir {
-    gantry.run(["lock"]).success();
-    let locked = gantry.read("gantry.lock");
+    gantry.run(["lock"]).assert_success();
+    let locked = gantry.read_file("gantry.lock");
     fs::remove_dir_all(gantry.store()).unwrap();
-    gantry.run(["fetch"]).success();
-    gantry.run(["lock"]).success();
-    assert_eq!(gantry.read("gantry.lock"), locked, "the same each time");
+    gantry.run(["fetch"]).assert_success();
+    gantry.run(["lock"]).assert_success();
+    assert_eq!(gantry.read_file("gantry.lock"), locked, "the same each time");
     let media = tempfile::tempdir().unwrap();
     pack(gantry, media.path(), "8MiB");
-    gantry.run(["verify", &text(media.path())]).success();
+    gantry.run(["verify", &text(media.path())]).assert_success();
     fs::remove_dir_all(gantry.store()).unwrap();
     media
 }
 
 fn crane(arguments: &[&str]) -> String {
-    tools::run(tools::command("crane").args(arguments))
+    tools::run_command(tools::tool_command("crane").args(arguments))
 }
 
 /// Downloads a snapshot with huggingface_hub and returns its folder.
@@ -204,15 +204,15 @@ fn hub_download(endpoint: &str, id: &str, home: &Path) -> PathBuf {
     let script = format!("from huggingface_hub import snapshot_download as d; print(d('{id}'))");
     let mut python = Command::new(tools::main_python());
     python.args(["-c", &script]).env("HF_HOME", home).env("HF_ENDPOINT", endpoint);
-    PathBuf::from(tools::run(python.env("HF_HUB_DISABLE_TELEMETRY", "1")).trim())
+    PathBuf::from(tools::run_command(python.env("HF_HUB_DISABLE_TELEMETRY", "1")).trim())
 }
 
 fn assert_same(one: &Path, two: &Path) {
-    tools::run(tools::command("diff").args(["-r"]).args([one, two]));
+    tools::run_command(tools::tool_command("diff").args(["-r"]).args([one, two]));
 }
 
 fn sha256(file: &Path) -> String {
-    tools::run(tools::command("sha256sum").arg(file))[..64].to_owned()
+    tools::run_command(tools::tool_command("sha256sum").arg(file))[..64].to_owned()
 }
 
 /// Writes a models folder in Ollama's layout (manifests/HOST/NAMESPACE/MODEL/TAG, blobs/sha256-HEX), and

@@ -32,8 +32,8 @@ fn lock(references: &[&str]) -> String {
 
 fn user(home: &std::path::Path, references: &[&str]) -> Gantry {
     let gantry = alone(home);
-    gantry.write("site.yaml", SITE);
-    gantry.write("gantry.lock", &lock(references));
+    gantry.write_file("site.yaml", SITE);
+    gantry.write_file("gantry.lock", &lock(references));
     gantry
 }
 
@@ -47,11 +47,12 @@ fn the_objects_are_written_from_lock_and_site_and_fail_closed_for_guarded_namesp
     let home = tempfile::tempdir().unwrap();
     let gantry = user(home.path(), &["quay.io/shop/web:2.1", OWN]);
 
-    let printed = gantry.run(MANIFESTS).success().stdout;
-    let file = gantry.run(MANIFESTS.iter().chain(&["-o", "webhook.yaml"])).success().stdout;
-    let written = gantry.run(MANIFESTS.iter().chain(&["--output", "json"])).success().json();
+    let printed = gantry.run(MANIFESTS).assert_success().stdout;
+    let file = gantry.run(MANIFESTS.iter().chain(&["-o", "webhook.yaml"])).assert_success().stdout;
+    let written =
+        gantry.run(MANIFESTS.iter().chain(&["--output", "json"])).assert_success().parse_json();
 
-    assert_eq!(gantry.read("webhook.yaml").trim_end(), printed.trim_end());
+    assert_eq!(gantry.read_file("webhook.yaml").trim_end(), printed.trim_end());
     assert!(file.contains("kubectl label namespace"), "{file}");
     let kinds: Vec<&str> = written["objects"]
         .as_array()
@@ -95,10 +96,10 @@ fn the_objects_are_written_from_lock_and_site_and_fail_closed_for_guarded_namesp
 fn outside_of_the_cluster_the_configuration_alone_is_written() {
     let home = tempfile::tempdir().unwrap();
     let gantry = user(home.path(), &["quay.io/shop/web:2.1"]);
-    gantry.write("ca.crt", "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n");
+    gantry.write_file("ca.crt", "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n");
 
     let outside = ["--url", "https://10.0.0.5:8443", "--ca", "ca.crt", "--output", "json"];
-    let written = gantry.run(MANIFESTS.iter().chain(&outside)).success().json();
+    let written = gantry.run(MANIFESTS.iter().chain(&outside)).assert_success().parse_json();
 
     assert_eq!(written["objects"].as_array().unwrap().len(), 1);
     let client = &object(&written, "MutatingWebhookConfiguration")["webhooks"][0]["clientConfig"];
@@ -111,7 +112,7 @@ fn what_makes_no_webhook_is_told_before_anything_is_written() {
     let home = tempfile::tempdir().unwrap();
     let gantry = user(home.path(), &["quay.io/shop/web:2.1", OWN]);
     let fails = |arguments: &[&str], why: &str| {
-        let error = gantry.run(arguments).fails_with(2).stderr;
+        let error = gantry.run(arguments).assert_exit_code(2).stderr;
         assert!(error.contains(why), "{arguments:?}: {error}");
         assert!(!gantry.folder().join("w.yaml").exists());
     };
@@ -131,9 +132,9 @@ fn what_makes_no_webhook_is_told_before_anything_is_written() {
     );
     let self_made = ["webhook", "--site", "site.yaml", "--self-made", "secret", "--host", "h"];
     fails(&self_made, "NAMESPACE/SECRET");
-    gantry.write("gantry.lock", &lock(&["quay.io/shop/web:2.1"]));
+    gantry.write_file("gantry.lock", &lock(&["quay.io/shop/web:2.1"]));
     fails(&to_file, "tools: [gantry]");
-    gantry.write("gantry.lock", &lock(&[]));
+    gantry.write_file("gantry.lock", &lock(&[]));
     fails(&to_file, "would refuse every pod");
     std::fs::remove_file(gantry.folder().join("gantry.lock")).unwrap();
     fails(&to_file, "gantry lock");

@@ -50,7 +50,7 @@ fn user(home: &Path, site: &str) -> Gantry {
     for (name, text) in CHART {
         fs::write(chart.join(name), text).unwrap();
     }
-    gantry.write("site.yaml", site);
+    gantry.write_file("site.yaml", site);
     gantry
 }
 
@@ -62,24 +62,24 @@ fn a_runtime_is_wired_by_the_overlay_and_by_patches_that_the_post_renderer_appli
     let home = tempfile::tempdir().unwrap();
     let gantry = user(home.path(), &format!("{SITE}{MODELS}"));
 
-    let error = gantry.run(RELOCATE).fails_with(3).stderr;
+    let error = gantry.run(RELOCATE).assert_exit_code(3).stderr;
     assert!(error.contains("--patches FILE"), "{error}");
     let more = ["--patches", "patches.yaml", "--report", "r.md", "--output", "json"];
-    let moved = gantry.run(RELOCATE.iter().chain(&more)).success().json();
+    let moved = gantry.run(RELOCATE.iter().chain(&more)).assert_success().parse_json();
 
     assert_eq!(moved["verdict"], "proven");
     assert_eq!(moved["wiring"]["patches"][0]["kind"], "Deployment");
-    let overlay = gantry.read("overlay.yaml");
+    let overlay = gantry.read_file("overlay.yaml");
     assert!(overlay.contains("# configures model runtimes for offline use:"), "{overlay}");
     assert!(overlay.contains("HF_HUB_OFFLINE") && !overlay.contains("/gantry/"), "{overlay}");
-    let report = gantry.read("r.md");
+    let report = gantry.read_file("r.md");
     assert!(
         report.contains("## Offline configuration") && report.contains("| patch |"),
         "{report}"
     );
 
-    let rendered = tools::run(
-        tools::command("helm")
+    let rendered = tools::run_command(
+        tools::tool_command("helm")
             .args(["template", "llm", &text(&gantry.folder().join("llm"))])
             .args(["-f", "overlay.yaml"])
             .current_dir(gantry.folder()),
@@ -114,12 +114,12 @@ fn what_is_not_wired_is_told_with_its_next_step_and_a_wrong_rule_with_its_line()
     let home = tempfile::tempdir().unwrap();
     let gantry = user(home.path(), SITE);
 
-    let error = gantry.run(RELOCATE).fails_with(3).stderr;
+    let error = gantry.run(RELOCATE).assert_exit_code(3).stderr;
     assert!(error.contains("Deployment llm, container llm"), "{error}");
     assert!(error.contains("add to site.yaml: models: [{to: pvc://"), "{error}");
-    gantry.run(RELOCATE.iter().chain(&["--allow-leftovers"])).success();
+    gantry.run(RELOCATE.iter().chain(&["--allow-leftovers"])).assert_success();
 
-    gantry.write("gantry.yaml", "version: 1\nname: x\nwiring:\n  runtimes:\n  - {nme: y}\n");
-    let error = gantry.run(RELOCATE).fails_with(2).stderr;
+    gantry.write_file("gantry.yaml", "version: 1\nname: x\nwiring:\n  runtimes:\n  - {nme: y}\n");
+    let error = gantry.run(RELOCATE).assert_exit_code(2).stderr;
     assert!(error.contains("gantry.yaml:5:") && error.contains("unknown key \"nme\""), "{error}");
 }

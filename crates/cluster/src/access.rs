@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-use crate::error::chain;
+use crate::error::format_error_chain;
 use crate::{Error, Result};
 
 /// How long the API server may take to accept a connection: a wrong context should fail soon, not
@@ -17,7 +17,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 /// Which cluster to connect to.
 #[derive(Debug, Clone, Default)]
-pub struct Access {
+pub struct ClusterAccess {
     /// The kubeconfig file. When absent: the files in `KUBECONFIG`, merged like kubectl does, or
     /// `~/.kube/config`.
     pub kubeconfig: Option<PathBuf>,
@@ -35,31 +35,33 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Reads the kubeconfig and makes a client. Sends nothing yet: call [`Cluster::version`] to
+    /// Reads the kubeconfig and makes a client. Sends nothing yet: call [`Cluster::fetch_version`] to
     /// find out whether the API server answers.
-    pub async fn connect(access: &Access) -> Result<Self> {
-        let Some(kubeconfig) = read(access)? else { return Self::in_cluster(access) };
+    pub async fn connect(access: &ClusterAccess) -> Result<Self> {
+        let Some(kubeconfig) = read_kubeconfig(access)? else {
+            return Self::connect_in_cluster(access);
+        };
         let context = access.context.clone().or_else(|| kubeconfig.current_context.clone());
         let Some(context) = context.filter(|name| !name.is_empty()) else {
             let cause = format!(
                 "the kubeconfig has no current context, and none was given with --context (it has: {})",
-                known(&kubeconfig)
+                format_contexts(&kubeconfig)
             );
             return Err(Error::NoAccess { cause });
         };
         if !kubeconfig.contexts.iter().any(|known| known.name == context) {
-            return Err(Error::NoContext { name: context, known: known(&kubeconfig) });
+            return Err(Error::NoContext { name: context, known: format_contexts(&kubeconfig) });
         }
         let options =
             KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
         let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
         let config = config.map_err(|error| Error::NoAccess {
-            cause: format!("context {context}: {}", chain(&error)),
+            cause: format!("context {context}: {}", format_error_chain(&error)),
         })?;
-        Self::of(context, config)
+        Self::from_config(context, config)
     }
 
-    fn in_cluster(access: &Access) -> Result<Self> {
+    fn connect_in_cluster(access: &ClusterAccess) -> Result<Self> {
         if let Some(name) = &access.context {
             return Err(Error::NoContext { name: name.clone(), known: "none".to_owned() });
         }
@@ -67,15 +69,16 @@ impl Cluster {
             cause: "KUBECONFIG is not set, there is no ~/.kube/config, and this is not a pod"
                 .to_owned(),
         })?;
-        Self::of("in-cluster".to_owned(), config)
+        Self::from_config("in-cluster".to_owned(), config)
     }
 
-    fn of(context: String, mut config: Config) -> Result<Self> {
+    fn from_config(context: String, mut config: Config) -> Result<Self> {
         config.connect_timeout = Some(CONNECT);
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let namespace = config.default_namespace.clone();
-        let client = Client::try_from(config)
-            .map_err(|error| Error::NoAccess { cause: format!("{context}: {}", chain(&error)) })?;
+        let client = Client::try_from(config).map_err(|error| Error::NoAccess {
+            cause: format!("{context}: {}", format_error_chain(&error)),
+        })?;
         Ok(Self { client, context, server, namespace })
     }
 
@@ -96,13 +99,15 @@ impl Cluster {
 
     /// The version of the API server. Call it before anything else: its error says that the server
     /// does not answer, and why.
-    pub async fn version(&self) -> Result<Info> {
+    pub async fn fetch_version(&self) -> Result<Info> {
         self.client.apiserver_version().await.map_err(|error| match error {
-            error @ kube::Error::Api(_) => Error::of("reading the API server's version", error),
+            error @ kube::Error::Api(_) => {
+                Error::from_kube("reading the API server's version", error)
+            }
             error => Error::Unreachable {
                 context: self.context.clone(),
                 server: self.server.clone(),
-                cause: chain(&error),
+                cause: format_error_chain(&error),
             },
         })
     }
@@ -118,14 +123,15 @@ impl std::fmt::Debug for Cluster {
 }
 
 /// The kubeconfig; `None` when none is named and there is none at the default path.
-fn read(access: &Access) -> Result<Option<Kubeconfig>> {
+fn read_kubeconfig(access: &ClusterAccess) -> Result<Option<Kubeconfig>> {
     if let Some(path) = &access.kubeconfig {
         return Kubeconfig::read_from(path).map(Some).map_err(|error| Error::NoAccess {
-            cause: format!("{}: {}", path.display(), chain(&error)),
+            cause: format!("{}: {}", path.display(), format_error_chain(&error)),
         });
     }
-    let named = Kubeconfig::from_env()
-        .map_err(|error| Error::NoAccess { cause: format!("KUBECONFIG: {}", chain(&error)) })?;
+    let named = Kubeconfig::from_env().map_err(|error| Error::NoAccess {
+        cause: format!("KUBECONFIG: {}", format_error_chain(&error)),
+    })?;
     if named.is_some() {
         return Ok(named);
     }
@@ -135,12 +141,12 @@ fn read(access: &Access) -> Result<Option<Kubeconfig>> {
         Err(
             kube::config::KubeconfigError::FindPath | kube::config::KubeconfigError::ReadConfig(..),
         ) => Ok(None),
-        Err(error) => Err(Error::NoAccess { cause: chain(&error) }),
+        Err(error) => Err(Error::NoAccess { cause: format_error_chain(&error) }),
     }
 }
 
 /// The names of all contexts, for messages.
-fn known(kubeconfig: &Kubeconfig) -> String {
+fn format_contexts(kubeconfig: &Kubeconfig) -> String {
     let names: Vec<&str> =
         kubeconfig.contexts.iter().map(|context| context.name.as_str()).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }

@@ -4,7 +4,7 @@
 
 use kube::core::Status;
 
-use crate::Right;
+use crate::Permission;
 
 /// An error of working with a cluster.
 #[derive(Debug, thiserror::Error)]
@@ -48,12 +48,12 @@ pub enum Error {
         reason: String,
     },
     /// Permissions that were checked beforehand are missing.
-    #[error("{} missing for {doing}: {}", rights(.missing.len()), list(.missing))]
+    #[error("{} missing for {doing}: {}", format_permission_count(.missing.len()), format_rules(.missing))]
     MissingRights {
         /// What the permissions are needed for.
         doing: String,
         /// The missing permissions; each displays as the RBAC rule that grants it.
-        missing: Vec<Right>,
+        missing: Vec<Permission>,
     },
     /// Another field manager owns a field that was to be set (server-side apply).
     #[error(
@@ -149,21 +149,21 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// The meaning of an error of the client that occurred while `doing` something.
-    pub(crate) fn of(doing: impl Into<String>, error: kube::Error) -> Self {
+    pub(crate) fn from_kube(doing: impl Into<String>, error: kube::Error) -> Self {
         let doing = doing.into();
         match error {
-            kube::Error::Api(status) => Self::of_status(doing, &status),
-            error => Self::Other { doing, cause: chain(&error) },
+            kube::Error::Api(status) => Self::from_status(doing, &status),
+            error => Self::Other { doing, cause: format_error_chain(&error) },
         }
     }
 
-    fn of_status(doing: String, status: &Status) -> Self {
+    fn from_status(doing: String, status: &Status) -> Self {
         let reason =
             if status.message.is_empty() { status.reason.clone() } else { status.message.clone() };
         match status.code {
             // A denied admission has the same status as a missing permission; only the message
             // tells them apart.
-            403 if is_admission(&reason) => Self::Refused { doing, reason },
+            403 if is_admission_refusal(&reason) => Self::Refused { doing, reason },
             401 | 403 => Self::Forbidden { doing, reason },
             409 => Self::Conflict { doing, reason },
             400 | 413 | 422 => Self::Refused { doing, reason },
@@ -179,7 +179,7 @@ impl Error {
 
 /// Whether the API server's message is that of an admission plugin (kubernetes/apiserver,
 /// `pkg/admission`): a webhook or a policy, Pod Security (`violates`) or a quota (`exceeded`).
-fn is_admission(reason: &str) -> bool {
+fn is_admission_refusal(reason: &str) -> bool {
     let words = [
         "admission webhook \"",
         "ValidatingAdmissionPolicy '",
@@ -190,7 +190,7 @@ fn is_admission(reason: &str) -> bool {
 }
 
 /// An error and its causes in one line. The messages of `kube` alone often hide the cause.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn format_error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -204,21 +204,21 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-fn rights(count: usize) -> String {
+fn format_permission_count(count: usize) -> String {
     if count == 1 { "a permission is".to_owned() } else { format!("{count} permissions are") }
 }
 
 /// The RBAC rules that grant the permissions: one for each resource, with all its verbs.
-fn list(missing: &[Right]) -> String {
-    let mut rules: Vec<(Right, Vec<&str>)> = Vec::new();
+fn format_rules(missing: &[Permission]) -> String {
+    let mut rules: Vec<(Permission, Vec<&str>)> = Vec::new();
     for right in missing {
-        let of = Right { verb: String::new(), ..right.clone() };
+        let of = Permission { verb: String::new(), ..right.clone() };
         match rules.iter_mut().find(|(rule, _)| *rule == of) {
             Some((_, verbs)) => verbs.push(&right.verb),
             None => rules.push((of, vec![&right.verb])),
         }
     }
-    let lines: Vec<String> = rules.iter().map(|(of, verbs)| of.rule(verbs)).collect();
+    let lines: Vec<String> = rules.iter().map(|(of, verbs)| of.format_rule(verbs)).collect();
     match lines.as_slice() {
         [one] => one.clone(),
         several => format!("\n- {}", several.join("\n- ")),

@@ -6,18 +6,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::{Api, AttachParams, AttachedProcess};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use crate::error::chain;
+use crate::error::format_error_chain;
 use crate::{Cluster, Error, Result};
 
 /// The buffer between Gantry and the program, in each direction: large enough to keep a fast link
 /// busy.
 const BUFFER: usize = 1 << 20;
-/// How much of a program's output [`Cluster::run`] keeps.
+/// How much of a program's output [`Cluster::run_program`] keeps.
 const WORDS: u64 = 1 << 20;
 
 /// A running program in a container. Dropping this closes the connection; the program may go on
 /// running.
-pub struct Exec {
+pub struct ExecSession {
     what: String,
     process: AttachedProcess,
     status: Option<BoxFuture<'static, Option<Status>>>,
@@ -25,7 +25,7 @@ pub struct Exec {
 
 /// How a program ended, and what it wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub struct ExecOutput {
     /// Its exit code.
     pub code: i32,
     /// What it wrote to stdout, at most 1 MiB.
@@ -36,13 +36,13 @@ pub struct Outcome {
 
 impl Cluster {
     /// Starts a program in a container, with all its streams open.
-    pub async fn exec(
+    pub async fn start_program(
         &self,
         namespace: &str,
         pod: &str,
         container: &str,
         command: &[&str],
-    ) -> Result<Exec> {
+    ) -> Result<ExecSession> {
         let what = format!("{} in Pod {namespace}/{pod}", command.first().unwrap_or(&"a program"));
         let params = AttachParams::default()
             .container(container)
@@ -52,21 +52,22 @@ impl Cluster {
             .max_stderr_buf_size(BUFFER);
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let process = api.exec(pod, command.iter().copied(), &params).await;
-        let mut process = process.map_err(|error| Error::of(format!("running {what}"), error))?;
+        let mut process =
+            process.map_err(|error| Error::from_kube(format!("running {what}"), error))?;
         let status = process.take_status().map(|status| Box::pin(status) as BoxFuture<_>);
-        Ok(Exec { what, process, status })
+        Ok(ExecSession { what, process, status })
     }
 
     /// Runs a program in a container to its end, with `input` as its standard input.
-    pub async fn run(
+    pub async fn run_program(
         &self,
         namespace: &str,
         pod: &str,
         container: &str,
         command: &[&str],
         input: &[u8],
-    ) -> Result<Outcome> {
-        let mut exec = self.exec(namespace, pod, container, command).await?;
+    ) -> Result<ExecOutput> {
+        let mut exec = self.start_program(namespace, pod, container, command).await?;
         let broken = |what: &str, cause: std::io::Error| Error::Connection {
             what: what.to_owned(),
             cause: cause.to_string(),
@@ -87,16 +88,16 @@ impl Cluster {
         // input.
         let read = |stream: Option<_>| {
             let what = what.clone();
-            async move { words(stream).await.map_err(|cause| broken(&what, cause)) }
+            async move { read_text(stream).await.map_err(|cause| broken(&what, cause)) }
         };
-        let read_err = async { words(stderr).await.map_err(|cause| broken(&what, cause)) };
+        let read_err = async { read_text(stderr).await.map_err(|cause| broken(&what, cause)) };
         let ((), stdout, stderr) = tokio::try_join!(write, read(stdout), read_err)?;
-        let code = exec.end().await?;
-        Ok(Outcome { code, stdout, stderr })
+        let code = exec.wait_for_exit().await?;
+        Ok(ExecOutput { code, stdout, stderr })
     }
 }
 
-impl Exec {
+impl ExecSession {
     /// The program's standard input. Shutting it down is an end of file for the program only if the
     /// API server speaks version 5 of the protocol (from Kubernetes 1.30 on); where the end
     /// matters, send the length first.
@@ -116,7 +117,7 @@ impl Exec {
 
     /// Waits until the program has ended and returns its exit code. Its streams must be read
     /// meanwhile, or it may never end.
-    pub async fn end(mut self) -> Result<i32> {
+    pub async fn wait_for_exit(mut self) -> Result<i32> {
         let status = match self.status.take() {
             Some(status) => status.await,
             None => None,
@@ -124,7 +125,7 @@ impl Exec {
         // The status comes as the last message of the connection; without one, it was cut off.
         let Some(status) = status else {
             let cause = match self.process.join().await {
-                Err(error) => chain(&error),
+                Err(error) => format_error_chain(&error),
                 Ok(()) => "it was closed before the program ended".to_owned(),
             };
             return Err(Error::Connection { what: self.what, cause });
@@ -149,7 +150,7 @@ fn exit_code(status: &Status) -> Option<i32> {
 }
 
 /// Reads a stream to its end and keeps the first [`WORDS`] bytes as text.
-async fn words(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<String> {
+async fn read_text(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<String> {
     let Some(mut stream) = stream else { return Ok(String::new()) };
     let mut bytes = Vec::new();
     (&mut stream).take(WORDS).read_to_end(&mut bytes).await?;

@@ -3,36 +3,36 @@
 //! explain why something is not ready. The `kube` crate is used only here; other crates see
 //! [`Cluster`], this crate's [`Error`], and the typed objects of [`objects`].
 //!
-//! Data flow: [`Access`] names a kubeconfig and a context, and [`Cluster::connect`] makes the
+//! Data flow: [`ClusterAccess`] names a kubeconfig and a context, and [`Cluster::connect`] makes the
 //! client from it. `object` has typed objects, `manifest` objects of any kind, `permissions` what
 //! the user may do; `pod`, `exec`, `log_stream` and `port_forward` are about running pods.
 
 mod access;
-mod ephemeral;
+mod ephemeral_container;
 mod error;
 mod exec;
-mod follow;
-mod forward;
 mod kinds;
+mod log_stream;
 mod manifest;
 mod object;
 mod owner;
+mod permissions;
 mod pod;
-mod reason;
-mod rights;
+mod pod_reason;
+mod port_forward;
 mod watch;
 
-pub use access::{Access, Cluster};
+pub use access::{Cluster, ClusterAccess};
 pub use error::{Error, Result};
-pub use exec::{Exec, Outcome};
-pub use forward::{Forward, Target};
+pub use exec::{ExecOutput, ExecSession};
 /// The typed objects of the Kubernetes API, from `k8s-openapi`.
 pub use k8s_openapi as objects;
-pub use kinds::{Kinds, Resource};
-pub use manifest::{Id, Mode, Written};
-pub use object::{Applied, Object, Scope};
-pub use owner::{MANAGER, PART, is_own, own};
-pub use pod::Until;
-pub use reason::{Reason, of_pod};
-pub use rights::Right;
-pub use watch::Change;
+pub use kinds::{DiscoveredKinds, ResourceKind};
+pub use manifest::{AppliedManifest, ApplyMode, ObjectId};
+pub use object::{ApplyEffect, ObjectScope, TypedObject};
+pub use owner::{MANAGER, PART, is_own, mark_as_own};
+pub use permissions::Permission;
+pub use pod::AwaitedPodState;
+pub use pod_reason::{NotReadyReason, explain_pod};
+pub use port_forward::{ForwardTarget, PortForward};
+pub use watch::WatchedChange;

@@ -9,15 +9,15 @@ use kube::core::discovery::Scope as KindScope;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde::Serialize;
 
-use crate::object::{compare, posting};
-use crate::{Applied, Cluster, Error, MANAGER, Result, Scope};
+use crate::object::{compare_versions, post_params};
+use crate::{ApplyEffect, Cluster, Error, MANAGER, ObjectScope, Result};
 
 /// Objects per page of a list, as kubectl's default (`--chunk-size`).
 const PAGE: u32 = 500;
 
 /// Whether an apply changes the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub enum ApplyMode {
     /// It does.
     Apply,
     /// Server-side dry run: the API server returns the result, with defaults and admission, and
@@ -28,7 +28,7 @@ pub enum Mode {
 /// The identity of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Id {
+pub struct ObjectId {
     /// `apps/v1`.
     pub api_version: String,
     /// `Deployment`.
@@ -42,20 +42,20 @@ pub struct Id {
 
 /// The result of an apply, with the object before and after.
 #[derive(Debug, Clone)]
-pub struct Written {
+pub struct AppliedManifest {
     /// The object's identity.
-    pub id: Id,
+    pub id: ObjectId,
     /// What was done, or would be done.
-    pub applied: Applied,
+    pub applied: ApplyEffect,
     /// The object before; `None` when it did not exist.
     pub before: Option<Value>,
     /// The object after, or as it would be.
     pub after: Value,
 }
 
-impl Id {
+impl ObjectId {
     /// Reads the identity in a manifest. `namespace` is used where the manifest names none.
-    pub fn of(manifest: &Value, namespace: &str) -> Result<Self> {
+    pub fn from_manifest(manifest: &Value, namespace: &str) -> Result<Self> {
         let text = |pointer: &str| {
             let value = manifest.pointer(pointer).and_then(Value::as_str);
             value.filter(|text| !text.is_empty()).map(str::to_owned)
@@ -72,7 +72,7 @@ impl Id {
     }
 }
 
-impl fmt::Display for Id {
+impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.namespace {
             Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
@@ -82,7 +82,7 @@ impl fmt::Display for Id {
 }
 
 /// A kind with its name in the API.
-pub(crate) struct Kind {
+pub(crate) struct ResolvedKind {
     resource: ApiResource,
     is_namespaced: bool,
 }
@@ -90,11 +90,11 @@ pub(crate) struct Kind {
 impl Cluster {
     /// Reads an object; `None` when it does not exist. [`Error::NoKind`] when the cluster lacks its
     /// kind.
-    pub async fn read_manifest(&self, id: &Id) -> Result<Option<Value>> {
-        let kind = self.kind(&id.api_version, &id.kind).await?;
-        let found = self.api(&kind.resource, kind.scope(id)).get_opt(&id.name).await;
-        let found = found.map_err(|error| Error::of(format!("reading {id}"), error))?;
-        found.map(|object| json(&object)).transpose()
+    pub async fn read_manifest(&self, id: &ObjectId) -> Result<Option<Value>> {
+        let kind = self.resolve_kind(&id.api_version, &id.kind).await?;
+        let found = self.dynamic_api(&kind.resource, kind.object_scope(id)).get_opt(&id.name).await;
+        let found = found.map_err(|error| Error::from_kube(format!("reading {id}"), error))?;
+        found.map(|object| to_json(&object)).transpose()
     }
 
     /// Applies a manifest (server-side apply): Gantry becomes the manager of its fields, others
@@ -103,59 +103,64 @@ impl Cluster {
         &self,
         manifest: &Value,
         namespace: &str,
-        mode: Mode,
-    ) -> Result<Written> {
+        mode: ApplyMode,
+    ) -> Result<AppliedManifest> {
         // A manifest alone does not tell whether its kind is cluster-scoped.
-        let mut id = Id::of(manifest, namespace)?;
-        let kind = self.kind(&id.api_version, &id.kind).await?;
+        let mut id = ObjectId::from_manifest(manifest, namespace)?;
+        let kind = self.resolve_kind(&id.api_version, &id.kind).await?;
         if !kind.is_namespaced {
             id.namespace = None;
         }
-        let api = self.api(&kind.resource, kind.scope(&id));
+        let api = self.dynamic_api(&kind.resource, kind.object_scope(&id));
         let doing = || format!("applying {id}");
-        let before = api.get_opt(&id.name).await.map_err(|error| Error::of(doing(), error))?;
+        let before =
+            api.get_opt(&id.name).await.map_err(|error| Error::from_kube(doing(), error))?;
         let mut params = PatchParams::apply(MANAGER);
-        if mode == Mode::DryRun {
+        if mode == ApplyMode::DryRun {
             params = params.dry_run();
         }
         let after = api.patch(&id.name, &params, &Patch::Apply(manifest)).await;
-        let after = after.map_err(|error| Error::of(doing(), error))?;
-        let before_json = before.as_ref().map(json).transpose()?;
-        let after_json = json(&after)?;
+        let after = after.map_err(|error| Error::from_kube(doing(), error))?;
+        let before_json = before.as_ref().map(to_json).transpose()?;
+        let after_json = to_json(&after)?;
         let applied = match (&before_json, mode) {
             // A dry run does not change the resource version, so the objects themselves are
             // compared.
-            (Some(before), Mode::DryRun) if stable(before) == stable(&after_json) => Applied::Same,
-            (Some(_), Mode::DryRun) => Applied::Changed,
-            _ => compare(before.as_ref().map(|object| &object.metadata), &after.metadata),
+            (Some(before), ApplyMode::DryRun)
+                if without_server_fields(before) == without_server_fields(&after_json) =>
+            {
+                ApplyEffect::Same
+            }
+            (Some(_), ApplyMode::DryRun) => ApplyEffect::Changed,
+            _ => compare_versions(before.as_ref().map(|object| &object.metadata), &after.metadata),
         };
-        Ok(Written { id, applied, before: before_json, after: after_json })
+        Ok(AppliedManifest { id, applied, before: before_json, after: after_json })
     }
 
     /// Replaces a whole object. Its `resourceVersion` says which version was read;
     /// [`Error::Conflict`] when it has changed since.
     pub async fn replace_manifest(&self, manifest: &Value) -> Result<Value> {
-        let id = Id::of(manifest, self.namespace())?;
-        let kind = self.kind(&id.api_version, &id.kind).await?;
+        let id = ObjectId::from_manifest(manifest, self.namespace())?;
+        let kind = self.resolve_kind(&id.api_version, &id.kind).await?;
         let object: DynamicObject = serde_json::from_value(manifest.clone())
             .map_err(|cause| Error::NoObject { reason: cause.to_string() })?;
-        let api = self.api(&kind.resource, kind.scope(&id));
-        let put = api.replace(&id.name, &posting(), &object).await;
-        json(&put.map_err(|error| Error::of(format!("replacing {id}"), error))?)
+        let api = self.dynamic_api(&kind.resource, kind.object_scope(&id));
+        let put = api.replace(&id.name, &post_params(), &object).await;
+        to_json(&put.map_err(|error| Error::from_kube(format!("replacing {id}"), error))?)
     }
 
     /// Deletes an object and everything that it owns. Returns `false` when it or its kind does not
     /// exist.
-    pub async fn delete_manifest(&self, id: &Id) -> Result<bool> {
-        let kind = match self.kind(&id.api_version, &id.kind).await {
+    pub async fn delete_manifest(&self, id: &ObjectId) -> Result<bool> {
+        let kind = match self.resolve_kind(&id.api_version, &id.kind).await {
             Err(Error::NoKind { .. }) => return Ok(false),
             kind => kind?,
         };
-        let api = self.api(&kind.resource, kind.scope(id));
+        let api = self.dynamic_api(&kind.resource, kind.object_scope(id));
         match api.delete(&id.name, &DeleteParams::background()).await {
             Ok(_) => Ok(true),
             Err(error) if Error::is_not_found(&error) => Ok(false),
-            Err(error) => Err(Error::of(format!("deleting {id}"), error)),
+            Err(error) => Err(Error::from_kube(format!("deleting {id}"), error)),
         }
     }
 
@@ -164,17 +169,17 @@ impl Cluster {
         &self,
         api_version: &str,
         kind: &str,
-        scope: Scope<'_>,
+        scope: ObjectScope<'_>,
         selector: &str,
     ) -> Result<Vec<Value>> {
-        let known = self.kind(api_version, kind).await?;
-        let scope = if known.is_namespaced { scope } else { Scope::Cluster };
-        let api = self.api(&known.resource, scope);
+        let known = self.resolve_kind(api_version, kind).await?;
+        let scope = if known.is_namespaced { scope } else { ObjectScope::Cluster };
+        let api = self.dynamic_api(&known.resource, scope);
         let mut params = ListParams::default().labels(selector).limit(PAGE);
         let mut all = Vec::new();
         loop {
             let page = api.list(&params).await;
-            let page = page.map_err(|error| Error::of(format!("listing {kind}s"), error))?;
+            let page = page.map_err(|error| Error::from_kube(format!("listing {kind}s"), error))?;
             let next = page.metadata.continue_.filter(|token| !token.is_empty());
             for mut object in page.items {
                 // The API server leaves `apiVersion` and `kind` out of the items of a list.
@@ -182,7 +187,7 @@ impl Cluster {
                     api_version: api_version.to_owned(),
                     kind: kind.to_owned(),
                 });
-                all.push(json(&object)?);
+                all.push(to_json(&object)?);
             }
             match next {
                 Some(token) => params = params.continue_token(&token),
@@ -192,35 +197,36 @@ impl Cluster {
     }
 
     /// Looks up a kind in the discovery of its API version.
-    async fn kind(&self, api_version: &str, kind: &str) -> Result<Kind> {
+    async fn resolve_kind(&self, api_version: &str, kind: &str) -> Result<ResolvedKind> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let wanted = GroupVersionKind::gvk(group, version, kind);
         match kube::discovery::pinned_kind(&self.client, &wanted).await {
-            Ok((resource, capabilities)) => {
-                Ok(Kind { resource, is_namespaced: capabilities.scope == KindScope::Namespaced })
-            }
+            Ok((resource, capabilities)) => Ok(ResolvedKind {
+                resource,
+                is_namespaced: capabilities.scope == KindScope::Namespaced,
+            }),
             Err(kube::Error::Discovery(_)) => {
                 Err(Error::NoKind { version: api_version.to_owned(), kind: kind.to_owned() })
             }
             Err(error) if Error::is_not_found(&error) => {
                 Err(Error::NoKind { version: api_version.to_owned(), kind: kind.to_owned() })
             }
-            Err(error) => Err(Error::of(format!("looking up the kind {kind}"), error)),
+            Err(error) => Err(Error::from_kube(format!("looking up the kind {kind}"), error)),
         }
     }
 }
 
-impl Kind {
-    fn scope<'a>(&self, id: &'a Id) -> Scope<'a> {
+impl ResolvedKind {
+    fn object_scope<'a>(&self, id: &'a ObjectId) -> ObjectScope<'a> {
         match &id.namespace {
-            Some(namespace) if self.is_namespaced => Scope::Namespace(namespace),
-            _ => Scope::Cluster,
+            Some(namespace) if self.is_namespaced => ObjectScope::Namespace(namespace),
+            _ => ObjectScope::Cluster,
         }
     }
 }
 
 /// An object without the fields that the API server changes by itself.
-fn stable(object: &Value) -> Value {
+fn without_server_fields(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(fields) = object.as_object_mut() {
         fields.remove("status");
@@ -233,6 +239,6 @@ fn stable(object: &Value) -> Value {
     object
 }
 
-fn json(object: &DynamicObject) -> Result<Value> {
+fn to_json(object: &DynamicObject) -> Result<Value> {
     serde_json::to_value(object).map_err(|cause| Error::NoObject { reason: cause.to_string() })
 }

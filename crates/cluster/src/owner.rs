@@ -13,7 +13,7 @@ pub const PART: &str = "gantry.dev/part";
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// Labels an object as created by a part of Gantry (`seeder`, `audit`, …).
-pub fn own(metadata: &mut ObjectMeta, part: &str) {
+pub fn mark_as_own(metadata: &mut ObjectMeta, part: &str) {
     let labels = metadata.labels.get_or_insert_with(BTreeMap::new);
     labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
     labels.insert(PART.to_owned(), part.to_owned());

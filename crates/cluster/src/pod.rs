@@ -7,7 +7,7 @@ use kube::api::{Api, DeleteParams, LogParams};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use crate::{Cluster, Error, Reason, Result, Scope, is_own, of_pod};
+use crate::{Cluster, Error, NotReadyReason, ObjectScope, Result, explain_pod, is_own};
 
 /// How often a pod's state is read while waiting.
 const PERIOD: Duration = Duration::from_millis(300);
@@ -18,7 +18,7 @@ const LONGEST_LOG: i64 = 1 << 20;
 
 /// The state of a pod to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum Until {
+pub enum AwaitedPodState {
     /// All its containers are running.
     Running,
     /// Its probes say that it is ready.
@@ -31,9 +31,9 @@ impl Cluster {
     /// Starts one of Gantry's own pods. A pod of the same name that still runs is left as it is;
     /// one that has ended is removed first. [`Error::NotOurs`] when somebody else created it.
     pub async fn start_pod(&self, namespace: &str, pod: &Pod) -> Result<()> {
-        let scope = Scope::Namespace(namespace);
+        let scope = ObjectScope::Namespace(namespace);
         let name = pod.metadata.name.as_deref().unwrap_or_default();
-        if let Some(present) = self.get::<Pod>(scope, name).await? {
+        if let Some(present) = self.get_object::<Pod>(scope, name).await? {
             if !is_own(&present.metadata) {
                 return Err(Error::NotOurs {
                     what: format!("Pod {namespace}/{name}"),
@@ -46,7 +46,7 @@ impl Cluster {
             // A pod that has ended or is being deleted cannot start again, and blocks its name.
             self.remove_pod(namespace, name).await?;
         }
-        self.create(scope, pod).await.map(drop)
+        self.create_object(scope, pod).await.map(drop)
     }
 
     /// Waits for a state of a pod.
@@ -54,32 +54,33 @@ impl Cluster {
     /// # Errors
     /// The error explains why the pod is not in that state. It comes after the timeout, or at once
     /// when waiting cannot help.
-    pub async fn wait_pod(
+    pub async fn wait_for_pod(
         &self,
         namespace: &str,
         name: &str,
-        until: Until,
+        until: AwaitedPodState,
         timeout: Duration,
     ) -> Result<Pod> {
         let what = format!("Pod {namespace}/{name}");
         let deadline = Instant::now() + timeout;
         loop {
-            let Some(pod) = self.get::<Pod>(Scope::Namespace(namespace), name).await? else {
+            let Some(pod) = self.get_object::<Pod>(ObjectScope::Namespace(namespace), name).await?
+            else {
                 let next = "it was deleted meanwhile; run the command again".to_owned();
                 return Err(Error::Missing { what, next });
             };
-            if is(&pod, until) {
+            if has_reached_state(&pod, until) {
                 return Ok(pod);
             }
             // No reason means that the pod is ready or has succeeded. Waiting for `Running` or
             // `Ready`, a pod that has succeeded will never get there.
-            let reason = of_pod(&pod).unwrap_or_else(|| Reason {
+            let reason = explain_pod(&pod).unwrap_or_else(|| NotReadyReason {
                 why: "it has ended".to_owned(),
                 next: "read its log".to_owned(),
-                is_final: until != Until::Ended,
+                is_final: until != AwaitedPodState::Ended,
             });
             if reason.is_final || Instant::now() > deadline {
-                return Err(self.not_ready(what, namespace, name, reason).await);
+                return Err(self.not_ready_error(what, namespace, name, reason).await);
             }
             sleep(PERIOD).await;
         }
@@ -87,7 +88,7 @@ impl Cluster {
 
     /// Reads a container's log, at most 1 MiB, or its last `lines`. `container` may be `None` if
     /// the pod has only one.
-    pub async fn logs(
+    pub async fn read_logs(
         &self,
         namespace: &str,
         pod: &str,
@@ -102,13 +103,16 @@ impl Cluster {
             ..LogParams::default()
         };
         let log = api.logs(pod, &params).await;
-        log.map_err(|error| Error::of(format!("reading the log of Pod {namespace}/{pod}"), error))
+        log.map_err(|error| {
+            Error::from_kube(format!("reading the log of Pod {namespace}/{pod}"), error)
+        })
     }
 
     /// Removes one of Gantry's own pods at once, and waits until it is gone.
     pub async fn remove_pod(&self, namespace: &str, name: &str) -> Result<()> {
         let what = format!("Pod {namespace}/{name}");
-        let Some(pod) = self.get::<Pod>(Scope::Namespace(namespace), name).await? else {
+        let Some(pod) = self.get_object::<Pod>(ObjectScope::Namespace(namespace), name).await?
+        else {
             return Ok(());
         };
         if !is_own(&pod.metadata) {
@@ -119,12 +123,14 @@ impl Cluster {
         let params = DeleteParams::background().grace_period(0);
         match api.delete(name, &params).await {
             Err(error) if !Error::is_not_found(&error) => {
-                return Err(Error::of(format!("deleting {what}"), error));
+                return Err(Error::from_kube(format!("deleting {what}"), error));
             }
             _ => {}
         }
         let deadline = Instant::now() + GONE;
-        while let Some(now) = self.get::<Pod>(Scope::Namespace(namespace), name).await? {
+        while let Some(now) =
+            self.get_object::<Pod>(ObjectScope::Namespace(namespace), name).await?
+        {
             // A new pod of the same name: the old one is gone.
             if now.metadata.uid != pod.metadata.uid {
                 return Ok(());
@@ -143,8 +149,9 @@ impl Cluster {
 
     /// The newest warning among a pod's events, if there is one: usually the message of the
     /// kubelet.
-    pub async fn warning(&self, namespace: &str, pod: &str) -> Option<String> {
-        let events = self.list::<Event>(Scope::Namespace(namespace), "").await.ok()?;
+    pub async fn latest_warning(&self, namespace: &str, pod: &str) -> Option<String> {
+        let events =
+            self.list_objects::<Event>(ObjectScope::Namespace(namespace), "").await.ok()?;
         let about = |event: &&Event| {
             event.involved_object.name.as_deref() == Some(pod)
                 && event.type_.as_deref() == Some("Warning")
@@ -161,8 +168,14 @@ impl Cluster {
     }
 
     /// The error of a pod that is not ready, with its latest warning where that adds something.
-    async fn not_ready(&self, what: String, namespace: &str, name: &str, reason: Reason) -> Error {
-        let why = match self.warning(namespace, name).await {
+    async fn not_ready_error(
+        &self,
+        what: String,
+        namespace: &str,
+        name: &str,
+        reason: NotReadyReason,
+    ) -> Error {
+        let why = match self.latest_warning(namespace, name).await {
             Some(warning) if !reason.why.contains(&warning) => {
                 format!("{} (its last event: {warning})", reason.why)
             }
@@ -173,12 +186,12 @@ impl Cluster {
 }
 
 /// Whether a pod is in the state that is waited for.
-fn is(pod: &Pod, until: Until) -> bool {
+fn has_reached_state(pod: &Pod, until: AwaitedPodState) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     match until {
-        Until::Ended => has_ended(pod),
-        Until::Ready => phase == Some("Running") && of_pod(pod).is_none(),
-        Until::Running => {
+        AwaitedPodState::Ended => has_ended(pod),
+        AwaitedPodState::Ready => phase == Some("Running") && explain_pod(pod).is_none(),
+        AwaitedPodState::Running => {
             let statuses =
                 pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
             phase == Some("Running")

@@ -9,7 +9,7 @@ use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use kube::core::{ApiResource, DynamicObject};
 use tokio::time::sleep;
 
-use crate::{Cluster, Error, Object, Result, Scope};
+use crate::{Cluster, Error, ObjectScope, Result, TypedObject};
 
 /// The pause before an API server that does not answer is asked again.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -18,14 +18,14 @@ const PAGE: u32 = 500;
 
 /// What happened to an object.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Change<K> {
+pub enum WatchedChange<K> {
     /// The object exists; this is its current state.
-    Now(K),
+    Present(K),
     /// The object was deleted; this is its last state.
     Gone(K),
-    /// The watch starts, or starts again: all existing objects follow as [`Change::Now`]. Deletions
+    /// The watch starts, or starts again: all existing objects follow as [`WatchedChange::Present`]. Deletions
     /// since the last event were not seen.
-    Anew,
+    Restarted,
 }
 
 impl Cluster {
@@ -34,25 +34,28 @@ impl Cluster {
     ///
     /// # Errors
     /// Only the first list can fail.
-    pub async fn watch<K: Object>(
+    pub async fn watch_objects<K: TypedObject>(
         &self,
-        scope: Scope<'_>,
+        scope: ObjectScope<'_>,
         selector: &str,
-        mut visit: impl FnMut(Change<K>),
+        mut visit: impl FnMut(WatchedChange<K>),
     ) -> Result<Infallible> {
         let resource = ApiResource::erase::<K>(&());
-        let api: Api<DynamicObject> = self.api(&resource, scope);
+        let api: Api<DynamicObject> = self.dynamic_api(&resource, scope);
         let doing = || format!("watching {}s", K::kind(&()));
         let parse = |object: DynamicObject| object.try_parse::<K>().ok();
         let mut is_first = true;
         loop {
-            match list(&api, selector).await {
-                Err(error) if is_first => return Err(Error::of(doing(), error)),
+            match list_all_pages(&api, selector).await {
+                Err(error) if is_first => return Err(Error::from_kube(doing(), error)),
                 Err(_) => {}
                 Ok((objects, mut version)) => {
                     is_first = false;
-                    visit(Change::Anew);
-                    objects.into_iter().filter_map(parse).for_each(|k| visit(Change::Now(k)));
+                    visit(WatchedChange::Restarted);
+                    objects
+                        .into_iter()
+                        .filter_map(parse)
+                        .for_each(|k| visit(WatchedChange::Present(k)));
                     let params = WatchParams::default().labels(selector);
                     // The API server ends every watch after some minutes; the next one continues
                     // from the last version.
@@ -64,12 +67,12 @@ impl Cluster {
                                 Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
                                     version =
                                         object.metadata.resource_version.clone().unwrap_or(version);
-                                    parse(object).map(Change::Now)
+                                    parse(object).map(WatchedChange::Present)
                                 }
                                 Ok(WatchEvent::Deleted(object)) => {
                                     version =
                                         object.metadata.resource_version.clone().unwrap_or(version);
-                                    parse(object).map(Change::Gone)
+                                    parse(object).map(WatchedChange::Gone)
                                 }
                                 Ok(WatchEvent::Bookmark(mark)) => {
                                     version = mark.metadata.resource_version;
@@ -96,7 +99,7 @@ impl Cluster {
 }
 
 /// Lists all objects, page by page, and the version to watch from.
-async fn list(
+async fn list_all_pages(
     api: &Api<DynamicObject>,
     selector: &str,
 ) -> Result<(Vec<DynamicObject>, String), kube::Error> {

@@ -5,74 +5,80 @@ use std::time::Duration;
 
 use gantry_cluster::objects::api::core::v1::{ConfigMap, Pod};
 use gantry_cluster::objects::serde_json::{from_value, json};
-use gantry_cluster::{Access, Applied, Cluster, Error, Id, Mode, Right, Scope, Target, Until, own};
+use gantry_cluster::{
+    ApplyEffect, ApplyMode, AwaitedPodState, Cluster, ClusterAccess, Error, ForwardTarget,
+    ObjectId, ObjectScope, Permission, mark_as_own,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A pod of the node's busybox image that runs this script and then waits.
-fn busybox(here: &testkit::Cluster, name: &str, script: &str) -> Pod {
+fn busybox(here: &testkit::TestCluster, name: &str, script: &str) -> Pod {
     let mut pod: Pod = from_value(json!({
         "metadata": {"name": name, "labels": {"app": name}},
         "spec": {"terminationGracePeriodSeconds": 0, "restartPolicy": "Never", 
             "securityContext": {"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{"name": "main",
             "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
-             "image": here.image("busybox"), "imagePullPolicy": "Never",
+             "image": here.image_name("busybox"), "imagePullPolicy": "Never",
             "command": ["sh", "-c", script],
             "ports": [{"name": "web", "containerPort": 8080}]}]}
     }))
     .unwrap();
-    own(&mut pod.metadata, "test");
+    mark_as_own(&mut pod.metadata, "test");
     pod
 }
 
 #[tokio::test]
 async fn an_object_is_applied_once_and_somebody_elses_is_kept() {
-    let here = testkit::Cluster::here();
+    let here = testkit::TestCluster::from_environment();
     let cluster = here.connect().await;
-    assert!(cluster.version().await.unwrap().minor.starts_with("34"));
-    let space = here.namespace("core-apply");
+    assert!(cluster.fetch_version().await.unwrap().minor.starts_with("34"));
+    let space = here.create_namespace("core-apply");
     let namespace = space.name();
-    let scope = Scope::Namespace(namespace);
+    let scope = ObjectScope::Namespace(namespace);
     let mut map: ConfigMap =
         from_value(json!({"metadata": {"name": "settings"}, "data": {"a": "1"}})).unwrap();
 
-    let theirs = cluster.apply(scope, &map).await.unwrap();
-    let again = cluster.apply(scope, &map).await.unwrap();
+    let theirs = cluster.apply_object(scope, &map).await.unwrap();
+    let again = cluster.apply_object(scope, &map).await.unwrap();
     map.data.as_mut().unwrap().insert("b".to_owned(), "2".to_owned());
-    let changed = cluster.apply(scope, &map).await.unwrap();
+    let changed = cluster.apply_object(scope, &map).await.unwrap();
 
-    assert_eq!((theirs, again, changed), (Applied::Created, Applied::Same, Applied::Changed));
-    let refused = cluster.delete_own::<ConfigMap>(scope, "settings").await.unwrap_err();
+    assert_eq!(
+        (theirs, again, changed),
+        (ApplyEffect::Created, ApplyEffect::Same, ApplyEffect::Changed)
+    );
+    let refused = cluster.delete_own_object::<ConfigMap>(scope, "settings").await.unwrap_err();
     assert!(matches!(refused, Error::NotOurs { .. }), "{refused}");
-    own(&mut map.metadata, "test");
-    cluster.apply(scope, &map).await.unwrap();
-    assert!(cluster.delete_own::<ConfigMap>(scope, "settings").await.unwrap());
-    assert!(!cluster.delete_own::<ConfigMap>(scope, "settings").await.unwrap());
+    mark_as_own(&mut map.metadata, "test");
+    cluster.apply_object(scope, &map).await.unwrap();
+    assert!(cluster.delete_own_object::<ConfigMap>(scope, "settings").await.unwrap());
+    assert!(!cluster.delete_own_object::<ConfigMap>(scope, "settings").await.unwrap());
 }
 
 #[tokio::test]
 async fn a_manifest_of_any_kind_is_tried_before_it_is_applied() {
-    let here = testkit::Cluster::here();
+    let here = testkit::TestCluster::from_environment();
     let cluster = here.connect().await;
-    let space = here.namespace("core-manifest");
+    let space = here.create_namespace("core-manifest");
     let namespace = space.name();
     let manifest = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": {"name": "closed"}, "spec": {"podSelector": {}, "policyTypes": ["Egress"]}});
 
-    let tried = cluster.apply_manifest(&manifest, namespace, Mode::DryRun).await.unwrap();
-    let id = Id::of(&manifest, namespace).unwrap();
-    assert_eq!(tried.applied, Applied::Created);
+    let tried = cluster.apply_manifest(&manifest, namespace, ApplyMode::DryRun).await.unwrap();
+    let id = ObjectId::from_manifest(&manifest, namespace).unwrap();
+    assert_eq!(tried.applied, ApplyEffect::Created);
     assert_eq!(cluster.read_manifest(&id).await.unwrap(), None);
-    cluster.apply_manifest(&manifest, namespace, Mode::Apply).await.unwrap();
-    let again = cluster.apply_manifest(&manifest, namespace, Mode::DryRun).await.unwrap();
-    assert_eq!(again.applied, Applied::Same);
+    cluster.apply_manifest(&manifest, namespace, ApplyMode::Apply).await.unwrap();
+    let again = cluster.apply_manifest(&manifest, namespace, ApplyMode::DryRun).await.unwrap();
+    assert_eq!(again.applied, ApplyEffect::Same);
 
     let unknown =
         json!({"apiVersion": "example.com/v1", "kind": "Wonder", "metadata": {"name": "x"}});
-    let error = cluster.apply_manifest(&unknown, namespace, Mode::DryRun).await.unwrap_err();
+    let error = cluster.apply_manifest(&unknown, namespace, ApplyMode::DryRun).await.unwrap_err();
     assert!(matches!(error, Error::NoKind { .. }), "{error}");
-    let scope = Scope::Namespace(namespace);
+    let scope = ObjectScope::Namespace(namespace);
     let listed = cluster.list_manifests("networking.k8s.io/v1", "NetworkPolicy", scope, "").await;
     assert_eq!(listed.unwrap()[0]["kind"], "NetworkPolicy");
     assert!(cluster.delete_manifest(&id).await.unwrap());
@@ -80,37 +86,43 @@ async fn a_manifest_of_any_kind_is_tried_before_it_is_applied() {
 
 #[tokio::test]
 async fn a_pod_is_run_talked_to_and_taken_away() {
-    let here = testkit::Cluster::here();
+    let here = testkit::TestCluster::from_environment();
     let cluster = here.connect().await;
-    let space = here.namespace("core-pod");
+    let space = here.create_namespace("core-pod");
     let namespace = space.name();
     let script = "mkdir /tmp/w; echo hello > /tmp/w/index.html; exec httpd -f -p 8080 -h /tmp/w";
     let pod = busybox(&here, "web", script);
 
     cluster.start_pod(namespace, &pod).await.unwrap();
     cluster.start_pod(namespace, &pod).await.unwrap();
-    cluster.wait_pod(namespace, "web", Until::Ready, TIMEOUT).await.unwrap();
+    cluster.wait_for_pod(namespace, "web", AwaitedPodState::Ready, TIMEOUT).await.unwrap();
 
     let command = ["sh", "-c", "cat; echo complaint >&2; exit 3"];
     let input = vec![b'x'; 300_000];
-    let outcome = cluster.run(namespace, "web", "main", &command, &input).await.unwrap();
+    let outcome = cluster.run_program(namespace, "web", "main", &command, &input).await.unwrap();
     assert_eq!((outcome.code, outcome.stdout.len()), (3, input.len()));
     assert_eq!(outcome.stderr, "complaint\n");
 
-    let target = Target::Pod("web".to_owned());
-    let forward = cluster.forward(namespace, &target, 8080).await.unwrap();
+    let target = ForwardTarget::Pod("web".to_owned());
+    let forward = cluster.forward_port(namespace, &target, 8080).await.unwrap();
     let answer = get(forward.address).await;
     assert!(answer.ends_with("hello\n"), "{answer}");
 
     cluster.remove_pod(namespace, "web").await.unwrap();
-    assert!(cluster.get::<Pod>(Scope::Namespace(namespace), "web").await.unwrap().is_none());
+    assert!(
+        cluster
+            .get_object::<Pod>(ObjectScope::Namespace(namespace), "web")
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[tokio::test]
 async fn a_pod_that_cannot_come_up_says_why() {
-    let here = testkit::Cluster::here();
+    let here = testkit::TestCluster::from_environment();
     let cluster = here.connect().await;
-    let space = here.namespace("core-why");
+    let space = here.create_namespace("core-why");
     let namespace = space.name();
     let mut foreign = busybox(&here, "foreign", "true");
     let container = &mut foreign.spec.as_mut().unwrap().containers[0];
@@ -119,26 +131,33 @@ async fn a_pod_that_cannot_come_up_says_why() {
 
     cluster.start_pod(namespace, &foreign).await.unwrap();
     let short = Duration::from_secs(8);
-    let error = cluster.wait_pod(namespace, "foreign", Until::Ready, short).await.unwrap_err();
+    let error = cluster
+        .wait_for_pod(namespace, "foreign", AwaitedPodState::Ready, short)
+        .await
+        .unwrap_err();
     let text = error.to_string();
     assert!(text.contains("cannot pull registry.invalid/app:1"), "{text}");
 
     let failing = busybox(&here, "failing", "exit 7");
     cluster.start_pod(namespace, &failing).await.unwrap();
-    let error = cluster.wait_pod(namespace, "failing", Until::Ready, TIMEOUT).await.unwrap_err();
+    let error = cluster
+        .wait_for_pod(namespace, "failing", AwaitedPodState::Ready, TIMEOUT)
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("ended with code 7"), "{error}");
 }
 
 #[tokio::test]
 async fn missing_rights_and_wrong_contexts_are_named() {
-    let here = testkit::Cluster::here();
+    let here = testkit::TestCluster::from_environment();
     let cluster = here.connect().await;
-    let rights = [Right::new("create", "apps", "deployments").in_namespace("default")];
-    assert!(cluster.missing_rights(&rights).await.unwrap().is_empty());
+    let rights = [Permission::new("create", "apps", "deployments").in_namespace("default")];
+    assert!(cluster.find_missing_permissions(&rights).await.unwrap().is_empty());
     let shown = rights[0].to_string();
     assert!(shown.contains(r#"apiGroups: ["apps"], resources: ["deployments"]"#), "{shown}");
 
-    let access = Access { context: Some("elsewhere".to_owned()), ..Access::default() };
+    let access =
+        ClusterAccess { context: Some("elsewhere".to_owned()), ..ClusterAccess::default() };
     let error = Cluster::connect(&access).await.unwrap_err();
     assert!(matches!(error, Error::NoContext { .. }), "{error}");
 }

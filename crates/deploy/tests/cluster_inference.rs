@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 use cluster::objects::api::apps::v1::Deployment;
 use cluster::objects::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use cluster::objects::serde_json::{Value, from_value, json};
-use cluster::{Object, Scope, Until, own};
-use gantry_deploy::check::{Deployed, Name, Release, Report, State, Subject, run};
-use gantry_deploy::inference::recognise::Rules;
-use testkit::{Cluster, Images, MINILM, Registry, tools, workloads};
+use cluster::{AwaitedPodState, ObjectScope, TypedObject, mark_as_own};
+use gantry_deploy::check::{
+    CheckName, CheckReport, CheckSubject, CheckedRelease, FindingState, ReleaseExpectation,
+    run_checks,
+};
+use gantry_deploy::inference::recognise::InferenceRules;
+use testkit::{MINILM, TestCluster, TestImages, TestRegistry, tools, workloads};
 use types::input::Input;
 
 /// The longest wait for a server to load its model, on a machine that other programs use as well.
@@ -19,18 +22,18 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 
 #[tokio::test]
 async fn llama_cpp_and_ollama_are_recognised_and_an_embedding_server_answers_as_declared() {
-    let here = Cluster::here();
-    let registry = Registry::builder().address(here.host()).start();
+    let here = TestCluster::from_environment();
+    let registry = TestRegistry::builder().address(here.host()).start();
     let servers = [workloads::LLAMA_SERVER, workloads::OLLAMA, workloads::EMBED_SERVER];
-    Images::cluster().only(&servers).place(registry.storage());
-    let _trust = here.trusts(&registry);
-    let space = here.namespace("check-inference");
+    TestImages::cluster().select(&servers).place_in_storage(registry.storage());
+    let _trust = here.trust_registry(&registry);
+    let space = here.create_namespace("check-inference");
     let cluster = here.connect().await;
-    let story = Story { cluster, namespace: space.name(), loader: here.image("busybox") };
+    let story = Story { cluster, namespace: space.name(), loader: here.image_name("busybox") };
     let folder = tempfile::tempdir().unwrap();
-    std::fs::copy(workloads::gguf(), folder.path().join("tiny.gguf")).unwrap();
-    workloads::ollama(&folder.path().join("ollama/models"));
-    workloads::hub_cache(&folder.path().join("hub"));
+    std::fs::copy(workloads::gguf_path(), folder.path().join("tiny.gguf")).unwrap();
+    workloads::write_ollama_models(&folder.path().join("ollama/models"));
+    workloads::write_hub_cache(&folder.path().join("hub"));
     story.claim(folder.path()).await;
     let site = registry.host();
     let llama = format!("{site}/example/llama-server:0.3.16");
@@ -46,17 +49,21 @@ async fn llama_cpp_and_ollama_are_recognised_and_an_embedding_server_answers_as_
     story.serve("embed", &embed, &json!(["--host=0.0.0.0", "--port=8080"]), 8080, &env).await;
 
     let subject = story.subject(&checks(MINILM));
-    let report = until(&subject, Report::is_well).await;
+    let report = until(&subject, CheckReport::has_passed).await;
 
     has(
         &report,
-        State::Ok,
+        FindingState::Ok,
         &["openai-chat at Service llama:80", "(llama-cpp)", "streamed", "first answer after"],
     );
-    has(&report, State::Ok, &["ollama at Service ollama:80", workloads::OLLAMA_MODEL, "answered"]);
-    has(&report, State::Ok, &["vectors:", "384 dimensions, norm 1.00"]);
-    has(&report, State::Ok, &["tei:", "384 dimensions"]);
-    has(&report, State::Ok, &["sie:", MINILM, "384 dimensions"]);
+    has(
+        &report,
+        FindingState::Ok,
+        &["ollama at Service ollama:80", workloads::OLLAMA_MODEL, "answered"],
+    );
+    has(&report, FindingState::Ok, &["vectors:", "384 dimensions, norm 1.00"]);
+    has(&report, FindingState::Ok, &["tei:", "384 dimensions"]);
+    has(&report, FindingState::Ok, &["sie:", MINILM, "384 dimensions"]);
 
     let wrong = story.subject(
         "- {name: size, kind: openai-embeddings, release: app, service: embed, expect: {dimensions: 768}}\n\
@@ -64,11 +71,11 @@ async fn llama_cpp_and_ollama_are_recognised_and_an_embedding_server_answers_as_
          - {name: protocol, kind: kserve-v2, release: app, service: embed, timeout: 20s}\n\
          - {name: ours, kind: ollama, release: app, service: ollama, model: other}\n",
     );
-    let wrong = run(&wrong, &[Name::Inference]).await;
-    has(&wrong, State::Failed, &["size:", "has 384 values instead of 768"]);
-    has(&wrong, State::Failed, &["absent:", "no/such"]);
-    has(&wrong, State::Failed, &["protocol:", "/v2/health/ready answered 404"]);
-    has(&wrong, State::Failed, &["ours:", "does not have other; it has gantry-tiny"]);
+    let wrong = run_checks(&wrong, &[CheckName::Inference]).await;
+    has(&wrong, FindingState::Failed, &["size:", "has 384 values instead of 768"]);
+    has(&wrong, FindingState::Failed, &["absent:", "no/such"]);
+    has(&wrong, FindingState::Failed, &["protocol:", "/v2/health/ready answered 404"]);
+    has(&wrong, FindingState::Failed, &["ours:", "does not have other; it has gantry-tiny"]);
 }
 
 /// Checks of one embedding server, which speaks three protocols.
@@ -89,22 +96,22 @@ struct Story<'a> {
 }
 
 impl Story<'_> {
-    fn subject(&self, checks: &str) -> Subject {
+    fn subject(&self, checks: &str) -> CheckSubject {
         let text = format!("version: 1\nname: a\nchecks:\n{checks}");
-        Subject {
+        CheckSubject {
             cluster: self.cluster.clone(),
             registry: None,
             storage_class: None,
             lock: None,
-            releases: vec![Release {
+            releases: vec![CheckedRelease {
                 name: "app".into(),
                 namespace: self.namespace.into(),
                 kube_version: None,
                 manifests: Ok(vec![]),
             }],
-            deployed: Deployed::Expected,
+            deployed: ReleaseExpectation::Required,
             checks: Input::parse("gantry.yaml", &text).unwrap().checks,
-            servers: Rules::builtin().clone(),
+            servers: InferenceRules::builtin().clone(),
             models: vec![],
             ca: vec![],
         }
@@ -112,7 +119,7 @@ impl Story<'_> {
 
     /// Creates the claim `data` with the content of a folder.
     async fn claim(&self, folder: &Path) {
-        let scope = Scope::Namespace(self.namespace);
+        let scope = ObjectScope::Namespace(self.namespace);
         let claim = json!({"metadata": {"name": "data"}, "spec": {"storageClassName": "shared-path",
             "accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "200Mi"}}}});
         apply::<PersistentVolumeClaim>(&self.cluster, scope, claim).await;
@@ -120,13 +127,18 @@ impl Story<'_> {
         spec["containers"][0]["command"] = json!(["busybox", "sleep", "600"]);
         let mut loader: Pod =
             from_value(json!({"metadata": {"name": "loader"}, "spec": spec})).unwrap();
-        own(&mut loader.metadata, "test");
+        mark_as_own(&mut loader.metadata, "test");
         self.cluster.start_pod(self.namespace, &loader).await.unwrap();
-        self.cluster.wait_pod(self.namespace, "loader", Until::Ready, TIMEOUT).await.unwrap();
-        let tar = tools::command("tar").args(["c", "-C"]).arg(folder).arg(".").output().unwrap();
+        self.cluster
+            .wait_for_pod(self.namespace, "loader", AwaitedPodState::Ready, TIMEOUT)
+            .await
+            .unwrap();
+        let tar =
+            tools::tool_command("tar").args(["c", "-C"]).arg(folder).arg(".").output().unwrap();
         let script = format!("head -c {} | tar x -o -C /data", tar.stdout.len());
         let command = ["sh", "-c", script.as_str()];
-        let filling = self.cluster.run(self.namespace, "loader", "main", &command, &tar.stdout);
+        let filling =
+            self.cluster.run_program(self.namespace, "loader", "main", &command, &tar.stdout);
         let outcome = Box::pin(filling).await.unwrap();
         assert_eq!(outcome.code, 0, "{}", outcome.stderr);
         self.cluster.remove_pod(self.namespace, "loader").await.unwrap();
@@ -134,7 +146,7 @@ impl Story<'_> {
 
     /// Starts a server with a Service in front of it, at port 80.
     async fn serve(&self, name: &str, image: &str, args: &Value, port: u16, env: &Value) {
-        let scope = Scope::Namespace(self.namespace);
+        let scope = ObjectScope::Namespace(self.namespace);
         let mut spec = pod(image, args, env);
         spec["containers"][0]["ports"] = json!([{"containerPort": port}]);
         spec["containers"][0]["readinessProbe"] =
@@ -163,21 +175,21 @@ fn pod(image: &str, args: &Value, env: &Value) -> Value {
             "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}]})
 }
 
-async fn apply<K: Object>(cluster: &cluster::Cluster, scope: Scope<'_>, object: Value) {
+async fn apply<K: TypedObject>(cluster: &cluster::Cluster, scope: ObjectScope<'_>, object: Value) {
     let object: K = from_value(object).unwrap();
-    cluster.apply(scope, &object).await.unwrap();
+    cluster.apply_object(scope, &object).await.unwrap();
 }
 
 /// Waits until the pods are ready, then repeats the check until the report meets the condition.
-async fn until(subject: &Subject, is_it: impl Fn(&Report) -> bool) -> Report {
+async fn until(subject: &CheckSubject, is_it: impl Fn(&CheckReport) -> bool) -> CheckReport {
     let started = Instant::now();
     loop {
-        let pods = run(subject, &[Name::Pods, Name::Workloads]).await;
-        let report = match pods.is_well() {
-            true => run(subject, &[Name::Inference]).await,
+        let pods = run_checks(subject, &[CheckName::Pods, CheckName::Workloads]).await;
+        let report = match pods.has_passed() {
+            true => run_checks(subject, &[CheckName::Inference]).await,
             false => pods,
         };
-        let is_asked = report.findings.iter().any(|one| one.check == Name::Inference);
+        let is_asked = report.findings.iter().any(|one| one.check == CheckName::Inference);
         if is_asked && is_it(&report) {
             return report;
         }
@@ -186,7 +198,7 @@ async fn until(subject: &Subject, is_it: impl Fn(&Report) -> bool) -> Report {
     }
 }
 
-fn has(report: &Report, state: State, words: &[&str]) {
+fn has(report: &CheckReport, state: FindingState, words: &[&str]) {
     let found = report.findings.iter().any(|one| {
         let text = format!("{}: {}", one.what, one.why);
         one.state == state && words.iter().all(|word| text.contains(word))

@@ -7,32 +7,32 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 use serde::Serialize;
-use types::snapshot::annotation_of;
+use types::snapshot::find_annotation;
 use types::{Descriptor, Digest, Manifest, Root, annotation};
 
 /// All repositories and manifests of a depot.
 #[derive(Default)]
 pub(crate) struct Catalogue {
     /// By full name without tag: `docker.io/library/nginx`.
-    repositories: BTreeMap<String, Repository>,
+    repositories: BTreeMap<String, CatalogueRepository>,
     /// By path without host (`library/nginx`): the full names that have this path.
     by_path: HashMap<String, BTreeSet<String>>,
-    pub(crate) manifests: HashMap<Digest, Document>,
+    pub(crate) manifests: HashMap<Digest, CachedManifest>,
     pub(crate) referrers: HashMap<Digest, Vec<Descriptor>>,
     roots: BTreeMap<&'static str, usize>,
-    pub(crate) left_out: Vec<LeftOut>,
+    pub(crate) left_out: Vec<UnservedRoot>,
 }
 
 /// One repository: everything that can be pulled by its name.
 #[derive(Default)]
-pub(crate) struct Repository {
+pub(crate) struct CatalogueRepository {
     pub(crate) tags: BTreeMap<String, Digest>,
     pub(crate) manifests: HashSet<Digest>,
     pub(crate) blobs: HashSet<Digest>,
 }
 
 /// A manifest or image index, with its bytes if they fit into the cache.
-pub(crate) struct Document {
+pub(crate) struct CachedManifest {
     pub(crate) media_type: String,
     pub(crate) size: u64,
     /// The bytes; `None` when the cache was full, then they are read for each request.
@@ -42,7 +42,7 @@ pub(crate) struct Document {
 /// What can be pulled from a depot, in numbers.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Summary {
+pub struct DepotSummary {
     /// The number of roots of each kind.
     pub roots: BTreeMap<&'static str, usize>,
     /// The number of repositories at the OCI endpoint.
@@ -50,13 +50,13 @@ pub struct Summary {
     /// The number of models at the Hugging Face endpoint.
     pub models: usize,
     /// What the source names but the depot cannot serve.
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Vec<UnservedRoot>,
 }
 
 /// A root, or a manifest below it, that is absent or damaged. The depot serves the rest.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct LeftOut {
+pub struct UnservedRoot {
     /// The root's full name.
     pub name: String,
     /// Which of its manifests is absent or damaged, and how.
@@ -64,7 +64,7 @@ pub struct LeftOut {
 }
 
 /// Why no repository was found for a name.
-pub(crate) enum Unknown {
+pub(crate) enum RepositoryLookupError {
     /// The depot has no such repository.
     Absent,
     /// Several repositories have this path; these are their full names.
@@ -75,37 +75,44 @@ impl Catalogue {
     /// The repository for a name in a request: a full name (`docker.io/library/nginx`), a path with
     /// the host in the query parameter `ns` (which containerd sends to mirrors), or a path alone
     /// (`library/nginx`) if only one host has it.
-    pub(crate) fn repository(&self, name: &str, ns: Option<&str>) -> Result<&Repository, Unknown> {
+    pub(crate) fn find_repository(
+        &self,
+        name: &str,
+        ns: Option<&str>,
+    ) -> Result<&CatalogueRepository, RepositoryLookupError> {
         if let Some(host) = ns {
             // A proxy in between may put the host into the path as well (`ns=quay.io` and
             // `/v2/quay.io/org/app/…`). A path of another host is never an answer: that would serve
             // a different image under the requested name.
             let prefix = format!("{host}/");
-            let below = self.named(&format!("{prefix}{name}"));
-            let rewritten = || name.starts_with(&prefix).then(|| self.named(name)).flatten();
-            return below.or_else(rewritten).ok_or(Unknown::Absent);
+            let below = self.repository_by_full_name(&format!("{prefix}{name}"));
+            let rewritten =
+                || name.starts_with(&prefix).then(|| self.repository_by_full_name(name)).flatten();
+            return below.or_else(rewritten).ok_or(RepositoryLookupError::Absent);
         }
-        if let Some(repository) = self.named(name) {
+        if let Some(repository) = self.repository_by_full_name(name) {
             return Ok(repository);
         }
-        let Some(candidates) = self.by_path.get(name) else { return Err(Unknown::Absent) };
+        let Some(candidates) = self.by_path.get(name) else {
+            return Err(RepositoryLookupError::Absent);
+        };
         let mut names = candidates.iter();
         match (names.next(), names.next()) {
-            (Some(only), None) => self.repositories.get(only).ok_or(Unknown::Absent),
-            _ => Err(Unknown::Ambiguous(candidates.iter().cloned().collect())),
+            (Some(only), None) => self.repositories.get(only).ok_or(RepositoryLookupError::Absent),
+            _ => Err(RepositoryLookupError::Ambiguous(candidates.iter().cloned().collect())),
         }
     }
 
-    pub(crate) fn repositories(&self) -> &BTreeMap<String, Repository> {
+    pub(crate) fn repositories(&self) -> &BTreeMap<String, CatalogueRepository> {
         &self.repositories
     }
 
     /// A manifest of a repository by tag or digest.
-    pub(crate) fn manifest(
+    pub(crate) fn find_manifest(
         &self,
-        repository: &Repository,
+        repository: &CatalogueRepository,
         version: &str,
-    ) -> Option<(Digest, &Document)> {
+    ) -> Option<(Digest, &CachedManifest)> {
         let digest = match version.parse::<Digest>() {
             Ok(digest) => digest,
             Err(_) => *repository.tags.get(version)?,
@@ -115,17 +122,17 @@ impl Catalogue {
     }
 
     /// The manifests of a repository whose `subject` is this digest.
-    pub(crate) fn referrers<'a>(
+    pub(crate) fn list_referrers<'a>(
         &'a self,
-        repository: &'a Repository,
+        repository: &'a CatalogueRepository,
         subject: &Digest,
     ) -> impl Iterator<Item = &'a Descriptor> {
         let all = self.referrers.get(subject).map_or(&[][..], Vec::as_slice);
         all.iter().filter(|descriptor| repository.manifests.contains(&descriptor.digest))
     }
 
-    pub(crate) fn summary(&self, models: usize) -> Summary {
-        Summary {
+    pub(crate) fn summarize(&self, models: usize) -> DepotSummary {
+        DepotSummary {
             roots: self.roots.clone(),
             repositories: self.repositories.len(),
             models,
@@ -134,7 +141,12 @@ impl Catalogue {
     }
 
     /// Adds a root with all manifests and blobs that were found below it.
-    pub(crate) fn add(&mut self, root: &Root, manifest: &Manifest, found: Repository) {
+    pub(crate) fn add_root(
+        &mut self,
+        root: &Root,
+        manifest: &Manifest,
+        found: CatalogueRepository,
+    ) {
         *self.roots.entry(root.kind.as_str()).or_default() += 1;
         let name = root.name.name();
         let path = root.name.repository().to_owned();
@@ -147,7 +159,7 @@ impl Catalogue {
             repository.tags.insert(tag.to_owned(), digest);
         }
         // A model can be pulled by its branch as well as by its commit.
-        let revision = annotation_of(root, manifest, annotation::MODEL_REVISION);
+        let revision = find_annotation(root, manifest, annotation::MODEL_REVISION);
         if let Some(revision) = revision
             && root.name.with_tag(revision).is_ok()
         {
@@ -156,12 +168,12 @@ impl Catalogue {
         }
     }
 
-    fn named(&self, name: &str) -> Option<&Repository> {
-        self.repositories.get(&*full_name(name))
+    fn repository_by_full_name(&self, name: &str) -> Option<&CatalogueRepository> {
+        self.repositories.get(&*expand_short_name(name))
     }
 }
 
-impl Repository {
+impl CatalogueRepository {
     /// Whether a blob can be pulled here: a config or a layer, or, as in other registries, also a
     /// manifest.
     pub(crate) fn has_blob(&self, digest: &Digest) -> bool {
@@ -171,7 +183,7 @@ impl Repository {
 
 /// Expands docker's short forms: `docker.io/nginx` is `docker.io/library/nginx`,
 /// `index.docker.io` and `registry-1.docker.io` are `docker.io` (distribution/reference).
-fn full_name(name: &str) -> Cow<'_, str> {
+fn expand_short_name(name: &str) -> Cow<'_, str> {
     const HOSTS: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
     match name.split_once('/') {
         Some((host, path)) if HOSTS.contains(&host) && !path.contains('/') => {

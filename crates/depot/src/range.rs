@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 /// The requested part of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum RequestedRange {
     /// All of it.
     Whole,
     /// These bytes.
@@ -20,39 +20,47 @@ pub(crate) enum Asked {
 /// Reads the `Range` header for a body of `size` bytes with the entity tag `etag`. A range that
 /// ends after the body is cut to it (hf-hub requests `bytes=0-<size>`). A header that is not a byte
 /// range is ignored, and so is a range of content that has changed since (`If-Range`).
-pub(crate) fn asked(headers: &HeaderMap, size: u64, etag: Option<&HeaderValue>) -> Asked {
+pub(crate) fn parse_range(
+    headers: &HeaderMap,
+    size: u64,
+    etag: Option<&HeaderValue>,
+) -> RequestedRange {
     if headers.get(header::IF_RANGE).is_some_and(|known| Some(known) != etag) {
-        return Asked::Whole;
+        return RequestedRange::Whole;
     }
     let Some(text) = headers.get(header::RANGE).and_then(|value| value.to_str().ok()) else {
-        return Asked::Whole;
+        return RequestedRange::Whole;
     };
-    let Some(spec) = text.trim().strip_prefix("bytes=") else { return Asked::Whole };
+    let Some(spec) = text.trim().strip_prefix("bytes=") else { return RequestedRange::Whole };
     if spec.contains(',') {
-        return Asked::Whole;
+        return RequestedRange::Whole;
     }
-    let Some((first, last)) = spec.split_once('-') else { return Asked::Whole };
+    let Some((first, last)) = spec.split_once('-') else { return RequestedRange::Whole };
     let number = |text: &str| text.trim().parse::<u64>().ok();
     match (first.trim(), last.trim()) {
         ("", last) => match number(last) {
             // `bytes=-5` is the last five bytes; the last zero bytes cannot be sent (RFC 9110,
             // 14.1.2).
-            Some(0) => Asked::Unsatisfiable,
-            Some(_) if size == 0 => Asked::Unsatisfiable,
-            Some(length) => Asked::Part(size.saturating_sub(length)..size),
-            None => Asked::Whole,
+            Some(0) => RequestedRange::Unsatisfiable,
+            Some(_) if size == 0 => RequestedRange::Unsatisfiable,
+            Some(length) => RequestedRange::Part(size.saturating_sub(length)..size),
+            None => RequestedRange::Whole,
         },
         (first, last) => {
-            let Some(first) = number(first) else { return Asked::Whole };
+            let Some(first) = number(first) else { return RequestedRange::Whole };
             let end = match last {
                 "" => size,
                 last => match number(last) {
-                    Some(last) if last < first => return Asked::Whole,
+                    Some(last) if last < first => return RequestedRange::Whole,
                     Some(last) => last.saturating_add(1).min(size),
-                    None => return Asked::Whole,
+                    None => return RequestedRange::Whole,
                 },
             };
-            if first >= size { Asked::Unsatisfiable } else { Asked::Part(first..end) }
+            if first >= size {
+                RequestedRange::Unsatisfiable
+            } else {
+                RequestedRange::Part(first..end)
+            }
         }
     }
 }
@@ -76,23 +84,23 @@ mod tests {
     #[test]
     fn ranges_are_read_as_clients_write_them() {
         for (text, expected) in [
-            ("bytes=0-0", Asked::Part(0..1)),
-            ("bytes=5-", Asked::Part(5..10)),
-            ("bytes=-3", Asked::Part(7..10)),
-            ("bytes=-30", Asked::Part(0..10)),
-            ("bytes=0-10", Asked::Part(0..10)),
-            ("bytes=0-99999", Asked::Part(0..10)),
-            ("bytes=10-", Asked::Unsatisfiable),
-            ("bytes=-0", Asked::Unsatisfiable),
-            ("bytes=5-2", Asked::Whole),
-            ("bytes=0-1,3-4", Asked::Whole),
-            ("lines=0-1", Asked::Whole),
-            ("bytes=x-", Asked::Whole),
+            ("bytes=0-0", RequestedRange::Part(0..1)),
+            ("bytes=5-", RequestedRange::Part(5..10)),
+            ("bytes=-3", RequestedRange::Part(7..10)),
+            ("bytes=-30", RequestedRange::Part(0..10)),
+            ("bytes=0-10", RequestedRange::Part(0..10)),
+            ("bytes=0-99999", RequestedRange::Part(0..10)),
+            ("bytes=10-", RequestedRange::Unsatisfiable),
+            ("bytes=-0", RequestedRange::Unsatisfiable),
+            ("bytes=5-2", RequestedRange::Whole),
+            ("bytes=0-1,3-4", RequestedRange::Whole),
+            ("lines=0-1", RequestedRange::Whole),
+            ("bytes=x-", RequestedRange::Whole),
         ] {
             let headers = HeaderMap::from_iter([(header::RANGE, text.parse().unwrap())]);
-            assert_eq!(asked(&headers, 10, None), expected, "{text}");
+            assert_eq!(parse_range(&headers, 10, None), expected, "{text}");
         }
-        assert_eq!(asked(&HeaderMap::new(), 10, None), Asked::Whole);
+        assert_eq!(parse_range(&HeaderMap::new(), 10, None), RequestedRange::Whole);
     }
 
     #[test]
@@ -101,8 +109,8 @@ mod tests {
         let range = HeaderValue::from_static("bytes=5-");
         let headers =
             HeaderMap::from_iter([(header::RANGE, range), (header::IF_RANGE, old.clone())]);
-        assert_eq!(asked(&headers, 10, Some(&old)), Asked::Part(5..10));
-        assert_eq!(asked(&headers, 10, Some(&new)), Asked::Whole);
+        assert_eq!(parse_range(&headers, 10, Some(&old)), RequestedRange::Part(5..10));
+        assert_eq!(parse_range(&headers, 10, Some(&new)), RequestedRange::Whole);
     }
 
     #[test]

@@ -93,14 +93,14 @@ fn every_checked_version_of_huggingface_hub_does_its_work_and_again_offline() {
     for version in tools::HUB_VERSIONS {
         let (home, plain) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let interpreter = tools::hub_python(version);
-        tools::run(
+        tools::run_command(
             python(&interpreter, &served, home.path())
                 .args(["-c", USE, MINILM])
-                .arg(tools::model())
+                .arg(tools::model_folder())
                 .arg(&commit)
                 .arg(plain.path()),
         );
-        tools::run(
+        tools::run_command(
             python(&interpreter, &served, home.path())
                 .args(["-c", OFFLINE, MINILM, &commit])
                 .env_remove("HF_ENDPOINT")
@@ -114,8 +114,8 @@ fn hf_download_brings_the_model_as_a_person_types_it() {
     let (world, commit) = Filled::new().with_minilm();
     let served = Served::new(world.store.clone());
     let home = tempfile::tempdir().unwrap();
-    let hf = tools::venv("hub-2.4.0", "hf");
-    let output = tools::run(python(&hf, &served, home.path()).args(["download", MINILM]));
+    let hf = tools::venv_program("hub-2.4.0", "hf");
+    let output = tools::run_command(python(&hf, &served, home.path()).args(["download", MINILM]));
     assert!(output.contains(&commit), "{output}");
 }
 
@@ -141,7 +141,7 @@ fn transformers_loads_tokenizer_config_and_weights_and_again_offline() {
     let served = Served::new(world.store.clone());
     let home = tempfile::tempdir().unwrap();
     let load = |program: &mut std::process::Command| {
-        tools::run(program.args(["-c", TRANSFORMERS, MINILM]));
+        tools::run_command(program.args(["-c", TRANSFORMERS, MINILM]));
     };
     load(&mut python(&tools::main_python(), &served, home.path()));
     drop(served);

@@ -8,7 +8,7 @@ use std::fs;
 use common::{BUSYBOX, Filled, NGINX, Served};
 use serde_json::{Value, json};
 use testkit::tools;
-use types::{Descriptor, Kind, media_type};
+use types::{Descriptor, RootKind, media_type};
 
 fn world() -> (Filled, Served) {
     let world = Filled::new().with_images().with_chart();
@@ -18,7 +18,7 @@ fn world() -> (Filled, Served) {
 
 fn tool(name: &str, arguments: &[&str]) -> String {
     let home = tempfile::tempdir().unwrap();
-    tools::run(tools::command(name).args(arguments).env("HOME", home.path()))
+    tools::run_command(tools::tool_command(name).args(arguments).env("HOME", home.path()))
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_platform_that_was_not_carried_is_not_there_and_the_index_is_whole() {
     let index = served.get("/v2/docker.io/library/busybox/manifests/1.35");
     let child = served.get(&format!("/v2/docker.io/library/busybox/manifests/{arm}"));
 
-    assert_eq!(index.body, fs::read(world.images.blob(&image.digest)).unwrap());
+    assert_eq!(index.body, fs::read(world.images.blob_path(&image.digest)).unwrap());
     assert_eq!(index.header("docker-content-digest"), Some(image.digest.to_string().as_str()));
     assert_eq!(child.status, 404);
     assert_eq!(child.json()["errors"][0]["code"], "MANIFEST_UNKNOWN");
@@ -151,8 +151,9 @@ fn a_node_s_mirror_is_answered_by_its_ns() {
             "annotations": { "number": number.to_string() },
         })
     };
-    let put =
-        |name: &str, number| world.put(name, Kind::Image, media_type::OCI_MANIFEST, &image(number));
+    let put = |name: &str, number| {
+        world.put(name, RootKind::Image, media_type::OCI_MANIFEST, &image(number))
+    };
     let (docker, quay) = (put("docker.io/team/app:1", 1), put("quay.io/team/app:1", 2));
     put("quay.io/library/only:1", 3);
     let served = Served::new(world.store.clone());
@@ -181,7 +182,7 @@ fn blobs_come_whole_in_ranges_and_only_where_they_belong() {
     let (world, served) = world();
     let image = world.images.get("docker.io/library/redis:7.0");
     let (digest, size) = image.blobs.iter().max_by_key(|(_, size)| **size).unwrap();
-    let bytes = fs::read(world.images.blob(digest)).unwrap();
+    let bytes = fs::read(world.images.blob_path(digest)).unwrap();
     let path = format!("/v2/docker.io/library/redis/blobs/{digest}");
 
     let head = served.curl(&path, &["--head"]);
@@ -222,9 +223,14 @@ fn lists_come_in_pages() {
         "layers": [],
     });
     for tag in ["1", "1.10", "2", "latest"] {
-        world.put(&format!("quay.io/a/b:{tag}"), Kind::Image, media_type::OCI_MANIFEST, &manifest);
+        world.put(
+            &format!("quay.io/a/b:{tag}"),
+            RootKind::Image,
+            media_type::OCI_MANIFEST,
+            &manifest,
+        );
     }
-    world.put("quay.io/c/d:1", Kind::Image, media_type::OCI_MANIFEST, &manifest);
+    world.put("quay.io/c/d:1", RootKind::Image, media_type::OCI_MANIFEST, &manifest);
     let served = Served::new(world.store.clone());
     let walk = |first: &str, key: &str| {
         let (mut next, mut pages) = (Some(first.to_owned()), Vec::new());
@@ -264,7 +270,7 @@ fn an_ollama_model_s_manifest_is_pulled_verbatim() {
         "layers": [Descriptor::new("application/vnd.ollama.image.model", layer, 4)],
     });
     let name = "registry.ollama.ai/library/qwen2.5:3b";
-    let digest = world.put(name, Kind::Ollama, media_type::DOCKER_MANIFEST, &manifest);
+    let digest = world.put(name, RootKind::Ollama, media_type::DOCKER_MANIFEST, &manifest);
     let served = Served::new(world.store.clone());
 
     let answer = served.get("/v2/library/qwen2.5/manifests/3b");

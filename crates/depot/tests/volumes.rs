@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use bundle::{Bundle, VolumeSize};
+use bundle::{Bundle, BundleFileSize};
 use common::{BUSYBOX, Filled, NGINX, Served, python};
 use testkit::{MINILM, tools};
 use types::ByteSize;
@@ -14,7 +14,7 @@ use types::ByteSize;
 #[test]
 fn images_and_models_come_straight_from_volumes() {
     let (world, commit) = Filled::new().with_images().with_minilm();
-    let paths = world.volumes(VolumeSize::Below(ByteSize(20_000_000)));
+    let paths = world.volumes(BundleFileSize::Below(ByteSize(20_000_000)));
     assert!(paths.len() > 3, "the weights are split over several files");
     // Only the bundle files are left.
     fs::remove_dir_all(world.store.path()).unwrap();
@@ -28,16 +28,16 @@ fn images_and_models_come_straight_from_volumes() {
         let name = format!("{}/{}", served.host, image.reference);
         let validate = ["validate", "--insecure", "--remote", &name];
         if image.reference.to_string() != BUSYBOX {
-            tools::run(tools::command("crane").args(validate));
+            tools::run_command(tools::tool_command("crane").args(validate));
         }
     }
     let home = tempfile::tempdir().unwrap();
-    let hf = tools::venv("hub-2.4.0", "hf");
-    let output = tools::run(python(&hf, &served, home.path()).args(["download", MINILM]));
+    let hf = tools::venv_program("hub-2.4.0", "hf");
+    let output = tools::run_command(python(&hf, &served, home.path()).args(["download", MINILM]));
     assert!(output.contains(&commit), "{output}");
     let weights = "model.safetensors";
     let got = served.get(&format!("/{MINILM}/resolve/main/{weights}"));
-    assert!(got.body == fs::read(tools::model().join(weights)).unwrap());
+    assert!(got.body == fs::read(tools::model_folder().join(weights)).unwrap());
 }
 
 #[test]

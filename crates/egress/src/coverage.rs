@@ -1,12 +1,12 @@
 //! Network policies in the report: the policies that would restrict the audited namespaces to the flows
 //! that are needed, and the workloads that no policy restricts as the cluster is now. What no policy
-//! can restrict (host networks, other policies that allow more) comes from [`policy::coverage`].
+//! can restrict (host networks, other policies that allow more) comes from [`make_policy::coverage`].
 
 use std::collections::BTreeMap;
 
-use policy::coverage::{Gap, gaps};
-use policy::egress::{Request, policies};
-use policy::{Flow, Namespace, Neighbour};
+use policy::coverage::{PolicyGap, find_gaps};
+use policy::egress::{EgressPolicySpec, build_egress_policies};
+use policy::{AllowedFlow, AllowedNamespace, Namespace};
 use serde::Serialize;
 use serde_json::Value;
 use types::site::Site;
@@ -17,42 +17,42 @@ use crate::pods::Workload;
 /// The network policies of a namespace, wanted and present.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Closed {
+pub struct NamespaceCoverage {
     /// The namespace.
     pub namespace: String,
     /// The policies that would restrict its outgoing connections, for the user to apply.
     #[serde(skip)]
     pub manifests: Vec<Value>,
     /// What these policies would not restrict, or would block although it is needed.
-    pub gaps: Vec<Gap>,
+    pub gaps: Vec<PolicyGap>,
     /// The workloads whose outgoing connections no policy in the cluster restricts today.
     pub uncovered: Vec<Workload>,
 }
 
 /// The outgoing connections that the user declares as needed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Flows {
+pub struct DeclaredFlows {
     /// To addresses.
-    pub addresses: Vec<Flow>,
+    pub addresses: Vec<AllowedFlow>,
     /// To other namespaces.
-    pub neighbours: Vec<Neighbour>,
+    pub neighbours: Vec<AllowedNamespace>,
 }
 
 /// Writes the policies of a namespace, and finds the workloads that no policy restricts today.
 /// `objects` are the rendered objects and the live ones together, `live` the live ones alone.
-pub fn close(
+pub fn cover_namespace(
     namespace: &Namespace,
     site: &Site,
-    flows: &Flows,
+    flows: &DeclaredFlows,
     objects: &[Value],
     live: &[Value],
-) -> Result<Closed> {
-    let request = Request {
+) -> Result<NamespaceCoverage> {
+    let request = EgressPolicySpec {
         namespace: namespace.clone(),
         flows: flows.addresses.clone(),
         neighbours: flows.neighbours.clone(),
     };
-    let written = policies(&request, site)?;
+    let written = build_egress_policies(&request, site)?;
     let of_it = |object: &&Value| {
         let own = object.pointer("/metadata/namespace").and_then(Value::as_str);
         own.is_none_or(|own| own == namespace.as_str())
@@ -65,25 +65,26 @@ pub fn close(
     };
     // Policies add up: another one that allows more makes ours ineffective, and is a gap.
     let mut all = written.gaps;
-    all.extend(gaps(&request, objects.iter().filter(of_it).filter(|object| !is_ours(object))));
+    all.extend(find_gaps(&request, objects.iter().filter(of_it).filter(|object| !is_ours(object))));
     all.sort_by(|a, b| (&a.subject, &a.reason).cmp(&(&b.subject, &b.reason)));
     all.dedup();
     let live: Vec<&Value> = live.iter().filter(of_it).collect();
-    let uncovered = uncovered(namespace.as_str(), &live);
+    let uncovered = find_uncovered_workloads(namespace.as_str(), &live);
     let manifests = written.manifests;
-    Ok(Closed { namespace: namespace.to_string(), manifests, gaps: all, uncovered })
+    Ok(NamespaceCoverage { namespace: namespace.to_string(), manifests, gaps: all, uncovered })
 }
 
 /// The workloads whose pods no policy of the namespace selects for egress.
-fn uncovered(namespace: &str, live: &[&Value]) -> Vec<Workload> {
+fn find_uncovered_workloads(namespace: &str, live: &[&Value]) -> Vec<Workload> {
     let is_policy = |object: &&&Value| object.get("kind") == Some(&"NetworkPolicy".into());
     let policies: Vec<&Value> = live.iter().filter(is_policy).copied().collect();
     let mut found = Vec::new();
     for object in live {
-        let Some(template) = template(object) else { continue };
-        let labels = labels(template);
-        let is_held =
-            policies.iter().any(|policy| holds_egress(policy) && selects(policy, &labels));
+        let Some(template) = pod_template(object) else { continue };
+        let labels = template_labels(template);
+        let is_held = policies
+            .iter()
+            .any(|policy| restricts_egress(policy) && selects_labels(policy, &labels));
         if !is_held {
             let text =
                 |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
@@ -99,7 +100,7 @@ fn uncovered(namespace: &str, live: &[&Value]) -> Vec<Workload> {
 }
 
 /// The pod template of a workload, whose labels policies select by; the pod itself for a pod.
-fn template(object: &Value) -> Option<&Value> {
+fn pod_template(object: &Value) -> Option<&Value> {
     let path = match object.get("kind").and_then(Value::as_str)? {
         "Pod" => "",
         "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job" => "/spec/template",
@@ -110,7 +111,7 @@ fn template(object: &Value) -> Option<&Value> {
 }
 
 /// The labels of a pod template.
-fn labels(template: &Value) -> BTreeMap<&str, &str> {
+fn template_labels(template: &Value) -> BTreeMap<&str, &str> {
     let labels = template.pointer("/metadata/labels").and_then(Value::as_object);
     let pairs = labels.into_iter().flatten();
     pairs.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?))).collect()
@@ -118,7 +119,7 @@ fn labels(template: &Value) -> BTreeMap<&str, &str> {
 
 /// Whether a policy restricts outgoing connections. Without `policyTypes` it does only when it has egress
 /// rules (Kubernetes API, NetworkPolicySpec).
-fn holds_egress(policy: &Value) -> bool {
+fn restricts_egress(policy: &Value) -> bool {
     match policy.pointer("/spec/policyTypes").and_then(Value::as_array) {
         Some(types) => types.iter().any(|kind| kind == "Egress"),
         None => policy.pointer("/spec/egress").is_some(),
@@ -127,7 +128,7 @@ fn holds_egress(policy: &Value) -> bool {
 
 /// Whether a policy's `podSelector` selects pods with these labels; an empty one selects all. All of
 /// `matchLabels` and `matchExpressions` have to match (Kubernetes API, LabelSelector).
-fn selects(policy: &Value, labels: &BTreeMap<&str, &str>) -> bool {
+fn selects_labels(policy: &Value, labels: &BTreeMap<&str, &str>) -> bool {
     let Some(selector) = policy.pointer("/spec/podSelector") else { return true };
     let wanted = selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten();
     let mut expressions =
@@ -156,11 +157,11 @@ mod tests {
 
     use super::*;
 
-    fn policy(spec: Value) -> Value {
+    fn make_policy(spec: Value) -> Value {
         json!({"kind": "NetworkPolicy", "metadata": {"name": "p", "namespace": "shop"}, "spec": spec})
     }
 
-    fn without(policies: &[Value]) -> Vec<String> {
+    fn uncovered_names(policies: &[Value]) -> Vec<String> {
         let pod = |name: &str, app: &str| {
             json!({"kind": "Deployment", "metadata": {"name": name, "namespace": "shop"},
                 "spec": {"template": {"metadata": {"labels": {"app": app}}}}})
@@ -168,22 +169,25 @@ mod tests {
         let mut objects = vec![pod("web", "web"), pod("db", "db")];
         objects.extend_from_slice(policies);
         let live: Vec<&Value> = objects.iter().collect();
-        uncovered("shop", &live).into_iter().map(|workload| workload.name).collect()
+        find_uncovered_workloads("shop", &live).into_iter().map(|workload| workload.name).collect()
     }
 
     #[test]
     fn a_workload_is_covered_by_a_policy_that_selects_it_for_what_goes_out() {
-        assert_eq!(without(&[]), ["db", "web"]);
+        assert_eq!(uncovered_names(&[]), ["db", "web"]);
         let all = json!({"podSelector": {}, "policyTypes": ["Egress"]});
-        assert_eq!(without(&[policy(all)]), [""; 0]);
+        assert_eq!(uncovered_names(&[make_policy(all)]), [""; 0]);
         let ingress = json!({"podSelector": {}, "policyTypes": ["Ingress"]});
-        assert_eq!(without(&[policy(ingress), policy(json!({"podSelector": {}}))]), ["db", "web"]);
+        assert_eq!(
+            uncovered_names(&[make_policy(ingress), make_policy(json!({"podSelector": {}}))]),
+            ["db", "web"]
+        );
         let web = json!({"podSelector": {"matchLabels": {"app": "web"}}, "egress": []});
-        assert_eq!(without(&[policy(web)]), ["db"]);
+        assert_eq!(uncovered_names(&[make_policy(web)]), ["db"]);
         let but_db = json!({"podSelector": {"matchExpressions": [
             {"key": "app", "operator": "NotIn", "values": ["db"]}, {"key": "app", "operator": "Exists"}]},
             "policyTypes": ["Egress"]});
-        assert_eq!(without(&[policy(but_db)]), ["db"]);
+        assert_eq!(uncovered_names(&[make_policy(but_db)]), ["db"]);
     }
 
     #[test]
@@ -191,13 +195,15 @@ mod tests {
         let text = "version: 1\nregistry: {url: \"10.0.0.5:5000\"}\n";
         let site = Site::parse("site.yaml", text).unwrap();
         let namespace: Namespace = "shop".parse().unwrap();
-        let flows = Flows::default();
-        let ours = close(&namespace, &site, &flows, &[], &[]).unwrap().manifests;
+        let flows = DeclaredFlows::default();
+        let ours = cover_namespace(&namespace, &site, &flows, &[], &[]).unwrap().manifests;
         let mut objects = ours.clone();
         let open = json!({"podSelector": {}, "egress": [{}]});
-        assert!(close(&namespace, &site, &flows, &objects, &objects).unwrap().gaps.is_empty());
-        objects.push(policy(open));
-        let closed = close(&namespace, &site, &flows, &objects, &objects).unwrap();
+        assert!(
+            cover_namespace(&namespace, &site, &flows, &objects, &objects).unwrap().gaps.is_empty()
+        );
+        objects.push(make_policy(open));
+        let closed = cover_namespace(&namespace, &site, &flows, &objects, &objects).unwrap();
         assert_eq!(closed.gaps[0].subject, "NetworkPolicy p");
     }
 }

@@ -1,5 +1,5 @@
-//! The evidence of an audit: all that the sink and the watchers saw while it listened. [`crate::soak`]
-//! collects it, [`crate::report`] makes a report of it.
+//! The evidence of an audit: all that the sink and the watchers saw while it listened. [`crate::run_soak`]
+//! collects it, [`crate::make_report`] makes a report of it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,23 +7,23 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::line::{Attempt, Line, Query, Source};
-use crate::pods::Book;
-use crate::tally::Seen;
+use crate::observer::{DnsQuery, ObservationMethod, ObserverMessage, OutgoingPacket};
+use crate::pods::PodAddressBook;
+use crate::tally::Sightings;
 
 /// Everything that was seen during an audit.
 #[derive(Debug, Default)]
-pub struct Evidence {
+pub struct AuditEvidence {
     /// DNS names that were asked for.
-    pub queries: BTreeMap<Query, Seen>,
+    pub queries: BTreeMap<DnsQuery, Sightings>,
     /// Packets that went out, each with the node that saw it.
-    pub attempts: BTreeMap<(String, Attempt), Seen>,
+    pub attempts: BTreeMap<(String, OutgoingPacket), Sightings>,
     /// The pods that had the addresses.
-    pub book: Book,
+    pub book: PodAddressBook,
     /// How each observer saw: the sink, and the watcher of each node.
-    pub sources: Vec<Seeing>,
+    pub sources: Vec<Observer>,
     /// What was done meanwhile so that the workloads do their work.
-    pub exercised: Vec<Exercised>,
+    pub exercised: Vec<ExerciseResult>,
     /// What could not be seen, and why. With gaps, silence proves nothing.
     pub gaps: Vec<String>,
     /// When everything was in place and the audit began to listen.
@@ -35,11 +35,11 @@ pub struct Evidence {
 /// An observer, and how it saw.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Seeing {
+pub struct Observer {
     /// `names` for the DNS sink, or the name of the node.
     pub place: String,
     /// How it saw.
-    pub source: Source,
+    pub source: ObservationMethod,
     /// Why it could not use a better method.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -48,11 +48,11 @@ pub struct Seeing {
 /// Something that was done during an audit so that the workloads do their work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Exercised {
+pub struct ExerciseResult {
     /// What was done: a first inference of a release, or a command.
     pub what: String,
     /// Whether it worked.
-    pub outcome: Outcome,
+    pub outcome: ExerciseOutcome,
     /// The answer or the error.
     pub detail: String,
 }
@@ -60,7 +60,7 @@ pub struct Exercised {
 /// Whether an exercise worked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum ExerciseOutcome {
     /// It worked.
     Done,
     /// It did not.
@@ -69,34 +69,39 @@ pub enum Outcome {
 
 /// The state of an observer, from its own messages.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct ObserverStatus {
     /// How it sees, and why not better; absent until it has started.
-    pub(crate) source: Option<(Source, Option<String>)>,
+    pub(crate) source: Option<(ObservationMethod, Option<String>)>,
     /// For the sink: the CoreDNS pods that were seen to forward to it, and whether they still do.
     pub(crate) servers: BTreeMap<SocketAddr, bool>,
     /// How many sightings it had no room for.
     pub(crate) left_out: u64,
 }
 
-impl Evidence {
+impl AuditEvidence {
     /// Records a message of the observer at `place`. Messages have totals, not increments: one that is
     /// read twice, because the log is read again after a connection broke, changes nothing.
-    pub(crate) fn take(&mut self, place: &str, told: &mut Told, line: Line) {
+    pub(crate) fn record_message(
+        &mut self,
+        place: &str,
+        told: &mut ObserverStatus,
+        line: ObserverMessage,
+    ) {
         match line {
-            Line::Ready { source, reason } => told.source = Some((source, reason)),
-            Line::Query { query, seen } => {
+            ObserverMessage::Ready { source, reason } => told.source = Some((source, reason)),
+            ObserverMessage::Query { query, seen } => {
                 self.queries.insert(query, seen);
             }
-            Line::Attempt { attempt, seen } => {
+            ObserverMessage::Attempt { attempt, seen } => {
                 self.attempts.insert((place.to_owned(), attempt), seen);
             }
-            Line::Reached { server } => {
+            ObserverMessage::Reached { server } => {
                 told.servers.insert(server, true);
             }
-            Line::Lost { server } => {
+            ObserverMessage::Lost { server } => {
                 told.servers.insert(server, false);
             }
-            Line::LeftOut { count } => told.left_out = count,
+            ObserverMessage::LeftOut { count } => told.left_out = count,
         }
     }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use cluster::objects::api::core::v1::{Namespace, Pod, Secret};
 use cluster::objects::serde_json::{Value, from_value, json};
-use cluster::{Cluster, Scope, Until, own};
+use cluster::{AwaitedPodState, Cluster, ObjectScope, mark_as_own};
 use tokio::time::{Instant, sleep};
 
-use crate::inside::Inside;
+use crate::perimeter::Perimeter;
 use crate::sink::PORT;
 use crate::{Error, Result};
 
@@ -32,7 +32,7 @@ const PERIOD: Duration = Duration::from_millis(300);
 
 /// What all helpers of an audit have in common.
 #[derive(Debug, Clone)]
-pub(crate) struct Helpers {
+pub(crate) struct AuditHelpers {
     /// Gantry's own image.
     pub(crate) image: String,
     /// The pull secret to copy into the namespace: its own namespace and its name.
@@ -41,31 +41,37 @@ pub(crate) struct Helpers {
     pub(crate) length: Duration,
 }
 
-impl Helpers {
+impl AuditHelpers {
     /// Makes the namespace, with a copy of the pull secret. `security` is its Pod Security Standard:
     /// watchers need `privileged` (host network), the sink alone is content with `restricted`.
-    pub(crate) async fn namespace(&self, cluster: &Cluster, security: &str) -> Result<()> {
+    pub(crate) async fn create_namespace(&self, cluster: &Cluster, security: &str) -> Result<()> {
         // One that an earlier audit left. A namespace of this name that is not Gantry's is an error.
-        remove(cluster).await?;
-        let mut namespace: Namespace = object(json!({"metadata": {"name": NAMESPACE, "labels": {
+        remove_helpers(cluster).await?;
+        let mut namespace: Namespace =
+            typed_object(json!({"metadata": {"name": NAMESPACE, "labels": {
             "pod-security.kubernetes.io/enforce": security}}}))?;
-        own(&mut namespace.metadata, PART);
-        cluster.apply(Scope::Cluster, &namespace).await?;
+        mark_as_own(&mut namespace.metadata, PART);
+        cluster.apply_object(ObjectScope::Cluster, &namespace).await?;
         if let Some((from, name)) = &self.pull_secret
-            && let Some(secret) = cluster.get::<Secret>(Scope::Namespace(from), name).await?
+            && let Some(secret) =
+                cluster.get_object::<Secret>(ObjectScope::Namespace(from), name).await?
         {
             // Without the labels and annotations of the original: it may be managed by an operator.
             let mut copy = Secret { data: secret.data, type_: secret.type_, ..Secret::default() };
             copy.metadata.name = Some(name.clone());
-            own(&mut copy.metadata, PART);
-            cluster.apply(Scope::Namespace(NAMESPACE), &copy).await?;
+            mark_as_own(&mut copy.metadata, PART);
+            cluster.apply_object(ObjectScope::Namespace(NAMESPACE), &copy).await?;
         }
         Ok(())
     }
 
     /// Starts the sink and returns the address that it listens on. `probe` are the name servers that it
     /// tests.
-    pub(crate) async fn sink(&self, cluster: &Cluster, probe: &[SocketAddr]) -> Result<SocketAddr> {
+    pub(crate) async fn start_sink(
+        &self,
+        cluster: &Cluster,
+        probe: &[SocketAddr],
+    ) -> Result<SocketAddr> {
         let listen = format!("0.0.0.0:{PORT}");
         let mut args = vec!["audit".to_owned(), "sink".to_owned(), "--listen".to_owned(), listen];
         for server in probe {
@@ -81,8 +87,8 @@ impl Helpers {
                 "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
                 "capabilities": {"drop": ["ALL"]}}}],
         });
-        Box::pin(self.start(cluster, SINK, spec)).await?;
-        let pod = cluster.wait_pod(NAMESPACE, SINK, Until::Running, START).await?;
+        Box::pin(self.start_pod(cluster, SINK, spec)).await?;
+        let pod = cluster.wait_for_pod(NAMESPACE, SINK, AwaitedPodState::Running, START).await?;
         let address = pod.status.and_then(|status| status.pod_ip?.parse().ok());
         let address = address.ok_or_else(|| Error::Record {
             what: format!("Pod {NAMESPACE}/{SINK}"),
@@ -92,11 +98,11 @@ impl Helpers {
     }
 
     /// Starts a watcher on a node and returns the name of its pod.
-    pub(crate) async fn watcher(
+    pub(crate) async fn start_watcher(
         &self,
         cluster: &Cluster,
         node: &str,
-        inside: &Inside,
+        inside: &Perimeter,
     ) -> Result<String> {
         // A node's name is a valid pod name: both are DNS subdomains of at most 253 characters.
         let name = format!("watch-{node}");
@@ -115,12 +121,12 @@ impl Helpers {
                 "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
                 "capabilities": {"drop": ["ALL"], "add": ["NET_RAW"]}}}],
         });
-        Box::pin(self.start(cluster, &name, spec)).await?;
+        Box::pin(self.start_pod(cluster, &name, spec)).await?;
         Ok(name)
     }
 
     /// Starts a helper: what all of them have in common is added to its spec.
-    async fn start(&self, cluster: &Cluster, name: &str, mut spec: Value) -> Result<()> {
+    async fn start_pod(&self, cluster: &Cluster, name: &str, mut spec: Value) -> Result<()> {
         spec["automountServiceAccountToken"] = false.into();
         spec["enableServiceLinks"] = false.into();
         spec["restartPolicy"] = "Never".into();
@@ -135,8 +141,8 @@ impl Helpers {
         if let Some((_, secret)) = &self.pull_secret {
             spec["imagePullSecrets"] = json!([{"name": secret}]);
         }
-        let mut pod: Pod = object(json!({"metadata": {"name": name}, "spec": spec}))?;
-        own(&mut pod.metadata, PART);
+        let mut pod: Pod = typed_object(json!({"metadata": {"name": name}, "spec": spec}))?;
+        mark_as_own(&mut pod.metadata, PART);
         let deadline = Instant::now() + ACCOUNT;
         loop {
             match cluster.start_pod(NAMESPACE, &pod).await {
@@ -154,18 +160,18 @@ impl Helpers {
 }
 
 /// Waits until a helper runs.
-pub(crate) async fn is_running(cluster: &Cluster, name: &str) -> Result<()> {
-    cluster.wait_pod(NAMESPACE, name, Until::Running, START).await?;
+pub(crate) async fn wait_until_running(cluster: &Cluster, name: &str) -> Result<()> {
+    cluster.wait_for_pod(NAMESPACE, name, AwaitedPodState::Running, START).await?;
     Ok(())
 }
 
 /// Removes the namespace with all helpers and waits until it is gone; `false` when there was none.
-pub(crate) async fn remove(cluster: &Cluster) -> Result<bool> {
-    if !cluster.delete_own::<Namespace>(Scope::Cluster, NAMESPACE).await? {
+pub(crate) async fn remove_helpers(cluster: &Cluster) -> Result<bool> {
+    if !cluster.delete_own_object::<Namespace>(ObjectScope::Cluster, NAMESPACE).await? {
         return Ok(false);
     }
     let deadline = Instant::now() + GONE;
-    while cluster.get::<Namespace>(Scope::Cluster, NAMESPACE).await?.is_some() {
+    while cluster.get_object::<Namespace>(ObjectScope::Cluster, NAMESPACE).await?.is_some() {
         if Instant::now() > deadline {
             return Err(cluster::Error::NotReady {
                 what: format!("Namespace {NAMESPACE}"),
@@ -181,6 +187,6 @@ pub(crate) async fn remove(cluster: &Cluster) -> Result<bool> {
 }
 
 /// A typed object from JSON; an error would be a bug.
-fn object<T: serde::de::DeserializeOwned>(value: Value) -> Result<T> {
+fn typed_object<T: serde::de::DeserializeOwned>(value: Value) -> Result<T> {
     from_value(value).map_err(|cause| Error::Report { cause: cause.to_string() })
 }

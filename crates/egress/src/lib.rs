@@ -9,14 +9,14 @@
 //!        nodes ──▶ connections (packets)┴─▶ pod logs ─▶ evidence (+ pods) ──────────┘
 //! ```
 //!
-//! [`soak`] changes the cluster for the time of the audit (helper pods in a namespace of their own, a
+//! [`run_soak`] changes the cluster for the time of the audit (helper pods in a namespace of their own, a
 //! changed Corefile) and puts everything back; [`dns`] has the record that survives a crash.
 
+mod cluster_network;
 mod error;
 mod evidence;
 mod helpers;
-mod line;
-mod surroundings;
+mod observer;
 mod tally;
 
 pub mod connections;
@@ -24,22 +24,24 @@ pub mod corefile;
 pub mod coverage;
 pub mod dns;
 pub mod findings;
-pub mod inside;
+pub mod perimeter;
 pub mod pods;
 pub mod report;
 pub mod sink;
 pub mod soak;
 
+pub use cluster_network::{ClusterNetwork, read_cluster_network};
 pub use error::{Error, Result};
-pub use evidence::{Evidence, Exercised, Outcome, Seeing};
+pub use evidence::{AuditEvidence, ExerciseOutcome, ExerciseResult, Observer};
 pub use helpers::NAMESPACE;
-pub use inside::{Declared, Inside};
-pub use line::{Attempt, Line, Protocol, Query, Source};
-pub use surroundings::{Surroundings, surroundings};
-pub use tally::Seen;
+pub use observer::{
+    DnsQuery, ObservationMethod, ObservedProtocol, ObserverMessage, OutgoingPacket,
+};
+pub use perimeter::{InsideDeclaration, Perimeter};
+pub use tally::Sightings;
 
 /// Ten random letters and digits: enough that no other audit has the same.
-fn token() -> String {
+fn random_token() -> String {
     const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
     (0..10).map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())])).collect()
 }

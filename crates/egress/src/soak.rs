@@ -16,18 +16,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cluster::objects::api::core::v1::Pod;
-use cluster::{Cluster, Right, Scope};
+use cluster::{Cluster, ObjectScope, Permission};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::corefile::{Corefile, Wish, edit};
-use crate::dns::{self, CoreDns, Lock};
-use crate::evidence::{Evidence, Exercised, Seeing, Told};
-use crate::helpers::{self, Helpers, NAMESPACE};
-use crate::line::{Line, Source};
-use crate::sink::Sink;
-use crate::surroundings::Surroundings;
+use crate::cluster_network::ClusterNetwork;
+use crate::corefile::{Corefile, SinkRedirection, redirect_to_sink};
+use crate::dns::{self, AuditLock, CoreDns};
+use crate::evidence::{AuditEvidence, ExerciseResult, Observer, ObserverStatus};
+use crate::helpers::{self, AuditHelpers, NAMESPACE};
+use crate::observer::{ObservationMethod, ObserverMessage};
+use crate::sink::DnsSink;
 use crate::{Error, Result};
 
 /// The name of the sink among the observers; the others have names of nodes.
@@ -49,18 +49,18 @@ const PERIOD: Duration = Duration::from_millis(200);
 
 /// How DNS names are observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Names {
+pub enum NameObservation {
     /// By a sink in a pod.
     Pod,
     /// By a sink in this process, at an address that pods can reach.
-    Here(SocketAddr),
+    Local(SocketAddr),
     /// Not at all.
     NotSeen,
 }
 
 /// How connections are observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Connections {
+pub enum ConnectionObservation {
     /// By a watcher on every node.
     Seen,
     /// Not at all.
@@ -69,11 +69,11 @@ pub enum Connections {
 
 /// The settings of a soak.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct SoakOptions {
     /// How DNS names are observed.
-    pub names: Names,
+    pub names: NameObservation,
     /// How connections are observed.
-    pub connections: Connections,
+    pub connections: ConnectionObservation,
     /// The reference of Gantry's own image, as nodes pull it.
     pub image: String,
     /// A pull secret for it: its namespace and its name.
@@ -83,26 +83,30 @@ pub struct Plan {
 }
 
 /// Gets the lines of progress for the user.
-pub type Say<'a> = &'a (dyn Fn(&str) + Sync);
+pub type SoakNotifier<'a> = &'a (dyn Fn(&str) + Sync);
 
 /// The rights that a soak needs, to be checked before anything is changed.
-pub fn rights(plan: &Plan) -> Vec<Right> {
-    let system =
-        |verb: &str, resource: &str| Right::new(verb, "", resource).in_namespace("kube-system");
-    let mut rights: Vec<Right> = ["list", "watch"].map(|verb| Right::new(verb, "", "pods")).into();
+pub fn required_rights(plan: &SoakOptions) -> Vec<Permission> {
+    let system = |verb: &str, resource: &str| {
+        Permission::new(verb, "", resource).in_namespace("kube-system")
+    };
+    let mut rights: Vec<Permission> =
+        ["list", "watch"].map(|verb| Permission::new(verb, "", "pods")).into();
     rights.extend(["get", "create", "update", "delete"].map(|verb| system(verb, "configmaps")));
     if needs_helpers(plan) {
-        let own =
-            |verb: &str, resource: &str| Right::new(verb, "", resource).in_namespace(NAMESPACE);
-        rights.extend(["get", "patch", "delete"].map(|verb| Right::new(verb, "", "namespaces")));
+        let own = |verb: &str, resource: &str| {
+            Permission::new(verb, "", resource).in_namespace(NAMESPACE)
+        };
+        rights
+            .extend(["get", "patch", "delete"].map(|verb| Permission::new(verb, "", "namespaces")));
         rights.extend(["get", "create", "delete"].map(|verb| own(verb, "pods")));
         rights.push(own("get", "pods/log"));
         if let Some((namespace, _)) = &plan.pull_secret {
-            rights.push(Right::new("get", "", "secrets").in_namespace(namespace));
+            rights.push(Permission::new("get", "", "secrets").in_namespace(namespace));
             rights.push(own("patch", "secrets"));
         }
     }
-    if plan.names != Names::NotSeen {
+    if plan.names != NameObservation::NotSeen {
         rights.push(system("patch", "pods"));
     }
     rights
@@ -110,18 +114,18 @@ pub fn rights(plan: &Plan) -> Vec<Right> {
 
 /// Undoes the changes of an audit that was killed. Returns what was done, in words; nothing when there
 /// was nothing to undo.
-pub async fn restore(cluster: &Cluster) -> Result<Vec<String>> {
+pub async fn restore_cluster(cluster: &Cluster) -> Result<Vec<String>> {
     let mut done = Vec::new();
-    if let Some(lock) = Lock::read(cluster).await?
-        && dns::put_back(cluster, &lock).await?
+    if let Some(lock) = AuditLock::read_current(cluster).await?
+        && dns::restore_corefile(cluster, &lock).await?
     {
         done.push("CoreDNS' Corefile is restored".to_owned());
     }
-    if helpers::remove(cluster).await? {
+    if helpers::remove_helpers(cluster).await? {
         done.push(format!("Namespace {NAMESPACE} is deleted"));
     }
     // The lock goes last: as long as it is there, the next run knows what to restore.
-    if Lock::remove(cluster).await? {
+    if AuditLock::release(cluster).await? {
         done.push(format!("ConfigMap kube-system/{} is deleted", dns::RECORD_NAME));
     }
     Ok(done)
@@ -129,31 +133,31 @@ pub async fn restore(cluster: &Cluster) -> Result<Vec<String>> {
 
 /// Runs a soak and returns what was seen. `load` is run meanwhile, so that workloads do their work;
 /// `stop` ends it early. All changes are undone before this returns, also after a failure.
-pub async fn soak(
+pub async fn run_soak(
     cluster: &Cluster,
-    plan: &Plan,
-    around: &Surroundings,
-    load: impl Future<Output = Vec<Exercised>>,
+    plan: &SoakOptions,
+    around: &ClusterNetwork,
+    load: impl Future<Output = Vec<ExerciseResult>>,
     stop: impl Future<Output = ()>,
-    say: Say<'_>,
-) -> Result<Evidence> {
+    say: SoakNotifier<'_>,
+) -> Result<AuditEvidence> {
     let coredns = match plan.names {
-        Names::NotSeen => None,
-        Names::Pod | Names::Here(_) => Some(dns::find(cluster).await?),
+        NameObservation::NotSeen => None,
+        NameObservation::Pod | NameObservation::Local(_) => Some(dns::find_coredns(cluster).await?),
     };
     // A Corefile that cannot be changed is an error before anything is changed. The sink's address is
     // not known yet; any will do (192.0.2.1 is reserved for examples).
     if let Some(coredns) = &coredns {
         let somewhere = SocketAddr::from(([192, 0, 2, 1], crate::sink::PORT));
-        changed(coredns, somewhere, around)?;
+        redirected_corefile(coredns, somewhere, around)?;
     }
-    let lock = match Lock::take(cluster, coredns.as_ref()).await? {
+    let lock = match AuditLock::acquire(cluster, coredns.as_ref()).await? {
         Some(lock) => lock,
         None => {
-            for done in restore(cluster).await? {
+            for done in restore_cluster(cluster).await? {
                 say(&format!("undoing the changes of an earlier audit that was killed: {done}"));
             }
-            let lock = Lock::take(cluster, coredns.as_ref()).await?;
+            let lock = AuditLock::acquire(cluster, coredns.as_ref()).await?;
             lock.ok_or_else(|| Error::Record {
                 what: format!("ConfigMap kube-system/{}", dns::RECORD_NAME),
                 reason: "it was deleted and is there again: another audit may be starting"
@@ -161,89 +165,99 @@ pub async fn soak(
             })?
         }
     };
-    let run = Run {
+    let run = SoakRun {
         cluster,
-        plan,
-        around,
+        options: plan,
+        network: around,
         coredns,
         lock: tokio::sync::Mutex::new(lock),
-        heard: Mutex::new(Heard::default()),
-        say,
+        state: Mutex::new(SoakState::default()),
+        notify: say,
     };
     let outcome = tokio::select! {
-        outcome = run.whole(load) => outcome,
+        outcome = run.run_with_pod_watch(load) => outcome,
         () = stop => {
             say("stopped; undoing all changes …");
-            run.heard().evidence.gaps.push("the audit was stopped before its time was over".to_owned());
-            run.end().await
+            run.lock_state().evidence.gaps.push("the audit was stopped before its time was over".to_owned());
+            run.end_soak().await
         }
     };
     // In every case: nothing stays in the cluster.
-    let restored = restore(cluster).await;
+    let restored = restore_cluster(cluster).await;
     if let Err(error) = &restored {
         say(&format!("not all changes could be undone: {error}. Run again: gantry audit restore"));
     }
     outcome?;
     restored?;
-    Ok(run.evidence())
+    Ok(run.into_evidence())
 }
 
-fn needs_helpers(plan: &Plan) -> bool {
-    plan.names == Names::Pod || plan.connections == Connections::Seen
+fn needs_helpers(plan: &SoakOptions) -> bool {
+    plan.names == NameObservation::Pod || plan.connections == ConnectionObservation::Seen
 }
 
 /// The Corefile that forwards foreign names to a sink.
-fn changed(coredns: &CoreDns, sink: SocketAddr, around: &Surroundings) -> Result<String> {
+fn redirected_corefile(
+    coredns: &CoreDns,
+    sink: SocketAddr,
+    around: &ClusterNetwork,
+) -> Result<String> {
     let kept_in = format!("ConfigMap {}/{}", coredns.namespace, dns::RECORD_NAME);
-    let wish = Wish { sink, inside: around.inside.names(), kept_in: &kept_in };
-    Ok(edit(&Corefile::parse(&coredns.corefile)?, &wish)?.text)
+    let wish = SinkRedirection { sink, inside: around.perimeter.names(), kept_in: &kept_in };
+    Ok(redirect_to_sink(&Corefile::parse(&coredns.corefile)?, &wish)?.text)
 }
 
 /// What was observed so far. It is shared by the futures that read the observers' messages.
 #[derive(Default)]
-struct Heard {
-    evidence: Evidence,
+struct SoakState {
+    evidence: AuditEvidence,
     /// The state of each observer, by `names` or the node.
-    told: BTreeMap<String, Told>,
+    observers: BTreeMap<String, ObserverStatus>,
 }
 
 /// A soak that is running.
-struct Run<'a> {
+struct SoakRun<'a> {
     cluster: &'a Cluster,
-    plan: &'a Plan,
-    around: &'a Surroundings,
+    options: &'a SoakOptions,
+    network: &'a ClusterNetwork,
     coredns: Option<CoreDns>,
-    lock: tokio::sync::Mutex<Lock>,
-    heard: Mutex<Heard>,
-    say: Say<'a>,
+    lock: tokio::sync::Mutex<AuditLock>,
+    state: Mutex<SoakState>,
+    notify: SoakNotifier<'a>,
 }
 
-impl Run<'_> {
+impl SoakRun<'_> {
     /// The soak, with the pods watched all the time: an address means a pod only at a moment.
-    async fn whole(&self, load: impl Future<Output = Vec<Exercised>>) -> Result<()> {
-        let watch = self.cluster.watch::<Pod>(Scope::Cluster, "", |change| {
-            self.heard().evidence.book.note(&change);
+    async fn run_with_pod_watch(
+        &self,
+        load: impl Future<Output = Vec<ExerciseResult>>,
+    ) -> Result<()> {
+        let watch = self.cluster.watch_objects::<Pod>(ObjectScope::Cluster, "", |change| {
+            self.lock_state().evidence.book.apply_change(&change);
         });
         // The watch ends only with an error it cannot retry; then attempts could not be attributed.
         tokio::select! {
             error = watch => Err(error.err().map_or(Error::Report { cause: "the watch ended".into() }, Error::from)),
-            done = self.with_helpers(load) => done,
+            done = self.run_with_helpers(load) => done,
         }
     }
 
     /// Starts the observers, then listens to them while the soak runs. The first future that ends, ends
     /// all: only the soak itself does, or a failure.
-    async fn with_helpers(&self, load: impl Future<Output = Vec<Exercised>>) -> Result<()> {
-        let helpers = Helpers {
-            image: self.plan.image.clone(),
-            pull_secret: self.plan.pull_secret.clone(),
-            length: self.plan.length + TAKE_UP + START,
+    async fn run_with_helpers(
+        &self,
+        load: impl Future<Output = Vec<ExerciseResult>>,
+    ) -> Result<()> {
+        let helpers = AuditHelpers {
+            image: self.options.image.clone(),
+            pull_secret: self.options.pull_secret.clone(),
+            length: self.options.length + TAKE_UP + START,
         };
-        let is_watched = self.plan.connections == Connections::Seen;
-        if needs_helpers(self.plan) {
-            (self.say)("starting helper pods …");
+        let is_watched = self.options.connections == ConnectionObservation::Seen;
+        if needs_helpers(self.options) {
+            (self.notify)("starting helper pods …");
             let security = if is_watched { "privileged" } else { "restricted" };
-            helpers.namespace(self.cluster, security).await?;
+            helpers.create_namespace(self.cluster, security).await?;
         }
         // CoreDNS' pods by their own addresses: behind the service's address only one of them would be
         // tested at a time.
@@ -251,37 +265,38 @@ impl Run<'_> {
             self.coredns.iter().flat_map(|dns| dns.pods.iter().map(|(_, at)| *at)).collect();
         let mut pods = BTreeMap::new();
         if is_watched {
-            for node in self.around.nodes.keys() {
+            for node in self.network.nodes.keys() {
                 let name =
-                    Box::pin(helpers.watcher(self.cluster, node, &self.around.inside)).await?;
+                    Box::pin(helpers.start_watcher(self.cluster, node, &self.network.perimeter))
+                        .await?;
                 pods.insert(node.clone(), name);
             }
         }
         // A sink in this process hands its messages over through a list, as pods do through their logs.
         let mut here = None;
-        let sink = match self.plan.names {
-            Names::NotSeen => None,
-            Names::Pod => {
-                let address = Box::pin(helpers.sink(self.cluster, &servers)).await?;
+        let sink = match self.options.names {
+            NameObservation::NotSeen => None,
+            NameObservation::Pod => {
+                let address = Box::pin(helpers.start_sink(self.cluster, &servers)).await?;
                 pods.insert(NAMES.to_owned(), helpers::SINK.to_owned());
                 Some(address)
             }
-            Names::Here(address) => {
+            NameObservation::Local(address) => {
                 let lines = Arc::new(Mutex::new(Vec::new()));
                 let told = lines.clone();
-                let tell = Arc::new(move |line| lock(&told).push(line));
-                let sink = Sink::bind(address, &servers, tell).await?;
+                let tell = Arc::new(move |line| lock_mutex(&told).push(line));
+                let sink = DnsSink::bind(address, &servers, tell).await?;
                 let address = sink.address()?;
                 here = Some((sink, lines));
                 Some(address)
             }
         };
         for name in pods.values() {
-            helpers::is_running(self.cluster, name).await?;
+            helpers::wait_until_running(self.cluster, name).await?;
         }
         let mut places: Vec<String> = pods.keys().cloned().collect();
         let mut listening: FuturesUnordered<_> =
-            pods.iter().map(|(place, pod)| self.listen(place, pod)).collect();
+            pods.iter().map(|(place, pod)| self.follow_helper(place, pod)).collect();
         let in_pods = async {
             // Without pods the list is empty: that must not end the soak.
             while listening.next().await.is_some() {}
@@ -289,110 +304,111 @@ impl Run<'_> {
         };
         let in_process = async {
             if let Some((sink, lines)) = here {
-                tokio::join!(sink.serve(std::future::pending()), self.take_over(&lines));
+                tokio::join!(sink.serve(std::future::pending()), self.drain_local_messages(&lines));
             }
             std::future::pending::<()>().await;
         };
-        if matches!(self.plan.names, Names::Here(_)) {
+        if matches!(self.options.names, NameObservation::Local(_)) {
             places.push(NAMES.to_owned());
         }
         tokio::select! {
             () = in_pods => Ok(()),
             () = in_process => Ok(()),
-            () = self.stay_alive() => Ok(()),
-            done = self.timed(sink, &places, load) => done,
+            () = self.renew_lock() => Ok(()),
+            done = self.soak_for_length(sink, &places, load) => done,
         }
     }
 
     /// Waits for the observers, diverts names, listens for the wanted time, and ends.
-    async fn timed(
+    async fn soak_for_length(
         &self,
         sink: Option<SocketAddr>,
         places: &[String],
-        load: impl Future<Output = Vec<Exercised>>,
+        load: impl Future<Output = Vec<ExerciseResult>>,
     ) -> Result<()> {
         let are_ready = || {
-            let heard = self.heard();
-            let is_ready = |place| heard.told.get(place).is_some_and(|told| told.source.is_some());
+            let heard = self.lock_state();
+            let is_ready =
+                |place| heard.observers.get(place).is_some_and(|told| told.source.is_some());
             places.iter().all(is_ready)
         };
         // An observer that does not report in time becomes a gap at the end, no failure: the others see.
-        self.until(START, are_ready).await;
+        self.wait_until(START, are_ready).await;
         if let (Some(sink), Some(coredns)) = (sink, &self.coredns) {
-            self.divert(sink, coredns).await?;
+            self.divert_names(sink, coredns).await?;
         }
-        let length = self.plan.length;
-        (self.say)(&format!("listening for {length:?} …"));
+        let length = self.options.length;
+        (self.notify)(&format!("listening for {length:?} …"));
         // From here on silence means something; what was seen before is kept as well.
-        self.heard().evidence.from = Some(Timestamp::now());
+        self.lock_state().evidence.from = Some(Timestamp::now());
         let (exercised, ()) = tokio::join!(load, sleep(length));
-        self.heard().evidence.exercised = exercised;
+        self.lock_state().evidence.exercised = exercised;
         sleep(LAST_WORDS).await;
-        self.end().await?;
+        self.end_soak().await?;
         // The sink is removed only when CoreDNS does not ask it any more.
-        if self.plan.names == Names::Pod {
-            self.until(TAKE_BACK, || self.forwarding() == 0).await;
+        if self.options.names == NameObservation::Pod {
+            self.wait_until(TAKE_BACK, || self.count_forwarding_servers() == 0).await;
         }
         Ok(())
     }
 
     /// Makes CoreDNS forward to the sink, and waits until all of its pods do. Those that do not become a
     /// gap in the evidence.
-    async fn divert(&self, sink: SocketAddr, coredns: &CoreDns) -> Result<()> {
-        let text = changed(coredns, sink, self.around)?;
-        (self.say)("making CoreDNS forward foreign names to the sink …");
-        dns::switch(self.cluster, coredns, &mut *self.lock.lock().await, &text).await?;
+    async fn divert_names(&self, sink: SocketAddr, coredns: &CoreDns) -> Result<()> {
+        let text = redirected_corefile(coredns, sink, self.network)?;
+        (self.notify)("making CoreDNS forward foreign names to the sink …");
+        dns::switch_corefile(self.cluster, coredns, &mut *self.lock.lock().await, &text).await?;
         let wanted = coredns.pods.len();
-        if !self.until(TAKE_UP, || self.forwarding() >= wanted).await {
+        if !self.wait_until(TAKE_UP, || self.count_forwarding_servers() >= wanted).await {
             let gap = format!(
                 "{} of {wanted} CoreDNS pods did not forward to the sink within {} s: names that they \
                  were asked for may be missing",
-                wanted - self.forwarding().min(wanted),
+                wanted - self.count_forwarding_servers().min(wanted),
                 TAKE_UP.as_secs()
             );
-            self.heard().evidence.gaps.push(gap);
+            self.lock_state().evidence.gaps.push(gap);
         }
         if coredns.is_behind_node_local {
             let gap = "node-local-dns answers pods on their nodes and forwards foreign names itself, \
                        so that the sink does not see them; its own connections are seen";
-            self.heard().evidence.gaps.push(gap.to_owned());
+            self.lock_state().evidence.gaps.push(gap.to_owned());
         }
         Ok(())
     }
 
     /// Ends the soak: notes how each observer saw, and restores the Corefile.
-    async fn end(&self) -> Result<()> {
+    async fn end_soak(&self) -> Result<()> {
         let lock = self.lock.lock().await;
-        self.heard().evidence.to = Some(Timestamp::now());
-        self.close();
+        self.lock_state().evidence.to = Some(Timestamp::now());
+        self.record_observers();
         // Absent while the Corefile was not changed: without names, or when stopped early.
         if lock.after.is_none() {
             return Ok(());
         }
-        (self.say)("restoring CoreDNS' Corefile …");
-        dns::put_back(self.cluster, &lock).await?;
+        (self.notify)("restoring CoreDNS' Corefile …");
+        dns::restore_corefile(self.cluster, &lock).await?;
         Ok(())
     }
 
     /// Notes in the evidence how each observer saw, and what could not be seen.
-    fn close(&self) {
-        let mut heard = self.heard();
-        let Heard { evidence, told } = &mut *heard;
+    fn record_observers(&self) {
+        let mut heard = self.lock_state();
+        let SoakState { evidence, observers: told } = &mut *heard;
         let mut places: Vec<&str> = vec![];
-        if self.plan.names != Names::NotSeen {
+        if self.options.names != NameObservation::NotSeen {
             places.push(NAMES);
         }
-        if self.plan.connections == Connections::Seen {
-            places.extend(self.around.nodes.keys().map(String::as_str));
+        if self.options.connections == ConnectionObservation::Seen {
+            places.extend(self.network.nodes.keys().map(String::as_str));
         }
         for place in places {
-            let unheard = Told::default();
+            let unheard = ObserverStatus::default();
             let told = told.get(place).unwrap_or(&unheard);
             let (source, reason) = told
                 .source
                 .clone()
-                .unwrap_or((Source::None, Some("the helper did not report".into())));
-            if source == Source::None {
+                .unwrap_or((ObservationMethod::None, Some("the helper did not report".into())));
+            if source == ObservationMethod::None {
                 let reason = reason.clone().unwrap_or_default();
                 evidence.gaps.push(format!("{place}: nothing could be observed: {reason}"));
             }
@@ -408,15 +424,15 @@ impl Run<'_> {
                     "CoreDNS at {server} stopped forwarding to the sink before the audit ended"
                 ));
             }
-            evidence.sources.push(Seeing { place: place.to_owned(), source, reason });
+            evidence.sources.push(Observer { place: place.to_owned(), source, reason });
         }
     }
 
     /// Follows a helper's log; never ends.
-    async fn listen(&self, place: &str, pod: &str) {
+    async fn follow_helper(&self, place: &str, pod: &str) {
         loop {
-            let heard = self.cluster.follow(NAMESPACE, pod, |line| {
-                Line::read(line).for_each(|line| self.take(place, line));
+            let heard = self.cluster.follow_log(NAMESPACE, pod, |line| {
+                ObserverMessage::parse_log(line).for_each(|line| self.record_message(place, line));
             });
             let _ = heard.await;
             // The connection broke, or the log was rotated: it is read again from its start. Messages have
@@ -426,49 +442,49 @@ impl Run<'_> {
     }
 
     /// Records the messages of the sink in this process; never ends.
-    async fn take_over(&self, lines: &Mutex<Vec<Line>>) {
+    async fn drain_local_messages(&self, lines: &Mutex<Vec<ObserverMessage>>) {
         loop {
-            let told = std::mem::take(&mut *lock(lines));
+            let told = std::mem::take(&mut *lock_mutex(lines));
             for line in told {
-                self.take(NAMES, line);
+                self.record_message(NAMES, line);
             }
             sleep(PERIOD).await;
         }
     }
 
     /// Records a message of an observer.
-    fn take(&self, place: &str, line: Line) {
-        let mut heard = self.heard();
-        let Heard { evidence, told } = &mut *heard;
-        evidence.take(place, told.entry(place.to_owned()).or_default(), line);
+    fn record_message(&self, place: &str, line: ObserverMessage) {
+        let mut heard = self.lock_state();
+        let SoakState { evidence, observers: told } = &mut *heard;
+        evidence.record_message(place, told.entry(place.to_owned()).or_default(), line);
     }
 
     /// How many CoreDNS pods forward to the sink now.
-    fn forwarding(&self) -> usize {
-        let heard = self.heard();
-        let servers = heard.told.get(NAMES).map(|told| &told.servers);
+    fn count_forwarding_servers(&self) -> usize {
+        let heard = self.lock_state();
+        let servers = heard.observers.get(NAMES).map(|told| &told.servers);
         servers.into_iter().flatten().filter(|(_, is_there)| **is_there).count()
     }
 
     /// Renews the lock and reports progress; never ends.
-    async fn stay_alive(&self) {
+    async fn renew_lock(&self) {
         let start = Instant::now();
         loop {
             sleep(BEAT).await;
             // A failure is ignored: the worst is that another audit takes this one for dead, and then finds
             // the Corefile changed.
             let _ = timeout(BEAT, async { self.lock.lock().await.renew(self.cluster).await }).await;
-            let heard = self.heard();
+            let heard = self.lock_state();
             let (names, packets) = (heard.evidence.queries.len(), heard.evidence.attempts.len());
             let seconds = start.elapsed().as_secs();
-            (self.say)(&format!(
+            (self.notify)(&format!(
                 "{seconds} s: {names} DNS questions and {packets} connections to outside so far"
             ));
         }
     }
 
     /// Waits until a condition holds, for at most `most`. Returns whether it does.
-    async fn until(&self, most: Duration, is_so: impl Fn() -> bool) -> bool {
+    async fn wait_until(&self, most: Duration, is_so: impl Fn() -> bool) -> bool {
         let deadline = Instant::now() + most;
         while !is_so() {
             if Instant::now() > deadline {
@@ -479,15 +495,15 @@ impl Run<'_> {
         true
     }
 
-    fn heard(&self) -> MutexGuard<'_, Heard> {
-        lock(&self.heard)
+    fn lock_state(&self) -> MutexGuard<'_, SoakState> {
+        lock_mutex(&self.state)
     }
 
-    fn evidence(self) -> Evidence {
-        self.heard.into_inner().unwrap_or_else(PoisonError::into_inner).evidence
+    fn into_evidence(self) -> AuditEvidence {
+        self.state.into_inner().unwrap_or_else(PoisonError::into_inner).evidence
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock_mutex<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -19,7 +19,7 @@ const SHORTEST_SILENCE: Duration = Duration::from_millis(500);
 /// How often something was seen, when first and when last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Seen {
+pub struct Sightings {
     /// How many times.
     pub count: u64,
     /// The first time.
@@ -28,7 +28,7 @@ pub struct Seen {
     pub last: Timestamp,
 }
 
-impl Seen {
+impl Sightings {
     /// Seen once, now.
     pub fn once(now: Timestamp) -> Self {
         Self { count: 1, first: now, last: now }
@@ -36,7 +36,7 @@ impl Seen {
 
     /// Both counted together.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub fn merge(self, other: Self) -> Self {
         Self {
             count: self.count.saturating_add(other.count),
             first: self.first.min(other.first),
@@ -47,8 +47,8 @@ impl Seen {
 
 /// The things that were seen, with their counts.
 #[derive(Debug)]
-pub(crate) struct Tally<K> {
-    entries: BTreeMap<K, Entry>,
+pub(crate) struct SightingTally<K> {
+    entries: BTreeMap<K, TallyEntry>,
     most: usize,
     /// How many sightings of things there was no room for.
     left_out: u64,
@@ -56,25 +56,25 @@ pub(crate) struct Tally<K> {
 
 /// One thing that was seen.
 #[derive(Debug)]
-struct Entry {
-    seen: Seen,
-    born: Instant,
-    told: Instant,
-    is_told: bool,
+struct TallyEntry {
+    sightings: Sightings,
+    first_seen: Instant,
+    reported: Instant,
+    is_reported: bool,
 }
 
-impl<K: Ord + Clone> Tally<K> {
+impl<K: Ord + Clone> SightingTally<K> {
     /// An empty tally with room for `most` different things.
     pub(crate) fn new(most: usize) -> Self {
         Self { entries: BTreeMap::new(), most, left_out: 0 }
     }
 
     /// Counts a sighting. Returns the count when the thing is new, which has to be reported at once.
-    pub(crate) fn note(&mut self, thing: &K) -> Option<Seen> {
+    pub(crate) fn add_sighting(&mut self, thing: &K) -> Option<Sightings> {
         let now = Timestamp::now();
         if let Some(entry) = self.entries.get_mut(thing) {
-            entry.seen = entry.seen.and(Seen::once(now));
-            entry.is_told = false;
+            entry.sightings = entry.sightings.merge(Sightings::once(now));
+            entry.is_reported = false;
             return None;
         }
         if self.entries.len() >= self.most {
@@ -82,24 +82,29 @@ impl<K: Ord + Clone> Tally<K> {
             return None;
         }
         let instant = Instant::now();
-        let seen = Seen::once(now);
-        let entry = Entry { seen, born: instant, told: instant, is_told: true };
+        let seen = Sightings::once(now);
+        let entry = TallyEntry {
+            sightings: seen,
+            first_seen: instant,
+            reported: instant,
+            is_reported: true,
+        };
         self.entries.insert(thing.clone(), entry);
         Some(seen)
     }
 
     /// What has changed and was not reported for long enough.
-    pub(crate) fn due(&mut self) -> Vec<(K, Seen)> {
-        self.changed(|entry| {
+    pub(crate) fn take_due(&mut self) -> Vec<(K, Sightings)> {
+        self.take_changed(|entry| {
             // As long as the thing was known at its last report: so the intervals double.
-            let silence = entry.told.duration_since(entry.born);
-            entry.told.elapsed() >= silence.clamp(SHORTEST_SILENCE, LONGEST_SILENCE)
+            let silence = entry.reported.duration_since(entry.first_seen);
+            entry.reported.elapsed() >= silence.clamp(SHORTEST_SILENCE, LONGEST_SILENCE)
         })
     }
 
     /// All that has changed since it was reported.
-    pub(crate) fn rest(&mut self) -> Vec<(K, Seen)> {
-        self.changed(|_| true)
+    pub(crate) fn take_unreported(&mut self) -> Vec<(K, Sightings)> {
+        self.take_changed(|_| true)
     }
 
     /// How many sightings there was no room for.
@@ -107,12 +112,12 @@ impl<K: Ord + Clone> Tally<K> {
         self.left_out
     }
 
-    fn changed(&mut self, is_due: impl Fn(&Entry) -> bool) -> Vec<(K, Seen)> {
-        let due = self.entries.iter_mut().filter(|(_, entry)| !entry.is_told && is_due(entry));
+    fn take_changed(&mut self, is_due: impl Fn(&TallyEntry) -> bool) -> Vec<(K, Sightings)> {
+        let due = self.entries.iter_mut().filter(|(_, entry)| !entry.is_reported && is_due(entry));
         due.map(|(thing, entry)| {
-            entry.is_told = true;
-            entry.told = Instant::now();
-            (thing.clone(), entry.seen)
+            entry.is_reported = true;
+            entry.reported = Instant::now();
+            (thing.clone(), entry.sightings)
         })
         .collect()
     }
@@ -125,21 +130,21 @@ mod tests {
 
     #[test]
     fn what_is_new_is_told_at_once_and_the_rest_with_its_count() {
-        let mut tally = Tally::new(10);
-        assert_eq!(tally.note(&"a").unwrap().count, 1);
-        assert_eq!(tally.note(&"a"), None);
-        assert_eq!(tally.note(&"a"), None);
-        let rest = tally.rest();
+        let mut tally = SightingTally::new(10);
+        assert_eq!(tally.add_sighting(&"a").unwrap().count, 1);
+        assert_eq!(tally.add_sighting(&"a"), None);
+        assert_eq!(tally.add_sighting(&"a"), None);
+        let rest = tally.take_unreported();
         assert_eq!((rest.len(), rest[0].1.count), (1, 3));
-        assert!(tally.rest().is_empty());
+        assert!(tally.take_unreported().is_empty());
     }
 
     #[test]
     fn memory_is_bounded_and_what_does_not_fit_is_counted() {
-        let mut tally = Tally::new(2);
+        let mut tally = SightingTally::new(2);
         for thing in 0..100 {
-            tally.note(&thing);
+            tally.add_sighting(&thing);
         }
-        assert_eq!((tally.rest().len(), tally.left_out()), (0, 98));
+        assert_eq!((tally.take_unreported().len(), tally.left_out()), (0, 98));
     }
 }

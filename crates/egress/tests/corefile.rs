@@ -3,15 +3,15 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use gantry_egress::corefile::{Corefile, Edited, Wish, edit};
+use gantry_egress::corefile::{Corefile, EditedCorefile, SinkRedirection, redirect_to_sink};
 
 const SINK: &str = "10.244.1.9:5353";
 
-fn change(text: &str, inside: &[&str]) -> Edited {
+fn change(text: &str, inside: &[&str]) -> EditedCorefile {
     let inside: Vec<String> = inside.iter().map(ToString::to_string).collect();
     let kept_in = "ConfigMap kube-system/gantry-audit";
-    let wish = Wish { sink: SINK.parse().unwrap(), inside: &inside, kept_in };
-    edit(&Corefile::parse(text).unwrap(), &wish).unwrap()
+    let wish = SinkRedirection { sink: SINK.parse().unwrap(), inside: &inside, kept_in };
+    redirect_to_sink(&Corefile::parse(text).unwrap(), &wish).unwrap()
 }
 
 /// The lines of one text that the other lacks; a line that is there twice counts twice.
@@ -125,9 +125,9 @@ fn without_a_block_for_all_names_one_is_put_at_the_end() {
 #[test]
 fn what_cannot_be_changed_safely_is_refused_with_the_next_step() {
     let inside = [];
-    let wish = Wish { sink: SINK.parse().unwrap(), inside: &inside, kept_in: "x" };
+    let wish = SinkRedirection { sink: SINK.parse().unwrap(), inside: &inside, kept_in: "x" };
     let error = |text| match Corefile::parse(text) {
-        Ok(corefile) => edit(&corefile, &wish).unwrap_err().to_string(),
+        Ok(corefile) => redirect_to_sink(&corefile, &wish).unwrap_err().to_string(),
         Err(error) => error.to_string(),
     };
     assert!(error(".:53 {\n  forward . 10.0.0.2\n}").contains("a line `reload`"));

@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use gantry_egress::sink::Sink;
-use gantry_egress::{Line, Source};
+use gantry_egress::sink::DnsSink;
+use gantry_egress::{ObservationMethod, ObserverMessage};
 use tokio::sync::oneshot;
 
 struct Running {
     address: SocketAddr,
-    lines: Arc<Mutex<Vec<Line>>>,
+    lines: Arc<Mutex<Vec<ObserverMessage>>>,
     stop: Option<oneshot::Sender<()>>,
     served: tokio::task::JoinHandle<()>,
 }
@@ -23,7 +23,7 @@ impl Running {
         let told = lines.clone();
         let any = "127.0.0.1:0".parse().unwrap();
         let tell = Arc::new(move |line| told.lock().unwrap().push(line));
-        let sink = Sink::bind(any, probe, tell).await.unwrap();
+        let sink = DnsSink::bind(any, probe, tell).await.unwrap();
         let address = sink.address().unwrap();
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(sink.serve(async {
@@ -32,7 +32,7 @@ impl Running {
         Self { address, lines, stop: Some(stop), served }
     }
 
-    async fn until(&self, what: impl Fn(&Line) -> bool) -> Line {
+    async fn until(&self, what: impl Fn(&ObserverMessage) -> bool) -> ObserverMessage {
         let start = Instant::now();
         loop {
             if let Some(line) = self.lines.lock().unwrap().iter().find(|line| what(line)) {
@@ -43,7 +43,7 @@ impl Running {
         }
     }
 
-    async fn end(mut self) -> Vec<Line> {
+    async fn end(mut self) -> Vec<ObserverMessage> {
         self.stop.take().unwrap().send(()).unwrap();
         self.served.await.unwrap();
         let lines = self.lines.lock().unwrap();
@@ -92,10 +92,10 @@ async fn questions_over_udp_and_tcp_are_answered_and_told_with_the_pod_that_aske
     ask(sink.address, "tcp", "hub.maker.com", 1).await;
     let lines = sink.end().await;
 
-    assert_eq!(lines[0], Line::Ready { source: Source::Dns, reason: None });
+    assert_eq!(lines[0], ObserverMessage::Ready { source: ObservationMethod::Dns, reason: None });
     let counts = |name: &str| {
         let counts = lines.iter().filter_map(|line| match line {
-            Line::Query { query, seen } if query.name == name => {
+            ObserverMessage::Query { query, seen } if query.name == name => {
                 assert_eq!(query.client, Some("10.244.1.7".parse().unwrap()));
                 assert_eq!(query.kind, "A");
                 Some(seen.count)
@@ -126,20 +126,20 @@ async fn a_name_server_that_forwards_is_known_by_its_own_question_and_missed_whe
     });
 
     assert_eq!(
-        sink.until(|line| matches!(line, Line::Reached { .. })).await,
-        Line::Reached { server: address }
+        sink.until(|line| matches!(line, ObserverMessage::Reached { .. })).await,
+        ObserverMessage::Reached { server: address }
     );
     forwarding.abort();
-    sink.until(|line| *line == Line::Lost { server: address }).await;
+    sink.until(|line| *line == ObserverMessage::Lost { server: address }).await;
 
     // The sink's own questions are nobody's attempt.
-    assert!(!sink.end().await.iter().any(|line| matches!(line, Line::Query { .. })));
+    assert!(!sink.end().await.iter().any(|line| matches!(line, ObserverMessage::Query { .. })));
 }
 
 #[tokio::test]
 async fn an_address_that_is_taken_is_an_error_that_names_it() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let Err(error) = Sink::bind(address, &[], Arc::new(|_| {})).await else { panic!("bound") };
+    let Err(error) = DnsSink::bind(address, &[], Arc::new(|_| {})).await else { panic!("bound") };
     assert!(error.to_string().contains(&address.to_string()), "{error}");
 }

@@ -12,5 +12,8 @@ pub mod models;
 mod target;
 
 pub use error::{Error, Result};
-pub use load::{Cause, Failure, Fault, Landed, Options, Outcome, Report, load};
-pub use target::Target;
+pub use load::{
+    FailedRoot, FailureCause, LoadFailureKind, LoadOptions, LoadOutcome, LoadReport, LoadedRoot,
+    load_roots,
+};
+pub use target::LoadTarget;

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::stream::{FuturesUnordered, StreamExt};
 use serde::Serialize;
 use store::progress::Progress;
-use store::{Moved, Put, Sink, Source};
+use store::{PutResult, Sink, Source, TransferCallback};
 use tokio::sync::Semaphore;
 use types::{Descriptor, Digest, Manifest, Root};
 
@@ -24,12 +24,12 @@ use crate::Result;
 
 /// Settings of a load.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
+pub struct LoadOptions {
     /// How many blobs are moved at the same time; 0 counts as 1.
     pub concurrency: usize,
 }
 
-impl Default for Options {
+impl Default for LoadOptions {
     /// Four: a registry on a disk gains nothing from more, and each holds a file and a socket.
     fn default() -> Self {
         Self { concurrency: 4 }
@@ -38,11 +38,11 @@ impl Default for Options {
 
 /// The result of a load: what is at the target now, and what failed.
 #[derive(Debug, Default)]
-pub struct Report {
+pub struct LoadReport {
     /// Every root that is at the target now, in the order of the input.
-    pub landed: Vec<Landed>,
+    pub landed: Vec<LoadedRoot>,
     /// Roots that could not be loaded, and why.
-    pub failed: Vec<Failure>,
+    pub failed: Vec<FailedRoot>,
     /// Bytes that were sent to the sink; blobs that it had already do not count.
     pub moved: u64,
     /// Every blob and manifest of the loaded roots, for the receipt.
@@ -51,17 +51,17 @@ pub struct Report {
 
 /// A root that is at the target.
 #[derive(Debug, Clone)]
-pub struct Landed {
+pub struct LoadedRoot {
     /// The root.
     pub root: Root,
     /// Whether it had to be loaded.
-    pub outcome: Outcome,
+    pub outcome: LoadOutcome,
 }
 
 /// Whether a root had to be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum LoadOutcome {
     /// It was there already, under its name and with its digest.
     Present,
     /// It was not there, or not complete, and was loaded.
@@ -70,25 +70,25 @@ pub enum Outcome {
 
 /// A root that could not be loaded.
 #[derive(Debug, Clone)]
-pub struct Failure {
+pub struct FailedRoot {
     /// The root.
     pub root: Root,
     /// What went wrong.
-    pub cause: Cause,
+    pub cause: FailureCause,
 }
 
 /// Why a root could not be loaded.
 #[derive(Debug, Clone)]
-pub struct Cause {
+pub struct FailureCause {
     /// The sink's or the source's error message, with its next step.
     pub error: String,
     /// Whether the source or the target is to blame.
-    pub fault: Fault,
+    pub fault: LoadFailureKind,
 }
 
 /// What is to blame when a root cannot be loaded. It decides the exit code (3 or 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum LoadFailureKind {
     /// The source: its bytes do not have the digest that its manifest says.
     Integrity,
     /// Anything else: the target, the network, the disk.
@@ -97,17 +97,17 @@ pub enum Fault {
 
 /// Copies `roots` from `source` into `sink`. What fails for one root is in the report; only a
 /// failure that concerns all of them is an error.
-pub async fn load<S: Sink>(
+pub async fn load_roots<S: Sink>(
     source: Arc<dyn Source>,
     roots: Vec<Root>,
     sink: Arc<S>,
-    options: Options,
+    options: LoadOptions,
     progress: Arc<dyn Progress>,
-) -> Result<Report> {
-    let load = Arc::new(Load {
+) -> Result<LoadReport> {
+    let load = Arc::new(LoadRun {
         source,
         sink,
-        places: Semaphore::new(options.concurrency.max(1)),
+        permits: Semaphore::new(options.concurrency.max(1)),
         turns: Mutex::new(HashMap::new()),
         progress,
         moved: Arc::default(),
@@ -117,14 +117,14 @@ pub async fn load<S: Sink>(
     let mut plans = Vec::with_capacity(roots.len());
     for root in roots {
         let source = Arc::clone(&load.source);
-        let plan = blocking(move || {
-            let closure = store::closure(&*source, &root);
+        let plan = run_blocking(move || {
+            let closure = store::find_closure(&*source, &root);
             (root, closure)
         })
         .await;
         plans.push(plan);
     }
-    let mut report = Report::default();
+    let mut report = LoadReport::default();
     let mut expected: HashMap<Digest, u64> = HashMap::new();
     let mut ready = Vec::new();
     for (order, (root, closure)) in plans.into_iter().enumerate() {
@@ -135,18 +135,20 @@ pub async fn load<S: Sink>(
                 }
                 ready.push((order, root, closure));
             }
-            Err(error) => report.failed.push(Failure { root, cause: Cause::of(&error) }),
+            Err(error) => {
+                report.failed.push(FailedRoot { root, cause: FailureCause::from_error(&error) })
+            }
         }
     }
     // By digest, so that a blob of several roots counts once.
-    load.progress.expect(expected.values().sum());
+    load.progress.expect_bytes(expected.values().sum());
 
     let mut running: FuturesUnordered<_> = ready
         .into_iter()
         .map(|(order, root, closure)| {
             let load = Arc::clone(&load);
             async move {
-                let outcome = load.root(&root, &closure).await;
+                let outcome = load.load_root(&root, &closure).await;
                 (order, root, closure, outcome)
             }
         })
@@ -155,14 +157,14 @@ pub async fn load<S: Sink>(
     while let Some((order, root, closure, outcome)) = running.next().await {
         match outcome {
             Ok(outcome) => {
-                load.progress.done(&root.name.to_string());
+                load.progress.finish_item(&root.name.to_string());
                 report.blobs.extend(closure.manifests);
                 report.blobs.extend(closure.blobs);
-                landed.push((order, Landed { root, outcome }));
+                landed.push((order, LoadedRoot { root, outcome }));
             }
             Err(cause) => {
-                load.progress.note(&format!("{}: {}", root.name, cause.error));
-                report.failed.push(Failure { root, cause });
+                load.progress.add_note(&format!("{}: {}", root.name, cause.error));
+                report.failed.push(FailedRoot { root, cause });
             }
         }
     }
@@ -173,10 +175,10 @@ pub async fn load<S: Sink>(
     Ok(report)
 }
 
-impl Cause {
+impl FailureCause {
     /// Tells the kind of failure from the error's type. `Sink` is a public trait with an error type
     /// of its own, so the known ones are found by downcasting; unknown ones count as the target's.
-    fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+    fn from_error(error: &(dyn std::error::Error + 'static)) -> Self {
         let is_integrity = match (error.downcast_ref(), error.downcast_ref()) {
             (Some(error), _) => matches!(
                 error,
@@ -185,40 +187,49 @@ impl Cause {
             (_, Some(error)) => remote::Error::is_integrity(error),
             _ => false,
         };
-        let fault = if is_integrity { Fault::Integrity } else { Fault::Other };
+        let fault = if is_integrity { LoadFailureKind::Integrity } else { LoadFailureKind::Other };
         Self { error: error.to_string(), fault }
     }
 }
 
 /// One run of [`load_roots`], shared by the tasks of its roots.
-struct Load<S> {
+struct LoadRun<S> {
     source: Arc<dyn Source>,
     sink: Arc<S>,
-    places: Semaphore,
+    permits: Semaphore,
     /// One lock for each digest: its holder moves the blob, the others find it there afterwards.
-    turns: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<Turn>>>>,
+    turns: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<BlobTurn>>>>,
     progress: Arc<dyn Progress>,
     moved: Arc<AtomicU64>,
 }
 
 /// What the tasks that want the same blob share, behind its lock.
 #[derive(Default)]
-struct Turn {
+struct BlobTurn {
     /// Whether its bytes were counted as progress; a blob counts once, however many roots want it.
     is_counted: bool,
 }
 
-impl<S: Sink> Load<S> {
-    async fn root(&self, root: &Root, closure: &store::Closure) -> Result<Outcome, Cause> {
+impl<S: Sink> LoadRun<S> {
+    async fn load_root(
+        &self,
+        root: &Root,
+        closure: &store::RootClosure,
+    ) -> Result<LoadOutcome, FailureCause> {
         // One question for the whole root: the second load of a bundle should take seconds.
-        if self.sink.holds(root, closure).await.map_err(|error| Cause::of(&error))? {
+        if self
+            .sink
+            .holds_root(root, closure)
+            .await
+            .map_err(|error| FailureCause::from_error(&error))?
+        {
             for blob in closure.blobs.iter().chain(&closure.manifests) {
-                self.count(blob, &mut *self.turn(&blob.digest).lock().await, 0);
+                self.count_present(blob, &mut *self.blob_turn(&blob.digest).lock().await, 0);
             }
-            return Ok(Outcome::Present);
+            return Ok(LoadOutcome::Present);
         }
         let mut puts: FuturesUnordered<_> =
-            closure.blobs.iter().map(|blob| self.blob(root, blob)).collect();
+            closure.blobs.iter().map(|blob| self.load_blob(root, blob)).collect();
         let mut first_error = None;
         while let Some(put) = puts.next().await {
             // The other blobs go on: whatever reaches the sink now need not be moved by the next run.
@@ -232,26 +243,30 @@ impl<S: Sink> Load<S> {
         // A closure lists manifests before the index that refers to them: registries refuse a manifest
         // whose parts they do not have (OCI Distribution Spec, "Pushing Manifests").
         for manifest in &closure.manifests {
-            let bytes = self.document(manifest).await?;
+            let bytes = self.read_manifest(manifest).await?;
             let put = if manifest.digest == root.descriptor.digest {
-                self.sink.publish(root, bytes).await
+                self.sink.publish_root(root, bytes).await
             } else {
                 self.sink.put_manifest(root, manifest, bytes).await.map(|_| ())
             };
-            put.map_err(|error| Cause::of(&error))?;
-            self.count(manifest, &mut *self.turn(&manifest.digest).lock().await, manifest.size);
+            put.map_err(|error| FailureCause::from_error(&error))?;
+            self.count_present(
+                manifest,
+                &mut *self.blob_turn(&manifest.digest).lock().await,
+                manifest.size,
+            );
         }
-        Ok(Outcome::Loaded)
+        Ok(LoadOutcome::Loaded)
     }
 
-    async fn blob(&self, root: &Root, blob: &Descriptor) -> Result<(), Cause> {
-        let turn = self.turn(&blob.digest);
+    async fn load_blob(&self, root: &Root, blob: &Descriptor) -> Result<(), FailureCause> {
+        let turn = self.blob_turn(&blob.digest);
         let mut turn = turn.lock().await;
         // The permit is taken after the lock: a task that waits for another's blob must not use up one
         // of the few permits. It fails only when the semaphore is closed, which nobody does.
-        let Ok(_place) = self.places.acquire().await else { return Ok(()) };
+        let Ok(_place) = self.permits.acquire().await else { return Ok(()) };
         let told = Arc::new(AtomicU64::new(0));
-        let moved: Moved = {
+        let moved: TransferCallback = {
             let (told, all, progress) =
                 (Arc::clone(&told), Arc::clone(&self.moved), Arc::clone(&self.progress));
             let is_counted = turn.is_counted;
@@ -259,7 +274,7 @@ impl<S: Sink> Load<S> {
                 told.fetch_add(bytes, Ordering::Relaxed);
                 all.fetch_add(bytes, Ordering::Relaxed);
                 if !is_counted {
-                    progress.advance(bytes);
+                    progress.advance_bytes(bytes);
                 }
             })
         };
@@ -267,12 +282,12 @@ impl<S: Sink> Load<S> {
             .sink
             .put_blob(root, blob, Arc::clone(&self.source), moved)
             .await
-            .map_err(|error| Cause::of(&error))?;
+            .map_err(|error| FailureCause::from_error(&error))?;
         match put {
             // Its bytes were counted by the closure above while they moved.
-            Put::Moved => turn.is_counted = true,
-            Put::Present | Put::Linked => {
-                self.count(blob, &mut turn, told.load(Ordering::Relaxed));
+            PutResult::Moved => turn.is_counted = true,
+            PutResult::Present | PutResult::Linked => {
+                self.count_present(blob, &mut turn, told.load(Ordering::Relaxed));
             }
         }
         Ok(())
@@ -280,29 +295,29 @@ impl<S: Sink> Load<S> {
 
     /// Counts a blob that was there already as skipped, once for each digest. `told` are the bytes of
     /// it that were counted as moved before the sink noticed that it has the blob.
-    fn count(&self, blob: &Descriptor, turn: &mut Turn, told: u64) {
+    fn count_present(&self, blob: &Descriptor, turn: &mut BlobTurn, told: u64) {
         if !turn.is_counted {
             turn.is_counted = true;
-            self.progress.skip(blob.size.saturating_sub(told));
+            self.progress.skip_bytes(blob.size.saturating_sub(told));
         }
     }
 
-    fn turn(&self, digest: &Digest) -> Arc<tokio::sync::Mutex<Turn>> {
+    fn blob_turn(&self, digest: &Digest) -> Arc<tokio::sync::Mutex<BlobTurn>> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(turns.entry(*digest).or_default())
     }
 
-    async fn document(&self, manifest: &Descriptor) -> Result<Vec<u8>, Cause> {
+    async fn read_manifest(&self, manifest: &Descriptor) -> Result<Vec<u8>, FailureCause> {
         let source = Arc::clone(&self.source);
         let digest = manifest.digest;
-        blocking(move || store::document(&*source, &digest, Manifest::MAX_SIZE))
+        run_blocking(move || store::read_blob(&*source, &digest, Manifest::MAX_SIZE))
             .await
-            .map_err(|error| Cause::of(&error))
+            .map_err(|error| FailureCause::from_error(&error))
     }
 }
 
 /// Runs blocking disk work on a thread for it, so that the async threads stay free.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
         // The task is never cancelled, so the error is a panic: it is raised again in the caller.

@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use types::Error;
-use types::naming::Prefix;
+use types::naming::RegistryPrefix;
 
 /// A parsed `--to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub enum LoadTarget {
     /// A registry, and the path that all names get in front of them: `registry.internal:5000/ai`.
-    Registry(Prefix),
+    Registry(RegistryPrefix),
     /// A store folder: `./store`, `/srv/store`, `dir:store`.
     Store(PathBuf),
 }
 
-impl FromStr for Target {
+impl FromStr for LoadTarget {
     type Err = Error;
 
     /// Text that starts with `/`, `./`, `../` or `dir:` is a folder; everything else is a registry,
@@ -49,7 +49,7 @@ impl FromStr for Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for LoadTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Registry(prefix) => prefix.fmt(f),
@@ -66,13 +66,13 @@ mod tests {
     #[test]
     fn a_target_is_a_registry_unless_it_looks_like_a_path() {
         for registry in ["registry.internal:5000/ai", "oci://127.0.0.1:5000", "localhost:5000/x"] {
-            assert!(matches!(registry.parse(), Ok(Target::Registry(_))), "{registry}");
+            assert!(matches!(registry.parse(), Ok(LoadTarget::Registry(_))), "{registry}");
         }
         for folder in ["./x", "/srv/x", "dir:x", "../x", "."] {
-            assert!(matches!(folder.parse(), Ok(Target::Store(_))), "{folder}");
+            assert!(matches!(folder.parse(), Ok(LoadTarget::Store(_))), "{folder}");
         }
-        let error = "s3://bucket".parse::<Target>().unwrap_err().to_string();
+        let error = "s3://bucket".parse::<LoadTarget>().unwrap_err().to_string();
         assert!(error.contains("gantry models push BUNDLE-FILE… --to s3://"), "{error}");
-        assert!("https://x".parse::<Target>().is_err());
+        assert!("https://x".parse::<LoadTarget>().is_err());
     }
 }

@@ -11,8 +11,8 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
-use gantry_net::serve::{Config, start};
-use gantry_net::{Client, Request};
+use gantry_net::serve::{ListenConfig, start_server};
+use gantry_net::{Client, HttpRequest};
 
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "its result")]
@@ -24,12 +24,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let router = Router::new().route(
         "/file",
         get(move || async move {
-            let body = gantry_net::body::stream(move || File::open(path));
+            let body = gantry_net::body::stream_reader(move || File::open(path));
             ([("content-length", size.to_string())], Body::from_stream(body))
         }),
     );
-    let config = Config { listen: ([127, 0, 0, 1], 0).into(), tls: None };
-    let running = start(&config, router).await?;
+    let config = ListenConfig { listen: ([127, 0, 0, 1], 0).into(), tls: None };
+    let running = start_server(&config, router).await?;
     let own = format!("http://{}/file", running.address());
     if count == "serve" {
         println!("{own}");
@@ -43,9 +43,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let transfers = (0..connections).map(|_| {
         let (client, url) = (client.clone(), url.clone());
         tokio::spawn(async move {
-            let mut download = client.download(Request::get(&url)?, 0, Some(size));
+            let mut download = client.download(HttpRequest::get(&url)?, 0, Some(size));
             let mut chunks = 0_u64;
-            while let Some(_chunk) = download.chunk().await? {
+            while let Some(_chunk) = download.next_chunk().await? {
                 chunks += 1;
             }
             Ok::<_, gantry_net::Error>(chunks)

@@ -18,11 +18,12 @@ use http::{HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
 use url::Url;
 
-use crate::client::{Failure, SendError, answer};
+use crate::client::{FailedAttempt, SendError, describe_status};
 use crate::mirrors::is_loopback;
-use crate::request::Body;
+use crate::request::RequestBody;
 use crate::{
-    Access, Client, Credential, Credentials, Error, Request, Response, Result, RetryPolicy,
+    AccessScope, Client, Credential, Credentials, Error, HttpRequest, HttpResponse, Result,
+    RetryPolicy,
 };
 
 /// A token is renewed this long before it expires, so that it does not expire during a request.
@@ -35,19 +36,19 @@ const MOST_TOKEN_BYTES: u64 = 1 << 20;
 
 /// A challenge of a `WWW-Authenticate` header (RFC 9110, 11.6.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Challenge {
+pub struct AuthChallenge {
     /// `bearer`, `basic`, in lower case.
     pub scheme: String,
     /// The parameters, names in lower case.
     pub parameters: HashMap<String, String>,
 }
 
-impl Challenge {
+impl AuthChallenge {
     /// All challenges of one header value. One header may have several, and quoted values may contain
     /// commas.
     pub fn parse(text: &str) -> Vec<Self> {
         let mut challenges: Vec<Self> = Vec::new();
-        for item in split_quoted(text) {
+        for item in split_at_commas(text) {
             let item = item.trim();
             let (head, value) = match item.split_once('=') {
                 Some((head, value)) => (head.trim(), Some(value.trim())),
@@ -64,7 +65,7 @@ impl Challenge {
                 challenges.push(Self { scheme, parameters: HashMap::new() });
             }
             if let (Some(challenge), Some(value)) = (challenges.last_mut(), value) {
-                let value = unquote(value);
+                let value = unquote_value(value);
                 challenge.parameters.insert(name.to_ascii_lowercase(), value);
             }
         }
@@ -73,7 +74,7 @@ impl Challenge {
 }
 
 /// A token, or a quoted string without its quotes and escapes (RFC 9110, 5.6.4).
-fn unquote(text: &str) -> String {
+fn unquote_value(text: &str) -> String {
     let Some(inner) = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
         return text.to_owned();
     };
@@ -89,7 +90,7 @@ fn unquote(text: &str) -> String {
 }
 
 /// Splits at commas outside of quotes.
-fn split_quoted(text: &str) -> Vec<&str> {
+fn split_at_commas(text: &str) -> Vec<&str> {
     let (mut parts, mut start, mut is_quoted, mut is_escaped) = (Vec::new(), 0, false, false);
     for (at, character) in text.char_indices() {
         match character {
@@ -108,9 +109,9 @@ fn split_quoted(text: &str) -> Vec<&str> {
 }
 
 /// A 401 response, which asks for a credential.
-pub(crate) struct Question<'a> {
+pub(crate) struct AccessRefusal<'a> {
     /// What was to be accessed.
-    pub(crate) access: &'a Access,
+    pub(crate) access: &'a AccessScope,
     /// The address that responded with 401.
     pub(crate) asked_by: &'a Url,
     /// The values of its `WWW-Authenticate` headers.
@@ -121,43 +122,43 @@ pub(crate) struct Question<'a> {
 
 /// Tokens by server and scope. Callers that need the same token share one request for it: a fetch
 /// starts several transfers of one repository at the same time.
-pub(crate) struct Tokens {
+pub(crate) struct TokenCache {
     credentials: Credentials,
-    slots: Mutex<HashMap<(String, String), Arc<Slot>>>,
+    slots: Mutex<HashMap<(String, String), Arc<TokenSlot>>>,
 }
 
 #[derive(Default)]
-struct Slot {
-    current: Mutex<Option<Token>>,
+struct TokenSlot {
+    current: Mutex<Option<AuthToken>>,
     turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone)]
-struct Token {
+struct AuthToken {
     header: HeaderValue,
     until: Option<Instant>,
 }
 
-impl Token {
-    fn is_alive(&self) -> bool {
+impl AuthToken {
+    fn is_valid(&self) -> bool {
         self.until.is_none_or(|until| Instant::now() < until)
     }
 }
 
-impl Tokens {
+impl TokenCache {
     pub(crate) fn new(credentials: Credentials) -> Self {
         Self { credentials, slots: Mutex::new(HashMap::new()) }
     }
 
     /// The header for an access whose challenge was answered before.
-    pub(crate) fn known(&self, access: &Access) -> Option<HeaderValue> {
+    pub(crate) fn cached_header(&self, access: &AccessScope) -> Option<HeaderValue> {
         let slot = self.slot(access);
         let current = slot.current.lock().unwrap_or_else(PoisonError::into_inner);
-        current.as_ref().filter(|token| token.is_alive()).map(|token| token.header.clone())
+        current.as_ref().filter(|token| token.is_valid()).map(|token| token.header.clone())
     }
 
     /// Drops a header that the server refused, unless another caller has a newer one already.
-    pub(crate) fn forget(&self, access: &Access, refused: &HeaderValue) {
+    pub(crate) fn forget_header(&self, access: &AccessScope, refused: &HeaderValue) {
         let slot = self.slot(access);
         let mut current = slot.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.as_ref().is_some_and(|token| token.header == *refused) {
@@ -166,31 +167,33 @@ impl Tokens {
     }
 
     /// The header that answers a challenge.
-    pub(crate) async fn answer(
+    pub(crate) async fn answer_challenge(
         &self,
         client: &Client,
-        question: &Question<'_>,
+        question: &AccessRefusal<'_>,
     ) -> Result<HeaderValue, SendError> {
         let access = question.access;
         let slot = self.slot(access);
         // One caller at a time per token: the others wait here and find the new one below.
         let _turn = slot.turn.lock().await;
         // Another caller may have fetched the token while this one waited for its turn.
-        if let Some(header) = self.known(access) {
+        if let Some(header) = self.cached_header(access) {
             return Ok(header);
         }
-        let credential = self.credential(&access.server).await?;
-        let challenges: Vec<Challenge> =
-            question.challenges.iter().flat_map(|text| Challenge::parse(text)).collect();
+        let credential = self.find_credential(&access.server).await?;
+        let challenges: Vec<AuthChallenge> =
+            question.challenges.iter().flat_map(|text| AuthChallenge::parse(text)).collect();
         let by_scheme = |scheme: &str| challenges.iter().find(|c| c.scheme == scheme);
         // Bearer first: it is limited to the scope, and the password goes to the token server only.
         let token = if let Some(challenge) = by_scheme("bearer") {
             fetch_token(client, question, challenge, credential.as_ref()).await?
         } else {
             let Some(Credential::Password { user, password }) = &credential else {
-                return Err(refused(&access.server, credential.as_ref(), question.said).into());
+                return Err(
+                    unauthorized_error(&access.server, credential.as_ref(), question.said).into()
+                );
             };
-            Token { header: basic(user, password)?, until: None }
+            AuthToken { header: basic_header(user, password)?, until: None }
         };
         let header = token.header.clone();
         *slot.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
@@ -198,16 +201,16 @@ impl Tokens {
     }
 
     /// The error for an access that was refused with the best credential there is.
-    pub(crate) async fn refused(&self, access: &Access, said: &str) -> Result<Error> {
-        let credential = self.credential(&access.server).await?;
-        Ok(refused(&access.server, credential.as_ref(), said))
+    pub(crate) async fn refusal_error(&self, access: &AccessScope, said: &str) -> Result<Error> {
+        let credential = self.find_credential(&access.server).await?;
+        Ok(unauthorized_error(&access.server, credential.as_ref(), said))
     }
 
-    async fn credential(&self, server: &str) -> Result<Option<Credential>> {
+    async fn find_credential(&self, server: &str) -> Result<Option<Credential>> {
         let credentials = self.credentials.clone();
         let name = server.to_owned();
         // A credential helper is a program that may wait for a keyring.
-        match tokio::task::spawn_blocking(move || credentials.find(&name)).await {
+        match tokio::task::spawn_blocking(move || credentials.find_credential(&name)).await {
             Ok(result) => result,
             Err(cause) => {
                 Err(Error::Credentials { server: server.to_owned(), cause: cause.to_string() })
@@ -215,7 +218,7 @@ impl Tokens {
         }
     }
 
-    fn slot(&self, access: &Access) -> Arc<Slot> {
+    fn slot(&self, access: &AccessScope) -> Arc<TokenSlot> {
         // A token is for one scope: that of a pull must not be used for a push.
         let key = (access.server.clone(), access.scope.clone());
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -223,7 +226,7 @@ impl Tokens {
     }
 }
 
-fn refused(server: &str, credential: Option<&Credential>, said: &str) -> Error {
+fn unauthorized_error(server: &str, credential: Option<&Credential>, said: &str) -> Error {
     // Docker Hub's server is a URL in docker's configuration; `docker login` alone means Docker Hub.
     let shown = if server.contains("docker.io") { "" } else { server };
     let login = format!("docker login {shown}");
@@ -241,12 +244,12 @@ fn refused(server: &str, credential: Option<&Credential>, said: &str) -> Error {
     }
 }
 
-fn basic(user: &str, password: &str) -> Result<HeaderValue> {
+fn basic_header(user: &str, password: &str) -> Result<HeaderValue> {
     let text = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
-    secret(&text)
+    secret_header(&text)
 }
 
-fn secret(text: &str) -> Result<HeaderValue> {
+fn secret_header(text: &str) -> Result<HeaderValue> {
     let mut value = HeaderValue::from_str(text).map_err(|_| Error::Setup {
         what: "a credential cannot be sent".into(),
         cause: "it contains characters that an HTTP header may not have".into(),
@@ -259,7 +262,7 @@ fn secret(text: &str) -> Result<HeaderValue> {
 /// The response of a token server: `token` as distribution has it, or `access_token` as OAuth2 has it;
 /// servers send either or both.
 #[derive(Deserialize)]
-struct TokenAnswer {
+struct TokenResponse {
     #[serde(default)]
     token: String,
     #[serde(default)]
@@ -269,10 +272,10 @@ struct TokenAnswer {
 
 async fn fetch_token(
     client: &Client,
-    question: &Question<'_>,
-    challenge: &Challenge,
+    question: &AccessRefusal<'_>,
+    challenge: &AuthChallenge,
     credential: Option<&Credential>,
-) -> Result<Token, SendError> {
+) -> Result<AuthToken, SendError> {
     let access = question.access;
     let parameter = |name: &str| challenge.parameters.get(name).map_or("", String::as_str);
     let realm = parameter("realm");
@@ -284,7 +287,7 @@ async fn fetch_token(
         }
         .into());
     }
-    if credential.is_some() && gives_secret_away(question.asked_by, realm) {
+    if credential.is_some() && leaks_credential(question.asked_by, realm) {
         return Err(Error::Unauthorized {
             server: access.server.clone(),
             message: format!("it asks for credentials at {realm}, without TLS"),
@@ -304,15 +307,15 @@ async fn fetch_token(
                 .append_pair("scope", scope)
                 .append_pair("refresh_token", token)
                 .finish();
-            Request::new(Method::POST, realm)?
+            HttpRequest::new(Method::POST, realm)?
                 .header(
                     header::CONTENT_TYPE,
                     HeaderValue::from_static("application/x-www-form-urlencoded"),
                 )
-                .body(Body::Bytes(form.into()))
+                .body(RequestBody::Bytes(form.into()))
         }
         other => {
-            let mut request = Request::get(realm)?;
+            let mut request = HttpRequest::get(realm)?;
             if !parameter("service").is_empty() {
                 request = request.query("service", parameter("service"));
             }
@@ -321,7 +324,7 @@ async fn fetch_token(
                 request = request.query("scope", one);
             }
             if let Some(Credential::Password { user, password }) = other {
-                request = request.header(header::AUTHORIZATION, basic(user, password)?);
+                request = request.header(header::AUTHORIZATION, basic_header(user, password)?);
             }
             request
         }
@@ -331,55 +334,57 @@ async fn fetch_token(
     let response = match response.status() {
         // Token servers respond to a wrong password with any of these three.
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
-            return Err(token_refused(access, credential, response).await.into());
+            return Err(token_refusal_error(access, credential, response).await.into());
         }
         status if RetryPolicy::is_temporary(status) => {
             let headers = response.headers().clone();
-            let cause = format!("the token server: {}", answer(&response.into_error().await));
-            let failure = Failure { headers: Some(headers), ..Failure::of(cause) };
+            let cause =
+                format!("the token server: {}", describe_status(&response.into_error().await));
+            let failure =
+                FailedAttempt { headers: Some(headers), ..FailedAttempt::from_cause(cause) };
             return Err(SendError::Temporary(failure));
         }
-        _ => response.success().await?,
+        _ => response.require_success().await?,
     };
-    let body = response.bytes(MOST_TOKEN_BYTES).await?;
-    let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|cause| Error::Setup {
-        what: format!("the token server {} returned no token", request.shown()),
+    let body = response.read_bytes(MOST_TOKEN_BYTES).await?;
+    let answer: TokenResponse = serde_json::from_slice(&body).map_err(|cause| Error::Setup {
+        what: format!("the token server {} returned no token", request.redacted_url()),
         cause: cause.to_string(),
     })?;
     let token = if answer.token.is_empty() { answer.access_token } else { answer.token };
     if token.is_empty() {
         return Err(Error::Setup {
-            what: format!("the token server {} returned no token", request.shown()),
+            what: format!("the token server {} returned no token", request.redacted_url()),
             cause: "its response has neither token nor access_token".into(),
         }
         .into());
     }
     let life = answer.expires_in.map_or(DEFAULT_LIFE, Duration::from_secs);
-    Ok(Token {
-        header: secret(&format!("Bearer {token}"))?,
+    Ok(AuthToken {
+        header: secret_header(&format!("Bearer {token}"))?,
         until: Some(Instant::now() + life.saturating_sub(MARGIN)),
     })
 }
 
 /// Whether a credential would be sent in clear text: the token server has no TLS although the registry
 /// has, and is not on this machine.
-fn gives_secret_away(asked_by: &Url, realm: &str) -> bool {
+fn leaks_credential(asked_by: &Url, realm: &str) -> bool {
     let Ok(realm) = realm.parse::<Url>() else { return false };
     asked_by.scheme() == "https"
         && realm.scheme() == "http"
         && !realm.host_str().is_some_and(is_loopback)
 }
 
-async fn token_refused(
-    access: &Access,
+async fn token_refusal_error(
+    access: &AccessScope,
     credential: Option<&Credential>,
-    response: Response,
+    response: HttpResponse,
 ) -> Error {
     let said = match response.into_error().await {
         Error::Status { message, .. } => message,
         other => other.to_string(),
     };
-    refused(&access.server, credential, &said)
+    unauthorized_error(&access.server, credential, &said)
 }
 
 #[cfg(test)]
@@ -389,12 +394,12 @@ mod tests {
     #[test]
     fn several_challenges_with_quoted_commas_are_told_apart() {
         let text = r#"Bearer realm="https://auth.example/token",service="registry",scope="repository:a/b:pull,push", Basic realm="x""#;
-        let challenges = Challenge::parse(text);
+        let challenges = AuthChallenge::parse(text);
         assert_eq!(challenges.len(), 2);
         assert_eq!(challenges[0].scheme, "bearer");
         assert_eq!(challenges[0].parameters["scope"], "repository:a/b:pull,push");
         assert_eq!(challenges[1].scheme, "basic");
         assert_eq!(challenges[1].parameters["realm"], "x");
-        assert_eq!(Challenge::parse("Negotiate")[0].scheme, "negotiate");
+        assert_eq!(AuthChallenge::parse("Negotiate")[0].scheme, "negotiate");
     }
 }

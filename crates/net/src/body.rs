@@ -14,49 +14,49 @@ const CHUNK: usize = 256 << 10;
 /// The bytes of a reader as a stream. The reader is opened and read on tokio's blocking threads, one
 /// chunk ahead of the consumer. A transfer that waits for its socket holds no thread, so a thousand
 /// slow clients do not keep others from the disk.
-pub fn stream<R, F>(open: F) -> BoxStream<'static, io::Result<Bytes>>
+pub fn stream_reader<R, F>(open: F) -> BoxStream<'static, io::Result<Bytes>>
 where
     R: Read + Send + 'static,
     F: FnOnce() -> io::Result<R> + Send + 'static,
 {
-    let first = Step::Open(open);
+    let first = StreamStep::Open(open);
     stream::unfold(first, |step| async move {
         let reading = match step {
-            Step::Open(open) => tokio::task::spawn_blocking(move || chunk(open()?)),
-            Step::Reading(reading) => reading,
-            Step::Ended => return None,
+            StreamStep::Open(open) => tokio::task::spawn_blocking(move || read_chunk(open()?)),
+            StreamStep::Reading(reading) => reading,
+            StreamStep::Ended => return None,
         };
         // The task fails only if the reader panicked or the runtime shuts down.
         match reading.await.unwrap_or_else(|lost| Err(io::Error::other(lost))) {
             Ok(None) => None,
             Ok(Some((bytes, reader))) => {
                 // Starts now, while the consumer sends the chunk that is returned below.
-                let ahead = tokio::task::spawn_blocking(move || chunk(reader));
-                Some((Ok(bytes), Step::Reading(ahead)))
+                let ahead = tokio::task::spawn_blocking(move || read_chunk(reader));
+                Some((Ok(bytes), StreamStep::Reading(ahead)))
             }
-            Err(error) => Some((Err(error), Step::Ended)),
+            Err(error) => Some((Err(error), StreamStep::Ended)),
         }
     })
     .boxed()
 }
 
 /// The state of a stream between two chunks.
-enum Step<R, F> {
+enum StreamStep<R, F> {
     Open(F),
     Reading(JoinHandle<io::Result<Option<(Bytes, R)>>>),
     Ended,
 }
 
 /// Reads the next chunk, and returns it with the reader for the chunk after it; `None` at the end.
-fn chunk<R: Read>(mut reader: R) -> io::Result<Option<(Bytes, R)>> {
+fn read_chunk<R: Read>(mut reader: R) -> io::Result<Option<(Bytes, R)>> {
     let mut buffer = BytesMut::zeroed(CHUNK);
-    let length = fill(&mut reader, &mut buffer)?;
+    let length = fill_buffer(&mut reader, &mut buffer)?;
     buffer.truncate(length);
     Ok((length > 0).then(|| (buffer.freeze(), reader)))
 }
 
 /// Reads until the buffer is full or the reader ends; returns the number of bytes read.
-pub fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+pub fn fill_buffer(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match reader.read(&mut buffer[filled..]) {
@@ -78,7 +78,7 @@ mod tests {
     async fn a_reader_comes_out_as_it_went_in() {
         let content: Vec<u8> = (0..3 * CHUNK + 17).map(|n| (n % 251) as u8).collect();
         let copy = content.clone();
-        let chunks: Vec<_> = stream(move || Ok(io::Cursor::new(copy))).collect().await;
+        let chunks: Vec<_> = stream_reader(move || Ok(io::Cursor::new(copy))).collect().await;
         let joined: Vec<u8> = chunks.into_iter().flat_map(|chunk| chunk.unwrap()).collect();
         assert_eq!(joined, content);
     }
@@ -89,10 +89,10 @@ mod tests {
         let runtime = runtime.max_blocking_threads(1).build().unwrap();
         let reader = || Ok(io::repeat(7).take(40 * CHUNK as u64));
         runtime.block_on(async {
-            let mut slow = stream(reader);
+            let mut slow = stream_reader(reader);
             slow.next().await.unwrap().unwrap();
 
-            let other = stream(reader).count().await;
+            let other = stream_reader(reader).count().await;
 
             assert_eq!(other, 40);
             assert_eq!(slow.count().await, 39);
@@ -102,7 +102,7 @@ mod tests {
     #[tokio::test]
     async fn an_error_of_the_reader_reaches_the_stream() {
         let chunks: Vec<_> =
-            stream(|| Err::<io::Empty, _>(io::Error::other("gone"))).collect().await;
+            stream_reader(|| Err::<io::Empty, _>(io::Error::other("gone"))).collect().await;
         assert_eq!(chunks[0].as_ref().unwrap_err().to_string(), "gone");
     }
 }

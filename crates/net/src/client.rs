@@ -7,13 +7,14 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::auth::{Question, Tokens};
-use crate::error::causes;
-use crate::history::History;
+use crate::auth::{AccessRefusal, TokenCache};
+use crate::error::format_causes;
+use crate::history::AttemptHistory;
 use crate::mirrors::is_loopback;
-use crate::stall::Watch;
+use crate::stall::UploadWatch;
 use crate::{
-    Attempt, Body, Credentials, Download, Error, Repeat, Request, Response, Result, RetryPolicy,
+    Credentials, Download, Error, HttpRequest, HttpResponse, RepeatPolicy, RequestAttempt,
+    RequestBody, Result, RetryPolicy,
 };
 
 /// A connection that is not established in this time is not going to be: TCP's own retries have waits
@@ -29,17 +30,17 @@ const CONCURRENCY: usize = 6;
 /// The HTTP client. Cheap to clone; clones share connections, tokens and the limit of transfers.
 #[derive(Clone)]
 pub struct Client {
-    inner: Arc<Inner>,
+    inner: Arc<ClientInner>,
 }
 
-struct Inner {
+struct ClientInner {
     /// For other hosts, through the proxies of the environment.
     outside: reqwest::Client,
     /// For loopback addresses, never through a proxy: an inherited HTTPS_PROXY without NO_PROXY would
     /// make a local registry or depot unreachable.
     loopback: reqwest::Client,
     retry: RetryPolicy,
-    tokens: Tokens,
+    tokens: TokenCache,
     places: Arc<Semaphore>,
     concurrency: usize,
     idle_timeout: Duration,
@@ -47,11 +48,11 @@ struct Inner {
 
 /// The permission to run one of the concurrent transfers; given back when dropped.
 #[derive(Debug)]
-pub struct Place(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+pub struct TransferPermit(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
 /// The settings of a [`Client`].
 #[derive(Debug, Clone)]
-pub struct Builder {
+pub struct ClientBuilder {
     ca: Vec<PathBuf>,
     credentials: Credentials,
     retry: RetryPolicy,
@@ -59,11 +60,11 @@ pub struct Builder {
     concurrency: usize,
 }
 
-impl Default for Builder {
+impl Default for ClientBuilder {
     fn default() -> Self {
         Self {
             ca: Vec::new(),
-            credentials: Credentials::system(),
+            credentials: Credentials::from_system(),
             retry: RetryPolicy::default(),
             idle_timeout: IDLE_TIMEOUT,
             concurrency: CONCURRENCY,
@@ -71,11 +72,11 @@ impl Default for Builder {
     }
 }
 
-impl Builder {
+impl ClientBuilder {
     /// PEM files with further certificate authorities. Those of the system (and of `SSL_CERT_FILE`) are
     /// always trusted.
     #[must_use]
-    pub fn ca(mut self, files: impl IntoIterator<Item = PathBuf>) -> Self {
+    pub fn ca_files(mut self, files: impl IntoIterator<Item = PathBuf>) -> Self {
         self.ca.extend(files);
         self
     }
@@ -115,7 +116,7 @@ impl Builder {
             let unusable = |reason: String| Error::Tls { path: path.clone(), reason };
             let pem = std::fs::read(path).map_err(|cause| unusable(cause.to_string()))?;
             let found = reqwest::Certificate::from_pem_bundle(&pem)
-                .map_err(|cause| unusable(format!("not a PEM file: {}", causes(&cause))))?;
+                .map_err(|cause| unusable(format!("not a PEM file: {}", format_causes(&cause))))?;
             if found.is_empty() {
                 return Err(unusable("it contains no PEM certificate".into()));
             }
@@ -137,15 +138,15 @@ impl Builder {
             let without_system = || builder().tls_certs_only(certificates.clone()).build();
             builder().build().or_else(|_| without_system()).map_err(|cause| Error::Setup {
                 what: "the HTTP client cannot be set up".into(),
-                cause: causes(&cause),
+                cause: format_causes(&cause),
             })
         };
         Ok(Client {
-            inner: Arc::new(Inner {
+            inner: Arc::new(ClientInner {
                 outside: build(&basis)?,
                 loopback: build(&|| basis().no_proxy())?,
                 retry: self.retry,
-                tokens: Tokens::new(self.credentials),
+                tokens: TokenCache::new(self.credentials),
                 places: Arc::new(Semaphore::new(self.concurrency)),
                 concurrency: self.concurrency,
                 idle_timeout: self.idle_timeout,
@@ -156,8 +157,8 @@ impl Builder {
 
 impl Client {
     /// The default settings, to be changed before [`ClientBuilder::build`].
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
     }
 
     /// How many transfers may run concurrently.
@@ -166,9 +167,9 @@ impl Client {
     }
 
     /// Waits until another transfer may run.
-    pub async fn place(&self) -> Place {
+    pub async fn acquire_permit(&self) -> TransferPermit {
         match Arc::clone(&self.inner.places).acquire_owned().await {
-            Ok(permit) => Place(permit),
+            Ok(permit) => TransferPermit(permit),
             // The semaphore is never closed; it lives as long as the client.
             Err(_) => unreachable!("the semaphore is never closed"),
         }
@@ -177,8 +178,8 @@ impl Client {
     /// Sends a request, retries as `repeat` and the policy allow, and returns the first response whose
     /// status is not temporary, whether it is a success or not. A 401 is answered with a credential
     /// first, where there is one.
-    pub async fn send(&self, request: &Request, repeat: Repeat) -> Result<Response> {
-        let mut history = History::new(request);
+    pub async fn send(&self, request: &HttpRequest, repeat: RepeatPolicy) -> Result<HttpResponse> {
+        let mut history = AttemptHistory::new(request);
         loop {
             let mut is_put_off = false;
             let failure = match self.send_once(request).await {
@@ -190,7 +191,10 @@ impl Client {
                     is_put_off = matches!(response.status().as_u16(), 429 | 503);
                     let headers = response.headers().clone();
                     let error = response.into_error().await;
-                    Failure { headers: Some(headers), ..Failure::of(answer(&error)) }
+                    FailedAttempt {
+                        headers: Some(headers),
+                        ..FailedAttempt::from_cause(describe_status(&error))
+                    }
                 }
                 Err(SendError::Final(error)) => return Err(error),
                 Err(SendError::Temporary(failure)) => failure,
@@ -198,24 +202,24 @@ impl Client {
             // A request that never reached the server may always be sent again.
             let may_repeat = failure.unreachable
                 || match repeat {
-                    Repeat::Safe => true,
-                    Repeat::PutOff => is_put_off,
-                    Repeat::Never => false,
+                    RepeatPolicy::Safe => true,
+                    RepeatPolicy::PutOff => is_put_off,
+                    RepeatPolicy::Never => false,
                 };
-            history.failed(&self.inner.retry, failure, may_repeat).await?;
+            history.record_failure(&self.inner.retry, failure, may_repeat).await?;
         }
     }
 
     /// Sends a request without retries and returns any response, also a 503: for callers that decide by
     /// themselves what a response means.
-    pub async fn ask(&self, request: &Request) -> Result<Response> {
+    pub async fn send_without_retry(&self, request: &HttpRequest) -> Result<HttpResponse> {
         match self.send_once(request).await {
             Ok(response) => Ok(response),
             Err(SendError::Final(error)) => Err(error),
             Err(SendError::Temporary(failure)) => Err(Error::Request {
                 method: request.method.to_string(),
-                url: request.shown(),
-                attempts: vec![Attempt { after: Duration::ZERO, cause: failure.cause }],
+                url: request.redacted_url(),
+                attempts: vec![RequestAttempt { after: Duration::ZERO, cause: failure.cause }],
                 unreachable: failure.unreachable,
             }),
         }
@@ -223,28 +227,28 @@ impl Client {
 
     /// Downloads the body of a GET from the byte `from` on, resumed after interruptions and stalls.
     /// `size` is the whole length, where it is known.
-    pub fn download(&self, request: Request, from: u64, size: Option<u64>) -> Download {
+    pub fn download(&self, request: HttpRequest, from: u64, size: Option<u64>) -> Download {
         Download::new(self.clone(), request, from, size)
     }
 
     /// Waits as the policy says after the given number of failures in a row, for work that consists of
     /// several requests; returns `false` at once when no retry is left.
-    pub async fn pause(&self, failures: u32) -> bool {
-        let Some(wait) = self.inner.retry.wait(failures, None) else { return false };
+    pub async fn wait_before_retry(&self, failures: u32) -> bool {
+        let Some(wait) = self.inner.retry.next_wait(failures, None) else { return false };
         tokio::time::sleep(wait).await;
         true
     }
 
-    pub(crate) fn retry(&self) -> &RetryPolicy {
+    pub(crate) fn retry_policy(&self) -> &RetryPolicy {
         &self.inner.retry
     }
 
-    pub(crate) async fn send_once(&self, request: &Request) -> Result<Response, SendError> {
+    pub(crate) async fn send_once(&self, request: &HttpRequest) -> Result<HttpResponse, SendError> {
         let authorization = match &request.access {
-            Some(access) => self.inner.tokens.known(access),
+            Some(access) => self.inner.tokens.cached_header(access),
             None => None,
         };
-        let response = self.send_plain(request, authorization.clone()).await?;
+        let response = self.send_authorized(request, authorization.clone()).await?;
         let Some(access) = &request.access else { return Ok(response) };
         // Also for a 403: the server knows who asks, so another token would not help.
         if response.status() != StatusCode::UNAUTHORIZED {
@@ -258,30 +262,30 @@ impl Client {
             .collect();
         // After redirects: the host that sent the challenge, not the one that was asked first.
         let asked_by = response.url().clone();
-        let said = words_of(response).await;
+        let said = read_error_message(response).await;
         // An expired token; another request may have fetched a new one already.
         if let Some(refused) = &authorization {
-            self.inner.tokens.forget(access, refused);
+            self.inner.tokens.forget_header(access, refused);
         }
         let tokens = &self.inner.tokens;
         let question =
-            Question { access, asked_by: &asked_by, challenges: &challenges, said: &said };
-        let authorization = tokens.answer(self, &question).await?;
+            AccessRefusal { access, asked_by: &asked_by, challenges: &challenges, said: &said };
+        let authorization = tokens.answer_challenge(self, &question).await?;
         // Once only: a server that refuses a fresh token would refuse the next one as well.
-        let response = self.send_plain(request, Some(authorization.clone())).await?;
+        let response = self.send_authorized(request, Some(authorization.clone())).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
-            tokens.forget(access, &authorization);
-            let said = words_of(response).await;
-            return Err(SendError::Final(tokens.refused(access, &said).await?));
+            tokens.forget_header(access, &authorization);
+            let said = read_error_message(response).await;
+            return Err(SendError::Final(tokens.refusal_error(access, &said).await?));
         }
         Ok(response)
     }
 
-    async fn send_plain(
+    async fn send_authorized(
         &self,
-        request: &Request,
+        request: &HttpRequest,
         authorization: Option<http::HeaderValue>,
-    ) -> Result<Response, SendError> {
+    ) -> Result<HttpResponse, SendError> {
         let is_local = request.url.host_str().is_some_and(is_loopback);
         let client = if is_local { &self.inner.loopback } else { &self.inner.outside };
         let mut builder = client
@@ -293,58 +297,58 @@ impl Client {
         // There is no limit for the whole request: 40 GB over a slow line take hours. Instead, `watch`
         // ends a request that is stalled before its response, `Response::chunk` one after.
         let idle = self.inner.idle_timeout;
-        let watch = Watch::default();
+        let watch = UploadWatch::default();
         builder = match &request.body {
-            Body::Empty => builder,
-            Body::Bytes(bytes) => builder.body(bytes.clone()),
-            Body::Stream { length, open } => builder
+            RequestBody::Empty => builder,
+            RequestBody::Bytes(bytes) => builder.body(bytes.clone()),
+            RequestBody::Stream { length, open } => builder
                 // Without it a stream is sent chunked, which S3 and some registries refuse (411).
                 .header(header::CONTENT_LENGTH, *length)
-                .body(reqwest::Body::wrap_stream(watch.over(open()))),
+                .body(reqwest::Body::wrap_stream(watch.count_body(open()))),
         };
-        tracing::debug!(method = %request.method, url = %request.shown(), "request");
+        tracing::debug!(method = %request.method, url = %request.redacted_url(), "request");
         let sent = tokio::select! {
             sent = builder.send() => sent,
-            stalled = watch.stalled(&request.body, idle) => {
-                return Err(SendError::Temporary(Failure::of(stalled)));
+            stalled = watch.wait_until_stalled(&request.body, idle) => {
+                return Err(SendError::Temporary(FailedAttempt::from_cause(stalled)));
             }
         };
         match sent {
             Ok(inner) => {
-                let (method, address) = (request.method.clone(), request.shown());
-                Ok(Response { inner, method, address, idle })
+                let (method, address) = (request.method.clone(), request.redacted_url());
+                Ok(HttpResponse { inner, method, address, idle })
             }
-            Err(error) => Err(failed_to_send(error, request)),
+            Err(error) => Err(classify_send_error(error, request)),
         }
     }
 }
 
 /// Turns a failed attempt into an error, and decides whether another attempt may help.
-fn failed_to_send(error: reqwest::Error, request: &Request) -> SendError {
+fn classify_send_error(error: reqwest::Error, request: &HttpRequest) -> SendError {
     let is_final = error.is_builder() || error.is_redirect();
     let unreachable = error.is_connect();
-    let untrusted = untrusted(&error);
+    let untrusted = find_certificate_error(&error);
     // The address of a redirect may contain a signature (S3 and CDN URLs), which no log should have.
     let error = error.without_url();
     if let Some(reason) = untrusted {
         let host = request.url.host_str().unwrap_or_default().to_owned();
         return SendError::Final(Error::Untrusted { host, reason });
     }
-    let cause = causes(&error);
+    let cause = format_causes(&error);
     if is_final {
         return SendError::Final(Error::Request {
             method: request.method.to_string(),
-            url: request.shown(),
-            attempts: vec![Attempt { after: Duration::ZERO, cause }],
+            url: request.redacted_url(),
+            attempts: vec![RequestAttempt { after: Duration::ZERO, cause }],
             unreachable: false,
         });
     }
-    SendError::Temporary(Failure { cause, unreachable, headers: None })
+    SendError::Temporary(FailedAttempt { cause, unreachable, headers: None })
 }
 
 /// Why a server's certificate is not trusted, if that is what failed. Such a failure is final: it is
 /// the same at every attempt.
-fn untrusted(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+fn find_certificate_error(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut current = Some(error);
     while let Some(error) = current {
         if let Some(rustls::Error::InvalidCertificate(reason)) = error.downcast_ref() {
@@ -360,7 +364,7 @@ fn untrusted(error: &(dyn std::error::Error + 'static)) -> Option<String> {
 }
 
 /// The error message in a server's response.
-async fn words_of(response: Response) -> String {
+async fn read_error_message(response: HttpResponse) -> String {
     match response.into_error().await {
         Error::Status { message, .. } => message,
         other => other.to_string(),
@@ -372,7 +376,7 @@ pub(crate) enum SendError {
     /// Another attempt would fail as well.
     Final(Error),
     /// Another attempt may succeed.
-    Temporary(Failure),
+    Temporary(FailedAttempt),
 }
 
 impl From<Error> for SendError {
@@ -382,21 +386,21 @@ impl From<Error> for SendError {
 }
 
 /// A failed attempt that may be retried.
-pub(crate) struct Failure {
+pub(crate) struct FailedAttempt {
     pub(crate) cause: String,
     pub(crate) unreachable: bool,
     /// The response's headers, for `Retry-After`; absent when there was no response.
     pub(crate) headers: Option<HeaderMap>,
 }
 
-impl Failure {
-    pub(crate) fn of(cause: String) -> Self {
+impl FailedAttempt {
+    pub(crate) fn from_cause(cause: String) -> Self {
         Self { cause, unreachable: false, headers: None }
     }
 }
 
 /// A response as the cause of a failed attempt: `status 503 (message)`.
-pub(crate) fn answer(error: &Error) -> String {
+pub(crate) fn describe_status(error: &Error) -> String {
     match error {
         Error::Status { status, message, .. } if message.is_empty() => format!("status {status}"),
         Error::Status { status, message, .. } => format!("status {status} ({message})"),

@@ -27,7 +27,7 @@ impl Credential {
     /// The credential for a server in a configuration in docker's format, such as `.dockerconfigjson` of
     /// a pull secret; `None` when it has none for the server. Credential helpers are not run: content
     /// from a cluster must not start programs on this machine.
-    pub fn of_docker_config(content: &[u8], server: &str) -> Result<Option<Self>> {
+    pub fn from_docker_config(content: &[u8], server: &str) -> Result<Option<Self>> {
         let unreadable = |cause: String| Error::Credentials { server: server.to_owned(), cause };
         let mut config: serde_json::Value = serde_json::from_slice(content)
             .map_err(|cause| unreadable(format!("it is not valid JSON: {cause}")))?;
@@ -36,8 +36,11 @@ impl Credential {
             map.retain(|key, _| key == "auths");
         }
         let content = config.to_string();
-        found(docker_credential::get_credential_from_reader(content.as_bytes(), server))
-            .map_err(|cause| unreadable(explain(&cause, None)))
+        convert_credential(docker_credential::get_credential_from_reader(
+            content.as_bytes(),
+            server,
+        ))
+        .map_err(|cause| unreadable(explain_failure(&cause, None)))
     }
 
     /// The name, for messages; never the secret.
@@ -66,30 +69,30 @@ pub struct Credentials {
 impl Credentials {
     /// docker's `config.json` (`DOCKER_CONFIG`), `REGISTRY_AUTH_FILE`, then podman's `auth.json`,
     /// with their helpers.
-    pub fn system() -> Self {
+    pub fn from_system() -> Self {
         Self::default()
     }
 
     /// One credential for one server, which is preferred to those of the system.
-    pub fn with(server: &str, credential: Credential) -> Self {
+    pub fn with_credential(server: &str, credential: Credential) -> Self {
         Self { given: Some(Arc::new((server.to_owned(), credential))), file: None }
     }
 
     /// Those of one file, in the format of docker's `config.json`, instead of the system's.
-    pub fn in_file(path: &Path) -> Self {
+    pub fn from_file(path: &Path) -> Self {
         Self { given: None, file: Some(path.to_owned()) }
     }
 
     /// The credential for a server, or `None`. Reads files and may run a credential helper, so it blocks:
     /// call it from a thread that may block.
-    pub fn find(&self, server: &str) -> Result<Option<Credential>> {
+    pub fn find_credential(&self, server: &str) -> Result<Option<Credential>> {
         if let Some(given) = &self.given
             && given.0 == server
         {
             return Ok(Some(given.1.clone()));
         }
         // The first file that has a credential for the server counts, docker's before podman's.
-        let all = self.file.as_ref().map_or_else(files, |file| vec![file.clone()]);
+        let all = self.file.as_ref().map_or_else(list_credential_files, |file| vec![file.clone()]);
         for path in all {
             let unreadable = |cause: String| Error::Credentials {
                 server: server.to_owned(),
@@ -103,9 +106,9 @@ impl Credentials {
                 Err(cause) => return Err(unreadable(cause.to_string())),
             };
             let result = docker_credential::get_credential_from_reader(content.as_slice(), server);
-            if let Some(credential) = found(result)
-                .map_err(|cause| unreadable(explain(&cause, helper(&content, server).as_deref())))?
-            {
+            if let Some(credential) = convert_credential(result).map_err(|cause| {
+                unreadable(explain_failure(&cause, find_helper_name(&content, server).as_deref()))
+            })? {
                 return Ok(Some(credential));
             }
         }
@@ -114,7 +117,7 @@ impl Credentials {
 }
 
 /// The files to search, in this order. If `REGISTRY_AUTH_FILE` is set, only that one, as for skopeo.
-fn files() -> Vec<PathBuf> {
+fn list_credential_files() -> Vec<PathBuf> {
     if let Some(only) = env::var_os("REGISTRY_AUTH_FILE") {
         return vec![PathBuf::from(only)];
     }
@@ -139,7 +142,7 @@ fn is_optional(path: &Path, cause: &io::Error) -> bool {
         && env::var_os("REGISTRY_AUTH_FILE").is_none_or(|only| path != Path::new(&only))
 }
 
-fn found(
+fn convert_credential(
     result: Result<DockerCredential, CredentialRetrievalError>,
 ) -> Result<Option<Credential>, CredentialRetrievalError> {
     match result {
@@ -164,7 +167,7 @@ fn found(
 }
 
 /// The library's reason in plain words, with the name of the helper, which the library leaves out.
-fn explain(cause: &CredentialRetrievalError, helper: Option<&str>) -> String {
+fn explain_failure(cause: &CredentialRetrievalError, helper: Option<&str>) -> String {
     match (cause, helper) {
         (CredentialRetrievalError::HelperCommunicationError, Some(helper)) => {
             format!("the credential helper {helper} could not be run (is it in PATH?)")
@@ -184,7 +187,7 @@ fn explain(cause: &CredentialRetrievalError, helper: Option<&str>) -> String {
 }
 
 /// The credential helper that a configuration names for a server: its own, or the default one.
-fn helper(content: &[u8], server: &str) -> Option<String> {
+fn find_helper_name(content: &[u8], server: &str) -> Option<String> {
     let config: serde_json::Value = serde_json::from_slice(content).ok()?;
     let own = config.get("credHelpers").and_then(|helpers| helpers.get(server));
     let name = own.or_else(|| config.get("credsStore"))?.as_str()?;

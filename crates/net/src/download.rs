@@ -4,26 +4,26 @@
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 
-use crate::client::{Failure, SendError, answer};
-use crate::history::History;
-use crate::{Client, Error, Request, Response, Result, RetryPolicy};
+use crate::client::{FailedAttempt, SendError, describe_status};
+use crate::history::AttemptHistory;
+use crate::{Client, Error, HttpRequest, HttpResponse, Result, RetryPolicy};
 
 /// A body being downloaded. Dropping it stops the transfer; the caller keeps the bytes it has.
 pub struct Download {
     client: Client,
-    request: Request,
+    request: HttpRequest,
     position: u64,
     size: Option<u64>,
     etag: Option<HeaderValue>,
-    response: Option<Response>,
+    response: Option<HttpResponse>,
     /// From a server without ranges: the rest of the chunk in which the position is.
     rest: Option<Bytes>,
-    history: History,
+    history: AttemptHistory,
 }
 
 impl Download {
-    pub(crate) fn new(client: Client, request: Request, from: u64, size: Option<u64>) -> Self {
-        let history = History::new(&request);
+    pub(crate) fn new(client: Client, request: HttpRequest, from: u64, size: Option<u64>) -> Self {
+        let history = AttemptHistory::new(&request);
         Self {
             client,
             request,
@@ -43,27 +43,29 @@ impl Download {
 
     /// The next bytes, or `None` at the end. With a known size, exactly the bytes from the start offset
     /// to the size are returned, or an error.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
+    pub async fn next_chunk(&mut self) -> Result<Option<Bytes>> {
         loop {
             if self.size == Some(self.position) {
                 return Ok(None);
             }
             let Some(response) = &mut self.response else {
-                self.open().await?;
+                self.open_response().await?;
                 continue;
             };
             let next = match self.rest.take() {
                 Some(rest) => Ok(Some(rest)),
-                None => response.chunk().await,
+                None => response.next_chunk().await,
             };
             let failure = match next {
                 Ok(Some(chunk)) => {
                     self.position += chunk.len() as u64;
                     if self.size.is_some_and(|size| self.position > size) {
-                        return Err(self.misfit("the server sent more bytes than the content has"));
+                        return Err(
+                            self.range_error("the server sent more bytes than the content has")
+                        );
                     }
                     // Only bytes count as progress: a server that accepts and closes would be asked for ever.
-                    self.history.progressed();
+                    self.history.reset_failures();
                     return Ok(Some(chunk));
                 }
                 Ok(None) if self.size.is_none() => return Ok(None),
@@ -72,12 +74,12 @@ impl Download {
             };
             self.response = None;
             let cause = format!("{failure} at byte {}", self.position);
-            self.failed(Failure::of(cause)).await?;
+            self.record_failure(FailedAttempt::from_cause(cause)).await?;
         }
     }
 
     /// Requests the body from the position on, and retries while the failure is temporary.
-    async fn open(&mut self) -> Result<()> {
+    async fn open_response(&mut self) -> Result<()> {
         loop {
             let mut request = self.request.clone();
             if self.position > 0 {
@@ -95,32 +97,38 @@ impl Download {
                 Ok(response) if RetryPolicy::is_temporary(response.status()) => {
                     let headers = response.headers().clone();
                     let error = response.into_error().await;
-                    Failure { headers: Some(headers), ..Failure::of(answer(&error)) }
+                    FailedAttempt {
+                        headers: Some(headers),
+                        ..FailedAttempt::from_cause(describe_status(&error))
+                    }
                 }
-                Ok(response) => match self.accept(response).await? {
+                Ok(response) => match self.accept_response(response).await? {
                     Some(failure) => failure,
                     None => return Ok(()),
                 },
                 Err(SendError::Final(error)) => return Err(error),
                 Err(SendError::Temporary(failure)) => failure,
             };
-            self.failed(failure).await?;
+            self.record_failure(failure).await?;
         }
     }
 
     /// Checks that a response continues at the position. `Some` is a failure that may be retried.
-    async fn accept(&mut self, mut response: Response) -> Result<Option<Failure>> {
+    async fn accept_response(
+        &mut self,
+        mut response: HttpResponse,
+    ) -> Result<Option<FailedAttempt>> {
         match response.status() {
             StatusCode::PARTIAL_CONTENT => {
                 let range = response.header("content-range").unwrap_or_default().to_owned();
                 // Checked here: bytes from a wrong offset would else show only as a digest mismatch at
                 // the end of the blob.
-                let (start, total) = content_range(&range).ok_or_else(|| {
-                    self.misfit(&format!("its Content-Range {range:?} is not valid"))
+                let (start, total) = parse_content_range(&range).ok_or_else(|| {
+                    self.range_error(&format!("its Content-Range {range:?} is not valid"))
                 })?;
                 if start != self.position {
                     let asked = self.position;
-                    return Err(self.misfit(&format!(
+                    return Err(self.range_error(&format!(
                         "bytes from {asked} on were requested, but it sent those from {start} on"
                     )));
                 }
@@ -132,7 +140,7 @@ impl Download {
                 // there. If the content changed, the digest of the whole will not match.
                 let mut passed = 0;
                 while passed < self.position {
-                    match response.chunk().await {
+                    match response.next_chunk().await {
                         Ok(Some(mut chunk)) => {
                             let wanted = (self.position - passed).min(chunk.len() as u64);
                             let rest = chunk.split_off(wanted as usize);
@@ -140,16 +148,18 @@ impl Download {
                             passed += wanted;
                         }
                         Ok(None) => {
-                            return Err(self.misfit("it is shorter than what was downloaded before"));
+                            return Err(
+                                self.range_error("it is shorter than what was downloaded before")
+                            );
                         }
                         Err(cause) => {
-                            return Ok(Some(Failure::of(cause)));
+                            return Ok(Some(FailedAttempt::from_cause(cause)));
                         }
                     }
                 }
             }
             StatusCode::RANGE_NOT_SATISFIABLE => {
-                return Err(self.misfit("it is shorter than what was downloaded before"));
+                return Err(self.range_error("it is shorter than what was downloaded before"));
             }
             _ => return Err(response.into_error().await),
         }
@@ -165,24 +175,24 @@ impl Download {
     fn check_size(&self, length: Option<u64>) -> Result<()> {
         match (self.size, length) {
             (Some(size), Some(length)) if size != length => {
-                Err(self.misfit(&format!("it has {length} bytes instead of {size}")))
+                Err(self.range_error(&format!("it has {length} bytes instead of {size}")))
             }
             _ => Ok(()),
         }
     }
 
-    async fn failed(&mut self, failure: Failure) -> Result<()> {
-        let policy = self.client.retry().clone();
-        self.history.failed(&policy, failure, true).await
+    async fn record_failure(&mut self, failure: FailedAttempt) -> Result<()> {
+        let policy = self.client.retry_policy().clone();
+        self.history.record_failure(&policy, failure, true).await
     }
 
-    fn misfit(&self, reason: &str) -> Error {
-        Error::Range { url: self.request.shown(), reason: reason.to_owned() }
+    fn range_error(&self, reason: &str) -> Error {
+        Error::Range { url: self.request.redacted_url(), reason: reason.to_owned() }
     }
 }
 
 /// The first byte and the whole length of a `Content-Range: bytes 5-9/10`.
-fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
+fn parse_content_range(text: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (start, _) = range.split_once('-')?;
     let total = if total == "*" { None } else { Some(total.trim().parse().ok()?) };
@@ -195,9 +205,9 @@ mod tests {
 
     #[test]
     fn a_content_range_is_read_in_its_forms() {
-        assert_eq!(content_range("bytes 5-9/10"), Some((5, Some(10))));
-        assert_eq!(content_range("bytes 5-9/*"), Some((5, None)));
-        assert_eq!(content_range("bytes */10"), None);
-        assert_eq!(content_range("items 5-9/10"), None);
+        assert_eq!(parse_content_range("bytes 5-9/10"), Some((5, Some(10))));
+        assert_eq!(parse_content_range("bytes 5-9/*"), Some((5, None)));
+        assert_eq!(parse_content_range("bytes */10"), None);
+        assert_eq!(parse_content_range("items 5-9/10"), None);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// One failed attempt of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attempt {
+pub struct RequestAttempt {
     /// When it failed, counted from the start of the first attempt.
     pub after: Duration,
     /// Why it failed.
@@ -18,19 +18,19 @@ pub struct Attempt {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Every attempt failed.
-    #[error("{method} {url} failed{}", history(attempts))]
+    #[error("{method} {url} failed{}", format_attempts(attempts))]
     Request {
         /// The method.
         method: String,
         /// The address, without secrets.
         url: String,
         /// The attempts, oldest first.
-        attempts: Vec<Attempt>,
+        attempts: Vec<RequestAttempt>,
         /// Whether no connection could be made at all, so that the server never saw the request.
         unreachable: bool,
     },
     /// The server responded with a status that is not a success.
-    #[error("{method} {url} answered {status}{}", detail(message))]
+    #[error("{method} {url} answered {status}{}", format_detail(message))]
     Status {
         /// The method.
         method: String,
@@ -42,7 +42,7 @@ pub enum Error {
         message: String,
     },
     /// The server requires a credential, or rejected the one it got.
-    #[error("{server} refused access{}; {next}", detail(message))]
+    #[error("{server} refused access{}; {next}", format_detail(message))]
     Unauthorized {
         /// The registry or host.
         server: String,
@@ -127,9 +127,9 @@ impl Error {
     }
 }
 
-fn history(attempts: &[Attempt]) -> String {
-    struct History<'a>(&'a [Attempt]);
-    impl fmt::Display for History<'_> {
+fn format_attempts(attempts: &[RequestAttempt]) -> String {
+    struct AttemptsDisplay<'a>(&'a [RequestAttempt]);
+    impl fmt::Display for AttemptsDisplay<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             match self.0 {
                 [] => Ok(()),
@@ -156,16 +156,16 @@ fn history(attempts: &[Attempt]) -> String {
             }
         }
     }
-    History(attempts).to_string()
+    AttemptsDisplay(attempts).to_string()
 }
 
-fn detail(message: &str) -> String {
+fn format_detail(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(" ({message})") }
 }
 
 /// An error with all its causes on one line, each once: reqwest has the reason (`Connection refused`)
 /// three levels deep in its sources.
-pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn format_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = String::new();
     let mut current = Some(error);
     while let Some(error) = current {

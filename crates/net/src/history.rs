@@ -3,15 +3,15 @@
 
 use std::time::Instant;
 
-use crate::client::Failure;
-use crate::{Attempt, Error, Request, Result, RetryPolicy};
+use crate::client::FailedAttempt;
+use crate::{Error, HttpRequest, RequestAttempt, Result, RetryPolicy};
 
 /// The attempts of one request.
-pub(crate) struct History {
+pub(crate) struct AttemptHistory {
     method: String,
     url: String,
     started: Instant,
-    attempts: Vec<Attempt>,
+    attempts: Vec<RequestAttempt>,
     failures: u32,
 }
 
@@ -19,11 +19,11 @@ pub(crate) struct History {
 /// last ones say why it failed in the end.
 const MOST_ATTEMPTS_TOLD: usize = 16;
 
-impl History {
-    pub(crate) fn new(request: &Request) -> Self {
+impl AttemptHistory {
+    pub(crate) fn new(request: &HttpRequest) -> Self {
         Self {
             method: request.method.to_string(),
-            url: request.shown(),
+            url: request.redacted_url(),
             started: Instant::now(),
             attempts: Vec::new(),
             failures: 0,
@@ -31,16 +31,16 @@ impl History {
     }
 
     /// Bytes arrived: the number of failures in a row starts at zero again.
-    pub(crate) fn progressed(&mut self) {
+    pub(crate) fn reset_failures(&mut self) {
         self.failures = 0;
     }
 
     /// Records a failed attempt. Waits until the next one may start, or returns the error with all
     /// attempts when there may be none.
-    pub(crate) async fn failed(
+    pub(crate) async fn record_failure(
         &mut self,
         policy: &RetryPolicy,
-        failure: Failure,
+        failure: FailedAttempt,
         may_repeat: bool,
     ) -> Result<()> {
         self.failures += 1;
@@ -48,8 +48,8 @@ impl History {
             self.attempts.remove(0);
         }
         let cause = failure.cause;
-        self.attempts.push(Attempt { after: self.started.elapsed(), cause });
-        let wait = policy.wait(self.failures, failure.headers.as_ref()).filter(|_| may_repeat);
+        self.attempts.push(RequestAttempt { after: self.started.elapsed(), cause });
+        let wait = policy.next_wait(self.failures, failure.headers.as_ref()).filter(|_| may_repeat);
         let Some(wait) = wait else {
             return Err(Error::Request {
                 method: self.method.clone(),

@@ -1,7 +1,7 @@
 //! The HTTP client and the HTTP server that all of Gantry shares. Everything that leaves or enters this
 //! machine goes through here: TLS, proxies, credentials, retries, resumed downloads, deadlines.
 //!
-//! `remote` and `land` use [`Client`]; `depot` and `operator` pass their routers to [`serve`].
+//! `remote` and `land` use [`Client`]; `depot` and `operator` pass their routers to [`serve_connection`].
 
 pub mod auth;
 pub mod body;
@@ -16,10 +16,12 @@ mod retry;
 pub mod serve;
 mod stall;
 
-pub use client::{Builder, Client, Place};
+pub use client::{Client, ClientBuilder, TransferPermit};
 pub use credentials::{Credential, Credentials};
 pub use download::Download;
-pub use error::{Attempt, Error, Result};
-pub use mirrors::{Endpoint, Mirrors};
-pub use request::{Access, Body, Repeat, Request, Response, words};
+pub use error::{Error, RequestAttempt, Result};
+pub use mirrors::{Mirrors, UpstreamEndpoint};
+pub use request::{
+    AccessScope, HttpRequest, HttpResponse, RepeatPolicy, RequestBody, extract_error_message,
+};
 pub use retry::RetryPolicy;

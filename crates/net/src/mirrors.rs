@@ -16,7 +16,7 @@ pub struct Mirrors {
 
 /// Where requests for a host are sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
+pub struct UpstreamEndpoint {
     /// The start of the URL of every request, without a slash at the end; may have a path.
     pub base: String,
     /// The name under which docker's configuration has the credential: the mirror's, not that of the
@@ -39,29 +39,30 @@ impl Mirrors {
 
     /// The endpoint of a registry. Docker Hub's API has another host than its image names; a loopback
     /// host is used without TLS, as docker and crane do.
-    pub fn registry(&self, host: &str) -> Endpoint {
+    pub fn registry_endpoint(&self, host: &str) -> UpstreamEndpoint {
         if let Some(url) = self.endpoints.get(host) {
-            return Endpoint { base: base(url), server: server(url) };
+            return UpstreamEndpoint { base: base_address(url), server: server_address(url) };
         }
         // The credential, too, has another name: `docker login` stores it under its old API's URL.
         if host == "docker.io" {
-            return Endpoint {
+            return UpstreamEndpoint {
                 base: "https://registry-1.docker.io".into(),
                 server: DOCKER_HUB_SERVER.into(),
             };
         }
-        let is_plain = is_loopback(host_of(host)) || self.plain_http.iter().any(|h| h == host);
+        let is_plain =
+            is_loopback(host_without_port(host)) || self.plain_http.iter().any(|h| h == host);
         let scheme = if is_plain { "http" } else { "https" };
-        Endpoint { base: format!("{scheme}://{host}"), server: host.to_owned() }
+        UpstreamEndpoint { base: format!("{scheme}://{host}"), server: host.to_owned() }
     }
 
     /// The endpoint of a service that is not a registry (`hf`, `ollama`): its mirror, or `default`.
-    pub fn service(&self, name: &str, default: &str) -> Result<Endpoint> {
+    pub fn service_endpoint(&self, name: &str, default: &str) -> Result<UpstreamEndpoint> {
         let url = match self.endpoints.get(name) {
             Some(url) => url.clone(),
             None => parse_url(default)?,
         };
-        Ok(Endpoint { base: base(&url), server: server(&url) })
+        Ok(UpstreamEndpoint { base: base_address(&url), server: server_address(&url) })
     }
 }
 
@@ -79,16 +80,16 @@ fn parse_url(text: &str) -> Result<Url> {
     Ok(url)
 }
 
-fn base(url: &Url) -> String {
+fn base_address(url: &Url) -> String {
     url.as_str().trim_end_matches('/').to_owned()
 }
 
-fn server(url: &Url) -> String {
+fn server_address(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-fn host_of(host_and_port: &str) -> &str {
+fn host_without_port(host_and_port: &str) -> &str {
     match host_and_port.rsplit_once(':') {
         // `[::1]` has colons as well, but no digits alone behind the last one.
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
@@ -114,16 +115,16 @@ mod tests {
             ("ghcr.io".to_owned(), "https://mirror.corp/ghcr/".to_owned()),
         ]);
         let mirrors = Mirrors::new(&map, &["plain.corp".to_owned()]).unwrap();
-        assert_eq!(mirrors.registry("docker.io").base, "http://127.0.0.1:5000");
-        assert_eq!(mirrors.registry("docker.io").server, "127.0.0.1:5000");
-        assert_eq!(mirrors.registry("ghcr.io").base, "https://mirror.corp/ghcr");
-        assert_eq!(mirrors.registry("quay.io").base, "https://quay.io");
-        assert_eq!(mirrors.registry("localhost:5000").base, "http://localhost:5000");
-        assert_eq!(mirrors.registry("plain.corp").base, "http://plain.corp");
+        assert_eq!(mirrors.registry_endpoint("docker.io").base, "http://127.0.0.1:5000");
+        assert_eq!(mirrors.registry_endpoint("docker.io").server, "127.0.0.1:5000");
+        assert_eq!(mirrors.registry_endpoint("ghcr.io").base, "https://mirror.corp/ghcr");
+        assert_eq!(mirrors.registry_endpoint("quay.io").base, "https://quay.io");
+        assert_eq!(mirrors.registry_endpoint("localhost:5000").base, "http://localhost:5000");
+        assert_eq!(mirrors.registry_endpoint("plain.corp").base, "http://plain.corp");
         assert_eq!(
-            mirrors.service("hf", "https://huggingface.co").unwrap().base,
+            mirrors.service_endpoint("hf", "https://huggingface.co").unwrap().base,
             "https://huggingface.co"
         );
-        assert_eq!(Mirrors::default().registry("docker.io").server, DOCKER_HUB_SERVER);
+        assert_eq!(Mirrors::default().registry_endpoint("docker.io").server, DOCKER_HUB_SERVER);
     }
 }

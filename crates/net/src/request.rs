@@ -8,23 +8,23 @@ use futures::stream::BoxStream;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use url::Url;
 
-use crate::error::causes;
+use crate::error::format_causes;
 use crate::{Error, Result};
 
 /// A request. It can be sent several times, since its body can be opened again for each attempt.
 #[derive(Clone)]
-pub struct Request {
+pub struct HttpRequest {
     pub(crate) method: Method,
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Body,
-    pub(crate) access: Option<Access>,
+    pub(crate) body: RequestBody,
+    pub(crate) access: Option<AccessScope>,
 }
 
 /// The server and the scope that a request needs a credential for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Access {
-    /// The server's name in docker's configuration ([`crate::UpstreamEndpoint::server`]).
+pub struct AccessScope {
+    /// The server's name in docker's configuration ([`crate::UpstreamEndpoint::server_address`]).
     pub server: String,
     /// The scope of a token: `repository:library/nginx:pull`.
     pub scope: String,
@@ -32,7 +32,7 @@ pub struct Access {
 
 /// The body of a request.
 #[derive(Clone, Default)]
-pub enum Body {
+pub enum RequestBody {
     /// None.
     #[default]
     Empty,
@@ -49,7 +49,7 @@ pub enum Body {
 
 /// Whether a request may be sent again after it may have reached the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repeat {
+pub enum RepeatPolicy {
     /// Yes: sending it twice has the effect of sending it once (GET, HEAD, a PUT by digest).
     Safe,
     /// Only after a response that says that the server did nothing (429, 503); for the body of an
@@ -59,14 +59,20 @@ pub enum Repeat {
     Never,
 }
 
-impl Request {
+impl HttpRequest {
     /// A request without headers and body.
     pub fn new(method: Method, url: &str) -> Result<Self> {
         let parsed = url.parse().map_err(|_| Error::Url {
             text: url.to_owned(),
             reason: "write https://host/path".into(),
         })?;
-        Ok(Self { method, url: parsed, headers: HeaderMap::new(), body: Body::Empty, access: None })
+        Ok(Self {
+            method,
+            url: parsed,
+            headers: HeaderMap::new(),
+            body: RequestBody::Empty,
+            access: None,
+        })
     }
 
     /// A GET without headers.
@@ -95,7 +101,7 @@ impl Request {
 
     /// Changes the address to that of a `Link` or `Location` header: absolute, or relative to the current
     /// one.
-    pub fn set_path_and_query(&mut self, location: &str) -> Result<()> {
+    pub fn follow_location(&mut self, location: &str) -> Result<()> {
         let target = self.url.join(location).map_err(|_| Error::Url {
             text: location.to_owned(),
             reason: "the server sent it as the next address to use".to_owned(),
@@ -111,26 +117,26 @@ impl Request {
 
     /// Sets the body.
     #[must_use]
-    pub fn body(mut self, body: Body) -> Self {
+    pub fn body(mut self, body: RequestBody) -> Self {
         self.body = body;
         self
     }
 
     /// Sets what a credential is needed for.
     #[must_use]
-    pub fn access(mut self, access: Access) -> Self {
+    pub fn access(mut self, access: AccessScope) -> Self {
         self.access = Some(access);
         self
     }
 
     /// The address without user, password and query, for messages and logs: a query may contain a
     /// signature.
-    pub fn shown(&self) -> String {
-        shown(&self.url)
+    pub fn redacted_url(&self) -> String {
+        redact_url(&self.url)
     }
 }
 
-pub(crate) fn shown(url: &Url) -> String {
+pub(crate) fn redact_url(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);
@@ -142,7 +148,7 @@ pub(crate) fn shown(url: &Url) -> String {
 
 /// A server's response. Its body is received while it is read.
 #[derive(Debug)]
-pub struct Response {
+pub struct HttpResponse {
     pub(crate) inner: reqwest::Response,
     pub(crate) method: Method,
     pub(crate) address: String,
@@ -154,7 +160,7 @@ pub struct Response {
 /// streams without end is cut off.
 const MOST_ERROR_BYTES: usize = 16 << 10;
 
-impl Response {
+impl HttpResponse {
     /// The status.
     pub fn status(&self) -> StatusCode {
         self.inner.status()
@@ -182,17 +188,17 @@ impl Response {
     }
 
     /// The next bytes of the body, or `None` at the end. The error is the cause as a text.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, String> {
+    pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, String> {
         match tokio::time::timeout(self.idle, self.inner.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
             // The address of a redirect may contain a signature.
-            Ok(Err(error)) => Err(causes(&error.without_url())),
+            Ok(Err(error)) => Err(format_causes(&error.without_url())),
             Err(_) => Err(format!("no data was received for {:?}", self.idle)),
         }
     }
 
     /// Reads a whole small body into memory; one of more than `most` bytes is refused.
-    pub async fn bytes(mut self, most: u64) -> Result<Bytes> {
+    pub async fn read_bytes(mut self, most: u64) -> Result<Bytes> {
         let too_large = || Error::TooLarge { url: self.address.clone(), most };
         // Refused by its header if it has one, else as soon as more bytes arrive.
         if self.content_length().is_some_and(|length| length > most) {
@@ -200,7 +206,7 @@ impl Response {
         }
         let mut all = BytesMut::new();
         loop {
-            match self.chunk().await {
+            match self.next_chunk().await {
                 Ok(Some(chunk)) if (all.len() + chunk.len()) as u64 > most => {
                     return Err(Error::TooLarge { url: self.address.clone(), most });
                 }
@@ -210,7 +216,7 @@ impl Response {
                     return Err(Error::Request {
                         method: self.method.to_string(),
                         url: self.address.clone(),
-                        attempts: vec![crate::Attempt { after: Duration::ZERO, cause }],
+                        attempts: vec![crate::RequestAttempt { after: Duration::ZERO, cause }],
                         unreachable: false,
                     });
                 }
@@ -220,11 +226,11 @@ impl Response {
 
     /// How long the server asks to wait before the next attempt (`Retry-After`, RFC 9110, 10.2.3).
     pub fn retry_after(&self) -> Option<Duration> {
-        crate::retry::retry_after(self.headers())
+        crate::retry::parse_retry_after(self.headers())
     }
 
     /// The response itself if its status is a success, else an error with the server's message.
-    pub async fn success(self) -> Result<Self> {
+    pub async fn require_success(self) -> Result<Self> {
         if self.status().is_success() { Ok(self) } else { Err(self.into_error().await) }
     }
 
@@ -232,7 +238,7 @@ impl Response {
     pub async fn into_error(mut self) -> Error {
         let mut body = Vec::new();
         while body.len() < MOST_ERROR_BYTES {
-            match self.chunk().await {
+            match self.next_chunk().await {
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 _ => break,
             }
@@ -244,7 +250,7 @@ impl Response {
             method: self.method.to_string(),
             url: self.address.clone(),
             status: self.status().as_u16(),
-            message: header.unwrap_or_else(|| words(&body)),
+            message: header.unwrap_or_else(|| extract_error_message(&body)),
         }
     }
 }
@@ -252,7 +258,7 @@ impl Response {
 /// Extracts the message of an error response's body: from the JSON of a registry
 /// (distribution-spec, "Error Codes"), of the Hub or of a model server, else its first line. At most
 /// 300 characters; empty for an HTML page.
-pub fn words(body: &[u8]) -> String {
+pub fn extract_error_message(body: &[u8]) -> String {
     const SHOWN: usize = 300;
     let text = String::from_utf8_lossy(body);
     let from_json = serde_json::from_slice::<serde_json::Value>(body).ok().and_then(|json| {
@@ -288,16 +294,26 @@ mod tests {
 
     #[test]
     fn an_address_is_shown_without_its_secrets() {
-        let request = Request::get("https://user:secret@cdn.example/blob?sig=secret#x").unwrap();
-        assert_eq!(request.shown(), "https://cdn.example/blob");
+        let request =
+            HttpRequest::get("https://user:secret@cdn.example/blob?sig=secret#x").unwrap();
+        assert_eq!(request.redacted_url(), "https://cdn.example/blob");
     }
 
     #[test]
     fn a_registry_s_own_words_are_kept() {
         let body = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"1"}}]}"#;
-        assert_eq!(words(body), r#"MANIFEST_UNKNOWN: manifest unknown {"Tag":"1"}"#);
-        assert_eq!(words(br#"{"error":"Repository not found"}"#), "Repository not found");
-        assert_eq!(words(br#"{"error":{"message":"Loading model","code":503}}"#), "Loading model");
-        assert_eq!(words(b"<html>"), "");
+        assert_eq!(
+            extract_error_message(body),
+            r#"MANIFEST_UNKNOWN: manifest unknown {"Tag":"1"}"#
+        );
+        assert_eq!(
+            extract_error_message(br#"{"error":"Repository not found"}"#),
+            "Repository not found"
+        );
+        assert_eq!(
+            extract_error_message(br#"{"error":{"message":"Loading model","code":503}}"#),
+            "Loading model"
+        );
+        assert_eq!(extract_error_message(b"<html>"), "");
     }
 }

@@ -40,11 +40,11 @@ impl RetryPolicy {
     }
 
     /// How long to wait after the given failure (from 1), or `None` when it is not worth it.
-    pub(crate) fn wait(&self, failures: u32, headers: Option<&HeaderMap>) -> Option<Duration> {
+    pub(crate) fn next_wait(&self, failures: u32, headers: Option<&HeaderMap>) -> Option<Duration> {
         if failures >= self.attempts {
             return None;
         }
-        if let Some(asked) = headers.and_then(retry_after) {
+        if let Some(asked) = headers.and_then(parse_retry_after) {
             return (asked <= self.longest_retry_after).then_some(asked);
         }
         let doubled = self.first_wait.saturating_mul(1 << (failures - 1).min(16));
@@ -55,7 +55,7 @@ impl RetryPolicy {
 }
 
 /// `Retry-After` in either of its forms (RFC 9110, 10.2.3).
-pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn parse_retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<u64>() {
         return Some(Duration::from_secs(seconds));
@@ -70,24 +70,27 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn headers(value: &str) -> HeaderMap {
+    fn retry_after_headers(value: &str) -> HeaderMap {
         HeaderMap::from_iter([(header::RETRY_AFTER, value.parse().unwrap())])
     }
 
     #[test]
     fn a_server_that_says_when_is_believed_within_reason() {
         let policy = RetryPolicy::default();
-        assert_eq!(policy.wait(1, Some(&headers("7"))), Some(Duration::from_secs(7)));
-        assert_eq!(policy.wait(1, Some(&headers("86400"))), None);
-        let past = policy.wait(1, Some(&headers("Wed, 21 Oct 2015 07:28:00 GMT")));
+        assert_eq!(
+            policy.next_wait(1, Some(&retry_after_headers("7"))),
+            Some(Duration::from_secs(7))
+        );
+        assert_eq!(policy.next_wait(1, Some(&retry_after_headers("86400"))), None);
+        let past = policy.next_wait(1, Some(&retry_after_headers("Wed, 21 Oct 2015 07:28:00 GMT")));
         assert_eq!(past, Some(Duration::ZERO));
     }
 
     #[test]
     fn waits_grow_up_to_a_limit_and_end() {
         let policy = RetryPolicy::default();
-        assert!(policy.wait(1, None).unwrap() <= policy.first_wait);
-        assert!(policy.wait(5, None).unwrap() > policy.first_wait);
-        assert_eq!(policy.wait(6, None), None);
+        assert!(policy.next_wait(1, None).unwrap() <= policy.first_wait);
+        assert!(policy.next_wait(5, None).unwrap() > policy.first_wait);
+        assert_eq!(policy.next_wait(6, None), None);
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use crate::Body;
+use crate::RequestBody;
 
 /// After the last byte of an upload a registry may hash and copy the whole blob before it responds,
 /// which takes minutes for tens of gigabytes on a slow disk.
@@ -18,13 +18,13 @@ const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Counts the bytes of one request's body while they are sent.
 #[derive(Default)]
-pub(crate) struct Watch {
+pub(crate) struct UploadWatch {
     taken: Arc<AtomicU64>,
 }
 
-impl Watch {
+impl UploadWatch {
     /// Wraps the body so that its bytes are counted.
-    pub(crate) fn over(
+    pub(crate) fn count_body(
         &self,
         body: BoxStream<'static, io::Result<Bytes>>,
     ) -> BoxStream<'static, io::Result<Bytes>> {
@@ -37,8 +37,8 @@ impl Watch {
     }
 
     /// Completes when the request is stalled before its response begins; returns the reason.
-    pub(crate) async fn stalled(&self, body: &Body, idle: Duration) -> String {
-        let Body::Stream { length, .. } = body else {
+    pub(crate) async fn wait_until_stalled(&self, body: &RequestBody, idle: Duration) -> String {
+        let RequestBody::Stream { length, .. } = body else {
             tokio::time::sleep(idle).await;
             return format!("no answer within {idle:?}");
         };

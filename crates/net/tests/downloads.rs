@@ -4,13 +4,13 @@
 mod common;
 
 use common::{Answer, Nginx, Scripted, answer, client, content, hasty, head, range_start};
-use gantry_net::{Download, Error, Request};
+use gantry_net::{Download, Error, HttpRequest};
 
 const SIZE: usize = 300_000;
 
 async fn collect(mut download: Download) -> Result<Vec<u8>, Error> {
     let mut all = Vec::new();
-    while let Some(chunk) = download.chunk().await? {
+    while let Some(chunk) = download.next_chunk().await? {
         all.extend_from_slice(&chunk);
     }
     Ok(all)
@@ -31,7 +31,7 @@ fn part(request: &str, most: usize) -> Vec<u8> {
 }
 
 fn download(server: &Scripted, from: usize) -> Download {
-    let request = Request::get(&server.url("/blob")).unwrap();
+    let request = HttpRequest::get(&server.url("/blob")).unwrap();
     client().download(request, from as u64, Some(SIZE as u64))
 }
 
@@ -152,14 +152,14 @@ async fn what_is_not_there_is_an_error_at_once() {
 
 #[tokio::test]
 async fn nginx_goes_on_from_any_place_over_tls() {
-    let (root, authority) = (tempfile::tempdir().unwrap(), testkit::Authority::new());
+    let (root, authority) = (tempfile::tempdir().unwrap(), testkit::TestAuthority::new());
     std::fs::write(root.path().join("blob"), content(5_000_000)).unwrap();
     let nginx = Nginx::start(root.path(), &authority);
-    let client = hasty().ca([authority.ca_file()]).build().unwrap();
+    let client = hasty().ca_files([authority.ca_file()]).build().unwrap();
 
     for base in [&nginx.plain, &nginx.tls] {
         for from in [0, 1, 4_999_999] {
-            let request = Request::get(&format!("{base}/blob")).unwrap();
+            let request = HttpRequest::get(&format!("{base}/blob")).unwrap();
             let rest =
                 collect(client.download(request, from as u64, Some(5_000_000))).await.unwrap();
             assert!(rest == content(5_000_000)[from..], "{base} from {from}");
@@ -169,18 +169,22 @@ async fn nginx_goes_on_from_any_place_over_tls() {
 
 #[tokio::test]
 async fn a_connection_that_dies_in_the_middle_of_a_real_registry_s_blob_is_gone_over() {
-    let (root, authority) = (tempfile::tempdir().unwrap(), testkit::Authority::new());
+    let (root, authority) = (tempfile::tempdir().unwrap(), testkit::TestAuthority::new());
     std::fs::write(root.path().join("blob"), content(5_000_000)).unwrap();
     let nginx = Nginx::start(root.path(), &authority);
-    let faults = testkit::Faults::before(&nginx.plain);
-    let cut = testkit::faults::Fault::Cut { after: 1 << 20 };
-    faults.on("/blob", cut, testkit::faults::Times::Exactly(3));
+    let faults = testkit::FaultProxy::in_front_of(&nginx.plain);
+    let cut = testkit::faults::WireFault::Cut { after: 1 << 20 };
+    faults.inject("/blob", cut, testkit::faults::FaultRepeats::Exactly(3));
 
-    let request = Request::get(&format!("{}/blob", faults.url())).unwrap();
+    let request = HttpRequest::get(&format!("{}/blob", faults.url())).unwrap();
     let all = collect(client().download(request, 0, Some(5_000_000))).await.unwrap();
 
     assert!(all == content(5_000_000));
     assert_eq!(faults.requests().len(), 4);
     // What was in flight when a connection died may come twice, no more.
-    assert!(faults.sent("/blob") < 5_000_000 + 3 * (1 << 20), "{}", faults.sent("/blob"));
+    assert!(
+        faults.sent_bytes("/blob") < 5_000_000 + 3 * (1 << 20),
+        "{}",
+        faults.sent_bytes("/blob")
+    );
 }

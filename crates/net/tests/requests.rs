@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use common::{Answer, Nginx, Scripted, answer, client, hasty, head, in_own_process};
 use futures::StreamExt;
-use gantry_net::{Body, Error, Repeat, Request};
+use gantry_net::{Error, HttpRequest, RepeatPolicy, RequestBody};
 use http::{HeaderValue, Method, header};
 
 #[tokio::test]
@@ -20,8 +20,9 @@ async fn a_server_that_asks_for_a_pause_gets_it() {
     });
     let started = Instant::now();
 
-    let request = Request::get(&server.url("/")).unwrap();
-    let body = client().send(&request, Repeat::Safe).await.unwrap().bytes(10).await.unwrap();
+    let request = HttpRequest::get(&server.url("/")).unwrap();
+    let body =
+        client().send(&request, RepeatPolicy::Safe).await.unwrap().read_bytes(10).await.unwrap();
 
     assert_eq!(body, "fine");
     assert!(started.elapsed() >= Duration::from_secs(1));
@@ -36,8 +37,8 @@ async fn a_failure_is_told_with_its_history_and_without_secrets() {
     });
     let url = server.url("/blob?signature=geheim").replace("http://", "http://me:geheim@");
 
-    let request = Request::get(&url).unwrap();
-    let error = client().send(&request, Repeat::Safe).await.unwrap_err();
+    let request = HttpRequest::get(&url).unwrap();
+    let error = client().send(&request, RepeatPolicy::Safe).await.unwrap_err();
 
     let Error::Request { attempts, .. } = &error else { panic!("{error}") };
     assert_eq!(attempts.len(), 3);
@@ -57,8 +58,8 @@ async fn an_address_behind_a_redirect_stays_secret_too() {
         answer("307 There", "location: /cdn?signature=geheim\r\n", "")
     });
 
-    let request = Request::get(&server.url("/")).unwrap();
-    let error = client().send(&request, Repeat::Safe).await.unwrap_err();
+    let request = HttpRequest::get(&server.url("/")).unwrap();
+    let error = client().send(&request, RepeatPolicy::Safe).await.unwrap_err();
 
     assert!(!format!("{error} {error:?}").contains("geheim"), "{error:?}");
 }
@@ -66,18 +67,18 @@ async fn an_address_behind_a_redirect_stays_secret_too() {
 #[tokio::test]
 async fn what_may_have_arrived_is_not_sent_twice_unless_it_is_safe() {
     let server = Scripted::start(|_, _| answer("503 Busy", "", ""));
-    let request = Request::new(Method::POST, &server.url("/")).unwrap();
+    let request = HttpRequest::new(Method::POST, &server.url("/")).unwrap();
 
-    client().send(&request, Repeat::Never).await.unwrap_err();
+    client().send(&request, RepeatPolicy::Never).await.unwrap_err();
 
     assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]
 async fn a_host_that_is_not_there_is_named() {
-    let request = Request::get("http://127.0.0.1:1/v2/").unwrap();
+    let request = HttpRequest::get("http://127.0.0.1:1/v2/").unwrap();
 
-    let error = client().send(&request, Repeat::Never).await.unwrap_err();
+    let error = client().send(&request, RepeatPolicy::Never).await.unwrap_err();
 
     let Error::Request { attempts, unreachable, .. } = &error else { panic!("{error}") };
     assert!(*unreachable);
@@ -94,9 +95,9 @@ async fn a_credential_does_not_follow_a_redirect_to_another_host() {
     });
     let mut secret = HeaderValue::from_static("Bearer geheim");
     secret.set_sensitive(true);
-    let request = Request::get(&first.url("/")).unwrap().header(header::AUTHORIZATION, secret);
+    let request = HttpRequest::get(&first.url("/")).unwrap().header(header::AUTHORIZATION, secret);
 
-    client().send(&request, Repeat::Safe).await.unwrap();
+    client().send(&request, RepeatPolicy::Safe).await.unwrap();
 
     assert!(first.requests()[0].contains("geheim"));
     assert!(!other.requests()[0].contains("authorization"));
@@ -106,8 +107,8 @@ async fn a_credential_does_not_follow_a_redirect_to_another_host() {
 async fn a_redirect_in_a_circle_ends_at_once() {
     let server = Scripted::start(|_, _| answer("302 There", "location: /\r\n", ""));
 
-    let request = Request::get(&server.url("/")).unwrap();
-    let error = client().send(&request, Repeat::Safe).await.unwrap_err();
+    let request = HttpRequest::get(&server.url("/")).unwrap();
+    let error = client().send(&request, RepeatPolicy::Safe).await.unwrap_err();
 
     assert!(error.to_string().contains("redirect"), "{error}");
     assert!(server.requests().len() <= 11);
@@ -122,10 +123,10 @@ async fn a_small_document_is_bounded() {
         Answer::Close(bytes)
     });
 
-    let request = Request::get(&server.url("/")).unwrap();
-    let response = client().send(&request, Repeat::Safe).await.unwrap();
+    let request = HttpRequest::get(&server.url("/")).unwrap();
+    let response = client().send(&request, RepeatPolicy::Safe).await.unwrap();
 
-    assert!(matches!(response.bytes(10_000).await, Err(Error::TooLarge { most: 10_000, .. })));
+    assert!(matches!(response.read_bytes(10_000).await, Err(Error::TooLarge { most: 10_000, .. })));
 }
 
 #[tokio::test]
@@ -143,10 +144,10 @@ async fn an_upload_may_take_longer_than_the_idle_time_and_is_opened_anew_for_eac
             })
             .boxed()
     };
-    let body = Body::Stream { length: 36, open: Arc::new(open) };
-    let request = Request::new(Method::PUT, &server.url("/")).unwrap().body(body);
+    let body = RequestBody::Stream { length: 36, open: Arc::new(open) };
+    let request = HttpRequest::new(Method::PUT, &server.url("/")).unwrap().body(body);
 
-    let response = client().send(&request, Repeat::Safe).await.unwrap();
+    let response = client().send(&request, RepeatPolicy::Safe).await.unwrap();
 
     assert_eq!(response.status(), 201);
     let requests = server.requests();
@@ -158,24 +159,26 @@ async fn an_upload_may_take_longer_than_the_idle_time_and_is_opened_anew_for_eac
 #[tokio::test]
 async fn an_upload_that_gets_stuck_is_given_up() {
     let server = Scripted::start(|_, _| answer("201 Created", "", ""));
-    let body = Body::Stream { length: 36, open: Arc::new(|| futures::stream::pending().boxed()) };
-    let request = Request::new(Method::PUT, &server.url("/")).unwrap().body(body);
+    let body =
+        RequestBody::Stream { length: 36, open: Arc::new(|| futures::stream::pending().boxed()) };
+    let request = HttpRequest::new(Method::PUT, &server.url("/")).unwrap().body(body);
 
-    let error = client().send(&request, Repeat::Never).await.unwrap_err();
+    let error = client().send(&request, RepeatPolicy::Never).await.unwrap_err();
 
     assert!(error.to_string().contains("accepted no data"), "{error}");
 }
 
 #[tokio::test]
 async fn nginx_is_spoken_to_in_http_2_once_its_authority_is_given() {
-    let (root, authority) = (tempfile::tempdir().unwrap(), testkit::Authority::new());
+    let (root, authority) = (tempfile::tempdir().unwrap(), testkit::TestAuthority::new());
     std::fs::write(root.path().join("file"), "content").unwrap();
     let nginx = Nginx::start(root.path(), &authority);
-    let request = Request::get(&format!("{}/file", nginx.tls)).unwrap();
+    let request = HttpRequest::get(&format!("{}/file", nginx.tls)).unwrap();
 
-    let untrusted = client().send(&request, Repeat::Safe).await.unwrap_err();
-    let trusting = hasty().ca([authority.ca_file()]).build().unwrap();
-    let body = trusting.send(&request, Repeat::Safe).await.unwrap().bytes(10).await.unwrap();
+    let untrusted = client().send(&request, RepeatPolicy::Safe).await.unwrap_err();
+    let trusting = hasty().ca_files([authority.ca_file()]).build().unwrap();
+    let body =
+        trusting.send(&request, RepeatPolicy::Safe).await.unwrap().read_bytes(10).await.unwrap();
 
     assert!(matches!(untrusted, Error::Untrusted { .. }), "{untrusted}");
     assert!(untrusted.to_string().contains("localhost"), "{untrusted}");
@@ -185,7 +188,7 @@ async fn nginx_is_spoken_to_in_http_2_once_its_authority_is_given() {
 
 #[test]
 fn the_authorities_of_ssl_cert_file_are_trusted() {
-    let (root, authority) = (tempfile::tempdir().unwrap(), testkit::Authority::new());
+    let (root, authority) = (tempfile::tempdir().unwrap(), testkit::TestAuthority::new());
     std::fs::write(root.path().join("file"), "content").unwrap();
     let nginx = Nginx::start(root.path(), &authority);
     let ca = authority.ca_file();
@@ -195,10 +198,10 @@ fn the_authorities_of_ssl_cert_file_are_trusted() {
         return;
     }
 
-    let request = Request::get(&std::env::var("TEST_URL").unwrap()).unwrap();
+    let request = HttpRequest::get(&std::env::var("TEST_URL").unwrap()).unwrap();
     let status = tokio::runtime::Runtime::new()
         .unwrap()
-        .block_on(async { client().send(&request, Repeat::Safe).await.unwrap().status() });
+        .block_on(async { client().send(&request, RepeatPolicy::Safe).await.unwrap().status() });
 
     assert_eq!(status, 200);
 }
@@ -225,9 +228,9 @@ fn a_proxy_is_asked_for_other_hosts_and_never_for_this_one() {
             ("http://registry.invalid/".to_owned(), "by proxy"),
             (std::env::var("TEST_URL").unwrap(), "direct"),
         ] {
-            let request = Request::get(&url).unwrap();
-            let response = client().send(&request, Repeat::Safe).await.unwrap();
-            assert_eq!(response.bytes(10).await.unwrap(), expected);
+            let request = HttpRequest::get(&url).unwrap();
+            let response = client().send(&request, RepeatPolicy::Safe).await.unwrap();
+            assert_eq!(response.read_bytes(10).await.unwrap(), expected);
         }
     });
 }
@@ -236,9 +239,9 @@ fn a_proxy_is_asked_for_other_hosts_and_never_for_this_one() {
 async fn an_answer_that_is_cut_in_its_small_body_names_the_request() {
     let server = Scripted::start(|_, _| Answer::Close(head("200 OK", "", 100, b"short")));
 
-    let request = Request::get(&server.url("/tags")).unwrap();
-    let response = client().send(&request, Repeat::Safe).await.unwrap();
-    let error = response.bytes(1000).await.unwrap_err();
+    let request = HttpRequest::get(&server.url("/tags")).unwrap();
+    let response = client().send(&request, RepeatPolicy::Safe).await.unwrap();
+    let error = response.read_bytes(1000).await.unwrap_err();
 
     assert!(error.to_string().contains("/tags"), "{error}");
 }

@@ -14,25 +14,27 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
 use common::{client, content, hasty};
-use gantry_net::serve::{Config, Door, Running, TlsFiles, start};
-use gantry_net::{Error, Repeat, Request};
+use gantry_net::serve::{EndpointName, ListenConfig, RunningServer, TlsFiles, start_server};
+use gantry_net::{Error, HttpRequest, RepeatPolicy};
 use http::Version;
 use tokio::sync::Notify;
 
-async fn plain(router: Router) -> Running {
-    start(&Config { listen: "127.0.0.1:0".parse().unwrap(), tls: None }, router).await.unwrap()
+async fn plain(router: Router) -> RunningServer {
+    start_server(&ListenConfig { listen: "127.0.0.1:0".parse().unwrap(), tls: None }, router)
+        .await
+        .unwrap()
 }
 
-async fn fetch(running: &Running, path: &str) -> (u16, String) {
-    let request = Request::get(&format!("http://{}{path}", running.address())).unwrap();
+async fn fetch(running: &RunningServer, path: &str) -> (u16, String) {
+    let request = HttpRequest::get(&format!("http://{}{path}", running.address())).unwrap();
     let client = hasty()
         .retry(gantry_net::RetryPolicy { attempts: 1, ..Default::default() })
         .build()
         .unwrap();
-    match client.send(&request, Repeat::Never).await {
+    match client.send(&request, RepeatPolicy::Never).await {
         Ok(response) => {
             let status = response.status().as_u16();
-            let body = response.bytes(1 << 20).await.unwrap();
+            let body = response.read_bytes(1 << 20).await.unwrap();
             (status, String::from_utf8_lossy(&body).into_owned())
         }
         Err(error) => (0, error.to_string()),
@@ -55,8 +57,10 @@ async fn a_panic_is_a_500_and_the_server_lives_on() {
 
 #[tokio::test]
 async fn what_was_served_is_counted_by_door() {
-    let router = Router::new()
-        .route("/blob", get(|| async { (Extension(Door("oci")), "12345").into_response() }));
+    let router = Router::new().route(
+        "/blob",
+        get(|| async { (Extension(EndpointName("oci")), "12345").into_response() }),
+    );
     let running = plain(router).await;
 
     for _ in 0..3 {
@@ -79,24 +83,24 @@ async fn what_was_served_is_counted_by_door() {
 
 #[tokio::test]
 async fn tls_speaks_http_2_and_1() {
-    let (folder, authority) = (tempfile::tempdir().unwrap(), testkit::Authority::new());
-    let files = authority.server(folder.path());
+    let (folder, authority) = (tempfile::tempdir().unwrap(), testkit::TestAuthority::new());
+    let files = authority.issue_server_certificate(folder.path());
     let tls = TlsFiles { certificate: files.certificate, key: files.key };
-    let config = Config { listen: "127.0.0.1:0".parse().unwrap(), tls: Some(tls) };
+    let config = ListenConfig { listen: "127.0.0.1:0".parse().unwrap(), tls: Some(tls) };
     let router = Router::new()
         .route("/version", get(|version: Version| async move { format!("{version:?}") }));
-    let running = start(&config, router).await.unwrap();
+    let running = start_server(&config, router).await.unwrap();
     let url = format!("https://localhost:{}/version", running.address().port());
 
-    let ours = hasty().ca([authority.ca_file()]).build().unwrap();
-    let answered = ours.send(&Request::get(&url).unwrap(), Repeat::Safe).await.unwrap();
+    let ours = hasty().ca_files([authority.ca_file()]).build().unwrap();
+    let answered = ours.send(&HttpRequest::get(&url).unwrap(), RepeatPolicy::Safe).await.unwrap();
     let curl = tokio::task::spawn_blocking(move || {
         let ca = authority.ca_file();
-        let mut curl = testkit::tools::command("curl");
-        testkit::tools::run(curl.args(["-s", "--http1.1", "--cacert"]).arg(ca).arg(url))
+        let mut curl = testkit::tools::tool_command("curl");
+        testkit::tools::run_command(curl.args(["-s", "--http1.1", "--cacert"]).arg(ca).arg(url))
     });
 
-    assert_eq!(answered.bytes(100).await.unwrap(), "HTTP/2.0");
+    assert_eq!(answered.read_bytes(100).await.unwrap(), "HTTP/2.0");
     assert_eq!(curl.await.unwrap(), "HTTP/1.1");
 }
 
@@ -106,9 +110,9 @@ async fn an_unusable_certificate_is_named() {
     let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
     std::fs::write(&certificate, "no PEM").unwrap();
     let tls = TlsFiles { certificate, key };
-    let config = Config { listen: "127.0.0.1:0".parse().unwrap(), tls: Some(tls) };
+    let config = ListenConfig { listen: "127.0.0.1:0".parse().unwrap(), tls: Some(tls) };
 
-    let error = start(&config, Router::new()).await.err().unwrap();
+    let error = start_server(&config, Router::new()).await.err().unwrap();
 
     assert!(matches!(&error, Error::Tls { path, .. } if path.ends_with("tls.crt")), "{error}");
 }
@@ -117,8 +121,8 @@ async fn an_unusable_certificate_is_named() {
 async fn an_address_in_use_is_named() {
     let running = plain(Router::new()).await;
 
-    let config = Config { listen: running.address(), tls: None };
-    let error = start(&config, Router::new()).await.err().unwrap();
+    let config = ListenConfig { listen: running.address(), tls: None };
+    let error = start_server(&config, Router::new()).await.err().unwrap();
 
     assert!(error.to_string().contains(&running.address().to_string()), "{error}");
 }
@@ -134,18 +138,18 @@ async fn a_drain_lets_a_request_finish() {
     let state = (Arc::clone(&entered), Arc::clone(&leave));
     let running = plain(Router::new().route("/slow", get(slow)).with_state(state)).await;
     let address = running.address();
-    let request = Request::get(&format!("http://{address}/slow")).unwrap();
+    let request = HttpRequest::get(&format!("http://{address}/slow")).unwrap();
     let client = gantry_net::Client::builder().build().unwrap();
-    let asked = tokio::spawn(async move { client.send(&request, Repeat::Never).await });
+    let asked = tokio::spawn(async move { client.send(&request, RepeatPolicy::Never).await });
     entered.notified().await;
 
-    let drained = tokio::spawn(running.drain(Duration::from_secs(10)));
+    let drained = tokio::spawn(running.drain_requests(Duration::from_secs(10)));
     while TcpStream::connect(address).is_ok() {
         tokio::task::yield_now().await;
     }
     leave.notify_one();
 
-    assert_eq!(asked.await.unwrap().unwrap().bytes(10).await.unwrap(), "done");
+    assert_eq!(asked.await.unwrap().unwrap().read_bytes(10).await.unwrap(), "done");
     drained.await.unwrap();
 }
 
@@ -170,7 +174,7 @@ async fn a_drain_ends_at_its_deadline_even_with_a_client_that_does_not() {
     let mut stream = stream.await.unwrap();
 
     let started = Instant::now();
-    running.drain(Duration::from_millis(50)).await;
+    running.drain_requests(Duration::from_millis(50)).await;
 
     assert!(started.elapsed() < Duration::from_secs(5));
     let mut rest = Vec::new();
@@ -183,15 +187,15 @@ async fn a_body_out_of_a_reader_arrives_whole() {
     let router = Router::new().route(
         "/blob",
         get(|| async {
-            Body::from_stream(gantry_net::body::stream(|| {
+            Body::from_stream(gantry_net::body::stream_reader(|| {
                 Ok(std::io::Cursor::new(content(3_000_001)))
             }))
         }),
     );
     let running = plain(router).await;
-    let request = Request::get(&format!("http://{}/blob", running.address())).unwrap();
+    let request = HttpRequest::get(&format!("http://{}/blob", running.address())).unwrap();
 
-    let response = client().send(&request, Repeat::Safe).await.unwrap();
+    let response = client().send(&request, RepeatPolicy::Safe).await.unwrap();
 
-    assert!(response.bytes(4_000_000).await.unwrap() == content(3_000_001));
+    assert!(response.read_bytes(4_000_000).await.unwrap() == content(3_000_001));
 }

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Answer, Scripted, answer, hasty, in_own_process};
 use futures::future::join_all;
-use gantry_net::{Access, Client, Credential, Credentials, Error, Repeat, Request};
-use testkit::{Login, Registry};
+use gantry_net::{AccessScope, Client, Credential, Credentials, Error, HttpRequest, RepeatPolicy};
+use testkit::{TestLogin, TestRegistry};
 
 const SCOPE: &str = "repository:a/b:pull";
 
-fn access(server: &str) -> Access {
-    Access { server: server.to_owned(), scope: SCOPE.to_owned() }
+fn access(server: &str) -> AccessScope {
+    AccessScope { server: server.to_owned(), scope: SCOPE.to_owned() }
 }
 
 fn password(user: &str, password: &str) -> Credential {
@@ -23,8 +23,8 @@ fn password(user: &str, password: &str) -> Credential {
 
 fn client(server: &str, credential: Option<Credential>) -> Client {
     let credentials = match credential {
-        Some(credential) => Credentials::with(server, credential),
-        None => Credentials::with("nobody", Credential::IdentityToken(String::new())),
+        Some(credential) => Credentials::with_credential(server, credential),
+        None => Credentials::with_credential("nobody", Credential::IdentityToken(String::new())),
     };
     hasty().credentials(credentials).build().unwrap()
 }
@@ -52,8 +52,8 @@ fn token_requests(server: &Scripted) -> Vec<String> {
 }
 
 async fn get(client: &Client, server: &Scripted) -> Result<u16, Error> {
-    let request = Request::get(&server.url("/v2/a/b")).unwrap().access(access(&server.host));
-    Ok(client.send(&request, Repeat::Safe).await?.status().as_u16())
+    let request = HttpRequest::get(&server.url("/v2/a/b")).unwrap().access(access(&server.host));
+    Ok(client.send(&request, RepeatPolicy::Safe).await?.status().as_u16())
 }
 
 #[tokio::test]
@@ -132,20 +132,20 @@ async fn a_token_server_s_outage_is_waited_out_and_its_refusal_is_not() {
 
 #[tokio::test]
 async fn a_real_registry_takes_the_right_password_and_no_other() {
-    let login = Login::new("carrier", "pigeon");
-    let registry = Registry::builder().login(login).tls().start();
+    let login = TestLogin::new("carrier", "pigeon");
+    let registry = TestRegistry::builder().login(login).tls().start();
     let get = async |credential: Option<Credential>| {
         let host = registry.host();
         let given = credential.unwrap_or(password("other", "x"));
         let server = if given.user() == "other" { "nobody" } else { host };
         let client = hasty()
-            .ca(registry.ca_file())
-            .credentials(Credentials::with(server, given))
+            .ca_files(registry.ca_file())
+            .credentials(Credentials::with_credential(server, given))
             .build()
             .unwrap();
         let request =
-            Request::get(&format!("{}/v2/", registry.url())).unwrap().access(access(host));
-        client.send(&request, Repeat::Safe).await.map(|response| response.status().as_u16())
+            HttpRequest::get(&format!("{}/v2/", registry.url())).unwrap().access(access(host));
+        client.send(&request, RepeatPolicy::Safe).await.map(|response| response.status().as_u16())
     };
 
     assert_eq!(get(Some(password("carrier", "pigeon"))).await.unwrap(), 200);
@@ -158,7 +158,7 @@ async fn a_real_registry_takes_the_right_password_and_no_other() {
 
 #[test]
 fn credentials_come_from_docker_s_files_and_helpers() {
-    let registry = Registry::builder().login(Login::new("carrier", "pigeon")).start();
+    let registry = TestRegistry::builder().login(TestLogin::new("carrier", "pigeon")).start();
     let folder = tempfile::tempdir().unwrap();
     let (docker, tools) = (folder.path().join("docker"), folder.path().join("bin"));
     for one in [&docker, &tools] {
@@ -186,15 +186,16 @@ fn credentials_come_from_docker_s_files_and_helpers() {
     let host = std::env::var("TEST_HOST").unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let get = || {
-        let client = hasty().credentials(Credentials::system()).build().unwrap();
-        let request = Request::get(&format!("http://{host}/v2/")).unwrap().access(access(&host));
-        let sent = runtime.block_on(client.send(&request, Repeat::Safe));
+        let client = hasty().credentials(Credentials::from_system()).build().unwrap();
+        let request =
+            HttpRequest::get(&format!("http://{host}/v2/")).unwrap().access(access(&host));
+        let sent = runtime.block_on(client.send(&request, RepeatPolicy::Safe));
         sent.map_or_else(|error| error.to_string(), |response| response.status().to_string())
     };
     let config = |text: &str| std::fs::write(docker.join("config.json"), text).unwrap();
 
     assert!(get().contains("no credential was found"), "{}", get());
-    Login::new("carrier", "pigeon").write_docker_config(&docker, &host);
+    TestLogin::new("carrier", "pigeon").write_docker_config(&docker, &host);
     assert_eq!(get(), "200 OK");
     config(r#"{"credsStore":"test"}"#);
     assert_eq!(get(), "200 OK");

@@ -6,10 +6,10 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use gantry_operator::webhook::{Files, Pin, Webhook, router};
-use net::serve::{Config, Running, TlsFiles, start_with};
+use gantry_operator::webhook::{ImagePinning, Webhook, WebhookFiles, build_router};
+use net::serve::{ListenConfig, RunningServer, TlsFiles, start_server_with_metrics};
 use serde_json::{Value, json};
-use testkit::{Authority, tools, until};
+use testkit::{TestAuthority, tools, wait_until};
 
 const SITE: &str = "version: 1\nregistry: {url: 'site:5000/ai', pullSecret: site}\n";
 
@@ -40,8 +40,8 @@ fn review(image: &str) -> Value {
 /// A webhook on loopback, and a client for it.
 struct Ground {
     folder: tempfile::TempDir,
-    authority: Authority,
-    running: Running,
+    authority: TestAuthority,
+    running: RunningServer,
 }
 
 impl Ground {
@@ -51,14 +51,20 @@ impl Ground {
             (folder.path().join("site.yaml"), folder.path().join("gantry.lock"));
         fs::write(&site, SITE).unwrap();
         fs::write(&lock_file, lock("quay.io/shop/web:1")).unwrap();
-        let authority = Authority::new();
-        let pair = authority.server(folder.path());
+        let authority = TestAuthority::new();
+        let pair = authority.issue_server_certificate(folder.path());
         let tls = TlsFiles { certificate: pair.certificate, key: pair.key };
-        let files = Files { site, locks: vec![lock_file], receipts: vec![], pin: Pin::Digest };
+        let files = WebhookFiles {
+            site,
+            locks: vec![lock_file],
+            receipts: vec![],
+            pin: ImagePinning::Digest,
+        };
         let webhook = Webhook::start(files).unwrap();
-        let numbers = webhook.metrics();
-        let config = Config { listen: "127.0.0.1:0".parse().unwrap(), tls: Some(tls) };
-        let running = start_with(&config, router(webhook), numbers).await.unwrap();
+        let numbers = webhook.metrics_registry();
+        let config = ListenConfig { listen: "127.0.0.1:0".parse().unwrap(), tls: Some(tls) };
+        let running =
+            start_server_with_metrics(&config, build_router(webhook), numbers).await.unwrap();
         Self { folder, authority, running }
     }
 
@@ -79,16 +85,16 @@ impl Ground {
     }
 
     fn metrics(&self) -> String {
-        let mut curl = tools::command("curl");
+        let mut curl = tools::tool_command("curl");
         let ca = self.authority.ca_file();
-        tools::run(curl.args(["-s", "--cacert"]).arg(ca).arg(self.url("/metrics")))
+        tools::run_command(curl.args(["-s", "--cacert"]).arg(ca).arg(self.url("/metrics")))
     }
 }
 
 fn curl(ca: &Path, url: &str, folder: &Path, body: &[u8]) -> (String, Value) {
     let file = folder.join("body.json");
     fs::write(&file, body).unwrap();
-    let mut curl = tools::command("curl");
+    let mut curl = tools::tool_command("curl");
     curl.args(["-s", "-w", "\n%{http_code}", "-H", "content-type: application/json", "--cacert"]);
     curl.arg(ca).arg("--data-binary").arg(format!("@{}", file.display())).arg(url);
     let output = curl.output().unwrap();
@@ -163,9 +169,9 @@ async fn a_new_lock_is_read_and_a_broken_one_leaves_what_was_there() {
     let is_admitted = || ground.judged("/enforce", "quay.io/shop/web:22")["allowed"] == true;
 
     fs::write(&file, lock("quay.io/shop/web:22")).unwrap();
-    until("the new lock is read", is_admitted);
+    wait_until("the new lock is read", is_admitted);
     fs::write(&file, "version: 1\nname: [").unwrap();
-    until("the broken lock is told", || {
+    wait_until("the broken lock is told", || {
         ground.metrics().contains("gantry_webhook_reload_failures_total 1")
     });
 
@@ -176,14 +182,14 @@ async fn a_new_lock_is_read_and_a_broken_one_leaves_what_was_there() {
 async fn a_renewed_certificate_is_shown_without_a_restart() {
     let ground = Ground::new().await;
     assert_eq!(ground.judged("/move", "quay.io/shop/web:1")["allowed"], true);
-    let renewed = Authority::new();
+    let renewed = TestAuthority::new();
     let body = review("quay.io/shop/web:1").to_string();
 
-    renewed.server(ground.folder.path());
+    renewed.issue_server_certificate(ground.folder.path());
 
     let folder = ground.folder.path();
-    until("the new certificate is shown", || {
+    wait_until("the new certificate is shown", || {
         curl(&renewed.ca_file(), &ground.url("/enforce"), folder, body.as_bytes()).0 == "200"
     });
-    ground.running.drain(Duration::from_secs(5)).await;
+    ground.running.drain_requests(Duration::from_secs(5)).await;
 }

@@ -8,15 +8,15 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::egress::Request;
+use crate::egress::EgressPolicySpec;
 
 /// Something that the policies do not restrict, or that they block although it may be needed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Gap {
+pub struct PolicyGap {
     /// What it is about: an object's kind and name, or a part of the site.
     pub subject: String,
     /// The kind of gap.
-    pub why: Why,
+    pub why: PolicyGapKind,
     /// What is not covered, and why.
     pub reason: String,
     /// What the user can do about it.
@@ -26,7 +26,7 @@ pub struct Gap {
 /// The kinds of gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Why {
+pub enum PolicyGapKind {
     /// The site names a host; network policies know only addresses.
     Name,
     /// A pod in the network of its node, which network policies do not restrict.
@@ -42,7 +42,7 @@ pub enum Why {
     ApiServer,
 }
 
-impl fmt::Display for Gap {
+impl fmt::Display for PolicyGap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}; {}", self.subject, self.reason, self.next)
     }
@@ -52,20 +52,23 @@ impl fmt::Display for Gap {
 const API_PORTS: [u16; 2] = [443, 6443];
 
 /// Finds the gaps between the policies of `request` and rendered objects.
-pub fn gaps<'a>(request: &Request, documents: impl IntoIterator<Item = &'a Value>) -> Vec<Gap> {
-    let objects: Vec<&Value> = documents.into_iter().flat_map(objects).collect();
-    let bound = bound_accounts(request, &objects);
-    let reaches_api = API_PORTS.iter().any(|port| request.lets_out(*port));
+pub fn find_gaps<'a>(
+    request: &EgressPolicySpec,
+    documents: impl IntoIterator<Item = &'a Value>,
+) -> Vec<PolicyGap> {
+    let objects: Vec<&Value> = documents.into_iter().flat_map(list_objects).collect();
+    let bound = find_bound_accounts(request, &objects);
+    let reaches_api = API_PORTS.iter().any(|port| request.allows_port(*port));
     let mut gaps = Vec::new();
     for object in objects {
-        if let Some(spec) = pod_spec(object) {
-            gaps.extend(workload(request, object, spec));
-            let account = text(spec, "serviceAccountName").unwrap_or("default");
-            let key = (namespace(request, object).to_owned(), account.to_owned());
+        if let Some(spec) = find_pod_spec(object) {
+            gaps.extend(find_workload_gap(request, object, spec));
+            let account = text_field(spec, "serviceAccountName").unwrap_or("default");
+            let key = (object_namespace(request, object).to_owned(), account.to_owned());
             if !reaches_api && bound.contains(&key) && key.0 == request.namespace.as_str() {
-                gaps.push(Gap {
-                    subject: subject(object),
-                    why: Why::ApiServer,
+                gaps.push(PolicyGap {
+                    subject: format_subject(object),
+                    why: PolicyGapKind::ApiServer,
                     reason: format!(
                         "its service account {account} has roles, so it may need the API server, \
                          which is blocked: a network policy cannot select it by labels"
@@ -74,9 +77,9 @@ pub fn gaps<'a>(request: &Request, documents: impl IntoIterator<Item = &'a Value
                 });
             }
         }
-        match text(object, "kind") {
-            Some("NetworkPolicy") => gaps.extend(lets_out_more(request, object)),
-            Some("Service") => gaps.extend(external(object)),
+        match text_field(object, "kind") {
+            Some("NetworkPolicy") => gaps.extend(find_open_policy(request, object)),
+            Some("Service") => gaps.extend(find_external_name(object)),
             _ => {}
         }
     }
@@ -84,19 +87,23 @@ pub fn gaps<'a>(request: &Request, documents: impl IntoIterator<Item = &'a Value
 }
 
 /// The gap of a workload that no policy of this namespace reaches.
-fn workload(request: &Request, object: &Value, spec: &Value) -> Option<Gap> {
-    let own = namespace(request, object);
+fn find_workload_gap(
+    request: &EgressPolicySpec,
+    object: &Value,
+    spec: &Value,
+) -> Option<PolicyGap> {
+    let own = object_namespace(request, object);
     if own != request.namespace.as_str() {
-        return Some(Gap {
-            subject: subject(object),
-            why: Why::OtherNamespace,
+        return Some(PolicyGap {
+            subject: format_subject(object),
+            why: PolicyGapKind::OtherNamespace,
             reason: format!("it is in the namespace {own}, which these policies do not cover"),
             next: format!("run gantry policy egress --namespace {own}"),
         });
     }
-    (spec.get("hostNetwork") == Some(&Value::Bool(true))).then(|| Gap {
-        subject: subject(object),
-        why: Why::HostNetwork,
+    (spec.get("hostNetwork") == Some(&Value::Bool(true))).then(|| PolicyGap {
+        subject: format_subject(object),
+        why: PolicyGapKind::HostNetwork,
         reason: "it uses the node's network, which network policies do not restrict".into(),
         next: "turn hostNetwork off, or restrict egress in the node's firewall".into(),
     })
@@ -104,8 +111,8 @@ fn workload(request: &Request, object: &Value, spec: &Value) -> Option<Gap> {
 
 /// The gap of a network policy of the chart that allows egress to addresses. A rule without `to`
 /// allows everything; one with only selectors stays in the cluster.
-fn lets_out_more(request: &Request, object: &Value) -> Option<Gap> {
-    if namespace(request, object) != request.namespace.as_str() {
+fn find_open_policy(request: &EgressPolicySpec, object: &Value) -> Option<PolicyGap> {
+    if object_namespace(request, object) != request.namespace.as_str() {
         return None;
     }
     let rules = object.pointer("/spec/egress").and_then(Value::as_array)?;
@@ -118,46 +125,49 @@ fn lets_out_more(request: &Request, object: &Value) -> Option<Gap> {
     let cidrs: Vec<&str> =
         blocks.filter_map(|peer| peer.pointer("/ipBlock/cidr").and_then(Value::as_str)).collect();
     let to = if cidrs.is_empty() { "everywhere".to_owned() } else { cidrs.join(", ") };
-    Some(Gap {
-        subject: subject(object),
-        why: Why::LetsOutMore,
+    Some(PolicyGap {
+        subject: format_subject(object),
+        why: PolicyGapKind::LetsOutMore,
         reason: format!("it allows egress to {to}, and network policies only add permissions"),
         next: "turn it off or restrict it in the chart's values".into(),
     })
 }
 
 /// The gap of a service that is an alias of a host name.
-fn external(object: &Value) -> Option<Gap> {
+fn find_external_name(object: &Value) -> Option<PolicyGap> {
     let name = object.pointer("/spec/externalName").and_then(Value::as_str)?;
-    Some(Gap {
-        subject: subject(object),
-        why: Why::ExternalName,
+    Some(PolicyGap {
+        subject: format_subject(object),
+        why: PolicyGapKind::ExternalName,
         reason: format!("it is an alias of {name}; network policies know only addresses"),
         next: "set it to a service of the site, and allow the address of that with --allow".into(),
     })
 }
 
 /// The service accounts that have roles, as (namespace, name).
-fn bound_accounts(request: &Request, objects: &[&Value]) -> BTreeSet<(String, String)> {
+fn find_bound_accounts(
+    request: &EgressPolicySpec,
+    objects: &[&Value],
+) -> BTreeSet<(String, String)> {
     let is_binding = |object: &&&Value| {
-        matches!(text(object, "kind"), Some("RoleBinding" | "ClusterRoleBinding"))
+        matches!(text_field(object, "kind"), Some("RoleBinding" | "ClusterRoleBinding"))
     };
     let subjects = objects.iter().filter(is_binding).flat_map(|binding| {
         let all = binding.get("subjects").and_then(Value::as_array).into_iter().flatten();
-        all.map(|subject| (namespace(request, binding), subject))
+        all.map(|subject| (object_namespace(request, binding), subject))
     });
     subjects
-        .filter(|(_, subject)| text(subject, "kind") == Some("ServiceAccount"))
+        .filter(|(_, subject)| text_field(subject, "kind") == Some("ServiceAccount"))
         .filter_map(|(own, subject)| {
-            let namespace = text(subject, "namespace").unwrap_or(own);
-            Some((namespace.to_owned(), text(subject, "name")?.to_owned()))
+            let namespace = text_field(subject, "namespace").unwrap_or(own);
+            Some((namespace.to_owned(), text_field(subject, "name")?.to_owned()))
         })
         .collect()
 }
 
 /// The document itself, or the items of a `List`.
-fn objects(document: &Value) -> Vec<&Value> {
-    let is_list = text(document, "kind").is_some_and(|kind| kind.ends_with("List"));
+fn list_objects(document: &Value) -> Vec<&Value> {
+    let is_list = text_field(document, "kind").is_some_and(|kind| kind.ends_with("List"));
     match document.get("items").and_then(Value::as_array) {
         Some(items) if is_list => items.iter().collect(),
         _ => vec![document],
@@ -165,8 +175,8 @@ fn objects(document: &Value) -> Vec<&Value> {
 }
 
 /// The specification of the pod that an object is or creates.
-fn pod_spec(object: &Value) -> Option<&Value> {
-    let path = match text(object, "kind")? {
+fn find_pod_spec(object: &Value) -> Option<&Value> {
+    let path = match text_field(object, "kind")? {
         "Pod" => "/spec",
         "Deployment"
         | "StatefulSet"
@@ -181,18 +191,18 @@ fn pod_spec(object: &Value) -> Option<&Value> {
 }
 
 /// The namespace of an object; without one it goes to the namespace of the release.
-fn namespace<'a>(request: &'a Request, object: &'a Value) -> &'a str {
+fn object_namespace<'a>(request: &'a EgressPolicySpec, object: &'a Value) -> &'a str {
     let own = object.pointer("/metadata/namespace").and_then(Value::as_str);
     own.filter(|own| !own.is_empty()).unwrap_or(request.namespace.as_str())
 }
 
 /// Kind and name of an object.
-fn subject(object: &Value) -> String {
+fn format_subject(object: &Value) -> String {
     let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-    format!("{} {name}", text(object, "kind").unwrap_or_default())
+    format!("{} {name}", text_field(object, "kind").unwrap_or_default())
 }
 
 /// The string at a key of a map.
-fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+fn text_field<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
     value.get(key).and_then(Value::as_str)
 }

@@ -4,13 +4,13 @@
 //! Pure: locks and a site go in, manifests come out. Nothing is applied, and no cluster is
 //! contacted.
 //!
-//! Data flow: [`Allowed`] is the list of images that a site has, from its locks and receipts;
-//! [`images`] writes it as a policy for one of three admission controllers; [`egress`] writes the
+//! Data flow: [`AllowedImages`] is the list of images that a site has, from its locks and receipts;
+//! [`images_expression`] writes it as a policy for one of three admission controllers; [`egress`] writes the
 //! network policies of a namespace, and [`coverage`] lists what they do not restrict.
 
-mod allowed;
+mod allowed_flow;
+mod allowed_images;
 mod error;
-mod flow;
 mod manifest;
 mod name;
 
@@ -18,8 +18,8 @@ pub mod coverage;
 pub mod egress;
 pub mod images;
 
-pub use allowed::{Admit, Allowed};
+pub use allowed_flow::{AllowedFlow, AllowedNamespace, TransportProtocol};
+pub use allowed_images::{AdmittedVersions, AllowedImages};
 pub use error::{Error, Result};
-pub use flow::{Flow, Neighbour, Protocol};
-pub use manifest::print;
-pub use name::{Label, Namespace, Scope};
+pub use manifest::format_manifests;
+pub use name::{Namespace, NamespaceLabel, NamespaceScope};

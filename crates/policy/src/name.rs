@@ -54,12 +54,12 @@ impl fmt::Display for Namespace {
 
 /// A label of a namespace, `key=value`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Label {
+pub struct NamespaceLabel {
     key: String,
     value: String,
 }
 
-impl FromStr for Label {
+impl FromStr for NamespaceLabel {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -77,7 +77,7 @@ impl FromStr for Label {
             }
             None => key,
         };
-        if !is_qualified(name) || !(value.is_empty() || is_qualified(value)) {
+        if !is_qualified_name(name) || !(value.is_empty() || is_qualified_name(value)) {
             return Err(invalid(
                 "use letters, digits and, not at the ends, - _ . in key and value, 63 at most",
             ));
@@ -88,19 +88,19 @@ impl FromStr for Label {
 
 /// Which namespaces a policy applies to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
+pub enum NamespaceScope {
     /// Only these.
     Only(BTreeSet<Namespace>),
     /// All except these, Gantry's own and those of Kubernetes.
     AllBut(BTreeSet<Namespace>),
     /// Those with a label, except Gantry's own and those of Kubernetes.
-    Labelled(Label),
+    Labelled(NamespaceLabel),
 }
 
-impl Scope {
+impl NamespaceScope {
     /// The namespaces that are excluded, sorted. Empty for `Only`: named namespaces are not
     /// second-guessed.
-    pub fn left_out(&self) -> Vec<String> {
+    pub fn excluded_namespaces(&self) -> Vec<String> {
         let more = match self {
             Self::Only(_) => return vec![],
             Self::AllBut(more) => more.iter().map(Namespace::to_string).collect(),
@@ -111,24 +111,26 @@ impl Scope {
     }
 
     /// The label selector of these namespaces.
-    pub(crate) fn selector(&self) -> Value {
+    pub(crate) fn to_selector(&self) -> Value {
         let name = |operator: &str, values: Vec<String>| json!({"key": NAME_LABEL, "operator": operator, "values": values});
         match self {
             Self::Only(names) => {
                 let names = names.iter().map(Namespace::to_string).collect();
                 json!({"matchExpressions": [name("In", names)]})
             }
-            Self::AllBut(_) => json!({"matchExpressions": [name("NotIn", self.left_out())]}),
+            Self::AllBut(_) => {
+                json!({"matchExpressions": [name("NotIn", self.excluded_namespaces())]})
+            }
             Self::Labelled(label) => json!({
                 "matchLabels": {label.key.as_str(): label.value},
-                "matchExpressions": [name("NotIn", self.left_out())],
+                "matchExpressions": [name("NotIn", self.excluded_namespaces())],
             }),
         }
     }
 }
 
 /// Makes an object name from any text: characters that are not allowed become a dash.
-pub(crate) fn object_name(prefix: &str, text: &str) -> String {
+pub(crate) fn build_object_name(prefix: &str, text: &str) -> String {
     let text: String = text
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
@@ -151,7 +153,7 @@ fn is_label(text: &str) -> bool {
 }
 
 /// Whether a text can be the name part of a label's key, or a label's value.
-fn is_qualified(text: &str) -> bool {
+fn is_qualified_name(text: &str) -> bool {
     let is_end = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
     text.len() <= LONGEST_LABEL
         && is_end(text.bytes().next())
@@ -177,27 +179,27 @@ mod tests {
     #[test]
     fn a_label_has_a_key_and_a_value() {
         for wrong in ["gantry", "=x", "a/b/c=x", "A_/b=x", "a=b c", "a=-"] {
-            assert!(wrong.parse::<Label>().is_err(), "{wrong}");
+            assert!(wrong.parse::<NamespaceLabel>().is_err(), "{wrong}");
         }
         for right in ["gantry=guarded", "example.com/guard=Yes_1", "guard="] {
-            assert!(right.parse::<Label>().is_ok(), "{right}");
+            assert!(right.parse::<NamespaceLabel>().is_ok(), "{right}");
         }
     }
 
     #[test]
     fn the_cluster_and_gantry_itself_are_left_out_unless_they_are_named() {
         let label = "gantry=guarded".parse().unwrap();
-        for scope in [Scope::AllBut(BTreeSet::new()), Scope::Labelled(label)] {
-            let selector = scope.selector().to_string();
+        for scope in [NamespaceScope::AllBut(BTreeSet::new()), NamespaceScope::Labelled(label)] {
+            let selector = scope.to_selector().to_string();
             assert!(selector.contains("kube-system") && selector.contains("gantry-system"));
         }
-        let only = Scope::Only(["kube-system".parse().unwrap()].into());
-        assert_eq!(only.selector()["matchExpressions"][0]["operator"], "In");
+        let only = NamespaceScope::Only(["kube-system".parse().unwrap()].into());
+        assert_eq!(only.to_selector()["matchExpressions"][0]["operator"], "In");
     }
 
     #[test]
     fn any_text_becomes_a_name() {
-        assert_eq!(object_name("gantry-images", "My Site.1_"), "gantry-images-my-site-1");
-        assert_eq!(object_name("gantry-images", &"x".repeat(99)).len(), 63);
+        assert_eq!(build_object_name("gantry-images", "My Site.1_"), "gantry-images-my-site-1");
+        assert_eq!(build_object_name("gantry-images", &"x".repeat(99)).len(), 63);
     }
 }

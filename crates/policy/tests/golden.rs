@@ -5,8 +5,8 @@
 use std::fs;
 use std::path::Path;
 
-use gantry_policy::images::{self, Action, Kind};
-use gantry_policy::{Admit, Allowed, Scope, coverage, egress};
+use gantry_policy::images::{self, PolicyAction, PolicyEngine};
+use gantry_policy::{AdmittedVersions, AllowedImages, NamespaceScope, coverage, egress};
 use serde_json::Value;
 use types::lock::Lock;
 use types::receipt::Receipt;
@@ -39,20 +39,23 @@ fn site(text: &str) -> Site {
     Site::parse("site.yaml", text).unwrap()
 }
 
-fn request(admit: Admit) -> images::Request {
-    images::Request {
-        name: images::Request::name_of("Shop"),
-        allowed: Allowed::new(&[lock()], &[], &site(SITE).registry, admit).unwrap(),
-        scope: Scope::Only(["shop".parse().unwrap()].into()),
-        action: Action::Deny,
+fn request(admit: AdmittedVersions) -> images::ImagePolicySpec {
+    images::ImagePolicySpec {
+        name: images::ImagePolicySpec::policy_name("Shop"),
+        allowed: AllowedImages::new(&[lock()], &[], &site(SITE).registry, admit).unwrap(),
+        scope: NamespaceScope::Only(["shop".parse().unwrap()].into()),
+        action: PolicyAction::Deny,
     }
 }
 
 /// Compares with the file, and parses the text again: it must give the same manifests.
 fn is_golden(name: &str, manifests: &[Value]) {
-    let text = gantry_policy::print(&["A comment.".to_owned()], manifests).unwrap();
-    let read: Vec<Value> =
-        text.split("---\n").skip(1).map(|one| types::yaml::read(name, one).unwrap()).collect();
+    let text = gantry_policy::format_manifests(&["A comment.".to_owned()], manifests).unwrap();
+    let read: Vec<Value> = text
+        .split("---\n")
+        .skip(1)
+        .map(|one| types::yaml::read_document(name, one).unwrap())
+        .collect();
     assert_eq!(read, manifests, "{name} is read as it was written");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if std::env::var_os("GANTRY_GOLDEN").is_some_and(|value| value == "write") {
@@ -64,29 +67,30 @@ fn is_golden(name: &str, manifests: &[Value]) {
 
 #[test]
 fn each_kind_is_written_as_a_person_has_read_it() {
-    let all = request(Admit::TagsAndDigests);
+    let all = request(AdmittedVersions::TagsAndDigests);
     for (name, kind) in [
-        ("vap.yaml", Kind::Vap),
-        ("kyverno.yaml", Kind::Kyverno),
-        ("gatekeeper.yaml", Kind::Gatekeeper),
+        ("vap.yaml", PolicyEngine::Vap),
+        ("kyverno.yaml", PolicyEngine::Kyverno),
+        ("gatekeeper.yaml", PolicyEngine::Gatekeeper),
     ] {
-        is_golden(name, &images::manifests(kind, &all).unwrap());
+        is_golden(name, &images::build_manifests(kind, &all).unwrap());
     }
 }
 
 #[test]
 fn digests_alone_all_namespaces_and_a_warning_are_said_in_each_kind() {
-    let request = images::Request {
-        scope: Scope::AllBut(["ingress".parse().unwrap()].into()),
-        action: Action::Warn,
-        ..request(Admit::Digests)
+    let request = images::ImagePolicySpec {
+        scope: NamespaceScope::AllBut(["ingress".parse().unwrap()].into()),
+        action: PolicyAction::Warn,
+        ..request(AdmittedVersions::Digests)
     };
     for (kind, warns) in [
-        (Kind::Vap, "\"validationActions\":[\"Warn\",\"Audit\"]"),
-        (Kind::Kyverno, "\"validationFailureAction\":\"Audit\""),
-        (Kind::Gatekeeper, "\"enforcementAction\":\"warn\""),
+        (PolicyEngine::Vap, "\"validationActions\":[\"Warn\",\"Audit\"]"),
+        (PolicyEngine::Kyverno, "\"validationFailureAction\":\"Audit\""),
+        (PolicyEngine::Gatekeeper, "\"enforcementAction\":\"warn\""),
     ] {
-        let text = serde_json::to_string(&images::manifests(kind, &request).unwrap()).unwrap();
+        let text =
+            serde_json::to_string(&images::build_manifests(kind, &request).unwrap()).unwrap();
         assert!(text.contains(warns), "{text}");
         assert!(text.contains("kube-system") && text.contains("\"ingress\""), "{text}");
         assert!(text.contains("named by a locked digest"), "{text}");
@@ -104,11 +108,13 @@ fn a_receipt_adds_the_digest_that_the_registry_has() {
         "9".repeat(64)
     );
     let receipt = Receipt::parse("receipt.json", &receipt).unwrap();
-    let admit = Admit::Digests;
-    let allowed = Allowed::new(&[lock()], &[receipt], &site(SITE).registry, admit).unwrap();
-    let request = images::Request { allowed, ..request(admit) };
+    let admit = AdmittedVersions::Digests;
+    let allowed = AllowedImages::new(&[lock()], &[receipt], &site(SITE).registry, admit).unwrap();
+    let request = images::ImagePolicySpec { allowed, ..request(admit) };
 
-    let text = serde_json::to_string(&images::manifests(Kind::Vap, &request).unwrap()).unwrap();
+    let text =
+        serde_json::to_string(&images::build_manifests(PolicyEngine::Vap, &request).unwrap())
+            .unwrap();
 
     assert!(text.contains(&"9".repeat(64)), "{text}");
 }
@@ -116,36 +122,44 @@ fn a_receipt_adds_the_digest_that_the_registry_has() {
 #[test]
 fn a_site_that_a_node_reads_as_docker_io_is_refused() {
     let site = site("version: 1\nregistry: {url: registry/ai}\n");
-    let error = Allowed::new(&[lock()], &[], &site.registry, Admit::TagsAndDigests).unwrap_err();
+    let error =
+        AllowedImages::new(&[lock()], &[], &site.registry, AdmittedVersions::TagsAndDigests)
+            .unwrap_err();
     assert!(error.to_string().contains("docker.io/registry/ai"), "{error}");
 }
 
 #[test]
 fn egress_is_closed_but_for_what_is_named() {
-    let request = egress::Request {
+    let request = egress::EgressPolicySpec {
         namespace: "shop".parse().unwrap(),
         flows: vec!["10.0.0.5:443".parse().unwrap(), "169.254.20.10:53/udp".parse().unwrap()],
         neighbours: vec!["databases:5432".parse().unwrap()],
     };
     let by_address = site("version: 1\nregistry: {url: '10.1.2.3:5000/ai'}\n");
-    is_golden("egress.yaml", &egress::policies(&request, &by_address).unwrap().manifests);
+    is_golden(
+        "egress.yaml",
+        &egress::build_egress_policies(&request, &by_address).unwrap().manifests,
+    );
 }
 
 #[test]
 fn what_of_a_site_no_network_policy_can_name_is_told() {
-    let request = |flows: &[&str]| egress::Request {
+    let request = |flows: &[&str]| egress::EgressPolicySpec {
         namespace: "shop".parse().unwrap(),
         flows: flows.iter().map(|flow| flow.parse().unwrap()).collect(),
         neighbours: vec![],
     };
     let named = site(&format!("{SITE}models: [{{to: 's3://models'}}]\n"));
-    let gaps = egress::policies(&request(&[]), &named).unwrap().gaps;
+    let gaps = egress::build_egress_policies(&request(&[]), &named).unwrap().gaps;
     assert_eq!(gaps.len(), 2, "{gaps:?}");
     assert!(gaps[0].next.contains("--allow ADDRESS:5000"), "{gaps:?}");
-    assert_eq!(egress::policies(&request(&["10.0.0.5:5000"]), &named).unwrap().gaps, []);
+    assert_eq!(
+        egress::build_egress_policies(&request(&["10.0.0.5:5000"]), &named).unwrap().gaps,
+        []
+    );
 
     let service = site("version: 1\nregistry: {url: 'depot.gantry-system.svc:5000'}\n");
-    let inside = egress::policies(&request(&[]), &service).unwrap();
+    let inside = egress::build_egress_policies(&request(&[]), &service).unwrap();
     assert_eq!(inside.gaps, []);
     assert!(inside.manifests[3].to_string().contains("gantry-system"), "{inside:?}");
 }
@@ -185,12 +199,17 @@ kind: Service
 metadata: {name: db}
 spec: {type: ExternalName, externalName: db.example.com}
 ";
-    let documents: Vec<Value> =
-        stream.split("---\n").map(|one| types::yaml::read("stream", one).unwrap()).collect();
-    let request =
-        egress::Request { namespace: "shop".parse().unwrap(), flows: vec![], neighbours: vec![] };
+    let documents: Vec<Value> = stream
+        .split("---\n")
+        .map(|one| types::yaml::read_document("stream", one).unwrap())
+        .collect();
+    let request = egress::EgressPolicySpec {
+        namespace: "shop".parse().unwrap(),
+        flows: vec![],
+        neighbours: vec![],
+    };
 
-    let gaps = coverage::gaps(&request, &documents);
+    let gaps = coverage::find_gaps(&request, &documents);
 
     let told: Vec<(&str, String)> = gaps
         .iter()

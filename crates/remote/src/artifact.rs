@@ -24,7 +24,7 @@ const MAX_NAME: usize = 200;
 
 /// A file's artifact: its name, its manifest and its content's digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Documents {
+pub struct FileArtifact {
     /// The artifact's name: `files.gantry/<file>:<first 12 hex digits of the sha256>`.
     pub reference: Reference,
     /// The file's own name, unchanged; the annotation that restores it on the other side.
@@ -40,8 +40,13 @@ pub struct Documents {
 }
 
 /// Builds the artifact of a file with this name and content.
-pub fn documents(title: &str, content: Blob) -> Result<Documents> {
-    let reference = Reference::new(HOST, &segment(title), Some(&content.digest.short()), None)?;
+pub fn build_file_artifact(title: &str, content: Blob) -> Result<FileArtifact> {
+    let reference = Reference::new(
+        HOST,
+        &to_repository_segment(title),
+        Some(&content.digest.short_hex()),
+        None,
+    )?;
     let mut layer = Descriptor::new(OCTETS, content.digest, content.size);
     layer.annotations.insert(annotation::TITLE.to_owned(), title.to_owned());
     let manifest = Manifest {
@@ -55,15 +60,15 @@ pub fn documents(title: &str, content: Blob) -> Result<Documents> {
         annotations: BTreeMap::from([(annotation::TITLE.to_owned(), title.to_owned())]),
     };
     let manifest = serde_json::to_vec(&manifest)
-        .map_err(|error| Error::document(format!("the manifest of {title}"), error))?;
+        .map_err(|error| Error::invalid_document(format!("the manifest of {title}"), error))?;
     let manifest_blob = Blob { digest: sha256(&manifest), size: manifest.len() as u64 };
-    let root = Root::file(&reference, manifest_blob, title);
-    Ok(Documents { reference, title: title.to_owned(), content, manifest, manifest_blob, root })
+    let root = Root::for_file(&reference, manifest_blob, title);
+    Ok(FileArtifact { reference, title: title.to_owned(), content, manifest, manifest_blob, root })
 }
 
-impl Documents {
+impl FileArtifact {
     /// Writes the manifest and its empty config to the store. The content is written by the caller.
-    pub fn put(&self, store: &Store) -> Result<()> {
+    pub fn write_to_store(&self, store: &Store) -> Result<()> {
         store.put_bytes(EMPTY_CONFIG)?;
         store.put_bytes(&self.manifest)?;
         Ok(())
@@ -72,7 +77,7 @@ impl Documents {
 
 /// Copies a local file into the store and builds its artifact. Fails with [`Error::Read`] for a
 /// folder. Blocks on the disk.
-pub fn from_path(path: &Path, store: &Store) -> Result<Documents> {
+pub fn import_file(path: &Path, store: &Store) -> Result<FileArtifact> {
     let title = path.file_name().map(|name| name.to_string_lossy().into_owned());
     let title = title.filter(|_| !path.is_dir()).ok_or_else(|| Error::Read {
         what: path.display().to_string(),
@@ -82,8 +87,8 @@ pub fn from_path(path: &Path, store: &Store) -> Result<Documents> {
     std::fs::File::open(path)
         .map_err(|cause| Error::Read { what: path.display().to_string(), cause })?;
     let (digest, size) = store.add_file(path)?;
-    let documents = documents(&title, Blob { digest, size })?;
-    documents.put(store)?;
+    let documents = build_file_artifact(&title, Blob { digest, size })?;
+    documents.write_to_store(store)?;
     Ok(documents)
 }
 
@@ -91,7 +96,7 @@ pub fn from_path(path: &Path, store: &Store) -> Result<Documents> {
 /// only single and between letters or digits (distribution-spec 1.1, "Pulling manifests").
 ///
 /// `Llama 3.2 (Q4_K_M).gguf` becomes `llama-3.2-q4_k_m-gguf`.
-pub(crate) fn segment(title: &str) -> String {
+pub(crate) fn to_repository_segment(title: &str) -> String {
     let mut name = String::with_capacity(title.len());
     for sign in title.chars().map(|sign| sign.to_ascii_lowercase()) {
         // The digest in the tag keeps names apart that are equal after this.
@@ -122,7 +127,7 @@ mod tests {
             ("__init__.py", "init_py"),
             ("äöü", "file"),
         ] {
-            let documents = documents(title, content).unwrap();
+            let documents = build_file_artifact(title, content).unwrap();
             assert_eq!(documents.reference.registry(), HOST);
             assert_eq!(documents.reference.repository(), repository, "{title}");
             assert_eq!(documents.title, title);

@@ -16,7 +16,7 @@ const BUFFER: usize = 128 << 10;
 impl Compression {
     /// Detects the format by its magic number (RFC 1952 for gzip, RFC 8878 for zstd). Media types
     /// are not asked: archives have none, and in the wild some layers carry a wrong one.
-    pub(crate) fn of(first: &[u8]) -> Self {
+    pub(crate) fn detect(first: &[u8]) -> Self {
         if first.starts_with(&[0x1f, 0x8b]) {
             Self::Gzip
         } else if first.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
@@ -28,11 +28,11 @@ impl Compression {
 }
 
 /// Decompresses `reader`; returns the format that was detected, and a reader of the plain content.
-pub(crate) fn open<'a>(
+pub(crate) fn decompress<'a>(
     reader: impl Read + Send + 'a,
 ) -> io::Result<(Compression, Box<dyn Read + Send + 'a>)> {
     let mut reader = BufReader::with_capacity(BUFFER, reader);
-    let compression = Compression::of(reader.fill_buf()?);
+    let compression = Compression::detect(reader.fill_buf()?);
     let plain: Box<dyn Read + Send + 'a> = match compression {
         Compression::None => Box::new(reader),
         // Layers and archives may have several gzip members (pigz, bgzip).

@@ -23,7 +23,7 @@ pub enum Error {
     #[error(transparent)]
     Document(#[from] types::Error),
     /// What was requested does not exist.
-    #[error("{what} does not exist{}", hint_after(hint))]
+    #[error("{what} does not exist{}", format_hint(hint))]
     NotFound {
         /// The full name of what was requested.
         what: String,
@@ -44,7 +44,7 @@ pub enum Error {
     #[error(
         "{server} sent wrong content for {what}: expected {expected}, got {actual}; nothing of it was kept. Try again; if it happens again, the server or a proxy on the way alters content"
     )]
-    Lie {
+    DigestMismatch {
         /// The server.
         server: String,
         /// What was asked for.
@@ -59,7 +59,7 @@ pub enum Error {
     #[error(
         "{registry} rejected {digest}: the content that was read for it has another digest ({message}); check the source with gantry verify or gantry store verify"
     )]
-    Mismatch {
+    UploadMismatch {
         /// The registry.
         registry: String,
         /// The digest that was announced.
@@ -71,7 +71,7 @@ pub enum Error {
     #[error(
         "{registry} does not accept an image index without all of its platforms ({target}); load with --sparse rewrite (the index then gets another digest), or lock all of its platforms"
     )]
-    Sparse {
+    SparseIndexRefused {
         /// The registry.
         registry: String,
         /// The image's name in that registry.
@@ -81,7 +81,7 @@ pub enum Error {
     #[error(
         "cannot push to {target} ({cause}); check the address and its path, and that it is a registry that you may write to"
     )]
-    NoPush {
+    PushRefused {
         /// The host and the first repository that would be written.
         target: String,
         /// Its response.
@@ -152,7 +152,7 @@ pub enum Error {
     },
     /// A server other than a registry requires a credential, or rejects the one that was sent.
     #[error("{place} refused access to {what} ({reason}); {next}")]
-    Refused {
+    AccessRefused {
         /// The server.
         place: String,
         /// What was requested.
@@ -195,20 +195,23 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// For `map_err`: adds to an error of `net` what was requested.
-    pub(crate) fn net(what: impl Into<String>) -> impl FnOnce(net::Error) -> Self {
+    pub(crate) fn from_net(what: impl Into<String>) -> impl FnOnce(net::Error) -> Self {
         let what = what.into();
         move |cause| Self::Net { what, cause }
     }
 
     /// A document that another program wrote and that does not parse; `document` is its name in the
     /// message.
-    pub(crate) fn document(document: impl Into<String>, message: impl std::fmt::Display) -> Self {
+    pub(crate) fn invalid_document(
+        document: impl Into<String>,
+        message: impl std::fmt::Display,
+    ) -> Self {
         let (document, message) = (document.into(), message.to_string());
         Self::Document(types::Error::Document { document, line: 0, column: 0, message })
     }
 
     /// Something that was not found where it was searched for; `there` are the names that exist.
-    pub(crate) fn absent(what: impl Into<String>, there: &[String]) -> Self {
+    pub(crate) fn not_found_among(what: impl Into<String>, there: &[String]) -> Self {
         // A repository may have thousands of tags: a message names a few of them.
         const SHOWN: usize = 8;
         let hint = match there {
@@ -227,7 +230,7 @@ impl Error {
         match self {
             Self::NotFound { .. }
             | Self::NoPlatform { .. }
-            | Self::NoPush { .. }
+            | Self::PushRefused { .. }
             | Self::Local { .. }
             | Self::Document(_)
             | Self::Read { .. }
@@ -235,7 +238,7 @@ impl Error {
             | Self::TooLarge { .. }
             | Self::Model { .. }
             | Self::Gated { .. }
-            | Self::Refused { .. }
+            | Self::AccessRefused { .. }
             | Self::Render { .. }
             | Self::Program { .. } => true,
             // A host that cannot be reached at all is usually a wrong address or a missing proxy
@@ -251,9 +254,9 @@ impl Error {
             ),
             Self::Store(_)
             | Self::Write { .. }
-            | Self::Lie { .. }
-            | Self::Mismatch { .. }
-            | Self::Sparse { .. }
+            | Self::DigestMismatch { .. }
+            | Self::UploadMismatch { .. }
+            | Self::SparseIndexRefused { .. }
             | Self::Helm { .. } => false,
         }
     }
@@ -261,7 +264,7 @@ impl Error {
     /// Whether content does not have the digest or length that it must have (exit code 3).
     pub fn is_integrity(&self) -> bool {
         match self {
-            Self::Lie { .. } | Self::Mismatch { .. } => true,
+            Self::DigestMismatch { .. } | Self::UploadMismatch { .. } => true,
             Self::Store(error) => matches!(
                 error,
                 store::Error::DigestMismatch { .. } | store::Error::SizeMismatch { .. }
@@ -271,6 +274,6 @@ impl Error {
     }
 }
 
-fn hint_after(hint: &str) -> String {
+fn format_hint(hint: &str) -> String {
     if hint.is_empty() { String::new() } else { format!("; {hint}") }
 }

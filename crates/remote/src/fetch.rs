@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
-use net::{Client, Request};
+use net::{Client, HttpRequest};
 use store::progress::Progress;
-use store::{Begin, Store};
+use store::{Store, WriteStart};
 use tokio::sync::{mpsc, oneshot};
 use types::lock::Blob;
 
@@ -25,18 +25,18 @@ const QUEUE: usize = 8;
 
 /// A blob to download.
 #[derive(Clone)]
-pub struct Job {
+pub struct FetchJob {
     /// Its digest and length.
     pub blob: Blob,
     /// What it belongs to, for messages: an image, a model's file.
     pub name: String,
     /// A GET request whose response body is exactly the blob.
-    pub request: Request,
+    pub request: HttpRequest,
 }
 
 /// The result of a fetch.
 #[derive(Debug, Default)]
-pub struct Report {
+pub struct FetchReport {
     /// Number of blobs that were downloaded.
     pub fetched: usize,
     /// Bytes that were received over the network.
@@ -44,12 +44,12 @@ pub struct Report {
     /// Number of blobs that the store had already.
     pub present: usize,
     /// Blobs that could not be downloaded, sorted by name.
-    pub failed: Vec<Failure>,
+    pub failed: Vec<FetchFailure>,
 }
 
 /// A blob that could not be downloaded.
 #[derive(Debug)]
-pub struct Failure {
+pub struct FetchFailure {
     /// Its digest and length.
     pub blob: Blob,
     /// What it belongs to.
@@ -61,23 +61,23 @@ pub struct Failure {
 /// Downloads all blobs that the store does not have. Returns an error only before the first byte is
 /// requested: when the store cannot be read or the disk has no room. A blob that fails later is
 /// listed in the report. Dropping the future keeps the partial blobs for the next run.
-pub async fn fetch(
+pub async fn fetch_blobs(
     client: &Client,
     store: &Store,
-    jobs: Vec<Job>,
+    jobs: Vec<FetchJob>,
     progress: Arc<dyn Progress>,
-) -> Result<Report> {
+) -> Result<FetchReport> {
     // Held until the end: garbage collection must not remove blobs that no root names yet.
-    let _session = store.session()?;
-    let mut report = Report::default();
-    let missing = missing(store, jobs, &*progress, &mut report)?;
+    let _session = store.open_session()?;
+    let mut report = FetchReport::default();
+    let missing = select_missing_jobs(store, jobs, &*progress, &mut report)?;
     let mut running = stream::iter(missing)
         .map(|job| {
             let (client, store, progress) = (client.clone(), store.clone(), Arc::clone(&progress));
             async move {
                 // The client's own limit: other work on the same client counts as well.
-                let _place = client.place().await;
-                let outcome = one(&client, &store, &job, &progress).await;
+                let _place = client.acquire_permit().await;
+                let outcome = fetch_blob(&client, &store, &job, &progress).await;
                 (job, outcome)
             }
         })
@@ -89,11 +89,11 @@ pub async fn fetch(
             Ok(moved) => {
                 report.fetched += 1;
                 report.moved += moved;
-                progress.done(&job.name);
+                progress.finish_item(&job.name);
             }
             Err(error) => {
-                progress.note(&error.to_string());
-                report.failed.push(Failure { blob: job.blob, name: job.name, error });
+                progress.add_note(&error.to_string());
+                report.failed.push(FetchFailure { blob: job.blob, name: job.name, error });
             }
         }
     }
@@ -105,12 +105,12 @@ pub async fn fetch(
 /// The jobs whose blobs the store does not have, each digest once. The largest come first, so that
 /// the run does not end with one long transfer while all others are done. Fails when the disk has
 /// no room for them.
-fn missing(
+fn select_missing_jobs(
     store: &Store,
-    jobs: Vec<Job>,
+    jobs: Vec<FetchJob>,
     progress: &dyn Progress,
-    report: &mut Report,
-) -> Result<Vec<Job>> {
+    report: &mut FetchReport,
+) -> Result<Vec<FetchJob>> {
     // Images share layers, and models share files: the first job of a digest stands for all of
     // them, since any of the sources gives the same bytes.
     let mut by_digest = HashMap::new();
@@ -120,10 +120,10 @@ fn missing(
     let mut missing = Vec::new();
     for job in by_digest.into_values() {
         // Announced even when present, so that the total is that of the lock, not of this run.
-        progress.expect(job.blob.size);
-        if store::Source::size(store, &job.blob.digest)? == Some(job.blob.size) {
+        progress.expect_bytes(job.blob.size);
+        if store::Source::blob_size(store, &job.blob.digest)? == Some(job.blob.size) {
             report.present += 1;
-            progress.skip(job.blob.size);
+            progress.skip_bytes(job.blob.size);
         } else {
             missing.push(job);
         }
@@ -132,72 +132,74 @@ fn missing(
     // Partial blobs of an earlier run occupy their space already.
     let mut needed = 0;
     for job in &missing {
-        needed += job.blob.size.saturating_sub(store.partial(&job.blob.digest)?);
+        needed += job.blob.size.saturating_sub(store.partial_size(&job.blob.digest)?);
     }
-    store.need(needed)?;
+    store.ensure_free_space(needed)?;
     Ok(missing)
 }
 
 /// Downloads one blob. Returns the number of bytes received; 0 when another process downloaded it
 /// meanwhile.
-async fn one(
+async fn fetch_blob(
     client: &Client,
     store: &Store,
-    job: &Job,
+    job: &FetchJob,
     progress: &Arc<dyn Progress>,
 ) -> Result<u64> {
-    match attempt(client, store, job, progress).await {
+    match try_fetch_blob(client, store, job, progress).await {
         // The partial blob may be from a run against another server with other content: try once
         // more from the start, before the server is blamed.
-        Err((Error::Store(store::Error::DigestMismatch { .. }), Resumed::Yes)) => {
-            progress.expect(job.blob.size);
-            attempt(client, store, job, progress).await.map_err(|(error, _)| lie(job, error))
+        Err((Error::Store(store::Error::DigestMismatch { .. }), DownloadStart::Resumed)) => {
+            progress.expect_bytes(job.blob.size);
+            try_fetch_blob(client, store, job, progress)
+                .await
+                .map_err(|(error, _)| name_server_in_mismatch(job, error))
         }
-        Err((error, _)) => Err(lie(job, error)),
+        Err((error, _)) => Err(name_server_in_mismatch(job, error)),
         Ok(moved) => Ok(moved),
     }
 }
 
 /// Where a download began: a wrong digest is the server's fault only after a fresh start.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Resumed {
-    Yes,
-    No,
+enum DownloadStart {
+    Resumed,
+    Fresh,
 }
 
 /// Downloads one blob once, continuing a partial one. The error comes with where the download
 /// began.
-async fn attempt(
+async fn try_fetch_blob(
     client: &Client,
     store: &Store,
-    job: &Job,
+    job: &FetchJob,
     progress: &Arc<dyn Progress>,
-) -> Result<u64, (Error, Resumed)> {
-    let (chunks, begun, written) = writer(store.clone(), job.blob, Arc::clone(progress));
+) -> Result<u64, (Error, DownloadStart)> {
+    let (chunks, begun, written) = spawn_writer(store.clone(), job.blob, Arc::clone(progress));
     let Ok(offset) = begun.await else {
         // The writer ended before it sent an offset: the blob is in the store, or the store failed.
         drop(chunks);
-        return match joined(written).await {
+        return match join_writer(written).await {
             Ok(()) => {
-                progress.skip(job.blob.size);
+                progress.skip_bytes(job.blob.size);
                 Ok(0)
             }
-            Err(error) => Err((error, Resumed::No)),
+            Err(error) => Err((error, DownloadStart::Fresh)),
         };
     };
-    let resumed = if offset > 0 { Resumed::Yes } else { Resumed::No };
-    progress.skip(offset);
+    let resumed = if offset > 0 { DownloadStart::Resumed } else { DownloadStart::Fresh };
+    progress.skip_bytes(offset);
     let mut download = client.download(job.request.clone(), offset, Some(job.blob.size));
     let received = loop {
-        match download.chunk().await {
+        match download.next_chunk().await {
             Ok(Some(chunk)) => {
-                if chunks.send(Message::Bytes(chunk)).await.is_err() {
+                if chunks.send(DownloadMessage::Bytes(chunk)).await.is_err() {
                     // The writer ended early: its own error, read below, says why.
                     break Ok(());
                 }
             }
             Ok(None) => {
-                let _ = chunks.send(Message::End).await;
+                let _ = chunks.send(DownloadMessage::End).await;
                 break Ok(());
             }
             Err(cause) => break Err(Error::Net { what: job.name.clone(), cause }),
@@ -205,34 +207,34 @@ async fn attempt(
     };
     // Closes the queue; without `End` the writer keeps a partial blob.
     drop(chunks);
-    let written = joined(written).await;
+    let written = join_writer(written).await;
     // A network error comes first: the writer then only saw an early end of its queue.
     received.and(written).map_err(|error| (error, resumed))?;
     Ok(job.blob.size - offset)
 }
 
 /// What the network task sends to the writing thread.
-enum Message {
+enum DownloadMessage {
     Bytes(Bytes),
     /// The blob is complete. A queue that closes without it means an interrupted transfer.
     End,
 }
 
-type Written = tokio::task::JoinHandle<store::Result<()>>;
+type WriterHandle = tokio::task::JoinHandle<store::Result<()>>;
 
 /// Starts a thread that writes one blob. It sends the offset from which to continue, unless the
 /// blob is in the store already or the store fails.
-fn writer(
+fn spawn_writer(
     store: Store,
     blob: Blob,
     progress: Arc<dyn Progress>,
-) -> (mpsc::Sender<Message>, oneshot::Receiver<u64>, Written) {
+) -> (mpsc::Sender<DownloadMessage>, oneshot::Receiver<u64>, WriterHandle) {
     let (chunks, mut queue) = mpsc::channel(QUEUE);
     let (tell_offset, begun) = oneshot::channel();
     let written = tokio::task::spawn_blocking(move || {
-        let mut writer = match store.writer(&blob.digest, blob.size)? {
-            Begin::Present => return Ok(()),
-            Begin::Writer(writer) => writer,
+        let mut writer = match store.open_writer(&blob.digest, blob.size)? {
+            WriteStart::Present => return Ok(()),
+            WriteStart::Writer(writer) => writer,
         };
         // The receiver is gone when the future of the fetch was dropped (Ctrl-C).
         if tell_offset.send(writer.offset()).is_err() {
@@ -240,11 +242,11 @@ fn writer(
         }
         while let Some(message) = queue.blocking_recv() {
             match message {
-                Message::Bytes(chunk) => {
+                DownloadMessage::Bytes(chunk) => {
                     writer.write(&chunk)?;
-                    progress.advance(chunk.len() as u64);
+                    progress.advance_bytes(chunk.len() as u64);
                 }
-                Message::End => return writer.commit(),
+                DownloadMessage::End => return writer.commit(),
             }
         }
         // Interrupted: dropping the writer keeps the partial blob.
@@ -254,7 +256,7 @@ fn writer(
 }
 
 /// Waits for the writing thread; a panic in it goes on here.
-async fn joined(written: Written) -> Result<()> {
+async fn join_writer(written: WriterHandle) -> Result<()> {
     match written.await {
         Ok(result) => result.map_err(Error::from),
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -264,10 +266,10 @@ async fn joined(written: Written) -> Result<()> {
 }
 
 /// Turns a wrong digest after a complete download into an error that names the server.
-fn lie(job: &Job, error: Error) -> Error {
+fn name_server_in_mismatch(job: &FetchJob, error: Error) -> Error {
     match error {
-        Error::Store(store::Error::DigestMismatch { digest, actual }) => Error::Lie {
-            server: job.request.shown(),
+        Error::Store(store::Error::DigestMismatch { digest, actual }) => Error::DigestMismatch {
+            server: job.request.redacted_url(),
             what: job.name.clone(),
             expected: digest.to_string(),
             actual: actual.to_string(),

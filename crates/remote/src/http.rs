@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, StatusCode, header};
-use net::{Access, Client, Repeat, Request};
+use net::{AccessScope, Client, HttpRequest, RepeatPolicy};
 use percent_encoding::percent_decode_str;
 use store::Store;
 use store::progress::Progress;
@@ -12,12 +12,12 @@ use types::Digest;
 use types::lock::Blob;
 use url::Url;
 
-use crate::receive::receive;
+use crate::receive::receive_blob;
 use crate::{Error, Result};
 
 /// A file at a URL, as it goes into a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct UrlFile {
     /// The file's name: the last segment of the URL.
     pub title: String,
     /// The content's digest and length.
@@ -27,52 +27,53 @@ pub struct Found {
 /// Finds out digest and length of the file at the URL. With a `sha256` from the input only the
 /// length is requested, if the server gives it; otherwise the whole file is downloaded into the
 /// store. [`Error::DigestMismatch`] when the content does not have the given `sha256`.
-pub async fn find(
+pub async fn look_up_file(
     client: &Client,
     url: &str,
     sha256: Option<Digest>,
     store: &Store,
     progress: &Arc<dyn Progress>,
-) -> Result<Found> {
-    let parsed = check(url)?;
-    let title = title(&parsed)?;
-    let size = length(client, url).await?;
+) -> Result<UrlFile> {
+    let parsed = parse_url(url)?;
+    let title = file_name_from_url(&parsed)?;
+    let size = find_length(client, url).await?;
     if let (Some(digest), Some(size)) = (sha256, size) {
-        return Ok(Found { title, content: Blob { digest, size } });
+        return Ok(UrlFile { title, content: Blob { digest, size } });
     }
     // Checked first: a model of many gigabytes should not fail at its last byte.
     if let Some(size) = size {
-        progress.expect(size);
-        store.need(size)?;
+        progress.expect_bytes(size);
+        store.ensure_free_space(size)?;
     }
-    let received = receive(client, url, request(url)?, size, store, progress).await?;
+    let received =
+        receive_blob(client, url, build_file_request(url)?, size, store, progress).await?;
     match sha256 {
-        Some(expected) if expected != received.blob.digest => Err(Error::Lie {
+        Some(expected) if expected != received.blob.digest => Err(Error::DigestMismatch {
             server: parsed.host_str().unwrap_or_default().to_owned(),
             what: url.to_owned(),
             expected: expected.to_string(),
             actual: received.blob.digest.to_string(),
         }),
-        _ => Ok(Found { title, content: received.blob }),
+        _ => Ok(UrlFile { title, content: received.blob }),
     }
 }
 
 /// The GET request for the file, with the credential of its server, if there is one.
-pub fn request(url: &str) -> Result<Request> {
-    let parsed = check(url)?;
-    let request = Request::get(url).map_err(Error::net(url))?;
-    Ok(request.access(access(&parsed)))
+pub fn build_file_request(url: &str) -> Result<HttpRequest> {
+    let parsed = parse_url(url)?;
+    let request = HttpRequest::get(url).map_err(Error::from_net(url))?;
+    Ok(request.access(access_for_url(&parsed)))
 }
 
 /// The credential to use for a URL: that of its `host[:port]` in docker's configuration.
-pub(crate) fn access(url: &Url) -> Access {
+pub(crate) fn access_for_url(url: &Url) -> AccessScope {
     let host = url.host_str().unwrap_or_default();
     let server = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-    Access { server, scope: String::new() }
+    AccessScope { server, scope: String::new() }
 }
 
 /// Parses a URL; the error says where other kinds of sources go in the input.
-fn check(url: &str) -> Result<Url> {
+fn parse_url(url: &str) -> Result<Url> {
     let invalid = |reason: &str| {
         let cause = net::Error::Url { text: url.to_owned(), reason: reason.to_owned() };
         Error::Net { what: url.to_owned(), cause }
@@ -92,7 +93,7 @@ fn check(url: &str) -> Result<Url> {
 
 /// The file's name: the last segment of the URL, decoded. A name that would be a path is refused,
 /// since the file is written under it on the other side.
-fn title(url: &Url) -> Result<String> {
+fn file_name_from_url(url: &Url) -> Result<String> {
     let last =
         url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
     let title = percent_decode_str(last).decode_utf8_lossy().into_owned();
@@ -115,10 +116,10 @@ fn title(url: &Url) -> Result<String> {
 /// The length of the file at the URL; `None` when the server does not give it. Some servers do not
 /// support HEAD, and presigned S3 URLs are valid for GET only: then the first byte is requested,
 /// and the total is in `Content-Range: bytes 0-0/TOTAL` (RFC 9110, section 14.4).
-async fn length(client: &Client, url: &str) -> Result<Option<u64>> {
-    let mut head = request(url)?;
+async fn find_length(client: &Client, url: &str) -> Result<Option<u64>> {
+    let mut head = build_file_request(url)?;
     head.set_method(Method::HEAD);
-    let answer = client.send(&head, Repeat::Safe).await.map_err(Error::net(url))?;
+    let answer = client.send(&head, RepeatPolicy::Safe).await.map_err(Error::from_net(url))?;
     match answer.status() {
         StatusCode::NOT_FOUND | StatusCode::GONE => Err(Error::NotFound {
             what: url.to_owned(),
@@ -128,9 +129,11 @@ async fn length(client: &Client, url: &str) -> Result<Option<u64>> {
         // Also 401 and 403: a presigned URL refuses HEAD with them. If GET fails too, its error is
         // told.
         _ => {
-            let first = request(url)?.header(header::RANGE, HeaderValue::from_static("bytes=0-0"));
-            let answer = client.send(&first, Repeat::Safe).await.map_err(Error::net(url))?;
-            let answer = answer.success().await.map_err(Error::net(url))?;
+            let first = build_file_request(url)?
+                .header(header::RANGE, HeaderValue::from_static("bytes=0-0"));
+            let answer =
+                client.send(&first, RepeatPolicy::Safe).await.map_err(Error::from_net(url))?;
+            let answer = answer.require_success().await.map_err(Error::from_net(url))?;
             let total = answer.header("content-range").and_then(|range| range.rsplit_once('/'));
             Ok(match total {
                 Some((_, total)) => total.parse().ok(),
@@ -153,14 +156,14 @@ mod tests {
             ("s3://bucket/key", "https://"),
             ("/models/a.gguf", "full address"),
         ] {
-            let error = request(url).err().unwrap().to_string();
+            let error = build_file_request(url).err().unwrap().to_string();
             assert!(error.contains(hint), "{error}");
         }
     }
 
     #[test]
     fn a_file_is_called_by_the_last_segment() {
-        let title_of = |url: &str| title(&Url::parse(url).unwrap());
+        let title_of = |url: &str| file_name_from_url(&Url::parse(url).unwrap());
         assert_eq!(title_of("https://x.example/a/b%20c.gguf?sig=1").unwrap(), "b c.gguf");
         assert!(title_of("https://x.example/a/").is_err());
         assert!(title_of("https://x.example/a/..%2f..%2fetc").is_err());

@@ -3,9 +3,9 @@
 //! already on this machine. Whatever the source is, the result is the same: roots (named manifests)
 //! and their blobs in a [`store::Store`].
 //!
-//! Two steps use this crate. `gantry lock` calls the modules of the sources ([`oci`], [`hub`],
+//! Two steps use this crate. `gantry lock` calls the modules of the sources ([`registry_location`], [`hub`],
 //! [`ollama`], [`helm`], [`http`], [`local`]) to turn names into digests. `gantry fetch` then gives
-//! all locked blobs to [`fetch`], the one download engine. [`oci::RegistrySink`] is the opposite
+//! all locked blobs to [`fetch_blobs`], the one download engine. [`registry_location::RegistrySink`] is the opposite
 //! direction: `gantry load` pushes roots into a registry through it.
 
 pub mod artifact;
@@ -17,12 +17,12 @@ pub mod http;
 pub mod hub;
 pub mod local;
 pub mod model;
-mod near;
 pub mod oci;
 pub mod ollama;
 pub mod own_image;
 mod receive;
 pub mod scratch;
+mod similar_names;
 mod tarball;
 
 pub use error::{Error, Result};

@@ -23,9 +23,9 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use types::lock::{Blob, ModelFile};
-use types::snapshot::check_path;
-use types::{Commit, Descriptor, Digest, GitId, Manifest, ModelId, Reference, Root};
+use types::lock::{Blob, LockedModelFile};
+use types::snapshot::check_model_path;
+use types::{CommitId, Descriptor, Digest, GitId, Manifest, ModelId, Reference, Root};
 use types::{annotation, media_type};
 
 use crate::{Error, Result};
@@ -38,20 +38,20 @@ const MAX_FILES: usize = 30_000;
 
 /// A snapshot as a lock describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
+pub struct LockedSnapshot {
     /// `org/name`.
     pub id: ModelId,
     /// The commit.
-    pub commit: Commit,
+    pub commit: CommitId,
     /// The branch or tag that the input names, or the commit.
     pub revision: String,
     /// The files, in any order.
-    pub files: Vec<ModelFile>,
+    pub files: Vec<LockedModelFile>,
 }
 
 /// A snapshot's artifact: its manifest and config, and the root to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Documents {
+pub struct ModelArtifact {
     /// The reference: `huggingface.co/<id in lower case>:<commit>`.
     pub reference: Reference,
     /// The manifest's bytes.
@@ -65,13 +65,13 @@ pub struct Documents {
     pub root: Root,
 }
 
-impl Snapshot {
+impl LockedSnapshot {
     /// Builds the manifest and the config; the same bytes for the same snapshot. Fails when a path
     /// leaves the repository or occurs twice, or when there are too many files.
-    pub fn documents(&self) -> Result<Documents> {
-        let files = self.sorted()?;
-        let config = self.config(&files)?;
-        let config_blob = Blob { digest: digest_of(&config), size: config.len() as u64 };
+    pub fn build_artifact(&self) -> Result<ModelArtifact> {
+        let files = self.sorted_files()?;
+        let config = self.build_config(&files)?;
+        let config_blob = Blob { digest: compute_digest(&config), size: config.len() as u64 };
         let manifest = Manifest {
             schema_version: 2,
             media_type: Some(media_type::OCI_MANIFEST.to_owned()),
@@ -81,28 +81,28 @@ impl Snapshot {
                 config_blob.digest,
                 config_blob.size,
             )),
-            layers: files.iter().map(|file| layer(file)).collect(),
+            layers: files.iter().map(|file| build_layer(file)).collect(),
             manifests: vec![],
             subject: None,
-            annotations: self.annotations(),
+            annotations: self.build_annotations(),
         };
         let manifest = to_json(&manifest)?;
-        let reference = reference(&self.id, &self.commit)?;
-        let blob = Blob { digest: digest_of(&manifest), size: manifest.len() as u64 };
-        let root = Root::model(&reference, blob, &self.id, &self.commit, &self.revision);
-        Ok(Documents { reference, manifest, config, config_blob, root })
+        let reference = snapshot_reference(&self.id, &self.commit)?;
+        let blob = Blob { digest: compute_digest(&manifest), size: manifest.len() as u64 };
+        let root = Root::for_model(&reference, blob, &self.id, &self.commit, &self.revision);
+        Ok(ModelArtifact { reference, manifest, config, config_blob, root })
     }
 
     /// Writes the manifest and the config to the store. The files are written by the caller, before
     /// or after this.
-    pub fn put(&self, store: &store::Store) -> Result<Documents> {
-        let documents = self.documents()?;
+    pub fn write_to_store(&self, store: &store::Store) -> Result<ModelArtifact> {
+        let documents = self.build_artifact()?;
         store.put_bytes(&documents.config)?;
         store.put_bytes(&documents.manifest)?;
         Ok(documents)
     }
 
-    fn sorted(&self) -> Result<Vec<&ModelFile>> {
+    fn sorted_files(&self) -> Result<Vec<&LockedModelFile>> {
         let invalid = |reason: String| Error::Model { id: self.id.to_string(), reason };
         if self.files.is_empty() {
             return Err(invalid(
@@ -116,11 +116,11 @@ impl Snapshot {
             )));
         }
         // The order of layers is part of the digest, and sources list files in any order.
-        let mut files: Vec<&ModelFile> = self.files.iter().collect();
+        let mut files: Vec<&LockedModelFile> = self.files.iter().collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
         // Paths come from the Hub, and become paths on the other side.
         for file in &files {
-            check_path(&file.path)
+            check_model_path(&file.path)
                 .map_err(|reason| invalid(format!("the path {:?} {reason}", file.path)))?;
         }
         if let Some(pair) = files.windows(2).find(|pair| pair[0].path == pair[1].path) {
@@ -130,12 +130,12 @@ impl Snapshot {
     }
 
     /// model-spec v0.0.7, config.md: `descriptor`, `config` and `modelfs` are required.
-    fn config(&self, files: &[&ModelFile]) -> Result<Vec<u8>> {
+    fn build_config(&self, files: &[&LockedModelFile]) -> Result<Vec<u8>> {
         let diff_ids: Vec<&Digest> = files.iter().map(|file| &file.digest).collect();
         to_json(&json!({
             "descriptor": {
                 "name": self.id.as_str(),
-                "sourceURL": source(&self.id),
+                "sourceURL": source_url(&self.id),
                 "revision": self.commit.as_str(),
             },
             "modelfs": { "type": "layers", "diffIds": diff_ids },
@@ -143,12 +143,12 @@ impl Snapshot {
         }))
     }
 
-    fn annotations(&self) -> BTreeMap<String, String> {
+    fn build_annotations(&self) -> BTreeMap<String, String> {
         [
             (annotation::MODEL_ID, self.id.to_string()),
             (annotation::MODEL_COMMIT, self.commit.to_string()),
             (annotation::MODEL_REVISION, self.revision.clone()),
-            (annotation::SOURCE, source(&self.id)),
+            (annotation::SOURCE, source_url(&self.id)),
             (annotation::REVISION, self.commit.to_string()),
         ]
         .into_iter()
@@ -158,13 +158,13 @@ impl Snapshot {
 }
 
 /// The reference of a model's snapshot in a store and a registry.
-pub fn reference(id: &ModelId, commit: &Commit) -> Result<Reference> {
+pub fn snapshot_reference(id: &ModelId, commit: &CommitId) -> Result<Reference> {
     Ok(Reference::new(HOST, &id.repository(), Some(commit.as_str()), None)?)
 }
 
 /// The text of an LFS pointer, which git stores in place of the file's content (git-lfs,
 /// docs/spec.md, "The Pointer").
-pub fn pointer(digest: &Digest, size: u64) -> String {
+pub fn lfs_pointer(digest: &Digest, size: u64) -> String {
     format!(
         "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {size}\n",
         digest.hex()
@@ -173,13 +173,13 @@ pub fn pointer(digest: &Digest, size: u64) -> String {
 
 /// Git's blob id of an LFS file's [`lfs_pointer`]. The Hub's tree API gives it as the entry's
 /// top-level `oid`.
-pub fn pointer_id(digest: &Digest, size: u64) -> Result<GitId> {
-    git_id(pointer(digest, size).as_bytes())
+pub fn lfs_pointer_id(digest: &Digest, size: u64) -> Result<GitId> {
+    compute_git_id(lfs_pointer(digest, size).as_bytes())
 }
 
 /// Git's blob id of a file that is in memory.
-pub(crate) fn git_id(bytes: &[u8]) -> Result<GitId> {
-    let mut id = store::hash::GitBlob::new(bytes.len() as u64);
+pub(crate) fn compute_git_id(bytes: &[u8]) -> Result<GitId> {
+    let mut id = store::hash::GitBlobHasher::new(bytes.len() as u64);
     id.update(bytes);
     Ok(id.finish()?)
 }
@@ -187,10 +187,10 @@ pub(crate) fn git_id(bytes: &[u8]) -> Result<GitId> {
 /// A commit id for a folder without git history: clients of the Hub expect one. It is the sha1 of
 /// one line for each file, `<path>\0<git id>\n`, sorted by path, so the same files give the same id
 /// on any machine.
-pub fn pseudo_commit(files: &[ModelFile]) -> Result<Commit> {
+pub fn compute_pseudo_commit(files: &[LockedModelFile]) -> Result<CommitId> {
     use sha1::Digest as _;
     use std::fmt::Write as _;
-    let mut sorted: Vec<&ModelFile> = files.iter().collect();
+    let mut sorted: Vec<&LockedModelFile> = files.iter().collect();
     sorted.sort_by(|a, b| a.path.cmp(&b.path));
     let mut hash = sha1::Sha1::new();
     for file in sorted {
@@ -207,8 +207,8 @@ pub fn pseudo_commit(files: &[ModelFile]) -> Result<Commit> {
     Ok(hex.parse()?)
 }
 
-fn layer(file: &ModelFile) -> Descriptor {
-    let mut layer = Descriptor::new(media_type::of_model_file(&file.path), file.digest, file.size);
+fn build_layer(file: &LockedModelFile) -> Descriptor {
+    let mut layer = Descriptor::new(media_type::for_model_file(&file.path), file.digest, file.size);
     let mut annotate = |key: &str, value: &str| {
         layer.annotations.insert(key.to_owned(), value.to_owned());
     };
@@ -221,14 +221,14 @@ fn layer(file: &ModelFile) -> Descriptor {
     layer
 }
 
-fn source(id: &ModelId) -> String {
+fn source_url(id: &ModelId) -> String {
     format!("https://{HOST}/{id}")
 }
 
-fn digest_of(bytes: &[u8]) -> Digest {
+fn compute_digest(bytes: &[u8]) -> Digest {
     store::hash::sha256(bytes)
 }
 
 fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec(value).map_err(|error| Error::document("a model's manifest", error))
+    serde_json::to_vec(value).map_err(|error| Error::invalid_document("a model's manifest", error))
 }

@@ -17,9 +17,9 @@ static LIVE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// A temporary folder that is removed when this value is dropped.
 #[derive(Debug)]
-pub struct Scratch(TempDir);
+pub struct ScratchFolder(TempDir);
 
-impl Scratch {
+impl ScratchFolder {
     /// Creates a folder whose name begins with `prefix`, with mode 0700: values files contain
     /// passwords, so no other user may read them.
     pub fn new(prefix: &str) -> Result<Self> {
@@ -30,7 +30,7 @@ impl Scratch {
             .permissions(fs::Permissions::from_mode(0o700))
             .tempdir()
             .map_err(unwritten)?;
-        live(|all| all.insert(folder.path().to_owned()));
+        with_live_folders(|all| all.insert(folder.path().to_owned()));
         Ok(Self(folder))
     }
 
@@ -40,23 +40,23 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchFolder {
     fn drop(&mut self) {
-        live(|all| all.remove(self.0.path()));
+        with_live_folders(|all| all.remove(self.0.path()));
     }
 }
 
 /// Removes all live folders, for a process that ends without dropping them (on a signal).
-pub fn remove_all() {
+pub fn remove_scratch_folders() {
     // A helm that still runs may create files in a folder that is being removed; that makes
     // `remove_dir_all` fail with "directory not empty".
     const TRIES: usize = 3;
-    for folder in live(std::mem::take) {
+    for folder in with_live_folders(std::mem::take) {
         let _ = (0..TRIES).find(|_| fs::remove_dir_all(&folder).is_ok());
     }
 }
 
-fn live<T>(change: impl FnOnce(&mut BTreeSet<PathBuf>) -> T) -> T {
+fn with_live_folders<T>(change: impl FnOnce(&mut BTreeSet<PathBuf>) -> T) -> T {
     change(&mut LIVE.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_folder_is_its_user_s_alone_and_goes_when_it_is_dropped() {
-        let scratch = Scratch::new("gantry-test-").unwrap();
+        let scratch = ScratchFolder::new("gantry-test-").unwrap();
         let path = scratch.path().to_owned();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
 

@@ -21,11 +21,11 @@ const SKIP: usize = 64 << 10;
 
 /// A member of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Member {
+pub(crate) struct TarMember {
     /// Its normalized path: no leading `/`, no `.` and `..`; empty for the root.
     pub(crate) path: String,
     /// Its type.
-    pub(crate) kind: Kind,
+    pub(crate) kind: TarMemberKind,
     /// Length of its content in bytes.
     pub(crate) size: u64,
     /// Offset of its content in the archive.
@@ -34,7 +34,7 @@ pub(crate) struct Member {
 
 /// The type of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum TarMemberKind {
     File,
     Folder,
     /// The target, unchanged.
@@ -47,23 +47,24 @@ pub(crate) enum Kind {
 
 /// Whether the walk continues after a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
-    Go,
+pub(crate) enum WalkControl {
+    Continue,
     Stop,
 }
 
 /// Calls `visit` for every member of a stream, in order, with its content. `name` is the archive's
 /// name in errors.
-pub(crate) fn walk(
+pub(crate) fn walk_tar(
     name: &str,
     reader: impl Read,
-    mut visit: impl FnMut(Member, &mut dyn Read) -> Result<Next>,
+    mut visit: impl FnMut(TarMember, &mut dyn Read) -> Result<WalkControl>,
 ) -> Result<()> {
-    let allowance = Allowance::default();
-    let mut archive = tar::Archive::new(Limited { inner: reader, allowance: allowance.clone() });
+    let allowance = ReadAllowance::default();
+    let mut archive =
+        tar::Archive::new(LimitedReader { inner: reader, allowance: allowance.clone() });
     // Two empty blocks end a tar (POSIX.1, pax); what follows them is not read as members.
     archive.set_ignore_zeros(false);
-    let damaged = |cause: &io::Error| damaged(name, cause);
+    let damaged = |cause: &io::Error| damaged_archive(name, cause);
     let mut entries = archive.entries().map_err(|cause| damaged(&cause))?;
     for _ in 0..MAX_MEMBERS {
         // `next` reads the headers: bounded. The content, which `visit` reads, is a stream.
@@ -71,39 +72,40 @@ pub(crate) fn walk(
         let Some(entry) = entries.next() else { return Ok(()) };
         let mut entry = entry.map_err(|cause| damaged(&cause))?;
         allowance.grant(u64::MAX);
-        let member = member(name, &entry)?;
-        if visit(member, &mut entry)? == Next::Stop {
+        let member = read_member(name, &entry)?;
+        if visit(member, &mut entry)? == WalkControl::Stop {
             return Ok(());
         }
         // `next` would skip the rest itself, but within the allowance of the headers.
         let mut buffer = vec![0; SKIP];
         while entry.read(&mut buffer).map_err(|cause| damaged(&cause))? > 0 {}
     }
-    Err(too_many(name))
+    Err(too_many_members(name))
 }
 
 /// Calls `visit` for every member of a file, without reading the contents.
-pub(crate) fn index(
+pub(crate) fn index_tar(
     name: &str,
     reader: impl Read + Seek,
-    mut visit: impl FnMut(Member) -> Result<()>,
+    mut visit: impl FnMut(TarMember) -> Result<()>,
 ) -> Result<()> {
-    let allowance = Allowance::default();
-    let mut archive = tar::Archive::new(Limited { inner: reader, allowance: allowance.clone() });
-    let damaged = |cause: &io::Error| damaged(name, cause);
+    let allowance = ReadAllowance::default();
+    let mut archive =
+        tar::Archive::new(LimitedReader { inner: reader, allowance: allowance.clone() });
+    let damaged = |cause: &io::Error| damaged_archive(name, cause);
     let mut entries = archive.entries_with_seek().map_err(|cause| damaged(&cause))?;
     for _ in 0..MAX_MEMBERS {
         allowance.grant(MAX_HEADERS);
         let Some(entry) = entries.next() else { return Ok(()) };
         let entry = entry.map_err(|cause| damaged(&cause))?;
-        visit(member(name, &entry)?)?;
+        visit(read_member(name, &entry)?)?;
     }
-    Err(too_many(name))
+    Err(too_many_members(name))
 }
 
 /// Normalizes a path: removes empty segments and `.`, and resolves `..`, which never goes above the
 /// root. `../a/./b` becomes `a/b`.
-pub(crate) fn normal(path: &str) -> String {
+pub(crate) fn normalize_path(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     for segment in path.split('/') {
         match segment {
@@ -117,7 +119,7 @@ pub(crate) fn normal(path: &str) -> String {
     segments.join("/")
 }
 
-fn member<R: Read>(name: &str, entry: &tar::Entry<'_, R>) -> Result<Member> {
+fn read_member<R: Read>(name: &str, entry: &tar::Entry<'_, R>) -> Result<TarMember> {
     // Names need not be UTF-8. A replaced character cannot match any name that is searched for.
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let link = || {
@@ -126,12 +128,12 @@ fn member<R: Read>(name: &str, entry: &tar::Entry<'_, R>) -> Result<Member> {
             reason: format!("{} is a link without a target", text(&entry.path_bytes())),
         })
     };
-    let kind = match kind_of(entry.header()) {
+    let kind = match member_type(entry.header()) {
         // Contiguous files are regular files to everything but some old file systems.
-        EntryType::Regular | EntryType::Continuous => Kind::File,
-        EntryType::Directory => Kind::Folder,
-        EntryType::Symlink => Kind::Symlink(link()?),
-        EntryType::Link => Kind::Hardlink(normal(&link()?)),
+        EntryType::Regular | EntryType::Continuous => TarMemberKind::File,
+        EntryType::Directory => TarMemberKind::Folder,
+        EntryType::Symlink => TarMemberKind::Symlink(link()?),
+        EntryType::Link => TarMemberKind::Hardlink(normalize_path(&link()?)),
         EntryType::GNUSparse => {
             return Err(Error::Damaged {
                 what: name.to_owned(),
@@ -141,10 +143,10 @@ fn member<R: Read>(name: &str, entry: &tar::Entry<'_, R>) -> Result<Member> {
                 ),
             });
         }
-        _ => Kind::Other,
+        _ => TarMemberKind::Other,
     };
-    Ok(Member {
-        path: normal(&text(&entry.path_bytes())),
+    Ok(TarMember {
+        path: normalize_path(&text(&entry.path_bytes())),
         kind,
         size: entry.size(),
         offset: entry.raw_file_position(),
@@ -153,7 +155,7 @@ fn member<R: Read>(name: &str, entry: &tar::Entry<'_, R>) -> Result<Member> {
 
 /// The type of a member. In archives older than the type field (before POSIX.1-1988) a folder is
 /// marked by a slash at the end of its name.
-fn kind_of(header: &Header) -> EntryType {
+fn member_type(header: &Header) -> EntryType {
     let kind = header.entry_type();
     if kind == EntryType::Regular && header.path_bytes().ends_with(b"/") {
         return EntryType::Directory;
@@ -161,14 +163,14 @@ fn kind_of(header: &Header) -> EntryType {
     kind
 }
 
-fn damaged(name: &str, cause: &io::Error) -> Error {
+fn damaged_archive(name: &str, cause: &io::Error) -> Error {
     Error::Damaged {
         what: name.to_owned(),
         reason: format!("it is not a complete tar archive: {cause}"),
     }
 }
 
-fn too_many(name: &str) -> Error {
+fn too_many_members(name: &str) -> Error {
     Error::Damaged {
         what: name.to_owned(),
         reason: format!("it has more than {MAX_MEMBERS} members"),
@@ -178,21 +180,21 @@ fn too_many(name: &str) -> Error {
 /// How many bytes may be read before the next grant. Shared between the reader, which the `tar`
 /// library owns, and the loop that grants; a walk stays on one thread.
 #[derive(Clone, Default)]
-struct Allowance(Rc<Cell<u64>>);
+struct ReadAllowance(Rc<Cell<u64>>);
 
-impl Allowance {
+impl ReadAllowance {
     fn grant(&self, bytes: u64) {
         self.0.set(bytes);
     }
 }
 
 /// A reader that fails once its allowance is used up.
-struct Limited<R> {
+struct LimitedReader<R> {
     inner: R,
-    allowance: Allowance,
+    allowance: ReadAllowance,
 }
 
-impl<R: Read> Read for Limited<R> {
+impl<R: Read> Read for LimitedReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = self.allowance.0.get();
         if left == 0 && !buffer.is_empty() {
@@ -210,7 +212,7 @@ impl<R: Read> Read for Limited<R> {
     }
 }
 
-impl<R: Seek> Seek for Limited<R> {
+impl<R: Seek> Seek for LimitedReader<R> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.inner.seek(to)
     }
@@ -223,7 +225,7 @@ mod tests {
 
     use super::*;
 
-    fn archive(entries: &[(&str, EntryType, &[u8])]) -> Vec<u8> {
+    fn build_archive(entries: &[(&str, EntryType, &[u8])]) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
         for (path, kind, content) in entries {
             let mut header = Header::new_gnu();
@@ -247,15 +249,15 @@ mod tests {
             ("a/../../b", "b"),
             (".", ""),
         ] {
-            assert_eq!(normal(path), expected);
+            assert_eq!(normalize_path(path), expected);
         }
-        let bytes = archive(&[("../../x", EntryType::Regular, b"hello")]);
+        let bytes = build_archive(&[("../../x", EntryType::Regular, b"hello")]);
         let mut seen = vec![];
-        walk("t", bytes.as_slice(), |member, content| {
+        walk_tar("t", bytes.as_slice(), |member, content| {
             let mut text = String::new();
             content.read_to_string(&mut text).unwrap();
             seen.push((member.path, text));
-            Ok(Next::Go)
+            Ok(WalkControl::Continue)
         })
         .unwrap();
         assert_eq!(seen, [("x".to_owned(), "hello".to_owned())]);
@@ -268,16 +270,20 @@ mod tests {
         header.set_size(1 << 40);
         header.set_cksum();
         let endless = Cursor::new(header.as_bytes().to_vec()).chain(io::repeat(b'a'));
-        let error = walk("evil.tar", endless, |_, _| Ok(Next::Go)).unwrap_err().to_string();
+        let error = walk_tar("evil.tar", endless, |_, _| Ok(WalkControl::Continue))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("evil.tar") && error.contains("headers"), "{error}");
     }
 
     #[test]
     fn an_index_tells_where_each_content_is() {
-        let bytes =
-            archive(&[("a", EntryType::Regular, &[1; 700]), ("b", EntryType::Regular, b"here")]);
+        let bytes = build_archive(&[
+            ("a", EntryType::Regular, &[1; 700]),
+            ("b", EntryType::Regular, b"here"),
+        ]);
         let mut found = vec![];
-        index("t", Cursor::new(&bytes), |member| {
+        index_tar("t", Cursor::new(&bytes), |member| {
             found.push(member);
             Ok(())
         })
@@ -288,8 +294,9 @@ mod tests {
 
     #[test]
     fn an_archive_that_was_cut_is_damaged() {
-        let bytes = archive(&[("a", EntryType::Regular, &[1; 7000])]);
-        let error = walk("cut.tar", &bytes[..3000], |_, _| Ok(Next::Go)).unwrap_err();
+        let bytes = build_archive(&[("a", EntryType::Regular, &[1; 7000])]);
+        let error =
+            walk_tar("cut.tar", &bytes[..3000], |_, _| Ok(WalkControl::Continue)).unwrap_err();
         assert!(matches!(error, Error::Damaged { .. }), "{error}");
     }
 
@@ -300,32 +307,32 @@ mod tests {
             at in 0_usize..2048,
             value in proptest::prelude::any::<u8>(),
         ) {
-            let _ = walk("t", bytes.as_slice(), |_, _| Ok(Next::Go));
+            let _ = walk_tar("t", bytes.as_slice(), |_, _| Ok(WalkControl::Continue));
             // And a valid archive with one byte changed.
             bytes.truncate(600);
-            let mut whole = archive(&[("a/b", EntryType::Regular, &bytes)]);
+            let mut whole = build_archive(&[("a/b", EntryType::Regular, &bytes)]);
             // An archive of an empty file is shorter than 2048 bytes.
             let at = at % whole.len();
             whole[at] = value;
-            for path in [walked(&whole), indexed(&whole)].into_iter().flatten() {
+            for path in [walk_paths(&whole), index_paths(&whole)].into_iter().flatten() {
                 let leaves = path.split('/').any(|segment| matches!(segment, ".." | "."));
                 proptest::prop_assert!(!leaves && !path.starts_with('/'), "{path}");
             }
         }
     }
 
-    fn walked(bytes: &[u8]) -> Vec<String> {
+    fn walk_paths(bytes: &[u8]) -> Vec<String> {
         let mut paths = vec![];
-        let _ = walk("t", bytes, |member, _| {
+        let _ = walk_tar("t", bytes, |member, _| {
             paths.push(member.path);
-            Ok(Next::Go)
+            Ok(WalkControl::Continue)
         });
         paths
     }
 
-    fn indexed(bytes: &[u8]) -> Vec<String> {
+    fn index_paths(bytes: &[u8]) -> Vec<String> {
         let mut paths = vec![];
-        let _ = index("t", Cursor::new(bytes), |member| {
+        let _ = index_tar("t", Cursor::new(bytes), |member| {
             paths.push(member.path);
             Ok(())
         });

@@ -9,18 +9,18 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use gantry_remote::helm::{self, Archive, Binary, Release, Repository};
-use gantry_remote::oci::Registry;
+use gantry_remote::helm::{self, ChartArchive, ChartRepository, HelmBinary, ReleaseSpec};
+use gantry_remote::oci::RegistryClient;
 use gantry_remote::{Error, http};
 use net::{Client, Mirrors};
-use store::progress::Silent;
+use store::progress::SilentProgress;
 use store::{Source as _, Store};
-use types::Kind;
+use types::RootKind;
 use world::text;
 use world::web::Web;
 
 fn helm() -> PathBuf {
-    testkit::tools::tool("helm")
+    testkit::tools::tool_path("helm")
 }
 
 /// A small chart with a hook, a test and a CRD.
@@ -62,8 +62,8 @@ fn chart(folder: &Path, name: &str, version: &str) -> PathBuf {
     chart
 }
 
-fn release(chart: &Path) -> Release {
-    Release {
+fn release(chart: &Path) -> ReleaseSpec {
+    ReleaseSpec {
         chart: chart.to_owned(),
         name: "own".into(),
         namespace: Some("team".into()),
@@ -80,12 +80,14 @@ fn a_render_has_hooks_tests_and_crds_and_knows_only_what_it_was_told() {
     let chart = chart(folder.path(), "web", "1.0.0");
     let values = folder.path().join("values.yaml");
     fs::write(&values, "image: web:2\n").unwrap();
-    let helm = Binary::at(&helm()).unwrap();
+    let helm = HelmBinary::at_path(&helm()).unwrap();
 
-    let plain = helm.template(&release(&chart)).unwrap();
-    let changed = helm.template(&Release { values: vec![values], ..release(&chart) }).unwrap();
-    let set =
-        helm.template(&Release { set: vec!["image=web:3".into()], ..release(&chart) }).unwrap();
+    let plain = helm.render_release(&release(&chart)).unwrap();
+    let changed =
+        helm.render_release(&ReleaseSpec { values: vec![values], ..release(&chart) }).unwrap();
+    let set = helm
+        .render_release(&ReleaseSpec { set: vec!["image=web:3".into()], ..release(&chart) })
+        .unwrap();
 
     for part in ["web:1", "hook:1", "check:1", "things.example.com", "own.team", "\"true\""] {
         assert!(plain.contains(part), "{part} is missing in\n{plain}");
@@ -103,9 +105,9 @@ fn what_helm_says_reaches_the_user() {
         "{{ required \"give a password\" .Values.password }}",
     )
     .unwrap();
-    let helm = Binary::at(&helm()).unwrap();
+    let helm = HelmBinary::at_path(&helm()).unwrap();
 
-    let error = helm.template(&release(&chart)).unwrap_err();
+    let error = helm.render_release(&release(&chart)).unwrap_err();
 
     assert!(matches!(error, Error::Render { .. }) && error.is_input(), "{error}");
     assert!(error.to_string().contains("give a password"), "{error}");
@@ -127,11 +129,11 @@ fn a_helm_that_is_missing_or_too_old_is_said_with_the_way_out() {
         (fake("silent", "exit 1"), "does not print a helm version"),
         (folder.path().join("absent"), "cannot be started"),
     ] {
-        let error = Binary::at(&path).unwrap_err();
+        let error = HelmBinary::at_path(&path).unwrap_err();
         assert!(matches!(error, Error::Program { .. }), "{error}");
         assert!(error.to_string().contains(expected), "{error}");
     }
-    assert_eq!(Binary::at(&fake("four", "echo v4.1.0")).unwrap().version().major, 4);
+    assert_eq!(HelmBinary::at_path(&fake("four", "echo v4.1.0")).unwrap().version().major, 4);
 }
 
 #[test]
@@ -139,20 +141,23 @@ fn a_folder_becomes_the_same_archive_every_time_and_helm_renders_it_alike() {
     let folder = tempfile::tempdir().unwrap();
     let (one, two) = (folder.path().join("one"), folder.path().join("two"));
     let (first, second) = (chart(&one, "web", "1.0.0+x"), chart(&two, "web", "1.0.0+x"));
-    let helm = Binary::at(&helm()).unwrap();
+    let helm = HelmBinary::at_path(&helm()).unwrap();
 
-    let archive = helm::package(&first).unwrap();
+    let archive = helm::package_chart(&first).unwrap();
 
-    assert_eq!(archive, helm::package(&second).unwrap());
+    assert_eq!(archive, helm::package_chart(&second).unwrap());
     let tgz = folder.path().join("web.tgz");
     fs::write(&tgz, &archive.bytes).unwrap();
     let listed = world::run("tar", &["tzf", &text(&tgz)]);
     assert!(listed.starts_with("web/Chart.yaml\n") && !listed.contains("left out"), "{listed}");
     assert!(!listed.contains(".git") && !listed.contains("swp"), "{listed}");
-    assert_eq!(helm.template(&release(&tgz)).unwrap(), helm.template(&release(&first)).unwrap());
-    assert_eq!(Archive::read(&tgz).unwrap(), archive);
+    assert_eq!(
+        helm.render_release(&release(&tgz)).unwrap(),
+        helm.render_release(&release(&first)).unwrap()
+    );
+    assert_eq!(ChartArchive::read(&tgz).unwrap(), archive);
     fs::write(second.join("values.yaml"), "image: web:9\n").unwrap();
-    assert_ne!(helm::package(&second).unwrap().digest(), archive.digest());
+    assert_ne!(helm::package_chart(&second).unwrap().digest(), archive.digest());
 }
 
 #[test]
@@ -162,9 +167,9 @@ fn an_umbrella_needs_its_charts() {
     let yaml = "apiVersion: v2\nname: umbrella\nversion: 1.0.0\ndependencies: [{name: sub, version: 1.x, repository: \"file://../sub\"}]\n";
     fs::write(umbrella.join("Chart.yaml"), yaml).unwrap();
 
-    let error = helm::package(&umbrella).unwrap_err().to_string();
+    let error = helm::package_chart(&umbrella).unwrap_err().to_string();
     chart(&umbrella.join("charts"), "sub", "1.2.0");
-    let whole = helm::package(&umbrella).unwrap();
+    let whole = helm::package_chart(&umbrella).unwrap();
 
     assert!(error.contains("helm dependency build") && error.contains("sub"), "{error}");
     assert_eq!(whole.metadata.dependencies[0].name, "sub");
@@ -188,40 +193,40 @@ async fn a_repository_gives_the_version_that_helm_would_take() {
     let site = repository(folder.path());
     let web = Web::serve(&site);
     let client = Client::builder().build().unwrap();
-    let repository = Repository::new(&client, &web.url("stable")).unwrap();
-    let index = repository.index().await.unwrap();
+    let repository = ChartRepository::new(&client, &web.url("stable")).unwrap();
+    let index = repository.fetch_index().await.unwrap();
 
     for (wanted, version) in
         [(None, "1.10.0"), (Some("~1.2"), "1.2.0"), (Some(">1-0"), "2.0.0-rc.1")]
     {
-        let chart = index.choose("web", wanted).unwrap();
+        let chart = index.choose_version("web", wanted).unwrap();
         assert_eq!(chart.version, version);
-        let archive = repository.download(&chart).await.unwrap();
+        let archive = repository.download_chart(&chart).await.unwrap();
         assert_eq!(
             archive.bytes,
             fs::read(site.join(format!("stable/web-{version}.tgz"))).unwrap()
         );
         assert_eq!(archive.metadata.version, version);
     }
-    let error = index.choose("wob", None).unwrap_err().to_string();
+    let error = index.choose_version("wob", None).unwrap_err().to_string();
     assert!(error.contains("similar names: web"), "{error}");
     fs::write(site.join("stable/web-1.10.0.tgz"), "not the archive").unwrap();
-    let chart = index.choose("web", None).unwrap();
-    let error = repository.download(&chart).await.unwrap_err();
-    assert!(matches!(error, Error::Lie { .. }), "{error}");
+    let chart = index.choose_version("web", None).unwrap();
+    let error = repository.download_chart(&chart).await.unwrap_err();
+    assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
     let index = site.join("stable/index.yaml");
     let moved = fs::read_to_string(&index)
         .unwrap()
         .replace("web-1.10.0.tgz", "oci://registry.example/charts/web:1.10.0");
     fs::write(&index, moved).unwrap();
-    let chart = repository.index().await.unwrap().choose("web", None).unwrap();
-    let error = repository.download(&chart).await.unwrap_err().to_string();
+    let chart = repository.fetch_index().await.unwrap().choose_version("web", None).unwrap();
+    let error = repository.download_chart(&chart).await.unwrap_err().to_string();
     assert!(
         error.contains("oci://registry.example/charts/web") && error.contains("1.10.0"),
         "{error}"
     );
-    let nowhere = Repository::new(&client, &web.url("unstable")).unwrap();
-    let error = nowhere.index().await.unwrap_err().to_string();
+    let nowhere = ChartRepository::new(&client, &web.url("unstable")).unwrap();
+    let error = nowhere.fetch_index().await.unwrap_err().to_string();
     assert!(error.contains("helm repo add"), "{error}");
 }
 
@@ -229,17 +234,20 @@ async fn a_repository_gives_the_version_that_helm_would_take() {
 async fn helm_pulls_the_artifact_that_a_chart_became_and_it_comes_back_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let chart = chart(folder.path(), "web", "1.0.0+build.7");
-    let mut archive = helm::package(&chart).unwrap();
+    let mut archive = helm::package_chart(&chart).unwrap();
     archive.provenance = Some(b"-----BEGIN PGP SIGNED MESSAGE-----\n".to_vec());
     let store = Store::open(folder.path().join("store")).unwrap();
-    let server = testkit::Registry::start();
+    let server = testkit::TestRegistry::start();
     let host = server.host().to_owned();
 
-    let artifact = helm::artifact(&archive, &format!("{host}/charts"), &store).unwrap();
-    assert_eq!(artifact, helm::artifact(&archive, &format!("{host}/charts"), &store).unwrap());
-    assert_eq!(artifact.root.kind, Kind::Chart);
+    let artifact = helm::store_chart_artifact(&archive, &format!("{host}/charts"), &store).unwrap();
+    assert_eq!(
+        artifact,
+        helm::store_chart_artifact(&archive, &format!("{host}/charts"), &store).unwrap()
+    );
+    assert_eq!(artifact.root.kind, RootKind::Chart);
     assert_eq!(artifact.root.name.to_string(), format!("{host}/charts/web:1.0.0_build.7"));
-    store.publish(std::slice::from_ref(&artifact.root)).unwrap();
+    store.publish_roots(std::slice::from_ref(&artifact.root)).unwrap();
     let from = format!("oci:{}:{}", text(store.path()), artifact.root.name);
     world::run(
         "skopeo",
@@ -261,16 +269,19 @@ async fn helm_pulls_the_artifact_that_a_chart_became_and_it_comes_back_the_same(
     assert_eq!(fs::read(out.join("web-1.0.0+build.7.tgz")).unwrap(), archive.bytes);
 
     let client = Client::builder().build().unwrap();
-    let registry = Registry::new(&client, &Mirrors::default(), &host);
+    let registry = RegistryClient::new(&client, &Mirrors::default(), &host);
     let fresh = Store::open(folder.path().join("fresh")).unwrap();
     let repository = format!("{host}/charts/web");
     for wanted in [Some("1.0.0+build.7"), Some("^1"), None] {
-        let back = helm::from_registry(&registry, &repository, wanted, &fresh).await.unwrap();
+        let back =
+            helm::import_chart_from_registry(&registry, &repository, wanted, &fresh).await.unwrap();
         assert_eq!(back.artifact.manifest, artifact.manifest);
         assert_eq!(back.archive.bytes, archive.bytes);
-        store::closure(&fresh, &back.artifact.root).unwrap();
+        store::find_closure(&fresh, &back.artifact.root).unwrap();
     }
-    let error = helm::from_registry(&registry, &repository, Some("^2"), &fresh).await.unwrap_err();
+    let error = helm::import_chart_from_registry(&registry, &repository, Some("^2"), &fresh)
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::NotFound { .. }), "{error}");
 }
 
@@ -296,16 +307,16 @@ fn the_published_charts_are_read_and_rendered() {
         if path.extension().is_none_or(|extension| extension != "tgz") {
             continue;
         }
-        let archive = Archive::read(&path).unwrap();
+        let archive = ChartArchive::read(&path).unwrap();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         assert!(name.starts_with(&archive.metadata.name), "{name}");
         archive.metadata.to_json().unwrap();
         seen += 1;
     }
     assert_eq!(seen, 18);
-    let helm = Binary::at(&helm()).unwrap();
+    let helm = HelmBinary::at_path(&helm()).unwrap();
     let rendered =
-        helm.template(&release(&charts.join("kube-prometheus-stack-88.5.2.tgz"))).unwrap();
+        helm.render_release(&release(&charts.join("kube-prometheus-stack-88.5.2.tgz"))).unwrap();
     assert!(rendered.contains("quay.io/prometheus-operator"));
 }
 
@@ -319,17 +330,18 @@ async fn a_url_is_learnt_once_and_checked() {
     let web = Web::serve(&site);
     let client = Client::builder().build().unwrap();
     let store = Store::open(folder.path().join("store")).unwrap();
-    let silent: std::sync::Arc<dyn store::progress::Progress> = std::sync::Arc::new(Silent);
+    let silent: std::sync::Arc<dyn store::progress::Progress> = std::sync::Arc::new(SilentProgress);
     let digest = store::hash::sha256(&content);
     let url = web.url("tiny.gguf?token=x");
 
-    let known = http::find(&client, &url, Some(digest), &store, &silent).await.unwrap();
-    assert_eq!(store.size(&digest).unwrap(), None, "only its length was asked for");
-    let learnt = http::find(&client, &url, None, &store, &silent).await.unwrap();
+    let known = http::look_up_file(&client, &url, Some(digest), &store, &silent).await.unwrap();
+    assert_eq!(store.blob_size(&digest).unwrap(), None, "only its length was asked for");
+    let learnt = http::look_up_file(&client, &url, None, &store, &silent).await.unwrap();
 
     assert_eq!(known, learnt);
     assert_eq!((learnt.title.as_str(), learnt.content.size), ("tiny.gguf", 100_000));
-    assert_eq!(store.size(&digest).unwrap(), Some(100_000));
-    let error = http::find(&client, &web.url("absent"), None, &store, &silent).await.unwrap_err();
+    assert_eq!(store.blob_size(&digest).unwrap(), Some(100_000));
+    let error =
+        http::look_up_file(&client, &web.url("absent"), None, &store, &silent).await.unwrap_err();
     assert!(matches!(error, Error::NotFound { .. }), "{error}");
 }

@@ -10,27 +10,27 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use gantry_remote::fetch::{self, Job};
-use gantry_remote::hub::{Filter, Hub};
-use gantry_remote::model::Snapshot;
+use gantry_remote::fetch::{self, FetchJob};
+use gantry_remote::hub::{HubClient, ModelFileFilter};
+use gantry_remote::model::LockedSnapshot;
 use gantry_remote::{Error, local};
 use net::Client;
-use store::progress::{Progress, Silent};
+use store::progress::{Progress, SilentProgress};
 use store::{Source as _, Store};
 use testkit::MINILM;
 use types::{Manifest, ModelId, annotation, media_type};
 
 fn silent() -> Arc<dyn Progress> {
-    Arc::new(Silent)
+    Arc::new(SilentProgress)
 }
 
 fn id(text: &str) -> ModelId {
     text.parse().unwrap()
 }
 
-fn hub(server: &testkit::Hub, token: Option<&str>) -> Hub {
+fn hub(server: &testkit::TestHub, token: Option<&str>) -> HubClient {
     let client = Client::builder().build().unwrap();
-    Hub::at(&client, &server.url(), token).unwrap()
+    HubClient::at_address(&client, &server.url(), token).unwrap()
 }
 
 fn has_extension(path: &str, extensions: &[&str]) -> bool {
@@ -38,31 +38,43 @@ fn has_extension(path: &str, extensions: &[&str]) -> bool {
 }
 
 async fn snapshot(
-    hub: &Hub,
+    hub: &HubClient,
     name: &str,
     revision: &str,
     store: &Store,
-) -> gantry_remote::Result<Snapshot> {
-    hub.snapshot(&id(name), revision, &Filter::all(), &HashMap::new(), store, &silent()).await
+) -> gantry_remote::Result<LockedSnapshot> {
+    hub.take_snapshot(
+        &id(name),
+        revision,
+        &ModelFileFilter::accept_all(),
+        &HashMap::new(),
+        store,
+        &silent(),
+    )
+    .await
 }
 
-async fn fetch_all(hub: &Hub, snapshot: &Snapshot, store: &Store) -> fetch::Report {
+async fn fetch_all(
+    hub: &HubClient,
+    snapshot: &LockedSnapshot,
+    store: &Store,
+) -> fetch::FetchReport {
     let jobs = snapshot
         .files
         .iter()
-        .map(|file| Job {
+        .map(|file| FetchJob {
             blob: types::lock::Blob { digest: file.digest, size: file.size },
             name: file.path.clone(),
             request: hub.file_request(&snapshot.id, &snapshot.commit, &file.path).unwrap(),
         })
         .collect();
     let client = Client::builder().build().unwrap();
-    fetch::fetch(&client, store, jobs, silent()).await.unwrap()
+    fetch::fetch_blobs(&client, store, jobs, silent()).await.unwrap()
 }
 
 #[tokio::test]
 async fn the_real_minilm_comes_whole_and_its_manifest_tells_all_that_the_hub_tells() {
-    let server = testkit::Hub::builder().minilm().lfs_redirects().start();
+    let server = testkit::TestHub::builder().minilm().lfs_redirects().start();
     let hub = hub(&server, None);
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path().join("store")).unwrap();
@@ -71,13 +83,13 @@ async fn the_real_minilm_comes_whole_and_its_manifest_tells_all_that_the_hub_tel
     let report = fetch_all(&hub, &found, &store).await;
 
     assert!(report.failed.is_empty(), "{:?}", report.failed);
-    let documents = found.documents().unwrap();
-    store.publish(std::slice::from_ref(&documents.root)).unwrap();
-    store::closure(&store, &documents.root).unwrap();
+    let documents = found.build_artifact().unwrap();
+    store.publish_roots(std::slice::from_ref(&documents.root)).unwrap();
+    store::find_closure(&store, &documents.root).unwrap();
     let manifest = Manifest::parse("manifest", &documents.manifest).unwrap();
     assert_eq!(manifest.artifact_type.as_deref(), Some(media_type::MODEL_MANIFEST));
     assert_eq!(manifest.annotations[annotation::MODEL_ID], MINILM);
-    let model = testkit::tools::model();
+    let model = testkit::tools::model_folder();
     for layer in &manifest.layers {
         let path = &layer.annotations[annotation::MODEL_FILEPATH];
         let bytes = fs::read(model.join(path)).unwrap();
@@ -90,33 +102,42 @@ async fn the_real_minilm_comes_whole_and_its_manifest_tells_all_that_the_hub_tel
         }
     }
     let again = snapshot(&hub, MINILM, "main", &store).await.unwrap();
-    assert_eq!(again.documents().unwrap().manifest, documents.manifest);
+    assert_eq!(again.build_artifact().unwrap().manifest, documents.manifest);
 }
 
 #[tokio::test]
 async fn files_that_an_earlier_lock_knows_are_not_asked_for_again() {
-    let server = testkit::Hub::start();
+    let server = testkit::TestHub::start();
     let hub = hub(&server, None);
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     let first = snapshot(&hub, MINILM, "main", &store).await.unwrap();
-    let asked = server.log().lines().filter(|line| line.contains("/resolve/")).count();
+    let asked = server.read_log().lines().filter(|line| line.contains("/resolve/")).count();
     let known = first
         .files
         .iter()
         .map(|file| (file.git.clone(), types::lock::Blob { digest: file.digest, size: file.size }))
         .collect();
 
-    let again =
-        hub.snapshot(&id(MINILM), "main", &Filter::all(), &known, &store, &silent()).await.unwrap();
+    let again = hub
+        .take_snapshot(
+            &id(MINILM),
+            "main",
+            &ModelFileFilter::accept_all(),
+            &known,
+            &store,
+            &silent(),
+        )
+        .await
+        .unwrap();
 
     assert_eq!(again, first);
-    assert_eq!(server.log().lines().filter(|line| line.contains("/resolve/")).count(), asked);
+    assert_eq!(server.read_log().lines().filter(|line| line.contains("/resolve/")).count(), asked);
 }
 
 #[tokio::test]
 async fn a_cache_that_huggingface_hub_made_gives_what_the_hub_gives() {
-    let server = testkit::Hub::start();
+    let server = testkit::TestHub::start();
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("home");
     let python = testkit::tools::hub_python("2.4.0");
@@ -139,39 +160,57 @@ async fn a_cache_that_huggingface_hub_made_gives_what_the_hub_gives() {
             folder.path().join(format!("store-{}", place.file_name().unwrap().to_string_lossy())),
         )
         .unwrap();
-        let cached =
-            local::model_from_cache(&place, &id(MINILM), "main", &Filter::all(), &fresh, &Silent)
-                .unwrap();
+        let cached = local::import_model_from_cache(
+            &place,
+            &id(MINILM),
+            "main",
+            &ModelFileFilter::accept_all(),
+            &fresh,
+            &SilentProgress,
+        )
+        .unwrap();
         assert_eq!(
-            cached.documents().unwrap().manifest,
-            from_hub.documents().unwrap().manifest,
+            cached.build_artifact().unwrap().manifest,
+            from_hub.build_artifact().unwrap().manifest,
             "{}",
             place.display()
         );
-        store::closure(&fresh, &cached.documents().unwrap().root).unwrap();
+        store::find_closure(&fresh, &cached.build_artifact().unwrap().root).unwrap();
     }
-    let by_commit = local::model_from_cache(
+    let by_commit = local::import_model_from_cache(
         &home,
         &id(MINILM),
         from_hub.commit.as_str(),
-        &Filter::all(),
+        &ModelFileFilter::accept_all(),
         &store,
-        &Silent,
+        &SilentProgress,
     )
     .unwrap();
     assert_eq!(by_commit.commit, from_hub.commit);
     for (model, revision, said) in [("org/absent", "main", MINILM), (MINILM, "absent", "main")] {
-        let error =
-            local::model_from_cache(&home, &id(model), revision, &Filter::all(), &store, &Silent)
-                .unwrap_err()
-                .to_string();
+        let error = local::import_model_from_cache(
+            &home,
+            &id(model),
+            revision,
+            &ModelFileFilter::accept_all(),
+            &store,
+            &SilentProgress,
+        )
+        .unwrap_err()
+        .to_string();
         assert!(error.contains(said) && error.contains("absent"), "{error}");
     }
     damage(&home);
     let fresh = Store::open(folder.path().join("damaged")).unwrap();
-    let error =
-        local::model_from_cache(&home, &id(MINILM), "main", &Filter::all(), &fresh, &Silent)
-            .unwrap_err();
+    let error = local::import_model_from_cache(
+        &home,
+        &id(MINILM),
+        "main",
+        &ModelFileFilter::accept_all(),
+        &fresh,
+        &SilentProgress,
+    )
+    .unwrap_err();
     assert!(matches!(error, Error::Damaged { .. }), "{error}");
 }
 
@@ -212,7 +251,7 @@ async fn a_mirror_that_gives_no_ids_in_its_info_is_asked_for_the_tree() {
     write(format!("org/plain/resolve/{commit}/a/config.json"), "{}".into());
     let web = world::web::Web::serve(&folder.path().join("site"));
     let client = Client::builder().build().unwrap();
-    let hub = Hub::at(&client, &web.url(""), None).unwrap();
+    let hub = HubClient::at_address(&client, &web.url(""), None).unwrap();
     let store = Store::open(folder.path().join("store")).unwrap();
 
     let found = snapshot(&hub, "org/plain", "main", &store).await.unwrap();
@@ -222,19 +261,20 @@ async fn a_mirror_that_gives_no_ids_in_its_info_is_asked_for_the_tree() {
     write(format!("org/plain/resolve/{commit}/a/config.json"), "[]".into());
     let fresh = Store::open(folder.path().join("fresh")).unwrap();
     let error = snapshot(&hub, "org/plain", "main", &fresh).await.unwrap_err();
-    assert!(matches!(error, Error::Lie { .. }), "{error}");
+    assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
 }
 
 #[tokio::test]
 async fn only_what_the_globs_take_is_carried() {
-    let server = testkit::Hub::start();
+    let server = testkit::TestHub::start();
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     let filter =
-        Filter::new(&["*.json".into(), "*.safetensors".into()], &["1_Pooling/*".into()]).unwrap();
+        ModelFileFilter::new(&["*.json".into(), "*.safetensors".into()], &["1_Pooling/*".into()])
+            .unwrap();
 
     let found = hub(&server, None)
-        .snapshot(&id(MINILM), "v1", &filter, &HashMap::new(), &store, &silent())
+        .take_snapshot(&id(MINILM), "v1", &filter, &HashMap::new(), &store, &silent())
         .await
         .unwrap();
 
@@ -246,9 +286,9 @@ async fn only_what_the_globs_take_is_carried() {
             .all(|file| !file.path.starts_with("1_Pooling/") && !has_extension(&file.path, &["md"]))
     );
     assert_eq!(found.revision, "v1");
-    let nothing = Filter::new(&["*.nothing".into()], &[]).unwrap();
+    let nothing = ModelFileFilter::new(&["*.nothing".into()], &[]).unwrap();
     let error = hub(&server, None)
-        .snapshot(&id(MINILM), "main", &nothing, &HashMap::new(), &store, &silent())
+        .take_snapshot(&id(MINILM), "main", &nothing, &HashMap::new(), &store, &silent())
         .await
         .unwrap_err()
         .to_string();
@@ -260,13 +300,13 @@ async fn refusals_say_what_to_do() {
     let files = tempfile::tempdir().unwrap();
     fs::write(files.path().join("config.json"), "{}").unwrap();
     let token = format!("hf_{}", "a".repeat(34));
-    let server = testkit::Hub::builder()
-        .repo("org/open", files.path())
-        .repo("org/gated", files.path())
+    let server = testkit::TestHub::builder()
+        .add_repository("org/open", files.path())
+        .add_repository("org/gated", files.path())
         .gated()
-        .repo("org/private", files.path())
+        .add_repository("org/private", files.path())
         .private()
-        .repo("org/disabled", files.path())
+        .add_repository("org/disabled", files.path())
         .disabled()
         .token(&token)
         .start();
@@ -294,7 +334,7 @@ async fn refusals_say_what_to_do() {
 
 #[tokio::test]
 async fn a_plain_folder_has_the_same_commit_wherever_it_is() {
-    let model = testkit::tools::model();
+    let model = testkit::tools::model_folder();
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("copy");
     world::run("cp", &["-r", &world::text(&model), &world::text(&copy)]);
@@ -302,15 +342,22 @@ async fn a_plain_folder_has_the_same_commit_wherever_it_is() {
     fs::write(copy.join(".cache/huggingface/download/x.lock"), "").unwrap();
     let store = Store::open(folder.path().join("store")).unwrap();
     let take = |path: &Path| {
-        local::model_from_folder(path, &id("org/own"), "main", &Filter::all(), &store, &Silent)
-            .unwrap()
+        local::import_model_from_folder(
+            path,
+            &id("org/own"),
+            "main",
+            &ModelFileFilter::accept_all(),
+            &store,
+            &SilentProgress,
+        )
+        .unwrap()
     };
 
     let first = take(&model);
 
     assert_eq!(take(&copy), first);
-    store::closure(&store, &first.documents().unwrap().root).unwrap();
+    store::find_closure(&store, &first.build_artifact().unwrap().root).unwrap();
     fs::write(copy.join("config.json"), "{}").unwrap();
     assert_ne!(take(&copy).commit, first.commit);
-    assert!(store.size(&first.files[0].digest).unwrap().is_some());
+    assert!(store.blob_size(&first.files[0].digest).unwrap().is_some());
 }

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gantry_remote::Error;
-use gantry_remote::local::{self, Image};
-use store::progress::Silent;
+use gantry_remote::local::{self, ImportedImage};
+use store::progress::SilentProgress;
 use store::{Source as _, Store};
 use types::{Manifest, Platform, Reference};
 use world::{Layout, Member, run, text};
@@ -56,23 +56,29 @@ impl World {
         archive
     }
 
-    fn archive(&self, path: &Path, name: &str) -> gantry_remote::Result<Image> {
-        local::image_from_archive(path, &reference(name), &linux("amd64"), &self.store, &Silent)
+    fn archive(&self, path: &Path, name: &str) -> gantry_remote::Result<ImportedImage> {
+        local::import_image_from_archive(
+            path,
+            &reference(name),
+            &linux("amd64"),
+            &self.store,
+            &SilentProgress,
+        )
     }
 
     /// Asserts that the store has the whole image, and that skopeo can copy it out of there.
-    fn assert_whole(&self, image: &Image) {
-        self.store.publish(std::slice::from_ref(&image.root)).unwrap();
-        let closure = store::closure(&self.store, &image.root).unwrap();
+    fn assert_whole(&self, image: &ImportedImage) {
+        self.store.publish_roots(std::slice::from_ref(&image.root)).unwrap();
+        let closure = store::find_closure(&self.store, &image.root).unwrap();
         assert!(!closure.blobs.is_empty());
         let out = self.folder.path().join("out");
         let from = format!("oci:{}:{}", text(self.store.path()), image.root.name);
         run("skopeo", &["copy", "--quiet", &from, &format!("dir:{}", text(&out))]);
     }
 
-    fn config(&self, image: &Image) -> Vec<u8> {
+    fn config(&self, image: &ImportedImage) -> Vec<u8> {
         let config = image.manifests[0].config.unwrap();
-        store::document(&self.store, &config.digest, 1 << 20).unwrap()
+        store::read_blob(&self.store, &config.digest, 1 << 20).unwrap()
     }
 }
 
@@ -130,12 +136,12 @@ fn an_oci_archive_and_its_folder_keep_the_manifest_bit_for_bit() {
     let there = fs::read_to_string(out.join("index.json")).unwrap();
 
     let from_archive = world.archive(&archive, "team/one:1").unwrap();
-    let from_folder = local::image_from_layout(
+    let from_folder = local::import_image_from_layout(
         &out,
         &reference("team/one:1"),
         &linux("amd64"),
         &world.store,
-        &Silent,
+        &SilentProgress,
     )
     .unwrap();
 
@@ -149,22 +155,26 @@ fn of_an_index_only_the_chosen_platform_comes_and_the_digest_stays() {
     let world = world();
     let layout = &world.layout.path;
 
-    let image = local::image_from_layout(
+    let image = local::import_image_from_layout(
         layout,
         &reference("two:2"),
         &linux("arm64"),
         &world.store,
-        &Silent,
+        &SilentProgress,
     )
     .unwrap();
 
-    let index = store::document(&world.store, &image.root.descriptor.digest, 1 << 20).unwrap();
+    let index = store::read_blob(&world.store, &image.root.descriptor.digest, 1 << 20).unwrap();
     let index = Manifest::parse("index", &index).unwrap();
     assert_eq!(index.manifests.len(), 2);
     assert_eq!(image.manifests.len(), 1);
-    assert_eq!(world.store.size(&index.manifests[0].digest).unwrap(), None, "amd64 stays behind");
-    assert!(world.store.size(&index.manifests[1].digest).unwrap().is_some());
-    store::closure(&world.store, &image.root).unwrap();
+    assert_eq!(
+        world.store.blob_size(&index.manifests[0].digest).unwrap(),
+        None,
+        "amd64 stays behind"
+    );
+    assert!(world.store.blob_size(&index.manifests[1].digest).unwrap().is_some());
+    store::find_closure(&world.store, &image.root).unwrap();
 }
 
 #[test]
@@ -180,7 +190,7 @@ fn an_index_with_the_content_of_one_platform_gives_that_one() {
         let platforms: Vec<Platform> =
             platforms.iter().map(|platform| platform.parse().unwrap()).collect();
         let (path, name) = (&world.layout.path, reference("two:2"));
-        local::image_from_layout(path, &name, &platforms, &world.store, &Silent)
+        local::import_image_from_layout(path, &name, &platforms, &world.store, &SilentProgress)
     };
 
     let both = take(&["linux/amd64", "linux/arm64"]).unwrap();
@@ -200,9 +210,9 @@ fn the_form_of_docker_25_is_read_by_its_layout() {
     let tree = world.folder.path().join("docker25");
     let mut layout = Layout::new(tree.clone());
     for blob in [old.manifests[0].config.unwrap()].iter().chain(&old.manifests[0].layers) {
-        layout.blob(&store::document(&world.store, &blob.digest, 1 << 24).unwrap());
+        layout.blob(&store::read_blob(&world.store, &blob.digest, 1 << 24).unwrap());
     }
-    let manifest = store::document(&world.store, &old.manifests[0].digest, 1 << 20).unwrap();
+    let manifest = store::read_blob(&world.store, &old.manifests[0].digest, 1 << 20).unwrap();
     let mut descriptor = layout.blob(&manifest);
     descriptor["mediaType"] = "application/vnd.oci.image.manifest.v1+json".into();
     layout.name("1", descriptor);
@@ -225,12 +235,12 @@ fn what_is_wrong_is_named() {
     let world = world();
     let layout = &world.layout.path;
     let take = |name: &str, architecture: &str| {
-        local::image_from_layout(
+        local::import_image_from_layout(
             layout,
             &reference(name),
             &linux(architecture),
             &world.store,
-            &Silent,
+            &SilentProgress,
         )
     };
     let error = take("three:3", "amd64").unwrap_err();
@@ -252,9 +262,14 @@ fn what_is_wrong_is_named() {
     flipped[middle] ^= 1;
     fs::write(&archive, &flipped).unwrap();
     let fresh = Store::open(world.folder.path().join("fresh")).unwrap();
-    let error =
-        local::image_from_archive(&archive, &reference("one:1"), &linux("amd64"), &fresh, &Silent)
-            .unwrap_err();
+    let error = local::import_image_from_archive(
+        &archive,
+        &reference("one:1"),
+        &linux("amd64"),
+        &fresh,
+        &SilentProgress,
+    )
+    .unwrap_err();
     assert!(matches!(error, Error::Damaged { .. }), "{error}");
 
     fs::write(&archive, world::tar(&[Member::File("bin/sh", vec![1])])).unwrap();
@@ -328,8 +343,14 @@ async fn an_own_build_comes_out_of_a_container_engine() {
     let take = |name: &str| {
         let (socket, name, store) = (socket.clone(), reference(name), world.store.clone());
         async move {
-            local::image_from_engine(&socket, &name, &linux("amd64"), &store, Arc::new(Silent))
-                .await
+            local::import_image_from_engine(
+                &socket,
+                &name,
+                &linux("amd64"),
+                &store,
+                Arc::new(SilentProgress),
+            )
+            .await
         }
     };
 

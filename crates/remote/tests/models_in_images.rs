@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use gantry_remote::hub::Filter;
-use gantry_remote::model::{self, Snapshot};
+use gantry_remote::hub::ModelFileFilter;
+use gantry_remote::model::{self, LockedSnapshot};
 use gantry_remote::{Error, local, ollama};
 use net::{Client, Mirrors};
-use store::progress::Silent;
+use store::progress::SilentProgress;
 use store::{Source as _, Store};
 use types::lock;
-use types::{Digest, Kind, Platform};
+use types::{Digest, Platform, RootKind};
 use world::web::Web;
 use world::{Layout, Member};
 
@@ -24,24 +24,24 @@ const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const OLD: &str = "89abcdef0123456789abcdef0123456789abcdef";
 
 fn git_id(bytes: &[u8]) -> String {
-    let mut id = store::hash::GitBlob::new(bytes.len() as u64);
+    let mut id = store::hash::GitBlobHasher::new(bytes.len() as u64);
     id.update(bytes);
     id.finish().unwrap().to_string()
 }
 
 /// An image of these layers, imported into a store.
-fn image(folder: &Path, layers: &[&[Member<'_>]]) -> (Store, lock::Manifest) {
+fn image(folder: &Path, layers: &[&[Member<'_>]]) -> (Store, lock::LockedManifest) {
     let mut layout = Layout::new(folder.join("layout"));
     let manifest = layout.image("amd64", layers);
     layout.name("example.com/model-server:1", manifest);
     let store = Store::open(folder.join("store")).unwrap();
     let reference = "example.com/model-server:1".parse().unwrap();
-    let image = local::image_from_layout(
+    let image = local::import_image_from_layout(
         &layout.path,
         &reference,
         &[Platform::linux_amd64()],
         &store,
-        &Silent,
+        &SilentProgress,
     )
     .unwrap();
     (store, image.manifests[0].clone())
@@ -49,12 +49,20 @@ fn image(folder: &Path, layers: &[&[Member<'_>]]) -> (Store, lock::Manifest) {
 
 fn models(
     store: &Store,
-    image: &lock::Manifest,
+    image: &lock::LockedManifest,
     path: &str,
     id: Option<&str>,
-) -> gantry_remote::Result<Vec<Snapshot>> {
+) -> gantry_remote::Result<Vec<LockedSnapshot>> {
     let id = id.map(|id| id.parse().unwrap());
-    local::models_from_image("model-server:1", image, path, id.as_ref(), store, store, &Silent)
+    local::import_models_from_image(
+        "model-server:1",
+        image,
+        path,
+        id.as_ref(),
+        store,
+        store,
+        &SilentProgress,
+    )
 }
 
 #[test]
@@ -106,7 +114,7 @@ fn a_cache_in_an_image_is_found_through_layers_whiteouts_and_links() {
     let snapshot = &found[0];
     assert_eq!((snapshot.id.as_str(), snapshot.commit.as_str()), ("org/Embed", COMMIT));
     assert_eq!(snapshot.revision, "main");
-    let files: BTreeMap<&str, &lock::ModelFile> =
+    let files: BTreeMap<&str, &lock::LockedModelFile> =
         snapshot.files.iter().map(|file| (file.path.as_str(), file)).collect();
     assert_eq!(
         files.keys().copied().collect::<Vec<_>>(),
@@ -116,12 +124,12 @@ fn a_cache_in_an_image_is_found_through_layers_whiteouts_and_links() {
     assert_eq!(files["copy.json"].digest, files["config.json"].digest);
     let lfs = files["onnx/model.onnx"];
     assert!(lfs.lfs && !files["config.json"].lfs);
-    assert_eq!(lfs.git, model::pointer_id(&lfs.digest, lfs.size).unwrap());
-    let mut bytes = store.open(&lfs.digest, 0..lfs.size).unwrap();
+    assert_eq!(lfs.git, model::lfs_pointer_id(&lfs.digest, lfs.size).unwrap());
+    let mut bytes = store.open_blob(&lfs.digest, 0..lfs.size).unwrap();
     let mut read = Vec::new();
     std::io::Read::read_to_end(&mut bytes, &mut read).unwrap();
     assert_eq!(read, weights);
-    store::closure(&store, &snapshot.documents().unwrap().root).unwrap();
+    store::find_closure(&store, &snapshot.build_artifact().unwrap().root).unwrap();
     assert_eq!(models(&store, &image, "data/hf/models--org--Embed", None).unwrap(), found);
 }
 
@@ -146,13 +154,13 @@ fn a_plain_folder_in_an_image_needs_a_name() {
     fs::create_dir(&disk).unwrap();
     fs::write(disk.join("config.json"), b"{}").unwrap();
     fs::write(disk.join("model.safetensors"), world::noise(3, 5000)).unwrap();
-    let from_disk = local::model_from_folder(
+    let from_disk = local::import_model_from_folder(
         &disk,
         &"org/own".parse().unwrap(),
         "main",
-        &Filter::all(),
+        &ModelFileFilter::accept_all(),
         &store,
-        &Silent,
+        &SilentProgress,
     )
     .unwrap();
     assert_eq!(named[0], from_disk, "the same files have the same commit, in an image too");
@@ -214,16 +222,21 @@ fn an_ollama_model_comes_out_of_its_folder_with_its_manifest_verbatim() {
     let (manifest, weights) = ollama_folder(folder.path());
     let store = Store::open(folder.path().join("store")).unwrap();
     let take = |place: &Path, name: &str| {
-        local::model_from_ollama_folder(place, &name.parse().unwrap(), &store, &Silent)
+        local::import_model_from_ollama_folder(
+            place,
+            &name.parse().unwrap(),
+            &store,
+            &SilentProgress,
+        )
     };
 
     let model = take(&folder.path().join("models"), "tiny:3b").unwrap();
 
-    assert_eq!(model.root.kind, Kind::Ollama);
+    assert_eq!(model.root.kind, RootKind::Ollama);
     assert_eq!(model.root.name.to_string(), "registry.ollama.ai/library/tiny:3b");
-    assert_eq!(store::document(&store, &model.root.descriptor.digest, 1 << 20).unwrap(), manifest);
+    assert_eq!(store::read_blob(&store, &model.root.descriptor.digest, 1 << 20).unwrap(), manifest);
     assert_eq!(take(folder.path(), "tiny:3b").unwrap(), model, "the parent will do");
-    store::closure(&store, &model.root).unwrap();
+    store::find_closure(&store, &model.root).unwrap();
     let error = take(folder.path(), "huge").unwrap_err().to_string();
     assert!(error.contains("huge:latest") && error.contains("tiny:3b"), "{error}");
 
@@ -233,10 +246,15 @@ fn an_ollama_model_comes_out_of_its_folder_with_its_manifest_verbatim() {
     fs::write(&blob, &bytes).unwrap();
     let fresh = Store::open(folder.path().join("fresh")).unwrap();
     let name = "tiny:3b".parse().unwrap();
-    let error = local::model_from_ollama_folder(folder.path(), &name, &fresh, &Silent).unwrap_err();
+    let error =
+        local::import_model_from_ollama_folder(folder.path(), &name, &fresh, &SilentProgress)
+            .unwrap_err();
     assert!(matches!(error, Error::Damaged { .. }), "{error}");
     fs::remove_file(&blob).unwrap();
-    assert!(local::model_from_ollama_folder(folder.path(), &name, &fresh, &Silent).is_err());
+    assert!(
+        local::import_model_from_ollama_folder(folder.path(), &name, &fresh, &SilentProgress)
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -250,21 +268,22 @@ async fn an_ollama_model_is_looked_up_through_the_mirror() {
     let client = Client::builder().build().unwrap();
     let mirrors = Mirrors::new(&BTreeMap::from([("ollama".to_owned(), web.url(""))]), &[]).unwrap();
     let store = Store::open(folder.path().join("store")).unwrap();
-    let look_up =
-        |name: &str| ollama::Registry::new(&client, &mirrors, &name.parse().unwrap()).unwrap();
+    let look_up = |name: &str| {
+        ollama::OllamaRegistry::new(&client, &mirrors, &name.parse().unwrap()).unwrap()
+    };
 
-    let model = look_up("tiny:3b").model(&store).await.unwrap();
+    let model = look_up("tiny:3b").look_up_model(&store).await.unwrap();
 
-    assert_eq!(store::document(&store, &model.root.descriptor.digest, 1 << 20).unwrap(), manifest);
+    assert_eq!(store::read_blob(&store, &model.root.descriptor.digest, 1 << 20).unwrap(), manifest);
     assert_eq!(model.manifest.layers.len(), 2);
-    let local = local::model_from_ollama_folder(
+    let local = local::import_model_from_ollama_folder(
         folder.path(),
         &"tiny:3b".parse().unwrap(),
         &store,
-        &Silent,
+        &SilentProgress,
     )
     .unwrap();
     assert_eq!(local, model);
-    let error = look_up("absent").model(&store).await.unwrap_err();
+    let error = look_up("absent").look_up_model(&store).await.unwrap_err();
     assert!(matches!(error, Error::NotFound { .. }), "{error}");
 }

@@ -11,18 +11,18 @@ use std::time::Duration;
 use gantry_remote::fetch;
 use registry::{Author, User, client, digest_of, index, lock, noise, servers};
 use store::Source as _;
-use store::progress::Silent;
-use testkit::faults::{Fault, Times};
-use testkit::{Images, Login, Tmpfs};
+use store::progress::SilentProgress;
+use testkit::faults::{FaultRepeats, WireFault};
+use testkit::{TestImages, TestLogin, Tmpfs};
 use types::Digest;
 
 const BUSYBOX: &str = "docker.io/library/busybox:1.35";
 const NGINX: &str = "docker.io/library/nginx:1.22";
 const REDIS: &str = "docker.io/library/redis:7.0";
 
-fn upstream() -> (testkit::Registry, Images) {
-    let (registry, images) = (testkit::Registry::start(), Images::fast());
-    images.place(registry.storage());
+fn upstream() -> (testkit::TestRegistry, TestImages) {
+    let (registry, images) = (testkit::TestRegistry::start(), TestImages::fast());
+    images.place_in_storage(registry.storage());
     (registry, images)
 }
 
@@ -38,10 +38,10 @@ async fn an_index_is_kept_byte_for_byte_with_the_chosen_platforms_blobs_only() {
     assert_eq!(lock.images[0].digest, busybox.digest);
     assert_eq!(
         user.document(&busybox.digest),
-        std::fs::read(images.blob(&busybox.digest)).unwrap()
+        std::fs::read(images.blob_path(&busybox.digest)).unwrap()
     );
     assert_eq!(lock.images[0].manifests.len(), 1);
-    let closure = store::closure(&user.store, &user.root(BUSYBOX)).unwrap();
+    let closure = store::find_closure(&user.store, &user.root(BUSYBOX)).unwrap();
     assert_eq!(closure.sparse.len(), 1, "the arm64 side stays where it is");
     let redis = images.get(REDIS);
     assert_eq!(lock.images[1].digest, redis.digest, "docker's form is kept as it is");
@@ -58,7 +58,7 @@ async fn both_platforms_come_when_both_are_wanted() {
     user.assert_whole();
     assert_eq!(lock.images[0].manifests.len(), 2);
     for digest in images.get(BUSYBOX).blobs.keys() {
-        assert!(user.store.size(digest).unwrap().is_some());
+        assert!(user.store.blob_size(digest).unwrap().is_some());
     }
 }
 
@@ -101,7 +101,7 @@ async fn a_signature_of_an_sbom_of_a_platform_comes_by_the_referrers_api() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn buildkits_attestations_come_with_the_platform_that_they_speak_of() {
-    let registry = testkit::Registry::start();
+    let registry = testkit::TestRegistry::start();
     let author = Author::at(registry.host(), "app");
     let mut entries = vec![];
     for architecture in ["amd64", "arm64"] {
@@ -167,15 +167,16 @@ async fn an_unreachable_registry_is_named_with_the_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_opens_a_registry_over_tls_and_a_wrong_one_is_told() {
-    let login = Login::new("robot", "right");
-    let registry = testkit::Registry::builder().login(login).tls().start();
-    Images::fast().place(registry.storage());
+    let login = TestLogin::new("robot", "right");
+    let registry = testkit::TestRegistry::builder().login(login).tls().start();
+    TestImages::fast().place_in_storage(registry.storage());
     let with = |password: Option<&str>| {
-        let mut builder = client().ca(registry.ca_file());
+        let mut builder = client().ca_files(registry.ca_file());
         if let Some(password) = password {
             let (user, password) = ("robot".to_owned(), password.to_owned());
             let credential = net::Credential::Password { user, password };
-            builder = builder.credentials(net::Credentials::with(registry.host(), credential));
+            builder =
+                builder.credentials(net::Credentials::with_credential(registry.host(), credential));
         }
         User::with(&registry.url(), builder.build().unwrap())
     };
@@ -198,7 +199,8 @@ async fn tokens_are_fetched_for_each_repository_with_and_without_a_password() {
     let host = &servers.registry.host;
     let password =
         || net::Credential::Password { user: "user".into(), password: "password".into() };
-    let known = client().credentials(net::Credentials::with(host, password())).build().unwrap();
+    let known =
+        client().credentials(net::Credentials::with_credential(host, password())).build().unwrap();
     let author = User::with(&format!("http://{host}"), known);
     let (upstream, _images) = upstream();
     {
@@ -237,7 +239,7 @@ async fn a_lie_about_a_digest_is_told_and_nothing_of_it_is_kept() {
     let user = User::of(&faults.url());
     let image = user.inspect(BUSYBOX, "linux/amd64").await.unwrap();
     let layer = image.manifests[0].layers[0].digest;
-    faults.on(&format!("/blobs/{layer}"), Fault::Flip { at: 1000 }, Times::Always);
+    faults.inject(&format!("/blobs/{layer}"), WireFault::Flip { at: 1000 }, FaultRepeats::Always);
 
     let report = user.fetch(&lock(vec![image])).await.unwrap();
 
@@ -245,11 +247,11 @@ async fn a_lie_about_a_digest_is_told_and_nothing_of_it_is_kept() {
     let error = &report.failed[0].error;
     assert!(error.is_integrity(), "{error}");
     assert!(error.to_string().contains(&layer.to_string()), "{error}");
-    assert_eq!(user.store.size(&layer).unwrap(), None);
+    assert_eq!(user.store.blob_size(&layer).unwrap(), None);
     user.assert_whole();
 
     let manifest = images.get(BUSYBOX).digest;
-    faults.on("/manifests/", Fault::Flip { at: 10 }, Times::Always);
+    faults.inject("/manifests/", WireFault::Flip { at: 10 }, FaultRepeats::Always);
     let error = user.inspect(&format!("busybox@{manifest}"), "linux/amd64").await.unwrap_err();
     assert!(error.is_integrity(), "{error}");
 }
@@ -261,16 +263,16 @@ async fn cuts_are_gone_on_from_and_nothing_comes_twice() {
     let user = User::of(&faults.url());
     let image = user.inspect(NGINX, "linux/amd64").await.unwrap();
     let all = lock(vec![image]);
-    faults.forget();
-    faults.on("/blobs/", Fault::Cut { after: 300_000 }, Times::Exactly(5));
+    faults.forget_requests();
+    faults.inject("/blobs/", WireFault::Cut { after: 300_000 }, FaultRepeats::Exactly(5));
 
     let report = user.fetch(&all).await.unwrap();
 
     assert!(report.failed.is_empty(), "{:?}", report.failed);
     user.assert_whole();
-    assert!(faults.requests().iter().filter(|request| request.start() > 0).count() >= 2);
-    let size: u64 = all.content().iter().map(|content| content.blob.size).sum();
-    assert!(faults.sent("/blobs/") <= size, "nothing comes twice");
+    assert!(faults.requests().iter().filter(|request| request.range_start() > 0).count() >= 2);
+    let size: u64 = all.blobs().iter().map(|content| content.blob.size).sum();
+    assert!(faults.sent_bytes("/blobs/") <= size, "nothing comes twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -279,10 +281,9 @@ async fn a_fetch_that_was_given_up_goes_on_where_it_was() {
     let faults = registry::faults(&registry.url());
     let user = User::of(&faults.url());
     let all = lock(vec![user.inspect(NGINX, "linux/amd64").await.unwrap()]);
-    let largest =
-        *all.content().iter().map(|content| &content.blob).max_by_key(|b| b.size).unwrap();
+    let largest = *all.blobs().iter().map(|content| &content.blob).max_by_key(|b| b.size).unwrap();
     let path = format!("/blobs/{}", largest.digest);
-    faults.on(&path, Fault::Stall { after: largest.size / 2 }, Times::Exactly(1));
+    faults.inject(&path, WireFault::Stall { after: largest.size / 2 }, FaultRepeats::Exactly(1));
 
     let partial = user.store.path().join("gantry/partial").join(largest.digest.hex());
     let came = || std::fs::metadata(&partial).map_or(0, |metadata| metadata.len());
@@ -301,7 +302,7 @@ async fn a_fetch_that_was_given_up_goes_on_where_it_was() {
 
     assert!(report.failed.is_empty(), "{:?}", report.failed);
     user.assert_whole();
-    let sent = faults.sent(&path);
+    let sent = faults.sent_bytes(&path);
     assert!(sent <= largest.size + largest.size / 50, "{sent} of {}", largest.size);
 }
 
@@ -311,9 +312,17 @@ async fn a_registry_that_is_busy_or_broken_for_a_moment_is_asked_again() {
     let faults = registry::faults(&registry.url());
     let user = User::of(&faults.url());
     let wait = Some(Duration::from_secs(0));
-    faults.on("/manifests/1.22", Fault::Status { code: 429, retry_after: wait }, Times::Exactly(2));
-    faults.on("/manifests/sha256:", Fault::Drop, Times::Exactly(1));
-    faults.on("/blobs/", Fault::Status { code: 500, retry_after: None }, Times::Exactly(4));
+    faults.inject(
+        "/manifests/1.22",
+        WireFault::Status { code: 429, retry_after: wait },
+        FaultRepeats::Exactly(2),
+    );
+    faults.inject("/manifests/sha256:", WireFault::Drop, FaultRepeats::Exactly(1));
+    faults.inject(
+        "/blobs/",
+        WireFault::Status { code: 500, retry_after: None },
+        FaultRepeats::Exactly(4),
+    );
 
     user.pull(&[NGINX], "linux/amd64").await;
 
@@ -331,17 +340,21 @@ async fn one_blob_that_does_not_come_leaves_the_others_alone() {
     }
     let all = lock(images);
     let bad = all.images[1].manifests[0].layers[1].digest;
-    faults.on(&bad.to_string(), Fault::Status { code: 404, retry_after: None }, Times::Always);
+    faults.inject(
+        &bad.to_string(),
+        WireFault::Status { code: 404, retry_after: None },
+        FaultRepeats::Always,
+    );
 
     let report = user.fetch(&all).await.unwrap();
 
     let failed: Vec<Digest> = report.failed.iter().map(|failure| failure.blob.digest).collect();
     assert_eq!(failed, [bad]);
     assert!(report.failed[0].name.contains("nginx"));
-    faults.mend();
+    faults.remove_faults();
     let again = user.fetch(&all).await.unwrap();
     assert_eq!((again.fetched, again.failed.len()), (1, 0));
-    user.store.publish(&all.roots()).unwrap();
+    user.store.publish_roots(&all.roots()).unwrap();
     user.assert_whole();
 }
 
@@ -353,17 +366,17 @@ async fn two_fetches_at_once_on_one_store_share_the_work() {
     let all = lock(vec![user.inspect(NGINX, "linux/amd64").await.unwrap()]);
     let jobs = user.jobs(&all);
     let other = client().build().unwrap();
-    faults.forget();
+    faults.forget_requests();
 
     let (one, two) = tokio::join!(
-        fetch::fetch(&user.client, &user.store, jobs.clone(), Arc::new(Silent)),
-        fetch::fetch(&other, &user.store, jobs.clone(), Arc::new(Silent)),
+        fetch::fetch_blobs(&user.client, &user.store, jobs.clone(), Arc::new(SilentProgress)),
+        fetch::fetch_blobs(&other, &user.store, jobs.clone(), Arc::new(SilentProgress)),
     );
 
     let (one, two) = (one.unwrap(), two.unwrap());
     assert!(one.failed.is_empty() && two.failed.is_empty());
-    let size: u64 = all.content().iter().map(|content| content.blob.size).sum();
-    let blobs = faults.sent("/blobs/");
+    let size: u64 = all.blobs().iter().map(|content| content.blob.size).sum();
+    let blobs = faults.sent_bytes("/blobs/");
     assert_eq!(one.moved + two.moved, blobs);
     assert!(blobs <= size);
     user.assert_whole();
@@ -371,7 +384,7 @@ async fn two_fetches_at_once_on_one_store_share_the_work() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_without_room_is_told_before_the_first_byte_and_a_partial_counts_as_there() {
-    let registry = testkit::Registry::start();
+    let registry = testkit::TestRegistry::start();
     let author = Author::at(registry.host(), "big");
     author.image("amd64", &noise(3, 12 << 20), Some("1")).await;
     let policy = net::RetryPolicy { attempts: 1, ..net::RetryPolicy::default() };
@@ -387,20 +400,20 @@ async fn a_disk_without_room_is_told_before_the_first_byte_and_a_partial_counts_
     let layer = format!("/blobs/{}", all.images[0].manifests[0].layers[0].digest);
     let filler = disk.path().join("filler");
     std::fs::write(&filler, vec![0; 6 << 20]).unwrap();
-    faults.forget();
+    faults.forget_requests();
 
     let error = user.fetch(&all).await.unwrap_err();
 
     assert!(error.to_string().contains("free"), "{error}");
-    assert_eq!(faults.sent("/blobs/"), 0);
+    assert_eq!(faults.sent_bytes("/blobs/"), 0);
     std::fs::remove_file(&filler).unwrap();
     // 10 of 12 MB are received; the rest fits into the space that is free then.
-    faults.on(&layer, Fault::Cut { after: 10 << 20 }, Times::Exactly(1));
+    faults.inject(&layer, WireFault::Cut { after: 10 << 20 }, FaultRepeats::Exactly(1));
     let cut = user.fetch(&all).await.unwrap();
     assert_eq!(cut.failed.len(), 1);
     let rest = user.fetch(&all).await.unwrap();
     assert!(rest.failed.is_empty(), "{:?}", rest.failed);
     assert!(rest.moved < 3 << 20, "{}", rest.moved);
-    user.store.publish(&all.roots()).unwrap();
+    user.store.publish_roots(&all.roots()).unwrap();
     user.assert_whole();
 }

@@ -11,9 +11,9 @@ use gantry_remote::Error;
 use gantry_remote::oci::SparsePolicy;
 use registry::cutter::Cutter;
 use registry::{Author, User, digest_of, index, noise, servers};
-use store::{Put, Sink as _};
-use testkit::faults::{Fault, Times};
-use testkit::{Images, Registry};
+use store::{PutResult, Sink as _};
+use testkit::faults::{FaultRepeats, WireFault};
+use testkit::{TestImages, TestRegistry};
 use types::{Digest, annotation};
 
 const BUSYBOX: &str = "docker.io/library/busybox:1.35";
@@ -23,8 +23,8 @@ const DNS: &str = "quay.io/gantry-examples/dns:2.90";
 
 /// A user who has fetched these images from a registry that no longer exists.
 async fn user_with(names: &[&str], platforms: &str) -> User {
-    let upstream = Registry::start();
-    Images::fast().place(upstream.storage());
+    let upstream = TestRegistry::start();
+    TestImages::fast().place_in_storage(upstream.storage());
     let user = User::of(&upstream.url());
     user.pull(names, platforms).await;
     user
@@ -44,24 +44,24 @@ async fn pulled(site: &str, names: &[&str], platforms: &str) -> (User, Vec<Diges
 #[tokio::test(flavor = "multi_thread")]
 async fn images_arrive_with_their_digests_and_shared_layers_are_mounted() {
     let user = user_with(&[REDIS, DNS], "linux/amd64").await;
-    let site = Registry::start();
+    let site = TestRegistry::start();
 
     let puts = user.load(&user.push(site.host(), SparsePolicy::Auto)).await.unwrap();
 
     let (_, digests) = pulled(site.host(), &[REDIS, DNS], "linux/amd64").await;
-    let images = Images::fast();
+    let images = TestImages::fast();
     assert_eq!(digests, [images.get(REDIS).digest, images.get(DNS).digest]);
-    assert!(puts[DNS].contains(&Put::Linked), "{puts:?}");
-    assert!(puts[REDIS].contains(&Put::Moved), "{puts:?}");
+    assert!(puts[DNS].contains(&PutResult::Linked), "{puts:?}");
+    assert!(puts[REDIS].contains(&PutResult::Moved), "{puts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_there_is_neither_sent_nor_asked_for_again() {
     let user = user_with(&[BUSYBOX, NGINX, REDIS], "linux/amd64,linux/arm64").await;
-    let site = Registry::start();
+    let site = TestRegistry::start();
     let faults = registry::faults(&site.url());
     user.load(&user.push(&faults.host(), SparsePolicy::Auto)).await.unwrap();
-    faults.forget();
+    faults.forget_requests();
 
     let puts = user.load(&user.push(&faults.host(), SparsePolicy::Auto)).await.unwrap();
 
@@ -73,7 +73,7 @@ async fn what_is_there_is_neither_sent_nor_asked_for_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_docker_registry_refuses_is_written_again_and_known_the_next_time() {
     let user = user_with(&[BUSYBOX, NGINX], "linux/amd64").await;
-    let site = Registry::start();
+    let site = TestRegistry::start();
     let from = user.root(BUSYBOX).descriptor.digest;
 
     let refused = user.load(&user.push(site.host(), SparsePolicy::Keep)).await.unwrap_err();
@@ -82,11 +82,11 @@ async fn an_index_that_docker_registry_refuses_is_written_again_and_known_the_ne
     let again = user.push(site.host(), SparsePolicy::Auto);
     let puts = user.load(&again).await.unwrap();
 
-    assert!(matches!(refused, Error::Sparse { .. }), "{refused}");
-    let rewritten = push.rewritten();
+    assert!(matches!(refused, Error::SparseIndexRefused { .. }), "{refused}");
+    let rewritten = push.rewritten_indexes();
     let busybox = rewritten.iter().find(|one| one.name.to_string() == BUSYBOX).unwrap();
     assert_eq!(busybox.from, from);
-    assert_eq!(again.rewritten(), rewritten);
+    assert_eq!(again.rewritten_indexes(), rewritten);
     assert!(puts.values().all(Vec::is_empty), "{puts:?}");
     let (other, digests) = pulled(site.host(), &[BUSYBOX], "linux/amd64").await;
     assert_eq!(digests, [busybox.to]);
@@ -98,7 +98,7 @@ async fn an_index_that_docker_registry_refuses_is_written_again_and_known_the_ne
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_platforms_of_the_same_index_are_put_beside_those_that_are_there() {
-    let site = Registry::start();
+    let site = TestRegistry::start();
     let user = user_with(&[BUSYBOX], "linux/amd64").await;
     user.load(&user.push(site.host(), SparsePolicy::Auto)).await.unwrap();
     let both = user_with(&[BUSYBOX], "linux/amd64,linux/arm64").await;
@@ -106,9 +106,9 @@ async fn more_platforms_of_the_same_index_are_put_beside_those_that_are_there() 
     let push = both.push(site.host(), SparsePolicy::Auto);
     both.load(&push).await.unwrap();
 
-    assert_eq!(push.rewritten(), []);
+    assert_eq!(push.rewritten_indexes(), []);
     let (_, digests) = pulled(site.host(), &[BUSYBOX], "linux/amd64,linux/arm64").await;
-    assert_eq!(digests, [Images::fast().get(BUSYBOX).digest]);
+    assert_eq!(digests, [TestImages::fast().get(BUSYBOX).digest]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,16 +119,16 @@ async fn a_registry_that_takes_sparse_indexes_gets_them_as_they_are() {
     let push = user.push(&site.host, SparsePolicy::Auto);
     user.load(&push).await.unwrap();
 
-    assert_eq!(push.rewritten(), []);
+    assert_eq!(push.rewritten_indexes(), []);
     let (other, digests) = pulled(&site.host, &[NGINX], "linux/amd64").await;
-    assert_eq!(digests, [Images::fast().get(NGINX).digest]);
+    assert_eq!(digests, [TestImages::fast().get(NGINX).digest]);
     assert_eq!(other.store.roots().unwrap().len(), 4, "the image, its signatures and its SBOM");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn signatures_and_sboms_are_found_at_a_registry_without_the_referrers_api() {
     let user = user_with(&[NGINX], "linux/amd64,linux/arm64").await;
-    let site = Registry::start();
+    let site = TestRegistry::start();
 
     user.load(&user.push(site.host(), SparsePolicy::Auto)).await.unwrap();
 
@@ -149,21 +149,21 @@ async fn many_referrers_at_once_are_all_listed_under_the_fallback_tag() {
     }
     let user = User::of("http://127.0.0.1:1");
     user.pull(&[&format!("{}/app:1", upstream.host)], "linux/amd64").await;
-    let site = Registry::start();
+    let site = TestRegistry::start();
     let push = user.push(site.host(), SparsePolicy::Auto);
 
     // Blobs and manifests first, then all tags at the same time.
     let mut publish = vec![];
     for root in user.store.roots().unwrap() {
-        let closure = store::closure(&user.store, &root).unwrap();
-        push.holds(&root, &closure).await.unwrap();
+        let closure = store::find_closure(&user.store, &root).unwrap();
+        push.holds_root(&root, &closure).await.unwrap();
         for blob in &closure.blobs {
             let from = std::sync::Arc::new(user.store.clone());
             push.put_blob(&root, blob, from, std::sync::Arc::new(|_| ())).await.unwrap();
         }
         let bytes = user.document(&root.descriptor.digest);
         let push = &push;
-        publish.push(async move { push.publish(&root, bytes).await });
+        publish.push(async move { push.publish_root(&root, bytes).await });
     }
     for published in futures::future::join_all(publish).await {
         published.unwrap();
@@ -192,7 +192,7 @@ async fn an_upload_that_is_cut_goes_on_where_the_registry_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_docker_registry_forgot_after_a_cut_is_begun_anew() {
-    let (site, user) = (Registry::start(), user_with_noise(8 << 20).await);
+    let (site, user) = (TestRegistry::start(), user_with_noise(8 << 20).await);
     let cutter = Cutter::before(site.host(), 3 << 20, 2);
 
     user.load_counting(&cutter.address.to_string(), &std::sync::Arc::default()).await.unwrap();
@@ -205,7 +205,7 @@ async fn an_upload_that_docker_registry_forgot_after_a_cut_is_begun_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_that_never_carries_a_blob_is_given_up_with_its_history() {
-    let (site, user) = (Registry::start(), user_with_noise(8 << 20).await);
+    let (site, user) = (TestRegistry::start(), user_with_noise(8 << 20).await);
     let cutter = Cutter::before(site.host(), 1 << 20, usize::MAX);
 
     let error = user
@@ -220,14 +220,26 @@ async fn a_line_that_never_carries_a_blob_is_given_up_with_its_history() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_that_is_busy_or_broken_for_a_moment_gets_everything_in_the_end() {
     let user = user_with(&[NGINX, REDIS], "linux/amd64,linux/arm64").await;
-    let site = Registry::start();
+    let site = TestRegistry::start();
     let faults = registry::faults(&site.url());
-    let busy = Fault::Status { code: 429, retry_after: Some(Duration::ZERO) };
-    faults.on("digest=", busy, Times::Exactly(2));
-    faults.on("digest=", Fault::Status { code: 500, retry_after: None }, Times::Exactly(2));
-    faults.on("digest=", Fault::Drop, Times::Exactly(1));
-    faults.on("/blobs/uploads/", Fault::Status { code: 503, retry_after: None }, Times::Exactly(2));
-    faults.on("/manifests/", Fault::Status { code: 502, retry_after: None }, Times::Exactly(2));
+    let busy = WireFault::Status { code: 429, retry_after: Some(Duration::ZERO) };
+    faults.inject("digest=", busy, FaultRepeats::Exactly(2));
+    faults.inject(
+        "digest=",
+        WireFault::Status { code: 500, retry_after: None },
+        FaultRepeats::Exactly(2),
+    );
+    faults.inject("digest=", WireFault::Drop, FaultRepeats::Exactly(1));
+    faults.inject(
+        "/blobs/uploads/",
+        WireFault::Status { code: 503, retry_after: None },
+        FaultRepeats::Exactly(2),
+    );
+    faults.inject(
+        "/manifests/",
+        WireFault::Status { code: 502, retry_after: None },
+        FaultRepeats::Exactly(2),
+    );
 
     user.load(&user.push(&faults.host(), SparsePolicy::Auto)).await.unwrap();
 
@@ -241,51 +253,57 @@ async fn a_site_with_a_password_or_tokens_refuses_clearly_and_takes_all_with_the
     let with = |password: &str| {
         let (user, password) = ("user".to_owned(), password.to_owned());
         let credential = net::Credential::Password { user, password };
-        registry::client().credentials(net::Credentials::with(host, credential)).build().unwrap()
+        registry::client()
+            .credentials(net::Credentials::with_credential(host, credential))
+            .build()
+            .unwrap()
     };
     let images = [REDIS, DNS];
     let user = user_with(&images, "linux/amd64").await;
 
-    let anyone = user.push(host, SparsePolicy::Auto).check().await.unwrap_err();
+    let anyone = user.push(host, SparsePolicy::Auto).check_access().await.unwrap_err();
     let user = User { client: with("wrong"), ..user };
-    let wrong = user.push(host, SparsePolicy::Auto).check().await.unwrap_err();
+    let wrong = user.push(host, SparsePolicy::Auto).check_access().await.unwrap_err();
     let user = User { client: with("password"), ..user };
     let push = user.push(host, SparsePolicy::Auto);
-    push.check().await.unwrap();
+    push.check_access().await.unwrap();
     let puts = user.load(&push).await.unwrap();
     let forbidden =
-        user.push_below(host, "forbidden", SparsePolicy::Auto).check().await.unwrap_err();
+        user.push_below(host, "forbidden", SparsePolicy::Auto).check_access().await.unwrap_err();
 
     assert!(anyone.to_string().contains("docker login"), "{anyone}");
     assert!(wrong.to_string().contains("the credential of user"), "{wrong}");
     assert!(forbidden.to_string().contains("lacks permission"), "{forbidden}");
-    assert!(puts[DNS].contains(&Put::Linked), "{puts:?}");
+    assert!(puts[DNS].contains(&PutResult::Linked), "{puts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn crane_and_skopeo_read_what_was_pushed() {
     let user = user_with(&[NGINX], "linux/amd64,linux/arm64").await;
-    let site = Registry::start();
+    let site = TestRegistry::start();
 
     user.load(&user.push(site.host(), SparsePolicy::Auto)).await.unwrap();
 
     let name = format!("{}/ai/library/nginx:1.22", site.host());
-    let digest =
-        testkit::tools::run(testkit::tools::command("crane").args(["digest", "--insecure", &name]));
-    assert_eq!(digest.trim(), Images::fast().get(NGINX).digest.to_string());
+    let digest = testkit::tools::run_command(testkit::tools::tool_command("crane").args([
+        "digest",
+        "--insecure",
+        &name,
+    ]));
+    assert_eq!(digest.trim(), TestImages::fast().get(NGINX).digest.to_string());
     let out = user.folder.path().join("out");
-    testkit::tools::run(testkit::tools::command("skopeo").args(["copy", "--all", "--quiet"]).args(
-        [
+    testkit::tools::run_command(
+        testkit::tools::tool_command("skopeo").args(["copy", "--all", "--quiet"]).args([
             "--src-tls-verify=false",
             &format!("docker://{name}"),
             &format!("oci:{}:nginx", out.display()),
-        ],
-    ));
+        ]),
+    );
 }
 
 /// A user whose store has one image with a layer of this many bytes.
 async fn user_with_noise(bytes: usize) -> User {
-    let upstream = Registry::start();
+    let upstream = TestRegistry::start();
     let author = Author::at(upstream.host(), "big");
     let amd64 = author.image("amd64", &noise(5, bytes), None).await;
     let top = author.document(&index(std::slice::from_ref(&amd64)), Some("1")).await;

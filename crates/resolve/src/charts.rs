@@ -4,18 +4,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chart::Rules;
+use chart::OperatorRules;
 use chart::find::Confidence;
 use futures::stream::{self, StreamExt};
-use remote::helm::{self, Archive};
-use remote::oci::Registry;
+use remote::helm::{self, ChartArchive};
+use remote::oci::RegistryClient;
 use types::input::{self, ChartSource, Input};
-use types::lock::{self, Seen};
+use types::lock::{self, ImageMention};
 use types::{Manifest, Reference, media_type};
 
-use crate::pins::Pins;
-use crate::release::Release;
-use crate::{LOOKUPS, Problem, World, blocking, path_from};
+use crate::opened_chart::OpenedChart;
+use crate::pins::LockPins;
+use crate::{LOOKUPS, ResolveContext, ResolveProblem, resolve_path_from, run_blocking};
 
 /// The registry host in the names of charts that come from local folders and archives.
 const LOCAL: &str = "charts.gantry";
@@ -24,42 +24,42 @@ const LOCAL: &str = "charts.gantry";
 const RELEASE: &str = "release-name";
 
 /// A resolved chart, and the images that its renders name.
-pub(crate) struct Resolved {
-    pub(crate) locked: lock::Chart,
-    pub(crate) images: Vec<Named>,
+pub(crate) struct ResolvedChart {
+    pub(crate) locked: lock::LockedChart,
+    pub(crate) images: Vec<ChartImage>,
 }
 
 /// An image that a render names.
-pub(crate) struct Named {
+pub(crate) struct ChartImage {
     pub(crate) reference: Reference,
-    pub(crate) seen: Seen,
+    pub(crate) seen: ImageMention,
     pub(crate) confidence: Confidence,
 }
 
 /// Resolves all charts of the input, several at once.
-pub(crate) async fn resolve(
-    world: &World,
+pub(crate) async fn resolve_charts(
+    world: &ResolveContext,
     input: &Input,
-    pins: &Pins<'_>,
-    problems: &mut Vec<Problem>,
-) -> Vec<Resolved> {
+    pins: &LockPins<'_>,
+    problems: &mut Vec<ResolveProblem>,
+) -> Vec<ResolvedChart> {
     if input.charts.is_empty() {
         return Vec::new();
     }
     // helm is only needed, and only looked for, when there are charts.
-    let binary = match blocking(helm::Binary::locate).await {
+    let binary = match run_blocking(helm::HelmBinary::locate).await {
         Ok(binary) => binary,
         Err(cause) => {
-            problems.push(Problem { thing: "charts".into(), cause });
+            problems.push(ResolveProblem { thing: "charts".into(), cause });
             return Vec::new();
         }
     };
-    let rules = Arc::new(Rules::of_input(input));
+    let rules = Arc::new(OperatorRules::from_input(input));
     let outcomes: Vec<_> = stream::iter(&input.charts)
         .map(|chart| {
             let binary = binary.clone();
             let rules = &rules;
-            async move { (chart, one(world, chart, pins, binary, rules).await) }
+            async move { (chart, resolve_chart(world, chart, pins, binary, rules).await) }
         })
         .buffered(LOOKUPS)
         .collect()
@@ -68,26 +68,28 @@ pub(crate) async fn resolve(
     for (chart, outcome) in outcomes {
         match outcome {
             Ok(one) => resolved.push(one),
-            Err(cause) => problems.push(Problem { thing: shown(&chart.source), cause }),
+            Err(cause) => {
+                problems.push(ResolveProblem { thing: format_source(&chart.source), cause })
+            }
         }
     }
     resolved
 }
 
 /// Resolves one chart, by its pin where there is one, and finds its images.
-async fn one(
-    world: &World,
-    chart: &input::Chart,
-    pins: &Pins<'_>,
-    binary: helm::Binary,
-    rules: &Arc<Rules>,
-) -> remote::Result<Resolved> {
-    let (text, name) = words(&chart.source);
+async fn resolve_chart(
+    world: &ResolveContext,
+    chart: &input::InputChart,
+    pins: &LockPins<'_>,
+    binary: helm::HelmBinary,
+    rules: &Arc<OperatorRules>,
+) -> remote::Result<ResolvedChart> {
+    let (text, name) = chart_and_name(&chart.source);
     let requested = chart.version.as_deref();
     let pinned = match chart.source {
         // A local folder may have changed under the same path.
         ChartSource::Local(_) => None,
-        _ => pins.chart(&text, name.as_deref(), requested),
+        _ => pins.pinned_chart(&text, name.as_deref(), requested),
     };
     let (reference, manifest, version, chart_name) = match pinned {
         Some(pinned) => {
@@ -97,9 +99,9 @@ async fn one(
             let manifest = pinned.manifest.clone();
             (pinned.reference.clone(), manifest, pinned.version.clone(), name.to_owned())
         }
-        None => bring(world, chart).await?,
+        None => fetch_chart(world, chart).await?,
     };
-    let locked = lock::Chart {
+    let locked = lock::LockedChart {
         chart: text,
         name,
         requested: chart.version.clone(),
@@ -109,55 +111,55 @@ async fn one(
         reference,
         manifest,
     };
-    let images = render(world, chart, &locked, binary, rules).await?;
-    Ok(Resolved { locked, images })
+    let images = find_chart_images(world, chart, &locked, binary, rules).await?;
+    Ok(ResolvedChart { locked, images })
 }
 
 /// Downloads or packages a chart into the store. Returns its reference, manifest, version and its
 /// own name.
-async fn bring(
-    world: &World,
-    chart: &input::Chart,
-) -> remote::Result<(Reference, lock::Manifest, String, String)> {
+async fn fetch_chart(
+    world: &ResolveContext,
+    chart: &input::InputChart,
+) -> remote::Result<(Reference, lock::LockedManifest, String, String)> {
     match &chart.source {
         ChartSource::Oci { repository } => {
             let host = repository.split('/').next().unwrap_or(repository);
-            let registry = Registry::new(&world.client, &world.mirrors, host);
+            let registry = RegistryClient::new(&world.client, &world.mirrors, host);
             let wanted = chart.version.as_deref();
-            let found = helm::from_registry(&registry, repository, wanted, &world.store).await?;
+            let found =
+                helm::import_chart_from_registry(&registry, repository, wanted, &world.store)
+                    .await?;
             let metadata = found.archive.metadata;
             let artifact = found.artifact;
             Ok((artifact.root.name, artifact.manifest, metadata.version, metadata.name))
         }
         ChartSource::Repository { url, name } => {
-            let repository = helm::Repository::new(&world.client, url)?;
-            let found = repository.index().await?.choose(name, chart.version.as_deref())?;
-            let archive = repository.download(&found).await?;
-            keep(world, archive, helm::artifact_repository(url)?).await
+            let repository = helm::ChartRepository::new(&world.client, url)?;
+            let found =
+                repository.fetch_index().await?.choose_version(name, chart.version.as_deref())?;
+            let archive = repository.download_chart(&found).await?;
+            store_chart(world, archive, helm::derive_artifact_repository(url)?).await
         }
         ChartSource::Local(path) => {
-            let path = world.path(path);
-            let archive =
-                blocking(
-                    move || {
-                        if path.is_dir() { helm::package(&path) } else { Archive::read(&path) }
-                    },
-                )
-                .await?;
-            keep(world, archive, LOCAL.to_owned()).await
+            let path = world.resolve_path(path);
+            let archive = run_blocking(move || {
+                if path.is_dir() { helm::package_chart(&path) } else { ChartArchive::read(&path) }
+            })
+            .await?;
+            store_chart(world, archive, LOCAL.to_owned()).await
         }
     }
 }
 
 /// Stores a chart archive as the OCI artifact that `helm push` would make of it.
-async fn keep(
-    world: &World,
-    archive: Archive,
+async fn store_chart(
+    world: &ResolveContext,
+    archive: ChartArchive,
     repository: String,
-) -> remote::Result<(Reference, lock::Manifest, String, String)> {
+) -> remote::Result<(Reference, lock::LockedManifest, String, String)> {
     let target = world.store.clone();
-    blocking(move || {
-        let artifact = helm::artifact(&archive, &repository, &target)?;
+    run_blocking(move || {
+        let artifact = helm::store_chart_artifact(&archive, &repository, &target)?;
         let metadata = archive.metadata;
         Ok((artifact.root.name, artifact.manifest, metadata.version, metadata.name))
     })
@@ -166,32 +168,32 @@ async fn keep(
 
 /// Renders the chart from the store with its values and with every variant, and returns the images
 /// of all renders. (From the store, not its source, so that exactly what is carried was searched.)
-async fn render(
-    world: &World,
-    chart: &input::Chart,
-    locked: &lock::Chart,
-    binary: helm::Binary,
-    rules: &Arc<Rules>,
-) -> remote::Result<Vec<Named>> {
-    let archive = archive(world, &locked.reference, &locked.manifest).await?;
-    let chart = &input::Chart { release: Some(locked.release.clone()), ..chart.clone() };
+async fn find_chart_images(
+    world: &ResolveContext,
+    chart: &input::InputChart,
+    locked: &lock::LockedChart,
+    binary: helm::HelmBinary,
+    rules: &Arc<OperatorRules>,
+) -> remote::Result<Vec<ChartImage>> {
+    let archive = chart_archive_path(world, &locked.reference, &locked.manifest).await?;
+    let chart = &input::InputChart { release: Some(locked.release.clone()), ..chart.clone() };
     // The first render has the values alone, without any variant.
     let variants = std::iter::once(&[][..]).chain(chart.variants.iter().map(Vec::as_slice));
     let inspected: Vec<_> = stream::iter(variants)
         .map(|variant| {
             let (binary, rules) = (binary.clone(), Arc::clone(rules));
-            let given = release(&world.base, chart, variant, &locked.release, archive.clone());
-            blocking(move || Release::open(binary, given)?.inspect(&rules))
+            let given = helm_release(&world.base, chart, variant, &locked.release, archive.clone());
+            run_blocking(move || OpenedChart::open(binary, given)?.inspect(&rules))
         })
         .buffered(LOOKUPS)
         .collect()
         .await;
     let mut images = Vec::new();
     for inspection in inspected {
-        let findings = inspection.map_err(|error| named(error, chart))?.findings;
+        let findings = inspection.map_err(|error| name_chart_in_error(error, chart))?.findings;
         for broken in &findings.broken {
             let place = &broken.place;
-            world.progress.note(&format!(
+            world.progress.add_note(&format!(
                 "{}: {}/{} has no valid image at {}: {:?} {}",
                 locked.release, place.kind, place.name, place.path, broken.text, broken.reason
             ));
@@ -199,48 +201,48 @@ async fn render(
         images.extend(findings.images.into_iter().filter(is_pulled).map(|found| {
             let place = found.place;
             let field = place.path.to_string();
-            let seen = Seen {
+            let seen = ImageMention {
                 by: locked.release.clone(),
                 template: place.template,
                 object: Some(format!("{}/{}", place.kind, place.name)),
                 field: Some(field).filter(|field| !field.is_empty()),
                 values: found.values.iter().map(ToString::to_string).collect(),
             };
-            Named { reference: found.reference, seen, confidence: found.confidence }
+            ChartImage { reference: found.reference, seen, confidence: found.confidence }
         }));
     }
     Ok(images)
 }
 
 /// The arguments for helm for a chart of the input, with the further values files of a variant.
-fn release(
+fn helm_release(
     base: &Path,
-    chart: &input::Chart,
+    chart: &input::InputChart,
     variant: &[PathBuf],
     name: &str,
     archive: PathBuf,
-) -> helm::Release {
+) -> helm::ReleaseSpec {
     let files = chart.values.iter().chain(variant);
-    helm::Release {
+    helm::ReleaseSpec {
         chart: archive,
         name: name.to_owned(),
         namespace: chart.namespace.clone(),
         kube_version: chart.kube_version.clone(),
         api_versions: chart.api_versions.clone(),
-        values: files.map(|path| path_from(base, path)).collect(),
+        values: files.map(|path| resolve_path_from(base, path)).collect(),
         set: chart.set.clone(),
     }
 }
 
 /// Opens a local chart, where it is, with its values and those of a variant.
-pub fn open_local(
+pub fn open_local_chart(
     base: &Path,
-    chart: &input::Chart,
+    chart: &input::InputChart,
     path: &Path,
     variant: &[PathBuf],
-    binary: helm::Binary,
-) -> remote::Result<Release> {
-    let path = path_from(base, path);
+    binary: helm::HelmBinary,
+) -> remote::Result<OpenedChart> {
+    let path = resolve_path_from(base, path);
     if !path.exists() {
         return Err(remote::Error::Local {
             path,
@@ -250,42 +252,47 @@ pub fn open_local(
                     .into(),
         });
     }
-    let given = release(base, chart, variant, name(chart), path);
-    Release::open(binary, given).map_err(|error| named(error, chart))
+    let given = helm_release(base, chart, variant, release_name(chart), path);
+    OpenedChart::open(binary, given).map_err(|error| name_chart_in_error(error, chart))
 }
 
-/// Opens a chart from anywhere, as [`open_local`]. A remote one is downloaded into the store first.
+/// Opens a chart from anywhere, as [`open_local_chart`]. A remote one is downloaded into the store first.
 pub async fn open_chart(
-    world: &World,
-    chart: &input::Chart,
+    world: &ResolveContext,
+    chart: &input::InputChart,
     variant: &[PathBuf],
-    binary: helm::Binary,
-) -> remote::Result<Release> {
+    binary: helm::HelmBinary,
+) -> remote::Result<OpenedChart> {
     let (chart, variant, base) = (chart.clone(), variant.to_vec(), world.base.clone());
     if let ChartSource::Local(path) = &chart.source {
         let path = path.clone();
-        return blocking(move || open_local(&base, &chart, &path, &variant, binary)).await;
+        return run_blocking(move || open_local_chart(&base, &chart, &path, &variant, binary))
+            .await;
     }
-    let (reference, manifest, _, own_name) = bring(world, &chart).await?;
-    let archive = archive(world, &reference, &manifest).await?;
+    let (reference, manifest, _, own_name) = fetch_chart(world, &chart).await?;
+    let archive = chart_archive_path(world, &reference, &manifest).await?;
     let name = chart.release.clone().unwrap_or(own_name);
-    let given = release(&base, &chart, &variant, &name, archive);
-    blocking(move || Release::open(binary, given).map_err(|error| named(error, &chart))).await
+    let given = helm_release(&base, &chart, &variant, &name, archive);
+    run_blocking(move || {
+        OpenedChart::open(binary, given).map_err(|error| name_chart_in_error(error, &chart))
+    })
+    .await
 }
 
 /// The release name for a chart whose own name is not known yet.
-fn name(chart: &input::Chart) -> &str {
+fn release_name(chart: &input::InputChart) -> &str {
     chart.release.as_deref().unwrap_or(RELEASE)
 }
 
 /// The path of the chart's archive in the store.
-async fn archive(
-    world: &World,
+async fn chart_archive_path(
+    world: &ResolveContext,
     reference: &Reference,
-    manifest: &lock::Manifest,
+    manifest: &lock::LockedManifest,
 ) -> remote::Result<PathBuf> {
     let (source, digest) = (world.store.clone(), manifest.digest);
-    let bytes = blocking(move || store::document(&source, &digest, Manifest::MAX_SIZE)).await?;
+    let bytes =
+        run_blocking(move || store::read_blob(&source, &digest, Manifest::MAX_SIZE)).await?;
     let manifest = Manifest::parse(&reference.to_string(), &bytes)?;
     let layer = manifest.layers.iter().find(|layer| layer.media_type == media_type::HELM_CONTENT);
     match layer {
@@ -299,23 +306,23 @@ async fn archive(
 
 /// Whether the kubelet or an operator is expected to pull the image. Mere possibilities are not
 /// carried; a user can add them to `images:`.
-fn is_pulled(found: &chart::find::Found) -> bool {
+fn is_pulled(found: &chart::find::FoundImage) -> bool {
     found.confidence >= Confidence::Likely
 }
 
 /// Names the chart of a render error as the user knows it: helm's message has the path of the blob
 /// in the store.
-fn named(error: remote::Error, chart: &input::Chart) -> remote::Error {
+fn name_chart_in_error(error: remote::Error, chart: &input::InputChart) -> remote::Error {
     match error {
         remote::Error::Render { message, .. } => {
-            remote::Error::Render { chart: shown(&chart.source), message }
+            remote::Error::Render { chart: format_source(&chart.source), message }
         }
         other => other,
     }
 }
 
 /// The chart as the lock writes it: its source, and its name in an HTTP repository.
-fn words(source: &ChartSource) -> (String, Option<String>) {
+fn chart_and_name(source: &ChartSource) -> (String, Option<String>) {
     match source {
         ChartSource::Oci { repository } => (format!("oci://{repository}"), None),
         ChartSource::Repository { url, name } => (url.clone(), Some(name.clone())),
@@ -324,8 +331,8 @@ fn words(source: &ChartSource) -> (String, Option<String>) {
 }
 
 /// The chart's source for messages.
-pub(crate) fn shown(source: &ChartSource) -> String {
-    match words(source) {
+pub(crate) fn format_source(source: &ChartSource) -> String {
+    match chart_and_name(source) {
         (url, Some(name)) => format!("{name} of {url}"),
         (text, None) => text,
     }

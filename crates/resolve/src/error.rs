@@ -4,14 +4,14 @@ use std::fmt;
 
 /// One item of the input that could not be resolved.
 #[derive(Debug)]
-pub struct Problem {
+pub struct ResolveProblem {
     /// The item, as it is written in the input.
     pub thing: String,
     /// Why it could not be resolved.
     pub cause: remote::Error,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ResolveProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cause = self.cause.to_string();
         // Most errors name the item already; naming it twice would only be longer.
@@ -27,8 +27,8 @@ impl fmt::Display for Problem {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Items that could not be resolved.
-    #[error("{}", list(.0))]
-    Several(Vec<Problem>),
+    #[error("{}", format_problems(.0))]
+    Several(Vec<ResolveProblem>),
     /// Reading or writing the store failed.
     #[error(transparent)]
     Store(store::Error),
@@ -54,7 +54,7 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// One problem in one line, several as a list.
-fn list(problems: &[Problem]) -> String {
+fn format_problems(problems: &[ResolveProblem]) -> String {
     match problems {
         [only] => only.to_string(),
         several => {

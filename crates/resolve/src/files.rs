@@ -3,27 +3,27 @@
 use types::input::Input;
 use types::lock;
 
-use crate::{Problem, World, blocking};
+use crate::{ResolveContext, ResolveProblem, run_blocking};
 
 /// Locks all files of the input.
-pub(crate) async fn resolve(
-    world: &World,
+pub(crate) async fn resolve_files(
+    world: &ResolveContext,
     input: &Input,
-    problems: &mut Vec<Problem>,
-) -> Vec<lock::File> {
+    problems: &mut Vec<ResolveProblem>,
+) -> Vec<lock::LockedFile> {
     let mut files = Vec::new();
     for path in &input.files {
-        let (full, store) = (world.path(path), world.store.clone());
+        let (full, store) = (world.resolve_path(path), world.store.clone());
         let shown = path.display().to_string();
-        match blocking(move || remote::artifact::from_path(&full, &store)).await {
-            Ok(documents) => files.push(lock::File {
+        match run_blocking(move || remote::artifact::import_file(&full, &store)).await {
+            Ok(documents) => files.push(lock::LockedFile {
                 file: shown,
                 reference: documents.reference,
                 title: documents.title,
                 content: documents.content,
                 manifest: documents.manifest_blob,
             }),
-            Err(cause) => problems.push(Problem { thing: shown, cause }),
+            Err(cause) => problems.push(ResolveProblem { thing: shown, cause }),
         }
     }
     files

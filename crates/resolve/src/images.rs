@@ -5,38 +5,38 @@ use std::sync::Arc;
 
 use chart::find::Confidence;
 use futures::stream::{self, StreamExt};
-use remote::oci::{self, Registry, Want};
-use remote::own_image::Binaries;
-use types::input::{self, ImageFrom, Input};
-use types::lock::{self, Seen};
+use remote::oci::{self, PlatformRequirement, RegistryClient};
+use remote::own_image::GantryBinaries;
+use types::input::{self, ImageSource, Input};
+use types::lock::{self, ImageMention};
 use types::{Platform, Reference};
 
-use crate::charts::Resolved;
-use crate::pins::Pins;
-use crate::{LOOKUPS, Problem, World, blocking};
+use crate::charts::ResolvedChart;
+use crate::pins::LockPins;
+use crate::{LOOKUPS, ResolveContext, ResolveProblem, run_blocking};
 
 /// An image to look up.
-struct Wanted {
+struct RequestedImage {
     reference: Reference,
     platforms: Vec<Platform>,
-    want: Want,
-    from: ImageFrom,
-    seen: Vec<Seen>,
+    want: PlatformRequirement,
+    from: ImageSource,
+    seen: Vec<ImageMention>,
     /// The highest confidence of all places that name it.
     confidence: Confidence,
 }
 
 /// Resolves all images of the input and of its charts.
-pub(crate) async fn resolve(
-    world: &World,
+pub(crate) async fn resolve_images(
+    world: &ResolveContext,
     input: &Input,
-    pins: &Pins<'_>,
-    charts: &[Resolved],
-    problems: &mut Vec<Problem>,
-) -> Vec<lock::Image> {
-    let outcomes: Vec<_> = stream::iter(wanted(input, charts))
+    pins: &LockPins<'_>,
+    charts: &[ResolvedChart],
+    problems: &mut Vec<ResolveProblem>,
+) -> Vec<lock::LockedImage> {
+    let outcomes: Vec<_> = stream::iter(collect_images(input, charts))
         .map(|wanted| async {
-            let outcome = one(world, &wanted, pins).await;
+            let outcome = resolve_image(world, &wanted, pins).await;
             (wanted, outcome)
         })
         .buffered(LOOKUPS)
@@ -46,8 +46,8 @@ pub(crate) async fn resolve(
     for (wanted, outcome) in outcomes {
         match outcome {
             Ok(image) => {
-                note_missing(world, &wanted, &image);
-                images.push(lock::Image { seen: wanted.seen, ..image });
+                report_missing_platforms(world, &wanted, &image);
+                images.push(lock::LockedImage { seen: wanted.seen, ..image });
             }
             // Something that only looks like an image reference, and that no registry has, is most
             // likely not one.
@@ -57,7 +57,7 @@ pub(crate) async fn resolve(
                 let seen = wanted.seen.first();
                 let place = seen.and_then(|seen| seen.field.clone().or(seen.object.clone()));
                 let place = place.unwrap_or_default();
-                world.progress.note(&format!(
+                world.progress.add_note(&format!(
                     "{cause}; it is left out, since it was only found at {place} and no pod uses it"
                 ));
             }
@@ -67,7 +67,7 @@ pub(crate) async fn resolve(
                     Some(template) => format!("{} (named by {by}, {template})", wanted.reference),
                     None => wanted.reference.to_string(),
                 };
-                problems.push(Problem { thing, cause });
+                problems.push(ResolveProblem { thing, cause });
             }
         }
     }
@@ -76,18 +76,18 @@ pub(crate) async fn resolve(
 
 /// The images of the input and of the charts, each reference once. For an image in both, the input
 /// decides on platforms and source.
-fn wanted(input: &Input, charts: &[Resolved]) -> Vec<Wanted> {
+fn collect_images(input: &Input, charts: &[ResolvedChart]) -> Vec<RequestedImage> {
     // Sorted by reference, so that notes and problems come in the same order each time.
-    let mut all: BTreeMap<Reference, Wanted> = BTreeMap::new();
+    let mut all: BTreeMap<Reference, RequestedImage> = BTreeMap::new();
     for image in &input.images {
-        let input::Image { reference, platforms, from } = image.clone();
+        let input::InputImage { reference, platforms, from } = image.clone();
         // An image may lack some of the platforms of the whole input, but none that are written
         // with the image itself.
         let (platforms, want) = match platforms.is_empty() {
-            true => (input.platforms.clone(), Want::Any),
-            false => (platforms, Want::All),
+            true => (input.platforms.clone(), PlatformRequirement::Any),
+            false => (platforms, PlatformRequirement::All),
         };
-        let seen = vec![Seen {
+        let seen = vec![ImageMention {
             by: "gantry.yaml".to_owned(),
             template: None,
             object: None,
@@ -95,16 +95,22 @@ fn wanted(input: &Input, charts: &[Resolved]) -> Vec<Wanted> {
             values: vec![],
         }];
         let confidence = Confidence::Certain;
-        let wanted =
-            Wanted { reference: reference.clone(), platforms, want, from, seen, confidence };
+        let wanted = RequestedImage {
+            reference: reference.clone(),
+            platforms,
+            want,
+            from,
+            seen,
+            confidence,
+        };
         all.insert(reference, wanted);
     }
     for named in charts.iter().flat_map(|chart| &chart.images) {
-        let entry = all.entry(named.reference.clone()).or_insert_with(|| Wanted {
+        let entry = all.entry(named.reference.clone()).or_insert_with(|| RequestedImage {
             reference: named.reference.clone(),
             platforms: input.platforms.clone(),
-            want: Want::Any,
-            from: ImageFrom::Registry,
+            want: PlatformRequirement::Any,
+            from: ImageSource::Registry,
             seen: Vec::new(),
             confidence: named.confidence,
         });
@@ -115,21 +121,26 @@ fn wanted(input: &Input, charts: &[Resolved]) -> Vec<Wanted> {
 }
 
 /// Resolves one image: by its pin, in its registry, or from a local source.
-async fn one(world: &World, wanted: &Wanted, pins: &Pins<'_>) -> remote::Result<lock::Image> {
-    let Wanted { reference, platforms, .. } = wanted;
+async fn resolve_image(
+    world: &ResolveContext,
+    wanted: &RequestedImage,
+    pins: &LockPins<'_>,
+) -> remote::Result<lock::LockedImage> {
+    let RequestedImage { reference, platforms, .. } = wanted;
     let local = match &wanted.from {
-        ImageFrom::Registry => {
-            if let Some(pinned) = pins.image(reference, platforms) {
+        ImageSource::Registry => {
+            if let Some(pinned) = pins.pinned_image(reference, platforms) {
                 return Ok(pinned.clone());
             }
-            let registry = Registry::new(&world.client, &world.mirrors, reference.registry());
-            return oci::inspect(&registry, &world.store, reference, platforms, wanted.want).await;
+            let registry = RegistryClient::new(&world.client, &world.mirrors, reference.registry());
+            return oci::inspect_image(&registry, &world.store, reference, platforms, wanted.want)
+                .await;
         }
         local => local.clone(),
     };
-    let (image, from) = local_image(world, wanted, local).await?;
+    let (image, from) = import_local_image(world, wanted, local).await?;
     let descriptor = &image.root.descriptor;
-    Ok(lock::Image {
+    Ok(lock::LockedImage {
         reference: reference.clone(),
         digest: descriptor.digest,
         media_type: descriptor.media_type.clone(),
@@ -143,36 +154,40 @@ async fn one(world: &World, wanted: &Wanted, pins: &Pins<'_>) -> remote::Result<
 }
 
 /// Copies an image that is on this machine into the store.
-async fn local_image(
-    world: &World,
-    wanted: &Wanted,
-    from: ImageFrom,
-) -> remote::Result<(remote::local::Image, lock::ImageFrom)> {
+async fn import_local_image(
+    world: &ResolveContext,
+    wanted: &RequestedImage,
+    from: ImageSource,
+) -> remote::Result<(remote::local::ImportedImage, lock::ImageOrigin)> {
     let (reference, platforms) = (wanted.reference.clone(), wanted.platforms.clone());
     let (store, progress) = (world.store.clone(), Arc::clone(&world.progress));
     match from {
-        ImageFrom::Archive(path) | ImageFrom::Layout(path) if wanted.is_layout() => {
-            let from = lock::ImageFrom::Layout(path.display().to_string());
-            let path = world.path(&path);
-            let image = blocking(move || {
-                remote::local::image_from_layout(&path, &reference, &platforms, &store, &*progress)
+        ImageSource::Archive(path) | ImageSource::Layout(path) if wanted.is_layout() => {
+            let from = lock::ImageOrigin::Layout(path.display().to_string());
+            let path = world.resolve_path(&path);
+            let image = run_blocking(move || {
+                remote::local::import_image_from_layout(
+                    &path, &reference, &platforms, &store, &*progress,
+                )
             })
             .await?;
             Ok((image, from))
         }
-        ImageFrom::Archive(path) | ImageFrom::Layout(path) => {
-            let from = lock::ImageFrom::Archive(path.display().to_string());
-            let path = world.path(&path);
-            let image = blocking(move || {
-                remote::local::image_from_archive(&path, &reference, &platforms, &store, &*progress)
+        ImageSource::Archive(path) | ImageSource::Layout(path) => {
+            let from = lock::ImageOrigin::Archive(path.display().to_string());
+            let path = world.resolve_path(&path);
+            let image = run_blocking(move || {
+                remote::local::import_image_from_archive(
+                    &path, &reference, &platforms, &store, &*progress,
+                )
             })
             .await?;
             Ok((image, from))
         }
-        ImageFrom::Docker(socket) => {
-            let from = lock::ImageFrom::Docker(socket.display().to_string());
-            let image = remote::local::image_from_engine(
-                &world.path(&socket),
+        ImageSource::Docker(socket) => {
+            let from = lock::ImageOrigin::Docker(socket.display().to_string());
+            let image = remote::local::import_image_from_engine(
+                &world.resolve_path(&socket),
                 &reference,
                 &platforms,
                 &store,
@@ -181,32 +196,36 @@ async fn local_image(
             .await?;
             Ok((image, from))
         }
-        ImageFrom::Gantry(paths) => {
+        ImageSource::Gantry(paths) => {
             let shown = paths.iter().map(|path| path.display().to_string()).collect();
-            let binaries: Vec<_> = paths.iter().map(|path| world.path(path)).collect();
-            let image = blocking(move || {
-                let binaries = Binaries::open(&binaries)?;
+            let binaries: Vec<_> = paths.iter().map(|path| world.resolve_path(path)).collect();
+            let image = run_blocking(move || {
+                let binaries = GantryBinaries::open(&binaries)?;
                 binaries.check_platforms(&platforms)?;
-                binaries.image(&reference, &store, &*progress)
+                binaries.build_image(&reference, &store, &*progress)
             })
             .await?;
-            Ok((image, lock::ImageFrom::Gantry(shown)))
+            Ok((image, lock::ImageOrigin::Gantry(shown)))
         }
-        ImageFrom::Registry => Err(remote::Error::NotFound {
+        ImageSource::Registry => Err(remote::Error::NotFound {
             what: reference.to_string(),
             hint: "it has no local source".into(),
         }),
     }
 }
 
-impl Wanted {
+impl RequestedImage {
     fn is_layout(&self) -> bool {
-        matches!(self.from, ImageFrom::Layout(_))
+        matches!(self.from, ImageSource::Layout(_))
     }
 }
 
 /// Notes which of the wanted platforms the image does not have.
-fn note_missing(world: &World, wanted: &Wanted, image: &lock::Image) {
+fn report_missing_platforms(
+    world: &ResolveContext,
+    wanted: &RequestedImage,
+    image: &lock::LockedImage,
+) {
     let have: Vec<&Platform> =
         image.manifests.iter().filter_map(|manifest| manifest.platform.as_ref()).collect();
     // An image without an index names no platforms: nothing to compare.
@@ -221,7 +240,7 @@ fn note_missing(world: &World, wanted: &Wanted, image: &lock::Image) {
         .collect();
     if !missing.is_empty() {
         let (reference, missing) = (&wanted.reference, missing.join(", "));
-        world.progress.note(&format!(
+        world.progress.add_note(&format!(
             "{reference} does not exist for {missing}; its other platforms are carried"
         ));
     }

@@ -7,7 +7,7 @@ use types::input::{ChartSource, Input};
 
 /// A chart to write into the new `gantry.yaml`.
 #[derive(Debug, Clone)]
-pub struct Chart {
+pub struct InitChart {
     /// Where the chart comes from.
     pub source: ChartSource,
     /// Its version, if one was given.
@@ -17,7 +17,7 @@ pub struct Chart {
 }
 
 /// The text of a new `gantry.yaml` for the given charts. It is a valid input.
-pub fn template(name: &str, charts: &[Chart]) -> Result<String> {
+pub fn render_input(name: &str, charts: &[InitChart]) -> Result<String> {
     let mut text = format!(
         "\
 # What is carried into the air-gapped site. `gantry lock` resolves it to digests in gantry.lock;
@@ -35,7 +35,7 @@ platforms: [linux/amd64]
     text.push_str(if charts.is_empty() { "charts: []\n" } else { "charts:\n" });
     for chart in charts {
         // Writing to a string does not fail.
-        let _ = write!(text, "{}", entry(chart));
+        let _ = write!(text, "{}", render_chart_entry(chart));
     }
     text.push_str(
         "
@@ -76,7 +76,7 @@ tools: []
 }
 
 /// The lines of one chart, with comments for the fields that it does not set.
-fn entry(chart: &Chart) -> String {
+fn render_chart_entry(chart: &InitChart) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut text = match &chart.source {
         ChartSource::Oci { repository } => {
@@ -119,21 +119,21 @@ mod tests {
     #[test]
     fn a_new_file_reads_back_with_its_charts() {
         let charts = [
-            Chart {
+            InitChart {
                 source: ChartSource::parse("oci://ghcr.io/org/charts/app", None).unwrap(),
                 version: Some("1.2.3".into()),
                 values: vec!["values.yaml".into()],
             },
-            Chart {
+            InitChart {
                 source: ChartSource::parse("./umbrella", None).unwrap(),
                 version: None,
                 values: vec![],
             },
         ];
-        let text = template("site", &charts).unwrap();
+        let text = render_input("site", &charts).unwrap();
         let input = Input::parse("gantry.yaml", &text).unwrap();
         assert_eq!(input.charts.len(), 2);
         assert_eq!(input.charts[0].version.as_deref(), Some("1.2.3"));
-        assert!(template("site", &[]).is_ok());
+        assert!(render_input("site", &[]).is_ok());
     }
 }

@@ -5,12 +5,12 @@
 use std::collections::HashMap;
 
 use store::{Source, Store};
-use types::lock::{self, Blob, Lock, Origin};
+use types::lock::{self, Blob, BlobOrigin, Lock};
 use types::{GitId, ModelId, Platform, Reference};
 
 /// What is resolved again although it is pinned (`--upgrade`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Upgrade {
+pub enum UpgradeSelection {
     /// Nothing: all pins are kept.
     Nothing,
     /// Everything: no pin is kept.
@@ -20,20 +20,24 @@ pub enum Upgrade {
 }
 
 /// The pins of the previous lock, as far as they are kept.
-pub(crate) struct Pins<'a> {
+pub(crate) struct LockPins<'a> {
     previous: Option<&'a Lock>,
-    upgrade: &'a Upgrade,
+    upgrade: &'a UpgradeSelection,
     store: &'a Store,
 }
 
-impl<'a> Pins<'a> {
-    pub(crate) fn new(previous: Option<&'a Lock>, upgrade: &'a Upgrade, store: &'a Store) -> Self {
+impl<'a> LockPins<'a> {
+    pub(crate) fn new(
+        previous: Option<&'a Lock>,
+        upgrade: &'a UpgradeSelection,
+        store: &'a Store,
+    ) -> Self {
         Self { previous, upgrade, store }
     }
 
     /// The names to upgrade that nothing in the previous lock has.
-    pub(crate) fn unknown_names(&self) -> Vec<&'a str> {
-        let Upgrade::Named(names) = self.upgrade else { return Vec::new() };
+    pub(crate) fn find_unknown_names(&self) -> Vec<&'a str> {
+        let UpgradeSelection::Named(names) = self.upgrade else { return Vec::new() };
         // Without a previous lock everything is resolved again anyway.
         let Some(previous) = self.previous else { return Vec::new() };
         let all: Vec<Vec<String>> = previous
@@ -49,52 +53,57 @@ impl<'a> Pins<'a> {
     }
 
     /// The pinned chart that the input requests in the same way: chart, name and version.
-    pub(crate) fn chart(
+    pub(crate) fn pinned_chart(
         &self,
         chart: &str,
         name: Option<&str>,
         requested: Option<&str>,
-    ) -> Option<&'a lock::Chart> {
+    ) -> Option<&'a lock::LockedChart> {
         self.previous?.charts.iter().find(|pinned| {
             pinned.chart == chart
                 && pinned.name.as_deref() == name
                 && pinned.requested.as_deref() == requested
-                && self.stays(&chart_names(pinned))
-                && self.is_here(&pinned.reference)
-                && pinned.manifest.layers.iter().all(|blob| self.has(*blob))
+                && self.is_kept(&chart_names(pinned))
+                && self.is_local_content_stored(&pinned.reference)
+                && pinned.manifest.layers.iter().all(|blob| self.is_stored(*blob))
         })
     }
 
     /// The pinned image. An image from a local source is never pinned: an archive of the same name
     /// may hold another image by now.
-    pub(crate) fn image(
+    pub(crate) fn pinned_image(
         &self,
         reference: &Reference,
         platforms: &[Platform],
-    ) -> Option<&'a lock::Image> {
+    ) -> Option<&'a lock::LockedImage> {
         self.previous?.images.iter().find(|pinned| {
             pinned.reference == *reference
                 && pinned.platforms == platforms
                 && pinned.from.is_none()
-                && self.stays(&reference_names(reference))
+                && self.is_kept(&reference_names(reference))
         })
     }
 
     /// The pinned model that `is_it` accepts, if its content from this machine is in the store.
-    pub(crate) fn model(&self, is_it: impl Fn(&lock::Model) -> bool) -> Option<&'a lock::Model> {
+    pub(crate) fn pinned_model(
+        &self,
+        is_it: impl Fn(&lock::LockedModel) -> bool,
+    ) -> Option<&'a lock::LockedModel> {
         self.previous?.models.iter().find(|pinned| {
-            is_it(pinned) && self.stays(&model_names(pinned)) && self.is_here(pinned.reference())
+            is_it(pinned)
+                && self.is_kept(&model_names(pinned))
+                && self.is_local_content_stored(pinned.reference())
         })
     }
 
     /// The files outside of LFS that the previous lock knows, by their git id. The Hub lists only
     /// the git id of such a file, so its sha256 was found by reading it; this saves reading it
     /// again.
-    pub(crate) fn small_files(&self, id: &ModelId) -> HashMap<GitId, Blob> {
+    pub(crate) fn pinned_small_files(&self, id: &ModelId) -> HashMap<GitId, Blob> {
         let models = self.previous.into_iter().flat_map(|previous| &previous.models);
         models
             .filter_map(|model| match model {
-                lock::Model::Hub(model) if model.hf == *id => Some(&model.files),
+                lock::LockedModel::Hub(model) if model.hf == *id => Some(&model.files),
                 _ => None,
             })
             .flatten()
@@ -104,24 +113,24 @@ impl<'a> Pins<'a> {
     }
 
     /// Whether all content of a root that came from local sources is in the store.
-    fn is_here(&self, owner: &Reference) -> bool {
+    fn is_local_content_stored(&self, owner: &Reference) -> bool {
         let Some(previous) = self.previous else { return false };
-        let content = previous.content();
+        let content = previous.blobs();
         content
             .iter()
-            .filter(|content| content.owner == owner && content.origin == Origin::Local)
-            .all(|content| self.has(content.blob))
+            .filter(|content| content.owner == owner && content.origin == BlobOrigin::Local)
+            .all(|content| self.is_stored(content.blob))
     }
 
-    fn has(&self, blob: Blob) -> bool {
-        self.store.size(&blob.digest).is_ok_and(|size| size == Some(blob.size))
+    fn is_stored(&self, blob: Blob) -> bool {
+        self.store.blob_size(&blob.digest).is_ok_and(|size| size == Some(blob.size))
     }
 
-    fn stays(&self, names: &[String]) -> bool {
+    fn is_kept(&self, names: &[String]) -> bool {
         match self.upgrade {
-            Upgrade::Nothing => true,
-            Upgrade::All => false,
-            Upgrade::Named(wanted) => !names.iter().any(|name| wanted.contains(name)),
+            UpgradeSelection::Nothing => true,
+            UpgradeSelection::All => false,
+            UpgradeSelection::Named(wanted) => !names.iter().any(|name| wanted.contains(name)),
         }
     }
 }
@@ -139,19 +148,19 @@ fn reference_names(reference: &Reference) -> Vec<String> {
     names
 }
 
-fn chart_names(chart: &lock::Chart) -> Vec<String> {
+fn chart_names(chart: &lock::LockedChart) -> Vec<String> {
     let mut names = reference_names(&chart.reference);
     names.extend([chart.chart.clone(), chart.release.clone()]);
     names.extend(chart.name.clone());
     names
 }
 
-fn model_names(model: &lock::Model) -> Vec<String> {
+fn model_names(model: &lock::LockedModel) -> Vec<String> {
     let mut names = reference_names(model.reference());
     names.push(match model {
-        lock::Model::Hub(model) => model.hf.to_string(),
-        lock::Model::Ollama(model) => model.ollama.clone(),
-        lock::Model::Url(model) => model.url.clone(),
+        lock::LockedModel::Hub(model) => model.hf.to_string(),
+        lock::LockedModel::Ollama(model) => model.ollama.clone(),
+        lock::LockedModel::Url(model) => model.url.clone(),
     });
     names
 }

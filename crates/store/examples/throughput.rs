@@ -12,9 +12,9 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Instant;
 
-use gantry_store::hash::Sha256;
-use gantry_store::progress::Silent;
-use gantry_store::{Begin, Damage, Store};
+use gantry_store::hash::Sha256Hasher;
+use gantry_store::progress::SilentProgress;
+use gantry_store::{DamagePolicy, Store, WriteStart};
 
 /// As much as one read of a socket gives at most.
 const CHUNK: usize = 64 << 10;
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some("add") => timed("add_file", size, || Ok(store.add_file(file).map(drop)?)),
         Some("write") => write(&store, file, size),
         Some("verify") => timed("verify, 1 thread", size, || {
-            Ok(store.verify(Damage::Keep, NonZeroUsize::MIN, &Silent).map(drop)?)
+            Ok(store.verify(DamagePolicy::Keep, NonZeroUsize::MIN, &SilentProgress).map(drop)?)
         }),
         _ => Err("the way must be add, verify or write".into()),
     }
@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// As a download does it: the digest is known, the bytes come in chunks.
 fn write(store: &Store, file: &Path, size: u64) -> Result<(), Box<dyn Error>> {
-    let mut hash = Sha256::new();
+    let mut hash = Sha256Hasher::new();
     let mut chunk = vec![0; CHUNK];
     read(file, &mut chunk, |bytes| {
         hash.update(bytes);
@@ -47,7 +47,7 @@ fn write(store: &Store, file: &Path, size: u64) -> Result<(), Box<dyn Error>> {
     })?;
     let digest = hash.finish();
     timed("writer, 64 KiB chunks", size, || {
-        let Begin::Writer(mut writer) = store.writer(&digest, size)? else {
+        let WriteStart::Writer(mut writer) = store.open_writer(&digest, size)? else {
             return Err("the blob is there already: give an empty folder".into());
         };
         read(file, &mut chunk, |bytes| Ok(writer.write(bytes)?))?;

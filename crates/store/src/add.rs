@@ -8,8 +8,8 @@ use std::path::Path;
 use types::Digest;
 
 use crate::folder::{TEMPORARY, readable_by_all};
-use crate::hash::{self, Sha256};
-use crate::{Begin, Error, Result, Store, disk, reflink, space};
+use crate::hash::{self, Sha256Hasher};
+use crate::{Error, Result, Store, WriteStart, disk, reflink, space};
 
 /// The length of one read and write. Large enough that system calls cost nothing beside the hash, small
 /// enough that the bytes are still in the processor's cache when they are written.
@@ -19,7 +19,7 @@ impl Store {
     /// Adds a small document that is in memory.
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = hash::sha256(bytes);
-        if let Begin::Writer(mut writer) = self.writer(&digest, bytes.len() as u64)? {
+        if let WriteStart::Writer(mut writer) = self.open_writer(&digest, bytes.len() as u64)? {
             // All bytes are at hand, so whatever an earlier run left is written again.
             writer.restart()?;
             writer.write(bytes)?;
@@ -34,26 +34,29 @@ impl Store {
         let path = path.as_ref();
         let failed = |cause| Error::Read { what: path.display().to_string(), cause };
         let mut source = File::open(path).map_err(failed)?;
-        let _session = self.session()?;
-        let mut target = self.temporary()?;
-        if reflink::clone(&source, target.as_file()).is_ok() {
+        let _session = self.open_session()?;
+        let mut target = self.create_temporary_file()?;
+        if reflink::clone_file(&source, target.as_file()).is_ok() {
             // What is hashed is the clone: the source may still change.
-            let (digest, size) = copy(target.as_file_mut(), |_| Ok(()), failed)?;
-            self.keep(target, &digest, size)?;
+            let (digest, size) = copy_and_hash(target.as_file_mut(), |_| Ok(()), failed)?;
+            self.keep_as_blob(target, &digest, size)?;
             return Ok((digest, size));
         }
-        self.need(source.metadata().map_err(failed)?.len())?;
-        self.add(target, &mut source, failed)
+        self.ensure_free_space(source.metadata().map_err(failed)?.len())?;
+        self.add_stream(target, &mut source, failed)
     }
 
     /// Adds everything that the reader returns until its end; the digest and length of it.
     pub fn add_reader(&self, mut reader: impl Read) -> Result<(Digest, u64)> {
-        let _session = self.session()?;
-        let target = self.temporary()?;
-        self.add(target, &mut reader, |cause| Error::Read { what: "the input".into(), cause })
+        let _session = self.open_session()?;
+        let target = self.create_temporary_file()?;
+        self.add_stream(target, &mut reader, |cause| Error::Read {
+            what: "the input".into(),
+            cause,
+        })
     }
 
-    fn add(
+    fn add_stream(
         &self,
         mut target: tempfile::NamedTempFile,
         source: &mut dyn Read,
@@ -62,16 +65,16 @@ impl Store {
         let name = target.path().to_owned();
         let write = |bytes: &[u8]| {
             let length = bytes.len() as u64;
-            disk::write_all(&mut target, bytes)
+            disk::write_in_pieces(&mut target, bytes)
                 .map_err(|cause| space::write_error(&name, self.path(), length, cause))
         };
-        let (digest, size) = copy(source, write, failed)?;
-        self.keep(target, &digest, size)?;
+        let (digest, size) = copy_and_hash(source, write, failed)?;
+        self.keep_as_blob(target, &digest, size)?;
         Ok((digest, size))
     }
 
     /// A file whose digest is not known yet; removed when dropped, unless it is kept.
-    fn temporary(&self) -> Result<tempfile::NamedTempFile> {
+    fn create_temporary_file(&self) -> Result<tempfile::NamedTempFile> {
         self.make_folders()?;
         let folder = self.partials_path();
         tempfile::Builder::new()
@@ -81,7 +84,12 @@ impl Store {
             .map_err(|cause| space::write_error(&folder, self.path(), 0, cause))
     }
 
-    fn keep(&self, file: tempfile::NamedTempFile, digest: &Digest, size: u64) -> Result<()> {
+    fn keep_as_blob(
+        &self,
+        file: tempfile::NamedTempFile,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<()> {
         // The same content again: the temporary file is removed, the blob's timestamp stays.
         if self.holds_blob(digest, size)? {
             return Ok(());
@@ -94,12 +102,12 @@ impl Store {
 }
 
 /// Reads to the end, hashes, and calls `write` with each piece; the digest and length of everything.
-fn copy(
+fn copy_and_hash(
     source: &mut (impl Read + ?Sized),
     mut write: impl FnMut(&[u8]) -> Result<()>,
     failed: impl Fn(std::io::Error) -> Error,
 ) -> Result<(Digest, u64)> {
-    let mut hash = Sha256::new();
+    let mut hash = Sha256Hasher::new();
     let mut buffer = vec![0; BUFFER];
     let mut size = 0;
     loop {

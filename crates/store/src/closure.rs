@@ -12,7 +12,7 @@ use std::collections::HashSet;
 
 use types::{Descriptor, Digest, Manifest, Root};
 
-use crate::{Error, Result, Source, document};
+use crate::{Error, Result, Source, read_blob};
 
 /// How deep indexes in indexes are followed. Real ones have one level; a hostile source could
 /// otherwise make the walk, and its stack, as long as it likes.
@@ -20,7 +20,7 @@ const MAX_DEPTH: usize = 8;
 
 /// All content of one root, each digest once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Closure {
+pub struct RootClosure {
     /// Manifests and indexes, leaves first; the last one is the root's own.
     pub manifests: Vec<Descriptor>,
     /// Configs and layers, in the order in which the manifests name them.
@@ -30,7 +30,7 @@ pub struct Closure {
     pub sparse: Vec<Descriptor>,
 }
 
-impl Closure {
+impl RootClosure {
     /// The bytes of all manifests and blobs that are here.
     pub fn size(&self) -> u64 {
         self.manifests.iter().chain(&self.blobs).map(|descriptor| descriptor.size).sum()
@@ -38,7 +38,7 @@ impl Closure {
 
     /// All descriptors that are here: blobs first, then manifests, leaves first. Written in this order,
     /// nothing is there before what it needs.
-    pub fn all(&self) -> impl Iterator<Item = &Descriptor> {
+    pub fn descriptors(&self) -> impl Iterator<Item = &Descriptor> {
         self.blobs.iter().chain(&self.manifests)
     }
 }
@@ -46,9 +46,9 @@ impl Closure {
 /// Finds everything that the root needs, and checks that the source has it. A missing child of an
 /// index is listed as sparse; anything else that is missing is [`Error::BlobMissing`], another length
 /// [`Error::SizeMismatch`].
-pub fn closure(source: &dyn Source, root: &Root) -> Result<Closure> {
-    let mut walk = Walk::new(source);
-    walk.visit(&root.descriptor, Absence::Error, 0);
+pub fn find_closure(source: &dyn Source, root: &Root) -> Result<RootClosure> {
+    let mut walk = ClosureWalk::new(source);
+    walk.visit_descriptor(&root.descriptor, AbsencePolicy::Error, 0);
     match walk.problems.into_iter().next() {
         Some((_, error)) => Err(error),
         None => Ok(walk.closure),
@@ -56,7 +56,7 @@ pub fn closure(source: &dyn Source, root: &Root) -> Result<Closure> {
 }
 
 /// What a root names and what of it is missing or wrong, as far as it can be followed.
-pub(crate) struct Survey {
+pub(crate) struct RootSurvey {
     /// Every digest that the root names, whether it is here or not.
     pub(crate) named: HashSet<Digest>,
     /// What is missing or wrong, and why.
@@ -64,21 +64,21 @@ pub(crate) struct Survey {
 }
 
 /// Walks the root as [`find_closure`] does, but does not stop at what is missing or wrong.
-pub(crate) fn survey(source: &dyn Source, root: &Root) -> Survey {
-    let mut walk = Walk { goes_on: true, ..Walk::new(source) };
-    walk.visit(&root.descriptor, Absence::Error, 0);
+pub(crate) fn survey_root(source: &dyn Source, root: &Root) -> RootSurvey {
+    let mut walk = ClosureWalk { goes_on: true, ..ClosureWalk::new(source) };
+    walk.visit_descriptor(&root.descriptor, AbsencePolicy::Error, 0);
     let problems: HashSet<Digest> = walk.problems.iter().map(|(d, _)| d.digest).collect();
     let sparse = walk.closure.sparse.iter().map(|descriptor| descriptor.digest);
     // Sparse and damaged content counts as named: garbage collection must not remove a blob that is
     // needed and was only misread.
     let named = walk.seen.iter().copied().chain(sparse).chain(problems).collect();
-    Survey { named, problems: walk.problems }
+    RootSurvey { named, problems: walk.problems }
 }
 
-struct Walk<'a> {
+struct ClosureWalk<'a> {
     source: &'a dyn Source,
     seen: HashSet<Digest>,
-    closure: Closure,
+    closure: RootClosure,
     problems: Vec<(Descriptor, Error)>,
     /// Whether the walk goes on after the first problem.
     goes_on: bool,
@@ -86,47 +86,52 @@ struct Walk<'a> {
 
 /// What it means that the content of a descriptor is missing.
 #[derive(Clone, Copy)]
-enum Absence {
+enum AbsencePolicy {
     Error,
     Sparse,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> ClosureWalk<'a> {
     fn new(source: &'a dyn Source) -> Self {
         Self {
             source,
             seen: HashSet::new(),
-            closure: Closure::default(),
+            closure: RootClosure::default(),
             problems: Vec::new(),
             goes_on: false,
         }
     }
 
-    fn visit(&mut self, descriptor: &Descriptor, absence: Absence, depth: usize) {
+    fn visit_descriptor(&mut self, descriptor: &Descriptor, absence: AbsencePolicy, depth: usize) {
         // Platforms share layers, and a hostile index could name one manifest a million times.
-        if self.seen.contains(&descriptor.digest) || self.is_over() {
+        if self.seen.contains(&descriptor.digest) || self.is_stopped() {
             return;
         }
-        if let Err(error) = self.visit_new(descriptor, absence, depth) {
+        if let Err(error) = self.visit_unseen_descriptor(descriptor, absence, depth) {
             self.problems.push((descriptor.clone(), error));
         }
     }
 
-    fn is_over(&self) -> bool {
+    fn is_stopped(&self) -> bool {
         !self.goes_on && !self.problems.is_empty()
     }
 
-    fn visit_new(&mut self, descriptor: &Descriptor, absence: Absence, depth: usize) -> Result<()> {
+    fn visit_unseen_descriptor(
+        &mut self,
+        descriptor: &Descriptor,
+        absence: AbsencePolicy,
+        depth: usize,
+    ) -> Result<()> {
         let digest = descriptor.digest;
-        match (self.source.size(&digest)?, absence) {
-            (None, Absence::Sparse) => {
+        match (self.source.blob_size(&digest)?, absence) {
+            (None, AbsencePolicy::Sparse) => {
                 // Not marked as seen: another manifest may need it for certain.
                 if !self.closure.sparse.contains(descriptor) {
                     self.closure.sparse.push(descriptor.clone());
                 }
                 return Ok(());
             }
-            (None, Absence::Error) => return Err(Error::BlobMissing { digest }),
+            (None, AbsencePolicy::Error) => return Err(Error::BlobMissing { digest }),
             (Some(actual), _) if actual != descriptor.size => {
                 return Err(Error::SizeMismatch { digest, expected: descriptor.size, actual });
             }
@@ -142,15 +147,16 @@ impl<'a> Walk<'a> {
             return Err(Error::TooDeep { digest, most: MAX_DEPTH });
         }
         // The bytes are parsed without hashing: the source verified them when it was filled.
-        let bytes = document(self.source, &digest, Manifest::MAX_SIZE)?;
+        let bytes = read_blob(self.source, &digest, Manifest::MAX_SIZE)?;
         let manifest = Manifest::parse(&digest.to_string(), &bytes)?;
         // An index may lack platforms that were not chosen; a manifest may lack none of its blobs.
         for child in &manifest.manifests {
-            self.visit(child, Absence::Sparse, depth + 1);
+            self.visit_descriptor(child, AbsencePolicy::Sparse, depth + 1);
         }
         for blob in manifest.blobs() {
-            let absence = if may_be_absent(blob) { Absence::Sparse } else { Absence::Error };
-            self.visit(blob, absence, depth + 1);
+            let absence =
+                if may_be_absent(blob) { AbsencePolicy::Sparse } else { AbsencePolicy::Error };
+            self.visit_descriptor(blob, absence, depth + 1);
         }
         // After everything that it names, so that the list has the leaves first.
         self.closure.manifests.push(descriptor.clone());

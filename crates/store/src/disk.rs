@@ -9,7 +9,7 @@ use std::io::{self, Write};
 /// (docs/benchmarks.md). Below, system calls would begin to count.
 const PIECE: usize = 64 << 10;
 
-/// As [`Write::write_all`], but at most 64 KiB per system call.
-pub fn write_all(file: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+/// As [`Write::write_in_pieces`], but at most 64 KiB per system call.
+pub fn write_in_pieces(file: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     bytes.chunks(PIECE).try_for_each(|piece| file.write_all(piece))
 }

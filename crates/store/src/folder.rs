@@ -11,20 +11,20 @@ use std::sync::{Arc, OnceLock};
 
 use types::{Descriptor, Digest};
 
-use crate::layout::{self, Index};
-use crate::lock::{Exclusive, Session, Sessions};
+use crate::layout::{self, LayoutIndex};
+use crate::lock::{ExclusiveLock, SharedSession, StoreSession};
 use crate::{Error, Result, Source as _, space};
 
 /// An open store. Cheap to clone; all clones are the same store.
 #[derive(Debug, Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    inner: Arc<StoreInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct StoreInner {
     path: PathBuf,
-    sessions: Sessions,
+    sessions: SharedSession,
     /// Set once the folders that writing needs exist: a fetch of ten thousand small files would
     /// otherwise ask the file system for them each time.
     folders: OnceLock<()>,
@@ -37,27 +37,27 @@ impl Store {
     /// Opens the store in the folder; where there is no folder or an empty one, a store is created.
     /// A folder with other content is refused.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let store = Self::at(path.as_ref());
+        let store = Self::from_folder(path.as_ref());
         if store.inner.path.join(layout::MARKER).exists() {
-            return store.checked();
+            return store.check_layout();
         }
-        store.refuse_foreign()?;
+        store.refuse_foreign_folder()?;
         store.make_folders()?;
-        let session = store.session()?;
+        let session = store.open_session()?;
         // Another process may be creating the same store: only one writes the empty index.
         let lock = store.lock_index()?;
         if !store.inner.path.join(layout::INDEX).exists() {
-            store.replace(layout::INDEX, &Index::empty().to_bytes())?;
+            store.replace_file(layout::INDEX, &LayoutIndex::empty().to_bytes())?;
         }
         // The marker last: a folder that has it is a complete store.
-        store.replace(layout::MARKER, layout::marker())?;
+        store.replace_file(layout::MARKER, layout::marker_bytes())?;
         drop((lock, session));
-        store.checked()
+        store.check_layout()
     }
 
     /// Opens the store in the folder, or any OCI image layout; it must exist. Nothing is written.
-    pub fn existing(path: impl AsRef<Path>) -> Result<Self> {
-        Self::at(path.as_ref()).checked()
+    pub fn open_existing(path: impl AsRef<Path>) -> Result<Self> {
+        Self::from_folder(path.as_ref()).check_layout()
     }
 
     /// The store's folder.
@@ -66,8 +66,8 @@ impl Store {
     }
 
     /// Blocks garbage collection, by any process, for as long as the session lives.
-    pub fn session(&self) -> Result<Session> {
-        self.inner.sessions.open(&self.own_path("lock"))
+    pub fn open_session(&self) -> Result<StoreSession> {
+        self.inner.sessions.open_session(&self.own_path("lock"))
     }
 
     /// Whether the store has the blob with the descriptor's length. Only reads the file's metadata: the
@@ -82,7 +82,7 @@ impl Store {
     }
 
     /// How many bytes of a blob an earlier writer left in its partial file.
-    pub fn partial(&self, digest: &Digest) -> Result<u64> {
+    pub fn partial_size(&self, digest: &Digest) -> Result<u64> {
         let path = self.partial_path(digest);
         match fs::metadata(&path) {
             Ok(metadata) => Ok(metadata.len()),
@@ -93,30 +93,30 @@ impl Store {
 
     /// Bytes that may still be written to the store's disk.
     pub fn free_space(&self) -> Result<u64> {
-        space::free(self.path())
+        space::free_space(self.path())
     }
 
     /// Fails with [`Error::NoSpace`] unless `bytes` more fit on the store's disk.
-    pub fn need(&self, bytes: u64) -> Result<()> {
-        space::need(self.path(), bytes)
+    pub fn ensure_free_space(&self, bytes: u64) -> Result<()> {
+        space::ensure_free_space(self.path(), bytes)
     }
 }
 
 // === inside the crate ===
 
 impl Store {
-    fn at(path: &Path) -> Self {
+    fn from_folder(path: &Path) -> Self {
         Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(StoreInner {
                 path: path.to_owned(),
-                sessions: Sessions::default(),
+                sessions: SharedSession::default(),
                 folders: OnceLock::new(),
             }),
         }
     }
 
     pub(crate) fn has_session(&self) -> bool {
-        self.inner.sessions.is_any()
+        self.inner.sessions.is_held()
     }
 
     pub(crate) fn blobs_path(&self) -> PathBuf {
@@ -142,7 +142,7 @@ impl Store {
     }
 
     pub(crate) fn holds_blob(&self, digest: &Digest, size: u64) -> Result<bool> {
-        Ok(self.size(digest)? == Some(size))
+        Ok(self.blob_size(digest)? == Some(size))
     }
 
     /// Creates the folders that writing needs; a layout of another tool does not have all of them.
@@ -158,13 +158,13 @@ impl Store {
         Ok(())
     }
 
-    pub(crate) fn lock_index(&self) -> Result<Exclusive> {
-        Exclusive::lock(&self.own_path("index.lock"), || {})
+    pub(crate) fn lock_index(&self) -> Result<ExclusiveLock> {
+        ExclusiveLock::acquire_lock(&self.own_path("index.lock"), || {})
     }
 
     /// Replaces a file of the layout's top folder in one step. Written through to the disk: these
     /// files are few, and a power cut must not take all names away.
-    pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn replace_file(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let target = self.inner.path.join(name);
         let failed = |cause| space::write_error(&target, self.path(), bytes.len() as u64, cause);
         // In the store's own folder, since a rename cannot cross file systems.
@@ -178,12 +178,12 @@ impl Store {
         Ok(())
     }
 
-    fn checked(self) -> Result<Self> {
+    fn check_layout(self) -> Result<Self> {
         let marker = self.inner.path.join(layout::MARKER);
         let text = match fs::read(&marker) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(self.not_a_store(format!("it has no file {}", layout::MARKER)));
+                return Err(self.not_a_store_error(format!("it has no file {}", layout::MARKER)));
             }
             Err(cause) => return Err(Error::Read { what: marker.display().to_string(), cause }),
         };
@@ -195,15 +195,17 @@ impl Store {
             // image-layout.md has had 1.0.0 only; a later 1.x may add to it but not change it.
             Some(version) if version.starts_with("1.") => Ok(self),
             Some(version) => {
-                Err(self.not_a_store(format!("its layout version is {version}, not 1.0.0")))
+                Err(self.not_a_store_error(format!("its layout version is {version}, not 1.0.0")))
             }
-            None => Err(self.not_a_store(format!("its file {} has no version", layout::MARKER))),
+            None => {
+                Err(self.not_a_store_error(format!("its file {} has no version", layout::MARKER)))
+            }
         }
     }
 
     /// Refuses a folder with content that is not Gantry's. What a process leaves behind that was killed
     /// while it created a store is accepted.
-    fn refuse_foreign(&self) -> Result<()> {
+    fn refuse_foreign_folder(&self) -> Result<()> {
         let entries = match fs::read_dir(self.path()) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -218,7 +220,7 @@ impl Store {
             let name = entry.file_name();
             let ours = is_ours && [OWN, "blobs", layout::INDEX].iter().any(|own| name == **own);
             if !ours {
-                return Err(self.not_a_store(format!(
+                return Err(self.not_a_store_error(format!(
                     "it has {} but no file {}; give an empty folder or one that does not exist",
                     name.display(),
                     layout::MARKER
@@ -228,7 +230,7 @@ impl Store {
         Ok(())
     }
 
-    pub(crate) fn not_a_store(&self, reason: String) -> Error {
+    pub(crate) fn not_a_store_error(&self, reason: String) -> Error {
         Error::NotAStore { path: self.path().to_owned(), reason }
     }
 }
@@ -248,10 +250,10 @@ pub(crate) fn readable_by_all() -> fs::Permissions {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
-    use crate::{Begin, closure, hash::sha256};
-    use types::{Kind, Root, media_type};
+    use crate::{WriteStart, find_closure, hash::sha256};
+    use types::{Root, RootKind, media_type};
 
-    fn image(store: &Store, name: &str, layer: &[u8]) -> Root {
+    fn add_image(store: &Store, name: &str, layer: &[u8]) -> Root {
         let layer_digest = store.put_bytes(layer).unwrap();
         let config = store.put_bytes(b"{}").unwrap();
         let manifest = serde_json::json!({
@@ -263,21 +265,21 @@ mod tests {
         .to_string();
         let digest = store.put_bytes(manifest.as_bytes()).unwrap();
         let descriptor = Descriptor::new(media_type::OCI_MANIFEST, digest, manifest.len() as u64);
-        Root::new(name.parse().unwrap(), Kind::Image, descriptor)
+        Root::new(name.parse().unwrap(), RootKind::Image, descriptor)
     }
 
     #[test]
     fn what_is_written_and_published_is_found_when_the_store_is_opened_again() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let root = image(&store, "ghcr.io/a/b:1", b"layer");
+        let root = add_image(&store, "ghcr.io/a/b:1", b"layer");
 
-        store.publish(std::slice::from_ref(&root)).unwrap();
+        store.publish_roots(std::slice::from_ref(&root)).unwrap();
 
-        let again = Store::existing(folder.path()).unwrap();
+        let again = Store::open_existing(folder.path()).unwrap();
         assert_eq!(again.roots().unwrap(), std::slice::from_ref(&root));
         assert!(again.contains(&root.descriptor).unwrap());
-        assert_eq!(closure(&again, &root).unwrap().blobs.len(), 2);
+        assert_eq!(find_closure(&again, &root).unwrap().blobs.len(), 2);
     }
 
     #[test]
@@ -285,17 +287,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let digest = sha256(b"hello world");
-        let Begin::Writer(mut first) = store.writer(&digest, 11).unwrap() else { panic!() };
+        let WriteStart::Writer(mut first) = store.open_writer(&digest, 11).unwrap() else {
+            panic!()
+        };
         first.write(b"hello ").unwrap();
         drop(first);
 
-        let Begin::Writer(mut second) = store.writer(&digest, 11).unwrap() else { panic!() };
+        let WriteStart::Writer(mut second) = store.open_writer(&digest, 11).unwrap() else {
+            panic!()
+        };
         assert_eq!(second.offset(), 6);
         second.write(b"world").unwrap();
         second.commit().unwrap();
 
-        assert!(matches!(store.writer(&digest, 11).unwrap(), Begin::Present));
-        assert_eq!(crate::document(&store, &digest, 100).unwrap(), b"hello world");
+        assert!(matches!(store.open_writer(&digest, 11).unwrap(), WriteStart::Present));
+        assert_eq!(crate::read_blob(&store, &digest, 100).unwrap(), b"hello world");
     }
 
     #[test]
@@ -303,13 +309,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let digest = sha256(b"right");
-        let Begin::Writer(mut writer) = store.writer(&digest, 5).unwrap() else { panic!() };
+        let WriteStart::Writer(mut writer) = store.open_writer(&digest, 5).unwrap() else {
+            panic!()
+        };
         writer.write(b"wrong").unwrap();
 
         assert!(matches!(writer.commit(), Err(Error::DigestMismatch { .. })));
 
-        assert_eq!(store.size(&digest).unwrap(), None);
-        let Begin::Writer(writer) = store.writer(&digest, 5).unwrap() else { panic!() };
+        assert_eq!(store.blob_size(&digest).unwrap(), None);
+        let WriteStart::Writer(writer) = store.open_writer(&digest, 5).unwrap() else { panic!() };
         assert_eq!(writer.offset(), 0);
     }
 
@@ -317,10 +325,10 @@ mod tests {
     fn a_root_without_its_content_is_not_published() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let root = image(&store, "ghcr.io/a/b:1", b"layer");
+        let root = add_image(&store, "ghcr.io/a/b:1", b"layer");
         fs::remove_file(store.blob_path(&sha256(b"layer"))).unwrap();
 
-        assert!(matches!(store.publish(&[root]), Err(Error::BlobMissing { .. })));
+        assert!(matches!(store.publish_roots(&[root]), Err(Error::BlobMissing { .. })));
 
         assert!(store.roots().unwrap().is_empty());
     }

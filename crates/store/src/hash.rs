@@ -10,9 +10,9 @@ use types::{Digest, GitId};
 
 /// A sha256 that is fed piece by piece. Uses the processor's SHA instructions where it has them.
 #[derive(Clone)]
-pub struct Sha256(Context);
+pub struct Sha256Hasher(Context);
 
-impl Sha256 {
+impl Sha256Hasher {
     /// The hash of nothing yet.
     pub fn new() -> Self {
         Self(Context::new(&SHA256))
@@ -31,13 +31,13 @@ impl Sha256 {
     }
 }
 
-impl fmt::Debug for Sha256 {
+impl fmt::Debug for Sha256Hasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Sha256")
     }
 }
 
-impl Default for Sha256 {
+impl Default for Sha256Hasher {
     fn default() -> Self {
         Self::new()
     }
@@ -45,7 +45,7 @@ impl Default for Sha256 {
 
 /// The digest of bytes that are in memory.
 pub fn sha256(bytes: &[u8]) -> Digest {
-    let mut hash = Sha256::new();
+    let mut hash = Sha256Hasher::new();
     hash.update(bytes);
     hash.finish()
 }
@@ -53,9 +53,9 @@ pub fn sha256(bytes: &[u8]) -> Digest {
 /// Git's id of a file, fed piece by piece: `sha1("blob " + length + "\0" + bytes)` (git-hash-object(1)).
 /// The Hub names every file that is not in LFS by it.
 #[derive(Clone)]
-pub struct GitBlob(Sha1);
+pub struct GitBlobHasher(Sha1);
 
-impl GitBlob {
+impl GitBlobHasher {
     /// The id of a file of `length` bytes, which must all be added.
     pub fn new(length: u64) -> Self {
         let mut hash = Sha1::new();
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn the_id_of_a_file_is_that_of_git_hash_object() {
         // printf 'hello\n' | git hash-object --stdin
-        let mut id = GitBlob::new(6);
+        let mut id = GitBlobHasher::new(6);
         id.update(b"hel");
         id.update(b"lo\n");
         assert_eq!(id.finish().unwrap().as_str(), "ce013625030ba8dba906f756967f9e9ca394464a");

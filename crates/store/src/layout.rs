@@ -18,33 +18,33 @@ pub const MAX_INDEX: u64 = 64 << 20;
 const LOCAL: &str = "localhost";
 
 /// The content of the file [`MARKER`].
-pub fn marker() -> &'static [u8] {
+pub fn marker_bytes() -> &'static [u8] {
     br#"{"imageLayoutVersion":"1.0.0"}"#
 }
 
 /// The bytes of an `index.json` that holds `roots` and nothing else.
-pub fn index(roots: &[Root]) -> Vec<u8> {
-    let mut index = Index::empty();
-    index.put(roots);
+pub fn index_bytes(roots: &[Root]) -> Vec<u8> {
+    let mut index = LayoutIndex::empty();
+    index.put_roots(roots);
     index.to_bytes()
 }
 
 /// An `index.json`: its entries as they were written, also those that Gantry does not understand.
 #[derive(Debug, Clone)]
-pub(crate) struct Index {
+pub(crate) struct LayoutIndex {
     document: Map<String, Value>,
-    entries: Vec<Entry>,
+    entries: Vec<LayoutEntry>,
 }
 
 /// One entry of `index.json`.
 #[derive(Debug, Clone)]
-struct Entry {
+struct LayoutEntry {
     value: Value,
     /// The entry as a descriptor; `None` when its digest is not sha256.
     descriptor: Option<Descriptor>,
 }
 
-impl Index {
+impl LayoutIndex {
     pub(crate) fn empty() -> Self {
         let mut document = Map::new();
         document.insert("schemaVersion".into(), json!(2));
@@ -77,7 +77,7 @@ impl Index {
             .map(|value| {
                 // Not an error: an entry with another digest algorithm belongs to another tool and is kept.
                 let descriptor = Descriptor::deserialize(&value).ok();
-                Entry { value, descriptor }
+                LayoutEntry { value, descriptor }
             })
             .collect();
         Ok(Self { document, entries })
@@ -94,7 +94,7 @@ impl Index {
     }
 
     /// Adds the roots; one of the same name is replaced.
-    pub(crate) fn put(&mut self, roots: &[Root]) {
+    pub(crate) fn put_roots(&mut self, roots: &[Root]) {
         let names: std::collections::BTreeSet<&Reference> =
             roots.iter().map(|root| &root.name).collect();
         // Entries with a bare tag stay: they have no full name that could be replaced.
@@ -102,7 +102,7 @@ impl Index {
         // Of two roots with one name in one call the last one counts, as it does in two calls.
         let last: std::collections::BTreeMap<&Reference, &Root> =
             roots.iter().map(|root| (&root.name, root)).collect();
-        self.entries.extend(last.into_values().map(|root| Entry {
+        self.entries.extend(last.into_values().map(|root| LayoutEntry {
             // A descriptor has string keys only: this cannot fail, and null is skipped below.
             value: serde_json::to_value(&root.descriptor).unwrap_or_default(),
             descriptor: Some(root.descriptor.clone()),
@@ -111,9 +111,9 @@ impl Index {
 
     /// Removes the entries of that name and returns whether there was one. `folder` as in
     /// [`Self::roots`].
-    pub(crate) fn take(&mut self, name: &Reference, folder: &str) -> bool {
+    pub(crate) fn remove_root(&mut self, name: &Reference, folder: &str) -> bool {
         let before = self.entries.len();
-        self.entries.retain(|entry| entry.root(folder).is_none_or(|root| root.name != *name));
+        self.entries.retain(|entry| entry.to_root(folder).is_none_or(|root| root.name != *name));
         self.entries.len() < before
     }
 
@@ -122,7 +122,7 @@ impl Index {
     /// `localhost/FOLDER@DIGEST`, after the name of the layout's `folder`.
     pub(crate) fn roots(&self, folder: &str) -> Vec<Root> {
         let mut roots: Vec<Root> =
-            self.entries.iter().filter_map(|entry| entry.root(folder)).collect();
+            self.entries.iter().filter_map(|entry| entry.to_root(folder)).collect();
         // By digest as well: two entries of one name must not change places from run to run.
         roots.sort_by(|a, b| (&a.name, a.descriptor.digest).cmp(&(&b.name, b.descriptor.digest)));
         // Some tools list one manifest twice.
@@ -131,7 +131,7 @@ impl Index {
     }
 
     /// Digests of entries that are not sha256, which Gantry cannot follow.
-    pub(crate) fn foreign(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn foreign_digests(&self) -> impl Iterator<Item = &str> {
         self.entries
             .iter()
             .filter(|entry| entry.descriptor.is_none())
@@ -141,24 +141,28 @@ impl Index {
 
 // === impl Entry ===
 
-impl Entry {
+impl LayoutEntry {
     /// The full name that the entry carries.
     fn full_name(&self) -> Option<Reference> {
-        Some(Root::of(self.descriptor.as_ref()?)?.name)
+        Some(Root::from_descriptor(self.descriptor.as_ref()?)?.name)
     }
 
-    fn root(&self, folder: &str) -> Option<Root> {
+    fn to_root(&self, folder: &str) -> Option<Root> {
         let descriptor = self.descriptor.as_ref()?;
-        Root::of(descriptor).or_else(|| {
+        Root::from_descriptor(descriptor).or_else(|| {
             let name = local_name(descriptor, folder)?;
-            Some(Root { name, kind: types::Kind::of(descriptor), descriptor: descriptor.clone() })
+            Some(Root {
+                name,
+                kind: types::RootKind::from_descriptor(descriptor),
+                descriptor: descriptor.clone(),
+            })
         })
     }
 }
 
 /// The made-up name of an entry that names no repository.
 fn local_name(descriptor: &Descriptor, folder: &str) -> Option<Reference> {
-    let repository = repository_of(folder);
+    let repository = repository_from_folder(folder);
     let by_digest = |digest: Digest| Reference::new(LOCAL, &repository, None, Some(digest));
     descriptor
         .annotations
@@ -169,7 +173,7 @@ fn local_name(descriptor: &Descriptor, folder: &str) -> Option<Reference> {
 
 /// A folder's name as a repository segment: lower case, with dashes for characters that are not
 /// allowed. `My Images_2` becomes `my-images-2`.
-fn repository_of(folder: &str) -> String {
+fn repository_from_folder(folder: &str) -> String {
     let dashed: String = folder
         .to_lowercase()
         .chars()

@@ -6,30 +6,30 @@ use std::path::PathBuf;
 
 use types::{Reference, Root};
 
-use crate::layout::{self, Index};
-use crate::{Error, Result, Store, closure};
+use crate::layout::{self, LayoutIndex};
+use crate::{Error, Result, Store, find_closure};
 
 impl Store {
     /// Gives the roots their names; another root that had the name loses it. All of them become visible
     /// in one step. The store must have every blob that they need (see [`find_closure`]).
-    pub fn publish(&self, roots: &[Root]) -> Result<()> {
-        let _session = self.session()?;
+    pub fn publish_roots(&self, roots: &[Root]) -> Result<()> {
+        let _session = self.open_session()?;
         for root in roots {
-            closure(self, root)?;
+            find_closure(self, root)?;
         }
         self.change_index(|index| {
-            index.put(roots);
+            index.put_roots(roots);
             Ok(())
         })
     }
 
     /// Removes the names; the blobs stay until [`Store::collect_garbage`]. If one of the names does not
     /// exist, that is an error and nothing is changed.
-    pub fn unpublish(&self, names: &[Reference]) -> Result<()> {
+    pub fn unpublish_roots(&self, names: &[Reference]) -> Result<()> {
         let folder = self.folder_name();
         self.change_index(|index| {
             for name in names {
-                if !index.take(name, &folder) {
+                if !index.remove_root(name, &folder) {
                     return Err(Error::RootMissing {
                         name: Box::new(name.clone()),
                         path: self.path().into(),
@@ -43,18 +43,20 @@ impl Store {
     /// All roots, sorted by name. Entries of other tools that have no full name get one:
     /// `localhost/FOLDER:TAG`.
     pub fn roots(&self) -> Result<Vec<Root>> {
-        Ok(self.index()?.roots(&self.folder_name()))
+        Ok(self.read_index()?.roots(&self.folder_name()))
     }
 }
 
 // === inside the crate ===
 
 impl Store {
-    pub(crate) fn index(&self) -> Result<Index> {
-        match self.index_bytes()? {
-            Some(bytes) => Ok(Index::parse(&self.index_path().display().to_string(), &bytes)?),
+    pub(crate) fn read_index(&self) -> Result<LayoutIndex> {
+        match self.read_index_bytes()? {
+            Some(bytes) => {
+                Ok(LayoutIndex::parse(&self.index_path().display().to_string(), &bytes)?)
+            }
             // A layout without an index is empty: its creation was interrupted.
-            None => Ok(Index::empty()),
+            None => Ok(LayoutIndex::empty()),
         }
     }
 
@@ -62,7 +64,7 @@ impl Store {
         self.path().join(layout::INDEX)
     }
 
-    fn index_bytes(&self) -> Result<Option<Vec<u8>>> {
+    fn read_index_bytes(&self) -> Result<Option<Vec<u8>>> {
         let path = self.index_path();
         let failed = |cause| Error::Read { what: path.display().to_string(), cause };
         let file = match File::open(&path) {
@@ -76,24 +78,24 @@ impl Store {
         file.take(layout::MAX_INDEX + 1).read_to_end(&mut bytes).map_err(failed)?;
         if bytes.len() as u64 > layout::MAX_INDEX {
             let most = types::ByteSize(layout::MAX_INDEX);
-            return Err(self.not_a_store(format!("its index.json is larger than {most}")));
+            return Err(self.not_a_store_error(format!("its index.json is larger than {most}")));
         }
         Ok(Some(bytes))
     }
 
     /// Changes `index.json` in one step, with an exclusive lock among all processes.
-    fn change_index(&self, change: impl FnOnce(&mut Index) -> Result<()>) -> Result<()> {
-        let _session = self.session()?;
+    fn change_index(&self, change: impl FnOnce(&mut LayoutIndex) -> Result<()>) -> Result<()> {
+        let _session = self.open_session()?;
         self.make_folders()?;
         let _lock = self.lock_index()?;
-        let mut index = self.index()?;
+        let mut index = self.read_index()?;
         change(&mut index)?;
         // An unchanged index is not written: every run of fetch and load publishes again what is there,
         // and each write is synced to the disk.
         let bytes = index.to_bytes();
-        if self.index_bytes()?.as_ref() == Some(&bytes) {
+        if self.read_index_bytes()?.as_ref() == Some(&bytes) {
             return Ok(());
         }
-        self.replace(layout::INDEX, &bytes)
+        self.replace_file(layout::INDEX, &bytes)
     }
 }

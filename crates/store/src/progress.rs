@@ -5,25 +5,25 @@
 /// implementations must be cheap and must not block.
 pub trait Progress: Send + Sync {
     /// `bytes` more have to be transferred than was known before.
-    fn expect(&self, bytes: u64);
+    fn expect_bytes(&self, bytes: u64);
     /// `bytes` were transferred since the last call.
-    fn advance(&self, bytes: u64);
+    fn advance_bytes(&self, bytes: u64);
     /// `bytes` of the expected ones exist at the target and are not transferred.
-    fn skip(&self, bytes: u64);
+    fn skip_bytes(&self, bytes: u64);
     /// A named item is finished (an image, a model, a bundle file).
-    fn done(&self, name: &str);
+    fn finish_item(&self, name: &str);
     /// A message that a person should see although nothing failed (a retry, a missing signature).
-    fn note(&self, message: &str);
+    fn add_note(&self, message: &str);
 }
 
 /// Ignores all progress.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Silent;
+pub struct SilentProgress;
 
-impl Progress for Silent {
-    fn expect(&self, _: u64) {}
-    fn advance(&self, _: u64) {}
-    fn skip(&self, _: u64) {}
-    fn done(&self, _: &str) {}
-    fn note(&self, _: &str) {}
+impl Progress for SilentProgress {
+    fn expect_bytes(&self, _: u64) {}
+    fn advance_bytes(&self, _: u64) {}
+    fn skip_bytes(&self, _: u64) {}
+    fn finish_item(&self, _: &str) {}
+    fn add_note(&self, _: &str) {}
 }

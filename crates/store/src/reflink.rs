@@ -9,12 +9,12 @@ use std::io;
 /// where the two are not on one file system with reflinks (btrfs, xfs, bcachefs); then the caller
 /// copies.
 #[cfg(target_os = "linux")]
-pub(crate) fn clone(source: &File, target: &File) -> io::Result<()> {
+pub(crate) fn clone_file(source: &File, target: &File) -> io::Result<()> {
     Ok(rustix::fs::ioctl_ficlone(target, source)?)
 }
 
 /// macOS clones a file to a new name only (fclonefileat(2)); the caller copies.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn clone(_: &File, _: &File) -> io::Result<()> {
+pub(crate) fn clone_file(_: &File, _: &File) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }

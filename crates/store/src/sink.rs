@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use types::{Descriptor, Root};
 
-use crate::{Closure, Source};
+use crate::{RootClosure, Source};
 
 /// Called with the number of bytes that were transferred since the last call. Shared, because a sink
 /// may call it from a thread of its own.
-pub type Moved = Arc<dyn Fn(u64) + Send + Sync>;
+pub type TransferCallback = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// Receives roots with everything they need, from a [`Source`].
 ///
@@ -29,10 +29,10 @@ pub trait Sink: Send + Sync + 'static {
     /// Whether the target has the root under its name with this digest, and everything that it
     /// `needs`: then the caller skips the root. `false` as well for the same index with the content of
     /// fewer platforms.
-    fn holds(
+    fn holds_root(
         &self,
         root: &Root,
-        needs: &Closure,
+        needs: &RootClosure,
     ) -> impl Future<Output = Result<bool, Self::Error>> + Send;
 
     /// Puts a config or a layer that `root` needs. `moved` is called while the bytes are transferred.
@@ -41,8 +41,8 @@ pub trait Sink: Send + Sync + 'static {
         root: &Root,
         blob: &Descriptor,
         from: Arc<dyn Source>,
-        moved: Moved,
-    ) -> impl Future<Output = Result<Put, Self::Error>> + Send;
+        moved: TransferCallback,
+    ) -> impl Future<Output = Result<PutResult, Self::Error>> + Send;
 
     /// Puts a manifest or index by its digest, byte for byte.
     fn put_manifest(
@@ -50,10 +50,10 @@ pub trait Sink: Send + Sync + 'static {
         root: &Root,
         manifest: &Descriptor,
         bytes: Vec<u8>,
-    ) -> impl Future<Output = Result<Put, Self::Error>> + Send;
+    ) -> impl Future<Output = Result<PutResult, Self::Error>> + Send;
 
     /// Makes the root visible under its name. `bytes` are those of its manifest or index.
-    fn publish(
+    fn publish_root(
         &self,
         root: &Root,
         bytes: Vec<u8>,
@@ -62,7 +62,7 @@ pub trait Sink: Send + Sync + 'static {
 
 /// What a put had to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Put {
+pub enum PutResult {
     /// Nothing: the target has it.
     Present,
     /// Nothing was transferred: the target linked it from another of its repositories or files (a

@@ -23,19 +23,19 @@ pub trait Source: Send + Sync + 'static {
     fn roots(&self) -> Result<Vec<Root>>;
 
     /// The length of a blob in bytes, or `None` when the source does not have it.
-    fn size(&self, digest: &Digest) -> Result<Option<u64>>;
+    fn blob_size(&self, digest: &Digest) -> Result<Option<u64>>;
 
     /// A reader of the blob's bytes in the range; `0..size` for the whole blob.
-    fn open(&self, digest: &Digest, range: Range<u64>) -> Result<Reader>;
+    fn open_blob(&self, digest: &Digest, range: Range<u64>) -> Result<SourceReader>;
 }
 
 /// The bytes of a range of a blob, read front to back.
-pub struct Reader {
+pub struct SourceReader {
     inner: Box<dyn Read + Send>,
     remaining: u64,
 }
 
-impl Reader {
+impl SourceReader {
     /// A reader of exactly `length` bytes; when `inner` ends before, reading fails with
     /// [`io::ErrorKind::UnexpectedEof`].
     pub fn new(inner: impl Read + Send + 'static, length: u64) -> Self {
@@ -48,7 +48,7 @@ impl Reader {
     }
 }
 
-impl Read for Reader {
+impl Read for SourceReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.remaining == 0 || buffer.is_empty() {
             return Ok(0);
@@ -68,14 +68,14 @@ impl Read for Reader {
 
 /// Reads a whole small blob (a manifest, a config) into memory; one of more than `most` bytes is
 /// refused before a byte is read.
-pub fn document(source: &dyn Source, digest: &Digest, most: u64) -> Result<Vec<u8>> {
-    let size = source.size(digest)?.ok_or(Error::BlobMissing { digest: *digest })?;
+pub fn read_blob(source: &dyn Source, digest: &Digest, most: u64) -> Result<Vec<u8>> {
+    let size = source.blob_size(digest)?.ok_or(Error::BlobMissing { digest: *digest })?;
     if size > most {
         return Err(Error::TooLarge { digest: *digest, size, most });
     }
     let mut bytes = Vec::with_capacity(size as usize);
     source
-        .open(digest, 0..size)?
+        .open_blob(digest, 0..size)?
         .read_to_end(&mut bytes)
         .map_err(|cause| Error::Read { what: digest.to_string(), cause })?;
     Ok(bytes)

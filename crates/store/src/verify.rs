@@ -10,9 +10,9 @@ use std::sync::{Mutex, PoisonError};
 
 use types::{Digest, Reference};
 
-use crate::closure::survey;
-use crate::gc::remove;
-use crate::hash::Sha256;
+use crate::closure::survey_root;
+use crate::gc::remove_file;
+use crate::hash::Sha256Hasher;
 use crate::progress::Progress;
 use crate::{Error, Result, Store};
 
@@ -21,7 +21,7 @@ const BUFFER: usize = 1 << 20;
 
 /// What to do with a blob whose bytes do not match its digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Damage {
+pub enum DamagePolicy {
     /// Keep it, for a person to look at.
     Keep,
     /// Remove it, so that the next fetch or load writes it again.
@@ -30,7 +30,7 @@ pub enum Damage {
 
 /// The result of [`Store::verify`].
 #[derive(Debug, Default)]
-pub struct Verification {
+pub struct StoreVerification {
     /// How many blobs were hashed.
     pub blobs: u64,
     /// How many bytes they have.
@@ -38,32 +38,32 @@ pub struct Verification {
     /// How many roots were walked.
     pub roots: u64,
     /// Blobs whose bytes do not match their digest, sorted by digest.
-    pub damaged: Vec<Damaged>,
+    pub damaged: Vec<DamagedBlob>,
     /// Roots with missing content, sorted by name; damaged blobs are not repeated here.
     pub broken: Vec<BrokenRoot>,
 }
 
-impl Verification {
+impl StoreVerification {
     /// Whether nothing is damaged or missing.
-    pub fn is_whole(&self) -> bool {
+    pub fn is_intact(&self) -> bool {
         self.damaged.is_empty() && self.broken.is_empty()
     }
 }
 
 /// A blob whose bytes do not match its digest.
 #[derive(Debug)]
-pub struct Damaged {
+pub struct DamagedBlob {
     /// The digest that names the blob.
     pub digest: Digest,
     /// What is wrong with it.
-    pub fault: Fault,
+    pub fault: BlobFault,
     /// The roots that need it.
     pub needed_by: Vec<Reference>,
 }
 
 /// What is wrong with a blob.
 #[derive(Debug)]
-pub enum Fault {
+pub enum BlobFault {
     /// Its bytes have this digest.
     Content(Digest),
     /// The disk cannot read its bytes.
@@ -84,23 +84,24 @@ impl Store {
     /// result, not an error.
     pub fn verify(
         &self,
-        damage: Damage,
+        damage: DamagePolicy,
         threads: NonZeroUsize,
         progress: &dyn Progress,
-    ) -> Result<Verification> {
-        let _session = self.session()?;
-        let mut blobs = self.blobs()?;
+    ) -> Result<StoreVerification> {
+        let _session = self.open_session()?;
+        let mut blobs = self.list_blobs()?;
         // The largest first, so that no thread ends with a large one while the others are idle.
         blobs.sort_by_key(|(digest, size)| (std::cmp::Reverse(*size), *digest));
         let bytes = blobs.iter().map(|(_, size)| size).sum();
-        progress.expect(bytes);
-        let faults = self.hash_all(&blobs, threads, progress);
+        progress.expect_bytes(bytes);
+        let faults = self.hash_blobs(&blobs, threads, progress);
 
-        let mut found = Verification { blobs: blobs.len() as u64, bytes, ..Default::default() };
+        let mut found =
+            StoreVerification { blobs: blobs.len() as u64, bytes, ..Default::default() };
         let mut needed_by: BTreeMap<Digest, BTreeSet<Reference>> = BTreeMap::new();
         for root in self.roots()? {
             found.roots += 1;
-            let survey = survey(self, &root);
+            let survey = survey_root(self, &root);
             for digest in survey.named.iter().filter(|digest| faults.contains_key(digest)) {
                 needed_by.entry(*digest).or_default().insert(root.name.clone());
             }
@@ -116,22 +117,22 @@ impl Store {
             }
         }
         for (digest, fault) in faults {
-            if damage == Damage::Remove {
+            if damage == DamagePolicy::Remove {
                 // Only after the walk above, which reads manifests that may be among the damaged blobs.
-                remove(&self.blob_path(&digest))?;
+                remove_file(&self.blob_path(&digest))?;
             }
             let needed_by = needed_by.remove(&digest).unwrap_or_default().into_iter().collect();
-            found.damaged.push(Damaged { digest, fault, needed_by });
+            found.damaged.push(DamagedBlob { digest, fault, needed_by });
         }
         Ok(found)
     }
 
-    fn hash_all(
+    fn hash_blobs(
         &self,
         blobs: &[(Digest, u64)],
         threads: NonZeroUsize,
         progress: &dyn Progress,
-    ) -> BTreeMap<Digest, Fault> {
+    ) -> BTreeMap<Digest, BlobFault> {
         // The threads take the next blob each from one counter: blobs differ in size by six orders of
         // magnitude, so any fixed split would leave most threads idle.
         let next = AtomicUsize::new(0);
@@ -139,12 +140,12 @@ impl Store {
         let work = || {
             let mut buffer = vec![0; BUFFER];
             while let Some((digest, _)) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let fault = match self.rehash(digest, &mut buffer, progress) {
+                let fault = match self.hash_blob(digest, &mut buffer, progress) {
                     Ok(actual) if actual == *digest => continue,
-                    Ok(actual) => Fault::Content(actual),
+                    Ok(actual) => BlobFault::Content(actual),
                     // Removed since the blobs were listed: the walk finds out whether it is needed.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                    Err(error) => Fault::Unreadable(error),
+                    Err(error) => BlobFault::Unreadable(error),
                 };
                 // Rarely locked: only for damaged blobs.
                 faults.lock().unwrap_or_else(PoisonError::into_inner).insert(*digest, fault);
@@ -160,20 +161,20 @@ impl Store {
         faults.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn rehash(
+    fn hash_blob(
         &self,
         digest: &Digest,
         buffer: &mut [u8],
         progress: &dyn Progress,
     ) -> io::Result<Digest> {
         let mut file = File::open(self.blob_path(digest))?;
-        let mut hash = Sha256::new();
+        let mut hash = Sha256Hasher::new();
         loop {
             match file.read(buffer) {
                 Ok(0) => return Ok(hash.finish()),
                 Ok(read) => {
                     hash.update(&buffer[..read]);
-                    progress.advance(read as u64);
+                    progress.advance_bytes(read as u64);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use types::Digest;
 
-use crate::hash::Sha256;
-use crate::lock::Session;
+use crate::hash::Sha256Hasher;
+use crate::lock::StoreSession;
 use crate::{Error, Result, Store, disk, space};
 
 /// Small chunks are gathered up to this length before they are written: system calls cost little
@@ -25,7 +25,7 @@ const READ_BUFFER: usize = 1 << 20;
 
 /// The result of [`Store::open_writer`].
 #[derive(Debug)]
-pub enum Begin {
+pub enum WriteStart {
     /// The store has the blob; nothing is to be written.
     Present,
     /// The bytes from [`Writer::offset`] on have to be written.
@@ -41,19 +41,19 @@ pub struct Writer {
     size: u64,
     partial: PathBuf,
     file: File,
-    hash: Sha256,
+    hash: Sha256Hasher,
     /// Bytes received, of which the last `buffer.len()` are not in the file yet.
     offset: u64,
     buffer: Vec<u8>,
     /// Set after a failed write: it is not known then what the file holds, so this writer refuses more
     /// and the next one reads the file again.
     failed: bool,
-    _session: Session,
+    _session: StoreSession,
 }
 
 /// Whether to wait for another writer of the same blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wait {
+enum WriterWait {
     Yes,
     No,
 }
@@ -62,9 +62,9 @@ impl Store {
     /// Opens a writer for a blob of `size` bytes. While another thread or process writes the same blob,
     /// this waits, and mostly returns [`WriteStart::Present`] then. A thread that has a writer of the
     /// same blob itself would wait for ever.
-    pub fn writer(&self, digest: &Digest, size: u64) -> Result<Begin> {
+    pub fn open_writer(&self, digest: &Digest, size: u64) -> Result<WriteStart> {
         loop {
-            if let Some(begin) = self.begin(digest, size, Wait::Yes)? {
+            if let Some(begin) = self.start_writing(digest, size, WriterWait::Yes)? {
                 return Ok(begin);
             }
         }
@@ -72,15 +72,20 @@ impl Store {
 
     /// As [`Store::open_writer`], but returns `None` while another thread or process writes the same
     /// blob.
-    pub fn try_writer(&self, digest: &Digest, size: u64) -> Result<Option<Begin>> {
-        self.begin(digest, size, Wait::No)
+    pub fn try_open_writer(&self, digest: &Digest, size: u64) -> Result<Option<WriteStart>> {
+        self.start_writing(digest, size, WriterWait::No)
     }
 
-    fn begin(&self, digest: &Digest, size: u64, wait: Wait) -> Result<Option<Begin>> {
+    fn start_writing(
+        &self,
+        digest: &Digest,
+        size: u64,
+        wait: WriterWait,
+    ) -> Result<Option<WriteStart>> {
         // From here on, before anything is written: garbage collection must not see a partial as stale.
-        let session = self.session()?;
+        let session = self.open_session()?;
         if self.holds_blob(digest, size)? {
-            return Ok(Some(Begin::Present));
+            return Ok(Some(WriteStart::Present));
         }
         self.make_folders()?;
         let partial = self.partial_path(digest);
@@ -94,19 +99,23 @@ impl Store {
             .map_err(failed)?;
         match (file.try_lock(), wait) {
             (Ok(()), _) => {}
-            (Err(TryLockError::WouldBlock), Wait::Yes) => file.lock().map_err(failed)?,
-            (Err(TryLockError::WouldBlock), Wait::No) => return Ok(None),
+            (Err(TryLockError::WouldBlock), WriterWait::Yes) => file.lock().map_err(failed)?,
+            (Err(TryLockError::WouldBlock), WriterWait::No) => return Ok(None),
             (Err(TryLockError::Error(cause)), _) => return Err(failed(cause)),
         }
         // Whoever had the lock may have renamed or removed the file in the meantime. Then the open file
         // is the blob itself, or has no name any more, and must not be written to.
         if !is_same_file(&file, &partial).map_err(failed)? {
-            return Ok(if wait == Wait::Yes { None } else { self.begin(digest, size, wait)? });
+            return Ok(if wait == WriterWait::Yes {
+                None
+            } else {
+                self.start_writing(digest, size, wait)?
+            });
         }
         // Again, now under the lock: the other writer may have committed just before.
         if self.holds_blob(digest, size)? {
             std::fs::remove_file(&partial).map_err(failed)?;
-            return Ok(Some(Begin::Present));
+            return Ok(Some(WriteStart::Present));
         }
         let mut writer = Writer {
             store: self.clone(),
@@ -114,16 +123,16 @@ impl Store {
             size,
             partial: partial.clone(),
             file,
-            hash: Sha256::new(),
+            hash: Sha256Hasher::new(),
             offset: 0,
             buffer: Vec::new(),
             failed: false,
             _session: session,
         };
-        writer.resume()?;
+        writer.resume_partial()?;
         // Fails before the download begins rather than after hours of it.
-        space::need(self.path(), size - writer.offset)?;
-        Ok(Some(Begin::Writer(writer)))
+        space::ensure_free_space(self.path(), size - writer.offset)?;
+        Ok(Some(WriteStart::Writer(writer)))
     }
 }
 
@@ -155,7 +164,7 @@ impl Writer {
         self.hash.update(bytes);
         // Buffered bytes go first, so that the file has all bytes in order.
         if bytes.len() >= DIRECT || self.buffer.len() + bytes.len() > BUFFER {
-            self.flush()?;
+            self.flush_buffer()?;
         }
         if bytes.len() >= DIRECT {
             self.write_through(bytes)?;
@@ -175,7 +184,7 @@ impl Writer {
     /// ranges).
     pub fn restart(&mut self) -> Result<()> {
         self.buffer.clear();
-        self.hash = Sha256::new();
+        self.hash = Sha256Hasher::new();
         self.offset = 0;
         self.failed = false;
         self.file
@@ -189,7 +198,7 @@ impl Writer {
     /// missing, the partial stays; when the digest is wrong, it is removed.
     pub fn commit(mut self) -> Result<()> {
         self.check_usable()?;
-        self.flush()?;
+        self.flush_buffer()?;
         let (digest, size) = (self.digest, self.size);
         if self.offset != size {
             return Err(Error::SizeMismatch { digest, expected: size, actual: self.offset });
@@ -208,7 +217,7 @@ impl Writer {
     }
 
     /// Reads and hashes what an earlier writer left, so that the digest covers all bytes.
-    fn resume(&mut self) -> Result<()> {
+    fn resume_partial(&mut self) -> Result<()> {
         let failed = |cause| Error::Read { what: self.partial.display().to_string(), cause };
         let there = self.file.metadata().map_err(failed)?.len();
         // More than the blob has: written for other content, or by another program.
@@ -230,7 +239,7 @@ impl Writer {
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<()> {
+    fn flush_buffer(&mut self) -> Result<()> {
         // Taken out and put back, to keep its memory; empty also after a failure, whose bytes are lost.
         let buffer = std::mem::take(&mut self.buffer);
         let result = self.write_through(&buffer);
@@ -240,7 +249,7 @@ impl Writer {
     }
 
     fn write_through(&mut self, bytes: &[u8]) -> Result<()> {
-        disk::write_all(&mut self.file, bytes).map_err(|cause| {
+        disk::write_in_pieces(&mut self.file, bytes).map_err(|cause| {
             self.failed = true;
             self.write_error(cause)
         })
@@ -262,7 +271,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         if !self.failed && !self.buffer.is_empty() {
             // What cannot be written now is fetched again; a drop cannot return an error.
-            let _ = self.flush();
+            let _ = self.flush_buffer();
         }
     }
 }

@@ -10,8 +10,8 @@ use std::process::Command;
 
 use common::{bytes, image, writer};
 use gantry_store::hash::sha256;
-use gantry_store::progress::Silent;
-use gantry_store::{Damage, Error, Store, document};
+use gantry_store::progress::SilentProgress;
+use gantry_store::{DamagePolicy, Error, Store, read_blob};
 
 const MIB: usize = 1 << 20;
 
@@ -49,13 +49,13 @@ fn what_does_not_fit_is_refused_before_the_first_byte() {
     let disk = SmallDisk::mount();
     let store = Store::open(disk.path().join("store")).unwrap();
 
-    let error = store.writer(&sha256(b"any"), 5 * MIB as u64).unwrap_err();
+    let error = store.open_writer(&sha256(b"any"), 5 * MIB as u64).unwrap_err();
 
     let Error::NoSpace { needed, free, .. } = error else { panic!("{error}") };
     assert_eq!(needed, 5 * MIB as u64);
     assert!(free < 4 * MIB as u64);
-    assert!(store.need(MIB as u64).is_ok());
-    assert!(matches!(store.need(u64::MAX), Err(Error::NoSpace { .. })));
+    assert!(store.ensure_free_space(MIB as u64).is_ok());
+    assert!(matches!(store.ensure_free_space(u64::MAX), Err(Error::NoSpace { .. })));
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_disk_that_fills_up_while_bytes_stream_keeps_them_and_goes_on_after_room_was
     let disk = SmallDisk::mount();
     let store = Store::open(disk.path().join("store")).unwrap();
     let before = image(&store, "a/before:1", &[&bytes(1, 1000)]);
-    store.publish(std::slice::from_ref(&before)).unwrap();
+    store.publish_roots(std::slice::from_ref(&before)).unwrap();
     let blob = bytes(2, 3 * MIB);
     let digest = sha256(&blob);
     let mut first = writer(&store, &digest, blob.len() as u64);
@@ -80,12 +80,13 @@ fn a_disk_that_fills_up_while_bytes_stream_keeps_them_and_goes_on_after_room_was
     );
     assert!(first.write(b"more").is_err(), "a writer that failed takes nothing more");
     drop(first);
-    let refused = store.unpublish(std::slice::from_ref(&before.name));
+    let refused = store.unpublish_roots(std::slice::from_ref(&before.name));
     assert!(matches!(refused, Err(Error::NoSpace { .. })), "there is no room for a new index");
     assert_eq!(store.roots().unwrap(), std::slice::from_ref(&before));
     assert!(store.put_bytes(&bytes(4, 100_000)).is_err());
-    let found = store.verify(Damage::Keep, std::num::NonZeroUsize::MIN, &Silent).unwrap();
-    assert!(found.is_whole(), "{found:?}");
+    let found =
+        store.verify(DamagePolicy::Keep, std::num::NonZeroUsize::MIN, &SilentProgress).unwrap();
+    assert!(found.is_intact(), "{found:?}");
 
     std::fs::remove_file(&hog).unwrap();
     let mut second = writer(&store, &digest, blob.len() as u64);
@@ -117,6 +118,6 @@ trait Holds {
 
 impl Holds for Store {
     fn holds(&self, digest: &types::Digest, bytes: &[u8]) -> bool {
-        document(self, digest, bytes.len() as u64).unwrap() == bytes
+        read_blob(self, digest, bytes.len() as u64).unwrap() == bytes
     }
 }

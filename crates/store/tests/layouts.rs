@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use common::image;
-use gantry_store::{Error, Source as _, Store, closure, layout};
+use gantry_store::{Error, Source as _, Store, find_closure, layout};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use types::Root;
@@ -23,14 +23,14 @@ fn the_order_of_publishing_does_not_change_the_bytes() {
         names.iter().map(|name| image(store, name, &[name.as_bytes()])).collect()
     };
 
-    first.publish(&roots(&first)).unwrap();
+    first.publish_roots(&roots(&first)).unwrap();
     for root in roots(&second).into_iter().rev() {
-        second.publish(&[root]).unwrap();
+        second.publish_roots(&[root]).unwrap();
     }
 
     let bytes = fs::read(index_of(&first)).unwrap();
     assert_eq!(bytes, fs::read(index_of(&second)).unwrap());
-    assert_eq!(bytes, layout::index(&first.roots().unwrap()));
+    assert_eq!(bytes, layout::index_bytes(&first.roots().unwrap()));
 }
 
 #[test]
@@ -39,9 +39,9 @@ fn a_name_that_is_published_again_moves() {
     let store = Store::open(folder.path()).unwrap();
     let old = image(&store, "ghcr.io/a/b:1", &[b"old"]);
     let new = image(&store, "ghcr.io/a/b:1", &[b"new"]);
-    store.publish(std::slice::from_ref(&old)).unwrap();
+    store.publish_roots(std::slice::from_ref(&old)).unwrap();
 
-    store.publish(&[old, new.clone()]).unwrap();
+    store.publish_roots(&[old, new.clone()]).unwrap();
 
     assert_eq!(store.roots().unwrap(), [new]);
 }
@@ -81,7 +81,7 @@ fn the_forms_that_other_tools_write_are_read_and_kept() {
     fs::write(index_of(&made), foreign.to_string()).unwrap();
     fs::remove_dir_all(path.join("gantry")).unwrap();
 
-    let store = Store::existing(&path).unwrap();
+    let store = Store::open_existing(&path).unwrap();
     let names: Vec<String> = store.roots().unwrap().iter().map(|r| r.name.to_string()).collect();
     let unnamed = format!("localhost/my-layout@{}", unnamed["digest"].as_str().unwrap());
     assert_eq!(
@@ -94,12 +94,12 @@ fn the_forms_that_other_tools_write_are_read_and_kept() {
         ]
     );
     for root in store.roots().unwrap() {
-        closure(&store, &root).unwrap();
+        find_closure(&store, &root).unwrap();
     }
     assert!(!path.join("gantry").exists(), "reading writes nothing");
 
     let ours = image(&store, "ghcr.io/our/own:1", &[b"ours"]);
-    store.publish(&[ours]).unwrap();
+    store.publish_roots(&[ours]).unwrap();
     let after: Value = serde_json::from_slice(&fs::read(index_of(&store)).unwrap()).unwrap();
     assert_eq!(after["annotations"], foreign["annotations"]);
     let entries = after["manifests"].as_array().unwrap();
@@ -108,7 +108,7 @@ fn the_forms_that_other_tools_write_are_read_and_kept() {
     }
     assert_eq!(entries.len(), 6);
 
-    store.unpublish(&["localhost/my-layout:v1.2".parse().unwrap()]).unwrap();
+    store.unpublish_roots(&["localhost/my-layout:v1.2".parse().unwrap()]).unwrap();
     assert_eq!(store.roots().unwrap().len(), 4);
 }
 
@@ -127,7 +127,7 @@ proptest! {
         store.roots().unwrap();
         let ours = image(&store, "ghcr.io/a/b:1", &[b"layer"]);
 
-        store.publish(&[ours]).unwrap();
+        store.publish_roots(&[ours]).unwrap();
 
         let after: Value = serde_json::from_slice(&fs::read(index_of(&store)).unwrap()).unwrap();
         let entries = after["manifests"].as_array().unwrap();
@@ -167,10 +167,10 @@ fn a_name_that_is_not_there_cannot_be_taken_away_and_nothing_is() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     let root = image(&store, "ghcr.io/a/b:1", &[b"layer"]);
-    store.publish(std::slice::from_ref(&root)).unwrap();
+    store.publish_roots(std::slice::from_ref(&root)).unwrap();
 
     let names = [root.name.clone(), "ghcr.io/not/there:1".parse().unwrap()];
-    let error = store.unpublish(&names).unwrap_err();
+    let error = store.unpublish_roots(&names).unwrap_err();
 
     assert!(error.to_string().contains("has nothing named ghcr.io/not/there:1"), "{error}");
     assert_eq!(store.roots().unwrap(), [root]);
@@ -185,8 +185,8 @@ fn what_is_no_layout_is_refused_with_the_reason() {
         other => panic!("{other:?}"),
     };
 
-    assert!(reason(Store::existing(path.join("absent"))).contains("no file oci-layout"));
-    assert!(reason(Store::existing(path)).contains("no file oci-layout"));
+    assert!(reason(Store::open_existing(path.join("absent"))).contains("no file oci-layout"));
+    assert!(reason(Store::open_existing(path)).contains("no file oci-layout"));
     fs::write(path.join("oci-layout"), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();
     assert!(reason(Store::open(path)).contains("version is 2.0.0"));
     fs::write(path.join("oci-layout"), "[]").unwrap();
@@ -208,7 +208,7 @@ fn a_broken_index_is_told_with_its_place_and_left_as_it_is() {
 
         let error = store.roots().unwrap_err().to_string();
         assert!(error.contains("index.json") && error.contains("not a valid OCI index"), "{error}");
-        assert!(store.publish(std::slice::from_ref(&root)).is_err());
+        assert!(store.publish_roots(std::slice::from_ref(&root)).is_err());
         assert_eq!(fs::read_to_string(index_of(&store)).unwrap(), wrong);
     }
 }
@@ -219,17 +219,19 @@ fn a_store_on_read_only_media_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     let root = image(&store, "ghcr.io/a/b:1", &[b"layer"]);
-    store.publish(std::slice::from_ref(&root)).unwrap();
+    store.publish_roots(std::slice::from_ref(&root)).unwrap();
     let _mount = ReadOnly::mount(folder.path());
 
-    let store = Store::existing(folder.path()).unwrap();
-    let _session = store.session().unwrap();
+    let store = Store::open_existing(folder.path()).unwrap();
+    let _session = store.open_session().unwrap();
 
     assert_eq!(store.roots().unwrap(), std::slice::from_ref(&root));
-    assert!(store.size(&root.descriptor.digest).unwrap().is_some());
+    assert!(store.blob_size(&root.descriptor.digest).unwrap().is_some());
     let threads = std::num::NonZeroUsize::MIN;
-    let progress = gantry_store::progress::Silent;
-    assert!(store.verify(gantry_store::Damage::Keep, threads, &progress).unwrap().is_whole());
+    let progress = gantry_store::progress::SilentProgress;
+    assert!(
+        store.verify(gantry_store::DamagePolicy::Keep, threads, &progress).unwrap().is_intact()
+    );
     let error = store.put_bytes(b"new").unwrap_err();
     assert!(matches!(error, Error::Write { .. }), "{error}");
 }

@@ -11,8 +11,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use common::{bytes, image};
 use gantry_store::hash::sha256;
-use gantry_store::progress::Silent;
-use gantry_store::{Begin, Damage, GcMode, Store};
+use gantry_store::progress::SilentProgress;
+use gantry_store::{DamagePolicy, GarbageMode, Store, WriteStart};
 
 /// The worker's store; set for workers only.
 const STORE: &str = "GANTRY_TEST_STORE";
@@ -52,8 +52,8 @@ fn a_process_that_is_killed_at_any_instant_leaves_nothing_corrupt() {
         worker.wait().unwrap();
 
         let store = Store::open(&path).unwrap();
-        let found = store.verify(Damage::Keep, THREADS, &Silent).unwrap();
-        assert!(found.is_whole(), "round {round}: {found:?}");
+        let found = store.verify(DamagePolicy::Keep, THREADS, &SilentProgress).unwrap();
+        assert!(found.is_intact(), "round {round}: {found:?}");
         let names: Vec<String> =
             store.roots().unwrap().iter().map(|root| root.name.to_string()).collect();
         for n in 0..published {
@@ -80,7 +80,7 @@ fn a_process_that_is_killed_while_the_store_is_made_does_not_spoil_the_folder() 
         let store = Store::open(&path).unwrap();
 
         let root = image(&store, "a/b:1", &[b"layer"]);
-        store.publish(&[root]).unwrap();
+        store.publish_roots(&[root]).unwrap();
     }
 }
 
@@ -97,9 +97,9 @@ fn several_processes_write_the_same_blobs_and_publish_at_once() {
         assert!(worker.wait().unwrap().success());
     }
 
-    let store = Store::existing(&path).unwrap();
+    let store = Store::open_existing(&path).unwrap();
     assert_eq!(store.roots().unwrap().len(), 18);
-    assert!(store.verify(Damage::Keep, THREADS, &Silent).unwrap().is_whole());
+    assert!(store.verify(DamagePolicy::Keep, THREADS, &SilentProgress).unwrap().is_intact());
     assert_eq!(std::fs::read_dir(path.join("gantry/partial")).unwrap().count(), 0);
 }
 
@@ -114,7 +114,7 @@ fn garbage_is_collected_while_others_work_and_nothing_that_is_needed_goes() {
     let mut collections = 0;
     for line in lines {
         if line.unwrap().starts_with("published") {
-            store.gc(GcMode::Remove, &Silent).unwrap();
+            store.collect_garbage(GarbageMode::Remove, &SilentProgress).unwrap();
             collections += 1;
         }
     }
@@ -122,7 +122,7 @@ fn garbage_is_collected_while_others_work_and_nothing_that_is_needed_goes() {
     assert!(worker.wait().unwrap().success());
     assert_eq!(collections, 12);
     assert_eq!(store.roots().unwrap().len(), 12);
-    assert!(store.verify(Damage::Keep, THREADS, &Silent).unwrap().is_whole());
+    assert!(store.verify(DamagePolicy::Keep, THREADS, &SilentProgress).unwrap().is_intact());
     assert!(!store.blob_path(&garbage).exists());
 }
 
@@ -141,9 +141,9 @@ fn kept(store: &Store, n: u64) -> u64 {
     if let Ok(partial) = std::fs::read(partial) {
         assert!(layer.starts_with(&partial), "the partial of layer {n} is corrupt");
     }
-    match store.writer(&sha256(&layer), layer.len() as u64).unwrap() {
-        Begin::Present => layer.len() as u64,
-        Begin::Writer(writer) => writer.offset(),
+    match store.open_writer(&sha256(&layer), layer.len() as u64).unwrap() {
+        WriteStart::Present => layer.len() as u64,
+        WriteStart::Writer(writer) => writer.offset(),
     }
 }
 
@@ -172,9 +172,11 @@ fn worker() {
     println!("opening store");
     let store = Store::open(path).unwrap();
     for n in first.parse::<u64>().unwrap()..end.parse().unwrap() {
-        let session = store.session().unwrap();
+        let session = store.open_session().unwrap();
         let layer = layer(n);
-        if let Begin::Writer(mut writer) = store.writer(&sha256(&layer), LAYER as u64).unwrap() {
+        if let WriteStart::Writer(mut writer) =
+            store.open_writer(&sha256(&layer), LAYER as u64).unwrap()
+        {
             while writer.offset() < LAYER as u64 {
                 let at = writer.offset() as usize;
                 let piece = &layer[at..LAYER.min(at + PIECE)];
@@ -184,7 +186,7 @@ fn worker() {
             writer.commit().unwrap();
         }
         let root = image(&store, &name(n), &[&layer]);
-        store.publish(&[root]).unwrap();
+        store.publish_roots(&[root]).unwrap();
         drop(session);
         println!("published {n}");
     }

@@ -9,7 +9,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 
 use common::{bytes, image};
 use gantry_store::hash::sha256;
-use gantry_store::{Store, closure};
+use gantry_store::{Store, find_closure};
 use serde_json::Value;
 
 const NAME: &str = "docker.io/library/image:1";
@@ -20,7 +20,7 @@ fn skopeo_inspects_and_copies_an_image_out_of_the_store() {
     let store = Store::open(folder.path().join("store")).unwrap();
     let root = image(&store, NAME, &[&bytes(1, 100_000), b"another"]);
     let other = image(&store, "ghcr.io/some/other:2", &[b"more"]);
-    store.publish(&[root.clone(), other]).unwrap();
+    store.publish_roots(&[root.clone(), other]).unwrap();
     let from = format!("oci:{}:{NAME}", store.path().display());
     let to = folder.path().join("copy");
 
@@ -28,7 +28,7 @@ fn skopeo_inspects_and_copies_an_image_out_of_the_store() {
     assert_eq!(inspected["layers"].as_array().unwrap().len(), 2);
     skopeo(&["copy", "--preserve-digests", &from, &format!("dir:{}", to.display())]);
 
-    for blob in closure(&store, &root).unwrap().blobs {
+    for blob in find_closure(&store, &root).unwrap().blobs {
         let copied = std::fs::read(to.join(blob.digest.hex())).unwrap();
         assert_eq!(sha256(&copied), blob.digest);
     }
@@ -40,7 +40,7 @@ fn a_store_and_skopeo_write_into_one_layout() {
     let folder = tempfile::tempdir().unwrap();
     let from = Store::open(folder.path().join("from")).unwrap();
     let theirs = image(&from, NAME, &[b"theirs"]);
-    from.publish(std::slice::from_ref(&theirs)).unwrap();
+    from.publish_roots(std::slice::from_ref(&theirs)).unwrap();
     let source = format!("oci:{}:{NAME}", from.path().display());
     let path = folder.path().join("both");
     // The layout is skopeo's, then ours, then skopeo's again.
@@ -48,10 +48,10 @@ fn a_store_and_skopeo_write_into_one_layout() {
         skopeo(&["copy", &source, &format!("oci:{}:{tag}", path.display())]);
         let store = Store::open(&path).unwrap();
         let ours = image(&store, &format!("ghcr.io/our/own:{}", tag.len()), &[b"ours"]);
-        store.publish(&[ours]).unwrap();
+        store.publish_roots(&[ours]).unwrap();
     }
 
-    let store = Store::existing(&path).unwrap();
+    let store = Store::open_existing(&path).unwrap();
     let names: Vec<String> = store.roots().unwrap().iter().map(|r| r.name.to_string()).collect();
 
     assert_eq!(
@@ -59,7 +59,7 @@ fn a_store_and_skopeo_write_into_one_layout() {
         ["ghcr.io/full/name:1", "ghcr.io/our/own:19", "ghcr.io/our/own:2", "localhost/both:v2"]
     );
     for root in store.roots().unwrap() {
-        closure(&store, &root).unwrap();
+        find_closure(&store, &root).unwrap();
     }
 }
 
@@ -69,7 +69,7 @@ fn crane_pushes_the_whole_store_and_finds_it_valid_in_the_registry() {
     let store = Store::open(folder.path()).unwrap();
     let root = image(&store, NAME, &[&bytes(1, 100_000), b"another"]);
     let other = image(&store, "ghcr.io/some/other:2", &[b"more"]);
-    store.publish(&[root.clone(), other]).unwrap();
+    store.publish_roots(&[root.clone(), other]).unwrap();
     let registry = Registry::start();
     let target = format!("{}/all:1", registry.host);
 

@@ -5,7 +5,7 @@ mod common;
 
 use common::{bytes, writer};
 use gantry_store::hash::sha256;
-use gantry_store::{Begin, Error, Store, document};
+use gantry_store::{Error, Store, WriteStart, read_blob};
 use proptest::prelude::*;
 
 /// What may happen to a blob on its way.
@@ -61,7 +61,7 @@ proptest! {
         }
         current.write(&blob[at..]).unwrap();
         current.commit().unwrap();
-        prop_assert_eq!(document(&store, &digest, length as u64).unwrap(), blob);
+        prop_assert_eq!(read_blob(&store, &digest, length as u64).unwrap(), blob);
     }
 
     #[test]
@@ -121,15 +121,15 @@ fn a_second_writer_waits_for_the_first_and_finds_the_blob() {
     let store = Store::open(folder.path()).unwrap();
     let digest = sha256(b"hello");
     let mut first = writer(&store, &digest, 5);
-    assert!(store.try_writer(&digest, 5).unwrap().is_none());
+    assert!(store.try_open_writer(&digest, 5).unwrap().is_none());
 
     std::thread::scope(|scope| {
         let others: Vec<_> =
-            (0..4).map(|_| scope.spawn(|| store.writer(&digest, 5).unwrap())).collect();
+            (0..4).map(|_| scope.spawn(|| store.open_writer(&digest, 5).unwrap())).collect();
         first.write(b"hello").unwrap();
         first.commit().unwrap();
         for other in others {
-            assert!(matches!(other.join().unwrap(), Begin::Present));
+            assert!(matches!(other.join().unwrap(), WriteStart::Present));
         }
     });
 }
@@ -145,7 +145,8 @@ fn many_threads_bring_in_the_same_blob_and_one_of_them_writes_it() {
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                if let Begin::Writer(mut writer) = store.writer(&digest, 300_000).unwrap() {
+                if let WriteStart::Writer(mut writer) = store.open_writer(&digest, 300_000).unwrap()
+                {
                     written.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     writer.write(&blob[writer.offset() as usize..]).unwrap();
                     writer.commit().unwrap();
@@ -182,6 +183,6 @@ fn a_file_and_a_stream_get_the_digest_of_their_bytes() {
     assert_eq!(store.add_reader(content.as_slice()).unwrap(), expected);
     assert_eq!(store.add_file(&file).unwrap(), expected);
 
-    assert_eq!(document(&store, &expected.0, 700_001).unwrap(), content);
+    assert_eq!(read_blob(&store, &expected.0, 700_001).unwrap(), content);
     assert_eq!(std::fs::read_dir(store.path().join("gantry/partial")).unwrap().count(), 0);
 }

@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 
 use cluster::objects::api::core::v1;
 use cluster::objects::serde_json::{from_value, json};
-use cluster::{Access, Scope, own};
+use cluster::{ClusterAccess, ObjectScope, mark_as_own};
 
-use crate::registry::Registry;
+use crate::registry::TestRegistry;
 
 /// What a test says where there is no cluster.
 const MISSING: &str = "there is no cluster; run: make test-cluster, or: . <(dev/cluster env)";
 
 /// The cluster that is up.
 #[derive(Debug, Clone)]
-pub struct Cluster {
+pub struct TestCluster {
     kubeconfig: PathBuf,
     host: IpAddr,
     nodes: PathBuf,
@@ -27,23 +27,23 @@ pub struct Cluster {
 
 /// Nodes that know how to reach a registry; on drop they know no more.
 #[derive(Debug)]
-pub struct Trust {
+pub struct RegistryTrust {
     files: Vec<PathBuf>,
 }
 
 /// A namespace of one test; deleted on drop.
 #[derive(Debug)]
-pub struct Namespace {
+pub struct TestNamespace {
     name: String,
-    cluster: Cluster,
+    cluster: TestCluster,
 }
 
-impl Cluster {
+impl TestCluster {
     /// The cluster that `dev/cluster env` tells of.
     ///
     /// # Panics
     /// When there is none: a missing cluster is a failure, never a skipped test.
-    pub fn here() -> Self {
+    pub fn from_environment() -> Self {
         let variable = |name| env::var(name).expect(MISSING);
         Self {
             kubeconfig: variable("KUBECONFIG").into(),
@@ -59,27 +59,27 @@ impl Cluster {
     }
 
     /// The address of this machine that pods and nodes reach: for
-    /// [`crate::RegistryBuilder::address`].
+    /// [`crate::TestRegistryBuilder::address`].
     pub fn host(&self) -> IpAddr {
         self.host
     }
 
     /// Names of images that every node has (`busybox`, `pause`), to be used with `Never`.
-    pub fn image(&self, name: &str) -> String {
+    pub fn image_name(&self, name: &str) -> String {
         format!("{}/{name}:1", self.images)
     }
 
     /// The folders that are the nodes' `/`.
-    pub fn nodes(&self) -> Vec<PathBuf> {
+    pub fn node_folders(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.nodes).expect(MISSING);
         entries.map(|entry| entry.expect("a folder can be read").path().join("root")).collect()
     }
 
     /// Lets all nodes pull from a registry: by plain http, or with its authority
     /// (containerd, docs/hosts.md).
-    pub fn trusts(&self, registry: &Registry) -> Trust {
+    pub fn trust_registry(&self, registry: &TestRegistry) -> RegistryTrust {
         let mut files = Vec::new();
-        for node in self.nodes() {
+        for node in self.node_folders() {
             let folder = node.join("etc/containerd/certs.d").join(registry.host());
             fs::create_dir_all(&folder).expect("a node's folder can be made");
             let mut text = format!(
@@ -94,56 +94,64 @@ impl Cluster {
             fs::write(folder.join("hosts.toml"), text).expect("a hosts.toml can be written");
             files.push(folder);
         }
-        Trust { files }
+        RegistryTrust { files }
     }
 
     /// Creates a namespace for this test, with pod security `restricted` enforced.
-    pub fn namespace(&self, story: &str) -> Namespace {
-        let namespace = self.names(story);
+    pub fn create_namespace(&self, story: &str) -> TestNamespace {
+        let namespace = self.reserve_namespace(story);
         let mut object: v1::Namespace = from_value(json!({"metadata": {
             "name": namespace.name,
             "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}))
         .expect("a namespace is made of JSON");
-        own(&mut object.metadata, "test");
+        mark_as_own(&mut object.metadata, "test");
         let this = self.clone();
-        wait(async move {
+        run_to_end(async move {
             let cluster = this.connect().await;
-            cluster.apply(Scope::Cluster, &object).await.expect("a namespace can be made");
+            cluster
+                .apply_object(ObjectScope::Cluster, &object)
+                .await
+                .expect("a namespace can be made");
         });
         namespace
     }
 
     /// A name for a namespace that the test itself creates; deleted on drop as well.
-    pub fn names(&self, story: &str) -> Namespace {
+    pub fn reserve_namespace(&self, story: &str) -> TestNamespace {
         let name = format!("{story}-{}", std::process::id());
-        Namespace { name, cluster: self.clone() }
+        TestNamespace { name, cluster: self.clone() }
     }
 
     /// A client of it, for what a test looks at itself.
     pub async fn connect(&self) -> cluster::Cluster {
-        let access = Access { kubeconfig: Some(self.kubeconfig.clone()), ..Access::default() };
+        let access =
+            ClusterAccess { kubeconfig: Some(self.kubeconfig.clone()), ..ClusterAccess::default() };
         cluster::Cluster::connect(&access).await.expect(MISSING)
     }
 }
 
-impl Namespace {
+impl TestNamespace {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
 }
 
-impl Drop for Namespace {
+impl Drop for TestNamespace {
     fn drop(&mut self) {
         let (name, cluster) = (self.name.clone(), self.cluster.clone());
-        wait(async move {
+        run_to_end(async move {
             // What cannot be deleted now goes with the cluster.
-            let _ = cluster.connect().await.delete::<v1::Namespace>(Scope::Cluster, &name).await;
+            let _ = cluster
+                .connect()
+                .await
+                .delete_object::<v1::Namespace>(ObjectScope::Cluster, &name)
+                .await;
         });
     }
 }
 
-impl Drop for Trust {
+impl Drop for RegistryTrust {
     fn drop(&mut self) {
         for folder in &self.files {
             let _ = fs::remove_dir_all(folder);
@@ -153,7 +161,7 @@ impl Drop for Trust {
 
 /// Runs async work to its end, wherever the caller stands: on a thread of its own, so that a
 /// runtime around it does not matter.
-fn wait(work: impl Future<Output = ()> + Send + 'static) {
+fn run_to_end(work: impl Future<Output = ()> + Send + 'static) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -5,24 +5,24 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::images::Images;
-use crate::process::{Process, until};
+use crate::images::TestImages;
+use crate::process::{ServerProcess, wait_until};
 use crate::tools;
 
 /// A running engine, empty at first; gone on drop. Needs root.
 #[derive(Debug)]
-pub struct Engine {
-    _process: Process,
+pub struct PodmanService {
+    _process: ServerProcess,
     folder: TempDir,
 }
 
-impl Engine {
+impl PodmanService {
     /// Starts podman's API service and returns when it answers.
     pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let root = folder.path();
-        let process = Process::start(
-            tools::command("podman")
+        let process = ServerProcess::start(
+            tools::tool_command("podman")
                 .arg("--root")
                 .arg(root.join("root"))
                 .arg("--runroot")
@@ -33,7 +33,7 @@ impl Engine {
             &root.join("log"),
         );
         let engine = Self { _process: process, folder };
-        until("podman's service answers", || engine.ask("_ping", &[]).is_some());
+        wait_until("podman's service answers", || engine.send_request("_ping", &[]).is_some());
         engine
     }
 
@@ -44,10 +44,10 @@ impl Engine {
 
     /// Gives the engine an image of a set, as a `docker build` would have left it there: without
     /// a registry's digest, and of one platform.
-    pub fn load(&self, images: &Images, reference: &str) {
+    pub fn load_image(&self, images: &TestImages, reference: &str) {
         let archive = self.folder.path().join("load.tar");
-        save(images, reference, &archive);
-        let loaded = self.ask(
+        save_image(images, reference, &archive);
+        let loaded = self.send_request(
             "images/load",
             &[
                 "-H",
@@ -63,8 +63,8 @@ impl Engine {
         std::fs::remove_file(archive).expect("an archive can be removed");
     }
 
-    fn ask(&self, path: &str, arguments: &[&str]) -> Option<String> {
-        let output = tools::command("curl")
+    fn send_request(&self, path: &str, arguments: &[&str]) -> Option<String> {
+        let output = tools::tool_command("curl")
             .args(["-sS", "--fail-with-body", "--unix-socket"])
             .arg(self.socket())
             .args(arguments)
@@ -76,12 +76,12 @@ impl Engine {
 }
 
 /// Writes the archive that `docker save` would make of an image of a set.
-pub(crate) fn save(images: &Images, reference: &str, archive: &Path) {
+pub(crate) fn save_image(images: &TestImages, reference: &str, archive: &Path) {
     let image = images.get(reference);
-    let layout = images.layout(reference);
+    let layout = images.layout_path(reference);
     // skopeo refuses to change an archive that is there.
     let _ = std::fs::remove_file(archive);
-    tools::run(tools::command("skopeo").args([
+    tools::run_command(tools::tool_command("skopeo").args([
         "copy",
         "--override-arch=amd64",
         &format!("oci:{}:{}", layout.display(), image.tag()),

@@ -5,8 +5,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::cluster::Cluster;
-use crate::process::Process;
+use crate::cluster::TestCluster;
+use crate::process::ServerProcess;
 use crate::tools;
 
 /// How the binary is called.
@@ -22,7 +22,7 @@ pub struct Gantry {
 
 /// What a finished run has left.
 #[derive(Debug, Clone)]
-pub struct Output {
+pub struct CommandOutput {
     /// The exit code; `None` when a signal ended it.
     pub code: Option<i32>,
     /// Its results.
@@ -33,8 +33,8 @@ pub struct Output {
 
 /// A run in the background; killed on drop.
 #[derive(Debug)]
-pub struct Running {
-    process: Process,
+pub struct RunningGantry {
+    process: ServerProcess,
 }
 
 impl Gantry {
@@ -72,7 +72,7 @@ impl Gantry {
     }
 
     /// The same, with this cluster's kubeconfig.
-    pub fn in_cluster(self, cluster: &Cluster) -> Self {
+    pub fn in_cluster(self, cluster: &TestCluster) -> Self {
         self.env("KUBECONFIG", cluster.kubeconfig())
     }
 
@@ -87,7 +87,7 @@ impl Gantry {
     }
 
     /// Writes a file in the folder that it works in: `gantry.yaml`, mostly.
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub fn write_file(&self, name: &str, text: &str) -> PathBuf {
         let file = self.folder.join(name);
         if let Some(parent) = file.parent() {
             std::fs::create_dir_all(parent).expect("a folder can be made");
@@ -97,7 +97,7 @@ impl Gantry {
     }
 
     /// Reads a file in the folder that it works in: `gantry.lock`, mostly.
-    pub fn read(&self, name: &str) -> String {
+    pub fn read_file(&self, name: &str) -> String {
         let file = self.folder.join(name);
         std::fs::read_to_string(&file)
             .unwrap_or_else(|error| panic!("cannot read {}: {error}", file.display()))
@@ -108,7 +108,7 @@ impl Gantry {
     pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(&self.binary);
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let tools = std::iter::once(tools::cache().join("bin"));
+        let tools = std::iter::once(tools::cache_folder().join("bin"));
         let path = std::env::join_paths(tools.chain(std::env::split_paths(&path)))
             .expect("a PATH's folders can be joined again");
         command
@@ -125,11 +125,11 @@ impl Gantry {
     }
 
     /// Runs it to the end.
-    pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Output {
+    pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> CommandOutput {
         let mut command = self.command(arguments);
         let output =
             command.output().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        Output {
+        CommandOutput {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -137,24 +137,24 @@ impl Gantry {
     }
 
     /// Starts it in the background.
-    pub fn start<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Running {
+    pub fn start<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> RunningGantry {
         // A file of its own for each run; what two runs print must not mix.
         let log = tempfile::Builder::new().prefix("gantry-").suffix(".log").tempfile_in(&self.home);
         let log = log.and_then(|file| file.keep().map_err(|error| error.error));
         let (_, path) = log.expect("a log can be made in the home");
-        Running { process: Process::start(&mut self.command(arguments), &path) }
+        RunningGantry { process: ServerProcess::start(&mut self.command(arguments), &path) }
     }
 }
 
 #[expect(clippy::return_self_not_must_use, reason = "an assertion may be all that is wanted")]
-impl Output {
+impl CommandOutput {
     /// The same, when the run succeeded.
     ///
     /// # Panics
     /// When it did not, with all that it said.
     #[track_caller]
-    pub fn success(self) -> Self {
-        self.fails_with(0)
+    pub fn assert_success(self) -> Self {
+        self.assert_exit_code(0)
     }
 
     /// The same, when the run ended with this exit code (DESIGN section 3: 1 failed, 2 bad input,
@@ -163,7 +163,7 @@ impl Output {
     /// # Panics
     /// When it did not, with all that it said.
     #[track_caller]
-    pub fn fails_with(self, code: i32) -> Self {
+    pub fn assert_exit_code(self, code: i32) -> Self {
         assert_eq!(
             self.code,
             Some(code),
@@ -176,20 +176,20 @@ impl Output {
 
     /// The result of `--output json`.
     #[track_caller]
-    pub fn json(&self) -> serde_json::Value {
+    pub fn parse_json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout)
             .unwrap_or_else(|error| panic!("no JSON ({error}) in:\n{}", self.stdout))
     }
 }
 
-impl Running {
+impl RunningGantry {
     /// Waits until it has printed `marker`, and gives the word behind it (an address, mostly).
-    pub fn word_after(&mut self, marker: &str) -> String {
-        self.process.word_after(marker)
+    pub fn wait_for_word_after(&mut self, marker: &str) -> String {
+        self.process.wait_for_word_after(marker)
     }
 
     /// All that it has printed, results and others together.
-    pub fn printed(&self) -> String {
+    pub fn printed_text(&self) -> String {
         self.process.output()
     }
 
@@ -205,13 +205,13 @@ impl Running {
 
     /// SIGTERM, as Kubernetes and systemd stop a daemon; gives its exit code.
     pub fn terminate(mut self) -> Option<i32> {
-        self.signal("TERM");
+        self.send_signal("TERM");
         self.process.wait()
     }
 
     /// SIGINT, as Ctrl-C sends it; gives its exit code.
     pub fn interrupt(mut self) -> Option<i32> {
-        self.signal("INT");
+        self.send_signal("INT");
         self.process.wait()
     }
 
@@ -220,9 +220,9 @@ impl Running {
         self.process.wait()
     }
 
-    fn signal(&self, name: &str) {
-        tools::run(
-            tools::command("kill").arg(format!("-{name}")).arg(self.process.id().to_string()),
+    fn send_signal(&self, name: &str) {
+        tools::run_command(
+            tools::tool_command("kill").arg(format!("-{name}")).arg(self.process.id().to_string()),
         );
     }
 }

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use sha1::{Digest as _, Sha1};
 use tempfile::TempDir;
 
-use crate::process::Process;
-use crate::{files, tools};
+use crate::process::ServerProcess;
+use crate::{folder_files, tools};
 
 /// The program; written into the server's folder, so that a binary carries all it needs.
 const PROGRAM: &str = include_str!("../hub.py");
@@ -19,8 +19,8 @@ pub const MINILM: &str = "sentence-transformers/all-MiniLM-L6-v2";
 
 /// A running Hub; killed on drop.
 #[derive(Debug)]
-pub struct Hub {
-    process: Process,
+pub struct TestHub {
+    process: ServerProcess,
     host: String,
     _folder: TempDir,
 }
@@ -28,7 +28,7 @@ pub struct Hub {
 /// What a Hub is to serve, and to whom.
 #[derive(Debug, Default)]
 #[must_use]
-pub struct HubBuilder {
+pub struct TestHubBuilder {
     repos: Vec<Value>,
     tokens: Vec<String>,
     redirects: bool,
@@ -36,15 +36,15 @@ pub struct HubBuilder {
     port: u16,
 }
 
-impl Hub {
+impl TestHub {
     /// A Hub that serves the real MiniLM model as [`MINILM`], to everybody.
     pub fn start() -> Self {
         Self::builder().minilm().start()
     }
 
     /// An empty Hub, to be filled.
-    pub fn builder() -> HubBuilder {
-        HubBuilder::default()
+    pub fn builder() -> TestHubBuilder {
+        TestHubBuilder::default()
     }
 
     /// `127.0.0.1:PORT`.
@@ -58,29 +58,29 @@ impl Hub {
     }
 
     /// One line a request: method, path, range or `-`, status, bytes of the body.
-    pub fn log(&self) -> String {
+    pub fn read_log(&self) -> String {
         self.process.output()
     }
 
-    /// The commit under which [`HubBuilder::repo`] serves a folder: a hash of the repository's
+    /// The commit under which [`TestHubBuilder::add_repository`] serves a folder: a hash of the repository's
     /// name and its files' names and sizes, so that it is the same on every machine.
     pub fn commit_of(id: &str, folder: &Path) -> String {
         let mut hash = Sha1::new();
         hash.update(id.as_bytes());
-        for name in files::below(folder) {
+        for name in folder_files::list_files(folder) {
             let size = folder.join(&name).metadata().map_or(0, |metadata| metadata.len());
             hash.update(format!("\n{} {size}", name.display()).as_bytes());
         }
-        tools::hex(&hash.finalize())
+        tools::encode_hex(&hash.finalize())
     }
 }
 
-impl HubBuilder {
+impl TestHubBuilder {
     /// Serves a folder as a model repository: branch `main` and tag `v1` at
-    /// [`Hub::commit_of`] it.
-    pub fn repo(self, id: &str, folder: &Path) -> Self {
-        let commit = Hub::commit_of(id, folder);
-        self.repository(json!({
+    /// [`TestHub::commit_of`] it.
+    pub fn add_repository(self, id: &str, folder: &Path) -> Self {
+        let commit = TestHub::commit_of(id, folder);
+        self.add_repository_config(json!({
             "id": id,
             "refs": { "main": commit, "v1": commit },
             "commits": { commit: folder },
@@ -89,29 +89,29 @@ impl HubBuilder {
 
     /// Serves a repository as the configuration of `hub.py` describes it: several commits, other
     /// types than models, private or disabled ones.
-    pub fn repository(mut self, config: Value) -> Self {
+    pub fn add_repository_config(mut self, config: Value) -> Self {
         self.repos.push(config);
         self
     }
 
     /// Serves the real 91 MB model as [`MINILM`].
     pub fn minilm(self) -> Self {
-        self.repo(MINILM, &tools::model())
+        self.add_repository(MINILM, &tools::model_folder())
     }
 
     /// Makes the last repository a gated one: its files need a token.
     pub fn gated(self) -> Self {
-        self.mark("gated")
+        self.mark_last_repository("gated")
     }
 
     /// Makes the last repository a private one: without a token it is not there.
     pub fn private(self) -> Self {
-        self.mark("private")
+        self.mark_last_repository("private")
     }
 
     /// Makes the last repository a disabled one.
     pub fn disabled(self) -> Self {
-        self.mark("disabled")
+        self.mark_last_repository("disabled")
     }
 
     /// Knows this token; it opens everything. Others are refused.
@@ -139,7 +139,7 @@ impl HubBuilder {
     }
 
     /// Starts it and returns when it listens (all its files have been hashed then).
-    pub fn start(self) -> Hub {
+    pub fn start(self) -> TestHub {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let (program, config) = (folder.path().join("hub.py"), folder.path().join("config.json"));
         fs::write(&program, PROGRAM).expect("a program can be written");
@@ -148,15 +148,15 @@ impl HubBuilder {
             "page": self.page.unwrap_or(1000), "repos": self.repos,
         });
         fs::write(&config, text.to_string()).expect("a config can be written");
-        let mut process = Process::start(
-            tools::command("python3").arg(&program).arg(&config),
+        let mut process = ServerProcess::start(
+            tools::tool_command("python3").arg(&program).arg(&config),
             &folder.path().join("log"),
         );
-        let host = process.word_after("listening on ");
-        Hub { process, host, _folder: folder }
+        let host = process.wait_for_word_after("listening on ");
+        TestHub { process, host, _folder: folder }
     }
 
-    fn mark(mut self, property: &str) -> Self {
+    fn mark_last_repository(mut self, property: &str) -> Self {
         let last = self.repos.last_mut().expect("a repository comes before its properties");
         last[property] = json!(true);
         self

@@ -2,9 +2,9 @@
 //!
 //! Tests of every crate build their environment here, and so does the demo (with the `testkit`
 //! binary). Nothing is mocked: registries are Debian's docker-registry, images are made from Debian
-//! packages without a container engine ([`Images`]), models come from a [`Hub`] that the five
-//! checked versions of huggingface_hub accept, and failures are made on the wire ([`Faults`]), on
-//! the disk ([`Tmpfs`]) and with SIGKILL ([`gantry::Running`]).
+//! packages without a container engine ([`TestImages`]), models come from a [`TestHub`] that the five
+//! checked versions of huggingface_hub accept, and failures are made on the wire ([`FaultProxy`]), on
+//! the disk ([`Tmpfs`]) and with SIGKILL ([`gantry::RunningGantry`]).
 //!
 //! What `dev/setup` installs must be present. An environment that cannot be built is the test's
 //! failure, so functions here panic with what is missing and the next step instead of returning
@@ -17,17 +17,18 @@
     reason = "a world that cannot be built is the test's failure; see above"
 )]
 
+mod build_once;
 pub mod charts;
 mod cluster;
 mod credentials;
 mod engine;
+mod environment;
 pub mod faults;
-mod files;
+mod folder_files;
 pub mod gantry;
 mod hub;
 pub mod images;
 mod network;
-mod once;
 mod process;
 mod registry;
 mod s3;
@@ -36,19 +37,18 @@ mod tls;
 mod tmpfs;
 pub mod tools;
 pub mod workloads;
-mod world;
 
-pub use cluster::{Cluster, Namespace, Trust};
-pub use credentials::Login;
-pub use engine::Engine;
-pub use faults::Faults;
+pub use cluster::{RegistryTrust, TestCluster, TestNamespace};
+pub use credentials::TestLogin;
+pub use engine::PodmanService;
+pub use environment::TestEnvironment;
+pub use faults::FaultProxy;
 pub use gantry::Gantry;
-pub use hub::{Hub, HubBuilder, MINILM};
-pub use images::Images;
-pub use network::loopback_only;
-pub use process::until;
-pub use registry::{Registry, RegistryBuilder};
-pub use s3::S3;
-pub use tls::Authority;
+pub use hub::{MINILM, TestHub, TestHubBuilder};
+pub use images::TestImages;
+pub use network::loopback_only_command;
+pub use process::wait_until;
+pub use registry::{TestRegistry, TestRegistryBuilder};
+pub use s3::S3Server;
+pub use tls::TestAuthority;
 pub use tmpfs::Tmpfs;
-pub use world::World;

@@ -13,12 +13,12 @@ const POLL: Duration = Duration::from_millis(5);
 
 /// A running server; killed and reaped when dropped.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub(crate) struct ServerProcess {
     child: Child,
     log: PathBuf,
 }
 
-impl Process {
+impl ServerProcess {
     /// Starts a command with both its outputs in the file `log`.
     pub(crate) fn start(command: &mut Command, log: &Path) -> Self {
         let file = File::create(log).expect("a log file can be made");
@@ -35,7 +35,7 @@ impl Process {
     ///
     /// # Panics
     /// When the process ends or stays silent, with its output.
-    pub(crate) fn word_after(&mut self, marker: &str) -> String {
+    pub(crate) fn wait_for_word_after(&mut self, marker: &str) -> String {
         let deadline = Instant::now() + START_DEADLINE;
         loop {
             let log = self.output();
@@ -88,7 +88,7 @@ impl Process {
 ///
 /// # Panics
 /// When it has not come true in the time that a server has to start.
-pub fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
     let deadline = Instant::now() + START_DEADLINE;
     while !is_true() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
@@ -96,7 +96,7 @@ pub fn until(what: &str, mut is_true: impl FnMut() -> bool) {
     }
 }
 
-impl Drop for Process {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         // An error means that it has ended by itself.
         let _ = self.child.kill();

@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::credentials::Login;
-use crate::process::Process;
-use crate::tls::Authority;
+use crate::credentials::TestLogin;
+use crate::process::ServerProcess;
+use crate::tls::TestAuthority;
 use crate::tools;
 
 /// A running registry; killed on drop, its temporary folder removed.
 #[derive(Debug)]
-pub struct Registry {
-    process: Process,
+pub struct TestRegistry {
+    process: ServerProcess,
     host: String,
     storage: PathBuf,
-    authority: Option<Authority>,
-    login: Option<Login>,
+    authority: Option<TestAuthority>,
+    login: Option<TestLogin>,
     /// Holds the configuration, the log and, unless it was given, the storage.
     _folder: TempDir,
 }
@@ -27,23 +27,23 @@ pub struct Registry {
 /// How a registry is to run; by default open, over plain HTTP, empty, on a free port.
 #[derive(Debug, Default)]
 #[must_use]
-pub struct RegistryBuilder {
-    login: Option<Login>,
-    authority: Option<Authority>,
+pub struct TestRegistryBuilder {
+    login: Option<TestLogin>,
+    authority: Option<TestAuthority>,
     storage: Option<PathBuf>,
     address: Option<IpAddr>,
     port: u16,
 }
 
-impl Registry {
+impl TestRegistry {
     /// An empty registry, open and over plain HTTP.
     pub fn start() -> Self {
         Self::builder().start()
     }
 
     /// A registry with more to say about it.
-    pub fn builder() -> RegistryBuilder {
-        RegistryBuilder::default()
+    pub fn builder() -> TestRegistryBuilder {
+        TestRegistryBuilder::default()
     }
 
     /// `127.0.0.1:PORT`.
@@ -59,16 +59,16 @@ impl Registry {
 
     /// The authority that signed the registry's certificate, when it has one.
     pub fn ca_file(&self) -> Option<PathBuf> {
-        self.authority.as_ref().map(Authority::ca_file)
+        self.authority.as_ref().map(TestAuthority::ca_file)
     }
 
     /// The authority itself, when the registry speaks TLS.
-    pub fn authority(&self) -> Option<&Authority> {
+    pub fn authority(&self) -> Option<&TestAuthority> {
         self.authority.as_ref()
     }
 
     /// What the registry asks its users for.
-    pub fn login(&self) -> Option<&Login> {
+    pub fn login(&self) -> Option<&TestLogin> {
         self.login.as_ref()
     }
 
@@ -83,7 +83,7 @@ impl Registry {
     }
 
     /// All that the registry has logged, one line a request among others.
-    pub fn log(&self) -> String {
+    pub fn read_log(&self) -> String {
         self.process.output()
     }
 
@@ -93,21 +93,21 @@ impl Registry {
     }
 }
 
-impl RegistryBuilder {
+impl TestRegistryBuilder {
     /// Asks for this login (htpasswd, basic) for every request.
-    pub fn login(mut self, login: Login) -> Self {
+    pub fn login(mut self, login: TestLogin) -> Self {
         self.login = Some(login);
         self
     }
 
     /// Speaks TLS with a certificate of a new authority.
     pub fn tls(mut self) -> Self {
-        self.authority = Some(Authority::new());
+        self.authority = Some(TestAuthority::new());
         self
     }
 
     /// Works on this storage folder, kept after the registry is gone: for a restart, a full disk
-    /// ([`crate::Tmpfs`]), or content laid there beforehand ([`crate::Images::place`]).
+    /// ([`crate::Tmpfs`]), or content laid there beforehand ([`crate::TestImages::place_in_storage`]).
     pub fn storage(mut self, folder: &Path) -> Self {
         self.storage = Some(folder.to_path_buf());
         self
@@ -127,29 +127,29 @@ impl RegistryBuilder {
     }
 
     /// Starts it and returns when it listens.
-    pub fn start(self) -> Registry {
+    pub fn start(self) -> TestRegistry {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let storage = self.storage.clone().unwrap_or_else(|| folder.path().join("storage"));
         fs::create_dir_all(&storage).expect("a storage folder can be made");
         let config = folder.path().join("config.json");
-        fs::write(&config, self.config(folder.path(), &storage).to_string())
+        fs::write(&config, self.config_document(folder.path(), &storage).to_string())
             .expect("a registry's config can be written");
 
-        let mut process = Process::start(
-            tools::command("docker-registry").arg("serve").arg(&config),
+        let mut process = ServerProcess::start(
+            tools::tool_command("docker-registry").arg("serve").arg(&config),
             &folder.path().join("log"),
         );
-        let host = process.word_after("listening on ");
+        let host = process.wait_for_word_after("listening on ");
         let Self { login, authority, .. } = self;
-        Registry { process, host, storage, authority, login, _folder: folder }
+        TestRegistry { process, host, storage, authority, login, _folder: folder }
     }
 
-    fn listen(&self) -> SocketAddr {
+    fn listen_address(&self) -> SocketAddr {
         SocketAddr::new(self.address.unwrap_or(Ipv4Addr::LOCALHOST.into()), self.port)
     }
 
     /// The registry's configuration (distribution, docs/configuration.md); JSON is YAML as well.
-    fn config(&self, folder: &Path, storage: &Path) -> serde_json::Value {
+    fn config_document(&self, folder: &Path, storage: &Path) -> serde_json::Value {
         let mut config = serde_json::json!({
             "version": "0.1",
             // Its requests are logged at info; tests read them through `Registry::log`.
@@ -159,7 +159,7 @@ impl RegistryBuilder {
                 "delete": { "enabled": true },
                 "maintenance": { "uploadpurging": { "enabled": false } },
             },
-            "http": { "addr": self.listen().to_string() },
+            "http": { "addr": self.listen_address().to_string() },
         });
         if let Some(login) = &self.login {
             let file = folder.join("htpasswd");
@@ -169,7 +169,7 @@ impl RegistryBuilder {
             });
         }
         if let Some(authority) = &self.authority {
-            let files = authority.server_at(folder, self.listen().ip());
+            let files = authority.issue_server_certificate_for(folder, self.listen_address().ip());
             config["http"]["tls"] = serde_json::json!({
                 "certificate": files.certificate, "key": files.key
             });

@@ -12,39 +12,41 @@ use types::Reference;
 /// A name with a host, a path and a version wherever it stands: in fields, arguments, lists, texts.
 /// Behind `//` it is an address and no image.
 static FULL: LazyLock<Regex> = LazyLock::new(|| {
-    regex(r#"(?:^|[\s"'=,\[{])((?:[a-z0-9-]+\.)+[a-z0-9-]+(?::\d+)?/[a-z0-9][\w./:@-]*)"#)
+    compile_regex(r#"(?:^|[\s"'=,\[{])((?:[a-z0-9-]+\.)+[a-z0-9-]+(?::\d+)?/[a-z0-9][\w./:@-]*)"#)
 });
 /// `executorImage: a/b:1`, `X_IMAGE: a/b:1`, `"image":"a/b:1"`.
 static NAMED: LazyLock<Regex> =
-    LazyLock::new(|| regex(r#"(?:image|Image|IMAGE)["']?: *["']?([a-z0-9][\w./:@-]*)"#));
+    LazyLock::new(|| compile_regex(r#"(?:image|Image|IMAGE)["']?: *["']?([a-z0-9][\w./:@-]*)"#));
 /// A variable of a pod: its name, and its value on the next line.
 static VARIABLE: LazyLock<Regex> = LazyLock::new(|| {
-    regex(r#"name: *["']?\w*IMAGE\w*["']?\s*\n\s*value: *["']?([a-z0-9][\w./:@-]*)"#)
+    compile_regex(r#"name: *["']?\w*IMAGE\w*["']?\s*\n\s*value: *["']?([a-z0-9][\w./:@-]*)"#)
 });
 /// `--x-image=a/b:1`, `--runtime-images=k=a/b:1,l=c/d:2`, `--executor-image` and the next item.
-static FLAG: LazyLock<Regex> =
-    LazyLock::new(|| regex(r#"--?[a-z-]*images?(?:=|["']?\s*\n\s*- *["']?)([\w./:@=,-]+)"#));
+static FLAG: LazyLock<Regex> = LazyLock::new(|| {
+    compile_regex(r#"--?[a-z-]*images?(?:=|["']?\s*\n\s*- *["']?)([\w./:@=,-]+)"#)
+});
 /// `image: busybox`, alone on its line: what every pod has, with a version or without.
 static FIELD: LazyLock<Regex> = LazyLock::new(|| {
-    regex(r#"(?m)^\s*(?:- )?["']?image["']?: *["']?([a-z0-9][\w./:@-]*)["']?,?\s*$"#)
+    compile_regex(r#"(?m)^\s*(?:- )?["']?image["']?: *["']?([a-z0-9][\w./:@-]*)["']?,?\s*$"#)
 });
 /// What may be base64: the data of a Secret.
-static BASE64: LazyLock<Regex> =
-    LazyLock::new(|| regex(r#"(?m)^\s+[\w.-]+: *["']?([A-Za-z0-9+/]{16,}={0,2})["']?\s*$"#));
+static BASE64: LazyLock<Regex> = LazyLock::new(|| {
+    compile_regex(r#"(?m)^\s+[\w.-]+: *["']?([A-Za-z0-9+/]{16,}={0,2})["']?\s*$"#)
+});
 
 /// Every image that the manifests name, by its full name (`docker.io/library/redis:7`), sorted.
 /// Texts in Secrets are decoded. Comments and definitions of custom resources are passed over: they
 /// are for people.
-pub fn images(manifests: &str) -> BTreeSet<String> {
+pub fn scan_images(manifests: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let documents = manifests.split("\n---").filter(|document| !is_definition(document));
     for document in documents {
         let document = without_comments(document);
-        search(&document, &mut found);
+        search_images(&document, &mut found);
         for word in BASE64.captures_iter(&document) {
             let bytes = STANDARD.decode(&word[1]).unwrap_or_default();
             if let Ok(text) = String::from_utf8(bytes) {
-                search(&without_comments(&text), &mut found);
+                search_images(&without_comments(&text), &mut found);
             }
         }
     }
@@ -53,42 +55,42 @@ pub fn images(manifests: &str) -> BTreeSet<String> {
 
 /// The names of what runs pods with an image that starts with `prefix` and has this pull secret
 /// neither of its own nor by its service account, sorted.
-pub fn without_secret(manifests: &str, prefix: &str, secret: &str) -> BTreeSet<String> {
-    let has_secret = |document: &str| document.lines().any(|line| is_item(line, secret));
+pub fn scan_images_without_secret(manifests: &str, prefix: &str, secret: &str) -> BTreeSet<String> {
+    let has_secret = |document: &str| document.lines().any(|line| is_list_item(line, secret));
     let documents = || manifests.split("\n---").filter(|document| !is_definition(document));
     let accounts: BTreeSet<&str> = documents()
-        .filter(|document| value(document, "kind: ") == Some("ServiceAccount"))
+        .filter(|document| field_value(document, "kind: ") == Some("ServiceAccount"))
         .filter(|document| has_secret(document))
-        .filter_map(|document| value(document, "  name: "))
+        .filter_map(|document| field_value(document, "  name: "))
         .collect();
     documents()
         .filter(|document| document.contains("ontainers:") && !has_secret(document))
-        .filter(|document| images(document).iter().any(|image| image.starts_with(prefix)))
+        .filter(|document| scan_images(document).iter().any(|image| image.starts_with(prefix)))
         .filter(|document| {
             let mut lines = document.lines().map(str::trim_start);
             let account = lines.find_map(|line| line.strip_prefix("serviceAccountName: "));
-            !accounts.contains(unquoted(account.unwrap_or("default")))
+            !accounts.contains(strip_quotes(account.unwrap_or("default")))
         })
-        .filter_map(|document| value(document, "  name: ").map(str::to_owned))
+        .filter_map(|document| field_value(document, "  name: ").map(str::to_owned))
         .collect()
 }
 
 /// Whether a line is a list's item with this name.
-fn is_item(line: &str, name: &str) -> bool {
+fn is_list_item(line: &str, name: &str) -> bool {
     let item = line.trim_start().strip_prefix("- ");
-    item.is_some_and(|item| unquoted(item.trim_start_matches("name: ")) == name)
+    item.is_some_and(|item| strip_quotes(item.trim_start_matches("name: ")) == name)
 }
 
 /// What stands behind the first line that starts so.
-fn value<'a>(document: &'a str, start: &str) -> Option<&'a str> {
-    document.lines().find_map(|line| line.strip_prefix(start)).map(unquoted)
+fn field_value<'a>(document: &'a str, start: &str) -> Option<&'a str> {
+    document.lines().find_map(|line| line.strip_prefix(start)).map(strip_quotes)
 }
 
-fn unquoted(text: &str) -> &str {
+fn strip_quotes(text: &str) -> &str {
     text.trim().trim_matches(['"', '\''])
 }
 
-fn search(text: &str, found: &mut BTreeSet<String>) {
+fn search_images(text: &str, found: &mut BTreeSet<String>) {
     let words = |pattern: &'static Regex| {
         let all = pattern.captures_iter(text).map(|captures| captures.extract::<1>().1[0]);
         // A flag's list has items, `k=v`; all others are one item.
@@ -116,7 +118,7 @@ fn without_comments(text: &str) -> String {
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
-fn regex(pattern: &str) -> Regex {
+fn compile_regex(pattern: &str) -> Regex {
     Regex::new(pattern).expect("a pattern of our own is one")
 }
 
@@ -140,7 +142,7 @@ mod tests {
                 + &pod("neither", "  serviceAccountName: other\n");
 
         assert_eq!(
-            without_secret(&stream, "site.internal/", "pull"),
+            scan_images_without_secret(&stream, "site.internal/", "pull"),
             ["neither".to_owned()].into()
         );
     }
@@ -179,7 +181,7 @@ data:
   values.yaml: aW1hZ2U6IG9yZy9oaWRkZW46NgojIGltYWdlOiBvcmcvbm9uZToxCg==
 ";
 
-        let found = images(manifests);
+        let found = scan_images(manifests);
 
         let expected = [
             "127.0.0.1:5000/site/d:1",

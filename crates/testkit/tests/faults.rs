@@ -4,27 +4,27 @@
 use std::process::Output;
 use std::time::Duration;
 
-use gantry_testkit::faults::{Fault, Times};
-use gantry_testkit::{Faults, Hub, Images, MINILM, Registry, tools};
+use gantry_testkit::faults::{FaultRepeats, WireFault};
+use gantry_testkit::{FaultProxy, MINILM, TestHub, TestImages, TestRegistry, tools};
 
 const FILE: &str = "vocab.txt";
 const SIZE: u64 = 231_508;
 
-fn hub() -> (Hub, Faults, String) {
-    let hub = Hub::start();
-    let faults = Faults::before(&hub.url());
+fn hub() -> (TestHub, FaultProxy, String) {
+    let hub = TestHub::start();
+    let faults = FaultProxy::in_front_of(&hub.url());
     let url = format!("{}/{MINILM}/resolve/main/{FILE}", faults.url());
     (hub, faults, url)
 }
 
 fn curl(arguments: &[&str]) -> Output {
-    tools::command("curl").args(["-sS"]).args(arguments).output().unwrap()
+    tools::tool_command("curl").args(["-sS"]).args(arguments).output().unwrap()
 }
 
 #[test]
 fn a_cut_ends_the_body_where_it_was_told_and_the_rest_comes_by_range() {
     let (_hub, faults, url) = hub();
-    faults.on(FILE, Fault::Cut { after: 100_000 }, Times::Exactly(1));
+    faults.inject(FILE, WireFault::Cut { after: 100_000 }, FaultRepeats::Exactly(1));
 
     let cut = curl(&[&url]);
     let rest = curl(&["-r", "100000-", &url]);
@@ -33,18 +33,18 @@ fn a_cut_ends_the_body_where_it_was_told_and_the_rest_comes_by_range() {
     assert_eq!(cut.stdout.len(), 100_000);
     assert!(rest.status.success());
     let whole = [cut.stdout, rest.stdout].concat();
-    assert_eq!(whole, std::fs::read(tools::model().join(FILE)).unwrap());
+    assert_eq!(whole, std::fs::read(tools::model_folder().join(FILE)).unwrap());
     let requests = faults.requests();
     assert_eq!(requests.iter().map(|request| request.sent).sum::<u64>(), SIZE);
-    assert_eq!(requests[1].start(), 100_000);
+    assert_eq!(requests[1].range_start(), 100_000);
     assert_eq!(requests[1].status, Some(206));
-    assert_eq!(faults.sent(FILE), SIZE);
+    assert_eq!(faults.sent_bytes(FILE), SIZE);
 }
 
 #[test]
 fn a_stall_sends_no_more_and_keeps_the_connection() {
     let (_hub, faults, url) = hub();
-    faults.on(FILE, Fault::Stall { after: 1000 }, Times::Always);
+    faults.inject(FILE, WireFault::Stall { after: 1000 }, FaultRepeats::Always);
 
     let stalled = curl(&["--max-time", "1", &url]);
 
@@ -55,8 +55,8 @@ fn a_stall_sends_no_more_and_keeps_the_connection() {
 #[test]
 fn a_busy_server_says_when_to_come_again_and_then_answers() {
     let (_hub, faults, url) = hub();
-    let busy = Fault::Status { code: 429, retry_after: Some(Duration::from_secs(1)) };
-    faults.on(FILE, busy, Times::Exactly(2));
+    let busy = WireFault::Status { code: 429, retry_after: Some(Duration::from_secs(1)) };
+    faults.inject(FILE, busy, FaultRepeats::Exactly(2));
 
     let file = tempfile::NamedTempFile::new().unwrap();
     let got = curl(&["--retry", "3", "-o", file.path().to_str().unwrap(), &url]);
@@ -70,11 +70,11 @@ fn a_busy_server_says_when_to_come_again_and_then_answers() {
 #[test]
 fn a_liar_changes_one_byte() {
     let (_hub, faults, url) = hub();
-    faults.on(FILE, Fault::Flip { at: 200_000 }, Times::Exactly(1));
+    faults.inject(FILE, WireFault::Flip { at: 200_000 }, FaultRepeats::Exactly(1));
 
     let lie = curl(&[&url]).stdout;
 
-    let truth = std::fs::read(tools::model().join(FILE)).unwrap();
+    let truth = std::fs::read(tools::model_folder().join(FILE)).unwrap();
     let different: Vec<_> = (0..truth.len()).filter(|index| lie[*index] != truth[*index]).collect();
     assert_eq!(different, [200_000]);
 }
@@ -82,10 +82,10 @@ fn a_liar_changes_one_byte() {
 #[test]
 fn a_slow_line_takes_its_time_and_a_dropped_one_no_answer() {
     let (_hub, faults, url) = hub();
-    faults.on(FILE, Fault::Slow { bytes_per_second: 500_000 }, Times::Exactly(1));
+    faults.inject(FILE, WireFault::Slow { bytes_per_second: 500_000 }, FaultRepeats::Exactly(1));
 
     let slow = curl(&["-o/dev/null", "-w", "%{time_total}", &url]);
-    faults.on(FILE, Fault::Drop, Times::Exactly(1));
+    faults.inject(FILE, WireFault::Drop, FaultRepeats::Exactly(1));
     let dropped = curl(&[&url]);
 
     let seconds: f64 = String::from_utf8_lossy(&slow.stdout).parse().unwrap();
@@ -96,17 +96,28 @@ fn a_slow_line_takes_its_time_and_a_dropped_one_no_answer() {
 
 #[test]
 fn crane_pushes_and_pulls_through_the_proxy() {
-    let images = Images::fast();
-    let registry = Registry::start();
-    images.place(registry.storage());
-    let faults = Faults::before(&registry.url());
+    let images = TestImages::fast();
+    let registry = TestRegistry::start();
+    images.place_in_storage(registry.storage());
+    let faults = FaultProxy::in_front_of(&registry.url());
     let name = |tag: &str| format!("{}/library/redis:{tag}", faults.host());
 
-    tools::run(tools::command("crane").args(["copy", "--insecure", &name("7.0"), &name("copy")]));
+    tools::run_command(tools::tool_command("crane").args([
+        "copy",
+        "--insecure",
+        &name("7.0"),
+        &name("copy"),
+    ]));
     let target = format!("{}/other/redis:7.0", faults.host());
-    tools::run(tools::command("crane").args(["copy", "--insecure", &name("7.0"), &target]));
+    tools::run_command(tools::tool_command("crane").args([
+        "copy",
+        "--insecure",
+        &name("7.0"),
+        &target,
+    ]));
 
-    let digest = tools::run(tools::command("crane").args(["digest", "--insecure", &target]));
+    let digest =
+        tools::run_command(tools::tool_command("crane").args(["digest", "--insecure", &target]));
     assert_eq!(digest.trim(), images.get("docker.io/library/redis:7.0").digest.to_string());
     assert!(faults.requests().iter().any(|request| request.method == "PUT"));
 }

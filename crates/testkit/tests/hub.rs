@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use gantry_testkit::{Hub, MINILM, tools};
+use gantry_testkit::{MINILM, TestHub, tools};
 
 /// Downloads a snapshot with one version of the client and compares it with the folder.
 const SNAPSHOT: &str = r"
@@ -23,7 +23,7 @@ assert Path(snapshot_download(repo, local_files_only=True)) == got
 print(len(match))
 ";
 
-fn client(version: &str, hub: &Hub, home: &Path) -> Command {
+fn client(version: &str, hub: &TestHub, home: &Path) -> Command {
     let mut command = Command::new(tools::hub_python(version));
     command
         .env("HF_ENDPOINT", hub.url())
@@ -33,15 +33,15 @@ fn client(version: &str, hub: &Hub, home: &Path) -> Command {
     command
 }
 
-fn minilm_with_every_version(hub: &Hub) {
-    let source = tools::model();
+fn minilm_with_every_version(hub: &TestHub) {
+    let source = tools::model_folder();
     for version in tools::HUB_VERSIONS {
         let home = tempfile::tempdir().unwrap();
-        let files = tools::run(
+        let files = tools::run_command(
             client(version, hub, home.path())
                 .args(["-c", SNAPSHOT, MINILM])
                 .arg(&source)
-                .arg(Hub::commit_of(MINILM, &source)),
+                .arg(TestHub::commit_of(MINILM, &source)),
         );
         assert_eq!(files.trim(), "13", "huggingface_hub {version}");
     }
@@ -49,24 +49,24 @@ fn minilm_with_every_version(hub: &Hub) {
 
 #[test]
 fn every_checked_version_of_huggingface_hub_gets_the_same_bytes() {
-    minilm_with_every_version(&Hub::start());
+    minilm_with_every_version(&TestHub::start());
 }
 
 #[test]
 fn they_also_follow_the_way_to_lfs_files_elsewhere() {
-    minilm_with_every_version(&Hub::builder().minilm().lfs_redirects().page(4).start());
+    minilm_with_every_version(&TestHub::builder().minilm().lfs_redirects().page(4).start());
 }
 
 #[test]
 fn the_clients_name_each_error_as_they_do_with_the_real_hub() {
-    let folder = tools::model();
-    let hub = Hub::builder()
-        .repo("org/open", &folder)
-        .repo("org/gated", &folder)
+    let folder = tools::model_folder();
+    let hub = TestHub::builder()
+        .add_repository("org/open", &folder)
+        .add_repository("org/gated", &folder)
         .gated()
-        .repo("org/private", &folder)
+        .add_repository("org/private", &folder)
         .private()
-        .repo("org/disabled", &folder)
+        .add_repository("org/disabled", &folder)
         .disabled()
         .token("hf_0123456789abcdefghijklmnopqrstuvwxyz")
         .start();
@@ -96,7 +96,7 @@ for case in sys.argv[1:]:
     ];
     for version in tools::HUB_VERSIONS {
         let home = tempfile::tempdir().unwrap();
-        let said = tools::run(
+        let said = tools::run_command(
             client(version, &hub, home.path())
                 .args(["-c", program])
                 .args(cases.iter().map(|(case, _)| case)),
@@ -112,10 +112,10 @@ for case in sys.argv[1:]:
 
 #[test]
 fn curl_goes_on_in_the_middle_of_a_file() {
-    let hub = Hub::start();
+    let hub = TestHub::start();
     let url = format!("{}/{MINILM}/resolve/main/model.safetensors", hub.url());
 
-    let head = tools::run(tools::command("curl").args([
+    let head = tools::run_command(tools::tool_command("curl").args([
         "-sS",
         "-r",
         "90868370-",
@@ -126,12 +126,12 @@ fn curl_goes_on_in_the_middle_of_a_file() {
 
     assert!(head.starts_with("HTTP/1.1 206"), "{head}");
     assert!(head.contains("Content-Range: bytes 90868370-90868375/90868376"), "{head}");
-    assert!(hub.log().contains("bytes=90868370- 206 6"), "{}", hub.log());
+    assert!(hub.read_log().contains("bytes=90868370- 206 6"), "{}", hub.read_log());
 }
 
 #[test]
 fn transformers_loads_the_model_from_the_hub() {
-    let hub = Hub::start();
+    let hub = TestHub::start();
     let home = tempfile::tempdir().unwrap();
     let program = r"
 import sys
@@ -144,7 +144,7 @@ assert len(AutoTokenizer.from_pretrained(repo)('air gap')['input_ids']) == 4
 assert load_file(hf_hub_download(repo, 'model.safetensors'))['embeddings.word_embeddings.weight'].shape == (30522, 384)
 ";
 
-    tools::run(
+    tools::run_command(
         Command::new(tools::main_python())
             .args(["-c", program, MINILM])
             .env("HF_ENDPOINT", hub.url())

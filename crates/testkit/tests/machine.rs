@@ -4,14 +4,17 @@
 use std::fs;
 use std::io::ErrorKind;
 
-use gantry_testkit::{Engine, Images, Registry, Tmpfs, loopback_only, tools};
+use gantry_testkit::{
+    PodmanService, TestImages, TestRegistry, Tmpfs, loopback_only_command, tools,
+};
 
 #[test]
 fn a_command_in_the_gap_has_loopback_and_nothing_else() {
-    let outside = Registry::start();
+    let outside = TestRegistry::start();
     let script = r#"ip -o link | cut -d: -f2; ip route; curl -s "$1" || echo "curl: $?""#;
 
-    let said = tools::run(loopback_only("sh").args(["-c", script, "sh", &outside.url()]));
+    let said =
+        tools::run_command(loopback_only_command("sh").args(["-c", script, "sh", &outside.url()]));
 
     let lines: Vec<&str> = said.lines().map(str::trim).collect();
     assert_eq!(lines, ["lo", "curl: 7"], "no other link, no route, and not this loopback");
@@ -31,12 +34,12 @@ fn a_small_disk_is_soon_full_and_has_room_again() {
 
 #[test]
 fn an_engine_has_the_image_that_was_loaded_into_it() {
-    let engine = Engine::start();
-    engine.load(&Images::fast(), "docker.io/library/nginx:1.22");
+    let engine = PodmanService::start();
+    engine.load_image(&TestImages::fast(), "docker.io/library/nginx:1.22");
 
     let image = "docker-daemon:docker.io/library/nginx:1.22";
     let host = format!("unix://{}", engine.socket().display());
-    let config = tools::run(tools::command("skopeo").args([
+    let config = tools::run_command(tools::tool_command("skopeo").args([
         "inspect",
         "--config",
         "--daemon-host",

@@ -10,7 +10,7 @@ use crate::{Error, Result, yaml};
 /// The whole configuration file (`~/.config/gantry/config.yaml`, `--config`, `GANTRY_CONFIG`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct Config {
+pub struct UserConfig {
     /// From a registry host (or `hf`, `ollama`) to the URL that is used instead.
     pub mirrors: BTreeMap<String, String>,
     /// minisign public keys whose bundles are trusted.
@@ -26,7 +26,7 @@ pub struct Config {
 /// More than this many transfers at once help nobody and exhaust file handles.
 const MAX_CONCURRENCY: usize = 64;
 
-impl Config {
+impl UserConfig {
     /// Reads a configuration. `name` is what errors call it.
     pub fn parse(name: &str, text: &str) -> Result<Self> {
         // A file of comments only is an empty document, not a map.
@@ -34,7 +34,8 @@ impl Config {
             let line = line.trim();
             line.is_empty() || line.starts_with('#')
         });
-        let config: Self = if is_empty { Self::default() } else { yaml::read(name, text)? };
+        let config: Self =
+            if is_empty { Self::default() } else { yaml::read_document(name, text)? };
         let error = |message: String| Error::Document {
             document: name.to_owned(),
             line: 0,
@@ -63,10 +64,10 @@ mod tests {
     #[test]
     fn mirrors_are_read_and_what_is_no_url_is_refused() {
         let config =
-            Config::parse("c", "mirrors: {docker.io: \"http://127.0.0.1:5000\"}\n").unwrap();
+            UserConfig::parse("c", "mirrors: {docker.io: \"http://127.0.0.1:5000\"}\n").unwrap();
         assert_eq!(config.mirrors["docker.io"], "http://127.0.0.1:5000");
-        assert_eq!(Config::parse("c", "# nothing\n").unwrap(), Config::default());
-        assert!(Config::parse("c", "mirrors: {docker.io: \"127.0.0.1:5000\"}\n").is_err());
-        assert!(Config::parse("c", "concurrency: 0\n").is_err());
+        assert_eq!(UserConfig::parse("c", "# nothing\n").unwrap(), UserConfig::default());
+        assert!(UserConfig::parse("c", "mirrors: {docker.io: \"127.0.0.1:5000\"}\n").is_err());
+        assert!(UserConfig::parse("c", "concurrency: 0\n").is_err());
     }
 }

@@ -25,7 +25,7 @@ pub struct Descriptor {
     pub size: u64,
     /// The platform of the content, in an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub platform: Option<PlatformField>,
+    pub platform: Option<PlatformObject>,
     /// For a manifest of an artifact: its type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
@@ -40,7 +40,7 @@ pub struct Descriptor {
 
 /// A platform as a descriptor or an image config writes it: an object, not a string.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlatformField {
+pub struct PlatformObject {
     /// GOARCH.
     #[serde(default)]
     pub architecture: String,
@@ -55,9 +55,9 @@ pub struct PlatformField {
     pub os_version: Option<String>,
 }
 
-impl PlatformField {
+impl PlatformObject {
     /// The platform, or `None` for `unknown/unknown`, which buildkit gives to attestations.
-    pub fn platform(&self) -> Option<Platform> {
+    pub fn to_platform(&self) -> Option<Platform> {
         if self.os.is_empty() || self.os == "unknown" {
             return None;
         }
@@ -179,7 +179,7 @@ impl Manifest {
 /// What a root is: an image, a chart, a model, …
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum RootKind {
     /// A container image, or another OCI artifact asked for by reference.
     Image,
     /// A Helm chart as an OCI artifact.
@@ -194,7 +194,7 @@ pub enum Kind {
     Attached,
 }
 
-impl Kind {
+impl RootKind {
     /// The value as it is written in annotations and tables.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -209,7 +209,7 @@ impl Kind {
 
     /// The kind of an index entry, by its annotation. An entry that another tool wrote has none and
     /// counts as an image.
-    pub fn of(descriptor: &Descriptor) -> Self {
+    pub fn from_descriptor(descriptor: &Descriptor) -> Self {
         match descriptor.annotations.get(crate::annotation::KIND).map(String::as_str) {
             Some("chart") => Self::Chart,
             Some("model") => Self::Model,
@@ -228,7 +228,7 @@ pub struct Root {
     /// `files.gantry/<name>:<first 12 hex of the sha256>`.
     pub name: Reference,
     /// Whether it is an image, a chart, a model, …
-    pub kind: Kind,
+    pub kind: RootKind,
     /// The manifest or index, with the entry's annotations.
     pub descriptor: Descriptor,
 }
@@ -236,11 +236,11 @@ pub struct Root {
 impl Root {
     /// A root whose descriptor carries the annotations that `index.json` needs: kind, full name, and
     /// for images containerd's name, without which `ctr image import` makes up one.
-    pub fn new(name: Reference, kind: Kind, mut descriptor: Descriptor) -> Self {
+    pub fn new(name: Reference, kind: RootKind, mut descriptor: Descriptor) -> Self {
         use crate::annotation::{IMAGE_NAME, KIND, REF_NAME};
         descriptor.annotations.insert(KIND.into(), kind.as_str().into());
         descriptor.annotations.insert(REF_NAME.into(), name.to_string());
-        if matches!(kind, Kind::Image | Kind::Attached) {
+        if matches!(kind, RootKind::Image | RootKind::Attached) {
             descriptor.annotations.insert(IMAGE_NAME.into(), name.to_string());
         }
         Self { name, kind, descriptor }
@@ -248,7 +248,7 @@ impl Root {
 
     /// The root of an index entry, whichever tool wrote it: by the full name in either annotation.
     /// `None` for a bare tag, which names no repository.
-    pub fn of(descriptor: &Descriptor) -> Option<Self> {
+    pub fn from_descriptor(descriptor: &Descriptor) -> Option<Self> {
         use crate::annotation::{IMAGE_NAME, REF_NAME};
         let full = |key: &str| {
             let text = descriptor.annotations.get(key)?;
@@ -256,7 +256,11 @@ impl Root {
             if text.contains(['/', ':']) { text.parse::<Reference>().ok() } else { None }
         };
         let name = full(IMAGE_NAME).or_else(|| full(REF_NAME))?;
-        Some(Self { name, kind: Kind::of(descriptor), descriptor: descriptor.clone() })
+        Some(Self {
+            name,
+            kind: RootKind::from_descriptor(descriptor),
+            descriptor: descriptor.clone(),
+        })
     }
 }
 
@@ -302,9 +306,9 @@ mod tests {
         let digest = Digest::from_bytes([7; 32]);
         let root = Root::new(
             "ghcr.io/a/b:1".parse().unwrap(),
-            Kind::Image,
+            RootKind::Image,
             Descriptor::new(media_type::OCI_INDEX, digest, 3),
         );
-        assert_eq!(Root::of(&root.descriptor), Some(root));
+        assert_eq!(Root::from_descriptor(&root.descriptor), Some(root));
     }
 }

@@ -9,13 +9,13 @@ use crate::{Error, Result, snapshot};
 
 /// Where models are loaded to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Destination {
+pub enum ModelDestination {
     /// A folder: a mounted volume, a disk of a node.
     Folder(PathBuf),
     /// A bucket of an object store, and a prefix in it.
     Bucket(Bucket),
     /// A claim in the cluster: `pvc://namespace/claim`, and a folder in its volume.
-    Claim(Claim),
+    Claim(ClaimFolder),
     /// The site's depot. Nothing is copied: it serves models from the bundle or store it runs on.
     Depot,
 }
@@ -24,7 +24,7 @@ pub enum Destination {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bucket {
     /// The API of its object store.
-    pub cloud: Cloud,
+    pub cloud: BucketProtocol,
     /// The bucket's name; Azure calls it a container.
     pub name: String,
     /// The prefix of each object's name, without a slash at either end; empty for none.
@@ -33,7 +33,7 @@ pub struct Bucket {
 
 /// The API of an object store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cloud {
+pub enum BucketProtocol {
     /// S3, of Amazon or of any compatible server (MinIO, Ceph).
     S3,
     /// Google Cloud Storage.
@@ -44,7 +44,7 @@ pub enum Cloud {
 
 /// A PersistentVolumeClaim, and a folder in its volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
+pub struct ClaimFolder {
     /// The claim's namespace.
     pub namespace: String,
     /// The claim's name.
@@ -53,7 +53,7 @@ pub struct Claim {
     pub folder: String,
 }
 
-impl Cloud {
+impl BucketProtocol {
     /// `s3`, `gs` or `az`.
     pub fn scheme(self) -> &'static str {
         match self {
@@ -64,12 +64,12 @@ impl Cloud {
     }
 }
 
-impl FromStr for Destination {
+impl FromStr for ModelDestination {
     type Err = Error;
 
     /// `depot`, a URL of a known scheme, else a folder.
     fn from_str(text: &str) -> Result<Self> {
-        let error = |reason: &str| Error::invalid("model target", text, reason);
+        let error = |reason: &str| Error::invalid_text("model target", text, reason);
         if text == "depot" {
             return Ok(Self::Depot);
         }
@@ -84,10 +84,16 @@ impl FromStr for Destination {
             };
         };
         match scheme {
-            "s3" => bucket(Cloud::S3, rest).map(Self::Bucket).map_err(|reason| error(&reason)),
-            "gs" => bucket(Cloud::Gcs, rest).map(Self::Bucket).map_err(|reason| error(&reason)),
-            "az" => bucket(Cloud::Azure, rest).map(Self::Bucket).map_err(|reason| error(&reason)),
-            "pvc" => claim(rest).map(Self::Claim).map_err(|reason| error(&reason)),
+            "s3" => parse_bucket(BucketProtocol::S3, rest)
+                .map(Self::Bucket)
+                .map_err(|reason| error(&reason)),
+            "gs" => parse_bucket(BucketProtocol::Gcs, rest)
+                .map(Self::Bucket)
+                .map_err(|reason| error(&reason)),
+            "az" => parse_bucket(BucketProtocol::Azure, rest)
+                .map(Self::Bucket)
+                .map_err(|reason| error(&reason)),
+            "pvc" => parse_claim(rest).map(Self::Claim).map_err(|reason| error(&reason)),
             "file" => Err(error("write a folder as a plain path, such as /srv/models")),
             "http" | "https" => {
                 Err(error("write the bucket as s3://bucket/prefix, and its server as the endpoint"))
@@ -97,7 +103,7 @@ impl FromStr for Destination {
     }
 }
 
-fn bucket(cloud: Cloud, rest: &str) -> Result<Bucket, String> {
+fn parse_bucket(cloud: BucketProtocol, rest: &str) -> Result<Bucket, String> {
     /// Google's longest, with dots in it; Amazon's and Azure's is 63.
     const MAX: usize = 222;
     let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -112,7 +118,7 @@ fn bucket(cloud: Cloud, rest: &str) -> Result<Bucket, String> {
     }
     let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
     if !prefix.is_empty() {
-        snapshot::check_path(prefix).map_err(|fault| {
+        snapshot::check_model_path(prefix).map_err(|fault| {
             // `check_path` speaks of a model's repository, which is not what a prefix is in.
             let fault = if fault == "leaves the repository" {
                 "has an empty segment, `.` or `..`"
@@ -125,7 +131,7 @@ fn bucket(cloud: Cloud, rest: &str) -> Result<Bucket, String> {
     Ok(Bucket { cloud, name: name.to_owned(), prefix: prefix.to_owned() })
 }
 
-fn claim(rest: &str) -> Result<Claim, String> {
+fn parse_claim(rest: &str) -> Result<ClaimFolder, String> {
     // Kubernetes, "Object Names and IDs": a namespace is a DNS label, a claim a DNS subdomain.
     let is_name = |name: &str, max: usize, dots: &[u8]| {
         let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -145,15 +151,15 @@ fn claim(rest: &str) -> Result<Claim, String> {
     let folder = parts.next().unwrap_or_default();
     let folder = folder.strip_suffix('/').unwrap_or(folder);
     if !folder.is_empty() {
-        snapshot::check_path(folder).map_err(|fault| {
+        snapshot::check_model_path(folder).map_err(|fault| {
             format!("the folder {folder:?} {fault}; write pvc://{namespace}/{name}/folder")
         })?;
     }
     let (namespace, name, folder) = (namespace.to_owned(), name.to_owned(), folder.to_owned());
-    Ok(Claim { namespace, name, folder })
+    Ok(ClaimFolder { namespace, name, folder })
 }
 
-impl fmt::Display for Destination {
+impl fmt::Display for ModelDestination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(path) => path.display().fmt(f),
@@ -171,14 +177,14 @@ impl fmt::Display for Bucket {
     }
 }
 
-impl fmt::Display for Claim {
+impl fmt::Display for ClaimFolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "pvc://{}/{}", self.namespace, self.name)?;
         if self.folder.is_empty() { Ok(()) } else { write!(f, "/{}", self.folder) }
     }
 }
 
-crate::text::serde_as_text!(Destination);
+crate::text::serde_as_text!(ModelDestination);
 
 #[cfg(test)]
 mod tests {
@@ -196,11 +202,12 @@ mod tests {
             "depot",
             "./m",
         ] {
-            assert_eq!(text.parse::<Destination>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<ModelDestination>().unwrap().to_string(), text);
         }
-        let bucket = Bucket { cloud: Cloud::S3, name: "b".into(), prefix: "weights".into() };
-        assert_eq!("s3://b/weights/".parse(), Ok(Destination::Bucket(bucket)));
-        assert_eq!("depots".parse(), Ok(Destination::Folder("depots".into())));
+        let bucket =
+            Bucket { cloud: BucketProtocol::S3, name: "b".into(), prefix: "weights".into() };
+        assert_eq!("s3://b/weights/".parse(), Ok(ModelDestination::Bucket(bucket)));
+        assert_eq!("depots".parse(), Ok(ModelDestination::Folder("depots".into())));
     }
 
     #[test]
@@ -217,7 +224,7 @@ mod tests {
             ("file:///srv", "as a plain path"),
             ("ftp://x", "write s3://, gs://"),
         ] {
-            let error = text.parse::<Destination>().unwrap_err().to_string();
+            let error = text.parse::<ModelDestination>().unwrap_err().to_string();
             assert!(error.contains(reason), "{text}: {error}");
         }
     }

@@ -28,13 +28,13 @@ impl Digest {
         // By hand and not by a hex crate: upper case must be refused (OCI image-spec, "SHA-256"),
         // or one blob could have two names.
         if hex.len() != 64 {
-            return Err(Error::invalid("sha256", hex, "it must have 64 hex digits"));
+            return Err(Error::invalid_text("sha256", hex, "it must have 64 hex digits"));
         }
         for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-            match (nibble(pair[0]), nibble(pair[1])) {
+            match (parse_hex_digit(pair[0]), parse_hex_digit(pair[1])) {
                 (Some(high), Some(low)) => *byte = high << 4 | low,
                 _ => {
-                    return Err(Error::invalid(
+                    return Err(Error::invalid_text(
                         "sha256",
                         hex,
                         "it must have lower-case hex digits only",
@@ -58,14 +58,14 @@ impl Digest {
     }
 
     /// The first twelve hex digits, for tables that people read. Not unique enough to look up by.
-    pub fn short(&self) -> String {
+    pub fn short_hex(&self) -> String {
         let mut hex = self.hex();
         hex.truncate(12);
         hex
     }
 }
 
-fn nibble(digit: u8) -> Option<u8> {
+fn parse_hex_digit(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),
@@ -78,10 +78,14 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self> {
         let Some(hex) = text.strip_prefix("sha256:") else {
-            return Err(Error::invalid("digest", text, "it must start with sha256:"));
+            return Err(Error::invalid_text("digest", text, "it must start with sha256:"));
         };
         Self::from_hex(hex).map_err(|_| {
-            Error::invalid("digest", text, "sha256: must be followed by 64 lower-case hex digits")
+            Error::invalid_text(
+                "digest",
+                text,
+                "sha256: must be followed by 64 lower-case hex digits",
+            )
         })
     }
 }
@@ -111,7 +115,7 @@ mod tests {
     fn a_digest_prints_as_it_was_written() {
         let digest: Digest = EMPTY.parse().unwrap();
         assert_eq!(digest.to_string(), EMPTY);
-        assert_eq!(digest.short(), "e3b0c44298fc");
+        assert_eq!(digest.short_hex(), "e3b0c44298fc");
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub enum Error {
         reason: String,
     },
     /// A document (gantry.yaml, gantry.lock, site.yaml, a manifest) does not parse.
-    #[error("{document}{}: {message}", position(*line, *column))]
+    #[error("{document}{}: {message}", format_position(*line, *column))]
     Document {
         /// The document's name as the user knows it, usually its path.
         document: String,
@@ -45,13 +45,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// Makes an [`Error::Invalid`]. The text is cut to 200 characters, so that hostile input cannot
     /// flood a terminal.
-    pub(crate) fn invalid(what: &'static str, text: &str, reason: impl Into<String>) -> Self {
+    pub(crate) fn invalid_text(what: &'static str, text: &str, reason: impl Into<String>) -> Self {
         const SHOWN: usize = 200;
         let shown: String = text.chars().take(SHOWN).collect();
         Self::Invalid { what, text: shown, reason: reason.into() }
     }
 }
 
-fn position(line: u64, column: u64) -> String {
+fn format_position(line: u64, column: u64) -> String {
     if line == 0 { String::new() } else { format!(":{line}:{column}") }
 }

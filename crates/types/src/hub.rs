@@ -39,7 +39,7 @@ impl FromStr for ModelId {
         };
         let parts: Vec<&str> = text.split('/').collect();
         if parts.len() > 2 || !parts.iter().all(|part| segment(part)) || text.len() > MAX {
-            return Err(Error::invalid(
+            return Err(Error::invalid_text(
                 "model id",
                 text,
                 "write org/name as the Hub shows it, such as BAAI/bge-m3",
@@ -51,9 +51,9 @@ impl FromStr for ModelId {
 
 /// A commit of a model's repository: 40 lower-case hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Commit(String);
+pub struct CommitId(String);
 
-impl Commit {
+impl CommitId {
     /// The 40 hex digits.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -71,27 +71,27 @@ impl GitId {
     }
 }
 
-fn sha1_hex(what: &'static str, text: &str) -> Result<String> {
+fn parse_sha1_hex(what: &'static str, text: &str) -> Result<String> {
     let valid =
         text.len() == 40 && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'));
     if valid {
         Ok(text.to_owned())
     } else {
-        Err(Error::invalid(what, text, "it must have 40 lower-case hex digits"))
+        Err(Error::invalid_text(what, text, "it must have 40 lower-case hex digits"))
     }
 }
 
-impl FromStr for Commit {
+impl FromStr for CommitId {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        sha1_hex("commit", text).map(Self)
+        parse_sha1_hex("commit", text).map(Self)
     }
 }
 
 impl FromStr for GitId {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        sha1_hex("git id", text).map(Self)
+        parse_sha1_hex("git id", text).map(Self)
     }
 }
 
@@ -104,5 +104,5 @@ macro_rules! display {
         }
     )*};
 }
-display!(ModelId, Commit, GitId);
-crate::text::serde_as_text!(ModelId, Commit, GitId);
+display!(ModelId, CommitId, GitId);
+crate::text::serde_as_text!(ModelId, CommitId, GitId);

@@ -13,8 +13,8 @@ use std::path::PathBuf;
 
 use serde_saphyr::Spanned;
 
-use self::checks::{Check, RawCheck};
-use self::raw::{Raw, RawChart, RawImage, RawModel};
+use self::checks::{DeclaredCheck, RawCheck};
+use self::raw::{RawChart, RawImage, RawInput, RawModel};
 use self::tool::RawTool;
 use crate::{Digest, Error, ModelId, Platform, Reference, Result, yaml};
 
@@ -29,28 +29,28 @@ pub struct Input {
     /// The platforms of images that name none of their own.
     pub platforms: Vec<Platform>,
     /// Helm charts; their images are found by rendering them.
-    pub charts: Vec<Chart>,
+    pub charts: Vec<InputChart>,
     /// Images by reference, and the images of `tools:`.
-    pub images: Vec<Image>,
+    pub images: Vec<InputImage>,
     /// Models.
-    pub models: Vec<Model>,
+    pub models: Vec<InputModel>,
     /// Plain files.
     pub files: Vec<PathBuf>,
     /// Images that operators pull without naming them in any manifest, besides Gantry's own rules.
-    pub rules: rules::Rules,
+    pub rules: rules::OperatorImageRules,
     /// Telemetry, update checks and the like, besides Gantry's own rules.
     pub phone_home: rules::PhoneHome,
     /// Requests that `gantry check` sends, besides those to the model servers that it recognises.
-    pub checks: Vec<checks::Check>,
+    pub checks: Vec<checks::DeclaredCheck>,
     /// How model servers are recognised, besides Gantry's own rules.
-    pub inference: Vec<checks::Server>,
+    pub inference: Vec<checks::ModelServerRule>,
     /// How runtimes are configured for offline use, besides Gantry's own rules.
-    pub wiring: wiring::Wiring,
+    pub wiring: wiring::WiringRules,
 }
 
 /// A Helm chart and how it will be installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chart {
+pub struct InputChart {
     /// Where the chart comes from.
     pub source: ChartSource,
     /// The version or a semver range; the newest when absent.
@@ -94,18 +94,18 @@ pub enum ChartSource {
 
 /// An image by reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Image {
+pub struct InputImage {
     /// Its name.
     pub reference: Reference,
     /// Its platforms; the input's when empty.
     pub platforms: Vec<Platform>,
     /// Where its content comes from.
-    pub from: ImageFrom,
+    pub from: ImageSource,
 }
 
 /// Where an image's content comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ImageFrom {
+pub enum ImageSource {
     /// In its registry.
     Registry,
     /// In a `docker save` archive or an OCI archive.
@@ -120,7 +120,7 @@ pub enum ImageFrom {
 
 /// A model.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Model {
+pub enum InputModel {
     /// A snapshot of a repository of the Hugging Face Hub.
     Hub {
         /// `org/name`.
@@ -132,7 +132,7 @@ pub enum Model {
         /// No file that matches one of these globs.
         exclude: Vec<String>,
         /// Where the files come from.
-        from: HubFrom,
+        from: HubModelSource,
     },
     /// A model of the Ollama registry.
     Ollama {
@@ -161,7 +161,7 @@ pub enum Model {
 
 /// Where the files of a Hub model come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HubFrom {
+pub enum HubModelSource {
     /// On the Hub.
     Hub,
     /// In a local cache (`~/.cache/huggingface/hub`).
@@ -173,34 +173,35 @@ pub enum HubFrom {
 impl Input {
     /// Reads a `gantry.yaml`. `name` is what errors call it.
     pub fn parse(name: &str, text: &str) -> Result<Self> {
-        let raw: Raw = yaml::read(name, text)?;
-        let place = Place { document: name };
+        let raw: RawInput = yaml::read_document(name, text)?;
+        let place = DocumentErrors { document: name };
         if raw.version.value != VERSION {
             let found = raw.version.value;
-            return Err(place.error(
+            return Err(place.error_at(
                 &raw.version,
                 format!("version {found} is not supported; write `version: {VERSION}`"),
             ));
         }
-        check_name(&raw.name.value).map_err(|reason| place.error(&raw.name, reason))?;
+        check_bundle_name(&raw.name.value).map_err(|reason| place.error_at(&raw.name, reason))?;
         let platforms =
             if raw.platforms.is_empty() { vec![Platform::linux_amd64()] } else { raw.platforms };
         // Tools after images, so that a tool that is listed as an image too is reported at `tools:`.
-        let mut images = place.all(raw.images, RawImage::check)?;
+        let mut images = place.convert_all(raw.images, RawImage::into_image)?;
         place.add_tools(raw.tools, &mut images)?;
-        let charts = place.all(raw.charts.clone(), RawChart::check)?;
+        let charts = place.convert_all(raw.charts.clone(), RawChart::into_chart)?;
         // On converted charts, since a release without a name is called like its chart.
-        needs::check(&charts).map_err(|(chart, reason)| place.error(&raw.charts[chart], reason))?;
+        needs::check_needs(&charts)
+            .map_err(|(chart, reason)| place.error_at(&raw.charts[chart], reason))?;
         Ok(Self {
             name: raw.name.value,
             platforms,
             charts,
             images,
-            models: place.all(raw.models, RawModel::check)?,
+            models: place.convert_all(raw.models, RawModel::into_model)?,
             files: raw.files,
             rules: raw.rules,
             phone_home: raw.phone_home,
-            checks: place.checks(raw.checks)?,
+            checks: place.convert_checks(raw.checks)?,
             inference: raw.inference,
             wiring: raw.wiring,
         })
@@ -208,7 +209,7 @@ impl Input {
 }
 
 /// Checks the bundle's name, which becomes part of file names on any file system.
-fn check_name(name: &str) -> Result<(), String> {
+fn check_bundle_name(name: &str) -> Result<(), String> {
     let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
     if name.is_empty()
         || name.len() > 63
@@ -223,12 +224,12 @@ fn check_name(name: &str) -> Result<(), String> {
 }
 
 /// Makes errors with the line and column of an entry of the document.
-struct Place<'a> {
+struct DocumentErrors<'a> {
     document: &'a str,
 }
 
-impl Place<'_> {
-    fn error<T>(&self, at: &Spanned<T>, message: String) -> Error {
+impl DocumentErrors<'_> {
+    fn error_at<T>(&self, at: &Spanned<T>, message: String) -> Error {
         Error::Document {
             document: self.document.to_owned(),
             line: at.referenced.line(),
@@ -237,26 +238,31 @@ impl Place<'_> {
         }
     }
 
-    fn all<R: Clone, T>(
+    fn convert_all<R: Clone, T>(
         &self,
         raw: Vec<Spanned<R>>,
         check: impl Fn(R) -> Result<T, String>,
     ) -> Result<Vec<T>> {
         raw.into_iter()
-            .map(|entry| check(entry.value.clone()).map_err(|message| self.error(&entry, message)))
+            .map(|entry| {
+                check(entry.value.clone()).map_err(|message| self.error_at(&entry, message))
+            })
             .collect()
     }
 
     /// Converts the checks. `gantry check --only NAME` chooses by name, so no name may come twice.
-    fn checks(&self, raw: Vec<Spanned<RawCheck>>) -> Result<Vec<Check>> {
-        let mut checks: Vec<Check> = Vec::new();
+    fn convert_checks(&self, raw: Vec<Spanned<RawCheck>>) -> Result<Vec<DeclaredCheck>> {
+        let mut checks: Vec<DeclaredCheck> = Vec::new();
         for entry in raw {
-            let check =
-                entry.value.clone().check().map_err(|message| self.error(&entry, message))?;
+            let check = entry
+                .value
+                .clone()
+                .into_check()
+                .map_err(|message| self.error_at(&entry, message))?;
             if checks.iter().any(|other| other.name == check.name) {
                 let twice =
                     format!("there are two checks {:?}; give each its own name", check.name);
-                return Err(self.error(&entry, twice));
+                return Err(self.error_at(&entry, twice));
             }
             checks.push(check);
         }
@@ -265,13 +271,14 @@ impl Place<'_> {
 
     /// Adds the images of `tools:`. One that `images:` has already is refused: it would not be clear
     /// which of the two is meant.
-    fn add_tools(&self, tools: Vec<Spanned<RawTool>>, images: &mut Vec<Image>) -> Result<()> {
+    fn add_tools(&self, tools: Vec<Spanned<RawTool>>, images: &mut Vec<InputImage>) -> Result<()> {
         for tool in tools {
-            let image = tool.value.clone().check().map_err(|message| self.error(&tool, message))?;
+            let image =
+                tool.value.clone().into_image().map_err(|message| self.error_at(&tool, message))?;
             if images.iter().any(|other| other.reference == image.reference) {
                 let twice =
                     format!("{} is listed twice; remove one of the two entries", image.reference);
-                return Err(self.error(&tool, twice));
+                return Err(self.error_at(&tool, twice));
             }
             images.push(image);
         }
@@ -318,11 +325,11 @@ tools: [gantry]
 "#;
 
     #[test]
-    fn the_design_s_example_is_read_whole() {
+    fn an_example_with_every_key_is_read_whole() {
         let input = Input::parse("gantry.yaml", WHOLE).unwrap();
         assert_eq!(input.charts.len(), 3);
-        assert_eq!(input.images[1].from, ImageFrom::Archive("own.tar".into()));
-        assert_eq!(input.images[2].from, ImageFrom::Docker("/run/podman/podman.sock".into()));
+        assert_eq!(input.images[1].from, ImageSource::Archive("own.tar".into()));
+        assert_eq!(input.images[2].from, ImageSource::Docker("/run/podman/podman.sock".into()));
         assert_eq!(input.models.len(), 4);
     }
 
@@ -331,10 +338,10 @@ tools: [gantry]
         let read = |tools: &str| {
             Input::parse("f", &format!("version: 1\nname: a\ntools: {tools}\n")).unwrap().images
         };
-        let image = |binaries: &[&str]| Image {
-            reference: crate::own_image::reference().unwrap(),
+        let image = |binaries: &[&str]| InputImage {
+            reference: crate::own_image::image_reference().unwrap(),
             platforms: vec![],
-            from: ImageFrom::Gantry(binaries.iter().map(PathBuf::from).collect()),
+            from: ImageSource::Gantry(binaries.iter().map(PathBuf::from).collect()),
         };
         assert_eq!(read("[gantry]"), [image(&[])]);
         assert_eq!(read("[{gantry: [amd64, dist/arm64]}]"), [image(&["amd64", "dist/arm64"])]);

@@ -28,10 +28,10 @@ pub mod snapshot;
 mod text;
 pub mod yaml;
 
-pub use descriptor::{Descriptor, Index, Kind, Manifest, Root};
+pub use descriptor::{Descriptor, Index, Manifest, Root, RootKind};
 pub use digest::Digest;
 pub use error::{Error, Result};
-pub use hub::{Commit, GitId, ModelId};
+pub use hub::{CommitId, GitId, ModelId};
 pub use platform::Platform;
 pub use reference::Reference;
 pub use size::ByteSize;

@@ -5,9 +5,11 @@ use serde::{Deserialize, Serialize};
 
 mod content;
 
-pub use content::{Content, Origin};
+pub use content::{BlobOrigin, LockedBlob};
 
-use crate::{Commit, Descriptor, Digest, Error, GitId, ModelId, Platform, Reference, Result, yaml};
+use crate::{
+    CommitId, Descriptor, Digest, Error, GitId, ModelId, Platform, Reference, Result, yaml,
+};
 
 /// The version of the lock format that this Gantry writes and reads.
 pub const VERSION: u32 = 1;
@@ -27,16 +29,16 @@ pub struct Lock {
     pub platforms: Vec<Platform>,
     /// Charts, sorted by reference, then release.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub charts: Vec<Chart>,
+    pub charts: Vec<LockedChart>,
     /// Images, sorted by reference.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub images: Vec<Image>,
+    pub images: Vec<LockedImage>,
     /// Models, sorted by reference.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub models: Vec<Model>,
+    pub models: Vec<LockedModel>,
     /// Files, sorted by reference.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub files: Vec<File>,
+    pub files: Vec<LockedFile>,
 }
 
 /// A blob: its digest and its length.
@@ -53,11 +55,12 @@ impl Serialize for Blob {
     /// On one line, `{digest: …, size: …}`, so that a diff shows one layer per line.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
-        struct Plain {
+        struct BlobFields {
             digest: Digest,
             size: u64,
         }
-        serde_saphyr::FlowMap(Plain { digest: self.digest, size: self.size }).serialize(serializer)
+        serde_saphyr::FlowMap(BlobFields { digest: self.digest, size: self.size })
+            .serialize(serializer)
     }
 }
 
@@ -70,7 +73,7 @@ impl From<&Descriptor> for Blob {
 /// A manifest and the blobs that it needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Manifest {
+pub struct LockedManifest {
     /// The manifest's digest.
     pub digest: Digest,
     /// The manifest's length in bytes.
@@ -88,9 +91,9 @@ pub struct Manifest {
     pub layers: Vec<Blob>,
 }
 
-impl Manifest {
+impl LockedManifest {
     /// The manifest itself as a blob.
-    pub fn blob(&self) -> Blob {
+    pub fn to_blob(&self) -> Blob {
         Blob { digest: self.digest, size: self.size }
     }
 
@@ -99,7 +102,7 @@ impl Manifest {
         self.config.iter().chain(&self.layers).copied()
     }
 
-    fn descriptor(&self) -> Descriptor {
+    fn to_descriptor(&self) -> Descriptor {
         Descriptor::new(&self.media_type, self.digest, self.size)
     }
 }
@@ -107,7 +110,7 @@ impl Manifest {
 /// A chart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Chart {
+pub struct LockedChart {
     /// The chart as `gantry.yaml` has it, without version.
     pub chart: String,
     /// The chart's name in its repository, where one was given.
@@ -126,13 +129,13 @@ pub struct Chart {
     /// The name of the chart as an OCI artifact.
     pub reference: Reference,
     /// The artifact: config, archive, and the provenance file where there is one.
-    pub manifest: Manifest,
+    pub manifest: LockedManifest,
 }
 
 /// An image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Image {
+pub struct LockedImage {
     /// Its full name, as `gantry.yaml` or a rendered chart names it.
     pub reference: Reference,
     /// The digest that the name was resolved to: of the index, where there is one.
@@ -145,20 +148,20 @@ pub struct Image {
     pub platforms: Vec<Platform>,
     /// Where the content is, when not in the registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<ImageFrom>,
+    pub from: Option<ImageOrigin>,
     /// The manifests that are carried: those of the chosen platforms.
-    pub manifests: Vec<Manifest>,
+    pub manifests: Vec<LockedManifest>,
     /// Signatures, SBOMs and attestations of the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub attached: Vec<Attached>,
+    pub attached: Vec<LockedAttachment>,
     /// Where charts or `gantry.yaml` name the image, for a reviewer.
-    pub seen: Vec<Seen>,
+    pub seen: Vec<ImageMention>,
 }
 
 /// Where the content of an image is on the machine on which `gantry lock` ran.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub enum ImageFrom {
+pub enum ImageOrigin {
     /// A `docker save` or OCI archive.
     Archive(String),
     /// An OCI layout.
@@ -172,20 +175,20 @@ pub enum ImageFrom {
 /// A signature, SBOM or attestation of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Attached {
+pub struct LockedAttachment {
     /// Its name: a cosign tag, or the repository with its digest.
     pub reference: Reference,
     /// Its type, where it has one (`application/spdx+json`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
     /// Its manifest.
-    pub manifest: Manifest,
+    pub manifest: LockedManifest,
 }
 
 /// One place that names an image.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Seen {
+pub struct ImageMention {
     /// The release whose rendered chart names it, or `gantry.yaml`.
     pub by: String,
     /// The template's path in the chart.
@@ -205,25 +208,25 @@ pub struct Seen {
 /// A model. The first key (`hf`, `ollama` or `url`) says which kind it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Model {
+pub enum LockedModel {
     /// A Hugging Face snapshot.
-    Hub(HubModel),
+    Hub(LockedHubModel),
     /// An Ollama model.
-    Ollama(OllamaModel),
+    Ollama(LockedOllamaModel),
     /// A file from a URL.
-    Url(UrlModel),
+    Url(LockedUrlModel),
 }
 
 /// A Hugging Face snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct HubModel {
+pub struct LockedHubModel {
     /// `org/name`.
     pub hf: ModelId,
     /// The branch, tag or commit in `gantry.yaml`.
     pub revision: String,
     /// The commit that the revision was resolved to.
-    pub commit: Commit,
+    pub commit: CommitId,
     /// Only files that match one of these globs; all when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<String>,
@@ -232,7 +235,7 @@ pub struct HubModel {
     pub exclude: Vec<String>,
     /// Where the content is, when not on the Hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<ModelFrom>,
+    pub from: Option<ModelOrigin>,
     /// The name of the snapshot as an OCI artifact.
     pub reference: Reference,
     /// The ModelPack manifest, which is made from this entry.
@@ -240,13 +243,13 @@ pub struct HubModel {
     /// The manifest's config, which is made from this entry.
     pub config: Blob,
     /// The files, sorted by path.
-    pub files: Vec<ModelFile>,
+    pub files: Vec<LockedModelFile>,
 }
 
 /// Where a model's files are on the machine on which `gantry lock` ran.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub enum ModelFrom {
+pub enum ModelOrigin {
     /// A Hugging Face cache.
     Cache(String),
     /// A plain folder, or Ollama's models folder.
@@ -263,7 +266,7 @@ pub enum ModelFrom {
 /// A file of a Hugging Face snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct ModelFile {
+pub struct LockedModelFile {
     /// Its path in the repository.
     pub path: String,
     /// Bytes.
@@ -280,22 +283,22 @@ pub struct ModelFile {
 /// An Ollama model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct OllamaModel {
+pub struct LockedOllamaModel {
     /// The name as `ollama pull` takes it.
     pub ollama: String,
     /// Where the content is, when not in the registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<ModelFrom>,
+    pub from: Option<ModelOrigin>,
     /// The full name.
     pub reference: Reference,
     /// The manifest, verbatim, and its blobs.
-    pub manifest: Manifest,
+    pub manifest: LockedManifest,
 }
 
 /// A model file from a URL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct UrlModel {
+pub struct LockedUrlModel {
     /// The URL.
     pub url: String,
     /// The name of the file as an OCI artifact.
@@ -311,7 +314,7 @@ pub struct UrlModel {
 /// A plain file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct File {
+pub struct LockedFile {
     /// The path as `gantry.yaml` has it.
     pub file: String,
     /// The name of the file as an OCI artifact.
@@ -327,7 +330,7 @@ pub struct File {
 impl Lock {
     /// Reads a lock. `name` is what errors call it.
     pub fn parse(name: &str, text: &str) -> Result<Self> {
-        let lock: Self = yaml::read(name, text)?;
+        let lock: Self = yaml::read_document(name, text)?;
         // A lock of a later version mostly fails above already, by a key that is not known here.
         if lock.version != VERSION {
             return Err(Error::Document {
@@ -345,8 +348,8 @@ impl Lock {
     }
 
     /// The lock as text, the same for the same content.
-    pub fn print(&self) -> Result<String> {
-        Ok(format!("{HEADER}{}", yaml::write(self)?))
+    pub fn to_yaml(&self) -> Result<String> {
+        Ok(format!("{HEADER}{}", yaml::write_document(self)?))
     }
 
     /// Sorts all lists as the format requires.
@@ -380,9 +383,9 @@ mod tests {
     use super::*;
     use crate::media_type;
 
-    fn sample() -> Lock {
+    fn sample_lock() -> Lock {
         let blob = |n: u8| Blob { digest: Digest::from_bytes([n; 32]), size: u64::from(n) };
-        let manifest = Manifest {
+        let manifest = LockedManifest {
             digest: blob(1).digest,
             size: 1,
             media_type: media_type::OCI_MANIFEST.into(),
@@ -390,7 +393,7 @@ mod tests {
             config: Some(blob(2)),
             layers: vec![blob(3), blob(4)],
         };
-        let model = HubModel {
+        let model = LockedHubModel {
             hf: "BAAI/bge-m3".parse().unwrap(),
             revision: "main".into(),
             commit: "ab".repeat(20).parse().unwrap(),
@@ -400,7 +403,7 @@ mod tests {
             reference: format!("huggingface.co/baai/bge-m3:{}", "ab".repeat(20)).parse().unwrap(),
             manifest: blob(5),
             config: blob(6),
-            files: vec![ModelFile {
+            files: vec![LockedModelFile {
                 path: "config.json".into(),
                 size: 7,
                 digest: blob(7).digest,
@@ -413,16 +416,16 @@ mod tests {
             name: "sample".into(),
             platforms: vec![Platform::linux_amd64()],
             charts: vec![],
-            images: vec![Image {
+            images: vec![LockedImage {
                 reference: "nginx:1".parse().unwrap(),
                 digest: manifest.digest,
                 media_type: manifest.media_type.clone(),
                 size: 1,
                 platforms: vec![Platform::linux_amd64()],
-                from: Some(ImageFrom::Archive("images.tar".into())),
+                from: Some(ImageOrigin::Archive("images.tar".into())),
                 manifests: vec![manifest],
                 attached: vec![],
-                seen: vec![Seen {
+                seen: vec![ImageMention {
                     by: "gantry.yaml".into(),
                     template: None,
                     object: None,
@@ -430,27 +433,30 @@ mod tests {
                     values: vec![],
                 }],
             }],
-            models: vec![Model::Hub(model)],
+            models: vec![LockedModel::Hub(model)],
             files: vec![],
         }
     }
 
     #[test]
     fn a_lock_is_read_as_it_was_written() {
-        let lock = sample();
-        let text = lock.print().unwrap();
+        let lock = sample_lock();
+        let text = lock.to_yaml().unwrap();
         assert!(text.contains("- {digest: "), "a layer stands on one line:\n{text}");
         let again = Lock::parse("gantry.lock", &text).unwrap();
         assert_eq!(again, lock);
-        assert_eq!(again.print().unwrap(), text);
+        assert_eq!(again.to_yaml().unwrap(), text);
     }
 
     #[test]
     fn every_blob_of_a_lock_says_where_it_comes_from() {
-        let lock = sample();
-        let content = lock.content();
+        let lock = sample_lock();
+        let content = lock.blobs();
         assert_eq!(content.len(), 1 + 1 + 3 + 3);
-        assert_eq!(content.iter().filter(|c| matches!(c.origin, Origin::Hub { .. })).count(), 1);
+        assert_eq!(
+            content.iter().filter(|c| matches!(c.origin, BlobOrigin::Hub { .. })).count(),
+            1
+        );
         assert_eq!(lock.roots().len(), 2);
     }
 }

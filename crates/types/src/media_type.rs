@@ -59,7 +59,7 @@ pub fn is_manifest(media_type: &str) -> bool {
 
 /// The `ModelPack` layer type for a model's file, by its name (CNCF model-spec v0.0.7, "Layer media
 /// types"). What no rule knows is a configuration or tokenizer file.
-pub fn of_model_file(path: &str) -> &'static str {
+pub fn for_model_file(path: &str) -> &'static str {
     let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     match extension {

@@ -12,7 +12,7 @@ use crate::{Error, Reference, Result, reference::is_host};
 /// How the name in the site's registry is made from the name at the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Naming {
+pub enum NamingRule {
     /// The repository's path behind the registry: `ghcr.io/a/b:1` is `SITE/a/b:1`.
     #[default]
     Path,
@@ -22,7 +22,7 @@ pub enum Naming {
     Name,
 }
 
-impl Naming {
+impl NamingRule {
     /// The value as it is written in site.yaml and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -33,38 +33,40 @@ impl Naming {
     }
 }
 
-impl FromStr for Naming {
+impl FromStr for NamingRule {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
         [Self::Path, Self::HostPath, Self::Name]
             .into_iter()
             .find(|naming| naming.as_str() == text)
-            .ok_or_else(|| Error::invalid("naming", text, "write path, host-path or name"))
+            .ok_or_else(|| Error::invalid_text("naming", text, "write path, host-path or name"))
     }
 }
 
 /// A registry and a path in it, under which a site keeps everything that is loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prefix {
+pub struct RegistryPrefix {
     registry: String,
     path: String,
 }
 
-impl Prefix {
+impl RegistryPrefix {
     /// The registry's host and port.
     pub fn registry(&self) -> &str {
         &self.registry
     }
 
     /// The name that `reference` gets in this registry. Tag and digest stay as they are.
-    pub fn target(&self, naming: Naming, reference: &Reference) -> Result<Reference> {
+    pub fn site_reference(&self, naming: NamingRule, reference: &Reference) -> Result<Reference> {
         let repository = reference.repository();
         let own = match naming {
-            Naming::Path => repository.to_owned(),
+            NamingRule::Path => repository.to_owned(),
             // The colon of a port is not allowed in a repository path (distribution/reference).
-            Naming::HostPath => format!("{}/{repository}", reference.registry().replace(':', "-")),
-            Naming::Name => repository.rsplit('/').next().unwrap_or(repository).to_owned(),
+            NamingRule::HostPath => {
+                format!("{}/{repository}", reference.registry().replace(':', "-"))
+            }
+            NamingRule::Name => repository.rsplit('/').next().unwrap_or(repository).to_owned(),
         };
         let repository = if self.path.is_empty() { own } else { format!("{}/{own}", self.path) };
         Reference::new(&self.registry, &repository, reference.tag(), reference.digest().copied())
@@ -73,15 +75,15 @@ impl Prefix {
     /// The names of all `references` in this registry, by their source names. Fails with
     /// [`Error::Collision`] for the first two that come from different repositories and would get
     /// the same name. Call it before the first push.
-    pub fn targets<'a>(
+    pub fn site_references<'a>(
         &self,
-        naming: Naming,
+        naming: NamingRule,
         references: impl IntoIterator<Item = &'a Reference>,
     ) -> Result<BTreeMap<Reference, Reference>> {
         let mut taken: BTreeMap<String, &Reference> = BTreeMap::new();
         let mut targets = BTreeMap::new();
         for reference in references {
-            let target = self.target(naming, reference)?;
+            let target = self.site_reference(naming, reference)?;
             // Compared without tags: two repositories that share one repository at the site would
             // mix their tags, also where no tag is the same today.
             if let Some(other) = taken.insert(target.name(), reference)
@@ -89,12 +91,14 @@ impl Prefix {
             {
                 let hint = match naming {
                     // The full source name is in the target already: only a port's dash can clash.
-                    Naming::HostPath => "carry one of them in a bundle of its own",
+                    NamingRule::HostPath => "carry one of them in a bundle of its own",
                     // The least change that helps: `path` if the repository paths differ, else `host-path`.
-                    Naming::Name if self.separates(Naming::Path, other, reference) => {
+                    NamingRule::Name
+                        if self.gives_different_names(NamingRule::Path, other, reference) =>
+                    {
                         "use the naming path, which keeps the whole repository path"
                     }
-                    Naming::Path | Naming::Name => {
+                    NamingRule::Path | NamingRule::Name => {
                         "use the naming host-path, which keeps the source's host"
                     }
                 };
@@ -110,19 +114,19 @@ impl Prefix {
         Ok(targets)
     }
 
-    fn separates(&self, naming: Naming, a: &Reference, b: &Reference) -> bool {
-        match (self.target(naming, a), self.target(naming, b)) {
+    fn gives_different_names(&self, naming: NamingRule, a: &Reference, b: &Reference) -> bool {
+        match (self.site_reference(naming, a), self.site_reference(naming, b)) {
             (Ok(a), Ok(b)) => a.name() != b.name(),
             _ => false,
         }
     }
 }
 
-impl FromStr for Prefix {
+impl FromStr for RegistryPrefix {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let invalid = |reason: &str| Error::invalid("registry prefix", text, reason);
+        let invalid = |reason: &str| Error::invalid_text("registry prefix", text, reason);
         if text.contains("://") {
             return Err(invalid("write it without a scheme, as host[:port][/path]"));
         }
@@ -142,7 +146,7 @@ impl FromStr for Prefix {
     }
 }
 
-impl fmt::Display for Prefix {
+impl fmt::Display for RegistryPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.registry)?;
         if self.path.is_empty() { Ok(()) } else { write!(f, "/{}", self.path) }
@@ -154,46 +158,46 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn reference(text: &str) -> Reference {
+    fn parse_reference(text: &str) -> Reference {
         text.parse().unwrap()
     }
 
     #[test]
     fn a_site_names_an_image_by_its_rule() {
-        let site: Prefix = "registry.internal:5000/ai".parse().unwrap();
-        let image = reference("ghcr.io/org/server:1");
+        let site: RegistryPrefix = "registry.internal:5000/ai".parse().unwrap();
+        let image = parse_reference("ghcr.io/org/server:1");
         for (naming, target) in [
-            (Naming::Path, "registry.internal:5000/ai/org/server:1"),
-            (Naming::HostPath, "registry.internal:5000/ai/ghcr.io/org/server:1"),
-            (Naming::Name, "registry.internal:5000/ai/server:1"),
+            (NamingRule::Path, "registry.internal:5000/ai/org/server:1"),
+            (NamingRule::HostPath, "registry.internal:5000/ai/ghcr.io/org/server:1"),
+            (NamingRule::Name, "registry.internal:5000/ai/server:1"),
         ] {
-            assert_eq!(site.target(naming, &image).unwrap().to_string(), target);
+            assert_eq!(site.site_reference(naming, &image).unwrap().to_string(), target);
         }
     }
 
     #[test]
     fn two_images_on_one_name_are_refused_with_the_naming_that_separates_them() {
-        let site: Prefix = "registry.internal".parse().unwrap();
-        let both = [reference("ghcr.io/a/x:1"), reference("quay.io/b/x:1")];
-        let error = site.targets(Naming::Name, &both).unwrap_err().to_string();
+        let site: RegistryPrefix = "registry.internal".parse().unwrap();
+        let both = [parse_reference("ghcr.io/a/x:1"), parse_reference("quay.io/b/x:1")];
+        let error = site.site_references(NamingRule::Name, &both).unwrap_err().to_string();
         assert!(error.contains("naming path"), "{error}");
-        let same_path = [reference("ghcr.io/a/x:1"), reference("quay.io/a/x:2")];
-        let error = site.targets(Naming::Path, &same_path).unwrap_err().to_string();
+        let same_path = [parse_reference("ghcr.io/a/x:1"), parse_reference("quay.io/a/x:2")];
+        let error = site.site_references(NamingRule::Path, &same_path).unwrap_err().to_string();
         assert!(error.contains("naming host-path"), "{error}");
-        assert_eq!(site.targets(Naming::HostPath, &same_path).unwrap().len(), 2);
+        assert_eq!(site.site_references(NamingRule::HostPath, &same_path).unwrap().len(), 2);
     }
 
     #[test]
     fn two_tags_of_one_repository_do_not_collide() {
-        let site: Prefix = "registry.internal".parse().unwrap();
-        let tags = [reference("ghcr.io/a/x:1"), reference("ghcr.io/a/x:2")];
-        assert_eq!(site.targets(Naming::Name, &tags).unwrap().len(), 2);
+        let site: RegistryPrefix = "registry.internal".parse().unwrap();
+        let tags = [parse_reference("ghcr.io/a/x:1"), parse_reference("ghcr.io/a/x:2")];
+        assert_eq!(site.site_references(NamingRule::Name, &tags).unwrap().len(), 2);
     }
 
     #[test]
     fn a_prefix_that_is_none_says_what_to_write() {
         for wrong in ["", "https://registry.internal", "registry.internal/UPPER", "/x", "a b"] {
-            assert!(wrong.parse::<Prefix>().is_err(), "{wrong}");
+            assert!(wrong.parse::<RegistryPrefix>().is_err(), "{wrong}");
         }
     }
 }

@@ -9,7 +9,7 @@ pub const REPOSITORY: &str = "ghcr.io/gantry/gantry";
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The name of the image of this Gantry: [`REPOSITORY`] at [`VERSION`].
-pub fn reference() -> Result<Reference> {
+pub fn image_reference() -> Result<Reference> {
     format!("{REPOSITORY}:{VERSION}").parse()
 }
 
@@ -20,7 +20,7 @@ mod tests {
 
     #[test]
     fn the_image_of_this_gantry_has_its_version_as_tag() {
-        let reference = reference().unwrap();
+        let reference = image_reference().unwrap();
         assert_eq!((reference.name().as_str(), reference.tag()), (REPOSITORY, Some(VERSION)));
     }
 }

@@ -54,7 +54,7 @@ impl FromStr for Platform {
                     variant: rest.first().map(|v| (*v).to_owned()),
                 })
             }
-            _ => Err(Error::invalid(
+            _ => Err(Error::invalid_text(
                 "platform",
                 text,
                 "write os/architecture or os/architecture/variant, such as linux/amd64",

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::lock::Blob;
-use crate::{Digest, Error, Kind, Reference, Result};
+use crate::{Digest, Error, Reference, Result, RootKind};
 
 /// The version of the receipt format.
 pub const VERSION: u32 = 1;
@@ -18,7 +18,7 @@ pub struct Receipt {
     /// The target, as it was given to `load`.
     pub target: String,
     /// The roots, sorted by name.
-    pub roots: Vec<Held>,
+    pub roots: Vec<ReceiptRoot>,
     /// Every blob, manifests included, sorted by digest.
     pub blobs: Vec<Blob>,
 }
@@ -26,11 +26,11 @@ pub struct Receipt {
 /// A root that a target holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Held {
+pub struct ReceiptRoot {
     /// The root's name at its source.
     pub name: Reference,
     /// Whether it is an image, a chart, a model, …
-    pub kind: Kind,
+    pub kind: RootKind,
     /// Its digest at its source.
     pub digest: Digest,
     /// Its name at the target.
@@ -43,7 +43,7 @@ pub struct Held {
 
 impl Receipt {
     /// A receipt in the format's order.
-    pub fn new(target: String, mut roots: Vec<Held>, mut blobs: Vec<Blob>) -> Self {
+    pub fn new(target: String, mut roots: Vec<ReceiptRoot>, mut blobs: Vec<Blob>) -> Self {
         roots.sort_by(|a, b| a.name.cmp(&b.name));
         // Roots share blobs, and a receipt lists each once.
         blobs.sort();
@@ -52,7 +52,7 @@ impl Receipt {
     }
 
     /// The receipt as JSON, the same for the same content.
-    pub fn print(&self) -> Result<String> {
+    pub fn to_json(&self) -> Result<String> {
         let mut text = serde_json::to_string_pretty(self).map_err(|cause| Error::Document {
             document: "receipt".into(),
             line: 0,

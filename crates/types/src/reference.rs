@@ -35,11 +35,14 @@ impl Reference {
     ) -> Result<Self> {
         let whole = || format!("{registry}/{repository}");
         if !is_host(registry) {
-            return Err(invalid(&whole(), format!("{registry:?} is not a registry host")));
+            return Err(invalid_reference(
+                &whole(),
+                format!("{registry:?} is not a registry host"),
+            ));
         }
-        check_repository(repository).map_err(|reason| invalid(&whole(), reason))?;
+        check_repository(repository).map_err(|reason| invalid_reference(&whole(), reason))?;
         if let Some(tag) = tag {
-            check_tag(tag).map_err(|reason| invalid(&whole(), reason))?;
+            check_tag(tag).map_err(|reason| invalid_reference(&whole(), reason))?;
         }
         let tag = match (tag, digest) {
             (None, None) => Some("latest".to_owned()),
@@ -87,7 +90,7 @@ impl Reference {
 
     /// The last segment of the URL of a manifest request: the digest when there is one, else the tag
     /// (OCI distribution-spec, "Pulling manifests").
-    pub fn version(&self) -> String {
+    pub fn digest_or_tag(&self) -> String {
         match (&self.digest, &self.tag) {
             (Some(digest), _) => digest.to_string(),
             (None, Some(tag)) => tag.clone(),
@@ -96,8 +99,8 @@ impl Reference {
     }
 }
 
-fn invalid(text: &str, reason: impl Into<String>) -> Error {
-    Error::invalid("image reference", text, reason)
+fn invalid_reference(text: &str, reason: impl Into<String>) -> Error {
+    Error::invalid_text("image reference", text, reason)
 }
 
 impl FromStr for Reference {
@@ -105,16 +108,20 @@ impl FromStr for Reference {
 
     fn from_str(text: &str) -> Result<Self> {
         if text.is_empty() {
-            return Err(invalid(text, "it is empty"));
+            return Err(invalid_reference(text, "it is empty"));
         }
         if let Some((scheme, _)) = text.split_once("://") {
-            return Err(invalid(text, format!("write it without {scheme}://")));
+            return Err(invalid_reference(text, format!("write it without {scheme}://")));
         }
         // A tag may stand before the digest (`nginx:1.25@sha256:…`), never behind it.
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (
                 rest,
-                Some(digest.parse::<Digest>().map_err(|error| invalid(text, error.to_string()))?),
+                Some(
+                    digest
+                        .parse::<Digest>()
+                        .map_err(|error| invalid_reference(text, error.to_string()))?,
+                ),
             ),
             None => (text, None),
         };
@@ -140,7 +147,7 @@ impl FromStr for Reference {
             repository
         };
         Self::new(registry, &repository, tag, digest).map_err(|error| match error {
-            Error::Invalid { reason, .. } => invalid(text, reason),
+            Error::Invalid { reason, .. } => invalid_reference(text, reason),
             other => other,
         })
     }
@@ -268,7 +275,7 @@ mod tests {
         let pinned = format!("quay.io/a/b:1@sha256:{}", "ab".repeat(32));
         let reference: Reference = pinned.parse().unwrap();
         assert_eq!(reference.to_string(), pinned);
-        assert_eq!(reference.version(), format!("sha256:{}", "ab".repeat(32)));
+        assert_eq!(reference.digest_or_tag(), format!("sha256:{}", "ab".repeat(32)));
     }
 
     #[test]

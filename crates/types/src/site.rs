@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::destination::Destination;
-use crate::naming::{Naming, Prefix};
+use crate::destination::ModelDestination;
+use crate::naming::{NamingRule, RegistryPrefix};
 use crate::{ByteSize, Error, Result, yaml};
 
 /// A whole `site.yaml`.
@@ -20,7 +20,7 @@ pub struct Site {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
     /// The registry that images, charts and models are pushed to.
-    pub registry: Registry,
+    pub registry: RegistryTarget,
     /// Where models are loaded to besides the registry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<ModelTarget>,
@@ -35,13 +35,13 @@ pub struct Site {
     pub cluster_issuer: Option<String>,
     /// The depot that runtimes in the cluster load models from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub depot: Option<DepotTarget>,
+    pub depot: Option<SiteDepot>,
 }
 
 /// The address of the site's depot, as pods reach it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct DepotTarget {
+pub struct SiteDepot {
     /// `http://…` or `https://…`: what `HF_ENDPOINT` is set to.
     pub url: String,
 }
@@ -49,12 +49,12 @@ pub struct DepotTarget {
 /// The site's registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Registry {
+pub struct RegistryTarget {
     /// `host[:port][/path]`.
     pub url: String,
     /// How the names of images in it are made from their names at the source.
     #[serde(default)]
-    pub naming: Naming,
+    pub naming: NamingRule,
     /// A PEM file with the CA that signed the registry's certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
@@ -71,7 +71,7 @@ pub struct Registry {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ModelTarget {
     /// `s3://…`, `gs://…`, `az://…`, `pvc://namespace/claim`, `depot`, or a folder.
-    pub to: Destination,
+    pub to: ModelDestination,
     /// The folder structure there.
     #[serde(default)]
     pub layout: ModelLayout,
@@ -80,7 +80,7 @@ pub struct ModelTarget {
     pub models: Vec<String>,
     /// Links or plain files, for the layout `hf-cache` in a folder or a claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub files: Option<ModelFiles>,
+    pub files: Option<CacheFileStyle>,
     /// The bucket's server, `https://host[:port]`, where it is not the cloud's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
@@ -128,7 +128,7 @@ pub enum AccessMode {
 /// How a Hugging Face cache in a folder or claim stores its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ModelFiles {
+pub enum CacheFileStyle {
     /// As `hf download` does: content in `blobs/`, symbolic links in `snapshots/`. Two revisions
     /// share what they have in common.
     #[default]
@@ -155,7 +155,7 @@ pub enum ModelLayout {
 impl Site {
     /// Reads a `site.yaml`. `name` is what errors call it.
     pub fn parse(name: &str, text: &str) -> Result<Self> {
-        let site: Self = yaml::read(name, text)?;
+        let site: Self = yaml::read_document(name, text)?;
         let error = |message: String| Error::Document {
             document: name.to_owned(),
             line: 0,
@@ -169,13 +169,13 @@ impl Site {
             )));
         }
         // All addresses are checked when the file is read, not when a load of hours comes to them.
-        site.registry.prefix().map_err(|cause| error(format!("registry.url: {cause}")))?;
+        site.registry.parse_prefix().map_err(|cause| error(format!("registry.url: {cause}")))?;
         let depot = site.depot.as_ref().map(|depot| depot.url.as_str());
         if depot.is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
             return Err(error("depot.url must start with http:// or https://".into()));
         }
         for (index, target) in site.models.iter().enumerate() {
-            target.check().map_err(|fault| error(format!("models[{index}]: {fault}")))?;
+            target.check_keys().map_err(|fault| error(format!("models[{index}]: {fault}")))?;
         }
         Ok(site)
     }
@@ -183,9 +183,9 @@ impl Site {
 
 impl ModelTarget {
     /// Refuses keys that have no meaning for this kind of target. The error names the key and why.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check_keys(&self) -> Result<(), String> {
         let to = &self.to;
-        let is_bucket = matches!(to, Destination::Bucket(_));
+        let is_bucket = matches!(to, ModelDestination::Bucket(_));
         let of_a_bucket = [
             ("endpoint", self.endpoint.is_some()),
             ("ca", self.ca.is_some()),
@@ -201,12 +201,14 @@ impl ModelTarget {
                 "files can only be used with the layout hf-cache in a folder or a claim; {to} always gets plain files"
             ));
         }
-        if self.create.is_some() && !matches!(to, Destination::Claim(_)) {
+        if self.create.is_some() && !matches!(to, ModelDestination::Claim(_)) {
             return Err(format!(
                 "create can only be used with a claim (pvc://), and {to} is not one"
             ));
         }
-        if self.keep.is_some() && !matches!(to, Destination::Claim(_) | Destination::Folder(_)) {
+        if self.keep.is_some()
+            && !matches!(to, ModelDestination::Claim(_) | ModelDestination::Folder(_))
+        {
             return Err(format!(
                 "keep can only be used with a folder or a claim, and {to} is neither"
             ));
@@ -219,9 +221,9 @@ impl ModelTarget {
     }
 }
 
-impl Registry {
+impl RegistryTarget {
     /// The registry and the path in it.
-    pub fn prefix(&self) -> Result<Prefix> {
+    pub fn parse_prefix(&self) -> Result<RegistryPrefix> {
         self.url.parse()
     }
 }
@@ -235,7 +237,7 @@ mod tests {
     fn a_site_is_read_and_its_mistakes_are_named() {
         let text = "version: 1\nregistry:\n  url: registry.internal:5000/ai\n  naming: host-path\n";
         let site = Site::parse("site.yaml", text).unwrap();
-        assert_eq!(site.registry.naming, Naming::HostPath);
+        assert_eq!(site.registry.naming, NamingRule::HostPath);
         let wrong = text.replace("host-path", "hostpath");
         let error = Site::parse("site.yaml", &wrong).unwrap_err().to_string();
         assert!(error.contains("did you mean \"host-path\""), "{error}");

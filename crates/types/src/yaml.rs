@@ -10,7 +10,7 @@ use crate::{Error, Result};
 
 /// Reads one YAML document. `name` is what an error calls it, usually the path. Unknown keys,
 /// duplicate keys and wrong types are errors with line, column and what the value may be.
-pub fn read<T: DeserializeOwned>(name: &str, text: &str) -> Result<T> {
+pub fn read_document<T: DeserializeOwned>(name: &str, text: &str) -> Result<T> {
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let error = error.without_snippet();
@@ -19,7 +19,7 @@ pub fn read<T: DeserializeOwned>(name: &str, text: &str) -> Result<T> {
             Some(key) => format!("the value of {key:?}"),
             None => "the value".to_owned(),
         };
-        let message = message(error, &subject);
+        let message = describe_error(error, &subject);
         Error::Document { document: name.to_owned(), line, column, message }
     })
 }
@@ -27,11 +27,15 @@ pub fn read<T: DeserializeOwned>(name: &str, text: &str) -> Result<T> {
 /// Says what is wrong in the words of the person who wrote the document. The library's own messages
 /// are for programmers (`set DuplicateKeyPolicy in Options`, `invalid u32`). `subject` is what the
 /// value at the error's place is called, such as `the value of "port"`.
-fn message(error: &serde_saphyr::Error, subject: &str) -> String {
+fn describe_error(error: &serde_saphyr::Error, subject: &str) -> String {
     use serde_saphyr::Error as Yaml;
     match error {
-        Yaml::SerdeUnknownField { field, expected, .. } => unknown("key", field, expected),
-        Yaml::SerdeUnknownVariant { variant, expected, .. } => unknown("value", variant, expected),
+        Yaml::SerdeUnknownField { field, expected, .. } => {
+            describe_unknown_name("key", field, expected)
+        }
+        Yaml::SerdeUnknownVariant { variant, expected, .. } => {
+            describe_unknown_name("value", variant, expected)
+        }
         Yaml::SerdeMissingField { field, .. } => format!("the key {field:?} is missing"),
         Yaml::DuplicateMappingKey { key: Some(key), .. } => {
             format!("the key {key:?} is given twice; remove one of the two")
@@ -68,7 +72,7 @@ fn message(error: &serde_saphyr::Error, subject: &str) -> String {
             "the alias (*name) refers to an anchor (&name) that is not defined above it".to_owned()
         }
         // The error is that of the anchor's value; its place is that of the alias.
-        Yaml::AliasError { error, .. } => message(error, subject),
+        Yaml::AliasError { error, .. } => describe_error(error, subject),
         Yaml::MultipleDocuments { .. } => {
             "only one YAML document is read; remove what follows the line `---`".to_owned()
         }
@@ -193,7 +197,7 @@ fn key_at_end(text: &str) -> Option<&str> {
 }
 
 /// The sentence about a name that is not known, with the known one that is spelled most like it.
-fn unknown(what: &str, found: &str, known: &[&'static str]) -> String {
+fn describe_unknown_name(what: &str, found: &str, known: &[&'static str]) -> String {
     // Jaro-Winkler: 1 is equal, 0 has nothing in common. From 0.7 on a typing error is likely
     // (`platfroms`, `imgae`); below, unrelated words would be proposed.
     const NEAR: f64 = 0.7;
@@ -210,10 +214,10 @@ fn unknown(what: &str, found: &str, known: &[&'static str]) -> String {
 
 /// Writes a document with two spaces of indentation and the keys in the order of the type. Nothing
 /// in it depends on the time or the machine.
-pub fn write<T: Serialize>(value: &T) -> Result<String> {
+pub fn write_document<T: Serialize>(value: &T) -> Result<String> {
     let options =
         serde_saphyr::ser_options! { compact_list_indent: true, prefer_block_scalars: false };
-    print(value, options)
+    print_document(value, options)
 }
 
 /// Writes a Kubernetes manifest: as [`write_document`], with strings of several lines (a program in
@@ -226,10 +230,13 @@ pub fn write_manifest<T: Serialize>(value: &T) -> Result<String> {
         prefer_block_scalars: true,
         folded_wrap_chars: usize::MAX,
     };
-    print(value, options)
+    print_document(value, options)
 }
 
-fn print<T: Serialize>(value: &T, options: serde_saphyr::SerializerOptions) -> Result<String> {
+fn print_document<T: Serialize>(
+    value: &T,
+    options: serde_saphyr::SerializerOptions,
+) -> Result<String> {
     serde_saphyr::to_string_with_options(value, options).map_err(|error| Error::Document {
         document: "a document to write".into(),
         line: 0,
@@ -247,14 +254,16 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Sample {
+    struct PlatformsDocument {
         #[expect(dead_code, reason = "only read")]
         platforms: Vec<String>,
     }
 
     #[test]
     fn a_mistyped_key_names_its_place_and_the_nearest_known_one() {
-        let error = read::<Sample>("gantry.yaml", "\nplatfroms: []\n").unwrap_err().to_string();
+        let error = read_document::<PlatformsDocument>("gantry.yaml", "\nplatfroms: []\n")
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             error,
             "gantry.yaml:2:1: unknown key \"platfroms\"; did you mean \"platforms\"?"
@@ -263,10 +272,13 @@ mod tests {
 
     #[test]
     fn a_duplicate_key_and_a_wrong_type_are_refused_with_their_place() {
-        let twice = read::<Sample>("f", "platforms: []\nplatforms: []\n").unwrap_err().to_string();
+        let twice = read_document::<PlatformsDocument>("f", "platforms: []\nplatforms: []\n")
+            .unwrap_err()
+            .to_string();
         assert!(twice.starts_with("f:2:1:"), "{twice}");
         assert!(twice.contains("the key \"platforms\" is given twice"), "{twice}");
-        let wrong = read::<Sample>("f", "platforms: {a: 1}\n").unwrap_err().to_string();
+        let wrong =
+            read_document::<PlatformsDocument>("f", "platforms: {a: 1}\n").unwrap_err().to_string();
         let expected = "the value of \"platforms\" must be a list, such as [a, b]";
         assert!(wrong.starts_with("f:1:") && wrong.contains(expected), "{wrong}");
     }
@@ -289,11 +301,11 @@ mod tests {
             ("port: 1\nname: a\n---\nport: 2\n", "only one YAML document is read"),
             ("- 1\n", "must be a map"),
         ] {
-            let error = read::<Numbers>("f", text).unwrap_err().to_string();
+            let error = read_document::<Numbers>("f", text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
         }
         let deep = format!("port: {}1{}\n", "[".repeat(70), "]".repeat(70));
-        let error = read::<Numbers>("f", &deep).unwrap_err().to_string();
+        let error = read_document::<Numbers>("f", &deep).unwrap_err().to_string();
         assert!(!error.contains("budget") && !error.contains("u16"), "{error}");
     }
 

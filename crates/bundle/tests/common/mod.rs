@@ -3,16 +3,16 @@
 
 use std::path::{Path, PathBuf};
 
-use gantry_bundle::{Contents, Naming, Packed, Plan, Recheck, VolumeSize};
+use gantry_bundle::{BundleContents, BundleFileSize, BundleName, PackPlan, PackReport, Recheck};
 use store::Store;
-use store::progress::Silent;
+use store::progress::SilentProgress;
 use tempfile::TempDir;
 use types::ByteSize;
 
 /// Used as the lock: a bundle carries its bytes as they are and never parses them.
 pub(crate) const LOCK: &[u8] = b"version: 1\nname: test\n";
 /// The sample makes some fifty bundle files of this size.
-pub(crate) const SMALL: VolumeSize = VolumeSize::Below(ByteSize(64 << 10));
+pub(crate) const SMALL: BundleFileSize = BundleFileSize::Below(ByteSize(64 << 10));
 
 pub(crate) struct World {
     pub(crate) folder: TempDir,
@@ -23,30 +23,37 @@ impl World {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path().join("store")).unwrap();
-        store::suite::sample(&store);
+        store::suite::fill_with_sample(&store);
         Self { folder, store }
     }
 
-    pub(crate) fn plan(&self, size: VolumeSize) -> Plan {
+    pub(crate) fn plan(&self, size: BundleFileSize) -> PackPlan {
         self.plan_as("test", "1.0", size)
     }
 
-    pub(crate) fn plan_as(&self, name: &str, version: &str, size: VolumeSize) -> Plan {
-        let contents = Contents { roots: self.store.roots().unwrap(), lock: LOCK.to_vec() };
-        let naming = Naming::new(name, version).unwrap();
-        gantry_bundle::plan(&self.store, contents, naming, size).unwrap()
+    pub(crate) fn plan_as(&self, name: &str, version: &str, size: BundleFileSize) -> PackPlan {
+        let contents = BundleContents { roots: self.store.roots().unwrap(), lock: LOCK.to_vec() };
+        let naming = BundleName::new(name, version).unwrap();
+        gantry_bundle::plan_files(&self.store, contents, naming, size).unwrap()
     }
 
     pub(crate) fn out(&self) -> PathBuf {
         self.folder.path().join("out")
     }
 
-    pub(crate) fn pack(&self, size: VolumeSize) -> Packed {
+    pub(crate) fn pack(&self, size: BundleFileSize) -> PackReport {
         self.pack_to(size, &self.out())
     }
 
-    pub(crate) fn pack_to(&self, size: VolumeSize, out: &Path) -> Packed {
-        gantry_bundle::pack(&self.store, &self.plan(size), out, Recheck::Index, &Silent).unwrap()
+    pub(crate) fn pack_to(&self, size: BundleFileSize, out: &Path) -> PackReport {
+        gantry_bundle::pack_to_folder(
+            &self.store,
+            &self.plan(size),
+            out,
+            Recheck::Index,
+            &SilentProgress,
+        )
+        .unwrap()
     }
 
     /// All bundle files, sorted.

@@ -7,88 +7,99 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use types::{Digest, Reference};
 
-use super::found::{Part, Role};
-use super::names::{self, Piece};
-use crate::form::{self, Shape};
-use crate::path::Path;
+use super::findings::{PartRole, ReferencePart};
+use super::names::{self, KeyMeaning};
+use crate::path::DocumentPath;
+use crate::reference_shape::{self, ReferenceShape};
 
 /// The fields of one image: the meaning of each key, the key, and the text.
-type Pieces<'a> = Vec<(Piece, &'a str, String)>;
+type ImageFields<'a> = Vec<(KeyMeaning, &'a str, String)>;
 
 /// A registry and a tag from an enclosing map, as Istio's `global.hub` and `global.tag`.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Above {
-    registry: Option<Part>,
-    tag: Option<Part>,
+pub(crate) struct InheritedParts {
+    registry: Option<ReferencePart>,
+    tag: Option<ReferencePart>,
 }
 
-impl Above {
+impl InheritedParts {
     /// What the children of a map inherit: its own `hub` and `tag` if it has a `hub`, else what it
     /// inherited itself.
-    pub(crate) fn below(&self, map: &Map<String, Value>, path: &Path) -> Self {
+    pub(crate) fn inherit_from(&self, map: &Map<String, Value>, path: &DocumentPath) -> Self {
         let part = |key: &str, role| {
-            let text = map.get(key).and_then(scalar).filter(|text| !text.is_empty())?;
-            Some(Part { path: path.key(key), text, role })
+            let text = map.get(key).and_then(scalar_text).filter(|text| !text.is_empty())?;
+            Some(ReferencePart { path: path.key(key), text, role })
         };
-        match part("hub", Role::Registry) {
-            Some(hub) => Self { registry: Some(hub), tag: part("tag", Role::Tag) },
+        match part("hub", PartRole::Registry) {
+            Some(hub) => Self { registry: Some(hub), tag: part("tag", PartRole::Tag) },
             None => self.clone(),
         }
     }
 
     /// The image that a bare `name` makes together with the inherited registry and tag. `None` if
     /// no registry is inherited.
-    pub(crate) fn compose(&self, path: &Path, name: &str) -> Option<(Reference, Vec<Part>)> {
+    pub(crate) fn compose_image(
+        &self,
+        path: &DocumentPath,
+        name: &str,
+    ) -> Option<(Reference, Vec<ReferencePart>)> {
         let registry = self.registry.clone()?;
-        let name = Part { path: path.clone(), text: name.to_owned(), role: Role::Name };
-        join([Some(registry), None, Some(name), self.tag.clone(), None])
+        let name =
+            ReferencePart { path: path.clone(), text: name.to_owned(), role: PartRole::Name };
+        join_parts([Some(registry), None, Some(name), self.tag.clone(), None])
     }
 }
 
 /// An image that is composed of several fields of one map.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Composed {
+pub(crate) struct ComposedImage {
     pub(crate) reference: Reference,
-    pub(crate) parts: Vec<Part>,
+    pub(crate) parts: Vec<ReferencePart>,
 }
 
 /// Finds the images that the scalars of one map make up. Fields belong together when their keys
 /// have the same stem: `worker_repository` with `worker_tag`. `is_image` says that the map is the
 /// value of a key that names an image; only then is its `name` taken for the repository.
-pub(crate) fn images(map: &Map<String, Value>, path: &Path, is_image: bool) -> Vec<Composed> {
-    let mut groups: BTreeMap<Vec<String>, Pieces> = BTreeMap::new();
+pub(crate) fn compose_images(
+    map: &Map<String, Value>,
+    path: &DocumentPath,
+    is_image: bool,
+) -> Vec<ComposedImage> {
+    let mut groups: BTreeMap<Vec<String>, ImageFields> = BTreeMap::new();
     for (key, value) in map {
-        if names::is_example(key) {
+        if names::is_example_key(key) {
             continue;
         }
-        let (stem, piece) = match names::piece(key) {
+        let (stem, piece) = match names::classify_key(key) {
             Some(found) => found,
-            None if is_image && key == "name" => (vec![], Piece::Repository),
+            None if is_image && key == "name" => (vec![], KeyMeaning::Repository),
             None => continue,
         };
-        if let Some(text) = scalar(value).filter(|text| !text.is_empty()) {
+        if let Some(text) = scalar_text(value).filter(|text| !text.is_empty()) {
             groups.entry(stem).or_default().push((piece, key, text));
         }
     }
-    groups.values().filter_map(|pieces| compose(pieces, path)).collect()
+    groups.values().filter_map(|pieces| compose_group(pieces, path)).collect()
 }
 
 /// Composes the fields of one stem; `None` if they are no image, or one field is already complete.
-fn compose(pieces: &Pieces, path: &Path) -> Option<Composed> {
-    let part = |wanted: Piece, role| {
+fn compose_group(pieces: &ImageFields, path: &DocumentPath) -> Option<ComposedImage> {
+    let part = |wanted: KeyMeaning, role| {
         let (_, key, text) = pieces.iter().find(|(piece, ..)| *piece == wanted)?;
-        Some(Part { path: path.key(*key), text: text.clone(), role })
+        Some(ReferencePart { path: path.key(*key), text: text.clone(), role })
     };
-    let registry = part(Piece::Registry, Role::Registry);
-    let repository = part(Piece::Repository, Role::Repository);
-    let image = part(Piece::Image, Role::Name);
-    let tag = part(Piece::Tag, Role::Tag);
-    let digest = part(Piece::Digest, Role::Digest);
+    let registry = part(KeyMeaning::Registry, PartRole::Registry);
+    let repository = part(KeyMeaning::Repository, PartRole::Repository);
+    let image = part(KeyMeaning::Image, PartRole::Name);
+    let tag = part(KeyMeaning::Tag, PartRole::Tag);
+    let digest = part(KeyMeaning::Digest, PartRole::Digest);
     // `image: org/app:1` is complete by itself, and is found as such by the caller. A `version`
     // beside it is about something else.
     if let Some(image) = &image
-        && let Some((_, Shape::Full | Shape::TaggedPath | Shape::TaggedWord)) =
-            form::image(&image.text)
+        && let Some((
+            _,
+            ReferenceShape::Full | ReferenceShape::TaggedPath | ReferenceShape::TaggedWord,
+        )) = reference_shape::parse_image(&image.text)
     {
         return None;
     }
@@ -109,16 +120,16 @@ fn compose(pieces: &Pieces, path: &Path) -> Option<Composed> {
     {
         return None;
     }
-    let (reference, parts) = join([registry, repository, image, tag, digest])?;
-    Some(Composed { reference, parts })
+    let (reference, parts) = join_parts([registry, repository, image, tag, digest])?;
+    Some(ComposedImage { reference, parts })
 }
 
 /// Joins registry, repository, name, tag and digest into a reference.
-fn join(parts: [Option<Part>; 5]) -> Option<(Reference, Vec<Part>)> {
+fn join_parts(parts: [Option<ReferencePart>; 5]) -> Option<(Reference, Vec<ReferencePart>)> {
     let [registry, repository, name, mut tag, mut digest] = parts;
     // NVIDIA's gpu-operator takes a digest in `version`; Grafana's chart has the bare hex in `sha`.
     if digest.is_none() && tag.as_ref().is_some_and(|tag| tag.text.starts_with("sha256:")) {
-        digest = tag.take().map(|tag| Part { role: Role::Digest, ..tag });
+        digest = tag.take().map(|tag| ReferencePart { role: PartRole::Digest, ..tag });
     }
     let path: Vec<&str> = [&registry, &repository, &name]
         .into_iter()
@@ -133,14 +144,14 @@ fn join(parts: [Option<Part>; 5]) -> Option<(Reference, Vec<Part>)> {
         let hex = digest.text.strip_prefix("sha256:").unwrap_or(&digest.text);
         text = format!("{text}@{}", Digest::from_hex(hex).ok()?);
     }
-    let (reference, shape) = form::image(&text)?;
+    let (reference, shape) = reference_shape::parse_image(&text)?;
     // A single word after joining means that only one part had content.
-    (shape > Shape::Word).then_some(())?;
+    (shape > ReferenceShape::Word).then_some(())?;
     Some((reference, [registry, repository, name, tag, digest].into_iter().flatten().collect()))
 }
 
 /// The text of a string or number. YAML reads an unquoted tag such as `3.1` as a number.
-fn scalar(value: &Value) -> Option<String> {
+fn scalar_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.trim().to_owned()),
         Value::Number(number) => Some(number.to_string()),
@@ -155,8 +166,8 @@ mod tests {
 
     use super::*;
 
-    fn composed(value: &Value, is_image: bool) -> Vec<String> {
-        images(value.as_object().unwrap(), &Path::default(), is_image)
+    fn compose_references(value: &Value, is_image: bool) -> Vec<String> {
+        compose_images(value.as_object().unwrap(), &DocumentPath::default(), is_image)
             .iter()
             .map(|composed| composed.reference.to_string())
             .collect()
@@ -191,15 +202,15 @@ mod tests {
                 "docker.io/kserve/agent:v0.15".to_owned(),
             ),
         ] {
-            assert_eq!(composed(&map, false), [image], "{map}");
+            assert_eq!(compose_references(&map, false), [image], "{map}");
         }
     }
 
     #[test]
     fn a_map_under_an_image_key_has_its_repository_in_name() {
         let map = json!({"name": "quay.io/jupyterhub/sample", "tag": "4"});
-        assert_eq!(composed(&map, true), ["quay.io/jupyterhub/sample:4"]);
-        assert!(composed(&map, false).is_empty());
+        assert_eq!(compose_references(&map, true), ["quay.io/jupyterhub/sample:4"]);
+        assert!(compose_references(&map, false).is_empty());
     }
 
     #[test]
@@ -211,7 +222,7 @@ mod tests {
             json!({"tag": "1", "digest": "x"}),
             json!({"image": "org/app:1", "version": "2"}),
         ] {
-            assert!(composed(&map, false).is_empty(), "{map}");
+            assert!(compose_references(&map, false).is_empty(), "{map}");
         }
     }
 }

@@ -3,27 +3,27 @@
 
 use serde_json::Value;
 
-use super::custom::Walk;
-use super::found::{Collector, Confidence, Pattern};
+use super::custom::StructureWalk;
+use super::findings::{Confidence, ImageCollector, LocationKind};
 use super::{names, pods, text};
-use crate::form::{self, Shape};
-use crate::path::{Encoding, Path};
+use crate::path::{DocumentPath, TextEncoding};
+use crate::reference_shape::{self, ReferenceShape};
 
 /// Finds the images in arguments, commands and environments of the pods in a document.
-pub(crate) fn find(document: &Value, collector: &mut Collector) {
-    pods::objects(document, &Path::default(), &mut |object, path| {
+pub(crate) fn find_images_in_containers(document: &Value, collector: &mut ImageCollector) {
+    pods::visit_objects(document, &DocumentPath::default(), &mut |object, path| {
         let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
-        let Some(to_spec) = pods::spec_path(kind) else { return };
-        let Some(spec) = to_spec.find(object) else { return };
+        let Some(to_spec) = pods::pod_spec_path(kind) else { return };
+        let Some(spec) = to_spec.find_value(object) else { return };
         let path = to_spec.steps().iter().fold(path.clone(), |path, step| path.then(step.clone()));
-        pods::containers(spec, &path, &mut |container, path| {
+        pods::visit_containers(spec, &path, &mut |container, path| {
             for list in ["command", "args"] {
                 if let Some(items) = container.get(list).and_then(Value::as_array) {
-                    arguments(items, &path.key(list), Confidence::Likely, collector);
+                    find_images_in_arguments(items, &path.key(list), Confidence::Likely, collector);
                 }
             }
             if let Some(items) = container.get("env").and_then(Value::as_array) {
-                environment(items, &path.key("env"), Confidence::Likely, collector);
+                find_images_in_environment(items, &path.key("env"), Confidence::Likely, collector);
             }
         });
     });
@@ -31,14 +31,24 @@ pub(crate) fn find(document: &Value, collector: &mut Collector) {
 
 /// Finds the images in a list of arguments: `--x-image=IMAGE`, `--x-image IMAGE` (one argument or
 /// two), `--images=a=IMAGE,b=IMAGE`, and scripts.
-pub(crate) fn arguments(items: &[Value], path: &Path, sure: Confidence, collector: &mut Collector) {
+pub(crate) fn find_images_in_arguments(
+    items: &[Value],
+    path: &DocumentPath,
+    sure: Confidence,
+    collector: &mut ImageCollector,
+) {
     let mut flag_before: Option<&str> = None;
     for (index, item) in items.iter().enumerate() {
         let Some(text) = item.as_str() else { continue };
         let path = path.index(index);
         // More than a flag and its value: a script of `sh -c`, or a configuration file.
         if text.contains('\n') || text.split_whitespace().count() > 2 {
-            text::find(text, &path, &Walk::new(Pattern::Argument), collector);
+            text::find_images_in_text(
+                text,
+                &path,
+                &StructureWalk::new(LocationKind::Argument),
+                collector,
+            );
             flag_before = None;
             continue;
         }
@@ -47,9 +57,16 @@ pub(crate) fn arguments(items: &[Value], path: &Path, sure: Confidence, collecto
             Some((name, value)) if name.starts_with('-') => (Some(name), value),
             _ => (None, text),
         };
-        let says_image = names::is_image(name.or(flag_before).unwrap_or_default());
+        let says_image = names::is_image_key(name.or(flag_before).unwrap_or_default());
         let sure = sure.min(Confidence::Likely);
-        argument(value, text.len() == value.len(), says_image, &path, sure, collector);
+        find_images_in_argument(
+            value,
+            text.len() == value.len(),
+            says_image,
+            &path,
+            sure,
+            collector,
+        );
         // `--x-image` alone: the value is the next argument.
         let is_flag = text.starts_with('-') && name.is_none();
         flag_before = is_flag.then_some(text);
@@ -58,43 +75,43 @@ pub(crate) fn arguments(items: &[Value], path: &Path, sure: Confidence, collecto
 
 /// Finds the images in the value of one argument. `is_whole` says that the argument is nothing but
 /// this value, `says_image` that the flag names an image, which lets shorter references count.
-fn argument(
+fn find_images_in_argument(
     value: &str,
     is_whole: bool,
     says_image: bool,
-    path: &Path,
+    path: &DocumentPath,
     sure: Confidence,
-    collector: &mut Collector,
+    collector: &mut ImageCollector,
 ) {
-    let shape = if says_image { Shape::TaggedWord } else { Shape::Full };
-    let at = |is_whole: bool| if is_whole { path.clone() } else { path.inside(Encoding::Text) };
-    if form::image(value).is_some_and(|(_, found)| found >= shape)
-        && (says_image || form::is_image_by_form(value))
+    let shape = if says_image { ReferenceShape::TaggedWord } else { ReferenceShape::Full };
+    let at = |is_whole: bool| if is_whole { path.clone() } else { path.inside(TextEncoding::Text) };
+    if reference_shape::parse_image(value).is_some_and(|(_, found)| found >= shape)
+        && (says_image || reference_shape::has_image_shape(value))
     {
-        collector.maybe(at(is_whole), value, shape, Pattern::Argument, sure);
+        collector.add_optional_image(at(is_whole), value, shape, LocationKind::Argument, sure);
         return;
     }
     // A map in one argument, `k=IMAGE,k=IMAGE`.
     for entry in value.split(',').filter(|_| value.contains(['=', ','])) {
         let (key, image) = entry.split_once('=').unwrap_or(("", entry));
-        let says_image = says_image || names::is_image(key);
-        let shape = if says_image { Shape::TaggedWord } else { Shape::Full };
-        if says_image || form::is_image_by_form(image) {
-            collector.maybe(at(false), image, shape, Pattern::Argument, sure);
+        let says_image = says_image || names::is_image_key(key);
+        let shape = if says_image { ReferenceShape::TaggedWord } else { ReferenceShape::Full };
+        if says_image || reference_shape::has_image_shape(image) {
+            collector.add_optional_image(at(false), image, shape, LocationKind::Argument, sure);
         }
     }
 }
 
 /// Finds the images in a list of environment variables.
-pub(crate) fn environment(
+pub(crate) fn find_images_in_environment(
     items: &[Value],
-    path: &Path,
+    path: &DocumentPath,
     sure: Confidence,
-    collector: &mut Collector,
+    collector: &mut ImageCollector,
 ) {
     // Name and tag may be two variables, so all variables are searched as one map as well.
     let mut variables = serde_json::Map::new();
-    let mut places: Vec<(String, Path)> = Vec::new();
+    let mut places: Vec<(String, DocumentPath)> = Vec::new();
     for (index, item) in items.iter().enumerate() {
         let name = item.get("name").and_then(Value::as_str);
         let value = item.get("value").and_then(Value::as_str);
@@ -103,29 +120,35 @@ pub(crate) fn environment(
             places.push((name.to_owned(), path.index(index).key("value")));
         }
     }
-    let walk = Walk::new(Pattern::Environment);
+    let walk = StructureWalk::new(LocationKind::Environment);
     for (name, path) in &places {
         let Some(value) = variables.get(name).and_then(Value::as_str) else { continue };
-        let says_image = names::is_image(name);
-        let shape = if says_image { Shape::TaggedWord } else { Shape::Full };
-        if says_image || form::is_image_by_form(value) {
-            let found = collector.maybe(path.clone(), value, shape, Pattern::Environment, sure);
+        let says_image = names::is_image_key(name);
+        let shape = if says_image { ReferenceShape::TaggedWord } else { ReferenceShape::Full };
+        if says_image || reference_shape::has_image_shape(value) {
+            let found = collector.add_optional_image(
+                path.clone(),
+                value,
+                shape,
+                LocationKind::Environment,
+                sure,
+            );
             if found.is_some() {
                 continue;
             }
         }
         if value.contains(['\n', '{', ' ', '=']) {
-            text::find(value, path, &walk, collector);
+            text::find_images_in_text(value, path, &walk, collector);
         }
     }
     // The composed parts have the variable's name as path; they get that of its value in the list.
-    for composed in super::compose::images(&variables, &Path::default(), false) {
-        let is_env = |part: &super::Part| {
+    for composed in super::compose::compose_images(&variables, &DocumentPath::default(), false) {
+        let is_env = |part: &super::ReferencePart| {
             let name = part.path.last_key()?;
             let (_, path) = places.iter().find(|(known, _)| known == name)?;
-            Some(super::Part { path: path.clone(), ..part.clone() })
+            Some(super::ReferencePart { path: path.clone(), ..part.clone() })
         };
-        let parts: Vec<super::Part> = composed.parts.iter().filter_map(is_env).collect();
-        collector.composed(composed.reference, parts, Pattern::Environment, sure);
+        let parts: Vec<super::ReferencePart> = composed.parts.iter().filter_map(is_env).collect();
+        collector.add_composed_image(composed.reference, parts, LocationKind::Environment, sure);
     }
 }

@@ -36,11 +36,11 @@
 
 use serde_json::{Map, Value};
 
-use super::compose::{self, Above};
-use super::found::{Collector, Confidence, Pattern};
+use super::compose::{self, InheritedParts};
+use super::findings::{Confidence, ImageCollector, LocationKind};
 use super::{containers, names, text};
-use crate::form::{self, Shape};
-use crate::path::Path;
+use crate::path::DocumentPath;
+use crate::reference_shape::{self, ReferenceShape};
 
 /// The API groups of Kubernetes itself. Their fields are known and hold images only in pods, which
 /// `pods` searches.
@@ -74,116 +74,165 @@ const BUILT_IN: &[&str] = &[
 const DEEPEST: usize = 64;
 
 /// Whether documents of this API group are custom resources.
-pub(crate) fn is_custom(group: &str) -> bool {
+pub(crate) fn is_custom_group(group: &str) -> bool {
     !BUILT_IN.contains(&group)
 }
 
 /// What the search hands down to the parts of a structure.
 #[derive(Clone)]
-pub(crate) struct Walk {
+pub(crate) struct StructureWalk {
     /// The kind of location that all images get.
-    pub(crate) pattern: Pattern,
+    pub(crate) pattern: LocationKind,
     /// Registry and tag from an enclosing map.
-    above: Above,
+    above: InheritedParts,
     /// Whether the nearest key above names an image. List items have the key of their list.
     is_image: bool,
     /// How many maps and lists are above.
     depth: usize,
 }
 
-impl Walk {
-    pub(crate) fn new(pattern: Pattern) -> Self {
-        Self { pattern, above: Above::default(), is_image: false, depth: 0 }
+impl StructureWalk {
+    pub(crate) fn new(pattern: LocationKind) -> Self {
+        Self { pattern, above: InheritedParts::default(), is_image: false, depth: 0 }
     }
 
-    fn deeper(&self) -> Self {
+    fn one_level_deeper(&self) -> Self {
         Self { depth: self.depth + 1, ..self.clone() }
     }
 }
 
 /// Finds the images in a structure.
-pub(crate) fn find(value: &Value, path: &Path, walk: &Walk, collector: &mut Collector) {
+pub(crate) fn find_images_in_structure(
+    value: &Value,
+    path: &DocumentPath,
+    walk: &StructureWalk,
+    collector: &mut ImageCollector,
+) {
     if walk.depth > DEEPEST {
         return;
     }
     match value {
-        Value::Object(map) => in_map(map, path, walk, collector),
+        Value::Object(map) => find_images_in_map(map, path, walk, collector),
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                find(item, &path.index(index), &walk.deeper(), collector);
+                find_images_in_structure(
+                    item,
+                    &path.index(index),
+                    &walk.one_level_deeper(),
+                    collector,
+                );
             }
         }
-        Value::String(string) => in_string(string, path, walk, collector),
+        Value::String(string) => find_images_in_string(string, path, walk, collector),
         _ => {}
     }
 }
 
 /// Searches a map: first for images that its fields compose, then field by field.
-fn in_map(map: &Map<String, Value>, path: &Path, walk: &Walk, collector: &mut Collector) {
-    let composed = compose::images(map, path, walk.is_image);
+fn find_images_in_map(
+    map: &Map<String, Value>,
+    path: &DocumentPath,
+    walk: &StructureWalk,
+    collector: &mut ImageCollector,
+) {
+    let composed = compose::compose_images(map, path, walk.is_image);
     // The parts of a composed image are no images by themselves.
-    let taken: Vec<&Path> = composed.iter().flat_map(|c| c.parts.iter().map(|p| &p.path)).collect();
-    let above = walk.above.below(map, path);
+    let taken: Vec<&DocumentPath> =
+        composed.iter().flat_map(|c| c.parts.iter().map(|p| &p.path)).collect();
+    let above = walk.above.inherit_from(map, path);
     for (key, value) in map {
         let path = path.key(key);
-        if names::is_example(key) || taken.contains(&&path) {
+        if names::is_example_key(key) || taken.contains(&&path) {
             continue;
         }
-        let is_image = names::is_image(key);
-        let below = Walk { above: above.clone(), is_image, ..walk.deeper() };
+        let is_image = names::is_image_key(key);
+        let below = StructureWalk { above: above.clone(), is_image, ..walk.one_level_deeper() };
         match (key.as_str(), value) {
             ("args" | "command", Value::Array(items)) => {
-                containers::arguments(items, &path, Confidence::Likely, collector);
+                containers::find_images_in_arguments(items, &path, Confidence::Likely, collector);
             }
             ("env", Value::Array(items)) => {
-                containers::environment(items, &path, Confidence::Likely, collector);
+                containers::find_images_in_environment(items, &path, Confidence::Likely, collector);
             }
             ("image", Value::String(name)) if looks_like_container(map) => {
                 // A container of Istio's injector inherits hub and tag; any other is complete.
-                match above.compose(&path, name) {
-                    Some((reference, parts)) if is_bare(name) => {
-                        collector.composed(reference, parts, walk.pattern, Confidence::Likely);
+                match above.compose_image(&path, name) {
+                    Some((reference, parts)) if is_bare_name(name) => {
+                        collector.add_composed_image(
+                            reference,
+                            parts,
+                            walk.pattern,
+                            Confidence::Likely,
+                        );
                     }
                     _ => {
-                        let shape = Shape::Word;
-                        collector.maybe(path, name, shape, walk.pattern, Confidence::Likely);
+                        let shape = ReferenceShape::Word;
+                        collector.add_optional_image(
+                            path,
+                            name,
+                            shape,
+                            walk.pattern,
+                            Confidence::Likely,
+                        );
                     }
                 }
             }
-            _ => find(value, &path, &below, collector),
+            _ => find_images_in_structure(value, &path, &below, collector),
         }
     }
     for composed in composed {
-        collector.composed(composed.reference, composed.parts, walk.pattern, Confidence::Likely);
+        collector.add_composed_image(
+            composed.reference,
+            composed.parts,
+            walk.pattern,
+            Confidence::Likely,
+        );
     }
 }
 
 /// Searches a string: as an image if the key or its shape says so, else as a text with images in
 /// it.
-fn in_string(string: &str, path: &Path, walk: &Walk, collector: &mut Collector) {
+fn find_images_in_string(
+    string: &str,
+    path: &DocumentPath,
+    walk: &StructureWalk,
+    collector: &mut ImageCollector,
+) {
     if walk.is_image {
-        if is_bare(string)
-            && let Some((reference, parts)) = walk.above.compose(path, string)
+        if is_bare_name(string)
+            && let Some((reference, parts)) = walk.above.compose_image(path, string)
         {
-            collector.composed(reference, parts, walk.pattern, Confidence::Likely);
+            collector.add_composed_image(reference, parts, walk.pattern, Confidence::Likely);
             return;
         }
-        let shape = Shape::TaggedWord;
-        let found = collector.maybe(path.clone(), string, shape, walk.pattern, Confidence::Likely);
+        let shape = ReferenceShape::TaggedWord;
+        let found = collector.add_optional_image(
+            path.clone(),
+            string,
+            shape,
+            walk.pattern,
+            Confidence::Likely,
+        );
         if found.is_some() {
             return;
         }
     }
-    if form::is_image_by_form(string) {
-        collector.maybe(path.clone(), string, Shape::Full, walk.pattern, Confidence::Likely);
+    if reference_shape::has_image_shape(string) {
+        collector.add_optional_image(
+            path.clone(),
+            string,
+            ReferenceShape::Full,
+            walk.pattern,
+            Confidence::Likely,
+        );
     } else if string.contains(['\n', '{', ' ', '=']) {
-        text::find(string, path, walk, collector);
+        text::find_images_in_text(string, path, walk, collector);
     }
 }
 
 /// Whether a name has neither registry nor tag, so that inherited parts may complete it.
-fn is_bare(name: &str) -> bool {
-    matches!(form::image(name), Some((_, Shape::Word)))
+fn is_bare_name(name: &str) -> bool {
+    matches!(reference_shape::parse_image(name), Some((_, ReferenceShape::Word)))
 }
 
 /// Whether a map with an `image` also has fields of a container; then a bare word is an image too.

@@ -3,31 +3,31 @@
 
 use serde_json::Value;
 
-use super::custom::{self, Walk};
-use super::found::{Collector, Pattern};
+use super::custom::{self, StructureWalk};
+use super::findings::{ImageCollector, LocationKind};
 use super::pods;
-use crate::path::Path;
+use crate::path::DocumentPath;
 
 /// Annotations that only describe the object; no program starts an image because of them.
 const DESCRIPTIONS: &[&str] = &["checksum/", "artifacthub.io/", "meta.helm.sh/"];
 
 /// Finds the images in the annotations of a document.
-pub(crate) fn find(document: &Value, collector: &mut Collector) {
-    pods::objects(document, &Path::default(), &mut |object, path| {
-        in_annotations(object, path, collector);
+pub(crate) fn find_images_in_metadata(document: &Value, collector: &mut ImageCollector) {
+    pods::visit_objects(document, &DocumentPath::default(), &mut |object, path| {
+        find_images_in_annotations(object, path, collector);
         let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
-        let Some(to_spec) = pods::spec_path(kind).filter(|_| kind != "Pod") else { return };
+        let Some(to_spec) = pods::pod_spec_path(kind).filter(|_| kind != "Pod") else { return };
         let to_pod = to_spec.parent();
-        if let Some(pod) = to_pod.find(object) {
+        if let Some(pod) = to_pod.find_value(object) {
             let path =
                 to_pod.steps().iter().fold(path.clone(), |path, step| path.then(step.clone()));
-            in_annotations(pod, &path, collector);
+            find_images_in_annotations(pod, &path, collector);
         }
     });
 }
 
 /// Searches the annotations of one object or pod template.
-fn in_annotations(object: &Value, path: &Path, collector: &mut Collector) {
+fn find_images_in_annotations(object: &Value, path: &DocumentPath, collector: &mut ImageCollector) {
     let annotations = object.get("metadata").and_then(|metadata| metadata.get("annotations"));
     let Some(annotations) = annotations.and_then(Value::as_object) else { return };
     let path = path.key("metadata").key("annotations");
@@ -36,5 +36,10 @@ fn in_annotations(object: &Value, path: &Path, collector: &mut Collector) {
         .filter(|(key, _)| !DESCRIPTIONS.iter().any(|prefix| key.starts_with(prefix)))
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
-    custom::find(&Value::Object(acted_on), &path, &Walk::new(Pattern::Annotation), collector);
+    custom::find_images_in_structure(
+        &Value::Object(acted_on),
+        &path,
+        &StructureWalk::new(LocationKind::Annotation),
+        collector,
+    );
 }

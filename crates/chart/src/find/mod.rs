@@ -10,86 +10,106 @@ mod compose;
 mod containers;
 mod crds;
 mod custom;
-mod found;
+mod findings;
 mod metadata;
 pub(crate) mod names;
 pub(crate) mod pods;
 pub(crate) mod text;
 
-pub use found::{Broken, Confidence, Findings, Found, Part, Pattern, Place, Role};
+pub use findings::{
+    BrokenImageField, Confidence, FoundImage, ImageScan, LocationKind, ManifestLocation, PartRole,
+    ReferencePart,
+};
 
 use serde_json::Value;
 
-use crate::manifest::{Document, Manifests};
-use crate::path::Path;
-use crate::rules::Rules;
-use custom::Walk;
-use found::Collector;
+use crate::manifest::{ManifestDocument, Manifests};
+use crate::path::DocumentPath;
+use crate::rules::OperatorRules;
+use custom::StructureWalk;
+use findings::ImageCollector;
 
 /// Finds the images in a stream of manifests (from `helm template`, `kustomize build` or written by
 /// hand), with those that operators pull for it according to the built-in rules.
-pub fn images(rendered: &str) -> Findings {
-    images_with(rendered, Rules::builtin())
+pub fn find_images(rendered: &str) -> ImageScan {
+    find_images_with_rules(rendered, OperatorRules::builtin())
 }
 
 /// Finds the images in a stream of manifests, with the caller's own table of operator rules.
-pub fn images_with(rendered: &str, rules: &Rules) -> Findings {
+pub fn find_images_with_rules(rendered: &str, rules: &OperatorRules) -> ImageScan {
     let manifests = Manifests::read(rendered);
-    let mut findings = in_manifests(&manifests);
+    let mut findings = find_images_in_manifests(&manifests);
     rules.apply(&manifests, &mut findings);
     findings
 }
 
 /// Finds the images that parsed manifests name, without applying operator rules.
-pub fn in_manifests(manifests: &Manifests) -> Findings {
-    let mut findings = Findings { unread: manifests.unread.clone(), ..Findings::default() };
+pub fn find_images_in_manifests(manifests: &Manifests) -> ImageScan {
+    let mut findings = ImageScan { unread: manifests.unread.clone(), ..ImageScan::default() };
     for (index, document) in manifests.documents.iter().enumerate() {
-        in_document(document, &mut Collector::new(index, document, &mut findings));
+        find_images_in_document(document, &mut ImageCollector::new(index, document, &mut findings));
     }
     findings
 }
 
 /// Finds what looks like an image in a chart's values. `document` gives the template, kind and name
 /// of the locations.
-pub(crate) fn in_values(document: &Document, values: &Value) -> Vec<Found> {
-    let mut findings = Findings::default();
-    let mut collector = Collector::new(0, document, &mut findings);
-    custom::find(values, &Path::default(), &Walk::new(Pattern::Value), &mut collector);
+pub(crate) fn find_images_in_values(
+    document: &ManifestDocument,
+    values: &Value,
+) -> Vec<FoundImage> {
+    let mut findings = ImageScan::default();
+    let mut collector = ImageCollector::new(0, document, &mut findings);
+    custom::find_images_in_structure(
+        values,
+        &DocumentPath::default(),
+        &StructureWalk::new(LocationKind::Value),
+        &mut collector,
+    );
     findings.images
 }
 
 /// Runs all finders over one document. The order matters: a location counts once, for the first
 /// finder that adds it, so the one with the highest confidence goes first.
-fn in_document(document: &Document, collector: &mut Collector) {
+fn find_images_in_document(document: &ManifestDocument, collector: &mut ImageCollector) {
     let value = &document.value;
-    pods::find(value, collector);
-    containers::find(value, collector);
-    metadata::find(value, collector);
-    pods::objects(value, &Path::default(), &mut |object, path| match object
+    pods::find_images_in_pods(value, collector);
+    containers::find_images_in_containers(value, collector);
+    metadata::find_images_in_metadata(value, collector);
+    pods::visit_objects(value, &DocumentPath::default(), &mut |object, path| match object
         .get("kind")
         .and_then(Value::as_str)
         .unwrap_or_default()
     {
-        "ConfigMap" | "Secret" => text::in_data(object, path, collector),
-        "CustomResourceDefinition" => crds::find(object, collector),
-        _ if custom::is_custom(group(object)) => {
-            custom_resource(object, path, collector);
+        "ConfigMap" | "Secret" => text::find_images_in_data(object, path, collector),
+        "CustomResourceDefinition" => crds::find_default_images(object, collector),
+        _ if custom::is_custom_group(api_group(object)) => {
+            find_images_in_custom_resource(object, path, collector);
         }
         _ => {}
     });
 }
 
 /// Searches all fields of a custom resource except its metadata, which `metadata` searches.
-fn custom_resource(object: &Value, path: &Path, collector: &mut Collector) {
+fn find_images_in_custom_resource(
+    object: &Value,
+    path: &DocumentPath,
+    collector: &mut ImageCollector,
+) {
     for (key, value) in object.as_object().into_iter().flatten() {
         if !matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
-            custom::find(value, &path.key(key), &Walk::new(Pattern::CustomResource), collector);
+            custom::find_images_in_structure(
+                value,
+                &path.key(key),
+                &StructureWalk::new(LocationKind::CustomResource),
+                collector,
+            );
         }
     }
 }
 
 /// The API group: `apiVersion` without the version, such as `apps`; empty for the core group.
-fn group(object: &Value) -> &str {
+fn api_group(object: &Value) -> &str {
     let version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
     version.split_once('/').map_or("", |(group, _)| group)
 }

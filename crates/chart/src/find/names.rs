@@ -2,7 +2,7 @@
 //! `baseImage`, `base_image`, `BASE_IMAGE` and `base-image` are the same name.
 
 /// Splits a key into its words, in lower case: `defaultImageVersion` is default, image, version.
-pub(crate) fn words(key: &str) -> Vec<String> {
+pub(crate) fn split_words(key: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut word = String::new();
     let mut was_lower = false;
@@ -24,7 +24,7 @@ pub(crate) fn words(key: &str) -> Vec<String> {
 }
 
 /// Whether a text contains `word`, which is in lower case, in any mix of cases.
-fn has(text: &str, word: &str) -> bool {
+fn contains_word(text: &str, word: &str) -> bool {
     let (text, word) = (text.as_bytes(), word.as_bytes());
     text.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
 }
@@ -52,14 +52,14 @@ pub(crate) fn may_name_images(text: &str) -> bool {
 }
 
 /// Whether a key names a whole image: `image`, `baseImage`, `imageName`, `RELATED_IMAGE_X`.
-pub(crate) fn is_image(key: &str) -> bool {
+pub(crate) fn is_image_key(key: &str) -> bool {
     // A cheap test first: most keys contain neither, and need not be split.
-    if !has(key, "image") && !has(key, "img") {
+    if !contains_word(key, "image") && !contains_word(key, "img") {
         return false;
     }
     // In keys of annotations and labels only the last segment is the name.
     let key = key.rsplit('/').next().unwrap_or(key);
-    let words = words(key);
+    let words = split_words(key);
     let at = |back: usize| words.len().checked_sub(back).map(|index| words[index].as_str());
     let ends_so = matches!(at(1), Some("image" | "img" | "images" | "containerimage"));
     let last = matches!(at(1), Some("name" | "ref" | "reference" | "uri" | "url" | "path"));
@@ -68,13 +68,13 @@ pub(crate) fn is_image(key: &str) -> bool {
 }
 
 /// Whether a key holds documentation: Knative's ConfigMaps have an `_example` that is never read.
-pub(crate) fn is_example(key: &str) -> bool {
+pub(crate) fn is_example_key(key: &str) -> bool {
     key.starts_with('_')
 }
 
 /// Which part of an image reference the value of a key is, as the key's last words say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Piece {
+pub(crate) enum KeyMeaning {
     Registry,
     Repository,
     Image,
@@ -84,33 +84,33 @@ pub(crate) enum Piece {
 
 /// The last words of keys and what they mean. Longer endings come before their own endings, since
 /// the first match counts.
-const ENDINGS: &[(&[&str], Piece)] = &[
-    (&["image", "registry"], Piece::Registry),
-    (&["image", "repository"], Piece::Repository),
-    (&["image", "repo"], Piece::Repository),
-    (&["default", "image", "version"], Piece::Tag),
-    (&["image", "version"], Piece::Tag),
-    (&["image", "tag"], Piece::Tag),
-    (&["image", "digest"], Piece::Digest),
-    (&["image", "name"], Piece::Image),
-    (&["container", "image"], Piece::Image),
-    (&["registry"], Piece::Registry),
-    (&["hub"], Piece::Registry),
-    (&["repository"], Piece::Repository),
-    (&["repo"], Piece::Repository),
-    (&["image"], Piece::Image),
-    (&["tag"], Piece::Tag),
-    (&["version"], Piece::Tag),
-    (&["digest"], Piece::Digest),
-    (&["sha256"], Piece::Digest),
-    (&["sha"], Piece::Digest),
+const ENDINGS: &[(&[&str], KeyMeaning)] = &[
+    (&["image", "registry"], KeyMeaning::Registry),
+    (&["image", "repository"], KeyMeaning::Repository),
+    (&["image", "repo"], KeyMeaning::Repository),
+    (&["default", "image", "version"], KeyMeaning::Tag),
+    (&["image", "version"], KeyMeaning::Tag),
+    (&["image", "tag"], KeyMeaning::Tag),
+    (&["image", "digest"], KeyMeaning::Digest),
+    (&["image", "name"], KeyMeaning::Image),
+    (&["container", "image"], KeyMeaning::Image),
+    (&["registry"], KeyMeaning::Registry),
+    (&["hub"], KeyMeaning::Registry),
+    (&["repository"], KeyMeaning::Repository),
+    (&["repo"], KeyMeaning::Repository),
+    (&["image"], KeyMeaning::Image),
+    (&["tag"], KeyMeaning::Tag),
+    (&["version"], KeyMeaning::Tag),
+    (&["digest"], KeyMeaning::Digest),
+    (&["sha256"], KeyMeaning::Digest),
+    (&["sha"], KeyMeaning::Digest),
 ];
 
 /// Classifies a key by its ending and returns its stem, the words before the ending, which it
 /// shares with its siblings: `worker_container_repository` is the repository of `[worker,
 /// container]`. `None` for keys that name no part of an image.
-pub(crate) fn piece(key: &str) -> Option<(Vec<String>, Piece)> {
-    let ends_so = |ending: &(&[&str], Piece)| {
+pub(crate) fn classify_key(key: &str) -> Option<(Vec<String>, KeyMeaning)> {
+    let ends_so = |ending: &(&[&str], KeyMeaning)| {
         let last = ending.0.last().map_or(&b""[..], |word| word.as_bytes());
         let start = key.len().checked_sub(last.len());
         start.is_some_and(|start| key.as_bytes()[start..].eq_ignore_ascii_case(last))
@@ -119,7 +119,7 @@ pub(crate) fn piece(key: &str) -> Option<(Vec<String>, Piece)> {
     if !ENDINGS.iter().any(ends_so) {
         return None;
     }
-    let words = words(key);
+    let words = split_words(key);
     ENDINGS.iter().find_map(|(ending, piece)| {
         let is_end = words.len() >= ending.len()
             && words[words.len() - ending.len()..].iter().zip(*ending).all(|(a, b)| a == b);
@@ -134,9 +134,9 @@ mod tests {
     #[test]
     fn a_key_is_cut_into_words_however_it_is_spelled() {
         for key in ["defaultImageVersion", "default_image_version", "DEFAULT-IMAGE-VERSION"] {
-            assert_eq!(words(key), ["default", "image", "version"]);
+            assert_eq!(split_words(key), ["default", "image", "version"]);
         }
-        assert_eq!(words("imageURL"), ["image", "url"]);
+        assert_eq!(split_words("imageURL"), ["image", "url"]);
     }
 
     #[test]
@@ -149,10 +149,10 @@ mod tests {
             "RELATED_IMAGE_x",
             "sidecar.istio.io/proxyImage",
         ] {
-            assert!(is_image(key), "{key}");
+            assert!(is_image_key(key), "{key}");
         }
         for key in ["imagePullPolicy", "imagePullSecrets", "imageTag", "tag", "imagePrepull"] {
-            assert!(!is_image(key), "{key}");
+            assert!(!is_image_key(key), "{key}");
         }
     }
 }

@@ -4,11 +4,11 @@
 
 use serde_json::Value;
 
-use crate::path::Path;
+use crate::path::DocumentPath;
 
 /// What is known about the value of an expression.
 #[derive(Debug, Clone, Default)]
-struct Known {
+struct ExpressionValue {
     /// Its value; `None` if it is unknown.
     value: Option<Value>,
     /// The reasons why it is false, for people: `a.enabled is off`.
@@ -17,35 +17,39 @@ struct Known {
 
 /// Whether a condition is true.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum ConditionTruth {
     /// It is true.
     Holds,
     /// It is false, for these reasons.
-    Not(Vec<String>),
+    Fails(Vec<String>),
     /// The values alone do not decide it.
     Unknown,
 }
 
 /// Evaluates a condition. `scope` is the path of the values that `.Values` refers to in its chart.
-pub(super) fn answer(expression: &str, effective: &Value, scope: &Path) -> Answer {
-    let tokens = tokens(expression);
-    let mut reader = Reader { tokens: &tokens, effective, scope, depth: 0 };
-    match reader.pipeline() {
-        Known { value: Some(value), .. } if is_true(&value) => Answer::Holds,
-        Known { value: Some(_), why } if !why.is_empty() => Answer::Not(why),
-        _ => Answer::Unknown,
+pub(super) fn evaluate_condition(
+    expression: &str,
+    effective: &Value,
+    scope: &DocumentPath,
+) -> ConditionTruth {
+    let tokens = split_tokens(expression);
+    let mut reader = ConditionEvaluator { tokens: &tokens, effective, scope, depth: 0 };
+    match reader.evaluate_pipeline() {
+        ExpressionValue { value: Some(value), .. } if is_truthy(&value) => ConditionTruth::Holds,
+        ExpressionValue { value: Some(_), why } if !why.is_empty() => ConditionTruth::Fails(why),
+        _ => ConditionTruth::Unknown,
     }
 }
 
 /// Finds the paths of the values that an expression names: `.Values.a.b`, `index .Values "a" "b"`.
 /// An empty path means all values, or a key that is computed by the template.
-pub(super) fn values_in(expression: &str) -> Vec<Vec<String>> {
-    let tokens = tokens(expression);
+pub(super) fn find_value_paths(expression: &str) -> Vec<Vec<String>> {
+    let tokens = split_tokens(expression);
     let mut paths = Vec::new();
     for (index, token) in tokens.iter().enumerate() {
-        let Some(mut path) = path_of(token) else { continue };
+        let Some(mut path) = parse_value_path(token) else { continue };
         if path.is_empty() && index > 0 && tokens[index - 1] == "index" {
-            let keys = tokens[index + 1..].iter().map_while(|token| text_of(token));
+            let keys = tokens[index + 1..].iter().map_while(|token| parse_string_literal(token));
             path = keys.map(str::to_owned).collect();
         }
         paths.push(path);
@@ -54,7 +58,7 @@ pub(super) fn values_in(expression: &str) -> Vec<Vec<String>> {
 }
 
 /// Parses the keys after `.Values`, `$.Values` or `$root.Values`; `None` for any other token.
-fn path_of(token: &str) -> Option<Vec<String>> {
+fn parse_value_path(token: &str) -> Option<Vec<String>> {
     let (before, behind) = token.split_once(".Values")?;
     let is_root = before.is_empty() || before.starts_with('$') && !before.contains('"');
     if !is_root || !(behind.is_empty() || behind.starts_with('.')) {
@@ -64,12 +68,12 @@ fn path_of(token: &str) -> Option<Vec<String>> {
 }
 
 /// The content of a string literal.
-fn text_of(token: &str) -> Option<&str> {
+fn parse_string_literal(token: &str) -> Option<&str> {
     token.strip_prefix('"')?.strip_suffix('"')
 }
 
 /// Splits an expression into words, string literals, parentheses and pipes.
-fn tokens(expression: &str) -> Vec<&str> {
+fn split_tokens(expression: &str) -> Vec<&str> {
     let mut tokens = Vec::new();
     let mut rest = expression.trim_start();
     while let Some(first) = rest.chars().next() {
@@ -87,24 +91,24 @@ fn tokens(expression: &str) -> Vec<&str> {
 }
 
 /// The evaluation of one expression.
-struct Reader<'a> {
+struct ConditionEvaluator<'a> {
     /// The tokens that are not consumed yet.
     tokens: &'a [&'a str],
     effective: &'a Value,
-    scope: &'a Path,
+    scope: &'a DocumentPath,
     /// How many parentheses are open.
     depth: usize,
 }
 
-impl Reader<'_> {
+impl ConditionEvaluator<'_> {
     /// Evaluates up to the closing parenthesis or the end. An expression with a pipe is unknown:
     /// the functions that are used there (`default`, `quote`) are too many to reproduce.
-    fn pipeline(&mut self) -> Known {
+    fn evaluate_pipeline(&mut self) -> ExpressionValue {
         // Keeps a crafted template from exhausting the stack.
         const DEEPEST: usize = 32;
         self.depth += 1;
         if self.depth > DEEPEST {
-            return Known::default();
+            return ExpressionValue::default();
         }
         let name = match self.tokens.first() {
             Some(token) if token.starts_with(|c: char| c.is_ascii_alphabetic()) => {
@@ -119,44 +123,45 @@ impl Reader<'_> {
             self.tokens = &self.tokens[1..];
             match *token {
                 ")" => break,
-                "(" => terms.push(self.pipeline()),
+                "(" => terms.push(self.evaluate_pipeline()),
                 "|" => is_piped = true,
-                _ => terms.push(self.term(token)),
+                _ => terms.push(self.evaluate_term(token)),
             }
         }
         self.depth -= 1;
-        if is_piped { Known::default() } else { called(name, terms) }
+        if is_piped { ExpressionValue::default() } else { apply_function(name, terms) }
     }
 
     /// Evaluates a literal or a value.
-    fn term(&self, token: &str) -> Known {
-        let known = |value| Known { value: Some(value), why: vec![] };
-        if let Some(text) = text_of(token) {
+    fn evaluate_term(&self, token: &str) -> ExpressionValue {
+        let known = |value| ExpressionValue { value: Some(value), why: vec![] };
+        if let Some(text) = parse_string_literal(token) {
             return known(Value::from(text));
         }
         if let Ok(number) = token.parse::<i64>() {
             return known(Value::from(number));
         }
-        let Some(keys) = path_of(token).filter(|keys| !keys.is_empty()) else {
+        let Some(keys) = parse_value_path(token).filter(|keys| !keys.is_empty()) else {
             return match token {
                 "true" | "false" => known(Value::Bool(token == "true")),
                 "nil" => known(Value::Null),
-                _ => Known::default(),
+                _ => ExpressionValue::default(),
             };
         };
         let path = keys.iter().fold(self.scope.clone(), |path, key| path.key(key));
         // As in helm, a value that is not set is nil and not an error.
-        let value = path.find(self.effective).cloned().unwrap_or_default();
+        let value = path.find_value(self.effective).cloned().unwrap_or_default();
         let state = if value == Value::Bool(false) { "off" } else { "not set" };
-        Known { why: vec![format!("{path} is {state}")], value: Some(value) }
+        ExpressionValue { why: vec![format!("{path} is {state}")], value: Some(value) }
     }
 }
 
 /// Applies a template function to its arguments. `None` as name is an expression in parentheses
 /// without a function.
-fn called(name: Option<&str>, mut terms: Vec<Known>) -> Known {
-    let truths: Vec<Option<bool>> = terms.iter().map(|t| t.value.as_ref().map(is_true)).collect();
-    let of = |value: bool, why: Vec<String>| Known { value: Some(Value::Bool(value)), why };
+fn apply_function(name: Option<&str>, mut terms: Vec<ExpressionValue>) -> ExpressionValue {
+    let truths: Vec<Option<bool>> = terms.iter().map(|t| t.value.as_ref().map(is_truthy)).collect();
+    let of =
+        |value: bool, why: Vec<String>| ExpressionValue { value: Some(Value::Bool(value)), why };
     match (name, terms.as_slice()) {
         (None | Some("int" | "int64" | "toString"), [_]) => terms.remove(0),
         // A literal in the place of a function name.
@@ -172,39 +177,42 @@ fn called(name: Option<&str>, mut terms: Vec<Known>) -> Known {
             of(false, terms.into_iter().flat_map(|term| term.why).collect())
         }
         (Some("not" | "empty"), [one]) => match truths[0] {
-            Some(true) => of(false, one.why.iter().map(|why| turned(why, "on")).collect()),
+            Some(true) => of(false, one.why.iter().map(|why| replace_state(why, "on")).collect()),
             Some(false) => of(true, vec![]),
-            None => Known::default(),
+            None => ExpressionValue::default(),
         },
         (Some("eq" | "ne"), [a, b]) => {
-            let (Some(left), Some(right)) = (&a.value, &b.value) else { return Known::default() };
+            let (Some(left), Some(right)) = (&a.value, &b.value) else {
+                return ExpressionValue::default();
+            };
             let is_same = left == right;
             let label = a.why.first().or(b.why.first());
             let other = if a.why.is_empty() { left } else { right };
             if is_same == (name == Some("eq")) {
                 return of(true, vec![]);
             }
-            let state = if is_same { shown(other) } else { format!("not {}", shown(other)) };
-            of(false, label.into_iter().map(|why| turned(why, &state)).collect())
+            let state =
+                if is_same { format_value(other) } else { format!("not {}", format_value(other)) };
+            of(false, label.into_iter().map(|why| replace_state(why, &state)).collect())
         }
-        _ => Known::default(),
+        _ => ExpressionValue::default(),
     }
 }
 
 /// Replaces the state in a reason: `a.b is off` becomes `a.b is on`.
-fn turned(why: &str, state: &str) -> String {
+fn replace_state(why: &str, state: &str) -> String {
     let path = why.rsplit_once(" is ").map_or(why, |(path, _)| path);
     let path = path.strip_suffix(" is not").unwrap_or(path);
     format!("{path} is {state}")
 }
 
 /// A value as people write it: strings without quotes.
-fn shown(value: &Value) -> String {
+fn format_value(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Whether Go's templates take the value for true (text/template: empty values are false).
-fn is_true(value: &Value) -> bool {
+fn is_truthy(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(is_true) => *is_true,
@@ -240,10 +248,14 @@ mod tests {
             ("((((", "unknown"),
             ("(((((((((((((((((((((((((((((((((((((((((((((((((((((((((((.Values.b", "unknown"),
         ] {
-            let found = match answer(expression, &values, &Path::default().key("sub")) {
-                Answer::Holds => "holds".to_owned(),
-                Answer::Not(why) => why.join(", "),
-                Answer::Unknown => "unknown".to_owned(),
+            let found = match evaluate_condition(
+                expression,
+                &values,
+                &DocumentPath::default().key("sub"),
+            ) {
+                ConditionTruth::Holds => "holds".to_owned(),
+                ConditionTruth::Fails(why) => why.join(", "),
+                ConditionTruth::Unknown => "unknown".to_owned(),
             };
             assert_eq!(found, why, "{expression}");
         }
@@ -251,7 +263,7 @@ mod tests {
 
     #[test]
     fn the_values_in_an_expression_are_named() {
-        let found = values_in(
+        let found = find_value_paths(
             "include \"x\" (dict \"a\" $.Values.a.b \"c\" (index .Values \"d-e\" \"f\")) .Values",
         );
         assert_eq!(found, [vec!["a", "b"], vec!["d-e", "f"], vec![]]);

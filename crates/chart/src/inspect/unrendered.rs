@@ -5,31 +5,31 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::condition::{self, Answer};
-use super::is_handed_down;
-use super::uses::Uses;
-use crate::chart::Chart;
+use super::condition::{self, ConditionTruth};
+use super::is_inherited_global;
+use super::uses::ValueUses;
+use crate::chart::HelmChart;
 use crate::find::names;
-use crate::find::{self, Confidence, Findings, Found, Pattern, Role};
-use crate::manifest::Document;
-use crate::path::{Path, Step};
+use crate::find::{self, Confidence, FoundImage, ImageScan, LocationKind, PartRole};
+use crate::manifest::ManifestDocument;
+use crate::path::{DocumentPath, PathStep};
 
 /// The images in a chart's values, and how the templates use them. Computed without a render.
-pub(super) struct Candidates {
-    found: Vec<Found>,
-    uses: Uses,
+pub(super) struct UnrenderedImages {
+    found: Vec<FoundImage>,
+    uses: ValueUses,
 }
 
-impl Candidates {
+impl UnrenderedImages {
     /// Finds the images in the values and the places in the templates that use them.
-    pub(super) fn new(chart: &Chart, effective: &Value) -> Self {
+    pub(super) fn new(chart: &HelmChart, effective: &Value) -> Self {
         // Most templates use the chart's appVersion where `tag` is empty; with it filled in, such
         // images are found as repository and tag.
         let mut values = effective.clone();
-        chart.each(&Path::default(), &mut |chart, scope| {
-            let Some(version) = app_version(chart) else { return };
+        chart.visit_charts(&DocumentPath::default(), &mut |chart, scope| {
+            let Some(version) = read_app_version(chart) else { return };
             let own = scope.steps().iter().try_fold(&mut values, |value, step| match step {
-                Step::Key(key) => value.get_mut(key),
+                PathStep::Key(key) => value.get_mut(key),
                 _ => None,
             });
             if let Some(own) = own {
@@ -41,20 +41,20 @@ impl Candidates {
         let name = chart.name().to_owned();
         let metadata = serde_json::json!({"kind": "values", "metadata": {"name": name}});
         let template = Some(format!("{name}/values.yaml"));
-        let document = Document { template, text: String::new(), value: metadata };
-        let mut found = find::in_values(&document, &values);
-        found.retain(|found| !is_handed_down(&found.place.path));
-        let paths: Vec<Path> = found.iter().flat_map(used_paths).collect();
-        Self { uses: Uses::read(chart, &paths), found }
+        let document = ManifestDocument { template, text: String::new(), value: metadata };
+        let mut found = find::find_images_in_values(&document, &values);
+        found.retain(|found| !is_inherited_global(&found.place.path));
+        let paths: Vec<DocumentPath> = found.iter().flat_map(list_used_paths).collect();
+        Self { uses: ValueUses::read(chart, &paths), found }
     }
 
     /// Adds the images that were not rendered. `seen` are the values that came out in a render.
-    pub(super) fn add(
+    pub(super) fn add_to_scan(
         self,
-        chart: &Chart,
+        chart: &HelmChart,
         effective: &Value,
-        seen: &BTreeSet<&Path>,
-        findings: &mut Findings,
+        seen: &BTreeSet<&DocumentPath>,
+        findings: &mut ImageScan,
     ) {
         let Self { found, uses } = self;
         // Several values may name the same image; it is reported once.
@@ -65,15 +65,17 @@ impl Candidates {
                 continue;
             }
             // A value that no template uses cannot come out with any setting.
-            let Some(reasons) = reasons(chart, effective, &uses, &found) else { continue };
+            let Some(reasons) = explain_unrendered(chart, effective, &uses, &found) else {
+                continue;
+            };
             let mut notes = Vec::new();
             if !reasons.is_empty() {
                 notes.push(format!("not rendered while {}", reasons.join(" and ")));
             }
-            notes.extend(tag_note(effective, &uses, &mut found));
+            notes.extend(explain_tag(effective, &uses, &mut found));
             found.note = (!notes.is_empty()).then(|| notes.join("; "));
             found.confidence = Confidence::Possible;
-            found.pattern = Pattern::Value;
+            found.pattern = LocationKind::Value;
             found.values = found.parts.iter().map(|part| part.path.clone()).collect();
             if reported.insert(found.reference.to_string()) {
                 findings.images.push(found);
@@ -84,31 +86,39 @@ impl Candidates {
 
 /// The paths of the values of an image, up to the first list: templates name the list, not its
 /// items.
-fn used_paths(found: &Found) -> Vec<Path> {
-    let outside = |path: &Path| -> Path {
-        path.steps().iter().take_while(|step| matches!(step, Step::Key(_))).cloned().collect()
+fn list_used_paths(found: &FoundImage) -> Vec<DocumentPath> {
+    let outside = |path: &DocumentPath| -> DocumentPath {
+        path.steps().iter().take_while(|step| matches!(step, PathStep::Key(_))).cloned().collect()
     };
     found.parts.iter().map(|part| outside(&part.path)).collect()
 }
 
 /// Explains why a value was not rendered, as far as the values tell. Empty if nothing is known;
 /// `None` if no template uses the value.
-fn reasons(chart: &Chart, effective: &Value, uses: &Uses, found: &Found) -> Option<Vec<String>> {
-    let ways = uses.ways(&used_paths(found));
-    if ways.is_empty() && !uses.is_hidden(&found.place.path, own_key(&found.place.path)) {
+fn explain_unrendered(
+    chart: &HelmChart,
+    effective: &Value,
+    uses: &ValueUses,
+    found: &FoundImage,
+) -> Option<Vec<String>> {
+    let ways = uses.find_condition_chains(&list_used_paths(found));
+    if ways.is_empty()
+        && !uses
+            .is_looked_up_dynamically(&found.place.path, find_distinctive_key(&found.place.path))
+    {
         return None;
     }
-    let mut reasons = off_dependencies(chart, effective, &found.place.path);
+    let mut reasons = find_disabled_subcharts(chart, effective, &found.place.path);
     let answered: Vec<(Vec<String>, Option<&str>)> = ways
         .iter()
         .map(|way| {
             let mut off = Vec::new();
             let mut unknown = None;
             for condition in way {
-                match condition::answer(&condition.text, effective, &condition.scope) {
-                    Answer::Holds => {}
-                    Answer::Not(why) => off.extend(why),
-                    Answer::Unknown => unknown = Some(condition.text.as_str()),
+                match condition::evaluate_condition(&condition.text, effective, &condition.scope) {
+                    ConditionTruth::Holds => {}
+                    ConditionTruth::Fails(why) => off.extend(why),
+                    ConditionTruth::Unknown => unknown = Some(condition.text.as_str()),
                 }
             }
             (off, unknown)
@@ -121,7 +131,7 @@ fn reasons(chart: &Chart, effective: &Value, uses: &Uses, found: &Found) -> Opti
             reasons.push(format!("the condition `{unknown}` is false"));
         }
         Some((off, _)) => reasons.extend(off),
-        None => reasons.extend(switch_above(effective, &found.place.path)),
+        None => reasons.extend(find_switch_above(effective, &found.place.path)),
     }
     let mut told = BTreeSet::new();
     reasons.retain(|reason| told.insert(reason.clone()));
@@ -130,11 +140,11 @@ fn reasons(chart: &Chart, effective: &Value, uses: &Uses, found: &Found) -> Opti
 
 /// The key that distinguishes an image from others of its chart: `testFramework` in
 /// `grafana.testFramework.image.tag`.
-fn own_key(path: &Path) -> &str {
-    let says = |key: &&str| names::piece(key).is_none() && !names::is_image(key);
+fn find_distinctive_key(path: &DocumentPath) -> &str {
+    let says = |key: &&str| names::classify_key(key).is_none() && !names::is_image_key(key);
     let keys = || {
         path.steps().iter().filter_map(|step| match step {
-            Step::Key(key) => Some(key.as_str()),
+            PathStep::Key(key) => Some(key.as_str()),
             _ => None,
         })
     };
@@ -142,9 +152,13 @@ fn own_key(path: &Path) -> &str {
 }
 
 /// The conditions of the subcharts that a value belongs to, as far as they are false.
-fn off_dependencies(chart: &Chart, effective: &Value, path: &Path) -> Vec<String> {
+fn find_disabled_subcharts(
+    chart: &HelmChart,
+    effective: &Value,
+    path: &DocumentPath,
+) -> Vec<String> {
     let mut off = Vec::new();
-    chart.each(&Path::default(), &mut |chart, scope| {
+    chart.visit_charts(&DocumentPath::default(), &mut |chart, scope| {
         for dependency in &chart.dependencies {
             if !scope.key(&dependency.key).is_above(path) {
                 continue;
@@ -154,7 +168,7 @@ fn off_dependencies(chart: &Chart, effective: &Value, path: &Path) -> Vec<String
                 condition.split('.').fold(scope.clone(), |path, key| path.key(key))
             });
             let decides =
-                conditions.find_map(|path| Some((path.find(effective)?.as_bool()?, path)));
+                conditions.find_map(|path| Some((path.find_value(effective)?.as_bool()?, path)));
             if let Some((false, switch)) = decides {
                 off.push(format!("{switch} is off"));
             }
@@ -164,13 +178,13 @@ fn off_dependencies(chart: &Chart, effective: &Value, path: &Path) -> Vec<String
 }
 
 /// Finds a switch that is off, such as `enabled: false`, beside a value or in a map above it.
-fn switch_above(effective: &Value, path: &Path) -> Option<String> {
+fn find_switch_above(effective: &Value, path: &DocumentPath) -> Option<String> {
     const SWITCHES: &[&str] = &["enabled", "enable", "create", "install", "deploy"];
     let mut above = path.parent();
     loop {
         for key in SWITCHES {
             let switch = above.key(*key);
-            if switch.find(effective) == Some(&Value::Bool(false)) {
+            if switch.find_value(effective) == Some(&Value::Bool(false)) {
                 return Some(format!("{switch} is off"));
             }
         }
@@ -182,19 +196,19 @@ fn switch_above(effective: &Value, path: &Path) -> Option<String> {
 }
 
 /// The remark about an image whose tag is not in the values but chosen by the template.
-fn tag_note(effective: &Value, uses: &Uses, found: &mut Found) -> Option<String> {
-    let tag = found.parts.iter().position(|part| part.role == Role::Tag);
+fn explain_tag(effective: &Value, uses: &ValueUses, found: &mut FoundImage) -> Option<String> {
+    let tag = found.parts.iter().position(|part| part.role == PartRole::Tag);
     let Some(tag) = tag else {
         let is_open =
-            found.parts.iter().all(|part| !matches!(part.role, Role::Digest | Role::Whole));
+            found.parts.iter().all(|part| !matches!(part.role, PartRole::Digest | PartRole::Whole));
         return is_open.then(|| "its template chooses the tag".to_owned());
     };
     let path = found.parts[tag].path.clone();
-    if path.find(effective).is_some_and(|tag| !tag.is_null() && tag.as_str() != Some("")) {
+    if path.find_value(effective).is_some_and(|tag| !tag.is_null() && tag.as_str() != Some("")) {
         return None;
     }
-    let paths: Vec<Path> = found.parts.iter().map(|part| part.path.parent()).collect();
-    if uses.is_said(&paths, "KubeVersion") {
+    let paths: Vec<DocumentPath> = found.parts.iter().map(|part| part.path.parent()).collect();
+    if uses.is_mentioned_with(&paths, "KubeVersion") {
         found.parts.remove(tag);
         if let Ok(reference) = found.reference.name().parse() {
             found.reference = reference;
@@ -205,7 +219,7 @@ fn tag_note(effective: &Value, uses: &Uses, found: &mut Found) -> Option<String>
 }
 
 /// The chart's appVersion, with a `v` in front if its templates add one to make a tag.
-fn app_version(chart: &Chart) -> Option<String> {
+fn read_app_version(chart: &HelmChart) -> Option<String> {
     const WITH_V: &[&str] =
         &["\"v%s\" .Chart.AppVersion", "\"v%s\" $.Chart.AppVersion", "v{{ .Chart.AppVersion"];
     let version = chart.metadata.get("appVersion").and_then(Value::as_str)?;

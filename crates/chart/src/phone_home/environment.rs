@@ -4,18 +4,22 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use types::input::rules::Variable;
+use types::input::rules::PhoneHomeVariable;
 
-use super::Finding;
-use crate::find::{Confidence, Place};
+use super::PhoneHomeFinding;
+use crate::find::{Confidence, ManifestLocation};
 use crate::inspect::Inspection;
 use crate::manifest::Manifests;
 
 /// Finds the containers of known images that lack a variable. ConfigMaps and Secrets of the same
 /// render that they take variables from are considered.
-pub(super) fn find(variables: &[Variable], inspection: &Inspection, findings: &mut Vec<Finding>) {
+pub(super) fn find_missing_variables(
+    variables: &[PhoneHomeVariable],
+    inspection: &Inspection,
+    findings: &mut Vec<PhoneHomeFinding>,
+) {
     let manifests = &inspection.manifests;
-    let mut lacking: BTreeMap<(usize, String), Vec<Place>> = BTreeMap::new();
+    let mut lacking: BTreeMap<(usize, String), Vec<ManifestLocation>> = BTreeMap::new();
     for found in &inspection.findings.images {
         if found.confidence != Confidence::Certain || found.place.path.last_key() != Some("image") {
             continue;
@@ -32,11 +36,11 @@ pub(super) fn find(variables: &[Variable], inspection: &Inspection, findings: &m
         let document = manifests.documents.get(found.place.document);
         let (Some(_), Some(document)) = (meant.peek(), document) else { continue };
         let path = found.place.path.parent();
-        let Some(container) = path.find(&document.value) else { continue };
-        if is_idle(container) {
+        let Some(container) = path.find_value(&document.value) else { continue };
+        if is_idle_container(container) {
             continue;
         }
-        let set = self::variables(container, manifests);
+        let set = self::read_container_variables(container, manifests);
         for (index, variable) in meant {
             let keeps = |(name, value): (&String, &Option<String>)| match value {
                 // A reference to a Secret or field: its value is unknown, but somebody set it on
@@ -48,27 +52,29 @@ pub(super) fn find(variables: &[Variable], inspection: &Inspection, findings: &m
             // A value of the chart sets the variable, and is reported instead.
             let is_value = set.contains_key(&variable.name)
                 && findings.iter().any(|finding| match finding {
-                    Finding::Value { path, .. } => path.last_key() == Some(&variable.name),
+                    PhoneHomeFinding::Value { path, .. } => path.last_key() == Some(&variable.name),
                     _ => false,
                 });
             if !is_value && !set.iter().any(keeps) {
                 let places = lacking.entry((index, found.reference.name())).or_default();
-                places.push(Place { path: path.clone(), ..found.place.clone() });
+                places.push(ManifestLocation { path: path.clone(), ..found.place.clone() });
             }
         }
     }
-    findings.extend(lacking.into_iter().map(|((index, image), places)| Finding::Environment {
-        name: variables[index].name.clone(),
-        off: variables[index].off.clone(),
-        image,
-        places,
-        why: variables[index].why.clone(),
+    findings.extend(lacking.into_iter().map(|((index, image), places)| {
+        PhoneHomeFinding::Environment {
+            name: variables[index].name.clone(),
+            off: variables[index].off.clone(),
+            image,
+            places,
+            why: variables[index].why.clone(),
+        }
     }));
 }
 
 /// Whether a container does nothing but pull its image or wait: its command is a script of `exit`,
 /// `true`, `echo` and `sleep`. Charts pull large images in advance that way.
-pub(crate) fn is_idle(container: &Value) -> bool {
+pub(crate) fn is_idle_container(container: &Value) -> bool {
     const IDLE: &[&str] =
         &["/bin/bash", "/bin/sh", "bash", "echo", "exit", "sh", "sleep", "true", ":"];
     let Some(command) = container.get("command").and_then(Value::as_array) else { return false };
@@ -83,13 +89,13 @@ pub(crate) fn is_idle(container: &Value) -> bool {
 }
 
 /// Whether a value of the variable prevents the connection.
-pub(super) fn keeps_inside(variable: &Variable, value: &str) -> bool {
-    same_meaning(value, &variable.off)
+pub(super) fn keeps_inside(variable: &PhoneHomeVariable, value: &str) -> bool {
+    has_same_meaning(value, &variable.off)
 }
 
 /// Whether two values of a variable mean the same: `1`, `true`, `yes` and `on` do, and so do `0`,
 /// `false`, `no` and `off`.
-pub(crate) fn same_meaning(one: &str, other: &str) -> bool {
+pub(crate) fn has_same_meaning(one: &str, other: &str) -> bool {
     let said = |text: &str| match text.trim().to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Some(true),
         "0" | "false" | "no" | "off" => Some(false),
@@ -100,7 +106,7 @@ pub(crate) fn same_meaning(one: &str, other: &str) -> bool {
 
 /// The environment variables of a container, from `env` and from `envFrom` as far as the ConfigMap
 /// or Secret is in the render. A value is `None` if only the cluster knows it.
-pub(crate) fn variables(
+pub(crate) fn read_container_variables(
     container: &Value,
     manifests: &Manifests,
 ) -> BTreeMap<String, Option<String>> {
@@ -110,7 +116,8 @@ pub(crate) fn variables(
         let prefix = source.get("prefix").and_then(Value::as_str).unwrap_or_default();
         for (field, kind) in [("configMapRef", "ConfigMap"), ("secretRef", "Secret")] {
             let name = source.get(field).and_then(|r| r.get("name")).and_then(Value::as_str);
-            let of_it = |d: &&crate::manifest::Document| d.kind() == kind && Some(d.name()) == name;
+            let of_it =
+                |d: &&crate::manifest::ManifestDocument| d.kind() == kind && Some(d.name()) == name;
             let documents = manifests.documents.iter().filter(of_it);
             for (data, is_plain) in documents.flat_map(|d| {
                 [(d.value.get("data"), kind != "Secret"), (d.value.get("stringData"), true)]

@@ -7,7 +7,7 @@ mod addresses;
 mod environment;
 mod switches;
 
-pub(crate) use environment::{is_idle, same_meaning, variables};
+pub(crate) use environment::{has_same_meaning, is_idle_container, read_container_variables};
 
 use std::sync::OnceLock;
 
@@ -16,23 +16,23 @@ use serde_json::Value;
 use types::input::Input;
 use types::input::rules::PhoneHome;
 
-use crate::find::Place;
+use crate::find::ManifestLocation;
 use crate::inspect::Inspection;
-use crate::path::Path;
+use crate::path::DocumentPath;
 use crate::{Error, Result};
 
 /// A table of known switches, variables and hosts.
 #[derive(Debug, Clone, Default)]
-pub struct Switches(PhoneHome);
+pub struct PhoneHomeRules(PhoneHome);
 
 /// One thing that connects to the internet, or that may do so.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "kind")]
-pub enum Finding {
+pub enum PhoneHomeFinding {
     /// A value of the chart that enables it.
     Value {
         /// The path of the value.
-        path: Path,
+        path: DocumentPath,
         /// The setting that turns it off; absent where a person has to choose one.
         #[serde(skip_serializing_if = "Option::is_none")]
         off: Option<Value>,
@@ -50,7 +50,7 @@ pub enum Finding {
         /// The image's name without the tag.
         image: String,
         /// The containers that lack it.
-        places: Vec<Place>,
+        places: Vec<ManifestLocation>,
         /// What the program does without the variable.
         why: String,
     },
@@ -61,20 +61,20 @@ pub enum Finding {
         /// The URLs.
         urls: Vec<String>,
         /// The location of the first one.
-        place: Place,
+        place: ManifestLocation,
         /// The values that contain the host, if the chart's values are known.
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        values: Vec<Path>,
+        values: Vec<DocumentPath>,
         /// What the host is for, if a rule knows it.
         #[serde(skip_serializing_if = "Option::is_none")]
         why: Option<String>,
     },
 }
 
-impl Switches {
+impl PhoneHomeRules {
     /// The table that comes with Gantry.
     pub fn builtin() -> &'static Self {
-        static TABLE: OnceLock<Switches> = OnceLock::new();
+        static TABLE: OnceLock<PhoneHomeRules> = OnceLock::new();
         TABLE.get_or_init(|| {
             let text = include_str!("../../../../rules/phone-home.yaml");
             // A test reads the table; a broken one cannot be built.
@@ -84,17 +84,17 @@ impl Switches {
 
     /// Parses a table in the format of `rules/phone-home.yaml`; `name` is its name in errors.
     pub fn read(name: &str, text: &str) -> Result<Self> {
-        Ok(Self(types::yaml::read(name, text).map_err(Error::Document)?))
+        Ok(Self(types::yaml::read_document(name, text).map_err(Error::Document)?))
     }
 
     /// The built-in table, extended by that of a `gantry.yaml`.
-    pub fn of_input(input: &Input) -> Self {
-        Self::builtin().with(&input.phone_home)
+    pub fn from_input(input: &Input) -> Self {
+        Self::builtin().extended_with(&input.phone_home)
     }
 
     /// This table, extended by `own`; an entry of the same name is replaced.
     #[must_use]
-    pub fn with(&self, own: &PhoneHome) -> Self {
+    pub fn extended_with(&self, own: &PhoneHome) -> Self {
         let mut all = self.0.clone();
         all.values.retain(|switch| own.values.iter().all(|other| other.name != switch.name));
         all.values.extend(own.values.iter().cloned());
@@ -107,23 +107,27 @@ impl Switches {
     }
 
     /// The domains that the user has declared to be inside the site.
-    pub fn inside(&self) -> &[String] {
+    pub fn inside_domains(&self) -> &[String] {
         &self.0.inside
     }
 
     /// What a host is for, if a rule knows the host or a domain above it.
-    pub fn host(&self, host: &str) -> Option<&str> {
-        let known = self.0.hosts.iter().find(|known| addresses::is_below(host, &known.host));
+    pub fn host_purpose(&self, host: &str) -> Option<&str> {
+        let known = self.0.hosts.iter().find(|known| addresses::is_in_domain(host, &known.host));
         known.map(|known| known.why.as_str())
     }
 
     /// Finds what a chart or a stream connects to. `is_inside` tells whether a host belongs to the
     /// site.
-    pub fn find(&self, inspection: &Inspection, is_inside: &dyn Fn(&str) -> bool) -> Vec<Finding> {
+    pub fn find_phone_home(
+        &self,
+        inspection: &Inspection,
+        is_inside: &dyn Fn(&str) -> bool,
+    ) -> Vec<PhoneHomeFinding> {
         // In this order: a value that sets a variable is reported instead of the variable.
-        let mut findings = switches::find(&self.0, inspection);
-        environment::find(&self.0.environment, inspection, &mut findings);
-        addresses::find(&self.0, inspection, is_inside, &mut findings);
+        let mut findings = switches::find_active_switches(&self.0, inspection);
+        environment::find_missing_variables(&self.0.environment, inspection, &mut findings);
+        addresses::find_outside_addresses(&self.0, inspection, is_inside, &mut findings);
         findings
     }
 }
@@ -134,24 +138,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{Rules, inspect, offline};
+    use crate::{OperatorRules, inspect, offline};
 
     /// What is found, by its name alone.
-    fn found(values: &Value, rendered: &str) -> Vec<String> {
-        names(&findings(values, rendered))
+    fn find_names(values: &Value, rendered: &str) -> Vec<String> {
+        list_names(&find_in_render(values, rendered))
     }
 
-    fn findings(values: &Value, rendered: &str) -> Vec<Finding> {
-        let mut inspection = inspect::stream(rendered, Rules::builtin());
+    fn find_in_render(values: &Value, rendered: &str) -> Vec<PhoneHomeFinding> {
+        let mut inspection = inspect::inspect_stream(rendered, OperatorRules::builtin());
         inspection.effective = values.clone();
-        Switches::builtin().find(&inspection, &|host| host.ends_with("site.net"))
+        PhoneHomeRules::builtin().find_phone_home(&inspection, &|host| host.ends_with("site.net"))
     }
 
-    fn names(findings: &[Finding]) -> Vec<String> {
-        let name = |finding: &Finding| match finding {
-            Finding::Value { path, .. } => path.to_string(),
-            Finding::Environment { name, .. } => name.clone(),
-            Finding::Address { urls, .. } => urls.join(" "),
+    fn list_names(findings: &[PhoneHomeFinding]) -> Vec<String> {
+        let name = |finding: &PhoneHomeFinding| match finding {
+            PhoneHomeFinding::Value { path, .. } => path.to_string(),
+            PhoneHomeFinding::Environment { name, .. } => name.clone(),
+            PhoneHomeFinding::Address { urls, .. } => urls.join(" "),
         };
         findings.iter().map(name).collect()
     }
@@ -166,9 +170,9 @@ mod tests {
             "airflow": {"usage_data_collection": {"enabled": "True"}},
             "configMap": {"DISABLE_TELEMETRY": "", "AUTH_TYPE": "google_oauth"},
         });
-        let found = findings(&values, "");
+        let found = find_in_render(&values, "");
         assert_eq!(
-            names(&found),
+            list_names(&found),
             [
                 "loki.analytics.reporting_enabled",
                 "grafana[\"grafana.ini\"].analytics.check_for_updates",
@@ -186,7 +190,10 @@ mod tests {
             "airflow": {"usage_data_collection": {"enabled": "false"}},
             "configMap": {"DISABLE_TELEMETRY": "true"},
         });
-        assert_eq!(offline::turn_off(&found, &values, &|_| Ok(String::new())).values, offline);
+        assert_eq!(
+            offline::turn_off_switches(&found, &values, &|_| Ok(String::new())).values,
+            offline
+        );
     }
 
     #[test]
@@ -198,15 +205,15 @@ mod tests {
             )
         };
         let variable = ["MLFLOW_DISABLE_TELEMETRY"];
-        assert_eq!(found(&Value::Null, &pod("")), variable);
+        assert_eq!(find_names(&Value::Null, &pod("")), variable);
         let env = |name: &str, value: &str| {
             pod(&format!("    env: [{{name: {name}, value: '{value}'}}]\n"))
         };
-        assert_eq!(found(&Value::Null, &env("MLFLOW_DISABLE_TELEMETRY", "false")), variable);
-        assert!(found(&Value::Null, &env("MLFLOW_DISABLE_TELEMETRY", "1")).is_empty());
-        assert!(found(&Value::Null, &env("DO_NOT_TRACK", "1")).is_empty());
+        assert_eq!(find_names(&Value::Null, &env("MLFLOW_DISABLE_TELEMETRY", "false")), variable);
+        assert!(find_names(&Value::Null, &env("MLFLOW_DISABLE_TELEMETRY", "1")).is_empty());
+        assert!(find_names(&Value::Null, &env("DO_NOT_TRACK", "1")).is_empty());
         let from = "    envFrom: [{configMapRef: {name: c}}]\n";
-        assert!(found(&Value::Null, &pod(from)).is_empty());
+        assert!(find_names(&Value::Null, &pod(from)).is_empty());
     }
 
     #[test]
@@ -217,9 +224,9 @@ mod tests {
             ---\nkind: Secret\ndata: {url: aHR0cHM6Ly9zZWNyZXQubWFrZXIuY29t}\n\
             ---\napiVersion: cert-manager.io/v1\nkind: ClusterIssuer\nspec: {acme: {server: \
             'https://acme-v02.api.letsencrypt.org/directory'}}\n";
-        let found = findings(&json!({"hubUrl": "https://hub.maker.com/v1"}), rendered);
+        let found = find_in_render(&json!({"hubUrl": "https://hub.maker.com/v1"}), rendered);
         assert_eq!(
-            names(&found),
+            list_names(&found),
             [
                 "https://files.maker.com/x.tgz",
                 "https://hub.maker.com/v1",
@@ -227,9 +234,9 @@ mod tests {
                 "https://acme-v02.api.letsencrypt.org/directory",
             ]
         );
-        let Finding::Address { values, .. } = &found[1] else { panic!("{found:?}") };
+        let PhoneHomeFinding::Address { values, .. } = &found[1] else { panic!("{found:?}") };
         assert_eq!(values[0].to_string(), "hubUrl");
-        let Finding::Address { why, .. } = &found[3] else { panic!("{found:?}") };
+        let PhoneHomeFinding::Address { why, .. } = &found[3] else { panic!("{found:?}") };
         assert!(why.as_ref().unwrap().contains("ACME"));
     }
 
@@ -243,7 +250,7 @@ mod tests {
             for host in hosts {
                 stream.push_str(&format!("    - {{name: X, value: 'http://{host}/v1'}}\n"));
             }
-            found(&Value::Null, &stream)
+            find_names(&Value::Null, &stream)
         };
         let inside = [
             "db",
@@ -268,14 +275,15 @@ mod tests {
         );
         let own = PhoneHome { inside: vec!["corp.net".into()], ..PhoneHome::default() };
         let stream = "kind: ConfigMap\ndata: {a: 'https://git.corp.net', b: 'https://xcorp.net'}\n";
-        let inspection = inspect::stream(stream, Rules::builtin());
-        let found = Switches::builtin().with(&own).find(&inspection, &|_| false);
-        assert_eq!(names(&found), ["https://xcorp.net"]);
+        let inspection = inspect::inspect_stream(stream, OperatorRules::builtin());
+        let found =
+            PhoneHomeRules::builtin().extended_with(&own).find_phone_home(&inspection, &|_| false);
+        assert_eq!(list_names(&found), ["https://xcorp.net"]);
     }
 
     #[test]
     fn the_built_in_table_is_read_whole() {
         let text = include_str!("../../../../rules/phone-home.yaml");
-        assert!(!Switches::read("rules/phone-home.yaml", text).unwrap().0.values.is_empty());
+        assert!(!PhoneHomeRules::read("rules/phone-home.yaml", text).unwrap().0.values.is_empty());
     }
 }

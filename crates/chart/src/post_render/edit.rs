@@ -40,27 +40,27 @@ use std::ops::Range;
 
 use base64::Engine as _;
 
-use super::source::{Scalar, Source, Style};
+use super::source::{ScalarNotation, SourceDocument, SourceScalar};
 use crate::find::text;
 use crate::manifest::Manifests;
-use crate::path::{Encoding, Step};
+use crate::path::{PathStep, TextEncoding};
 
 /// A word to be replaced at a path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Want<'a> {
+pub(super) struct TextReplacement<'a> {
     /// The path of the text, relative to the text at hand.
-    pub(super) steps: &'a [Step],
+    pub(super) steps: &'a [PathStep],
     /// The word as it is now.
     pub(super) from: &'a str,
     /// The word in its place.
     pub(super) to: &'a str,
     /// Whether it is a complete reference or a name.
-    pub(super) word: Word,
+    pub(super) word: ReplacedWord,
 }
 
 /// What a replaced word is, which decides what may follow it in a longer text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Word {
+pub(super) enum ReplacedWord {
     /// A complete reference: `app:1` is not replaced in `app:1@sha256:…`, which is another one.
     Reference,
     /// The name of an image: a tag or digest may follow and is kept.
@@ -69,65 +69,68 @@ pub(super) enum Word {
 
 /// A byte range of a text and its new content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Edit {
+struct TextEdit {
     range: Range<usize>,
     new: String,
 }
 
 /// Makes all replacements in a YAML document.
-pub(super) fn rewritten(document: &str, wants: &[Want]) -> String {
-    applied(document, in_document(Encoding::Yaml, document, wants))
+pub(super) fn rewrite_document(document: &str, wants: &[TextReplacement]) -> String {
+    apply_edits(document, edit_document(TextEncoding::Yaml, document, wants))
 }
 
 /// Computes the edits of one document in YAML, JSON, TOML or INI.
-fn in_document(encoding: Encoding, text: &str, wants: &[Want]) -> Vec<Edit> {
-    let Some(source) = Source::open(encoding, text) else {
+fn edit_document(encoding: TextEncoding, text: &str, wants: &[TextReplacement]) -> Vec<TextEdit> {
+    let Some(source) = SourceDocument::open(encoding, text) else {
         // The finders read it with another parser, which is more lenient. Words with a slash are
         // distinctive enough to be replaced without knowing the structure.
         let hosted = wants.iter().filter(|want| want.from.contains('/'));
-        return hosted.flat_map(|want| words(text, want)).collect();
+        return hosted.flat_map(|want| edit_words(text, want)).collect();
     };
     // All replacements of one scalar are made together: each edit of it covers the same bytes.
-    let mut by_scalar: BTreeMap<&[Step], Vec<Want>> = BTreeMap::new();
+    let mut by_scalar: BTreeMap<&[PathStep], Vec<TextReplacement>> = BTreeMap::new();
     for want in wants {
-        let inside = want.steps.iter().position(|step| matches!(step, Step::Inside(_)));
+        let inside = want.steps.iter().position(|step| matches!(step, PathStep::Inside(_)));
         let (outer, inner) = want.steps.split_at(inside.unwrap_or(want.steps.len()));
-        by_scalar.entry(outer).or_default().push(Want { steps: inner, ..want.clone() });
+        by_scalar.entry(outer).or_default().push(TextReplacement { steps: inner, ..want.clone() });
     }
     let mut edits = Vec::new();
     for (outer, wants) in by_scalar {
-        let Some(scalar) = source.scalar(outer) else { continue };
-        edits.extend(lifted(text, &scalar, in_text(&scalar.value, &wants)));
+        let Some(scalar) = source.find_scalar(outer) else { continue };
+        edits.extend(lift_edits(text, &scalar, edit_text(&scalar.value, &wants)));
     }
     edits
 }
 
 /// Computes the edits of the value of a scalar.
-fn in_text(value: &str, wants: &[Want]) -> Vec<Edit> {
+fn edit_text(value: &str, wants: &[TextReplacement]) -> Vec<TextEdit> {
     let mut edits = Vec::new();
-    let mut opened: BTreeMap<Encoding, Vec<Want>> = BTreeMap::new();
+    let mut opened: BTreeMap<TextEncoding, Vec<TextReplacement>> = BTreeMap::new();
     for want in wants {
         match want.steps {
-            [] | [Step::Inside(Encoding::Text)] => edits.extend(words(value, want)),
-            [Step::Inside(encoding), rest @ ..] => {
-                opened.entry(*encoding).or_default().push(Want { steps: rest, ..want.clone() });
+            [] | [PathStep::Inside(TextEncoding::Text)] => edits.extend(edit_words(value, want)),
+            [PathStep::Inside(encoding), rest @ ..] => {
+                opened
+                    .entry(*encoding)
+                    .or_default()
+                    .push(TextReplacement { steps: rest, ..want.clone() });
             }
             _ => {}
         }
     }
     for (encoding, wants) in opened {
         match encoding {
-            Encoding::Base64 => {
-                let Some(plain) = text::decode(value) else { continue };
-                let new = applied(&plain, in_text(&plain, &wants));
+            TextEncoding::Base64 => {
+                let Some(plain) = text::decode_base64(value) else { continue };
+                let new = apply_edits(&plain, edit_text(&plain, &wants));
                 // The line break at the end of a block scalar is not part of the base64.
                 let bare = value.trim();
                 let start = value.find(bare).unwrap_or_default();
                 let new = base64::engine::general_purpose::STANDARD.encode(new);
-                edits.push(Edit { range: start..start + bare.len(), new });
+                edits.push(TextEdit { range: start..start + bare.len(), new });
             }
-            Encoding::Yaml => edits.extend(in_stream(value, &wants)),
-            _ => edits.extend(in_document(encoding, value, &wants)),
+            TextEncoding::Yaml => edits.extend(edit_stream(value, &wants)),
+            _ => edits.extend(edit_document(encoding, value, &wants)),
         }
     }
     edits
@@ -135,50 +138,50 @@ fn in_text(value: &str, wants: &[Want]) -> Vec<Edit> {
 
 /// Computes the edits of a YAML stream in a text. If it has several documents, the first step of
 /// each path is the number of its document.
-fn in_stream(text: &str, wants: &[Want]) -> Vec<Edit> {
-    let ranges = Manifests::read(text).ranges(text);
+fn edit_stream(text: &str, wants: &[TextReplacement]) -> Vec<TextEdit> {
+    let ranges = Manifests::read(text).document_ranges(text);
     let mut edits = Vec::new();
     for (index, range) in ranges.iter().enumerate() {
-        let own: Vec<Want> = match ranges.len() {
+        let own: Vec<TextReplacement> = match ranges.len() {
             1 => wants.to_vec(),
             _ => wants
                 .iter()
                 .filter_map(|want| match want.steps {
-                    [Step::Index(own), rest @ ..] if *own == index => {
-                        Some(Want { steps: rest, ..want.clone() })
+                    [PathStep::Index(own), rest @ ..] if *own == index => {
+                        Some(TextReplacement { steps: rest, ..want.clone() })
                     }
                     _ => None,
                 })
                 .collect(),
         };
-        for edit in in_document(Encoding::Yaml, &text[range.clone()], &own) {
+        for edit in edit_document(TextEncoding::Yaml, &text[range.clone()], &own) {
             let Range { start, end } = edit.range;
-            edits.push(Edit { range: range.start + start..range.start + end, ..edit });
+            edits.push(TextEdit { range: range.start + start..range.start + end, ..edit });
         }
     }
     edits
 }
 
 /// Turns edits of the value of a scalar into edits of the text in which the scalar is written.
-fn lifted(source: &str, scalar: &Scalar, edits: Vec<Edit>) -> Vec<Edit> {
+fn lift_edits(source: &str, scalar: &SourceScalar, edits: Vec<TextEdit>) -> Vec<TextEdit> {
     let Some(written) = source.get(scalar.range.clone()).filter(|_| !edits.is_empty()) else {
         return vec![];
     };
     // An alias is written `*name`, so its value is not in the text: it is replaced by a scalar of
     // its own, and other users of the anchor keep the old value until they are edited themselves.
-    if scalar.style != Style::Alias
-        && let Some(edits) = edits.iter().map(|edit| placed(scalar, written, edit)).collect()
+    if scalar.style != ScalarNotation::Alias
+        && let Some(edits) = edits.iter().map(|edit| place_edit(scalar, written, edit)).collect()
     {
         return edits;
     }
-    let new = applied(&scalar.value, edits);
+    let new = apply_edits(&scalar.value, edits);
     let new = match scalar.style {
-        Style::Plain | Style::Alias if is_plain(&new) => new,
-        Style::Plain | Style::Alias | Style::Quoted => quoted(&new),
+        ScalarNotation::Plain | ScalarNotation::Alias if needs_no_quotes(&new) => new,
+        ScalarNotation::Plain | ScalarNotation::Alias | ScalarNotation::Quoted => quote_json(&new),
         // Mostly base64 gets here: other blocks contain their words unchanged. Base64 wrapped
         // over several lines becomes one line; a block that would still have several is left alone,
         // and the proof reports it.
-        Style::Block => {
+        ScalarNotation::Block => {
             let end = &written[written.trim_end().len()..];
             let line = new.trim();
             if line.contains('\n') {
@@ -187,73 +190,76 @@ fn lifted(source: &str, scalar: &Scalar, edits: Vec<Edit>) -> Vec<Edit> {
             format!("{line}{end}")
         }
     };
-    vec![Edit { range: scalar.range.clone(), new }]
+    vec![TextEdit { range: scalar.range.clone(), new }]
 }
 
 /// Moves one edit from the value to the written text: the n-th occurrence of a word in the value is
 /// the n-th in the written text. `None` if the numbers of occurrences differ because of escapes or
 /// folded lines, or if the new word would need quotes.
-fn placed(scalar: &Scalar, written: &str, edit: &Edit) -> Option<Edit> {
+fn place_edit(scalar: &SourceScalar, written: &str, edit: &TextEdit) -> Option<TextEdit> {
     let old = scalar.value.get(edit.range.clone()).filter(|old| !old.is_empty())?;
     let mut said = scalar.value.match_indices(old);
     let number = said.position(|(start, _)| start == edit.range.start)?;
     let behind = said.count();
     let mut all = written.match_indices(old);
     let (start, _) = all.nth(number)?;
-    if all.count() != behind || scalar.style == Style::Plain && !is_plain(&edit.new) {
+    if all.count() != behind || scalar.style == ScalarNotation::Plain && !needs_no_quotes(&edit.new)
+    {
         return None;
     }
     let start = scalar.range.start + start;
-    Some(Edit { range: start..start + old.len(), new: edit.new.clone() })
+    Some(TextEdit { range: start..start + old.len(), new: edit.new.clone() })
 }
 
 /// Whether a reference or base64 can be a YAML scalar without quotes. One that starts with `[`, as
 /// the IPv6 address of a registry does, would be read as a list.
-fn is_plain(text: &str) -> bool {
+fn needs_no_quotes(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"./-_:@+=".contains(&b))
         && !text.ends_with(':')
 }
 
 /// Writes a JSON string, which is a valid double-quoted string of YAML and TOML as well.
-fn quoted(text: &str) -> String {
+fn quote_json(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
 /// Computes the edits that replace a word wherever it is not a part of a longer word.
-fn words(text: &str, want: &Want) -> Vec<Edit> {
-    let Want { from, to, word, .. } = want;
+fn edit_words(text: &str, want: &TextReplacement) -> Vec<TextEdit> {
+    let TextReplacement { from, to, word, .. } = want;
     let starts = text.match_indices(from).map(|(start, _)| start);
     let alone = starts.filter(|start| stands_alone(text, *start, start + from.len(), *word));
-    alone.map(|start| Edit { range: start..start + from.len(), new: (*to).to_owned() }).collect()
+    alone
+        .map(|start| TextEdit { range: start..start + from.len(), new: (*to).to_owned() })
+        .collect()
 }
 
 /// Whether the bytes `start..end` are a word of their own: `redis` is not in `my-redis` or
 /// `redis/x`.
-fn stands_alone(text: &str, start: usize, end: usize, word: Word) -> bool {
+fn stands_alone(text: &str, start: usize, end: usize, word: ReplacedWord) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "./-_".contains(c);
     let is_version = |c: char| ":@".contains(c);
     let before = text[..start].chars().next_back();
     let behind = text[end..].chars().next();
     let is_own = match word {
-        Word::Reference => |c: char| ":@".contains(c),
-        Word::Name => |_| false,
+        ReplacedWord::Reference => |c: char| ":@".contains(c),
+        ReplacedWord::Name => |_| false,
     };
     if before.is_some_and(|c| is_part(c) || is_own(c)) {
         return false;
     }
-    if behind.is_some_and(is_version) && word == Word::Name {
+    if behind.is_some_and(is_version) && word == ReplacedWord::Name {
         return true;
     }
     // Punctuation at the end of a sentence or a line of a script is not part of the reference.
     let behind = text[end..].trim_start_matches(['.', ':', '\\']);
-    let is_ended = behind.len() < text.len() - end && behind.starts_with(text::is_between);
+    let is_ended = behind.len() < text.len() - end && behind.starts_with(text::is_word_separator);
     is_ended || behind.is_empty() || !text[end..].starts_with(|c| is_part(c) || is_version(c))
 }
 
 /// Applies edits to a text. Where two overlap, the one that starts first wins; of two with the same
 /// start, the longer one.
-fn applied(text: &str, mut edits: Vec<Edit>) -> String {
+fn apply_edits(text: &str, mut edits: Vec<TextEdit>) -> String {
     edits.sort_by_key(|edit| (edit.range.start, std::cmp::Reverse(edit.range.end)));
     let mut result = String::with_capacity(text.len());
     let mut end = 0;

@@ -7,19 +7,21 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::find::{Confidence, Found, Part, Pattern, Place, Role, text};
-use crate::manifest::{Document, Manifests};
-use crate::path::{Encoding, Path, Step};
+use crate::find::{
+    Confidence, FoundImage, LocationKind, ManifestLocation, PartRole, ReferencePart, text,
+};
+use crate::manifest::{ManifestDocument, Manifests};
+use crate::path::{DocumentPath, PathStep, TextEncoding};
+use crate::relocate::image_move::ImageMove;
 use crate::relocate::prove;
-use crate::relocate::site::Site;
 
 /// Names of images with their host (`quay.io/org/app`), each with one location of the image.
-type Names<'a> = BTreeMap<&'a str, &'a Site>;
+type ImageNames<'a> = BTreeMap<&'a str, &'a ImageMove>;
 
 /// Finds the texts that mention the images of `sites` by host and path. Returns one entry for each
 /// image and text.
-pub(super) fn mentions(manifests: &Manifests, sites: &[Site]) -> Vec<Site> {
-    let names: Names =
+pub(super) fn find_mentions(manifests: &Manifests, sites: &[ImageMove]) -> Vec<ImageMove> {
+    let names: ImageNames =
         sites.iter().filter_map(|site| Some((prove::hosted_name(&site.text)?, site))).collect();
     let mut found = Vec::new();
     if names.is_empty() {
@@ -28,49 +30,49 @@ pub(super) fn mentions(manifests: &Manifests, sites: &[Site]) -> Vec<Site> {
     for (index, document) in manifests.documents.iter().enumerate() {
         // Descriptions in a schema are for readers; nothing acts on them.
         if document.kind() != "CustomResourceDefinition" {
-            let mut walk = Walk { names: &names, document, index, found: &mut found };
-            walk.value(&document.value, &Path::default());
+            let mut walk = MentionSearch { names: &names, document, index, found: &mut found };
+            walk.search_value(&document.value, &DocumentPath::default());
         }
     }
     found
 }
 
 /// Whether a location is that of a mention.
-pub(super) fn is_mention(site: &Site) -> bool {
-    site.found.pattern == Pattern::Text && site.found.note.as_deref() == Some(NOTE)
+pub(super) fn is_mention(site: &ImageMove) -> bool {
+    site.found.pattern == LocationKind::Text && site.found.note.as_deref() == Some(NOTE)
 }
 
 /// The note that marks a mention, and that reports show.
 const NOTE: &str = "a text that mentions it";
 
 /// The search through one document.
-struct Walk<'a> {
-    names: &'a Names<'a>,
-    document: &'a Document,
+struct MentionSearch<'a> {
+    names: &'a ImageNames<'a>,
+    document: &'a ManifestDocument,
     index: usize,
-    found: &'a mut Vec<Site>,
+    found: &'a mut Vec<ImageMove>,
 }
 
-impl Walk<'_> {
+impl MentionSearch<'_> {
     /// Searches a value and everything in it.
-    fn value(&mut self, value: &Value, path: &Path) {
+    fn search_value(&mut self, value: &Value, path: &DocumentPath) {
         match value {
             Value::Object(map) => {
                 for (key, value) in map {
-                    self.value(value, &path.key(key));
+                    self.search_value(value, &path.key(key));
                 }
             }
             Value::Array(items) => {
                 for (index, item) in items.iter().enumerate() {
-                    self.value(item, &path.index(index));
+                    self.search_value(item, &path.index(index));
                 }
             }
             Value::String(text) => {
-                let is_data = matches!(path.steps(), [Step::Key(data), _] if data == "data");
+                let is_data = matches!(path.steps(), [PathStep::Key(data), _] if data == "data");
                 let is_secret = is_data && self.document.kind() == "Secret";
-                match text::decode(text).filter(|_| is_secret) {
-                    Some(plain) => self.text(&plain, &path.inside(Encoding::Base64)),
-                    None => self.text(text, path),
+                match text::decode_base64(text).filter(|_| is_secret) {
+                    Some(plain) => self.search_text(&plain, &path.inside(TextEncoding::Base64)),
+                    None => self.search_text(text, path),
                 }
             }
             _ => {}
@@ -79,23 +81,24 @@ impl Walk<'_> {
 
     /// Searches a text and, if it holds a document, that too: the proof compares leaf by leaf, so
     /// each leaf that changes needs an entry of its own.
-    fn text(&mut self, text: &str, path: &Path) {
+    fn search_text(&mut self, text: &str, path: &DocumentPath) {
         let mut is_any = false;
         for (name, site) in self.names {
-            if prove::mentions(text, name) {
+            if prove::mentions_name(text, name) {
                 is_any = true;
-                self.found.push(self.site(name, site, path.inside(Encoding::Text)));
+                self.found.push(self.build_move(name, site, path.inside(TextEncoding::Text)));
             }
         }
-        if is_any && let Some((encoding, value)) = text::opened(text) {
-            self.value(&value, &path.inside(encoding));
+        if is_any && let Some((encoding, value)) = text::parse_embedded(text) {
+            self.search_value(&value, &path.inside(encoding));
         }
     }
 
     /// The entry for a mention of the image of `site` at a path.
-    fn site(&self, name: &str, site: &Site, path: Path) -> Site {
-        let part = Part { path: path.clone(), text: name.to_owned(), role: Role::Whole };
-        let place = Place {
+    fn build_move(&self, name: &str, site: &ImageMove, path: DocumentPath) -> ImageMove {
+        let part =
+            ReferencePart { path: path.clone(), text: name.to_owned(), role: PartRole::Whole };
+        let place = ManifestLocation {
             template: self.document.template.clone(),
             document: self.index,
             kind: self.document.kind().to_owned(),
@@ -104,8 +107,8 @@ impl Walk<'_> {
         };
         let reference = site.found.reference.clone();
         let mut found =
-            Found::new(reference, vec![part], place, Pattern::Text, Confidence::Possible);
+            FoundImage::new(reference, vec![part], place, LocationKind::Text, Confidence::Possible);
         found.note = Some(NOTE.to_owned());
-        Site::new(&found, site.target.clone())
+        ImageMove::new(&found, site.target.clone())
     }
 }

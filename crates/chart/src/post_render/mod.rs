@@ -11,50 +11,53 @@ mod source;
 
 use types::Reference;
 
-use crate::find::{Confidence, Pattern, Role};
+use crate::find::{Confidence, LocationKind, PartRole};
 use crate::manifest::Manifests;
-use crate::relocate::site::{Rendered, Site};
-use crate::relocate::{Allowed, CompiledIn, Locked, NotLocked, Proof, Target, prove};
-use crate::{Result, Rules};
-use edit::{Want, Word};
+use crate::relocate::image_move::{ImageMove, IndexedRender};
+use crate::relocate::{
+    CompiledInImage, ExpectedChanges, LockedImages, RelocationProof, RelocationTarget,
+    UnlockedImage, prove,
+};
+use crate::{OperatorRules, Result};
+use edit::{ReplacedWord, TextReplacement};
 
 /// The result of post-rendering.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PostRendered {
+pub struct PostRenderedStream {
     /// The edited stream, to be passed on to helm.
     pub stream: String,
     /// The proof, from comparing it with the original stream.
-    pub proof: Proof,
+    pub proof: RelocationProof,
 }
 
 /// Moves every image of a rendered stream to the site. Fails if the stream has a document that is
 /// not valid YAML, or if two images would get the same name at the site.
-pub fn post_render(stream: &str, target: &Target) -> Result<PostRendered> {
-    post_render_with(stream, target, &Rules::default(), None)
+pub fn post_render(stream: &str, target: &RelocationTarget) -> Result<PostRenderedStream> {
+    post_render_with_rules(stream, target, &OperatorRules::default(), None)
 }
 
 /// Moves every image of a rendered stream to the site. `rules` say what operators will pull in
 /// addition; with `locked`, the proof names the images that are not in the lock.
-pub fn post_render_with(
+pub fn post_render_with_rules(
     stream: &str,
-    target: &Target,
-    rules: &Rules,
-    locked: Option<&Locked>,
-) -> Result<PostRendered> {
-    let before = Rendered::new(Manifests::read(stream).whole()?);
+    target: &RelocationTarget,
+    rules: &OperatorRules,
+    locked: Option<&LockedImages>,
+) -> Result<PostRenderedStream> {
+    let before = IndexedRender::new(Manifests::read(stream).require_readable()?);
     let mut edited = stream.to_owned();
-    let mut after: Option<Rendered> = None;
-    let mut sites: Vec<Site> = Vec::new();
+    let mut after: Option<IndexedRender> = None;
+    let mut sites: Vec<ImageMove> = Vec::new();
     // Moving one reference may reveal another: a finder reports a location once, and the same text
     // may hold the same image in another spelling. Usually there are two rounds, and the second
     // finds nothing.
     for _ in 0..ROUNDS {
         let now = after.as_ref().unwrap_or(&before);
-        let round = outside(now, &before, target)?;
-        let moved = moved(&edited, &now.manifests, &round);
+        let round = find_outside_images(now, &before, target)?;
+        let moved = move_images(&edited, &now.manifests, &round);
         // The proof needs each location once, with the text that it had when it was found first.
         for site in round {
-            let is_known = |known: &Site| {
+            let is_known = |known: &ImageMove| {
                 known.found.place.document == site.found.place.document
                     && known.found.place.path == site.found.place.path
                     && known.text == site.text
@@ -67,62 +70,67 @@ pub fn post_render_with(
             break;
         }
         edited = moved;
-        after = Some(Rendered::new(Manifests::read_like(&edited, &before.manifests)));
+        after = Some(IndexedRender::new(Manifests::read_reusing(&edited, &before.manifests)));
     }
-    let is_home = |reference: &Reference| target.is_home(reference);
+    let is_home = |reference: &Reference| target.is_site_image(reference);
     let after = after.as_ref().unwrap_or(&before);
-    let mut proof = prove::prove(&before, after, &sites, &Allowed::default(), &is_home);
-    compiled_in(after, target, rules, &mut proof);
+    let mut proof =
+        prove::prove_relocation(&before, after, &sites, &ExpectedChanges::default(), &is_home);
+    add_compiled_in(after, target, rules, &mut proof);
     if let Some(locked) = locked {
-        proof.not_locked = not_locked(&sites, locked);
+        proof.not_locked = find_not_locked(&sites, locked);
     }
-    Ok(PostRendered { stream: edited, proof })
+    Ok(PostRenderedStream { stream: edited, proof })
 }
 
 /// The most rounds of searching and editing. What is left after them refutes the proof.
 const ROUNDS: usize = 4;
 
 /// Finds everything that points outside the site: images, and texts that mention them.
-fn outside(now: &Rendered, before: &Rendered, target: &Target) -> Result<Vec<Site>> {
+fn find_outside_images(
+    now: &IndexedRender,
+    before: &IndexedRender,
+    target: &RelocationTarget,
+) -> Result<Vec<ImageMove>> {
     // An edited stream is compared with the original, whose unchanged documents are known already.
     let findings =
-        if std::ptr::eq(now, before) { now.findings() } else { now.findings_beside(before) };
+        if std::ptr::eq(now, before) { now.findings() } else { now.findings_reusing(before) };
     let outside: Vec<_> =
-        findings.images.iter().filter(|found| !target.is_home(&found.reference)).collect();
+        findings.images.iter().filter(|found| !target.is_site_image(&found.reference)).collect();
     let names = outside.iter().map(|found| &found.reference);
-    let names = target.prefix.targets(target.naming, names)?;
-    let mut sites: Vec<Site> = outside
+    let names = target.prefix.site_references(target.naming, names)?;
+    let mut sites: Vec<ImageMove> = outside
         .into_iter()
-        .filter_map(|found| Some(Site::new(found, names.get(&found.reference)?.clone())))
+        .filter_map(|found| Some(ImageMove::new(found, names.get(&found.reference)?.clone())))
         .collect();
-    let more = mentions::mentions(&now.manifests, &sites);
+    let more = mentions::find_mentions(&now.manifests, &sites);
     sites.extend(more);
     Ok(sites)
 }
 
 /// Edits the stream: replaces the references at all of these locations.
-fn moved(stream: &str, manifests: &Manifests, sites: &[Site]) -> String {
+fn move_images(stream: &str, manifests: &Manifests, sites: &[ImageMove]) -> String {
     let mut edited = stream.to_owned();
     // Backwards, so that edits do not shift the ranges of documents that are still to be edited.
-    for (index, range) in manifests.ranges(stream).into_iter().enumerate().rev() {
+    for (index, range) in manifests.document_ranges(stream).into_iter().enumerate().rev() {
         let own = sites.iter().filter(|site| site.found.place.document == index);
-        let texts: Vec<_> = own.map(|site| (site, wanted(site))).collect();
-        let wants: Vec<Want> = texts
+        let texts: Vec<_> = own.map(|site| (site, build_replacements(site))).collect();
+        let wants: Vec<TextReplacement> = texts
             .iter()
             .flat_map(|(site, texts)| {
                 site.found.parts.iter().zip(texts).filter_map(|(part, to)| {
-                    let is_name = part.role != Role::Whole || mentions::is_mention(site);
-                    Some(Want {
+                    let is_name = part.role != PartRole::Whole || mentions::is_mention(site);
+                    Some(TextReplacement {
                         steps: part.path.steps(),
                         from: &part.text,
                         to: to.as_deref()?,
-                        word: if is_name { Word::Name } else { Word::Reference },
+                        word: if is_name { ReplacedWord::Name } else { ReplacedWord::Reference },
                     })
                 })
             })
             .collect();
         if !wants.is_empty() {
-            let document = edit::rewritten(&stream[range.clone()], &wants);
+            let document = edit::rewrite_document(&stream[range.clone()], &wants);
             edited.replace_range(range, &document);
         }
     }
@@ -134,10 +142,10 @@ fn moved(stream: &str, manifests: &Manifests, sites: &[Site]) -> String {
 /// ends in the later ones (`site:5000/ai/o/app`), only the first changes (`site:5000/ai`).
 /// Otherwise, if there are two, the last one becomes the last segment of the name at the site, and
 /// the first one all before it.
-fn wanted(site: &Site) -> Vec<Option<String>> {
+fn build_replacements(site: &ImageMove) -> Vec<Option<String>> {
     let mut wanted = vec![None; site.found.parts.len()];
     let names: Vec<usize> = (0..wanted.len())
-        .filter(|part| !matches!(site.found.parts[*part].role, Role::Tag | Role::Digest))
+        .filter(|part| !matches!(site.found.parts[*part].role, PartRole::Tag | PartRole::Digest))
         .collect();
     let [first, rest @ ..] = names.as_slice() else { return wanted };
     let tail = rest.iter().fold(String::new(), |tail, part| {
@@ -156,20 +164,26 @@ fn wanted(site: &Site) -> Vec<Option<String>> {
 
 /// Adds to a proof the images that operators will pull and no manifest names; no edit can move
 /// those.
-fn compiled_in(after: &Rendered, target: &Target, rules: &Rules, proof: &mut Proof) {
+fn add_compiled_in(
+    after: &IndexedRender,
+    target: &RelocationTarget,
+    rules: &OperatorRules,
+    proof: &mut RelocationProof,
+) {
     let mut findings = after.findings().clone();
     rules.apply(&after.manifests, &mut findings);
-    let outside = findings
-        .images
-        .into_iter()
-        .filter(|found| found.pattern == Pattern::Rule && !target.is_home(&found.reference));
+    let outside = findings.images.into_iter().filter(|found| {
+        found.pattern == LocationKind::Rule && !target.is_site_image(&found.reference)
+    });
     for found in outside {
-        let Ok(to) = target.prefix.target(target.naming, &found.reference) else { continue };
+        let Ok(to) = target.prefix.site_reference(target.naming, &found.reference) else {
+            continue;
+        };
         let all = match found.confidence {
             Confidence::Possible => &mut proof.possible,
             Confidence::Likely | Confidence::Certain => &mut proof.compiled_in,
         };
-        all.push(CompiledIn {
+        all.push(CompiledInImage {
             image: found.reference,
             to,
             place: found.place,
@@ -180,14 +194,14 @@ fn compiled_in(after: &Rendered, target: &Target, rules: &Rules, proof: &mut Pro
 }
 
 /// The images that the stream needs at the site and that the lock does not have, each once.
-fn not_locked(sites: &[Site], locked: &Locked) -> Vec<NotLocked> {
-    let mut missing: Vec<NotLocked> = Vec::new();
-    for Site { found, .. } in sites {
+fn find_not_locked(sites: &[ImageMove], locked: &LockedImages) -> Vec<UnlockedImage> {
+    let mut missing: Vec<UnlockedImage> = Vec::new();
+    for ImageMove { found, .. } in sites {
         let image = &found.reference;
         // An image that is only possible may never be pulled, so the lock need not have it.
         let is_known = missing.iter().any(|missing| missing.image == *image);
-        if found.confidence > Confidence::Possible && !is_known && !locked.has(image) {
-            missing.push(NotLocked { image: image.clone(), place: found.place.clone() });
+        if found.confidence > Confidence::Possible && !is_known && !locked.contains(image) {
+            missing.push(UnlockedImage { image: image.clone(), place: found.place.clone() });
         }
     }
     missing
@@ -197,15 +211,15 @@ fn not_locked(sites: &[Site], locked: &Locked) -> Vec<NotLocked> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use base64::Engine as _;
-    use types::naming::Naming;
+    use types::naming::NamingRule;
 
     use super::*;
-    use crate::relocate::Verdict;
+    use crate::relocate::ProofVerdict;
 
-    fn target() -> Target {
-        Target {
+    fn site_target() -> RelocationTarget {
+        RelocationTarget {
             prefix: "site:5000/ai".parse().unwrap(),
-            naming: types::naming::Naming::Path,
+            naming: types::naming::NamingRule::Path,
             pull_secret: None,
         }
     }
@@ -215,8 +229,8 @@ mod tests {
         let stream = "---\n# Source: a/templates/x.yaml\nkind: Pod\nspec:\n  # by hand\n  containers:\n  \
             - image: \"alpine:3.19\"\n    args: [--x-image=ghcr.io/a/b:1, --mode=0644]\n---\nkind: X\n\
             apiVersion: x.y/v1\nspec:\n  driver: {repository: nvcr.io/nvidia, image: driver, version: '5'}\n";
-        let after = post_render(stream, &target()).unwrap();
-        assert_eq!(after.proof.verdict(), Verdict::Proven, "{:?}", after.proof);
+        let after = post_render(stream, &site_target()).unwrap();
+        assert_eq!(after.proof.verdict(), ProofVerdict::Proven, "{:?}", after.proof);
         let expected = stream
             .replace("alpine:3.19", "site:5000/ai/library/alpine:3.19")
             .replace("ghcr.io/a/b", "site:5000/ai/a/b")
@@ -229,8 +243,8 @@ mod tests {
         let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
         let values = "a:\n  image: quay.io/x/y:1\nb:\n  image: {name: quay.io/x/z, tag: 2}\n";
         let stream = format!("kind: Secret\ndata:\n  v: {}\n", encode(values));
-        let after = post_render(&stream, &target()).unwrap();
-        assert_eq!(after.proof.verdict(), Verdict::Proven, "{:?}", after.proof);
+        let after = post_render(&stream, &site_target()).unwrap();
+        assert_eq!(after.proof.verdict(), ProofVerdict::Proven, "{:?}", after.proof);
         assert_eq!(
             after.stream.matches(&encode(&values.replace("quay.io", "site:5000/ai"))).count(),
             1
@@ -245,19 +259,28 @@ mod tests {
         let stream =
             format!("kind: Secret\ndata:\n  v: |\n    {}\n    {last}\n  w: eA==\n", &first[..76]);
         let new = encode(&plain.replace("quay.io", "site:5000/ai"));
-        assert_eq!(moved(&stream), format!("kind: Secret\ndata:\n  v: |\n    {new}\n  w: eA==\n"));
+        assert_eq!(
+            post_render_proven(&stream),
+            format!("kind: Secret\ndata:\n  v: |\n    {new}\n  w: eA==\n")
+        );
     }
 
     #[test]
     fn what_is_moved_already_is_left_alone() {
         let stream = "kind: Pod\nspec: {containers: [{image: 'site:5000/ai/a/b:1'}]}\n";
-        assert_eq!(post_render(stream, &target()).unwrap().stream, stream);
+        assert_eq!(post_render(stream, &site_target()).unwrap().stream, stream);
     }
 
-    fn moved(stream: &str) -> String {
-        let after = post_render(stream, &target()).unwrap();
-        assert_eq!(after.proof.verdict(), Verdict::Proven, "{:#?}\n{}", after.proof, after.stream);
-        let again = post_render(&after.stream, &target()).unwrap();
+    fn post_render_proven(stream: &str) -> String {
+        let after = post_render(stream, &site_target()).unwrap();
+        assert_eq!(
+            after.proof.verdict(),
+            ProofVerdict::Proven,
+            "{:#?}\n{}",
+            after.proof,
+            after.stream
+        );
+        let again = post_render(&after.stream, &site_target()).unwrap();
         assert_eq!(again.stream, after.stream, "once is enough");
         after.stream
     }
@@ -267,7 +290,7 @@ mod tests {
         let stream = "# redis\nkind: Pod\nmetadata: {name: redis, labels: {app: redis}}\nspec:\n  \
             containers:\n  - name: redis # the image redis\n    image: redis\n    command: [redis]\n";
         let expected = stream.replace("image: redis\n", "image: site:5000/ai/library/redis\n");
-        assert_eq!(moved(stream), expected);
+        assert_eq!(post_render_proven(stream), expected);
     }
 
     #[test]
@@ -279,7 +302,7 @@ mod tests {
             .replace("q.io/a/\\x62:2", "site:5000/ai/a/b:2")
             .replace("*i", "site:5000/ai/a/b:4")
             .replace("q.io/a/b", "site:5000/ai/a/b");
-        assert_eq!(moved(stream), expected);
+        assert_eq!(post_render_proven(stream), expected);
     }
 
     #[test]
@@ -316,19 +339,19 @@ data:
             .replace("ghcr.io/o/app,", "site:5000/ai/o/app,")
             .replace("ghcr.io/o/app:", "site:5000/ai/o/app:")
             .replace("allowed: ghcr.io/o/app", "allowed: site:5000/ai/o/app");
-        assert_eq!(moved(stream), expected);
+        assert_eq!(post_render_proven(stream), expected);
     }
 
     #[test]
     fn parts_that_stand_apart_are_moved_under_every_naming() {
         let stream = "kind: X\napiVersion: x.y/v1\nspec:\n  a: {registry: q.io, repository: o/app, tag: '1'}\n  \
             b: {registry: q.io/, repository: other, tag: '1'}\n  c: {hub: docker.io/istio, tag: 1.2, image: pilot, name: x}\n";
-        for naming in [Naming::Path, Naming::HostPath, Naming::Name] {
-            let target = Target { naming, ..target() };
+        for naming in [NamingRule::Path, NamingRule::HostPath, NamingRule::Name] {
+            let target = RelocationTarget { naming, ..site_target() };
             let after = post_render(stream, &target).unwrap();
             assert_eq!(
                 after.proof.verdict(),
-                Verdict::Proven,
+                ProofVerdict::Proven,
                 "{:#?}\n{}",
                 after.proof,
                 after.stream
@@ -339,8 +362,10 @@ data:
     #[test]
     fn what_the_lock_does_not_have_and_what_operators_pull_is_named() {
         let stream = "kind: Pod\nmetadata: {name: p}\nspec: {containers: [{image: 'q.io/a/b:1'}, {image: 'site:5000/ai/x:1'}]}\n";
-        let none = Locked::default();
-        let after = post_render_with(stream, &target(), Rules::builtin(), Some(&none)).unwrap();
+        let none = LockedImages::default();
+        let after =
+            post_render_with_rules(stream, &site_target(), OperatorRules::builtin(), Some(&none))
+                .unwrap();
         let missing: Vec<String> =
             after.proof.not_locked.iter().map(|missing| missing.image.to_string()).collect();
         assert_eq!(missing, ["q.io/a/b:1"]);
@@ -348,8 +373,8 @@ data:
 
     #[test]
     fn a_broken_stream_is_an_error_and_an_empty_one_is_not() {
-        assert!(post_render("kind: A\n---\na: b: c\n", &target()).is_err());
-        assert_eq!(moved(""), "");
-        assert_eq!(moved("---\n# nothing\n"), "---\n# nothing\n");
+        assert!(post_render("kind: A\n---\na: b: c\n", &site_target()).is_err());
+        assert_eq!(post_render_proven(""), "");
+        assert_eq!(post_render_proven("---\n# nothing\n"), "---\n# nothing\n");
     }
 }

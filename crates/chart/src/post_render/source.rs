@@ -7,22 +7,22 @@ use std::ops::Range;
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle};
 use toml::de::{DeTable, DeValue};
 
-use crate::path::{Encoding, Step};
+use crate::path::{PathStep, TextEncoding};
 
 /// A scalar and the range of the source text in which it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Scalar {
+pub(super) struct SourceScalar {
     /// The byte range in the source: with quotes, but without the `|` line of a block.
     pub(super) range: Range<usize>,
     /// Its value, with escapes and folding resolved.
     pub(super) value: String,
     /// How it is written.
-    pub(super) style: Style,
+    pub(super) style: ScalarNotation,
 }
 
 /// How a scalar is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Style {
+pub(super) enum ScalarNotation {
     /// Without quotes.
     Plain,
     /// In quotes.
@@ -35,7 +35,7 @@ pub(super) enum Style {
 
 /// Where a list or map starts in the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum CollectionPosition {
     /// Flow style: the byte position of its opening bracket or brace.
     Flow { start: usize },
     /// Block style: the byte positions where it and the first thing in it start.
@@ -43,67 +43,71 @@ pub(super) enum Place {
 }
 
 /// A parsed document that knows the positions of its parts.
-pub(super) enum Source<'a> {
+pub(super) enum SourceDocument<'a> {
     /// YAML, and JSON, which is a subset of it.
-    Yaml(Tree),
+    Yaml(YamlTree),
     /// TOML.
     Toml(Box<DeTable<'a>>),
     /// INI or lines of `key=value`, searched line by line on demand.
     Ini(&'a str),
 }
 
-impl<'a> Source<'a> {
+impl<'a> SourceDocument<'a> {
     /// Parses one document. `None` if it is not valid in this format.
-    pub(super) fn open(encoding: Encoding, text: &'a str) -> Option<Self> {
+    pub(super) fn open(encoding: TextEncoding, text: &'a str) -> Option<Self> {
         match encoding {
-            Encoding::Yaml | Encoding::Json => Tree::read(text).map(Self::Yaml),
-            Encoding::Toml => {
+            TextEncoding::Yaml | TextEncoding::Json => YamlTree::read(text).map(Self::Yaml),
+            TextEncoding::Toml => {
                 let table = DeTable::parse(text).ok()?;
                 Some(Self::Toml(Box::new(table.into_inner())))
             }
-            Encoding::Ini => Some(Self::Ini(text)),
-            Encoding::Base64 | Encoding::Text => None,
+            TextEncoding::Ini => Some(Self::Ini(text)),
+            TextEncoding::Base64 | TextEncoding::Text => None,
         }
     }
 
     /// Where the list or map at a path starts; `None` if it is empty. `text` is the document. Only
     /// for YAML.
-    pub(super) fn place(&self, text: &str, steps: &[Step]) -> Option<Place> {
+    pub(super) fn find_collection(
+        &self,
+        text: &str,
+        steps: &[PathStep],
+    ) -> Option<CollectionPosition> {
         match self {
-            Self::Yaml(tree) => tree.place(text, steps),
+            Self::Yaml(tree) => tree.find_collection(text, steps),
             Self::Toml(_) | Self::Ini(_) => None,
         }
     }
 
     /// The byte range of a scalar, or of an empty list or map, that can be replaced as a whole.
     /// Only for YAML.
-    pub(super) fn replaceable(&self, steps: &[Step]) -> Option<Range<usize>> {
+    pub(super) fn find_replaceable(&self, steps: &[PathStep]) -> Option<Range<usize>> {
         match self {
-            Self::Yaml(tree) => tree.replaceable(steps),
+            Self::Yaml(tree) => tree.find_replaceable(steps),
             Self::Toml(_) | Self::Ini(_) => None,
         }
     }
 
     /// The scalar at a path of keys and indexes.
-    pub(super) fn scalar(&self, steps: &[Step]) -> Option<Scalar> {
+    pub(super) fn find_scalar(&self, steps: &[PathStep]) -> Option<SourceScalar> {
         match self {
-            Self::Yaml(tree) => tree.scalar(steps),
-            Self::Toml(table) => in_table(table, steps),
-            Self::Ini(text) => in_lines(text, steps),
+            Self::Yaml(tree) => tree.find_scalar(steps),
+            Self::Toml(table) => find_toml_scalar(table, steps),
+            Self::Ini(text) => find_ini_scalar(text, steps),
         }
     }
 }
 
 /// The nodes of one YAML document, in the order of the source; the root is number 0.
-pub(super) struct Tree {
-    nodes: Vec<Node>,
+pub(super) struct YamlTree {
+    nodes: Vec<YamlNode>,
     /// The byte range of each node.
     spans: Vec<Range<usize>>,
 }
 
 /// A node of YAML. Others are referred to by their number.
-enum Node {
-    Scalar(Scalar),
+enum YamlNode {
+    Scalar(SourceScalar),
     /// The nodes of its keys and values, alternating.
     Map(Vec<usize>),
     /// The nodes of its items.
@@ -116,10 +120,10 @@ enum Node {
 /// limit is needed; people nest them once or twice.
 const MERGES: usize = 16;
 
-impl Tree {
+impl YamlTree {
     /// Builds the nodes from the parser's events. `None` if the text is not valid YAML or is empty.
     fn read(text: &str) -> Option<Self> {
-        let mut nodes: Vec<Node> = Vec::new();
+        let mut nodes: Vec<YamlNode> = Vec::new();
         let mut spans: Vec<Range<usize>> = Vec::new();
         let mut open: Vec<usize> = Vec::new();
         let mut anchors: HashMap<usize, usize> = HashMap::new();
@@ -129,17 +133,19 @@ impl Tree {
             let (node, anchor) = match event {
                 Event::Scalar(value, style, anchor, _) => {
                     let style = match style {
-                        ScalarStyle::Plain => Style::Plain,
-                        ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => Style::Quoted,
-                        ScalarStyle::Literal | ScalarStyle::Folded => Style::Block,
+                        ScalarStyle::Plain => ScalarNotation::Plain,
+                        ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => {
+                            ScalarNotation::Quoted
+                        }
+                        ScalarStyle::Literal | ScalarStyle::Folded => ScalarNotation::Block,
                     };
                     let (range, value) = (span.byte_range()?, value.into_owned());
-                    (Node::Scalar(Scalar { range, value, style }), anchor)
+                    (YamlNode::Scalar(SourceScalar { range, value, style }), anchor)
                 }
-                Event::MappingStart(_, anchor, _) => (Node::Map(vec![]), anchor),
-                Event::SequenceStart(_, anchor, _) => (Node::List(vec![]), anchor),
+                Event::MappingStart(_, anchor, _) => (YamlNode::Map(vec![]), anchor),
+                Event::SequenceStart(_, anchor, _) => (YamlNode::List(vec![]), anchor),
                 Event::Alias(anchor) => {
-                    (Node::Alias(span.byte_range()?, *anchors.get(&anchor)?), 0)
+                    (YamlNode::Alias(span.byte_range()?, *anchors.get(&anchor)?), 0)
                 }
                 // The event that starts a collection spans only its first character.
                 Event::MappingEnd | Event::SequenceEnd => {
@@ -153,8 +159,8 @@ impl Tree {
                 Event::DocumentEnd => break,
                 _ => continue,
             };
-            let is_open = matches!(node, Node::Map(_) | Node::List(_));
-            if let Some(Node::Map(children) | Node::List(children)) =
+            let is_open = matches!(node, YamlNode::Map(_) | YamlNode::List(_));
+            if let Some(YamlNode::Map(children) | YamlNode::List(children)) =
                 open.last().and_then(|parent| nodes.get_mut(*parent))
             {
                 children.push(number);
@@ -172,54 +178,60 @@ impl Tree {
         (!nodes.is_empty()).then_some(Self { nodes, spans })
     }
 
-    fn scalar(&self, steps: &[Step]) -> Option<Scalar> {
-        let node = steps.iter().try_fold(0, |node, step| self.child(node, step, 0))?;
+    fn find_scalar(&self, steps: &[PathStep]) -> Option<SourceScalar> {
+        let node = steps.iter().try_fold(0, |node, step| self.find_child(node, step, 0))?;
         match self.nodes.get(node)? {
-            Node::Scalar(scalar) => Some(scalar.clone()),
+            YamlNode::Scalar(scalar) => Some(scalar.clone()),
             // The range of the alias, not of the anchor: an edit must not change other uses of it.
-            Node::Alias(range, target) => match self.nodes.get(*target)? {
-                Node::Scalar(scalar) => {
-                    Some(Scalar { range: range.clone(), style: Style::Alias, ..scalar.clone() })
-                }
+            YamlNode::Alias(range, target) => match self.nodes.get(*target)? {
+                YamlNode::Scalar(scalar) => Some(SourceScalar {
+                    range: range.clone(),
+                    style: ScalarNotation::Alias,
+                    ..scalar.clone()
+                }),
                 _ => None,
             },
-            Node::Map(_) | Node::List(_) => None,
+            YamlNode::Map(_) | YamlNode::List(_) => None,
         }
     }
 
     /// The node at a path without following aliases or merge keys, so that an edit there changes
     /// nothing elsewhere. The last of duplicate keys counts, as for the API server.
-    fn own(&self, steps: &[Step]) -> Option<usize> {
+    fn find_own_node(&self, steps: &[PathStep]) -> Option<usize> {
         steps.iter().try_fold(0, |node, step| match (self.nodes.get(node)?, step) {
-            (Node::List(items), Step::Index(index)) => items.get(*index).copied(),
-            (Node::Map(entries), Step::Key(key)) => {
+            (YamlNode::List(items), PathStep::Index(index)) => items.get(*index).copied(),
+            (YamlNode::Map(entries), PathStep::Key(key)) => {
                 let (entries, _) = entries.as_chunks::<2>();
-                Some(entries.iter().rev().find(|[own, _]| self.says(*own, key))?[1])
+                Some(entries.iter().rev().find(|[own, _]| self.is_key(*own, key))?[1])
             }
             _ => None,
         })
     }
 
-    fn place(&self, text: &str, steps: &[Step]) -> Option<Place> {
-        let node = self.own(steps)?;
+    fn find_collection(&self, text: &str, steps: &[PathStep]) -> Option<CollectionPosition> {
+        let node = self.find_own_node(steps)?;
         let (opener, children) = match self.nodes.get(node)? {
-            Node::Map(children) => (b'{', children),
-            Node::List(children) => (b'[', children),
-            Node::Scalar(_) | Node::Alias(..) => return None,
+            YamlNode::Map(children) => (b'{', children),
+            YamlNode::List(children) => (b'[', children),
+            YamlNode::Scalar(_) | YamlNode::Alias(..) => return None,
         };
         let start = self.spans.get(node)?.start;
         let first = self.spans.get(*children.first()?)?.start;
         // The parser lets a block list start where its first item does. If that item is `[x]`, the
         // byte there is a bracket as well; only in flow style is it before the first item.
         let is_flow = start < first && text.as_bytes().get(start) == Some(&opener);
-        Some(if is_flow { Place::Flow { start } } else { Place::Block { start, first } })
+        Some(if is_flow {
+            CollectionPosition::Flow { start }
+        } else {
+            CollectionPosition::Block { start, first }
+        })
     }
 
-    fn replaceable(&self, steps: &[Step]) -> Option<Range<usize>> {
-        let node = self.own(steps)?;
+    fn find_replaceable(&self, steps: &[PathStep]) -> Option<Range<usize>> {
+        let node = self.find_own_node(steps)?;
         match self.nodes.get(node)? {
-            Node::Scalar(scalar) => Some(scalar.range.clone()),
-            Node::Map(children) | Node::List(children) if children.is_empty() => {
+            YamlNode::Scalar(scalar) => Some(scalar.range.clone()),
+            YamlNode::Map(children) | YamlNode::List(children) if children.is_empty() => {
                 self.spans.get(node).cloned()
             }
             _ => None,
@@ -227,23 +239,23 @@ impl Tree {
     }
 
     /// The child of a node, following aliases and merge keys.
-    fn child(&self, node: usize, step: &Step, merges: usize) -> Option<usize> {
+    fn find_child(&self, node: usize, step: &PathStep, merges: usize) -> Option<usize> {
         match (self.nodes.get(node)?, step) {
-            (Node::Alias(_, target), step) => self.child(*target, step, merges),
-            (Node::List(items), Step::Index(index)) => items.get(*index).copied(),
-            (Node::Map(entries), Step::Key(key)) => {
+            (YamlNode::Alias(_, target), step) => self.find_child(*target, step, merges),
+            (YamlNode::List(items), PathStep::Index(index)) => items.get(*index).copied(),
+            (YamlNode::Map(entries), PathStep::Key(key)) => {
                 let value_of = |wanted: &str| {
                     let (entries, _) = entries.as_chunks::<2>();
-                    let own = entries.iter().rev().find(|[key, _]| self.says(*key, wanted))?;
+                    let own = entries.iter().rev().find(|[key, _]| self.is_key(*key, wanted))?;
                     Some(own[1])
                 };
                 value_of(key).or_else(|| {
                     let merged = value_of("<<").filter(|_| merges < MERGES)?;
                     match self.nodes.get(merged)? {
-                        Node::List(all) => {
-                            all.iter().find_map(|one| self.child(*one, step, merges + 1))
+                        YamlNode::List(all) => {
+                            all.iter().find_map(|one| self.find_child(*one, step, merges + 1))
                         }
-                        _ => self.child(merged, step, merges + 1),
+                        _ => self.find_child(merged, step, merges + 1),
                     }
                 })
             }
@@ -252,11 +264,11 @@ impl Tree {
     }
 
     /// Whether a node is this key, also by an alias.
-    fn says(&self, node: usize, key: &str) -> bool {
+    fn is_key(&self, node: usize, key: &str) -> bool {
         match self.nodes.get(node) {
-            Some(Node::Scalar(scalar)) => scalar.value == key,
-            Some(Node::Alias(_, target)) => {
-                matches!(self.nodes.get(*target), Some(Node::Scalar(scalar)) if scalar.value == key)
+            Some(YamlNode::Scalar(scalar)) => scalar.value == key,
+            Some(YamlNode::Alias(_, target)) => {
+                matches!(self.nodes.get(*target), Some(YamlNode::Scalar(scalar)) if scalar.value == key)
             }
             _ => false,
         }
@@ -264,21 +276,21 @@ impl Tree {
 }
 
 /// The string at a path of a TOML document; other types hold no image.
-fn in_table(table: &DeTable, steps: &[Step]) -> Option<Scalar> {
-    let [Step::Key(key), rest @ ..] = steps else { return None };
+fn find_toml_scalar(table: &DeTable, steps: &[PathStep]) -> Option<SourceScalar> {
+    let [PathStep::Key(key), rest @ ..] = steps else { return None };
     let mut value = table.get(key.as_str())?;
     for step in rest {
         value = match (value.get_ref(), step) {
-            (DeValue::Table(table), Step::Key(key)) => table.get(key.as_str())?,
-            (DeValue::Array(items), Step::Index(index)) => items.get(*index)?,
+            (DeValue::Table(table), PathStep::Key(key)) => table.get(key.as_str())?,
+            (DeValue::Array(items), PathStep::Index(index)) => items.get(*index)?,
             _ => return None,
         };
     }
     match value.get_ref() {
-        DeValue::String(text) => Some(Scalar {
+        DeValue::String(text) => Some(SourceScalar {
             range: value.span(),
             value: text.clone().into_owned(),
-            style: Style::Quoted,
+            style: ScalarNotation::Quoted,
         }),
         _ => None,
     }
@@ -286,10 +298,10 @@ fn in_table(table: &DeTable, steps: &[Step]) -> Option<Scalar> {
 
 /// The value of a key in lines of `key = value`, below a section if the path has two keys. The last
 /// of duplicate keys counts, as for the finder.
-fn in_lines(text: &str, steps: &[Step]) -> Option<Scalar> {
+fn find_ini_scalar(text: &str, steps: &[PathStep]) -> Option<SourceScalar> {
     let (wanted_section, wanted_key) = match steps {
-        [Step::Key(section), Step::Key(key)] => (Some(section.as_str()), key.as_str()),
-        [Step::Key(key)] => (None, key.as_str()),
+        [PathStep::Key(section), PathStep::Key(key)] => (Some(section.as_str()), key.as_str()),
+        [PathStep::Key(key)] => (None, key.as_str()),
         _ => return None,
     };
     let mut section = "";
@@ -310,7 +322,8 @@ fn in_lines(text: &str, steps: &[Step]) -> Option<Scalar> {
             let offset = value.find(bare)?;
             let start = line_start + key.len() + 1 + offset;
             let range = start..start + bare.len();
-            found = Some(Scalar { range, value: bare.to_owned(), style: Style::Plain });
+            found =
+                Some(SourceScalar { range, value: bare.to_owned(), style: ScalarNotation::Plain });
         }
     }
     found
@@ -320,15 +333,19 @@ fn in_lines(text: &str, steps: &[Step]) -> Option<Scalar> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::path::Path;
+    use crate::path::DocumentPath;
 
-    fn slice<'a>(encoding: Encoding, text: &'a str, path: &Path) -> Option<&'a str> {
-        Some(&text[Source::open(encoding, text)?.scalar(path.steps())?.range])
+    fn slice_scalar<'a>(
+        encoding: TextEncoding,
+        text: &'a str,
+        path: &DocumentPath,
+    ) -> Option<&'a str> {
+        Some(&text[SourceDocument::open(encoding, text)?.find_scalar(path.steps())?.range])
     }
 
     #[test]
     fn a_scalar_is_found_where_it_is_written() {
-        let root = Path::default();
+        let root = DocumentPath::default();
         let yaml = "# é\na: &x {i: 'one', l: [1, \"t\\x77o\"]}\nb:\n  <<: *x\n  l: *y\nc: |\n  text\nd: 1\n";
         let yaml = yaml.replace("'one'", "&y 'one'");
         for (path, expected) in [
@@ -340,23 +357,26 @@ mod tests {
             (root.key("a"), None),
             (root.key("z"), None),
         ] {
-            assert_eq!(slice(Encoding::Yaml, &yaml, &path), expected, "{path}");
+            assert_eq!(slice_scalar(TextEncoding::Yaml, &yaml, &path), expected, "{path}");
         }
         let toml = "x = 1\n[a.b]\nimage = \"one\"\nl = ['two']\n";
         assert_eq!(
-            slice(Encoding::Toml, toml, &root.key("a").key("b").key("image")),
+            slice_scalar(TextEncoding::Toml, toml, &root.key("a").key("b").key("image")),
             Some("\"one\"")
         );
         let two = root.key("a").key("b").key("l").index(0);
-        assert_eq!(slice(Encoding::Toml, toml, &two), Some("'two'"));
+        assert_eq!(slice_scalar(TextEncoding::Toml, toml, &two), Some("'two'"));
         let ini = "[a]\nimage = x\n[b]\n# image = y\n image =\"z\"\n";
-        assert_eq!(slice(Encoding::Ini, ini, &root.key("b").key("image")), Some("z"));
-        assert_eq!(slice(Encoding::Ini, "A=1\nB='x y'\n", &root.key("B")), Some("x y"));
+        assert_eq!(slice_scalar(TextEncoding::Ini, ini, &root.key("b").key("image")), Some("z"));
+        assert_eq!(slice_scalar(TextEncoding::Ini, "A=1\nB='x y'\n", &root.key("B")), Some("x y"));
     }
 
     #[test]
     fn merges_that_lead_round_in_a_circle_end() {
         let text = "x: &x\n  <<: *x\n  a: 1\n";
-        assert_eq!(slice(Encoding::Yaml, text, &Path::default().key("x").key("b")), None);
+        assert_eq!(
+            slice_scalar(TextEncoding::Yaml, text, &DocumentPath::default().key("x").key("b")),
+            None
+        );
     }
 }

@@ -5,89 +5,98 @@
 use serde_json::Value;
 
 use crate::find::text;
-use crate::path::{Encoding, Path, Step};
+use crate::path::{DocumentPath, PathStep, TextEncoding};
 
 /// A leaf that differs. A side is `None` where the document does not have the leaf.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Difference {
-    pub(crate) path: Path,
+pub(crate) struct LeafDifference {
+    pub(crate) path: DocumentPath,
     pub(crate) before: Option<String>,
     pub(crate) after: Option<String>,
 }
 
 /// All differences between two versions of a document. Lists of different lengths are one
 /// difference as a whole.
-pub(crate) fn differences(before: &Value, after: &Value) -> Vec<Difference> {
+pub(crate) fn find_differences(before: &Value, after: &Value) -> Vec<LeafDifference> {
     let is_secret = before.get("kind").and_then(Value::as_str) == Some("Secret");
     let mut found = Vec::new();
-    compare(Some(before), Some(after), &Path::default(), is_secret, &mut found);
+    compare_values(Some(before), Some(after), &DocumentPath::default(), is_secret, &mut found);
     found
 }
 
 /// Adds the differences below one path to `found`.
-fn compare(
+fn compare_values(
     before: Option<&Value>,
     after: Option<&Value>,
-    path: &Path,
+    path: &DocumentPath,
     is_secret: bool,
-    found: &mut Vec<Difference>,
+    found: &mut Vec<LeafDifference>,
 ) {
     match (before, after) {
         (before, after) if before == after => {}
         (Some(Value::Object(a)), Some(Value::Object(b))) => {
             for (key, value) in a {
-                compare(Some(value), b.get(key), &path.key(key), is_secret, found);
+                compare_values(Some(value), b.get(key), &path.key(key), is_secret, found);
             }
             // Keys that only the second side has.
             for (key, value) in b.iter().filter(|(key, _)| !a.contains_key(*key)) {
-                compare(None, Some(value), &path.key(key), is_secret, found);
+                compare_values(None, Some(value), &path.key(key), is_secret, found);
             }
         }
         // With an item more or less there is no telling which items belong together.
         (Some(Value::Array(a)), Some(Value::Array(b))) if a.len() == b.len() => {
             for (index, (a, b)) in a.iter().zip(b).enumerate() {
-                compare(Some(a), Some(b), &path.index(index), is_secret, found);
+                compare_values(Some(a), Some(b), &path.index(index), is_secret, found);
             }
         }
         (Some(Value::String(a)), Some(Value::String(b))) => {
             let before = found.len();
-            if let Some((a, b, encoding)) = opened(a, b, path, is_secret) {
-                compare(Some(&a), Some(&b), &path.inside(encoding), is_secret, found);
+            if let Some((a, b, encoding)) = open_texts(a, b, path, is_secret) {
+                compare_values(Some(&a), Some(&b), &path.inside(encoding), is_secret, found);
             }
             // Texts that differ and parse to the same differ in comments or layout: still a change.
             if found.len() == before {
-                found.push(difference(
+                found.push(new_difference(
                     path,
                     Some(&Value::from(a.as_str())),
                     Some(&Value::from(b.as_str())),
                 ));
             }
         }
-        (before, after) => found.push(difference(path, before, after)),
+        (before, after) => found.push(new_difference(path, before, after)),
     }
 }
 
 /// The parsed contents of two texts, if both are of the same format. The values below `data` of a
 /// Secret are base64 (Kubernetes API, Secret v1).
-fn opened(a: &str, b: &str, path: &Path, is_secret: bool) -> Option<(Value, Value, Encoding)> {
+fn open_texts(
+    a: &str,
+    b: &str,
+    path: &DocumentPath,
+    is_secret: bool,
+) -> Option<(Value, Value, TextEncoding)> {
     if is_secret
-        && let [Step::Key(data), Step::Key(_)] = path.steps()
+        && let [PathStep::Key(data), PathStep::Key(_)] = path.steps()
         && data == "data"
     {
-        let (a, b) = (text::decode(a)?, text::decode(b)?);
-        return Some((Value::String(a), Value::String(b), Encoding::Base64));
+        let (a, b) = (text::decode_base64(a)?, text::decode_base64(b)?);
+        return Some((Value::String(a), Value::String(b), TextEncoding::Base64));
     }
-    let ((of_a, a), (of_b, b)) = (text::opened(a)?, text::opened(b)?);
+    let ((of_a, a), (of_b, b)) = (text::parse_embedded(a)?, text::parse_embedded(b)?);
     (of_a == of_b).then_some((a, b, of_a))
 }
 
 /// A difference with both sides as texts; what is not a string is written as JSON.
-fn difference(path: &Path, before: Option<&Value>, after: Option<&Value>) -> Difference {
+fn new_difference(
+    path: &DocumentPath,
+    before: Option<&Value>,
+    after: Option<&Value>,
+) -> LeafDifference {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    Difference { path: path.clone(), before: before.map(text), after: after.map(text) }
+    LeafDifference { path: path.clone(), before: before.map(text), after: after.map(text) }
 }
 
 #[cfg(test)]
@@ -101,7 +110,7 @@ mod tests {
     fn a_difference_is_found_inside_of_what_a_secret_holds() {
         let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
         let secret = |text: &str| json!({"kind": "Secret", "data": {"v": encode(text)}});
-        let found = differences(&secret("a: 1\nb: x\n"), &secret("a: 1\nb: z\n"));
+        let found = find_differences(&secret("a: 1\nb: x\n"), &secret("a: 1\nb: z\n"));
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].path.to_string(), "data.v|base64|YAML|b");
         assert_eq!((found[0].before.as_deref(), found[0].after.as_deref()), (Some("x"), Some("z")));
@@ -109,7 +118,7 @@ mod tests {
 
     #[test]
     fn what_comes_and_goes_is_a_difference_too() {
-        let found = differences(&json!({"a": 1, "l": [1]}), &json!({"b": 1, "l": [1, 2]}));
+        let found = find_differences(&json!({"a": 1, "l": [1]}), &json!({"b": 1, "l": [1, 2]}));
         assert_eq!(found.len(), 3);
     }
 }

@@ -18,26 +18,28 @@
 //! where something differs from render to render, the plain one again.
 
 mod attempt;
-mod compiled;
+mod compiled_in;
 pub(crate) mod difference;
-pub(crate) mod explained;
-mod finish;
+pub(crate) mod expected_changes;
+pub(crate) mod image_move;
+pub(crate) mod indexed_render;
 mod learn;
-mod locked;
+mod locked_images;
 pub(crate) mod prove;
 mod pull_policies;
 mod pull_secrets;
-mod refused;
-pub(crate) mod rendered;
+mod refusals;
+mod report;
 pub(crate) mod scopes;
 mod side_effects;
-pub(crate) mod site;
 pub(crate) mod slot;
 mod solve;
 
-pub use compiled::CompiledIn;
-pub use locked::{Locked, NotLocked};
-pub use prove::{Change, Foreign, Moved, Proof, Stayed, Verdict};
+pub use compiled_in::CompiledInImage;
+pub use locked_images::{LockedImages, UnlockedImage};
+pub use prove::{
+    ForeignReference, MovedImage, ProofVerdict, RelocationProof, UnexpectedChange, UnmovedImage,
+};
 pub use pull_policies::PullPolicy;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,39 +47,39 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 use types::Reference;
-use types::naming::{Naming, Prefix};
+use types::naming::{NamingRule, RegistryPrefix};
 
-use crate::find::{Confidence, Found, Pattern, Place};
+use crate::find::{Confidence, FoundImage, LocationKind, ManifestLocation};
 use crate::manifest::Manifests;
-use crate::path::Path;
-use crate::render::{self, Render, RenderError};
-use crate::wiring::Setting;
-use crate::{Chart, Error, Result, Rules, values};
-use compiled::Compiled;
-pub(crate) use explained::Allowed;
-use learn::Extras;
-use pull_policies::Policies;
-use pull_secrets::Secrets;
-use scopes::Scopes;
-use side_effects::Loss;
-use site::{Rendered, Site};
-use slot::{Reason, Slot};
-use solve::Wish;
+use crate::path::DocumentPath;
+use crate::render::{self, RenderError, RenderFunction};
+use crate::wiring::OverlaySetting;
+use crate::{Error, HelmChart, OperatorRules, Result, values};
+use compiled_in::OperatorImage;
+pub(crate) use expected_changes::ExpectedChanges;
+use image_move::{ImageMove, IndexedRender};
+use learn::ExtraMarkers;
+use pull_policies::PullPolicyValues;
+use pull_secrets::PullSecretValues;
+use scopes::ChartScopes;
+use side_effects::LostLines;
+use slot::{SlotReason, ValueSlot};
+use solve::MoveGoal;
 
 /// The site's registry, and the names that images get in it.
 #[derive(Debug, Clone)]
-pub struct Target {
+pub struct RelocationTarget {
     /// The registry and the path in it that all images are below: `registry.internal:5000/ai`.
-    pub prefix: Prefix,
+    pub prefix: RegistryPrefix,
     /// How the name of an image at the site is made from its original name.
-    pub naming: Naming,
+    pub naming: NamingRule,
     /// The name of the pull secret that pods need, if the registry asks for credentials.
     pub pull_secret: Option<String>,
 }
 
-impl Target {
+impl RelocationTarget {
     /// Whether an image reference points at the site already.
-    pub fn is_home(&self, reference: &Reference) -> bool {
+    pub fn is_site_image(&self, reference: &Reference) -> bool {
         let name = reference.name();
         let prefix = self.prefix.to_string();
         name.strip_prefix(&prefix).is_some_and(|rest| rest.starts_with('/'))
@@ -86,21 +88,21 @@ impl Target {
 
 /// What a relocation takes into account beside the chart and the site.
 #[derive(Debug, Clone, Copy)]
-pub struct Options<'a> {
+pub struct RelocationOptions<'a> {
     /// The rules that know which images operators start without a manifest that names them.
-    pub rules: &'a Rules,
+    pub rules: &'a OperatorRules,
     /// The images that the site will have. Without it, images are not checked against the lock.
-    pub locked: Option<&'a Locked>,
+    pub locked: Option<&'a LockedImages>,
     /// The pull policy that every image gets. Without it, the chart's own policies stay.
     pub pull_policy: Option<PullPolicy>,
     /// Values that every render already has and that the overlay includes: the switches of
     /// [`crate::offline`] and the offline configuration of [`crate::wiring`].
-    pub settings: &'a [Setting],
+    pub settings: &'a [OverlaySetting],
 }
 
-impl Default for Options<'_> {
+impl Default for RelocationOptions<'_> {
     fn default() -> Self {
-        Self { rules: Rules::builtin(), locked: None, pull_policy: None, settings: &[] }
+        Self { rules: OperatorRules::builtin(), locked: None, pull_policy: None, settings: &[] }
     }
 }
 
@@ -110,14 +112,14 @@ pub struct Relocation {
     /// The overlay, a values file with comments. The proof was made with exactly this text.
     pub overlay: String,
     /// The values that the overlay sets, and the images that each of them moves.
-    pub lines: Vec<Line>,
+    pub lines: Vec<RelocatedValue>,
     /// What a render with the overlay shows.
-    pub proof: Proof,
+    pub proof: RelocationProof,
     /// The reason for each image that was not moved, in the order of `proof.stayed`.
     pub reasons: Vec<String>,
     /// The documents that pull from the site and that get the pull secret by no value of the
     /// chart; their service account needs the secret instead.
-    pub without_secret: Vec<Place>,
+    pub without_secret: Vec<ManifestLocation>,
     /// What was requested beside the images (pull policy, pull secret) and could not be set.
     pub notes: Vec<String>,
     /// How often the chart was rendered.
@@ -129,9 +131,9 @@ pub struct Relocation {
 
 /// One value of the overlay, with the images that it moves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Line {
+pub struct RelocatedValue {
     /// The path of the value: `app.image.registry`.
-    pub path: Path,
+    pub path: DocumentPath,
     /// The text that it is set to.
     pub text: String,
     /// The images that it moves, by their original names.
@@ -145,13 +147,13 @@ pub struct Line {
 /// The chart does not render with the user's values, its output is not valid YAML, or two of its
 /// images would get the same name at the site.
 pub fn relocate(
-    chart: &Chart,
+    chart: &HelmChart,
     user: &Value,
-    target: &Target,
-    options: &Options,
-    render: &Render,
+    target: &RelocationTarget,
+    options: &RelocationOptions,
+    render: &RenderFunction,
 ) -> Result<Relocation> {
-    Ok(Mover::new(chart, user, target, options, render)?.run())
+    Ok(Relocator::new(chart, user, target, options, render)?.run())
 }
 
 /// The work on one chart, step by step (see the module's documentation): `new` makes the first two
@@ -161,78 +163,78 @@ pub fn relocate(
 /// - found in the plain and the marked render: `before` to `policies`;
 /// - learned from overlays that were tried: `restored` to `losses`;
 /// - reported at the end: `notes` and `renders`.
-struct Mover<'a> {
-    chart: &'a Chart,
-    render: &'a Render<'a>,
-    target: &'a Target,
-    options: &'a Options<'a>,
+struct Relocator<'a> {
+    chart: &'a HelmChart,
+    render: &'a RenderFunction<'a>,
+    target: &'a RelocationTarget,
+    options: &'a RelocationOptions<'a>,
     /// The values that templates see: the chart's defaults with the user's on top.
     effective: Value,
     /// Where the values of each sub-chart are, and what the schemas say of them.
-    scopes: Scopes,
+    scopes: ChartScopes,
     /// Values such as `allowInsecureImages`, which the overlay has to set to `true`.
-    guards: Vec<Path>,
+    guards: Vec<DocumentPath>,
     /// The render without an overlay, which all others are compared with.
-    before: Rendered,
+    before: IndexedRender,
     /// The images to move, in the order of the rendered documents.
-    sites: Vec<Site>,
+    moves: Vec<ImageMove>,
     /// The values that may make up an image. Their index is the number in their marker, so slots
     /// are only ever appended.
-    slots: Vec<Slot>,
+    slots: Vec<ValueSlot>,
     /// For each of the images, in the same order: how slots make up its name.
-    wishes: Vec<Wish>,
+    goals: Vec<MoveGoal>,
     /// The texts to try for a registry value, best first.
     registries: Vec<String>,
     /// The images that operators start without a manifest that names them, and the values that
     /// choose those images.
-    compiled: Vec<Compiled>,
-    secrets: Secrets,
-    policies: Policies,
+    operator_images: Vec<OperatorImage>,
+    secrets: PullSecretValues,
+    policies: PullPolicyValues,
     /// Lists that bring back lines which the chart omits when an image is not its default.
-    restored: BTreeMap<Path, Value>,
+    restored: BTreeMap<DocumentPath, Value>,
     /// What may differ between the renders beside the images.
-    allowed: Allowed,
+    expected: ExpectedChanges,
     /// Slots that the overlay must not set, with the reason for the report.
     unusable: BTreeMap<usize, String>,
     /// Whether something changed in the marked render that the markers do not explain; then a
     /// second plain render shows what differs each time.
     is_unsteady: bool,
     /// The texts of the marked render that lost lines.
-    losses: Vec<Loss>,
+    losses: Vec<LostLines>,
     notes: Vec<String>,
     renders: usize,
 }
 
-impl<'a> Mover<'a> {
+impl<'a> Relocator<'a> {
     /// Renders the chart as it is and, at the same time, with markers in its values; learns from
     /// the second which values make up each image.
     fn new(
-        chart: &'a Chart,
+        chart: &'a HelmChart,
         user: &Value,
-        target: &'a Target,
-        options: &'a Options<'a>,
-        render: &'a Render<'a>,
+        target: &'a RelocationTarget,
+        options: &'a RelocationOptions<'a>,
+        render: &'a RenderFunction<'a>,
     ) -> Result<Self> {
-        let effective = chart.effective(user);
-        let scopes = Scopes::new(chart, &effective);
+        let effective = chart.effective_values(user);
+        let scopes = ChartScopes::new(chart, &effective);
         let mut mover = Self {
             chart,
             render,
             target,
             options,
-            guards: guards(&scopes, &effective),
-            secrets: Secrets::new(&scopes, &effective, target.pull_secret.as_deref()),
-            policies: Policies::new(&scopes, &effective, options.pull_policy),
-            slots: slot::slots(chart, &effective, &[]),
+            guards: find_guards(&scopes, &effective),
+            secrets: PullSecretValues::new(&scopes, &effective, target.pull_secret.as_deref()),
+            policies: PullPolicyValues::new(&scopes, &effective, options.pull_policy),
+            slots: slot::find_slots(chart, &effective, &[]),
             scopes,
             effective,
-            before: Rendered::new(Manifests::default()),
-            sites: vec![],
-            wishes: vec![],
+            before: IndexedRender::new(Manifests::default()),
+            moves: vec![],
+            goals: vec![],
             registries: vec![],
-            compiled: vec![],
+            operator_images: vec![],
             restored: BTreeMap::new(),
-            allowed: Allowed::default(),
+            expected: ExpectedChanges::default(),
             unusable: BTreeMap::new(),
             is_unsteady: false,
             losses: vec![],
@@ -241,55 +243,58 @@ impl<'a> Mover<'a> {
         };
         // Which images there are is only known when the plain render is there, yet the marked one
         // starts beside it: markers go into everything that looks like a part of an image.
-        let first = mover.first_marks();
-        let marked = mover.marked(&first, Extras::Mark);
-        let mut streams = mover.streams(&[None, Some(marked)]).into_iter();
+        let first = mover.first_slots_to_mark();
+        let marked = mover.write_marked_overlay(&first, ExtraMarkers::Include);
+        let mut streams = mover.render_all(&[None, Some(marked)]).into_iter();
         let Some(before) = streams.next() else {
             return Err(Error::Render { message: "the renderer returned no output".into() });
         };
-        mover.before = Rendered::new(Manifests::read(&before?).whole()?);
-        mover.find_sites()?;
+        mover.before = IndexedRender::new(Manifests::read(&before?).require_readable()?);
+        mover.find_image_moves()?;
         match streams.next() {
-            Some(Ok(stream)) => mover.learn_all(&stream),
-            Some(Err(error)) => mover.learn_refused(&first, &error.message),
+            Some(Ok(stream)) => mover.learn_from_first_marked_render(&stream),
+            Some(Err(error)) => mover.learn_despite_refusal(&first, &error.message),
             None => {}
         }
         Ok(mover)
     }
 
-    fn find_sites(&mut self) -> Result<()> {
+    fn find_image_moves(&mut self) -> Result<()> {
         let mut findings = self.before.findings().clone();
         self.options.rules.apply(&self.before.manifests, &mut findings);
-        let outside: Vec<_> =
-            findings.images.iter().filter(|found| !self.target.is_home(&found.reference)).collect();
+        let outside: Vec<_> = findings
+            .images
+            .iter()
+            .filter(|found| !self.target.is_site_image(&found.reference))
+            .collect();
         // Two images with the same name at the site are an error. An image that a rule only
         // suspects takes no part in that: it may never be pulled, and must not make the chart fail.
-        let is_sure = |found: &&&Found| {
-            found.pattern != Pattern::Rule || found.confidence > Confidence::Possible
+        let is_sure = |found: &&&FoundImage| {
+            found.pattern != LocationKind::Rule || found.confidence > Confidence::Possible
         };
         let names = outside.iter().filter(is_sure).map(|found| &found.reference);
-        let names = self.target.prefix.targets(self.target.naming, names)?;
+        let names = self.target.prefix.site_references(self.target.naming, names)?;
         for found in outside {
             let image = &found.reference;
             let name = match names.get(image) {
                 Some(name) => Ok(name.clone()),
-                None => self.target.prefix.target(self.target.naming, image),
+                None => self.target.prefix.site_reference(self.target.naming, image),
             };
             let Ok(name) = name else { continue };
-            if found.pattern == Pattern::Rule {
-                self.compiled.push(Compiled::new(found, name));
+            if found.pattern == LocationKind::Rule {
+                self.operator_images.push(OperatorImage::new(found, name));
             } else {
-                self.sites.push(Site::new(found, name));
+                self.moves.push(ImageMove::new(found, name));
             }
         }
-        self.choose_compiled();
-        self.registries = registries(self.target, &self.sites);
-        let wish = |site: &Site| Wish {
+        self.choose_operator_values();
+        self.registries = list_registry_texts(self.target, &self.moves);
+        let wish = |site: &ImageMove| MoveGoal {
             was: site.text.clone(),
             wanted: site.wanted.clone(),
-            forms: vec![],
+            compositions: vec![],
         };
-        self.wishes = self.sites.iter().map(wish).collect();
+        self.goals = self.moves.iter().map(wish).collect();
         Ok(())
     }
 
@@ -297,53 +302,57 @@ impl<'a> Mover<'a> {
         // With a marker in an unset global registry, a chart may never read an image's own
         // registry, so the overlay needs a second marked render first. What is only possibly useful
         // is rendered beside the first overlay, where it costs no time.
-        let is_hidden = self.open().iter().any(|wish| self.is_hidden(*wish));
+        let is_hidden = self.unmoved_goals().iter().any(|wish| self.is_hidden_by_registry(*wish));
         if is_hidden {
-            let slots = self.other_ways();
-            self.attempts(&[], &[slots]);
+            let slots = self.alternative_slots();
+            self.try_overlays(&[], &[slots]);
         }
-        self.restore_losses();
-        let marks = self.more_marks(is_hidden);
+        self.restore_lost_lines();
+        let marks = self.further_slots_to_mark(is_hidden);
         let is_more = !marks.is_empty();
-        let known = self.known();
-        let mut best = self.solved(marks);
+        let known = self.count_known_compositions();
+        let mut best = self.solve_overlay(marks);
         // The marks taught something that would change the choice: solve once more.
-        if is_more && self.known() > known && !best.as_ref().is_some_and(|best| self.is_best(best))
+        if is_more
+            && self.count_known_compositions() > known
+            && !best.as_ref().is_some_and(|best| self.is_best_assignment(best))
         {
-            let more = self.solved(vec![]);
-            best = attempt::better(best, more);
+            let more = self.solve_overlay(vec![]);
+            best = attempt::better_attempt(best, more);
         }
         if let Some(attempt) = best.take() {
-            best = Some(self.without_side_effects(attempt));
+            best = Some(self.remove_side_effects(attempt));
         }
-        let finished = self.finished(best);
+        let finished = self.build_relocation(best);
         Relocation { rendered: self.before.manifests, ..finished }
     }
 
     /// Renders with each overlay at the same time, and counts the renders. The output is not
     /// parsed.
-    fn streams(&mut self, overlays: &[Option<String>]) -> Vec<Result<String, RenderError>> {
+    fn render_all(&mut self, overlays: &[Option<String>]) -> Vec<Result<String, RenderError>> {
         self.renders += overlays.len();
-        render::streams(self.render, overlays)
+        render::render_streams(self.render, overlays)
     }
 
     /// Parses a render, most of whose documents are the same as in the plain one.
-    fn read(&self, stream: &str) -> Result<Rendered> {
-        Manifests::read_like(stream, &self.before.manifests).whole().map(Rendered::new)
+    fn read_render(&self, stream: &str) -> Result<IndexedRender> {
+        Manifests::read_reusing(stream, &self.before.manifests)
+            .require_readable()
+            .map(IndexedRender::new)
     }
 
-    fn set_guards(&self, overlay: &mut Value) {
+    fn set_guard_values(&self, overlay: &mut Value) {
         for guard in &self.guards {
-            values::set(overlay, guard, Value::Bool(true), &self.effective);
+            values::set_value(overlay, guard, Value::Bool(true), &self.effective);
         }
     }
 
-    fn chosen(&self, wanted: impl Fn(&Slot) -> bool) -> Vec<usize> {
+    fn filter_slots(&self, wanted: impl Fn(&ValueSlot) -> bool) -> Vec<usize> {
         (0..self.slots.len()).filter(|slot| wanted(&self.slots[*slot])).collect()
     }
 
-    fn likely(&self) -> Vec<usize> {
-        let mut slots = self.chosen(|slot| slot.reason == Reason::Likely);
+    fn likely_slots(&self) -> Vec<usize> {
+        let mut slots = self.filter_slots(|slot| slot.reason == SlotReason::Likely);
         slots.retain(|slot| !self.unusable.contains_key(slot));
         slots
     }
@@ -352,14 +361,14 @@ impl<'a> Mover<'a> {
 /// The texts that a registry value may get, best first: with the part of the path that a name has
 /// in front of its repository, and each also with a slash at the end, for charts that write
 /// `{{ registry }}{{ repository }}`.
-fn registries(target: &Target, sites: &[Site]) -> Vec<String> {
+fn list_registry_texts(target: &RelocationTarget, sites: &[ImageMove]) -> Vec<String> {
     let prefix = target.prefix.to_string();
     let hosts: BTreeSet<&str> = sites.iter().map(|site| site.found.reference.registry()).collect();
     let mut plain = match target.naming {
-        Naming::HostPath => {
+        NamingRule::HostPath => {
             hosts.iter().map(|host| format!("{prefix}/{}", host.replace(':', "-"))).collect()
         }
-        Naming::Path | Naming::Name => vec![],
+        NamingRule::Path | NamingRule::Name => vec![],
     };
     plain.push(prefix);
     plain.push(target.prefix.registry().to_owned());
@@ -368,11 +377,11 @@ fn registries(target: &Target, sites: &[Site]) -> Vec<String> {
 
 /// The switches that a chart needs set before it accepts other images. Bitnami's charts fail with
 /// "unrecognized images" unless `global.security.allowInsecureImages` is `true`.
-pub(crate) fn guards(scopes: &Scopes, effective: &Value) -> Vec<Path> {
+pub(crate) fn find_guards(scopes: &ChartScopes, effective: &Value) -> Vec<DocumentPath> {
     let mut guards = BTreeSet::new();
-    values::leaves(effective, &Path::default(), &mut |path, leaf| {
+    values::visit_leaves(effective, &DocumentPath::default(), &mut |path, leaf| {
         if path.last_key() == Some("allowInsecureImages") && leaf == &Value::Bool(false) {
-            guards.insert(scopes.own_path(path));
+            guards.insert(scopes.path_to_set(path));
         }
     });
     guards.into_iter().collect()

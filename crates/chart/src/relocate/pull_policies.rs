@@ -8,10 +8,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::scopes::Scopes;
-use super::site::Rendered;
+use super::image_move::IndexedRender;
+use super::scopes::ChartScopes;
 use crate::find::names;
-use crate::path::Path;
+use crate::path::DocumentPath;
 use crate::values;
 
 /// When a node asks the registry for an image, as in `imagePullPolicy` of a container
@@ -63,47 +63,48 @@ impl FromStr for PullPolicy {
 
 /// The values of a chart that are pull policies, and those that the overlay sets.
 #[derive(Clone)]
-pub(super) struct Policies {
+pub(super) struct PullPolicyValues {
     /// The policy to set; `None` leaves everything as it is.
     policy: Option<PullPolicy>,
     /// The values that take a marker. Their index is the number in it.
-    holders: Vec<Holder>,
+    holders: Vec<PullPolicyValue>,
     /// The values that the overlay sets.
-    chosen: Vec<Holder>,
+    chosen: Vec<PullPolicyValue>,
 }
 
 /// A value that is a pull policy, and its text in the chart; empty if it is not set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Holder {
-    path: Path,
+struct PullPolicyValue {
+    path: DocumentPath,
     was: String,
 }
 
-impl Policies {
+impl PullPolicyValues {
     /// Finds the values that are pull policies. Without a policy to set, none is looked for.
-    pub(super) fn new(scopes: &Scopes, effective: &Value, policy: Option<PullPolicy>) -> Self {
-        let mut holders: Vec<Holder> = Vec::new();
+    pub(super) fn new(scopes: &ChartScopes, effective: &Value, policy: Option<PullPolicy>) -> Self {
+        let mut holders: Vec<PullPolicyValue> = Vec::new();
         if policy.is_some() {
-            values::leaves(effective, &Path::default(), &mut |path, leaf| {
+            values::visit_leaves(effective, &DocumentPath::default(), &mut |path, leaf| {
                 let was = match leaf {
                     Value::String(text) => text.clone(),
                     Value::Null => String::new(),
                     _ => return,
                 };
                 // Every sub-chart has its own copy of a global: they are one value to set.
-                let path = scopes.own_path(path);
+                let path = scopes.path_to_set(path);
                 let is_known = was.is_empty() || was.parse::<PullPolicy>().is_ok();
-                if is_known && says_policy(&path) && holders.iter().all(|h| h.path != path) {
-                    holders.push(Holder { path, was });
+                if is_known && is_pull_policy_key(&path) && holders.iter().all(|h| h.path != path) {
+                    holders.push(PullPolicyValue { path, was });
                 }
             });
         }
         // A schema with an `enum` accepts the three policies and no marker. Such values cannot be
         // tried; they are set wherever the chart sets them to another policy.
-        let is_strict =
-            |holder: &Holder| scopes.said_of(&holder.path).any(|said| said.get("enum").is_some());
+        let is_strict = |holder: &PullPolicyValue| {
+            scopes.schemas_of(&holder.path).any(|said| said.get("enum").is_some())
+        };
         let (strict, holders): (Vec<_>, Vec<_>) = holders.into_iter().partition(is_strict);
-        let is_other = |holder: &Holder| {
+        let is_other = |holder: &PullPolicyValue| {
             !holder.was.is_empty() && Some(holder.was.as_str()) != policy.map(PullPolicy::as_str)
         };
         let chosen = strict.into_iter().filter(is_other).collect();
@@ -111,19 +112,19 @@ impl Policies {
     }
 
     /// Puts a marker into each value that takes one.
-    pub(super) fn mark(&self, overlay: &mut Value, effective: &Value) {
+    pub(super) fn set_markers(&self, overlay: &mut Value, effective: &Value) {
         for (index, holder) in self.holders.iter().enumerate() {
-            values::set(overlay, &holder.path, Value::from(mark(index)), effective);
+            values::set_value(overlay, &holder.path, Value::from(policy_marker(index)), effective);
         }
     }
 
     /// Chooses the values whose markers a render shows and that are not the wanted policy already.
-    pub(super) fn learn(&mut self, marked: &Rendered) {
+    pub(super) fn choose_rendered_values(&mut self, marked: &IndexedRender) {
         let Some(policy) = self.policy else { return };
         // The raw text is enough: it does not matter where a policy comes out, only whether it
         // does.
         let texts: Vec<&str> = marked.manifests.documents.iter().map(|d| d.text.as_str()).collect();
-        let is_out = |index: &usize| texts.iter().any(|text| text.contains(&mark(*index)));
+        let is_out = |index: &usize| texts.iter().any(|text| text.contains(&policy_marker(*index)));
         let out: Vec<usize> = (0..self.holders.len()).filter(is_out).collect();
         let holders = std::mem::take(&mut self.holders).into_iter().enumerate();
         let holders = holders.filter(|(index, _)| out.contains(index)).map(|(_, holder)| holder);
@@ -132,28 +133,29 @@ impl Policies {
 
     /// Chooses without a marked render, where helm refused all of them: values that the chart sets
     /// are assumed to be used.
-    pub(super) fn unmarked(&mut self) {
+    pub(super) fn choose_set_values(&mut self) {
         let Some(policy) = self.policy else { return };
-        let is_other = |holder: &&Holder| !holder.was.is_empty() && holder.was != policy.as_str();
+        let is_other =
+            |holder: &&PullPolicyValue| !holder.was.is_empty() && holder.was != policy.as_str();
         self.chosen = self.holders.iter().filter(is_other).cloned().collect();
         self.holders.clear();
     }
 
     /// Sets the chosen values in an overlay.
-    pub(super) fn set(&self, overlay: &mut Value, effective: &Value) {
-        for path in self.paths() {
+    pub(super) fn set_policy(&self, overlay: &mut Value, effective: &Value) {
+        for path in self.chosen_paths() {
             let policy = self.policy.map(PullPolicy::as_str);
-            values::set(overlay, path, Value::from(policy), effective);
+            values::set_value(overlay, path, Value::from(policy), effective);
         }
     }
 
     /// The paths of the values that the overlay sets.
-    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+    pub(super) fn chosen_paths(&self) -> impl Iterator<Item = &DocumentPath> {
         self.chosen.iter().map(|holder| &holder.path)
     }
 
     /// The texts before and after that the proof has to expect in the render.
-    pub(super) fn echoes(&self) -> impl Iterator<Item = (String, String)> {
+    pub(super) fn expected_echoes(&self) -> impl Iterator<Item = (String, String)> {
         let new = self.policy.map(PullPolicy::as_str).unwrap_or_default();
         self.chosen.iter().map(move |holder| (holder.was.clone(), new.to_owned()))
     }
@@ -164,12 +166,12 @@ impl Policies {
     }
 
     /// A copy in which no value is chosen.
-    pub(super) fn without(&self) -> Self {
+    pub(super) fn without_chosen(&self) -> Self {
         Self { chosen: vec![], ..self.clone() }
     }
 
     /// Stops setting pull policies.
-    pub(super) fn clear(&mut self) {
+    pub(super) fn clear_chosen(&mut self) {
         self.chosen.clear();
     }
 
@@ -177,27 +179,28 @@ impl Policies {
     /// marker any more; those that the chart sets are set without one, since a schema that refuses
     /// a marker accepts a policy. Those that were set already are dropped. Returns whether the
     /// message was about any.
-    pub(super) fn leave(&mut self, about: impl Fn(&Path) -> Option<String>) -> bool {
+    pub(super) fn skip_refused(&mut self, about: impl Fn(&DocumentPath) -> Option<String>) -> bool {
         let Some(policy) = self.policy else { return false };
-        let (named, rest): (Vec<Holder>, Vec<Holder>) =
+        let (named, rest): (Vec<PullPolicyValue>, Vec<PullPolicyValue>) =
             std::mem::take(&mut self.holders).into_iter().partition(|h| about(&h.path).is_some());
         self.holders = rest;
         let before = self.chosen.len();
         self.chosen.retain(|holder| about(&holder.path).is_none());
         let is_named = !named.is_empty() || before != self.chosen.len();
-        let is_other = |holder: &Holder| !holder.was.is_empty() && holder.was != policy.as_str();
+        let is_other =
+            |holder: &PullPolicyValue| !holder.was.is_empty() && holder.was != policy.as_str();
         self.chosen.extend(named.into_iter().filter(is_other));
         is_named
     }
 }
 
 /// The marker of a pull policy; unlike those of slots (`zq`) and pull secrets (`zqs`).
-fn mark(index: usize) -> String {
+fn policy_marker(index: usize) -> String {
     format!("zqp{index}qz")
 }
 
 /// Whether a key is one of a pull policy: `pullPolicy`, `imagePullPolicy`.
-fn says_policy(path: &Path) -> bool {
-    let words = names::words(path.last_key().unwrap_or_default());
+fn is_pull_policy_key(path: &DocumentPath) -> bool {
+    let words = names::split_words(path.last_key().unwrap_or_default());
     words.len() >= 2 && words[words.len() - 2..] == ["pull", "policy"]
 }

@@ -6,35 +6,35 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::scopes::Scopes;
-use super::site::{Rendered, Site};
-use crate::find::{Pattern, names};
-use crate::path::{Path, Step};
+use super::image_move::{ImageMove, IndexedRender};
+use super::scopes::ChartScopes;
+use crate::find::{LocationKind, names};
+use crate::path::{DocumentPath, PathStep};
 use crate::values;
 
 /// The values of a chart that take pull secrets, and those that the overlay sets.
 #[derive(Clone)]
-pub(super) struct Secrets {
+pub(super) struct PullSecretValues {
     /// The name of the secret to set; `None` leaves everything as it is.
     secret: Option<String>,
     /// The values that take a marker. Their index is the number in it.
-    holders: Vec<Holder>,
+    holders: Vec<PullSecretValue>,
     /// The values that the overlay sets.
-    chosen: Vec<Holder>,
+    chosen: Vec<PullSecretValue>,
     /// The documents that pull from the site, with the indexes of the `holders` that reach each.
     reached: BTreeMap<usize, BTreeSet<usize>>,
 }
 
 /// A value that takes pull secrets.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Holder {
-    path: Path,
-    form: Form,
+struct PullSecretValue {
+    path: DocumentPath,
+    form: PullSecretShape,
 }
 
 /// How a value takes a pull secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Form {
+enum PullSecretShape {
     /// `[{name: x}]`, as in the spec of a pod.
     Objects,
     /// `[x]`; the template makes objects of the names.
@@ -43,9 +43,9 @@ enum Form {
     Text,
 }
 
-impl Form {
+impl PullSecretShape {
     /// The value with this secret.
-    fn value(self, secret: &str) -> Value {
+    fn to_value(self, secret: &str) -> Value {
         match self {
             Self::Objects => json!([{"name": secret}]),
             Self::Names => json!([secret]),
@@ -54,46 +54,62 @@ impl Form {
     }
 }
 
-impl Secrets {
+impl PullSecretValues {
     /// Finds the values that take pull secrets and are empty. Those that a user filled stay as they
     /// are. Without a secret to set, none is looked for.
-    pub(super) fn new(scopes: &Scopes, effective: &Value, secret: Option<&str>) -> Self {
+    pub(super) fn new(scopes: &ChartScopes, effective: &Value, secret: Option<&str>) -> Self {
         let secret = secret.map(str::to_owned);
         let (chosen, reached) = (vec![], BTreeMap::new());
         if secret.is_none() {
             return Self { secret, holders: vec![], chosen, reached };
         }
         let mut holders = BTreeSet::new();
-        values::leaves(effective, &Path::default(), &mut |path, leaf| {
-            let Some(named) = named(path) else { return };
+        values::visit_leaves(effective, &DocumentPath::default(), &mut |path, leaf| {
+            let Some(named) = shape_from_key(path) else { return };
             let form = match leaf {
-                Value::Array(items) if items.is_empty() => Form::Objects,
+                Value::Array(items) if items.is_empty() => PullSecretShape::Objects,
                 Value::Null => named,
-                Value::String(text) if text.is_empty() && named == Form::Text => Form::Text,
+                Value::String(text) if text.is_empty() && named == PullSecretShape::Text => {
+                    PullSecretShape::Text
+                }
                 _ => return,
             };
-            let path = scopes.own_path(path);
+            let path = scopes.path_to_set(path);
             // An empty list does not show what its items are; a schema may.
             let item = path.index(0);
             let takes_names =
-                scopes.said_of(&item).any(|said| said.get("type") == Some(&json!("string")));
-            let form = if form == Form::Objects && takes_names { Form::Names } else { form };
-            holders.insert(Holder { path, form });
+                scopes.schemas_of(&item).any(|said| said.get("type") == Some(&json!("string")));
+            let form = if form == PullSecretShape::Objects && takes_names {
+                PullSecretShape::Names
+            } else {
+                form
+            };
+            holders.insert(PullSecretValue { path, form });
         });
         Self { secret, holders: holders.into_iter().collect(), chosen, reached }
     }
 
     /// Puts a secret with a marker as its name into each value.
-    pub(super) fn mark(&self, overlay: &mut Value, effective: &Value) {
+    pub(super) fn set_markers(&self, overlay: &mut Value, effective: &Value) {
         for (index, holder) in self.holders.iter().enumerate() {
-            values::set(overlay, &holder.path, holder.form.value(&mark(index)), effective);
+            values::set_value(
+                overlay,
+                &holder.path,
+                holder.form.to_value(&secret_marker(index)),
+                effective,
+            );
         }
     }
 
     /// Learns from a marked render which values reach which documents that pull from the site, by
     /// the pod itself or by its service account, and chooses the fewest values that reach all of
     /// them.
-    pub(super) fn learn(&mut self, sites: &[Site], before: &Rendered, marked: &Rendered) {
+    pub(super) fn choose_reaching_values(
+        &mut self,
+        sites: &[ImageMove],
+        before: &IndexedRender,
+        marked: &IndexedRender,
+    ) {
         if self.secret.is_none() {
             return;
         }
@@ -102,7 +118,7 @@ impl Secrets {
         for document in &marked.manifests.documents {
             if document.kind() == "ServiceAccount" {
                 // Kubernetes adds an account's pull secrets to every pod that uses the account.
-                let own = secrets(&document.value, self.holders.len(), &mut mangled);
+                let own = find_marked_secrets(&document.value, self.holders.len(), &mut mangled);
                 accounts.insert(document.name().to_owned(), own);
             }
         }
@@ -111,50 +127,54 @@ impl Secrets {
             if self.reached.contains_key(&own) {
                 continue;
             }
-            let Some(document) = marked.same_document(before, own) else { continue };
+            let Some(document) = marked.find_same_document(before, own) else { continue };
             let document = &marked.manifests.documents[document].value;
-            let mut all = secrets(document, self.holders.len(), &mut mangled);
-            all.extend(account_names(document).filter_map(|name| accounts.get(name)).flatten());
+            let mut all = find_marked_secrets(document, self.holders.len(), &mut mangled);
+            all.extend(
+                find_service_account_names(document)
+                    .filter_map(|name| accounts.get(name))
+                    .flatten(),
+            );
             self.reached.insert(own, all);
         }
         for index in mangled {
-            self.holders[index].form = Form::Names;
+            self.holders[index].form = PullSecretShape::Names;
         }
-        self.chosen = cover(&self.holders, &self.reached);
+        self.chosen = choose_covering_values(&self.holders, &self.reached);
     }
 
     /// Sets no pull secrets, where helm refused every marked render and nothing is known of them.
-    pub(super) fn unmarked(&mut self) {
+    pub(super) fn forget_values(&mut self) {
         self.holders.clear();
     }
 
     /// Sets the site's secret in an overlay.
-    pub(super) fn set(&self, overlay: &mut Value, effective: &Value) {
-        for (path, value) in self.values() {
-            values::set(overlay, path, value, effective);
+    pub(super) fn set_secret(&self, overlay: &mut Value, effective: &Value) {
+        for (path, value) in self.chosen_values() {
+            values::set_value(overlay, path, value, effective);
         }
     }
 
     /// The paths that the overlay sets, with their values.
-    pub(super) fn values(&self) -> impl Iterator<Item = (&Path, Value)> {
+    pub(super) fn chosen_values(&self) -> impl Iterator<Item = (&DocumentPath, Value)> {
         let all =
             self.secret.iter().flat_map(|secret| self.chosen.iter().map(move |h| (h, secret)));
-        all.map(|(holder, secret)| (&holder.path, holder.form.value(secret)))
+        all.map(|(holder, secret)| (&holder.path, holder.form.to_value(secret)))
     }
 
     /// The documents with pods that pull from the site and get the secret by no value.
-    pub(super) fn unreached(&self, sites: &[Site]) -> BTreeSet<usize> {
+    pub(super) fn find_unreached_documents(&self, sites: &[ImageMove]) -> BTreeSet<usize> {
         if self.secret.is_none() {
             return BTreeSet::new();
         }
-        let holders: Vec<&Path> = self.chosen.iter().map(|holder| &holder.path).collect();
+        let holders: Vec<&DocumentPath> = self.chosen.iter().map(|holder| &holder.path).collect();
         let is_reached = |document: &usize| {
             let by = self.reached.get(document).into_iter().flatten();
             by.filter_map(|index| self.holders.get(*index)).any(|h| holders.contains(&&h.path))
         };
         // Images of other objects are passed to an operator, whose pods have their own pull
         // secrets.
-        let pods = sites.iter().filter(|site| site.found.pattern == Pattern::Pod);
+        let pods = sites.iter().filter(|site| site.found.pattern == LocationKind::Pod);
         let documents = pods.map(|site| site.found.place.document);
         documents.filter(|document| !is_reached(document)).collect()
     }
@@ -165,19 +185,19 @@ impl Secrets {
     }
 
     /// A copy in which no value is chosen.
-    pub(super) fn without(&self) -> Self {
+    pub(super) fn without_chosen(&self) -> Self {
         Self { chosen: vec![], ..self.clone() }
     }
 
     /// Stops setting pull secrets.
-    pub(super) fn clear(&mut self) {
+    pub(super) fn clear_chosen(&mut self) {
         self.chosen.clear();
     }
 
     /// Handles a message of helm's about some of the values (`about` finds its line): they are left
     /// alone, or tried in the other form if the message is about their items. Returns whether the
     /// message was about any.
-    pub(super) fn leave(&mut self, about: impl Fn(&Path) -> Option<String>) -> bool {
+    pub(super) fn skip_refused(&mut self, about: impl Fn(&DocumentPath) -> Option<String>) -> bool {
         let before = self.chosen.len();
         self.chosen.retain(|holder| about(&holder.path).is_none());
         // `reached` has the indexes of the values, so from then on none may be removed.
@@ -187,8 +207,8 @@ impl Secrets {
         let mut is_named = false;
         for holder in &mut self.holders {
             let item = holder.path.index(0);
-            if holder.form == Form::Objects && about(&item).is_some() {
-                holder.form = Form::Names;
+            if holder.form == PullSecretShape::Objects && about(&item).is_some() {
+                holder.form = PullSecretShape::Names;
                 is_named = true;
             }
         }
@@ -201,33 +221,33 @@ impl Secrets {
 /// The form in which a value takes pull secrets, by its key: `imagePullSecrets` is a list;
 /// `imagePullSecret`, `pullSecretName`, and `secretName` below `registry` are one name. `None` for
 /// other keys.
-fn named(path: &Path) -> Option<Form> {
-    let words = names::words(path.last_key().unwrap_or_default());
+fn shape_from_key(path: &DocumentPath) -> Option<PullSecretShape> {
+    let words = names::split_words(path.last_key().unwrap_or_default());
     let ends = |end: &[&str]| {
         words.len() >= end.len() && words[words.len() - end.len()..].iter().eq(end.iter())
     };
     // `secretName` alone is any secret; below `registry` it is the one for pulling.
     let is_registry_s = || {
-        matches!(path.steps(), [.., Step::Key(above), Step::Key(_)]
-            if names::words(above).last().is_some_and(|word| word == "registry"))
+        matches!(path.steps(), [.., PathStep::Key(above), PathStep::Key(_)]
+            if names::split_words(above).last().is_some_and(|word| word == "registry"))
     };
     if ends(&["pull", "secrets"]) {
-        return Some(Form::Objects);
+        return Some(PullSecretShape::Objects);
     }
     let is_one = ends(&["pull", "secret"])
         || ends(&["pull", "secret", "name"])
         || words == ["secret", "name"] && is_registry_s();
-    is_one.then_some(Form::Text)
+    is_one.then_some(PullSecretShape::Text)
 }
 
 /// The marker of a pull secret; unlike that of a slot, so that it is never read as part of an
 /// image.
-fn mark(index: usize) -> String {
+fn secret_marker(index: usize) -> String {
     format!("zqs{index}qz")
 }
 
 /// The service accounts that a document names, at any depth.
-fn account_names(document: &Value) -> impl Iterator<Item = &str> {
+fn find_service_account_names(document: &Value) -> impl Iterator<Item = &str> {
     let mut open = vec![document];
     let mut names = Vec::new();
     while let Some(value) = open.pop() {
@@ -246,21 +266,26 @@ fn account_names(document: &Value) -> impl Iterator<Item = &str> {
 /// The indexes of the values whose markers are in an `imagePullSecrets` of a document. A marker
 /// with other text around it goes to `mangled`: the template printed `map[name:zqs0qz]`, as Go
 /// prints a map, because it expects plain names.
-fn secrets(value: &Value, holders: usize, mangled: &mut BTreeSet<usize>) -> BTreeSet<usize> {
+fn find_marked_secrets(
+    value: &Value,
+    holders: usize,
+    mangled: &mut BTreeSet<usize>,
+) -> BTreeSet<usize> {
     let mut found = BTreeSet::new();
     match value {
         Value::Object(map) => {
             for (key, value) in map {
                 if key != "imagePullSecrets" {
-                    found.extend(secrets(value, holders, mangled));
+                    found.extend(find_marked_secrets(value, holders, mangled));
                     continue;
                 }
                 for entry in value.as_array().into_iter().flatten() {
                     let name = entry.get("name").and_then(Value::as_str).or(entry.as_str());
                     let Some(name) = name.filter(|name| name.contains("zqs")) else { continue };
-                    for index in (0..holders).filter(|index| name.contains(&mark(*index))) {
+                    for index in (0..holders).filter(|index| name.contains(&secret_marker(*index)))
+                    {
                         found.insert(index);
-                        if name != mark(index) {
+                        if name != secret_marker(index) {
                             mangled.insert(index);
                         }
                     }
@@ -268,7 +293,7 @@ fn secrets(value: &Value, holders: usize, mangled: &mut BTreeSet<usize>) -> BTre
             }
         }
         Value::Array(items) => {
-            found.extend(items.iter().flat_map(|item| secrets(item, holders, mangled)));
+            found.extend(items.iter().flat_map(|item| find_marked_secrets(item, holders, mangled)));
         }
         _ => {}
     }
@@ -277,7 +302,10 @@ fn secrets(value: &Value, holders: usize, mangled: &mut BTreeSet<usize>) -> BTre
 
 /// The fewest values that reach all documents that any value reaches, by a greedy search: the value
 /// that reaches most first, then the one nearest to the top, then the first.
-fn cover(holders: &[Holder], reached: &BTreeMap<usize, BTreeSet<usize>>) -> Vec<Holder> {
+fn choose_covering_values(
+    holders: &[PullSecretValue],
+    reached: &BTreeMap<usize, BTreeSet<usize>>,
+) -> Vec<PullSecretValue> {
     let mut open: BTreeMap<usize, &BTreeSet<usize>> =
         reached.iter().filter(|(_, by)| !by.is_empty()).map(|(d, by)| (*d, by)).collect();
     let mut chosen = Vec::new();

@@ -10,38 +10,38 @@ use std::collections::{BTreeMap, BTreeSet};
 use regex::Regex;
 use serde_json::Value;
 
-use super::slot::is_registry;
-use crate::chart::Chart;
-use crate::path::{Path, Step};
+use super::slot::is_registry_key;
+use crate::chart::HelmChart;
+use crate::path::{DocumentPath, PathStep};
 use crate::values;
 
 /// A chart and its sub-charts, by the paths of their values.
-pub(crate) struct Scopes {
-    charts: Vec<Scope>,
+pub(crate) struct ChartScopes {
+    charts: Vec<ChartScope>,
     /// The value of each global path; `None` if sub-charts have different values there.
-    shared: BTreeMap<Path, Option<Value>>,
+    shared: BTreeMap<DocumentPath, Option<Value>>,
     /// Whether the top chart's schema allows `global` at all.
     takes_global: bool,
 }
 
 /// One chart: where its values are, its name, and its schema.
-struct Scope {
-    path: Path,
+struct ChartScope {
+    path: DocumentPath,
     name: String,
     schema: Option<Value>,
 }
 
-impl Scopes {
+impl ChartScopes {
     /// Reads the scopes of a chart with its merged values.
-    pub(crate) fn new(chart: &Chart, effective: &Value) -> Self {
+    pub(crate) fn new(chart: &HelmChart, effective: &Value) -> Self {
         let mut charts = Vec::new();
-        chart.each(&Path::default(), &mut |chart, path| {
+        chart.visit_charts(&DocumentPath::default(), &mut |chart, path| {
             let (name, schema) = (chart.name().to_owned(), chart.schema.clone());
-            charts.push(Scope { path: path.clone(), name, schema });
+            charts.push(ChartScope { path: path.clone(), name, schema });
         });
         let mut scopes = Self { charts, shared: BTreeMap::new(), takes_global: true };
-        let mut shared: BTreeMap<Path, Option<Value>> = BTreeMap::new();
-        values::leaves(effective, &Path::default(), &mut |path, leaf| {
+        let mut shared: BTreeMap<DocumentPath, Option<Value>> = BTreeMap::new();
+        values::visit_leaves(effective, &DocumentPath::default(), &mut |path, leaf| {
             // Sub-charts may have different defaults for a global that the top chart does not set.
             // One value at the top would then replace all of them, so each keeps its own path.
             if let Some((_, global)) = scopes.split_global(path) {
@@ -52,13 +52,13 @@ impl Scopes {
             }
         });
         scopes.shared = shared;
-        scopes.takes_global = scopes.admits(&Path::default().key("global"));
+        scopes.takes_global = scopes.allows_value(&DocumentPath::default().key("global"));
         scopes
     }
 
     /// The path to set in an overlay for a leaf of the merged values: the global at the top, if all
     /// charts have the same value there; else the leaf's own path.
-    pub(crate) fn own_path(&self, path: &Path) -> Path {
+    pub(crate) fn path_to_set(&self, path: &DocumentPath) -> DocumentPath {
         match self.split_global(path) {
             Some((scope, global)) if !scope.steps().is_empty() && self.takes_global => {
                 let is_same = matches!(self.shared.get(&global), Some(Some(_)));
@@ -70,15 +70,19 @@ impl Scopes {
 
     /// The paths of registries that templates read, that no values file sets, and that the schemas
     /// allow: `global.imageRegistry` of many charts is one.
-    pub(crate) fn asked_for(&self, chart: &Chart, effective: &Value) -> Vec<Path> {
+    pub(crate) fn find_unset_registries(
+        &self,
+        chart: &HelmChart,
+        effective: &Value,
+    ) -> Vec<DocumentPath> {
         let Ok(asked) = Regex::new(r"\.Values\.([A-Za-z0-9_.]+)") else { return vec![] };
         let mut paths = BTreeSet::new();
-        chart.each(&Path::default(), &mut |chart, scope| {
+        chart.visit_charts(&DocumentPath::default(), &mut |chart, scope| {
             let texts = chart.templates.values().flat_map(|template| asked.captures_iter(template));
             let keys: BTreeSet<&str> =
                 texts.filter_map(|found| found.get(1)).map(|found| found.as_str()).collect();
             for keys in keys {
-                if !keys.rsplit('.').next().is_some_and(is_registry) {
+                if !keys.rsplit('.').next().is_some_and(is_registry_key) {
                     continue;
                 }
                 let path = keys.split('.').fold(scope.clone(), |path, key| path.key(key));
@@ -87,8 +91,8 @@ impl Scopes {
                     _ => path,
                 };
                 // The parent has to be a map, or not there at all: helm cannot set a key in a text.
-                let is_free = path.parent().find(effective).is_none_or(Value::is_object);
-                if path.find(effective).is_none() && is_free && self.admits(&path) {
+                let is_free = path.parent().find_value(effective).is_none_or(Value::is_object);
+                if path.find_value(effective).is_none() && is_free && self.allows_value(&path) {
                     paths.insert(path);
                 }
             }
@@ -98,37 +102,43 @@ impl Scopes {
 
     /// The paths that `.Values.<own>` in a template may mean: one for each chart, as it is not
     /// known which chart's template it was.
-    pub(crate) fn places<'a>(&'a self, own: &'a Path) -> impl Iterator<Item = Path> + 'a {
+    pub(crate) fn paths_in_all_charts<'a>(
+        &'a self,
+        own: &'a DocumentPath,
+    ) -> impl Iterator<Item = DocumentPath> + 'a {
         self.charts
             .iter()
             .map(|chart| own.steps().iter().cloned().fold(chart.path.clone(), |p, s| p.then(s)))
     }
 
     /// Whether the schemas of all charts above a path allow a value there.
-    pub(crate) fn admits(&self, path: &Path) -> bool {
+    pub(crate) fn allows_value(&self, path: &DocumentPath) -> bool {
         self.charts.iter().all(|chart| match (&chart.schema, path.steps()) {
             (Some(schema), steps) if chart.path.is_above(path) => {
                 // Helm checks a sub-chart's schema with the globals already copied in, which a
                 // strict schema of its own then has to allow anyway.
                 let is_handed_down = !chart.path.steps().is_empty()
-                    && steps.get(chart.path.steps().len()) == Some(&Step::Key("global".into()));
-                is_handed_down || schema_admits(schema, &steps[chart.path.steps().len()..])
+                    && steps.get(chart.path.steps().len()) == Some(&PathStep::Key("global".into()));
+                is_handed_down || does_schema_allow(schema, &steps[chart.path.steps().len()..])
             }
             _ => true,
         })
     }
 
     /// The schemas' descriptions of the value at a path.
-    pub(crate) fn said_of<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Value> {
+    pub(crate) fn schemas_of<'a>(
+        &'a self,
+        path: &'a DocumentPath,
+    ) -> impl Iterator<Item = &'a Value> {
         let above = self.charts.iter().filter(|chart| chart.path.is_above(path));
         above.filter_map(|chart| {
             let root = chart.schema.as_ref()?;
             path.steps()[chart.path.steps().len()..].iter().try_fold(root, |schema, step| {
-                let schema = referred(root, schema)?;
+                let schema = resolve_schema_ref(root, schema)?;
                 match step {
-                    Step::Key(key) => schema.get("properties")?.get(key),
-                    Step::Index(_) => schema.get("items"),
-                    Step::Inside(_) => None,
+                    PathStep::Key(key) => schema.get("properties")?.get(key),
+                    PathStep::Index(_) => schema.get("items"),
+                    PathStep::Inside(_) => None,
                 }
             })
         })
@@ -138,7 +148,11 @@ impl Scopes {
     /// schema's. Below a line with the name of the chart whose schema it is, helm 3 writes
     /// `- image.registry: …` or `- image: Additional property registry …`; helm 3.18 and newer and
     /// helm 4, which have another validator, write `- at '/image/registry': …`.
-    pub(crate) fn line_about<'m>(&self, message: &'m str, path: &Path) -> Option<&'m str> {
+    pub(crate) fn find_message_line_about<'m>(
+        &self,
+        message: &'m str,
+        path: &DocumentPath,
+    ) -> Option<&'m str> {
         let mut chart = "";
         message.lines().map(str::trim).find(|line| {
             if let Some(name) = line.strip_suffix(':')
@@ -151,7 +165,7 @@ impl Scopes {
             self.charts.iter().filter(|own| own.name == chart && own.path.is_above(path)).any(
                 |own| {
                     let steps = &path.steps()[own.path.steps().len()..];
-                    is_about(rest, steps)
+                    is_message_about(rest, steps)
                 },
             )
         })
@@ -159,9 +173,9 @@ impl Scopes {
 
     /// Splits a path at `global`: the chart's path, and the rest from `global` on. `None` if the
     /// path has no `global` directly below a chart.
-    fn split_global(&self, path: &Path) -> Option<(Path, Path)> {
-        let depth = path.steps().iter().position(|step| *step == Step::Key("global".into()))?;
-        let scope: Path = path.steps()[..depth].iter().cloned().collect();
+    fn split_global(&self, path: &DocumentPath) -> Option<(DocumentPath, DocumentPath)> {
+        let depth = path.steps().iter().position(|step| *step == PathStep::Key("global".into()))?;
+        let scope: DocumentPath = path.steps()[..depth].iter().cloned().collect();
         let global = path.steps()[depth..].iter().cloned().collect();
         self.charts.iter().any(|chart| chart.path == scope).then_some((scope, global))
     }
@@ -169,13 +183,13 @@ impl Scopes {
 
 /// Whether a line of a schema's complaint is about the value at these steps, or about its key being
 /// not allowed.
-fn is_about(line: &str, steps: &[Step]) -> bool {
+fn is_message_about(line: &str, steps: &[PathStep]) -> bool {
     let names: Vec<String> = steps
         .iter()
         .filter_map(|step| match step {
-            Step::Key(key) => Some(key.clone()),
-            Step::Index(index) => Some(index.to_string()),
-            Step::Inside(_) => None,
+            PathStep::Key(key) => Some(key.clone()),
+            PathStep::Index(index) => Some(index.to_string()),
+            PathStep::Inside(_) => None,
         })
         .collect();
     let starts = |names: &[String]| {
@@ -197,11 +211,11 @@ fn is_about(line: &str, steps: &[Step]) -> bool {
 
 /// Whether a schema allows a value at these steps. What it does not clearly forbid is allowed: helm
 /// has the last word when it renders.
-fn schema_admits(root: &Value, steps: &[Step]) -> bool {
+fn does_schema_allow(root: &Value, steps: &[PathStep]) -> bool {
     let mut schema = root;
     for step in steps {
-        let Step::Key(key) = step else { return true };
-        match referred(root, schema) {
+        let PathStep::Key(key) = step else { return true };
+        match resolve_schema_ref(root, schema) {
             Some(found) => schema = found,
             None => return true,
         }
@@ -222,7 +236,7 @@ fn schema_admits(root: &Value, steps: &[Step]) -> bool {
 }
 
 /// The schema that a `$ref` points to, or the schema itself; `None` if it is in another file.
-fn referred<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a Value> {
+fn resolve_schema_ref<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a Value> {
     match schema.get("$ref").and_then(Value::as_str) {
         Some(at) => at.strip_prefix('#').and_then(|pointer| root.pointer(pointer)),
         None => Some(schema),
@@ -236,24 +250,24 @@ mod tests {
 
     use super::*;
 
-    fn scopes(schema: Value) -> Scopes {
+    fn scopes_with_schema(schema: Value) -> ChartScopes {
         let files = [
             ("Chart.yaml", "name: top\nversion: 1.0.0\n".to_owned()),
             ("values.schema.json", schema.to_string()),
             ("charts/db/Chart.yaml", "name: db\nversion: 1.0.0\n".to_owned()),
         ];
         let files = files.map(|(path, text)| (path.to_owned(), text.into_bytes()));
-        let chart = Chart::read(files).unwrap();
-        Scopes::new(&chart, &chart.effective(&json!({})))
+        let chart = HelmChart::read(files).unwrap();
+        ChartScopes::new(&chart, &chart.effective_values(&json!({})))
     }
 
-    fn path(dotted: &str) -> Path {
-        dotted.split('.').fold(Path::default(), |path, key| path.key(key))
+    fn parse_dotted_path(dotted: &str) -> DocumentPath {
+        dotted.split('.').fold(DocumentPath::default(), |path, key| path.key(key))
     }
 
     #[test]
     fn a_strict_schema_lets_in_only_what_it_knows() {
-        let scopes = scopes(json!({
+        let scopes = scopes_with_schema(json!({
             "additionalProperties": false,
             "properties": {
                 "image": {"$ref": "#/$defs/image"},
@@ -263,23 +277,45 @@ mod tests {
             "$defs": {"image": {"additionalProperties": false, "properties": {"registry": {}}}},
         }));
         let all = ["image.registry", "image.hub", "free.hub", "global.registry", "db.registry"];
-        assert_eq!(all.map(|p| scopes.admits(&path(p))), [true, false, true, false, false]);
+        assert_eq!(
+            all.map(|p| scopes.allows_value(&parse_dotted_path(p))),
+            [true, false, true, false, false]
+        );
     }
 
     #[test]
     fn the_line_of_a_schema_s_complaint_is_found_in_the_words_of_old_and_new_helm() {
-        let scopes = scopes(json!({}));
+        let scopes = scopes_with_schema(json!({}));
         for message in [
             "values don't meet the specifications of the schema(s)\ntop:\n- image.registry: Does not match",
             "values don't meet\ntop:\n- at '/image/registry': 'x' does not match pattern",
             "values don't meet\ntop:\n- image: Additional property registry is not allowed",
             "values don't meet\ntop:\n- at '/image': additional properties 'registry' not allowed",
         ] {
-            assert!(scopes.line_about(message, &path("image.registry")).is_some(), "{message}");
-            assert!(scopes.line_about(message, &path("image.repository")).is_none(), "{message}");
-            assert!(scopes.line_about(message, &path("db.image.registry")).is_none(), "{message}");
+            assert!(
+                scopes
+                    .find_message_line_about(message, &parse_dotted_path("image.registry"))
+                    .is_some(),
+                "{message}"
+            );
+            assert!(
+                scopes
+                    .find_message_line_about(message, &parse_dotted_path("image.repository"))
+                    .is_none(),
+                "{message}"
+            );
+            assert!(
+                scopes
+                    .find_message_line_about(message, &parse_dotted_path("db.image.registry"))
+                    .is_none(),
+                "{message}"
+            );
         }
         let below = "x\ndb:\n- at '/image/registry': no";
-        assert!(scopes.line_about(below, &path("db.image.registry")).is_some());
+        assert!(
+            scopes
+                .find_message_line_about(below, &parse_dotted_path("db.image.registry"))
+                .is_some()
+        );
     }
 }

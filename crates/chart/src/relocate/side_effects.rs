@@ -47,12 +47,12 @@ use std::slice;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use super::attempt::Attempt;
-use super::prove::Change;
-use super::solve::Assignment;
-use super::{Mover, Rendered};
-use crate::find::Place;
-use crate::path::{Encoding, Path};
+use super::attempt::OverlayAttempt;
+use super::prove::UnexpectedChange;
+use super::solve::SlotAssignment;
+use super::{IndexedRender, Relocator};
+use crate::find::ManifestLocation;
+use crate::path::{DocumentPath, TextEncoding};
 use crate::values;
 
 /// The most renders that one search for values with side effects may take: enough to bisect a
@@ -60,42 +60,42 @@ use crate::values;
 const MOST: usize = 32;
 
 /// A text that lost lines when images were changed.
-pub(super) struct Loss {
+pub(super) struct LostLines {
     /// The document's number in the plain render.
     document: usize,
     /// The path of the text in it.
-    path: Path,
+    path: DocumentPath,
     /// The lost lines, trimmed.
     lines: Vec<String>,
 }
 
-impl Mover<'_> {
+impl Relocator<'_> {
     /// Returns an overlay without side effects, or the best one if there is none. Tries the
     /// cheapest first: restore lost lines, leave pull policy and pull secret alone, leave values
     /// alone.
-    pub(super) fn without_side_effects(&mut self, attempt: Attempt) -> Attempt {
+    pub(super) fn remove_side_effects(&mut self, attempt: OverlayAttempt) -> OverlayAttempt {
         // A value that is used in place of an excluded one may have side effects too. Three rounds
         // were enough for all charts tried.
         const ROUNDS: usize = 3;
         let mut best = attempt;
         if !best.proof.changes.is_empty()
-            && let Some(restored) = self.restored(&best)
+            && let Some(restored) = self.try_restoring_lines(&best)
         {
             return restored;
         }
         if !best.proof.changes.is_empty()
-            && let Some(bare) = self.without_extras(&best)
+            && let Some(bare) = self.try_without_extra_settings(&best)
         {
             return bare;
         }
         // Other slots for the same images may be needed: they are marked beside the first
         // bisection.
-        let mut marks = vec![self.other_ways()];
+        let mut marks = vec![self.alternative_slots()];
         for _ in 0..ROUNDS {
-            if best.proof.changes.is_empty() || !self.leave_culprits(&best, &mut marks) {
+            if best.proof.changes.is_empty() || !self.exclude_culprits(&best, &mut marks) {
                 break;
             }
-            match self.solved(vec![]) {
+            match self.solve_overlay(vec![]) {
                 Some(attempt) => best = attempt,
                 None => break,
             }
@@ -105,20 +105,20 @@ impl Mover<'_> {
 
     /// Tries the overlay without the pull policy, then also without the pull secret. Returns an
     /// attempt that has no side effects; if there is none, both are kept.
-    fn without_extras(&mut self, attempt: &Attempt) -> Option<Attempt> {
+    fn try_without_extra_settings(&mut self, attempt: &OverlayAttempt) -> Option<OverlayAttempt> {
         let (secrets, policies) = (self.secrets.clone(), self.policies.clone());
         let change = attempt.proof.changes.first().map(|change| change.place.to_string());
         for what in ["pull policy", "pull secret"] {
             let is_set = if what == "pull policy" {
-                !std::mem::replace(&mut self.policies, policies.without()).is_empty()
+                !std::mem::replace(&mut self.policies, policies.without_chosen()).is_empty()
             } else {
-                !std::mem::replace(&mut self.secrets, secrets.without()).is_empty()
+                !std::mem::replace(&mut self.secrets, secrets.without_chosen()).is_empty()
             };
             // Nothing to leave out: another attempt would be the same.
             if !is_set {
                 continue;
             }
-            let tried = self.attempts(slice::from_ref(&attempt.assignment), &[]).pop();
+            let tried = self.try_overlays(slice::from_ref(&attempt.assignment), &[]).pop();
             if let Some(Ok(tried)) = tried
                 && tried.is_clean()
             {
@@ -136,20 +136,20 @@ impl Mover<'_> {
     /// Finds by bisection which values of an overlay change something else, and excludes them.
     /// Returns `false` if none is found. `marks` are lists of slots to learn from beside the first
     /// render.
-    fn leave_culprits(&mut self, attempt: &Attempt, marks: &mut Vec<Vec<usize>>) -> bool {
-        let mut open: Vec<Assignment> = vec![attempt.assignment.clone()];
+    fn exclude_culprits(&mut self, attempt: &OverlayAttempt, marks: &mut Vec<Vec<usize>>) -> bool {
+        let mut open: Vec<SlotAssignment> = vec![attempt.assignment.clone()];
         let mut is_found = false;
         // With a single value there is nothing to bisect.
         if let [(slot, _)] = attempt.assignment.iter().collect::<Vec<_>>()[..]
             && let Some(change) = attempt.proof.changes.first()
         {
-            self.leave_culprit(*slot, change);
-            self.attempts(&[], &std::mem::take(marks));
+            self.exclude_culprit(*slot, change);
+            self.try_overlays(&[], &std::mem::take(marks));
             return true;
         }
         let mut spent = 0;
         while !open.is_empty() && spent < MOST {
-            let parts: Vec<Assignment> = std::mem::take(&mut open)
+            let parts: Vec<SlotAssignment> = std::mem::take(&mut open)
                 .into_iter()
                 .flat_map(|all| {
                     // `split_off` leaves the keys below the middle one behind.
@@ -161,12 +161,14 @@ impl Mover<'_> {
                 .filter(|part| !part.is_empty())
                 .collect();
             spent += parts.len();
-            for tried in self.attempts(&parts, &std::mem::take(marks)).into_iter().flatten() {
-                let Some(change) = self.elsewhere(&tried.proof.changes) else { continue };
+            for tried in self.try_overlays(&parts, &std::mem::take(marks)).into_iter().flatten() {
+                let Some(change) = self.find_change_elsewhere(&tried.proof.changes) else {
+                    continue;
+                };
                 match tried.assignment.keys().collect::<Vec<_>>()[..] {
                     [slot] => {
                         is_found = true;
-                        self.leave_culprit(*slot, change);
+                        self.exclude_culprit(*slot, change);
                     }
                     _ => open.push(tried.assignment),
                 }
@@ -177,11 +179,14 @@ impl Mover<'_> {
 
     /// The first change that is not at an image. Half of an overlay may well make half of a name
     /// (the registry without the repository), which is no side effect.
-    fn elsewhere<'c>(&self, changes: &'c [Change]) -> Option<&'c Change> {
-        let is_image = |change: &Change| {
-            self.sites.iter().any(|site| {
-                let Place { document, path, .. } = &change.place;
-                let in_text = path.inside(Encoding::Text);
+    fn find_change_elsewhere<'c>(
+        &self,
+        changes: &'c [UnexpectedChange],
+    ) -> Option<&'c UnexpectedChange> {
+        let is_image = |change: &UnexpectedChange| {
+            self.moves.iter().any(|site| {
+                let ManifestLocation { document, path, .. } = &change.place;
+                let in_text = path.inside(TextEncoding::Text);
                 site.found.place.document == *document
                     && site.name_paths().any(|own| own == path || *own == in_text)
             })
@@ -190,37 +195,38 @@ impl Mover<'_> {
     }
 
     /// Excludes a slot from further overlays, with the change as the reason.
-    fn leave_culprit(&mut self, slot: usize, change: &Change) {
+    fn exclude_culprit(&mut self, slot: usize, change: &UnexpectedChange) {
         let why = format!("setting {} also changes {}", self.slots[slot].path, change.place);
         self.unusable.insert(slot, why);
     }
 
     /// Finds lists that restore what the marked render lost. Whether they really do is proven with
     /// the overlay.
-    pub(super) fn restore_losses(&mut self) {
+    pub(super) fn restore_lost_lines(&mut self) {
         let losses = std::mem::take(&mut self.losses);
-        if !losses.is_empty() && self.lists_for(&losses).is_none() {
+        if !losses.is_empty() && self.find_restoring_lists(&losses).is_none() {
             self.restored.clear();
         }
     }
 
     /// Tries an overlay with the lost lines restored. If lines were restored already and did not
     /// help, tries it without them. `None` unless the proof then holds.
-    fn restored(&mut self, attempt: &Attempt) -> Option<Attempt> {
+    fn try_restoring_lines(&mut self, attempt: &OverlayAttempt) -> Option<OverlayAttempt> {
         let was_restored = !std::mem::take(&mut self.restored).is_empty();
         let changes = attempt.proof.changes.iter().map(|change| {
-            let Change { place, before, after } = change;
-            Loss::new(place.document, &place.path, before.as_deref()?, after.as_deref()?)
+            let UnexpectedChange { place, before, after } = change;
+            LostLines::new(place.document, &place.path, before.as_deref()?, after.as_deref()?)
         });
-        let losses: Option<Vec<Loss>> = changes.collect();
+        let losses: Option<Vec<LostLines>> = changes.collect();
         // `losses` is `None` if any change is more than lost lines.
-        let found = losses.filter(|_| !was_restored).and_then(|losses| self.lists_for(&losses));
+        let found =
+            losses.filter(|_| !was_restored).and_then(|losses| self.find_restoring_lists(&losses));
         if found.is_none() && !was_restored {
             self.restored.clear();
             return None;
         }
-        let tried = self.attempts(slice::from_ref(&attempt.assignment), &[]).pop()?.ok();
-        let tried = tried.filter(Attempt::is_clean);
+        let tried = self.try_overlays(slice::from_ref(&attempt.assignment), &[]).pop()?.ok();
+        let tried = tried.filter(OverlayAttempt::is_clean);
         if tried.is_none() {
             self.restored.clear();
         }
@@ -229,8 +235,8 @@ impl Mover<'_> {
 
     /// Finds for each text that lost lines a list that adds lines to it, and sets `restored` to
     /// these lists with the lost lines in front. `None` if a text has no such list.
-    fn lists_for(&mut self, losses: &[Loss]) -> Option<()> {
-        let lists = self.lists(losses);
+    fn find_restoring_lists(&mut self, losses: &[LostLines]) -> Option<()> {
+        let lists = self.find_list_candidates(losses);
         if lists.is_empty() {
             return None;
         }
@@ -238,31 +244,31 @@ impl Mover<'_> {
         // line has to be the marker and nothing more.
         let mut probe = Value::Object(Map::new());
         for (index, path) in lists.iter().enumerate() {
-            let value = self.longer(path, &[mark(index)]);
-            values::set(&mut probe, path, value, &self.effective);
+            let value = self.prepend_items(path, &[list_marker(index)]);
+            values::set_value(&mut probe, path, value, &self.effective);
         }
         // Without any image changed, so that a marker in the text can only come from a list.
-        let stream = self.streams(&[Some(probe.to_string())]).pop()?.ok()?;
-        let probed = self.read(&stream).ok()?;
+        let stream = self.render_all(&[Some(probe.to_string())]).pop()?.ok()?;
+        let probed = self.read_render(&stream).ok()?;
         for loss in losses {
-            let text = self.text_of(loss, &probed)?;
+            let text = self.text_that_lost_lines(loss, &probed)?;
             let index = (0..lists.len())
-                .find(|index| text.lines().any(|line| line.trim() == mark(*index)))?;
-            let value = self.longer(&lists[index], &loss.lines);
+                .find(|index| text.lines().any(|line| line.trim() == list_marker(*index)))?;
+            let value = self.prepend_items(&lists[index], &loss.lines);
             self.restored.insert(lists[index].clone(), value);
         }
         Some(())
     }
 
     /// The lists of texts in the values that the templates of these documents read.
-    fn lists(&self, losses: &[Loss]) -> Vec<Path> {
+    fn find_list_candidates(&self, losses: &[LostLines]) -> Vec<DocumentPath> {
         let Ok(asked) = Regex::new(r"\.Values\.([A-Za-z0-9_.]+)") else { return vec![] };
         let templates: BTreeSet<&str> = losses
             .iter()
             .filter_map(|loss| self.before.manifests.documents[loss.document].template.as_deref())
             .collect();
         let mut lists = BTreeSet::new();
-        self.chart.each(&Path::default(), &mut |chart, scope| {
+        self.chart.visit_charts(&DocumentPath::default(), &mut |chart, scope| {
             for (name, text) in &chart.templates {
                 // `# Source: app/templates/config.yaml`: helm names a template by chart and path.
                 let whole = format!("{}/{name}", chart.name());
@@ -271,9 +277,9 @@ impl Mover<'_> {
                 }
                 for found in asked.captures_iter(text) {
                     let path = found[1].split('.').fold(scope.clone(), |path, key| path.key(key));
-                    let items = path.find(&self.effective).and_then(Value::as_array);
+                    let items = path.find_value(&self.effective).and_then(Value::as_array);
                     if items.is_some_and(|items| items.iter().all(Value::is_string)) {
-                        lists.insert(self.scopes.own_path(&path));
+                        lists.insert(self.scopes.path_to_set(&path));
                     }
                 }
             }
@@ -282,21 +288,26 @@ impl Mover<'_> {
     }
 
     /// A list of the values with more items in front, as helm replaces lists as a whole.
-    fn longer(&self, path: &Path, more: &[String]) -> Value {
-        let own = path.find(&self.effective).and_then(Value::as_array).into_iter().flatten();
+    fn prepend_items(&self, path: &DocumentPath, more: &[String]) -> Value {
+        let own = path.find_value(&self.effective).and_then(Value::as_array).into_iter().flatten();
         more.iter().cloned().map(Value::from).chain(own.cloned()).collect()
     }
 
     /// The text that lost lines, in another render.
-    fn text_of(&self, loss: &Loss, rendered: &Rendered) -> Option<String> {
-        let document = rendered.same_document(&self.before, loss.document)?;
+    fn text_that_lost_lines(&self, loss: &LostLines, rendered: &IndexedRender) -> Option<String> {
+        let document = rendered.find_same_document(&self.before, loss.document)?;
         rendered.text_at(document, &loss.path)
     }
 }
 
-impl Loss {
+impl LostLines {
     /// The lines that a text lost, if nothing else happened to it; empty lines do not count.
-    pub(super) fn new(document: usize, path: &Path, before: &str, after: &str) -> Option<Self> {
+    pub(super) fn new(
+        document: usize,
+        path: &DocumentPath,
+        before: &str,
+        after: &str,
+    ) -> Option<Self> {
         let (mut lines, mut left) = (Vec::new(), after.lines().peekable());
         for line in before.lines() {
             // Both texts in step: what does not match the next line of the new text was lost.
@@ -313,6 +324,6 @@ impl Loss {
 }
 
 /// The marker of a list; unlike that of a slot.
-fn mark(index: usize) -> String {
+fn list_marker(index: usize) -> String {
     format!("zqr{index}qz")
 }

@@ -10,30 +10,30 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::scopes::Scopes;
-use crate::chart::Chart;
-use crate::find::names::{self, Piece};
-use crate::find::text::is_between;
-use crate::form::{self, Shape};
-use crate::path::{Path, Step};
+use super::scopes::ChartScopes;
+use crate::chart::HelmChart;
+use crate::find::names::{self, KeyMeaning};
+use crate::find::text::is_word_separator;
+use crate::path::{DocumentPath, PathStep};
+use crate::reference_shape::{self, ReferenceShape};
 use crate::values;
 
 /// A value, or a part of its text, that may be a part of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Slot {
+pub(crate) struct ValueSlot {
     /// The path of the value.
-    pub(crate) path: Path,
+    pub(crate) path: DocumentPath,
     /// Its offset in the value's text, in bytes; not 0 only for an image inside a longer text.
     pub(crate) start: usize,
     /// Its text now; empty for a value that is not set.
     pub(crate) text: String,
     /// Why it is a slot.
-    pub(crate) reason: Reason,
+    pub(crate) reason: SlotReason,
 }
 
 /// Why a value may be a part of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Reason {
+pub(crate) enum SlotReason {
     /// Its key (`repository`) or its text (`ghcr.io/org/app:1`) says so.
     Likely,
     /// Its text is a part of a rendered reference, whatever its key is.
@@ -42,30 +42,34 @@ pub(crate) enum Reason {
     Unset,
 }
 
-impl Slot {
+impl ValueSlot {
     /// Whether it is below `global`, and so seen by all sub-charts.
     pub(crate) fn is_global(&self) -> bool {
-        self.path.steps().contains(&Step::Key("global".into()))
+        self.path.steps().contains(&PathStep::Key("global".into()))
     }
 
     /// Whether the value has other text around it.
-    fn is_inside(&self, whole: &str) -> bool {
+    fn is_inside_longer_text(&self, whole: &str) -> bool {
         self.start > 0 || self.text.len() < whole.len()
     }
 }
 
 /// All slots of a chart with its merged values. `rendered` are texts of rendered references, for
 /// values that are a part of one by their text alone.
-pub(crate) fn slots(chart: &Chart, effective: &Value, rendered: &[&str]) -> Vec<Slot> {
-    let scopes = Scopes::new(chart, effective);
+pub(crate) fn find_slots(
+    chart: &HelmChart,
+    effective: &Value,
+    rendered: &[&str],
+) -> Vec<ValueSlot> {
+    let scopes = ChartScopes::new(chart, effective);
     let mut slots = Vec::new();
-    values::leaves(effective, &Path::default(), &mut |path, leaf| {
-        in_leaf(&scopes.own_path(path), leaf, rendered, &mut slots);
+    values::visit_leaves(effective, &DocumentPath::default(), &mut |path, leaf| {
+        add_slots_in_leaf(&scopes.path_to_set(path), leaf, rendered, &mut slots);
     });
     // Registries that only the templates know of, such as `global.imageRegistry`.
-    for path in scopes.asked_for(chart, effective) {
-        let reason = Reason::Unset;
-        slots.push(Slot { path, start: 0, text: String::new(), reason });
+    for path in scopes.find_unset_registries(chart, effective) {
+        let reason = SlotReason::Unset;
+        slots.push(ValueSlot { path, start: 0, text: String::new(), reason });
     }
     let mut seen = BTreeSet::new();
     slots.retain(|slot| seen.insert((slot.path.clone(), slot.start)));
@@ -73,91 +77,99 @@ pub(crate) fn slots(chart: &Chart, effective: &Value, rendered: &[&str]) -> Vec<
 }
 
 /// The slots that are recognised by their own key or text.
-pub(crate) fn likely(scopes: &Scopes, effective: &Value) -> Vec<Slot> {
+pub(crate) fn find_likely_slots(scopes: &ChartScopes, effective: &Value) -> Vec<ValueSlot> {
     let mut slots = Vec::new();
-    values::leaves(effective, &Path::default(), &mut |path, leaf| {
-        in_leaf(&scopes.own_path(path), leaf, &[], &mut slots);
+    values::visit_leaves(effective, &DocumentPath::default(), &mut |path, leaf| {
+        add_slots_in_leaf(&scopes.path_to_set(path), leaf, &[], &mut slots);
     });
     let mut seen = BTreeSet::new();
     slots.retain(|slot| {
-        slot.reason == Reason::Likely && seen.insert((slot.path.clone(), slot.start))
+        slot.reason == SlotReason::Likely && seen.insert((slot.path.clone(), slot.start))
     });
     slots
 }
 
 /// Adds the slots in one leaf of the values.
-fn in_leaf(path: &Path, leaf: &Value, rendered: &[&str], slots: &mut Vec<Slot>) {
+fn add_slots_in_leaf(
+    path: &DocumentPath,
+    leaf: &Value,
+    rendered: &[&str],
+    slots: &mut Vec<ValueSlot>,
+) {
     let key = path.last_key().unwrap_or_default();
     let mut add = |start: usize, text: &str, reason| {
-        slots.push(Slot { path: path.clone(), start, text: text.to_owned(), reason });
+        slots.push(ValueSlot { path: path.clone(), start, text: text.to_owned(), reason });
     };
     match leaf {
         Value::String(text) if !text.trim().is_empty() => {
-            if is_likely(key, path, text) {
-                add(0, text, Reason::Likely);
+            if is_likely_image(key, path, text) {
+                add(0, text, SlotReason::Likely);
             // A command line or a list in one text: each word that is an image is a slot. Texts
             // with template syntax are left alone, as their words are not what is rendered.
             } else if text.contains([' ', '\n', '=', ',']) && !text.contains("{{") {
-                for (start, word) in words(text) {
+                for (start, word) in split_words(text) {
                     let is_rendered = rendered.contains(&word) && word.contains([':', '/']);
-                    if is_rendered || form::is_image_by_form(word) {
-                        add(start, word, Reason::Likely);
+                    if is_rendered || reference_shape::has_image_shape(word) {
+                        add(start, word, SlotReason::Likely);
                     }
                 }
-            } else if rendered.iter().any(|reference| is_part(text, reference)) {
-                add(0, text, Reason::Part);
+            } else if rendered.iter().any(|reference| is_part_of_reference(text, reference)) {
+                add(0, text, SlotReason::Part);
             }
         }
-        Value::String(_) | Value::Null if is_registry(key) => add(0, "", Reason::Unset),
+        Value::String(_) | Value::Null if is_registry_key(key) => add(0, "", SlotReason::Unset),
         _ => {}
     }
 }
 
 /// Whether a value's key or text says that it is an image or (a part of) its name.
-fn is_likely(key: &str, path: &Path, text: &str) -> bool {
+fn is_likely_image(key: &str, path: &DocumentPath, text: &str) -> bool {
     if text.contains("://") || text.contains('\n') {
         return false;
     }
     if text.contains("{{") {
-        return !text.contains(' ') || names::is_image(key) || names::piece(key).is_some();
+        return !text.contains(' ')
+            || names::is_image_key(key)
+            || names::classify_key(key).is_some();
     }
     if text.contains([' ', ',', '=']) {
         return false;
     }
     // Tags and digests are no slots: a relocation leaves them as they are.
-    let by_key = match names::piece(key) {
-        Some((_, Piece::Registry | Piece::Repository | Piece::Image)) => true,
-        Some((_, Piece::Tag | Piece::Digest)) => false,
-        None => names::is_image(key) || key == "name" && names::is_image(parent_key(path)),
+    let by_key = match names::classify_key(key) {
+        Some((_, KeyMeaning::Registry | KeyMeaning::Repository | KeyMeaning::Image)) => true,
+        Some((_, KeyMeaning::Tag | KeyMeaning::Digest)) => false,
+        None => names::is_image_key(key) || key == "name" && names::is_image_key(parent_key(path)),
     };
-    let by_form = form::image(text)
-        .is_some_and(|(_, shape)| matches!(shape, Shape::Full | Shape::TaggedPath | Shape::Hosted));
+    let by_form = reference_shape::parse_image(text).is_some_and(|(_, shape)| {
+        matches!(shape, ReferenceShape::Full | ReferenceShape::TaggedPath | ReferenceShape::Hosted)
+    });
     by_key || by_form
 }
 
 /// The key above the last one of a path; empty if there is none.
-fn parent_key(path: &Path) -> &str {
+fn parent_key(path: &DocumentPath) -> &str {
     match path.steps() {
-        [.., Step::Key(parent), Step::Key(_)] => parent,
+        [.., PathStep::Key(parent), PathStep::Key(_)] => parent,
         _ => "",
     }
 }
 
 /// Whether a key names a registry: `registry`, `imageRegistry`, `hub`.
-pub(crate) fn is_registry(key: &str) -> bool {
-    matches!(names::piece(key), Some((_, Piece::Registry)))
-        && names::words(key).iter().any(|word| word == "registry" || word == "hub")
+pub(crate) fn is_registry_key(key: &str) -> bool {
+    matches!(names::classify_key(key), Some((_, KeyMeaning::Registry)))
+        && names::split_words(key).iter().any(|word| word == "registry" || word == "hub")
 }
 
 /// Whether a text is a whole reference, or whole segments of its name: `org/app` is a part of
 /// `ghcr.io/org/app:1`, and `rg/a` is not.
-pub(crate) fn is_part(text: &str, reference: &str) -> bool {
+pub(crate) fn is_part_of_reference(text: &str, reference: &str) -> bool {
     // Shorter texts are part of too many names by chance.
     const SHORTEST: usize = 3;
     if text == reference {
         return true;
     }
-    let name = &reference[..super::site::name_length(reference)];
+    let name = &reference[..super::image_move::name_length(reference)];
     text.len() >= SHORTEST
         && name.match_indices(text).any(|(start, _)| {
             let before = start.checked_sub(1).map(|index| name.as_bytes()[index]);
@@ -167,57 +179,58 @@ pub(crate) fn is_part(text: &str, reference: &str) -> bool {
 }
 
 /// The words of a text with their offsets.
-fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
+fn split_words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let start = text.as_ptr() as usize;
-    text.split(is_between)
+    text.split(is_word_separator)
         .filter(|word| !word.is_empty())
         .map(move |word| (word.as_ptr() as usize - start, word))
 }
 
 /// The marker of a slot. Only lower-case letters and digits, so that it is valid in a host, in a
 /// repository, and in a Kubernetes name, wherever the template puts it.
-fn marker(slot: usize) -> String {
+fn slot_marker(slot: usize) -> String {
     format!("zq{slot}qz")
 }
 
 /// An overlay that puts markers into the chosen slots.
-pub(crate) fn tainted(slots: &[Slot], chosen: &[usize], effective: &Value) -> Value {
-    let texts = chosen.iter().map(|&slot| (slot, format!("{}{}", marker(slot), slots[slot].text)));
-    filled(slots, texts, effective)
+pub(crate) fn mark_slots(slots: &[ValueSlot], chosen: &[usize], effective: &Value) -> Value {
+    let texts =
+        chosen.iter().map(|&slot| (slot, format!("{}{}", slot_marker(slot), slots[slot].text)));
+    fill_slots(slots, texts, effective)
 }
 
 /// An overlay that gives each of these slots a new text.
-pub(crate) fn filled(
-    slots: &[Slot],
+pub(crate) fn fill_slots(
+    slots: &[ValueSlot],
     texts: impl IntoIterator<Item = (usize, String)>,
     effective: &Value,
 ) -> Value {
-    let mut leaves: BTreeMap<&Path, Vec<(usize, String)>> = BTreeMap::new();
+    let mut leaves: BTreeMap<&DocumentPath, Vec<(usize, String)>> = BTreeMap::new();
     for (slot, text) in texts {
         leaves.entry(&slots[slot].path).or_default().push((slot, text));
     }
     let mut overlay = Value::Object(Map::new());
     for (path, mut changes) in leaves {
-        let was = path.find(effective).and_then(Value::as_str).unwrap_or_default();
+        let was = path.find_value(effective).and_then(Value::as_str).unwrap_or_default();
         let mut now = was.to_owned();
         // From the back, so that the offsets of those in front stay right.
         changes.sort_by_key(|(slot, _)| std::cmp::Reverse(slots[*slot].start));
         for (index, text) in changes {
             let slot = &slots[index];
             let end = slot.start + slot.text.len();
-            if slot.is_inside(was) && was.get(slot.start..end).is_some() {
+            if slot.is_inside_longer_text(was) && was.get(slot.start..end).is_some() {
                 now.replace_range(slot.start..end, &text);
             } else {
                 now = text;
             }
         }
-        values::set(&mut overlay, path, Value::String(now), effective);
+        values::set_value(&mut overlay, path, Value::String(now), effective);
     }
     overlay
 }
 
 /// A text without its markers, and for each marker its slot and its offset in the cleaned text.
-pub(crate) fn cleaned(text: &str) -> (String, Vec<(usize, usize)>) {
+pub(crate) fn extract_markers(text: &str) -> (String, Vec<(usize, usize)>) {
     let mut clean = String::new();
     let mut found = Vec::new();
     let mut rest = text;
@@ -248,16 +261,16 @@ mod tests {
 
     #[test]
     fn markers_are_taken_out_and_their_places_are_kept() {
-        let (clean, found) = cleaned("zq3qzdocker.io/zq12qzorg/zqapp:1");
+        let (clean, found) = extract_markers("zq3qzdocker.io/zq12qzorg/zqapp:1");
         assert_eq!(clean, "docker.io/org/zqapp:1");
         assert_eq!(found, [(3, 0), (12, 10)]);
     }
 
     #[test]
     fn a_value_is_part_of_a_reference_only_as_whole_segments() {
-        assert!(is_part("org", "docker.io/org/app:1"));
-        assert!(is_part("org/app", "docker.io/org/app:1"));
-        assert!(!is_part("rg/a", "docker.io/org/app:1"));
-        assert!(!is_part("1.0", "docker.io/org/app:1.0"));
+        assert!(is_part_of_reference("org", "docker.io/org/app:1"));
+        assert!(is_part_of_reference("org/app", "docker.io/org/app:1"));
+        assert!(!is_part_of_reference("rg/a", "docker.io/org/app:1"));
+        assert!(!is_part_of_reference("1.0", "docker.io/org/app:1.0"));
     }
 }

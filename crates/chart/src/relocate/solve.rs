@@ -44,11 +44,11 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::slot::Slot;
+use super::slot::ValueSlot;
 
 /// How the text of one image is made up of slots, as one marked render showed it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Form {
+pub(crate) struct Composition {
     /// The text without markers.
     pub(crate) text: String,
     /// Slots with their byte offsets in the text, in the order of the offsets.
@@ -60,24 +60,24 @@ pub(crate) struct Form {
 
 /// One image at one location: the text that it should get, and how it can be made up.
 #[derive(Debug, Clone)]
-pub(crate) struct Wish {
+pub(crate) struct MoveGoal {
     /// The text now: `docker.io/redis:7`.
     pub(crate) was: String,
     /// The text that it should get: `site/ai/library/redis:7`.
     pub(crate) wanted: String,
     /// Each with another set of unset values set, and at most one with none.
-    pub(crate) forms: Vec<Form>,
+    pub(crate) compositions: Vec<Composition>,
 }
 
 /// The new texts of slots, by the number of the slot.
-pub(crate) type Assignment = BTreeMap<usize, String>;
+pub(crate) type SlotAssignment = BTreeMap<usize, String>;
 
 /// The input of the solver.
-pub(crate) struct Problem<'a> {
+pub(crate) struct OverlayProblem<'a> {
     /// All slots of the chart.
-    pub(crate) slots: &'a [Slot],
+    pub(crate) slots: &'a [ValueSlot],
     /// All images to move.
-    pub(crate) wishes: &'a [Wish],
+    pub(crate) goals: &'a [MoveGoal],
     /// Texts to try for the first slot when a name is split among several, best first.
     pub(crate) registries: &'a [String],
     /// Slots that must not be set, with the reason.
@@ -87,7 +87,7 @@ pub(crate) struct Problem<'a> {
 /// How good an option is: the goals that it meets per value, then the fewest values, then the
 /// values nearest to the top. A derived order, so the sequence of the fields matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Score {
+struct OptionScore {
     /// Goals that the option meets for each value that it sets, times 1000.
     gain: usize,
     /// The number of values; fewer are better.
@@ -99,47 +99,51 @@ struct Score {
 /// Which registries that the chart leaves unset an assignment may set. A global one moves many
 /// images by one line, and may spoil an image that it must not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unset {
+pub(crate) enum UnsetRegistries {
     /// All of them.
-    Use,
+    Any,
     /// Those of single images, and no global one.
-    UseOwn,
+    OwnOnly,
     /// None.
-    Leave,
+    Ignore,
 }
 
-impl Problem<'_> {
+impl OverlayProblem<'_> {
     /// One assignment for each choice of unset registries that makes a difference.
-    pub(crate) fn solutions(&self) -> Vec<Assignment> {
-        let given = || self.wishes.iter().flat_map(|wish| &wish.forms).flat_map(|f| &f.given);
-        let mut all = vec![Unset::Leave];
+    pub(crate) fn solve_all(&self) -> Vec<SlotAssignment> {
+        let given = || self.goals.iter().flat_map(|wish| &wish.compositions).flat_map(|f| &f.given);
+        let mut all = vec![UnsetRegistries::Ignore];
         if given().any(|slot| !self.slots[*slot].is_global()) {
-            all.insert(0, Unset::UseOwn);
+            all.insert(0, UnsetRegistries::OwnOnly);
         }
         if given().any(|slot| self.slots[*slot].is_global()) {
-            all.insert(0, Unset::Use);
+            all.insert(0, UnsetRegistries::Any);
         }
-        all.into_iter().map(|unset| self.solve(unset)).collect()
+        all.into_iter().map(|unset| self.solve_greedily(unset)).collect()
     }
 
     /// A small assignment by a greedy search: in each round, the values that meet most goals each.
     /// (The smallest one is a set cover, which is NP-hard; charts have few enough slots that greedy
     /// is rarely worse.)
-    pub(crate) fn solve(&self, unset: Unset) -> Assignment {
-        let places = self.places();
-        let mut assignment = Assignment::new();
+    pub(crate) fn solve_greedily(&self, unset: UnsetRegistries) -> SlotAssignment {
+        let places = self.goals_by_slot();
+        let mut assignment = SlotAssignment::new();
         loop {
-            let satisfied = self.satisfied(&assignment);
-            let options: BTreeSet<Vec<(usize, String)>> = (0..self.wishes.len())
+            let satisfied = self.satisfied_goals(&assignment);
+            let options: BTreeSet<Vec<(usize, String)>> = (0..self.goals.len())
                 .filter(|wish| !satisfied.contains(wish))
-                .flat_map(|wish| self.options(wish, &assignment, unset))
+                .flat_map(|wish| self.find_options(wish, &assignment, unset))
                 .collect();
             let mut scored: Vec<_> = options
                 .into_iter()
-                .filter_map(|option| Some((self.score(&option, &mut assignment, &places)?, option)))
+                .filter_map(|option| {
+                    Some((self.score_option(&option, &mut assignment, &places)?, option))
+                })
                 .collect();
             scored.sort_by(|(a, option_a), (b, option_b)| b.cmp(a).then(option_a.cmp(option_b)));
-            let Some((best, _)) = scored.first() else { return self.pruned(assignment, &places) };
+            let Some((best, _)) = scored.first() else {
+                return self.prune_assignment(assignment, &places);
+            };
             let best = best.gain;
             // Take all options of this round that are as good as the best, so that a chart with a
             // hundred images of their own does not need a hundred rounds. Each is scored again, as
@@ -147,7 +151,7 @@ impl Problem<'_> {
             for (_, option) in scored {
                 let is_free = option.iter().all(|(slot, _)| !assignment.contains_key(slot));
                 let score =
-                    is_free.then(|| self.score(&option, &mut assignment, &places)).flatten();
+                    is_free.then(|| self.score_option(&option, &mut assignment, &places)).flatten();
                 if score.is_some_and(|score| score.gain >= best) {
                     assignment.extend(option);
                 }
@@ -156,10 +160,10 @@ impl Problem<'_> {
     }
 
     /// For each slot, the goals whose compositions it is part of: only these can change with it.
-    fn places(&self) -> Vec<BTreeSet<usize>> {
+    fn goals_by_slot(&self) -> Vec<BTreeSet<usize>> {
         let mut places = vec![BTreeSet::new(); self.slots.len()];
-        for (index, wish) in self.wishes.iter().enumerate() {
-            for (slot, _) in wish.forms.iter().flat_map(|form| &form.slots) {
+        for (index, wish) in self.goals.iter().enumerate() {
+            for (slot, _) in wish.compositions.iter().flat_map(|form| &form.slots) {
                 places[*slot].insert(index);
             }
         }
@@ -167,28 +171,29 @@ impl Problem<'_> {
     }
 
     /// The goals that an assignment meets.
-    pub(crate) fn satisfied(&self, assignment: &Assignment) -> BTreeSet<usize> {
-        (0..self.wishes.len()).filter(|wish| self.is_satisfied(*wish, assignment)).collect()
+    pub(crate) fn satisfied_goals(&self, assignment: &SlotAssignment) -> BTreeSet<usize> {
+        (0..self.goals.len()).filter(|wish| self.is_satisfied(*wish, assignment)).collect()
     }
 
     /// How many images get a text that is neither the old nor the wanted one. A global registry
     /// does that where images come from several registries.
-    pub(crate) fn spoiled(&self, assignment: &Assignment) -> usize {
-        let is_spoiled = |wish: &&Wish| {
-            self.text(wish, assignment).is_some_and(|text| text != wish.was && text != wish.wanted)
+    pub(crate) fn count_spoiled_goals(&self, assignment: &SlotAssignment) -> usize {
+        let is_spoiled = |wish: &&MoveGoal| {
+            self.compose_text(wish, assignment)
+                .is_some_and(|text| text != wish.was && text != wish.wanted)
         };
-        self.wishes.iter().filter(is_spoiled).count()
+        self.goals.iter().filter(is_spoiled).count()
     }
 
     /// How good an option is on top of an assignment. `None` if it meets no further goal, or if a
     /// goal that was met no longer is. The assignment is unchanged afterwards; it is borrowed
     /// mutably because copying it for each of many options would be slow.
-    fn score(
+    fn score_option(
         &self,
         option: &[(usize, String)],
-        assignment: &mut Assignment,
+        assignment: &mut SlotAssignment,
         places: &[BTreeSet<usize>],
-    ) -> Option<Score> {
+    ) -> Option<OptionScore> {
         // Fixed-point, so that scores can be ordered. Options have a handful of values, so that
         // rounding makes no difference.
         const SCALE: usize = 1000;
@@ -212,7 +217,7 @@ impl Problem<'_> {
         let won = before.iter().zip(&after).filter(|(was, is)| !**was && **is).count();
         let depth = option.iter().map(|(slot, _)| self.slots[*slot].path.steps().len()).sum();
         let cost = option.len();
-        (won > 0).then(|| Score {
+        (won > 0).then(|| OptionScore {
             gain: won * SCALE / cost,
             cost: Reverse(cost),
             depth: Reverse(depth),
@@ -220,14 +225,18 @@ impl Problem<'_> {
     }
 
     /// Whether an assignment meets a goal.
-    fn is_satisfied(&self, wish: usize, assignment: &Assignment) -> bool {
-        let wish = &self.wishes[wish];
-        self.text(wish, assignment).is_some_and(|text| text == wish.wanted)
+    fn is_satisfied(&self, wish: usize, assignment: &SlotAssignment) -> bool {
+        let wish = &self.goals[wish];
+        self.compose_text(wish, assignment).is_some_and(|text| text == wish.wanted)
     }
 
     /// The assignment without values that are not needed: a later value may have made an earlier
     /// one redundant.
-    fn pruned(&self, mut assignment: Assignment, places: &[BTreeSet<usize>]) -> Assignment {
+    fn prune_assignment(
+        &self,
+        mut assignment: SlotAssignment,
+        places: &[BTreeSet<usize>],
+    ) -> SlotAssignment {
         let slots: Vec<usize> = assignment.keys().copied().collect();
         for slot in slots {
             let mut without = assignment.clone();
@@ -243,13 +252,13 @@ impl Problem<'_> {
     }
 
     /// The text that an image gets with an assignment; `None` if no render showed it.
-    fn text(&self, wish: &Wish, assignment: &Assignment) -> Option<String> {
-        let form = form(wish, assignment)?;
+    fn compose_text(&self, wish: &MoveGoal, assignment: &SlotAssignment) -> Option<String> {
+        let form = find_composition(wish, assignment)?;
         let mut text = String::new();
         let mut at = 0;
         for (slot, start) in &form.slots {
             let Some(new) = assignment.get(slot) else { continue };
-            let end = self.end(form, *slot, *start)?;
+            let end = self.slot_end(form, *slot, *start)?;
             // Two slots overlap: one value is a part of the other, and the text is not predictable.
             if *start < at {
                 return None;
@@ -264,44 +273,47 @@ impl Problem<'_> {
 
     /// The offset where a slot's text ends in a composition; `None` if the template changed the
     /// text (`lower`, `trimSuffix`), so that it is not known what another value would become.
-    fn end(&self, form: &Form, slot: usize, start: usize) -> Option<usize> {
+    fn slot_end(&self, form: &Composition, slot: usize, start: usize) -> Option<usize> {
         let text = &self.slots[slot].text;
         form.text.get(start..)?.starts_with(text.as_str()).then(|| start + text.len())
     }
 
     /// The ways to meet one goal on top of an assignment, at most one for each composition: lists
     /// of slots with their new texts.
-    fn options(
+    fn find_options(
         &self,
         wish: usize,
-        assignment: &Assignment,
-        unset: Unset,
+        assignment: &SlotAssignment,
+        unset: UnsetRegistries,
     ) -> Vec<Vec<(usize, String)>> {
-        let wish = &self.wishes[wish];
+        let wish = &self.goals[wish];
         let mut options = Vec::new();
-        let is_wanted = |form: &&Form| match unset {
-            Unset::Use => true,
-            Unset::UseOwn => !form.given.iter().any(|slot| self.slots[*slot].is_global()),
-            Unset::Leave => form.given.is_empty(),
+        let is_wanted = |form: &&Composition| match unset {
+            UnsetRegistries::Any => true,
+            UnsetRegistries::OwnOnly => {
+                !form.given.iter().any(|slot| self.slots[*slot].is_global())
+            }
+            UnsetRegistries::Ignore => form.given.is_empty(),
         };
-        for form in wish.forms.iter().filter(is_wanted) {
+        for form in wish.compositions.iter().filter(is_wanted) {
             let free: Vec<usize> = form
                 .slots
                 .iter()
                 .filter(|(slot, start)| {
                     !assignment.contains_key(slot)
                         && !self.unusable.contains_key(slot)
-                        && self.end(form, *slot, *start).is_some()
+                        && self.slot_end(form, *slot, *start).is_some()
                 })
                 .map(|(slot, _)| *slot)
                 .collect();
             // From the front, since the registry at the head of a name is what has to change; as
             // few slots as possible.
             for count in 1..=free.len() {
-                let Some(pattern) = self.pattern(form, &free[..count], assignment) else {
+                let Some(pattern) = self.split_at_open_slots(form, &free[..count], assignment)
+                else {
                     continue;
                 };
-                if let Some(texts) = self.matched(&pattern, &wish.wanted) {
+                if let Some(texts) = self.match_gaps(&pattern, &wish.wanted) {
                     options.push(free[..count].iter().copied().zip(texts).collect());
                     break;
                 }
@@ -312,7 +324,12 @@ impl Problem<'_> {
 
     /// The text of a composition with gaps for the `open` slots, as the literals around the gaps:
     /// one more than there are gaps. Assigned slots have their new text in the literals.
-    fn pattern(&self, form: &Form, open: &[usize], assignment: &Assignment) -> Option<Vec<String>> {
+    fn split_at_open_slots(
+        &self,
+        form: &Composition,
+        open: &[usize],
+        assignment: &SlotAssignment,
+    ) -> Option<Vec<String>> {
         let mut pattern = vec![String::new()];
         let mut at = 0;
         let mut opened = BTreeSet::new();
@@ -322,7 +339,7 @@ impl Problem<'_> {
             if !is_open && assigned.is_none() {
                 continue;
             }
-            let end = self.end(form, *slot, *start)?;
+            let end = self.slot_end(form, *slot, *start)?;
             // Overlapping slots, or one value twice in one name: too rare to be worth solving.
             if *start < at || is_open && !opened.insert(*slot) {
                 return None;
@@ -345,7 +362,7 @@ impl Problem<'_> {
     ///
     /// For example, `["", "/", ":7"]` and `site/ai/library/redis:7` with the registry `site/ai`
     /// give `["site/ai", "library/redis"]`.
-    fn matched(&self, pattern: &[String], wanted: &str) -> Option<Vec<String>> {
+    fn match_gaps(&self, pattern: &[String], wanted: &str) -> Option<Vec<String>> {
         let (first, rest) = pattern.split_first()?;
         let wanted = wanted.strip_prefix(first.as_str())?;
         match rest {
@@ -358,7 +375,7 @@ impl Problem<'_> {
             _ => self.registries.iter().find_map(|registry| {
                 let behind = wanted.strip_prefix(registry.as_str())?;
                 let mut texts = vec![registry.clone()];
-                texts.extend(self.matched(rest, behind)?);
+                texts.extend(self.match_gaps(rest, behind)?);
                 Some(texts)
             }),
         }
@@ -367,84 +384,95 @@ impl Problem<'_> {
 
 /// How an image is made up with an assignment: the composition with exactly the unset slots that
 /// the assignment sets; `None` if no render showed that.
-pub(super) fn form<'w>(wish: &'w Wish, assignment: &Assignment) -> Option<&'w Form> {
+pub(super) fn find_composition<'w>(
+    wish: &'w MoveGoal,
+    assignment: &SlotAssignment,
+) -> Option<&'w Composition> {
     let given: BTreeSet<usize> = wish
-        .forms
+        .compositions
         .iter()
         .flat_map(|form| form.given.iter().copied())
         .filter(|slot| assignment.contains_key(slot))
         .collect();
-    wish.forms.iter().find(|form| form.given == given)
+    wish.compositions.iter().find(|form| form.given == given)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::path::Path;
-    use crate::relocate::slot::Reason;
+    use crate::path::DocumentPath;
+    use crate::relocate::slot::SlotReason;
 
-    fn slot(key: &str, text: &str) -> Slot {
-        let reason = if text.is_empty() { Reason::Unset } else { Reason::Likely };
-        Slot { path: Path::default().key(key), start: 0, text: text.into(), reason }
+    fn new_slot(key: &str, text: &str) -> ValueSlot {
+        let reason = if text.is_empty() { SlotReason::Unset } else { SlotReason::Likely };
+        ValueSlot { path: DocumentPath::default().key(key), start: 0, text: text.into(), reason }
     }
 
-    fn wish(wanted: &str, text: &str, slots: &[(usize, usize)]) -> Wish {
+    fn new_goal(wanted: &str, text: &str, slots: &[(usize, usize)]) -> MoveGoal {
         let slots = slots.to_vec();
-        let set = Form { text: text.into(), slots, given: BTreeSet::new() };
-        Wish { was: text.into(), wanted: wanted.into(), forms: vec![set] }
+        let set = Composition { text: text.into(), slots, given: BTreeSet::new() };
+        MoveGoal { was: text.into(), wanted: wanted.into(), compositions: vec![set] }
     }
 
-    fn solved(slots: &[Slot], wishes: &[Wish]) -> Vec<(usize, String)> {
+    fn solve_with_all_registries(slots: &[ValueSlot], wishes: &[MoveGoal]) -> Vec<(usize, String)> {
         let registries = ["site/ai".to_owned(), "site".to_owned()];
         let unusable = BTreeMap::new();
-        let problem = Problem { slots, wishes, registries: &registries, unusable: &unusable };
-        problem.solve(Unset::Use).into_iter().collect()
+        let problem =
+            OverlayProblem { slots, goals: wishes, registries: &registries, unusable: &unusable };
+        problem.solve_greedily(UnsetRegistries::Any).into_iter().collect()
     }
 
     #[test]
     fn one_string_gets_the_whole_name_and_keeps_what_the_template_appends() {
-        let slots = [slot("repository", "ghcr.io/a/b")];
-        let wishes = [wish("site/ai/a/b:1-cpu", "ghcr.io/a/b:1-cpu", &[(0, 0)])];
-        assert_eq!(solved(&slots, &wishes), [(0, "site/ai/a/b".into())]);
+        let slots = [new_slot("repository", "ghcr.io/a/b")];
+        let wishes = [new_goal("site/ai/a/b:1-cpu", "ghcr.io/a/b:1-cpu", &[(0, 0)])];
+        assert_eq!(solve_with_all_registries(&slots, &wishes), [(0, "site/ai/a/b".into())]);
     }
 
     #[test]
     fn a_registry_alone_is_enough_and_a_library_image_needs_its_repository_too() {
-        let slots =
-            [slot("registry", "docker.io"), slot("repository", "org/app"), slot("r", "redis")];
-        let one = [wish("site/ai/org/app:1", "docker.io/org/app:1", &[(0, 0), (1, 10)])];
-        assert_eq!(solved(&slots, &one), [(0, "site/ai".into())]);
+        let slots = [
+            new_slot("registry", "docker.io"),
+            new_slot("repository", "org/app"),
+            new_slot("r", "redis"),
+        ];
+        let one = [new_goal("site/ai/org/app:1", "docker.io/org/app:1", &[(0, 0), (1, 10)])];
+        assert_eq!(solve_with_all_registries(&slots, &one), [(0, "site/ai".into())]);
         let both = [
             one[0].clone(),
-            wish("site/ai/library/redis:7", "docker.io/redis:7", &[(0, 0), (2, 10)]),
+            new_goal("site/ai/library/redis:7", "docker.io/redis:7", &[(0, 0), (2, 10)]),
         ];
-        assert_eq!(solved(&slots, &both), [(0, "site/ai".into()), (2, "library/redis".into())]);
+        assert_eq!(
+            solve_with_all_registries(&slots, &both),
+            [(0, "site/ai".into()), (2, "library/redis".into())]
+        );
     }
 
     #[test]
     fn an_unset_global_registry_covers_all_that_it_reaches() {
-        let slots = [slot("global", ""), slot("a", "docker.io"), slot("b", "docker.io")];
-        let wishes: Vec<Wish> = [(1, "a"), (2, "b")]
+        let slots =
+            [new_slot("global", ""), new_slot("a", "docker.io"), new_slot("b", "docker.io")];
+        let wishes: Vec<MoveGoal> = [(1, "a"), (2, "b")]
             .into_iter()
             .map(|(slot, name)| {
-                let given = Form {
+                let given = Composition {
                     text: format!("/x/{name}:1"),
                     slots: vec![(0, 0)],
                     given: BTreeSet::from([0]),
                 };
                 let (wanted, was) =
                     (format!("site/ai/x/{name}:1"), format!("docker.io/x/{name}:1"));
-                let set = wish(&wanted, &was, &[(slot, 0)]).forms.remove(0);
-                Wish { was, wanted, forms: vec![set, given] }
+                let set = new_goal(&wanted, &was, &[(slot, 0)]).compositions.remove(0);
+                MoveGoal { was, wanted, compositions: vec![set, given] }
             })
             .collect();
-        assert_eq!(solved(&slots, &wishes), [(0, "site/ai".into())]);
+        assert_eq!(solve_with_all_registries(&slots, &wishes), [(0, "site/ai".into())]);
     }
 
     #[test]
     fn a_literal_before_the_first_value_is_out_of_reach() {
-        let slots = [slot("name", "app")];
-        let wishes = [wish("site/ai/org/app:1", "ghcr.io/org/app:1", &[(0, 12)])];
-        assert!(solved(&slots, &wishes).is_empty());
+        let slots = [new_slot("name", "app")];
+        let wishes = [new_goal("site/ai/org/app:1", "ghcr.io/org/app:1", &[(0, 12)])];
+        assert!(solve_with_all_registries(&slots, &wishes).is_empty());
     }
 }

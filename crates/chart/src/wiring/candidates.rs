@@ -7,28 +7,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use regex::Regex;
 use serde_json::{Map, Value, json};
 
-use super::settings::walk;
-use crate::chart::Chart;
+use super::settings::visit_values;
+use crate::chart::HelmChart;
 use crate::find::names;
-use crate::path::Path;
-use crate::relocate::scopes::Scopes;
+use crate::path::DocumentPath;
+use crate::relocate::scopes::ChartScopes;
 
 /// A value of the chart that takes entries of one kind.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Candidate {
+pub(super) struct CandidateValue {
     /// The path of the value.
-    pub(super) path: Path,
+    pub(super) path: DocumentPath,
     /// What it takes.
-    pub(super) holds: Holds,
+    pub(super) kind: CandidateKind,
     /// What it is now.
     own: Value,
     /// The syntaxes that are still possible, the likeliest last; empty if helm refused all of them.
-    forms: Vec<Form>,
+    syntaxes: Vec<EntrySyntax>,
 }
 
 /// The kind of entries that a value takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Holds {
+pub(super) enum CandidateKind {
     /// Environment variables of a container.
     Env,
     /// Volumes of a pod.
@@ -39,7 +39,7 @@ pub(super) enum Holds {
 
 /// The syntax in which a value takes entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum EntrySyntax {
     /// `[{name: A, value: b}]`
     List,
     /// `{A: b}`
@@ -48,51 +48,60 @@ enum Form {
     Text,
 }
 
-impl Candidate {
+impl CandidateValue {
     /// A candidate with its possible syntaxes, by what the value is now; `None` if it cannot take
     /// entries.
-    fn new(path: Path, holds: Holds, own: &Value, scopes: &Scopes) -> Option<Self> {
-        let is_env = holds == Holds::Env;
+    fn new(
+        path: DocumentPath,
+        holds: CandidateKind,
+        own: &Value,
+        scopes: &ChartScopes,
+    ) -> Option<Self> {
+        let is_env = holds == CandidateKind::Env;
         let mut forms = match own {
             Value::Array(items) if items.iter().all(|item| item.get("name").is_some()) => {
-                vec![Form::List]
+                vec![EntrySyntax::List]
             }
-            Value::Object(map) if map.is_empty() && is_env => vec![Form::List, Form::Map],
-            Value::Object(map) if is_env && is_variables(map) => vec![Form::Map],
-            Value::String(text) if text.trim().is_empty() => vec![Form::List, Form::Text],
-            Value::String(text) if text.trim_start().starts_with("- ") => vec![Form::Text],
+            Value::Object(map) if map.is_empty() && is_env => {
+                vec![EntrySyntax::List, EntrySyntax::Map]
+            }
+            Value::Object(map) if is_env && is_variable_map(map) => vec![EntrySyntax::Map],
+            Value::String(text) if text.trim().is_empty() => {
+                vec![EntrySyntax::List, EntrySyntax::Text]
+            }
+            Value::String(text) if text.trim_start().starts_with("- ") => vec![EntrySyntax::Text],
             // Nothing is known of an unset value: a list is what most charts expect.
-            Value::Null if is_env => vec![Form::Map, Form::Text, Form::List],
-            Value::Null => vec![Form::Text, Form::List],
+            Value::Null if is_env => vec![EntrySyntax::Map, EntrySyntax::Text, EntrySyntax::List],
+            Value::Null => vec![EntrySyntax::Text, EntrySyntax::List],
             _ => return None,
         };
         // A schema that names the type decides. The sort is stable, so the order above stays for
         // the rest.
         let said = |kind: &str| {
-            scopes.said_of(&path).any(|said| match said.get("type") {
+            scopes.schemas_of(&path).any(|said| match said.get("type") {
                 Some(Value::Array(all)) => all.contains(&json!(kind)),
                 other => other == Some(&json!(kind)),
             })
         };
-        let is_said = |form: &Form| {
+        let is_said = |form: &EntrySyntax| {
             said(match form {
-                Form::List => "array",
-                Form::Map => "object",
-                Form::Text => "string",
+                EntrySyntax::List => "array",
+                EntrySyntax::Map => "object",
+                EntrySyntax::Text => "string",
             })
         };
         forms.sort_by_key(is_said);
-        Some(Self { path, holds, own: own.clone(), forms })
+        Some(Self { path, kind: holds, own: own.clone(), syntaxes: forms })
     }
 
     /// The value with these entries after its own; `None` if no syntax is left.
-    pub(super) fn with(&self, entries: &[Value]) -> Option<Value> {
-        match self.forms.last()? {
-            Form::List => {
+    pub(super) fn with_entries(&self, entries: &[Value]) -> Option<Value> {
+        match self.syntaxes.last()? {
+            EntrySyntax::List => {
                 let own = self.own.as_array().into_iter().flatten();
                 Some(own.chain(entries).cloned().collect())
             }
-            Form::Map => {
+            EntrySyntax::Map => {
                 let mut map = self.own.as_object().cloned().unwrap_or_default();
                 for entry in entries {
                     let name = entry.get("name").and_then(Value::as_str).unwrap_or_default();
@@ -100,7 +109,7 @@ impl Candidate {
                 }
                 Some(Value::Object(map))
             }
-            Form::Text => {
+            EntrySyntax::Text => {
                 let mut text = self.own.as_str().unwrap_or_default().trim_end().to_owned();
                 for entry in entries {
                     if !text.is_empty() {
@@ -118,35 +127,35 @@ impl Candidate {
 
     /// The value with one entry that is named by the candidate's marker. Names of variables are in
     /// capitals, as some charts check that.
-    pub(super) fn marked(&self, index: usize) -> Option<Value> {
-        let mark = mark(index);
-        self.with(&[match self.holds {
-            Holds::Env => json!({"name": mark.to_uppercase(), "value": mark}),
-            Holds::Volumes => json!({"name": mark, "emptyDir": {}}),
-            Holds::Mounts => json!({"name": mark, "mountPath": format!("/{mark}")}),
+    pub(super) fn with_marker(&self, index: usize) -> Option<Value> {
+        let mark = candidate_marker(index);
+        self.with_entries(&[match self.kind {
+            CandidateKind::Env => json!({"name": mark.to_uppercase(), "value": mark}),
+            CandidateKind::Volumes => json!({"name": mark, "emptyDir": {}}),
+            CandidateKind::Mounts => json!({"name": mark, "mountPath": format!("/{mark}")}),
         }])
     }
 
     /// Goes on to the next possible syntax; returns `false` if there is none.
-    pub(super) fn next_form(&mut self) -> bool {
-        self.forms.pop();
-        !self.forms.is_empty()
+    pub(super) fn try_next_syntax(&mut self) -> bool {
+        self.syntaxes.pop();
+        !self.syntaxes.is_empty()
     }
 
     /// Whether there is another possible syntax.
-    pub(super) fn has_other_form(&self) -> bool {
-        self.forms.len() > 1
+    pub(super) fn has_other_syntax(&self) -> bool {
+        self.syntaxes.len() > 1
     }
 }
 
 /// The marker of a candidate. Short and lower case, so that it is a valid name of a volume (a DNS
 /// label of at most 63 characters).
-pub(super) fn mark(index: usize) -> String {
+pub(super) fn candidate_marker(index: usize) -> String {
     format!("zqw{index}qz")
 }
 
 /// The indexes of the candidates whose markers are in a text, in either case.
-pub(super) fn marks(text: &str) -> Vec<usize> {
+pub(super) fn find_markers(text: &str) -> Vec<usize> {
     let lower = text.to_ascii_lowercase();
     let mut found = Vec::new();
     for part in lower.split("zqw").skip(1) {
@@ -157,53 +166,62 @@ pub(super) fn marks(text: &str) -> Vec<usize> {
 }
 
 /// All candidates of a chart: in its values, and those that only its templates read.
-pub(super) fn find(chart: &Chart, effective: &Value, scopes: &Scopes) -> Vec<Candidate> {
-    let mut found: BTreeMap<Path, Candidate> = BTreeMap::new();
-    walk(effective, &Path::default(), &mut |parent, key, value, _| {
-        let Some(holds) = holds(key) else { return };
-        let path = scopes.own_path(&parent.key(key));
-        if let Some(candidate) = Candidate::new(path.clone(), holds, value, scopes) {
+pub(super) fn find_candidates(
+    chart: &HelmChart,
+    effective: &Value,
+    scopes: &ChartScopes,
+) -> Vec<CandidateValue> {
+    let mut found: BTreeMap<DocumentPath, CandidateValue> = BTreeMap::new();
+    visit_values(effective, &DocumentPath::default(), &mut |parent, key, value, _| {
+        let Some(holds) = kind_from_key(key) else { return };
+        let path = scopes.path_to_set(&parent.key(key));
+        if let Some(candidate) = CandidateValue::new(path.clone(), holds, value, scopes) {
             found.entry(path).or_insert(candidate);
         }
     });
     let Ok(asked) = Regex::new(r"\.Values\.([A-Za-z0-9_.]+)") else {
         return found.into_values().collect();
     };
-    chart.each(&Path::default(), &mut |chart, scope| {
+    chart.visit_charts(&DocumentPath::default(), &mut |chart, scope| {
         let texts = chart.templates.values().flat_map(|text| asked.captures_iter(text));
         for keys in texts.filter_map(|found| found.get(1)) {
             let keys = keys.as_str().trim_end_matches('.');
-            let Some(holds) = holds(keys.rsplit('.').next().unwrap_or(keys)) else { continue };
+            let Some(holds) = kind_from_key(keys.rsplit('.').next().unwrap_or(keys)) else {
+                continue;
+            };
             let path = keys.split('.').fold(scope.clone(), |path, key| path.key(key));
             // `.Values.extraEnv` in a template without a default in values.yaml.
-            let is_free = path.parent().find(effective).is_some_and(Value::is_object);
-            if is_free && path.find(effective).is_none() && scopes.admits(&path) {
-                let candidate = Candidate::new(path.clone(), holds, &Value::Null, scopes);
+            let is_free = path.parent().find_value(effective).is_some_and(Value::is_object);
+            if is_free && path.find_value(effective).is_none() && scopes.allows_value(&path) {
+                let candidate = CandidateValue::new(path.clone(), holds, &Value::Null, scopes);
                 found.extend(candidate.map(|candidate| (path, candidate)));
             }
         }
     });
-    of_items(chart, effective, scopes, &mut found);
-    hint(chart, &mut found);
+    add_candidates_in_list_items(chart, effective, scopes, &mut found);
+    order_syntaxes_by_templates(chart, &mut found);
     found.into_values().collect()
 }
 
 /// Moves the likeliest syntax to the end, by how templates use a value: `range $k, $v := .Values.x`
 /// expects a map, `tpl .Values.x $` a text.
-fn hint(chart: &Chart, found: &mut BTreeMap<Path, Candidate>) {
+fn order_syntaxes_by_templates(
+    chart: &HelmChart,
+    found: &mut BTreeMap<DocumentPath, CandidateValue>,
+) {
     let ways = [
-        (r"range \$\w+,\s*\$\w+\s*:=\s*\.Values\.([A-Za-z0-9_.]+)", Form::Map),
-        (r"tpl\s+\.Values\.([A-Za-z0-9_.]+)", Form::Text),
-        (r"with\s+\.Values\.([A-Za-z0-9_.]+)\s*-?\}\}\s*\{\{-?\s*tpl\s+\.\s", Form::Text),
+        (r"range \$\w+,\s*\$\w+\s*:=\s*\.Values\.([A-Za-z0-9_.]+)", EntrySyntax::Map),
+        (r"tpl\s+\.Values\.([A-Za-z0-9_.]+)", EntrySyntax::Text),
+        (r"with\s+\.Values\.([A-Za-z0-9_.]+)\s*-?\}\}\s*\{\{-?\s*tpl\s+\.\s", EntrySyntax::Text),
     ];
     for (pattern, form) in ways {
         let Ok(used) = Regex::new(pattern) else { continue };
-        chart.each(&Path::default(), &mut |chart, scope| {
+        chart.visit_charts(&DocumentPath::default(), &mut |chart, scope| {
             let texts = chart.templates.values().flat_map(|text| used.captures_iter(text));
             for keys in texts.filter_map(|found| found.get(1)) {
                 let path = keys.as_str().split('.').fold(scope.clone(), |path, key| path.key(key));
                 if let Some(candidate) = found.get_mut(&path) {
-                    candidate.forms.sort_by_key(|own| *own == form);
+                    candidate.syntaxes.sort_by_key(|own| *own == form);
                 }
             }
         });
@@ -212,29 +230,30 @@ fn hint(chart: &Chart, found: &mut BTreeMap<Path, Candidate>) {
 
 /// Adds the candidates inside the items of lists: a template that loops over `models` and reads
 /// `$model.extraVolumes` has one in each item.
-fn of_items(
-    chart: &Chart,
+fn add_candidates_in_list_items(
+    chart: &HelmChart,
     effective: &Value,
-    scopes: &Scopes,
-    found: &mut BTreeMap<Path, Candidate>,
+    scopes: &ChartScopes,
+    found: &mut BTreeMap<DocumentPath, CandidateValue>,
 ) {
     // A longer list is data and not a list of workloads.
     const MOST: usize = 32;
     let Ok(asked) = Regex::new(r"\$[A-Za-z_][A-Za-z0-9_]*\.([A-Za-z0-9_]+)") else { return };
-    chart.each(&Path::default(), &mut |chart, scope| {
+    chart.visit_charts(&DocumentPath::default(), &mut |chart, scope| {
         let texts = chart.templates.values().flat_map(|text| asked.captures_iter(text));
         let keys: BTreeSet<&str> = texts.filter_map(|found| Some(found.get(1)?.as_str())).collect();
-        let keys: Vec<(&str, Holds)> =
-            keys.into_iter().filter_map(|key| Some((key, holds(key)?))).collect();
-        let Some(own) = scope.find(effective).filter(|_| !keys.is_empty()) else { return };
-        walk(own, scope, &mut |parent, key, value, _| {
+        let keys: Vec<(&str, CandidateKind)> =
+            keys.into_iter().filter_map(|key| Some((key, kind_from_key(key)?))).collect();
+        let Some(own) = scope.find_value(effective).filter(|_| !keys.is_empty()) else { return };
+        visit_values(own, scope, &mut |parent, key, value, _| {
             let items = value.as_array().filter(|items| items.len() <= MOST);
             for (index, item) in items.into_iter().flatten().enumerate() {
                 // Items that stand for a workload have a name.
                 for (name, holds) in keys.iter().filter(|_| item.get("name").is_some()) {
                     let path = parent.key(key).index(index).key(*name);
-                    if item.get(*name).is_none() && scopes.admits(&path) {
-                        let candidate = Candidate::new(path.clone(), *holds, &Value::Null, scopes);
+                    if item.get(*name).is_none() && scopes.allows_value(&path) {
+                        let candidate =
+                            CandidateValue::new(path.clone(), *holds, &Value::Null, scopes);
                         found.extend(candidate.map(|candidate| (path, candidate)));
                     }
                 }
@@ -245,20 +264,20 @@ fn of_items(
 
 /// The kind of entries that a value takes, by its key: `extraEnv`, `envVars`, `extraVolumes`,
 /// `volumeMounts`. `None` for other keys.
-fn holds(key: &str) -> Option<Holds> {
-    let words = names::words(key);
+fn kind_from_key(key: &str) -> Option<CandidateKind> {
+    let words = names::split_words(key);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         [.., "env" | "envs" | "environment" | "envvars"]
-        | [.., "env" | "environment", "vars" | "variables"] => Some(Holds::Env),
-        [.., "volumes"] => Some(Holds::Volumes),
-        [.., "volume", "mounts"] | [.., "volumemounts"] => Some(Holds::Mounts),
+        | [.., "env" | "environment", "vars" | "variables"] => Some(CandidateKind::Env),
+        [.., "volumes"] => Some(CandidateKind::Volumes),
+        [.., "volume", "mounts"] | [.., "volumemounts"] => Some(CandidateKind::Mounts),
         _ => None,
     }
 }
 
 /// Whether a map looks like environment variables: names in capitals, and no lists as values.
-fn is_variables(map: &Map<String, Value>) -> bool {
+fn is_variable_map(map: &Map<String, Value>) -> bool {
     map.iter().all(|(name, value)| {
         let is_name =
             name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
@@ -283,13 +302,13 @@ mod tests {
             ("templates/a.yaml", "{{ .Values.hub.extraVolumes }}{{ .Values.none.env }}"),
         ];
         let files = files.map(|(path, text)| (path.to_owned(), text.into()));
-        let chart = Chart::read(files).unwrap();
-        let effective = chart.effective(&json!({}));
-        let found = find(&chart, &effective, &Scopes::new(&chart, &effective));
+        let chart = HelmChart::read(files).unwrap();
+        let effective = chart.effective_values(&json!({}));
+        let found = find_candidates(&chart, &effective, &ChartScopes::new(&chart, &effective));
 
         let shown: Vec<String> = found
             .iter()
-            .map(|candidate| format!("{} {}", candidate.path, candidate.marked(0).unwrap()))
+            .map(|candidate| format!("{} {}", candidate.path, candidate.with_marker(0).unwrap()))
             .collect();
         assert_eq!(
             shown,
@@ -302,6 +321,6 @@ mod tests {
                 r#"w[0].volumes [{"name":"x"},{"name":"zqw0qz","emptyDir":{}}]"#,
             ]
         );
-        assert_eq!(marks("a ZQW12QZ zqw3qz zqwx"), [12, 3]);
+        assert_eq!(find_markers("a ZQW12QZ zqw3qz zqwx"), [12, 3]);
     }
 }

@@ -4,28 +4,28 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use super::candidates::{Candidate, Holds};
-use super::pods::Spot;
-use super::probe::Reach;
+use super::candidates::{CandidateKind, CandidateValue};
+use super::pods::SpecLocation;
+use super::probe::ValueReach;
 
 /// Chooses values for the containers (pods, for volumes) in `wanted`, by a greedy search. Returns
 /// the indexes of the chosen candidates and those of `wanted` that none reaches. A value may also
 /// reach the containers in `harmless`, and no others.
-pub(super) fn cover(
-    candidates: &[Candidate],
-    reach: &[Reach],
-    holds: Holds,
-    wanted: &BTreeSet<Spot>,
-    harmless: &BTreeSet<Spot>,
-) -> (Vec<usize>, BTreeSet<Spot>) {
+pub(super) fn choose_covering_values(
+    candidates: &[CandidateValue],
+    reach: &[ValueReach],
+    holds: CandidateKind,
+    wanted: &BTreeSet<SpecLocation>,
+    harmless: &BTreeSet<SpecLocation>,
+) -> (Vec<usize>, BTreeSet<SpecLocation>) {
     let reached = |index: usize| match holds {
-        Holds::Volumes => &reach[index].pods,
-        Holds::Env | Holds::Mounts => &reach[index].containers,
+        CandidateKind::Volumes => &reach[index].pods,
+        CandidateKind::Env | CandidateKind::Mounts => &reach[index].containers,
     };
     // This is why there are no harmless pods for volumes: a pod whose claim or Secret does not
     // exist does not start, even if no container mounts the volume.
     let is_fit = |index: &usize| {
-        candidates[*index].holds == holds
+        candidates[*index].kind == holds
             && !reach[*index].is_elsewhere
             && !reached(*index).is_empty()
             && reached(*index).iter().all(|spot| wanted.contains(spot) || harmless.contains(spot))

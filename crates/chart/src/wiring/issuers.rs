@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 
-use super::pods::text;
-use super::{Leftover, Patch};
+use super::pods::text_field;
+use super::{ObjectPatch, WiringLeftover};
 use crate::manifest::Manifests;
 
 /// The annotation that chooses a ClusterIssuer (cert-manager.io/docs/usage/ingress).
@@ -12,15 +12,15 @@ const ANNOTATION: &str = "cert-manager.io/cluster-issuer";
 
 /// The patches and leftovers for issuers.
 #[derive(Debug, Default)]
-pub(super) struct Issuers {
-    pub(super) patches: Vec<Patch>,
-    pub(super) leftovers: Vec<Leftover>,
+pub(super) struct IssuerFindings {
+    pub(super) patches: Vec<ObjectPatch>,
+    pub(super) leftovers: Vec<WiringLeftover>,
 }
 
 /// Finds the issuers in a render that are not the site's. Without an `issuer` of the site, only
 /// ACME servers are reported.
-pub(super) fn find(manifests: &Manifests, issuer: Option<&str>) -> Issuers {
-    let mut found = Issuers::default();
+pub(super) fn find_foreign_issuers(manifests: &Manifests, issuer: Option<&str>) -> IssuerFindings {
+    let mut found = IssuerFindings::default();
     let hint = issuer.unwrap_or("the site's own issuer (clusterIssuer in site.yaml)");
     for document in &manifests.documents {
         let place = format!("{} {}", document.kind(), document.name());
@@ -28,7 +28,7 @@ pub(super) fn find(manifests: &Manifests, issuer: Option<&str>) -> Issuers {
         if let Some(server) = document.value.pointer("/spec/acme/server").and_then(Value::as_str)
             && document.group() == "cert-manager.io"
         {
-            found.leftovers.push(Leftover {
+            found.leftovers.push(WiringLeftover {
                 place: place.clone(),
                 what: format!("this issuer requests certificates from {server}"),
                 next: format!("disable it in the chart's values and use {hint}"),
@@ -36,27 +36,27 @@ pub(super) fn find(manifests: &Manifests, issuer: Option<&str>) -> Issuers {
         }
         let Some(issuer) = issuer else { continue };
         let annotations = document.value.get("metadata").and_then(|m| m.get("annotations"));
-        let own = annotations.map(|own| text(own, ANNOTATION)).unwrap_or_default();
+        let own = annotations.map(|own| text_field(own, ANNOTATION)).unwrap_or_default();
         if !own.is_empty() && own != issuer {
-            found.patches.push(Patch {
+            found.patches.push(ObjectPatch {
                 kind: document.kind().to_owned(),
                 name: document.name().to_owned(),
                 hook: document.is_hook(),
                 annotations: [(ANNOTATION.to_owned(), issuer.to_owned())].into(),
-                ..Patch::default()
+                ..ObjectPatch::default()
             });
         }
         // A Certificate names its issuer in its spec, which patches do not change.
         let reference = document.value.pointer("/spec/issuerRef");
         if let Some(reference) = reference.filter(|_| document.group() == "cert-manager.io")
-            && text(reference, "kind") == "ClusterIssuer"
-            && text(reference, "name") != issuer
+            && text_field(reference, "kind") == "ClusterIssuer"
+            && text_field(reference, "name") != issuer
         {
-            found.leftovers.push(Leftover {
+            found.leftovers.push(WiringLeftover {
                 place,
                 what: format!(
                     "it uses the ClusterIssuer {}, which is not the site's",
-                    text(reference, "name")
+                    text_field(reference, "name")
                 ),
                 next: format!("set the value of the chart that names the issuer to {issuer}"),
             });

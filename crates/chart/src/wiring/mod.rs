@@ -21,6 +21,8 @@ mod candidates;
 mod choose;
 mod issuers;
 mod mounts;
+mod needs;
+mod pipeline;
 mod plan;
 mod pods;
 mod probe;
@@ -30,55 +32,53 @@ mod report;
 mod settings;
 mod site;
 mod table;
-mod wants;
-mod work;
 
 pub mod patch;
 
-pub use patch::{Patch, Patches};
-pub use report::Row;
-pub use site::{CA_KEY, CA_NAME, Ca, CaFrom, Models, Offline};
-pub use table::Table;
+pub use patch::{ObjectPatch, PatchFile};
+pub use report::WiringReportRow;
+pub use site::{CA_KEY, CA_NAME, CaObjectKind, ModelSource, SiteCa, SiteServices};
+pub use table::WiringTable;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::chart::Chart;
-use crate::path::Path;
-use crate::phone_home::Switches;
-use crate::render::Render;
+use crate::chart::HelmChart;
+use crate::path::DocumentPath;
+use crate::phone_home::PhoneHomeRules;
+use crate::render::RenderFunction;
 use crate::{Result, values};
 
 /// The input of [`wire_release`]: a chart, its values, and what the site has.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub struct WiringRequest<'a> {
     /// The chart.
-    pub chart: &'a Chart,
+    pub chart: &'a HelmChart,
     /// The values, merged into one, that `render` renders with.
     pub user: &'a Value,
     /// The part of them that the user wrote. It is never changed.
     pub own: &'a Value,
     /// Where the site has models, and its CA and issuer.
-    pub offline: &'a Offline,
+    pub offline: &'a SiteServices,
     /// The rules: how runtimes are recognised, and what they need.
-    pub table: &'a Table,
+    pub table: &'a WiringTable,
     /// The rules for telemetry. Variables that switch it off are set with the rest.
-    pub switches: &'a Switches,
+    pub switches: &'a PhoneHomeRules,
 }
 
 /// The offline configuration of a release.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Wiring {
+pub struct OfflineWiring {
     /// The values to set. Those that add variables, mounts or volumes to containers are proven to
     /// change nothing else.
-    pub settings: Vec<Setting>,
+    pub settings: Vec<OverlaySetting>,
     /// Patches for what no value reaches, applied by `gantry post-render --patches`.
-    pub patches: Vec<Patch>,
+    pub patches: Vec<ObjectPatch>,
     /// Everything that is done: what, where, by which value or patch, and why.
-    pub lines: Vec<Line>,
+    pub lines: Vec<WiringAction>,
     /// What neither values nor patches can do, with the next step for the user.
-    pub leftovers: Vec<Leftover>,
+    pub leftovers: Vec<WiringLeftover>,
     /// What was tried and given up, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -88,9 +88,9 @@ pub struct Wiring {
 
 /// One value of the overlay.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Setting {
+pub struct OverlaySetting {
     /// The path of the value.
-    pub path: Path,
+    pub path: DocumentPath,
     /// What it is set to. A list has all of its items, since helm replaces lists as a whole.
     pub value: Value,
     /// What it does; a comment in the overlay.
@@ -99,21 +99,21 @@ pub struct Setting {
 
 /// One thing that is configured: a row of the report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Line {
+pub struct WiringAction {
     /// What is configured: `HF_HUB_OFFLINE=1`.
     pub what: String,
     /// Where: `Deployment vllm, container vllm`.
     pub place: String,
     /// The value that does it; absent if a patch does it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub by: Option<Path>,
+    pub by: Option<DocumentPath>,
     /// Why, with the rule's explanation.
     pub why: String,
 }
 
 /// Something that the user has to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Leftover {
+pub struct WiringLeftover {
     /// Where it is: a container, an object or a value.
     pub place: String,
     /// The problem.
@@ -122,20 +122,20 @@ pub struct Leftover {
     pub next: String,
 }
 
-impl Wiring {
-    /// The values as one overlay. `effective` is what [`Chart::effective`] returns for the user's
+impl OfflineWiring {
+    /// The values as one overlay. `effective` is what [`HelmChart::effective_values`] returns for the user's
     /// values.
     pub fn overlay(&self, effective: &Value) -> Value {
         let mut overlay = Value::Object(Map::new());
         for setting in &self.settings {
-            values::set(&mut overlay, &setting.path, setting.value.clone(), effective);
+            values::set_value(&mut overlay, &setting.path, setting.value.clone(), effective);
         }
         overlay
     }
 
     /// The patches as a file for `gantry post-render --patches`.
-    pub fn patches(&self) -> Patches {
-        Patches::new(self.patches.clone())
+    pub fn patches(&self) -> PatchFile {
+        PatchFile::new(self.patches.clone())
     }
 }
 
@@ -144,6 +144,6 @@ impl Wiring {
 ///
 /// # Errors
 /// The chart does not render with the user's values, or its output is not valid YAML.
-pub fn wire(request: &Request, render: &Render) -> Result<Wiring> {
-    work::wire(request, render)
+pub fn wire_release(request: &WiringRequest, render: &RenderFunction) -> Result<OfflineWiring> {
+    pipeline::run_wiring(request, render)
 }

@@ -4,9 +4,9 @@
 use serde_json::{Value, json};
 use types::site::ModelLayout;
 
-use super::pods::{Container, Pod, list, text};
-use super::site::{Ca, CaFrom, Models, Offline};
-use super::wants::Wants;
+use super::needs::WiringNeeds;
+use super::pods::{RenderedContainer, RenderedPod, list_field, text_field};
+use super::site::{CaObjectKind, ModelSource, SiteCa, SiteServices};
 use crate::values;
 
 /// Where models are mounted; a path that no image has.
@@ -21,7 +21,7 @@ const LONGEST: usize = 63;
 
 /// A volume mount of a container.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Mount {
+pub(super) struct ContainerMount {
     /// The volume's name.
     pub(super) volume: String,
     /// The absolute path in the container.
@@ -32,9 +32,9 @@ pub(super) struct Mount {
     pub(super) is_own: bool,
 }
 
-impl Mount {
+impl ContainerMount {
     /// The mount as manifests write it; always read-only.
-    pub(super) fn value(&self) -> Value {
+    pub(super) fn to_value(&self) -> Value {
         let mut mount = json!({"name": self.volume, "mountPath": self.path, "readOnly": true});
         if !self.folder.is_empty() {
             mount["subPath"] = json!(self.folder);
@@ -46,36 +46,36 @@ impl Mount {
 /// A volume of a pod: its name, and the whole entry as JSON. A text, since `Value` has no order and
 /// volumes are keys of maps.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Volume {
+pub(super) struct PodVolume {
     pub(super) name: String,
     text: String,
 }
 
-impl Volume {
+impl PodVolume {
     /// A volume from its source: `{"configMap": {…}}`.
     fn new(name: &str, source: Value) -> Self {
         let mut value = json!({"name": name});
-        values::merge(&mut value, &source);
+        values::merge_values(&mut value, &source);
         Self { name: name.to_owned(), text: value.to_string() }
     }
 
     /// The volume as manifests write it.
-    pub(super) fn value(&self) -> Value {
+    pub(super) fn to_value(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_default()
     }
 }
 
 /// The path of the models' claim in a container. If the chart does not mount the claim there, the
 /// mount is added to `wants`. `None` if `models` is not a claim.
-pub(super) fn claim(
-    offline: &Offline,
-    pod: &Pod,
-    container: &Container,
-    models: &Models,
+pub(super) fn mount_claim(
+    offline: &SiteServices,
+    pod: &RenderedPod,
+    container: &RenderedContainer,
+    models: &ModelSource,
     why: &str,
-    wants: &mut Wants,
+    wants: &mut WiringNeeds,
 ) -> Option<String> {
-    let Models::Claim { claim, folder, layout, .. } = models else { return None };
+    let ModelSource::Claim { claim, folder, layout, .. } = models else { return None };
     let layout_of = *layout;
     let is_claim = |volume: &&Value| {
         volume.pointer("/persistentVolumeClaim/claimName").and_then(Value::as_str)
@@ -85,10 +85,9 @@ pub(super) fn claim(
     // of one layout does the claim's name become part of it.
     let layout = match layout_of {
         ModelLayout::HfCache => MODELS.to_owned(),
-        other => format!("{MODELS}-{}", named(other)),
+        other => format!("{MODELS}-{}", layout_name(other)),
     };
-    let is_like =
-        |models: &&Models| matches!(models, Models::Claim { layout: own, .. } if *own == layout_of);
+    let is_like = |models: &&ModelSource| matches!(models, ModelSource::Claim { layout: own, .. } if *own == layout_of);
     let name: String = match offline.models.iter().filter(is_like).count() {
         1 => layout,
         // Names of claims may have dots (DNS subdomains), those of volumes may not.
@@ -96,12 +95,12 @@ pub(super) fn claim(
     };
     let name = name.trim_end_matches('-');
     let source = json!({"persistentVolumeClaim": {"claimName": claim, "readOnly": true}});
-    let wanted = Wanted { name, at: MODELS_AT, folder, source };
-    Some(mounted(pod, container, &is_claim, wanted, why, wants))
+    let wanted = DesiredMount { name, at: MODELS_AT, folder, source };
+    Some(mount_volume(pod, container, &is_claim, wanted, why, wants))
 }
 
 /// A volume that a container needs: its name, mount path, folder, and source.
-struct Wanted<'a> {
+struct DesiredMount<'a> {
     name: &'a str,
     at: &'a str,
     folder: &'a str,
@@ -110,47 +109,50 @@ struct Wanted<'a> {
 
 /// The path of the CA file in a container. If the chart does not mount the object with the CA
 /// there, the mount is added to `wants`.
-pub(super) fn ca(
-    pod: &Pod,
-    container: &Container,
-    ca: &Ca,
+pub(super) fn mount_ca(
+    pod: &RenderedPod,
+    container: &RenderedContainer,
+    ca: &SiteCa,
     why: &str,
-    wants: &mut Wants,
+    wants: &mut WiringNeeds,
 ) -> String {
     let (source, field, key) = match ca.from {
-        CaFrom::ConfigMap => (json!({"configMap": {"name": ca.name}}), "configMap", "name"),
-        CaFrom::Secret => (json!({"secret": {"secretName": ca.name}}), "secret", "secretName"),
+        CaObjectKind::ConfigMap => (json!({"configMap": {"name": ca.name}}), "configMap", "name"),
+        CaObjectKind::Secret => {
+            (json!({"secret": {"secretName": ca.name}}), "secret", "secretName")
+        }
     };
     let is_ca = |volume: &&Value| {
         volume.get(field).and_then(|own| own.get(key)?.as_str()) == Some(ca.name.as_str())
     };
-    let wanted = Wanted { name: CA, at: CA_AT, folder: "", source };
-    format!("{}/{}", mounted(pod, container, &is_ca, wanted, why, wants), ca.key)
+    let wanted = DesiredMount { name: CA, at: CA_AT, folder: "", source };
+    format!("{}/{}", mount_volume(pod, container, &is_ca, wanted, why, wants), ca.key)
 }
 
 /// The path of a volume in a container: where the chart mounts it already (`is_it` recognises the
 /// volume), else the wanted path, with volume and mount added to `wants`.
-fn mounted(
-    pod: &Pod,
-    container: &Container,
+fn mount_volume(
+    pod: &RenderedPod,
+    container: &RenderedContainer,
     is_it: &dyn Fn(&&Value) -> bool,
-    wanted: Wanted,
+    wanted: DesiredMount,
     why: &str,
-    wants: &mut Wants,
+    wants: &mut WiringNeeds,
 ) -> String {
-    let Wanted { name, at, folder, source } = wanted;
-    let known = list(pod.spec, "volumes").find(is_it).map(|volume| text(volume, "name"));
+    let DesiredMount { name, at, folder, source } = wanted;
+    let known =
+        list_field(pod.spec, "volumes").find(is_it).map(|volume| text_field(volume, "name"));
     if let Some(known) = known {
-        let mount =
-            list(container.value, "volumeMounts").find(|mount| text(mount, "name") == known);
+        let mount = list_field(container.value, "volumeMounts")
+            .find(|mount| text_field(mount, "name") == known);
         if let Some(mount) = mount {
             // A mount of a part of the volume has the folder only below that part.
-            let below = folder.strip_prefix(text(mount, "subPath")).unwrap_or(folder);
-            let path = format!("{}/{below}", text(mount, "mountPath").trim_end_matches('/'));
+            let below = folder.strip_prefix(text_field(mount, "subPath")).unwrap_or(folder);
+            let path = format!("{}/{below}", text_field(mount, "mountPath").trim_end_matches('/'));
             return path.trim_end_matches('/').to_owned();
         }
     }
-    let mount = Mount {
+    let mount = ContainerMount {
         volume: known.unwrap_or(name).to_owned(),
         path: at.to_owned(),
         folder: folder.to_owned(),
@@ -158,7 +160,7 @@ fn mounted(
     };
     // The pod may have the volume without this container mounting it: then only a mount is needed.
     if known.is_none() {
-        wants.volumes.entry(Volume::new(name, source)).or_default().insert(pod.spot.clone());
+        wants.volumes.entry(PodVolume::new(name, source)).or_default().insert(pod.spot.clone());
     }
     wants.why.insert((container.spot.clone(), mount.volume.clone()), why.to_owned());
     wants.mounts.entry(mount).or_default().insert(container.spot.clone());
@@ -166,15 +168,15 @@ fn mounted(
 }
 
 /// The layout of the models in a source.
-pub(super) fn layout(models: &Models) -> ModelLayout {
+pub(super) fn layout_of_source(models: &ModelSource) -> ModelLayout {
     match models {
-        Models::Claim { layout, .. } | Models::Bucket { layout, .. } => *layout,
-        Models::Depot { .. } => ModelLayout::default(),
+        ModelSource::Claim { layout, .. } | ModelSource::Bucket { layout, .. } => *layout,
+        ModelSource::Depot { .. } => ModelLayout::default(),
     }
 }
 
 /// The name of a layout, as in site.yaml.
-pub(super) fn named(layout: ModelLayout) -> &'static str {
+pub(super) fn layout_name(layout: ModelLayout) -> &'static str {
     match layout {
         ModelLayout::HfCache => "hf-cache",
         ModelLayout::Flat => "flat",

@@ -18,17 +18,17 @@ const VERSION: u32 = 1;
 /// A file of patches.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Patches {
+pub struct PatchFile {
     /// The format's version: 1.
     pub version: u32,
     /// The patches, one for each object.
-    pub patches: Vec<Patch>,
+    pub patches: Vec<ObjectPatch>,
 }
 
 /// The additions to one object.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Patch {
+pub struct ObjectPatch {
     /// The object's kind.
     pub kind: String,
     /// The object's name.
@@ -62,15 +62,15 @@ pub struct ContainerPatch {
     pub volume_mounts: Vec<Value>,
 }
 
-impl Patches {
+impl PatchFile {
     /// A patch file with these patches.
-    pub fn new(patches: Vec<Patch>) -> Self {
+    pub fn new(patches: Vec<ObjectPatch>) -> Self {
         Self { version: VERSION, patches }
     }
 
     /// Parses a patch file. `name` is the file's name in errors.
     pub fn read(name: &str, text: &str) -> Result<Self> {
-        let read: Self = types::yaml::read(name, text).map_err(Error::Document)?;
+        let read: Self = types::yaml::read_document(name, text).map_err(Error::Document)?;
         if read.version != VERSION {
             let reason =
                 format!("version {} is not supported, expected version {VERSION}", read.version);
@@ -82,7 +82,7 @@ impl Patches {
     /// The text of the file. The same patches always give the same bytes.
     pub fn write(&self) -> Result<String> {
         let head = "# Changes that no value of the chart can make. Apply with: gantry post-render --patches FILE\n";
-        let text = types::yaml::write(self).map_err(Error::Document)?;
+        let text = types::yaml::write_document(self).map_err(Error::Document)?;
         Ok(format!("{head}{text}"))
     }
 
@@ -92,6 +92,6 @@ impl Patches {
     /// An object or a container is missing, or the YAML at a location cannot be edited (an anchor
     /// or alias).
     pub fn apply(&self, stream: &str) -> Result<String> {
-        apply::apply(self, stream)
+        apply::apply_patches(self, stream)
     }
 }

@@ -7,88 +7,89 @@ use serde_json::Value;
 
 use crate::find::pods;
 use crate::manifest::Manifests;
-use crate::path::Path;
+use crate::path::DocumentPath;
 
 /// Where a container or the spec of a pod is: the number of the document, and the path in it.
-pub(super) type Spot = (usize, Path);
+pub(super) type SpecLocation = (usize, DocumentPath);
 
 /// A pod: an object of a render with the spec of its pod template.
 #[derive(Debug, Clone)]
-pub(super) struct Pod<'a> {
+pub(super) struct RenderedPod<'a> {
     /// Where the spec is.
-    pub(super) spot: Spot,
+    pub(super) spot: SpecLocation,
     /// The whole object: a Deployment, say.
     pub(super) object: &'a Value,
     pub(super) spec: &'a Value,
     /// Whether helm runs the object as a hook.
     pub(super) is_hook: bool,
     /// Its containers, init containers included.
-    pub(super) containers: Vec<Container<'a>>,
+    pub(super) containers: Vec<RenderedContainer<'a>>,
 }
 
 /// A container of a pod.
 #[derive(Debug, Clone)]
-pub(super) struct Container<'a> {
-    pub(super) spot: Spot,
+pub(super) struct RenderedContainer<'a> {
+    pub(super) spot: SpecLocation,
     pub(super) value: &'a Value,
 }
 
-impl Container<'_> {
+impl RenderedContainer<'_> {
     /// The container's name.
     pub(super) fn name(&self) -> &str {
-        text(self.value, "name")
+        text_field(self.value, "name")
     }
 }
 
-impl Pod<'_> {
+impl RenderedPod<'_> {
     /// The object as reports name it: `Deployment web`.
     pub(super) fn title(&self) -> String {
-        format!("{} {}", text(self.object, "kind"), self.name())
+        format!("{} {}", text_field(self.object, "kind"), self.name())
     }
 
     /// The object's name.
     pub(super) fn name(&self) -> &str {
-        self.object.get("metadata").map(|metadata| text(metadata, "name")).unwrap_or_default()
+        self.object.get("metadata").map(|metadata| text_field(metadata, "name")).unwrap_or_default()
     }
 
     /// One of its containers as reports name it: `Deployment web, container app`.
-    pub(super) fn place(&self, container: &Container) -> String {
+    pub(super) fn describe_container(&self, container: &RenderedContainer) -> String {
         format!("{}, container {}", self.title(), container.name())
     }
 }
 
 /// All pods of a render.
-pub(super) fn all(manifests: &Manifests) -> Vec<Pod<'_>> {
+pub(super) fn find_pods(manifests: &Manifests) -> Vec<RenderedPod<'_>> {
     let mut found = Vec::new();
     for (index, document) in manifests.documents.iter().enumerate() {
-        pods::objects(&document.value, &Path::default(), &mut |object, path| {
-            let Some(to_spec) = pods::spec_path(text(object, "kind")) else { return };
-            let Some(spec) = to_spec.find(object) else { return };
+        pods::visit_objects(&document.value, &DocumentPath::default(), &mut |object, path| {
+            let Some(to_spec) = pods::pod_spec_path(text_field(object, "kind")) else { return };
+            let Some(spec) = to_spec.find_value(object) else { return };
             let path = to_spec.steps().iter().fold(path.clone(), |p, step| p.then(step.clone()));
             let mut containers = Vec::new();
-            pods::containers(spec, &path, &mut |value, path| {
-                containers.push(Container { spot: (index, path.clone()), value });
+            pods::visit_containers(spec, &path, &mut |value, path| {
+                containers.push(RenderedContainer { spot: (index, path.clone()), value });
             });
             let is_hook = document.is_hook();
-            found.push(Pod { spot: (index, path), object, spec, is_hook, containers });
+            found.push(RenderedPod { spot: (index, path), object, spec, is_hook, containers });
         });
     }
     found
 }
 
 /// The text of a field; empty if there is none.
-pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+pub(super) fn text_field<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The items of a list field; none if there is no list.
-pub(super) fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+pub(super) fn list_field<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
     value.get(key).and_then(Value::as_array).into_iter().flatten()
 }
 
 /// The names of the ConfigMaps whose keys a container takes as variables (`envFrom`). Those with a
 /// prefix are left out, since their keys are not the variables' names.
-pub(super) fn config_maps(container: &Value) -> BTreeSet<&str> {
-    let plain = list(container, "envFrom").filter(|from| text(from, "prefix").is_empty());
+pub(super) fn config_maps_in_env_from(container: &Value) -> BTreeSet<&str> {
+    let plain =
+        list_field(container, "envFrom").filter(|from| text_field(from, "prefix").is_empty());
     plain.filter_map(|from| from.get("configMapRef")?.get("name")?.as_str()).collect()
 }

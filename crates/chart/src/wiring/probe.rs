@@ -37,13 +37,13 @@ use std::collections::BTreeSet;
 use regex::Regex;
 use serde_json::Value;
 
-use super::candidates::{Candidate, Holds, mark, marks};
-use super::pods::{self, Spot, config_maps, list, text};
-use crate::chart::Chart;
-use crate::manifest::{Document, Manifests};
-use crate::path::Path;
-use crate::relocate::rendered::Rendered;
-use crate::relocate::scopes::Scopes;
+use super::candidates::{CandidateKind, CandidateValue, candidate_marker, find_markers};
+use super::pods::{self, SpecLocation, config_maps_in_env_from, list_field, text_field};
+use crate::chart::HelmChart;
+use crate::manifest::{ManifestDocument, Manifests};
+use crate::path::DocumentPath;
+use crate::relocate::indexed_render::IndexedRender;
+use crate::relocate::scopes::ChartScopes;
 use crate::values;
 
 /// The most renders for a chart that refuses markers: enough to bisect a few hundred candidates
@@ -51,15 +51,15 @@ use crate::values;
 const MOST: usize = 24;
 
 /// Renders with several overlays at the same time. An error is helm's message.
-pub(super) type Streams<'a> = dyn FnMut(&[Option<String>]) -> Vec<Result<String, String>> + 'a;
+pub(super) type RenderBatch<'a> = dyn FnMut(&[Option<String>]) -> Vec<Result<String, String>> + 'a;
 
 /// What a value reaches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Reach {
+pub(super) struct ValueReach {
     /// The containers that get its variables or mounts.
-    pub(super) containers: BTreeSet<Spot>,
+    pub(super) containers: BTreeSet<SpecLocation>,
     /// The pods that get its volumes.
-    pub(super) pods: BTreeSet<Spot>,
+    pub(super) pods: BTreeSet<SpecLocation>,
     /// Whether its variables go through a ConfigMap that the containers take with `envFrom`.
     pub(super) is_config: bool,
     /// Whether it also came out anywhere else, so that using it would change more than containers.
@@ -67,11 +67,11 @@ pub(super) struct Reach {
 }
 
 /// The candidates of a chart, and what each of them reaches; both lists have the same indexes.
-pub(super) struct Probe<'a> {
-    pub(super) candidates: Vec<Candidate>,
-    pub(super) reach: Vec<Reach>,
-    chart: &'a Chart,
-    scopes: &'a Scopes,
+pub(super) struct ValueProbe<'a> {
+    pub(super) candidates: Vec<CandidateValue>,
+    pub(super) reach: Vec<ValueReach>,
+    chart: &'a HelmChart,
+    scopes: &'a ChartScopes,
     effective: &'a Value,
     /// The overlay that every render has in addition to the markers.
     below: &'a Value,
@@ -79,17 +79,17 @@ pub(super) struct Probe<'a> {
     spent: usize,
 }
 
-impl<'a> Probe<'a> {
+impl<'a> ValueProbe<'a> {
     /// A probe that has learned nothing yet. `effective` are the merged values, with `below` on
     /// top.
     pub(super) fn new(
-        candidates: Vec<Candidate>,
-        chart: &'a Chart,
-        scopes: &'a Scopes,
+        candidates: Vec<CandidateValue>,
+        chart: &'a HelmChart,
+        scopes: &'a ChartScopes,
         effective: &'a Value,
         below: &'a Value,
     ) -> Self {
-        let reach = vec![Reach::default(); candidates.len()];
+        let reach = vec![ValueReach::default(); candidates.len()];
         Self { candidates, reach, chart, scopes, effective, below, spent: 0 }
     }
 
@@ -99,17 +99,17 @@ impl<'a> Probe<'a> {
     }
 
     /// The indexes of all candidates.
-    pub(super) fn all(&self) -> Vec<usize> {
+    pub(super) fn all_candidates(&self) -> Vec<usize> {
         (0..self.candidates.len()).collect()
     }
 
     /// The overlay that puts markers into these candidates.
-    pub(super) fn overlay(&self, chosen: &[usize]) -> String {
+    pub(super) fn write_marked_overlay(&self, chosen: &[usize]) -> String {
         let mut overlay = self.below.clone();
         for index in chosen {
             let candidate = &self.candidates[*index];
-            if let Some(value) = candidate.marked(*index) {
-                values::set(&mut overlay, &candidate.path, value, self.effective);
+            if let Some(value) = candidate.with_marker(*index) {
+                values::set_value(&mut overlay, &candidate.path, value, self.effective);
             }
         }
         overlay.to_string()
@@ -117,42 +117,42 @@ impl<'a> Probe<'a> {
 
     /// Learns from the first marked render, and renders again for candidates that helm refused or
     /// that did not come out as entries, until nothing is open or the renders are used up.
-    pub(super) fn learn_all(
+    pub(super) fn learn_until_settled(
         &mut self,
         first: Result<String, String>,
-        before: &Rendered,
-        render: &mut Streams,
+        before: &IndexedRender,
+        render: &mut RenderBatch,
     ) {
         // Each render is a process of helm's; four keep a small machine busy.
         const SIDE_BY_SIDE: usize = 4;
         let mut open: Vec<Vec<usize>> = Vec::new();
-        self.answer(self.all(), first, before, &mut open);
+        self.take_render_result(self.all_candidates(), first, before, &mut open);
         while !open.is_empty() && self.spent < MOST {
             let groups: Vec<Vec<usize>> = open.drain(..open.len().min(SIDE_BY_SIDE)).collect();
             let overlays: Vec<Option<String>> =
-                groups.iter().map(|group| Some(self.overlay(group))).collect();
+                groups.iter().map(|group| Some(self.write_marked_overlay(group))).collect();
             self.spent += overlays.len();
             for (group, result) in groups.into_iter().zip(render(&overlays)) {
-                self.answer(group, result, before, &mut open);
+                self.take_render_result(group, result, before, &mut open);
             }
         }
     }
 
     /// Learns from the result of a render in which the candidates of `group` were marked, and adds
     /// to `open` the groups that need another render.
-    fn answer(
+    fn take_render_result(
         &mut self,
         group: Vec<usize>,
         result: Result<String, String>,
-        before: &Rendered,
+        before: &IndexedRender,
         open: &mut Vec<Vec<usize>>,
     ) {
         let message = match result {
             Ok(stream) => {
-                let manifests = Manifests::read_like(&stream, &before.manifests);
+                let manifests = Manifests::read_reusing(&stream, &before.manifests);
                 if manifests.unread.is_empty() {
-                    self.learn(&group, before, &Rendered::new(manifests));
-                    let again = self.mangled(&group);
+                    self.learn_reach(&group, before, &IndexedRender::new(manifests));
+                    let again = self.retry_mangled(&group);
                     if !again.is_empty() {
                         open.push(again);
                     }
@@ -163,17 +163,19 @@ impl<'a> Probe<'a> {
             }
             Err(message) => message,
         };
-        let named = self.named(&group, &message);
+        let named = self.find_named_in_message(&group, &message);
         if !named.is_empty() {
             let mut rest = group;
-            rest.retain(|index| !named.contains(index) || self.candidates[*index].next_form());
+            rest.retain(|index| {
+                !named.contains(index) || self.candidates[*index].try_next_syntax()
+            });
             open.extend((!rest.is_empty()).then_some(rest));
             return;
         }
         match group.as_slice() {
             [] => {}
             [one] => {
-                if self.candidates[*one].next_form() {
+                if self.candidates[*one].try_next_syntax() {
                     open.push(group);
                 }
             }
@@ -187,23 +189,23 @@ impl<'a> Probe<'a> {
 
     /// The candidates that helm's message is about: by the path that a schema complains about, by
     /// the template expression in the message, or by the lines above the one where helm stopped.
-    fn named(&self, group: &[usize], message: &str) -> BTreeSet<usize> {
-        let paths = self.asked_in(message);
+    fn find_named_in_message(&self, group: &[usize], message: &str) -> BTreeSet<usize> {
+        let paths = self.paths_asked_in(message);
         let is_named = |index: &&usize| {
             let path = &self.candidates[**index].path;
-            paths.contains(path) || self.scopes.line_about(message, path).is_some()
+            paths.contains(path) || self.scopes.find_message_line_about(message, path).is_some()
         };
         let named: BTreeSet<usize> = group.iter().filter(is_named).copied().collect();
-        if named.is_empty() { self.named_above(group, message) } else { named }
+        if named.is_empty() { self.find_named_above_line(group, message) } else { named }
     }
 
     /// The paths of all `.Values.…` in a text, for each chart that they may belong to.
-    fn asked_in(&self, text: &str) -> BTreeSet<Path> {
+    fn paths_asked_in(&self, text: &str) -> BTreeSet<DocumentPath> {
         let Ok(asked) = Regex::new(r"\.Values\.([A-Za-z0-9_.]+)") else { return BTreeSet::new() };
         let mut paths = BTreeSet::new();
         for found in asked.captures_iter(text) {
-            let own = found[1].split('.').fold(Path::default(), |path, key| path.key(key));
-            paths.extend(self.scopes.places(&own));
+            let own = found[1].split('.').fold(DocumentPath::default(), |path, key| path.key(key));
+            paths.extend(self.scopes.paths_in_all_charts(&own));
         }
         paths
     }
@@ -211,7 +213,7 @@ impl<'a> Probe<'a> {
     /// The candidates in the lines above the one that helm names: for `template:
     /// app/templates/x.yaml:198:12`, line 198 may only have `tpl . $`, and the `with
     /// .Values.extraEnv` that sets the dot is a few lines above.
-    fn named_above(&self, group: &[usize], message: &str) -> BTreeSet<usize> {
+    fn find_named_above_line(&self, group: &[usize], message: &str) -> BTreeSet<usize> {
         // Further up, a `with` rarely belongs to the same block.
         const ABOVE: usize = 8;
         let none = BTreeSet::new;
@@ -220,14 +222,14 @@ impl<'a> Probe<'a> {
         let Some(found) = stopped.captures_iter(message).last() else { return none() };
         let Ok(line) = found[2].parse::<usize>() else { return none() };
         let mut named = none();
-        self.chart.each(&Path::default(), &mut |chart, _| {
+        self.chart.visit_charts(&DocumentPath::default(), &mut |chart, _| {
             for (name, text) in &chart.templates {
                 if !named.is_empty() || !found[1].ends_with(&format!("{}/{name}", chart.name())) {
                     continue;
                 }
                 let lines: Vec<&str> = text.lines().take(line).collect();
                 for line in lines.iter().rev().take(ABOVE) {
-                    let paths = self.asked_in(line);
+                    let paths = self.paths_asked_in(line);
                     let is_it = |index: &&usize| paths.contains(&self.candidates[**index].path);
                     named = group.iter().filter(is_it).copied().collect();
                     if !named.is_empty() {
@@ -241,14 +243,14 @@ impl<'a> Probe<'a> {
 
     /// The candidates that came out, but not as entries, and have another possible syntax. They go
     /// on to it, and what they reached is forgotten.
-    fn mangled(&mut self, group: &[usize]) -> Vec<usize> {
+    fn retry_mangled(&mut self, group: &[usize]) -> Vec<usize> {
         let mut again = Vec::new();
         for index in group {
             let reach = &self.reach[*index];
             let is_reached = !reach.containers.is_empty() || !reach.pods.is_empty();
-            if reach.is_elsewhere && !is_reached && self.candidates[*index].has_other_form() {
-                self.candidates[*index].next_form();
-                self.reach[*index] = Reach::default();
+            if reach.is_elsewhere && !is_reached && self.candidates[*index].has_other_syntax() {
+                self.candidates[*index].try_next_syntax();
+                self.reach[*index] = ValueReach::default();
                 again.push(*index);
             }
         }
@@ -257,30 +259,32 @@ impl<'a> Probe<'a> {
 
     /// Finds the markers of a group in a render: first as entries of pods and containers, then in
     /// ConfigMaps that containers take whole, and last anywhere else.
-    fn learn(&mut self, group: &[usize], before: &Rendered, marked: &Rendered) {
+    fn learn_reach(&mut self, group: &[usize], before: &IndexedRender, marked: &IndexedRender) {
         // Locations are remembered by the plain render's documents, which other renders share.
-        let own = |spot: &Spot| Some((before.same_document(marked, spot.0)?, spot.1.clone()));
-        let all = pods::all(&marked.manifests);
-        let mut places: BTreeSet<(usize, Path)> = BTreeSet::new();
+        let own = |spot: &SpecLocation| {
+            Some((before.find_same_document(marked, spot.0)?, spot.1.clone()))
+        };
+        let all = pods::find_pods(&marked.manifests);
+        let mut places: BTreeSet<(usize, DocumentPath)> = BTreeSet::new();
         for pod in &all {
             // A pod that exists only with markers does not exist in the release.
             let Some(spot) = own(&pod.spot) else { continue };
             let volumes = pod.spot.1.key("volumes");
-            for (index, volume) in list(pod.spec, "volumes").enumerate() {
-                let name = text(volume, "name");
-                if let Some(found) = self.is(group, Holds::Volumes, name) {
+            for (index, volume) in list_field(pod.spec, "volumes").enumerate() {
+                let name = text_field(volume, "name");
+                if let Some(found) = self.match_marker(group, CandidateKind::Volumes, name) {
                     self.reach[found].pods.insert(spot.clone());
                     places.insert((pod.spot.0, volumes.index(index)));
                 }
             }
             for container in &pod.containers {
                 let Some(spot) = own(&container.spot) else { continue };
-                let lists = [("env", Holds::Env), ("volumeMounts", Holds::Mounts)];
+                let lists = [("env", CandidateKind::Env), ("volumeMounts", CandidateKind::Mounts)];
                 for (key, holds) in lists {
-                    for (index, item) in list(container.value, key).enumerate() {
+                    for (index, item) in list_field(container.value, key).enumerate() {
                         // Names of variables are markers in capitals.
-                        let name = text(item, "name").to_ascii_lowercase();
-                        if let Some(found) = self.is(group, holds, &name) {
+                        let name = text_field(item, "name").to_ascii_lowercase();
+                        if let Some(found) = self.match_marker(group, holds, &name) {
                             self.reach[found].containers.insert(spot.clone());
                             let path = container.spot.1.key(key).index(index);
                             places.insert((container.spot.0, path));
@@ -289,32 +293,32 @@ impl<'a> Probe<'a> {
                 }
             }
         }
-        self.in_config_maps(group, marked, &all, &own, &mut places);
+        self.learn_config_maps(group, marked, &all, &own, &mut places);
         for (index, document) in marked.manifests.documents.iter().enumerate() {
             if !may_be_marked(document) {
                 continue;
             }
-            let mut visit = |path: &Path, text: &str| {
-                let is_known = |at: &(usize, Path)| at.0 == index && at.1.is_above(path);
+            let mut visit = |path: &DocumentPath, text: &str| {
+                let is_known = |at: &(usize, DocumentPath)| at.0 == index && at.1.is_above(path);
                 if places.iter().any(is_known) {
                     return;
                 }
-                for found in marks(text).into_iter().filter(|found| group.contains(found)) {
+                for found in find_markers(text).into_iter().filter(|found| group.contains(found)) {
                     self.reach[found].is_elsewhere = true;
                 }
             };
-            texts(&document.value, &Path::default(), &mut visit);
+            visit_texts(&document.value, &DocumentPath::default(), &mut visit);
         }
     }
 
     /// Finds markers that are keys of a ConfigMap, and the containers that take it with `envFrom`.
-    fn in_config_maps(
+    fn learn_config_maps(
         &mut self,
         group: &[usize],
-        marked: &Rendered,
-        all: &[pods::Pod],
-        own: &dyn Fn(&Spot) -> Option<Spot>,
-        places: &mut BTreeSet<(usize, Path)>,
+        marked: &IndexedRender,
+        all: &[pods::RenderedPod],
+        own: &dyn Fn(&SpecLocation) -> Option<SpecLocation>,
+        places: &mut BTreeSet<(usize, DocumentPath)>,
     ) {
         for (index, document) in marked.manifests.documents.iter().enumerate() {
             if document.kind() != "ConfigMap" || !may_be_marked(document) {
@@ -322,54 +326,59 @@ impl<'a> Probe<'a> {
             }
             let data = document.value.get("data").and_then(Value::as_object);
             for key in data.into_iter().flat_map(|data| data.keys()) {
-                let Some(found) = self.is(group, Holds::Env, &key.to_ascii_lowercase()) else {
+                let Some(found) =
+                    self.match_marker(group, CandidateKind::Env, &key.to_ascii_lowercase())
+                else {
                     continue;
                 };
                 let takers = all
                     .iter()
                     .flat_map(|pod| &pod.containers)
-                    .filter(|container| config_maps(container.value).contains(document.name()))
+                    .filter(|container| {
+                        config_maps_in_env_from(container.value).contains(document.name())
+                    })
                     .filter_map(|container| own(&container.spot));
                 self.reach[found].containers.extend(takers);
                 self.reach[found].is_config = true;
-                places.insert((index, Path::default().key("data").key(key)));
+                places.insert((index, DocumentPath::default().key("data").key(key)));
             }
         }
     }
 
     /// The candidate of the group and kind whose marker is exactly this name.
-    fn is(&self, group: &[usize], holds: Holds, name: &str) -> Option<usize> {
-        let found = *marks(name).first()?;
+    fn match_marker(&self, group: &[usize], holds: CandidateKind, name: &str) -> Option<usize> {
+        let found = *find_markers(name).first()?;
         let candidate = self.candidates.get(found)?;
-        (candidate.holds == holds && name == mark(found) && group.contains(&found)).then_some(found)
+        (candidate.kind == holds && name == candidate_marker(found) && group.contains(&found))
+            .then_some(found)
     }
 }
 
 /// Whether a document may have markers. A quick look at its text, which saves walking most
 /// documents; in Secrets the markers are base64.
-fn may_be_marked(document: &Document) -> bool {
+fn may_be_marked(document: &ManifestDocument) -> bool {
     let text = &document.text;
     document.kind() == "Secret" || text.contains("zqw") || text.contains("ZQW")
 }
 
 /// Calls `visit` with each key and each text of a document, and again with what base64 decodes to.
-fn texts(value: &Value, path: &Path, visit: &mut impl FnMut(&Path, &str)) {
+fn visit_texts(value: &Value, path: &DocumentPath, visit: &mut impl FnMut(&DocumentPath, &str)) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
                 let path = path.key(key);
                 visit(&path, key);
-                texts(value, &path, visit);
+                visit_texts(value, &path, visit);
             }
         }
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                texts(item, &path.index(index), visit);
+                visit_texts(item, &path.index(index), visit);
             }
         }
         Value::String(text) => {
             visit(path, text);
-            if let Some(decoded) = crate::find::text::decode(text) {
+            if let Some(decoded) = crate::find::text::decode_base64(text) {
                 visit(path, &decoded);
             }
         }

@@ -5,31 +5,31 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::mounts::{Mount, Volume};
-use super::pods::{Spot, text};
-use super::wants::Env;
-use crate::path::{Path, Step};
-use crate::relocate::difference::differences;
-use crate::relocate::explained::is_checksum;
-use crate::relocate::rendered::Rendered;
+use super::mounts::{ContainerMount, PodVolume};
+use super::needs::EnvironmentVariable;
+use super::pods::{SpecLocation, text_field};
+use crate::path::{DocumentPath, PathStep};
+use crate::relocate::difference::find_differences;
+use crate::relocate::expected_changes::is_checksum;
+use crate::relocate::indexed_render::IndexedRender;
 
 /// The entries that an overlay adds through values, by container or pod.
 #[derive(Debug, Default)]
-pub(super) struct Given {
-    pub(super) env: BTreeMap<Spot, Vec<Env>>,
-    pub(super) mounts: BTreeMap<Spot, Vec<Mount>>,
-    pub(super) volumes: BTreeMap<Spot, Vec<Volume>>,
+pub(super) struct SuppliedEntries {
+    pub(super) env: BTreeMap<SpecLocation, Vec<EnvironmentVariable>>,
+    pub(super) mounts: BTreeMap<SpecLocation, Vec<ContainerMount>>,
+    pub(super) volumes: BTreeMap<SpecLocation, Vec<PodVolume>>,
     /// The variables that go through ConfigMaps: checksum annotations change with them.
-    pub(super) config: BTreeSet<Env>,
+    pub(super) config: BTreeSet<EnvironmentVariable>,
 }
 
 /// What is wrong with a render, as messages; empty if the proof holds. `volatile` are the leaves
 /// that differ from render to render.
-pub(super) fn refute(
-    before: &Rendered,
-    after: &Rendered,
-    given: &Given,
-    volatile: &BTreeSet<(usize, Path)>,
+pub(super) fn find_refutations(
+    before: &IndexedRender,
+    after: &IndexedRender,
+    given: &SuppliedEntries,
+    volatile: &BTreeSet<(usize, DocumentPath)>,
 ) -> Vec<String> {
     let mut wrong = Vec::new();
     let (documents, others) = (&before.manifests.documents, &after.manifests.documents);
@@ -42,12 +42,12 @@ pub(super) fn refute(
     }
     for (index, document) in documents.iter().enumerate() {
         let name = format!("{} {}", document.kind(), document.name());
-        let Some(same) = after.same_document(before, index) else {
+        let Some(same) = after.find_same_document(before, index) else {
             wrong.push(format!("{name} is missing"));
             continue;
         };
         let other = &others[same];
-        let is_own = |spot: &&Spot| spot.0 == index;
+        let is_own = |spot: &&SpecLocation| spot.0 == index;
         let mut spots = given.env.keys().chain(given.mounts.keys()).chain(given.volumes.keys());
         let is_given = spots.any(|spot| is_own(&spot));
         // A document that should have entries and is unchanged is wrong too.
@@ -55,11 +55,13 @@ pub(super) fn refute(
             continue;
         }
         let mut value = other.value.clone();
-        wrong.extend(taken_out(&mut value, index, given).map(|what| format!("{name}: {what}")));
+        wrong.extend(
+            remove_supplied(&mut value, index, given).map(|what| format!("{name}: {what}")),
+        );
         if document.kind() == "ConfigMap" {
-            without_config(&mut value, &document.value, given);
+            remove_supplied_config(&mut value, &document.value, given);
         }
-        for difference in differences(&document.value, &value) {
+        for difference in find_differences(&document.value, &value) {
             let key = difference.path.last_key().unwrap_or_default();
             let sides = [&difference.before, &difference.after];
             // Pods restart when their ConfigMap changes, by a checksum in an annotation.
@@ -78,32 +80,33 @@ pub(super) fn refute(
 }
 
 /// Removes the added entries from a document. Returns messages for those that were not there.
-fn taken_out(
+fn remove_supplied(
     value: &mut Value,
     document: usize,
-    given: &Given,
+    given: &SuppliedEntries,
 ) -> impl Iterator<Item = String> + use<> {
     let mut missing = Vec::new();
-    let own = |spot: &Spot| spot.0 == document;
+    let own = |spot: &SpecLocation| spot.0 == document;
     for (spot, all) in given.env.iter().filter(|(spot, _)| own(spot)) {
         for env in all.iter().filter(|env| !given.config.contains(env)) {
-            let is_it =
-                |item: &Value| text(item, "name") == env.name && text(item, "value") == env.value;
-            if !taken(value, &spot.1, "env", &is_it) {
+            let is_it = |item: &Value| {
+                text_field(item, "name") == env.name && text_field(item, "value") == env.value
+            };
+            if !remove_one_item(value, &spot.1, "env", &is_it) {
                 missing.push(format!("the variable {} is not rendered", env.name));
             }
         }
     }
     for (spot, all) in given.mounts.iter().filter(|(spot, _)| own(spot)) {
         for mount in all {
-            if !taken(value, &spot.1, "volumeMounts", &|item| *item == mount.value()) {
+            if !remove_one_item(value, &spot.1, "volumeMounts", &|item| *item == mount.to_value()) {
                 missing.push(format!("the mount {} is not rendered", mount.volume));
             }
         }
     }
     for (spot, all) in given.volumes.iter().filter(|(spot, _)| own(spot)) {
         for volume in all {
-            if !taken(value, &spot.1, "volumes", &|item| *item == volume.value()) {
+            if !remove_one_item(value, &spot.1, "volumes", &|item| *item == volume.to_value()) {
                 missing.push(format!("the volume {} is not rendered", volume.name));
             }
         }
@@ -113,8 +116,13 @@ fn taken_out(
 
 /// Removes an item from a list, and the list if that was its only item. Returns `false` if the list
 /// did not have the item exactly once: twice is wrong as well.
-fn taken(value: &mut Value, path: &Path, key: &str, is_it: &dyn Fn(&Value) -> bool) -> bool {
-    let Some(map) = at(value, path).and_then(Value::as_object_mut) else { return false };
+fn remove_one_item(
+    value: &mut Value,
+    path: &DocumentPath,
+    key: &str,
+    is_it: &dyn Fn(&Value) -> bool,
+) -> bool {
+    let Some(map) = value_at_mut(value, path).and_then(Value::as_object_mut) else { return false };
     let Some(items) = map.get_mut(key).and_then(Value::as_array_mut) else { return false };
     let before = items.len();
     items.retain(|item| !is_it(item));
@@ -126,16 +134,16 @@ fn taken(value: &mut Value, path: &Path, key: &str, is_it: &dyn Fn(&Value) -> bo
 }
 
 /// The value at a path, to be changed.
-fn at<'a>(value: &'a mut Value, path: &Path) -> Option<&'a mut Value> {
+fn value_at_mut<'a>(value: &'a mut Value, path: &DocumentPath) -> Option<&'a mut Value> {
     path.steps().iter().try_fold(value, |value, step| match step {
-        Step::Key(key) => value.get_mut(key),
-        Step::Index(index) => value.get_mut(index),
-        Step::Inside(_) => None,
+        PathStep::Key(key) => value.get_mut(key),
+        PathStep::Index(index) => value.get_mut(index),
+        PathStep::Inside(_) => None,
     })
 }
 
 /// Removes the added variables from a ConfigMap that did not have them before.
-fn without_config(value: &mut Value, before: &Value, given: &Given) {
+fn remove_supplied_config(value: &mut Value, before: &Value, given: &SuppliedEntries) {
     let had = before.get("data").cloned().unwrap_or_default();
     let Some(data) = value.get_mut("data").and_then(Value::as_object_mut) else { return };
     for env in &given.config {

@@ -5,21 +5,25 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use types::Reference;
-use types::input::wiring::Known;
+use types::input::wiring::ContainerCriteria;
 
-use super::pods::{list, text};
+use super::pods::{list_field, text_field};
 
 /// The environment variables of a container, as [`crate::phone_home`] reads them. The value is
 /// `None` if only the cluster knows it (`valueFrom`).
-pub(super) type Variables = BTreeMap<String, Option<String>>;
+pub(super) type ContainerVariables = BTreeMap<String, Option<String>>;
 
 /// Why a rule describes a container, for the report: "it runs vllm serve". `None` if it does not.
-pub(super) fn meets(known: &Known, container: &Value, variables: &Variables) -> Option<String> {
-    let name = text(container, "name");
+pub(super) fn match_rule(
+    known: &ContainerCriteria,
+    container: &Value,
+    variables: &ContainerVariables,
+) -> Option<String> {
+    let name = text_field(container, "name");
     if known.containers.iter().any(|own| own == name) {
         return Some(format!("its name is {name}"));
     }
-    let image = image(container);
+    let image = image_text(container);
     let has = |parts: &[String]| parts.iter().any(|part| image.contains(part.as_str()));
     // The exceptions (an exporter for vllm) also rule out commands, arguments and variables below;
     // only a container that is named outright is above them.
@@ -29,13 +33,13 @@ pub(super) fn meets(known: &Known, container: &Value, variables: &Variables) -> 
     if has(&known.images) {
         return Some(format!("its image is {image}"));
     }
-    let words = words(container);
+    let words = command_words(container);
     // In one line, so that a rule's command may have several words.
     let line = format!(" {} ", words.join(" "));
-    if let Some(command) = known.commands.iter().find(|command| runs(&line, command)) {
+    if let Some(command) = known.commands.iter().find(|command| runs_command(&line, command)) {
         return Some(format!("it runs {command}"));
     }
-    if let Some((flag, model)) = model(known, &words) {
+    if let Some((flag, model)) = find_model_argument(known, &words) {
         return Some(format!("its argument {flag} is {model}"));
     }
     let own = variables.keys().find(|name| {
@@ -48,8 +52,8 @@ pub(super) fn meets(known: &Known, container: &Value, variables: &Variables) -> 
 }
 
 /// The image of a container as `name:tag`, as the rules of [`crate::phone_home`] see it.
-fn image(container: &Value) -> String {
-    let image = text(container, "image");
+fn image_text(container: &Value) -> String {
+    let image = text_field(container, "image");
     match image.parse::<Reference>() {
         Ok(reference) => {
             format!("{}:{}", reference.name(), reference.tag().unwrap_or_default())
@@ -60,8 +64,8 @@ fn image(container: &Value) -> String {
 
 /// The words of a container's command and arguments; programs without their folder, so that
 /// `/opt/venv/bin/vllm` is `vllm`.
-fn words(container: &Value) -> Vec<&str> {
-    let all = ["command", "args"].into_iter().flat_map(|key| list(container, key));
+fn command_words(container: &Value) -> Vec<&str> {
+    let all = ["command", "args"].into_iter().flat_map(|key| list_field(container, key));
     let words = all.filter_map(Value::as_str).flat_map(str::split_whitespace);
     words
         .map(|word| match word.strip_prefix('/') {
@@ -73,7 +77,7 @@ fn words(container: &Value) -> Vec<&str> {
 
 /// Whether a line of words runs a command: the command starts a word and is not the start of a
 /// longer one. The line may be a shell script.
-fn runs(line: &str, command: &str) -> bool {
+fn runs_command(line: &str, command: &str) -> bool {
     line.match_indices(command).any(|(start, _)| {
         let before = line[..start].chars().next_back();
         let behind = line[start + command.len()..].chars().next();
@@ -83,7 +87,10 @@ fn runs(line: &str, command: &str) -> bool {
 }
 
 /// The flag of a rule that the words have, and the model's id after it.
-fn model<'a>(known: &'a Known, words: &[&'a str]) -> Option<(&'a str, &'a str)> {
+fn find_model_argument<'a>(
+    known: &'a ContainerCriteria,
+    words: &[&'a str],
+) -> Option<(&'a str, &'a str)> {
     known.arguments.iter().find_map(|flag| {
         words.iter().enumerate().find_map(|(index, word)| {
             let value = match word.strip_prefix(flag.as_str())? {
@@ -91,14 +98,14 @@ fn model<'a>(known: &'a Known, words: &[&'a str]) -> Option<(&'a str, &'a str)> 
                 "" => *words.get(index + 1)?,
                 rest => rest.strip_prefix('=')?,
             };
-            is_model(value).then_some((flag.as_str(), value))
+            is_model_id(value).then_some((flag.as_str(), value))
         })
     })
 }
 
 /// Whether a text is a model's id on the Hugging Face Hub (`org/name`), with an optional
 /// `:quantization`, and not the path of a file.
-fn is_model(text: &str) -> bool {
+fn is_model_id(text: &str) -> bool {
     let is_name = |name: &str| {
         name.starts_with(|c: char| c.is_ascii_alphanumeric())
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
@@ -112,14 +119,20 @@ mod tests {
 
     use super::*;
 
-    fn known(key: &str, value: &str) -> Known {
+    fn known_by(key: &str, value: &str) -> ContainerCriteria {
         let list = vec![value.to_owned()];
         match key {
-            "commands" => Known { commands: list, ..Known::default() },
-            "arguments" => Known { arguments: list, ..Known::default() },
-            "environment" => Known { environment: list, ..Known::default() },
-            "containers" => Known { containers: list, ..Known::default() },
-            _ => Known { images: list, except: vec!["exporter".into()], ..Known::default() },
+            "commands" => ContainerCriteria { commands: list, ..ContainerCriteria::default() },
+            "arguments" => ContainerCriteria { arguments: list, ..ContainerCriteria::default() },
+            "environment" => {
+                ContainerCriteria { environment: list, ..ContainerCriteria::default() }
+            }
+            "containers" => ContainerCriteria { containers: list, ..ContainerCriteria::default() },
+            _ => ContainerCriteria {
+                images: list,
+                except: vec!["exporter".into()],
+                ..ContainerCriteria::default()
+            },
         }
     }
 
@@ -130,7 +143,7 @@ mod tests {
             "command": ["/opt/venv/bin/vllm", "serve"],
             "args": ["--model-id", "org/name", "--hf-repo=a/b:Q4", "--model", "/models/a"],
         });
-        let variables: Variables = [("OLLAMA_HOST".to_owned(), None)].into();
+        let variables: ContainerVariables = [("OLLAMA_HOST".to_owned(), None)].into();
         for (key, value, expected) in [
             ("images", "vllm-openai", true),
             ("images", "/vllm:", false),
@@ -144,10 +157,13 @@ mod tests {
             ("environment", "OLLAMA", false),
             ("containers", "own", true),
         ] {
-            let met = meets(&known(key, value), &container, &variables);
+            let met = match_rule(&known_by(key, value), &container, &variables);
             assert_eq!(met.is_some(), expected, "{key} {value}");
         }
         let other = json!({"image": "vllm-openai-exporter:1"});
-        assert_eq!(meets(&known("images", "vllm"), &other, &Variables::new()), None);
+        assert_eq!(
+            match_rule(&known_by("images", "vllm"), &other, &ContainerVariables::new()),
+            None
+        );
     }
 }

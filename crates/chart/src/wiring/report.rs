@@ -3,24 +3,24 @@
 
 use std::fmt::Write as _;
 
-use super::Wiring;
-use crate::path::Path;
+use super::OfflineWiring;
+use crate::path::DocumentPath;
 
-impl Wiring {
+impl OfflineWiring {
     /// Whether there is nothing to report.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty() && self.leftovers.is_empty()
     }
 
     /// The report as Markdown; empty if there is nothing to report.
-    pub fn markdown(&self) -> String {
+    pub fn to_markdown(&self) -> String {
         let mut text = String::new();
         if !self.lines.is_empty() {
             text.push_str(
                 "\n## Offline configuration\n\n| location | setting | set by | reason |\n|---|---|---|---|\n",
             );
         }
-        for Row { place, by, what, why } in self.rows() {
+        for WiringReportRow { place, by, what, why } in self.to_rows() {
             let by = by.map_or("patch".to_owned(), |path| format!("`{path}`"));
             let what: Vec<String> = what.iter().map(|what| format!("`{what}`")).collect();
             let _ = writeln!(text, "| {place} | {} | {by} | {} |", what.join(", "), why.join("; "));
@@ -44,13 +44,13 @@ impl Wiring {
     }
 
     /// The rows of the report. What one value (or patch) does in one container is one row.
-    pub fn rows(&self) -> Vec<Row<'_>> {
-        let mut rows: Vec<Row> = Vec::new();
+    pub fn to_rows(&self) -> Vec<WiringReportRow<'_>> {
+        let mut rows: Vec<WiringReportRow> = Vec::new();
         for line in &self.lines {
             let by = line.by.as_ref();
             let at = rows.iter().position(|row| row.place == line.place && row.by == by);
             let at = at.unwrap_or_else(|| {
-                rows.push(Row { place: &line.place, by, what: vec![], why: vec![] });
+                rows.push(WiringReportRow { place: &line.place, by, what: vec![], why: vec![] });
                 rows.len() - 1
             });
             rows[at].what.push(&line.what);
@@ -64,11 +64,11 @@ impl Wiring {
 
 /// What one value, or a patch, configures at one location.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row<'a> {
+pub struct WiringReportRow<'a> {
     /// The container or object.
     pub place: &'a str,
     /// The value; absent if a patch does it.
-    pub by: Option<&'a Path>,
+    pub by: Option<&'a DocumentPath>,
     /// What is configured: `HF_HUB_OFFLINE=1`.
     pub what: Vec<&'a str>,
     /// The reasons, each once.

@@ -2,42 +2,44 @@
 //! use themselves: a switch for a job that downloads models, or the name of an existing claim.
 
 use serde_json::Value;
-use types::input::rules::with_fields;
-use types::input::wiring::Setting as Rule;
+use types::input::rules::fill_fields;
+use types::input::wiring::ValueRule as Rule;
 
-use super::site::{Models, Offline};
-use super::{Leftover, Setting, Table};
-use crate::chart::Chart;
-use crate::path::{Path, Step};
-use crate::relocate::scopes::Scopes;
+use super::site::{ModelSource, SiteServices};
+use super::{OverlaySetting, WiringLeftover, WiringTable};
+use crate::chart::HelmChart;
+use crate::path::{DocumentPath, PathStep};
+use crate::relocate::scopes::ChartScopes;
 
 /// What rules find in the values of a chart: values to set, and those that the user has to change.
-pub(super) struct Found {
-    pub(super) settings: Vec<Setting>,
-    pub(super) leftovers: Vec<Leftover>,
+pub(super) struct SettingFindings {
+    pub(super) settings: Vec<OverlaySetting>,
+    pub(super) leftovers: Vec<WiringLeftover>,
 }
 
 /// Finds the values that rules set. A value that the user set (`user`) is kept and becomes a
 /// leftover.
-pub(super) fn find(
-    table: &Table,
-    offline: &Offline,
-    chart: &Chart,
+pub(super) fn find_settings(
+    table: &WiringTable,
+    offline: &SiteServices,
+    chart: &HelmChart,
     user: &Value,
     effective: &Value,
-) -> Found {
-    let scopes = Scopes::new(chart, effective);
-    let mut found = Found { settings: vec![], leftovers: vec![] };
-    walk(effective, &Path::default(), &mut |parent, key, value, siblings| {
+) -> SettingFindings {
+    let scopes = ChartScopes::new(chart, effective);
+    let mut found = SettingFindings { settings: vec![], leftovers: vec![] };
+    visit_values(effective, &DocumentPath::default(), &mut |parent, key, value, siblings| {
         let path = parent.key(key);
         for rule in &table.0.values {
-            if !is_at(rule, &path) || !rule.beside.iter().all(|key| siblings.contains_key(key)) {
+            if !ends_in_rule_keys(rule, &path)
+                || !rule.beside.iter().all(|key| siblings.contains_key(key))
+            {
                 continue;
             }
-            if rule.below.as_ref().is_some_and(|word| !is_below(chart, parent, word)) {
+            if rule.below.as_ref().is_some_and(|word| !has_word_in_path(chart, parent, word)) {
                 continue;
             }
-            let Some(wanted) = wanted(rule, offline) else { continue };
+            let Some(wanted) = value_for_rule(rule, offline) else { continue };
             let is_unset = value.is_null() && matches!(&wanted, Value::String(s) if s.is_empty());
             // A value of another type only has the same name: `enabled` as a map, say.
             let is_kin =
@@ -46,9 +48,9 @@ pub(super) fn find(
                 continue;
             }
             // Of the values as the user wrote them: a chart's defaults may be changed.
-            let path = scopes.own_path(&path);
-            if path.find(user).is_some() {
-                found.leftovers.push(Leftover {
+            let path = scopes.path_to_set(&path);
+            if path.find_value(user).is_some() {
+                found.leftovers.push(WiringLeftover {
                     place: format!("value {path}"),
                     what: format!(
                         "your values set it to {value}, which is kept; it should be {wanted}: {}",
@@ -58,7 +60,7 @@ pub(super) fn find(
                 });
                 return;
             }
-            let setting = Setting { path, value: wanted, why: rule.why.clone() };
+            let setting = OverlaySetting { path, value: wanted, why: rule.why.clone() };
             if !found.settings.iter().any(|known| known.path == setting.path) {
                 found.settings.push(setting);
             }
@@ -75,22 +77,22 @@ fn is_empty_issuer(rule: &Rule, value: &Value) -> bool {
 }
 
 /// Whether a path ends in the keys of a rule.
-fn is_at(rule: &Rule, path: &Path) -> bool {
+fn ends_in_rule_keys(rule: &Rule, path: &DocumentPath) -> bool {
     let steps = path.steps();
     steps.len() >= rule.keys.len()
         && steps[steps.len() - rule.keys.len()..]
             .iter()
             .zip(&rule.keys)
-            .all(|(step, key)| matches!(step, Step::Key(own) if own == key))
+            .all(|(step, key)| matches!(step, PathStep::Key(own) if own == key))
 }
 
 /// Whether a key of the path has the word in it, or the name of the chart that the values belong
 /// to.
-fn is_below(chart: &Chart, path: &Path, word: &str) -> bool {
+fn has_word_in_path(chart: &HelmChart, path: &DocumentPath, word: &str) -> bool {
     let in_keys =
-        path.steps().iter().any(|step| matches!(step, Step::Key(key) if key.contains(word)));
+        path.steps().iter().any(|step| matches!(step, PathStep::Key(key) if key.contains(word)));
     let mut in_name = false;
-    chart.each(&Path::default(), &mut |chart, scope| {
+    chart.visit_charts(&DocumentPath::default(), &mut |chart, scope| {
         in_name |= chart.name().contains(word) && scope.is_above(path);
     });
     in_keys || in_name
@@ -98,41 +100,44 @@ fn is_below(chart: &Chart, path: &Path, word: &str) -> bool {
 
 /// The value that a rule sets, with its fields (`{claim}`, `{issuer}`) filled in; `None` if the
 /// site does not have what the rule needs.
-fn wanted(rule: &Rule, offline: &Offline) -> Option<Value> {
+fn value_for_rule(rule: &Rule, offline: &SiteServices) -> Option<Value> {
     let Value::String(text) = &rule.set else {
         // A switch for models in a bucket of a certain layout needs such a bucket.
         let needs = rule.layout != types::site::ModelLayout::default();
-        return (!needs || place(rule, offline, "bucket").is_some()).then(|| rule.set.clone());
+        return (!needs || source_for_field(rule, offline, "bucket").is_some())
+            .then(|| rule.set.clone());
     };
     let field = |field: &str| match field {
         "issuer" => offline.issuer.clone(),
-        _ => place(rule, offline, field),
+        _ => source_for_field(rule, offline, field),
     };
-    with_fields(text, field).map(Value::String)
+    fill_fields(text, field).map(Value::String)
 }
 
 /// What fills a field of a rule: the URL of a bucket or depot, or a claim's name, of the first
 /// model source that fits.
-fn place(rule: &Rule, offline: &Offline, what: &str) -> Option<String> {
+fn source_for_field(rule: &Rule, offline: &SiteServices, what: &str) -> Option<String> {
     offline.models.iter().find_map(|models| match (models, what) {
-        (Models::Bucket { url, layout, .. }, "bucket") if *layout == rule.layout => {
+        (ModelSource::Bucket { url, layout, .. }, "bucket") if *layout == rule.layout => {
             Some(url.clone())
         }
-        (Models::Claim { claim, layout, namespace, .. }, "claim") if *layout == rule.layout => {
+        (ModelSource::Claim { claim, layout, namespace, .. }, "claim")
+            if *layout == rule.layout =>
+        {
             let is_here = offline.namespace.as_ref().is_none_or(|own| own == namespace);
             is_here.then(|| claim.clone())
         }
-        (Models::Depot { url }, "depot") => Some(url.clone()),
+        (ModelSource::Depot { url }, "depot") => Some(url.clone()),
         _ => None,
     })
 }
 
 /// Calls `visit` with each value below a key, at any depth: the path of the map that it is in, its
 /// key, the value, and the map.
-pub(super) fn walk<'a>(
+pub(super) fn visit_values<'a>(
     value: &'a Value,
-    path: &Path,
-    visit: &mut impl FnMut(&Path, &str, &'a Value, &'a serde_json::Map<String, Value>),
+    path: &DocumentPath,
+    visit: &mut impl FnMut(&DocumentPath, &str, &'a Value, &'a serde_json::Map<String, Value>),
 ) {
     // Real values are not nested this deep; a hostile file must not exhaust the stack.
     const DEEPEST: usize = 64;
@@ -143,12 +148,12 @@ pub(super) fn walk<'a>(
         Value::Object(map) => {
             for (key, value) in map {
                 visit(path, key, value, map);
-                walk(value, &path.key(key), visit);
+                visit_values(value, &path.key(key), visit);
             }
         }
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                walk(item, &path.index(index), visit);
+                visit_values(item, &path.index(index), visit);
             }
         }
         _ => {}

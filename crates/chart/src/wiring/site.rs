@@ -1,7 +1,7 @@
 //! What the site offers to the containers of a release: where its models are, its CA, and its
 //! issuer of certificates. Made from `site.yaml`.
 
-use types::destination::Destination;
+use types::destination::ModelDestination;
 use types::site::{ModelLayout, Site};
 
 /// The name of the ConfigMap and of the Secret that `gantry deploy` puts the site's CA into.
@@ -11,11 +11,11 @@ pub const CA_KEY: &str = "ca.crt";
 
 /// What the site offers to containers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Offline {
+pub struct SiteServices {
     /// Where models are, the best first. A runtime uses the first one that it can read.
-    pub models: Vec<Models>,
+    pub models: Vec<ModelSource>,
     /// The CA that signed the certificates of the site's services.
-    pub ca: Option<Ca>,
+    pub ca: Option<SiteCa>,
     /// The issuer of the cluster's certificates: the name of a `ClusterIssuer`.
     pub issuer: Option<String>,
     /// The namespace of the release, if known. A pod can only mount claims of its own namespace.
@@ -26,7 +26,7 @@ pub struct Offline {
 
 /// A location of models.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Models {
+pub enum ModelSource {
     /// A PersistentVolumeClaim, mounted into the pods that read it.
     Claim {
         /// Its namespace.
@@ -56,9 +56,9 @@ pub enum Models {
 
 /// The site's CA in the cluster: a PEM file in a ConfigMap or Secret of the release's namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ca {
+pub struct SiteCa {
     /// The kind of the object that has it.
-    pub from: CaFrom,
+    pub from: CaObjectKind,
     /// The object's name.
     pub name: String,
     /// The key in it.
@@ -67,73 +67,73 @@ pub struct Ca {
 
 /// The kind of object that has the CA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CaFrom {
+pub enum CaObjectKind {
     /// A ConfigMap.
     ConfigMap,
     /// A Secret.
     Secret,
 }
 
-impl Offline {
+impl SiteServices {
     /// Reads a site for a release in this namespace. If the site has a CA, it is expected in the
     /// ConfigMap [`CA_NAME`], where `gantry deploy` puts it.
-    pub fn of_site(site: &Site, namespace: Option<&str>) -> Self {
+    pub fn from_site(site: &Site, namespace: Option<&str>) -> Self {
         let depot = site.depot.as_ref().map(|depot| depot.url.clone());
-        let mut models: Vec<Models> = site
+        let mut models: Vec<ModelSource> = site
             .models
             .iter()
             .filter_map(|target| {
                 let layout = target.layout;
                 match &target.to {
-                    Destination::Claim(own) => Some(Models::Claim {
+                    ModelDestination::Claim(own) => Some(ModelSource::Claim {
                         namespace: own.namespace.clone(),
                         claim: own.name.clone(),
                         folder: own.folder.clone(),
                         layout,
                     }),
-                    Destination::Bucket(bucket) => Some(Models::Bucket {
+                    ModelDestination::Bucket(bucket) => Some(ModelSource::Bucket {
                         url: bucket.to_string(),
                         endpoint: target.endpoint.clone(),
                         layout,
                     }),
-                    Destination::Depot => Some(Models::Depot { url: depot.clone()? }),
+                    ModelDestination::Depot => Some(ModelSource::Depot { url: depot.clone()? }),
                     // A folder is on some machine and not reachable from a pod.
-                    Destination::Folder(_) => None,
+                    ModelDestination::Folder(_) => None,
                 }
             })
             .collect();
         // The depot serves runtimes that can read nothing else, so it comes last.
         if let Some(url) = depot.filter(|_| !models.iter().any(is_depot)) {
-            models.push(Models::Depot { url });
+            models.push(ModelSource::Depot { url });
         }
         // `gantry deploy` writes the CAs of all services into one file, so one CA anywhere is
         // enough.
         let cas = site.models.iter().map(|target| &target.ca).chain([&site.registry.ca]);
-        let ca = cas.flatten().next().map(|_| Ca {
-            from: CaFrom::ConfigMap,
+        let ca = cas.flatten().next().map(|_| SiteCa {
+            from: CaObjectKind::ConfigMap,
             name: CA_NAME.into(),
             key: CA_KEY.into(),
         });
         let mut hosts = Vec::new();
-        hosts.extend(site.registry.prefix().ok().map(|prefix| prefix.registry().to_owned()));
-        hosts.extend(models.iter().filter_map(host));
+        hosts.extend(site.registry.parse_prefix().ok().map(|prefix| prefix.registry().to_owned()));
+        hosts.extend(models.iter().filter_map(host_of_source));
         let namespace = namespace.map(str::to_owned);
         Self { models, ca, issuer: site.cluster_issuer.clone(), namespace, hosts }
     }
 }
 
 /// Whether models are served by a depot.
-fn is_depot(models: &Models) -> bool {
-    matches!(models, Models::Depot { .. })
+fn is_depot(models: &ModelSource) -> bool {
+    matches!(models, ModelSource::Depot { .. })
 }
 
 /// The host, with port, of the server that has the models; `None` for claims and provider's
 /// buckets.
-fn host(models: &Models) -> Option<String> {
+fn host_of_source(models: &ModelSource) -> Option<String> {
     let url = match models {
-        Models::Depot { url } => url,
-        Models::Bucket { endpoint, .. } => endpoint.as_ref()?,
-        Models::Claim { .. } => return None,
+        ModelSource::Depot { url } => url,
+        ModelSource::Bucket { endpoint, .. } => endpoint.as_ref()?,
+        ModelSource::Claim { .. } => return None,
     };
     let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
     Some(rest.split('/').next().unwrap_or(rest).to_owned()).filter(|host| !host.is_empty())
@@ -149,9 +149,9 @@ mod tests {
         let text = "version: 1\nregistry: {url: 'r.internal:5000/ai', ca: ca.pem}\nmodels:\n\
             - {to: 'pvc://ai/models'}\n- {to: 'pvc://ai/all/ollama', layout: ollama}\n\
             - {to: 's3://m/w', layout: sie, endpoint: 'https://s3.internal'}\n- {to: ./folder}\ndepot: {url: 'https://d.internal:8443/'}\n";
-        let offline = Offline::of_site(&Site::parse("site.yaml", text).unwrap(), Some("ai"));
+        let offline = SiteServices::from_site(&Site::parse("site.yaml", text).unwrap(), Some("ai"));
         assert_eq!(offline.models.len(), 4);
-        let Models::Claim { claim, folder, .. } = &offline.models[1] else { unreachable!() };
+        let ModelSource::Claim { claim, folder, .. } = &offline.models[1] else { unreachable!() };
         assert_eq!((claim.as_str(), folder.as_str()), ("all", "ollama"));
         assert_eq!(offline.hosts, ["r.internal:5000", "s3.internal", "d.internal:8443"]);
         assert_eq!(offline.ca.unwrap().name, CA_NAME);

@@ -7,18 +7,20 @@ mod scheme;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gantry_chart::relocate::{Options, Relocation, Target, Verdict, relocate};
-use gantry_chart::{Chart, Result, find, values};
+use gantry_chart::relocate::{
+    ProofVerdict, Relocation, RelocationOptions, RelocationTarget, relocate,
+};
+use gantry_chart::{HelmChart, Result, find, values};
 use proptest::prelude::*;
 use scheme::{Alias, Image, image, made_up};
 use serde_json::{Value, json};
-use types::naming::Naming;
+use types::naming::NamingRule;
 
 fn key(index: usize) -> String {
     format!("app{index}")
 }
 
-fn chart(images: &[Image]) -> Chart {
+fn chart(images: &[Image]) -> HelmChart {
     let mut own = json!({"global": {"imageRegistry": ""}});
     let mut dependencies = Vec::new();
     let mut files = Vec::new();
@@ -37,19 +39,23 @@ fn chart(images: &[Image]) -> Chart {
     let head = json!({"name": "c", "version": "1.0.0", "dependencies": dependencies});
     files.push(("Chart.yaml".to_owned(), head.to_string()));
     files.push(("values.yaml".to_owned(), own.to_string()));
-    Chart::read(files.into_iter().map(|(path, text)| (path, text.into_bytes()))).unwrap()
+    HelmChart::read(files.into_iter().map(|(path, text)| (path, text.into_bytes()))).unwrap()
 }
 
-fn rendered(images: &[Image], chart: &Chart, overlay: Option<&str>) -> String {
-    let over = values::read("overlay", overlay.unwrap_or_default()).unwrap();
-    let all = chart.effective(&over);
+fn rendered(images: &[Image], chart: &HelmChart, overlay: Option<&str>) -> String {
+    let over = values::read_values("overlay", overlay.unwrap_or_default()).unwrap();
+    let all = chart.effective_values(&over);
     let global = all["global"]["imageRegistry"].as_str().unwrap_or_default();
     let documents = images.iter().enumerate();
     documents.map(|(index, image)| image.document(index, &all[key(index)], global)).collect()
 }
 
 /// Relocates a chart of these images. With `is_unsteady`, each render has another password.
-fn moved(images: &[Image], naming: Naming, is_unsteady: bool) -> (Chart, Result<Relocation>) {
+fn moved(
+    images: &[Image],
+    naming: NamingRule,
+    is_unsteady: bool,
+) -> (HelmChart, Result<Relocation>) {
     let chart = chart(images);
     let count = AtomicUsize::new(0);
     let render = |overlay: Option<&str>| {
@@ -60,12 +66,12 @@ fn moved(images: &[Image], naming: Naming, is_unsteady: bool) -> (Chart, Result<
         Ok(stream)
     };
     let prefix = "site.internal:5000/ai".parse().unwrap();
-    let target = Target { prefix, naming, pull_secret: None };
+    let target = RelocationTarget { prefix, naming, pull_secret: None };
     let relocation = relocate(
         &chart,
         &Value::Object(serde_json::Map::new()),
         &target,
-        &Options::default(),
+        &RelocationOptions::default(),
         &render,
     );
     (chart, relocation)
@@ -77,7 +83,7 @@ proptest! {
     #[test]
     fn any_mix_of_schemes_is_moved_and_proven_or_named(
         images in prop::collection::vec(image(), 1..8),
-        naming in prop::sample::select(vec![Naming::Path, Naming::HostPath, Naming::Name]),
+        naming in prop::sample::select(vec![NamingRule::Path, NamingRule::HostPath, NamingRule::Name]),
         is_unsteady in any::<bool>(),
     ) {
         let (chart, relocation) = moved(&images, naming, is_unsteady);
@@ -94,13 +100,13 @@ proptest! {
         prop_assert_eq!(
             relocation.proof.stayed.len(), out_of_reach, "{}{:?}", relocation.overlay, relocation.reasons
         );
-        let verdict = if out_of_reach == 0 { Verdict::Proven } else { Verdict::Leftovers };
+        let verdict = if out_of_reach == 0 { ProofVerdict::Proven } else { ProofVerdict::Leftovers };
         prop_assert_eq!(relocation.proof.verdict(), verdict, "{:?}", relocation.proof);
         // Independent of the proof: the same images under other names, and none of the old ones.
         let before = rendered(&images, &chart, None);
         let after = rendered(&images, &chart, Some(&relocation.overlay));
         let versions = |stream: &str| -> Vec<String> {
-            find::images(stream).images.iter().map(|found| found.reference.version()).collect()
+            find::find_images(stream).images.iter().map(|found| found.reference.digest_or_tag()).collect()
         };
         prop_assert_eq!(versions(&before), versions(&after));
         for image in &images {
@@ -115,10 +121,10 @@ proptest! {
     fn an_overlay_has_no_line_too_many(
         images in prop::collection::vec(image(), 1..6),
     ) {
-        let (chart, Ok(relocation)) = moved(&images, Naming::Path, false) else { return Ok(()) };
+        let (chart, Ok(relocation)) = moved(&images, NamingRule::Path, false) else { return Ok(()) };
 
         // Without any one of its lines, something is not moved.
-        let whole = values::read("overlay", &relocation.overlay).unwrap();
+        let whole = values::read_values("overlay", &relocation.overlay).unwrap();
         let after = rendered(&images, &chart, Some(&relocation.overlay));
         for line in &relocation.lines {
             let mut less = whole.clone();
@@ -135,7 +141,7 @@ proptest! {
     }
 }
 
-fn chart_value(chart: &Chart, path: &str) -> Value {
-    let all = chart.effective(&json!({}));
+fn chart_value(chart: &HelmChart, path: &str) -> Value {
+    let all = chart.effective_values(&json!({}));
     path.split('.').try_fold(&all, |value, key| value.get(key)).cloned().unwrap_or_default()
 }

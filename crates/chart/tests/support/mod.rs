@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use chart::{Chart, RenderError};
+use chart::{HelmChart, RenderError};
 use gantry_chart as chart;
 use serde_json::Value;
 
@@ -28,13 +28,13 @@ pub(crate) fn archives() -> Vec<PathBuf> {
 }
 
 /// The values file that the tests use for a chart.
-pub(crate) fn values_file(chart: &Chart) -> PathBuf {
+pub(crate) fn values_file(chart: &HelmChart) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/charts");
     folder.join(format!("{}.yaml", chart.name()))
 }
 
 /// Reads a chart's archive.
-pub(crate) fn read(archive: &Path) -> Chart {
+pub(crate) fn read(archive: &Path) -> HelmChart {
     let file = std::fs::File::open(archive).unwrap();
     let mut files = Vec::new();
     for entry in tar::Archive::new(flate2::read::GzDecoder::new(file)).entries().unwrap() {
@@ -44,7 +44,7 @@ pub(crate) fn read(archive: &Path) -> Chart {
         entry.read_to_end(&mut bytes).unwrap();
         files.push((path, bytes));
     }
-    Chart::read(files).unwrap()
+    HelmChart::read(files).unwrap()
 }
 
 /// Renders with the helm that dev/setup installs.
@@ -124,8 +124,8 @@ impl Written {
     }
 
     /// The chart.
-    pub(crate) fn chart(&self) -> Chart {
-        Chart::read(self.files.clone()).unwrap()
+    pub(crate) fn chart(&self) -> HelmChart {
+        HelmChart::read(self.files.clone()).unwrap()
     }
 
     /// Renders it with its default values and an overlay.

@@ -3,7 +3,7 @@
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::context::Context;
+use crate::context::CommandContext;
 use crate::error::Result;
 
 /// Print a script that completes gantry's commands and options in a shell.
@@ -13,12 +13,12 @@ Examples:
   gantry completion bash > /etc/bash_completion.d/gantry
   gantry completion zsh > \"${fpath[1]}/_gantry\"
   gantry completion fish > ~/.config/fish/completions/gantry.fish")]
-pub(crate) struct Args {
+pub(crate) struct CompletionArgs {
     /// The shell.
     shell: Shell,
 }
 
-pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+pub(crate) fn run(context: &CommandContext, args: &CompletionArgs) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut crate::Cli::command(), "gantry", &mut script);
     context.ui.print(String::from_utf8_lossy(&script).trim_end())

@@ -5,27 +5,30 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chart::relocate::{Locked, Target};
+use chart::relocate::{LockedImages, RelocationTarget};
 use clap::builder::BoolishValueParser;
 use cluster::Cluster;
 use deploy::release::{
-    Action, Deployed, Deployer, Foreign, Missing, OnFailure, Options, Outcome, Plan, Planned,
-    SiteObjects, Watch as _,
+    DeployOptions, DeployPlan, DeployedRelease, Deployer, ForeignReleases, MissingNamespace,
+    OnFailure, PlannedRelease, ProgressWatcher as _, ReleaseAction, SiteObjects,
+    SupportObjectStatus,
 };
 use net::Credentials;
 use remote::helm;
-use remote::scratch::Scratch;
+use remote::scratch::ScratchFolder;
 use serde::Serialize;
 use types::input::Input;
 use types::site::Site;
 
 use crate::clusters::{self, ClusterArgs};
-use crate::context::Context;
+use crate::context::CommandContext;
 use crate::error::{CommandError, Result};
-use crate::live::Live;
-use crate::offline::Inside;
-use crate::releases::{self, Archives, Asked, Moved, Mover, Way};
-use crate::{ui, world};
+use crate::live_view::ReleaseProgressView;
+use crate::offline::OfflineRules;
+use crate::releases::{
+    self, ChartArchives, LeftoverWorkaround, ReleaseRelocator, RelocatedRelease, SelectedRelease,
+};
+use crate::{environment, ui};
 
 /// Deploy the releases of gantry.yaml to the site's cluster, and wait until they are ready.
 ///
@@ -51,7 +54,7 @@ Examples:
 Exit codes: 0 ready, 1 not ready (the reasons are printed), 2 bad input or usage (nothing was
 changed), 3 an image would come from outside, 4 stopped (run the same command again to resume).")]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
-pub(crate) struct Args {
+pub(crate) struct DeployArgs {
     /// The releases to deploy [default: all of gantry.yaml].
     #[arg(value_name = "RELEASE")]
     releases: Vec<String>,
@@ -73,7 +76,7 @@ pub(crate) struct Args {
     pod_security: Option<String>,
     /// A workaround to use for images that no chart value moves to the site; may be given several times.
     #[arg(long, value_name = "WORKAROUND")]
-    leftovers: Vec<Way>,
+    leftovers: Vec<LeftoverWorkaround>,
     /// Write configuration files for the nodes into this folder, which make them pull leftovers from the
     /// site's registry; one folder per release.
     #[arg(long, value_name = "DIR")]
@@ -82,7 +85,7 @@ pub(crate) struct Args {
     #[arg(long)]
     allow_unwired: bool,
     /// How long the hooks of each release may take, and then its pods to become ready (90s, 20m, 1h).
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = releases::duration)]
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = releases::parse_duration)]
     timeout: Duration,
     /// If a release does not become ready, roll it back to its previous revision, or uninstall it if there
     /// is none.
@@ -101,62 +104,63 @@ pub(crate) struct Args {
 /// The result of a deployment.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Summary {
+struct DeploySummary {
     context: String,
     server: String,
-    releases: Vec<Deployed>,
+    releases: Vec<DeployedRelease>,
 }
 
 /// The result of a dry run.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Planning {
+struct DeployPreview {
     context: String,
     server: String,
-    releases: Vec<Plan>,
+    releases: Vec<DeployPlan>,
 }
 
-pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
-    let (input, lock) = (world::input(context)?, world::lock(context)?);
-    let site = world::site(&args.site)?;
-    let asked = releases::asked(context, &input, &lock, &args.releases)?;
-    let objects = site_objects(args, &site)?;
-    let work = Work {
+pub(crate) fn run(context: &CommandContext, args: &DeployArgs) -> Result<()> {
+    let (input, lock) = (environment::read_input(context)?, environment::read_lock(context)?);
+    let site = environment::read_site(&args.site)?;
+    let asked = releases::select_releases(context, &input, &lock, &args.releases)?;
+    let objects = read_site_objects(args, &site)?;
+    let work = DeployRun {
         context,
         args,
-        target: Target {
-            prefix: site.registry.prefix()?,
+        target: RelocationTarget {
+            prefix: site.registry.parse_prefix()?,
             naming: site.registry.naming,
             pull_secret: site.registry.pull_secret.clone(),
         },
-        locked: Locked::from(&lock),
+        locked: LockedImages::from(&lock),
         input,
         site,
         objects,
     };
-    world::block_on(work.run(&asked))
+    environment::block_on(work.run(&asked))
 }
 
 /// What is the same for all releases of one run.
-struct Work<'a> {
-    context: &'a Context,
-    args: &'a Args,
+struct DeployRun<'a> {
+    context: &'a CommandContext,
+    args: &'a DeployArgs,
     input: Input,
     site: Site,
-    target: Target,
-    locked: Locked,
+    target: RelocationTarget,
+    locked: LockedImages,
     objects: SiteObjects,
 }
 
-impl Work<'_> {
-    async fn run(&self, asked: &[Asked]) -> Result<()> {
-        let cluster = self.cluster(asked).await?;
-        let binary = tokio::task::block_in_place(helm::Binary::locate)?;
+impl DeployRun<'_> {
+    async fn run(&self, asked: &[SelectedRelease]) -> Result<()> {
+        let cluster = self.open_cluster(asked).await?;
+        let binary = tokio::task::block_in_place(helm::HelmBinary::locate)?;
         // Starting helm blocks for a moment; `block_in_place` lets other tasks move to another thread.
-        let helm = tokio::task::block_in_place(|| releases::helm(&cluster, &self.args.cluster))?;
-        let kinds = cluster.kinds().await?;
-        let inside = Inside::new(Some(&self.input), &self.target);
-        let mover = Mover {
+        let helm =
+            tokio::task::block_in_place(|| releases::open_helm(&cluster, &self.args.cluster))?;
+        let kinds = cluster.discover_kinds().await?;
+        let inside = OfflineRules::new(Some(&self.input), &self.target);
+        let mover = ReleaseRelocator {
             context: self.context,
             site: &self.site,
             site_file: &self.args.site,
@@ -165,15 +169,15 @@ impl Work<'_> {
             inside: &inside,
             has_plugins: helm.has_plugins(),
             binary,
-            kube_version: kube_version(&cluster).await?,
-            api_versions: kinds.foreign_versions(),
-            ways: &self.args.leftovers,
-            unwired: self.args.allow_unwired,
+            kube_version: read_kube_version(&cluster).await?,
+            api_versions: kinds.list_custom_api_versions(),
+            workarounds: &self.args.leftovers,
+            allows_unwired: self.args.allow_unwired,
         };
         // All releases are prepared and proven before the first one is installed, so that a refusal
         // leaves the cluster unchanged.
-        let archives = self.archives()?;
-        let moved = self.moved(asked, &archives, &mover).await?;
+        let archives = self.open_archives()?;
+        let moved = self.relocate_releases(asked, &archives, &mover).await?;
         let deployer = Deployer {
             cluster: &cluster,
             kinds: &kinds,
@@ -184,87 +188,94 @@ impl Work<'_> {
             site: &self.objects,
             options: self.options(),
         };
-        let planned: Vec<Planned> = moved.iter().map(|one| one.planned.clone()).collect();
+        let planned: Vec<PlannedRelease> = moved.iter().map(|one| one.planned.clone()).collect();
         // All rights for all releases at once: a missing one must not be found half way.
-        deployer.need_rights(&planned).await?;
+        deployer.require_rights(&planned).await?;
         match self.args.dry_run {
-            true => self.plan(&deployer, &planned).await,
-            false => self.deploy(&deployer, &planned).await,
+            true => self.preview_releases(&deployer, &planned).await,
+            false => self.deploy_releases(&deployer, &planned).await,
         }
     }
 
-    async fn cluster(&self, asked: &[Asked]) -> Result<Cluster> {
+    async fn open_cluster(&self, asked: &[SelectedRelease]) -> Result<Cluster> {
         let (args, site) = (&self.args.cluster, Some(&self.site));
         if self.args.dry_run {
-            return clusters::open(args, site).await;
+            return clusters::open_cluster(args, site).await;
         }
-        let names: Vec<&str> = asked.iter().map(Asked::release).collect();
+        let names: Vec<&str> = asked.iter().map(SelectedRelease::release).collect();
         let doing = format!("deploy {}", names.join(", "));
-        clusters::open_to_write(self.context, args, site, &doing).await
+        clusters::open_cluster_to_write(self.context, args, site, &doing).await
     }
 
-    fn options(&self) -> Options {
+    fn options(&self) -> DeployOptions {
         let args = self.args;
-        Options {
+        DeployOptions {
             timeout: args.timeout,
             on_failure: if args.rollback { OnFailure::RollBack } else { OnFailure::Leave },
-            foreign: if args.take_over { Foreign::TakenOver } else { Foreign::Refused },
+            foreign: if args.take_over {
+                ForeignReleases::TakeOver
+            } else {
+                ForeignReleases::Refuse
+            },
         }
     }
 
     /// Opens what the charts come from. Their temporary files are deleted when this is dropped.
-    fn archives(&self) -> Result<Archives<'_>> {
-        let folder = releases::folder_of(&self.args.site);
+    fn open_archives(&self) -> Result<ChartArchives<'_>> {
+        let folder = releases::parent_folder(&self.args.site);
         let registry = &self.site.registry;
-        let (client, mirrors) =
-            self.context.site_registry(registry, folder, credentials(self.args))?;
+        let (client, mirrors) = self.context.build_site_registry_client(
+            registry,
+            folder,
+            choose_credentials(self.args),
+        )?;
         let from = match self.args.from.as_slice() {
             [] => None,
-            some => Some(world::source(some)?),
+            some => Some(environment::open_source(some)?),
         };
-        let scratch = Scratch::new("gantry-charts-")?;
-        Ok(Archives { from, registry, client, mirrors, scratch })
+        let scratch = ScratchFolder::new("gantry-charts-")?;
+        Ok(ChartArchives { from, registry, client, mirrors, scratch })
     }
 
     /// Prepares all releases, and sorts them in the order of installation.
-    async fn moved(
+    async fn relocate_releases(
         &self,
-        asked: &[Asked],
-        archives: &Archives<'_>,
-        mover: &Mover<'_>,
-    ) -> Result<Vec<Moved>> {
+        asked: &[SelectedRelease],
+        archives: &ChartArchives<'_>,
+        mover: &ReleaseRelocator<'_>,
+    ) -> Result<Vec<RelocatedRelease>> {
         let mut moved = Vec::new();
         for one in asked {
-            self.context.ui.status(&format!(
+            self.context.ui.print_status(&format!(
                 "{}: preparing for {}",
                 one.release(),
                 self.target.prefix
             ));
-            let archive = archives.file(self.context, one).await?;
-            let done = tokio::task::block_in_place(|| mover.moved(one, &archive))?;
-            self.tell(one, &done)?;
+            let archive = archives.find_archive(self.context, one).await?;
+            let done = tokio::task::block_in_place(|| mover.relocate(one, &archive))?;
+            self.report_leftovers(one, &done)?;
             moved.push((one.number, done));
         }
         // Which charts have custom resource definitions is known only now that they are rendered. Those
         // come first, since the API server refuses objects of a kind it does not know.
         let brings =
             |number: usize| moved.iter().any(|(other, done)| *other == number && done.brings_kinds);
-        let order = self.input.order(&brings);
+        let order = self.input.install_order(&brings);
         moved.sort_by_key(|(number, _)| order.iter().position(|place| place == number));
         Ok(moved.into_iter().map(|(_, done)| done).collect())
     }
 
     /// Prints warnings about leftovers of a release, and writes the files for the nodes.
-    fn tell(&self, asked: &Asked, moved: &Moved) -> Result<()> {
+    fn report_leftovers(&self, asked: &SelectedRelease, moved: &RelocatedRelease) -> Result<()> {
         let (ui, name) = (&self.context.ui, asked.release());
         for leftover in &moved.report.leftovers {
-            ui.warn(&format!(
+            ui.print_warning(&format!(
                 "{name}: {} in {}: {}",
                 leftover.image, leftover.place, leftover.reason
             ));
         }
         for left in &moved.wiring.leftovers {
-            ui.warn(&format!(
+            ui.print_warning(&format!(
                 "{name}: not configured for offline use: {}: {}; {}",
                 left.place, left.what, left.next
             ));
@@ -274,8 +285,8 @@ impl Work<'_> {
         {
             for remedy in &moved.report.remedies {
                 let file = folder.join(name).join(&remedy.file);
-                world::write_deep(&file, &remedy.text)?;
-                ui.status(&format!(
+                environment::write_file_with_folders(&file, &remedy.text)?;
+                ui.print_status(&format!(
                     "{} written: copy it to {} on each node ({})",
                     file.display(),
                     remedy.path,
@@ -286,55 +297,63 @@ impl Work<'_> {
         Ok(())
     }
 
-    async fn plan(&self, deployer: &Deployer<'_>, planned: &[Planned]) -> Result<()> {
+    async fn preview_releases(
+        &self,
+        deployer: &Deployer<'_>,
+        planned: &[PlannedRelease],
+    ) -> Result<()> {
         let mut releases = Vec::new();
         for one in planned {
             releases.push(deployer.plan(one).await?);
         }
         let cluster = deployer.cluster;
-        let planning = Planning {
+        let planning = DeployPreview {
             context: cluster.context().to_owned(),
             server: cluster.server().to_owned(),
             releases,
         };
-        self.context.ui.result(&planning, show_plan)
+        self.context.ui.print_result(&planning, format_preview)
     }
 
-    async fn deploy(&self, deployer: &Deployer<'_>, planned: &[Planned]) -> Result<()> {
-        let mut releases: Vec<Deployed> = Vec::new();
+    async fn deploy_releases(
+        &self,
+        deployer: &Deployer<'_>,
+        planned: &[PlannedRelease],
+    ) -> Result<()> {
+        let mut releases: Vec<DeployedRelease> = Vec::new();
         for one in planned {
-            let live = Live::new(&self.context.ui);
+            let live = ReleaseProgressView::new(&self.context.ui);
             let done = deployer.deploy(one, &live).await;
-            live.end();
+            live.finish();
             match done {
                 Ok(done) => {
-                    live.note(&told(&done));
+                    live.note(&describe_deployment(&done));
                     releases.push(done);
                 }
                 // Later releases may need this one, so the first failure ends the run.
-                Err(error) => return Err(self.hinted(error, one, &releases)),
+                Err(error) => return Err(self.add_failure_hints(error, one, &releases)),
             }
         }
         let cluster = deployer.cluster;
-        let summary = Summary {
+        let summary = DeploySummary {
             context: cluster.context().to_owned(),
             server: cluster.server().to_owned(),
             releases,
         };
-        self.context.ui.result(&summary, show)
+        self.context.ui.print_result(&summary, format_summary)
     }
 
     /// Adds hints for what to do about a release that failed.
-    fn hinted(
+    fn add_failure_hints(
         &self,
         error: deploy::release::Error,
-        planned: &Planned,
-        done: &[Deployed],
+        planned: &PlannedRelease,
+        done: &[DeployedRelease],
     ) -> CommandError {
         let is_not_ready = matches!(error, deploy::release::Error::NotReady { .. });
         let mut error = CommandError::from(error);
         if is_not_ready && !self.args.rollback {
-            error = error.hint(format!(
+            error = error.with_hint(format!(
                 "the release is left as it is; run the same command again to continue, or remove it with: gantry undeploy --site {} {}",
                 self.args.site.display(),
                 planned.name()
@@ -342,25 +361,28 @@ impl Work<'_> {
         }
         if !done.is_empty() {
             let names: Vec<&str> = done.iter().map(|one| one.release.as_str()).collect();
-            error = error.hint(format!("ready so far: {}", names.join(", ")));
+            error = error.with_hint(format!("ready so far: {}", names.join(", ")));
         }
         error
     }
 }
 
 /// Reads what the namespaces need from the site: pull secret, CA, Pod Security level.
-fn site_objects(args: &Args, site: &Site) -> Result<SiteObjects> {
+fn read_site_objects(args: &DeployArgs, site: &Site) -> Result<SiteObjects> {
     let registry = &site.registry;
-    let pull_secret = releases::pull_secret(site, &credentials(args))?;
+    let pull_secret = releases::find_pull_secret(site, &choose_credentials(args))?;
     let ca = match &registry.ca {
         None => None,
         Some(file) => {
-            let file = releases::folder_of(&args.site).join(file);
+            let file = releases::parent_folder(&args.site).join(file);
             let text = std::fs::read_to_string(&file).map_err(|cause| {
-                CommandError::usage(format!("registry.ca: cannot read {}: {cause}", file.display()))
+                CommandError::usage_error(format!(
+                    "registry.ca: cannot read {}: {cause}",
+                    file.display()
+                ))
             })?;
             if !text.contains("-----BEGIN CERTIFICATE-----") {
-                return Err(CommandError::usage(format!(
+                return Err(CommandError::usage_error(format!(
                     "registry.ca: {} is not a PEM file with a certificate",
                     file.display()
                 )));
@@ -368,53 +390,54 @@ fn site_objects(args: &Args, site: &Site) -> Result<SiteObjects> {
             Some(text)
         }
     };
-    let missing = if args.create_namespace { Missing::Made } else { Missing::Refused };
+    let missing =
+        if args.create_namespace { MissingNamespace::Create } else { MissingNamespace::Refuse };
     Ok(SiteObjects { pull_secret, ca, pod_security: args.pod_security.clone(), missing })
 }
 
-fn credentials(args: &Args) -> Credentials {
-    args.registry_auth.as_deref().map_or_else(Credentials::system, Credentials::in_file)
+fn choose_credentials(args: &DeployArgs) -> Credentials {
+    args.registry_auth.as_deref().map_or_else(Credentials::from_system, Credentials::from_file)
 }
 
 /// The cluster's version as helm's `--kube-version` accepts it, without suffixes (`v1.33.4+k3s1`).
-async fn kube_version(cluster: &Cluster) -> Result<String> {
-    let version = cluster.version().await?.git_version;
+async fn read_kube_version(cluster: &Cluster) -> Result<String> {
+    let version = cluster.fetch_version().await?.git_version;
     let version = version.trim_start_matches('v');
     let end = version.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(version.len());
     Ok(version[..end].to_owned())
 }
 
-fn told(done: &Deployed) -> String {
+fn describe_deployment(done: &DeployedRelease) -> String {
     let what = match done.action {
-        Action::None => "no change".to_owned(),
-        action => format!("{}, objects changed: {}", word(action), done.changed),
+        ReleaseAction::None => "no change".to_owned(),
+        action => format!("{}, objects changed: {}", label_action(action), done.changed),
     };
     format!("{} is ready in {}: revision {} ({what})", done.release, done.namespace, done.revision)
 }
 
-fn word(action: Action) -> &'static str {
+fn label_action(action: ReleaseAction) -> &'static str {
     match action {
-        Action::Install => "install",
-        Action::Upgrade => "upgrade",
-        Action::None => "no change",
-        Action::Mend => "repair, then install",
+        ReleaseAction::Install => "install",
+        ReleaseAction::Upgrade => "upgrade",
+        ReleaseAction::None => "no change",
+        ReleaseAction::Mend => "repair, then install",
     }
 }
 
-fn show(summary: &Summary) -> String {
+fn format_summary(summary: &DeploySummary) -> String {
     let rows = summary.releases.iter().map(|one| {
         [
             one.release.clone(),
             one.namespace.clone(),
             one.chart.clone(),
-            word(one.action).to_owned(),
+            label_action(one.action).to_owned(),
             one.revision.to_string(),
         ]
     });
     let mut text =
-        ui::table(["release", "namespace", "chart", "action", "revision"], rows.collect());
+        ui::format_table(["release", "namespace", "chart", "action", "revision"], rows.collect());
     for one in summary.releases.iter().flat_map(|one| &one.beside) {
-        if one.object.starts_with("ServiceAccount") && one.outcome != Outcome::Same {
+        if one.object.starts_with("ServiceAccount") && one.outcome != SupportObjectStatus::Same {
             let _ = writeln!(
                 text,
                 "{} now has the pull secret, since no chart value sets it",
@@ -425,24 +448,24 @@ fn show(summary: &Summary) -> String {
     text
 }
 
-fn show_plan(planning: &Planning) -> String {
+fn format_preview(planning: &DeployPreview) -> String {
     let mut text = String::new();
     for plan in &planning.releases {
-        let Plan { release, namespace, chart, action, beside, changes, notes } = plan;
-        let _ = writeln!(text, "{release} in {namespace} ({chart}): {}", word(*action));
-        for one in beside.iter().filter(|one| one.outcome != Outcome::Same) {
+        let DeployPlan { release, namespace, chart, action, beside, changes, notes } = plan;
+        let _ = writeln!(text, "{release} in {namespace} ({chart}): {}", label_action(*action));
+        for one in beside.iter().filter(|one| one.outcome != SupportObjectStatus::Same) {
             let word = match one.outcome {
-                Outcome::Created => "+",
-                Outcome::Changed => "~",
-                Outcome::Same | Outcome::Kept => "=",
+                SupportObjectStatus::Created => "+",
+                SupportObjectStatus::Changed => "~",
+                SupportObjectStatus::Same | SupportObjectStatus::Kept => "=",
             };
             let _ = writeln!(text, "  {word} {}", one.object);
         }
         for one in changes {
             let sign = match one.change {
-                deploy::release::Change::Created => "+",
-                deploy::release::Change::Changed => "~",
-                deploy::release::Change::Removed => "-",
+                deploy::release::ObjectChange::Created => "+",
+                deploy::release::ObjectChange::Changed => "~",
+                deploy::release::ObjectChange::Removed => "-",
             };
             let _ = writeln!(text, "  {sign} {}", one.object);
             for line in one.diff.lines() {

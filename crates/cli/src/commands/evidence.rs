@@ -5,17 +5,18 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use deploy::evidence::{
-    Document, Finding, Key, PartKind, Request, Signature, Target, Trusted, Weight, gather, verify,
+    EvidenceDocument, EvidenceFinding, EvidenceInput, EvidencePartKind, EvidenceTarget, Severity,
+    SignatureStatus, SigningKey, TrustedKey, gather_evidence, verify_evidence,
 };
 use serde::Serialize;
 use types::ByteSize;
 use types::lock::Lock;
 use types::receipt::Receipt;
 
-use crate::context::Context;
+use crate::context::CommandContext;
+use crate::environment;
 use crate::error::{CommandError, Result};
 use crate::ui;
-use crate::world;
 
 /// The environment variable with the password of an encrypted key.
 const PASSWORD: &str = "GANTRY_SIGN_PASSWORD";
@@ -41,9 +42,9 @@ Examples:
 
 The content of the archive, and how to read it without Gantry: docs/evidence.md"
 )]
-pub(crate) struct Args {
+pub(crate) struct EvidenceArgs {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<EvidenceCommand>,
     /// The archive to write (NAME.tar.zst), or a folder to create.
     #[arg(short = 'o', long = "out", value_name = "FILE or DIR", required = true)]
     out: Option<PathBuf>,
@@ -76,8 +77,8 @@ pub(crate) struct Args {
 }
 
 #[derive(clap::Subcommand)]
-enum Command {
-    Verify(VerifyArgs),
+enum EvidenceCommand {
+    Verify(EvidenceVerifyArgs),
 }
 
 /// Verify an evidence archive: every part matches the index, and the index is signed by a trusted key.
@@ -89,7 +90,7 @@ enum Command {
 Examples:
   gantry evidence verify evidence.tar.zst --trust minisign.pub
   gantry evidence verify ./evidence --site site.yaml           # with the keys under `trust:`")]
-struct VerifyArgs {
+struct EvidenceVerifyArgs {
     /// The archive or the folder to verify.
     #[arg(value_name = "FILE or DIR")]
     path: PathBuf,
@@ -104,7 +105,7 @@ struct VerifyArgs {
 /// The result of collecting evidence.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Gathered {
+struct EvidenceSummary {
     written: String,
     is_signed: bool,
     images: usize,
@@ -112,68 +113,69 @@ struct Gathered {
     charts: usize,
     parts: usize,
     bytes: u64,
-    findings: Vec<Finding>,
+    findings: Vec<EvidenceFinding>,
 }
 
 /// The result of verifying an archive.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Proven {
+struct EvidenceVerification {
     name: String,
-    signature: Signature,
+    signature: SignatureStatus,
     parts: usize,
-    findings: Vec<Finding>,
+    findings: Vec<EvidenceFinding>,
 }
 
-pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+pub(crate) fn run(context: &CommandContext, args: &EvidenceArgs) -> Result<()> {
     match &args.command {
-        Some(Command::Verify(args)) => prove(context, args),
-        None => write(context, args),
+        Some(EvidenceCommand::Verify(args)) => verify_evidence_file(context, args),
+        None => write_evidence(context, args),
     }
 }
 
-fn write(context: &Context, args: &Args) -> Result<()> {
+fn write_evidence(context: &CommandContext, args: &EvidenceArgs) -> Result<()> {
     let Some(out) = &args.out else {
-        return Err(CommandError::usage("name the archive to write: -o evidence.tar.zst"));
+        return Err(CommandError::usage_error("name the archive to write: -o evidence.tar.zst"));
     };
-    let key = args.sign.as_deref().map(|path| Key::read(path, std::env::var(PASSWORD).ok()));
+    let key = args.sign.as_deref().map(|path| SigningKey::read(path, std::env::var(PASSWORD).ok()));
     let key = key.transpose()?;
     let lock_files = match args.lock.as_slice() {
-        [] => vec![context.file(world::LOCK)],
+        [] => vec![context.resolve_file(environment::LOCK)],
         paths => paths.to_vec(),
     };
     let locks: Vec<Lock> =
-        lock_files.iter().map(|path| world::lock_at(path)).collect::<Result<_>>()?;
+        lock_files.iter().map(|path| environment::read_lock_at(path)).collect::<Result<_>>()?;
     let receipts: Vec<Receipt> =
-        args.receipt.iter().map(|path| world::receipt_at(path)).collect::<Result<_>>()?;
+        args.receipt.iter().map(|path| environment::read_receipt(path)).collect::<Result<_>>()?;
     // Parsed only to refuse an invalid file; the archive gets the file itself, unchanged.
     if let Some(path) = &args.site {
-        world::site(path)?;
+        environment::read_site(path)?;
     }
     let site: Vec<PathBuf> = args.site.iter().cloned().collect();
     let kinds = [
-        (PartKind::Lock, &lock_files),
-        (PartKind::Site, &site),
-        (PartKind::Receipt, &args.receipt),
-        (PartKind::Proof, &args.proof),
-        (PartKind::Check, &args.check),
-        (PartKind::Audit, &args.audit),
+        (EvidencePartKind::Lock, &lock_files),
+        (EvidencePartKind::Site, &site),
+        (EvidencePartKind::Receipt, &args.receipt),
+        (EvidencePartKind::Proof, &args.proof),
+        (EvidencePartKind::Check, &args.check),
+        (EvidencePartKind::Audit, &args.audit),
     ];
-    let documents =
-        kinds.iter().flat_map(|(kind, paths)| paths.iter().map(|path| Document::read(*kind, path)));
+    let documents = kinds
+        .iter()
+        .flat_map(|(kind, paths)| paths.iter().map(|path| EvidenceDocument::read(*kind, path)));
     let documents = documents.collect::<Result<Vec<_>, _>>()?;
     let source: Option<std::sync::Arc<dyn store::Source>> = match args.from.as_slice() {
-        [] => context.existing_store()?.map(|store| std::sync::Arc::new(store) as _),
-        from => Some(world::source(from)?),
+        [] => context.open_existing_store()?.map(|store| std::sync::Arc::new(store) as _),
+        from => Some(environment::open_source(from)?),
     };
-    let evidence = gather(Request {
+    let evidence = gather_evidence(EvidenceInput {
         locks: &locks,
         receipts: &receipts,
         source: source.as_deref(),
         documents,
     })?;
     let index = &evidence.index;
-    let gathered = Gathered {
+    let gathered = EvidenceSummary {
         written: out.display().to_string(),
         is_signed: key.is_some(),
         images: index.images.len(),
@@ -183,14 +185,14 @@ fn write(context: &Context, args: &Args) -> Result<()> {
         bytes: index.parts.iter().map(|part| part.size).sum(),
         findings: index.findings.clone(),
     };
-    evidence.write(&Target::of(out), key.as_ref())?;
+    evidence.write(&EvidenceTarget::from_path(out), key.as_ref())?;
     if !gathered.is_signed {
-        context.ui.warn(
+        context.ui.print_warning(
             "the archive is not signed, so nobody can tell who made it; sign it with --sign KEY",
         );
     }
-    context.ui.result(&gathered, |gathered| {
-        let mut text = findings(&gathered.findings);
+    context.ui.print_result(&gathered, |gathered| {
+        let mut text = format_findings(&gathered.findings);
         let _ = writeln!(
             text,
             "{} written: {} images, {} models, {} charts; {} parts, {}{}",
@@ -206,41 +208,43 @@ fn write(context: &Context, args: &Args) -> Result<()> {
     })
 }
 
-fn prove(context: &Context, args: &VerifyArgs) -> Result<()> {
+fn verify_evidence_file(context: &CommandContext, args: &EvidenceVerifyArgs) -> Result<()> {
     let mut keys = args.trust.clone();
     if let Some(path) = &args.site {
-        keys.extend(world::site(path)?.trust);
+        keys.extend(environment::read_site(path)?.trust);
     }
-    let trusted = keys.iter().map(|key| Trusted::read(key)).collect::<Result<Vec<_>, _>>()?;
+    let trusted = keys.iter().map(|key| TrustedKey::read(key)).collect::<Result<Vec<_>, _>>()?;
     // A site file without keys would silently turn the verification of the signature off.
     if trusted.is_empty() && args.site.is_some() {
-        return Err(CommandError::usage("the site file has no trusted keys")
-            .hint("list keys under trust: in site.yaml, or give --trust PUBKEY"));
+        return Err(CommandError::usage_error("the site file has no trusted keys")
+            .with_hint("list keys under trust: in site.yaml, or give --trust PUBKEY"));
     }
-    let verified = verify(&args.path, &trusted)?;
-    let proven = Proven {
+    let verified = verify_evidence(&args.path, &trusted)?;
+    let proven = EvidenceVerification {
         name: verified.index.name,
         signature: verified.signature,
         parts: verified.index.parts.len(),
         findings: verified.index.findings,
     };
     match &proven.signature {
-        Signature::Good { .. } => {}
-        Signature::NotChecked { .. } => {
-            context
-                .ui
-                .warn("the signature was not verified; give the key to trust with --trust PUBKEY");
+        SignatureStatus::Good { .. } => {}
+        SignatureStatus::NotChecked { .. } => {
+            context.ui.print_warning(
+                "the signature was not verified; give the key to trust with --trust PUBKEY",
+            );
         }
-        Signature::None => context.ui.warn("the archive is not signed: anybody could have made it"),
+        SignatureStatus::None => {
+            context.ui.print_warning("the archive is not signed: anybody could have made it")
+        }
     }
-    context.ui.result(&proven, |proven| {
-        let mut text = findings(&proven.findings);
+    context.ui.print_result(&proven, |proven| {
+        let mut text = format_findings(&proven.findings);
         let signed = match &proven.signature {
-            Signature::Good { key, comment } => format!("signed by {key} ({comment})"),
-            Signature::NotChecked { key } => {
+            SignatureStatus::Good { key, comment } => format!("signed by {key} ({comment})"),
+            SignatureStatus::NotChecked { key } => {
                 format!("signed by {}, not verified", key.as_deref().unwrap_or("an unknown key"))
             }
-            Signature::None => "not signed".to_owned(),
+            SignatureStatus::None => "not signed".to_owned(),
         };
         let _ =
             writeln!(text, "{}: all {} parts match the index, {signed}", proven.name, proven.parts);
@@ -248,17 +252,17 @@ fn prove(context: &Context, args: &VerifyArgs) -> Result<()> {
     })
 }
 
-fn findings(all: &[Finding]) -> String {
+fn format_findings(all: &[EvidenceFinding]) -> String {
     if all.is_empty() {
         return String::new();
     }
     let rows = all.iter().map(|finding| {
         let weight = match finding.weight {
-            Weight::High => "high",
-            Weight::Medium => "medium",
-            Weight::Low => "low",
+            Severity::High => "high",
+            Severity::Medium => "medium",
+            Severity::Low => "low",
         };
         [weight.to_owned(), finding.what.clone(), finding.why.clone()]
     });
-    ui::table(["severity", "subject", "finding"], rows.collect())
+    ui::format_table(["severity", "subject", "finding"], rows.collect())
 }

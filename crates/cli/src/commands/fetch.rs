@@ -3,9 +3,9 @@
 use serde::Serialize;
 use types::ByteSize;
 
-use crate::context::Context;
-use crate::error::{CommandError, Kind, Result};
-use crate::world;
+use crate::context::CommandContext;
+use crate::environment;
+use crate::error::{CommandError, ErrorKind, Result};
 
 /// Download everything in gantry.lock into the store.
 ///
@@ -20,7 +20,7 @@ Examples:
 
 Gantry uses `mirrors:` of its configuration file, the variables HTTPS_PROXY, NO_PROXY,
 SSL_CERT_FILE, HF_ENDPOINT and HF_TOKEN, and docker's config.json with its credential helpers.")]
-pub(crate) struct Args {
+pub(crate) struct FetchArgs {
     /// The number of parallel downloads, 1 to 64 [default: `concurrency` of the configuration, else 6].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) concurrency: Option<u16>,
@@ -28,7 +28,7 @@ pub(crate) struct Args {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Summary {
+struct FetchSummary {
     store: String,
     roots: usize,
     fetched_blobs: usize,
@@ -36,27 +36,32 @@ struct Summary {
     present_blobs: usize,
 }
 
-pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
-    let lock = world::lock(context)?;
-    let meter = context.ui.progress("fetch");
+pub(crate) fn run(context: &CommandContext, args: &FetchArgs) -> Result<()> {
+    let lock = environment::read_lock(context)?;
+    let meter = context.ui.start_progress("fetch");
     let concurrency = args.concurrency.map(usize::from);
-    let outcome = world::run_with(context, meter.clone(), concurrency, async |world| {
-        let jobs = resolve::jobs(world, &lock)?;
-        // Blobs without a download address (from archives, caches and local charts) were stored by
-        // `gantry lock`. If they are gone from the store, they are read again from their local source.
-        if !jobs.missing.is_empty() {
-            let input = world::input(context)?;
-            resolve::restore(world, &input, &lock).await?;
-        }
-        let report =
-            remote::fetch::fetch(&world.client, &world.store, jobs.remote, world.progress.clone())
-                .await?;
-        // Names appear in the store only when all they refer to is there, so that nobody packs a part.
-        if report.failed.is_empty() {
-            resolve::publish(&world.store, &lock)?;
-        }
-        Ok((report, world.store.path().display().to_string()))
-    });
+    let outcome =
+        environment::run_online_with(context, meter.clone(), concurrency, async |world| {
+            let jobs = resolve::plan_fetch(world, &lock)?;
+            // Blobs without a download address (from archives, caches and local charts) were stored by
+            // `gantry lock`. If they are gone from the store, they are read again from their local source.
+            if !jobs.missing.is_empty() {
+                let input = environment::read_input(context)?;
+                resolve::restore_content(world, &input, &lock).await?;
+            }
+            let report = remote::fetch::fetch_blobs(
+                &world.client,
+                &world.store,
+                jobs.remote,
+                world.progress.clone(),
+            )
+            .await?;
+            // Names appear in the store only when all they refer to is there, so that nobody packs a part.
+            if report.failed.is_empty() {
+                resolve::publish_roots(&world.store, &lock)?;
+            }
+            Ok((report, world.store.path().display().to_string()))
+        });
     let (report, store) = match outcome {
         Ok(outcome) => {
             meter.finish();
@@ -68,16 +73,16 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         }
     };
     if let Some(first) = report.failed.first() {
-        return Err(failure(&report, first));
+        return Err(build_fetch_error(&report, first));
     }
-    let summary = Summary {
+    let summary = FetchSummary {
         store,
         roots: lock.roots().len(),
         fetched_blobs: report.fetched,
         fetched_bytes: report.moved,
         present_blobs: report.present,
     };
-    context.ui.result(&summary, |summary| {
+    context.ui.print_result(&summary, |summary| {
         format!(
             "{} entries of the lock are in {}: {} blobs downloaded ({}), {} already present",
             summary.roots,
@@ -90,18 +95,21 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
 }
 
 /// The error for failed downloads. It names the first one.
-fn failure(report: &remote::fetch::Report, first: &remote::fetch::Failure) -> CommandError {
+fn build_fetch_error(
+    report: &remote::fetch::FetchReport,
+    first: &remote::fetch::FetchFailure,
+) -> CommandError {
     let failed = &report.failed;
     let is = |test: fn(&remote::Error) -> bool| failed.iter().any(|failure| test(&failure.error));
     let kind = if is(remote::Error::is_integrity) {
-        Kind::Integrity
+        ErrorKind::Integrity
     } else if report.fetched == 0 && failed.iter().all(|failure| failure.error.is_input()) {
         // Usually a wrong credential: nothing was downloaded, and the same command would fail again.
-        Kind::Usage
+        ErrorKind::Usage
     } else if report.fetched + report.present > 0 {
-        Kind::Partial
+        ErrorKind::Partial
     } else {
-        Kind::Failed
+        ErrorKind::Failed
     };
     let cause = first.error.to_string();
     // Most causes begin with the name already.
@@ -113,7 +121,7 @@ fn failure(report: &remote::fetch::Report, first: &remote::fetch::Failure) -> Co
     let error = CommandError::new(kind, format!("cannot download {}: {cause}{others}", first.name));
     match kind {
         // What to do first is in the cause; running the same command again would not help.
-        Kind::Usage => error,
-        _ => error.hint("what was downloaded is kept; run gantry fetch again to resume"),
+        ErrorKind::Usage => error,
+        _ => error.with_hint("what was downloaded is kept; run gantry fetch again to resume"),
     }
 }

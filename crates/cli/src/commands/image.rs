@@ -3,12 +3,12 @@
 
 use std::path::PathBuf;
 
-use remote::own_image::Binaries;
+use remote::own_image::GantryBinaries;
 use serde::Serialize;
 use store::Store;
 use types::{ByteSize, Reference, own_image};
 
-use crate::context::Context;
+use crate::context::CommandContext;
 use crate::error::{CommandError, Result};
 use crate::ui;
 
@@ -25,7 +25,7 @@ Examples:
   gantry image -o ./gantry-image && skopeo inspect --config oci:gantry-image
   gantry image --binary gantry-linux-amd64 --binary gantry-linux-arm64   # for both platforms
   gantry image -o ./gantry-image && gantry load ./gantry-image --to registry.internal:5000/tools")]
-pub(crate) struct Args {
+pub(crate) struct ImageArgs {
     /// The OCI image layout to write to, created if it does not exist [default: the store].
     #[arg(short = 'o', long = "out", value_name = "DIR")]
     out: Option<PathBuf>,
@@ -40,59 +40,61 @@ pub(crate) struct Args {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Summary {
+struct OwnImageSummary {
     image: String,
     digest: String,
     media_type: String,
     layout: String,
-    platforms: Vec<Platform>,
+    platforms: Vec<OwnImagePlatform>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Platform {
+struct OwnImagePlatform {
     platform: String,
     digest: String,
     /// The size of the compressed layer.
     bytes: u64,
 }
 
-pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+pub(crate) fn run(context: &CommandContext, args: &ImageArgs) -> Result<()> {
     let reference = match &args.tag {
         Some(tag) => tag.clone(),
-        None => own_image::reference()?,
+        None => own_image::image_reference()?,
     };
     // Checked before the store is opened, since opening creates it: a binary that cannot become an
     // image must leave nothing behind.
-    let binaries = Binaries::open(&args.binaries)?;
+    let binaries = GantryBinaries::open(&args.binaries)?;
     let store = match &args.out {
         Some(folder) => Store::open(folder)?,
-        None => context.store()?,
+        None => context.open_store()?,
     };
     // Held until the image is published: `gantry store gc` in another process would delete its blobs,
     // which nothing refers to before that.
-    let _session = store.session()?;
-    let meter = context.ui.progress("image");
-    let image =
-        binaries.image(&reference, &store, &*meter).map_err(CommandError::from).and_then(|image| {
-            store.publish(std::slice::from_ref(&image.root))?;
+    let _session = store.open_session()?;
+    let meter = context.ui.start_progress("image");
+    let image = binaries
+        .build_image(&reference, &store, &*meter)
+        .map_err(CommandError::from)
+        .and_then(|image| {
+            store.publish_roots(std::slice::from_ref(&image.root))?;
             Ok(image)
         });
     meter.clear();
     let image = image?;
-    let platforms = image.manifests.iter().map(|manifest| Platform {
+    let platforms = image.manifests.iter().map(|manifest| OwnImagePlatform {
         platform: manifest.platform.as_ref().map(ToString::to_string).unwrap_or_default(),
         digest: manifest.digest.to_string(),
         bytes: manifest.layers.iter().map(|layer| layer.size).sum(),
     });
-    let summary = Summary {
+    let summary = OwnImageSummary {
         image: image.root.name.to_string(),
         digest: image.root.descriptor.digest.to_string(),
         media_type: image.root.descriptor.media_type.clone(),
         layout: store.path().display().to_string(),
         platforms: platforms.collect(),
     };
-    context.ui.result(&summary, |summary| {
+    context.ui.print_result(&summary, |summary| {
         let rows = summary.platforms.iter().map(|platform| {
             [
                 platform.platform.clone(),
@@ -102,7 +104,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         });
         format!(
             "{}\n{}@{} in {}\n",
-            ui::table(["platform", "layer", "manifest"], rows.collect()),
+            ui::format_table(["platform", "layer", "manifest"], rows.collect()),
             summary.image,
             summary.digest,
             summary.layout,

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use chart::Rules;
-use chart::find::{self, Broken, Confidence, Findings, Found, Pattern};
+use chart::OperatorRules;
+use chart::find::{self, BrokenImageField, Confidence, FoundImage, ImageScan, LocationKind};
 use chart::manifest::Manifests;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -14,9 +14,9 @@ use types::Reference;
 use types::input::{self, ChartSource};
 
 use crate::charts::{self, RenderArgs};
-use crate::context::Context;
+use crate::context::CommandContext;
 use crate::error::{CommandError, Result};
-use crate::{ui, world};
+use crate::{environment, ui};
 
 /// List every image that charts or manifests use, and where each is referenced.
 ///
@@ -40,7 +40,7 @@ Examples:
 
 List images that your own operators have compiled in under `rules:` in gantry.yaml
 (docs/formats/rules.md).")]
-pub(crate) struct Args {
+pub(crate) struct ImagesArgs {
     /// Charts (oci://…, a folder, a .tgz, or the URL of a repository followed by the chart's name), plain
     /// manifests (files or folders of YAML), or - for standard input [default: the charts of
     /// gantry.yaml].
@@ -58,14 +58,14 @@ pub(crate) struct Args {
     explain: Option<String>,
     /// List only images of at least this confidence.
     #[arg(long, value_name = "CONFIDENCE", default_value = "possible")]
-    at_least: AtLeast,
+    at_least: MinimumConfidence,
     /// Print only the references, one per line.
     #[arg(long)]
     list: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum AtLeast {
+enum MinimumConfidence {
     /// All images.
     Possible,
     /// Images that an operator or a program starts, and those the kubelet pulls.
@@ -75,134 +75,149 @@ enum AtLeast {
 }
 
 #[derive(Serialize)]
-struct Images {
-    images: Vec<Image>,
+struct ImageList {
+    images: Vec<ListedImage>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    broken: Vec<Broken>,
+    broken: Vec<BrokenImageField>,
 }
 
 #[derive(Serialize)]
-struct Image {
+struct ListedImage {
     reference: Reference,
     /// The highest confidence among its places.
     confidence: Confidence,
-    places: Vec<Found>,
+    places: Vec<FoundImage>,
 }
 
-pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
-    world::end_when_stopped()?;
-    let rules = match world::optional_input(context)? {
-        Some(input) => Rules::of_input(&input),
-        None => Rules::builtin().clone(),
+pub(crate) fn run(context: &CommandContext, args: &ImagesArgs) -> Result<()> {
+    environment::exit_when_stopped()?;
+    let rules = match environment::read_optional_input(context)? {
+        Some(input) => OperatorRules::from_input(&input),
+        None => OperatorRules::builtin().clone(),
     };
-    let mut findings = Findings::default();
-    for subject in subjects(context, args)? {
+    let mut findings = ImageScan::default();
+    for subject in read_search_inputs(context, args)? {
         // Charts need helm; manifests are searched as they are.
         let found = match subject {
-            Subject::Manifests { name, text } => in_manifests(&name, &text, &rules)?,
-            Subject::Chart(chart) => in_chart(context, &chart, &rules)?,
+            ImageSearchInput::Manifests { name, text } => {
+                find_images_in_manifests(&name, &text, &rules)?
+            }
+            ImageSearchInput::Chart(chart) => find_images_in_chart(context, &chart, &rules)?,
         };
         findings.images.extend(found.images);
         findings.broken.extend(found.broken);
     }
-    let images = gathered(findings, args.at_least);
+    let images = group_by_image(findings, args.at_least);
     for broken in &images.broken {
-        let Broken { place, text, reason } = broken;
-        context.ui.warn(&format!("{place}: {text:?} is not an image reference: {reason}"));
+        let BrokenImageField { place, text, reason } = broken;
+        context.ui.print_warning(&format!("{place}: {text:?} is not an image reference: {reason}"));
     }
     if let Some(wanted) = &args.explain {
-        return explain(context, &images, wanted);
+        return explain_images(context, &images, wanted);
     }
     if args.list {
         let list: Vec<String> = images.images.iter().map(|i| i.reference.to_string()).collect();
         return context.ui.print(&list.join("\n"));
     }
-    context.ui.result(&images, table)
+    context.ui.print_result(&images, format_table)
 }
 
-enum Subject {
-    Chart(Box<input::Chart>),
+enum ImageSearchInput {
+    Chart(Box<input::InputChart>),
     Manifests { name: String, text: String },
 }
 
 /// The charts and manifests to search. Manifests are read here, charts are rendered later.
-fn subjects(context: &Context, args: &Args) -> Result<Vec<Subject>> {
+fn read_search_inputs(
+    context: &CommandContext,
+    args: &ImagesArgs,
+) -> Result<Vec<ImageSearchInput>> {
     let variants: Vec<Vec<PathBuf>> =
         args.variant.iter().map(|files| files.split(',').map(PathBuf::from).collect()).collect();
     if args.charts.is_empty() {
-        let input = world::input(context)?;
+        let input = environment::read_input(context)?;
         if input.charts.is_empty() {
-            return Err(CommandError::usage("gantry.yaml has no charts")
-                .hint("name a chart: gantry images CHART"));
+            return Err(CommandError::usage_error("gantry.yaml has no charts")
+                .with_hint("name a chart: gantry images CHART"));
         }
-        return Ok(input.charts.into_iter().map(|chart| Subject::Chart(Box::new(chart))).collect());
+        return Ok(input
+            .charts
+            .into_iter()
+            .map(|chart| ImageSearchInput::Chart(Box::new(chart)))
+            .collect());
     }
-    charts::sources(&args.charts)?
+    charts::parse_chart_sources(&args.charts)?
         .into_iter()
         .map(|source| match &source {
-            ChartSource::Local(path) if is_manifests(path) => manifests(path),
-            _ => Ok(Subject::Chart(Box::new(args.render.chart(source, &variants)?))),
+            ChartSource::Local(path) if is_manifest_path(path) => read_manifests(path),
+            _ => Ok(ImageSearchInput::Chart(Box::new(
+                args.render.to_input_chart(source, &variants)?,
+            ))),
         })
         .collect()
 }
 
-fn is_manifests(path: &Path) -> bool {
+fn is_manifest_path(path: &Path) -> bool {
     // A folder of templates is a chart's, even where its Chart.yaml is missing.
     let is_chart = ["Chart.yaml", "templates"].iter().any(|name| path.join(name).exists());
     path == Path::new("-")
-        || is_yaml(path)
-        || path.is_dir() && !is_chart && !yaml_files(path).is_empty()
+        || is_yaml_file(path)
+        || path.is_dir() && !is_chart && !list_yaml_files(path).is_empty()
 }
 
-fn is_yaml(path: &Path) -> bool {
+fn is_yaml_file(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
 /// The manifest files of a folder, sorted. Folders inside it are not searched, as in `kubectl apply -f`.
-fn yaml_files(folder: &Path) -> Vec<PathBuf> {
+fn list_yaml_files(folder: &Path) -> Vec<PathBuf> {
     let entries =
         std::fs::read_dir(folder).into_iter().flatten().filter_map(std::result::Result::ok);
-    let mut files: Vec<PathBuf> =
-        entries.map(|entry| entry.path()).filter(|path| path.is_file() && is_yaml(path)).collect();
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file() && is_yaml_file(path))
+        .collect();
     files.sort();
     files
 }
 
-fn manifests(path: &Path) -> Result<Subject> {
+fn read_manifests(path: &Path) -> Result<ImageSearchInput> {
     if path == Path::new("-") {
-        let text = world::manifests("kubectl kustomize ./overlay | gantry images -")?;
-        return Ok(Subject::Manifests { name: "standard input".into(), text });
+        let text = environment::read_manifests_from_stdin(
+            "kubectl kustomize ./overlay | gantry images -",
+        )?;
+        return Ok(ImageSearchInput::Manifests { name: "standard input".into(), text });
     }
     if path.is_dir()
         && ["kustomization.yaml", "kustomization.yml"].iter().any(|f| path.join(f).exists())
     {
         let shown = path.display();
-        return Err(CommandError::usage(format!(
+        return Err(CommandError::usage_error(format!(
             "{shown} is a kustomization, which has to be built first"
         ))
-        .hint(format!("kubectl kustomize {shown} | gantry images -")));
+        .with_hint(format!("kubectl kustomize {shown} | gantry images -")));
     }
-    let files = if path.is_dir() { yaml_files(path) } else { vec![path.to_owned()] };
+    let files = if path.is_dir() { list_yaml_files(path) } else { vec![path.to_owned()] };
     let mut text = String::new();
     for file in files {
         let own = std::fs::read_to_string(&file).map_err(|cause| {
-            CommandError::usage(format!("cannot read {}: {cause}", file.display()))
+            CommandError::usage_error(format!("cannot read {}: {cause}", file.display()))
         })?;
         text.push_str("---\n");
         text.push_str(&own);
         text.push('\n');
     }
-    Ok(Subject::Manifests { name: path.display().to_string(), text })
+    Ok(ImageSearchInput::Manifests { name: path.display().to_string(), text })
 }
 
-fn in_manifests(name: &str, text: &str, rules: &Rules) -> Result<Findings> {
-    let findings = find::images_with(text, rules);
-    readable(name, &findings)?;
+fn find_images_in_manifests(name: &str, text: &str, rules: &OperatorRules) -> Result<ImageScan> {
+    let findings = find::find_images_with_rules(text, rules);
+    require_valid_yaml(name, &findings)?;
     // An empty list would look like a result, when the file is a values file, or the command at the
     // other end of the pipe has failed.
     if Manifests::read(text).documents.iter().all(|document| document.kind().is_empty()) {
-        return Err(CommandError::usage(format!("{name} contains no Kubernetes manifests")).hint(
+        return Err(CommandError::usage_error(format!("{name} contains no Kubernetes manifests")).with_hint(
             "give manifests (with kind: …), a chart, or `-` to read manifests from standard input",
         ));
     }
@@ -210,13 +225,17 @@ fn in_manifests(name: &str, text: &str, rules: &Rules) -> Result<Findings> {
 }
 
 /// The images of all renders of a chart: one with its values, and one for each variant.
-fn in_chart(context: &Context, chart: &input::Chart, rules: &Rules) -> Result<Findings> {
-    let mut all = Findings::default();
+fn find_images_in_chart(
+    context: &CommandContext,
+    chart: &input::InputChart,
+    rules: &OperatorRules,
+) -> Result<ImageScan> {
+    let mut all = ImageScan::default();
     let variants = std::iter::once(&[][..]).chain(chart.variants.iter().map(Vec::as_slice));
     for variant in variants {
-        let release = charts::open(context, chart, variant)?;
+        let release = charts::open_chart(context, chart, variant)?;
         let found = release.inspect(rules)?.findings;
-        readable(release.chart().name(), &found)?;
+        require_valid_yaml(release.chart().name(), &found)?;
         all.images.extend(found.images);
         all.broken.extend(found.broken);
     }
@@ -224,12 +243,12 @@ fn in_chart(context: &Context, chart: &input::Chart, rules: &Rules) -> Result<Fi
 }
 
 /// Refuses documents that are not valid YAML: skipping them would silently leave images out.
-fn readable(name: &str, findings: &Findings) -> Result<()> {
+fn require_valid_yaml(name: &str, findings: &ImageScan) -> Result<()> {
     match findings.unread.first() {
         Some(unread) => {
             let template =
                 unread.template.as_deref().map(|t| format!(" ({t})")).unwrap_or_default();
-            Err(CommandError::usage(format!(
+            Err(CommandError::usage_error(format!(
                 "{name}: the document at line {}{template} is not valid YAML: {}",
                 unread.line, unread.reason
             )))
@@ -239,16 +258,16 @@ fn readable(name: &str, findings: &Findings) -> Result<()> {
 }
 
 /// Groups findings by image. The same place in two renders is listed once.
-fn gathered(findings: Findings, at_least: AtLeast) -> Images {
+fn group_by_image(findings: ImageScan, at_least: MinimumConfidence) -> ImageList {
     let least = match at_least {
-        AtLeast::Possible => Confidence::Possible,
-        AtLeast::Likely => Confidence::Likely,
-        AtLeast::Certain => Confidence::Certain,
+        MinimumConfidence::Possible => Confidence::Possible,
+        MinimumConfidence::Likely => Confidence::Likely,
+        MinimumConfidence::Certain => Confidence::Certain,
     };
-    let mut images: BTreeMap<Reference, Vec<Found>> = BTreeMap::new();
+    let mut images: BTreeMap<Reference, Vec<FoundImage>> = BTreeMap::new();
     for found in findings.images {
         let places = images.entry(found.reference.clone()).or_default();
-        let is_same = |other: &Found| {
+        let is_same = |other: &FoundImage| {
             let (a, b) = (&other.place, &found.place);
             (&a.template, &a.kind, &a.name, &a.path) == (&b.template, &b.kind, &b.name, &b.path)
         };
@@ -260,14 +279,14 @@ fn gathered(findings: Findings, at_least: AtLeast) -> Images {
     let images = images.into_iter().filter_map(|(reference, mut places)| {
         places.sort_by_key(|found| std::cmp::Reverse(found.confidence));
         let confidence = places.first()?.confidence;
-        Some(Image { reference, confidence, places })
+        Some(ListedImage { reference, confidence, places })
     });
-    let mut images: Vec<Image> = images.filter(|image| image.confidence >= least).collect();
+    let mut images: Vec<ListedImage> = images.filter(|image| image.confidence >= least).collect();
     images.sort_by(|a, b| (b.confidence, &a.reference).cmp(&(a.confidence, &b.reference)));
-    Images { images, broken: findings.broken }
+    ImageList { images, broken: findings.broken }
 }
 
-fn table(images: &Images) -> String {
+fn format_table(images: &ImageList) -> String {
     let rows = images.images.iter().map(|image| {
         let first = &image.places[0];
         let place = format!("{} {}", first.place.kind, first.place.name);
@@ -279,7 +298,7 @@ fn table(images: &Images) -> String {
         // The note of a value is more useful than the value's path: it names the switch that would turn
         // the image on.
         let by = match &first.note {
-            Some(note) if values.is_empty() || first.pattern == Pattern::Value => note.clone(),
+            Some(note) if values.is_empty() || first.pattern == LocationKind::Value => note.clone(),
             _ => values.join(", "),
         };
         [
@@ -290,20 +309,20 @@ fn table(images: &Images) -> String {
             by,
         ]
     });
-    ui::table(["image", "confidence", "found in", "location", "set by"], rows.collect())
+    ui::format_table(["image", "confidence", "found in", "location", "set by"], rows.collect())
 }
 
-fn explain(context: &Context, images: &Images, wanted: &str) -> Result<()> {
+fn explain_images(context: &CommandContext, images: &ImageList, wanted: &str) -> Result<()> {
     let whole = wanted.parse::<Reference>().ok();
-    let is_wanted = |image: &&Image| {
+    let is_wanted = |image: &&ListedImage| {
         whole.as_ref() == Some(&image.reference) || image.reference.to_string().contains(wanted)
     };
-    let found: Vec<&Image> = images.images.iter().filter(is_wanted).collect();
+    let found: Vec<&ListedImage> = images.images.iter().filter(is_wanted).collect();
     if found.is_empty() {
-        return Err(CommandError::usage(format!("no image that matches {wanted} was found"))
-            .hint("leave out --explain to list all images; other values (-f, --variant) may turn more of them on"));
+        return Err(CommandError::usage_error(format!("no image that matches {wanted} was found"))
+            .with_hint("leave out --explain to list all images; other values (-f, --variant) may turn more of them on"));
     }
-    context.ui.result(&found, |found| {
+    context.ui.print_result(&found, |found| {
         let places = found.iter().flat_map(|image| &image.places);
         places.fold(String::new(), |mut text, found| {
             let _ = writeln!(text, "{}", found.explain());

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use types::input::ChartSource;
 
-use crate::charts::sources;
-use crate::context::Context;
+use crate::charts::parse_chart_sources;
+use crate::context::CommandContext;
+use crate::environment;
 use crate::error::{CommandError, Result};
-use crate::world;
 
 /// Write a commented gantry.yaml for one or more charts.
 ///
@@ -20,7 +20,7 @@ Examples:
   gantry init oci://ghcr.io/org/charts/app --version 1.2.3
   gantry init https://charts.example/stable postgresql
   gantry init                                 # no chart: images and models only")]
-pub(crate) struct Args {
+pub(crate) struct InitArgs {
     /// Charts: oci://…, a folder, a .tgz, or the URL of a repository followed by the chart's name.
     #[arg(value_name = "CHART")]
     charts: Vec<String>,
@@ -38,39 +38,39 @@ pub(crate) struct Args {
     force: bool,
 }
 
-pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
-    let path = context.file(world::INPUT);
+pub(crate) fn run(context: &CommandContext, args: &InitArgs) -> Result<()> {
+    let path = context.resolve_file(environment::INPUT);
     if path.exists() && !args.force {
-        return Err(CommandError::usage(format!("{} exists already", path.display()))
-            .hint("edit it, or overwrite it with --force"));
+        return Err(CommandError::usage_error(format!("{} exists already", path.display()))
+            .with_hint("edit it, or overwrite it with --force"));
     }
     let mut charts = Vec::new();
-    for source in sources(&args.charts)? {
+    for source in parse_chart_sources(&args.charts)? {
         if let ChartSource::Local(folder) = &source
             && !context.directory.join(folder).exists()
         {
             let shown = folder.display();
-            return Err(CommandError::usage(format!("chart {shown}: no such folder or file"))
-                .hint("paths are relative to the folder of gantry.yaml (-C); write oci://… for a chart in a registry"));
+            return Err(CommandError::usage_error(format!("chart {shown}: no such folder or file"))
+                .with_hint("paths are relative to the folder of gantry.yaml (-C); write oci://… for a chart in a registry"));
         }
         // The options have no way to say which chart they are for, so they go to the first.
         let (version, values) = match charts.is_empty() {
             true => (args.version.clone(), args.values.clone()),
             false => (None, Vec::new()),
         };
-        charts.push(resolve::init::Chart { source, version, values });
+        charts.push(resolve::init::InitChart { source, version, values });
     }
     let name = args.name.clone().unwrap_or_else(|| {
-        charts.first().map_or_else(|| "site".to_owned(), |chart| name_of(&chart.source))
+        charts.first().map_or_else(|| "site".to_owned(), |chart| derive_bundle_name(&chart.source))
     });
-    let text = resolve::init::template(&name, &charts)?;
-    world::write(&path, &text)?;
-    context.ui.status(&format!("{} written; next: gantry lock", path.display()));
+    let text = resolve::init::render_input(&name, &charts)?;
+    environment::write_file(&path, &text)?;
+    context.ui.print_status(&format!("{} written; next: gantry lock", path.display()));
     Ok(())
 }
 
 /// A bundle name from the last part of a chart's name: lower-case letters, digits, dots and dashes.
-fn name_of(source: &ChartSource) -> String {
+fn derive_bundle_name(source: &ChartSource) -> String {
     let text = match source {
         ChartSource::Oci { repository } => repository.clone(),
         ChartSource::Repository { name, .. } => name.clone(),

@@ -6,10 +6,10 @@ use bundle::{Bundle, Completeness};
 use serde::Serialize;
 use types::ByteSize;
 
-use crate::context::Context;
+use crate::context::CommandContext;
+use crate::environment;
 use crate::error::Result;
 use crate::ui;
-use crate::world;
 
 /// List the content of bundle files.
 ///
@@ -20,7 +20,7 @@ use crate::world;
 Examples:
   gantry inspect /media/disk/*.gantry
   gantry inspect /media/disk --lock > gantry.lock    # the lock it was packed from")]
-pub(crate) struct Args {
+pub(crate) struct InspectArgs {
     /// Bundle files, folders of bundle files, or the .gantry.json beside them. The first file of the
     /// bundle must be among them.
     #[arg(required = true, value_name = "BUNDLE")]
@@ -32,16 +32,16 @@ pub(crate) struct Args {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Contents {
+struct BundleListing {
     bundle: String,
     volumes: usize,
     missing: Vec<u32>,
-    roots: Vec<Row>,
+    roots: Vec<InspectedRoot>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Row {
+struct InspectedRoot {
     name: String,
     kind: &'static str,
     digest: types::Digest,
@@ -50,38 +50,38 @@ struct Row {
     bytes: Option<u64>,
 }
 
-pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+pub(crate) fn run(context: &CommandContext, args: &InspectArgs) -> Result<()> {
     // Unlike for `load`, missing files are fine: the first file has the documents of all of them.
-    let bundle = Bundle::open_some(&world::volumes(&args.volumes)?)?;
+    let bundle = Bundle::open_partial(&environment::find_bundle_files(&args.volumes)?)?;
     if args.lock {
         return context.ui.print(String::from_utf8_lossy(bundle.lock()).trim_end());
     }
     let rows = bundle
-        .completeness()?
+        .check_completeness()?
         .into_iter()
-        .map(|(root, completeness)| Row {
+        .map(|(root, completeness)| InspectedRoot {
             name: root.name.to_string(),
             kind: root.kind.as_str(),
             digest: root.descriptor.digest,
             is_complete: completeness == Completeness::Complete,
-            bytes: store::closure(&bundle, &root).ok().map(|closure| closure.size()),
+            bytes: store::find_closure(&bundle, &root).ok().map(|closure| closure.size()),
         })
         .collect();
-    let contents = Contents {
+    let contents = BundleListing {
         bundle: bundle.id().to_string(),
-        volumes: bundle.set().volumes().len(),
-        missing: bundle.set().missing().to_vec(),
+        volumes: bundle.file_set().files().len(),
+        missing: bundle.file_set().missing_numbers().to_vec(),
         roots: rows,
     };
-    context.ui.result(&contents, |contents| {
+    context.ui.print_result(&contents, |contents| {
         let rows = contents.roots.iter().map(|row| {
             let size = match row.bytes {
                 Some(bytes) => ByteSize(bytes).to_string(),
                 None => "incomplete".to_owned(),
             };
-            [row.kind.to_owned(), row.name.clone(), row.digest.short(), size]
+            [row.kind.to_owned(), row.name.clone(), row.digest.short_hex(), size]
         });
-        let table = ui::table(["kind", "name", "digest", "size"], rows.collect());
+        let table = ui::format_table(["kind", "name", "digest", "size"], rows.collect());
         let missing: Vec<_> = contents.missing.iter().map(ToString::to_string).collect();
         let missing = match missing.is_empty() {
             true => String::new(),

@@ -5,20 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use land::{Fault, Options, Outcome, Target};
-use remote::oci::{Push, SparsePolicy};
+use land::{LoadFailureKind, LoadOptions, LoadOutcome, LoadTarget};
+use remote::oci::{RegistrySink, SparsePolicy};
 use serde::Serialize;
 use store::{Source, Store};
-use types::naming::{Naming, Prefix};
-use types::receipt::{Held, Receipt};
+use types::naming::{NamingRule, RegistryPrefix};
+use types::receipt::{Receipt, ReceiptRoot};
 use types::site::Site;
 use types::{ByteSize, Root, lock};
 
-use crate::context::Context;
-use crate::error::{CommandError, Kind, Result};
-use crate::place::{self, Mode, Pushed};
+use crate::context::CommandContext;
+use crate::environment;
+use crate::error::{CommandError, ErrorKind, Result};
+use crate::model_targets::{self, ModelPushReport, PushMode};
 use crate::ui;
-use crate::world;
 
 /// Copy the content of bundle files or a store into the site's registry, or into a store folder; with
 /// --site also the models into the site's model targets (folders, buckets, claims).
@@ -37,20 +37,20 @@ Examples:
 
 Credentials for the registry are those of docker: docker login registry.internal:5000
 Credentials for buckets are taken from the environment: see gantry models push --help")]
-pub(crate) struct Args {
+pub(crate) struct LoadArgs {
     /// Bundle files, folders of bundle files, the .gantry.json beside them, or one store folder.
     #[arg(required = true, value_name = "BUNDLE")]
     sources: Vec<PathBuf>,
     /// The registry with an optional path (host[:port][/path]), or a store folder (./path).
     #[arg(long, value_name = "TARGET", required_unless_present = "site", conflicts_with = "site")]
-    to: Option<Target>,
+    to: Option<LoadTarget>,
     /// The site file (site.yaml): its registry with naming and CA, and its model targets.
     #[arg(long, value_name = "FILE")]
     site: Option<PathBuf>,
     /// How images are named at the registry: path (ghcr.io/a/b:1 becomes SITE/a/b:1), host-path
     /// (SITE/ghcr.io/a/b:1) or name (SITE/b:1).
     #[arg(long, value_name = "NAMING", conflicts_with = "site")]
-    naming: Option<Naming>,
+    naming: Option<NamingRule>,
     /// A PEM file with the CA certificate of the registry.
     #[arg(long, value_name = "FILE", conflicts_with = "site")]
     ca: Option<PathBuf>,
@@ -59,7 +59,7 @@ pub(crate) struct Args {
     plain_http: bool,
     /// What to do if the registry refuses an image index because some of its platforms were left out.
     #[arg(long, value_name = "POLICY", default_value = "auto")]
-    sparse: Sparse,
+    sparse: SparseHandling,
     /// The number of blobs to transfer in parallel, 1 to 64.
     #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..=64))]
     concurrency: u16,
@@ -72,7 +72,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Sparse {
+enum SparseHandling {
     /// Keep the index if the registry accepts it, else rewrite it without the missing platforms.
     Auto,
     /// Keep the index, and fail if the registry refuses it.
@@ -83,14 +83,14 @@ enum Sparse {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Summary {
+struct LoadSummary {
     target: String,
     is_dry_run: bool,
     moved_bytes: u64,
-    roots: Vec<Row>,
+    roots: Vec<LoadSummaryRow>,
     /// What was written to the site's model targets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    models: Vec<Pushed>,
+    models: Vec<ModelPushReport>,
     /// Whether something failed because the source is damaged.
     #[serde(skip)]
     is_damaged: bool,
@@ -98,7 +98,7 @@ struct Summary {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Row {
+struct LoadSummaryRow {
     name: String,
     kind: &'static str,
     target: String,
@@ -111,27 +111,36 @@ struct Row {
     error: Option<String>,
 }
 
-pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
-    let site = args.site.as_deref().map(world::site).transpose()?;
+pub(crate) fn run(context: &CommandContext, args: &LoadArgs) -> Result<()> {
+    let site = args.site.as_deref().map(environment::read_site).transpose()?;
     let target = match (&args.to, &site) {
         (Some(target), _) => target.clone(),
-        (None, Some(site)) => Target::Registry(site.registry.prefix()?),
+        (None, Some(site)) => LoadTarget::Registry(site.registry.parse_prefix()?),
         (None, None) => {
-            return Err(CommandError::usage("name the target: --to REGISTRY or --site FILE"));
+            return Err(CommandError::usage_error("name the target: --to REGISTRY or --site FILE"));
         }
     };
-    let source = world::source(&args.sources)?;
+    let source = environment::open_source(&args.sources)?;
     let roots = source.roots()?;
     if roots.is_empty() {
-        return Err(CommandError::usage("nothing to load: the bundle or store is empty"));
+        return Err(CommandError::usage_error("nothing to load: the bundle or store is empty"));
     }
-    let progress = context.ui.progress("load");
+    let progress = context.ui.start_progress("load");
     let outcome = match &target {
-        Target::Registry(prefix) => {
-            let settings = Settings::new(args, site.as_ref(), prefix);
-            to_registry(context, args, &settings, Arc::clone(&source), roots, progress.clone())
+        LoadTarget::Registry(prefix) => {
+            let settings = LoadRegistrySettings::new(args, site.as_ref(), prefix);
+            load_into_registry(
+                context,
+                args,
+                &settings,
+                Arc::clone(&source),
+                roots,
+                progress.clone(),
+            )
         }
-        Target::Store(path) => to_store(args, path, Arc::clone(&source), roots, progress.clone()),
+        LoadTarget::Store(path) => {
+            load_into_store(args, path, Arc::clone(&source), roots, progress.clone())
+        }
     };
     match &outcome {
         Ok(_) if !args.dry_run => progress.finish(),
@@ -140,31 +149,32 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     // The receipt is written even if some content failed: it lists what the target holds by now.
     let (mut summary, receipt) = outcome?;
     if let (Some(path), Some(receipt)) = (&args.receipt, receipt) {
-        world::write(path, &receipt.print()?)?;
+        environment::write_file(path, &receipt.to_json()?)?;
     }
     // Registry and model targets are independent: an error of one does not stop the other.
     let failed = match (&site, &args.site) {
         (Some(site), Some(file)) => {
-            let mode = if args.dry_run { Mode::DryRun } else { Mode::Put };
-            let (pushed, failed) = place::put_all(context, &source, site, file, mode);
+            let mode = if args.dry_run { PushMode::DryRun } else { PushMode::Put };
+            let (pushed, failed) =
+                model_targets::push_to_site_targets(context, &source, site, file, mode);
             summary.models = pushed;
             failed
         }
         _ => None,
     };
-    context.ui.result(&summary, print)?;
-    match (failure(&summary), failed) {
+    context.ui.print_result(&summary, format_summary)?;
+    match (find_load_failure(&summary), failed) {
         (None, None) => Ok(()),
         (Some(error), None) | (None, Some(error)) => Err(error),
         (Some(error), Some(other)) => {
-            context.ui.warn(other.message());
+            context.ui.print_warning(other.message());
             Err(error)
         }
     }
 }
 
 /// The error for content that could not be copied, if any. It names the first one.
-fn failure(summary: &Summary) -> Option<CommandError> {
+fn find_load_failure(summary: &LoadSummary) -> Option<CommandError> {
     let failed: Vec<_> =
         summary.roots.iter().filter_map(|row| Some((&row.name, row.error.as_ref()?))).collect();
     let (name, cause) = failed.first()?;
@@ -174,26 +184,27 @@ fn failure(summary: &Summary) -> Option<CommandError> {
     let message =
         format!("{} of {} could not be copied: {cause}", failed.len(), summary.roots.len());
     if summary.is_damaged {
-        return Some(CommandError::new(Kind::Integrity, message).hint(
+        return Some(CommandError::new(ErrorKind::Integrity, message).with_hint(
             "find the damage with gantry verify BUNDLE… or gantry store verify, replace those files, and run the command again",
         ));
     }
     // If nothing at all was copied, resuming would most likely fail the same way.
-    let kind = if failed.len() < summary.roots.len() { Kind::Partial } else { Kind::Failed };
+    let kind =
+        if failed.len() < summary.roots.len() { ErrorKind::Partial } else { ErrorKind::Failed };
     let error = CommandError::new(kind, message);
-    Some(error.hint("what was copied is kept; run the same command again to resume"))
+    Some(error.with_hint("what was copied is kept; run the same command again to resume"))
 }
 
 /// How to connect to the registry, and how images are named there.
-struct Settings {
-    prefix: Prefix,
-    naming: Naming,
+struct LoadRegistrySettings {
+    prefix: RegistryPrefix,
+    naming: NamingRule,
     ca: Vec<PathBuf>,
     is_plain: bool,
 }
 
-impl Settings {
-    fn new(args: &Args, site: Option<&Site>, prefix: &Prefix) -> Self {
+impl LoadRegistrySettings {
+    fn new(args: &LoadArgs, site: Option<&Site>, prefix: &RegistryPrefix) -> Self {
         match (site, &args.site) {
             (Some(site), Some(file)) => {
                 let folder = file.parent().unwrap_or_else(|| Path::new("."));
@@ -214,23 +225,25 @@ impl Settings {
     }
 }
 
-fn to_registry(
-    context: &Context,
-    args: &Args,
-    settings: &Settings,
+fn load_into_registry(
+    context: &CommandContext,
+    args: &LoadArgs,
+    settings: &LoadRegistrySettings,
     source: Arc<dyn Source>,
     roots: Vec<Root>,
-    progress: Arc<ui::Meter>,
-) -> Result<(Summary, Option<Receipt>)> {
-    let targets = settings.prefix.targets(settings.naming, roots.iter().map(|root| &root.name))?;
+    progress: Arc<ui::ProgressMeter>,
+) -> Result<(LoadSummary, Option<Receipt>)> {
+    let targets =
+        settings.prefix.site_references(settings.naming, roots.iter().map(|root| &root.name))?;
     let name_of =
         |root: &Root| targets.get(&root.name).map(ToString::to_string).unwrap_or_default();
     if args.dry_run {
-        let rows = roots.iter().map(|root| row(root, name_of(root), "planned", None)).collect();
+        let rows =
+            roots.iter().map(|root| describe_root(root, name_of(root), "planned", None)).collect();
         let target = settings.prefix.to_string();
-        return Ok((planned(target, rows), None));
+        return Ok((summarize_dry_run(target, rows), None));
     }
-    let client = context.client(Some(usize::from(args.concurrency)), &settings.ca)?;
+    let client = context.build_client(Some(usize::from(args.concurrency)), &settings.ca)?;
     let mut config = context.config.clone();
     let host = settings.prefix.registry().to_owned();
     if settings.is_plain {
@@ -241,29 +254,30 @@ fn to_registry(
     }
     let mirrors = net::Mirrors::new(&config.mirrors, &config.plain_http)?;
     let policy = match args.sparse {
-        Sparse::Auto => SparsePolicy::Auto,
-        Sparse::Keep => SparsePolicy::Keep,
-        Sparse::Rewrite => SparsePolicy::Rewrite,
+        SparseHandling::Auto => SparsePolicy::Auto,
+        SparseHandling::Keep => SparsePolicy::Keep,
+        SparseHandling::Rewrite => SparsePolicy::Rewrite,
     };
-    let push = Arc::new(Push::new(&client, &mirrors, &settings.prefix, targets.clone(), policy));
-    let options = Options { concurrency: usize::from(args.concurrency) };
-    let report = world::block_on(async {
+    let push =
+        Arc::new(RegistrySink::new(&client, &mirrors, &settings.prefix, targets.clone(), policy));
+    let options = LoadOptions { concurrency: usize::from(args.concurrency) };
+    let report = environment::block_on(async {
         // One request first: a wrong credential or address is one error then, not one for each image.
-        push.check().await?;
-        Ok(land::load(source, roots, Arc::clone(&push), options, progress).await?)
+        push.check_access().await?;
+        Ok(land::load_roots(source, roots, Arc::clone(&push), options, progress).await?)
     })?;
-    let rewritten = push.rewritten();
+    let rewritten = push.rewritten_indexes();
     let new_digest = |root: &Root| {
         rewritten.iter().find(|rewritten| rewritten.name == root.name).map(|rewritten| rewritten.to)
     };
     for one in &rewritten {
-        context.ui.warn(&format!(
+        context.ui.print_warning(&format!(
             "{}: the registry refuses an index with missing platforms, so it was rewritten without them: \
              its digest is now {} (was {}), which pins and signatures of the original do not match",
             one.name, one.to, one.from
         ));
     }
-    let mut summary = summarise(&settings.prefix.to_string(), &report, name_of);
+    let mut summary = summarize_load(&settings.prefix.to_string(), &report, name_of);
     for row in &mut summary.roots {
         row.rewritten =
             rewritten.iter().find(|one| one.name.to_string() == row.name).map(|one| one.to);
@@ -271,7 +285,7 @@ fn to_registry(
     let held = report
         .landed
         .iter()
-        .map(|landed| Held {
+        .map(|landed| ReceiptRoot {
             name: landed.root.name.clone(),
             kind: landed.root.kind,
             digest: landed.root.descriptor.digest,
@@ -283,26 +297,28 @@ fn to_registry(
     Ok((summary, Some(Receipt::new(settings.prefix.to_string(), held, blobs))))
 }
 
-fn to_store(
-    args: &Args,
+fn load_into_store(
+    args: &LoadArgs,
     path: &Path,
     source: Arc<dyn Source>,
     roots: Vec<Root>,
-    progress: Arc<ui::Meter>,
-) -> Result<(Summary, Option<Receipt>)> {
+    progress: Arc<ui::ProgressMeter>,
+) -> Result<(LoadSummary, Option<Receipt>)> {
     let target = path.display().to_string();
     if args.dry_run {
-        let rows =
-            roots.iter().map(|root| row(root, root.name.to_string(), "planned", None)).collect();
-        return Ok((planned(target, rows), None));
+        let rows = roots
+            .iter()
+            .map(|root| describe_root(root, root.name.to_string(), "planned", None))
+            .collect();
+        return Ok((summarize_dry_run(target, rows), None));
     }
     let store = Store::open(path)?;
-    let options = Options { concurrency: usize::from(args.concurrency) };
-    let report = world::block_on(async {
-        Ok(land::load(source, roots, Arc::new(store), options, progress).await?)
+    let options = LoadOptions { concurrency: usize::from(args.concurrency) };
+    let report = environment::block_on(async {
+        Ok(land::load_roots(source, roots, Arc::new(store), options, progress).await?)
     })?;
-    let summary = summarise(&target, &report, |root| root.name.to_string());
-    let held = report.landed.iter().map(|landed| Held {
+    let summary = summarize_load(&target, &report, |root| root.name.to_string());
+    let held = report.landed.iter().map(|landed| ReceiptRoot {
         name: landed.root.name.clone(),
         kind: landed.root.kind,
         digest: landed.root.descriptor.digest,
@@ -314,33 +330,57 @@ fn to_store(
     Ok((summary, Some(receipt)))
 }
 
-fn summarise(target: &str, report: &land::Report, name: impl Fn(&Root) -> String) -> Summary {
+fn summarize_load(
+    target: &str,
+    report: &land::LoadReport,
+    name: impl Fn(&Root) -> String,
+) -> LoadSummary {
     let landed = report.landed.iter().map(|landed| {
         let outcome = match landed.outcome {
-            Outcome::Present => "present",
-            Outcome::Loaded => "loaded",
+            LoadOutcome::Present => "present",
+            LoadOutcome::Loaded => "loaded",
         };
-        row(&landed.root, name(&landed.root), outcome, None)
+        describe_root(&landed.root, name(&landed.root), outcome, None)
     });
     let failed = report.failed.iter().map(|failure| {
-        row(&failure.root, name(&failure.root), "failed", Some(failure.cause.error.clone()))
+        describe_root(
+            &failure.root,
+            name(&failure.root),
+            "failed",
+            Some(failure.cause.error.clone()),
+        )
     });
-    Summary {
+    LoadSummary {
         target: target.to_owned(),
         is_dry_run: false,
         moved_bytes: report.moved,
         roots: landed.chain(failed).collect(),
         models: vec![],
-        is_damaged: report.failed.iter().any(|failed| failed.cause.fault == Fault::Integrity),
+        is_damaged: report
+            .failed
+            .iter()
+            .any(|failed| failed.cause.fault == LoadFailureKind::Integrity),
     }
 }
 
-fn planned(target: String, roots: Vec<Row>) -> Summary {
-    Summary { target, is_dry_run: true, moved_bytes: 0, roots, models: vec![], is_damaged: false }
+fn summarize_dry_run(target: String, roots: Vec<LoadSummaryRow>) -> LoadSummary {
+    LoadSummary {
+        target,
+        is_dry_run: true,
+        moved_bytes: 0,
+        roots,
+        models: vec![],
+        is_damaged: false,
+    }
 }
 
-fn row(root: &Root, target: String, outcome: &'static str, error: Option<String>) -> Row {
-    Row {
+fn describe_root(
+    root: &Root,
+    target: String,
+    outcome: &'static str,
+    error: Option<String>,
+) -> LoadSummaryRow {
+    LoadSummaryRow {
         name: root.name.to_string(),
         kind: root.kind.as_str(),
         target,
@@ -351,16 +391,19 @@ fn row(root: &Root, target: String, outcome: &'static str, error: Option<String>
     }
 }
 
-fn print(summary: &Summary) -> String {
+fn format_summary(summary: &LoadSummary) -> String {
     let rows = summary.roots.iter().map(|row| {
         let outcome = match row.rewritten {
-            Some(digest) => format!("{} (index rewritten: {})", row.outcome, digest.short()),
+            Some(digest) => format!("{} (index rewritten: {})", row.outcome, digest.short_hex()),
             None => row.outcome.to_owned(),
         };
-        [row.kind.to_owned(), row.target.clone(), row.digest.short(), outcome]
+        [row.kind.to_owned(), row.target.clone(), row.digest.short_hex(), outcome]
     });
-    let table = ui::table(["kind", "name", "digest", ""], rows.collect());
-    let models = summary.models.iter().map(|pushed| format!("\n{}", place::print_named(pushed)));
+    let table = ui::format_table(["kind", "name", "digest", ""], rows.collect());
+    let models = summary
+        .models
+        .iter()
+        .map(|pushed| format!("\n{}", model_targets::format_push_with_target(pushed)));
     let models: String = models.collect();
     format!("{table}\n{} copied to {}\n{models}", ByteSize(summary.moved_bytes), summary.target)
 }

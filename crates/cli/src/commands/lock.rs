@@ -1,15 +1,15 @@
 //! `gantry lock`: resolves gantry.yaml to gantry.lock. Everything later reads the lock, and nothing
 //! later looks up a tag again.
 
-use resolve::Upgrade;
+use resolve::UpgradeSelection;
 use serde::Serialize;
 use types::ByteSize;
 use types::lock::Lock;
 
-use crate::context::Context;
-use crate::error::{CommandError, Kind, Result};
+use crate::context::CommandContext;
+use crate::environment;
+use crate::error::{CommandError, ErrorKind, Result};
 use crate::ui;
-use crate::world;
 
 /// Resolve gantry.yaml to gantry.lock: every chart, image, model and file to its digest.
 ///
@@ -24,7 +24,7 @@ Examples:
   gantry lock --check                  # in CI: exit code 1 if the lock is out of date
   gantry lock --upgrade                # resolve everything again
   gantry lock --upgrade nginx --upgrade BAAI/bge-m3")]
-pub(crate) struct Args {
+pub(crate) struct LockArgs {
     /// Write nothing; fail if the lock is out of date.
     #[arg(long, conflicts_with = "upgrade")]
     check: bool,
@@ -36,7 +36,7 @@ pub(crate) struct Args {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Summary {
+struct LockSummary {
     file: String,
     is_changed: bool,
     charts: usize,
@@ -47,38 +47,40 @@ struct Summary {
     bytes: u64,
 }
 
-pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
-    let input = world::input(context)?;
-    let path = context.file(world::LOCK);
-    let previous = world::optional_lock(context)?;
+pub(crate) fn run(context: &CommandContext, args: &LockArgs) -> Result<()> {
+    let input = environment::read_input(context)?;
+    let path = context.resolve_file(environment::LOCK);
+    let previous = environment::read_optional_lock(context)?;
     let upgrade = match args.upgrade.as_slice() {
-        [] => Upgrade::Nothing,
+        [] => UpgradeSelection::Nothing,
         // `--upgrade` without a name is an empty one (`default_missing_value`), and means everything.
-        names if names.iter().any(String::is_empty) => Upgrade::All,
-        names => Upgrade::Named(names.to_vec()),
+        names if names.iter().any(String::is_empty) => UpgradeSelection::All,
+        names => UpgradeSelection::Named(names.to_vec()),
     };
-    let meter = context.ui.progress("lock");
-    let lock = world::run(context, meter.clone(), async |world| {
-        resolve::lock(world, &input, previous.as_ref(), &upgrade).await.map_err(CommandError::from)
+    let meter = context.ui.start_progress("lock");
+    let lock = environment::run_online(context, meter.clone(), async |world| {
+        resolve::lock_input(world, &input, previous.as_ref(), &upgrade)
+            .await
+            .map_err(CommandError::from)
     });
     meter.clear();
     let lock = lock?;
-    let text = lock.print()?;
+    let text = lock.to_yaml()?;
     // The text is compared and not the parsed lock, so that `--check` also notices an edited file.
     let old = std::fs::read_to_string(&path).unwrap_or_default();
-    let summary = summary(&lock, path.display().to_string(), text != old);
+    let summary = summarize_lock(&lock, path.display().to_string(), text != old);
     if args.check {
         if summary.is_changed {
             return Err(CommandError::new(
-                Kind::Failed,
-                format!("{} is out of date: {}", path.display(), difference(&old, &text)),
+                ErrorKind::Failed,
+                format!("{} is out of date: {}", path.display(), describe_difference(&old, &text)),
             )
-            .hint("run gantry lock and review the change"));
+            .with_hint("run gantry lock and review the change"));
         }
     } else if summary.is_changed {
-        world::write(&path, &text)?;
+        environment::write_file(&path, &text)?;
     }
-    context.ui.result(&summary, |summary| {
+    context.ui.print_result(&summary, |summary| {
         let state = match (args.check, summary.is_changed) {
             (true, _) => "is up to date",
             (false, true) => "written",
@@ -91,16 +93,16 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
             ["files".to_owned(), summary.files.to_string()],
             ["blobs".to_owned(), format!("{} ({})", summary.blobs, ByteSize(summary.bytes))],
         ];
-        format!("{} {state}\n{}", summary.file, ui::rows(rows))
+        format!("{} {state}\n{}", summary.file, ui::format_rows(rows))
     })
 }
 
-fn summary(lock: &Lock, file: String, is_changed: bool) -> Summary {
-    let mut blobs: Vec<_> = lock.content().iter().map(|content| content.blob).collect();
+fn summarize_lock(lock: &Lock, file: String, is_changed: bool) -> LockSummary {
+    let mut blobs: Vec<_> = lock.blobs().iter().map(|content| content.blob).collect();
     // Images share layers; each blob is counted once.
     blobs.sort();
     blobs.dedup();
-    Summary {
+    LockSummary {
         file,
         is_changed,
         charts: lock.charts.len(),
@@ -113,7 +115,7 @@ fn summary(lock: &Lock, file: String, is_changed: bool) -> Summary {
 }
 
 /// Describes the first line that differs, which in most cases names the entry that changed.
-fn difference(old: &str, new: &str) -> String {
+fn describe_difference(old: &str, new: &str) -> String {
     if old.is_empty() {
         return "there is no lock yet".to_owned();
     }

@@ -30,74 +30,74 @@ mod webhook;
 
 use clap::Subcommand;
 
-use crate::context::Context;
+use crate::context::CommandContext;
 use crate::error::Result;
 
 /// The subcommands. The order is that of `gantry --help`, which follows the data from gantry.yaml to
 /// the cluster.
 #[derive(Subcommand)]
-pub(crate) enum Command {
-    Init(init::Args),
-    Images(images::Args),
-    Lock(lock::Args),
-    Plan(plan::Args),
-    Fetch(fetch::Args),
-    Pack(pack::Args),
-    Image(image::Args),
-    Verify(verify::Args),
-    Inspect(inspect::Args),
-    Load(load::Args),
-    Serve(serve::Args),
+pub(crate) enum GantryCommand {
+    Init(init::InitArgs),
+    Images(images::ImagesArgs),
+    Lock(lock::LockArgs),
+    Plan(plan::PlanArgs),
+    Fetch(fetch::FetchArgs),
+    Pack(pack::PackArgs),
+    Image(image::ImageArgs),
+    Verify(verify::VerifyArgs),
+    Inspect(inspect::InspectArgs),
+    Load(load::LoadArgs),
+    Serve(serve::ServeArgs),
     #[command(subcommand)]
-    Models(models::Command),
-    Relocate(relocate::Args),
-    PostRender(post_render::Args),
-    Check(check::Args),
-    Deploy(deploy::Args),
-    Undeploy(undeploy::Args),
+    Models(models::ModelsCommand),
+    Relocate(relocate::RelocateArgs),
+    PostRender(post_render::PostRenderArgs),
+    Check(check::CheckArgs),
+    Deploy(deploy::DeployArgs),
+    Undeploy(undeploy::UndeployArgs),
     #[command(subcommand)]
-    Policy(policy::Command),
-    Webhook(Box<webhook::Args>),
-    Audit(audit::Args),
-    Evidence(evidence::Args),
+    Policy(policy::PolicyCommand),
+    Webhook(Box<webhook::WebhookArgs>),
+    Audit(audit::AuditArgs),
+    Evidence(evidence::EvidenceArgs),
     #[command(subcommand)]
-    Store(store::Command),
+    Store(store::StoreCommand),
     #[command(hide = true)]
-    Resolve(resolve::Args),
-    Completion(completion::Args),
+    Resolve(resolve::ResolveArgs),
+    Completion(completion::CompletionArgs),
     #[command(hide = true)]
-    Tether(tether::Args),
-    Version(version::Args),
+    Tether(tether::TetherArgs),
+    Version(version::VersionArgs),
 }
 
 /// Runs one subcommand.
-pub(crate) fn run(context: &Context, command: Command) -> Result<()> {
+pub(crate) fn run_command(context: &CommandContext, command: GantryCommand) -> Result<()> {
     match command {
-        Command::Init(args) => init::run(context, &args),
-        Command::Images(args) => images::run(context, &args),
-        Command::Lock(args) => lock::run(context, &args),
-        Command::Plan(args) => plan::run(context, &args),
-        Command::Fetch(args) => fetch::run(context, &args),
-        Command::Image(args) => image::run(context, &args),
-        Command::Pack(args) => pack::run(context, &args),
-        Command::Verify(args) => verify::run(context, &args),
-        Command::Inspect(args) => inspect::run(context, &args),
-        Command::Load(args) => load::run(context, &args),
-        Command::Serve(args) => serve::run(context, &args),
-        Command::Relocate(args) => relocate::run(context, &args),
-        Command::PostRender(args) => post_render::run(context, &args),
-        Command::Check(args) => check::run(context, &args),
-        Command::Resolve(args) => resolve::run(context, &args),
-        Command::Deploy(args) => deploy::run(context, &args),
-        Command::Undeploy(args) => undeploy::run(context, &args),
-        Command::Tether(args) => tether::run(&args),
-        Command::Policy(command) => policy::run(context, &command),
-        Command::Audit(args) => audit::run(context, &args),
-        Command::Evidence(args) => evidence::run(context, &args),
-        Command::Webhook(args) => webhook::run(context, &args),
-        Command::Models(command) => models::run(context, &command),
-        Command::Store(command) => store::run(context, &command),
-        Command::Completion(args) => completion::run(context, &args),
-        Command::Version(args) => version::run(context, &args),
+        GantryCommand::Init(args) => init::run(context, &args),
+        GantryCommand::Images(args) => images::run(context, &args),
+        GantryCommand::Lock(args) => lock::run(context, &args),
+        GantryCommand::Plan(args) => plan::run(context, &args),
+        GantryCommand::Fetch(args) => fetch::run(context, &args),
+        GantryCommand::Image(args) => image::run(context, &args),
+        GantryCommand::Pack(args) => pack::run(context, &args),
+        GantryCommand::Verify(args) => verify::run(context, &args),
+        GantryCommand::Inspect(args) => inspect::run(context, &args),
+        GantryCommand::Load(args) => load::run(context, &args),
+        GantryCommand::Serve(args) => serve::run(context, &args),
+        GantryCommand::Relocate(args) => relocate::run(context, &args),
+        GantryCommand::PostRender(args) => post_render::run(context, &args),
+        GantryCommand::Check(args) => check::run(context, &args),
+        GantryCommand::Resolve(args) => resolve::run(context, &args),
+        GantryCommand::Deploy(args) => deploy::run(context, &args),
+        GantryCommand::Undeploy(args) => undeploy::run(context, &args),
+        GantryCommand::Tether(args) => tether::run(&args),
+        GantryCommand::Policy(command) => policy::run(context, &command),
+        GantryCommand::Audit(args) => audit::run_audit_command(context, &args),
+        GantryCommand::Evidence(args) => evidence::run(context, &args),
+        GantryCommand::Webhook(args) => webhook::run(context, &args),
+        GantryCommand::Models(command) => models::run(context, &command),
+        GantryCommand::Store(command) => store::run(context, &command),
+        GantryCommand::Completion(args) => completion::run(context, &args),
+        GantryCommand::Version(args) => version::run(context, &args),
     }
 }

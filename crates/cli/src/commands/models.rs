@@ -11,28 +11,28 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
-use land::models::bucket::{Access, Http};
-use land::models::{Checked, Record, Unfit};
+use land::models::bucket::{BucketAccess, PlainHttpPolicy};
+use land::models::{ModelRecord, ModelVerifyReport, UnfitModelPolicy};
 use types::ByteSize;
-use types::destination::Destination;
-use types::site::{ModelFiles, ModelLayout, ModelTarget};
+use types::destination::ModelDestination;
+use types::site::{CacheFileStyle, ModelLayout, ModelTarget};
 
-use self::target::Target;
-use crate::context::Context;
-use crate::error::{CommandError, Kind, Result};
-use crate::place::{self, Mode, Opened};
-use crate::{ui, world};
+use self::target::ModelPushTarget;
+use crate::context::CommandContext;
+use crate::error::{CommandError, ErrorKind, Result};
+use crate::model_targets::{self, OpenModelTarget, PushMode};
+use crate::{environment, ui};
 
 /// Write models where programs read them (folders, buckets, claims), verify and list them.
 #[derive(Subcommand)]
-pub(crate) enum Command {
-    Push(PushArgs),
-    Verify(VerifyArgs),
-    Ls(LsArgs),
+pub(crate) enum ModelsCommand {
+    Push(ModelsPushArgs),
+    Verify(ModelsVerifyArgs),
+    Ls(ModelsListArgs),
     #[command(hide = true)]
-    Hold(pod::HoldArgs),
+    Hold(pod::SeederHoldArgs),
     #[command(hide = true)]
-    Receive(pod::ReceiveArgs),
+    Receive(pod::SeederReceiveArgs),
 }
 
 /// Write models to a folder, a bucket, a claim, nodes' disks or an image, in the layout that a runtime
@@ -63,7 +63,7 @@ Credentials for buckets are taken from the environment, under the names that the
   s3://  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, or a web identity (IRSA)
   gs://  GOOGLE_APPLICATION_CREDENTIALS, or the workload identity
   az://  AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, or the workload identity")]
-pub(crate) struct PushArgs {
+pub(crate) struct ModelsPushArgs {
     /// Bundle files, folders of bundle files, the .gantry.json beside them, or one store folder.
     #[arg(required = true, value_name = "BUNDLE")]
     sources: Vec<PathBuf>,
@@ -71,13 +71,13 @@ pub(crate) struct PushArgs {
     /// a claim (pvc://NAMESPACE/CLAIM[/FOLDER], may be given several times); the nodes' own disks
     /// (node:///FOLDER[?selector=KEY=VALUE&namespace=NAME]); an image (image://HOST/PATH:TAG).
     #[arg(long, value_name = "TARGET", required = true)]
-    to: Vec<Target>,
+    to: Vec<ModelPushTarget>,
     /// The layout of the files at the target.
     #[arg(long, value_name = "LAYOUT", default_value = "hf-cache")]
-    layout: Layout,
+    layout: LayoutOption,
     /// How a Hugging Face cache in a folder stores its files [default: links].
     #[arg(long, value_name = "FILES")]
-    files: Option<Files>,
+    files: Option<CacheFilesOption>,
     /// Write only this model (an id or a reference); may be given several times [default: all].
     #[arg(long = "model", value_name = "MODEL")]
     models: Vec<String>,
@@ -86,7 +86,7 @@ pub(crate) struct PushArgs {
     #[arg(long, value_name = "N")]
     keep: Option<NonZeroU16>,
     #[command(flatten)]
-    server: Server,
+    server: BucketServerArgs,
     /// Print what would be written, without writing it.
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -98,7 +98,7 @@ pub(crate) struct PushArgs {
 
 /// How to connect to a bucket's server.
 #[derive(clap::Args)]
-struct Server {
+struct BucketServerArgs {
     /// The bucket's server, https://host[:port] [default: as the environment says, else the cloud's own].
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
@@ -110,18 +110,18 @@ struct Server {
     plain_http: bool,
 }
 
-impl Server {
-    fn access(&self) -> Access {
-        Access {
+impl BucketServerArgs {
+    fn bucket_access(&self) -> BucketAccess {
+        BucketAccess {
             endpoint: self.endpoint.clone(),
             ca: self.ca.iter().cloned().collect(),
-            http: if self.plain_http { Http::Allowed } else { Http::Refused },
+            http: if self.plain_http { PlainHttpPolicy::Allowed } else { PlainHttpPolicy::Refused },
         }
     }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Layout {
+enum LayoutOption {
     /// A Hugging Face cache (HF_HUB_CACHE).
     HfCache,
     /// Plain files under org/name/.
@@ -133,7 +133,7 @@ enum Layout {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Files {
+enum CacheFilesOption {
     /// Each content once, with symbolic links to it.
     Links,
     /// Plain files, for file systems without symbolic links.
@@ -151,12 +151,12 @@ Examples:
   gantry models verify s3://models/sie --endpoint https://minio.internal:9000
   gantry models verify pvc://onyx/model-cache --site site.yaml
   gantry models verify /mnt/models --output json | jq .bad")]
-pub(crate) struct VerifyArgs {
+pub(crate) struct ModelsVerifyArgs {
     /// The target: a folder, a bucket with its prefix, a claim, or the nodes' disks, written as for push.
     #[arg(value_name = "TARGET")]
-    place: Target,
+    place: ModelPushTarget,
     #[command(flatten)]
-    server: Server,
+    server: BucketServerArgs,
     #[command(flatten)]
     seeder: claim::SeederArgs,
 }
@@ -168,111 +168,128 @@ Examples:
   gantry models ls /mnt/models
   gantry models ls s3://models/sie
   gantry models ls pvc://onyx/model-cache --site site.yaml")]
-pub(crate) struct LsArgs {
+pub(crate) struct ModelsListArgs {
     /// The target: a folder, a bucket with its prefix, or a claim, written as for push.
     #[arg(value_name = "TARGET")]
-    place: Target,
+    place: ModelPushTarget,
     #[command(flatten)]
-    server: Server,
+    server: BucketServerArgs,
     #[command(flatten)]
     seeder: claim::SeederArgs,
 }
 
-pub(crate) fn run(context: &Context, command: &Command) -> Result<()> {
+pub(crate) fn run(context: &CommandContext, command: &ModelsCommand) -> Result<()> {
     match command {
-        Command::Push(args) => push(context, args),
-        Command::Verify(args) => verify(context, args),
-        Command::Ls(args) => ls(context, args),
-        Command::Hold(args) => pod::hold(args),
-        Command::Receive(args) => pod::receive(args),
+        ModelsCommand::Push(args) => push_models(context, args),
+        ModelsCommand::Verify(args) => verify_models(context, args),
+        ModelsCommand::Ls(args) => list_models(context, args),
+        ModelsCommand::Hold(args) => pod::hold_pod(args),
+        ModelsCommand::Receive(args) => pod::receive_task(args),
     }
 }
 
-fn push(context: &Context, args: &PushArgs) -> Result<()> {
-    let mode = if args.dry_run { Mode::DryRun } else { Mode::Put };
+fn push_models(context: &CommandContext, args: &ModelsPushArgs) -> Result<()> {
+    let mode = if args.dry_run { PushMode::DryRun } else { PushMode::Put };
     // Several targets are supported for claims only, whose content is chosen once and written to each.
     let (first, others) =
-        args.to.split_first().ok_or_else(|| CommandError::usage("give --to TARGET"))?;
+        args.to.split_first().ok_or_else(|| CommandError::usage_error("give --to TARGET"))?;
     let place = match first {
-        Target::Place(place) => place.clone(),
+        ModelPushTarget::Place(place) => place.clone(),
         // Nodes' disks and images have the same layouts as a folder.
-        Target::Nodes(_) | Target::Image(_) => Destination::Folder(PathBuf::new()),
+        ModelPushTarget::Nodes(_) | ModelPushTarget::Image(_) => {
+            ModelDestination::Folder(PathBuf::new())
+        }
     };
-    let target = wanted(args, place);
-    target.check().map_err(|fault| CommandError::usage(format!("--to {first}: {fault}")))?;
-    let source = world::source(&args.sources)?;
+    let target = build_model_target(args, place);
+    target
+        .check_keys()
+        .map_err(|fault| CommandError::usage_error(format!("--to {first}: {fault}")))?;
+    let source = environment::open_source(&args.sources)?;
     let how = (&args.claim, &args.seeder);
-    if let Target::Place(Destination::Claim(_)) = first {
+    if let ModelPushTarget::Place(ModelDestination::Claim(_)) = first {
         let mut claims = Vec::new();
         for to in &args.to {
             match to {
-                Target::Place(Destination::Claim(claim)) if claims.contains(claim) => {}
-                Target::Place(Destination::Claim(claim)) => claims.push(claim.clone()),
-                _ => return Err(several()),
+                ModelPushTarget::Place(ModelDestination::Claim(claim))
+                    if claims.contains(claim) => {}
+                ModelPushTarget::Place(ModelDestination::Claim(claim)) => {
+                    claims.push(claim.clone())
+                }
+                _ => return Err(build_several_targets_error()),
             }
         }
-        return claim::push(context, &source, &target, &claims, how, mode);
+        return claim::push_to_claims(context, &source, &target, &claims, how, mode);
     }
     if !others.is_empty() {
-        return Err(several());
+        return Err(build_several_targets_error());
     }
     match first {
-        Target::Nodes(path) => node::push(context, &source, &target, path, how, mode),
-        Target::Image(name) => image::push(context, &source, &target, name, &args.seeder, mode),
-        Target::Place(Destination::Depot) => Err(CommandError::usage(
+        ModelPushTarget::Nodes(path) => {
+            node::push_to_nodes(context, &source, &target, path, how, mode)
+        }
+        ModelPushTarget::Image(name) => {
+            image::push_image(context, &source, &target, name, &args.seeder, mode)
+        }
+        ModelPushTarget::Place(ModelDestination::Depot) => Err(CommandError::usage_error(
             "nothing can be written to a depot, it serves the models of its bundle or store",
         )
-        .hint("serve the models with: gantry serve BUNDLE…")),
-        Target::Place(_) => {
-            let pushed = place::put(context, &*source, &target, Unfit::Refused, mode)?;
-            context.ui.result(&pushed, place::print)
+        .with_hint("serve the models with: gantry serve BUNDLE…")),
+        ModelPushTarget::Place(_) => {
+            let pushed = model_targets::push_models(
+                context,
+                &*source,
+                &target,
+                UnfitModelPolicy::Refused,
+                mode,
+            )?;
+            context.ui.print_result(&pushed, model_targets::format_push)
         }
     }
 }
 
-fn several() -> CommandError {
-    CommandError::usage("only claims (pvc://…) can be given several times with --to")
-        .hint("push to one target after the other")
+fn build_several_targets_error() -> CommandError {
+    CommandError::usage_error("only claims (pvc://…) can be given several times with --to")
+        .with_hint("push to one target after the other")
 }
 
 /// The target as an entry of site.yaml would describe it.
-fn wanted(args: &PushArgs, to: Destination) -> ModelTarget {
+fn build_model_target(args: &ModelsPushArgs, to: ModelDestination) -> ModelTarget {
     ModelTarget {
         to,
         layout: match args.layout {
-            Layout::HfCache => ModelLayout::HfCache,
-            Layout::Flat => ModelLayout::Flat,
-            Layout::Sie => ModelLayout::Sie,
-            Layout::Ollama => ModelLayout::Ollama,
+            LayoutOption::HfCache => ModelLayout::HfCache,
+            LayoutOption::Flat => ModelLayout::Flat,
+            LayoutOption::Sie => ModelLayout::Sie,
+            LayoutOption::Ollama => ModelLayout::Ollama,
         },
         models: args.models.clone(),
         files: args.files.map(|files| match files {
-            Files::Links => ModelFiles::Links,
-            Files::Plain => ModelFiles::Plain,
+            CacheFilesOption::Links => CacheFileStyle::Links,
+            CacheFilesOption::Plain => CacheFileStyle::Plain,
         }),
         endpoint: args.server.endpoint.clone(),
         ca: args.server.ca.clone(),
         plain_http: args.server.plain_http,
-        create: args.claim.made(),
+        create: args.claim.new_claim(),
         keep: args.keep,
     }
 }
 
-fn verify(context: &Context, args: &VerifyArgs) -> Result<()> {
+fn verify_models(context: &CommandContext, args: &ModelsVerifyArgs) -> Result<()> {
     let place = match &args.place {
-        Target::Place(Destination::Claim(claim)) => {
-            return claim::verify(context, &args.seeder, claim);
+        ModelPushTarget::Place(ModelDestination::Claim(claim)) => {
+            return claim::verify_claim(context, &args.seeder, claim);
         }
-        Target::Nodes(path) => return node::verify(context, &args.seeder, path),
-        Target::Image(_) => return Err(no_files(&args.place)),
-        Target::Place(place) => place,
+        ModelPushTarget::Nodes(path) => return node::verify_nodes(context, &args.seeder, path),
+        ModelPushTarget::Image(_) => return Err(build_no_files_error(&args.place)),
+        ModelPushTarget::Place(place) => place,
     };
-    let opened = Opened::new(context, place, args.server.access())?;
+    let opened = OpenModelTarget::open(context, place, args.server.bucket_access())?;
     // Without records there is nothing to compare with, and an empty result would look like success.
     if opened.records()?.is_empty() {
-        return Err(nothing(&place.to_string()));
+        return Err(build_no_models_error(&place.to_string()));
     }
-    let meter = context.ui.progress("verify");
+    let meter = context.ui.start_progress("verify");
     let checked = opened.verify(&*meter);
     if checked.is_ok() {
         meter.finish();
@@ -280,55 +297,68 @@ fn verify(context: &Context, args: &VerifyArgs) -> Result<()> {
         meter.clear();
     }
     let checked = checked?;
-    context.ui.result(&checked, print_checked)?;
-    judged(&place.to_string(), |file| opened.shown(file).display().to_string(), &checked)
+    context.ui.print_result(&checked, format_checked_models)?;
+    require_undamaged(
+        &place.to_string(),
+        |file| opened.display_path(file).display().to_string(),
+        &checked,
+    )
 }
 
-fn print_checked(checked: &Checked) -> String {
+fn format_checked_models(checked: &ModelVerifyReport) -> String {
     let is_bad = |name: &str| checked.bad.iter().any(|bad| bad.model == name);
     let rows = checked.models.iter().map(|(name, files)| {
         let state = if is_bad(name) { "damaged" } else { "ok" };
         [name.clone(), files.to_string(), state.to_owned()]
     });
-    ui::table(["model", "files", ""], rows.collect())
+    ui::format_table(["model", "files", ""], rows.collect())
 }
 
 /// Fails if files are damaged. `shown` turns a path in the target into the one to show.
-fn judged(to: &str, shown: impl Fn(&Path) -> String, checked: &Checked) -> Result<()> {
+fn require_undamaged(
+    to: &str,
+    shown: impl Fn(&Path) -> String,
+    checked: &ModelVerifyReport,
+) -> Result<()> {
     let Some(first) = checked.bad.first() else { return Ok(()) };
     let all: Vec<String> =
         checked.bad.iter().map(|bad| format!("{}: {}", shown(&bad.path), bad.fault)).collect();
-    Err(CommandError::new(Kind::Integrity, all.join("\n")).hint(format!(
+    Err(CommandError::new(ErrorKind::Integrity, all.join("\n")).with_hint(format!(
         "write the model again: gantry models push BUNDLE… --to {to} --model {}",
         first.model.split('@').next().unwrap_or(&first.model)
     )))
 }
 
-fn ls(context: &Context, args: &LsArgs) -> Result<()> {
+fn list_models(context: &CommandContext, args: &ModelsListArgs) -> Result<()> {
     let place = match &args.place {
-        Target::Place(Destination::Claim(claim)) => return claim::ls(context, &args.seeder, claim),
-        Target::Nodes(_) | Target::Image(_) => return Err(no_files(&args.place)),
-        Target::Place(place) => place,
+        ModelPushTarget::Place(ModelDestination::Claim(claim)) => {
+            return claim::list_claim_models(context, &args.seeder, claim);
+        }
+        ModelPushTarget::Nodes(_) | ModelPushTarget::Image(_) => {
+            return Err(build_no_files_error(&args.place));
+        }
+        ModelPushTarget::Place(place) => place,
     };
-    let opened = Opened::new(context, place, args.server.access())?;
+    let opened = OpenModelTarget::open(context, place, args.server.bucket_access())?;
     let records = opened.records()?;
-    context.ui.result(&records, |records| print_records(records))
+    context.ui.print_result(&records, |records| format_records(records))
 }
 
-fn print_records(records: &[Record]) -> String {
+fn format_records(records: &[ModelRecord]) -> String {
     let rows = records.iter().map(|record| {
         let size: u64 = record.files.values().map(|file| file.size).sum();
         [record.name.clone(), record.files.len().to_string(), ByteSize(size).to_string()]
     });
-    ui::table(["model", "files", "size"], rows.collect())
+    ui::format_table(["model", "files", "size"], rows.collect())
 }
 
-fn nothing(place: &str) -> CommandError {
-    CommandError::usage(format!("{place}: no models that Gantry wrote"))
-        .hint("write models with: gantry models push BUNDLE… --to TARGET; only those are recorded")
+fn build_no_models_error(place: &str) -> CommandError {
+    CommandError::usage_error(format!("{place}: no models that Gantry wrote")).with_hint(
+        "write models with: gantry models push BUNDLE… --to TARGET; only those are recorded",
+    )
 }
 
-fn no_files(place: &Target) -> CommandError {
-    CommandError::usage(format!("{place}: this command cannot read files there"))
-        .hint("use gantry models verify for nodes' disks; an image is verified by its digest when it is pulled")
+fn build_no_files_error(place: &ModelPushTarget) -> CommandError {
+    CommandError::usage_error(format!("{place}: this command cannot read files there"))
+        .with_hint("use gantry models verify for nodes' disks; an image is verified by its digest when it is pulled")
 }

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use bundle::{Contents, Naming, Outcome, Recheck, VolumeSize};
+use bundle::{BundleContents, BundleFileSize, BundleName, PackAction, Recheck};
 use serde::Serialize;
 use types::ByteSize;
 
-use crate::context::Context;
+use crate::context::CommandContext;
+use crate::environment;
 use crate::error::{CommandError, Result};
 use crate::ui;
-use crate::world;
 
 /// Write bundle files to carry across the air gap: everything in gantry.lock, from the store.
 ///
@@ -22,7 +22,7 @@ Examples:
   gantry pack -o /media/disk --volume-size 4GiB      # for FAT32, or several disks
   gantry pack --dry-run --volume-size 650MB          # how many files of this size it takes
   gantry pack -o - | ssh diode-host 'cat > site.gantry'")]
-pub(crate) struct Args {
+pub(crate) struct PackArgs {
     /// The folder to write the bundle files to; - writes a single one to standard output.
     #[arg(short = 'o', long = "out", value_name = "DIR", default_value = ".")]
     out: PathBuf,
@@ -42,10 +42,10 @@ pub(crate) struct Args {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Summary {
+struct PackSummary {
     bundle: String,
     is_dry_run: bool,
-    volumes: Vec<Volume>,
+    volumes: Vec<PackSummaryFile>,
     bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     manifest: Option<String>,
@@ -53,53 +53,54 @@ struct Summary {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Volume {
+struct PackSummaryFile {
     file: String,
     bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,
 }
 
-pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
-    let lock = world::lock(context)?;
-    let text = lock.print()?;
-    let Some(store) = context.existing_store()? else {
-        return Err(
-            CommandError::usage("there is no store yet").hint("create one with: gantry fetch")
-        );
+pub(crate) fn run(context: &CommandContext, args: &PackArgs) -> Result<()> {
+    let lock = environment::read_lock(context)?;
+    let text = lock.to_yaml()?;
+    let Some(store) = context.open_existing_store()? else {
+        return Err(CommandError::usage_error("there is no store yet")
+            .with_hint("create one with: gantry fetch"));
     };
     // A version derived from the lock gives the same file names for the same content, which lets an
     // interrupted pack find its finished files again.
-    let version =
-        args.bundle_version.clone().unwrap_or_else(|| store::hash::sha256(text.as_bytes()).short());
-    let size = args.volume_size.map_or(VolumeSize::Unlimited, VolumeSize::Below);
-    let contents = Contents { roots: lock.roots(), lock: text.into_bytes() };
-    let naming = Naming::new(&lock.name, &version)?;
-    let plan = bundle::plan(&store, contents, naming, size).map_err(|error| match error {
-        bundle::Error::Source(store::Error::BlobMissing { digest }) => CommandError::usage(
+    let version = args
+        .bundle_version
+        .clone()
+        .unwrap_or_else(|| store::hash::sha256(text.as_bytes()).short_hex());
+    let size = args.volume_size.map_or(BundleFileSize::Unlimited, BundleFileSize::Below);
+    let contents = BundleContents { roots: lock.roots(), lock: text.into_bytes() };
+    let naming = BundleName::new(&lock.name, &version)?;
+    let plan = bundle::plan_files(&store, contents, naming, size).map_err(|error| match error {
+        bundle::Error::Source(store::Error::BlobMissing { digest }) => CommandError::usage_error(
             format!("the store is incomplete: blob {digest} of gantry.lock is missing"),
         )
-        .hint("download the rest with: gantry fetch"),
+        .with_hint("download the rest with: gantry fetch"),
         other => other.into(),
     })?;
-    let volumes = |outcomes: Option<&[bundle::PackedVolume]>| -> Vec<Volume> {
-        plan.volumes()
+    let volumes = |outcomes: Option<&[bundle::PackedBundleFile]>| -> Vec<PackSummaryFile> {
+        plan.files()
             .iter()
             .enumerate()
-            .map(|(at, volume)| Volume {
+            .map(|(at, volume)| PackSummaryFile {
                 file: outcomes.map_or_else(
-                    || plan.naming().file_name(volume.number),
+                    || plan.bundle_name().file_name(volume.number),
                     |outcomes| outcomes[at].path.display().to_string(),
                 ),
                 bytes: volume.size,
-                outcome: outcomes.map(|outcomes| match outcomes[at].outcome {
-                    Outcome::Kept => "kept",
-                    Outcome::Written => "written",
+                outcome: outcomes.map(|outcomes| match outcomes[at].action {
+                    PackAction::Kept => "kept",
+                    PackAction::Written => "written",
                 }),
             })
             .collect()
     };
-    let mut summary = Summary {
+    let mut summary = PackSummary {
         bundle: plan.id().to_string(),
         is_dry_run: args.dry_run,
         volumes: volumes(None),
@@ -107,23 +108,23 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         manifest: None,
     };
     if !args.dry_run {
-        let meter = context.ui.progress("pack");
+        let meter = context.ui.start_progress("pack");
         // Standard output carries the bundle itself, so no summary can be printed there.
         if args.out.as_os_str() == "-" {
             let mut out = std::io::stdout().lock();
-            let outcome = bundle::stream(&store, &plan, &mut out, &*meter);
+            let outcome = bundle::pack_to_stream(&store, &plan, &mut out, &*meter);
             meter.finish();
             outcome?;
             return Ok(());
         }
         let recheck = if args.recheck { Recheck::Everything } else { Recheck::Index };
-        let packed = bundle::pack(&store, &plan, &args.out, recheck, &*meter);
+        let packed = bundle::pack_to_folder(&store, &plan, &args.out, recheck, &*meter);
         meter.finish();
         let packed = packed?;
-        summary.volumes = volumes(Some(&packed.volumes));
+        summary.volumes = volumes(Some(&packed.files));
         summary.manifest = packed.manifest.map(|path| path.display().to_string());
     }
-    context.ui.result(&summary, |summary| {
+    context.ui.print_result(&summary, |summary| {
         let rows = summary.volumes.iter().map(|volume| {
             let outcome = volume.outcome.unwrap_or("planned").to_owned();
             [volume.file.clone(), ByteSize(volume.bytes).to_string(), outcome]
@@ -131,7 +132,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         let all = ByteSize(summary.bytes);
         format!(
             "{}\n{} bundle file{}, {all}, bundle {}\n",
-            ui::table(["file", "size", ""], rows.collect()),
+            ui::format_table(["file", "size", ""], rows.collect()),
             summary.volumes.len(),
             if summary.volumes.len() == 1 { "" } else { "s" },
             &summary.bundle[..12.min(summary.bundle.len())],

@@ -7,10 +7,10 @@ use store::Source;
 use types::lock::Lock;
 use types::{ByteSize, Digest};
 
-use crate::context::Context;
+use crate::context::CommandContext;
+use crate::environment;
 use crate::error::Result;
 use crate::ui;
-use crate::world;
 
 /// Show what `gantry fetch` would download, how much is in the store already, and how much space the
 /// bundle needs.
@@ -22,7 +22,7 @@ Examples:
   gantry plan
   gantry plan --volume-size 4GiB        # and how many bundle files of this size that makes
   gantry plan --output json | jq .missingBytes")]
-pub(crate) struct Args {
+pub(crate) struct PlanArgs {
     /// The largest size of a bundle file, to show how many there will be (4GiB, 650MB).
     #[arg(long, value_name = "SIZE")]
     volume_size: Option<ByteSize>,
@@ -35,9 +35,9 @@ const PER_BLOB: u64 = 3 * BLOCK;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Plan {
+struct FetchPreview {
     name: String,
-    things: Vec<Thing>,
+    things: Vec<FetchPreviewEntry>,
     blobs: usize,
     bytes: u64,
     present_bytes: u64,
@@ -51,7 +51,7 @@ struct Plan {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Thing {
+struct FetchPreviewEntry {
     kind: &'static str,
     name: String,
     bytes: u64,
@@ -60,11 +60,11 @@ struct Thing {
     own_bytes: u64,
 }
 
-pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
-    let lock = world::lock(context)?;
-    let store = context.existing_store()?;
-    let plan = plan(&lock, store.as_ref(), args.volume_size)?;
-    context.ui.result(&plan, |plan| {
+pub(crate) fn run(context: &CommandContext, args: &PlanArgs) -> Result<()> {
+    let lock = environment::read_lock(context)?;
+    let store = context.open_existing_store()?;
+    let plan = preview_fetch(&lock, store.as_ref(), args.volume_size)?;
+    context.ui.print_result(&plan, |plan| {
         let rows = plan.things.iter().map(|thing| {
             [
                 thing.kind.to_owned(),
@@ -74,7 +74,8 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
                 ByteSize(thing.missing_bytes).to_string(),
             ]
         });
-        let table = ui::table(["kind", "name", "size", "not shared", "to fetch"], rows.collect());
+        let table =
+            ui::format_table(["kind", "name", "size", "not shared", "to fetch"], rows.collect());
         let mut totals = vec![
             ["total".to_owned(), format!("{} in {} blobs", ByteSize(plan.bytes), plan.blobs)],
             ["present".to_owned(), ByteSize(plan.present_bytes).to_string()],
@@ -84,12 +85,16 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         if let Some(volumes) = plan.volumes {
             totals.push(["bundle files".to_owned(), volumes.to_string()]);
         }
-        format!("{table}\n{}", ui::rows(totals))
+        format!("{table}\n{}", ui::format_rows(totals))
     })
 }
 
-fn plan(lock: &Lock, store: Option<&store::Store>, volume: Option<ByteSize>) -> Result<Plan> {
-    let content = lock.content();
+fn preview_fetch(
+    lock: &Lock,
+    store: Option<&store::Store>,
+    volume: Option<ByteSize>,
+) -> Result<FetchPreview> {
+    let content = lock.blobs();
     let mut owners: HashMap<Digest, HashSet<String>> = HashMap::new();
     let mut sizes: HashMap<Digest, u64> = HashMap::new();
     let mut by_owner: HashMap<String, HashSet<Digest>> = HashMap::new();
@@ -103,7 +108,7 @@ fn plan(lock: &Lock, store: Option<&store::Store>, volume: Option<ByteSize>) -> 
     for (digest, size) in &sizes {
         let there = match store {
             // The size is checked too: after a power cut a blob may be there and too short.
-            Some(store) => store.size(digest)? == Some(*size),
+            Some(store) => store.blob_size(digest)? == Some(*size),
             None => false,
         };
         if !there {
@@ -118,7 +123,7 @@ fn plan(lock: &Lock, store: Option<&store::Store>, volume: Option<ByteSize>) -> 
         .map(|root| {
             let name = root.name.to_string();
             let own = by_owner.get(&name).cloned().unwrap_or_default();
-            Thing {
+            FetchPreviewEntry {
                 kind: root.kind.as_str(),
                 bytes: sum(&mut own.iter()),
                 missing_bytes: sum(&mut own.iter().filter(|digest| missing.contains(*digest))),
@@ -133,8 +138,8 @@ fn plan(lock: &Lock, store: Option<&store::Store>, volume: Option<ByteSize>) -> 
     // lock give an estimate.
     let (media_bytes, volumes) = match (missing_bytes, store) {
         (0, Some(store)) => {
-            let packed = planned(lock, store, volume)?;
-            (packed.size(), volume.map(|_| packed.volumes().len() as u64))
+            let packed = plan_bundle(lock, store, volume)?;
+            (packed.size(), volume.map(|_| packed.files().len() as u64))
         }
         _ => {
             let media: u64 =
@@ -142,7 +147,7 @@ fn plan(lock: &Lock, store: Option<&store::Store>, volume: Option<ByteSize>) -> 
             (media, volume.map(|volume| media.div_ceil(volume.0.max(1))))
         }
     };
-    Ok(Plan {
+    Ok(FetchPreview {
         name: lock.name.clone(),
         things,
         blobs: sizes.len(),
@@ -155,9 +160,14 @@ fn plan(lock: &Lock, store: Option<&store::Store>, volume: Option<ByteSize>) -> 
 }
 
 /// The layout of the bundle that `gantry pack` would write.
-fn planned(lock: &Lock, store: &store::Store, volume: Option<ByteSize>) -> Result<bundle::Plan> {
-    let contents = bundle::Contents { roots: lock.roots(), lock: lock.print()?.into_bytes() };
-    let size = volume.map_or(bundle::VolumeSize::Unlimited, bundle::VolumeSize::Below);
-    let naming = bundle::Naming::new(&lock.name, "plan")?;
-    Ok(bundle::plan(store, contents, naming, size)?)
+fn plan_bundle(
+    lock: &Lock,
+    store: &store::Store,
+    volume: Option<ByteSize>,
+) -> Result<bundle::PackPlan> {
+    let contents =
+        bundle::BundleContents { roots: lock.roots(), lock: lock.to_yaml()?.into_bytes() };
+    let size = volume.map_or(bundle::BundleFileSize::Unlimited, bundle::BundleFileSize::Below);
+    let naming = bundle::BundleName::new(&lock.name, "plan")?;
+    Ok(bundle::plan_files(store, contents, naming, size)?)
 }

@@ -6,15 +6,15 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use chart::Rules;
-use chart::post_render::{self, PostRendered};
-use chart::relocate::{Locked, Proof, Target, Verdict};
-use chart::wiring::Patches;
-use types::naming::{Naming, Prefix};
+use chart::OperatorRules;
+use chart::post_render::{self, PostRenderedStream};
+use chart::relocate::{LockedImages, ProofVerdict, RelocationProof, RelocationTarget};
+use chart::wiring::PatchFile;
+use types::naming::{NamingRule, RegistryPrefix};
 
-use crate::context::Context;
-use crate::error::{CommandError, Kind, Result};
-use crate::world;
+use crate::context::CommandContext;
+use crate::environment;
+use crate::error::{CommandError, ErrorKind, Result};
 
 /// Change the images of rendered manifests to those in the site's registry, as a post-renderer of helm
 /// or in a pipe.
@@ -38,7 +38,7 @@ Examples:
   gantry post-render --write-plugin \"$(helm env HELM_PLUGINS)/gantry\"       # helm 4, once
   helm upgrade --install app ./my-chart -f overlay.yaml \\
     --post-renderer gantry --post-renderer-args --site=site.yaml              # helm 4")]
-pub(crate) struct Args {
+pub(crate) struct PostRenderArgs {
     /// The site file (site.yaml): its registry and naming.
     #[arg(
         long,
@@ -49,11 +49,11 @@ pub(crate) struct Args {
     site: Option<PathBuf>,
     /// The site's registry with an optional path (host[:port][/path]), instead of a site file.
     #[arg(long, value_name = "REGISTRY")]
-    to: Option<Prefix>,
+    to: Option<RegistryPrefix>,
     /// How images are named at the registry: path (ghcr.io/a/b:1 becomes SITE/a/b:1), host-path
     /// (SITE/ghcr.io/a/b:1) or name (SITE/b:1).
     #[arg(long, value_name = "NAMING", conflicts_with = "site")]
-    naming: Option<Naming>,
+    naming: Option<NamingRule>,
     /// The lock that must contain every image [default: gantry.lock, if it exists].
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
@@ -68,47 +68,49 @@ pub(crate) struct Args {
     write_plugin: Option<PathBuf>,
 }
 
-pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+pub(crate) fn run(context: &CommandContext, args: &PostRenderArgs) -> Result<()> {
     if let Some(folder) = &args.write_plugin {
-        return write_plugin(context, folder);
+        return run_write_plugin(context, folder);
     }
     // Nothing is printed unless everything is proven: helm installs whatever a post-renderer prints.
-    let outcome = moved(context, args).and_then(|stream| context.ui.bytes(stream.as_bytes()));
+    let outcome =
+        move_images(context, args).and_then(|stream| context.ui.print_bytes(stream.as_bytes()));
     let Some(path) = &args.error_file else { return outcome };
     match &outcome {
         // An error of an earlier run must not look like one of this run.
-        Ok(()) if path.exists() => world::write(path, "")?,
+        Ok(()) if path.exists() => environment::write_file(path, "")?,
         Ok(()) => {}
-        Err(error) => world::write(path, &error.text())?,
+        Err(error) => environment::write_file(path, &error.to_text())?,
     }
     outcome
 }
 
-fn moved(context: &Context, args: &Args) -> Result<String> {
-    let target = target(args)?;
+fn move_images(context: &CommandContext, args: &PostRenderArgs) -> Result<String> {
+    let target = read_target(args)?;
     let lock = match &args.lock {
-        Some(path) => Some(world::lock_at(path)?),
-        None => world::optional_lock(context)?,
+        Some(path) => Some(environment::read_lock_at(path)?),
+        None => environment::read_optional_lock(context)?,
     };
     // With a lock, an image that is not in it is refused even if it could be moved: the site does not
     // have it.
-    let locked = lock.as_ref().map(Locked::from);
-    let rules = match world::optional_input(context)? {
-        Some(input) => Rules::of_input(&input),
-        None => Rules::builtin().clone(),
+    let locked = lock.as_ref().map(LockedImages::from);
+    let rules = match environment::read_optional_input(context)? {
+        Some(input) => OperatorRules::from_input(&input),
+        None => OperatorRules::builtin().clone(),
     };
-    let stream =
-        world::manifests("helm template app ./my-chart | gantry post-render --site site.yaml")?;
+    let stream = environment::read_manifests_from_stdin(
+        "helm template app ./my-chart | gantry post-render --site site.yaml",
+    )?;
     let stream = match &args.patches {
-        Some(path) => patched(path, &stream)?,
+        Some(path) => apply_patches(path, &stream)?,
         None => stream,
     };
-    let post = post_render::post_render_with(&stream, &target, &rules, locked.as_ref())?;
-    if let Some(error) = refusal(&post, &target) {
+    let post = post_render::post_render_with_rules(&stream, &target, &rules, locked.as_ref())?;
+    if let Some(error) = find_refusal(&post, &target) {
         return Err(error);
     }
     for compiled in &post.proof.compiled_in {
-        context.ui.warn(&format!(
+        context.ui.print_warning(&format!(
             "{} will be pulled for {}, but is in no manifest ({}); let the nodes pull it from the site: gantry relocate … --mirrors DIR",
             compiled.image, compiled.place, compiled.why
         ));
@@ -118,47 +120,54 @@ fn moved(context: &Context, args: &Args) -> Result<String> {
 
 /// Applies the patches of a file to the stream. A patch that does not fit is an error, so that helm does
 /// not install.
-fn patched(path: &Path, stream: &str) -> Result<String> {
+fn apply_patches(path: &Path, stream: &str) -> Result<String> {
     let shown = path.display().to_string();
     let text = fs::read_to_string(path).map_err(|cause| {
-        CommandError::usage(format!("cannot read {shown}: {cause}"))
-            .hint("write it with: gantry relocate CHART --site site.yaml --offline --patches FILE")
+        CommandError::usage_error(format!("cannot read {shown}: {cause}")).with_hint(
+            "write it with: gantry relocate CHART --site site.yaml --offline --patches FILE",
+        )
     })?;
-    let patches = Patches::read(&shown, &text)?;
-    patches.apply(stream).map_err(|error| CommandError::new(Kind::Integrity, error.to_string()))
+    let patches = PatchFile::read(&shown, &text)?;
+    patches
+        .apply(stream)
+        .map_err(|error| CommandError::new(ErrorKind::Integrity, error.to_string()))
 }
 
-fn target(args: &Args) -> Result<Target> {
+fn read_target(args: &PostRenderArgs) -> Result<RelocationTarget> {
     match (&args.site, &args.to) {
         (Some(path), _) => {
-            let registry = world::site(path)?.registry;
-            Ok(Target {
-                prefix: registry.prefix()?,
+            let registry = environment::read_site(path)?.registry;
+            Ok(RelocationTarget {
+                prefix: registry.parse_prefix()?,
                 naming: registry.naming,
                 pull_secret: registry.pull_secret,
             })
         }
-        (None, Some(prefix)) => Ok(Target {
+        (None, Some(prefix)) => Ok(RelocationTarget {
             prefix: prefix.clone(),
             naming: args.naming.unwrap_or_default(),
             pull_secret: None,
         }),
-        (None, None) => Err(CommandError::usage("name the site: --site FILE or --to REGISTRY")),
+        (None, None) => {
+            Err(CommandError::usage_error("name the site: --site FILE or --to REGISTRY"))
+        }
     }
 }
 
 /// The error if the result must not be written: an image is not locked, or the proof failed.
-fn refusal(post: &PostRendered, target: &Target) -> Option<CommandError> {
+fn find_refusal(post: &PostRenderedStream, target: &RelocationTarget) -> Option<CommandError> {
     let proof = &post.proof;
     if let Some(first) = proof.not_locked.first() {
         let mut message = String::new();
         for missing in &proof.not_locked {
             let _ = writeln!(message, "{} is not in the lock ({})", missing.image, missing.place);
         }
-        return Some(CommandError::new(Kind::Integrity, message.trim_end()).hint(format!(
-            "add {} to images: in gantry.yaml, then run gantry lock, fetch, pack and load",
-            first.image
-        )));
+        return Some(CommandError::new(ErrorKind::Integrity, message.trim_end()).with_hint(
+            format!(
+                "add {} to images: in gantry.yaml, then run gantry lock, fetch, pack and load",
+                first.image
+            ),
+        ));
     }
     let mut message = String::new();
     for stayed in &proof.stayed {
@@ -179,20 +188,21 @@ fn refusal(post: &PostRendered, target: &Target) -> Option<CommandError> {
     }
     // Images that operators pull by themselves are in no manifest. They cannot be moved here and are
     // reported as warnings, so they do not count against the proof.
-    let is_proven = Proof { compiled_in: vec![], ..proof.clone() }.verdict() == Verdict::Proven;
+    let is_proven =
+        RelocationProof { compiled_in: vec![], ..proof.clone() }.verdict() == ProofVerdict::Proven;
     (!is_proven).then(|| {
         CommandError::new(
-            Kind::Integrity,
+            ErrorKind::Integrity,
             format!("some images could not be moved to {}:\n{}", target.prefix, message.trim_end()),
         )
-        .hint("set the image's value with gantry relocate, or correct the chart's template")
+        .with_hint("set the image's value with gantry relocate, or correct the chart's template")
     })
 }
 
 /// Writes the plugin for helm 4 and prints how to use it.
-fn write_plugin(context: &Context, folder: &Path) -> Result<()> {
-    let file = plugin(folder)?;
-    context.ui.status(&format!(
+fn run_write_plugin(context: &CommandContext, folder: &Path) -> Result<()> {
+    let file = write_plugin_files(folder)?;
+    context.ui.print_status(&format!(
         "{} written; use it in helm 4 with: --post-renderer gantry --post-renderer-args --site=site.yaml",
         file.display()
     ));
@@ -200,14 +210,14 @@ fn write_plugin(context: &Context, folder: &Path) -> Result<()> {
 }
 
 /// Writes a helm 4 plugin of type postrenderer/v1 that runs this binary, and returns its file.
-pub(crate) fn plugin(folder: &Path) -> Result<PathBuf> {
+pub(crate) fn write_plugin_files(folder: &Path) -> Result<PathBuf> {
     let failed = |path: &Path, cause: std::io::Error| {
-        CommandError::failed(format!("cannot write {}: {cause}", path.display()))
+        CommandError::failure(format!("cannot write {}: {cause}", path.display()))
     };
-    let own = world::own_binary()?;
+    let own = environment::find_own_binary()?;
     let text = PLUGIN.replace("VERSION", env!("CARGO_PKG_VERSION"));
     let file = folder.join("plugin.yaml");
-    world::write_deep(&file, &text)?;
+    environment::write_file_with_folders(&file, &text)?;
     // Helm 4 splits a plugin's command at spaces, and the path of this binary may contain some. A link
     // beside plugin.yaml avoids naming that path.
     let link = folder.join("gantry");

@@ -4,21 +4,21 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use chart::mirrors::Scheme;
+use chart::mirrors::RegistryScheme;
 use chart::offline;
-use chart::phone_home::Finding;
-use chart::relocate::{self, Locked, PullPolicy, Target, Verdict};
-use chart::report::{LeftoverKind, Report};
-use chart::wiring::{self, Wiring};
+use chart::phone_home::PhoneHomeFinding;
+use chart::relocate::{self, LockedImages, ProofVerdict, PullPolicy, RelocationTarget};
+use chart::report::{LeftoverKind, RelocationReport};
+use chart::wiring::{self, OfflineWiring};
 use serde::Serialize;
-use types::naming::{Naming, Prefix};
-use types::site::Registry;
+use types::naming::{NamingRule, RegistryPrefix};
+use types::site::RegistryTarget;
 
 use crate::charts::{self, RenderArgs};
-use crate::context::Context;
-use crate::error::{CommandError, Kind, Result};
-use crate::offline::{Inside, Kept};
-use crate::{ui, world};
+use crate::context::CommandContext;
+use crate::error::{CommandError, ErrorKind, Result};
+use crate::offline::{OfflineChanges, OfflineRules};
+use crate::{environment, ui};
 
 /// Write a values file that makes a chart pull all of its images from the site's registry, and prove
 /// that it does.
@@ -39,7 +39,7 @@ Examples:
   gantry relocate ./my-chart --site site.yaml --offline --patches patches.yaml --report review.md
   gantry relocate ./my-chart --site site.yaml --mirrors ./for-the-nodes
   helm upgrade --install app ./my-chart -f values.yaml -f overlay.yaml")]
-pub(crate) struct Args {
+pub(crate) struct RelocateArgs {
     /// The chart: oci://…, a folder, a .tgz, or the URL of a repository followed by the chart's name.
     #[arg(required = true, num_args = 1..=2, value_name = "CHART")]
     chart: Vec<String>,
@@ -50,16 +50,16 @@ pub(crate) struct Args {
     site: Option<PathBuf>,
     /// The site's registry with an optional path (host[:port][/path]), instead of a site file.
     #[arg(long, value_name = "REGISTRY")]
-    to: Option<Prefix>,
+    to: Option<RegistryPrefix>,
     /// How images are named at the registry: path (ghcr.io/a/b:1 becomes SITE/a/b:1), host-path
     /// (SITE/ghcr.io/a/b:1) or name (SITE/b:1).
     #[arg(long, value_name = "NAMING", conflicts_with = "site")]
-    naming: Option<Naming>,
+    naming: Option<NamingRule>,
     /// The file to write the overlay to; - for standard output.
     #[arg(short = 'o', long, value_name = "FILE", default_value = "overlay.yaml")]
     overlay: PathBuf,
     /// Write a report for a reviewer, as FILE.md or FILE.json; may be given twice.
-    #[arg(long, value_name = "FILE", value_parser = report_path)]
+    #[arg(long, value_name = "FILE", value_parser = parse_report_path)]
     report: Vec<PathBuf>,
     /// Configure the chart for offline use as well: let it load models from the site, give it the site's
     /// CA and issuer, and turn off features that connect to the internet, where that is safe.
@@ -84,7 +84,7 @@ pub(crate) struct Args {
     dry_run: bool,
 }
 
-fn report_path(text: &str) -> Result<PathBuf, String> {
+fn parse_report_path(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("md" | "json") => Ok(path),
@@ -95,44 +95,44 @@ fn report_path(text: &str) -> Result<PathBuf, String> {
 /// The result, as printed and as written to the JSON report.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Outcome {
+struct RelocateSummary {
     #[serde(flatten)]
-    report: Report,
+    report: RelocationReport,
     /// The path of the overlay; absent if none was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     overlay: Option<String>,
     /// The features that `--offline` turned off.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    turned_off: Vec<offline::Switch>,
+    turned_off: Vec<offline::OfflineSwitch>,
     /// The settings that still make the release connect to the outside by itself.
-    phone_home: Vec<Finding>,
+    phone_home: Vec<PhoneHomeFinding>,
     /// How runtimes were configured for offline use; absent without `--offline`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    wiring: Option<Wiring>,
+    wiring: Option<OfflineWiring>,
 }
 
-pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
-    world::end_when_stopped()?;
-    let registry = registry(args)?;
-    let target = target(&registry)?;
-    let source = match charts::sources(&args.chart)?.as_slice() {
+pub(crate) fn run(context: &CommandContext, args: &RelocateArgs) -> Result<()> {
+    environment::exit_when_stopped()?;
+    let registry = read_registry(args)?;
+    let target = build_target(&registry)?;
+    let source = match charts::parse_chart_sources(&args.chart)?.as_slice() {
         [source] => source.clone(),
-        _ => return Err(CommandError::usage("give exactly one chart")),
+        _ => return Err(CommandError::usage_error("give exactly one chart")),
     };
-    check_folders(args)?;
-    let inside = Inside::new(world::optional_input(context)?.as_ref(), &target);
-    let locked = world::optional_lock(context)?.map(|lock| Locked::from(&lock));
-    let chart = args.render.chart(source, &[])?;
-    let mut release = charts::open(context, &chart, &[])?;
+    check_output_paths(args)?;
+    let inside = OfflineRules::new(environment::read_optional_input(context)?.as_ref(), &target);
+    let locked = environment::read_optional_lock(context)?.map(|lock| LockedImages::from(&lock));
+    let chart = args.render.to_input_chart(source, &[])?;
+    let mut release = charts::open_chart(context, &chart, &[])?;
 
     // Offline settings are added to the release's values first, so that the proof below covers the chart
     // as it will be installed.
     let kept = match args.offline {
-        true => Some(inside.keep(&mut release, &offline(args, &target)?)?),
+        true => Some(inside.configure_release(&mut release, &read_site_services(args, &target)?)?),
         false => None,
     };
-    let settings = kept.as_ref().map(Kept::settings).unwrap_or_default();
-    let options = relocate::Options {
+    let settings = kept.as_ref().map(OfflineChanges::settings).unwrap_or_default();
+    let options = relocate::RelocationOptions {
         rules: inside.rules(),
         locked: locked.as_ref(),
         pull_policy: args.pull_policy,
@@ -141,25 +141,25 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
     let render = |overlay: Option<&str>| release.render(overlay);
     let mut moved =
         relocate::relocate(release.chart(), release.values(), &target, &options, &render)
-            .map_err(|error| release.refused(error))?;
+            .map_err(|error| release.to_remote_error(error))?;
     // Helm itself is asked whether `--set` would override a value of the overlay.
-    let values = chart::values::read("the overlay", &moved.overlay)?;
-    if let Some(value) = release.set_wins_over(&values)? {
-        return Err(CommandError::usage(format!(
+    let values = chart::values::read_values("the overlay", &moved.overlay)?;
+    if let Some(value) = release.find_value_overridden_by_set(&values)? {
+        return Err(CommandError::usage_error(format!(
             "{value} is given with --set, which in helm overrides every values file, the overlay too"
         ))
-        .hint("write it to a values file and give that with -f"));
+        .with_hint("write it to a values file and give that with -f"));
     }
-    let scheme = if registry.plain_http { Scheme::Http } else { Scheme::Https };
-    let report = Report::new(release.chart(), &target, scheme, &moved)?;
+    let scheme = if registry.plain_http { RegistryScheme::Http } else { RegistryScheme::Https };
+    let report = RelocationReport::new(release.chart(), &target, scheme, &moved)?;
     // The render of the proof is reused, since a helm run takes a while on large charts.
     let rendered = std::mem::take(&mut moved.rendered);
-    let inspection = chart::inspect::rendered(release.chart(), release.values(), rendered);
-    let left = inside.find(&inspection);
+    let inspection = chart::inspect::inspect_render(release.chart(), release.values(), rendered);
+    let left = inside.find_phone_home(&inspection);
 
     let verdict = report.verdict;
-    let is_written = !args.dry_run && verdict != Verdict::Refuted;
-    let outcome = Outcome {
+    let is_written = !args.dry_run && verdict != ProofVerdict::Refuted;
+    let outcome = RelocateSummary {
         report,
         overlay: is_written.then(|| args.overlay.display().to_string()),
         turned_off: kept.as_ref().map(|kept| kept.offline.off.clone()).unwrap_or_default(),
@@ -167,37 +167,45 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         wiring: kept.as_ref().map(|kept| kept.wiring.clone()),
     };
     let offline = kept.as_ref().map(|kept| &kept.offline);
-    let mut markdown = outcome.report.markdown();
-    markdown += &kept.as_ref().map(|kept| kept.wiring.markdown()).unwrap_or_default();
-    markdown += &offline::markdown(offline, &outcome.phone_home);
+    let mut markdown = outcome.report.to_markdown();
+    markdown += &kept.as_ref().map(|kept| kept.wiring.to_markdown()).unwrap_or_default();
+    markdown += &offline::format_markdown(offline, &outcome.phone_home);
     if !args.dry_run {
-        write(context, args, &outcome, &markdown, is_written.then_some(moved.overlay.as_str()))?;
+        write_files(
+            context,
+            args,
+            &outcome,
+            &markdown,
+            is_written.then_some(moved.overlay.as_str()),
+        )?;
     }
     // With `-o -` standard output carries the overlay alone, so that it can be piped.
     if args.overlay != Path::new("-") || !is_written {
-        context.ui.result(&outcome, summary)?;
+        context.ui.print_result(&outcome, format_summary)?;
     }
-    judged(args, &outcome)
+    require_proven(args, &outcome)
 }
 
 /// The site's registry, from the site file or the command line.
-fn registry(args: &Args) -> Result<Registry> {
+fn read_registry(args: &RelocateArgs) -> Result<RegistryTarget> {
     match (&args.site, &args.to) {
-        (Some(path), _) => Ok(world::site(path)?.registry),
-        (None, Some(prefix)) => Ok(Registry {
+        (Some(path), _) => Ok(environment::read_site(path)?.registry),
+        (None, Some(prefix)) => Ok(RegistryTarget {
             url: prefix.to_string(),
             naming: args.naming.unwrap_or_default(),
             ca: None,
             plain_http: false,
             pull_secret: None,
         }),
-        (None, None) => Err(CommandError::usage("name the site: --site FILE or --to REGISTRY")),
+        (None, None) => {
+            Err(CommandError::usage_error("name the site: --site FILE or --to REGISTRY"))
+        }
     }
 }
 
-fn target(registry: &Registry) -> Result<Target> {
-    Ok(Target {
-        prefix: registry.prefix()?,
+fn build_target(registry: &RegistryTarget) -> Result<RelocationTarget> {
+    Ok(RelocationTarget {
+        prefix: registry.parse_prefix()?,
         naming: registry.naming,
         pull_secret: registry.pull_secret.clone(),
     })
@@ -205,42 +213,45 @@ fn target(registry: &Registry) -> Result<Target> {
 
 /// What the site offers to runtimes (models, CA, services). With `--to`, only the registry's host is
 /// known.
-fn offline(args: &Args, target: &Target) -> Result<wiring::Offline> {
+fn read_site_services(
+    args: &RelocateArgs,
+    target: &RelocationTarget,
+) -> Result<wiring::SiteServices> {
     let namespace = args.render.namespace();
     Ok(match &args.site {
-        Some(path) => wiring::Offline::of_site(&world::site(path)?, namespace),
-        None => wiring::Offline {
+        Some(path) => wiring::SiteServices::from_site(&environment::read_site(path)?, namespace),
+        None => wiring::SiteServices {
             hosts: vec![target.prefix.registry().to_owned()],
-            ..wiring::Offline::default()
+            ..wiring::SiteServices::default()
         },
     })
 }
 
 /// Checks the output paths before any work is done, since rendering takes a while.
-fn check_folders(args: &Args) -> Result<()> {
+fn check_output_paths(args: &RelocateArgs) -> Result<()> {
     for path in args.report.iter().chain([&args.overlay]).chain(&args.patches) {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-            return Err(CommandError::usage(format!(
+            return Err(CommandError::usage_error(format!(
                 "{}: the folder {} does not exist",
                 path.display(),
                 folder.display()
             )));
         }
         if path.is_dir() {
-            return Err(CommandError::usage(format!("{} is a folder", path.display()))
-                .hint("give a file name"));
+            return Err(CommandError::usage_error(format!("{} is a folder", path.display()))
+                .with_hint("give a file name"));
         }
         // An overlay that is written over a values file would destroy what a person wrote. It is also not
         // an input: with the images moved already, nothing could be learnt from the renders.
         let own = path.canonicalize().ok();
         if own.is_some() && args.render.values().iter().any(|file| file.canonicalize().ok() == own)
         {
-            return Err(CommandError::usage(format!(
+            return Err(CommandError::usage_error(format!(
                 "{} is one of the values files (-f) and would be overwritten",
                 path.display()
             ))
-            .hint(
+            .with_hint(
                 "name another file with -o, and give with -f only your own values, not an old overlay",
             ));
         }
@@ -249,10 +260,10 @@ fn check_folders(args: &Args) -> Result<()> {
 }
 
 /// Writes the overlay, the reports, the patches and the files for the nodes, each atomically.
-fn write(
-    context: &Context,
-    args: &Args,
-    outcome: &Outcome,
+fn write_files(
+    context: &CommandContext,
+    args: &RelocateArgs,
+    outcome: &RelocateSummary,
     markdown: &str,
     overlay: Option<&str>,
 ) -> Result<()> {
@@ -260,35 +271,36 @@ fn write(
         let is_json = path.extension().is_some_and(|extension| extension == "json");
         let text = match is_json {
             true => serde_json::to_string_pretty(outcome).map_err(|cause| {
-                CommandError::failed(format!("cannot write {}: {cause}", path.display()))
+                CommandError::failure(format!("cannot write {}: {cause}", path.display()))
             })?,
             false => markdown.to_owned(),
         };
-        world::write(path, &(text.trim_end().to_owned() + "\n"))?;
+        environment::write_file(path, &(text.trim_end().to_owned() + "\n"))?;
     }
     match overlay {
         Some(text) if args.overlay == Path::new("-") => context.ui.print(text.trim_end())?,
-        Some(text) => world::write(&args.overlay, text)?,
+        Some(text) => environment::write_file(&args.overlay, text)?,
         None => {}
     }
     if let (Some(path), Some(wiring)) = (&args.patches, &outcome.wiring) {
-        world::write(path, &wiring.patches().write()?)?;
+        environment::write_file(path, &wiring.patches().write()?)?;
     }
     if let Some(folder) = &args.mirrors {
         for remedy in &outcome.report.remedies {
-            world::write_deep(&folder.join(&remedy.file), &remedy.text)?;
+            environment::write_file_with_folders(&folder.join(&remedy.file), &remedy.text)?;
         }
     }
     Ok(())
 }
 
-fn summary(outcome: &Outcome) -> String {
+fn format_summary(outcome: &RelocateSummary) -> String {
     let report = &outcome.report;
     let rows = report.moved.iter().map(|image| {
         let by: Vec<String> = image.by.iter().map(ToString::to_string).collect();
         [image.from.to_string(), image.to.to_string(), image.places.to_string(), by.join(", ")]
     });
-    let mut text = ui::table(["image", "image at the site", "locations", "set by"], rows.collect());
+    let mut text =
+        ui::format_table(["image", "image at the site", "locations", "set by"], rows.collect());
     for leftover in &report.leftovers {
         let _ = writeln!(
             text,
@@ -309,7 +321,7 @@ fn summary(outcome: &Outcome) -> String {
         let _ = writeln!(text, "turned off: {}: {} ({})", switch.path, switch.off, switch.why);
     }
     if let Some(wiring) = &outcome.wiring {
-        summarize(wiring, &mut text);
+        append_wiring(wiring, &mut text);
     }
     for finding in &outcome.phone_home {
         let _ = writeln!(text, "connects to the outside: {finding}");
@@ -323,8 +335,8 @@ fn summary(outcome: &Outcome) -> String {
 }
 
 /// Appends lines on how runtimes were configured for offline use.
-fn summarize(wiring: &Wiring, text: &mut String) {
-    for row in wiring.rows() {
+fn append_wiring(wiring: &OfflineWiring, text: &mut String) {
+    for row in wiring.to_rows() {
         let by = row.by.map_or("a patch".to_owned(), ToString::to_string);
         let _ = writeln!(text, "configured: {}: {}, set by {by}", row.place, row.what.join(", "));
     }
@@ -338,20 +350,20 @@ fn summarize(wiring: &Wiring, text: &mut String) {
 }
 
 /// Fails if something could not be configured for offline use, unless leftovers are allowed.
-fn unwired(args: &Args, wiring: Option<&Wiring>) -> Result<()> {
+fn require_wired(args: &RelocateArgs, wiring: Option<&OfflineWiring>) -> Result<()> {
     let Some(wiring) = wiring.filter(|_| !args.allow_leftovers) else { return Ok(()) };
     if let Some(left) = wiring.leftovers.first() {
         let number = wiring.leftovers.len();
         let message =
             format!("not configured for offline use ({number}): {}: {}", left.place, left.what);
-        let error = CommandError::new(Kind::Integrity, message).hint(left.next.clone());
-        return Err(error.hint("or accept this with --allow-leftovers"));
+        let error = CommandError::new(ErrorKind::Integrity, message).with_hint(left.next.clone());
+        return Err(error.with_hint("or accept this with --allow-leftovers"));
     }
     if !wiring.patches.is_empty() && args.patches.is_none() {
         let number = wiring.patches.len();
         let message =
             format!("no chart value can configure these objects for offline use: {number}");
-        return Err(CommandError::new(Kind::Integrity, message).hint(
+        return Err(CommandError::new(ErrorKind::Integrity, message).with_hint(
             "write patches with --patches FILE, and install with gantry post-render --patches FILE",
         ));
     }
@@ -359,32 +371,37 @@ fn unwired(args: &Args, wiring: Option<&Wiring>) -> Result<()> {
 }
 
 /// Turns the verdict into an error, which decides the exit code and says what to do next.
-fn judged(args: &Args, outcome: &Outcome) -> Result<()> {
+fn require_proven(args: &RelocateArgs, outcome: &RelocateSummary) -> Result<()> {
     let report = &outcome.report;
     match report.verdict {
-        Verdict::Proven => unwired(args, outcome.wiring.as_ref()),
+        ProofVerdict::Proven => require_wired(args, outcome.wiring.as_ref()),
         // The user has chosen a workaround; the leftovers are still in the report.
-        Verdict::Leftovers if args.allow_leftovers => Ok(()),
-        Verdict::Leftovers => {
+        ProofVerdict::Leftovers if args.allow_leftovers => Ok(()),
+        ProofVerdict::Leftovers => {
             let number = report.leftovers.len();
             let message = format!(
                 "{number} image references still point outside, and no chart value can change them"
             );
-            let error = CommandError::new(Kind::Integrity, message);
+            let error = CommandError::new(ErrorKind::Integrity, message);
             let has = |kind| report.leftovers.iter().any(|leftover| leftover.kind == kind);
             let post_render = "install with helm's post-renderer: gantry post-render --help";
             let error = match (has(LeftoverKind::Rendered), has(LeftoverKind::Hook)) {
-                (true, false) => error.hint(post_render),
-                (_, true) => error.hint(format!("{post_render} (hooks: with helm 4 only)")),
+                (true, false) => error.with_hint(post_render),
+                (_, true) => error.with_hint(format!("{post_render} (hooks: with helm 4 only)")),
                 (false, false) => error,
             };
             let nodes = "or let the nodes pull them from the site: gantry relocate … --mirrors DIR";
-            Err(error.hint(nodes).hint("then accept the leftovers with --allow-leftovers"))
+            Err(error
+                .with_hint(nodes)
+                .with_hint("then accept the leftovers with --allow-leftovers"))
         }
-        Verdict::Refuted => Err(CommandError::new(
-            Kind::Integrity,
-            format!("the proof failed, so no overlay was written:\n{}", report.refutation()),
+        ProofVerdict::Refuted => Err(CommandError::new(
+            ErrorKind::Integrity,
+            format!(
+                "the proof failed, so no overlay was written:\n{}",
+                report.refutation_markdown()
+            ),
         )
-        .hint("read the report: gantry relocate … --report review.md")),
+        .with_hint("read the report: gantry relocate … --report review.md")),
     }
 }

@@ -3,16 +3,16 @@
 
 use serde::Serialize;
 
-use crate::context::Context;
+use crate::context::CommandContext;
 use crate::error::{CommandError, Result};
-use crate::{ui, world};
+use crate::{environment, ui};
 
 /// Look up the addresses of DNS names, as this machine resolves them.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   gantry resolve kubernetes.default registry.internal --output json")]
-pub(crate) struct Args {
+pub(crate) struct ResolveArgs {
     /// A DNS name.
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
@@ -20,38 +20,38 @@ pub(crate) struct Args {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Resolved {
+struct NameLookup {
     name: String,
     addresses: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
-pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
-    let all = world::block_on(async {
+pub(crate) fn run(context: &CommandContext, args: &ResolveArgs) -> Result<()> {
+    let all = environment::block_on(async {
         let mut all = Vec::new();
         for name in &args.names {
-            all.push(one(name).await);
+            all.push(look_up_name(name).await);
         }
         Ok(all)
     })?;
-    context.ui.result(&all, |all| {
-        let row = |one: &Resolved| {
+    context.ui.print_result(&all, |all| {
+        let row = |one: &NameLookup| {
             let answer = one.error.clone().unwrap_or_else(|| one.addresses.join(", "));
             [one.name.clone(), answer]
         };
-        ui::rows(all.iter().map(row).collect())
+        ui::format_rows(all.iter().map(row).collect())
     })?;
     let unknown: Vec<&str> =
         all.iter().filter(|one| one.error.is_some()).map(|one| one.name.as_str()).collect();
     if unknown.is_empty() {
         return Ok(());
     }
-    Err(CommandError::failed(format!("{} could not be resolved", unknown.join(", ")))
-        .hint("check /etc/resolv.conf and the name servers in it"))
+    Err(CommandError::failure(format!("{} could not be resolved", unknown.join(", ")))
+        .with_hint("check /etc/resolv.conf and the name servers in it"))
 }
 
-async fn one(name: &str) -> Resolved {
+async fn look_up_name(name: &str) -> NameLookup {
     // The system's resolver (getaddrinfo) with its search domains, as programs in the pod use it.
     // Port 0 is a placeholder that the call requires.
     let found = tokio::net::lookup_host((name, 0)).await;
@@ -61,5 +61,5 @@ async fn one(name: &str) -> Resolved {
     };
     addresses.sort();
     addresses.dedup();
-    Resolved { name: name.to_owned(), addresses, error }
+    NameLookup { name: name.to_owned(), addresses, error }
 }

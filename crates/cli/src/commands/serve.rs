@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use depot::Depot;
-use net::serve::{Config, TlsFiles};
+use net::serve::{ListenConfig, TlsFiles};
 use serde::Serialize;
 
-use crate::context::Context;
+use crate::context::CommandContext;
+use crate::environment;
 use crate::error::{CommandError, Result};
-use crate::world;
 
 /// The time that running requests get to finish after Ctrl-C or SIGTERM. Kubernetes kills a pod 30
 /// seconds after SIGTERM by default.
@@ -30,7 +30,7 @@ Examples:
   skopeo copy docker://depot:5000/docker.io/library/nginx:1.25 oci:nginx
   HF_ENDPOINT=http://depot:5000 hf download BAAI/bge-m3
   helm pull oci://depot:5000/org/charts/app --version 1.2.3 --plain-http")]
-pub(crate) struct Args {
+pub(crate) struct ServeArgs {
     /// Bundle files, folders of bundle files, the .gantry.json beside them, or one store folder
     /// [default: the store].
     #[arg(value_name = "STORE or BUNDLE")]
@@ -48,27 +48,30 @@ pub(crate) struct Args {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Ready {
+struct DepotReady {
     url: String,
     #[serde(flatten)]
-    summary: depot::Summary,
+    summary: depot::DepotSummary,
 }
 
-pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
-    let listen = address(&args.listen)?;
+pub(crate) fn run(context: &CommandContext, args: &ServeArgs) -> Result<()> {
+    let listen = parse_listen_address(&args.listen)?;
     let source: Arc<dyn store::Source> = if args.sources.is_empty() {
-        let Some(store) = context.existing_store()? else {
+        let Some(store) = context.open_existing_store()? else {
             let path = context.store_path()?;
-            return Err(CommandError::usage(format!("there is no store at {}", path.display()))
-                .hint("name a store or bundle files, or fill the store with: gantry fetch"));
+            return Err(CommandError::usage_error(format!(
+                "there is no store at {}",
+                path.display()
+            ))
+            .with_hint("name a store or bundle files, or fill the store with: gantry fetch"));
         };
         Arc::new(store)
     } else {
-        world::source(&args.sources)?
+        environment::open_source(&args.sources)?
     };
     let depot = Arc::new(Depot::open(source)?);
-    for left_out in &depot.summary().left_out {
-        context.ui.warn(&format!("{} is not served: {}", left_out.name, left_out.reason));
+    for left_out in &depot.summarize().left_out {
+        context.ui.print_warning(&format!("{} is not served: {}", left_out.name, left_out.reason));
     }
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => {
@@ -77,15 +80,18 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         _ => None,
     };
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let config = Config { listen, tls };
+    let config = ListenConfig { listen, tls };
     // Not `block_on` of `environment`: Ctrl-C is the normal end of a server and no error.
-    let runtime = world::runtime()?;
+    let runtime = environment::build_runtime()?;
     runtime.block_on(async {
-        let running = net::serve::start(&config, depot::router(Arc::clone(&depot))).await?;
-        let ready =
-            Ready { url: format!("{scheme}://{}", running.address()), summary: depot.summary() };
+        let running =
+            net::serve::start_server(&config, depot::build_router(Arc::clone(&depot))).await?;
+        let ready = DepotReady {
+            url: format!("{scheme}://{}", running.address()),
+            summary: depot.summarize(),
+        };
         // Printed to stdout as soon as the server answers, since scripts wait for this line.
-        context.ui.result(&ready, |ready| {
+        context.ui.print_result(&ready, |ready| {
             let roots: Vec<_> = ready
                 .summary
                 .roots
@@ -98,18 +104,18 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
                 if roots.is_empty() { "an empty store".to_owned() } else { roots.join(", ") };
             format!("serving {what} on {}", ready.url)
         })?;
-        world::stopped().await;
-        context.ui.status("stopping; running requests may finish");
-        running.drain(DRAIN).await;
+        environment::wait_for_stop().await;
+        context.ui.print_status("stopping; running requests may finish");
+        running.drain_requests(DRAIN).await;
         Ok(())
     })
 }
 
 /// Parses `--listen`: ADDRESS:PORT, NAME:PORT or :PORT.
-pub(super) fn address(text: &str) -> Result<SocketAddr> {
+pub(super) fn parse_listen_address(text: &str) -> Result<SocketAddr> {
     let wrong = |reason: String| {
-        CommandError::usage(format!("--listen {text}: {reason}"))
-            .hint("write ADDRESS:PORT, such as 127.0.0.1:5000 or 0.0.0.0:5000")
+        CommandError::usage_error(format!("--listen {text}: {reason}"))
+            .with_hint("write ADDRESS:PORT, such as 127.0.0.1:5000 or 0.0.0.0:5000")
     };
     // `:5000` means all addresses, as in Go programs such as docker's registry.
     let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };

@@ -3,16 +3,16 @@
 use std::num::NonZeroUsize;
 
 use serde::Serialize;
-use store::{Damage, GcMode};
+use store::{DamagePolicy, GarbageMode};
 use types::{ByteSize, Reference};
 
-use crate::context::Context;
-use crate::error::{CommandError, Kind, Result};
+use crate::context::CommandContext;
+use crate::error::{CommandError, ErrorKind, Result};
 use crate::ui;
 
 /// List, verify and clean up the local store.
 #[derive(clap::Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum StoreCommand {
     /// List the images, charts, models and files in the store.
     #[command(after_long_help = "Examples:\n  gantry store ls\n  gantry store ls --output json")]
     Ls,
@@ -44,24 +44,25 @@ Examples:
     },
 }
 
-pub(crate) fn run(context: &Context, command: &Command) -> Result<()> {
-    let Some(store) = context.existing_store()? else {
+pub(crate) fn run(context: &CommandContext, command: &StoreCommand) -> Result<()> {
+    let Some(store) = context.open_existing_store()? else {
         let path = context.store_path()?;
-        return Err(CommandError::usage(format!("there is no store at {}", path.display())).hint(
-            "name its folder with --store or GANTRY_STORE, or create one with: gantry fetch",
-        ));
+        return Err(CommandError::usage_error(format!("there is no store at {}", path.display()))
+            .with_hint(
+                "name its folder with --store or GANTRY_STORE, or create one with: gantry fetch",
+            ));
     };
     match command {
-        Command::Ls => ls(context, &store),
-        Command::Verify { remove } => verify(context, &store, *remove),
-        Command::Gc { dry_run } => gc(context, &store, *dry_run),
-        Command::Rm { names } => rm(context, &store, names),
+        StoreCommand::Ls => list_roots(context, &store),
+        StoreCommand::Verify { remove } => verify_store(context, &store, *remove),
+        StoreCommand::Gc { dry_run } => collect_garbage(context, &store, *dry_run),
+        StoreCommand::Rm { names } => remove_roots(context, &store, names),
     }
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Row {
+struct StoredRoot {
     name: String,
     kind: &'static str,
     digest: types::Digest,
@@ -70,29 +71,29 @@ struct Row {
     bytes: Option<u64>,
 }
 
-fn ls(context: &Context, store: &store::Store) -> Result<()> {
-    let rows: Vec<Row> = store
+fn list_roots(context: &CommandContext, store: &store::Store) -> Result<()> {
+    let rows: Vec<StoredRoot> = store
         .roots()?
         .into_iter()
-        .map(|root| Row {
+        .map(|root| StoredRoot {
             name: root.name.to_string(),
             kind: root.kind.as_str(),
             digest: root.descriptor.digest,
-            bytes: store::closure(store, &root).ok().map(|closure| closure.size()),
+            bytes: store::find_closure(store, &root).ok().map(|closure| closure.size()),
         })
         .collect();
-    context.ui.result(&rows, |rows| {
+    context.ui.print_result(&rows, |rows| {
         let rows = rows.iter().map(|row| {
             let size = row.bytes.map_or_else(|| "incomplete".into(), |b| ByteSize(b).to_string());
-            [row.kind.to_owned(), row.name.clone(), row.digest.short(), size]
+            [row.kind.to_owned(), row.name.clone(), row.digest.short_hex(), size]
         });
-        ui::table(["kind", "name", "digest", "size"], rows.collect())
+        ui::format_table(["kind", "name", "digest", "size"], rows.collect())
     })
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Verified {
+struct StoreCheckSummary {
     blobs: u64,
     bytes: u64,
     roots: u64,
@@ -100,21 +101,21 @@ struct Verified {
     broken: Vec<String>,
 }
 
-fn verify(context: &Context, store: &store::Store, remove: bool) -> Result<()> {
+fn verify_store(context: &CommandContext, store: &store::Store, remove: bool) -> Result<()> {
     // Hashing is bound by the processor on fast disks, so all cores take part.
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let damage = if remove { Damage::Remove } else { Damage::Keep };
-    let meter = context.ui.progress("verify");
+    let damage = if remove { DamagePolicy::Remove } else { DamagePolicy::Keep };
+    let meter = context.ui.start_progress("verify");
     let verification = store.verify(damage, threads, &*meter)?;
     meter.finish();
-    let result = Verified {
+    let result = StoreCheckSummary {
         blobs: verification.blobs,
         bytes: verification.bytes,
         roots: verification.roots,
-        damaged: verification.damaged.iter().map(damaged).collect(),
-        broken: verification.broken.iter().map(broken).collect(),
+        damaged: verification.damaged.iter().map(describe_damaged_blob).collect(),
+        broken: verification.broken.iter().map(describe_broken_root).collect(),
     };
-    context.ui.result(&result, |result| {
+    context.ui.print_result(&result, |result| {
         let mut text = format!(
             "{} blobs ({}) of {} entries verified\n",
             result.blobs,
@@ -126,7 +127,7 @@ fn verify(context: &Context, store: &store::Store, remove: bool) -> Result<()> {
         }
         text
     })?;
-    if verification.is_whole() {
+    if verification.is_intact() {
         return Ok(());
     }
     let hint = if remove {
@@ -134,54 +135,56 @@ fn verify(context: &Context, store: &store::Store, remove: bool) -> Result<()> {
     } else {
         "delete the damaged blobs and download them again: gantry store verify --remove && gantry fetch"
     };
-    Err(CommandError::new(Kind::Integrity, "the store is damaged").hint(hint))
+    Err(CommandError::new(ErrorKind::Integrity, "the store is damaged").with_hint(hint))
 }
 
-fn damaged(found: &store::Damaged) -> String {
+fn describe_damaged_blob(found: &store::DamagedBlob) -> String {
     let fault = match &found.fault {
-        store::Fault::Content(actual) => format!("its content has the digest {actual}"),
-        store::Fault::Unreadable(cause) => format!("it cannot be read: {cause}"),
+        store::BlobFault::Content(actual) => format!("its content has the digest {actual}"),
+        store::BlobFault::Unreadable(cause) => format!("it cannot be read: {cause}"),
     };
     let needed: Vec<_> = found.needed_by.iter().map(ToString::to_string).collect();
     let needed = if needed.is_empty() { "nothing".to_owned() } else { needed.join(", ") };
     format!("{} is damaged: {fault}; needed by: {needed}", found.digest)
 }
 
-fn broken(found: &store::BrokenRoot) -> String {
+fn describe_broken_root(found: &store::BrokenRoot) -> String {
     let problems: Vec<_> = found.problems.iter().map(ToString::to_string).collect();
     format!("{} is incomplete: {}", found.name, problems.join("; "))
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Collected {
+struct GarbageSummary {
     is_dry_run: bool,
     blobs: usize,
     partials: u64,
     bytes: u64,
 }
 
-fn gc(context: &Context, store: &store::Store, dry_run: bool) -> Result<()> {
-    let mode = if dry_run { GcMode::DryRun } else { GcMode::Remove };
-    let meter = context.ui.progress("gc");
-    let collected = store.gc(mode, &*meter);
+fn collect_garbage(context: &CommandContext, store: &store::Store, dry_run: bool) -> Result<()> {
+    let mode = if dry_run { GarbageMode::DryRun } else { GarbageMode::Remove };
+    let meter = context.ui.start_progress("gc");
+    let collected = store.collect_garbage(mode, &*meter);
     meter.clear();
     let collected = collected?;
-    let result = Collected {
+    let result = GarbageSummary {
         is_dry_run: dry_run,
         blobs: collected.blobs.len(),
         partials: collected.partials,
-        bytes: collected.bytes(),
+        bytes: collected.freed_bytes(),
     };
-    context.ui.result(&result, |result| {
+    context.ui.print_result(&result, |result| {
         let verb = if result.is_dry_run { "would be deleted" } else { "deleted" };
         let bytes = ByteSize(result.bytes);
         format!("blobs: {}, partial downloads: {} ({bytes}) {verb}", result.blobs, result.partials)
     })
 }
 
-fn rm(context: &Context, store: &store::Store, names: &[Reference]) -> Result<()> {
-    store.unpublish(names)?;
-    context.ui.status(&format!("removed: {}; free the space with: gantry store gc", names.len()));
+fn remove_roots(context: &CommandContext, store: &store::Store, names: &[Reference]) -> Result<()> {
+    store.unpublish_roots(names)?;
+    context
+        .ui
+        .print_status(&format!("removed: {}; free the space with: gantry store gc", names.len()));
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::error::{CommandError, Result};
 
 /// Run a program that ends with its parent process.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct TetherArgs {
     /// The process id of the parent.
     #[arg(long)]
     parent: i32,
@@ -19,24 +19,24 @@ pub(crate) struct Args {
     program: Vec<OsString>,
 }
 
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &TetherArgs) -> Result<()> {
     let Some((program, rest)) = args.program.split_first() else {
-        return Err(CommandError::usage("give a program to run"));
+        return Err(CommandError::usage_error("give a program to run"));
     };
-    tie(args.parent)?;
+    end_with_parent(args.parent)?;
     // `exec` returns only if it failed.
     let cause = Command::new(program).args(rest).exec();
-    Err(CommandError::failed(format!("cannot run {}: {cause}", program.display())))
+    Err(CommandError::failure(format!("cannot run {}: {cause}", program.display())))
 }
 
 /// Asks the kernel to kill this process when its parent ends. The setting survives `exec`
 /// (PR_SET_PDEATHSIG in prctl(2)).
 #[cfg(target_os = "linux")]
-fn tie(parent: i32) -> Result<()> {
+fn end_with_parent(parent: i32) -> Result<()> {
     use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
     let failed = |cause: String| {
-        CommandError::failed(format!("cannot be made to end with its parent: {cause}"))
+        CommandError::failure(format!("cannot be made to end with its parent: {cause}"))
     };
     set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|cause| failed(cause.to_string()))?;
@@ -50,6 +50,6 @@ fn tie(parent: i32) -> Result<()> {
 /// Other systems have no such request: a helm that outlives its gantry ends by itself, and the next run
 /// waits for it.
 #[cfg(not(target_os = "linux"))]
-fn tie(_: i32) -> Result<()> {
+fn end_with_parent(_: i32) -> Result<()> {
     Ok(())
 }

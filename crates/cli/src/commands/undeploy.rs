@@ -6,15 +6,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cluster::Cluster;
-use deploy::release::{self, Claims, Found, Removed, Whole};
-use remote::helm::Hooks;
+use deploy::release::{self, ClaimRetention, InstalledRelease, NamespaceRetention, RemovalReport};
+use remote::helm::HookPolicy;
 use serde::Serialize;
 
 use crate::clusters::{self, ClusterArgs};
-use crate::context::Context;
+use crate::context::CommandContext;
+use crate::environment;
 use crate::error::{CommandError, Result};
 use crate::releases;
-use crate::world;
 
 /// Remove releases that `gantry deploy` installed.
 ///
@@ -29,7 +29,7 @@ Examples:
   gantry undeploy --site site.yaml web --dry-run
   gantry undeploy --namespace shop web                 # without gantry.yaml
   gantry undeploy --site site.yaml --delete-claims --delete-namespace")]
-pub(crate) struct Args {
+pub(crate) struct UndeployArgs {
     /// The releases to remove [default: all of gantry.yaml].
     #[arg(value_name = "RELEASE")]
     releases: Vec<String>,
@@ -46,7 +46,7 @@ pub(crate) struct Args {
     #[arg(long)]
     delete_namespace: bool,
     /// How long the hooks of each release may take (90s, 5m, 1h).
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = releases::duration)]
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = releases::parse_duration)]
     timeout: Duration,
     /// Print what would be removed, without removing it.
     #[arg(short = 'n', long)]
@@ -57,65 +57,74 @@ pub(crate) struct Args {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Summary {
+struct UndeploySummary {
     context: String,
     is_dry_run: bool,
-    namespaces: Vec<Removed>,
+    namespaces: Vec<RemovalReport>,
     /// Releases that are not installed.
     missing: Vec<String>,
 }
 
-pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
-    let wanted = wanted(context, args)?;
-    let site = args.site.as_deref().map(world::site).transpose()?;
-    world::block_on(async {
+pub(crate) fn run(context: &CommandContext, args: &UndeployArgs) -> Result<()> {
+    let wanted = select_releases(context, args)?;
+    let site = args.site.as_deref().map(environment::read_site).transpose()?;
+    environment::block_on(async {
         let names: Vec<&str> = wanted.iter().map(|one| one.release.as_str()).collect();
         let doing = format!("remove {}", names.join(", "));
         let cluster = match args.dry_run {
-            true => clusters::open(&args.cluster, site.as_ref()).await?,
-            false => clusters::open_to_write(context, &args.cluster, site.as_ref(), &doing).await?,
+            true => clusters::open_cluster(&args.cluster, site.as_ref()).await?,
+            false => {
+                clusters::open_cluster_to_write(context, &args.cluster, site.as_ref(), &doing)
+                    .await?
+            }
         };
-        let (found, missing) = find(&cluster, &wanted).await?;
+        let (found, missing) = find_installed_releases(&cluster, &wanted).await?;
         let mut namespaces = Vec::new();
         for (namespace, names) in found {
             namespaces.push(match args.dry_run {
-                true => would_go(namespace, names),
-                false => away(context, args, &cluster, &namespace, &names).await?,
+                true => preview_removal(namespace, names),
+                false => remove_releases(context, args, &cluster, &namespace, &names).await?,
             });
         }
-        let summary = Summary {
+        let summary = UndeploySummary {
             context: cluster.context().to_owned(),
             is_dry_run: args.dry_run,
             namespaces,
             missing,
         };
-        context.ui.result(&summary, show)
+        context.ui.print_result(&summary, format_summary)
     })
 }
 
 /// A release to remove, and its namespace if that is known.
-struct Wanted {
+struct ReleaseToRemove {
     release: String,
     namespace: Option<String>,
 }
 
-fn wanted(context: &Context, args: &Args) -> Result<Vec<Wanted>> {
+fn select_releases(context: &CommandContext, args: &UndeployArgs) -> Result<Vec<ReleaseToRemove>> {
     let place = |namespace: Option<String>| args.namespace.clone().or(namespace);
-    let known = match (world::optional_input(context)?, world::optional_lock(context)?) {
-        (Some(input), Some(lock)) => releases::places(&input, &lock),
+    let known = match (
+        environment::read_optional_input(context)?,
+        environment::read_optional_lock(context)?,
+    ) {
+        (Some(input), Some(lock)) => releases::list_release_namespaces(&input, &lock),
         _ => vec![],
     };
     if args.releases.is_empty() {
         if known.is_empty() {
-            return Err(CommandError::usage(
+            return Err(CommandError::usage_error(
                 "no release is named, and there is no gantry.yaml with releases",
             )
-            .hint("name them: gantry undeploy RELEASE… --namespace NAMESPACE"));
+            .with_hint("name them: gantry undeploy RELEASE… --namespace NAMESPACE"));
         }
         // In the reverse order of installation, so that a release goes before those it needs.
         let all = known.into_iter().rev();
         return Ok(all
-            .map(|(release, namespace)| Wanted { release, namespace: place(Some(namespace)) })
+            .map(|(release, namespace)| ReleaseToRemove {
+                release,
+                namespace: place(Some(namespace)),
+            })
             .collect());
     }
     Ok(args
@@ -124,22 +133,23 @@ fn wanted(context: &Context, args: &Args) -> Result<Vec<Wanted>> {
         .map(|name| {
             let namespace = known.iter().find(|(release, _)| release == name);
             let namespace = place(namespace.map(|(_, namespace)| namespace.clone()));
-            Wanted { release: name.clone(), namespace }
+            ReleaseToRemove { release: name.clone(), namespace }
         })
         .collect())
 }
 
 /// Finds the releases in the cluster: those that Gantry installed, by namespace, and the names of those
 /// that are not installed.
-async fn find(
+async fn find_installed_releases(
     cluster: &Cluster,
-    wanted: &[Wanted],
+    wanted: &[ReleaseToRemove],
 ) -> Result<(BTreeMap<String, Vec<String>>, Vec<String>)> {
     let mut by_namespace: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut missing = Vec::new();
     for one in wanted {
-        let there = release::find(cluster, one.namespace.as_deref()).await?;
-        let own: Vec<&Found> = there.iter().filter(|found| found.release == one.release).collect();
+        let there = release::find_releases(cluster, one.namespace.as_deref()).await?;
+        let own: Vec<&InstalledRelease> =
+            there.iter().filter(|found| found.release == one.release).collect();
         match own.as_slice() {
             // Not an error: the same command can be run again after an interruption.
             [] => missing.push(one.release.clone()),
@@ -152,39 +162,40 @@ async fn find(
             several => {
                 let names: Vec<&str> =
                     several.iter().map(|found| found.namespace.as_str()).collect();
-                return Err(CommandError::usage(format!(
+                return Err(CommandError::usage_error(format!(
                     "release {} is in several namespaces: {}",
                     one.release,
                     names.join(", ")
                 ))
-                .hint("name one: --namespace NAMESPACE"));
+                .with_hint("name one: --namespace NAMESPACE"));
             }
         }
     }
     Ok((by_namespace, missing))
 }
 
-async fn away(
-    context: &Context,
-    args: &Args,
+async fn remove_releases(
+    context: &CommandContext,
+    args: &UndeployArgs,
     cluster: &Cluster,
     namespace: &str,
     names: &[String],
-) -> Result<Removed> {
-    let helm = tokio::task::block_in_place(|| releases::helm(cluster, &args.cluster))?;
-    context.ui.status(&format!("removing {} from {namespace}", names.join(", ")));
-    let claims = if args.delete_claims { Claims::Deleted } else { Claims::Kept };
-    let whole = if args.delete_namespace { Whole::Deleted } else { Whole::Kept };
+) -> Result<RemovalReport> {
+    let helm = tokio::task::block_in_place(|| releases::open_helm(cluster, &args.cluster))?;
+    context.ui.print_status(&format!("removing {} from {namespace}", names.join(", ")));
+    let claims = if args.delete_claims { ClaimRetention::Deleted } else { ClaimRetention::Kept };
+    let whole =
+        if args.delete_namespace { NamespaceRetention::Deleted } else { NamespaceRetention::Kept };
     // Hooks of a chart may delete what helm does not know of, so they run as in `helm uninstall`.
-    let hooks = Hooks::Run(args.timeout);
-    Ok(release::undeploy(cluster, &helm, namespace, names, claims, whole, hooks).await?)
+    let hooks = HookPolicy::Run(args.timeout);
+    Ok(release::undeploy_releases(cluster, &helm, namespace, names, claims, whole, hooks).await?)
 }
 
-fn would_go(namespace: String, releases: Vec<String>) -> Removed {
-    Removed { namespace, releases, objects: vec![], kept: vec![] }
+fn preview_removal(namespace: String, releases: Vec<String>) -> RemovalReport {
+    RemovalReport { namespace, releases, objects: vec![], kept: vec![] }
 }
 
-fn show(summary: &Summary) -> String {
+fn format_summary(summary: &UndeploySummary) -> String {
     let would = if summary.is_dry_run { "would be removed" } else { "removed" };
     let mut text = String::new();
     for removed in &summary.namespaces {

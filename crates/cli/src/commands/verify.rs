@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 use types::ByteSize;
 
-use crate::context::Context;
-use crate::error::{CommandError, Kind, Result};
-use crate::world;
+use crate::context::CommandContext;
+use crate::environment;
+use crate::error::{CommandError, ErrorKind, Result};
 
 /// Verify bundle files: every byte of each file against its digests.
 ///
@@ -19,7 +19,7 @@ Examples:
   gantry verify /media/disk/*.gantry
   gantry verify /media/disk1/site-3f2a.0001.gantry   # one of several
   gantry verify /media/disk                          # all bundle files in a folder")]
-pub(crate) struct Args {
+pub(crate) struct VerifyArgs {
     /// Bundle files, folders of bundle files, or the .gantry.json beside them.
     #[arg(required = true, value_name = "BUNDLE")]
     volumes: Vec<PathBuf>,
@@ -27,7 +27,7 @@ pub(crate) struct Args {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Checked {
+struct VerifiedBundleFile {
     volume: String,
     bundle: Option<String>,
     number: Option<u32>,
@@ -39,28 +39,28 @@ struct Checked {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Summary {
-    volumes: Vec<Checked>,
+struct VerifySummary {
+    volumes: Vec<VerifiedBundleFile>,
     /// The numbers of the bundle files that were not given.
     missing: Vec<u32>,
 }
 
-pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
-    let paths = world::volumes(&args.volumes)?;
-    let meter = context.ui.progress("verify");
-    let mut summary = Summary { volumes: Vec::new(), missing: Vec::new() };
+pub(crate) fn run(context: &CommandContext, args: &VerifyArgs) -> Result<()> {
+    let paths = environment::find_bundle_files(&args.volumes)?;
+    let meter = context.ui.start_progress("verify");
+    let mut summary = VerifySummary { volumes: Vec::new(), missing: Vec::new() };
     let mut whole = Vec::new();
     let mut kinds = Vec::new();
     for path in &paths {
         let shown = path.display().to_string();
-        summary.volumes.push(match bundle::verify(path, &*meter) {
+        summary.volumes.push(match bundle::verify_file(path, &*meter) {
             Ok(verification) => {
                 let is_whole = verification.is_whole();
                 if !is_whole {
-                    kinds.push(Kind::Integrity);
+                    kinds.push(ErrorKind::Integrity);
                 }
-                let end = verification.volume.end();
-                let checked = Checked {
+                let end = verification.file.end_record();
+                let checked = VerifiedBundleFile {
                     volume: shown,
                     bundle: Some(end.bundle.to_string()),
                     number: Some(end.number),
@@ -69,7 +69,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
                     is_whole,
                     damages: verification.damages.iter().map(ToString::to_string).collect(),
                 };
-                whole.push(verification.volume);
+                whole.push(verification.file);
                 checked
             }
             Err(error) => {
@@ -77,12 +77,12 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
                 let kind = CommandError::from(error).kind();
                 // An unreadable disk says nothing about the bundle, so the run ends there. A damaged or
                 // foreign file is a result, and the other files are still verified.
-                if kind != Kind::Integrity && kind != Kind::Usage {
+                if kind != ErrorKind::Integrity && kind != ErrorKind::Usage {
                     meter.clear();
                     return Err(CommandError::new(kind, message));
                 }
                 kinds.push(kind);
-                Checked {
+                VerifiedBundleFile {
                     volume: shown,
                     bundle: None,
                     number: None,
@@ -95,30 +95,31 @@ pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
         });
     }
     meter.finish();
-    let set = if whole.is_empty() { None } else { Some(bundle::Set::of(whole)?) };
+    let set = if whole.is_empty() { None } else { Some(bundle::BundleFileSet::from_files(whole)?) };
     if let Some(set) = &set {
-        summary.missing = set.missing().to_vec();
+        summary.missing = set.missing_numbers().to_vec();
     }
     // Printed before the check that the files fit together, so that the state of each file is shown in
     // any case.
-    context.ui.result(&summary, print)?;
+    context.ui.print_result(&summary, format_summary)?;
     if let Some(set) = &set {
-        set.consistent()?;
+        set.check_consistent()?;
     }
     if kinds.is_empty() {
         return Ok(());
     }
     // A file that is no bundle file at all is bad usage, unless another one is damaged.
-    let kind = if kinds.contains(&Kind::Integrity) { Kind::Integrity } else { Kind::Usage };
+    let kind =
+        if kinds.contains(&ErrorKind::Integrity) { ErrorKind::Integrity } else { ErrorKind::Usage };
     let damaged = summary.volumes.iter().filter(|volume| !volume.is_whole).count();
     Err(CommandError::new(
         kind,
         format!("verification failed for {damaged} of {} bundle files", paths.len()),
     )
-    .hint("verify the originals, then copy the damaged files again"))
+    .with_hint("verify the originals, then copy the damaged files again"))
 }
 
-fn print(summary: &Summary) -> String {
+fn format_summary(summary: &VerifySummary) -> String {
     let mut text = String::new();
     for volume in &summary.volumes {
         let state = if volume.is_whole { "ok" } else { "DAMAGED" };

@@ -1,8 +1,8 @@
 //! What the subcommands on releases share: selecting charts of gantry.yaml, finding their archives
 //! inside the air gap, and preparing each for helm with its images moved to the site and proven.
 
-mod moved;
-mod source;
+mod archives;
+mod relocation;
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,34 +10,34 @@ use std::time::Duration;
 use cluster::Cluster;
 use deploy::release::PullSecret;
 use net::Credentials;
-use remote::helm::{self, InCluster};
-use types::input::{Chart, ChartSource, Input};
+use remote::helm::{self, HelmClient};
+use types::input::{ChartSource, Input, InputChart};
 use types::lock::{self, Lock};
 use types::site::Site;
 
-pub(crate) use moved::{Moved, Mover, Way};
-pub(crate) use source::Archives;
+pub(crate) use archives::ChartArchives;
+pub(crate) use relocation::{LeftoverWorkaround, ReleaseRelocator, RelocatedRelease};
 
 use crate::clusters::ClusterArgs;
-use crate::context::Context;
+use crate::context::CommandContext;
+use crate::environment;
 use crate::error::{CommandError, Result};
-use crate::world;
 
 /// The namespace of a chart without one, the same as helm's.
 const DEFAULT: &str = "default";
 
 /// A chart of gantry.yaml that was selected to be deployed.
 #[derive(Debug, Clone)]
-pub(crate) struct Asked {
+pub(crate) struct SelectedRelease {
     /// Its index in gantry.yaml, from 0.
     pub(crate) number: usize,
     /// Its entry in gantry.yaml, with the release's name and namespace filled in.
-    pub(crate) chart: Chart,
+    pub(crate) chart: InputChart,
     /// Its entry in the lock.
-    pub(crate) locked: lock::Chart,
+    pub(crate) locked: lock::LockedChart,
 }
 
-impl Asked {
+impl SelectedRelease {
     /// The name of the helm release.
     pub(crate) fn release(&self) -> &str {
         &self.locked.release
@@ -45,72 +45,75 @@ impl Asked {
 }
 
 /// The site's pull secret with the credential for its registry, if site.yaml names one.
-pub(crate) fn pull_secret(site: &Site, credentials: &Credentials) -> Result<Option<PullSecret>> {
+pub(crate) fn find_pull_secret(
+    site: &Site,
+    credentials: &Credentials,
+) -> Result<Option<PullSecret>> {
     let Some(name) = site.registry.pull_secret.clone() else { return Ok(None) };
-    let host = site.registry.prefix()?.registry().to_owned();
-    let credential = credentials.find(&host)?;
+    let host = site.registry.parse_prefix()?.registry().to_owned();
+    let credential = credentials.find_credential(&host)?;
     Ok(Some(PullSecret { name, host, credential }))
 }
 
 /// Selects the charts of gantry.yaml by release name, all of them if no name is given. Checks that each
 /// is locked and that its values files exist.
-pub(crate) fn asked(
-    context: &Context,
+pub(crate) fn select_releases(
+    context: &CommandContext,
     input: &Input,
     lock: &Lock,
     names: &[String],
-) -> Result<Vec<Asked>> {
+) -> Result<Vec<SelectedRelease>> {
     let mut all = Vec::new();
     for (number, chart) in input.charts.iter().enumerate() {
-        let locked = locked(chart, lock).ok_or_else(|| {
-            let (text, _) = words(&chart.source);
-            CommandError::usage(format!(
+        let locked = find_locked_chart(chart, lock).ok_or_else(|| {
+            let (text, _) = describe_chart_source(&chart.source);
+            CommandError::usage_error(format!(
                 "gantry.lock does not match gantry.yaml: chart {text} is not locked as written there"
             ))
-            .hint("where there is internet access, run gantry lock, then fetch and pack, and load the new bundle")
+            .with_hint("where there is internet access, run gantry lock, then fetch and pack, and load the new bundle")
         })?;
         let namespace = chart.namespace.clone().unwrap_or_else(|| DEFAULT.to_owned());
-        let chart = Chart {
+        let chart = InputChart {
             release: Some(locked.release.clone()),
             namespace: Some(namespace),
             ..chart.clone()
         };
-        all.push(Asked { number, chart, locked: locked.clone() });
+        all.push(SelectedRelease { number, chart, locked: locked.clone() });
     }
     // All charts are matched with the lock first, the selected ones afterwards: a stale lock must not pass
     // just because the changed chart was not named.
-    let known: Vec<&str> = all.iter().map(Asked::release).collect();
+    let known: Vec<&str> = all.iter().map(SelectedRelease::release).collect();
     if known.is_empty() {
-        return Err(CommandError::usage("gantry.yaml has no charts"));
+        return Err(CommandError::usage_error("gantry.yaml has no charts"));
     }
     if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
-        return Err(CommandError::usage(format!(
+        return Err(CommandError::usage_error(format!(
             "gantry.yaml has no release {unknown:?}; its releases are: {}",
             known.join(", ")
         )));
     }
     all.retain(|one| names.is_empty() || names.iter().any(|name| name == one.release()));
     for one in &all {
-        check_values(context, one)?;
+        check_values_files(context, one)?;
     }
     Ok(all)
 }
 
 /// The releases of an input as pairs of name and namespace, in the order of installation.
-pub(crate) fn places(input: &Input, lock: &Lock) -> Vec<(String, String)> {
-    let order = input.order(&|_| false);
-    order.iter().filter_map(|number| place(&input.charts[*number], lock)).collect()
+pub(crate) fn list_release_namespaces(input: &Input, lock: &Lock) -> Vec<(String, String)> {
+    let order = input.install_order(&|_| false);
+    order.iter().filter_map(|number| find_release_namespace(&input.charts[*number], lock)).collect()
 }
 
-fn place(chart: &Chart, lock: &Lock) -> Option<(String, String)> {
-    let locked = locked(chart, lock)?;
+fn find_release_namespace(chart: &InputChart, lock: &Lock) -> Option<(String, String)> {
+    let locked = find_locked_chart(chart, lock)?;
     let namespace = chart.namespace.clone().unwrap_or_else(|| DEFAULT.to_owned());
     Some((locked.release.clone(), namespace))
 }
 
 /// The lock's entry of a chart, if it was locked with the same source and version.
-fn locked<'a>(chart: &Chart, lock: &'a Lock) -> Option<&'a lock::Chart> {
-    let (text, name) = words(&chart.source);
+fn find_locked_chart<'a>(chart: &InputChart, lock: &'a Lock) -> Option<&'a lock::LockedChart> {
+    let (text, name) = describe_chart_source(&chart.source);
     lock.charts.iter().find(|locked| {
         locked.chart == text
             && locked.name == name
@@ -121,26 +124,26 @@ fn locked<'a>(chart: &Chart, lock: &'a Lock) -> Option<&'a lock::Chart> {
 
 /// Checks that a release's values files exist, before anything is changed: they are not part of the
 /// chart and have to be carried across separately.
-fn check_values(context: &Context, asked: &Asked) -> Result<()> {
+fn check_values_files(context: &CommandContext, asked: &SelectedRelease) -> Result<()> {
     for file in &asked.chart.values {
         let path = context.directory.join(file);
         // `~` is replaced by the home folder only when the chart is opened; a missing file is reported
         // there.
         let is_home = file.starts_with("~");
         if !is_home && !path.is_file() {
-            return Err(CommandError::usage(format!(
+            return Err(CommandError::usage_error(format!(
                 "release {}: the values file {} does not exist",
                 asked.release(),
                 path.display()
             ))
-            .hint("copy it here beside gantry.yaml, or carry it in the bundle by naming it under files: in gantry.yaml"));
+            .with_hint("copy it here beside gantry.yaml, or carry it in the bundle by naming it under files: in gantry.yaml"));
         }
     }
     Ok(())
 }
 
 /// A chart source as the lock writes it: its location, and its name for a chart in a repository.
-fn words(source: &ChartSource) -> (String, Option<String>) {
+fn describe_chart_source(source: &ChartSource) -> (String, Option<String>) {
     match source {
         ChartSource::Oci { repository } => (format!("oci://{repository}"), None),
         ChartSource::Repository { url, name } => (url.clone(), Some(name.clone())),
@@ -149,19 +152,19 @@ fn words(source: &ChartSource) -> (String, Option<String>) {
 }
 
 /// helm, set up for the given cluster. It runs under `gantry tether`, so that it ends with this process.
-pub(crate) fn helm(cluster: &Cluster, args: &ClusterArgs) -> Result<InCluster> {
-    let mut helm = InCluster::new(helm::Binary::locate()?)?;
+pub(crate) fn open_helm(cluster: &Cluster, args: &ClusterArgs) -> Result<HelmClient> {
+    let mut helm = HelmClient::new(helm::HelmBinary::locate()?)?;
     helm.kubeconfig = args.kubeconfig().map(Path::to_owned);
     // In a pod, helm finds the pod's service account by itself; there is no context to name.
     helm.context = Some(cluster.context().to_owned()).filter(|name| name != "in-cluster");
     let parent = std::process::id().to_string();
-    let own = world::own_binary()?;
+    let own = environment::find_own_binary()?;
     helm.tether = vec![own.into(), "tether".into(), "--parent".into(), parent.into(), "--".into()];
     Ok(helm)
 }
 
 /// Parses a duration: `90s`, `10m`, `1h`, or a number of seconds; at most a week.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
         Some(at) => text.split_at(at),
         None => (text, "s"),
@@ -182,6 +185,6 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// The parent folder of a file; `.` for a bare file name.
-pub(crate) fn folder_of(file: &Path) -> &Path {
+pub(crate) fn parent_folder(file: &Path) -> &Path {
     file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use cluster::objects::api::core::v1::{self, PersistentVolume, PersistentVolumeClaim, Pod};
 use cluster::objects::serde_json::{Value, from_value, json};
-use cluster::{Cluster as Client, Scope, Until, own};
-use testkit::{Cluster, Gantry, Namespace, Registry, Trust, World, tools};
+use cluster::{AwaitedPodState, Cluster as Client, ObjectScope, mark_as_own};
+use testkit::{
+    Gantry, RegistryTrust, TestCluster, TestEnvironment, TestNamespace, TestRegistry, tools,
+};
 
 use crate::story::{self, text};
 
@@ -24,39 +26,39 @@ models: [{hf: sentence-transformers/all-MiniLM-L6-v2}]
 
 /// A site with a registry that has Gantry's image, and a user with a model.
 pub(crate) struct Site {
-    pub(crate) cluster: Cluster,
-    pub(crate) namespace: Namespace,
+    pub(crate) cluster: TestCluster,
+    pub(crate) namespace: TestNamespace,
     pub(crate) gantry: Gantry,
-    pub(crate) registry: Registry,
-    _trust: Trust,
-    world: World,
+    pub(crate) registry: TestRegistry,
+    _trust: RegistryTrust,
+    world: TestEnvironment,
 }
 
 impl Site {
     /// A site in its own namespace, which enforces the Pod Security level `restricted`.
     pub(crate) fn new(story: &str) -> Self {
-        let cluster = Cluster::here();
-        let namespace = cluster.namespace(story);
-        let world = World::fast();
-        let registry = Registry::builder().address(cluster.host()).start();
-        let trust = cluster.trusts(&registry);
+        let cluster = TestCluster::from_environment();
+        let namespace = cluster.create_namespace(story);
+        let world = TestEnvironment::fast();
+        let registry = TestRegistry::builder().address(cluster.host()).start();
+        let trust = cluster.trust_registry(&registry);
         let gantry = story::fetched(&world, INPUT).in_cluster(&cluster);
         let host = registry.host();
         let site = format!(
             "version: 1\ncontext: {}\nregistry:\n  url: {host}\n  plainHttp: true\n",
             context(&cluster)
         );
-        gantry.write("site.yaml", &site);
-        let own = world.gantry(tools::static_gantry()).with_store(&world.home().join("own"));
-        own.run(["image"]).success();
-        own.run(["load", &text(own.store()), "--to", host, "--plain-http"]).success();
+        gantry.write_file("site.yaml", &site);
+        let own = world.gantry(tools::static_gantry_path()).with_store(&world.home().join("own"));
+        own.run(["image"]).assert_success();
+        own.run(["load", &text(own.store()), "--to", host, "--plain-http"]).assert_success();
         Self { cluster, namespace, gantry, registry, _trust: trust, world }
     }
 
     /// Loads the models into the site's registry too.
     pub(crate) fn load(&self) {
         let store = text(self.gantry.store());
-        self.gantry.run(["load", &store, "--site", "site.yaml"]).success();
+        self.gantry.run(["load", &store, "--site", "site.yaml"]).assert_success();
     }
 
     /// `pvc://NAMESPACE/CLAIM`.
@@ -72,11 +74,11 @@ impl Site {
     }
 
     /// Runs with a client of the cluster.
-    pub(crate) fn with<T>(&self, work: impl AsyncFnOnce(&Client, Scope<'_>) -> T) -> T {
+    pub(crate) fn with<T>(&self, work: impl AsyncFnOnce(&Client, ObjectScope<'_>) -> T) -> T {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let client = self.cluster.connect().await;
-            work(&client, Scope::Namespace(self.namespace.name())).await
+            work(&client, ObjectScope::Namespace(self.namespace.name())).await
         })
     }
 
@@ -100,8 +102,11 @@ impl Site {
         self.with(async |client, _| {
             let namespace = self.namespace.name();
             client.start_pod(namespace, &pod).await.unwrap();
-            client.wait_pod(namespace, "reader", Until::Ended, TIMEOUT).await.unwrap();
-            let log = client.logs(namespace, "reader", None, None).await.unwrap();
+            client
+                .wait_for_pod(namespace, "reader", AwaitedPodState::Ended, TIMEOUT)
+                .await
+                .unwrap();
+            let log = client.read_logs(namespace, "reader", None, None).await.unwrap();
             client.remove_pod(namespace, "reader").await.unwrap();
             log
         })
@@ -116,21 +121,21 @@ impl Site {
                 "securityContext": {"runAsNonRoot": true, "runAsUser": 4711,
                     "seccompProfile": {"type": "RuntimeDefault"}},
                 "containers": [{
-                    "name": "main", "image": self.cluster.image("busybox"),
+                    "name": "main", "image": self.cluster.image_name("busybox"),
                     "imagePullPolicy": "Never", "command": ["sh", "-c", script],
                     "volumeMounts": mounts,
                     "securityContext": {"allowPrivilegeEscalation": false,
                         "capabilities": {"drop": ["ALL"]}}}]}
         }))
         .unwrap();
-        own(&mut pod.metadata, "test");
+        mark_as_own(&mut pod.metadata, "test");
         pod
     }
 
     /// The existing seeder pods.
     pub(crate) fn seeders(&self) -> Vec<String> {
         self.with(async |client, scope| {
-            let pods = client.list::<Pod>(scope, "gantry.dev/part=seeder").await.unwrap();
+            let pods = client.list_objects::<Pod>(scope, "gantry.dev/part=seeder").await.unwrap();
             pods.into_iter().filter_map(|pod| pod.metadata.name).collect()
         })
     }
@@ -138,7 +143,7 @@ impl Site {
     /// Whether a claim exists.
     pub(crate) fn has_claim(&self, name: &str) -> bool {
         self.with(async |client, scope| {
-            client.get::<PersistentVolumeClaim>(scope, name).await.unwrap().is_some()
+            client.get_object::<PersistentVolumeClaim>(scope, name).await.unwrap().is_some()
         })
     }
 }
@@ -147,14 +152,17 @@ impl Site {
     /// The folder on this machine that backs a claim's volume.
     pub(crate) fn folder(&self, claim: &str) -> PathBuf {
         let path = self.with(async |client, scope| {
-            let claim = client.get::<PersistentVolumeClaim>(scope, claim).await.unwrap()?;
+            let claim = client.get_object::<PersistentVolumeClaim>(scope, claim).await.unwrap()?;
             let name = claim.spec?.volume_name?;
-            let volume = client.get::<PersistentVolume>(Scope::Cluster, &name).await.unwrap()?;
+            let volume = client
+                .get_object::<PersistentVolume>(ObjectScope::Cluster, &name)
+                .await
+                .unwrap()?;
             let spec = volume.spec?;
             spec.host_path.map(|it| it.path).or(spec.local.map(|it| it.path))
         });
         match path {
-            Some(path) => self.cluster.nodes()[0].join(path.trim_start_matches('/')),
+            Some(path) => self.cluster.node_folders()[0].join(path.trim_start_matches('/')),
             None => PathBuf::from("/nonexistent"),
         }
     }
@@ -184,19 +192,21 @@ impl Site {
         let text = fs::read_to_string(self.cluster.kubeconfig()).unwrap();
         let text = text.replacen("user: {", "user: {as: nobody, ", 1);
         assert!(text.contains("as: nobody"), "the kubeconfig has a user");
-        let file = self.gantry.write("nobody.kubeconfig", &text);
+        let file = self.gantry.write_file("nobody.kubeconfig", &text);
         let gantry = Gantry::new(story::BINARY, self.world.home());
         gantry.with_store(self.gantry.store()).env("KUBECONFIG", file)
     }
 
     /// A namespace in which pods may mount a node's disk.
-    pub(crate) fn privileged(&self, story: &str) -> Namespace {
-        let namespace = self.cluster.names(story);
+    pub(crate) fn privileged(&self, story: &str) -> TestNamespace {
+        let namespace = self.cluster.reserve_namespace(story);
         let mut object: v1::Namespace = from_value(json!({"metadata": {"name": namespace.name(),
             "labels": {"pod-security.kubernetes.io/enforce": "privileged"}}}))
         .unwrap();
-        own(&mut object.metadata, "test");
-        self.with(async |client, _| client.apply(Scope::Cluster, &object).await.unwrap());
+        mark_as_own(&mut object.metadata, "test");
+        self.with(async |client, _| {
+            client.apply_object(ObjectScope::Cluster, &object).await.unwrap()
+        });
         namespace
     }
 
@@ -213,10 +223,13 @@ impl Site {
             self.pod("server", volumes, mounts, "trap exit TERM; while :; do sleep 1; done");
         pod.metadata.labels = None;
         self.with(async |client, scope| {
-            client.create(scope, &object).await.unwrap();
-            client.create(scope, &pod).await.unwrap();
+            client.create_object(scope, &object).await.unwrap();
+            client.create_object(scope, &pod).await.unwrap();
             let namespace = self.namespace.name();
-            client.wait_pod(namespace, "server", Until::Running, TIMEOUT).await.unwrap();
+            client
+                .wait_for_pod(namespace, "server", AwaitedPodState::Running, TIMEOUT)
+                .await
+                .unwrap();
         });
     }
 
@@ -234,15 +247,15 @@ impl Site {
                 "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": folder},
                 "claimRef": {"namespace": self.namespace.name(), "name": claim}}}))
         .unwrap();
-        own(&mut volume.metadata, "test");
+        mark_as_own(&mut volume.metadata, "test");
         let claim: PersistentVolumeClaim = from_value(json!({
             "metadata": {"name": claim},
             "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "",
                 "volumeName": name, "resources": {"requests": request}}}))
         .unwrap();
         self.with(async |client, scope| {
-            client.apply(Scope::Cluster, &volume).await.unwrap();
-            client.apply(scope, &claim).await.unwrap();
+            client.apply_object(ObjectScope::Cluster, &volume).await.unwrap();
+            client.apply_object(scope, &claim).await.unwrap();
         });
         Disk { name, folder, cluster: self.cluster.clone() }
     }
@@ -252,7 +265,7 @@ impl Site {
 pub(crate) struct Disk {
     name: String,
     folder: String,
-    cluster: Cluster,
+    cluster: TestCluster,
 }
 
 impl Drop for Disk {
@@ -260,7 +273,8 @@ impl Drop for Disk {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let client = self.cluster.connect().await;
-            let _ = client.delete::<PersistentVolume>(Scope::Cluster, &self.name).await;
+            let _ =
+                client.delete_object::<PersistentVolume>(ObjectScope::Cluster, &self.name).await;
         });
         on_node(&format!("umount -l {0}; rmdir {0}", self.folder));
     }
@@ -270,18 +284,18 @@ impl Drop for Disk {
 fn on_node(script: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut command = Command::new(root.join("dev/cluster"));
-    tools::run(command.args(["node", "node1", "sh", "-ec", script]));
+    tools::run_command(command.args(["node", "node1", "sh", "-ec", script]));
 }
 
 /// The sha256 of a file of the model, as `sha256sum` prints it.
 pub(crate) fn sum(file: &str) -> String {
-    let mut command = tools::command("sha256sum");
-    let printed = tools::run(command.arg(tools::model().join(file)));
+    let mut command = tools::tool_command("sha256sum");
+    let printed = tools::run_command(command.arg(tools::model_folder().join(file)));
     printed.split_whitespace().next().unwrap().to_owned()
 }
 
 /// The context of the kubeconfig.
-fn context(cluster: &Cluster) -> String {
+fn context(cluster: &TestCluster) -> String {
     let text = fs::read_to_string(cluster.kubeconfig() as &Path).unwrap();
     let line = text.lines().find(|line| line.starts_with("current-context:")).unwrap();
     line.trim_start_matches("current-context:").trim().trim_matches('"').to_owned()

@@ -3,9 +3,9 @@
 
 use cluster::objects::api::core::v1::Pod;
 use cluster::objects::serde_json::{Value, from_value, json};
-use cluster::{Cluster, Error, Id, Mode, Scope, Until};
+use cluster::{ApplyMode, AwaitedPodState, Cluster, Error, ObjectId, ObjectScope};
 use std::time::Duration;
-use testkit::{Gantry, Images, Registry, World, tools};
+use testkit::{Gantry, TestEnvironment, TestImages, TestRegistry, tools};
 
 use super::{BINARY, text};
 
@@ -16,31 +16,35 @@ pub(crate) const LOCKED: &str = "docker.io/library/busybox:1.35";
 
 /// The cluster, the registry and the user of a test.
 pub(crate) struct Ground {
-    pub(crate) here: testkit::Cluster,
-    pub(crate) world: World,
+    pub(crate) here: testkit::TestCluster,
+    pub(crate) world: TestEnvironment,
     pub(crate) gantry: Gantry,
-    _trust: testkit::Trust,
+    _trust: testkit::RegistryTrust,
 }
 
 impl Ground {
     /// Locks, fetches and loads the image and Gantry's own into a registry that the nodes trust, and
     /// writes `site.yaml`, `gantry.lock` and `receipt.json`.
     pub(crate) fn new() -> Self {
-        let here = testkit::Cluster::here();
-        let site = Registry::builder().address(here.host());
-        let world = World::of(Images::fast(), Registry::builder(), testkit::Hub::builder());
+        let here = testkit::TestCluster::from_environment();
+        let site = TestRegistry::builder().address(here.host());
+        let world = TestEnvironment::from_parts(
+            TestImages::fast(),
+            TestRegistry::builder(),
+            testkit::TestHub::builder(),
+        );
         let world = world.with_site(site);
-        let trust = here.trusts(world.site());
+        let trust = here.trust_registry(world.site());
         let gantry = world.gantry(BINARY).in_cluster(&here);
-        gantry.write(
+        gantry.write_file(
             "gantry.yaml",
             &format!(
                 "version: 1\nname: guard\nplatforms: [linux/amd64]\nimages: [{LOCKED}]\n\
                  tools: [{{gantry: ['{}']}}]\n",
-                tools::static_gantry().display()
+                tools::static_gantry_path().display()
             ),
         );
-        gantry.write(
+        gantry.write_file(
             "site.yaml",
             &format!(
                 "version: 1\nregistry: {{url: '{}/ai', plainHttp: true}}\ncontext: {}\n",
@@ -48,11 +52,11 @@ impl Ground {
                 CONTEXT
             ),
         );
-        gantry.run(["lock"]).success();
-        gantry.run(["fetch"]).success();
+        gantry.run(["lock"]).assert_success();
+        gantry.run(["fetch"]).assert_success();
         let store = text(gantry.store());
         let load = ["load", &store, "--site", "site.yaml", "--receipt", "receipt.json"];
-        gantry.run(load).success();
+        gantry.run(load).assert_success();
         Self { here, world, gantry, _trust: trust }
     }
 
@@ -64,7 +68,7 @@ impl Ground {
     /// The digest that the site's registry has for it.
     pub(crate) fn digest(&self) -> String {
         let receipt: Value =
-            cluster::objects::serde_json::from_str(&self.gantry.read("receipt.json")).unwrap();
+            cluster::objects::serde_json::from_str(&self.gantry.read_file("receipt.json")).unwrap();
         let roots = receipt["roots"].as_array().unwrap();
         let held = roots.iter().find(|held| held["name"] == LOCKED).unwrap();
         let digest = held.get("rewritten").unwrap_or(&held["digest"]);
@@ -88,7 +92,7 @@ pub(crate) fn pod(name: &str, image: &str) -> Pod {
 /// A pod with this spec, labelled as a test object so that it may be deleted.
 pub(crate) fn pod_of(name: &str, spec: Value) -> Pod {
     let mut pod: Pod = from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap();
-    cluster::own(&mut pod.metadata, "test");
+    cluster::mark_as_own(&mut pod.metadata, "test");
     pod
 }
 
@@ -116,7 +120,7 @@ pub(crate) fn container(name: &str, image: &str) -> Value {
 
 /// Creates a pod, and deletes it again if it was admitted.
 pub(crate) async fn try_pod(cluster: &Cluster, namespace: &str, pod: &Pod) -> Result<Pod, Error> {
-    let made = cluster.create(Scope::Namespace(namespace), pod).await?;
+    let made = cluster.create_object(ObjectScope::Namespace(namespace), pod).await?;
     cluster.remove_pod(namespace, made.metadata.name.as_deref().unwrap()).await.unwrap();
     Ok(made)
 }
@@ -131,9 +135,9 @@ pub(crate) async fn refused(cluster: &Cluster, namespace: &str, pod: &Pod) -> St
 
 /// Creates a pod and waits until it runs.
 pub(crate) async fn runs(cluster: &Cluster, namespace: &str, pod: &Pod) -> Pod {
-    cluster.create(Scope::Namespace(namespace), pod).await.unwrap();
+    cluster.create_object(ObjectScope::Namespace(namespace), pod).await.unwrap();
     let name = pod.metadata.name.as_deref().unwrap();
-    cluster.wait_pod(namespace, name, Until::Running, TIMEOUT).await.unwrap()
+    cluster.wait_for_pod(namespace, name, AwaitedPodState::Running, TIMEOUT).await.unwrap()
 }
 
 /// The images of a pod's main containers.
@@ -144,7 +148,7 @@ pub(crate) fn image(pod: &Pod) -> String {
 /// Applies manifests.
 pub(crate) async fn apply(cluster: &Cluster, namespace: &str, manifests: &Value) {
     for manifest in manifests.as_array().unwrap() {
-        cluster.apply_manifest(manifest, namespace, Mode::Apply).await.unwrap();
+        cluster.apply_manifest(manifest, namespace, ApplyMode::Apply).await.unwrap();
     }
 }
 
@@ -168,15 +172,15 @@ pub(crate) fn finish(work: impl Future<Output = ()> + Send + 'static) {
 
 /// Cluster-wide objects that are deleted when the test ends, however it ends.
 pub(crate) struct Gone {
-    ids: Vec<Id>,
-    here: testkit::Cluster,
+    ids: Vec<ObjectId>,
+    here: testkit::TestCluster,
 }
 
 impl Gone {
     /// Those of these manifests that are in no namespace.
     pub(crate) fn new(ground: &Ground, manifests: &Value) -> Self {
         let ids = manifests.as_array().unwrap().iter().filter_map(|manifest| {
-            let mut id = Id::of(manifest, "").unwrap();
+            let mut id = ObjectId::from_manifest(manifest, "").unwrap();
             id.namespace.take().filter(String::is_empty)?;
             Some(id)
         });

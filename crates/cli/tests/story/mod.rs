@@ -19,7 +19,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use testkit::{Gantry, World, tools};
+use testkit::{Gantry, TestEnvironment, tools};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_gantry");
 pub(crate) const MODEL: &str = "sentence-transformers/all-MiniLM-L6-v2";
@@ -46,9 +46,9 @@ images: [ghcr.io/gantry-examples/tools:1.0]
 ";
 
 /// A user with this input.
-pub(crate) fn user(world: &World, input: &str) -> Gantry {
+pub(crate) fn user(world: &TestEnvironment, input: &str) -> Gantry {
     let gantry = world.gantry(BINARY);
-    gantry.write("gantry.yaml", input);
+    gantry.write_file("gantry.yaml", input);
     gantry
 }
 
@@ -59,16 +59,16 @@ pub(crate) fn alone(home: &Path) -> Gantry {
 }
 
 /// A user whose input is locked and fetched.
-pub(crate) fn fetched(world: &World, input: &str) -> Gantry {
+pub(crate) fn fetched(world: &TestEnvironment, input: &str) -> Gantry {
     let gantry = user(world, input);
-    gantry.run(["lock"]).success();
-    gantry.run(["fetch"]).success();
+    gantry.run(["lock"]).assert_success();
+    gantry.run(["fetch"]).assert_success();
     gantry
 }
 
 /// Packs into `folder` and returns the bundle files in their order.
 pub(crate) fn pack(gantry: &Gantry, folder: &Path, size: &str) -> Vec<PathBuf> {
-    gantry.run(["pack", "-o", &text(folder), "--volume-size", size]).success();
+    gantry.run(["pack", "-o", &text(folder), "--volume-size", size]).assert_success();
     volumes(folder)
 }
 
@@ -85,10 +85,10 @@ pub(crate) fn joined(volumes: &[PathBuf], layout: &Path) -> PathBuf {
     fs::create_dir(layout).unwrap();
     for volume in volumes {
         let mut tar = Command::new("tar");
-        tools::run(tar.arg("-xf").arg(volume).arg("-C").arg(layout));
+        tools::run_command(tar.arg("-xf").arg(volume).arg("-C").arg(layout));
     }
     let join = "cd blobs/sha256 && for f in *.*; do cat \"$f\" >> \"${f%%.*}\"; rm \"$f\"; done";
-    tools::run(Command::new("sh").args(["-ec", join]).current_dir(layout));
+    tools::run_command(Command::new("sh").args(["-ec", join]).current_dir(layout));
     layout.to_owned()
 }
 
@@ -197,7 +197,7 @@ pub(crate) struct Web {
 impl Web {
     /// Serves the folder.
     pub(crate) fn serve(folder: &Path) -> Self {
-        let mut child = tools::command("python3")
+        let mut child = tools::tool_command("python3")
             .args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory"])
             .arg(folder)
             .stdout(Stdio::piped())

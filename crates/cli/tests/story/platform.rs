@@ -6,22 +6,23 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
-use cluster::Scope;
+use cluster::ObjectScope;
 use cluster::objects::api::core::v1::Pod;
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::gantry::Output;
+use testkit::gantry::CommandOutput;
 use testkit::{
-    Cluster, Gantry, Hub, Images, Login, Namespace, Registry, Trust, World, charts, tools,
+    Gantry, RegistryTrust, TestCluster, TestEnvironment, TestHub, TestImages, TestLogin,
+    TestNamespace, TestRegistry, charts, tools,
 };
 
 use super::{BINARY, pack, text};
 
 /// What all tests share: images are prepared once, and what one test has loaded stays in the registry.
 struct Ground {
-    here: Cluster,
-    world: World,
-    _trust: Trust,
+    here: TestCluster,
+    world: TestEnvironment,
+    _trust: RegistryTrust,
 }
 
 /// A handle to what the tests share, held while a test uses it.
@@ -31,7 +32,7 @@ static GROUND: Mutex<Weak<Ground>> = Mutex::new(Weak::new());
 pub(crate) struct Platform {
     outside: Gantry,
     inside: Gantry,
-    space: Namespace,
+    space: TestNamespace,
     media: TempDir,
     _home: TempDir,
     ground: Arc<Ground>,
@@ -41,7 +42,7 @@ impl Platform {
     /// A user with an empty folder, and a site with only a cluster and a registry.
     pub(crate) fn new(story: &str) -> Self {
         let ground = Ground::get();
-        let space = ground.here.names(story);
+        let space = ground.here.reserve_namespace(story);
         let outside = ground.world.gantry(BINARY);
         let outside = outside.in_folder(&ground.world.home().join(space.name()));
         let home = tempfile::tempdir().unwrap();
@@ -65,7 +66,7 @@ impl Platform {
     }
 
     /// The cluster.
-    pub(crate) fn here(&self) -> &Cluster {
+    pub(crate) fn here(&self) -> &TestCluster {
         &self.ground.here
     }
 
@@ -87,12 +88,12 @@ impl Platform {
     /// Writes one of the small charts as an archive beside gantry.yaml.
     pub(crate) fn has_chart(&self, name: &str) {
         fs::create_dir_all(self.folder()).unwrap();
-        charts::package(name, self.folder());
+        charts::package_chart(name, self.folder());
     }
 
     /// Copies a real chart beside gantry.yaml, and returns its file name.
     pub(crate) fn has_real_chart(&self, name: &str) -> String {
-        let archive = tools::chart(name);
+        let archive = tools::chart_archive(name);
         let file = archive.file_name().unwrap().to_string_lossy().into_owned();
         fs::create_dir_all(self.folder()).unwrap();
         fs::copy(&archive, self.folder().join(&file)).unwrap();
@@ -104,28 +105,28 @@ impl Platform {
     /// carry: everything except the charts.
     pub(crate) fn carry(&self, input: &str, values: &[(&str, &str)]) {
         let started = Instant::now();
-        let own = tools::static_gantry();
+        let own = tools::static_gantry_path();
         let input = format!(
             "version: 1\nname: platform\nplatforms: [linux/amd64]\ntools: [{{gantry: ['{}']}}]\n{input}",
             own.display()
         );
         for (name, text) in values {
-            self.outside.write(name, text);
-            self.inside.write(name, text);
+            self.outside.write_file(name, text);
+            self.inside.write_file(name, text);
         }
-        self.outside.write("gantry.yaml", &input);
+        self.outside.write_file("gantry.yaml", &input);
         for verb in ["lock", "fetch"] {
-            self.outside.run([verb]).success();
+            self.outside.run([verb]).assert_success();
         }
         pack(&self.outside, self.media.path(), "4GiB");
-        self.inside.write("gantry.yaml", &input);
-        self.inside.write("gantry.lock", &self.outside.read("gantry.lock"));
+        self.inside.write_file("gantry.yaml", &input);
+        self.inside.write_file("gantry.lock", &self.outside.read_file("gantry.lock"));
         told("lock, fetch and pack", started);
     }
 
     /// Writes site.yaml: the registry and these model targets.
     pub(crate) fn has_site(&self, models: &str) {
-        self.inside.write(
+        self.inside.write_file(
             "site.yaml",
             &format!(
                 "version: 1\ncontext: gantry\n\
@@ -136,7 +137,7 @@ impl Platform {
     }
 
     /// Runs `gantry VERB --site site.yaml` with further arguments, inside the air gap.
-    pub(crate) fn runs(&self, verb: &str, more: &[&str]) -> Output {
+    pub(crate) fn runs(&self, verb: &str, more: &[&str]) -> CommandOutput {
         let started = Instant::now();
         let all = [verb, "--site", "site.yaml", "--output", "json"];
         let output = self.inside.run(all.iter().chain(more));
@@ -146,11 +147,11 @@ impl Platform {
 
     /// Runs `gantry load` from the bundle files.
     pub(crate) fn load(&self) -> Value {
-        self.runs("load", &[&self.media()]).success().json()
+        self.runs("load", &[&self.media()]).assert_success().parse_json()
     }
 
     /// Runs `gantry deploy` with the charts in the bundle files.
-    pub(crate) fn deploy(&self, more: &[&str]) -> Output {
+    pub(crate) fn deploy(&self, more: &[&str]) -> CommandOutput {
         let media = self.media();
         let first = ["--from", &media, "--pod-security", "restricted", "--timeout", "5m"];
         self.runs("deploy", &[&first, more].concat())
@@ -166,7 +167,7 @@ impl Platform {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let mut pods = runtime.block_on(async {
             let cluster = self.ground.here.connect().await;
-            cluster.list::<Pod>(Scope::Namespace(namespace), labels).await.unwrap()
+            cluster.list_objects::<Pod>(ObjectScope::Namespace(namespace), labels).await.unwrap()
         });
         pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
         pods
@@ -174,7 +175,7 @@ impl Platform {
 
     /// Runs `gantry check`, which must succeed, and returns its findings.
     pub(crate) fn is_well(&self, more: &[&str]) -> Findings {
-        Findings(self.runs("check", more).success().json())
+        Findings(self.runs("check", more).assert_success().parse_json())
     }
 }
 
@@ -185,11 +186,16 @@ impl Ground {
             return ground;
         }
         let started = Instant::now();
-        let here = Cluster::here();
-        let site = Registry::builder().address(here.host()).login(Login::new("site", "sitepass"));
-        let world = World::of(Images::cluster(), Registry::builder(), Hub::builder().minilm());
+        let here = TestCluster::from_environment();
+        let site =
+            TestRegistry::builder().address(here.host()).login(TestLogin::new("site", "sitepass"));
+        let world = TestEnvironment::from_parts(
+            TestImages::cluster(),
+            TestRegistry::builder(),
+            TestHub::builder().minilm(),
+        );
         let world = world.with_site(site);
-        let trust = here.trusts(world.site());
+        let trust = here.trust_registry(world.site());
         let ground = Arc::new(Self { here, world, _trust: trust });
         *shared = Arc::downgrade(&ground);
         told("the world", started);

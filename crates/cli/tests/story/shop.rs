@@ -2,10 +2,10 @@
 //! and a chart of one server that has no value for the pull secret.
 
 use cluster::objects::api::core::v1::{Namespace, Secret};
-use cluster::{Cluster, Object, Scope};
+use cluster::{Cluster, ObjectScope, TypedObject};
 use serde_json::Value;
-use testkit::gantry::Output;
-use testkit::{Gantry, Hub, Images, Login, Registry, World};
+use testkit::gantry::CommandOutput;
+use testkit::{Gantry, TestEnvironment, TestHub, TestImages, TestLogin, TestRegistry};
 
 use super::{BINARY, text};
 
@@ -14,22 +14,28 @@ pub(crate) const SECRET: &str = "site-pull";
 
 /// The cluster, the registry and the users of a test.
 pub(crate) struct Shop {
-    pub(crate) here: testkit::Cluster,
-    pub(crate) world: World,
+    pub(crate) here: testkit::TestCluster,
+    pub(crate) world: TestEnvironment,
     /// The user with internet access, who has the charts.
     pub(crate) outside: Gantry,
     /// The user inside the air gap: with gantry.yaml, gantry.lock, values and site.yaml, without charts.
     pub(crate) inside: Gantry,
-    _trust: testkit::Trust,
+    _trust: testkit::RegistryTrust,
 }
 
 impl Shop {
     /// A shop whose images and charts were locked, fetched and loaded, with this `charts:`.
     pub(crate) fn new(charts: &str, values: &[(&str, &str)]) -> Self {
-        let here = testkit::Cluster::here();
-        let site = Registry::builder().address(here.host()).login(Login::new("e2e", "e2epass"));
-        let world = World::of(Images::fast(), Registry::builder(), Hub::builder()).with_site(site);
-        let trust = here.trusts(world.site());
+        let here = testkit::TestCluster::from_environment();
+        let site =
+            TestRegistry::builder().address(here.host()).login(TestLogin::new("e2e", "e2epass"));
+        let world = TestEnvironment::from_parts(
+            TestImages::fast(),
+            TestRegistry::builder(),
+            TestHub::builder(),
+        )
+        .with_site(site);
+        let trust = here.trust_registry(world.site());
         let outside = world.gantry(BINARY);
         let inside = outside.clone().in_folder(&world.home().join("inside")).in_cluster(&here);
         // Every test can run with another helm.
@@ -39,9 +45,9 @@ impl Shop {
         };
         let shop = Self { here, world, outside, inside, _trust: trust };
         for file in CHART {
-            shop.outside.write(&format!("shop/{}", file.0), file.1);
+            shop.outside.write_file(&format!("shop/{}", file.0), file.1);
         }
-        shop.inside.write(
+        shop.inside.write_file(
             "site.yaml",
             &format!(
                 "version: 1\nregistry: {{url: '{}/ai', plainHttp: true, pullSecret: {SECRET}}}\n\
@@ -52,32 +58,32 @@ impl Shop {
         shop.carry(charts, values);
         let store = text(shop.outside.store());
         let site = text(&shop.inside.folder().join("site.yaml"));
-        shop.outside.run(["fetch"]).success();
-        shop.outside.run(["load", &store, "--site", &site]).success();
+        shop.outside.run(["fetch"]).assert_success();
+        shop.outside.run(["load", &store, "--site", &site]).assert_success();
         shop
     }
 
     /// Locks this input and copies it inside the air gap; nothing is loaded.
     pub(crate) fn carry(&self, charts: &str, values: &[(&str, &str)]) {
         let input = format!("version: 1\nname: shop\nplatforms: [linux/amd64]\ncharts:\n{charts}");
-        self.outside.write("gantry.yaml", &input);
+        self.outside.write_file("gantry.yaml", &input);
         for (name, text) in values {
-            self.outside.write(name, text);
-            self.inside.write(name, text);
+            self.outside.write_file(name, text);
+            self.inside.write_file(name, text);
         }
-        self.outside.run(["lock"]).success();
-        self.inside.write("gantry.yaml", &input);
-        self.inside.write("gantry.lock", &self.outside.read("gantry.lock"));
+        self.outside.run(["lock"]).assert_success();
+        self.inside.write_file("gantry.yaml", &input);
+        self.inside.write_file("gantry.lock", &self.outside.read_file("gantry.lock"));
     }
 
     /// Deploys with these further arguments.
-    pub(crate) fn deploy(&self, more: &[&str]) -> Output {
+    pub(crate) fn deploy(&self, more: &[&str]) -> CommandOutput {
         let first = ["deploy", "--site", "site.yaml", "--output", "json"];
         self.inside.run(first.iter().chain(more))
     }
 
     /// Undeploys with these further arguments.
-    pub(crate) fn undeploy(&self, more: &[&str]) -> Output {
+    pub(crate) fn undeploy(&self, more: &[&str]) -> CommandOutput {
         let first = ["undeploy", "--site", "site.yaml", "--output", "json"];
         self.inside.run(first.iter().chain(more))
     }
@@ -100,14 +106,19 @@ pub(crate) fn releases(result: &Value) -> Vec<(String, String, u64)> {
 }
 
 /// An object of a namespace.
-pub(crate) async fn get<K: Object>(cluster: &Cluster, namespace: &str, name: &str) -> Option<K> {
-    cluster.get(Scope::Namespace(namespace), name).await.unwrap()
+pub(crate) async fn get<K: TypedObject>(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+) -> Option<K> {
+    cluster.get_object(ObjectScope::Namespace(namespace), name).await.unwrap()
 }
 
 /// helm's records of a release: their states, by revision.
 pub(crate) async fn records(cluster: &Cluster, namespace: &str, release: &str) -> Vec<String> {
     let selector = format!("owner=helm,name={release}");
-    let mut all: Vec<Secret> = cluster.list(Scope::Namespace(namespace), &selector).await.unwrap();
+    let mut all: Vec<Secret> =
+        cluster.list_objects(ObjectScope::Namespace(namespace), &selector).await.unwrap();
     all.sort_by_key(|secret| {
         secret.metadata.labels.as_ref().unwrap()["version"].parse::<u32>().unwrap()
     });
@@ -116,7 +127,7 @@ pub(crate) async fn records(cluster: &Cluster, namespace: &str, release: &str) -
 
 /// Whether a namespace exists and is not being deleted.
 pub(crate) async fn is_there(cluster: &Cluster, namespace: &str) -> bool {
-    let found = cluster.get::<Namespace>(Scope::Cluster, namespace).await.unwrap();
+    let found = cluster.get_object::<Namespace>(ObjectScope::Cluster, namespace).await.unwrap();
     found.is_some_and(|found| found.metadata.deletion_timestamp.is_none())
 }
 

@@ -2,44 +2,53 @@
 
 use std::collections::BTreeSet;
 
-use cluster::Scope;
+use cluster::ObjectScope;
 use cluster::objects::api::core::v1::{PersistentVolumeClaim, Pod};
 
-use super::{Finding, Name, Release, State, Subject, pods};
+use super::{CheckFinding, CheckName, CheckSubject, CheckedRelease, FindingState, pods};
 
 /// Checks the claims of all releases.
-pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
+pub(super) async fn check_claims(subject: &CheckSubject) -> Vec<CheckFinding> {
     let mut findings = Vec::new();
     for release in &subject.releases {
-        match of_release(subject, release).await {
+        match check_release_claims(subject, release).await {
             Ok(own) => findings.extend(own),
             Err(error) => {
                 let what = format!("claims of {}", release.name);
                 let place = &release.namespace;
-                findings.push(Finding::refused(Name::Claims, place, what, &error, State::Failed));
+                findings.push(CheckFinding::from_cluster_error(
+                    CheckName::Claims,
+                    place,
+                    what,
+                    &error,
+                    FindingState::Failed,
+                ));
             }
         }
     }
     if findings.is_empty() {
         let why = "the releases have no PersistentVolumeClaims";
-        findings.push(Finding::skipped(Name::Claims, "cluster", "claims", why));
+        findings.push(CheckFinding::skipped(CheckName::Claims, "cluster", "claims", why));
     }
     findings
 }
 
 /// Checks the claims that belong to a release or that its pods mount.
-async fn of_release(subject: &Subject, release: &Release) -> cluster::Result<Vec<Finding>> {
-    let scope = Scope::Namespace(&release.namespace);
-    let claims = subject.cluster.list::<PersistentVolumeClaim>(scope, "").await?;
-    let pods = pods::of_release(subject, release).await?;
+async fn check_release_claims(
+    subject: &CheckSubject,
+    release: &CheckedRelease,
+) -> cluster::Result<Vec<CheckFinding>> {
+    let scope = ObjectScope::Namespace(&release.namespace);
+    let claims = subject.cluster.list_objects::<PersistentVolumeClaim>(scope, "").await?;
+    let pods = pods::list_release_pods(subject, release).await?;
     // Claims may come from elsewhere (`existingClaim` values), so those that pods mount count as
     // well.
-    let mounted: BTreeSet<&str> = pods.iter().flat_map(mounts).collect();
+    let mounted: BTreeSet<&str> = pods.iter().flat_map(list_mounted_claims).collect();
     let mut findings = Vec::new();
     for claim in &claims {
         let name = claim.metadata.name.as_deref().unwrap_or_default();
-        if release.owns(&claim.metadata) || mounted.contains(name) {
-            findings.push(one(subject, release, claim, name).await);
+        if release.is_owner_of(&claim.metadata) || mounted.contains(name) {
+            findings.push(check_claim(subject, release, claim, name).await);
         }
     }
     let has = |name: &str| claims.iter().any(|claim| claim.metadata.name.as_deref() == Some(name));
@@ -48,25 +57,25 @@ async fn of_release(subject: &Subject, release: &Release) -> cluster::Result<Vec
             "create and fill it: gantry models push BUNDLE_FILE… --to pvc://{}/{name}",
             release.namespace
         );
-        Finding::failed(Name::Claims, &release.namespace, format!("claim {name}"))
-            .because("a pod mounts it, but it does not exist", next)
+        CheckFinding::failed(CheckName::Claims, &release.namespace, format!("claim {name}"))
+            .with_reason("a pod mounts it, but it does not exist", next)
     }));
     Ok(findings)
 }
 
 /// Lists the claims that a pod mounts.
-fn mounts(pod: &Pod) -> impl Iterator<Item = &str> {
+fn list_mounted_claims(pod: &Pod) -> impl Iterator<Item = &str> {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     volumes.filter_map(|volume| Some(volume.persistent_volume_claim.as_ref()?.claim_name.as_str()))
 }
 
 /// Checks one claim.
-async fn one(
-    subject: &Subject,
-    release: &Release,
+async fn check_claim(
+    subject: &CheckSubject,
+    release: &CheckedRelease,
     claim: &PersistentVolumeClaim,
     name: &str,
-) -> Finding {
+) -> CheckFinding {
     let place = &release.namespace;
     let what = format!("claim {name}");
     let spec = claim.spec.clone().unwrap_or_default();
@@ -75,20 +84,20 @@ async fn one(
     match phase {
         Some("Bound") => {
             let modes = spec.access_modes.unwrap_or_default().join(", ");
-            Finding::ok(Name::Claims, place, what, format!("bound, {class}, {modes}"))
+            CheckFinding::ok(CheckName::Claims, place, what, format!("bound, {class}, {modes}"))
         }
-        Some("Lost") => Finding::failed(Name::Claims, place, what).because(
+        Some("Lost") => CheckFinding::failed(CheckName::Claims, place, what).with_reason(
             "its volume no longer exists",
             "restore the volume, or delete the claim and fill a new one with: gantry models push",
         ),
         _ => {
-            let told = subject.cluster.warning(place, name).await;
+            let told = subject.cluster.latest_warning(place, name).await;
             let why = match told {
                 Some(told) => format!("it is not bound to a volume (class {class}): {told}"),
                 None => format!("it is not bound to a volume yet (class {class})"),
             };
             let next = "check that the class exists and provides volumes with its access modes: gantry check --only storage";
-            Finding::failed(Name::Claims, place, what).because(why, next)
+            CheckFinding::failed(CheckName::Claims, place, what).with_reason(why, next)
         }
     }
 }

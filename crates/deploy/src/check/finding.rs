@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 /// The checks, in the order in which they are reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Name {
+pub enum CheckName {
     /// The API server answers, and Gantry supports its version.
     Api,
     /// The user has the permissions that a deploy needs.
@@ -47,7 +47,7 @@ pub enum Name {
 /// Whether a check belongs before a deploy or after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Phase {
+pub enum CheckPhase {
     /// It checks the cluster and the site.
     Before,
     /// It checks what was deployed.
@@ -57,7 +57,7 @@ pub enum Phase {
 /// The state of what was checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum FindingState {
     /// It is as it should be.
     Ok,
     /// It was not checked; the finding says why.
@@ -71,16 +71,16 @@ pub enum State {
 /// The result of checking one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Finding {
+pub struct CheckFinding {
     /// The check that found it.
-    pub check: Name,
+    pub check: CheckName,
     /// What was checked, such as `Pod web-0`.
     pub what: String,
     /// Where it is: a namespace, a node, a registry.
     #[serde(rename = "where")]
     pub place: String,
     /// Its state.
-    pub state: State,
+    pub state: FindingState,
     /// The reason for the state, or what was seen.
     pub why: String,
     /// The next step; empty if there is nothing to do.
@@ -91,12 +91,12 @@ pub struct Finding {
     #[serde(
         rename = "milliseconds",
         skip_serializing_if = "Option::is_none",
-        serialize_with = "millis"
+        serialize_with = "serialize_milliseconds"
     )]
     pub took: Option<Duration>,
 }
 
-impl Name {
+impl CheckName {
     /// All checks, in the order in which they are reported.
     pub const ALL: [Self; 16] = [
         Self::Api,
@@ -140,18 +140,18 @@ impl Name {
     }
 
     /// Whether it belongs before a deploy or after it.
-    pub fn phase(self) -> Phase {
-        if self >= Self::Workloads { Phase::After } else { Phase::Before }
+    pub fn phase(self) -> CheckPhase {
+        if self >= Self::Workloads { CheckPhase::After } else { CheckPhase::Before }
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for CheckName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl FromStr for Name {
+impl FromStr for CheckName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -162,13 +162,13 @@ impl FromStr for Name {
     }
 }
 
-impl Serialize for Name {
+impl Serialize for CheckName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
     }
 }
 
-impl State {
+impl FindingState {
     /// The state as it is printed.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -180,8 +180,13 @@ impl State {
     }
 }
 
-impl Finding {
-    fn new(check: Name, place: impl Into<String>, what: impl Into<String>, state: State) -> Self {
+impl CheckFinding {
+    fn new(
+        check: CheckName,
+        place: impl Into<String>,
+        what: impl Into<String>,
+        state: FindingState,
+    ) -> Self {
         Self {
             check,
             what: what.into(),
@@ -196,37 +201,37 @@ impl Finding {
 
     /// Something is as it should be; `why` says what was seen.
     pub fn ok(
-        check: Name,
+        check: CheckName,
         place: impl Into<String>,
         what: impl Into<String>,
         why: impl Into<String>,
     ) -> Self {
-        Self { why: why.into(), ..Self::new(check, place, what, State::Ok) }
+        Self { why: why.into(), ..Self::new(check, place, what, FindingState::Ok) }
     }
 
     /// Something was not checked; `why` says the reason.
     pub fn skipped(
-        check: Name,
+        check: CheckName,
         place: impl Into<String>,
         what: impl Into<String>,
         why: impl Into<String>,
     ) -> Self {
-        Self { why: why.into(), ..Self::new(check, place, what, State::Skipped) }
+        Self { why: why.into(), ..Self::new(check, place, what, FindingState::Skipped) }
     }
 
     /// Something does not work. Add the reason by [`Self::with_reason`].
-    pub fn failed(check: Name, place: impl Into<String>, what: impl Into<String>) -> Self {
-        Self::new(check, place, what, State::Failed)
+    pub fn failed(check: CheckName, place: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::new(check, place, what, FindingState::Failed)
     }
 
     /// Something works, but somebody should look at it. Add the reason by [`Self::with_reason`].
-    pub fn warning(check: Name, place: impl Into<String>, what: impl Into<String>) -> Self {
-        Self::new(check, place, what, State::Warning)
+    pub fn warning(check: CheckName, place: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::new(check, place, what, FindingState::Warning)
     }
 
     /// Adds the reason and the next step.
     #[must_use]
-    pub fn because(mut self, why: impl Into<String>, next: impl Into<String>) -> Self {
+    pub fn with_reason(mut self, why: impl Into<String>, next: impl Into<String>) -> Self {
         self.why = why.into();
         self.next = next.into();
         self
@@ -241,37 +246,40 @@ impl Finding {
 
     /// Adds how long it took.
     #[must_use]
-    pub fn taking(mut self, took: Duration) -> Self {
+    pub fn with_duration(mut self, took: Duration) -> Self {
         self.took = Some(took);
         self
     }
 
     /// Something could not be checked because of an error of the cluster. If the user only lacks
     /// the permission to read it, the state is `forbidden`, else it has failed.
-    pub fn refused(
-        check: Name,
+    pub fn from_cluster_error(
+        check: CheckName,
         place: impl Into<String>,
         what: impl Into<String>,
         error: &cluster::Error,
-        forbidden: State,
+        forbidden: FindingState,
     ) -> Self {
         let text = error.to_string();
         // Errors of `cluster` end with "; " and their next step.
         let (why, next) = text.rsplit_once("; ").unwrap_or((&text, ""));
         let is_forbidden = matches!(error, cluster::Error::Forbidden { .. });
-        let state = if is_forbidden { forbidden } else { State::Failed };
-        Self::new(check, place, what, state).because(why, next)
+        let state = if is_forbidden { forbidden } else { FindingState::Failed };
+        Self::new(check, place, what, state).with_reason(why, next)
     }
 
     /// What identifies the same finding in another run: check, location and subject.
-    pub fn key(&self) -> (Name, &str, &str) {
+    pub fn identity(&self) -> (CheckName, &str, &str) {
         (self.check, &self.place, &self.what)
     }
 }
 
 /// Serializes a duration as whole milliseconds.
 #[expect(clippy::ref_option, reason = "serde's signature")]
-fn millis<S: Serializer>(took: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+fn serialize_milliseconds<S: Serializer>(
+    took: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     let millis = took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
     serde::Serialize::serialize(&millis, serializer)
 }

@@ -5,24 +5,24 @@
 use std::collections::BTreeMap;
 
 use cluster::objects::api::core::v1::{Pod, Secret, Service};
-use cluster::{Forward, Scope, Target as Forwarded, of_pod};
+use cluster::{ForwardTarget as Forwarded, ObjectScope, PortForward, explain_pod};
 use futures::StreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue as Value};
-use types::input::checks::{Check, HeaderValue, Kind, Target};
-use types::lock::Model;
+use types::input::checks::{CheckHeaderValue, CheckKind, CheckTarget, DeclaredCheck};
+use types::lock::LockedModel;
 
-use super::pods::of_release;
-use super::workloads::absent;
-use super::{Finding, Name, Release, State, Subject};
-use crate::inference::recognise::{Served, service_of};
-use crate::inference::{self, Probe, Via};
+use super::pods::list_release_pods;
+use super::workloads::report_missing_release;
+use super::{CheckFinding, CheckName, CheckSubject, CheckedRelease, FindingState};
+use crate::inference::recognise::{RecognisedServer, find_service};
+use crate::inference::{self, InferenceProbe, ServerConnection};
 
 /// The most servers that are asked at the same time. Few, since the time of each answer is
 /// reported.
 const AT_ONCE: usize = 2;
 
 /// A request to one server, and how to reach it.
-struct Question {
+struct ServerCheck {
     /// What findings call it.
     what: String,
     /// Its namespace or URL.
@@ -30,12 +30,12 @@ struct Question {
     /// Whether `gantry.yaml` declares it. Then a missing credential is a failure and not only a
     /// warning.
     is_declared: bool,
-    probe: Probe,
-    way: Way,
+    probe: InferenceProbe,
+    route: ServerRoute,
 }
 
 /// How a server is reached.
-enum Way {
+enum ServerRoute {
     /// By the URL in the probe.
     Url,
     /// By a port forward through the API server.
@@ -43,55 +43,64 @@ enum Way {
 }
 
 /// Asks all model servers.
-pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
+pub(super) async fn check_inference(subject: &CheckSubject) -> Vec<CheckFinding> {
     let mut findings = Vec::new();
     let mut questions = Vec::new();
     for check in &subject.checks {
-        match declared(subject, check).await {
+        match build_declared_check(subject, check).await {
             Ok(question) => questions.push(question),
             Err(finding) => findings.push(finding),
         }
     }
     for release in &subject.releases {
-        match recognised(subject, release).await {
+        match find_recognised_servers(subject, release).await {
             Ok(Some(found)) => {
                 for question in found {
                     // What the user declared about a server replaces the default request.
-                    if !questions.iter().any(|other| is_same(other, &question)) {
+                    if !questions.iter().any(|other| is_same_server(other, &question)) {
                         questions.push(question);
                     }
                 }
             }
-            Ok(None) => findings.push(absent(subject, release, Name::Inference)),
+            Ok(None) => {
+                findings.push(report_missing_release(subject, release, CheckName::Inference))
+            }
             Err(error) => {
                 let what = format!("model servers of {}", release.name);
                 let place = &release.namespace;
-                findings.push(Finding::refused(
-                    Name::Inference,
+                findings.push(CheckFinding::from_cluster_error(
+                    CheckName::Inference,
                     place,
                     what,
                     &error,
-                    State::Failed,
+                    FindingState::Failed,
                 ));
             }
         }
     }
-    one_ollama_has_all(&mut questions);
-    let asked = futures::stream::iter(&questions).map(|question| ask(subject, question));
+    clear_models_of_several_ollamas(&mut questions);
+    let asked =
+        futures::stream::iter(&questions).map(|question| run_server_check(subject, question));
     findings.extend(asked.buffered(AT_ONCE).collect::<Vec<_>>().await);
     if findings.is_empty() {
         let why = "no model server was recognised; declare one under checks: in gantry.yaml";
-        findings.push(Finding::skipped(Name::Inference, "cluster", "first inference", why));
+        findings.push(CheckFinding::skipped(
+            CheckName::Inference,
+            "cluster",
+            "first inference",
+            why,
+        ));
     }
     findings
 }
 
 /// With several Ollama servers nobody knows which one should have which locked model. Only a single
 /// one is expected to have them all.
-fn one_ollama_has_all(questions: &mut [Question]) {
-    let is_ollama = |question: &&Question| question.probe.kind == Kind::Ollama;
+fn clear_models_of_several_ollamas(questions: &mut [ServerCheck]) {
+    let is_ollama = |question: &&ServerCheck| question.probe.kind == CheckKind::Ollama;
     if questions.iter().filter(is_ollama).count() > 1 {
-        for question in questions.iter_mut().filter(|question| question.probe.kind == Kind::Ollama)
+        for question in
+            questions.iter_mut().filter(|question| question.probe.kind == CheckKind::Ollama)
         {
             question.probe.likely.clear();
         }
@@ -99,40 +108,45 @@ fn one_ollama_has_all(questions: &mut [Question]) {
 }
 
 /// Whether two requests go to the same server and port.
-fn is_same(one: &Question, other: &Question) -> bool {
-    match (&one.way, &other.way) {
+fn is_same_server(one: &ServerCheck, other: &ServerCheck) -> bool {
+    match (&one.route, &other.route) {
         (
-            Way::Forward { namespace, target, port },
-            Way::Forward { namespace: n, target: t, port: p },
+            ServerRoute::Forward { namespace, target, port },
+            ServerRoute::Forward { namespace: n, target: t, port: p },
         ) => namespace == n && target == t && port == p,
         _ => false,
     }
 }
 
 /// Builds the request of a check in `gantry.yaml`; the error is its finding.
-async fn declared(subject: &Subject, check: &Check) -> Result<Question, Finding> {
+async fn build_declared_check(
+    subject: &CheckSubject,
+    check: &DeclaredCheck,
+) -> Result<ServerCheck, CheckFinding> {
     let release = check.release.as_deref();
     let of_release = subject.releases.iter().find(|one| Some(one.name.as_str()) == release);
     let place = match &check.target {
-        Target::Url(url) => url.clone(),
-        Target::Service { namespace: Some(namespace), .. } => namespace.clone(),
-        Target::Service { .. } => of_release.map(|one| one.namespace.clone()).unwrap_or_default(),
+        CheckTarget::Url(url) => url.clone(),
+        CheckTarget::Service { namespace: Some(namespace), .. } => namespace.clone(),
+        CheckTarget::Service { .. } => {
+            of_release.map(|one| one.namespace.clone()).unwrap_or_default()
+        }
     };
     let failed = |why: String, next: &str| {
-        Finding::failed(Name::Inference, &place, &check.name).because(why, next)
+        CheckFinding::failed(CheckName::Inference, &place, &check.name).with_reason(why, next)
     };
     let namespace = match &check.target {
-        Target::Url(_) => of_release.map(|one| one.namespace.clone()),
-        Target::Service { .. } => Some(place.clone()),
+        CheckTarget::Url(_) => of_release.map(|one| one.namespace.clone()),
+        CheckTarget::Service { .. } => Some(place.clone()),
     };
     let mut headers = HeaderMap::new();
     for header in &check.headers {
         let next = "correct headers: of the check in gantry.yaml";
         let text = match &header.value {
-            HeaderValue::Plain(text) => text.clone(),
-            HeaderValue::Secret { prefix, name, key } => {
+            CheckHeaderValue::Plain(text) => text.clone(),
+            CheckHeaderValue::Secret { prefix, name, key } => {
                 let namespace = namespace.as_deref().unwrap_or_default();
-                let secret = secret(subject, namespace, name, key).await;
+                let secret = read_secret_key(subject, namespace, name, key).await;
                 format!("{prefix}{}", secret.map_err(|why| failed(why, next))?)
             }
         };
@@ -151,40 +165,44 @@ async fn declared(subject: &Subject, check: &Check) -> Result<Question, Finding>
         headers.append(name, value);
     }
     let (base, way) = match &check.target {
-        Target::Url(url) => (url.trim_end_matches('/').to_owned(), Way::Url),
-        Target::Service { name, port, .. } => {
+        CheckTarget::Url(url) => (url.trim_end_matches('/').to_owned(), ServerRoute::Url),
+        CheckTarget::Service { name, port, .. } => {
             let port = match port {
                 Some(port) => *port,
-                None => only_port(subject, &place, name)
+                None => find_only_port(subject, &place, name)
                     .await
                     .map_err(|why| failed(why, "set port: of the check in gantry.yaml"))?,
             };
             let target = Forwarded::Service(name.clone());
-            (String::new(), Way::Forward { namespace: place.clone(), target, port })
+            (String::new(), ServerRoute::Forward { namespace: place.clone(), target, port })
         }
     };
-    let probe = Probe {
+    let probe = InferenceProbe {
         base,
-        via: if matches!(way, Way::Url) { Via::Direct } else { Via::Forward },
+        via: if matches!(way, ServerRoute::Url) {
+            ServerConnection::Direct
+        } else {
+            ServerConnection::Forward
+        },
         kind: check.kind,
         model: check.model.clone(),
-        likely: likely(subject, check.kind),
+        likely: list_locked_models(subject, check.kind),
         path: check.path.clone(),
         headers,
         timeout: check.timeout,
         expect: check.expect.clone(),
     };
-    Ok(Question { what: check.name.clone(), place, is_declared: true, probe, way })
+    Ok(ServerCheck { what: check.name.clone(), place, is_declared: true, probe, route: way })
 }
 
 /// Reads a key of a Secret as text.
-async fn secret(
-    subject: &Subject,
+async fn read_secret_key(
+    subject: &CheckSubject,
     namespace: &str,
     name: &str,
     key: &str,
 ) -> Result<String, String> {
-    let found = subject.cluster.get::<Secret>(Scope::Namespace(namespace), name).await;
+    let found = subject.cluster.get_object::<Secret>(ObjectScope::Namespace(namespace), name).await;
     let secret = found.map_err(|error| error.to_string())?;
     let secret = secret.ok_or_else(|| format!("the Secret {namespace}/{name} does not exist"))?;
     let value = secret.data.and_then(|mut data| data.remove(key));
@@ -198,8 +216,13 @@ async fn secret(
 }
 
 /// Returns the port of a Service that has only one.
-async fn only_port(subject: &Subject, namespace: &str, name: &str) -> Result<u16, String> {
-    let found = subject.cluster.get::<Service>(Scope::Namespace(namespace), name).await;
+async fn find_only_port(
+    subject: &CheckSubject,
+    namespace: &str,
+    name: &str,
+) -> Result<u16, String> {
+    let found =
+        subject.cluster.get_object::<Service>(ObjectScope::Namespace(namespace), name).await;
     let service = found.map_err(|error| error.to_string())?;
     let service =
         service.ok_or_else(|| format!("the Service {namespace}/{name} does not exist"))?;
@@ -219,22 +242,23 @@ async fn only_port(subject: &Subject, namespace: &str, name: &str) -> Result<u16
 
 /// Recognises the model servers among the ready pods of a release, one of all replicas. `None` if
 /// the release has no pods.
-async fn recognised(
-    subject: &Subject,
-    release: &Release,
-) -> cluster::Result<Option<Vec<Question>>> {
+async fn find_recognised_servers(
+    subject: &CheckSubject,
+    release: &CheckedRelease,
+) -> cluster::Result<Option<Vec<ServerCheck>>> {
     let namespace = &release.namespace;
-    let pods = of_release(subject, release).await?;
+    let pods = list_release_pods(subject, release).await?;
     if pods.is_empty() {
         return Ok(None);
     }
-    let services = subject.cluster.list::<Service>(Scope::Namespace(namespace), "").await?;
-    let mut questions: BTreeMap<(String, String), Question> = BTreeMap::new();
-    for pod in pods.iter().filter(|pod| is_ready(pod)) {
+    let services =
+        subject.cluster.list_objects::<Service>(ObjectScope::Namespace(namespace), "").await?;
+    let mut questions: BTreeMap<(String, String), ServerCheck> = BTreeMap::new();
+    for pod in pods.iter().filter(|pod| is_pod_ready(pod)) {
         let Some(spec) = &pod.spec else { continue };
-        for served in subject.servers.of_pod(spec) {
+        for served in subject.servers.recognise_pod(spec) {
             let labels = pod.metadata.labels.clone().unwrap_or_default();
-            let (target, port) = match service_of(&services, &labels, spec, served.port) {
+            let (target, port) = match find_service(&services, &labels, spec, served.port) {
                 Some((name, port)) => (Forwarded::Service(name.to_owned()), port),
                 // Without a Service other pods cannot reach it either, but it can still be asked.
                 None => {
@@ -243,64 +267,71 @@ async fn recognised(
                 }
             };
             // Replicas share their controller, and one of them answers for all.
-            let key = (owner(pod), served.container.clone());
+            let key = (find_pod_owner(pod), served.container.clone());
             questions
                 .entry(key)
-                .or_insert_with(|| question(subject, release, served, target, port));
+                .or_insert_with(|| build_recognised_check(subject, release, served, target, port));
         }
     }
     Ok(Some(questions.into_values().collect()))
 }
 
 /// Builds the default request for a recognised server.
-fn question(
-    subject: &Subject,
-    release: &Release,
-    served: Served,
+fn build_recognised_check(
+    subject: &CheckSubject,
+    release: &CheckedRelease,
+    served: RecognisedServer,
     target: Forwarded,
     port: u16,
-) -> Question {
-    let mut probe = Probe::new("", served.kind);
-    probe.via = Via::Forward;
+) -> ServerCheck {
+    let mut probe = InferenceProbe::new("", served.kind);
+    probe.via = ServerConnection::Forward;
     probe.model = served.model;
-    probe.likely = likely(subject, served.kind);
+    probe.likely = list_locked_models(subject, served.kind);
     let namespace = release.namespace.clone();
-    Question {
+    ServerCheck {
         what: format!("{} at {target}:{port} ({})", served.kind.as_str(), served.rule),
         place: namespace.clone(),
         is_declared: false,
         probe,
-        way: Way::Forward { namespace, target, port },
+        route: ServerRoute::Forward { namespace, target, port },
     }
 }
 
 /// Sends the request and reports the result.
-async fn ask(subject: &Subject, question: &Question) -> Finding {
+async fn run_server_check(subject: &CheckSubject, question: &ServerCheck) -> CheckFinding {
     let (place, what) = (&question.place, &question.what);
     let mut probe = question.probe.clone();
-    let forward: Option<Forward> = match &question.way {
-        Way::Url => None,
-        Way::Forward { namespace, target, port } => {
-            match subject.cluster.forward(namespace, target, *port).await {
+    let forward: Option<PortForward> = match &question.route {
+        ServerRoute::Url => None,
+        ServerRoute::Forward { namespace, target, port } => {
+            match subject.cluster.forward_port(namespace, target, *port).await {
                 Ok(forward) => {
-                    let scheme = if probe.kind == Kind::Tcp { "tcp" } else { "http" };
+                    let scheme = if probe.kind == CheckKind::Tcp { "tcp" } else { "http" };
                     probe.base = format!("{scheme}://{}", forward.address);
                     Some(forward)
                 }
                 Err(error) => {
-                    return Finding::refused(Name::Inference, place, what, &error, State::Failed);
+                    return CheckFinding::from_cluster_error(
+                        CheckName::Inference,
+                        place,
+                        what,
+                        &error,
+                        FindingState::Failed,
+                    );
                 }
             }
         }
     };
-    let client = match inference::client(&subject.ca, probe.timeout) {
+    let client = match inference::build_client(&subject.ca, probe.timeout) {
         Ok(client) => client,
         Err(error) => {
             let next = "correct the files with CA certificates";
-            return Finding::failed(Name::Inference, place, what).because(error.to_string(), next);
+            return CheckFinding::failed(CheckName::Inference, place, what)
+                .with_reason(error.to_string(), next);
         }
     };
-    let outcome = inference::infer(&client, &probe).await;
+    let outcome = inference::run_probe(&client, &probe).await;
     // Names the pod behind a Service, so that the user knows whose log to read.
     let through = forward.as_ref().map(|forward| format!(" (pod {})", forward.pod));
     match outcome {
@@ -317,27 +348,27 @@ async fn ask(subject: &Subject, question: &Question) -> Finding {
                 answer.says,
                 through.unwrap_or_default()
             );
-            Finding::ok(Name::Inference, place, what, why).taking(answer.first)
+            CheckFinding::ok(CheckName::Inference, place, what, why).with_duration(answer.first)
         }
         Err(failure) => {
             let why = format!("{}{}", failure.why, through.unwrap_or_default());
             match failure.needs_key && !question.is_declared {
-                true => Finding::warning(Name::Inference, place, what),
-                false => Finding::failed(Name::Inference, place, what),
+                true => CheckFinding::warning(CheckName::Inference, place, what),
+                false => CheckFinding::failed(CheckName::Inference, place, what),
             }
-            .because(why, failure.next)
+            .with_reason(why, failure.next)
         }
     }
 }
 
 /// Whether a pod runs and all its containers are ready.
-fn is_ready(pod: &Pod) -> bool {
+fn is_pod_ready(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    phase == Some("Running") && of_pod(pod).is_none()
+    phase == Some("Running") && explain_pod(pod).is_none()
 }
 
 /// Returns the controller of a pod, which all replicas have in common; its own name without one.
-fn owner(pod: &Pod) -> String {
+fn find_pod_owner(pod: &Pod) -> String {
     let owners = pod.metadata.owner_references.iter().flatten();
     let controller = owners.into_iter().find(|owner| owner.controller == Some(true));
     controller.map_or_else(
@@ -347,13 +378,13 @@ fn owner(pod: &Pod) -> String {
 }
 
 /// Lists the locked models that a server with this protocol may have.
-fn likely(subject: &Subject, kind: Kind) -> Vec<String> {
+fn list_locked_models(subject: &CheckSubject, kind: CheckKind) -> Vec<String> {
     let models = subject.lock.iter().flat_map(|lock| &lock.models);
     models
         .filter_map(|model| match (model, kind) {
-            (Model::Ollama(model), Kind::Ollama) => Some(model.ollama.clone()),
-            (Model::Hub(_), Kind::Ollama) => None,
-            (Model::Hub(model), _) => Some(model.hf.to_string()),
+            (LockedModel::Ollama(model), CheckKind::Ollama) => Some(model.ollama.clone()),
+            (LockedModel::Hub(_), CheckKind::Ollama) => None,
+            (LockedModel::Hub(model), _) => Some(model.hf.to_string()),
             _ => None,
         })
         .collect()

@@ -3,8 +3,8 @@
 
 use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
 
-use super::finding::{Finding, Name, State};
-use super::report::Report;
+use super::finding::{CheckFinding, CheckName, FindingState};
+use super::report::CheckReport;
 use crate::{Error, Result};
 
 /// Prints the report as JUnit XML. JUnit has no warnings: one is a passed test case with its text
@@ -12,29 +12,29 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Junit`] if the XML cannot be written.
-pub fn print(report: &Report) -> Result<String> {
+pub fn print_junit(report: &CheckReport) -> Result<String> {
     let mut junit = Junit::new("gantry check");
-    for name in Name::ALL {
-        let findings: Vec<&Finding> =
+    for name in CheckName::ALL {
+        let findings: Vec<&CheckFinding> =
             report.findings.iter().filter(|finding| finding.check == name).collect();
         if findings.is_empty() {
             continue;
         }
         let mut suite = TestSuite::new(name.as_str());
-        suite.add_test_cases(findings.into_iter().map(case));
+        suite.add_test_cases(findings.into_iter().map(build_test_case));
         junit.add_test_suite(suite);
     }
     junit.to_string().map_err(|cause| Error::Junit { cause: cause.to_string() })
 }
 
 /// Converts a finding into a test case.
-fn case(finding: &Finding) -> TestCase {
+fn build_test_case(finding: &CheckFinding) -> TestCase {
     let words = match finding.next.as_str() {
         "" => finding.why.clone(),
         next => format!("{}\nnext step: {next}", finding.why),
     };
     let status = match finding.state {
-        State::Failed => {
+        FindingState::Failed => {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
             // The type lets a CI system treat wrong content differently from a pod that is not
             // ready.
@@ -42,19 +42,19 @@ fn case(finding: &Finding) -> TestCase {
             status.set_message(finding.why.as_str()).set_type(kind).set_description(words.as_str());
             status
         }
-        State::Skipped => {
+        FindingState::Skipped => {
             let mut status = TestCaseStatus::skipped();
             status.set_message(finding.why.as_str());
             status
         }
-        State::Ok | State::Warning => TestCaseStatus::success(),
+        FindingState::Ok | FindingState::Warning => TestCaseStatus::success(),
     };
     let mut case = TestCase::new(finding.what.as_str(), status);
     case.set_classname(format!("{}.{}", finding.check, finding.place));
     if let Some(took) = finding.took {
         case.set_time(took);
     }
-    if matches!(finding.state, State::Ok | State::Warning) && !words.is_empty() {
+    if matches!(finding.state, FindingState::Ok | FindingState::Warning) && !words.is_empty() {
         case.set_system_out(format!("{}: {words}", finding.state.as_str()));
     }
     case
@@ -70,15 +70,20 @@ mod tests {
     #[test]
     fn a_report_is_junit_with_a_suite_for_each_check() {
         let findings = vec![
-            Finding::ok(Name::Nodes, "cluster", "Node a", "ready"),
-            Finding::failed(Name::Running, "rag", "Pod <b>")
-                .because("it runs \u{1} & more", "deploy it again")
+            CheckFinding::ok(CheckName::Nodes, "cluster", "Node a", "ready"),
+            CheckFinding::failed(CheckName::Running, "rag", "Pod <b>")
+                .with_reason("it runs \u{1} & more", "deploy it again")
                 .with_wrong_digest(),
-            Finding::skipped(Name::Inference, "rag", "inference", "nothing is recognised"),
-            Finding::ok(Name::Inference, "rag", "chat", "hello")
-                .taking(Duration::from_millis(1500)),
+            CheckFinding::skipped(
+                CheckName::Inference,
+                "rag",
+                "inference",
+                "nothing is recognised",
+            ),
+            CheckFinding::ok(CheckName::Inference, "rag", "chat", "hello")
+                .with_duration(Duration::from_millis(1500)),
         ];
-        let text = print(&Report::new("c", "s", findings)).unwrap();
+        let text = print_junit(&CheckReport::new("c", "s", findings)).unwrap();
         for part in [
             "<testsuite name=\"running\" tests=\"1\" skipped=\"0\" errors=\"0\" failures=\"1\"",
             "type=\"digest\"",

@@ -10,16 +10,16 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cluster::objects::api::core::v1::{Namespace, Node, Pod, Secret};
-use cluster::{Scope, of_pod, own};
+use cluster::{ObjectScope, explain_pod, mark_as_own};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
-use types::lock::Image;
+use types::lock::LockedImage;
 use types::own_image;
 
-use super::nodes::{has, is_schedulable, name, platform};
-use super::registry::no_site;
-use super::{Finding, Name, SiteRegistry, State, Subject};
+use super::nodes::{has_platform, is_schedulable, node_name, node_platform};
+use super::registry::skip_without_site;
+use super::{CheckFinding, CheckName, CheckSubject, FindingState, SiteRegistry};
 
 /// The value of the label `gantry.dev/part` on these pods.
 const PART: &str = "check";
@@ -39,31 +39,31 @@ const NO_PROGRAM: &str = "/gantry-checks-the-pull-alone";
 /// The findings of both checks, which share their pods. The check that comes first starts them, and
 /// the other waits for the same result.
 #[derive(Default)]
-pub(super) struct Nodes {
-    found: OnceCell<Found>,
+pub(super) struct NodePodChecks {
+    found: OnceCell<NodePodFindings>,
 }
 
 /// What the pods on all nodes found.
 #[derive(Default)]
-struct Found {
-    pulls: Vec<Finding>,
-    dns: Vec<Finding>,
+struct NodePodFindings {
+    pulls: Vec<CheckFinding>,
+    dns: Vec<CheckFinding>,
 }
 
-impl Nodes {
+impl NodePodChecks {
     /// Checks whether every node can pull.
-    pub(super) async fn pulls(&self, subject: &Subject) -> Vec<Finding> {
-        self.found.get_or_init(|| look(subject)).await.pulls.clone()
+    pub(super) async fn check_pulls(&self, subject: &CheckSubject) -> Vec<CheckFinding> {
+        self.found.get_or_init(|| run_node_pods(subject)).await.pulls.clone()
     }
 
     /// Checks whether names of the cluster resolve in pods.
-    pub(super) async fn dns(&self, subject: &Subject) -> Vec<Finding> {
-        self.found.get_or_init(|| look(subject)).await.dns.clone()
+    pub(super) async fn check_dns(&self, subject: &CheckSubject) -> Vec<CheckFinding> {
+        self.found.get_or_init(|| run_node_pods(subject)).await.dns.clone()
     }
 }
 
 /// The namespace in which the pods are created.
-struct Place {
+struct PullPodNamespace {
     namespace: String,
     /// Whether it was created for them, and is deleted afterwards.
     is_own: bool,
@@ -71,142 +71,177 @@ struct Place {
 }
 
 /// Starts a pod on each node and collects what they find.
-async fn look(subject: &Subject) -> Found {
+async fn run_node_pods(subject: &CheckSubject) -> NodePodFindings {
     let (pulls, dns) = ("pulls from the registry", "DNS of the cluster");
     let Some(registry) = &subject.registry else {
-        return both(no_site, pulls, dns);
+        return report_for_both_checks(skip_without_site, pulls, dns);
     };
-    let images: &[Image] = subject.lock.as_ref().map(|lock| &*lock.images).unwrap_or_default();
+    let images: &[LockedImage] =
+        subject.lock.as_ref().map(|lock| &*lock.images).unwrap_or_default();
     if images.is_empty() {
         let why = "the lock has no image to pull";
-        return both(|name, what| Finding::skipped(name, "site", what, why), pulls, dns);
+        return report_for_both_checks(
+            |name, what| CheckFinding::skipped(name, "site", what, why),
+            pulls,
+            dns,
+        );
     }
     let refused = |error: &cluster::Error| {
-        both(
-            |name, what| Finding::refused(name, "cluster", what, error, State::Warning),
+        report_for_both_checks(
+            |name, what| {
+                CheckFinding::from_cluster_error(
+                    name,
+                    "cluster",
+                    what,
+                    error,
+                    FindingState::Warning,
+                )
+            },
             pulls,
             dns,
         )
     };
-    let nodes = match subject.cluster.list::<Node>(Scope::Cluster, "").await {
+    let nodes = match subject.cluster.list_objects::<Node>(ObjectScope::Cluster, "").await {
         Ok(nodes) => nodes,
         Err(error) => return refused(&error),
     };
-    let place = match place(subject, registry).await {
+    let place = match find_or_create_namespace(subject, registry).await {
         Ok(place) => place,
         Err(error) => return refused(&error),
     };
     let nodes: Vec<&Node> =
         nodes.iter().filter(|node| is_schedulable(node)).take(MOST_NODES).collect();
     let asked = futures::stream::iter(nodes.into_iter().enumerate())
-        .map(|(index, node)| one(subject, registry, &place, images, index, node));
-    let all: Vec<(Finding, Option<Finding>)> = asked.buffered(AT_ONCE).collect().await;
+        .map(|(index, node)| check_node(subject, registry, &place, images, index, node));
+    let all: Vec<(CheckFinding, Option<CheckFinding>)> = asked.buffered(AT_ONCE).collect().await;
     if place.is_own {
         // It is empty again. If this fails, its label tells an administrator where it came from.
-        let _ = subject.cluster.delete_own::<Namespace>(Scope::Cluster, &place.namespace).await;
+        let _ = subject
+            .cluster
+            .delete_own_object::<Namespace>(ObjectScope::Cluster, &place.namespace)
+            .await;
     }
-    let mut found = Found::default();
+    let mut found = NodePodFindings::default();
     for (pull, dns) in all {
         found.pulls.push(pull);
         found.dns.extend(dns);
     }
     if found.dns.is_empty() {
         let why = "only a pod with Gantry's own image can resolve names, and that is not in the lock or could not be pulled (add it with tools: [gantry] in gantry.yaml)";
-        found.dns.push(Finding::skipped(Name::Dns, "cluster", dns, why));
+        found.dns.push(CheckFinding::skipped(CheckName::Dns, "cluster", dns, why));
     }
     found
 }
 
 /// The name of the namespace of this process, and the prefix of its pods. The process id keeps two
 /// runs at the same time apart.
-fn own_name() -> String {
+fn process_pod_prefix() -> String {
     format!("gantry-check-{}", std::process::id())
 }
 
 /// Removes the pods and the namespace of this process.
-pub(super) async fn sweep(subject: &Subject) {
+pub(super) async fn remove_node_pods(subject: &CheckSubject) {
     let cluster = &subject.cluster;
-    let prefix = format!("{}-", own_name());
+    let prefix = format!("{}-", process_pod_prefix());
     for release in &subject.releases {
-        let scope = Scope::Namespace(&release.namespace);
+        let scope = ObjectScope::Namespace(&release.namespace);
         // By label, then by name: pods of another run that is still going on are left alone.
-        let pods = cluster.list::<Pod>(scope, &format!("{}={PART}", cluster::PART)).await;
+        let pods = cluster.list_objects::<Pod>(scope, &format!("{}={PART}", cluster::PART)).await;
         for name in pods.into_iter().flatten().filter_map(|pod| pod.metadata.name) {
             if name.starts_with(&prefix) {
                 let _ = cluster.remove_pod(&release.namespace, &name).await;
             }
         }
     }
-    let _ = cluster.delete_own::<Namespace>(Scope::Cluster, &own_name()).await;
+    let _ =
+        cluster.delete_own_object::<Namespace>(ObjectScope::Cluster, &process_pod_prefix()).await;
 }
 
 /// Reports the same for both checks.
-fn both(finding: impl Fn(Name, &str) -> Finding, pulls: &str, dns: &str) -> Found {
-    Found { pulls: vec![finding(Name::NodePull, pulls)], dns: vec![finding(Name::Dns, dns)] }
+fn report_for_both_checks(
+    finding: impl Fn(CheckName, &str) -> CheckFinding,
+    pulls: &str,
+    dns: &str,
+) -> NodePodFindings {
+    NodePodFindings {
+        pulls: vec![finding(CheckName::NodePull, pulls)],
+        dns: vec![finding(CheckName::Dns, dns)],
+    }
 }
 
 /// Chooses the namespace of a release that exists, with its pull secret if that exists; otherwise
 /// creates a namespace.
-async fn place(subject: &Subject, registry: &SiteRegistry) -> cluster::Result<Place> {
+async fn find_or_create_namespace(
+    subject: &CheckSubject,
+    registry: &SiteRegistry,
+) -> cluster::Result<PullPodNamespace> {
     for release in &subject.releases {
-        let found = subject.cluster.get::<Namespace>(Scope::Cluster, &release.namespace).await;
+        let found =
+            subject.cluster.get_object::<Namespace>(ObjectScope::Cluster, &release.namespace).await;
         // Without the right to read namespaces, the one of the release is assumed to exist.
         if matches!(found, Ok(None)) {
             continue;
         }
         let mut pull_secret = registry.pull_secret.clone();
         if let Some(name) = &pull_secret {
-            let scope = Scope::Namespace(&release.namespace);
-            let there = subject.cluster.get::<Secret>(scope, name).await;
+            let scope = ObjectScope::Namespace(&release.namespace);
+            let there = subject.cluster.get_object::<Secret>(scope, name).await;
             pull_secret = matches!(there, Ok(Some(_))).then(|| name.clone());
         }
-        return Ok(Place { namespace: release.namespace.clone(), is_own: false, pull_secret });
+        return Ok(PullPodNamespace {
+            namespace: release.namespace.clone(),
+            is_own: false,
+            pull_secret,
+        });
     }
     // The strictest level of pod security: these pods meet it, and nothing else should run there.
     let mut namespace = Namespace::default();
-    let name = own_name();
+    let name = process_pod_prefix();
     namespace.metadata.name = Some(name.clone());
     namespace.metadata.labels = Some(BTreeMap::from([(
         "pod-security.kubernetes.io/enforce".to_owned(),
         "restricted".to_owned(),
     )]));
-    own(&mut namespace.metadata, PART);
-    subject.cluster.apply(Scope::Cluster, &namespace).await?;
-    Ok(Place { namespace: name, is_own: true, pull_secret: None })
+    mark_as_own(&mut namespace.metadata, PART);
+    subject.cluster.apply_object(ObjectScope::Cluster, &namespace).await?;
+    Ok(PullPodNamespace { namespace: name, is_own: true, pull_secret: None })
 }
 
 /// Checks one node: its pull, and with Gantry's image what its pod resolved.
-async fn one(
-    subject: &Subject,
+async fn check_node(
+    subject: &CheckSubject,
     registry: &SiteRegistry,
-    place: &Place,
-    images: &[Image],
+    place: &PullPodNamespace,
+    images: &[LockedImage],
     index: usize,
     node: &Node,
-) -> (Finding, Option<Finding>) {
-    let node_name = name(node);
+) -> (CheckFinding, Option<CheckFinding>) {
+    let node_name = node_name(node);
     let what = format!("Node {node_name}");
-    let Some((image, is_gantry)) = choose(images, node) else {
+    let Some((image, is_gantry)) = choose_image(images, node) else {
         let why = "no locked image has its platform";
-        return (Finding::skipped(Name::NodePull, node_name, what, why), None);
+        return (CheckFinding::skipped(CheckName::NodePull, node_name, what, why), None);
     };
-    let target = match registry.target(&image.reference) {
+    let target = match registry.target_reference(&image.reference) {
         Ok(target) => target.to_string(),
         Err(error) => {
             let next = "correct naming: in site.yaml";
-            let finding = Finding::failed(Name::NodePull, node_name, what);
-            return (finding.because(error.to_string(), next), None);
+            let finding = CheckFinding::failed(CheckName::NodePull, node_name, what);
+            return (finding.with_reason(error.to_string(), next), None);
         }
     };
-    let pod_name = format!("{}-{index}", own_name());
-    let pod = match pod(&pod_name, &node_name, &target, is_gantry, place) {
+    let pod_name = format!("{}-{index}", process_pod_prefix());
+    let pod = match build_pull_pod(&pod_name, &node_name, &target, is_gantry, place) {
         Ok(pod) => pod,
         Err(cause) => {
-            let finding = Finding::failed(Name::NodePull, node_name, what);
-            return (finding.because(cause, "this is a defect of Gantry: please report it"), None);
+            let finding = CheckFinding::failed(CheckName::NodePull, node_name, what);
+            return (
+                finding.with_reason(cause, "this is a defect of Gantry: please report it"),
+                None,
+            );
         }
     };
-    let watched = watch(subject, place, &pod, &target, is_gantry, &node_name);
+    let watched = watch_pull(subject, place, &pod, &target, is_gantry, &node_name);
     let findings = Box::pin(watched).await;
     // The pod is removed whatever the result is. If that fails, its deadline (600 s) ends it.
     let _ = subject.cluster.remove_pod(&place.namespace, &pod_name).await;
@@ -215,14 +250,14 @@ async fn one(
 
 /// Chooses the image to pull on a node: Gantry's own, or the smallest one for its platform. Returns
 /// it with whether it is Gantry's.
-fn choose<'a>(images: &'a [Image], node: &Node) -> Option<(&'a Image, bool)> {
-    let platform = platform(node)?;
-    let fitting = || images.iter().filter(|image| has(image, &platform));
+fn choose_image<'a>(images: &'a [LockedImage], node: &Node) -> Option<(&'a LockedImage, bool)> {
+    let platform = node_platform(node)?;
+    let fitting = || images.iter().filter(|image| has_platform(image, &platform));
     if let Some(own) = fitting().find(|image| image.reference.name() == own_image::REPOSITORY) {
         return Some((own, true));
     }
-    let size = |image: &&Image| -> u64 {
-        let blobs = image.manifests.iter().flat_map(types::lock::Manifest::blobs);
+    let size = |image: &&LockedImage| -> u64 {
+        let blobs = image.manifests.iter().flat_map(types::lock::LockedManifest::blobs);
         blobs.map(|blob| blob.size).sum()
     };
     fitting().min_by_key(size).map(|image| (image, false))
@@ -230,7 +265,13 @@ fn choose<'a>(images: &'a [Image], node: &Node) -> Option<(&'a Image, bool)> {
 
 /// Builds a pod that any cluster accepts: restricted pod security, no fixed user (as OpenShift
 /// demands), no token, few resources.
-fn pod(pod: &str, node: &str, image: &str, is_gantry: bool, place: &Place) -> Result<Pod, String> {
+fn build_pull_pod(
+    pod: &str,
+    node: &str,
+    image: &str,
+    is_gantry: bool,
+    place: &PullPodNamespace,
+) -> Result<Pod, String> {
     let mut container = json!({
         "name": "pull",
         "image": image,
@@ -276,70 +317,91 @@ fn pod(pod: &str, node: &str, image: &str, is_gantry: bool, place: &Place) -> Re
         },
     });
     let mut made: Pod = serde_json::from_value(manifest).map_err(|cause| cause.to_string())?;
-    own(&mut made.metadata, PART);
+    mark_as_own(&mut made.metadata, PART);
     Ok(made)
 }
 
 /// Starts the pod and waits until the pull has succeeded or failed.
-async fn watch(
-    subject: &Subject,
-    place: &Place,
+async fn watch_pull(
+    subject: &CheckSubject,
+    place: &PullPodNamespace,
     pod: &Pod,
     image: &str,
     is_gantry: bool,
     node: &str,
-) -> (Finding, Option<Finding>) {
+) -> (CheckFinding, Option<CheckFinding>) {
     let cluster = &subject.cluster;
     let what = format!("Node {node}");
     let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
     let refused = |error: &cluster::Error| {
-        (Finding::refused(Name::NodePull, node, &what, error, State::Warning), None)
+        (
+            CheckFinding::from_cluster_error(
+                CheckName::NodePull,
+                node,
+                &what,
+                error,
+                FindingState::Warning,
+            ),
+            None,
+        )
     };
     let started = Instant::now();
     if let Err(error) = cluster.start_pod(&place.namespace, pod).await {
         return refused(&error);
     }
     loop {
-        let now = match cluster.get::<Pod>(Scope::Namespace(&place.namespace), pod_name).await {
+        let now = match cluster
+            .get_object::<Pod>(ObjectScope::Namespace(&place.namespace), pod_name)
+            .await
+        {
             Ok(now) => now.unwrap_or_default(),
             Err(error) => return refused(&error),
         };
-        match pulled(&now) {
-            Pull::Done => {
+        match read_pull_progress(&now) {
+            PullProgress::Done => {
                 let took = started.elapsed();
-                let ok = Finding::ok(Name::NodePull, node, what, format!("it has pulled {image}"));
+                let ok = CheckFinding::ok(
+                    CheckName::NodePull,
+                    node,
+                    what,
+                    format!("it has pulled {image}"),
+                );
                 let dns = match is_gantry {
-                    true => Some(resolved(subject, place, pod_name, node).await),
+                    true => Some(check_name_resolution(subject, place, pod_name, node).await),
                     false => None,
                 };
-                return (ok.taking(took), dns);
+                return (ok.with_duration(took), dns);
             }
-            Pull::Failed(message) => {
-                let reason = of_pod(&now);
+            PullProgress::Failed(message) => {
+                let reason = explain_pod(&now);
                 let why = reason.as_ref().map_or_else(
                     || format!("it cannot pull {image}"),
                     |reason| reason.why.replacen("container pull ", "it ", 1),
                 );
                 let next = reason.map(|reason| reason.next).unwrap_or_default();
                 let why = if message.is_empty() { why } else { format!("{why}\n  {message}") };
-                let failed = Finding::failed(Name::NodePull, node, what).because(why, next);
+                let failed =
+                    CheckFinding::failed(CheckName::NodePull, node, what).with_reason(why, next);
                 return (failed, None);
             }
-            Pull::Waiting if started.elapsed() > PULL => {
-                let (why, next) = match of_pod(&now) {
+            PullProgress::Waiting if started.elapsed() > PULL => {
+                let (why, next) = match explain_pod(&now) {
                     Some(reason) => (reason.why, reason.next),
                     None => ("its pod did not start".to_owned(), "check the node".to_owned()),
                 };
                 let why = format!("the image was not pulled within {} s: {why}", PULL.as_secs());
-                return (Finding::failed(Name::NodePull, node, what).because(why, next), None);
+                return (
+                    CheckFinding::failed(CheckName::NodePull, node, what).with_reason(why, next),
+                    None,
+                );
             }
-            Pull::Waiting => tokio::time::sleep(PERIOD).await,
+            PullProgress::Waiting => tokio::time::sleep(PERIOD).await,
         }
     }
 }
 
 /// How far the pull of an image is.
-enum Pull {
+enum PullProgress {
     Waiting,
     Done,
     Failed(String),
@@ -347,14 +409,14 @@ enum Pull {
 
 /// Reads from the status of the pod how far the pull is. Any state that comes after the pull proves
 /// it.
-fn pulled(pod: &Pod) -> Pull {
+fn read_pull_progress(pod: &Pod) -> PullProgress {
     let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    let Some(status) = statuses.and_then(|all| all.first()) else { return Pull::Waiting };
+    let Some(status) = statuses.and_then(|all| all.first()) else { return PullProgress::Waiting };
     let state = status.state.as_ref();
     if !status.image_id.is_empty()
         || state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
     {
-        return Pull::Done;
+        return PullProgress::Done;
     }
     let waiting = state.and_then(|state| state.waiting.as_ref());
     let message = waiting.and_then(|waiting| waiting.message.clone()).unwrap_or_default();
@@ -362,7 +424,7 @@ fn pulled(pod: &Pod) -> Pull {
         // Reported at once, without waiting for the retries of the kubelet: the reasons that pass
         // by themselves are rare, and the check can be repeated.
         Some("ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "InvalidImageName") => {
-            Pull::Failed(message)
+            PullProgress::Failed(message)
         }
         // The container was created, or its creation failed: the image was there before.
         Some(
@@ -371,22 +433,36 @@ fn pulled(pod: &Pod) -> Pull {
             | "RunContainerError"
             | "StartError"
             | "CrashLoopBackOff",
-        ) => Pull::Done,
-        _ => Pull::Waiting,
+        ) => PullProgress::Done,
+        _ => PullProgress::Waiting,
     }
 }
 
 /// Reads from the log of the pod what it resolved.
-async fn resolved(subject: &Subject, place: &Place, pod: &str, node: &str) -> Finding {
+async fn check_name_resolution(
+    subject: &CheckSubject,
+    place: &PullPodNamespace,
+    pod: &str,
+    node: &str,
+) -> CheckFinding {
     let cluster = &subject.cluster;
     let what = format!("{RESOLVED} in a pod on {node}");
     let limit = Duration::from_secs(60);
     // Its exit code is of no interest: it also fails if the name does not resolve, and the log has
     // the reason.
-    let _ = cluster.wait_pod(&place.namespace, pod, cluster::Until::Ended, limit).await;
-    let log = match cluster.logs(&place.namespace, pod, None, Some(20)).await {
+    let _ =
+        cluster.wait_for_pod(&place.namespace, pod, cluster::AwaitedPodState::Ended, limit).await;
+    let log = match cluster.read_logs(&place.namespace, pod, None, Some(20)).await {
         Ok(log) => log,
-        Err(error) => return Finding::refused(Name::Dns, node, what, &error, State::Warning),
+        Err(error) => {
+            return CheckFinding::from_cluster_error(
+                CheckName::Dns,
+                node,
+                what,
+                &error,
+                FindingState::Warning,
+            );
+        }
     };
     // Warnings may precede the JSON in the log, which has both output streams.
     let answers: Option<Vec<Value>> = log.find('[').and_then(|start| {
@@ -394,7 +470,7 @@ async fn resolved(subject: &Subject, place: &Place, pod: &str, node: &str) -> Fi
     });
     let Some(answer) = answers.as_ref().and_then(|all| all.first()) else {
         let words: String = log.trim().chars().take(300).collect();
-        return Finding::failed(Name::Dns, node, what).because(
+        return CheckFinding::failed(CheckName::Dns, node, what).with_reason(
             format!("the output of its pod is not what was expected: {words:?}"),
             "the locked Gantry image may be older than this Gantry: update tools: [gantry] with gantry lock --upgrade",
         );
@@ -403,12 +479,12 @@ async fn resolved(subject: &Subject, place: &Place, pod: &str, node: &str) -> Fi
         answer["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if addresses.is_empty() {
         let cause = answer["error"].as_str().unwrap_or("the name has no address");
-        return Finding::failed(Name::Dns, node, what).because(
+        return CheckFinding::failed(CheckName::Dns, node, what).with_reason(
             cause,
             "check the pods of CoreDNS in kube-system, and whether a NetworkPolicy blocks access to them",
         );
     }
-    Finding::ok(Name::Dns, node, what, format!("it resolves to {}", addresses.join(", ")))
+    CheckFinding::ok(CheckName::Dns, node, what, format!("it resolves to {}", addresses.join(", ")))
 }
 
 #[cfg(test)]
@@ -432,9 +508,13 @@ mod tests {
             (json!({"terminated": {"exitCode": 128}}), true),
             (waiting("ContainerCreating"), false),
         ] {
-            assert_eq!(matches!(pulled(&pod_with(&state, "")), Pull::Done), is_done, "{state}");
+            assert_eq!(
+                matches!(read_pull_progress(&pod_with(&state, "")), PullProgress::Done),
+                is_done,
+                "{state}"
+            );
         }
-        let failed = pulled(&pod_with(&waiting("ErrImagePull"), ""));
-        assert!(matches!(failed, Pull::Failed(message) if message == "m"));
+        let failed = read_pull_progress(&pod_with(&waiting("ErrImagePull"), ""));
+        assert!(matches!(failed, PullProgress::Failed(message) if message == "m"));
     }
 }

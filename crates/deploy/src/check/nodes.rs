@@ -2,48 +2,54 @@
 
 use std::collections::BTreeMap;
 
-use cluster::Scope;
+use cluster::ObjectScope;
 use cluster::objects::api::core::v1::Node;
 use types::Platform;
-use types::lock::Image;
+use types::lock::LockedImage;
 
-use super::{Finding, Name, State, Subject};
+use super::{CheckFinding, CheckName, CheckSubject, FindingState};
 
 /// The most images that are named for a missing platform.
 const SHOWN: usize = 5;
 
 /// Checks all nodes, and the platforms of the locked images.
-pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
-    let nodes = match subject.cluster.list::<Node>(Scope::Cluster, "").await {
+pub(super) async fn check_nodes(subject: &CheckSubject) -> Vec<CheckFinding> {
+    let nodes = match subject.cluster.list_objects::<Node>(ObjectScope::Cluster, "").await {
         Ok(nodes) => nodes,
         Err(error) => {
-            return vec![Finding::refused(Name::Nodes, "cluster", "nodes", &error, State::Warning)];
+            return vec![CheckFinding::from_cluster_error(
+                CheckName::Nodes,
+                "cluster",
+                "nodes",
+                &error,
+                FindingState::Warning,
+            )];
         }
     };
     if nodes.is_empty() {
         return vec![
-            Finding::failed(Name::Nodes, "cluster", "nodes")
-                .because("the cluster has no nodes", "join a node to the cluster"),
+            CheckFinding::failed(CheckName::Nodes, "cluster", "nodes")
+                .with_reason("the cluster has no nodes", "join a node to the cluster"),
         ];
     }
-    let mut findings: Vec<Finding> = nodes.iter().map(one).collect();
+    let mut findings: Vec<CheckFinding> = nodes.iter().map(check_node).collect();
     let mut platforms: BTreeMap<Platform, Vec<String>> = BTreeMap::new();
     // Grouped, so that a missing platform is one finding and not one for each node.
     for node in nodes.iter().filter(|node| is_schedulable(node)) {
-        if let Some(platform) = platform(node) {
-            platforms.entry(platform).or_default().push(name(node));
+        if let Some(platform) = node_platform(node) {
+            platforms.entry(platform).or_default().push(node_name(node));
         }
     }
     let Some(lock) = &subject.lock else { return findings };
     for (platform, nodes) in platforms {
         let place = nodes.join(", ");
         let what = format!("images for {platform}");
-        let missing: Vec<&Image> =
-            lock.images.iter().filter(|image| !has(image, &platform)).collect();
+        let missing: Vec<&LockedImage> =
+            lock.images.iter().filter(|image| !has_platform(image, &platform)).collect();
         findings.push(match missing.as_slice() {
             [] => {
                 let why = format!("all {} locked images have this platform", lock.images.len());
-                Finding::ok(Name::Nodes, place, what, why)
+                CheckFinding::ok(CheckName::Nodes, place, what, why)
             }
             missing => {
                 let names: Vec<String> =
@@ -57,8 +63,8 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
                 // A cluster of two architectures may restrict some workloads to one of them, so
                 // only a platform without any image is a failure.
                 match missing.len() < lock.images.len() {
-                    true => Finding::warning(Name::Nodes, place, what).because(why, next),
-                    false => Finding::failed(Name::Nodes, place, what).because(why, next),
+                    true => CheckFinding::warning(CheckName::Nodes, place, what).with_reason(why, next),
+                    false => CheckFinding::failed(CheckName::Nodes, place, what).with_reason(why, next),
                 }
             }
         });
@@ -67,8 +73,8 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
 }
 
 /// Checks one node.
-fn one(node: &Node) -> Finding {
-    let what = format!("Node {}", name(node));
+fn check_node(node: &Node) -> CheckFinding {
+    let what = format!("Node {}", node_name(node));
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref());
     let ready = conditions.unwrap_or_default().iter().find(|one| one.type_ == "Ready");
     let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
@@ -83,24 +89,27 @@ fn one(node: &Node) -> Finding {
                     info.kubelet_version
                 )
             });
-            Finding::ok(Name::Nodes, "cluster", what, format!("ready{seen}"))
+            CheckFinding::ok(CheckName::Nodes, "cluster", what, format!("ready{seen}"))
         }
-        Some(ready) if ready.status == "True" => Finding::warning(Name::Nodes, "cluster", what)
-            .because(
+        Some(ready) if ready.status == "True" => {
+            CheckFinding::warning(CheckName::Nodes, "cluster", what).with_reason(
                 "it is ready, but accepts no pods (cordoned)",
                 "uncordon it when it may run pods again",
-            ),
+            )
+        }
         ready => {
             let message = ready.and_then(|ready| ready.message.clone());
             let why = message.unwrap_or_else(|| "it reports no status".to_owned());
-            Finding::failed(Name::Nodes, "cluster", what)
-                .because(format!("not ready: {why}"), "check its kubelet and its container runtime")
+            CheckFinding::failed(CheckName::Nodes, "cluster", what).with_reason(
+                format!("not ready: {why}"),
+                "check its kubelet and its container runtime",
+            )
         }
     }
 }
 
 /// The name of a node.
-pub(super) fn name(node: &Node) -> String {
+pub(super) fn node_name(node: &Node) -> String {
     node.metadata.name.clone().unwrap_or_default()
 }
 
@@ -110,13 +119,13 @@ pub(super) fn is_schedulable(node: &Node) -> bool {
 }
 
 /// The platform of a node, as its kubelet reports it.
-pub(super) fn platform(node: &Node) -> Option<Platform> {
+pub(super) fn node_platform(node: &Node) -> Option<Platform> {
     let info = node.status.as_ref()?.node_info.as_ref()?;
     format!("{}/{}", info.operating_system, info.architecture).parse().ok()
 }
 
 /// Whether a locked image has a manifest for a platform.
-pub(super) fn has(image: &Image, platform: &Platform) -> bool {
+pub(super) fn has_platform(image: &LockedImage, platform: &Platform) -> bool {
     image.manifests.iter().any(|manifest| {
         // Single manifests may name no platform; then nothing speaks against this one.
         manifest.platform.as_ref().is_none_or(|own| own.satisfies(platform))

@@ -5,10 +5,10 @@ use cluster::objects::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use cluster::objects::api::batch::v1::Job;
 use cluster::objects::api::core::v1::{ContainerStatus, Pod};
 use cluster::objects::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use cluster::{Scope, of_pod};
+use cluster::{ObjectScope, explain_pod};
 
-use super::release::{marked, selects};
-use super::{Finding, Name, Release, State, Subject, workloads};
+use super::release::{find_release_name, is_selector_match};
+use super::{CheckFinding, CheckName, CheckSubject, CheckedRelease, FindingState, workloads};
 
 /// How many of the last lines of a log are shown.
 const LINES: u32 = 5;
@@ -16,78 +16,92 @@ const LINES: u32 = 5;
 const WIDTH: usize = 200;
 
 /// Checks the pods of all releases.
-pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
+pub(super) async fn check_pods(subject: &CheckSubject) -> Vec<CheckFinding> {
     let mut findings = Vec::new();
     for release in &subject.releases {
         let place = &release.namespace;
         let what = format!("pods of {}", release.name);
-        let pods = match of_release(subject, release).await {
+        let pods = match list_release_pods(subject, release).await {
             Ok(pods) => pods,
             Err(error) => {
-                findings.push(Finding::refused(Name::Pods, place, what, &error, State::Failed));
+                findings.push(CheckFinding::from_cluster_error(
+                    CheckName::Pods,
+                    place,
+                    what,
+                    &error,
+                    FindingState::Failed,
+                ));
                 continue;
             }
         };
         if pods.is_empty() {
-            findings.push(workloads::absent(subject, release, Name::Pods));
+            findings.push(workloads::report_missing_release(subject, release, CheckName::Pods));
             continue;
         }
         let mut well = 0;
         for pod in &pods {
-            match of_pod(pod) {
+            match explain_pod(pod) {
                 None => {
                     well += 1;
-                    findings.extend(restarted(place, pod));
+                    findings.extend(warn_of_memory_kill(place, pod));
                 }
-                Some(reason) => findings.push(unready(subject, place, pod, reason).await),
+                Some(reason) => {
+                    findings.push(explain_unready_pod(subject, place, pod, reason).await)
+                }
             }
         }
         if well > 0 {
             let why = format!("{well} of {} are ready or have completed", pods.len());
-            findings.push(Finding::ok(Name::Pods, place, what, why));
+            findings.push(CheckFinding::ok(CheckName::Pods, place, what, why));
         }
     }
     if findings.is_empty() {
         let why = "there are no releases, as gantry.lock has no charts";
-        findings.push(Finding::skipped(Name::Pods, "cluster", "pods", why));
+        findings.push(CheckFinding::skipped(CheckName::Pods, "cluster", "pods", why));
     }
     findings
 }
 
 /// Lists the pods of a release: those marked as its own, and those that its workloads select.
-pub(super) async fn of_release(subject: &Subject, release: &Release) -> cluster::Result<Vec<Pod>> {
-    let scope = Scope::Namespace(&release.namespace);
+pub(super) async fn list_release_pods(
+    subject: &CheckSubject,
+    release: &CheckedRelease,
+) -> cluster::Result<Vec<Pod>> {
+    let scope = ObjectScope::Namespace(&release.namespace);
     let cluster = &subject.cluster;
     let mut selectors: Vec<LabelSelector> = Vec::new();
-    for one in cluster.list::<Deployment>(scope, "").await? {
-        selectors.extend(one.spec.filter(|_| release.owns(&one.metadata)).map(|s| s.selector));
+    for one in cluster.list_objects::<Deployment>(scope, "").await? {
+        selectors
+            .extend(one.spec.filter(|_| release.is_owner_of(&one.metadata)).map(|s| s.selector));
     }
-    for one in cluster.list::<StatefulSet>(scope, "").await? {
-        selectors.extend(one.spec.filter(|_| release.owns(&one.metadata)).map(|s| s.selector));
+    for one in cluster.list_objects::<StatefulSet>(scope, "").await? {
+        selectors
+            .extend(one.spec.filter(|_| release.is_owner_of(&one.metadata)).map(|s| s.selector));
     }
-    for one in cluster.list::<DaemonSet>(scope, "").await? {
-        selectors.extend(one.spec.filter(|_| release.owns(&one.metadata)).map(|s| s.selector));
+    for one in cluster.list_objects::<DaemonSet>(scope, "").await? {
+        selectors
+            .extend(one.spec.filter(|_| release.is_owner_of(&one.metadata)).map(|s| s.selector));
     }
-    for one in cluster.list::<Job>(scope, "").await? {
-        let own = one.spec.filter(|_| release.owns(&one.metadata));
+    for one in cluster.list_objects::<Job>(scope, "").await? {
+        let own = one.spec.filter(|_| release.is_owner_of(&one.metadata));
         selectors.extend(own.and_then(|spec| spec.selector));
     }
     // Many charts do not put the release label on their pod templates; the selectors find those.
-    let is_own = |pod: &Pod| match marked(&pod.metadata) {
+    let is_own = |pod: &Pod| match find_release_name(&pod.metadata) {
         Some(name) if name == release.name => true,
         _ => selectors
             .iter()
-            .any(|one| selects(one.match_labels.as_ref(), pod.metadata.labels.as_ref())),
+            .any(|one| is_selector_match(one.match_labels.as_ref(), pod.metadata.labels.as_ref())),
     };
-    let mut pods = cluster.list::<Pod>(scope, "").await?;
+    let mut pods = cluster.list_objects::<Pod>(scope, "").await?;
     pods.retain(|pod| is_own(pod) && pod.metadata.deletion_timestamp.is_none());
     Ok(pods)
 }
 
 /// Warns about a container that is ready now, but was killed earlier for exceeding its memory
 /// limit.
-fn restarted(place: &str, pod: &Pod) -> Option<Finding> {
-    let killed = statuses(pod).find_map(|status| {
+fn warn_of_memory_kill(place: &str, pod: &Pod) -> Option<CheckFinding> {
+    let killed = list_container_statuses(pod).find_map(|status| {
         let ended = status.last_state.as_ref()?.terminated.as_ref()?;
         (ended.reason.as_deref() == Some("OOMKilled")).then_some(status)
     })?;
@@ -96,18 +110,23 @@ fn restarted(place: &str, pod: &Pod) -> Option<Finding> {
         killed.name, killed.restart_count
     );
     Some(
-        Finding::warning(Name::Pods, place, called(pod))
-            .because(why, "raise its memory limit in the values"),
+        CheckFinding::warning(CheckName::Pods, place, pod_title(pod))
+            .with_reason(why, "raise its memory limit in the values"),
     )
 }
 
 /// Explains why a pod is not ready, by its containers, its events and its log.
-async fn unready(subject: &Subject, place: &str, pod: &Pod, reason: cluster::Reason) -> Finding {
+async fn explain_unready_pod(
+    subject: &CheckSubject,
+    place: &str,
+    pod: &Pod,
+    reason: cluster::NotReadyReason,
+) -> CheckFinding {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let mut why = reason.why;
     let mut next = reason.next;
     // The kernel kills without a word in the log, so this reason takes precedence over it.
-    let oom = statuses(pod).find(|status| {
+    let oom = list_container_statuses(pod).find(|status| {
         let ended = |state: Option<&cluster::objects::api::core::v1::ContainerState>| {
             state.and_then(|state| state.terminated.as_ref()?.reason.clone())
         };
@@ -123,7 +142,7 @@ async fn unready(subject: &Subject, place: &str, pod: &Pod, reason: cluster::Rea
         "raise its memory limit in the values".clone_into(&mut next);
     }
     // The kubelet's events say which probe failed and how, or which volume cannot be mounted.
-    let warning = subject.cluster.warning(place, name).await;
+    let warning = subject.cluster.latest_warning(place, name).await;
     let is_probe = warning.as_deref().is_some_and(|text| text.contains("probe failed"));
     if let Some(warning) = warning.filter(|warning| !why.contains(warning.as_str())) {
         why = format!("{why}: {}", warning.trim());
@@ -131,8 +150,8 @@ async fn unready(subject: &Subject, place: &str, pod: &Pod, reason: cluster::Rea
     if is_probe && oom.is_none() {
         "find out in its log why the server does not answer the probe; if it only starts slowly, add a startupProbe or raise initialDelaySeconds".clone_into(&mut next);
     }
-    if let Some(container) = unready_container(pod) {
-        let log = subject.cluster.logs(place, name, Some(&container), Some(LINES)).await;
+    if let Some(container) = find_unready_container(pod) {
+        let log = subject.cluster.read_logs(place, name, Some(&container), Some(LINES)).await;
         let lines: Vec<String> = log
             .iter()
             .flat_map(|log| log.lines())
@@ -146,11 +165,11 @@ async fn unready(subject: &Subject, place: &str, pod: &Pod, reason: cluster::Rea
             );
         }
     }
-    Finding::failed(Name::Pods, place, called(pod)).because(why, next)
+    CheckFinding::failed(CheckName::Pods, place, pod_title(pod)).with_reason(why, next)
 }
 
 /// The first container that has run and is not ready. One that never started has no log.
-fn unready_container(pod: &Pod) -> Option<String> {
+fn find_unready_container(pod: &Pod) -> Option<String> {
     let has_log = |status: &&ContainerStatus| {
         let has_ended = |state: Option<&cluster::objects::api::core::v1::ContainerState>| {
             state.is_some_and(|state| state.terminated.is_some())
@@ -163,11 +182,11 @@ fn unready_container(pod: &Pod) -> Option<String> {
             .is_some_and(|ended| ended.exit_code != 0);
         (runs && !status.ready) || failed || has_ended(status.last_state.as_ref())
     };
-    statuses(pod).find(has_log).map(|status| status.name.clone())
+    list_container_statuses(pod).find(has_log).map(|status| status.name.clone())
 }
 
 /// Lists the status of all containers of a pod, init containers first.
-fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+fn list_container_statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     let status = pod.status.iter();
     status.flat_map(|status| {
         let init = status.init_container_statuses.iter().flatten();
@@ -176,6 +195,6 @@ fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
 }
 
 /// How findings name a pod: `Pod web-0`.
-pub(super) fn called(pod: &Pod) -> String {
+pub(super) fn pod_title(pod: &Pod) -> String {
     format!("Pod {}", pod.metadata.name.as_deref().unwrap_or_default())
 }

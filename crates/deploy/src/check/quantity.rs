@@ -4,7 +4,7 @@
 
 /// Parses a quantity into thousandths: `500m` is 500, `1Ki` is 1,024,000. `None` if it is not
 /// valid.
-pub(super) fn milli(text: &str) -> Option<i128> {
+pub(super) fn parse_milli_quantity(text: &str) -> Option<i128> {
     let end = text.find(|c: char| !matches!(c, '0'..='9' | '.' | '+' | '-')).unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     // Numerator and denominator, from the unit to thousandths.
@@ -40,7 +40,7 @@ pub(super) fn milli(text: &str) -> Option<i128> {
 }
 
 /// Prints a quantity for people: bytes with binary units, everything else as Kubernetes writes it.
-pub(super) fn shown(resource: &str, milli: i128) -> String {
+pub(super) fn format_quantity(resource: &str, milli: i128) -> String {
     let is_bytes = ["memory", "storage"].iter().any(|part| resource.contains(part));
     if is_bytes && let Ok(bytes) = u64::try_from(milli / 1000) {
         return types::ByteSize(bytes).to_string();
@@ -64,11 +64,11 @@ mod tests {
             ("100n", 1),
             ("-1", -1000),
         ] {
-            assert_eq!(milli(text), Some(expected), "{text}");
+            assert_eq!(parse_milli_quantity(text), Some(expected), "{text}");
         }
-        assert_eq!(milli("1x"), None);
-        assert_eq!(milli(""), None);
-        assert_eq!(shown("requests.cpu", 1500), "1500m");
-        assert_eq!(shown("requests.memory", 1000 << 30), "1.0 GiB");
+        assert_eq!(parse_milli_quantity("1x"), None);
+        assert_eq!(parse_milli_quantity(""), None);
+        assert_eq!(format_quantity("requests.cpu", 1500), "1500m");
+        assert_eq!(format_quantity("requests.memory", 1000 << 30), "1.0 GiB");
     }
 }

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use cluster::objects::api::core::v1::{LimitRange, ResourceQuota};
-use cluster::{Id, Scope};
+use cluster::{ObjectId, ObjectScope};
 use serde_json::Value;
 
-use super::quantity::{milli, shown};
-use super::{Finding, Name, Release, State, Subject};
+use super::quantity::{format_quantity, parse_milli_quantity};
+use super::{CheckFinding, CheckName, CheckSubject, CheckedRelease, FindingState};
 
 /// The most rendered objects that are looked up in the cluster, one request each; a chart has some
 /// tens.
@@ -16,37 +16,51 @@ const MOST_WORKLOADS: usize = 500;
 
 /// What a release requests: amounts in thousandths, by the resource names of quotas
 /// (`requests.cpu`).
-type Demand = BTreeMap<String, i128>;
+type QuotaDemand = BTreeMap<String, i128>;
 
 /// Checks the quotas for all releases.
-pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
+pub(super) async fn check_quota(subject: &CheckSubject) -> Vec<CheckFinding> {
     let mut findings = Vec::new();
     for release in &subject.releases {
         let place = &release.namespace;
         let what = format!("quota for {}", release.name);
-        let scope = Scope::Namespace(place);
-        let quotas = match subject.cluster.list::<ResourceQuota>(scope, "").await {
+        let scope = ObjectScope::Namespace(place);
+        let quotas = match subject.cluster.list_objects::<ResourceQuota>(scope, "").await {
             Ok(quotas) if quotas.is_empty() => {
-                findings.push(Finding::ok(Name::Quota, place, what, "the namespace has no quota"));
+                findings.push(CheckFinding::ok(
+                    CheckName::Quota,
+                    place,
+                    what,
+                    "the namespace has no quota",
+                ));
                 continue;
             }
             Ok(quotas) => quotas,
             Err(error) => {
-                findings.push(Finding::refused(Name::Quota, place, what, &error, State::Warning));
+                findings.push(CheckFinding::from_cluster_error(
+                    CheckName::Quota,
+                    place,
+                    what,
+                    &error,
+                    FindingState::Warning,
+                ));
                 continue;
             }
         };
         if let Err(why) = &release.manifests {
-            findings.push(Finding::skipped(Name::Quota, place, what, why));
+            findings.push(CheckFinding::skipped(CheckName::Quota, place, what, why));
             continue;
         }
-        let new = new_objects(subject, release).await;
-        let demand = demand(&new);
+        let new = find_new_objects(subject, release).await;
+        let demand = sum_demand(&new);
         // A LimitRange fills in requests and limits that pods leave out.
-        let has_defaults =
-            subject.cluster.list::<LimitRange>(scope, "").await.is_ok_and(|all| !all.is_empty());
+        let has_defaults = subject
+            .cluster
+            .list_objects::<LimitRange>(scope, "")
+            .await
+            .is_ok_and(|all| !all.is_empty());
         for quota in &quotas {
-            findings.extend(judge(release, quota, &demand, &new, has_defaults));
+            findings.extend(judge_quota(release, quota, &demand, &new, has_defaults));
         }
     }
     findings
@@ -54,15 +68,18 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
 
 /// Finds the rendered objects that are not in the cluster yet. Those that are count in the quota's
 /// `used` already.
-async fn new_objects<'a>(subject: &Subject, release: &'a Release) -> Vec<&'a Value> {
+async fn find_new_objects<'a>(
+    subject: &CheckSubject,
+    release: &'a CheckedRelease,
+) -> Vec<&'a Value> {
     let mut new = Vec::new();
     let manifests = release.manifests.as_deref().unwrap_or_default();
-    let counted = |kind: &str| pod_template(kind).is_some() || kind == "PersistentVolumeClaim";
+    let counted = |kind: &str| pod_spec_pointer(kind).is_some() || kind == "PersistentVolumeClaim";
     let wanted = manifests.iter().filter(|document| document["kind"].as_str().is_some_and(counted));
     for document in wanted.take(MOST_WORKLOADS) {
         // One that cannot be looked up counts as new: better a false alarm than a pod that is
         // refused.
-        let Ok(id) = Id::of(document, &release.namespace) else { continue };
+        let Ok(id) = ObjectId::from_manifest(document, &release.namespace) else { continue };
         if !matches!(subject.cluster.read_manifest(&id).await, Ok(Some(_))) {
             new.push(document);
         }
@@ -71,13 +88,13 @@ async fn new_objects<'a>(subject: &Subject, release: &'a Release) -> Vec<&'a Val
 }
 
 /// Compares a quota with what a release requests.
-fn judge(
-    release: &Release,
+fn judge_quota(
+    release: &CheckedRelease,
     quota: &ResourceQuota,
-    demand: &Demand,
+    demand: &QuotaDemand,
     new: &[&Value],
     has_defaults: bool,
-) -> Vec<Finding> {
+) -> Vec<CheckFinding> {
     let place = &release.namespace;
     let name = quota.metadata.name.as_deref().unwrap_or_default();
     let status = quota.status.as_ref();
@@ -86,11 +103,12 @@ fn judge(
     let mut findings = Vec::new();
     for (resource, hard) in &hard {
         let what = format!("{resource} of ResourceQuota {name} for {}", release.name);
-        let Some(hard) = milli(&hard.0) else { continue };
-        let used = used.get(resource).and_then(|used| milli(&used.0)).unwrap_or_default();
-        let asked = demand.get(plain(resource)).copied().unwrap_or_default();
-        if !has_defaults && let Some(silent) = silent(new, resource) {
-            findings.push(Finding::failed(Name::Quota, place, what).because(
+        let Some(hard) = parse_milli_quantity(&hard.0) else { continue };
+        let used =
+            used.get(resource).and_then(|used| parse_milli_quantity(&used.0)).unwrap_or_default();
+        let asked = demand.get(qualify_resource_name(resource)).copied().unwrap_or_default();
+        if !has_defaults && let Some(silent) = find_container_without_resource(new, resource) {
+            findings.push(CheckFinding::failed(CheckName::Quota, place, what).with_reason(
                 format!("{silent} sets no {resource}, and under this quota the pods of such containers are rejected"),
                 "set its resources in the values, or create a LimitRange with defaults in the namespace",
             ));
@@ -100,27 +118,28 @@ fn judge(
             let why = format!(
                 "{} requests {}, but of {} only {} is left",
                 release.name,
-                shown(resource, asked),
-                shown(resource, hard),
-                shown(resource, (hard - used).max(0))
+                format_quantity(resource, asked),
+                format_quantity(resource, hard),
+                format_quantity(resource, (hard - used).max(0))
             );
             let next = "have the quota raised, or request less in the values";
-            findings.push(Finding::failed(Name::Quota, place, what).because(why, next));
+            findings
+                .push(CheckFinding::failed(CheckName::Quota, place, what).with_reason(why, next));
         }
     }
     if findings.is_empty() {
         let what = format!("ResourceQuota {name} for {}", release.name);
-        findings.push(Finding::ok(Name::Quota, place, what, "what it requests fits"));
+        findings.push(CheckFinding::ok(CheckName::Quota, place, what, "what it requests fits"));
     }
     findings
 }
 
 /// Finds the first container that does not set a resource which a quota counts. The API server
 /// rejects its pods then (kubernetes.io, "Resource Quotas").
-fn silent(new: &[&Value], resource: &str) -> Option<String> {
-    let (section, of) = section(resource)?;
+fn find_container_without_resource(new: &[&Value], resource: &str) -> Option<String> {
+    let (section, of) = split_resource_name(resource)?;
     new.iter().find_map(|document| {
-        let pod = pod_spec(document)?;
+        let pod = find_pod_spec(document)?;
         let containers = pod["containers"].as_array().into_iter().flatten();
         let is_silent = |container: &Value| {
             let resources = &container["resources"];
@@ -140,8 +159,8 @@ fn silent(new: &[&Value], resource: &str) -> Option<String> {
 }
 
 /// Adds up what objects request.
-fn demand(objects: &[&Value]) -> Demand {
-    let mut demand = Demand::new();
+fn sum_demand(objects: &[&Value]) -> QuotaDemand {
+    let mut demand = QuotaDemand::new();
     let mut add = |resource: &str, amount: i128| {
         *demand.entry(resource.to_owned()).or_default() += amount;
     };
@@ -149,10 +168,10 @@ fn demand(objects: &[&Value]) -> Demand {
         if document["kind"] == "PersistentVolumeClaim" {
             // One, in thousandths.
             add("persistentvolumeclaims", 1000);
-            add("requests.storage", storage(document));
+            add("requests.storage", read_requested_storage(document));
         }
-        let Some(pod) = pod_spec(document) else { continue };
-        let replicas = i128::from(replicas(document));
+        let Some(pod) = find_pod_spec(document) else { continue };
+        let replicas = i128::from(count_replicas(document));
         add("pods", replicas * 1000);
         // Init containers are left out: they run before the others, and rarely need more than
         // those.
@@ -163,8 +182,8 @@ fn demand(objects: &[&Value]) -> Demand {
                 ("limits", "cpu"),
                 ("limits", "memory"),
             ] {
-                let own = amount(&container["resources"][section][of]);
-                let amount = own.or_else(|| amount(&container["resources"]["limits"][of]));
+                let own = parse_amount(&container["resources"][section][of]);
+                let amount = own.or_else(|| parse_amount(&container["resources"]["limits"][of]));
                 add(&format!("{section}.{of}"), amount.unwrap_or_default() * replicas);
             }
         }
@@ -175,35 +194,35 @@ fn demand(objects: &[&Value]) -> Demand {
             .flatten()
         {
             add("persistentvolumeclaims", 1000 * replicas);
-            add("requests.storage", storage(template) * replicas);
+            add("requests.storage", read_requested_storage(template) * replicas);
         }
     }
     demand
 }
 
 /// The storage that a claim requests, in thousandths of a byte.
-fn storage(claim: &Value) -> i128 {
-    claim.pointer("/spec/resources/requests/storage").and_then(amount).unwrap_or_default()
+fn read_requested_storage(claim: &Value) -> i128 {
+    claim.pointer("/spec/resources/requests/storage").and_then(parse_amount).unwrap_or_default()
 }
 
 /// Parses an amount, which YAML may have as a number or as a string.
-fn amount(value: &Value) -> Option<i128> {
+fn parse_amount(value: &Value) -> Option<i128> {
     match value {
-        Value::String(text) => milli(text),
-        Value::Number(number) => milli(&number.to_string()),
+        Value::String(text) => parse_milli_quantity(text),
+        Value::Number(number) => parse_milli_quantity(&number.to_string()),
         _ => None,
     }
 }
 
 /// The number of pods of a workload; of a Job those that run at the same time.
-fn replicas(document: &Value) -> i64 {
+fn count_replicas(document: &Value) -> i64 {
     let spec = &document["spec"];
     let told = spec["replicas"].as_i64().or_else(|| spec["parallelism"].as_i64());
     told.unwrap_or(1).max(0)
 }
 
 /// Expands the short names of quotas: `cpu` is `requests.cpu`, `memory` is `requests.memory`.
-fn plain(resource: &str) -> &str {
+fn qualify_resource_name(resource: &str) -> &str {
     match resource {
         "cpu" => "requests.cpu",
         "memory" => "requests.memory",
@@ -213,8 +232,8 @@ fn plain(resource: &str) -> &str {
 
 /// Splits a resource name into the section of a container and the key there. `None` for resources
 /// that a container need not set.
-fn section(resource: &str) -> Option<(&'static str, &'static str)> {
-    match plain(resource) {
+fn split_resource_name(resource: &str) -> Option<(&'static str, &'static str)> {
+    match qualify_resource_name(resource) {
         "requests.cpu" => Some(("requests", "cpu")),
         "requests.memory" => Some(("requests", "memory")),
         "limits.cpu" => Some(("limits", "cpu")),
@@ -224,7 +243,7 @@ fn section(resource: &str) -> Option<(&'static str, &'static str)> {
 }
 
 /// The JSON pointer to the pod specification in an object of a kind.
-fn pod_template(kind: &str) -> Option<&'static str> {
+fn pod_spec_pointer(kind: &str) -> Option<&'static str> {
     match kind {
         "Pod" => Some("/spec"),
         "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job" => {
@@ -236,8 +255,8 @@ fn pod_template(kind: &str) -> Option<&'static str> {
 }
 
 /// Finds the pod specification in a rendered object, if its kind has one.
-pub(super) fn pod_spec(document: &Value) -> Option<&Value> {
-    document.pointer(pod_template(document["kind"].as_str()?)?)
+pub(super) fn find_pod_spec(document: &Value) -> Option<&Value> {
+    document.pointer(pod_spec_pointer(document["kind"].as_str()?)?)
 }
 
 #[cfg(test)]
@@ -251,7 +270,7 @@ mod tests {
     fn what_a_release_asks_for_is_compared_with_what_is_left() {
         let deployment = json!({"kind": "Deployment", "metadata": {"name": "a"}, "spec": {"replicas": 3, "template": {
             "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "500m"}, "limits": {"memory": "1Gi"}}}]}}}});
-        let release = Release {
+        let release = CheckedRelease {
             name: "r".into(),
             namespace: "n".into(),
             kube_version: None,
@@ -263,11 +282,11 @@ mod tests {
                 json!({"metadata": {"name": "q"}, "status": {"hard": hard, "used": used}}),
             )
             .unwrap();
-            judge(&release, &quota, &demand(&new), &new, false)
+            judge_quota(&release, &quota, &sum_demand(&new), &new, false)
         };
         let fits =
             judged(json!({"requests.cpu": "2", "memory": "4Gi"}), json!({"requests.cpu": "500m"}));
-        assert_eq!(fits[0].state, State::Ok, "{fits:?}");
+        assert_eq!(fits[0].state, FindingState::Ok, "{fits:?}");
         let tight = judged(json!({"cpu": "2"}), json!({"cpu": "1"}));
         assert!(
             tight[0].why.contains("requests 1500m, but of 2 only 1 is left"),

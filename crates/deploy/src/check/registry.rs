@@ -4,13 +4,13 @@
 
 use std::path::PathBuf;
 
-use cluster::Scope;
+use cluster::ObjectScope;
 use cluster::objects::api::core::v1::Secret;
-use net::{Access, Client, Credential, Credentials, Mirrors, Repeat, Request};
+use net::{AccessScope, Client, Credential, Credentials, HttpRequest, Mirrors, RepeatPolicy};
 use types::Reference;
-use types::naming::{Naming, Prefix};
+use types::naming::{NamingRule, RegistryPrefix};
 
-use super::{Deployed, Finding, Name, State, Subject};
+use super::{CheckFinding, CheckName, CheckSubject, FindingState, ReleaseExpectation};
 
 /// The type of a pull secret, and its key (kubernetes.io, "Docker config Secrets").
 const PULL_SECRET: (&str, &str) = ("kubernetes.io/dockerconfigjson", ".dockerconfigjson");
@@ -19,9 +19,9 @@ const PULL_SECRET: (&str, &str) = ("kubernetes.io/dockerconfigjson", ".dockercon
 #[derive(Clone)]
 pub struct SiteRegistry {
     /// The registry, and the path under which images are stored.
-    pub prefix: Prefix,
+    pub prefix: RegistryPrefix,
     /// How public names are turned into names at the site.
-    pub naming: Naming,
+    pub naming: NamingRule,
     /// The name of the pull secret, if the site has one.
     pub pull_secret: Option<String>,
     /// The HTTP client, with the credentials of the user.
@@ -34,55 +34,62 @@ pub struct SiteRegistry {
 
 impl SiteRegistry {
     /// A client of the registry API that reads images.
-    pub(super) fn reader(&self) -> remote::oci::Registry {
-        remote::oci::Registry::new(&self.client, &self.mirrors, self.prefix.registry())
+    pub(super) fn reader(&self) -> remote::oci::RegistryClient {
+        remote::oci::RegistryClient::new(&self.client, &self.mirrors, self.prefix.registry())
     }
 
     /// The name of an image at the site.
     ///
     /// # Errors
     /// A name that is not valid at the site.
-    pub(super) fn target(&self, reference: &Reference) -> types::Result<Reference> {
-        self.prefix.target(self.naming, reference)
+    pub(super) fn target_reference(&self, reference: &Reference) -> types::Result<Reference> {
+        self.prefix.site_reference(self.naming, reference)
     }
 
     /// Logs in, and asks whether the registry supports the API (distribution-spec, "Determining
     /// support").
-    async fn greet(&self, client: &Client, subject: &Subject) -> net::Result<()> {
-        let endpoint = self.mirrors.registry(self.prefix.registry());
+    async fn check_api_support(&self, client: &Client, subject: &CheckSubject) -> net::Result<()> {
+        let endpoint = self.mirrors.registry_endpoint(self.prefix.registry());
         let mut images = subject.lock.iter().flat_map(|lock| &lock.images);
-        let repository = images.find_map(|image| self.target(&image.reference).ok());
+        let repository = images.find_map(|image| self.target_reference(&image.reference).ok());
         // Tokens are for one repository (distribution, "Token Authentication Specification"): ask
         // for one that will be pulled later.
         let scope = repository.map_or_else(String::new, |reference| {
             format!("repository:{}:pull", reference.repository())
         });
-        let request = Request::get(&format!("{}/v2/", endpoint.base))?
-            .access(Access { server: endpoint.server, scope });
-        client.send(&request, Repeat::Safe).await?.success().await.map(drop)
+        let request = HttpRequest::get(&format!("{}/v2/", endpoint.base))?
+            .access(AccessScope { server: endpoint.server, scope });
+        client.send(&request, RepeatPolicy::Safe).await?.require_success().await.map(drop)
     }
 }
 
 /// Checks whether the registry answers.
-pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
+pub(super) async fn check_registry(subject: &CheckSubject) -> Vec<CheckFinding> {
     let what = "the registry from here";
-    let Some(registry) = &subject.registry else { return vec![no_site(Name::Registry, what)] };
+    let Some(registry) = &subject.registry else {
+        return vec![skip_without_site(CheckName::Registry, what)];
+    };
     let place = registry.prefix.to_string();
-    vec![match registry.greet(&registry.client, subject).await {
-        Ok(()) => {
-            Finding::ok(Name::Registry, place, what, "it answers, and accepts your credential")
-        }
-        Err(error) => refused(Name::Registry, &place, what, &error),
+    vec![match registry.check_api_support(&registry.client, subject).await {
+        Ok(()) => CheckFinding::ok(
+            CheckName::Registry,
+            place,
+            what,
+            "it answers, and accepts your credential",
+        ),
+        Err(error) => explain_registry_error(CheckName::Registry, &place, what, &error),
     }]
 }
 
 /// Checks the pull secret in every namespace that has a release.
-pub(super) async fn pull_secret(subject: &Subject) -> Vec<Finding> {
+pub(super) async fn check_pull_secret(subject: &CheckSubject) -> Vec<CheckFinding> {
     let what = "the pull secret";
-    let Some(registry) = &subject.registry else { return vec![no_site(Name::PullSecret, what)] };
+    let Some(registry) = &subject.registry else {
+        return vec![skip_without_site(CheckName::PullSecret, what)];
+    };
     let Some(name) = &registry.pull_secret else {
         let why = "site.yaml names no registry.pullSecret";
-        return vec![Finding::skipped(Name::PullSecret, "site", what, why)];
+        return vec![CheckFinding::skipped(CheckName::PullSecret, "site", what, why)];
     };
     let mut namespaces: Vec<&str> =
         subject.releases.iter().map(|release| release.namespace.as_str()).collect();
@@ -90,26 +97,30 @@ pub(super) async fn pull_secret(subject: &Subject) -> Vec<Finding> {
     namespaces.dedup();
     let mut findings = Vec::new();
     for namespace in namespaces {
-        findings.push(one_secret(subject, registry, namespace, name).await);
+        findings.push(check_secret_in_namespace(subject, registry, namespace, name).await);
     }
     if findings.is_empty() {
         let why = "there are no releases, so no namespace needs it";
-        findings.push(Finding::skipped(Name::PullSecret, "cluster", what, why));
+        findings.push(CheckFinding::skipped(CheckName::PullSecret, "cluster", what, why));
     }
     findings
 }
 
 /// Checks whether the pull secret exists in a namespace, and whether the registry accepts its
 /// login.
-async fn one_secret(
-    subject: &Subject,
+async fn check_secret_in_namespace(
+    subject: &CheckSubject,
     registry: &SiteRegistry,
     namespace: &str,
     name: &str,
-) -> Finding {
+) -> CheckFinding {
     let what = format!("Secret {name}");
-    let failed = || Finding::failed(Name::PullSecret, namespace, &what);
-    let secret = match subject.cluster.get::<Secret>(Scope::Namespace(namespace), name).await {
+    let failed = || CheckFinding::failed(CheckName::PullSecret, namespace, &what);
+    let secret = match subject
+        .cluster
+        .get_object::<Secret>(ObjectScope::Namespace(namespace), name)
+        .await
+    {
         Ok(Some(secret)) => secret,
         Ok(None) => {
             let next = format!(
@@ -117,13 +128,21 @@ async fn one_secret(
                 registry.prefix.registry()
             );
             return match subject.deployed {
-                Deployed::Expected => failed(),
-                Deployed::Maybe => Finding::warning(Name::PullSecret, namespace, &what),
+                ReleaseExpectation::Required => failed(),
+                ReleaseExpectation::Optional => {
+                    CheckFinding::warning(CheckName::PullSecret, namespace, &what)
+                }
             }
-            .because("it does not exist", next);
+            .with_reason("it does not exist", next);
         }
         Err(error) => {
-            return Finding::refused(Name::PullSecret, namespace, what, &error, State::Warning);
+            return CheckFinding::from_cluster_error(
+                CheckName::PullSecret,
+                namespace,
+                what,
+                &error,
+                FindingState::Warning,
+            );
         }
     };
     let host = registry.prefix.registry();
@@ -133,53 +152,60 @@ async fn one_secret(
     let (kind, key) = PULL_SECRET;
     if secret.type_.as_deref() != Some(kind) {
         let why = format!("its type is {} instead of {kind}", secret.type_.unwrap_or_default());
-        return failed().because(why, make_again);
+        return failed().with_reason(why, make_again);
     }
     let Some(config) = secret.data.as_ref().and_then(|data| data.get(key)) else {
-        return failed().because(format!("it has no key {key}"), make_again);
+        return failed().with_reason(format!("it has no key {key}"), make_again);
     };
-    let server = registry.mirrors.registry(host).server;
-    let credential = match Credential::of_docker_config(&config.0, host) {
+    let server = registry.mirrors.registry_endpoint(host).server;
+    let credential = match Credential::from_docker_config(&config.0, host) {
         Ok(Some(credential)) => credential,
         Ok(None) => {
             let why = format!("it has no login for {host}");
-            return failed().because(why, make_again);
+            return failed().with_reason(why, make_again);
         }
-        Err(error) => return failed().because(error.to_string(), make_again),
+        Err(error) => return failed().with_reason(error.to_string(), make_again),
     };
     let user = credential.user().to_owned();
     // A client of its own: the login of the user must not stand in for the one in the secret.
     let client = Client::builder()
-        .ca(registry.ca.iter().cloned())
-        .credentials(Credentials::with(&server, credential))
+        .ca_files(registry.ca.iter().cloned())
+        .credentials(Credentials::with_credential(&server, credential))
         .build();
     let greeted = match client {
-        Ok(client) => registry.greet(&client, subject).await,
+        Ok(client) => registry.check_api_support(&client, subject).await,
         Err(error) => Err(error),
     };
     match greeted {
         Ok(()) => {
             let why = format!("{host} accepts the login of {user}");
-            Finding::ok(Name::PullSecret, namespace, what, why)
+            CheckFinding::ok(CheckName::PullSecret, namespace, what, why)
         }
-        Err(error @ net::Error::Unauthorized { .. }) => failed()
-            .because(format!("{host} does not accept the login of {user}: {error}"), make_again),
-        Err(error) => refused(Name::PullSecret, namespace, &what, &error),
+        Err(error @ net::Error::Unauthorized { .. }) => failed().with_reason(
+            format!("{host} does not accept the login of {user}: {error}"),
+            make_again,
+        ),
+        Err(error) => explain_registry_error(CheckName::PullSecret, namespace, &what, &error),
     }
 }
 
 /// Skips a check that needs a site.
-pub(super) fn no_site(name: Name, what: &str) -> Finding {
-    Finding::skipped(name, "site", what, "no site was given (--site site.yaml)")
+pub(super) fn skip_without_site(name: CheckName, what: &str) -> CheckFinding {
+    CheckFinding::skipped(name, "site", what, "no site was given (--site site.yaml)")
 }
 
 /// Reports that the registry could not be reached or refused.
-fn refused(name: Name, place: &str, what: &str, error: &net::Error) -> Finding {
+fn explain_registry_error(
+    name: CheckName,
+    place: &str,
+    what: &str,
+    error: &net::Error,
+) -> CheckFinding {
     let text = error.to_string();
     // Errors of `net` end with "; " and their next step, if they have one.
     let (why, next) = match text.rsplit_once("; ") {
         Some((why, next)) => (why, next),
         None => (text.as_str(), "check registry: in site.yaml, and that this machine can reach it"),
     };
-    Finding::failed(name, place, what).because(why, next)
+    CheckFinding::failed(name, place, what).with_reason(why, next)
 }

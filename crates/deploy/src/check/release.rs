@@ -14,7 +14,7 @@ const LABELS: [&str; 2] = ["app.kubernetes.io/instance", "release"];
 
 /// A release that is, or will be, deployed, as the checks see it.
 #[derive(Debug, Clone)]
-pub struct Release {
+pub struct CheckedRelease {
     /// Its name.
     pub name: String,
     /// Its namespace.
@@ -25,21 +25,24 @@ pub struct Release {
     pub manifests: Result<Vec<Value>, String>,
 }
 
-impl Release {
+impl CheckedRelease {
     /// Whether an object is marked as belonging to this release.
-    pub fn owns(&self, metadata: &ObjectMeta) -> bool {
-        marked(metadata).is_some_and(|name| name == self.name)
+    pub fn is_owner_of(&self, metadata: &ObjectMeta) -> bool {
+        find_release_name(metadata).is_some_and(|name| name == self.name)
     }
 
     /// The rendered objects of a kind.
-    pub(super) fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+    pub(super) fn documents_of_kind<'a>(
+        &'a self,
+        kind: &'a str,
+    ) -> impl Iterator<Item = &'a Value> {
         let manifests = self.manifests.as_deref().unwrap_or_default();
         manifests.iter().filter(move |document| document["kind"].as_str() == Some(kind))
     }
 }
 
 /// The name of the release that an object is marked with.
-pub(super) fn marked(metadata: &ObjectMeta) -> Option<&str> {
+pub(super) fn find_release_name(metadata: &ObjectMeta) -> Option<&str> {
     let annotation = metadata.annotations.as_ref().and_then(|all| all.get(RELEASE));
     let labels = metadata.labels.as_ref();
     let label = || labels.and_then(|labels| LABELS.iter().find_map(|key| labels.get(*key)));
@@ -47,7 +50,7 @@ pub(super) fn marked(metadata: &ObjectMeta) -> Option<&str> {
 }
 
 /// Whether labels match the `matchLabels` of a selector.
-pub(super) fn selects(
+pub(super) fn is_selector_match(
     selector: Option<&BTreeMap<String, String>>,
     labels: Option<&BTreeMap<String, String>>,
 ) -> bool {

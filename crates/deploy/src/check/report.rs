@@ -3,28 +3,28 @@
 
 use serde::Serialize;
 
-use super::finding::{Finding, State};
+use super::finding::{CheckFinding, FindingState};
 
 /// The result of a run. `gantry check --output json` prints it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct CheckReport {
     /// The cluster's context.
     pub context: String,
     /// The address of the API server.
     pub server: String,
     /// Whether everything passed.
-    pub verdict: Verdict,
+    pub verdict: CheckVerdict,
     /// The number of findings in each state.
-    pub counts: Counts,
+    pub counts: FindingCounts,
     /// The findings, in the order of [`super::CheckName::ALL`].
-    pub findings: Vec<Finding>,
+    pub findings: Vec<CheckFinding>,
 }
 
 /// The verdict of a report. `gantry evidence` reads it from the JSON.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum CheckVerdict {
     /// Nothing failed.
     #[default]
     Passed,
@@ -34,7 +34,7 @@ pub enum Verdict {
 
 /// The number of findings in each state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct FindingCounts {
     /// As they should be.
     pub ok: usize,
     /// Working, but worth a look.
@@ -45,23 +45,23 @@ pub struct Counts {
     pub skipped: usize,
 }
 
-impl Report {
+impl CheckReport {
     /// Makes a report of findings: counts them and derives the verdict.
-    pub fn new(context: &str, server: &str, findings: Vec<Finding>) -> Self {
+    pub fn new(context: &str, server: &str, findings: Vec<CheckFinding>) -> Self {
         let of = |state| findings.iter().filter(|finding| finding.state == state).count();
-        let counts = Counts {
-            ok: of(State::Ok),
-            warning: of(State::Warning),
-            failed: of(State::Failed),
-            skipped: of(State::Skipped),
+        let counts = FindingCounts {
+            ok: of(FindingState::Ok),
+            warning: of(FindingState::Warning),
+            failed: of(FindingState::Failed),
+            skipped: of(FindingState::Skipped),
         };
-        let verdict = if counts.failed == 0 { Verdict::Passed } else { Verdict::Failed };
+        let verdict = if counts.failed == 0 { CheckVerdict::Passed } else { CheckVerdict::Failed };
         Self { context: context.to_owned(), server: server.to_owned(), verdict, counts, findings }
     }
 
     /// Whether nothing failed.
-    pub fn is_well(&self) -> bool {
-        self.verdict == Verdict::Passed
+    pub fn has_passed(&self) -> bool {
+        self.verdict == CheckVerdict::Passed
     }
 
     /// Whether any content is not what was locked.
@@ -70,18 +70,18 @@ impl Report {
     }
 
     /// The first finding that failed.
-    pub fn first_failure(&self) -> Option<&Finding> {
-        self.findings.iter().find(|finding| finding.state == State::Failed)
+    pub fn first_failure(&self) -> Option<&CheckFinding> {
+        self.findings.iter().find(|finding| finding.state == FindingState::Failed)
     }
 
     /// The findings that are new, or differ in state or next step, since an earlier run.
-    pub fn changes<'a>(&'a self, before: &Self) -> Vec<&'a Finding> {
+    pub fn changes_since<'a>(&'a self, before: &Self) -> Vec<&'a CheckFinding> {
         // The reason is left out: it has counts and times that change in every run.
-        let was = |now: &Finding| {
+        let was = |now: &CheckFinding| {
             before
                 .findings
                 .iter()
-                .find(|then| then.key() == now.key())
+                .find(|then| then.identity() == now.identity())
                 .is_some_and(|then| then.state == now.state && then.next == now.next)
         };
         self.findings.iter().filter(|finding| !was(finding)).collect()
@@ -90,18 +90,19 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Name;
+    use super::super::finding::CheckName;
     use super::*;
 
     #[test]
     fn a_report_counts_and_tells_what_changed() {
-        let waits = Finding::failed(Name::Pods, "rag", "Pod a").because("it waits", "wait");
-        let runs = Finding::ok(Name::Pods, "rag", "Pod b", "ready");
-        let before = Report::new("c", "s", vec![waits, runs.clone()]);
-        let now = Finding::ok(Name::Pods, "rag", "Pod a", "ready");
-        let after = Report::new("c", "s", vec![now.clone(), runs]);
-        assert!(!before.is_well() && after.is_well());
-        assert_eq!(after.changes(&before), [&now]);
+        let waits =
+            CheckFinding::failed(CheckName::Pods, "rag", "Pod a").with_reason("it waits", "wait");
+        let runs = CheckFinding::ok(CheckName::Pods, "rag", "Pod b", "ready");
+        let before = CheckReport::new("c", "s", vec![waits, runs.clone()]);
+        let now = CheckFinding::ok(CheckName::Pods, "rag", "Pod a", "ready");
+        let after = CheckReport::new("c", "s", vec![now.clone(), runs]);
+        assert!(!before.has_passed() && after.has_passed());
+        assert_eq!(after.changes_since(&before), [&now]);
         assert_eq!(before.counts.failed, 1);
     }
 }

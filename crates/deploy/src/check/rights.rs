@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 
 use cluster::objects::api::core::v1::Namespace;
-use cluster::{Right, Scope};
+use cluster::{ObjectScope, Permission};
 use serde_json::Value;
 
-use super::{Finding, Name, Release, State, Subject};
+use super::{CheckFinding, CheckName, CheckSubject, CheckedRelease, FindingState};
 
 /// What Gantry and helm need in a namespace for any chart: pull secret and CA, helm's release
 /// records, the pods of checks and of model uploads, port forwards. API group, resource, verbs.
@@ -41,20 +41,20 @@ const OF_CLUSTER: [&str; 13] = [
 ];
 
 /// Checks the permissions to deploy all releases.
-pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
+pub(super) async fn check_rights(subject: &CheckSubject) -> Vec<CheckFinding> {
     let mut findings = Vec::new();
     for release in &subject.releases {
         let what = format!("rights to deploy {}", release.name);
-        let mut needed = of_release(release);
-        let scope = Scope::Cluster;
+        let mut needed = list_needed_rights(release);
+        let scope = ObjectScope::Cluster;
         // Without the right to read namespaces one may still have all rights in this one.
-        if let Ok(None) = subject.cluster.get::<Namespace>(scope, &release.namespace).await {
-            needed.insert(Right::new("create", "", "namespaces"));
+        if let Ok(None) = subject.cluster.get_object::<Namespace>(scope, &release.namespace).await {
+            needed.insert(Permission::new("create", "", "namespaces"));
         }
-        let needed: Vec<Right> = needed.into_iter().collect();
-        match subject.cluster.missing_rights(&needed).await {
-            Ok(missing) if missing.is_empty() => findings.push(Finding::ok(
-                Name::Rights,
+        let needed: Vec<Permission> = needed.into_iter().collect();
+        match subject.cluster.find_missing_permissions(&needed).await {
+            Ok(missing) if missing.is_empty() => findings.push(CheckFinding::ok(
+                CheckName::Rights,
                 &release.namespace,
                 what,
                 format!("all {} permissions are granted", needed.len()),
@@ -63,42 +63,43 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
                 let what = format!("{} {} for {}", right.verb, right.resource, release.name);
                 let why = format!("you may not {} {}", right.verb, right.resource);
                 let next = format!("ask an administrator of the cluster for this rule: {right}");
-                Finding::failed(Name::Rights, &release.namespace, what).because(why, next)
+                CheckFinding::failed(CheckName::Rights, &release.namespace, what)
+                    .with_reason(why, next)
             })),
-            Err(error) => findings.push(Finding::refused(
-                Name::Rights,
+            Err(error) => findings.push(CheckFinding::from_cluster_error(
+                CheckName::Rights,
                 &release.namespace,
                 what,
                 &error,
-                State::Failed,
+                FindingState::Failed,
             )),
         }
     }
     if findings.is_empty() {
         let why = "there are no releases to deploy";
-        findings.push(Finding::skipped(Name::Rights, "cluster", "rights to deploy", why));
+        findings.push(CheckFinding::skipped(CheckName::Rights, "cluster", "rights to deploy", why));
     }
     findings
 }
 
 /// Lists the permissions that a release needs: those for its rendered objects, and those for any
 /// chart.
-fn of_release(release: &Release) -> BTreeSet<Right> {
+fn list_needed_rights(release: &CheckedRelease) -> BTreeSet<Permission> {
     let namespace = &release.namespace;
     let mut rights = BTreeSet::new();
     for (group, resource, verbs) in ALWAYS {
         rights.extend(
-            verbs.iter().map(|verb| Right::new(verb, group, resource).in_namespace(namespace)),
+            verbs.iter().map(|verb| Permission::new(verb, group, resource).in_namespace(namespace)),
         );
     }
     for document in release.manifests.as_deref().unwrap_or_default() {
         let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str);
         let (Some(version), Some(kind)) = (text("/apiVersion"), text("/kind")) else { continue };
         let group = version.split_once('/').map_or("", |(group, _)| group);
-        let resource = plural(kind);
+        let resource = guess_resource_name(kind);
         let namespace = text("/metadata/namespace").unwrap_or(namespace);
         for verb in OF_OBJECTS {
-            let right = Right::new(verb, group, &resource);
+            let right = Permission::new(verb, group, &resource);
             rights.insert(match OF_CLUSTER.contains(&kind) {
                 true => right,
                 false => right.in_namespace(namespace),
@@ -110,7 +111,7 @@ fn of_release(release: &Release) -> BTreeSet<Right> {
 
 /// Guesses the resource name of a kind with the rule of Kubernetes itself (apimachinery,
 /// `meta.UnsafeGuessKindToResource`). Right for all built-in kinds; a custom one may differ.
-fn plural(kind: &str) -> String {
+fn guess_resource_name(kind: &str) -> String {
     let lower = kind.to_lowercase();
     if lower == "endpoints" {
         return lower;
@@ -130,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_release_needs_the_rights_of_its_render_and_gantry_s_own() {
-        let release = Release {
+        let release = CheckedRelease {
             name: "rag".into(),
             namespace: "ai".into(),
             kube_version: None,
@@ -140,15 +141,15 @@ mod tests {
                 json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "a"}}),
             ]),
         };
-        let rights = of_release(&release);
+        let rights = list_needed_rights(&release);
         for right in [
-            Right::new("create", "apps", "deployments").in_namespace("ai"),
-            Right::new("patch", "networking.k8s.io", "networkpolicies").in_namespace("ai"),
-            Right::new("create", "rbac.authorization.k8s.io", "clusterroles"),
-            Right::new("create", "", "pods/portforward").in_namespace("ai"),
+            Permission::new("create", "apps", "deployments").in_namespace("ai"),
+            Permission::new("patch", "networking.k8s.io", "networkpolicies").in_namespace("ai"),
+            Permission::new("create", "rbac.authorization.k8s.io", "clusterroles"),
+            Permission::new("create", "", "pods/portforward").in_namespace("ai"),
         ] {
             assert!(rights.contains(&right), "{right}");
         }
-        assert_eq!(plural("StorageClass"), "storageclasses");
+        assert_eq!(guess_resource_name("StorageClass"), "storageclasses");
     }
 }

@@ -3,55 +3,70 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cluster::Scope;
+use cluster::ObjectScope;
 use cluster::objects::api::core::v1::{ContainerStatus, Pod};
-use types::lock::{Image, Lock};
+use types::lock::{Lock, LockedImage};
 use types::{Digest, Reference};
 
-use super::images::is_rewritten;
-use super::pods::called;
-use super::{Finding, Name, SiteRegistry, State, Subject};
+use super::images::is_index_of_locked_manifests;
+use super::pods::pod_title;
+use super::{CheckFinding, CheckName, CheckSubject, FindingState, SiteRegistry};
 
 /// The locked images by their names, to look up what a container runs.
-struct Locked<'a> {
+struct LockedImageIndex<'a> {
     registry: &'a SiteRegistry,
     /// By their names at the site, without tag, since several tags of one name may be locked.
-    at_site: BTreeMap<String, Vec<&'a Image>>,
+    at_site: BTreeMap<String, Vec<&'a LockedImage>>,
     /// By their public names, which mirrors on the nodes may serve.
-    by_name: BTreeMap<String, Vec<&'a Image>>,
+    by_name: BTreeMap<String, Vec<&'a LockedImage>>,
     /// Digests that were looked up in the registry, and whether each is an index of locked
     /// manifests only. Replicas would otherwise repeat the request.
     asked: BTreeMap<(String, Digest), bool>,
 }
 
 /// Checks all containers in the namespaces of the releases.
-pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
+pub(super) async fn check_running_images(subject: &CheckSubject) -> Vec<CheckFinding> {
     let what = "running images";
     let Some(registry) = &subject.registry else {
-        return vec![super::registry::no_site(Name::Running, what)];
+        return vec![super::registry::skip_without_site(CheckName::Running, what)];
     };
     let Some(lock) = &subject.lock else {
-        return vec![Finding::skipped(Name::Running, "site", what, "there is no gantry.lock")];
+        return vec![CheckFinding::skipped(
+            CheckName::Running,
+            "site",
+            what,
+            "there is no gantry.lock",
+        )];
     };
     let namespaces: BTreeSet<&str> =
         subject.releases.iter().map(|release| release.namespace.as_str()).collect();
-    let mut locked = Locked::new(registry, lock);
+    let mut locked = LockedImageIndex::new(registry, lock);
     let mut findings = Vec::new();
     for namespace in namespaces {
-        let pods = match subject.cluster.list::<Pod>(Scope::Namespace(namespace), "").await {
+        let pods = match subject
+            .cluster
+            .list_objects::<Pod>(ObjectScope::Namespace(namespace), "")
+            .await
+        {
             Ok(pods) => pods,
             Err(error) => {
-                let failed = State::Failed;
-                findings.push(Finding::refused(Name::Running, namespace, what, &error, failed));
+                let failed = FindingState::Failed;
+                findings.push(CheckFinding::from_cluster_error(
+                    CheckName::Running,
+                    namespace,
+                    what,
+                    &error,
+                    failed,
+                ));
                 continue;
             }
         };
         let (mut right, mut all) = (0_usize, 0_usize);
         let mut bad = Vec::new();
         for pod in &pods {
-            for (container, wanted) in containers(pod) {
+            for (container, wanted) in list_running_containers(pod) {
                 all += 1;
-                match locked.judge(namespace, pod, &container, wanted).await {
+                match locked.judge_container(namespace, pod, &container, wanted).await {
                     None => right += 1,
                     Some(finding) => bad.push(finding),
                 }
@@ -59,22 +74,22 @@ pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
         }
         if all == 0 {
             let why = "no containers run there";
-            findings.push(Finding::skipped(Name::Running, namespace, what, why));
+            findings.push(CheckFinding::skipped(CheckName::Running, namespace, what, why));
         } else if right > 0 {
             let why = format!("{right} of {all} containers run a locked image of the site");
-            findings.push(Finding::ok(Name::Running, namespace, what, why));
+            findings.push(CheckFinding::ok(CheckName::Running, namespace, what, why));
         }
         findings.extend(bad);
     }
     if findings.is_empty() {
         let why = "there are no releases, as gantry.lock has no charts";
-        findings.push(Finding::skipped(Name::Running, "cluster", what, why));
+        findings.push(CheckFinding::skipped(CheckName::Running, "cluster", what, why));
     }
     findings
 }
 
 /// Lists the containers of a pod, each with the image that the pod specifies.
-fn containers(pod: &Pod) -> Vec<(Container, &str)> {
+fn list_running_containers(pod: &Pod) -> Vec<(RunningContainer, &str)> {
     let Some(spec) = &pod.spec else { return Vec::new() };
     let status = pod.status.as_ref();
     let statuses: Vec<&ContainerStatus> = status
@@ -99,26 +114,26 @@ fn containers(pod: &Pod) -> Vec<(Container, &str)> {
         .chain(ephemeral)
         .filter_map(|(name, image)| {
             let (name, id, _) = of(name, image);
-            Some((Container { name, id }, image?.as_str()))
+            Some((RunningContainer { name, id }, image?.as_str()))
         })
         .collect()
 }
 
 /// A container, and the image that the runtime reports for it.
-struct Container {
+struct RunningContainer {
     name: String,
     /// `registry/repository@sha256:…`, or the digest of the image config alone; empty before the
     /// start.
     id: String,
 }
 
-impl<'a> Locked<'a> {
+impl<'a> LockedImageIndex<'a> {
     /// Indexes the images of a lock.
     fn new(registry: &'a SiteRegistry, lock: &'a Lock) -> Self {
-        let mut at_site: BTreeMap<String, Vec<&Image>> = BTreeMap::new();
-        let mut by_name: BTreeMap<String, Vec<&Image>> = BTreeMap::new();
+        let mut at_site: BTreeMap<String, Vec<&LockedImage>> = BTreeMap::new();
+        let mut by_name: BTreeMap<String, Vec<&LockedImage>> = BTreeMap::new();
         for image in &lock.images {
-            if let Ok(target) = registry.target(&image.reference) {
+            if let Ok(target) = registry.target_reference(&image.reference) {
                 at_site.entry(target.name()).or_default().push(image);
             }
             by_name.entry(image.reference.name()).or_default().push(image);
@@ -127,18 +142,18 @@ impl<'a> Locked<'a> {
     }
 
     /// Judges the image of a container. `None` if nothing is wrong with it.
-    async fn judge(
+    async fn judge_container(
         &mut self,
         namespace: &str,
         pod: &Pod,
-        container: &Container,
+        container: &RunningContainer,
         wanted: &str,
-    ) -> Option<Finding> {
-        let what = format!("{}, container {}", called(pod), container.name);
-        let failed = || Finding::failed(Name::Running, namespace, &what);
+    ) -> Option<CheckFinding> {
+        let what = format!("{}, container {}", pod_title(pod), container.name);
+        let failed = || CheckFinding::failed(CheckName::Running, namespace, &what);
         let Ok(reference) = wanted.parse::<Reference>() else {
             let why = format!("{wanted:?} is not a valid image name");
-            return Some(failed().because(why, "correct it in the values"));
+            return Some(failed().with_reason(why, "correct it in the values"));
         };
         let site = self.registry.prefix.to_string();
         let name = reference.name();
@@ -152,48 +167,50 @@ impl<'a> Locked<'a> {
                 // wrong digest.
                 let why = format!("it runs {wanted}, which is not in the lock");
                 let next = "add it to gantry.yaml and lock it, or find out who deployed it";
-                return Some(failed().because(why, next).with_wrong_digest());
+                return Some(failed().with_reason(why, next).with_wrong_digest());
             }
             (None, None) => {
                 let why = format!("it runs {wanted}, an image from outside the site ({site})");
                 let next = "deploy the release with gantry deploy, or use the values of gantry relocate; gantry policy images blocks such images";
-                return Some(failed().because(why, next));
+                return Some(failed().with_reason(why, next));
             }
         };
         if container.id.is_empty() {
             // It has not started yet; the check `pods` reports why.
             return None;
         }
-        let Some(digest) = digest_of(&container.id) else {
+        let Some(digest) = parse_image_id_digest(&container.id) else {
             let why = format!("its node reports no digest for {wanted} ({})", container.id);
             let next = "the image was imported on the node without a registry: remove it there, so that the node pulls it";
-            return Some(Finding::warning(Name::Running, namespace, &what).because(why, next));
+            return Some(
+                CheckFinding::warning(CheckName::Running, namespace, &what).with_reason(why, next),
+            );
         };
-        if !self.is_locked(&images, &reference, digest).await {
+        if !self.is_locked_digest(&images, &reference, digest).await {
             let locked: Vec<String> = images.iter().map(|image| image.digest.to_string()).collect();
             let why = format!(
                 "it runs {wanted} with the digest {digest}, but the locked digest is {}",
                 locked.join(" or ")
             );
             let next = "somebody pushed the tag again, or the node has an older image: load the bundle and deploy again";
-            return Some(failed().because(why, next).with_wrong_digest());
+            return Some(failed().with_reason(why, next).with_wrong_digest());
         }
         is_public.then(|| {
             let why = format!("it runs the locked digest under the public name {wanted}: only a registry mirror on the node keeps the pull inside the site");
             let next = "set the name of the site if the chart has a value for it: gantry relocate";
-            Finding::warning(Name::Running, namespace, &what).because(why, next)
+            CheckFinding::warning(CheckName::Running, namespace, &what).with_reason(why, next)
         })
     }
 
     /// Whether a digest is in the lock (as an index, the manifest of a platform, or a config), or
     /// is that of an index at the site that has only locked manifests.
-    async fn is_locked(
+    async fn is_locked_digest(
         &mut self,
-        images: &[&Image],
+        images: &[&LockedImage],
         reference: &Reference,
         digest: Digest,
     ) -> bool {
-        if images.iter().any(|image| names(image, digest)) {
+        if images.iter().any(|image| has_digest(image, digest)) {
             return true;
         }
         let key = (reference.name(), digest);
@@ -206,7 +223,8 @@ impl<'a> Locked<'a> {
         // Only the site's registry is asked: a public name would lead to a request to the internet.
         if reference.registry() == self.registry.prefix.registry() {
             for image in images {
-                is = is || is_rewritten(&reader, image, &target).await.unwrap_or(false);
+                is = is
+                    || is_index_of_locked_manifests(&reader, image, &target).await.unwrap_or(false);
             }
         }
         self.asked.insert(key, is);
@@ -216,7 +234,7 @@ impl<'a> Locked<'a> {
 
 /// Whether a digest is that of a locked image, of one of its manifests, or of one of their configs:
 /// container runtimes differ in which of them they report.
-fn names(image: &Image, digest: Digest) -> bool {
+fn has_digest(image: &LockedImage, digest: Digest) -> bool {
     image.digest == digest
         || image.manifests.iter().any(|manifest| {
             manifest.digest == digest
@@ -226,7 +244,7 @@ fn names(image: &Image, digest: Digest) -> bool {
 
 /// Parses the digest in an image id. containerd and CRI-O write it after `@`, or alone; dockershim
 /// wrote `docker-pullable://` in front.
-fn digest_of(id: &str) -> Option<Digest> {
+fn parse_image_id_digest(id: &str) -> Option<Digest> {
     let last = id.rsplit('@').next().unwrap_or(id);
     last.rsplit("://").next().unwrap_or(last).parse().ok()
 }
@@ -243,8 +261,12 @@ mod tests {
             format!("sha256:{hex}"),
             format!("docker-pullable://registry.internal/app@sha256:{hex}"),
         ] {
-            assert_eq!(digest_of(&id).map(|digest| digest.hex()), Some(hex.clone()), "{id}");
+            assert_eq!(
+                parse_image_id_digest(&id).map(|digest| digest.hex()),
+                Some(hex.clone()),
+                "{id}"
+            );
         }
-        assert_eq!(digest_of("docker.io/library/import-2026"), None);
+        assert_eq!(parse_image_id_digest("docker.io/library/import-2026"), None);
     }
 }

@@ -1,11 +1,11 @@
 //! Check `storage`: the storage classes and access modes exist that the charts' claims need.
 
-use cluster::Scope;
+use cluster::ObjectScope;
 use cluster::objects::api::core::v1::PersistentVolumeClaim;
 use cluster::objects::api::storage::v1::StorageClass;
 use serde_json::Value;
 
-use super::{Finding, Name, Release, State, Subject};
+use super::{CheckFinding, CheckName, CheckSubject, CheckedRelease, FindingState};
 
 /// The annotation of the default class, which claims without a class get.
 const DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
@@ -26,7 +26,7 @@ const ONE_NODE: [&str; 12] = [
 ];
 
 /// A claim that a chart creates.
-struct Claim {
+struct RequestedClaim {
     name: String,
     /// The storage class. Empty and absent differ: see `judge_claim`.
     class: Option<String>,
@@ -35,62 +35,76 @@ struct Claim {
 }
 
 /// Checks the storage class of the site and the claims of all releases.
-pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
-    let classes = match subject.cluster.list::<StorageClass>(Scope::Cluster, "").await {
+pub(super) async fn check_storage(subject: &CheckSubject) -> Vec<CheckFinding> {
+    let classes = match subject.cluster.list_objects::<StorageClass>(ObjectScope::Cluster, "").await
+    {
         Ok(classes) => classes,
         Err(error) => {
             let what = "storage classes";
-            return vec![Finding::refused(Name::Storage, "cluster", what, &error, State::Warning)];
+            return vec![CheckFinding::from_cluster_error(
+                CheckName::Storage,
+                "cluster",
+                what,
+                &error,
+                FindingState::Warning,
+            )];
         }
     };
     let mut findings = Vec::new();
     if let Some(wanted) = &subject.storage_class {
         let what = format!("StorageClass {wanted} of site.yaml");
-        findings.push(match classes.iter().find(|class| name(class) == wanted) {
-            Some(class) => Finding::ok(Name::Storage, "cluster", what, class.provisioner.clone()),
-            None => Finding::failed(Name::Storage, "cluster", what)
-                .because(no_class(&classes), "correct storageClass: in site.yaml"),
+        findings.push(match classes.iter().find(|class| class_name(class) == wanted) {
+            Some(class) => {
+                CheckFinding::ok(CheckName::Storage, "cluster", what, class.provisioner.clone())
+            }
+            None => CheckFinding::failed(CheckName::Storage, "cluster", what)
+                .with_reason(describe_classes(&classes), "correct storageClass: in site.yaml"),
         });
     }
     for release in &subject.releases {
         match &release.manifests {
-            Ok(_) => findings.extend(of_release(subject, release, &classes).await),
+            Ok(_) => findings.extend(check_release_claims(subject, release, &classes).await),
             Err(why) => {
                 let what = format!("claims of {}", release.name);
-                findings.push(Finding::skipped(Name::Storage, &release.namespace, what, why));
+                findings.push(CheckFinding::skipped(
+                    CheckName::Storage,
+                    &release.namespace,
+                    what,
+                    why,
+                ));
             }
         }
     }
     if findings.is_empty() {
-        let default = classes.iter().find(|class| is_default(class));
+        let default = classes.iter().find(|class| is_default_class(class));
         let why = match default {
-            Some(class) => format!("the default class is {}", name(class)),
+            Some(class) => format!("the default class is {}", class_name(class)),
             None => "there is no default class, but no claim needs one".to_owned(),
         };
-        findings.push(Finding::ok(Name::Storage, "cluster", "storage classes", why));
+        findings.push(CheckFinding::ok(CheckName::Storage, "cluster", "storage classes", why));
     }
     findings
 }
 
 /// Checks the claims that a release creates, and those that it only mounts.
-async fn of_release(
-    subject: &Subject,
-    release: &Release,
+async fn check_release_claims(
+    subject: &CheckSubject,
+    release: &CheckedRelease,
     classes: &[StorageClass],
-) -> Vec<Finding> {
-    let claims = claims(release);
-    let mut findings: Vec<Finding> =
-        claims.iter().map(|claim| satisfiable(release, claim, classes)).collect();
-    for wanted in mounted(release) {
+) -> Vec<CheckFinding> {
+    let claims = list_requested_claims(release);
+    let mut findings: Vec<CheckFinding> =
+        claims.iter().map(|claim| judge_claim(release, claim, classes)).collect();
+    for wanted in list_mounted_claims(release) {
         if claims.iter().any(|claim| claim.name == wanted) {
             continue;
         }
         let what = format!("claim {wanted}");
-        let scope = Scope::Namespace(&release.namespace);
-        let found = subject.cluster.get::<PersistentVolumeClaim>(scope, &wanted).await;
+        let scope = ObjectScope::Namespace(&release.namespace);
+        let found = subject.cluster.get_object::<PersistentVolumeClaim>(scope, &wanted).await;
         findings.push(match found {
-            Ok(Some(_)) => Finding::ok(Name::Storage, &release.namespace, what, "it exists"),
-            Ok(None) => Finding::failed(Name::Storage, &release.namespace, what).because(
+            Ok(Some(_)) => CheckFinding::ok(CheckName::Storage, &release.namespace, what, "it exists"),
+            Ok(None) => CheckFinding::failed(CheckName::Storage, &release.namespace, what).with_reason(
                 format!("{} mounts it without creating it, and it does not exist", release.name),
                 format!(
                     "create and fill it: gantry models push BUNDLE_FILE… --to pvc://{}/{wanted}",
@@ -98,7 +112,7 @@ async fn of_release(
                 ),
             ),
             Err(error) => {
-                Finding::refused(Name::Storage, &release.namespace, what, &error, State::Warning)
+                CheckFinding::from_cluster_error(CheckName::Storage, &release.namespace, what, &error, FindingState::Warning)
             }
         });
     }
@@ -106,34 +120,38 @@ async fn of_release(
 }
 
 /// Judges whether a claim that a release creates can be bound.
-fn satisfiable(release: &Release, claim: &Claim, classes: &[StorageClass]) -> Finding {
+fn judge_claim(
+    release: &CheckedRelease,
+    claim: &RequestedClaim,
+    classes: &[StorageClass],
+) -> CheckFinding {
     let what = format!("claim {}", claim.name);
     let place = &release.namespace;
     let class = match &claim.class {
         // `storageClassName: ""` turns dynamic provisioning off and also the default class
         // (kubernetes.io, "Persistent Volumes", "Class").
         Some(class) if class.is_empty() => {
-            return Finding::warning(Name::Storage, place, what).because(
+            return CheckFinding::warning(CheckName::Storage, place, what).with_reason(
                 "its storage class is empty, so an administrator has to create its volume",
                 "create a PersistentVolume for it, or set the chart's storage class",
             );
         }
-        Some(wanted) => match classes.iter().find(|class| name(class) == wanted) {
+        Some(wanted) => match classes.iter().find(|class| class_name(class) == wanted) {
             Some(class) => class,
             None => {
-                return Finding::failed(Name::Storage, place, what).because(
-                    format!("it needs the storage class {wanted}; {}", no_class(classes)),
+                return CheckFinding::failed(CheckName::Storage, place, what).with_reason(
+                    format!("it needs the storage class {wanted}; {}", describe_classes(classes)),
                     "set the chart's storage class to one that exists",
                 );
             }
         },
-        None => match classes.iter().find(|class| is_default(class)) {
+        None => match classes.iter().find(|class| is_default_class(class)) {
             Some(class) => class,
             None => {
-                return Finding::failed(Name::Storage, place, what).because(
+                return CheckFinding::failed(CheckName::Storage, place, what).with_reason(
                     format!(
                         "it names no storage class, and none is the default; {}",
-                        no_class(classes)
+                        describe_classes(classes)
                     ),
                     "set the chart's storage class, or mark one as the default",
                 );
@@ -148,37 +166,41 @@ fn satisfiable(release: &Release, claim: &Claim, classes: &[StorageClass]) -> Fi
     {
         let why = format!(
             "it needs {mode}, but volumes of the class {} ({}) can be mounted by one node only",
-            name(class),
+            class_name(class),
             class.provisioner
         );
         let next = "choose a class with shared volumes (NFS, CephFS), or give each consumer a ReadWriteOnce claim of its own";
-        return Finding::failed(Name::Storage, place, what).because(why, next);
+        return CheckFinding::failed(CheckName::Storage, place, what).with_reason(why, next);
     }
-    let why = format!("{} of {}, {}", claim.storage, name(class), claim.modes.join(", "));
-    Finding::ok(Name::Storage, place, what, why)
+    let why = format!("{} of {}, {}", claim.storage, class_name(class), claim.modes.join(", "));
+    CheckFinding::ok(CheckName::Storage, place, what, why)
 }
 
 /// Lists the claims that a release creates, those of its StatefulSets included.
-fn claims(release: &Release) -> Vec<Claim> {
-    let mut claims: Vec<Claim> = release
-        .of_kind("PersistentVolumeClaim")
-        .filter_map(|document| claim(document, ""))
+fn list_requested_claims(release: &CheckedRelease) -> Vec<RequestedClaim> {
+    let mut claims: Vec<RequestedClaim> = release
+        .documents_of_kind("PersistentVolumeClaim")
+        .filter_map(|document| parse_requested_claim(document, ""))
         .collect();
-    for set in release.of_kind("StatefulSet") {
+    for set in release.documents_of_kind("StatefulSet") {
         let owner = set.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
         let templates = set.pointer("/spec/volumeClaimTemplates").and_then(Value::as_array);
-        claims
-            .extend(templates.into_iter().flatten().filter_map(|document| claim(document, owner)));
+        claims.extend(
+            templates
+                .into_iter()
+                .flatten()
+                .filter_map(|document| parse_requested_claim(document, owner)),
+        );
     }
     claims
 }
 
 /// Reads a claim, or with an `owner` the claim template of that StatefulSet.
-fn claim(document: &Value, owner: &str) -> Option<Claim> {
+fn parse_requested_claim(document: &Value, owner: &str) -> Option<RequestedClaim> {
     let name = document.pointer("/metadata/name")?.as_str()?;
     let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let modes = document.pointer("/spec/accessModes").and_then(Value::as_array);
-    Some(Claim {
+    Some(RequestedClaim {
         // Without the number of the replica, which is not known here.
         name: if owner.is_empty() { name.to_owned() } else { format!("{name}-{owner}") },
         class: text("/spec/storageClassName"),
@@ -188,13 +210,13 @@ fn claim(document: &Value, owner: &str) -> Option<Claim> {
 }
 
 /// Lists the claims that the pods of a release mount, each once.
-fn mounted(release: &Release) -> Vec<String> {
+fn list_mounted_claims(release: &CheckedRelease) -> Vec<String> {
     let mut names: Vec<String> = release
         .manifests
         .as_deref()
         .unwrap_or_default()
         .iter()
-        .filter_map(super::quota::pod_spec)
+        .filter_map(super::quota::find_pod_spec)
         .flat_map(|pod| pod["volumes"].as_array().into_iter().flatten())
         .filter_map(|volume| volume.pointer("/persistentVolumeClaim/claimName")?.as_str())
         .map(str::to_owned)
@@ -205,19 +227,19 @@ fn mounted(release: &Release) -> Vec<String> {
 }
 
 /// The name of a class.
-fn name(class: &StorageClass) -> &str {
+fn class_name(class: &StorageClass) -> &str {
     class.metadata.name.as_deref().unwrap_or_default()
 }
 
 /// Whether a class is marked as the default.
-fn is_default(class: &StorageClass) -> bool {
+fn is_default_class(class: &StorageClass) -> bool {
     let annotations = class.metadata.annotations.as_ref();
     annotations.and_then(|all| all.get(DEFAULT)).is_some_and(|value| value == "true")
 }
 
 /// Describes which classes the cluster has.
-fn no_class(classes: &[StorageClass]) -> String {
-    let names: Vec<&str> = classes.iter().map(name).collect();
+fn describe_classes(classes: &[StorageClass]) -> String {
+    let names: Vec<&str> = classes.iter().map(class_name).collect();
     match names.is_empty() {
         true => "the cluster has no storage classes".to_owned(),
         false => format!("the cluster has {}", names.join(", ")),
@@ -231,7 +253,7 @@ mod tests {
 
     use super::*;
 
-    fn classes() -> Vec<StorageClass> {
+    fn sample_classes() -> Vec<StorageClass> {
         from_value(json!([
             {"metadata": {"name": "local", "annotations": {DEFAULT: "true"}}, "provisioner": "rancher.io/local-path"},
             {"metadata": {"name": "nfs"}, "provisioner": "nfs.csi.k8s.io"}
@@ -239,8 +261,8 @@ mod tests {
         .unwrap()
     }
 
-    fn judged(spec: &Value) -> Finding {
-        let release = Release {
+    fn judge_claim_template(spec: &Value) -> CheckFinding {
+        let release = CheckedRelease {
             name: "r".into(),
             namespace: "n".into(),
             kube_version: None,
@@ -249,23 +271,26 @@ mod tests {
                 "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": spec}]}}),
             ]),
         };
-        let claims = claims(&release);
+        let claims = list_requested_claims(&release);
         assert_eq!(claims[0].name, "data-db");
-        satisfiable(&release, &claims[0], &classes())
+        judge_claim(&release, &claims[0], &sample_classes())
     }
 
     #[test]
     fn a_claim_is_judged_by_its_class_and_its_mode() {
-        let ok = judged(
+        let ok = judge_claim_template(
             &json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}),
         );
-        assert_eq!(ok.state, State::Ok, "{}", ok.why);
-        let shared = judged(&json!({"accessModes": ["ReadWriteMany"], "storageClassName": "nfs"}));
-        assert_eq!(shared.state, State::Ok, "{}", shared.why);
-        let one_node = judged(&json!({"accessModes": ["ReadWriteMany"]}));
+        assert_eq!(ok.state, FindingState::Ok, "{}", ok.why);
+        let shared = judge_claim_template(
+            &json!({"accessModes": ["ReadWriteMany"], "storageClassName": "nfs"}),
+        );
+        assert_eq!(shared.state, FindingState::Ok, "{}", shared.why);
+        let one_node = judge_claim_template(&json!({"accessModes": ["ReadWriteMany"]}));
         assert!(one_node.why.contains("mounted by one node only"), "{}", one_node.why);
-        let unknown =
-            judged(&json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "fast"}));
+        let unknown = judge_claim_template(
+            &json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "fast"}),
+        );
         assert!(
             unknown.why.contains("needs the storage class fast; the cluster has local, nfs"),
             "{}",

@@ -2,52 +2,68 @@
 
 use cluster::objects::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use cluster::objects::api::batch::v1::Job;
-use cluster::{Object, Scope};
+use cluster::{ObjectScope, TypedObject};
 
-use super::{Deployed, Finding, Name, Release, State, Subject};
+use super::{
+    CheckFinding, CheckName, CheckSubject, CheckedRelease, FindingState, ReleaseExpectation,
+};
 
 /// Checks the workloads of all releases.
-pub(super) async fn check(subject: &Subject) -> Vec<Finding> {
+pub(super) async fn check_workloads(subject: &CheckSubject) -> Vec<CheckFinding> {
     let mut findings = Vec::new();
     for release in &subject.releases {
-        match of_release(subject, release).await {
-            Ok(own) if own.is_empty() => findings.push(absent(subject, release, Name::Workloads)),
+        match check_release_workloads(subject, release).await {
+            Ok(own) if own.is_empty() => {
+                findings.push(report_missing_release(subject, release, CheckName::Workloads))
+            }
             Ok(own) => findings.extend(own),
             Err(error) => {
                 let what = format!("workloads of {}", release.name);
                 let place = &release.namespace;
-                findings.push(Finding::refused(
-                    Name::Workloads,
+                findings.push(CheckFinding::from_cluster_error(
+                    CheckName::Workloads,
                     place,
                     what,
                     &error,
-                    State::Failed,
+                    FindingState::Failed,
                 ));
             }
         }
     }
     if findings.is_empty() {
         let why = "there are no releases, as gantry.lock has no charts";
-        findings.push(Finding::skipped(Name::Workloads, "cluster", "workloads", why));
+        findings.push(CheckFinding::skipped(CheckName::Workloads, "cluster", "workloads", why));
     }
     findings
 }
 
 /// Reports a release of which nothing is in the cluster.
-pub(super) fn absent(subject: &Subject, release: &Release, name: Name) -> Finding {
+pub(super) fn report_missing_release(
+    subject: &CheckSubject,
+    release: &CheckedRelease,
+    name: CheckName,
+) -> CheckFinding {
     let what = format!("release {}", release.name);
     let why = "the namespace has no objects of it";
     match subject.deployed {
-        Deployed::Expected => Finding::failed(name, &release.namespace, what)
-            .because(why, format!("deploy it: gantry deploy --site site.yaml {}", release.name)),
-        Deployed::Maybe => Finding::skipped(name, &release.namespace, what, "not deployed yet"),
+        ReleaseExpectation::Required => CheckFinding::failed(name, &release.namespace, what)
+            .with_reason(
+                why,
+                format!("deploy it: gantry deploy --site site.yaml {}", release.name),
+            ),
+        ReleaseExpectation::Optional => {
+            CheckFinding::skipped(name, &release.namespace, what, "not deployed yet")
+        }
     }
 }
 
 /// Checks the workloads of one release.
-async fn of_release(subject: &Subject, release: &Release) -> cluster::Result<Vec<Finding>> {
+async fn check_release_workloads(
+    subject: &CheckSubject,
+    release: &CheckedRelease,
+) -> cluster::Result<Vec<CheckFinding>> {
     let mut findings = Vec::new();
-    for deployment in own::<Deployment>(subject, release).await? {
+    for deployment in list_own_objects::<Deployment>(subject, release).await? {
         let status = deployment.status.unwrap_or_default();
         let conditions = status.conditions.unwrap_or_default();
         // ReplicaFailure has the reason of a quota or a webhook; Progressing turns false after
@@ -56,7 +72,7 @@ async fn of_release(subject: &Subject, release: &Release) -> cluster::Result<Vec
             (one.type_ == "ReplicaFailure" && one.status == "True")
                 || (one.type_ == "Progressing" && one.status == "False")
         });
-        findings.push(counted(
+        findings.push(judge_replicas(
             release,
             "Deployment",
             deployment.metadata.name,
@@ -65,44 +81,55 @@ async fn of_release(subject: &Subject, release: &Release) -> cluster::Result<Vec
             told.and_then(|one| one.message),
         ));
     }
-    for set in own::<StatefulSet>(subject, release).await? {
+    for set in list_own_objects::<StatefulSet>(subject, release).await? {
         let ready = set.status.and_then(|status| status.ready_replicas).unwrap_or(0);
         let wanted = set.spec.and_then(|spec| spec.replicas).unwrap_or(1);
         // Unlike a Deployment it has no condition for pods that cannot be created, only events.
         let told = match (&set.metadata.name, ready < wanted) {
-            (Some(name), true) => subject.cluster.warning(&release.namespace, name).await,
+            (Some(name), true) => subject.cluster.latest_warning(&release.namespace, name).await,
             _ => None,
         };
-        findings.push(counted(release, "StatefulSet", set.metadata.name, wanted, ready, told));
+        findings.push(judge_replicas(
+            release,
+            "StatefulSet",
+            set.metadata.name,
+            wanted,
+            ready,
+            told,
+        ));
     }
-    for set in own::<DaemonSet>(subject, release).await? {
+    for set in list_own_objects::<DaemonSet>(subject, release).await? {
         let status = set.status.unwrap_or_default();
         let (wanted, ready) = (status.desired_number_scheduled, status.number_ready);
-        findings.push(counted(release, "DaemonSet", set.metadata.name, wanted, ready, None));
+        findings.push(judge_replicas(release, "DaemonSet", set.metadata.name, wanted, ready, None));
     }
-    for job in own::<Job>(subject, release).await? {
-        findings.push(of_job(release, &job));
+    for job in list_own_objects::<Job>(subject, release).await? {
+        findings.push(judge_job(release, &job));
     }
     Ok(findings)
 }
 
 /// Lists the objects of a kind that belong to a release.
-async fn own<K: Object>(subject: &Subject, release: &Release) -> cluster::Result<Vec<K>> {
-    let mut all = subject.cluster.list::<K>(Scope::Namespace(&release.namespace), "").await?;
-    all.retain(|object| release.owns(object.meta()));
+async fn list_own_objects<K: TypedObject>(
+    subject: &CheckSubject,
+    release: &CheckedRelease,
+) -> cluster::Result<Vec<K>> {
+    let mut all =
+        subject.cluster.list_objects::<K>(ObjectScope::Namespace(&release.namespace), "").await?;
+    all.retain(|object| release.is_owner_of(object.meta()));
     Ok(all)
 }
 
 /// Judges a workload by its numbers of replicas. `told` is a message of its controller, if there is
 /// one.
-fn counted(
-    release: &Release,
+fn judge_replicas(
+    release: &CheckedRelease,
     kind: &str,
     name: Option<String>,
     wanted: i32,
     ready: i32,
     told: Option<String>,
-) -> Finding {
+) -> CheckFinding {
     let what = format!("{kind} {}", name.unwrap_or_default());
     let place = &release.namespace;
     if ready >= wanted {
@@ -110,7 +137,7 @@ fn counted(
             0 => "scaled to zero".to_owned(),
             _ => format!("{ready} of {wanted} ready"),
         };
-        return Finding::ok(Name::Workloads, place, what, why);
+        return CheckFinding::ok(CheckName::Workloads, place, what, why);
     }
     let told = told.map(|message| format!(": {message}")).unwrap_or_default();
     let next = match told.contains("forbidden") || told.contains("denied") {
@@ -119,12 +146,12 @@ fn counted(
         }
         false => "see the findings about its pods below",
     };
-    Finding::failed(Name::Workloads, place, what)
-        .because(format!("{ready} of {wanted} ready{told}"), next)
+    CheckFinding::failed(CheckName::Workloads, place, what)
+        .with_reason(format!("{ready} of {wanted} ready{told}"), next)
 }
 
 /// Judges a job.
-fn of_job(release: &Release, job: &Job) -> Finding {
+fn judge_job(release: &CheckedRelease, job: &Job) -> CheckFinding {
     let what = format!("Job {}", job.metadata.name.as_deref().unwrap_or_default());
     let place = &release.namespace;
     let status = job.status.clone().unwrap_or_default();
@@ -133,12 +160,12 @@ fn of_job(release: &Release, job: &Job) -> Finding {
         conditions.iter().find(|one| one.type_ == kind && one.status == "True").cloned()
     };
     if is("Complete").is_some() {
-        return Finding::ok(Name::Workloads, place, what, "it has completed");
+        return CheckFinding::ok(CheckName::Workloads, place, what, "it has completed");
     }
     if let Some(failed) = is("Failed") {
         let why = failed.message.unwrap_or_else(|| "it failed".to_owned());
         let next = "read the log of its pods (below), then delete it and deploy again";
-        return Finding::failed(Name::Workloads, place, what).because(why, next);
+        return CheckFinding::failed(CheckName::Workloads, place, what).with_reason(why, next);
     }
     let failed = status.failed.unwrap_or(0);
     let why = match failed {
@@ -146,6 +173,6 @@ fn of_job(release: &Release, job: &Job) -> Finding {
         1 => "it is still running, after 1 failed attempt".to_owned(),
         times => format!("it is still running, after {times} failed attempts"),
     };
-    Finding::warning(Name::Workloads, place, what)
-        .because(why, "wait, or watch it with: gantry check --watch")
+    CheckFinding::warning(CheckName::Workloads, place, what)
+        .with_reason(why, "wait, or watch it with: gantry check --watch")
 }

@@ -21,37 +21,40 @@ const MOST_FILES: usize = 100_000;
 
 /// Where evidence is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub enum EvidenceTarget {
     /// One `.tar.zst` file.
     Archive(PathBuf),
     /// A folder, which is created.
     Folder(PathBuf),
 }
 
-impl Target {
+impl EvidenceTarget {
     /// A path that ends in `.tar.zst` is an archive, any other a folder.
-    pub fn of(path: &Path) -> Self {
+    pub fn from_path(path: &Path) -> Self {
         let is_archive = path.to_string_lossy().ends_with(".tar.zst");
         if is_archive { Self::Archive(path.to_owned()) } else { Self::Folder(path.to_owned()) }
     }
 }
 
 /// Writes the files, all of them or none: first under a temporary name, then renamed.
-pub(super) fn write(target: &Target, files: &BTreeMap<String, Vec<u8>>) -> Result<()> {
+pub(super) fn write_files(
+    target: &EvidenceTarget,
+    files: &BTreeMap<String, Vec<u8>>,
+) -> Result<()> {
     match target {
-        Target::Archive(path) => {
+        EvidenceTarget::Archive(path) => {
             let failed = |cause| Error::Write { path: path.clone(), cause };
             // In the same folder, since a rename cannot cross file systems. tempfile's own mode is
             // 0600, and an auditor has to read the result.
             let mut new = tempfile::Builder::new()
                 .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-                .tempfile_in(parent(path))
+                .tempfile_in(parent_folder(path))
                 .map_err(failed)?;
-            pack(new.as_file_mut(), files).map_err(failed)?;
+            write_tar(new.as_file_mut(), files).map_err(failed)?;
             new.persist(path).map_err(|error| failed(error.error))?;
             Ok(())
         }
-        Target::Folder(path) => {
+        EvidenceTarget::Folder(path) => {
             let failed = |cause| Error::Write { path: path.clone(), cause };
             let is_empty = |path: &Path| path.read_dir().is_ok_and(|mut all| all.next().is_none());
             if path.exists() && !is_empty(path) {
@@ -59,11 +62,11 @@ pub(super) fn write(target: &Target, files: &BTreeMap<String, Vec<u8>>) -> Resul
             }
             let new = tempfile::Builder::new()
                 .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
-                .tempdir_in(parent(path))
+                .tempdir_in(parent_folder(path))
                 .map_err(failed)?;
             for (name, bytes) in files {
                 let file = new.path().join(name);
-                fs::create_dir_all(parent(&file)).map_err(failed)?;
+                fs::create_dir_all(parent_folder(&file)).map_err(failed)?;
                 fs::write(file, bytes).map_err(failed)?;
             }
             fs::rename(new.path(), path).map_err(failed)
@@ -76,12 +79,12 @@ pub(super) fn write(target: &Target, files: &BTreeMap<String, Vec<u8>>) -> Resul
 ///
 /// # Errors
 /// A file that cannot be read, and content that Gantry never writes.
-pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
+pub(super) fn read_files(path: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let failed = |cause| Error::Read { path: path.to_owned(), cause };
     let mut files = BTreeMap::new();
     if path.is_dir() {
         let mut left = MOST;
-        folder(path, path, &mut left, &mut files)?;
+        read_folder(path, path, &mut left, &mut files)?;
         return Ok(files);
     }
     let mut decoder = zstd::Decoder::new(File::open(path).map_err(failed)?).map_err(failed)?;
@@ -100,7 +103,7 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
             altered(&shown, &format!("it is not a readable .tar.zst archive: {cause}"))
         })?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        if entry.header().entry_type() != EntryType::Regular || !is_plain(&name) {
+        if entry.header().entry_type() != EntryType::Regular || !is_plain_path(&name) {
             return Err(altered(&name, "it is not a regular file with a plain path"));
         }
         if files.len() >= MOST_FILES {
@@ -122,7 +125,7 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
 
 /// Writes the files as a compressed tar. Times, owners and modes are fixed and the paths are
 /// sorted, so that the bytes depend on the content alone.
-fn pack(file: &mut File, files: &BTreeMap<String, Vec<u8>>) -> io::Result<()> {
+fn write_tar(file: &mut File, files: &BTreeMap<String, Vec<u8>>) -> io::Result<()> {
     let mut archive = Builder::new(zstd::Encoder::new(file, LEVEL)?);
     for (name, bytes) in files {
         let mut header = Header::new_ustar();
@@ -140,7 +143,7 @@ fn pack(file: &mut File, files: &BTreeMap<String, Vec<u8>>) -> io::Result<()> {
 }
 
 /// Reads a folder with all that is in it. `left` is how many more bytes may be read.
-fn folder(
+fn read_folder(
     root: &Path,
     at: &Path,
     left: &mut u64,
@@ -153,7 +156,7 @@ fn folder(
         let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
         let size = entry.metadata().map_err(failed)?.len();
         if kind.is_dir() {
-            folder(root, &path, left, files)?;
+            read_folder(root, &path, left, files)?;
         } else if !kind.is_file() || size > *left || files.len() >= MOST_FILES {
             let reason =
                 "it is not a regular file, or the folder has more content than Gantry accepts"
@@ -168,11 +171,11 @@ fn folder(
 }
 
 /// Whether a path is relative and cannot lead out of its folder.
-fn is_plain(name: &str) -> bool {
+fn is_plain_path(name: &str) -> bool {
     !name.is_empty() && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 /// The folder that a path is in; `.` for a bare name.
-fn parent(path: &Path) -> &Path {
+fn parent_folder(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }

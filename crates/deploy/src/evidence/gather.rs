@@ -6,21 +6,21 @@ use std::path::Path;
 
 use serde_json::Value;
 use store::Source;
-use types::lock::{Lock, Model as LockedModel};
+use types::lock::{Lock, LockedModel};
 use types::receipt::Receipt;
 use types::{Digest, own_image};
 
-use super::archive::{self, Target};
-use super::index::{self, Finding, Index, Report, Weight};
-use super::part::{PartKind, Parts};
-use super::sign::Key;
+use super::archive::{self, EvidenceTarget};
+use super::index::{self, EvidenceFinding, EvidenceIndex, ReportEvidence, Severity};
+use super::part::{EvidencePartKind, PartCollection};
+use super::sign::SigningKey;
 use super::{Result, charts, images, models, page};
 
 /// A file that is added unchanged.
 #[derive(Debug, Clone)]
-pub struct Document {
+pub struct EvidenceDocument {
     /// What the file is.
-    pub kind: PartKind,
+    pub kind: EvidencePartKind,
     /// The file name, without folders.
     pub name: String,
     /// The content.
@@ -28,7 +28,7 @@ pub struct Document {
 }
 
 /// The input of [`gather_evidence`].
-pub struct Request<'a> {
+pub struct EvidenceInput<'a> {
     /// The locks whose content was transferred.
     pub locks: &'a [Lock],
     /// Receipts, which say what the site holds. Their files have to be among the documents as well.
@@ -36,15 +36,15 @@ pub struct Request<'a> {
     /// The store or bundle with the content; without it, no content is inspected.
     pub source: Option<&'a dyn Source>,
     /// The files of locks, site, receipts and reports.
-    pub documents: Vec<Document>,
+    pub documents: Vec<EvidenceDocument>,
 }
 
 /// Gathered evidence, ready to be written.
 #[derive(Debug)]
-pub struct Evidence {
+pub struct GatheredEvidence {
     /// The index, which describes everything that was gathered.
-    pub index: Index,
-    parts: Parts,
+    pub index: EvidenceIndex,
+    parts: PartCollection,
 }
 
 /// The values of `verdict` in reports that mean success. The reports are those of several commands
@@ -52,20 +52,20 @@ pub struct Evidence {
 const GOOD: [&str; 8] = ["proven", "passed", "pass", "ok", "clean", "quiet", "good", "success"];
 
 /// Collects files and findings while the locks are read.
-pub(super) struct Gathering<'a> {
+pub(super) struct Gatherer<'a> {
     pub(super) source: Option<&'a dyn Source>,
-    pub(super) parts: Parts,
-    pub(super) findings: Vec<Finding>,
+    pub(super) parts: PartCollection,
+    pub(super) findings: Vec<EvidenceFinding>,
 }
 
 /// Gathers evidence. The same input gives the same evidence, byte for byte. Blocks on the disk.
 ///
 /// # Errors
 /// Content that cannot be read, and more of it than an archive may have.
-pub fn gather(request: Request<'_>) -> Result<Evidence> {
+pub fn gather_evidence(request: EvidenceInput<'_>) -> Result<GatheredEvidence> {
     let mut gathering =
-        Gathering { source: request.source, parts: Parts::default(), findings: Vec::new() };
-    let mut index = Index {
+        Gatherer { source: request.source, parts: PartCollection::default(), findings: Vec::new() };
+    let mut index = EvidenceIndex {
         version: index::VERSION,
         name: request.locks.iter().map(|lock| lock.name.as_str()).collect::<Vec<_>>().join(", "),
         gantry: own_image::VERSION.to_owned(),
@@ -77,29 +77,29 @@ pub fn gather(request: Request<'_>) -> Result<Evidence> {
         parts: vec![],
     };
     for document in request.documents {
-        let report = gathering.document(document)?;
+        let report = gathering.add_document(document)?;
         index.reports.extend(report);
     }
     for lock in request.locks {
         for image in &lock.images {
-            index.images.push(images::image(&mut gathering, image)?);
+            index.images.push(images::gather_image(&mut gathering, image)?);
         }
         for model in &lock.models {
             index.models.push(match model {
-                LockedModel::Hub(model) => models::hub(&mut gathering, model)?,
-                LockedModel::Ollama(model) => models::ollama(&mut gathering, model)?,
-                LockedModel::Url(model) => models::url(&mut gathering, model)?,
+                LockedModel::Hub(model) => models::gather_hub_model(&mut gathering, model)?,
+                LockedModel::Ollama(model) => models::gather_ollama_model(&mut gathering, model)?,
+                LockedModel::Url(model) => models::gather_url_model(&mut gathering, model)?,
             });
         }
         for chart in &lock.charts {
-            index.charts.push(charts::chart(&mut gathering, chart)?);
+            index.charts.push(charts::gather_chart(&mut gathering, chart)?);
         }
-        images::sbom_files(&mut gathering, &lock.files)?;
-        gathering.not_at_site(lock, request.receipts);
+        images::gather_sbom_files(&mut gathering, &lock.files)?;
+        gathering.report_missing_at_site(lock, request.receipts);
     }
     if request.source.is_none() {
-        gathering.finding(
-            Weight::Medium,
+        gathering.add_finding(
+            Severity::Medium,
             "content",
             "no store and no bundle files were given: licences, SBOMs and model files were not inspected",
             "name a store or bundle files: --from STORE or --from BUNDLE_FILE",
@@ -114,43 +114,46 @@ pub fn gather(request: Request<'_>) -> Result<Evidence> {
     index.images.dedup();
     index.reports.sort_by(|a, b| a.path.cmp(&b.path));
     let mut parts = gathering.parts;
-    index.parts = parts.index();
+    index.parts = parts.list_parts();
     // The page lists the files without itself; the final index has the page as well.
-    let page = page::html(&index);
+    let page = page::render_page(&index);
     parts.add_page(page.into_bytes())?;
-    index.parts = parts.index();
-    Ok(Evidence { index, parts })
+    index.parts = parts.list_parts();
+    Ok(GatheredEvidence { index, parts })
 }
 
-impl Evidence {
+impl GatheredEvidence {
     /// Writes the archive or the folder, with a signature over the index if there is a key.
     ///
     /// # Errors
     /// A target that cannot be written or is a folder with content, and a key that cannot sign.
-    pub fn write(self, target: &Target, key: Option<&Key>) -> Result<()> {
-        let text = self.index.print()?;
+    pub fn write(self, target: &EvidenceTarget, key: Option<&SigningKey>) -> Result<()> {
+        let text = self.index.to_json()?;
         let mut files = self.parts.into_files();
         if let Some(key) = key {
             let signature = key.sign(text.as_bytes(), &self.index.name)?;
             files.insert(index::SIGNATURE.to_owned(), signature.into_bytes());
         }
         files.insert(index::PATH.to_owned(), text.into_bytes());
-        archive::write(target, &files)
+        archive::write_files(target, &files)
     }
 }
 
-impl Gathering<'_> {
+impl Gatherer<'_> {
     /// Adds a document. For a report, its verdict is read and judged.
-    fn document(&mut self, document: Document) -> Result<Option<Report>> {
-        let Document { kind, name, bytes } = document;
+    fn add_document(&mut self, document: EvidenceDocument) -> Result<Option<ReportEvidence>> {
+        let EvidenceDocument { kind, name, bytes } = document;
         let folder = match kind {
-            PartKind::Lock => "locks",
-            PartKind::Site => "site",
-            PartKind::Receipt => "receipts",
+            EvidencePartKind::Lock => "locks",
+            EvidencePartKind::Site => "site",
+            EvidencePartKind::Receipt => "receipts",
             _ => "reports",
         };
-        let is_report = matches!(kind, PartKind::Proof | PartKind::Check | PartKind::Audit);
-        let verdict = is_report.then(|| verdict(&bytes)).flatten();
+        let is_report = matches!(
+            kind,
+            EvidencePartKind::Proof | EvidencePartKind::Check | EvidencePartKind::Audit
+        );
+        let verdict = is_report.then(|| read_verdict(&bytes)).flatten();
         let path = self.parts.add(folder, &name, kind, &name, bytes)?;
         if !is_report {
             return Ok(None);
@@ -158,24 +161,24 @@ impl Gathering<'_> {
         // A report without a verdict is not good news: it may be of an older version, or forged.
         match &verdict {
             Some(verdict) if GOOD.contains(&verdict.to_lowercase().as_str()) => {}
-            Some(verdict) => self.finding(
-                Weight::High,
+            Some(verdict) => self.add_finding(
+                Severity::High,
                 &path,
                 &format!("its verdict is {verdict:?}"),
                 "read the report",
             ),
-            None => self.finding(
-                Weight::Medium,
+            None => self.add_finding(
+                Severity::Medium,
                 &path,
                 "it has no verdict that Gantry can read",
                 "read the report",
             ),
         }
-        Ok(Some(Report { path, kind, verdict }))
+        Ok(Some(ReportEvidence { path, kind, verdict }))
     }
 
     /// Adds a finding for everything in a lock that no receipt names with the same digest.
-    fn not_at_site(&mut self, lock: &Lock, receipts: &[Receipt]) {
+    fn report_missing_at_site(&mut self, lock: &Lock, receipts: &[Receipt]) {
         if receipts.is_empty() {
             return;
         }
@@ -185,8 +188,8 @@ impl Gathering<'_> {
                 .flat_map(|receipt| &receipt.roots)
                 .any(|held| held.name == root.name && held.digest == root.descriptor.digest);
             if !is_held {
-                self.finding(
-                    Weight::Medium,
+                self.add_finding(
+                    Severity::Medium,
                     &root.name.to_string(),
                     "it is in the lock, but no receipt says that the site holds it with this digest",
                     "load it, and add the receipt of that",
@@ -196,8 +199,8 @@ impl Gathering<'_> {
     }
 
     /// Adds a finding: what it is about, what was found, and the next step.
-    pub(super) fn finding(&mut self, weight: Weight, what: &str, why: &str, next: &str) {
-        self.findings.push(Finding {
+    pub(super) fn add_finding(&mut self, weight: Severity, what: &str, why: &str, next: &str) {
+        self.findings.push(EvidenceFinding {
             weight,
             what: what.to_owned(),
             why: why.to_owned(),
@@ -207,22 +210,22 @@ impl Gathering<'_> {
 
     /// Reads a small blob from the source. Returns `None`, with a finding, if the source does not
     /// have it or it is too large; and without a finding if there is no source at all.
-    pub(super) fn blob(&mut self, digest: &Digest, what: &str) -> Result<Option<Vec<u8>>> {
+    pub(super) fn read_blob(&mut self, digest: &Digest, what: &str) -> Result<Option<Vec<u8>>> {
         let Some(source) = self.source else { return Ok(None) };
-        match source.size(digest)? {
+        match source.blob_size(digest)? {
             Some(size) if size <= super::part::LARGEST => {
-                Ok(Some(store::document(source, digest, super::part::LARGEST)?))
+                Ok(Some(store::read_blob(source, digest, super::part::LARGEST)?))
             }
             Some(size) => {
                 let size = types::ByteSize(size);
                 let why = format!("{digest} has {size}, which is too large to be included");
-                self.finding(Weight::Low, what, &why, "inspect it in the store");
+                self.add_finding(Severity::Low, what, &why, "inspect it in the store");
                 Ok(None)
             }
             None => {
                 let why = format!("{digest} is not in the content that was searched");
-                self.finding(
-                    Weight::Medium,
+                self.add_finding(
+                    Severity::Medium,
                     what,
                     &why,
                     "name a store or bundle that has everything: --from",
@@ -234,7 +237,7 @@ impl Gathering<'_> {
 }
 
 /// Reads the field `verdict` of a JSON report.
-fn verdict(bytes: &[u8]) -> Option<String> {
+fn read_verdict(bytes: &[u8]) -> Option<String> {
     const LONGEST: usize = 100;
     let report: Value = serde_json::from_slice(bytes).ok()?;
     let verdict = report.get("verdict")?.as_str()?;
@@ -246,12 +249,12 @@ pub(super) fn base_name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-impl Document {
+impl EvidenceDocument {
     /// Reads a file.
     ///
     /// # Errors
     /// A file that cannot be read, or is larger than one file of the archive may be.
-    pub fn read(kind: PartKind, path: &Path) -> Result<Self> {
+    pub fn read(kind: EvidencePartKind, path: &Path) -> Result<Self> {
         let failed = |cause| super::Error::Read { path: path.to_owned(), cause };
         let size = std::fs::metadata(path).map_err(failed)?.len();
         if size > super::part::LARGEST {

@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use types::lock::{self, Attached};
+use types::lock::{self, LockedAttachment};
 use types::{Digest, Manifest};
 
 use super::Result;
-use super::gather::Gathering;
-use super::index::{Image, Weight};
-use super::part::PartKind;
+use super::gather::Gatherer;
+use super::index::{ImageEvidence, Severity};
+use super::part::EvidencePartKind;
 
 /// The annotation with the licences of an image, as an SPDX expression (image-spec,
 /// annotations.md).
@@ -26,16 +26,19 @@ const ORIGIN: [&str; 6] = [
 ];
 
 /// Gathers what is known about an image of a lock.
-pub(super) fn image(gathering: &mut Gathering<'_>, locked: &lock::Image) -> Result<Image> {
+pub(super) fn gather_image(
+    gathering: &mut Gatherer<'_>,
+    locked: &lock::LockedImage,
+) -> Result<ImageEvidence> {
     let name = locked.reference.to_string();
-    let mut image = Image {
+    let mut image = ImageEvidence {
         reference: name.clone(),
         digest: locked.digest,
         licences: vec![],
         origin: vec![],
         sboms: vec![],
         signatures: vec![],
-        seen: locked.seen.iter().map(seen).collect(),
+        seen: locked.seen.iter().map(describe_source).collect(),
     };
     let (mut licences, mut origin) = (BTreeSet::new(), BTreeSet::new());
     let manifests = locked.manifests.iter();
@@ -44,11 +47,11 @@ pub(super) fn image(gathering: &mut Gathering<'_>, locked: &lock::Image) -> Resu
     let documents = manifests.flat_map(|m| [Some(m.digest), m.config.map(|config| config.digest)]);
     let documents: BTreeSet<Digest> = documents.flatten().chain([locked.digest]).collect();
     for digest in documents {
-        let Some(bytes) = gathering.blob(&digest, &name)? else { continue };
+        let Some(bytes) = gathering.read_blob(&digest, &name)? else { continue };
         let Ok(document) = serde_json::from_slice::<Value>(&bytes) else { continue };
         for pointer in ["/annotations", "/config/Labels"] {
             let Some(said) = document.pointer(pointer).and_then(Value::as_object) else { continue };
-            let text = |key: &str| said.get(key).and_then(Value::as_str).map(shortened);
+            let text = |key: &str| said.get(key).and_then(Value::as_str).map(truncate_text);
             licences.extend(text(LICENCES));
             let origins = ORIGIN.iter().filter_map(|key| {
                 let word = key.trim_start_matches("org.opencontainers.image.");
@@ -60,7 +63,7 @@ pub(super) fn image(gathering: &mut Gathering<'_>, locked: &lock::Image) -> Resu
     image.licences = licences.into_iter().collect();
     image.origin = origin.into_iter().collect();
     for attached in &locked.attached {
-        attachment(gathering, &name, attached, &mut image)?;
+        gather_attachment(gathering, &name, attached, &mut image)?;
     }
     if gathering.source.is_some() {
         for (is_missing, what, next) in [
@@ -77,7 +80,7 @@ pub(super) fn image(gathering: &mut Gathering<'_>, locked: &lock::Image) -> Resu
             ),
         ] {
             if is_missing {
-                gathering.finding(Weight::Low, &name, what, next);
+                gathering.add_finding(Severity::Low, &name, what, next);
             }
         }
     }
@@ -86,39 +89,47 @@ pub(super) fn image(gathering: &mut Gathering<'_>, locked: &lock::Image) -> Resu
 
 /// Adds an artifact that is attached to an image. For a signature its manifest is added as well,
 /// since cosign keeps the signature itself there, as an annotation.
-fn attachment(
-    gathering: &mut Gathering<'_>,
+fn gather_attachment(
+    gathering: &mut Gatherer<'_>,
     image: &str,
-    attached: &Attached,
-    into: &mut Image,
+    attached: &LockedAttachment,
+    into: &mut ImageEvidence,
 ) -> Result<()> {
     let of = attached.reference.to_string();
-    let Some(bytes) = gathering.blob(&attached.manifest.digest, &of)? else { return Ok(()) };
+    let Some(bytes) = gathering.read_blob(&attached.manifest.digest, &of)? else { return Ok(()) };
     let manifest = Manifest::parse(&of, &bytes)?;
     // cosign names SBOMs by a tag; ORAS and BuildKit name them by artifact or media type.
     let media_types = manifest.layers.iter().map(|layer| layer.media_type.as_str());
     let tag = attached.reference.tag().unwrap_or_default();
     let is_sbom = tag.ends_with(".sbom")
-        || attached.artifact_type.iter().map(String::as_str).chain(media_types).any(is_bill);
+        || attached
+            .artifact_type
+            .iter()
+            .map(String::as_str)
+            .chain(media_types)
+            .any(is_sbom_media_type);
     let (kind, folder) = match is_sbom {
-        true => (PartKind::Sbom, "sboms"),
-        false => (PartKind::Signature, "signatures"),
+        true => (EvidencePartKind::Sbom, "sboms"),
+        false => (EvidencePartKind::Signature, "signatures"),
     };
-    let name = format!("{}-{}", last(image), attached.manifest.digest.short());
+    let name = format!("{}-{}", last_path_segment(image), attached.manifest.digest.short_hex());
     let paths = if is_sbom { &mut into.sboms } else { &mut into.signatures };
     if !is_sbom {
         paths.push(gathering.parts.add(folder, &format!("{name}.json"), kind, image, bytes)?);
     }
     for layer in &manifest.layers {
-        let Some(bytes) = gathering.blob(&layer.digest, &of)? else { continue };
-        let file = format!("{name}-{}.json", layer.digest.short());
+        let Some(bytes) = gathering.read_blob(&layer.digest, &of)? else { continue };
+        let file = format!("{name}-{}.json", layer.digest.short_hex());
         paths.push(gathering.parts.add(folder, &file, kind, image, bytes)?);
     }
     Ok(())
 }
 
 /// Adds the SBOMs among the plain files of a lock, which are recognised by their names.
-pub(super) fn sbom_files(gathering: &mut Gathering<'_>, files: &[lock::File]) -> Result<()> {
+pub(super) fn gather_sbom_files(
+    gathering: &mut Gatherer<'_>,
+    files: &[lock::LockedFile],
+) -> Result<()> {
     for file in files {
         let title = file.title.to_ascii_lowercase();
         let is_sbom = [".spdx", ".cdx.", ".spdx.json", "sbom", "bom.json", "bom.xml"]
@@ -128,30 +139,30 @@ pub(super) fn sbom_files(gathering: &mut Gathering<'_>, files: &[lock::File]) ->
             continue;
         }
         let of = file.reference.to_string();
-        if let Some(bytes) = gathering.blob(&file.content.digest, &of)? {
-            gathering.parts.add("sboms", &file.title, PartKind::Sbom, &file.file, bytes)?;
+        if let Some(bytes) = gathering.read_blob(&file.content.digest, &of)? {
+            gathering.parts.add("sboms", &file.title, EvidencePartKind::Sbom, &file.file, bytes)?;
         }
     }
     Ok(())
 }
 
-fn is_bill(media_type: &str) -> bool {
+fn is_sbom_media_type(media_type: &str) -> bool {
     ["spdx", "cyclonedx", "syft", "sbom"].iter().any(|word| media_type.contains(word))
 }
 
 /// The last segment of a reference: `nginx:1.25` of `docker.io/library/nginx:1.25`.
-fn last(reference: &str) -> &str {
+fn last_path_segment(reference: &str) -> &str {
     reference.rsplit('/').next().unwrap_or(reference)
 }
 
 /// Describes where an image was found: chart, template, object, field.
-fn seen(seen: &lock::Seen) -> String {
+fn describe_source(seen: &lock::ImageMention) -> String {
     let more = [&seen.template, &seen.object, &seen.field].into_iter().flatten();
     std::iter::once(&seen.by).chain(more).map(String::as_str).collect::<Vec<_>>().join(" ")
 }
 
 /// Cuts a text that a stranger wrote to a length that a page can show.
-pub(super) fn shortened(text: &str) -> String {
+pub(super) fn truncate_text(text: &str) -> String {
     const LONGEST: usize = 300;
     text.chars().take(LONGEST).collect()
 }

@@ -5,8 +5,8 @@
 use serde::{Deserialize, Serialize};
 use types::Digest;
 
-use super::form::Looked;
-use super::part::Part;
+use super::file_format::FileInspection;
+use super::part::EvidencePart;
 use super::{Error, Result};
 
 /// The version of the format that this Gantry writes and reads.
@@ -21,7 +21,7 @@ pub(super) const PAGE: &str = "index.html";
 /// The content of `index.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Index {
+pub struct EvidenceIndex {
     /// The version of the format, 1.
     pub version: u32,
     /// The names of the locks, separated by commas.
@@ -29,23 +29,23 @@ pub struct Index {
     /// The version of the Gantry that gathered it.
     pub gantry: String,
     /// The images of the locks.
-    pub images: Vec<Image>,
+    pub images: Vec<ImageEvidence>,
     /// The models of the locks.
-    pub models: Vec<Model>,
+    pub models: Vec<ModelEvidence>,
     /// The charts of the locks.
-    pub charts: Vec<Chart>,
+    pub charts: Vec<ChartEvidence>,
     /// The reports that were added, with the verdicts that they contain.
-    pub reports: Vec<Report>,
+    pub reports: Vec<ReportEvidence>,
     /// What an auditor has to know, the most severe first.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<EvidenceFinding>,
     /// Every file of the archive except the index and its signature, sorted by path.
-    pub parts: Vec<Part>,
+    pub parts: Vec<EvidencePart>,
 }
 
 /// What is known about an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Image {
+pub struct ImageEvidence {
     /// Its name in the lock.
     pub reference: String,
     /// Its digest.
@@ -66,7 +66,7 @@ pub struct Image {
 /// What is known about a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Model {
+pub struct ModelEvidence {
     /// Its name: `org/name at <commit>`, an Ollama name, or a URL.
     pub name: String,
     /// The reference of its OCI artifact.
@@ -76,13 +76,13 @@ pub struct Model {
     /// The paths of its licence texts in the archive.
     pub texts: Vec<String>,
     /// Its files.
-    pub files: Vec<File>,
+    pub files: Vec<ModelFileEvidence>,
 }
 
 /// What is known about a file of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct File {
+pub struct ModelFileEvidence {
     /// The path in the model.
     pub path: String,
     /// The sha256 digest.
@@ -91,13 +91,13 @@ pub struct File {
     pub size: u64,
     /// The result of inspecting it; absent if its content is not available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub looked: Option<Looked>,
+    pub looked: Option<FileInspection>,
 }
 
 /// What is known about a chart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Chart {
+pub struct ChartEvidence {
     /// The reference of its OCI artifact.
     pub reference: String,
     /// Its digest.
@@ -111,11 +111,11 @@ pub struct Chart {
 /// A report that was added.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct ReportEvidence {
     /// The path in the archive.
     pub path: String,
     /// Which command wrote it.
-    pub kind: super::part::PartKind,
+    pub kind: super::part::EvidencePartKind,
     /// The field `verdict` of its JSON, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
@@ -124,7 +124,7 @@ pub struct Report {
 /// How severe a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Weight {
+pub enum Severity {
     /// Loading a file may run any code, or a proof failed.
     High,
     /// Somebody has to look into it.
@@ -136,9 +136,9 @@ pub enum Weight {
 /// Something that an auditor has to know.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Finding {
+pub struct EvidenceFinding {
     /// How severe it is.
-    pub weight: Weight,
+    pub weight: Severity,
     /// What it is about: an image, a model, a report.
     pub what: String,
     /// What was found.
@@ -147,9 +147,9 @@ pub struct Finding {
     pub next: String,
 }
 
-impl Index {
+impl EvidenceIndex {
     /// Prints the index as JSON. The same content gives the same text.
-    pub(super) fn print(&self) -> Result<String> {
+    pub(super) fn to_json(&self) -> Result<String> {
         let text = serde_json::to_string_pretty(self);
         let mut text = text.map_err(|cause| Error::Document {
             document: PATH.to_owned(),

@@ -4,13 +4,13 @@
 //! signed index with the digest of every file.
 //!
 //! Data flow: [`gather_evidence`] reads the locks and the content of a store or bundle,
-//! [`GatheredEvidence::write`] writes an archive or a folder, and [`verify_evidence`] checks one
+//! [`GatheredEvidence::write_files`] writes an archive or a folder, and [`verify_evidence`] checks one
 //! later.
 
 mod archive;
 mod charts;
 mod error;
-mod form;
+mod file_format;
 mod gather;
 mod images;
 mod index;
@@ -21,11 +21,14 @@ pub mod pickle;
 mod sign;
 mod verify;
 
-pub use archive::Target;
+pub use archive::EvidenceTarget;
 pub use error::{Error, Result};
-pub use form::{Form, Looked, Member};
-pub use gather::{Document, Evidence, Request, gather};
-pub use index::{Chart, File, Finding, Image, Index, Model, Report, Weight};
-pub use part::{Part, PartKind};
-pub use sign::{Key, Trusted};
-pub use verify::{Signature, Verified, verify};
+pub use file_format::{FileInspection, ModelFileFormat, PickleMember};
+pub use gather::{EvidenceDocument, EvidenceInput, GatheredEvidence, gather_evidence};
+pub use index::{
+    ChartEvidence, EvidenceFinding, EvidenceIndex, ImageEvidence, ModelEvidence, ModelFileEvidence,
+    ReportEvidence, Severity,
+};
+pub use part::{EvidencePart, EvidencePartKind};
+pub use sign::{SigningKey, TrustedKey};
+pub use verify::{SignatureStatus, VerifiedEvidence, verify_evidence};

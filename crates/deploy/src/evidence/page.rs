@@ -4,9 +4,9 @@
 
 use std::fmt::Write as _;
 
-use super::form::Form;
-use super::index::{File, Finding, Index, Weight};
-use super::pickle::Danger;
+use super::file_format::ModelFileFormat;
+use super::index::{EvidenceFinding, EvidenceIndex, ModelFileEvidence, Severity};
+use super::pickle::ImportDanger;
 
 /// The style sheet, inline, as the page must work offline.
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#1b1f24}\
@@ -17,7 +17,7 @@ th{font-size:.85rem;color:#57606a}code{font:13px ui-monospace,monospace;overflow
 .none{color:#57606a}";
 
 /// Renders the page for an index.
-pub(super) fn html(index: &Index) -> String {
+pub(super) fn render_page(index: &EvidenceIndex) -> String {
     let mut page = String::new();
     let _ = write!(
         page,
@@ -29,93 +29,101 @@ pub(super) fn html(index: &Index) -> String {
          <p>Gathered by gantry {1}. The signature covers <a href=\"index.json\">index.json</a>, which has the \
          sha256 of every file here. Verify it with <code>minisign -Vm index.json -p KEY.pub</code>, or \
          everything with <code>gantry evidence verify</code>.</p>\n",
-        escaped(&index.name),
-        escaped(&index.gantry),
+        escape_html(&index.name),
+        escape_html(&index.gantry),
     );
-    findings(&mut page, &index.findings);
-    reports(&mut page, index);
-    images(&mut page, index);
-    models(&mut page, index);
-    charts(&mut page, index);
-    parts(&mut page, index);
+    write_findings(&mut page, &index.findings);
+    write_reports(&mut page, index);
+    write_images(&mut page, index);
+    write_models(&mut page, index);
+    write_charts(&mut page, index);
+    write_parts(&mut page, index);
     page.push_str("</body></html>\n");
     page
 }
 
-fn findings(page: &mut String, findings: &[Finding]) {
+fn write_findings(page: &mut String, findings: &[EvidenceFinding]) {
     let count = |weight| findings.iter().filter(|finding| finding.weight == weight).count();
     let _ = write!(
         page,
         "<h2>Findings</h2>\n<p><span class=\"high\">{} high</span>, <span class=\"medium\">{} medium</span>, \
          <span class=\"low\">{} low</span></p>\n",
-        count(Weight::High),
-        count(Weight::Medium),
-        count(Weight::Low),
+        count(Severity::High),
+        count(Severity::Medium),
+        count(Severity::Low),
     );
-    table(
+    write_table(
         page,
         &["", "What", "Finding", "Next step"],
         findings.iter().map(|finding| {
-            let class = word(finding.weight);
+            let class = severity_name(finding.weight);
             vec![
                 format!("<span class=\"{class}\">{class}</span>"),
-                code(&finding.what),
-                escaped(&finding.why),
-                escaped(&finding.next),
+                format_code(&finding.what),
+                escape_html(&finding.why),
+                escape_html(&finding.next),
             ]
         }),
     );
 }
 
-fn reports(page: &mut String, index: &Index) {
+fn write_reports(page: &mut String, index: &EvidenceIndex) {
     page.push_str("<h2>Reports</h2>\n");
-    table(
+    write_table(
         page,
         &["Report", "Verdict"],
         index.reports.iter().map(|report| {
-            let verdict = report.verdict.as_deref().map_or_else(none, escaped);
-            vec![link(&report.path), verdict]
+            let verdict = report.verdict.as_deref().map_or_else(format_none, escape_html);
+            vec![format_link(&report.path), verdict]
         }),
     );
 }
 
-fn images(page: &mut String, index: &Index) {
+fn write_images(page: &mut String, index: &EvidenceIndex) {
     page.push_str("<h2>Images</h2>\n");
     let head = ["Image", "Licences", "SBOMs", "Signatures (not verified)", "Origin"];
-    table(
+    write_table(
         page,
         &head,
         index.images.iter().map(|image| {
             vec![
-                format!("{}<br>{}", code(&image.reference), code(&image.digest.to_string())),
-                lines(image.licences.iter().map(|text| escaped(text))),
-                lines(image.sboms.iter().map(|path| link(path))),
-                lines(image.signatures.iter().map(|path| link(path))),
-                lines(image.origin.iter().map(|text| escaped(text))),
+                format!(
+                    "{}<br>{}",
+                    format_code(&image.reference),
+                    format_code(&image.digest.to_string())
+                ),
+                join_lines(image.licences.iter().map(|text| escape_html(text))),
+                join_lines(image.sboms.iter().map(|path| format_link(path))),
+                join_lines(image.signatures.iter().map(|path| format_link(path))),
+                join_lines(image.origin.iter().map(|text| escape_html(text))),
             ]
         }),
     );
 }
 
-fn models(page: &mut String, index: &Index) {
+fn write_models(page: &mut String, index: &EvidenceIndex) {
     page.push_str("<h2>Models</h2>\n");
-    table(
+    write_table(
         page,
         &["Model", "Licences", "Files that can run code", "Files"],
         index.models.iter().map(|model| {
-            let licences = model.licences.iter().map(|text| escaped(text));
-            let texts = model.texts.iter().map(|path| link(path));
+            let licences = model.licences.iter().map(|text| escape_html(text));
+            let texts = model.texts.iter().map(|path| format_link(path));
             let all = model.files.iter().map(|file| {
-                format!("{} <span class=\"low\">{}</span>", code(&file.path), form(file))
+                format!(
+                    "{} <span class=\"low\">{}</span>",
+                    format_code(&file.path),
+                    describe_format(file)
+                )
             });
             vec![
-                code(&model.name),
-                lines(licences.chain(texts)),
-                lines(model.files.iter().filter_map(pickles)),
+                format_code(&model.name),
+                join_lines(licences.chain(texts)),
+                join_lines(model.files.iter().filter_map(format_pickles)),
                 format!(
                     "<details><summary>{} files</summary>{}</details>",
                     model.files.len(),
-                    lines(all)
+                    join_lines(all)
                 ),
             ]
         }),
@@ -123,51 +131,59 @@ fn models(page: &mut String, index: &Index) {
 }
 
 /// Lists what the pickles of a file import; `None` if it has none and was inspected completely.
-fn pickles(file: &File) -> Option<String> {
+fn format_pickles(file: &ModelFileEvidence) -> Option<String> {
     let looked = file.looked.as_ref()?;
-    let class = match looked.danger()? {
-        Danger::Dangerous => "high",
-        Danger::Unknown => "medium",
-        Danger::Usual => "low",
+    let class = match looked.worst_danger()? {
+        ImportDanger::Dangerous => "high",
+        ImportDanger::Unknown => "medium",
+        ImportDanger::Usual => "low",
     };
     let imports = looked.pickles.iter().flat_map(|member| &member.found.imports);
-    let imports = imports.map(|import| format!("{} ×{}", code(&import.name), import.times));
-    Some(format!("<span class=\"{class}\">{}</span><br>{}", escaped(&file.path), lines(imports)))
+    let imports = imports.map(|import| format!("{} ×{}", format_code(&import.name), import.times));
+    Some(format!(
+        "<span class=\"{class}\">{}</span><br>{}",
+        escape_html(&file.path),
+        join_lines(imports)
+    ))
 }
 
-fn charts(page: &mut String, index: &Index) {
+fn write_charts(page: &mut String, index: &EvidenceIndex) {
     page.push_str("<h2>Charts</h2>\n");
-    table(
+    write_table(
         page,
         &["Chart", "Licences"],
         index.charts.iter().map(|chart| {
-            let said = chart.licences.iter().map(|text| escaped(text));
+            let said = chart.licences.iter().map(|text| escape_html(text));
             vec![
-                format!("{}<br>{}", code(&chart.reference), code(&chart.digest.to_string())),
-                lines(said.chain(chart.texts.iter().map(|path| link(path)))),
+                format!(
+                    "{}<br>{}",
+                    format_code(&chart.reference),
+                    format_code(&chart.digest.to_string())
+                ),
+                join_lines(said.chain(chart.texts.iter().map(|path| format_link(path)))),
             ]
         }),
     );
 }
 
-fn parts(page: &mut String, index: &Index) {
+fn write_parts(page: &mut String, index: &EvidenceIndex) {
     page.push_str("<h2>Files</h2>\n");
-    table(
+    write_table(
         page,
         &["File", "About", "Bytes", "sha256"],
         index.parts.iter().map(|part| {
             vec![
-                link(&part.path),
-                escaped(&part.of),
+                format_link(&part.path),
+                escape_html(&part.of),
                 part.size.to_string(),
-                code(&part.sha256.hex()),
+                format_code(&part.sha256.hex()),
             ]
         }),
     );
 }
 
 /// Writes a table, or "none" if it has no rows. The cells are HTML already.
-fn table(page: &mut String, head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+fn write_table(page: &mut String, head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     let rows: Vec<String> = rows
         .map(|row| {
             let cells: Vec<String> = row.iter().map(|cell| format!("<td>{cell}</td>")).collect();
@@ -188,27 +204,27 @@ fn table(page: &mut String, head: &[&str], rows: impl Iterator<Item = Vec<String
 }
 
 /// Puts each item on a line of its own.
-fn lines(all: impl Iterator<Item = String>) -> String {
+fn join_lines(all: impl Iterator<Item = String>) -> String {
     let all: Vec<String> = all.collect();
-    if all.is_empty() { none() } else { all.join("<br>") }
+    if all.is_empty() { format_none() } else { all.join("<br>") }
 }
 
-fn none() -> String {
+fn format_none() -> String {
     "<span class=\"none\">none</span>".to_owned()
 }
 
-fn code(text: &str) -> String {
-    format!("<code>{}</code>", escaped(text))
+fn format_code(text: &str) -> String {
+    format!("<code>{}</code>", escape_html(text))
 }
 
 /// Links to a file of the archive. Its path needs no URL encoding: it has only letters, digits and
 /// `. - _ @ /`.
-fn link(path: &str) -> String {
-    format!("<a href=\"{0}\">{0}</a>", escaped(path))
+fn format_link(path: &str) -> String {
+    format!("<a href=\"{0}\">{0}</a>", escape_html(path))
 }
 
 /// Escapes a text for HTML content and attribute values.
-fn escaped(text: &str) -> String {
+fn escape_html(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -227,24 +243,24 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-fn word(weight: Weight) -> &'static str {
+fn severity_name(weight: Severity) -> &'static str {
     match weight {
-        Weight::High => "high",
-        Weight::Medium => "medium",
-        Weight::Low => "low",
+        Severity::High => "high",
+        Severity::Medium => "medium",
+        Severity::Low => "low",
     }
 }
 
 /// Describes the format of a file; empty if it is of no interest.
-fn form(file: &File) -> &'static str {
+fn describe_format(file: &ModelFileEvidence) -> &'static str {
     match file.looked.as_ref().map(|looked| looked.form) {
-        Some(Form::Safetensors) => "safetensors: pure data",
-        Some(Form::Gguf) => "GGUF: pure data",
-        Some(Form::Pickle) => "pickle",
-        Some(Form::PickleArchive) => "zip archive with pickles",
-        Some(Form::Archive) => "zip archive without pickles",
-        Some(Form::Packed) => "compressed, not inspected",
-        Some(Form::Other) => "",
+        Some(ModelFileFormat::Safetensors) => "safetensors: pure data",
+        Some(ModelFileFormat::Gguf) => "GGUF: pure data",
+        Some(ModelFileFormat::Pickle) => "pickle",
+        Some(ModelFileFormat::PickleArchive) => "zip archive with pickles",
+        Some(ModelFileFormat::Archive) => "zip archive without pickles",
+        Some(ModelFileFormat::Packed) => "compressed, not inspected",
+        Some(ModelFileFormat::Other) => "",
         None => "not inspected: content not available",
     }
 }
@@ -256,7 +272,7 @@ mod tests {
     #[test]
     fn what_a_stranger_says_stays_text() {
         assert_eq!(
-            escaped("<script>\"a\"&'b'\u{202e}\n"),
+            escape_html("<script>\"a\"&'b'\u{202e}\n"),
             "&lt;script&gt;&quot;a&quot;&amp;&#39;b&#39;\u{fffd} "
         );
     }

@@ -16,7 +16,7 @@ pub(super) const LARGEST: u64 = 64 << 20;
 /// What a file of the archive is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum PartKind {
+pub enum EvidencePartKind {
     /// The HTML page that an auditor reads.
     Page,
     /// A lock file.
@@ -42,11 +42,11 @@ pub enum PartKind {
 /// The entry of a file in the index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Part {
+pub struct EvidencePart {
     /// The path in the archive.
     pub path: String,
     /// What the file is.
-    pub kind: PartKind,
+    pub kind: EvidencePartKind,
     /// What it is about: an image reference, a model, or a file name.
     pub of: String,
     /// The sha256 digest.
@@ -57,13 +57,13 @@ pub struct Part {
 
 /// The files with their content, sorted by path.
 #[derive(Debug, Default)]
-pub(super) struct Parts {
+pub(super) struct PartCollection {
     /// By path: what it is, what it is about, and the content.
-    all: BTreeMap<String, (PartKind, String, Vec<u8>)>,
+    all: BTreeMap<String, (EvidencePartKind, String, Vec<u8>)>,
     bytes: u64,
 }
 
-impl Parts {
+impl PartCollection {
     /// Adds a file, and returns its path. If the path is taken, a number is put before the name.
     ///
     /// # Errors
@@ -72,7 +72,7 @@ impl Parts {
         &mut self,
         folder: &str,
         name: &str,
-        kind: PartKind,
+        kind: EvidencePartKind,
         of: &str,
         bytes: Vec<u8>,
     ) -> Result<String> {
@@ -80,7 +80,7 @@ impl Parts {
         if self.bytes > MOST {
             return Err(Error::TooMuch { most: MOST });
         }
-        let name = file_name(name);
+        let name = make_file_name(name);
         let mut path = format!("{folder}/{name}");
         let mut number = 2;
         while self.all.contains_key(&path) {
@@ -97,14 +97,14 @@ impl Parts {
         if self.bytes > MOST {
             return Err(Error::TooMuch { most: MOST });
         }
-        let page = (PartKind::Page, "the whole archive".to_owned(), bytes);
+        let page = (EvidencePartKind::Page, "the whole archive".to_owned(), bytes);
         self.all.insert(super::index::PAGE.to_owned(), page);
         Ok(())
     }
 
     /// Lists all files with their digests, sorted by path.
-    pub(super) fn index(&self) -> Vec<Part> {
-        let parts = self.all.iter().map(|(path, (kind, of, bytes))| Part {
+    pub(super) fn list_parts(&self) -> Vec<EvidencePart> {
+        let parts = self.all.iter().map(|(path, (kind, of, bytes))| EvidencePart {
             path: path.clone(),
             kind: *kind,
             of: of.clone(),
@@ -121,7 +121,7 @@ impl Parts {
 }
 
 /// Turns any text into a file name that is valid on any file system.
-pub(super) fn file_name(text: &str) -> String {
+pub(super) fn make_file_name(text: &str) -> String {
     // With its folder it has to fit into the 100 bytes for a name in a ustar header, since
     // `archive` refuses the extensions for longer names.
     const LONGEST: usize = 72;

@@ -19,31 +19,31 @@ const KDF: std::ops::Range<usize> = 2..4;
 const LONGEST: u64 = 4096;
 
 /// A secret key that signs.
-pub struct Key(SecretKey);
+pub struct SigningKey(SecretKey);
 
 /// A public key that is trusted.
 #[derive(Clone)]
-pub struct Trusted(PublicKey);
+pub struct TrustedKey(PublicKey);
 
-impl fmt::Debug for Key {
+impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SigningKey")
     }
 }
 
-impl fmt::Debug for Trusted {
+impl fmt::Debug for TrustedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TrustedKey({})", self.id())
     }
 }
 
-impl Key {
+impl SigningKey {
     /// Reads a secret key file of minisign; `password` decrypts one that is encrypted.
     ///
     /// # Errors
     /// A file that cannot be read or is not such a key, and a missing or wrong password.
     pub fn read(path: &Path, password: Option<String>) -> Result<Self> {
-        let text = read(path)?;
+        let text = read_key_file(path)?;
         let bad = |reason: String| Error::Key { reason: format!("{}: {reason}", path.display()) };
         let bytes = text.lines().nth(1).and_then(|line| STANDARD.decode(line.trim()).ok());
         let Some(bytes) = bytes.filter(|bytes| bytes.starts_with(ALGORITHM)) else {
@@ -89,7 +89,7 @@ impl Key {
     }
 }
 
-impl Trusted {
+impl TrustedKey {
     /// Parses a public key: its base64, as in `site.yaml`, or the whole text of a key file.
     ///
     /// # Errors
@@ -116,12 +116,12 @@ impl Trusted {
     /// A file that cannot be read, and a text that is not a public key.
     pub fn read(given: &str) -> Result<Self> {
         let path = Path::new(given);
-        if path.is_file() { Self::parse(&read(path)?) } else { Self::parse(given) }
+        if path.is_file() { Self::parse(&read_key_file(path)?) } else { Self::parse(given) }
     }
 
     /// The key's id in hexadecimal, as minisign prints it.
     pub fn id(&self) -> String {
-        id(self.0.keynum())
+        format_key_id(self.0.keynum())
     }
 }
 
@@ -129,17 +129,17 @@ impl Trusted {
 ///
 /// # Errors
 /// [`Error::Untrusted`] if the signature is wrong or not of one of the trusted keys.
-pub(super) fn check(
+pub(super) fn check_signature(
     bytes: &[u8],
     signature: &str,
-    trusted: &[Trusted],
+    trusted: &[TrustedKey],
 ) -> Result<(String, String)> {
     let bad = |reason: String| Error::Untrusted { reason };
     let signature = SignatureBox::from_string(signature)
         .map_err(|cause| bad(format!("it is not a signature file of minisign: {cause}")))?;
-    let signer = id(signature.keynum());
+    let signer = format_key_id(signature.keynum());
     let Some(key) = trusted.iter().find(|key| key.id() == signer) else {
-        let known: Vec<String> = trusted.iter().map(Trusted::id).collect();
+        let known: Vec<String> = trusted.iter().map(TrustedKey::id).collect();
         return Err(bad(format!(
             "it was made with the key {signer}, but the trusted keys are: {}",
             known.join(", ")
@@ -151,12 +151,12 @@ pub(super) fn check(
 }
 
 /// Returns the id of the key that a signature names, without verifying anything.
-pub(super) fn signer(signature: &str) -> Option<String> {
-    Some(id(SignatureBox::from_string(signature).ok()?.keynum()))
+pub(super) fn read_signer_id(signature: &str) -> Option<String> {
+    Some(format_key_id(SignatureBox::from_string(signature).ok()?.keynum()))
 }
 
 /// Formats a key id as minisign does: the eight bytes as one little-endian number in hexadecimal.
-fn id(number: &[u8]) -> String {
+fn format_key_id(number: &[u8]) -> String {
     let digits: Vec<String> = number.iter().rev().map(|byte| format!("{byte:02X}")).collect();
     digits.concat()
 }
@@ -166,7 +166,7 @@ fn key_error(cause: minisign::PError) -> Error {
 }
 
 /// Reads a key file, up to the size that a key may have.
-fn read(path: &Path) -> Result<String> {
+fn read_key_file(path: &Path) -> Result<String> {
     let failed = |cause| Error::Read { path: path.to_owned(), cause };
     let size = std::fs::metadata(path).map_err(failed)?.len();
     if size > LONGEST {

@@ -6,14 +6,14 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::index::{self, Index};
-use super::sign::{self, Trusted};
+use super::index::{self, EvidenceIndex};
+use super::sign::{self, TrustedKey};
 use super::{Error, Result, archive};
 
 /// The result of checking the signature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "state")]
-pub enum Signature {
+pub enum SignatureStatus {
     /// It is valid, and made with a trusted key.
     Good {
         /// The key's id.
@@ -32,11 +32,11 @@ pub enum Signature {
 
 /// Evidence that is complete and unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verified {
+pub struct VerifiedEvidence {
     /// Its index.
-    pub index: Index,
+    pub index: EvidenceIndex,
     /// Its signature.
-    pub signature: Signature,
+    pub signature: SignatureStatus,
 }
 
 /// Verifies an archive or a folder: every file in the index is there and unchanged, and there is no
@@ -44,8 +44,8 @@ pub struct Verified {
 ///
 /// # Errors
 /// [`Error::Altered`] and [`Error::Untrusted`], and whatever keeps it from being read.
-pub fn verify(path: &Path, trusted: &[Trusted]) -> Result<Verified> {
-    let mut files = archive::read(path)?;
+pub fn verify_evidence(path: &Path, trusted: &[TrustedKey]) -> Result<VerifiedEvidence> {
+    let mut files = archive::read_files(path)?;
     let shown = path.display().to_string();
     let altered = |what: &str, reason: String| Error::Altered { what: what.to_owned(), reason };
     let text = files.remove(index::PATH).ok_or_else(|| {
@@ -58,15 +58,17 @@ pub fn verify(path: &Path, trusted: &[Trusted]) -> Result<Verified> {
     let signature = signature.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     // First of all: nothing in the index may be believed, or even parsed, before.
     let signature = match (signature, trusted) {
-        (Some(signature), []) => Signature::NotChecked { key: sign::signer(&signature) },
-        (Some(signature), trusted) => {
-            let (key, comment) = sign::check(&text, &signature, trusted)?;
-            Signature::Good { key, comment }
+        (Some(signature), []) => {
+            SignatureStatus::NotChecked { key: sign::read_signer_id(&signature) }
         }
-        (None, []) => Signature::None,
+        (Some(signature), trusted) => {
+            let (key, comment) = sign::check_signature(&text, &signature, trusted)?;
+            SignatureStatus::Good { key, comment }
+        }
+        (None, []) => SignatureStatus::None,
         (None, _) => return Err(Error::Untrusted { reason: "there is no signature".to_owned() }),
     };
-    let index = Index::parse(&text)?;
+    let index = EvidenceIndex::parse(&text)?;
     let mut known = BTreeSet::new();
     for part in &index.parts {
         let bytes = files
@@ -79,6 +81,6 @@ pub fn verify(path: &Path, trusted: &[Trusted]) -> Result<Verified> {
     }
     match files.keys().find(|path| !known.contains(path.as_str())) {
         Some(extra) => Err(altered(extra, "it is not in the index".to_owned())),
-        None => Ok(Verified { index, signature }),
+        None => Ok(VerifiedEvidence { index, signature }),
     }
 }

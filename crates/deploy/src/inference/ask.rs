@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
-use net::{Body, Client, Request, Response};
+use net::{Client, HttpRequest, HttpResponse, RequestBody};
 use serde_json::Value;
-use types::input::checks::Expect;
+use types::input::checks::CheckExpectation;
 
-use super::Probe;
+use super::InferenceProbe;
 
 /// The longest answer that is read. Answers have a few kilobytes; the limit stops an endless one.
 const MOST_BYTES: u64 = 16 << 20;
@@ -24,7 +24,7 @@ const CONNECTIONS: u32 = 3;
 
 /// Why a model server gave no good answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct InferenceFailure {
     /// What went wrong.
     pub why: String,
     /// What the user can do.
@@ -34,21 +34,21 @@ pub struct Failure {
 }
 
 /// The result of asking with one protocol.
-pub(super) type Outcome = Result<Good, Failure>;
+pub(super) type InferenceResult = Result<ProtocolAnswer, InferenceFailure>;
 
 /// A good answer, as the protocols report it; [`super::InferenceAnswer`] adds the retries.
-pub(super) struct Good {
+pub(super) struct ProtocolAnswer {
     pub(super) model: Option<String>,
     pub(super) first: Duration,
     pub(super) says: String,
 }
 
-impl Failure {
+impl InferenceFailure {
     pub(super) fn new(why: impl Into<String>, next: impl Into<String>) -> Self {
         Self { why: why.into(), next: next.into(), needs_key: false }
     }
 
-    pub(super) fn late(probe: &Probe, last: &str) -> Self {
+    pub(super) fn from_timeout(probe: &InferenceProbe, last: &str) -> Self {
         Self::new(
             format!("no good answer within {} s: {last}", probe.timeout.as_secs()),
             "read the server's log; if it is still loading its model, wait, or set a longer timeout: for the check in gantry.yaml",
@@ -57,7 +57,7 @@ impl Failure {
 }
 
 /// What to do with a response.
-pub(super) enum Verdict {
+pub(super) enum RetryDecision {
     /// Take it as the answer.
     Final,
     /// Ask again later, as the server wishes.
@@ -65,7 +65,7 @@ pub(super) enum Verdict {
 }
 
 /// A response whose body was read.
-pub(super) struct Reply {
+pub(super) struct ServerReply {
     pub(super) status: StatusCode,
     pub(super) body: Bytes,
     address: String,
@@ -74,80 +74,99 @@ pub(super) struct Reply {
 /// All requests of one probe, which share its deadline.
 pub(super) struct Conversation<'a> {
     client: &'a Client,
-    pub(super) probe: &'a Probe,
+    pub(super) probe: &'a InferenceProbe,
     pub(super) started: Instant,
     put_off: u32,
-    judge: fn(&Response) -> Verdict,
+    judge: fn(&HttpResponse) -> RetryDecision,
 }
 
 impl<'a> Conversation<'a> {
-    pub(super) fn new(client: &'a Client, probe: &'a Probe, started: Instant) -> Self {
-        Self { client, probe, started, put_off: 0, judge: usual }
+    pub(super) fn new(client: &'a Client, probe: &'a InferenceProbe, started: Instant) -> Self {
+        Self { client, probe, started, put_off: 0, judge: decide_by_status }
     }
 
-    pub(super) fn put_off(&self) -> u32 {
+    pub(super) fn postponements(&self) -> u32 {
         self.put_off
     }
 
     /// Sets the rule that decides which responses mean "later".
-    pub(super) fn judge_by(&mut self, judge: fn(&Response) -> Verdict) {
+    pub(super) fn set_retry_rule(&mut self, judge: fn(&HttpResponse) -> RetryDecision) {
         self.judge = judge;
     }
 
     /// Sends a GET and returns the response whatever its status is.
-    pub(super) async fn get(&mut self, path: &str) -> Result<Reply, Failure> {
-        self.send(Method::GET, path, None).await
+    pub(super) async fn get(&mut self, path: &str) -> Result<ServerReply, InferenceFailure> {
+        self.send_request(Method::GET, path, None).await
     }
 
     /// Sends a GET that has to succeed, and parses the body as JSON.
-    pub(super) async fn get_json(&mut self, path: &str) -> Result<Value, Failure> {
-        self.get(path).await?.success()?.json()
+    pub(super) async fn get_json(&mut self, path: &str) -> Result<Value, InferenceFailure> {
+        self.get(path).await?.into_success()?.parse_json()
     }
 
     /// Sends a POST with JSON and returns the response whatever its status is.
-    pub(super) async fn post(&mut self, path: &str, body: &Value) -> Result<Reply, Failure> {
-        self.send(Method::POST, path, Some(body)).await
+    pub(super) async fn post(
+        &mut self,
+        path: &str,
+        body: &Value,
+    ) -> Result<ServerReply, InferenceFailure> {
+        self.send_request(Method::POST, path, Some(body)).await
     }
 
     /// Sends a POST with JSON that has to succeed and meet the expectations, and parses the body as
     /// JSON.
-    pub(super) async fn post_json(&mut self, path: &str, body: &Value) -> Result<Value, Failure> {
-        let reply = self.post(path, body).await?.success()?;
-        reply.meets(&self.probe.expect)?;
-        reply.json()
+    pub(super) async fn post_json(
+        &mut self,
+        path: &str,
+        body: &Value,
+    ) -> Result<Value, InferenceFailure> {
+        let reply = self.post(path, body).await?.into_success()?;
+        reply.check_expectations(&self.probe.expect)?;
+        reply.parse_json()
     }
 
-    async fn send(
+    async fn send_request(
         &mut self,
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<Reply, Failure> {
-        let response = self.open(method, path, body).await?;
+    ) -> Result<ServerReply, InferenceFailure> {
+        let response = self.open_response(method, path, body).await?;
         let (status, address) = (response.status(), format!("{}{path}", self.probe.base));
-        let body =
-            self.within(response.bytes(MOST_BYTES)).await?.map_err(|error| broken(&error))?;
-        Ok(Reply { status, body, address })
+        let body = self
+            .wait_within_deadline(response.read_bytes(MOST_BYTES))
+            .await?
+            .map_err(|error| from_net_error(&error))?;
+        Ok(ServerReply { status, body, address })
     }
 
     /// Sends a request and returns the response once its head has arrived. Retries as the server
     /// wishes.
-    pub(super) async fn open(
+    pub(super) async fn open_response(
         &mut self,
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<Response, Failure> {
-        let request = self.request(method, path, body)?;
+    ) -> Result<HttpResponse, InferenceFailure> {
+        let request = self.build_request(method, path, body)?;
         let mut last = "the server was not reached".to_owned();
         let mut connections = 0;
         loop {
-            let Some(left) = self.left() else { return Err(Failure::late(self.probe, &last)) };
-            let wait = match tokio::time::timeout(left, self.client.ask(&request)).await {
-                Err(_) => return Err(Failure::late(self.probe, "the server sent no response")),
+            let Some(left) = self.time_left() else {
+                return Err(InferenceFailure::from_timeout(self.probe, &last));
+            };
+            let wait = match tokio::time::timeout(left, self.client.send_without_retry(&request))
+                .await
+            {
+                Err(_) => {
+                    return Err(InferenceFailure::from_timeout(
+                        self.probe,
+                        "the server sent no response",
+                    ));
+                }
                 Ok(Ok(response)) => match (self.judge)(&response) {
-                    Verdict::Final => return Ok(response),
-                    Verdict::Later => {
+                    RetryDecision::Final => return Ok(response),
+                    RetryDecision::Later => {
                         self.put_off += 1;
                         let wait = response.retry_after().unwrap_or(LATER).min(LONGEST_LATER);
                         last = format!("the last response was: {}", response.into_error().await);
@@ -158,82 +177,86 @@ impl<'a> Conversation<'a> {
                 Ok(Err(error @ net::Error::Request { .. })) => {
                     connections += 1;
                     if connections >= CONNECTIONS {
-                        return Err(broken(&error));
+                        return Err(from_net_error(&error));
                     }
                     last = error.to_string();
                     Duration::from_millis(500)
                 }
-                Ok(Err(error)) => return Err(broken(&error)),
+                Ok(Err(error)) => return Err(from_net_error(&error)),
             };
             // Never past the deadline: the next round then reports it, with the last reason.
             tokio::time::sleep(wait.min(left)).await;
         }
     }
 
-    fn request(
+    fn build_request(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<Request, Failure> {
+    ) -> Result<HttpRequest, InferenceFailure> {
         let address = format!("{}{path}", self.probe.base);
-        let mut request = Request::new(method, &address).map_err(|error| broken(&error))?;
+        let mut request =
+            HttpRequest::new(method, &address).map_err(|error| from_net_error(&error))?;
         for (name, value) in &self.probe.headers {
             request = request.header(name.clone(), value.clone());
         }
         if let Some(body) = body {
             request = request
                 .header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
-                .body(Body::Bytes(body.to_string().into()));
+                .body(RequestBody::Bytes(body.to_string().into()));
         }
         Ok(request)
     }
 
     /// Waits for `work`, at most until the deadline of the probe.
-    pub(super) async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
-        let left = self.left().unwrap_or_default();
-        let late = |_| Failure::late(self.probe, "its response did not end");
+    pub(super) async fn wait_within_deadline<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, InferenceFailure> {
+        let left = self.time_left().unwrap_or_default();
+        let late = |_| InferenceFailure::from_timeout(self.probe, "its response did not end");
         tokio::time::timeout(left, work).await.map_err(late)
     }
 
-    fn left(&self) -> Option<Duration> {
+    fn time_left(&self) -> Option<Duration> {
         self.probe.timeout.checked_sub(self.started.elapsed()).filter(|left| !left.is_zero())
     }
 }
 
-impl Reply {
+impl ServerReply {
     /// Returns the response if its status is a success.
-    pub(super) fn success(self) -> Result<Self, Failure> {
-        if self.status.is_success() { Ok(self) } else { Err(self.refusal()) }
+    pub(super) fn into_success(self) -> Result<Self, InferenceFailure> {
+        if self.status.is_success() { Ok(self) } else { Err(self.to_failure()) }
     }
 
     /// Describes an unsuccessful status with the server's own message.
-    pub(super) fn refusal(&self) -> Failure {
-        let words = net::words(&self.body);
+    pub(super) fn to_failure(&self) -> InferenceFailure {
+        let words = net::extract_error_message(&self.body);
         let words = if words.is_empty() { String::new() } else { format!(": {words}") };
         let why = format!("{} answered {}{words}", self.address, self.status.as_u16());
         match self.status.as_u16() {
             // The server is alive and only wants a key: for a recognised server a warning.
-            401 | 403 => Failure {
+            401 | 403 => InferenceFailure {
                 needs_key: true,
-                ..Failure::new(
+                ..InferenceFailure::new(
                     why,
                     "declare it under checks: in gantry.yaml, with headers: and a secretRef that holds its key",
                 )
             },
-            404 => Failure::new(
+            404 => InferenceFailure::new(
                 why,
                 "check the port, the path and the model; set them under checks: in gantry.yaml",
             ),
-            _ => Failure::new(why, "read the server's log"),
+            _ => InferenceFailure::new(why, "read the server's log"),
         }
     }
 
     /// Parses the body as JSON.
-    pub(super) fn json(&self) -> Result<Value, Failure> {
+    pub(super) fn parse_json(&self) -> Result<Value, InferenceFailure> {
         serde_json::from_slice(&self.body).map_err(|_| {
             let begin: String = String::from_utf8_lossy(&self.body).chars().take(80).collect();
-            Failure::new(
+            InferenceFailure::new(
                 format!("the answer of {} is not valid JSON: {begin:?}", self.address),
                 "check the port and the path; set them under checks: in gantry.yaml",
             )
@@ -241,20 +264,23 @@ impl Reply {
     }
 
     /// Checks the body against the expectations of the check (`expect:`).
-    pub(super) fn meets(&self, expect: &Expect) -> Result<(), Failure> {
+    pub(super) fn check_expectations(
+        &self,
+        expect: &CheckExpectation,
+    ) -> Result<(), InferenceFailure> {
         let next = "compare the answer with expect: of the check in gantry.yaml";
         let text = || String::from_utf8_lossy(&self.body);
         if let Some(part) = &expect.contains
             && !text().contains(part.as_str())
         {
             let begin: String = text().chars().take(120).collect();
-            return Err(Failure::new(
+            return Err(InferenceFailure::new(
                 format!("the answer does not contain {part:?}: {begin:?}"),
                 next,
             ));
         }
         let Some(path) = &expect.json_path else { return Ok(()) };
-        let json = self.json()?;
+        let json = self.parse_json()?;
         let found = path.query(&json).all();
         let is_met = match &expect.equals {
             Some(wanted) => found.contains(&wanted),
@@ -267,20 +293,23 @@ impl Reply {
         let found = if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };
         let wanted =
             expect.equals.as_ref().map(|wanted| format!(", not {wanted}")).unwrap_or_default();
-        Err(Failure::new(format!("the path {path} in the answer yields {found}{wanted}"), next))
+        Err(InferenceFailure::new(
+            format!("the path {path} in the answer yields {found}{wanted}"),
+            next,
+        ))
     }
 }
 
 /// 429 and 503 mean "later": llama.cpp, vLLM and TGI answer so while they load their model.
-fn usual(response: &Response) -> Verdict {
+fn decide_by_status(response: &HttpResponse) -> RetryDecision {
     match response.status().as_u16() {
-        429 | 503 => Verdict::Later,
-        _ => Verdict::Final,
+        429 | 503 => RetryDecision::Later,
+        _ => RetryDecision::Final,
     }
 }
 
 /// Describes an error of the HTTP client: the server does not answer, or does not speak HTTP.
-pub(super) fn broken(error: &net::Error) -> Failure {
+pub(super) fn from_net_error(error: &net::Error) -> InferenceFailure {
     let next = match error {
         net::Error::Untrusted { .. } => {
             "name the file with its CA certificate in registry.ca of site.yaml or in SSL_CERT_FILE"
@@ -289,5 +318,5 @@ pub(super) fn broken(error: &net::Error) -> Failure {
             "is it listening on this port, on all addresses (0.0.0.0 or ::), and does it speak HTTP there?"
         }
     };
-    Failure::new(error.to_string(), next)
+    InferenceFailure::new(error.to_string(), next)
 }

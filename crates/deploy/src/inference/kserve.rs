@@ -4,20 +4,23 @@
 
 use serde_json::{Value, json};
 
-use super::ask::{Conversation, Good, Outcome};
-use super::{Failure, TEXT};
+use super::ask::{Conversation, InferenceResult, ProtocolAnswer};
+use super::{InferenceFailure, TEXT};
 
 /// The most values of a generated input tensor; a shape from the server could ask for any number.
 const MOST_VALUES: i64 = 1 << 16;
 
 /// Asks a server that speaks the Open Inference Protocol.
-pub(super) async fn infer(conversation: &mut Conversation<'_>) -> Outcome {
-    conversation.get("/v2/health/ready").await?.success()?;
-    let model = model(conversation).await?;
+pub(super) async fn ask_kserve(conversation: &mut Conversation<'_>) -> InferenceResult {
+    conversation.get("/v2/health/ready").await?.into_success()?;
+    let model = find_model_name(conversation).await?;
     let ready = conversation.get(&format!("/v2/models/{model}/ready")).await?;
     if !ready.status.is_success() {
-        let failure = ready.refusal();
-        return Err(Failure::new(format!("the model is not ready: {}", failure.why), failure.next));
+        let failure = ready.to_failure();
+        return Err(InferenceFailure::new(
+            format!("the model is not ready: {}", failure.why),
+            failure.next,
+        ));
     }
     let metadata = conversation.get_json(&format!("/v2/models/{model}")).await?;
     let inputs: Vec<Value> = metadata
@@ -25,7 +28,7 @@ pub(super) async fn infer(conversation: &mut Conversation<'_>) -> Outcome {
         .and_then(Value::as_array)
         .into_iter()
         .flatten()
-        .map(input)
+        .map(build_input)
         .collect::<Result<_, _>>()?;
     let first;
     let says = if inputs.is_empty() {
@@ -38,32 +41,35 @@ pub(super) async fn infer(conversation: &mut Conversation<'_>) -> Outcome {
             conversation.probe.path.clone().unwrap_or_else(|| format!("/v2/models/{model}/infer"));
         let answer = conversation.post_json(&path, &json!({"id": "1", "inputs": inputs})).await?;
         first = conversation.started.elapsed();
-        outputs(&answer)?
+        describe_outputs(&answer)?
     };
-    Ok(Good { model: Some(model), first, says })
+    Ok(ProtocolAnswer { model: Some(model), first, says })
 }
 
 /// Returns the name of the model: as configured, or the first one that the server lists.
-async fn model(conversation: &mut Conversation<'_>) -> Result<String, Failure> {
+async fn find_model_name(conversation: &mut Conversation<'_>) -> Result<String, InferenceFailure> {
     if let Some(model) = &conversation.probe.model {
         return Ok(model.clone());
     }
     // KServe lists models at /v2/models; Triton and MLServer have the repository extension instead.
     let listed = conversation.get("/v2/models").await?;
-    let listed = if listed.status.is_success() { listed.json().ok() } else { None };
+    let listed = if listed.status.is_success() { listed.parse_json().ok() } else { None };
     if let Some(name) = listed.as_ref().and_then(|list| list.pointer("/models/0")?.as_str()) {
         return Ok(name.to_owned());
     }
     let index = conversation.post("/v2/repository/index", &json!({"ready": true})).await?;
-    let index = if index.status.is_success() { index.json().ok() } else { None };
+    let index = if index.status.is_success() { index.parse_json().ok() } else { None };
     let name = index.as_ref().and_then(|list| list.pointer("/0/name")?.as_str());
     name.map(str::to_owned).ok_or_else(|| {
-        Failure::new("the server lists no models", "set model: of the check in gantry.yaml")
+        InferenceFailure::new(
+            "the server lists no models",
+            "set model: of the check in gantry.yaml",
+        )
     })
 }
 
 /// Generates an input tensor for its metadata. Free dimensions (-1) become 1.
-fn input(metadata: &Value) -> Result<Value, Failure> {
+fn build_input(metadata: &Value) -> Result<Value, InferenceFailure> {
     let text = |key: &str| metadata.get(key).and_then(Value::as_str).unwrap_or_default();
     let shape: Vec<i64> = metadata
         .get("shape")
@@ -75,7 +81,7 @@ fn input(metadata: &Value) -> Result<Value, Failure> {
         .collect();
     let count = shape.iter().try_fold(1_i64, |all, size| all.checked_mul(*size));
     let Some(count) = count.filter(|count| *count <= MOST_VALUES) else {
-        return Err(Failure::new(
+        return Err(InferenceFailure::new(
             format!(
                 "the input {:?} has the shape {shape:?}, which is too large to generate",
                 text("name")
@@ -97,7 +103,7 @@ fn input(metadata: &Value) -> Result<Value, Failure> {
 }
 
 /// Describes the output tensors of an answer, and fails if they are empty or not numbers.
-fn outputs(answer: &Value) -> Result<String, Failure> {
+fn describe_outputs(answer: &Value) -> Result<String, InferenceFailure> {
     let outputs: Vec<&Value> =
         answer.get("outputs").and_then(Value::as_array).into_iter().flatten().collect();
     let values = |output: &Value| output.get("data").and_then(Value::as_array).map_or(0, Vec::len);
@@ -114,7 +120,7 @@ fn outputs(answer: &Value) -> Result<String, Failure> {
         data.into_iter().flatten().any(Value::is_null)
     };
     if outputs.iter().all(|output| values(output) == 0) || outputs.iter().any(is_null) {
-        return Err(Failure::new(
+        return Err(InferenceFailure::new(
             format!("the answer has no complete output ({})", described.join(", ")),
             "read the server's log",
         ));
@@ -129,11 +135,14 @@ mod tests {
 
     #[test]
     fn an_input_is_made_up_from_the_metadata() {
-        let made = input(&json!({"name": "x", "datatype": "FP32", "shape": [-1, 3]})).unwrap();
+        let made =
+            build_input(&json!({"name": "x", "datatype": "FP32", "shape": [-1, 3]})).unwrap();
         assert_eq!(made["shape"], json!([1, 3]));
         assert_eq!(made["data"], json!([0.5, 0.5, 0.5]));
-        let text = input(&json!({"name": "t", "datatype": "BYTES", "shape": [-1]})).unwrap();
+        let text = build_input(&json!({"name": "t", "datatype": "BYTES", "shape": [-1]})).unwrap();
         assert_eq!(text["data"], json!([TEXT]));
-        assert!(input(&json!({"name": "x", "datatype": "FP32", "shape": [9999, 9999]})).is_err());
+        assert!(
+            build_input(&json!({"name": "x", "datatype": "FP32", "shape": [9999, 9999]})).is_err()
+        );
     }
 }

@@ -19,23 +19,23 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
-use types::input::checks::{Expect, Kind};
+use types::input::checks::{CheckExpectation, CheckKind};
 
-pub use self::ask::Failure;
-use self::ask::{Conversation, Outcome};
+pub use self::ask::InferenceFailure;
+use self::ask::{Conversation, InferenceResult};
 
 /// The input of every request: plain words that any tokenizer accepts.
 const TEXT: &str = "hello world";
 
 /// A request to one model server, and what its answer has to be.
 #[derive(Debug, Clone)]
-pub struct Probe {
+pub struct InferenceProbe {
     /// The address, without a slash at the end: `http://host:port`; for TCP `tcp://host:port`.
     pub base: String,
     /// How the server is reached.
-    pub via: Via,
+    pub via: ServerConnection,
     /// The protocol that the server speaks.
-    pub kind: Kind,
+    pub kind: CheckKind,
     /// The model to ask; if absent, the server is asked which models it has.
     pub model: Option<String>,
     /// Names of locked models. An Ollama server has to have all of them; any other server that does
@@ -48,12 +48,12 @@ pub struct Probe {
     /// How long everything may take together, loading of the model included.
     pub timeout: Duration,
     /// What the answer has to contain.
-    pub expect: Expect,
+    pub expect: CheckExpectation,
 }
 
 /// How a connection to a server is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Via {
+pub enum ServerConnection {
     /// Directly, at the server's own address.
     Direct,
     /// Through a port forward, which accepts every connection and closes it if the pod does not
@@ -61,26 +61,26 @@ pub enum Via {
     Forward,
 }
 
-impl Probe {
+impl InferenceProbe {
     /// The default request of a protocol, as it is sent to recognised servers.
-    pub fn new(base: &str, kind: Kind) -> Self {
+    pub fn new(base: &str, kind: CheckKind) -> Self {
         Self {
             base: base.trim_end_matches('/').to_owned(),
-            via: Via::Direct,
+            via: ServerConnection::Direct,
             kind,
             model: None,
             likely: Vec::new(),
             path: None,
             headers: HeaderMap::new(),
             timeout: types::input::checks::TIMEOUT,
-            expect: Expect::default(),
+            expect: CheckExpectation::default(),
         }
     }
 }
 
 /// A good answer of a model server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct InferenceAnswer {
     /// The model that answered.
     pub model: Option<String>,
     /// The time from the first request to the first good answer, retries included: the cold start.
@@ -95,33 +95,36 @@ pub struct Answer {
 ///
 /// # Errors
 /// Why there is no good answer, with the next step.
-pub async fn infer(client: &net::Client, probe: &Probe) -> Result<Answer, Failure> {
+pub async fn run_probe(
+    client: &net::Client,
+    probe: &InferenceProbe,
+) -> Result<InferenceAnswer, InferenceFailure> {
     let started = Instant::now();
     let mut conversation = Conversation::new(client, probe, started);
     let asked = async {
         match probe.kind {
-            Kind::OpenaiChat => openai::chat(&mut conversation).await,
-            Kind::OpenaiEmbeddings => openai::embeddings(&mut conversation).await,
-            Kind::SieEncode => sie::encode(&mut conversation).await,
-            Kind::Ollama => ollama::generate(&mut conversation).await,
-            Kind::Tei => tei::embed(&mut conversation).await,
-            Kind::KserveV2 => kserve::infer(&mut conversation).await,
-            Kind::Http => plain::http(&mut conversation).await,
-            Kind::Tcp => plain::tcp(&mut conversation).await,
+            CheckKind::OpenaiChat => openai::ask_chat(&mut conversation).await,
+            CheckKind::OpenaiEmbeddings => openai::ask_embeddings(&mut conversation).await,
+            CheckKind::SieEncode => sie::ask_sie(&mut conversation).await,
+            CheckKind::Ollama => ollama::ask_ollama(&mut conversation).await,
+            CheckKind::Tei => tei::ask_tei(&mut conversation).await,
+            CheckKind::KserveV2 => kserve::ask_kserve(&mut conversation).await,
+            CheckKind::Http => plain::ask_http(&mut conversation).await,
+            CheckKind::Tcp => plain::ask_tcp(&mut conversation).await,
         }
     };
     // Every wait inside ends at the deadline and reports what it waited for. This one only catches
     // a wait that does not, hence the extra seconds.
     let limit = probe.timeout + Duration::from_secs(5);
-    let outcome: Outcome = match tokio::time::timeout(limit, asked).await {
+    let outcome: InferenceResult = match tokio::time::timeout(limit, asked).await {
         Ok(outcome) => outcome,
-        Err(_) => return Err(Failure::late(probe, "the check did not finish")),
+        Err(_) => return Err(InferenceFailure::from_timeout(probe, "the check did not finish")),
     };
-    outcome.map(|good| Answer {
+    outcome.map(|good| InferenceAnswer {
         model: good.model,
         first: good.first,
         says: good.says,
-        put_off: conversation.put_off(),
+        put_off: conversation.postponements(),
     })
 }
 
@@ -130,6 +133,6 @@ pub async fn infer(client: &net::Client, probe: &Probe) -> Result<Answer, Failur
 ///
 /// # Errors
 /// A certificate file that cannot be read or used.
-pub fn client(ca: &[PathBuf], longest: Duration) -> net::Result<net::Client> {
-    net::Client::builder().ca(ca.iter().cloned()).idle_timeout(longest).build()
+pub fn build_client(ca: &[PathBuf], longest: Duration) -> net::Result<net::Client> {
+    net::Client::builder().ca_files(ca.iter().cloned()).idle_timeout(longest).build()
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use super::ask::{Conversation, Good, Outcome};
-use super::{Failure, Via};
+use super::ask::{Conversation, InferenceResult, ProtocolAnswer};
+use super::{InferenceFailure, ServerConnection};
 
 /// The longest wait for a connection: a firewall that drops packets would otherwise use up the
 /// deadline.
@@ -15,45 +15,49 @@ const CONNECT: Duration = Duration::from_secs(10);
 const CLOSED: Duration = Duration::from_secs(3);
 
 /// Sends a GET and checks the status and the body.
-pub(super) async fn http(conversation: &mut Conversation<'_>) -> Outcome {
+pub(super) async fn ask_http(conversation: &mut Conversation<'_>) -> InferenceResult {
     let path = conversation.probe.path.clone().unwrap_or_else(|| "/".to_owned());
     let expect = &conversation.probe.expect;
     let reply = if let Some(wanted) = expect.status {
         // Somebody may expect a 503: then it must not be retried.
-        conversation.judge_by(|_| super::ask::Verdict::Final);
+        conversation.set_retry_rule(|_| super::ask::RetryDecision::Final);
         let reply = conversation.get(&path).await?;
         if reply.status.as_u16() != wanted {
-            let failure = reply.refusal();
+            let failure = reply.to_failure();
             let why = format!("{}, not {wanted}", failure.why);
-            return Err(Failure { why, ..failure });
+            return Err(InferenceFailure { why, ..failure });
         }
         reply
     } else {
-        conversation.get(&path).await?.success()?
+        conversation.get(&path).await?.into_success()?
     };
-    reply.meets(expect)?;
+    reply.check_expectations(expect)?;
     let says = format!("{} with {} bytes", reply.status.as_u16(), reply.body.len());
-    Ok(Good { model: None, first: conversation.started.elapsed(), says })
+    Ok(ProtocolAnswer { model: None, first: conversation.started.elapsed(), says })
 }
 
 /// Opens a TCP connection.
-pub(super) async fn tcp(conversation: &mut Conversation<'_>) -> Outcome {
+pub(super) async fn ask_tcp(conversation: &mut Conversation<'_>) -> InferenceResult {
     let probe = conversation.probe;
     let address = probe.base.split_once("://").map_or(probe.base.as_str(), |(_, rest)| rest);
     let limit = CONNECT.min(probe.timeout);
     let connected = tokio::time::timeout(limit, TcpStream::connect(address)).await;
     let cause = match connected {
-        Ok(Ok(stream)) if probe.via == Via::Forward && is_closed(&stream).await => {
+        Ok(Ok(stream)) if probe.via == ServerConnection::Forward && is_closed(&stream).await => {
             "the pod closes the connection at once".to_owned()
         }
         Ok(Ok(_)) => {
             let first = conversation.started.elapsed();
-            return Ok(Good { model: None, first, says: format!("{address} accepts connections") });
+            return Ok(ProtocolAnswer {
+                model: None,
+                first,
+                says: format!("{address} accepts connections"),
+            });
         }
         Ok(Err(cause)) => cause.to_string(),
         Err(_) => format!("no answer within {} s", limit.as_secs()),
     };
-    Err(Failure::new(
+    Err(InferenceFailure::new(
         format!("{address} does not accept connections: {cause}"),
         "check that the server is running, and that no NetworkPolicy or firewall blocks it",
     ))

@@ -7,22 +7,22 @@ use std::sync::OnceLock;
 use cluster::objects::api::core::v1::{Container, PodSpec, Service};
 use cluster::objects::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Deserialize;
-use types::input::checks::{Kind, Server};
+use types::input::checks::{CheckKind, ModelServerRule};
 
 /// Rules that recognise model servers, tried in order.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rules {
-    inference: Vec<Server>,
+pub struct InferenceRules {
+    inference: Vec<ModelServerRule>,
 }
 
 /// A container that was recognised as a model server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Served {
+pub struct RecognisedServer {
     /// The rule that recognised it.
     pub rule: String,
     /// The protocol that it speaks.
-    pub kind: Kind,
+    pub kind: CheckKind,
     /// The container's name.
     pub container: String,
     /// The port that it listens on.
@@ -31,46 +31,46 @@ pub struct Served {
     pub model: Option<String>,
 }
 
-impl Rules {
+impl InferenceRules {
     /// The rules that are part of Gantry.
     pub fn builtin() -> &'static Self {
-        static RULES: OnceLock<Rules> = OnceLock::new();
+        static RULES: OnceLock<InferenceRules> = OnceLock::new();
         RULES.get_or_init(|| {
             let text = include_str!("../../../../rules/inference.yaml");
             // A test parses the same text, so the default is never used.
-            types::yaml::read("rules/inference.yaml", text).unwrap_or_default()
+            types::yaml::read_document("rules/inference.yaml", text).unwrap_or_default()
         })
     }
 
     /// These rules with `own` in front of them. A rule of the same name is replaced.
     #[must_use]
-    pub fn with(&self, own: &[Server]) -> Self {
+    pub fn with_own_rules(&self, own: &[ModelServerRule]) -> Self {
         let others =
             self.inference.iter().filter(|rule| own.iter().all(|other| other.name != rule.name));
         Self { inference: own.iter().chain(others).cloned().collect() }
     }
 
     /// Recognises the model servers among the containers of a pod.
-    pub fn of_pod(&self, pod: &PodSpec) -> Vec<Served> {
-        pod.containers.iter().filter_map(|container| self.of_container(container)).collect()
+    pub fn recognise_pod(&self, pod: &PodSpec) -> Vec<RecognisedServer> {
+        pod.containers.iter().filter_map(|container| self.recognise_container(container)).collect()
     }
 
-    fn of_container(&self, container: &Container) -> Option<Served> {
-        let words = words(container);
-        let rule = self.inference.iter().find(|rule| fits(rule, container, &words))?;
-        Some(Served {
+    fn recognise_container(&self, container: &Container) -> Option<RecognisedServer> {
+        let words = list_command_words(container);
+        let rule = self.inference.iter().find(|rule| is_rule_match(rule, container, &words))?;
+        Some(RecognisedServer {
             rule: rule.name.clone(),
             kind: rule.kind,
             container: container.name.clone(),
-            port: port(rule, container, &words)?,
-            model: argument(&words, &rule.model_args).map(str::to_owned),
+            port: find_port(rule, container, &words)?,
+            model: find_argument(&words, &rule.model_args).map(str::to_owned),
         })
     }
 }
 
 /// Finds a Service that leads to `port` of a pod with these `labels`. Returns its name, and the
 /// port of the Service.
-pub fn service_of<'a>(
+pub fn find_service<'a>(
     services: &'a [Service],
     labels: &std::collections::BTreeMap<String, String>,
     pod: &PodSpec,
@@ -102,13 +102,13 @@ pub fn service_of<'a>(
 
 /// Splits command and args into words. An argument may be a whole script (`sh -c "exec vllm serve
 /// …"`), so each one is split at white space.
-fn words(container: &Container) -> Vec<String> {
+fn list_command_words(container: &Container) -> Vec<String> {
     let texts = container.command.iter().chain(&container.args).flatten();
     texts.flat_map(|text| text.split_whitespace()).map(str::to_owned).collect()
 }
 
 /// Whether a container meets every condition that a rule has: image, words and environment.
-fn fits(rule: &Server, container: &Container, words: &[String]) -> bool {
+fn is_rule_match(rule: &ModelServerRule, container: &Container, words: &[String]) -> bool {
     // A rule without conditions would match every container.
     if rule.images.is_empty() && rule.words.is_empty() && rule.env.is_empty() {
         return false;
@@ -131,8 +131,8 @@ fn fits(rule: &Server, container: &Container, words: &[String]) -> bool {
 /// Finds the port of a server: the one in its arguments; else the usual port of the rule, if the
 /// container declares it; else its port named `http` or `api`, or its first one; else the usual
 /// port.
-fn port(rule: &Server, container: &Container, words: &[String]) -> Option<u16> {
-    if let Some(told) = argument(words, &rule.port_args).and_then(|text| text.parse().ok()) {
+fn find_port(rule: &ModelServerRule, container: &Container, words: &[String]) -> Option<u16> {
+    if let Some(told) = find_argument(words, &rule.port_args).and_then(|text| text.parse().ok()) {
         return Some(told);
     }
     let ports: Vec<_> = container.ports.iter().flatten().collect();
@@ -146,7 +146,7 @@ fn port(rule: &Server, container: &Container, words: &[String]) -> Option<u16> {
 }
 
 /// Finds the value of an option, in the form `--port 80` or `--port=80`.
-fn argument<'a>(words: &'a [String], names: &[String]) -> Option<&'a str> {
+fn find_argument<'a>(words: &'a [String], names: &[String]) -> Option<&'a str> {
     words.iter().enumerate().find_map(|(index, word)| {
         names.iter().find_map(|name| match word.strip_prefix(name.as_str())? {
             "" => words.get(index + 1).map(String::as_str),
@@ -162,15 +162,20 @@ mod tests {
 
     use super::*;
 
-    fn served(container: Value) -> Option<(Kind, u16, Option<String>)> {
+    fn recognise_first(container: Value) -> Option<(CheckKind, u16, Option<String>)> {
         let pod: PodSpec = serde_json::from_value(json!({"containers": [container]})).unwrap();
-        Rules::builtin().of_pod(&pod).into_iter().next().map(|s| (s.kind, s.port, s.model))
+        InferenceRules::builtin()
+            .recognise_pod(&pod)
+            .into_iter()
+            .next()
+            .map(|s| (s.kind, s.port, s.model))
     }
 
     #[test]
     fn the_table_of_rules_is_read_and_each_rule_has_its_own_name() {
         let text = include_str!("../../../../rules/inference.yaml");
-        let rules: Rules = types::yaml::read("rules/inference.yaml", text).unwrap();
+        let rules: InferenceRules =
+            types::yaml::read_document("rules/inference.yaml", text).unwrap();
         let mut names: Vec<_> = rules.inference.iter().map(|rule| rule.name.clone()).collect();
         names.sort();
         names.dedup();
@@ -183,38 +188,38 @@ mod tests {
         for (container, expected) in [
             (
                 json!({"name": "c", "image": "registry.internal/ai/ollama/ollama:0.6.2"}),
-                Some((Kind::Ollama, 11434, None)),
+                Some((CheckKind::Ollama, 11434, None)),
             ),
             (
                 json!({"name": "c", "image": "r/vllm/vllm-openai:v0.9", "args": ["--model", "/m", "--port=9000", "--served-model-name", "qwen"]}),
-                Some((Kind::OpenaiChat, 9000, Some("qwen".into()))),
+                Some((CheckKind::OpenaiChat, 9000, Some("qwen".into()))),
             ),
             (
                 json!({"name": "c", "image": "r/vllm/vllm-openai:v0.9", "args": ["--task", "embed"], "ports": [{"containerPort": 8001}]}),
-                Some((Kind::OpenaiEmbeddings, 8001, None)),
+                Some((CheckKind::OpenaiEmbeddings, 8001, None)),
             ),
             (
                 json!({"name": "c", "image": "r/own:1", "command": ["sh", "-c", "exec python3 -m llama_cpp.server --model /m --port 8080"]}),
-                Some((Kind::OpenaiChat, 8080, None)),
+                Some((CheckKind::OpenaiChat, 8080, None)),
             ),
             (
                 json!({"name": "c", "image": "r/ggml-org/llama.cpp:server", "args": ["--embeddings"]}),
-                Some((Kind::OpenaiEmbeddings, 8080, None)),
+                Some((CheckKind::OpenaiEmbeddings, 8080, None)),
             ),
             (
                 json!({"name": "c", "image": "r/huggingface/text-embeddings-inference:cpu-1.7", "ports": [{"name": "metrics", "containerPort": 9000}, {"name": "http", "containerPort": 8080}]}),
-                Some((Kind::Tei, 8080, None)),
+                Some((CheckKind::Tei, 8080, None)),
             ),
             (
                 json!({"name": "c", "image": "r/superlinked/sie-server:v0.3.4-cpu-default"}),
-                Some((Kind::SieEncode, 8080, None)),
+                Some((CheckKind::SieEncode, 8080, None)),
             ),
             (
                 json!({"name": "c", "image": "r/bitnami/postgresql:16", "ports": [{"containerPort": 5432}]}),
                 None,
             ),
         ] {
-            assert_eq!(served(container.clone()), expected, "{container}");
+            assert_eq!(recognise_first(container.clone()), expected, "{container}");
         }
     }
 
@@ -229,7 +234,7 @@ mod tests {
             {"metadata": {"name": "llm"}, "spec": {"selector": {"app": "a"}, "ports": [{"port": 80, "targetPort": "http"}]}}
         ])).unwrap();
         let labels = [("app".to_owned(), "a".to_owned())].into();
-        assert_eq!(service_of(&services, &labels, &pod, 8080), Some(("llm", 80)));
-        assert_eq!(service_of(&services, &labels, &pod, 9090), None);
+        assert_eq!(find_service(&services, &labels, &pod, 8080), Some(("llm", 80)));
+        assert_eq!(find_service(&services, &labels, &pod, 9090), None);
     }
 }

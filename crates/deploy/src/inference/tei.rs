@@ -3,17 +3,17 @@
 
 use serde_json::{Value, json};
 
-use super::ask::{Conversation, Good, Outcome};
-use super::{Failure, TEXT, vector};
+use super::ask::{Conversation, InferenceResult, ProtocolAnswer};
+use super::{InferenceFailure, TEXT, vector};
 
 /// Asks a text-embeddings-inference server.
-pub(super) async fn embed(conversation: &mut Conversation<'_>) -> Outcome {
+pub(super) async fn ask_tei(conversation: &mut Conversation<'_>) -> InferenceResult {
     let info = conversation.get_json("/info").await?;
     let model = info.get("model_id").and_then(Value::as_str).map(str::to_owned);
     if let (Some(wanted), Some(has)) = (&conversation.probe.model, &model)
         && wanted != has
     {
-        return Err(Failure::new(
+        return Err(InferenceFailure::new(
             format!("the server has the model {has} instead of {wanted}"),
             "set its --model-id or MODEL_ID, or model: of the check in gantry.yaml",
         ));
@@ -22,29 +22,29 @@ pub(super) async fn embed(conversation: &mut Conversation<'_>) -> Outcome {
     let is = |kind: &str| info.pointer(&format!("/model_type/{kind}")).is_some();
     let says = if is("reranker") {
         let question = json!({"query": TEXT, "texts": [TEXT, "a stone"]});
-        let path = path(conversation, "/rerank");
+        let path = request_path(conversation, "/rerank");
         let answer = conversation.post_json(&path, &question).await?;
-        scores(&answer)?
+        describe_scores(&answer)?
     } else if is("classifier") {
-        let path = path(conversation, "/predict");
+        let path = request_path(conversation, "/predict");
         let answer = conversation.post_json(&path, &json!({"inputs": TEXT})).await?;
-        scores(&answer)?
+        describe_scores(&answer)?
     } else {
-        let path = path(conversation, "/embed");
+        let path = request_path(conversation, "/embed");
         let answer = conversation.post_json(&path, &json!({"inputs": [TEXT]})).await?;
         let dimensions = conversation.probe.expect.dimensions.map(u64::from);
-        vector::judge(answer.get(0), dimensions)?
+        vector::judge_vector(answer.get(0), dimensions)?
     };
-    Ok(Good { model, first: conversation.started.elapsed(), says })
+    Ok(ProtocolAnswer { model, first: conversation.started.elapsed(), says })
 }
 
 /// Returns the configured request path, or the usual one.
-fn path(conversation: &Conversation<'_>, usual: &str) -> String {
+fn request_path(conversation: &Conversation<'_>, usual: &str) -> String {
     conversation.probe.path.clone().unwrap_or_else(|| usual.to_owned())
 }
 
 /// Counts the scores of an answer, and fails if one is not a finite number.
-fn scores(answer: &Value) -> Result<String, Failure> {
+fn describe_scores(answer: &Value) -> Result<String, InferenceFailure> {
     let scores: Vec<Option<f64>> = answer
         .as_array()
         .into_iter()
@@ -52,7 +52,7 @@ fn scores(answer: &Value) -> Result<String, Failure> {
         .map(|one| one.get("score").and_then(Value::as_f64).filter(|score| score.is_finite()))
         .collect();
     if scores.is_empty() || scores.contains(&None) {
-        return Err(Failure::new(
+        return Err(InferenceFailure::new(
             "the answer has no scores, or some of them are not numbers",
             "read the server's log; the model's files may be damaged: check them with gantry models verify",
         ));

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::objects::api::core::v1::{LocalObjectReference, ServiceAccount};
 use cluster::objects::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use cluster::{Cluster, Scope};
+use cluster::{Cluster, ObjectScope};
 use serde_json::Value;
 
 use super::error::Result;
-use super::namespace::{Beside, Outcome};
-use super::objects::{Rendered, pod_specs};
+use super::namespace::{SupportObject, SupportObjectStatus};
+use super::objects::{RenderedObject, find_pod_specs};
 
 /// The annotation that records which pull secret Gantry added to an account, so that it can be
 /// removed.
@@ -21,22 +21,26 @@ const DEFAULT: &str = "default";
 
 /// A service account that needs the pull secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Account {
+pub(super) struct PullAccount {
     pub(super) namespace: String,
     pub(super) name: String,
 }
 
 /// Finds the accounts of the pods that pull from `registry` and do not name `secret` themselves.
-pub(super) fn needed(objects: &[Rendered], registry: &str, secret: &str) -> BTreeSet<Account> {
+pub(super) fn find_accounts_without_secret(
+    objects: &[RenderedObject],
+    registry: &str,
+    secret: &str,
+) -> BTreeSet<PullAccount> {
     let mut accounts = BTreeSet::new();
     for object in objects {
         let Some(namespace) = &object.id.namespace else { continue };
-        for spec in pod_specs(&object.value) {
-            if is_pulling(spec, registry) && !has(spec, secret) {
+        for spec in find_pod_specs(&object.value) {
+            if is_pulling_from(spec, registry) && !has_pull_secret(spec, secret) {
                 // `serviceAccount` is the deprecated alias, which old charts still set.
                 let named = spec.get("serviceAccountName").or_else(|| spec.get("serviceAccount"));
                 let name = named.and_then(Value::as_str).filter(|name| !name.is_empty());
-                accounts.insert(Account {
+                accounts.insert(PullAccount {
                     namespace: namespace.clone(),
                     name: name.unwrap_or(DEFAULT).to_owned(),
                 });
@@ -46,7 +50,7 @@ pub(super) fn needed(objects: &[Rendered], registry: &str, secret: &str) -> BTre
     accounts
 }
 
-fn is_pulling(spec: &Value, registry: &str) -> bool {
+fn is_pulling_from(spec: &Value, registry: &str) -> bool {
     ["containers", "initContainers", "ephemeralContainers"]
         .iter()
         .filter_map(|key| spec.get(*key)?.as_array())
@@ -56,7 +60,7 @@ fn is_pulling(spec: &Value, registry: &str) -> bool {
         .any(|image| image.strip_prefix(registry).is_some_and(|rest| rest.starts_with('/')))
 }
 
-fn has(spec: &Value, secret: &str) -> bool {
+fn has_pull_secret(spec: &Value, secret: &str) -> bool {
     let given = spec.get("imagePullSecrets").and_then(Value::as_array);
     given.is_some_and(|all| {
         all.iter().any(|one| one.get("name").and_then(Value::as_str) == Some(secret))
@@ -65,25 +69,25 @@ fn has(spec: &Value, secret: &str) -> bool {
 
 /// Adds the secret to accounts. `release` is the name and the namespace of the release, which owns
 /// the accounts that are among its `objects`.
-pub(super) async fn give(
+pub(super) async fn give_pull_secret(
     cluster: &Cluster,
-    accounts: &BTreeSet<Account>,
+    accounts: &BTreeSet<PullAccount>,
     secret: &str,
-    objects: &[Rendered],
+    objects: &[RenderedObject],
     release: (&str, &str),
-) -> Result<Vec<Beside>> {
+) -> Result<Vec<SupportObject>> {
     let mut beside = Vec::new();
     for account in accounts {
-        let scope = Scope::Namespace(&account.namespace);
-        let found = cluster.get::<ServiceAccount>(scope, &account.name).await?;
+        let scope = ObjectScope::Namespace(&account.namespace);
+        let found = cluster.get_object::<ServiceAccount>(scope, &account.name).await?;
         let outcome = match found {
-            Some(found) if gives(&found, secret) => Outcome::Same,
+            Some(found) if is_giving_secret(&found, secret) => SupportObjectStatus::Same,
             Some(mut found) => {
                 // A replace, not an apply: `imagePullSecrets` may have entries of others, and the
                 // resource version in `found` refuses the write if it changed meanwhile.
-                add(&mut found, secret);
-                cluster.replace(scope, &found).await?;
-                Outcome::Changed
+                add_secret(&mut found, secret);
+                cluster.replace_object(scope, &found).await?;
+                SupportObjectStatus::Changed
             }
             None => {
                 let is_of_chart = objects.iter().any(|object| {
@@ -99,45 +103,48 @@ pub(super) async fn give(
                     ..ServiceAccount::default()
                 };
                 if is_of_chart {
-                    as_helm_owns(&mut made.metadata, release);
+                    mark_as_helm_owned(&mut made.metadata, release);
                 } else if account.name != DEFAULT {
                     // Not of the chart: somebody else has to create it. Until then its pods report
                     // that.
                     continue;
                 }
-                add(&mut made, secret);
-                cluster.create(scope, &made).await?;
-                Outcome::Created
+                add_secret(&mut made, secret);
+                cluster.create_object(scope, &made).await?;
+                SupportObjectStatus::Created
             }
         };
         let place = format!("{}/{}", account.namespace, account.name);
-        beside.push(Beside::new("ServiceAccount", &place, outcome));
+        beside.push(SupportObject::new("ServiceAccount", &place, outcome));
     }
     Ok(beside)
 }
 
 /// Removes the secret from all accounts of a namespace that Gantry added it to.
-pub(super) async fn take_back(cluster: &Cluster, namespace: &str) -> Result<Vec<String>> {
-    let scope = Scope::Namespace(namespace);
+pub(super) async fn take_back_pull_secret(
+    cluster: &Cluster,
+    namespace: &str,
+) -> Result<Vec<String>> {
+    let scope = ObjectScope::Namespace(namespace);
     let mut taken = Vec::new();
-    for mut account in cluster.list::<ServiceAccount>(scope, "").await? {
+    for mut account in cluster.list_objects::<ServiceAccount>(scope, "").await? {
         let given = account.metadata.annotations.as_mut().and_then(|all| all.remove(GIVEN));
         let Some(secret) = given else { continue };
         if let Some(secrets) = &mut account.image_pull_secrets {
             secrets.retain(|one| one.name != secret);
         }
         let name = account.metadata.name.clone().unwrap_or_default();
-        cluster.replace(scope, &account).await?;
+        cluster.replace_object(scope, &account).await?;
         taken.push(format!("ServiceAccount {namespace}/{name}"));
     }
     Ok(taken)
 }
 
-fn gives(account: &ServiceAccount, secret: &str) -> bool {
+fn is_giving_secret(account: &ServiceAccount, secret: &str) -> bool {
     account.image_pull_secrets.iter().flatten().any(|one| one.name == secret)
 }
 
-fn add(account: &mut ServiceAccount, secret: &str) {
+fn add_secret(account: &mut ServiceAccount, secret: &str) {
     let secrets = account.image_pull_secrets.get_or_insert_with(Vec::new);
     secrets.push(LocalObjectReference { name: secret.to_owned() });
     let annotations = account.metadata.annotations.get_or_insert_with(BTreeMap::new);
@@ -146,7 +153,7 @@ fn add(account: &mut ServiceAccount, secret: &str) {
 
 /// Sets the label and annotations by which helm recognises its own objects (helm,
 /// `pkg/action/validate.go`).
-fn as_helm_owns(metadata: &mut ObjectMeta, (release, namespace): (&str, &str)) {
+fn mark_as_helm_owned(metadata: &mut ObjectMeta, (release, namespace): (&str, &str)) {
     let labels = metadata.labels.get_or_insert_with(BTreeMap::new);
     labels.insert("app.kubernetes.io/managed-by".to_owned(), "Helm".to_owned());
     let annotations = metadata.annotations.get_or_insert_with(BTreeMap::new);
@@ -157,7 +164,7 @@ fn as_helm_owns(metadata: &mut ObjectMeta, (release, namespace): (&str, &str)) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::objects::read;
+    use super::super::objects::read_objects;
     use super::*;
 
     #[test]
@@ -175,9 +182,9 @@ mod tests {
                 ", serviceAccountName: has, imagePullSecrets: [{name: s}]",
             )
             + &pod("d", "site:50001/x:1", ", serviceAccountName: foreign");
-        let objects = read(&stream, "n").unwrap();
+        let objects = read_objects(&stream, "n").unwrap();
 
-        let accounts = needed(&objects, "site:5000", "s");
+        let accounts = find_accounts_without_secret(&objects, "site:5000", "s");
 
         let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
         assert_eq!(names, ["default", "own"]);

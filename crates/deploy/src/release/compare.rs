@@ -6,23 +6,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use cluster::Id;
-use remote::helm::record::Revision;
+use cluster::ObjectId;
+use remote::helm::record::ReleaseRevision;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::diff;
 use super::error::Result;
-use super::objects::{self, Rendered};
+use super::objects::{self, RenderedObject};
 
 /// An object that a deploy would create, change or delete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Difference {
+pub struct ObjectDifference {
     /// The object.
-    pub object: Id,
+    pub object: ObjectId,
     /// What would happen to it.
-    pub change: Change,
+    pub change: ObjectChange,
     /// The changed lines as a unified diff, without the values of Secrets.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub diff: String,
@@ -31,7 +31,7 @@ pub struct Difference {
 /// What a deploy does to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Change {
+pub enum ObjectChange {
     /// It is created.
     Created,
     /// It is changed.
@@ -42,21 +42,24 @@ pub enum Change {
 
 /// Where two renders differ: the object, the JSON pointer of the field, and in a multi-line string
 /// the number of the line.
-type Spot = (Id, String, Option<usize>);
+type FieldLocation = (ObjectId, String, Option<usize>);
 
 /// Lists the objects of a revision, hooks included.
-pub(super) fn all(revision: &Revision) -> Result<Vec<Rendered>> {
-    let mut all = objects::read(&revision.manifest, &revision.namespace)?;
+pub(super) fn list_revision_objects(revision: &ReleaseRevision) -> Result<Vec<RenderedObject>> {
+    let mut all = objects::read_objects(&revision.manifest, &revision.namespace)?;
     for hook in &revision.hooks {
-        all.extend(objects::read(&hook.manifest, &revision.namespace)?);
+        all.extend(objects::read_objects(&hook.manifest, &revision.namespace)?);
     }
     Ok(all)
 }
 
 /// Lists the objects that differ between two revisions.
-pub(super) fn differences(before: &[Rendered], after: &[Rendered]) -> Vec<Difference> {
-    let (old, new) = (by_id(before), by_id(after));
-    let ids: BTreeSet<&Id> = old.keys().chain(new.keys()).copied().collect();
+pub(super) fn find_differences(
+    before: &[RenderedObject],
+    after: &[RenderedObject],
+) -> Vec<ObjectDifference> {
+    let (old, new) = (index_by_id(before), index_by_id(after));
+    let ids: BTreeSet<&ObjectId> = old.keys().chain(new.keys()).copied().collect();
     ids.into_iter()
         .filter_map(|id| {
             let (old, new) = (old.get(id).copied(), new.get(id).copied());
@@ -64,34 +67,45 @@ pub(super) fn differences(before: &[Rendered], after: &[Rendered]) -> Vec<Differ
                 return None;
             }
             let change = match (old, new) {
-                (None, _) => Change::Created,
-                (_, None) => Change::Removed,
-                _ => Change::Changed,
+                (None, _) => ObjectChange::Created,
+                (_, None) => ObjectChange::Removed,
+                _ => ObjectChange::Changed,
             };
-            Some(Difference { object: id.clone(), change, diff: diff::unified(old, new) })
+            Some(ObjectDifference {
+                object: id.clone(),
+                change,
+                diff: diff::print_unified_diff(old, new),
+            })
         })
         .collect()
 }
 
 /// Whether every difference between `before` and `after` is in a field that also differs between
 /// two renders of the same input, `after` and `again`.
-pub(super) fn is_noise(before: &[Rendered], after: &[Rendered], again: &[Rendered]) -> bool {
-    spots(before, after).is_subset(&spots(after, again))
+pub(super) fn is_render_noise(
+    before: &[RenderedObject],
+    after: &[RenderedObject],
+    again: &[RenderedObject],
+) -> bool {
+    find_changed_fields(before, after).is_subset(&find_changed_fields(after, again))
 }
 
-fn by_id(objects: &[Rendered]) -> BTreeMap<&Id, &Value> {
+fn index_by_id(objects: &[RenderedObject]) -> BTreeMap<&ObjectId, &Value> {
     objects.iter().map(|object| (&object.id, &object.value)).collect()
 }
 
-fn spots(before: &[Rendered], after: &[Rendered]) -> BTreeSet<Spot> {
-    let (old, new) = (by_id(before), by_id(after));
+fn find_changed_fields(
+    before: &[RenderedObject],
+    after: &[RenderedObject],
+) -> BTreeSet<FieldLocation> {
+    let (old, new) = (index_by_id(before), index_by_id(after));
     let mut spots = BTreeSet::new();
     for id in old.keys().chain(new.keys()) {
         let mut note = |path: &str, line| {
             spots.insert(((*id).clone(), path.to_owned(), line));
         };
         match (old.get(id), new.get(id)) {
-            (Some(old), Some(new)) => walk(old, new, "", id.kind == "Secret", &mut note),
+            (Some(old), Some(new)) => walk_values(old, new, "", id.kind == "Secret", &mut note),
             // An object that exists on one side only can never be noise of a generated value.
             _ => note("", None),
         }
@@ -99,7 +113,7 @@ fn spots(before: &[Rendered], after: &[Rendered]) -> BTreeSet<Spot> {
     spots
 }
 
-fn walk(
+fn walk_values(
     old: &Value,
     new: &Value,
     path: &str,
@@ -111,19 +125,20 @@ fn walk(
         (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => {
             for (key, old) in a {
                 let new = b.get(key).unwrap_or(&Value::Null);
-                walk(old, new, &format!("{path}/{key}"), is_secret, note);
+                walk_values(old, new, &format!("{path}/{key}"), is_secret, note);
             }
         }
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
             for (index, (old, new)) in a.iter().zip(b).enumerate() {
-                walk(old, new, &format!("{path}/{index}"), is_secret, note);
+                walk_values(old, new, &format!("{path}/{index}"), is_secret, note);
             }
         }
         (Value::String(a), Value::String(b)) => {
             // A Secret may hold a configuration file in base64 of which one line is a password:
             // compare the lines of the text inside.
-            let decoded =
-                (is_secret && path.starts_with("/data/")).then(|| plain(a).zip(plain(b))).flatten();
+            let decoded = (is_secret && path.starts_with("/data/"))
+                .then(|| decode_base64(a).zip(decode_base64(b)))
+                .flatten();
             let (a, b) = decoded.as_ref().map_or((a, b), |(a, b)| (a, b));
             if a.lines().count() != b.lines().count() {
                 return note(path, None);
@@ -140,7 +155,7 @@ fn walk(
     }
 }
 
-fn plain(text: &str) -> Option<String> {
+fn decode_base64(text: &str) -> Option<String> {
     String::from_utf8(STANDARD.decode(text).ok()?).ok()
 }
 
@@ -149,12 +164,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn read(stream: &str) -> Vec<Rendered> {
-        objects::read(stream, "n").unwrap()
+    fn read_sample_objects(stream: &str) -> Vec<RenderedObject> {
+        objects::read_objects(stream, "n").unwrap()
     }
 
-    fn release(password: &str, replicas: u32) -> Vec<Rendered> {
-        read(&format!(
+    fn render_sample_release(password: &str, replicas: u32) -> Vec<RenderedObject> {
+        read_sample_objects(&format!(
             "kind: Secret\napiVersion: v1\nmetadata: {{name: s}}\ndata: {{password: {}}}\n---\n\
              kind: Deployment\napiVersion: apps/v1\nmetadata: {{name: d}}\nspec: {{replicas: {replicas}, \
              sum: '{password}'}}\n",
@@ -164,27 +179,34 @@ mod tests {
 
     #[test]
     fn what_is_made_up_anew_in_each_render_is_no_change() {
-        let (before, after, again) = (release("a", 1), release("b", 1), release("c", 1));
-        assert!(is_noise(&before, &after, &again));
-        let (after, again) = (release("b", 2), release("c", 2));
-        assert!(!is_noise(&before, &after, &again));
-        assert!(is_noise(&before, &before, &before));
+        let (before, after, again) = (
+            render_sample_release("a", 1),
+            render_sample_release("b", 1),
+            render_sample_release("c", 1),
+        );
+        assert!(is_render_noise(&before, &after, &again));
+        let (after, again) = (render_sample_release("b", 2), render_sample_release("c", 2));
+        assert!(!is_render_noise(&before, &after, &again));
+        assert!(is_render_noise(&before, &before, &before));
     }
 
     #[test]
     fn differences_are_told_by_object_without_the_values_of_secrets() {
-        let mut after = release("hunter2", 2);
-        after.push(read("kind: ConfigMap\napiVersion: v1\nmetadata: {name: new}\n").remove(0));
+        let mut after = render_sample_release("hunter2", 2);
+        after.push(
+            read_sample_objects("kind: ConfigMap\napiVersion: v1\nmetadata: {name: new}\n")
+                .remove(0),
+        );
 
-        let all = differences(&release("swordfish", 1), &after);
+        let all = find_differences(&render_sample_release("swordfish", 1), &after);
 
         let told: Vec<_> = all.iter().map(|one| (one.object.to_string(), one.change)).collect();
         assert_eq!(
             told,
             [
-                ("Deployment n/d".to_owned(), Change::Changed),
-                ("ConfigMap n/new".to_owned(), Change::Created),
-                ("Secret n/s".to_owned(), Change::Changed),
+                ("Deployment n/d".to_owned(), ObjectChange::Changed),
+                ("ConfigMap n/new".to_owned(), ObjectChange::Created),
+                ("Secret n/s".to_owned(), ObjectChange::Changed),
             ]
         );
         assert!(all[0].diff.contains("-  replicas: 1\n"), "{}", all[0].diff);

@@ -9,9 +9,9 @@ const AROUND: usize = 3;
 
 /// Returns the changed lines. The diff of an object that exists only before or only after is empty:
 /// listing it as created or removed says enough.
-pub(super) fn unified(old: Option<&Value>, new: Option<&Value>) -> String {
+pub(super) fn print_unified_diff(old: Option<&Value>, new: Option<&Value>) -> String {
     let (Some(old), Some(new)) = (old, new) else { return String::new() };
-    let (old, new) = (shown(old, new, "before"), shown(new, old, "after"));
+    let (old, new) = (print_object(old, new, "before"), print_object(new, old, "after"));
     let diff = TextDiff::from_lines(&old, &new);
     diff.unified_diff().context_radius(AROUND).to_string()
 }
@@ -19,11 +19,11 @@ pub(super) fn unified(old: Option<&Value>, new: Option<&Value>) -> String {
 /// Prints an object as YAML with sorted keys, and with the values of a Secret hidden. `other` is
 /// the object that it is compared with; `side` (`before` or `after`) names which of the two this
 /// one is.
-fn shown(object: &Value, other: &Value, side: &str) -> String {
-    let mut object = sorted(object);
+fn print_object(object: &Value, other: &Value, side: &str) -> String {
+    let mut object = sort_keys(object);
     if object.get("kind").and_then(Value::as_str) == Some("Secret") {
         for key in ["data", "stringData"] {
-            hide(&mut object, other, key, side);
+            hide_values(&mut object, other, key, side);
         }
     }
     serde_saphyr::to_string(&object).unwrap_or_else(|_| object.to_string())
@@ -31,7 +31,7 @@ fn shown(object: &Value, other: &Value, side: &str) -> String {
 
 /// Replaces the values of a Secret. A value that changes gets a different text on each side, so
 /// that the diff shows the line even if both values have the same length.
-fn hide(object: &mut Value, other: &Value, key: &str, side: &str) {
+fn hide_values(object: &mut Value, other: &Value, key: &str, side: &str) {
     let Some(fields) = object.get_mut(key).and_then(Value::as_object_mut) else { return };
     for (name, value) in fields {
         let length = value.as_str().map_or(0, str::len);
@@ -44,15 +44,15 @@ fn hide(object: &mut Value, other: &Value, key: &str, side: &str) {
     }
 }
 
-fn sorted(value: &Value) -> Value {
+fn sort_keys(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
             let mut keys: Vec<&String> = fields.keys().collect();
             keys.sort();
-            let pairs = keys.into_iter().map(|key| (key.clone(), sorted(&fields[key])));
+            let pairs = keys.into_iter().map(|key| (key.clone(), sort_keys(&fields[key])));
             Value::Object(pairs.collect::<Map<_, _>>())
         }
-        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
+        Value::Array(items) => Value::Array(items.iter().map(sort_keys).collect()),
         other => other.clone(),
     }
 }
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn a_secret_s_new_value_of_the_same_length_is_told_and_not_shown() {
         let secret = |value: &str| json!({"kind": "Secret", "data": {"a": value, "b": "same"}});
-        let diff = unified(Some(&secret("b2xk")), Some(&secret("bmV3")));
+        let diff = print_unified_diff(Some(&secret("b2xk")), Some(&secret("bmV3")));
         assert!(diff.contains("-  a: (hidden, 4 characters before)"), "{diff}");
         assert!(
             !diff.contains("b2xk") && !diff.contains("bmV3") && !diff.contains("same"),

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::live::Pending;
+use super::wait::PendingObject;
 
 /// Why a release could not be installed or removed.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +18,7 @@ pub enum Error {
     #[error(transparent)]
     Chart(#[from] chart::Error),
     /// The release would make the cluster pull images from outside the site.
-    #[error("release {release} would pull images from outside the site, so it was not installed:\n{}", lines(.places))]
+    #[error("release {release} would pull images from outside the site, so it was not installed:\n{}", format_list(.places))]
     Outside {
         /// The release.
         release: String,
@@ -48,7 +48,7 @@ pub enum Error {
         host: String,
     },
     /// The release did not become ready in time, or cannot become ready.
-    #[error("release {release} in namespace {namespace} is not ready after {seconds} s:\n{}", told(.pending))]
+    #[error("release {release} in namespace {namespace} is not ready after {seconds} s:\n{}", format_pending(.pending))]
     NotReady {
         /// The release.
         release: String,
@@ -57,10 +57,10 @@ pub enum Error {
         /// How long Gantry waited.
         seconds: u64,
         /// The objects that are not ready, and why.
-        pending: Vec<Pending>,
+        pending: Vec<PendingObject>,
     },
     /// The API server would reject objects of the release.
-    #[error("the cluster would reject objects of release {release}:\n{}", lines(.reasons))]
+    #[error("the cluster would reject objects of release {release}:\n{}", format_list(.reasons))]
     Refused {
         /// The release.
         release: String,
@@ -80,11 +80,11 @@ pub enum Error {
 /// `Result` with this module's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-fn lines(all: &[String]) -> String {
+fn format_list(all: &[String]) -> String {
     all.iter().map(|line| format!("- {line}")).collect::<Vec<_>>().join("\n")
 }
 
-fn told(all: &[Pending]) -> String {
+fn format_pending(all: &[PendingObject]) -> String {
     let mut text = String::new();
     for one in all {
         let _ = writeln!(text, "- {one}");

@@ -2,25 +2,25 @@
 //! gets a signal to stop instead of being killed, so that it can record the failure in its own
 //! records.
 
-use remote::helm::{InCluster, Stop};
+use remote::helm::{HelmClient, HelmStop};
 
 use super::error::{Error, Result};
 
 /// Asks helm to stop when it is dropped.
-struct StopOnDrop(Stop);
+struct StopOnDrop(HelmStop);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        self.0.stop();
+        self.0.request_stop();
     }
 }
 
 /// Runs one helm command, `verb`, and returns its result.
-pub(super) async fn run<T: Send + 'static>(
-    helm: &InCluster,
-    verb: impl FnOnce(&InCluster, &Stop) -> remote::Result<T> + Send + 'static,
+pub(super) async fn run_helm<T: Send + 'static>(
+    helm: &HelmClient,
+    verb: impl FnOnce(&HelmClient, &HelmStop) -> remote::Result<T> + Send + 'static,
 ) -> Result<T> {
-    let stop = Stop::default();
+    let stop = HelmStop::default();
     // Dropped with this future. The thread goes on until helm has ended: it cannot be cancelled.
     let _guard = StopOnDrop(stop.clone());
     let helm = helm.clone();

@@ -2,21 +2,21 @@
 //! `helm upgrade --install`, and waits until the release is ready. Running it again with the same
 //! input changes nothing.
 
-use remote::helm::Hooks;
+use remote::helm::HookPolicy;
 use serde::Serialize;
 
 use super::error::{Error, Result};
-use super::live::{self, Watch};
-use super::namespace::{self, Beside};
-use super::plan::Coming;
-use super::state::{self, Mended, State};
-use super::workloads::Workloads;
-use super::{Deployer, OnFailure, Planned, accounts, helm};
+use super::namespace::{self, SupportObject};
+use super::plan::UpcomingChange;
+use super::records::{self, ReleaseHistory, ReleaseRepair};
+use super::wait::{self, ProgressWatcher};
+use super::workloads::AwaitedObjects;
+use super::{Deployer, OnFailure, PlannedRelease, accounts, helm};
 
 /// What a deploy does to a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Action {
+pub enum ReleaseAction {
     /// It is installed for the first time.
     Install,
     /// It is upgraded to a new revision.
@@ -30,7 +30,7 @@ pub enum Action {
 /// The result of deploying one release that became ready.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Deployed {
+pub struct DeployedRelease {
     /// The release.
     pub release: String,
     /// Its namespace.
@@ -38,41 +38,49 @@ pub struct Deployed {
     /// The chart and its version, such as `nginx 15.1.0`.
     pub chart: String,
     /// What was done to it.
-    pub action: Action,
+    pub action: ReleaseAction,
     /// How it was repaired first, if an earlier run was interrupted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mended: Option<Mended>,
+    pub mended: Option<ReleaseRepair>,
     /// The number of helm's revision that runs now.
     pub revision: u32,
     /// How many objects of the chart changed.
     pub changed: usize,
     /// Objects outside the chart that were created, changed or kept.
-    pub beside: Vec<Beside>,
+    pub beside: Vec<SupportObject>,
 }
 
 impl Deployer<'_> {
     /// Deploys a release and waits until it is ready. After a failure it is left as it is or rolled
     /// back, as [`super::DeployOptions::on_failure`] says; the error is that of the deploy either
     /// way.
-    pub async fn deploy(&self, planned: &Planned, watch: &dyn Watch) -> Result<Deployed> {
+    pub async fn deploy(
+        &self,
+        planned: &PlannedRelease,
+        watch: &dyn ProgressWatcher,
+    ) -> Result<DeployedRelease> {
         let (name, namespace) = (planned.name(), planned.namespace());
         // Before anything is written: a release of somebody else must not get our pull secret
         // either.
-        self.own(planned, &State::of(self.cluster, namespace, name).await?)?;
-        let mut beside = namespace::prepare(self.cluster, namespace, self.site).await?;
-        let (state, mended) = state::mend(self.cluster, self.helm, namespace, name).await?;
+        self.require_ownership(
+            planned,
+            &ReleaseHistory::read(self.cluster, namespace, name).await?,
+        )?;
+        let mut beside = namespace::prepare_namespace(self.cluster, namespace, self.site).await?;
+        let (state, mended) =
+            records::repair_release(self.cluster, self.helm, namespace, name).await?;
         if let Some(how) = mended {
-            watch.note(&format!("{name}: {}", words(how)));
+            watch.note(&format!("{name}: {}", describe_repair(how)));
         }
-        let coming = self.coming(planned, &state).await?;
+        let coming = self.plan_changes(planned, &state).await?;
         // Before helm creates any pod: a pod takes the pull secrets of its service account when it
         // is admitted, and does not get those that are added later.
-        beside.extend(self.give_secret(planned, &coming).await?);
-        let before = state.deployed().map_or(0, |revision| revision.number);
-        let outcome = self.install(planned, &coming, before, watch).await;
+        beside.extend(self.give_pull_secret(planned, &coming).await?);
+        let before = state.deployed_revision().map_or(0, |revision| revision.number);
+        let outcome = self.install_and_wait(planned, &coming, before, watch).await;
         let failed = match outcome {
             Ok(revision) => {
-                return Ok(Deployed {
+                return Ok(DeployedRelease {
                     release: name.to_owned(),
                     namespace: namespace.to_owned(),
                     chart: format!("{} {}", planned.chart, planned.version),
@@ -86,85 +94,103 @@ impl Deployer<'_> {
             Err(error) => error,
         };
         // If nothing was installed, the failure is one of waiting: the running revision stays.
-        if self.options.on_failure == OnFailure::RollBack && coming.action != Action::None {
-            self.put_back(planned, before, watch).await?;
+        if self.options.on_failure == OnFailure::RollBack && coming.action != ReleaseAction::None {
+            self.restore_previous(planned, before, watch).await?;
         }
         Err(failed)
     }
 
     /// Adds the pull secret to the service accounts of pods that do not name it themselves.
-    async fn give_secret(&self, planned: &Planned, coming: &Coming) -> Result<Vec<Beside>> {
+    async fn give_pull_secret(
+        &self,
+        planned: &PlannedRelease,
+        coming: &UpcomingChange,
+    ) -> Result<Vec<SupportObject>> {
         let Some(pull) = &self.site.pull_secret else { return Ok(vec![]) };
         let registry = self.target.prefix.registry();
-        let needed = accounts::needed(&coming.objects, registry, &pull.name);
+        let needed = accounts::find_accounts_without_secret(&coming.objects, registry, &pull.name);
         let release = (planned.name(), planned.namespace());
-        accounts::give(self.cluster, &needed, &pull.name, &coming.objects, release).await
+        accounts::give_pull_secret(self.cluster, &needed, &pull.name, &coming.objects, release)
+            .await
     }
 
     /// Installs the new revision if anything changes, and waits until it is ready. Returns the
     /// number of the revision that runs then.
-    async fn install(
+    async fn install_and_wait(
         &self,
-        planned: &Planned,
-        coming: &Coming,
+        planned: &PlannedRelease,
+        coming: &UpcomingChange,
         before: u32,
-        watch: &dyn Watch,
+        watch: &dyn ProgressWatcher,
     ) -> Result<u32> {
         let (name, namespace) = (planned.name(), planned.namespace());
         let timeout = self.options.timeout;
         let mut revision = before;
-        if coming.action != Action::None {
+        if coming.action != ReleaseAction::None {
             // Includes hooks: helm waits for them itself, so their pods are shown while it does.
-            let all = Workloads::of(&coming.objects);
+            let all = AwaitedObjects::from_objects(&coming.objects);
             let install = planned.install.clone();
-            let upgrade =
-                helm::run(self.helm, move |with, stop| with.upgrade(&install, timeout, stop));
+            let upgrade = helm::run_helm(self.helm, move |with, stop| {
+                with.upgrade_release(&install, timeout, stop)
+            });
             // `show_progress` never ends, so the upgrade always decides. Dropping it on
             // cancellation stops the helm process as well.
             revision = tokio::select! {
-                done = upgrade => done.map_err(|error| told(error, planned))?.number,
-                () = live::look_on(self.cluster, &all, name, watch) => before,
+                done = upgrade => done.map_err(|error| name_release_in_error(error, planned))?.number,
+                () = wait::show_progress(self.cluster, &all, name, watch) => before,
             };
         }
-        let workloads = self.workloads(namespace, name).await?;
-        live::wait(self.cluster, &workloads, (name, namespace), timeout, watch).await?;
+        let workloads = self.list_workloads(namespace, name).await?;
+        wait::wait_until_ready(self.cluster, &workloads, (name, namespace), timeout, watch).await?;
         Ok(revision)
     }
 
     /// Lists the objects of the newest revision that have to become ready; its hooks are done by
     /// then.
-    async fn workloads(&self, namespace: &str, name: &str) -> Result<Workloads> {
-        let state = State::of(self.cluster, namespace, name).await?;
-        let objects = match state.last() {
-            Some(last) => super::objects::read(&last.revision.manifest, namespace)?,
+    async fn list_workloads(&self, namespace: &str, name: &str) -> Result<AwaitedObjects> {
+        let state = ReleaseHistory::read(self.cluster, namespace, name).await?;
+        let objects = match state.newest() {
+            Some(last) => super::objects::read_objects(&last.revision.manifest, namespace)?,
             None => vec![],
         };
-        Ok(Workloads::of(&objects))
+        Ok(AwaitedObjects::from_objects(&objects))
     }
 
     /// Rolls back to the revision that ran before, or uninstalls a first install.
-    async fn put_back(&self, planned: &Planned, before: u32, watch: &dyn Watch) -> Result<()> {
+    async fn restore_previous(
+        &self,
+        planned: &PlannedRelease,
+        before: u32,
+        watch: &dyn ProgressWatcher,
+    ) -> Result<()> {
         let name = planned.name().to_owned();
         let namespace = planned.namespace().to_owned();
-        let hooks = Hooks::Run(self.options.timeout);
+        let hooks = HookPolicy::Run(self.options.timeout);
         if before == 0 {
             watch.note(&format!("{name}: the first install failed and is uninstalled"));
             // Even a failed first install may have written data that somebody wants to look at.
-            let claims = super::undeploy::Claims::Kept;
-            super::undeploy::release(self.cluster, self.helm, &namespace, &name, claims, hooks)
-                .await?;
+            let claims = super::undeploy::ClaimRetention::Kept;
+            super::undeploy::undeploy_release(
+                self.cluster,
+                self.helm,
+                &namespace,
+                &name,
+                claims,
+                hooks,
+            )
+            .await?;
             return Ok(());
         }
         watch.note(&format!("{name}: rolling back to revision {before}"));
-        helm::run(self.helm, move |with, stop| {
-            with.rollback(&namespace, &name, before, hooks, stop)
+        helm::run_helm(self.helm, move |with, stop| {
+            with.roll_back_release(&namespace, &name, before, hooks, stop)
         })
         .await
     }
 }
 
 /// Names the release and its namespace in an error of helm, which often does not.
-fn told(error: Error, planned: &Planned) -> Error {
+fn name_release_in_error(error: Error, planned: &PlannedRelease) -> Error {
     match error {
         Error::Helm(remote::Error::Helm { message, .. }) => Error::Helm(remote::Error::Helm {
             release: format!("{} in {}", planned.name(), planned.namespace()),
@@ -174,12 +200,14 @@ fn told(error: Error, planned: &Planned) -> Error {
     }
 }
 
-fn words(how: Mended) -> &'static str {
+fn describe_repair(how: ReleaseRepair) -> &'static str {
     match how {
-        Mended::Forgotten => {
+        ReleaseRepair::Forgotten => {
             "an earlier install was interrupted; it is repeated and adopts the objects that exist"
         }
-        Mended::RolledBack => "an earlier upgrade was interrupted; it was rolled back first",
-        Mended::Uninstalled => "an earlier uninstall was interrupted; it was completed first",
+        ReleaseRepair::RolledBack => "an earlier upgrade was interrupted; it was rolled back first",
+        ReleaseRepair::Uninstalled => {
+            "an earlier uninstall was interrupted; it was completed first"
+        }
     }
 }

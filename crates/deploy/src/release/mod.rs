@@ -1,7 +1,7 @@
 //! Installs and removes releases. The caller has already opened the charts and rewritten their
 //! images to the site's registry; this module applies the result to the cluster with helm.
 //!
-//! Data flow: a [`PlannedRelease`] goes into [`Deployer::plan`] (a dry run) or
+//! Data flow: a [`PlannedRelease`] goes into [`Deployer::plan_namespace`] (a dry run) or
 //! [`Deployer::deploy`]. `namespace` and `accounts` create the supporting objects, `records`
 //! repairs what an interrupted helm left behind, `compare` decides whether anything changes,
 //! `prove` refuses images from outside the site, and `wait` waits until everything is ready.
@@ -13,35 +13,39 @@ mod diff;
 mod error;
 mod helm;
 mod install;
-mod live;
 mod namespace;
 mod objects;
 mod plan;
 mod prove;
+mod records;
 mod rights;
-mod state;
 mod undeploy;
+mod wait;
 mod workloads;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use chart::Rules;
-use chart::relocate::{Locked, Target};
-use cluster::{Cluster, Kinds};
-use remote::helm::{InCluster, Install};
+use chart::OperatorRules;
+use chart::relocate::{LockedImages, RelocationTarget};
+use cluster::{Cluster, DiscoveredKinds};
+use remote::helm::{HelmClient, ReleaseInstall};
 use types::Reference;
 
-pub use compare::{Change, Difference};
+pub use compare::{ObjectChange, ObjectDifference};
 pub use error::{Error, Result};
-pub use install::{Action, Deployed};
-pub use live::{Pending, View, Watch};
+pub use install::{DeployedRelease, ReleaseAction};
 pub use namespace::{
-    Beside, Missing, Outcome, PullSecret, SiteObjects, prepare, rights_to_prepare,
+    MissingNamespace, PullSecret, SiteObjects, SupportObject, SupportObjectStatus,
+    list_prepare_rights, prepare_namespace,
 };
-pub use plan::Plan;
-pub use state::Mended;
-pub use undeploy::{Claims, Found, Removed, Whole, find, undeploy};
+pub use plan::DeployPlan;
+pub use records::ReleaseRepair;
+pub use undeploy::{
+    ClaimRetention, InstalledRelease, NamespaceRetention, RemovalReport, find_releases,
+    undeploy_releases,
+};
+pub use wait::{PendingObject, ProgressWatcher, ReleaseProgress};
 
 /// The value of the label `gantry.dev/part` on objects that this module creates.
 const PART: &str = "release";
@@ -52,9 +56,9 @@ pub(crate) const LABEL: (&str, &str) = ("gantry.dev/part", PART);
 
 /// A release whose images point to the site's registry, ready to be installed.
 #[derive(Debug, Clone)]
-pub struct Planned {
+pub struct PlannedRelease {
     /// The chart, values and names that helm gets.
-    pub install: Install,
+    pub install: ReleaseInstall,
     /// The chart's objects rendered without a cluster. Their kinds determine which rights are
     /// needed.
     pub rendered: String,
@@ -78,22 +82,22 @@ pub enum OnFailure {
 
 /// How releases are treated that were not installed by Gantry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Foreign {
+pub enum ForeignReleases {
     /// Deploying over one is an error.
-    Refused,
+    Refuse,
     /// Gantry upgrades them and manages them from then on.
-    TakenOver,
+    TakeOver,
 }
 
 /// The settings of a deploy.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
+pub struct DeployOptions {
     /// How long helm (with its hooks) may take, and then again the release's pods.
     pub timeout: Duration,
     /// What happens to a release that failed.
     pub on_failure: OnFailure,
     /// What to do with releases that Gantry did not install.
-    pub foreign: Foreign,
+    pub foreign: ForeignReleases,
 }
 
 /// Deploys releases into one cluster.
@@ -101,22 +105,22 @@ pub struct Deployer<'a> {
     /// The cluster.
     pub cluster: &'a Cluster,
     /// The API resources that the cluster serves.
-    pub kinds: &'a Kinds,
+    pub kinds: &'a DiscoveredKinds,
     /// The helm binary, configured for the same cluster.
-    pub helm: &'a InCluster,
+    pub helm: &'a HelmClient,
     /// The site's registry, to which images were moved.
-    pub target: &'a Target,
+    pub target: &'a RelocationTarget,
     /// The rules that find images in custom resources and in operators.
-    pub rules: &'a Rules,
+    pub rules: &'a OperatorRules,
     /// The locked images, under their names at the site.
-    pub locked: &'a Locked,
+    pub locked: &'a LockedImages,
     /// What each namespace gets: pull secret, CA certificate, labels.
     pub site: &'a SiteObjects,
     /// The settings.
-    pub options: Options,
+    pub options: DeployOptions,
 }
 
-impl Planned {
+impl PlannedRelease {
     /// The release's name.
     pub fn name(&self) -> &str {
         &self.install.release.name
@@ -129,7 +133,7 @@ impl Planned {
 }
 
 /// The labels (`key=value`) that helm is to put on its records of Gantry's releases.
-pub fn labels() -> Vec<String> {
+pub fn release_labels() -> Vec<String> {
     let (key, value) = LABEL;
     vec![format!("{key}={value}")]
 }

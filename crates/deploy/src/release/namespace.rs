@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use cluster::objects::ByteString;
 use cluster::objects::api::core::v1::{ConfigMap, Namespace, Secret};
 use cluster::objects::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use cluster::{Applied, Cluster, Right, Scope, is_own, own};
+use cluster::{ApplyEffect, Cluster, ObjectScope, Permission, is_own, mark_as_own};
 use net::Credential;
 use serde::Serialize;
 use serde_json::json;
@@ -36,17 +36,17 @@ pub struct SiteObjects {
     /// The pod security level that is to be enforced, such as `restricted`.
     pub pod_security: Option<String>,
     /// What to do if the namespace does not exist.
-    pub missing: Missing,
+    pub missing: MissingNamespace,
 }
 
 /// What to do with a namespace that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Missing {
+pub enum MissingNamespace {
     /// Create it.
     #[default]
-    Made,
+    Create,
     /// Fail: somebody else has to create it.
-    Refused,
+    Refuse,
 }
 
 /// A pull secret and its content.
@@ -63,17 +63,17 @@ pub struct PullSecret {
 /// An object outside the chart that Gantry manages for a release, and what was done to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Beside {
+pub struct SupportObject {
     /// Kind, namespace and name: `Secret shop/site-pull`.
     pub object: String,
     /// What was done to it, or in a dry run what would be done.
-    pub outcome: Outcome,
+    pub outcome: SupportObjectStatus,
 }
 
 /// What was done to an object outside the chart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum SupportObjectStatus {
     /// It was created.
     Created,
     /// It was changed.
@@ -84,26 +84,26 @@ pub enum Outcome {
     Kept,
 }
 
-impl From<Applied> for Outcome {
-    fn from(applied: Applied) -> Self {
+impl From<ApplyEffect> for SupportObjectStatus {
+    fn from(applied: ApplyEffect) -> Self {
         match applied {
-            Applied::Created => Self::Created,
-            Applied::Changed => Self::Changed,
-            Applied::Same => Self::Same,
+            ApplyEffect::Created => Self::Created,
+            ApplyEffect::Changed => Self::Changed,
+            ApplyEffect::Same => Self::Same,
         }
     }
 }
 
-impl Beside {
-    pub(super) fn new(kind: &str, place: &str, outcome: impl Into<Outcome>) -> Self {
+impl SupportObject {
+    pub(super) fn new(kind: &str, place: &str, outcome: impl Into<SupportObjectStatus>) -> Self {
         Self { object: format!("{kind} {place}"), outcome: outcome.into() }
     }
 }
 
 /// Whether a namespace exists. Without the right to read it, it is assumed to exist: whoever has
 /// rights in one namespace only was given them in that one.
-pub(super) async fn exists(cluster: &Cluster, name: &str) -> Result<bool> {
-    match cluster.get::<Namespace>(Scope::Cluster, name).await {
+pub(super) async fn has_namespace(cluster: &Cluster, name: &str) -> Result<bool> {
+    match cluster.get_object::<Namespace>(ObjectScope::Cluster, name).await {
         Ok(found) => Ok(found.is_some()),
         Err(cluster::Error::Forbidden { .. }) => Ok(true),
         Err(error) => Err(error.into()),
@@ -113,14 +113,14 @@ pub(super) async fn exists(cluster: &Cluster, name: &str) -> Result<bool> {
 /// Returns whether the namespace exists.
 ///
 /// # Errors
-/// [`cluster::Error::Missing`] if it does not exist and Gantry may not create it.
-pub(super) async fn need_namespace(
+/// [`cluster::Error::MissingNamespace`] if it does not exist and Gantry may not create it.
+pub(super) async fn require_namespace(
     cluster: &Cluster,
     name: &str,
     site: &SiteObjects,
 ) -> Result<bool> {
-    let is_there = exists(cluster, name).await?;
-    if !is_there && site.missing == Missing::Refused {
+    let is_there = has_namespace(cluster, name).await?;
+    if !is_there && site.missing == MissingNamespace::Refuse {
         return Err(cluster::Error::Missing {
             what: format!("namespace {name}"),
             next:
@@ -136,14 +136,14 @@ pub(super) async fn need_namespace(
 ///
 /// # Errors
 /// A namespace that does not exist and may not be created, and any error of the API server.
-pub async fn rights_to_prepare(
+pub async fn list_prepare_rights(
     cluster: &Cluster,
     name: &str,
     site: &SiteObjects,
-) -> Result<BTreeSet<Right>> {
+) -> Result<BTreeSet<Permission>> {
     let mut rights = BTreeSet::new();
     let mut need = |resource: &str| {
-        let right = |verb| Right::new(verb, "", resource).in_namespace(name);
+        let right = |verb| Permission::new(verb, "", resource).in_namespace(name);
         rights.extend(["get", "create", "patch"].map(right));
     };
     if site.pull_secret.is_some() {
@@ -155,10 +155,11 @@ pub async fn rights_to_prepare(
     }
     // An existing namespace is only changed for its pod security label; creating one is a right of
     // the cluster, which users of one namespace rarely have.
-    if !need_namespace(cluster, name, site).await? {
-        rights.extend(["get", "create", "patch"].map(|verb| Right::new(verb, "", "namespaces")));
+    if !require_namespace(cluster, name, site).await? {
+        rights
+            .extend(["get", "create", "patch"].map(|verb| Permission::new(verb, "", "namespaces")));
     } else if site.pod_security.is_some() {
-        rights.insert(Right::new("patch", "", "namespaces"));
+        rights.insert(Permission::new("patch", "", "namespaces"));
     }
     Ok(rights)
 }
@@ -168,70 +169,95 @@ pub async fn rights_to_prepare(
 ///
 /// # Errors
 /// A pull secret for which no credential is known, and any error of the API server.
-pub async fn prepare(cluster: &Cluster, name: &str, site: &SiteObjects) -> Result<Vec<Beside>> {
-    let mut beside = vec![Beside::new("Namespace", name, namespace(cluster, name, site).await?)];
-    let scope = Scope::Namespace(name);
+pub async fn prepare_namespace(
+    cluster: &Cluster,
+    name: &str,
+    site: &SiteObjects,
+) -> Result<Vec<SupportObject>> {
+    let mut beside =
+        vec![SupportObject::new("Namespace", name, apply_namespace(cluster, name, site).await?)];
+    let scope = ObjectScope::Namespace(name);
     if let Some(pull) = &site.pull_secret {
-        let outcome = pull_secret(cluster, scope, pull).await?;
-        beside.push(Beside::new("Secret", &format!("{name}/{}", pull.name), outcome));
+        let outcome = apply_pull_secret(cluster, scope, pull).await?;
+        beside.push(SupportObject::new("Secret", &format!("{name}/{}", pull.name), outcome));
     }
     if let Some(ca) = &site.ca {
         // Both kinds, since charts differ in whether they mount a CA from a ConfigMap or a Secret.
         let place = format!("{name}/{CA}");
         let map = ConfigMap {
-            metadata: metadata(CA),
+            metadata: own_metadata(CA),
             data: Some(BTreeMap::from([(CA_KEY.to_owned(), ca.clone())])),
             ..ConfigMap::default()
         };
-        beside.push(Beside::new("ConfigMap", &place, kept_or_applied(cluster, scope, &map).await?));
+        beside.push(SupportObject::new(
+            "ConfigMap",
+            &place,
+            apply_unless_foreign(cluster, scope, &map).await?,
+        ));
         let secret = Secret {
-            metadata: metadata(CA),
-            data: Some(data(CA_KEY, ca.clone().into_bytes())),
+            metadata: own_metadata(CA),
+            data: Some(build_data(CA_KEY, ca.clone().into_bytes())),
             ..Secret::default()
         };
-        beside.push(Beside::new("Secret", &place, kept_or_applied(cluster, scope, &secret).await?));
+        beside.push(SupportObject::new(
+            "Secret",
+            &place,
+            apply_unless_foreign(cluster, scope, &secret).await?,
+        ));
     }
     Ok(beside)
 }
 
 /// Reports what [`prepare_namespace`] would do, without doing it.
-pub(super) async fn plan(cluster: &Cluster, name: &str, site: &SiteObjects) -> Result<Vec<Beside>> {
-    let is_there = need_namespace(cluster, name, site).await?;
-    let namespace = if is_there { Outcome::Same } else { Outcome::Created };
-    let mut beside = vec![Beside::new("Namespace", name, namespace)];
-    let scope = Scope::Namespace(name);
+pub(super) async fn plan_namespace(
+    cluster: &Cluster,
+    name: &str,
+    site: &SiteObjects,
+) -> Result<Vec<SupportObject>> {
+    let is_there = require_namespace(cluster, name, site).await?;
+    let namespace = if is_there { SupportObjectStatus::Same } else { SupportObjectStatus::Created };
+    let mut beside = vec![SupportObject::new("Namespace", name, namespace)];
+    let scope = ObjectScope::Namespace(name);
     let outcome = |found: Option<&ObjectMeta>| match found {
-        None => Outcome::Created,
-        Some(metadata) if is_own(metadata) => Outcome::Same,
-        Some(_) => Outcome::Kept,
+        None => SupportObjectStatus::Created,
+        Some(metadata) if is_own(metadata) => SupportObjectStatus::Same,
+        Some(_) => SupportObjectStatus::Kept,
     };
     if let Some(pull) = &site.pull_secret {
-        let found = cluster.get::<Secret>(scope, &pull.name).await?;
-        let outcome = match (&found, pull.contents()) {
+        let found = cluster.get_object::<Secret>(scope, &pull.name).await?;
+        let outcome = match (&found, pull.docker_config()) {
             (Some(found), Some(wanted)) if is_own(&found.metadata) => {
                 let is = found.data.as_ref().and_then(|data| data.get(DOCKER_KEY));
-                if is.is_some_and(|is| is.0 == wanted) { Outcome::Same } else { Outcome::Changed }
+                if is.is_some_and(|is| is.0 == wanted) {
+                    SupportObjectStatus::Same
+                } else {
+                    SupportObjectStatus::Changed
+                }
             }
             // Nothing to replace it with; whoever created it presumably knew the credential.
-            (Some(_), None) => Outcome::Kept,
-            (None, None) => return Err(pull.missing()),
+            (Some(_), None) => SupportObjectStatus::Kept,
+            (None, None) => return Err(pull.missing_credential()),
             (found, Some(_)) => outcome(found.as_ref().map(|secret| &secret.metadata)),
         };
-        beside.push(Beside::new("Secret", &format!("{name}/{}", pull.name), outcome));
+        beside.push(SupportObject::new("Secret", &format!("{name}/{}", pull.name), outcome));
     }
     if site.ca.is_some() {
-        let map = cluster.get::<ConfigMap>(scope, CA).await?;
-        let secret = cluster.get::<Secret>(scope, CA).await?;
+        let map = cluster.get_object::<ConfigMap>(scope, CA).await?;
+        let secret = cluster.get_object::<Secret>(scope, CA).await?;
         let place = format!("{name}/{CA}");
         let map = outcome(map.as_ref().map(|map| &map.metadata));
         let secret = outcome(secret.as_ref().map(|secret| &secret.metadata));
-        beside.push(Beside::new("ConfigMap", &place, map));
-        beside.push(Beside::new("Secret", &place, secret));
+        beside.push(SupportObject::new("ConfigMap", &place, map));
+        beside.push(SupportObject::new("Secret", &place, secret));
     }
     Ok(beside)
 }
 
-async fn namespace(cluster: &Cluster, name: &str, site: &SiteObjects) -> Result<Outcome> {
+async fn apply_namespace(
+    cluster: &Cluster,
+    name: &str,
+    site: &SiteObjects,
+) -> Result<SupportObjectStatus> {
     let level = site.pod_security.as_ref();
     let label = level.map(|level| BTreeMap::from([(ENFORCE.to_owned(), level.clone())]));
     let mut wanted = Namespace {
@@ -242,52 +268,62 @@ async fn namespace(cluster: &Cluster, name: &str, site: &SiteObjects) -> Result<
         },
         ..Namespace::default()
     };
-    match cluster.get::<Namespace>(Scope::Cluster, name).await {
+    match cluster.get_object::<Namespace>(ObjectScope::Cluster, name).await {
         Ok(None) => {}
         // Applying it without a level would remove the label of an earlier run with one.
-        Ok(Some(found)) if is_own(&found.metadata) && level.is_none() => return Ok(Outcome::Same),
+        Ok(Some(found)) if is_own(&found.metadata) && level.is_none() => {
+            return Ok(SupportObjectStatus::Same);
+        }
         Ok(Some(found)) if is_own(&found.metadata) => {}
         // No right to read it and nothing to change: take it as it is.
-        Err(cluster::Error::Forbidden { .. }) if level.is_none() => return Ok(Outcome::Kept),
+        Err(cluster::Error::Forbidden { .. }) if level.is_none() => {
+            return Ok(SupportObjectStatus::Kept);
+        }
         // Somebody else's namespace gets the requested label only, and no mark of ownership.
         Ok(Some(_)) if level.is_some() => {
-            return Ok(cluster.apply(Scope::Cluster, &wanted).await?.into());
+            return Ok(cluster.apply_object(ObjectScope::Cluster, &wanted).await?.into());
         }
-        Ok(Some(_)) => return Ok(Outcome::Kept),
+        Ok(Some(_)) => return Ok(SupportObjectStatus::Kept),
         Err(error) => return Err(error.into()),
     }
-    own(&mut wanted.metadata, PART);
-    Ok(cluster.apply(Scope::Cluster, &wanted).await?.into())
+    mark_as_own(&mut wanted.metadata, PART);
+    Ok(cluster.apply_object(ObjectScope::Cluster, &wanted).await?.into())
 }
 
-async fn pull_secret(cluster: &Cluster, scope: Scope<'_>, pull: &PullSecret) -> Result<Outcome> {
-    let found = cluster.get::<Secret>(scope, &pull.name).await?;
+async fn apply_pull_secret(
+    cluster: &Cluster,
+    scope: ObjectScope<'_>,
+    pull: &PullSecret,
+) -> Result<SupportObjectStatus> {
+    let found = cluster.get_object::<Secret>(scope, &pull.name).await?;
     let is_foreign = found.as_ref().is_some_and(|secret| !is_own(&secret.metadata));
-    let Some(contents) = pull.contents().filter(|_| !is_foreign) else {
+    let Some(contents) = pull.docker_config().filter(|_| !is_foreign) else {
         return match found {
             // An administrator may have put the credential there: use it as it is.
-            Some(found) if found.type_.as_deref() == Some(DOCKER_TYPE) => Ok(Outcome::Kept),
+            Some(found) if found.type_.as_deref() == Some(DOCKER_TYPE) => {
+                Ok(SupportObjectStatus::Kept)
+            }
             Some(_) => Err(cluster::Error::NotOurs {
                 what: format!("Secret {} (its type is not {DOCKER_TYPE})", pull.name),
                 next: "delete it, or choose another name for registry.pullSecret in site.yaml"
                     .to_owned(),
             }
             .into()),
-            None => Err(pull.missing()),
+            None => Err(pull.missing_credential()),
         };
     };
     let secret = Secret {
-        metadata: metadata(&pull.name),
+        metadata: own_metadata(&pull.name),
         type_: Some(DOCKER_TYPE.to_owned()),
-        data: Some(data(DOCKER_KEY, contents)),
+        data: Some(build_data(DOCKER_KEY, contents)),
         ..Secret::default()
     };
-    Ok(cluster.apply(scope, &secret).await?.into())
+    Ok(cluster.apply_object(scope, &secret).await?.into())
 }
 
 impl PullSecret {
     /// The content of docker's `config.json` with this one credential; `None` without a password.
-    fn contents(&self) -> Option<Vec<u8>> {
+    fn docker_config(&self) -> Option<Vec<u8>> {
         let Credential::Password { user, password } = self.credential.as_ref()? else {
             return None;
         };
@@ -297,31 +333,31 @@ impl PullSecret {
         Some(json!({"auths": {&self.host: entry}}).to_string().into_bytes())
     }
 
-    fn missing(&self) -> Error {
+    fn missing_credential(&self) -> Error {
         Error::NoCredential { name: self.name.clone(), host: self.host.clone() }
     }
 }
 
 /// Applies an object, unless one of its name exists that somebody else created.
-async fn kept_or_applied<K: cluster::Object>(
+async fn apply_unless_foreign<K: cluster::TypedObject>(
     cluster: &Cluster,
-    scope: Scope<'_>,
+    scope: ObjectScope<'_>,
     object: &K,
-) -> Result<Outcome> {
+) -> Result<SupportObjectStatus> {
     let name = object.meta().name.clone().unwrap_or_default();
-    let found = cluster.get::<K>(scope, &name).await?;
+    let found = cluster.get_object::<K>(scope, &name).await?;
     if found.is_some_and(|found| !is_own(found.meta())) {
-        return Ok(Outcome::Kept);
+        return Ok(SupportObjectStatus::Kept);
     }
-    Ok(cluster.apply(scope, object).await?.into())
+    Ok(cluster.apply_object(scope, object).await?.into())
 }
 
-fn metadata(name: &str) -> ObjectMeta {
+fn own_metadata(name: &str) -> ObjectMeta {
     let mut metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
-    own(&mut metadata, PART);
+    mark_as_own(&mut metadata, PART);
     metadata
 }
 
-fn data(key: &str, value: Vec<u8>) -> BTreeMap<String, ByteString> {
+fn build_data(key: &str, value: Vec<u8>) -> BTreeMap<String, ByteString> {
     BTreeMap::from([(key.to_owned(), ByteString(value))])
 }

@@ -1,8 +1,8 @@
 //! Parses the YAML that helm rendered into Kubernetes objects, and finds the pod specifications in
 //! them. The rest of this module works on these objects.
 
-use chart::manifest::{Document, Manifests};
-use cluster::Id;
+use chart::manifest::{ManifestDocument, Manifests};
+use cluster::ObjectId;
 use serde_json::Value;
 
 use super::error::Result;
@@ -13,8 +13,8 @@ const DEEPEST: usize = 24;
 
 /// One object of a release: its identity and its whole content.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Rendered {
-    pub(super) id: Id,
+pub(super) struct RenderedObject {
+    pub(super) id: ObjectId,
     pub(super) value: Value,
 }
 
@@ -22,7 +22,7 @@ pub(super) struct Rendered {
 ///
 /// # Errors
 /// A document that is not valid YAML or not a Kubernetes object.
-pub(super) fn read(stream: &str, namespace: &str) -> Result<Vec<Rendered>> {
+pub(super) fn read_objects(stream: &str, namespace: &str) -> Result<Vec<RenderedObject>> {
     let manifests = Manifests::read(stream);
     if let Some(unread) = manifests.unread.first() {
         return Err(chart::Error::Unread {
@@ -33,16 +33,16 @@ pub(super) fn read(stream: &str, namespace: &str) -> Result<Vec<Rendered>> {
         .into());
     }
     let mut objects = Vec::new();
-    for Document { value, .. } in manifests.documents {
-        for value in items(value) {
-            objects.push(Rendered { id: Id::of(&value, namespace)?, value });
+    for ManifestDocument { value, .. } in manifests.documents {
+        for value in flatten_list(value) {
+            objects.push(RenderedObject { id: ObjectId::from_manifest(&value, namespace)?, value });
         }
     }
     Ok(objects)
 }
 
 /// Replaces a `List` by its items; any other object is returned as it is.
-fn items(value: Value) -> Vec<Value> {
+fn flatten_list(value: Value) -> Vec<Value> {
     let is_list = value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind == "List");
     match value {
         Value::Object(mut fields) if is_list => match fields.remove("items") {
@@ -55,13 +55,13 @@ fn items(value: Value) -> Vec<Value> {
 
 /// Finds the pod specifications in an object. Custom resources are searched as well, so a pod is
 /// any map that has a list of containers with images.
-pub(super) fn pod_specs(value: &Value) -> Vec<&Value> {
+pub(super) fn find_pod_specs(value: &Value) -> Vec<&Value> {
     let mut found = Vec::new();
-    collect(value, DEEPEST, &mut found);
+    collect_pod_specs(value, DEEPEST, &mut found);
     found
 }
 
-fn collect<'a>(value: &'a Value, depth: usize, found: &mut Vec<&'a Value>) {
+fn collect_pod_specs<'a>(value: &'a Value, depth: usize, found: &mut Vec<&'a Value>) {
     if depth == 0 {
         return;
     }
@@ -72,9 +72,11 @@ fn collect<'a>(value: &'a Value, depth: usize, found: &mut Vec<&'a Value>) {
                 found.push(value);
                 return;
             }
-            fields.values().for_each(|inner| collect(inner, depth - 1, found));
+            fields.values().for_each(|inner| collect_pod_specs(inner, depth - 1, found));
         }
-        Value::Array(items) => items.iter().for_each(|inner| collect(inner, depth - 1, found)),
+        Value::Array(items) => {
+            items.iter().for_each(|inner| collect_pod_specs(inner, depth - 1, found))
+        }
         _ => {}
     }
 }
@@ -90,11 +92,11 @@ mod tests {
             {template: {spec: {containers: [{image: x}]}}}}}\n---\nkind: List\napiVersion: v1\nitems:\n\
             - {kind: ConfigMap, apiVersion: v1, metadata: {name: b, namespace: other}}\n";
 
-        let objects = read(stream, "own").unwrap();
+        let objects = read_objects(stream, "own").unwrap();
 
         assert_eq!(objects[0].id.to_string(), "CronJob own/a");
         assert_eq!(objects[1].id.to_string(), "ConfigMap other/b");
-        assert_eq!(pod_specs(&objects[0].value).len(), 1);
-        assert!(pod_specs(&objects[1].value).is_empty());
+        assert_eq!(find_pod_specs(&objects[0].value).len(), 1);
+        assert!(find_pod_specs(&objects[1].value).is_empty());
     }
 }

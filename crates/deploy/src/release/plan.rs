@@ -2,18 +2,18 @@
 //! server whether it would accept the changed objects. Nothing is written. `install` uses the same
 //! comparison to skip a release that is already up to date.
 
-use cluster::{Error as Cause, Id, Mode};
+use cluster::{ApplyMode, Error as Cause, ObjectId};
 use futures::{StreamExt as _, TryStreamExt as _};
-use remote::helm::record::Revision;
+use remote::helm::record::ReleaseRevision;
 use serde::Serialize;
 
-use super::compare::{self, Difference};
+use super::compare::{self, ObjectDifference};
 use super::error::{Error, Result};
-use super::install::Action;
-use super::namespace::{self, Beside, Outcome};
-use super::objects::Rendered;
-use super::state::State;
-use super::{Deployer, Foreign, Planned, accounts, helm, prove};
+use super::install::ReleaseAction;
+use super::namespace::{self, SupportObject, SupportObjectStatus};
+use super::objects::RenderedObject;
+use super::records::ReleaseHistory;
+use super::{Deployer, ForeignReleases, PlannedRelease, accounts, helm, prove};
 
 /// Concurrent requests to the API server: enough to hide latency, few enough for its rate limits.
 const AT_ONCE: usize = 8;
@@ -23,7 +23,7 @@ const NO_KIND: [&str; 2] = ["no matches for kind", "resource mapping not found"]
 /// The result of a dry run for one release.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Plan {
+pub struct DeployPlan {
     /// The release.
     pub release: String,
     /// Its namespace.
@@ -31,56 +31,60 @@ pub struct Plan {
     /// The chart and its version, such as `nginx 15.1.0`.
     pub chart: String,
     /// What a deploy would do.
-    pub action: Action,
+    pub action: ReleaseAction,
     /// Objects outside the chart that a deploy manages: namespace, pull secret, CA, accounts.
-    pub beside: Vec<Beside>,
+    pub beside: Vec<SupportObject>,
     /// The objects of the chart that would change.
-    pub changes: Vec<Difference>,
+    pub changes: Vec<ObjectDifference>,
     /// What could not be checked, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
 /// What a deploy is about to do to a release.
-pub(super) struct Coming {
-    pub(super) action: Action,
-    pub(super) changes: Vec<Difference>,
+pub(super) struct UpcomingChange {
+    pub(super) action: ReleaseAction,
+    pub(super) changes: Vec<ObjectDifference>,
     /// All objects of the new revision, hooks included.
-    pub(super) objects: Vec<Rendered>,
+    pub(super) objects: Vec<RenderedObject>,
 }
 
 impl Deployer<'_> {
     /// Reports what deploying a release would change, and fails if the API server would reject one
     /// of the changed objects.
-    pub async fn plan(&self, planned: &Planned) -> Result<Plan> {
+    pub async fn plan(&self, planned: &PlannedRelease) -> Result<DeployPlan> {
         let (name, namespace) = (planned.name(), planned.namespace());
-        let state = State::of(self.cluster, namespace, name).await?;
-        self.own(planned, &state)?;
-        let mut beside = namespace::plan(self.cluster, namespace, self.site).await?;
+        let state = ReleaseHistory::read(self.cluster, namespace, name).await?;
+        self.require_ownership(planned, &state)?;
+        let mut beside = namespace::plan_namespace(self.cluster, namespace, self.site).await?;
         let mut notes = Vec::new();
-        let coming = match state.half() {
+        let coming = match state.needed_repair() {
             // The repair comes first and may roll back or uninstall, so a comparison with today's
             // objects would describe a state that no longer exists by then.
-            Some(_) => Coming { action: Action::Mend, changes: vec![], objects: vec![] },
-            None => self.coming(planned, &state).await?,
+            Some(_) => {
+                UpcomingChange { action: ReleaseAction::Mend, changes: vec![], objects: vec![] }
+            }
+            None => self.plan_changes(planned, &state).await?,
         };
-        let is_new = beside.first().is_some_and(|first| first.outcome == Outcome::Created);
+        let is_new =
+            beside.first().is_some_and(|first| first.outcome == SupportObjectStatus::Created);
         if is_new {
             notes.push(format!(
                 "the namespace {namespace} does not exist yet, so the API server was not asked about objects in it"
             ));
         }
-        self.try_objects(planned, &coming, is_new, &mut notes).await?;
+        self.dry_run_objects(planned, &coming, is_new, &mut notes).await?;
         // Only reported here; `deploy` edits the accounts after the namespace has been prepared.
         if let Some(pull) = &self.site.pull_secret {
             let registry = self.target.prefix.registry();
-            let needed = accounts::needed(&coming.objects, registry, &pull.name);
+            let needed =
+                accounts::find_accounts_without_secret(&coming.objects, registry, &pull.name);
             beside.extend(needed.iter().map(|account| {
                 let place = format!("{}/{}", account.namespace, account.name);
-                Beside::new("ServiceAccount", &place, Outcome::Changed)
+                SupportObject::new("ServiceAccount", &place, SupportObjectStatus::Changed)
             }));
         }
-        Ok(Plan {
+        Ok(DeployPlan {
             release: name.to_owned(),
             namespace: namespace.to_owned(),
             chart: format!("{} {}", planned.chart, planned.version),
@@ -93,9 +97,13 @@ impl Deployer<'_> {
 
     /// Fails with [`Error::NotOurs`] if Gantry did not install the release and may not take it
     /// over.
-    pub(super) fn own(&self, planned: &Planned, state: &State) -> Result<()> {
-        match state.last() {
-            Some(last) if !last.is_own && self.options.foreign == Foreign::Refused => {
+    pub(super) fn require_ownership(
+        &self,
+        planned: &PlannedRelease,
+        state: &ReleaseHistory,
+    ) -> Result<()> {
+        match state.newest() {
+            Some(last) if !last.is_own && self.options.foreign == ForeignReleases::Refuse => {
                 Err(Error::NotOurs {
                     release: planned.name().to_owned(),
                     namespace: planned.namespace().to_owned(),
@@ -108,61 +116,69 @@ impl Deployer<'_> {
 
     /// Determines what a deploy has to do for a release that needs no repair, and proves that the
     /// new revision pulls no image from outside the site.
-    pub(super) async fn coming(&self, planned: &Planned, state: &State) -> Result<Coming> {
-        let after = match self.render(planned).await {
+    pub(super) async fn plan_changes(
+        &self,
+        planned: &PlannedRelease,
+        state: &ReleaseHistory,
+    ) -> Result<UpcomingChange> {
+        let after = match self.render_release(planned).await {
             Ok(after) => after,
             // helm asks the API server about every kind, and fails if a chart brings both a custom
             // resource and its definition. On a first install the offline render, which the caller
             // has proven, has the same objects.
             Err(Error::Helm(remote::Error::Helm { message, .. }))
-                if state.last().is_none() && NO_KIND.iter().any(|text| message.contains(text)) =>
+                if state.newest().is_none()
+                    && NO_KIND.iter().any(|text| message.contains(text)) =>
             {
-                let objects = super::objects::read(&planned.rendered, planned.namespace())?;
-                let changes = compare::differences(&[], &objects);
-                return Ok(Coming { action: Action::Install, changes, objects });
+                let objects = super::objects::read_objects(&planned.rendered, planned.namespace())?;
+                let changes = compare::find_differences(&[], &objects);
+                return Ok(UpcomingChange { action: ReleaseAction::Install, changes, objects });
             }
             Err(error) => return Err(error),
         };
-        prove::prove(self, planned, &after)?;
-        let objects = compare::all(&after)?;
-        let Some(before) = state.deployed() else {
-            let changes = compare::differences(&[], &objects);
-            return Ok(Coming { action: Action::Install, changes, objects });
+        prove::prove_images_at_site(self, planned, &after)?;
+        let objects = compare::list_revision_objects(&after)?;
+        let Some(before) = state.deployed_revision() else {
+            let changes = compare::find_differences(&[], &objects);
+            return Ok(UpcomingChange { action: ReleaseAction::Install, changes, objects });
         };
-        let old = compare::all(before)?;
-        let changes = compare::differences(&old, &objects);
+        let old = compare::list_revision_objects(before)?;
+        let changes = compare::find_differences(&old, &objects);
         // A failed newest revision has the same input as the next attempt; it must not pass as
         // "unchanged", so the newest revision has to be the deployed one and Gantry's own.
         let is_same_input = before.values == after.values
             && (&before.chart, &before.version) == (&after.chart, &after.version)
             && state
-                .last()
+                .newest()
                 .is_some_and(|last| last.is_own && last.revision.number == before.number);
         let is_same = is_same_input
             && (changes.is_empty() || {
                 // Charts that generate passwords differ on every render: a second render shows
                 // which fields those are.
-                let again = compare::all(&self.render(planned).await?)?;
-                compare::is_noise(&old, &objects, &again)
+                let again = compare::list_revision_objects(&self.render_release(planned).await?)?;
+                compare::is_render_noise(&old, &objects, &again)
             });
         if !is_same {
-            return Ok(Coming { action: Action::Upgrade, changes, objects });
+            return Ok(UpcomingChange { action: ReleaseAction::Upgrade, changes, objects });
         }
         // Same input, but somebody may have deleted objects by hand: an upgrade restores them.
-        let missing = self.missing(before).await?;
-        let changes: Vec<_> = compare::differences(&[], &missing);
-        let action = if missing.is_empty() { Action::None } else { Action::Upgrade };
-        Ok(Coming { action, changes, objects })
+        let missing = self.find_missing_objects(before).await?;
+        let changes: Vec<_> = compare::find_differences(&[], &missing);
+        let action = if missing.is_empty() { ReleaseAction::None } else { ReleaseAction::Upgrade };
+        Ok(UpcomingChange { action, changes, objects })
     }
 
-    async fn render(&self, planned: &Planned) -> Result<Revision> {
+    async fn render_release(&self, planned: &PlannedRelease) -> Result<ReleaseRevision> {
         let install = planned.install.clone();
-        helm::run(self.helm, move |with, stop| with.render(&install, stop)).await
+        helm::run_helm(self.helm, move |with, stop| with.render_release(&install, stop)).await
     }
 
     /// Returns the objects of a revision that no longer exist in the cluster.
-    async fn missing(&self, revision: &Revision) -> Result<Vec<Rendered>> {
-        let objects = super::objects::read(&revision.manifest, &revision.namespace)?;
+    async fn find_missing_objects(
+        &self,
+        revision: &ReleaseRevision,
+    ) -> Result<Vec<RenderedObject>> {
+        let objects = super::objects::read_objects(&revision.manifest, &revision.namespace)?;
         let asked = futures::stream::iter(objects).map(|object| async move {
             match self.cluster.read_manifest(&object.id).await {
                 Ok(Some(_)) => Ok(None),
@@ -172,24 +188,24 @@ impl Deployer<'_> {
                 Err(error) => Err(Error::from(error)),
             }
         });
-        let answers: Vec<Option<Rendered>> = asked.buffered(AT_ONCE).try_collect().await?;
+        let answers: Vec<Option<RenderedObject>> = asked.buffered(AT_ONCE).try_collect().await?;
         Ok(answers.into_iter().flatten().collect())
     }
 
     /// Sends the changed objects to the API server as a dry run, so that admission and quotas judge
     /// them.
-    async fn try_objects(
+    async fn dry_run_objects(
         &self,
-        planned: &Planned,
-        coming: &Coming,
+        planned: &PlannedRelease,
+        coming: &UpcomingChange,
         is_new: bool,
         notes: &mut Vec<String>,
     ) -> Result<()> {
         let namespace = planned.namespace();
-        let is_changing = |id: &Id| coming.changes.iter().any(|change| change.object == *id);
+        let is_changing = |id: &ObjectId| coming.changes.iter().any(|change| change.object == *id);
         let mut reasons = Vec::new();
         for object in coming.objects.iter().filter(|object| is_changing(&object.id)) {
-            let resource = self.kinds.resource(&object.id.api_version, &object.id.kind);
+            let resource = self.kinds.find_resource(&object.id.api_version, &object.id.kind);
             let Some(resource) = resource else {
                 notes.push(format!(
                     "{}: the cluster does not know this kind yet, so the API server was not asked about it",
@@ -201,7 +217,7 @@ impl Deployer<'_> {
             if resource.is_namespaced && is_new {
                 continue;
             }
-            match self.cluster.apply_manifest(&object.value, namespace, Mode::DryRun).await {
+            match self.cluster.apply_manifest(&object.value, namespace, ApplyMode::DryRun).await {
                 // Another manager, usually helm, owns some fields. That only concerns server-side
                 // apply, which this dry run uses, and not what helm may do with its own object.
                 Ok(_) | Err(Cause::Conflict { .. }) => {}

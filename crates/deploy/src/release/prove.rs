@@ -1,25 +1,30 @@
 //! The last check before an install: the manifests that helm rendered against the real cluster (its
 //! version and API resources can change what a template emits) name no image outside the site.
 
-use chart::post_render::post_render_with;
-use remote::helm::record::Revision;
+use chart::post_render::post_render_with_rules;
+use remote::helm::record::ReleaseRevision;
 use types::Reference;
 
 use super::error::{Error, Result};
-use super::{Deployer, Planned};
+use super::{Deployer, PlannedRelease};
 
 /// Proves that a revision makes the cluster pull only from the site's registry.
 ///
 /// # Errors
 /// [`Error::Outside`] with every image that would be pulled from elsewhere.
-pub(super) fn prove(deployer: &Deployer<'_>, planned: &Planned, revision: &Revision) -> Result<()> {
+pub(super) fn prove_images_at_site(
+    deployer: &Deployer<'_>,
+    planned: &PlannedRelease,
+    revision: &ReleaseRevision,
+) -> Result<()> {
     let mut stream = revision.manifest.clone();
     // helm keeps hooks apart from the manifest, but their pods pull images as well.
     for hook in &revision.hooks {
         stream.push_str("\n---\n");
         stream.push_str(&hook.manifest);
     }
-    let post = post_render_with(&stream, deployer.target, deployer.rules, Some(deployer.locked))?;
+    let post =
+        post_render_with_rules(&stream, deployer.target, deployer.rules, Some(deployer.locked))?;
     let proof = post.proof;
     let is_outside = |image: &Reference| !planned.elsewhere.contains(image);
     // Foreign texts are found inside larger strings, so they can only be compared by substring.

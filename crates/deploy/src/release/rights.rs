@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use cluster::Right;
+use cluster::Permission;
 
 use super::error::Result;
-use super::namespace::rights_to_prepare;
-use super::{Deployer, Planned, objects};
+use super::namespace::list_prepare_rights;
+use super::{Deployer, PlannedRelease, objects};
 
 /// The verbs that helm uses on a chart's objects.
 const OBJECTS: [&str; 4] = ["get", "create", "patch", "delete"];
@@ -15,27 +15,32 @@ const OBJECTS: [&str; 4] = ["get", "create", "patch", "delete"];
 impl Deployer<'_> {
     /// Fails with every permission that is missing to deploy these releases. Kinds that the cluster
     /// does not serve yet are left out, because their resource names are unknown.
-    pub async fn need_rights(&self, planned: &[Planned]) -> Result<()> {
+    pub async fn require_rights(&self, planned: &[PlannedRelease]) -> Result<()> {
         let mut rights = BTreeSet::new();
         for release in planned {
             let namespace = release.namespace();
-            self.beside(namespace, &mut rights).await?;
-            for object in objects::read(&release.rendered, namespace)? {
+            self.add_support_rights(namespace, &mut rights).await?;
+            for object in objects::read_objects(&release.rendered, namespace)? {
                 let id = object.id;
-                let Some(resource) = self.kinds.resource(&id.api_version, &id.kind) else {
+                let Some(resource) = self.kinds.find_resource(&id.api_version, &id.kind) else {
                     continue;
                 };
                 let namespace = id.namespace.as_deref().unwrap_or(namespace);
-                rights.extend(OBJECTS.map(|verb| resource.right(verb, namespace)));
+                rights.extend(OBJECTS.map(|verb| resource.permission(verb, namespace)));
             }
         }
-        let rights: Vec<Right> = rights.into_iter().collect();
-        Ok(self.cluster.need_rights("deploying", &rights).await?)
+        let rights: Vec<Permission> = rights.into_iter().collect();
+        Ok(self.cluster.require_permissions("deploying", &rights).await?)
     }
 
-    async fn beside(&self, namespace: &str, rights: &mut BTreeSet<Right>) -> Result<()> {
+    async fn add_support_rights(
+        &self,
+        namespace: &str,
+        rights: &mut BTreeSet<Permission>,
+    ) -> Result<()> {
         let mut need = |group: &str, resource: &str, verbs: &[&str]| {
-            let right = |verb: &&str| Right::new(verb, group, resource).in_namespace(namespace);
+            let right =
+                |verb: &&str| Permission::new(verb, group, resource).in_namespace(namespace);
             rights.extend(verbs.iter().map(right));
         };
         // helm stores its release records in Secrets.
@@ -47,7 +52,7 @@ impl Deployer<'_> {
         if self.site.pull_secret.is_some() {
             need("", "serviceaccounts", &["get", "create", "update"]);
         }
-        rights.extend(rights_to_prepare(self.cluster, namespace, self.site).await?);
+        rights.extend(list_prepare_rights(self.cluster, namespace, self.site).await?);
         Ok(())
     }
 }

@@ -4,20 +4,20 @@
 
 use chart::manifest::Manifests;
 use cluster::objects::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret};
-use cluster::{Cluster, Scope, is_own};
-use remote::helm::record::{self, Status};
-use remote::helm::{Hooks, InCluster};
+use cluster::{Cluster, ObjectScope, is_own};
+use remote::helm::record::{self, ReleaseStatus};
+use remote::helm::{HelmClient, HookPolicy};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::error::{Error, Result};
 use super::objects;
-use super::state::State;
+use super::records::ReleaseHistory;
 use super::{CA, LABEL, accounts, helm};
 
 /// What happens to the PersistentVolumeClaims of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claims {
+pub enum ClaimRetention {
     /// They are kept.
     Kept,
     /// They are deleted with their data.
@@ -26,7 +26,7 @@ pub enum Claims {
 
 /// What happens to a namespace that Gantry created, once nothing else is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whole {
+pub enum NamespaceRetention {
     /// It is kept.
     Kept,
     /// It is deleted.
@@ -36,7 +36,7 @@ pub enum Whole {
 /// A release that Gantry installed in a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Found {
+pub struct InstalledRelease {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
@@ -46,7 +46,7 @@ pub struct Found {
 /// What was removed from one namespace.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Removed {
+pub struct RemovalReport {
     /// The namespace.
     pub namespace: String,
     /// The names of the releases that were uninstalled.
@@ -58,16 +58,20 @@ pub struct Removed {
 }
 
 /// Lists the releases that Gantry installed, in one namespace or in all of them.
-pub async fn find(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Found>> {
-    let scope = namespace.map_or(Scope::Cluster, Scope::Namespace);
+pub async fn find_releases(
+    cluster: &Cluster,
+    namespace: Option<&str>,
+) -> Result<Vec<InstalledRelease>> {
+    let scope = namespace.map_or(ObjectScope::Cluster, ObjectScope::Namespace);
     let (key, value) = LABEL;
-    let records = cluster.list::<Secret>(scope, &format!("owner=helm,{key}={value}")).await?;
-    let mut all: Vec<Found> = records
+    let records =
+        cluster.list_objects::<Secret>(scope, &format!("owner=helm,{key}={value}")).await?;
+    let mut all: Vec<InstalledRelease> = records
         .iter()
         .filter_map(|record| {
             let labels = record.metadata.labels.as_ref()?;
             let release = labels.get("name")?.clone();
-            Some(Found { namespace: record.metadata.namespace.clone()?, release })
+            Some(InstalledRelease { namespace: record.metadata.namespace.clone()?, release })
         })
         .collect();
     all.sort();
@@ -80,62 +84,62 @@ pub async fn find(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Foun
 ///
 /// # Errors
 /// A release that Gantry did not install, a failure of helm, and any error of the API server.
-pub async fn undeploy(
+pub async fn undeploy_releases(
     cluster: &Cluster,
-    with: &InCluster,
+    with: &HelmClient,
     namespace: &str,
     releases: &[String],
-    claims: Claims,
-    whole: Whole,
-    hooks: Hooks,
-) -> Result<Removed> {
-    let mut removed = Removed {
+    claims: ClaimRetention,
+    whole: NamespaceRetention,
+    hooks: HookPolicy,
+) -> Result<RemovalReport> {
+    let mut removed = RemovalReport {
         namespace: namespace.to_owned(),
         releases: vec![],
         objects: vec![],
         kept: vec![],
     };
     for name in releases {
-        let kept = release(cluster, with, namespace, name, claims, hooks).await?;
+        let kept = undeploy_release(cluster, with, namespace, name, claims, hooks).await?;
         removed.kept.extend(kept);
         removed.releases.push(name.clone());
     }
     // Other releases in the namespace still need the pull secret and the CA.
-    if !find(cluster, Some(namespace)).await?.is_empty() {
+    if !find_releases(cluster, Some(namespace)).await?.is_empty() {
         return Ok(removed);
     }
-    removed.objects.extend(accounts::take_back(cluster, namespace).await?);
-    let scope = Scope::Namespace(namespace);
+    removed.objects.extend(accounts::take_back_pull_secret(cluster, namespace).await?);
+    let scope = ObjectScope::Namespace(namespace);
     let selector =
         format!("app.kubernetes.io/managed-by={},{}={}", cluster::MANAGER, LABEL.0, LABEL.1);
-    for secret in cluster.list::<Secret>(scope, &selector).await? {
+    for secret in cluster.list_objects::<Secret>(scope, &selector).await? {
         let name = secret.metadata.name.unwrap_or_default();
-        if cluster.delete_own::<Secret>(scope, &name).await? {
+        if cluster.delete_own_object::<Secret>(scope, &name).await? {
             removed.objects.push(format!("Secret {namespace}/{name}"));
         }
     }
-    let map = cluster.get::<ConfigMap>(scope, CA).await?;
+    let map = cluster.get_object::<ConfigMap>(scope, CA).await?;
     if map.is_some_and(|map| is_own(&map.metadata)) {
-        cluster.delete::<ConfigMap>(scope, CA).await?;
+        cluster.delete_object::<ConfigMap>(scope, CA).await?;
         removed.objects.push(format!("ConfigMap {namespace}/{CA}"));
     }
-    if whole == Whole::Deleted {
+    if whole == NamespaceRetention::Deleted {
         delete_namespace(cluster, namespace, &mut removed).await?;
     }
     Ok(removed)
 }
 
 /// Uninstalls one release. Returns the claims that were kept, each with the reason.
-pub(super) async fn release(
+pub(super) async fn undeploy_release(
     cluster: &Cluster,
-    with: &InCluster,
+    with: &HelmClient,
     namespace: &str,
     name: &str,
-    claims: Claims,
-    hooks: Hooks,
+    claims: ClaimRetention,
+    hooks: HookPolicy,
 ) -> Result<Vec<String>> {
-    let state = State::of(cluster, namespace, name).await?;
-    let Some(last) = state.last() else { return Ok(vec![]) };
+    let state = ReleaseHistory::read(cluster, namespace, name).await?;
+    let Some(last) = state.newest() else { return Ok(vec![]) };
     if !last.is_own {
         return Err(Error::NotOurs {
             release: name.to_owned(),
@@ -144,26 +148,31 @@ pub(super) async fn release(
         });
     }
     // Looked up first: after the uninstall the record with the manifest is gone.
-    let names = own_claims(cluster, namespace, &last.revision.manifest).await?;
-    if claims == Claims::Kept {
-        keep(cluster, namespace, &last.secret).await?;
+    let names = list_own_claims(cluster, namespace, &last.revision.manifest).await?;
+    if claims == ClaimRetention::Kept {
+        keep_claims(cluster, namespace, &last.secret).await?;
     }
     // The hooks of a half-installed release may wait for objects that were never created.
-    let is_half = last.revision.status.is_half() || last.revision.status == Status::Failed;
-    let hooks = if is_half { Hooks::Skip } else { hooks };
+    let is_half =
+        last.revision.status.is_unfinished() || last.revision.status == ReleaseStatus::Failed;
+    let hooks = if is_half { HookPolicy::Skip } else { hooks };
     let (place, called) = (namespace.to_owned(), name.to_owned());
-    helm::run(with, move |with, stop| with.uninstall(&place, &called, hooks, stop)).await?;
+    helm::run_helm(with, move |with, stop| with.uninstall_release(&place, &called, hooks, stop))
+        .await?;
     let mut kept = Vec::new();
     for claim in names {
         match claims {
-            Claims::Kept => {
+            ClaimRetention::Kept => {
                 kept.push(format!("PersistentVolumeClaim {namespace}/{claim}: its data is kept"));
             }
             // helm deletes a chart's own claims, but never those of StatefulSets. Deleting again
             // one that is already gone does no harm.
-            Claims::Deleted => {
+            ClaimRetention::Deleted => {
                 cluster
-                    .delete::<PersistentVolumeClaim>(Scope::Namespace(namespace), &claim)
+                    .delete_object::<PersistentVolumeClaim>(
+                        ObjectScope::Namespace(namespace),
+                        &claim,
+                    )
                     .await?;
             }
         }
@@ -173,10 +182,14 @@ pub(super) async fn release(
 
 /// Lists the existing claims of a release: those in its manifest, and those that its StatefulSets
 /// created from templates, which are named `<template>-<set>-<number>`.
-async fn own_claims(cluster: &Cluster, namespace: &str, manifest: &str) -> Result<Vec<String>> {
+async fn list_own_claims(
+    cluster: &Cluster,
+    namespace: &str,
+    manifest: &str,
+) -> Result<Vec<String>> {
     let mut exact = Vec::new();
     let mut begins = Vec::new();
-    for object in objects::read(manifest, namespace)? {
+    for object in objects::read_objects(manifest, namespace)? {
         match object.id.kind.as_str() {
             "PersistentVolumeClaim" => exact.push(object.id.name),
             "StatefulSet" => {
@@ -198,29 +211,33 @@ async fn own_claims(cluster: &Cluster, namespace: &str, manifest: &str) -> Resul
         let mut rest = begins.iter().filter_map(|begin| name.strip_prefix(begin.as_str()));
         rest.any(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
     };
-    let all = cluster.list::<PersistentVolumeClaim>(Scope::Namespace(namespace), "").await?;
+    let all = cluster
+        .list_objects::<PersistentVolumeClaim>(ObjectScope::Namespace(namespace), "")
+        .await?;
     let names = all.into_iter().filter_map(|claim| claim.metadata.name);
     Ok(names.filter(|name| exact.contains(name) || is_numbered(name)).collect())
 }
 
 /// Makes helm keep the claims of a release. helm reads `helm.sh/resource-policy: keep` from the
 /// manifest in its release record and not from the object in the cluster, so the record is edited.
-async fn keep(cluster: &Cluster, namespace: &str, record: &str) -> Result<()> {
-    let scope = Scope::Namespace(namespace);
-    let Some(mut secret) = cluster.get::<Secret>(scope, record).await? else { return Ok(()) };
+async fn keep_claims(cluster: &Cluster, namespace: &str, record: &str) -> Result<()> {
+    let scope = ObjectScope::Namespace(namespace);
+    let Some(mut secret) = cluster.get_object::<Secret>(scope, record).await? else {
+        return Ok(());
+    };
     let data = secret.data.as_mut().and_then(|data| data.get_mut(record::KEY));
     let Some(data) = data else { return Ok(()) };
     let what = format!("Secret {namespace}/{record}");
-    if let Some(changed) = record::with_documents(&what, &data.0, &kept_claim)? {
+    if let Some(changed) = record::replace_documents(&what, &data.0, &mark_claim_as_kept)? {
         data.0 = changed;
-        cluster.replace(scope, &secret).await?;
+        cluster.replace_object(scope, &secret).await?;
     }
     Ok(())
 }
 
 /// Returns a claim's document with the annotation; `None` for other kinds, and if it is there
 /// already.
-fn kept_claim(document: &str) -> Option<String> {
+fn mark_claim_as_kept(document: &str) -> Option<String> {
     const POLICY: &str = "helm.sh/resource-policy";
     let mut value = Manifests::read(document).documents.into_iter().next()?.value;
     if value.get("kind").and_then(Value::as_str) != Some("PersistentVolumeClaim") {
@@ -241,26 +258,30 @@ fn kept_claim(document: &str) -> Option<String> {
 }
 
 /// Deletes a namespace if Gantry created it and nothing that somebody might need is left in it.
-async fn delete_namespace(cluster: &Cluster, name: &str, removed: &mut Removed) -> Result<()> {
-    let found = cluster.get::<Namespace>(Scope::Cluster, name).await?;
+async fn delete_namespace(
+    cluster: &Cluster,
+    name: &str,
+    removed: &mut RemovalReport,
+) -> Result<()> {
+    let found = cluster.get_object::<Namespace>(ObjectScope::Cluster, name).await?;
     let Some(found) = found else { return Ok(()) };
     let place = format!("Namespace {name}");
     if !is_own(&found.metadata) {
         removed.kept.push(format!("{place}: it was not created by Gantry"));
         return Ok(());
     }
-    if let Some(left) = left_in(cluster, name).await? {
+    if let Some(left) = find_remaining_object(cluster, name).await? {
         removed.kept.push(format!("{place}: it still contains {left}"));
         return Ok(());
     }
-    cluster.delete::<Namespace>(Scope::Cluster, name).await?;
+    cluster.delete_object::<Namespace>(ObjectScope::Cluster, name).await?;
     removed.objects.push(place);
     Ok(())
 }
 
 /// Finds an object in a namespace that Kubernetes did not create there by itself. Only common kinds
 /// are looked for: a list of all kinds would take a request for each of them.
-async fn left_in(cluster: &Cluster, namespace: &str) -> Result<Option<String>> {
+async fn find_remaining_object(cluster: &Cluster, namespace: &str) -> Result<Option<String>> {
     const KINDS: [(&str, &str); 10] = [
         ("v1", "PersistentVolumeClaim"),
         ("apps/v1", "Deployment"),
@@ -274,7 +295,8 @@ async fn left_in(cluster: &Cluster, namespace: &str) -> Result<Option<String>> {
         ("v1", "Pod"),
     ];
     for (version, kind) in KINDS {
-        for object in cluster.list_manifests(version, kind, Scope::Namespace(namespace), "").await?
+        for object in
+            cluster.list_manifests(version, kind, ObjectScope::Namespace(namespace), "").await?
         {
             let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
             let name = text("/metadata/name").unwrap_or_default();
@@ -297,9 +319,9 @@ mod tests {
     #[test]
     fn only_claims_are_marked_to_be_kept_and_only_once() {
         let claim = "# Source: a\nkind: PersistentVolumeClaim\nmetadata: {name: data}\n";
-        let marked = kept_claim(claim).unwrap();
+        let marked = mark_claim_as_kept(claim).unwrap();
         assert!(marked.contains(r#""helm.sh/resource-policy":"keep""#), "{marked}");
-        assert_eq!(kept_claim(&marked), None);
-        assert_eq!(kept_claim("kind: Service\nmetadata: {name: data}\n"), None);
+        assert_eq!(mark_claim_as_kept(&marked), None);
+        assert_eq!(mark_claim_as_kept("kind: Service\nmetadata: {name: data}\n"), None);
     }
 }

@@ -8,22 +8,22 @@ use cluster::objects::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, Statefu
 use cluster::objects::api::batch::v1::Job;
 use cluster::objects::api::core::v1::{PersistentVolumeClaim, Pod};
 use cluster::objects::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use cluster::{Cluster, Id, Object, Scope};
+use cluster::{Cluster, ObjectId, ObjectScope, TypedObject};
 
 use super::error::Result;
-use super::objects::Rendered;
+use super::objects::RenderedObject;
 
 /// The objects of a release that a deploy waits for.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Workloads {
+pub(super) struct AwaitedObjects {
     /// Their identities.
-    pub(super) ids: BTreeSet<Id>,
+    pub(super) ids: BTreeSet<ObjectId>,
 }
 
 /// One of these objects that is not ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Waiting {
-    pub(super) id: Id,
+pub(super) struct UnreadyObject {
+    pub(super) id: ObjectId,
     /// Its `metadata.uid`, by which its pods name their owner; empty if it does not exist.
     pub(super) uid: String,
     /// Why, by the status that its controller reports.
@@ -33,15 +33,15 @@ pub(super) struct Waiting {
 }
 
 /// All pods of a namespace, and the ReplicaSets between them and their Deployments.
-pub(super) struct Pods {
+pub(super) struct NamespacePods {
     pub(super) pods: Vec<Pod>,
     sets: Vec<ReplicaSet>,
 }
 
-impl Workloads {
+impl AwaitedObjects {
     /// Selects from a release's objects those that have to become ready.
-    pub(super) fn of(objects: &[Rendered]) -> Self {
-        let is_waited_for = |id: &&Id| {
+    pub(super) fn from_objects(objects: &[RenderedObject]) -> Self {
+        let is_waited_for = |id: &&ObjectId| {
             matches!(
                 (id.api_version.as_str(), id.kind.as_str()),
                 ("apps/v1", "Deployment" | "StatefulSet" | "DaemonSet")
@@ -60,45 +60,45 @@ impl Workloads {
     }
 
     /// Returns the objects that are not ready. One that does not exist yet counts as not ready.
-    pub(super) async fn waiting(&self, cluster: &Cluster) -> Result<Vec<Waiting>> {
+    pub(super) async fn find_unready(&self, cluster: &Cluster) -> Result<Vec<UnreadyObject>> {
         let mut waiting = Vec::new();
         for id in &self.ids {
             let state = match id.kind.as_str() {
-                "Deployment" => state(cluster, id, deployment).await?,
-                "StatefulSet" => state(cluster, id, stateful_set).await?,
-                "DaemonSet" => state(cluster, id, daemon_set).await?,
-                "Job" => state(cluster, id, job).await?,
-                "Pod" => state(cluster, id, pod).await?,
-                _ => state(cluster, id, claim).await?,
+                "Deployment" => judge_object(cluster, id, judge_deployment).await?,
+                "StatefulSet" => judge_object(cluster, id, judge_stateful_set).await?,
+                "DaemonSet" => judge_object(cluster, id, judge_daemon_set).await?,
+                "Job" => judge_object(cluster, id, judge_job).await?,
+                "Pod" => judge_object(cluster, id, judge_pod).await?,
+                _ => judge_object(cluster, id, judge_claim).await?,
             };
             if let Some((uid, why, is_final)) = state {
-                waiting.push(Waiting { id: id.clone(), uid, why, is_final });
+                waiting.push(UnreadyObject { id: id.clone(), uid, why, is_final });
             }
         }
         Ok(waiting)
     }
 }
 
-impl Pods {
+impl NamespacePods {
     /// Lists the pods of a namespace.
-    pub(super) async fn of(cluster: &Cluster, namespace: &str) -> Result<Self> {
-        let scope = Scope::Namespace(namespace);
-        let pods = cluster.list::<Pod>(scope, "").await?;
+    pub(super) async fn list(cluster: &Cluster, namespace: &str) -> Result<Self> {
+        let scope = ObjectScope::Namespace(namespace);
+        let pods = cluster.list_objects::<Pod>(scope, "").await?;
         // Without the right to list ReplicaSets, pods cannot be assigned to their Deployments; the
         // status of the Deployment still says how many are missing.
-        let sets = cluster.list::<ReplicaSet>(scope, "").await.unwrap_or_default();
+        let sets = cluster.list_objects::<ReplicaSet>(scope, "").await.unwrap_or_default();
         Ok(Self { pods, sets })
     }
 
     /// The pods that an object owns, directly or through a ReplicaSet.
-    pub(super) fn owned_by<'a>(&'a self, uid: &'a str) -> impl Iterator<Item = &'a Pod> {
+    pub(super) fn pods_owned_by<'a>(&'a self, uid: &'a str) -> impl Iterator<Item = &'a Pod> {
         self.pods.iter().filter(move |pod| {
             pod.metadata.uid.as_deref() == Some(uid)
-                || owners(&pod.metadata).any(|owner| {
+                || list_owner_uids(&pod.metadata).any(|owner| {
                     let mut sets = self.sets.iter();
                     let by_set = |set: &ReplicaSet| {
                         set.metadata.uid.as_deref() == Some(owner)
-                            && owners(&set.metadata).any(|above| above == uid)
+                            && list_owner_uids(&set.metadata).any(|above| above == uid)
                     };
                     owner == uid || sets.any(by_set)
                 })
@@ -106,26 +106,26 @@ impl Pods {
     }
 }
 
-fn owners(metadata: &ObjectMeta) -> impl Iterator<Item = &str> {
+fn list_owner_uids(metadata: &ObjectMeta) -> impl Iterator<Item = &str> {
     metadata.owner_references.iter().flatten().map(|owner| owner.uid.as_str())
 }
 
 /// Reads an object and judges it with `why`, which returns why the object is not ready and whether
 /// waiting cannot help. Returns its uid with that, or `None` if it is ready.
-async fn state<K: Object>(
+async fn judge_object<K: TypedObject>(
     cluster: &Cluster,
-    id: &Id,
+    id: &ObjectId,
     why: impl Fn(&K) -> Option<(String, bool)>,
 ) -> Result<Option<(String, String, bool)>> {
-    let scope = id.namespace.as_deref().map_or(Scope::Cluster, Scope::Namespace);
-    let Some(object) = cluster.get::<K>(scope, &id.name).await? else {
+    let scope = id.namespace.as_deref().map_or(ObjectScope::Cluster, ObjectScope::Namespace);
+    let Some(object) = cluster.get_object::<K>(scope, &id.name).await? else {
         return Ok(Some((String::new(), "it does not exist yet".to_owned(), false)));
     };
     let uid = object.meta().uid.clone().unwrap_or_default();
     Ok(why(&object).map(|(why, is_final)| (uid, why, is_final)))
 }
 
-fn deployment(deployment: &Deployment) -> Option<(String, bool)> {
+fn judge_deployment(deployment: &Deployment) -> Option<(String, bool)> {
     let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let status = deployment.status.clone().unwrap_or_default();
     // Until the controller has seen the new specification, its numbers are those of the old one.
@@ -151,12 +151,16 @@ fn deployment(deployment: &Deployment) -> Option<(String, bool)> {
     }
     let current = updated.min(available);
     Some((
-        count(current, wanted, if all > updated { "; old pods are terminating" } else { "" }),
+        format_ready_count(
+            current,
+            wanted,
+            if all > updated { "; old pods are terminating" } else { "" },
+        ),
         false,
     ))
 }
 
-fn stateful_set(set: &StatefulSet) -> Option<(String, bool)> {
+fn judge_stateful_set(set: &StatefulSet) -> Option<(String, bool)> {
     let spec = set.spec.clone().unwrap_or_default();
     let wanted = spec.replicas.unwrap_or(1);
     let status = set.status.clone().unwrap_or_default();
@@ -169,21 +173,28 @@ fn stateful_set(set: &StatefulSet) -> Option<(String, bool)> {
     let is_current = !is_rolling || status.current_revision == status.update_revision;
     let ready = status.ready_replicas.unwrap_or(0);
     (!(is_seen && is_current && ready >= wanted)).then(|| {
-        (count(ready, wanted, if is_current { "" } else { "; old pods are terminating" }), false)
+        (
+            format_ready_count(
+                ready,
+                wanted,
+                if is_current { "" } else { "; old pods are terminating" },
+            ),
+            false,
+        )
     })
 }
 
-fn daemon_set(set: &DaemonSet) -> Option<(String, bool)> {
+fn judge_daemon_set(set: &DaemonSet) -> Option<(String, bool)> {
     let status = set.status.clone().unwrap_or_default();
     let is_seen = status.observed_generation >= set.metadata.generation;
     let wanted = status.desired_number_scheduled;
     let updated = status.updated_number_scheduled.unwrap_or(0);
     let available = status.number_available.unwrap_or(0);
     (!(is_seen && updated >= wanted && available >= wanted))
-        .then(|| (count(updated.min(available), wanted, ""), false))
+        .then(|| (format_ready_count(updated.min(available), wanted, ""), false))
 }
 
-fn job(job: &Job) -> Option<(String, bool)> {
+fn judge_job(job: &Job) -> Option<(String, bool)> {
     // A suspended job is a decision of its author, and would never complete.
     if job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true) {
         return None;
@@ -203,11 +214,11 @@ fn job(job: &Job) -> Option<(String, bool)> {
     Some(("it is still running".to_owned(), false))
 }
 
-fn pod(pod: &Pod) -> Option<(String, bool)> {
-    cluster::of_pod(pod).map(|reason| (reason.why, reason.is_final))
+fn judge_pod(pod: &Pod) -> Option<(String, bool)> {
+    cluster::explain_pod(pod).map(|reason| (reason.why, reason.is_final))
 }
 
-fn claim(claim: &PersistentVolumeClaim) -> Option<(String, bool)> {
+fn judge_claim(claim: &PersistentVolumeClaim) -> Option<(String, bool)> {
     let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
     match phase {
         Some("Bound") => None,
@@ -216,7 +227,7 @@ fn claim(claim: &PersistentVolumeClaim) -> Option<(String, bool)> {
     }
 }
 
-fn count(is: i32, wanted: i32, more: &str) -> String {
+fn format_ready_count(is: i32, wanted: i32, more: &str) -> String {
     format!("{is} of {wanted} ready{more}")
 }
 
@@ -236,12 +247,12 @@ mod tests {
             )
             .unwrap()
         };
-        assert_eq!(stateful_set(&set(2, "b")), None);
-        assert_eq!(stateful_set(&set(1, "b")).unwrap().0, "1 of 2 ready");
-        assert!(stateful_set(&set(2, "a")).unwrap().0.contains("old pods are terminating"));
+        assert_eq!(judge_stateful_set(&set(2, "b")), None);
+        assert_eq!(judge_stateful_set(&set(1, "b")).unwrap().0, "1 of 2 ready");
+        assert!(judge_stateful_set(&set(2, "a")).unwrap().0.contains("old pods are terminating"));
         let failed: Job = from_value(json!({"status": {"conditions": [
             {"type": "Failed", "status": "True", "message": "it has reached its limit"}]}}))
         .unwrap();
-        assert!(job(&failed).unwrap().1);
+        assert!(judge_job(&failed).unwrap().1);
     }
 }

@@ -4,66 +4,66 @@ use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::Found;
+use super::ModelAtCommit;
 use crate::Depot;
+use crate::blob_response;
+use crate::error_response::{HubError as Problem, REPO_COMMIT};
 use crate::range::is_unchanged;
-use crate::respond::{Hub as Problem, REPO_COMMIT};
-use crate::stream;
-use types::snapshot::{SnapshotFile, Storage};
+use types::snapshot::{HubStorage, SnapshotFile};
 
 const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
 const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
 
 /// `/{id}/resolve/{rev}/{path}`: answers 200 with the headers that every client needs. Unlike the
 /// Hub it never redirects to a content server.
-pub(super) async fn resolve(
+pub(super) async fn serve_file(
     depot: &Depot,
-    found: &Found<'_>,
+    found: &ModelAtCommit<'_>,
     path: &str,
     method: &Method,
     request: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let file = file(found, path)?;
+    let file = find_file(found, path)?;
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
-    common(headers, found, &file.etag());
+    set_common_headers(headers, found, &file.etag());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(OCTETS));
     // huggingface_hub takes an LFS file's etag and size from these headers, since on the Hub the
     // plain ones belong to the redirect (huggingface_hub `file_download.py`,
     // `get_hf_file_metadata`).
-    if file.storage == Storage::Lfs {
+    if file.storage == HubStorage::Lfs {
         if let Some(etag) = headers.get(header::ETAG).cloned() {
             headers.insert(LINKED_ETAG, etag);
         }
         headers.insert(LINKED_SIZE, HeaderValue::from(file.size));
     }
-    blob(depot, file, method, request, response).await
+    serve_blob(depot, file, method, request, response).await
 }
 
 const OCTETS: &str = "application/octet-stream";
 
 /// `/{id}/raw/{rev}/{path}`: the content as git stores it; of an LFS file that is the pointer.
-pub(super) async fn raw(
+pub(super) async fn serve_git_file(
     depot: &Depot,
-    found: &Found<'_>,
+    found: &ModelAtCommit<'_>,
     path: &str,
     method: &Method,
     request: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let file = file(found, path)?;
+    let file = find_file(found, path)?;
     let mut response = Response::new(Body::empty());
-    common(response.headers_mut(), found, file.git.as_str());
+    set_common_headers(response.headers_mut(), found, file.git.as_str());
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, text);
-    if file.storage == Storage::Git {
-        return blob(depot, file, method, request, response).await;
+    if file.storage == HubStorage::Git {
+        return serve_blob(depot, file, method, request, response).await;
     }
     let etag = response.headers().get(header::ETAG);
     if etag.is_some_and(|etag| is_unchanged(request, etag)) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(response);
     }
-    let pointer = file.pointer();
+    let pointer = file.lfs_pointer();
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(pointer.len()));
     if method != Method::HEAD {
         *response.body_mut() = Body::from(pointer);
@@ -71,19 +71,26 @@ pub(super) async fn raw(
     Ok(response)
 }
 
-async fn blob(
+async fn serve_blob(
     depot: &Depot,
     file: &SnapshotFile,
     method: &Method,
     request: &HeaderMap,
     response: Response,
 ) -> Result<Response, Problem> {
-    stream::blob(&depot.source, file.digest, file.size, method, request, response)
-        .await
-        .map_err(|error| Problem::Broken(error.to_string()))
+    blob_response::respond_with_blob(
+        &depot.source,
+        file.digest,
+        file.size,
+        method,
+        request,
+        response,
+    )
+    .await
+    .map_err(|error| Problem::Broken(error.to_string()))
 }
 
-fn file<'a>(found: &Found<'a>, path: &str) -> Result<&'a SnapshotFile, Problem> {
+fn find_file<'a>(found: &ModelAtCommit<'a>, path: &str) -> Result<&'a SnapshotFile, Problem> {
     found.snapshot.files.get(path).ok_or_else(|| Problem::EntryNotFound {
         id: found.model.id.clone(),
         path: path.to_owned(),
@@ -91,7 +98,7 @@ fn file<'a>(found: &Found<'a>, path: &str) -> Result<&'a SnapshotFile, Problem> 
     })
 }
 
-fn common(headers: &mut HeaderMap, found: &Found<'_>, etag: &str) {
+fn set_common_headers(headers: &mut HeaderMap, found: &ModelAtCommit<'_>, etag: &str) {
     if let Ok(value) = HeaderValue::from_str(found.commit.as_str()) {
         headers.insert(REPO_COMMIT, value);
     }

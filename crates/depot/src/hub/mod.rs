@@ -6,8 +6,8 @@
 //! a `/` in a revision is written `%2F`.
 
 mod files;
-mod info;
-mod llama;
+mod llama_cpp;
+mod metadata;
 
 use std::sync::Arc;
 
@@ -16,17 +16,17 @@ use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Method, Uri};
 use percent_encoding::percent_decode_str;
-use types::Commit;
+use types::CommitId;
 
-pub(crate) use llama::llama_manifest;
+pub(crate) use llama_cpp::answer_llama_manifest;
 
 use crate::Depot;
-use crate::models::Model;
-use crate::respond::Hub as Problem;
+use crate::error_response::HubError as Problem;
+use crate::served_models::ServedModel;
 use types::snapshot::Snapshot;
 
 /// Everything below `/api/`.
-pub(crate) async fn api(
+pub(crate) async fn handle_api(
     State(depot): State<Arc<Depot>>,
     RawQuery(query): RawQuery,
     method: Method,
@@ -38,7 +38,7 @@ pub(crate) async fn api(
     let query = query.unwrap_or_default();
     let answer = || {
         if path == "whoami-v2" {
-            return info::whoami(&headers);
+            return metadata::answer_whoami(&headers);
         }
         let (kind, rest) = path.split_once('/').ok_or(Problem::NoSuchRoute)?;
         if !matches!(kind, "models" | "datasets" | "spaces" | "kernels") {
@@ -46,40 +46,51 @@ pub(crate) async fn api(
         }
         // The depot carries models only; `RepoNotFound` is what clients show best.
         if kind != "models" {
-            return Err(Problem::RepoNotFound(decode(rest)));
+            return Err(Problem::RepoNotFound(decode_percent(rest)));
         }
-        let parts = split(rest, ["/paths-info/", "/revision/", "/tree/"]);
+        let parts = split_path(rest, ["/paths-info/", "/revision/", "/tree/"]);
         if let Some((id, "/paths-info/", rest)) = parts {
             if method != Method::POST {
                 return Err(Problem::PostOnly);
             }
-            return info::paths(&lookup(&depot, id, rest)?, &headers, &body);
+            return metadata::answer_paths_info(
+                &find_model_at_revision(&depot, id, rest)?,
+                &headers,
+                &body,
+            );
         }
         if !matches!(method, Method::GET | Method::HEAD) {
             return Err(Problem::ReadOnly);
         }
         match parts {
             Some((id, "/revision/", rest)) => {
-                return Ok(info::info(&lookup(&depot, id, rest)?, &query));
+                return Ok(metadata::answer_model_info(
+                    &find_model_at_revision(&depot, id, rest)?,
+                    &query,
+                ));
             }
             Some((id, _, rest)) => {
                 let (revision, path) = rest.split_once('/').unwrap_or((rest, ""));
-                return info::tree(&lookup(&depot, id, revision)?, &decode(path), &query);
+                return metadata::answer_tree(
+                    &find_model_at_revision(&depot, id, revision)?,
+                    &decode_percent(path),
+                    &query,
+                );
             }
             None => {}
         }
         if let Some(id) = rest.strip_suffix("/refs") {
-            return Ok(info::refs(model(&depot, id)?));
+            return Ok(metadata::answer_refs(find_model(&depot, id)?));
         }
-        let model = model(&depot, rest)?;
+        let model = find_model(&depot, rest)?;
         let revision = model.default_revision().to_owned();
-        Ok(info::info(&at(model, &revision)?, &query))
+        Ok(metadata::answer_model_info(&resolve_revision(model, &revision)?, &query))
     };
     answer().unwrap_or_else(IntoResponse::into_response)
 }
 
 /// Everything else: `/{id}/resolve/{rev}/{path}` and `/{id}/raw/{rev}/{path}`.
-pub(crate) async fn files(
+pub(crate) async fn handle_files(
     State(depot): State<Arc<Depot>>,
     method: Method,
     uri: Uri,
@@ -92,17 +103,17 @@ pub(crate) async fn files(
         }
         for prefix in ["datasets/", "spaces/", "kernels/"] {
             if let Some(rest) = path.strip_prefix(prefix) {
-                let id = split(rest, BYTES).map_or(rest, |(id, _, _)| id);
-                return Err(Problem::RepoNotFound(decode(id)));
+                let id = split_path(rest, BYTES).map_or(rest, |(id, _, _)| id);
+                return Err(Problem::RepoNotFound(decode_percent(id)));
             }
         }
-        let (id, part, rest) = split(path, BYTES).ok_or(Problem::NoSuchRoute)?;
+        let (id, part, rest) = split_path(path, BYTES).ok_or(Problem::NoSuchRoute)?;
         let (revision, file) = rest.split_once('/').ok_or(Problem::NoSuchRoute)?;
-        let found = lookup(&depot, id, revision)?;
-        let file = decode(file);
+        let found = find_model_at_revision(&depot, id, revision)?;
+        let file = decode_percent(file);
         match part {
-            "/raw/" => files::raw(&depot, &found, &file, &method, &headers).await,
-            _ => files::resolve(&depot, &found, &file, &method, &headers).await,
+            "/raw/" => files::serve_git_file(&depot, &found, &file, &method, &headers).await,
+            _ => files::serve_file(&depot, &found, &file, &method, &headers).await,
         }
     };
     answer.await.unwrap_or_else(IntoResponse::into_response)
@@ -112,15 +123,15 @@ pub(crate) async fn files(
 const BYTES: [&str; 2] = ["/resolve/", "/raw/"];
 
 /// A model at a commit.
-struct Found<'a> {
-    model: &'a Model,
-    commit: &'a Commit,
+struct ModelAtCommit<'a> {
+    model: &'a ServedModel,
+    commit: &'a CommitId,
     snapshot: &'a Snapshot,
 }
 
 /// Splits a path at the first of the parts: what is before it, the part, and what is after it. A
 /// later one belongs to the path of a file.
-fn split<'a, const N: usize>(
+fn split_path<'a, const N: usize>(
     path: &'a str,
     parts: [&'static str; N],
 ) -> Option<(&'a str, &'static str, &'a str)> {
@@ -129,26 +140,33 @@ fn split<'a, const N: usize>(
     Some((&path[..start], part, &path[start + part.len()..]))
 }
 
-fn decode(text: &str) -> String {
+fn decode_percent(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-fn model<'a>(depot: &'a Depot, id: &str) -> Result<&'a Model, Problem> {
-    let id = decode(id);
+fn find_model<'a>(depot: &'a Depot, id: &str) -> Result<&'a ServedModel, Problem> {
+    let id = decode_percent(id);
     depot.models.get(&id).ok_or(Problem::RepoNotFound(id))
 }
 
-fn lookup<'a>(depot: &'a Depot, id: &str, revision: &str) -> Result<Found<'a>, Problem> {
-    at(model(depot, id)?, &decode(revision))
+fn find_model_at_revision<'a>(
+    depot: &'a Depot,
+    id: &str,
+    revision: &str,
+) -> Result<ModelAtCommit<'a>, Problem> {
+    resolve_revision(find_model(depot, id)?, &decode_percent(revision))
 }
 
-fn at<'a>(model: &'a Model, revision: &str) -> Result<Found<'a>, Problem> {
-    match model.at(revision) {
-        Some((commit, snapshot)) => Ok(Found { model, commit, snapshot }),
+fn resolve_revision<'a>(
+    model: &'a ServedModel,
+    revision: &str,
+) -> Result<ModelAtCommit<'a>, Problem> {
+    match model.resolve_revision(revision) {
+        Some((commit, snapshot)) => Ok(ModelAtCommit { model, commit, snapshot }),
         None => Err(Problem::RevisionNotFound {
             id: model.id.clone(),
             revision: revision.to_owned(),
-            known: model.names(),
+            known: model.revision_names(),
         }),
     }
 }

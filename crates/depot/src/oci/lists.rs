@@ -8,42 +8,51 @@ use http::{HeaderName, HeaderValue, header};
 use serde_json::json as value;
 use types::{Digest, media_type};
 
-use super::json;
+use super::json_response;
 use crate::Depot;
-use crate::catalogue::Repository;
+use crate::catalogue::CatalogueRepository;
 
 /// The most entries of a page, however many are requested.
 const MOST_ENTRIES: usize = 10_000;
 
 /// The parameters of a request's query.
-type Query = HashMap<String, String>;
+type QueryParameters = HashMap<String, String>;
 
 /// `GET /v2/_catalog?n=&last=`.
-pub(super) fn catalog(depot: &Depot, query: &Query) -> Response {
-    let (page, next) = page(depot.catalogue.repositories(), query);
+pub(super) fn answer_catalog(depot: &Depot, query: &QueryParameters) -> Response {
+    let (page, next) = select_page(depot.catalogue.repositories(), query);
     let body = value!({ "repositories": page });
-    linked(json("application/json", &body), "/v2/_catalog", query, next)
+    add_next_link(json_response("application/json", &body), "/v2/_catalog", query, next)
 }
 
 /// `GET /v2/<name>/tags/list?n=&last=`.
-pub(super) fn tags(name: &str, repository: &Repository, query: &Query) -> Response {
-    let (page, next) = page(&repository.tags, query);
+pub(super) fn answer_tags(
+    name: &str,
+    repository: &CatalogueRepository,
+    query: &QueryParameters,
+) -> Response {
+    let (page, next) = select_page(&repository.tags, query);
     let body = value!({ "name": name, "tags": page });
-    linked(json("application/json", &body), &format!("/v2/{name}/tags/list"), query, next)
+    add_next_link(
+        json_response("application/json", &body),
+        &format!("/v2/{name}/tags/list"),
+        query,
+        next,
+    )
 }
 
 /// `GET /v2/<name>/referrers/<digest>?artifactType=`.
-pub(super) fn referrers(
+pub(super) fn answer_referrers(
     depot: &Depot,
-    repository: &Repository,
+    repository: &CatalogueRepository,
     subject: &Digest,
-    query: &Query,
+    query: &QueryParameters,
 ) -> Response {
     const FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
     let wanted = query.get("artifactType");
     let found: Vec<_> = depot
         .catalogue
-        .referrers(repository, subject)
+        .list_referrers(repository, subject)
         .filter(|descriptor| wanted.is_none() || descriptor.artifact_type.as_ref() == wanted)
         .collect();
     // Required even when nothing was found: an empty index, not a 404 (OCI Distribution Spec 1.1,
@@ -53,7 +62,7 @@ pub(super) fn referrers(
         "mediaType": media_type::OCI_INDEX,
         "manifests": found,
     });
-    let mut response = json(media_type::OCI_INDEX, &body);
+    let mut response = json_response(media_type::OCI_INDEX, &body);
     if wanted.is_some() {
         response.headers_mut().insert(FILTERS, HeaderValue::from_static("artifactType"));
     }
@@ -62,9 +71,9 @@ pub(super) fn referrers(
 
 /// The entries after `last`, at most `n` of them; and if there are more, the page's length and its
 /// last entry, where the next page goes on.
-fn page<'a, V>(
+fn select_page<'a, V>(
     all: &'a BTreeMap<String, V>,
-    query: &Query,
+    query: &QueryParameters,
 ) -> (Vec<&'a String>, Option<(usize, &'a String)>) {
     let most =
         query.get("n").and_then(|n| n.parse().ok()).unwrap_or(MOST_ENTRIES).min(MOST_ENTRIES);
@@ -81,10 +90,10 @@ fn page<'a, V>(
 
 /// Adds the `Link` header to the next page (RFC 5988, OCI Distribution Spec 1.1, "Listing Tags").
 /// It keeps the parameter `ns` of a mirror's request.
-fn linked(
+fn add_next_link(
     mut response: Response,
     path: &str,
-    query: &Query,
+    query: &QueryParameters,
     next: Option<(usize, &String)>,
 ) -> Response {
     let Some((n, last)) = next else { return response };

@@ -11,15 +11,15 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use store::document;
+use store::read_blob;
 use types::{Digest, Manifest};
 
 use crate::Depot;
-use crate::catalogue::{Repository, Unknown};
+use crate::blob_response;
+use crate::catalogue::{CatalogueRepository, RepositoryLookupError};
+use crate::error_response::OciError as Problem;
 use crate::hub;
 use crate::range::is_unchanged;
-use crate::respond::Oci as Problem;
-use crate::stream;
 
 /// The header by which docker recognises a registry (Docker Registry HTTP API V2, "API Version
 /// Check"); it is on every response.
@@ -30,20 +30,20 @@ const API_VERSION: (HeaderName, HeaderValue) = (
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// `GET /v2/`: the check whether there is a registry.
-pub(crate) async fn base() -> Response {
+pub(crate) async fn handle_version_check() -> Response {
     let json = HeaderValue::from_static("application/json");
     ([(header::CONTENT_TYPE, json), API_VERSION], "{}").into_response()
 }
 
 /// Everything below `/v2/`.
-pub(crate) async fn route(
+pub(crate) async fn handle_request(
     State(depot): State<Arc<Depot>>,
     Path(path): Path<String>,
     Query(query): Query<HashMap<String, String>>,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
-    let mut response = match answer(&depot, &path, &query, &method, &headers).await {
+    let mut response = match answer_request(&depot, &path, &query, &method, &headers).await {
         Ok(response) => response,
         Err(problem) => problem.into_response(),
     };
@@ -52,7 +52,7 @@ pub(crate) async fn route(
     response
 }
 
-async fn answer(
+async fn answer_request(
     depot: &Arc<Depot>,
     path: &str,
     query: &HashMap<String, String>,
@@ -63,38 +63,38 @@ async fn answer(
         return Err(Problem::ReadOnly);
     }
     if path == "_catalog" {
-        return Ok(lists::catalog(depot, query));
+        return Ok(lists::answer_catalog(depot, query));
     }
     let ns = query.get("ns").map(String::as_str);
     if let Some(name) = path.strip_suffix("/tags/list") {
-        return Ok(lists::tags(name, repository(depot, name, ns)?, query));
+        return Ok(lists::answer_tags(name, find_repository(depot, name, ns)?, query));
     }
     if let Some((name, version)) = path.rsplit_once("/manifests/") {
-        if let Some(response) = hub::llama_manifest(depot, name, version, headers) {
+        if let Some(response) = hub::answer_llama_manifest(depot, name, version, headers) {
             return Ok(response);
         }
-        let repository = repository(depot, name, ns)?;
-        return manifest(depot, repository, (name, version), method, headers).await;
+        let repository = find_repository(depot, name, ns)?;
+        return serve_manifest(depot, repository, (name, version), method, headers).await;
     }
     if let Some((name, digest)) = path.rsplit_once("/blobs/") {
-        let repository = repository(depot, name, ns)?;
-        return blob(depot, repository, (path, digest), method, headers).await;
+        let repository = find_repository(depot, name, ns)?;
+        return serve_blob(depot, repository, (path, digest), method, headers).await;
     }
     if let Some((name, digest)) = path.rsplit_once("/referrers/") {
-        let repository = repository(depot, name, ns)?;
-        return Ok(lists::referrers(depot, repository, &parse_digest(digest)?, query));
+        let repository = find_repository(depot, name, ns)?;
+        return Ok(lists::answer_referrers(depot, repository, &parse_digest(digest)?, query));
     }
     Err(Problem::NameUnknown(path.to_owned()))
 }
 
-fn repository<'a>(
+fn find_repository<'a>(
     depot: &'a Depot,
     name: &str,
     ns: Option<&str>,
-) -> Result<&'a Repository, Problem> {
-    depot.catalogue.repository(name, ns).map_err(|unknown| match unknown {
-        Unknown::Absent => Problem::NameUnknown(name.to_owned()),
-        Unknown::Ambiguous(candidates) => {
+) -> Result<&'a CatalogueRepository, Problem> {
+    depot.catalogue.find_repository(name, ns).map_err(|unknown| match unknown {
+        RepositoryLookupError::Absent => Problem::NameUnknown(name.to_owned()),
+        RepositoryLookupError::Ambiguous(candidates) => {
             Problem::NameAmbiguous { name: name.to_owned(), candidates }
         }
     })
@@ -104,20 +104,20 @@ fn parse_digest(text: &str) -> Result<Digest, Problem> {
     text.parse().map_err(|_| Problem::DigestInvalid(text.to_owned()))
 }
 
-async fn manifest(
+async fn serve_manifest(
     depot: &Arc<Depot>,
-    repository: &Repository,
+    repository: &CatalogueRepository,
     (name, version): (&str, &str),
     method: &Method,
     request: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let Some((digest, found)) = depot.catalogue.manifest(repository, version) else {
+    let Some((digest, found)) = depot.catalogue.find_manifest(repository, version) else {
         let (name, version) = (name.to_owned(), version.to_owned());
         return Err(Problem::ManifestUnknown { name, version });
     };
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
-    named_by(headers, &digest);
+    set_digest_headers(headers, &digest);
     if headers.get(header::ETAG).is_some_and(|etag| is_unchanged(request, etag)) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(response);
@@ -131,7 +131,7 @@ async fn manifest(
         Some(bytes) => Body::from(bytes.clone()),
         None => {
             let depot = Arc::clone(depot);
-            let read = move || document(&*depot.source, &digest, Manifest::MAX_SIZE);
+            let read = move || read_blob(&*depot.source, &digest, Manifest::MAX_SIZE);
             let bytes = tokio::task::spawn_blocking(read)
                 .await
                 .map_err(|error| Problem::Broken(error.to_string()))?
@@ -142,9 +142,9 @@ async fn manifest(
     Ok(response)
 }
 
-async fn blob(
+async fn serve_blob(
     depot: &Arc<Depot>,
-    repository: &Repository,
+    repository: &CatalogueRepository,
     (path, digest): (&str, &str),
     method: &Method,
     request: &HeaderMap,
@@ -154,25 +154,26 @@ async fn blob(
         return Err(Problem::BlobUnknown(digest.to_string()));
     }
     // Not on a blocking thread: this only reads a file's metadata or an index in memory.
-    let size = depot.source.size(&digest).map_err(|error| Problem::Broken(error.to_string()))?;
+    let size =
+        depot.source.blob_size(&digest).map_err(|error| Problem::Broken(error.to_string()))?;
     let Some(size) = size else { return Err(Problem::BlobUnknown(digest.to_string())) };
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     let octets = HeaderValue::from_static("application/octet-stream");
     headers.insert(header::CONTENT_TYPE, octets);
-    named_by(headers, &digest);
+    set_digest_headers(headers, &digest);
     // `ollama pull` takes the blob's address from `Location` and fails without it; other clients
     // ignore the header in a 200.
     if let Ok(value) = HeaderValue::from_str(&format!("/v2/{path}")) {
         headers.insert(header::LOCATION, value);
     }
-    stream::blob(&depot.source, digest, size, method, request, response)
+    blob_response::respond_with_blob(&depot.source, digest, size, method, request, response)
         .await
         .map_err(|error| Problem::Broken(error.to_string()))
 }
 
 /// Sets the headers of content that is addressed by its digest.
-fn named_by(headers: &mut HeaderMap, digest: &Digest) {
+fn set_digest_headers(headers: &mut HeaderMap, digest: &Digest) {
     if let Ok(value) = HeaderValue::from_str(&digest.to_string()) {
         headers.insert(CONTENT_DIGEST, value);
     }
@@ -182,7 +183,7 @@ fn named_by(headers: &mut HeaderMap, digest: &Digest) {
 }
 
 /// A JSON response of the given media type.
-fn json(media_type: &'static str, value: &serde_json::Value) -> Response {
+fn json_response(media_type: &'static str, value: &serde_json::Value) -> Response {
     let content_type = HeaderValue::from_static(media_type);
     (StatusCode::OK, [(header::CONTENT_TYPE, content_type)], value.to_string()).into_response()
 }

@@ -9,30 +9,31 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_depot::{Depot, Summary};
+use gantry_depot::{Depot, DepotSummary};
 use serde_json::{Value, json};
-use store::progress::Silent;
+use store::progress::SilentProgress;
 use store::{Source, Store};
 use tempfile::TempDir;
-use testkit::{Images, MINILM, tools};
-use types::{Descriptor, Digest, Kind, Reference, Root, media_type};
+use testkit::{MINILM, TestImages, tools};
+use types::{Descriptor, Digest, Reference, Root, RootKind, media_type};
 
 /// A running depot; it ends when dropped.
 pub(crate) struct Served {
     pub(crate) host: String,
-    pub(crate) summary: Summary,
-    running: Option<net::serve::Running>,
+    pub(crate) summary: DepotSummary,
+    running: Option<net::serve::RunningServer>,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Served {
     pub(crate) fn new(source: impl Source) -> Self {
         let depot = Arc::new(Depot::open(Arc::new(source)).unwrap());
-        let summary = depot.summary();
+        let summary = depot.summarize();
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let config = net::serve::Config { listen: "127.0.0.1:0".parse().unwrap(), tls: None };
-        let running =
-            runtime.block_on(net::serve::start(&config, gantry_depot::router(depot))).unwrap();
+        let config = net::serve::ListenConfig { listen: "127.0.0.1:0".parse().unwrap(), tls: None };
+        let running = runtime
+            .block_on(net::serve::start_server(&config, gantry_depot::build_router(depot)))
+            .unwrap();
         let host = running.address().to_string();
         Self { host, summary, running: Some(running), runtime }
     }
@@ -45,10 +46,10 @@ impl Served {
     pub(crate) fn curl(&self, path: &str, arguments: &[&str]) -> Answer {
         let folder = tempfile::tempdir().unwrap();
         let (headers, body) = (folder.path().join("headers"), folder.path().join("body"));
-        let mut command = tools::command("curl");
+        let mut command = tools::tool_command("curl");
         command.args(["--silent", "--show-error", "--path-as-is", "--globoff"]);
         command.arg("--dump-header").arg(&headers).arg("--output").arg(&body);
-        tools::run(command.args(arguments).arg(self.url(path)));
+        tools::run_command(command.args(arguments).arg(self.url(path)));
         let text = fs::read_to_string(headers).unwrap();
         let mut lines = text.lines();
         let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
@@ -67,7 +68,7 @@ impl Served {
 impl Drop for Served {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            self.runtime.block_on(running.drain(Duration::ZERO));
+            self.runtime.block_on(running.drain_requests(Duration::ZERO));
         }
     }
 }
@@ -96,7 +97,7 @@ impl Answer {
 /// A store in a temporary folder.
 pub(crate) struct Filled {
     pub(crate) store: Store,
-    pub(crate) images: Images,
+    pub(crate) images: TestImages,
     pub(crate) folder: TempDir,
 }
 
@@ -104,7 +105,7 @@ impl Filled {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path().join("store")).unwrap();
-        Self { store, images: Images::fast(), folder }
+        Self { store, images: TestImages::fast(), folder }
     }
 
     /// With the fast images; of busybox only `linux/amd64`: a sparse index.
@@ -112,14 +113,14 @@ impl Filled {
         let left_out = self.arm_of_busybox();
         for digest in self.images.unique_blobs().into_keys() {
             if !left_out.contains(&digest) {
-                self.store.add_file(self.images.blob(&digest)).unwrap();
+                self.store.add_file(self.images.blob_path(&digest)).unwrap();
             }
         }
         let roots: Vec<Root> = self
             .images
             .iter()
             .flat_map(|image| {
-                let children = |document: &&testkit::images::Document| {
+                let children = |document: &&testkit::images::TestManifest| {
                     document.tag.is_some() || self.manifest(&document.digest)["subject"].is_object()
                 };
                 image.manifests.iter().filter(children).map(|document| {
@@ -127,29 +128,33 @@ impl Filled {
                         Descriptor::new(&document.media_type, document.digest, document.size);
                     match &document.tag {
                         Some(tag) if tag == image.tag() => {
-                            Root::new(image.reference.clone(), Kind::Image, descriptor)
+                            Root::new(image.reference.clone(), RootKind::Image, descriptor)
                         }
                         Some(tag) => {
                             let name = image.reference.with_tag(tag).unwrap();
-                            Root::new(name, Kind::Attached, descriptor)
+                            Root::new(name, RootKind::Attached, descriptor)
                         }
                         None => {
                             let name = image.reference.with_digest(document.digest);
-                            Root::new(name, Kind::Attached, descriptor)
+                            Root::new(name, RootKind::Attached, descriptor)
                         }
                     }
                 })
             })
             .collect();
-        self.store.publish(&roots).unwrap();
+        self.store.publish_roots(&roots).unwrap();
         self
     }
 
     /// Adds a chart that helm itself created and packaged: `ghcr.io/charts/hello:0.1.0`.
     pub(crate) fn with_chart(self) -> Self {
         let folder = self.folder.path();
-        tools::run(tools::command("helm").args(["create", "hello"]).current_dir(folder));
-        tools::run(tools::command("helm").args(["package", "hello"]).current_dir(folder));
+        tools::run_command(
+            tools::tool_command("helm").args(["create", "hello"]).current_dir(folder),
+        );
+        tools::run_command(
+            tools::tool_command("helm").args(["package", "hello"]).current_dir(folder),
+        );
         let (layer, size) = self.store.add_file(folder.join("hello-0.1.0.tgz")).unwrap();
         let config =
             br#"{"name":"hello","version":"0.1.0","apiVersion":"v2","type":"application"}"#;
@@ -162,47 +167,72 @@ impl Filled {
             "layers": [Descriptor::new(
                 "application/vnd.cncf.helm.chart.content.v1.tar+gzip", layer, size)],
         });
-        self.put("ghcr.io/charts/hello:0.1.0", Kind::Chart, media_type::OCI_MANIFEST, &manifest);
+        self.put(
+            "ghcr.io/charts/hello:0.1.0",
+            RootKind::Chart,
+            media_type::OCI_MANIFEST,
+            &manifest,
+        );
         self
     }
 
     /// Adds the real MiniLM model at `main` and returns its commit.
     pub(crate) fn with_minilm(self) -> (Self, String) {
-        let commit = self.model(&tools::model(), MINILM, "main");
+        let commit = self.model(&tools::model_folder(), MINILM, "main");
         (self, commit)
     }
 
     /// Adds a folder as a model and returns its commit.
     pub(crate) fn model(&self, folder: &Path, id: &str, revision: &str) -> String {
-        let (id, all) = (id.parse().unwrap(), remote::hub::Filter::all());
-        let snapshot =
-            remote::local::model_from_folder(folder, &id, revision, &all, &self.store, &Silent)
-                .unwrap();
-        let documents = snapshot.put(&self.store).unwrap();
-        self.store.publish(&[documents.root]).unwrap();
+        let (id, all) = (id.parse().unwrap(), remote::hub::ModelFileFilter::accept_all());
+        let snapshot = remote::local::import_model_from_folder(
+            folder,
+            &id,
+            revision,
+            &all,
+            &self.store,
+            &SilentProgress,
+        )
+        .unwrap();
+        let documents = snapshot.write_to_store(&self.store).unwrap();
+        self.store.publish_roots(&[documents.root]).unwrap();
         snapshot.commit.to_string()
     }
 
     /// Stores a manifest and publishes it under a name.
-    pub(crate) fn put(&self, name: &str, kind: Kind, media_type: &str, manifest: &Value) -> Digest {
+    pub(crate) fn put(
+        &self,
+        name: &str,
+        kind: RootKind,
+        media_type: &str,
+        manifest: &Value,
+    ) -> Digest {
         let bytes = manifest.to_string();
         let digest = self.store.put_bytes(bytes.as_bytes()).unwrap();
         let name: Reference = name.parse().unwrap();
         let descriptor = Descriptor::new(media_type, digest, bytes.len() as u64);
-        self.store.publish(&[Root::new(name, kind, descriptor)]).unwrap();
+        self.store.publish_roots(&[Root::new(name, kind, descriptor)]).unwrap();
         digest
     }
 
     /// Packs the whole store into bundle files of this size and returns their paths.
-    pub(crate) fn volumes(&self, below: bundle::VolumeSize) -> Vec<PathBuf> {
-        let contents =
-            bundle::Contents { roots: self.store.roots().unwrap(), lock: b"version: 1\n".to_vec() };
-        let naming = bundle::Naming::new("world", "1").unwrap();
-        let plan = bundle::plan(&self.store, contents, naming, below).unwrap();
+    pub(crate) fn volumes(&self, below: bundle::BundleFileSize) -> Vec<PathBuf> {
+        let contents = bundle::BundleContents {
+            roots: self.store.roots().unwrap(),
+            lock: b"version: 1\n".to_vec(),
+        };
+        let naming = bundle::BundleName::new("world", "1").unwrap();
+        let plan = bundle::plan_files(&self.store, contents, naming, below).unwrap();
         let out = self.folder.path().join("volumes");
-        let packed =
-            bundle::pack(&self.store, &plan, &out, bundle::Recheck::Index, &Silent).unwrap();
-        packed.volumes.into_iter().map(|volume| volume.path).collect()
+        let packed = bundle::pack_to_folder(
+            &self.store,
+            &plan,
+            &out,
+            bundle::Recheck::Index,
+            &SilentProgress,
+        )
+        .unwrap();
+        packed.files.into_iter().map(|volume| volume.path).collect()
     }
 
     /// The manifest and config of busybox for arm64, which the store lacks; its layers are another
@@ -217,7 +247,7 @@ impl Filled {
 
     /// A document of the image set.
     pub(crate) fn manifest(&self, digest: &Digest) -> Value {
-        serde_json::from_slice(&fs::read(self.images.blob(digest)).unwrap()).unwrap()
+        serde_json::from_slice(&fs::read(self.images.blob_path(digest)).unwrap()).unwrap()
     }
 }
 

@@ -5,17 +5,20 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
 
-use crate::inside::Inside;
-use crate::line::{Attempt, Protocol};
+use crate::observer::{ObservedProtocol, OutgoingPacket};
+use crate::perimeter::Perimeter;
 
 /// The table of this process's network namespace. It exists while the module nf_conntrack is loaded and
 /// the kernel has CONFIG_NF_CONNTRACK_PROCFS; root alone may read it.
 pub(super) const TABLE: &str = "/proc/self/net/nf_conntrack";
 
 /// Reads the table, and calls `visit` for each connection from inside to outside.
-pub(super) fn read(inside: &Inside, mut visit: impl FnMut(Attempt)) -> std::io::Result<()> {
+pub(super) fn read_table(
+    inside: &Perimeter,
+    mut visit: impl FnMut(OutgoingPacket),
+) -> std::io::Result<()> {
     for line in BufReader::new(File::open(TABLE)?).lines() {
-        if let Some(attempt) = attempt(&line?, inside) {
+        if let Some(attempt) = parse_entry(&line?, inside) {
             visit(attempt);
         }
     }
@@ -25,12 +28,12 @@ pub(super) fn read(inside: &Inside, mut visit: impl FnMut(Attempt)) -> std::io::
 /// Reads one entry: `ipv4 2 tcp 6 89 SYN_SENT src=… dst=… sport=… dport=… [UNREPLIED] src=… …`. Each
 /// `src=` and `dst=` is there twice, for the packets of each direction; the first is the side that
 /// began.
-fn attempt(line: &str, inside: &Inside) -> Option<Attempt> {
+fn parse_entry(line: &str, inside: &Perimeter) -> Option<OutgoingPacket> {
     let mut words = line.split_whitespace();
     let protocol = match words.nth(2)? {
-        "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        "icmp" | "icmpv6" => Protocol::Icmp,
+        "tcp" => ObservedProtocol::Tcp,
+        "udp" => ObservedProtocol::Udp,
+        "icmp" | "icmpv6" => ObservedProtocol::Icmp,
         _ => return None,
     };
     let first = |key: &str| {
@@ -40,7 +43,7 @@ fn attempt(line: &str, inside: &Inside) -> Option<Attempt> {
     let address = |key| first(key)?.parse::<IpAddr>().ok();
     let (from, to) = (address("src=")?, address("dst=")?);
     let port = first("dport=").and_then(|port| port.parse().ok());
-    (inside.has(from) && !inside.has(to)).then_some(Attempt {
+    (inside.contains(from) && !inside.contains(to)).then_some(OutgoingPacket {
         from,
         to,
         port,
@@ -56,14 +59,14 @@ mod tests {
 
     #[test]
     fn a_connection_is_whose_it_was_first() {
-        let inside = Inside::of_networks(["10.244.0.0/16".parse().unwrap()]);
+        let inside = Perimeter::from_networks(["10.244.0.0/16".parse().unwrap()]);
         let line = "ipv4     2 tcp      6 114 SYN_SENT src=10.244.1.9 dst=192.0.2.1 sport=40000 dport=443 \
                     [UNREPLIED] src=192.0.2.1 dst=10.244.1.9 sport=443 dport=40000 mark=0 zone=0 use=2";
-        let found = attempt(line, &inside).unwrap();
+        let found = parse_entry(line, &inside).unwrap();
         assert_eq!((found.to.to_string(), found.port), ("192.0.2.1".into(), Some(443)));
         let within = line.replace("192.0.2.1", "10.244.1.2");
-        assert_eq!(attempt(&within, &inside), None);
+        assert_eq!(parse_entry(&within, &inside), None);
         let other = "ipv4 2 unknown 2 500 src=10.244.1.9 dst=224.0.0.1";
-        assert_eq!(attempt(other, &inside), None);
+        assert_eq!(parse_entry(other, &inside), None);
     }
 }

@@ -19,8 +19,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::packet::Packet;
-use crate::inside::Inside;
-use crate::line::{Attempt, Protocol};
+use crate::observer::{ObservedProtocol, OutgoingPacket};
+use crate::perimeter::Perimeter;
 
 /// The longest time that a packet may take through a node.
 const PASSAGE: Duration = Duration::from_secs(1);
@@ -35,31 +35,35 @@ const CALLERS: usize = 8192;
 
 /// What was seen lately.
 #[derive(Debug, Default)]
-pub(super) struct Directions {
+pub(super) struct DirectionTracker {
     /// Outgoing packets of the last second, oldest first.
-    passing: VecDeque<(Instant, IpAddr, Fingerprint)>,
+    passing: VecDeque<(Instant, IpAddr, PacketFingerprint)>,
     /// Addresses and ports outside that sent a UDP packet in, and when last.
     callers: HashMap<(IpAddr, u16), Instant>,
 }
 
 /// What of a packet NAT leaves as it is: destination, port, protocol, and a hash of its content.
-type Fingerprint = (IpAddr, Option<u16>, Protocol, u64);
+type PacketFingerprint = (IpAddr, Option<u16>, ObservedProtocol, u64);
 
-impl Directions {
+impl DirectionTracker {
     /// The packet as an attempt to leave, if it is one that was not counted yet.
-    pub(super) fn attempt(&mut self, packet: Packet, inside: &Inside) -> Option<Attempt> {
+    pub(super) fn outgoing_packet(
+        &mut self,
+        packet: Packet,
+        inside: &Perimeter,
+    ) -> Option<OutgoingPacket> {
         let now = Instant::now();
         // A pod that was made after the watcher started is not in the list of what is inside; but its
         // address is nearly always a private one.
-        let is_from_inside = inside.has(packet.from) || is_private(packet.from);
-        let is_to_inside = inside.has(packet.to);
+        let is_from_inside = inside.contains(packet.from) || is_private_address(packet.from);
+        let is_to_inside = inside.contains(packet.to);
         if is_to_inside || !is_from_inside {
-            if !is_from_inside && is_to_inside && packet.protocol == Protocol::Udp {
-                self.called(packet.from, packet.from_port?, now);
+            if !is_from_inside && is_to_inside && packet.protocol == ObservedProtocol::Udp {
+                self.record_caller(packet.from, packet.from_port?, now);
             }
             return None;
         }
-        if packet.protocol == Protocol::Udp {
+        if packet.protocol == ObservedProtocol::Udp {
             // The answer goes to the port that the question came from.
             let caller = (packet.to, packet.to_port?);
             if self.callers.get(&caller).is_some_and(|at| now.duration_since(*at) < ANSWER) {
@@ -76,7 +80,7 @@ impl Directions {
             return None;
         }
         self.passing.push_back((now, packet.from, print));
-        Some(Attempt {
+        Some(OutgoingPacket {
             from: packet.from,
             to: packet.to,
             port: packet.to_port,
@@ -87,7 +91,7 @@ impl Directions {
 
     /// Remembers a sender outside. When the memory is full of recent ones (a scan from outside), all are
     /// forgotten: better to count some answers than to grow without end.
-    fn called(&mut self, from: IpAddr, port: u16, now: Instant) {
+    fn record_caller(&mut self, from: IpAddr, port: u16, now: Instant) {
         if self.callers.len() >= CALLERS {
             self.callers.retain(|_, at| now.duration_since(*at) < ANSWER);
             if self.callers.len() >= CALLERS {
@@ -99,7 +103,7 @@ impl Directions {
 }
 
 /// Private addresses: RFC 1918, RFC 6598 (100.64.0.0/10, which clouds give to pods), RFC 4193.
-fn is_private(address: IpAddr) -> bool {
+fn is_private_address(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
             let [first, second, ..] = v4.octets();
@@ -114,7 +118,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn packet(from: &str, to: &str, protocol: Protocol, mark: u64) -> Packet {
+    fn make_packet(from: &str, to: &str, protocol: ObservedProtocol, mark: u64) -> Packet {
         Packet {
             from: from.parse().unwrap(),
             to: to.parse().unwrap(),
@@ -126,29 +130,32 @@ mod tests {
         }
     }
 
-    fn inside() -> Inside {
-        Inside::of_networks(["10.244.0.0/16".parse().unwrap(), "10.99.0.0/24".parse().unwrap()])
+    fn make_perimeter() -> Perimeter {
+        Perimeter::from_networks([
+            "10.244.0.0/16".parse().unwrap(),
+            "10.99.0.0/24".parse().unwrap(),
+        ])
     }
 
     #[test]
     fn a_packet_whose_address_was_translated_is_the_pods_and_counted_once() {
-        let (mut directions, inside) = (Directions::default(), inside());
-        let tcp = |from, mark| packet(from, "192.0.2.1", Protocol::Tcp, mark);
-        let first = directions.attempt(tcp("10.244.1.7", 1), &inside).unwrap();
+        let (mut directions, inside) = (DirectionTracker::default(), make_perimeter());
+        let tcp = |from, mark| make_packet(from, "192.0.2.1", ObservedProtocol::Tcp, mark);
+        let first = directions.outgoing_packet(tcp("10.244.1.7", 1), &inside).unwrap();
         assert_eq!(first.from.to_string(), "10.244.1.7");
-        assert_eq!(directions.attempt(tcp("10.99.0.11", 1), &inside), None);
-        assert!(directions.attempt(tcp("10.99.0.11", 2), &inside).is_some());
+        assert_eq!(directions.outgoing_packet(tcp("10.99.0.11", 1), &inside), None);
+        assert!(directions.outgoing_packet(tcp("10.99.0.11", 2), &inside).is_some());
     }
 
     #[test]
     fn an_answer_to_what_came_in_is_no_attempt() {
-        let (mut directions, inside) = (Directions::default(), inside());
-        let mut question = packet("192.0.2.1", "10.244.1.7", Protocol::Udp, 1);
+        let (mut directions, inside) = (DirectionTracker::default(), make_perimeter());
+        let mut question = make_packet("192.0.2.1", "10.244.1.7", ObservedProtocol::Udp, 1);
         question.from_port = Some(443);
-        assert_eq!(directions.attempt(question, &inside), None);
-        let answer = packet("10.244.1.7", "192.0.2.1", Protocol::Udp, 2);
-        assert_eq!(directions.attempt(answer, &inside), None);
-        let own = packet("10.244.1.7", "192.0.2.2", Protocol::Udp, 3);
-        assert!(directions.attempt(own, &inside).is_some());
+        assert_eq!(directions.outgoing_packet(question, &inside), None);
+        let answer = make_packet("10.244.1.7", "192.0.2.1", ObservedProtocol::Udp, 2);
+        assert_eq!(directions.outgoing_packet(answer, &inside), None);
+        let own = make_packet("10.244.1.7", "192.0.2.2", ObservedProtocol::Udp, 3);
+        assert!(directions.outgoing_packet(own, &inside).is_some());
     }
 }

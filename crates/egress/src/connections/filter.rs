@@ -79,7 +79,7 @@ const SYN_AND_ACK: u32 = 0x12;
 pub(super) const LENGTH: usize = 512;
 
 /// The program, as the kernel takes it. The module's documentation follows a packet through it.
-pub(super) fn program() -> Vec<SockFilter> {
+pub(super) fn build_program() -> Vec<SockFilter> {
     const MISS: u8 = u8::MAX;
     const HIT: u8 = u8::MAX - 1;
     const V6: u8 = u8::MAX - 2;

@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol as Number, Socket, Type};
 
-use crate::inside::Inside;
-use crate::line::{Attempt, Line, Source};
-use crate::sink::Tell;
-use crate::tally::{MOST, Tally};
-use direction::Directions;
+use crate::observer::{ObservationMethod, ObserverMessage, OutgoingPacket};
+use crate::perimeter::Perimeter;
+use crate::sink::ObserverOutput;
+use crate::tally::{MOST, SightingTally};
+use direction::DirectionTracker;
 use packet::Packet;
 
 /// linux/if_ether.h, `ETH_P_ALL`: packets of all protocols, and with this value alone also those that
@@ -37,23 +37,29 @@ const BUFFER: usize = 4 << 20;
 
 /// Watches this node until `stop` is set, and reports with `tell`. Packets to what is `inside` do not
 /// count. Blocks.
-pub fn watch(inside: &Inside, tell: &Tell, stop: &AtomicBool) {
-    let mut tally = Tally::new(MOST);
-    match packets() {
+pub fn watch_node(inside: &Perimeter, tell: &ObserverOutput, stop: &AtomicBool) {
+    let mut tally = SightingTally::new(MOST);
+    match open_packet_socket() {
         Ok(socket) => {
-            tell(Line::Ready { source: Source::Packets, reason: None });
+            tell(ObserverMessage::Ready { source: ObservationMethod::Packets, reason: None });
             watch_packets(socket, inside, &mut tally, tell, stop);
         }
         Err(cause) => {
             let reason = format!("packets cannot be captured: {cause}");
-            match conntrack::read(inside, |_| {}) {
+            match conntrack::read_table(inside, |_| {}) {
                 Ok(()) => {
-                    tell(Line::Ready { source: Source::Conntrack, reason: Some(reason) });
-                    watch_table(inside, &mut tally, tell, stop);
+                    tell(ObserverMessage::Ready {
+                        source: ObservationMethod::Conntrack,
+                        reason: Some(reason),
+                    });
+                    watch_conntrack(inside, &mut tally, tell, stop);
                 }
                 Err(cause) => {
                     let reason = format!("{reason}; {} cannot be read: {cause}", conntrack::TABLE);
-                    tell(Line::Ready { source: Source::None, reason: Some(reason) });
+                    tell(ObserverMessage::Ready {
+                        source: ObservationMethod::None,
+                        reason: Some(reason),
+                    });
                     // The pod stays: its log says why nothing was seen, and an end would look like a crash.
                     while !stop.load(Ordering::Relaxed) {
                         std::thread::sleep(BEAT);
@@ -62,18 +68,18 @@ pub fn watch(inside: &Inside, tell: &Tell, stop: &AtomicBool) {
             }
         }
     }
-    for (attempt, seen) in tally.rest() {
-        tell(Line::Attempt { attempt, seen });
+    for (attempt, seen) in tally.take_unreported() {
+        tell(ObserverMessage::Attempt { attempt, seen });
     }
 }
 
 /// A packet socket on all interfaces of the network namespace. As datagrams, so that packets begin with
 /// their IP header on any kind of interface (packet(7)). The filter is attached before the first read;
 /// packets that came in between are parsed like all others.
-fn packets() -> std::io::Result<Socket> {
+fn open_packet_socket() -> std::io::Result<Socket> {
     let number = Number::from(i32::from(ALL.to_be()));
     let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(number))?;
-    socket.attach_filter(&filter::program())?;
+    socket.attach_filter(&filter::build_program())?;
     socket.set_read_timeout(Some(BEAT))?;
     // Best effort: the kernel caps it at net.core.rmem_max.
     let _ = socket.set_recv_buffer_size(BUFFER);
@@ -83,20 +89,20 @@ fn packets() -> std::io::Result<Socket> {
 /// Watches packets until `stop` is set.
 fn watch_packets(
     mut socket: Socket,
-    inside: &Inside,
-    tally: &mut Tally<Attempt>,
-    tell: &Tell,
+    inside: &Perimeter,
+    tally: &mut SightingTally<OutgoingPacket>,
+    tell: &ObserverOutput,
     stop: &AtomicBool,
 ) {
-    let mut directions = Directions::default();
+    let mut directions = DirectionTracker::default();
     let mut bytes = [0; filter::LENGTH];
     let mut last = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         match socket.read(&mut bytes) {
             Ok(length) => {
-                let packet = Packet::read(&bytes[..length]);
-                if let Some(attempt) = packet.and_then(|p| directions.attempt(p, inside)) {
-                    note(tally, attempt, tell);
+                let packet = Packet::parse(&bytes[..length]);
+                if let Some(attempt) = packet.and_then(|p| directions.outgoing_packet(p, inside)) {
+                    record_packet(tally, attempt, tell);
                 }
             }
             Err(error) => match error.kind() {
@@ -107,18 +113,23 @@ fn watch_packets(
         }
         if last.elapsed() >= BEAT {
             last = Instant::now();
-            tell_due(tally, tell);
+            report_due(tally, tell);
         }
     }
 }
 
 /// Watches the connection table until `stop` is set.
-fn watch_table(inside: &Inside, tally: &mut Tally<Attempt>, tell: &Tell, stop: &AtomicBool) {
+fn watch_conntrack(
+    inside: &Perimeter,
+    tally: &mut SightingTally<OutgoingPacket>,
+    tell: &ObserverOutput,
+    stop: &AtomicBool,
+) {
     // A connection stays in the table for minutes, and is counted once, when it appears.
     let mut known = std::collections::BTreeSet::new();
     while !stop.load(Ordering::Relaxed) {
         let mut now = std::collections::BTreeSet::new();
-        let read = conntrack::read(inside, |attempt| {
+        let read = conntrack::read_table(inside, |attempt| {
             // The table may have a million entries.
             if now.len() < MOST {
                 now.insert(attempt);
@@ -126,25 +137,29 @@ fn watch_table(inside: &Inside, tally: &mut Tally<Attempt>, tell: &Tell, stop: &
         });
         if read.is_ok() {
             for attempt in now.difference(&known) {
-                note(tally, attempt.clone(), tell);
+                record_packet(tally, attempt.clone(), tell);
             }
             known = now;
         }
-        tell_due(tally, tell);
+        report_due(tally, tell);
         std::thread::sleep(LOOK);
     }
 }
 
 /// Counts a packet, and reports it when it is new.
-fn note(tally: &mut Tally<Attempt>, attempt: Attempt, tell: &Tell) {
-    if let Some(seen) = tally.note(&attempt) {
-        tell(Line::Attempt { attempt, seen });
+fn record_packet(
+    tally: &mut SightingTally<OutgoingPacket>,
+    attempt: OutgoingPacket,
+    tell: &ObserverOutput,
+) {
+    if let Some(seen) = tally.add_sighting(&attempt) {
+        tell(ObserverMessage::Attempt { attempt, seen });
     }
 }
 
 /// Reports what goes on.
-fn tell_due(tally: &mut Tally<Attempt>, tell: &Tell) {
-    for (attempt, seen) in tally.due() {
-        tell(Line::Attempt { attempt, seen });
+fn report_due(tally: &mut SightingTally<OutgoingPacket>, tell: &ObserverOutput) {
+    for (attempt, seen) in tally.take_due() {
+        tell(ObserverMessage::Attempt { attempt, seen });
     }
 }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::op::{Message, MessageType};
 
-use crate::line::Protocol;
+use crate::observer::ObservedProtocol;
 use crate::sink::message;
 
 /// The port of name servers.
@@ -22,7 +22,7 @@ pub(super) struct Packet {
     pub(super) to: IpAddr,
     pub(super) from_port: Option<u16>,
     pub(super) to_port: Option<u16>,
-    pub(super) protocol: Protocol,
+    pub(super) protocol: ObservedProtocol,
     /// The name that it asks for, when it is a DNS question.
     pub(super) asks: Option<String>,
     /// A hash of what NAT leaves as it is: TCP's sequence number, the first bytes of UDP's content,
@@ -32,7 +32,7 @@ pub(super) struct Packet {
 
 impl Packet {
     /// Parses a packet; `None` for one that begins nothing, or that is not complete.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let (from, to, protocol, rest) = match bytes.first()? >> 4 {
             4 => {
                 // RFC 791: the header's length in words of 4 bytes; with options it is more than 20 bytes.
@@ -60,14 +60,14 @@ impl Packet {
             to,
             from_port: None,
             to_port: None,
-            protocol: Protocol::Icmp,
+            protocol: ObservedProtocol::Icmp,
             asks: None,
             mark: 0,
         };
         match protocol {
             6 => {
-                packet.protocol = Protocol::Tcp;
-                packet.mark = mark(rest.get(4..8)?);
+                packet.protocol = ObservedProtocol::Tcp;
+                packet.mark = hash_bytes(rest.get(4..8)?);
                 // Of the flags SYN and ACK only SYN: the side that begins.
                 if rest.get(13)? & 0x12 != 0x02 {
                     return None;
@@ -75,16 +75,16 @@ impl Packet {
             }
             17 => {
                 let payload = rest.get(8..)?;
-                packet.protocol = Protocol::Udp;
-                packet.mark = mark(&payload[..payload.len().min(32)]) ^ u64::from(half(4)?);
+                packet.protocol = ObservedProtocol::Udp;
+                packet.mark = hash_bytes(&payload[..payload.len().min(32)]) ^ u64::from(half(4)?);
                 if half(2)? == DNS {
-                    packet.asks = asks(payload);
+                    packet.asks = dns_question(payload);
                 }
             }
             1 | 58 => {
                 // Echo requests alone (type 8, for IPv6 128). NAT may change their identifier, not their
                 // sequence number.
-                packet.mark = mark(rest.get(6..8)?);
+                packet.mark = hash_bytes(rest.get(6..8)?);
                 return matches!(rest.first()?, 8 | 128).then_some(packet);
             }
             _ => return None,
@@ -96,15 +96,15 @@ impl Packet {
 }
 
 /// The name of a DNS question: a program that asks a server outside goes around the cluster's DNS.
-fn asks(payload: &[u8]) -> Option<String> {
+fn dns_question(payload: &[u8]) -> Option<String> {
     let message = Message::from_vec(payload).ok()?;
     let is_question = message.metadata.message_type == MessageType::Query;
     let query = message.queries.first().filter(|_| is_question)?;
-    Some(message::name(&query.name().to_ascii()))
+    Some(message::normalize_name(&query.name().to_ascii()))
 }
 
 /// FNV-1a: fast, and enough to tell packets apart; it is no protection against made-up packets.
-fn mark(bytes: &[u8]) -> u64 {
+fn hash_bytes(bytes: &[u8]) -> u64 {
     let start = 0xcbf2_9ce4_8422_2325_u64;
     bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -114,7 +114,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn syn(flags: u8) -> Vec<u8> {
+    fn make_tcp_packet(flags: u8) -> Vec<u8> {
         let mut bytes = vec![0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0];
         bytes.extend([10, 244, 1, 7, 192, 0, 2, 1]);
         bytes.extend([0xc0, 0, 1, 0xbb, 1, 2, 3, 4, 0, 0, 0, 0, 0x50, flags, 0, 0, 0, 0, 0, 0]);
@@ -123,23 +123,23 @@ mod tests {
 
     #[test]
     fn the_first_packet_of_a_connection_is_read_and_no_other() {
-        let packet = Packet::read(&syn(0x02)).unwrap();
+        let packet = Packet::parse(&make_tcp_packet(0x02)).unwrap();
         assert_eq!(packet.from, "10.244.1.7".parse::<IpAddr>().unwrap());
         assert_eq!((packet.to.to_string(), packet.to_port), ("192.0.2.1".into(), Some(443)));
         for flags in [0x12, 0x10, 0x11, 0x04] {
-            assert_eq!(Packet::read(&syn(flags)), None);
+            assert_eq!(Packet::parse(&make_tcp_packet(flags)), None);
         }
     }
 
     #[test]
     fn no_bytes_can_break_it() {
-        let whole = syn(0x02);
+        let whole = make_tcp_packet(0x02);
         for length in 0..whole.len() {
-            let _ = Packet::read(&whole[..length]);
+            let _ = Packet::parse(&whole[..length]);
         }
         for first in 0..=255 {
-            let _ = Packet::read(&[first; 64]);
-            let _ = Packet::read(&[first]);
+            let _ = Packet::parse(&[first; 64]);
+            let _ = Packet::parse(&[first]);
         }
     }
 }

@@ -25,7 +25,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use super::{Block, Corefile, Plugin};
+use super::{Corefile, CorefilePlugin, ServerBlock};
 use crate::{Error, Result};
 
 /// The EDNS0 option that carries the address that asked, in 4 or 16 bytes (coredns,
@@ -35,7 +35,7 @@ pub const CLIENT_OPTION: u16 = 0xfeed;
 
 /// The change that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wish<'a> {
+pub struct SinkRedirection<'a> {
     /// Where the sink listens.
     pub sink: SocketAddr,
     /// The site's own names: they are still asked where they were asked before.
@@ -46,7 +46,7 @@ pub struct Wish<'a> {
 
 /// A changed Corefile.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Edited {
+pub struct EditedCorefile {
     /// The changed text.
     pub text: String,
     /// The lines that answered or cached foreign names before; empty where there were none.
@@ -54,8 +54,11 @@ pub struct Edited {
 }
 
 /// Changes a Corefile to forward foreign names to the sink. Fails where CoreDNS would not reload it.
-pub fn edit(corefile: &Corefile<'_>, wish: &Wish<'_>) -> Result<Edited> {
-    if !corefile.reloads() {
+pub fn redirect_to_sink(
+    corefile: &Corefile<'_>,
+    wish: &SinkRedirection<'_>,
+) -> Result<EditedCorefile> {
+    if !corefile.has_reload() {
         return Err(Error::NoReload);
     }
     let mut text = String::with_capacity(corefile.text.len() + 512);
@@ -77,7 +80,7 @@ pub fn edit(corefile: &Corefile<'_>, wish: &Wish<'_>) -> Result<Edited> {
             wish.kept_in
         );
         let mut is_placed = false;
-        for plugin in block.plugins.iter().filter(|plugin| answers_foreign(plugin)) {
+        for plugin in block.plugins.iter().filter(|plugin| answers_foreign_names(plugin)) {
             let written = &corefile.text[plugin.range.clone()];
             before.push(plugin.words.join(" "));
             copy(&mut text, plugin.range.start, plugin.range.end);
@@ -87,7 +90,7 @@ pub fn edit(corefile: &Corefile<'_>, wish: &Wish<'_>) -> Result<Edited> {
             }
             // At the place of the old forward: the order of other plugins stays. A cache is only left out.
             if !is_placed && plugin.name() != "cache" {
-                text.push_str(&forward(wish.sink, &excepted(plugin)));
+                text.push_str(&forward_block(wish.sink, &forward_exceptions(plugin)));
                 is_placed = true;
             }
         }
@@ -95,21 +98,21 @@ pub fn edit(corefile: &Corefile<'_>, wish: &Wish<'_>) -> Result<Edited> {
             let end = corefile.text[..block.close].trim_end().len().max(block.open);
             // On a line of its own: the last line may end with a comment.
             copy(&mut text, end, end);
-            let _ = write!(text, "\n    {}", forward(wish.sink, &[]));
+            let _ = write!(text, "\n    {}", forward_block(wish.sink, &[]));
         }
     }
     text.push_str(&corefile.text[copied..]);
     // No block answers for all names: foreign names are refused today, and asked by nobody else.
-    if !corefile.blocks.iter().any(Block::is_root) {
+    if !corefile.blocks.iter().any(ServerBlock::is_root) {
         let _ = write!(
             text,
             "\n.:53 {{\n    errors\n    rewrite continue edns0 local set {CLIENT_OPTION:#x} \
              {{client_ip}}\n    {}\n}}\n",
-            forward(wish.sink, &[])
+            forward_block(wish.sink, &[])
         );
     }
     if let Some(upstream) = upstream {
-        for name in unanswered(corefile, wish.inside) {
+        for name in names_without_block(corefile, wish.inside) {
             let _ = write!(text, "\n{name}:53 {{\n    errors\n    {upstream}\n}}\n");
         }
     }
@@ -121,12 +124,12 @@ pub fn edit(corefile: &Corefile<'_>, wish: &Wish<'_>) -> Result<Edited> {
             reason: "Gantry could not change it; please report this with the Corefile".into(),
         });
     }
-    Ok(Edited { text, before })
+    Ok(EditedCorefile { text, before })
 }
 
 /// Whether a plugin answers names that nothing in the cluster knows, or caches their answers, so that a
 /// second pod that asks for the same name would not be seen.
-fn answers_foreign(plugin: &Plugin) -> bool {
+fn answers_foreign_names(plugin: &CorefilePlugin) -> bool {
     let mut arguments = plugin.arguments();
     match plugin.name() {
         "forward" | "proxy" | "fanout" => arguments.next() == Some("."),
@@ -145,13 +148,13 @@ fn answers_foreign(plugin: &Plugin) -> bool {
 }
 
 /// The names that a `forward` excepts: they stay excepted.
-fn excepted(plugin: &Plugin) -> Vec<&str> {
+fn forward_exceptions(plugin: &CorefilePlugin) -> Vec<&str> {
     let lines = plugin.body.iter().filter(|line| line.first().is_some_and(|w| w == "except"));
     lines.flat_map(|line| line.iter().skip(1).map(String::as_str)).collect()
 }
 
 /// The text of the plugin that forwards all names to the sink, except some.
-fn forward(sink: SocketAddr, except: &[&str]) -> String {
+fn forward_block(sink: SocketAddr, except: &[&str]) -> String {
     // max_fails 0 turns health checks off: CoreDNS would send them as questions to the sink.
     let mut text = format!("forward . {sink} {{\n        max_fails 0\n");
     if !except.is_empty() {
@@ -163,7 +166,7 @@ fn forward(sink: SocketAddr, except: &[&str]) -> String {
 
 /// The names that have no block of their own yet. CoreDNS does not start with two blocks for the same
 /// name and port.
-fn unanswered<'a>(corefile: &Corefile<'_>, names: &'a [String]) -> Vec<&'a str> {
+fn names_without_block<'a>(corefile: &Corefile<'_>, names: &'a [String]) -> Vec<&'a str> {
     let mut wanted: Vec<&str> = names.iter().map(|name| name.trim_matches('.')).collect();
     wanted.sort_unstable();
     wanted.dedup();

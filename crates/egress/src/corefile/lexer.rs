@@ -3,7 +3,7 @@
 
 /// A word of a Corefile, or a brace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Token {
+pub(super) struct CorefileToken {
     /// The word without its quotes.
     pub(super) text: String,
     /// Its first byte in the file, with the quote.
@@ -17,10 +17,10 @@ pub(super) struct Token {
 }
 
 /// The tokens of a Corefile. It never fails: quotes that are not closed end with the file, as in Caddy.
-pub(super) fn tokens(text: &str) -> Vec<Token> {
+pub(super) fn split_tokens(text: &str) -> Vec<CorefileToken> {
     let mut tokens = Vec::new();
     let mut line = 1;
-    let mut word: Option<Token> = None;
+    let mut word: Option<CorefileToken> = None;
     let mut is_comment = false;
     let mut characters = text.char_indices();
     while let Some((at, c)) = characters.next() {
@@ -48,7 +48,7 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
             }
             None if c == '"' => {
                 let mut quoted =
-                    Token { text: String::new(), start: at, end, line, last_line: line };
+                    CorefileToken { text: String::new(), start: at, end, line, last_line: line };
                 let mut is_escaped = false;
                 for (at, c) in characters.by_ref() {
                     quoted.end = at + c.len_utf8();
@@ -71,7 +71,8 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
                 tokens.push(quoted);
             }
             None => {
-                word = Some(Token { text: c.into(), start: at, end, line, last_line: line });
+                word =
+                    Some(CorefileToken { text: c.into(), start: at, end, line, last_line: line });
             }
         }
     }
@@ -85,7 +86,7 @@ mod tests {
 
     #[test]
     fn words_are_parted_as_coredns_parts_them() {
-        let words = |text| tokens(text).into_iter().map(|t| t.text).collect::<Vec<_>>();
+        let words = |text| split_tokens(text).into_iter().map(|t| t.text).collect::<Vec<_>>();
         assert_eq!(words("a b#c d\n\t e"), ["a", "b", "e"]);
         assert_eq!(
             words("log . \"{remote} \\\"{name}\\\"\" x"),
@@ -98,10 +99,10 @@ mod tests {
     #[test]
     fn a_word_knows_where_it_stands() {
         let text = "ä {\n  \"x\ny\" z\n}";
-        for token in tokens(text) {
+        for token in split_tokens(text) {
             let written = &text[token.start..token.end];
             assert_eq!(written.trim_matches('"'), token.text);
         }
-        assert_eq!(tokens(text).last().map(|token| token.line), Some(4));
+        assert_eq!(split_tokens(text).last().map(|token| token.line), Some(4));
     }
 }

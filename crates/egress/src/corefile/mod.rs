@@ -8,30 +8,30 @@ mod lexer;
 use std::ops::Range;
 
 use crate::{Error, Result};
-pub use edit::{CLIENT_OPTION, Edited, Wish, edit};
-use lexer::Token;
+pub use edit::{CLIENT_OPTION, EditedCorefile, SinkRedirection, redirect_to_sink};
+use lexer::CorefileToken;
 
 /// A parsed Corefile: the text, and the positions of its blocks and plugins.
 #[derive(Debug, Clone)]
 pub struct Corefile<'a> {
     text: &'a str,
-    blocks: Vec<Block>,
+    blocks: Vec<ServerBlock>,
 }
 
 /// A server block: `ZONE… { PLUGIN… }`.
 #[derive(Debug, Clone)]
-struct Block {
-    keys: Vec<Key>,
+struct ServerBlock {
+    keys: Vec<ServerBlockKey>,
     /// The byte behind the opening brace.
     open: usize,
     /// The byte of the closing brace.
     close: usize,
-    plugins: Vec<Plugin>,
+    plugins: Vec<CorefilePlugin>,
 }
 
 /// A plugin: one line of a server block, with a block of its own where it has one.
 #[derive(Debug, Clone)]
-struct Plugin {
+struct CorefilePlugin {
     /// All of its words, the name first, braces included.
     words: Vec<String>,
     /// The lines of its own block, each as words.
@@ -42,14 +42,14 @@ struct Plugin {
 
 /// What a server block answers: `dns://zone:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Key {
+struct ServerBlockKey {
     zone: String,
     port: Option<String>,
     /// Whether it is plain DNS and not DNS over TLS, HTTPS or gRPC.
     is_plain: bool,
 }
 
-impl Plugin {
+impl CorefilePlugin {
     fn name(&self) -> &str {
         self.words.first().map_or("", String::as_str)
     }
@@ -60,7 +60,7 @@ impl Plugin {
     }
 }
 
-impl Key {
+impl ServerBlockKey {
     /// Without a scheme it is plain DNS, as CoreDNS has it.
     fn parse(text: &str) -> Self {
         let (scheme, rest) = text.split_once("://").unwrap_or(("dns", text));
@@ -78,7 +78,7 @@ impl Key {
     }
 }
 
-impl Block {
+impl ServerBlock {
     fn is_root(&self) -> bool {
         self.keys.iter().any(|key| key.is_root() && key.is_plain)
     }
@@ -87,17 +87,17 @@ impl Block {
 impl<'a> Corefile<'a> {
     /// Parses a Corefile. An error has the line, and what CoreDNS would not accept there.
     pub fn parse(text: &'a str) -> Result<Self> {
-        let tokens = lexer::tokens(text);
-        let mut parser = Parser { tokens: &tokens, next: 0 };
+        let tokens = lexer::split_tokens(text);
+        let mut parser = CorefileParser { tokens: &tokens, next: 0 };
         let mut blocks = Vec::new();
         while parser.next < tokens.len() {
-            blocks.extend(parser.block()?);
+            blocks.extend(parser.parse_block()?);
         }
         Ok(Self { text, blocks })
     }
 
     /// Whether CoreDNS notices a change by itself: only with the plugin `reload`.
-    pub fn reloads(&self) -> bool {
+    pub fn has_reload(&self) -> bool {
         self.plugins().any(|plugin| plugin.name() == "reload")
     }
 
@@ -107,32 +107,32 @@ impl<'a> Corefile<'a> {
             .any(|plugin| plugin.name() == "forward" && plugin.arguments().eq([".", address]))
     }
 
-    fn plugins(&self) -> impl Iterator<Item = &Plugin> {
+    fn plugins(&self) -> impl Iterator<Item = &CorefilePlugin> {
         self.blocks.iter().flat_map(|block| &block.plugins)
     }
 }
 
 /// Reads blocks and plugins from the tokens.
-struct Parser<'a> {
-    tokens: &'a [Token],
+struct CorefileParser<'a> {
+    tokens: &'a [CorefileToken],
     next: usize,
 }
 
-impl Parser<'_> {
+impl CorefileParser<'_> {
     /// The next block; `None` for what is not a server (a snippet, an import of files).
-    fn block(&mut self) -> Result<Option<Block>> {
+    fn parse_block(&mut self) -> Result<Option<ServerBlock>> {
         let Some(first) = self.tokens.get(self.next) else { return Ok(None) };
         // `import FILES` outside of a block: those servers are not in this text, and are left alone.
         if first.text == "import" {
             self.next += 1;
-            while self.on_line(first.line).is_some() {}
+            while self.next_on_line(first.line).is_some() {}
             return Ok(None);
         }
         let mut keys = Vec::new();
         let mut is_snippet = false;
         let open = loop {
             let Some(token) = self.tokens.get(self.next) else {
-                return Err(unread(first.line, "the server block has no braces"));
+                return Err(syntax_error(first.line, "the server block has no braces"));
             };
             self.next += 1;
             match token.text.as_str() {
@@ -142,7 +142,7 @@ impl Parser<'_> {
                     is_snippet |= text.starts_with('(') && text.ends_with(')');
                     let text = text.trim_end_matches(',');
                     if !text.is_empty() {
-                        keys.push(Key::parse(text));
+                        keys.push(ServerBlockKey::parse(text));
                     }
                 }
             }
@@ -150,20 +150,21 @@ impl Parser<'_> {
         let mut plugins = Vec::new();
         let close = loop {
             match self.tokens.get(self.next) {
-                None => return Err(unread(open.line, "its closing brace is missing")),
+                None => return Err(syntax_error(open.line, "its closing brace is missing")),
                 Some(token) if token.text == "}" => break token,
-                Some(_) => plugins.push(self.plugin()?),
+                Some(_) => plugins.push(self.parse_plugin()?),
             }
         };
         self.next += 1;
-        let block = Block { keys, open: open.end, close: close.start, plugins };
+        let block = ServerBlock { keys, open: open.end, close: close.start, plugins };
         Ok((!is_snippet).then_some(block))
     }
 
     /// A plugin: the words of its line, and its own block where it has one.
-    fn plugin(&mut self) -> Result<Plugin> {
+    fn parse_plugin(&mut self) -> Result<CorefilePlugin> {
         let first = &self.tokens[self.next];
-        let mut plugin = Plugin { words: vec![], body: vec![], range: first.start..first.end };
+        let mut plugin =
+            CorefilePlugin { words: vec![], body: vec![], range: first.start..first.end };
         let mut line = first.line;
         let mut depth = 0_usize;
         while let Some(token) = self.tokens.get(self.next) {
@@ -172,7 +173,7 @@ impl Parser<'_> {
                 "{" => depth += 1,
                 _ if is_new_line && depth == 0 => break,
                 "}" if depth == 0 => {
-                    return Err(unread(
+                    return Err(syntax_error(
                         token.line,
                         "there is a closing brace without an opening one",
                     ));
@@ -193,19 +194,19 @@ impl Parser<'_> {
             self.next += 1;
         }
         if depth > 0 {
-            return Err(unread(first.line, "its closing brace is missing"));
+            return Err(syntax_error(first.line, "its closing brace is missing"));
         }
         Ok(plugin)
     }
 
     /// The next token, if it is on this line.
-    fn on_line(&mut self, line: usize) -> Option<&Token> {
+    fn next_on_line(&mut self, line: usize) -> Option<&CorefileToken> {
         let token = self.tokens.get(self.next).filter(|token| token.line == line)?;
         self.next += 1;
         Some(token)
     }
 }
 
-fn unread(line: usize, reason: &str) -> Error {
+fn syntax_error(line: usize, reason: &str) -> Error {
     Error::Corefile { line, reason: reason.to_owned() }
 }

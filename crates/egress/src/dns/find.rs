@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use cluster::objects::api::core::v1::{ConfigMap, Container, Namespace, Pod, PodSpec};
-use cluster::{Cluster, Scope};
+use cluster::{Cluster, ObjectScope};
 
 use crate::{Error, Result};
 
@@ -37,38 +37,38 @@ pub struct CoreDns {
 }
 
 /// Finds the cluster's CoreDNS. The error says what there is instead, and what can be done.
-pub async fn find(cluster: &Cluster) -> Result<CoreDns> {
-    let scope = Scope::Namespace(NAMESPACE);
-    let pods = cluster.list::<Pod>(scope, SELECTOR).await?;
-    let Some((config_map, key)) = pods.iter().find_map(configuration) else {
-        return Err(not_coredns(cluster, &pods).await?);
+pub async fn find_coredns(cluster: &Cluster) -> Result<CoreDns> {
+    let scope = ObjectScope::Namespace(NAMESPACE);
+    let pods = cluster.list_objects::<Pod>(scope, SELECTOR).await?;
+    let Some((config_map, key)) = pods.iter().find_map(find_corefile_source) else {
+        return Err(explain_no_coredns(cluster, &pods).await?);
     };
     let what = format!("ConfigMap {NAMESPACE}/{config_map}");
-    let map = cluster.get::<ConfigMap>(scope, &config_map).await?;
+    let map = cluster.get_object::<ConfigMap>(scope, &config_map).await?;
     let data = map.and_then(|map| map.data).unwrap_or_default();
     let corefile = data.get(&key).cloned().ok_or_else(|| Error::NameService {
         reason: format!("{what} has no key {key}, the file that CoreDNS is started with"),
         next: "audit without DNS names (--no-dns)".to_owned(),
     })?;
-    let node_local = cluster.list::<Pod>(scope, NODE_LOCAL).await?;
+    let node_local = cluster.list_objects::<Pod>(scope, NODE_LOCAL).await?;
     Ok(CoreDns {
         namespace: NAMESPACE.to_owned(),
         config_map,
         key,
         corefile,
-        pods: pods.iter().filter_map(listens).collect(),
+        pods: pods.iter().filter_map(dns_address).collect(),
         is_behind_node_local: !node_local.is_empty(),
     })
 }
 
 /// The ConfigMap, and the key in it, of the file that a pod's CoreDNS is started with.
-fn configuration(pod: &Pod) -> Option<(String, String)> {
+fn find_corefile_source(pod: &Pod) -> Option<(String, String)> {
     let spec = pod.spec.as_ref()?;
-    spec.containers.iter().find_map(|container| in_container(spec, container))
+    spec.containers.iter().find_map(|container| corefile_source_of(spec, container))
 }
 
 /// The same for one container: the file is looked up in the mounts, the mount in the volumes.
-fn in_container(spec: &PodSpec, container: &Container) -> Option<(String, String)> {
+fn corefile_source_of(spec: &PodSpec, container: &Container) -> Option<(String, String)> {
     let words: Vec<&String> = container.command.iter().chain(&container.args).flatten().collect();
     let at = words.iter().position(|word| matches!(word.as_str(), "-conf" | "--conf"))?;
     let file = words.get(at + 1)?;
@@ -89,7 +89,7 @@ fn in_container(spec: &PodSpec, container: &Container) -> Option<(String, String
 }
 
 /// A pod's name and the address that it answers DNS on.
-fn listens(pod: &Pod) -> Option<(String, SocketAddr)> {
+fn dns_address(pod: &Pod) -> Option<(String, SocketAddr)> {
     let address: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
@@ -99,8 +99,8 @@ fn listens(pod: &Pod) -> Option<(String, SocketAddr)> {
 }
 
 /// Why no CoreDNS was found, and what can be done by hand.
-async fn not_coredns(cluster: &Cluster, pods: &[Pod]) -> Result<Error> {
-    if cluster.get::<Namespace>(Scope::Cluster, OPENSHIFT).await?.is_some() {
+async fn explain_no_coredns(cluster: &Cluster, pods: &[Pod]) -> Result<Error> {
+    if cluster.get_object::<Namespace>(ObjectScope::Cluster, OPENSHIFT).await?.is_some() {
         return Ok(Error::NameService {
             reason: "OpenShift's DNS operator owns CoreDNS' configuration and would revert the change"
                 .to_owned(),
@@ -127,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(args: &[&str], items: serde_json::Value) -> Pod {
+    fn make_pod(args: &[&str], items: serde_json::Value) -> Pod {
         from_value(json!({
             "metadata": {"name": "coredns-1"},
             "spec": {
@@ -144,13 +144,15 @@ mod tests {
 
     #[test]
     fn the_configmap_is_found_by_what_coredns_is_started_with() {
-        let plain = pod(&["-conf", "/etc/coredns/Corefile"], json!([]));
-        assert_eq!(configuration(&plain), Some(("rke2-coredns".into(), "Corefile".into())));
-        let renamed =
-            pod(&["-conf", "/etc/coredns/Corefile"], json!([{"key": "main", "path": "Corefile"}]));
-        assert_eq!(configuration(&renamed).unwrap().1, "main");
-        assert_eq!(configuration(&pod(&["--logtostderr"], json!([]))), None);
-        let (name, address) = listens(&plain).unwrap();
+        let plain = make_pod(&["-conf", "/etc/coredns/Corefile"], json!([]));
+        assert_eq!(find_corefile_source(&plain), Some(("rke2-coredns".into(), "Corefile".into())));
+        let renamed = make_pod(
+            &["-conf", "/etc/coredns/Corefile"],
+            json!([{"key": "main", "path": "Corefile"}]),
+        );
+        assert_eq!(find_corefile_source(&renamed).unwrap().1, "main");
+        assert_eq!(find_corefile_source(&make_pod(&["--logtostderr"], json!([]))), None);
+        let (name, address) = dns_address(&plain).unwrap();
         assert_eq!((name.as_str(), address.to_string().as_str()), ("coredns-1", "10.244.0.2:1053"));
     }
 }

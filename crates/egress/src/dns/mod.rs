@@ -2,10 +2,10 @@
 //! and restores it. What is changed is recorded in the cluster first (`AuditLock`), so that any
 //! later run can restore it after a crash.
 
+mod audit_lock;
 mod find;
-mod record;
 mod switch;
 
-pub use find::{CoreDns, find};
-pub(crate) use record::{Lock, NAME as RECORD_NAME};
-pub(crate) use switch::{put_back, switch};
+pub(crate) use audit_lock::{AuditLock, NAME as RECORD_NAME};
+pub use find::{CoreDns, find_coredns};
+pub(crate) use switch::{restore_corefile, switch_corefile};

@@ -1,10 +1,10 @@
 //! Reads the objects of the audited namespaces from the cluster, and the cluster-wide ones that concern
 //! all namespaces. Of Secrets only the keys are kept.
 
-use cluster::{Cluster, Right, Scope};
+use cluster::{Cluster, ObjectScope, Permission};
 use serde_json::Value;
 
-use super::without_secrets;
+use super::redact_secret;
 use crate::Result;
 
 /// The kinds that are read in each namespace: API version, kind, resource.
@@ -44,17 +44,17 @@ const OPTIONAL: &[(&str, &str)] = &[
 ];
 
 /// The rights that an audit needs for reading: in these namespaces, or in all when the list is empty.
-pub fn rights(namespaces: &[String]) -> Vec<Right> {
+pub fn required_rights(namespaces: &[String]) -> Vec<Permission> {
     let right = |(version, _, resource): &(&str, &str, &str)| {
         let group = version.split_once('/').map_or("", |(group, _)| group);
-        Right::new("list", group, resource)
+        Permission::new("list", group, resource)
     };
-    let mut rights: Vec<Right> = CLUSTER_KINDS.iter().map(right).collect();
+    let mut rights: Vec<Permission> = CLUSTER_KINDS.iter().map(right).collect();
     rights.extend([
-        Right::new("list", "", "nodes"),
-        Right::new("list", "", "services"),
-        Right::new("list", "", "pods"),
-        Right::new("list", "discovery.k8s.io", "endpointslices").in_namespace("default"),
+        Permission::new("list", "", "nodes"),
+        Permission::new("list", "", "services"),
+        Permission::new("list", "", "pods"),
+        Permission::new("list", "discovery.k8s.io", "endpointslices").in_namespace("default"),
     ]);
     for kind in KINDS {
         if namespaces.is_empty() {
@@ -67,10 +67,10 @@ pub fn rights(namespaces: &[String]) -> Vec<Right> {
 
 /// The objects of these namespaces (of all when the list is empty), without those that another object
 /// of the list has made.
-pub async fn live(cluster: &Cluster, namespaces: &[String]) -> Result<Vec<Value>> {
-    let scopes: Vec<Scope<'_>> = match namespaces {
-        [] => vec![Scope::Cluster],
-        namespaces => namespaces.iter().map(|name| Scope::Namespace(name)).collect(),
+pub async fn read_live_objects(cluster: &Cluster, namespaces: &[String]) -> Result<Vec<Value>> {
+    let scopes: Vec<ObjectScope<'_>> = match namespaces {
+        [] => vec![ObjectScope::Cluster],
+        namespaces => namespaces.iter().map(|name| ObjectScope::Namespace(name)).collect(),
     };
     let mut objects = Vec::new();
     for scope in scopes {
@@ -87,15 +87,15 @@ pub async fn live(cluster: &Cluster, namespaces: &[String]) -> Result<Vec<Value>
         }
     }
     for (version, kind, _) in CLUSTER_KINDS {
-        objects.extend(cluster.list_manifests(version, kind, Scope::Cluster, "").await?);
+        objects.extend(cluster.list_manifests(version, kind, ObjectScope::Cluster, "").await?);
     }
     // Else each finding of a Deployment would be there again for its ReplicaSets and pods.
-    objects.retain(|object| !is_made(object));
-    Ok(objects.iter().map(bare).collect())
+    objects.retain(|object| !is_controlled(object));
+    Ok(objects.iter().map(strip_object).collect())
 }
 
 /// Whether a controller made it: a pod of a Deployment has no settings of its own to report.
-fn is_made(object: &Value) -> bool {
+fn is_controlled(object: &Value) -> bool {
     let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
     let is_controller = |owner: &Value| owner.get("controller") == Some(&Value::Bool(true));
     let is_workload =
@@ -105,8 +105,8 @@ fn is_made(object: &Value) -> bool {
 
 /// An object without what the cluster wrote into it, and without the values of Secrets. The annotation
 /// of `kubectl apply` is a copy of the whole object, and would be found a second time.
-fn bare(object: &Value) -> Value {
-    let mut object = without_secrets(object);
+fn strip_object(object: &Value) -> Value {
+    let mut object = redact_secret(object);
     if let Some(fields) = object.as_object_mut() {
         fields.remove("status");
     }

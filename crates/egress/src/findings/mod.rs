@@ -9,21 +9,21 @@ mod objects;
 use std::collections::BTreeSet;
 
 use chart::manifest::Manifests;
-use chart::phone_home::{self, Switches};
-use chart::{Rules, inspect};
+use chart::phone_home::{self, PhoneHomeRules};
+use chart::{OperatorRules, inspect};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-pub use live::{live, rights};
+pub use live::{read_live_objects, required_rights};
 
-use crate::inside::Inside;
+use crate::perimeter::Perimeter;
 use crate::pods::Workload;
 use crate::{Error, Result};
 
 /// A setting by which something would reach outside, or is allowed to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Static {
+pub struct StaticFinding {
     /// The object that has the setting.
     pub subject: Workload,
     /// The path of the field in the object; empty where the object as a whole is meant.
@@ -39,13 +39,13 @@ pub struct Static {
     /// The hosts that it would reach, as far as they are known.
     pub hosts: BTreeSet<String>,
     /// Whether it is in the rendered manifests, in the cluster, or both.
-    pub seen: BTreeSet<Seen>,
+    pub seen: BTreeSet<FindingOrigin>,
 }
 
 /// Where a setting was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Seen {
+pub enum FindingOrigin {
     /// In rendered manifests.
     Rendered,
     /// In the cluster.
@@ -53,7 +53,7 @@ pub enum Seen {
 }
 
 /// Parses manifests that helm rendered or a person wrote; `name` is what errors call them.
-pub fn rendered(name: &str, stream: &str) -> Result<Vec<Value>> {
+pub fn read_rendered_objects(name: &str, stream: &str) -> Result<Vec<Value>> {
     let manifests = Manifests::read(stream);
     if let Some(unread) = manifests.unread.first() {
         return Err(Error::Manifests {
@@ -67,61 +67,63 @@ pub fn rendered(name: &str, stream: &str) -> Result<Vec<Value>> {
 
 /// The settings of these objects that lead outside, sorted and each once. `namespace` is that of
 /// objects that name none. Values of Secrets are never looked at.
-pub fn find(
+pub fn find_outside_references(
     objects: &[Value],
     namespace: &str,
-    switches: &Switches,
-    inside: &Inside,
-    seen: Seen,
-) -> Vec<Static> {
-    let objects: Vec<Value> = objects.iter().map(without_secrets).collect();
+    switches: &PhoneHomeRules,
+    inside: &Perimeter,
+    seen: FindingOrigin,
+) -> Vec<StaticFinding> {
+    let objects: Vec<Value> = objects.iter().map(redact_secret).collect();
     // The inspection of the chart crate reads a YAML stream, and JSON is YAML.
     let stream: String =
         objects.iter().map(|object| format!("---\n{object}\n")).collect::<Vec<_>>().concat();
-    let inspection = inspect::stream(&stream, Rules::builtin());
+    let inspection = inspect::inspect_stream(&stream, OperatorRules::builtin());
     let is_inside = |host: &str| match host.parse() {
-        Ok(address) => inside.has(address),
-        Err(_) => inside.has_name(host),
+        Ok(address) => inside.contains(address),
+        Err(_) => inside.contains_name(host),
     };
     let documents = &inspection.manifests.documents;
-    let subject = |place: &chart::find::Place| {
+    let subject = |place: &chart::find::ManifestLocation| {
         let own = documents.get(place.document).map_or("", |document| document.namespace());
         // Rendered objects mostly name no namespace: helm's -n decides.
         let own = if own.is_empty() { namespace } else { own };
         Workload { kind: place.kind.clone(), namespace: own.to_owned(), name: place.name.clone() }
     };
     let mut found = Vec::new();
-    for finding in switches.find(&inspection, &is_inside) {
+    for finding in switches.find_phone_home(&inspection, &is_inside) {
         match finding {
             // A finding about a chart's values; here are only objects.
-            phone_home::Finding::Value { .. } => {}
-            phone_home::Finding::Environment { name, off, places, why, .. } => {
-                found.extend(places.iter().map(|place| Static {
+            phone_home::PhoneHomeFinding::Value { .. } => {}
+            phone_home::PhoneHomeFinding::Environment { name, off, places, why, .. } => {
+                found.extend(places.iter().map(|place| StaticFinding {
                     subject: subject(place),
                     place: place.path.to_string(),
                     what: format!("{name} is not set to {off}"),
                     why: why.clone(),
                     stop: format!("set {name}={off}"),
-                    hosts: hosts_in(&why),
+                    hosts: extract_hosts(&why),
                     seen: [seen].into(),
                 }));
             }
-            phone_home::Finding::Address { host, urls, place, why, .. } => found.push(Static {
-                subject: subject(&place),
-                place: place.path.to_string(),
-                what: urls.join(" "),
-                stop: format!(
-                    "change {} to an address of the site, or turn off what uses it",
-                    place.path
-                ),
-                why: why.unwrap_or_default(),
-                hosts: [host].into(),
-                seen: [seen].into(),
-            }),
+            phone_home::PhoneHomeFinding::Address { host, urls, place, why, .. } => {
+                found.push(StaticFinding {
+                    subject: subject(&place),
+                    place: place.path.to_string(),
+                    what: urls.join(" "),
+                    stop: format!(
+                        "change {} to an address of the site, or turn off what uses it",
+                        place.path
+                    ),
+                    why: why.unwrap_or_default(),
+                    hosts: [host].into(),
+                    seen: [seen].into(),
+                })
+            }
         }
     }
     for object in &objects {
-        found.extend(objects::find(object, namespace, &is_inside, seen));
+        found.extend(objects::find_in_object(object, namespace, &is_inside, seen));
     }
     found.sort();
     found.dedup();
@@ -130,10 +132,13 @@ pub fn find(
 
 /// The findings of rendered manifests and of the cluster as one list: the same setting is one finding
 /// that was seen in both.
-pub fn together(rendered: Vec<Static>, live: Vec<Static>) -> Vec<Static> {
-    let mut all: Vec<Static> = Vec::new();
+pub fn merge_findings(
+    rendered: Vec<StaticFinding>,
+    live: Vec<StaticFinding>,
+) -> Vec<StaticFinding> {
+    let mut all: Vec<StaticFinding> = Vec::new();
     for finding in rendered.into_iter().chain(live) {
-        let is_it = |known: &&mut Static| {
+        let is_it = |known: &&mut StaticFinding| {
             (&known.subject, &known.place, &known.what)
                 == (&finding.subject, &finding.place, &finding.what)
         };
@@ -147,7 +152,7 @@ pub fn together(rendered: Vec<Static>, live: Vec<Static>) -> Vec<Static> {
 }
 
 /// The object; of a Secret only with its keys. So no value of a Secret can get into a report.
-fn without_secrets(object: &Value) -> Value {
+fn redact_secret(object: &Value) -> Value {
     if object.get("kind").and_then(Value::as_str) != Some("Secret") {
         return object.clone();
     }
@@ -165,7 +170,7 @@ fn without_secrets(object: &Value) -> Value {
 
 /// The hosts in the text of a rule's reason: `reports usage to stats.vllm.ai`. A host is a word with a
 /// dot whose last label has two lower-case letters or more, so that `e.g.` and `v0.9` are none.
-fn hosts_in(why: &str) -> BTreeSet<String> {
+fn extract_hosts(why: &str) -> BTreeSet<String> {
     let words = why.split(|c: char| !(c.is_ascii_alphanumeric() || c == '.' || c == '-'));
     let is_host = |word: &&str| {
         let labels: Vec<&str> = word.split('.').collect();
@@ -183,16 +188,22 @@ mod tests {
 
     use super::*;
 
-    fn found(objects: &[Value]) -> Vec<Static> {
-        let inside = Inside::of_networks(["10.244.0.0/16".parse().unwrap()]);
-        find(objects, "shop", Switches::builtin(), &inside, Seen::Live)
+    fn find_live(objects: &[Value]) -> Vec<StaticFinding> {
+        let inside = Perimeter::from_networks(["10.244.0.0/16".parse().unwrap()]);
+        find_outside_references(
+            objects,
+            "shop",
+            PhoneHomeRules::builtin(),
+            &inside,
+            FindingOrigin::Live,
+        )
     }
 
     #[test]
     fn each_finding_names_its_object_its_hosts_and_what_stops_it() {
         let pod = json!({"kind": "Deployment", "metadata": {"name": "llm"}, "spec": {"template": {"spec": {
             "containers": [{"name": "vllm", "image": "docker.io/vllm/vllm-openai:v0.9", "args": ["--hub=https://hub.maker.com/v1"]}]}}}});
-        let found = found(&[pod]);
+        let found = find_live(&[pod]);
         let subject: Vec<String> = found.iter().map(|f| f.subject.to_string()).collect();
         assert!(subject.iter().all(|s| s == "Deployment shop/llm"), "{subject:?}");
         let of = |host: &str| found.iter().find(|f| f.hosts.contains(host)).unwrap();
@@ -207,14 +218,14 @@ mod tests {
             "stringData": {"HF_HUB_OFFLINE": "https://secret.maker.com"}});
         let pod = json!({"kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [
             {"image": "docker.io/vllm/vllm-openai:v0.9", "envFrom": [{"secretRef": {"name": "s"}}]}]}});
-        let all = format!("{:?}", found(&[secret, pod]));
+        let all = format!("{:?}", find_live(&[secret, pod]));
         assert!(!all.contains("secret.maker.com") && !all.contains("HF_HUB_OFFLINE"), "{all}");
         assert!(all.contains("VLLM_NO_USAGE_STATS"), "{all}");
     }
 
     #[test]
     fn what_is_rendered_and_live_is_one_finding() {
-        let one = |seen: Seen| Static {
+        let one = |seen: FindingOrigin| StaticFinding {
             subject: Workload { kind: "Pod".into(), namespace: "a".into(), name: "b".into() },
             place: String::new(),
             what: "https://x.y".into(),
@@ -223,7 +234,8 @@ mod tests {
             hosts: BTreeSet::new(),
             seen: [seen].into(),
         };
-        let all = together(vec![one(Seen::Rendered)], vec![one(Seen::Live)]);
+        let all =
+            merge_findings(vec![one(FindingOrigin::Rendered)], vec![one(FindingOrigin::Live)]);
         assert_eq!(all.len(), 1);
         assert_eq!(all[0].seen.len(), 2);
     }

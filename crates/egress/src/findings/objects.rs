@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::{Seen, Static};
+use super::{FindingOrigin, StaticFinding};
 use crate::pods::Workload;
 
 /// A variable whose name is one of these, or ends with `_` and one of these, has a host as its value.
@@ -12,12 +12,12 @@ const HOST_NAMES: &[&str] =
     &["HOST", "HOSTNAME", "URL", "URI", "ENDPOINT", "SERVER", "ADDR", "ADDRESS", "DOMAIN", "DSN"];
 
 /// The settings of one object that lead outside.
-pub(super) fn find(
+pub(super) fn find_in_object(
     object: &Value,
     namespace: &str,
     is_inside: &dyn Fn(&str) -> bool,
-    seen: Seen,
-) -> Vec<Static> {
+    seen: FindingOrigin,
+) -> Vec<StaticFinding> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let own = text("/metadata/namespace");
     let subject = Workload {
@@ -25,7 +25,7 @@ pub(super) fn find(
         namespace: if own.is_empty() { namespace } else { own }.to_owned(),
         name: text("/metadata/name").to_owned(),
     };
-    let finding = |place: String, host: &str, why: &str, stop: &str| Static {
+    let finding = |place: String, host: &str, why: &str, stop: &str| StaticFinding {
         subject: subject.clone(),
         place,
         what: host.to_owned(),
@@ -51,7 +51,7 @@ pub(super) fn find(
             let webhooks = object.get("webhooks").and_then(Value::as_array).into_iter().flatten();
             for (index, webhook) in webhooks.enumerate() {
                 let url = webhook.pointer("/clientConfig/url").and_then(Value::as_str);
-                if let Some(host) = url.and_then(host_of).filter(|host| !is_inside(host)) {
+                if let Some(host) = url.and_then(url_host).filter(|host| !is_inside(host)) {
                     found.push(finding(
                         format!("webhooks[{index}].clientConfig.url"),
                         host,
@@ -63,7 +63,7 @@ pub(super) fn find(
         }
         "CustomResourceDefinition" => {
             let url = text("/spec/conversion/webhook/clientConfig/url");
-            if let Some(host) = host_of(url).filter(|host| !is_inside(host)) {
+            if let Some(host) = url_host(url).filter(|host| !is_inside(host)) {
                 found.push(finding(
                     "spec.conversion.webhook.clientConfig.url".into(),
                     host,
@@ -89,7 +89,7 @@ pub(super) fn find(
         "Ingress" => {
             let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
             for (key, value) in annotations.into_iter().flatten() {
-                let host = value.as_str().and_then(host_of).filter(|host| !is_inside(host));
+                let host = value.as_str().and_then(url_host).filter(|host| !is_inside(host));
                 // kubectl's copy of the object, which no controller reads.
                 if let Some(host) = host.filter(|_| !key.starts_with("kubectl.kubernetes.io/")) {
                     found.push(finding(
@@ -103,7 +103,7 @@ pub(super) fn find(
         }
         _ => {}
     }
-    variables(object, &mut |container, name, host| {
+    visit_host_variables(object, &mut |container, name, host| {
         if !is_inside(host) {
             found.push(finding(
                 format!("container {container}: env {name}"),
@@ -118,7 +118,7 @@ pub(super) fn find(
 
 /// Calls `visit` with container, variable and host for each variable whose name says that it has a host
 /// and whose value is one without a scheme.
-fn variables(object: &Value, visit: &mut impl FnMut(&str, &str, &str)) {
+fn visit_host_variables(object: &Value, visit: &mut impl FnMut(&str, &str, &str)) {
     let spec = ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec", "/spec"];
     let Some(spec) = spec
         .iter()
@@ -137,7 +137,7 @@ fn variables(object: &Value, visit: &mut impl FnMut(&str, &str, &str)) {
             let is_host = HOST_NAMES.iter().any(|end| {
                 upper.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('_'))
             });
-            if is_host && let Some(host) = bare_host(value) {
+            if is_host && let Some(host) = parse_bare_host(value) {
                 visit(called, name, host);
             }
         }
@@ -145,7 +145,7 @@ fn variables(object: &Value, visit: &mut impl FnMut(&str, &str, &str)) {
 }
 
 /// The host of `host.zone` or `host.zone:port`. URLs are found by the rules of the chart crate.
-fn bare_host(value: &str) -> Option<&str> {
+fn parse_bare_host(value: &str) -> Option<&str> {
     let host = match value.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
         Some(_) => return None,
@@ -157,7 +157,7 @@ fn bare_host(value: &str) -> Option<&str> {
 }
 
 /// The host of an http or https URL, without user and port.
-fn host_of(url: &str) -> Option<&str> {
+fn url_host(url: &str) -> Option<&str> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
     let host = rest.split(['/', '?', '#']).next()?.rsplit('@').next()?;
     let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
@@ -172,32 +172,35 @@ mod tests {
 
     use super::*;
 
-    fn hosts(object: &Value) -> Vec<String> {
+    fn outside_hosts(object: &Value) -> Vec<String> {
         let is_inside = |host: &str| !host.contains('.') || host.ends_with(".svc");
-        find(object, "shop", &is_inside, Seen::Live).into_iter().map(|found| found.what).collect()
+        find_in_object(object, "shop", &is_inside, FindingOrigin::Live)
+            .into_iter()
+            .map(|found| found.what)
+            .collect()
     }
 
     #[test]
     fn what_leads_outside_is_found_in_every_kind_that_can() {
         let service = |name: &str| json!({"kind": "Service", "spec": {"externalName": name}});
-        assert_eq!(hosts(&service("db.maker.com.")), ["db.maker.com"]);
-        assert_eq!(hosts(&service("db.other.svc")), [""; 0]);
+        assert_eq!(outside_hosts(&service("db.maker.com.")), ["db.maker.com"]);
+        assert_eq!(outside_hosts(&service("db.other.svc")), [""; 0]);
         let webhook = json!({"kind": "ValidatingWebhookConfiguration", "webhooks": [
             {"clientConfig": {"service": {"name": "x"}}}, {"clientConfig": {"url": "https://judge.maker.com:8443/v1"}}]});
-        assert_eq!(hosts(&webhook), ["judge.maker.com"]);
+        assert_eq!(outside_hosts(&webhook), ["judge.maker.com"]);
         let entry =
             json!({"kind": "ServiceEntry", "spec": {"hosts": ["api.maker.com", "db.x.svc"]}});
-        assert_eq!(hosts(&entry), ["api.maker.com"]);
+        assert_eq!(outside_hosts(&entry), ["api.maker.com"]);
         let ingress = json!({"kind": "Ingress", "metadata": {"annotations": {
             "nginx.ingress.kubernetes.io/auth-url": "https://accounts.maker.com/oauth2",
             "kubectl.kubernetes.io/last-applied-configuration": "https://old.maker.com"}}});
-        assert_eq!(hosts(&ingress), ["accounts.maker.com"]);
+        assert_eq!(outside_hosts(&ingress), ["accounts.maker.com"]);
     }
 
     #[test]
     fn a_variable_holds_a_host_where_its_name_says_so() {
         let pod = |name: &str, value: &str| {
-            hosts(&json!({"kind": "Pod", "spec": {"containers": [
+            outside_hosts(&json!({"kind": "Pod", "spec": {"containers": [
                 {"name": "c", "env": [{"name": name, "value": value}]}]}}))
         };
         assert_eq!(pod("TELEMETRY_HOST", "t.maker.com:443"), ["t.maker.com"]);

@@ -10,16 +10,16 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::coverage::Closed;
-use crate::evidence::{Exercised, Seeing};
-use crate::findings::Static;
+use crate::coverage::NamespaceCoverage;
+use crate::evidence::{ExerciseResult, Observer};
+use crate::findings::StaticFinding;
 use crate::pods::Workload;
-pub use judge::{Case, judge};
+pub use judge::{AuditCase, build_report};
 
 /// A report. Its JSON has these fields in camelCase.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct AuditReport {
     /// The version of the format: 1.
     pub version: u32,
     /// The version of Gantry that wrote it.
@@ -33,7 +33,7 @@ pub struct Report {
     /// When it was written.
     pub written: Timestamp,
     /// The result in a word.
-    pub verdict: Verdict,
+    pub verdict: AuditVerdict,
     /// When the audit began to listen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<Timestamp>,
@@ -41,17 +41,17 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<Timestamp>,
     /// What the audited workloads tried to reach.
-    pub attempts: Vec<Tried>,
+    pub attempts: Vec<EgressAttempt>,
     /// What others tried to reach: other namespaces, the nodes themselves. The verdict ignores it.
-    pub elsewhere: Vec<Tried>,
+    pub elsewhere: Vec<EgressAttempt>,
     /// The settings in objects that lead outside.
-    pub findings: Vec<Static>,
+    pub findings: Vec<StaticFinding>,
     /// The network policies of each audited namespace.
-    pub policies: Vec<Closed>,
+    pub policies: Vec<NamespaceCoverage>,
     /// How each observer saw.
-    pub sources: Vec<Seeing>,
+    pub sources: Vec<Observer>,
     /// What was done during the audit so that the workloads do their work.
-    pub exercised: Vec<Exercised>,
+    pub exercised: Vec<ExerciseResult>,
     /// What could not be seen, and why.
     pub gaps: Vec<String>,
 }
@@ -59,7 +59,7 @@ pub struct Report {
 /// The result of an audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum AuditVerdict {
     /// Only objects were examined; nothing was listened to.
     NotSoaked,
     /// Nothing tried to leave.
@@ -73,7 +73,7 @@ pub enum Verdict {
 /// A destination outside that a workload tried to reach.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Tried {
+pub struct EgressAttempt {
     /// The workload; absent where the sender's address belongs to no pod, or to several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
@@ -87,7 +87,7 @@ pub struct Tried {
     /// The destination: a name, or an address with port and protocol.
     pub to: String,
     /// Whether a name was asked for or a packet sent.
-    pub by: By,
+    pub by: AttemptMethod,
     /// For names the record types; for packets the names that DNS questions to outside asked for.
     pub detail: BTreeSet<String>,
     /// How many times, at least.
@@ -97,13 +97,13 @@ pub struct Tried {
     /// The last time.
     pub last: Timestamp,
     /// What stops it, the most certain first.
-    pub stops: Vec<Stop>,
+    pub stops: Vec<SuggestedFix>,
 }
 
 /// How a workload tried to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum By {
+pub enum AttemptMethod {
     /// It asked for a DNS name.
     Name,
     /// It sent a packet.
@@ -113,9 +113,9 @@ pub enum By {
 /// A setting that stops an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Stop {
+pub struct SuggestedFix {
     /// How certain it is that this setting is the right one.
-    pub sure: Sure,
+    pub sure: FixConfidence,
     /// What to do, in words.
     pub setting: String,
     /// The object to change.
@@ -129,7 +129,7 @@ pub struct Stop {
 /// How certain it is that a setting stops an attempt. The order is that of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Sure {
+pub enum FixConfidence {
     /// The workload's own setting names the host.
     Certain,
     /// An object of the same namespace names the host, or a rule knows it.
@@ -138,17 +138,17 @@ pub enum Sure {
     Possible,
 }
 
-impl Report {
+impl AuditReport {
     /// Indented JSON.
-    pub fn json(&self) -> crate::Result<String> {
+    pub fn to_json(&self) -> crate::Result<String> {
         let text = serde_json::to_string_pretty(self);
         Ok(text.map_err(|cause| crate::Error::Report { cause: cause.to_string() })? + "\n")
     }
 }
 
-impl Verdict {
+impl AuditVerdict {
     /// The result as a sentence.
-    pub fn sentence(self) -> &'static str {
+    pub fn as_sentence(self) -> &'static str {
         match self {
             Self::NotSoaked => "only objects were examined; nothing was observed",
             Self::Quiet => "nothing tried to leave",

@@ -4,41 +4,41 @@
 
 use askama::Template;
 
-use super::{By, Report, Sure, Tried, Verdict};
-use crate::evidence::{Outcome, Seeing};
-use crate::line::Source;
+use super::{AttemptMethod, AuditReport, AuditVerdict, EgressAttempt, FixConfidence};
+use crate::evidence::{ExerciseOutcome, Observer};
+use crate::observer::ObservationMethod;
 use crate::{Error, Result};
 
 #[derive(Template)]
 #[template(path = "report.html")]
-struct Page<'a> {
-    report: &'a Report,
+struct HtmlPage<'a> {
+    report: &'a AuditReport,
 }
 
 #[derive(Template)]
 #[template(path = "report.md", escape = "none")]
-struct Text<'a> {
-    report: &'a Report,
+struct MarkdownText<'a> {
+    report: &'a AuditReport,
 }
 
-impl Report {
+impl AuditReport {
     /// The report as one HTML page.
-    pub fn html(&self) -> Result<String> {
-        render(&Page { report: self })
+    pub fn to_html(&self) -> Result<String> {
+        render_template(&HtmlPage { report: self })
     }
 
     /// The report as Markdown.
-    pub fn markdown(&self) -> Result<String> {
-        render(&Text { report: self })
+    pub fn to_markdown(&self) -> Result<String> {
+        render_template(&MarkdownText { report: self })
     }
 
     /// Whether the audit listened.
     fn is_soaked(&self) -> bool {
-        self.verdict != Verdict::NotSoaked
+        self.verdict != AuditVerdict::NotSoaked
     }
 
     /// How long it listened, in seconds.
-    fn seconds(&self) -> i64 {
+    fn duration_seconds(&self) -> i64 {
         match (self.from, self.to) {
             (Some(from), Some(to)) => to.duration_since(from).as_secs(),
             _ => 0,
@@ -46,7 +46,7 @@ impl Report {
     }
 
     /// What was audited.
-    fn place(&self) -> String {
+    fn cluster_label(&self) -> String {
         match self.context.as_str() {
             "" => "Manifests".to_owned(),
             context => format!("Cluster {context} ({})", self.server),
@@ -54,7 +54,7 @@ impl Report {
     }
 
     /// The audited namespaces.
-    fn scope(&self) -> String {
+    fn namespaces_label(&self) -> String {
         match self.namespaces.as_slice() {
             [] => "all namespaces".to_owned(),
             names => names.join(", "),
@@ -62,9 +62,9 @@ impl Report {
     }
 }
 
-impl Tried {
+impl EgressAttempt {
     /// The sender: the workload, or its address, or both where several pods share the address.
-    pub fn who(&self) -> String {
+    pub fn sender_label(&self) -> String {
         match (&self.workload, &self.address) {
             (Some(workload), None) => workload.to_string(),
             (Some(workload), Some(address)) => format!("{workload} or {address}"),
@@ -76,11 +76,11 @@ impl Tried {
     }
 
     /// How it tried.
-    fn how(&self) -> String {
+    fn method_label(&self) -> String {
         let detail: Vec<&str> = self.detail.iter().map(String::as_str).collect();
         let kind = match self.by {
-            By::Name => "DNS question",
-            By::Packet => "packet",
+            AttemptMethod::Name => "DNS question",
+            AttemptMethod::Packet => "packet",
         };
         if detail.is_empty() { kind.to_owned() } else { format!("{kind} ({})", detail.join(", ")) }
     }
@@ -97,16 +97,16 @@ impl Tried {
     }
 }
 
-impl Seeing {
+impl Observer {
     /// What this method can see.
-    fn text(&self) -> String {
+    fn describe_method(&self) -> String {
         let source = match self.source {
-            Source::Dns => "DNS names that CoreDNS forwards to the sink",
-            Source::Packets => "packets, also those that a network policy drops",
-            Source::Conntrack => {
+            ObservationMethod::Dns => "DNS names that CoreDNS forwards to the sink",
+            ObservationMethod::Packets => "packets, also those that a network policy drops",
+            ObservationMethod::Conntrack => {
                 "the kernel's connection table; what a network policy drops may be missing"
             }
-            Source::None => "nothing",
+            ObservationMethod::None => "nothing",
         };
         match &self.reason {
             Some(reason) => format!("{source} ({reason})"),
@@ -115,8 +115,8 @@ impl Seeing {
     }
 }
 
-impl Sure {
-    fn text(self) -> &'static str {
+impl FixConfidence {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Certain => "certain",
             Self::Likely => "likely",
@@ -125,8 +125,8 @@ impl Sure {
     }
 }
 
-impl Outcome {
-    fn text(self) -> &'static str {
+impl ExerciseOutcome {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",
             Self::Failed => "failed",
@@ -134,7 +134,7 @@ impl Outcome {
     }
 }
 
-fn render(template: &impl Template) -> Result<String> {
+fn render_template(template: &impl Template) -> Result<String> {
     template.render().map_err(|cause| Error::Report { cause: cause.to_string() })
 }
 
@@ -175,40 +175,40 @@ mod tests {
 
     use jiff::Timestamp;
 
-    use super::super::Stop;
+    use super::super::SuggestedFix;
     use super::*;
     use crate::pods::Workload;
 
-    fn report(to: &str) -> Report {
+    fn make_report(to: &str) -> AuditReport {
         let at: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
         let workload =
             Workload { kind: "Deployment".into(), namespace: "shop".into(), name: "llm".into() };
-        let tried = Tried {
+        let tried = EgressAttempt {
             workload: Some(workload.clone()),
             pods: ["shop/llm-1".to_owned()].into(),
             nodes: BTreeSet::new(),
             address: None,
             to: to.into(),
-            by: By::Name,
+            by: AttemptMethod::Name,
             detail: ["A".to_owned()].into(),
             count: 3,
             first: at,
             last: at,
-            stops: vec![Stop {
-                sure: Sure::Certain,
+            stops: vec![SuggestedFix {
+                sure: FixConfidence::Certain,
                 setting: "set HF_HUB_OFFLINE=1".into(),
                 subject: Some(workload),
                 why: String::new(),
             }],
         };
-        Report {
+        AuditReport {
             version: 1,
             gantry: "0.1.0".into(),
             context: "site".into(),
             server: "https://10.0.0.1:6443".into(),
             namespaces: vec!["shop".into()],
             written: at,
-            verdict: Verdict::Tried,
+            verdict: AuditVerdict::Tried,
             from: Some(at),
             to: Some(at),
             attempts: vec![tried],
@@ -223,23 +223,25 @@ mod tests {
 
     #[test]
     fn each_form_has_the_verdict_who_tried_what_and_what_stops_it() {
-        let report = report("huggingface.co");
-        for text in [report.html().unwrap(), report.markdown().unwrap(), report.json().unwrap()] {
+        let report = make_report("huggingface.co");
+        for text in
+            [report.to_html().unwrap(), report.to_markdown().unwrap(), report.to_json().unwrap()]
+        {
             for part in
                 ["huggingface.co", "llm-1", "HF", "HUB", "OFFLINE=1", "node2: nothing was seen"]
             {
                 assert!(text.contains(part), "{part}\n{text}");
             }
         }
-        assert!(report.json().unwrap().contains("\"verdict\": \"tried\""));
-        assert!(report.markdown().unwrap().contains("something tried to leave"));
+        assert!(report.to_json().unwrap().contains("\"verdict\": \"tried\""));
+        assert!(report.to_markdown().unwrap().contains("something tried to leave"));
     }
 
     #[test]
     fn a_name_that_is_no_name_stays_text() {
-        let report = report("<script>alert(1)</script>|`x`\n# y");
-        assert!(!report.html().unwrap().contains("<script>alert"));
-        let markdown = report.markdown().unwrap();
+        let report = make_report("<script>alert(1)</script>|`x`\n# y");
+        assert!(!report.to_html().unwrap().contains("<script>alert"));
+        let markdown = report.to_markdown().unwrap();
         assert!(!markdown.contains("<script>") && !markdown.contains("\n# y"), "{markdown}");
     }
 }

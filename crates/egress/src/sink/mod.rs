@@ -15,10 +15,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 
-use crate::line::{Line, Query, Source};
-use crate::tally::{MOST, Tally};
+use crate::observer::{DnsQuery, ObservationMethod, ObserverMessage};
+use crate::tally::{MOST, SightingTally};
 use crate::{Error, Result};
-use probe::{Back, Probes};
+use probe::{ForwardingProbes, QuestionOwner};
 
 /// The port that the sink listens on: above 1024, so that it needs no capability.
 pub const PORT: u16 = 5353;
@@ -32,34 +32,38 @@ const IDLE: Duration = Duration::from_secs(5);
 const BEAT: Duration = Duration::from_millis(250);
 
 /// Where an observer's messages go: standard output, or the audit in the same process.
-pub type Tell = Arc<dyn Fn(Line) + Send + Sync>;
+pub type ObserverOutput = Arc<dyn Fn(ObserverMessage) + Send + Sync>;
 
 /// A sink that is bound to its address, over UDP and TCP.
-pub struct Sink {
+pub struct DnsSink {
     udp: UdpSocket,
     tcp: TcpListener,
-    state: Arc<State>,
+    state: Arc<SinkState>,
 }
 
 /// What the tasks of a sink share.
-struct State {
-    queries: Mutex<Tally<Query>>,
-    probes: Mutex<Probes>,
-    tell: Tell,
+struct SinkState {
+    queries: Mutex<SightingTally<DnsQuery>>,
+    probes: Mutex<ForwardingProbes>,
+    output: ObserverOutput,
 }
 
-impl Sink {
+impl DnsSink {
     /// Binds to an address. `probe` are the name servers that it tests, to know whether they forward.
-    pub async fn bind(address: SocketAddr, probe: &[SocketAddr], tell: Tell) -> Result<Self> {
+    pub async fn bind(
+        address: SocketAddr,
+        probe: &[SocketAddr],
+        tell: ObserverOutput,
+    ) -> Result<Self> {
         let failed = |cause: io::Error| Error::Listen { address, cause };
         let tcp = TcpListener::bind(address).await.map_err(failed)?;
         // With port 0 the system chooses one; UDP has to get the same.
         let address = tcp.local_addr().map_err(failed)?;
         let udp = UdpSocket::bind(address).await.map_err(failed)?;
-        let state = State {
-            queries: Mutex::new(Tally::new(MOST)),
-            probes: Mutex::new(Probes::new(probe)),
-            tell,
+        let state = SinkState {
+            queries: Mutex::new(SightingTally::new(MOST)),
+            probes: Mutex::new(ForwardingProbes::new(probe)),
+            output: tell,
         };
         Ok(Self { udp, tcp, state: Arc::new(state) })
     }
@@ -72,51 +76,54 @@ impl Sink {
 
     /// Answers questions until `stop` completes, then reports what was not reported yet.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
-        (self.state.tell)(Line::Ready { source: Source::Dns, reason: None });
-        let datagrams = datagrams(&self.udp, &self.state);
-        let connections = connections(&self.tcp, &self.state);
+        (self.state.output)(ObserverMessage::Ready {
+            source: ObservationMethod::Dns,
+            reason: None,
+        });
+        let datagrams = serve_datagrams(&self.udp, &self.state);
+        let connections = serve_connections(&self.tcp, &self.state);
         tokio::select! {
             () = datagrams => {}
             () = connections => {}
-            () = probe::ask(&self.state.probes, &self.state.tell) => {}
-            () = beat(&self.state) => {}
+            () = probe::run_probes(&self.state.probes, &self.state.output) => {}
+            () = report_periodically(&self.state) => {}
             () = stop => {}
         }
-        let rest = self.state.lock().rest();
-        self.state.told(rest);
+        let rest = self.state.lock_queries().take_unreported();
+        self.state.send_queries(rest);
     }
 }
 
-impl State {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Tally<Query>> {
+impl SinkState {
+    fn lock_queries(&self) -> std::sync::MutexGuard<'_, SightingTally<DnsQuery>> {
         self.queries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends questions with their counts.
-    fn told(&self, queries: Vec<(Query, crate::tally::Seen)>) {
+    fn send_queries(&self, queries: Vec<(DnsQuery, crate::tally::Sightings)>) {
         for (query, seen) in queries {
-            (self.tell)(Line::Query { query, seen });
+            (self.output)(ObserverMessage::Query { query, seen });
         }
     }
 
     /// Counts the questions of a message and returns the answer.
-    fn answer(&self, bytes: &[u8]) -> Option<Vec<u8>> {
-        let asked = message::read(bytes)?;
+    fn answer_message(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let asked = message::read_question(bytes)?;
         for query in asked.queries {
             let back = {
                 let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
-                probes.came_back(&query.name)
+                probes.note_question(&query.name)
             };
             // A test question of the sink's own is nobody's attempt.
-            if let Back::Own(line) = back {
+            if let QuestionOwner::Own(line) = back {
                 if let Some(line) = line {
-                    (self.tell)(line);
+                    (self.output)(line);
                 }
                 continue;
             }
-            let new = self.lock().note(&query);
+            let new = self.lock_queries().add_sighting(&query);
             if let Some(seen) = new {
-                (self.tell)(Line::Query { query, seen });
+                (self.output)(ObserverMessage::Query { query, seen });
             }
         }
         Some(asked.answer)
@@ -124,7 +131,7 @@ impl State {
 }
 
 /// Serves UDP.
-async fn datagrams(socket: &UdpSocket, state: &State) {
+async fn serve_datagrams(socket: &UdpSocket, state: &SinkState) {
     let mut buffer = [0; LARGEST];
     loop {
         // An error is about one earlier answer (ICMP "port unreachable"): the socket is still good.
@@ -132,14 +139,14 @@ async fn datagrams(socket: &UdpSocket, state: &State) {
             tokio::task::yield_now().await;
             continue;
         };
-        if let Some(answer) = state.answer(&buffer[..length]) {
+        if let Some(answer) = state.answer_message(&buffer[..length]) {
             let _ = socket.send_to(&answer, peer).await;
         }
     }
 }
 
 /// Serves TCP.
-async fn connections(listener: &TcpListener, state: &Arc<State>) {
+async fn serve_connections(listener: &TcpListener, state: &Arc<SinkState>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         // A permit before `accept`: further connections wait in the kernel's queue, not in our memory.
@@ -151,14 +158,14 @@ async fn connections(listener: &TcpListener, state: &Arc<State>) {
         };
         let state = state.clone();
         tokio::spawn(async move {
-            let _ = connection(stream, &state).await;
+            let _ = serve_connection(stream, &state).await;
             drop(permit);
         });
     }
 }
 
 /// Serves one TCP connection: several messages, each after its length (RFC 7766).
-async fn connection(mut stream: TcpStream, state: &State) -> io::Result<()> {
+async fn serve_connection(mut stream: TcpStream, state: &SinkState) -> io::Result<()> {
     loop {
         let length = tokio::time::timeout(IDLE, stream.read_u16()).await??;
         // No resolver asks with so much: the connection is closed without an answer.
@@ -167,7 +174,7 @@ async fn connection(mut stream: TcpStream, state: &State) -> io::Result<()> {
         }
         let mut bytes = vec![0; length.into()];
         tokio::time::timeout(IDLE, stream.read_exact(&mut bytes)).await??;
-        let Some(answer) = state.answer(&bytes) else { return Ok(()) };
+        let Some(answer) = state.answer_message(&bytes) else { return Ok(()) };
         let Ok(length) = u16::try_from(answer.len()) else { return Ok(()) };
         let mut framed = length.to_be_bytes().to_vec();
         framed.extend(answer);
@@ -176,19 +183,19 @@ async fn connection(mut stream: TcpStream, state: &State) -> io::Result<()> {
 }
 
 /// Reports what is due, again and again.
-async fn beat(state: &State) {
+async fn report_periodically(state: &SinkState) {
     let mut left_out = 0;
     loop {
         tokio::time::sleep(BEAT).await;
         let (due, now_left_out) = {
-            let mut queries = state.lock();
-            (queries.due(), queries.left_out())
+            let mut queries = state.lock_queries();
+            (queries.take_due(), queries.left_out())
         };
-        state.told(due);
+        state.send_queries(due);
         // Reported when the count has doubled: a flood of names must not become a flood of messages.
         if now_left_out > left_out.max(1) * 2 - 1 {
             left_out = now_left_out;
-            (state.tell)(Line::LeftOut { count: left_out });
+            (state.output)(ObserverMessage::LeftOut { count: left_out });
         }
     }
 }

@@ -14,8 +14,8 @@ use hickory_proto::op::{Message, Query};
 use hickory_proto::rr::{Name, RecordType};
 use tokio::net::UdpSocket;
 
-use super::Tell;
-use crate::line::Line;
+use super::ObserverOutput;
+use crate::observer::ObserverMessage;
 
 /// The zone of the test names: `invalid` never exists (RFC 6761), so a server that does not forward yet
 /// answers without asking anybody outside for a real name.
@@ -26,59 +26,59 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The name servers that are tested.
-pub(super) struct Probes {
+pub(super) struct ForwardingProbes {
     /// A random word in the test names of this sink, so that another sink's are not taken for its own.
     token: String,
-    servers: Vec<Server>,
+    servers: Vec<ProbedServer>,
 }
 
 /// Whose question it was that came in.
-pub(super) enum Back {
+pub(super) enum QuestionOwner {
     /// A test question of a sink, with the message to send when a server is reached for the first time.
-    Own(Option<Line>),
+    Own(Option<ObserverMessage>),
     /// A pod's.
     Foreign,
 }
 
 /// A name server that is tested.
-struct Server {
+struct ProbedServer {
     address: SocketAddr,
     /// When a test question came back last; absent while none do.
     reached: Option<Instant>,
 }
 
-impl Probes {
+impl ForwardingProbes {
     pub(super) fn new(servers: &[SocketAddr]) -> Self {
-        let server = |address: &SocketAddr| Server { address: *address, reached: None };
-        Self { token: crate::token(), servers: servers.iter().map(server).collect() }
+        let server = |address: &SocketAddr| ProbedServer { address: *address, reached: None };
+        Self { token: crate::random_token(), servers: servers.iter().map(server).collect() }
     }
 
     /// Recognises a test question by its name, and notes the server that forwarded it.
-    pub(super) fn came_back(&mut self, name: &str) -> Back {
-        let Some(own) = name.strip_suffix(ZONE) else { return Back::Foreign };
+    pub(super) fn note_question(&mut self, name: &str) -> QuestionOwner {
+        let Some(own) = name.strip_suffix(ZONE) else { return QuestionOwner::Foreign };
         let own = own.strip_suffix('.').unwrap_or_default();
         // A test question of another sink, perhaps of an earlier audit.
         let Some((index, _)) = own.split_once('-').filter(|(_, token)| *token == self.token) else {
-            return Back::Own(None);
+            return QuestionOwner::Own(None);
         };
         let server = index.parse().ok().and_then(|index: usize| self.servers.get_mut(index));
-        Back::Own(server.and_then(|server| {
+        QuestionOwner::Own(server.and_then(|server| {
             let is_new = server.reached.replace(Instant::now()).is_none();
-            is_new.then_some(Line::Reached { server: server.address })
+            is_new.then_some(ObserverMessage::Reached { server: server.address })
         }))
     }
 
     /// The servers that stopped forwarding since the last call.
-    fn lost(&mut self) -> Vec<Line> {
+    fn take_lost_servers(&mut self) -> Vec<ObserverMessage> {
         let lost = self.servers.iter_mut().filter_map(|server| {
             server.reached.take_if(|reached| reached.elapsed() > PATIENCE)?;
-            Some(Line::Lost { server: server.address })
+            Some(ObserverMessage::Lost { server: server.address })
         });
         lost.collect()
     }
 
     /// One test question for each server; the name has the server's place in the list.
-    fn questions(&self) -> Vec<(SocketAddr, Vec<u8>)> {
+    fn build_questions(&self) -> Vec<(SocketAddr, Vec<u8>)> {
         let questions = self.servers.iter().enumerate().filter_map(|(index, server)| {
             let name = format!("{index}-{}.{ZONE}.", self.token);
             let mut message = Message::query();
@@ -91,7 +91,7 @@ impl Probes {
 }
 
 /// Tests all servers again and again.
-pub(super) async fn ask(probes: &Mutex<Probes>, tell: &Tell) {
+pub(super) async fn run_probes(probes: &Mutex<ForwardingProbes>, tell: &ObserverOutput) {
     let lock = || probes.lock().unwrap_or_else(PoisonError::into_inner);
     let Ok(socket) = UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0)).await else {
         return std::future::pending().await;
@@ -100,7 +100,7 @@ pub(super) async fn ask(probes: &Mutex<Probes>, tell: &Tell) {
     let v6 = UdpSocket::bind((std::net::Ipv6Addr::UNSPECIFIED, 0)).await.ok();
     let mut answers = [0; 512];
     loop {
-        let questions = lock().questions();
+        let questions = lock().build_questions();
         for (server, question) in questions {
             let own = if server.is_ipv6() { v6.as_ref().unwrap_or(&socket) } else { &socket };
             let _ = own.send_to(&question, server).await;
@@ -110,7 +110,7 @@ pub(super) async fn ask(probes: &Mutex<Probes>, tell: &Tell) {
         // the question came back to the sink.
         while socket.try_recv(&mut answers).is_ok() {}
         while v6.as_ref().is_some_and(|v6| v6.try_recv(&mut answers).is_ok()) {}
-        let lost = lock().lost();
+        let lost = lock().take_lost_servers();
         for line in lost {
             tell(line);
         }

@@ -1,6 +1,6 @@
 //! Errors of loading models into a cluster, one variant for each kind of next step.
 
-use super::order::Fault;
+use super::order::SeederFailureKind;
 
 /// An error of loading, listing or verifying models in a cluster.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +24,7 @@ pub enum Error {
         /// The claim or the node's folder.
         what: String,
         /// Who has to do something about it.
-        fault: Fault,
+        fault: SeederFailureKind,
         /// What went wrong, as the pod says it.
         message: String,
     },
@@ -46,7 +46,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// An [`Error::Input`]: what is wrong, and the next step.
-    pub(super) fn input(
+    pub(super) fn invalid_input(
         what: impl Into<String>,
         why: impl Into<String>,
         next: impl Into<String>,

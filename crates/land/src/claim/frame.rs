@@ -34,14 +34,14 @@ pub(super) const HEAD: usize = 4 + 1 + 4;
 
 /// A request: `length` bytes of a blob from `start` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Request {
+pub(super) struct PieceRequest {
     pub(super) id: u32,
     pub(super) digest: Digest,
     pub(super) start: u64,
     pub(super) length: u32,
 }
 
-impl Request {
+impl PieceRequest {
     pub(super) fn to_bytes(self) -> [u8; REQUEST] {
         let mut bytes = [0; REQUEST];
         bytes[..4].copy_from_slice(&self.id.to_be_bytes());
@@ -52,10 +52,10 @@ impl Request {
     }
 
     pub(super) fn parse(bytes: &[u8; REQUEST]) -> Self {
-        let (id, rest) = split::<4, _>(bytes);
-        let (digest, rest) = split::<32, _>(rest);
-        let (start, rest) = split::<8, _>(rest);
-        let (length, _) = split::<4, _>(rest);
+        let (id, rest) = split_array::<4, _>(bytes);
+        let (digest, rest) = split_array::<32, _>(rest);
+        let (start, rest) = split_array::<8, _>(rest);
+        let (length, _) = split_array::<4, _>(rest);
         Self {
             id: u32::from_be_bytes(id),
             digest: Digest::from_bytes(digest),
@@ -67,14 +67,14 @@ impl Request {
 
 /// The header of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct PieceHeader {
     pub(super) id: u32,
     /// Whether the bytes that follow are the piece (status 0); else they are an error message (1).
     pub(super) is_piece: bool,
     pub(super) length: u32,
 }
 
-impl Head {
+impl PieceHeader {
     pub(super) fn to_bytes(self) -> [u8; HEAD] {
         let mut bytes = [0; HEAD];
         bytes[..4].copy_from_slice(&self.id.to_be_bytes());
@@ -84,9 +84,9 @@ impl Head {
     }
 
     pub(super) fn parse(bytes: &[u8; HEAD]) -> io::Result<Self> {
-        let (id, rest) = split::<4, _>(bytes);
-        let (status, rest) = split::<1, _>(rest);
-        let (length, _) = split::<4, _>(rest);
+        let (id, rest) = split_array::<4, _>(bytes);
+        let (status, rest) = split_array::<1, _>(rest);
+        let (length, _) = split_array::<4, _>(rest);
         let length = u32::from_be_bytes(length);
         // Before the caller allocates `length` bytes.
         if length > PIECE || status[0] > 1 {
@@ -100,7 +100,7 @@ impl Head {
 }
 
 /// The bytes of an order: its length, then its JSON.
-pub(super) fn order_bytes(json: &[u8]) -> io::Result<Vec<u8>> {
+pub(super) fn encode_order(json: &[u8]) -> io::Result<Vec<u8>> {
     let length = u32::try_from(json.len()).ok().filter(|length| *length <= LONGEST_ORDER);
     let length = length.ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidData, "these models have too many files for one push")
@@ -124,14 +124,14 @@ pub(super) fn read_order(reader: &mut impl Read) -> io::Result<Vec<u8>> {
 }
 
 /// Sends the protocol's version, before anything else.
-pub(super) fn hello(writer: &mut impl Write) -> io::Result<()> {
+pub(super) fn send_hello(writer: &mut impl Write) -> io::Result<()> {
     writer.write_all(HELLO)?;
     writer.flush()
 }
 
 /// The first `N` bytes as an array, and the rest. A short input is padded with zeros; all callers pass
 /// arrays that are long enough.
-fn split<const N: usize, T: AsRef<[u8]> + ?Sized>(bytes: &T) -> ([u8; N], &[u8]) {
+fn split_array<const N: usize, T: AsRef<[u8]> + ?Sized>(bytes: &T) -> ([u8; N], &[u8]) {
     let bytes = bytes.as_ref();
     let mut first = [0; N];
     let at = N.min(bytes.len());
@@ -147,17 +147,17 @@ mod tests {
 
     #[test]
     fn requests_and_answers_come_out_as_they_went_in() {
-        let request = Request { id: 7, digest: sha256(b"x"), start: 1 << 40, length: PIECE };
-        assert_eq!(Request::parse(&request.to_bytes()), request);
-        let head = Head { id: 9, is_piece: false, length: 12 };
-        assert_eq!(Head::parse(&head.to_bytes()).unwrap(), head);
-        let long = Head { id: 9, is_piece: true, length: PIECE + 1 };
-        assert!(Head::parse(&long.to_bytes()).is_err());
+        let request = PieceRequest { id: 7, digest: sha256(b"x"), start: 1 << 40, length: PIECE };
+        assert_eq!(PieceRequest::parse(&request.to_bytes()), request);
+        let head = PieceHeader { id: 9, is_piece: false, length: 12 };
+        assert_eq!(PieceHeader::parse(&head.to_bytes()).unwrap(), head);
+        let long = PieceHeader { id: 9, is_piece: true, length: PIECE + 1 };
+        assert!(PieceHeader::parse(&long.to_bytes()).is_err());
     }
 
     #[test]
     fn an_order_is_bounded_before_it_is_read() {
-        let bytes = order_bytes(b"{}").unwrap();
+        let bytes = encode_order(b"{}").unwrap();
         assert_eq!(read_order(&mut bytes.as_slice()).unwrap(), b"{}");
         let endless = u32::MAX.to_be_bytes();
         assert!(read_order(&mut endless.as_slice()).is_err());

@@ -17,23 +17,25 @@
 //! The pod gets the bytes from the site's registry or a depot, and through the API server from this
 //! process where neither has them.
 
-mod asked;
 mod error;
+mod exec_source;
 mod frame;
 mod node;
 mod order;
+mod piece_server;
 mod pod;
+mod pod_session;
 mod receive;
 mod registry;
-mod seed;
-mod serve;
-mod talk;
+mod seeder;
 mod volume;
 
 pub use error::{Error, Result};
 pub use node::NodePath;
-pub use order::{Event, Fault, From, MOUNT, Order, Task, Way};
-pub use pod::{Image, Use};
-pub use receive::{Place, receive};
-pub use seed::{Creates, Seeder};
-pub use volume::Volume;
+pub use order::{
+    MOUNT, ModelRegistry, SeederEvent, SeederFailureKind, SeederOrder, SeederTask, TransferRoute,
+};
+pub use pod::{SeederImage, VolumeUse};
+pub use receive::{PodEnvironment, execute_order};
+pub use seeder::{ClaimCreation, Seeder};
+pub use volume::ClaimVolume;

@@ -10,17 +10,17 @@ use std::sync::Arc;
 use cluster::objects::api::apps::v1::DaemonSet;
 use cluster::objects::api::core::v1::{Namespace, Pod};
 use cluster::objects::serde_json::{from_value, json};
-use cluster::{Right, Scope, Until, own};
+use cluster::{AwaitedPodState, ObjectScope, Permission, mark_as_own};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use store::Source;
 use store::hash::sha256;
 use tokio::time::{Duration, Instant, sleep};
-use types::snapshot::check_path;
+use types::snapshot::check_model_path;
 
 use super::error::{Error, Result};
-use super::order::{Event, Order};
-use super::pod::{self, Use};
-use super::seed::{Held, Seeder};
+use super::order::{SeederEvent, SeederOrder};
+use super::pod::{self, VolumeUse};
+use super::seeder::{Seeder, StartedWorkload};
 
 /// The scheme of such a target's URL.
 const SCHEME: &str = "node://";
@@ -45,22 +45,22 @@ pub struct NodePath {
 
 impl NodePath {
     /// Whether a target is written as a path on nodes.
-    pub fn is_one(text: &str) -> bool {
+    pub fn is_node_path(text: &str) -> bool {
         text.starts_with(SCHEME)
     }
 
     /// The rights that loading, listing or verifying models on nodes needs.
-    pub fn rights(namespace: &str) -> Vec<Right> {
-        let core = |verb, resource| Right::new(verb, "", resource).in_namespace(namespace);
-        let set = |verb| Right::new(verb, "apps", "daemonsets").in_namespace(namespace);
+    pub fn required_rights(namespace: &str) -> Vec<Permission> {
+        let core = |verb, resource| Permission::new(verb, "", resource).in_namespace(namespace);
+        let set = |verb| Permission::new(verb, "apps", "daemonsets").in_namespace(namespace);
         let mut rights = vec![core("get", "pods"), core("list", "pods")];
         rights.extend(["get", "create", "delete"].map(set));
         rights.extend(["get", "create"].map(|verb| core(verb, "pods/exec")));
         rights
     }
 
-    fn name(&self) -> String {
-        format!("gantry-seed-{}", sha256(self.to_string().as_bytes()).short())
+    fn daemon_set_name(&self) -> String {
+        format!("gantry-seed-{}", sha256(self.to_string().as_bytes()).short_hex())
     }
 }
 
@@ -79,7 +79,7 @@ impl FromStr for NodePath {
         let folder = folder.trim_end_matches('/');
         let below =
             folder.strip_prefix('/').ok_or_else(|| invalid("its folder does not start with /"))?;
-        check_path(below).map_err(|reason| invalid(&format!("its folder {reason}")))?;
+        check_model_path(below).map_err(|reason| invalid(&format!("its folder {reason}")))?;
         // A pod that mounts such a folder writable could break the node. So could a folder right below
         // the root (`/models`): a typing error away from `/`, and often a mount point of its own.
         let is_system = ["bin", "boot", "dev", "etc", "lib", "proc", "run", "sbin", "sys", "usr"]
@@ -121,35 +121,36 @@ impl fmt::Display for NodePath {
 impl Seeder {
     /// Runs an order on each node, in a folder of the node's disk, with one pod for each node. Returns
     /// the nodes by name, each with the last event of its pod. The first failure ends it.
-    pub async fn work_on_nodes(
+    pub async fn run_order_on_nodes(
         &self,
         path: &NodePath,
         namespace: &str,
-        usage: Use,
-        order: &Order,
+        usage: VolumeUse,
+        order: &SeederOrder,
         source: Option<Arc<dyn Source>>,
-    ) -> Result<Vec<(String, Event)>> {
-        self.allows_host_paths(namespace).await?;
-        let set = self.set(path, namespace, usage)?;
-        let scope = Scope::Namespace(namespace);
-        let name = path.name();
+    ) -> Result<Vec<(String, SeederEvent)>> {
+        self.check_host_paths_allowed(namespace).await?;
+        let set = self.build_daemon_set(path, namespace, usage)?;
+        let scope = ObjectScope::Namespace(namespace);
+        let name = path.daemon_set_name();
         // A DaemonSet that a killed run left may have another image or selector, so it goes first. Its
         // pods have to be gone, too: two pods would write the same folder.
-        if self.cluster().delete_own::<DaemonSet>(scope, &name).await? {
-            self.until_gone(namespace, &name).await?;
+        if self.cluster().delete_own_object::<DaemonSet>(scope, &name).await? {
+            self.wait_until_deleted(namespace, &name).await?;
         }
-        self.hold(Held::DaemonSet(namespace.to_owned(), name.clone()));
-        self.cluster().create(scope, &set).await?;
-        let pods = self.pods(path, namespace, &name).await?;
+        self.track_started(StartedWorkload::DaemonSet(namespace.to_owned(), name.clone()));
+        self.cluster().create_object(scope, &set).await?;
+        let pods = self.wait_for_nodes(path, namespace, &name).await?;
         // Lazily: a node's session begins when one of the first has ended.
         let work = pods.into_iter().map(|node| {
             let (source, name) = (source.clone(), name.clone());
             async move {
                 let what = format!("{path} on node {node}");
-                let start = async || self.running(namespace, &name, &node).await;
+                let start = async || self.wait_for_running_pod(namespace, &name, &node).await;
                 let mount = format!("{node}:{}", path.folder);
-                let event =
-                    self.through_breaks(namespace, (&what, &mount), order, source, start).await?;
+                let event = self
+                    .run_order_with_retries(namespace, (&what, &mount), order, source, start)
+                    .await?;
                 Ok::<_, Error>((node, event))
             }
         });
@@ -158,21 +159,22 @@ impl Seeder {
 
     /// Refuses a namespace whose Pod Security Standard forbids `hostPath` volumes (all but
     /// `privileged`), before a DaemonSet is made whose pods would never start.
-    async fn allows_host_paths(&self, namespace: &str) -> Result<()> {
-        let found = match self.cluster().get::<Namespace>(Scope::Cluster, namespace).await {
-            // A user who may not read the namespace gets the API server's own error later.
-            Err(cluster::Error::Forbidden { .. }) => return Ok(()),
-            found => found?,
-        };
+    async fn check_host_paths_allowed(&self, namespace: &str) -> Result<()> {
+        let found =
+            match self.cluster().get_object::<Namespace>(ObjectScope::Cluster, namespace).await {
+                // A user who may not read the namespace gets the API server's own error later.
+                Err(cluster::Error::Forbidden { .. }) => return Ok(()),
+                found => found?,
+            };
         let what = format!("namespace {namespace}");
         let Some(found) = found else {
             let next = "create it, or name another one with ?namespace=NAME";
-            return Err(Error::input(what, "it does not exist", next));
+            return Err(Error::invalid_input(what, "it does not exist", next));
         };
         let labels = found.metadata.labels.unwrap_or_default();
         match labels.get("pod-security.kubernetes.io/enforce").map(String::as_str) {
             None | Some("privileged") => Ok(()),
-            Some(level) => Err(Error::input(
+            Some(level) => Err(Error::invalid_input(
                 what,
                 format!("its pod security is {level}, which forbids hostPath volumes"),
                 "name a namespace with the label pod-security.kubernetes.io/enforce=privileged by ?namespace=NAME",
@@ -181,10 +183,15 @@ impl Seeder {
     }
 
     /// The DaemonSet that runs a seeder on each node that the selector matches.
-    fn set(&self, path: &NodePath, namespace: &str, usage: Use) -> Result<DaemonSet> {
-        let kind = if usage == Use::Write { "DirectoryOrCreate" } else { "Directory" };
+    fn build_daemon_set(
+        &self,
+        path: &NodePath,
+        namespace: &str,
+        usage: VolumeUse,
+    ) -> Result<DaemonSet> {
+        let kind = if usage == VolumeUse::Write { "DirectoryOrCreate" } else { "Directory" };
         let volume = json!({"hostPath": {"path": path.folder, "type": kind}});
-        let mut pod = pod::base(self.image(), &volume, usage);
+        let mut pod = pod::build_base_pod(self.image(), &volume, usage);
         let spec = &mut pod["spec"];
         // The API server accepts no other policy in a DaemonSet.
         spec["restartPolicy"] = json!("Always");
@@ -194,27 +201,32 @@ impl Seeder {
         // The selector says which nodes are meant; GPU nodes mostly have taints.
         spec["tolerations"] = json!([{"operator": "Exists"}]);
         spec["nodeSelector"] = json!(path.selector);
-        let name = path.name();
+        let name = path.daemon_set_name();
         pod["metadata"] = json!({"labels": {SET: name}});
         let set = json!({
             "metadata": {"name": name, "namespace": namespace},
             "spec": {"selector": {"matchLabels": {SET: name}}, "template": pod}});
         let fault = "this is a bug in Gantry, please report it";
         let mut set: DaemonSet = from_value(set)
-            .map_err(|error| Error::input(path.to_string(), error.to_string(), fault))?;
-        own(&mut set.metadata, "seeder");
+            .map_err(|error| Error::invalid_input(path.to_string(), error.to_string(), fault))?;
+        mark_as_own(&mut set.metadata, "seeder");
         if let Some(spec) = &mut set.spec {
-            own(spec.template.metadata.get_or_insert_default(), "seeder");
+            mark_as_own(spec.template.metadata.get_or_insert_default(), "seeder");
         }
         Ok(set)
     }
 
     /// Waits until the DaemonSet has a pod for each of its nodes, and returns the nodes' names.
-    async fn pods(&self, path: &NodePath, namespace: &str, name: &str) -> Result<Vec<String>> {
-        let scope = Scope::Namespace(namespace);
+    async fn wait_for_nodes(
+        &self,
+        path: &NodePath,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Vec<String>> {
+        let scope = ObjectScope::Namespace(namespace);
         let deadline = Instant::now() + self.timeout();
         loop {
-            let set = self.cluster().get::<DaemonSet>(scope, name).await?;
+            let set = self.cluster().get_object::<DaemonSet>(scope, name).await?;
             let status = set.as_ref().and_then(|set| set.status.clone()).unwrap_or_default();
             let generation = set.and_then(|set| set.metadata.generation);
             let is_seen = generation.is_some() && status.observed_generation >= generation;
@@ -223,10 +235,18 @@ impl Seeder {
             let wanted = usize::try_from(status.desired_number_scheduled).unwrap_or(0);
             if is_seen && wanted == 0 {
                 let next = "see the nodes' labels with: kubectl get nodes --show-labels";
-                return Err(Error::input(path.to_string(), "no node has these labels", next));
+                return Err(Error::invalid_input(
+                    path.to_string(),
+                    "no node has these labels",
+                    next,
+                ));
             }
-            let mut nodes: Vec<String> =
-                self.of_set(namespace, name).await?.into_iter().map(|(node, _)| node).collect();
+            let mut nodes: Vec<String> = self
+                .list_seeder_pods(namespace, name)
+                .await?
+                .into_iter()
+                .map(|(node, _)| node)
+                .collect();
             if is_seen && nodes.len() == wanted {
                 nodes.sort();
                 return Ok(nodes);
@@ -234,7 +254,7 @@ impl Seeder {
             if Instant::now() > deadline {
                 let why = format!("it has {} of its {wanted} pods", nodes.len());
                 let what = format!("DaemonSet {namespace}/{name}");
-                let warning = self.cluster().warning(namespace, name).await;
+                let warning = self.cluster().latest_warning(namespace, name).await;
                 let next = warning.unwrap_or_else(|| {
                     format!("see its events: kubectl describe daemonset {name} -n {namespace}")
                 });
@@ -245,20 +265,27 @@ impl Seeder {
     }
 
     /// The pods of a DaemonSet that are not being deleted: the node and the pod's name.
-    async fn of_set(&self, namespace: &str, name: &str) -> Result<Vec<(String, String)>> {
-        let scope = Scope::Namespace(namespace);
-        let pods = self.cluster().list::<Pod>(scope, &format!("{SET}={name}")).await?;
+    async fn list_seeder_pods(&self, namespace: &str, name: &str) -> Result<Vec<(String, String)>> {
+        let scope = ObjectScope::Namespace(namespace);
+        let pods = self.cluster().list_objects::<Pod>(scope, &format!("{SET}={name}")).await?;
         let living = pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-        Ok(living.filter_map(|pod| Some((node_of(&pod)?, pod.metadata.name?))).collect())
+        Ok(living.filter_map(|pod| Some((node_of_pod(&pod)?, pod.metadata.name?))).collect())
     }
 
     /// Waits until the pod of one node runs, and returns its name.
-    async fn running(&self, namespace: &str, name: &str, node: &str) -> Result<String> {
+    async fn wait_for_running_pod(
+        &self,
+        namespace: &str,
+        name: &str,
+        node: &str,
+    ) -> Result<String> {
         let deadline = Instant::now() + self.timeout();
         loop {
-            let pods = self.of_set(namespace, name).await?;
+            let pods = self.list_seeder_pods(namespace, name).await?;
             if let Some((_, pod)) = pods.into_iter().find(|(at, _)| at == node) {
-                self.cluster().wait_pod(namespace, &pod, Until::Running, self.timeout()).await?;
+                self.cluster()
+                    .wait_for_pod(namespace, &pod, AwaitedPodState::Running, self.timeout())
+                    .await?;
                 return Ok(pod);
             }
             if Instant::now() > deadline {
@@ -272,11 +299,11 @@ impl Seeder {
     }
 
     /// Waits until a DaemonSet and all of its pods are gone.
-    async fn until_gone(&self, namespace: &str, name: &str) -> Result<()> {
+    async fn wait_until_deleted(&self, namespace: &str, name: &str) -> Result<()> {
         let deadline = Instant::now() + self.timeout();
-        let scope = Scope::Namespace(namespace);
-        while self.cluster().get::<DaemonSet>(scope, name).await?.is_some()
-            || !self.of_set(namespace, name).await?.is_empty()
+        let scope = ObjectScope::Namespace(namespace);
+        while self.cluster().get_object::<DaemonSet>(scope, name).await?.is_some()
+            || !self.list_seeder_pods(namespace, name).await?.is_empty()
         {
             if Instant::now() > deadline {
                 let what = format!("DaemonSet {namespace}/{name}");
@@ -291,7 +318,7 @@ impl Seeder {
 }
 
 /// The node that a pod runs on; `None` while it is not scheduled.
-fn node_of(pod: &Pod) -> Option<String> {
+fn node_of_pod(pod: &Pod) -> Option<String> {
     pod.spec.as_ref()?.node_name.clone()
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use types::Digest;
 use types::site::ModelLayout;
 
-use crate::models::{Checked, Plan, Put, Record};
+use crate::models::{ModelPlan, ModelPutOutcome, ModelRecord, ModelVerifyReport};
 
 /// Where a seeder pod has the volume mounted.
 pub const MOUNT: &str = "/models";
@@ -16,22 +16,22 @@ pub const MOUNT: &str = "/models";
 /// What a seeder pod is to do, and where in its volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Order {
+pub struct SeederOrder {
     /// The folder below [`MOUNT`]; empty for the volume itself.
     pub folder: String,
     /// The work.
-    pub task: Task,
+    pub task: SeederTask,
 }
 
 /// The work of a seeder pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub enum Task {
+pub enum SeederTask {
     /// Write models into the volume.
     #[serde(rename_all = "camelCase")]
     Put {
         /// The models, with the path of each of their files.
-        plans: Vec<Plan>,
+        plans: Vec<ModelPlan>,
         /// The layout of the plans.
         layout: ModelLayout,
         /// How many revisions of each model are kept; all when absent.
@@ -39,7 +39,7 @@ pub enum Task {
         keep: Option<usize>,
         /// The registry or depot that the pod asks first for each blob.
         #[serde(default)]
-        registry: Option<From>,
+        registry: Option<ModelRegistry>,
         /// Whether the pod may also get blobs through the API server, from the process that started it.
         over_api: bool,
     },
@@ -52,7 +52,7 @@ pub enum Task {
 /// A registry (the site's, or a depot's OCI endpoint) that has the models' blobs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct From {
+pub struct ModelRegistry {
     /// Its host and port: the key of its credential in the pull secret.
     pub host: String,
     /// The URL that the pod reaches it at: `http://…` or `https://…`.
@@ -67,7 +67,7 @@ pub struct From {
 /// What a pod reports, each a line of JSON on its standard error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "camelCase")]
-pub enum Event {
+pub enum SeederEvent {
     /// Another push uses this pod at the moment; nothing was done.
     Busy,
     /// The order is accepted, and this process alone writes to the volume.
@@ -94,29 +94,29 @@ pub enum Event {
         /// The text.
         message: String,
     },
-    /// The last event of [`SeederTask::Put`]: all models are there.
+    /// The last event of [`SeederTask::ModelPutOutcome`]: all models are there.
     Put {
         /// What was done for each model, in the order of the plans.
-        puts: Vec<Put>,
+        puts: Vec<ModelPutOutcome>,
         /// Where the bytes came from.
-        via: Way,
+        via: TransferRoute,
         /// The older revisions that were removed.
         collected: Vec<String>,
     },
     /// The last event of [`SeederTask::Verify`].
     Checked {
         /// What is damaged or missing.
-        checked: Checked,
+        checked: ModelVerifyReport,
     },
     /// The last event of [`SeederTask::List`].
     Listed {
         /// One record for each model.
-        records: Vec<Record>,
+        records: Vec<ModelRecord>,
     },
     /// The last event of an order that failed.
     Failed {
         /// Who has to do something about it.
-        fault: Fault,
+        fault: SeederFailureKind,
         /// What went wrong.
         message: String,
     },
@@ -125,7 +125,7 @@ pub enum Event {
 /// Where the bytes came from that were written to a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Way {
+pub enum TransferRoute {
     /// No bytes had to be moved.
     None,
     /// All from the registry or the depot.
@@ -139,7 +139,7 @@ pub enum Way {
 /// The kind of a failure in a pod: who has to do something about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Fault {
+pub enum SeederFailureKind {
     /// The source's bytes do not have the digest that they should have.
     Integrity,
     /// Nothing was changed; the user has to change something first.
@@ -148,27 +148,27 @@ pub enum Fault {
     Failed,
 }
 
-impl Order {
+impl SeederOrder {
     /// Refuses an order with a path or a link that leads out of the volume. The pod checks it, since
     /// whoever may exec into the pod can send it an order.
-    pub fn check(&self) -> Result<(), String> {
-        inside(Path::new(&self.folder))?;
-        let Task::Put { plans, .. } = &self.task else { return Ok(()) };
+    pub fn check_paths(&self) -> Result<(), String> {
+        check_path_inside(Path::new(&self.folder))?;
+        let SeederTask::Put { plans, .. } = &self.task else { return Ok(()) };
         for plan in plans {
             for path in plan.contents.keys() {
-                inside(path)?;
+                check_path_inside(path)?;
             }
             for (path, _) in &plan.pointers {
-                inside(path)?;
+                check_path_inside(path)?;
             }
             let Some(folder) = &plan.folder else { continue };
-            inside(&folder.path)?;
+            check_path_inside(&folder.path)?;
             for path in folder.files.keys() {
-                inside(path)?;
+                check_path_inside(path)?;
             }
             for (path, to) in &folder.links {
-                inside(path)?;
-                leads_inside(&folder.path.join(path), to)?;
+                check_path_inside(path)?;
+                check_link_inside(&folder.path.join(path), to)?;
             }
         }
         Ok(())
@@ -176,13 +176,13 @@ impl Order {
 
     /// The digests of all blobs that the pod may ask for; it gets no others.
     pub fn digests(&self) -> BTreeSet<Digest> {
-        let Task::Put { plans, .. } = &self.task else { return BTreeSet::new() };
-        plans.iter().flat_map(Plan::files).map(|(_, content)| content.digest).collect()
+        let SeederTask::Put { plans, .. } = &self.task else { return BTreeSet::new() };
+        plans.iter().flat_map(ModelPlan::files).map(|(_, content)| content.digest).collect()
     }
 }
 
 /// Only plain names: no `..`, no `/` in front.
-fn inside(path: &Path) -> Result<(), String> {
+fn check_path_inside(path: &Path) -> Result<(), String> {
     if path.components().all(|part| matches!(part, Component::Normal(_))) {
         return Ok(());
     }
@@ -191,7 +191,7 @@ fn inside(path: &Path) -> Result<(), String> {
 
 /// Follows the components of a relative link from the folder that it is in; going up above the volume
 /// at any moment is refused, also if it comes back.
-fn leads_inside(link: &Path, to: &Path) -> Result<(), String> {
+fn check_link_inside(link: &Path, to: &Path) -> Result<(), String> {
     let mut at = link.parent().map(PathBuf::from).unwrap_or_default();
     for part in to.components() {
         let is_inside = match part {
@@ -216,20 +216,20 @@ mod tests {
 
     #[test]
     fn nothing_of_an_order_leads_out_of_the_volume() {
-        assert!(inside(Path::new("a/b")).is_ok());
-        assert!(inside(Path::new("a/../b")).is_err());
-        assert!(inside(Path::new("/a")).is_err());
+        assert!(check_path_inside(Path::new("a/b")).is_ok());
+        assert!(check_path_inside(Path::new("a/../b")).is_err());
+        assert!(check_path_inside(Path::new("/a")).is_err());
         let link = Path::new("models--a/snapshots/c/x");
-        assert!(leads_inside(link, Path::new("../../blobs/y")).is_ok());
-        assert!(leads_inside(link, Path::new("../../../../y")).is_err());
-        assert!(leads_inside(link, Path::new("/etc/passwd")).is_err());
+        assert!(check_link_inside(link, Path::new("../../blobs/y")).is_ok());
+        assert!(check_link_inside(link, Path::new("../../../../y")).is_err());
+        assert!(check_link_inside(link, Path::new("/etc/passwd")).is_err());
     }
 
     #[test]
     fn events_are_lines_of_json() {
-        let event = Event::Progress { moved: 1, skipped: 2 };
+        let event = SeederEvent::Progress { moved: 1, skipped: 2 };
         let line = serde_json::to_string(&event).unwrap();
         assert_eq!(line, r#"{"event":"progress","moved":1,"skipped":2}"#);
-        assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
+        assert_eq!(serde_json::from_str::<SeederEvent>(&line).unwrap(), event);
     }
 }

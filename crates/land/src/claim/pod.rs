@@ -4,13 +4,13 @@
 
 use cluster::objects::api::core::v1::{Namespace, Pod};
 use cluster::objects::serde_json::{from_value, json};
-use cluster::{Cluster, Scope, own};
+use cluster::{Cluster, ObjectScope, mark_as_own};
 use serde_json::Value;
 use store::hash::sha256;
 
 use super::error::{Error, Result};
 use super::order::MOUNT;
-use super::volume::Volume;
+use super::volume::ClaimVolume;
 
 /// The container's name.
 pub(super) const CONTAINER: &str = "seeder";
@@ -23,7 +23,7 @@ const OPENSHIFT: &str = "openshift.io/sa.scc.uid-range";
 
 /// The image of seeder pods, and what nodes need to run it.
 #[derive(Debug, Clone)]
-pub struct Image {
+pub struct SeederImage {
     /// The reference of Gantry's own image in the site's registry.
     pub reference: String,
     /// The pull secret for it; the pod's own registry client uses it as well.
@@ -34,7 +34,7 @@ pub struct Image {
 
 /// Whether a seeder writes to its volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
+pub enum VolumeUse {
     /// It writes models there.
     Write,
     /// It only reads; the mount is read-only.
@@ -43,32 +43,32 @@ pub enum Use {
 
 /// The pod's name: one for each claim and use, so that a second push finds the pod of the first and
 /// waits instead of writing beside it.
-pub(super) fn name(claim: &str, usage: Use) -> String {
+pub(super) fn seeder_pod_name(claim: &str, usage: VolumeUse) -> String {
     let verb = match usage {
-        Use::Write => "seed",
-        Use::Read => "verify",
+        VolumeUse::Write => "seed",
+        VolumeUse::Read => "verify",
     };
     let plain = format!("gantry-{verb}-{claim}");
     // A pod's name is also its host name: a DNS label of at most 63 characters without dots.
     if plain.len() <= 63 && !plain.contains('.') {
         return plain;
     }
-    format!("gantry-{verb}-{}", sha256(claim.as_bytes()).short())
+    format!("gantry-{verb}-{}", sha256(claim.as_bytes()).short_hex())
 }
 
 /// The pod that mounts a claim.
-pub(super) async fn pod(
+pub(super) async fn build_claim_pod(
     cluster: &Cluster,
-    volume: &Volume,
-    image: &Image,
-    usage: Use,
+    volume: &ClaimVolume,
+    image: &SeederImage,
+    usage: VolumeUse,
 ) -> Result<Pod> {
     let path = &volume.path;
-    let is_openshift = gives_users(cluster, &path.namespace).await?;
-    let claim = json!({"claimName": path.name, "readOnly": usage == Use::Read});
-    let mut pod = base(image, &json!({"persistentVolumeClaim": claim}), usage);
+    let is_openshift = assigns_user_ids(cluster, &path.namespace).await?;
+    let claim = json!({"claimName": path.name, "readOnly": usage == VolumeUse::Read});
+    let mut pod = build_base_pod(image, &json!({"persistentVolumeClaim": claim}), usage);
     pod["metadata"] = json!({
-        "name": name(&path.name, usage),
+        "name": seeder_pod_name(&path.name, usage),
         "namespace": path.namespace,
         // A mesh's sidecar would need rights that the pod has not, and would keep it from ending. Istio
         // reads the label, older releases of it the annotation.
@@ -80,18 +80,18 @@ pub(super) async fn pod(
         pod["spec"]["securityContext"]["fsGroup"] = json!(GROUP);
         pod["spec"]["securityContext"]["fsGroupChangePolicy"] = json!("OnRootMismatch"); // no walk over all files at each start
     }
-    place(&mut pod, volume, image);
-    built(pod, &path.to_string())
+    set_placement(&mut pod, volume, image);
+    into_typed_pod(pod, &path.to_string())
 }
 
 /// What the seeder pods of claims and of nodes have in common: a pod that has this volume at [`MOUNT`].
-pub(super) fn base(image: &Image, volume: &Value, usage: Use) -> Value {
+pub(super) fn build_base_pod(image: &SeederImage, volume: &Value, usage: VolumeUse) -> Value {
     let mut volume = volume.clone();
     volume["name"] = json!("models");
     // The root file system is read-only: `/tmp` has the lock and the registry's CA file.
     let mut volumes = vec![volume, json!({"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}})];
     let mut mounts = vec![
-        json!({"name": "models", "mountPath": MOUNT, "readOnly": usage == Use::Read}),
+        json!({"name": "models", "mountPath": MOUNT, "readOnly": usage == VolumeUse::Read}),
         json!({"name": "tmp", "mountPath": "/tmp"}),
     ];
     let mut environment = vec![json!({"name": "HOME", "value": "/tmp"})];
@@ -139,7 +139,7 @@ pub(super) fn base(image: &Image, volume: &Value, usage: Use) -> Value {
 
 /// Puts the pod where the claim can be mounted: with the tolerations and node selector of the pod that
 /// uses it, and on the same node where only one node may have it mounted.
-fn place(pod: &mut Value, volume: &Volume, image: &Image) {
+fn set_placement(pod: &mut Value, volume: &ClaimVolume, image: &SeederImage) {
     let spec = &mut pod["spec"];
     let consumer = volume.consumer.as_ref().and_then(|pod| pod.spec.as_ref());
     if let Some(consumer) = consumer {
@@ -160,18 +160,18 @@ fn place(pod: &mut Value, volume: &Volume, image: &Image) {
 }
 
 /// The pod as a typed object, marked as Gantry's own.
-pub(super) fn built(pod: Value, what: &str) -> Result<Pod> {
+pub(super) fn into_typed_pod(pod: Value, what: &str) -> Result<Pod> {
     let mut pod: Pod = from_value(pod).map_err(|error| {
-        Error::input(what, error.to_string(), "this is a bug in Gantry, please report it")
+        Error::invalid_input(what, error.to_string(), "this is a bug in Gantry, please report it")
     })?;
-    own(&mut pod.metadata, PART);
+    mark_as_own(&mut pod.metadata, PART);
     Ok(pod)
 }
 
 /// Whether the namespace assigns user ids to its pods, as OpenShift does. A user who may not read the
 /// namespace gets `false`: on OpenShift, users may read the namespaces that they work in.
-async fn gives_users(cluster: &Cluster, namespace: &str) -> Result<bool> {
-    let found = match cluster.get::<Namespace>(Scope::Cluster, namespace).await {
+async fn assigns_user_ids(cluster: &Cluster, namespace: &str) -> Result<bool> {
+    let found = match cluster.get_object::<Namespace>(ObjectScope::Cluster, namespace).await {
         Ok(found) => found,
         Err(cluster::Error::Forbidden { .. }) => return Ok(false),
         Err(error) => return Err(error.into()),

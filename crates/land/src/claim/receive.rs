@@ -11,17 +11,17 @@ use store::Source;
 use store::progress::Progress;
 use tokio::runtime::Handle;
 
-use super::asked::Asked;
+use super::exec_source::ExecSource;
 use super::frame;
-use super::order::{Event, Fault, MOUNT, Order, Task};
-use super::registry::{Pulled, Ways};
-use crate::models::{self, Record};
+use super::order::{MOUNT, SeederEvent, SeederFailureKind, SeederOrder, SeederTask};
+use super::registry::{FallbackSource, RegistryBlobSource};
+use crate::models::{self, ModelRecord};
 
 /// How often progress is reported: often enough for a progress bar, and few events.
 const INTERVAL: Duration = Duration::from_millis(250);
 
 /// The folders of the pod and its runtime.
-pub struct Place {
+pub struct PodEnvironment {
     /// Where the volume is mounted; [`MOUNT`] in a pod.
     pub mount: PathBuf,
     /// A folder that may be written to; `/tmp` in a pod.
@@ -30,9 +30,9 @@ pub struct Place {
     pub handle: Handle,
 }
 
-impl Place {
+impl PodEnvironment {
     /// The folders as a seeder pod has them.
-    pub fn in_pod(handle: Handle) -> Self {
+    pub fn of_seeder_pod(handle: Handle) -> Self {
         Self { mount: PathBuf::from(MOUNT), scratch: PathBuf::from("/tmp"), handle }
     }
 }
@@ -40,27 +40,28 @@ impl Place {
 /// Does what the order on `input` says. Blobs are requested on `output`, progress and results are
 /// written to `events`. `on_end` is called when the other side closes the streams. Returns whether
 /// the order was done; if not, an event says why.
-pub fn receive(
-    place: &Place,
+pub fn execute_order(
+    place: &PodEnvironment,
     mut input: impl Read + Send + 'static,
     mut output: impl Write + Send + 'static,
     events: impl Write + Send + 'static,
     on_end: impl FnOnce() + Send + 'static,
 ) -> bool {
-    let teller = Arc::new(Teller::new(events));
+    let teller = Arc::new(EventWriter::new(events));
     let failed = |fault, message: String| {
-        teller.tell(&Event::Failed { fault, message });
+        teller.write_event(&SeederEvent::Failed { fault, message });
         false
     };
-    let order = frame::hello(&mut output).and_then(|()| frame::read_order(&mut input));
+    let order = frame::send_hello(&mut output).and_then(|()| frame::read_order(&mut input));
     let order = match order.map_err(|error| error.to_string()).and_then(|json| {
-        let order: Order = serde_json::from_slice(&json).map_err(|error| error.to_string())?;
-        order.check().map(|()| order)
+        let order: SeederOrder =
+            serde_json::from_slice(&json).map_err(|error| error.to_string())?;
+        order.check_paths().map(|()| order)
     }) {
         Ok(order) => order,
         Err(reason) => {
             return failed(
-                Fault::Input,
+                SeederFailureKind::Input,
                 format!(
                     "the order cannot be read: {reason}; run the same command again, and report it if it stays"
                 ),
@@ -72,19 +73,22 @@ pub fn receive(
     let lock = match File::create(place.scratch.join("seeder.lock")) {
         Ok(lock) => lock,
         Err(error) => {
-            return failed(Fault::Failed, format!("cannot make a lock file in /tmp: {error}"));
+            return failed(
+                SeederFailureKind::Failed,
+                format!("cannot make a lock file in /tmp: {error}"),
+            );
         }
     };
-    if matches!(order.task, Task::Put { .. }) && lock.try_lock().is_err() {
-        teller.tell(&Event::Busy);
+    if matches!(order.task, SeederTask::Put { .. }) && lock.try_lock().is_err() {
+        teller.write_event(&SeederEvent::Busy);
         return false;
     }
-    teller.tell(&Event::Began);
-    let done = run(place, order, input, output, on_end, &teller);
+    teller.write_event(&SeederEvent::Began);
+    let done = perform_task(place, order, input, output, on_end, &teller);
     teller.flush();
     match done {
         Ok(event) => {
-            teller.tell(&event);
+            teller.write_event(&event);
             true
         }
         Err((fault, message)) => failed(fault, message),
@@ -92,92 +96,93 @@ pub fn receive(
 }
 
 /// The work itself: returns the last event, or the kind of failure and its message.
-fn run(
-    place: &Place,
-    order: Order,
+fn perform_task(
+    place: &PodEnvironment,
+    order: SeederOrder,
     input: impl Read + Send + 'static,
     output: impl Write + Send + 'static,
     on_end: impl FnOnce() + Send + 'static,
-    teller: &Arc<Teller>,
-) -> Result<Event, (Fault, String)> {
+    teller: &Arc<EventWriter>,
+) -> Result<SeederEvent, (SeederFailureKind, String)> {
     let root = match order.folder.as_str() {
         "" => place.mount.clone(),
         folder => place.mount.join(folder),
     };
-    let words = |error: models::Error| (fault(&error), error.to_string());
-    let Task::Put { plans, layout, keep, registry, over_api } = order.task else {
-        need_folder(&root)?;
-        if order.task == Task::List {
-            return Record::read_all(root.as_path())
-                .map(|records| Event::Listed { records })
+    let words = |error: models::Error| (failure_kind_of(&error), error.to_string());
+    let SeederTask::Put { plans, layout, keep, registry, over_api } = order.task else {
+        require_folder(&root)?;
+        if order.task == SeederTask::List {
+            return ModelRecord::read_all(root.as_path())
+                .map(|records| SeederEvent::Listed { records })
                 .map_err(words);
         }
-        let checked = models::verify(root.as_path(), &**teller).map_err(words)?;
-        return Ok(Event::Checked { checked });
+        let checked = models::verify_models(root.as_path(), &**teller).map_err(words)?;
+        return Ok(SeederEvent::Checked { checked });
     };
-    let files = plans.iter().flat_map(models::Plan::files);
+    let files = plans.iter().flat_map(models::ModelPlan::files);
     let sizes: std::collections::BTreeMap<_, _> =
         files.map(|(_, content)| (content.digest, content.size)).collect();
     // The input is read also when no blob may come over it: its end means that the other side is gone,
     // and that this process has to stop.
-    let asked = Asked::new(sizes.clone(), input, output, on_end);
+    let asked = ExecSource::new(sizes.clone(), input, output, on_end);
     let api: Option<Box<dyn Source>> = if over_api { Some(Box::new(asked)) } else { None };
-    let registry =
-        registry.map(|from| Pulled::new(&from, sizes, &place.scratch, place.handle.clone()));
+    let registry = registry
+        .map(|from| RegistryBlobSource::new(&from, sizes, &place.scratch, place.handle.clone()));
     let telling = Arc::clone(teller);
-    let ways = Ways::new(registry, api, Arc::new(move |message| telling.note(&message)))
-        .map_err(|reason| (Fault::Failed, reason))?;
+    let ways =
+        FallbackSource::new(registry, api, Arc::new(move |message| telling.add_note(&message)))
+            .map_err(|reason| (SeederFailureKind::Failed, reason))?;
     // Files are made writable for the volume's group: OpenShift may give the next pod another user id,
     // which has to be able to resume.
     rustix::process::umask(rustix::fs::Mode::WOTH);
-    let puts = models::write(&ways, &root, &plans, layout, &**teller).map_err(words)?;
+    let puts = models::write_models(&ways, &root, &plans, layout, &**teller).map_err(words)?;
     let collected = match keep {
-        Some(keep) => models::collect(&root, &plans, keep).map_err(words)?,
+        Some(keep) => models::collect_old_revisions(&root, &plans, keep).map_err(words)?,
         None => Vec::new(),
     };
-    Ok(Event::Put { puts, via: ways.taken(), collected })
+    Ok(SeederEvent::Put { puts, via: ways.taken_route(), collected })
 }
 
 /// A claim may name a folder in the volume; listing and verifying do not make it.
-fn need_folder(root: &Path) -> Result<(), (Fault, String)> {
+fn require_folder(root: &Path) -> Result<(), (SeederFailureKind, String)> {
     if fs::metadata(root).is_ok_and(|metadata| metadata.is_dir()) {
         return Ok(());
     }
     let folder = root.strip_prefix(MOUNT).unwrap_or(root);
     Err((
-        Fault::Input,
+        SeederFailureKind::Input,
         format!("the volume has no folder {}; nothing was loaded there yet", folder.display()),
     ))
 }
 
-fn fault(error: &models::Error) -> Fault {
+fn failure_kind_of(error: &models::Error) -> SeederFailureKind {
     match error {
-        error if error.is_integrity() => Fault::Integrity,
-        models::Error::InTheWay { .. } => Fault::Input,
-        _ => Fault::Failed,
+        error if error.is_integrity() => SeederFailureKind::Integrity,
+        models::Error::InTheWay { .. } => SeederFailureKind::Input,
+        _ => SeederFailureKind::Failed,
     }
 }
 
 /// Writes events; progress is collected and written in intervals.
-struct Teller {
+struct EventWriter {
     events: Mutex<Box<dyn Write + Send>>,
-    pending: Mutex<Pending>,
+    pending: Mutex<UnreportedProgress>,
 }
 
 /// Progress that was not written yet.
-struct Pending {
+struct UnreportedProgress {
     moved: u64,
     skipped: u64,
-    told: Instant,
+    written: Instant,
 }
 
-impl Teller {
+impl EventWriter {
     fn new(events: impl Write + Send + 'static) -> Self {
-        let pending = Pending { moved: 0, skipped: 0, told: Instant::now() };
+        let pending = UnreportedProgress { moved: 0, skipped: 0, written: Instant::now() };
         Self { events: Mutex::new(Box::new(events)), pending: Mutex::new(pending) }
     }
 
-    fn tell(&self, event: &Event) {
+    fn write_event(&self, event: &SeederEvent) {
         let Ok(mut line) = serde_json::to_vec(event) else { return };
         line.push(b'\n');
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
@@ -185,45 +190,48 @@ impl Teller {
         let _ = events.write_all(&line).and_then(|()| events.flush());
     }
 
-    fn count(&self, moved: u64, skipped: u64) {
+    fn count_bytes(&self, moved: u64, skipped: u64) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.moved += moved;
         pending.skipped += skipped;
-        if pending.told.elapsed() >= INTERVAL {
-            self.send(&mut pending);
+        if pending.written.elapsed() >= INTERVAL {
+            self.write_progress(&mut pending);
         }
     }
 
-    fn send(&self, pending: &mut Pending) {
+    fn write_progress(&self, pending: &mut UnreportedProgress) {
         if pending.moved > 0 || pending.skipped > 0 {
-            self.tell(&Event::Progress { moved: pending.moved, skipped: pending.skipped });
+            self.write_event(&SeederEvent::Progress {
+                moved: pending.moved,
+                skipped: pending.skipped,
+            });
         }
-        *pending = Pending { moved: 0, skipped: 0, told: Instant::now() };
+        *pending = UnreportedProgress { moved: 0, skipped: 0, written: Instant::now() };
     }
 
     fn flush(&self) {
-        self.send(&mut self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        self.write_progress(&mut self.pending.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
-impl Progress for Teller {
-    fn expect(&self, bytes: u64) {
-        self.tell(&Event::Expect { bytes });
+impl Progress for EventWriter {
+    fn expect_bytes(&self, bytes: u64) {
+        self.write_event(&SeederEvent::Expect { bytes });
     }
 
-    fn advance(&self, bytes: u64) {
-        self.count(bytes, 0);
+    fn advance_bytes(&self, bytes: u64) {
+        self.count_bytes(bytes, 0);
     }
 
-    fn skip(&self, bytes: u64) {
-        self.count(0, bytes);
+    fn skip_bytes(&self, bytes: u64) {
+        self.count_bytes(0, bytes);
     }
 
-    fn done(&self, name: &str) {
-        self.tell(&Event::Done { name: name.to_owned() });
+    fn finish_item(&self, name: &str) {
+        self.write_event(&SeederEvent::Done { name: name.to_owned() });
     }
 
-    fn note(&self, message: &str) {
-        self.tell(&Event::Note { message: message.to_owned() });
+    fn add_note(&self, message: &str) {
+        self.write_event(&SeederEvent::Note { message: message.to_owned() });
     }
 }

@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf as _, Bytes};
 use net::{Client, Mirrors, RetryPolicy};
-use remote::oci::Registry;
-use store::{Error, Reader, Result, Source};
+use remote::oci::RegistryClient;
+use store::{Error, Result, Source, SourceReader};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use types::{Digest, Root};
 
-use super::order::{From, Way};
+use super::order::{ModelRegistry, TransferRoute};
 
 /// Chunks that may wait between the socket and the thread that hashes and writes.
 const QUEUE: usize = 32;
@@ -25,19 +25,19 @@ const QUEUE: usize = 32;
 const TRIES: u32 = 3;
 
 /// A source of blobs that a registry has.
-pub(super) struct Pulled {
-    registry: Registry,
+pub(super) struct RegistryBlobSource {
+    registry: RegistryClient,
     client: Client,
     repositories: BTreeMap<Digest, String>,
     sizes: BTreeMap<Digest, u64>,
     handle: Handle,
 }
 
-impl Pulled {
+impl RegistryBlobSource {
     /// A registry, and the sizes of the blobs that are wanted. `scratch` is a folder for the CA file.
     /// An error says why the registry cannot be asked.
     pub(super) fn new(
-        from: &From,
+        from: &ModelRegistry,
         sizes: BTreeMap<Digest, u64>,
         scratch: &Path,
         handle: Handle,
@@ -48,7 +48,7 @@ impl Pulled {
         if let Some(pem) = &from.ca {
             let path = scratch.join("registry-ca.pem");
             std::fs::write(&path, pem).map_err(|error| words(&error))?;
-            builder = builder.ca([path]);
+            builder = builder.ca_files([path]);
         }
         let client = builder.build().map_err(|error| words(&error))?;
         // The credential is found by the host in the pull secret, the requests go to the URL: with a
@@ -56,7 +56,7 @@ impl Pulled {
         let mirrors = BTreeMap::from([(from.host.clone(), from.url.clone())]);
         let mirrors = Mirrors::new(&mirrors, &[]).map_err(|error| words(&error))?;
         Ok(Self {
-            registry: Registry::new(&client, &mirrors, &from.host),
+            registry: RegistryClient::new(&client, &mirrors, &from.host),
             client,
             repositories: from.repositories.clone(),
             sizes,
@@ -65,18 +65,18 @@ impl Pulled {
     }
 }
 
-impl Source for Pulled {
+impl Source for RegistryBlobSource {
     fn roots(&self) -> Result<Vec<Root>> {
         Ok(Vec::new())
     }
 
-    fn size(&self, digest: &Digest) -> Result<Option<u64>> {
+    fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
         Ok(self.sizes.get(digest).copied())
     }
 
     /// Waits for the first bytes, so that an error comes from here, where the caller can still use
     /// another source, and not in the midst of reading.
-    fn open(&self, digest: &Digest, range: Range<u64>) -> Result<Reader> {
+    fn open_blob(&self, digest: &Digest, range: Range<u64>) -> Result<SourceReader> {
         let missing = || Error::BlobMissing { digest: *digest };
         let size = *self.sizes.get(digest).ok_or_else(missing)?;
         let Range { start, end } = range;
@@ -84,7 +84,7 @@ impl Source for Pulled {
             return Err(Error::Range { digest: *digest, start, end, size });
         }
         if start == end {
-            return Ok(Reader::new(io::empty(), 0));
+            return Ok(SourceReader::new(io::empty(), 0));
         }
         let repository = self.repositories.get(digest).ok_or_else(missing)?;
         let what = format!("{}/{repository}@{digest}", self.registry.host());
@@ -97,9 +97,9 @@ impl Source for Pulled {
         // ends with the blob, with an error, or when the reader is dropped.
         self.handle.spawn(async move {
             loop {
-                let piece = download.chunk().await;
+                let piece = download.next_chunk().await;
                 let is_last = !matches!(piece, Ok(Some(_)));
-                let Some(piece) = piece.map_err(io_error).transpose() else {
+                let Some(piece) = piece.map_err(to_io_error).transpose() else {
                     return;
                 };
                 if sender.send(piece).await.is_err() || is_last {
@@ -107,28 +107,28 @@ impl Source for Pulled {
                 }
             }
         });
-        let mut incoming = Incoming { queue, current: Bytes::new() };
-        incoming.fill().map_err(failed)?;
-        Ok(Reader::new(incoming, end - start))
+        let mut incoming = BlockingDownload { queue, current: Bytes::new() };
+        incoming.fill_buffer().map_err(failed)?;
+        Ok(SourceReader::new(incoming, end - start))
     }
 }
 
 /// Keeps a registry that lacks a blob (404) apart from one that does not answer.
-fn io_error(error: net::Error) -> io::Error {
+fn to_io_error(error: net::Error) -> io::Error {
     let kind =
         if error.status() == Some(404) { io::ErrorKind::NotFound } else { io::ErrorKind::Other };
     io::Error::new(kind, error.to_string())
 }
 
 /// The reading end of a download.
-struct Incoming {
+struct BlockingDownload {
     queue: mpsc::Receiver<io::Result<Bytes>>,
     current: Bytes,
 }
 
-impl Incoming {
+impl BlockingDownload {
     /// Waits for the next bytes; leaves nothing at the end.
-    fn fill(&mut self) -> io::Result<()> {
+    fn fill_buffer(&mut self) -> io::Result<()> {
         while self.current.is_empty() {
             match self.queue.blocking_recv() {
                 Some(Ok(bytes)) => self.current = bytes,
@@ -140,9 +140,9 @@ impl Incoming {
     }
 }
 
-impl Read for Incoming {
+impl Read for BlockingDownload {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.fill()?;
+        self.fill_buffer()?;
         let length = self.current.len().min(buffer.len());
         self.current.copy_to_slice(&mut buffer[..length]);
         Ok(length)
@@ -150,21 +150,21 @@ impl Read for Incoming {
 }
 
 /// A source that asks the registry first, and the process that started the pod where that fails.
-pub(super) struct Ways {
-    registry: Option<Pulled>,
+pub(super) struct FallbackSource {
+    registry: Option<RegistryBlobSource>,
     /// The registry did not answer once. It is not asked again: waiting for its timeout with each file
     /// would take hours.
     is_given_up: AtomicBool,
     api: Option<Box<dyn Source>>,
-    taken: Mutex<BTreeSet<Way>>,
-    tell: Arc<dyn Fn(String) + Send + Sync>,
+    taken: Mutex<BTreeSet<TransferRoute>>,
+    notify: Arc<dyn Fn(String) + Send + Sync>,
 }
 
-impl Ways {
+impl FallbackSource {
     /// `registry` is the registry or why it cannot be asked, `api` the source behind the API server.
     /// `tell` gets a message for the user when the fallback is used. Fails where neither can be asked.
     pub(super) fn new(
-        registry: Option<std::result::Result<Pulled, String>>,
+        registry: Option<std::result::Result<RegistryBlobSource, String>>,
         api: Option<Box<dyn Source>>,
         tell: Arc<dyn Fn(String) + Send + Sync>,
     ) -> std::result::Result<Self, String> {
@@ -180,48 +180,48 @@ impl Ways {
             None => None,
         };
         let is_given_up = AtomicBool::new(false);
-        Ok(Self { registry, is_given_up, api, taken: Mutex::default(), tell })
+        Ok(Self { registry, is_given_up, api, taken: Mutex::default(), notify: tell })
     }
 
     /// Where the bytes came from so far.
-    pub(super) fn taken(&self) -> Way {
+    pub(super) fn taken_route(&self) -> TransferRoute {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        match (taken.contains(&Way::Registry), taken.contains(&Way::Api)) {
-            (false, false) => Way::None,
-            (true, false) => Way::Registry,
-            (false, true) => Way::Api,
-            (true, true) => Way::Both,
+        match (taken.contains(&TransferRoute::Registry), taken.contains(&TransferRoute::Api)) {
+            (false, false) => TransferRoute::None,
+            (true, false) => TransferRoute::Registry,
+            (false, true) => TransferRoute::Api,
+            (true, true) => TransferRoute::Both,
         }
     }
 
     /// Notes where bytes came from; `true` the first time.
-    fn took(&self, way: Way) -> bool {
+    fn record_route(&self, way: TransferRoute) -> bool {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(way)
     }
 }
 
-impl Source for Ways {
+impl Source for FallbackSource {
     fn roots(&self) -> Result<Vec<Root>> {
         Ok(Vec::new())
     }
 
-    fn size(&self, digest: &Digest) -> Result<Option<u64>> {
+    fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
         match (&self.api, &self.registry) {
-            (Some(api), _) => api.size(digest),
-            (None, Some(registry)) => registry.size(digest),
+            (Some(api), _) => api.blob_size(digest),
+            (None, Some(registry)) => registry.blob_size(digest),
             (None, None) => Ok(None),
         }
     }
 
-    fn open(&self, digest: &Digest, range: Range<u64>) -> Result<Reader> {
+    fn open_blob(&self, digest: &Digest, range: Range<u64>) -> Result<SourceReader> {
         let missing = || Error::BlobMissing { digest: *digest };
         let is_nothing = range.start == range.end;
         let registry = self.registry.as_ref();
         if let Some(registry) = registry.filter(|_| !self.is_given_up.load(Ordering::Relaxed)) {
-            match (registry.open(digest, range.clone()), &self.api) {
+            match (registry.open_blob(digest, range.clone()), &self.api) {
                 (Ok(reader), _) => {
                     if !is_nothing {
-                        self.took(Way::Registry);
+                        self.record_route(TransferRoute::Registry);
                     }
                     return Ok(reader);
                 }
@@ -234,15 +234,15 @@ impl Source for Ways {
                     if !is_missing {
                         self.is_given_up.store(true, Ordering::Relaxed);
                     }
-                    if self.took(Way::Api) {
-                        (self.tell)(format!("{error}: getting it over the API server instead"));
+                    if self.record_route(TransferRoute::Api) {
+                        (self.notify)(format!("{error}: getting it over the API server instead"));
                     }
                 }
             }
         }
-        let reader = self.api.as_ref().ok_or_else(missing)?.open(digest, range)?;
+        let reader = self.api.as_ref().ok_or_else(missing)?.open_blob(digest, range)?;
         if !is_nothing {
-            self.took(Way::Api);
+            self.record_route(TransferRoute::Api);
         }
         Ok(reader)
     }

@@ -4,11 +4,11 @@
 use cluster::objects::api::core::v1::{PersistentVolumeClaim, Pod};
 use cluster::objects::api::storage::v1::StorageClass;
 use cluster::objects::serde_json::{from_value, json};
-use cluster::{Cluster, Scope, own};
+use cluster::{Cluster, ObjectScope, mark_as_own};
 use types::ByteSize;
 
 use super::error::{Error, Result};
-use types::destination::Claim;
+use types::destination::ClaimFolder;
 use types::site::{AccessMode, NewClaim};
 
 /// The annotation that makes a class the cluster's default (kubernetes.io/docs, "Storage Classes").
@@ -21,9 +21,9 @@ const SMALLEST: u64 = 1 << 30;
 
 /// A claim that models are loaded into, as it was found.
 #[derive(Debug, Clone)]
-pub struct Volume {
+pub struct ClaimVolume {
     /// The namespace, name and folder.
-    pub path: Claim,
+    pub path: ClaimFolder,
     /// The claim to be made first, where it does not exist.
     pub to_make: Option<PersistentVolumeClaim>,
     /// The node on which a pod has it mounted, where only one node may (ReadWriteOnce).
@@ -32,26 +32,26 @@ pub struct Volume {
     pub consumer: Option<Pod>,
 }
 
-impl Volume {
+impl ClaimVolume {
     /// Checks a claim before anything is written. `bytes` is the size of what will be loaded; `new` says
     /// how the claim is made where it does not exist, which is an error without it.
-    pub async fn find(
+    pub async fn inspect_claim(
         cluster: &Cluster,
-        path: &Claim,
+        path: &ClaimFolder,
         bytes: u64,
         new: Option<&NewClaim>,
     ) -> Result<Self> {
-        let scope = Scope::Namespace(&path.namespace);
-        let claim = cluster.get::<PersistentVolumeClaim>(scope, &path.name).await?;
+        let scope = ObjectScope::Namespace(&path.namespace);
+        let claim = cluster.get_object::<PersistentVolumeClaim>(scope, &path.name).await?;
         let Some(claim) = claim else {
             let Some(new) = new else {
-                return Err(Error::input(
+                return Err(Error::invalid_input(
                     path.to_string(),
                     "there is no such claim",
                     "let Gantry create it with --create (create: in site.yaml), or create it yourself",
                 ));
             };
-            let claim = make(cluster, path, bytes, new).await?;
+            let claim = build_claim(cluster, path, bytes, new).await?;
             return Ok(Self {
                 path: path.clone(),
                 to_make: Some(claim),
@@ -59,38 +59,38 @@ impl Volume {
                 consumer: None,
             });
         };
-        usable(path, &claim)?;
-        let consumer = consumer(cluster, path).await?;
+        check_usable(path, &claim)?;
+        let consumer = find_consumer(cluster, path).await?;
         let modes = claim.spec.as_ref().and_then(|spec| spec.access_modes.clone());
         let modes = modes.unwrap_or_default();
         // ReadWriteMany and ReadOnlyMany volumes can be mounted on several nodes at once.
         let is_of_one_node = !modes.iter().any(|mode| mode.ends_with("Many"));
         if modes == ["ReadWriteOncePod"]
-            && let Some(pod) = consumer.as_ref().filter(|pod| node_of(pod).is_some())
+            && let Some(pod) = consumer.as_ref().filter(|pod| node_of_pod(pod).is_some())
         {
             let name = pod.metadata.name.clone().unwrap_or_default();
-            return Err(Error::input(
+            return Err(Error::invalid_input(
                 path.to_string(),
                 format!("its access mode is ReadWriteOncePod, and the pod {name} uses it"),
                 "scale that workload to zero, run this command, and scale it up again",
             ));
         }
-        let node = consumer.as_ref().and_then(node_of).filter(|_| is_of_one_node);
+        let node = consumer.as_ref().and_then(node_of_pod).filter(|_| is_of_one_node);
         Ok(Self { path: path.clone(), to_make: None, node, consumer })
     }
 
     /// Makes the claim where it does not exist. Returns whether it was made.
-    pub async fn make(&self, cluster: &Cluster) -> Result<bool> {
+    pub async fn create_claim(&self, cluster: &Cluster) -> Result<bool> {
         let Some(claim) = &self.to_make else { return Ok(false) };
-        cluster.create(Scope::Namespace(&self.path.namespace), claim).await?;
+        cluster.create_object(ObjectScope::Namespace(&self.path.namespace), claim).await?;
         Ok(true)
     }
 
     /// Why a pod cannot mount the claim, where the claim itself is the reason: its phase, its storage
     /// class and its last warning event. `None` when it is bound.
-    pub async fn why(cluster: &Cluster, path: &Claim) -> Option<String> {
-        let scope = Scope::Namespace(&path.namespace);
-        let claim = cluster.get::<PersistentVolumeClaim>(scope, &path.name).await.ok()??;
+    pub async fn explain_unbound(cluster: &Cluster, path: &ClaimFolder) -> Option<String> {
+        let scope = ObjectScope::Namespace(&path.namespace);
+        let claim = cluster.get_object::<PersistentVolumeClaim>(scope, &path.name).await.ok()??;
         let phase = claim.status.as_ref().and_then(|status| status.phase.clone());
         if phase.as_deref() == Some("Bound") {
             return None;
@@ -98,35 +98,35 @@ impl Volume {
         let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.clone());
         let class = class.unwrap_or_else(|| "(none)".to_owned());
         let phase = phase.unwrap_or_else(|| "Pending".to_owned());
-        let event = cluster.warning(&path.namespace, &path.name).await;
+        let event = cluster.latest_warning(&path.namespace, &path.name).await;
         let event = event.map(|event| format!(": {event}")).unwrap_or_default();
         Some(format!("the claim is {phase}, its storage class is {class}{event}"))
     }
 }
 
 /// Refuses a claim that no pod could write files to.
-fn usable(path: &Claim, claim: &PersistentVolumeClaim) -> Result<()> {
+fn check_usable(path: &ClaimFolder, claim: &PersistentVolumeClaim) -> Result<()> {
     let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
     if claim.metadata.deletion_timestamp.is_some() {
         let next = "wait until it is deleted, or use another name";
-        return Err(Error::input(path.to_string(), "the claim is being deleted", next));
+        return Err(Error::invalid_input(path.to_string(), "the claim is being deleted", next));
     }
     if phase == Some("Lost") {
         let next = "its volume does not exist any more: delete the claim and let Gantry create it again with --create";
-        return Err(Error::input(path.to_string(), "the claim is Lost", next));
+        return Err(Error::invalid_input(path.to_string(), "the claim is Lost", next));
     }
     let mode = claim.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref());
     if mode == Some("Block") {
         let next = "models need a file system: create a claim with volumeMode: Filesystem";
-        return Err(Error::input(path.to_string(), "its volumeMode is Block", next));
+        return Err(Error::invalid_input(path.to_string(), "its volumeMode is Block", next));
     }
     Ok(())
 }
 
 /// A pod that uses the claim, if there is one; preferably one that has a node. Gantry's own pods do not
 /// count.
-async fn consumer(cluster: &Cluster, path: &Claim) -> Result<Option<Pod>> {
-    let pods = cluster.list::<Pod>(Scope::Namespace(&path.namespace), "").await?;
+async fn find_consumer(cluster: &Cluster, path: &ClaimFolder) -> Result<Option<Pod>> {
+    let pods = cluster.list_objects::<Pod>(ObjectScope::Namespace(&path.namespace), "").await?;
     let uses = |pod: &Pod| {
         let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref());
         volumes.unwrap_or_default().iter().any(|volume| {
@@ -142,34 +142,34 @@ async fn consumer(cluster: &Cluster, path: &Claim) -> Result<Option<Pod>> {
         .into_iter()
         .filter(|pod| uses(pod) && !has_ended(pod) && !cluster::is_own(&pod.metadata));
     // A pod that has a node tells where a ReadWriteOnce volume can be mounted.
-    Ok(using.max_by_key(|pod| node_of(pod).is_some()))
+    Ok(using.max_by_key(|pod| node_of_pod(pod).is_some()))
 }
 
-fn node_of(pod: &Pod) -> Option<String> {
+fn node_of_pod(pod: &Pod) -> Option<String> {
     pod.spec.as_ref()?.node_name.clone()
 }
 
 /// The claim as it will be made. Its storage class has to exist: else the claim would stay Pending.
-async fn make(
+async fn build_claim(
     cluster: &Cluster,
-    path: &Claim,
+    path: &ClaimFolder,
     bytes: u64,
     new: &NewClaim,
 ) -> Result<PersistentVolumeClaim> {
-    let classes = cluster.list::<StorageClass>(Scope::Cluster, "").await?;
+    let classes = cluster.list_objects::<StorageClass>(ObjectScope::Cluster, "").await?;
     let names: Vec<String> =
         classes.iter().filter_map(|class| class.metadata.name.clone()).collect();
     let has = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     match &new.storage_class {
         Some(class) if !names.contains(class) => {
-            return Err(Error::input(
+            return Err(Error::invalid_input(
                 path.to_string(),
                 format!("the cluster has no storage class {class:?}"),
                 format!("use one of: {has}"),
             ));
         }
-        None if !classes.iter().any(is_default) => {
-            return Err(Error::input(
+        None if !classes.iter().any(is_default_class) => {
+            return Err(Error::invalid_input(
                 path.to_string(),
                 "the cluster has no default storage class",
                 format!(
@@ -185,7 +185,7 @@ async fn make(
         |size| size.0,
     );
     if size < bytes {
-        return Err(Error::input(
+        return Err(Error::invalid_input(
             path.to_string(),
             format!(
                 "--size {} is less than the size of the models, {}",
@@ -208,20 +208,20 @@ async fn make(
     });
     let claim = from_value::<PersistentVolumeClaim>(claim);
     let mut claim = claim.map_err(|error| {
-        Error::input(
+        Error::invalid_input(
             path.to_string(),
             error.to_string(),
             "this is a bug in Gantry, please report it",
         )
     })?;
-    own(&mut claim.metadata, "models");
+    mark_as_own(&mut claim.metadata, "models");
     if let Some(spec) = &mut claim.spec {
         spec.storage_class_name.clone_from(&new.storage_class);
     }
     Ok(claim)
 }
 
-fn is_default(class: &StorageClass) -> bool {
+fn is_default_class(class: &StorageClass) -> bool {
     let annotations = class.metadata.annotations.as_ref();
     annotations.and_then(|all| all.get(DEFAULT_CLASS)).is_some_and(|value| value == "true")
 }

@@ -7,30 +7,32 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::record::Record;
-use super::{Plan, Result, at};
+use super::record::ModelRecord;
+use super::{ModelPlan, Result, disk_error};
 
 /// Removes all but `keep` revisions of each model in `plans`: the revision of the plan stays, and the
 /// newest of the others. Returns the names of those that were removed. Blocks on the disk.
 ///
 /// What points to a revision is removed first and its record last, so that a run after a kill finds
 /// the record and removes the rest.
-pub fn collect(root: &Path, plans: &[Plan], keep: usize) -> Result<Vec<String>> {
-    let mut records = Record::read_all(root)?;
+pub fn collect_old_revisions(root: &Path, plans: &[ModelPlan], keep: usize) -> Result<Vec<String>> {
+    let mut records = ModelRecord::read_all(root)?;
     let mut gone = Vec::new();
     for plan in plans {
-        let model = model_of(&plan.name);
+        let model = model_without_revision(&plan.name);
         let mut others: Vec<(SystemTime, String)> = records
             .iter()
-            .filter(|record| model_of(&record.name) == model && record.name != plan.name)
-            .map(|record| (put_at(root, record), record.name.clone()))
+            .filter(|record| {
+                model_without_revision(&record.name) == model && record.name != plan.name
+            })
+            .map(|record| (put_time(root, record), record.name.clone()))
             .collect();
         others.sort_by(|a, b| b.cmp(a));
         // The revision of the plan is one of the `keep`, and is not in the list.
         for (_, name) in others.into_iter().skip(keep.saturating_sub(1)) {
             let Some(at) = records.iter().position(|record| record.name == name) else { continue };
             let record = records.remove(at);
-            remove(root, &record, &records)?;
+            remove_revision(root, &record, &records)?;
             gone.push(name);
         }
     }
@@ -38,25 +40,25 @@ pub fn collect(root: &Path, plans: &[Plan], keep: usize) -> Result<Vec<String>> 
 }
 
 /// A model's name without its revision.
-fn model_of(name: &str) -> &str {
+fn model_without_revision(name: &str) -> &str {
     name.split_once('@').map_or(name, |(model, _)| model)
 }
 
 /// When a revision was written: the time of its record.
-fn put_at(root: &Path, record: &Record) -> SystemTime {
+fn put_time(root: &Path, record: &ModelRecord) -> SystemTime {
     let file = fs::metadata(root.join(record.path())).and_then(|metadata| metadata.modified());
     file.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// Removes one revision; `others` are the records of all that stay.
-fn remove(root: &Path, record: &Record, others: &[Record]) -> Result<()> {
+fn remove_revision(root: &Path, record: &ModelRecord, others: &[ModelRecord]) -> Result<()> {
     let is_theirs = |path: &Path| {
         others.iter().any(|other| other.files.contains_key(path) || other.links.contains_key(path))
     };
-    let led_to = led_to(root, record)?;
+    let led_to = find_link_targets(root, record)?;
     // Links and branches point to content, so they go first: a reader finds no link without its file.
     for path in record.links.keys().filter(|path| !is_theirs(path)) {
-        remove_file(&root.join(path))?;
+        remove_if_present(&root.join(path))?;
     }
     // Of the files, blobs go last: snapshots and branches refer to them.
     let (blobs, leading): (Vec<_>, Vec<_>) = record
@@ -66,7 +68,7 @@ fn remove(root: &Path, record: &Record, others: &[Record]) -> Result<()> {
         .partition(|path| path.parent().is_some_and(|folder| folder.ends_with("blobs")));
     for path in leading.iter().chain(&blobs) {
         if !led_to.contains(&root.join(path)) {
-            remove_file(&root.join(path))?;
+            remove_if_present(&root.join(path))?;
         }
     }
     let folders: BTreeSet<&Path> = record
@@ -80,12 +82,12 @@ fn remove(root: &Path, record: &Record, others: &[Record]) -> Result<()> {
     for folder in folders.iter().rev() {
         let _ = fs::remove_dir(root.join(folder));
     }
-    remove_file(&root.join(record.path()))
+    remove_if_present(&root.join(record.path()))
 }
 
 /// The files that symbolic links of other snapshots of the same model point to, whoever made the links:
 /// huggingface_hub may have added a snapshot that shares blobs with ours.
-fn led_to(root: &Path, record: &Record) -> Result<BTreeSet<PathBuf>> {
+fn find_link_targets(root: &Path, record: &ModelRecord) -> Result<BTreeSet<PathBuf>> {
     let own: BTreeSet<PathBuf> = record.links.keys().map(|path| root.join(path)).collect();
     let mut led_to = BTreeSet::new();
     let snapshots = record.links.keys().filter_map(|path| {
@@ -97,17 +99,17 @@ fn led_to(root: &Path, record: &Record) -> Result<BTreeSet<PathBuf>> {
             let entries = match fs::read_dir(&folder) {
                 Ok(entries) => entries,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(cause) => return Err(at(&folder)(cause)),
+                Err(cause) => return Err(disk_error(&folder)(cause)),
             };
             for entry in entries {
-                let entry = entry.map_err(at(&folder))?;
+                let entry = entry.map_err(disk_error(&folder))?;
                 let path = entry.path();
-                let kind = entry.file_type().map_err(at(&path))?;
+                let kind = entry.file_type().map_err(disk_error(&path))?;
                 if kind.is_dir() {
                     open.push(path);
                 } else if kind.is_symlink() && !own.contains(&path) {
-                    let to = fs::read_link(&path).map_err(at(&path))?;
-                    led_to.insert(resolved(&folder, &to));
+                    let to = fs::read_link(&path).map_err(disk_error(&path))?;
+                    led_to.insert(resolve_link(&folder, &to));
                 }
             }
         }
@@ -116,7 +118,7 @@ fn led_to(root: &Path, record: &Record) -> Result<BTreeSet<PathBuf>> {
 }
 
 /// The path that a relative link points to, without asking the file system: its target may be missing.
-fn resolved(folder: &Path, to: &Path) -> PathBuf {
+fn resolve_link(folder: &Path, to: &Path) -> PathBuf {
     let mut at = folder.to_owned();
     for part in to.components() {
         match part {
@@ -130,9 +132,9 @@ fn resolved(folder: &Path, to: &Path) -> PathBuf {
 }
 
 /// Removes a file that may be gone already.
-fn remove_file(path: &Path) -> Result<()> {
+fn remove_if_present(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(disk_error(path)(error)),
         _ => Ok(()),
     }
 }

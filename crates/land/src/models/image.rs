@@ -23,12 +23,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
-use store::hash::{Sha256, sha256};
+use store::hash::{Sha256Hasher, sha256};
 use store::progress::Progress;
-use store::{Reader, Source};
-use types::{Descriptor, Digest, Kind, Reference, Root, media_type};
+use store::{Source, SourceReader};
+use types::{Descriptor, Digest, Reference, Root, RootKind, media_type};
 
-use super::plan::{Content, Plan};
+use super::plan::{FileContent, ModelPlan};
 use super::{Error, Result};
 
 /// Files of this size or more are layers of their own. All others share one: docker takes at most 127
@@ -46,27 +46,27 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
 
 /// An image of models whose layers are made while they are read.
-pub struct Packed {
+pub struct ModelImage {
     source: Arc<dyn Source>,
     root: Root,
-    layers: BTreeMap<Digest, Layer>,
+    layers: BTreeMap<Digest, TarLayer>,
     documents: BTreeMap<Digest, Vec<u8>>,
 }
 
 /// A layer: the pieces of a tar, in their order.
-struct Layer {
-    pieces: Vec<Piece>,
+struct TarLayer {
+    pieces: Vec<TarPiece>,
     size: u64,
 }
 
 /// A part of a layer: bytes in memory, or a blob of the source.
 #[derive(Clone)]
-enum Piece {
+enum TarPiece {
     Bytes(Arc<[u8]>),
-    Blob(Content),
+    Blob(FileContent),
 }
 
-impl Piece {
+impl TarPiece {
     fn size(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
@@ -75,22 +75,22 @@ impl Piece {
     }
 }
 
-impl Packed {
+impl ModelImage {
     /// The image of planned models, under this name. Reads every file once, for the layers' digests.
     /// Blocks on the disk.
     pub fn new(
         source: Arc<dyn Source>,
-        plans: &[Plan],
+        plans: &[ModelPlan],
         name: &Reference,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        let mut small = Tar::default();
+        let mut small = TarLayerBuilder::default();
         let mut large = BTreeMap::new();
         let mut files = BTreeMap::new();
         for plan in plans {
             files.extend(plan.files());
         }
-        progress.expect(files.values().map(|content| content.size).sum());
+        progress.expect_bytes(files.values().map(|content| content.size).sum());
         // Everything is sorted by path, so that the same models give the same bytes and digests.
         let links: BTreeMap<PathBuf, &PathBuf> = plans
             .iter()
@@ -110,34 +110,39 @@ impl Packed {
             .collect();
         // Folders come first, with their own entries: unpackers give others modes of their own choice.
         for folder in &folders {
-            small.folder(folder)?;
+            small.add_folder(folder)?;
         }
         for (path, content) in files {
             if content.size < LARGE {
-                small.file(&path, content)?;
+                small.add_file(&path, content)?;
             } else {
-                let mut tar = Tar::default();
-                tar.file(&path, content)?;
+                let mut tar = TarLayerBuilder::default();
+                tar.add_file(&path, content)?;
                 large.insert(path, tar);
             }
         }
         for (path, to) in links {
-            small.link(&path, to)?;
+            small.add_link(&path, to)?;
         }
         for (path, bytes) in pointers {
-            small.bytes(path, bytes)?;
+            small.add_bytes(path, bytes)?;
         }
         let mut layers = BTreeMap::new();
         let mut order = Vec::new();
         for tar in std::iter::once(small).chain(large.into_values()) {
             let layer = tar.finish();
-            let digest = layer.digest(&source, progress)?;
+            let digest = layer.compute_digest(&source, progress)?;
             order.push((digest, layer.size));
             layers.insert(digest, layer);
         }
         let mut documents = BTreeMap::new();
-        let index = index(&order, &mut documents);
-        Ok(Self { source, root: Root::new(name.clone(), Kind::Image, index), layers, documents })
+        let index = build_index(&order, &mut documents);
+        Ok(Self {
+            source,
+            root: Root::new(name.clone(), RootKind::Image, index),
+            layers,
+            documents,
+        })
     }
 
     /// The image, as the only root of this source.
@@ -147,7 +152,7 @@ impl Packed {
 }
 
 /// Makes the configs, manifests and index above the layers, and returns the index's descriptor.
-fn index(layers: &[(Digest, u64)], documents: &mut BTreeMap<Digest, Vec<u8>>) -> Descriptor {
+fn build_index(layers: &[(Digest, u64)], documents: &mut BTreeMap<Digest, Vec<u8>>) -> Descriptor {
     let mut put = |value: serde_json::Value| {
         let bytes = value.to_string().into_bytes();
         let (digest, size) = (sha256(&bytes), bytes.len() as u64);
@@ -175,36 +180,36 @@ fn index(layers: &[(Digest, u64)], documents: &mut BTreeMap<Digest, Vec<u8>>) ->
 
 /// A tar that is being built.
 #[derive(Default)]
-struct Tar {
-    pieces: Vec<Piece>,
+struct TarLayerBuilder {
+    pieces: Vec<TarPiece>,
 }
 
-impl Tar {
-    fn folder(&mut self, path: &Path) -> Result<()> {
-        self.entry(path, tar::EntryType::Directory, 0o755, 0, None)
+impl TarLayerBuilder {
+    fn add_folder(&mut self, path: &Path) -> Result<()> {
+        self.add_header(path, tar::EntryType::Directory, 0o755, 0, None)
     }
 
-    fn link(&mut self, path: &Path, to: &Path) -> Result<()> {
-        self.entry(path, tar::EntryType::Symlink, 0o777, 0, Some(to))
+    fn add_link(&mut self, path: &Path, to: &Path) -> Result<()> {
+        self.add_header(path, tar::EntryType::Symlink, 0o777, 0, Some(to))
     }
 
-    fn file(&mut self, path: &Path, content: Content) -> Result<()> {
-        self.entry(path, tar::EntryType::Regular, 0o644, content.size, None)?;
-        self.pieces.push(Piece::Blob(content));
-        self.pad(content.size);
+    fn add_file(&mut self, path: &Path, content: FileContent) -> Result<()> {
+        self.add_header(path, tar::EntryType::Regular, 0o644, content.size, None)?;
+        self.pieces.push(TarPiece::Blob(content));
+        self.add_padding(content.size);
         Ok(())
     }
 
-    fn bytes(&mut self, path: &Path, bytes: &[u8]) -> Result<()> {
-        self.entry(path, tar::EntryType::Regular, 0o644, bytes.len() as u64, None)?;
-        self.pieces.push(Piece::Bytes(bytes.into()));
-        self.pad(bytes.len() as u64);
+    fn add_bytes(&mut self, path: &Path, bytes: &[u8]) -> Result<()> {
+        self.add_header(path, tar::EntryType::Regular, 0o644, bytes.len() as u64, None)?;
+        self.pieces.push(TarPiece::Bytes(bytes.into()));
+        self.add_padding(bytes.len() as u64);
         Ok(())
     }
 
     /// Adds the header of an entry. The tar crate writes it with an empty content, so that long names
     /// become GNU extension entries as in any archive; the content follows as a piece of its own.
-    fn entry(
+    fn add_header(
         &mut self,
         path: &Path,
         kind: tar::EntryType,
@@ -227,31 +232,31 @@ impl Tar {
         }
         .map_err(failed)?;
         let bytes = std::mem::take(builder.get_mut());
-        self.pieces.push(Piece::Bytes(bytes.into()));
+        self.pieces.push(TarPiece::Bytes(bytes.into()));
         Ok(())
     }
 
     /// Adds the zeros that fill a content's last block.
-    fn pad(&mut self, size: u64) {
+    fn add_padding(&mut self, size: u64) {
         let rest = size.next_multiple_of(BLOCK) - size;
         if rest > 0 {
-            self.pieces.push(Piece::Bytes(vec![0; rest as usize].into()));
+            self.pieces.push(TarPiece::Bytes(vec![0; rest as usize].into()));
         }
     }
 
     /// Ends the tar with its two empty blocks.
-    fn finish(mut self) -> Layer {
-        self.pieces.push(Piece::Bytes(vec![0; 2 * BLOCK as usize].into()));
-        let size = self.pieces.iter().map(Piece::size).sum();
-        Layer { pieces: self.pieces, size }
+    fn finish(mut self) -> TarLayer {
+        self.pieces.push(TarPiece::Bytes(vec![0; 2 * BLOCK as usize].into()));
+        let size = self.pieces.iter().map(TarPiece::size).sum();
+        TarLayer { pieces: self.pieces, size }
     }
 }
 
-impl Layer {
+impl TarLayer {
     /// Reads the whole layer for its digest.
-    fn digest(&self, source: &Arc<dyn Source>, progress: &dyn Progress) -> Result<Digest> {
-        let mut reader = self.reader(source, 0..self.size);
-        let mut hash = Sha256::new();
+    fn compute_digest(&self, source: &Arc<dyn Source>, progress: &dyn Progress) -> Result<Digest> {
+        let mut reader = self.open_range(source, 0..self.size);
+        let mut hash = Sha256Hasher::new();
         let mut piece = vec![0; PIECE];
         loop {
             let read = reader.read(&mut piece).map_err(|cause| {
@@ -261,12 +266,12 @@ impl Layer {
                 return Ok(hash.finish());
             }
             hash.update(&piece[..read]);
-            progress.advance(read as u64);
+            progress.advance_bytes(read as u64);
         }
     }
 
     /// A reader of a range of the layer. Each piece is cut to the part of it that is in the range.
-    fn reader(&self, source: &Arc<dyn Source>, range: Range<u64>) -> Pieces {
+    fn open_range(&self, source: &Arc<dyn Source>, range: Range<u64>) -> TarLayerReader {
         let mut at = 0;
         let mut pieces = Vec::new();
         for piece in &self.pieces {
@@ -279,18 +284,18 @@ impl Layer {
             at += size;
         }
         pieces.reverse();
-        Pieces { source: Arc::clone(source), pieces, current: None }
+        TarLayerReader { source: Arc::clone(source), pieces, current: None }
     }
 }
 
 /// Reads pieces of a layer one after the other. They are in reverse order, so that `pop` gives the next.
-struct Pieces {
+struct TarLayerReader {
     source: Arc<dyn Source>,
-    pieces: Vec<(Piece, Range<u64>)>,
+    pieces: Vec<(TarPiece, Range<u64>)>,
     current: Option<Box<dyn Read + Send>>,
 }
 
-impl Read for Pieces {
+impl Read for TarLayerReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             if let Some(current) = &mut self.current {
@@ -301,12 +306,12 @@ impl Read for Pieces {
             }
             let Some((piece, range)) = self.pieces.pop() else { return Ok(0) };
             self.current = Some(match piece {
-                Piece::Bytes(bytes) => {
+                TarPiece::Bytes(bytes) => {
                     let bytes = bytes[range.start as usize..range.end as usize].to_vec();
                     Box::new(io::Cursor::new(bytes))
                 }
-                Piece::Blob(content) => {
-                    let reader = self.source.open(&content.digest, range);
+                TarPiece::Blob(content) => {
+                    let reader = self.source.open_blob(&content.digest, range);
                     Box::new(reader.map_err(io::Error::other)?)
                 }
             });
@@ -314,28 +319,28 @@ impl Read for Pieces {
     }
 }
 
-impl Source for Packed {
+impl Source for ModelImage {
     fn roots(&self) -> store::Result<Vec<Root>> {
         Ok(vec![self.root.clone()])
     }
 
-    fn size(&self, digest: &Digest) -> store::Result<Option<u64>> {
+    fn blob_size(&self, digest: &Digest) -> store::Result<Option<u64>> {
         let document = self.documents.get(digest).map(|bytes| bytes.len() as u64);
         Ok(document.or_else(|| self.layers.get(digest).map(|layer| layer.size)))
     }
 
-    fn open(&self, digest: &Digest, range: Range<u64>) -> store::Result<Reader> {
+    fn open_blob(&self, digest: &Digest, range: Range<u64>) -> store::Result<SourceReader> {
         let missing = store::Error::BlobMissing { digest: *digest };
-        let size = self.size(digest)?.ok_or(missing)?;
+        let size = self.blob_size(digest)?.ok_or(missing)?;
         let Range { start, end } = range;
         if start > end || end > size {
             return Err(store::Error::Range { digest: *digest, start, end, size });
         }
         if let Some(bytes) = self.documents.get(digest) {
             let bytes = bytes[start as usize..end as usize].to_vec();
-            return Ok(Reader::new(io::Cursor::new(bytes), end - start));
+            return Ok(SourceReader::new(io::Cursor::new(bytes), end - start));
         }
         let layer = self.layers.get(digest).ok_or(store::Error::BlobMissing { digest: *digest })?;
-        Ok(Reader::new(layer.reader(&self.source, start..end), end - start))
+        Ok(SourceReader::new(layer.open_range(&self.source, start..end), end - start))
     }
 }

@@ -15,23 +15,26 @@
 
 pub mod bucket;
 mod collect;
+mod folder;
 mod image;
-mod place;
 mod plan;
 mod record;
-mod tree;
+mod storage;
 mod verify;
 mod write;
 
-pub use bucket::Bucket;
-pub use collect::collect;
-pub use image::Packed;
-pub use place::{Place, Stat};
-pub use plan::{Choice, Content, Folder, Identity, Plan, Unfit, plan};
-pub use record::{Record, Recorded};
-pub use types::site::ModelFiles as Files;
-pub use verify::{Bad, Checked, verify};
-pub use write::{Put, write};
+pub use bucket::ModelBucket;
+pub use collect::collect_old_revisions;
+pub use image::ModelImage;
+pub use plan::{
+    FileContent, FolderIdentity, ModelFolder, ModelPlan, ModelSelection, UnfitModelPolicy,
+    plan_models,
+};
+pub use record::{ModelRecord, RecordedFile};
+pub use storage::{FileStat, ModelStorage};
+pub use types::site::CacheFileStyle as Files;
+pub use verify::{DamagedFile, ModelVerifyReport, verify_models};
+pub use write::{ModelPutOutcome, write_models};
 
 use std::path::PathBuf;
 
@@ -39,7 +42,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The source does not have a model that was named, or has no models.
-    #[error("the source has no model {name:?}; it has {}", list(has))]
+    #[error("the source has no model {name:?}; it has {}", join_names(has))]
     NoModel {
         /// The name that was asked for.
         name: String,
@@ -122,11 +125,11 @@ impl Error {
 }
 
 /// Names for an error message.
-fn list(names: &[String]) -> String {
+fn join_names(names: &[String]) -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
 /// A closure that names the path in an IO error.
-fn at(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
+fn disk_error(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
     move |cause| Error::Disk { path: path.to_owned(), cause }
 }

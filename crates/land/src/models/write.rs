@@ -13,15 +13,15 @@ use std::thread;
 
 use serde::{Deserialize, Serialize};
 use store::Source;
-use store::hash::{Sha256, sha256};
+use store::hash::{Sha256Hasher, sha256};
 use store::progress::Progress;
 use types::site::ModelLayout;
 
-use super::place::Place;
-use super::plan::{Content, Folder, Identity, Plan};
-use super::record::{OWN, Record};
-use super::tree::{self, State};
-use super::{Error, Result, at};
+use super::folder::{self, FileState};
+use super::plan::{FileContent, FolderIdentity, ModelFolder, ModelPlan};
+use super::record::{ModelRecord, OWN};
+use super::storage::ModelStorage;
+use super::{Error, Result, disk_error};
 
 /// Bytes that are read, hashed and written at a time.
 const PIECE: usize = 1 << 20;
@@ -32,7 +32,7 @@ const AT_ONCE: usize = 2;
 /// What was done for a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Put {
+pub enum ModelPutOutcome {
     /// Nothing: it was there, every file with its digest.
     Present,
     /// At least one of its files was missing or wrong, and was written.
@@ -42,45 +42,45 @@ pub enum Put {
 /// Writes planned models of a source into a folder, which is made where it does not exist; one model
 /// after the other, so that the first can be used while the second is written. Refuses to begin when
 /// the disk has no room for all of them. Blocks until all is on the disk.
-pub fn write(
+pub fn write_models(
     source: &dyn Source,
     root: &Path,
-    plans: &[Plan],
+    plans: &[ModelPlan],
     layout: ModelLayout,
     progress: &dyn Progress,
-) -> Result<Vec<Put>> {
-    fs::create_dir_all(root.join(OWN).join("parts")).map_err(at(root))?;
+) -> Result<Vec<ModelPutOutcome>> {
+    fs::create_dir_all(root.join(OWN).join("parts")).map_err(disk_error(root))?;
     // One process at a time: a second one waits, and then finds what the first one wrote.
     let path = root.join(OWN).join("lock");
-    let lock = File::create(&path).map_err(at(&path))?;
-    lock.lock().map_err(at(&path))?;
-    let records = Record::read_all(root)?;
-    progress.expect(plans.iter().map(Plan::size).sum());
+    let lock = File::create(&path).map_err(disk_error(&path))?;
+    lock.lock().map_err(disk_error(&path))?;
+    let records = ModelRecord::read_all(root)?;
+    progress.expect_bytes(plans.iter().map(ModelPlan::size).sum());
     let mut puts = Vec::new();
     let mut needed = 0;
     let mut jobs = Vec::new();
     for plan in plans {
-        let job = Job::new(root, plan, &records, progress)?;
+        let job = FolderWriteJob::new(root, plan, &records, progress)?;
         needed += job.missing.iter().map(|(_, content)| content.size).sum::<u64>();
         jobs.push(job);
     }
     // Before the first byte: a disk that is full after an hour of copying helps nobody.
-    store::space::need(root, needed)?;
+    store::space::ensure_free_space(root, needed)?;
     for (plan, job) in plans.iter().zip(jobs) {
         let put = job.run(source, root, plan, progress)?;
         // The times are read now: whoever changes a file later changes its time, and it is hashed again.
-        let modified = |path: &Path| Ok(root.stat(path)?.map_or(0, |stat| stat.modified));
-        Record::of(plan, layout, modified)?.write(root)?;
-        progress.done(&plan.name);
+        let modified = |path: &Path| Ok(root.file_stat(path)?.map_or(0, |stat| stat.modified));
+        ModelRecord::from_plan(plan, layout, modified)?.write_superseding(root)?;
+        progress.finish_item(&plan.name);
         puts.push(put);
     }
     Ok(puts)
 }
 
 /// The work for one model.
-struct Job {
+struct FolderWriteJob {
     /// Files to write: where, relative to the folder, and what.
-    missing: Vec<(PathBuf, Content)>,
+    missing: Vec<(PathBuf, FileContent)>,
     /// Where a new folder for the model is filled before it gets its name; absent where files are added
     /// to the folder that is there.
     staged: Option<PathBuf>,
@@ -88,38 +88,45 @@ struct Job {
     kept: Vec<PathBuf>,
 }
 
-impl Job {
+impl FolderWriteJob {
     /// Compares what is in the folder with the plan. Counts as skipped what is right.
-    fn new(root: &Path, plan: &Plan, records: &[Record], progress: &dyn Progress) -> Result<Self> {
+    fn new(
+        root: &Path,
+        plan: &ModelPlan,
+        records: &[ModelRecord],
+        progress: &dyn Progress,
+    ) -> Result<Self> {
         let mut job = Self { missing: vec![], staged: None, kept: vec![] };
         for (path, content) in &plan.contents {
-            job.look(root, path.clone(), *content, records, progress)?;
+            job.add_unless_right(root, path.clone(), *content, records, progress)?;
         }
         let Some(folder) = &plan.folder else { return Ok(job) };
         let is_there = root.join(&folder.path).is_dir();
         let is_ours = records.iter().any(|record| record.folder.as_ref() == Some(&folder.path));
         if is_there && !is_ours {
-            in_the_way(root, folder)?;
+            check_unobstructed(root, folder)?;
         }
         let mut missing = Vec::new();
         for (path, content) in &folder.files {
             let whole = folder.path.join(path);
-            match tree::state(root, &whole, *content, records)? {
-                State::Right => {
-                    progress.skip(content.size);
+            match folder::file_state(root, &whole, *content, records)? {
+                FileState::Right => {
+                    progress.skip_bytes(content.size);
                     job.kept.push(path.clone());
                 }
                 // In a folder of somebody else a file with other content may be their own work.
-                State::Wrong if is_there && !is_ours && folder.identity == Identity::Model => {
+                FileState::Wrong
+                    if is_there && !is_ours && folder.identity == FolderIdentity::Model =>
+                {
                     let reason = "it differs from the model's file of this name".to_owned();
                     return Err(Error::InTheWay { path: root.join(&whole), reason });
                 }
-                State::Missing | State::Wrong => missing.push((path.clone(), *content)),
+                FileState::Missing | FileState::Wrong => missing.push((path.clone(), *content)),
             }
         }
         // Another revision of our own: it is made beside the old one and takes its place at once, so that
         // a runtime that reads the folder at this moment never sees a mixture.
-        let is_new_revision = is_ours && (!missing.is_empty() || has_more(root, folder)?);
+        let is_new_revision = is_ours && (!missing.is_empty() || has_foreign_files(root, folder)?);
         if !is_there || is_new_revision {
             let name = plan.name.replace(['/', ':', '@'], "--");
             job.staged = Some(Path::new(OWN).join("staged").join(name));
@@ -129,23 +136,23 @@ impl Job {
             // A killed run may have left files in the staged folder. They are complete: a file gets its
             // name there only after its digest was checked.
             let path = home.join(path);
-            job.look(root, path, content, &[], progress)?;
+            job.add_unless_right(root, path, content, &[], progress)?;
         }
         Ok(job)
     }
 
     /// Adds a file to the work unless it is right already.
-    fn look(
+    fn add_unless_right(
         &mut self,
         root: &Path,
         path: PathBuf,
-        content: Content,
-        records: &[Record],
+        content: FileContent,
+        records: &[ModelRecord],
         progress: &dyn Progress,
     ) -> Result<()> {
-        match tree::state(root, &path, content, records)? {
-            State::Right => progress.skip(content.size),
-            State::Missing | State::Wrong => self.missing.push((path, content)),
+        match folder::file_state(root, &path, content, records)? {
+            FileState::Right => progress.skip_bytes(content.size),
+            FileState::Missing | FileState::Wrong => self.missing.push((path, content)),
         }
         Ok(())
     }
@@ -155,36 +162,40 @@ impl Job {
         self,
         source: &dyn Source,
         root: &Path,
-        plan: &Plan,
+        plan: &ModelPlan,
         progress: &dyn Progress,
-    ) -> Result<Put> {
-        let mut put = if self.missing.is_empty() { Put::Present } else { Put::Written };
-        fill(source, root, &self.missing, progress)?;
+    ) -> Result<ModelPutOutcome> {
+        let mut put = if self.missing.is_empty() {
+            ModelPutOutcome::Present
+        } else {
+            ModelPutOutcome::Written
+        };
+        write_files(source, root, &self.missing, progress)?;
         if let Some(folder) = &plan.folder {
             let home = self.staged.as_ref().unwrap_or(&folder.path);
             if self.staged.is_some() {
                 for path in &self.kept {
-                    keep(&root.join(&folder.path).join(path), &root.join(home).join(path))?;
+                    keep_file(&root.join(&folder.path).join(path), &root.join(home).join(path))?;
                 }
             }
             for (path, to) in &folder.links {
-                if link(root, &home.join(path), to)? == Put::Written {
-                    put = Put::Written;
+                if put_link(root, &home.join(path), to)? == ModelPutOutcome::Written {
+                    put = ModelPutOutcome::Written;
                 }
             }
             // On the disk before it gets its name: after a power cut, a folder that is there is complete.
-            sync(root)?;
+            sync_file_system(root)?;
             if let Some(staged) = &self.staged {
-                show(root, staged, &folder.path)?;
-                put = Put::Written;
+                publish_folder(root, staged, &folder.path)?;
+                put = ModelPutOutcome::Written;
             }
-        } else if put == Put::Written {
-            sync(root)?;
+        } else if put == ModelPutOutcome::Written {
+            sync_file_system(root)?;
         }
         for (path, bytes) in &plan.pointers {
             if !has_content(&root.join(path), bytes) {
-                put_small(root, &root.join(path), bytes)?;
-                put = Put::Written;
+                put_small_file(root, &root.join(path), bytes)?;
+                put = ModelPutOutcome::Written;
             }
         }
         Ok(put)
@@ -192,11 +203,11 @@ impl Job {
 }
 
 /// Refuses a model's folder that somebody else made, unless all that is in it is part of the model.
-fn in_the_way(root: &Path, folder: &Folder) -> Result<()> {
-    if folder.identity == Identity::Commit {
+fn check_unobstructed(root: &Path, folder: &ModelFolder) -> Result<()> {
+    if folder.identity == FolderIdentity::Commit {
         return Ok(());
     }
-    match tree::strangers(&root.join(&folder.path), folder)?.into_iter().next() {
+    match folder::find_foreign_files(&root.join(&folder.path), folder)?.into_iter().next() {
         Some(path) => Err(Error::InTheWay {
             path,
             reason: "it is not a file of the model, and Gantry did not make it".into(),
@@ -206,15 +217,15 @@ fn in_the_way(root: &Path, folder: &Folder) -> Result<()> {
 }
 
 /// Whether the folder has files that are not part of this revision.
-fn has_more(root: &Path, folder: &Folder) -> Result<bool> {
-    Ok(!tree::strangers(&root.join(&folder.path), folder)?.is_empty())
+fn has_foreign_files(root: &Path, folder: &ModelFolder) -> Result<bool> {
+    Ok(!folder::find_foreign_files(&root.join(&folder.path), folder)?.is_empty())
 }
 
 /// Writes files, several at the same time. After an error no further file is begun.
-fn fill(
+fn write_files(
     source: &dyn Source,
     root: &Path,
-    files: &[(PathBuf, Content)],
+    files: &[(PathBuf, FileContent)],
     progress: &dyn Progress,
 ) -> Result<()> {
     let queue = Mutex::new(files.iter());
@@ -248,25 +259,29 @@ fn put_file(
     source: &dyn Source,
     root: &Path,
     path: &Path,
-    content: Content,
+    content: FileContent,
     piece: &mut [u8],
     progress: &dyn Progress,
 ) -> Result<()> {
     // The path is in the name, too: two files may have the same content and be written at the same time.
-    let name = sha256(path.as_os_str().as_encoded_bytes()).short();
+    let name = sha256(path.as_os_str().as_encoded_bytes()).short_hex();
     let part = root.join(OWN).join("parts").join(format!("{}-{name}", content.digest.hex()));
-    let mut hash = Sha256::new();
-    let mut file =
-        OpenOptions::new().create(true).read(true).append(true).open(&part).map_err(at(&part))?;
-    let mut there = file.metadata().map_err(at(&part))?.len();
+    let mut hash = Sha256Hasher::new();
+    let mut file = OpenOptions::new()
+        .create(true)
+        .read(true)
+        .append(true)
+        .open(&part)
+        .map_err(disk_error(&part))?;
+    let mut there = file.metadata().map_err(disk_error(&part))?.len();
     // Longer than the file can be: not ours, or damaged.
     if there > content.size {
-        file.set_len(0).map_err(at(&part))?;
+        file.set_len(0).map_err(disk_error(&part))?;
         there = 0;
     }
-    hash_start(&mut file, there, &mut hash, piece).map_err(at(&part))?;
-    progress.skip(there);
-    let mut reader = source.open(&content.digest, there..content.size)?;
+    hash_existing_part(&mut file, there, &mut hash, piece).map_err(disk_error(&part))?;
+    progress.skip_bytes(there);
+    let mut reader = source.open_blob(&content.digest, there..content.size)?;
     loop {
         let read = reader.read(piece).map_err(|cause| {
             Error::Source(store::Error::Read { what: content.digest.to_string(), cause })
@@ -275,28 +290,28 @@ fn put_file(
             break;
         }
         hash.update(&piece[..read]);
-        let written = store::disk::write_all(&mut file, &piece[..read]);
+        let written = store::disk::write_in_pieces(&mut file, &piece[..read]);
         written
             .map_err(|cause| store::space::write_error(&part, root, content.size - there, cause))?;
         there += read as u64;
-        progress.advance(read as u64);
+        progress.advance_bytes(read as u64);
     }
     let actual = hash.finish();
     if actual != content.digest {
         // Nothing to resume from: the next run has to begin from the start.
-        fs::remove_file(&part).map_err(at(&part))?;
+        fs::remove_file(&part).map_err(disk_error(&part))?;
         return Err(store::Error::DigestMismatch { digest: content.digest, actual }.into());
     }
     let target = root.join(path);
-    make_folder(&target)?;
-    fs::rename(&part, &target).map_err(at(&target))
+    create_parent_folder(&target)?;
+    fs::rename(&part, &target).map_err(disk_error(&target))
 }
 
 /// Hashes the `left` bytes that a part has already.
-fn hash_start(
+fn hash_existing_part(
     file: &mut File,
     mut left: u64,
-    hash: &mut Sha256,
+    hash: &mut Sha256Hasher,
     piece: &mut [u8],
 ) -> io::Result<()> {
     while left > 0 {
@@ -313,12 +328,12 @@ fn hash_start(
 
 /// Takes a file of the present folder into the new one: as a hard link, which costs nothing, or as a
 /// copy where the file system has none (some NFS and CIFS mounts).
-fn keep(old: &Path, new: &Path) -> Result<()> {
-    make_folder(new)?;
+fn keep_file(old: &Path, new: &Path) -> Result<()> {
+    create_parent_folder(new)?;
     match fs::hard_link(old, new) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(_) => fs::copy(old, new).map(|_| ()).map_err(at(new)),
+        Err(_) => fs::copy(old, new).map(|_| ()).map_err(disk_error(new)),
     }
 }
 
@@ -329,63 +344,65 @@ fn has_content(path: &Path, bytes: &[u8]) -> bool {
 }
 
 /// Makes a symbolic link with this target, or replaces one that has another.
-fn link(root: &Path, path: &Path, to: &Path) -> Result<Put> {
+fn put_link(root: &Path, path: &Path, to: &Path) -> Result<ModelPutOutcome> {
     let target = root.join(path);
     if fs::read_link(&target).is_ok_and(|old| old == to) {
-        return Ok(Put::Present);
+        return Ok(ModelPutOutcome::Present);
     }
-    make_folder(&target)?;
+    create_parent_folder(&target)?;
     // A link cannot be overwritten: a new one is made aside and renamed over the old.
     let part = root.join(OWN).join("parts").join("link");
     match fs::remove_file(&part) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&part)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(disk_error(&part)(error));
+        }
         _ => {}
     }
-    std::os::unix::fs::symlink(to, &part).map_err(at(&target))?;
-    fs::rename(&part, &target).map_err(at(&target))?;
-    Ok(Put::Written)
+    std::os::unix::fs::symlink(to, &part).map_err(disk_error(&target))?;
+    fs::rename(&part, &target).map_err(disk_error(&target))?;
+    Ok(ModelPutOutcome::Written)
 }
 
 /// Writes a small file: readers see the old content or the new, never a part.
-pub(super) fn put_small(root: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
-    make_folder(path)?;
+pub(super) fn put_small_file(root: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
+    create_parent_folder(path)?;
     let part = root.join(OWN).join("parts").join("small");
-    let mut file = File::create(&part).map_err(at(&part))?;
+    let mut file = File::create(&part).map_err(disk_error(&part))?;
     file.write_all(bytes)
         .and_then(|()| file.sync_all())
         .map_err(|cause| store::space::write_error(&part, root, bytes.len() as u64, cause))?;
-    fs::rename(&part, path).map_err(at(path))
+    fs::rename(&part, path).map_err(disk_error(path))
 }
 
 /// Gives a staged folder its name, by one rename. What it replaces is removed afterwards.
-fn show(root: &Path, staged: &Path, path: &Path) -> Result<()> {
+fn publish_folder(root: &Path, staged: &Path, path: &Path) -> Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     let (staged, target) = (root.join(staged), root.join(path));
-    make_folder(&target)?;
+    create_parent_folder(&target)?;
     if !target.exists() {
-        return fs::rename(&staged, &target).map_err(at(&target));
+        return fs::rename(&staged, &target).map_err(disk_error(&target));
     }
     // renameat2 with RENAME_EXCHANGE (Linux 3.15) swaps two folders in one step.
     if renameat_with(CWD, &staged, CWD, &target, RenameFlags::EXCHANGE).is_err() {
         // A file system without it (NFS): for an instant there is no folder of this name.
         let old = staged.with_extension("old");
-        fs::rename(&target, &old).map_err(at(&target))?;
-        fs::rename(&staged, &target).map_err(at(&target))?;
-        return fs::remove_dir_all(&old).map_err(at(&old));
+        fs::rename(&target, &old).map_err(disk_error(&target))?;
+        fs::rename(&staged, &target).map_err(disk_error(&target))?;
+        return fs::remove_dir_all(&old).map_err(disk_error(&old));
     }
-    fs::remove_dir_all(&staged).map_err(at(&staged))
+    fs::remove_dir_all(&staged).map_err(disk_error(&staged))
 }
 
 /// Writes everything to the disk, before it becomes visible. One `syncfs` for the whole file system is
 /// cheaper than an `fsync` for each of thousands of files.
-fn sync(root: &Path) -> Result<()> {
-    let folder = File::open(root).map_err(at(root))?;
-    rustix::fs::syncfs(&folder).map_err(|errno| at(root)(errno.into()))
+fn sync_file_system(root: &Path) -> Result<()> {
+    let folder = File::open(root).map_err(disk_error(root))?;
+    rustix::fs::syncfs(&folder).map_err(|errno| disk_error(root)(errno.into()))
 }
 
-fn make_folder(file: &Path) -> Result<()> {
+fn create_parent_folder(file: &Path) -> Result<()> {
     match file.parent() {
-        Some(folder) => fs::create_dir_all(folder).map_err(at(folder)),
+        Some(folder) => fs::create_dir_all(folder).map_err(disk_error(folder)),
         None => Ok(()),
     }
 }

@@ -1,9 +1,9 @@
 //! The HTTP server that all of Gantry's daemons use: it listens, does TLS, limits connections and
 //! times, logs and counts requests, and shuts down gracefully. Callers pass the axum router to serve.
 
-mod impatient;
 mod observe;
 mod tls;
+mod write_timeout;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,11 +26,11 @@ use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
-use self::impatient::Impatient;
-use self::observe::Metrics;
+use self::observe::ServerMetrics;
+use self::write_timeout::WriteTimeoutStream;
 use crate::{Error, Result};
 
-pub use self::observe::Door;
+pub use self::observe::EndpointName;
 pub use self::tls::TlsFiles;
 
 /// Concurrent connections; each holds a socket and some buffers. Further clients wait in the kernel's
@@ -54,7 +54,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How a server listens.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct ListenConfig {
     /// The address to listen on; with port 0 the system chooses a free port.
     pub listen: SocketAddr,
     /// The PEM files of certificate and key; HTTP without TLS when absent.
@@ -62,7 +62,7 @@ pub struct Config {
 }
 
 /// A running server. Dropping it stops accepting connections; current requests may finish.
-pub struct Running {
+pub struct RunningServer {
     address: SocketAddr,
     stop: watch::Sender<bool>,
     cut: CancellationToken,
@@ -71,13 +71,17 @@ pub struct Running {
 
 /// Listens and serves `router` until [`RunningServer::drain_requests`], together with `/healthz`,
 /// `/readyz` and `/metrics`.
-pub async fn start(config: &Config, router: Router) -> Result<Running> {
-    start_with(config, router, Registry::default()).await
+pub async fn start_server(config: &ListenConfig, router: Router) -> Result<RunningServer> {
+    start_server_with_metrics(config, router, Registry::default()).await
 }
 
 /// As [`start_server`], with the metrics of `more` on `/metrics` as well.
-pub async fn start_with(config: &Config, router: Router, more: Registry) -> Result<Running> {
-    let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+pub async fn start_server_with_metrics(
+    config: &ListenConfig,
+    router: Router,
+    more: Registry,
+) -> Result<RunningServer> {
+    let tls = config.tls.as_ref().map(tls::build_acceptor).transpose()?;
     let listener = TcpListener::bind(config.listen).await.map_err(|cause| Error::Setup {
         what: format!("cannot listen on {}", config.listen),
         cause: cause.to_string(),
@@ -86,34 +90,34 @@ pub async fn start_with(config: &Config, router: Router, more: Registry) -> Resu
         what: format!("cannot listen on {}", config.listen),
         cause: cause.to_string(),
     })?;
-    let metrics = Metrics::new(more);
-    let service = service(router, &metrics);
+    let metrics = ServerMetrics::new(more);
+    let service = wrap_router(router, &metrics);
     let (stop, stopped) = watch::channel(false);
     let cut = CancellationToken::new();
-    let door = FrontDoor { tls, service, metrics, cut: cut.clone() };
-    let done = tokio::spawn(door.accept(listener, stopped));
-    Ok(Running { address, stop, cut, done })
+    let door = ConnectionAcceptor { tls, service, metrics, cut: cut.clone() };
+    let done = tokio::spawn(door.accept_connections(listener, stopped));
+    Ok(RunningServer { address, stop, cut, done })
 }
 
 /// Adds what every server of ours has: timeout, handling of panics, access log and metrics. The layer
 /// that is added last sees a request first.
-fn service(router: Router, metrics: &Metrics) -> Router {
+fn wrap_router(router: Router, metrics: &ServerMetrics) -> Router {
     let timeout = TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, ANSWER_TIMEOUT);
     let observed = router
         .layer(timeout)
         .layer(CatchPanicLayer::new())
-        .layer(middleware::from_fn_with_state(metrics.clone(), observe::observe));
+        .layer(middleware::from_fn_with_state(metrics.clone(), observe::observe_request));
     // Probes come every few seconds: they are neither logged nor counted.
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(|| async { "ok\n" }))
-        .route("/metrics", get(observe::metrics))
+        .route("/metrics", get(observe::render_metrics))
         .with_state(metrics.clone())
         // Not `merge`: a merged router's layers do not apply to requests that match no route (404).
         .fallback_service(observed)
 }
 
-impl Running {
+impl RunningServer {
     /// The address it listens on, with the port that the system chose.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -121,7 +125,7 @@ impl Running {
 
     /// Shuts down gracefully: accepts no more connections, lets current requests finish until the
     /// deadline, then closes the rest.
-    pub async fn drain(self, deadline: Duration) {
+    pub async fn drain_requests(self, deadline: Duration) {
         let _ = self.stop.send(true);
         let mut done = self.done;
         if tokio::time::timeout(deadline, &mut done).await.is_err() {
@@ -135,20 +139,20 @@ impl Running {
 
 /// Accepts connections, and what each of them needs.
 #[derive(Clone)]
-struct FrontDoor {
+struct ConnectionAcceptor {
     tls: Option<TlsAcceptor>,
     service: Router,
-    metrics: Metrics,
+    metrics: ServerMetrics,
     cut: CancellationToken,
 }
 
-impl FrontDoor {
-    async fn accept(self, listener: TcpListener, mut stopped: watch::Receiver<bool>) {
+impl ConnectionAcceptor {
+    async fn accept_connections(self, listener: TcpListener, mut stopped: watch::Receiver<bool>) {
         let graceful = GracefulShutdown::new();
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let accepted = tokio::select! {
-                accepted = next(&listener, &places) => accepted,
+                accepted = accept_connection(&listener, &places) => accepted,
                 // Also when the sender was dropped.
                 _ = stopped.changed() => break,
             };
@@ -165,9 +169,9 @@ impl FrontDoor {
             let _ = stream.set_nodelay(true);
             let (door, watcher) = (self.clone(), graceful.watcher());
             tokio::spawn(async move {
-                let _open = (place, door.metrics.connection());
+                let _open = (place, door.metrics.count_connection());
                 let served = tokio::select! {
-                    served = door.serve(stream, watcher) => served,
+                    served = door.serve_connection(stream, watcher) => served,
                     () = door.cut.cancelled() => Err("closed at the shutdown deadline".to_owned()),
                 };
                 if let Err(error) = served {
@@ -180,17 +184,17 @@ impl FrontDoor {
         graceful.shutdown().await;
     }
 
-    async fn serve(&self, stream: TcpStream, watcher: Watcher) -> Result<(), String> {
-        let stream = Impatient::new(stream, WRITE_TIMEOUT);
-        let Some(tls) = &self.tls else { return self.connection(stream, watcher).await };
+    async fn serve_connection(&self, stream: TcpStream, watcher: Watcher) -> Result<(), String> {
+        let stream = WriteTimeoutStream::new(stream, WRITE_TIMEOUT);
+        let Some(tls) = &self.tls else { return self.serve_http(stream, watcher).await };
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-            Ok(Ok(stream)) => self.connection(stream, watcher).await,
+            Ok(Ok(stream)) => self.serve_http(stream, watcher).await,
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("the TLS handshake took too long".to_owned()),
         }
     }
 
-    async fn connection<S>(&self, stream: S, watcher: Watcher) -> Result<(), String>
+    async fn serve_http<S>(&self, stream: S, watcher: Watcher) -> Result<(), String>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -212,7 +216,7 @@ impl FrontDoor {
 
 /// The next connection, once fewer than the maximum are open; until then it waits in the kernel's
 /// queue.
-async fn next(
+async fn accept_connection(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
 ) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {

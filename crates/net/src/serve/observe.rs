@@ -25,10 +25,10 @@ use prometheus_client::registry::{Registry, Unit};
 /// The endpoint (protocol) of a server that handled a request, such as `oci` or `hub`. Handlers add it
 /// to their responses as an extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Door(pub &'static str);
+pub struct EndpointName(pub &'static str);
 
 /// The endpoint of a response that names none.
-const OTHER: Door = Door("other");
+const OTHER: EndpointName = EndpointName("other");
 
 /// The buckets of the latency histogram, in seconds: from a read from memory to a disk that has to spin
 /// up.
@@ -36,29 +36,29 @@ const LATENCIES: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0, 60.0];
 
 /// The metrics of one server; clones share them.
 #[derive(Clone)]
-pub(super) struct Metrics {
+pub(super) struct ServerMetrics {
     registry: Arc<Registry>,
     /// The metrics that the caller registered.
     more: Arc<Registry>,
-    requests: Family<Answered, Counter>,
-    bytes: Family<At, Counter>,
-    latency: Family<At, Histogram>,
+    requests: Family<StatusLabels, Counter>,
+    bytes: Family<EndpointLabels, Counter>,
+    latency: Family<EndpointLabels, Histogram>,
     in_flight: Gauge<i64, AtomicI64>,
     connections: Gauge<i64, AtomicI64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Answered {
+struct StatusLabels {
     door: &'static str,
     status: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct At {
+struct EndpointLabels {
     door: &'static str,
 }
 
-impl Metrics {
+impl ServerMetrics {
     pub(super) fn new(more: Registry) -> Self {
         let mut registry = Registry::with_prefix("gantry_http");
         let requests = Family::default();
@@ -85,34 +85,34 @@ impl Metrics {
     }
 
     /// Counts a connection for as long as the result lives.
-    pub(super) fn connection(&self) -> Counted {
-        Counted::new(&self.connections)
+    pub(super) fn count_connection(&self) -> GaugeGuard {
+        GaugeGuard::new(&self.connections)
     }
 }
 
 /// Adds one to a gauge for as long as it lives, however the connection or request ends.
-pub(super) struct Counted(Gauge<i64, AtomicI64>);
+pub(super) struct GaugeGuard(Gauge<i64, AtomicI64>);
 
-impl Counted {
+impl GaugeGuard {
     fn new(gauge: &Gauge<i64, AtomicI64>) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
 }
 
-impl Drop for Counted {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
 }
 
 /// Counts and logs a request, its body included.
-pub(super) async fn observe(
-    State(metrics): State<Metrics>,
+pub(super) async fn observe_request(
+    State(metrics): State<ServerMetrics>,
     request: Request,
     next: Next,
 ) -> Response {
-    let mut seen = Seen {
+    let mut seen = RequestRecord {
         method: request.method().clone(),
         // Without the query, which may contain a token or a signature.
         path: request.uri().path().to_owned(),
@@ -121,20 +121,20 @@ pub(super) async fn observe(
         status: 499,
         door: OTHER,
         sent: 0,
-        _in_flight: Counted::new(&metrics.in_flight),
+        _in_flight: GaugeGuard::new(&metrics.in_flight),
         metrics,
     };
     let response = next.run(request).await;
     seen.status = response.status().as_u16();
-    seen.door = response.extensions().get::<Door>().copied().unwrap_or(OTHER);
-    let at = At { door: seen.door.0 };
+    seen.door = response.extensions().get::<EndpointName>().copied().unwrap_or(OTHER);
+    let at = EndpointLabels { door: seen.door.0 };
     seen.metrics.latency.get_or_create(&at).observe(seen.started.elapsed().as_secs_f64());
     // The record goes with the body: it is logged when the body is dropped, sent or not.
-    response.map(|inner| Body::new(Observed { inner, seen }))
+    response.map(|inner| Body::new(CountedBody { inner, seen }))
 }
 
 /// `GET /metrics`: OpenMetrics 1.0, which Prometheus reads.
-pub(super) async fn metrics(State(metrics): State<Metrics>) -> Response {
+pub(super) async fn render_metrics(State(metrics): State<ServerMetrics>) -> Response {
     let mut text = String::new();
     let encoded = encode_registry(&mut text, &metrics.registry)
         // Two registries make one document: `# EOF` may come once only, at its end.
@@ -148,34 +148,34 @@ pub(super) async fn metrics(State(metrics): State<Metrics>) -> Response {
 }
 
 /// What is known of a request; logged and counted when it is dropped.
-struct Seen {
-    metrics: Metrics,
+struct RequestRecord {
+    metrics: ServerMetrics,
     method: Method,
     path: String,
     started: Instant,
     status: u16,
-    door: Door,
+    door: EndpointName,
     sent: u64,
-    _in_flight: Counted,
+    _in_flight: GaugeGuard,
 }
 
-impl Drop for Seen {
+impl Drop for RequestRecord {
     fn drop(&mut self) {
         let Self { method, path, status, sent, door, .. } = self;
-        self.metrics.requests.get_or_create(&Answered { door: door.0, status: *status }).inc();
-        self.metrics.bytes.get_or_create(&At { door: door.0 }).inc_by(*sent);
+        self.metrics.requests.get_or_create(&StatusLabels { door: door.0, status: *status }).inc();
+        self.metrics.bytes.get_or_create(&EndpointLabels { door: door.0 }).inc_by(*sent);
         let milliseconds = self.started.elapsed().as_millis();
         tracing::info!(target: "access", "{method} {path} {status} {sent} {milliseconds}ms");
     }
 }
 
 /// A response body whose bytes are counted while they are sent.
-struct Observed {
+struct CountedBody {
     inner: Body,
-    seen: Seen,
+    seen: RequestRecord,
 }
 
-impl HttpBody for Observed {
+impl HttpBody for CountedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -28,21 +28,21 @@ pub struct TlsFiles {
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The acceptor of TLS connections, which uses the certificate that the files have at the time.
-pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor> {
+pub(super) fn build_acceptor(files: &TlsFiles) -> Result<TlsAcceptor> {
     // Named and not the process's default, which panics where two providers are compiled in.
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let resolver = Renewed {
-        current: Mutex::new(Current {
-            stamp: stamp(files),
+    let resolver = ReloadingCertificate {
+        current: Mutex::new(LoadedCertificate {
+            stamp: read_stamps(files),
             looked: Instant::now(),
-            key: Arc::new(read(files, &provider)?),
+            key: Arc::new(read_certified_key(files, &provider)?),
         }),
         files: files.clone(),
         provider: Arc::clone(&provider),
     };
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|cause| unusable(&files.certificate, cause))?
+        .map_err(|cause| tls_file_error(&files.certificate, cause))?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(resolver));
     // HTTP/2 first: clients then use one connection for all layers.
@@ -52,28 +52,28 @@ pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor> {
 
 /// Returns for each handshake the certificate that the files have at the time.
 #[derive(Debug)]
-struct Renewed {
+struct ReloadingCertificate {
     files: TlsFiles,
     provider: Arc<CryptoProvider>,
-    current: Mutex<Current>,
+    current: Mutex<LoadedCertificate>,
 }
 
 #[derive(Debug)]
-struct Current {
-    stamp: Stamp,
+struct LoadedCertificate {
+    stamp: FileStamps,
     looked: Instant,
     key: Arc<CertifiedKey>,
 }
 
-impl ResolvesServerCert for Renewed {
+impl ResolvesServerCert for ReloadingCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.looked.elapsed() >= LOOK {
             // Before reading, so that files that stay unreadable are not read at each handshake.
             current.looked = Instant::now();
-            let stamp = stamp(&self.files);
+            let stamp = read_stamps(&self.files);
             if stamp != current.stamp {
-                match read(&self.files, &self.provider) {
+                match read_certified_key(&self.files, &self.provider) {
                     Ok(key) => {
                         current.key = Arc::new(key);
                         current.stamp = stamp;
@@ -89,28 +89,28 @@ impl ResolvesServerCert for Renewed {
 }
 
 /// Modification time and length of both files; `None` for a missing one.
-type Stamp = [Option<(SystemTime, u64)>; 2];
+type FileStamps = [Option<(SystemTime, u64)>; 2];
 
-fn stamp(files: &TlsFiles) -> Stamp {
+fn read_stamps(files: &TlsFiles) -> FileStamps {
     [&files.certificate, &files.key].map(|path| {
         let metadata = std::fs::metadata(path).ok()?;
         Some((metadata.modified().ok()?, metadata.len()))
     })
 }
 
-fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey> {
+fn read_certified_key(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey> {
     let chain = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|cause| unusable(&files.certificate, cause))?;
+        .map_err(|cause| tls_file_error(&files.certificate, cause))?;
     if chain.is_empty() {
-        return Err(unusable(&files.certificate, "it contains no PEM certificate"));
+        return Err(tls_file_error(&files.certificate, "it contains no PEM certificate"));
     }
-    let key =
-        PrivateKeyDer::from_pem_file(&files.key).map_err(|cause| unusable(&files.key, cause))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|cause| tls_file_error(&files.key, cause))?;
     CertifiedKey::from_der(chain, key, provider)
-        .map_err(|cause| unusable(&files.certificate, cause))
+        .map_err(|cause| tls_file_error(&files.certificate, cause))
 }
 
-fn unusable(path: &Path, reason: impl ToString) -> Error {
+fn tls_file_error(path: &Path, reason: impl ToString) -> Error {
     Error::Tls { path: path.to_owned(), reason: reason.to_string() }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gantry_net::{Builder, Client, Credentials, RetryPolicy};
+use gantry_net::{Client, ClientBuilder, Credentials, RetryPolicy};
 
 /// A server that answers each request, one a connection, with what a function gives.
 pub(crate) struct Scripted {
@@ -119,9 +119,9 @@ pub(crate) fn range_start(request: &str) -> Option<usize> {
 }
 
 /// A client that does not wait.
-pub(crate) fn hasty() -> Builder {
+pub(crate) fn hasty() -> ClientBuilder {
     Client::builder()
-        .credentials(Credentials::with(
+        .credentials(Credentials::with_credential(
             "nobody",
             gantry_net::Credential::IdentityToken(String::new()),
         ))
@@ -171,9 +171,9 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    pub(crate) fn start(root: &Path, authority: &testkit::Authority) -> Self {
+    pub(crate) fn start(root: &Path, authority: &testkit::TestAuthority) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let files = authority.server(folder.path());
+        let files = authority.issue_server_certificate(folder.path());
         let [plain, tls] = [(); 2].map(|()| free_port());
         let config = format!(
             "daemon off; pid {folder}/pid; error_log stderr; worker_processes 1; user root;\n\
@@ -189,7 +189,7 @@ impl Nginx {
             key = files.key.display(),
         );
         std::fs::write(folder.path().join("nginx.conf"), config).unwrap();
-        let child = Command::new(testkit::tools::tool("nginx"))
+        let child = Command::new(testkit::tools::tool_path("nginx"))
             .arg("-c")
             .arg(folder.path().join("nginx.conf"))
             .stderr(Stdio::inherit())

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use cluster::objects::api::apps::v1::Deployment;
 use cluster::objects::api::core::v1::Pod;
-use cluster::{Applied, Cluster, Mode, Right, Scope, of_pod};
+use cluster::{ApplyEffect, ApplyMode, Cluster, ObjectScope, Permission, explain_pod};
 use serde_json::Value;
 
 use crate::Result;
@@ -33,12 +33,12 @@ const RESOURCES: [(&str, &str); 12] = [
 
 /// Applies the manifests in their order, and waits for the Deployment before the configuration.
 /// Returns what was done to each.
-pub async fn apply(
+pub async fn apply_manifests(
     cluster: &Cluster,
     manifests: &[Value],
     namespace: &str,
-) -> Result<Vec<Applied>> {
-    cluster.need_rights("installing the webhook", &rights(manifests)).await?;
+) -> Result<Vec<ApplyEffect>> {
+    cluster.require_permissions("installing the webhook", &required_permissions(manifests)).await?;
     let mut done = Vec::with_capacity(manifests.len());
     let mut started: Option<String> = None;
     for manifest in manifests {
@@ -46,9 +46,9 @@ pub async fn apply(
         if manifest["kind"] == "MutatingWebhookConfiguration"
             && let Some(name) = started.take()
         {
-            wait(cluster, namespace, &name).await?;
+            wait_for_deployment(cluster, namespace, &name).await?;
         }
-        let written = cluster.apply_manifest(manifest, namespace, Mode::Apply).await?;
+        let written = cluster.apply_manifest(manifest, namespace, ApplyMode::Apply).await?;
         if written.id.kind == "Deployment" {
             started = Some(written.id.name.clone());
         }
@@ -58,7 +58,7 @@ pub async fn apply(
 }
 
 /// The permissions that applying the manifests needs.
-fn rights(manifests: &[Value]) -> Vec<Right> {
+fn required_permissions(manifests: &[Value]) -> Vec<Permission> {
     let text = |manifest: &Value, pointer: &str| {
         manifest.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
     };
@@ -71,7 +71,7 @@ fn rights(manifests: &[Value]) -> Vec<Right> {
         let namespace = text(manifest, "/metadata/namespace");
         // Server-side apply is a patch, and a create where the object does not exist.
         ["get", "create", "patch"].map(|verb| {
-            let right = Right::new(verb, &group, resource.unwrap_or(&kind));
+            let right = Permission::new(verb, &group, resource.unwrap_or(&kind));
             if namespace.is_empty() { right } else { right.in_namespace(&namespace) }
         })
     });
@@ -80,11 +80,11 @@ fn rights(manifests: &[Value]) -> Vec<Right> {
 
 /// Waits until a pod of the current version is ready, which it is only with its certificate and its
 /// locks.
-async fn wait(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
-    let scope = Scope::Namespace(namespace);
+async fn wait_for_deployment(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
+    let scope = ObjectScope::Namespace(namespace);
     let started = Instant::now();
     loop {
-        let deployment: Option<Deployment> = cluster.get(scope, name).await?;
+        let deployment: Option<Deployment> = cluster.get_object(scope, name).await?;
         let status = deployment.as_ref().and_then(|deployment| deployment.status.as_ref());
         let generation = deployment.as_ref().and_then(|it| it.metadata.generation);
         // Until the controller has seen the new generation, the counts are about the old pods.
@@ -95,8 +95,8 @@ async fn wait(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
             return Ok(());
         }
         let selector = format!("app.kubernetes.io/name={name}");
-        let pods: Vec<Pod> = cluster.list(scope, &selector).await?;
-        let reason = pods.iter().find_map(of_pod);
+        let pods: Vec<Pod> = cluster.list_objects(scope, &selector).await?;
+        let reason = pods.iter().find_map(explain_pod);
         let is_late = started.elapsed() > LONGEST;
         if is_late {
             let (why, next) = match reason {

@@ -23,7 +23,7 @@ const BACKDATED: Duration = Duration::from_secs(3600);
 /// A server's certificate, its key, and the certificate of the authority that signed it, all as
 /// PEM.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SelfMade {
+pub struct SelfSignedCertificate {
     /// The authority's certificate.
     pub authority: String,
     /// The server's certificate.
@@ -34,19 +34,19 @@ pub struct SelfMade {
     pub ends: Timestamp,
 }
 
-impl fmt::Debug for SelfMade {
+impl fmt::Debug for SelfSignedCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SelfMade {{ ends: {} }}", self.ends)
     }
 }
 
-impl SelfMade {
+impl SelfSignedCertificate {
     /// Makes a new certificate for a DNS name or an IP address.
     pub fn new(host: &str, now: Timestamp) -> Result<Self> {
-        let validity = Validity::from(now)?;
+        let validity = ValidityPeriod::starting_at(now)?;
         let authority_key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
-        validity.write(&mut params);
+        validity.set_in_params(&mut params);
         params.distinguished_name.push(DnType::CommonName, "gantry webhook authority");
         // It may sign server certificates, but no further authorities.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -56,7 +56,7 @@ impl SelfMade {
 
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(vec![host.to_owned()])?;
-        validity.write(&mut params);
+        validity.set_in_params(&mut params);
         // Not the host, which can be longer than the 64 characters of a common name (RFC 5280,
         // upper bounds). Go checks only the subject alternative name, which has the host.
         params.distinguished_name.push(DnType::CommonName, "gantry webhook");
@@ -68,13 +68,13 @@ impl SelfMade {
     }
 
     /// Whether it is time to renew it.
-    pub fn is_due(&self, now: Timestamp) -> bool {
+    pub fn is_renewal_due(&self, now: Timestamp) -> bool {
         self.ends.as_second().saturating_sub(now.as_second()) < RENEWAL.as_secs().cast_signed()
     }
 }
 
 /// The host in a webhook's URL, a DNS name or an IP address, that its certificate must be for.
-pub fn host_of(url: &str) -> Result<String> {
+pub fn host_of_url(url: &str) -> Result<String> {
     let invalid = |reason: &str| Error::Invalid {
         what: "URL of a webhook",
         text: url.chars().take(200).collect(),
@@ -103,13 +103,13 @@ pub fn host_of(url: &str) -> Result<String> {
 
 /// From when to when a certificate is valid, in whole seconds as X.509 has them.
 #[derive(Clone, Copy)]
-struct Validity {
+struct ValidityPeriod {
     starts: Timestamp,
     ends: Timestamp,
 }
 
-impl Validity {
-    fn from(now: Timestamp) -> Result<Self> {
+impl ValidityPeriod {
+    fn starting_at(now: Timestamp) -> Result<Self> {
         let out_of_range = |cause: jiff::Error| Error::Invalid {
             what: "time",
             text: now.to_string(),
@@ -121,7 +121,7 @@ impl Validity {
         })
     }
 
-    fn write(self, params: &mut CertificateParams) {
+    fn set_in_params(self, params: &mut CertificateParams) {
         let epoch = date_time_ymd(1970, 1, 1);
         let at = |time: Timestamp| {
             epoch + Duration::from_secs(u64::try_from(time.as_second()).unwrap_or_default())
@@ -139,10 +139,10 @@ mod tests {
     #[test]
     fn a_certificate_is_due_long_before_it_ends_and_not_when_it_is_new() {
         let now = Timestamp::now();
-        let made = SelfMade::new("gantry-webhook.gantry-system.svc", now).unwrap();
-        assert!(!made.is_due(now));
+        let made = SelfSignedCertificate::new("gantry-webhook.gantry-system.svc", now).unwrap();
+        assert!(!made.is_renewal_due(now));
         let late = now.checked_add(Duration::from_secs(61 * 24 * 3600)).unwrap();
-        assert!(made.is_due(late) && late < made.ends);
+        assert!(made.is_renewal_due(late) && late < made.ends);
         assert!(!format!("{made:?}").contains("PRIVATE"), "a key is never printed");
     }
 
@@ -153,10 +153,10 @@ mod tests {
             ("https://[fd00::1]:8443/x", "fd00::1"),
             ("https://hook.site.internal", "hook.site.internal"),
         ] {
-            assert_eq!(host_of(url).unwrap(), host);
+            assert_eq!(host_of_url(url).unwrap(), host);
         }
         for wrong in ["http://a", "a:8443", "https://", "https://u@h", "https://h?x"] {
-            assert!(host_of(wrong).is_err(), "{wrong}");
+            assert!(host_of_url(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -24,7 +24,7 @@ const TIMEOUT: u32 = 5;
 
 /// Where the API server finds the webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
+pub enum WebhookAddress {
     /// Behind a Service of the webhook's name in its namespace.
     Service,
     /// Outside the cluster: `https://HOST:PORT`.
@@ -33,34 +33,34 @@ pub enum Address {
 
 /// The values of a `MutatingWebhookConfiguration`.
 #[derive(Debug, Clone)]
-pub(super) struct Configuration<'a> {
+pub(super) struct WebhookConfiguration<'a> {
     pub(super) name: &'a str,
     /// The webhook's own namespace, which it never guards: it could not start again otherwise.
     pub(super) namespace: &'a str,
-    pub(super) address: &'a Address,
+    pub(super) address: &'a WebhookAddress,
     /// The authority of its certificate, as PEM in base64; absent if the webhook writes it itself.
     pub(super) ca_bundle: Option<Value>,
     /// The names of the only namespaces that may be guarded; all when empty.
     pub(super) only: &'a [String],
 }
 
-impl Configuration<'_> {
-    pub(super) fn manifest(&self) -> Value {
+impl WebhookConfiguration<'_> {
+    pub(super) fn to_manifest(&self) -> Value {
         json!({
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": "MutatingWebhookConfiguration",
-            "metadata": {"name": self.name, "labels": super::manifests::labels(self.name)},
+            "metadata": {"name": self.name, "labels": super::manifests::object_labels(self.name)},
             "webhooks": [
-                self.webhook(ENFORCE, router::ENFORCE, "Fail"),
-                self.webhook(MOVE, router::MOVE, "Ignore"),
+                self.webhook_entry(ENFORCE, router::ENFORCE, "Fail"),
+                self.webhook_entry(MOVE, router::MOVE, "Ignore"),
             ],
         })
     }
 
-    fn webhook(&self, guard: &str, path: &str, failure_policy: &str) -> Value {
+    fn webhook_entry(&self, guard: &str, path: &str, failure_policy: &str) -> Value {
         json!({
             "name": format!("{guard}.webhook.gantry.dev"),
-            "clientConfig": self.client(path),
+            "clientConfig": self.client_config(path),
             "admissionReviewVersions": ["v1"],
             "sideEffects": "None",
             "timeoutSeconds": TIMEOUT,
@@ -69,22 +69,24 @@ impl Configuration<'_> {
             // Call again after other webhooks changed the pod: a sidecar that one of them adds is
             // checked too.
             "reinvocationPolicy": "IfNeeded",
-            "namespaceSelector": self.namespaces(guard),
-            "matchConditions": self.conditions(),
+            "namespaceSelector": self.namespace_selector(guard),
+            "matchConditions": self.match_conditions(),
             "rules": [
-                rule("pods", &["CREATE", "UPDATE"]),
+                admission_rule("pods", &["CREATE", "UPDATE"]),
                 // `kubectl debug` adds containers through this subresource.
-                rule("pods/ephemeralcontainers", &["UPDATE"]),
+                admission_rule("pods/ephemeralcontainers", &["UPDATE"]),
             ],
         })
     }
 
-    fn client(&self, path: &str) -> Value {
+    fn client_config(&self, path: &str) -> Value {
         let mut client = match self.address {
-            Address::Service => json!({"service": {
+            WebhookAddress::Service => json!({"service": {
                 "name": self.name, "namespace": self.namespace, "path": path, "port": 443,
             }}),
-            Address::Url(url) => json!({"url": format!("{}{path}", url.trim_end_matches('/'))}),
+            WebhookAddress::Url(url) => {
+                json!({"url": format!("{}{path}", url.trim_end_matches('/'))})
+            }
         };
         if let Some(bundle) = &self.ca_bundle {
             client["caBundle"] = bundle.clone();
@@ -92,7 +94,7 @@ impl Configuration<'_> {
         client
     }
 
-    fn namespaces(&self, guard: &str) -> Value {
+    fn namespace_selector(&self, guard: &str) -> Value {
         let mut left_out: Vec<&str> = SYSTEM.to_vec();
         left_out.push(self.namespace);
         left_out.sort_unstable();
@@ -108,7 +110,7 @@ impl Configuration<'_> {
     /// Expressions (CEL) for the requests that are sent to the webhook at all. Most updates of a
     /// pod change no image; for example, finalizers must be removable while the webhook is down, or
     /// a namespace could never be deleted.
-    fn conditions(&self) -> Value {
+    fn match_conditions(&self) -> Value {
         let images = |object: &str, list: &str| {
             let all = format!("{object}.spec.{list}");
             format!("(has({all}) ? {all}.map(c, has(c.image) ? c.image : \"\") : [])")
@@ -128,7 +130,7 @@ impl Configuration<'_> {
     }
 }
 
-fn rule(resource: &str, operations: &[&str]) -> Value {
+fn admission_rule(resource: &str, operations: &[&str]) -> Value {
     json!({
         "apiGroups": [""],
         "apiVersions": ["v1"],

@@ -10,7 +10,7 @@ use types::lock::Lock;
 use types::receipt::Receipt;
 use types::site::Site;
 
-use super::locked::{Locked, Pin};
+use super::images::{ImagePinning, WebhookImages};
 use crate::{Error, Result};
 
 /// How often the files are checked for changes. (Polling, since the kubelet updates a mounted
@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// The paths of the files, and how images are to be named.
 #[derive(Debug, Clone)]
-pub struct Files {
+pub struct WebhookFiles {
     /// `site.yaml`.
     pub site: PathBuf,
     /// The locks, at least one.
@@ -27,28 +27,28 @@ pub struct Files {
     /// The receipts of `gantry load`.
     pub receipts: Vec<PathBuf>,
     /// How the images at the site are named.
-    pub pin: Pin,
+    pub pin: ImagePinning,
 }
 
-impl Files {
+impl WebhookFiles {
     /// Reads all of them.
-    pub fn read(&self) -> Result<Locked> {
-        let site = text(&self.site).and_then(|(name, text)| Ok(Site::parse(&name, &text)?))?;
+    pub fn read(&self) -> Result<WebhookImages> {
+        let site = read_text(&self.site).and_then(|(name, text)| Ok(Site::parse(&name, &text)?))?;
         let locks = self.locks.iter().map(|path| {
-            let (name, text) = text(path)?;
+            let (name, text) = read_text(path)?;
             Ok(Lock::parse(&name, &text)?)
         });
         let locks: Vec<Lock> = locks.collect::<Result<_>>()?;
         let receipts = self.receipts.iter().map(|path| {
-            let (name, text) = text(path)?;
+            let (name, text) = read_text(path)?;
             Ok(Receipt::parse(&name, &text)?)
         });
         let receipts: Vec<Receipt> = receipts.collect::<Result<_>>()?;
-        Locked::new(&locks, &receipts, &site, self.pin)
+        WebhookImages::new(&locks, &receipts, &site, self.pin)
     }
 
     /// The modification time and length of each file; `None` for one that cannot be read.
-    fn stamp(&self) -> Vec<Option<(SystemTime, u64)>> {
+    fn read_stamps(&self) -> Vec<Option<(SystemTime, u64)>> {
         let all = std::iter::once(&self.site).chain(&self.locks).chain(&self.receipts);
         let stamps = all.map(|path| {
             let metadata = fs::metadata(path).ok()?;
@@ -60,15 +60,15 @@ impl Files {
 
 /// What is locked, kept up to date with the files.
 #[derive(Debug, Clone)]
-pub struct Watched {
-    current: Arc<RwLock<Arc<Locked>>>,
+pub struct WebhookImagesWatch {
+    current: Arc<RwLock<Arc<WebhookImages>>>,
 }
 
-impl Watched {
+impl WebhookImagesWatch {
     /// Reads the files, and reads them again whenever they change, for as long as the result
     /// exists. If that fails, `failed` is called and the last state is kept.
-    pub fn start(files: Files, failed: impl Fn(&Error) + Send + 'static) -> Result<Self> {
-        let mut stamp = files.stamp();
+    pub fn start(files: WebhookFiles, failed: impl Fn(&Error) + Send + 'static) -> Result<Self> {
+        let mut stamp = files.read_stamps();
         let current = Arc::new(RwLock::new(Arc::new(files.read()?)));
         // The task ends when the last clone of the result is dropped.
         let weak = Arc::downgrade(&current);
@@ -77,7 +77,7 @@ impl Watched {
             loop {
                 ticks.tick().await;
                 let Some(current) = weak.upgrade() else { break };
-                let now = files.stamp();
+                let now = files.read_stamps();
                 if now == stamp {
                     continue;
                 }
@@ -99,12 +99,12 @@ impl Watched {
     }
 
     /// The current state. A caller keeps it while the next one is read.
-    pub fn locked(&self) -> Arc<Locked> {
+    pub fn current(&self) -> Arc<WebhookImages> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-fn text(path: &Path) -> Result<(String, String)> {
+fn read_text(path: &Path) -> Result<(String, String)> {
     let text =
         fs::read_to_string(path).map_err(|cause| Error::Read { path: path.to_owned(), cause })?;
     Ok((path.display().to_string(), text))

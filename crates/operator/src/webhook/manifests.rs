@@ -9,9 +9,9 @@ use types::receipt::Receipt;
 use types::site::Site;
 use types::{Reference, own_image, yaml};
 
-use super::configuration::{Address, Configuration};
-use super::locked::{Locked, Pin, Verdict};
-use super::shortened;
+use super::configuration::{WebhookAddress, WebhookConfiguration};
+use super::images::{ImageDecision, ImagePinning, WebhookImages};
+use super::shortened_locks;
 use crate::{Error, Result};
 
 /// The default name of the webhook.
@@ -31,7 +31,7 @@ const GRACE: u32 = 40;
 
 /// Where the webhook's certificate comes from.
 #[derive(Debug, Clone)]
-pub enum Certificate {
+pub enum CertificateSource {
     /// The webhook makes its own, stores it in a Secret, and writes its authority into the
     /// configuration.
     SelfMade,
@@ -47,7 +47,7 @@ pub enum Certificate {
 
 /// A webhook to be installed.
 #[derive(Debug, Clone)]
-pub struct Request<'a> {
+pub struct WebhookDeployment<'a> {
     /// The name of the webhook, of its objects and of its certificate's Secret.
     pub name: &'a str,
     /// The namespace that the webhook runs in.
@@ -59,77 +59,78 @@ pub struct Request<'a> {
     /// The description of the site.
     pub site: &'a Site,
     /// How the images at the site are named.
-    pub pin: Pin,
+    pub pin: ImagePinning,
     /// The image to run; when absent, Gantry's own image from the locks.
     pub image: Option<&'a str>,
     /// Where the API server finds the webhook.
-    pub address: Address,
+    pub address: WebhookAddress,
     /// Where its certificate comes from.
-    pub certificate: Certificate,
+    pub certificate: CertificateSource,
     /// The only namespaces that may be guarded; all when empty.
     pub only: &'a [String],
 }
 
-impl Request<'_> {
+impl WebhookDeployment<'_> {
     /// The objects in the order in which they are to be applied, the configuration last. For a
     /// webhook that runs outside the cluster, only the configuration.
-    pub fn manifests(&self) -> Result<Vec<Value>> {
+    pub fn build_manifests(&self) -> Result<Vec<Value>> {
         // First of all, so that input that makes no webhook is an error before anything is written.
-        let locked = Locked::new(self.locks, self.receipts, self.site, self.pin)?;
-        let configuration = Configuration {
+        let locked = WebhookImages::new(self.locks, self.receipts, self.site, self.pin)?;
+        let configuration = WebhookConfiguration {
             name: self.name,
             namespace: self.namespace,
             address: &self.address,
             ca_bundle: match &self.certificate {
-                Certificate::SelfMade => None,
-                Certificate::Given { authority, .. } => {
+                CertificateSource::SelfMade => None,
+                CertificateSource::Given { authority, .. } => {
                     let bundle = ByteString(authority.clone().into_bytes());
                     Some(serde_json::to_value(bundle).unwrap_or_default())
                 }
             },
             only: self.only,
         };
-        if matches!(self.address, Address::Url(_)) {
-            return Ok(vec![configuration.manifest()]);
+        if matches!(self.address, WebhookAddress::Url(_)) {
+            return Ok(vec![configuration.to_manifest()]);
         }
-        let image = self.image(&locked)?;
-        let mut all = vec![self.namespace(), self.object("v1", "ServiceAccount", json!({}))];
-        if matches!(self.certificate, Certificate::SelfMade) {
-            all.push(self.object("v1", "Secret", json!({"type": "Opaque"})));
-            all.extend(self.rights());
+        let image = self.choose_image(&locked)?;
+        let mut all =
+            vec![self.namespace_object(), self.named_object("v1", "ServiceAccount", json!({}))];
+        if matches!(self.certificate, CertificateSource::SelfMade) {
+            all.push(self.named_object("v1", "Secret", json!({"type": "Opaque"})));
+            all.extend(self.rbac_objects());
         }
-        all.push(self.files()?);
-        all.push(self.deployment(&image));
-        all.push(self.object(
+        all.push(self.config_map()?);
+        all.push(self.deployment_object(&image));
+        all.push(self.named_object(
             "policy/v1",
             "PodDisruptionBudget",
             json!({"spec": {
-                "minAvailable": 1, "selector": {"matchLabels": selector(self.name)},
+                "minAvailable": 1, "selector": {"matchLabels": pod_selector(self.name)},
             }}),
         ));
-        all.push(self.object(
+        all.push(self.named_object(
             "v1",
             "Service",
             json!({"spec": {
-                "selector": selector(self.name),
+                "selector": pod_selector(self.name),
                 "ports": [{"name": "https", "port": 443, "targetPort": "https", "protocol": "TCP"}],
             }}),
         ));
-        all.push(configuration.manifest());
+        all.push(configuration.to_manifest());
         Ok(all)
     }
 
     /// The image that the pods run, by its name at the site: the given one, or Gantry's own by its
     /// digest.
-    fn image(&self, locked: &Locked) -> Result<String> {
+    fn choose_image(&self, locked: &WebhookImages) -> Result<String> {
         if let Some(image) = self.image {
-            return match locked.verdict(image) {
-                Verdict::Moves(image) => Ok(image),
+            return match locked.decide(image) {
+                ImageDecision::Moves(image) => Ok(image),
                 // An image that is not locked may be the site's own build: use it as it is.
-                Verdict::Stays | Verdict::Unknown => Ok(image.to_owned()),
+                ImageDecision::Stays | ImageDecision::Unknown => Ok(image.to_owned()),
             };
         }
-        let own = own_image::reference()?;
+        let own = own_image::image_reference()?;
         let images = self.locks.iter().flat_map(|lock| &lock.images);
         let found = images.filter(|image| image.reference.name() == own.name()).max_by_key(
             // Only the version of this binary: another one may not know the same arguments.
@@ -139,16 +140,16 @@ impl Request<'_> {
             return Err(Error::NoImage { image: own.to_string() });
         };
         let pinned: Reference = found.reference.with_digest(found.digest);
-        match locked.verdict(&pinned.to_string()) {
-            Verdict::Moves(image) => Ok(image),
-            Verdict::Stays => Ok(pinned.to_string()),
-            Verdict::Unknown => Err(Error::NoImage { image: own.to_string() }),
+        match locked.decide(&pinned.to_string()) {
+            ImageDecision::Moves(image) => Ok(image),
+            ImageDecision::Stays => Ok(pinned.to_string()),
+            ImageDecision::Unknown => Err(Error::NoImage { image: own.to_string() }),
         }
     }
 
     /// The webhook's namespace, with the strictest Pod Security level.
-    fn namespace(&self) -> Value {
-        let mut labels = labels(self.name);
+    fn namespace_object(&self) -> Value {
+        let mut labels = object_labels(self.name);
         for mode in ["enforce", "warn"] {
             labels[format!("pod-security.kubernetes.io/{mode}")] = json!("restricted");
         }
@@ -160,7 +161,7 @@ impl Request<'_> {
 
     /// RBAC: the pods may change their own Secret and their own configuration, each by name, and
     /// nothing else.
-    fn rights(&self) -> Vec<Value> {
+    fn rbac_objects(&self) -> Vec<Value> {
         let role = |resource: &str, group: &str| {
             json!({"rules": [{
                 "apiGroups": [group], "resources": [resource], "resourceNames": [self.name],
@@ -175,14 +176,14 @@ impl Request<'_> {
         };
         let rbac = "rbac.authorization.k8s.io/v1";
         let mut all = vec![
-            self.object(rbac, "Role", role("secrets", "")),
-            self.object(rbac, "RoleBinding", binding("Role")),
-            self.object(
+            self.named_object(rbac, "Role", role("secrets", "")),
+            self.named_object(rbac, "RoleBinding", binding("Role")),
+            self.named_object(
                 rbac,
                 "ClusterRole",
                 role("mutatingwebhookconfigurations", "admissionregistration.k8s.io"),
             ),
-            self.object(rbac, "ClusterRoleBinding", binding("ClusterRole")),
+            self.named_object(rbac, "ClusterRoleBinding", binding("ClusterRole")),
         ];
         // Cluster-scoped objects must not name a namespace.
         for cluster_wide in &mut all[2..] {
@@ -194,7 +195,7 @@ impl Request<'_> {
     }
 
     /// The ConfigMap with the files that the pods read: the site, the locks, the receipts.
-    fn files(&self) -> Result<Value> {
+    fn config_map(&self) -> Result<Value> {
         let mut site = self.site.clone();
         // The webhook never connects to the registry or another cluster: leave out what is only for
         // that.
@@ -202,23 +203,25 @@ impl Request<'_> {
         site.context = None;
         site.models.clear();
         let mut data = Map::new();
-        data.insert("site.yaml".to_owned(), json!(yaml::write(&site)?));
-        for (index, text) in shortened::texts(self.locks)?.into_iter().enumerate() {
-            data.insert(lock_file(index), json!(text));
+        data.insert("site.yaml".to_owned(), json!(yaml::write_document(&site)?));
+        for (index, text) in
+            shortened_locks::encode_shortened_locks(self.locks)?.into_iter().enumerate()
+        {
+            data.insert(lock_file_name(index), json!(text));
         }
         for (index, receipt) in self.receipts.iter().enumerate() {
             let mut receipt = receipt.clone();
             // Only the rewritten indexes matter here.
             receipt.blobs.clear();
             receipt.roots.retain(|held| held.rewritten.is_some());
-            data.insert(receipt_file(index), json!(receipt.print()?));
+            data.insert(receipt_file_name(index), json!(receipt.to_json()?));
         }
-        Ok(self.object("v1", "ConfigMap", json!({"data": data})))
+        Ok(self.named_object("v1", "ConfigMap", json!({"data": data})))
     }
 
     /// The Deployment: two pods on different nodes if possible, without privileges.
-    fn deployment(&self, image: &str) -> Value {
-        let (mut arguments, mut volumes, mut mounts) = (self.arguments(), vec![], vec![]);
+    fn deployment_object(&self, image: &str) -> Value {
+        let (mut arguments, mut volumes, mut mounts) = (self.container_arguments(), vec![], vec![]);
         let mut volume = |name: &str, source: Value, path: &str| {
             let mut volume = json!({"name": name});
             if let (Some(volume), Value::Object(source)) = (volume.as_object_mut(), source) {
@@ -230,13 +233,13 @@ impl Request<'_> {
         volume("files", json!({"configMap": {"name": self.name}}), "/etc/gantry");
         volume("tmp", json!({"emptyDir": {"sizeLimit": "16Mi"}}), "/tmp");
         match &self.certificate {
-            Certificate::SelfMade => arguments.extend([
+            CertificateSource::SelfMade => arguments.extend([
                 format!("--self-made={}/{}", self.namespace, self.name),
                 format!("--configuration={}", self.name),
                 "--yes".to_owned(),
                 format!("--host={}.{}.svc", self.name, self.namespace),
             ]),
-            Certificate::Given { secret, .. } => {
+            CertificateSource::Given { secret, .. } => {
                 volume("tls", json!({"secret": {"secretName": secret}}), "/etc/gantry-tls");
                 arguments.extend(
                     ["--tls-cert=/etc/gantry-tls/tls.crt", "--tls-key=/etc/gantry-tls/tls.key"]
@@ -264,7 +267,7 @@ impl Request<'_> {
             },
             "volumeMounts": mounts,
         });
-        let is_self_made = matches!(self.certificate, Certificate::SelfMade);
+        let is_self_made = matches!(self.certificate, CertificateSource::SelfMade);
         let mut pod = json!({
             "serviceAccountName": self.name,
             "automountServiceAccountToken": is_self_made,
@@ -277,7 +280,7 @@ impl Request<'_> {
                 "maxSkew": 1,
                 "topologyKey": "kubernetes.io/hostname",
                 "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": selector(self.name)},
+                "labelSelector": {"matchLabels": pod_selector(self.name)},
             }],
             "containers": [container],
             "volumes": volumes,
@@ -285,41 +288,42 @@ impl Request<'_> {
         if let Some(secret) = &self.site.registry.pull_secret {
             pod["imagePullSecrets"] = json!([{"name": secret}]);
         }
-        self.object(
+        self.named_object(
             "apps/v1",
             "Deployment",
             json!({"spec": {
                 "replicas": 2,
-                "selector": {"matchLabels": selector(self.name)},
+                "selector": {"matchLabels": pod_selector(self.name)},
                 // While namespaces fail closed, a new pod has to be ready before an old one ends.
                 "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-                "template": {"metadata": {"labels": labels(self.name)}, "spec": pod},
+                "template": {"metadata": {"labels": object_labels(self.name)}, "spec": pod},
             }}),
         )
     }
 
     /// The arguments of `gantry webhook`, except those for the certificate.
-    fn arguments(&self) -> Vec<String> {
+    fn container_arguments(&self) -> Vec<String> {
         let mut arguments = vec!["webhook".to_owned(), format!("--listen=0.0.0.0:{PORT}")];
         arguments.push(format!("--linger={LINGER}"));
         arguments.push("--site=/etc/gantry/site.yaml".to_owned());
-        let locks = (0..self.locks.len()).map(|n| format!("--lock=/etc/gantry/{}", lock_file(n)));
+        let locks =
+            (0..self.locks.len()).map(|n| format!("--lock=/etc/gantry/{}", lock_file_name(n)));
         arguments.extend(locks);
-        let receipts =
-            (0..self.receipts.len()).map(|n| format!("--receipt=/etc/gantry/{}", receipt_file(n)));
+        let receipts = (0..self.receipts.len())
+            .map(|n| format!("--receipt=/etc/gantry/{}", receipt_file_name(n)));
         arguments.extend(receipts);
-        if self.pin == Pin::Digest {
+        if self.pin == ImagePinning::Digest {
             arguments.push("--digests".to_owned());
         }
         arguments
     }
 
     /// An object with the webhook's name and labels in its namespace, and these fields.
-    fn object(&self, api_version: &str, kind: &str, fields: Value) -> Value {
+    fn named_object(&self, api_version: &str, kind: &str, fields: Value) -> Value {
         let mut object = json!({
             "apiVersion": api_version,
             "kind": kind,
-            "metadata": {"name": self.name, "namespace": self.namespace, "labels": labels(self.name)},
+            "metadata": {"name": self.name, "namespace": self.namespace, "labels": object_labels(self.name)},
         });
         if let (Some(object), Value::Object(fields)) = (object.as_object_mut(), fields) {
             object.extend(fields);
@@ -329,7 +333,7 @@ impl Request<'_> {
 }
 
 /// The labels of all objects of the webhook.
-pub(super) fn labels(name: &str) -> Value {
+pub(super) fn object_labels(name: &str) -> Value {
     json!({
         "app.kubernetes.io/name": name,
         "app.kubernetes.io/managed-by": "gantry",
@@ -337,14 +341,14 @@ pub(super) fn labels(name: &str) -> Value {
     })
 }
 
-fn selector(name: &str) -> Value {
+fn pod_selector(name: &str) -> Value {
     json!({"app.kubernetes.io/name": name})
 }
 
-fn lock_file(index: usize) -> String {
+fn lock_file_name(index: usize) -> String {
     format!("{index}.lock")
 }
 
-fn receipt_file(index: usize) -> String {
+fn receipt_file_name(index: usize) -> String {
     format!("{index}.receipt.json")
 }

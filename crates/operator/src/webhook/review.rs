@@ -7,11 +7,11 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, Operation};
 use serde_json::{Value, json};
 
-use super::locked::{Locked, Verdict};
+use super::images::{ImageDecision, WebhookImages};
 
 /// What happens to a pod with an image that is not locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Guard {
+pub enum NamespaceGuard {
     /// The pod is refused.
     Enforce,
     /// The image stays as it is, and the user gets a warning.
@@ -20,7 +20,7 @@ pub enum Guard {
 
 /// An answer, and the figures for the metrics.
 #[derive(Debug)]
-pub struct Judged {
+pub struct AdmissionDecision {
     /// The response for the API server.
     pub response: AdmissionResponse,
     /// How many images are renamed.
@@ -38,57 +38,65 @@ const LONGEST_WARNING: usize = 250;
 
 /// Decides on the images that a request adds. Images that the object had before are not checked:
 /// the pod must stay updatable, or its finalizers could never be removed.
-pub fn judge(request: &AdmissionRequest<Pod>, locked: &Locked, guard: Guard) -> Judged {
+pub fn judge_review(
+    request: &AdmissionRequest<Pod>,
+    locked: &WebhookImages,
+    guard: NamespaceGuard,
+) -> AdmissionDecision {
     let response = AdmissionResponse::from(request);
     let before: HashSet<String> = match request.operation {
-        Operation::Update => images(request.old_object.as_ref()).map(|(_, image)| image).collect(),
+        Operation::Update => {
+            list_images(request.old_object.as_ref()).map(|(_, image)| image).collect()
+        }
         _ => HashSet::new(),
     };
     let mut patch: Vec<Value> = Vec::new();
     let (mut moved, mut unknown) = (Vec::new(), Vec::new());
     let mut is_home = false;
     let is_injected = request.object.as_ref().is_some_and(is_injected);
-    for (path, image) in images(request.object.as_ref()) {
+    for (path, image) in list_images(request.object.as_ref()) {
         // An injector (another webhook) fills these in after us; then we are called again.
         let is_filled_in = image.is_empty() || (image == "auto" && is_injected);
         if is_filled_in || before.contains(&image) {
             continue;
         }
-        match locked.verdict(&image) {
-            Verdict::Stays => is_home = true,
-            Verdict::Moves(to) => {
+        match locked.decide(&image) {
+            ImageDecision::Stays => is_home = true,
+            ImageDecision::Moves(to) => {
                 is_home = true;
                 patch.push(json!({"op": "replace", "path": path, "value": to}));
                 moved.push(format!("{image} is pulled from the site as {to}"));
             }
-            Verdict::Unknown => unknown.push(image),
+            ImageDecision::Unknown => unknown.push(image),
         }
     }
-    let reasons = || told(unknown.iter().map(|image| locked.why(image)), unknown.len());
+    let reasons =
+        || first_texts(unknown.iter().map(|image| locked.explain_refusal(image)), unknown.len());
     // A denied pod gets no patch: it is not created at all.
-    if !unknown.is_empty() && guard == Guard::Enforce {
-        let response = refused(response, &reasons());
-        return Judged { response, moved: 0, unknown: unknown.len() };
+    if !unknown.is_empty() && guard == NamespaceGuard::Enforce {
+        let response = refuse_pod(response, &reasons());
+        return AdmissionDecision { response, moved: 0, unknown: unknown.len() };
     }
     let spec = request.object.as_ref().and_then(|pod| pod.spec.as_ref());
     // The pull secrets of an existing pod cannot be changed.
     if is_home && request.operation == Operation::Create {
-        patch.extend(spec.and_then(|spec| pull_secret(spec, locked)));
+        patch.extend(spec.and_then(|spec| pull_secret_patch(spec, locked)));
     }
-    let judged = |response| Judged { response, moved: moved.len(), unknown: unknown.len() };
-    let mut response = match patched(response, patch) {
+    let judged =
+        |response| AdmissionDecision { response, moved: moved.len(), unknown: unknown.len() };
+    let mut response = match apply_patch(response, patch) {
         Ok(response) => response,
         Err(response) => return judged(response),
     };
-    let mut warnings = told(moved.iter().cloned(), moved.len());
+    let mut warnings = first_texts(moved.iter().cloned(), moved.len());
     warnings.extend(reasons());
     for warning in &mut warnings {
-        *warning = shortened(warning, LONGEST_WARNING);
+        *warning = shorten_text(warning, LONGEST_WARNING);
     }
     if !warnings.is_empty() {
         response
             .audit_annotations
-            .insert("images".to_owned(), shortened(&warnings.join("; "), LONGEST));
+            .insert("images".to_owned(), shorten_text(&warnings.join("; "), LONGEST));
         response.warnings = Some(warnings);
     }
     judged(response)
@@ -104,7 +112,7 @@ fn is_injected(pod: &Pod) -> bool {
 
 /// The images of a pod, in all kinds of containers and in image volumes, each with its JSON
 /// pointer.
-fn images(pod: Option<&Pod>) -> impl Iterator<Item = (String, String)> {
+fn list_images(pod: Option<&Pod>) -> impl Iterator<Item = (String, String)> {
     let spec = pod.and_then(|pod| pod.spec.as_ref());
     let mut found: Vec<(String, Option<String>)> = Vec::new();
     if let Some(spec) = spec {
@@ -126,7 +134,7 @@ fn images(pod: Option<&Pod>) -> impl Iterator<Item = (String, String)> {
 
 /// The patch that adds the site's pull secret; `None` if the pod names it already or the site has
 /// none.
-fn pull_secret(spec: &PodSpec, locked: &Locked) -> Option<Value> {
+fn pull_secret_patch(spec: &PodSpec, locked: &WebhookImages) -> Option<Value> {
     let secret = locked.pull_secret()?;
     let own = spec.image_pull_secrets.as_deref();
     if own.unwrap_or_default().iter().any(|own| own.name == secret) {
@@ -141,7 +149,7 @@ fn pull_secret(spec: &PodSpec, locked: &Locked) -> Option<Value> {
 }
 
 /// Puts the patch into the response; a patch that cannot be encoded denies the pod.
-fn patched(
+fn apply_patch(
     response: AdmissionResponse,
     patch: Vec<Value>,
 ) -> Result<AdmissionResponse, AdmissionResponse> {
@@ -156,8 +164,8 @@ fn patched(
 }
 
 /// Denies the pod, with the reasons and what to do.
-fn refused(mut response: AdmissionResponse, reasons: &[String]) -> AdmissionResponse {
-    let images = shortened(&reasons.join("; "), LONGEST);
+fn refuse_pod(mut response: AdmissionResponse, reasons: &[String]) -> AdmissionResponse {
+    let images = shorten_text(&reasons.join("; "), LONGEST);
     response.result.code = 403;
     "Forbidden".clone_into(&mut response.result.reason);
     response.deny(format!(
@@ -167,7 +175,7 @@ fn refused(mut response: AdmissionResponse, reasons: &[String]) -> AdmissionResp
 }
 
 /// The first few of `count` texts, then how many more there are. The others are never computed.
-fn told(all: impl Iterator<Item = String>, count: usize) -> Vec<String> {
+fn first_texts(all: impl Iterator<Item = String>, count: usize) -> Vec<String> {
     let mut told: Vec<String> = all.take(NAMED).collect();
     if count > NAMED {
         told.push(format!("and {} more", count - NAMED));
@@ -176,7 +184,7 @@ fn told(all: impl Iterator<Item = String>, count: usize) -> Vec<String> {
 }
 
 /// The text, cut off after so many characters.
-fn shortened(text: &str, longest: usize) -> String {
+fn shorten_text(text: &str, longest: usize) -> String {
     if text.chars().count() <= longest {
         return text.to_owned();
     }
@@ -190,9 +198,9 @@ mod tests {
     use kube::core::admission::AdmissionReview;
 
     use super::*;
-    use crate::webhook::{Pin, sample};
+    use crate::webhook::{ImagePinning, test_sample};
 
-    fn request(operation: &str, object: &Value, old: &Value) -> AdmissionRequest<Pod> {
+    fn sample_request(operation: &str, object: &Value, old: &Value) -> AdmissionRequest<Pod> {
         let review: AdmissionReview<Pod> = serde_json::from_value(json!({
             "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
             "request": {
@@ -205,14 +213,14 @@ mod tests {
         review.try_into().unwrap()
     }
 
-    fn pod(spec: Value) -> Value {
+    fn sample_pod(spec: Value) -> Value {
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec})
     }
 
-    fn created(spec: Value, guard: Guard) -> (Judged, Value) {
-        let judged = judge(
-            &request("CREATE", &pod(spec), &Value::Null),
-            &sample::locked(Pin::AsNamed),
+    fn judge_creation(spec: Value, guard: NamespaceGuard) -> (AdmissionDecision, Value) {
+        let judged = judge_review(
+            &sample_request("CREATE", &sample_pod(spec), &Value::Null),
+            &test_sample::sample_images(ImagePinning::AsNamed),
             guard,
         );
         let patch = judged
@@ -226,13 +234,13 @@ mod tests {
     #[test]
     fn every_sort_of_container_and_image_volumes_are_moved() {
         let image = |name: &str| json!([{"name": name, "image": "nginx:1.25"}]);
-        let (judged, patch) = created(
+        let (judged, patch) = judge_creation(
             json!({
                 "containers": image("a"), "initContainers": image("b"),
                 "ephemeralContainers": image("c"),
                 "volumes": [{"name": "x", "emptyDir": {}}, {"name": "m", "image": {"reference": "ghcr.io/shop/web:2.1"}}],
             }),
-            Guard::Enforce,
+            NamespaceGuard::Enforce,
         );
         assert!(judged.response.allowed);
         assert_eq!(judged.moved, 4);
@@ -255,23 +263,23 @@ mod tests {
     #[test]
     fn a_pull_secret_is_added_to_others_and_never_twice() {
         let spec = |secrets: Value| json!({"containers": [{"name": "a", "image": "nginx:1.25"}], "imagePullSecrets": secrets});
-        let (_, patch) = created(spec(json!([{"name": "own"}])), Guard::Enforce);
+        let (_, patch) = judge_creation(spec(json!([{"name": "own"}])), NamespaceGuard::Enforce);
         assert_eq!(
             patch[1],
             json!({"op": "add", "path": "/spec/imagePullSecrets/-", "value": {"name": "site"}})
         );
-        let (_, patch) = created(spec(json!([{"name": "site"}])), Guard::Enforce);
+        let (_, patch) = judge_creation(spec(json!([{"name": "site"}])), NamespaceGuard::Enforce);
         assert_eq!(patch.as_array().unwrap().len(), 1);
     }
 
     #[test]
     fn a_foreign_image_is_refused_or_told_as_the_guard_says() {
         let spec = || json!({"containers": [{"name": "a", "image": "nginx:1.25"}, {"name": "b", "image": "evil.example/x:1"}]});
-        let (judged, patch) = created(spec(), Guard::Enforce);
+        let (judged, patch) = judge_creation(spec(), NamespaceGuard::Enforce);
         assert!(!judged.response.allowed && patch.is_null());
         assert!(judged.response.result.message.contains("evil.example/x:1 is not locked"));
         assert_eq!(judged.response.result.code, 403);
-        let (judged, patch) = created(spec(), Guard::Move);
+        let (judged, patch) = judge_creation(spec(), NamespaceGuard::Move);
         assert!(judged.response.allowed);
         assert_eq!(patch[0]["path"], "/spec/containers/0/image");
         let warnings = judged.response.warnings.unwrap();
@@ -280,13 +288,15 @@ mod tests {
 
     #[test]
     fn an_update_is_judged_by_the_images_that_it_brings() {
-        let old = pod(json!({"containers": [{"name": "a", "image": "evil.example/x:1"}]}));
-        let locked = sample::locked(Pin::AsNamed);
-        let same = judge(&request("UPDATE", &old, &old), &locked, Guard::Enforce);
+        let old = sample_pod(json!({"containers": [{"name": "a", "image": "evil.example/x:1"}]}));
+        let locked = test_sample::sample_images(ImagePinning::AsNamed);
+        let same =
+            judge_review(&sample_request("UPDATE", &old, &old), &locked, NamespaceGuard::Enforce);
         assert!(same.response.allowed && same.response.patch.is_none());
         let mut new = old.clone();
         new["spec"]["ephemeralContainers"] = json!([{"name": "d", "image": "nginx:1.25"}]);
-        let moved = judge(&request("UPDATE", &new, &old), &locked, Guard::Enforce);
+        let moved =
+            judge_review(&sample_request("UPDATE", &new, &old), &locked, NamespaceGuard::Enforce);
         assert_eq!(moved.moved, 1);
         let patch: Value = serde_json::from_slice(&moved.response.patch.unwrap()).unwrap();
         assert_eq!(patch.as_array().unwrap().len(), 1, "no pull secret: {patch}");
@@ -297,9 +307,10 @@ mod tests {
         let containers: Vec<Value> = (0..500)
             .map(|n| json!({"name": format!("c{n}"), "image": format!("evil.example/{}:{n}", "x".repeat(200))}))
             .collect();
-        let (judged, _) = created(json!({"containers": containers}), Guard::Enforce);
+        let (judged, _) =
+            judge_creation(json!({"containers": containers}), NamespaceGuard::Enforce);
         assert!(judged.response.result.message.len() < 1200);
-        let (judged, _) = created(json!({"containers": containers}), Guard::Move);
+        let (judged, _) = judge_creation(json!({"containers": containers}), NamespaceGuard::Move);
         let warnings = judged.response.warnings.unwrap();
         assert!(
             warnings.len() == NAMED + 1
@@ -310,14 +321,18 @@ mod tests {
     #[test]
     fn what_an_injector_fills_in_later_is_left_to_it() {
         let spec = json!({"containers": [{"name": "proxy", "image": "auto"}]});
-        let mut injected = pod(spec.clone());
+        let mut injected = sample_pod(spec.clone());
         injected["metadata"]["labels"] = json!({"sidecar.istio.io/inject": "true"});
-        let asked = request("CREATE", &injected, &Value::Null);
+        let asked = sample_request("CREATE", &injected, &Value::Null);
 
-        let judged = judge(&asked, &sample::locked(Pin::AsNamed), Guard::Enforce);
+        let judged = judge_review(
+            &asked,
+            &test_sample::sample_images(ImagePinning::AsNamed),
+            NamespaceGuard::Enforce,
+        );
 
         assert!(judged.response.allowed && judged.response.patch.is_none());
         // Without an injector it is an image like any other, and not locked.
-        assert!(!created(spec, Guard::Enforce).0.response.allowed);
+        assert!(!judge_creation(spec, NamespaceGuard::Enforce).0.response.allowed);
     }
 }

@@ -12,13 +12,13 @@ use axum::{Extension, Json};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview};
-use net::serve::Door;
+use net::serve::EndpointName;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 
-use super::files::{Files, Watched};
-use super::numbers::Numbers;
-use super::review::{Guard, judge};
+use super::files::{WebhookFiles, WebhookImagesWatch};
+use super::metrics::WebhookMetrics;
+use super::review::{NamespaceGuard, judge_review};
 use crate::Result;
 
 /// The path that the API server calls for namespaces where images that are not locked are refused.
@@ -36,16 +36,16 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// The state of a running webhook.
 #[derive(Debug, Clone)]
 pub struct Webhook {
-    watched: Watched,
-    numbers: Numbers,
+    watched: WebhookImagesWatch,
+    numbers: WebhookMetrics,
 }
 
 impl Webhook {
     /// Reads the files and goes on watching them.
-    pub fn start(files: Files) -> Result<Self> {
-        let numbers = Numbers::default();
+    pub fn start(files: WebhookFiles) -> Result<Self> {
+        let numbers = WebhookMetrics::default();
         let failures = numbers.reload_failures.clone();
-        let watched = Watched::start(files, move |error| {
+        let watched = WebhookImagesWatch::start(files, move |error| {
             failures.inc();
             tracing::warn!("the changed files cannot be read, the last ones are kept: {error}");
         })?;
@@ -53,34 +53,34 @@ impl Webhook {
     }
 
     /// The number of repositories that are locked now.
-    pub fn repositories(&self) -> usize {
-        self.watched.locked().len()
+    pub fn repository_count(&self) -> usize {
+        self.watched.current().len()
     }
 
     /// Its metrics, for `/metrics`.
-    pub fn metrics(&self) -> Registry {
-        self.numbers.registry()
+    pub fn metrics_registry(&self) -> Registry {
+        self.numbers.build_registry()
     }
 }
 
 /// The routes of the webhook.
-pub fn router(webhook: Webhook) -> Router {
+pub fn build_router(webhook: Webhook) -> Router {
     let enforce = |State(webhook): State<Webhook>, body: Bytes| async move {
-        webhook.answer(&body, Guard::Enforce)
+        webhook.answer_review(&body, NamespaceGuard::Enforce)
     };
     let only_move = |State(webhook): State<Webhook>, body: Bytes| async move {
-        webhook.answer(&body, Guard::Move)
+        webhook.answer_review(&body, NamespaceGuard::Move)
     };
     Router::new()
         .route(ENFORCE, post(enforce))
         .route(MOVE, post(only_move))
         .layer(DefaultBodyLimit::max(LARGEST))
-        .layer(axum::middleware::from_fn(in_time))
+        .layer(axum::middleware::from_fn(limit_time))
         .with_state(webhook)
 }
 
 /// Limits the time of a request, including the time until its body has arrived.
-async fn in_time(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
+async fn limit_time(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
     match tokio::time::timeout(LONGEST, next.run(request)).await {
         Ok(response) => response,
         Err(_) => axum::http::StatusCode::REQUEST_TIMEOUT.into_response(),
@@ -89,27 +89,27 @@ async fn in_time(request: axum::extract::Request, next: axum::middleware::Next) 
 
 impl Webhook {
     /// Answers one AdmissionReview and counts it.
-    fn answer(&self, body: &[u8], guard: Guard) -> Response {
-        let request = match read(body) {
+    fn answer_review(&self, body: &[u8], guard: NamespaceGuard) -> Response {
+        let request = match parse_request(body) {
             Ok(request) => request,
             Err(reason) => {
-                self.numbers.answered("invalid");
+                self.numbers.count_review("invalid");
                 // Not a valid review: without a proper answer, the API server applies
                 // `failurePolicy`.
                 return (axum::http::StatusCode::BAD_REQUEST, reason).into_response();
             }
         };
-        let judged = judge(&request, &self.watched.locked(), guard);
+        let judged = judge_review(&request, &self.watched.current(), guard);
         self.numbers.moved.inc_by(judged.moved as u64);
         self.numbers.unknown.inc_by(judged.unknown as u64);
-        self.numbers.answered(match (judged.response.allowed, judged.unknown, judged.moved) {
+        self.numbers.count_review(match (judged.response.allowed, judged.unknown, judged.moved) {
             (false, ..) => "refused",
             (true, 1.., _) => "warned",
             (true, 0, 1..) => "moved",
             (true, 0, 0) => "unchanged",
         });
-        match answered(judged.response) {
-            Ok(answer) => (Extension(Door("webhook")), Json(answer)).into_response(),
+        match encode_review(judged.response) {
+            Ok(answer) => (Extension(EndpointName("webhook")), Json(answer)).into_response(),
             Err(cause) => {
                 tracing::error!("cannot encode an answer: {cause}");
                 axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response()
@@ -120,7 +120,7 @@ impl Webhook {
 
 /// Encodes the answer as JSON, with the patch in base64, as the API defines it. `kube` would write
 /// it as a list of numbers, which Go accepts as well, but which is four times as long.
-fn answered(mut response: AdmissionResponse) -> serde_json::Result<Value> {
+fn encode_review(mut response: AdmissionResponse) -> serde_json::Result<Value> {
     let patch = response.patch.clone().map(ByteString).map(serde_json::to_value).transpose()?;
     response.patch = None;
     let mut answer = serde_json::to_value(response.into_review())?;
@@ -131,7 +131,7 @@ fn answered(mut response: AdmissionResponse) -> serde_json::Result<Value> {
 }
 
 /// Parses the body and checks that it is a review of a pod.
-fn read(body: &[u8]) -> Result<AdmissionRequest<Pod>, String> {
+fn parse_request(body: &[u8]) -> Result<AdmissionRequest<Pod>, String> {
     let review: AdmissionReview<Pod> = serde_json::from_slice(body)
         .map_err(|cause| format!("the body is not an AdmissionReview of a Pod: {cause}"))?;
     let request: AdmissionRequest<Pod> =

@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Request, list};
+use super::{ImagePolicySpec, list};
 use crate::Result;
 
 /// The form of a reference after the site's prefix: path, tag, digest (distribution/reference,
@@ -16,7 +16,7 @@ pub(super) const FORM: &str = "^[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\
     (:[A-Za-z0-9_][A-Za-z0-9_.-]*)?(@sha256:[0-9a-f]{64})?$";
 
 /// The variables of the policy, in the order in which they use each other.
-pub(super) fn variables(request: &Request) -> Result<Value> {
+pub(super) fn build_variables(request: &ImagePolicySpec) -> Result<Value> {
     let site = &request.allowed.site;
     // A raw string of CEL (`r'…'`), so that the backslashes reach the regular expression.
     let parts = format!(
@@ -33,7 +33,7 @@ pub(super) fn variables(request: &Request) -> Result<Value> {
         // CEL counts code points, Rust bytes: the same here, since image names are ASCII.
         length = site.len(),
     );
-    let maps = list::maps(&request.allowed)?;
+    let maps = list::build_locked_maps(&request.allowed)?;
     let names: Vec<String> = (1..=maps.len()).map(|number| format!("locked{number}")).collect();
     let refused = format!(
         "variables.parts.filter(p, ![{}].exists(locked,
@@ -43,10 +43,10 @@ pub(super) fn variables(request: &Request) -> Result<Value> {
     let locked =
         names.iter().zip(&maps).map(|(name, map)| json!({"name": name, "expression": map}));
     let steps = [
-        ("pod", pod("object")),
-        ("oldPod", format!("oldObject == null ? {{}} : {}", pod("oldObject"))),
-        ("images", images("pod")),
-        ("oldImages", images("oldPod")),
+        ("pod", pod_spec_expression("object")),
+        ("oldPod", format!("oldObject == null ? {{}} : {}", pod_spec_expression("oldObject"))),
+        ("images", images_expression("pod")),
+        ("oldImages", images_expression("oldPod")),
         // A pod template may leave the image to a sidecar injector (Istio's `auto`); the pod that
         // is created from it is judged after the injection.
         (
@@ -63,8 +63,8 @@ pub(super) fn variables(request: &Request) -> Result<Value> {
 }
 
 /// The validation, with a message that names the refused images and the next step.
-pub(super) fn validation(request: &Request) -> Value {
-    let advice = request.advice();
+pub(super) fn build_validation(request: &ImagePolicySpec) -> Value {
+    let advice = request.refusal_advice();
     json!({
         "expression": "size(variables.refused) == 0",
         "messageExpression": format!("variables.refused.join(\", \") + \": {advice}\""),
@@ -75,7 +75,7 @@ pub(super) fn validation(request: &Request) -> Value {
 
 /// The expression for the pod's spec in an object of any of the matched kinds. `dyn` turns off type
 /// checking: the fields differ from kind to kind.
-fn pod(object: &str) -> String {
+fn pod_spec_expression(object: &str) -> String {
     format!(
         "({object}.kind == \"Pod\" ? dyn({object}).?spec
 : {object}.kind == \"CronJob\" ? dyn({object}).?spec.?jobTemplate.?spec.?template.?spec
@@ -85,7 +85,7 @@ fn pod(object: &str) -> String {
 }
 
 /// The expression for the list of all images of a pod.
-fn images(pod: &str) -> String {
+fn images_expression(pod: &str) -> String {
     format!(
         "(variables.{pod}.?initContainers.orValue([]) + variables.{pod}.?containers.orValue([])
 + variables.{pod}.?ephemeralContainers.orValue([])).map(c, string(c.?image.orValue(\"\")))

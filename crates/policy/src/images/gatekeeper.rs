@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Action, Request, cel};
+use super::{ImagePolicySpec, PolicyAction, cel};
 
 /// The kind of the constraint. Gatekeeper requires that the template's name is its lower case.
 const KIND: &str = "GantryLockedImages";
@@ -11,13 +11,13 @@ const KIND: &str = "GantryLockedImages";
 const REGO: &str = include_str!("locked.rego");
 
 /// Builds the template and the constraint.
-pub(super) fn manifests(request: &Request) -> Vec<Value> {
-    vec![template(), constraint(request)]
+pub(super) fn build_gatekeeper_manifests(request: &ImagePolicySpec) -> Vec<Value> {
+    vec![build_template(), build_constraint(request)]
 }
 
 /// The template. It contains nothing of a particular lock, since the constraints of all locks share
 /// it.
-fn template() -> Value {
+fn build_template() -> Value {
     let texts = json!({"type": "array", "items": {"type": "string"}});
     json!({
         "apiVersion": "templates.gatekeeper.sh/v1",
@@ -57,10 +57,10 @@ fn template() -> Value {
 }
 
 /// The constraint: where it applies, and the list of one lock.
-fn constraint(request: &Request) -> Value {
+fn build_constraint(request: &ImagePolicySpec) -> Value {
     let action = match request.action {
-        Action::Deny => "deny",
-        Action::Warn => "warn",
+        PolicyAction::Deny => "deny",
+        PolicyAction::Warn => "warn",
     };
     json!({
         "apiVersion": "constraints.gatekeeper.sh/v1beta1",
@@ -74,11 +74,11 @@ fn constraint(request: &Request) -> Value {
                     {"apiGroups": ["apps"], "kinds": ["DaemonSet", "Deployment", "ReplicaSet", "StatefulSet"]},
                     {"apiGroups": ["batch"], "kinds": ["CronJob", "Job"]},
                 ],
-                "namespaceSelector": request.scope.selector(),
+                "namespaceSelector": request.scope.to_selector(),
             },
             "parameters": {
                 "site": request.allowed.site,
-                "advice": request.advice(),
+                "advice": request.refusal_advice(),
                 "images": request.allowed.images,
             },
         },

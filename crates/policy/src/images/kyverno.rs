@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Action, Request, cel};
+use super::{ImagePolicySpec, PolicyAction, cel};
 use crate::Result;
 
 /// All kinds that are or create pods. Kyverno adds `pods/ephemeralcontainers` to `Pod` by itself
@@ -21,11 +21,11 @@ const KINDS: [&str; 9] = [
 ];
 
 /// Builds the policy.
-pub(super) fn manifests(request: &Request) -> Result<Vec<Value>> {
+pub(super) fn build_kyverno_manifests(request: &ImagePolicySpec) -> Result<Vec<Value>> {
     let name = &request.name;
     let action = match request.action {
-        Action::Deny => "Enforce",
-        Action::Warn => "Audit",
+        PolicyAction::Deny => "Enforce",
+        PolicyAction::Warn => "Audit",
     };
     let policy = json!({
         "apiVersion": "kyverno.io/v1",
@@ -49,11 +49,11 @@ pub(super) fn manifests(request: &Request) -> Result<Vec<Value>> {
                 "match": {"any": [{"resources": {
                     "kinds": KINDS,
                     "operations": ["CREATE", "UPDATE"],
-                    "namespaceSelector": request.scope.selector(),
+                    "namespaceSelector": request.scope.to_selector(),
                 }}]},
                 "validate": {"cel": {
-                    "variables": cel::variables(request)?,
-                    "expressions": [cel::validation(request)],
+                    "variables": cel::build_variables(request)?,
+                    "expressions": [cel::build_validation(request)],
                 }},
             }],
         },

@@ -8,7 +8,7 @@
 //! would use the first list, or none. Seen with Kubernetes 1.34; `apiserver`, `policy_source.go`,
 //! `ensureParamsForPolicyLocked`.)
 
-use crate::{Allowed, Error, Result};
+use crate::{AllowedImages, Error, Result};
 
 /// The most characters of one map. CEL's parser rejects expressions of more than 100,000 (cel-go,
 /// `parser/options.go`), so a long list is split into several maps.
@@ -18,26 +18,26 @@ const LONGEST: usize = 64_000;
 const MOST: usize = 1 << 20;
 
 /// Writes the maps as CEL literals, each repository on a line of its own.
-pub(super) fn maps(allowed: &Allowed) -> Result<Vec<String>> {
-    let mut maps = vec![Map::default()];
+pub(super) fn build_locked_maps(allowed: &AllowedImages) -> Result<Vec<String>> {
+    let mut maps = vec![CelMap::default()];
     for (path, versions) in &allowed.images {
         let mut line = String::new();
         for version in versions {
             let length = path.len() + line.len() + version.len();
-            let is_full = |map: &Map| map.bytes + length > LONGEST;
+            let is_full = |map: &CelMap| map.bytes + length > LONGEST;
             // The versions of one repository may need several maps as well; the rule looks into
             // all.
             if maps.last().is_some_and(is_full) {
-                push(&mut maps, path, &line);
+                push_repository(&mut maps, path, &line);
                 line.clear();
-                maps.push(Map::default());
+                maps.push(CelMap::default());
             }
             if !line.is_empty() {
                 line.push(' ');
             }
             line.push_str(version);
         }
-        push(&mut maps, path, &line);
+        push_repository(&mut maps, path, &line);
     }
     let bytes = maps.iter().map(|map| map.bytes).sum();
     if bytes > MOST {
@@ -48,14 +48,14 @@ pub(super) fn maps(allowed: &Allowed) -> Result<Vec<String>> {
 
 /// One map being written.
 #[derive(Default)]
-struct Map {
+struct CelMap {
     /// `"path": "versions"`
     lines: Vec<String>,
     bytes: usize,
 }
 
 /// Adds a repository to the last map.
-fn push(maps: &mut [Map], path: &str, versions: &str) {
+fn push_repository(maps: &mut [CelMap], path: &str, versions: &str) {
     if let Some(map) = maps.last_mut().filter(|_| !versions.is_empty()) {
         let line = format!("\"{path}\": \"{versions}\"");
         map.bytes += line.len() + ",\n  ".len();
@@ -67,19 +67,19 @@ fn push(maps: &mut [Map], path: &str, versions: &str) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::Admit;
+    use crate::AdmittedVersions;
 
-    fn allowed(paths: usize, tags: usize) -> Allowed {
+    fn long_allowed_images(paths: usize, tags: usize) -> AllowedImages {
         let tags: std::collections::BTreeSet<String> =
             (0..tags).map(|tag| format!("v{tag}-{}", "x".repeat(90))).collect();
         let images = (0..paths).map(|path| (format!("org/app-{path}"), tags.clone())).collect();
-        Allowed { site: "site:5000/".into(), admit: Admit::Digests, images }
+        AllowedImages { site: "site:5000/".into(), admit: AdmittedVersions::Digests, images }
     }
 
     #[test]
     fn a_long_list_is_several_maps_with_nothing_lost() {
         for (paths, tags) in [(1, 1), (5000, 1), (1, 5000), (70, 70)] {
-            let maps = maps(&allowed(paths, tags)).unwrap();
+            let maps = build_locked_maps(&long_allowed_images(paths, tags)).unwrap();
             assert!(maps.iter().all(|map| map.len() < 100_000));
             let all = maps.concat();
             assert_eq!(all.matches("-xxx").count(), paths * tags);
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_list_that_no_api_server_takes_is_refused() {
-        let error = maps(&allowed(10_000, 2)).unwrap_err().to_string();
+        let error = build_locked_maps(&long_allowed_images(10_000, 2)).unwrap_err().to_string();
         assert!(error.contains("10000 repositories"), "{error}");
     }
 }

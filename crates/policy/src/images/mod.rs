@@ -12,12 +12,12 @@ mod vap;
 
 use serde_json::Value;
 
-use crate::name::object_name;
-use crate::{Admit, Allowed, Result, Scope};
+use crate::name::build_object_name;
+use crate::{AdmittedVersions, AllowedImages, NamespaceScope, Result};
 
 /// The admission controller that a policy is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum PolicyEngine {
     /// `ValidatingAdmissionPolicy`, in the API server itself (Kubernetes 1.30 and newer).
     Vap,
     /// Kyverno's `ClusterPolicy` (1.11 and newer).
@@ -28,7 +28,7 @@ pub enum Kind {
 
 /// What happens to a pod with an image that is not locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum PolicyAction {
     /// It is refused.
     Deny,
     /// It is admitted with a warning, to see what would be refused.
@@ -37,30 +37,32 @@ pub enum Action {
 
 /// The content of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub struct ImagePolicySpec {
     /// The name of all objects.
     pub name: String,
     /// The images that may start.
-    pub allowed: Allowed,
+    pub allowed: AllowedImages,
     /// The namespaces that the policy applies to.
-    pub scope: Scope,
+    pub scope: NamespaceScope,
     /// What happens to pods with other images.
-    pub action: Action,
+    pub action: PolicyAction,
 }
 
-impl Request {
+impl ImagePolicySpec {
     /// The name of the policy of a lock; each lock has a policy of its own.
-    pub fn name_of(lock: &str) -> String {
-        object_name("gantry-images", lock)
+    pub fn policy_name(lock: &str) -> String {
+        build_object_name("gantry-images", lock)
     }
 
     /// The second half of the message about refused images, after their names: why, and what to do.
     /// It is embedded in CEL, so it must not contain double quotes.
-    fn advice(&self) -> String {
+    fn refusal_advice(&self) -> String {
         let site = self.allowed.site.trim_end_matches('/');
         let (rule, name) = match self.allowed.admit {
-            Admit::TagsAndDigests => ("not among the locked images", ""),
-            Admit::Digests => ("not named by a locked digest", " with its digest from gantry.lock"),
+            AdmittedVersions::TagsAndDigests => ("not among the locked images", ""),
+            AdmittedVersions::Digests => {
+                ("not named by a locked digest", " with its digest from gantry.lock")
+            }
         };
         format!(
             "{rule} of {site}. Use the image's name at the site{name} (gantry relocate, gantry \
@@ -71,10 +73,10 @@ impl Request {
 }
 
 /// Builds the manifests of a policy, in the order in which they have to be applied.
-pub fn manifests(kind: Kind, request: &Request) -> Result<Vec<Value>> {
+pub fn build_manifests(kind: PolicyEngine, request: &ImagePolicySpec) -> Result<Vec<Value>> {
     match kind {
-        Kind::Vap => vap::manifests(request),
-        Kind::Kyverno => kyverno::manifests(request),
-        Kind::Gatekeeper => Ok(gatekeeper::manifests(request)),
+        PolicyEngine::Vap => vap::build_vap_manifests(request),
+        PolicyEngine::Kyverno => kyverno::build_kyverno_manifests(request),
+        PolicyEngine::Gatekeeper => Ok(gatekeeper::build_gatekeeper_manifests(request)),
     }
 }

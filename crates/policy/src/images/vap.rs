@@ -4,11 +4,11 @@
 
 use serde_json::{Value, json};
 
-use super::{Action, Request, cel};
+use super::{ImagePolicySpec, PolicyAction, cel};
 use crate::Result;
 
 /// Builds the policy and the binding.
-pub(super) fn manifests(request: &Request) -> Result<Vec<Value>> {
+pub(super) fn build_vap_manifests(request: &ImagePolicySpec) -> Result<Vec<Value>> {
     let name = &request.name;
     let policy = json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
@@ -17,19 +17,19 @@ pub(super) fn manifests(request: &Request) -> Result<Vec<Value>> {
         "spec": {
             "failurePolicy": "Fail",
             "matchConstraints": {"resourceRules": [
-                rule("", &["pods", "pods/ephemeralcontainers", "podtemplates", "replicationcontrollers"]),
-                rule("apps", &["daemonsets", "deployments", "replicasets", "statefulsets"]),
-                rule("batch", &["cronjobs", "jobs"]),
+                build_resource_rule("", &["pods", "pods/ephemeralcontainers", "podtemplates", "replicationcontrollers"]),
+                build_resource_rule("apps", &["daemonsets", "deployments", "replicasets", "statefulsets"]),
+                build_resource_rule("batch", &["cronjobs", "jobs"]),
             ]},
-            "variables": cel::variables(request)?,
-            "validations": [cel::validation(request)],
+            "variables": cel::build_variables(request)?,
+            "validations": [cel::build_validation(request)],
         },
     });
     // The API server does not allow Deny together with Warn. Audit adds the message to its audit
     // log.
     let actions = match request.action {
-        Action::Deny => json!(["Deny"]),
-        Action::Warn => json!(["Warn", "Audit"]),
+        PolicyAction::Deny => json!(["Deny"]),
+        PolicyAction::Warn => json!(["Warn", "Audit"]),
     };
     let binding = json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
@@ -38,14 +38,14 @@ pub(super) fn manifests(request: &Request) -> Result<Vec<Value>> {
         "spec": {
             "policyName": name,
             "validationActions": actions,
-            "matchResources": {"namespaceSelector": request.scope.selector()},
+            "matchResources": {"namespaceSelector": request.scope.to_selector()},
         },
     });
     Ok(vec![policy, binding])
 }
 
 /// A rule that matches the creation and update of these resources.
-fn rule(group: &str, resources: &[&str]) -> Value {
+fn build_resource_rule(group: &str, resources: &[&str]) -> Value {
     json!({
         "apiGroups": [group],
         "apiVersions": ["v1"],

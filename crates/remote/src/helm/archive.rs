@@ -6,8 +6,8 @@ use std::path::Path;
 
 use types::Digest;
 
-use super::Metadata;
-use crate::tarball::{self, Kind, Next};
+use super::ChartMetadata;
+use crate::tarball::{self, TarMemberKind, WalkControl};
 use crate::{Error, Result, compression};
 
 /// Limit for an archive. Helm reads charts of up to 100 MiB unpacked (pkg/chart/loader/archive.go,
@@ -20,30 +20,30 @@ pub(super) const MAX_FILE: u64 = 5 << 20;
 
 /// A chart archive in memory, with its metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Archive {
+pub struct ChartArchive {
     /// The bytes of the tgz, unchanged.
     pub bytes: Vec<u8>,
     /// Its `Chart.yaml`.
-    pub metadata: Metadata,
+    pub metadata: ChartMetadata,
     /// The provenance file (a signed checksum, `.prov`), if there is one.
     pub provenance: Option<Vec<u8>>,
 }
 
-impl Archive {
+impl ChartArchive {
     /// Parses an archive. `what` is its name in errors.
     pub fn new(what: &str, bytes: Vec<u8>) -> Result<Self> {
-        let metadata = metadata(what, &bytes)?;
+        let metadata = read_metadata(what, &bytes)?;
         Ok(Self { bytes, metadata, provenance: None })
     }
 
     /// Reads a local `.tgz`, and the `.prov` next to it.
     pub fn read(path: &Path) -> Result<Self> {
         let what = path.display().to_string();
-        let mut archive = Self::new(&what, read(path, MAX_ARCHIVE)?)?;
+        let mut archive = Self::new(&what, read_file(path, MAX_ARCHIVE)?)?;
         let mut beside = path.as_os_str().to_owned();
         beside.push(".prov");
         if Path::new(&beside).is_file() {
-            archive.provenance = Some(read(Path::new(&beside), MAX_FILE)?);
+            archive.provenance = Some(read_file(Path::new(&beside), MAX_FILE)?);
         }
         Ok(archive)
     }
@@ -55,20 +55,20 @@ impl Archive {
 }
 
 /// Finds `Chart.yaml` in an archive and parses it.
-fn metadata(what: &str, bytes: &[u8]) -> Result<Metadata> {
+fn read_metadata(what: &str, bytes: &[u8]) -> Result<ChartMetadata> {
     let not_a_chart = |reason: &str| Error::Local { path: what.into(), reason: reason.to_owned() };
-    let (compression, plain) = compression::open(Cursor::new(bytes))
+    let (compression, plain) = compression::decompress(Cursor::new(bytes))
         .map_err(|cause| Error::Read { what: what.to_owned(), cause })?;
     if compression != compression::Compression::Gzip {
         return Err(not_a_chart("it is not a gzip archive; create one with `helm package`"));
     }
     let mut found = None;
-    tarball::walk(what, plain.take(MAX_UNPACKED), |member, content| {
+    tarball::walk_tar(what, plain.take(MAX_UNPACKED), |member, content| {
         // Directly in the first folder: deeper ones belong to dependencies.
         let is_chart =
             member.path.ends_with("/Chart.yaml") && member.path.matches('/').count() == 1;
-        if !is_chart || member.kind != Kind::File {
-            return Ok(Next::Go);
+        if !is_chart || member.kind != TarMemberKind::File {
+            return Ok(WalkControl::Continue);
         }
         if member.size > MAX_FILE {
             return Err(Error::TooLarge {
@@ -82,15 +82,15 @@ fn metadata(what: &str, bytes: &[u8]) -> Result<Metadata> {
             .read_to_end(&mut bytes)
             .map_err(|cause| Error::Read { what: what.to_owned(), cause })?;
         found = Some(bytes);
-        Ok(Next::Stop)
+        Ok(WalkControl::Stop)
     })?;
     let bytes =
         found.ok_or_else(|| not_a_chart("it has no Chart.yaml, so it is not a Helm chart"))?;
-    Metadata::parse(what, &bytes)
+    ChartMetadata::parse(what, &bytes)
 }
 
 /// Reads a file of at most `most` bytes.
-pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+pub(super) fn read_file(path: &Path, most: u64) -> Result<Vec<u8>> {
     let what = path.display().to_string();
     let unreadable = |cause| Error::Read { what: what.clone(), cause };
     let file = std::fs::File::open(path).map_err(unreadable)?;

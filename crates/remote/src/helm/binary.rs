@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use semver::Version;
 
-use super::process::{self, DEADLINE, Stop};
+use super::process::{self, DEADLINE, HelmStop};
 use super::version;
-use crate::scratch::Scratch;
+use crate::scratch::ScratchFolder;
 use crate::{Error, Result};
 
 /// The Kubernetes version for which charts are rendered, unless the input names one. It is fixed,
@@ -26,14 +26,14 @@ const DEBUG_HINT: &str = "Use --debug flag to render out invalid YAML";
 
 /// A helm program of a supported version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Binary {
+pub struct HelmBinary {
     path: PathBuf,
     version: Version,
 }
 
 /// A chart and the options with which it is rendered or installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Release {
+pub struct ReleaseSpec {
     /// The path of the chart's folder or archive.
     pub chart: PathBuf,
     /// The release's name.
@@ -50,12 +50,12 @@ pub struct Release {
     pub set: Vec<String>,
 }
 
-impl Binary {
+impl HelmBinary {
     /// Finds the program: the one in `GANTRY_HELM`, or `helm` on the `PATH`. Checks its version.
     pub fn locate() -> Result<Self> {
         match std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
-            Some(path) => Self::at(Path::new(&path)),
-            None => Self::at(&on_path().ok_or_else(|| Error::Program {
+            Some(path) => Self::at_path(Path::new(&path)),
+            None => Self::at_path(&find_on_path().ok_or_else(|| Error::Program {
                 program: "helm".into(),
                 reason: format!(
                     "there is no `helm` on the PATH; install helm {OLDEST} or newer \
@@ -66,24 +66,25 @@ impl Binary {
     }
 
     /// Uses the program at a path. Checks its version.
-    pub fn at(path: &Path) -> Result<Self> {
+    pub fn at_path(path: &Path) -> Result<Self> {
         let next =
             format!("install helm {OLDEST} or newer, up to helm 4, or set {VARIABLE} to its path");
         let unusable = |reason: String| {
             let reason = format!("{reason}; {next}");
             Error::Program { program: "helm".into(), reason }
         };
-        let home = temporary()?;
+        let home = create_home()?;
         let shown = path.display();
-        let mut command = process::alone(path, home.path());
+        let mut command = process::isolated_command(path, home.path());
         command.args(["version", "--template", "{{.Version}}"]);
-        let output = process::run(command, DEADLINE, &Stop::default())
+        let output = process::run_command(command, DEADLINE, &HelmStop::default())
             .map_err(|reason| unusable(format!("{shown}: {reason}")))?;
         let text = output.stdout.trim();
-        let version = version::lenient(text).filter(|_| output.success).ok_or_else(|| {
-            let said = if text.is_empty() { output.stderr.trim() } else { text };
-            unusable(format!("{shown} does not print a helm version, but {said:?}"))
-        })?;
+        let version =
+            version::parse_lenient_version(text).filter(|_| output.success).ok_or_else(|| {
+                let said = if text.is_empty() { output.stderr.trim() } else { text };
+                unusable(format!("{shown} does not print a helm version, but {said:?}"))
+            })?;
         // A helm that is too new is refused as well: an option with another meaning would change a
         // lock.
         if version < OLDEST || version >= TOO_NEW {
@@ -104,13 +105,14 @@ impl Binary {
 
     /// Renders a release with `helm template`, including hooks, tests and CRDs. Blocks until helm
     /// is done, at most five minutes. [`Error::Render`] has helm's message.
-    pub fn template(&self, release: &Release) -> Result<String> {
+    pub fn render_release(&self, release: &ReleaseSpec) -> Result<String> {
         let failed =
             |message: String| Error::Render { chart: release.chart.display().to_string(), message };
-        let home = temporary()?;
-        let mut command = process::alone(&self.path, home.path());
-        command.args(arguments(release).map_err(|error| failed(error.to_string()))?);
-        let output = process::run(command, DEADLINE, &Stop::default()).map_err(failed)?;
+        let home = create_home()?;
+        let mut command = process::isolated_command(&self.path, home.path());
+        command.args(template_arguments(release).map_err(|error| failed(error.to_string()))?);
+        let output =
+            process::run_command(command, DEADLINE, &HelmStop::default()).map_err(failed)?;
         if !output.success {
             let message = output.stderr.trim();
             let message = message.strip_prefix("Error: ").unwrap_or(message);
@@ -126,7 +128,7 @@ impl Binary {
 }
 
 /// The command line of `helm template`.
-fn arguments(release: &Release) -> std::io::Result<Vec<OsString>> {
+fn template_arguments(release: &ReleaseSpec) -> std::io::Result<Vec<OsString>> {
     let mut arguments: Vec<OsString> = vec!["template".into(), "--include-crds".into()];
     let mut option = |name: &str, value: OsString| {
         arguments.push(name.into());
@@ -155,11 +157,11 @@ fn arguments(release: &Release) -> std::io::Result<Vec<OsString>> {
 }
 
 /// Creates the folder that is helm's home for one command.
-fn temporary() -> Result<Scratch> {
-    Scratch::new("gantry-helm-")
+fn create_home() -> Result<ScratchFolder> {
+    ScratchFolder::new("gantry-helm-")
 }
 
-fn on_path() -> Option<PathBuf> {
+fn find_on_path() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join("helm")).find(|file| file.is_file())
 }

@@ -4,9 +4,9 @@
 use std::io::{Cursor, Read};
 use std::path::Path;
 
-use super::archive::{Archive, MAX_ARCHIVE};
-use super::package;
-use crate::tarball::{self, Kind, Next};
+use super::archive::{ChartArchive, MAX_ARCHIVE};
+use super::package_chart;
+use crate::tarball::{self, TarMemberKind, WalkControl};
 use crate::{Error, Result, compression};
 
 /// Limit for the sum of all files. Helm reads charts of up to 100 MiB unpacked
@@ -18,25 +18,25 @@ const DEEPEST: usize = 16;
 /// Reads the files of a chart's folder or archive. Each has its path, which begins with the chart's
 /// folder. The files of a dependency that is packed as `charts/x-1.0.0.tgz` are under
 /// `charts/x-1.0.0/`. Blocks on the disk.
-pub fn files(chart: &Path) -> Result<Vec<(String, Vec<u8>)>> {
-    let archive = if chart.is_dir() { package(chart)? } else { Archive::read(chart)? };
+pub fn read_chart_files(chart: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let archive = if chart.is_dir() { package_chart(chart)? } else { ChartArchive::read(chart)? };
     let mut files = Vec::new();
     let mut left = MAX_UNPACKED;
-    unpack(&chart.display().to_string(), &archive.bytes, None, 0, &mut left, &mut files)?;
+    unpack_archive(&chart.display().to_string(), &archive.bytes, None, 0, &mut left, &mut files)?;
     Ok(files)
 }
 
 /// As [`read_chart_files`], from the bytes of an archive. `name` is its name in errors.
-pub fn files_of(name: &str, archive: &[u8]) -> Result<Vec<(String, Vec<u8>)>> {
+pub fn read_archive_files(name: &str, archive: &[u8]) -> Result<Vec<(String, Vec<u8>)>> {
     let mut files = Vec::new();
     let mut left = MAX_UNPACKED;
-    unpack(name, archive, None, 0, &mut left, &mut files)?;
+    unpack_archive(name, archive, None, 0, &mut left, &mut files)?;
     Ok(files)
 }
 
 /// Unpacks an archive and the dependencies in it. `folder` replaces the first folder of a packed
 /// dependency; `left` is how many bytes may still be unpacked.
-fn unpack(
+fn unpack_archive(
     what: &str,
     bytes: &[u8],
     folder: Option<&str>,
@@ -44,12 +44,12 @@ fn unpack(
     left: &mut u64,
     files: &mut Vec<(String, Vec<u8>)>,
 ) -> Result<()> {
-    let (_, plain) = compression::open(Cursor::new(bytes))
+    let (_, plain) = compression::decompress(Cursor::new(bytes))
         .map_err(|cause| Error::Read { what: what.to_owned(), cause })?;
     let mut packed = Vec::new();
-    tarball::walk(what, plain, |member, content| {
-        if member.kind != Kind::File {
-            return Ok(Next::Go);
+    tarball::walk_tar(what, plain, |member, content| {
+        if member.kind != TarMemberKind::File {
+            return Ok(WalkControl::Continue);
         }
         if member.size > *left {
             let size = MAX_UNPACKED - *left + member.size;
@@ -70,12 +70,19 @@ fn unpack(
         } else {
             files.push((path, bytes));
         }
-        Ok(Next::Go)
+        Ok(WalkControl::Continue)
     })?;
     // After the walk: an archive bomb of nested archives is stopped by `left` and by the depth.
     for (path, bytes) in packed.into_iter().filter(|_| depth < DEEPEST) {
         let folder = path.trim_end_matches(".tgz").to_owned();
-        unpack(&format!("{path} of {what}"), &bytes, Some(&folder), depth + 1, left, files)?;
+        unpack_archive(
+            &format!("{path} of {what}"),
+            &bytes,
+            Some(&folder),
+            depth + 1,
+            left,
+            files,
+        )?;
     }
     Ok(())
 }
@@ -113,10 +120,12 @@ mod tests {
             folder
         };
         let (inner, middle, outer) = (chart("inner"), chart("middle"), chart("outer"));
-        fs::write(middle.join("charts/inner-1.0.0.tgz"), package(&inner).unwrap().bytes).unwrap();
-        fs::write(outer.join("charts/middle-1.0.0.tgz"), package(&middle).unwrap().bytes).unwrap();
+        fs::write(middle.join("charts/inner-1.0.0.tgz"), package_chart(&inner).unwrap().bytes)
+            .unwrap();
+        fs::write(outer.join("charts/middle-1.0.0.tgz"), package_chart(&middle).unwrap().bytes)
+            .unwrap();
 
-        let files = files(&outer).unwrap();
+        let files = read_chart_files(&outer).unwrap();
 
         let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
         assert!(names.contains(&"outer/charts/middle-1.0.0/values.yaml"), "{names:?}");

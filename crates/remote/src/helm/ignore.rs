@@ -10,10 +10,10 @@ use crate::{Error, Result};
 const DEFAULT: &str = "templates/.?*";
 
 /// The rules of one chart.
-pub(super) struct Rules(Vec<Rule>);
+pub(super) struct HelmIgnoreRules(Vec<HelmIgnoreRule>);
 
 /// One line of the file.
-struct Rule {
+struct HelmIgnoreRule {
     glob: GlobMatcher,
     negative: bool,
     only_folders: bool,
@@ -23,12 +23,12 @@ struct Rule {
 
 /// Whether a path is a folder or a file: some rules match folders only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(super) enum ChartPathKind {
     Folder,
     File,
 }
 
-impl Rules {
+impl HelmIgnoreRules {
     /// Parses the rules; `what` is the file's name in errors.
     pub(super) fn parse(what: &str, text: &str) -> Result<Self> {
         let rules = text
@@ -38,18 +38,18 @@ impl Rules {
             .filter(|line| !line.is_empty() && !line.starts_with('#'))
             .chain([DEFAULT])
             .map(|line| {
-                Rule::parse(line)
-                    .map_err(|reason| Error::document(what, format!("{line:?}: {reason}")))
+                HelmIgnoreRule::parse(line)
+                    .map_err(|reason| Error::invalid_document(what, format!("{line:?}: {reason}")))
             })
             .collect::<Result<_>>()?;
         Ok(Self(rules))
     }
 
     /// Whether helm would leave out the path.
-    pub(super) fn ignore(&self, path: &str, entry: Entry) -> bool {
+    pub(super) fn is_ignored(&self, path: &str, entry: ChartPathKind) -> bool {
         for rule in &self.0 {
             // The rules are tried in order, and the first one that applies decides, as in helm.
-            let wrong_kind = rule.only_folders && entry == Entry::File;
+            let wrong_kind = rule.only_folders && entry == ChartPathKind::File;
             if rule.negative {
                 if wrong_kind || !rule.matches(path) {
                     return true;
@@ -62,7 +62,7 @@ impl Rules {
     }
 }
 
-impl Rule {
+impl HelmIgnoreRule {
     fn parse(line: &str) -> Result<Self, String> {
         if line.contains("**") {
             return Err("helm does not support the pattern **".into());
@@ -102,23 +102,23 @@ mod tests {
     fn rules_mean_what_they_mean_to_helm() {
         // Rows of helm's own pkg/ignore/rules_test.go.
         for (rules, path, entry, expected) in [
-            ("helm.txt", "helm.txt", Entry::File, true),
-            ("helm.*", "helm.txt", Entry::File, true),
-            ("helm.*", "rudder.txt", Entry::File, false),
-            ("*.txt", "templates/a.txt", Entry::File, true),
-            ("cargo/*.txt", "cargo/a.txt", Entry::File, true),
-            ("cargo/", "cargo", Entry::Folder, true),
-            ("cargo/", "cargo", Entry::File, false),
-            ("/cargo", "mast/cargo", Entry::File, false),
-            ("", "templates/.dotfile", Entry::File, true),
-            ("", "templates/deployment.yaml", Entry::File, false),
-            ("!helm.txt", "rudder.txt", Entry::File, true),
-            ("!helm.txt", "helm.txt", Entry::File, false),
-            ("# comment\n\n.git/\n", ".git", Entry::Folder, true),
+            ("helm.txt", "helm.txt", ChartPathKind::File, true),
+            ("helm.*", "helm.txt", ChartPathKind::File, true),
+            ("helm.*", "rudder.txt", ChartPathKind::File, false),
+            ("*.txt", "templates/a.txt", ChartPathKind::File, true),
+            ("cargo/*.txt", "cargo/a.txt", ChartPathKind::File, true),
+            ("cargo/", "cargo", ChartPathKind::Folder, true),
+            ("cargo/", "cargo", ChartPathKind::File, false),
+            ("/cargo", "mast/cargo", ChartPathKind::File, false),
+            ("", "templates/.dotfile", ChartPathKind::File, true),
+            ("", "templates/deployment.yaml", ChartPathKind::File, false),
+            ("!helm.txt", "rudder.txt", ChartPathKind::File, true),
+            ("!helm.txt", "helm.txt", ChartPathKind::File, false),
+            ("# comment\n\n.git/\n", ".git", ChartPathKind::Folder, true),
         ] {
-            let parsed = Rules::parse(".helmignore", rules).unwrap();
-            assert_eq!(parsed.ignore(path, entry), expected, "{rules:?} {path}");
+            let parsed = HelmIgnoreRules::parse(".helmignore", rules).unwrap();
+            assert_eq!(parsed.is_ignored(path, entry), expected, "{rules:?} {path}");
         }
-        assert!(Rules::parse(".helmignore", "a/**").is_err());
+        assert!(HelmIgnoreRules::parse(".helmignore", "a/**").is_err());
     }
 }

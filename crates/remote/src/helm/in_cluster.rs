@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use semver::Version;
 
-use super::binary::{Binary, Release};
-use super::process::{self, DEADLINE, Stop};
-use super::record::Revision;
-use crate::scratch::Scratch;
+use super::binary::{HelmBinary, ReleaseSpec};
+use super::process::{self, DEADLINE, HelmStop};
+use super::record::ReleaseRevision;
+use crate::scratch::ScratchFolder;
 use crate::{Error, Result};
 
 /// Oldest version for deploys: it introduced `--dry-run=server` and labels on releases.
@@ -25,8 +25,8 @@ const BEYOND: Duration = Duration::from_secs(60);
 
 /// The helm program with the cluster on which it works.
 #[derive(Debug, Clone)]
-pub struct InCluster {
-    binary: Binary,
+pub struct HelmClient {
+    binary: HelmBinary,
     /// The kubeconfig file; helm looks for it by itself when absent.
     pub kubeconfig: Option<PathBuf>,
     /// The context in the kubeconfig; the current one when absent.
@@ -38,9 +38,9 @@ pub struct InCluster {
 
 /// A release to install or upgrade.
 #[derive(Debug, Clone)]
-pub struct Install {
+pub struct ReleaseInstall {
     /// The chart, and the release's name, namespace, values and `--set` expressions.
-    pub release: Release,
+    pub release: ReleaseSpec,
     /// The post-renderer, through which all objects go before they reach the cluster.
     pub post_renderer: Option<PostRenderer>,
     /// Labels (`key=value`) for the Secret in which helm records the release.
@@ -62,10 +62,10 @@ pub struct PostRenderer {
     pub arguments: Vec<String>,
 }
 
-impl InCluster {
+impl HelmClient {
     /// A client with the default kubeconfig and context. Fails when this version of helm is too old
     /// to deploy.
-    pub fn new(binary: Binary) -> Result<Self> {
+    pub fn new(binary: HelmBinary) -> Result<Self> {
         let version = binary.version();
         if *version < OLDEST {
             return Err(Error::Program {
@@ -86,50 +86,71 @@ impl InCluster {
 
     /// Renders a release with access to the cluster (`lookup`, API versions), and checks the
     /// objects against its schemas. Nothing is written. Blocks.
-    pub fn render(&self, install: &Install, stop: &Stop) -> Result<Revision> {
+    pub fn render_release(
+        &self,
+        install: &ReleaseInstall,
+        stop: &HelmStop,
+    ) -> Result<ReleaseRevision> {
         let mut arguments = self.upgrade_arguments(install)?;
         arguments.push("--dry-run=server".into());
-        self.release(&install.release, arguments, DEADLINE, install.post_renderer.as_ref(), stop)
+        self.run_for_revision(
+            &install.release,
+            arguments,
+            DEADLINE,
+            install.post_renderer.as_ref(),
+            stop,
+        )
     }
 
     /// Installs or upgrades a release, and waits at most `hooks` for its hooks. Blocks.
-    pub fn upgrade(&self, install: &Install, hooks: Duration, stop: &Stop) -> Result<Revision> {
+    pub fn upgrade_release(
+        &self,
+        install: &ReleaseInstall,
+        hooks: Duration,
+        stop: &HelmStop,
+    ) -> Result<ReleaseRevision> {
         let mut arguments = self.upgrade_arguments(install)?;
-        arguments.push(timeout(hooks));
+        arguments.push(timeout_option(hooks));
         let most = hooks + BEYOND;
-        self.release(&install.release, arguments, most, install.post_renderer.as_ref(), stop)
+        self.run_for_revision(
+            &install.release,
+            arguments,
+            most,
+            install.post_renderer.as_ref(),
+            stop,
+        )
     }
 
     /// Rolls a release back to an earlier revision. Blocks.
-    pub fn rollback(
+    pub fn roll_back_release(
         &self,
         namespace: &str,
         name: &str,
         revision: u32,
-        hooks: Hooks,
-        stop: &Stop,
+        hooks: HookPolicy,
+        stop: &HelmStop,
     ) -> Result<()> {
         let mut arguments: Vec<OsString> = vec!["rollback".into()];
-        arguments.extend(self.place(namespace));
-        hooks.say(&mut arguments);
+        arguments.extend(self.cluster_options(namespace));
+        hooks.add_argument(&mut arguments);
         arguments.extend(["--".into(), name.into(), revision.to_string().into()]);
-        self.said(name, arguments, hooks.most(), None, stop).map(drop)
+        self.run_helm(name, arguments, hooks.deadline(), None, stop).map(drop)
     }
 
     /// Uninstalls a release; `false` when there was none. Blocks.
-    pub fn uninstall(
+    pub fn uninstall_release(
         &self,
         namespace: &str,
         name: &str,
-        hooks: Hooks,
-        stop: &Stop,
+        hooks: HookPolicy,
+        stop: &HelmStop,
     ) -> Result<bool> {
         let mut arguments: Vec<OsString> = vec!["uninstall".into()];
-        arguments.extend(self.place(namespace));
-        hooks.say(&mut arguments);
+        arguments.extend(self.cluster_options(namespace));
+        hooks.add_argument(&mut arguments);
         arguments.extend(["--".into(), name.into()]);
         // `--ignore-not-found` exists only in newer versions of helm, so the message is compared.
-        match self.said(name, arguments, hooks.most(), None, stop) {
+        match self.run_helm(name, arguments, hooks.deadline(), None, stop) {
             Ok(_) => Ok(true),
             Err(Error::Helm { message, .. }) if message.contains(NOT_FOUND) => Ok(false),
             Err(error) => Err(error),
@@ -138,13 +159,13 @@ impl InCluster {
 
     /// The common arguments of a dry run and an upgrade. `--reset-values`: values of the revision
     /// before must not leak into this one.
-    fn upgrade_arguments(&self, install: &Install) -> Result<Vec<OsString>> {
+    fn upgrade_arguments(&self, install: &ReleaseInstall) -> Result<Vec<OsString>> {
         let release = &install.release;
         let mut arguments: Vec<OsString> =
             ["upgrade", "--install", "--reset-values", "--output=json"].map(Into::into).into();
-        arguments.extend(self.place(release.namespace.as_deref().unwrap_or("default")));
+        arguments.extend(self.cluster_options(release.namespace.as_deref().unwrap_or("default")));
         for file in &release.values {
-            arguments.extend(["--values".into(), absolute(file)?.into()]);
+            arguments.extend(["--values".into(), absolute_path(file)?.into()]);
         }
         for expression in &release.set {
             arguments.extend(["--set".into(), expression.into()]);
@@ -159,7 +180,7 @@ impl InCluster {
                 arguments.push(post.plugin.as_str().into());
                 &[][..]
             } else {
-                arguments.push(absolute(&post.program)?.into());
+                arguments.push(absolute_path(&post.program)?.into());
                 post.verb.as_slice()
             };
             for argument in verb.iter().chain(&post.arguments) {
@@ -170,22 +191,22 @@ impl InCluster {
     }
 
     /// Runs a command that prints the new revision as JSON.
-    fn release(
+    fn run_for_revision(
         &self,
-        release: &Release,
+        release: &ReleaseSpec,
         mut arguments: Vec<OsString>,
         most: Duration,
         post: Option<&PostRenderer>,
-        stop: &Stop,
-    ) -> Result<Revision> {
+        stop: &HelmStop,
+    ) -> Result<ReleaseRevision> {
         arguments.extend(["--".into(), release.name.as_str().into()]);
-        arguments.push(absolute(&release.chart)?.into());
-        let said = self.said(&release.name, arguments, most, post, stop)?;
-        Revision::parse(&format!("the output of helm for release {}", release.name), &said)
+        arguments.push(absolute_path(&release.chart)?.into());
+        let said = self.run_helm(&release.name, arguments, most, post, stop)?;
+        ReleaseRevision::parse(&format!("the output of helm for release {}", release.name), &said)
     }
 
     /// The options for the cluster and the namespace.
-    fn place(&self, namespace: &str) -> Vec<OsString> {
+    fn cluster_options(&self, namespace: &str) -> Vec<OsString> {
         let mut options: Vec<OsString> = vec!["--namespace".into(), namespace.into()];
         if let Some(file) = &self.kubeconfig {
             options.extend(["--kubeconfig".into(), file.into()]);
@@ -197,21 +218,21 @@ impl InCluster {
     }
 
     /// Runs helm and returns its output; [`Error::Helm`] has the last message on its stderr.
-    fn said(
+    fn run_helm(
         &self,
         what: &str,
         arguments: Vec<OsString>,
         most: Duration,
         post: Option<&PostRenderer>,
-        stop: &Stop,
+        stop: &HelmStop,
     ) -> Result<String> {
         let failed = |message: String| Error::Helm { release: what.to_owned(), message };
-        let home = Scratch::new("gantry-helm-")?;
+        let home = ScratchFolder::new("gantry-helm-")?;
         let program = self.binary.path();
         let mut command = match self.tether.split_first() {
-            None => process::as_user(program, home.path()),
+            None => process::user_command(program, home.path()),
             Some((tether, first)) => {
-                let mut command = process::as_user(Path::new(tether), home.path());
+                let mut command = process::user_command(Path::new(tether), home.path());
                 command.args(first).arg(program);
                 command
             }
@@ -220,7 +241,7 @@ impl InCluster {
             command.env("HELM_PLUGINS", &post.plugins);
         }
         command.args(arguments);
-        let output = process::run(command, most, stop).map_err(failed)?;
+        let output = process::run_command(command, most, stop).map_err(failed)?;
         if !output.success {
             let message = output.stderr.trim();
             // Warnings and lines of a post-renderer may precede helm's own error.
@@ -236,24 +257,24 @@ impl InCluster {
 
 /// Whether a release's hooks run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hooks {
+pub enum HookPolicy {
     /// They run, for at most this time.
     Run(Duration),
     /// They are skipped.
     Skip,
 }
 
-impl Hooks {
+impl HookPolicy {
     /// Adds the option for it to a command line.
-    fn say(self, arguments: &mut Vec<OsString>) {
+    fn add_argument(self, arguments: &mut Vec<OsString>) {
         arguments.push(match self {
-            Self::Run(most) => timeout(most),
+            Self::Run(most) => timeout_option(most),
             Self::Skip => "--no-hooks".into(),
         });
     }
 
     /// How long the whole command may take.
-    fn most(self) -> Duration {
+    fn deadline(self) -> Duration {
         match self {
             Self::Run(most) => most + BEYOND,
             Self::Skip => DEADLINE,
@@ -261,12 +282,12 @@ impl Hooks {
     }
 }
 
-fn timeout(most: Duration) -> OsString {
+fn timeout_option(most: Duration) -> OsString {
     format!("--timeout={}s", most.as_secs().max(1)).into()
 }
 
 /// An absolute path is never taken for an option or a URL.
-fn absolute(path: &Path) -> Result<PathBuf> {
+fn absolute_path(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path)
         .map_err(|cause| Error::Read { what: path.display().to_string(), cause })
 }

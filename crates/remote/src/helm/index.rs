@@ -15,21 +15,21 @@ pub(super) const MAX_INDEX: u64 = 128 << 20;
 
 /// The parsed index of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Index {
+pub struct RepositoryIndex {
     url: Url,
-    entries: BTreeMap<String, Vec<Entry>>,
+    entries: BTreeMap<String, Vec<IndexEntry>>,
 }
 
 /// `index.yaml` as it is written; a chart without versions may be `null`.
 #[derive(Debug, Deserialize)]
-struct Document {
+struct IndexDocument {
     #[serde(default)]
-    entries: BTreeMap<String, Option<Vec<Entry>>>,
+    entries: BTreeMap<String, Option<Vec<IndexEntry>>>,
 }
 
 /// One version of a chart in `index.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Entry {
+struct IndexEntry {
     #[serde(default)]
     version: Option<String>,
     #[serde(default)]
@@ -40,7 +40,7 @@ struct Entry {
 
 /// A version of a chart in a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chart {
+pub struct RepositoryChart {
     /// The chart's name.
     pub name: String,
     /// The version.
@@ -51,21 +51,22 @@ pub struct Chart {
     pub digest: Option<Digest>,
 }
 
-impl Chart {
+impl RepositoryChart {
     /// Repository and version of a chart whose archive is in a registry. Bitnami's index has such
     /// addresses: `oci://registry-1.docker.io/bitnamicharts/redis:1.2.3`. `None` for all others.
-    pub fn oci(&self) -> Option<(String, String)> {
+    pub fn registry_location(&self) -> Option<(String, String)> {
         let path = self.url.as_str().strip_prefix("oci://")?;
         let (repository, tag) = path.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
         Some((repository.to_owned(), tag.replace('_', "+")))
     }
 }
 
-impl Index {
+impl RepositoryIndex {
     /// Parses an index. `url` is the repository's address; addresses of archives may be relative to
     /// it.
     pub fn parse(url: Url, bytes: &[u8]) -> Result<Self> {
-        let document: Document = yaml::read(&format!("index.yaml of {}", shown(&url)), bytes)?;
+        let document: IndexDocument =
+            yaml::parse_yaml(&format!("index.yaml of {}", redact_url(&url)), bytes)?;
         let entries = document
             .entries
             .into_iter()
@@ -76,12 +77,12 @@ impl Index {
 
     /// Chooses the newest version of a chart that matches `wanted`, a version or a range; without
     /// it the newest release. The error lists similar charts, or the versions that exist.
-    pub fn choose(&self, name: &str, wanted: Option<&str>) -> Result<Chart> {
+    pub fn choose_version(&self, name: &str, wanted: Option<&str>) -> Result<RepositoryChart> {
         let versions = self.entries.get(name).ok_or_else(|| {
-            let what = format!("chart {name} in {}", shown(&self.url));
-            match self.near(name) {
+            let what = format!("chart {name} in {}", redact_url(&self.url));
+            match self.suggest_charts(name) {
                 near if near.is_empty() => {
-                    Error::absent(what, &self.entries.keys().cloned().collect::<Vec<_>>())
+                    Error::not_found_among(what, &self.entries.keys().cloned().collect::<Vec<_>>())
                 }
                 near => {
                     Error::NotFound { what, hint: format!("similar names: {}", near.join(", ")) }
@@ -90,12 +91,12 @@ impl Index {
         })?;
         let candidates =
             versions.iter().filter_map(|entry| Some((entry.version.as_deref()?, entry)));
-        let chart = format!("{name} in {}", shown(&self.url));
-        let entry = version::choose(&chart, candidates, wanted)?;
+        let chart = format!("{name} in {}", redact_url(&self.url));
+        let entry = version::choose_version(&chart, candidates, wanted)?;
         let version = entry.version.clone().unwrap_or_default();
         let bad = |reason: String| {
-            Error::document(
-                format!("index.yaml of {}", shown(&self.url)),
+            Error::invalid_document(
+                format!("index.yaml of {}", redact_url(&self.url)),
                 format!("{name} {version}: {reason}"),
             )
         };
@@ -109,14 +110,14 @@ impl Index {
                     .map_err(|error| bad(error.to_string()))?,
             ),
         };
-        let url = self.resolve(address).map_err(|error| bad(format!("{address}: {error}")))?;
-        Ok(Chart { name: name.to_owned(), version, url, digest })
+        let url = self.resolve_url(address).map_err(|error| bad(format!("{address}: {error}")))?;
+        Ok(RepositoryChart { name: name.to_owned(), version, url, digest })
     }
 
     /// Resolves an archive's address as helm does (helm 3.22, pkg/repo/chartrepo.go,
     /// `ResolveReferenceURL`): relative to the repository as a folder, and with the repository's
     /// query, which may be a token.
-    fn resolve(&self, address: &str) -> Result<Url, url::ParseError> {
+    fn resolve_url(&self, address: &str) -> Result<Url, url::ParseError> {
         if let Ok(absolute) = Url::parse(address) {
             return Ok(absolute);
         }
@@ -127,13 +128,13 @@ impl Index {
         Ok(resolved)
     }
 
-    fn near(&self, name: &str) -> Vec<String> {
-        crate::near::nearest(name, self.entries.keys().map(String::as_str))
+    fn suggest_charts(&self, name: &str) -> Vec<String> {
+        crate::similar_names::find_similar_names(name, self.entries.keys().map(String::as_str))
     }
 }
 
 /// A URL for messages: without user, password and query, which may be secrets.
-pub(super) fn shown(url: &Url) -> String {
+pub(super) fn redact_url(url: &Url) -> String {
     let mut url = url.clone();
     // Both fail only for an address without a host, which has no user either.
     let _ = url.set_username("");
@@ -158,32 +159,32 @@ entries:
 generated: "2024-01-01T00:00:00Z"
 "#;
 
-    fn index() -> Index {
+    fn sample_index() -> RepositoryIndex {
         let url = Url::parse("https://charts.example/stable?token=x").unwrap();
-        Index::parse(url, INDEX.as_bytes()).unwrap()
+        RepositoryIndex::parse(url, INDEX.as_bytes()).unwrap()
     }
 
     #[test]
     fn the_newest_is_chosen_and_addresses_are_relative_to_the_repository() {
-        let chart = index().choose("web", None).unwrap();
+        let chart = sample_index().choose_version("web", None).unwrap();
         assert_eq!(chart.version, "1.10.0");
         assert_eq!(
             chart.url.as_str(),
             "https://charts.example/stable/charts/web-1.10.0.tgz?token=x"
         );
-        let exact = index().choose("web", Some("1.2.0")).unwrap();
+        let exact = sample_index().choose_version("web", Some("1.2.0")).unwrap();
         assert!(exact.digest.is_some());
-        let elsewhere = index().choose("web", Some("2.0.0-rc1")).unwrap();
+        let elsewhere = sample_index().choose_version("web", Some("2.0.0-rc1")).unwrap();
         assert_eq!(elsewhere.url.host_str(), Some("cdn.example"));
     }
 
     #[test]
     fn a_chart_or_a_version_that_is_not_there_names_what_is() {
-        let error = index().choose("wep", None).unwrap_err().to_string();
+        let error = sample_index().choose_version("wep", None).unwrap_err().to_string();
         assert!(error.contains("chart wep") && error.contains("similar names: web"), "{error}");
         assert!(!error.contains("token"), "{error}");
-        let error = index().choose("web", Some("^3")).unwrap_err().to_string();
+        let error = sample_index().choose_version("web", Some("^3")).unwrap_err().to_string();
         assert!(error.contains("^3") && error.contains("1.10.0"), "{error}");
-        assert!(index().choose("empty", None).is_err());
+        assert!(sample_index().choose_version("empty", None).is_err());
     }
 }

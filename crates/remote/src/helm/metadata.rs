@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// determines the bytes of the artifact's config.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Metadata {
+pub struct ChartMetadata {
     /// The chart's name.
     pub name: String,
     /// The project's home page.
@@ -32,7 +32,7 @@ pub struct Metadata {
     pub keywords: Vec<String>,
     /// The chart's maintainers.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
-    pub maintainers: Vec<Maintainer>,
+    pub maintainers: Vec<ChartMaintainer>,
     /// The URL of an icon.
     #[serde(default, skip_serializing_if = "text::is_empty", deserialize_with = "text::read")]
     pub icon: String,
@@ -63,7 +63,7 @@ pub struct Metadata {
     pub kube_version: String,
     /// The charts that it depends on.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
-    pub dependencies: Vec<Dependency>,
+    pub dependencies: Vec<ChartDependency>,
     /// `application` or `library`.
     #[serde(
         default,
@@ -76,7 +76,7 @@ pub struct Metadata {
 
 /// A maintainer of a chart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Maintainer {
+pub struct ChartMaintainer {
     /// The name.
     #[serde(default, skip_serializing_if = "text::is_empty", deserialize_with = "text::read")]
     pub name: String,
@@ -90,7 +90,7 @@ pub struct Maintainer {
 
 /// A dependency of a chart (helm 3.22, pkg/chart/dependency.go).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dependency {
+pub struct ChartDependency {
     /// Its name.
     pub name: String,
     /// The version or range of versions.
@@ -121,18 +121,19 @@ pub struct Dependency {
     pub alias: String,
 }
 
-impl Metadata {
+impl ChartMetadata {
     /// Parses a `Chart.yaml` and checks name and version. `what` is the chart's name in errors.
     pub fn parse(what: &str, bytes: &[u8]) -> Result<Self> {
-        let metadata: Self = yaml::read(&format!("Chart.yaml of {what}"), bytes)?;
-        metadata.check().map_err(|reason| Error::Local { path: what.into(), reason })?;
+        let metadata: Self = yaml::parse_yaml(&format!("Chart.yaml of {what}"), bytes)?;
+        metadata.validate().map_err(|reason| Error::Local { path: what.into(), reason })?;
         Ok(metadata)
     }
 
     /// The config of the chart's artifact: the same bytes for the same `Chart.yaml`.
     pub fn to_json(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec(self)
-            .map_err(|error| Error::document(format!("the config of chart {}", self.name), error))
+        serde_json::to_vec(self).map_err(|error| {
+            Error::invalid_document(format!("the config of chart {}", self.name), error)
+        })
     }
 
     /// The tag in a registry: the version with `_` for `+`, which tags cannot contain; helm does
@@ -143,7 +144,7 @@ impl Metadata {
 
     /// The checks of helm's `Metadata.Validate` (helm 3.22) that protect Gantry: the name becomes
     /// part of paths and references, the version becomes a tag.
-    fn check(&self) -> Result<(), String> {
+    fn validate(&self) -> Result<(), String> {
         let is_name = !self.name.is_empty()
             && self.name.len() <= 250
             && self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
@@ -154,7 +155,7 @@ impl Metadata {
                 self.name
             ));
         }
-        if super::version::lenient(&self.version).is_none() {
+        if super::version::parse_lenient_version(&self.version).is_none() {
             return Err(format!(
                 "the version {:?} in Chart.yaml is not a semantic version such as 1.2.3",
                 self.version
@@ -193,7 +194,7 @@ mod tests {
     #[test]
     fn versions_that_look_like_numbers_stay_text() {
         let text = "apiVersion: v2\nname: a\nversion: 1.10\nappVersion: 1.20\nhome:\nkeywords:\n";
-        let metadata = Metadata::parse("a", text.as_bytes()).unwrap();
+        let metadata = ChartMetadata::parse("a", text.as_bytes()).unwrap();
         assert_eq!(metadata.version, "1.10");
         assert_eq!(
             String::from_utf8(metadata.to_json().unwrap()).unwrap(),
@@ -204,6 +205,6 @@ mod tests {
     #[test]
     fn a_name_that_is_a_path_is_refused() {
         let text = "apiVersion: v2\nname: ../evil\nversion: 1.0.0\n";
-        assert!(matches!(Metadata::parse("a", text.as_bytes()), Err(Error::Local { .. })));
+        assert!(matches!(ChartMetadata::parse("a", text.as_bytes()), Err(Error::Local { .. })));
     }
 }

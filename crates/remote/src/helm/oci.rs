@@ -1,36 +1,36 @@
 //! Imports charts from registries (`oci://…`). The chart's own manifest is kept byte for byte.
 
-use net::Repeat;
+use net::RepeatPolicy;
 use store::{Source, Store};
-use types::{Descriptor, Digest, Kind, Manifest, Reference, Root, media_type};
+use types::{Descriptor, Digest, Manifest, Reference, Root, RootKind, media_type};
 
-use super::archive::{Archive, MAX_ARCHIVE};
-use super::artifact::Artifact;
+use super::archive::{ChartArchive, MAX_ARCHIVE};
+use super::artifact::ChartArtifact;
 use super::version;
-use crate::oci::Registry;
+use crate::oci::RegistryClient;
 use crate::{Error, Result};
 
 /// A chart from a registry; all of it is in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OciChart {
+pub struct RegistryChart {
     /// The artifact, as it is in the registry.
-    pub artifact: Artifact,
+    pub artifact: ChartArtifact,
     /// The archive, for a render.
-    pub archive: Archive,
+    pub archive: ChartArchive,
 }
 
 /// Imports a chart from a registry into the store. `repository` is the chart's repository with the
 /// host (`ghcr.io/org/charts/web`); `wanted` is a version or a range, and without it the newest
 /// release is chosen.
-pub async fn from_registry(
-    registry: &Registry,
+pub async fn import_chart_from_registry(
+    registry: &RegistryClient,
     repository: &str,
     wanted: Option<&str>,
     store: &Store,
-) -> Result<OciChart> {
-    let reference = choose(registry, repository, wanted).await?;
+) -> Result<RegistryChart> {
+    let reference = choose_tag(registry, repository, wanted).await?;
     let what = format!("chart {reference}");
-    let fetched = registry.manifest(&reference).await?;
+    let fetched = registry.get_manifest(&reference).await?;
     let content = fetched
         .manifest
         .layers
@@ -48,13 +48,16 @@ pub async fn from_registry(
             return Err(Error::TooLarge { what, size: blob.size, most });
         }
         let request = registry.blob_request(reference.repository(), &blob.digest)?;
-        let response =
-            registry.client().send(&request, Repeat::Safe).await.map_err(Error::net(&what))?;
-        let response = response.success().await.map_err(Error::net(&what))?;
-        let bytes = response.bytes(most).await.map_err(Error::net(&what))?;
+        let response = registry
+            .client()
+            .send(&request, RepeatPolicy::Safe)
+            .await
+            .map_err(Error::from_net(&what))?;
+        let response = response.require_success().await.map_err(Error::from_net(&what))?;
+        let bytes = response.read_bytes(most).await.map_err(Error::from_net(&what))?;
         let actual = store.put_bytes(&bytes)?;
         if actual != blob.digest {
-            return Err(Error::Lie {
+            return Err(Error::DigestMismatch {
                 server: registry.host().to_owned(),
                 what,
                 expected: blob.digest.to_string(),
@@ -62,7 +65,7 @@ pub async fn from_registry(
             });
         }
         if blob.digest == content.digest {
-            archive = Some(Archive::new(&what, bytes.to_vec())?);
+            archive = Some(ChartArchive::new(&what, bytes.to_vec())?);
         }
     }
     let archive = archive.ok_or_else(|| Error::Damaged {
@@ -71,13 +74,17 @@ pub async fn from_registry(
     })?;
     // Last, so that a manifest in the store always has its blobs.
     store.put_bytes(&fetched.bytes)?;
-    let manifest = crate::local::locked(&fetched.descriptor, &fetched.manifest, None);
-    let root = Root::new(reference, Kind::Chart, fetched.descriptor);
-    Ok(OciChart { artifact: Artifact { root, manifest }, archive })
+    let manifest = crate::local::to_lock_manifest(&fetched.descriptor, &fetched.manifest, None);
+    let root = Root::new(reference, RootKind::Chart, fetched.descriptor);
+    Ok(RegistryChart { artifact: ChartArtifact { root, manifest }, archive })
 }
 
 /// Chooses the tag of the wanted version; a tag has `_` where the version has `+`.
-async fn choose(registry: &Registry, repository: &str, wanted: Option<&str>) -> Result<Reference> {
+async fn choose_tag(
+    registry: &RegistryClient,
+    repository: &str,
+    wanted: Option<&str>,
+) -> Result<Reference> {
     let named = |version: &str| -> Result<Reference> {
         Ok(format!("{repository}:{}", version.replace('+', "_")).parse()?)
     };
@@ -86,7 +93,7 @@ async fn choose(registry: &Registry, repository: &str, wanted: Option<&str>) -> 
         return named(exact);
     }
     let path = named("latest")?;
-    let tags = registry.tags(path.repository()).await?;
+    let tags = registry.list_tags(path.repository()).await?;
     if tags.is_empty() {
         return Err(Error::NotFound {
             what: format!("chart {repository}"),
@@ -98,26 +105,29 @@ async fn choose(registry: &Registry, repository: &str, wanted: Option<&str>) -> 
     }
     let versions: Vec<String> = tags.iter().map(|tag| tag.replace('_', "+")).collect();
     let candidates = versions.iter().map(|version| (version.as_str(), version.as_str()));
-    named(version::choose(repository, candidates, wanted)?)
+    named(version::choose_version(repository, candidates, wanted)?)
 }
 
 /// Downloads the archive of a chart by its reference, which has the digest of the manifest. The
 /// content is verified, and returned without being written to a store.
-pub async fn archive_at(registry: &Registry, reference: &Reference) -> Result<Vec<u8>> {
+pub async fn download_archive(registry: &RegistryClient, reference: &Reference) -> Result<Vec<u8>> {
     let what = format!("chart {reference}");
-    let fetched = registry.manifest(reference).await?;
-    let layer = content(&what, &fetched.manifest)?;
+    let fetched = registry.get_manifest(reference).await?;
+    let layer = find_content_layer(&what, &fetched.manifest)?;
     if layer.size > MAX_ARCHIVE {
         return Err(Error::TooLarge { what, size: layer.size, most: MAX_ARCHIVE });
     }
     let request = registry.blob_request(reference.repository(), &layer.digest)?;
-    let response =
-        registry.client().send(&request, Repeat::Safe).await.map_err(Error::net(&what))?;
-    let response = response.success().await.map_err(Error::net(&what))?;
-    let bytes = response.bytes(MAX_ARCHIVE).await.map_err(Error::net(&what))?;
+    let response = registry
+        .client()
+        .send(&request, RepeatPolicy::Safe)
+        .await
+        .map_err(Error::from_net(&what))?;
+    let response = response.require_success().await.map_err(Error::from_net(&what))?;
+    let bytes = response.read_bytes(MAX_ARCHIVE).await.map_err(Error::from_net(&what))?;
     let actual = store::hash::sha256(&bytes);
     if actual != layer.digest {
-        return Err(Error::Lie {
+        return Err(Error::DigestMismatch {
             server: registry.host().to_owned(),
             what,
             expected: layer.digest.to_string(),
@@ -129,15 +139,15 @@ pub async fn archive_at(registry: &Registry, reference: &Reference) -> Result<Ve
 
 /// Reads the archive of a chart from a store or bundle files. `name` is the chart's name in errors,
 /// `manifest` the digest of its manifest.
-pub fn archive_in(source: &dyn Source, name: &str, manifest: &Digest) -> Result<Vec<u8>> {
+pub fn read_archive(source: &dyn Source, name: &str, manifest: &Digest) -> Result<Vec<u8>> {
     let what = format!("chart {name}");
-    let bytes = store::document(source, manifest, Manifest::MAX_SIZE)?;
-    let layer = content(&what, &Manifest::parse(&what, &bytes)?)?;
-    Ok(store::document(source, &layer.digest, MAX_ARCHIVE)?)
+    let bytes = store::read_blob(source, manifest, Manifest::MAX_SIZE)?;
+    let layer = find_content_layer(&what, &Manifest::parse(&what, &bytes)?)?;
+    Ok(store::read_blob(source, &layer.digest, MAX_ARCHIVE)?)
 }
 
 /// Finds the layer with the chart archive.
-fn content(what: &str, manifest: &Manifest) -> Result<Descriptor> {
+fn find_content_layer(what: &str, manifest: &Manifest) -> Result<Descriptor> {
     let layer = manifest.layers.iter().find(|layer| layer.media_type == media_type::HELM_CONTENT);
     layer.cloned().ok_or_else(|| Error::Damaged {
         what: what.to_owned(),

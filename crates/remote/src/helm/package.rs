@@ -10,9 +10,9 @@ use std::path::Path;
 use flate2::{Compression, GzBuilder};
 use walkdir::WalkDir;
 
-use super::archive::{Archive, MAX_ARCHIVE, MAX_FILE, read};
-use super::ignore::{Entry, Rules};
-use super::metadata::Metadata;
+use super::archive::{ChartArchive, MAX_ARCHIVE, MAX_FILE, read_file};
+use super::ignore::{ChartPathKind, HelmIgnoreRules};
+use super::metadata::ChartMetadata;
 use crate::{Error, Result};
 
 /// Limit for nested folders; a deeper tree is taken for a loop of symbolic links.
@@ -22,7 +22,7 @@ const MODE: u32 = 0o644;
 
 /// Packs a chart folder. As for `helm package`, its dependencies must be in its `charts/`. Blocks
 /// on the disk.
-pub fn package(folder: &Path) -> Result<Archive> {
+pub fn package_chart(folder: &Path) -> Result<ChartArchive> {
     let what = folder.display().to_string();
     let not_a_chart = |reason: String| Error::Local { path: folder.to_owned(), reason };
     let unreadable = |cause| Error::Read { what: what.clone(), cause };
@@ -30,14 +30,16 @@ pub fn package(folder: &Path) -> Result<Archive> {
         return Err(not_a_chart("it has no Chart.yaml, so it is not a Helm chart".into()));
     }
     let rules = match fs::read_to_string(folder.join(".helmignore")) {
-        Ok(text) => Rules::parse(&format!("{what}/.helmignore"), &text)?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Rules::parse("", "")?,
+        Ok(text) => HelmIgnoreRules::parse(&format!("{what}/.helmignore"), &text)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            HelmIgnoreRules::parse("", "")?
+        }
         Err(cause) => return Err(unreadable(cause)),
     };
-    let metadata = Metadata::parse(&what, &read(&folder.join("Chart.yaml"), MAX_FILE)?)?;
+    let metadata = ChartMetadata::parse(&what, &read_file(&folder.join("Chart.yaml"), MAX_FILE)?)?;
     check_dependencies(folder, &metadata, &what)?;
 
-    let mut files = paths(folder, &rules, &what)?;
+    let mut files = list_packed_files(folder, &rules, &what)?;
     // First, so that a reader of a stream finds it without reading the rest.
     files.sort_by_key(|path| (path != "Chart.yaml", path.clone()));
     let mut tar = tar::Builder::new(Vec::new());
@@ -51,7 +53,7 @@ pub fn package(folder: &Path) -> Result<Archive> {
                 "{path} makes it too large: helm reads files of up to 5 MiB and charts of up to 100 MiB; list files that do not belong to the chart in .helmignore"
             )));
         }
-        let bytes = read(&folder.join(&path), MAX_FILE)?;
+        let bytes = read_file(&folder.join(&path), MAX_FILE)?;
         let mut header = tar::Header::new_ustar();
         header.set_size(bytes.len() as u64);
         header.set_mode(MODE);
@@ -66,11 +68,11 @@ pub fn package(folder: &Path) -> Result<Archive> {
         GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), Compression::none());
     gzip.write_all(&tar).map_err(unreadable)?;
     let bytes = gzip.finish().map_err(unreadable)?;
-    Ok(Archive { bytes, metadata, provenance: None })
+    Ok(ChartArchive { bytes, metadata, provenance: None })
 }
 
 /// Lists the files that helm would pack; paths are relative, with `/` between segments.
-fn paths(folder: &Path, rules: &Rules, what: &str) -> Result<Vec<String>> {
+fn list_packed_files(folder: &Path, rules: &HelmIgnoreRules, what: &str) -> Result<Vec<String>> {
     let relative = |path: &Path| -> Option<String> {
         let segments: Option<Vec<&str>> =
             path.strip_prefix(folder).ok()?.iter().map(|segment| segment.to_str()).collect();
@@ -80,8 +82,9 @@ fn paths(folder: &Path, rules: &Rules, what: &str) -> Result<Vec<String>> {
     let walk = WalkDir::new(folder).follow_links(true).max_depth(MAX_DEPTH).min_depth(1);
     let mut paths = Vec::new();
     let entries = walk.into_iter().filter_entry(|entry| {
-        let kind = if entry.file_type().is_dir() { Entry::Folder } else { Entry::File };
-        relative(entry.path()).is_none_or(|path| !rules.ignore(&path, kind))
+        let kind =
+            if entry.file_type().is_dir() { ChartPathKind::Folder } else { ChartPathKind::File };
+        relative(entry.path()).is_none_or(|path| !rules.is_ignored(&path, kind))
     });
     for entry in entries {
         let entry =
@@ -103,7 +106,7 @@ fn paths(folder: &Path, rules: &Rules, what: &str) -> Result<Vec<String>> {
 
 /// Checks that all dependencies in `Chart.yaml` are in `charts/` (helm 3.22,
 /// pkg/action/package.go).
-fn check_dependencies(folder: &Path, metadata: &Metadata, what: &str) -> Result<()> {
+fn check_dependencies(folder: &Path, metadata: &ChartMetadata, what: &str) -> Result<()> {
     if metadata.dependencies.is_empty() {
         return Ok(());
     }
@@ -112,10 +115,10 @@ fn check_dependencies(folder: &Path, metadata: &Metadata, what: &str) -> Result<
         for entry in entries.flatten() {
             let path = entry.path();
             if path.join("Chart.yaml").is_file() {
-                let bytes = read(&path.join("Chart.yaml"), MAX_FILE)?;
-                there.insert(Metadata::parse(&path.display().to_string(), &bytes)?.name);
+                let bytes = read_file(&path.join("Chart.yaml"), MAX_FILE)?;
+                there.insert(ChartMetadata::parse(&path.display().to_string(), &bytes)?.name);
             } else if path.extension().is_some_and(|extension| extension == "tgz") {
-                there.insert(Archive::read(&path)?.metadata.name);
+                there.insert(ChartArchive::read(&path)?.metadata.name);
             }
         }
     }

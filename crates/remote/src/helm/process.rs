@@ -29,21 +29,21 @@ const PERIOD: Duration = Duration::from_millis(50);
 /// A request to stop a running helm. Helm then records that its work was not done, so that the next
 /// run knows. Clones refer to the same request, so that another thread can make it.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct HelmStop(Arc<AtomicBool>);
 
-impl Stop {
+impl HelmStop {
     /// Asks helm to stop. Returns at once.
-    pub fn stop(&self) {
+    pub fn request_stop(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    fn is_wanted(&self) -> bool {
+    fn is_requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 /// The result of a helm process.
-pub(super) struct Output {
+pub(super) struct HelmOutput {
     pub(super) success: bool,
     pub(super) stdout: String,
     pub(super) stderr: String,
@@ -51,32 +51,32 @@ pub(super) struct Output {
 
 /// A helm command that is isolated from the user's configuration: no plugins, no repositories, no
 /// cluster, no proxy. `home` is its home folder.
-pub(super) fn alone(path: &Path, home: &Path) -> Command {
+pub(super) fn isolated_command(path: &Path, home: &Path) -> Command {
     let mut command = Command::new(path);
     command.env_clear();
     if let Some(path) = std::env::var_os("PATH") {
         command.env("PATH", path);
     }
     command.env("HOME", home).env("TMPDIR", home).env("KUBECONFIG", home.join("none"));
-    with_home(&mut command, home);
+    set_home(&mut command, home);
     command
 }
 
 /// A helm command with the user's environment, without helm's own variables. A kubeconfig may name
 /// programs that fetch credentials (`exec`), and those need the user's environment.
-pub(super) fn as_user(path: &Path, home: &Path) -> Command {
+pub(super) fn user_command(path: &Path, home: &Path) -> Command {
     let mut command = Command::new(path);
     for (variable, _) in std::env::vars_os() {
         if variable.to_string_lossy().starts_with("HELM_") {
             command.env_remove(variable);
         }
     }
-    with_home(&mut command, home);
+    set_home(&mut command, home);
     command
 }
 
 /// Settings for both: pipes, garbage collection, helm's folders.
-fn with_home(command: &mut Command, home: &Path) {
+fn set_home(command: &mut Command, home: &Path) {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.env("GOGC", GARBAGE);
     for (variable, folder) in
@@ -90,13 +90,17 @@ fn with_home(command: &mut Command, home: &Path) {
 /// on the thread that started the program: Linux sends a child's parent-death signal when the
 /// parent
 /// *thread* ends (prctl(2), `PR_SET_PDEATHSIG`).
-pub(super) fn run(mut command: Command, most: Duration, stop: &Stop) -> Result<Output, String> {
+pub(super) fn run_command(
+    mut command: Command,
+    most: Duration,
+    stop: &HelmStop,
+) -> Result<HelmOutput, String> {
     let mut child = command.spawn().map_err(|error| format!("it cannot be started: {error}"))?;
     let (sender, done) = mpsc::channel();
     // A thread for each pipe: a program that fills one of them while the other is read would hang.
-    let stdout = child.stdout.take().map(|pipe| read(pipe, MAX_RENDER, sender.clone()));
-    let stderr = child.stderr.take().map(|pipe| read(pipe, MAX_MESSAGE, sender));
-    wait(&mut child, &done, most, stop)?;
+    let stdout = child.stdout.take().map(|pipe| spawn_reader(pipe, MAX_RENDER, sender.clone()));
+    let stderr = child.stderr.take().map(|pipe| spawn_reader(pipe, MAX_MESSAGE, sender));
+    wait_for_pipes(&mut child, &done, most, stop)?;
     let status =
         child.wait().map_err(|error| format!("its exit status cannot be read: {error}"))?;
     let text = |pipe: Option<thread::JoinHandle<Vec<u8>>>| {
@@ -106,7 +110,7 @@ pub(super) fn run(mut command: Command, most: Duration, stop: &Stop) -> Result<O
     if stdout.len() as u64 > MAX_RENDER {
         return Err(format!("its output exceeds {MAX_RENDER} bytes"));
     }
-    Ok(Output {
+    Ok(HelmOutput {
         success: status.success(),
         stdout: String::from_utf8_lossy(&stdout).into_owned(),
         stderr: String::from_utf8_lossy(&stderr).into_owned(),
@@ -115,11 +119,11 @@ pub(super) fn run(mut command: Command, most: Duration, stop: &Stop) -> Result<O
 
 /// Waits until both pipes are closed, asks the program to end on request, and kills it when its
 /// time is up. Helm's own children may keep a pipe open after helm has ended.
-fn wait(
+fn wait_for_pipes(
     child: &mut Child,
     done: &mpsc::Receiver<()>,
     most: Duration,
-    stop: &Stop,
+    stop: &HelmStop,
 ) -> Result<(), String> {
     let started = Instant::now();
     let mut stopped: Option<Instant> = None;
@@ -129,9 +133,9 @@ fn wait(
             open -= 1;
             continue;
         }
-        if stopped.is_none() && stop.is_wanted() {
+        if stopped.is_none() && stop.is_requested() {
             stopped = Some(Instant::now());
-            terminate(child);
+            terminate_child(child);
         }
         if started.elapsed() > most || stopped.is_some_and(|at| at.elapsed() > GRACE) {
             // Both fail only when the program has ended by itself.
@@ -144,7 +148,7 @@ fn wait(
 }
 
 /// Sends SIGTERM.
-fn terminate(child: &Child) {
+fn terminate_child(child: &Child) {
     let id = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
     if let Some(id) = id {
         // Fails only when the program has ended already.
@@ -154,7 +158,7 @@ fn terminate(child: &Child) {
 
 /// Starts a thread that reads a pipe to its end and keeps at most `most + 1` bytes; the extra byte
 /// shows that there was more.
-fn read(
+fn spawn_reader(
     mut pipe: impl Read + Send + 'static,
     most: u64,
     done: mpsc::Sender<()>,

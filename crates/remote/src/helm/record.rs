@@ -21,8 +21,8 @@ pub const KEY: &str = "release";
 
 /// One revision of a release.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(from = "Raw")]
-pub struct Revision {
+#[serde(from = "ReleaseRecord")]
+pub struct ReleaseRevision {
     /// The release's name.
     pub name: String,
     /// The namespace.
@@ -30,7 +30,7 @@ pub struct Revision {
     /// The revision's number, from 1.
     pub number: u32,
     /// Its status.
-    pub status: Status,
+    pub status: ReleaseStatus,
     /// helm's message about its outcome.
     pub description: String,
     /// The chart's name.
@@ -42,12 +42,12 @@ pub struct Revision {
     /// The objects without hooks, as one YAML stream.
     pub manifest: String,
     /// The hooks.
-    pub hooks: Vec<Hook>,
+    pub hooks: Vec<ReleaseHook>,
 }
 
 /// A hook of a release.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Hook {
+pub struct ReleaseHook {
     /// The object's kind.
     #[serde(default)]
     pub kind: String,
@@ -65,7 +65,7 @@ pub struct Hook {
 /// The status of a revision (`pkg/release/common/status.go`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Status {
+pub enum ReleaseStatus {
     /// It is the current revision.
     Deployed,
     /// A later revision replaced it.
@@ -87,37 +87,37 @@ pub enum Status {
     Unknown,
 }
 
-impl Status {
+impl ReleaseStatus {
     /// Whether a helm command is in progress on it, or was killed: the record alone cannot say
     /// which.
-    pub fn is_half(self) -> bool {
-        use Status as S;
+    pub fn is_unfinished(self) -> bool {
+        use ReleaseStatus as S;
         matches!(self, S::PendingInstall | S::PendingUpgrade | S::PendingRollback | S::Uninstalling)
     }
 }
 
-impl Revision {
+impl ReleaseRevision {
     /// Parses a revision from the output of `helm … --output json`. `what` is its name in errors.
     pub fn parse(what: &str, json: &str) -> Result<Self> {
-        serde_json::from_str(json).map_err(|cause| damaged(what, &cause.to_string()))
+        serde_json::from_str(json).map_err(|cause| damaged_record(what, &cause.to_string()))
     }
 
     /// Decodes a revision from a Secret's data under [`KEY`]. `what` is its name in errors.
     pub fn decode(what: &str, data: &[u8]) -> Result<Self> {
-        Self::parse(what, &unpack(what, data)?)
+        Self::parse(what, &unpack_record(what, data)?)
     }
 }
 
 /// Replaces documents in the manifest of a record. `change` is called for each document, and
 /// returns its new text, or `None` to keep it. Returns the new data of the Secret, or `None` when
 /// nothing was changed. All other fields of the record are kept.
-pub fn with_documents(
+pub fn replace_documents(
     what: &str,
     data: &[u8],
     change: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Option<Vec<u8>>> {
-    let mut release: Value = serde_json::from_str(&unpack(what, data)?)
-        .map_err(|cause| damaged(what, &cause.to_string()))?;
+    let mut release: Value = serde_json::from_str(&unpack_record(what, data)?)
+        .map_err(|cause| damaged_record(what, &cause.to_string()))?;
     let manifest = release.get("manifest").and_then(Value::as_str).unwrap_or_default();
     let mut is_changed = false;
     let documents: Vec<String> = manifest
@@ -144,23 +144,23 @@ pub fn with_documents(
     let packed = packed
         .write_all(release.to_string().as_bytes())
         .and_then(|()| packed.finish())
-        .map_err(|cause| damaged(what, &cause.to_string()))?;
+        .map_err(|cause| damaged_record(what, &cause.to_string()))?;
     Ok(Some(STANDARD.encode(packed).into_bytes()))
 }
 
 /// Decodes base64 and gzip.
-fn unpack(what: &str, data: &[u8]) -> Result<String> {
-    let packed = STANDARD.decode(data).map_err(|cause| damaged(what, &cause.to_string()))?;
+fn unpack_record(what: &str, data: &[u8]) -> Result<String> {
+    let packed = STANDARD.decode(data).map_err(|cause| damaged_record(what, &cause.to_string()))?;
     let mut text = String::new();
     GzDecoder::new(packed.as_slice())
         // A small Secret can unpack to gigabytes.
         .take(MAX_RENDER)
         .read_to_string(&mut text)
-        .map_err(|cause| damaged(what, &cause.to_string()))?;
+        .map_err(|cause| damaged_record(what, &cause.to_string()))?;
     Ok(text)
 }
 
-fn damaged(what: &str, reason: &str) -> Error {
+fn damaged_record(what: &str, reason: &str) -> Error {
     Error::Damaged {
         what: what.to_owned(),
         reason: format!("helm's record of the release cannot be read: {reason}"),
@@ -169,49 +169,49 @@ fn damaged(what: &str, reason: &str) -> Error {
 
 /// The release as helm writes it; only the fields that are read here.
 #[derive(Deserialize)]
-struct Raw {
+struct ReleaseRecord {
     name: String,
     #[serde(default)]
     namespace: String,
     #[serde(default)]
     version: u32,
-    info: RawInfo,
+    info: ReleaseRecordInfo,
     #[serde(default)]
-    chart: RawChart,
+    chart: ReleaseRecordChart,
     #[serde(default)]
     config: Value,
     #[serde(default)]
     manifest: String,
     #[serde(default)]
-    hooks: Option<Vec<Hook>>,
+    hooks: Option<Vec<ReleaseHook>>,
 }
 
 #[derive(Deserialize)]
-struct RawInfo {
-    status: Status,
+struct ReleaseRecordInfo {
+    status: ReleaseStatus,
     #[serde(default)]
     description: String,
 }
 
 #[derive(Default, Deserialize)]
-struct RawChart {
+struct ReleaseRecordChart {
     #[serde(default)]
-    metadata: RawMetadata,
+    metadata: ReleaseRecordChartMetadata,
 }
 
 #[derive(Default, Deserialize)]
-struct RawMetadata {
+struct ReleaseRecordChartMetadata {
     #[serde(default)]
     name: String,
     #[serde(default)]
     version: String,
 }
 
-impl From<Raw> for Revision {
-    fn from(raw: Raw) -> Self {
-        let Raw { name, namespace, version, info, chart, config, manifest, hooks } = raw;
-        let RawInfo { status, description } = info;
-        let RawChart { metadata } = chart;
+impl From<ReleaseRecord> for ReleaseRevision {
+    fn from(raw: ReleaseRecord) -> Self {
+        let ReleaseRecord { name, namespace, version, info, chart, config, manifest, hooks } = raw;
+        let ReleaseRecordInfo { status, description } = info;
+        let ReleaseRecordChart { metadata } = chart;
         Self {
             name,
             namespace,
@@ -232,7 +232,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn packed(manifest: &str) -> Vec<u8> {
+    fn pack_record(manifest: &str) -> Vec<u8> {
         let release = serde_json::json!({
             "name": "r", "version": 2, "namespace": "n", "info": {"status": "pending-upgrade"},
             "chart": {"metadata": {"name": "c", "version": "1.0.0"}}, "config": null,
@@ -244,20 +244,20 @@ mod tests {
 
     #[test]
     fn a_record_is_read_and_written_with_another_document() {
-        let data = packed("---\nkind: A\n---\nkind: B\n");
+        let data = pack_record("---\nkind: A\n---\nkind: B\n");
         let change = |document: &str| document.contains("kind: B").then(|| "kind: C\n".to_owned());
 
-        let read = Revision::decode("x", &data).unwrap();
-        let written = with_documents("x", &data, &change).unwrap().unwrap();
+        let read = ReleaseRevision::decode("x", &data).unwrap();
+        let written = replace_documents("x", &data, &change).unwrap().unwrap();
 
         assert_eq!(
             (read.number, read.status, read.chart.as_str()),
-            (2, Status::PendingUpgrade, "c")
+            (2, ReleaseStatus::PendingUpgrade, "c")
         );
-        assert!(read.status.is_half());
-        let again = Revision::decode("x", &written).unwrap();
+        assert!(read.status.is_unfinished());
+        let again = ReleaseRevision::decode("x", &written).unwrap();
         assert_eq!(again.manifest, "---\nkind: A\n---\nkind: C\n");
-        assert_eq!(with_documents("x", &data, &|_| None).unwrap(), None);
-        assert!(Revision::decode("x", b"nonsense").is_err());
+        assert_eq!(replace_documents("x", &data, &|_| None).unwrap(), None);
+        assert!(ReleaseRevision::decode("x", b"nonsense").is_err());
     }
 }

@@ -2,11 +2,11 @@
 //! lists.
 
 use http::StatusCode;
-use net::{Access, Client, Repeat, Request};
+use net::{AccessScope, Client, HttpRequest, RepeatPolicy};
 use url::Url;
 
-use super::archive::{Archive, MAX_ARCHIVE};
-use super::index::{Chart, Index, MAX_INDEX, shown};
+use super::archive::{ChartArchive, MAX_ARCHIVE};
+use super::index::{MAX_INDEX, RepositoryChart, RepositoryIndex, redact_url};
 use crate::{Error, Result};
 
 /// Limit for a provenance file, which is a signed `Chart.yaml` with a checksum.
@@ -15,12 +15,12 @@ const MAX_PROVENANCE: u64 = 1 << 20;
 /// A repository with an `index.yaml`. Its credential is in the URL, or in docker's configuration
 /// under the repository's host. As in helm, it is not sent to other hosts that have archives.
 #[derive(Clone)]
-pub struct Repository {
+pub struct ChartRepository {
     client: Client,
     url: Url,
 }
 
-impl Repository {
+impl ChartRepository {
     /// A client for the repository at an `http(s)://` address.
     pub fn new(client: &Client, url: &str) -> Result<Self> {
         let parsed = Url::parse(url).map_err(|_| Error::Net {
@@ -34,25 +34,25 @@ impl Repository {
     }
 
     /// Downloads the repository's index.
-    pub async fn index(&self) -> Result<Index> {
+    pub async fn fetch_index(&self) -> Result<RepositoryIndex> {
         let mut url = self.url.clone();
         url.set_path(&format!("{}/index.yaml", self.url.path().trim_end_matches('/')));
-        let what = format!("the chart repository {}", shown(&self.url));
-        let answer = self.get(&what, &url, MAX_INDEX).await?;
+        let what = format!("the chart repository {}", redact_url(&self.url));
+        let answer = self.get_document(&what, &url, MAX_INDEX).await?;
         let bytes = answer.ok_or_else(|| Error::NotFound {
             what: format!("{what} (its index.yaml)"),
             hint: "give the same address as for `helm repo add`; for a chart in a registry write oci://…"
                 .into(),
         })?;
-        Index::parse(self.url.clone(), &bytes)
+        RepositoryIndex::parse(self.url.clone(), &bytes)
     }
 
     /// Downloads a chart's archive and checks it against the digest in the index; also its
     /// provenance file, if there is one. Fails for a chart whose archive is in a registry: see
     /// [`RepositoryChart::registry_location`].
-    pub async fn download(&self, chart: &Chart) -> Result<Archive> {
-        let what = format!("chart {} {} of {}", chart.name, chart.version, shown(&self.url));
-        if let Some((repository, version)) = chart.oci() {
+    pub async fn download_chart(&self, chart: &RepositoryChart) -> Result<ChartArchive> {
+        let what = format!("chart {} {} of {}", chart.name, chart.version, redact_url(&self.url));
+        if let Some((repository, version)) = chart.registry_location() {
             return Err(Error::NotFound {
                 what,
                 hint: format!(
@@ -61,7 +61,7 @@ impl Repository {
                 ),
             });
         }
-        let bytes = self.get(&what, &chart.url, MAX_ARCHIVE).await?;
+        let bytes = self.get_document(&what, &chart.url, MAX_ARCHIVE).await?;
         let bytes = bytes.ok_or_else(|| Error::NotFound {
             what: what.clone(),
             hint: "the repository's index lists it, but the archive is missing; tell the publisher"
@@ -71,23 +71,24 @@ impl Repository {
         if let Some(expected) = chart.digest
             && expected != actual
         {
-            return Err(Error::Lie {
-                server: shown(&self.url),
+            return Err(Error::DigestMismatch {
+                server: redact_url(&self.url),
                 what,
                 expected: expected.to_string(),
                 actual: actual.to_string(),
             });
         }
-        let mut archive = Archive::new(&what, bytes)?;
+        let mut archive = ChartArchive::new(&what, bytes)?;
         let mut provenance = chart.url.clone();
         provenance.set_path(&format!("{}.prov", chart.url.path()));
         // Optional. Many servers answer 403 for a missing file, so no error is taken for a failure.
-        archive.provenance = self.get(&what, &provenance, MAX_PROVENANCE).await.unwrap_or(None);
+        archive.provenance =
+            self.get_document(&what, &provenance, MAX_PROVENANCE).await.unwrap_or(None);
         Ok(archive)
     }
 
     /// Downloads a document of at most `most` bytes; `None` when it does not exist.
-    async fn get(&self, what: &str, url: &Url, most: u64) -> Result<Option<Vec<u8>>> {
+    async fn get_document(&self, what: &str, url: &Url, most: u64) -> Result<Option<Vec<u8>>> {
         let same_host = url.origin() == self.url.origin();
         let mut url = url.clone();
         // The index may give archives with a credential of their own in the URL.
@@ -96,17 +97,18 @@ impl Repository {
             let _ = url.set_username(self.url.username());
             let _ = url.set_password(self.url.password());
         }
-        let mut request = Request::get(url.as_str()).map_err(Error::net(what))?;
+        let mut request = HttpRequest::get(url.as_str()).map_err(Error::from_net(what))?;
         if same_host {
-            let Access { server, scope } = crate::http::access(&url);
-            request = request.access(Access { server, scope });
+            let AccessScope { server, scope } = crate::http::access_for_url(&url);
+            request = request.access(AccessScope { server, scope });
         }
-        let response = self.client.send(&request, Repeat::Safe).await.map_err(Error::net(what))?;
+        let response =
+            self.client.send(&request, RepeatPolicy::Safe).await.map_err(Error::from_net(what))?;
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let response = response.success().await.map_err(Error::net(what))?;
-        let bytes = response.bytes(most).await.map_err(Error::net(what))?;
+        let response = response.require_success().await.map_err(Error::from_net(what))?;
+        let bytes = response.read_bytes(most).await.map_err(Error::from_net(what))?;
         Ok(Some(bytes.to_vec()))
     }
 }
@@ -114,7 +116,7 @@ impl Repository {
 /// The repository in a registry for the charts of a web repository: its host and path, in
 /// characters that a registry allows. `https://charts.example/Stable` becomes
 /// `charts.example/stable`.
-pub fn artifact_repository(url: &str) -> Result<String> {
+pub fn derive_artifact_repository(url: &str) -> Result<String> {
     let parsed = Url::parse(url).map_err(|_| Error::Net {
         what: format!("the chart repository {url}"),
         cause: net::Error::Url {
@@ -122,9 +124,10 @@ pub fn artifact_repository(url: &str) -> Result<String> {
             reason: "write a full address, such as https://charts.example.org/stable".into(),
         },
     })?;
-    let Access { server, .. } = crate::http::access(&parsed);
+    let AccessScope { server, .. } = crate::http::access_for_url(&parsed);
     let segments = parsed.path_segments().into_iter().flatten();
-    let path = segments.filter(|segment| !segment.is_empty()).map(crate::artifact::segment);
+    let path =
+        segments.filter(|segment| !segment.is_empty()).map(crate::artifact::to_repository_segment);
     Ok(std::iter::once(server).chain(path).collect::<Vec<_>>().join("/"))
 }
 
@@ -141,7 +144,7 @@ mod tests {
             ("https://org.github.io/charts_v2", "org.github.io/charts_v2"),
             ("https://x.example/a%20b", "x.example/a-20b"),
         ] {
-            assert_eq!(artifact_repository(url).unwrap(), expected);
+            assert_eq!(derive_artifact_repository(url).unwrap(), expected);
         }
     }
 }

@@ -11,7 +11,7 @@ const MAX_NODES: usize = 20_000_000;
 
 /// Parses a document; `name` is its name in errors. As in helm, unknown keys are ignored, and the
 /// last one of duplicate keys counts.
-pub(super) fn read<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
+pub(super) fn parse_yaml<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
     let options = serde_saphyr::options! {
         with_snippet: false,
         duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
@@ -25,5 +25,5 @@ pub(super) fn read<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
     // Some editors on Windows write a byte order mark, which helm removes too.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     serde_saphyr::from_slice_with_options(bytes, options)
-        .map_err(|error| Error::document(name, error.without_snippet().to_string()))
+        .map_err(|error| Error::invalid_document(name, error.without_snippet().to_string()))
 }

@@ -8,39 +8,41 @@ use crate::{Error, Result};
 
 /// Include and exclude globs.
 #[derive(Debug, Clone)]
-pub struct Filter {
+pub struct ModelFileFilter {
     include: Option<GlobSet>,
     exclude: GlobSet,
 }
 
-impl Filter {
+impl ModelFileFilter {
     /// Compiles the globs of an input; without an include glob all files are included.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self> {
         Ok(Self {
-            include: if include.is_empty() { None } else { Some(set(include)?) },
-            exclude: set(exclude)?,
+            include: if include.is_empty() { None } else { Some(build_glob_set(include)?) },
+            exclude: build_glob_set(exclude)?,
         })
     }
 
     /// A filter that accepts every file.
-    pub fn all() -> Self {
+    pub fn accept_all() -> Self {
         Self { include: None, exclude: GlobSet::empty() }
     }
 
     /// Whether the file with this path is carried. An exclude glob wins over an include glob.
-    pub fn takes(&self, path: &str) -> bool {
+    pub fn accepts(&self, path: &str) -> bool {
         self.include.as_ref().is_none_or(|globs| globs.is_match(path))
             && !self.exclude.is_match(path)
     }
 }
 
-fn set(globs: &[String]) -> Result<GlobSet> {
-    let bad = |glob: &str, reason: String| Error::document(format!("the pattern {glob:?}"), reason);
+fn build_glob_set(globs: &[String]) -> Result<GlobSet> {
+    let bad = |glob: &str, reason: String| {
+        Error::invalid_document(format!("the pattern {glob:?}"), reason)
+    };
     let mut set = GlobSetBuilder::new();
     for glob in globs {
         // huggingface_hub adds the star as well: `onnx/` means everything below that folder.
         let whole = if glob.ends_with('/') { format!("{glob}*") } else { glob.clone() };
-        let built = GlobBuilder::new(&translated(&whole))
+        let built = GlobBuilder::new(&translate_glob(&whole))
             // As in fnmatch `*` matches `/`, and a backslash is a plain character.
             .literal_separator(false)
             .backslash_escape(false)
@@ -59,7 +61,7 @@ fn set(globs: &[String]) -> Result<GlobSet> {
 /// | `{a}` | braces are plain characters | `[{]a[}]` |
 /// | `[^ab]` | one of `^`, `a`, `b` | `[ab^]` |
 /// | `[ab` | an unclosed bracket is a plain character | `[[]ab` |
-fn translated(glob: &str) -> String {
+fn translate_glob(glob: &str) -> String {
     let signs: Vec<char> = glob.chars().collect();
     let mut out = String::with_capacity(glob.len());
     let mut at = 0;
@@ -67,9 +69,9 @@ fn translated(glob: &str) -> String {
         match signs[at] {
             '*' if out.ends_with('*') => {}
             sign @ ('{' | '}') => out.extend(['[', sign, ']']),
-            '[' => match class_end(&signs, at) {
+            '[' => match find_class_end(&signs, at) {
                 Some(end) => {
-                    class(&signs[at + 1..end], &mut out);
+                    write_class(&signs[at + 1..end], &mut out);
                     at = end;
                 }
                 None => out.push_str("[[]"),
@@ -83,7 +85,7 @@ fn translated(glob: &str) -> String {
 
 /// The index of the `]` that closes the character class at `at`. A `]` directly after `[` or `[!`
 /// is a plain character of the class.
-fn class_end(signs: &[char], at: usize) -> Option<usize> {
+fn find_class_end(signs: &[char], at: usize) -> Option<usize> {
     let mut from = at + 1;
     if signs.get(from) == Some(&'!') {
         from += 1;
@@ -95,7 +97,7 @@ fn class_end(signs: &[char], at: usize) -> Option<usize> {
 }
 
 /// Writes a character class; `inner` is what stands between its brackets.
-fn class(inner: &[char], out: &mut String) {
+fn write_class(inner: &[char], out: &mut String) {
     out.push('[');
     match inner {
         // globset reads `[^` as a negation; at the end of a class `^` is a plain character.
@@ -137,33 +139,33 @@ mod tests {
             ("x[]]y", "x]y", true),
             ("*.JSON", "config.json", false),
         ] {
-            let filter = Filter::new(&[glob.to_owned()], &[]).unwrap();
-            assert_eq!(filter.takes(path), expected, "{glob} {path}");
+            let filter = ModelFileFilter::new(&[glob.to_owned()], &[]).unwrap();
+            assert_eq!(filter.accepts(path), expected, "{glob} {path}");
         }
     }
 
     #[test]
     fn what_is_excluded_wins() {
-        let filter = Filter::new(&["*.json".into()], &["onnx/*".into()]).unwrap();
-        assert!(filter.takes("config.json"));
-        assert!(!filter.takes("onnx/config.json"));
-        assert!(!filter.takes("model.bin"));
-        assert!(Filter::all().takes("anything"));
+        let filter = ModelFileFilter::new(&["*.json".into()], &["onnx/*".into()]).unwrap();
+        assert!(filter.accepts("config.json"));
+        assert!(!filter.accepts("onnx/config.json"));
+        assert!(!filter.accepts("model.bin"));
+        assert!(ModelFileFilter::accept_all().accepts("anything"));
     }
 
     proptest::proptest! {
         #[test]
         fn a_glob_without_signs_takes_itself_alone(path in "[a-zA-Z0-9_./{}^!,-]{1,30}") {
             proptest::prop_assume!(!path.ends_with('/'));
-            let filter = Filter::new(std::slice::from_ref(&path), &[]).unwrap();
-            proptest::prop_assert!(filter.takes(&path));
+            let filter = ModelFileFilter::new(std::slice::from_ref(&path), &[]).unwrap();
+            proptest::prop_assert!(filter.accepts(&path));
             let longer = format!("{path}x");
-            proptest::prop_assert!(!filter.takes(&longer));
+            proptest::prop_assert!(!filter.accepts(&longer));
         }
 
         #[test]
         fn any_text_is_a_glob_or_an_error(text in "[]\\[a-c!^*?/{}-]{0,20}") {
-            let _ = Filter::new(&[text], &[]).map(|filter| filter.takes("a/b"));
+            let _ = ModelFileFilter::new(&[text], &[]).map(|filter| filter.accepts("a/b"));
         }
     }
 }

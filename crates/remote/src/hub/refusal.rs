@@ -1,7 +1,7 @@
 //! Explains the Hub's error responses, as huggingface_hub 2.4 does (`utils/_http.py`,
 //! `hf_raise_for_status`): the header `X-Error-Code` says more than the HTTP status.
 
-use net::Response;
+use net::HttpResponse;
 use types::ModelId;
 
 use crate::{Error, Result};
@@ -13,7 +13,11 @@ const BAD_TOKEN: &str = "Invalid credentials in Authorization header";
 
 /// Returns a successful response unchanged, and turns any other one into an error that says what it
 /// means for the model. `place` is the Hub's address.
-pub(super) async fn check(place: &str, id: &ModelId, response: Response) -> Result<Response> {
+pub(super) async fn check_response(
+    place: &str,
+    id: &ModelId,
+    response: HttpResponse,
+) -> Result<HttpResponse> {
     let status = response.status().as_u16();
     if response.status().is_success() {
         return Ok(response);
@@ -26,8 +30,8 @@ pub(super) async fn check(place: &str, id: &ModelId, response: Response) -> Resu
     };
     Err(match (status, code.as_str()) {
         (_, "GatedRepo") => Error::Gated { id: id.to_string(), reason: said },
-        (401, _) if said.contains(BAD_TOKEN) => bad_token(place, id, said),
-        (403, _) => Error::Refused {
+        (401, _) if said.contains(BAD_TOKEN) => bad_token_error(place, id, said),
+        (403, _) => Error::AccessRefused {
             place: place.to_owned(),
             what: id.to_string(),
             reason: said,
@@ -46,7 +50,7 @@ pub(super) async fn check(place: &str, id: &ModelId, response: Response) -> Resu
 
 /// Explains why a file was refused although its model was found: the Hub shows the list of files of
 /// a gated model to everyone, but serves the files only to accounts that accepted its terms.
-pub(super) fn of_file(id: &ModelId, error: Error) -> Error {
+pub(super) fn explain_file_refusal(id: &ModelId, error: Error) -> Error {
     match error {
         Error::Net { cause: net::Error::Status { status: 401 | 403, message, .. }, .. } => {
             Error::Gated { id: id.to_string(), reason: message }
@@ -55,8 +59,8 @@ pub(super) fn of_file(id: &ModelId, error: Error) -> Error {
     }
 }
 
-fn bad_token(place: &str, id: &ModelId, reason: String) -> Error {
-    Error::Refused {
+fn bad_token_error(place: &str, id: &ModelId, reason: String) -> Error {
+    Error::AccessRefused {
         place: place.to_owned(),
         what: id.to_string(),
         reason,

@@ -1,35 +1,35 @@
 //! Looks up a revision of a model on the Hub: its commit, and its files with their git ids and, for
 //! LFS files, their sha256. Used when a lock is made.
 
-use net::{Repeat, Response};
+use net::{HttpResponse, RepeatPolicy};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use types::{Commit, Digest, GitId, ModelId};
+use types::{CommitId, Digest, GitId, ModelId};
 
-use super::{Hub, quoted, refusal};
-use crate::{Error, Result, near};
-use types::snapshot::check_path;
+use super::{HubClient, quote_segment, refusal};
+use crate::{Error, Result, similar_names};
+use types::snapshot::check_model_path;
 
 /// Limit for one response: the list of thirty thousand files needs about 10 MB.
 const MAX_ANSWER: u64 = 64 << 20;
 /// Limit for the pages of a tree listing; the Hub returns a thousand files on each.
 const MAX_PAGES: usize = 200;
 /// Limit for the files that are listed. Include and exclude globs are applied afterwards, so it is
-/// higher than what fits into a manifest (see [`crate::model`]).
+/// higher than what fits into a manifest (see [`crate::look_up_model`]).
 const MAX_FILES: usize = 100_000;
 
 /// A revision of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Revision {
+pub struct ModelRevision {
     /// The commit that the revision currently points to.
-    pub commit: Commit,
+    pub commit: CommitId,
     /// All files, sorted by path.
-    pub files: Vec<File>,
+    pub files: Vec<ModelRevisionFile>,
 }
 
 /// A file of a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct File {
+pub struct ModelRevisionFile {
     /// Its path in the repository.
     pub path: String,
     /// Its length in bytes.
@@ -42,8 +42,8 @@ pub struct File {
 
 /// The response of `/api/models/<id>/revision/<revision>?blobs=true`.
 #[derive(Deserialize)]
-struct Info {
-    sha: Commit,
+struct RevisionInfo {
+    sha: CommitId,
     #[serde(default)]
     siblings: Vec<Sibling>,
 }
@@ -55,11 +55,11 @@ struct Sibling {
     rfilename: String,
     size: Option<u64>,
     blob_id: Option<GitId>,
-    lfs: Option<Lfs>,
+    lfs: Option<LfsInfo>,
 }
 
 #[derive(Deserialize)]
-struct Lfs {
+struct LfsInfo {
     /// The name of the field in the response for a revision.
     sha256: Option<String>,
     /// The name of the same field in a tree listing.
@@ -69,70 +69,85 @@ struct Lfs {
 
 /// An entry in a response of `/api/models/<id>/tree/<commit>`.
 #[derive(Deserialize)]
-struct TreeEntry {
+struct HubTreeEntry {
     #[serde(rename = "type")]
     kind: String,
     path: String,
     oid: GitId,
     size: u64,
-    lfs: Option<Lfs>,
+    lfs: Option<LfsInfo>,
 }
 
 /// The response of `/api/models/<id>/refs`.
 #[derive(Deserialize)]
-struct Refs {
+struct RepositoryRefs {
     #[serde(default)]
-    branches: Vec<Ref>,
+    branches: Vec<RepositoryRef>,
     #[serde(default)]
-    tags: Vec<Ref>,
+    tags: Vec<RepositoryRef>,
 }
 
 #[derive(Deserialize)]
-struct Ref {
+struct RepositoryRef {
     name: String,
 }
 
 /// Requests the revision's info. Mirrors that give no git ids there are asked for the tree as well.
-pub(super) async fn find(hub: &Hub, id: &ModelId, revision: &str) -> Result<Revision> {
-    let path = format!("api/models/{id}/revision/{}?blobs=true", quoted(revision));
-    let response = get(hub, id, &path).await?;
+pub(super) async fn find_revision(
+    hub: &HubClient,
+    id: &ModelId,
+    revision: &str,
+) -> Result<ModelRevision> {
+    let path = format!("api/models/{id}/revision/{}?blobs=true", quote_segment(revision));
+    let response = get_path(hub, id, &path).await?;
     if response.status().as_u16() == 404
         && response.header(refusal::CODE) == Some("RevisionNotFound")
     {
         // Only this one is worth more requests: the branches and tags help to find the right name.
-        return Err(no_revision(hub, id, revision).await);
+        return Err(revision_not_found_error(hub, id, revision).await);
     }
-    let response = refusal::check(&hub.base, id, response).await?;
-    let info: Info = document(hub, id, response).await?;
+    let response = refusal::check_response(&hub.base, id, response).await?;
+    let info: RevisionInfo = parse_response(hub, id, response).await?;
     // `None` as soon as one file lacks its id: then the whole list comes from the tree.
-    let files: Option<Result<Vec<File>>> =
-        info.siblings.into_iter().map(|sibling| File::of_sibling(id, sibling)).collect();
+    let files: Option<Result<Vec<ModelRevisionFile>>> = info
+        .siblings
+        .into_iter()
+        .map(|sibling| ModelRevisionFile::from_sibling(id, sibling))
+        .collect();
     let mut files = match files {
         Some(files) => files?,
-        None => tree(hub, id, &info.sha).await?,
+        None => list_tree(hub, id, &info.sha).await?,
     };
     // The order of the response is not specified.
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(Revision { commit: info.sha, files })
+    Ok(ModelRevision { commit: info.sha, files })
 }
 
 /// Lists the files of a commit by the tree API, page by page. Stops quietly at [`MAX_PAGES`].
-async fn tree(hub: &Hub, id: &ModelId, commit: &Commit) -> Result<Vec<File>> {
-    let mut request = hub.request(&format!("api/models/{id}/tree/{commit}?recursive=true"))?;
+async fn list_tree(
+    hub: &HubClient,
+    id: &ModelId,
+    commit: &CommitId,
+) -> Result<Vec<ModelRevisionFile>> {
+    let mut request =
+        hub.build_request(&format!("api/models/{id}/tree/{commit}?recursive=true"))?;
     let mut files = Vec::new();
     for _ in 0..MAX_PAGES {
-        let response =
-            hub.client.send(&request, Repeat::Safe).await.map_err(Error::net(id.as_str()))?;
-        let response = refusal::check(&hub.base, id, response).await?;
-        let next = next_page(&response);
-        let entries: Vec<TreeEntry> = document(hub, id, response).await?;
+        let response = hub
+            .client
+            .send(&request, RepeatPolicy::Safe)
+            .await
+            .map_err(Error::from_net(id.as_str()))?;
+        let response = refusal::check_response(&hub.base, id, response).await?;
+        let next = next_page_path(&response);
+        let entries: Vec<HubTreeEntry> = parse_response(hub, id, response).await?;
         // Entries of type `directory` are listed as well; `recursive` lists their content.
         for entry in entries.into_iter().filter(|entry| entry.kind == "file") {
-            files.push(File::new(id, entry.path, entry.size, entry.oid, entry.lfs)?);
+            files.push(ModelRevisionFile::new(id, entry.path, entry.size, entry.oid, entry.lfs)?);
         }
         match next {
             Some(next) if files.len() <= MAX_FILES => {
-                request.set_path_and_query(&next).map_err(Error::net(id.as_str()))?;
+                request.follow_location(&next).map_err(Error::from_net(id.as_str()))?;
             }
             _ => return Ok(files),
         }
@@ -141,11 +156,11 @@ async fn tree(hub: &Hub, id: &ModelId, commit: &Commit) -> Result<Vec<File>> {
 }
 
 /// The error for a revision that does not exist, with similar branches and tags.
-async fn no_revision(hub: &Hub, id: &ModelId, revision: &str) -> Error {
+async fn revision_not_found_error(hub: &HubClient, id: &ModelId, revision: &str) -> Error {
     let what = format!("revision {revision:?} of {id} on {}", hub.base);
-    let refs = match get(hub, id, &format!("api/models/{id}/refs")).await {
+    let refs = match get_path(hub, id, &format!("api/models/{id}/refs")).await {
         Ok(response) if response.status().is_success() => {
-            document::<Refs>(hub, id, response).await.ok()
+            parse_response::<RepositoryRefs>(hub, id, response).await.ok()
         }
         _ => None,
     };
@@ -154,39 +169,50 @@ async fn no_revision(hub: &Hub, id: &ModelId, revision: &str) -> Error {
         .flat_map(|refs| refs.branches.into_iter().chain(refs.tags))
         .map(|one| one.name)
         .collect();
-    match near::nearest(revision, names.iter().map(String::as_str)) {
-        near if near.is_empty() => Error::absent(what, &names),
+    match similar_names::find_similar_names(revision, names.iter().map(String::as_str)) {
+        near if near.is_empty() => Error::not_found_among(what, &names),
         near => Error::NotFound { what, hint: format!("similar names: {}", near.join(", ")) },
     }
 }
 
-async fn get(hub: &Hub, id: &ModelId, path: &str) -> Result<Response> {
-    let request = hub.request(path)?;
-    hub.client.send(&request, Repeat::Safe).await.map_err(Error::net(id.as_str()))
+async fn get_path(hub: &HubClient, id: &ModelId, path: &str) -> Result<HttpResponse> {
+    let request = hub.build_request(path)?;
+    hub.client.send(&request, RepeatPolicy::Safe).await.map_err(Error::from_net(id.as_str()))
 }
 
-async fn document<T: DeserializeOwned>(hub: &Hub, id: &ModelId, response: Response) -> Result<T> {
-    let bytes = response.bytes(MAX_ANSWER).await.map_err(Error::net(id.as_str()))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Error::document(format!("the response of {} for {id}", hub.base), error))
+async fn parse_response<T: DeserializeOwned>(
+    hub: &HubClient,
+    id: &ModelId,
+    response: HttpResponse,
+) -> Result<T> {
+    let bytes = response.read_bytes(MAX_ANSWER).await.map_err(Error::from_net(id.as_str()))?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Error::invalid_document(format!("the response of {} for {id}", hub.base), error)
+    })
 }
 
 /// The next page's address, from `Link: <…>; rel="next"` (RFC 8288).
-fn next_page(response: &Response) -> Option<String> {
+fn next_page_path(response: &HttpResponse) -> Option<String> {
     let link = response.header("link")?;
     let (target, rest) = link.strip_prefix('<')?.split_once('>')?;
     rest.contains("rel=\"next\"").then(|| target.to_owned())
 }
 
-impl File {
+impl ModelRevisionFile {
     /// `None` when the response has no git id or no size.
-    fn of_sibling(id: &ModelId, sibling: Sibling) -> Option<Result<Self>> {
+    fn from_sibling(id: &ModelId, sibling: Sibling) -> Option<Result<Self>> {
         let (size, git) = (sibling.size?, sibling.blob_id?);
         Some(Self::new(id, sibling.rfilename, size, git, sibling.lfs))
     }
 
-    fn new(id: &ModelId, path: String, size: u64, git: GitId, lfs: Option<Lfs>) -> Result<Self> {
-        check_path(&path).map_err(|reason| Error::Model {
+    fn new(
+        id: &ModelId,
+        path: String,
+        size: u64,
+        git: GitId,
+        lfs: Option<LfsInfo>,
+    ) -> Result<Self> {
+        check_model_path(&path).map_err(|reason| Error::Model {
             id: id.to_string(),
             reason: format!("the Hub lists a file {path:?}, and this path {reason}"),
         })?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use store::Store;
 
 use crate::compression::{self, Compression};
-use crate::tarball::{self, Kind};
+use crate::tarball::{self, TarMemberKind};
 use crate::{Error, Result};
 
 /// Limit for links to links. Old `docker save` archives link a layer to an equal one, once; a
@@ -22,18 +22,18 @@ const MAX_LINKS: usize = 16;
 const INDEX_BUFFER: usize = 8 << 10;
 
 /// An archive whose members are indexed.
-pub(super) struct Archive {
+pub(super) struct ImageArchive {
     name: String,
     file: Arc<File>,
-    members: HashMap<String, Entry>,
+    members: HashMap<String, ImageArchiveEntry>,
 }
 
-enum Entry {
+enum ImageArchiveEntry {
     Content { offset: u64, size: u64 },
     Link(String),
 }
 
-impl Archive {
+impl ImageArchive {
     /// Opens an archive file. A compressed one is unpacked to a temporary file in the store's
     /// folder, which has the room for its layers.
     pub(super) fn open(path: &Path, store: &Store) -> Result<Self> {
@@ -41,17 +41,17 @@ impl Archive {
         let unreadable = |cause| Error::Read { what: path.display().to_string(), cause };
         let mut file = File::open(path).map_err(unreadable)?;
         let mut first = [0; 8];
-        let read = net::body::fill(&mut file, &mut first).map_err(unreadable)?;
+        let read = net::body::fill_buffer(&mut file, &mut first).map_err(unreadable)?;
         file.rewind().map_err(unreadable)?;
-        if Compression::of(&first[..read]) == Compression::None {
-            return Self::index(name, file);
+        if Compression::detect(&first[..read]) == Compression::None {
+            return Self::index_file(name, file);
         }
-        let (_, plain) = compression::open(file).map_err(unreadable)?;
-        Self::spool(name, plain, store)
+        let (_, plain) = compression::decompress(file).map_err(unreadable)?;
+        Self::unpack_stream(name, plain, store)
     }
 
     /// Writes the plain archive from a stream to a temporary file, and indexes that.
-    fn spool(name: String, mut stream: impl Read, store: &Store) -> Result<Self> {
+    fn unpack_stream(name: String, mut stream: impl Read, store: &Store) -> Result<Self> {
         let folder = store.path();
         let unwritable = |cause| Error::Write { what: folder.display().to_string(), cause };
         // Without a name: the system removes it when it is closed, also after a crash.
@@ -70,18 +70,18 @@ impl Archive {
     /// its name in errors.
     pub(super) fn from_file(name: String, mut file: File) -> Result<Self> {
         file.rewind().map_err(|cause| Error::Read { what: name.clone(), cause })?;
-        Self::index(name, file)
+        Self::index_file(name, file)
     }
 
-    fn index(name: String, file: File) -> Result<Self> {
+    fn index_file(name: String, file: File) -> Result<Self> {
         let unreadable = |cause| Error::Read { what: name.clone(), cause };
         let length = file.metadata().map_err(unreadable)?.len();
         let mut members = HashMap::new();
         let reader = BufReader::with_capacity(INDEX_BUFFER, &file);
-        tarball::index(&name, reader, |member| {
+        tarball::index_tar(&name, reader, |member| {
             let folder = member.path.rsplit_once('/').map_or("", |(folder, _)| folder);
             let entry = match member.kind {
-                Kind::File => {
+                TarMemberKind::File => {
                     // The index reads no contents, so a truncated archive is not noticed by the
                     // walk.
                     if member.offset.saturating_add(member.size) > length {
@@ -94,15 +94,15 @@ impl Archive {
                             ),
                         });
                     }
-                    Entry::Content { offset: member.offset, size: member.size }
+                    ImageArchiveEntry::Content { offset: member.offset, size: member.size }
                 }
                 // A symbolic link is relative to its folder, a hard link to the root of the
                 // archive.
-                Kind::Symlink(target) => {
-                    Entry::Link(tarball::normal(&format!("{folder}/{target}")))
+                TarMemberKind::Symlink(target) => {
+                    ImageArchiveEntry::Link(tarball::normalize_path(&format!("{folder}/{target}")))
                 }
-                Kind::Hardlink(target) => Entry::Link(target),
-                Kind::Folder | Kind::Other => return Ok(()),
+                TarMemberKind::Hardlink(target) => ImageArchiveEntry::Link(target),
+                TarMemberKind::Folder | TarMemberKind::Other => return Ok(()),
             };
             // Of members with the same path the last one counts, as when a tar is extracted.
             members.insert(member.path, entry);
@@ -117,19 +117,19 @@ impl Archive {
     }
 
     /// Whether the archive has a file at this path.
-    pub(super) fn has(&self, path: &str) -> bool {
-        self.find(path).is_some()
+    pub(super) fn has_file(&self, path: &str) -> bool {
+        self.find_file(path).is_some()
     }
 
     /// A reader of a file's content; `None` when there is no such file.
-    pub(super) fn content(&self, path: &str) -> Option<Content> {
-        let (offset, size) = self.find(path)?;
-        Some(Content { file: Arc::clone(&self.file), offset, end: offset + size })
+    pub(super) fn file_content(&self, path: &str) -> Option<ArchiveFileReader> {
+        let (offset, size) = self.find_file(path)?;
+        Some(ArchiveFileReader { file: Arc::clone(&self.file), offset, end: offset + size })
     }
 
     /// Reads a document of at most `most` bytes into memory; `None` when there is no such file.
-    pub(super) fn document(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>> {
-        let Some(mut content) = self.content(path) else { return Ok(None) };
+    pub(super) fn read_document(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>> {
+        let Some(mut content) = self.file_content(path) else { return Ok(None) };
         let size = content.len();
         let what = format!("{path} of {}", self.name);
         if size > most {
@@ -141,12 +141,12 @@ impl Archive {
     }
 
     /// Offset and length of a file's content; links are followed.
-    fn find(&self, path: &str) -> Option<(u64, u64)> {
-        let mut path = tarball::normal(path);
+    fn find_file(&self, path: &str) -> Option<(u64, u64)> {
+        let mut path = tarball::normalize_path(path);
         for _ in 0..MAX_LINKS {
             match self.members.get(&path)? {
-                Entry::Content { offset, size } => return Some((*offset, *size)),
-                Entry::Link(target) => path.clone_from(target),
+                ImageArchiveEntry::Content { offset, size } => return Some((*offset, *size)),
+                ImageArchiveEntry::Link(target) => path.clone_from(target),
             }
         }
         None
@@ -155,20 +155,20 @@ impl Archive {
 
 /// A reader of a member's content. Clones read independently: each has its own position.
 #[derive(Clone)]
-pub(super) struct Content {
+pub(super) struct ArchiveFileReader {
     file: Arc<File>,
     offset: u64,
     end: u64,
 }
 
-impl Content {
+impl ArchiveFileReader {
     /// Bytes that are left to read.
     pub(super) fn len(&self) -> u64 {
         self.end - self.offset
     }
 }
 
-impl Read for Content {
+impl Read for ArchiveFileReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.len()).unwrap_or(usize::MAX).min(buffer.len());
         let read = self.file.read_at(&mut buffer[..most], self.offset)?;

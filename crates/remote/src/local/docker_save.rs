@@ -8,12 +8,12 @@ use std::io::{self, Read};
 
 use serde::Deserialize;
 use store::Store;
-use store::hash::Sha256;
+use store::hash::Sha256Hasher;
 use store::progress::Progress;
 use types::{Descriptor, Digest, Manifest, Reference, media_type};
 
-use super::archive::{Archive, Content};
-use super::image::{self, Image, MAX_CONFIG, Wanted};
+use super::archive::{ArchiveFileReader, ImageArchive};
+use super::image::{self, ImageSelection, ImportedImage, MAX_CONFIG};
 use crate::compression::{self, Compression};
 use crate::{Error, Result};
 
@@ -28,7 +28,7 @@ const MAX_LAYERS: usize = 4096;
 /// An image in `manifest.json` (moby, image/tarexport/tarexport.go, `manifestItem`).
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Item {
+struct DockerSaveItem {
     config: String,
     repo_tags: Option<Vec<String>>,
     layers: Option<Vec<String>>,
@@ -36,7 +36,7 @@ struct Item {
 
 /// The part of an image's config that proves its layers.
 #[derive(Deserialize)]
-struct Config {
+struct DockerSaveConfig {
     rootfs: RootFs,
 }
 
@@ -46,26 +46,27 @@ struct RootFs {
 }
 
 /// Imports the image into the store.
-pub(super) fn image(
-    archive: &Archive,
-    wanted: Wanted<'_>,
+pub(super) fn import_image(
+    archive: &ImageArchive,
+    wanted: ImageSelection<'_>,
     store: &Store,
     progress: &dyn Progress,
-) -> Result<Image> {
-    let item = find(items(archive)?, archive, wanted.reference)?;
+) -> Result<ImportedImage> {
+    let item = select_item(read_items(archive)?, archive, wanted.reference)?;
     let config = archive
-        .document(&item.config, MAX_CONFIG)?
-        .ok_or_else(|| missing(archive, &item.config))?;
-    let diff_ids = diff_ids(archive, &item, &config)?;
-    let platform = image::platform_of_config(&config);
+        .read_document(&item.config, MAX_CONFIG)?
+        .ok_or_else(|| missing_member_error(archive, &item.config))?;
+    let diff_ids = read_diff_ids(archive, &item, &config)?;
+    let platform = image::parse_config_platform(&config);
     image::check_platform(wanted, platform.as_ref())?;
 
     let layers = item.layers.unwrap_or_default();
     let mut descriptors = Vec::with_capacity(layers.len());
     for (path, diff_id) in layers.iter().zip(diff_ids) {
-        let content = archive.content(path).ok_or_else(|| missing(archive, path))?;
+        let content =
+            archive.file_content(path).ok_or_else(|| missing_member_error(archive, path))?;
         let what = format!("layer {path} of {}", archive.name());
-        descriptors.push(layer(&what, content, diff_id, store, progress)?);
+        descriptors.push(import_layer(&what, content, diff_id, store, progress)?);
     }
 
     // Layers are in the store now; the manifest, which names them, is written last.
@@ -80,26 +81,33 @@ pub(super) fn image(
         subject: None,
         annotations: BTreeMap::new(),
     };
-    let bytes = serde_json::to_vec(&manifest)
-        .map_err(|error| Error::document(format!("the manifest of {}", wanted.reference), error))?;
+    let bytes = serde_json::to_vec(&manifest).map_err(|error| {
+        Error::invalid_document(format!("the manifest of {}", wanted.reference), error)
+    })?;
     let digest = store.put_bytes(&bytes)?;
     let descriptor = Descriptor::new(media_type::OCI_MANIFEST, digest, bytes.len() as u64);
-    Ok(Image {
-        root: image::root(wanted, &descriptor),
-        manifests: vec![image::locked(&descriptor, &manifest, platform)],
+    Ok(ImportedImage {
+        root: image::build_root(wanted, &descriptor),
+        manifests: vec![image::to_lock_manifest(&descriptor, &manifest, platform)],
     })
 }
 
-fn items(archive: &Archive) -> Result<Vec<Item>> {
-    let bytes =
-        archive.document(MANIFEST, MAX_MANIFEST)?.ok_or_else(|| missing(archive, MANIFEST))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Error::document(format!("{MANIFEST} of {}", archive.name()), error))
+fn read_items(archive: &ImageArchive) -> Result<Vec<DockerSaveItem>> {
+    let bytes = archive
+        .read_document(MANIFEST, MAX_MANIFEST)?
+        .ok_or_else(|| missing_member_error(archive, MANIFEST))?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Error::invalid_document(format!("{MANIFEST} of {}", archive.name()), error)
+    })
 }
 
 /// Selects the image by its name, or the only one in the archive, whatever its name is.
-fn find(mut items: Vec<Item>, archive: &Archive, wanted: &Reference) -> Result<Item> {
-    let has_name = |item: &Item| {
+fn select_item(
+    mut items: Vec<DockerSaveItem>,
+    archive: &ImageArchive,
+    wanted: &Reference,
+) -> Result<DockerSaveItem> {
+    let has_name = |item: &DockerSaveItem| {
         item.repo_tags
             .iter()
             .flatten()
@@ -113,7 +121,7 @@ fn find(mut items: Vec<Item>, archive: &Archive, wanted: &Reference) -> Result<I
     }
     let there: Vec<String> =
         items.into_iter().flat_map(|item| item.repo_tags.unwrap_or_default()).collect();
-    Err(Error::absent(format!("image {wanted} in {}", archive.name()), &there))
+    Err(Error::not_found_among(format!("image {wanted} in {}", archive.name()), &there))
 }
 
 /// Whether a name in an archive or engine means the wanted image. podman names local builds
@@ -129,9 +137,13 @@ pub(super) fn is_named(found: &Reference, wanted: &Reference) -> bool {
 }
 
 /// The digests of the uncompressed layers, from the image's config, in the order of the layers.
-fn diff_ids(archive: &Archive, item: &Item, config: &[u8]) -> Result<Vec<Digest>> {
-    let config: Config = serde_json::from_slice(config).map_err(|error| {
-        Error::document(format!("{} of {}", item.config, archive.name()), error)
+fn read_diff_ids(
+    archive: &ImageArchive,
+    item: &DockerSaveItem,
+    config: &[u8],
+) -> Result<Vec<Digest>> {
+    let config: DockerSaveConfig = serde_json::from_slice(config).map_err(|error| {
+        Error::invalid_document(format!("{} of {}", item.config, archive.name()), error)
     })?;
     let diff_ids = config.rootfs.diff_ids.unwrap_or_default();
     let layers = item.layers.as_ref().map_or(0, Vec::len);
@@ -152,9 +164,9 @@ fn diff_ids(archive: &Archive, item: &Item, config: &[u8]) -> Result<Vec<Digest>
 /// Imports a layer. Docker writes layers as plain tars, whose digest is in the config. crane and
 /// kaniko write them compressed: then the blob's digest is computed by reading it once, and its
 /// uncompressed content is checked against the config.
-fn layer(
+fn import_layer(
     what: &str,
-    content: Content,
+    content: ArchiveFileReader,
     diff_id: Digest,
     store: &Store,
     progress: &dyn Progress,
@@ -162,11 +174,11 @@ fn layer(
     let size = content.len();
     let mut first = [0; 8];
     let unreadable = |cause| Error::Read { what: what.to_owned(), cause };
-    let read = net::body::fill(&mut content.clone(), &mut first).map_err(unreadable)?;
-    let (digest, media_type) = match Compression::of(&first[..read]) {
+    let read = net::body::fill_buffer(&mut content.clone(), &mut first).map_err(unreadable)?;
+    let (digest, media_type) = match Compression::detect(&first[..read]) {
         Compression::None => (diff_id, media_type::OCI_LAYER_TAR),
         compression => {
-            let (digest, inside) = hashes(content.clone()).map_err(unreadable)?;
+            let (digest, inside) = hash_layer(content.clone()).map_err(unreadable)?;
             if inside != diff_id {
                 return Err(Error::Damaged {
                     what: what.to_owned(),
@@ -184,10 +196,10 @@ fn layer(
 }
 
 /// The digest of a compressed layer, and that of its uncompressed content, in one pass.
-fn hashes(content: Content) -> io::Result<(Digest, Digest)> {
-    let mut outer = Hashing { inner: content, hash: Sha256::new() };
-    let (_, mut plain) = compression::open(&mut outer)?;
-    let mut inner = Hashing { inner: &mut plain, hash: Sha256::new() };
+fn hash_layer(content: ArchiveFileReader) -> io::Result<(Digest, Digest)> {
+    let mut outer = DigestReader { inner: content, hash: Sha256Hasher::new() };
+    let (_, mut plain) = compression::decompress(&mut outer)?;
+    let mut inner = DigestReader { inner: &mut plain, hash: Sha256Hasher::new() };
     io::copy(&mut inner, &mut io::sink())?;
     let inside = inner.hash.finish();
     drop(plain);
@@ -197,12 +209,12 @@ fn hashes(content: Content) -> io::Result<(Digest, Digest)> {
 }
 
 /// Hashes everything that is read through it.
-struct Hashing<R> {
+struct DigestReader<R> {
     inner: R,
-    hash: Sha256,
+    hash: Sha256Hasher,
 }
 
-impl<R: Read> Read for Hashing<R> {
+impl<R: Read> Read for DigestReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.hash.update(&buffer[..read]);
@@ -210,7 +222,7 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
-fn missing(archive: &Archive, path: &str) -> Error {
+fn missing_member_error(archive: &ImageArchive, path: &str) -> Error {
     Error::Damaged {
         what: archive.name().to_owned(),
         reason: format!("it lists {path}, but does not contain it"),

@@ -19,8 +19,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use types::{Platform, Reference};
 
-use super::archive::Archive;
-use super::image::{self, Image, Wanted};
+use super::archive::ImageArchive;
+use super::image::{self, ImageSelection, ImportedImage};
 use crate::{Error, Result};
 
 /// Limit for a response other than an image: the list of all images of a large build machine has a
@@ -33,63 +33,65 @@ const FIRST_BYTE: Duration = Duration::from_mins(10);
 
 /// Imports an image from the engine at the socket. It is looked up by its full name, and then by
 /// the name that podman gives to local builds (`localhost/name`).
-pub async fn image_from_engine(
+pub async fn import_image_from_engine(
     socket: &Path,
     reference: &Reference,
     platforms: &[Platform],
     store: &Store,
     progress: Arc<dyn Progress>,
-) -> Result<Image> {
-    let engine = Engine { socket };
-    let name = engine.find(reference).await?;
-    let spooled = engine.save(&name, store).await?;
+) -> Result<ImportedImage> {
+    let engine = ContainerEngine { socket };
+    let name = engine.find_image_name(reference).await?;
+    let spooled = engine.save_image(&name, store).await?;
     let place = format!("{name} of {}", socket.display());
     let (reference, platforms, store) = (reference.clone(), platforms.to_vec(), store.clone());
     let taken = tokio::task::spawn_blocking(move || {
-        let archive = Archive::from_file(place, spooled)?;
-        let wanted = Wanted { reference: &reference, platforms: &platforms };
-        image::from_archive(archive, wanted, &store, progress.as_ref())
+        let archive = ImageArchive::from_file(place, spooled)?;
+        let wanted = ImageSelection { reference: &reference, platforms: &platforms };
+        image::import_from_open_archive(archive, wanted, &store, progress.as_ref())
     });
-    taken.await.map_err(|error| engine.failed(format!("the import was interrupted: {error}")))?
+    taken
+        .await
+        .map_err(|error| engine.engine_error(format!("the import was interrupted: {error}")))?
 }
 
-struct Engine<'a> {
+struct ContainerEngine<'a> {
     socket: &'a Path,
 }
 
 /// An image in the engine's list.
 #[derive(Deserialize)]
-struct Listed {
+struct EngineImage {
     #[serde(rename = "RepoTags")]
     repo_tags: Option<Vec<String>>,
 }
 
-impl Engine<'_> {
+impl ContainerEngine<'_> {
     /// Finds the name under which the engine has the image.
-    async fn find(&self, reference: &Reference) -> Result<String> {
-        for name in names(reference) {
+    async fn find_image_name(&self, reference: &Reference) -> Result<String> {
+        for name in list_candidate_names(reference) {
             let answer = self.get(&format!("/images/{name}/json"), ANSWER).await?;
             match answer.status() {
                 StatusCode::OK => return Ok(name),
                 StatusCode::NOT_FOUND => {}
-                status => return Err(self.refused(status, answer.into_body()).await),
+                status => return Err(self.answer_error(status, answer.into_body()).await),
             }
         }
         let answer = self.get("/images/json", ANSWER).await?;
-        let bytes = self.small(answer.into_body()).await?;
+        let bytes = self.read_answer(answer.into_body()).await?;
         // Only for the hint in the error, so a list that cannot be read is no failure of its own.
-        let listed: Vec<Listed> = serde_json::from_slice(&bytes).unwrap_or_default();
+        let listed: Vec<EngineImage> = serde_json::from_slice(&bytes).unwrap_or_default();
         let there: Vec<String> =
             listed.into_iter().flat_map(|image| image.repo_tags.unwrap_or_default()).collect();
         let what = format!("image {reference} in {}", self.socket.display());
-        Err(Error::absent(what, &there))
+        Err(Error::not_found_among(what, &there))
     }
 
     /// Writes the image's archive to an unnamed temporary file on the store's disk.
-    async fn save(&self, name: &str, store: &Store) -> Result<std::fs::File> {
+    async fn save_image(&self, name: &str, store: &Store) -> Result<std::fs::File> {
         let answer = self.get(&format!("/images/{name}/get"), FIRST_BYTE).await?;
         if answer.status() != StatusCode::OK {
-            return Err(self.refused(answer.status(), answer.into_body()).await);
+            return Err(self.answer_error(answer.status(), answer.into_body()).await);
         }
         let folder = store.path();
         let unwritable = |cause| Error::Write { what: folder.display().to_string(), cause };
@@ -97,8 +99,9 @@ impl Engine<'_> {
         let mut file = tokio::fs::File::from_std(file);
         let mut body = answer.into_body();
         while let Some(frame) = body.frame().await {
-            let frame = frame
-                .map_err(|error| self.failed(format!("the transfer was interrupted: {error}")))?;
+            let frame = frame.map_err(|error| {
+                self.engine_error(format!("the transfer was interrupted: {error}"))
+            })?;
             if let Some(bytes) = frame.data_ref() {
                 file.write_all(bytes).await.map_err(unwritable)?;
             }
@@ -121,38 +124,41 @@ impl Engine<'_> {
                 }
                 _ => "",
             };
-            self.failed(format!("{error}{hint}"))
+            self.engine_error(format!("{error}{hint}"))
         })?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.failed(error))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.engine_error(error))?;
         // Drives the connection until the body is read; its errors also show when reading the body.
         tokio::spawn(connection);
         let request = Request::get(path)
             // HTTP/1.1 requires a host; over a Unix socket its value has no meaning.
             .header(http::header::HOST, "docker")
             .body(Empty::<Bytes>::new())
-            .map_err(|error| self.failed(format!("{path}: {error}")))?;
+            .map_err(|error| self.engine_error(format!("{path}: {error}")))?;
         tokio::time::timeout(patience, sender.send_request(request))
             .await
-            .map_err(|_| self.failed(format!("it did not answer within {} s", patience.as_secs())))?
-            .map_err(|error| self.failed(error))
+            .map_err(|_| {
+                self.engine_error(format!("it did not answer within {} s", patience.as_secs()))
+            })?
+            .map_err(|error| self.engine_error(error))
     }
 
     /// Reads a response that must be small.
-    async fn small(&self, body: Incoming) -> Result<Bytes> {
+    async fn read_answer(&self, body: Incoming) -> Result<Bytes> {
         let collected = Limited::new(body, MAX_ANSWER).collect().await;
-        Ok(collected.map_err(|error| self.failed(error))?.to_bytes())
+        Ok(collected.map_err(|error| self.engine_error(error))?.to_bytes())
     }
 
     /// The error for an unexpected status, with the beginning of the engine's message.
-    async fn refused(&self, status: StatusCode, body: Incoming) -> Error {
+    async fn answer_error(&self, status: StatusCode, body: Incoming) -> Error {
         const SHOWN: usize = 300;
-        let said = self.small(body).await.unwrap_or_default();
+        let said = self.read_answer(body).await.unwrap_or_default();
         let said: String = String::from_utf8_lossy(&said).trim().chars().take(SHOWN).collect();
-        self.failed(format!("it answered {status}: {said}"))
+        self.engine_error(format!("it answered {status}: {said}"))
     }
 
-    fn failed(&self, reason: impl std::fmt::Display) -> Error {
+    fn engine_error(&self, reason: impl std::fmt::Display) -> Error {
         Error::Local {
             path: self.socket.to_owned(),
             reason: format!("the container engine cannot be used: {reason}"),
@@ -161,12 +167,12 @@ impl Engine<'_> {
 }
 
 /// The names under which an engine may have the image.
-fn names(reference: &Reference) -> Vec<String> {
+fn list_candidate_names(reference: &Reference) -> Vec<String> {
     let mut names = vec![reference.to_string()];
     if reference.registry() == "docker.io" {
         let own = reference.repository();
         let own = own.strip_prefix("library/").unwrap_or(own);
-        names.push(format!("localhost/{own}:{}", reference.version()));
+        names.push(format!("localhost/{own}:{}", reference.digest_or_tag()));
     }
     names
 }

@@ -7,12 +7,12 @@ use std::path::Path;
 
 use serde::Deserialize;
 use store::progress::Progress;
-use store::{Begin, Store};
-use types::{Descriptor, Digest, Kind, Manifest, Platform, Reference, Root, lock};
+use store::{Store, WriteStart};
+use types::{Descriptor, Digest, Manifest, Platform, Reference, Root, RootKind, lock};
 
-use super::archive::Archive;
+use super::archive::ImageArchive;
 use super::docker_save;
-use super::layout::Layout;
+use super::layout::ImageLayout;
 use crate::{Error, Result};
 
 /// Bytes of one read and write.
@@ -23,65 +23,65 @@ pub(super) const MAX_CONFIG: u64 = 16 << 20;
 
 /// An image that is in the store now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Image {
+pub struct ImportedImage {
     /// The root to publish: the index or manifest, under the name that was requested.
     pub root: Root,
     /// The manifests that were imported: those of the chosen platforms.
-    pub manifests: Vec<lock::Manifest>,
+    pub manifests: Vec<lock::LockedManifest>,
 }
 
 /// Which image is imported: its name and the wanted platforms.
 #[derive(Clone, Copy)]
-pub(super) struct Wanted<'a> {
+pub(super) struct ImageSelection<'a> {
     pub(super) reference: &'a Reference,
     pub(super) platforms: &'a [Platform],
 }
 
 /// Imports an image from a `docker save` archive (either format) or an OCI archive, compressed or
 /// not. It is found by its name, or it is the only one in the archive.
-pub fn image_from_archive(
+pub fn import_image_from_archive(
     path: &Path,
     reference: &Reference,
     platforms: &[Platform],
     store: &Store,
     progress: &dyn Progress,
-) -> Result<Image> {
-    let archive = Archive::open(path, store)?;
-    from_archive(archive, Wanted { reference, platforms }, store, progress)
+) -> Result<ImportedImage> {
+    let archive = ImageArchive::open(path, store)?;
+    import_from_open_archive(archive, ImageSelection { reference, platforms }, store, progress)
 }
 
 /// Imports an image from a folder in the OCI image layout.
-pub fn image_from_layout(
+pub fn import_image_from_layout(
     path: &Path,
     reference: &Reference,
     platforms: &[Platform],
     store: &Store,
     progress: &dyn Progress,
-) -> Result<Image> {
-    let layout = Layout::folder(path)?;
-    layout.image(Wanted { reference, platforms }, store, progress)
+) -> Result<ImportedImage> {
+    let layout = ImageLayout::open_folder(path)?;
+    layout.import_image(ImageSelection { reference, platforms }, store, progress)
 }
 
 /// Imports an image from an open archive. Archives of docker 25 and later have both formats; the
 /// OCI layout is preferred, since it has the image's original manifests where the engine kept them.
-pub(super) fn from_archive(
-    archive: Archive,
-    wanted: Wanted<'_>,
+pub(super) fn import_from_open_archive(
+    archive: ImageArchive,
+    wanted: ImageSelection<'_>,
     store: &Store,
     progress: &dyn Progress,
-) -> Result<Image> {
-    let is_layout = archive.has("oci-layout") && archive.has("index.json");
-    let is_docker_save = archive.has(docker_save::MANIFEST);
+) -> Result<ImportedImage> {
+    let is_layout = archive.has_file("oci-layout") && archive.has_file("index.json");
+    let is_docker_save = archive.has_file(docker_save::MANIFEST);
     match (is_layout, is_docker_save) {
-        (true, false) => Layout::archive(archive).image(wanted, store, progress),
-        (false, true) => docker_save::image(&archive, wanted, store, progress),
+        (true, false) => ImageLayout::from_archive(archive).import_image(wanted, store, progress),
+        (false, true) => docker_save::import_image(&archive, wanted, store, progress),
         (true, true) => {
             // Both formats are tried on the same archive; it is not opened twice.
-            let layout = Layout::archive(archive);
-            match layout.image(wanted, store, progress) {
+            let layout = ImageLayout::from_archive(archive);
+            match layout.import_image(wanted, store, progress) {
                 // Docker 25 leaves the names of untagged images out of index.json.
                 Err(Error::NotFound { .. }) => {
-                    docker_save::image(layout.as_archive()?, wanted, store, progress)
+                    docker_save::import_image(layout.as_archive()?, wanted, store, progress)
                 }
                 result => result,
             }
@@ -105,13 +105,13 @@ pub(super) fn put_blob(
     what: &str,
     progress: &dyn Progress,
 ) -> Result<()> {
-    progress.expect(size);
-    let mut writer = match store.writer(digest, size)? {
-        Begin::Present => {
-            progress.skip(size);
+    progress.expect_bytes(size);
+    let mut writer = match store.open_writer(digest, size)? {
+        WriteStart::Present => {
+            progress.skip_bytes(size);
             return Ok(());
         }
-        Begin::Writer(writer) => writer,
+        WriteStart::Writer(writer) => writer,
     };
     let unreadable = |cause| Error::Read { what: what.to_owned(), cause };
     let mut buffer = vec![0; BUFFER];
@@ -123,15 +123,15 @@ pub(super) fn put_blob(
             0 => break,
             read => {
                 writer.write(&buffer[..read])?;
-                progress.advance(read as u64);
+                progress.advance_bytes(read as u64);
             }
         }
     }
-    writer.commit().map_err(|error| damaged(what, error))
+    writer.commit().map_err(|error| damaged_source_error(what, error))
 }
 
 /// A wrong digest here means that the local source is damaged: no network was involved.
-pub(super) fn damaged(what: &str, error: store::Error) -> Error {
+pub(super) fn damaged_source_error(what: &str, error: store::Error) -> Error {
     match error {
         store::Error::DigestMismatch { .. } | store::Error::SizeMismatch { .. } => {
             Error::Damaged { what: what.to_owned(), reason: error.to_string() }
@@ -141,16 +141,16 @@ pub(super) fn damaged(what: &str, error: store::Error) -> Error {
 }
 
 /// Reads the platform from an image's config (image-spec, config.md); `None` when it has none.
-pub(super) fn platform_of_config(bytes: &[u8]) -> Option<Platform> {
+pub(super) fn parse_config_platform(bytes: &[u8]) -> Option<Platform> {
     #[derive(Deserialize)]
-    struct Config {
+    struct ConfigPlatform {
         #[serde(default)]
         os: String,
         #[serde(default)]
         architecture: String,
         variant: Option<String>,
     }
-    let config: Config = serde_json::from_slice(bytes).ok()?;
+    let config: ConfigPlatform = serde_json::from_slice(bytes).ok()?;
     (!config.os.is_empty() && !config.architecture.is_empty()).then_some(Platform {
         os: config.os,
         architecture: config.architecture,
@@ -159,16 +159,16 @@ pub(super) fn platform_of_config(bytes: &[u8]) -> Option<Platform> {
 }
 
 /// Checks an image without an index: it must be for one of the wanted platforms, or name none.
-pub(super) fn check_platform(wanted: Wanted<'_>, own: Option<&Platform>) -> Result<()> {
+pub(super) fn check_platform(wanted: ImageSelection<'_>, own: Option<&Platform>) -> Result<()> {
     match own {
         Some(own) if !wanted.platforms.iter().any(|platform| own.satisfies(platform)) => {
-            Err(no_platform(wanted, &[own.to_string()]))
+            Err(no_platform_error(wanted, &[own.to_string()]))
         }
         _ => Ok(()),
     }
 }
 
-pub(super) fn no_platform(wanted: Wanted<'_>, found: &[String]) -> Error {
+pub(super) fn no_platform_error(wanted: ImageSelection<'_>, found: &[String]) -> Error {
     Error::NoPlatform {
         reference: wanted.reference.to_string(),
         wanted: wanted.platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
@@ -177,12 +177,12 @@ pub(super) fn no_platform(wanted: Wanted<'_>, found: &[String]) -> Error {
 }
 
 /// A manifest as a lock describes it.
-pub(crate) fn locked(
+pub(crate) fn to_lock_manifest(
     descriptor: &Descriptor,
     manifest: &Manifest,
     platform: Option<Platform>,
-) -> lock::Manifest {
-    lock::Manifest {
+) -> lock::LockedManifest {
+    lock::LockedManifest {
         digest: descriptor.digest,
         size: descriptor.size,
         media_type: descriptor.media_type.clone(),
@@ -193,7 +193,7 @@ pub(crate) fn locked(
 }
 
 /// The root of an image under its requested name, without the annotations of its source.
-pub(super) fn root(wanted: Wanted<'_>, descriptor: &Descriptor) -> Root {
+pub(super) fn build_root(wanted: ImageSelection<'_>, descriptor: &Descriptor) -> Root {
     let plain = Descriptor::new(&descriptor.media_type, descriptor.digest, descriptor.size);
-    Root::new(wanted.reference.clone(), Kind::Image, plain)
+    Root::new(wanted.reference.clone(), RootKind::Image, plain)
 }

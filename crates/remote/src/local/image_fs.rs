@@ -7,16 +7,16 @@ use std::io::Read;
 
 use store::progress::Progress;
 use store::{Source, Store};
-use types::lock::Manifest;
+use types::lock::LockedManifest;
 use types::{Digest, ModelId};
 
-use self::files::{Files, Place};
+use self::files::{FileLocation, ImageFileSystem};
 use super::folder;
 use super::hf_cache;
-use super::tree::{self, Entry, EntryKind, Taken, Tree, Wanted};
-use crate::hub::Filter;
-use crate::model::Snapshot;
-use crate::tarball::{self, Next};
+use super::tree::{self, FileImport, FileTree, FolderEntry, FolderEntryKind, ImportedFile};
+use crate::hub::ModelFileFilter;
+use crate::model::LockedSnapshot;
+use crate::tarball::{self, WalkControl};
 use crate::{Error, Result, compression};
 
 mod files;
@@ -25,36 +25,44 @@ mod files;
 /// folder itself or its `hub/`), or else the folder as one model, for which `id` is required.
 /// `image` is the manifest of one platform, whose layers `source` has; `name` is the image's name
 /// in errors.
-pub fn models_from_image(
+pub fn import_models_from_image(
     name: &str,
-    image: &Manifest,
+    image: &LockedManifest,
     path: &str,
     id: Option<&ModelId>,
     source: &dyn Source,
     store: &Store,
     progress: &dyn Progress,
-) -> Result<Vec<Snapshot>> {
+) -> Result<Vec<LockedSnapshot>> {
     let tree = ImageTree::read(name, image, path, source)?;
-    let cached = hf_cache::find(&tree, "")?;
+    let cached = hf_cache::find_cached_models(&tree, "")?;
     if cached.is_empty() {
         let id = id.ok_or_else(|| Error::Model {
-            id: tree.shown(""),
+            id: tree.describe_path(""),
             reason:
                 "the folder is not a Hugging Face cache, so the name of the model is not known; \
                      give `name: org/name`"
                     .into(),
         })?;
-        return folder::from_tree(&tree, "", id, "main", &Filter::all(), store, progress)
-            .map(|snapshot| vec![snapshot]);
+        return folder::import_model_from_tree(
+            &tree,
+            "",
+            id,
+            "main",
+            &ModelFileFilter::accept_all(),
+            store,
+            progress,
+        )
+        .map(|snapshot| vec![snapshot]);
     }
     let mut snapshots = Vec::new();
     for model in cached.iter().filter(|model| id.is_none_or(|id| model.id == *id)) {
-        for (revision, commit) in model.revisions(&tree)? {
-            snapshots.push(model.take(
+        for (revision, commit) in model.list_revisions(&tree)? {
+            snapshots.push(model.import_snapshot(
                 &tree,
                 &revision,
                 &commit,
-                &Filter::all(),
+                &ModelFileFilter::accept_all(),
                 store,
                 progress,
             )?);
@@ -63,7 +71,10 @@ pub fn models_from_image(
     if snapshots.is_empty() {
         let there: Vec<String> = cached.iter().map(|model| model.id.to_string()).collect();
         let id = id.map_or("any", ModelId::as_str);
-        return Err(Error::absent(format!("model {id} in {}", tree.shown("")), &there));
+        return Err(Error::not_found_among(
+            format!("model {id} in {}", tree.describe_path("")),
+            &there,
+        ));
     }
     Ok(snapshots)
 }
@@ -74,27 +85,37 @@ struct ImageTree<'a> {
     /// The folder's path, without leading slash.
     folder: String,
     layers: Vec<Digest>,
-    files: Files,
+    files: ImageFileSystem,
     source: &'a dyn Source,
 }
 
 impl<'a> ImageTree<'a> {
-    fn read(name: &str, image: &Manifest, path: &str, source: &'a dyn Source) -> Result<Self> {
+    fn read(
+        name: &str,
+        image: &LockedManifest,
+        path: &str,
+        source: &'a dyn Source,
+    ) -> Result<Self> {
         let layers: Vec<Digest> = image.layers.iter().map(|layer| layer.digest).collect();
-        let mut files = Files::new();
+        let mut files = ImageFileSystem::new();
         for (number, layer) in layers.iter().enumerate() {
             let shown = layer_name(name, layer);
             // Whiteouts depend on the order: layers are listed base first (image-spec,
             // manifest.md).
             files.begin_layer(number as u32);
-            tarball::walk(&shown, open(&shown, layer, source)?, |member, content| {
-                files.apply(&shown, member, content)?;
-                Ok(Next::Go)
+            tarball::walk_tar(&shown, open_layer(&shown, layer, source)?, |member, content| {
+                files.apply_member(&shown, member, content)?;
+                Ok(WalkControl::Continue)
             })?;
         }
-        let tree =
-            Self { name: name.to_owned(), folder: tarball::normal(path), layers, files, source };
-        if tree.list("")?.is_none() {
+        let tree = Self {
+            name: name.to_owned(),
+            folder: tarball::normalize_path(path),
+            layers,
+            files,
+            source,
+        };
+        if tree.list_folder("")?.is_none() {
             return Err(Error::NotFound {
                 what: format!("the folder {path} in {name}"),
                 hint: format!("list it with: podman run --rm {name} ls -la {path}"),
@@ -103,50 +124,56 @@ impl<'a> ImageTree<'a> {
         Ok(tree)
     }
 
-    fn at(&self, path: &str) -> String {
-        tree::join(&self.folder, path)
+    fn path_in_image(&self, path: &str) -> String {
+        tree::join_paths(&self.folder, path)
     }
 
-    fn place(&self, path: &str) -> Result<Place> {
-        self.files.find(&self.at(path)).and_then(|node| self.files.place(node)).ok_or_else(|| {
-            Error::Damaged { what: self.shown(path), reason: "it is not a file".into() }
-        })
+    fn locate_file(&self, path: &str) -> Result<FileLocation> {
+        self.files
+            .find_node(&self.path_in_image(path))
+            .and_then(|node| self.files.file_location(node))
+            .ok_or_else(|| Error::Damaged {
+                what: self.describe_path(path),
+                reason: "it is not a file".into(),
+            })
     }
 }
 
-impl Tree for ImageTree<'_> {
-    fn shown(&self, path: &str) -> String {
-        format!("/{} of {}", self.at(path), self.name)
+impl FileTree for ImageTree<'_> {
+    fn describe_path(&self, path: &str) -> String {
+        format!("/{} of {}", self.path_in_image(path), self.name)
     }
 
-    fn list(&self, folder: &str) -> Result<Option<Vec<Entry>>> {
-        let folder = self.at(folder);
-        let Some(names) = self.files.find(&folder).and_then(|node| self.files.names(node)) else {
+    fn list_folder(&self, folder: &str) -> Result<Option<Vec<FolderEntry>>> {
+        let folder = self.path_in_image(folder);
+        let Some(names) =
+            self.files.find_node(&folder).and_then(|node| self.files.list_names(node))
+        else {
             return Ok(None);
         };
         let entry = |name: String| {
-            let kind = match self.files.find(&tree::join(&folder, &name)) {
-                None => EntryKind::Broken,
-                Some(node) => match self.files.place(node) {
-                    Some(place) => EntryKind::File { size: place.size },
-                    None => EntryKind::Folder,
+            let kind = match self.files.find_node(&tree::join_paths(&folder, &name)) {
+                None => FolderEntryKind::Broken,
+                Some(node) => match self.files.file_location(node) {
+                    Some(place) => FolderEntryKind::File { size: place.size },
+                    None => FolderEntryKind::Folder,
                 },
             };
-            Entry { name, kind }
+            FolderEntry { name, kind }
         };
         Ok(Some(names.into_iter().map(entry).collect()))
     }
 
-    fn document(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>> {
-        let Some(node) = self.files.find(&self.at(path)) else { return Ok(None) };
-        let Some(place) = self.files.place(node) else { return Ok(None) };
+    fn read_document(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>> {
+        let Some(node) = self.files.find_node(&self.path_in_image(path)) else { return Ok(None) };
+        let Some(place) = self.files.file_location(node) else { return Ok(None) };
         if place.size > most {
-            return Err(Error::TooLarge { what: self.shown(path), size: place.size, most });
+            return Err(Error::TooLarge { what: self.describe_path(path), size: place.size, most });
         }
-        match self.files.kept(place) {
+        match self.files.kept_document(place) {
             Some(bytes) => Ok(Some(bytes.to_owned())),
             None => Err(Error::TooLarge {
-                what: self.shown(path),
+                what: self.describe_path(path),
                 size: place.size,
                 most: files::MAX_KEPT,
             }),
@@ -154,25 +181,25 @@ impl Tree for ImageTree<'_> {
     }
 
     fn real_path(&self, path: &str) -> Result<String> {
-        self.files.real_path(&self.at(path)).ok_or_else(|| Error::Damaged {
-            what: self.shown(path),
+        self.files.real_path(&self.path_in_image(path)).ok_or_else(|| Error::Damaged {
+            what: self.describe_path(path),
             reason: "it is a link to a file that does not exist".into(),
         })
     }
 
-    fn take(
+    fn import_files(
         &self,
-        wanted: &[Wanted],
+        wanted: &[FileImport],
         store: &Store,
         progress: &dyn Progress,
-    ) -> Result<Vec<Taken>> {
+    ) -> Result<Vec<ImportedFile>> {
         // One content may be wanted several times: hard links, blobs that several snapshots share.
         let mut by_place: HashMap<(u32, u32), Vec<usize>> = HashMap::new();
         for (number, file) in wanted.iter().enumerate() {
-            let place = self.place(&file.path)?;
+            let place = self.locate_file(&file.path)?;
             by_place.entry((place.layer, place.member)).or_default().push(number);
         }
-        let mut taken: Vec<Option<Taken>> = vec![None; wanted.len()];
+        let mut taken: Vec<Option<ImportedFile>> = vec![None; wanted.len()];
         for (layer, digest) in self.layers.iter().enumerate() {
             let layer = layer as u32;
             // A layer is read at most once, and only as far as its last wanted file.
@@ -182,29 +209,31 @@ impl Tree for ImageTree<'_> {
             }
             let shown = layer_name(&self.name, digest);
             let mut number = 0;
-            tarball::walk(&shown, open(&shown, digest, self.source)?, |_, content| {
+            tarball::walk_tar(&shown, open_layer(&shown, digest, self.source)?, |_, content| {
                 let member = number;
                 number += 1;
-                let Some(indexes) = by_place.get(&(layer, member)) else { return Ok(Next::Go) };
+                let Some(indexes) = by_place.get(&(layer, member)) else {
+                    return Ok(WalkControl::Continue);
+                };
                 let first = indexes[0];
-                let what = self.shown(&wanted[first].path);
+                let what = self.describe_path(&wanted[first].path);
                 // The same content may be wanted with and without its git id: compute it if any
                 // needs it, since the layer is read only once.
                 let richest = indexes
                     .iter()
-                    .find(|index| wanted[**index].hash == tree::Hash::Git)
+                    .find(|index| wanted[**index].hash == tree::RequiredHash::Git)
                     .unwrap_or(&first);
                 let answer =
-                    tree::take_one(&what, &wanted[*richest], &mut *content, store, progress)?;
+                    tree::import_file(&what, &wanted[*richest], &mut *content, store, progress)?;
                 for index in indexes {
                     let mut own = answer.clone();
-                    if wanted[*index].hash != tree::Hash::Git {
+                    if wanted[*index].hash != tree::RequiredHash::Git {
                         own.git = None;
                     }
                     taken[*index] = Some(own);
                 }
                 left -= 1;
-                Ok(if left == 0 { Next::Stop } else { Next::Go })
+                Ok(if left == 0 { WalkControl::Stop } else { WalkControl::Continue })
             })?;
         }
         taken
@@ -212,7 +241,7 @@ impl Tree for ImageTree<'_> {
             .zip(wanted)
             .map(|(taken, file)| {
                 taken.ok_or_else(|| Error::Damaged {
-                    what: self.shown(&file.path),
+                    what: self.describe_path(&file.path),
                     reason: "its layer changed while it was read".into(),
                 })
             })
@@ -221,18 +250,18 @@ impl Tree for ImageTree<'_> {
 }
 
 /// Opens a layer from the source, uncompressed.
-fn open<'a>(
+fn open_layer<'a>(
     what: &str,
     layer: &Digest,
     source: &'a dyn Source,
 ) -> Result<Box<dyn Read + Send + 'a>> {
-    let size = source.size(layer)?.ok_or(store::Error::BlobMissing { digest: *layer })?;
-    let reader = source.open(layer, 0..size)?;
-    let (_, plain) =
-        compression::open(reader).map_err(|cause| Error::Read { what: what.to_owned(), cause })?;
+    let size = source.blob_size(layer)?.ok_or(store::Error::BlobMissing { digest: *layer })?;
+    let reader = source.open_blob(layer, 0..size)?;
+    let (_, plain) = compression::decompress(reader)
+        .map_err(|cause| Error::Read { what: what.to_owned(), cause })?;
     Ok(plain)
 }
 
 fn layer_name(image: &str, layer: &Digest) -> String {
-    format!("layer {} of {image}", layer.short())
+    format!("layer {} of {image}", layer.short_hex())
 }

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use store::Store;
 use store::progress::Progress;
-use types::descriptor::PlatformField;
+use types::descriptor::PlatformObject;
 use types::{Descriptor, Digest, Index, Manifest, Reference, Root, annotation, lock, media_type};
 
-use super::archive::Archive;
+use super::archive::ImageArchive;
 use super::docker_save::is_named;
-use super::image::{self, Image, MAX_CONFIG, Wanted};
+use super::image::{self, ImageSelection, ImportedImage, MAX_CONFIG};
 use crate::{Error, Result};
 
 /// Limit for `index.json`: ten thousand images need about 5 MB.
@@ -24,20 +24,20 @@ const MAX_DEPTH: usize = 4;
 const ATTESTED: &str = "vnd.docker.reference.digest";
 
 /// An open layout.
-pub(super) struct Layout {
+pub(super) struct ImageLayout {
     name: String,
-    blobs: Blobs,
+    blobs: LayoutBlobs,
 }
 
 /// Where a layout's files are.
-enum Blobs {
+enum LayoutBlobs {
     Folder(PathBuf),
-    Archive(Archive),
+    Archive(ImageArchive),
 }
 
-impl Layout {
+impl ImageLayout {
     /// Opens a layout in a folder.
-    pub(super) fn folder(path: &Path) -> Result<Self> {
+    pub(super) fn open_folder(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         if !path.join("index.json").is_file() {
             return Err(Error::Local {
@@ -47,19 +47,19 @@ impl Layout {
                     .into(),
             });
         }
-        Ok(Self { name, blobs: Blobs::Folder(path.to_owned()) })
+        Ok(Self { name, blobs: LayoutBlobs::Folder(path.to_owned()) })
     }
 
     /// A layout in an open archive.
-    pub(super) fn archive(archive: Archive) -> Self {
-        Self { name: archive.name().to_owned(), blobs: Blobs::Archive(archive) }
+    pub(super) fn from_archive(archive: ImageArchive) -> Self {
+        Self { name: archive.name().to_owned(), blobs: LayoutBlobs::Archive(archive) }
     }
 
     /// The archive that contains the layout; an error for a folder.
-    pub(super) fn as_archive(&self) -> Result<&Archive> {
+    pub(super) fn as_archive(&self) -> Result<&ImageArchive> {
         match &self.blobs {
-            Blobs::Archive(archive) => Ok(archive),
-            Blobs::Folder(path) => {
+            LayoutBlobs::Archive(archive) => Ok(archive),
+            LayoutBlobs::Folder(path) => {
                 Err(Error::Local { path: path.clone(), reason: "it is a folder".into() })
             }
         }
@@ -67,48 +67,48 @@ impl Layout {
 
     /// Imports the image into the store: an index is kept byte for byte, with the content of the
     /// chosen platforms only.
-    pub(super) fn image(
+    pub(super) fn import_image(
         &self,
-        wanted: Wanted<'_>,
+        wanted: ImageSelection<'_>,
         store: &Store,
         progress: &dyn Progress,
-    ) -> Result<Image> {
-        let entry = self.find(wanted.reference)?;
-        let (document, bytes) = self.manifest(&entry)?;
+    ) -> Result<ImportedImage> {
+        let entry = self.find_image(wanted.reference)?;
+        let (document, bytes) = self.read_manifest(&entry)?;
         let descriptor =
             Descriptor::new(document.effective_media_type(), entry.digest, bytes.len() as u64);
         let mut manifests = Vec::new();
-        let take = Take { layout: self, wanted, store, progress };
+        let take = ImageImport { layout: self, wanted, store, progress };
         if document.is_index() {
-            take.index(&document, 0, &mut manifests)?;
+            take.import_index(&document, 0, &mut manifests)?;
             // Attestations have no platform, so they alone do not make an image.
             if manifests.iter().all(|manifest| manifest.platform.is_none()) {
-                return Err(image::no_platform(wanted, &platforms(&document)));
+                return Err(image::no_platform_error(wanted, &list_platforms(&document)));
             }
             store.put_bytes(&bytes)?;
         } else {
-            let platform = take.platform(&entry, &document)?;
+            let platform = take.read_platform(&entry, &document)?;
             image::check_platform(wanted, platform.as_ref())?;
-            take.manifest(&document)?;
+            take.import_blobs(&document)?;
             store.put_bytes(&bytes)?;
-            manifests.push(image::locked(&descriptor, &document, platform));
+            manifests.push(image::to_lock_manifest(&descriptor, &document, platform));
         }
-        Ok(Image { root: image::root(wanted, &descriptor), manifests })
+        Ok(ImportedImage { root: image::build_root(wanted, &descriptor), manifests })
     }
 
     /// Finds the image's entry in `index.json`: by its full name, by the annotations of skopeo and
     /// hauler, by its tag alone (tools that write no name), or the only entry.
-    fn find(&self, wanted: &Reference) -> Result<Descriptor> {
-        let mut entries = self.index()?.manifests;
+    fn find_image(&self, wanted: &Reference) -> Result<Descriptor> {
+        let mut entries = self.read_index()?.manifests;
         // `index.json` may list other things than manifests and indexes.
         entries.retain(Descriptor::is_manifest);
-        let by_name = |entry: &Descriptor| match (Root::of(entry), wanted.digest()) {
+        let by_name = |entry: &Descriptor| match (Root::from_descriptor(entry), wanted.digest()) {
             (_, Some(digest)) => entry.digest == *digest,
             (Some(root), None) => is_named(&root.name, wanted),
             (None, None) => false,
         };
         let by_tag = |entry: &Descriptor| {
-            Root::of(entry).is_none()
+            Root::from_descriptor(entry).is_none()
                 && entry.annotations.get(annotation::REF_NAME).map(String::as_str) == wanted.tag()
         };
         if let Some(found) = entries.iter().find(|entry| by_name(entry)) {
@@ -119,33 +119,34 @@ impl Layout {
             ([only], _) => Ok((*only).clone()),
             (_, [only]) => Ok(only.clone()),
             _ => {
-                let there: Vec<String> = entries.iter().map(shown).collect();
-                Err(Error::absent(format!("image {wanted} in {}", self.name), &there))
+                let there: Vec<String> = entries.iter().map(describe_entry).collect();
+                Err(Error::not_found_among(format!("image {wanted} in {}", self.name), &there))
             }
         }
     }
 
-    fn index(&self) -> Result<Index> {
+    fn read_index(&self) -> Result<Index> {
         let bytes = match &self.blobs {
-            Blobs::Folder(path) => read_file(&path.join("index.json"), MAX_INDEX)?,
-            Blobs::Archive(archive) => {
-                archive.document("index.json", MAX_INDEX)?.unwrap_or_default()
+            LayoutBlobs::Folder(path) => read_file(&path.join("index.json"), MAX_INDEX)?,
+            LayoutBlobs::Archive(archive) => {
+                archive.read_document("index.json", MAX_INDEX)?.unwrap_or_default()
             }
         };
         serde_json::from_slice(&bytes)
-            .map_err(|error| Error::document(format!("index.json of {}", self.name), error))
+            .map_err(|error| Error::invalid_document(format!("index.json of {}", self.name), error))
     }
 
     /// Reads a manifest; its bytes are checked against its digest.
-    fn manifest(&self, descriptor: &Descriptor) -> Result<(Manifest, Vec<u8>)> {
-        let bytes = self.document(&descriptor.digest, Manifest::MAX_SIZE)?;
+    fn read_manifest(&self, descriptor: &Descriptor) -> Result<(Manifest, Vec<u8>)> {
+        let bytes = self.read_document(&descriptor.digest, Manifest::MAX_SIZE)?;
         let name = format!("{} of {}", descriptor.digest, self.name);
         Ok((Manifest::parse(&name, &bytes)?, bytes))
     }
 
     /// Reads a blob of at most `most` bytes into memory, and checks its digest.
-    fn document(&self, digest: &Digest, most: u64) -> Result<Vec<u8>> {
-        let (size, content) = self.open(digest)?.ok_or_else(|| self.missing(digest))?;
+    fn read_document(&self, digest: &Digest, most: u64) -> Result<Vec<u8>> {
+        let (size, content) =
+            self.open_blob(digest)?.ok_or_else(|| self.missing_blob_error(digest))?;
         let what = format!("{digest} of {}", self.name);
         if size > most {
             return Err(Error::TooLarge { what, size, most });
@@ -167,14 +168,14 @@ impl Layout {
     }
 
     /// Length and content of a blob; `None` when the layout does not contain it.
-    fn open(&self, digest: &Digest) -> Result<Option<(u64, Box<dyn Read>)>> {
+    fn open_blob(&self, digest: &Digest) -> Result<Option<(u64, Box<dyn Read>)>> {
         let path = format!("blobs/sha256/{}", digest.hex());
         match &self.blobs {
-            Blobs::Archive(archive) => Ok(archive.content(&path).map(|content| {
+            LayoutBlobs::Archive(archive) => Ok(archive.file_content(&path).map(|content| {
                 let boxed: Box<dyn Read> = Box::new(content.clone());
                 (content.len(), boxed)
             })),
-            Blobs::Folder(folder) => {
+            LayoutBlobs::Folder(folder) => {
                 let path = folder.join(path);
                 let unreadable = |cause| Error::Read { what: path.display().to_string(), cause };
                 match File::open(&path) {
@@ -189,7 +190,7 @@ impl Layout {
         }
     }
 
-    fn missing(&self, digest: &Digest) -> Error {
+    fn missing_blob_error(&self, digest: &Digest) -> Error {
         Error::Damaged {
             what: self.name.clone(),
             reason: format!("it lists the blob {digest}, but does not contain it"),
@@ -198,17 +199,22 @@ impl Layout {
 }
 
 /// The import of one image from a layout to a store.
-struct Take<'a> {
-    layout: &'a Layout,
-    wanted: Wanted<'a>,
+struct ImageImport<'a> {
+    layout: &'a ImageLayout,
+    wanted: ImageSelection<'a>,
     store: &'a Store,
     progress: &'a dyn Progress,
 }
 
-impl Take<'_> {
+impl ImageImport<'_> {
     /// Imports the chosen platforms of an index and the attestations for them; adds their manifests
     /// to `taken`.
-    fn index(&self, index: &Manifest, depth: usize, taken: &mut Vec<lock::Manifest>) -> Result<()> {
+    fn import_index(
+        &self,
+        index: &Manifest,
+        depth: usize,
+        taken: &mut Vec<lock::LockedManifest>,
+    ) -> Result<()> {
         if depth >= MAX_DEPTH {
             return Err(Error::Damaged {
                 what: self.layout.name.clone(),
@@ -217,29 +223,30 @@ impl Take<'_> {
         }
         let first = taken.len();
         for child in &index.manifests {
-            let platform = child.platform.as_ref().and_then(PlatformField::platform);
+            let platform = child.platform.as_ref().and_then(PlatformObject::to_platform);
             let chosen = platform.as_ref().is_some_and(|own| {
                 self.wanted.platforms.iter().any(|platform| own.satisfies(platform))
             });
             // `docker save` of a multi-platform image contains the whole index, but the content of
             // the engine's own platform only.
-            if self.layout.open(&child.digest)?.is_none() {
+            if self.layout.open_blob(&child.digest)?.is_none() {
                 if let (true, Some(platform)) = (chosen, platform) {
                     let (image, place) = (self.wanted.reference, &self.layout.name);
-                    self.progress.note(&format!("{place} does not contain {image} for {platform}"));
+                    self.progress
+                        .add_note(&format!("{place} does not contain {image} for {platform}"));
                 }
                 continue;
             }
             if media_type::is_index(&child.media_type) {
-                let (document, bytes) = self.layout.manifest(child)?;
+                let (document, bytes) = self.layout.read_manifest(child)?;
                 let before = taken.len();
-                self.index(&document, depth + 1, taken)?;
+                self.import_index(&document, depth + 1, taken)?;
                 // An inner index without any chosen platform is not kept.
                 if taken.len() > before {
                     self.store.put_bytes(&bytes)?;
                 }
             } else if chosen {
-                taken.push(self.child(child, platform)?);
+                taken.push(self.import_child(child, platform)?);
             }
         }
         let chosen: Vec<String> =
@@ -248,30 +255,32 @@ impl Take<'_> {
         for child in &index.manifests {
             let speaks_of = child.annotations.get(ATTESTED);
             if speaks_of.is_some_and(|digest| chosen.contains(digest))
-                && self.layout.open(&child.digest)?.is_some()
+                && self.layout.open_blob(&child.digest)?.is_some()
             {
-                taken.push(self.child(child, None)?);
+                taken.push(self.import_child(child, None)?);
             }
         }
         Ok(())
     }
 
-    fn child(
+    fn import_child(
         &self,
         child: &Descriptor,
         platform: Option<types::Platform>,
-    ) -> Result<lock::Manifest> {
-        let (document, bytes) = self.layout.manifest(child)?;
-        self.manifest(&document)?;
+    ) -> Result<lock::LockedManifest> {
+        let (document, bytes) = self.layout.read_manifest(child)?;
+        self.import_blobs(&document)?;
         self.store.put_bytes(&bytes)?;
-        Ok(image::locked(child, &document, platform))
+        Ok(image::to_lock_manifest(child, &document, platform))
     }
 
     /// Imports config and layers of a manifest.
-    fn manifest(&self, manifest: &Manifest) -> Result<()> {
+    fn import_blobs(&self, manifest: &Manifest) -> Result<()> {
         for blob in manifest.blobs() {
-            let (size, content) =
-                self.layout.open(&blob.digest)?.ok_or_else(|| self.layout.missing(&blob.digest))?;
+            let (size, content) = self
+                .layout
+                .open_blob(&blob.digest)?
+                .ok_or_else(|| self.layout.missing_blob_error(&blob.digest))?;
             let what = format!("{} of {}", blob.digest, self.layout.name);
             if size != blob.size {
                 return Err(Error::Damaged {
@@ -285,31 +294,35 @@ impl Take<'_> {
     }
 
     /// The platform in the descriptor, or else in the config.
-    fn platform(&self, entry: &Descriptor, manifest: &Manifest) -> Result<Option<types::Platform>> {
-        if let Some(platform) = entry.platform.as_ref().and_then(PlatformField::platform) {
+    fn read_platform(
+        &self,
+        entry: &Descriptor,
+        manifest: &Manifest,
+    ) -> Result<Option<types::Platform>> {
+        if let Some(platform) = entry.platform.as_ref().and_then(PlatformObject::to_platform) {
             return Ok(Some(platform));
         }
         match &manifest.config {
-            Some(config) if config.size <= MAX_CONFIG => {
-                Ok(image::platform_of_config(&self.layout.document(&config.digest, MAX_CONFIG)?))
-            }
+            Some(config) if config.size <= MAX_CONFIG => Ok(image::parse_config_platform(
+                &self.layout.read_document(&config.digest, MAX_CONFIG)?,
+            )),
             _ => Ok(None),
         }
     }
 }
 
-fn platforms(index: &Manifest) -> Vec<String> {
+fn list_platforms(index: &Manifest) -> Vec<String> {
     index
         .manifests
         .iter()
-        .filter_map(|child| child.platform.as_ref()?.platform())
+        .filter_map(|child| child.platform.as_ref()?.to_platform())
         .map(|platform| platform.to_string())
         .collect()
 }
 
 /// An entry's name in a message.
-fn shown(entry: &Descriptor) -> String {
-    match (Root::of(entry), entry.annotations.get(annotation::REF_NAME)) {
+fn describe_entry(entry: &Descriptor) -> String {
+    match (Root::from_descriptor(entry), entry.annotations.get(annotation::REF_NAME)) {
         (Some(root), _) => root.name.to_string(),
         (None, Some(tag)) => format!("(tag {tag})"),
         (None, None) => entry.digest.to_string(),

@@ -47,16 +47,16 @@ const DEFAULT: &[&str] = &[
 ];
 
 /// The LFS patterns of one folder.
-pub(super) struct Rules {
+pub(super) struct LfsRules {
     globs: GlobSet,
 }
 
-impl Rules {
+impl LfsRules {
     /// Compiles the patterns of the folder's own `.gitattributes`, or of the Hub's default without
     /// one.
     pub(super) fn new(attributes: Option<&str>) -> Self {
         let patterns: Vec<&str> = match attributes {
-            Some(text) => text.lines().filter_map(lfs_pattern).collect(),
+            Some(text) => text.lines().filter_map(parse_lfs_pattern).collect(),
             None => DEFAULT.to_vec(),
         };
         let mut set = GlobSetBuilder::new();
@@ -84,7 +84,7 @@ impl Rules {
 }
 
 /// The pattern of an LFS line such as `*.bin filter=lfs diff=lfs merge=lfs -text`.
-fn lfs_pattern(line: &str) -> Option<&str> {
+fn parse_lfs_pattern(line: &str) -> Option<&str> {
     let mut words = line.split_whitespace();
     let pattern = words.next().filter(|word| !word.starts_with('#'))?;
     words.any(|word| word == "filter=lfs").then_some(pattern)
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn weights_are_in_lfs_and_configs_are_not() {
-        let rules = Rules::new(None);
+        let rules = LfsRules::new(None);
         for (path, size, lfs) in [
             ("model.safetensors", 10, true),
             ("onnx/model.onnx", 10, true),
@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn a_folder_s_own_attributes_win() {
-        let rules = Rules::new(Some("*.json filter=lfs diff=lfs merge=lfs -text\n*.bin -text\n"));
+        let rules =
+            LfsRules::new(Some("*.json filter=lfs diff=lfs merge=lfs -text\n*.bin -text\n"));
         assert!(rules.is_lfs("a/tokenizer.json", 1));
         assert!(!rules.is_lfs("a.bin", 1));
     }

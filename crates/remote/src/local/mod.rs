@@ -15,10 +15,10 @@ mod lfs;
 mod ollama;
 mod tree;
 
-pub use engine::image_from_engine;
-pub use folder::model_from_folder;
-pub use hf_cache::model_from_cache;
-pub(crate) use image::locked;
-pub use image::{Image, image_from_archive, image_from_layout};
-pub use image_fs::models_from_image;
-pub use ollama::model_from_ollama_folder;
+pub use engine::import_image_from_engine;
+pub use folder::import_model_from_folder;
+pub use hf_cache::import_model_from_cache;
+pub(crate) use image::to_lock_manifest;
+pub use image::{ImportedImage, import_image_from_archive, import_image_from_layout};
+pub use image_fs::import_models_from_image;
+pub use ollama::import_model_from_ollama_folder;

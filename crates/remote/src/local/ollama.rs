@@ -8,72 +8,74 @@ use store::Store;
 use store::progress::Progress;
 use types::{Manifest, lock};
 
-use super::image::locked;
-use super::tree::{self, Folder, Hash, Tree, Wanted};
-use crate::ollama::{Model, Name};
+use super::image::to_lock_manifest;
+use super::tree::{self, DiskFolder, FileImport, FileTree, RequiredHash};
+use crate::ollama::{OllamaArtifact, OllamaName};
 use crate::{Error, Result};
 
 /// Limit for the blobs of a model. Real ones have a few: weights, projector, template, license.
 const MAX_LAYERS: usize = 256;
 
 /// Imports a model from a models folder (`~/.ollama/models`) or from its parent.
-pub fn model_from_ollama_folder(
+pub fn import_model_from_ollama_folder(
     path: &Path,
-    name: &Name,
+    name: &OllamaName,
     store: &Store,
     progress: &dyn Progress,
-) -> Result<Model> {
-    let folder = Folder::open(path.to_owned())?;
+) -> Result<OllamaArtifact> {
+    let folder = DiskFolder::open(path.to_owned())?;
     let base = ["", "models"]
         .into_iter()
-        .find(|base| matches!(folder.list(&tree::join(base, "manifests")), Ok(Some(_))))
+        .find(|base| {
+            matches!(folder.list_folder(&tree::join_paths(base, "manifests")), Ok(Some(_)))
+        })
         .ok_or_else(|| Error::Local {
             path: path.to_owned(),
             reason: "it has no folder manifests/; give Ollama's models folder (~/.ollama/models)"
                 .into(),
         })?;
-    let manifests = tree::join(base, "manifests");
-    let document = tree::join(&manifests, &name.path());
-    let Some(bytes) = folder.document(&document, Manifest::MAX_SIZE)? else {
-        let there = names(&folder, &manifests)?;
-        return Err(Error::absent(format!("model {name} in {}", path.display()), &there));
+    let manifests = tree::join_paths(base, "manifests");
+    let document = tree::join_paths(&manifests, &name.manifest_path());
+    let Some(bytes) = folder.read_document(&document, Manifest::MAX_SIZE)? else {
+        let there = list_model_names(&folder, &manifests)?;
+        return Err(Error::not_found_among(format!("model {name} in {}", path.display()), &there));
     };
-    let (manifest, descriptor) = crate::ollama::manifest(name, &bytes)?;
+    let (manifest, descriptor) = crate::ollama::parse_manifest(name, &bytes)?;
     let blobs: Vec<_> = manifest.blobs().collect();
     if blobs.len() > MAX_LAYERS {
         return Err(Error::Damaged {
-            what: folder.shown(&document),
+            what: folder.describe_path(&document),
             reason: format!("it has more than {MAX_LAYERS} layers"),
         });
     }
     let mut wanted = Vec::with_capacity(blobs.len());
     for blob in blobs {
-        let file = tree::join(base, &format!("blobs/sha256-{}", blob.digest.hex()));
+        let file = tree::join_paths(base, &format!("blobs/sha256-{}", blob.digest.hex()));
         let size = std::fs::metadata(path.join(&file))
-            .map_err(|cause| Error::Read { what: folder.shown(&file), cause })?
+            .map_err(|cause| Error::Read { what: folder.describe_path(&file), cause })?
             .len();
         if size != blob.size {
             return Err(Error::Damaged {
-                what: folder.shown(&file),
+                what: folder.describe_path(&file),
                 reason: format!(
                     "it has {size} bytes, but the manifest says {}; run `ollama pull {name}` again",
                     blob.size
                 ),
             });
         }
-        wanted.push(Wanted { path: file, size, hash: Hash::Known(blob.digest) });
+        wanted.push(FileImport { path: file, size, hash: RequiredHash::Known(blob.digest) });
     }
-    folder.take(&wanted, store, progress)?;
+    folder.import_files(&wanted, store, progress)?;
     store.put_bytes(&bytes)?;
-    let locked: lock::Manifest = locked(&descriptor, &manifest, None);
-    Model::new(name, &descriptor, locked)
+    let locked: lock::LockedManifest = to_lock_manifest(&descriptor, &manifest, None);
+    OllamaArtifact::new(name, &descriptor, locked)
 }
 
 /// Lists the models of a folder, for an error message.
-fn names(tree: &dyn Tree, manifests: &str) -> Result<Vec<String>> {
+fn list_model_names(tree: &dyn FileTree, manifests: &str) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for file in tree::files(tree, manifests, |_| true)? {
-        if let Some(name) = Name::of_path(&file.path) {
+    for file in tree::list_files(tree, manifests, |_| true)? {
+        if let Some(name) = OllamaName::from_path(&file.path) {
             names.push(name.to_string());
         }
     }

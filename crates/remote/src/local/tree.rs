@@ -7,9 +7,9 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 
 use store::Store;
-use store::hash::GitBlob;
+use store::hash::GitBlobHasher;
 use store::progress::Progress;
-use types::lock::ModelFile;
+use types::lock::LockedModelFile;
 use types::{Digest, GitId};
 
 use super::image::put_blob;
@@ -18,34 +18,39 @@ use crate::{Error, Result};
 /// Limit for the depth of folders; a deeper tree is taken for a loop of links.
 const MAX_DEPTH: usize = 64;
 /// Limit for the files of a folder. Filters are applied afterwards, so it is higher than what fits
-/// into a manifest (see [`crate::model`]).
+/// into a manifest (see [`crate::look_up_model`]).
 const MAX_FILES: usize = 100_000;
 
 /// A tree of files. Paths are relative to its root, with `/` between segments; links are followed.
-pub(super) trait Tree {
+pub(super) trait FileTree {
     /// A path's name in errors.
-    fn shown(&self, path: &str) -> String;
+    fn describe_path(&self, path: &str) -> String;
     /// Lists a folder's entries, sorted by name; `None` when it is not a folder.
-    fn list(&self, folder: &str) -> Result<Option<Vec<Entry>>>;
+    fn list_folder(&self, folder: &str) -> Result<Option<Vec<FolderEntry>>>;
     /// Reads a document of at most `most` bytes; `None` when there is no such file.
-    fn document(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>>;
+    fn read_document(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>>;
     /// The path that a file has once all links are followed.
     fn real_path(&self, path: &str) -> Result<String>;
     /// Copies files to the store, in whatever order is fastest. The results are in the order of
     /// `files`.
-    fn take(&self, files: &[Wanted], store: &Store, progress: &dyn Progress) -> Result<Vec<Taken>>;
+    fn import_files(
+        &self,
+        files: &[FileImport],
+        store: &Store,
+        progress: &dyn Progress,
+    ) -> Result<Vec<ImportedFile>>;
 }
 
 /// An entry of a folder; links are followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct FolderEntry {
     pub(super) name: String,
-    pub(super) kind: EntryKind,
+    pub(super) kind: FolderEntryKind,
 }
 
 /// The type of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum EntryKind {
+pub(super) enum FolderEntryKind {
     Folder,
     File {
         size: u64,
@@ -56,15 +61,15 @@ pub(super) enum EntryKind {
 
 /// A file that is to be copied to the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct FileImport {
     pub(super) path: String,
     pub(super) size: u64,
-    pub(super) hash: Hash,
+    pub(super) hash: RequiredHash,
 }
 
 /// Which hashes of a file are known, and which ones must be computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Hash {
+pub(super) enum RequiredHash {
     /// The sha256 is known; the content must have it.
     Known(Digest),
     /// Only the sha256 must be computed (the git id of an LFS file is that of its pointer).
@@ -75,43 +80,43 @@ pub(super) enum Hash {
 
 /// A file that is in the store now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Taken {
+pub(super) struct ImportedFile {
     pub(super) digest: Digest,
     pub(super) git: Option<GitId>,
 }
 
 /// A file of a tree, listed by [`list_files`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct TreeFile {
     /// Its path, relative to the listed folder.
     pub(super) path: String,
     pub(super) size: u64,
 }
 
 /// Lists all files below a folder, sorted by path. `enter` decides which folders are searched.
-pub(super) fn files(
-    tree: &dyn Tree,
+pub(super) fn list_files(
+    tree: &dyn FileTree,
     folder: &str,
     enter: impl Fn(&str) -> bool,
-) -> Result<Vec<Found>> {
+) -> Result<Vec<TreeFile>> {
     let mut found = Vec::new();
     // A stack instead of recursion: the depth comes from the input.
     let mut open = vec![(String::new(), 0)];
     while let Some((below, depth)) = open.pop() {
-        let path = join(folder, &below);
-        let damaged = |reason: String| Error::Damaged { what: tree.shown(&path), reason };
+        let path = join_paths(folder, &below);
+        let damaged = |reason: String| Error::Damaged { what: tree.describe_path(&path), reason };
         if depth > MAX_DEPTH {
             return Err(damaged(format!(
                 "folders are nested more than {MAX_DEPTH} deep; check for a loop of symbolic links"
             )));
         }
-        for entry in tree.list(&path)?.unwrap_or_default() {
-            let relative = join(&below, &entry.name);
+        for entry in tree.list_folder(&path)?.unwrap_or_default() {
+            let relative = join_paths(&below, &entry.name);
             match entry.kind {
-                EntryKind::Folder if enter(&relative) => open.push((relative, depth + 1)),
-                EntryKind::Folder => {}
-                EntryKind::File { size } => found.push(Found { path: relative, size }),
-                EntryKind::Broken => {
+                FolderEntryKind::Folder if enter(&relative) => open.push((relative, depth + 1)),
+                FolderEntryKind::Folder => {}
+                FolderEntryKind::File { size } => found.push(TreeFile { path: relative, size }),
+                FolderEntryKind::Broken => {
                     return Err(damaged(format!(
                         "{relative} is a link to a file that does not exist: the download was interrupted, \
                          or the folder was copied without its blobs; download it again"
@@ -128,7 +133,7 @@ pub(super) fn files(
 }
 
 /// Joins two relative paths, either of which may be empty.
-pub(super) fn join(folder: &str, name: &str) -> String {
+pub(super) fn join_paths(folder: &str, name: &str) -> String {
     match (folder.is_empty(), name.is_empty()) {
         (true, _) => name.to_owned(),
         (_, true) => folder.to_owned(),
@@ -137,20 +142,20 @@ pub(super) fn join(folder: &str, name: &str) -> String {
 }
 
 /// Copies one file to the store, checking or computing its hashes. `what` is its name in errors.
-pub(super) fn take_one(
+pub(super) fn import_file(
     what: &str,
-    wanted: &Wanted,
+    wanted: &FileImport,
     content: impl Read,
     store: &Store,
     progress: &dyn Progress,
-) -> Result<Taken> {
-    if let Hash::Known(digest) = wanted.hash {
+) -> Result<ImportedFile> {
+    if let RequiredHash::Known(digest) = wanted.hash {
         put_blob(store, &digest, wanted.size, content, what, progress)?;
-        return Ok(Taken { digest, git: None });
+        return Ok(ImportedFile { digest, git: None });
     }
-    progress.expect(wanted.size);
-    let git = (wanted.hash == Hash::Git).then(|| GitBlob::new(wanted.size));
-    let mut watched = Watched { inner: content, git, read: 0, progress };
+    progress.expect_bytes(wanted.size);
+    let git = (wanted.hash == RequiredHash::Git).then(|| GitBlobHasher::new(wanted.size));
+    let mut watched = ModelFileReader { inner: content, git, read: 0, progress };
     let (digest, size) = store.add_reader(&mut watched)?;
     if size != wanted.size {
         return Err(Error::Damaged {
@@ -161,46 +166,50 @@ pub(super) fn take_one(
             ),
         });
     }
-    let git = watched.git.map(GitBlob::finish).transpose()?;
-    Ok(Taken { digest, git })
+    let git = watched.git.map(GitBlobHasher::finish).transpose()?;
+    Ok(ImportedFile { digest, git })
 }
 
 /// An imported file as a lock describes it. A file without a git id of its own is an LFS file.
-pub(super) fn model_file(path: String, size: u64, taken: Taken) -> Result<ModelFile> {
+pub(super) fn to_model_file(
+    path: String,
+    size: u64,
+    taken: ImportedFile,
+) -> Result<LockedModelFile> {
     let lfs = taken.git.is_none();
     let git = match taken.git {
         Some(git) => git,
-        None => crate::model::pointer_id(&taken.digest, size)?,
+        None => crate::model::lfs_pointer_id(&taken.digest, size)?,
     };
-    Ok(ModelFile { path, size, digest: taken.digest, git, lfs })
+    Ok(LockedModelFile { path, size, digest: taken.digest, git, lfs })
 }
 
 /// Reads a file, reports progress, and computes git's id where it is wanted.
-struct Watched<'a, R> {
+struct ModelFileReader<'a, R> {
     inner: R,
-    git: Option<GitBlob>,
+    git: Option<GitBlobHasher>,
     read: u64,
     progress: &'a dyn Progress,
 }
 
-impl<R: Read> Read for Watched<'_, R> {
+impl<R: Read> Read for ModelFileReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         if let Some(git) = &mut self.git {
             git.update(&buffer[..read]);
         }
         self.read += read as u64;
-        self.progress.advance(read as u64);
+        self.progress.advance_bytes(read as u64);
         Ok(read)
     }
 }
 
 /// A folder on this machine.
-pub(super) struct Folder {
+pub(super) struct DiskFolder {
     root: PathBuf,
 }
 
-impl Folder {
+impl DiskFolder {
     /// Opens a folder; fails when there is none at this path.
     pub(super) fn open(root: PathBuf) -> Result<Self> {
         match fs::metadata(&root) {
@@ -213,27 +222,27 @@ impl Folder {
         }
     }
 
-    fn at(&self, path: &str) -> PathBuf {
+    fn path_on_disk(&self, path: &str) -> PathBuf {
         if path.is_empty() { self.root.clone() } else { self.root.join(path) }
     }
 
-    fn unreadable(&self, path: &str) -> impl Fn(io::Error) -> Error {
-        let what = self.shown(path);
+    fn read_error(&self, path: &str) -> impl Fn(io::Error) -> Error {
+        let what = self.describe_path(path);
         move |cause| Error::Read { what: what.clone(), cause }
     }
 }
 
-impl Tree for Folder {
-    fn shown(&self, path: &str) -> String {
-        self.at(path).display().to_string()
+impl FileTree for DiskFolder {
+    fn describe_path(&self, path: &str) -> String {
+        self.path_on_disk(path).display().to_string()
     }
 
-    fn list(&self, folder: &str) -> Result<Option<Vec<Entry>>> {
-        let path = self.at(folder);
+    fn list_folder(&self, folder: &str) -> Result<Option<Vec<FolderEntry>>> {
+        let path = self.path_on_disk(folder);
         if !path.is_dir() {
             return Ok(None);
         }
-        let unreadable = self.unreadable(folder);
+        let unreadable = self.read_error(folder);
         let mut entries = Vec::new();
         for entry in fs::read_dir(&path).map_err(&unreadable)? {
             let entry = entry.map_err(&unreadable)?;
@@ -244,46 +253,63 @@ impl Tree for Folder {
                 });
             };
             let kind = match fs::metadata(entry.path()) {
-                Ok(metadata) if metadata.is_dir() => EntryKind::Folder,
-                Ok(metadata) if metadata.is_file() => EntryKind::File { size: metadata.len() },
+                Ok(metadata) if metadata.is_dir() => FolderEntryKind::Folder,
+                Ok(metadata) if metadata.is_file() => {
+                    FolderEntryKind::File { size: metadata.len() }
+                }
                 // A socket or device is not part of a model.
                 Ok(_) => continue,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => EntryKind::Broken,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => FolderEntryKind::Broken,
                 Err(cause) => return Err(unreadable(cause)),
             };
-            entries.push(Entry { name, kind });
+            entries.push(FolderEntry { name, kind });
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Some(entries))
     }
 
-    fn document(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>> {
-        let place = self.at(path);
+    fn read_document(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>> {
+        let place = self.path_on_disk(path);
         if !place.is_file() {
             return Ok(None);
         }
-        let unreadable = self.unreadable(path);
+        let unreadable = self.read_error(path);
         let file = File::open(place).map_err(&unreadable)?;
         let mut bytes = Vec::new();
         // One byte more than allowed: a file that is too long is noticed without its metadata.
         file.take(most + 1).read_to_end(&mut bytes).map_err(&unreadable)?;
         if bytes.len() as u64 > most {
-            return Err(Error::TooLarge { what: self.shown(path), size: bytes.len() as u64, most });
+            return Err(Error::TooLarge {
+                what: self.describe_path(path),
+                size: bytes.len() as u64,
+                most,
+            });
         }
         Ok(Some(bytes))
     }
 
     fn real_path(&self, path: &str) -> Result<String> {
-        let real = fs::canonicalize(self.at(path)).map_err(self.unreadable(path))?;
+        let real = fs::canonicalize(self.path_on_disk(path)).map_err(self.read_error(path))?;
         Ok(real.to_string_lossy().into_owned())
     }
 
-    fn take(&self, files: &[Wanted], store: &Store, progress: &dyn Progress) -> Result<Vec<Taken>> {
+    fn import_files(
+        &self,
+        files: &[FileImport],
+        store: &Store,
+        progress: &dyn Progress,
+    ) -> Result<Vec<ImportedFile>> {
         let mut taken = Vec::with_capacity(files.len());
         for wanted in files {
-            let unreadable = self.unreadable(&wanted.path);
-            let file = File::open(self.at(&wanted.path)).map_err(&unreadable)?;
-            taken.push(take_one(&self.shown(&wanted.path), wanted, file, store, progress)?);
+            let unreadable = self.read_error(&wanted.path);
+            let file = File::open(self.path_on_disk(&wanted.path)).map_err(&unreadable)?;
+            taken.push(import_file(
+                &self.describe_path(&wanted.path),
+                wanted,
+                file,
+                store,
+                progress,
+            )?);
         }
         Ok(taken)
     }

@@ -8,7 +8,7 @@ use futures::future::try_join_all;
 use store::Store;
 use types::{Digest, Reference, lock};
 
-use super::registry::{Fetched, Registry};
+use super::registry::{FetchedManifest, RegistryClient};
 use crate::Result;
 
 /// cosign 2 stores signatures, attestations and SBOMs under the tags `sha256-<hex>.<suffix>`.
@@ -18,12 +18,12 @@ const MAX_DEPTH: usize = 4;
 
 /// Finds all content that is attached to the given manifests of a repository, directly or to other
 /// attached content, and writes its manifests to the store.
-pub(super) async fn attached(
-    registry: &Registry,
+pub(super) async fn find_attached_content(
+    registry: &RegistryClient,
     store: &Store,
     reference: &Reference,
     subjects: Vec<Digest>,
-) -> Result<Vec<lock::Attached>> {
+) -> Result<Vec<lock::LockedAttachment>> {
     let mut found = Vec::new();
     let tags: Vec<Reference> = subjects
         .iter()
@@ -32,10 +32,10 @@ pub(super) async fn attached(
         })
         .map(|tag| reference.with_tag(&tag))
         .collect::<types::Result<_>>()?;
-    let by_tag = try_join_all(tags.iter().map(|tag| registry.find(tag))).await?;
+    let by_tag = try_join_all(tags.iter().map(|tag| registry.find_manifest(tag))).await?;
     for (name, fetched) in tags.into_iter().zip(by_tag) {
         if let Some(fetched) = fetched {
-            found.push(keep(store, name, &fetched)?);
+            found.push(store_attached(store, name, &fetched)?);
         }
     }
     // Breadth first: each round asks for the referrers of what the round before found. `seen` ends
@@ -44,7 +44,7 @@ pub(super) async fn attached(
     let mut round = subjects;
     for _ in 0..MAX_DEPTH {
         let lists = try_join_all(
-            round.iter().map(|digest| registry.referrers(reference.repository(), digest)),
+            round.iter().map(|digest| registry.list_referrers(reference.repository(), digest)),
         )
         .await?;
         let names: Vec<Reference> = lists
@@ -53,10 +53,10 @@ pub(super) async fn attached(
             .filter(|descriptor| seen.insert(descriptor.digest))
             .map(|descriptor| reference.with_digest(descriptor.digest))
             .collect();
-        let referrers = try_join_all(names.iter().map(|name| registry.manifest(name))).await?;
+        let referrers = try_join_all(names.iter().map(|name| registry.get_manifest(name))).await?;
         round = names.iter().filter_map(|name| name.digest().copied()).collect();
         for (name, fetched) in names.into_iter().zip(&referrers) {
-            found.push(keep(store, name, fetched)?);
+            found.push(store_attached(store, name, fetched)?);
         }
         if round.is_empty() {
             break;
@@ -66,7 +66,11 @@ pub(super) async fn attached(
 }
 
 /// Writes a manifest to the store; returns it as a lock describes it.
-fn keep(store: &Store, reference: Reference, fetched: &Fetched) -> Result<lock::Attached> {
+fn store_attached(
+    store: &Store,
+    reference: Reference,
+    fetched: &FetchedManifest,
+) -> Result<lock::LockedAttachment> {
     store.put_bytes(&fetched.bytes)?;
     // An artifact without `artifactType` has the media type of its config (image-spec 1.1,
     // manifest.md).
@@ -75,5 +79,9 @@ fn keep(store: &Store, reference: Reference, fetched: &Fetched) -> Result<lock::
         .artifact_type
         .clone()
         .or_else(|| fetched.manifest.config.as_ref().map(|config| config.media_type.clone()));
-    Ok(lock::Attached { reference, artifact_type, manifest: super::inspect::locked(fetched, None) })
+    Ok(lock::LockedAttachment {
+        reference,
+        artifact_type,
+        manifest: super::inspect::to_lock_manifest(fetched, None),
+    })
 }

@@ -5,13 +5,13 @@ use std::collections::HashSet;
 
 use futures::future::try_join_all;
 use http::StatusCode;
-use net::Repeat;
+use net::RepeatPolicy;
 use store::Store;
-use types::descriptor::PlatformField;
+use types::descriptor::PlatformObject;
 use types::{Digest, Manifest, Platform, Reference, lock, media_type};
 
-use super::attached::attached;
-use super::registry::{Fetched, Registry};
+use super::attached::find_attached_content;
+use super::registry::{FetchedManifest, RegistryClient};
 use crate::{Error, Result};
 
 /// Limit for an image's config. Real ones have a few KB.
@@ -22,7 +22,7 @@ const ATTESTATION_OF: &str = "vnd.docker.reference.digest";
 
 /// How many of the wanted platforms an image must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Want {
+pub enum PlatformRequirement {
     /// All of them: the input names platforms for this very image.
     All,
     /// At least one: the platforms are those of the whole input, and not every image has all.
@@ -32,32 +32,32 @@ pub enum Want {
 /// Looks up an image and returns its entry in a lock; `seen` is left empty for the caller. The
 /// manifests, and the configs that had to be read, are written to the store.
 /// [`Error::NoPlatform`] when it does not have the platforms that `want` requires.
-pub async fn inspect(
-    registry: &Registry,
+pub async fn inspect_image(
+    registry: &RegistryClient,
     store: &Store,
     reference: &Reference,
     platforms: &[Platform],
-    want: Want,
-) -> Result<lock::Image> {
-    let root = registry.manifest(reference).await?;
+    want: PlatformRequirement,
+) -> Result<lock::LockedImage> {
+    let root = registry.get_manifest(reference).await?;
     store.put_bytes(&root.bytes)?;
     let manifests = if root.manifest.is_index() {
-        children(registry, store, reference, &root, platforms, want).await?
+        fetch_index_manifests(registry, store, reference, &root, platforms, want).await?
     } else {
-        let platform = platform_of(registry, store, reference, &root.manifest).await?;
+        let platform = read_platform(registry, store, reference, &root.manifest).await?;
         if let Some(platform) = &platform
             && !platforms.iter().any(|wanted| platform.satisfies(wanted))
         {
-            return Err(no_platform(reference, platforms.iter(), std::iter::once(platform)));
+            return Err(no_platform_error(reference, platforms.iter(), std::iter::once(platform)));
         }
-        vec![locked(&root, platform)]
+        vec![to_lock_manifest(&root, platform)]
     };
     // Signatures may be attached to the index as well as to the manifest of a single platform.
     let mut subjects: Vec<Digest> = vec![root.descriptor.digest];
     subjects.extend(manifests.iter().map(|manifest| manifest.digest));
     subjects.dedup();
-    let attached = attached(registry, store, reference, subjects).await?;
-    Ok(lock::Image {
+    let attached = find_attached_content(registry, store, reference, subjects).await?;
+    Ok(lock::LockedImage {
         reference: reference.clone(),
         digest: root.descriptor.digest,
         media_type: root.descriptor.media_type,
@@ -71,24 +71,25 @@ pub async fn inspect(
 }
 
 /// Downloads the manifests of an index for the wanted platforms, and the attestations for them.
-async fn children(
-    registry: &Registry,
+async fn fetch_index_manifests(
+    registry: &RegistryClient,
     store: &Store,
     reference: &Reference,
-    root: &Fetched,
+    root: &FetchedManifest,
     platforms: &[Platform],
-    want: Want,
-) -> Result<Vec<lock::Manifest>> {
+    want: PlatformRequirement,
+) -> Result<Vec<lock::LockedManifest>> {
     let all = &root.manifest.manifests;
-    let platform = |d: &types::Descriptor| d.platform.as_ref().and_then(PlatformField::platform);
+    let platform =
+        |d: &types::Descriptor| d.platform.as_ref().and_then(PlatformObject::to_platform);
     let is_wanted = |platform: &Platform| platforms.iter().any(|w| platform.satisfies(w));
     let missing: Vec<&Platform> = platforms
         .iter()
         .filter(|wanted| !all.iter().filter_map(platform).any(|have| have.satisfies(wanted)))
         .collect();
     let is_enough = match want {
-        Want::All => missing.is_empty(),
-        Want::Any => missing.len() < platforms.len(),
+        PlatformRequirement::All => missing.is_empty(),
+        PlatformRequirement::Any => missing.len() < platforms.len(),
     };
     let mut chosen: Vec<_> =
         all.iter().filter(|d| platform(d).is_some_and(|platform| is_wanted(&platform))).collect();
@@ -97,7 +98,7 @@ async fn children(
         chosen = all.iter().collect();
     } else if !is_enough {
         let available: Vec<Platform> = all.iter().filter_map(platform).collect();
-        return Err(no_platform(reference, missing.into_iter(), available.iter()));
+        return Err(no_platform_error(reference, missing.into_iter(), available.iter()));
     }
     // Attestations have the platform `unknown/unknown`, so they are found by what they describe.
     let digests: Vec<String> = chosen.iter().map(|d| d.digest.to_string()).collect();
@@ -108,20 +109,23 @@ async fn children(
     let mut seen = HashSet::new();
     chosen.retain(|descriptor| seen.insert(descriptor.digest));
     let fetched = try_join_all(chosen.iter().map(|descriptor| async {
-        registry.manifest(&reference.with_digest(descriptor.digest)).await
+        registry.get_manifest(&reference.with_digest(descriptor.digest)).await
     }))
     .await?;
     let mut manifests = Vec::new();
     for (descriptor, fetched) in chosen.into_iter().zip(&fetched) {
         store.put_bytes(&fetched.bytes)?;
-        manifests.push(locked(fetched, platform(descriptor)));
+        manifests.push(to_lock_manifest(fetched, platform(descriptor)));
     }
     Ok(manifests)
 }
 
 /// A manifest as a lock describes it.
-pub(super) fn locked(fetched: &Fetched, platform: Option<Platform>) -> lock::Manifest {
-    lock::Manifest {
+pub(super) fn to_lock_manifest(
+    fetched: &FetchedManifest,
+    platform: Option<Platform>,
+) -> lock::LockedManifest {
+    lock::LockedManifest {
         digest: fetched.descriptor.digest,
         size: fetched.descriptor.size,
         media_type: fetched.descriptor.media_type.clone(),
@@ -133,8 +137,8 @@ pub(super) fn locked(fetched: &Fetched, platform: Option<Platform>) -> lock::Man
 
 /// The platform of an image without an index, from its config. `None` for artifacts, whose config
 /// has another media type.
-async fn platform_of(
-    registry: &Registry,
+async fn read_platform(
+    registry: &RegistryClient,
     store: &Store,
     reference: &Reference,
     manifest: &Manifest,
@@ -146,30 +150,33 @@ async fn platform_of(
     };
     let what = format!("the config of {reference}");
     let request = registry.blob_request(reference.repository(), &config.digest)?;
-    let response =
-        registry.client().send(&request, Repeat::Safe).await.map_err(Error::net(&what))?;
+    let response = registry
+        .client()
+        .send(&request, RepeatPolicy::Safe)
+        .await
+        .map_err(Error::from_net(&what))?;
     if response.status() == StatusCode::NOT_FOUND {
         let hint =
             "the registry has the image's manifest but not its config; push the image there again"
                 .into();
         return Err(Error::NotFound { what, hint });
     }
-    let response = response.success().await.map_err(Error::net(&what))?;
-    let bytes = response.bytes(MOST_CONFIG_BYTES).await.map_err(Error::net(&what))?;
+    let response = response.require_success().await.map_err(Error::from_net(&what))?;
+    let bytes = response.read_bytes(MOST_CONFIG_BYTES).await.map_err(Error::from_net(&what))?;
     let actual = store.put_bytes(&bytes)?;
     if actual != config.digest {
-        return Err(Error::Lie {
+        return Err(Error::DigestMismatch {
             server: registry.host().to_owned(),
             what,
             expected: config.digest.to_string(),
             actual: actual.to_string(),
         });
     }
-    let field: Result<PlatformField, _> = serde_json::from_slice(&bytes);
-    Ok(field.ok().and_then(|field| field.platform()))
+    let field: Result<PlatformObject, _> = serde_json::from_slice(&bytes);
+    Ok(field.ok().and_then(|field| field.to_platform()))
 }
 
-fn no_platform<'a>(
+fn no_platform_error<'a>(
     reference: &Reference,
     wanted: impl Iterator<Item = &'a Platform>,
     available: impl Iterator<Item = &'a Platform>,

@@ -7,6 +7,6 @@ mod push;
 mod registry;
 mod upload;
 
-pub use inspect::{Want, inspect};
-pub use push::{Push, Rewritten, SparsePolicy};
-pub use registry::{Fetched, Registry};
+pub use inspect::{PlatformRequirement, inspect_image};
+pub use push::{RegistrySink, RewrittenIndex, SparsePolicy};
+pub use registry::{FetchedManifest, RegistryClient};

@@ -6,14 +6,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderValue, Method, header};
-use net::{Body, Client, Mirrors, Repeat, Response};
+use net::{Client, HttpResponse, Mirrors, RepeatPolicy, RequestBody};
 use serde_json::json;
-use store::{Closure, Moved, Put, Sink, Source};
-use types::naming::Prefix;
-use types::{Descriptor, Digest, Index, Kind, Manifest, Reference, Root, annotation, media_type};
+use store::{PutResult, RootClosure, Sink, Source, TransferCallback};
+use types::naming::RegistryPrefix;
+use types::{
+    Descriptor, Digest, Index, Manifest, Reference, Root, RootKind, annotation, media_type,
+};
 
-use super::registry::{Registry, Scope, fallback_tag};
-use super::upload::Upload;
+use super::registry::{RegistryClient, RegistryScope, referrers_tag};
+use super::upload::BlobUpload;
 use crate::{Error, Result};
 
 /// What to do with a sparse index (one of which only some platforms are carried) when the registry
@@ -32,7 +34,7 @@ pub enum SparsePolicy {
 
 /// An index that was rewritten for the registry, and so has another digest there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rewritten {
+pub struct RewrittenIndex {
     /// The root's name at the source.
     pub name: Reference,
     /// Its digest at the source.
@@ -42,11 +44,11 @@ pub struct Rewritten {
 }
 
 /// A registry to which roots are pushed.
-pub struct Push {
-    registry: Registry,
+pub struct RegistrySink {
+    registry: RegistryClient,
     targets: HashMap<Reference, Reference>,
     policy: SparsePolicy,
-    state: Mutex<State>,
+    state: Mutex<PushState>,
     /// Held while the index under a referrers tag is read, changed and written: registries have no
     /// conditional write, so two at once would lose an entry.
     fallback: tokio::sync::Mutex<()>,
@@ -54,26 +56,26 @@ pub struct Push {
 
 /// What a push has learnt so far; shared by all its concurrent transfers.
 #[derive(Default)]
-struct State {
+struct PushState {
     /// The repositories that are known to have a blob, from which it can be mounted.
     repositories: HashMap<Digest, Vec<String>>,
     /// For each root the manifests that its index lists and the source does not have.
     sparse: HashMap<Reference, HashSet<Digest>>,
-    rewritten: Vec<Rewritten>,
+    rewritten: Vec<RewrittenIndex>,
 }
 
-impl Push {
+impl RegistrySink {
     /// A sink for roots; `targets` maps each root's name to its name in the site's registry (from
     /// [`Prefix::targets`], which has checked that no two names collide).
     pub fn new(
         client: &Client,
         mirrors: &Mirrors,
-        prefix: &Prefix,
+        prefix: &RegistryPrefix,
         targets: impl IntoIterator<Item = (Reference, Reference)>,
         policy: SparsePolicy,
     ) -> Self {
         Self {
-            registry: Registry::new(client, mirrors, prefix.registry()),
+            registry: RegistryClient::new(client, mirrors, prefix.registry()),
             targets: targets.into_iter().collect(),
             policy,
             state: Mutex::default(),
@@ -82,54 +84,59 @@ impl Push {
     }
 
     /// The indexes that were rewritten so far.
-    pub fn rewritten(&self) -> Vec<Rewritten> {
-        self.state().rewritten.clone()
+    pub fn rewritten_indexes(&self) -> Vec<RewrittenIndex> {
+        self.lock_state().rewritten.clone()
     }
 
     /// Checks before any work that the registry is reachable and accepts pushes with the user's
     /// credential: opens an upload session in the first repository and cancels it. Asking for
     /// `/v2/` would not do, since registries answer there also to those who may only read.
-    pub async fn check(&self) -> Result<()> {
+    pub async fn check_access(&self) -> Result<()> {
         let Some(target) = self.targets.values().next() else { return Ok(()) };
         let what = format!("the registry {}", self.registry.host());
         let path = "blobs/uploads/";
-        let request =
-            self.registry.request(Method::POST, target.repository(), path, Scope::Push)?;
+        let request = self.registry.build_request(
+            Method::POST,
+            target.repository(),
+            path,
+            RegistryScope::Push,
+        )?;
         let client = self.registry.client();
-        let response = client.send(&request, Repeat::Safe).await.map_err(Error::net(&what))?;
-        let response = response.success().await.map_err(|cause| match cause {
+        let response =
+            client.send(&request, RepeatPolicy::Safe).await.map_err(Error::from_net(&what))?;
+        let response = response.require_success().await.map_err(|cause| match cause {
             // A web server, a read-only registry, or a project that does not exist.
-            net::Error::Status { status: 400..=499 | 501, .. } => Error::NoPush {
+            net::Error::Status { status: 400..=499 | 501, .. } => Error::PushRefused {
                 target: format!("{}/{}", self.registry.host(), target.repository()),
                 cause,
             },
-            other => Error::net(&what)(other),
+            other => Error::from_net(&what)(other),
         })?;
         // The session was opened only to see that it is granted.
         if let Some(location) = response.header("location") {
             let mut cancel = request;
-            cancel.set_path_and_query(location).map_err(Error::net(&what))?;
+            cancel.follow_location(location).map_err(Error::from_net(&what))?;
             cancel.set_method(Method::DELETE);
             // A registry that cannot cancel drops the session by itself after some time.
-            let _ = client.send(&cancel, Repeat::Safe).await;
+            let _ = client.send(&cancel, RepeatPolicy::Safe).await;
         }
         Ok(())
     }
 
-    fn target(&self, root: &Root) -> Result<&Reference> {
+    fn target_of(&self, root: &Root) -> Result<&Reference> {
         self.targets.get(&root.name).ok_or_else(|| Error::NotFound {
             what: format!("a target name for {}", root.name),
             hint: "this is a bug in Gantry, please report it".into(),
         })
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock_state(&self) -> std::sync::MutexGuard<'_, PushState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that a repository has a blob.
-    fn learned(&self, digest: Digest, repository: &str) {
-        let mut state = self.state();
+    fn record_blob(&self, digest: Digest, repository: &str) {
+        let mut state = self.lock_state();
         let known = state.repositories.entry(digest).or_default();
         if !known.iter().any(|other| other == repository) {
             known.push(repository.to_owned());
@@ -137,35 +144,46 @@ impl Push {
     }
 
     /// PUTs a manifest under a tag or digest.
-    async fn put(
+    async fn send_manifest(
         &self,
         repository: &str,
         version: &str,
         media_type: &str,
         bytes: Vec<u8>,
-    ) -> Result<Response> {
+    ) -> Result<HttpResponse> {
         let what = format!("pushing {}/{repository}:{version}", self.registry.host());
         let path = format!("manifests/{version}");
-        let mut request = self.registry.request(Method::PUT, repository, &path, Scope::Push)?;
+        let mut request =
+            self.registry.build_request(Method::PUT, repository, &path, RegistryScope::Push)?;
         if let Ok(value) = HeaderValue::from_str(media_type) {
             request = request.header(header::CONTENT_TYPE, value);
         }
-        let request = request.body(Body::Bytes(bytes.into()));
-        self.registry.client().send(&request, Repeat::Safe).await.map_err(Error::net(what))
+        let request = request.body(RequestBody::Bytes(bytes.into()));
+        self.registry
+            .client()
+            .send(&request, RepeatPolicy::Safe)
+            .await
+            .map_err(Error::from_net(what))
     }
 
     /// PUTs the root's own manifest. An index that the registry refuses because of missing
     /// platforms is rewritten, where the policy allows it.
-    async fn put_root(&self, root: &Root, target: &Reference, bytes: Vec<u8>) -> Result<Response> {
+    async fn send_root_manifest(
+        &self,
+        root: &Root,
+        target: &Reference,
+        bytes: Vec<u8>,
+    ) -> Result<HttpResponse> {
         let what = || format!("pushing {target}");
         let media_type = &root.descriptor.media_type;
-        let sparse = self.state().sparse.get(&root.name).cloned().unwrap_or_default();
-        let version = target.tag().map_or_else(|| target.version(), str::to_owned);
+        let sparse = self.lock_state().sparse.get(&root.name).cloned().unwrap_or_default();
+        let version = target.tag().map_or_else(|| target.digest_or_tag(), str::to_owned);
         let repository = target.repository();
         if sparse.is_empty() || self.policy != SparsePolicy::Rewrite {
-            let response = self.put(repository, &version, media_type, bytes.clone()).await?;
+            let response =
+                self.send_manifest(repository, &version, media_type, bytes.clone()).await?;
             if response.status().is_success() || sparse.is_empty() {
-                return response.success().await.map_err(Error::net(what()));
+                return response.require_success().await.map_err(Error::from_net(what()));
             }
             let refused = response.into_error().await;
             // `MANIFEST_BLOB_UNKNOWN` in most registries, `MANIFEST_INVALID` in some.
@@ -175,20 +193,20 @@ impl Push {
                 return Err(Error::Net { what: what(), cause: refused });
             }
             if self.policy == SparsePolicy::Keep {
-                return Err(Error::Sparse {
+                return Err(Error::SparseIndexRefused {
                     registry: self.registry.host().to_owned(),
                     target: target.to_string(),
                 });
             }
         }
-        let bytes = without(&what(), &bytes, &sparse, &root.descriptor.digest)?;
+        let bytes = remove_missing_manifests(&what(), &bytes, &sparse, &root.descriptor.digest)?;
         let to = store::hash::sha256(&bytes);
         // Without a tag the name is the old digest, which the rewritten bytes do not have.
         let version = target.tag().map_or_else(|| to.to_string(), str::to_owned);
-        let response = self.put(repository, &version, media_type, bytes).await?;
-        let response = response.success().await.map_err(Error::net(what()))?;
+        let response = self.send_manifest(repository, &version, media_type, bytes).await?;
+        let response = response.require_success().await.map_err(Error::from_net(what()))?;
         let from = root.descriptor.digest;
-        self.state().rewritten.push(Rewritten { name: root.name.clone(), from, to });
+        self.lock_state().rewritten.push(RewrittenIndex { name: root.name.clone(), from, to });
         Ok(response)
     }
 
@@ -199,12 +217,12 @@ impl Push {
         &self,
         root: &Root,
         name: &Reference,
-        needs: &Closure,
+        needs: &RootClosure,
     ) -> Result<bool> {
         if needs.sparse.is_empty() || self.policy == SparsePolicy::Keep {
             return Ok(false);
         }
-        let Some(found) = self.registry.find(name).await? else { return Ok(false) };
+        let Some(found) = self.registry.find_manifest(name).await? else { return Ok(false) };
         let from = root.descriptor.digest;
         let was = found.manifest.annotations.get(annotation::WRITTEN_FROM);
         let has: HashSet<Digest> = found.manifest.manifests.iter().map(|d| d.digest).collect();
@@ -214,30 +232,30 @@ impl Push {
             return Ok(false);
         }
         let to = found.descriptor.digest;
-        self.state().rewritten.push(Rewritten { name: root.name.clone(), from, to });
+        self.lock_state().rewritten.push(RewrittenIndex { name: root.name.clone(), from, to });
         Ok(true)
     }
 
     /// Whether the registry lists a manifest among the referrers of its subject: an interrupted
     /// load may have pushed the manifest without updating the referrers tag.
-    async fn lists(&self, target: &Reference, digest: Digest) -> Result<bool> {
-        let Some(found) = self.registry.find(target).await? else { return Ok(false) };
+    async fn lists_referrer(&self, target: &Reference, digest: Digest) -> Result<bool> {
+        let Some(found) = self.registry.find_manifest(target).await? else { return Ok(false) };
         let Some(subject) = found.manifest.subject else { return Ok(true) };
-        let listed = self.registry.referrers(target.repository(), &subject.digest).await?;
+        let listed = self.registry.list_referrers(target.repository(), &subject.digest).await?;
         Ok(listed.iter().any(|descriptor| descriptor.digest == digest))
     }
 
     /// Adds a manifest to the index under its subject's referrers tag, for a registry without the
     /// referrers API (distribution-spec 1.1, "Pushing manifests with subject").
-    async fn update_fallback(
+    async fn update_referrers_tag(
         &self,
         target: &Reference,
         descriptor: &Descriptor,
         subject: Digest,
     ) -> Result<()> {
         let _turn = self.fallback.lock().await;
-        let tag = fallback_tag(target.registry(), target.repository(), &subject)?;
-        let found = self.registry.find(&tag).await?;
+        let tag = referrers_tag(target.registry(), target.repository(), &subject)?;
+        let found = self.registry.find_manifest(&tag).await?;
         let manifests = found.map(|found| found.manifest.manifests).unwrap_or_default();
         // Another root of this load, or another client, may have listed it already.
         let mut index = Index { manifests, ..Index::default() };
@@ -254,27 +272,27 @@ impl Push {
             column: 0,
             message: cause.to_string(),
         })?;
-        let version = tag.version();
+        let version = tag.digest_or_tag();
         let response =
-            self.put(target.repository(), &version, media_type::OCI_INDEX, bytes).await?;
-        response.success().await.map(|_| ()).map_err(Error::net(what))
+            self.send_manifest(target.repository(), &version, media_type::OCI_INDEX, bytes).await?;
+        response.require_success().await.map(|_| ()).map_err(Error::from_net(what))
     }
 }
 
-impl Sink for Push {
+impl Sink for RegistrySink {
     type Error = Error;
 
     /// True when the name has the root's digest, and for an index all carried manifests exist too.
     /// Blobs are not asked for: registries check them when they accept a manifest.
-    async fn holds(&self, root: &Root, needs: &Closure) -> Result<bool> {
+    async fn holds_root(&self, root: &Root, needs: &RootClosure) -> Result<bool> {
         let sparse: HashSet<Digest> = needs.sparse.iter().map(|d| d.digest).collect();
-        self.state().sparse.insert(root.name.clone(), sparse);
-        let target = self.target(root)?;
+        self.lock_state().sparse.insert(root.name.clone(), sparse);
+        let target = self.target_of(root)?;
         let name = match target.tag() {
             Some(tag) => target.with_tag(tag)?,
             None => target.clone(),
         };
-        match self.registry.head(&name).await? {
+        match self.registry.find_digest(&name).await? {
             None => return Ok(false),
             Some(digest) if digest == root.descriptor.digest => {}
             Some(_) => return self.holds_rewritten(root, &name, needs).await,
@@ -282,13 +300,14 @@ impl Sink for Push {
         // The index may be there from an earlier load that carried fewer platforms.
         for manifest in &needs.manifests {
             let is_root = manifest.digest == root.descriptor.digest;
-            if !is_root && self.registry.head(&target.with_digest(manifest.digest)).await?.is_none()
+            if !is_root
+                && self.registry.find_digest(&target.with_digest(manifest.digest)).await?.is_none()
             {
                 return Ok(false);
             }
         }
-        if root.kind == Kind::Attached && target.tag().is_none() {
-            return self.lists(target, root.descriptor.digest).await;
+        if root.kind == RootKind::Attached && target.tag().is_none() {
+            return self.lists_referrer(target, root.descriptor.digest).await;
         }
         Ok(true)
     }
@@ -298,20 +317,20 @@ impl Sink for Push {
         root: &Root,
         blob: &Descriptor,
         from: Arc<dyn Source>,
-        moved: Moved,
-    ) -> Result<Put> {
-        let repository = self.target(root)?.repository();
+        moved: TransferCallback,
+    ) -> Result<PutResult> {
+        let repository = self.target_of(root)?.repository();
         // Cloned out of the lock, which must not be held while requests are awaited.
-        let known = self.state().repositories.get(&blob.digest).cloned().unwrap_or_default();
+        let known = self.lock_state().repositories.get(&blob.digest).cloned().unwrap_or_default();
         if known.iter().any(|other| other == repository)
             || self.registry.has_blob(repository, &blob.digest).await?
         {
-            self.learned(blob.digest, repository);
-            return Ok(Put::Present);
+            self.record_blob(blob.digest, repository);
+            return Ok(PutResult::Present);
         }
-        let upload = Upload::new(&self.registry, repository, blob, from, moved);
-        let put = upload.run(known.first().map(String::as_str)).await?;
-        self.learned(blob.digest, repository);
+        let upload = BlobUpload::new(&self.registry, repository, blob, from, moved);
+        let put = upload.send_or_mount(known.first().map(String::as_str)).await?;
+        self.record_blob(blob.digest, repository);
         Ok(put)
     }
 
@@ -320,19 +339,20 @@ impl Sink for Push {
         root: &Root,
         manifest: &Descriptor,
         bytes: Vec<u8>,
-    ) -> Result<Put> {
-        let repository = self.target(root)?.repository();
+    ) -> Result<PutResult> {
+        let repository = self.target_of(root)?.repository();
         let version = manifest.digest.to_string();
-        let response = self.put(repository, &version, &manifest.media_type, bytes).await?;
+        let response =
+            self.send_manifest(repository, &version, &manifest.media_type, bytes).await?;
         let what = format!("pushing {}/{repository}@{version}", self.registry.host());
-        response.success().await.map_err(Error::net(what))?;
-        Ok(Put::Moved)
+        response.require_success().await.map_err(Error::from_net(what))?;
+        Ok(PutResult::Moved)
     }
 
-    async fn publish(&self, root: &Root, bytes: Vec<u8>) -> Result<()> {
-        let target = self.target(root)?;
+    async fn publish_root(&self, root: &Root, bytes: Vec<u8>) -> Result<()> {
+        let target = self.target_of(root)?;
         let manifest = Manifest::parse(&root.name.to_string(), &bytes)?;
-        let response = self.put_root(root, target, bytes).await?;
+        let response = self.send_root_manifest(root, target, bytes).await?;
         // A registry that knows the referrers API confirms it with this header; all others need the
         // tag (distribution-spec 1.1, "Pushing manifests with subject").
         if let Some(subject) = &manifest.subject
@@ -344,7 +364,7 @@ impl Sink for Push {
                 .artifact_type
                 .clone()
                 .or_else(|| manifest.config.as_ref().map(|config| config.media_type.clone()));
-            self.update_fallback(target, &descriptor, subject.digest).await?;
+            self.update_referrers_tag(target, &descriptor, subject.digest).await?;
         }
         Ok(())
     }
@@ -352,7 +372,12 @@ impl Sink for Push {
 
 /// Removes the given manifests from an index, and notes the original digest in an annotation. Works
 /// on the JSON itself, so that fields which Gantry does not know stay.
-fn without(what: &str, bytes: &[u8], sparse: &HashSet<Digest>, from: &Digest) -> Result<Vec<u8>> {
+fn remove_missing_manifests(
+    what: &str,
+    bytes: &[u8],
+    sparse: &HashSet<Digest>,
+    from: &Digest,
+) -> Result<Vec<u8>> {
     let error = |cause: serde_json::Error| types::Error::Document {
         document: what.to_owned(),
         line: 0,

@@ -16,14 +16,14 @@ const MAX_PART: usize = 350;
 
 /// A model's name, with all parts: `registry.ollama.ai/library/qwen2.5:3b`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Name {
+pub struct OllamaName {
     host: String,
     namespace: String,
     model: String,
     tag: String,
 }
 
-impl Name {
+impl OllamaName {
     /// The registry's host.
     pub fn host(&self) -> &str {
         &self.host
@@ -40,12 +40,12 @@ impl Name {
     }
 
     /// The path of its manifest below `manifests/` in Ollama's models folder.
-    pub fn path(&self) -> String {
+    pub fn manifest_path(&self) -> String {
         format!("{}/{}/{}/{}", self.host, self.namespace, self.model, self.tag)
     }
 
     /// The name that belongs to a path below `manifests/`; `None` for any other file there.
-    pub fn of_path(path: &str) -> Option<Self> {
+    pub fn from_path(path: &str) -> Option<Self> {
         let [host, namespace, model, tag] = path.split('/').collect::<Vec<_>>()[..] else {
             return None;
         };
@@ -89,7 +89,7 @@ impl Name {
     }
 }
 
-impl FromStr for Name {
+impl FromStr for OllamaName {
     type Err = Error;
 
     /// `[scheme://][host/][namespace/]model[:tag]`.
@@ -114,7 +114,7 @@ impl FromStr for Name {
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for OllamaName {
     /// The short form, without default host and namespace, as `ollama list` prints it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host != HOST {
@@ -153,13 +153,13 @@ mod tests {
                 "127.0.0.1:5000/library/x:latest",
             ),
         ] {
-            let name: Name = text.parse().unwrap();
-            assert_eq!(name.path(), path);
+            let name: OllamaName = text.parse().unwrap();
+            assert_eq!(name.manifest_path(), path);
             assert_eq!(name.to_string(), shown);
-            assert_eq!(Name::of_path(path).unwrap(), name);
+            assert_eq!(OllamaName::from_path(path).unwrap(), name);
         }
         assert_eq!(
-            "hf.co/Org/Repo:Q4".parse::<Name>().unwrap().reference().unwrap().to_string(),
+            "hf.co/Org/Repo:Q4".parse::<OllamaName>().unwrap().reference().unwrap().to_string(),
             "hf.co/org/repo:Q4"
         );
     }
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn what_is_no_name_is_refused() {
         for wrong in ["", "a/b/c/d", "a:", "../x", "a b", "/x"] {
-            assert!(wrong.parse::<Name>().is_err(), "{wrong}");
+            assert!(wrong.parse::<OllamaName>().is_err(), "{wrong}");
         }
     }
 }

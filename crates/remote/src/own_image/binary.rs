@@ -9,7 +9,7 @@ use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use object::{Endianness, ReadCache, ReadRef};
 use types::Platform;
 
-use super::refused;
+use super::binary_error;
 use crate::{Error, Result};
 
 /// Limit for a binary. A debug build with all symbols has about 100 MB.
@@ -20,33 +20,33 @@ const NEXT: &str = "use the binary of a release, or build one with `cargo xtask 
 
 /// A static Linux binary.
 #[derive(Debug, Clone)]
-pub(super) struct Binary {
+pub(super) struct GantryBinary {
     pub(super) path: PathBuf,
     pub(super) platform: Platform,
     /// Its length in bytes.
     pub(super) size: u64,
 }
 
-impl Binary {
+impl GantryBinary {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let failed = |cause| Error::Read { what: path.display().to_string(), cause };
         let file = File::open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() {
-            return Err(refused(path, format!("it is not a regular file; {NEXT}")));
+            return Err(binary_error(path, format!("it is not a regular file; {NEXT}")));
         }
         let size = metadata.len();
         if size > MAX_SIZE {
             return Err(Error::TooLarge { what: path.display().to_string(), size, most: MAX_SIZE });
         }
-        let platform = platform(&ReadCache::new(file))
-            .map_err(|reason| refused(path, format!("{reason}; {NEXT}")))?;
+        let platform = detect_platform(&ReadCache::new(file))
+            .map_err(|reason| binary_error(path, format!("{reason}; {NEXT}")))?;
         Ok(Self { path: path.to_owned(), platform, size })
     }
 }
 
 /// Detects the platform of a static Linux program; the error is the reason why it is not one.
-fn platform<'a>(content: impl ReadRef<'a>) -> Result<Platform, String> {
+fn detect_platform<'a>(content: impl ReadRef<'a>) -> Result<Platform, String> {
     let foreign = |_| "it is not a 64-bit Linux program (ELF)".to_owned();
     let header = FileHeader64::<Endianness>::parse(content).map_err(foreign)?;
     let endian = header.endian().map_err(foreign)?;
@@ -69,7 +69,7 @@ fn platform<'a>(content: impl ReadRef<'a>) -> Result<Platform, String> {
             return Err(format!(
                 "it is linked dynamically (it needs {} and libraries), but the image contains only \
                  the binary",
-                shown(loader)
+                printable_path(loader)
             ));
         }
     }
@@ -77,7 +77,7 @@ fn platform<'a>(content: impl ReadRef<'a>) -> Result<Platform, String> {
 }
 
 /// Makes a path from an untrusted file safe to print: no control characters, limited length.
-fn shown(path: &[u8]) -> String {
+fn printable_path(path: &[u8]) -> String {
     const SHOWN: usize = 100;
     let path = String::from_utf8_lossy(path);
     path.chars().filter(|sign| !sign.is_control()).take(SHOWN).collect()
@@ -96,7 +96,7 @@ mod tests {
     const INTERP: u32 = 3;
 
     /// A program of one segment: the ELF header and one program header behind it.
-    fn program(machine: u16, segment: u32) -> Vec<u8> {
+    fn build_program(machine: u16, segment: u32) -> Vec<u8> {
         let mut bytes = vec![0; 64 + 56];
         bytes[..8].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1, 1, 0]);
         let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
@@ -115,16 +115,16 @@ mod tests {
 
     #[test]
     fn the_header_tells_the_platform_and_what_is_refused() {
-        let of = |bytes: &[u8]| platform(bytes).map(|platform| platform.to_string());
-        assert_eq!(of(&program(X86_64, LOAD)).unwrap(), "linux/amd64");
-        assert_eq!(of(&program(AARCH64, LOAD)).unwrap(), "linux/arm64");
-        let mut object_file = program(X86_64, LOAD);
+        let of = |bytes: &[u8]| detect_platform(bytes).map(|platform| platform.to_string());
+        assert_eq!(of(&build_program(X86_64, LOAD)).unwrap(), "linux/amd64");
+        assert_eq!(of(&build_program(AARCH64, LOAD)).unwrap(), "linux/arm64");
+        let mut object_file = build_program(X86_64, LOAD);
         object_file[16] = 1;
-        let mut freebsd = program(X86_64, LOAD);
+        let mut freebsd = build_program(X86_64, LOAD);
         freebsd[7] = 9;
         for (bytes, expected) in [
-            (program(RISCV, LOAD), "not for amd64 or arm64"),
-            (program(X86_64, INTERP), "dynamically (it needs /lib/ld.so"),
+            (build_program(RISCV, LOAD), "not for amd64 or arm64"),
+            (build_program(X86_64, INTERP), "dynamically (it needs /lib/ld.so"),
             (object_file, "not a 64-bit Linux program"),
             (freebsd, "not a 64-bit Linux program"),
             (b"#!/bin/sh\n".to_vec(), "not a 64-bit Linux program"),
@@ -142,11 +142,11 @@ mod tests {
             changes in proptest::collection::vec((0_usize..131, proptest::prelude::any::<u8>()), 0..12),
             length in 0_usize..=131,
         ) {
-            let mut bytes = program(X86_64, segment);
+            let mut bytes = build_program(X86_64, segment);
             for (at, value) in changes {
                 bytes[at] = value;
             }
-            let _ = platform(&bytes[..length]);
+            let _ = detect_platform(&bytes[..length]);
         }
     }
 }

@@ -8,12 +8,12 @@ use std::io::{self, Read};
 
 use flate2::{Compression, GzBuilder, read::GzEncoder};
 use store::Store;
-use store::hash::Sha256;
+use store::hash::Sha256Hasher;
 use store::progress::Progress;
 use tar::{EntryType, Header};
 use types::{Descriptor, Digest, media_type};
 
-use super::binary::Binary;
+use super::binary::GantryBinary;
 use crate::{Error, Result};
 
 /// gzip's default level, which most image builders use.
@@ -32,25 +32,30 @@ const GROUP: &str = "root:x:0:\nnonroot:x:65532:\n";
 const NSSWITCH: &str = "hosts: files dns\n";
 
 /// A finished layer.
-pub(super) struct Layer {
+pub(super) struct OwnImageLayer {
     pub(super) blob: Descriptor,
     /// The sha256 of the uncompressed tar, which the config lists.
     pub(super) diff_id: Digest,
 }
 
 /// Writes the layer to the store.
-pub(super) fn write(binary: &Binary, store: &Store, progress: &dyn Progress) -> Result<Layer> {
+pub(super) fn write_layer(
+    binary: &GantryBinary,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<OwnImageLayer> {
     let shown = binary.path.display().to_string();
     let failed = |cause| Error::Read { what: shown.clone(), cause };
-    let head = head(binary.size).map_err(failed)?;
+    let head = build_tar_head(binary.size).map_err(failed)?;
     let file = File::open(&binary.path).map_err(failed)?;
     // Limited to the length in the tar's header: a file that grows meanwhile must not shift the
     // rest.
-    let file = Watched { inner: file.take(binary.size), left: binary.size, progress };
-    let end = vec![0; (padding(binary.size) + 2 * BLOCK) as usize];
+    let file = BinaryReader { inner: file.take(binary.size), left: binary.size, progress };
+    let end = vec![0; (block_padding(binary.size) + 2 * BLOCK) as usize];
 
-    let hash = RefCell::new(Sha256::new());
-    let tar = Hashed { inner: head.as_slice().chain(file).chain(end.as_slice()), hash: &hash };
+    let hash = RefCell::new(Sha256Hasher::new());
+    let tar =
+        DiffIdReader { inner: head.as_slice().chain(file).chain(end.as_slice()), hash: &hash };
     let layer: GzEncoder<_> = GzBuilder::new()
         .mtime(0)
         .operating_system(UNKNOWN_SYSTEM)
@@ -58,12 +63,12 @@ pub(super) fn write(binary: &Binary, store: &Store, progress: &dyn Progress) -> 
     let (digest, size) = store.add_reader(layer)?;
 
     let diff_id = hash.into_inner().finish();
-    Ok(Layer { blob: Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size), diff_id })
+    Ok(OwnImageLayer { blob: Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size), diff_id })
 }
 
 /// Builds the tar up to the binary's content: the binary is the last member, so its content can be
 /// streamed.
-fn head(size: u64) -> io::Result<Vec<u8>> {
+fn build_tar_head(size: u64) -> io::Result<Vec<u8>> {
     let mut tar = Vec::new();
     let mut put = |path: &str, mode: u32, kind: EntryType, size: u64, content: &str| {
         let mut header = Header::new_ustar();
@@ -77,7 +82,7 @@ fn head(size: u64) -> io::Result<Vec<u8>> {
         header.set_cksum();
         tar.extend_from_slice(header.as_bytes());
         tar.extend_from_slice(content.as_bytes());
-        let padding = padding(content.len() as u64) as usize;
+        let padding = block_padding(content.len() as u64) as usize;
         tar.resize(tar.len() + padding, 0);
         io::Result::Ok(())
     };
@@ -95,19 +100,19 @@ fn head(size: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Bytes of padding after a content of this length, up to the next full block.
-fn padding(size: u64) -> u64 {
+fn block_padding(size: u64) -> u64 {
     size.next_multiple_of(BLOCK) - size
 }
 
 /// Reads the binary into the tar and reports progress. Fails when the file became shorter after its
 /// header was written, since the tar would be invalid.
-struct Watched<'a, R> {
+struct BinaryReader<'a, R> {
     inner: R,
     left: u64,
     progress: &'a dyn Progress,
 }
 
-impl<R: Read> Read for Watched<'_, R> {
+impl<R: Read> Read for BinaryReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         if read == 0 && self.left > 0 && !buffer.is_empty() {
@@ -116,18 +121,18 @@ impl<R: Read> Read for Watched<'_, R> {
             ));
         }
         self.left -= read as u64;
-        self.progress.advance(read as u64);
+        self.progress.advance_bytes(read as u64);
         Ok(read)
     }
 }
 
 /// Hashes the tar while it is compressed.
-struct Hashed<'a, R> {
+struct DiffIdReader<'a, R> {
     inner: R,
-    hash: &'a RefCell<Sha256>,
+    hash: &'a RefCell<Sha256Hasher>,
 }
 
-impl<R: Read> Read for Hashed<'_, R> {
+impl<R: Read> Read for DiffIdReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.hash.borrow_mut().update(&buffer[..read]);

@@ -15,14 +15,14 @@ use serde_json::json;
 use store::Store;
 use store::hash::sha256;
 use store::progress::Progress;
-use types::descriptor::PlatformField;
+use types::descriptor::PlatformObject;
 use types::{
-    Descriptor, Digest, Kind, Manifest, Platform, Reference, Root, annotation, media_type,
+    Descriptor, Digest, Manifest, Platform, Reference, Root, RootKind, annotation, media_type,
     own_image,
 };
 
-use self::binary::Binary;
-use crate::local::{Image, locked};
+use self::binary::GantryBinary;
+use crate::local::{ImportedImage, to_lock_manifest};
 use crate::{Error, Result};
 
 /// The time for all timestamps in the image: constant, so that the same binary gives the same
@@ -39,9 +39,9 @@ const ENVIRONMENT: [&str; 2] = ["PATH=/usr/bin", "HOME=/tmp"];
 
 /// The binaries of an image, one for each architecture.
 #[derive(Debug, Clone)]
-pub struct Binaries(Vec<Binary>);
+pub struct GantryBinaries(Vec<GantryBinary>);
 
-impl Binaries {
+impl GantryBinaries {
     /// Opens and checks the binaries; without any path the one that is running. Their order does
     /// not change the image. [`Error::Local`] names a binary of which no image can be built.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
@@ -56,7 +56,8 @@ impl Binaries {
             }
             given => given,
         };
-        let mut all = paths.iter().map(|path| Binary::open(path)).collect::<Result<Vec<_>>>()?;
+        let mut all =
+            paths.iter().map(|path| GantryBinary::open(path)).collect::<Result<Vec<_>>>()?;
         // The order of an index is part of its digest.
         all.sort_by(|a, b| a.platform.cmp(&b.platform));
         match all.windows(2).find(|pair| pair[0].platform == pair[1].platform) {
@@ -64,7 +65,7 @@ impl Binaries {
                 let (platform, other) = (&second.platform, first.path.display());
                 let reason =
                     format!("it is for {platform}, like {other}; give one binary per architecture");
-                Err(refused(&second.path, reason))
+                Err(binary_error(&second.path, reason))
             }
             _ => Ok(Self(all)),
         }
@@ -72,7 +73,8 @@ impl Binaries {
 
     /// Fails unless one of the binaries is for one of the platforms.
     pub fn check_platforms(&self, wanted: &[Platform]) -> Result<()> {
-        let fits = |binary: &Binary| wanted.iter().any(|wanted| binary.platform.satisfies(wanted));
+        let fits =
+            |binary: &GantryBinary| wanted.iter().any(|wanted| binary.platform.satisfies(wanted));
         match self.0.first() {
             Some(first) if !self.0.iter().any(fits) => {
                 let wanted: Vec<String> = wanted.iter().map(Platform::to_string).collect();
@@ -82,7 +84,7 @@ impl Binaries {
                     first.platform,
                     wanted.join(", ")
                 );
-                Err(refused(&first.path, reason))
+                Err(binary_error(&first.path, reason))
             }
             _ => Ok(()),
         }
@@ -90,35 +92,42 @@ impl Binaries {
 
     /// Builds the image and writes its content to the store; the caller publishes the returned
     /// root, named `reference`. Blocks on the disk.
-    pub fn image(
+    pub fn build_image(
         &self,
         reference: &Reference,
         store: &Store,
         progress: &dyn Progress,
-    ) -> Result<Image> {
-        let _session = store.session()?;
+    ) -> Result<ImportedImage> {
+        let _session = store.open_session()?;
         let mut manifests = Vec::with_capacity(self.0.len());
         for binary in &self.0 {
-            progress.expect(binary.size);
-            manifests.push(one(binary, store, progress)?);
+            progress.expect_bytes(binary.size);
+            manifests.push(build_platform_image(binary, store, progress)?);
         }
         let descriptor = match manifests.as_slice() {
             // One platform: the manifest itself is the image, without an index around it.
             [(only, _)] => Descriptor { platform: None, ..only.clone() },
-            several => index(several.iter().map(|(child, _)| child.clone()).collect(), store)?,
+            several => {
+                build_index(several.iter().map(|(child, _)| child.clone()).collect(), store)?
+            }
         };
-        let root = Root::new(reference.clone(), Kind::Image, descriptor);
+        let root = Root::new(reference.clone(), RootKind::Image, descriptor);
         let manifests = manifests.iter().zip(&self.0).map(|((descriptor, manifest), binary)| {
-            locked(descriptor, manifest, Some(binary.platform.clone()))
+            to_lock_manifest(descriptor, manifest, Some(binary.platform.clone()))
         });
-        Ok(Image { root, manifests: manifests.collect() })
+        Ok(ImportedImage { root, manifests: manifests.collect() })
     }
 }
 
 /// Builds the manifest for one binary; its descriptor has the platform, as an index needs it.
-fn one(binary: &Binary, store: &Store, progress: &dyn Progress) -> Result<(Descriptor, Manifest)> {
-    let layer = layer::write(binary, store, progress)?;
-    let config = document("the config", &config(&binary.platform, &layer.diff_id), store)?;
+fn build_platform_image(
+    binary: &GantryBinary,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<(Descriptor, Manifest)> {
+    let layer = layer::write_layer(binary, store, progress)?;
+    let config =
+        store_document("the config", &build_config(&binary.platform, &layer.diff_id), store)?;
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(media_type::OCI_MANIFEST.to_owned()),
@@ -127,11 +136,11 @@ fn one(binary: &Binary, store: &Store, progress: &dyn Progress) -> Result<(Descr
         layers: vec![layer.blob],
         manifests: vec![],
         subject: None,
-        annotations: labels(),
+        annotations: image_labels(),
     };
-    let written = document("the manifest", &manifest, store)?;
+    let written = store_document("the manifest", &manifest, store)?;
     let mut descriptor = Descriptor::new(media_type::OCI_MANIFEST, written.digest, written.size);
-    descriptor.platform = Some(PlatformField {
+    descriptor.platform = Some(PlatformObject {
         architecture: binary.platform.architecture.clone(),
         os: binary.platform.os.clone(),
         variant: binary.platform.variant.clone(),
@@ -140,7 +149,7 @@ fn one(binary: &Binary, store: &Store, progress: &dyn Progress) -> Result<(Descr
     Ok((descriptor, manifest))
 }
 
-fn index(manifests: Vec<Descriptor>, store: &Store) -> Result<Descriptor> {
+fn build_index(manifests: Vec<Descriptor>, store: &Store) -> Result<Descriptor> {
     let index = Manifest {
         schema_version: 2,
         media_type: Some(media_type::OCI_INDEX.to_owned()),
@@ -149,14 +158,14 @@ fn index(manifests: Vec<Descriptor>, store: &Store) -> Result<Descriptor> {
         layers: vec![],
         manifests,
         subject: None,
-        annotations: labels(),
+        annotations: image_labels(),
     };
-    let written = document("the index", &index, store)?;
+    let written = store_document("the index", &index, store)?;
     Ok(Descriptor::new(media_type::OCI_INDEX, written.digest, written.size))
 }
 
 /// The image's config (image-spec 1.1, config.md).
-fn config(platform: &Platform, diff_id: &Digest) -> serde_json::Value {
+fn build_config(platform: &Platform, diff_id: &Digest) -> serde_json::Value {
     json!({
         "created": CREATED,
         "architecture": platform.architecture,
@@ -166,7 +175,7 @@ fn config(platform: &Platform, diff_id: &Digest) -> serde_json::Value {
             "Env": ENVIRONMENT,
             "Entrypoint": [ENTRYPOINT],
             "WorkingDir": "/",
-            "Labels": labels(),
+            "Labels": image_labels(),
         },
         "rootfs": {"type": "layers", "diff_ids": [diff_id]},
         "history": [{"created": CREATED, "created_by": "gantry image"}],
@@ -175,7 +184,7 @@ fn config(platform: &Platform, diff_id: &Digest) -> serde_json::Value {
 
 /// The image's description, as labels of its config and annotations of its manifests (keys of
 /// image-spec 1.1, annotations.md).
-fn labels() -> std::collections::BTreeMap<String, String> {
+fn image_labels() -> std::collections::BTreeMap<String, String> {
     [
         (annotation::TITLE, "gantry"),
         (annotation::VERSION, own_image::VERSION),
@@ -191,13 +200,17 @@ fn labels() -> std::collections::BTreeMap<String, String> {
 }
 
 /// Writes a value to the store as JSON.
-fn document(what: &str, value: &impl serde::Serialize, store: &Store) -> Result<types::lock::Blob> {
+fn store_document(
+    what: &str,
+    value: &impl serde::Serialize,
+    store: &Store,
+) -> Result<types::lock::Blob> {
     let bytes = serde_json::to_vec(value)
-        .map_err(|error| Error::document(format!("{what} of Gantry's own image"), error))?;
+        .map_err(|error| Error::invalid_document(format!("{what} of Gantry's own image"), error))?;
     store.put_bytes(&bytes)?;
     Ok(types::lock::Blob { digest: sha256(&bytes), size: bytes.len() as u64 })
 }
 
-fn refused(path: &Path, reason: String) -> Error {
+fn binary_error(path: &Path, reason: String) -> Error {
     Error::Local { path: path.to_owned(), reason }
 }

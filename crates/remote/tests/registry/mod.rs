@@ -12,14 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use gantry_remote::fetch::{self, Job, Report};
-use gantry_remote::oci::{self, Push, Registry, SparsePolicy, Want};
-use net::{Body, Client, Mirrors, Repeat, Request, RetryPolicy};
+use gantry_remote::fetch::{self, FetchJob, FetchReport};
+use gantry_remote::oci::{self, PlatformRequirement, RegistryClient, RegistrySink, SparsePolicy};
+use net::{Client, HttpRequest, Mirrors, RepeatPolicy, RequestBody, RetryPolicy};
 use serde_json::{Value, json};
-use store::progress::Silent;
-use store::{Damage, Put, Sink as _, Store};
-use types::lock::{Image, Lock, Origin};
-use types::naming::{Naming, Prefix};
+use store::progress::SilentProgress;
+use store::{DamagePolicy, PutResult, Sink as _, Store};
+use types::lock::{BlobOrigin, Lock, LockedImage};
+use types::naming::{NamingRule, RegistryPrefix};
 use types::{Digest, Platform, Reference, Root};
 
 /// A user with a store of their own. One registry is the mirror of all hosts.
@@ -42,35 +42,43 @@ impl User {
         Self { folder, client, mirrors: mirrors(url), store }
     }
 
-    pub fn registry(&self, reference: &Reference) -> Registry {
-        Registry::new(&self.client, &self.mirrors, reference.registry())
+    pub fn registry(&self, reference: &Reference) -> RegistryClient {
+        RegistryClient::new(&self.client, &self.mirrors, reference.registry())
     }
 
-    pub async fn inspect(&self, name: &str, platforms: &str) -> gantry_remote::Result<Image> {
+    pub async fn inspect(&self, name: &str, platforms: &str) -> gantry_remote::Result<LockedImage> {
         let (name, platforms) = (reference(name), self::platforms(platforms));
-        oci::inspect(&self.registry(&name), &self.store, &name, &platforms, Want::All).await
+        oci::inspect_image(
+            &self.registry(&name),
+            &self.store,
+            &name,
+            &platforms,
+            PlatformRequirement::All,
+        )
+        .await
     }
 
-    pub async fn fetch(&self, lock: &Lock) -> gantry_remote::Result<Report> {
-        fetch::fetch(&self.client, &self.store, self.jobs(lock), Arc::new(Silent)).await
+    pub async fn fetch(&self, lock: &Lock) -> gantry_remote::Result<FetchReport> {
+        fetch::fetch_blobs(&self.client, &self.store, self.jobs(lock), Arc::new(SilentProgress))
+            .await
     }
 
     /// The jobs to fetch everything that a lock lists.
-    pub fn jobs(&self, lock: &Lock) -> Vec<Job> {
-        let job = |content: &types::lock::Content<'_>| {
+    pub fn jobs(&self, lock: &Lock) -> Vec<FetchJob> {
+        let job = |content: &types::lock::LockedBlob<'_>| {
             let digest = &content.blob.digest;
             let (name, request) = match &content.origin {
-                Origin::Manifest(name) => {
+                BlobOrigin::Manifest(name) => {
                     (*name, self.registry(name).manifest_request(&name.with_digest(*digest)))
                 }
-                Origin::Blob(name) => {
+                BlobOrigin::Blob(name) => {
                     (*name, self.registry(name).blob_request(name.repository(), digest))
                 }
                 _ => panic!("an image has manifests and blobs"),
             };
-            Job { blob: content.blob, name: name.to_string(), request: request.unwrap() }
+            FetchJob { blob: content.blob, name: name.to_string(), request: request.unwrap() }
         };
-        lock.content().iter().map(job).collect()
+        lock.blobs().iter().map(job).collect()
     }
 
     /// Looks up the images, fetches all of them and publishes their roots.
@@ -82,29 +90,33 @@ impl User {
         let lock = lock(images);
         let report = self.fetch(&lock).await.unwrap();
         assert!(report.failed.is_empty(), "{:?}", report.failed);
-        self.store.publish(&lock.roots()).unwrap();
+        self.store.publish_roots(&lock.roots()).unwrap();
         lock
     }
 
-    pub fn push(&self, site: &str, policy: SparsePolicy) -> Push {
+    pub fn push(&self, site: &str, policy: SparsePolicy) -> RegistrySink {
         self.push_below(site, "ai", policy)
     }
 
-    pub fn push_below(&self, site: &str, path: &str, policy: SparsePolicy) -> Push {
-        let prefix: Prefix = format!("{site}/{path}").parse().unwrap();
+    pub fn push_below(&self, site: &str, path: &str, policy: SparsePolicy) -> RegistrySink {
+        let prefix: RegistryPrefix = format!("{site}/{path}").parse().unwrap();
         let roots = self.store.roots().unwrap();
-        let targets = prefix.targets(Naming::Path, roots.iter().map(|root| &root.name)).unwrap();
-        Push::new(&self.client, &self.mirrors, &prefix, targets, policy)
+        let targets =
+            prefix.site_references(NamingRule::Path, roots.iter().map(|root| &root.name)).unwrap();
+        RegistrySink::new(&self.client, &self.mirrors, &prefix, targets, policy)
     }
 
     /// Pushes every root as a load does, one after the other. Returns for each root what was done
     /// with its blobs.
-    pub async fn load(&self, push: &Push) -> gantry_remote::Result<BTreeMap<String, Vec<Put>>> {
-        let mut puts: BTreeMap<String, Vec<Put>> = BTreeMap::new();
+    pub async fn load(
+        &self,
+        push: &RegistrySink,
+    ) -> gantry_remote::Result<BTreeMap<String, Vec<PutResult>>> {
+        let mut puts: BTreeMap<String, Vec<PutResult>> = BTreeMap::new();
         for root in self.store.roots().unwrap() {
             let own = puts.entry(root.name.to_string()).or_default();
-            let closure = store::closure(&self.store, &root).unwrap();
-            if push.holds(&root, &closure).await? {
+            let closure = store::find_closure(&self.store, &root).unwrap();
+            if push.holds_root(&root, &closure).await? {
                 continue;
             }
             for blob in &closure.blobs {
@@ -114,7 +126,7 @@ impl User {
             for manifest in &closure.manifests {
                 let bytes = self.document(&manifest.digest);
                 if manifest.digest == root.descriptor.digest {
-                    push.publish(&root, bytes).await?;
+                    push.publish_root(&root, bytes).await?;
                 } else {
                     push.put_manifest(&root, manifest, bytes).await?;
                 }
@@ -131,7 +143,7 @@ impl User {
     ) -> gantry_remote::Result<()> {
         let push = self.push(site, SparsePolicy::Auto);
         for root in self.store.roots().unwrap() {
-            for blob in &store::closure(&self.store, &root).unwrap().blobs {
+            for blob in &store::find_closure(&self.store, &root).unwrap().blobs {
                 let (from, moved, size) = (Arc::new(self.store.clone()), moved.clone(), blob.size);
                 let told = move |bytes| {
                     // Only those of the large blob.
@@ -146,7 +158,7 @@ impl User {
     }
 
     pub fn document(&self, digest: &Digest) -> Vec<u8> {
-        store::document(&self.store, digest, 16 << 20).unwrap()
+        store::read_blob(&self.store, digest, 16 << 20).unwrap()
     }
 
     pub fn root(&self, name: &str) -> Root {
@@ -156,21 +168,22 @@ impl User {
 
     /// Asserts that nothing in the store is damaged and no root lacks content.
     pub fn assert_whole(&self) {
-        let verification = self.store.verify(Damage::Keep, NonZero::<usize>::MIN, &Silent).unwrap();
-        assert!(verification.is_whole(), "{verification:?}");
+        let verification =
+            self.store.verify(DamagePolicy::Keep, NonZero::<usize>::MIN, &SilentProgress).unwrap();
+        assert!(verification.is_intact(), "{verification:?}");
     }
 }
 
 /// A client with short waits between its attempts.
-pub fn client() -> net::Builder {
+pub fn client() -> net::ClientBuilder {
     let retry = RetryPolicy { first_wait: Duration::from_millis(10), ..RetryPolicy::default() };
     Client::builder().retry(retry)
 }
 
 /// A proxy with faults before `url`. Started on another thread, since it blocks on its own runtime.
-pub fn faults(url: &str) -> testkit::Faults {
+pub fn faults(url: &str) -> testkit::FaultProxy {
     let url = url.to_owned();
-    std::thread::spawn(move || testkit::Faults::before(&url)).join().unwrap()
+    std::thread::spawn(move || testkit::FaultProxy::in_front_of(&url)).join().unwrap()
 }
 
 pub fn mirrors(url: &str) -> Mirrors {
@@ -187,7 +200,7 @@ pub fn platforms(text: &str) -> Vec<Platform> {
     text.split(',').map(|one| one.parse().unwrap()).collect()
 }
 
-pub fn lock(images: Vec<Image>) -> Lock {
+pub fn lock(images: Vec<LockedImage>) -> Lock {
     let platforms = images.first().map(|image| image.platforms.clone()).unwrap_or_default();
     let (charts, models, files) = (vec![], vec![], vec![]);
     Lock { version: 1, name: "test".into(), platforms, charts, images, models, files }
@@ -221,17 +234,23 @@ impl Author {
     pub async fn blob(&self, bytes: &[u8]) -> Value {
         let digest = store::hash::sha256(bytes);
         let mut request =
-            Request::new(http::Method::POST, &format!("{}/blobs/uploads/", self.base)).unwrap();
-        let response = self.client.send(&request, Repeat::Never).await.unwrap();
+            HttpRequest::new(http::Method::POST, &format!("{}/blobs/uploads/", self.base)).unwrap();
+        let response = self.client.send(&request, RepeatPolicy::Never).await.unwrap();
         let location = response.header("location").unwrap().to_owned();
-        request.set_path_and_query(&location).unwrap();
+        request.follow_location(&location).unwrap();
         request.set_method(http::Method::PUT);
         let octets = http::HeaderValue::from_static("application/octet-stream");
         let request = request
             .query("digest", &digest.to_string())
             .header(http::header::CONTENT_TYPE, octets)
-            .body(Body::Bytes(bytes.to_vec().into()));
-        self.client.send(&request, Repeat::Never).await.unwrap().success().await.unwrap();
+            .body(RequestBody::Bytes(bytes.to_vec().into()));
+        self.client
+            .send(&request, RepeatPolicy::Never)
+            .await
+            .unwrap()
+            .require_success()
+            .await
+            .unwrap();
         json!({"mediaType": "application/octet-stream", "digest": digest, "size": bytes.len()})
     }
 
@@ -243,11 +262,17 @@ impl Author {
         let version = tag.map_or_else(|| digest.to_string(), str::to_owned);
         let size = bytes.len();
         let url = format!("{}/manifests/{version}", self.base);
-        let request = Request::new(http::Method::PUT, &url)
+        let request = HttpRequest::new(http::Method::PUT, &url)
             .unwrap()
             .header(http::header::CONTENT_TYPE, media_type.parse().unwrap())
-            .body(Body::Bytes(bytes.into()));
-        self.client.send(&request, Repeat::Never).await.unwrap().success().await.unwrap();
+            .body(RequestBody::Bytes(bytes.into()));
+        self.client
+            .send(&request, RepeatPolicy::Never)
+            .await
+            .unwrap()
+            .require_success()
+            .await
+            .unwrap();
         json!({"mediaType": media_type, "digest": digest, "size": size})
     }
 

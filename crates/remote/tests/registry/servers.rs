@@ -57,7 +57,7 @@ pub struct Tokens {
 pub fn with_tokens() -> Tokens {
     let folder = tempfile::tempdir().unwrap();
     let (key, certificate) = (folder.path().join("key.pem"), folder.path().join("cert.pem"));
-    tools::run(
+    tools::run_command(
         Command::new("openssl")
             .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30"])
             .args(["-subj", "/CN=tokens", "-keyout"])
@@ -78,7 +78,7 @@ pub fn with_tokens() -> Tokens {
     });
     let file = folder.path().join("config.json");
     fs::write(&file, config.to_string()).unwrap();
-    let child = tools::command("docker-registry")
+    let child = tools::tool_command("docker-registry")
         .arg("serve")
         .arg(&file)
         .stdout(Stdio::null())

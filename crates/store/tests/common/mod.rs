@@ -1,9 +1,9 @@
 //! What the tests of the store share: small images with layers that nobody else has.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use gantry_store::{Begin, Store, Writer};
+use gantry_store::{Store, WriteStart, Writer};
 use serde_json::json;
-use types::{Descriptor, Digest, Kind, Root, media_type};
+use types::{Descriptor, Digest, Root, RootKind, media_type};
 
 /// A manifest with these layers, all of it in the store, not published.
 pub(crate) fn image(store: &Store, name: &str, layers: &[&[u8]]) -> Root {
@@ -18,7 +18,7 @@ pub(crate) fn image(store: &Store, name: &str, layers: &[&[u8]]) -> Root {
     .to_string();
     let digest = store.put_bytes(manifest.as_bytes()).unwrap();
     let descriptor = Descriptor::new(media_type::OCI_MANIFEST, digest, manifest.len() as u64);
-    Root::new(name.parse().unwrap(), Kind::Image, descriptor)
+    Root::new(name.parse().unwrap(), RootKind::Image, descriptor)
 }
 
 pub(crate) fn blob(store: &Store, bytes: &[u8]) -> Descriptor {
@@ -28,9 +28,9 @@ pub(crate) fn blob(store: &Store, bytes: &[u8]) -> Descriptor {
 
 /// The writer of a blob that must not be there yet.
 pub(crate) fn writer(store: &Store, digest: &Digest, size: u64) -> Writer {
-    match store.writer(digest, size).unwrap() {
-        Begin::Writer(writer) => writer,
-        Begin::Present => panic!("{digest} is there already"),
+    match store.open_writer(digest, size).unwrap() {
+        WriteStart::Writer(writer) => writer,
+        WriteStart::Present => panic!("{digest} is there already"),
     }
 }
 

@@ -13,20 +13,22 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use gantry_testkit::{Images, World, workloads};
+use gantry_testkit::{TestEnvironment, TestImages, workloads};
 
 fn main() -> ExitCode {
     // A panic here is a tool that is missing: its words are enough, where it happened is noise.
-    std::panic::set_hook(Box::new(|panic| eprintln!("testkit: {}", words(panic))));
+    std::panic::set_hook(Box::new(|panic| eprintln!("testkit: {}", format_panic(panic))));
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["world", folder] | ["world", folder, "fast"] => world(Path::new(folder), &World::fast()),
-        ["world", folder, "slow"] => world(Path::new(folder), &World::slow()),
-        ["images"] | ["images", "fast"] => images(&Images::fast()),
-        ["images", "slow"] => images(&Images::slow()),
-        ["images", "cluster"] => images(&Images::cluster()),
-        ["models", folder] => models(Path::new(folder)),
+        ["world", folder] | ["world", folder, "fast"] => {
+            serve_environment(Path::new(folder), &TestEnvironment::fast())
+        }
+        ["world", folder, "slow"] => serve_environment(Path::new(folder), &TestEnvironment::slow()),
+        ["images"] | ["images", "fast"] => print_images(&TestImages::fast()),
+        ["images", "slow"] => print_images(&TestImages::slow()),
+        ["images", "cluster"] => print_images(&TestImages::cluster()),
+        ["models", folder] => build_models(Path::new(folder)),
         _ => {
             eprintln!(
                 "usage: testkit world FOLDER [fast|slow] | testkit images [fast|slow|cluster] | \
@@ -37,7 +39,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn world(folder: &Path, world: &World) -> ExitCode {
+fn serve_environment(folder: &Path, world: &TestEnvironment) -> ExitCode {
     let mut text = String::new();
     for (name, value) in [
         ("UPSTREAM", world.upstream().host().to_owned()),
@@ -61,7 +63,7 @@ fn world(folder: &Path, world: &World) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn images(images: &Images) -> ExitCode {
+fn print_images(images: &TestImages) -> ExitCode {
     for image in images.iter() {
         println!("{:>11}  {}  {}", image.bytes(), image.platforms.join(","), image.reference);
     }
@@ -69,19 +71,19 @@ fn images(images: &Images) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn models(folder: &Path) -> ExitCode {
+fn build_models(folder: &Path) -> ExitCode {
     let gguf = folder.join("gguf");
     let copied = std::fs::create_dir_all(&gguf)
-        .and_then(|()| std::fs::copy(workloads::gguf(), gguf.join("gantry-tiny.gguf")));
+        .and_then(|()| std::fs::copy(workloads::gguf_path(), gguf.join("gantry-tiny.gguf")));
     if let Err(error) = copied {
         eprintln!("testkit: cannot write {}: {error}", gguf.display());
         return ExitCode::FAILURE;
     }
-    workloads::ollama(&folder.join("ollama"));
-    workloads::hub_cache(&folder.join("hub"));
+    workloads::write_ollama_models(&folder.join("ollama"));
+    workloads::write_hub_cache(&folder.join("hub"));
     ExitCode::SUCCESS
 }
 
-fn words(panic: &std::panic::PanicHookInfo<'_>) -> String {
+fn format_panic(panic: &std::panic::PanicHookInfo<'_>) -> String {
     panic.payload_as_str().unwrap_or("failed").to_owned()
 }

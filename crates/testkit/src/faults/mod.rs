@@ -21,9 +21,9 @@ use tokio::runtime::Runtime;
 
 /// A proxy on a free port of loopback that causes failures; closed on drop.
 #[derive(Debug)]
-pub struct Faults {
+pub struct FaultProxy {
     address: SocketAddr,
-    state: Arc<State>,
+    state: Arc<FaultProxyState>,
     runtime: Option<Runtime>,
 }
 
@@ -32,7 +32,7 @@ pub struct Faults {
 /// Faults in a body apply only to successful responses to GET that are long enough for them; other
 /// responses pass, and are not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum WireFault {
     /// The connection is closed after so many bytes of the body.
     Cut {
         /// Bytes of this answer's body that arrive.
@@ -66,7 +66,7 @@ pub enum Fault {
 
 /// How many matching requests a fault applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Times {
+pub enum FaultRepeats {
     /// So often.
     Exactly(usize),
     /// Every time.
@@ -75,7 +75,7 @@ pub enum Times {
 
 /// A request that the proxy has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub struct SeenRequest {
     /// `GET`.
     pub method: String,
     /// Path and query: `/v2/library/nginx/manifests/1.22`.
@@ -87,39 +87,39 @@ pub struct Request {
     /// The status that was answered; `None` while there is no answer, and when there was none.
     pub status: Option<u16>,
     /// The fault that befell it.
-    pub fault: Option<Fault>,
+    pub fault: Option<WireFault>,
     /// Bytes of the body that went out to the client. When it is killed, some of them (a socket's
     /// buffer, at most) have not reached it.
     pub sent: u64,
 }
 
-impl Request {
+impl SeenRequest {
     /// The first byte that a `Range` asks for; 0 without one.
-    pub fn start(&self) -> u64 {
+    pub fn range_start(&self) -> u64 {
         let range = self.range.as_deref().and_then(|range| range.strip_prefix("bytes="));
         range.and_then(|range| range.split('-').next()?.parse().ok()).unwrap_or(0)
     }
 }
 
 #[derive(Debug)]
-struct State {
+struct FaultProxyState {
     upstream: String,
-    rules: Mutex<Vec<Rule>>,
-    requests: Mutex<Vec<Request>>,
+    rules: Mutex<Vec<FaultRule>>,
+    requests: Mutex<Vec<SeenRequest>>,
 }
 
 #[derive(Debug)]
-struct Rule {
+struct FaultRule {
     part: String,
-    fault: Fault,
-    times: Times,
+    fault: WireFault,
+    times: FaultRepeats,
 }
 
-impl Faults {
+impl FaultProxy {
     /// Starts a proxy in front of a server (`http://127.0.0.1:5000`). Until a fault is added, it only
     /// forwards and records requests.
-    pub fn before(upstream: &str) -> Self {
-        let state = Arc::new(State {
+    pub fn in_front_of(upstream: &str) -> Self {
+        let state = Arc::new(FaultProxyState {
             upstream: upstream.trim_end_matches('/').to_owned(),
             rules: Mutex::default(),
             requests: Mutex::default(),
@@ -131,7 +131,8 @@ impl Faults {
             .expect("a runtime can be made");
         // On a thread of its own: the test may run on a runtime already.
         let address = std::thread::scope(|scope| {
-            let listening = scope.spawn(|| runtime.block_on(proxy::listen(Arc::clone(&state))));
+            let listening =
+                scope.spawn(|| runtime.block_on(proxy::listen_on_loopback(Arc::clone(&state))));
             listening.join().expect("loopback can be listened on")
         });
         Self { address, state, runtime: Some(runtime) }
@@ -149,33 +150,33 @@ impl Faults {
 
     /// Adds a fault for requests whose path and query contain `part`. Of several faults that match,
     /// the one that was added first is used up first.
-    pub fn on(&self, part: &str, fault: Fault, times: Times) {
-        self.state.rules().push(Rule { part: part.to_owned(), fault, times });
+    pub fn inject(&self, part: &str, fault: WireFault, times: FaultRepeats) {
+        self.state.rules().push(FaultRule { part: part.to_owned(), fault, times });
     }
 
     /// Removes all faults.
-    pub fn mend(&self) {
+    pub fn remove_faults(&self) {
         self.state.rules().clear();
     }
 
     /// All requests so far, in the order of their arrival.
-    pub fn requests(&self) -> Vec<Request> {
+    pub fn requests(&self) -> Vec<SeenRequest> {
         self.state.requests().clone()
     }
 
     /// Bytes of bodies that went out for paths that contain `part`.
-    pub fn sent(&self, part: &str) -> u64 {
+    pub fn sent_bytes(&self, part: &str) -> u64 {
         let requests = self.state.requests();
         requests.iter().filter(|request| request.path.contains(part)).map(|one| one.sent).sum()
     }
 
     /// Forgets all requests so far.
-    pub fn forget(&self) {
+    pub fn forget_requests(&self) {
         self.state.requests().clear();
     }
 }
 
-impl Drop for Faults {
+impl Drop for FaultProxy {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             // A stalled answer would be waited for without end.
@@ -186,22 +187,22 @@ impl Drop for Faults {
 
 // === impl State ===
 
-impl State {
-    fn rules(&self) -> MutexGuard<'_, Vec<Rule>> {
+impl FaultProxyState {
+    fn rules(&self) -> MutexGuard<'_, Vec<FaultRule>> {
         self.rules.lock().expect("nothing panics while it holds the rules")
     }
 
-    fn requests(&self) -> MutexGuard<'_, Vec<Request>> {
+    fn requests(&self) -> MutexGuard<'_, Vec<SeenRequest>> {
         self.requests.lock().expect("nothing panics while it holds the requests")
     }
 
     /// Takes the first fault for a path that `fits`, and counts it.
-    fn take(&self, path: &str, fits: impl Fn(&Fault) -> bool) -> Option<Fault> {
+    fn take_fault(&self, path: &str, fits: impl Fn(&WireFault) -> bool) -> Option<WireFault> {
         let mut rules = self.rules();
         let rule = rules.iter_mut().find(|rule| {
-            rule.times != Times::Exactly(0) && path.contains(&rule.part) && fits(&rule.fault)
+            rule.times != FaultRepeats::Exactly(0) && path.contains(&rule.part) && fits(&rule.fault)
         })?;
-        if let Times::Exactly(left) = &mut rule.times {
+        if let FaultRepeats::Exactly(left) = &mut rule.times {
             *left -= 1;
         }
         Some(rule.fault)

@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Fault, Request, State};
+use super::{FaultProxyState, SeenRequest, WireFault};
 
 /// What hyper may hold back from the socket, so that the count of bytes sent is close to the truth.
 const WRITE_BUFFER: usize = 64 << 10;
@@ -26,10 +26,10 @@ const FLUSH: Duration = Duration::from_millis(20);
 /// A slow body comes in so many pieces a second.
 const SLOW_PIECES: u64 = 20;
 
-type Body = UnsyncBoxBody<Bytes, io::Error>;
+type ProxyBody = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Starts to listen, and serves on the current runtime for as long as that lives.
-pub(crate) async fn listen(state: Arc<State>) -> SocketAddr {
+pub(crate) async fn listen_on_loopback(state: Arc<FaultProxyState>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
     let address = listener.local_addr().expect("a listener has an address");
     let client = reqwest::Client::builder()
@@ -42,16 +42,16 @@ pub(crate) async fn listen(state: Arc<State>) -> SocketAddr {
         .expect("a client can be made");
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            tokio::spawn(connection(socket, Arc::clone(&state), client.clone()));
+            tokio::spawn(serve_connection(socket, Arc::clone(&state), client.clone()));
         }
     });
     address
 }
 
-async fn connection(socket: TcpStream, state: Arc<State>, client: reqwest::Client) {
+async fn serve_connection(socket: TcpStream, state: Arc<FaultProxyState>, client: reqwest::Client) {
     // Without it every small answer waits for the client's delayed acknowledgement.
     let _ = socket.set_nodelay(true);
-    let service = service_fn(|request| answer(request, Arc::clone(&state), client.clone()));
+    let service = service_fn(|request| answer_request(request, Arc::clone(&state), client.clone()));
     // An error is a client that went away, or a fault that was asked for.
     let _ = hyper::server::conn::http1::Builder::new()
         .max_buf_size(WRITE_BUFFER)
@@ -60,51 +60,51 @@ async fn connection(socket: TcpStream, state: Arc<State>, client: reqwest::Clien
 }
 
 /// An error closes the connection without an answer.
-async fn answer(
+async fn answer_request(
     request: http::Request<Incoming>,
-    state: Arc<State>,
+    state: Arc<FaultProxyState>,
     client: reqwest::Client,
-) -> Result<Response<Body>, io::Error> {
+) -> Result<Response<ProxyBody>, io::Error> {
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    let number = remember(&state, &request, &path);
+    let number = record_request(&state, &request, &path);
 
-    let early = |fault: &Fault| matches!(fault, Fault::Status { .. } | Fault::Drop);
-    if let Some(fault) = state.take(&path, early) {
-        if matches!(fault, Fault::Status { .. }) {
+    let early = |fault: &WireFault| matches!(fault, WireFault::Status { .. } | WireFault::Drop);
+    if let Some(fault) = state.take_fault(&path, early) {
+        if matches!(fault, WireFault::Status { .. }) {
             // A client that is still sending would see a broken connection, not the answer.
             let mut body = request.into_body();
             while body.frame().await.is_some_and(|frame| frame.is_ok()) {}
         }
-        return refuse(&state, number, fault);
+        return refuse_request(&state, number, fault);
     }
 
     let method = request.method().clone();
-    let response = match forward(request, &state.upstream, &path, &client).await {
+    let response = match forward_request(request, &state.upstream, &path, &client).await {
         Ok(response) => response,
-        Err(error) => return Ok(text(StatusCode::BAD_GATEWAY, &error.to_string())),
+        Err(error) => return Ok(text_response(StatusCode::BAD_GATEWAY, &error.to_string())),
     };
     let status = response.status();
     let length = response.content_length();
     let fault = if method == Method::GET && status.is_success() {
-        state.take(&path, |fault| befalls_body(fault, length))
+        state.take_fault(&path, |fault| is_body_fault(fault, length))
     } else {
         None
     };
-    note(&state, number, |request| {
+    update_request(&state, number, |request| {
         request.status = Some(status.as_u16());
         request.fault = fault;
     });
 
     let mut answer = Response::new(());
     *answer.status_mut() = status;
-    *answer.headers_mut() = end_to_end(response.headers());
+    *answer.headers_mut() = end_to_end_headers(response.headers());
     let bytes = response.bytes_stream().map(|piece| piece.map_err(io::Error::other)).boxed();
-    let bytes = counted(befallen(bytes, fault), state, number);
+    let bytes = count_bytes(apply_body_fault(bytes, fault), state, number);
     let body = StreamBody::new(bytes.map(|piece| piece.map(Frame::data)));
     Ok(answer.map(|()| body.boxed_unsync()))
 }
 
-async fn forward(
+async fn forward_request(
     request: http::Request<Incoming>,
     upstream: &str,
     path: &str,
@@ -114,64 +114,68 @@ async fn forward(
     client
         .request(parts.method, format!("{upstream}{path}"))
         // With the client's `Host`, so that addresses that the server makes lead through here.
-        .headers(end_to_end(&parts.headers))
+        .headers(end_to_end_headers(&parts.headers))
         .body(reqwest::Body::wrap(body))
         .send()
         .await
 }
 
-fn refuse(state: &State, number: usize, fault: Fault) -> Result<Response<Body>, io::Error> {
-    let Fault::Status { code, retry_after } = fault else {
-        note(state, number, |request| request.fault = Some(fault));
+fn refuse_request(
+    state: &FaultProxyState,
+    number: usize,
+    fault: WireFault,
+) -> Result<Response<ProxyBody>, io::Error> {
+    let WireFault::Status { code, retry_after } = fault else {
+        update_request(state, number, |request| request.fault = Some(fault));
         return Err(io::Error::other("dropped, as asked for"));
     };
-    note(state, number, |request| {
+    update_request(state, number, |request| {
         request.fault = Some(fault);
         request.status = Some(code);
     });
     let status = StatusCode::from_u16(code).expect("a fault's status is a valid one");
-    let mut response = text(status, "a fault that was asked for");
+    let mut response = text_response(status, "a fault that was asked for");
     if let Some(time) = retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, time.as_secs().into());
     }
     Ok(response)
 }
 
-fn befalls_body(fault: &Fault, length: Option<u64>) -> bool {
+fn is_body_fault(fault: &WireFault, length: Option<u64>) -> bool {
     let length = length.unwrap_or(u64::MAX);
     match fault {
-        Fault::Cut { after } | Fault::Stall { after } => *after < length,
-        Fault::Flip { at } => *at < length,
-        Fault::Slow { .. } => true,
-        Fault::Status { .. } | Fault::Drop => false,
+        WireFault::Cut { after } | WireFault::Stall { after } => *after < length,
+        WireFault::Flip { at } => *at < length,
+        WireFault::Slow { .. } => true,
+        WireFault::Status { .. } | WireFault::Drop => false,
     }
 }
 
-type Bodies = BoxStream<'static, io::Result<Bytes>>;
+type BodyStream = BoxStream<'static, io::Result<Bytes>>;
 
 /// The body as its fault leaves it.
-fn befallen(body: Bodies, fault: Option<Fault>) -> Bodies {
+fn apply_body_fault(body: BodyStream, fault: Option<WireFault>) -> BodyStream {
     match fault {
-        Some(Fault::Cut { after }) => {
+        Some(WireFault::Cut { after }) => {
             let cut = stream::once(async {
                 tokio::time::sleep(FLUSH).await;
                 Err(io::Error::other("cut, as asked for"))
             });
-            first(body, after).chain(cut).boxed()
+            take_first_bytes(body, after).chain(cut).boxed()
         }
-        Some(Fault::Stall { after }) => {
-            first(body, after).chain(stream::once(future::pending())).boxed()
+        Some(WireFault::Stall { after }) => {
+            take_first_bytes(body, after).chain(stream::once(future::pending())).boxed()
         }
-        Some(Fault::Flip { at }) => with_places(body)
-            .map(move |(place, piece)| piece.map(|piece| flipped(piece, place, at)))
+        Some(WireFault::Flip { at }) => with_offsets(body)
+            .map(move |(place, piece)| piece.map(|piece| flip_byte(piece, place, at)))
             .boxed(),
-        Some(Fault::Slow { bytes_per_second }) => slowed(body, bytes_per_second),
-        Some(Fault::Status { .. } | Fault::Drop) | None => body,
+        Some(WireFault::Slow { bytes_per_second }) => slow_down(body, bytes_per_second),
+        Some(WireFault::Status { .. } | WireFault::Drop) | None => body,
     }
 }
 
-fn first(body: Bodies, bytes: u64) -> impl Stream<Item = io::Result<Bytes>> + Send {
-    with_places(body).take_while(move |(place, _)| future::ready(*place < bytes)).map(
+fn take_first_bytes(body: BodyStream, bytes: u64) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    with_offsets(body).take_while(move |(place, _)| future::ready(*place < bytes)).map(
         move |(place, piece)| {
             piece.map(|mut piece| {
                 let left = usize::try_from(bytes - place).unwrap_or(usize::MAX);
@@ -183,7 +187,7 @@ fn first(body: Bodies, bytes: u64) -> impl Stream<Item = io::Result<Bytes>> + Se
 }
 
 /// Each piece with its place in the body.
-fn with_places(body: Bodies) -> impl Stream<Item = (u64, io::Result<Bytes>)> + Send {
+fn with_offsets(body: BodyStream) -> impl Stream<Item = (u64, io::Result<Bytes>)> + Send {
     let mut next = 0;
     body.map(move |piece| {
         let place = next;
@@ -192,7 +196,7 @@ fn with_places(body: Bodies) -> impl Stream<Item = (u64, io::Result<Bytes>)> + S
     })
 }
 
-fn flipped(piece: Bytes, place: u64, at: u64) -> Bytes {
+fn flip_byte(piece: Bytes, place: u64, at: u64) -> Bytes {
     let Some(index) = at.checked_sub(place).filter(|index| *index < piece.len() as u64) else {
         return piece;
     };
@@ -201,7 +205,7 @@ fn flipped(piece: Bytes, place: u64, at: u64) -> Bytes {
     bytes.freeze()
 }
 
-fn slowed(body: Bodies, bytes_per_second: u64) -> Bodies {
+fn slow_down(body: BodyStream, bytes_per_second: u64) -> BodyStream {
     let size = usize::try_from(bytes_per_second / SLOW_PIECES).unwrap_or(usize::MAX).max(1);
     body.flat_map(move |piece| {
         let pieces: Vec<io::Result<Bytes>> = match piece {
@@ -220,23 +224,23 @@ fn slowed(body: Bodies, bytes_per_second: u64) -> Bodies {
     .boxed()
 }
 
-fn counted(
-    body: Bodies,
-    state: Arc<State>,
+fn count_bytes(
+    body: BodyStream,
+    state: Arc<FaultProxyState>,
     number: usize,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     body.inspect(move |piece| {
         if let Ok(piece) = piece {
-            note(&state, number, |request| request.sent += piece.len() as u64);
+            update_request(&state, number, |request| request.sent += piece.len() as u64);
         }
     })
 }
 
-fn remember(state: &State, request: &http::Request<Incoming>, path: &str) -> usize {
+fn record_request(state: &FaultProxyState, request: &http::Request<Incoming>, path: &str) -> usize {
     let headers = request.headers();
     let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     let mut requests = state.requests();
-    requests.push(Request {
+    requests.push(SeenRequest {
         method: request.method().to_string(),
         path: path.to_owned(),
         range: range.map(String::from),
@@ -249,14 +253,14 @@ fn remember(state: &State, request: &http::Request<Incoming>, path: &str) -> usi
 }
 
 /// A request that was forgotten meanwhile stays so.
-fn note(state: &State, number: usize, change: impl FnOnce(&mut Request)) {
+fn update_request(state: &FaultProxyState, number: usize, change: impl FnOnce(&mut SeenRequest)) {
     if let Some(request) = state.requests().get_mut(number) {
         change(request);
     }
 }
 
 /// The headers without those of one connection (RFC 9110, section 7.6.1).
-fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+fn end_to_end_headers(headers: &HeaderMap) -> HeaderMap {
     let hop: [HeaderName; 4] = [
         header::CONNECTION,
         header::TRANSFER_ENCODING,
@@ -267,7 +271,7 @@ fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-fn text(status: StatusCode, text: &str) -> Response<Body> {
+fn text_response(status: StatusCode, text: &str) -> Response<ProxyBody> {
     let body = Full::new(Bytes::from(text.to_owned()));
     let body = body.map_err(|never: Infallible| match never {});
     let mut response = Response::new(body.boxed_unsync());

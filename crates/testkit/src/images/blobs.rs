@@ -12,12 +12,12 @@ const BUFFER: usize = 1 << 20;
 
 /// The folder `blobs/` of a layout.
 #[derive(Debug, Clone)]
-pub(crate) struct Blobs {
+pub(crate) struct TestBlobs {
     folder: PathBuf,
 }
 
 /// A blob while it is written: hashed as the bytes flow.
-pub(crate) struct BlobWriter {
+pub(crate) struct TestBlobWriter {
     file: BufWriter<File>,
     path: PathBuf,
     folder: PathBuf,
@@ -25,7 +25,7 @@ pub(crate) struct BlobWriter {
     size: u64,
 }
 
-impl Blobs {
+impl TestBlobs {
     /// The blobs of a layout, its folder made.
     pub(crate) fn new(layout: &Path) -> Self {
         let folder = layout.join("blobs/sha256");
@@ -34,22 +34,22 @@ impl Blobs {
     }
 
     /// A small blob at once.
-    pub(crate) fn put(&self, media_type: &str, bytes: &[u8]) -> Descriptor {
-        let digest = sha256(bytes);
+    pub(crate) fn put_bytes(&self, media_type: &str, bytes: &[u8]) -> Descriptor {
+        let digest = sha256_digest(bytes);
         fs::write(self.path(&digest), bytes).expect("a blob can be written");
         Descriptor::new(media_type, digest, bytes.len() as u64)
     }
 
     /// A document; its keys stay in the order given.
     pub(crate) fn put_json(&self, media_type: &str, document: &serde_json::Value) -> Descriptor {
-        self.put(media_type, document.to_string().as_bytes())
+        self.put_bytes(media_type, document.to_string().as_bytes())
     }
 
     /// A large blob; `name` is unique among those being written.
-    pub(crate) fn writer(&self, name: &str) -> BlobWriter {
+    pub(crate) fn writer(&self, name: &str) -> TestBlobWriter {
         let path = self.folder.join(format!(".{name}"));
         let file = File::create(&path).expect("a blob can be made");
-        BlobWriter {
+        TestBlobWriter {
             file: BufWriter::with_capacity(BUFFER, file),
             path,
             folder: self.folder.clone(),
@@ -64,17 +64,17 @@ impl Blobs {
     }
 }
 
-impl BlobWriter {
+impl TestBlobWriter {
     /// Ends the blob: it gets its name.
     pub(crate) fn finish(mut self, media_type: &str) -> Descriptor {
         self.file.flush().expect("a blob can be written");
-        let digest = finished(self.hash);
+        let digest = finish_digest(self.hash);
         fs::rename(&self.path, self.folder.join(digest.hex())).expect("a blob can be named");
         Descriptor::new(media_type, digest, self.size)
     }
 }
 
-impl Write for BlobWriter {
+impl Write for TestBlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write_all(bytes)?;
         self.hash.update(bytes);
@@ -88,13 +88,13 @@ impl Write for BlobWriter {
 }
 
 /// The digest of bytes at hand.
-pub(crate) fn sha256(bytes: &[u8]) -> Digest {
+pub(crate) fn sha256_digest(bytes: &[u8]) -> Digest {
     let mut hash = Context::new(&SHA256);
     hash.update(bytes);
-    finished(hash)
+    finish_digest(hash)
 }
 
 /// The digest of a hash that has seen all.
-pub(crate) fn finished(hash: Context) -> Digest {
+pub(crate) fn finish_digest(hash: Context) -> Digest {
     Digest::from_bytes(hash.finish().as_ref().try_into().expect("a sha256 has 32 bytes"))
 }

@@ -11,14 +11,17 @@ use std::thread;
 use serde_json::{Value, json};
 use types::{Descriptor, Reference, media_type};
 
-use super::blobs::{Blobs, sha256};
-use super::companions::{self, plain};
+use super::blobs::{TestBlobs, sha256_digest};
+use super::companions::{self, plain_descriptor};
 use super::compiled;
-use super::debian::{Debian, Package, beyond};
-use super::layer::{self, Layer, Place};
+use super::debian::{DebianArchive, DebianPackage, packages_beyond};
+use super::layer::{self, BuiltLayer, LayerPosition};
 use super::python;
-use super::recipe::{Companions, Format, Image as Wanted, Layer as Content, Recipe, Weights};
-use super::{Document, Image, Images, cache};
+use super::recipes::{
+    ImageCompanions, ImageRecipe as Wanted, ImageSetRecipe, LayerRecipe as Content, ManifestFormat,
+    ModelWeights,
+};
+use super::{TestImage, TestImages, TestManifest, cache_folder};
 use crate::tools;
 
 /// Goes up when the same recipe gives other bytes than before, so that caches are made anew.
@@ -27,26 +30,26 @@ const GENERATION: u32 = 2;
 const CREATED: &str = "2024-01-01T00:00:00Z";
 
 /// The set of a recipe: from the cache, or made now.
-pub(crate) fn cached(recipe: &Recipe) -> Images {
-    let key = sha256(format!("{GENERATION} {recipe:?}").as_bytes()).short();
-    let folder = cache().join(format!("{}-{key}", recipe.name));
-    if let Some(images) = Images::read(&folder) {
+pub(crate) fn build_cached(recipe: &ImageSetRecipe) -> TestImages {
+    let key = sha256_digest(format!("{GENERATION} {recipe:?}").as_bytes()).short_hex();
+    let folder = cache_folder().join(format!("{}-{key}", recipe.name));
+    if let Some(images) = TestImages::read_set(&folder) {
         return images;
     }
-    fs::create_dir_all(cache()).expect("a cache folder can be made");
-    let lock =
-        File::create(cache().join(format!("{}.lock", recipe.name))).expect("a lock can be made");
+    fs::create_dir_all(cache_folder()).expect("a cache folder can be made");
+    let lock = File::create(cache_folder().join(format!("{}.lock", recipe.name)))
+        .expect("a lock can be made");
     lock.lock().expect("a lock can be waited for");
     // Another process may have made it while this one waited.
-    if let Some(images) = Images::read(&folder) {
+    if let Some(images) = TestImages::read_set(&folder) {
         return images;
     }
-    let unfinished = cache().join(format!("{}-{key}.unfinished", recipe.name));
+    let unfinished = cache_folder().join(format!("{}-{key}.unfinished", recipe.name));
     let _ = fs::remove_dir_all(&unfinished);
-    build(recipe, &unfinished);
+    build_set(recipe, &unfinished);
     let _ = fs::remove_dir_all(&folder);
     fs::rename(&unfinished, &folder).expect("a finished set can be named");
-    Images::read(&folder).expect("a set that was just made can be read")
+    TestImages::read_set(&folder).expect("a set that was just made can be read")
 }
 
 /// The folder of one image's layout.
@@ -55,36 +58,39 @@ pub(crate) fn folder_name(reference: &Reference) -> String {
 }
 
 /// A layer is the same where all content below it is the same.
-type Key = (&'static str, Vec<Content>);
+type LayerKey = (&'static str, Vec<Content>);
 
 /// A layer to be made.
-struct Task {
-    key: Key,
-    packages: Vec<Package>,
+struct LayerTask {
+    key: LayerKey,
+    packages: Vec<DebianPackage>,
     /// Roughly how much work it is, in bytes.
     work: u64,
 }
 
 /// Makes a recipe's images in a folder that exists.
-pub(crate) fn build(recipe: &Recipe, folder: &Path) {
-    let blobs = Blobs::new(folder);
-    let tasks = tasks(recipe);
-    let packages: HashMap<Key, Vec<Package>> =
+pub(crate) fn build_set(recipe: &ImageSetRecipe, folder: &Path) {
+    let blobs = TestBlobs::new(folder);
+    let tasks = list_tasks(recipe);
+    let packages: HashMap<LayerKey, Vec<DebianPackage>> =
         tasks.iter().map(|task| (task.key.clone(), task.packages.clone())).collect();
-    let layers = layers(&blobs, tasks);
-    let images: Vec<Image> =
-        recipe.images.iter().map(|wanted| image(&blobs, wanted, &layers, &packages)).collect();
+    let layers = build_layers(&blobs, tasks);
+    let images: Vec<TestImage> = recipe
+        .images
+        .iter()
+        .map(|wanted| build_image(&blobs, wanted, &layers, &packages))
+        .collect();
     for image in &images {
-        layout(folder, image);
+        write_layout(folder, image);
     }
     let text = serde_json::to_string_pretty(&images).expect("images are plain data");
     fs::write(folder.join("images.json"), text).expect("a set can be written");
 }
 
 /// All different layers, their packages downloaded, the largest first.
-fn tasks(recipe: &Recipe) -> Vec<Task> {
-    let mut tasks: HashMap<Key, Task> = HashMap::new();
-    let mut debians: HashMap<&str, Debian> = HashMap::new();
+fn list_tasks(recipe: &ImageSetRecipe) -> Vec<LayerTask> {
+    let mut tasks: HashMap<LayerKey, LayerTask> = HashMap::new();
+    let mut debians: HashMap<&str, DebianArchive> = HashMap::new();
     for image in &recipe.images {
         for architecture in image.architectures {
             for height in 1..=image.layers.len() {
@@ -96,10 +102,14 @@ fn tasks(recipe: &Recipe) -> Vec<Task> {
                     Some(Content::Packages(_) | Content::Lean { .. }) => {
                         let debian = debians
                             .entry(architecture)
-                            .or_insert_with(|| Debian::new(architecture));
+                            .or_insert_with(|| DebianArchive::new(architecture));
                         packages_task(debian, key.clone(), &tasks)
                     }
-                    content => Task { work: work(content), key: key.clone(), packages: Vec::new() },
+                    content => LayerTask {
+                        work: estimate_work(content),
+                        key: key.clone(),
+                        packages: Vec::new(),
+                    },
                 };
                 tasks.insert(key, task);
             }
@@ -107,24 +117,28 @@ fn tasks(recipe: &Recipe) -> Vec<Task> {
     }
     for (architecture, debian) in &debians {
         let of = tasks.values().filter(|task| task.key.0 == *architecture);
-        debian.download(of.flat_map(|task| &task.packages));
+        debian.download_packages(of.flat_map(|task| &task.packages));
     }
-    let mut tasks: Vec<Task> = tasks.into_values().collect();
+    let mut tasks: Vec<LayerTask> = tasks.into_values().collect();
     tasks.sort_by_key(|task| std::cmp::Reverse(task.work));
     tasks
 }
 
 /// How much work a layer without packages is.
-fn work(content: Option<&Content>) -> u64 {
+fn estimate_work(content: Option<&Content>) -> u64 {
     match content {
         Some(Content::HubCache(_)) => {
-            tools::model().join("model.safetensors").metadata().map_or(0, |file| file.len())
+            tools::model_folder().join("model.safetensors").metadata().map_or(0, |file| file.len())
         }
         _ => 0,
     }
 }
 
-fn packages_task(debian: &Debian, key: Key, known: &HashMap<Key, Task>) -> Task {
+fn packages_task(
+    debian: &DebianArchive,
+    key: LayerKey,
+    known: &HashMap<LayerKey, LayerTask>,
+) -> LayerTask {
     let (architecture, content) = &key;
     let names: Vec<&str> = content
         .iter()
@@ -138,16 +152,16 @@ fn packages_task(debian: &Debian, key: Key, known: &HashMap<Key, Task>) -> Task 
         .filter_map(|height| known.get(&(*architecture, content[..height].to_vec())))
         .flat_map(|task| task.packages.iter().map(|package| package.name.clone()))
         .collect();
-    let mut packages = beyond(debian.packages(&names), &below);
+    let mut packages = packages_beyond(debian.find_packages(&names), &below);
     if let Some(Content::Lean { without, .. }) = content.last() {
         packages.retain(|package| !without.contains(&package.name.as_str()));
     }
     let work = packages.iter().map(|package| package.size).sum();
-    Task { key, packages, work }
+    LayerTask { key, packages, work }
 }
 
 /// Makes the layers, one a core at a time.
-fn layers(blobs: &Blobs, tasks: Vec<Task>) -> HashMap<Key, Layer> {
+fn build_layers(blobs: &TestBlobs, tasks: Vec<LayerTask>) -> HashMap<LayerKey, BuiltLayer> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let queue = Mutex::new(tasks.into_iter().enumerate());
     let done = Mutex::new(HashMap::new());
@@ -157,7 +171,7 @@ fn layers(blobs: &Blobs, tasks: Vec<Task>) -> HashMap<Key, Layer> {
                 loop {
                     let next = queue.lock().expect("no builder panics with the queue").next();
                     let Some((number, task)) = next else { return };
-                    let layer = make(blobs, &number.to_string(), &task);
+                    let layer = build_layer(blobs, &number.to_string(), &task);
                     done.lock().expect("no builder panics with the map").insert(task.key, layer);
                 }
             });
@@ -166,95 +180,98 @@ fn layers(blobs: &Blobs, tasks: Vec<Task>) -> HashMap<Key, Layer> {
     done.into_inner().expect("all builders have ended well")
 }
 
-fn make(blobs: &Blobs, name: &str, task: &Task) -> Layer {
-    let place = if task.key.1.len() == 1 { Place::Base } else { Place::Above };
+fn build_layer(blobs: &TestBlobs, name: &str, task: &LayerTask) -> BuiltLayer {
+    let place = if task.key.1.len() == 1 { LayerPosition::Base } else { LayerPosition::Above };
     match task.key.1.last() {
         Some(Content::HubCache(weights)) => {
-            let folder = tools::model();
+            let folder = tools::model_folder();
             let files = layer::model_files(&folder, |file| {
-                *weights == Weights::With || file != Path::new("model.safetensors")
+                *weights == ModelWeights::With || file != Path::new("model.safetensors")
             });
-            layer::of_hub_cache(blobs, name, &folder, &files)
+            layer::build_hub_cache_layer(blobs, name, &folder, &files)
         }
-        Some(Content::Text(text)) => layer::of_text(blobs, name, text),
-        Some(Content::Python(packages)) => {
-            layer::of_folder(blobs, name, &python::packages(packages), python::PLACE)
-        }
+        Some(Content::Text(text)) => layer::build_text_layer(blobs, name, text),
+        Some(Content::Python(packages)) => layer::build_folder_layer(
+            blobs,
+            name,
+            &python::install_packages(packages),
+            python::PLACE,
+        ),
         Some(Content::Built(program)) => {
-            let (folder, place) = compiled::program(*program);
-            layer::of_folder(blobs, name, &folder, place)
+            let (folder, place) = compiled::compile_program(*program);
+            layer::build_folder_layer(blobs, name, &folder, place)
         }
-        Some(Content::Files(files)) => layer::of_files(blobs, name, files),
-        _ => layer::of_packages(blobs, name, &task.packages, place),
+        Some(Content::Files(files)) => layer::build_file_layer(blobs, name, files),
+        _ => layer::build_package_layer(blobs, name, &task.packages, place),
     }
 }
 
 /// Writes an image's documents.
-fn image(
-    blobs: &Blobs,
+fn build_image(
+    blobs: &TestBlobs,
     wanted: &Wanted,
-    layers: &HashMap<Key, Layer>,
-    packages: &HashMap<Key, Vec<Package>>,
-) -> Image {
+    layers: &HashMap<LayerKey, BuiltLayer>,
+    packages: &HashMap<LayerKey, Vec<DebianPackage>>,
+) -> TestImage {
     let reference: Reference = wanted.reference.parse().expect("a recipe's references are valid");
     let mut documents = Vec::new();
     let mut needed: Vec<Descriptor> = Vec::new();
     let mut listed = Vec::new();
     for architecture in wanted.architectures {
-        let stack: Vec<&Layer> = (1..=wanted.layers.len())
+        let stack: Vec<&BuiltLayer> = (1..=wanted.layers.len())
             .map(|height| &layers[&(*architecture, wanted.layers[..height].to_vec())])
             .collect();
-        let (manifest, config) = manifest(blobs, wanted, architecture, &stack);
+        let (manifest, config) = write_manifest(blobs, wanted, architecture, &stack);
         needed.push(config);
         needed.extend(stack.iter().map(|layer| layer.blob.clone()));
-        let mut entry = plain(&manifest);
+        let mut entry = plain_descriptor(&manifest);
         entry["platform"] = json!({"architecture": architecture, "os": "linux"});
         listed.push(entry);
-        documents.push(Document::of(&manifest, None));
+        documents.push(TestManifest::from_descriptor(&manifest, None));
     }
     if listed.len() > 1 {
         let index =
             json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": listed});
         let index = blobs.put_json(media_type::OCI_INDEX, &index);
-        documents.insert(0, Document::of(&index, None));
+        documents.insert(0, TestManifest::from_descriptor(&index, None));
     }
     documents[0].tag = reference.tag().map(String::from);
     let root = documents[0].clone();
 
-    if wanted.companions == Companions::SignatureAndSbom {
+    if wanted.companions == ImageCompanions::SignatureAndSbom {
         let subject = Descriptor::new(&root.media_type, root.digest, root.size);
-        let all: Vec<Package> = (1..=wanted.layers.len())
+        let all: Vec<DebianPackage> = (1..=wanted.layers.len())
             .filter_map(|height| {
                 packages.get(&(wanted.architectures[0], wanted.layers[..height].to_vec()))
             })
             .flatten()
             .cloned()
             .collect();
-        let (more, blobs) = companions::write(blobs, &reference.name(), &subject, &all);
+        let (more, blobs) = companions::write_companions(blobs, &reference.name(), &subject, &all);
         documents.extend(more);
         needed.extend(blobs);
     }
-    Image {
+    TestImage {
         digest: root.digest,
         platforms: wanted.architectures.iter().map(|name| format!("linux/{name}")).collect(),
-        is_signed: wanted.companions == Companions::SignatureAndSbom,
+        is_signed: wanted.companions == ImageCompanions::SignatureAndSbom,
         manifests: documents,
         blobs: needed.iter().map(|blob| (blob.digest, blob.size)).collect::<BTreeMap<_, _>>(),
         reference,
     }
 }
 
-fn manifest(
-    blobs: &Blobs,
+fn write_manifest(
+    blobs: &TestBlobs,
     wanted: &Wanted,
     architecture: &str,
-    stack: &[&Layer],
+    stack: &[&BuiltLayer],
 ) -> (Descriptor, Descriptor) {
     let (manifest_type, config_type, layer_type) = match wanted.format {
-        Format::Oci => {
+        ManifestFormat::Oci => {
             (media_type::OCI_MANIFEST, media_type::OCI_CONFIG, media_type::OCI_LAYER_GZIP)
         }
-        Format::Docker => (
+        ManifestFormat::Docker => (
             media_type::DOCKER_MANIFEST,
             media_type::DOCKER_CONFIG,
             "application/vnd.docker.image.rootfs.diff.tar.gzip",
@@ -268,24 +285,24 @@ fn manifest(
     let config = blobs.put_json(
         config_type,
         &json!({"architecture": architecture, "os": "linux", "created": CREATED,
-            "config": settings(wanted),
+            "config": image_config(wanted),
             "rootfs": {"type": "layers", "diff_ids": stack.iter().map(|layer| layer.diff_id).collect::<Vec<_>>()},
             "history": history}),
     );
     let layers: Vec<Value> = stack
         .iter()
         .map(|layer| {
-            let mut entry = plain(&layer.blob);
+            let mut entry = plain_descriptor(&layer.blob);
             entry["mediaType"] = json!(layer_type);
             entry
         })
         .collect();
-    let document = json!({"schemaVersion": 2, "mediaType": manifest_type, "config": plain(&config), "layers": layers});
+    let document = json!({"schemaVersion": 2, "mediaType": manifest_type, "config": plain_descriptor(&config), "layers": layers});
     (blobs.put_json(manifest_type, &document), config)
 }
 
 /// What an image's config says of its process.
-fn settings(wanted: &Wanted) -> Value {
+fn image_config(wanted: &Wanted) -> Value {
     let settings = &wanted.settings;
     let mut env: Vec<&str> = settings.env.to_vec();
     if !env.iter().any(|entry| entry.starts_with("PATH=")) {
@@ -302,7 +319,7 @@ fn settings(wanted: &Wanted) -> Value {
 }
 
 /// The layout of one image: its own `index.json` over the common blobs.
-fn layout(folder: &Path, image: &Image) {
+fn write_layout(folder: &Path, image: &TestImage) {
     let layout = folder.join("layouts").join(folder_name(&image.reference));
     fs::create_dir_all(&layout).expect("a layout can be made");
     symlink("../../blobs", layout.join("blobs")).expect("a link can be made");
@@ -317,8 +334,8 @@ fn layout(folder: &Path, image: &Image) {
     fs::write(layout.join("index.json"), index.to_string()).expect("a layout can be written");
 }
 
-impl Document {
-    pub(crate) fn of(descriptor: &Descriptor, tag: Option<String>) -> Self {
+impl TestManifest {
+    pub(crate) fn from_descriptor(descriptor: &Descriptor, tag: Option<String>) -> Self {
         Self {
             digest: descriptor.digest,
             size: descriptor.size,
@@ -330,7 +347,7 @@ impl Document {
 
 #[cfg(test)]
 mod slow {
-    use super::super::recipe;
+    use super::super::recipes;
     use super::*;
 
     #[test]
@@ -338,16 +355,16 @@ mod slow {
         // Not beside the set in the cache: Debian may have mended a package since that was made.
         let [one, two] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
 
-        build(&recipe::fast(), one.path());
-        build(&recipe::fast(), two.path());
+        build_set(&recipes::fast_recipe(), one.path());
+        build_set(&recipes::fast_recipe(), two.path());
 
-        let [one, two] = [&one, &two].map(|folder| Images::read(folder.path()).unwrap());
+        let [one, two] = [&one, &two].map(|folder| TestImages::read_set(folder.path()).unwrap());
         assert_eq!(one.unique_blobs(), two.unique_blobs());
     }
 
     #[test]
     fn the_slow_set_is_about_a_gigabyte_in_at_least_eight_images() {
-        let images = Images::slow();
+        let images = TestImages::slow();
 
         assert!(images.iter().count() >= 8);
         assert!((1_000_000_000..1_500_000_000).contains(&images.unique_bytes()));

@@ -2,7 +2,10 @@
 //! with a root file system that nobody writes to. Their programs stand in `workloads/` beside
 //! `src/`.
 
-use super::recipe::{File, Image, Layer, Program, Recipe, Settings, Text};
+use super::recipes::{
+    CompiledProgram, ImageRecipe, ImageSetRecipe, ImageSettings, LayerFile, LayerFileContent,
+    LayerRecipe,
+};
 use crate::workloads::{
     CURIOUS, EMBED_SERVER, LLAMA_SERVER, OLLAMA, POSTGRESQL, QUIET, REDIS, REDIS_CACHE, SIE_SERVER,
 };
@@ -10,65 +13,77 @@ use crate::workloads::{
 /// A module of the embedding server, where Debian's Python finds it.
 macro_rules! embed_file {
     ($name:literal) => {
-        File {
+        LayerFile {
             path: concat!("usr/local/lib/python3.11/dist-packages/embed_server/", $name),
-            content: Text::Plain(include_str!(concat!("../../workloads/embed_server/", $name))),
+            content: LayerFileContent::Plain(include_str!(concat!(
+                "../../workloads/embed_server/",
+                $name
+            ))),
         }
     };
 }
 /// The images under their names in [`crate::workloads`].
-pub(crate) fn recipe() -> Recipe {
-    let base = Layer::Packages(BASE);
-    let python = [Layer::Packages(BASE), USERS, Layer::Packages(&["python3", "libstdc++6"])];
-    let with = |layers: &[Layer]| [python.as_slice(), layers].concat();
-    let embed =
-        with(&[Layer::Python(ENCODER), Layer::Python(HUB_CLIENT), Layer::Files(EMBED_FILES)]);
-    let redis = [base.clone(), USERS, Layer::Packages(REDIS_PACKAGES), Layer::Files(REDIS_FILES)];
-    let busybox = [Layer::Packages(&["busybox-static", "netbase"]), USERS];
-    Recipe {
+pub(crate) fn cluster_recipe() -> ImageSetRecipe {
+    let base = LayerRecipe::Packages(BASE);
+    let python =
+        [LayerRecipe::Packages(BASE), USERS, LayerRecipe::Packages(&["python3", "libstdc++6"])];
+    let with = |layers: &[LayerRecipe]| [python.as_slice(), layers].concat();
+    let embed = with(&[
+        LayerRecipe::Python(ENCODER),
+        LayerRecipe::Python(HUB_CLIENT),
+        LayerRecipe::Files(EMBED_FILES),
+    ]);
+    let redis = [
+        base.clone(),
+        USERS,
+        LayerRecipe::Packages(REDIS_PACKAGES),
+        LayerRecipe::Files(REDIS_FILES),
+    ];
+    let busybox = [LayerRecipe::Packages(&["busybox-static", "netbase"]), USERS];
+    ImageSetRecipe {
         name: "cluster",
         images: vec![
-            Image::new(
+            ImageRecipe::new(
                 LLAMA_SERVER,
                 &with(&[
-                    Layer::Python(LLAMA_NEEDS),
-                    Layer::Built(Program::LlamaCpp(LLAMA_CPP_VERSION)),
+                    LayerRecipe::Python(LLAMA_NEEDS),
+                    LayerRecipe::Built(CompiledProgram::LlamaCpp(LLAMA_CPP_VERSION)),
                 ]),
                 &["--help"],
             )
-            .running(python_server(&["python3", "-m", "llama_cpp.server"])),
-            Image::new(EMBED_SERVER, &embed, &[]).running(python_server(&[
+            .with_settings(python_server(&["python3", "-m", "llama_cpp.server"])),
+            ImageRecipe::new(EMBED_SERVER, &embed, &[]).with_settings(python_server(&[
                 "python3",
                 "-m",
                 "embed_server",
             ])),
-            Image::new(SIE_SERVER, &embed, &["serve"]).running(python_server(&[
+            ImageRecipe::new(SIE_SERVER, &embed, &["serve"]).with_settings(python_server(&[
                 "python3",
                 "-m",
                 "embed_server",
             ])),
-            Image::new(
+            ImageRecipe::new(
                 OLLAMA,
                 &[
                     base.clone(),
                     USERS,
-                    Layer::Packages(&["libstdc++6"]),
-                    Layer::Built(Program::Ollama(OLLAMA_VERSION)),
-                    Layer::Files(OLLAMA_FILES),
+                    LayerRecipe::Packages(&["libstdc++6"]),
+                    LayerRecipe::Built(CompiledProgram::Ollama(OLLAMA_VERSION)),
+                    LayerRecipe::Files(OLLAMA_FILES),
                 ],
                 &["serve"],
             )
-            .running(Settings {
+            .with_settings(ImageSettings {
                 user: "1000",
                 entrypoint: &["/usr/bin/ollama"],
                 env: &["HOME=/root", "OLLAMA_HOST=0.0.0.0:11434"],
             }),
-            Image::new(
+            ImageRecipe::new(
                 POSTGRESQL,
-                &[base, USERS, POSTGRESQL_PACKAGES, Layer::Files(POSTGRESQL_FILES)],
+                &[base, USERS, POSTGRESQL_PACKAGES, LayerRecipe::Files(POSTGRESQL_FILES)],
                 &[],
             )
-            .running(Settings {
+            .with_settings(ImageSettings {
                 user: "1001",
                 entrypoint: &["/opt/bitnami/scripts/postgresql/entrypoint.sh"],
                 env: &[
@@ -77,10 +92,10 @@ pub(crate) fn recipe() -> Recipe {
                     "HOME=/tmp",
                 ],
             }),
-            Image::new(REDIS, &redis, &[]).running(REDIS_SETTINGS),
-            Image::new(REDIS_CACHE, &redis, &[]).running(REDIS_SETTINGS),
-            Image::new(CURIOUS, &busybox, &["sh"]).running(BUSYBOX_SETTINGS),
-            Image::new(QUIET, &busybox, &["sh"]).running(BUSYBOX_SETTINGS),
+            ImageRecipe::new(REDIS, &redis, &[]).with_settings(REDIS_SETTINGS),
+            ImageRecipe::new(REDIS_CACHE, &redis, &[]).with_settings(REDIS_SETTINGS),
+            ImageRecipe::new(CURIOUS, &busybox, &["sh"]).with_settings(BUSYBOX_SETTINGS),
+            ImageRecipe::new(QUIET, &busybox, &["sh"]).with_settings(BUSYBOX_SETTINGS),
         ],
     }
 }
@@ -90,7 +105,7 @@ const LLAMA_CPP_VERSION: &str = "0.3.16";
 /// The last one with a single engine in it: half of the next ones' work to compile.
 const OLLAMA_VERSION: &str = "0.6.8";
 /// Its home, where the claim is mounted: as the real image has it, but not for root alone.
-const OLLAMA_FILES: &[File] = &[File { path: "root", content: Text::Shared }];
+const OLLAMA_FILES: &[LayerFile] = &[LayerFile { path: "root", content: LayerFileContent::Shared }];
 
 /// What the start scripts of charts call, and where names and times come from.
 const BASE: &[&str] = &[
@@ -108,7 +123,7 @@ const BASE: &[&str] = &[
 ];
 /// Without the compiler of queries (the entrypoint switches it off) and Debian's wrappers in Perl:
 /// half of the size.
-const POSTGRESQL_PACKAGES: Layer = Layer::Lean {
+const POSTGRESQL_PACKAGES: LayerRecipe = LayerRecipe::Lean {
     packages: &["postgresql-15", "postgresql-15-pgaudit"],
     without: &[
         "libc-l10n",
@@ -126,52 +141,58 @@ const POSTGRESQL_PACKAGES: Layer = Layer::Lean {
 const REDIS_PACKAGES: &[&str] = &["redis-server", "redis-tools"];
 
 /// Users by number, as containers run them; a shared folder for what is written at all.
-const USERS: Layer = Layer::Files(&[
-    File {
+const USERS: LayerRecipe = LayerRecipe::Files(&[
+    LayerFile {
         path: "etc/passwd",
-        content: Text::Plain(
+        content: LayerFileContent::Plain(
             "root:x:0:0:root:/root:/bin/sh\nserver:x:1000:1000::/tmp:/bin/sh\n\
              bitnami:x:1001:1001::/tmp:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
         ),
     },
-    File {
+    LayerFile {
         path: "etc/group",
-        content: Text::Plain("root:x:0:\nserver:x:1000:\nbitnami:x:1001:\nnogroup:x:65534:\n"),
+        content: LayerFileContent::Plain(
+            "root:x:0:\nserver:x:1000:\nbitnami:x:1001:\nnogroup:x:65534:\n",
+        ),
     },
-    File {
+    LayerFile {
         path: "etc/nsswitch.conf",
-        content: Text::Plain("passwd: files\ngroup: files\nhosts: files dns\n"),
+        content: LayerFileContent::Plain("passwd: files\ngroup: files\nhosts: files dns\n"),
     },
-    File { path: "tmp", content: Text::Shared },
+    LayerFile { path: "tmp", content: LayerFileContent::Shared },
 ]);
 
-const POSTGRESQL_FILES: &[File] = &[
+const POSTGRESQL_FILES: &[LayerFile] = &[
     // Debian's installation script would choose it.
-    File { path: "usr/bin/awk", content: Text::Link("mawk") },
-    File {
+    LayerFile { path: "usr/bin/awk", content: LayerFileContent::Link("mawk") },
+    LayerFile {
         path: "opt/bitnami/scripts/postgresql/entrypoint.sh",
-        content: Text::Script(include_str!("../../workloads/bitnami/postgresql-entrypoint.sh")),
+        content: LayerFileContent::Script(include_str!(
+            "../../workloads/bitnami/postgresql-entrypoint.sh"
+        )),
     },
 ];
-const REDIS_FILES: &[File] = &[
-    File { path: "usr/bin/awk", content: Text::Link("mawk") },
-    File { path: "data", content: Text::Shared },
-    File {
+const REDIS_FILES: &[LayerFile] = &[
+    LayerFile { path: "usr/bin/awk", content: LayerFileContent::Link("mawk") },
+    LayerFile { path: "data", content: LayerFileContent::Shared },
+    LayerFile {
         path: "opt/bitnami/scripts/redis/entrypoint.sh",
-        content: Text::Script(include_str!("../../workloads/bitnami/redis-entrypoint.sh")),
+        content: LayerFileContent::Script(include_str!(
+            "../../workloads/bitnami/redis-entrypoint.sh"
+        )),
     },
 ];
-const REDIS_SETTINGS: Settings = Settings {
+const REDIS_SETTINGS: ImageSettings = ImageSettings {
     user: "1001",
     entrypoint: &["/opt/bitnami/scripts/redis/entrypoint.sh"],
     env: &["HOME=/tmp", "LANG=C.UTF-8"],
 };
-const BUSYBOX_SETTINGS: Settings =
-    Settings { user: "1000", entrypoint: &["/bin/busybox"], env: &["HOME=/tmp"] };
+const BUSYBOX_SETTINGS: ImageSettings =
+    ImageSettings { user: "1000", entrypoint: &["/bin/busybox"], env: &["HOME=/tmp"] };
 
 /// A Python server: nothing is written beside its modules, and one thread computes.
-const fn python_server(entrypoint: &'static [&'static str]) -> Settings {
-    Settings {
+const fn python_server(entrypoint: &'static [&'static str]) -> ImageSettings {
+    ImageSettings {
         user: "1000",
         entrypoint,
         env: &[
@@ -184,7 +205,7 @@ const fn python_server(entrypoint: &'static [&'static str]) -> Settings {
     }
 }
 
-const EMBED_FILES: &[File] = &[
+const EMBED_FILES: &[LayerFile] = &[
     embed_file!("__init__.py"),
     embed_file!("__main__.py"),
     embed_file!("cluster_cache.py"),

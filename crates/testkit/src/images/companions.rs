@@ -7,10 +7,10 @@ use aws_lc_rs::signature::Ed25519KeyPair;
 use serde_json::{Value, json};
 use types::{Descriptor, media_type};
 
-use super::Document;
-use super::blobs::Blobs;
-use super::debian::Package;
-use crate::credentials::base64;
+use super::TestManifest;
+use super::blobs::TestBlobs;
+use super::debian::DebianPackage;
+use crate::credentials::encode_base64;
 
 /// The key of all signatures of the proving ground: fixed, so that images are the same everywhere;
 /// it protects nothing.
@@ -25,14 +25,14 @@ const SIGNATURE_ARTIFACT: &str = "application/vnd.dev.cosign.artifact.sig.v1+jso
 pub(crate) const SPDX: &str = "application/spdx+json";
 
 /// Writes the companions of `image` and gives their documents and blobs.
-pub(crate) fn write(
-    blobs: &Blobs,
+pub(crate) fn write_companions(
+    blobs: &TestBlobs,
     repository: &str,
     image: &Descriptor,
-    packages: &[Package],
-) -> (Vec<Document>, Vec<Descriptor>) {
-    let empty = blobs.put(media_type::OCI_EMPTY, b"{}");
-    let (payload, signature) = sign(blobs, repository, image);
+    packages: &[DebianPackage],
+) -> (Vec<TestManifest>, Vec<Descriptor>) {
+    let empty = blobs.put_bytes(media_type::OCI_EMPTY, b"{}");
+    let (payload, signature) = write_signature(blobs, repository, image);
     let config = blobs.put_json(
         media_type::OCI_CONFIG,
         &json!({"architecture": "", "created": "0001-01-01T00:00:00Z", "os": "", "config": {},
@@ -40,17 +40,17 @@ pub(crate) fn write(
     );
     let layer = json!({"mediaType": SIMPLE_SIGNING, "digest": payload.digest, "size": payload.size,
         "annotations": {SIGNATURE: signature}});
-    let by_tag = manifest(
+    let by_tag = put_manifest(
         blobs,
         &json!({"schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
-        "config": plain(&config), "layers": [layer]}),
+        "config": plain_descriptor(&config), "layers": [layer]}),
     );
 
-    let sbom = blobs.put_json(SPDX, &spdx(repository, image, packages));
-    let signature_referrer = referrer(blobs, image, SIGNATURE_ARTIFACT, &empty, &layer);
-    let sbom_referrer = referrer(blobs, image, SPDX, &empty, &plain(&sbom));
+    let sbom = blobs.put_json(SPDX, &spdx_document(repository, image, packages));
+    let signature_referrer = write_referrer(blobs, image, SIGNATURE_ARTIFACT, &empty, &layer);
+    let sbom_referrer = write_referrer(blobs, image, SPDX, &empty, &plain_descriptor(&sbom));
     let listed = |descriptor: &Descriptor, artifact: &str| {
-        let mut value = plain(descriptor);
+        let mut value = plain_descriptor(descriptor);
         value["artifactType"] = json!(artifact);
         value
     };
@@ -62,50 +62,57 @@ pub(crate) fn write(
 
     let hex = image.digest.hex();
     let documents = vec![
-        Document::of(&by_tag, Some(format!("sha256-{hex}.sig"))),
-        Document::of(&signature_referrer, None),
-        Document::of(&sbom_referrer, None),
-        Document::of(&fallback, Some(format!("sha256-{hex}"))),
+        TestManifest::from_descriptor(&by_tag, Some(format!("sha256-{hex}.sig"))),
+        TestManifest::from_descriptor(&signature_referrer, None),
+        TestManifest::from_descriptor(&sbom_referrer, None),
+        TestManifest::from_descriptor(&fallback, Some(format!("sha256-{hex}"))),
     ];
     (documents, vec![empty, payload, config, sbom])
 }
 
 /// The signed text and the signature (Ed25519, which cosign takes and which needs no chance).
-fn sign(blobs: &Blobs, repository: &str, image: &Descriptor) -> (Descriptor, String) {
+fn write_signature(
+    blobs: &TestBlobs,
+    repository: &str,
+    image: &Descriptor,
+) -> (Descriptor, String) {
     let payload = json!({"critical": {"identity": {"docker-reference": repository},
         "image": {"docker-manifest-digest": image.digest},
         "type": "cosign container image signature"}, "optional": null});
     let key = Ed25519KeyPair::from_seed_unchecked(&SEED).expect("any 32 bytes are a seed");
     let text = payload.to_string();
-    (blobs.put(SIMPLE_SIGNING, text.as_bytes()), base64(key.sign(text.as_bytes()).as_ref()))
+    (
+        blobs.put_bytes(SIMPLE_SIGNING, text.as_bytes()),
+        encode_base64(key.sign(text.as_bytes()).as_ref()),
+    )
 }
 
-fn referrer(
-    blobs: &Blobs,
+fn write_referrer(
+    blobs: &TestBlobs,
     image: &Descriptor,
     artifact: &str,
     config: &Descriptor,
     layer: &Value,
 ) -> Descriptor {
-    manifest(
+    put_manifest(
         blobs,
         &json!({"schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
-        "artifactType": artifact, "config": plain(config), "layers": [layer],
-        "subject": plain(image)}),
+        "artifactType": artifact, "config": plain_descriptor(config), "layers": [layer],
+        "subject": plain_descriptor(image)}),
     )
 }
 
-fn manifest(blobs: &Blobs, document: &Value) -> Descriptor {
+fn put_manifest(blobs: &TestBlobs, document: &Value) -> Descriptor {
     blobs.put_json(media_type::OCI_MANIFEST, document)
 }
 
 /// The three fields that every descriptor has.
-pub(crate) fn plain(descriptor: &Descriptor) -> Value {
+pub(crate) fn plain_descriptor(descriptor: &Descriptor) -> Value {
     json!({"mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size})
 }
 
 /// An SPDX 2.3 document that lists the packages.
-fn spdx(repository: &str, image: &Descriptor, packages: &[Package]) -> Value {
+fn spdx_document(repository: &str, image: &Descriptor, packages: &[DebianPackage]) -> Value {
     let listed: Vec<Value> = packages
         .iter()
         .map(|package| {

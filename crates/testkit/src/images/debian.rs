@@ -31,7 +31,7 @@ const FOR_SCRIPTS: [&str; 13] = [
 
 /// apt for one architecture, in a folder of its own below the cache; packages stay there.
 #[derive(Debug)]
-pub(crate) struct Debian {
+pub(crate) struct DebianArchive {
     config: PathBuf,
     archives: PathBuf,
     /// Held while this lives: two processes must not download one file at once.
@@ -40,7 +40,7 @@ pub(crate) struct Debian {
 
 /// A package's file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Package {
+pub(crate) struct DebianPackage {
     /// `libc6`.
     pub(crate) name: String,
     /// `2.36-9+deb12u10`.
@@ -51,10 +51,10 @@ pub(crate) struct Package {
     pub(crate) file: PathBuf,
 }
 
-impl Debian {
+impl DebianArchive {
     /// Readies apt for an architecture (`amd64`, `arm64`) and reads the package lists.
     pub(crate) fn new(architecture: &str) -> Self {
-        let root = tools::cache().join("debian").join(architecture);
+        let root = tools::cache_folder().join("debian").join(architecture);
         let archives = root.join("archives");
         fs::create_dir_all(root.join("lists/partial")).expect("a cache folder can be made");
         fs::create_dir_all(archives.join("partial")).expect("a cache folder can be made");
@@ -62,30 +62,33 @@ impl Debian {
         let lock = File::create(root.join("lock")).expect("a lock file can be made");
         lock.lock().expect("a lock can be waited for");
 
-        fs::write(root.join("status"), status()).expect("a status can be written");
-        fs::write(root.join("sources.list"), sources()).expect("a source list can be written");
+        fs::write(root.join("status"), status_text()).expect("a status can be written");
+        fs::write(root.join("sources.list"), sources_text()).expect("a source list can be written");
         let config = root.join("apt.conf");
         fs::write(&config, apt_config(architecture, &root)).expect("a config can be written");
         let debian = Self { config, archives, _lock: lock };
-        tools::run(debian.apt().args(["-qq", "update"]));
+        tools::run_command(debian.apt_command().args(["-qq", "update"]));
         debian
     }
 
     /// The packages and all that they need, sorted by name; not downloaded yet.
-    pub(crate) fn packages(&self, names: &[&str]) -> Vec<Package> {
+    pub(crate) fn find_packages(&self, names: &[&str]) -> Vec<DebianPackage> {
         // 'URI' FILE SIZE [HASH]
-        let all = tools::run(
-            self.apt()
+        let all = tools::run_command(
+            self.apt_command()
                 .args(["-qq", "-y", "--no-install-recommends", "--print-uris", "install"])
                 // A folder without archives: else apt leaves out what was downloaded before.
-                .args(["-o", &format!("Dir::Cache::archives={}", self.none().display())])
+                .args([
+                    "-o",
+                    &format!("Dir::Cache::archives={}", self.empty_status_file().display()),
+                ])
                 .args(names),
         );
-        let mut packages: Vec<Package> = all
+        let mut packages: Vec<DebianPackage> = all
             .lines()
             .filter_map(|line| {
                 let mut words = line.split_whitespace().skip(1);
-                Some(self.package(words.next()?, words.next()?.parse().ok()?))
+                Some(self.describe_package(words.next()?, words.next()?.parse().ok()?))
             })
             .collect();
         packages.sort();
@@ -93,39 +96,45 @@ impl Debian {
     }
 
     /// Downloads these packages, all at once; what is there already is not fetched again.
-    pub(crate) fn download<'a>(&self, packages: impl Iterator<Item = &'a Package>) {
+    pub(crate) fn download_packages<'a>(&self, packages: impl Iterator<Item = &'a DebianPackage>) {
         let missing: BTreeSet<String> = packages
             .filter(|package| !package.file.is_file())
             .map(|package| format!("{}={}", package.name, package.version))
             .collect();
         if !missing.is_empty() {
-            tools::run(
-                self.apt().args(["-qq", "download"]).args(missing).current_dir(&self.archives),
+            tools::run_command(
+                self.apt_command()
+                    .args(["-qq", "download"])
+                    .args(missing)
+                    .current_dir(&self.archives),
             );
         }
     }
 
-    fn package(&self, file: &str, size: u64) -> Package {
+    fn describe_package(&self, file: &str, size: u64) -> DebianPackage {
         let mut parts = file.trim_end_matches(".deb").split('_');
         let name = parts.next().unwrap_or_default().to_owned();
         // apt writes a version's epoch as 1%3a in file names.
         let version = parts.next().unwrap_or_default().replace("%3a", ":");
-        Package { name, version, size, file: self.archives.join(file) }
+        DebianPackage { name, version, size, file: self.archives.join(file) }
     }
 
-    fn apt(&self) -> Command {
-        let mut command = tools::command("apt-get");
+    fn apt_command(&self) -> Command {
+        let mut command = tools::tool_command("apt-get");
         command.env("APT_CONFIG", &self.config).env("LC_ALL", "C.UTF-8");
         command
     }
 
-    fn none(&self) -> PathBuf {
+    fn empty_status_file(&self) -> PathBuf {
         self.config.with_file_name("none")
     }
 }
 
 /// The packages of `all` that `below` has not.
-pub(crate) fn beyond(all: Vec<Package>, below: &HashSet<String>) -> Vec<Package> {
+pub(crate) fn packages_beyond(
+    all: Vec<DebianPackage>,
+    below: &HashSet<String>,
+) -> Vec<DebianPackage> {
     all.into_iter().filter(|package| !below.contains(&package.name)).collect()
 }
 
@@ -152,7 +161,7 @@ Dir::Etc::preferencesparts "{root}/none";
 }
 
 /// A dpkg database in which only [`FOR_SCRIPTS`] are installed.
-fn status() -> String {
+fn status_text() -> String {
     FOR_SCRIPTS.iter().fold(String::new(), |mut status, name| {
         writeln!(
             status,
@@ -166,7 +175,7 @@ fn status() -> String {
 
 /// The machine's own Debian mirrors, or Debian's where it names none: other sources on the machine
 /// may lack the architecture or the release.
-fn sources() -> String {
+fn sources_text() -> String {
     let configured = configured_uris();
     let uri = |end: &str| {
         configured

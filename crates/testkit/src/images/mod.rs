@@ -13,7 +13,7 @@ mod compiled;
 mod debian;
 mod layer;
 pub(crate) mod python;
-mod recipe;
+mod recipes;
 mod storage;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,16 +29,16 @@ use crate::tools;
 
 /// A set of images on disk.
 #[derive(Debug, Clone)]
-pub struct Images {
+pub struct TestImages {
     folder: PathBuf,
-    images: Vec<Image>,
+    images: Vec<TestImage>,
     /// Of a set that is not kept; the folder goes with the last copy of the set.
     _temporary: Option<Arc<TempDir>>,
 }
 
 /// One image of a set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Image {
+pub struct TestImage {
     /// Its name: `docker.io/library/nginx:1.22`.
     pub reference: Reference,
     /// The digest of its index, or of its manifest where it has one platform.
@@ -48,14 +48,14 @@ pub struct Image {
     /// Whether a cosign signature and an SBOM speak of it.
     pub is_signed: bool,
     /// All documents of its repository: what the tags point at first, then what they need.
-    pub manifests: Vec<Document>,
+    pub manifests: Vec<TestManifest>,
     /// All other blobs, with their sizes in bytes: configs, layers, payloads of the companions.
     pub blobs: BTreeMap<Digest, u64>,
 }
 
 /// A manifest or an index in a repository.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Document {
+pub struct TestManifest {
     /// Its digest.
     pub digest: Digest,
     /// Its length in bytes.
@@ -66,24 +66,24 @@ pub struct Document {
     pub tag: Option<String>,
 }
 
-impl Images {
+impl TestImages {
     /// The small set (under 40 MB, eight images of three hosts), made once and kept: what tests
     /// that run often and the demo use.
     pub fn fast() -> Self {
-        build::cached(&recipe::fast())
+        build::build_cached(&recipes::fast_recipe())
     }
 
     /// The large set (about 1 GB, ten images of three hosts), made once and kept: for the slow
     /// suite and the benchmark.
     pub fn slow() -> Self {
-        build::cached(&recipe::slow())
+        build::build_cached(&recipes::slow_recipe())
     }
 
     /// The images of the cluster tests, made once and kept: servers that really answer
     /// (llama.cpp, embeddings, Ollama, PostgreSQL, Redis) and a busybox. Their names are in
     /// [`crate::workloads`]. Compiles two of them, which takes five minutes of one core.
     pub fn cluster() -> Self {
-        build::cached(&cluster::recipe())
+        build::build_cached(&cluster::cluster_recipe())
     }
 
     /// Tiny but real images under any names, made in a moment and kept nowhere: for charts, whose
@@ -94,14 +94,17 @@ impl Images {
     /// # Panics
     /// When a name is none, or has a digest: no stand-in can have the digest of another image. Let
     /// the values of the test take the digest away (`image.digest: ""`) or set the stand-in's
-    /// own ([`Images::get`]). And when two hosts have one repository and tag: one registry stands
-    /// for all hosts (see [`Images::place`]).
+    /// own ([`TestImages::get`]). And when two hosts have one repository and tag: one registry stands
+    /// for all hosts (see [`TestImages::place_in_storage`]).
     pub fn stand_ins<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Self {
         let references: BTreeSet<String> =
-            names.into_iter().map(|name| stand_in(name.as_ref()).to_string()).collect();
+            names.into_iter().map(|name| parse_stand_in_name(name.as_ref()).to_string()).collect();
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        build::build(&recipe::stand_ins(references.into_iter().collect()), folder.path());
-        let set = Self::read(folder.path()).expect("a set that was just made can be read");
+        build::build_set(
+            &recipes::stand_in_recipe(references.into_iter().collect()),
+            folder.path(),
+        );
+        let set = Self::read_set(folder.path()).expect("a set that was just made can be read");
         let set = Self { _temporary: Some(Arc::new(folder)), ..set };
         let mut taken = BTreeMap::new();
         for image in &set.images {
@@ -113,7 +116,7 @@ impl Images {
     }
 
     /// The images.
-    pub fn iter(&self) -> impl Iterator<Item = &Image> {
+    pub fn iter(&self) -> impl Iterator<Item = &TestImage> {
         self.images.iter()
     }
 
@@ -121,7 +124,7 @@ impl Images {
     ///
     /// # Panics
     /// When the set has none.
-    pub fn get(&self, reference: &str) -> &Image {
+    pub fn get(&self, reference: &str) -> &TestImage {
         self.images
             .iter()
             .find(|image| image.reference.to_string() == reference)
@@ -130,17 +133,17 @@ impl Images {
 
     /// The OCI layout of one image, for `skopeo copy oci:FOLDER:TAG` and its like. Its `blobs` is a
     /// link to the set's common folder.
-    pub fn layout(&self, reference: &str) -> PathBuf {
+    pub fn layout_path(&self, reference: &str) -> PathBuf {
         self.folder.join("layouts").join(build::folder_name(&self.get(reference).reference))
     }
 
     /// Writes an image as `docker save` does (its amd64 side), for `images: {archive: FILE}`.
-    pub fn save(&self, reference: &str, archive: &Path) {
-        crate::engine::save(self, reference, archive);
+    pub fn save_archive(&self, reference: &str, archive: &Path) {
+        crate::engine::save_image(self, reference, archive);
     }
 
     /// Where a blob or a manifest of the set is.
-    pub fn blob(&self, digest: &Digest) -> PathBuf {
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.folder.join("blobs/sha256").join(digest.hex())
     }
 
@@ -161,29 +164,29 @@ impl Images {
 
     /// Places the set into the storage folder of a docker-registry, under its repositories' paths
     /// without their hosts, by hard links where the disk allows: what a push of each would leave
-    /// there, in an instant and on no space. For [`crate::RegistryBuilder::storage`]; a running
+    /// there, in an instant and on no space. For [`crate::TestRegistryBuilder::storage`]; a running
     /// registry finds it as well.
-    pub fn place(&self, storage: &Path) {
+    pub fn place_in_storage(&self, storage: &Path) {
         for image in &self.images {
-            storage::place(self, image, storage);
+            storage::place_image(self, image, storage);
         }
     }
 
     /// The part of the set whose names are given.
     #[must_use]
-    pub fn only(&self, references: &[&str]) -> Self {
+    pub fn select(&self, references: &[&str]) -> Self {
         let images = references.iter().map(|name| self.get(name).clone()).collect();
         Self { images, ..self.clone() }
     }
 
-    fn read(folder: &Path) -> Option<Self> {
+    fn read_set(folder: &Path) -> Option<Self> {
         let text = fs::read(folder.join("images.json")).ok()?;
         let images = serde_json::from_slice(&text).ok()?;
         Some(Self { folder: folder.to_path_buf(), images, _temporary: None })
     }
 }
 
-impl Image {
+impl TestImage {
     /// `nginx:1.22` of the repository's path on its host: `library/nginx`.
     pub fn repository(&self) -> &str {
         self.reference.repository()
@@ -203,7 +206,7 @@ impl Image {
 }
 
 /// What a stand-in is made for.
-fn stand_in(name: &str) -> Reference {
+fn parse_stand_in_name(name: &str) -> Reference {
     let reference: Reference =
         name.parse().unwrap_or_else(|error| panic!("no stand-in can be made for {name}: {error}"));
     assert!(
@@ -214,6 +217,6 @@ fn stand_in(name: &str) -> Reference {
 }
 
 /// The folder of all sets.
-fn cache() -> PathBuf {
-    tools::cache().join("images")
+fn cache_folder() -> PathBuf {
+    tools::cache_folder().join("images")
 }

@@ -7,33 +7,33 @@ use std::path::Path;
 
 use types::Digest;
 
-use super::{Image, Images};
+use super::{TestImage, TestImages};
 
 /// Places one image below a driver's root directory.
-pub(crate) fn place(images: &Images, image: &Image, storage: &Path) {
+pub(crate) fn place_image(images: &TestImages, image: &TestImage, storage: &Path) {
     let root = storage.join("docker/registry/v2");
     let repository = root.join("repositories").join(image.repository());
     for digest in image.blobs.keys() {
-        blob(images, digest, &root);
-        link(&repository.join("_layers/sha256").join(digest.hex()), digest);
+        place_blob(images, digest, &root);
+        write_link(&repository.join("_layers/sha256").join(digest.hex()), digest);
     }
     for document in &image.manifests {
         let digest = &document.digest;
-        blob(images, digest, &root);
-        link(&repository.join("_manifests/revisions/sha256").join(digest.hex()), digest);
+        place_blob(images, digest, &root);
+        write_link(&repository.join("_manifests/revisions/sha256").join(digest.hex()), digest);
         if let Some(tag) = &document.tag {
             let tag = repository.join("_manifests/tags").join(tag);
-            link(&tag.join("current"), digest);
-            link(&tag.join("index/sha256").join(digest.hex()), digest);
+            write_link(&tag.join("current"), digest);
+            write_link(&tag.join("index/sha256").join(digest.hex()), digest);
         }
     }
 }
 
-fn blob(images: &Images, digest: &Digest, root: &Path) {
+fn place_blob(images: &TestImages, digest: &Digest, root: &Path) {
     let hex = digest.hex();
     let folder = root.join("blobs/sha256").join(&hex[..2]).join(&hex);
     fs::create_dir_all(&folder).expect("a registry's folder can be made");
-    let (from, to) = (images.blob(digest), folder.join("data"));
+    let (from, to) = (images.blob_path(digest), folder.join("data"));
     match fs::hard_link(&from, &to) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         // Another file system (a tmpfs): a copy.
@@ -44,7 +44,7 @@ fn blob(images: &Images, digest: &Digest, root: &Path) {
     }
 }
 
-fn link(folder: &Path, digest: &Digest) {
+fn write_link(folder: &Path, digest: &Digest) {
     fs::create_dir_all(folder).expect("a registry's folder can be made");
     fs::write(folder.join("link"), digest.to_string()).expect("a registry's link can be written");
 }

@@ -15,7 +15,7 @@ const LONGEST: Duration = Duration::from_hours(4);
 /// The protocol of a check: which requests are sent, and what a good response is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum CheckKind {
     /// `POST /v1/chat/completions`, plain and streamed: a response with text.
     OpenaiChat,
     /// `POST /v1/embeddings`: a vector of numbers that are not all zero.
@@ -34,7 +34,7 @@ pub enum Kind {
     Tcp,
 }
 
-impl Kind {
+impl CheckKind {
     /// The value as it is written in `gantry.yaml`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -50,22 +50,22 @@ impl Kind {
     }
 
     /// Whether it sends a request to a model.
-    pub fn has_model(self) -> bool {
+    pub fn asks_model(self) -> bool {
         !matches!(self, Self::Http | Self::Tcp)
     }
 }
 
 /// A check that `gantry.yaml` declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Check {
+pub struct DeclaredCheck {
     /// Its name in the report.
     pub name: String,
     /// The protocol.
-    pub kind: Kind,
+    pub kind: CheckKind,
     /// The release that it belongs to: it runs when that release is checked.
     pub release: Option<String>,
     /// Where the request is sent.
-    pub target: Target,
+    pub target: CheckTarget,
     /// The model; when absent, one that the server lists.
     pub model: Option<String>,
     /// The path of the request, where it is not the kind's own.
@@ -73,14 +73,14 @@ pub struct Check {
     /// How long the whole check may take.
     pub timeout: Duration,
     /// Headers of every request.
-    pub headers: Vec<Header>,
+    pub headers: Vec<CheckHeader>,
     /// What the response must be, besides what the kind requires.
-    pub expect: Expect,
+    pub expect: CheckExpectation,
 }
 
 /// Where the request of a check is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub enum CheckTarget {
     /// A Service of the cluster, reached by a port forward of Gantry's own.
     Service {
         /// Its namespace; the release's when absent.
@@ -96,16 +96,16 @@ pub enum Target {
 
 /// A header of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Header {
+pub struct CheckHeader {
     /// The header.
     pub name: String,
     /// Its value.
-    pub value: HeaderValue,
+    pub value: CheckHeaderValue,
 }
 
 /// Where a header's value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HeaderValue {
+pub enum CheckHeaderValue {
     /// In `gantry.yaml`.
     Plain(String),
     /// In a Secret of the target's namespace.
@@ -121,7 +121,7 @@ pub enum HeaderValue {
 
 /// What the response to a check must be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Expect {
+pub struct CheckExpectation {
     /// The HTTP status; any success when absent.
     pub status: Option<u16>,
     /// A text that the response contains.
@@ -137,11 +137,11 @@ pub struct Expect {
 /// How a model server is recognised among the pods; the first rule that matches applies.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Server {
+pub struct ModelServerRule {
     /// The rule's name; a rule of the same name replaces it.
     pub name: String,
     /// The protocol of the check that it gets.
-    pub kind: Kind,
+    pub kind: CheckKind,
     /// Parts of the image's `name:tag`, of which one must match.
     #[serde(default)]
     pub images: Vec<String>,
@@ -167,7 +167,7 @@ pub struct Server {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RawCheck {
     name: String,
-    kind: Kind,
+    kind: CheckKind,
     release: Option<String>,
     namespace: Option<String>,
     service: Option<String>,
@@ -179,7 +179,7 @@ pub(super) struct RawCheck {
     #[serde(default)]
     headers: Vec<RawHeader>,
     #[serde(default)]
-    expect: RawExpect,
+    expect: RawExpectation,
 }
 
 #[derive(Clone, Deserialize)]
@@ -200,7 +200,7 @@ struct RawSecretRef {
 
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct RawExpect {
+struct RawExpectation {
     status: Option<u16>,
     contains: Option<String>,
     json_path: Option<String>,
@@ -209,30 +209,31 @@ struct RawExpect {
 }
 
 impl RawCheck {
-    pub(super) fn check(self) -> Result<Check, String> {
+    pub(super) fn into_check(self) -> Result<DeclaredCheck, String> {
         if self.name.is_empty() || self.name.len() > 100 {
             return Err("name: give a check a name of up to 100 characters".into());
         }
         let kind = self.kind;
-        let target = self.target()?;
-        let timeout = self.timeout.as_deref().map(duration).transpose()?.unwrap_or(TIMEOUT);
-        if self.model.is_some() && !kind.has_model() {
+        let target = self.parse_target()?;
+        let timeout = self.timeout.as_deref().map(parse_timeout).transpose()?.unwrap_or(TIMEOUT);
+        if self.model.is_some() && !kind.asks_model() {
             return Err(format!("model cannot be used with the kind {}", kind.as_str()));
         }
         if let Some(path) = &self.path {
-            if kind == Kind::Tcp {
+            if kind == CheckKind::Tcp {
                 return Err("path cannot be used with the kind tcp".into());
             }
             if !path.starts_with('/') {
                 return Err(format!("path: {path:?} does not start with /"));
             }
         }
-        if kind == Kind::Tcp && !self.headers.is_empty() {
+        if kind == CheckKind::Tcp && !self.headers.is_empty() {
             return Err("headers cannot be used with the kind tcp".into());
         }
-        let headers = self.headers.into_iter().map(RawHeader::check).collect::<Result<_, _>>()?;
-        let expect = self.expect.check(kind)?;
-        Ok(Check {
+        let headers =
+            self.headers.into_iter().map(RawHeader::into_header).collect::<Result<_, _>>()?;
+        let expect = self.expect.into_expectation(kind)?;
+        Ok(DeclaredCheck {
             name: self.name,
             kind,
             release: self.release,
@@ -245,7 +246,7 @@ impl RawCheck {
         })
     }
 
-    fn target(&self) -> Result<Target, String> {
+    fn parse_target(&self) -> Result<CheckTarget, String> {
         match (&self.url, &self.service) {
             (Some(_), Some(_)) => Err("give only one of url and service".into()),
             (None, None) => Err("give service (and port) or url: where the request is sent".into()),
@@ -256,12 +257,12 @@ impl RawCheck {
                     );
                 }
                 let schemes: &[&str] = match self.kind {
-                    Kind::Tcp => &["tcp://"],
+                    CheckKind::Tcp => &["tcp://"],
                     _ => &["http://", "https://"],
                 };
                 let rest = schemes.iter().find_map(|scheme| url.strip_prefix(scheme));
                 match rest {
-                    Some(rest) if !rest.is_empty() => Ok(Target::Url(url.clone())),
+                    Some(rest) if !rest.is_empty() => Ok(CheckTarget::Url(url.clone())),
                     _ => Err(format!(
                         "url: {url:?} is not an address for {}; write {}host:port",
                         self.kind.as_str(),
@@ -275,7 +276,7 @@ impl RawCheck {
                         "give the namespace of the service {service}, or the release that it belongs to"
                     ));
                 }
-                Ok(Target::Service {
+                Ok(CheckTarget::Service {
                     namespace: self.namespace.clone(),
                     name: service.clone(),
                     port: self.port,
@@ -286,12 +287,12 @@ impl RawCheck {
 }
 
 impl RawHeader {
-    fn check(self) -> Result<Header, String> {
+    fn into_header(self) -> Result<CheckHeader, String> {
         let name = self.name;
         let value = match (self.value, self.secret_ref) {
             // A prefix makes sense with a secret only: a plain value can contain it.
-            (Some(value), None) if self.prefix.is_none() => HeaderValue::Plain(value),
-            (None, Some(secret)) => HeaderValue::Secret {
+            (Some(value), None) if self.prefix.is_none() => CheckHeaderValue::Plain(value),
+            (None, Some(secret)) => CheckHeaderValue::Secret {
                 prefix: self.prefix.unwrap_or_default(),
                 name: secret.name,
                 key: secret.key,
@@ -301,17 +302,17 @@ impl RawHeader {
             }
             _ => return Err(format!("the header {name} needs one of value and secretRef")),
         };
-        Ok(Header { name, value })
+        Ok(CheckHeader { name, value })
     }
 }
 
-impl RawExpect {
-    fn check(self, kind: Kind) -> Result<Expect, String> {
+impl RawExpectation {
+    fn into_expectation(self, kind: CheckKind) -> Result<CheckExpectation, String> {
         let of_answer = self.status.is_some() || self.contains.is_some();
-        if kind == Kind::Tcp && (of_answer || self.json_path.is_some()) {
+        if kind == CheckKind::Tcp && (of_answer || self.json_path.is_some()) {
             return Err("expect: the kind tcp has no response that could be checked".into());
         }
-        if self.status.is_some() && kind != Kind::Http {
+        if self.status.is_some() && kind != CheckKind::Http {
             return Err(format!(
                 "expect: status can only be used with http; {} always expects success",
                 kind.as_str()
@@ -324,8 +325,10 @@ impl RawExpect {
             return Err("expect: equals can only be used with jsonPath".into());
         }
         // The kinds whose responses can have an embedding.
-        let embeds =
-            matches!(kind, Kind::OpenaiEmbeddings | Kind::SieEncode | Kind::Tei | Kind::Ollama);
+        let embeds = matches!(
+            kind,
+            CheckKind::OpenaiEmbeddings | CheckKind::SieEncode | CheckKind::Tei | CheckKind::Ollama
+        );
         if self.dimensions.is_some() && !embeds {
             return Err(format!(
                 "expect: dimensions cannot be used with the kind {}",
@@ -337,7 +340,7 @@ impl RawExpect {
                 format!("expect: {path:?} is not a JSON path; write such as $.choices[0]")
             })
         });
-        Ok(Expect {
+        Ok(CheckExpectation {
             status: self.status,
             contains: self.contains,
             json_path: json_path.transpose()?,
@@ -348,7 +351,7 @@ impl RawExpect {
 }
 
 /// Reads the timeout of a check: `90s`, `5m`, `1h`.
-fn duration(text: &str) -> Result<Duration, String> {
+fn parse_timeout(text: &str) -> Result<Duration, String> {
     let wrong = || format!("timeout: {text:?} is not a duration; write 90s, 5m or 1h");
     // jiff also reads ISO 8601 (`PT90S`); negative times fail in the conversion below.
     let parsed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
@@ -365,14 +368,14 @@ mod tests {
     use super::*;
     use crate::input::Input;
 
-    fn read(check: &str) -> crate::Result<Vec<Check>> {
+    fn read_checks(check: &str) -> crate::Result<Vec<DeclaredCheck>> {
         let text = format!("version: 1\nname: a\nchecks:\n- {{{check}}}\n");
         Input::parse("gantry.yaml", &text).map(|input| input.checks)
     }
 
     #[test]
     fn a_declared_check_is_read_whole() {
-        let checks = read(
+        let checks = read_checks(
             "name: chat, kind: openai-chat, release: llm, service: llama, port: 8080, model: tiny, \
              timeout: 90s, headers: [{name: Authorization, prefix: 'Bearer ', secretRef: {name: s, key: k}}], \
              expect: {contains: hello, jsonPath: '$.choices[0]'}",
@@ -380,11 +383,12 @@ mod tests {
         .unwrap();
         let check = &checks[0];
         assert_eq!(check.timeout, Duration::from_secs(90));
-        let service = Target::Service { namespace: None, name: "llama".into(), port: Some(8080) };
+        let service =
+            CheckTarget::Service { namespace: None, name: "llama".into(), port: Some(8080) };
         assert_eq!(check.target, service);
         assert!(check.expect.json_path.is_some());
         assert!(
-            matches!(&check.headers[0].value, HeaderValue::Secret { prefix, .. } if prefix == "Bearer ")
+            matches!(&check.headers[0].value, CheckHeaderValue::Secret { prefix, .. } if prefix == "Bearer ")
         );
     }
 
@@ -425,7 +429,7 @@ mod tests {
             ),
             ("name: x, kind: http, url: http://a, headers: [{name: h}]", "needs one of value"),
         ] {
-            let error = read(check).unwrap_err().to_string();
+            let error = read_checks(check).unwrap_err().to_string();
             assert!(
                 error.starts_with("gantry.yaml:4:") && error.contains(expected),
                 "{check}: {error}"

@@ -1,12 +1,12 @@
 //! Dependencies between charts (`needs:` of `gantry.yaml`), and the order in which `deploy` installs
 //! the charts.
 
-use super::{Chart, ChartSource, Input};
+use super::{ChartSource, Input, InputChart};
 
-impl Chart {
+impl InputChart {
     /// The name of the release, as far as the input alone says: a local chart without `release:` has
     /// its name in its Chart.yaml.
-    pub fn called(&self) -> Option<&str> {
+    pub fn known_release_name(&self) -> Option<&str> {
         if let Some(release) = &self.release {
             return Some(release);
         }
@@ -25,14 +25,14 @@ impl Input {
     ///
     /// For charts 0 to 2, where 0 needs 2 and `is_first` holds for none: first 1 (needs nothing), then
     /// 2, then 0.
-    pub fn order(&self, is_first: &dyn Fn(usize) -> bool) -> Vec<usize> {
+    pub fn install_order(&self, is_first: &dyn Fn(usize) -> bool) -> Vec<usize> {
         let mut order = Vec::with_capacity(self.charts.len());
         let mut left: Vec<usize> = (0..self.charts.len()).collect();
         // A stable sort, so that the file's order stays in both halves.
         left.sort_by_key(|chart| !is_first(*chart));
         while !left.is_empty() {
             let is_free = |chart: &usize| {
-                needed(&self.charts, *chart).iter().all(|needed| order.contains(needed))
+                find_needed_charts(&self.charts, *chart).iter().all(|needed| order.contains(needed))
             };
             // An input that was parsed has no cycle; for one that was built in code, any order will do.
             let next = left.iter().position(is_free).unwrap_or_default();
@@ -44,10 +44,10 @@ impl Input {
 
 /// Checks that every `needs:` names another release and that there is no cycle. The error has the
 /// index of the chart and the reason.
-pub(super) fn check(charts: &[Chart]) -> Result<(), (usize, String)> {
+pub(super) fn check_needs(charts: &[InputChart]) -> Result<(), (usize, String)> {
     for (number, chart) in charts.iter().enumerate() {
         for need in &chart.needs {
-            match find(charts, need) {
+            match find_chart(charts, need) {
                 None => {
                     let reason = format!(
                         "needs: there is no release {need:?}; set `release: {need}` on the chart that is meant"
@@ -62,9 +62,11 @@ pub(super) fn check(charts: &[Chart]) -> Result<(), (usize, String)> {
         }
     }
     for number in 0..charts.len() {
-        if let Some(circle) = circle(charts, number, &mut vec![number]) {
-            let names: Vec<&str> =
-                circle.iter().map(|chart| charts[*chart].called().unwrap_or("?")).collect();
+        if let Some(circle) = find_cycle(charts, number, &mut vec![number]) {
+            let names: Vec<&str> = circle
+                .iter()
+                .map(|chart| charts[*chart].known_release_name().unwrap_or("?"))
+                .collect();
             let reason = format!("needs: the releases need each other: {}", names.join(" → "));
             return Err((number, reason));
         }
@@ -72,18 +74,18 @@ pub(super) fn check(charts: &[Chart]) -> Result<(), (usize, String)> {
     Ok(())
 }
 
-fn find(charts: &[Chart], need: &str) -> Option<usize> {
-    charts.iter().position(|chart| chart.called() == Some(need))
+fn find_chart(charts: &[InputChart], need: &str) -> Option<usize> {
+    charts.iter().position(|chart| chart.known_release_name() == Some(need))
 }
 
-fn needed(charts: &[Chart], chart: usize) -> Vec<usize> {
-    charts[chart].needs.iter().filter_map(|need| find(charts, need)).collect()
+fn find_needed_charts(charts: &[InputChart], chart: usize) -> Vec<usize> {
+    charts[chart].needs.iter().filter_map(|need| find_chart(charts, need)).collect()
 }
 
 /// A path of needs from the first chart of `way` back to itself, by depth-first search: `way` is the
 /// path from the first chart to `at`. For a → b → a it is `[a, b, a]`.
-fn circle(charts: &[Chart], at: usize, way: &mut Vec<usize>) -> Option<Vec<usize>> {
-    for next in needed(charts, at) {
+fn find_cycle(charts: &[InputChart], at: usize, way: &mut Vec<usize>) -> Option<Vec<usize>> {
+    for next in find_needed_charts(charts, at) {
         if next == way[0] {
             way.push(next);
             return Some(way.clone());
@@ -91,7 +93,7 @@ fn circle(charts: &[Chart], at: usize, way: &mut Vec<usize>) -> Option<Vec<usize
         // A chart on the path already is part of another cycle, which is found from its own start.
         if !way.contains(&next) {
             way.push(next);
-            if let Some(found) = circle(charts, next, way) {
+            if let Some(found) = find_cycle(charts, next, way) {
                 return Some(found);
             }
             way.pop();
@@ -105,20 +107,20 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn parse(charts: &str) -> crate::Result<Input> {
+    fn parse_charts(charts: &str) -> crate::Result<Input> {
         Input::parse("f", &format!("version: 1\nname: a\ncharts:\n{charts}"))
     }
 
     #[test]
     fn what_is_needed_comes_first_and_the_rest_stays_as_it_stands() {
-        let input = parse(
+        let input = parse_charts(
             "- {chart: ./app, release: app, needs: [db, cache]}\n- {chart: ./web, release: web}\n\
              - {chart: ./operator, release: operator}\n- {chart: oci://x.example/charts/db}\n\
              - {chart: ./cache, release: cache, needs: [operator]}\n",
         )
         .unwrap();
-        assert_eq!(input.order(&|_| false), [1, 2, 3, 4, 0]);
-        assert_eq!(input.order(&|chart| chart == 2), [2, 1, 3, 4, 0]);
+        assert_eq!(input.install_order(&|_| false), [1, 2, 3, 4, 0]);
+        assert_eq!(input.install_order(&|chart| chart == 2), [2, 1, 3, 4, 0]);
     }
 
     #[test]
@@ -132,7 +134,7 @@ mod tests {
                 "f:5:3: needs: the releases need each other: a → b → a",
             ),
         ] {
-            let error = parse(charts).unwrap_err().to_string();
+            let error = parse_charts(charts).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -6,16 +6,16 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::checks::{RawCheck, Server};
-use super::rules::{PhoneHome, Rules};
+use super::checks::{ModelServerRule, RawCheck};
+use super::rules::{OperatorImageRules, PhoneHome};
 use super::tool::RawTool;
-use super::wiring::Wiring;
-use super::{Chart, ChartSource, HubFrom, Image, ImageFrom, Model};
+use super::wiring::WiringRules;
+use super::{ChartSource, HubModelSource, ImageSource, InputChart, InputImage, InputModel};
 use crate::{Digest, Error, ModelId, Platform, Reference, Result};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(super) struct Raw {
+pub(super) struct RawInput {
     pub(super) version: Spanned<u32>,
     pub(super) name: Spanned<String>,
     #[serde(default)]
@@ -31,15 +31,15 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) tools: Vec<Spanned<RawTool>>,
     #[serde(default)]
-    pub(super) rules: Rules,
+    pub(super) rules: OperatorImageRules,
     #[serde(default)]
     pub(super) phone_home: PhoneHome,
     #[serde(default)]
     pub(super) checks: Vec<Spanned<RawCheck>>,
     #[serde(default)]
-    pub(super) inference: Vec<Server>,
+    pub(super) inference: Vec<ModelServerRule>,
     #[serde(default)]
-    pub(super) wiring: Wiring,
+    pub(super) wiring: WiringRules,
 }
 
 #[derive(Clone, Deserialize)]
@@ -64,7 +64,7 @@ pub(super) struct RawChart {
 }
 
 impl RawChart {
-    pub(super) fn check(self) -> Result<Chart, String> {
+    pub(super) fn into_chart(self) -> Result<InputChart, String> {
         let source = ChartSource::parse(&self.chart, self.name.as_deref())
             .map_err(|error| error.to_string())?;
         if matches!(source, ChartSource::Local(_)) && self.version.is_some() {
@@ -73,7 +73,7 @@ impl RawChart {
                 self.chart
             ));
         }
-        Ok(Chart {
+        Ok(InputChart {
             source,
             version: self.version,
             release: self.release,
@@ -92,12 +92,12 @@ impl ChartSource {
     /// A chart as `gantry.yaml` and `gantry init` take it: `oci://…`, an https repository with the
     /// chart's name, a folder or a `.tgz`.
     pub fn parse(chart: &str, name: Option<&str>) -> Result<Self> {
-        let invalid = |reason: &str| Error::invalid("chart", chart, reason);
+        let invalid = |reason: &str| Error::invalid_text("chart", chart, reason);
         if let Some(repository) = chart.strip_prefix("oci://") {
             let reference: Reference = repository.parse()?;
             // `oci://…/app:1.2` is what docker users type; helm refuses a tag in the name as well.
             if reference.digest().is_some()
-                || repository.contains(&format!(":{}", reference.version()))
+                || repository.contains(&format!(":{}", reference.digest_or_tag()))
             {
                 return Err(invalid("give the version in `version:`, not after the name"));
             }
@@ -127,14 +127,14 @@ impl ChartSource {
 #[derive(Clone)]
 pub(super) enum RawImage {
     Short(String),
-    Long(RawImageMap),
+    Long(RawImageFields),
 }
 
 // By hand and not `#[serde(untagged)]`, whose errors have neither the line nor the misspelt key.
 impl<'de> Deserialize<'de> for RawImage {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
+        struct ImageVisitor;
+        impl<'de> serde::de::Visitor<'de> for ImageVisitor {
             type Value = RawImage;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("an image reference, or a map with `image:`")
@@ -143,17 +143,17 @@ impl<'de> Deserialize<'de> for RawImage {
                 Ok(RawImage::Short(text.to_owned()))
             }
             fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<RawImage, A::Error> {
-                RawImageMap::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+                RawImageFields::deserialize(serde::de::value::MapAccessDeserializer::new(map))
                     .map(RawImage::Long)
             }
         }
-        deserializer.deserialize_any(Visitor)
+        deserializer.deserialize_any(ImageVisitor)
     }
 }
 
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(super) struct RawImageMap {
+pub(super) struct RawImageFields {
     image: String,
     #[serde(default)]
     pub(super) platforms: Vec<Platform>,
@@ -163,20 +163,24 @@ pub(super) struct RawImageMap {
 }
 
 impl RawImage {
-    pub(super) fn check(self) -> Result<Image, String> {
+    pub(super) fn into_image(self) -> Result<InputImage, String> {
         let raw = match self {
-            Self::Short(image) => {
-                RawImageMap { image, platforms: vec![], archive: None, layout: None, docker: None }
-            }
+            Self::Short(image) => RawImageFields {
+                image,
+                platforms: vec![],
+                archive: None,
+                layout: None,
+                docker: None,
+            },
             Self::Long(map) => map,
         };
         let reference = raw.image.parse().map_err(|error: Error| error.to_string())?;
         let from = match (raw.archive, raw.layout, raw.docker) {
-            (None, None, None) => ImageFrom::Registry,
-            (Some(path), None, None) => ImageFrom::Archive(path),
-            (None, Some(path), None) => ImageFrom::Layout(path),
+            (None, None, None) => ImageSource::Registry,
+            (Some(path), None, None) => ImageSource::Archive(path),
+            (None, Some(path), None) => ImageSource::Layout(path),
             // DOCKER_HOST is written `unix:///run/docker.sock` or `unix:/run/docker.sock`.
-            (None, None, Some(socket)) => ImageFrom::Docker(
+            (None, None, Some(socket)) => ImageSource::Docker(
                 socket
                     .strip_prefix("unix:")
                     .map(|rest| {
@@ -189,7 +193,7 @@ impl RawImage {
             ),
             _ => return Err("give only one of archive, layout and docker".into()),
         };
-        Ok(Image { reference, platforms: raw.platforms, from })
+        Ok(InputImage { reference, platforms: raw.platforms, from })
     }
 }
 
@@ -213,7 +217,7 @@ pub(super) struct RawModel {
 }
 
 impl RawModel {
-    pub(super) fn check(self) -> Result<Model, String> {
+    pub(super) fn into_model(self) -> Result<InputModel, String> {
         let kinds =
             [self.hf.is_some(), self.ollama.is_some(), self.url.is_some(), self.image.is_some()];
         if kinds.iter().filter(|given| **given).count() != 1 {
@@ -222,13 +226,13 @@ impl RawModel {
         self.check_keys()?;
         if let Some(id) = self.hf {
             let from = match (self.cache, self.folder) {
-                (None, None) => HubFrom::Hub,
-                (Some(path), None) => HubFrom::Cache(path),
-                (None, Some(path)) => HubFrom::Folder(path),
+                (None, None) => HubModelSource::Hub,
+                (Some(path), None) => HubModelSource::Cache(path),
+                (None, Some(path)) => HubModelSource::Folder(path),
                 _ => return Err("give only one of cache and folder".into()),
             };
             let revision = self.revision.unwrap_or_else(|| "main".to_owned());
-            return Ok(Model::Hub {
+            return Ok(InputModel::Hub {
                 id,
                 revision,
                 include: self.include,
@@ -237,7 +241,7 @@ impl RawModel {
             });
         }
         if let Some(name) = self.ollama {
-            return Ok(Model::Ollama { name, folder: self.folder });
+            return Ok(InputModel::Ollama { name, folder: self.folder });
         }
         if let Some(url) = self.url {
             if !url.starts_with("https://") && !url.starts_with("http://") {
@@ -250,10 +254,10 @@ impl RawModel {
                 .map(|text| Digest::from_hex(text.strip_prefix("sha256:").unwrap_or(&text)))
                 .transpose()
                 .map_err(|error| error.to_string())?;
-            return Ok(Model::Url { url, sha256 });
+            return Ok(InputModel::Url { url, sha256 });
         }
         match (self.image, self.path) {
-            (Some(image), Some(path)) => Ok(Model::ImagePath { image, path, id: self.name }),
+            (Some(image), Some(path)) => Ok(InputModel::ImagePath { image, path, id: self.name }),
             _ => {
                 Err("image needs path: the folder in the image, such as /app/.cache/huggingface"
                     .into())

@@ -10,27 +10,27 @@ use crate::Reference;
 /// `rules:` of `gantry.yaml`, and the format of `rules/operators.yaml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rules {
+pub struct OperatorImageRules {
     /// Images whose names are compiled into operators.
     #[serde(default)]
-    pub operators: Vec<Operator>,
+    pub operators: Vec<OperatorRule>,
 }
 
 /// Images that an operator pulls although no manifest names them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RawOperator")]
-pub struct Operator {
+pub struct OperatorRule {
     /// The rule's name; a rule of the same name replaces it.
     pub name: String,
     /// What the chart must render for the rule to apply.
-    pub when: When,
+    pub when: OperatorCondition,
     /// The images. `{spec.version}` is replaced by that field of the object, `{tag}` by the tag of the
     /// container.
     pub images: Vec<String>,
     /// Or the suffixes that the operator appends to tags of other images.
-    pub suffixes: Option<Suffixes>,
+    pub suffixes: Option<TagSuffixes>,
     /// How certain it is that the images are pulled.
-    pub sure: Sure,
+    pub sure: RuleCertainty,
     /// The chart's values that choose another image, as dotted paths.
     pub values: Vec<String>,
     /// One sentence for people, with the source of the fact.
@@ -40,7 +40,7 @@ pub struct Operator {
 /// What the chart must render for a rule to apply: an object, or a container.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct When {
+pub struct OperatorCondition {
     /// An object of this API group.
     pub group: Option<String>,
     /// An object of this kind.
@@ -58,7 +58,7 @@ pub struct When {
 /// The suffixes that an operator appends to the tags of images.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Suffixes {
+pub struct TagSuffixes {
     /// The end of the images' repositories.
     pub of: String,
     /// The suffixes.
@@ -68,7 +68,7 @@ pub struct Suffixes {
 /// How certain a rule is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Sure {
+pub enum RuleCertainty {
     /// The operator will pull them.
     #[default]
     Likely,
@@ -80,18 +80,18 @@ pub enum Sure {
 #[serde(deny_unknown_fields)]
 struct RawOperator {
     name: String,
-    when: When,
+    when: OperatorCondition,
     #[serde(default)]
     images: Vec<String>,
-    suffixes: Option<Suffixes>,
+    suffixes: Option<TagSuffixes>,
     #[serde(default)]
-    sure: Sure,
+    sure: RuleCertainty,
     #[serde(default)]
     values: Vec<String>,
     why: String,
 }
 
-impl TryFrom<RawOperator> for Operator {
+impl TryFrom<RawOperator> for OperatorRule {
     type Error = String;
 
     fn try_from(raw: RawOperator) -> Result<Self, String> {
@@ -111,7 +111,7 @@ impl TryFrom<RawOperator> for Operator {
         }
         // What the fields hold is known only when a chart is rendered; a typo around them shows now.
         for image in &images {
-            let sample = with_fields(image, |_| Some("1".to_owned()));
+            let sample = fill_fields(image, |_| Some("1".to_owned()));
             if sample.is_none_or(|sample| sample.parse::<Reference>().is_err()) {
                 return Err(format!(
                     "the rule {name:?}: {image:?} is not a valid image reference, even with 1 in place of each {{field}}"
@@ -124,7 +124,7 @@ impl TryFrom<RawOperator> for Operator {
 
 /// Replaces each `{name}` in a template by `field(name)`; `None` where a field is missing or a brace
 /// is not closed. `app:{spec.version}` with `1.2` for `spec.version` is `app:1.2`.
-pub fn with_fields(template: &str, field: impl Fn(&str) -> Option<String>) -> Option<String> {
+pub fn fill_fields(template: &str, field: impl Fn(&str) -> Option<String>) -> Option<String> {
     let mut text = String::new();
     let mut rest = template;
     while let Some((before, behind)) = rest.split_once('{') {
@@ -143,13 +143,13 @@ pub fn with_fields(template: &str, field: impl Fn(&str) -> Option<String>) -> Op
 pub struct PhoneHome {
     /// Chart values that switch a connection to the internet off.
     #[serde(default)]
-    pub values: Vec<Switch>,
+    pub values: Vec<PhoneHomeSwitch>,
     /// Environment variables that switch a program's connections to the internet off.
     #[serde(default)]
-    pub environment: Vec<Variable>,
+    pub environment: Vec<PhoneHomeVariable>,
     /// What known addresses are used for.
     #[serde(default)]
-    pub hosts: Vec<Host>,
+    pub hosts: Vec<KnownHost>,
     /// Hosts of the site, subdomains included; they are never reported.
     #[serde(default)]
     pub inside: Vec<String>,
@@ -158,7 +158,7 @@ pub struct PhoneHome {
 /// A chart value that switches a connection to the internet off.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RawSwitch")]
-pub struct Switch {
+pub struct PhoneHomeSwitch {
     /// The rule's name; a rule of the same name replaces it.
     pub name: String,
     /// The last keys of the value's path, with dots between.
@@ -195,7 +195,7 @@ struct RawSwitch {
     why: String,
 }
 
-impl TryFrom<RawSwitch> for Switch {
+impl TryFrom<RawSwitch> for PhoneHomeSwitch {
     type Error = String;
 
     fn try_from(raw: RawSwitch) -> Result<Self, String> {
@@ -226,7 +226,7 @@ impl TryFrom<RawSwitch> for Switch {
 /// An environment variable that switches a program's connections to the internet off.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Variable {
+pub struct PhoneHomeVariable {
     /// The variable; one of the same name replaces it.
     pub name: String,
     /// The value that switches them off.
@@ -246,7 +246,7 @@ pub struct Variable {
 /// What an address is used for.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Host {
+pub struct KnownHost {
     /// The host; its subdomains count too.
     pub host: String,
     /// What programs use it for.

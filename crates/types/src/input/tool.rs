@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 
-use super::{Image, ImageFrom};
+use super::{ImageSource, InputImage};
 use crate::own_image;
 
 /// The only tool there is.
@@ -16,12 +16,12 @@ const GANTRY: &str = "gantry";
 #[derive(Clone)]
 pub(super) enum RawTool {
     Short(String),
-    Long(RawToolMap),
+    Long(RawToolFields),
 }
 
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawToolMap {
+pub(super) struct RawToolFields {
     gantry: Vec<PathBuf>,
 }
 
@@ -38,7 +38,7 @@ impl<'de> Deserialize<'de> for RawTool {
                 Ok(RawTool::Short(text.to_owned()))
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawTool, A::Error> {
-                RawToolMap::deserialize(MapAccessDeserializer::new(map)).map(RawTool::Long)
+                RawToolFields::deserialize(MapAccessDeserializer::new(map)).map(RawTool::Long)
             }
         }
         deserializer.deserialize_any(ToolVisitor)
@@ -47,7 +47,7 @@ impl<'de> Deserialize<'de> for RawTool {
 
 impl RawTool {
     /// The tool as an image of the bundle.
-    pub(super) fn check(self) -> Result<Image, String> {
+    pub(super) fn into_image(self) -> Result<InputImage, String> {
         let binaries = match self {
             Self::Short(name) if name == GANTRY => vec![],
             Self::Short(name) => {
@@ -60,7 +60,7 @@ impl RawTool {
             }
             Self::Long(map) => map.gantry,
         };
-        let reference = own_image::reference().map_err(|error| error.to_string())?;
-        Ok(Image { reference, platforms: vec![], from: ImageFrom::Gantry(binaries) })
+        let reference = own_image::image_reference().map_err(|error| error.to_string())?;
+        Ok(InputImage { reference, platforms: vec![], from: ImageSource::Gantry(binaries) })
     }
 }

@@ -8,31 +8,31 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::rules::Sure;
+use super::rules::RuleCertainty;
 use crate::site::ModelLayout;
 
 /// `wiring:` of `gantry.yaml`, and the format of `rules/wiring.yaml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Wiring {
+pub struct WiringRules {
     /// Programs that load models. The first rule that matches a container applies.
     #[serde(default)]
-    pub runtimes: Vec<Runtime>,
+    pub runtimes: Vec<RuntimeRule>,
     /// Which containers get the site's CA, and by which variables.
     #[serde(default)]
-    pub trust: Vec<Trust>,
+    pub trust: Vec<TrustRule>,
     /// Chart values that configure a runtime.
     #[serde(default)]
-    pub values: Vec<Setting>,
+    pub values: Vec<ValueRule>,
     /// Claims that are mounted into some containers only.
     #[serde(default)]
-    pub claims: Vec<Claim>,
+    pub claims: Vec<ClaimRule>,
 }
 
 /// A claim that is mounted into some containers only.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Claim {
+pub struct ClaimRule {
     /// The claim's name; a model target of site.yaml.
     pub claim: String,
     /// The names of the containers.
@@ -41,7 +41,7 @@ pub struct Claim {
 
 /// How a container is recognised. One match in any list is enough.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct ContainerCriteria {
     /// Parts of `name:tag` of its image.
     pub images: Vec<String>,
     /// Parts of `name:tag` of images that do not match, although `images` does.
@@ -56,7 +56,7 @@ pub struct Known {
     pub containers: Vec<String>,
 }
 
-impl Known {
+impl ContainerCriteria {
     /// Whether there are no criteria, so that no container matches.
     pub fn is_empty(&self) -> bool {
         [&self.images, &self.commands, &self.arguments, &self.environment, &self.containers]
@@ -68,24 +68,24 @@ impl Known {
 /// A program that loads models.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RawRuntime")]
-pub struct Runtime {
+pub struct RuntimeRule {
     /// The rule's name; a rule of the same name replaces it.
     pub name: String,
     /// Which containers run it.
-    pub known: Known,
+    pub known: ContainerCriteria,
     /// How certain that is. Where it is only possible nothing is set; it is reported.
-    pub sure: Sure,
+    pub sure: RuleCertainty,
     /// Variables to set wherever its models are.
     pub set: BTreeMap<String, String>,
     /// What to set where its models are on a claim. `{mount}` is the claim's mount path.
-    pub claim: Option<Source>,
+    pub claim: Option<RuntimeModelSource>,
     /// What to set where its models are at a depot. `{depot}` is its URL.
-    pub depot: Option<Source>,
+    pub depot: Option<RuntimeModelSource>,
     /// What to set where its models are in a bucket. `{bucket}` is the bucket's URL, `{endpoint}` that
     /// of its server.
-    pub bucket: Option<Source>,
+    pub bucket: Option<RuntimeModelSource>,
     /// What to set where the site has none of these; its models may be in its image.
-    pub image: Option<Source>,
+    pub image: Option<RuntimeModelSource>,
     /// Why it connects to the internet, with the source of the fact.
     pub why: String,
 }
@@ -93,7 +93,7 @@ pub struct Runtime {
 /// How a runtime is configured for one kind of model target.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Source {
+pub struct RuntimeModelSource {
     /// The layout that the models must have there; ignored for a depot.
     #[serde(default)]
     pub layout: ModelLayout,
@@ -105,11 +105,11 @@ pub struct Source {
 /// Which containers get the site's CA.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RawTrust")]
-pub struct Trust {
+pub struct TrustRule {
     /// The rule's name; a rule of the same name replaces it.
     pub name: String,
     /// Which containers; when empty, the runtimes and all that use services of the site.
-    pub known: Known,
+    pub known: ContainerCriteria,
     /// The variables; `{ca}` is the path of the CA file.
     pub set: BTreeMap<String, String>,
     /// Which programs read them.
@@ -119,7 +119,7 @@ pub struct Trust {
 /// A chart value that configures a runtime.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RawSetting")]
-pub struct Setting {
+pub struct ValueRule {
     /// The rule's name; a rule of the same name replaces it.
     pub name: String,
     /// The last keys of the value's path.
@@ -156,13 +156,13 @@ struct RawRuntime {
     #[serde(default)]
     containers: Vec<String>,
     #[serde(default)]
-    sure: Sure,
+    sure: RuleCertainty,
     #[serde(default)]
     set: BTreeMap<String, String>,
-    claim: Option<Source>,
-    depot: Option<Source>,
-    bucket: Option<Source>,
-    image: Option<Source>,
+    claim: Option<RuntimeModelSource>,
+    depot: Option<RuntimeModelSource>,
+    bucket: Option<RuntimeModelSource>,
+    image: Option<RuntimeModelSource>,
     why: String,
 }
 
@@ -202,13 +202,14 @@ struct RawSetting {
     why: String,
 }
 
-impl TryFrom<RawRuntime> for Runtime {
+impl TryFrom<RawRuntime> for RuntimeRule {
     type Error = String;
 
     fn try_from(raw: RawRuntime) -> Result<Self, String> {
         let RawRuntime { name, images, except, commands, arguments, environment, .. } = raw;
         let containers = raw.containers;
-        let known = Known { images, except, commands, arguments, environment, containers };
+        let known =
+            ContainerCriteria { images, except, commands, arguments, environment, containers };
         let what = format!("the runtime {name:?}");
         // `except` alone would match every other container of every chart.
         if known.is_empty() {
@@ -234,13 +235,14 @@ impl TryFrom<RawRuntime> for Runtime {
     }
 }
 
-impl TryFrom<RawTrust> for Trust {
+impl TryFrom<RawTrust> for TrustRule {
     type Error = String;
 
     fn try_from(raw: RawTrust) -> Result<Self, String> {
         let RawTrust { name, images, except, commands, arguments, environment, .. } = raw;
         let containers = raw.containers;
-        let known = Known { images, except, commands, arguments, environment, containers };
+        let known =
+            ContainerCriteria { images, except, commands, arguments, environment, containers };
         let what = format!("the trust rule {name:?}");
         if raw.set.is_empty() {
             return Err(format!("{what} sets nothing; list variables in `set`"));
@@ -250,7 +252,7 @@ impl TryFrom<RawTrust> for Trust {
     }
 }
 
-impl TryFrom<RawSetting> for Setting {
+impl TryFrom<RawSetting> for ValueRule {
     type Error = String;
 
     fn try_from(raw: RawSetting) -> Result<Self, String> {
@@ -266,7 +268,7 @@ impl TryFrom<RawSetting> for Setting {
             return Err(format!("the value {name:?}: {path:?} is not a path of keys; write a.b.c"));
         }
         if let Value::String(text) = &set {
-            check_places(&format!("the value {name:?}"), text, IN_VALUES)?;
+            check_placeholders(&format!("the value {name:?}"), text, IN_VALUES)?;
         }
         Ok(Self { name, keys, beside, below, set, layout, why })
     }
@@ -284,12 +286,12 @@ fn check_variables(
         if name.is_empty() || !name.bytes().all(is_name) {
             return Err(format!("{what}: {name:?} is not a valid variable name"));
         }
-        check_places(&format!("{what}: {name}"), value, places)?;
+        check_placeholders(&format!("{what}: {name}"), value, places)?;
     }
     Ok(())
 }
 
-fn check_places(what: &str, text: &str, known: &[&str]) -> Result<(), String> {
+fn check_placeholders(what: &str, text: &str, known: &[&str]) -> Result<(), String> {
     let unknown = |name: &str| {
         let known: Vec<String> = known.iter().map(|name| format!("{{{name}}}")).collect();
         let known = if known.is_empty() { "plain text".to_owned() } else { known.join(", ") };

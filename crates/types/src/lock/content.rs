@@ -1,25 +1,28 @@
 //! What a lock asks for: every blob with the place its bytes come from, and the roots that the blobs
 //! make up. `fetch` downloads the first list, `pack` and `serve` publish the second.
 
-use super::{Blob, EMPTY, HubModel, Lock, Manifest, Model, ModelFile, OllamaModel};
-use crate::{Commit, Descriptor, Kind, ModelId, Reference, Root, annotation, media_type};
+use super::{
+    Blob, EMPTY, Lock, LockedHubModel, LockedManifest, LockedModel, LockedModelFile,
+    LockedOllamaModel,
+};
+use crate::{CommitId, Descriptor, ModelId, Reference, Root, RootKind, annotation, media_type};
 
 /// Where the bytes of a locked blob come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin<'a> {
+pub enum BlobOrigin<'a> {
     /// A manifest in a registry.
     Manifest(&'a Reference),
     /// A config or layer in a registry.
     Blob(&'a Reference),
     /// A manifest or layer in the Ollama registry, which is not quite an OCI registry and has a
     /// client of its own.
-    Ollama(&'a OllamaModel),
+    Ollama(&'a LockedOllamaModel),
     /// A file on the Hub.
     Hub {
         /// The model.
-        model: &'a HubModel,
+        model: &'a LockedHubModel,
         /// The file.
-        file: &'a ModelFile,
+        file: &'a LockedModelFile,
     },
     /// A URL.
     Url(&'a str),
@@ -30,11 +33,11 @@ pub enum Origin<'a> {
 
 /// A blob of the lock, with its origin and the root that needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Content<'a> {
+pub struct LockedBlob<'a> {
     /// The blob.
     pub blob: Blob,
     /// Where its bytes come from.
-    pub origin: Origin<'a>,
+    pub origin: BlobOrigin<'a>,
     /// The name of the root that it belongs to.
     pub owner: &'a Reference,
 }
@@ -46,22 +49,24 @@ impl Lock {
         for chart in &self.charts {
             roots.push(Root::new(
                 chart.reference.clone(),
-                Kind::Chart,
-                chart.manifest.descriptor(),
+                RootKind::Chart,
+                chart.manifest.to_descriptor(),
             ));
         }
         for image in &self.images {
             let descriptor = Descriptor::new(&image.media_type, image.digest, image.size);
-            roots.push(Root::new(image.reference.clone(), Kind::Image, descriptor));
+            roots.push(Root::new(image.reference.clone(), RootKind::Image, descriptor));
             for attached in &image.attached {
-                let mut descriptor = attached.manifest.descriptor();
+                let mut descriptor = attached.manifest.to_descriptor();
                 descriptor.artifact_type.clone_from(&attached.artifact_type);
-                roots.push(Root::new(attached.reference.clone(), Kind::Attached, descriptor));
+                roots.push(Root::new(attached.reference.clone(), RootKind::Attached, descriptor));
             }
         }
-        roots.extend(self.models.iter().map(Model::root));
+        roots.extend(self.models.iter().map(LockedModel::to_root));
         roots.extend(
-            self.files.iter().map(|file| Root::file(&file.reference, file.manifest, &file.title)),
+            self.files
+                .iter()
+                .map(|file| Root::for_file(&file.reference, file.manifest, &file.title)),
         );
         roots.sort_by(|a, b| a.name.cmp(&b.name));
         // Two images can have the same signature or SBOM, which is listed with both.
@@ -71,7 +76,7 @@ impl Lock {
 
     /// Every blob that the roots need, manifests included; a blob of several roots comes several
     /// times.
-    pub fn content(&self) -> Vec<Content<'_>> {
+    pub fn blobs(&self) -> Vec<LockedBlob<'_>> {
         let mut all = Vec::new();
         for chart in &self.charts {
             let from_registry = chart.chart.starts_with("oci://");
@@ -80,10 +85,11 @@ impl Lock {
         for image in &self.images {
             let from_registry = image.from.is_none();
             let owner = &image.reference;
-            let origin = if from_registry { Origin::Manifest(owner) } else { Origin::Local };
+            let origin =
+                if from_registry { BlobOrigin::Manifest(owner) } else { BlobOrigin::Local };
             // The index itself, or the manifest of an image without an index; the latter comes twice.
             let blob = Blob { digest: image.digest, size: image.size };
-            all.push(Content { blob, origin, owner });
+            all.push(LockedBlob { blob, origin, owner });
             for manifest in &image.manifests {
                 push_manifest(&mut all, owner, manifest, from_registry);
             }
@@ -92,11 +98,11 @@ impl Lock {
             }
         }
         for model in &self.models {
-            model.push_content(&mut all);
+            model.push_blobs(&mut all);
         }
         for file in &self.files {
             for blob in [file.content, file.manifest, EMPTY] {
-                all.push(Content { blob, origin: Origin::Local, owner: &file.reference });
+                all.push(LockedBlob { blob, origin: BlobOrigin::Local, owner: &file.reference });
             }
         }
         all
@@ -104,19 +110,23 @@ impl Lock {
 }
 
 fn push_manifest<'a>(
-    all: &mut Vec<Content<'a>>,
+    all: &mut Vec<LockedBlob<'a>>,
     owner: &'a Reference,
-    manifest: &'a Manifest,
+    manifest: &'a LockedManifest,
     from_registry: bool,
 ) {
-    let origin = |remote: Origin<'a>| if from_registry { remote } else { Origin::Local };
-    all.push(Content { blob: manifest.blob(), origin: origin(Origin::Manifest(owner)), owner });
+    let origin = |remote: BlobOrigin<'a>| if from_registry { remote } else { BlobOrigin::Local };
+    all.push(LockedBlob {
+        blob: manifest.to_blob(),
+        origin: origin(BlobOrigin::Manifest(owner)),
+        owner,
+    });
     for blob in manifest.blobs() {
-        all.push(Content { blob, origin: origin(Origin::Blob(owner)), owner });
+        all.push(LockedBlob { blob, origin: origin(BlobOrigin::Blob(owner)), owner });
     }
 }
 
-impl Model {
+impl LockedModel {
     /// The name of the model as an OCI artifact.
     pub fn reference(&self) -> &Reference {
         match self {
@@ -126,9 +136,9 @@ impl Model {
         }
     }
 
-    fn root(&self) -> Root {
+    fn to_root(&self) -> Root {
         match self {
-            Self::Hub(model) => Root::model(
+            Self::Hub(model) => Root::for_model(
                 &model.reference,
                 model.manifest,
                 &model.hf,
@@ -136,43 +146,43 @@ impl Model {
                 &model.revision,
             ),
             Self::Ollama(model) => {
-                Root::new(model.reference.clone(), Kind::Ollama, model.manifest.descriptor())
+                Root::new(model.reference.clone(), RootKind::Ollama, model.manifest.to_descriptor())
             }
-            Self::Url(model) => Root::file(&model.reference, model.manifest, &model.title),
+            Self::Url(model) => Root::for_file(&model.reference, model.manifest, &model.title),
         }
     }
 
-    fn push_content<'a>(&'a self, all: &mut Vec<Content<'a>>) {
+    fn push_blobs<'a>(&'a self, all: &mut Vec<LockedBlob<'a>>) {
         let owner = self.reference();
-        let mut push = |blob, origin| all.push(Content { blob, origin, owner });
+        let mut push = |blob, origin| all.push(LockedBlob { blob, origin, owner });
         match self {
             Self::Hub(model) => {
-                push(model.manifest, Origin::Local);
+                push(model.manifest, BlobOrigin::Local);
                 // Manifest and config are made from the lock's entry, so there is nothing to download.
-                push(model.config, Origin::Local);
+                push(model.config, BlobOrigin::Local);
                 for file in &model.files {
                     let blob = Blob { digest: file.digest, size: file.size };
                     let origin = match model.from {
-                        None => Origin::Hub { model, file },
-                        Some(_) => Origin::Local,
+                        None => BlobOrigin::Hub { model, file },
+                        Some(_) => BlobOrigin::Local,
                     };
                     push(blob, origin);
                 }
             }
             Self::Ollama(model) => {
                 let origin = || match model.from {
-                    None => Origin::Ollama(model),
-                    Some(_) => Origin::Local,
+                    None => BlobOrigin::Ollama(model),
+                    Some(_) => BlobOrigin::Local,
                 };
-                push(model.manifest.blob(), origin());
+                push(model.manifest.to_blob(), origin());
                 for blob in model.manifest.blobs() {
                     push(blob, origin());
                 }
             }
             Self::Url(model) => {
-                push(model.manifest, Origin::Local);
-                push(EMPTY, Origin::Local);
-                push(model.content, Origin::Url(&model.url));
+                push(model.manifest, BlobOrigin::Local);
+                push(EMPTY, BlobOrigin::Local);
+                push(model.content, BlobOrigin::Url(&model.url));
             }
         }
     }
@@ -180,11 +190,11 @@ impl Model {
 
 impl Root {
     /// The root of a Hugging Face snapshot.
-    pub fn model(
+    pub fn for_model(
         name: &Reference,
         manifest: Blob,
         id: &ModelId,
-        commit: &Commit,
+        commit: &CommitId,
         revision: &str,
     ) -> Self {
         let mut descriptor =
@@ -197,15 +207,15 @@ impl Root {
         ] {
             descriptor.annotations.insert(key.to_owned(), value.to_owned());
         }
-        Self::new(name.clone(), Kind::Model, descriptor)
+        Self::new(name.clone(), RootKind::Model, descriptor)
     }
 
     /// The root of a plain file.
-    pub fn file(name: &Reference, manifest: Blob, title: &str) -> Self {
+    pub fn for_file(name: &Reference, manifest: Blob, title: &str) -> Self {
         let mut descriptor =
             Descriptor::new(media_type::OCI_MANIFEST, manifest.digest, manifest.size);
         descriptor.artifact_type = Some(media_type::GANTRY_FILE.to_owned());
         descriptor.annotations.insert(annotation::TITLE.to_owned(), title.to_owned());
-        Self::new(name.clone(), Kind::File, descriptor)
+        Self::new(name.clone(), RootKind::File, descriptor)
     }
 }

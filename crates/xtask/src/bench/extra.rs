@@ -70,7 +70,7 @@ pub(super) fn kills(ground: &Ground, fetch_seconds: f64) -> Result<Vec<Kill>, Bo
             return Err("a fetch after kill -9 failed".into());
         }
         let all = bytes(&store.join("blobs"));
-        let sent = sent(&second.registry().log());
+        let sent = sent(&second.registry().read_log());
         println!("kill     after {after:5.2} s: {there} there, {sent} sent for the rest");
         kills.push(Kill { after, there, again: (there + sent).saturating_sub(all) });
     }

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use serde_json::json;
 use tempfile::TempDir;
-use testkit::{Images, Registry};
+use testkit::{TestImages, TestRegistry};
 
 use super::tool::{Place, Step, Tool, label};
 
@@ -19,8 +19,8 @@ const FOLDER: &str = "target/bench";
 
 /// The corpus, the registry that has it, and the gantry that is measured.
 pub(super) struct Ground {
-    images: Images,
-    upstream: Registry,
+    images: TestImages,
+    upstream: TestRegistry,
     gantry: PathBuf,
     home: TempDir,
 }
@@ -29,32 +29,32 @@ pub(super) struct Ground {
 pub(super) struct Run<'a> {
     ground: &'a Ground,
     folder: TempDir,
-    site: Registry,
+    site: TestRegistry,
     /// The site's blobs; gone with the run.
     _storage: TempDir,
 }
 
 /// Another registry with the same content, and the configuration that leads there.
 pub(super) struct Upstream {
-    registry: Registry,
+    registry: TestRegistry,
     config: tempfile::NamedTempFile,
 }
 
 impl Ground {
     pub(super) fn new() -> Result<Self, Box<dyn Error>> {
         let gantry = release_binary()?;
-        let images = Images::slow();
+        let images = TestImages::slow();
         fs::create_dir_all(FOLDER)?;
         let home = temporary()?;
         let storage = home.path().join("upstream");
-        images.place(&storage);
-        let upstream = Registry::builder().storage(&storage).start();
+        images.place_in_storage(&storage);
+        let upstream = TestRegistry::builder().storage(&storage).start();
         let ground = Self { images, upstream, gantry, home };
         ground.lay_out()?;
         Ok(ground)
     }
 
-    pub(super) fn images(&self) -> &Images {
+    pub(super) fn images(&self) -> &TestImages {
         &self.images
     }
 
@@ -62,13 +62,13 @@ impl Ground {
         &self.gantry
     }
 
-    pub(super) fn upstream(&self) -> &Registry {
+    pub(super) fn upstream(&self) -> &TestRegistry {
         &self.upstream
     }
 
     /// One more registry on the same storage, with a log of its own.
     pub(super) fn second_upstream(&self) -> Result<Upstream, Box<dyn Error>> {
-        let registry = Registry::builder().storage(self.upstream.storage()).start();
+        let registry = TestRegistry::builder().storage(self.upstream.storage()).start();
         let config = tempfile::NamedTempFile::new()?;
         fs::write(config.path(), self.config(&registry))?;
         Ok(Upstream { registry, config })
@@ -86,7 +86,7 @@ impl Ground {
         for name in ["gantry.yaml", "gantry.lock"] {
             fs::copy(self.home.path().join(name), folder.path().join(name))?;
         }
-        let site = Registry::builder().storage(storage.path()).start();
+        let site = TestRegistry::builder().storage(storage.path()).start();
         Ok(Run { ground: self, folder, site, _storage: storage })
     }
 
@@ -96,7 +96,7 @@ impl Ground {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let folders = gantry
             .into_iter()
-            .chain([testkit::tools::cache().join("bin")])
+            .chain([testkit::tools::cache_folder().join("bin")])
             .chain(std::env::split_paths(&path));
         let mut command = Command::new("sh");
         command
@@ -125,7 +125,7 @@ impl Ground {
     /// What a user types for the first image, by tool and step.
     pub(super) fn typed(&self) -> Vec<(Tool, Step, String)> {
         let first = self.images.iter().next().map(|image| image.reference.to_string());
-        let images = self.images.only(&first.iter().map(String::as_str).collect::<Vec<_>>());
+        let images = self.images.select(&first.iter().map(String::as_str).collect::<Vec<_>>());
         let place = Place { images: &images, upstream: "upstream:5000", site: "site:5000" };
         let all = Tool::ALL.into_iter().flat_map(|tool| Step::ALL.map(|step| (tool, step)));
         all.filter_map(|(tool, step)| Some((tool, step, tool.script(step, &place)?))).collect()
@@ -144,10 +144,10 @@ impl Ground {
         let corpus = home.join("corpus");
         fs::create_dir(&corpus)?;
         for digest in self.images.unique_blobs().keys() {
-            symlink(self.images.blob(digest), corpus.join(digest.hex()))?;
+            symlink(self.images.blob_path(digest), corpus.join(digest.hex()))?;
         }
         for image in self.images.iter() {
-            let from = self.images.layout(&image.reference.to_string());
+            let from = self.images.layout_path(&image.reference.to_string());
             let to = home.join("layouts").join(label(image));
             fs::create_dir_all(&to)?;
             symlink(fs::canonicalize(from.join("blobs"))?, to.join("blobs"))?;
@@ -164,7 +164,7 @@ impl Ground {
     }
 
     /// A configuration in which a registry stands for all hosts of the corpus. JSON is YAML as well.
-    fn config(&self, registry: &Registry) -> String {
+    fn config(&self, registry: &TestRegistry) -> String {
         let hosts: BTreeSet<&str> =
             self.images.iter().map(|image| image.reference.registry()).collect();
         let mirrors: serde_json::Map<_, _> =
@@ -174,7 +174,7 @@ impl Ground {
 }
 
 impl Upstream {
-    pub(super) fn registry(&self) -> &Registry {
+    pub(super) fn registry(&self) -> &TestRegistry {
         &self.registry
     }
 

@@ -41,12 +41,16 @@ impl Machine {
                 ("gantry", gantry_version(gantry)),
                 (
                     "regctl",
-                    said(tools::command("regctl").args(["version", "--format", "{{.VCSTag}}"])),
+                    said(tools::tool_command("regctl").args([
+                        "version",
+                        "--format",
+                        "{{.VCSTag}}",
+                    ])),
                 ),
-                ("crane", said(tools::command("crane").arg("version"))),
-                ("skopeo", said(tools::command("skopeo").arg("--version"))),
-                ("docker-registry", said(tools::command("docker-registry").arg("--version"))),
-                ("openssl", said(tools::command("openssl").arg("version"))),
+                ("crane", said(tools::tool_command("crane").arg("version"))),
+                ("skopeo", said(tools::tool_command("skopeo").arg("--version"))),
+                ("docker-registry", said(tools::tool_command("docker-registry").arg("--version"))),
+                ("openssl", said(tools::tool_command("openssl").arg("version"))),
             ],
         }
     }

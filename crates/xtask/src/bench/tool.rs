@@ -5,8 +5,8 @@
 
 use std::fmt::Write as _;
 
-use testkit::Images;
-use testkit::images::Image;
+use testkit::TestImages;
+use testkit::images::TestImage;
 
 /// A tool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -35,7 +35,7 @@ pub(super) enum Step {
 
 /// What the lines speak of.
 pub(super) struct Place<'a> {
-    pub(super) images: &'a Images,
+    pub(super) images: &'a TestImages,
     /// `host:port` of the registry to fetch from.
     pub(super) upstream: &'a str,
     /// `host:port` of the registry to load into.
@@ -144,18 +144,21 @@ fn regctl(host: &str) -> String {
 }
 
 /// One line an image; the first that fails ends it.
-fn lines<'a>(images: impl Iterator<Item = &'a Image>, line: impl Fn(&Image) -> String) -> String {
+fn lines<'a>(
+    images: impl Iterator<Item = &'a TestImage>,
+    line: impl Fn(&TestImage) -> String,
+) -> String {
     let lines: Vec<String> = images.map(line).collect();
     lines.join(" &&\n")
 }
 
 /// `127.0.0.1:5000/library/nginx:1.22`.
-fn remote(host: &str, image: &Image) -> String {
+fn remote(host: &str, image: &TestImage) -> String {
     format!("{host}/{}:{}", image.repository(), image.tag())
 }
 
 /// The image's name in a layout of several and in file names: `nginx-1.22`.
-pub(super) fn label(image: &Image) -> String {
+pub(super) fn label(image: &TestImage) -> String {
     let name = image.repository().rsplit('/').next().unwrap_or_default();
     format!("{name}-{}", image.tag())
 }

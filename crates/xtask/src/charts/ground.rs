@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use chart::{Chart, RenderError};
+use chart::{HelmChart, RenderError};
 
 /// The version of Kubernetes that the charts are rendered for; helm built from Go modules believes
 /// in an old one that many charts refuse.
@@ -97,11 +97,11 @@ pub(super) fn umbrella(folder: &Path) -> std::io::Result<PathBuf> {
 }
 
 /// Reads a chart's archive or folder.
-pub(super) fn read(archive: &Path) -> Result<Chart, String> {
+pub(super) fn read(archive: &Path) -> Result<HelmChart, String> {
     if archive.is_dir() {
         let mut files = Vec::new();
         folder_files(archive, archive, &mut files).map_err(|error| error.to_string())?;
-        return Chart::read(files).map_err(|error| format!("{}: {error}", archive.display()));
+        return HelmChart::read(files).map_err(|error| format!("{}: {error}", archive.display()));
     }
     let named = |error: std::io::Error| format!("{}: {error}", archive.display());
     let mut tar =
@@ -114,7 +114,7 @@ pub(super) fn read(archive: &Path) -> Result<Chart, String> {
         entry.take(LONGEST_FILE).read_to_end(&mut bytes).map_err(named)?;
         files.push((path, bytes));
     }
-    Chart::read(files).map_err(|error| format!("{}: {error}", archive.display()))
+    HelmChart::read(files).map_err(|error| format!("{}: {error}", archive.display()))
 }
 
 fn folder_files(

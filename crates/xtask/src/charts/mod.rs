@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use chart::find::{Confidence, Findings};
-use chart::relocate::{Options, Relocation, Target, Verdict, relocate};
-use chart::report::Report;
-use chart::{Chart, RenderError, Rules, inspect, mirrors, post_render, values};
+use chart::find::{Confidence, ImageScan};
+use chart::relocate::{ProofVerdict, Relocation, RelocationOptions, RelocationTarget, relocate};
+use chart::report::RelocationReport;
+use chart::{HelmChart, OperatorRules, RenderError, inspect, mirrors, post_render, values};
 use ground::Caller;
 use scan::Scan;
 use serde_json::Value;
@@ -33,8 +33,8 @@ struct Row {
     moved: usize,
     stayed: Vec<String>,
     lines: usize,
-    verdict: Verdict,
-    post_rendered: Verdict,
+    verdict: ProofVerdict,
+    post_rendered: ProofVerdict,
     /// What the plain scan sees and Gantry does not say.
     refuted: Vec<String>,
     /// One render, in seconds.
@@ -88,7 +88,7 @@ pub(crate) fn measure() -> Result<(), String> {
     std::fs::create_dir_all(root.join("docs")).map_err(|error| error.to_string())?;
     std::fs::write(&document, table::document(&rows, &load))
         .map_err(|error| format!("{} cannot be written: {error}", document.display()))?;
-    let is_wrong = |row: &&Row| row.verdict == Verdict::Refuted || !row.refuted.is_empty();
+    let is_wrong = |row: &&Row| row.verdict == ProofVerdict::Refuted || !row.refuted.is_empty();
     match rows.iter().find(is_wrong) {
         Some(row) => Err(format!("{} is refuted; see above and docs/charts.md", row.name)),
         None => Ok(()),
@@ -108,27 +108,29 @@ fn one(root: &Path, archive: &Path, scan: &Scan) -> Result<Row, String> {
     let own = root.join("crates/xtask/charts").join(format!("{}.yaml", chart.name()));
     let scratch = tempfile::tempdir().map_err(|error| error.to_string())?;
     let user = match std::fs::read_to_string(&own) {
-        Ok(text) => values::read(&own.display().to_string(), &text).map_err(|e| e.to_string())?,
-        Err(_) => values::read("no values", "").map_err(|error| error.to_string())?,
+        Ok(text) => {
+            values::read_values(&own.display().to_string(), &text).map_err(|e| e.to_string())?
+        }
+        Err(_) => values::read_values("no values", "").map_err(|error| error.to_string())?,
     };
     let render = |overlay: Option<&str>| {
         ground::helm(Caller::Gantry, archive, &own, scratch.path(), overlay)
     };
     let typed = || ground::helm(Caller::Person, archive, &own, scratch.path(), None);
-    let target = Target {
+    let target = RelocationTarget {
         prefix: "registry.internal:5000/ai".parse().map_err(|e: types::Error| e.to_string())?,
-        naming: types::naming::Naming::Path,
+        naming: types::naming::NamingRule::Path,
         pull_secret: None,
     };
     let stream = render(None).map_err(|error| format!("{name}: {error}"))?;
     let measured = measured(&chart, &user, &target, &render, &typed)
         .map_err(|error| format!("{name}: {error}"))?;
     let Measured { findings, relocation, .. } = &measured;
-    let report = Report::new(&chart, &target, mirrors::Scheme::Https, relocation)
+    let report = RelocationReport::new(&chart, &target, mirrors::RegistryScheme::Https, relocation)
         .map_err(|error| error.to_string())?;
     let post = post_render::post_render(&stream, &target).map_err(|error| error.to_string())?;
     let after = render(Some(&relocation.overlay)).map_err(|error| format!("{name}: {error}"))?;
-    let count = |sure| findings.references(sure).len();
+    let count = |sure| findings.references_at_least(sure).len();
     let (certain, likely, all) =
         (count(Confidence::Certain), count(Confidence::Likely), count(Confidence::Possible));
     Ok(Row {
@@ -158,14 +160,19 @@ fn one(root: &Path, archive: &Path, scan: &Scan) -> Result<Row, String> {
 
 /// What the plain scan sees and Gantry does not say, in the render, with the overlay, and behind
 /// the post-renderer.
-fn refuted(scan: &Scan, target: &Target, measured: &Measured, streams: [&str; 3]) -> Vec<String> {
+fn refuted(
+    scan: &Scan,
+    target: &RelocationTarget,
+    measured: &Measured,
+    streams: [&str; 3],
+) -> Vec<String> {
     let [plain, after, post] = streams.map(|stream| scan.references(stream));
     let found: BTreeSet<String> =
         measured.findings.images.iter().map(|found| found.reference.to_string()).collect();
     let stayed: BTreeSet<String> =
         measured.relocation.proof.stayed.iter().map(|stayed| stayed.from.to_string()).collect();
     let is_outside = |word: &&String| {
-        word.parse().is_ok_and(|reference: types::Reference| !target.is_home(&reference))
+        word.parse().is_ok_and(|reference: types::Reference| !target.is_site_image(&reference))
     };
     let missed = plain.difference(&found).map(|word| format!("{word} in the render; not found"));
     let left = after.difference(&stayed).filter(is_outside);
@@ -177,7 +184,7 @@ fn refuted(scan: &Scan, target: &Target, measured: &Measured, streams: [&str; 3]
 
 /// What came out of the runs, and how long they took.
 struct Measured {
-    findings: Findings,
+    findings: ImageScan,
     relocation: Relocation,
     helm: f64,
     find: f64,
@@ -188,13 +195,13 @@ struct Measured {
 /// Runs everything [`RUNS`] times. Each multiple is of a render right before, so that it says little
 /// of what else the machine does.
 fn measured(
-    chart: &Chart,
+    chart: &HelmChart,
     user: &Value,
-    target: &Target,
+    target: &RelocationTarget,
     render: &(dyn Fn(Option<&str>) -> Result<String, RenderError> + Sync),
     typed: &dyn Fn() -> Result<String, RenderError>,
 ) -> Result<Measured, String> {
-    let rules = Rules::builtin();
+    let rules = OperatorRules::builtin();
     let known = Mutex::new(HashMap::new());
     let recorded = |overlay: Option<&str>| {
         let lock = || known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -206,19 +213,24 @@ fn measured(
         lock().insert(key, stream.clone());
         Ok(stream)
     };
-    let found = || inspect::chart(chart, user, render, rules).map_err(|e| e.to_string());
-    let moved =
-        || relocate(chart, user, target, &Options::default(), render).map_err(|e| e.to_string());
+    let found = || inspect::inspect_chart(chart, user, render, rules).map_err(|e| e.to_string());
+    let moved = || {
+        relocate(chart, user, target, &RelocationOptions::default(), render)
+            .map_err(|e| e.to_string())
+    };
     let (_, findings) = timed(found)?;
     let (_, relocation) = timed(moved)?;
-    inspect::chart(chart, user, &recorded, rules).map_err(|error| error.to_string())?;
+    inspect::inspect_chart(chart, user, &recorded, rules).map_err(|error| error.to_string())?;
     let (mut helm, mut find, mut own, mut relocate) = (vec![], vec![], vec![], vec![]);
     for _ in 0..RUNS {
         let (one, _) = timed(|| typed().map_err(|error| error.to_string()))?;
         helm.push(one);
         find.push(timed(found)?.0 / one);
         own.push(
-            timed(|| inspect::chart(chart, user, &recorded, rules).map_err(|e| e.to_string()))?.0,
+            timed(|| {
+                inspect::inspect_chart(chart, user, &recorded, rules).map_err(|e| e.to_string())
+            })?
+            .0,
         );
         let (one, _) = timed(|| render(None).map_err(|error| error.to_string()))?;
         relocate.push(timed(moved)?.0 / one);

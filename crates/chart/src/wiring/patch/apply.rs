@@ -4,26 +4,26 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{ContainerPatch, Patch, Patches};
+use super::{ContainerPatch, ObjectPatch, PatchFile};
 use crate::find::pods;
-use crate::manifest::{Manifests, parse};
-use crate::path::Path;
+use crate::manifest::{Manifests, parse_yaml};
+use crate::path::DocumentPath;
 use crate::post_render::insert;
 use crate::{Error, Result};
 
 /// One edit of a document.
 #[derive(Debug, Clone, PartialEq)]
-enum Change {
+enum PatchEdit {
     /// Adds an item at the front of a list that is not empty.
-    Item { list: Path, item: Value },
+    Item { list: DocumentPath, item: Value },
     /// Adds a key to a map.
-    Key { map: Path, key: String, value: Value },
+    Key { map: DocumentPath, key: String, value: Value },
     /// Replaces a scalar, or an empty list.
-    Scalar { at: Path, to: Value },
+    Scalar { at: DocumentPath, to: Value },
 }
 
 /// Applies all patches to a stream of documents.
-pub(super) fn apply(patches: &Patches, stream: &str) -> Result<String> {
+pub(super) fn apply_patches(patches: &PatchFile, stream: &str) -> Result<String> {
     let manifests = Manifests::read(stream);
     if let Some(unread) = manifests.unread.first() {
         return Err(Error::Unread {
@@ -35,14 +35,14 @@ pub(super) fn apply(patches: &Patches, stream: &str) -> Result<String> {
     let mut edited = stream.to_owned();
     let mut met = vec![false; patches.patches.len()];
     // From the back, so that what is edited does not move what is still to come.
-    for (index, range) in manifests.ranges(stream).into_iter().enumerate().rev() {
+    for (index, range) in manifests.document_ranges(stream).into_iter().enumerate().rev() {
         let document = &manifests.documents[index];
         let mut text = document.text.clone();
         let mut value = document.value.clone();
         for (number, patch) in patches.patches.iter().enumerate() {
             let mut object = None;
-            pods::objects(&document.value, &Path::default(), &mut |own, path| {
-                if is_of(patch, own) {
+            pods::visit_objects(&document.value, &DocumentPath::default(), &mut |own, path| {
+                if is_patch_for(patch, own) {
                     object = Some(path.clone());
                 }
             });
@@ -50,14 +50,15 @@ pub(super) fn apply(patches: &Patches, stream: &str) -> Result<String> {
             met[number] = true;
             // Edits refer to the document as the edits before left it, so the parsed value is
             // edited along with the text.
-            for change in changes(patch, &value, &object)? {
-                text = written(&text, &change).ok_or_else(|| refused(patch, &change))?;
-                change.make(&mut value);
+            for change in list_edits(patch, &value, &object)? {
+                text =
+                    edit_text(&text, &change).ok_or_else(|| unpatchable_error(patch, &change))?;
+                change.apply_to_value(&mut value);
             }
         }
         if text != document.text {
             // The proof: the edited text parses to what the patches describe, and nothing else.
-            if parse(&text).ok().as_ref() != Some(&value) {
+            if parse_yaml(&text).ok().as_ref() != Some(&value) {
                 let reason =
                     "the patched text does not parse to what the patches describe; this is a \
                               bug in Gantry, please report it"
@@ -80,18 +81,18 @@ pub(super) fn apply(patches: &Patches, stream: &str) -> Result<String> {
 }
 
 /// Whether a patch is for this object.
-fn is_of(patch: &Patch, object: &Value) -> bool {
+fn is_patch_for(patch: &ObjectPatch, object: &Value) -> bool {
     let kind = object.get("kind").and_then(Value::as_str);
     let name = object.pointer("/metadata/name").and_then(Value::as_str);
     kind == Some(patch.kind.as_str()) && name == Some(patch.name.as_str())
 }
 
 /// The error where the editor cannot make an edit.
-fn refused(patch: &Patch, change: &Change) -> Error {
+fn unpatchable_error(patch: &ObjectPatch, change: &PatchEdit) -> Error {
     let place = match change {
-        Change::Item { list, .. } => list,
-        Change::Key { map, .. } => map,
-        Change::Scalar { at, .. } => at,
+        PatchEdit::Item { list, .. } => list,
+        PatchEdit::Key { map, .. } => map,
+        PatchEdit::Scalar { at, .. } => at,
     };
     Error::File {
         file: format!("{} {}", patch.kind, patch.name),
@@ -104,51 +105,58 @@ fn refused(patch: &Patch, change: &Change) -> Error {
 
 /// The edits that a patch makes to the object at the path `object`. What is there already needs no
 /// edit.
-fn changes(patch: &Patch, document: &Value, object: &Path) -> Result<Vec<Change>> {
+fn list_edits(
+    patch: &ObjectPatch,
+    document: &Value,
+    object: &DocumentPath,
+) -> Result<Vec<PatchEdit>> {
     let mut all = Vec::new();
-    let below =
-        |path: &Path, keys: &[&str]| keys.iter().fold(path.clone(), |path, key| path.key(*key));
+    let below = |path: &DocumentPath, keys: &[&str]| {
+        keys.iter().fold(path.clone(), |path, key| path.key(*key))
+    };
     let metadata = below(object, &["metadata"]);
-    let mut annotations = document_at(document, &metadata.key("annotations")).cloned();
+    let mut annotations = value_at(document, &metadata.key("annotations")).cloned();
     for (name, value) in &patch.annotations {
         let map = metadata.key("annotations");
         match annotations.as_ref().and_then(|own| own.get(name)) {
             Some(own) if own == value => {}
-            Some(_) => all.push(Change::Scalar { at: map.key(name), to: json!(value) }),
+            Some(_) => all.push(PatchEdit::Scalar { at: map.key(name), to: json!(value) }),
             None if annotations.as_ref().is_some_and(Value::is_object) => {
-                all.push(Change::Key { map, key: name.clone(), value: json!(value) });
+                all.push(PatchEdit::Key { map, key: name.clone(), value: json!(value) });
             }
             // The first annotation makes the map; further ones are added to it.
             None => {
                 let value = json!({name: value});
                 annotations = Some(value.clone());
                 let key = "annotations".to_owned();
-                all.push(Change::Key { map: metadata.clone(), key, value });
+                all.push(PatchEdit::Key { map: metadata.clone(), key, value });
             }
         }
     }
     if patch.containers.is_empty() && patch.volumes.is_empty() {
         return Ok(all);
     }
-    let to_spec = pods::spec_path(&patch.kind).unwrap_or_default();
+    let to_spec = pods::pod_spec_path(&patch.kind).unwrap_or_default();
     let spec = to_spec.steps().iter().fold(object.clone(), |path, step| path.then(step.clone()));
-    let Some(pod) = document_at(document, &spec) else { return Err(absent(patch, "pod template")) };
-    items(document, &spec, "volumes", &patch.volumes, &mut all);
+    let Some(pod) = value_at(document, &spec) else {
+        return Err(absent_error(patch, "pod template"));
+    };
+    add_list_edits(document, &spec, "volumes", &patch.volumes, &mut all);
     for own in &patch.containers {
         let mut found = None;
-        pods::containers(pod, &spec, &mut |container, path| {
+        pods::visit_containers(pod, &spec, &mut |container, path| {
             if container.get("name").and_then(Value::as_str) == Some(own.name.as_str()) {
                 found = Some(path.clone());
             }
         });
-        let path = found.ok_or_else(|| absent(patch, &format!("container {}", own.name)))?;
-        in_container(own, document, &path, &mut all);
+        let path = found.ok_or_else(|| absent_error(patch, &format!("container {}", own.name)))?;
+        add_container_edits(own, document, &path, &mut all);
     }
     Ok(all)
 }
 
 /// The error where an object does not have the pod or container that a patch changes.
-fn absent(patch: &Patch, what: &str) -> Error {
+fn absent_error(patch: &ObjectPatch, what: &str) -> Error {
     Error::File {
         file: format!("{} {}", patch.kind, patch.name),
         reason: format!(
@@ -159,76 +167,89 @@ fn absent(patch: &Patch, what: &str) -> Error {
 }
 
 /// Adds the edits of one container, at `path`.
-fn in_container(patch: &ContainerPatch, document: &Value, path: &Path, all: &mut Vec<Change>) {
+fn add_container_edits(
+    patch: &ContainerPatch,
+    document: &Value,
+    path: &DocumentPath,
+    all: &mut Vec<PatchEdit>,
+) {
     let env = path.key("env");
-    let own = document_at(document, &env).and_then(Value::as_array);
+    let own = value_at(document, &env).and_then(Value::as_array);
     let mut fresh = Vec::new();
     for (name, value) in &patch.env {
         let has_name = |item: &Value| item.get("name").and_then(Value::as_str) == Some(name);
         match own.and_then(|own| own.iter().position(has_name)) {
             Some(index) => {
                 let at = env.index(index).key("value");
-                let current = document_at(document, &at).and_then(Value::as_str);
+                let current = value_at(document, &at).and_then(Value::as_str);
                 if current != Some(value) {
-                    all.push(Change::Scalar { at, to: json!(value) });
+                    all.push(PatchEdit::Scalar { at, to: json!(value) });
                 }
             }
             None => fresh.push(json!({"name": name, "value": value})),
         }
     }
     // Changes in place come before additions, since each addition moves the items behind it.
-    items(document, path, "env", &fresh, all);
-    items(document, path, "volumeMounts", &patch.volume_mounts, all);
+    add_list_edits(document, path, "env", &fresh, all);
+    add_list_edits(document, path, "volumeMounts", &patch.volume_mounts, all);
 }
 
 /// Adds the edits for the wanted items that a list does not have yet.
-fn items(document: &Value, parent: &Path, key: &str, wanted: &[Value], all: &mut Vec<Change>) {
+fn add_list_edits(
+    document: &Value,
+    parent: &DocumentPath,
+    key: &str,
+    wanted: &[Value],
+    all: &mut Vec<PatchEdit>,
+) {
     let list = parent.key(key);
-    let own = document_at(document, &list);
+    let own = value_at(document, &list);
     let has = |item: &&Value| !own.and_then(Value::as_array).is_some_and(|own| own.contains(item));
     let fresh: Vec<&Value> = wanted.iter().filter(has).collect();
     match own {
         Some(Value::Array(own)) if !own.is_empty() => {
             // Each goes to the front, so the last one is added first.
             let changes = fresh.into_iter().rev();
-            all.extend(changes.map(|item| Change::Item { list: list.clone(), item: item.clone() }));
+            all.extend(
+                changes.map(|item| PatchEdit::Item { list: list.clone(), item: item.clone() }),
+            );
         }
         Some(_) if !fresh.is_empty() => {
-            all.push(Change::Scalar { at: list, to: json!(fresh) });
+            all.push(PatchEdit::Scalar { at: list, to: json!(fresh) });
         }
         None if !fresh.is_empty() => {
             let (map, key) = (parent.clone(), key.to_owned());
-            all.push(Change::Key { map, key, value: json!(fresh) });
+            all.push(PatchEdit::Key { map, key, value: json!(fresh) });
         }
         _ => {}
     }
 }
 
 /// The value at a path of a document.
-fn document_at<'a>(document: &'a Value, path: &Path) -> Option<&'a Value> {
-    path.find(document)
+fn value_at<'a>(document: &'a Value, path: &DocumentPath) -> Option<&'a Value> {
+    path.find_value(document)
 }
 
 /// The text of a document after an edit; `None` if the editor cannot make it.
-fn written(text: &str, change: &Change) -> Option<String> {
+fn edit_text(text: &str, change: &PatchEdit) -> Option<String> {
     match change {
-        Change::Item { list, item } => insert::item(text, list.steps(), item),
-        Change::Key { map, key, value } => insert::key(text, map.steps(), key, value),
-        Change::Scalar { at, to } => insert::scalar(text, at.steps(), &to.to_string()),
+        PatchEdit::Item { list, item } => insert::insert_item(text, list.steps(), item),
+        PatchEdit::Key { map, key, value } => insert::insert_key(text, map.steps(), key, value),
+        PatchEdit::Scalar { at, to } => insert::replace_scalar(text, at.steps(), &to.to_string()),
     }
 }
 
-impl Change {
+impl PatchEdit {
     /// Makes the edit in the parsed document.
-    fn make(&self, document: &mut Value) {
+    fn apply_to_value(&self, document: &mut Value) {
         match self {
             Self::Item { list, item } => {
-                if let Some(Value::Array(items)) = at(document, list) {
+                if let Some(Value::Array(items)) = value_at_mut(document, list) {
                     items.insert(0, item.clone());
                 }
             }
             Self::Key { map, key, value } => {
-                if let Some(Value::Object(map)) = at(document, map) {
+                if let Some(Value::Object(map)) = value_at_mut(document, map) {
                     // The text has the new key first, too, and the order is compared.
                     let mut with = Map::new();
                     with.insert(key.clone(), value.clone());
@@ -237,7 +258,7 @@ impl Change {
                 }
             }
             Self::Scalar { at: path, to } => {
-                if let Some(value) = at(document, path) {
+                if let Some(value) = value_at_mut(document, path) {
                     *value = to.clone();
                 }
             }
@@ -246,10 +267,10 @@ impl Change {
 }
 
 /// The value at a path, to be changed.
-fn at<'a>(value: &'a mut Value, path: &Path) -> Option<&'a mut Value> {
+fn value_at_mut<'a>(value: &'a mut Value, path: &DocumentPath) -> Option<&'a mut Value> {
     path.steps().iter().try_fold(value, |value, step| match step {
-        crate::path::Step::Key(key) => value.get_mut(key),
-        crate::path::Step::Index(index) => value.get_mut(index),
-        crate::path::Step::Inside(_) => None,
+        crate::path::PathStep::Key(key) => value.get_mut(key),
+        crate::path::PathStep::Index(index) => value.get_mut(index),
+        crate::path::PathStep::Inside(_) => None,
     })
 }

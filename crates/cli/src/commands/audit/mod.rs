@@ -1,32 +1,32 @@
 //! `gantry audit`: finds what in a cluster would connect to the outside, and with `--soak` records what
 //! tries to. The work is done by the crate `egress`.
 
-mod load;
-mod parts;
-mod result;
+mod exercise;
+mod helpers;
+mod report;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chart::phone_home::Switches;
+use chart::phone_home::PhoneHomeRules;
 use cluster::Cluster;
-use egress::coverage::{self, Flows};
-use egress::findings::{self, Seen};
-use egress::report::{Case, judge};
-use egress::soak::{self, Connections, Names, Plan};
-use egress::{Declared, Evidence, Inside, Surroundings};
-use policy::{Flow, Namespace, Neighbour};
+use egress::coverage::{self, DeclaredFlows};
+use egress::findings::{self, FindingOrigin};
+use egress::report::{AuditCase, build_report};
+use egress::soak::{self, ConnectionObservation, NameObservation, SoakOptions};
+use egress::{AuditEvidence, ClusterNetwork, InsideDeclaration, Perimeter};
+use policy::{AllowedFlow, AllowedNamespace, Namespace};
 use serde_json::Value;
 use types::site::Site;
 
 use crate::charts;
 use crate::clusters::{self, ClusterArgs};
-use crate::context::Context;
+use crate::context::CommandContext;
+use crate::environment;
 use crate::error::{CommandError, Result};
-use crate::world;
-use load::Load;
+use exercise::AuditExercise;
 
 /// Find out what in the cluster would connect to the outside, and record what tries to.
 ///
@@ -55,9 +55,9 @@ Examples:
   gantry audit restore
 
 What an audit can and cannot see, and what it changes: docs/audit.md")]
-pub(crate) struct Args {
+pub(crate) struct AuditArgs {
     #[command(subcommand)]
-    part: Option<Part>,
+    part: Option<AuditCommand>,
     #[command(flatten)]
     cluster: ClusterArgs,
     /// The site file (site.yaml): its registry counts as inside, and its context names the cluster.
@@ -81,15 +81,15 @@ pub(crate) struct Args {
     /// Count this as inside too: a network, an address, or a domain with its subdomains; may be given
     /// several times.
     #[arg(long, value_name = "CIDR|NAME")]
-    inside: Vec<Declared>,
+    inside: Vec<InsideDeclaration>,
     /// Allow connections to this address, in the audit and in the policies: CIDR[:PORT][/udp]; may be
     /// given several times.
     #[arg(long, value_name = "CIDR[:PORT]")]
-    allow: Vec<Flow>,
+    allow: Vec<AllowedFlow>,
     /// Allow connections to pods of this namespace in the policies: NAMESPACE[:PORT]; may be given
     /// several times.
     #[arg(long, value_name = "NAMESPACE[:PORT]")]
-    allow_namespace: Vec<Neighbour>,
+    allow_namespace: Vec<AllowedNamespace>,
     /// Write network policies into this folder, one file per namespace.
     #[arg(long, value_name = "DIR", requires = "site", requires = "namespace")]
     policies: Option<PathBuf>,
@@ -97,7 +97,7 @@ pub(crate) struct Args {
     #[arg(long, requires = "site", requires = "namespace")]
     apply_policies: bool,
     /// Listen for this long (10s, 30m, 1h).
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = parse_soak_time)]
     soak: Option<Duration>,
     /// Run this shell command while listening; may be given several times.
     #[arg(long, value_name = "COMMAND", requires = "soak")]
@@ -121,11 +121,11 @@ pub(crate) struct Args {
 }
 
 #[derive(clap::Subcommand)]
-enum Part {
+enum AuditCommand {
     /// Undo what an interrupted audit changed in the cluster.
-    Restore(RestoreArgs),
-    Sink(parts::SinkArgs),
-    WatchNode(parts::WatchArgs),
+    Restore(AuditRestoreArgs),
+    Sink(helpers::AuditSinkArgs),
+    WatchNode(helpers::AuditWatchNodeArgs),
 }
 
 #[derive(clap::Args)]
@@ -133,7 +133,7 @@ enum Part {
 Examples:
   gantry audit restore
   gantry audit restore --context site")]
-struct RestoreArgs {
+struct AuditRestoreArgs {
     #[command(flatten)]
     cluster: ClusterArgs,
     /// The site file (site.yaml), for the context of its cluster.
@@ -141,181 +141,200 @@ struct RestoreArgs {
     site: Option<PathBuf>,
 }
 
-pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+pub(crate) fn run_audit_command(context: &CommandContext, args: &AuditArgs) -> Result<()> {
     match &args.part {
-        Some(Part::Sink(args)) => parts::sink(context, args),
-        Some(Part::WatchNode(args)) => parts::watch(context, args),
-        Some(Part::Restore(args)) => restore(context, args),
-        None => audit(context, args),
+        Some(AuditCommand::Sink(args)) => helpers::run_dns_sink(context, args),
+        Some(AuditCommand::WatchNode(args)) => helpers::watch_node(context, args),
+        Some(AuditCommand::Restore(args)) => restore_cluster(context, args),
+        None => run_audit(context, args),
     }
 }
 
-fn restore(context: &Context, args: &RestoreArgs) -> Result<()> {
-    let site = args.site.as_deref().map(world::site).transpose()?;
-    let done = world::runtime()?.block_on(async {
+fn restore_cluster(context: &CommandContext, args: &AuditRestoreArgs) -> Result<()> {
+    let site = args.site.as_deref().map(environment::read_site).transpose()?;
+    let done = environment::build_runtime()?.block_on(async {
         let doing = "undo what an audit changed";
-        let cluster = clusters::open_to_write(context, &args.cluster, site.as_ref(), doing).await?;
-        Ok::<_, CommandError>(soak::restore(&cluster).await?)
+        let cluster =
+            clusters::open_cluster_to_write(context, &args.cluster, site.as_ref(), doing).await?;
+        Ok::<_, CommandError>(soak::restore_cluster(&cluster).await?)
     })?;
-    context.ui.result(&serde_json::json!({ "restored": done }), |_| match done.as_slice() {
+    context.ui.print_result(&serde_json::json!({ "restored": done }), |_| match done.as_slice() {
         [] => "nothing to undo: no audit has left changes in the cluster\n".to_owned(),
         done => done.join("\n") + "\n",
     })
 }
 
 /// The arguments and files, read and validated. Nothing was changed yet.
-struct Asked {
+struct AuditInput {
     site: Option<Site>,
     namespaces: Vec<String>,
-    switches: Switches,
+    switches: PhoneHomeRules,
     rendered: Option<Vec<Value>>,
-    plan: Option<Plan>,
+    plan: Option<SoakOptions>,
     input: Option<types::input::Input>,
 }
 
-fn audit(context: &Context, args: &Args) -> Result<()> {
-    let asked = read(context, args)?;
-    let report = world::runtime()?.block_on(async {
+fn run_audit(context: &CommandContext, args: &AuditArgs) -> Result<()> {
+    let asked = read_input(context, args)?;
+    let report = environment::build_runtime()?.block_on(async {
         let cluster = match (args.no_live, args.soak.is_some() || args.apply_policies) {
             (true, _) => None,
-            (_, false) => Some(clusters::open(&args.cluster, asked.site.as_ref()).await?),
+            (_, false) => Some(clusters::open_cluster(&args.cluster, asked.site.as_ref()).await?),
             (_, true) => {
                 let site = asked.site.as_ref();
-                Some(clusters::open_to_write(context, &args.cluster, site, "audit").await?)
+                Some(clusters::open_cluster_to_write(context, &args.cluster, site, "audit").await?)
             }
         };
-        whole(context, args, asked, cluster.as_ref()).await
+        collect_report(context, args, asked, cluster.as_ref()).await
     })?;
-    result::show(context, &report, args.report.as_deref())
+    report::show_report(context, &report, args.report.as_deref())
 }
 
-fn read(context: &Context, args: &Args) -> Result<Asked> {
-    let site = args.site.as_deref().map(world::site).transpose()?;
-    let input = world::optional_input(context)?;
-    let rendered = rendered(context, args)?;
+fn read_input(context: &CommandContext, args: &AuditArgs) -> Result<AuditInput> {
+    let site = args.site.as_deref().map(environment::read_site).transpose()?;
+    let input = environment::read_optional_input(context)?;
+    let rendered = read_rendered_objects(context, args)?;
     if args.no_live && rendered.is_none() {
-        return Err(CommandError::usage("--no-live leaves nothing to examine")
-            .hint("add --chart CHART or --manifests FILE"));
+        return Err(CommandError::usage_error("--no-live leaves nothing to examine")
+            .with_hint("add --chart CHART or --manifests FILE"));
     }
     for folder in [&args.report, &args.policies].into_iter().flatten() {
         if folder.exists() && !folder.is_dir() {
             let shown = folder.display();
-            return Err(
-                CommandError::usage(format!("{shown} is not a folder")).hint("give a folder")
-            );
+            return Err(CommandError::usage_error(format!("{shown} is not a folder"))
+                .with_hint("give a folder"));
         }
     }
     // Sorted and without duplicates, for a stable report.
     let namespaces: BTreeSet<String> = args.namespace.iter().map(Namespace::to_string).collect();
     let namespaces: Vec<String> = namespaces.into_iter().collect();
-    let plan =
-        args.soak.map(|length| plan(args, site.as_ref(), &namespaces, length)).transpose()?;
-    let switches = input.as_ref().map_or_else(|| Switches::builtin().clone(), Switches::of_input);
-    Ok(Asked { site, namespaces, switches, rendered, plan, input })
+    let plan = args
+        .soak
+        .map(|length| build_soak_settings(args, site.as_ref(), &namespaces, length))
+        .transpose()?;
+    let switches = input
+        .as_ref()
+        .map_or_else(|| PhoneHomeRules::builtin().clone(), PhoneHomeRules::from_input);
+    Ok(AuditInput { site, namespaces, switches, rendered, plan, input })
 }
 
-fn rendered(context: &Context, args: &Args) -> Result<Option<Vec<Value>>> {
+fn read_rendered_objects(context: &CommandContext, args: &AuditArgs) -> Result<Option<Vec<Value>>> {
     let namespace = args.namespace.first().map(Namespace::as_str);
     if let Some(source) = &args.chart {
-        let sources = charts::sources(std::slice::from_ref(source))?;
+        let sources = charts::parse_chart_sources(std::slice::from_ref(source))?;
         let Some(source) = sources.into_iter().next() else { return Ok(None) };
-        let stream = charts::stream(context, source, &args.values, namespace)?;
-        return Ok(Some(findings::rendered("the chart", &stream)?));
+        let stream = charts::render_chart(context, source, &args.values, namespace)?;
+        return Ok(Some(findings::read_rendered_objects("the chart", &stream)?));
     }
     let Some(path) = &args.manifests else { return Ok(None) };
     let (name, stream) = if path.as_os_str() == "-" {
         let example = "helm template ./my-chart | gantry audit --manifests -";
-        ("standard input".to_owned(), world::manifests(example)?)
+        ("standard input".to_owned(), environment::read_manifests_from_stdin(example)?)
     } else {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path)
-            .map_err(|cause| CommandError::usage(format!("cannot read {name}: {cause}")))?;
+            .map_err(|cause| CommandError::usage_error(format!("cannot read {name}: {cause}")))?;
         (name, text)
     };
-    Ok(Some(findings::rendered(&name, &stream)?))
+    Ok(Some(findings::read_rendered_objects(&name, &stream)?))
 }
 
-fn plan(args: &Args, site: Option<&Site>, namespaces: &[String], length: Duration) -> Result<Plan> {
+fn build_soak_settings(
+    args: &AuditArgs,
+    site: Option<&Site>,
+    namespaces: &[String],
+    length: Duration,
+) -> Result<SoakOptions> {
     let names = match (args.no_dns, args.sink_address) {
-        (true, _) => Names::NotSeen,
-        (false, Some(address)) => Names::Here(address),
-        (false, None) => Names::Pod,
+        (true, _) => NameObservation::NotSeen,
+        (false, Some(address)) => NameObservation::Local(address),
+        (false, None) => NameObservation::Pod,
     };
-    let connections = if args.no_connections { Connections::NotSeen } else { Connections::Seen };
-    if names == Names::NotSeen && connections == Connections::NotSeen {
-        return Err(CommandError::usage("--no-dns and --no-connections leave nothing to record")
-            .hint("remove one of the two options"));
+    let connections = if args.no_connections {
+        ConnectionObservation::NotSeen
+    } else {
+        ConnectionObservation::Seen
+    };
+    if names == NameObservation::NotSeen && connections == ConnectionObservation::NotSeen {
+        return Err(CommandError::usage_error(
+            "--no-dns and --no-connections leave nothing to record",
+        )
+        .with_hint("remove one of the two options"));
     }
-    let needs_image = names == Names::Pod || connections == Connections::Seen;
+    let needs_image = names == NameObservation::Pod || connections == ConnectionObservation::Seen;
     let image = match (&args.image, site) {
         (Some(image), _) => image.to_string(),
         (None, Some(site)) => {
-            let own = types::own_image::reference()?;
-            site.registry.prefix()?.target(site.registry.naming, &own)?.to_string()
+            let own = types::own_image::image_reference()?;
+            site.registry.parse_prefix()?.site_reference(site.registry.naming, &own)?.to_string()
         }
         (None, None) if needs_image => {
-            return Err(CommandError::usage("the audit runs Gantry's own image in the cluster, and it is not known where nodes can pull it")
-                .hint("give --site site.yaml, or --image REGISTRY/gantry:VERSION"));
+            return Err(CommandError::usage_error("the audit runs Gantry's own image in the cluster, and it is not known where nodes can pull it")
+                .with_hint("give --site site.yaml, or --image REGISTRY/gantry:VERSION"));
         }
         (None, None) => String::new(),
     };
     let secret = site.and_then(|site| site.registry.pull_secret.clone());
     let pull_secret = namespaces.first().cloned().zip(secret);
-    Ok(Plan { names, connections, image, pull_secret, length })
+    Ok(SoakOptions { names, connections, image, pull_secret, length })
 }
 
-async fn whole(
-    context: &Context,
-    args: &Args,
-    asked: Asked,
+async fn collect_report(
+    context: &CommandContext,
+    args: &AuditArgs,
+    asked: AuditInput,
     cluster: Option<&Cluster>,
-) -> Result<egress::report::Report> {
-    let Asked { site, namespaces, switches, rendered, plan, input } = asked;
-    let mut around = Surroundings::default();
+) -> Result<egress::report::AuditReport> {
+    let AuditInput { site, namespaces, switches, rendered, plan, input } = asked;
+    let mut around = ClusterNetwork::default();
     let mut live = Vec::new();
     if let Some(cluster) = cluster {
-        need_rights(cluster, args, &namespaces, plan.as_ref()).await?;
-        around = egress::surroundings(cluster, site.as_ref(), &args.inside).await?;
-        live = findings::live(cluster, &namespaces).await?;
+        require_rights(cluster, args, &namespaces, plan.as_ref()).await?;
+        around = egress::read_cluster_network(cluster, site.as_ref(), &args.inside).await?;
+        live = findings::read_live_objects(cluster, &namespaces).await?;
     } else {
-        args.inside.iter().for_each(|declared| around.inside.add(declared));
+        args.inside.iter().for_each(|declared| around.perimeter.add_declaration(declared));
     }
     // Everything that counts as inside has to be known before the search for what points outside.
-    allowed(args, &mut around.inside);
-    switches.inside().iter().for_each(|name| around.inside.add_name(name));
+    add_allowed_networks(args, &mut around.perimeter);
+    switches.inside_domains().iter().for_each(|name| around.perimeter.add_name(name));
     // Rendered objects without a namespace would be installed into the first one.
     let first = namespaces.first().map_or("default", String::as_str);
-    let find =
-        |objects: &[Value], seen| findings::find(objects, first, &switches, &around.inside, seen);
+    let find = |objects: &[Value], seen| {
+        findings::find_outside_references(objects, first, &switches, &around.perimeter, seen)
+    };
     let rendered = rendered.unwrap_or_default();
-    let found = findings::together(find(&rendered, Seen::Rendered), find(&live, Seen::Live));
-    let policies = close(context, args, site.as_ref(), &rendered, &live)?;
+    let found = findings::merge_findings(
+        find(&rendered, FindingOrigin::Rendered),
+        find(&live, FindingOrigin::Live),
+    );
+    let policies = write_network_policies(context, args, site.as_ref(), &rendered, &live)?;
     if let Some(cluster) = cluster.filter(|_| args.apply_policies) {
         for closed in &policies {
             for manifest in &closed.manifests {
-                let mode = cluster::Mode::Apply;
+                let mode = cluster::ApplyMode::Apply;
                 cluster.apply_manifest(manifest, &closed.namespace, mode).await?;
             }
-            context.ui.status(&format!("network policies applied in {}", closed.namespace));
+            context.ui.print_status(&format!("network policies applied in {}", closed.namespace));
         }
     }
     let evidence = match (&plan, cluster) {
         (Some(plan), Some(cluster)) => {
-            let load = Load {
+            let load = AuditExercise {
                 commands: &args.run,
                 input,
-                lock: world::optional_lock(context)?,
-                releases: load::releases(&live),
-                most: plan.length,
+                lock: environment::read_optional_lock(context)?,
+                releases: exercise::find_releases(&live),
+                time_limit: plan.length,
             };
-            Some(listen(context, cluster, plan, &around, load).await?)
+            Some(run_soak(context, cluster, plan, &around, load).await?)
         }
         _ => None,
     };
-    Ok(judge(Case {
+    Ok(build_report(AuditCase {
         cluster,
         namespaces: &namespaces,
-        around: &around,
+        network: &around,
         switches: &switches,
         findings: found,
         policies,
@@ -323,74 +342,79 @@ async fn whole(
     }))
 }
 
-async fn need_rights(
+async fn require_rights(
     cluster: &Cluster,
-    args: &Args,
+    args: &AuditArgs,
     namespaces: &[String],
-    plan: Option<&Plan>,
+    plan: Option<&SoakOptions>,
 ) -> Result<()> {
-    let mut rights = findings::rights(namespaces);
-    rights.extend(plan.map(soak::rights).unwrap_or_default());
+    let mut rights = findings::required_rights(namespaces);
+    rights.extend(plan.map(soak::required_rights).unwrap_or_default());
     if args.apply_policies {
-        let right = cluster::Right::new("patch", "networking.k8s.io", "networkpolicies");
+        let right = cluster::Permission::new("patch", "networking.k8s.io", "networkpolicies");
         rights.extend(namespaces.iter().map(|name| right.clone().in_namespace(name)));
     }
     rights.sort();
     rights.dedup();
-    Ok(cluster.need_rights("the audit", &rights).await?)
+    Ok(cluster.require_permissions("the audit", &rights).await?)
 }
 
 /// Counts the addresses of `--allow` as inside, since the policies allow them.
-fn allowed(args: &Args, inside: &mut Inside) {
+fn add_allowed_networks(args: &AuditArgs, inside: &mut Perimeter) {
     for flow in &args.allow {
-        if let Ok(network) = flow.network().parse() {
+        if let Ok(network) = flow.cidr().parse() {
             inside.add_network(network);
         }
     }
 }
 
-fn close(
-    context: &Context,
-    args: &Args,
+fn write_network_policies(
+    context: &CommandContext,
+    args: &AuditArgs,
     site: Option<&Site>,
     rendered: &[Value],
     live: &[Value],
-) -> Result<Vec<coverage::Closed>> {
+) -> Result<Vec<coverage::NamespaceCoverage>> {
     let Some(site) = site else { return Ok(vec![]) };
-    let flows = Flows { addresses: args.allow.clone(), neighbours: args.allow_namespace.clone() };
+    let flows =
+        DeclaredFlows { addresses: args.allow.clone(), neighbours: args.allow_namespace.clone() };
     let objects: Vec<Value> = rendered.iter().chain(live).cloned().collect();
     let mut all = Vec::new();
     for namespace in &args.namespace {
-        let closed = coverage::close(namespace, site, &flows, &objects, live)?;
+        let closed = coverage::cover_namespace(namespace, site, &flows, &objects, live)?;
         if let Some(folder) = &args.policies {
             let mut about = vec![format!(
                 "Written by `gantry audit`: nothing in {namespace} can connect to the outside."
             )];
             about.extend(closed.gaps.iter().map(|gap| format!("not covered: {gap}")));
             let path = folder.join(format!("{namespace}.yaml"));
-            world::write_deep(&path, &policy::print(&about, &closed.manifests)?)?;
-            context.ui.status(&format!("{} written", path.display()));
+            environment::write_file_with_folders(
+                &path,
+                &policy::format_manifests(&about, &closed.manifests)?,
+            )?;
+            context.ui.print_status(&format!("{} written", path.display()));
         }
         all.push(closed);
     }
     Ok(all)
 }
 
-async fn listen(
-    context: &Context,
+async fn run_soak(
+    context: &CommandContext,
     cluster: &Cluster,
-    plan: &Plan,
-    around: &Surroundings,
-    load: Load<'_>,
-) -> Result<Evidence> {
+    plan: &SoakOptions,
+    around: &ClusterNetwork,
+    load: AuditExercise<'_>,
+) -> Result<AuditEvidence> {
     let ui = context.ui.clone();
-    let say = move |text: &str| ui.status(&format!("{:>9} {text}", "audit"));
-    let load = load.exercise(cluster);
-    Ok(Box::pin(soak::soak(cluster, plan, around, load, world::stopped(), &say)).await?)
+    let say = move |text: &str| ui.print_status(&format!("{:>9} {text}", "audit"));
+    let load = load.run(cluster);
+    Ok(Box::pin(soak::run_soak(cluster, plan, around, load, environment::wait_for_stop(), &say))
+        .await?)
 }
 
 /// Parses `--soak`: `10s`, `30m`, `1h`, at most a week.
-fn time(text: &str) -> Result<Duration, String> {
+fn parse_soak_time(text: &str) -> Result<Duration, String> {
     const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
     let form = || "write a time between 1s and 168h, such as 10s, 30m or 1h".to_owned();
     let time: jiff::SignedDuration = text.parse().map_err(|_| form())?;

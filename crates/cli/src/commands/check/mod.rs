@@ -1,18 +1,20 @@
 //! `gantry check`: runs the checks of `deploy::check` before or after a deployment, and prints the report.
 
-mod print;
+mod printer;
 mod subject;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use deploy::check::{self, Deployed, Name, Phase, Report, Subject, junit};
+use deploy::check::{
+    self, CheckName, CheckPhase, CheckReport, CheckSubject, ReleaseExpectation, junit,
+};
 
-use self::print::Printer;
+use self::printer::CheckPrinter;
 use crate::clusters::ClusterArgs;
-use crate::context::Context;
-use crate::error::{CommandError, Kind, Result};
-use crate::world;
+use crate::context::CommandContext;
+use crate::environment;
+use crate::error::{CommandError, ErrorKind, Result};
 
 /// Check whether the cluster is ready for a deployment, and whether what was deployed works.
 ///
@@ -34,7 +36,7 @@ Examples:
   gantry check --site site.yaml --skip models --junit report.xml --output json
 
 A list of all checks, and how to declare your own: docs/check.md")]
-pub(crate) struct Args {
+pub(crate) struct CheckArgs {
     /// The releases to check [default: all of gantry.lock].
     #[arg(value_name = "RELEASE")]
     releases: Vec<String>,
@@ -49,10 +51,10 @@ pub(crate) struct Args {
     after: bool,
     /// Run only this check; may be given several times.
     #[arg(long, value_name = "NAME")]
-    only: Vec<Name>,
+    only: Vec<CheckName>,
     /// Leave out this check; may be given several times.
     #[arg(long, value_name = "NAME")]
-    skip: Vec<Name>,
+    skip: Vec<CheckName>,
     /// Repeat every so many seconds until nothing fails [default: 10].
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10", value_parser = clap::value_parser!(u64).range(1..=3600))]
     watch: Option<u64>,
@@ -63,83 +65,82 @@ pub(crate) struct Args {
     cluster: ClusterArgs,
 }
 
-impl Args {
+impl CheckArgs {
     /// The selected checks, in the order in which they run.
-    fn names(&self) -> Result<Vec<Name>> {
+    fn select_checks(&self) -> Result<Vec<CheckName>> {
         let phase = match (self.before, self.after) {
-            (true, _) => Some(Phase::Before),
-            (_, true) => Some(Phase::After),
+            (true, _) => Some(CheckPhase::Before),
+            (_, true) => Some(CheckPhase::After),
             _ => None,
         };
-        let names: Vec<Name> = Name::ALL
+        let names: Vec<CheckName> = CheckName::ALL
             .into_iter()
             .filter(|name| phase.is_none_or(|phase| name.phase() == phase))
             .filter(|name| self.only.is_empty() || self.only.contains(name))
             .filter(|name| !self.skip.contains(name))
             .collect();
         if names.is_empty() {
-            return Err(CommandError::usage("no check is left to run")
-                .hint("change --only and --skip, or remove --before or --after"));
+            return Err(CommandError::usage_error("no check is left to run")
+                .with_hint("change --only and --skip, or remove --before or --after"));
         }
         Ok(names)
     }
 
-    fn deployed(&self) -> Deployed {
-        if self.after { Deployed::Expected } else { Deployed::Maybe }
+    fn expected_deployment(&self) -> ReleaseExpectation {
+        if self.after { ReleaseExpectation::Required } else { ReleaseExpectation::Optional }
     }
 }
 
-pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
-    let names = args.names()?;
+pub(crate) fn run(context: &CommandContext, args: &CheckArgs) -> Result<()> {
+    let names = args.select_checks()?;
     if let Some(path) = &args.junit
         && path.is_dir()
     {
-        return Err(
-            CommandError::usage(format!("{} is a folder", path.display())).hint("give a file name")
-        );
+        return Err(CommandError::usage_error(format!("{} is a folder", path.display()))
+            .with_hint("give a file name"));
     }
-    let plan = subject::plan(context, args, &names)?;
+    let plan = subject::read_check_input(context, args, &names)?;
     // Held until the runtime below has ended: a bucket has a runtime of its own, and tokio panics if one
     // runtime is dropped inside another.
-    let _models = plan.models();
-    let runtime = world::runtime()?;
+    let _models = plan.model_targets();
+    let runtime = environment::build_runtime()?;
     let report = runtime.block_on(async {
-        let subject = plan.connect(args).await?;
+        let subject = plan.connect_subject(args).await?;
         tokio::select! {
-            report = repeat(context, args, &subject, &names) => report,
+            report = check_until_well(context, args, &subject, &names) => report,
             // Checks start pods of their own, which have to be deleted.
-            () = world::stopped() => {
-                check::sweep(&subject).await;
-                Err(CommandError::failed("stopped").hint("run the same command again"))
+            () = environment::wait_for_stop() => {
+                check::remove_check_pods(&subject).await;
+                Err(CommandError::failure("stopped").with_hint("run the same command again"))
             }
         }
     })?;
-    judge(&report)
+    require_success(&report)
 }
 
 /// Runs the checks once, or with `--watch` until none fails.
-async fn repeat(
-    context: &Context,
-    args: &Args,
-    subject: &Subject,
-    names: &[Name],
-) -> Result<Report> {
-    let mut printer = Printer::new(context, args.watch.is_some());
+async fn check_until_well(
+    context: &CommandContext,
+    args: &CheckArgs,
+    subject: &CheckSubject,
+    names: &[CheckName],
+) -> Result<CheckReport> {
+    let mut printer = CheckPrinter::new(context, args.watch.is_some());
     loop {
-        let report = check::run(subject, names).await;
+        let report = check::run_checks(subject, names).await;
         if let Some(path) = &args.junit {
-            world::write(path, &junit::print(&report)?)?;
+            environment::write_file(path, &junit::print_junit(&report)?)?;
         }
-        let is_last = args.watch.is_none() || report.is_well();
+        let is_last = args.watch.is_none() || report.has_passed();
         printer.print(&report, is_last)?;
         let Some(seconds) = args.watch.filter(|_| !is_last) else { return Ok(report) };
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
 }
 
-fn judge(report: &Report) -> Result<()> {
+fn require_success(report: &CheckReport) -> Result<()> {
     let Some(first) = report.first_failure() else { return Ok(()) };
-    let kind = if report.is_digest_wrong() { Kind::Integrity } else { Kind::Failed };
+    let kind = if report.is_digest_wrong() { ErrorKind::Integrity } else { ErrorKind::Failed };
     let all = report.findings.len();
     let line = first.why.lines().next().unwrap_or_default();
     let message = format!(
@@ -147,5 +148,5 @@ fn judge(report: &Report) -> Result<()> {
         report.counts.failed, first.what, first.place
     );
     let error = CommandError::new(kind, message);
-    Err(if first.next.is_empty() { error } else { error.hint(first.next.clone()) })
+    Err(if first.next.is_empty() { error } else { error.with_hint(first.next.clone()) })
 }

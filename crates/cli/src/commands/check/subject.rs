@@ -4,84 +4,95 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use deploy::check::{Look, ModelPlace, Name, Release, SiteRegistry, Subject, Verified};
-use deploy::inference::recognise::Rules;
+use deploy::check::{
+    CheckName, CheckSubject, CheckedModelTarget, CheckedRelease, ModelVerification, SiteRegistry,
+    TargetVerifier,
+};
+use deploy::inference::recognise::InferenceRules;
 use serde_json::Value;
-use store::progress::Silent;
-use types::destination::Destination;
+use store::progress::SilentProgress;
+use types::destination::ModelDestination;
 use types::input::{ChartSource, Input};
-use types::lock::{Chart, Lock, Model};
+use types::lock::{Lock, LockedChart, LockedModel};
 use types::site::{ModelLayout, ModelTarget, Site};
 
-use super::Args;
+use super::CheckArgs;
 use crate::charts;
 use crate::claims;
 use crate::clusters;
-use crate::context::Context;
+use crate::context::CommandContext;
 use crate::error::{CommandError, Result};
-use crate::{place, world};
+use crate::{environment, model_targets};
 
 /// Everything that is known before the first request to the cluster.
-pub(super) struct Plan {
+pub(super) struct CheckInput {
     site: Option<Site>,
     registry: Option<SiteRegistry>,
     ca: Vec<PathBuf>,
     lock: Option<Lock>,
     input: Option<Input>,
-    releases: Vec<(Chart, std::result::Result<Vec<Value>, String>)>,
-    models: Vec<ModelPlace>,
+    releases: Vec<(LockedChart, std::result::Result<Vec<Value>, String>)>,
+    models: Vec<CheckedModelTarget>,
 }
 
 /// Reads everything that is on this machine, and refuses bad input.
-pub(super) fn plan(context: &Context, args: &Args, names: &[Name]) -> Result<Plan> {
-    let site = args.site.as_deref().map(world::site).transpose()?;
-    let input = world::optional_input(context)?;
-    let lock = world::optional_lock(context)?;
-    let charts = releases(lock.as_ref(), &args.releases)?;
-    check_declared(input.as_ref(), lock.as_ref())?;
+pub(super) fn read_check_input(
+    context: &CommandContext,
+    args: &CheckArgs,
+    names: &[CheckName],
+) -> Result<CheckInput> {
+    let site = args.site.as_deref().map(environment::read_site).transpose()?;
+    let input = environment::read_optional_input(context)?;
+    let lock = environment::read_optional_lock(context)?;
+    let charts = select_locked_charts(lock.as_ref(), &args.releases)?;
+    require_locked_releases(input.as_ref(), lock.as_ref())?;
     let folder = args.site.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new("."));
     let mut ca = context.config.ca.clone();
     let own = site.iter().filter_map(|site| site.registry.ca.as_ref());
     ca.extend(own.map(|path| folder.join(path)));
-    let registry = site.as_ref().map(|site| registry(context, site, &ca)).transpose()?;
+    let registry =
+        site.as_ref().map(|site| connect_site_registry(context, site, &ca)).transpose()?;
     // Rendering runs helm, so it is done only for the checks that need manifests.
-    let needs_render =
-        names.iter().any(|name| matches!(name, Name::Rights | Name::Storage | Name::Quota));
+    let needs_render = names
+        .iter()
+        .any(|name| matches!(name, CheckName::Rights | CheckName::Storage | CheckName::Quota));
     let releases = charts
         .into_iter()
         .map(|chart| {
             let manifests = match needs_render {
-                true => render(context, input.as_ref(), &chart),
+                true => render_locked_chart(context, input.as_ref(), &chart),
                 false => Err("its chart was not rendered".to_owned()),
             };
             (chart, manifests)
         })
         .collect();
     let models = site.iter().flat_map(|site| {
-        site.models.iter().map(|target| place(context, site, target, lock.as_ref()))
+        site.models.iter().map(|target| describe_model_target(context, site, target, lock.as_ref()))
     });
     let models = models.collect();
-    Ok(Plan { site, registry, ca, lock, input, releases, models })
+    Ok(CheckInput { site, registry, ca, lock, input, releases, models })
 }
 
-impl Plan {
+impl CheckInput {
     /// The model targets. A bucket has an async runtime of its own, which must not be dropped inside the
     /// caller's: the caller has to hold these until its runtime has ended.
-    pub(super) fn models(&self) -> Vec<ModelPlace> {
+    pub(super) fn model_targets(&self) -> Vec<CheckedModelTarget> {
         self.models.clone()
     }
 
     /// Connects to the cluster and returns everything that the checks need.
-    pub(super) async fn connect(self, args: &Args) -> Result<Subject> {
-        let cluster = clusters::connect(&args.cluster, self.site.as_ref()).await?;
+    pub(super) async fn connect_subject(self, args: &CheckArgs) -> Result<CheckSubject> {
+        let cluster = clusters::connect_cluster(&args.cluster, self.site.as_ref()).await?;
         let input = self.input.as_ref();
-        let kube_version = |chart: &Chart| {
-            input.and_then(|input| chart_of(input, chart)).and_then(|one| one.kube_version.clone())
+        let kube_version = |chart: &LockedChart| {
+            input
+                .and_then(|input| find_input_chart(input, chart))
+                .and_then(|one| one.kube_version.clone())
         };
         let releases = self
             .releases
             .into_iter()
-            .map(|(chart, manifests)| Release {
+            .map(|(chart, manifests)| CheckedRelease {
                 namespace: chart
                     .namespace
                     .clone()
@@ -96,15 +107,15 @@ impl Plan {
             args.releases.is_empty() || release.is_some_and(|name| args.releases.contains(name))
         };
         let own = input.map(|input| input.inference.clone()).unwrap_or_default();
-        Ok(Subject {
+        Ok(CheckSubject {
             cluster,
             registry: self.registry,
             storage_class: self.site.and_then(|site| site.storage_class),
             checks: checks.into_iter().filter(|one| is_asked(one.release.as_ref())).collect(),
-            servers: Rules::builtin().with(&own),
+            servers: InferenceRules::builtin().with_own_rules(&own),
             lock: self.lock,
             releases,
-            deployed: args.deployed(),
+            deployed: args.expected_deployment(),
             models: self.models,
             ca: self.ca,
         })
@@ -112,7 +123,7 @@ impl Plan {
 }
 
 /// The locked charts of the named releases, or of all releases if none is named.
-fn releases(lock: Option<&Lock>, named: &[String]) -> Result<Vec<Chart>> {
+fn select_locked_charts(lock: Option<&Lock>, named: &[String]) -> Result<Vec<LockedChart>> {
     let all = lock.map(|lock| lock.charts.clone()).unwrap_or_default();
     if named.is_empty() {
         return Ok(all);
@@ -121,15 +132,15 @@ fn releases(lock: Option<&Lock>, named: &[String]) -> Result<Vec<Chart>> {
         if !all.iter().any(|chart| chart.release == *name) {
             let known: Vec<&str> = all.iter().map(|chart| chart.release.as_str()).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            return Err(CommandError::usage(format!("gantry.lock has no release {name:?}"))
-                .hint(format!("its releases are: {known}")));
+            return Err(CommandError::usage_error(format!("gantry.lock has no release {name:?}"))
+                .with_hint(format!("its releases are: {known}")));
         }
     }
     Ok(all.into_iter().filter(|chart| named.contains(&chart.release)).collect())
 }
 
 /// Refuses a declared check for a release that is not locked, which is most likely a typing error.
-fn check_declared(input: Option<&Input>, lock: Option<&Lock>) -> Result<()> {
+fn require_locked_releases(input: Option<&Input>, lock: Option<&Lock>) -> Result<()> {
     let charts = lock.map(|lock| lock.charts.as_slice()).unwrap_or_default();
     for check in input.iter().flat_map(|input| &input.checks) {
         if let Some(release) = &check.release
@@ -144,14 +155,18 @@ fn check_declared(input: Option<&Input>, lock: Option<&Lock>) -> Result<()> {
                 true => "lock the chart first: gantry lock".to_owned(),
                 false => format!("its releases are: {}", known.join(", ")),
             };
-            return Err(CommandError::usage(message).hint(hint));
+            return Err(CommandError::usage_error(message).with_hint(hint));
         }
     }
     Ok(())
 }
 
-fn registry(context: &Context, site: &Site, ca: &[PathBuf]) -> Result<SiteRegistry> {
-    let prefix = site.registry.prefix()?;
+fn connect_site_registry(
+    context: &CommandContext,
+    site: &Site,
+    ca: &[PathBuf],
+) -> Result<SiteRegistry> {
+    let prefix = site.registry.parse_prefix()?;
     let host = prefix.registry().to_owned();
     let mut config = context.config.clone();
     if site.registry.plain_http {
@@ -164,14 +179,17 @@ fn registry(context: &Context, site: &Site, ca: &[PathBuf]) -> Result<SiteRegist
         prefix,
         naming: site.registry.naming,
         pull_secret: site.registry.pull_secret.clone(),
-        client: net::Client::builder().ca(ca.iter().cloned()).build()?,
+        client: net::Client::builder().ca_files(ca.iter().cloned()).build()?,
         mirrors: net::Mirrors::new(&config.mirrors, &config.plain_http)?,
         ca: ca.to_vec(),
     })
 }
 
 /// The chart of gantry.yaml that a locked chart belongs to.
-fn chart_of<'a>(input: &'a Input, locked: &Chart) -> Option<&'a types::input::Chart> {
+fn find_input_chart<'a>(
+    input: &'a Input,
+    locked: &LockedChart,
+) -> Option<&'a types::input::InputChart> {
     input.charts.iter().find(|chart| {
         let name = chart.release.as_deref();
         let source = match &chart.source {
@@ -186,17 +204,17 @@ fn chart_of<'a>(input: &'a Input, locked: &Chart) -> Option<&'a types::input::Ch
 }
 
 /// Renders a locked chart. Only a local chart can be rendered, since others would need the network.
-fn render(
-    context: &Context,
+fn render_locked_chart(
+    context: &CommandContext,
     input: Option<&Input>,
-    locked: &Chart,
+    locked: &LockedChart,
 ) -> std::result::Result<Vec<Value>, String> {
     let Some(input) = input else {
         return Err(
             "there is no gantry.yaml beside gantry.lock, so its values are not known".into()
         );
     };
-    let Some(chart) = chart_of(input, locked) else {
+    let Some(chart) = find_input_chart(input, locked) else {
         return Err("gantry.yaml has no chart of this release".into());
     };
     if !matches!(chart.source, ChartSource::Local(_)) {
@@ -205,51 +223,60 @@ fn render(
             locked.chart
         ));
     }
-    let release = charts::open(context, chart, &[]).map_err(|error| error.line())?;
+    let release = charts::open_chart(context, chart, &[]).map_err(|error| error.to_line())?;
     let text = release.render(None).map_err(|error| error.to_string())?;
     let manifests = chart::manifest::Manifests::read(&text);
     Ok(manifests.documents.into_iter().map(|document| document.value).collect())
 }
 
 /// A model target of site.yaml, the models that should be there, and how to verify them.
-fn place(context: &Context, site: &Site, target: &ModelTarget, lock: Option<&Lock>) -> ModelPlace {
+fn describe_model_target(
+    context: &CommandContext,
+    site: &Site,
+    target: &ModelTarget,
+    lock: Option<&Lock>,
+) -> CheckedModelTarget {
     let look = match &target.to {
-        Destination::Depot => {
-            Look::Not("a depot verifies what it serves when it starts".to_owned())
+        ModelDestination::Depot => {
+            TargetVerifier::Unavailable("a depot verifies what it serves when it starts".to_owned())
         }
-        Destination::Claim(claim) => {
-            let (image, claim) = (claims::site_image(site), claim.clone());
-            let image = image.map_err(|error| error.line());
-            Look::Inside(Arc::new(move |cluster| {
+        ModelDestination::Claim(claim) => {
+            let (image, claim) = (claims::build_site_image(site), claim.clone());
+            let image = image.map_err(|error| error.to_line());
+            TargetVerifier::InCluster(Arc::new(move |cluster| {
                 let (image, claim) = (image.clone(), claim.clone());
                 Box::pin(async move {
-                    let checked = claims::verify(cluster, image?, &claim).await;
-                    checked.map(verified).map_err(|error| error.line())
+                    let checked = claims::verify_claim(cluster, image?, &claim).await;
+                    checked.map(convert_verification).map_err(|error| error.to_line())
                 })
             }))
         }
-        Destination::Folder(_) | Destination::Bucket(_) => {
-            let opened = place::Opened::new(context, &target.to, place::access(target));
-            let opened = opened.map_err(|error| error.line());
-            Look::Verify(Arc::new(move || {
-                let checked = opened.as_ref().map_err(String::clone)?.verify(&Silent);
-                checked.map(verified).map_err(|error| error.line())
+        ModelDestination::Folder(_) | ModelDestination::Bucket(_) => {
+            let opened = model_targets::OpenModelTarget::open(
+                context,
+                &target.to,
+                model_targets::build_bucket_access(target),
+            );
+            let opened = opened.map_err(|error| error.to_line());
+            TargetVerifier::Local(Arc::new(move || {
+                let checked = opened.as_ref().map_err(String::clone)?.verify(&SilentProgress);
+                checked.map(convert_verification).map_err(|error| error.to_line())
             }))
         }
     };
     let models = lock.iter().flat_map(|lock| &lock.models);
-    let wanted = models.filter_map(|model| wanted(target, model)).collect();
-    ModelPlace { name: target.to.to_string(), wanted, look }
+    let wanted = models.filter_map(|model| find_model_name(target, model)).collect();
+    CheckedModelTarget { name: target.to.to_string(), wanted, verifier: look }
 }
 
 /// The name of a model if it belongs to this target: the layout must suit it, and the target must name
 /// it or take all models.
-fn wanted(target: &ModelTarget, model: &Model) -> Option<String> {
+fn find_model_name(target: &ModelTarget, model: &LockedModel) -> Option<String> {
     let (name, reference) = match model {
-        Model::Hub(model) if target.layout != ModelLayout::Ollama => {
+        LockedModel::Hub(model) if target.layout != ModelLayout::Ollama => {
             (model.hf.to_string(), &model.reference)
         }
-        Model::Ollama(model) if target.layout == ModelLayout::Ollama => {
+        LockedModel::Ollama(model) if target.layout == ModelLayout::Ollama => {
             (model.ollama.clone(), &model.reference)
         }
         _ => return None,
@@ -259,10 +286,11 @@ fn wanted(target: &ModelTarget, model: &Model) -> Option<String> {
     (target.models.is_empty() || target.models.iter().any(is_named)).then_some(name)
 }
 
-fn verified(checked: land::models::Checked) -> Verified {
-    let bad =
-        |bad: &land::models::Bad| format!("{} of {}: {}", bad.path.display(), bad.model, bad.fault);
-    Verified {
+fn convert_verification(checked: land::models::ModelVerifyReport) -> ModelVerification {
+    let bad = |bad: &land::models::DamagedFile| {
+        format!("{} of {}: {}", bad.path.display(), bad.model, bad.fault)
+    };
+    ModelVerification {
         models: checked.models.iter().map(|(name, _)| name.clone()).collect(),
         bytes: checked.bytes,
         bad: checked.bad.iter().map(bad).collect(),

@@ -5,21 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use land::claim::{Creates, Event, Image, Order, Seeder, Task, Use, Volume};
-use land::models::Unfit;
+use land::claim::{
+    ClaimCreation, ClaimVolume, Seeder, SeederEvent, SeederImage, SeederOrder, SeederTask,
+    VolumeUse,
+};
+use land::models::UnfitModelPolicy;
 use serde::Serialize;
 use store::Source;
 use types::ByteSize;
-use types::destination::Claim;
+use types::destination::ClaimFolder;
 use types::site::{AccessMode, ModelTarget, NewClaim, Site};
 
-use super::{judged, nothing, print_checked, print_records};
-use crate::claims::{self, Seeding, Via, Ways, unexpected};
+use super::{build_no_models_error, format_checked_models, format_records, require_undamaged};
+use crate::claims::{
+    self, SeedRoute, SeedRouteChoice, SeederSession, build_unexpected_event_error,
+};
 use crate::clusters::ClusterArgs;
-use crate::context::Context;
+use crate::context::CommandContext;
+use crate::environment;
 use crate::error::{CommandError, Result};
-use crate::place::{self, Mode, Pushed};
-use crate::world;
+use crate::model_targets::{self, ModelPushReport, PushMode};
 
 /// Options for writing to claims.
 #[derive(clap::Args, Clone, Debug)]
@@ -38,14 +43,14 @@ pub(crate) struct ClaimArgs {
         ignore_case = true,
         help_heading = "Claim options"
     )]
-    access_mode: Access,
+    access_mode: AccessModeOption,
     /// The storage class of a created claim [default: storageClass of site.yaml, then the cluster's
     /// default].
     #[arg(long, value_name = "CLASS", requires = "create", help_heading = "Claim options")]
     storage_class: Option<String>,
     /// How the content of models gets to the pod.
     #[arg(long, value_name = "WAY", default_value = "auto", help_heading = "Claim options")]
-    via: Via,
+    via: SeedRoute,
     /// The address of a depot (gantry serve) that has the models and that the pod can reach.
     #[arg(long, value_name = "URL", help_heading = "Claim options")]
     from_depot: Option<String>,
@@ -62,7 +67,7 @@ pub(crate) struct SeederArgs {
     #[arg(long, value_name = "REF", help_heading = "Claim options")]
     image: Option<String>,
     /// Run the pod only on nodes with this label; may be given several times.
-    #[arg(long, value_name = "KEY=VALUE", value_parser = label, help_heading = "Claim options")]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_label, help_heading = "Claim options")]
     node_selector: Vec<(String, String)>,
     /// How many seconds the pod may take to start.
     #[arg(long, value_name = "SECONDS", default_value = "300", help_heading = "Claim options")]
@@ -72,7 +77,7 @@ pub(crate) struct SeederArgs {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Access {
+enum AccessModeOption {
     /// ReadWriteOnce: pods on one node.
     Rwo,
     /// ReadWriteMany: pods on all nodes.
@@ -81,133 +86,156 @@ enum Access {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct AllPushed {
+struct ClaimsPushReport {
     is_dry_run: bool,
-    targets: Vec<Pushed>,
+    targets: Vec<ModelPushReport>,
 }
 
 impl ClaimArgs {
     /// The claim to create if it does not exist; `None` without `--create`.
-    pub(super) fn made(&self) -> Option<NewClaim> {
+    pub(super) fn new_claim(&self) -> Option<NewClaim> {
         self.create.then(|| NewClaim {
             size: self.size,
             access_mode: match self.access_mode {
-                Access::Rwo => AccessMode::ReadWriteOnce,
-                Access::Rwx => AccessMode::ReadWriteMany,
+                AccessModeOption::Rwo => AccessMode::ReadWriteOnce,
+                AccessModeOption::Rwx => AccessMode::ReadWriteMany,
             },
             storage_class: self.storage_class.clone(),
         })
     }
 
     /// How the content gets to the pod.
-    pub(super) fn ways(&self) -> Ways {
-        Ways { via: self.via, depot: self.from_depot.clone() }
+    pub(super) fn seed_route(&self) -> SeedRouteChoice {
+        SeedRouteChoice { via: self.via, depot: self.from_depot.clone() }
     }
 }
 
 impl SeederArgs {
     /// Reads the site file, if one was given.
-    pub(super) fn site(&self) -> Result<Option<Site>> {
-        self.site.as_deref().map(world::site).transpose()
+    pub(super) fn read_site(&self) -> Result<Option<Site>> {
+        self.site.as_deref().map(environment::read_site).transpose()
     }
 
     /// The folder of the site file, to which its paths are relative.
-    pub(super) fn folder(&self) -> &Path {
+    pub(super) fn site_folder(&self) -> &Path {
         self.site.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new("."))
     }
 
     /// Prepares work with seeder pods. `verb` is the label of the progress bar.
-    pub(super) fn seeding<'a>(
+    pub(super) fn seeder_session<'a>(
         &'a self,
-        context: &'a Context,
+        context: &'a CommandContext,
         site: Option<&'a Site>,
         verb: &'static str,
-    ) -> Result<Seeding<'a>> {
-        Ok(Seeding {
+    ) -> Result<SeederSession<'a>> {
+        Ok(SeederSession {
             context,
             cluster: &self.cluster,
-            site: site.map(|site| (site, self.folder())),
-            image: self.image(site)?,
+            site: site.map(|site| (site, self.site_folder())),
+            image: self.seeder_image(site)?,
             timeout: Duration::from_secs(self.pod_timeout),
             verb,
         })
     }
 
-    fn image(&self, site: Option<&Site>) -> Result<Image> {
+    fn seeder_image(&self, site: Option<&Site>) -> Result<SeederImage> {
         let node_selector = self.node_selector.clone();
         let pull_secret = site.and_then(|site| site.registry.pull_secret.clone());
         match (&self.image, site) {
             // Parsed to add the registry and tag that are left out, as docker does.
             (Some(image), _) => {
                 let reference = image.parse::<types::Reference>()?.to_string();
-                Ok(Image { reference, pull_secret, node_selector })
+                Ok(SeederImage { reference, pull_secret, node_selector })
             }
-            (None, Some(site)) => Ok(Image { node_selector, ..claims::site_image(site)? }),
-            (None, None) => Err(CommandError::usage(
+            (None, Some(site)) => Ok(SeederImage { node_selector, ..claims::build_site_image(site)? }),
+            (None, None) => Err(CommandError::usage_error(
                 "the pod needs Gantry's own image, and it is not known where nodes can pull it",
             )
-            .hint("name the site file with --site FILE, or the image with --image REF")
-            .hint(
+            .with_hint("name the site file with --site FILE, or the image with --image REF")
+            .with_hint(
                 "the image gets to the registry with tools: [gantry] in gantry.yaml, then lock, fetch, pack and load",
             )),
         }
     }
 }
 
-pub(super) fn push(
-    context: &Context,
+pub(super) fn push_to_claims(
+    context: &CommandContext,
     source: &Arc<dyn Source>,
     target: &ModelTarget,
-    claims: &[Claim],
+    claims: &[ClaimFolder],
     (claim, seeder): (&ClaimArgs, &SeederArgs),
-    mode: Mode,
+    mode: PushMode,
 ) -> Result<()> {
-    let site = seeder.site()?;
-    let seeding = seeder.seeding(context, site.as_ref(), "push")?;
-    let targets = seeding.put(source, target, claims, &claim.ways(), Unfit::Refused, mode)?;
-    let pushed = AllPushed { is_dry_run: mode == Mode::DryRun, targets };
-    context.ui.result(&pushed, |pushed| {
-        pushed.targets.iter().map(place::print_named).collect::<Vec<_>>().join("\n")
+    let site = seeder.read_site()?;
+    let seeding = seeder.seeder_session(context, site.as_ref(), "push")?;
+    let targets = seeding.put_models(
+        source,
+        target,
+        claims,
+        &claim.seed_route(),
+        UnfitModelPolicy::Refused,
+        mode,
+    )?;
+    let pushed = ClaimsPushReport { is_dry_run: mode == PushMode::DryRun, targets };
+    context.ui.print_result(&pushed, |pushed| {
+        pushed
+            .targets
+            .iter()
+            .map(model_targets::format_push_with_target)
+            .collect::<Vec<_>>()
+            .join("\n")
     })
 }
 
-pub(super) fn verify(context: &Context, args: &SeederArgs, claim: &Claim) -> Result<()> {
-    let event = read(context, args, claim, Task::Verify, "verify")?;
-    let Event::Checked { checked } = event else { return Err(unexpected()) };
-    if checked.models.is_empty() {
-        return Err(nothing(&claim.to_string()));
-    }
-    context.ui.result(&checked, print_checked)?;
-    let to = claim.to_string();
-    judged(&to, |file| format!("{to}/{}", file.display()), &checked)
-}
-
-pub(super) fn ls(context: &Context, args: &SeederArgs, claim: &Claim) -> Result<()> {
-    let event = read(context, args, claim, Task::List, "ls")?;
-    let Event::Listed { records } = event else { return Err(unexpected()) };
-    context.ui.result(&records, |records| print_records(records))
-}
-
-fn read(
-    context: &Context,
+pub(super) fn verify_claim(
+    context: &CommandContext,
     args: &SeederArgs,
-    claim: &Claim,
-    task: Task,
+    claim: &ClaimFolder,
+) -> Result<()> {
+    let event = run_read_task(context, args, claim, SeederTask::Verify, "verify")?;
+    let SeederEvent::Checked { checked } = event else {
+        return Err(build_unexpected_event_error());
+    };
+    if checked.models.is_empty() {
+        return Err(build_no_models_error(&claim.to_string()));
+    }
+    context.ui.print_result(&checked, format_checked_models)?;
+    let to = claim.to_string();
+    require_undamaged(&to, |file| format!("{to}/{}", file.display()), &checked)
+}
+
+pub(super) fn list_claim_models(
+    context: &CommandContext,
+    args: &SeederArgs,
+    claim: &ClaimFolder,
+) -> Result<()> {
+    let event = run_read_task(context, args, claim, SeederTask::List, "ls")?;
+    let SeederEvent::Listed { records } = event else { return Err(build_unexpected_event_error()) };
+    context.ui.print_result(&records, |records| format_records(records))
+}
+
+fn run_read_task(
+    context: &CommandContext,
+    args: &SeederArgs,
+    claim: &ClaimFolder,
+    task: SeederTask,
     verb: &'static str,
-) -> Result<Event> {
-    let site = args.site()?;
-    let order = Order { folder: claim.folder.clone(), task };
-    let seeding = args.seeding(context, site.as_ref(), verb)?;
+) -> Result<SeederEvent> {
+    let site = args.read_site()?;
+    let order = SeederOrder { folder: claim.folder.clone(), task };
+    let seeding = args.seeder_session(context, site.as_ref(), verb)?;
     let doing = format!("{verb} the models in {claim}");
-    let rights =
-        |_: &cluster::Cluster| Seeder::rights(std::slice::from_ref(claim), Creates::Nothing);
-    seeding.run(&doing, rights, Mode::Put, async |seeder, cluster| {
-        let volume = Volume::find(cluster, claim, 0, None).await?;
-        Ok(seeder.work(&volume, Use::Read, &order, None).await?)
+    let rights = |_: &cluster::Cluster| {
+        Seeder::required_rights(std::slice::from_ref(claim), ClaimCreation::Never)
+    };
+    seeding.run_with_seeder(&doing, rights, PushMode::Put, async |seeder, cluster| {
+        let volume = ClaimVolume::inspect_claim(cluster, claim, 0, None).await?;
+        Ok(seeder.run_order(&volume, VolumeUse::Read, &order, None).await?)
     })
 }
 
-fn label(text: &str) -> std::result::Result<(String, String), String> {
+fn parse_label(text: &str) -> std::result::Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, such as disktype=ssd")?;
     Ok((key.to_owned(), value.to_owned()))
 }

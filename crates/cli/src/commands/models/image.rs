@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use land::models::{self, Packed, Plan, Unfit};
-use land::{Options, Outcome};
-use remote::oci::{Push, SparsePolicy};
+use land::models::{self, ModelImage, ModelPlan, UnfitModelPolicy};
+use land::{LoadOptions, LoadOutcome};
+use remote::oci::{RegistrySink, SparsePolicy};
 use serde::Serialize;
 use store::Source;
 use types::site::ModelTarget;
@@ -13,78 +13,79 @@ use types::{ByteSize, Digest, Reference};
 
 use super::claim::SeederArgs;
 use crate::claims;
-use crate::context::Context;
-use crate::error::{CommandError, Kind, Result};
-use crate::place::Mode;
-use crate::{ui, world};
+use crate::context::CommandContext;
+use crate::error::{CommandError, ErrorKind, Result};
+use crate::model_targets::PushMode;
+use crate::{environment, ui};
 
 /// The number of blobs to upload in parallel.
 const AT_ONCE: usize = 4;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Pushed {
+struct ImagePushReport {
     image: String,
     is_dry_run: bool,
     /// The digest of the image's index, which a pod should name.
     digest: Digest,
     /// Whether it was pushed or was in the registry already; absent in a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
-    outcome: Option<Outcome>,
-    models: Vec<Model>,
+    outcome: Option<LoadOutcome>,
+    models: Vec<ImageModel>,
 }
 
 #[derive(Serialize)]
-struct Model {
+struct ImageModel {
     name: String,
     files: usize,
     bytes: u64,
 }
 
-pub(super) fn push(
-    context: &Context,
+pub(super) fn push_image(
+    context: &CommandContext,
     source: &Arc<dyn Source>,
     target: &ModelTarget,
     name: &Reference,
     seeder: &SeederArgs,
-    mode: Mode,
+    mode: PushMode,
 ) -> Result<()> {
-    let plans = models::plan(&**source, &claims::choice(target, Unfit::Refused))?;
+    let plans =
+        models::plan_models(&**source, &claims::choose_models(target, UnfitModelPolicy::Refused))?;
     // The image is put together and hashed also in a dry run, since the digest is a part of the result:
     // a user can write it into a manifest before the image is pushed.
-    let meter = context.ui.progress("hash");
-    let packed = Packed::new(Arc::clone(source), &plans, name, &*meter);
+    let meter = context.ui.start_progress("hash");
+    let packed = ModelImage::new(Arc::clone(source), &plans, name, &*meter);
     meter.clear();
     let packed = Arc::new(packed?);
     let digest = packed.root().descriptor.digest;
     let outcome = match mode {
-        Mode::DryRun => None,
-        Mode::Put => Some(pushed(context, seeder, name, packed)?),
+        PushMode::DryRun => None,
+        PushMode::Put => Some(upload_image(context, seeder, name, packed)?),
     };
-    let pushed = Pushed {
+    let pushed = ImagePushReport {
         image: name.to_string(),
-        is_dry_run: mode == Mode::DryRun,
+        is_dry_run: mode == PushMode::DryRun,
         digest,
         outcome,
-        models: plans.iter().map(model).collect(),
+        models: plans.iter().map(describe_model).collect(),
     };
-    context.ui.result(&pushed, print)
+    context.ui.print_result(&pushed, format_push)
 }
 
-fn pushed(
-    context: &Context,
+fn upload_image(
+    context: &CommandContext,
     seeder: &SeederArgs,
     name: &Reference,
-    packed: Arc<Packed>,
-) -> Result<Outcome> {
+    packed: Arc<ModelImage>,
+) -> Result<LoadOutcome> {
     let host = name.registry().to_owned();
     let mut config = context.config.clone();
     let mut ca = Vec::new();
     // The site's CA and scheme apply to the site's registry alone; the image may go to another one.
-    if let Some(site) = seeder.site()?
-        && site.registry.prefix()?.registry() == host
+    if let Some(site) = seeder.read_site()?
+        && site.registry.parse_prefix()?.registry() == host
     {
-        let folder = seeder.folder();
+        let folder = seeder.site_folder();
         ca.extend(site.registry.ca.iter().map(|path| folder.join(path)));
         if site.registry.plain_http {
             config.plain_http.push(host.clone());
@@ -93,18 +94,18 @@ fn pushed(
     if !ca.is_empty() {
         config.mirrors.entry(host.clone()).or_insert_with(|| format!("https://{host}"));
     }
-    let client = context.client(Some(AT_ONCE), &ca)?;
+    let client = context.build_client(Some(AT_ONCE), &ca)?;
     let mirrors = net::Mirrors::new(&config.mirrors, &config.plain_http)?;
     let targets = [(name.clone(), name.clone())];
-    let push = Push::new(&client, &mirrors, &host.parse()?, targets, SparsePolicy::Keep);
+    let push = RegistrySink::new(&client, &mirrors, &host.parse()?, targets, SparsePolicy::Keep);
     let root = packed.root().clone();
-    let meter = context.ui.progress("push");
+    let meter = context.ui.start_progress("push");
     let watched = Arc::clone(&meter);
-    let report = world::block_on(async {
-        push.check().await?;
-        let options = Options { concurrency: AT_ONCE };
+    let report = environment::block_on(async {
+        push.check_access().await?;
+        let options = LoadOptions { concurrency: AT_ONCE };
         let source: Arc<dyn Source> = packed;
-        Ok(land::load(source, vec![root], Arc::new(push), options, watched).await?)
+        Ok(land::load_roots(source, vec![root], Arc::new(push), options, watched).await?)
     });
     match &report {
         Ok(report) if report.failed.is_empty() => meter.finish(),
@@ -113,33 +114,33 @@ fn pushed(
     let report = report?;
     if let Some(failed) = report.failed.first() {
         let kind = match failed.cause.fault {
-            land::Fault::Integrity => Kind::Integrity,
-            land::Fault::Other => Kind::Failed,
+            land::LoadFailureKind::Integrity => ErrorKind::Integrity,
+            land::LoadFailureKind::Other => ErrorKind::Failed,
         };
         return Err(CommandError::new(kind, failed.cause.error.clone())
-            .hint("what was pushed is kept; run the same command again to resume"));
+            .with_hint("what was pushed is kept; run the same command again to resume"));
     }
     let landed = report.landed.first().map(|landed| landed.outcome);
     landed.ok_or_else(|| {
-        CommandError::failed(format!("{name} was not pushed, and the registry gave no reason"))
+        CommandError::failure(format!("{name} was not pushed, and the registry gave no reason"))
     })
 }
 
-fn model(plan: &Plan) -> Model {
-    Model { name: plan.name.clone(), files: plan.files().count(), bytes: plan.size() }
+fn describe_model(plan: &ModelPlan) -> ImageModel {
+    ImageModel { name: plan.name.clone(), files: plan.files().count(), bytes: plan.size() }
 }
 
-fn print(pushed: &Pushed) -> String {
+fn format_push(pushed: &ImagePushReport) -> String {
     let outcome = match pushed.outcome {
-        Some(Outcome::Present) => "already present",
-        Some(Outcome::Loaded) => "pushed",
+        Some(LoadOutcome::Present) => "already present",
+        Some(LoadOutcome::Loaded) => "pushed",
         None => "would be pushed",
     };
     let rows = pushed.models.iter().map(|model| {
         let size = ByteSize(model.bytes).to_string();
         [model.name.clone(), model.files.to_string(), size, outcome.to_owned()]
     });
-    let table = ui::table(["model", "files", "size", ""], rows.collect());
+    let table = ui::format_table(["model", "files", "size", ""], rows.collect());
     let image = pushed.image.rsplit_once(':').map_or(pushed.image.as_str(), |(name, _)| name);
     format!(
         "{table}\nvolume for a pod: {{name: models, image: {{reference: {image}@{}}}}}\n",

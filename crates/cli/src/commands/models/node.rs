@@ -3,122 +3,131 @@
 
 use std::sync::Arc;
 
-use land::claim::{Event, NodePath, Order, Task, Use, Way};
-use land::models::{self, Checked, Plan, Put, Unfit};
+use land::claim::{NodePath, SeederEvent, SeederOrder, SeederTask, TransferRoute, VolumeUse};
+use land::models::{self, ModelPlan, ModelPutOutcome, ModelVerifyReport, UnfitModelPolicy};
 use serde::Serialize;
 use store::Source;
 use types::ByteSize;
 use types::site::ModelTarget;
 
 use super::claim::{ClaimArgs, SeederArgs};
-use super::{judged, nothing};
-use crate::claims::{self, Via, unexpected};
-use crate::context::Context;
+use super::{build_no_models_error, require_undamaged};
+use crate::claims::{self, SeedRoute, build_unexpected_event_error};
+use crate::context::CommandContext;
 use crate::error::Result;
-use crate::place::Mode;
+use crate::model_targets::PushMode;
 use crate::ui;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Pushed {
+struct NodesPushReport {
     to: String,
     is_dry_run: bool,
     models: Vec<String>,
     bytes: u64,
-    nodes: Vec<PushedNode>,
+    nodes: Vec<NodePushReport>,
 }
 
 #[derive(Serialize)]
-struct PushedNode {
+struct NodePushReport {
     node: String,
     /// What was done, for each model in the order of `models`.
-    puts: Vec<Put>,
-    via: Way,
+    puts: Vec<ModelPutOutcome>,
+    via: TransferRoute,
     /// Older revisions that were deleted (`--keep`).
     collected: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct CheckedNode {
+struct NodeCheckReport {
     node: String,
     #[serde(flatten)]
-    checked: Checked,
+    checked: ModelVerifyReport,
 }
 
-pub(super) fn push(
-    context: &Context,
+pub(super) fn push_to_nodes(
+    context: &CommandContext,
     source: &Arc<dyn Source>,
     target: &ModelTarget,
     path: &NodePath,
     (claim, seeder): (&ClaimArgs, &SeederArgs),
-    mode: Mode,
+    mode: PushMode,
 ) -> Result<()> {
-    let site = seeder.site()?;
-    let choice = claims::choice(target, Unfit::Refused);
-    let plans = models::plan(&**source, &choice)?;
-    let ways = claim.ways();
-    let of_site = site.as_ref().map(|site| (site, seeder.folder()));
-    let order = Order {
+    let site = seeder.read_site()?;
+    let choice = claims::choose_models(target, UnfitModelPolicy::Refused);
+    let plans = models::plan_models(&**source, &choice)?;
+    let ways = claim.seed_route();
+    let of_site = site.as_ref().map(|site| (site, seeder.site_folder()));
+    let order = SeederOrder {
         folder: String::new(),
-        task: Task::Put {
+        task: SeederTask::Put {
             plans: plans.clone(),
             layout: choice.layout,
             keep: target.keep.map(|keep| usize::from(keep.get())),
-            registry: claims::registry(&ways, of_site, &**source, &plans)?,
-            over_api: matches!(ways.via, Via::Auto | Via::Api),
+            registry: claims::choose_registry(&ways, of_site, &**source, &plans)?,
+            over_api: matches!(ways.via, SeedRoute::Auto | SeedRoute::Api),
         },
     };
-    let seeding = seeder.seeding(context, site.as_ref(), "push")?;
+    let seeding = seeder.seeder_session(context, site.as_ref(), "push")?;
     let doing = format!("write models to the nodes' disks, {path}");
-    let rights = |cluster: &cluster::Cluster| NodePath::rights(namespace(path, cluster));
-    let nodes = seeding.run(&doing, rights, mode, async |seeder, cluster| {
+    let rights =
+        |cluster: &cluster::Cluster| NodePath::required_rights(choose_namespace(path, cluster));
+    let nodes = seeding.run_with_seeder(&doing, rights, mode, async |seeder, cluster| {
         // Even to look at the nodes' disks a DaemonSet would have to run.
-        if mode == Mode::DryRun {
+        if mode == PushMode::DryRun {
             return Ok(Vec::new());
         }
-        let namespace = namespace(path, cluster);
+        let namespace = choose_namespace(path, cluster);
         let source = Some(Arc::clone(source));
-        let done = seeder.work_on_nodes(path, namespace, Use::Write, &order, source).await?;
-        done.into_iter().map(pushed).collect()
+        let done =
+            seeder.run_order_on_nodes(path, namespace, VolumeUse::Write, &order, source).await?;
+        done.into_iter().map(read_push_event).collect()
     })?;
-    let pushed = Pushed {
+    let pushed = NodesPushReport {
         to: path.to_string(),
-        is_dry_run: mode == Mode::DryRun,
+        is_dry_run: mode == PushMode::DryRun,
         models: plans.iter().map(|plan| plan.name.clone()).collect(),
-        bytes: plans.iter().map(Plan::size).sum(),
+        bytes: plans.iter().map(ModelPlan::size).sum(),
         nodes,
     };
-    context.ui.result(&pushed, |pushed| {
+    context.ui.print_result(&pushed, |pushed| {
         let size = ByteSize(pushed.bytes).to_string();
         let rows = pushed.nodes.iter().map(|node| {
-            let is_new = node.puts.contains(&Put::Written);
+            let is_new = node.puts.contains(&ModelPutOutcome::Written);
             let put = if is_new { "written" } else { "already present" };
             let models = pushed.models.len().to_string();
             [node.node.clone(), models, size.clone(), put.to_owned()]
         });
-        ui::table(["node", "models", "size", ""], rows.collect())
+        ui::format_table(["node", "models", "size", ""], rows.collect())
     })
 }
 
-pub(super) fn verify(context: &Context, args: &SeederArgs, path: &NodePath) -> Result<()> {
-    let site = args.site()?;
-    let order = Order { folder: String::new(), task: Task::Verify };
-    let seeding = args.seeding(context, site.as_ref(), "verify")?;
+pub(super) fn verify_nodes(
+    context: &CommandContext,
+    args: &SeederArgs,
+    path: &NodePath,
+) -> Result<()> {
+    let site = args.read_site()?;
+    let order = SeederOrder { folder: String::new(), task: SeederTask::Verify };
+    let seeding = args.seeder_session(context, site.as_ref(), "verify")?;
     let doing = format!("verify the models on the nodes' disks, {path}");
-    let rights = |cluster: &cluster::Cluster| NodePath::rights(namespace(path, cluster));
-    let nodes = seeding.run(&doing, rights, Mode::Put, async |seeder, cluster| {
-        let namespace = namespace(path, cluster);
-        let done = seeder.work_on_nodes(path, namespace, Use::Read, &order, None).await?;
-        let checked = done.into_iter().map(|(node, event)| match event {
-            Event::Checked { checked } => Ok(CheckedNode { node, checked }),
-            _ => Err(unexpected()),
-        });
-        checked.collect::<Result<Vec<_>>>()
-    })?;
+    let rights =
+        |cluster: &cluster::Cluster| NodePath::required_rights(choose_namespace(path, cluster));
+    let nodes =
+        seeding.run_with_seeder(&doing, rights, PushMode::Put, async |seeder, cluster| {
+            let namespace = choose_namespace(path, cluster);
+            let done =
+                seeder.run_order_on_nodes(path, namespace, VolumeUse::Read, &order, None).await?;
+            let checked = done.into_iter().map(|(node, event)| match event {
+                SeederEvent::Checked { checked } => Ok(NodeCheckReport { node, checked }),
+                _ => Err(build_unexpected_event_error()),
+            });
+            checked.collect::<Result<Vec<_>>>()
+        })?;
     if nodes.iter().all(|node| node.checked.models.is_empty()) {
-        return Err(nothing(&path.to_string()));
+        return Err(build_no_models_error(&path.to_string()));
     }
-    context.ui.result(&nodes, |nodes| {
+    context.ui.print_result(&nodes, |nodes| {
         let rows = nodes.iter().flat_map(|node| {
             node.checked.models.iter().map(|(name, files)| {
                 let is_bad = node.checked.bad.iter().any(|bad| bad.model == *name);
@@ -126,23 +135,25 @@ pub(super) fn verify(context: &Context, args: &SeederArgs, path: &NodePath) -> R
                 [node.node.clone(), name.clone(), files.to_string(), state.to_owned()]
             })
         });
-        ui::table(["node", "model", "files", ""], rows.collect())
+        ui::format_table(["node", "model", "files", ""], rows.collect())
     })?;
     for node in &nodes {
         let shown =
             |file: &std::path::Path| format!("{}:{}/{}", node.node, path.folder, file.display());
-        judged(&path.to_string(), shown, &node.checked)?;
+        require_undamaged(&path.to_string(), shown, &node.checked)?;
     }
     Ok(())
 }
 
-fn namespace<'a>(path: &'a NodePath, cluster: &'a cluster::Cluster) -> &'a str {
+fn choose_namespace<'a>(path: &'a NodePath, cluster: &'a cluster::Cluster) -> &'a str {
     path.namespace.as_deref().unwrap_or_else(|| cluster.namespace())
 }
 
-fn pushed((node, event): (String, Event)) -> Result<PushedNode> {
+fn read_push_event((node, event): (String, SeederEvent)) -> Result<NodePushReport> {
     match event {
-        Event::Put { puts, via, collected } => Ok(PushedNode { node, puts, via, collected }),
-        _ => Err(unexpected()),
+        SeederEvent::Put { puts, via, collected } => {
+            Ok(NodePushReport { node, puts, via, collected })
+        }
+        _ => Err(build_unexpected_event_error()),
     }
 }

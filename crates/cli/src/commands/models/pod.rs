@@ -5,10 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use land::claim::{Place, receive as work};
+use land::claim::{PodEnvironment, execute_order as work};
 
+use crate::environment;
 use crate::error::{CommandError, Result};
-use crate::world;
 
 /// How often `hold` checks whether another process runs in the pod.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -21,7 +21,7 @@ const PERIOD: Duration = Duration::from_secs(5);
 #[command(after_long_help = "\
 Examples:
   gantry models hold              # in a seeder pod")]
-pub(crate) struct HoldArgs {
+pub(crate) struct SeederHoldArgs {
     /// End after this many seconds without another process in the pod.
     #[arg(long, value_name = "SECONDS", default_value = "300")]
     idle: u64,
@@ -32,45 +32,45 @@ pub(crate) struct HoldArgs {
 #[command(after_long_help = "\
 Examples:
   gantry models receive           # in a seeder pod, started by gantry models push")]
-pub(crate) struct ReceiveArgs {}
+pub(crate) struct SeederReceiveArgs {}
 
-pub(crate) fn hold(args: &HoldArgs) -> Result<()> {
+pub(crate) fn hold_pod(args: &SeederHoldArgs) -> Result<()> {
     let idle = Duration::from_secs(args.idle);
     let waiting = async {
         let mut last = Instant::now();
         while last.elapsed() < idle {
             tokio::time::sleep(PERIOD).await;
             // Process 1 is this one; any other is a `receive` that works.
-            if processes() > 1 {
+            if count_processes() > 1 {
                 last = Instant::now();
             }
         }
     };
-    world::runtime()?.block_on(async {
+    environment::build_runtime()?.block_on(async {
         tokio::select! {
             () = waiting => {}
             // The kernel does not end process 1 of a container by a signal that it does not handle, so
             // the deletion of the pod would take the whole grace period.
-            () = world::stopped() => {}
+            () = environment::wait_for_stop() => {}
         }
     });
     Ok(())
 }
 
-pub(crate) fn receive(_: &ReceiveArgs) -> Result<()> {
+pub(crate) fn receive_task(_: &SeederReceiveArgs) -> Result<()> {
     /// `EX_TEMPFAIL` of sysexits.h: the connection was closed, and another try may succeed.
     const HUNG_UP: i32 = 75;
-    let runtime = world::runtime()?;
-    let place = Place::in_pod(runtime.handle().clone());
+    let runtime = environment::build_runtime()?;
+    let place = PodEnvironment::of_seeder_pod(runtime.handle().clone());
     let on_end = || std::process::exit(HUNG_UP);
     if work(&place, std::io::stdin(), std::io::stdout(), std::io::stderr(), on_end) {
         return Ok(());
     }
-    Err(CommandError::failed("the task failed; the caller has received the reason"))
+    Err(CommandError::failure("the task failed; the caller has received the reason"))
 }
 
 /// The number of processes in the container.
-fn processes() -> usize {
+fn count_processes() -> usize {
     let Ok(entries) = std::fs::read_dir("/proc") else { return 1 };
     let is_process = |name: &std::ffi::OsStr| {
         name.to_str().is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()))

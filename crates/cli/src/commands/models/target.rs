@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use land::claim::NodePath;
-use types::destination::Destination;
+use types::destination::ModelDestination;
 use types::{Error, Reference, Result};
 
 /// The prefix of an image target.
@@ -12,20 +12,20 @@ const IMAGE: &str = "image://";
 
 /// A parsed `--to`, or the argument of `verify` and `ls`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Target {
+pub(crate) enum ModelPushTarget {
     /// A folder, a bucket or a claim, as in site.yaml.
-    Place(Destination),
+    Place(ModelDestination),
     /// A folder on the nodes' own disks (`node:///…`).
     Nodes(NodePath),
     /// An image made of the models' files (`image://…`).
     Image(Reference),
 }
 
-impl FromStr for Target {
+impl FromStr for ModelPushTarget {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        if NodePath::is_one(text) {
+        if NodePath::is_node_path(text) {
             return text.parse().map(Self::Nodes);
         }
         let Some(image) = text.strip_prefix(IMAGE) else { return text.parse().map(Self::Place) };
@@ -41,7 +41,7 @@ impl FromStr for Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for ModelPushTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Place(place) => place.fmt(f),

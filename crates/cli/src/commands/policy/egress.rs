@@ -4,17 +4,17 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use chart::manifest::Manifests;
-use policy::coverage::{self, Gap};
-use policy::egress::{self, Request};
-use policy::{Flow, Namespace, Neighbour};
+use policy::coverage::{self, PolicyGap};
+use policy::egress::{self, EgressPolicySpec};
+use policy::{AllowedFlow, AllowedNamespace, Namespace};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Target, Written, written};
+use super::{ManifestOutputArgs, WrittenObject, describe_objects};
 use crate::charts::{self, RenderArgs};
-use crate::context::Context;
+use crate::context::CommandContext;
+use crate::environment;
 use crate::error::{CommandError, Result};
-use crate::world;
 
 /// Write network policies that block a namespace's connections to the outside.
 ///
@@ -36,7 +36,7 @@ Examples:
   gantry policy egress --site site.yaml --namespace shop --allow-namespace databases:5432
 
 What the policies cover and what they do not: docs/policy.md")]
-pub(crate) struct Args {
+pub(crate) struct PolicyEgressArgs {
     /// A chart to examine: oci://…, a folder, a .tgz, or the URL of a repository followed by the chart's
     /// name.
     #[arg(num_args = 0..=2, value_name = "CHART")]
@@ -48,22 +48,22 @@ pub(crate) struct Args {
     site: PathBuf,
     /// Allow connections to this address: CIDR[:PORT][/udp]; may be given several times.
     #[arg(long, value_name = "CIDR[:PORT]")]
-    allow: Vec<Flow>,
+    allow: Vec<AllowedFlow>,
     /// Allow connections to pods of this namespace, on this port of the pods; may be given several times.
     #[arg(long, value_name = "NAMESPACE[:PORT]")]
-    allow_namespace: Vec<Neighbour>,
+    allow_namespace: Vec<AllowedNamespace>,
     #[command(flatten)]
-    target: Target,
+    target: ManifestOutputArgs,
 }
 
 /// The result.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Outcome {
+struct EgressPolicySummary {
     namespace: String,
-    objects: Vec<Written>,
+    objects: Vec<WrittenObject>,
     /// What the policies do not cover.
-    gaps: Vec<Gap>,
+    gaps: Vec<PolicyGap>,
     /// The file; absent if the manifests are printed.
     #[serde(skip_serializing_if = "Option::is_none")]
     written: Option<String>,
@@ -72,63 +72,69 @@ struct Outcome {
     manifests: Vec<Value>,
 }
 
-pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
-    args.target.check()?;
+pub(super) fn run(context: &CommandContext, args: &PolicyEgressArgs) -> Result<()> {
+    args.target.check_path()?;
     let namespace = args.render.namespace().ok_or_else(|| {
-        CommandError::usage("name the namespace to restrict").hint("add --namespace NAMESPACE")
+        CommandError::usage_error("name the namespace to restrict")
+            .with_hint("add --namespace NAMESPACE")
     })?;
-    let site = world::site(&args.site)?;
-    let request = Request {
+    let site = environment::read_site(&args.site)?;
+    let request = EgressPolicySpec {
         namespace: namespace.parse::<Namespace>()?,
         flows: args.allow.clone(),
         neighbours: args.allow_namespace.clone(),
     };
-    let egress = egress::policies(&request, &site)?;
+    let egress = egress::build_egress_policies(&request, &site)?;
     let mut gaps = egress.gaps;
-    gaps.extend(in_chart(context, args, &request)?);
+    gaps.extend(find_gaps_in_chart(context, args, &request)?);
 
-    args.target.write(context, &about(&request, &gaps), &egress.manifests)?;
+    args.target.write_manifests(context, &build_header(&request, &gaps), &egress.manifests)?;
     let file = args.target.file().map(|path| path.display().to_string());
     for gap in &gaps {
-        context.ui.warn(&gap.to_string());
+        context.ui.print_warning(&gap.to_string());
     }
-    let outcome = Outcome {
+    let outcome = EgressPolicySummary {
         namespace: request.namespace.to_string(),
-        objects: written(&egress.manifests),
+        objects: describe_objects(&egress.manifests),
         gaps,
         manifests: if file.is_none() { egress.manifests } else { vec![] },
         written: file,
     };
     match outcome.written.is_some() || context.ui.is_json() {
-        true => context.ui.result(&outcome, summary),
+        true => context.ui.print_result(&outcome, format_summary),
         false => Ok(()),
     }
 }
 
-fn in_chart(context: &Context, args: &Args, request: &Request) -> Result<Vec<Gap>> {
-    let source = match charts::sources(&args.chart)?.as_slice() {
+fn find_gaps_in_chart(
+    context: &CommandContext,
+    args: &PolicyEgressArgs,
+    request: &EgressPolicySpec,
+) -> Result<Vec<PolicyGap>> {
+    let source = match charts::parse_chart_sources(&args.chart)?.as_slice() {
         [] => return Ok(vec![]),
         [source] => source.clone(),
-        _ => return Err(CommandError::usage("give exactly one chart")),
+        _ => return Err(CommandError::usage_error("give exactly one chart")),
     };
-    let chart = args.render.chart(source, &[])?;
-    let release = charts::open(context, &chart, &[])?;
-    let stream = release.render(None).map_err(|cause| CommandError::usage(cause.to_string()))?;
+    let chart = args.render.to_input_chart(source, &[])?;
+    let release = charts::open_chart(context, &chart, &[])?;
+    let stream =
+        release.render(None).map_err(|cause| CommandError::usage_error(cause.to_string()))?;
     let manifests = Manifests::read(&stream);
     // What cannot be read cannot be searched for gaps, and no gap would look like full coverage.
     if let Some(unread) = manifests.unread.first() {
-        return Err(CommandError::usage(format!(
+        return Err(CommandError::usage_error(format!(
             "{}: the document at line {} is not valid YAML: {}",
             release.chart().name(),
             unread.line,
             unread.reason
         )));
     }
-    Ok(coverage::gaps(request, manifests.documents.iter().map(|document| &document.value)))
+    Ok(coverage::find_gaps(request, manifests.documents.iter().map(|document| &document.value)))
 }
 
 /// The lines of the comment in front of the manifests.
-fn about(request: &Request, gaps: &[Gap]) -> Vec<String> {
+fn build_header(request: &EgressPolicySpec, gaps: &[PolicyGap]) -> Vec<String> {
     let mut lines = vec![
         format!("Written by `gantry policy egress`: nothing in {} can connect to the outside.", request.namespace),
         "They need a network plugin that enforces network policies (Calico, Cilium; flannel alone does not).".to_owned(),
@@ -137,7 +143,7 @@ fn about(request: &Request, gaps: &[Gap]) -> Vec<String> {
     lines
 }
 
-fn summary(outcome: &Outcome) -> String {
+fn format_summary(outcome: &EgressPolicySummary) -> String {
     let mut text = String::new();
     for object in &outcome.objects {
         let _ = writeln!(text, "{} {}/{}", object.kind, outcome.namespace, object.name);

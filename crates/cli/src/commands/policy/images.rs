@@ -4,17 +4,17 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use policy::images::{self, Action, Kind, Request};
-use policy::{Admit, Allowed, Label, Namespace, Scope};
+use policy::images::{self, ImagePolicySpec, PolicyAction, PolicyEngine};
+use policy::{AdmittedVersions, AllowedImages, Namespace, NamespaceLabel, NamespaceScope};
 use serde::Serialize;
 use serde_json::Value;
 use types::lock::Lock;
 use types::receipt::Receipt;
 
-use super::{Target, Written, written};
-use crate::context::Context;
+use super::{ManifestOutputArgs, WrittenObject, describe_objects};
+use crate::context::CommandContext;
+use crate::environment;
 use crate::error::Result;
-use crate::world;
 
 /// Write an admission policy that admits only pods whose images were locked.
 ///
@@ -36,7 +36,7 @@ Examples:
   gantry policy images --site site.yaml --lock gantry.lock --lock old.lock   # while an update rolls out
 
 What each kind of policy admits, its limits, and how to test it: docs/policy.md")]
-pub(crate) struct Args {
+pub(crate) struct PolicyImagesArgs {
     /// The site file (site.yaml): its registry and naming.
     #[arg(long, value_name = "FILE")]
     site: PathBuf,
@@ -52,13 +52,13 @@ pub(crate) struct Args {
     namespace: Vec<Namespace>,
     /// Cover the namespaces with this label. Anyone who may label namespaces can then exempt one.
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "namespace")]
-    namespace_label: Option<Label>,
+    namespace_label: Option<NamespaceLabel>,
     /// A namespace to exempt, beside those of Kubernetes and Gantry; may be given several times.
     #[arg(long, value_name = "NAMESPACE", conflicts_with_all = ["namespace", "namespace_label"])]
     except: Vec<Namespace>,
     /// The kind of policy to write.
     #[arg(long, value_name = "KIND", default_value = "vap")]
-    kind: KindName,
+    kind: PolicyKindOption,
     /// Admit only locked digests and no tags, since a tag can be pushed again with other content.
     #[arg(long)]
     digests: bool,
@@ -69,12 +69,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     name: Option<Namespace>,
     #[command(flatten)]
-    target: Target,
+    target: ManifestOutputArgs,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum KindName {
+enum PolicyKindOption {
     /// A ValidatingAdmissionPolicy of Kubernetes itself (1.30 and newer).
     Vap,
     /// A ClusterPolicy for Kyverno (1.11 and newer).
@@ -86,15 +86,15 @@ enum KindName {
 /// The result.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Outcome {
-    kind: KindName,
+struct ImagePolicySummary {
+    kind: PolicyKindOption,
     name: String,
     /// The number of admitted repositories.
     repositories: usize,
     /// The covered namespaces; empty if all but `left_out` are covered.
     guarded: Vec<String>,
     left_out: Vec<String>,
-    objects: Vec<Written>,
+    objects: Vec<WrittenObject>,
     /// The file; absent if the manifests are printed.
     #[serde(skip_serializing_if = "Option::is_none")]
     written: Option<String>,
@@ -103,71 +103,77 @@ struct Outcome {
     manifests: Vec<Value>,
 }
 
-pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
-    args.target.check()?;
-    let site = world::site(&args.site)?;
-    let locks = locks(context, args)?;
+pub(super) fn run(context: &CommandContext, args: &PolicyImagesArgs) -> Result<()> {
+    args.target.check_path()?;
+    let site = environment::read_site(&args.site)?;
+    let locks = read_locks(context, args)?;
     let receipts: Vec<Receipt> =
-        args.receipt.iter().map(|path| world::receipt_at(path)).collect::<Result<_>>()?;
-    let admit = if args.digests { Admit::Digests } else { Admit::TagsAndDigests };
-    let allowed = Allowed::new(&locks, &receipts, &site.registry, admit)?;
+        args.receipt.iter().map(|path| environment::read_receipt(path)).collect::<Result<_>>()?;
+    let admit =
+        if args.digests { AdmittedVersions::Digests } else { AdmittedVersions::TagsAndDigests };
+    let allowed = AllowedImages::new(&locks, &receipts, &site.registry, admit)?;
     let repositories = allowed.len();
     let first = locks.first().map(|lock| lock.name.as_str()).unwrap_or_default();
-    let request = Request {
-        name: args.name.as_ref().map_or_else(|| Request::name_of(first), Namespace::to_string),
+    let request = ImagePolicySpec {
+        name: args
+            .name
+            .as_ref()
+            .map_or_else(|| ImagePolicySpec::policy_name(first), Namespace::to_string),
         allowed,
-        scope: scope(args),
-        action: if args.warn { Action::Warn } else { Action::Deny },
+        scope: choose_scope(args),
+        action: if args.warn { PolicyAction::Warn } else { PolicyAction::Deny },
     };
     let kind = match args.kind {
-        KindName::Vap => Kind::Vap,
-        KindName::Kyverno => Kind::Kyverno,
-        KindName::Gatekeeper => Kind::Gatekeeper,
+        PolicyKindOption::Vap => PolicyEngine::Vap,
+        PolicyKindOption::Kyverno => PolicyEngine::Kyverno,
+        PolicyKindOption::Gatekeeper => PolicyEngine::Gatekeeper,
     };
-    let manifests = images::manifests(kind, &request)?;
+    let manifests = images::build_manifests(kind, &request)?;
 
-    args.target.write(context, &about(args), &manifests)?;
+    args.target.write_manifests(context, &build_header(args), &manifests)?;
     // A warning and no error: covering everything is the safest policy once all locks are given.
-    advise(context, args, &request);
+    warn_about_wide_scope(context, args, &request);
     let file = args.target.file().map(|path| path.display().to_string());
-    let outcome = Outcome {
+    let outcome = ImagePolicySummary {
         kind: args.kind,
         name: request.name,
         repositories,
         guarded: args.namespace.iter().map(Namespace::to_string).collect(),
-        left_out: request.scope.left_out(),
-        objects: written(&manifests),
+        left_out: request.scope.excluded_namespaces(),
+        objects: describe_objects(&manifests),
         manifests: if file.is_none() { manifests } else { vec![] },
         written: file,
     };
     match outcome.written.is_some() || context.ui.is_json() {
-        true => context.ui.result(&outcome, summary),
+        true => context.ui.print_result(&outcome, format_summary),
         false => Ok(()),
     }
 }
 
-fn locks(context: &Context, args: &Args) -> Result<Vec<Lock>> {
+fn read_locks(context: &CommandContext, args: &PolicyImagesArgs) -> Result<Vec<Lock>> {
     match args.lock.as_slice() {
-        [] => Ok(vec![world::lock(context)?]),
-        paths => paths.iter().map(|path| world::lock_at(path)).collect(),
+        [] => Ok(vec![environment::read_lock(context)?]),
+        paths => paths.iter().map(|path| environment::read_lock_at(path)).collect(),
     }
 }
 
-fn scope(args: &Args) -> Scope {
+fn choose_scope(args: &PolicyImagesArgs) -> NamespaceScope {
     match &args.namespace_label {
-        Some(label) => Scope::Labelled(label.clone()),
-        None if args.namespace.is_empty() => Scope::AllBut(args.except.iter().cloned().collect()),
-        None => Scope::Only(args.namespace.iter().cloned().collect()),
+        Some(label) => NamespaceScope::Labelled(label.clone()),
+        None if args.namespace.is_empty() => {
+            NamespaceScope::AllBut(args.except.iter().cloned().collect())
+        }
+        None => NamespaceScope::Only(args.namespace.iter().cloned().collect()),
     }
 }
 
 /// The lines of the comment in front of the manifests.
-fn about(args: &Args) -> Vec<String> {
+fn build_header(args: &PolicyImagesArgs) -> Vec<String> {
     let mut lines = vec![
         "Written by `gantry policy images`: only locked images from the site's registry are admitted."
             .to_owned(),
     ];
-    if args.kind == KindName::Gatekeeper {
+    if args.kind == PolicyKindOption::Gatekeeper {
         lines.push("Gatekeeper creates the constraint's kind from the template: apply it, wait, and apply it again.".into());
         lines.push(
             "Gatekeeper admits everything while it is down, unless its webhook has failurePolicy: Fail.".into(),
@@ -176,18 +182,22 @@ fn about(args: &Args) -> Vec<String> {
     lines
 }
 
-fn advise(context: &Context, args: &Args, request: &Request) {
-    if !args.warn && matches!(request.scope, Scope::AllBut(_)) {
-        context.ui.warn(&format!(
+fn warn_about_wide_scope(
+    context: &CommandContext,
+    args: &PolicyImagesArgs,
+    request: &ImagePolicySpec,
+) {
+    if !args.warn && matches!(request.scope, NamespaceScope::AllBut(_)) {
+        context.ui.print_warning(&format!(
             "the policy covers all namespaces but {}: pods whose images are in none of the given locks \
              (ingress, storage, monitoring) cannot start again; try it with --warn first, or name the \
              namespaces with --namespace",
-            request.scope.left_out().join(", ")
+            request.scope.excluded_namespaces().join(", ")
         ));
     }
 }
 
-fn summary(outcome: &Outcome) -> String {
+fn format_summary(outcome: &ImagePolicySummary) -> String {
     let mut text = String::new();
     for object in &outcome.objects {
         let namespace = object.namespace.as_deref().map(|n| format!("{n}/")).unwrap_or_default();

@@ -9,27 +9,27 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::context::Context;
+use crate::context::CommandContext;
+use crate::environment;
 use crate::error::{CommandError, Result};
-use crate::world;
 
 /// Write policies that admit only locked images, and that block connections to the outside.
 #[derive(clap::Subcommand)]
-pub(crate) enum Command {
-    Images(images::Args),
-    Egress(egress::Args),
+pub(crate) enum PolicyCommand {
+    Images(images::PolicyImagesArgs),
+    Egress(egress::PolicyEgressArgs),
 }
 
-pub(crate) fn run(context: &Context, command: &Command) -> Result<()> {
+pub(crate) fn run(context: &CommandContext, command: &PolicyCommand) -> Result<()> {
     match command {
-        Command::Images(args) => images::run(context, args),
-        Command::Egress(args) => egress::run(context, args),
+        PolicyCommand::Images(args) => images::run(context, args),
+        PolicyCommand::Egress(args) => egress::run(context, args),
     }
 }
 
 /// The option for where manifests are written.
 #[derive(clap::Args)]
-pub(super) struct Target {
+pub(super) struct ManifestOutputArgs {
     /// The file to write the manifests to [default: standard output].
     #[arg(
         short = 'o',
@@ -44,31 +44,30 @@ pub(super) struct Target {
 /// An object in the written manifests, by kind and name.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Written {
+pub(super) struct WrittenObject {
     pub(super) kind: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) namespace: Option<String>,
     pub(super) name: String,
 }
 
-impl Target {
+impl ManifestOutputArgs {
     /// The file, or `None` for standard output.
     pub(super) fn file(&self) -> Option<&Path> {
         (self.out != Path::new("-")).then_some(&*self.out)
     }
 
     /// Checks the path before any work is done.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(super) fn check_path(&self) -> Result<()> {
         let Some(path) = self.file() else { return Ok(()) };
         let shown = path.display();
         if path.is_dir() {
-            return Err(
-                CommandError::usage(format!("{shown} is a folder")).hint("give a file name")
-            );
+            return Err(CommandError::usage_error(format!("{shown} is a folder"))
+                .with_hint("give a file name"));
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         match folder.filter(|folder| !folder.is_dir()) {
-            Some(folder) => Err(CommandError::usage(format!(
+            Some(folder) => Err(CommandError::usage_error(format!(
                 "{shown}: the folder {} does not exist",
                 folder.display()
             ))),
@@ -78,15 +77,15 @@ impl Target {
 
     /// Writes the manifests to the file or to standard output, with `about` as a comment in front. With
     /// `--output json` standard output carries the JSON result instead, which contains them.
-    pub(super) fn write(
+    pub(super) fn write_manifests(
         &self,
-        context: &Context,
+        context: &CommandContext,
         about: &[String],
         manifests: &[Value],
     ) -> Result<()> {
-        let text = policy::print(about, manifests)?;
+        let text = policy::format_manifests(about, manifests)?;
         match self.file() {
-            Some(path) => world::write(path, &text),
+            Some(path) => environment::write_file(path, &text),
             None if context.ui.is_json() => Ok(()),
             None => context.ui.print(text.trim_end()),
         }
@@ -94,11 +93,11 @@ impl Target {
 }
 
 /// The objects in manifests.
-pub(super) fn written(manifests: &[Value]) -> Vec<Written> {
+pub(super) fn describe_objects(manifests: &[Value]) -> Vec<WrittenObject> {
     let text = |manifest: &Value, pointer: &str| {
         manifest.pointer(pointer).and_then(Value::as_str).map(str::to_owned)
     };
-    let objects = manifests.iter().map(|manifest| Written {
+    let objects = manifests.iter().map(|manifest| WrittenObject {
         kind: text(manifest, "/kind").unwrap_or_default(),
         namespace: text(manifest, "/metadata/namespace"),
         name: text(manifest, "/metadata/name").unwrap_or_default(),

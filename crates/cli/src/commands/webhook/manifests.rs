@@ -4,18 +4,18 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
-use operator::webhook::manifests::{Certificate, NAME, NAMESPACE, Request};
-use operator::webhook::{Address, LABEL, apply, host_of};
+use operator::webhook::manifests::{CertificateSource, NAME, NAMESPACE, WebhookDeployment};
+use operator::webhook::{LABEL, WebhookAddress, apply_manifests, host_of_url};
 use policy::Namespace;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Locked;
+use super::LockedFilesArgs;
 use crate::clusters::{self, ClusterArgs};
-use crate::commands::policy::{Target, Written, written};
-use crate::context::Context;
+use crate::commands::policy::{ManifestOutputArgs, WrittenObject, describe_objects};
+use crate::context::CommandContext;
+use crate::environment;
 use crate::error::{CommandError, Result};
-use crate::world;
 
 /// Write or apply the manifests that run the webhook in a cluster.
 ///
@@ -32,9 +32,9 @@ Examples:
   gantry webhook manifests --site site.yaml --tls-secret webhook-tls --ca ca.crt -o webhook.yaml
   gantry webhook manifests --site site.yaml --url https://10.0.0.5:8443 --ca ca.crt
                                               # for a webhook that runs outside the cluster")]
-pub(super) struct Args {
+pub(super) struct WebhookManifestsArgs {
     #[command(flatten)]
-    locked: Locked,
+    locked: LockedFilesArgs,
     /// The namespace to run the webhook in.
     #[arg(long, value_name = "NAMESPACE", default_value = NAMESPACE)]
     namespace: Namespace,
@@ -63,7 +63,7 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "out")]
     apply: bool,
     #[command(flatten)]
-    target: Target,
+    target: ManifestOutputArgs,
     #[command(flatten)]
     cluster: ClusterArgs,
 }
@@ -71,10 +71,10 @@ pub(super) struct Args {
 /// The result.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Outcome {
+struct WebhookManifestsSummary {
     name: String,
     namespace: String,
-    objects: Vec<Object>,
+    objects: Vec<AppliedObject>,
     /// The file; absent if the manifests are printed or applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     written: Option<String>,
@@ -85,24 +85,24 @@ struct Outcome {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Object {
+struct AppliedObject {
     #[serde(flatten)]
-    object: Written,
+    object: WrittenObject,
     /// What applying it did; absent if it was not applied.
     #[serde(skip_serializing_if = "Option::is_none")]
-    applied: Option<cluster::Applied>,
+    applied: Option<cluster::ApplyEffect>,
 }
 
-pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
-    args.target.check()?;
-    let site = args.locked.site()?;
+pub(super) fn run(context: &CommandContext, args: &WebhookManifestsArgs) -> Result<()> {
+    args.target.check_path()?;
+    let site = args.locked.read_site()?;
     let locks = match args.locked.lock.as_slice() {
-        [] => vec![world::lock(context)?],
-        paths => paths.iter().map(|path| world::lock_at(path)).collect::<Result<_>>()?,
+        [] => vec![environment::read_lock(context)?],
+        paths => paths.iter().map(|path| environment::read_lock_at(path)).collect::<Result<_>>()?,
     };
-    let receipts = args.locked.receipt.iter().map(|path| world::receipt_at(path));
+    let receipts = args.locked.receipt.iter().map(|path| environment::read_receipt(path));
     let only: Vec<String> = args.only.iter().map(Namespace::to_string).collect();
-    let request = Request {
+    let request = WebhookDeployment {
         name: args.name.as_str(),
         namespace: args.namespace.as_str(),
         locks: &locks,
@@ -110,63 +110,64 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         site: &site,
         pin: args.locked.pin(),
         image: args.image.as_deref(),
-        address: address(args)?,
-        certificate: certificate(args)?,
+        address: choose_address(args)?,
+        certificate: read_certificate(args)?,
         only: &only,
     };
-    let manifests = request.manifests()?;
+    let manifests = request.build_manifests()?;
     let applied = if args.apply {
-        world::block_on(async {
+        environment::block_on(async {
             // Applied with server-side apply, so that fields which the webhook itself fills in (the CA) stay.
             let doing = format!("apply the {} objects of the webhook", manifests.len());
             let cluster =
-                clusters::open_to_write(context, &args.cluster, Some(&site), &doing).await?;
-            context.ui.status("waiting until the webhook answers");
-            Ok(apply(&cluster, &manifests, request.namespace).await?)
+                clusters::open_cluster_to_write(context, &args.cluster, Some(&site), &doing)
+                    .await?;
+            context.ui.print_status("waiting until the webhook answers");
+            Ok(apply_manifests(&cluster, &manifests, request.namespace).await?)
         })?
         .into_iter()
         .map(Some)
         .collect()
     } else {
-        args.target.write(context, &about(), &manifests)?;
+        args.target.write_manifests(context, &build_header(), &manifests)?;
         vec![None; manifests.len()]
     };
     let file = args.target.file().map(|path| path.display().to_string());
-    let objects = written(&manifests).into_iter().zip(applied);
-    let outcome = Outcome {
+    let objects = describe_objects(&manifests).into_iter().zip(applied);
+    let outcome = WebhookManifestsSummary {
         name: args.name.to_string(),
         namespace: args.namespace.to_string(),
-        objects: objects.map(|(object, applied)| Object { object, applied }).collect(),
+        objects: objects.map(|(object, applied)| AppliedObject { object, applied }).collect(),
         manifests: if file.is_none() && !args.apply { manifests } else { vec![] },
         written: file,
     };
     match args.apply || outcome.written.is_some() || context.ui.is_json() {
-        true => context.ui.result(&outcome, summary),
+        true => context.ui.print_result(&outcome, format_summary),
         false => Ok(()),
     }
 }
 
-fn address(args: &Args) -> Result<Address> {
-    let Some(url) = &args.url else { return Ok(Address::Service) };
-    host_of(url)?;
-    Ok(Address::Url(url.clone()))
+fn choose_address(args: &WebhookManifestsArgs) -> Result<WebhookAddress> {
+    let Some(url) = &args.url else { return Ok(WebhookAddress::Service) };
+    host_of_url(url)?;
+    Ok(WebhookAddress::Url(url.clone()))
 }
 
-fn certificate(args: &Args) -> Result<Certificate> {
-    let Some(ca) = &args.ca else { return Ok(Certificate::SelfMade) };
+fn read_certificate(args: &WebhookManifestsArgs) -> Result<CertificateSource> {
+    let Some(ca) = &args.ca else { return Ok(CertificateSource::SelfMade) };
     let shown = ca.display();
     let pem = fs::read_to_string(ca)
-        .map_err(|cause| CommandError::usage(format!("cannot read {shown}: {cause}")))?;
+        .map_err(|cause| CommandError::usage_error(format!("cannot read {shown}: {cause}")))?;
     if !pem.contains("-----BEGIN CERTIFICATE-----") {
-        return Err(CommandError::usage(format!("{shown} contains no PEM certificate"))
-            .hint("give the CA certificate: --ca ca.crt"));
+        return Err(CommandError::usage_error(format!("{shown} contains no PEM certificate"))
+            .with_hint("give the CA certificate: --ca ca.crt"));
     }
     match (&args.tls_secret, &args.url) {
-        (None, None) => Err(CommandError::usage(
+        (None, None) => Err(CommandError::usage_error(
             "--ca is only for a certificate that the webhook does not create itself",
         )
-        .hint("name the Secret of that certificate: --tls-secret SECRET")),
-        (secret, _) => Ok(Certificate::Given {
+        .with_hint("name the Secret of that certificate: --tls-secret SECRET")),
+        (secret, _) => Ok(CertificateSource::Given {
             secret: secret.as_ref().map(Namespace::to_string),
             authority: pem,
         }),
@@ -174,7 +175,7 @@ fn certificate(args: &Args) -> Result<Certificate> {
 }
 
 /// The lines of the comment in front of the manifests.
-fn about() -> Vec<String> {
+fn build_header() -> Vec<String> {
     vec![
         "Written by `gantry webhook manifests`. The webhook acts only in namespaces with this label:"
             .to_owned(),
@@ -182,14 +183,14 @@ fn about() -> Vec<String> {
     ]
 }
 
-fn summary(outcome: &Outcome) -> String {
+fn format_summary(outcome: &WebhookManifestsSummary) -> String {
     let mut text = String::new();
-    for Object { object, applied } in &outcome.objects {
+    for AppliedObject { object, applied } in &outcome.objects {
         let namespace = object.namespace.as_deref().map(|n| format!("{n}/")).unwrap_or_default();
         let done = match applied {
-            Some(cluster::Applied::Created) => " created",
-            Some(cluster::Applied::Changed) => " changed",
-            Some(cluster::Applied::Same) => " unchanged",
+            Some(cluster::ApplyEffect::Created) => " created",
+            Some(cluster::ApplyEffect::Changed) => " changed",
+            Some(cluster::ApplyEffect::Same) => " unchanged",
             None => "",
         };
         let _ = writeln!(text, "{} {namespace}{}{done}", object.kind, object.name);

@@ -6,17 +6,19 @@ mod manifests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use net::serve::{Config, TlsFiles};
-use operator::webhook::{Files, Keep, Pin, Webhook, host_of, router};
+use net::serve::{ListenConfig, TlsFiles};
+use operator::webhook::{
+    CertificateKeeper, ImagePinning, Webhook, WebhookFiles, build_router, host_of_url,
+};
 use policy::Namespace;
 use serde::Serialize;
 use types::site::Site;
 
-use super::serve::address;
+use super::serve::parse_listen_address;
 use crate::clusters::{self, ClusterArgs};
-use crate::context::Context;
+use crate::context::CommandContext;
+use crate::environment;
 use crate::error::{CommandError, Result};
-use crate::world;
 
 /// The time that running requests get to finish. The API server waits 5 seconds for an answer.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -43,21 +45,21 @@ Examples:
 
 What happens when the webhook is down, and how a cluster recovers: docs/webhook.md"
 )]
-pub(crate) struct Args {
+pub(crate) struct WebhookArgs {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<WebhookCommand>,
     #[command(flatten)]
-    serve: Serve,
+    serve: WebhookServeArgs,
 }
 
 #[derive(clap::Subcommand)]
-enum Command {
-    Manifests(manifests::Args),
+enum WebhookCommand {
+    Manifests(manifests::WebhookManifestsArgs),
 }
 
 /// Options for what is locked, and where the site has it.
 #[derive(clap::Args)]
-struct Locked {
+struct LockedFilesArgs {
     /// The site file (site.yaml): its registry, naming and pull secret.
     // An `Option` because clap leaves it empty when the subcommand `manifests` is used.
     #[arg(long, value_name = "FILE", required = true)]
@@ -76,9 +78,9 @@ struct Locked {
 
 /// Options of the server.
 #[derive(clap::Args)]
-struct Serve {
+struct WebhookServeArgs {
     #[command(flatten)]
-    locked: Locked,
+    locked: LockedFilesArgs,
     /// The address to listen on; with port 0 the system chooses a free port.
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
     listen: String,
@@ -113,52 +115,53 @@ struct Serve {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Ready {
+struct WebhookReady {
     url: String,
     repositories: usize,
 }
 
-pub(crate) fn run(context: &Context, args: &Args) -> Result<()> {
+pub(crate) fn run(context: &CommandContext, args: &WebhookArgs) -> Result<()> {
     match &args.command {
-        Some(Command::Manifests(args)) => manifests::run(context, args),
-        None => serve(context, &args.serve),
+        Some(WebhookCommand::Manifests(args)) => manifests::run(context, args),
+        None => serve_webhook(context, &args.serve),
     }
 }
 
-fn serve(context: &Context, args: &Serve) -> Result<()> {
-    let listen = address(&args.listen)?;
-    let files = args.locked.files(context)?;
+fn serve_webhook(context: &CommandContext, args: &WebhookServeArgs) -> Result<()> {
+    let listen = parse_listen_address(&args.listen)?;
+    let files = args.locked.webhook_files(context)?;
     // Read once to refuse bad files before the first request to the cluster. The webhook reads them
     // again when they change.
     files.read()?;
-    let site = args.locked.site()?;
-    world::runtime()?.block_on(async {
+    let site = args.locked.read_site()?;
+    environment::build_runtime()?.block_on(async {
         let folder = tempfile::tempdir().map_err(|cause| {
-            CommandError::failed(format!("cannot make a temporary folder: {cause}"))
+            CommandError::failure(format!("cannot make a temporary folder: {cause}"))
         })?;
-        let tls = certificate(context, args, &site, folder.path().to_owned()).await?;
+        let tls = obtain_certificate(context, args, &site, folder.path().to_owned()).await?;
         let webhook = Webhook::start(files)?;
-        let (repositories, numbers) = (webhook.repositories(), webhook.metrics());
-        let config = Config { listen, tls: Some(tls) };
-        let running = net::serve::start_with(&config, router(webhook), numbers).await?;
-        let ready = Ready { url: format!("https://{}", running.address()), repositories };
+        let (repositories, numbers) = (webhook.repository_count(), webhook.metrics_registry());
+        let config = ListenConfig { listen, tls: Some(tls) };
+        let running =
+            net::serve::start_server_with_metrics(&config, build_router(webhook), numbers).await?;
+        let ready = WebhookReady { url: format!("https://{}", running.address()), repositories };
         // Printed to stdout as soon as the server answers, since scripts wait for this line.
-        context.ui.result(&ready, |ready| {
+        context.ui.print_result(&ready, |ready| {
             format!("webhook for {} repositories on {}", ready.repositories, ready.url)
         })?;
-        world::stopped().await;
-        context.ui.status("stopping; running requests may finish");
+        environment::wait_for_stop().await;
+        context.ui.print_status("stopping; running requests may finish");
         // Endpoints are removed from a Service some time after the pod got SIGTERM; requests that still come
         // must be answered, since the API server refuses the pod otherwise.
         tokio::time::sleep(Duration::from_secs(args.linger)).await;
-        running.drain(DRAIN).await;
+        running.drain_requests(DRAIN).await;
         Ok(())
     })
 }
 
-async fn certificate(
-    context: &Context,
-    args: &Serve,
+async fn obtain_certificate(
+    context: &CommandContext,
+    args: &WebhookServeArgs,
     site: &Site,
     folder: PathBuf,
 ) -> Result<TlsFiles> {
@@ -166,21 +169,22 @@ async fn certificate(
         return Ok(TlsFiles { certificate: certificate.clone(), key: key.clone() });
     }
     let (Some(self_made), Some(host)) = (&args.self_made, &args.host) else {
-        return Err(CommandError::usage(
+        return Err(CommandError::usage_error(
             "a certificate is needed: give --tls-cert and --tls-key, or --self-made and --host",
         ));
     };
     let (namespace, secret) = self_made.split_once('/').ok_or_else(|| {
-        CommandError::usage(format!(
+        CommandError::usage_error(format!(
             "--self-made {self_made}: write NAMESPACE/SECRET, such as gantry-system/gantry-webhook"
         ))
     })?;
     let namespace = namespace.parse::<Namespace>()?.to_string();
     // Checked and written as the host of a URL, in which form it gets into the certificate.
-    let host = host_of(&format!("https://{host}"))?;
+    let host = host_of_url(&format!("https://{host}"))?;
     let doing = format!("keep the webhook's certificate in the Secret {self_made}");
-    let cluster = clusters::open_to_write(context, &args.cluster, Some(site), &doing).await?;
-    let keep = Keep {
+    let cluster =
+        clusters::open_cluster_to_write(context, &args.cluster, Some(site), &doing).await?;
+    let keep = CertificateKeeper {
         cluster,
         namespace,
         secret: secret.to_owned(),
@@ -191,25 +195,27 @@ async fn certificate(
     Ok(keep.start().await?)
 }
 
-impl Locked {
-    fn pin(&self) -> Pin {
-        if self.digests { Pin::Digest } else { Pin::AsNamed }
+impl LockedFilesArgs {
+    fn pin(&self) -> ImagePinning {
+        if self.digests { ImagePinning::Digest } else { ImagePinning::AsNamed }
     }
 
     fn site_file(&self) -> Result<&Path> {
-        self.site.as_deref().ok_or_else(|| CommandError::usage("name the site file: --site FILE"))
+        self.site
+            .as_deref()
+            .ok_or_else(|| CommandError::usage_error("name the site file: --site FILE"))
     }
 
-    fn site(&self) -> Result<Site> {
-        world::site(self.site_file()?)
+    fn read_site(&self) -> Result<Site> {
+        environment::read_site(self.site_file()?)
     }
 
-    fn files(&self, context: &Context) -> Result<Files> {
+    fn webhook_files(&self, context: &CommandContext) -> Result<WebhookFiles> {
         let locks = match self.lock.as_slice() {
-            [] => vec![context.file(world::LOCK)],
+            [] => vec![context.resolve_file(environment::LOCK)],
             paths => paths.to_vec(),
         };
-        Ok(Files {
+        Ok(WebhookFiles {
             site: self.site_file()?.to_owned(),
             locks,
             receipts: self.receipt.clone(),

@@ -42,7 +42,7 @@
 
 use std::collections::HashMap;
 
-use super::opcode::Argument;
+use super::opcode::OpcodeArgument;
 
 /// The most values on the stack, and in the memo. Python is limited by its memory only; this bound
 /// keeps a hostile file from using up ours.
@@ -54,7 +54,7 @@ const UNKNOWN: &str = "(unknown)";
 
 /// A value on the stack, as far as its content matters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Value {
+enum StackValue {
     /// The marker of `MARK`, down to which some opcodes clear the stack.
     Mark,
     /// A string, which may become part of a name.
@@ -65,18 +65,18 @@ enum Value {
 
 /// The stack and the memo (numbered slots, for values that are used again) of the unpickler.
 #[derive(Debug, Default)]
-pub(super) struct Machine {
-    stack: Vec<Value>,
-    memo: HashMap<u64, Value>,
+pub(super) struct PickleMachine {
+    stack: Vec<StackValue>,
+    memo: HashMap<u64, StackValue>,
 }
 
-impl Machine {
+impl PickleMachine {
     /// The name that `STACK_GLOBAL` would import, `module.name`. The stack stays as it is.
-    pub(super) fn global(&self) -> String {
+    pub(super) fn global_name(&self) -> String {
         let text = |from_top: usize| {
             let index = self.stack.len().checked_sub(from_top);
             match index.and_then(|index| self.stack.get(index)) {
-                Some(Value::Text(text)) => text.as_str(),
+                Some(StackValue::Text(text)) => text.as_str(),
                 _ => UNKNOWN,
             }
         };
@@ -88,60 +88,68 @@ impl Machine {
     /// # Errors
     /// What Python would fail at, too (an empty stack, a missing mark), and more values than
     /// allowed.
-    pub(super) fn step(&mut self, code: u8, argument: Argument) -> Result<(), String> {
+    pub(super) fn apply_opcode(
+        &mut self,
+        code: u8,
+        argument: OpcodeArgument,
+    ) -> Result<(), String> {
         match code {
-            b'(' => self.push(Value::Mark)?,
+            b'(' => self.push(StackValue::Mark)?,
             // POP.
             b'0' => self.pop(1)?,
             // APPEND and BUILD take the top, and change the object below it, which stays.
             b'a' | b'b' => self.pop(1)?,
             // REDUCE, NEWOBJ, TUPLE2 and STACK_GLOBAL turn two values into one.
-            b'R' | 0x81 | 0x86 | 0x93 => self.replace(2)?,
+            b'R' | 0x81 | 0x86 | 0x93 => self.replace_top(2)?,
             // SETITEM takes a key and a value; the dictionary below stays.
             b's' => self.pop(2)?,
             // BINPERSID and TUPLE1.
-            b'Q' | 0x85 => self.replace(1)?,
+            b'Q' | 0x85 => self.replace_top(1)?,
             // TUPLE3 and NEWOBJ_EX.
-            0x87 | 0x92 => self.replace(3)?,
+            0x87 | 0x92 => self.replace_top(3)?,
             // POP_MARK, APPENDS, SETITEMS and ADDITEMS clear the stack down to the mark, and the
             // mark.
             b'1' | b'e' | b'u' | 0x90 => self.drop_to_mark()?,
             // DICT, LIST, TUPLE, OBJ, INST and FROZENSET do the same and push what they made of it.
             b'd' | b'l' | b't' | b'o' | b'i' | 0x91 => {
                 self.drop_to_mark()?;
-                self.push(Value::Other)?;
+                self.push(StackValue::Other)?;
             }
             // DUP.
             b'2' => {
-                let top = self.stack.last().cloned().ok_or_else(empty)?;
+                let top = self.stack.last().cloned().ok_or_else(empty_stack_error)?;
                 self.push(top)?;
             }
             // GET, BINGET and LONG_BINGET. Python fails for an empty slot; an unknown value is
             // enough here, as it can only make the result more cautious.
             b'g' | b'h' | b'j' => {
-                let Argument::Number(place) = argument else { return Err(empty()) };
-                let held = self.memo.get(&place).cloned().unwrap_or(Value::Other);
+                let OpcodeArgument::Number(place) = argument else {
+                    return Err(empty_stack_error());
+                };
+                let held = self.memo.get(&place).cloned().unwrap_or(StackValue::Other);
                 self.push(held)?;
             }
             // PUT, BINPUT and LONG_BINPUT.
             b'p' | b'q' | b'r' => {
-                let Argument::Number(place) = argument else { return Err(empty()) };
-                self.remember(place)?;
+                let OpcodeArgument::Number(place) = argument else {
+                    return Err(empty_stack_error());
+                };
+                self.store_in_memo(place)?;
             }
             // MEMOIZE takes the next free number, which is the size of the memo in CPython, too.
-            0x94 => self.remember(self.memo.len() as u64)?,
+            0x94 => self.store_in_memo(self.memo.len() as u64)?,
             // PROTO, FRAME and READONLY_BUFFER do not change the stack.
             0x80 | 0x95 | 0x98 => {}
             // Every other opcode pushes one value: constants, strings, GLOBAL, EXT1, PERSID, …
             _ => self.push(match argument {
-                Argument::Text(text) => Value::Text(text),
-                _ => Value::Other,
+                OpcodeArgument::Text(text) => StackValue::Text(text),
+                _ => StackValue::Other,
             })?,
         }
         Ok(())
     }
 
-    fn push(&mut self, value: Value) -> Result<(), String> {
+    fn push(&mut self, value: StackValue) -> Result<(), String> {
         if self.stack.len() >= MOST_VALUES {
             return Err(format!("the stack has more than {MOST_VALUES} values"));
         }
@@ -151,35 +159,35 @@ impl Machine {
 
     /// Removes the topmost values.
     fn pop(&mut self, count: usize) -> Result<(), String> {
-        let left = self.stack.len().checked_sub(count).ok_or_else(empty)?;
+        let left = self.stack.len().checked_sub(count).ok_or_else(empty_stack_error)?;
         self.stack.truncate(left);
         Ok(())
     }
 
     /// Replaces the topmost values by one that is not a string.
-    fn replace(&mut self, count: usize) -> Result<(), String> {
+    fn replace_top(&mut self, count: usize) -> Result<(), String> {
         self.pop(count)?;
-        self.push(Value::Other)
+        self.push(StackValue::Other)
     }
 
     /// Removes everything down to the topmost mark, and the mark.
     fn drop_to_mark(&mut self) -> Result<(), String> {
-        let mark = self.stack.iter().rposition(|value| *value == Value::Mark);
+        let mark = self.stack.iter().rposition(|value| *value == StackValue::Mark);
         self.stack.truncate(mark.ok_or_else(|| "the stack has no mark".to_owned())?);
         Ok(())
     }
 
     /// Copies the topmost value into a slot of the memo.
-    fn remember(&mut self, place: u64) -> Result<(), String> {
+    fn store_in_memo(&mut self, place: u64) -> Result<(), String> {
         if self.memo.len() >= MOST_VALUES {
             return Err(format!("the memo has more than {MOST_VALUES} values"));
         }
-        let top = self.stack.last().cloned().ok_or_else(empty)?;
+        let top = self.stack.last().cloned().ok_or_else(empty_stack_error)?;
         self.memo.insert(place, top);
         Ok(())
     }
 }
 
-fn empty() -> String {
+fn empty_stack_error() -> String {
     "the stack has too few values".to_owned()
 }

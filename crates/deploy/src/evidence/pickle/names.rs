@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// How dangerous an import is, from harmless to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Danger {
+pub enum ImportDanger {
     /// Model weights and settings need it; it only builds data.
     Usual,
     /// A class or function that is not known: its code runs when the file is loaded.
@@ -115,10 +115,10 @@ const DANGEROUS_NAMES: [&str; 7] = [
     "torch.storage._load_from_bytes",
 ];
 
-impl Danger {
+impl ImportDanger {
     /// Judges a full name, `module.name`.
-    pub(super) fn of(name: &str) -> Self {
-        if USUAL.contains(&name) || is_torchs(name) {
+    pub(super) fn of_import(name: &str) -> Self {
+        if USUAL.contains(&name) || is_torch_type(name) {
             return Self::Usual;
         }
         let is_dangerous = DANGEROUS_NAMES.contains(&name)
@@ -129,7 +129,7 @@ impl Danger {
 
 /// Whether a name is one of torch's own data types: functions such as
 /// `torch._utils._rebuild_tensor_v2`, storages such as `torch.FloatStorage`, and number types.
-fn is_torchs(name: &str) -> bool {
+fn is_torch_type(name: &str) -> bool {
     let types = [
         "bfloat16",
         "bool",
@@ -161,21 +161,21 @@ mod tests {
     #[test]
     fn names_mean_what_they_can_do() {
         for (name, danger) in [
-            ("collections.OrderedDict", Danger::Usual),
-            ("torch._utils._rebuild_tensor_v2", Danger::Usual),
-            ("torch.FloatStorage", Danger::Usual),
-            ("torch.storage.UntypedStorage", Danger::Usual),
-            ("torch.bfloat16", Danger::Usual),
-            ("torch.jit.load", Danger::Dangerous),
-            ("builtins.eval", Danger::Dangerous),
-            ("builtins.getattr", Danger::Dangerous),
-            ("posix.system", Danger::Dangerous),
-            ("os.path.exists", Danger::Dangerous),
-            ("osprey.Model", Danger::Unknown),
-            ("sklearn.linear_model._base.LinearRegression", Danger::Unknown),
-            ("(unknown).(unknown)", Danger::Unknown),
+            ("collections.OrderedDict", ImportDanger::Usual),
+            ("torch._utils._rebuild_tensor_v2", ImportDanger::Usual),
+            ("torch.FloatStorage", ImportDanger::Usual),
+            ("torch.storage.UntypedStorage", ImportDanger::Usual),
+            ("torch.bfloat16", ImportDanger::Usual),
+            ("torch.jit.load", ImportDanger::Dangerous),
+            ("builtins.eval", ImportDanger::Dangerous),
+            ("builtins.getattr", ImportDanger::Dangerous),
+            ("posix.system", ImportDanger::Dangerous),
+            ("os.path.exists", ImportDanger::Dangerous),
+            ("osprey.Model", ImportDanger::Unknown),
+            ("sklearn.linear_model._base.LinearRegression", ImportDanger::Unknown),
+            ("(unknown).(unknown)", ImportDanger::Unknown),
         ] {
-            assert_eq!(Danger::of(name), danger, "{name}");
+            assert_eq!(ImportDanger::of_import(name), danger, "{name}");
         }
     }
 }

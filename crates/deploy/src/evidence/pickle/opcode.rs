@@ -20,7 +20,7 @@ const LONGEST_LINE: usize = 1 << 20;
 
 /// The argument of an opcode.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Argument {
+pub(super) enum OpcodeArgument {
     /// The opcode has none.
     None,
     /// A small number: a slot of the memo, the code of an extension, the protocol.
@@ -28,20 +28,20 @@ pub(super) enum Argument {
     /// A string that may be a name.
     Text(String),
     /// A module and a name in it.
-    Two(String, String),
+    ModuleAndName(String, String),
     /// Something that cannot be a name.
     Other,
 }
 
 /// Reads opcodes from a stream.
-pub(super) struct Reader<R> {
+pub(super) struct OpcodeReader<R> {
     inner: BufReader<R>,
     /// The next byte, if [`Self::peek`] has read it already.
     ahead: Option<u8>,
     position: u64,
 }
 
-impl<R: Read> Reader<R> {
+impl<R: Read> OpcodeReader<R> {
     pub(super) fn new(input: R) -> Self {
         Self { inner: BufReader::new(input), ahead: None, position: 0 }
     }
@@ -62,8 +62,8 @@ impl<R: Read> Reader<R> {
     }
 
     /// Reads the next opcode with its argument.
-    pub(super) fn next(&mut self) -> Result<(u8, Argument), String> {
-        let code = self.byte()?;
+    pub(super) fn next_opcode(&mut self) -> Result<(u8, OpcodeArgument), String> {
+        let code = self.read_byte()?;
         let argument = match code {
             b'('
             | b'.'
@@ -89,45 +89,45 @@ impl<R: Read> Reader<R> {
             | 0x85..=0x89
             | 0x8f..=0x94
             | 0x97
-            | 0x98 => Argument::None,
+            | 0x98 => OpcodeArgument::None,
             // FLOAT, INT, LONG and PERSID of protocol 0: text up to the end of the line.
             b'F' | b'I' | b'L' | b'P' => {
-                self.line()?;
-                Argument::Other
+                self.read_line()?;
+                OpcodeArgument::Other
             }
             // STRING is quoted, UNICODE is not.
-            b'S' | b'V' => Argument::Text(unquoted(&self.line()?)),
+            b'S' | b'V' => OpcodeArgument::Text(strip_quotes(&self.read_line()?)),
             b'g' | b'p' => {
-                let line = self.line()?;
-                Argument::Number(
+                let line = self.read_line()?;
+                OpcodeArgument::Number(
                     line.trim()
                         .parse()
                         .map_err(|_| format!("{line:?} is not the number of a memo slot"))?,
                 )
             }
-            GLOBAL | INST => Argument::Two(self.line()?, self.line()?),
-            PROTO | b'h' | b'q' | EXT1 => Argument::Number(self.number(1)?),
-            EXT2 => Argument::Number(self.number(2)?),
-            b'j' | b'r' | EXT4 => Argument::Number(self.number(4)?),
+            GLOBAL | INST => OpcodeArgument::ModuleAndName(self.read_line()?, self.read_line()?),
+            PROTO | b'h' | b'q' | EXT1 => OpcodeArgument::Number(self.read_number(1)?),
+            EXT2 => OpcodeArgument::Number(self.read_number(2)?),
+            b'j' | b'r' | EXT4 => OpcodeArgument::Number(self.read_number(4)?),
             // Numbers of a fixed size, and FRAME with the length of what follows.
-            b'K' => self.skipped(1)?,
-            b'M' => self.skipped(2)?,
-            b'J' => self.skipped(4)?,
-            b'G' | 0x95 => self.skipped(8)?,
+            b'K' => self.skip_bytes(1)?,
+            b'M' => self.skip_bytes(2)?,
+            b'J' => self.skip_bytes(4)?,
+            b'G' | 0x95 => self.skip_bytes(8)?,
             // Strings with their length in 1, 4 or 8 bytes.
-            b'U' | 0x8c => self.text(1)?,
-            b'T' | b'X' => self.text(4)?,
-            0x8d => self.text(8)?,
+            b'U' | 0x8c => self.read_text(1)?,
+            b'T' | b'X' => self.read_text(4)?,
+            0x8d => self.read_text(8)?,
             // Bytes and long integers with their length in 1, 4 or 8 bytes.
-            b'C' | 0x8a => self.long(1)?,
-            b'B' | 0x8b => self.long(4)?,
-            0x8e | 0x96 => self.long(8)?,
+            b'C' | 0x8a => self.skip_sized(1)?,
+            b'B' | 0x8b => self.skip_sized(4)?,
+            0x8e | 0x96 => self.skip_sized(8)?,
             code => return Err(format!("{code:#04x} is not an opcode")),
         };
         Ok((code, argument))
     }
 
-    fn byte(&mut self) -> Result<u8, String> {
+    fn read_byte(&mut self) -> Result<u8, String> {
         let byte = self.peek().ok_or_else(|| "the file is truncated".to_owned())?;
         self.ahead = None;
         self.position += 1;
@@ -135,15 +135,16 @@ impl<R: Read> Reader<R> {
     }
 
     /// Reads a little-endian number of that many bytes.
-    fn number(&mut self, bytes: u32) -> Result<u64, String> {
-        (0..bytes).try_fold(0, |number, place| Ok(number | u64::from(self.byte()?) << (8 * place)))
+    fn read_number(&mut self, bytes: u32) -> Result<u64, String> {
+        (0..bytes)
+            .try_fold(0, |number, place| Ok(number | u64::from(self.read_byte()?) << (8 * place)))
     }
 
     /// Reads up to the end of the line.
-    fn line(&mut self) -> Result<String, String> {
+    fn read_line(&mut self) -> Result<String, String> {
         let mut line = Vec::new();
         loop {
-            match self.byte()? {
+            match self.read_byte()? {
                 b'\n' => return Ok(String::from_utf8_lossy(&line).into_owned()),
                 byte if line.len() < LONGEST_LINE => line.push(byte),
                 _ => return Err(format!("a line is longer than {LONGEST_LINE} bytes")),
@@ -152,23 +153,23 @@ impl<R: Read> Reader<R> {
     }
 
     /// Reads a string whose length is in that many bytes.
-    fn text(&mut self, bytes: u32) -> Result<Argument, String> {
-        let length = self.number(bytes)?;
+    fn read_text(&mut self, bytes: u32) -> Result<OpcodeArgument, String> {
+        let length = self.read_number(bytes)?;
         if length > LONGEST_TEXT {
-            return self.skipped(length);
+            return self.skip_bytes(length);
         }
-        let text: Vec<u8> = (0..length).map(|_| self.byte()).collect::<Result<_, _>>()?;
-        Ok(Argument::Text(String::from_utf8_lossy(&text).into_owned()))
+        let text: Vec<u8> = (0..length).map(|_| self.read_byte()).collect::<Result<_, _>>()?;
+        Ok(OpcodeArgument::Text(String::from_utf8_lossy(&text).into_owned()))
     }
 
     /// Skips a value whose length is in that many bytes.
-    fn long(&mut self, bytes: u32) -> Result<Argument, String> {
-        let length = self.number(bytes)?;
-        self.skipped(length)
+    fn skip_sized(&mut self, bytes: u32) -> Result<OpcodeArgument, String> {
+        let length = self.read_number(bytes)?;
+        self.skip_bytes(length)
     }
 
     /// Skips that many bytes.
-    fn skipped(&mut self, length: u64) -> Result<Argument, String> {
+    fn skip_bytes(&mut self, length: u64) -> Result<OpcodeArgument, String> {
         // A byte that was peeked at is one of them.
         let mut left = length;
         if left > 0 && self.ahead.take().is_some() {
@@ -178,7 +179,7 @@ impl<R: Read> Reader<R> {
         match skipped {
             Ok(skipped) if skipped == left => {
                 self.position += length;
-                Ok(Argument::Other)
+                Ok(OpcodeArgument::Other)
             }
             Ok(_) => Err("the file is truncated".to_owned()),
             Err(cause) => Err(cause.to_string()),
@@ -188,13 +189,13 @@ impl<R: Read> Reader<R> {
 
 /// Whether an opcode calls a function or a method: REDUCE, BUILD (`__setstate__`), OBJ, INST,
 /// NEWOBJ and NEWOBJ_EX.
-pub(super) fn calls(code: u8) -> bool {
+pub(super) fn is_call(code: u8) -> bool {
     matches!(code, b'R' | b'b' | b'o' | INST | 0x81 | 0x92)
 }
 
 /// Removes the quotes of a string of protocol 0. Escapes stay: a name has none, and a name with
 /// them is judged as unknown.
-fn unquoted(line: &str) -> String {
+fn strip_quotes(line: &str) -> String {
     let line = line.trim();
     let inner = ['\'', '"']
         .into_iter()

@@ -13,10 +13,10 @@ use object_store::{Error as StoreError, PutMultipartOptions};
 use serde::{Deserialize, Serialize};
 use types::Digest;
 
-use super::{Bucket, REQUESTS, attributes};
-use crate::models::place::Place;
-use crate::models::plan::Content;
-use crate::models::record::{OWN, file_name};
+use super::{ModelBucket, REQUESTS, digest_attributes};
+use crate::models::plan::FileContent;
+use crate::models::record::{OWN, record_file_name};
+use crate::models::storage::ModelStorage;
 use crate::models::{Error, Result};
 
 /// The version of the format.
@@ -30,10 +30,10 @@ const INTERVAL_PER_PART: Duration = Duration::from_millis(1);
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The unfinished uploads of one model. Shared by the threads that upload its files.
-pub(super) struct Journal {
-    bucket: Bucket,
+pub(super) struct UploadJournal {
+    bucket: ModelBucket,
     path: PathBuf,
-    state: Mutex<State>,
+    state: Mutex<JournalContent>,
     /// When the journal was written last. Locked while it is written, so that writes do not overtake
     /// each other.
     written: tokio::sync::Mutex<Option<tokio::time::Instant>>,
@@ -42,15 +42,15 @@ pub(super) struct Journal {
 /// The content of a journal, as JSON.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct State {
+struct JournalContent {
     version: u32,
-    uploads: BTreeMap<PathBuf, Upload>,
+    uploads: BTreeMap<PathBuf, StagedUpload>,
 }
 
 /// The upload of one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(super) struct Upload {
+pub(super) struct StagedUpload {
     /// The server's id of the upload.
     pub(super) id: String,
     /// The sha256 of the whole file.
@@ -60,14 +60,14 @@ pub(super) struct Upload {
     /// The length of each part but the last.
     pub(super) part_size: u64,
     /// The parts that the server has, by number from 0.
-    pub(super) parts: BTreeMap<usize, Part>,
+    pub(super) parts: BTreeMap<usize, UploadedPart>,
     /// Whether the server has all parts, and the digest over them was right.
     pub(super) is_whole: bool,
 }
 
 /// A part that the server has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Part {
+pub(super) struct UploadedPart {
     /// The server's id of the part: its ETag, or a block's id.
     pub(super) id: String,
     /// The BLAKE3 of its bytes, in hex. A resumed push reads the file again and compares: the source may
@@ -75,11 +75,11 @@ pub(super) struct Part {
     pub(super) blake3: String,
 }
 
-impl Journal {
+impl UploadJournal {
     /// Reads the journal of a model; it is empty where there is none yet.
-    pub(super) fn open(bucket: &Bucket, model: &str) -> Result<Self> {
-        let path = folder().join(file_name(model));
-        let state = read(bucket, &path)?;
+    pub(super) fn open(bucket: &ModelBucket, model: &str) -> Result<Self> {
+        let path = journals_folder().join(record_file_name(model));
+        let state = read_journal(bucket, &path)?;
         Ok(Self {
             bucket: bucket.clone(),
             path,
@@ -90,9 +90,9 @@ impl Journal {
 
     /// Begins an upload for each file that has none yet, and aborts those that no file needs any more.
     /// The journal has been written when this returns.
-    pub(super) async fn begin(&self, files: &[(PathBuf, Content)]) -> Result<()> {
-        let wanted: BTreeMap<&PathBuf, &Content> = files.iter().map(|(p, c)| (p, c)).collect();
-        let is_wanted = |path: &PathBuf, upload: &Upload| {
+    pub(super) async fn begin_uploads(&self, files: &[(PathBuf, FileContent)]) -> Result<()> {
+        let wanted: BTreeMap<&PathBuf, &FileContent> = files.iter().map(|(p, c)| (p, c)).collect();
+        let is_wanted = |path: &PathBuf, upload: &StagedUpload| {
             wanted.get(path).is_some_and(|content| {
                 upload.digest == content.digest
                     && upload.size == content.size
@@ -100,26 +100,26 @@ impl Journal {
             })
         };
         let (kept, old): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            std::mem::take(&mut self.lock().uploads)
+            std::mem::take(&mut self.lock_content().uploads)
                 .into_iter()
                 .partition(|(path, upload)| is_wanted(path, upload));
         // Aborted while the journal in the bucket still has them: after a kill in between, the next run
         // finds them there.
-        abort(&self.bucket, old).await;
+        abort_uploads(&self.bucket, old).await;
         let new = files.iter().filter(|(path, _)| !kept.contains_key(path));
-        let begun: Vec<Result<(PathBuf, Upload)>> = stream::iter(new)
+        let begun: Vec<Result<(PathBuf, StagedUpload)>> = stream::iter(new)
             .map(|(path, content)| async move {
-                Ok((path.clone(), create(&self.bucket, path, *content).await?))
+                Ok((path.clone(), create_upload(&self.bucket, path, *content).await?))
             })
             .buffer_unordered(REQUESTS)
             .collect()
             .await;
-        self.lock().uploads = kept;
+        self.lock_content().uploads = kept;
         // Those that were begun are noted also when another one failed.
         let mut failed = None;
         for upload in begun {
             match upload {
-                Ok((path, upload)) => drop(self.lock().uploads.insert(path, upload)),
+                Ok((path, upload)) => drop(self.lock_content().uploads.insert(path, upload)),
                 Err(error) => drop(failed.get_or_insert(error)),
             }
         }
@@ -128,23 +128,29 @@ impl Journal {
     }
 
     /// Begins the upload of a file again whose old one does not exist any more.
-    pub(super) async fn begin_anew(&self, path: &Path, content: Content) -> Result<()> {
-        let upload = create(&self.bucket, path, content).await?;
-        self.lock().uploads.insert(path.to_owned(), upload);
+    pub(super) async fn restart_upload(&self, path: &Path, content: FileContent) -> Result<()> {
+        let upload = create_upload(&self.bucket, path, content).await?;
+        self.lock_content().uploads.insert(path.to_owned(), upload);
         self.write().await
     }
 
     /// The upload of a file.
-    pub(super) fn upload(&self, path: &Path) -> Option<Upload> {
-        self.lock().uploads.get(path).cloned()
+    pub(super) fn staged_upload(&self, path: &Path) -> Option<StagedUpload> {
+        self.lock_content().uploads.get(path).cloned()
     }
 
     /// Notes a part that the server has, and writes the journal when that is due.
-    pub(super) async fn add(&self, path: &Path, number: usize, part: Part) -> Result<()> {
-        if let Some(upload) = self.lock().uploads.get_mut(path) {
+    pub(super) async fn add_part(
+        &self,
+        path: &Path,
+        number: usize,
+        part: UploadedPart,
+    ) -> Result<()> {
+        if let Some(upload) = self.lock_content().uploads.get_mut(path) {
             upload.parts.insert(number, part);
         }
-        let parts: usize = self.lock().uploads.values().map(|upload| upload.parts.len()).sum();
+        let parts: usize =
+            self.lock_content().uploads.values().map(|upload| upload.parts.len()).sum();
         let pause = INTERVAL + INTERVAL_PER_PART * u32::try_from(parts).unwrap_or(u32::MAX);
         let is_due = match self.written.try_lock() {
             Ok(written) => written.is_none_or(|then| then.elapsed() > pause),
@@ -155,30 +161,30 @@ impl Journal {
     }
 
     /// Notes that the server has all parts of a file, with the right digest.
-    pub(super) fn is_whole(&self, path: &Path) {
-        if let Some(upload) = self.lock().uploads.get_mut(path) {
+    pub(super) fn mark_whole(&self, path: &Path) {
+        if let Some(upload) = self.lock_content().uploads.get_mut(path) {
             upload.is_whole = true;
         }
     }
 
     /// Forgets an upload that is completed or does not exist any more.
-    pub(super) fn forget(&self, path: &Path) {
-        self.lock().uploads.remove(path);
+    pub(super) fn forget_upload(&self, path: &Path) {
+        self.lock_content().uploads.remove(path);
     }
 
     /// Aborts an upload whose parts are wrong.
-    pub(super) async fn give_up(&self, path: &Path) {
-        let upload = self.lock().uploads.remove(path);
-        abort(&self.bucket, upload.map(|upload| (path.to_owned(), upload))).await;
+    pub(super) async fn abort_upload(&self, path: &Path) {
+        let upload = self.lock_content().uploads.remove(path);
+        abort_uploads(&self.bucket, upload.map(|upload| (path.to_owned(), upload))).await;
     }
 
     /// Writes the journal into the bucket.
     pub(super) async fn write(&self) -> Result<()> {
         let mut written = self.written.lock().await;
-        let mut state = self.lock().clone();
+        let mut state = self.lock_content().clone();
         state.version = VERSION;
         let text = serde_json::to_vec(&state).map_err(|cause| Error::Record {
-            path: self.bucket.shown(&self.path),
+            path: self.bucket.display_path(&self.path),
             reason: cause.to_string(),
         })?;
         let digest = store::hash::sha256(&text);
@@ -189,10 +195,10 @@ impl Journal {
 
     /// Removes the journal, when all uploads are completed.
     pub(super) fn remove(&self) -> Result<()> {
-        self.bucket.remove(&self.path)
+        self.bucket.remove_file(&self.path)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock_content(&self) -> MutexGuard<'_, JournalContent> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -200,44 +206,52 @@ impl Journal {
 /// Aborts uploads that nobody will resume, and removes their journals: those of models in `done`, which
 /// are complete in the bucket, and those of other models whose push stopped more than a day ago. The
 /// journals of models in `going_on` are kept.
-pub(super) fn tidy(bucket: &Bucket, going_on: &[String], done: &[String]) -> Result<()> {
+pub(super) fn remove_stale_journals(
+    bucket: &ModelBucket,
+    going_on: &[String],
+    done: &[String],
+) -> Result<()> {
     let is_of = |path: &PathBuf, models: &[String]| {
-        models.iter().any(|model| *path == folder().join(file_name(model)))
+        models.iter().any(|model| *path == journals_folder().join(record_file_name(model)))
     };
-    for path in bucket.names(&folder())? {
+    for path in bucket.list_files(&journals_folder())? {
         if is_of(&path, going_on) || !(is_of(&path, done) || is_abandoned(bucket, &path)?) {
             continue;
         }
-        if let Some(state) = read(bucket, &path)? {
-            bucket.runtime.block_on(abort(bucket, state.uploads));
+        if let Some(state) = read_journal(bucket, &path)? {
+            bucket.runtime.block_on(abort_uploads(bucket, state.uploads));
         }
-        bucket.remove(&path)?;
+        bucket.remove_file(&path)?;
     }
     Ok(())
 }
 
-fn is_abandoned(bucket: &Bucket, path: &Path) -> Result<bool> {
-    let Some(stat) = bucket.stat(path)? else { return Ok(false) };
+fn is_abandoned(bucket: &ModelBucket, path: &Path) -> Result<bool> {
+    let Some(stat) = bucket.file_stat(path)? else { return Ok(false) };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(now.saturating_sub(Duration::from_nanos(stat.modified)) > ABANDONED)
 }
 
-fn folder() -> PathBuf {
+fn journals_folder() -> PathBuf {
     Path::new(OWN).join("uploads")
 }
 
 /// Reads a journal; `None` where there is none, or one of another version, whose uploads are left to the
 /// server's own rules.
-fn read(bucket: &Bucket, path: &Path) -> Result<Option<State>> {
-    let Some(bytes) = bucket.read(path)? else { return Ok(None) };
-    let state: Option<State> = serde_json::from_slice(&bytes).ok();
+fn read_journal(bucket: &ModelBucket, path: &Path) -> Result<Option<JournalContent>> {
+    let Some(bytes) = bucket.read_file(path)? else { return Ok(None) };
+    let state: Option<JournalContent> = serde_json::from_slice(&bytes).ok();
     Ok(state.filter(|state| state.version == VERSION))
 }
 
 /// Begins an upload.
-async fn create(bucket: &Bucket, path: &Path, content: Content) -> Result<Upload> {
-    let key = bucket.key(path)?;
-    let attributes = attributes(content.digest);
+async fn create_upload(
+    bucket: &ModelBucket,
+    path: &Path,
+    content: FileContent,
+) -> Result<StagedUpload> {
+    let key = bucket.object_key(path)?;
+    let attributes = digest_attributes(content.digest);
     let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
     let id = match bucket.server.create_multipart_opts(&key, options).await {
         // Azure takes metadata only with the request that completes an upload, which object_store does
@@ -245,8 +259,8 @@ async fn create(bucket: &Bucket, path: &Path, content: Content) -> Result<Upload
         Err(StoreError::NotSupported { .. }) => bucket.server.create_multipart(&key).await,
         id => id,
     };
-    Ok(Upload {
-        id: id.map_err(bucket.failed(path))?,
+    Ok(StagedUpload {
+        id: id.map_err(bucket.request_error(path))?,
         digest: content.digest,
         size: content.size,
         part_size: super::stage::part_size(content.size),
@@ -257,10 +271,13 @@ async fn create(bucket: &Bucket, path: &Path, content: Content) -> Result<Upload
 
 /// Aborts uploads. Failures are only logged: an upload may be gone already, and a push that succeeds
 /// must not fail for old parts. The server's own rules for incomplete uploads remove what is left.
-async fn abort(bucket: &Bucket, uploads: impl IntoIterator<Item = (PathBuf, Upload)>) {
+async fn abort_uploads(
+    bucket: &ModelBucket,
+    uploads: impl IntoIterator<Item = (PathBuf, StagedUpload)>,
+) {
     stream::iter(uploads)
         .for_each_concurrent(REQUESTS, |(path, upload)| async move {
-            let Ok(key) = bucket.key(&path) else { return };
+            let Ok(key) = bucket.object_key(&path) else { return };
             if let Err(error) = bucket.server.abort_multipart(&key, &upload.id).await {
                 tracing::info!(path = %path.display(), %error, "an old upload could not be aborted");
             }
@@ -268,7 +285,7 @@ async fn abort(bucket: &Bucket, uploads: impl IntoIterator<Item = (PathBuf, Uplo
         .await;
 }
 
-impl Upload {
+impl StagedUpload {
     /// The ids of the parts in their order, for the request that completes the upload.
     pub(super) fn part_ids(&self) -> Vec<PartId> {
         self.parts.values().map(|part| PartId { content_id: part.id.clone() }).collect()

@@ -9,14 +9,14 @@ use std::thread;
 use bytes::Bytes;
 use object_store::PutPayload;
 use store::Source;
-use store::hash::Sha256;
+use store::hash::Sha256Hasher;
 use store::progress::Progress;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::journal::{Journal, Part, Upload};
-use super::{Bucket, fault};
-use crate::models::plan::Content;
+use super::journal::{StagedUpload, UploadJournal, UploadedPart};
+use super::{ModelBucket, explain};
+use crate::models::plan::FileContent;
 use crate::models::{Error, Result};
 
 /// The length of a part: above the 5 MiB that S3 demands of all but the last, and large enough that the
@@ -40,16 +40,16 @@ pub(super) fn part_size(size: u64) -> u64 {
 
 /// Uploads the parts of all files and checks the digest of each. Parts that the server has from an
 /// earlier run are compared with the source and kept. Blocks. After an error no further file is begun.
-pub(super) fn stage(
+pub(super) fn stage_files(
     source: &dyn Source,
-    bucket: &Bucket,
-    journal: &Arc<Journal>,
-    files: &[(PathBuf, Content)],
+    bucket: &ModelBucket,
+    journal: &Arc<UploadJournal>,
+    files: &[(PathBuf, FileContent)],
     progress: &dyn Progress,
 ) -> Result<()> {
-    bucket.runtime.block_on(journal.begin(files))?;
+    bucket.runtime.block_on(journal.begin_uploads(files))?;
     let slots = Arc::new(Semaphore::new(IN_MEMORY as usize));
-    let line = Line { source, bucket, journal, slots, progress };
+    let line = FileStager { source, bucket, journal, slots, progress };
     let queue = Mutex::new(files.iter());
     let failed: Mutex<Option<Error>> = Mutex::new(None);
     thread::scope(|scope| {
@@ -58,7 +58,7 @@ pub(super) fn stage(
                 while failed.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
                     let Some((path, content)) = next else { return };
-                    if let Err(error) = line.file(path, *content) {
+                    if let Err(error) = line.stage_file(path, *content) {
                         let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
                         failed.get_or_insert(error);
                     }
@@ -75,40 +75,40 @@ pub(super) fn stage(
 }
 
 /// What the threads share.
-struct Line<'a> {
+struct FileStager<'a> {
     source: &'a dyn Source,
-    bucket: &'a Bucket,
-    journal: &'a Arc<Journal>,
+    bucket: &'a ModelBucket,
+    journal: &'a Arc<UploadJournal>,
     slots: Arc<Semaphore>,
     progress: &'a dyn Progress,
 }
 
 /// Why the parts of a file could not be uploaded.
-enum Stop {
+enum StageFailure {
     /// The server does not know the upload any more.
     Gone,
     /// Anything else.
     Failed(Error),
 }
 
-impl<E: Into<Error>> From<E> for Stop {
+impl<E: Into<Error>> From<E> for StageFailure {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
     }
 }
 
-impl Line<'_> {
+impl FileStager<'_> {
     /// Uploads one file; once more from the start where its upload does not exist any more.
-    fn file(&self, path: &Path, content: Content) -> Result<()> {
-        match self.parts(path, content) {
+    fn stage_file(&self, path: &Path, content: FileContent) -> Result<()> {
+        match self.upload_parts(path, content) {
             Ok(()) => Ok(()),
-            Err(Stop::Failed(error)) => Err(error),
-            Err(Stop::Gone) => {
+            Err(StageFailure::Failed(error)) => Err(error),
+            Err(StageFailure::Gone) => {
                 // The bucket was cleaned up, or another push completed the upload.
-                self.bucket.runtime.block_on(self.journal.begin_anew(path, content))?;
-                self.parts(path, content).map_err(|stop| match stop {
-                    Stop::Failed(error) => error,
-                    Stop::Gone => Error::Request {
+                self.bucket.runtime.block_on(self.journal.restart_upload(path, content))?;
+                self.upload_parts(path, content).map_err(|stop| match stop {
+                    StageFailure::Failed(error) => error,
+                    StageFailure::Gone => Error::Request {
                         url: format!("{}/{}", self.bucket.address, path.display()),
                         fault: "the upload vanishes as soon as it is begun".into(),
                         next: "check whether a lifecycle rule or another program removes incomplete uploads of the bucket".into(),
@@ -119,42 +119,42 @@ impl Line<'_> {
     }
 
     /// Uploads the parts that are missing, and checks the digest of the file.
-    fn parts(&self, path: &Path, content: Content) -> Result<(), Stop> {
-        let Some(upload) = self.journal.upload(path) else { return Err(Stop::Gone) };
+    fn upload_parts(&self, path: &Path, content: FileContent) -> Result<(), StageFailure> {
+        let Some(upload) = self.journal.staged_upload(path) else { return Err(StageFailure::Gone) };
         if upload.is_whole {
-            self.progress.skip(content.size);
+            self.progress.skip_bytes(content.size);
             return Ok(());
         }
         let mut sent = JoinSet::new();
-        let read = self.read(path, content, &upload, &mut sent);
+        let read = self.send_missing_parts(path, content, &upload, &mut sent);
         // Parts that are being sent are waited for also after an error: what arrives is in the journal and
         // need not be sent again.
         let mut arrived = Ok(());
         while let Some(part) = self.bucket.runtime.block_on(sent.join_next()) {
-            arrived = arrived.and(self.arrived(part));
+            arrived = arrived.and(self.count_arrived_part(part));
         }
         // The reader's error first: it is mostly the reason for the others.
         let actual = read?;
         arrived?;
         if actual != content.digest {
-            self.bucket.runtime.block_on(self.journal.give_up(path));
+            self.bucket.runtime.block_on(self.journal.abort_upload(path));
             return Err(store::Error::DigestMismatch { digest: content.digest, actual }.into());
         }
-        self.journal.is_whole(path);
+        self.journal.mark_whole(path);
         Ok(())
     }
 
     /// Reads a file from its start to its end and sends the parts that the server does not have. All of it
     /// is read also when most is there, since the digest is over the whole file.
-    fn read(
+    fn send_missing_parts(
         &self,
         path: &Path,
-        content: Content,
-        upload: &Upload,
-        sent: &mut JoinSet<Result<u64, Stop>>,
-    ) -> Result<types::Digest, Stop> {
-        let mut reader = self.source.open(&content.digest, 0..content.size)?;
-        let mut hash = Sha256::new();
+        content: FileContent,
+        upload: &StagedUpload,
+        sent: &mut JoinSet<Result<u64, StageFailure>>,
+    ) -> Result<types::Digest, StageFailure> {
+        let mut reader = self.source.open_blob(&content.digest, 0..content.size)?;
+        let mut hash = Sha256Hasher::new();
         let mut left = content.size;
         for number in 0.. {
             let length = left.min(upload.part_size);
@@ -166,7 +166,9 @@ impl Line<'_> {
             let slot = Arc::clone(&self.slots).acquire_many_owned(slots);
             // Waiting here keeps the reader from running ahead of the network. The semaphore is never
             // closed, so the error cannot happen.
-            let Ok(slot) = self.bucket.runtime.block_on(slot) else { return Err(Stop::Gone) };
+            let Ok(slot) = self.bucket.runtime.block_on(slot) else {
+                return Err(StageFailure::Gone);
+            };
             let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
             reader
                 .read_exact(&mut bytes)
@@ -175,10 +177,10 @@ impl Line<'_> {
             left -= length;
             let blake3 = blake3::hash(&bytes).to_hex().to_string();
             if upload.parts.get(&number).is_some_and(|part| part.blake3 == blake3) {
-                self.progress.skip(length);
+                self.progress.skip_bytes(length);
                 continue;
             }
-            let sending = Sending {
+            let sending = PartTransfer {
                 bucket: self.bucket.clone(),
                 journal: Arc::clone(self.journal),
                 path: path.to_owned(),
@@ -187,24 +189,27 @@ impl Line<'_> {
                 blake3,
             };
             let sending = async move {
-                let sent = sending.send(bytes.into()).await;
+                let sent = sending.send_part(bytes.into()).await;
                 // Only now is its memory free for another part.
                 drop(slot);
                 sent
             };
             sent.spawn_on(sending, &self.bucket.runtime);
             while let Some(part) = sent.try_join_next() {
-                self.arrived(part)?;
+                self.count_arrived_part(part)?;
             }
         }
         Ok(hash.finish())
     }
 
     /// Counts a part that arrived.
-    fn arrived(&self, part: Result<Result<u64, Stop>, tokio::task::JoinError>) -> Result<(), Stop> {
+    fn count_arrived_part(
+        &self,
+        part: Result<Result<u64, StageFailure>, tokio::task::JoinError>,
+    ) -> Result<(), StageFailure> {
         match part {
             Ok(Ok(bytes)) => {
-                self.progress.advance(bytes);
+                self.progress.advance_bytes(bytes);
                 Ok(())
             }
             Ok(Err(stop)) => Err(stop),
@@ -215,27 +220,29 @@ impl Line<'_> {
 }
 
 /// One part that is being sent.
-struct Sending {
-    bucket: Bucket,
-    journal: Arc<Journal>,
+struct PartTransfer {
+    bucket: ModelBucket,
+    journal: Arc<UploadJournal>,
     path: PathBuf,
     id: String,
     number: usize,
     blake3: String,
 }
 
-impl Sending {
-    async fn send(self, bytes: Bytes) -> Result<u64, Stop> {
+impl PartTransfer {
+    async fn send_part(self, bytes: Bytes) -> Result<u64, StageFailure> {
         let Self { bucket, journal, path, id, number, blake3 } = self;
         let length = bytes.len() as u64;
-        let key = bucket.key(&path)?;
+        let key = bucket.object_key(&path)?;
         match bucket.server.put_part(&key, &id, number, PutPayload::from(bytes)).await {
             Ok(part) => {
-                journal.add(&path, number, Part { id: part.content_id, blake3 }).await?;
+                journal
+                    .add_part(&path, number, UploadedPart { id: part.content_id, blake3 })
+                    .await?;
                 Ok(length)
             }
-            Err(error) if fault::is_gone(&error) => Err(Stop::Gone),
-            Err(error) => Err(Stop::Failed(bucket.failed(&path)(error))),
+            Err(error) if explain::is_upload_gone(&error) => Err(StageFailure::Gone),
+            Err(error) => Err(StageFailure::Failed(bucket.request_error(&path)(error))),
         }
     }
 }

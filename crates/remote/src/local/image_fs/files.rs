@@ -17,7 +17,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 
-use crate::tarball::{Kind, Member};
+use crate::tarball::{TarMember, TarMemberKind};
 use crate::{Error, Result};
 
 /// Limit for links on the way to a file: that of Linux (path_resolution(7)).
@@ -36,7 +36,7 @@ const ROOT: u32 = 0;
 
 /// Where a file's content is in the layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Place {
+pub(super) struct FileLocation {
     /// The number of the layer, from 0.
     pub(super) layer: u32,
     /// The number of the member in the layer's tar.
@@ -45,30 +45,30 @@ pub(super) struct Place {
 }
 
 /// The file system of an image. Nodes refer to each other by their index in `nodes`.
-pub(super) struct Files {
-    nodes: Vec<Node>,
+pub(super) struct ImageFileSystem {
+    nodes: Vec<FileNode>,
     layer: u32,
     member: u32,
     kept: BTreeMap<(u32, u32), Vec<u8>>,
     kept_total: usize,
 }
 
-struct Node {
+struct FileNode {
     /// The newest layer that created or touched it.
     layer: u32,
-    kind: NodeKind,
+    kind: FileNodeKind,
 }
 
-enum NodeKind {
+enum FileNodeKind {
     Folder(BTreeMap<Box<str>, u32>),
-    File(Place),
+    File(FileLocation),
     Link(Box<str>),
     Other,
 }
 
-impl Files {
+impl ImageFileSystem {
     pub(super) fn new() -> Self {
-        let root = Node { layer: 0, kind: NodeKind::Folder(BTreeMap::new()) };
+        let root = FileNode { layer: 0, kind: FileNodeKind::Folder(BTreeMap::new()) };
         Self { nodes: vec![root], layer: 0, member: 0, kept: BTreeMap::new(), kept_total: 0 }
     }
 
@@ -79,10 +79,10 @@ impl Files {
     }
 
     /// Applies the next member of the current layer; `layer` is the layer's name in errors.
-    pub(super) fn apply(
+    pub(super) fn apply_member(
         &mut self,
         layer: &str,
-        member: Member,
+        member: TarMember,
         content: &mut dyn Read,
     ) -> Result<()> {
         // Counted before anything else: the second pass over the layer counts all members, too.
@@ -99,91 +99,98 @@ impl Files {
             return Ok(());
         }
         if name == OPAQUE {
-            if let Some(node) = self.find(folder) {
-                self.prune(node);
+            if let Some(node) = self.find_node(folder) {
+                self.prune_lower(node);
             }
             return Ok(());
         }
         if let Some(gone) = name.strip_prefix(WHITEOUT) {
             // Names that begin with `.wh..wh.` are bookkeeping of aufs, not files of the image.
-            if let Some(parent) = self.find(folder)
+            if let Some(parent) = self.find_node(folder)
                 && !gone.starts_with(WHITEOUT)
             {
-                self.remove(parent, gone);
+                self.remove_lower(parent, gone);
             }
             return Ok(());
         }
-        let Some(parent) = self.folder_for_writing(folder) else {
+        let Some(parent) = self.ensure_folder(folder) else {
             return Err(Error::Damaged {
                 what: layer.to_owned(),
                 reason: format!("the folder of {} leads to a loop of symbolic links", member.path),
             });
         };
         let kind = match member.kind {
-            Kind::Folder => {
-                if let Some(child) = self.child(parent, name)
-                    && matches!(self.nodes[child as usize].kind, NodeKind::Folder(_))
+            TarMemberKind::Folder => {
+                if let Some(child) = self.find_child(parent, name)
+                    && matches!(self.nodes[child as usize].kind, FileNodeKind::Folder(_))
                 {
                     // A folder that exists keeps its files: only its metadata is replaced.
                     self.nodes[child as usize].layer = self.layer;
                     return Ok(());
                 }
-                NodeKind::Folder(BTreeMap::new())
+                FileNodeKind::Folder(BTreeMap::new())
             }
             // The newest layer wins: the entry of a lower layer with the same name is replaced.
-            Kind::File => {
-                let place = Place { layer: self.layer, member: number, size: member.size };
-                self.keep(layer, &member.path, place, content)?;
-                NodeKind::File(place)
+            TarMemberKind::File => {
+                let place = FileLocation { layer: self.layer, member: number, size: member.size };
+                self.keep_document(layer, &member.path, place, content)?;
+                FileNodeKind::File(place)
             }
-            Kind::Symlink(target) => NodeKind::Link(target.into_boxed_str()),
-            Kind::Hardlink(target) => self.linked(&target).ok_or_else(|| Error::Damaged {
-                what: layer.to_owned(),
-                reason: format!("{} is a hard link to {target}, which does not exist", member.path),
-            })?,
-            Kind::Other => NodeKind::Other,
+            TarMemberKind::Symlink(target) => FileNodeKind::Link(target.into_boxed_str()),
+            TarMemberKind::Hardlink(target) => {
+                self.resolve_hard_link(&target).ok_or_else(|| Error::Damaged {
+                    what: layer.to_owned(),
+                    reason: format!(
+                        "{} is a hard link to {target}, which does not exist",
+                        member.path
+                    ),
+                })?
+            }
+            TarMemberKind::Other => FileNodeKind::Other,
         };
-        self.put(parent, name, kind);
+        self.insert_node(parent, name, kind);
         Ok(())
     }
 
     /// The node at a path; all links are followed.
-    pub(super) fn find(&self, path: &str) -> Option<u32> {
-        self.walk(path).map(|(node, _)| node)
+    pub(super) fn find_node(&self, path: &str) -> Option<u32> {
+        self.walk_path(path).map(|(node, _)| node)
     }
 
     /// The path of a file after all links are followed.
     pub(super) fn real_path(&self, path: &str) -> Option<String> {
-        self.walk(path).map(|(_, names)| names.join("/"))
+        self.walk_path(path).map(|(_, names)| names.join("/"))
     }
 
     /// The names in a folder, sorted; `None` when the node is not a folder.
-    pub(super) fn names(&self, node: u32) -> Option<Vec<String>> {
+    pub(super) fn list_names(&self, node: u32) -> Option<Vec<String>> {
         match &self.nodes[node as usize].kind {
-            NodeKind::Folder(children) => Some(children.keys().map(ToString::to_string).collect()),
+            FileNodeKind::Folder(children) => {
+                Some(children.keys().map(ToString::to_string).collect())
+            }
             _ => None,
         }
     }
 
     /// Where a file's content is; `None` when the node is not a file.
-    pub(super) fn place(&self, node: u32) -> Option<Place> {
+    pub(super) fn file_location(&self, node: u32) -> Option<FileLocation> {
         match self.nodes[node as usize].kind {
-            NodeKind::File(place) => Some(place),
+            FileNodeKind::File(place) => Some(place),
             _ => None,
         }
     }
 
     /// The content of a small document that was kept.
-    pub(super) fn kept(&self, place: Place) -> Option<&[u8]> {
+    pub(super) fn kept_document(&self, place: FileLocation) -> Option<&[u8]> {
         self.kept.get(&(place.layer, place.member)).map(Vec::as_slice)
     }
 
     /// Keeps the content of a file that may be a document.
-    fn keep(
+    fn keep_document(
         &mut self,
         layer: &str,
         path: &str,
-        place: Place,
+        place: FileLocation,
         content: &mut dyn Read,
     ) -> Result<()> {
         if !is_document(path) || place.size > MAX_KEPT || self.kept_total > MAX_KEPT_TOTAL {
@@ -201,29 +208,29 @@ impl Files {
 
     /// What a hard link to `target` becomes: a second name for the same content. A symbolic link at
     /// the end of `target` is not followed (link(2)).
-    fn linked(&self, target: &str) -> Option<NodeKind> {
+    fn resolve_hard_link(&self, target: &str) -> Option<FileNodeKind> {
         let (folder, name) = target.rsplit_once('/').unwrap_or(("", target));
-        let node = self.child(self.find(folder)?, name)?;
+        let node = self.find_child(self.find_node(folder)?, name)?;
         match &self.nodes[node as usize].kind {
-            NodeKind::File(place) => Some(NodeKind::File(*place)),
-            NodeKind::Link(target) => Some(NodeKind::Link(target.clone())),
-            NodeKind::Other => Some(NodeKind::Other),
-            NodeKind::Folder(_) => None,
+            FileNodeKind::File(place) => Some(FileNodeKind::File(*place)),
+            FileNodeKind::Link(target) => Some(FileNodeKind::Link(target.clone())),
+            FileNodeKind::Other => Some(FileNodeKind::Other),
+            FileNodeKind::Folder(_) => None,
         }
     }
 
-    fn child(&self, folder: u32, name: &str) -> Option<u32> {
+    fn find_child(&self, folder: u32, name: &str) -> Option<u32> {
         match &self.nodes[folder as usize].kind {
-            NodeKind::Folder(children) => children.get(name).copied(),
+            FileNodeKind::Folder(children) => children.get(name).copied(),
             _ => None,
         }
     }
 
     /// Adds a node to a folder, replacing what has the same name there.
-    fn put(&mut self, parent: u32, name: &str, kind: NodeKind) -> u32 {
+    fn insert_node(&mut self, parent: u32, name: &str, kind: FileNodeKind) -> u32 {
         let node = self.nodes.len() as u32;
-        self.nodes.push(Node { layer: self.layer, kind });
-        if let NodeKind::Folder(children) = &mut self.nodes[parent as usize].kind {
+        self.nodes.push(FileNode { layer: self.layer, kind });
+        if let FileNodeKind::Folder(children) = &mut self.nodes[parent as usize].kind {
             children.insert(name.into(), node);
         }
         node
@@ -231,27 +238,29 @@ impl Files {
 
     /// Applies a whiteout: removes what lower layers have under the name. What the current layer
     /// itself has there stays, since the order of members in a layer has no meaning.
-    fn remove(&mut self, parent: u32, name: &str) {
-        let Some(child) = self.child(parent, name) else { return };
+    fn remove_lower(&mut self, parent: u32, name: &str) {
+        let Some(child) = self.find_child(parent, name) else { return };
         if self.nodes[child as usize].layer == self.layer {
-            self.prune(child);
-        } else if let NodeKind::Folder(children) = &mut self.nodes[parent as usize].kind {
+            self.prune_lower(child);
+        } else if let FileNodeKind::Folder(children) = &mut self.nodes[parent as usize].kind {
             children.remove(name);
         }
     }
 
     /// Removes everything that lower layers have below a folder.
-    fn prune(&mut self, folder: u32) {
+    fn prune_lower(&mut self, folder: u32) {
         // A folder that the current layer touched may still have old children: search it as well.
         let mut open = vec![folder];
         while let Some(folder) = open.pop() {
-            let NodeKind::Folder(children) = &self.nodes[folder as usize].kind else { continue };
+            let FileNodeKind::Folder(children) = &self.nodes[folder as usize].kind else {
+                continue;
+            };
             let (own, old): (Vec<_>, Vec<_>) = children
                 .iter()
                 .map(|(name, node)| (name.clone(), *node))
                 .partition(|(_, node)| self.nodes[*node as usize].layer == self.layer);
             open.extend(own.into_iter().map(|(_, node)| node));
-            if let NodeKind::Folder(children) = &mut self.nodes[folder as usize].kind {
+            if let FileNodeKind::Folder(children) = &mut self.nodes[folder as usize].kind {
                 for (name, _) in old {
                     children.remove(&name);
                 }
@@ -260,46 +269,54 @@ impl Files {
     }
 
     /// Follows a path from the root, through links; returns the node and its real path.
-    fn walk(&self, path: &str) -> Option<(u32, Vec<String>)> {
-        let mut way = Way::new(path);
-        while let Some(segment) = way.next() {
-            let child = self.child(way.here(), &segment)?;
+    fn walk_path(&self, path: &str) -> Option<(u32, Vec<String>)> {
+        let mut way = PathWalk::new(path);
+        while let Some(segment) = way.next_segment() {
+            let child = self.find_child(way.current_node(), &segment)?;
             match &self.nodes[child as usize].kind {
-                NodeKind::Link(target) => way.follow(target)?,
-                _ => way.enter(segment, child),
+                FileNodeKind::Link(target) => way.follow_link(target)?,
+                _ => way.enter_node(segment, child),
             }
         }
-        Some((way.here(), way.names()))
+        Some((way.current_node(), way.into_names()))
     }
 
     /// The folder at a path, created where it does not exist. All folders on the way are marked as
     /// touched by the current layer, so that its own opaque markers do not remove them. `None` when
     /// the path leads through too many links.
-    fn folder_for_writing(&mut self, path: &str) -> Option<u32> {
-        let mut way = Way::new(path);
+    fn ensure_folder(&mut self, path: &str) -> Option<u32> {
+        let mut way = PathWalk::new(path);
         self.nodes[ROOT as usize].layer = self.layer;
-        while let Some(segment) = way.next() {
-            let child = match self.child(way.here(), &segment) {
+        while let Some(segment) = way.next_segment() {
+            let child = match self.find_child(way.current_node(), &segment) {
                 Some(child) => child,
-                None => self.put(way.here(), &segment, NodeKind::Folder(BTreeMap::new())),
+                None => self.insert_node(
+                    way.current_node(),
+                    &segment,
+                    FileNodeKind::Folder(BTreeMap::new()),
+                ),
             };
             match &self.nodes[child as usize].kind {
-                NodeKind::Link(target) => {
+                FileNodeKind::Link(target) => {
                     let target = target.clone();
-                    way.follow(&target)?;
+                    way.follow_link(&target)?;
                 }
-                NodeKind::Folder(_) => {
+                FileNodeKind::Folder(_) => {
                     self.nodes[child as usize].layer = self.layer;
-                    way.enter(segment, child);
+                    way.enter_node(segment, child);
                 }
                 // A layer may replace a file by a folder without a whiteout.
-                NodeKind::File(_) | NodeKind::Other => {
-                    let folder = self.put(way.here(), &segment, NodeKind::Folder(BTreeMap::new()));
-                    way.enter(segment, folder);
+                FileNodeKind::File(_) | FileNodeKind::Other => {
+                    let folder = self.insert_node(
+                        way.current_node(),
+                        &segment,
+                        FileNodeKind::Folder(BTreeMap::new()),
+                    );
+                    way.enter_node(segment, folder);
                 }
             }
         }
-        Some(way.here())
+        Some(way.current_node())
     }
 }
 
@@ -314,19 +331,19 @@ fn is_document(path: &str) -> bool {
 
 /// The state while a path is followed: the nodes passed so far, and the segments that are left. A
 /// link puts the segments of its target in front of those that are left.
-struct Way {
+struct PathWalk {
     behind: Vec<(String, u32)>,
     ahead: VecDeque<String>,
     links: usize,
 }
 
-impl Way {
+impl PathWalk {
     fn new(path: &str) -> Self {
-        Self { behind: vec![], ahead: segments(path).collect(), links: 0 }
+        Self { behind: vec![], ahead: split_segments(path).collect(), links: 0 }
     }
 
     /// The next segment that is a name; `.` and `..` are resolved here.
-    fn next(&mut self) -> Option<String> {
+    fn next_segment(&mut self) -> Option<String> {
         loop {
             match self.ahead.pop_front()?.as_str() {
                 "" | "." => {}
@@ -339,16 +356,16 @@ impl Way {
         }
     }
 
-    fn here(&self) -> u32 {
+    fn current_node(&self) -> u32 {
         self.behind.last().map_or(ROOT, |(_, node)| *node)
     }
 
-    fn enter(&mut self, name: String, node: u32) {
+    fn enter_node(&mut self, name: String, node: u32) {
         self.behind.push((name, node));
     }
 
     /// Follows a link to `target`; `None` when there were too many links.
-    fn follow(&mut self, target: &str) -> Option<()> {
+    fn follow_link(&mut self, target: &str) -> Option<()> {
         self.links += 1;
         if self.links > MAX_LINKS {
             return None;
@@ -357,18 +374,18 @@ impl Way {
         if target.starts_with('/') {
             self.behind.clear();
         }
-        for segment in segments(target).rev() {
+        for segment in split_segments(target).rev() {
             self.ahead.push_front(segment);
         }
         Some(())
     }
 
-    fn names(self) -> Vec<String> {
+    fn into_names(self) -> Vec<String> {
         self.behind.into_iter().map(|(name, _)| name).collect()
     }
 }
 
-fn segments(path: &str) -> impl DoubleEndedIterator<Item = String> + '_ {
+fn split_segments(path: &str) -> impl DoubleEndedIterator<Item = String> + '_ {
     path.split('/').map(str::to_owned)
 }
 
@@ -377,77 +394,85 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn layers(layers: &[&[(&str, Kind)]]) -> Files {
-        let mut files = Files::new();
+    fn build_file_system(layers: &[&[(&str, TarMemberKind)]]) -> ImageFileSystem {
+        let mut files = ImageFileSystem::new();
         for (number, members) in layers.iter().enumerate() {
             files.begin_layer(number as u32);
             for (path, kind) in *members {
                 let member =
-                    Member { path: (*path).to_owned(), kind: kind.clone(), size: 0, offset: 0 };
-                files.apply("layer", member, &mut std::io::empty()).unwrap();
+                    TarMember { path: (*path).to_owned(), kind: kind.clone(), size: 0, offset: 0 };
+                files.apply_member("layer", member, &mut std::io::empty()).unwrap();
             }
         }
         files
     }
 
-    fn link(target: &str) -> Kind {
-        Kind::Symlink(target.to_owned())
+    fn symlink_to(target: &str) -> TarMemberKind {
+        TarMemberKind::Symlink(target.to_owned())
     }
 
-    fn layer_of(files: &Files, path: &str) -> Option<u32> {
-        files.find(path).and_then(|node| files.place(node)).map(|place| place.layer)
+    fn find_layer(files: &ImageFileSystem, path: &str) -> Option<u32> {
+        files.find_node(path).and_then(|node| files.file_location(node)).map(|place| place.layer)
     }
 
     #[test]
     fn whiteouts_take_away_what_lower_layers_have() {
-        let files = layers(&[
-            &[("a/x", Kind::File), ("a/y", Kind::File), ("b/z", Kind::File)],
-            &[("a/.wh.x", Kind::File), (".wh.b", Kind::File)],
+        let files = build_file_system(&[
+            &[
+                ("a/x", TarMemberKind::File),
+                ("a/y", TarMemberKind::File),
+                ("b/z", TarMemberKind::File),
+            ],
+            &[("a/.wh.x", TarMemberKind::File), (".wh.b", TarMemberKind::File)],
         ]);
-        assert_eq!(layer_of(&files, "a/x"), None);
-        assert_eq!(layer_of(&files, "a/y"), Some(0));
-        assert_eq!(files.find("b"), None);
+        assert_eq!(find_layer(&files, "a/x"), None);
+        assert_eq!(find_layer(&files, "a/y"), Some(0));
+        assert_eq!(files.find_node("b"), None);
     }
 
     #[test]
     fn an_opaque_folder_keeps_what_its_own_layer_has_wherever_the_mark_stands() {
-        let files = layers(&[
-            &[("a/old", Kind::File), ("a/d/old", Kind::File)],
-            &[("a/new", Kind::File), ("a/d/new", Kind::File), ("a/.wh..wh..opq", Kind::File)],
+        let files = build_file_system(&[
+            &[("a/old", TarMemberKind::File), ("a/d/old", TarMemberKind::File)],
+            &[
+                ("a/new", TarMemberKind::File),
+                ("a/d/new", TarMemberKind::File),
+                ("a/.wh..wh..opq", TarMemberKind::File),
+            ],
         ]);
-        assert_eq!(layer_of(&files, "a/new"), Some(1));
-        assert_eq!(layer_of(&files, "a/d/new"), Some(1));
-        assert_eq!(layer_of(&files, "a/old"), None);
-        assert_eq!(layer_of(&files, "a/d/old"), None);
+        assert_eq!(find_layer(&files, "a/new"), Some(1));
+        assert_eq!(find_layer(&files, "a/d/new"), Some(1));
+        assert_eq!(find_layer(&files, "a/old"), None);
+        assert_eq!(find_layer(&files, "a/d/old"), None);
     }
 
     #[test]
     fn links_are_resolved_inside_the_image_and_never_leave_it() {
-        let files = layers(&[
-            &[("data/models/x", Kind::File), ("etc/passwd", Kind::File)],
+        let files = build_file_system(&[
+            &[("data/models/x", TarMemberKind::File), ("etc/passwd", TarMemberKind::File)],
             &[
-                ("app/cache", link("/data/models")),
-                ("up", link("../../../../etc")),
-                ("circle", link("circle")),
-                ("lib", link("usr/lib")),
+                ("app/cache", symlink_to("/data/models")),
+                ("up", symlink_to("../../../../etc")),
+                ("circle", symlink_to("circle")),
+                ("lib", symlink_to("usr/lib")),
             ],
-            &[("lib/new", Kind::File)],
+            &[("lib/new", TarMemberKind::File)],
         ]);
-        assert_eq!(layer_of(&files, "app/cache/x"), Some(0));
+        assert_eq!(find_layer(&files, "app/cache/x"), Some(0));
         assert_eq!(files.real_path("app/cache/x").unwrap(), "data/models/x");
-        assert_eq!(layer_of(&files, "up/passwd"), Some(0));
-        assert_eq!(files.find("circle"), None);
-        assert_eq!(layer_of(&files, "usr/lib/new"), Some(2), "written through the link");
+        assert_eq!(find_layer(&files, "up/passwd"), Some(0));
+        assert_eq!(files.find_node("circle"), None);
+        assert_eq!(find_layer(&files, "usr/lib/new"), Some(2), "written through the link");
     }
 
     #[test]
     fn a_hard_link_is_the_same_content() {
-        let files = layers(&[
-            &[("a", Kind::File)],
-            &[("b", Kind::Hardlink("a".into())), (".wh.a", Kind::File)],
+        let files = build_file_system(&[
+            &[("a", TarMemberKind::File)],
+            &[("b", TarMemberKind::Hardlink("a".into())), (".wh.a", TarMemberKind::File)],
         ]);
-        assert_eq!(layer_of(&files, "b"), Some(0));
-        assert_eq!(layer_of(&files, "a"), None);
+        assert_eq!(find_layer(&files, "b"), Some(0));
+        assert_eq!(find_layer(&files, "a"), None);
     }
 
     proptest::proptest! {
@@ -459,22 +484,22 @@ mod tests {
                 0..40,
             ),
         ) {
-            let mut files = Files::new();
+            let mut files = ImageFileSystem::new();
             for (number, (path, kind, target)) in members.into_iter().enumerate() {
                 files.begin_layer((number / 5) as u32);
                 let kind = match kind {
-                    0 => Kind::File,
-                    1 => Kind::Folder,
-                    2 => Kind::Symlink(target),
-                    _ => Kind::Hardlink(crate::tarball::normal(&target)),
+                    0 => TarMemberKind::File,
+                    1 => TarMemberKind::Folder,
+                    2 => TarMemberKind::Symlink(target),
+                    _ => TarMemberKind::Hardlink(crate::tarball::normalize_path(&target)),
                 };
-                let member = Member { path, kind, size: 0, offset: 0 };
-                let _ = files.apply("layer", member, &mut std::io::empty());
+                let member = TarMember { path, kind, size: 0, offset: 0 };
+                let _ = files.apply_member("layer", member, &mut std::io::empty());
             }
             for path in ["a", "b/a", "a/b/a", "a/../b"] {
-                if let Some(node) = files.find(path) {
+                if let Some(node) = files.find_node(path) {
                     let real = files.real_path(path).unwrap();
-                    proptest::prop_assert_eq!(files.find(&real), Some(node));
+                    proptest::prop_assert_eq!(files.find_node(&real), Some(node));
                 }
             }
         }

@@ -1,0 +1,98 @@
+//! How a bundle file is laid out as a tar archive: block sizes, headers, names, fixed lengths.
+//!
+//! Everything here is a pure function of the plan, so that the same lock and store give the same
+//! bytes, and so that verification can compute every header byte from the index alone.
+
+use types::Digest;
+
+use crate::index::{BundleEntry, BundleEntryKind};
+use crate::{Error, Result};
+
+/// A tar block (POSIX.1-2017 pax, "ustar Interchange Format").
+pub(crate) const BLOCK: u64 = 512;
+/// Two zero blocks end a tar archive (same specification). No more are written, so that the end
+/// record is at a fixed distance from the end of the file.
+pub(crate) const TRAILER: u64 = 2 * BLOCK;
+/// The length of the end: a header, the end record's block, and the trailer.
+pub(crate) const END_LENGTH: u64 = 2 * BLOCK + TRAILER;
+/// The end record's data begins this many bytes before the end of the file.
+pub(crate) const END_FROM_END: u64 = BLOCK + TRAILER;
+/// The time stamp of every entry: 1980-01-01. It is the first one that FAT can store, and late
+/// enough that GNU tar does not warn about an implausibly old time.
+const TIME: u64 = 315_532_800;
+/// Digits of the offset in the name of a piece: any u64 fits, and names sort like the numbers.
+const OFFSET_DIGITS: usize = 20;
+
+/// The name of the first entry of every bundle file.
+pub(crate) const VOLUME_NAME: &str = "gantry/volume.json";
+/// The name of the index.
+pub(crate) const INDEX_NAME: &str = "gantry/index";
+/// The name of the end record.
+pub(crate) const END_NAME: &str = "gantry/end";
+/// The content of `oci-layout` (OCI Image Spec 1.1, image-layout.md).
+pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// `length` rounded up to whole blocks. Lengths near `u64::MAX` do not occur: callers have bounded
+/// them by the length of the file before.
+pub(crate) const fn padded_length(length: u64) -> u64 {
+    length.next_multiple_of(BLOCK)
+}
+
+/// The bytes that an entry takes in the tar archive: header, data, padding.
+pub(crate) const fn entry_length(length: u64) -> u64 {
+    BLOCK + padded_length(length)
+}
+
+/// The entry's name in the tar archive. Names are always made from the index, never read from the
+/// archive.
+pub(crate) fn entry_name(entry: &BundleEntry) -> String {
+    match entry.kind {
+        BundleEntryKind::Volume => VOLUME_NAME.into(),
+        BundleEntryKind::OciLayout => "oci-layout".into(),
+        BundleEntryKind::Roots => "index.json".into(),
+        BundleEntryKind::Lock => "gantry/lock.yaml".into(),
+        BundleEntryKind::Base => "gantry/base.json".into(),
+        BundleEntryKind::Bundle => "gantry/bundle.json".into(),
+        BundleEntryKind::Document | BundleEntryKind::Blob => blob_entry_name(
+            &entry.blob,
+            (entry.length != entry.blob_size).then_some(entry.blob_offset),
+        ),
+    }
+}
+
+/// The path of a blob in an OCI image layout. A piece has its offset in the blob appended, so that
+/// `cat HEX.* > HEX` joins the pieces.
+fn blob_entry_name(digest: &Digest, piece: Option<u64>) -> String {
+    let hex = digest.hex();
+    match piece {
+        None => format!("blobs/sha256/{hex}"),
+        Some(place) => format!("blobs/sha256/{hex}.{place:0OFFSET_DIGITS$}"),
+    }
+}
+
+/// A tar header. Sizes of 8 GiB and more do not fit the octal field; they are written in base 256,
+/// which GNU tar, bsdtar, busybox, Go and Python can read.
+pub(crate) fn build_tar_header(name: &str, length: u64) -> Result<[u8; BLOCK as usize]> {
+    let mut header = tar::Header::new_ustar();
+    header
+        .set_path(name)
+        .map_err(|cause| Error::Write { what: format!("the header of {name}"), cause })?;
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(TIME);
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_size(length);
+    header.set_cksum();
+    Ok(*header.as_bytes())
+}
+
+/// Pads JSON with spaces to whole blocks. `reserve` is the length of the longest variant of the
+/// document: so a document that contains the size of its own bundle file has a length that does not
+/// depend on that size.
+pub(crate) fn pad_document(mut json: Vec<u8>, reserve: u64) -> Vec<u8> {
+    let length = padded_length(reserve.max(json.len() as u64 + 1)) as usize;
+    json.resize(length - 1, b' ');
+    json.push(b'\n');
+    json
+}

@@ -1,0 +1,152 @@
+//! An image to move: where it was found, the text that names it now, the text that has to name it
+//! then, and how to read that text in another render of the same chart.
+
+use types::Reference;
+
+use crate::find::{FoundImage, PartRole, text};
+use crate::path::{DocumentPath, PathStep, TextEncoding};
+
+pub(crate) use super::indexed_render::IndexedRender;
+
+/// One image at one location, and the name that it has to get.
+#[derive(Debug, Clone)]
+pub(crate) struct ImageMove {
+    /// Where and how the image was found.
+    pub(crate) found: FoundImage,
+    /// The image's name at the site.
+    pub(crate) target: Reference,
+    /// The text that names the image now: the whole reference, or registry and repository if the
+    /// manifest has the tag in a field of its own.
+    pub(crate) text: String,
+    /// The text that names it at the site. Tag and digest stay as they are written.
+    pub(crate) wanted: String,
+}
+
+impl ImageMove {
+    /// An image as it was found, and its name at the site.
+    pub(crate) fn new(found: &FoundImage, target: Reference) -> Self {
+        let text = join_name_parts(name_parts(found).map(|part| part.text.clone()));
+        // Only a whole reference carries its tag or digest along; separate fields keep their own.
+        let is_whole = found.parts.iter().any(|part| part.role == PartRole::Whole);
+        let version = if is_whole { &text[name_length(&text)..] } else { "" };
+        let wanted = format!("{}{version}", target.name());
+        Self { found: found.clone(), target, text, wanted }
+    }
+
+    /// The text at the same location in another render; `None` if that does not have it. `before`
+    /// is the render in which the image was found.
+    pub(crate) fn name_text_in(
+        &self,
+        before: &IndexedRender,
+        after: &IndexedRender,
+    ) -> Option<String> {
+        let own = self.found.place.document;
+        let other = after.find_same_document(before, own)?;
+        // The same document has the same text everywhere; walking it again would take most of the
+        // time.
+        if after.manifests.documents[other].text == before.manifests.documents[own].text {
+            return Some(self.text.clone());
+        }
+        let mut texts = Vec::new();
+        for part in name_parts(&self.found) {
+            let now = after.text_at(other, &part.path)?;
+            if part.path.steps().last() == Some(&PathStep::Inside(TextEncoding::Text)) {
+                // The image is one word of a longer text, such as `--sidecar=ghcr.io/a/b:1 -v`.
+                let was = before.text_at(own, &part.path)?;
+                texts.push(find_replaced_word(&was, &part.text, &now)?);
+            } else {
+                texts.push(now);
+            }
+        }
+        Some(join_name_parts(texts.into_iter()))
+    }
+
+    /// The paths of the texts that make up the image's name; those of tag and digest are left out.
+    pub(crate) fn name_paths(&self) -> impl Iterator<Item = &DocumentPath> {
+        name_parts(&self.found).map(|part| &part.path)
+    }
+}
+
+/// The parts of a found image that make up registry and repository.
+fn name_parts(found: &FoundImage) -> impl Iterator<Item = &crate::find::ReferencePart> {
+    found.parts.iter().filter(|part| !matches!(part.role, PartRole::Tag | PartRole::Digest))
+}
+
+/// One text stays as it is; several (registry, repository) are joined with slashes.
+fn join_name_parts(texts: impl Iterator<Item = String>) -> String {
+    let texts: Vec<String> = texts.collect();
+    match texts.as_slice() {
+        [text] => text.trim().to_owned(),
+        many => many.iter().map(|text| text.trim().trim_matches('/')).collect::<Vec<_>>().join("/"),
+    }
+}
+
+/// The length of the name in a reference, up to its tag or digest. A colon before the last slash
+/// belongs to a port.
+pub(crate) fn name_length(reference: &str) -> usize {
+    let end = reference.find('@').unwrap_or(reference.len());
+    match reference[..end].rfind(':') {
+        Some(colon) if !reference[colon..end].contains('/') => colon,
+        _ => end,
+    }
+}
+
+/// The word in `now` at the position of `word` in `was`, without the text around it in its own word
+/// (`a=org/a:1` becomes `a=x/org/a:1`). `None` if the texts have different numbers of words.
+fn find_replaced_word(was: &str, word: &str, now: &str) -> Option<String> {
+    let words = |text: &str| -> Vec<String> {
+        text.split(text::is_word_separator)
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect()
+    };
+    let (was, now) = (words(was), words(now));
+    if was.len() != now.len() {
+        return None;
+    }
+    let all = || was.iter().zip(&now);
+    // `org/app` is also a part of `org/app-worker`, another image: a whole word is better.
+    let own = all().find_map(|(old, new)| Some((old, new, find_whole_word(old, word)?)));
+    let (old, new, start) =
+        own.or_else(|| all().find_map(|(old, new)| Some((old, new, old.find(word)?))))?;
+    let behind = &old[start + word.len()..];
+    let new = new.strip_suffix(behind)?;
+    new.strip_prefix(&old[..start]).map(str::to_owned)
+}
+
+/// The position of `word` in a text where it is not part of a longer name.
+fn find_whole_word(text: &str, word: &str) -> Option<usize> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "-_/".contains(c);
+    text.match_indices(word).map(|(start, _)| start).find(|start| {
+        let behind = text[start + word.len()..].trim_start_matches('.');
+        !text[..*start].ends_with(|c| is_part(c) || c == '.') && !behind.starts_with(is_part)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_ends_where_tag_or_digest_begin() {
+        for (text, name) in [
+            ("a/b:1", "a/b"),
+            ("h:5000/a", "h:5000/a"),
+            ("h:5000/a:1@sha256:00", "h:5000/a"),
+            ("a@sha256:00", "a"),
+            ("nginx", "nginx"),
+        ] {
+            assert_eq!(&text[..name_length(text)], name);
+        }
+    }
+
+    #[test]
+    fn a_word_is_found_again_where_it_stood() {
+        let was = "--images=a=org/a:1,b=org/b:2";
+        let now = "--images=a=x/org/a:1,b=y/org/b:2";
+        assert_eq!(find_replaced_word(was, "org/b:2", now).as_deref(), Some("y/org/b:2"));
+        assert_eq!(find_replaced_word(was, "org/b:2", "--images="), None);
+        let (was, now) = ("q.io/o/app-x:1 q.io/o/app:1", "q.io/o/app-x:1 site/o/app:1");
+        assert_eq!(find_replaced_word(was, "q.io/o/app", now).as_deref(), Some("site/o/app"));
+    }
+}

@@ -1,0 +1,177 @@
+//! Makes the result of a relocation from the best attempt: the overlay's text with its comments,
+//! the images that each value moves, and the reason for each image that was not moved.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use types::Reference;
+
+use super::attempt::OverlayAttempt;
+use super::prove::{RelocationProof, UnmovedImage};
+use super::solve::{self, SlotAssignment};
+use super::{RelocatedValue, Relocation, Relocator, slot};
+use crate::find::ManifestLocation;
+use crate::manifest::Manifests;
+use crate::overlay::{self, OverlayComments};
+use crate::path::DocumentPath;
+
+/// The text of an overlay, and the images that each of its values moves.
+pub(super) struct WrittenOverlay {
+    pub(super) text: String,
+    pub(super) lines: Vec<RelocatedValue>,
+}
+
+impl Relocator<'_> {
+    /// The result, from the best attempt; without one, of a render in which nothing was moved.
+    pub(super) fn build_relocation(&self, best: Option<OverlayAttempt>) -> Relocation {
+        let (written, mut proof) = match best {
+            Some(OverlayAttempt { written, proof, .. }) => (written, proof),
+            None => (self.write_overlay(&SlotAssignment::new()), self.prove_without_overlay()),
+        };
+        proof.not_locked = self.find_unlocked_images();
+        let reasons = proof.stayed.iter().map(|stayed| self.explain_unmoved(stayed)).collect();
+        let places: BTreeMap<usize, &ManifestLocation> =
+            self.moves.iter().map(|site| (site.found.place.document, &site.found.place)).collect();
+        let without = self.secrets.find_unreached_documents(&self.moves);
+        let without_secret = without
+            .iter()
+            .filter_map(|document| places.get(document))
+            .map(|place| ManifestLocation { path: DocumentPath::default(), ..(*place).clone() })
+            .collect();
+        Relocation {
+            overlay: written.text,
+            lines: written.lines,
+            proof,
+            reasons,
+            without_secret,
+            notes: self.notes.clone(),
+            renders: self.renders,
+            rendered: Manifests::default(),
+        }
+    }
+
+    /// The overlay file for an assignment, with a comment for every value.
+    pub(super) fn write_overlay(&self, assignment: &SlotAssignment) -> WrittenOverlay {
+        let lines = self.list_relocated_values(assignment);
+        let mut comments = OverlayComments::new();
+        for line in &lines {
+            comments.entry(line.path.clone()).or_default().push(comment_for_images(&line.moves));
+        }
+        for path in &self.guards {
+            comments.insert(
+                path.clone(),
+                vec!["lets the chart accept images of another registry".into()],
+            );
+        }
+        for path in self.restored.keys() {
+            let why = "restores what the chart omits when an image is not its default";
+            comments.insert(path.clone(), vec![why.into()]);
+        }
+        for (path, _) in self.secrets.chosen_values() {
+            comments.insert(path.clone(), vec!["the pull secret of the site's registry".into()]);
+        }
+        for path in self.policies.chosen_paths() {
+            comments.insert(path.clone(), vec!["the site's pull policy".into()]);
+        }
+        // A value may have a reason already (an image that is also a switch): both are kept.
+        for setting in self.options.settings {
+            comments.entry(setting.path.clone()).or_default().push(setting.why.clone());
+        }
+        let text = overlay::write_overlay(
+            &[self.overlay_heading()],
+            &self.overlay_values(assignment),
+            &comments,
+        );
+        WrittenOverlay { text, lines }
+    }
+
+    /// The comment at the top of the overlay.
+    fn overlay_heading(&self) -> String {
+        format!("Points the images of the chart at {}.", self.target.prefix)
+    }
+
+    /// The reason why no value moves an image, best first: helm fails with another value, the value
+    /// covers only a part of the name, or no value reaches it at all.
+    fn explain_unmoved(&self, stayed: &UnmovedImage) -> String {
+        let at = self.moves.iter().position(|site| site.found.place == stayed.place);
+        let forms = at.into_iter().flat_map(|at| &self.goals[at].compositions);
+        let slots: Vec<usize> =
+            forms.flat_map(|form| form.slots.iter().map(|(slot, _)| *slot)).collect();
+        if let Some(reason) = slots.iter().find_map(|slot| self.unusable.get(slot)) {
+            return reason.clone();
+        }
+        if let Some(slot) = slots.first() {
+            let path = &self.slots[*slot].path;
+            return format!("the value {path} sets a part of the image name, but not its registry");
+        }
+        // A value that holds this image and never showed up in a marked render is one that helm
+        // refused there, so no composition mentions it.
+        let text = at.map(|at| self.moves[at].text.as_str()).unwrap_or_default();
+        let refused = self.unusable.iter().find(|(slot, _)| {
+            let own = &self.slots[**slot].text;
+            !own.is_empty() && slot::is_part_of_reference(own, text)
+        });
+        match refused {
+            Some((_, why)) => why.clone(),
+            None => "the image is fixed in the template: no value sets it".into(),
+        }
+    }
+
+    /// The proof where no overlay could be rendered: every image stays as it is.
+    fn prove_without_overlay(&self) -> RelocationProof {
+        let stayed = self.moves.iter().map(|site| UnmovedImage {
+            from: site.found.reference.clone(),
+            to: site.target.clone(),
+            place: site.found.place.clone(),
+        });
+        let broken = self.before.findings().broken.clone();
+        let mut proof =
+            RelocationProof { stayed: stayed.collect(), broken, ..RelocationProof::default() };
+        self.add_operator_images(&self.before, &mut proof);
+        proof
+    }
+
+    /// The values of an overlay with the images that each moves, in the order of their paths.
+    fn list_relocated_values(&self, assignment: &SlotAssignment) -> Vec<RelocatedValue> {
+        let mut lines: BTreeMap<&DocumentPath, RelocatedValue> = BTreeMap::new();
+        let new = |path: &DocumentPath, text: &str| RelocatedValue {
+            path: path.clone(),
+            text: text.to_owned(),
+            moves: BTreeSet::new(),
+        };
+        for (slot, text) in assignment {
+            let path = &self.slots[*slot].path;
+            let line = lines.entry(path).or_insert_with(|| new(path, text));
+            for (site, wish) in self.moves.iter().zip(&self.goals) {
+                // A value moves an image if it is part of the composition that the overlay leads
+                // to.
+                let form = solve::find_composition(wish, assignment);
+                let mut slots = form.into_iter().flat_map(|form| &form.slots);
+                if slots.any(|(own, _)| own == slot) {
+                    line.moves.insert(site.found.reference.clone());
+                }
+            }
+        }
+        for compiled in &self.operator_images {
+            if let Some(path) = &compiled.value {
+                let line =
+                    lines.entry(path).or_insert_with(|| new(path, &compiled.target.to_string()));
+                line.moves.insert(compiled.found.reference.clone());
+            }
+        }
+        for (path, value) in &self.restored {
+            lines.entry(path).or_insert_with(|| new(path, &value.to_string()));
+        }
+        lines.into_values().collect()
+    }
+}
+
+/// The comment for a value: the first few images that it moves. A global registry may move a
+/// hundred.
+fn comment_for_images(moves: &BTreeSet<Reference>) -> String {
+    const SHOWN: usize = 3;
+    let shown: Vec<String> = moves.iter().take(SHOWN).map(ToString::to_string).collect();
+    match moves.len().checked_sub(SHOWN) {
+        Some(more) if more > 0 => format!("{} and {more} more", shown.join(", ")),
+        _ => shown.join(", "),
+    }
+}

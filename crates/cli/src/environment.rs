@@ -1,0 +1,302 @@
+//! What several subcommands share: reading the input, the lock and bundle files, setting up network
+//! access, and running async work until it is done or the user stops it.
+
+use std::fs;
+use std::io::{IsTerminal as _, Read as _, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use resolve::ResolveContext;
+use store::Source;
+use store::progress::Progress;
+use types::input::Input;
+use types::lock::Lock;
+use types::receipt::Receipt;
+use types::site::Site;
+
+use crate::context::CommandContext;
+use crate::error::{self, CommandError, ErrorKind, Result};
+
+/// The name of the input file.
+pub(crate) const INPUT: &str = "gantry.yaml";
+/// The name of the lock file.
+pub(crate) const LOCK: &str = "gantry.lock";
+
+/// Whether async work is running. It handles Ctrl-C by itself, so that the thread of
+/// [`exit_when_stopped`] must not exit the process then.
+static IS_ASYNC: AtomicBool = AtomicBool::new(false);
+
+/// Reads gantry.yaml.
+pub(crate) fn read_input(context: &CommandContext) -> Result<Input> {
+    let path = context.resolve_file(INPUT);
+    let text = fs::read_to_string(&path).map_err(|cause| {
+        CommandError::usage_error(format!("cannot read {}: {cause}", path.display()))
+            .with_hint("create one with: gantry init CHART, or name its folder with -C DIR")
+    })?;
+    Ok(Input::parse(&path.display().to_string(), &text)?)
+}
+
+/// Reads gantry.yaml if it exists.
+pub(crate) fn read_optional_input(context: &CommandContext) -> Result<Option<Input>> {
+    if context.resolve_file(INPUT).exists() { read_input(context).map(Some) } else { Ok(None) }
+}
+
+/// Reads gantry.lock.
+pub(crate) fn read_lock(context: &CommandContext) -> Result<Lock> {
+    read_optional_lock(context)?.ok_or_else(|| {
+        let path = context.resolve_file(LOCK);
+        CommandError::usage_error(format!("{} does not exist", path.display()))
+            .with_hint("create it with: gantry lock")
+    })
+}
+
+/// Reads gantry.lock if it exists.
+pub(crate) fn read_optional_lock(context: &CommandContext) -> Result<Option<Lock>> {
+    let path = context.resolve_file(LOCK);
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(Lock::parse(&path.display().to_string(), &text)?)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            Err(CommandError::usage_error(format!("cannot read {}: {error}", path.display())))
+        }
+    }
+}
+
+/// Reads the lock in this file.
+pub(crate) fn read_lock_at(path: &Path) -> Result<Lock> {
+    let shown = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|cause| {
+        CommandError::usage_error(format!("cannot read {shown}: {cause}"))
+            .with_hint("create it with: gantry lock")
+    })?;
+    Ok(Lock::parse(&shown, &text)?)
+}
+
+/// Reads a receipt that `gantry load` wrote.
+pub(crate) fn read_receipt(path: &Path) -> Result<Receipt> {
+    let shown = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|cause| {
+        CommandError::usage_error(format!("cannot read {shown}: {cause}"))
+            .with_hint("`gantry load` writes one with --receipt FILE")
+    })?;
+    Ok(Receipt::parse(&shown, &text)?)
+}
+
+/// Reads a site file (site.yaml).
+pub(crate) fn read_site(path: &Path) -> Result<Site> {
+    let shown = path.display().to_string();
+    let text = fs::read_to_string(path)
+        .map_err(|cause| CommandError::usage_error(format!("cannot read {shown}: {cause}")))?;
+    Ok(Site::parse(&shown, &text)?)
+}
+
+/// The bundle files that arguments name: files, folders of bundle files, or the `.gantry.json` beside
+/// them.
+pub(crate) fn find_bundle_files(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut volumes = Vec::new();
+    for path in arguments {
+        let shown = path.display();
+        if path.is_dir() {
+            let mut found: Vec<PathBuf> = fs::read_dir(path)
+                .map_err(|cause| {
+                    CommandError::usage_error(format!("cannot read {shown}: {cause}"))
+                })?
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .filter(|path| path.extension().is_some_and(|extension| extension == "gantry"))
+                .collect();
+            if found.is_empty() {
+                return Err(CommandError::usage_error(format!(
+                    "{shown} contains no bundle files (*.gantry)"
+                ))
+                .with_hint("name the folder that `gantry pack -o` wrote to, or the files in it"));
+            }
+            // `read_dir` has no order; bundle files are read and reported in the order of their numbers.
+            found.sort();
+            volumes.extend(found);
+        } else if path.to_string_lossy().ends_with(".gantry.json") {
+            volumes.extend(bundle::BundleManifest::read(path)?.file_paths(path)?);
+        } else if path.exists() {
+            volumes.push(path.clone());
+        } else {
+            return Err(CommandError::usage_error(format!("{shown}: no such file")));
+        }
+    }
+    Ok(volumes)
+}
+
+/// Opens what arguments name as a source of content: one store folder, or bundle files.
+pub(crate) fn open_source(arguments: &[PathBuf]) -> Result<Arc<dyn Source>> {
+    // A store is an OCI image layout, which always has an index.json.
+    if let [path] = arguments
+        && path.join("index.json").is_file()
+    {
+        return Ok(Arc::new(store::Store::open_existing(path)?));
+    }
+    Ok(Arc::new(bundle::Bundle::open(&find_bundle_files(arguments)?)?))
+}
+
+/// Reads manifests from standard input. `example` is a command line that provides some, as a hint.
+pub(crate) fn read_manifests_from_stdin(example: &str) -> Result<String> {
+    /// The largest charts render to a few MB. The limit keeps an endless stream from filling the memory.
+    const LONGEST: u64 = 256 << 20;
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        return Err(CommandError::usage_error("no manifests on standard input").with_hint(example));
+    }
+    let mut bytes = Vec::new();
+    stdin
+        .take(LONGEST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|cause| CommandError::failure(format!("cannot read standard input: {cause}")))?;
+    if bytes.len() as u64 > LONGEST {
+        let most = types::ByteSize(LONGEST);
+        return Err(CommandError::usage_error(format!("standard input is longer than {most}"))
+            .with_hint("pass the manifests of one release at a time"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        CommandError::usage_error(format!(
+            "standard input is not valid YAML: byte {at} is not UTF-8"
+        ))
+        .with_hint("pass the output of `helm template` or `kustomize build`")
+    })
+}
+
+/// The path of the running `gantry` binary.
+pub(crate) fn find_own_binary() -> Result<PathBuf> {
+    std::env::current_exe().map_err(|cause| {
+        CommandError::failure(format!("cannot find the path of the gantry binary: {cause}"))
+    })
+}
+
+/// Writes a file atomically: readers see the old content or the new, never a part of it.
+pub(crate) fn write_file(path: &Path, text: &str) -> Result<()> {
+    let failed = |cause: std::io::Error| {
+        CommandError::failure(format!("cannot write {}: {cause}", path.display()))
+    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or_else(|| Path::new("."));
+    // The temporary file is made in the same folder, since a rename is atomic on one file system only.
+    // `tempfile` would make it readable by its owner alone.
+    let mut file = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(folder)
+        .map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+/// As [`write_file`], and creates missing parent folders.
+pub(crate) fn write_file_with_folders(path: &Path, text: &str) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(|cause| {
+            CommandError::failure(format!("cannot create {}: {cause}", folder.display()))
+        })?;
+    }
+    write_file(path, text)
+}
+
+/// Runs async work that needs the network and the store.
+pub(crate) fn run_online<T>(
+    context: &CommandContext,
+    progress: Arc<dyn Progress>,
+    work: impl AsyncFnOnce(&ResolveContext) -> Result<T>,
+) -> Result<T> {
+    run_online_with(context, progress, None, work)
+}
+
+/// As [`run_online`], with the given number of parallel transfers.
+pub(crate) fn run_online_with<T>(
+    context: &CommandContext,
+    progress: Arc<dyn Progress>,
+    concurrency: Option<usize>,
+    work: impl AsyncFnOnce(&ResolveContext) -> Result<T>,
+) -> Result<T> {
+    let store = context.open_store()?;
+    let client = context.build_client(concurrency, &[])?;
+    let mirrors = context.mirrors()?;
+    let world =
+        ResolveContext { client, mirrors, store, base: context.directory.clone(), progress };
+    block_on(async { work(&world).await })
+}
+
+/// Runs async work to its end. Ctrl-C and SIGTERM stop it early; what was done so far is kept.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    block_on_with_cleanup(work, async || Ok(()))
+}
+
+/// As [`block_on`], with a cleanup that runs in every case, also after Ctrl-C: it deletes what was
+/// created elsewhere, such as pods. A second Ctrl-C skips it.
+pub(crate) fn block_on_with_cleanup<T>(
+    work: impl Future<Output = Result<T>>,
+    after: impl AsyncFnOnce() -> Result<()>,
+) -> Result<T> {
+    let runtime = build_runtime()?;
+    IS_ASYNC.store(true, Ordering::Relaxed);
+    let outcome = runtime.block_on(async {
+        // Whichever ends first. The work is dropped at its next await, and transfers keep their partial
+        // files for the next run.
+        let outcome = tokio::select! {
+            outcome = work => outcome,
+            () = wait_for_stop() => Err(CommandError::new(ErrorKind::Partial, "stopped")
+                .with_hint("what was done so far is kept; run the same command again to resume")),
+        };
+        // The cleanup runs even if the work failed, and listens for a second Ctrl-C: a cluster that no
+        // longer answers must not keep the user waiting.
+        let after = tokio::select! {
+            after = after() => after,
+            () = wait_for_stop() => Ok(()),
+        };
+        // The error of the work tells more than one of the cleanup.
+        let outcome = outcome?;
+        after.map(|()| outcome)
+    });
+    IS_ASYNC.store(false, Ordering::Relaxed);
+    // Dropping the runtime waits for its blocking threads. Those that write to the disk stop at their
+    // next chunk and keep the partial file.
+    drop(runtime);
+    outcome
+}
+
+/// Makes Ctrl-C and SIGTERM exit the process and remove helm's temporary files, for work that is not
+/// async. (Async work is stopped by [`block_on`].)
+pub(crate) fn exit_when_stopped() -> Result<()> {
+    // A thread with a runtime of its own, since the main thread is blocked in helm or in a render.
+    let runtime = build_runtime()?;
+    std::thread::spawn(move || {
+        runtime.block_on(wait_for_stop());
+        // No destructor runs when a process exits here, so helm's temporary folders, with values and
+        // credentials in them, are removed explicitly.
+        if !IS_ASYNC.load(Ordering::Relaxed) {
+            remote::scratch::remove_scratch_folders();
+            error::exit_with_error(&CommandError::new(ErrorKind::Partial, "stopped"));
+        }
+    });
+    Ok(())
+}
+
+/// A tokio runtime for network connections. Two threads suffice for the sockets, since reading,
+/// writing and hashing happen on threads of their own.
+pub(crate) fn build_runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|cause| CommandError::failure(format!("cannot start the async runtime: {cause}")))
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+pub(crate) async fn wait_for_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    // If SIGTERM cannot be handled, Ctrl-C alone still can.
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        let _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

@@ -1,0 +1,198 @@
+//! A chart that is opened with a user's values: its files are read, its values are merged like helm
+//! merges them, and it renders with any overlay on top. The pure `chart` crate works on what comes
+//! from here.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use chart::inspect::Inspection;
+use chart::{HelmChart, OperatorRules, RenderError, values};
+use remote::helm;
+use remote::scratch::ScratchFolder;
+use serde_json::Value;
+
+/// The longest values file that is read: far above any real one, and a bound on memory.
+const MAX_VALUES: u64 = 32 << 20;
+/// The name of the file with the merged `--set` values.
+const SET: &str = "set.yaml";
+
+/// A chart, opened with its values.
+#[derive(Debug)]
+pub struct OpenedChart {
+    binary: helm::HelmBinary,
+    given: helm::ReleaseSpec,
+    /// For renders with an overlay: like `given`, but with `--set` turned into a values file. In
+    /// helm, `--set` overrides every values file, so it would also override the overlay.
+    folded: helm::ReleaseSpec,
+    chart: HelmChart,
+    values: Value,
+    scratch: ScratchFolder,
+}
+
+impl OpenedChart {
+    /// Reads the chart and its values. Blocks on the disk, and on helm if there are `--set`
+    /// expressions. Does not render the chart yet.
+    pub fn open(binary: helm::HelmBinary, given: helm::ReleaseSpec) -> remote::Result<Self> {
+        let name = given.chart.display().to_string();
+        let files = helm::read_chart_files(&given.chart)?;
+        let chart = HelmChart::read(files).map_err(|error| chart_error(&name, &error))?;
+        let scratch = ScratchFolder::new("gantry-release-")?;
+        let mut values = Value::Object(serde_json::Map::new());
+        for file in &given.values {
+            let own = read_values_file(file)?;
+            values::merge_values(&mut values, &own);
+        }
+        let mut folded = given.clone();
+        if !given.set.is_empty() {
+            let all = merge_values_with_helm(&binary, &given, scratch.path())?;
+            let path = scratch.path().join(SET);
+            write_text(&path, &all.to_string())?;
+            values::merge_values(&mut values, &all);
+            folded.set.clear();
+            folded.values.push(path);
+        }
+        Ok(Self { binary, given, folded, chart, values, scratch })
+    }
+
+    /// The arguments for helm: the chart's file, its values files and `--set` expressions,
+    /// including those of [`Self::add_values`]. The files exist as long as this value does.
+    pub fn helm_release(&self) -> &helm::ReleaseSpec {
+        &self.given
+    }
+
+    /// The chart.
+    pub fn chart(&self) -> &HelmChart {
+        &self.chart
+    }
+
+    /// The values files and `--set` expressions, merged.
+    pub fn values(&self) -> &Value {
+        &self.values
+    }
+
+    /// Adds values to every later render, below the overlay. `--offline` uses this for the switches
+    /// that it turns off.
+    pub fn add_values(&mut self, more: &Value) -> remote::Result<()> {
+        let path = self.scratch.path().join(format!("more-{}.yaml", self.folded.values.len()));
+        write_text(&path, &more.to_string())?;
+        values::merge_values(&mut self.values, more);
+        self.given.values.push(path.clone());
+        self.folded.values.push(path);
+        Ok(())
+    }
+
+    /// Renders the chart and finds everything that it may run.
+    pub fn inspect(&self, rules: &OperatorRules) -> remote::Result<Inspection> {
+        let render = |overlay: Option<&str>| self.render(overlay);
+        chart::inspect::inspect_chart(&self.chart, &self.values, &render, rules)
+            .map_err(|error| self.to_remote_error(error))
+    }
+
+    /// Adds this chart's name to an error of the chart crate.
+    pub fn to_remote_error(&self, error: chart::Error) -> remote::Error {
+        let chart = self.given.chart.display().to_string();
+        match error {
+            chart::Error::Render { message } => remote::Error::Render { chart, message },
+            other => chart_error(&chart, &other),
+        }
+    }
+
+    /// Renders with the values alone, or with an overlay on top of them.
+    pub fn render(&self, overlay: Option<&str>) -> Result<String, RenderError> {
+        let failed = |error: remote::Error| RenderError {
+            message: match error {
+                remote::Error::Render { message, .. } => message,
+                other => other.to_string(),
+            },
+        };
+        // The plain render takes exactly what helm will take at the installation.
+        let Some(overlay) = overlay else {
+            return self.binary.render_release(&self.given).map_err(failed);
+        };
+        // A file of its own for each render: several may run at once.
+        let file = tempfile::Builder::new()
+            .suffix(".yaml")
+            .tempfile_in(self.scratch.path())
+            .map_err(|cause| failed(write_error(self.scratch.path(), cause)))?;
+        write_text(file.path(), overlay).map_err(failed)?;
+        let mut release = self.folded.clone();
+        release.values.push(file.path().to_owned());
+        self.binary.render_release(&release).map_err(failed)
+    }
+
+    /// The path of the first value of an overlay that a `--set` expression overrides; `None` if
+    /// there is none. helm would install the chart with the value of the expression, whatever the
+    /// overlay says.
+    pub fn find_value_overridden_by_set(&self, overlay: &Value) -> remote::Result<Option<String>> {
+        if self.given.set.is_empty() {
+            return Ok(None);
+        }
+        let path = self.scratch.path().join("overlay.yaml");
+        write_text(&path, &overlay.to_string())?;
+        let mut given = self.given.clone();
+        given.values.push(path);
+        let all = merge_values_with_helm(&self.binary, &given, self.scratch.path())?;
+        Ok(first_difference(overlay, &all, ""))
+    }
+}
+
+/// The path of the first leaf of `wanted` that is different or missing in `all`.
+fn first_difference(wanted: &Value, all: &Value, path: &str) -> Option<String> {
+    match (wanted, all) {
+        (Value::Object(wanted), Value::Object(all)) => wanted.iter().find_map(|(key, value)| {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            first_difference(value, all.get(key).unwrap_or(&Value::Null), &path)
+        }),
+        _ => (wanted != all).then(|| path.to_owned()),
+    }
+}
+
+/// Merges values files and `--set` expressions by helm itself: renders a chart that prints its
+/// values. `--set` has its own syntax (lists, escapes, types), which is not parsed again here.
+fn merge_values_with_helm(
+    binary: &helm::HelmBinary,
+    given: &helm::ReleaseSpec,
+    scratch: &Path,
+) -> remote::Result<Value> {
+    let chart = scratch.join("values");
+    let templates = chart.join("templates");
+    fs::create_dir_all(&templates).map_err(|cause| write_error(&templates, cause))?;
+    write_text(&chart.join("Chart.yaml"), "apiVersion: v2\nname: values\nversion: 1.0.0\n")?;
+    write_text(&templates.join("values.yaml"), "values: {{ .Values | toJson }}\n")?;
+    let release = helm::ReleaseSpec { chart: chart.clone(), ..given.clone() };
+    let rendered = binary.render_release(&release).map_err(|error| match error {
+        remote::Error::Render { message, .. } => {
+            remote::Error::Render { chart: given.chart.display().to_string(), message }
+        }
+        other => other,
+    })?;
+    let all = values::read_values("--set", &rendered)
+        .map_err(|error| chart_error(&given.chart.display().to_string(), &error))?;
+    Ok(all.get("values").cloned().unwrap_or_default())
+}
+
+fn read_values_file(path: &PathBuf) -> remote::Result<Value> {
+    let shown = path.display().to_string();
+    let unreadable = |cause| remote::Error::Read { what: format!("values file {shown}"), cause };
+    let size = fs::metadata(path).map_err(unreadable)?.len();
+    if size > MAX_VALUES {
+        return Err(remote::Error::TooLarge { what: shown, size, most: MAX_VALUES });
+    }
+    let text = fs::read_to_string(path).map_err(unreadable)?;
+    values::read_values(&shown, &text).map_err(|error| match error {
+        chart::Error::File { reason, .. } => remote::Error::Local { path: path.clone(), reason },
+        other => chart_error(&shown, &other),
+    })
+}
+
+fn chart_error(chart: &str, error: &chart::Error) -> remote::Error {
+    remote::Error::Local { path: chart.into(), reason: error.to_string() }
+}
+
+fn write_text(path: &Path, text: &str) -> remote::Result<()> {
+    fs::write(path, text).map_err(|cause| write_error(path, cause))
+}
+
+fn write_error(path: &Path, cause: std::io::Error) -> remote::Error {
+    remote::Error::Write { what: path.display().to_string(), cause }
+}
