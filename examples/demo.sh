@@ -36,7 +36,7 @@ main() {
 
   say "Outside: everything into the store, each blob once, then into volumes of 64 MiB"
   show "$gantry" fetch
-  show "$gantry" pack --volume-size 64MiB -o "$work/media"
+  show "$gantry" pack --file-size 64MiB -o "$work/media"
   show ls -l "$work/media"
 
   say "═══ the gap: the volumes are carried; the store and the network stay behind ═══"

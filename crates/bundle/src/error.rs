@@ -82,7 +82,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// What must be together in one bundle file does not fit into the requested size.
-    #[error("a bundle file of {} is too small for {what}: it needs at least {}; choose a larger --volume-size", ByteSize(*size), ByteSize(*needed))]
+    #[error("a bundle file of {} is too small for {what}: it needs at least {}; choose a larger --file-size", ByteSize(*size), ByteSize(*needed))]
     FileTooSmall {
         /// The size that was asked for.
         size: u64,
@@ -92,7 +92,7 @@ pub enum Error {
         needed: u64,
     },
     /// The bundle would have more files than the four digits in file names can count.
-    #[error("the bundle would have more than {most} files of {}; choose a larger --volume-size", ByteSize(*size))]
+    #[error("the bundle would have more than {most} files of {}; choose a larger --file-size", ByteSize(*size))]
     TooManyFiles {
         /// The size that was asked for.
         size: u64,
@@ -101,7 +101,7 @@ pub enum Error {
     },
     /// The bundle is to be written to a stream, and the plan has several files.
     #[error(
-        "the bundle has {count} files, and standard output takes only one; leave out --volume-size"
+        "the bundle has {count} files, and standard output takes only one; leave out --file-size"
     )]
     NotOneFile {
         /// How many files the plan has.

@@ -27,7 +27,7 @@ pub(crate) struct RenderArgs {
     #[arg(long, value_name = "NAME")]
     release: Option<String>,
     /// The namespace that the chart is installed into.
-    #[arg(long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
     /// The Kubernetes version to render for [default: 1.33.0].
     #[arg(long, value_name = "VERSION")]

@@ -43,7 +43,7 @@ use crate::context::{CommandContext, GlobalArgs};
 Examples:
   gantry init oci://ghcr.io/org/charts/app --version 1.2.3
   gantry lock && gantry plan && gantry fetch
-  gantry pack -o /media/disk --volume-size 4GiB
+  gantry pack -o /media/disk --file-size 4GiB
   gantry verify /media/disk/*.gantry
   gantry load /media/disk/*.gantry --to registry.internal:5000/ai
   gantry serve /media/disk/*.gantry --listen 0.0.0.0:5000

@@ -52,7 +52,7 @@ fn a_bundle_goes_through_a_pipe_as_one_volume_with_the_same_bytes_as_a_file() {
 
     assert!(fs::read(&piped).unwrap() == fs::read(&file).unwrap());
     gantry.run(["verify", &text(&piped)]).assert_success();
-    let two = gantry.run(["pack", "-o", "-", "--volume-size", "1MiB"]).assert_exit_code(2);
+    let two = gantry.run(["pack", "-o", "-", "--file-size", "1MiB"]).assert_exit_code(2);
     assert!(two.stderr.contains("leave the volume size away"), "{}", two.stderr);
     assert_eq!(two.stdout, "");
 }
@@ -152,7 +152,7 @@ fn a_killed_pack_goes_on_and_a_full_disk_is_told_first() {
     let disk = Tmpfs::new(256 << 20);
     let out = disk.path().join("out");
     let arguments =
-        ["pack".to_owned(), "-o".into(), text(&out), "--volume-size".into(), "4MiB".into()];
+        ["pack".to_owned(), "-o".into(), text(&out), "--file-size".into(), "4MiB".into()];
 
     let running = gantry.start(&arguments);
     while !out.exists() || volumes(&out).len() < 3 {
@@ -179,7 +179,7 @@ fn a_plan_tells_what_comes_and_touches_nothing() {
     assert_eq!(files(gantry.store()), before);
     gantry.run(["fetch"]).assert_success();
     let plan = gantry
-        .run(["plan", "--volume-size", "1MiB", "--output", "json"])
+        .run(["plan", "--file-size", "1MiB", "--output", "json"])
         .assert_success()
         .parse_json();
     let folder = tempfile::tempdir().unwrap();
@@ -187,7 +187,7 @@ fn a_plan_tells_what_comes_and_touches_nothing() {
         .run([
             "pack",
             "--dry-run",
-            "--volume-size",
+            "--file-size",
             "1MiB",
             "-o",
             &text(folder.path()),

@@ -140,7 +140,7 @@ async fn it_serves_outside_of_the_cluster_too_and_follows_the_lock() {
         "receipt.json",
         "--listen",
         &listen,
-        "--self-made",
+        "--self-signed",
         &own,
         "--host",
         &host,

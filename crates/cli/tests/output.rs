@@ -98,7 +98,7 @@ fn shells_take_the_completions_and_usage_errors_exit_2() {
     let gantry = world.gantry(story::BINARY);
     for shell in ["bash", "zsh", "fish"] {
         let script = gantry.run(["completion", shell]).assert_success().stdout;
-        assert!(script.contains("gantry") && script.contains("volume-size"), "{shell}");
+        assert!(script.contains("gantry") && script.contains("file-size"), "{shell}");
         if shell == "bash" {
             let file = gantry.write_file("complete.bash", &script);
             assert!(Command::new("bash").arg("-n").arg(file).status().unwrap().success());
@@ -108,7 +108,7 @@ fn shells_take_the_completions_and_usage_errors_exit_2() {
         &[][..],
         &["nonsense"],
         &["pack", "--nonsense"],
-        &["pack", "--volume-size", "many"],
+        &["pack", "--file-size", "many"],
         &["fetch", "--concurrency", "0"],
         &["load", "x.gantry"],
         &["lock", "--check", "--upgrade"],

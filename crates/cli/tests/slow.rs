@@ -94,7 +94,7 @@ mod slow {
         for arguments in [
             vec!["lock"],
             vec!["fetch"],
-            vec!["pack", "-o", &out, "--volume-size", "3GiB"],
+            vec!["pack", "-o", &out, "--file-size", "3GiB"],
             vec!["verify", &out],
             vec!["load", &out, "--to", &to],
         ] {

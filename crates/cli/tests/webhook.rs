@@ -119,7 +119,7 @@ fn what_makes_no_webhook_is_told_before_anything_is_written() {
     let to_file = [&MANIFESTS[..], &["-o", "w.yaml"]].concat();
 
     fails(&["webhook"], "--site");
-    fails(&["webhook", "--site", "site.yaml"], "--self-made");
+    fails(&["webhook", "--site", "site.yaml"], "--self-signed");
     fails(
         &["webhook", "--site", "site.yaml", "--tls-cert", "a", "--tls-key", "b", "--listen", "x"],
         "--listen x",
@@ -130,8 +130,8 @@ fn what_makes_no_webhook_is_told_before_anything_is_written() {
         &[&to_file[..], &["--ca", "site.yaml", "--tls-secret", "x"]].concat(),
         "no PEM certificate",
     );
-    let self_made = ["webhook", "--site", "site.yaml", "--self-made", "secret", "--host", "h"];
-    fails(&self_made, "NAMESPACE/SECRET");
+    let self_signed = ["webhook", "--site", "site.yaml", "--self-signed", "secret", "--host", "h"];
+    fails(&self_signed, "NAMESPACE/SECRET");
     gantry.write_file("gantry.lock", &lock(&["quay.io/shop/web:2.1"]));
     fails(&to_file, "tools: [gantry]");
     gantry.write_file("gantry.lock", &lock(&[]));

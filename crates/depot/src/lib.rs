@@ -71,7 +71,7 @@ pub fn build_router(depot: Arc<Depot>) -> Router {
 }
 
 /// Marks a response with its endpoint, for the server's metrics.
-fn tag_endpoint(door: &'static str, mut response: Response) -> Response {
-    response.extensions_mut().insert(net::serve::EndpointName(door));
+fn tag_endpoint(name: &'static str, mut response: Response) -> Response {
+    response.extensions_mut().insert(net::serve::EndpointName(name));
     response
 }

@@ -70,10 +70,10 @@ async fn what_was_served_is_counted_by_door() {
     let (_, text) = fetch(&running, "/metrics").await;
 
     for line in [
-        r#"gantry_http_requests_total{door="oci",status="200"} 3"#,
-        r#"gantry_http_requests_total{door="other",status="404"} 1"#,
-        r#"gantry_http_sent_bytes_total{door="oci"} 15"#,
-        r#"gantry_http_latency_seconds_count{door="oci"} 3"#,
+        r#"gantry_http_requests_total{endpoint="oci",status="200"} 3"#,
+        r#"gantry_http_requests_total{endpoint="other",status="404"} 1"#,
+        r#"gantry_http_sent_bytes_total{endpoint="oci"} 15"#,
+        r#"gantry_http_latency_seconds_count{endpoint="oci"} 3"#,
         "gantry_http_in_flight 0",
         "# EOF",
     ] {

@@ -125,7 +125,7 @@ async fn a_leftover_is_moved_a_stranger_refused_and_both_are_counted() {
         r#"gantry_webhook_reviews_total{verdict="refused"} 1"#,
         r#"gantry_webhook_reviews_total{verdict="warned"} 1"#,
         "gantry_webhook_images_moved_total 1",
-        r#"gantry_http_requests_total{door="webhook",status="200"} 3"#,
+        r#"gantry_http_requests_total{endpoint="webhook",status="200"} 3"#,
     ] {
         assert!(numbers.contains(line), "{line} is not in {numbers}");
     }

@@ -82,8 +82,8 @@ pub(crate) struct DeployArgs {
     #[arg(long, value_name = "DIR")]
     mirrors: Option<PathBuf>,
     /// Deploy even if some containers cannot be configured for offline use.
-    #[arg(long)]
-    allow_unwired: bool,
+    #[arg(long, alias = "allow-unwired")]
+    allow_online: bool,
     /// How long the hooks of each release may take, and then its pods to become ready (90s, 20m, 1h).
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = releases::parse_duration)]
     timeout: Duration,
@@ -95,7 +95,7 @@ pub(crate) struct DeployArgs {
     #[arg(long)]
     take_over: bool,
     /// Print the changes without applying them.
-    #[arg(short = 'n', long)]
+    #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     cluster: ClusterArgs,
@@ -172,7 +172,7 @@ impl DeployRun<'_> {
             kube_version: read_kube_version(&cluster).await?,
             api_versions: kinds.list_custom_api_versions(),
             workarounds: &self.args.leftovers,
-            allows_unwired: self.args.allow_unwired,
+            allows_online: self.args.allow_online,
         };
         // All releases are prepared and proven before the first one is installed, so that a refusal
         // leaves the cluster unchanged.

@@ -67,7 +67,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "FILE")]
     receipt: Option<PathBuf>,
     /// Print what would be copied where, without copying it.
-    #[arg(short = 'n', long)]
+    #[arg(long)]
     dry_run: bool,
 }
 

@@ -88,7 +88,7 @@ pub(crate) struct ModelsPushArgs {
     #[command(flatten)]
     server: BucketServerArgs,
     /// Print what would be written, without writing it.
-    #[arg(short = 'n', long)]
+    #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     claim: claim::ClaimArgs,

@@ -19,16 +19,16 @@ use crate::ui;
 #[command(after_long_help = "\
 Examples:
   gantry pack -o /media/disk
-  gantry pack -o /media/disk --volume-size 4GiB      # for FAT32, or several disks
-  gantry pack --dry-run --volume-size 650MB          # how many files of this size it takes
+  gantry pack -o /media/disk --file-size 4GiB      # for FAT32, or several disks
+  gantry pack --dry-run --file-size 650MB          # how many files of this size it takes
   gantry pack -o - | ssh diode-host 'cat > site.gantry'")]
 pub(crate) struct PackArgs {
     /// The folder to write the bundle files to; - writes a single one to standard output.
     #[arg(short = 'o', long = "out", value_name = "DIR", default_value = ".")]
     out: PathBuf,
     /// Split the bundle into files smaller than this (4GiB, 650MB) [default: a single file].
-    #[arg(long, value_name = "SIZE")]
-    volume_size: Option<ByteSize>,
+    #[arg(long, value_name = "SIZE", alias = "volume-size")]
+    file_size: Option<ByteSize>,
     /// The version in the file names [default: the first 12 hex digits of the lock's SHA-256].
     #[arg(long, value_name = "VERSION")]
     bundle_version: Option<String>,
@@ -36,7 +36,7 @@ pub(crate) struct PackArgs {
     #[arg(long)]
     recheck: bool,
     /// Print the bundle files that would be written, without writing them.
-    #[arg(short = 'n', long)]
+    #[arg(long)]
     dry_run: bool,
 }
 
@@ -73,7 +73,7 @@ pub(crate) fn run(context: &CommandContext, args: &PackArgs) -> Result<()> {
         .bundle_version
         .clone()
         .unwrap_or_else(|| store::hash::sha256(text.as_bytes()).short_hex());
-    let size = args.volume_size.map_or(BundleFileSize::Unlimited, BundleFileSize::Below);
+    let size = args.file_size.map_or(BundleFileSize::Unlimited, BundleFileSize::Below);
     let contents = BundleContents { roots: lock.roots(), lock: text.into_bytes() };
     let naming = BundleName::new(&lock.name, &version)?;
     let plan = bundle::plan_files(&store, contents, naming, size).map_err(|error| match error {

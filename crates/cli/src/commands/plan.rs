@@ -20,12 +20,12 @@ use crate::ui;
 #[command(after_long_help = "\
 Examples:
   gantry plan
-  gantry plan --volume-size 4GiB        # and how many bundle files of this size that makes
+  gantry plan --file-size 4GiB        # and how many bundle files of this size that makes
   gantry plan --output json | jq .missingBytes")]
 pub(crate) struct PlanArgs {
     /// The largest size of a bundle file, to show how many there will be (4GiB, 650MB).
-    #[arg(long, value_name = "SIZE")]
-    volume_size: Option<ByteSize>,
+    #[arg(long, value_name = "SIZE", alias = "volume-size")]
+    file_size: Option<ByteSize>,
 }
 
 /// The block size of tar: headers and contents are padded to it.
@@ -63,7 +63,7 @@ struct FetchPreviewEntry {
 pub(crate) fn run(context: &CommandContext, args: &PlanArgs) -> Result<()> {
     let lock = environment::read_lock(context)?;
     let store = context.open_existing_store()?;
-    let plan = preview_fetch(&lock, store.as_ref(), args.volume_size)?;
+    let plan = preview_fetch(&lock, store.as_ref(), args.file_size)?;
     context.ui.print_result(&plan, |plan| {
         let rows = plan.things.iter().map(|thing| {
             [

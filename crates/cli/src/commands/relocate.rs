@@ -80,7 +80,7 @@ pub(crate) struct RelocateArgs {
     #[arg(long)]
     allow_leftovers: bool,
     /// Print the result without writing any files.
-    #[arg(short = 'n', long)]
+    #[arg(long)]
     dry_run: bool,
 }
 

@@ -37,7 +37,7 @@ pub(crate) struct UndeployArgs {
     #[arg(long, value_name = "FILE")]
     site: Option<PathBuf>,
     /// The namespace of the releases [default: as in gantry.yaml, else where the release is found].
-    #[arg(long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
     /// Delete persistent volume claims too, with the data in them.
     #[arg(long)]
@@ -49,7 +49,7 @@ pub(crate) struct UndeployArgs {
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = releases::parse_duration)]
     timeout: Duration,
     /// Print what would be removed, without removing it.
-    #[arg(short = 'n', long)]
+    #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     cluster: ClusterArgs,

@@ -57,8 +57,8 @@ pub(crate) struct ReleaseRelocator<'a> {
     pub(crate) api_versions: Vec<String>,
     /// The workarounds for leftovers that the user accepts (`--leftovers`).
     pub(crate) workarounds: &'a [LeftoverWorkaround],
-    /// Whether runtimes that cannot be configured for offline use are accepted (`--allow-unwired`).
-    pub(crate) allows_unwired: bool,
+    /// Whether runtimes that cannot be configured for offline use are accepted (`--allow-online`).
+    pub(crate) allows_online: bool,
 }
 
 /// A release prepared for helm. Its temporary files are deleted when this is dropped.
@@ -256,7 +256,7 @@ impl ReleaseRelocator<'_> {
             ));
         }
         match kept.wiring.leftovers.first() {
-            Some(left) if !self.allows_unwired => Err(CommandError::new(
+            Some(left) if !self.allows_online => Err(CommandError::new(
                 ErrorKind::Integrity,
                 format!(
                     "release {name} is not fully configured for offline use: {}: {}",
@@ -264,7 +264,7 @@ impl ReleaseRelocator<'_> {
                 ),
             )
             .with_hint(left.next.clone())
-            .with_hint("or deploy it all the same: --allow-unwired")),
+            .with_hint("or deploy it all the same: --allow-online")),
             _ => Ok(()),
         }
     }

@@ -68,7 +68,7 @@ pub(crate) fn fetched(world: &TestEnvironment, input: &str) -> Gantry {
 
 /// Packs into `folder` and returns the bundle files in their order.
 pub(crate) fn pack(gantry: &Gantry, folder: &Path, size: &str) -> Vec<PathBuf> {
-    gantry.run(["pack", "-o", &text(folder), "--volume-size", size]).assert_success();
+    gantry.run(["pack", "-o", &text(folder), "--file-size", size]).assert_success();
     volumes(folder)
 }
 

@@ -94,8 +94,8 @@ pub async fn start_server_with_metrics(
     let service = wrap_router(router, &metrics);
     let (stop, stopped) = watch::channel(false);
     let cut = CancellationToken::new();
-    let door = ConnectionAcceptor { tls, service, metrics, cut: cut.clone() };
-    let done = tokio::spawn(door.accept_connections(listener, stopped));
+    let acceptor = ConnectionAcceptor { tls, service, metrics, cut: cut.clone() };
+    let done = tokio::spawn(acceptor.accept_connections(listener, stopped));
     Ok(RunningServer { address, stop, cut, done })
 }
 
@@ -167,12 +167,12 @@ impl ConnectionAcceptor {
             // Without Nagle's algorithm: small responses (manifests) would wait for the client's
             // delayed acknowledgement, 40 ms on Linux.
             let _ = stream.set_nodelay(true);
-            let (door, watcher) = (self.clone(), graceful.watcher());
+            let (acceptor, watcher) = (self.clone(), graceful.watcher());
             tokio::spawn(async move {
-                let _open = (place, door.metrics.count_connection());
+                let _open = (place, acceptor.metrics.count_connection());
                 let served = tokio::select! {
-                    served = door.serve_connection(stream, watcher) => served,
-                    () = door.cut.cancelled() => Err("closed at the shutdown deadline".to_owned()),
+                    served = acceptor.serve_connection(stream, watcher) => served,
+                    () = acceptor.cut.cancelled() => Err("closed at the shutdown deadline".to_owned()),
                 };
                 if let Err(error) = served {
                     tracing::debug!(%peer, "connection ended: {error}");

@@ -49,13 +49,13 @@ pub(super) struct ServerMetrics {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StatusLabels {
-    door: &'static str,
+    endpoint: &'static str,
     status: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EndpointLabels {
-    door: &'static str,
+    endpoint: &'static str,
 }
 
 impl ServerMetrics {
@@ -119,15 +119,15 @@ pub(super) async fn observe_request(
         started: Instant::now(),
         // Logged if the client disconnects before there is a response, as nginx does.
         status: 499,
-        door: OTHER,
+        endpoint: OTHER,
         sent: 0,
         _in_flight: GaugeGuard::new(&metrics.in_flight),
         metrics,
     };
     let response = next.run(request).await;
     seen.status = response.status().as_u16();
-    seen.door = response.extensions().get::<EndpointName>().copied().unwrap_or(OTHER);
-    let at = EndpointLabels { door: seen.door.0 };
+    seen.endpoint = response.extensions().get::<EndpointName>().copied().unwrap_or(OTHER);
+    let at = EndpointLabels { endpoint: seen.endpoint.0 };
     seen.metrics.latency.get_or_create(&at).observe(seen.started.elapsed().as_secs_f64());
     // The record goes with the body: it is logged when the body is dropped, sent or not.
     response.map(|inner| Body::new(CountedBody { inner, seen }))
@@ -154,16 +154,19 @@ struct RequestRecord {
     path: String,
     started: Instant,
     status: u16,
-    door: EndpointName,
+    endpoint: EndpointName,
     sent: u64,
     _in_flight: GaugeGuard,
 }
 
 impl Drop for RequestRecord {
     fn drop(&mut self) {
-        let Self { method, path, status, sent, door, .. } = self;
-        self.metrics.requests.get_or_create(&StatusLabels { door: door.0, status: *status }).inc();
-        self.metrics.bytes.get_or_create(&EndpointLabels { door: door.0 }).inc_by(*sent);
+        let Self { method, path, status, sent, endpoint, .. } = self;
+        self.metrics
+            .requests
+            .get_or_create(&StatusLabels { endpoint: endpoint.0, status: *status })
+            .inc();
+        self.metrics.bytes.get_or_create(&EndpointLabels { endpoint: endpoint.0 }).inc_by(*sent);
         let milliseconds = self.started.elapsed().as_millis();
         tracing::info!(target: "access", "{method} {path} {status} {sent} {milliseconds}ms");
     }

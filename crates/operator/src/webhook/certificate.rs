@@ -36,7 +36,7 @@ pub struct SelfSignedCertificate {
 
 impl fmt::Debug for SelfSignedCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SelfMade {{ ends: {} }}", self.ends)
+        write!(f, "SelfSignedCertificate {{ ends: {} }}", self.ends)
     }
 }
 

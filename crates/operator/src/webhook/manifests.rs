@@ -25,8 +25,8 @@ const PORT: u16 = 8443;
 const USER: u32 = 65532;
 /// How many seconds a pod that is to end goes on listening, until the Service has removed it from
 /// its addresses.
-const LINGER: u32 = 5;
-/// How many seconds a pod has to end: first [`LINGER`], then finishing open requests.
+const SHUTDOWN_DELAY: u32 = 5;
+/// How many seconds a pod has to end: first [`SHUTDOWN_DELAY`], then finishing open requests.
 const GRACE: u32 = 40;
 
 /// Where the webhook's certificate comes from.
@@ -34,7 +34,7 @@ const GRACE: u32 = 40;
 pub enum CertificateSource {
     /// The webhook makes its own, stores it in a Secret, and writes its authority into the
     /// configuration.
-    SelfMade,
+    SelfSigned,
     /// Somebody else provides and renews it, for example cert-manager.
     Given {
         /// The name of a Secret of the type `kubernetes.io/tls` in the webhook's namespace; absent
@@ -81,7 +81,7 @@ impl WebhookDeployment<'_> {
             namespace: self.namespace,
             address: &self.address,
             ca_bundle: match &self.certificate {
-                CertificateSource::SelfMade => None,
+                CertificateSource::SelfSigned => None,
                 CertificateSource::Given { authority, .. } => {
                     let bundle = ByteString(authority.clone().into_bytes());
                     Some(serde_json::to_value(bundle).unwrap_or_default())
@@ -95,7 +95,7 @@ impl WebhookDeployment<'_> {
         let image = self.choose_image(&locked)?;
         let mut all =
             vec![self.namespace_object(), self.named_object("v1", "ServiceAccount", json!({}))];
-        if matches!(self.certificate, CertificateSource::SelfMade) {
+        if matches!(self.certificate, CertificateSource::SelfSigned) {
             all.push(self.named_object("v1", "Secret", json!({"type": "Opaque"})));
             all.extend(self.rbac_objects());
         }
@@ -233,8 +233,8 @@ impl WebhookDeployment<'_> {
         volume("files", json!({"configMap": {"name": self.name}}), "/etc/gantry");
         volume("tmp", json!({"emptyDir": {"sizeLimit": "16Mi"}}), "/tmp");
         match &self.certificate {
-            CertificateSource::SelfMade => arguments.extend([
-                format!("--self-made={}/{}", self.namespace, self.name),
+            CertificateSource::SelfSigned => arguments.extend([
+                format!("--self-signed={}/{}", self.namespace, self.name),
                 format!("--configuration={}", self.name),
                 "--yes".to_owned(),
                 format!("--host={}.{}.svc", self.name, self.namespace),
@@ -267,10 +267,10 @@ impl WebhookDeployment<'_> {
             },
             "volumeMounts": mounts,
         });
-        let is_self_made = matches!(self.certificate, CertificateSource::SelfMade);
+        let is_self_signed = matches!(self.certificate, CertificateSource::SelfSigned);
         let mut pod = json!({
             "serviceAccountName": self.name,
-            "automountServiceAccountToken": is_self_made,
+            "automountServiceAccountToken": is_self_signed,
             "terminationGracePeriodSeconds": GRACE,
             "securityContext": {
                 "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
@@ -304,7 +304,7 @@ impl WebhookDeployment<'_> {
     /// The arguments of `gantry webhook`, except those for the certificate.
     fn container_arguments(&self) -> Vec<String> {
         let mut arguments = vec!["webhook".to_owned(), format!("--listen=0.0.0.0:{PORT}")];
-        arguments.push(format!("--linger={LINGER}"));
+        arguments.push(format!("--shutdown-delay={SHUTDOWN_DELAY}"));
         arguments.push("--site=/etc/gantry/site.yaml".to_owned());
         let locks =
             (0..self.locks.len()).map(|n| format!("--lock=/etc/gantry/{}", lock_file_name(n)));

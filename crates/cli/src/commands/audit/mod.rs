@@ -124,7 +124,9 @@ pub(crate) struct AuditArgs {
 enum AuditCommand {
     /// Undo what an interrupted audit changed in the cluster.
     Restore(AuditRestoreArgs),
+    #[command(hide = true)]
     Sink(helpers::AuditSinkArgs),
+    #[command(hide = true)]
     WatchNode(helpers::AuditWatchNodeArgs),
 }
 

@@ -48,7 +48,7 @@ pub(crate) struct PolicyImagesArgs {
     #[arg(long, value_name = "FILE")]
     receipt: Vec<PathBuf>,
     /// A namespace to cover; may be given several times.
-    #[arg(long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Vec<Namespace>,
     /// Cover the namespaces with this label. Anyone who may label namespaces can then exempt one.
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "namespace")]

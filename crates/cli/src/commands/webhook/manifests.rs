@@ -36,7 +36,7 @@ pub(super) struct WebhookManifestsArgs {
     #[command(flatten)]
     locked: LockedFilesArgs,
     /// The namespace to run the webhook in.
-    #[arg(long, value_name = "NAMESPACE", default_value = NAMESPACE)]
+    #[arg(short, long, value_name = "NAMESPACE", default_value = NAMESPACE)]
     namespace: Namespace,
     /// The name of the webhook and its objects.
     #[arg(long, value_name = "NAME", default_value = NAME)]
@@ -154,7 +154,7 @@ fn choose_address(args: &WebhookManifestsArgs) -> Result<WebhookAddress> {
 }
 
 fn read_certificate(args: &WebhookManifestsArgs) -> Result<CertificateSource> {
-    let Some(ca) = &args.ca else { return Ok(CertificateSource::SelfMade) };
+    let Some(ca) = &args.ca else { return Ok(CertificateSource::SelfSigned) };
     let shown = ca.display();
     let pem = fs::read_to_string(ca)
         .map_err(|cause| CommandError::usage_error(format!("cannot read {shown}: {cause}")))?;

@@ -41,7 +41,7 @@ Examples:
   gantry webhook manifests --site site.yaml --apply
   kubectl label namespace shop gantry.dev/guard=enforce
   gantry webhook --site site.yaml --listen 0.0.0.0:8443 --tls-cert tls.crt --tls-key tls.key
-  gantry webhook --site site.yaml --self-made gantry-system/gantry-webhook --host 10.0.0.5
+  gantry webhook --site site.yaml --self-signed gantry-system/gantry-webhook --host 10.0.0.5
 
 What happens when the webhook is down, and how a cluster recovers: docs/webhook.md"
 )]
@@ -85,7 +85,7 @@ struct WebhookServeArgs {
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
     listen: String,
     /// The certificate chain as a PEM file; it is read again when it changes.
-    #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with = "self_made")]
+    #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with = "self_signed")]
     tls_cert: Option<PathBuf>,
     /// The private key as a PEM file.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
@@ -96,19 +96,20 @@ struct WebhookServeArgs {
         long,
         value_name = "NAMESPACE/SECRET",
         requires = "host",
-        required_unless_present = "tls_cert"
+        required_unless_present = "tls_cert",
+        alias = "self-made"
     )]
-    self_made: Option<String>,
+    self_signed: Option<String>,
     /// The DNS name or address of the webhook for the API server, which the certificate is made for.
-    #[arg(long, value_name = "HOST", requires = "self_made")]
+    #[arg(long, value_name = "HOST", requires = "self_signed")]
     host: Option<String>,
     /// The MutatingWebhookConfiguration to write the CA to.
     #[arg(long, value_name = "NAME", default_value = operator::webhook::manifests::NAME)]
     configuration: String,
     /// Continue to answer for this many seconds after SIGTERM, until the cluster uses another pod (0 to
     /// 60).
-    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=60))]
-    linger: u64,
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, alias = "linger", value_parser = clap::value_parser!(u64).range(0..=60))]
+    shutdown_delay: u64,
     #[command(flatten)]
     cluster: ClusterArgs,
 }
@@ -153,7 +154,7 @@ fn serve_webhook(context: &CommandContext, args: &WebhookServeArgs) -> Result<()
         context.ui.print_status("stopping; running requests may finish");
         // Endpoints are removed from a Service some time after the pod got SIGTERM; requests that still come
         // must be answered, since the API server refuses the pod otherwise.
-        tokio::time::sleep(Duration::from_secs(args.linger)).await;
+        tokio::time::sleep(Duration::from_secs(args.shutdown_delay)).await;
         running.drain_requests(DRAIN).await;
         Ok(())
     })
@@ -168,20 +169,20 @@ async fn obtain_certificate(
     if let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) {
         return Ok(TlsFiles { certificate: certificate.clone(), key: key.clone() });
     }
-    let (Some(self_made), Some(host)) = (&args.self_made, &args.host) else {
+    let (Some(self_signed), Some(host)) = (&args.self_signed, &args.host) else {
         return Err(CommandError::usage_error(
-            "a certificate is needed: give --tls-cert and --tls-key, or --self-made and --host",
+            "a certificate is needed: give --tls-cert and --tls-key, or --self-signed and --host",
         ));
     };
-    let (namespace, secret) = self_made.split_once('/').ok_or_else(|| {
+    let (namespace, secret) = self_signed.split_once('/').ok_or_else(|| {
         CommandError::usage_error(format!(
-            "--self-made {self_made}: write NAMESPACE/SECRET, such as gantry-system/gantry-webhook"
+            "--self-signed {self_signed}: write NAMESPACE/SECRET, such as gantry-system/gantry-webhook"
         ))
     })?;
     let namespace = namespace.parse::<Namespace>()?.to_string();
     // Checked and written as the host of a URL, in which form it gets into the certificate.
     let host = host_of_url(&format!("https://{host}"))?;
-    let doing = format!("keep the webhook's certificate in the Secret {self_made}");
+    let doing = format!("keep the webhook's certificate in the Secret {self_signed}");
     let cluster =
         clusters::open_cluster_to_write(context, &args.cluster, Some(site), &doing).await?;
     let keep = CertificateKeeper {
