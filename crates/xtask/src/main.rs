@@ -19,7 +19,7 @@ usage: cargo xtask <task>
                    --dev (quick to build, for tests), --target TRIPLE (another architecture)
   layers           a crate depends on lower layers only, no module cycles (docs/ARCHITECTURE.md)
   vocabulary       shares of type names with two meanings, of one-word functions, of comments inside
-                   functions; --list prints every item
+                   functions; --check fails on too many shared names, --list prints all
 ";
 
 fn main() -> ExitCode {

@@ -1,6 +1,6 @@
 //! `cargo xtask vocabulary`: how far the code's names explain themselves. Counts the type names that
 //! stand for two things or more, the functions whose name is a single word, and the comments inside
-//! functions, over `crates/*/src` (tests, `testkit` and `xtask` included: newcomers read them too).
+//! functions, over `crates/*/src` (`testkit` and `xtask` included: newcomers read them too).
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -13,6 +13,10 @@ use syn::visit::{self, Visit};
 
 /// Names that every crate has and every reader of Rust knows: reported, but not held against anybody.
 const CONVENTIONAL_TYPES: &[&str] = &["Error", "Result", "Args", "Err", "Output", "Item", "Target"];
+
+/// What CI lets pass, in thousandths of all type names: rustls has 30 to 90, and above that a reader
+/// has to look up which of several things a name stands for.
+const MOST_SHARED_TYPES: usize = 80;
 
 /// One named item of the source.
 pub(crate) struct Item {
@@ -43,17 +47,30 @@ struct Inventory {
     comment_lines: usize,
 }
 
-/// Prints the three shares, or with `--list` every item as tab-separated lines.
+/// Prints the three shares; with `--check` fails where too many type names are shared; with `--list`
+/// prints every item as tab-separated lines.
 pub(crate) fn report(mut arguments: impl Iterator<Item = String>) -> Result<(), Box<dyn Error>> {
     let inventory = read_workspace(Path::new("crates"))?;
     match arguments.next().as_deref() {
         None => print!("{}", summarise(&inventory)),
+        Some("--check") => {
+            print!("{}", summarise(&inventory));
+            let types = count_types(&inventory);
+            let shared = types.values().filter(|count| **count > 1).count();
+            if per_mille(shared, types.len()) > MOST_SHARED_TYPES {
+                return Err(
+                    "too many type names stand for two things: rename them to what they are".into(),
+                );
+            }
+        }
         Some("--list") => {
             for item in &inventory.items {
                 println!("{}", item.as_line());
             }
         }
-        Some(other) => return Err(format!("unknown option {other}; the only one is --list").into()),
+        Some(other) => {
+            return Err(format!("unknown option {other}; there are --check and --list").into());
+        }
     }
     Ok(())
 }
@@ -76,19 +93,20 @@ impl Item {
     }
 }
 
-fn summarise(inventory: &Inventory) -> String {
-    let mut types: BTreeMap<&str, usize> = BTreeMap::new();
-    let (mut functions, mut one_word) = (0, 0);
-    for item in &inventory.items {
-        match item.kind {
-            Kind::Module => {}
-            Kind::Type => *types.entry(&item.name).or_default() += 1,
-            Kind::Function => {
-                functions += 1;
-                one_word += usize::from(!item.name.contains('_'));
-            }
-        }
+/// How many items each type name stands for.
+fn count_types(inventory: &Inventory) -> BTreeMap<&str, usize> {
+    let mut types = BTreeMap::new();
+    for item in inventory.items.iter().filter(|item| item.kind == Kind::Type) {
+        *types.entry(item.name.as_str()).or_default() += 1;
     }
+    types
+}
+
+fn summarise(inventory: &Inventory) -> String {
+    let types = count_types(inventory);
+    let functions = inventory.items.iter().filter(|item| item.kind == Kind::Function);
+    let one_word = functions.clone().filter(|item| !item.name.contains('_')).count();
+    let functions = functions.count();
     let mut shared: Vec<_> = types.iter().filter(|(_, count)| **count > 1).collect();
     shared.sort_by(|left, right| right.1.cmp(left.1).then(left.0.cmp(right.0)));
     let conventional = shared.iter().filter(|(name, _)| CONVENTIONAL_TYPES.contains(name)).count();
@@ -120,8 +138,12 @@ fn summarise(inventory: &Inventory) -> String {
 
 /// `percent(1, 8)` is `12.5 %`.
 fn percent(part: usize, total: usize) -> String {
-    let per_mille = (part * 1000 + total / 2) / total.max(1);
-    format!("{}.{} %", per_mille / 10, per_mille % 10)
+    let share = per_mille(part, total);
+    format!("{}.{} %", share / 10, share % 10)
+}
+
+fn per_mille(part: usize, total: usize) -> usize {
+    (part * 1000 + total / 2) / total.max(1)
 }
 
 fn read_workspace(crates: &Path) -> Result<Inventory, Box<dyn Error>> {
