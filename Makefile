@@ -31,7 +31,7 @@ setup:
 
 lint:
 	cargo fmt --all --check
-	cargo xtask layers
+	cargo lint layers
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 
 # Side by side with skopeo, crane, regctl and cp: writes docs/benchmarks.md.

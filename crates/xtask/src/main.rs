@@ -5,8 +5,7 @@
 mod bench;
 mod charts;
 mod dist;
-mod layers;
-mod vocabulary;
+mod lint;
 
 use std::process::ExitCode;
 
@@ -17,9 +16,8 @@ usage: cargo xtask <task>
   charts           find, move and prove over real charts; writes docs/charts.md
   dist [OPTIONS]   the static binary that Gantry's image is made of, in target/dist:
                    --dev (quick to build, for tests), --target TRIPLE (another architecture)
-  layers           a crate depends on lower layers only, no module cycles (docs/ARCHITECTURE.md)
-  vocabulary       shares of type names with two meanings, of one-word functions, of comments inside
-                   functions; --check fails on too many shared names, --list prints all
+  layers           layers of crates and module cycles (`cargo lint layers`)
+  vocabulary       what names say (`cargo lint vocabulary`)
 ";
 
 fn main() -> ExitCode {
@@ -28,8 +26,8 @@ fn main() -> ExitCode {
         Some("bench") => bench::run(std::env::args().nth(2).as_deref()),
         Some("charts") => charts::measure().map_err(Into::into),
         Some("dist") => dist::build(std::env::args().skip(2)),
-        Some("layers") => layers::check(),
-        Some("vocabulary") => vocabulary::report(std::env::args().skip(2)),
+        Some("floors") => lint::run_check("layers", std::iter::empty()),
+        Some(check @ ("layers" | "vocabulary")) => lint::run_check(check, std::env::args().skip(2)),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

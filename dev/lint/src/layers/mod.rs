@@ -1,4 +1,4 @@
-//! `cargo xtask layers`: a crate depends on lower layers only, and inside a crate no files need each
+//! `cargo lint layers`: a crate depends on lower layers only, and inside a crate no files need each
 //! other, so that a change is looked for above, never below (docs/ARCHITECTURE.md).
 
 mod crates;

@@ -1,4 +1,4 @@
-//! `cargo xtask vocabulary`: how far the code's names explain themselves. Counts the type names that
+//! `cargo lint vocabulary`: how far the code's names explain themselves. Counts the type names that
 //! stand for two things or more, the functions whose name is a single word, and the comments inside
 //! functions, over `crates/*/src` (`testkit` and `xtask` included: newcomers read them too).
 

@@ -46,9 +46,8 @@ pub(super) fn check(folder: &Path) -> Result<(usize, Vec<String>), Box<dyn Error
             .ok_or_else(|| format!("{}: the package is not called {PREFIX}…", path.display()))?;
         seen += 1;
         let Some(own) = layers.get(name) else {
-            wrong.push(format!(
-                "{name} has no layer: give it one in crates/xtask/src/layers/crates.rs"
-            ));
+            wrong
+                .push(format!("{name} has no layer: give it one in dev/lint/src/layers/crates.rs"));
             continue;
         };
         let dependencies = manifest.get("dependencies").and_then(|value| value.as_table());
