@@ -1,5 +1,5 @@
 # The two commands of the README, and what developers run between them.
-.PHONY: demo test test-cluster test-fast build setup lint bench cluster-up cluster-down
+.PHONY: demo test test-cluster test-fast build setup lint bench book cluster-up cluster-down
 
 # Sets up what it needs, builds, runs the main job on the embedded default.
 demo:
@@ -12,7 +12,7 @@ test:
 	dev/setup test
 	dev/run-tests
 
-# What needs a real Kubernetes: starts one (root; see CONTRIBUTING.md), runs those tests, takes it away.
+# What needs a real Kubernetes: starts one (root; see docs/development/cluster.md), runs those tests, takes it away.
 test-cluster:
 	dev/setup test
 	dev/setup cluster
@@ -34,12 +34,17 @@ lint:
 	cargo lint layers
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 
-# Side by side with skopeo, crane, regctl and cp: writes docs/benchmarks.md.
+# Side by side with skopeo, crane, regctl and cp: writes docs/explanation/benchmarks.md.
 bench:
 	dev/setup test
 	cargo xtask bench
 
-# A real Kubernetes on this machine, for tests and for looking around; needs root. See CONTRIBUTING.md.
+# The documentation: target/book/index.html, with all links checked.
+book:
+	dev/setup book
+	dev/build-book
+
+# A real Kubernetes on this machine, for tests and for looking around; needs root. See docs/development/cluster.md.
 cluster-up:
 	dev/setup cluster
 	dev/cluster up

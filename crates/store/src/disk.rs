@@ -6,7 +6,7 @@ use std::io::{self, Write};
 /// large folios, a write of 128 KiB asks for as much memory in one piece, which a busy machine has
 /// to find, and a virtual one has often given back to its host. Measured on Linux 6.18 in a virtual
 /// machine, 1.2 GB to ext4: 0.3 s with 32 or 64 KiB, 1 to 3 s with 128 KiB and more
-/// (docs/benchmarks.md). Below, system calls would begin to count.
+/// (docs/explanation/benchmarks.md). Below, system calls would begin to count.
 const PIECE: usize = 64 << 10;
 
 /// As [`Write::write_in_pieces`], but at most 64 KiB per system call.

@@ -12,8 +12,8 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask <task>
 
-  bench [ROUNDS]   side by side with skopeo, crane and regctl; writes docs/benchmarks.md
-  charts           find, move and prove over real charts; writes docs/charts.md
+  bench [ROUNDS]   side by side with skopeo, crane and regctl; writes docs/explanation/benchmarks.md
+  charts           find, move and prove over real charts; writes docs/explanation/charts.md
   dist [OPTIONS]   the static binary that Gantry's image is made of, in target/dist:
                    --dev (quick to build, for tests), --target TRIPLE (another architecture)
   layers           layers of crates and module cycles (`cargo lint layers`)

@@ -40,7 +40,7 @@ Examples:
   gantry evidence -o ./evidence --from /media/disk             # from bundle files, into a folder
   gantry evidence verify evidence.tar.zst --trust minisign.pub
 
-The content of the archive, and how to read it without Gantry: docs/evidence.md"
+The content of the archive, and how to read it without Gantry: docs/reference/evidence.md"
 )]
 pub(crate) struct EvidenceArgs {
     #[command(subcommand)]

@@ -21,7 +21,7 @@ pub const NAMESPACE: &str = "gantry-system";
 
 /// The port that its pods listen on: above 1024, since they have no privileges.
 const PORT: u16 = 8443;
-/// Gantry's image runs as this user (`docs/image.md`).
+/// Gantry's image runs as this user (`docs/reference/image.md`).
 const USER: u32 = 65532;
 /// How many seconds a pod that is to end goes on listening, until the Service has removed it from
 /// its addresses.

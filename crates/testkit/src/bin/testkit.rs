@@ -2,9 +2,10 @@
 //! as its standard input is open.
 //!
 //! ```text
-//! testkit world FOLDER [fast|slow]   registries, Hub and configuration; FOLDER/world.env has their addresses
-//! testkit images [fast|slow|cluster] makes the images, if they are not made yet, and lists them
-//! testkit models FOLDER              FOLDER/{gguf,ollama,hub}: what the cluster's servers load
+//! testkit world FOLDER [fast|slow|cluster] registries, Hub and configuration; FOLDER/world.env has their
+//!                                          addresses. cluster: the nodes of dev/cluster trust the site's registry
+//! testkit images [fast|slow|cluster]       makes the images, if they are not made yet, and lists them
+//! testkit models FOLDER                    FOLDER/{gguf,ollama,hub}: what the cluster's servers load
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's results and its usage")]
 
@@ -13,7 +14,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use gantry_testkit::{TestEnvironment, TestImages, workloads};
+use gantry_testkit::{TestCluster, TestEnvironment, TestHub, TestImages, TestRegistry, workloads};
 
 fn main() -> ExitCode {
     // A panic here is a tool that is missing: its words are enough, where it happened is noise.
@@ -25,18 +26,32 @@ fn main() -> ExitCode {
             serve_environment(Path::new(folder), &TestEnvironment::fast())
         }
         ["world", folder, "slow"] => serve_environment(Path::new(folder), &TestEnvironment::slow()),
+        ["world", folder, "cluster"] => serve_cluster_environment(Path::new(folder)),
         ["images"] | ["images", "fast"] => print_images(&TestImages::fast()),
         ["images", "slow"] => print_images(&TestImages::slow()),
         ["images", "cluster"] => print_images(&TestImages::cluster()),
         ["models", folder] => build_models(Path::new(folder)),
         _ => {
             eprintln!(
-                "usage: testkit world FOLDER [fast|slow] | testkit images [fast|slow|cluster] | \
+                "usage: testkit world FOLDER [fast|slow|cluster] | testkit images [fast|slow|cluster] | \
                  testkit models FOLDER"
             );
             ExitCode::from(2)
         }
     }
+}
+
+/// The environment of the cluster tests: a site's registry that the cluster's nodes reach and trust.
+fn serve_cluster_environment(folder: &Path) -> ExitCode {
+    let cluster = TestCluster::from_environment();
+    let world = TestEnvironment::from_parts(
+        TestImages::cluster(),
+        TestRegistry::builder(),
+        TestHub::builder().minilm(),
+    );
+    let world = world.with_site(TestRegistry::builder().address(cluster.host()));
+    let _trust = cluster.trust_registry(world.site());
+    serve_environment(folder, &world)
 }
 
 fn serve_environment(folder: &Path, world: &TestEnvironment) -> ExitCode {

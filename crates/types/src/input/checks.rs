@@ -1,5 +1,5 @@
 //! `checks:` of `gantry.yaml`, the requests that `gantry check` sends to what is deployed, and the
-//! format of `rules/inference.yaml`, by which it recognises model servers. See `docs/check.md`.
+//! format of `rules/inference.yaml`, by which it recognises model servers. See `docs/reference/checks.md`.
 
 use std::time::Duration;
 

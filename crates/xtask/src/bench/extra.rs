@@ -82,7 +82,7 @@ pub(super) fn starts(ground: &Ground) -> Result<Vec<Start>, Box<dyn Error>> {
     let run = ground.run()?;
     ground.prepare("gantry fetch && gantry pack -o volumes", run.folder())?;
     ground.prepare("gantry pack -o small --file-size 64MiB", run.folder())?;
-    [("the store", "store"), ("one volume", "volumes"), ("volumes of 64 MiB", "small")]
+    [("the store", "store"), ("one bundle file", "volumes"), ("bundle files of 64 MiB", "small")]
         .into_iter()
         .map(|(what, path)| Ok(Start { what, ready: ready(ground, path, run.folder())? }))
         .collect()

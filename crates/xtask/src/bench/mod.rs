@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: the main job on the slow images, side by side with skopeo, crane, regctl and
-//! the floor, and what the design promises beyond that. The result is `docs/benchmarks.md`.
+//! the floor, and what the design promises beyond that. The result is `docs/explanation/benchmarks.md`.
 //!
 //! ```text
 //!  testkit's images ──▶ a docker-registry ──Tool, Step──▶ measure ──▶ Results ──▶ report

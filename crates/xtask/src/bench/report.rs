@@ -1,6 +1,6 @@
-//! `docs/benchmarks.md`: everything that was measured as tables, and what was to be reached.
+//! `docs/explanation/benchmarks.md`: everything that was measured as tables, and goals.
 //!
-//! What people wrote behind [`NOTES`] stays when the document is made anew.
+//! What people wrote below [`NOTES`] is kept when the document is generated again.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use super::Results;
 use super::measure::{self, Sample};
 use super::tool::{Step, Tool};
 
-pub(super) const PATH: &str = "docs/benchmarks.md";
+pub(super) const PATH: &str = "docs/explanation/benchmarks.md";
 /// From this line on the document is written by hand.
 const NOTES: &str = "## What is behind the numbers";
 const MEGABYTE: f64 = 1e6;
@@ -37,11 +37,11 @@ fn head(results: &Results) -> String {
     let (images, blobs, bytes) = results.corpus;
     let mut text = format!(
         "# Benchmarks\n\n\
-         Written by `cargo xtask bench {}` (`make bench`); the last section by hand. Medians over {} \
-         round(s) with the order of the tools moved on by one each round, and turned every other; in brackets the fastest and \
-         the slowest round. Every run begins with a fresh folder, a fresh registry to load into and \
-         a synced disk and touched memory. The registries run on the same cores as the tools; their work is in nobody's \
-         CPU seconds, but in everybody's wall time.\n\n\
+         Written by `cargo xtask bench {}` (`make bench`); the last section by hand. Medians of {} \
+         rounds; the order of the tools changes each round. In brackets the fastest and the slowest round. Every run \
+         starts with an empty folder, an empty registry to load into, a synced disk and touched memory. The \
+         registries run on the same cores as the tools: their work is in nobody's CPU seconds, but in everybody's \
+         wall time. *floor* is the least that any tool must do: `cp` and one sha256.\n\n\
          - corpus: the slow images of testkit, {images} images, {blobs} different blobs, {:.0} MB\n\
          - machine: {}; {}; {}\n\
          - load averages before the first round: {} ({})\n",
@@ -76,7 +76,7 @@ fn targets(results: &Results) -> String {
     let killed = results.kills.iter().map(share).fold(0.0, f64::max);
     let ready = results.starts.iter().map(|start| start.ready).fold(0.0, f64::max);
 
-    let mut rows = Rows::new(&["aim", "limit", "measured", ""]);
+    let mut rows = Rows::new(&["goal", "limit", "measured", ""]);
     let mut row = |aim: &str, limit: f64, measured: f64, unit: &str| {
         let reached = if measured <= limit { "reached" } else { "**not reached**" };
         rows.push(&[
@@ -96,7 +96,7 @@ fn targets(results: &Results) -> String {
     row("peak memory ≤ 80 MB, 4 GiB blob included", 80.0, memory / MEGABYTE, "MB");
     row("after kill -9 < 1 % fetched again (the worst kill)", 1.0, killed * 100.0, "%");
     row("serve ready in under 2 s (the slowest)", 2.0, ready, "s");
-    format!("## What was to be reached\n\n{}", rows.text)
+    format!("## Goals\n\n{}", rows.text)
 }
 
 fn steps(results: &Results) -> String {

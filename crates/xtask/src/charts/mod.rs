@@ -1,5 +1,5 @@
 //! `cargo xtask charts`: runs the real charts through find, move and prove, each with a few
-//! realistic values of our own (`crates/xtask/charts/*.yaml`), and writes `docs/charts.md`.
+//! realistic values of our own (`crates/xtask/charts/*.yaml`), and writes `docs/explanation/charts.md`.
 
 mod ground;
 mod scan;
@@ -84,13 +84,15 @@ pub(crate) fn measure() -> Result<(), String> {
     }
     let load = format!("{before} before, {} after", load());
     println!("{} Load average: {load}.", table::limits(&rows));
-    let document = root.join("docs/charts.md");
+    let document = root.join("docs/explanation/charts.md");
     std::fs::create_dir_all(root.join("docs")).map_err(|error| error.to_string())?;
     std::fs::write(&document, table::document(&rows, &load))
         .map_err(|error| format!("{} cannot be written: {error}", document.display()))?;
     let is_wrong = |row: &&Row| row.verdict == ProofVerdict::Refuted || !row.refuted.is_empty();
     match rows.iter().find(is_wrong) {
-        Some(row) => Err(format!("{} is refuted; see above and docs/charts.md", row.name)),
+        Some(row) => {
+            Err(format!("{} is refuted; see above and docs/explanation/charts.md", row.name))
+        }
         None => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! `docs/charts.md`, from what was measured.
+//! `docs/explanation/charts.md`, from what was measured.
 
 use std::fmt::Write as _;
 
@@ -7,16 +7,16 @@ use super::{LIMIT_FIND, LIMIT_MOVE, Row};
 /// The whole document. `load` is the machine's load average before and after.
 pub(super) fn document(rows: &[Row], load: &str) -> String {
     let mut text = format!(
-        "# Real charts\n\nWritten by `cargo xtask charts` (release build) from the charts of \
-        `GANTRY_CHARTS`, each with the values in `crates/xtask/charts/`. Images are counted once, by their \
-        surest find; places are everywhere that a render names an image. Times are medians of {} runs, as \
-        multiples of one `helm template` of the same chart that was run right before, as a person types it \
-        (Gantry gives its own helm `GOGC=400`); *own* is what find takes itself when the renders cost nothing. Renders run side by side, so on a machine that is busy with other \
-        work read the multiples with the column of renders. Load average of this run: {load}.\n\n\
-        *Scan* is a plain look for words that look like images, which knows nothing of Gantry: at the render \
-        (all found?), at the render with the overlay (all but the leftovers at the site?) and behind the \
+        "# Real charts\n\nWritten by `cargo xtask charts` (release build) from the charts in \
+        `GANTRY_CHARTS`, each with the values in `crates/xtask/charts/`. An image is counted once, by its \
+        highest confidence; *locations* are all places where a render names an image. Times are medians of {} runs, as \
+        multiples of one `helm template` of the same chart that ran right before \
+        (Gantry gives its own helm `GOGC=400`); *own* is the time of finding images without the renders. Renders run in \
+        parallel, so on a busy machine compare the multiples with the number of renders. Load average of this run: {load}.\n\n\
+        *Scan* is a plain search for words that look like images, which knows nothing of Gantry: in the render \
+        (were all found?), in the render with the overlay (all but the leftovers at the site?) and after the \
         post-renderer (all at the site?).\n\n\
-        | chart | certain | likely | possible | places | moved by overlay | values set | overlay | \
+        | chart | certain | likely | possible | locations | moved by overlay | values set | overlay | \
         post-renderer | scan | helm, s | find | own, ms | move and prove | renders |\n\
         |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
         super::RUNS
@@ -44,7 +44,7 @@ pub(super) fn document(rows: &[Row], load: &str) -> String {
     let sum = |of: fn(&Row) -> usize| rows.iter().map(of).sum::<usize>();
     let _ = writeln!(
         text,
-        "\nTogether {} places, {} moved by overlay alone with {} values. {}\n\n## Leftovers\n",
+        "\nTogether {} locations, {} moved by the overlay alone with {} values. {}\n\n## Leftovers\n",
         sum(|row| row.places),
         sum(|row| row.moved),
         sum(|row| row.lines),

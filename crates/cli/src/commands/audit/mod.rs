@@ -54,7 +54,7 @@ Examples:
   helm template ./my-chart | gantry audit --manifests - --no-live
   gantry audit restore
 
-What an audit can and cannot see, and what it changes: docs/audit.md")]
+What an audit can and cannot see, and what it changes: docs/explanation/audit.md")]
 pub(crate) struct AuditArgs {
     #[command(subcommand)]
     part: Option<AuditCommand>,

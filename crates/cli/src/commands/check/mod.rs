@@ -35,7 +35,7 @@ Examples:
   gantry check --site site.yaml --only node-pull --only dns
   gantry check --site site.yaml --skip models --junit report.xml --output json
 
-A list of all checks, and how to declare your own: docs/check.md")]
+A list of all checks, and how to declare your own: docs/reference/checks.md")]
 pub(crate) struct CheckArgs {
     /// The releases to check [default: all of gantry.lock].
     #[arg(value_name = "RELEASE")]

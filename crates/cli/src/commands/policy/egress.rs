@@ -35,7 +35,7 @@ Examples:
   gantry policy egress --site site.yaml --namespace shop --allow 169.254.20.10:53/udp   # node-local DNS
   gantry policy egress --site site.yaml --namespace shop --allow-namespace databases:5432
 
-What the policies cover and what they do not: docs/policy.md")]
+What the policies cover and what they do not: docs/reference/policy.md")]
 pub(crate) struct PolicyEgressArgs {
     /// A chart to examine: oci://…, a folder, a .tgz, or the URL of a repository followed by the chart's
     /// name.

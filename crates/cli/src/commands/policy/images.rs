@@ -35,7 +35,7 @@ Examples:
   gantry policy images --site site.yaml --kind gatekeeper -o policy.yaml
   gantry policy images --site site.yaml --lock gantry.lock --lock old.lock   # while an update rolls out
 
-What each kind of policy admits, its limits, and how to test it: docs/policy.md")]
+What each kind of policy admits, its limits, and how to test it: docs/reference/policy.md")]
 pub(crate) struct PolicyImagesArgs {
     /// The site file (site.yaml): its registry and naming.
     #[arg(long, value_name = "FILE")]

@@ -43,7 +43,7 @@ Examples:
   gantry webhook --site site.yaml --listen 0.0.0.0:8443 --tls-cert tls.crt --tls-key tls.key
   gantry webhook --site site.yaml --self-signed gantry-system/gantry-webhook --host 10.0.0.5
 
-What happens when the webhook is down, and how a cluster recovers: docs/webhook.md"
+What happens when the webhook is down, and how a cluster recovers: docs/how-to/webhook.md"
 )]
 pub(crate) struct WebhookArgs {
     #[command(subcommand)]
