@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole way once, on real input: what `make demo` runs after dev/setup and a build.
 #
-# A registry that stands for docker.io, ghcr.io and quay.io, a Hugging Face Hub with a real 91 MB
+# A registry in place of docker.io, ghcr.io and quay.io, a Hugging Face Hub with a real 91 MB
 # model, and a site's registry run on loopback for as long as this script does. The chart of
 # examples/umbrella, its images and the model are locked, fetched, packed, verified, loaded and
 # served; at the end one image and the model are pulled from the depot by skopeo and huggingface_hub
@@ -25,38 +25,38 @@ main() {
   start_world
   note "docker.io, ghcr.io and quay.io are $UPSTREAM, huggingface.co is $HUB, the site's registry is $SITE"
 
-  # A copy: the lock and the volumes are not to lie in the source tree.
+  # A copy, so that the lock and the bundle files are not written to the source tree.
   cp -R "$here/umbrella" "$work/umbrella"
   cd "$work/umbrella"
   export GANTRY_CONFIG GANTRY_STORE="$work/store"
 
-  say "Outside: what is asked for (gantry.yaml), and every digest of it (gantry.lock)"
+  say "With internet access: gantry.yaml is resolved to gantry.lock, with every digest"
   show "$gantry" lock
   show "$gantry" plan
 
-  say "Outside: everything into the store, each blob once, then into volumes of 64 MiB"
+  say "With internet access: everything into the store, each blob once, then into bundle files of 64 MiB"
   show "$gantry" fetch
   show "$gantry" pack --file-size 64MiB -o "$work/media"
   show ls -l "$work/media"
 
-  say "═══ the gap: the volumes are carried; the store and the network stay behind ═══"
+  say "═══ the air gap: the bundle files are carried; the store and the network stay behind ═══"
   rm -rf "$GANTRY_STORE"
   export GANTRY_STORE="$work/no-store-inside"
-  volumes=("$work"/media/*.gantry)
+  bundle=("$work"/media/*.gantry)
 
-  say "Inside: whole? then into the site's registry, straight from the volumes"
-  show "$gantry" verify "${volumes[@]}"
-  show "$gantry" load "${volumes[@]}" --to "$SITE/site"
+  say "At the site: verify, then load into the site's registry, straight from the bundle files"
+  show "$gantry" verify "${bundle[@]}"
+  show "$gantry" load "${bundle[@]}" --to "$SITE/site"
   show skopeo list-tags --tls-verify=false "docker://$SITE/site/library/nginx"
 
-  say "Inside: the values that make the chart run from there, and the proof that nothing points outside"
+  say "At the site: the values that point the chart at this registry, and the proof that nothing points outside"
   show "$gantry" relocate . -f values-offline.yaml --to "$SITE/site" -o overlay.yaml
   show cat overlay.yaml
 
-  say "Inside, with every network but loopback gone: the depot serves from the volumes"
+  say "At the site, with no network but loopback: the depot serves from the bundle files"
   # shellcheck disable=SC2016
   unshare --net --map-root-user -- sh -c 'ip link set lo up && exec "$@"' sh \
-    bash "$here/demo.sh" --inside "$work" "${volumes[@]}"
+    bash "$here/demo.sh" --inside "$work" "${bundle[@]}"
 
   say "Done. The same way with your own chart: see the tour in README.md"
 }
