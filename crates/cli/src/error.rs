@@ -108,6 +108,20 @@ impl CommandError {
     }
 }
 
+/// The message of an error with those of its causes, each once.
+fn describe_with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let own = cause.to_string();
+        if !text.contains(&own) {
+            text.push_str(&format!(": {own}"));
+        }
+        next = cause.source();
+    }
+    text
+}
+
 /// Prints the error and returns its exit code.
 pub(crate) fn report_error(error: &CommandError) -> ExitCode {
     ui::print_error(error.kind.as_str(), &error.message, &error.hints);
@@ -292,14 +306,6 @@ impl From<deploy::evidence::Error> for CommandError {
     }
 }
 
-impl From<deploy::Error> for CommandError {
-    fn from(error: deploy::Error) -> Self {
-        match error {
-            error @ deploy::Error::Junit { .. } => Self::failure(error.to_string()),
-        }
-    }
-}
-
 impl From<operator::Error> for CommandError {
     fn from(error: operator::Error) -> Self {
         use operator::Error as E;
@@ -336,9 +342,9 @@ impl From<egress::Error> for CommandError {
     }
 }
 
-impl From<deploy::release::Error> for CommandError {
-    fn from(error: deploy::release::Error) -> Self {
-        use deploy::release::Error as E;
+impl From<deploy::Error> for CommandError {
+    fn from(error: deploy::Error) -> Self {
+        use deploy::Error as E;
         match error {
             E::Cluster(error) => error.into(),
             E::Helm(error) => error.into(),
@@ -346,8 +352,8 @@ impl From<deploy::release::Error> for CommandError {
             // An image from outside the site is a failed proof, the same as in `gantry relocate`.
             E::Outside { .. } => Self::new(ErrorKind::Integrity, error.to_string()),
             E::NotOurs { .. } | E::NoCredential { .. } => Self::usage_error(error.to_string()),
-            E::NotReady { .. } | E::Refused { .. } | E::Lost { .. } => {
-                Self::failure(error.to_string())
+            E::NotReady { .. } | E::Refused { .. } | E::Lost { .. } | E::Junit { .. } => {
+                Self::failure(describe_with_causes(&error))
             }
         }
     }

@@ -346,11 +346,11 @@ impl DeployRun<'_> {
     /// Adds hints for what to do about a release that failed.
     fn add_failure_hints(
         &self,
-        error: deploy::release::Error,
+        error: deploy::Error,
         planned: &PlannedRelease,
         done: &[DeployedRelease],
     ) -> CommandError {
-        let is_not_ready = matches!(error, deploy::release::Error::NotReady { .. });
+        let is_not_ready = matches!(error, deploy::Error::NotReady { .. });
         let mut error = CommandError::from(error);
         if is_not_ready && !self.args.rollback {
             error = error.with_hint(format!(

@@ -24,7 +24,7 @@ pub fn print_junit(report: &CheckReport) -> Result<String> {
         suite.add_test_cases(findings.into_iter().map(build_test_case));
         junit.add_test_suite(suite);
     }
-    junit.to_string().map_err(|cause| Error::Junit { cause: cause.to_string() })
+    junit.to_string().map_err(|cause| Error::Junit { cause })
 }
 
 /// Converts a finding into a test case.

@@ -13,6 +13,7 @@ mod images;
 mod infer;
 pub mod junit;
 mod model_targets;
+mod model_verifier;
 mod node_pull;
 mod nodes;
 mod pods;
@@ -22,145 +23,19 @@ mod registry;
 mod release;
 mod report;
 mod rights;
+mod run;
 mod running;
+mod site_registry;
 mod storage;
+mod subject;
 mod workloads;
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use cluster::Cluster;
-use futures::future::{FutureExt as _, LocalBoxFuture, join_all};
-use types::input::checks::DeclaredCheck;
-use types::lock::Lock;
-
-use crate::inference::recognise::InferenceRules;
-use node_pull::NodePodChecks;
-
 pub use finding::{CheckFinding, CheckName, CheckPhase, FindingState};
-pub use model_targets::{CheckedModelTarget, InClusterVerifier, ModelVerification, TargetVerifier};
-pub use registry::SiteRegistry;
+pub use model_verifier::{
+    CheckedModelTarget, InClusterVerifier, ModelVerification, TargetVerifier,
+};
 pub use release::CheckedRelease;
 pub use report::{CheckReport, CheckVerdict, FindingCounts};
-
-/// The deadline of a check that only asks the API server.
-const QUICK: Duration = Duration::from_secs(60);
-/// The deadline of a check that asks the registry: enough for thousands of images.
-const REGISTRY: Duration = Duration::from_mins(10);
-/// The deadline for one pod on each node, with its image pull.
-const NODES: Duration = Duration::from_mins(10);
-/// The deadline for reading all models: enough for terabytes on a slow volume.
-const MODELS: Duration = Duration::from_hours(24);
-/// The deadline for all first inferences together; each one has a deadline of its own.
-const INFERENCE: Duration = Duration::from_hours(5);
-
-/// What is checked, and with which expectations.
-pub struct CheckSubject {
-    /// The cluster.
-    pub cluster: Cluster,
-    /// The site's registry; absent without a site file, and then what concerns it is skipped.
-    pub registry: Option<SiteRegistry>,
-    /// The storage class that `site.yaml` names.
-    pub storage_class: Option<String>,
-    /// The lock; absent if there is none.
-    pub lock: Option<Lock>,
-    /// The releases that are, or will be, deployed.
-    pub releases: Vec<CheckedRelease>,
-    /// Whether the releases have to be deployed already.
-    pub deployed: ReleaseExpectation,
-    /// The checks that `gantry.yaml` declares.
-    pub checks: Vec<DeclaredCheck>,
-    /// The rules that recognise model servers.
-    pub servers: InferenceRules,
-    /// The targets where models should be.
-    pub models: Vec<CheckedModelTarget>,
-    /// Files with additional CA certificates, for checks of URLs.
-    pub ca: Vec<PathBuf>,
-}
-
-/// Whether releases have to be deployed already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReleaseExpectation {
-    /// They have to: a missing one is a failure.
-    Required,
-    /// They need not be: a missing one is skipped.
-    Optional,
-}
-
-/// Removes the pods that an interrupted run of this process left in the cluster.
-pub async fn remove_check_pods(subject: &CheckSubject) {
-    node_pull::remove_node_pods(subject).await;
-}
-
-/// Runs the named checks side by side, each with its own deadline.
-pub async fn run_checks(subject: &CheckSubject, names: &[CheckName]) -> CheckReport {
-    // First and alone: if the API server does not answer, every other check would only report that.
-    let reachable = api::read_server_version(subject).await;
-    let is_reachable = reachable.is_ok();
-    let nodes = NodePodChecks::default();
-    let all = CheckName::ALL.into_iter().filter(|name| names.contains(name)).map(|name| {
-        let api = &reachable;
-        let nodes = &nodes;
-        async move {
-            match name {
-                CheckName::Api => api::judge_server_version(subject, api),
-                _ if !is_reachable => {
-                    let why = "the API server does not answer";
-                    vec![CheckFinding::skipped(name, "cluster", name.as_str(), why)]
-                }
-                name => run_with_deadline(name, start_check(subject, name, nodes)).await,
-            }
-        }
-    });
-    let findings = join_all(all).await.into_iter().flatten().collect();
-    CheckReport::new(subject.cluster.context(), subject.cluster.server(), findings)
-}
-
-/// Starts a check. Boxed on the local thread, as the futures borrow and differ in type.
-fn start_check<'a>(
-    subject: &'a CheckSubject,
-    name: CheckName,
-    probes: &'a NodePodChecks,
-) -> LocalBoxFuture<'a, Vec<CheckFinding>> {
-    match name {
-        CheckName::Api => async { Vec::new() }.boxed_local(),
-        CheckName::Rights => rights::check_rights(subject).boxed_local(),
-        CheckName::Nodes => nodes::check_nodes(subject).boxed_local(),
-        CheckName::Storage => storage::check_storage(subject).boxed_local(),
-        CheckName::Quota => quota::check_quota(subject).boxed_local(),
-        CheckName::Registry => registry::check_registry(subject).boxed_local(),
-        CheckName::PullSecret => registry::check_pull_secret(subject).boxed_local(),
-        CheckName::Images => images::check_images(subject).boxed_local(),
-        CheckName::NodePull => probes.check_pulls(subject).boxed_local(),
-        CheckName::Dns => probes.check_dns(subject).boxed_local(),
-        CheckName::Models => model_targets::check_models(subject).boxed_local(),
-        CheckName::Workloads => workloads::check_workloads(subject).boxed_local(),
-        CheckName::Claims => claims::check_claims(subject).boxed_local(),
-        CheckName::Pods => pods::check_pods(subject).boxed_local(),
-        CheckName::Running => running::check_running_images(subject).boxed_local(),
-        CheckName::Inference => infer::check_inference(subject).boxed_local(),
-    }
-}
-
-/// Waits for a check until its deadline, after which it counts as failed.
-async fn run_with_deadline(
-    name: CheckName,
-    work: LocalBoxFuture<'_, Vec<CheckFinding>>,
-) -> Vec<CheckFinding> {
-    let limit = match name {
-        CheckName::Registry | CheckName::PullSecret | CheckName::Images | CheckName::Running => {
-            REGISTRY
-        }
-        CheckName::NodePull | CheckName::Dns => NODES,
-        CheckName::Models => MODELS,
-        CheckName::Inference => INFERENCE,
-        _ => QUICK,
-    };
-    match tokio::time::timeout(limit, work).await {
-        Ok(findings) => findings,
-        Err(_) => vec![CheckFinding::failed(name, "cluster", name.as_str()).with_reason(
-            format!("the check did not finish within {} s", limit.as_secs()),
-            "see whether the API server or the registry is overloaded, then run this check alone with --only",
-        )],
-    }
-}
+pub use run::{remove_check_pods, run_checks};
+pub use site_registry::SiteRegistry;
+pub use subject::{CheckSubject, ReleaseExpectation};

@@ -2,66 +2,16 @@
 //! the login in the cluster's pull secret. Whether the nodes can pull is the business of
 //! `node_pull`.
 
-use std::path::PathBuf;
-
 use cluster::ObjectScope;
 use cluster::objects::api::core::v1::Secret;
-use net::{AccessScope, Client, Credential, Credentials, HttpRequest, Mirrors, RepeatPolicy};
-use types::Reference;
-use types::naming::{NamingRule, RegistryPrefix};
+use net::{AccessScope, Client, Credential, Credentials, HttpRequest, RepeatPolicy};
 
-use super::{CheckFinding, CheckName, CheckSubject, FindingState, ReleaseExpectation};
+use super::{
+    CheckFinding, CheckName, CheckSubject, FindingState, ReleaseExpectation, SiteRegistry,
+};
 
 /// The type of a pull secret, and its key (kubernetes.io, "Docker config Secrets").
 const PULL_SECRET: (&str, &str) = ("kubernetes.io/dockerconfigjson", ".dockerconfigjson");
-
-/// The site's registry, and how to connect to it.
-#[derive(Clone)]
-pub struct SiteRegistry {
-    /// The registry, and the path under which images are stored.
-    pub prefix: RegistryPrefix,
-    /// How public names are turned into names at the site.
-    pub naming: NamingRule,
-    /// The name of the pull secret, if the site has one.
-    pub pull_secret: Option<String>,
-    /// The HTTP client, with the credentials of the user.
-    pub client: Client,
-    /// The addresses and mirrors of registries.
-    pub mirrors: Mirrors,
-    /// Files with additional CA certificates.
-    pub ca: Vec<PathBuf>,
-}
-
-impl SiteRegistry {
-    /// A client of the registry API that reads images.
-    pub(super) fn reader(&self) -> remote::oci::RegistryClient {
-        remote::oci::RegistryClient::new(&self.client, &self.mirrors, self.prefix.registry())
-    }
-
-    /// The name of an image at the site.
-    ///
-    /// # Errors
-    /// A name that is not valid at the site.
-    pub(super) fn target_reference(&self, reference: &Reference) -> types::Result<Reference> {
-        self.prefix.site_reference(self.naming, reference)
-    }
-
-    /// Logs in, and asks whether the registry supports the API (distribution-spec, "Determining
-    /// support").
-    async fn check_api_support(&self, client: &Client, subject: &CheckSubject) -> net::Result<()> {
-        let endpoint = self.mirrors.registry_endpoint(self.prefix.registry());
-        let mut images = subject.lock.iter().flat_map(|lock| &lock.images);
-        let repository = images.find_map(|image| self.target_reference(&image.reference).ok());
-        // Tokens are for one repository (distribution, "Token Authentication Specification"): ask
-        // for one that will be pulled later.
-        let scope = repository.map_or_else(String::new, |reference| {
-            format!("repository:{}:pull", reference.repository())
-        });
-        let request = HttpRequest::get(&format!("{}/v2/", endpoint.base))?
-            .access(AccessScope { server: endpoint.server, scope });
-        client.send(&request, RepeatPolicy::Safe).await?.require_success().await.map(drop)
-    }
-}
 
 /// Checks whether the registry answers.
 pub(super) async fn check_registry(subject: &CheckSubject) -> Vec<CheckFinding> {
@@ -70,7 +20,7 @@ pub(super) async fn check_registry(subject: &CheckSubject) -> Vec<CheckFinding> 
         return vec![skip_without_site(CheckName::Registry, what)];
     };
     let place = registry.prefix.to_string();
-    vec![match registry.check_api_support(&registry.client, subject).await {
+    vec![match check_api_support(registry, &registry.client, subject).await {
         Ok(()) => CheckFinding::ok(
             CheckName::Registry,
             place,
@@ -173,7 +123,7 @@ async fn check_secret_in_namespace(
         .credentials(Credentials::with_credential(&server, credential))
         .build();
     let greeted = match client {
-        Ok(client) => registry.check_api_support(&client, subject).await,
+        Ok(client) => check_api_support(registry, &client, subject).await,
         Err(error) => Err(error),
     };
     match greeted {
@@ -187,6 +137,26 @@ async fn check_secret_in_namespace(
         ),
         Err(error) => explain_registry_error(CheckName::PullSecret, namespace, &what, &error),
     }
+}
+
+/// Logs in, and asks whether the registry supports the API (distribution-spec, "Determining
+/// support").
+async fn check_api_support(
+    registry: &SiteRegistry,
+    client: &Client,
+    subject: &CheckSubject,
+) -> net::Result<()> {
+    let endpoint = registry.mirrors.registry_endpoint(registry.prefix.registry());
+    let mut images = subject.lock.iter().flat_map(|lock| &lock.images);
+    let repository = images.find_map(|image| registry.target_reference(&image.reference).ok());
+    // Tokens are for one repository (distribution, "Token Authentication Specification"): ask
+    // for one that will be pulled later.
+    let scope = repository.map_or_else(String::new, |reference| {
+        format!("repository:{}:pull", reference.repository())
+    });
+    let request = HttpRequest::get(&format!("{}/v2/", endpoint.base))?
+        .access(AccessScope { server: endpoint.server, scope });
+    client.send(&request, RepeatPolicy::Safe).await?.require_success().await.map(drop)
 }
 
 /// Skips a check that needs a site.

@@ -4,8 +4,9 @@
 
 use serde_json::{Value, json};
 
+use super::InferenceFailure;
 use super::ask::{Conversation, InferenceResult, ProtocolAnswer};
-use super::{InferenceFailure, TEXT};
+use super::probe::TEXT;
 
 /// The most values of a generated input tensor; a shape from the server could ask for any number.
 const MOST_VALUES: i64 = 1 << 16;

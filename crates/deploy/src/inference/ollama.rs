@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 
 use super::ask::{Conversation, InferenceResult, ProtocolAnswer};
-use super::{InferenceFailure, TEXT, vector};
+use super::probe::TEXT;
+use super::{InferenceFailure, vector};
 
 /// Asks an Ollama server.
 pub(super) async fn ask_ollama(conversation: &mut Conversation<'_>) -> InferenceResult {

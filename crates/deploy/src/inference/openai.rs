@@ -7,7 +7,8 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::ask::{Conversation, InferenceResult, ProtocolAnswer};
-use super::{InferenceFailure, TEXT, vector};
+use super::probe::TEXT;
+use super::{InferenceFailure, vector};
 
 /// The most tokens of an answer: enough for a word, even after the first thoughts of a reasoning
 /// model.

@@ -5,7 +5,8 @@ use net::HttpResponse;
 use serde_json::{Value, json};
 
 use super::ask::{Conversation, InferenceResult, ProtocolAnswer, RetryDecision};
-use super::{InferenceFailure, TEXT, openai, vector};
+use super::probe::TEXT;
+use super::{InferenceFailure, openai, vector};
 
 /// The error codes of a 503 that are worth a retry; any other one is final.
 const LATER: [&str; 4] = ["PROVISIONING", "MODEL_LOADING", "LORA_LOADING", "RESOURCE_EXHAUSTED"];

@@ -9,9 +9,9 @@ use cluster::objects::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use cluster::{Cluster, ObjectScope};
 use serde_json::Value;
 
-use super::error::Result;
 use super::namespace::{SupportObject, SupportObjectStatus};
 use super::objects::{RenderedObject, find_pod_specs};
+use crate::Result;
 
 /// The annotation that records which pull secret Gantry added to an account, so that it can be
 /// removed.

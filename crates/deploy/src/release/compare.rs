@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::diff;
-use super::error::Result;
 use super::objects::{self, RenderedObject};
+use crate::Result;
 
 /// An object that a deploy would create, change or delete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

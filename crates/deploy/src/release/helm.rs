@@ -2,9 +2,8 @@
 //! gets a signal to stop instead of being killed, so that it can record the failure in its own
 //! records.
 
+use crate::{Error, Result};
 use remote::helm::{HelmClient, HelmStop};
-
-use super::error::{Error, Result};
 
 /// Asks helm to stop when it is dropped.
 struct StopOnDrop(HelmStop);
@@ -25,9 +24,7 @@ pub(super) async fn run_helm<T: Send + 'static>(
     let _guard = StopOnDrop(stop.clone());
     let helm = helm.clone();
     let work = tokio::task::spawn_blocking(move || verb(&helm, &stop));
-    let done = work.await.map_err(|cause| Error::Lost {
-        what: "the run of helm".to_owned(),
-        cause: cause.to_string(),
-    })?;
+    let done =
+        work.await.map_err(|cause| Error::Lost { what: "the run of helm".to_owned(), cause })?;
     Ok(done?)
 }

@@ -5,27 +5,13 @@
 use remote::helm::HookPolicy;
 use serde::Serialize;
 
-use super::error::{Error, Result};
+use super::change::{ReleaseAction, UpcomingChange};
 use super::namespace::{self, SupportObject};
-use super::plan::UpcomingChange;
 use super::records::{self, ReleaseHistory, ReleaseRepair};
-use super::wait::{self, ProgressWatcher};
+use super::wait;
 use super::workloads::AwaitedObjects;
-use super::{Deployer, OnFailure, PlannedRelease, accounts, helm};
-
-/// What a deploy does to a release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ReleaseAction {
-    /// It is installed for the first time.
-    Install,
-    /// It is upgraded to a new revision.
-    Upgrade,
-    /// Nothing, it is up to date.
-    None,
-    /// An interrupted run left it half done: it is repaired first, and then installed or upgraded.
-    Mend,
-}
+use super::{Deployer, OnFailure, PlannedRelease, ProgressWatcher, accounts, helm};
+use crate::{Error, Result};
 
 /// The result of deploying one release that became ready.
 #[derive(Debug, Clone, Serialize)]

@@ -14,8 +14,8 @@ use net::Credential;
 use serde::Serialize;
 use serde_json::json;
 
-use super::error::{Error, Result};
-use super::{CA, PART};
+use super::labels::{CA, PART};
+use crate::{Error, Result};
 
 /// The key of a pull secret, and its type (kubernetes.io, "Docker config Secrets").
 const DOCKER_KEY: &str = ".dockerconfigjson";

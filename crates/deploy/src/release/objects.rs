@@ -1,11 +1,10 @@
 //! Parses the YAML that helm rendered into Kubernetes objects, and finds the pod specifications in
 //! them. The rest of this module works on these objects.
 
+use crate::Result;
 use chart::manifest::{ManifestDocument, Manifests};
 use cluster::ObjectId;
 use serde_json::Value;
-
-use super::error::Result;
 
 /// How deep pod specifications are searched in an object. CronJobs have theirs at a depth of 5;
 /// custom resources nest more, but a bound keeps hostile input from exhausting the stack.

@@ -7,13 +7,14 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use remote::helm::record::ReleaseRevision;
 use serde::Serialize;
 
-use super::compare::{self, ObjectDifference};
-use super::error::{Error, Result};
-use super::install::ReleaseAction;
+use super::change::{ReleaseAction, UpcomingChange};
 use super::namespace::{self, SupportObject, SupportObjectStatus};
 use super::objects::RenderedObject;
 use super::records::ReleaseHistory;
-use super::{Deployer, ForeignReleases, PlannedRelease, accounts, helm, prove};
+use super::{
+    Deployer, ForeignReleases, ObjectDifference, PlannedRelease, accounts, compare, helm, prove,
+};
+use crate::{Error, Result};
 
 /// Concurrent requests to the API server: enough to hide latency, few enough for its rate limits.
 const AT_ONCE: usize = 8;
@@ -39,14 +40,6 @@ pub struct DeployPlan {
     /// What could not be checked, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-}
-
-/// What a deploy is about to do to a release.
-pub(super) struct UpcomingChange {
-    pub(super) action: ReleaseAction,
-    pub(super) changes: Vec<ObjectDifference>,
-    /// All objects of the new revision, hooks included.
-    pub(super) objects: Vec<RenderedObject>,
 }
 
 impl Deployer<'_> {

@@ -5,8 +5,8 @@ use chart::post_render::post_render_with_rules;
 use remote::helm::record::ReleaseRevision;
 use types::Reference;
 
-use super::error::{Error, Result};
 use super::{Deployer, PlannedRelease};
+use crate::{Error, Result};
 
 /// Proves that a revision makes the cluster pull only from the site's registry.
 ///

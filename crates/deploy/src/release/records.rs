@@ -10,8 +10,9 @@ use remote::helm::record::{self, ReleaseRevision, ReleaseStatus};
 use remote::helm::{HelmClient, HelmStop, HookPolicy};
 use serde::Serialize;
 
-use super::error::{Error, Result};
-use super::{LABEL, helm};
+use super::helm;
+use super::labels::LABEL;
+use crate::{Error, Result};
 
 /// The label that helm puts on all of its records (helm, `pkg/storage/driver/secrets.go`).
 const RECORDS: &str = "owner=helm";

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use cluster::Permission;
 
-use super::error::Result;
 use super::namespace::list_prepare_rights;
 use super::{Deployer, PlannedRelease, objects};
+use crate::Result;
 
 /// The verbs that helm uses on a chart's objects.
 const OBJECTS: [&str; 4] = ["get", "create", "patch", "delete"];

@@ -10,10 +10,11 @@ use remote::helm::{HelmClient, HookPolicy};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::error::{Error, Result};
+use super::labels::{CA, LABEL};
 use super::objects;
 use super::records::ReleaseHistory;
-use super::{CA, LABEL, accounts, helm};
+use super::{accounts, helm};
+use crate::{Error, Result};
 
 /// What happens to the PersistentVolumeClaims of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

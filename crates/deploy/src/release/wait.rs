@@ -3,17 +3,16 @@
 //! container, claims without a volume. `workloads` says which objects are waited for.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use cluster::objects::api::core::v1::{Event, PersistentVolumeClaim, Pod};
 use cluster::objects::api::storage::v1::StorageClass;
 use cluster::{Cluster, ObjectScope, explain_pod};
-use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use super::error::{Error, Result};
+use super::progress::{PendingObject, ProgressWatcher, ReleaseProgress};
 use super::workloads::{AwaitedObjects, NamespacePods, UnreadyObject};
+use crate::{Error, Result};
 
 /// The interval between two looks at the cluster: a person sees changes at once, and the API server
 /// gets few requests.
@@ -26,53 +25,6 @@ const BELIEVED: Duration = Duration::from_secs(8);
 const LINES: u32 = 5;
 /// How many pods get their logs read in one look, as each takes a request.
 const MOST_LOGS: usize = 5;
-
-/// An object that is not ready, with the reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PendingObject {
-    /// Kind, namespace and name: `Deployment shop/web`.
-    pub object: String,
-    /// Why it is not ready, in one line.
-    pub why: String,
-    /// What the user can do.
-    pub next: String,
-    /// The last log lines of a container that failed.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub log: Vec<String>,
-    /// Whether waiting cannot help.
-    #[serde(skip)]
-    pub is_final: bool,
-}
-
-impl fmt::Display for PendingObject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.object, self.why, self.next)
-    }
-}
-
-/// The progress of a release at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReleaseProgress {
-    /// The release.
-    pub release: String,
-    /// What Gantry is doing, such as `waiting`.
-    pub doing: String,
-    /// The number of objects that are ready.
-    pub ready: usize,
-    /// The number of objects that have to become ready.
-    pub of: usize,
-    /// The objects that are not ready.
-    pub pending: Vec<PendingObject>,
-}
-
-/// Receives the progress of a deploy, to show it to the user.
-pub trait ProgressWatcher: Send + Sync {
-    /// Shows the current progress. Called again and again; each call replaces the one before.
-    fn show(&self, view: &ReleaseProgress);
-    /// Reports something that happened once, as a line that stays.
-    fn note(&self, message: &str);
-}
 
 /// Waits until all objects are ready. `release` is the name and the namespace of the release.
 ///

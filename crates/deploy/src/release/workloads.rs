@@ -10,8 +10,8 @@ use cluster::objects::api::core::v1::{PersistentVolumeClaim, Pod};
 use cluster::objects::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use cluster::{Cluster, ObjectId, ObjectScope, TypedObject};
 
-use super::error::Result;
 use super::objects::RenderedObject;
+use crate::Result;
 
 /// The objects of a release that a deploy waits for.
 #[derive(Debug, Clone, Default)]

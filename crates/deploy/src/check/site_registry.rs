@@ -1,0 +1,39 @@
+//! The site's registry as the checks use it: names of images there, and a client that reads them.
+
+use std::path::PathBuf;
+
+use net::{Client, Mirrors};
+use types::Reference;
+use types::naming::{NamingRule, RegistryPrefix};
+
+/// The site's registry, and how to connect to it.
+#[derive(Clone)]
+pub struct SiteRegistry {
+    /// The registry, and the path under which images are stored.
+    pub prefix: RegistryPrefix,
+    /// How public names are turned into names at the site.
+    pub naming: NamingRule,
+    /// The name of the pull secret, if the site has one.
+    pub pull_secret: Option<String>,
+    /// The HTTP client, with the credentials of the user.
+    pub client: Client,
+    /// The addresses and mirrors of registries.
+    pub mirrors: Mirrors,
+    /// Files with additional CA certificates.
+    pub ca: Vec<PathBuf>,
+}
+
+impl SiteRegistry {
+    /// A client of the registry API that reads images.
+    pub(super) fn reader(&self) -> remote::oci::RegistryClient {
+        remote::oci::RegistryClient::new(&self.client, &self.mirrors, self.prefix.registry())
+    }
+
+    /// The name of an image at the site.
+    ///
+    /// # Errors
+    /// A name that is not valid at the site.
+    pub(super) fn target_reference(&self, reference: &Reference) -> types::Result<Reference> {
+        self.prefix.site_reference(self.naming, reference)
+    }
+}
