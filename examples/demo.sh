@@ -11,7 +11,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=dev/env
 . "$here/../dev/env"
-bin=${GANTRY_BIN_DIR:-$here/../target/release}
+bin=${GANTRY_BIN_DIR:-$here/../target/debug}
 gantry=$bin/gantry
 testkit=$bin/testkit
 model=sentence-transformers/all-MiniLM-L6-v2
