@@ -2,7 +2,7 @@
 //!
 //! A [`Source`] reads blobs (from a store folder or the files of a bundle), a [`Sink`] receives roots
 //! with everything they need (a store folder, a registry). Both traits are small and state what every
-//! implementation guarantees; `suite` checks it.
+//! implementation guarantees; `testkit::store_suite` checks it.
 //!
 //! In the data flow: `fetch` writes blobs into a [`Store`], `pack` reads them from it, `load` copies
 //! from any source to any sink.
@@ -24,8 +24,6 @@ mod source;
 pub mod space;
 mod store_sink;
 mod store_source;
-#[cfg(any(test, feature = "suite"))]
-pub mod suite;
 mod verify;
 mod writer;
 

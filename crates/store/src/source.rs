@@ -9,7 +9,7 @@ use crate::{Error, Result};
 
 /// Reads blobs by digest, and the named roots that they make up.
 ///
-/// Every implementation guarantees, and the behaviour suite (`suite`) checks:
+/// Every implementation guarantees, and the behaviour suite (`testkit::store_suite`) checks:
 /// - [`Source::blob_size`] and [`Source::open_blob`] see the same blobs; for a missing blob they
 ///   return `None` and [`Error::BlobMissing`], never an empty blob.
 /// - The reader returns exactly the bytes of the range, or an IO error; never fewer without an error.

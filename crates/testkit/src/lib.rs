@@ -33,6 +33,7 @@ mod process;
 mod registry;
 mod s3;
 pub mod scan;
+pub mod store_suite;
 mod tls;
 mod tmpfs;
 pub mod tools;

@@ -7,13 +7,6 @@
     reason = "each story uses a part"
 )]
 
-#[cfg(feature = "cluster-tests")]
-pub(crate) mod guard;
-#[cfg(feature = "cluster-tests")]
-pub(crate) mod platform;
-#[cfg(feature = "cluster-tests")]
-pub(crate) mod shop;
-
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};

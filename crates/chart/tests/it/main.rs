@@ -1,0 +1,13 @@
+//! The integration tests of charts. One binary for all: each more would be linked anew.
+
+mod any_mix;
+mod difficult_charts;
+mod hostile;
+mod patterns;
+mod places;
+mod post_render;
+mod real_charts;
+mod support;
+mod unrendered;
+mod wired;
+mod wiring;

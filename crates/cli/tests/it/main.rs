@@ -1,0 +1,28 @@
+//! The integration tests of the `gantry` command, as users run it. One binary for all: each more would be linked anew.
+//! Those that need a cluster are in `tests/cluster`.
+
+mod buckets;
+mod carry;
+mod charts;
+mod evidence;
+mod fetch;
+mod image;
+mod images;
+mod input;
+mod kill;
+mod land;
+mod lock;
+mod models;
+mod moved;
+mod output;
+mod policy;
+mod post_render;
+mod refused;
+mod relocate;
+mod serve;
+mod slow;
+mod sources;
+#[path = "../story/mod.rs"]
+mod story;
+mod webhook;
+mod wiring;

@@ -1,0 +1,6 @@
+//! The integration tests of the depot. One binary for all: each more would be linked anew.
+
+mod common;
+mod hub;
+mod oci;
+mod volumes;

@@ -1,0 +1,7 @@
+//! The integration tests of the HTTP client and server. One binary for all: each more would be linked anew.
+
+mod common;
+mod downloads;
+mod requests;
+mod serve;
+mod tokens;

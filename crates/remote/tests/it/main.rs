@@ -1,0 +1,10 @@
+//! The integration tests of everything that is fetched from or pushed to. One binary for all: each more would be linked anew.
+
+mod charts;
+mod hub;
+mod local_images;
+mod models_in_images;
+mod oci_pull;
+mod oci_push;
+mod registry;
+mod world;
