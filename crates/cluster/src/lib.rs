@@ -5,7 +5,8 @@
 //!
 //! Data flow: [`ClusterAccess`] names a kubeconfig and a context, and [`Cluster::connect`] makes the
 //! client from it. `object` has typed objects, `manifest` objects of any kind, `permissions` what
-//! the user may do; `pod`, `exec`, `log_stream` and `port_forward` are about running pods.
+//! the user may do; `pod`, `exec`, `log_stream` and `port_forward` are about running pods, `settling` says when a ready pod
+//! can be relied on.
 
 mod access;
 mod ephemeral_container;
@@ -20,6 +21,7 @@ mod permissions;
 mod pod;
 mod pod_reason;
 mod port_forward;
+mod settling;
 mod watch;
 
 pub use access::{Cluster, ClusterAccess};
@@ -35,4 +37,5 @@ pub use permissions::Permission;
 pub use pod::AwaitedPodState;
 pub use pod_reason::{NotReadyReason, explain_pod};
 pub use port_forward::{ForwardTarget, PortForward};
+pub use settling::SettlingPods;
 pub use watch::WatchedChange;

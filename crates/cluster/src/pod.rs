@@ -7,7 +7,9 @@ use kube::api::{Api, DeleteParams, LogParams};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use crate::{Cluster, Error, NotReadyReason, ObjectScope, Result, explain_pod, is_own};
+use crate::{
+    Cluster, Error, NotReadyReason, ObjectScope, Result, SettlingPods, explain_pod, is_own,
+};
 
 /// How often a pod's state is read while waiting.
 const PERIOD: Duration = Duration::from_millis(300);
@@ -21,7 +23,8 @@ const LONGEST_LOG: i64 = 1 << 20;
 pub enum AwaitedPodState {
     /// All its containers are running.
     Running,
-    /// Its probes say that it is ready.
+    /// Its probes say that it is ready. A container without a readiness probe has to run for a
+    /// while, see [`SettlingPods`].
     Ready,
     /// It has ended, with success or without.
     Ended,
@@ -63,6 +66,7 @@ impl Cluster {
     ) -> Result<Pod> {
         let what = format!("Pod {namespace}/{name}");
         let deadline = Instant::now() + timeout;
+        let mut settling = SettlingPods::default();
         loop {
             let Some(pod) = self.get_object::<Pod>(ObjectScope::Namespace(namespace), name).await?
             else {
@@ -70,7 +74,12 @@ impl Cluster {
                 return Err(Error::Missing { what, next });
             };
             if has_reached_state(&pod, until) {
-                return Ok(pod);
+                if until != AwaitedPodState::Ready || settling.have_settled([&pod]) {
+                    return Ok(pod);
+                }
+                // Also past the deadline: it takes seconds, and the pod looks well.
+                sleep(PERIOD).await;
+                continue;
             }
             // No reason means that the pod is ready or has succeeded. Waiting for `Running` or
             // `Ready`, a pod that has succeeded will never get there.

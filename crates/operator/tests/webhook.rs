@@ -158,7 +158,7 @@ async fn what_is_no_question_or_too_long_is_not_answered() {
     let (status, answer) = ground.ask("/enforce", large.to_string().as_bytes());
 
     assert_eq!(status, "200");
-    assert!(answer.to_string().len() < 4096 && started.elapsed() < Duration::from_secs(5));
+    assert!(answer.to_string().len() < 4096 && started.elapsed() < Duration::from_mins(1));
     assert_eq!(ground.judged("/enforce", "quay.io/shop/web:1")["allowed"], true);
 }
 

@@ -69,10 +69,24 @@ impl TestCluster {
         format!("{}/{name}:1", self.images)
     }
 
+    /// The names of the nodes, sorted.
+    pub fn node_names(&self) -> Vec<String> {
+        let name = |entry: std::io::Result<fs::DirEntry>| {
+            entry.expect("a folder can be read").file_name().to_string_lossy().into_owned()
+        };
+        let mut names: Vec<_> = fs::read_dir(&self.nodes).expect(MISSING).map(name).collect();
+        names.sort();
+        names
+    }
+
+    /// The folder that is a node's `/`.
+    pub fn node_folder(&self, name: &str) -> PathBuf {
+        self.nodes.join(name).join("root")
+    }
+
     /// The folders that are the nodes' `/`.
     pub fn node_folders(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(&self.nodes).expect(MISSING);
-        entries.map(|entry| entry.expect("a folder can be read").path().join("root")).collect()
+        self.node_names().iter().map(|name| self.node_folder(name)).collect()
     }
 
     /// Lets all nodes pull from a registry: by plain http, or with its authority

@@ -193,6 +193,14 @@ impl RunningGantry {
         self.process.output()
     }
 
+    /// How many bytes it has read, from files and connections.
+    pub fn count_read_bytes(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/io", self.process.id()))
+            .expect("the kernel counts what a process reads");
+        let count = text.lines().find_map(|line| line.strip_prefix("rchar: ")?.parse().ok());
+        count.expect("it says rchar")
+    }
+
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         self.process.is_running()

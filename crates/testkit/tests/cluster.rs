@@ -12,7 +12,7 @@ use gantry_testkit::{
     tools, wait_until, workloads,
 };
 
-const TIMEOUT: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_mins(5);
 /// The small model's digest, on every machine.
 const TINY_MODEL: &str = "sha256:f1faf5cfbc1440c09fc41a49622fbaf2076f7ea8ad895e23009ce4f5bd4fafb7";
 
@@ -317,11 +317,12 @@ fn phase(pod: &Pod) -> String {
 
 /// The connections that the nodes know, one a line.
 fn connections(here: &TestCluster) -> String {
-    let node = here.node_folders()[0].parent().unwrap().file_name().unwrap().to_owned();
     let dev = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dev/cluster");
-    let mut command = std::process::Command::new(dev);
-    command.arg("node").arg(node).args(["cat", "/proc/net/nf_conntrack"]);
-    tools::run_command(&mut command)
+    let list = |node: String| {
+        let mut command = std::process::Command::new(&dev);
+        tools::run_command(command.args(["node", &node, "cat", "/proc/net/nf_conntrack"]))
+    };
+    here.node_names().into_iter().map(list).collect()
 }
 
 fn vector(value: &Value) -> Vec<f64> {

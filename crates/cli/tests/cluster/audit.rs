@@ -3,9 +3,10 @@
 //! reports no others. However the audit ends, CoreDNS is as before and nothing is left behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
+use crate::support;
 use cluster::objects::api::apps::v1::Deployment;
 use cluster::objects::api::core::v1::{ConfigMap, Namespace as Space, Pod};
 use cluster::objects::api::networking::v1::NetworkPolicy;
@@ -13,10 +14,7 @@ use cluster::objects::serde_json::{Value, from_value, json};
 use cluster::{AwaitedPodState, Cluster as Client, ObjectScope, mark_as_own};
 use testkit::{Gantry, RegistryTrust, TestCluster, TestNamespace, TestRegistry, tools};
 
-const TIMEOUT: Duration = Duration::from_secs(120);
-
-/// A lock for the tests: the cluster has one CoreDNS, so only one audit can run at a time.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+const TIMEOUT: Duration = Duration::from_mins(5);
 
 /// A site whose registry has Gantry's own image, and a namespace to audit.
 struct Ground {
@@ -31,7 +29,7 @@ struct Ground {
 
 impl Ground {
     fn new(story: &str) -> Self {
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = support::take_audit_turn();
         let here = TestCluster::from_environment();
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join("config.yaml"), "mirrors: {}\n").unwrap();

@@ -130,7 +130,7 @@ fn what_is_wrong_is_told_before_the_first_byte() {
     let size = ["--create", "--size", "1MiB"];
     fails(&site.claim("none"), &size, 2, &["--size 1.0 MiB is less than the size of the models"]);
     fails("pvc://Upper/x", &[], 2, &["pvc://namespace/claim"]);
-    let never = ["--create", "--image", "10.99.0.1:1/none:1", "--pod-timeout", "20"];
+    let never = ["--create", "--image", "10.99.0.1:1/none:1", "--pod-timeout", "40"];
     fails(&site.claim("waits"), &never, 1, &["cannot pull 10.99.0.1:1/none:1"]);
     assert!(!site.has_claim("none"));
 
@@ -211,19 +211,27 @@ fn the_nodes_own_disks_get_the_model_from_one_seeder_each() {
     assert!(none.contains("no node has these labels"), "{none}");
     let push = site.push(&to, &["--layout", "flat", "--output", "json"]);
     let pushed = site.gantry.run(&push).assert_success().parse_json();
-    assert_eq!(pushed["nodes"][0]["node"], "node1");
     let again = site.gantry.run(&push).assert_success().parse_json();
-    assert_eq!(again["nodes"][0]["puts"][0], "present");
+    let names = site.cluster.node_names();
+    assert_eq!(pushed["nodes"].as_array().unwrap().len(), names.len(), "{pushed:#}");
+    for (index, name) in names.iter().enumerate() {
+        assert_eq!(pushed["nodes"][index]["node"], **name, "{pushed:#}");
+        assert_eq!(again["nodes"][index]["puts"][0], "present", "{again:#}");
+    }
 
-    let root = site.cluster.node_folders()[0].join(folder.trim_start_matches('/'));
-    let weights = root.join(story::MODEL).join(WEIGHTS);
+    let root = |name: &str| site.cluster.node_folder(name).join(folder.trim_start_matches('/'));
+    let damaged = names.last().unwrap();
+    let weights = root(damaged).join(story::MODEL).join(WEIGHTS);
     let mut bytes = std::fs::read(&weights).unwrap();
     bytes[7] ^= 1;
     std::fs::write(&weights, bytes).unwrap();
     let verify = ["models", "verify", &to, "--site", "site.yaml"];
     let error = site.gantry.run(verify).assert_exit_code(3).stderr;
-    assert!(error.contains(&format!("node1:{folder}/{}/{WEIGHTS}", story::MODEL)), "{error}");
-    std::fs::remove_dir_all(root).unwrap();
+    assert!(error.contains(&format!("{damaged}:{folder}/{}/{WEIGHTS}", story::MODEL)), "{error}");
+    assert_eq!(error.matches(WEIGHTS).count(), 1, "only where it is damaged: {error}");
+    for name in &names {
+        std::fs::remove_dir_all(root(name)).unwrap();
+    }
 }
 
 #[test]

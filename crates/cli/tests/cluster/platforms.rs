@@ -7,6 +7,7 @@ use std::hash::BuildHasher as _;
 use std::time::{Duration, Instant};
 
 use crate::story::MODEL;
+use crate::support;
 use crate::support::platform::{Platform, beside, done};
 use cluster::objects::api::core::v1::Pod;
 use serde_json::Value;
@@ -301,6 +302,7 @@ fn a_deployed_chart_that_phones_home_is_caught_and_a_quiet_one_is_not() {
         (output, report)
     };
 
+    let _turn = support::take_audit_turn();
     let (caught, report) = audit(loud);
     let (clean, clean_report) = audit(quiet);
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cluster::objects::api::core::v1::{Event, PersistentVolumeClaim, Pod};
 use cluster::objects::api::storage::v1::StorageClass;
-use cluster::{Cluster, ObjectScope, explain_pod};
+use cluster::{Cluster, ObjectScope, SettlingPods, explain_pod};
 use tokio::time::{Instant, sleep};
 
 use super::progress::{PendingObject, ProgressWatcher, ReleaseProgress};
@@ -39,12 +39,26 @@ pub(super) async fn wait_until_ready(
 ) -> Result<()> {
     let started = Instant::now();
     let mut hopeless: BTreeMap<String, Instant> = BTreeMap::new();
+    let mut settling = SettlingPods::default();
     loop {
         let pending = find_pending(cluster, workloads).await?;
-        watch.show(&build_progress(release.0, "waiting", workloads, &pending));
         if pending.is_empty() {
-            return Ok(());
+            hopeless.clear();
+            // A controller counts a container without a probe as soon as it starts.
+            if settling.have_settled(&list_serving_pods(cluster, workloads).await?) {
+                watch.show(&build_progress(release.0, "waiting", workloads, &pending));
+                return Ok(());
+            }
+            watch.show(&build_progress(
+                release.0,
+                "making sure that it stays up",
+                workloads,
+                &pending,
+            ));
+            sleep(PERIOD).await;
+            continue;
         }
+        watch.show(&build_progress(release.0, "waiting", workloads, &pending));
         let now = Instant::now();
         // An object that recovered starts anew, should it fail again.
         hopeless
@@ -97,6 +111,19 @@ fn build_progress(
         of,
         pending: pending.to_vec(),
     }
+}
+
+/// Lists the pods that are to stay: those of all objects but Jobs.
+async fn list_serving_pods(cluster: &Cluster, workloads: &AwaitedObjects) -> Result<Vec<Pod>> {
+    let mut serving = Vec::new();
+    for namespace in workloads.namespaces() {
+        let pods = NamespacePods::list(cluster, &namespace).await?;
+        let own = workloads.ids.iter().filter(|id| id.namespace.as_ref() == Some(&namespace));
+        for id in own.filter(|id| id.kind != "Job") {
+            serving.extend(pods.pods_of(id).cloned());
+        }
+    }
+    Ok(serving)
 }
 
 /// Lists the objects that are not ready, with the reasons.

@@ -104,6 +104,30 @@ impl NamespacePods {
                 })
         })
     }
+
+    /// The pods of an object that are not being deleted: itself, or those that it owns, directly or
+    /// through a ReplicaSet.
+    pub(super) fn pods_of<'a>(&'a self, id: &'a ObjectId) -> impl Iterator<Item = &'a Pod> {
+        let living = self.pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        living.filter(move |pod| {
+            let is_it = id.kind == "Pod" && pod.metadata.name.as_ref() == Some(&id.name);
+            is_it
+                || is_owned_by(&pod.metadata, id)
+                || list_owner_uids(&pod.metadata).any(|owner| {
+                    let mut sets = self.sets.iter();
+                    sets.any(|set| {
+                        set.metadata.uid.as_deref() == Some(owner) && is_owned_by(&set.metadata, id)
+                    })
+                })
+        })
+    }
+}
+
+/// Whether the owner of an object is the object with this identity.
+fn is_owned_by(metadata: &ObjectMeta, id: &ObjectId) -> bool {
+    metadata.owner_references.iter().flatten().any(|owner| {
+        owner.api_version == id.api_version && owner.kind == id.kind && owner.name == id.name
+    })
 }
 
 fn list_owner_uids(metadata: &ObjectMeta) -> impl Iterator<Item = &str> {

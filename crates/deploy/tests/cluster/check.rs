@@ -23,7 +23,7 @@ use types::{Digest, Platform};
 
 /// The longest wait for a pod to reach its final state, on a machine that other programs use as
 /// well.
-const TIMEOUT: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_mins(5);
 
 #[tokio::test]
 async fn a_healthy_release_is_well_and_each_thing_that_is_wrong_is_told_apart() {

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use crate::common::{BUSYBOX, Filled, NGINX, Served, python};
 use bundle::{Bundle, BundleFileSize};
@@ -17,11 +16,8 @@ fn images_and_models_come_straight_from_volumes() {
     // Only the bundle files are left.
     fs::remove_dir_all(world.store.path()).unwrap();
 
-    let begin = Instant::now();
     let served = Served::new(Bundle::open(&paths).unwrap());
-    let ready = begin.elapsed();
 
-    assert!(ready < Duration::from_secs(2), "ready after {ready:?}");
     for image in world.images.iter() {
         let name = format!("{}/{}", served.host, image.reference);
         let validate = ["validate", "--insecure", "--remote", &name];

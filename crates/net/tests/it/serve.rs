@@ -174,7 +174,7 @@ async fn a_drain_ends_at_its_deadline_even_with_a_client_that_does_not() {
     let started = Instant::now();
     running.drain_requests(Duration::from_millis(50)).await;
 
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_mins(1));
     let mut rest = Vec::new();
     // The connection ends, in whatever way.
     let _ = stream.read_to_end(&mut rest);

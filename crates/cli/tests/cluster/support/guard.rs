@@ -10,7 +10,7 @@ use testkit::{Gantry, TestEnvironment, TestImages, TestRegistry, tools};
 use crate::story::{BINARY, text};
 
 /// How long a pod may take to start; its image may be pulled on a busy machine.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const TIMEOUT: Duration = Duration::from_mins(5);
 /// The one image that is locked, beside Gantry's own.
 pub(crate) const LOCKED: &str = "docker.io/library/busybox:1.35";
 

@@ -16,7 +16,9 @@ use testkit::{
 
 use crate::story::{self, text};
 
-const TIMEOUT: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_mins(5);
+/// The node that has the small disks.
+const NODE: &str = "node1";
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 const INPUT: &str = "\
 version: 1
@@ -149,7 +151,7 @@ impl Site {
 }
 
 impl Site {
-    /// The folder on this machine that backs a claim's volume.
+    /// The folder on this machine that backs a claim's volume, which is on one of the nodes.
     pub(crate) fn folder(&self, claim: &str) -> PathBuf {
         let path = self.with(async |client, scope| {
             let claim = client.get_object::<PersistentVolumeClaim>(scope, claim).await.unwrap()?;
@@ -159,10 +161,16 @@ impl Site {
                 .await
                 .unwrap()?;
             let spec = volume.spec?;
-            spec.host_path.map(|it| it.path).or(spec.local.map(|it| it.path))
+            let place = json!(spec.node_affinity).to_string();
+            let is_it = |node: &String| place.contains(&format!("\"{node}\""));
+            let node = self.cluster.node_names().into_iter().find(is_it)?;
+            let path = spec.host_path.map(|it| it.path).or(spec.local.map(|it| it.path))?;
+            Some((node, path))
         });
         match path {
-            Some(path) => self.cluster.node_folders()[0].join(path.trim_start_matches('/')),
+            Some((node, path)) => {
+                self.cluster.node_folder(&node).join(path.trim_start_matches('/'))
+            }
             None => PathBuf::from("/nonexistent"),
         }
     }
@@ -245,6 +253,8 @@ impl Site {
             "metadata": {"name": name},
             "spec": {"capacity": request, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
                 "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": folder},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
+                    {"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE]}]}]}},
                 "claimRef": {"namespace": self.namespace.name(), "name": claim}}}))
         .unwrap();
         mark_as_own(&mut volume.metadata, "test");
@@ -280,11 +290,11 @@ impl Drop for Disk {
     }
 }
 
-/// Runs a script in the first node.
+/// Runs a script in [`NODE`].
 fn on_node(script: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut command = Command::new(root.join("dev/cluster"));
-    tools::run_command(command.args(["node", "node1", "sh", "-ec", script]));
+    tools::run_command(command.args(["node", NODE, "sh", "-ec", script]));
 }
 
 /// The sha256 of a file of the model, as `sha256sum` prints it.
