@@ -14,6 +14,14 @@ pub enum Error {
     /// A table of rules does not parse; the message has file, line and column.
     #[error(transparent)]
     Document(types::Error),
+    /// A patch file does not fit the manifests that it is applied to.
+    #[error("{object} cannot be patched: {reason}")]
+    Patch {
+        /// The kind and the name of the object.
+        object: String,
+        /// Why, with the next step for the user.
+        reason: String,
+    },
     /// Helm refuses to render the chart with the user's values.
     #[error("helm cannot render the chart: {message}")]
     Render {

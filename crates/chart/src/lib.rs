@@ -10,14 +10,26 @@
 //! [`mirrors`] writes node configuration for what is left; [`report`] tells a reviewer about it.
 //! [`phone_home`] and [`offline`] find and switch off connections to the internet, and [`wiring`]
 //! connects model servers to the site.
+//!
+//! Three modules carry these: `taint` finds out what each value of a chart turns into, `proof` shows
+//! that a change of the render is the intended one, and `edit` reads and changes documents in place.
 
 mod chart;
+mod edit;
 mod error;
+mod image_names;
 mod overlay;
 mod path;
+mod proof;
 mod reference_shape;
 mod render;
 mod rules;
+mod set_cover;
+mod taint;
+mod target;
+mod template_values;
+mod texts;
+mod words;
 
 pub mod find;
 pub mod inspect;

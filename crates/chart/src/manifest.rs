@@ -53,8 +53,7 @@ impl ManifestDocument {
 
     /// `apiVersion` without the version: `apps`; empty for the core group.
     pub fn group(&self) -> &str {
-        let version = self.value.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
-        version.split_once('/').map_or("", |(group, _)| group)
+        api_group(&self.value)
     }
 
     /// Whether it is a helm hook, which helm runs before or after the release and does not count as
@@ -141,6 +140,12 @@ impl Manifests {
         });
         own.collect()
     }
+}
+
+/// `apiVersion` of an object without the version: `apps`; empty for the core group.
+pub(crate) fn api_group(object: &Value) -> &str {
+    let version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    version.split_once('/').map_or("", |(group, _)| group)
 }
 
 /// Parses one YAML document as the API server does: the last of duplicate keys counts, anchors and

@@ -1,16 +1,16 @@
 //! Turns off a chart's connections to the internet: makes an overlay of the safe switches that
 //! [`crate::phone_home`] found, leaving out those with which the chart does not render.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::overlay::OverlaySetting;
 use crate::path::DocumentPath;
 use crate::phone_home::PhoneHomeFinding;
 use crate::render::RenderFunction;
 use crate::values;
-use crate::wiring::OverlaySetting;
 
 /// The overlay that turns connections off, and the switches that the chart refuses.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,42 +87,6 @@ impl From<&OfflineSwitch> for OverlaySetting {
     }
 }
 
-impl fmt::Display for PhoneHomeFinding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Value { path, off: Some(off), why, .. } => {
-                write!(f, "{path}: {why}; set it to {off} to turn this off")
-            }
-            Self::Value { path, off: None, why, .. } => write!(f, "{path}: {why}"),
-            Self::Environment { name, off, image, places, why } => {
-                write!(f, "{image}: {why}; to prevent it, set {name}={off} in ")?;
-                write_first_of(f, places)
-            }
-            Self::Address { urls, place, values, why, .. } => {
-                write!(f, "{place}: ")?;
-                write_first_of(f, urls)?;
-                if let Some(why) = why {
-                    write!(f, ": {why}")?;
-                }
-                if !values.is_empty() {
-                    let values: Vec<String> = values.iter().map(ToString::to_string).collect();
-                    write!(f, "; set by {}", values.join(", "))?;
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-/// Writes the first item and the number of the others: `a and 3 more`.
-fn write_first_of<T: fmt::Display>(f: &mut fmt::Formatter<'_>, all: &[T]) -> fmt::Result {
-    match all {
-        [] => Ok(()),
-        [one] => write!(f, "{one}"),
-        [first, rest @ ..] => write!(f, "{first} and {} more", rest.len()),
-    }
-}
-
 /// The overlay that sets all of these switches.
 fn merge_switches(switches: &[OfflineSwitch], effective: &Value) -> Value {
     let mut overlay = Value::Object(Map::new());
@@ -164,7 +128,7 @@ mod tests {
     use crate::render::RenderError;
 
     fn switch_finding(path: &str) -> PhoneHomeFinding {
-        let path = path.split('.').fold(DocumentPath::default(), |path, key| path.key(key));
+        let path = DocumentPath::default().keys(path);
         PhoneHomeFinding::Value {
             path,
             off: Some(Value::Bool(false)),

@@ -1,13 +1,41 @@
-//! Writes an overlay as YAML for people to read: keys in the order of the chart's values, and a
-//! comment above each value that says which images it moves. The same overlay always gives the same
-//! bytes, so that it can be kept in version control.
+//! The overlay, a values file of Gantry's own: its settings, and how it is written as YAML for people
+//! to read, with the keys in the order of the chart's values and a comment above each value that says
+//! what it does. The same overlay always gives the same bytes, so that it can be kept in version
+//! control.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::path::DocumentPath;
+use crate::values;
+
+/// One value of the overlay.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OverlaySetting {
+    /// The path of the value.
+    pub path: DocumentPath,
+    /// What it is set to. A list has all of its items, since helm replaces lists as a whole.
+    pub value: Value,
+    /// What it does; a comment in the overlay.
+    pub why: String,
+}
+
+/// The overlay that makes these settings. `effective` are the values that it is merged into.
+pub(crate) fn build_overlay(settings: &[OverlaySetting], effective: &Value) -> Value {
+    let mut overlay = Value::Object(Map::new());
+    add_settings(&mut overlay, settings, effective);
+    overlay
+}
+
+/// Makes these settings in an overlay.
+pub(crate) fn add_settings(overlay: &mut Value, settings: &[OverlaySetting], effective: &Value) {
+    for OverlaySetting { path, value, .. } in settings {
+        values::set_value(overlay, path, value.clone(), effective);
+    }
+}
 
 /// The comment lines above each value, by the value's path. A comment for a path inside a list is
 /// written above the list.

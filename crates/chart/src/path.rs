@@ -7,6 +7,10 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
+/// The deepest nesting that walks over documents and values follow. Real ones stay below 20 levels;
+/// the limit keeps a crafted file from exhausting the stack.
+pub(crate) const DEEPEST_NESTING: usize = 64;
+
 /// The path of a value in a document, from the root. Printed as
 /// `data["values.yaml"]|base64|YAML|image`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -82,6 +86,20 @@ impl DocumentPath {
         Self(steps)
     }
 
+    /// The path with the steps of `below` after its own.
+    #[must_use]
+    pub fn join(&self, below: &Self) -> Self {
+        Self([self.0.as_slice(), below.0.as_slice()].concat())
+    }
+
+    /// The path of `keys` (`image.tag`, as templates and rules write them) below this one.
+    #[must_use]
+    pub fn keys(&self, keys: &str) -> Self {
+        let mut steps = self.0.clone();
+        steps.extend(keys.split('.').map(|key| PathStep::Key(key.to_owned())));
+        Self(steps)
+    }
+
     /// The steps from the root.
     pub fn steps(&self) -> &[PathStep] {
         &self.0
@@ -119,13 +137,28 @@ impl DocumentPath {
     }
 
     /// The value at this path. `None` if it is missing or inside an encoded text; those are read by
-    /// `find::text`.
+    /// `edit::embedded`.
     pub fn find_value<'a>(&self, root: &'a Value) -> Option<&'a Value> {
         self.0.iter().try_fold(root, |value, step| match step {
             PathStep::Key(key) => value.get(key),
             PathStep::Index(index) => value.get(index),
             PathStep::Inside(_) => None,
         })
+    }
+
+    /// The value at this path, to be changed; `None` as in [`DocumentPath::find_value`].
+    pub fn find_value_mut<'a>(&self, root: &'a mut Value) -> Option<&'a mut Value> {
+        self.0.iter().try_fold(root, |value, step| match step {
+            PathStep::Key(key) => value.get_mut(key),
+            PathStep::Index(index) => value.get_mut(index),
+            PathStep::Inside(_) => None,
+        })
+    }
+
+    /// Whether the text at this path of a Secret is base64: an entry of `data` (Kubernetes API,
+    /// Secret v1). The entries of `stringData` are not.
+    pub(crate) fn is_secret_data(&self) -> bool {
+        matches!(self.0.as_slice(), [PathStep::Key(data), PathStep::Key(_)] if data == "data")
     }
 }
 

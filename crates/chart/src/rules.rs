@@ -92,13 +92,7 @@ impl AppliedRule<'_> {
         findings: &mut ImageScan,
         added: &mut Vec<FoundImage>,
     ) {
-        let place = ManifestLocation {
-            template: document.template.clone(),
-            document: index,
-            kind: document.kind().to_owned(),
-            name: document.name().to_owned(),
-            path: DocumentPath::default(),
-        };
+        let place = ManifestLocation::new(index, document, DocumentPath::default());
         for image in &self.0.images {
             let field = |name: &str| find_field(&document.value, name)?.as_str().map(str::to_owned);
             if let Some(image) = fill_fields(image, field) {
@@ -183,20 +177,15 @@ impl AppliedRule<'_> {
             place: place.clone(),
             pattern: LocationKind::Rule,
             confidence,
-            values: self.0.values.iter().map(|value| parse_dotted_path(value)).collect(),
+            values: self.0.values.iter().map(|value| DocumentPath::default().keys(value)).collect(),
             note: Some(self.0.why.trim().to_owned()),
         }
     }
 }
 
-/// The path of `spec.image.tag`.
-fn parse_dotted_path(path: &str) -> DocumentPath {
-    path.split('.').fold(DocumentPath::default(), |path, key| path.key(key))
-}
-
 /// The field of a document at a dotted path.
 fn find_field<'a>(document: &'a Value, field: &str) -> Option<&'a Value> {
-    parse_dotted_path(field).find_value(document)
+    DocumentPath::default().keys(field).find_value(document)
 }
 
 #[cfg(test)]

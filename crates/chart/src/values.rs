@@ -3,12 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::path::{DocumentPath, PathStep};
+use crate::path::{DEEPEST_NESTING, DocumentPath, PathStep};
 use crate::{Error, Result, manifest};
-
-/// The deepest nesting that is followed. Real values stay below 20 levels; the limit keeps a
-/// crafted file from exhausting the stack.
-const DEEPEST: usize = 64;
 
 /// Parses a values file; `name` is its name in errors. An empty file is an empty map; any other
 /// document that is not a map is an error.
@@ -55,7 +51,7 @@ pub(crate) fn visit_leaves<'a>(
     visit: &mut impl FnMut(&DocumentPath, &'a Value),
 ) {
     match value {
-        _ if path.steps().len() > DEEPEST => {}
+        _ if path.steps().len() > DEEPEST_NESTING => {}
         Value::Object(map) if !map.is_empty() => {
             for (key, value) in map {
                 visit_leaves(value, &path.key(key), visit);
@@ -67,6 +63,31 @@ pub(crate) fn visit_leaves<'a>(
             }
         }
         leaf => visit(path, leaf),
+    }
+}
+
+/// Calls `visit` with each value that has a key, at any depth: its path, which ends in the key, the
+/// value, and the map that it is in.
+pub(crate) fn visit_entries<'a>(
+    value: &'a Value,
+    path: &DocumentPath,
+    visit: &mut impl FnMut(&DocumentPath, &'a Value, &'a Map<String, Value>),
+) {
+    match value {
+        _ if path.steps().len() > DEEPEST_NESTING => {}
+        Value::Object(map) => {
+            for (key, value) in map {
+                let path = path.key(key);
+                visit(&path, value, map);
+                visit_entries(value, &path, visit);
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                visit_entries(item, &path.index(index), visit);
+            }
+        }
+        _ => {}
     }
 }
 

@@ -3,9 +3,9 @@
 
 use serde_json::Value;
 
-use super::custom::StructureWalk;
-use super::findings::{Confidence, ImageCollector, LocationKind};
-use super::{names, pods, text};
+use super::findings::{Confidence, ImageCollector, LocationKind, ReferencePart};
+use super::walk::StructureWalk;
+use super::{compose, names, pods, text};
 use crate::path::{DocumentPath, TextEncoding};
 use crate::reference_shape::{self, ReferenceShape};
 
@@ -15,8 +15,7 @@ pub(crate) fn find_images_in_containers(document: &Value, collector: &mut ImageC
         let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
         let Some(to_spec) = pods::pod_spec_path(kind) else { return };
         let Some(spec) = to_spec.find_value(object) else { return };
-        let path = to_spec.steps().iter().fold(path.clone(), |path, step| path.then(step.clone()));
-        pods::visit_containers(spec, &path, &mut |container, path| {
+        pods::visit_containers(spec, &path.join(&to_spec), &mut |container, path| {
             for list in ["command", "args"] {
                 if let Some(items) = container.get(list).and_then(Value::as_array) {
                     find_images_in_arguments(items, &path.key(list), Confidence::Likely, collector);
@@ -142,13 +141,13 @@ pub(crate) fn find_images_in_environment(
         }
     }
     // The composed parts have the variable's name as path; they get that of its value in the list.
-    for composed in super::compose::compose_images(&variables, &DocumentPath::default(), false) {
-        let is_env = |part: &super::ReferencePart| {
+    for composed in compose::compose_images(&variables, &DocumentPath::default(), false) {
+        let is_env = |part: &ReferencePart| {
             let name = part.path.last_key()?;
             let (_, path) = places.iter().find(|(known, _)| known == name)?;
-            Some(super::ReferencePart { path: path.clone(), ..part.clone() })
+            Some(ReferencePart { path: path.clone(), ..part.clone() })
         };
-        let parts: Vec<super::ReferencePart> = composed.parts.iter().filter_map(is_env).collect();
+        let parts: Vec<ReferencePart> = composed.parts.iter().filter_map(is_env).collect();
         collector.add_composed_image(composed.reference, parts, LocationKind::Environment, sure);
     }
 }

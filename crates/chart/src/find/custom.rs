@@ -36,10 +36,11 @@
 
 use serde_json::{Map, Value};
 
-use super::compose::{self, InheritedParts};
-use super::findings::{Confidence, ImageCollector, LocationKind};
+use super::compose;
+use super::findings::{Confidence, ImageCollector};
+use super::walk::StructureWalk;
 use super::{containers, names, text};
-use crate::path::DocumentPath;
+use crate::path::{DEEPEST_NESTING, DocumentPath};
 use crate::reference_shape::{self, ReferenceShape};
 
 /// The API groups of Kubernetes itself. Their fields are known and hold images only in pods, which
@@ -69,36 +70,9 @@ const BUILT_IN: &[&str] = &[
     "storage.k8s.io",
 ];
 
-/// The deepest nesting that is followed; the limit keeps a crafted document from exhausting the
-/// stack.
-const DEEPEST: usize = 64;
-
 /// Whether documents of this API group are custom resources.
 pub(crate) fn is_custom_group(group: &str) -> bool {
     !BUILT_IN.contains(&group)
-}
-
-/// What the search hands down to the parts of a structure.
-#[derive(Clone)]
-pub(crate) struct StructureWalk {
-    /// The kind of location that all images get.
-    pub(crate) pattern: LocationKind,
-    /// Registry and tag from an enclosing map.
-    above: InheritedParts,
-    /// Whether the nearest key above names an image. List items have the key of their list.
-    is_image: bool,
-    /// How many maps and lists are above.
-    depth: usize,
-}
-
-impl StructureWalk {
-    pub(crate) fn new(pattern: LocationKind) -> Self {
-        Self { pattern, above: InheritedParts::default(), is_image: false, depth: 0 }
-    }
-
-    fn one_level_deeper(&self) -> Self {
-        Self { depth: self.depth + 1, ..self.clone() }
-    }
 }
 
 /// Finds the images in a structure.
@@ -108,7 +82,7 @@ pub(crate) fn find_images_in_structure(
     walk: &StructureWalk,
     collector: &mut ImageCollector,
 ) {
-    if walk.depth > DEEPEST {
+    if walk.depth > DEEPEST_NESTING {
         return;
     }
     match value {

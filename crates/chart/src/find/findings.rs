@@ -195,6 +195,19 @@ impl FoundImage {
     }
 }
 
+impl ManifestLocation {
+    /// The location of a path in the document with this number.
+    pub fn new(index: usize, document: &ManifestDocument, path: DocumentPath) -> Self {
+        Self {
+            template: document.template.clone(),
+            document: index,
+            kind: document.kind().to_owned(),
+            name: document.name().to_owned(),
+            path,
+        }
+    }
+}
+
 impl fmt::Display for ManifestLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(template) = &self.template {
@@ -252,13 +265,7 @@ impl<'a> ImageCollector<'a> {
 
     /// The location of a path in the current document.
     pub(crate) fn locate_path(&self, path: DocumentPath) -> ManifestLocation {
-        ManifestLocation {
-            template: self.document.template.clone(),
-            document: self.index,
-            kind: self.document.kind().to_owned(),
-            name: self.document.name().to_owned(),
-            path,
-        }
+        ManifestLocation::new(self.index, self.document, path)
     }
 
     /// Adds the image of a field that must hold one, such as a container's `image`; any other

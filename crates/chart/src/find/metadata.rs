@@ -3,9 +3,9 @@
 
 use serde_json::Value;
 
-use super::custom::{self, StructureWalk};
 use super::findings::{ImageCollector, LocationKind};
-use super::pods;
+use super::walk::StructureWalk;
+use super::{custom, pods};
 use crate::path::DocumentPath;
 
 /// Annotations that only describe the object; no program starts an image because of them.
@@ -19,9 +19,7 @@ pub(crate) fn find_images_in_metadata(document: &Value, collector: &mut ImageCol
         let Some(to_spec) = pods::pod_spec_path(kind).filter(|_| kind != "Pod") else { return };
         let to_pod = to_spec.parent();
         if let Some(pod) = to_pod.find_value(object) {
-            let path =
-                to_pod.steps().iter().fold(path.clone(), |path, step| path.then(step.clone()));
-            find_images_in_annotations(pod, &path, collector);
+            find_images_in_annotations(pod, &path.join(&to_pod), collector);
         }
     });
 }

@@ -4,7 +4,11 @@
 //! One module for each kind of location: `pods` (container fields, which the kubelet pulls),
 //! `containers` (arguments and environment), `metadata` (annotations), `text` (ConfigMaps and
 //! Secrets), `crds` (defaults in CustomResourceDefinitions) and `custom` (everything else by the
-//! name of its key or by its form). They add what they find to the collector in `found`.
+//! name of its key or by its form). They add what they find to the collector in `findings`; `scan`
+//! runs them all.
+//!
+//! `containers`, `custom` and `text` need each other, as what they search nests without an end: a
+//! custom resource has containers, whose arguments are texts, which hold documents.
 
 mod compose;
 mod containers;
@@ -14,102 +18,13 @@ mod findings;
 mod metadata;
 pub(crate) mod names;
 pub(crate) mod pods;
-pub(crate) mod text;
+mod scan;
+mod text;
+mod walk;
 
 pub use findings::{
     BrokenImageField, Confidence, FoundImage, ImageScan, LocationKind, ManifestLocation, PartRole,
     ReferencePart,
 };
-
-use serde_json::Value;
-
-use crate::manifest::{ManifestDocument, Manifests};
-use crate::path::DocumentPath;
-use crate::rules::OperatorRules;
-use custom::StructureWalk;
-use findings::ImageCollector;
-
-/// Finds the images in a stream of manifests (from `helm template`, `kustomize build` or written by
-/// hand), with those that operators pull for it according to the built-in rules.
-pub fn find_images(rendered: &str) -> ImageScan {
-    find_images_with_rules(rendered, OperatorRules::builtin())
-}
-
-/// Finds the images in a stream of manifests, with the caller's own table of operator rules.
-pub fn find_images_with_rules(rendered: &str, rules: &OperatorRules) -> ImageScan {
-    let manifests = Manifests::read(rendered);
-    let mut findings = find_images_in_manifests(&manifests);
-    rules.apply(&manifests, &mut findings);
-    findings
-}
-
-/// Finds the images that parsed manifests name, without applying operator rules.
-pub fn find_images_in_manifests(manifests: &Manifests) -> ImageScan {
-    let mut findings = ImageScan { unread: manifests.unread.clone(), ..ImageScan::default() };
-    for (index, document) in manifests.documents.iter().enumerate() {
-        find_images_in_document(document, &mut ImageCollector::new(index, document, &mut findings));
-    }
-    findings
-}
-
-/// Finds what looks like an image in a chart's values. `document` gives the template, kind and name
-/// of the locations.
-pub(crate) fn find_images_in_values(
-    document: &ManifestDocument,
-    values: &Value,
-) -> Vec<FoundImage> {
-    let mut findings = ImageScan::default();
-    let mut collector = ImageCollector::new(0, document, &mut findings);
-    custom::find_images_in_structure(
-        values,
-        &DocumentPath::default(),
-        &StructureWalk::new(LocationKind::Value),
-        &mut collector,
-    );
-    findings.images
-}
-
-/// Runs all finders over one document. The order matters: a location counts once, for the first
-/// finder that adds it, so the one with the highest confidence goes first.
-fn find_images_in_document(document: &ManifestDocument, collector: &mut ImageCollector) {
-    let value = &document.value;
-    pods::find_images_in_pods(value, collector);
-    containers::find_images_in_containers(value, collector);
-    metadata::find_images_in_metadata(value, collector);
-    pods::visit_objects(value, &DocumentPath::default(), &mut |object, path| match object
-        .get("kind")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-    {
-        "ConfigMap" | "Secret" => text::find_images_in_data(object, path, collector),
-        "CustomResourceDefinition" => crds::find_default_images(object, collector),
-        _ if custom::is_custom_group(api_group(object)) => {
-            find_images_in_custom_resource(object, path, collector);
-        }
-        _ => {}
-    });
-}
-
-/// Searches all fields of a custom resource except its metadata, which `metadata` searches.
-fn find_images_in_custom_resource(
-    object: &Value,
-    path: &DocumentPath,
-    collector: &mut ImageCollector,
-) {
-    for (key, value) in object.as_object().into_iter().flatten() {
-        if !matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
-            custom::find_images_in_structure(
-                value,
-                &path.key(key),
-                &StructureWalk::new(LocationKind::CustomResource),
-                collector,
-            );
-        }
-    }
-}
-
-/// The API group: `apiVersion` without the version, such as `apps`; empty for the core group.
-fn api_group(object: &Value) -> &str {
-    let version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
-    version.split_once('/').map_or("", |(group, _)| group)
-}
+pub(crate) use scan::find_images_in_values;
+pub use scan::{find_images, find_images_in_manifests, find_images_with_rules};

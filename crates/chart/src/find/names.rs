@@ -127,6 +127,12 @@ pub(crate) fn classify_key(key: &str) -> Option<(Vec<String>, KeyMeaning)> {
     })
 }
 
+/// Whether a key names a registry: `registry`, `imageRegistry`, `hub`.
+pub(crate) fn is_registry_key(key: &str) -> bool {
+    matches!(classify_key(key), Some((_, KeyMeaning::Registry)))
+        && split_words(key).iter().any(|word| word == "registry" || word == "hub")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

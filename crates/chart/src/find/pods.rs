@@ -64,8 +64,7 @@ pub(crate) fn find_images_in_pods(document: &Value, collector: &mut ImageCollect
         let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
         let Some(to_spec) = pod_spec_path(kind) else { return };
         let Some(spec) = to_spec.find_value(object) else { return };
-        let path = to_spec.steps().iter().fold(path.clone(), |path, step| path.then(step.clone()));
-        find_images_in_pod_spec(spec, &path, Confidence::Certain, collector);
+        find_images_in_pod_spec(spec, &path.join(&to_spec), Confidence::Certain, collector);
     });
 }
 

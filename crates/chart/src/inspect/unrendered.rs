@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::condition::{self, ConditionTruth};
-use super::is_inherited_global;
+use super::inspection::is_inherited_global;
 use super::uses::ValueUses;
 use crate::chart::HelmChart;
 use crate::find::names;
@@ -28,11 +28,7 @@ impl UnrenderedImages {
         let mut values = effective.clone();
         chart.visit_charts(&DocumentPath::default(), &mut |chart, scope| {
             let Some(version) = read_app_version(chart) else { return };
-            let own = scope.steps().iter().try_fold(&mut values, |value, step| match step {
-                PathStep::Key(key) => value.get_mut(key),
-                _ => None,
-            });
-            if let Some(own) = own {
+            if let Some(own) = scope.find_value_mut(&mut values) {
                 let dependencies: Vec<&str> =
                     chart.dependencies.iter().map(|dependency| dependency.key.as_str()).collect();
                 fill_tags(own, &version, &dependencies);
@@ -164,9 +160,8 @@ fn find_disabled_subcharts(
                 continue;
             }
             // As in helm: of several conditions the first that is set to a boolean decides.
-            let mut conditions = dependency.conditions.iter().map(|condition| {
-                condition.split('.').fold(scope.clone(), |path, key| path.key(key))
-            });
+            let mut conditions =
+                dependency.conditions.iter().map(|condition| scope.keys(condition));
             let decides =
                 conditions.find_map(|path| Some((path.find_value(effective)?.as_bool()?, path)));
             if let Some((false, switch)) = decides {

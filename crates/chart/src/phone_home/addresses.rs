@@ -7,8 +7,9 @@ use std::net::IpAddr;
 use serde_json::Value;
 use types::input::rules::PhoneHome;
 
-use super::PhoneHomeFinding;
-use crate::find::{ManifestLocation, text};
+use super::finding::PhoneHomeFinding;
+use crate::edit::embedded::{decode_base64, parse_embedded};
+use crate::find::ManifestLocation;
 use crate::inspect::Inspection;
 use crate::manifest::{ManifestDocument, Manifests};
 use crate::path::{DocumentPath, TextEncoding};
@@ -37,13 +38,7 @@ pub(super) fn find_outside_addresses(
             }
         });
         for (host, (path, urls)) in hosts {
-            let place = ManifestLocation {
-                template: document.template.clone(),
-                document: index,
-                kind: document.kind().to_owned(),
-                name: document.name().to_owned(),
-                path,
-            };
+            let place = ManifestLocation::new(index, document, path);
             let known = table.hosts.iter().find(|known| is_in_domain(&host, &known.host));
             let why = known.map(|known| known.why.clone());
             let values = find_values_with_host(&host, inspection);
@@ -140,16 +135,13 @@ fn visit_addresses_in_value(
             }
         }
         Value::String(string) => {
-            let decoded = if is_secret && path.steps().len() == 2 {
-                text::decode_base64(string)
-            } else {
-                None
-            };
+            let decoded =
+                if is_secret && path.steps().len() == 2 { decode_base64(string) } else { None };
             let string = decoded.as_deref().unwrap_or(string);
             if !string.contains("://") {
                 return;
             }
-            match text::parse_embedded(string) {
+            match parse_embedded(string) {
                 Some((encoding, inner)) => {
                     visit_addresses_in_value(&inner, &path.inside(encoding), is_secret, visit);
                 }

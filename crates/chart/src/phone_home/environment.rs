@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use types::input::rules::PhoneHomeVariable;
 
-use super::PhoneHomeFinding;
+use super::finding::PhoneHomeFinding;
 use crate::find::{Confidence, ManifestLocation};
 use crate::inspect::Inspection;
-use crate::manifest::Manifests;
+use crate::manifest::{ManifestDocument, Manifests};
 
 /// Finds the containers of known images that lack a variable. ConfigMaps and Secrets of the same
 /// render that they take variables from are considered.
@@ -116,8 +116,7 @@ pub(crate) fn read_container_variables(
         let prefix = source.get("prefix").and_then(Value::as_str).unwrap_or_default();
         for (field, kind) in [("configMapRef", "ConfigMap"), ("secretRef", "Secret")] {
             let name = source.get(field).and_then(|r| r.get("name")).and_then(Value::as_str);
-            let of_it =
-                |d: &&crate::manifest::ManifestDocument| d.kind() == kind && Some(d.name()) == name;
+            let of_it = |d: &&ManifestDocument| d.kind() == kind && Some(d.name()) == name;
             let documents = manifests.documents.iter().filter(of_it);
             for (data, is_plain) in documents.flat_map(|d| {
                 [(d.value.get("data"), kind != "Secret"), (d.value.get("stringData"), true)]

@@ -4,9 +4,10 @@
 use serde_json::{Map, Value};
 use types::input::rules::{PhoneHome, PhoneHomeSwitch, PhoneHomeVariable};
 
-use super::PhoneHomeFinding;
+use super::finding::PhoneHomeFinding;
 use crate::inspect::Inspection;
 use crate::path::{DocumentPath, PathStep};
+use crate::values;
 
 /// Finds the switches that are not off. Values of a subchart that renders nothing are skipped.
 pub(super) fn find_active_switches(
@@ -14,44 +15,20 @@ pub(super) fn find_active_switches(
     inspection: &Inspection,
 ) -> Vec<PhoneHomeFinding> {
     let mut findings = Vec::new();
-    visit_values(&inspection.effective, &DocumentPath::default(), &mut |path, value, siblings| {
-        if inspection.is_inactive(path) {
-            return;
-        }
-        let by_rule = |switch: &PhoneHomeSwitch| match_switch(switch, path, value, siblings);
-        let by_variable = |variable: &PhoneHomeVariable| match_variable(variable, path, value);
-        let found = table.values.iter().find_map(by_rule);
-        findings.extend(found.or_else(|| table.environment.iter().find_map(by_variable)));
-    });
+    values::visit_entries(
+        &inspection.effective,
+        &DocumentPath::default(),
+        &mut |path, value, siblings| {
+            if inspection.is_inactive(path) {
+                return;
+            }
+            let by_rule = |switch: &PhoneHomeSwitch| match_switch(switch, path, value, siblings);
+            let by_variable = |variable: &PhoneHomeVariable| match_variable(variable, path, value);
+            let found = table.values.iter().find_map(by_rule);
+            findings.extend(found.or_else(|| table.environment.iter().find_map(by_variable)));
+        },
+    );
     findings
-}
-
-/// Calls `visit` with each value of a map, its path, and the map that it is in.
-fn visit_values<'a>(
-    value: &'a Value,
-    path: &DocumentPath,
-    visit: &mut impl FnMut(&DocumentPath, &'a Value, &'a Map<String, Value>),
-) {
-    // Keeps a crafted values file from exhausting the stack.
-    const DEEPEST: usize = 64;
-    if path.steps().len() > DEEPEST {
-        return;
-    }
-    match value {
-        Value::Object(map) => {
-            for (key, value) in map {
-                let path = path.key(key);
-                visit(&path, value, map);
-                visit_values(value, &path, visit);
-            }
-        }
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                visit_values(item, &path.index(index), visit);
-            }
-        }
-        _ => {}
-    }
 }
 
 /// Matches a value with a switch of the table; `None` if it is another value or is off already.

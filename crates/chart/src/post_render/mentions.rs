@@ -7,13 +7,15 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::edit::embedded::parse_embedded;
 use crate::find::{
-    Confidence, FoundImage, LocationKind, ManifestLocation, PartRole, ReferencePart, text,
+    Confidence, FoundImage, LocationKind, ManifestLocation, PartRole, ReferencePart,
 };
+use crate::image_names::{hosted_name, mentions_name};
 use crate::manifest::{ManifestDocument, Manifests};
-use crate::path::{DocumentPath, PathStep, TextEncoding};
-use crate::relocate::image_move::ImageMove;
-use crate::relocate::prove;
+use crate::path::{DocumentPath, TextEncoding};
+use crate::taint::image_move::ImageMove;
+use crate::texts::{TextOrigin, decode_secret_data, visit_texts};
 
 /// Names of images with their host (`quay.io/org/app`), each with one location of the image.
 type ImageNames<'a> = BTreeMap<&'a str, &'a ImageMove>;
@@ -22,7 +24,7 @@ type ImageNames<'a> = BTreeMap<&'a str, &'a ImageMove>;
 /// image and text.
 pub(super) fn find_mentions(manifests: &Manifests, sites: &[ImageMove]) -> Vec<ImageMove> {
     let names: ImageNames =
-        sites.iter().filter_map(|site| Some((prove::hosted_name(&site.text)?, site))).collect();
+        sites.iter().filter_map(|site| Some((hosted_name(&site.text)?, site))).collect();
     let mut found = Vec::new();
     if names.is_empty() {
         return found;
@@ -56,27 +58,15 @@ struct MentionSearch<'a> {
 impl MentionSearch<'_> {
     /// Searches a value and everything in it.
     fn search_value(&mut self, value: &Value, path: &DocumentPath) {
-        match value {
-            Value::Object(map) => {
-                for (key, value) in map {
-                    self.search_value(value, &path.key(key));
-                }
-            }
-            Value::Array(items) => {
-                for (index, item) in items.iter().enumerate() {
-                    self.search_value(item, &path.index(index));
-                }
-            }
-            Value::String(text) => {
-                let is_data = matches!(path.steps(), [PathStep::Key(data), _] if data == "data");
-                let is_secret = is_data && self.document.kind() == "Secret";
-                match text::decode_base64(text).filter(|_| is_secret) {
+        let document = self.document;
+        visit_texts(value, path, &mut |path, text, origin| {
+            if origin == TextOrigin::Value {
+                match decode_secret_data(document, path, text) {
                     Some(plain) => self.search_text(&plain, &path.inside(TextEncoding::Base64)),
                     None => self.search_text(text, path),
                 }
             }
-            _ => {}
-        }
+        });
     }
 
     /// Searches a text and, if it holds a document, that too: the proof compares leaf by leaf, so
@@ -84,12 +74,12 @@ impl MentionSearch<'_> {
     fn search_text(&mut self, text: &str, path: &DocumentPath) {
         let mut is_any = false;
         for (name, site) in self.names {
-            if prove::mentions_name(text, name) {
+            if mentions_name(text, name) {
                 is_any = true;
                 self.found.push(self.build_move(name, site, path.inside(TextEncoding::Text)));
             }
         }
-        if is_any && let Some((encoding, value)) = text::parse_embedded(text) {
+        if is_any && let Some((encoding, value)) = parse_embedded(text) {
             self.search_value(&value, &path.inside(encoding));
         }
     }
@@ -98,13 +88,7 @@ impl MentionSearch<'_> {
     fn build_move(&self, name: &str, site: &ImageMove, path: DocumentPath) -> ImageMove {
         let part =
             ReferencePart { path: path.clone(), text: name.to_owned(), role: PartRole::Whole };
-        let place = ManifestLocation {
-            template: self.document.template.clone(),
-            document: self.index,
-            kind: self.document.kind().to_owned(),
-            name: self.document.name().to_owned(),
-            path,
-        };
+        let place = ManifestLocation::new(self.index, self.document, path);
         let reference = site.found.reference.clone();
         let mut found =
             FoundImage::new(reference, vec![part], place, LocationKind::Text, Confidence::Possible);

@@ -2,16 +2,18 @@
 //! the chart whose key is a pull policy gets it. The first marked render shows which of these
 //! values the templates use; the others stay out of the overlay.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::image_move::IndexedRender;
-use super::scopes::ChartScopes;
 use crate::find::names;
 use crate::path::DocumentPath;
+use crate::taint::indexed_render::IndexedRender;
+use crate::taint::markers::MarkerKind;
+use crate::taint::scopes::ChartScopes;
 use crate::values;
 
 /// When a node asks the registry for an image, as in `imagePullPolicy` of a container
@@ -114,7 +116,8 @@ impl PullPolicyValues {
     /// Puts a marker into each value that takes one.
     pub(super) fn set_markers(&self, overlay: &mut Value, effective: &Value) {
         for (index, holder) in self.holders.iter().enumerate() {
-            values::set_value(overlay, &holder.path, Value::from(policy_marker(index)), effective);
+            let marker = MarkerKind::PullPolicy.marker(index).to_string();
+            values::set_value(overlay, &holder.path, Value::from(marker), effective);
         }
     }
 
@@ -123,9 +126,9 @@ impl PullPolicyValues {
         let Some(policy) = self.policy else { return };
         // The raw text is enough: it does not matter where a policy comes out, only whether it
         // does.
-        let texts: Vec<&str> = marked.manifests.documents.iter().map(|d| d.text.as_str()).collect();
-        let is_out = |index: &usize| texts.iter().any(|text| text.contains(&policy_marker(*index)));
-        let out: Vec<usize> = (0..self.holders.len()).filter(is_out).collect();
+        let texts = marked.manifests.documents.iter().map(|document| document.text.as_str());
+        let out: BTreeSet<usize> =
+            texts.flat_map(|text| MarkerKind::PullPolicy.find_numbers(text)).collect();
         let holders = std::mem::take(&mut self.holders).into_iter().enumerate();
         let holders = holders.filter(|(index, _)| out.contains(index)).map(|(_, holder)| holder);
         self.chosen.extend(holders.filter(|holder| holder.was != policy.as_str()));
@@ -192,11 +195,6 @@ impl PullPolicyValues {
         self.chosen.extend(named.into_iter().filter(is_other));
         is_named
     }
-}
-
-/// The marker of a pull policy; unlike those of slots (`zq`) and pull secrets (`zqs`).
-fn policy_marker(index: usize) -> String {
-    format!("zqp{index}qz")
 }
 
 /// Whether a key is one of a pull policy: `pullPolicy`, `imagePullPolicy`.

@@ -2,14 +2,18 @@
 //! chart has for pull secrets. As with images, a marked render shows which pods each value reaches,
 //! and which of the two usual forms the chart takes: `[{name: x}]` or `[x]`.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::image_move::{ImageMove, IndexedRender};
-use super::scopes::ChartScopes;
 use crate::find::{LocationKind, names};
 use crate::path::{DocumentPath, PathStep};
+use crate::set_cover::{CoverOverlap, CoverSet, choose_covering_sets};
+use crate::taint::image_move::ImageMove;
+use crate::taint::indexed_render::IndexedRender;
+use crate::taint::markers::MarkerKind;
+use crate::taint::scopes::ChartScopes;
 use crate::values;
 
 /// The values of a chart that take pull secrets, and those that the overlay sets.
@@ -92,12 +96,8 @@ impl PullSecretValues {
     /// Puts a secret with a marker as its name into each value.
     pub(super) fn set_markers(&self, overlay: &mut Value, effective: &Value) {
         for (index, holder) in self.holders.iter().enumerate() {
-            values::set_value(
-                overlay,
-                &holder.path,
-                holder.form.to_value(&secret_marker(index)),
-                effective,
-            );
+            let marker = MarkerKind::PullSecret.marker(index).to_string();
+            values::set_value(overlay, &holder.path, holder.form.to_value(&marker), effective);
         }
     }
 
@@ -240,12 +240,6 @@ fn shape_from_key(path: &DocumentPath) -> Option<PullSecretShape> {
     is_one.then_some(PullSecretShape::Text)
 }
 
-/// The marker of a pull secret; unlike that of a slot, so that it is never read as part of an
-/// image.
-fn secret_marker(index: usize) -> String {
-    format!("zqs{index}qz")
-}
-
 /// The service accounts that a document names, at any depth.
 fn find_service_account_names(document: &Value) -> impl Iterator<Item = &str> {
     let mut open = vec![document];
@@ -281,11 +275,11 @@ fn find_marked_secrets(
                 }
                 for entry in value.as_array().into_iter().flatten() {
                     let name = entry.get("name").and_then(Value::as_str).or(entry.as_str());
-                    let Some(name) = name.filter(|name| name.contains("zqs")) else { continue };
-                    for index in (0..holders).filter(|index| name.contains(&secret_marker(*index)))
-                    {
+                    let name = name.unwrap_or_default();
+                    let indexes = MarkerKind::PullSecret.find_numbers(name);
+                    for index in indexes.filter(|index| *index < holders) {
                         found.insert(index);
-                        if name != secret_marker(index) {
+                        if name != MarkerKind::PullSecret.marker(index).to_string() {
                             mangled.insert(index);
                         }
                     }
@@ -300,28 +294,29 @@ fn find_marked_secrets(
     found
 }
 
-/// The fewest values that reach all documents that any value reaches, by a greedy search: the value
-/// that reaches most first, then the one nearest to the top, then the first.
+/// The fewest values that reach all documents that any value reaches; of two that reach as many, the
+/// one nearest to the top.
 fn choose_covering_values(
     holders: &[PullSecretValue],
     reached: &BTreeMap<usize, BTreeSet<usize>>,
 ) -> Vec<PullSecretValue> {
-    let mut open: BTreeMap<usize, &BTreeSet<usize>> =
-        reached.iter().filter(|(_, by)| !by.is_empty()).map(|(d, by)| (*d, by)).collect();
-    let mut chosen = Vec::new();
-    while !open.is_empty() {
-        // `max_by_key` takes the last of equals, so indexes are reversed to get the first.
-        let best = (0..holders.len()).max_by_key(|index| {
-            let covered = open.values().filter(|by| by.contains(index)).count();
-            (
-                covered,
-                std::cmp::Reverse(holders[*index].path.steps().len()),
-                std::cmp::Reverse(*index),
-            )
-        });
-        let Some(best) = best else { break };
-        open.retain(|_, by| !by.contains(&best));
-        chosen.push(holders[best].clone());
+    let mut documents: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); holders.len()];
+    for (document, by) in reached {
+        for holder in by {
+            documents[*holder].insert(*document);
+        }
     }
-    chosen
+    let sets: Vec<_> = holders
+        .iter()
+        .zip(&documents)
+        .enumerate()
+        .map(|(number, (holder, covers))| CoverSet {
+            number,
+            covers,
+            preference: Reverse(holder.path.steps().len()),
+        })
+        .collect();
+    let wanted = reached.keys().copied().collect();
+    let (chosen, _) = choose_covering_sets(&sets, wanted, CoverOverlap::Allowed);
+    chosen.into_iter().map(|number| holders[number].clone()).collect()
 }

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use super::Relocator;
 use super::learn::ExtraMarkers;
-use super::slot::SlotReason;
+use super::relocator::Relocator;
 use super::solve::SlotAssignment;
+use crate::path::DocumentPath;
+use crate::taint::slots::SlotReason;
 
 /// The most renders that a search for refused values may take. Large charts take seconds for each;
 /// 40 are enough to find two or three refused values among a hundred.
@@ -43,11 +44,11 @@ impl Relocator<'_> {
             Some(Ok(stream)) => self.learn_from_first_marked_render(&stream),
             // The extras alone do not render: nothing can be learned of them.
             _ => {
-                self.secrets.forget_values();
-                self.policies.choose_set_values();
+                self.learnt.secrets.forget_values();
+                self.learnt.policies.choose_set_values();
             }
         }
-        self.is_unsteady = true;
+        self.learnt.is_unsteady = true;
         match (all, set) {
             (Some(Ok(all)), set) => {
                 self.learn_from_marked_render(&all);
@@ -149,9 +150,12 @@ impl Relocator<'_> {
     fn learn_unset_registries_one_by_one(&mut self, likely: &[usize], slots: &[usize]) {
         // A render each, so only the first eight; global ones come first, as they move most images.
         const MOST: usize = 8;
-        let mut unset: Vec<usize> =
-            slots.iter().copied().filter(|s| self.slots[*s].reason == SlotReason::Unset).collect();
-        unset.sort_by_key(|slot| self.slots[*slot].path.steps().len());
+        let mut unset: Vec<usize> = slots
+            .iter()
+            .copied()
+            .filter(|s| self.learnt.slots[*s].reason == SlotReason::Unset)
+            .collect();
+        unset.sort_by_key(|slot| self.learnt.slots[*slot].path.steps().len());
         for slot in unset.split_off(unset.len().min(MOST)) {
             self.mark_slot_unusable(
                 slot,
@@ -176,52 +180,46 @@ impl Relocator<'_> {
         let mut is_named = false;
         for slot in slots {
             if let Some(line) =
-                self.scopes.find_message_line_about(message, &self.slots[*slot].path)
+                self.known.scopes.find_message_line_about(message, &self.learnt.slots[*slot].path)
             {
                 is_named = true;
                 let line = line.to_owned();
                 self.mark_slot_unusable(*slot, &line);
             }
         }
-        let scopes = &self.scopes;
-        let about = |path: &crate::DocumentPath| {
-            scopes.find_message_line_about(message, path).map(str::to_owned)
-        };
+        let scopes = &self.known.scopes;
+        let about =
+            |path: &DocumentPath| scopes.find_message_line_about(message, path).map(str::to_owned);
         // `|=` and not `||`: the message may name values of each kind, and all have to hear it.
-        is_named |= self.secrets.skip_refused(about);
-        is_named |= self.policies.skip_refused(about);
+        is_named |= self.learnt.secrets.skip_refused(about);
+        is_named |= self.learnt.policies.skip_refused(about);
         is_named | self.skip_refused_operator_values(message)
     }
 
     /// Leaves a slot alone, with helm's message as the reason.
     fn mark_slot_unusable(&mut self, slot: usize, message: &str) {
-        let path = &self.slots[slot].path;
+        let path = &self.learnt.slots[slot].path;
         let why = format!("helm fails if {path} is changed: {}", last_line_of_message(message));
-        self.unusable.entry(slot).or_insert(why);
-    }
-
-    /// Those of the slots that are not left alone.
-    fn filter_usable_slots(&self, slots: &[usize]) -> Vec<usize> {
-        slots.iter().copied().filter(|slot| !self.unusable.contains_key(slot)).collect()
+        self.tried.unusable.entry(slot).or_insert(why);
     }
 
     /// Whether the overlay sets anything beside images.
     fn has_extra_settings(&self) -> bool {
-        !self.secrets.is_empty()
-            || !self.policies.is_empty()
+        !self.learnt.secrets.is_empty()
+            || !self.learnt.policies.is_empty()
             || self.operator_values().next().is_some()
-            || !self.restored.is_empty()
+            || !self.tried.restored.is_empty()
     }
 
     /// Sets nothing but images from now on, and notes that for the report.
     fn drop_extra_settings(&mut self, message: &str) {
-        self.notes.push(format!(
+        self.reported.notes.push(format!(
             "pull secrets, pull policies and images of operators are not set, because helm fails with \
              one of them: {message}"
         ));
-        self.secrets.clear_chosen();
-        self.policies.clear_chosen();
-        self.restored.clear();
+        self.learnt.secrets.clear_chosen();
+        self.learnt.policies.clear_chosen();
+        self.tried.restored.clear();
         self.clear_operator_values();
     }
 }

@@ -5,20 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use types::Reference;
 
-use super::attempt::OverlayAttempt;
-use super::prove::{RelocationProof, UnmovedImage};
+use super::attempt::{OverlayAttempt, WrittenOverlay};
+use super::relocation::{RelocatedValue, Relocation};
+use super::relocator::Relocator;
 use super::solve::{self, SlotAssignment};
-use super::{RelocatedValue, Relocation, Relocator, slot};
 use crate::find::ManifestLocation;
+use crate::image_names::is_part_of_reference;
 use crate::manifest::Manifests;
 use crate::overlay::{self, OverlayComments};
 use crate::path::DocumentPath;
-
-/// The text of an overlay, and the images that each of its values moves.
-pub(super) struct WrittenOverlay {
-    pub(super) text: String,
-    pub(super) lines: Vec<RelocatedValue>,
-}
+use crate::proof::locked_images::{UnlockedImage, list_unlocked_images};
+use crate::proof::relocation_proof::{RelocationProof, UnmovedImage};
 
 impl Relocator<'_> {
     /// The result, from the best attempt; without one, of a render in which nothing was moved.
@@ -29,9 +26,13 @@ impl Relocator<'_> {
         };
         proof.not_locked = self.find_unlocked_images();
         let reasons = proof.stayed.iter().map(|stayed| self.explain_unmoved(stayed)).collect();
-        let places: BTreeMap<usize, &ManifestLocation> =
-            self.moves.iter().map(|site| (site.found.place.document, &site.found.place)).collect();
-        let without = self.secrets.find_unreached_documents(&self.moves);
+        let places: BTreeMap<usize, &ManifestLocation> = self
+            .learnt
+            .moves
+            .iter()
+            .map(|site| (site.found.place.document, &site.found.place))
+            .collect();
+        let without = self.learnt.secrets.find_unreached_documents(&self.learnt.moves);
         let without_secret = without
             .iter()
             .filter_map(|document| places.get(document))
@@ -43,10 +44,18 @@ impl Relocator<'_> {
             proof,
             reasons,
             without_secret,
-            notes: self.notes.clone(),
-            renders: self.renders,
+            notes: self.reported.notes.clone(),
+            renders: self.reported.renders,
             rendered: Manifests::default(),
         }
+    }
+
+    /// The images that the chart needs and the lock does not have.
+    fn find_unlocked_images(&self) -> Vec<UnlockedImage> {
+        let Some(locked) = self.known.options.locked else { return vec![] };
+        let written = self.learnt.moves.iter().map(|site| &site.found);
+        let compiled = self.learnt.operator_images.iter().map(|compiled| &compiled.found);
+        list_unlocked_images(written.chain(compiled), locked)
     }
 
     /// The overlay file for an assignment, with a comment for every value.
@@ -56,24 +65,24 @@ impl Relocator<'_> {
         for line in &lines {
             comments.entry(line.path.clone()).or_default().push(comment_for_images(&line.moves));
         }
-        for path in &self.guards {
+        for path in &self.known.guards {
             comments.insert(
                 path.clone(),
                 vec!["lets the chart accept images of another registry".into()],
             );
         }
-        for path in self.restored.keys() {
+        for path in self.tried.restored.keys() {
             let why = "restores what the chart omits when an image is not its default";
             comments.insert(path.clone(), vec![why.into()]);
         }
-        for (path, _) in self.secrets.chosen_values() {
+        for (path, _) in self.learnt.secrets.chosen_values() {
             comments.insert(path.clone(), vec!["the pull secret of the site's registry".into()]);
         }
-        for path in self.policies.chosen_paths() {
+        for path in self.learnt.policies.chosen_paths() {
             comments.insert(path.clone(), vec!["the site's pull policy".into()]);
         }
         // A value may have a reason already (an image that is also a switch): both are kept.
-        for setting in self.options.settings {
+        for setting in self.known.options.settings {
             comments.entry(setting.path.clone()).or_default().push(setting.why.clone());
         }
         let text = overlay::write_overlay(
@@ -86,29 +95,29 @@ impl Relocator<'_> {
 
     /// The comment at the top of the overlay.
     fn overlay_heading(&self) -> String {
-        format!("Points the images of the chart at {}.", self.target.prefix)
+        format!("Points the images of the chart at {}.", self.known.target.prefix)
     }
 
     /// The reason why no value moves an image, best first: helm fails with another value, the value
     /// covers only a part of the name, or no value reaches it at all.
     fn explain_unmoved(&self, stayed: &UnmovedImage) -> String {
-        let at = self.moves.iter().position(|site| site.found.place == stayed.place);
-        let forms = at.into_iter().flat_map(|at| &self.goals[at].compositions);
+        let at = self.learnt.moves.iter().position(|site| site.found.place == stayed.place);
+        let forms = at.into_iter().flat_map(|at| &self.learnt.goals[at].compositions);
         let slots: Vec<usize> =
             forms.flat_map(|form| form.slots.iter().map(|(slot, _)| *slot)).collect();
-        if let Some(reason) = slots.iter().find_map(|slot| self.unusable.get(slot)) {
+        if let Some(reason) = slots.iter().find_map(|slot| self.tried.unusable.get(slot)) {
             return reason.clone();
         }
         if let Some(slot) = slots.first() {
-            let path = &self.slots[*slot].path;
+            let path = &self.learnt.slots[*slot].path;
             return format!("the value {path} sets a part of the image name, but not its registry");
         }
         // A value that holds this image and never showed up in a marked render is one that helm
         // refused there, so no composition mentions it.
-        let text = at.map(|at| self.moves[at].text.as_str()).unwrap_or_default();
-        let refused = self.unusable.iter().find(|(slot, _)| {
-            let own = &self.slots[**slot].text;
-            !own.is_empty() && slot::is_part_of_reference(own, text)
+        let text = at.map(|at| self.learnt.moves[at].text.as_str()).unwrap_or_default();
+        let refused = self.tried.unusable.iter().find(|(slot, _)| {
+            let own = &self.learnt.slots[**slot].text;
+            !own.is_empty() && is_part_of_reference(own, text)
         });
         match refused {
             Some((_, why)) => why.clone(),
@@ -118,15 +127,15 @@ impl Relocator<'_> {
 
     /// The proof where no overlay could be rendered: every image stays as it is.
     fn prove_without_overlay(&self) -> RelocationProof {
-        let stayed = self.moves.iter().map(|site| UnmovedImage {
+        let stayed = self.learnt.moves.iter().map(|site| UnmovedImage {
             from: site.found.reference.clone(),
             to: site.target.clone(),
             place: site.found.place.clone(),
         });
-        let broken = self.before.findings().broken.clone();
+        let broken = self.learnt.before.findings().broken.clone();
         let mut proof =
             RelocationProof { stayed: stayed.collect(), broken, ..RelocationProof::default() };
-        self.add_operator_images(&self.before, &mut proof);
+        self.add_operator_images(&self.learnt.before, &mut proof);
         proof
     }
 
@@ -139,26 +148,26 @@ impl Relocator<'_> {
             moves: BTreeSet::new(),
         };
         for (slot, text) in assignment {
-            let path = &self.slots[*slot].path;
+            let path = &self.learnt.slots[*slot].path;
             let line = lines.entry(path).or_insert_with(|| new(path, text));
-            for (site, wish) in self.moves.iter().zip(&self.goals) {
+            for (site, goal) in self.learnt.moves.iter().zip(&self.learnt.goals) {
                 // A value moves an image if it is part of the composition that the overlay leads
                 // to.
-                let form = solve::find_composition(wish, assignment);
+                let form = solve::find_composition(goal, assignment);
                 let mut slots = form.into_iter().flat_map(|form| &form.slots);
                 if slots.any(|(own, _)| own == slot) {
                     line.moves.insert(site.found.reference.clone());
                 }
             }
         }
-        for compiled in &self.operator_images {
+        for compiled in &self.learnt.operator_images {
             if let Some(path) = &compiled.value {
                 let line =
                     lines.entry(path).or_insert_with(|| new(path, &compiled.target.to_string()));
                 line.moves.insert(compiled.found.reference.clone());
             }
         }
-        for (path, value) in &self.restored {
+        for (path, value) in &self.tried.restored {
             lines.entry(path).or_insert_with(|| new(path, &value.to_string()));
         }
         lines.into_values().collect()

@@ -44,30 +44,23 @@
 use std::collections::BTreeSet;
 use std::slice;
 
-use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::attempt::OverlayAttempt;
-use super::prove::UnexpectedChange;
+use super::lost_lines::LostLines;
+use super::relocator::Relocator;
 use super::solve::SlotAssignment;
-use super::{IndexedRender, Relocator};
 use crate::find::ManifestLocation;
 use crate::path::{DocumentPath, TextEncoding};
+use crate::proof::relocation_proof::UnexpectedChange;
+use crate::taint::indexed_render::IndexedRender;
+use crate::taint::markers::MarkerKind;
+use crate::template_values::NAMED_VALUE;
 use crate::values;
 
 /// The most renders that one search for values with side effects may take: enough to bisect a
 /// hundred values with two culprits.
 const MOST: usize = 32;
-
-/// A text that lost lines when images were changed.
-pub(super) struct LostLines {
-    /// The document's number in the plain render.
-    document: usize,
-    /// The path of the text in it.
-    path: DocumentPath,
-    /// The lost lines, trimmed.
-    lines: Vec<String>,
-}
 
 impl Relocator<'_> {
     /// Returns an overlay without side effects, or the best one if there is none. Tries the
@@ -106,13 +99,13 @@ impl Relocator<'_> {
     /// Tries the overlay without the pull policy, then also without the pull secret. Returns an
     /// attempt that has no side effects; if there is none, both are kept.
     fn try_without_extra_settings(&mut self, attempt: &OverlayAttempt) -> Option<OverlayAttempt> {
-        let (secrets, policies) = (self.secrets.clone(), self.policies.clone());
+        let (secrets, policies) = (self.learnt.secrets.clone(), self.learnt.policies.clone());
         let change = attempt.proof.changes.first().map(|change| change.place.to_string());
         for what in ["pull policy", "pull secret"] {
             let is_set = if what == "pull policy" {
-                !std::mem::replace(&mut self.policies, policies.without_chosen()).is_empty()
+                !std::mem::replace(&mut self.learnt.policies, policies.without_chosen()).is_empty()
             } else {
-                !std::mem::replace(&mut self.secrets, secrets.without_chosen()).is_empty()
+                !std::mem::replace(&mut self.learnt.secrets, secrets.without_chosen()).is_empty()
             };
             // Nothing to leave out: another attempt would be the same.
             if !is_set {
@@ -123,13 +116,13 @@ impl Relocator<'_> {
                 && tried.is_clean()
             {
                 let change = change.unwrap_or_default();
-                self.notes.push(format!(
+                self.reported.notes.push(format!(
                     "the {what} is not set, because setting it also changes {change}"
                 ));
                 return Some(tried);
             }
         }
-        (self.secrets, self.policies) = (secrets, policies);
+        (self.learnt.secrets, self.learnt.policies) = (secrets, policies);
         None
     }
 
@@ -184,7 +177,7 @@ impl Relocator<'_> {
         changes: &'c [UnexpectedChange],
     ) -> Option<&'c UnexpectedChange> {
         let is_image = |change: &UnexpectedChange| {
-            self.moves.iter().any(|site| {
+            self.learnt.moves.iter().any(|site| {
                 let ManifestLocation { document, path, .. } = &change.place;
                 let in_text = path.inside(TextEncoding::Text);
                 site.found.place.document == *document
@@ -196,23 +189,23 @@ impl Relocator<'_> {
 
     /// Excludes a slot from further overlays, with the change as the reason.
     fn exclude_culprit(&mut self, slot: usize, change: &UnexpectedChange) {
-        let why = format!("setting {} also changes {}", self.slots[slot].path, change.place);
-        self.unusable.insert(slot, why);
+        let why = format!("setting {} also changes {}", self.learnt.slots[slot].path, change.place);
+        self.tried.unusable.insert(slot, why);
     }
 
     /// Finds lists that restore what the marked render lost. Whether they really do is proven with
     /// the overlay.
     pub(super) fn restore_lost_lines(&mut self) {
-        let losses = std::mem::take(&mut self.losses);
+        let losses = std::mem::take(&mut self.learnt.losses);
         if !losses.is_empty() && self.find_restoring_lists(&losses).is_none() {
-            self.restored.clear();
+            self.tried.restored.clear();
         }
     }
 
     /// Tries an overlay with the lost lines restored. If lines were restored already and did not
     /// help, tries it without them. `None` unless the proof then holds.
     fn try_restoring_lines(&mut self, attempt: &OverlayAttempt) -> Option<OverlayAttempt> {
-        let was_restored = !std::mem::take(&mut self.restored).is_empty();
+        let was_restored = !std::mem::take(&mut self.tried.restored).is_empty();
         let changes = attempt.proof.changes.iter().map(|change| {
             let UnexpectedChange { place, before, after } = change;
             LostLines::new(place.document, &place.path, before.as_deref()?, after.as_deref()?)
@@ -222,13 +215,13 @@ impl Relocator<'_> {
         let found =
             losses.filter(|_| !was_restored).and_then(|losses| self.find_restoring_lists(&losses));
         if found.is_none() && !was_restored {
-            self.restored.clear();
+            self.tried.restored.clear();
             return None;
         }
         let tried = self.try_overlays(slice::from_ref(&attempt.assignment), &[]).pop()?.ok();
         let tried = tried.filter(OverlayAttempt::is_clean);
         if tried.is_none() {
-            self.restored.clear();
+            self.tried.restored.clear();
         }
         tried
     }
@@ -245,41 +238,42 @@ impl Relocator<'_> {
         let mut probe = Value::Object(Map::new());
         for (index, path) in lists.iter().enumerate() {
             let value = self.prepend_items(path, &[list_marker(index)]);
-            values::set_value(&mut probe, path, value, &self.effective);
+            values::set_value(&mut probe, path, value, &self.known.effective);
         }
         // Without any image changed, so that a marker in the text can only come from a list.
         let stream = self.render_all(&[Some(probe.to_string())]).pop()?.ok()?;
-        let probed = self.read_render(&stream).ok()?;
+        let probed = self.learnt.read_render(&stream).ok()?;
         for loss in losses {
             let text = self.text_that_lost_lines(loss, &probed)?;
             let index = (0..lists.len())
                 .find(|index| text.lines().any(|line| line.trim() == list_marker(*index)))?;
             let value = self.prepend_items(&lists[index], &loss.lines);
-            self.restored.insert(lists[index].clone(), value);
+            self.tried.restored.insert(lists[index].clone(), value);
         }
         Some(())
     }
 
     /// The lists of texts in the values that the templates of these documents read.
     fn find_list_candidates(&self, losses: &[LostLines]) -> Vec<DocumentPath> {
-        let Ok(asked) = Regex::new(r"\.Values\.([A-Za-z0-9_.]+)") else { return vec![] };
         let templates: BTreeSet<&str> = losses
             .iter()
-            .filter_map(|loss| self.before.manifests.documents[loss.document].template.as_deref())
+            .filter_map(|loss| {
+                self.learnt.before.manifests.documents[loss.document].template.as_deref()
+            })
             .collect();
         let mut lists = BTreeSet::new();
-        self.chart.visit_charts(&DocumentPath::default(), &mut |chart, scope| {
+        self.known.chart.visit_charts(&DocumentPath::default(), &mut |chart, scope| {
             for (name, text) in &chart.templates {
                 // `# Source: app/templates/config.yaml`: helm names a template by chart and path.
                 let whole = format!("{}/{name}", chart.name());
                 if !templates.iter().any(|template| template.ends_with(&whole)) {
                     continue;
                 }
-                for found in asked.captures_iter(text) {
-                    let path = found[1].split('.').fold(scope.clone(), |path, key| path.key(key));
-                    let items = path.find_value(&self.effective).and_then(Value::as_array);
+                for keys in NAMED_VALUE.find_groups(text) {
+                    let path = scope.keys(keys);
+                    let items = path.find_value(&self.known.effective).and_then(Value::as_array);
                     if items.is_some_and(|items| items.iter().all(Value::is_string)) {
-                        lists.insert(self.scopes.path_to_set(&path));
+                        lists.insert(self.known.scopes.path_to_set(&path));
                     }
                 }
             }
@@ -289,41 +283,19 @@ impl Relocator<'_> {
 
     /// A list of the values with more items in front, as helm replaces lists as a whole.
     fn prepend_items(&self, path: &DocumentPath, more: &[String]) -> Value {
-        let own = path.find_value(&self.effective).and_then(Value::as_array).into_iter().flatten();
+        let own =
+            path.find_value(&self.known.effective).and_then(Value::as_array).into_iter().flatten();
         more.iter().cloned().map(Value::from).chain(own.cloned()).collect()
     }
 
     /// The text that lost lines, in another render.
     fn text_that_lost_lines(&self, loss: &LostLines, rendered: &IndexedRender) -> Option<String> {
-        let document = rendered.find_same_document(&self.before, loss.document)?;
+        let document = rendered.find_same_document(&self.learnt.before, loss.document)?;
         rendered.text_at(document, &loss.path)
     }
 }
 
-impl LostLines {
-    /// The lines that a text lost, if nothing else happened to it; empty lines do not count.
-    pub(super) fn new(
-        document: usize,
-        path: &DocumentPath,
-        before: &str,
-        after: &str,
-    ) -> Option<Self> {
-        let (mut lines, mut left) = (Vec::new(), after.lines().peekable());
-        for line in before.lines() {
-            // Both texts in step: what does not match the next line of the new text was lost.
-            if left.peek() == Some(&line) {
-                left.next();
-            } else if !line.trim().is_empty() {
-                lines.push(line.trim().to_owned());
-            }
-        }
-        let is_all = left.all(|line| line.trim().is_empty());
-        let path = path.clone();
-        (is_all && !lines.is_empty()).then_some(Self { document, path, lines })
-    }
-}
-
-/// The marker of a list; unlike that of a slot.
+/// The item that marks a list.
 fn list_marker(index: usize) -> String {
-    format!("zqr{index}qz")
+    MarkerKind::TextList.marker(index).to_string()
 }

@@ -44,7 +44,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::slot::ValueSlot;
+use crate::set_cover::{ChoiceScore, CoverProblem, cover_greedily};
+use crate::taint::slots::ValueSlot;
 
 /// How the text of one image is made up of slots, as one marked render showed it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -84,18 +85,6 @@ pub(crate) struct OverlayProblem<'a> {
     pub(crate) unusable: &'a BTreeMap<usize, String>,
 }
 
-/// How good an option is: the goals that it meets per value, then the fewest values, then the
-/// values nearest to the top. A derived order, so the sequence of the fields matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct OptionScore {
-    /// Goals that the option meets for each value that it sets, times 1000.
-    gain: usize,
-    /// The number of values; fewer are better.
-    cost: Reverse<usize>,
-    /// The lengths of the values' paths together; shorter is better.
-    depth: Reverse<usize>,
-}
-
 /// Which registries that the chart leaves unset an assignment may set. A global one moves many
 /// images by one line, and may spoil an image that it must not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +100,7 @@ pub(crate) enum UnsetRegistries {
 impl OverlayProblem<'_> {
     /// One assignment for each choice of unset registries that makes a difference.
     pub(crate) fn solve_all(&self) -> Vec<SlotAssignment> {
-        let given = || self.goals.iter().flat_map(|wish| &wish.compositions).flat_map(|f| &f.given);
+        let given = || self.goals.iter().flat_map(|goal| &goal.compositions).flat_map(|f| &f.given);
         let mut all = vec![UnsetRegistries::Ignore];
         if given().any(|slot| !self.slots[*slot].is_global()) {
             all.insert(0, UnsetRegistries::OwnOnly);
@@ -122,48 +111,36 @@ impl OverlayProblem<'_> {
         all.into_iter().map(|unset| self.solve_greedily(unset)).collect()
     }
 
+    /// The solver's assignments, the best first, each with the number of images that it should
+    /// move. They differ in whether they set registries that the chart leaves unset.
+    pub(crate) fn rank_assignments(&self) -> Vec<(usize, SlotAssignment)> {
+        let mut plans: Vec<(usize, SlotAssignment)> = self
+            .solve_all()
+            .into_iter()
+            .map(|assignment| (self.satisfied_goals(&assignment).len(), assignment))
+            .collect();
+        // Where no registry is unset, all of them are the same.
+        plans.dedup();
+        plans.sort_by_cached_key(|(promise, assignment)| {
+            (self.count_spoiled_goals(assignment), Reverse(*promise), assignment.len())
+        });
+        plans
+    }
+
     /// A small assignment by a greedy search: in each round, the values that meet most goals each.
-    /// (The smallest one is a set cover, which is NP-hard; charts have few enough slots that greedy
-    /// is rarely worse.)
     pub(crate) fn solve_greedily(&self, unset: UnsetRegistries) -> SlotAssignment {
         let places = self.goals_by_slot();
-        let mut assignment = SlotAssignment::new();
-        loop {
-            let satisfied = self.satisfied_goals(&assignment);
-            let options: BTreeSet<Vec<(usize, String)>> = (0..self.goals.len())
-                .filter(|wish| !satisfied.contains(wish))
-                .flat_map(|wish| self.find_options(wish, &assignment, unset))
-                .collect();
-            let mut scored: Vec<_> = options
-                .into_iter()
-                .filter_map(|option| {
-                    Some((self.score_option(&option, &mut assignment, &places)?, option))
-                })
-                .collect();
-            scored.sort_by(|(a, option_a), (b, option_b)| b.cmp(a).then(option_a.cmp(option_b)));
-            let Some((best, _)) = scored.first() else {
-                return self.prune_assignment(assignment, &places);
-            };
-            let best = best.gain;
-            // Take all options of this round that are as good as the best, so that a chart with a
-            // hundred images of their own does not need a hundred rounds. Each is scored again, as
-            // one taken before it may have met its goals already.
-            for (_, option) in scored {
-                let is_free = option.iter().all(|(slot, _)| !assignment.contains_key(slot));
-                let score =
-                    is_free.then(|| self.score_option(&option, &mut assignment, &places)).flatten();
-                if score.is_some_and(|score| score.gain >= best) {
-                    assignment.extend(option);
-                }
-            }
-        }
+        let mut search =
+            AssignmentSearch { problem: self, unset, places, assignment: SlotAssignment::new() };
+        cover_greedily(&mut search);
+        self.prune_assignment(search.assignment, &search.places)
     }
 
     /// For each slot, the goals whose compositions it is part of: only these can change with it.
     fn goals_by_slot(&self) -> Vec<BTreeSet<usize>> {
         let mut places = vec![BTreeSet::new(); self.slots.len()];
-        for (index, wish) in self.goals.iter().enumerate() {
-            for (slot, _) in wish.compositions.iter().flat_map(|form| &form.slots) {
+        for (index, goal) in self.goals.iter().enumerate() {
+            for (slot, _) in goal.compositions.iter().flat_map(|form| &form.slots) {
                 places[*slot].insert(index);
             }
         }
@@ -172,62 +149,23 @@ impl OverlayProblem<'_> {
 
     /// The goals that an assignment meets.
     pub(crate) fn satisfied_goals(&self, assignment: &SlotAssignment) -> BTreeSet<usize> {
-        (0..self.goals.len()).filter(|wish| self.is_satisfied(*wish, assignment)).collect()
+        (0..self.goals.len()).filter(|goal| self.is_satisfied(*goal, assignment)).collect()
     }
 
     /// How many images get a text that is neither the old nor the wanted one. A global registry
     /// does that where images come from several registries.
     pub(crate) fn count_spoiled_goals(&self, assignment: &SlotAssignment) -> usize {
-        let is_spoiled = |wish: &&MoveGoal| {
-            self.compose_text(wish, assignment)
-                .is_some_and(|text| text != wish.was && text != wish.wanted)
+        let is_spoiled = |goal: &&MoveGoal| {
+            self.compose_text(goal, assignment)
+                .is_some_and(|text| text != goal.was && text != goal.wanted)
         };
         self.goals.iter().filter(is_spoiled).count()
     }
 
-    /// How good an option is on top of an assignment. `None` if it meets no further goal, or if a
-    /// goal that was met no longer is. The assignment is unchanged afterwards; it is borrowed
-    /// mutably because copying it for each of many options would be slow.
-    fn score_option(
-        &self,
-        option: &[(usize, String)],
-        assignment: &mut SlotAssignment,
-        places: &[BTreeSet<usize>],
-    ) -> Option<OptionScore> {
-        // Fixed-point, so that scores can be ordered. Options have a handful of values, so that
-        // rounding makes no difference.
-        const SCALE: usize = 1000;
-        let touched: BTreeSet<usize> =
-            option.iter().flat_map(|(slot, _)| places[*slot].iter().copied()).collect();
-        let before: Vec<bool> =
-            touched.iter().map(|wish| self.is_satisfied(*wish, assignment)).collect();
-        let replaced: Vec<Option<String>> =
-            option.iter().map(|(slot, text)| assignment.insert(*slot, text.clone())).collect();
-        let after: Vec<bool> =
-            touched.iter().map(|wish| self.is_satisfied(*wish, assignment)).collect();
-        for ((slot, _), old) in option.iter().zip(replaced) {
-            match old {
-                Some(old) => assignment.insert(*slot, old),
-                None => assignment.remove(slot),
-            };
-        }
-        if before.iter().zip(&after).any(|(was, is)| *was && !is) {
-            return None;
-        }
-        let won = before.iter().zip(&after).filter(|(was, is)| !**was && **is).count();
-        let depth = option.iter().map(|(slot, _)| self.slots[*slot].path.steps().len()).sum();
-        let cost = option.len();
-        (won > 0).then(|| OptionScore {
-            gain: won * SCALE / cost,
-            cost: Reverse(cost),
-            depth: Reverse(depth),
-        })
-    }
-
     /// Whether an assignment meets a goal.
-    fn is_satisfied(&self, wish: usize, assignment: &SlotAssignment) -> bool {
-        let wish = &self.goals[wish];
-        self.compose_text(wish, assignment).is_some_and(|text| text == wish.wanted)
+    fn is_satisfied(&self, goal: usize, assignment: &SlotAssignment) -> bool {
+        let goal = &self.goals[goal];
+        self.compose_text(goal, assignment).is_some_and(|text| text == goal.wanted)
     }
 
     /// The assignment without values that are not needed: a later value may have made an earlier
@@ -241,8 +179,8 @@ impl OverlayProblem<'_> {
         for slot in slots {
             let mut without = assignment.clone();
             without.remove(&slot);
-            let is_idle = places[slot].iter().all(|wish| {
-                !self.is_satisfied(*wish, &assignment) || self.is_satisfied(*wish, &without)
+            let is_idle = places[slot].iter().all(|goal| {
+                !self.is_satisfied(*goal, &assignment) || self.is_satisfied(*goal, &without)
             });
             if is_idle {
                 assignment = without;
@@ -252,8 +190,8 @@ impl OverlayProblem<'_> {
     }
 
     /// The text that an image gets with an assignment; `None` if no render showed it.
-    fn compose_text(&self, wish: &MoveGoal, assignment: &SlotAssignment) -> Option<String> {
-        let form = find_composition(wish, assignment)?;
+    fn compose_text(&self, goal: &MoveGoal, assignment: &SlotAssignment) -> Option<String> {
+        let form = find_composition(goal, assignment)?;
         let mut text = String::new();
         let mut at = 0;
         for (slot, start) in &form.slots {
@@ -282,11 +220,11 @@ impl OverlayProblem<'_> {
     /// of slots with their new texts.
     fn find_options(
         &self,
-        wish: usize,
+        goal: usize,
         assignment: &SlotAssignment,
         unset: UnsetRegistries,
     ) -> Vec<Vec<(usize, String)>> {
-        let wish = &self.goals[wish];
+        let goal = &self.goals[goal];
         let mut options = Vec::new();
         let is_wanted = |form: &&Composition| match unset {
             UnsetRegistries::Any => true,
@@ -295,7 +233,7 @@ impl OverlayProblem<'_> {
             }
             UnsetRegistries::Ignore => form.given.is_empty(),
         };
-        for form in wish.compositions.iter().filter(is_wanted) {
+        for form in goal.compositions.iter().filter(is_wanted) {
             let free: Vec<usize> = form
                 .slots
                 .iter()
@@ -313,7 +251,7 @@ impl OverlayProblem<'_> {
                 else {
                     continue;
                 };
-                if let Some(texts) = self.match_gaps(&pattern, &wish.wanted) {
+                if let Some(texts) = self.match_gaps(&pattern, &goal.wanted) {
                     options.push(free[..count].iter().copied().zip(texts).collect());
                     break;
                 }
@@ -382,26 +320,85 @@ impl OverlayProblem<'_> {
     }
 }
 
+/// The search for a small assignment. A choice is a list of slots with new texts that meets one goal
+/// more; what it is worth depends on the slots that were assigned before.
+struct AssignmentSearch<'a> {
+    problem: &'a OverlayProblem<'a>,
+    unset: UnsetRegistries,
+    /// For each slot, the goals that can change with it.
+    places: Vec<BTreeSet<usize>>,
+    assignment: SlotAssignment,
+}
+
+impl CoverProblem for AssignmentSearch<'_> {
+    type Choice = Vec<(usize, String)>;
+    /// The fewest values, then the values nearest to the top.
+    type Preference = (Reverse<usize>, Reverse<usize>);
+
+    fn list_choices(&self) -> BTreeSet<Self::Choice> {
+        let satisfied = self.problem.satisfied_goals(&self.assignment);
+        (0..self.problem.goals.len())
+            .filter(|goal| !satisfied.contains(goal))
+            .flat_map(|goal| self.problem.find_options(goal, &self.assignment, self.unset))
+            .collect()
+    }
+
+    /// Goals that the option meets for each value that it sets. `None` if it meets no further goal,
+    /// if a goal that was met no longer is, or if one of its slots is assigned already.
+    fn score(&mut self, option: &Self::Choice) -> Option<ChoiceScore<Self::Preference>> {
+        // Fixed-point, so that scores can be ordered. Options have a handful of values, so that
+        // rounding makes no difference.
+        const SCALE: usize = 1000;
+        if option.iter().any(|(slot, _)| self.assignment.contains_key(slot)) {
+            return None;
+        }
+        let touched: BTreeSet<usize> =
+            option.iter().flat_map(|(slot, _)| self.places[*slot].iter().copied()).collect();
+        let is_met = |goal: &usize, assignment: &SlotAssignment| {
+            self.problem.is_satisfied(*goal, assignment)
+        };
+        let before: Vec<bool> = touched.iter().map(|goal| is_met(goal, &self.assignment)).collect();
+        // Tried in place, because copying the assignment for each of many options would be slow.
+        self.assignment.extend(option.iter().cloned());
+        let after: Vec<bool> = touched.iter().map(|goal| is_met(goal, &self.assignment)).collect();
+        for (slot, _) in option {
+            self.assignment.remove(slot);
+        }
+        if before.iter().zip(&after).any(|(was, is)| *was && !is) {
+            return None;
+        }
+        let won = before.iter().zip(&after).filter(|(was, is)| !**was && **is).count();
+        let depth =
+            option.iter().map(|(slot, _)| self.problem.slots[*slot].path.steps().len()).sum();
+        let preference = (Reverse(option.len()), Reverse(depth));
+        (won > 0).then(|| ChoiceScore { gain: won * SCALE / option.len(), preference })
+    }
+
+    fn take(&mut self, option: Self::Choice) {
+        self.assignment.extend(option);
+    }
+}
+
 /// How an image is made up with an assignment: the composition with exactly the unset slots that
 /// the assignment sets; `None` if no render showed that.
 pub(super) fn find_composition<'w>(
-    wish: &'w MoveGoal,
+    goal: &'w MoveGoal,
     assignment: &SlotAssignment,
 ) -> Option<&'w Composition> {
-    let given: BTreeSet<usize> = wish
+    let given: BTreeSet<usize> = goal
         .compositions
         .iter()
         .flat_map(|form| form.given.iter().copied())
         .filter(|slot| assignment.contains_key(slot))
         .collect();
-    wish.compositions.iter().find(|form| form.given == given)
+    goal.compositions.iter().find(|form| form.given == given)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::path::DocumentPath;
-    use crate::relocate::slot::SlotReason;
+    use crate::taint::slots::SlotReason;
 
     fn new_slot(key: &str, text: &str) -> ValueSlot {
         let reason = if text.is_empty() { SlotReason::Unset } else { SlotReason::Likely };
@@ -414,19 +411,18 @@ mod tests {
         MoveGoal { was: text.into(), wanted: wanted.into(), compositions: vec![set] }
     }
 
-    fn solve_with_all_registries(slots: &[ValueSlot], wishes: &[MoveGoal]) -> Vec<(usize, String)> {
+    fn solve_with_all_registries(slots: &[ValueSlot], goals: &[MoveGoal]) -> Vec<(usize, String)> {
         let registries = ["site/ai".to_owned(), "site".to_owned()];
         let unusable = BTreeMap::new();
-        let problem =
-            OverlayProblem { slots, goals: wishes, registries: &registries, unusable: &unusable };
+        let problem = OverlayProblem { slots, goals, registries: &registries, unusable: &unusable };
         problem.solve_greedily(UnsetRegistries::Any).into_iter().collect()
     }
 
     #[test]
     fn one_string_gets_the_whole_name_and_keeps_what_the_template_appends() {
         let slots = [new_slot("repository", "ghcr.io/a/b")];
-        let wishes = [new_goal("site/ai/a/b:1-cpu", "ghcr.io/a/b:1-cpu", &[(0, 0)])];
-        assert_eq!(solve_with_all_registries(&slots, &wishes), [(0, "site/ai/a/b".into())]);
+        let goals = [new_goal("site/ai/a/b:1-cpu", "ghcr.io/a/b:1-cpu", &[(0, 0)])];
+        assert_eq!(solve_with_all_registries(&slots, &goals), [(0, "site/ai/a/b".into())]);
     }
 
     #[test]
@@ -452,7 +448,7 @@ mod tests {
     fn an_unset_global_registry_covers_all_that_it_reaches() {
         let slots =
             [new_slot("global", ""), new_slot("a", "docker.io"), new_slot("b", "docker.io")];
-        let wishes: Vec<MoveGoal> = [(1, "a"), (2, "b")]
+        let goals: Vec<MoveGoal> = [(1, "a"), (2, "b")]
             .into_iter()
             .map(|(slot, name)| {
                 let given = Composition {
@@ -466,13 +462,13 @@ mod tests {
                 MoveGoal { was, wanted, compositions: vec![set, given] }
             })
             .collect();
-        assert_eq!(solve_with_all_registries(&slots, &wishes), [(0, "site/ai".into())]);
+        assert_eq!(solve_with_all_registries(&slots, &goals), [(0, "site/ai".into())]);
     }
 
     #[test]
     fn a_literal_before_the_first_value_is_out_of_reach() {
         let slots = [new_slot("name", "app")];
-        let wishes = [new_goal("site/ai/org/app:1", "ghcr.io/org/app:1", &[(0, 12)])];
-        assert!(solve_with_all_registries(&slots, &wishes).is_empty());
+        let goals = [new_goal("site/ai/org/app:1", "ghcr.io/org/app:1", &[(0, 12)])];
+        assert!(solve_with_all_registries(&slots, &goals).is_empty());
     }
 }

@@ -4,14 +4,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regex::Regex;
 use serde_json::{Map, Value, json};
 
-use super::settings::visit_values;
 use crate::chart::HelmChart;
 use crate::find::names;
 use crate::path::DocumentPath;
-use crate::relocate::scopes::ChartScopes;
+use crate::taint::markers::MarkerKind;
+use crate::taint::scopes::ChartScopes;
+use crate::template_values::{NAMED_VALUE, TemplatePattern, visit_matches};
+use crate::values;
+
+/// A value that a template loops over with key and value, so that it is a map.
+static RANGED_VALUE: TemplatePattern =
+    TemplatePattern::new(r"range \$\w+,\s*\$\w+\s*:=\s*\.Values\.([A-Za-z0-9_.]+)");
+/// A value that a template evaluates, so that it is a text; the second form is `with .Values.x` and
+/// `tpl .` in the next action.
+static EVALUATED_VALUE: TemplatePattern = TemplatePattern::new(r"tpl\s+\.Values\.([A-Za-z0-9_.]+)");
+static EVALUATED_DOT: TemplatePattern =
+    TemplatePattern::new(r"with\s+\.Values\.([A-Za-z0-9_.]+)\s*-?\}\}\s*\{\{-?\s*tpl\s+\.\s");
+/// A field of a variable: `$model.extraVolumes`.
+static ITEM_FIELD: TemplatePattern =
+    TemplatePattern::new(r"\$[A-Za-z_][A-Za-z0-9_]*\.([A-Za-z0-9_]+)");
 
 /// A value of the chart that takes entries of one kind.
 #[derive(Debug, Clone, PartialEq)]
@@ -151,18 +164,12 @@ impl CandidateValue {
 /// The marker of a candidate. Short and lower case, so that it is a valid name of a volume (a DNS
 /// label of at most 63 characters).
 pub(super) fn candidate_marker(index: usize) -> String {
-    format!("zqw{index}qz")
+    MarkerKind::Entry.marker(index).to_string()
 }
 
 /// The indexes of the candidates whose markers are in a text, in either case.
 pub(super) fn find_markers(text: &str) -> Vec<usize> {
-    let lower = text.to_ascii_lowercase();
-    let mut found = Vec::new();
-    for part in lower.split("zqw").skip(1) {
-        let Some((number, _)) = part.split_once("qz") else { continue };
-        found.extend(number.parse::<usize>().ok());
-    }
-    found
+    MarkerKind::Entry.find_numbers(&text.to_ascii_lowercase()).collect()
 }
 
 /// All candidates of a chart: in its values, and those that only its templates read.
@@ -172,30 +179,22 @@ pub(super) fn find_candidates(
     scopes: &ChartScopes,
 ) -> Vec<CandidateValue> {
     let mut found: BTreeMap<DocumentPath, CandidateValue> = BTreeMap::new();
-    visit_values(effective, &DocumentPath::default(), &mut |parent, key, value, _| {
-        let Some(holds) = kind_from_key(key) else { return };
-        let path = scopes.path_to_set(&parent.key(key));
+    values::visit_entries(effective, &DocumentPath::default(), &mut |path, value, _| {
+        let Some(holds) = path.last_key().and_then(kind_from_key) else { return };
+        let path = scopes.path_to_set(path);
         if let Some(candidate) = CandidateValue::new(path.clone(), holds, value, scopes) {
             found.entry(path).or_insert(candidate);
         }
     });
-    let Ok(asked) = Regex::new(r"\.Values\.([A-Za-z0-9_.]+)") else {
-        return found.into_values().collect();
-    };
-    chart.visit_charts(&DocumentPath::default(), &mut |chart, scope| {
-        let texts = chart.templates.values().flat_map(|text| asked.captures_iter(text));
-        for keys in texts.filter_map(|found| found.get(1)) {
-            let keys = keys.as_str().trim_end_matches('.');
-            let Some(holds) = kind_from_key(keys.rsplit('.').next().unwrap_or(keys)) else {
-                continue;
-            };
-            let path = keys.split('.').fold(scope.clone(), |path, key| path.key(key));
-            // `.Values.extraEnv` in a template without a default in values.yaml.
-            let is_free = path.parent().find_value(effective).is_some_and(Value::is_object);
-            if is_free && path.find_value(effective).is_none() && scopes.allows_value(&path) {
-                let candidate = CandidateValue::new(path.clone(), holds, &Value::Null, scopes);
-                found.extend(candidate.map(|candidate| (path, candidate)));
-            }
+    visit_matches(chart, &NAMED_VALUE, &mut |keys, scope| {
+        let keys = keys.trim_end_matches('.');
+        let Some(holds) = kind_from_key(keys.rsplit('.').next().unwrap_or(keys)) else { return };
+        let path = scope.keys(keys);
+        // `.Values.extraEnv` in a template without a default in values.yaml.
+        let is_free = path.parent().find_value(effective).is_some_and(Value::is_object);
+        if is_free && path.find_value(effective).is_none() && scopes.allows_value(&path) {
+            let candidate = CandidateValue::new(path.clone(), holds, &Value::Null, scopes);
+            found.extend(candidate.map(|candidate| (path, candidate)));
         }
     });
     add_candidates_in_list_items(chart, effective, scopes, &mut found);
@@ -209,20 +208,15 @@ fn order_syntaxes_by_templates(
     chart: &HelmChart,
     found: &mut BTreeMap<DocumentPath, CandidateValue>,
 ) {
-    let ways = [
-        (r"range \$\w+,\s*\$\w+\s*:=\s*\.Values\.([A-Za-z0-9_.]+)", EntrySyntax::Map),
-        (r"tpl\s+\.Values\.([A-Za-z0-9_.]+)", EntrySyntax::Text),
-        (r"with\s+\.Values\.([A-Za-z0-9_.]+)\s*-?\}\}\s*\{\{-?\s*tpl\s+\.\s", EntrySyntax::Text),
+    let uses = [
+        (&RANGED_VALUE, EntrySyntax::Map),
+        (&EVALUATED_VALUE, EntrySyntax::Text),
+        (&EVALUATED_DOT, EntrySyntax::Text),
     ];
-    for (pattern, form) in ways {
-        let Ok(used) = Regex::new(pattern) else { continue };
-        chart.visit_charts(&DocumentPath::default(), &mut |chart, scope| {
-            let texts = chart.templates.values().flat_map(|text| used.captures_iter(text));
-            for keys in texts.filter_map(|found| found.get(1)) {
-                let path = keys.as_str().split('.').fold(scope.clone(), |path, key| path.key(key));
-                if let Some(candidate) = found.get_mut(&path) {
-                    candidate.syntaxes.sort_by_key(|own| *own == form);
-                }
+    for (pattern, syntax) in uses {
+        visit_matches(chart, pattern, &mut |keys, scope| {
+            if let Some(candidate) = found.get_mut(&scope.keys(keys)) {
+                candidate.syntaxes.sort_by_key(|own| *own == syntax);
             }
         });
     }
@@ -238,19 +232,18 @@ fn add_candidates_in_list_items(
 ) {
     // A longer list is data and not a list of workloads.
     const MOST: usize = 32;
-    let Ok(asked) = Regex::new(r"\$[A-Za-z_][A-Za-z0-9_]*\.([A-Za-z0-9_]+)") else { return };
     chart.visit_charts(&DocumentPath::default(), &mut |chart, scope| {
-        let texts = chart.templates.values().flat_map(|text| asked.captures_iter(text));
-        let keys: BTreeSet<&str> = texts.filter_map(|found| Some(found.get(1)?.as_str())).collect();
+        let texts = chart.templates.values();
+        let keys: BTreeSet<&str> = texts.flat_map(|text| ITEM_FIELD.find_groups(text)).collect();
         let keys: Vec<(&str, CandidateKind)> =
             keys.into_iter().filter_map(|key| Some((key, kind_from_key(key)?))).collect();
         let Some(own) = scope.find_value(effective).filter(|_| !keys.is_empty()) else { return };
-        visit_values(own, scope, &mut |parent, key, value, _| {
+        values::visit_entries(own, scope, &mut |list, value, _| {
             let items = value.as_array().filter(|items| items.len() <= MOST);
             for (index, item) in items.into_iter().flatten().enumerate() {
                 // Items that stand for a workload have a name.
                 for (name, holds) in keys.iter().filter(|_| item.get("name").is_some()) {
-                    let path = parent.key(key).index(index).key(*name);
+                    let path = list.index(index).key(*name);
                     if item.get(*name).is_none() && scopes.allows_value(&path) {
                         let candidate =
                             CandidateValue::new(path.clone(), *holds, &Value::Null, scopes);

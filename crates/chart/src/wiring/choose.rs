@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use super::candidates::{CandidateKind, CandidateValue};
 use super::pods::SpecLocation;
 use super::probe::ValueReach;
+use crate::set_cover::{CoverOverlap, CoverSet, choose_covering_sets};
 
-/// Chooses values for the containers (pods, for volumes) in `wanted`, by a greedy search. Returns
+/// Chooses values for the containers (pods, for volumes) in `wanted` and returns
 /// the indexes of the chosen candidates and those of `wanted` that none reaches. A value may also
 /// reach the containers in `harmless`, and no others.
 pub(super) fn choose_covering_values(
@@ -30,23 +31,15 @@ pub(super) fn choose_covering_values(
             && !reached(*index).is_empty()
             && reached(*index).iter().all(|spot| wanted.contains(spot) || harmless.contains(spot))
     };
-    let fit: Vec<usize> = (0..candidates.len()).filter(is_fit).collect();
-    let mut open = wanted.clone();
-    let mut done = BTreeSet::new();
-    let mut chosen = Vec::new();
-    loop {
-        let gain = |index: usize| reached(index).intersection(&open).count();
-        // Two values that reach the same container would give it the same variable twice, and the
-        // API server rejects duplicate mounts.
-        let fresh = fit.iter().filter(|index| reached(**index).is_disjoint(&done));
-        let best = fresh.max_by_key(|index| {
-            let depth = candidates[**index].path.steps().len();
-            (gain(**index), !reach[**index].is_config, Reverse(depth), Reverse(**index))
-        });
-        let Some(best) = best.filter(|best| gain(**best) > 0) else { break };
-        open.retain(|spot| !reached(*best).contains(spot));
-        done.extend(reached(*best).iter().cloned());
-        chosen.push(*best);
-    }
-    (chosen, open)
+    let sets: Vec<_> = (0..candidates.len())
+        .filter(is_fit)
+        .map(|number| CoverSet {
+            number,
+            covers: reached(number),
+            preference: (!reach[number].is_config, Reverse(candidates[number].path.steps().len())),
+        })
+        .collect();
+    // Two values that reach the same container would give it the same variable twice, and the API
+    // server rejects duplicate mounts.
+    choose_covering_sets(&sets, wanted.clone(), CoverOverlap::Forbidden)
 }

@@ -3,8 +3,9 @@
 
 use serde_json::Value;
 
+use super::offline_wiring::WiringLeftover;
+use super::patch::ObjectPatch;
 use super::pods::text_field;
-use super::{ObjectPatch, WiringLeftover};
 use crate::manifest::Manifests;
 
 /// The annotation that chooses a ClusterIssuer (cert-manager.io/docs/usage/ingress).

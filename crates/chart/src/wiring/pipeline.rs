@@ -6,20 +6,20 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::candidates;
-use super::needs::{NeedsFinder, WiringNeeds};
+use super::find_needs::NeedsFinder;
+use super::needs::WiringNeeds;
+use super::offline_wiring::{OfflineWiring, WiringAction, WiringLeftover};
 use super::plan::WiringPlan;
 use super::pods::{self, RenderedPod};
 use super::probe::ValueProbe;
-use super::prove;
-use super::{
-    OfflineWiring, OverlaySetting, WiringAction, WiringLeftover, WiringRequest, issuers, settings,
-};
+use super::request::WiringRequest;
+use super::{candidates, issuers, prove, settings};
 use crate::manifest::Manifests;
-use crate::relocate::indexed_render::IndexedRender;
-use crate::relocate::prove::find_volatile_leaves;
-use crate::relocate::scopes::ChartScopes;
+use crate::overlay::{OverlaySetting, add_settings, build_overlay};
+use crate::proof::differences::find_volatile_leaves;
 use crate::render::{self, RenderFunction};
+use crate::taint::indexed_render::IndexedRender;
+use crate::taint::scopes::ChartScopes;
 use crate::{Error, Result, inspect, values};
 
 /// Renders the chart, and counts how often.
@@ -44,11 +44,12 @@ impl CountingRenderer<'_> {
     }
 }
 
-/// The implementation of [`super::wire_release`].
-pub(super) fn run_wiring(
-    request: &WiringRequest,
-    render: &RenderFunction,
-) -> Result<OfflineWiring> {
+/// Finds the offline configuration of a release. `render` renders the chart with the user's values
+/// and with the overlay that it is given on top.
+///
+/// # Errors
+/// The chart does not render with the user's values, or its output is not valid YAML.
+pub fn wire_release(request: &WiringRequest, render: &RenderFunction) -> Result<OfflineWiring> {
     let WiringRequest { chart, user, own, offline, table, switches } = *request;
     let mut renders = CountingRenderer { render, spent: 0 };
     let effective = chart.effective_values(user);
@@ -158,9 +159,7 @@ fn build_proven_plan(
     }
     let base = build_overlay(settings, probe.effective());
     let mut with = base.clone();
-    for OverlaySetting { path, value, .. } in &own {
-        values::set_value(&mut with, path, value.clone(), probe.effective());
-    }
+    add_settings(&mut with, &own, probe.effective());
     let read = |stream: String| {
         let read = Manifests::read_reusing(&stream, &before.manifests);
         read.unread.is_empty().then(|| IndexedRender::new(read))
@@ -226,15 +225,6 @@ fn describe_settings(
         why: setting.why.clone(),
     };
     settings.iter().map(line).collect()
-}
-
-/// The overlay that sets these values.
-fn build_overlay(settings: &[OverlaySetting], effective: &Value) -> Value {
-    let mut overlay = Value::Object(Map::new());
-    for OverlaySetting { path, value, .. } in settings {
-        values::set_value(&mut overlay, path, value.clone(), effective);
-    }
-    overlay
 }
 
 /// The values that templates see with an overlay on top of the user's values.

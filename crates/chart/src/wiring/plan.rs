@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 
 use super::candidates::CandidateKind;
 use super::choose::choose_covering_values;
-use super::mounts::{ContainerMount, PodVolume};
-use super::needs::{EnvironmentVariable, WiringNeeds};
+use super::entries::{ContainerMount, EnvironmentVariable, PodVolume};
+use super::needs::WiringNeeds;
+use super::offline_wiring::WiringAction;
 use super::patch::{ContainerPatch, ObjectPatch};
-use super::pods::{RenderedPod, SpecLocation};
+use super::pods::{RenderedPod, SpecLocation, text_field};
 use super::probe::ValueProbe;
 use super::prove::SuppliedEntries;
-use super::{OverlaySetting, WiringAction};
+use crate::overlay::OverlaySetting;
 use crate::path::DocumentPath;
 
 /// The decisions: which entries each value gets, and which entries patches add.
@@ -189,7 +190,7 @@ impl WiringPlan {
         let mut patches = Vec::new();
         for pod in pods {
             let mut patch = ObjectPatch {
-                kind: super::pods::text_field(pod.object, "kind").to_owned(),
+                kind: text_field(pod.object, "kind").to_owned(),
                 name: pod.name().to_owned(),
                 hook: pod.is_hook,
                 ..ObjectPatch::default()

@@ -64,7 +64,7 @@ pub(super) fn find_pods(manifests: &Manifests) -> Vec<RenderedPod<'_>> {
         pods::visit_objects(&document.value, &DocumentPath::default(), &mut |object, path| {
             let Some(to_spec) = pods::pod_spec_path(text_field(object, "kind")) else { return };
             let Some(spec) = to_spec.find_value(object) else { return };
-            let path = to_spec.steps().iter().fold(path.clone(), |p, step| p.then(step.clone()));
+            let path = path.join(&to_spec);
             let mut containers = Vec::new();
             pods::visit_containers(spec, &path, &mut |value, path| {
                 containers.push(RenderedContainer { spot: (index, path.clone()), value });

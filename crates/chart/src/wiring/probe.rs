@@ -34,17 +34,23 @@
 
 use std::collections::BTreeSet;
 
-use regex::Regex;
 use serde_json::Value;
 
 use super::candidates::{CandidateKind, CandidateValue, candidate_marker, find_markers};
 use super::pods::{self, SpecLocation, config_maps_in_env_from, list_field, text_field};
 use crate::chart::HelmChart;
+use crate::edit::embedded::decode_base64;
 use crate::manifest::{ManifestDocument, Manifests};
 use crate::path::DocumentPath;
-use crate::relocate::indexed_render::IndexedRender;
-use crate::relocate::scopes::ChartScopes;
+use crate::taint::indexed_render::IndexedRender;
+use crate::taint::markers::MarkerKind;
+use crate::taint::scopes::ChartScopes;
+use crate::template_values::{NAMED_VALUE, TemplatePattern};
+use crate::texts::{TextOrigin, visit_texts};
 use crate::values;
+
+/// The template and the line in it that a message of helm's names.
+static FAILED_TEMPLATE: TemplatePattern = TemplatePattern::new(r"template: ([^\s:]+):(\d+)");
 
 /// The most renders for a chart that refuses markers: enough to bisect a few hundred candidates
 /// with one or two that are refused. Candidates that are still open then are not used.
@@ -201,13 +207,13 @@ impl<'a> ValueProbe<'a> {
 
     /// The paths of all `.Values.…` in a text, for each chart that they may belong to.
     fn paths_asked_in(&self, text: &str) -> BTreeSet<DocumentPath> {
-        let Ok(asked) = Regex::new(r"\.Values\.([A-Za-z0-9_.]+)") else { return BTreeSet::new() };
-        let mut paths = BTreeSet::new();
-        for found in asked.captures_iter(text) {
-            let own = found[1].split('.').fold(DocumentPath::default(), |path, key| path.key(key));
-            paths.extend(self.scopes.paths_in_all_charts(&own));
-        }
-        paths
+        NAMED_VALUE
+            .find_groups(text)
+            .flat_map(|keys| {
+                let own = DocumentPath::default().keys(keys);
+                self.scopes.paths_in_all_charts(&own).collect::<Vec<_>>()
+            })
+            .collect()
     }
 
     /// The candidates in the lines above the one that helm names: for `template:
@@ -216,12 +222,10 @@ impl<'a> ValueProbe<'a> {
     fn find_named_above_line(&self, group: &[usize], message: &str) -> BTreeSet<usize> {
         // Further up, a `with` rarely belongs to the same block.
         const ABOVE: usize = 8;
-        let none = BTreeSet::new;
-        let Ok(stopped) = Regex::new(r"template: ([^\s:]+):(\d+)") else { return none() };
+        let mut named = BTreeSet::new();
         // Nested templates are named from the outside in; helm stopped in the last one.
-        let Some(found) = stopped.captures_iter(message).last() else { return none() };
-        let Ok(line) = found[2].parse::<usize>() else { return none() };
-        let mut named = none();
+        let Some(found) = FAILED_TEMPLATE.find_in(message).last() else { return named };
+        let Ok(line) = found[2].parse::<usize>() else { return named };
         self.chart.visit_charts(&DocumentPath::default(), &mut |chart, _| {
             for (name, text) in &chart.templates {
                 if !named.is_empty() || !found[1].ends_with(&format!("{}/{name}", chart.name())) {
@@ -307,7 +311,7 @@ impl<'a> ValueProbe<'a> {
                     self.reach[found].is_elsewhere = true;
                 }
             };
-            visit_texts(&document.value, &DocumentPath::default(), &mut visit);
+            visit_all_texts(&document.value, &mut visit);
         }
     }
 
@@ -357,31 +361,17 @@ impl<'a> ValueProbe<'a> {
 /// Whether a document may have markers. A quick look at its text, which saves walking most
 /// documents; in Secrets the markers are base64.
 fn may_be_marked(document: &ManifestDocument) -> bool {
-    let text = &document.text;
-    document.kind() == "Secret" || text.contains("zqw") || text.contains("ZQW")
+    document.kind() == "Secret" || MarkerKind::Entry.may_be_in(&document.text)
 }
 
 /// Calls `visit` with each key and each text of a document, and again with what base64 decodes to.
-fn visit_texts(value: &Value, path: &DocumentPath, visit: &mut impl FnMut(&DocumentPath, &str)) {
-    match value {
-        Value::Object(map) => {
-            for (key, value) in map {
-                let path = path.key(key);
-                visit(&path, key);
-                visit_texts(value, &path, visit);
-            }
+fn visit_all_texts(document: &Value, visit: &mut impl FnMut(&DocumentPath, &str)) {
+    visit_texts(document, &DocumentPath::default(), &mut |path, text, origin| {
+        visit(path, text);
+        if origin == TextOrigin::Value
+            && let Some(decoded) = decode_base64(text)
+        {
+            visit(path, &decoded);
         }
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                visit_texts(item, &path.index(index), visit);
-            }
-        }
-        Value::String(text) => {
-            visit(path, text);
-            if let Some(decoded) = crate::find::text::decode_base64(text) {
-                visit(path, &decoded);
-            }
-        }
-        _ => {}
-    }
+    });
 }

@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::mounts::{ContainerMount, PodVolume};
-use super::needs::EnvironmentVariable;
+use super::entries::{ContainerMount, EnvironmentVariable, PodVolume};
 use super::pods::{SpecLocation, text_field};
-use crate::path::{DocumentPath, PathStep};
-use crate::relocate::difference::find_differences;
-use crate::relocate::expected_changes::is_checksum;
-use crate::relocate::indexed_render::IndexedRender;
+use crate::path::DocumentPath;
+use crate::proof::differences::find_differences;
+use crate::proof::expected_changes::is_checksum;
+use crate::taint::indexed_render::IndexedRender;
 
 /// The entries that an overlay adds through values, by container or pod.
 #[derive(Debug, Default)]
@@ -122,7 +121,7 @@ fn remove_one_item(
     key: &str,
     is_it: &dyn Fn(&Value) -> bool,
 ) -> bool {
-    let Some(map) = value_at_mut(value, path).and_then(Value::as_object_mut) else { return false };
+    let Some(map) = path.find_value_mut(value).and_then(Value::as_object_mut) else { return false };
     let Some(items) = map.get_mut(key).and_then(Value::as_array_mut) else { return false };
     let before = items.len();
     items.retain(|item| !is_it(item));
@@ -131,15 +130,6 @@ fn remove_one_item(
         map.shift_remove(key);
     }
     is_one
-}
-
-/// The value at a path, to be changed.
-fn value_at_mut<'a>(value: &'a mut Value, path: &DocumentPath) -> Option<&'a mut Value> {
-    path.steps().iter().try_fold(value, |value, step| match step {
-        PathStep::Key(key) => value.get_mut(key),
-        PathStep::Index(index) => value.get_mut(index),
-        PathStep::Inside(_) => None,
-    })
 }
 
 /// Removes the added variables from a ConfigMap that did not have them before.

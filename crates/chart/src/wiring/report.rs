@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::OfflineWiring;
+use super::offline_wiring::OfflineWiring;
 use crate::path::DocumentPath;
 
 impl OfflineWiring {

@@ -5,11 +5,14 @@ use serde_json::Value;
 use types::input::rules::fill_fields;
 use types::input::wiring::ValueRule as Rule;
 
+use super::offline_wiring::WiringLeftover;
 use super::site::{ModelSource, SiteServices};
-use super::{OverlaySetting, WiringLeftover, WiringTable};
+use super::table::WiringTable;
 use crate::chart::HelmChart;
+use crate::overlay::OverlaySetting;
 use crate::path::{DocumentPath, PathStep};
-use crate::relocate::scopes::ChartScopes;
+use crate::taint::scopes::ChartScopes;
+use crate::values;
 
 /// What rules find in the values of a chart: values to set, and those that the user has to change.
 pub(super) struct SettingFindings {
@@ -28,15 +31,18 @@ pub(super) fn find_settings(
 ) -> SettingFindings {
     let scopes = ChartScopes::new(chart, effective);
     let mut found = SettingFindings { settings: vec![], leftovers: vec![] };
-    visit_values(effective, &DocumentPath::default(), &mut |parent, key, value, siblings| {
-        let path = parent.key(key);
+    values::visit_entries(effective, &DocumentPath::default(), &mut |path, value, siblings| {
         for rule in &table.0.values {
-            if !ends_in_rule_keys(rule, &path)
+            if !ends_in_rule_keys(rule, path)
                 || !rule.beside.iter().all(|key| siblings.contains_key(key))
             {
                 continue;
             }
-            if rule.below.as_ref().is_some_and(|word| !has_word_in_path(chart, parent, word)) {
+            if rule
+                .below
+                .as_ref()
+                .is_some_and(|word| !has_word_in_path(chart, &path.parent(), word))
+            {
                 continue;
             }
             let Some(wanted) = value_for_rule(rule, offline) else { continue };
@@ -48,7 +54,7 @@ pub(super) fn find_settings(
                 continue;
             }
             // Of the values as the user wrote them: a chart's defaults may be changed.
-            let path = scopes.path_to_set(&path);
+            let path = scopes.path_to_set(path);
             if path.find_value(user).is_some() {
                 found.leftovers.push(WiringLeftover {
                     place: format!("value {path}"),
@@ -130,32 +136,4 @@ fn source_for_field(rule: &Rule, offline: &SiteServices, what: &str) -> Option<S
         (ModelSource::Depot { url }, "depot") => Some(url.clone()),
         _ => None,
     })
-}
-
-/// Calls `visit` with each value below a key, at any depth: the path of the map that it is in, its
-/// key, the value, and the map.
-pub(super) fn visit_values<'a>(
-    value: &'a Value,
-    path: &DocumentPath,
-    visit: &mut impl FnMut(&DocumentPath, &str, &'a Value, &'a serde_json::Map<String, Value>),
-) {
-    // Real values are not nested this deep; a hostile file must not exhaust the stack.
-    const DEEPEST: usize = 64;
-    if path.steps().len() > DEEPEST {
-        return;
-    }
-    match value {
-        Value::Object(map) => {
-            for (key, value) in map {
-                visit(path, key, value, map);
-                visit_values(value, &path.key(key), visit);
-            }
-        }
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                visit_values(item, &path.index(index), visit);
-            }
-        }
-        _ => {}
-    }
 }

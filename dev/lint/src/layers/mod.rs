@@ -10,7 +10,10 @@ use std::path::Path;
 
 /// Files that need each other on purpose, since what they walk nests without an end: the crate, and
 /// the files as `find_cycles` names them.
-const RECURSIONS: &[(&str, &[&str])] = &[];
+const RECURSIONS: &[(&str, &[&str])] = &[
+    // A custom resource has containers, whose arguments are texts, which hold documents.
+    ("chart", &["find::containers", "find::custom", "find::text"]),
+];
 
 /// Checks crates and modules; the error lists all that is wrong.
 pub(crate) fn check() -> Result<(), Box<dyn Error>> {

@@ -4,12 +4,16 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{ContainerPatch, ObjectPatch, PatchFile};
+use super::file::{ContainerPatch, ObjectPatch, PatchFile};
+use crate::edit::insert;
 use crate::find::pods;
 use crate::manifest::{Manifests, parse_yaml};
 use crate::path::DocumentPath;
-use crate::post_render::insert;
 use crate::{Error, Result};
+
+/// What to do where the patches do not fit the manifests.
+const WRITE_AGAIN: &str = "write the patch file again for this chart and these values: gantry \
+                           relocate … --offline --patches FILE";
 
 /// One edit of a document.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,61 +26,63 @@ enum PatchEdit {
     Scalar { at: DocumentPath, to: Value },
 }
 
-/// Applies all patches to a stream of documents.
-pub(super) fn apply_patches(patches: &PatchFile, stream: &str) -> Result<String> {
-    let manifests = Manifests::read(stream);
-    if let Some(unread) = manifests.unread.first() {
-        return Err(Error::Unread {
-            template: unread.template.clone().unwrap_or_else(|| "a rendered document".into()),
-            line: unread.line,
-            reason: unread.reason.clone(),
-        });
-    }
-    let mut edited = stream.to_owned();
-    let mut met = vec![false; patches.patches.len()];
-    // From the back, so that what is edited does not move what is still to come.
-    for (index, range) in manifests.document_ranges(stream).into_iter().enumerate().rev() {
-        let document = &manifests.documents[index];
-        let mut text = document.text.clone();
-        let mut value = document.value.clone();
-        for (number, patch) in patches.patches.iter().enumerate() {
-            let mut object = None;
-            pods::visit_objects(&document.value, &DocumentPath::default(), &mut |own, path| {
-                if is_patch_for(patch, own) {
-                    object = Some(path.clone());
-                }
+impl PatchFile {
+    /// Applies the patches to rendered manifests. Applying them again changes nothing.
+    ///
+    /// # Errors
+    /// An object or a container is missing, or the YAML at a location cannot be edited (an anchor
+    /// or alias).
+    pub fn apply(&self, stream: &str) -> Result<String> {
+        let manifests = Manifests::read(stream);
+        if let Some(unread) = manifests.unread.first() {
+            return Err(Error::Unread {
+                template: unread.template.clone().unwrap_or_else(|| "a rendered document".into()),
+                line: unread.line,
+                reason: unread.reason.clone(),
             });
-            let Some(object) = object else { continue };
-            met[number] = true;
-            // Edits refer to the document as the edits before left it, so the parsed value is
-            // edited along with the text.
-            for change in list_edits(patch, &value, &object)? {
-                text =
-                    edit_text(&text, &change).ok_or_else(|| unpatchable_error(patch, &change))?;
-                change.apply_to_value(&mut value);
+        }
+        let mut edited = stream.to_owned();
+        let mut met = vec![false; self.patches.len()];
+        // From the back, so that what is edited does not move what is still to come.
+        for (index, range) in manifests.document_ranges(stream).into_iter().enumerate().rev() {
+            let document = &manifests.documents[index];
+            let mut text = document.text.clone();
+            let mut value = document.value.clone();
+            for (number, patch) in self.patches.iter().enumerate() {
+                let mut object = None;
+                pods::visit_objects(&document.value, &DocumentPath::default(), &mut |own, path| {
+                    if is_patch_for(patch, own) {
+                        object = Some(path.clone());
+                    }
+                });
+                let Some(object) = object else { continue };
+                met[number] = true;
+                // Edits refer to the document as the edits before left it, so the parsed value is
+                // edited along with the text.
+                for change in list_edits(patch, &value, &object)? {
+                    text = edit_text(&text, &change)
+                        .ok_or_else(|| unpatchable_error(patch, &change))?;
+                    change.apply_to_value(&mut value);
+                }
+            }
+            if text != document.text {
+                // The proof: the edited text parses to what the patches describe, and nothing else.
+                if parse_yaml(&text).ok().as_ref() != Some(&value) {
+                    let object = format!("{} {}", document.kind(), document.name());
+                    let reason = "the patched text does not parse to what the patches describe; \
+                                  this is a bug in Gantry, please report it";
+                    return Err(Error::Patch { object, reason: reason.to_owned() });
+                }
+                edited.replace_range(range, &text);
             }
         }
-        if text != document.text {
-            // The proof: the edited text parses to what the patches describe, and nothing else.
-            if parse_yaml(&text).ok().as_ref() != Some(&value) {
-                let reason =
-                    "the patched text does not parse to what the patches describe; this is a \
-                              bug in Gantry, please report it"
-                        .to_owned();
-                return Err(Error::File { file: document.name().to_owned(), reason });
+        let absent = self.patches.iter().zip(&met).find(|(patch, met)| !**met && !patch.hook);
+        match absent {
+            Some((patch, _)) => {
+                Err(patch_error(patch, format!("it is not in the manifests; {WRITE_AGAIN}")))
             }
-            edited.replace_range(range, &text);
+            None => Ok(edited),
         }
-    }
-    let absent = patches.patches.iter().zip(&met).find(|(patch, met)| !**met && !patch.hook);
-    match absent {
-        Some((patch, _)) => Err(Error::File {
-            file: format!("{} {}", patch.kind, patch.name),
-            reason: "the patch file changes it, but it is not in the manifests; write the patch \
-                     file again for this chart and these values: gantry relocate … --offline --patches FILE"
-                .into(),
-        }),
-        None => Ok(edited),
     }
 }
 
@@ -94,13 +100,14 @@ fn unpatchable_error(patch: &ObjectPatch, change: &PatchEdit) -> Error {
         PatchEdit::Key { map, .. } => map,
         PatchEdit::Scalar { at, .. } => at,
     };
-    Error::File {
-        file: format!("{} {}", patch.kind, patch.name),
-        reason: format!(
-            "{place} cannot be patched, because its YAML has an anchor or an alias; change the \
-             template instead"
-        ),
-    }
+    let reason =
+        format!("its YAML has an anchor or an alias at {place}; change the template instead");
+    patch_error(patch, reason)
+}
+
+/// The error where a patch cannot be applied to its object.
+fn patch_error(patch: &ObjectPatch, reason: String) -> Error {
+    Error::Patch { object: format!("{} {}", patch.kind, patch.name), reason }
 }
 
 /// The edits that a patch makes to the object at the path `object`. What is there already needs no
@@ -111,11 +118,8 @@ fn list_edits(
     object: &DocumentPath,
 ) -> Result<Vec<PatchEdit>> {
     let mut all = Vec::new();
-    let below = |path: &DocumentPath, keys: &[&str]| {
-        keys.iter().fold(path.clone(), |path, key| path.key(*key))
-    };
-    let metadata = below(object, &["metadata"]);
-    let mut annotations = value_at(document, &metadata.key("annotations")).cloned();
+    let metadata = object.key("metadata");
+    let mut annotations = metadata.key("annotations").find_value(document).cloned();
     for (name, value) in &patch.annotations {
         let map = metadata.key("annotations");
         match annotations.as_ref().and_then(|own| own.get(name)) {
@@ -137,8 +141,8 @@ fn list_edits(
         return Ok(all);
     }
     let to_spec = pods::pod_spec_path(&patch.kind).unwrap_or_default();
-    let spec = to_spec.steps().iter().fold(object.clone(), |path, step| path.then(step.clone()));
-    let Some(pod) = value_at(document, &spec) else {
+    let spec = object.join(&to_spec);
+    let Some(pod) = spec.find_value(document) else {
         return Err(absent_error(patch, "pod template"));
     };
     add_list_edits(document, &spec, "volumes", &patch.volumes, &mut all);
@@ -157,13 +161,7 @@ fn list_edits(
 
 /// The error where an object does not have the pod or container that a patch changes.
 fn absent_error(patch: &ObjectPatch, what: &str) -> Error {
-    Error::File {
-        file: format!("{} {}", patch.kind, patch.name),
-        reason: format!(
-            "it has no {what}, which the patch file changes; write the patch file again for this \
-             chart and these values: gantry relocate … --offline --patches FILE"
-        ),
-    }
+    patch_error(patch, format!("it has no {what}; {WRITE_AGAIN}"))
 }
 
 /// Adds the edits of one container, at `path`.
@@ -174,14 +172,14 @@ fn add_container_edits(
     all: &mut Vec<PatchEdit>,
 ) {
     let env = path.key("env");
-    let own = value_at(document, &env).and_then(Value::as_array);
+    let own = env.find_value(document).and_then(Value::as_array);
     let mut fresh = Vec::new();
     for (name, value) in &patch.env {
         let has_name = |item: &Value| item.get("name").and_then(Value::as_str) == Some(name);
         match own.and_then(|own| own.iter().position(has_name)) {
             Some(index) => {
                 let at = env.index(index).key("value");
-                let current = value_at(document, &at).and_then(Value::as_str);
+                let current = at.find_value(document).and_then(Value::as_str);
                 if current != Some(value) {
                     all.push(PatchEdit::Scalar { at, to: json!(value) });
                 }
@@ -203,7 +201,7 @@ fn add_list_edits(
     all: &mut Vec<PatchEdit>,
 ) {
     let list = parent.key(key);
-    let own = value_at(document, &list);
+    let own = list.find_value(document);
     let has = |item: &&Value| !own.and_then(Value::as_array).is_some_and(|own| own.contains(item));
     let fresh: Vec<&Value> = wanted.iter().filter(has).collect();
     match own {
@@ -225,11 +223,6 @@ fn add_list_edits(
     }
 }
 
-/// The value at a path of a document.
-fn value_at<'a>(document: &'a Value, path: &DocumentPath) -> Option<&'a Value> {
-    path.find_value(document)
-}
-
 /// The text of a document after an edit; `None` if the editor cannot make it.
 fn edit_text(text: &str, change: &PatchEdit) -> Option<String> {
     match change {
@@ -244,12 +237,12 @@ impl PatchEdit {
     fn apply_to_value(&self, document: &mut Value) {
         match self {
             Self::Item { list, item } => {
-                if let Some(Value::Array(items)) = value_at_mut(document, list) {
+                if let Some(Value::Array(items)) = list.find_value_mut(document) {
                     items.insert(0, item.clone());
                 }
             }
             Self::Key { map, key, value } => {
-                if let Some(Value::Object(map)) = value_at_mut(document, map) {
+                if let Some(Value::Object(map)) = map.find_value_mut(document) {
                     // The text has the new key first, too, and the order is compared.
                     let mut with = Map::new();
                     with.insert(key.clone(), value.clone());
@@ -258,19 +251,10 @@ impl PatchEdit {
                 }
             }
             Self::Scalar { at: path, to } => {
-                if let Some(value) = value_at_mut(document, path) {
+                if let Some(value) = path.find_value_mut(document) {
                     *value = to.clone();
                 }
             }
         }
     }
-}
-
-/// The value at a path, to be changed.
-fn value_at_mut<'a>(value: &'a mut Value, path: &DocumentPath) -> Option<&'a mut Value> {
-    path.steps().iter().try_fold(value, |value, step| match step {
-        crate::path::PathStep::Key(key) => value.get_mut(key),
-        crate::path::PathStep::Index(index) => value.get_mut(index),
-        crate::path::PathStep::Inside(_) => None,
-    })
 }

@@ -38,29 +38,29 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use base64::Engine as _;
-
-use super::source::{ScalarNotation, SourceDocument, SourceScalar};
-use crate::find::text;
+use super::embedded::{decode_base64, encode_base64};
+use super::position::{ScalarNotation, SourceScalar};
+use super::source::SourceDocument;
 use crate::manifest::Manifests;
 use crate::path::{PathStep, TextEncoding};
+use crate::words::is_word_separator;
 
 /// A word to be replaced at a path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct TextReplacement<'a> {
+pub(crate) struct TextReplacement<'a> {
     /// The path of the text, relative to the text at hand.
-    pub(super) steps: &'a [PathStep],
+    pub(crate) steps: &'a [PathStep],
     /// The word as it is now.
-    pub(super) from: &'a str,
+    pub(crate) from: &'a str,
     /// The word in its place.
-    pub(super) to: &'a str,
+    pub(crate) to: &'a str,
     /// Whether it is a complete reference or a name.
-    pub(super) word: ReplacedWord,
+    pub(crate) word: ReplacedWord,
 }
 
 /// What a replaced word is, which decides what may follow it in a longer text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum ReplacedWord {
+pub(crate) enum ReplacedWord {
     /// A complete reference: `app:1` is not replaced in `app:1@sha256:…`, which is another one.
     Reference,
     /// The name of an image: a tag or digest may follow and is kept.
@@ -75,7 +75,7 @@ struct TextEdit {
 }
 
 /// Makes all replacements in a YAML document.
-pub(super) fn rewrite_document(document: &str, wants: &[TextReplacement]) -> String {
+pub(crate) fn rewrite_document(document: &str, wants: &[TextReplacement]) -> String {
     apply_edits(document, edit_document(TextEncoding::Yaml, document, wants))
 }
 
@@ -121,12 +121,12 @@ fn edit_text(value: &str, wants: &[TextReplacement]) -> Vec<TextEdit> {
     for (encoding, wants) in opened {
         match encoding {
             TextEncoding::Base64 => {
-                let Some(plain) = text::decode_base64(value) else { continue };
+                let Some(plain) = decode_base64(value) else { continue };
                 let new = apply_edits(&plain, edit_text(&plain, &wants));
                 // The line break at the end of a block scalar is not part of the base64.
                 let bare = value.trim();
                 let start = value.find(bare).unwrap_or_default();
-                let new = base64::engine::general_purpose::STANDARD.encode(new);
+                let new = encode_base64(&new);
                 edits.push(TextEdit { range: start..start + bare.len(), new });
             }
             TextEncoding::Yaml => edits.extend(edit_stream(value, &wants)),
@@ -253,7 +253,7 @@ fn stands_alone(text: &str, start: usize, end: usize, word: ReplacedWord) -> boo
     }
     // Punctuation at the end of a sentence or a line of a script is not part of the reference.
     let behind = text[end..].trim_start_matches(['.', ':', '\\']);
-    let is_ended = behind.len() < text.len() - end && behind.starts_with(text::is_word_separator);
+    let is_ended = behind.len() < text.len() - end && behind.starts_with(is_word_separator);
     is_ended || behind.is_empty() || !text[end..].starts_with(|c| is_part(c) || is_version(c))
 }
 

@@ -7,12 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regex::Regex;
 use serde_json::Value;
 
-use super::slot::is_registry_key;
 use crate::chart::HelmChart;
+use crate::find::names::is_registry_key;
 use crate::path::{DocumentPath, PathStep};
+use crate::template_values::{NAMED_VALUE, visit_matches};
 use crate::values;
 
 /// A chart and its sub-charts, by the paths of their values.
@@ -75,26 +75,20 @@ impl ChartScopes {
         chart: &HelmChart,
         effective: &Value,
     ) -> Vec<DocumentPath> {
-        let Ok(asked) = Regex::new(r"\.Values\.([A-Za-z0-9_.]+)") else { return vec![] };
         let mut paths = BTreeSet::new();
-        chart.visit_charts(&DocumentPath::default(), &mut |chart, scope| {
-            let texts = chart.templates.values().flat_map(|template| asked.captures_iter(template));
-            let keys: BTreeSet<&str> =
-                texts.filter_map(|found| found.get(1)).map(|found| found.as_str()).collect();
-            for keys in keys {
-                if !keys.rsplit('.').next().is_some_and(is_registry_key) {
-                    continue;
-                }
-                let path = keys.split('.').fold(scope.clone(), |path, key| path.key(key));
-                let path = match self.split_global(&path) {
-                    Some((_, global)) if self.takes_global => global,
-                    _ => path,
-                };
-                // The parent has to be a map, or not there at all: helm cannot set a key in a text.
-                let is_free = path.parent().find_value(effective).is_none_or(Value::is_object);
-                if path.find_value(effective).is_none() && is_free && self.allows_value(&path) {
-                    paths.insert(path);
-                }
+        visit_matches(chart, &NAMED_VALUE, &mut |keys, scope| {
+            if !keys.rsplit('.').next().is_some_and(is_registry_key) {
+                return;
+            }
+            let path = scope.keys(keys);
+            let path = match self.split_global(&path) {
+                Some((_, global)) if self.takes_global => global,
+                _ => path,
+            };
+            // The parent has to be a map, or not there at all: helm cannot set a key in a text.
+            let is_free = path.parent().find_value(effective).is_none_or(Value::is_object);
+            if path.find_value(effective).is_none() && is_free && self.allows_value(&path) {
+                paths.insert(path);
             }
         });
         paths.into_iter().collect()
@@ -106,9 +100,7 @@ impl ChartScopes {
         &'a self,
         own: &'a DocumentPath,
     ) -> impl Iterator<Item = DocumentPath> + 'a {
-        self.charts
-            .iter()
-            .map(|chart| own.steps().iter().cloned().fold(chart.path.clone(), |p, s| p.then(s)))
+        self.charts.iter().map(|chart| chart.path.join(own))
     }
 
     /// Whether the schemas of all charts above a path allow a value there.
@@ -262,7 +254,7 @@ mod tests {
     }
 
     fn parse_dotted_path(dotted: &str) -> DocumentPath {
-        dotted.split('.').fold(DocumentPath::default(), |path, key| path.key(key))
+        DocumentPath::default().keys(dotted)
     }
 
     #[test]

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use types::{Digest, Reference};
 
-use super::Relocator;
-use crate::find::{Confidence, ManifestLocation};
+use crate::find::{Confidence, FoundImage, ManifestLocation};
 
 /// The images of one or more locks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,26 +55,24 @@ impl From<&types::lock::Lock> for LockedImages {
     }
 }
 
-impl Relocator<'_> {
-    /// The images that the chart needs and the lock does not have, each once. Images that are only
-    /// possible are left out, because nothing may ever pull them.
-    pub(super) fn find_unlocked_images(&self) -> Vec<UnlockedImage> {
-        let Some(locked) = self.options.locked else { return vec![] };
-        let written = self.moves.iter().map(|site| &site.found);
-        let compiled = self.operator_images.iter().map(|compiled| &compiled.found);
-        let mut missing: Vec<UnlockedImage> = Vec::new();
-        for found in written.chain(compiled) {
-            let is_known = missing.iter().any(|missing| missing.image == found.reference);
-            if found.confidence > Confidence::Possible
-                && !is_known
-                && !locked.contains(&found.reference)
-            {
-                let (image, place) = (found.reference.clone(), found.place.clone());
-                missing.push(UnlockedImage { image, place });
-            }
+/// The images among those found that the lock does not have, each once. Images that are only
+/// possible are left out, because nothing may ever pull them.
+pub(crate) fn list_unlocked_images<'a>(
+    found: impl IntoIterator<Item = &'a FoundImage>,
+    locked: &LockedImages,
+) -> Vec<UnlockedImage> {
+    let mut missing: Vec<UnlockedImage> = Vec::new();
+    for found in found {
+        let is_known = missing.iter().any(|missing| missing.image == found.reference);
+        if found.confidence > Confidence::Possible
+            && !is_known
+            && !locked.contains(&found.reference)
+        {
+            let (image, place) = (found.reference.clone(), found.place.clone());
+            missing.push(UnlockedImage { image, place });
         }
-        missing
     }
+    missing
 }
 
 #[cfg(test)]

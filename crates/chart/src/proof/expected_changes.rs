@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::difference::LeafDifference;
-use super::image_move::ImageMove;
-use crate::find::{names, text};
+use super::differences::LeafDifference;
+use crate::find::names;
 use crate::path::{DocumentPath, PathStep, TextEncoding};
+use crate::taint::image_move::ImageMove;
+use crate::words::split_text_words;
 
 /// The images that were moved, by document number and path of the text that names them.
 pub(super) type MovedTexts<'a> = BTreeMap<(usize, &'a DocumentPath), Vec<&'a ImageMove>>;
@@ -78,24 +79,24 @@ fn is_insertion(before: &str, after: &str, inserted: &BTreeSet<String>) -> bool 
     }
     // In a text like `a=x` that becomes `a=x,key=image`, the word before the image is its key.
     let mut words = Vec::new();
-    for word in split_words(after) {
-        if inserted.contains(&word) {
+    for word in list_words(after) {
+        if inserted.contains(word) {
             words.pop();
         } else {
             words.push(word);
         }
     }
-    words == split_words(before)
+    words == list_words(before)
 }
 
 /// The words of a text, as image references are separated in arguments.
-fn split_words(text: &str) -> Vec<String> {
-    text.split(text::is_word_separator).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+fn list_words(text: &str) -> Vec<&str> {
+    split_text_words(text).map(|(_, word)| word).collect()
 }
 
 /// Whether two texts differ only in words that are moved images.
 fn are_words_moved(before: &str, after: &str, sites: &[&ImageMove]) -> bool {
-    let (before, after) = (split_words(before), split_words(after));
+    let (before, after) = (list_words(before), list_words(after));
     before.len() == after.len()
         && before.iter().zip(&after).all(|(old, new)| {
             old == new || sites.iter().any(|site| old.replace(&site.text, &site.wanted) == *new)

@@ -1,6 +1,6 @@
-//! Slots: the values that may be an image or a part of one, and the markers that show where each of
-//! them ends up in a render. A marker is put *before* a value and leaves the value whole, so that a
-//! template that looks at it (does it have a host? is the version new enough?) decides as before.
+//! Slots: the values that may be an image or a part of one. The marker of a slot is put *before* its
+//! text and leaves the text whole, so that a template that looks at it (does it have a host? is the
+//! version new enough?) decides as before.
 //!
 //! For example, slot 3 is the value `image.registry: docker.io`. With its marker the value is
 //! `zq3qzdocker.io`, and the render has `image: zq3qzdocker.io/zq4qzorg/app:1`. Without the markers
@@ -10,13 +10,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
+use super::markers::MarkerKind;
 use super::scopes::ChartScopes;
 use crate::chart::HelmChart;
 use crate::find::names::{self, KeyMeaning};
-use crate::find::text::is_word_separator;
+use crate::image_names::is_part_of_reference;
 use crate::path::{DocumentPath, PathStep};
 use crate::reference_shape::{self, ReferenceShape};
 use crate::values;
+use crate::words::split_text_words;
 
 /// A value, or a part of its text, that may be a part of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,7 +109,7 @@ fn add_slots_in_leaf(
             // A command line or a list in one text: each word that is an image is a slot. Texts
             // with template syntax are left alone, as their words are not what is rendered.
             } else if text.contains([' ', '\n', '=', ',']) && !text.contains("{{") {
-                for (start, word) in split_words(text) {
+                for (start, word) in split_text_words(text) {
                     let is_rendered = rendered.contains(&word) && word.contains([':', '/']);
                     if is_rendered || reference_shape::has_image_shape(word) {
                         add(start, word, SlotReason::Likely);
@@ -117,7 +119,9 @@ fn add_slots_in_leaf(
                 add(0, text, SlotReason::Part);
             }
         }
-        Value::String(_) | Value::Null if is_registry_key(key) => add(0, "", SlotReason::Unset),
+        Value::String(_) | Value::Null if names::is_registry_key(key) => {
+            add(0, "", SlotReason::Unset)
+        }
         _ => {}
     }
 }
@@ -155,47 +159,11 @@ fn parent_key(path: &DocumentPath) -> &str {
     }
 }
 
-/// Whether a key names a registry: `registry`, `imageRegistry`, `hub`.
-pub(crate) fn is_registry_key(key: &str) -> bool {
-    matches!(names::classify_key(key), Some((_, KeyMeaning::Registry)))
-        && names::split_words(key).iter().any(|word| word == "registry" || word == "hub")
-}
-
-/// Whether a text is a whole reference, or whole segments of its name: `org/app` is a part of
-/// `ghcr.io/org/app:1`, and `rg/a` is not.
-pub(crate) fn is_part_of_reference(text: &str, reference: &str) -> bool {
-    // Shorter texts are part of too many names by chance.
-    const SHORTEST: usize = 3;
-    if text == reference {
-        return true;
-    }
-    let name = &reference[..super::image_move::name_length(reference)];
-    text.len() >= SHORTEST
-        && name.match_indices(text).any(|(start, _)| {
-            let before = start.checked_sub(1).map(|index| name.as_bytes()[index]);
-            let behind = name.as_bytes().get(start + text.len());
-            before.is_none_or(|b| b"/-.".contains(&b)) && behind.is_none_or(|b| b"/-:".contains(b))
-        })
-}
-
-/// The words of a text with their offsets.
-fn split_words(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let start = text.as_ptr() as usize;
-    text.split(is_word_separator)
-        .filter(|word| !word.is_empty())
-        .map(move |word| (word.as_ptr() as usize - start, word))
-}
-
-/// The marker of a slot. Only lower-case letters and digits, so that it is valid in a host, in a
-/// repository, and in a Kubernetes name, wherever the template puts it.
-fn slot_marker(slot: usize) -> String {
-    format!("zq{slot}qz")
-}
-
 /// An overlay that puts markers into the chosen slots.
 pub(crate) fn mark_slots(slots: &[ValueSlot], chosen: &[usize], effective: &Value) -> Value {
-    let texts =
-        chosen.iter().map(|&slot| (slot, format!("{}{}", slot_marker(slot), slots[slot].text)));
+    let texts = chosen
+        .iter()
+        .map(|&slot| (slot, format!("{}{}", MarkerKind::Slot.marker(slot), slots[slot].text)));
     fill_slots(slots, texts, effective)
 }
 
@@ -227,50 +195,4 @@ pub(crate) fn fill_slots(
         values::set_value(&mut overlay, path, Value::String(now), effective);
     }
     overlay
-}
-
-/// A text without its markers, and for each marker its slot and its offset in the cleaned text.
-pub(crate) fn extract_markers(text: &str) -> (String, Vec<(usize, usize)>) {
-    let mut clean = String::new();
-    let mut found = Vec::new();
-    let mut rest = text;
-    while let Some(start) = rest.find("zq") {
-        let behind = &rest[start + 2..];
-        let digits = behind.len() - behind.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let is_marker = digits > 0 && behind[digits..].starts_with("qz");
-        match behind[..digits].parse::<usize>() {
-            // The marker is cut out; its offset is where the value's own text starts.
-            Ok(slot) if is_marker => {
-                clean.push_str(&rest[..start]);
-                found.push((slot, clean.len()));
-                rest = &behind[digits + 2..];
-            }
-            _ => {
-                clean.push_str(&rest[..start + 2]);
-                rest = behind;
-            }
-        }
-    }
-    clean.push_str(rest);
-    (clean, found)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn markers_are_taken_out_and_their_places_are_kept() {
-        let (clean, found) = extract_markers("zq3qzdocker.io/zq12qzorg/zqapp:1");
-        assert_eq!(clean, "docker.io/org/zqapp:1");
-        assert_eq!(found, [(3, 0), (12, 10)]);
-    }
-
-    #[test]
-    fn a_value_is_part_of_a_reference_only_as_whole_segments() {
-        assert!(is_part_of_reference("org", "docker.io/org/app:1"));
-        assert!(is_part_of_reference("org/app", "docker.io/org/app:1"));
-        assert!(!is_part_of_reference("rg/a", "docker.io/org/app:1"));
-        assert!(!is_part_of_reference("1.0", "docker.io/org/app:1.0"));
-    }
 }

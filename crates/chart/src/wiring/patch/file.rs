@@ -1,9 +1,4 @@
-//! Patches of rendered objects, for what no value of the chart reaches: `gantry relocate --offline
-//! --patches` writes them, and `gantry post-render --patches` applies them between helm and the
-//! cluster. The manifests are edited in place, so that comments and number formats stay as they
-//! are. Each edited document is parsed again and must be exactly what the patches describe.
-
-mod apply;
+//! The file format of patches.
 
 use std::collections::BTreeMap;
 
@@ -84,14 +79,5 @@ impl PatchFile {
         let head = "# Changes that no value of the chart can make. Apply with: gantry post-render --patches FILE\n";
         let text = types::yaml::write_document(self).map_err(Error::Document)?;
         Ok(format!("{head}{text}"))
-    }
-
-    /// Applies the patches to rendered manifests. Applying them again changes nothing.
-    ///
-    /// # Errors
-    /// An object or a container is missing, or the YAML at a location cannot be edited (an anchor
-    /// or alias).
-    pub fn apply(&self, stream: &str) -> Result<String> {
-        apply::apply_patches(self, stream)
     }
 }

@@ -5,7 +5,8 @@
 
 use serde_json::Value;
 
-use super::source::{CollectionPosition, SourceDocument};
+use super::position::CollectionPosition;
+use super::source::SourceDocument;
 use crate::path::{PathStep, TextEncoding};
 
 /// Inserts an item at the front of a list that is not empty. `text` is the document, `list` the

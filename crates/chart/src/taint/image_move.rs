@@ -3,10 +3,11 @@
 
 use types::Reference;
 
-use crate::find::{FoundImage, PartRole, text};
+use super::indexed_render::IndexedRender;
+use crate::find::{FoundImage, PartRole, ReferencePart};
+use crate::image_names::name_length;
 use crate::path::{DocumentPath, PathStep, TextEncoding};
-
-pub(crate) use super::indexed_render::IndexedRender;
+use crate::words::split_text_words;
 
 /// One image at one location, and the name that it has to get.
 #[derive(Debug, Clone)]
@@ -68,7 +69,7 @@ impl ImageMove {
 }
 
 /// The parts of a found image that make up registry and repository.
-fn name_parts(found: &FoundImage) -> impl Iterator<Item = &crate::find::ReferencePart> {
+fn name_parts(found: &FoundImage) -> impl Iterator<Item = &ReferencePart> {
     found.parts.iter().filter(|part| !matches!(part.role, PartRole::Tag | PartRole::Digest))
 }
 
@@ -81,25 +82,12 @@ fn join_name_parts(texts: impl Iterator<Item = String>) -> String {
     }
 }
 
-/// The length of the name in a reference, up to its tag or digest. A colon before the last slash
-/// belongs to a port.
-pub(crate) fn name_length(reference: &str) -> usize {
-    let end = reference.find('@').unwrap_or(reference.len());
-    match reference[..end].rfind(':') {
-        Some(colon) if !reference[colon..end].contains('/') => colon,
-        _ => end,
-    }
-}
-
 /// The word in `now` at the position of `word` in `was`, without the text around it in its own word
 /// (`a=org/a:1` becomes `a=x/org/a:1`). `None` if the texts have different numbers of words.
 fn find_replaced_word(was: &str, word: &str, now: &str) -> Option<String> {
-    let words = |text: &str| -> Vec<String> {
-        text.split(text::is_word_separator)
-            .filter(|word| !word.is_empty())
-            .map(str::to_owned)
-            .collect()
-    };
+    fn words(text: &str) -> Vec<&str> {
+        split_text_words(text).map(|(_, word)| word).collect()
+    }
     let (was, now) = (words(was), words(now));
     if was.len() != now.len() {
         return None;
@@ -126,19 +114,6 @@ fn find_whole_word(text: &str, word: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_ends_where_tag_or_digest_begin() {
-        for (text, name) in [
-            ("a/b:1", "a/b"),
-            ("h:5000/a", "h:5000/a"),
-            ("h:5000/a:1@sha256:00", "h:5000/a"),
-            ("a@sha256:00", "a"),
-            ("nginx", "nginx"),
-        ] {
-            assert_eq!(&text[..name_length(text)], name);
-        }
-    }
 
     #[test]
     fn a_word_is_found_again_where_it_stood() {

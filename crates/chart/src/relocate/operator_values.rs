@@ -1,73 +1,29 @@
-//! Images that no manifest names because an operator has their names compiled in and starts them
-//! itself. Rules (`rules/*.yaml`) know of them. Where a rule names values of the chart that choose
-//! another image, the overlay sets them, and the render shows whether the operator gets them. The
-//! rest is reported as leftovers of their own kind, which neither an overlay nor a post-renderer
-//! can move.
+//! Values that choose the images which an operator has compiled in (`crate::proof::compiled_in`).
+//! Where a rule names such values, the overlay sets them, and the render shows whether the operator
+//! gets them. The rest is reported as leftovers of their own kind, which neither an overlay nor a
+//! post-renderer can move.
 
-use serde::Serialize;
 use serde_json::Value;
-use types::Reference;
 
-use super::prove::{MovedImage, RelocationProof};
-use super::{IndexedRender, Relocator};
-use crate::find::{Confidence, FoundImage, LocationKind, ManifestLocation};
+use super::relocator::Relocator;
+use crate::find::{Confidence, FoundImage, LocationKind};
 use crate::path::DocumentPath;
-
-/// An image whose name is compiled into an operator.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CompiledInImage {
-    /// The image that the operator pulls.
-    pub image: Reference,
-    /// The name that it has at the site.
-    pub to: Reference,
-    /// The document that makes the operator pull it: its Deployment, or a custom resource.
-    pub place: ManifestLocation,
-    /// Values of the chart that may choose another image, according to the rule.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub values: Vec<DocumentPath>,
-    /// The rule's explanation, one sentence.
-    pub why: String,
-}
-
-impl CompiledInImage {
-    /// Why the image is pulled, and which values choose another, in a sentence or two.
-    pub fn reason(&self) -> String {
-        let values: Vec<String> = self.values.iter().map(ToString::to_string).collect();
-        match values.as_slice() {
-            [] => self.why.clone(),
-            _ => format!("{} Values that choose another image: {}.", self.why, values.join(", ")),
-        }
-    }
-}
-
-/// An image that a rule found, and the value that the overlay sets for it.
-pub(super) struct OperatorImage {
-    pub(super) found: FoundImage,
-    /// The image's name at the site.
-    pub(super) target: Reference,
-    /// The value that chooses the image, if there is one to use.
-    pub(super) value: Option<DocumentPath>,
-}
-
-impl OperatorImage {
-    pub(super) fn new(found: &FoundImage, target: Reference) -> Self {
-        Self { found: found.clone(), target, value: None }
-    }
-}
+use crate::proof::relocation_proof::{MovedImage, RelocationProof};
+use crate::taint::indexed_render::IndexedRender;
 
 impl Relocator<'_> {
     /// Chooses the value that the overlay sets for each of these images, each value once. For an
     /// image that the operator only may start, a value is set if the lock has the image.
     pub(super) fn choose_operator_values(&mut self) {
         let mut chosen: Vec<Option<DocumentPath>> = Vec::new();
-        for compiled in &self.operator_images {
+        for compiled in &self.learnt.operator_images {
             let found = &compiled.found;
-            let is_locked = self.options.locked.is_some_and(|l| l.contains(&found.reference));
+            let is_locked = self.known.options.locked.is_some_and(|l| l.contains(&found.reference));
             let is_sure = found.confidence > Confidence::Possible || is_locked;
             let value = is_sure.then(|| self.find_value_for(found)).flatten();
             chosen.push(value.filter(|value| !chosen.contains(&Some(value.clone()))));
         }
-        for (compiled, value) in self.operator_images.iter_mut().zip(chosen) {
+        for (compiled, value) in self.learnt.operator_images.iter_mut().zip(chosen) {
             compiled.value = value;
         }
     }
@@ -87,9 +43,9 @@ impl Relocator<'_> {
         };
         let meant = found.values.iter().filter(|own| is_meant(own));
         meant
-            .flat_map(|own| self.scopes.paths_in_all_charts(own).map(move |path| (own, path)))
+            .flat_map(|own| self.known.scopes.paths_in_all_charts(own).map(move |path| (own, path)))
             .find_map(|(own, path)| {
-                let is_free = match path.find_value(&self.effective) {
+                let is_free = match path.find_value(&self.known.effective) {
                     Some(Value::Null) => true,
                     Some(Value::String(text)) => text.is_empty(),
                     Some(_) => false,
@@ -99,17 +55,17 @@ impl Relocator<'_> {
                         own.steps().len() > 1
                             && path
                                 .parent()
-                                .find_value(&self.effective)
+                                .find_value(&self.known.effective)
                                 .is_some_and(Value::is_object)
                     }
                 };
-                (is_free && self.scopes.allows_value(&path)).then_some(path)
+                (is_free && self.known.scopes.allows_value(&path)).then_some(path)
             })
     }
 
     /// The values that the overlay sets for operators, each with the image at the site.
     pub(super) fn operator_values(&self) -> impl Iterator<Item = (&DocumentPath, String)> {
-        self.operator_images.iter().filter_map(|compiled| {
+        self.learnt.operator_images.iter().filter_map(|compiled| {
             compiled.value.as_ref().map(|value| (value, compiled.target.to_string()))
         })
     }
@@ -118,11 +74,11 @@ impl Relocator<'_> {
     /// any.
     pub(super) fn skip_refused_operator_values(&mut self, message: &str) -> bool {
         let mut is_named = false;
-        for compiled in &mut self.operator_images {
+        for compiled in &mut self.learnt.operator_images {
             let value = compiled.value.as_ref();
-            if value
-                .is_some_and(|value| self.scopes.find_message_line_about(message, value).is_some())
-            {
+            if value.is_some_and(|value| {
+                self.known.scopes.find_message_line_about(message, value).is_some()
+            }) {
                 compiled.value = None;
                 is_named = true;
             }
@@ -132,7 +88,7 @@ impl Relocator<'_> {
 
     /// Stops setting values for operators.
     pub(super) fn clear_operator_values(&mut self) {
-        for compiled in &mut self.operator_images {
+        for compiled in &mut self.learnt.operator_images {
             compiled.value = None;
         }
     }
@@ -140,34 +96,15 @@ impl Relocator<'_> {
     /// Adds to a proof the images that operators pull for the manifests of a render: from outside
     /// as leftovers, and from the site as moved.
     pub(super) fn add_operator_images(&self, after: &IndexedRender, proof: &mut RelocationProof) {
-        let mut findings = after.findings_reusing(&self.before).clone();
-        self.options.rules.apply(&after.manifests, &mut findings);
+        let mut findings = after.findings_reusing(&self.learnt.before).clone();
+        self.known.options.rules.apply(&after.manifests, &mut findings);
+        proof.add_compiled_in_images(&findings, self.known.target);
         let is_rule = |found: &&FoundImage| found.pattern == LocationKind::Rule;
-        for found in findings.images.iter().filter(is_rule) {
-            let image = &found.reference;
-            if self.target.is_site_image(image) {
-                continue;
-            }
-            // A name that is not valid at the site was an error before the first overlay.
-            let Ok(to) = self.target.prefix.site_reference(self.target.naming, image) else {
-                continue;
-            };
-            let compiled = CompiledInImage {
-                image: image.clone(),
-                to,
-                place: found.place.clone(),
-                values: found.values.clone(),
-                why: found.note.clone().unwrap_or_default(),
-            };
-            if found.confidence > Confidence::Possible {
-                proof.compiled_in.push(compiled);
-            } else {
-                proof.possible.push(compiled);
-            }
-        }
         // A value that is set counts as moved only if the render names the image at the site and
         // the rule no longer finds the old one.
-        for compiled in self.operator_images.iter().filter(|compiled| compiled.value.is_some()) {
+        for compiled in
+            self.learnt.operator_images.iter().filter(|compiled| compiled.value.is_some())
+        {
             let (from, to) = (&compiled.found.reference, &compiled.target);
             let mut all = findings.images.iter();
             let is_left = all.any(|found| is_rule(&found) && found.reference == *from);

@@ -2,10 +2,13 @@
 //! base64 (ConfigMaps, Secrets) are opened, so that one changed key inside is one difference and
 //! not a whole file. Used by the proofs of `prove` and of `crate::wiring`.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
-use crate::find::text;
-use crate::path::{DocumentPath, PathStep, TextEncoding};
+use crate::edit::embedded::{decode_base64, parse_embedded};
+use crate::path::{DocumentPath, TextEncoding};
+use crate::taint::indexed_render::IndexedRender;
 
 /// A leaf that differs. A side is `None` where the document does not have the leaf.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +24,24 @@ pub(crate) fn find_differences(before: &Value, after: &Value) -> Vec<LeafDiffere
     let is_secret = before.get("kind").and_then(Value::as_str) == Some("Secret");
     let mut found = Vec::new();
     compare_values(Some(before), Some(after), &DocumentPath::default(), is_secret, &mut found);
+    found
+}
+
+/// The leaves (document number and path) that differ between two renders of the same values.
+pub(crate) fn find_volatile_leaves(
+    one: &IndexedRender,
+    other: &IndexedRender,
+) -> BTreeSet<(usize, DocumentPath)> {
+    let mut found = BTreeSet::new();
+    for (index, document) in one.manifests.documents.iter().enumerate() {
+        let Some(same) = other.find_same_document(one, index) else { continue };
+        let after = &other.manifests.documents[same];
+        // Most documents are the same text; only the others are worth a walk.
+        if document.text != after.text {
+            let all = find_differences(&document.value, &after.value);
+            found.extend(all.into_iter().map(|difference| (index, difference.path)));
+        }
+    }
     found
 }
 
@@ -67,22 +88,18 @@ fn compare_values(
     }
 }
 
-/// The parsed contents of two texts, if both are of the same format. The values below `data` of a
-/// Secret are base64 (Kubernetes API, Secret v1).
+/// The parsed contents of two texts, if both are of the same format.
 fn open_texts(
     a: &str,
     b: &str,
     path: &DocumentPath,
     is_secret: bool,
 ) -> Option<(Value, Value, TextEncoding)> {
-    if is_secret
-        && let [PathStep::Key(data), PathStep::Key(_)] = path.steps()
-        && data == "data"
-    {
-        let (a, b) = (text::decode_base64(a)?, text::decode_base64(b)?);
+    if is_secret && path.is_secret_data() {
+        let (a, b) = (decode_base64(a)?, decode_base64(b)?);
         return Some((Value::String(a), Value::String(b), TextEncoding::Base64));
     }
-    let ((of_a, a), (of_b, b)) = (text::parse_embedded(a)?, text::parse_embedded(b)?);
+    let ((of_a, a), (of_b, b)) = (parse_embedded(a)?, parse_embedded(b)?);
     (of_a == of_b).then_some((a, b, of_a))
 }
 

@@ -3,15 +3,15 @@
 //! is read at most once, and a document with the same text as in an earlier render is not read
 //! again: a chart is rendered several times, and most of its documents never change.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
 
-use crate::find::{self, ImageScan, text};
+use crate::edit::embedded::{follow_path, resolve_text};
+use crate::find::{self, ImageScan};
 use crate::manifest::Manifests;
-use crate::path::{DocumentPath, PathStep, TextEncoding};
+use crate::path::{DocumentPath, PathStep};
 
 /// A render with an index of its documents, so that a document is found again in another render
 /// even if documents before it are new or gone.
@@ -58,16 +58,16 @@ impl IndexedRender {
     pub(crate) fn text_at(&self, document: usize, path: &DocumentPath) -> Option<String> {
         let root = &self.manifests.documents.get(document)?.value;
         let inside = path.steps().iter().rposition(|step| matches!(step, PathStep::Inside(_)));
-        let Some(inside) = inside else { return text::resolve_text(root, path) };
+        let Some(inside) = inside else { return resolve_text(root, path) };
         // The part of the path up to the last embedded document is shared by many paths: that
         // document is parsed once and kept.
         let (holder, rest) = path.steps().split_at(inside + 1);
         let (holder, rest) = (holder.iter().cloned().collect(), rest.iter().cloned().collect());
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        let value = opened
-            .entry((document, holder))
-            .or_insert_with_key(|(_, holder)| open_text_at(root, holder.steps()));
-        text::resolve_text(value.as_ref()?, &rest)
+        let value = opened.entry((document, holder)).or_insert_with_key(|(_, holder)| {
+            Some(follow_path(root, holder.steps())?.into_owned())
+        });
+        resolve_text(value.as_ref()?, &rest)
     }
 
     /// The images in this render.
@@ -125,28 +125,4 @@ impl IndexedRender {
             findings
         })
     }
-}
-
-/// The embedded document that the steps lead to; their last step opens it.
-fn open_text_at(root: &Value, steps: &[PathStep]) -> Option<Value> {
-    let mut value = Cow::Borrowed(root);
-    for step in steps {
-        value = match (step, value) {
-            (PathStep::Key(key), Cow::Borrowed(value)) => Cow::Borrowed(value.get(key)?),
-            (PathStep::Key(key), Cow::Owned(mut value)) => Cow::Owned(value.get_mut(key)?.take()),
-            (PathStep::Index(index), Cow::Borrowed(value)) => Cow::Borrowed(value.get(index)?),
-            (PathStep::Index(index), Cow::Owned(mut value)) => {
-                Cow::Owned(value.get_mut(index)?.take())
-            }
-            (PathStep::Inside(encoding), value) => {
-                let text = value.as_str()?;
-                Cow::Owned(match encoding {
-                    TextEncoding::Base64 => Value::String(text::decode_base64(text)?),
-                    TextEncoding::Text => Value::String(text.to_owned()),
-                    _ => text::parse_embedded(text)?.1,
-                })
-            }
-        };
-    }
-    Some(value.into_owned())
 }

@@ -1,0 +1,35 @@
+//! Images that no manifest names because an operator has their names compiled in and starts them
+//! itself. Rules (`rules/*.yaml`) know of them.
+
+use serde::Serialize;
+use types::Reference;
+
+use crate::find::ManifestLocation;
+use crate::path::DocumentPath;
+
+/// An image whose name is compiled into an operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CompiledInImage {
+    /// The image that the operator pulls.
+    pub image: Reference,
+    /// The name that it has at the site.
+    pub to: Reference,
+    /// The document that makes the operator pull it: its Deployment, or a custom resource.
+    pub place: ManifestLocation,
+    /// Values of the chart that may choose another image, according to the rule.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<DocumentPath>,
+    /// The rule's explanation, one sentence.
+    pub why: String,
+}
+
+impl CompiledInImage {
+    /// Why the image is pulled, and which values choose another, in a sentence or two.
+    pub fn reason(&self) -> String {
+        let values: Vec<String> = self.values.iter().map(ToString::to_string).collect();
+        match values.as_slice() {
+            [] => self.why.clone(),
+            _ => format!("{} Values that choose another image: {}.", self.why, values.join(", ")),
+        }
+    }
+}
