@@ -35,7 +35,7 @@ pub enum Error {
         template: String,
         /// The line of the rendered stream that the document starts at, from 1.
         line: usize,
-        /// The YAML parser's message.
+        /// Where in the document, and what is wrong.
         reason: String,
     },
     /// Two images would get the same name at the site, or a name is not valid there.

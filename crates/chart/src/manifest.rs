@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use serde_json::Value;
-use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
 /// The annotation in which helm 4 passes the template of a document to a post-renderer
 /// (helm, `pkg/action/action.go`, `filenameAnnotation`).
@@ -31,7 +30,7 @@ pub struct UnreadableDocument {
     pub template: Option<String>,
     /// The line of the stream that it starts at, from 1.
     pub line: usize,
-    /// The YAML parser's message.
+    /// Where in the document, and what is wrong.
     pub reason: String,
 }
 
@@ -148,17 +147,9 @@ pub(crate) fn api_group(object: &Value) -> &str {
     version.split_once('/').map_or("", |(group, _)| group)
 }
 
-/// Parses one YAML document as the API server does: the last of duplicate keys counts, anchors and
-/// merge keys are resolved. The error is the parser's message.
+/// Parses one YAML document as the API server does. The error says where and what is wrong.
 pub(crate) fn parse_yaml(text: &str) -> Result<Value, String> {
-    let options = serde_saphyr::options! {
-        with_snippet: false,
-        emit_comments: false,
-        duplicate_keys: DuplicateKeyPolicy::LastWins,
-        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
-    };
-    serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| error.without_snippet().to_string())
+    types::yaml::read_manifest(text).map_err(|fault| fault.to_string())
 }
 
 /// Splits a stream into documents, each with the number of its first line, from 1. Splitting first

@@ -10,7 +10,7 @@ use types::Reference;
 use types::naming::NamingRule;
 
 use crate::Result;
-use crate::relocate::RelocationTarget;
+use crate::target::RelocationTarget;
 
 /// A configuration file that makes nodes pull from the site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

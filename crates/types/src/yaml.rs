@@ -2,9 +2,13 @@
 //! people write are read strictly, and every mistake is reported with its line, its column and what
 //! to write instead; documents that Gantry writes have the same bytes for the same content.
 
+use std::fmt;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use serde_saphyr::budget::BudgetBreach;
+use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
 use crate::{Error, Result};
 
@@ -13,15 +17,57 @@ use crate::{Error, Result};
 pub fn read_document<T: DeserializeOwned>(name: &str, text: &str) -> Result<T> {
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let error = error.without_snippet();
-        let (line, column) = error.location().map_or((0, 0), |l| (l.line(), l.column()));
-        let subject = match find_key_at(text, line, column) {
-            Some(key) => format!("the value of {key:?}"),
-            None => "the value".to_owned(),
-        };
-        let message = describe_error(error, &subject);
+        let DocumentFault { line, column, message } = locate_fault(text, &error);
         Error::Document { document: name.to_owned(), line, column, message }
     })
+}
+
+/// Reads one document of manifests, a chart or values, as helm and the API server do: the last of
+/// duplicate keys counts, anchors and merge keys are resolved. An empty document is null.
+pub fn read_manifest(text: &str) -> std::result::Result<Value, DocumentFault> {
+    let options = serde_saphyr::options! {
+        with_snippet: false,
+        emit_comments: false,
+        duplicate_keys: DuplicateKeyPolicy::LastWins,
+        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let fault = locate_fault(text, &error);
+        // Who reads manifests says already that one cannot be read.
+        let message = fault.message.strip_prefix(INVALID).unwrap_or(&fault.message).to_owned();
+        DocumentFault { message, ..fault }
+    })
+}
+
+/// What is wrong with a document, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocumentFault {
+    /// The line, from 1; 0 if it is not known.
+    pub line: u64,
+    /// The column, from 1; 0 if it is not known.
+    pub column: u64,
+    /// What is wrong, and what to write instead.
+    pub message: String,
+}
+
+impl fmt::Display for DocumentFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => f.write_str(&self.message),
+            line => write!(f, "line {line}, column {}: {}", self.column, self.message),
+        }
+    }
+}
+
+/// Says what is wrong with a text that the library refuses.
+fn locate_fault(text: &str, error: &serde_saphyr::Error) -> DocumentFault {
+    let error = error.without_snippet();
+    let (line, column) = error.location().map_or((0, 0), |l| (l.line(), l.column()));
+    let subject = match find_key_at(text, line, column) {
+        Some(key) => format!("the value of {key:?}"),
+        None => "the value".to_owned(),
+    };
+    DocumentFault { line, column, message: describe_error(error, &subject) }
 }
 
 /// Says what is wrong in the words of the person who wrote the document. The library's own messages
@@ -78,8 +124,10 @@ fn describe_error(error: &serde_saphyr::Error, subject: &str) -> String {
         }
         Yaml::Eof { .. } => "the document ends too early: it is empty or cut off".to_owned(),
         Yaml::InvalidUtf8Input => "the document is not UTF-8 text".to_owned(),
+        // The parser's own limit, beyond that of the budget.
+        Yaml::ExternalMessage { msg, .. } if msg.contains("recursion limit") => TOO_DEEP.to_owned(),
         Yaml::ExternalMessage { msg, .. } => format!(
-            "not valid YAML: {}; check indentation, quotes and brackets here and in the line above",
+            "{INVALID}{}; check indentation, quotes and brackets here and in the line above",
             without_place(msg)
         ),
         // serde's message names the Rust type. Such entries are distinguished by their keys.
@@ -127,6 +175,11 @@ fn describe_found(unexpected: &str) -> String {
     }
 }
 
+/// The start of messages about a text that is not YAML at all.
+const INVALID: &str = "not valid YAML: ";
+
+const TOO_DEEP: &str = "the document is nested more than 64 levels deep";
+
 const TOO_MANY_ALIASES: &str =
     "the document uses too many YAML aliases (*name); write the values out where they are needed";
 
@@ -134,7 +187,7 @@ const TOO_MANY_ALIASES: &str =
 /// filling the memory. The numbers are the library's defaults (`serde_saphyr::Budget`).
 fn describe_exceeded_limit(breach: &BudgetBreach) -> &'static str {
     match breach {
-        BudgetBreach::Depth { .. } => "the document is nested more than 64 levels deep",
+        BudgetBreach::Depth { .. } => TOO_DEEP,
         BudgetBreach::Nodes { .. } | BudgetBreach::Events { .. } => {
             "the document is too large: it has more than 250,000 keys and values; split it into several"
         }
@@ -307,6 +360,21 @@ mod tests {
         let deep = format!("port: {}1{}\n", "[".repeat(70), "]".repeat(70));
         let error = read_document::<Numbers>("f", &deep).unwrap_err().to_string();
         assert!(!error.contains("budget") && !error.contains("u16"), "{error}");
+    }
+
+    #[test]
+    fn a_manifest_is_read_as_the_api_server_does_and_refused_in_plain_words() {
+        let read = read_manifest("a: 1\na: 2\nb: .inf\n").unwrap();
+        assert_eq!(read, serde_json::json!({"a": 2, "b": ".inf"}));
+        let fault = read_manifest("a: 1\nb: c: d\n").unwrap_err().to_string();
+        assert!(fault.starts_with("line 2, column "), "{fault}");
+        assert!(fault.contains("check indentation, quotes and brackets"), "{fault}");
+        assert!(!fault.contains("not valid YAML"), "{fault}");
+        for levels in [100, 4000] {
+            let deep = format!("a: {}1{}\n", "[".repeat(levels), "]".repeat(levels));
+            let fault = read_manifest(&deep).unwrap_err().to_string();
+            assert!(fault.contains("levels deep"), "{fault}");
+        }
     }
 
     #[test]

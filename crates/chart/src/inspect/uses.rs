@@ -259,7 +259,7 @@ mod tests {
     }
 
     fn parse_path(dotted: &str) -> DocumentPath {
-        dotted.split('.').fold(DocumentPath::default(), |path, key| path.key(key))
+        DocumentPath::default().keys(dotted)
     }
 
     /// The conditions on the ways to a value.

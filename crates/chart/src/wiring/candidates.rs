@@ -284,6 +284,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn how_a_template_uses_a_value_is_seen() {
+        for (pattern, text, found) in [
+            (&RANGED_VALUE, "range $k, $v := .Values.a.env", "a.env"),
+            (&EVALUATED_VALUE, "tpl .Values.env $", "env"),
+            (&EVALUATED_DOT, "with .Values.env }}{{- tpl . $", "env"),
+            (&ITEM_FIELD, "$model.extraVolumes", "extraVolumes"),
+        ] {
+            assert_eq!(pattern.find_groups(text).collect::<Vec<_>>(), [found]);
+        }
+    }
+
+    #[test]
     fn values_that_take_something_are_known_by_their_key_and_take_it_in_their_own_form() {
         let files = [
             ("Chart.yaml", "name: a\nversion: 1.0.0\n"),

@@ -375,3 +375,16 @@ fn visit_all_texts(document: &Value, visit: &mut impl FnMut(&DocumentPath, &str)
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_template_that_helm_stopped_in_is_seen() {
+        let message = "template: app/templates/x.yaml:198:12: executing \"a\" at <tpl . $>";
+        let found = FAILED_TEMPLATE.find_in(message).last().unwrap();
+        assert_eq!((&found[1], &found[2]), ("app/templates/x.yaml", "198"));
+    }
+}
