@@ -31,7 +31,7 @@ pub fn merge_values(under: &mut Value, over: &Value) {
                         under.shift_remove(key);
                     }
                     (Some(below), Value::Object(_)) if below.is_object() => {
-                        merge_values(below, value)
+                        merge_values(below, value);
                     }
                     _ => {
                         under.insert(key.clone(), value.clone());

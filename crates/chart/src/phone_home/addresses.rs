@@ -146,7 +146,7 @@ fn visit_addresses_in_value(
                     visit_addresses_in_value(&inner, &path.inside(encoding), is_secret, visit);
                 }
                 None if is_python => {
-                    visit_addresses_in_text(&strip_docstrings(string), path, visit)
+                    visit_addresses_in_text(&strip_docstrings(string), path, visit);
                 }
                 None => visit_addresses_in_text(string, path, visit),
             }

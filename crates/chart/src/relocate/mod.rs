@@ -3,12 +3,12 @@
 //!
 //! The steps, with a file each:
 //!
-//! 1. [`crate::taint`] finds the values that may be (a part of) an image (`slots`).
+//! 1. `crate::taint` finds the values that may be (a part of) an image (`slots`).
 //! 2. `learn`: put a marker into each of them and render; the markers in the output show which
 //!    values make up which image. `refusals` handles charts that do not render with markers.
 //! 3. `solve`: choose the fewest values that give every image its name at the site.
 //! 4. `try_overlays`: write the overlay, render with it, and prove the result with
-//!    [`crate::proof`].
+//!    `crate::proof`.
 //! 5. `side_effects`: where the chart changes something else as well, restore it or leave the
 //!    value.
 //! 6. `report`: the overlay with comments, and the reason for each image that could not be moved.

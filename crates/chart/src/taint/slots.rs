@@ -120,7 +120,7 @@ fn add_slots_in_leaf(
             }
         }
         Value::String(_) | Value::Null if names::is_registry_key(key) => {
-            add(0, "", SlotReason::Unset)
+            add(0, "", SlotReason::Unset);
         }
         _ => {}
     }

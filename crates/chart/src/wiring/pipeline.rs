@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::find_needs::NeedsFinder;
+use super::issuers::IssuerFindings;
 use super::needs::WiringNeeds;
 use super::offline_wiring::{OfflineWiring, WiringAction, WiringLeftover};
 use super::plan::WiringPlan;
@@ -53,57 +54,23 @@ pub fn wire_release(request: &WiringRequest, render: &RenderFunction) -> Result<
     let WiringRequest { chart, user, own, offline, table, switches } = *request;
     let mut renders = CountingRenderer { render, spent: 0 };
     let effective = chart.effective_values(user);
+    let scopes = ChartScopes::new(chart, &effective);
     let found = settings::find_settings(table, offline, chart, own, &effective);
     let mut wiring = OfflineWiring { leftovers: found.leftovers, ..OfflineWiring::default() };
-    let mut below = build_overlay(&found.settings, &effective);
-
-    // Three renders at the same time: the chart as it is, with the values that rules set, and with
-    // those and markers. The marked one starts before it is known whether helm accepts the rules'
-    // values; only if it does not is it made again.
-    let scopes = ChartScopes::new(chart, &effective);
+    let below = build_overlay(&found.settings, &effective);
     let seen = effective_with_overlay(request, &below);
     let all = candidates::find_candidates(chart, &seen, &scopes);
-    let marked = {
+    let first = {
         let probe = ValueProbe::new(all.clone(), chart, &scopes, &seen, &below);
-        probe.write_marked_overlay(&probe.all_candidates())
+        make_first_renders(&probe, found.settings, &mut renders, &mut wiring.leftovers)?
     };
-    let mut overlays = vec![None, Some(marked)];
-    if !found.settings.is_empty() {
-        overlays.push(Some(below.to_string()));
-    }
-    let mut streams = renders.render_all(&overlays).into_iter();
-    let mut next =
-        || streams.next().unwrap_or_else(|| Err("the renderer returned no output".into()));
-    let plain = Manifests::read(&next().map_err(|message| Error::Render { message })?)
-        .require_readable()?;
-    // Not read before it is known that there are needs; an error of helm's is a result like others.
-    let mut marked = next();
-    let mut settings = found.settings;
-    let mut with_settings = None;
-    if !settings.is_empty() {
-        match next().map(|stream| Manifests::read_reusing(&stream, &plain)) {
-            Ok(manifests) if manifests.unread.is_empty() => with_settings = Some(manifests),
-            refused => {
-                let message =
-                    refused.err().unwrap_or_else(|| "the output is not valid YAML".into());
-                wiring
-                    .leftovers
-                    .extend(settings.drain(..).map(|own| leftover_for_refusal(&own, &message)));
-                below = Value::Object(Map::new());
-                // Which of the values helm fails with is not searched for: there are one or two of
-                // them, and the user can set each by hand.
-                let probe = ValueProbe::new(all.clone(), chart, &scopes, &seen, &below);
-                marked =
-                    renders.render_one(Some(probe.write_marked_overlay(&probe.all_candidates())));
-            }
-        }
-    }
+    let FirstRenders { plain, with_settings, mut settings, below, marked } = first;
     // A value of a sub-chart that is switched off changes nothing, and is left out of the overlay.
     let off = inspect::find_silent_subcharts(chart, &plain);
     settings.retain(|own| !off.iter().any(|off| off.is_above(&own.path)));
     wiring.lines = describe_settings(&settings, &plain, with_settings.as_ref());
     // From here on, the chart with the rules' values is what renders are compared with.
-    let before = IndexedRender::new(with_settings.unwrap_or_else(|| plain.clone()));
+    let before = IndexedRender::new(with_settings.unwrap_or(plain));
 
     let inspection = inspect::inspect_render(chart, user, before.manifests.clone());
     let findings = switches.find_phone_home(&inspection, &|_| true);
@@ -124,7 +91,70 @@ pub fn wire_release(request: &WiringRequest, render: &RenderFunction) -> Result<
         wiring.lines.extend(plan.to_actions(&probe, &wants, &pods));
         wiring.patches = plan.to_patches(&pods);
     }
-    let issuers = issuers::find_foreign_issuers(manifests, offline.issuer.as_deref());
+    add_issuers(issuers::find_foreign_issuers(manifests, offline.issuer.as_deref()), &mut wiring);
+    wiring.settings = settings;
+    wiring.renders = renders.spent;
+    Ok(wiring)
+}
+
+/// What the first renders of a chart show.
+struct FirstRenders {
+    /// The chart as it is.
+    plain: Manifests,
+    /// The chart with the values that rules set; `None` if there are none, or helm refused them.
+    with_settings: Option<Manifests>,
+    /// Those of the values that helm took.
+    settings: Vec<OverlaySetting>,
+    /// The overlay of these values, which every further render has.
+    below: Value,
+    /// The stream with these values and markers, or helm's message. It is not read before it is
+    /// known that there are needs.
+    marked: Result<String, String>,
+}
+
+/// Makes three renders at the same time: the chart as it is, with the values that rules set, and
+/// with those and markers. The marked one starts before it is known whether helm accepts the rules'
+/// values; only if it does not is it made again, and the values become leftovers.
+fn make_first_renders(
+    probe: &ValueProbe,
+    mut settings: Vec<OverlaySetting>,
+    renders: &mut CountingRenderer,
+    leftovers: &mut Vec<WiringLeftover>,
+) -> Result<FirstRenders> {
+    let mut below = probe.below().clone();
+    let mut overlays = vec![None, Some(probe.write_marked_overlay(&probe.all_candidates()))];
+    if !settings.is_empty() {
+        overlays.push(Some(below.to_string()));
+    }
+    let mut streams = renders.render_all(&overlays).into_iter();
+    let mut next =
+        || streams.next().unwrap_or_else(|| Err("the renderer returned no output".into()));
+    let plain = Manifests::read(&next().map_err(|message| Error::Render { message })?)
+        .require_readable()?;
+    let mut marked = next();
+    let mut with_settings = None;
+    if !settings.is_empty() {
+        match next().map(|stream| Manifests::read_reusing(&stream, &plain)) {
+            Ok(manifests) if manifests.unread.is_empty() => with_settings = Some(manifests),
+            refused => {
+                let message =
+                    refused.err().unwrap_or_else(|| "the output is not valid YAML".into());
+                leftovers
+                    .extend(settings.drain(..).map(|own| leftover_for_refusal(&own, &message)));
+                // Which of the values helm fails with is not searched for: there are one or two of
+                // them, and the user can set each by hand.
+                below = Value::Object(Map::new());
+                let bare = probe.with_overlay_below(&below);
+                marked =
+                    renders.render_one(Some(bare.write_marked_overlay(&bare.all_candidates())));
+            }
+        }
+    }
+    Ok(FirstRenders { plain, with_settings, settings, below, marked })
+}
+
+/// Adds what is done about issuers that are not the site's, and what is left.
+fn add_issuers(issuers: IssuerFindings, wiring: &mut OfflineWiring) {
     wiring.lines.extend(issuers.patches.iter().flat_map(|patch| {
         let place = format!("{} {}", patch.kind, patch.name);
         patch.annotations.iter().map(move |(name, value)| WiringAction {
@@ -136,9 +166,6 @@ pub fn wire_release(request: &WiringRequest, render: &RenderFunction) -> Result<
     }));
     wiring.patches.extend(issuers.patches);
     wiring.leftovers.extend(issuers.leftovers);
-    wiring.settings = settings;
-    wiring.renders = renders.spent;
-    Ok(wiring)
 }
 
 /// A plan that is proven: with values if a render with them changes nothing else, and otherwise

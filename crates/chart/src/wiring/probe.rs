@@ -104,6 +104,16 @@ impl<'a> ValueProbe<'a> {
         self.effective
     }
 
+    /// The overlay that every render has in addition to the markers.
+    pub(super) fn below(&self) -> &Value {
+        self.below
+    }
+
+    /// The same candidates above another overlay; nothing is learned of them.
+    pub(super) fn with_overlay_below<'b>(&'b self, below: &'b Value) -> ValueProbe<'b> {
+        ValueProbe::new(self.candidates.clone(), self.chart, self.scopes, self.effective, below)
+    }
+
     /// The indexes of all candidates.
     pub(super) fn all_candidates(&self) -> Vec<usize> {
         (0..self.candidates.len()).collect()
