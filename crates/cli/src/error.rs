@@ -134,6 +134,22 @@ pub(crate) fn exit_with_error(error: &CommandError) -> ! {
     std::process::exit(error.kind.exit_code().into())
 }
 
+/// The error's message followed by those of its causes. A cause that its effect quotes already is left
+/// out.
+fn join_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let message = next.to_string();
+        if !text.contains(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
+        }
+        cause = next.source();
+    }
+    text
+}
+
 impl From<types::Error> for CommandError {
     fn from(error: types::Error) -> Self {
         Self::usage_error(error.to_string())
@@ -293,8 +309,8 @@ impl From<cluster::Error> for CommandError {
     }
 }
 
-impl From<deploy::evidence::Error> for CommandError {
-    fn from(error: deploy::evidence::Error) -> Self {
+impl From<evidence::Error> for CommandError {
+    fn from(error: evidence::Error) -> Self {
         let kind = if error.is_integrity() {
             ErrorKind::Integrity
         } else if error.is_bad_input() {
@@ -302,7 +318,7 @@ impl From<deploy::evidence::Error> for CommandError {
         } else {
             ErrorKind::Failed
         };
-        Self::new(kind, error.to_string())
+        Self::new(kind, join_causes(&error))
     }
 }
 

@@ -1,5 +1,5 @@
 //! The errors of the crate: why a release could not be prepared, installed, checked or removed. The
-//! command line derives its exit code from them. (`evidence` has an error type of its own.)
+//! command line derives its exit code from them.
 
 use std::fmt::Write as _;
 

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use deploy::evidence::{
+use evidence::{
     EvidenceDocument, EvidenceFinding, EvidenceInput, EvidencePartKind, EvidenceTarget, Severity,
     SignatureStatus, SigningKey, TrustedKey, gather_evidence, verify_evidence,
 };

@@ -21,6 +21,7 @@ const LAYERS: &[(&str, Option<u8>)] = &[
     ("land", Some(3)),
     ("deploy", Some(3)),
     ("egress", Some(3)),
+    ("evidence", Some(3)),
     ("operator", Some(3)),
     ("cli", Some(4)),
     ("testkit", None),

@@ -5,18 +5,12 @@
 use serde::{Deserialize, Serialize};
 use types::Digest;
 
-use super::file_format::FileInspection;
-use super::part::EvidencePart;
-use super::{Error, Result};
+use crate::file_format::FileInspection;
+use crate::part::{EvidencePart, EvidencePartKind, INDEX};
+use crate::{Error, Result};
 
 /// The version of the format that this Gantry writes and reads.
-pub(super) const VERSION: u32 = 1;
-/// Its path in the archive.
-pub(super) const PATH: &str = "index.json";
-/// The path of its signature.
-pub(super) const SIGNATURE: &str = "index.json.minisig";
-/// The path of the page.
-pub(super) const PAGE: &str = "index.html";
+pub(crate) const VERSION: u32 = 1;
 
 /// The content of `index.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,7 +109,7 @@ pub struct ReportEvidence {
     /// The path in the archive.
     pub path: String,
     /// Which command wrote it.
-    pub kind: super::part::EvidencePartKind,
+    pub kind: EvidencePartKind,
     /// The field `verdict` of its JSON, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
@@ -149,26 +143,18 @@ pub struct EvidenceFinding {
 
 impl EvidenceIndex {
     /// Prints the index as JSON. The same content gives the same text.
-    pub(super) fn to_json(&self) -> Result<String> {
+    pub(crate) fn to_json(&self) -> Result<String> {
         let text = serde_json::to_string_pretty(self);
-        let mut text = text.map_err(|cause| Error::Document {
-            document: PATH.to_owned(),
-            reason: cause.to_string(),
-        })?;
-        text.push('\n');
-        Ok(text)
+        Ok(text.map_err(|cause| Error::Index { document: INDEX, cause })? + "\n")
     }
 
     /// Parses an index that may come from a stranger.
-    pub(super) fn parse(text: &[u8]) -> Result<Self> {
-        let bad = |reason: String| Error::Document { document: PATH.to_owned(), reason };
-        let index: Self = serde_json::from_slice(text).map_err(|cause| bad(cause.to_string()))?;
-        if index.version != VERSION {
-            return Err(bad(format!(
-                "it has the format version {}, and this Gantry reads version {VERSION} only",
-                index.version
-            )));
+    pub(crate) fn parse(text: &[u8]) -> Result<Self> {
+        let index: Self = serde_json::from_slice(text)
+            .map_err(|cause| Error::Index { document: INDEX, cause })?;
+        match index.version {
+            VERSION => Ok(index),
+            found => Err(Error::IndexVersion { document: INDEX, found, known: VERSION }),
         }
-        Ok(index)
     }
 }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use tar::{Builder, EntryType, Header};
 
-use super::part::MOST;
-use super::{Error, Result};
+use crate::part::MOST;
+use crate::{Error, Result};
 
 /// The compression level of zstd: a good ratio, still fast for some megabytes of text.
 const LEVEL: i32 = 12;
@@ -37,7 +37,7 @@ impl EvidenceTarget {
 }
 
 /// Writes the files, all of them or none: first under a temporary name, then renamed.
-pub(super) fn write_files(
+pub(crate) fn write_files(
     target: &EvidenceTarget,
     files: &BTreeMap<String, Vec<u8>>,
 ) -> Result<()> {
@@ -79,7 +79,7 @@ pub(super) fn write_files(
 ///
 /// # Errors
 /// A file that cannot be read, and content that Gantry never writes.
-pub(super) fn read_files(path: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
+pub(crate) fn read_files(path: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let failed = |cause| Error::Read { path: path.to_owned(), cause };
     let mut files = BTreeMap::new();
     if path.is_dir() {
@@ -99,9 +99,7 @@ pub(super) fn read_files(path: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
             reason: reason.to_owned(),
         };
         let shown = path.display().to_string();
-        let mut entry = entry.map_err(|cause| {
-            altered(&shown, &format!("it is not a readable .tar.zst archive: {cause}"))
-        })?;
+        let mut entry = entry.map_err(|cause| Error::Unreadable { what: shown.clone(), cause })?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         if entry.header().entry_type() != EntryType::Regular || !is_plain_path(&name) {
             return Err(altered(&name, "it is not a regular file with a plain path"));

@@ -1,26 +1,29 @@
-//! The errors of gathering and of verifying evidence, grouped for the exit code of the command
-//! line.
+//! The error of gathering and of verifying evidence. Causes are sources, not text, so that the
+//! command line decides how they are printed.
 
+use std::io;
 use std::path::PathBuf;
 
 /// Why evidence cannot be gathered, or is not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file cannot be read.
-    #[error("cannot read {}: {cause}", path.display())]
+    #[error("cannot read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
-        cause: std::io::Error,
+        /// The system's error.
+        #[source]
+        cause: io::Error,
     },
     /// The archive or the folder cannot be written.
-    #[error("cannot write {}: {cause}", path.display())]
+    #[error("cannot write {}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why not.
-        cause: std::io::Error,
+        /// The system's error.
+        #[source]
+        cause: io::Error,
     },
     /// The folder exists and is not empty; nothing is overwritten.
     #[error("{} already exists and is not empty; remove it, or choose another folder", path.display())]
@@ -28,13 +31,26 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
-    /// A document does not have the expected form.
-    #[error("{document}: {reason}")]
-    Document {
-        /// Its name.
-        document: String,
-        /// What is wrong.
-        reason: String,
+    /// The index does not have the expected form.
+    #[error("{document} is not the index of an evidence archive")]
+    Index {
+        /// Its path in the archive.
+        document: &'static str,
+        /// What the JSON parser found.
+        #[source]
+        cause: serde_json::Error,
+    },
+    /// The index has a format version that this Gantry does not read.
+    #[error(
+        "{document} has the format version {found}, and this Gantry reads version {known} only"
+    )]
+    IndexVersion {
+        /// Its path in the archive.
+        document: &'static str,
+        /// The version in it.
+        found: u32,
+        /// The version that is read.
+        known: u32,
     },
     /// The content is larger than the limit.
     #[error("the evidence is larger than the limit of {}; leave out some reports", types::ByteSize(*most))]
@@ -43,10 +59,24 @@ pub enum Error {
         most: u64,
     },
     /// A key for signing or verifying cannot be used.
-    #[error("the key cannot be used: {reason}")]
+    #[error("the key cannot be used: {key} {reason}")]
     Key {
-        /// Why not, and the next step.
-        reason: String,
+        /// The key: its file, or the beginning of its text.
+        key: String,
+        /// What is wrong with it, and the next step.
+        reason: &'static str,
+        /// What the library found.
+        #[source]
+        cause: Option<minisign::PError>,
+    },
+    /// The archive cannot be unpacked.
+    #[error("{what} is not a readable .tar.zst archive")]
+    Unreadable {
+        /// The archive.
+        what: String,
+        /// The error of the reader.
+        #[source]
+        cause: io::Error,
     },
     /// The archive was changed, or is incomplete.
     #[error("{what}: {reason}")]
@@ -59,8 +89,11 @@ pub enum Error {
     /// The signature is missing, wrong, or of a key that is not trusted.
     #[error("the signature is not valid: {reason}")]
     Untrusted {
-        /// Why not.
+        /// What is wrong with it.
         reason: String,
+        /// What the library found.
+        #[source]
+        cause: Option<minisign::PError>,
     },
     /// The store or a bundle file cannot be read.
     #[error(transparent)]
@@ -70,13 +103,13 @@ pub enum Error {
     Types(#[from] types::Error),
 }
 
-/// `Result` with this module's [`Error`].
+/// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// Whether the content is not what was signed or indexed.
     pub fn is_integrity(&self) -> bool {
-        matches!(self, Self::Altered { .. } | Self::Untrusted { .. })
+        matches!(self, Self::Unreadable { .. } | Self::Altered { .. } | Self::Untrusted { .. })
     }
 
     /// Whether the user has to change the input. Nothing was written then.
@@ -85,7 +118,8 @@ impl Error {
             self,
             Self::Read { .. }
                 | Self::Taken { .. }
-                | Self::Document { .. }
+                | Self::Index { .. }
+                | Self::IndexVersion { .. }
                 | Self::TooMuch { .. }
                 | Self::Key { .. }
                 | Self::Types(_)

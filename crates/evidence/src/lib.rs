@@ -4,31 +4,35 @@
 //! signed index with the digest of every file.
 //!
 //! Data flow: [`gather_evidence`] reads the locks and the content of a store or bundle,
-//! [`GatheredEvidence::write_files`] writes an archive or a folder, and [`verify_evidence`] checks one
+//! [`GatheredEvidence::write`] writes an archive or a folder, and [`verify_evidence`] checks one
 //! later.
 
 mod archive;
 mod charts;
+mod document;
 mod error;
 mod file_format;
 mod gather;
+mod gatherer;
 mod images;
 mod index;
 mod models;
 mod page;
 mod part;
-pub mod pickle;
+mod pickle;
 mod sign;
 mod verify;
 
 pub use archive::EvidenceTarget;
+pub use document::EvidenceDocument;
 pub use error::{Error, Result};
 pub use file_format::{FileInspection, ModelFileFormat, PickleMember};
-pub use gather::{EvidenceDocument, EvidenceInput, GatheredEvidence, gather_evidence};
+pub use gather::{EvidenceInput, GatheredEvidence, gather_evidence};
 pub use index::{
     ChartEvidence, EvidenceFinding, EvidenceIndex, ImageEvidence, ModelEvidence, ModelFileEvidence,
     ReportEvidence, Severity,
 };
 pub use part::{EvidencePart, EvidencePartKind};
+pub use pickle::{ImportDanger, PickleContents, PickleImport, read_pickles};
 pub use sign::{SigningKey, TrustedKey};
 pub use verify::{SignatureStatus, VerifiedEvidence, verify_evidence};

@@ -6,15 +6,15 @@ use types::Manifest;
 use types::lock;
 use types::media_type::HELM_CONTENT;
 
-use super::Result;
-use super::gather::Gatherer;
-use super::images::truncate_text;
-use super::index::{ChartEvidence, Severity};
-use super::models::is_licence_file;
-use super::part::EvidencePartKind;
+use crate::Result;
+use crate::gatherer::Gatherer;
+use crate::images::truncate_text;
+use crate::index::{ChartEvidence, Severity};
+use crate::models::is_licence_file;
+use crate::part::EvidencePartKind;
 
 /// Gathers what is known about a chart of a lock.
-pub(super) fn gather_chart(
+pub(crate) fn gather_chart(
     gathering: &mut Gatherer<'_>,
     locked: &lock::LockedChart,
 ) -> Result<ChartEvidence> {

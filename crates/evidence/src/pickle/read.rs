@@ -1,24 +1,13 @@
-//! Finds out what a pickle would import if it were loaded. A pickle is a program for Python's
-//! unpickler. It is read here, opcode by opcode, and never run: `opcode` parses the stream,
-//! `machine` follows the stack as far as is needed to learn the names that `STACK_GLOBAL` takes
-//! from it, and `names` judges them. Time and memory are bounded, and what cannot be followed is
-//! reported as unknown.
-//!
-//! The opcodes are those of CPython, `Lib/pickletools.py`, protocols 0 to 5.
-
-mod machine;
-mod names;
-mod opcode;
+//! Reads the pickles of a stream, and collects their imports and calls.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 
 use serde::{Deserialize, Serialize};
 
-pub use names::ImportDanger;
-
-use machine::PickleMachine;
-use opcode::{OpcodeArgument, OpcodeReader};
+use super::machine::PickleMachine;
+use super::names::ImportDanger;
+use super::opcode::{self, OpcodeArgument, OpcodeReader};
 
 /// The most opcodes of one file that are read. A model with a thousand layers has some hundred
 /// thousand.
@@ -66,7 +55,7 @@ impl PickleContents {
 }
 
 /// Reads pickles from a stream up to the end of the last one. Never fails: an error becomes
-/// [`PickleContents::from_net_error`], beside everything that was found before it.
+/// [`PickleContents::broken`], beside everything that was found before it.
 pub fn read_pickles(input: impl Read) -> PickleContents {
     let mut reader = OpcodeReader::new(input);
     let mut names: BTreeMap<String, u64> = BTreeMap::new();
@@ -167,6 +156,24 @@ mod tests {
             list_imports(b"\x80\x02K\x01.\x80\x02cbuiltins\neval\n.tensors"),
             ["builtins.eval"]
         );
+    }
+
+    #[test]
+    fn a_name_in_escapes_is_the_name_that_python_loads() {
+        // Protocol 0 strings may be mixed with the opcodes of protocol 4.
+        for stream in
+            [br"S'\x6fs'*S'syst\145m'*".as_slice(), br"V\u006fs*Vsyst\U00000065m*".as_slice()]
+        {
+            let mut bytes: Vec<u8> =
+                stream.iter().map(|b| if *b == b'*' { b'\n' } else { *b }).collect();
+            bytes.extend(b"\x93.");
+            let found = read_pickles(bytes.as_slice());
+            assert_eq!(found.imports[0].name, "os.system");
+            assert_eq!(found.worst_danger(), ImportDanger::Dangerous);
+        }
+        // Python refuses the string; nothing is known of what follows.
+        let found = read_pickles(b"S'\\x6'\n.".as_slice());
+        assert!(found.broken.is_some() && found.worst_danger() == ImportDanger::Unknown);
     }
 
     #[test]

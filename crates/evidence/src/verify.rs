@@ -6,9 +6,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::index::{self, EvidenceIndex};
-use super::sign::{self, TrustedKey};
-use super::{Error, Result, archive};
+use crate::index::EvidenceIndex;
+use crate::part;
+use crate::sign::{self, TrustedKey};
+use crate::{Error, Result, archive};
 
 /// The result of checking the signature.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -48,13 +49,13 @@ pub fn verify_evidence(path: &Path, trusted: &[TrustedKey]) -> Result<VerifiedEv
     let mut files = archive::read_files(path)?;
     let shown = path.display().to_string();
     let altered = |what: &str, reason: String| Error::Altered { what: what.to_owned(), reason };
-    let text = files.remove(index::PATH).ok_or_else(|| {
+    let text = files.remove(part::INDEX).ok_or_else(|| {
         altered(
             &shown,
-            format!("it contains no {}, so it is not evidence that Gantry wrote", index::PATH),
+            format!("it contains no {}, so it is not evidence that Gantry wrote", part::INDEX),
         )
     })?;
-    let signature = files.remove(index::SIGNATURE);
+    let signature = files.remove(part::SIGNATURE);
     let signature = signature.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     // First of all: nothing in the index may be believed, or even parsed, before.
     let signature = match (signature, trusted) {
@@ -66,7 +67,10 @@ pub fn verify_evidence(path: &Path, trusted: &[TrustedKey]) -> Result<VerifiedEv
             SignatureStatus::Good { key, comment }
         }
         (None, []) => SignatureStatus::None,
-        (None, _) => return Err(Error::Untrusted { reason: "there is no signature".to_owned() }),
+        (None, _) => {
+            let reason = "there is no signature".to_owned();
+            return Err(Error::Untrusted { reason, cause: None });
+        }
     };
     let index = EvidenceIndex::parse(&text)?;
     let mut known = BTreeSet::new();

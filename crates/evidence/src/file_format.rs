@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use store::Source;
 use types::Digest;
 
-use super::pickle::{self, ImportDanger, PickleContents};
+use crate::pickle::{self, ImportDanger, PickleContents};
 
 /// The most members of an archive that are read. torch writes one for each tensor, so large models
 /// have tens of thousands.
@@ -80,7 +80,7 @@ impl FileInspection {
 
 /// Inspects a blob. `name` is the file name; only it can tell a pickle of protocol 0 or 1, which
 /// has no magic number, from a text.
-pub(super) fn inspect_file(
+pub(crate) fn inspect_file(
     source: &dyn Source,
     digest: &Digest,
     size: u64,

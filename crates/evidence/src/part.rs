@@ -5,13 +5,19 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use types::Digest;
 
-use super::{Error, Result};
+use crate::{Error, Result};
 
+/// The path of the index in the archive.
+pub(crate) const INDEX: &str = "index.json";
+/// The path of its signature.
+pub(crate) const SIGNATURE: &str = "index.json.minisig";
+/// The path of the page.
+pub(crate) const PAGE: &str = "index.html";
 /// The most bytes of one archive, all of which are held in memory. The SBOM of a large image has
 /// about 20 MB.
-pub(super) const MOST: u64 = 1 << 30;
+pub(crate) const MOST: u64 = 1 << 30;
 /// The most bytes of one file in it.
-pub(super) const LARGEST: u64 = 64 << 20;
+pub(crate) const LARGEST: u64 = 64 << 20;
 
 /// What a file of the archive is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -57,7 +63,7 @@ pub struct EvidencePart {
 
 /// The files with their content, sorted by path.
 #[derive(Debug, Default)]
-pub(super) struct PartCollection {
+pub(crate) struct PartCollection {
     /// By path: what it is, what it is about, and the content.
     all: BTreeMap<String, (EvidencePartKind, String, Vec<u8>)>,
     bytes: u64,
@@ -68,7 +74,7 @@ impl PartCollection {
     ///
     /// # Errors
     /// [`Error::TooMuch`] if the archive would exceed its limit.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         folder: &str,
         name: &str,
@@ -92,18 +98,18 @@ impl PartCollection {
     }
 
     /// Adds the HTML page, which has a fixed path.
-    pub(super) fn add_page(&mut self, bytes: Vec<u8>) -> Result<()> {
+    pub(crate) fn add_page(&mut self, bytes: Vec<u8>) -> Result<()> {
         self.bytes += bytes.len() as u64;
         if self.bytes > MOST {
             return Err(Error::TooMuch { most: MOST });
         }
         let page = (EvidencePartKind::Page, "the whole archive".to_owned(), bytes);
-        self.all.insert(super::index::PAGE.to_owned(), page);
+        self.all.insert(PAGE.to_owned(), page);
         Ok(())
     }
 
     /// Lists all files with their digests, sorted by path.
-    pub(super) fn list_parts(&self) -> Vec<EvidencePart> {
+    pub(crate) fn list_parts(&self) -> Vec<EvidencePart> {
         let parts = self.all.iter().map(|(path, (kind, of, bytes))| EvidencePart {
             path: path.clone(),
             kind: *kind,
@@ -115,13 +121,13 @@ impl PartCollection {
     }
 
     /// Returns path and content of all files, sorted by path.
-    pub(super) fn into_files(self) -> BTreeMap<String, Vec<u8>> {
+    pub(crate) fn into_files(self) -> BTreeMap<String, Vec<u8>> {
         self.all.into_iter().map(|(path, (_, _, bytes))| (path, bytes)).collect()
     }
 }
 
 /// Turns any text into a file name that is valid on any file system.
-pub(super) fn make_file_name(text: &str) -> String {
+pub(crate) fn make_file_name(text: &str) -> String {
     // With its folder it has to fit into the 100 bytes for a name in a ustar header, since
     // `archive` refuses the extensions for longer names.
     const LONGEST: usize = 72;

@@ -7,10 +7,10 @@ use serde_json::Value;
 use types::lock::{self, LockedAttachment};
 use types::{Digest, Manifest};
 
-use super::Result;
-use super::gather::Gatherer;
-use super::index::{ImageEvidence, Severity};
-use super::part::EvidencePartKind;
+use crate::Result;
+use crate::gatherer::Gatherer;
+use crate::index::{ImageEvidence, Severity};
+use crate::part::EvidencePartKind;
 
 /// The annotation with the licences of an image, as an SPDX expression (image-spec,
 /// annotations.md).
@@ -26,7 +26,7 @@ const ORIGIN: [&str; 6] = [
 ];
 
 /// Gathers what is known about an image of a lock.
-pub(super) fn gather_image(
+pub(crate) fn gather_image(
     gathering: &mut Gatherer<'_>,
     locked: &lock::LockedImage,
 ) -> Result<ImageEvidence> {
@@ -126,7 +126,7 @@ fn gather_attachment(
 }
 
 /// Adds the SBOMs among the plain files of a lock, which are recognised by their names.
-pub(super) fn gather_sbom_files(
+pub(crate) fn gather_sbom_files(
     gathering: &mut Gatherer<'_>,
     files: &[lock::LockedFile],
 ) -> Result<()> {
@@ -162,7 +162,7 @@ fn describe_source(seen: &lock::ImageMention) -> String {
 }
 
 /// Cuts a text that a stranger wrote to a length that a page can show.
-pub(super) fn truncate_text(text: &str) -> String {
+pub(crate) fn truncate_text(text: &str) -> String {
     const LONGEST: usize = 300;
     text.chars().take(LONGEST).collect()
 }

@@ -5,19 +5,19 @@ use serde_json::Value;
 use types::lock::{Blob, LockedHubModel, LockedOllamaModel, LockedUrlModel};
 use types::{Digest, Manifest, yaml};
 
-use super::Result;
-use super::file_format::{self, FileInspection, ModelFileFormat};
-use super::gather::Gatherer;
-use super::images::truncate_text;
-use super::index::{ModelEvidence, ModelFileEvidence, Severity};
-use super::part::EvidencePartKind;
-use super::pickle::ImportDanger;
+use crate::Result;
+use crate::file_format::{self, FileInspection, ModelFileFormat};
+use crate::gatherer::Gatherer;
+use crate::images::truncate_text;
+use crate::index::{ModelEvidence, ModelFileEvidence, Severity};
+use crate::part::EvidencePartKind;
+use crate::pickle::ImportDanger;
 
 /// The media type of Ollama's layer with the text of a licence.
 const OLLAMA_LICENCE: &str = "application/vnd.ollama.image.license";
 
 /// Gathers what is known about a Hugging Face snapshot.
-pub(super) fn gather_hub_model(
+pub(crate) fn gather_hub_model(
     gathering: &mut Gatherer<'_>,
     locked: &LockedHubModel,
 ) -> Result<ModelEvidence> {
@@ -44,7 +44,7 @@ pub(super) fn gather_hub_model(
 }
 
 /// Gathers what is known about an Ollama model.
-pub(super) fn gather_ollama_model(
+pub(crate) fn gather_ollama_model(
     gathering: &mut Gatherer<'_>,
     locked: &LockedOllamaModel,
 ) -> Result<ModelEvidence> {
@@ -82,7 +82,7 @@ pub(super) fn gather_ollama_model(
 }
 
 /// Gathers what is known about a model file from a URL.
-pub(super) fn gather_url_model(
+pub(crate) fn gather_url_model(
     gathering: &mut Gatherer<'_>,
     locked: &LockedUrlModel,
 ) -> Result<ModelEvidence> {
@@ -93,7 +93,7 @@ pub(super) fn gather_url_model(
 }
 
 /// Whether a file contains a licence, by its name.
-pub(super) fn is_licence_file(path: &str) -> bool {
+pub(crate) fn is_licence_file(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
     ["license", "licence", "copying", "notice", "use_policy", "acceptable_use"]
         .iter()

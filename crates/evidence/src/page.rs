@@ -4,9 +4,9 @@
 
 use std::fmt::Write as _;
 
-use super::file_format::ModelFileFormat;
-use super::index::{EvidenceFinding, EvidenceIndex, ModelFileEvidence, Severity};
-use super::pickle::ImportDanger;
+use crate::file_format::ModelFileFormat;
+use crate::index::{EvidenceFinding, EvidenceIndex, ModelFileEvidence, Severity};
+use crate::pickle::ImportDanger;
 
 /// The style sheet, inline, as the page must work offline.
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#1b1f24}\
@@ -17,7 +17,7 @@ th{font-size:.85rem;color:#57606a}code{font:13px ui-monospace,monospace;overflow
 .none{color:#57606a}";
 
 /// Renders the page for an index.
-pub(super) fn render_page(index: &EvidenceIndex) -> String {
+pub(crate) fn render_page(index: &EvidenceIndex) -> String {
     let mut page = String::new();
     let _ = write!(
         page,

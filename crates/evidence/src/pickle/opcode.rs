@@ -3,6 +3,8 @@
 
 use std::io::{BufReader, Read};
 
+use super::escape;
+
 pub(super) const PROTO: u8 = 0x80;
 pub(super) const STOP: u8 = b'.';
 pub(super) const GLOBAL: u8 = b'c';
@@ -95,8 +97,9 @@ impl<R: Read> OpcodeReader<R> {
                 self.read_line()?;
                 OpcodeArgument::Other
             }
-            // STRING is quoted, UNICODE is not.
-            b'S' | b'V' => OpcodeArgument::Text(strip_quotes(&self.read_line()?)),
+            // STRING is quoted, UNICODE is not; both have escapes.
+            b'S' => keep_text(escape::decode_quoted(&self.read_line_bytes()?)?),
+            b'V' => keep_text(escape::decode_unicode(&self.read_line_bytes()?)?),
             b'g' | b'p' => {
                 let line = self.read_line()?;
                 OpcodeArgument::Number(
@@ -140,12 +143,17 @@ impl<R: Read> OpcodeReader<R> {
             .try_fold(0, |number, place| Ok(number | u64::from(self.read_byte()?) << (8 * place)))
     }
 
-    /// Reads up to the end of the line.
+    /// Reads up to the end of the line, as text.
     fn read_line(&mut self) -> Result<String, String> {
+        Ok(String::from_utf8_lossy(&self.read_line_bytes()?).into_owned())
+    }
+
+    /// Reads up to the end of the line.
+    fn read_line_bytes(&mut self) -> Result<Vec<u8>, String> {
         let mut line = Vec::new();
         loop {
             match self.read_byte()? {
-                b'\n' => return Ok(String::from_utf8_lossy(&line).into_owned()),
+                b'\n' => return Ok(line),
                 byte if line.len() < LONGEST_LINE => line.push(byte),
                 _ => return Err(format!("a line is longer than {LONGEST_LINE} bytes")),
             }
@@ -193,12 +201,10 @@ pub(super) fn is_call(code: u8) -> bool {
     matches!(code, b'R' | b'b' | b'o' | INST | 0x81 | 0x92)
 }
 
-/// Removes the quotes of a string of protocol 0. Escapes stay: a name has none, and a name with
-/// them is judged as unknown.
-fn strip_quotes(line: &str) -> String {
-    let line = line.trim();
-    let inner = ['\'', '"']
-        .into_iter()
-        .find_map(|quote| line.strip_prefix(quote).and_then(|line| line.strip_suffix(quote)));
-    inner.unwrap_or(line).chars().take(LONGEST_TEXT as usize).collect()
+/// A string as an argument, unless it is longer than any name.
+fn keep_text(text: String) -> OpcodeArgument {
+    match text.len() as u64 > LONGEST_TEXT {
+        true => OpcodeArgument::Other,
+        false => OpcodeArgument::Text(text),
+    }
 }
