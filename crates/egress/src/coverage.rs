@@ -9,6 +9,7 @@ use policy::egress::{EgressPolicySpec, build_egress_policies};
 use policy::{AllowedFlow, AllowedNamespace, Namespace};
 use serde::Serialize;
 use serde_json::Value;
+use types::pod_kinds::PodKind;
 use types::site::Site;
 
 use crate::Result;
@@ -80,7 +81,7 @@ fn find_uncovered_workloads(namespace: &str, live: &[&Value]) -> Vec<Workload> {
     let policies: Vec<&Value> = live.iter().filter(is_policy).copied().collect();
     let mut found = Vec::new();
     for object in live {
-        let Some(template) = pod_template(object) else { continue };
+        let Some(template) = find_created_pods(object) else { continue };
         let labels = template_labels(template);
         let is_held = policies
             .iter()
@@ -99,15 +100,10 @@ fn find_uncovered_workloads(namespace: &str, live: &[&Value]) -> Vec<Workload> {
     found
 }
 
-/// The pod template of a workload, whose labels policies select by; the pod itself for a pod.
-fn pod_template(object: &Value) -> Option<&Value> {
-    let path = match object.get("kind").and_then(Value::as_str)? {
-        "Pod" => "",
-        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job" => "/spec/template",
-        "CronJob" => "/spec/jobTemplate/spec/template",
-        _ => return None,
-    };
-    object.pointer(path)
+/// The template of the pods that an object is or creates. A PodTemplate is only stored, so that there
+/// is nothing to restrict.
+fn find_created_pods(object: &Value) -> Option<&Value> {
+    PodKind::of_object(object).filter(|kind| kind.creates_pods())?.template_of(object)
 }
 
 /// The labels of a pod template.
@@ -154,6 +150,7 @@ fn selects_labels(policy: &Value, labels: &BTreeMap<&str, &str>) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use serde_json::json;
+    use types::pod_kinds::{POD_KINDS, sample};
 
     use super::*;
 
@@ -188,6 +185,19 @@ mod tests {
             {"key": "app", "operator": "NotIn", "values": ["db"]}, {"key": "app", "operator": "Exists"}]},
             "policyTypes": ["Egress"]});
         assert_eq!(uncovered_names(&[make_policy(but_db)]), ["db"]);
+    }
+
+    #[test]
+    fn a_pod_of_every_kind_needs_a_policy() {
+        let template = json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": []}});
+        let policy =
+            make_policy(json!({"podSelector": {"matchLabels": {"app": "a"}}, "egress": []}));
+        for kind in POD_KINDS {
+            let object = sample::object_of_kind(kind, &template);
+            let expected = usize::from(kind.creates_pods());
+            assert_eq!(find_uncovered_workloads("shop", &[&object]).len(), expected, "{kind:?}");
+            assert!(find_uncovered_workloads("shop", &[&object, &policy]).is_empty(), "{kind:?}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::Serialize;
 use serde_json::Value;
+use types::pod_kinds::{find_pod_spec, list_objects};
 
 use crate::egress::EgressPolicySpec;
 
@@ -165,31 +166,6 @@ fn find_bound_accounts(
         .collect()
 }
 
-/// The document itself, or the items of a `List`.
-fn list_objects(document: &Value) -> Vec<&Value> {
-    let is_list = text_field(document, "kind").is_some_and(|kind| kind.ends_with("List"));
-    match document.get("items").and_then(Value::as_array) {
-        Some(items) if is_list => items.iter().collect(),
-        _ => vec![document],
-    }
-}
-
-/// The specification of the pod that an object is or creates.
-fn find_pod_spec(object: &Value) -> Option<&Value> {
-    let path = match text_field(object, "kind")? {
-        "Pod" => "/spec",
-        "Deployment"
-        | "StatefulSet"
-        | "DaemonSet"
-        | "ReplicaSet"
-        | "Job"
-        | "ReplicationController" => "/spec/template/spec",
-        "CronJob" => "/spec/jobTemplate/spec/template/spec",
-        _ => return None,
-    };
-    object.pointer(path)
-}
-
 /// The namespace of an object; without one it goes to the namespace of the release.
 fn object_namespace<'a>(request: &'a EgressPolicySpec, object: &'a Value) -> &'a str {
     let own = object.pointer("/metadata/namespace").and_then(Value::as_str);
@@ -205,4 +181,30 @@ fn format_subject(object: &Value) -> String {
 /// The string at a key of a map.
 fn text_field<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
     value.get(key).and_then(Value::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+    use types::pod_kinds::{POD_KINDS, sample};
+
+    use super::*;
+
+    #[test]
+    fn a_pod_of_every_kind_is_seen() {
+        let request = EgressPolicySpec {
+            namespace: "shop".parse().unwrap(),
+            flows: Vec::new(),
+            neighbours: Vec::new(),
+        };
+        let template = json!({"spec": {"hostNetwork": true, "containers": []}});
+        for kind in POD_KINDS {
+            let list = json!({"kind": "List", "items": [
+                {"kind": "List", "items": [sample::object_of_kind(kind, &template)]}]});
+            let gaps = find_gaps(&request, [&list]);
+            assert_eq!(gaps.len(), 1, "{}", kind.kind);
+            assert_eq!(gaps[0].why, PolicyGapKind::HostNetwork, "{}", kind.kind);
+        }
+    }
 }

@@ -2,28 +2,15 @@
 //! template. The kubelet pulls these, so the confidence is `Certain`.
 
 use serde_json::Value;
+use types::pod_kinds::{self, PodImageLocation, PodKind};
 
 use super::findings::{Confidence, ImageCollector, LocationKind};
 use crate::path::DocumentPath;
 
-/// The lists of containers in a pod's spec.
-const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
-
 /// The path of the pod's spec in an object of this kind; `None` for kinds without pods.
 pub(crate) fn pod_spec_path(kind: &str) -> Option<DocumentPath> {
-    let keys: &[&str] = match kind {
-        "Pod" => &["spec"],
-        "Deployment"
-        | "StatefulSet"
-        | "DaemonSet"
-        | "ReplicaSet"
-        | "Job"
-        | "ReplicationController" => &["spec", "template", "spec"],
-        "CronJob" => &["spec", "jobTemplate", "spec", "template", "spec"],
-        "PodTemplate" => &["template", "spec"],
-        _ => return None,
-    };
-    Some(keys.iter().fold(DocumentPath::default(), |path, key| path.key(*key)))
+    let keys = PodKind::find_by_name(kind)?.spec_path();
+    Some(keys.fold(DocumentPath::default(), |path, key| path.key(key)))
 }
 
 /// Calls `visit` with each Kubernetes object of a document and its path: the document itself or,
@@ -33,15 +20,10 @@ pub(crate) fn visit_objects<'a>(
     path: &DocumentPath,
     visit: &mut impl FnMut(&'a Value, &DocumentPath),
 ) {
-    let kind = document.get("kind").and_then(Value::as_str).unwrap_or_default();
-    match document.get("items").and_then(Value::as_array) {
-        Some(items) if kind.ends_with("List") => {
-            for (index, item) in items.iter().enumerate() {
-                visit_objects(item, &path.key("items").index(index), visit);
-            }
-        }
-        _ => visit(document, path),
-    }
+    pod_kinds::visit_objects(document, &mut |object, indexes| {
+        let path = indexes.iter().fold(path.clone(), |path, index| path.key("items").index(*index));
+        visit(object, &path);
+    });
 }
 
 /// Calls `visit` with each container of a pod's spec and its path.
@@ -50,11 +32,8 @@ pub(crate) fn visit_containers<'a>(
     path: &DocumentPath,
     visit: &mut impl FnMut(&'a Value, &DocumentPath),
 ) {
-    for list in CONTAINERS {
-        let containers = spec.get(list).and_then(Value::as_array).into_iter().flatten();
-        for (index, container) in containers.enumerate() {
-            visit(container, &path.key(list).index(index));
-        }
+    for (location, container) in pod_kinds::list_containers(spec) {
+        visit(container, &path.key(location.list).index(location.index));
     }
 }
 
@@ -75,24 +54,24 @@ pub(crate) fn find_images_in_pod_spec(
     sure: Confidence,
     collector: &mut ImageCollector,
 ) {
-    visit_containers(spec, path, &mut |container, path| {
-        if let Some(image) = container.get("image").and_then(Value::as_str) {
-            collector.add_required_image(path.key("image"), image, LocationKind::Pod, sure);
-        }
-    });
-    let volumes = spec.get("volumes").and_then(Value::as_array).into_iter().flatten();
-    for (index, volume) in volumes.enumerate() {
-        let reference = volume.get("image").and_then(|image| image.get("reference"));
-        if let Some(reference) = reference.and_then(Value::as_str) {
-            let path = path.key("volumes").index(index).key("image").key("reference");
-            collector.add_required_image(path, reference, LocationKind::Pod, sure);
-        }
+    for (location, image) in pod_kinds::list_images(spec) {
+        let path = match location {
+            PodImageLocation::Container(at) => path.key(at.list).index(at.index).key("image"),
+            PodImageLocation::Volume(index) => {
+                let volume = path.key(pod_kinds::VOLUMES).index(index);
+                pod_kinds::VOLUME_IMAGE.iter().fold(volume, |path, key| path.key(*key))
+            }
+        };
+        collector.add_required_image(path, image, LocationKind::Pod, sure);
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+    use types::pod_kinds::{POD_KINDS, sample};
+
     use crate::find::{Confidence, find_images};
 
     fn find_certain_images(rendered: &str) -> Vec<String> {
@@ -103,39 +82,29 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_that_holds_a_pod_is_opened() {
-        let pod = "{containers: [{image: 'a:1'}]}";
-        for kind in
-            ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "ReplicationController"]
-        {
-            let rendered = format!("kind: {kind}\nspec: {{template: {{spec: {pod}}}}}");
-            let expected = "spec.template.spec.containers[0].image docker.io/library/a:1";
-            assert_eq!(find_certain_images(&rendered), [expected]);
+    fn every_image_of_every_kind_is_found() {
+        let (spec, images) = sample::spec_with_every_image();
+        for kind in POD_KINDS {
+            let object = sample::object_of_kind(kind, &json!({"spec": spec}));
+            let to_spec = kind.spec_path().collect::<Vec<_>>().join(".");
+            let expected: Vec<String> = ["initContainers[0].image", "containers[0].image"]
+                .into_iter()
+                .chain(["ephemeralContainers[0].image", "volumes[0].image.reference"])
+                .zip(&images)
+                .map(|(place, image)| format!("{to_spec}.{place} {image}"))
+                .collect();
+            assert_eq!(find_certain_images(&object.to_string()), expected, "{}", kind.kind);
         }
-        assert_eq!(find_certain_images(&format!("kind: Pod\nspec: {pod}")).len(), 1);
-        assert_eq!(
-            find_certain_images(&format!("kind: PodTemplate\ntemplate: {{spec: {pod}}}")).len(),
-            1
-        );
-        let cron = format!(
-            "kind: CronJob\nspec: {{jobTemplate: {{spec: {{template: {{spec: {pod}}}}}}}}}"
-        );
-        assert_eq!(find_certain_images(&cron).len(), 1);
-        let list =
-            format!("kind: List\nitems: [{{kind: Pod, spec: {pod}}}, {{kind: Pod, spec: {pod}}}]");
-        assert_eq!(
-            find_certain_images(&list)[1],
-            "items[1].spec.containers[0].image docker.io/library/a:1"
-        );
     }
 
     #[test]
-    fn all_sorts_of_containers_and_image_volumes_count() {
-        let rendered = "kind: Pod\nspec:\n  containers: [{image: a}]\n  initContainers: [{image: b}]\n  \
-            ephemeralContainers: [{image: c}]\n  volumes: [{image: {reference: quay.io/x/m:1}}]\n";
-        let paths = find_certain_images(rendered);
-        assert_eq!(paths.len(), 4);
-        assert_eq!(paths[3], "spec.volumes[0].image.reference quay.io/x/m:1");
+    fn lists_are_opened() {
+        let pod = "{kind: Pod, spec: {containers: [{image: 'a:1'}]}}";
+        let list = format!("kind: List\nitems: [{pod}, {{kind: PodList, items: [{pod}]}}]");
+        assert_eq!(
+            find_certain_images(&list)[1],
+            "items[1].items[0].spec.containers[0].image docker.io/library/a:1"
+        );
     }
 
     #[test]

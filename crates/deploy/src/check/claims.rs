@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use cluster::ObjectScope;
-use cluster::objects::api::core::v1::{PersistentVolumeClaim, Pod};
+use cluster::objects::api::core::v1::PersistentVolumeClaim;
+use cluster::pod_spec::list_claims;
 
 use super::{CheckFinding, CheckName, CheckSubject, CheckedRelease, FindingState, pods};
 
@@ -43,7 +44,7 @@ async fn check_release_claims(
     let pods = pods::list_release_pods(subject, release).await?;
     // Claims may come from elsewhere (`existingClaim` values), so those that pods mount count as
     // well.
-    let mounted: BTreeSet<&str> = pods.iter().flat_map(list_mounted_claims).collect();
+    let mounted: BTreeSet<&str> = pods.iter().flat_map(list_claims).collect();
     let mut findings = Vec::new();
     for claim in &claims {
         let name = claim.metadata.name.as_deref().unwrap_or_default();
@@ -61,12 +62,6 @@ async fn check_release_claims(
             .with_reason("a pod mounts it, but it does not exist", next)
     }));
     Ok(findings)
-}
-
-/// Lists the claims that a pod mounts.
-fn list_mounted_claims(pod: &Pod) -> impl Iterator<Item = &str> {
-    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    volumes.filter_map(|volume| Some(volume.persistent_volume_claim.as_ref()?.claim_name.as_str()))
 }
 
 /// Checks one claim.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use cluster::objects::api::core::v1::{LimitRange, ResourceQuota};
 use cluster::{ObjectId, ObjectScope};
 use serde_json::Value;
+use types::pod_kinds::PodKind;
 
 use super::quantity::{format_quantity, parse_milli_quantity};
 use super::{CheckFinding, CheckName, CheckSubject, CheckedRelease, FindingState};
@@ -74,8 +75,10 @@ async fn find_new_objects<'a>(
 ) -> Vec<&'a Value> {
     let mut new = Vec::new();
     let manifests = release.manifests.as_deref().unwrap_or_default();
-    let counted = |kind: &str| pod_spec_pointer(kind).is_some() || kind == "PersistentVolumeClaim";
-    let wanted = manifests.iter().filter(|document| document["kind"].as_str().is_some_and(counted));
+    let is_counted = |document: &&Value| {
+        find_counted_pod_spec(document).is_some() || document["kind"] == "PersistentVolumeClaim"
+    };
+    let wanted = manifests.iter().filter(is_counted);
     for document in wanted.take(MOST_WORKLOADS) {
         // One that cannot be looked up counts as new: better a false alarm than a pod that is
         // refused.
@@ -139,7 +142,7 @@ fn judge_quota(
 fn find_container_without_resource(new: &[&Value], resource: &str) -> Option<String> {
     let (section, of) = split_resource_name(resource)?;
     new.iter().find_map(|document| {
-        let pod = find_pod_spec(document)?;
+        let pod = find_counted_pod_spec(document)?;
         let containers = pod["containers"].as_array().into_iter().flatten();
         let is_silent = |container: &Value| {
             let resources = &container["resources"];
@@ -170,7 +173,7 @@ fn sum_demand(objects: &[&Value]) -> QuotaDemand {
             add("persistentvolumeclaims", 1000);
             add("requests.storage", read_requested_storage(document));
         }
-        let Some(pod) = find_pod_spec(document) else { continue };
+        let Some(pod) = find_counted_pod_spec(document) else { continue };
         let replicas = i128::from(count_replicas(document));
         add("pods", replicas * 1000);
         // Init containers are left out: they run before the others, and rarely need more than
@@ -242,27 +245,17 @@ fn split_resource_name(resource: &str) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// The JSON pointer to the pod specification in an object of a kind.
-fn pod_spec_pointer(kind: &str) -> Option<&'static str> {
-    match kind {
-        "Pod" => Some("/spec"),
-        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job" => {
-            Some("/spec/template/spec")
-        }
-        "CronJob" => Some("/spec/jobTemplate/spec/template/spec"),
-        _ => None,
-    }
-}
-
-/// Finds the pod specification in a rendered object, if its kind has one.
-pub(super) fn find_pod_spec(document: &Value) -> Option<&Value> {
-    document.pointer(pod_spec_pointer(document["kind"].as_str()?)?)
+/// The specification of the pods that a rendered object creates. A PodTemplate creates none by
+/// itself, so it asks nothing of a quota.
+fn find_counted_pod_spec(document: &Value) -> Option<&Value> {
+    PodKind::of_object(document).filter(|kind| kind.creates_pods())?.spec_of(document)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use serde_json::{from_value, json};
+    use types::pod_kinds::{POD_KINDS, sample};
 
     use super::*;
 
@@ -299,5 +292,15 @@ mod tests {
             "{}",
             silent[0].why
         );
+    }
+
+    #[test]
+    fn a_pod_of_every_kind_counts() {
+        let template = json!({"spec": {"containers": [{"resources": {"requests": {"cpu": "1"}}}]}});
+        for kind in POD_KINDS {
+            let demand = sum_demand(&[&sample::object_of_kind(kind, &template)]);
+            let expected = kind.creates_pods().then_some(&1000);
+            assert_eq!(demand.get("requests.cpu"), expected, "{}", kind.kind);
+        }
     }
 }

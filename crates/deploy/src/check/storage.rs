@@ -4,6 +4,7 @@ use cluster::ObjectScope;
 use cluster::objects::api::core::v1::PersistentVolumeClaim;
 use cluster::objects::api::storage::v1::StorageClass;
 use serde_json::Value;
+use types::pod_kinds::{find_pod_spec, list_claims};
 
 use super::{CheckFinding, CheckName, CheckSubject, CheckedRelease, FindingState};
 
@@ -216,9 +217,8 @@ fn list_mounted_claims(release: &CheckedRelease) -> Vec<String> {
         .as_deref()
         .unwrap_or_default()
         .iter()
-        .filter_map(super::quota::find_pod_spec)
-        .flat_map(|pod| pod["volumes"].as_array().into_iter().flatten())
-        .filter_map(|volume| volume.pointer("/persistentVolumeClaim/claimName")?.as_str())
+        .filter_map(find_pod_spec)
+        .flat_map(list_claims)
         .map(str::to_owned)
         .collect();
     names.sort();

@@ -8,6 +8,7 @@ use cluster::objects::api::core::v1::{LocalObjectReference, ServiceAccount};
 use cluster::objects::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use cluster::{Cluster, ObjectScope};
 use serde_json::Value;
+use types::pod_kinds::list_images;
 
 use super::namespace::{SupportObject, SupportObjectStatus};
 use super::objects::{RenderedObject, find_pod_specs};
@@ -51,11 +52,8 @@ pub(super) fn find_accounts_without_secret(
 }
 
 fn is_pulling_from(spec: &Value, registry: &str) -> bool {
-    ["containers", "initContainers", "ephemeralContainers"]
-        .iter()
-        .filter_map(|key| spec.get(*key)?.as_array())
-        .flatten()
-        .filter_map(|container| container.get("image")?.as_str())
+    list_images(spec)
+        .map(|(_, image)| image)
         // With the slash: `site:5000` must not match `site:50001`.
         .any(|image| image.strip_prefix(registry).is_some_and(|rest| rest.starts_with('/')))
 }

@@ -5,6 +5,7 @@ use crate::Result;
 use chart::manifest::{ManifestDocument, Manifests};
 use cluster::ObjectId;
 use serde_json::Value;
+use types::pod_kinds::list_objects;
 
 /// How deep pod specifications are searched in an object. CronJobs have theirs at a depth of 5;
 /// custom resources nest more, but a bound keeps hostile input from exhausting the stack.
@@ -33,23 +34,12 @@ pub(super) fn read_objects(stream: &str, namespace: &str) -> Result<Vec<Rendered
     }
     let mut objects = Vec::new();
     for ManifestDocument { value, .. } in manifests.documents {
-        for value in flatten_list(value) {
-            objects.push(RenderedObject { id: ObjectId::from_manifest(&value, namespace)?, value });
+        for object in list_objects(&value) {
+            let id = ObjectId::from_manifest(object, namespace)?;
+            objects.push(RenderedObject { id, value: object.clone() });
         }
     }
     Ok(objects)
-}
-
-/// Replaces a `List` by its items; any other object is returned as it is.
-fn flatten_list(value: Value) -> Vec<Value> {
-    let is_list = value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind == "List");
-    match value {
-        Value::Object(mut fields) if is_list => match fields.remove("items") {
-            Some(Value::Array(items)) => items,
-            _ => vec![],
-        },
-        value => vec![value],
-    }
 }
 
 /// Finds the pod specifications in an object. Custom resources are searched as well, so a pod is

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cluster::objects::api::core::v1::{Event, PersistentVolumeClaim, Pod};
 use cluster::objects::api::storage::v1::StorageClass;
+use cluster::pod_spec::list_claims;
 use cluster::{Cluster, ObjectScope, SettlingPods, explain_pod};
 use tokio::time::{Instant, sleep};
 
@@ -154,8 +155,7 @@ pub(super) async fn find_pending(
 /// Whether an unbound claim is worth waiting for. With `volumeBindingMode: WaitForFirstConsumer` a
 /// claim is bound when its first pod is scheduled: without a pod nothing is missing.
 async fn is_claim_awaited(cluster: &Cluster, claim: &UnreadyObject, pods: &NamespacePods) -> bool {
-    let is_used =
-        pods.pods.iter().any(|pod| list_mounted_claims(pod).any(|name| name == claim.id.name));
+    let is_used = pods.pods.iter().any(|pod| list_claims(pod).any(|name| name == claim.id.name));
     if is_used {
         return true;
     }
@@ -268,7 +268,7 @@ async fn find_unbound_claim(
     if is_scheduled {
         return None;
     }
-    for name in list_mounted_claims(pod) {
+    for name in list_claims(pod) {
         if let Some((cause, help)) = explain_unbound_claim(cluster, namespace, name).await {
             return Some((name.to_owned(), cause, help));
         }
@@ -317,11 +317,6 @@ async fn explain_unbound_claim(
     let words = find_newest_warning(cluster, namespace, name).await?;
     let help = "see the message of the storage class's provisioner".to_owned();
     Some((shorten_to_line(&words), help))
-}
-
-fn list_mounted_claims(pod: &Pod) -> impl Iterator<Item = &str> {
-    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    volumes.filter_map(|volume| Some(volume.persistent_volume_claim.as_ref()?.claim_name.as_str()))
 }
 
 /// The first container that failed or is not ready: its log probably says why.

@@ -3,6 +3,7 @@
 
 use cluster::{Cluster, ObjectScope, Permission};
 use serde_json::Value;
+use types::pod_kinds::POD_KINDS;
 
 use super::redact_secret;
 use crate::Result;
@@ -36,7 +37,8 @@ const CLUSTER_KINDS: &[(&str, &str, &str)] = &[
         "mutatingwebhookconfigurations",
     ),
 ];
-/// Kinds of operators that may lead outside, read where the cluster has them.
+/// Kinds of operators that may lead outside, read where the cluster has them. The other kinds with
+/// pods ([`POD_KINDS`]) are read in the same way: an audit asks for no rights for what is rare.
 const OPTIONAL: &[(&str, &str)] = &[
     ("cert-manager.io/v1", "ClusterIssuer"),
     ("cert-manager.io/v1", "Issuer"),
@@ -77,8 +79,8 @@ pub async fn read_live_objects(cluster: &Cluster, namespaces: &[String]) -> Resu
         for (version, kind, _) in KINDS {
             objects.extend(cluster.list_manifests(version, kind, scope, "").await?);
         }
-        for (version, kind) in OPTIONAL {
-            match cluster.list_manifests(version, kind, scope, "").await {
+        for (version, kind) in list_optional_kinds() {
+            match cluster.list_manifests(&version, kind, scope, "").await {
                 Ok(found) => objects.extend(found),
                 // Optional: neither a missing operator nor a missing right stops the audit.
                 Err(cluster::Error::NoKind { .. } | cluster::Error::Forbidden { .. }) => {}
@@ -94,13 +96,23 @@ pub async fn read_live_objects(cluster: &Cluster, namespaces: &[String]) -> Resu
     Ok(objects.iter().map(strip_object).collect())
 }
 
+/// The kinds that are read where the cluster has them and the user may: API version and kind.
+fn list_optional_kinds() -> Vec<(String, &'static str)> {
+    let other_pods = POD_KINDS.iter().filter(|own| KINDS.iter().all(|kind| kind.1 != own.kind));
+    let operators = OPTIONAL.iter().map(|(version, kind)| ((*version).to_owned(), *kind));
+    operators.chain(other_pods.map(|own| (own.api_version(), own.kind))).collect()
+}
+
 /// Whether a controller made it: a pod of a Deployment has no settings of its own to report.
 fn is_controlled(object: &Value) -> bool {
     let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
     let is_controller = |owner: &Value| owner.get("controller") == Some(&Value::Bool(true));
-    let is_workload =
-        matches!(object.get("kind").and_then(Value::as_str), Some("Pod" | "ReplicaSet" | "Job"));
-    is_workload && owners.is_some_and(|owners| owners.iter().any(is_controller))
+    // The kinds that other kinds of the list make.
+    let is_made = matches!(
+        object.get("kind").and_then(Value::as_str),
+        Some("Pod" | "ReplicaSet" | "ReplicationController" | "Job")
+    );
+    is_made && owners.is_some_and(|owners| owners.iter().any(is_controller))
 }
 
 /// An object without what the cluster wrote into it, and without the values of Secrets. The annotation
@@ -117,4 +129,20 @@ fn strip_object(object: &Value) -> Value {
         }
     }
     object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_with_pods_is_read() {
+        let optional = list_optional_kinds();
+        for own in POD_KINDS {
+            let version = own.api_version();
+            let is_read = KINDS.contains(&(&version, own.kind, own.resource))
+                || optional.contains(&(version.clone(), own.kind));
+            assert!(is_read, "{}", own.kind);
+        }
+    }
 }

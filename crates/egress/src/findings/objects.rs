@@ -3,6 +3,7 @@
 //! that an ingress controller acts on.
 
 use serde_json::Value;
+use types::pod_kinds::{find_pod_spec_in_any_kind, list_containers};
 
 use super::{FindingOrigin, StaticFinding};
 use crate::pods::Workload;
@@ -119,16 +120,8 @@ pub(super) fn find_in_object(
 /// Calls `visit` with container, variable and host for each variable whose name says that it has a host
 /// and whose value is one without a scheme.
 fn visit_host_variables(object: &Value, visit: &mut impl FnMut(&str, &str, &str)) {
-    let spec = ["/spec/template/spec", "/spec/jobTemplate/spec/template/spec", "/spec"];
-    let Some(spec) = spec
-        .iter()
-        .find_map(|path| object.pointer(path).filter(|spec| spec.get("containers").is_some()))
-    else {
-        return;
-    };
-    let containers = ["containers", "initContainers"].into_iter();
-    let containers = containers.filter_map(|key| spec.get(key)?.as_array()).flatten();
-    for container in containers {
+    let Some(spec) = find_pod_spec_in_any_kind(object) else { return };
+    for (_, container) in list_containers(spec) {
         let called = container.get("name").and_then(Value::as_str).unwrap_or_default();
         for variable in container.get("env").and_then(Value::as_array).into_iter().flatten() {
             let text = |key: &str| variable.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -169,6 +162,7 @@ fn url_host(url: &str) -> Option<&str> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use serde_json::json;
+    use types::pod_kinds::{CONTAINER_LISTS, POD_KINDS, sample};
 
     use super::*;
 
@@ -195,6 +189,20 @@ mod tests {
             "nginx.ingress.kubernetes.io/auth-url": "https://accounts.maker.com/oauth2",
             "kubectl.kubernetes.io/last-applied-configuration": "https://old.maker.com"}}});
         assert_eq!(outside_hosts(&ingress), ["accounts.maker.com"]);
+    }
+
+    #[test]
+    fn a_variable_is_found_in_every_container_of_every_kind() {
+        let env = json!([{"name": "DB_HOST", "value": "db.maker.com"}]);
+        for kind in POD_KINDS {
+            for list in CONTAINER_LISTS {
+                // Each pod has `containers`; the API server refuses one without.
+                let mut spec = json!({"containers": []});
+                spec[list] = json!([{"name": "c", "env": env}]);
+                let object = sample::object_of_kind(kind, &json!({"spec": spec}));
+                assert_eq!(outside_hosts(&object), ["db.maker.com"], "{} {list}", kind.kind);
+            }
+        }
     }
 
     #[test]

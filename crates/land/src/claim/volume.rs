@@ -4,6 +4,7 @@
 use cluster::objects::api::core::v1::{PersistentVolumeClaim, Pod};
 use cluster::objects::api::storage::v1::StorageClass;
 use cluster::objects::serde_json::{from_value, json};
+use cluster::pod_spec::list_claims;
 use cluster::{Cluster, ObjectScope, mark_as_own};
 use types::ByteSize;
 
@@ -127,13 +128,7 @@ fn check_usable(path: &ClaimFolder, claim: &PersistentVolumeClaim) -> Result<()>
 /// count.
 async fn find_consumer(cluster: &Cluster, path: &ClaimFolder) -> Result<Option<Pod>> {
     let pods = cluster.list_objects::<Pod>(ObjectScope::Namespace(&path.namespace), "").await?;
-    let uses = |pod: &Pod| {
-        let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref());
-        volumes.unwrap_or_default().iter().any(|volume| {
-            let claim = volume.persistent_volume_claim.as_ref();
-            claim.is_some_and(|claim| claim.claim_name == path.name)
-        })
-    };
+    let uses = |pod: &Pod| list_claims(pod).any(|claim| claim == path.name);
     let has_ended = |pod: &Pod| {
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         matches!(phase, Some("Succeeded" | "Failed"))

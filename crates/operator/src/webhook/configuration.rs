@@ -3,6 +3,7 @@
 //! enforce` it denies then (fails closed); namespaces without the label are never affected.
 
 use serde_json::{Value, json};
+use types::pod_kinds::CONTAINER_LISTS;
 
 use super::router;
 
@@ -115,7 +116,8 @@ impl WebhookConfiguration<'_> {
             let all = format!("{object}.spec.{list}");
             format!("(has({all}) ? {all}.map(c, has(c.image) ? c.image : \"\") : [])")
         };
-        let changed = ["containers", "initContainers", "ephemeralContainers"]
+        // Image volumes are not compared: the API server refuses to change a pod's volumes.
+        let changed = CONTAINER_LISTS
             .map(|list| format!("{} != {}", images("object", list), images("oldObject", list)));
         json!([
             {

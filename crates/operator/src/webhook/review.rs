@@ -44,7 +44,7 @@ pub fn judge_review(
     guard: NamespaceGuard,
 ) -> AdmissionDecision {
     let response = AdmissionResponse::from(request);
-    let before: HashSet<String> = match request.operation {
+    let before: HashSet<&str> = match request.operation {
         Operation::Update => {
             list_images(request.old_object.as_ref()).map(|(_, image)| image).collect()
         }
@@ -57,10 +57,10 @@ pub fn judge_review(
     for (path, image) in list_images(request.object.as_ref()) {
         // An injector (another webhook) fills these in after us; then we are called again.
         let is_filled_in = image.is_empty() || (image == "auto" && is_injected);
-        if is_filled_in || before.contains(&image) {
+        if is_filled_in || before.contains(image) {
             continue;
         }
-        match locked.decide(&image) {
+        match locked.decide(image) {
             ImageDecision::Stays => is_home = true,
             ImageDecision::Moves(to) => {
                 is_home = true;
@@ -112,24 +112,10 @@ fn is_injected(pod: &Pod) -> bool {
 
 /// The images of a pod, in all kinds of containers and in image volumes, each with its JSON
 /// pointer.
-fn list_images(pod: Option<&Pod>) -> impl Iterator<Item = (String, String)> {
+fn list_images(pod: Option<&Pod>) -> impl Iterator<Item = (String, &str)> {
     let spec = pod.and_then(|pod| pod.spec.as_ref());
-    let mut found: Vec<(String, Option<String>)> = Vec::new();
-    if let Some(spec) = spec {
-        let at = |list: &str, index: usize| format!("/spec/{list}/{index}/image");
-        let init = spec.init_containers.iter().flatten().enumerate();
-        found.extend(init.map(|(n, c)| (at("initContainers", n), c.image.clone())));
-        let own = spec.containers.iter().enumerate();
-        found.extend(own.map(|(n, c)| (at("containers", n), c.image.clone())));
-        let ephemeral = spec.ephemeral_containers.iter().flatten().enumerate();
-        found.extend(ephemeral.map(|(n, c)| (at("ephemeralContainers", n), c.image.clone())));
-        for (index, volume) in spec.volumes.iter().flatten().enumerate() {
-            let Some(image) = &volume.image else { continue };
-            let path = format!("/spec/volumes/{index}/image/reference");
-            found.push((path, image.reference.clone()));
-        }
-    }
-    found.into_iter().filter_map(|(path, image)| Some((path, image?)))
+    let images = spec.into_iter().flat_map(cluster::pod_spec::list_images);
+    images.map(|(location, image)| (format!("/spec{location}"), image))
 }
 
 /// The patch that adds the site's pull secret; `None` if the pod names it already or the site has

@@ -5,7 +5,9 @@
 //! updatable: if a finalizer could not be removed, their namespace could never be deleted.
 
 use serde_json::{Value, json};
+use types::pod_kinds::{CONTAINER_LISTS, VOLUME_IMAGE, VOLUMES};
 
+use super::kinds::{USUAL_TEMPLATE, kinds_with_own_path};
 use super::{ImagePolicySpec, list};
 use crate::Result;
 
@@ -76,19 +78,26 @@ pub(super) fn build_validation(request: &ImagePolicySpec) -> Value {
 /// The expression for the pod's spec in an object of any of the matched kinds. `dyn` turns off type
 /// checking: the fields differ from kind to kind.
 fn pod_spec_expression(object: &str) -> String {
-    format!(
-        "({object}.kind == \"Pod\" ? dyn({object}).?spec
-: {object}.kind == \"CronJob\" ? dyn({object}).?spec.?jobTemplate.?spec.?template.?spec
-: {object}.kind == \"PodTemplate\" ? dyn({object}).?template.?spec
-: dyn({object}).?spec.?template.?spec).orValue({{}})"
-    )
+    let path_expression = |keys: &mut dyn Iterator<Item = &str>| {
+        keys.fold(format!("dyn({object})"), |path, key| format!("{path}.?{key}"))
+    };
+    let cases: String = kinds_with_own_path()
+        .map(|own| {
+            let path = path_expression(&mut own.spec_path());
+            format!("{object}.kind == \"{}\" ? {path}\n: ", own.kind)
+        })
+        .collect();
+    let usual = path_expression(&mut USUAL_TEMPLATE.into_iter().chain(["spec"]));
+    format!("({cases}{usual}).orValue({{}})")
 }
 
 /// The expression for the list of all images of a pod.
 fn images_expression(pod: &str) -> String {
+    let containers = CONTAINER_LISTS.map(|list| format!("variables.{pod}.?{list}.orValue([])"));
+    let [image, reference] = VOLUME_IMAGE;
     format!(
-        "(variables.{pod}.?initContainers.orValue([]) + variables.{pod}.?containers.orValue([])
-+ variables.{pod}.?ephemeralContainers.orValue([])).map(c, string(c.?image.orValue(\"\")))
-+ variables.{pod}.?volumes.orValue([]).filter(v, has(v.image)).map(v, string(v.image.?reference.orValue(\"\")))"
+        "({}).map(c, string(c.?image.orValue(\"\")))
++ variables.{pod}.?{VOLUMES}.orValue([]).filter(v, has(v.{image})).map(v, string(v.{image}.?{reference}.orValue(\"\")))",
+        containers.join("\n+ ")
     )
 }

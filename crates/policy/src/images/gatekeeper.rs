@@ -2,12 +2,14 @@
 //! a constraint with the list of images.
 
 use serde_json::{Value, json};
+use types::pod_kinds::{CONTAINER_LISTS, PodKind, VOLUME_IMAGE, VOLUMES};
 
+use super::kinds::{USUAL_TEMPLATE, judged_kinds_by_group, kinds_with_own_path};
 use super::{ImagePolicySpec, PolicyAction, cel};
 
 /// The kind of the constraint. Gatekeeper requires that the template's name is its lower case.
 const KIND: &str = "GantryLockedImages";
-/// The rule; `FORM` in it stands for the form of a reference.
+/// The rule. What stands in capitals in it is written by [`write_rule`].
 const REGO: &str = include_str!("locked.rego");
 
 /// Builds the template and the constraint.
@@ -50,10 +52,35 @@ fn build_template() -> Value {
             }},
             "targets": [{
                 "target": "admission.k8s.gatekeeper.sh",
-                "rego": REGO.replace("FORM", cel::FORM),
+                "rego": write_rule(),
             }],
         },
     })
+}
+
+/// Writes the rule: the form of a reference, and where the kinds keep their pods.
+fn write_rule() -> String {
+    let own: Vec<&PodKind> = kinds_with_own_path().collect();
+    let quote_all = |texts: &[&str]| {
+        texts.iter().map(|text| format!("\"{text}\"")).collect::<Vec<_>>().join(", ")
+    };
+    let names: Vec<&str> = own.iter().map(|own| own.kind).collect();
+    let pods: Vec<String> = own
+        .iter()
+        .map(|own| {
+            let path = own.spec_path().collect::<Vec<_>>().join(".");
+            let kind = own.kind;
+            format!(
+                "pod(object) = spec {{\n  object.kind == \"{kind}\"\n  spec := object.{path}\n}}"
+            )
+        })
+        .collect();
+    REGO.replace("FORM", cel::FORM)
+        .replace("CONTAINER_LISTS", &quote_all(&CONTAINER_LISTS))
+        .replace("VOLUME_IMAGES", &format!("{VOLUMES}[_].{}", VOLUME_IMAGE.join(".")))
+        .replace("KINDS_WITH_OWN_PATH", &quote_all(&names))
+        .replace("PODS_AT_OWN_PATH", &pods.join("\n\n"))
+        .replace("USUAL_TEMPLATE", &USUAL_TEMPLATE.join("."))
 }
 
 /// The constraint: where it applies, and the list of one lock.
@@ -62,6 +89,12 @@ fn build_constraint(request: &ImagePolicySpec) -> Value {
         PolicyAction::Deny => "deny",
         PolicyAction::Warn => "warn",
     };
+    let kinds: Vec<Value> = judged_kinds_by_group()
+        .map(|(group, kinds)| {
+            let kinds: Vec<&str> = kinds.iter().map(|own| own.kind).collect();
+            json!({"apiGroups": [group], "kinds": kinds})
+        })
+        .collect();
     json!({
         "apiVersion": "constraints.gatekeeper.sh/v1beta1",
         "kind": KIND,
@@ -69,11 +102,7 @@ fn build_constraint(request: &ImagePolicySpec) -> Value {
         "spec": {
             "enforcementAction": action,
             "match": {
-                "kinds": [
-                    {"apiGroups": [""], "kinds": ["Pod", "PodTemplate", "ReplicationController"]},
-                    {"apiGroups": ["apps"], "kinds": ["DaemonSet", "Deployment", "ReplicaSet", "StatefulSet"]},
-                    {"apiGroups": ["batch"], "kinds": ["CronJob", "Job"]},
-                ],
+                "kinds": kinds,
                 "namespaceSelector": request.scope.to_selector(),
             },
             "parameters": {

@@ -3,22 +3,9 @@
 
 use serde_json::{Value, json};
 
+use super::kinds::judged_kinds_by_group;
 use super::{ImagePolicySpec, PolicyAction, cel};
 use crate::Result;
-
-/// All kinds that are or create pods. Kyverno adds `pods/ephemeralcontainers` to `Pod` by itself
-/// (`pkg/controllers/webhook/utils_webhook.go`).
-const KINDS: [&str; 9] = [
-    "Pod",
-    "PodTemplate",
-    "ReplicationController",
-    "DaemonSet",
-    "Deployment",
-    "ReplicaSet",
-    "StatefulSet",
-    "CronJob",
-    "Job",
-];
 
 /// Builds the policy.
 pub(super) fn build_kyverno_manifests(request: &ImagePolicySpec) -> Result<Vec<Value>> {
@@ -27,6 +14,10 @@ pub(super) fn build_kyverno_manifests(request: &ImagePolicySpec) -> Result<Vec<V
         PolicyAction::Deny => "Enforce",
         PolicyAction::Warn => "Audit",
     };
+    // Kyverno adds `pods/ephemeralcontainers` to `Pod` by itself
+    // (`pkg/controllers/webhook/utils_webhook.go`).
+    let kinds: Vec<&str> =
+        judged_kinds_by_group().flat_map(|(_, kinds)| kinds).map(|own| own.kind).collect();
     let policy = json!({
         "apiVersion": "kyverno.io/v1",
         "kind": "ClusterPolicy",
@@ -47,7 +38,7 @@ pub(super) fn build_kyverno_manifests(request: &ImagePolicySpec) -> Result<Vec<V
             "rules": [{
                 "name": "locked-images",
                 "match": {"any": [{"resources": {
-                    "kinds": KINDS,
+                    "kinds": kinds,
                     "operations": ["CREATE", "UPDATE"],
                     "namespaceSelector": request.scope.to_selector(),
                 }}]},

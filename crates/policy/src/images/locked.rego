@@ -27,33 +27,20 @@ injected = {"", "auto"}
 
 images(object) = all {
   spec := pod(object)
-  lists := ["containers", "initContainers", "ephemeralContainers"]
+  lists := [CONTAINER_LISTS]
   containers := {image | image := spec[lists[_]][_].image}
-  volumes := {image | image := spec.volumes[_].image.reference}
+  volumes := {image | image := spec.VOLUME_IMAGES}
   all := containers | volumes
 }
 
-# Kinds whose pod is not at spec.template.spec.
-elsewhere = {"Pod", "CronJob", "PodTemplate"}
+# Kinds whose pod is not at USUAL_TEMPLATE.spec.
+elsewhere = {KINDS_WITH_OWN_PATH}
 
-pod(object) = spec {
-  object.kind == "Pod"
-  spec := object.spec
-}
-
-pod(object) = spec {
-  object.kind == "CronJob"
-  spec := object.spec.jobTemplate.spec.template.spec
-}
-
-pod(object) = spec {
-  object.kind == "PodTemplate"
-  spec := object.template.spec
-}
+PODS_AT_OWN_PATH
 
 pod(object) = spec {
   not elsewhere[object.kind]
-  spec := object.spec.template.spec
+  spec := object.USUAL_TEMPLATE.spec
 }
 
 admitted(image) {

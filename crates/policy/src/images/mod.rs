@@ -2,10 +2,12 @@
 //! images under their names at the site. All lists of containers and image volumes are checked.
 //!
 //! [`cel`] has the rule itself; [`vap`] and [`kyverno`] wrap it for the API server and for Kyverno;
-//! [`gatekeeper`] has the same rule in Rego; [`list`] writes the list of images.
+//! [`gatekeeper`] has the same rule in Rego; [`list`] writes the list of images,
+//! [`kinds`] says which kinds are judged.
 
 mod cel;
 mod gatekeeper;
+mod kinds;
 mod kyverno;
 mod list;
 mod vap;

@@ -4,23 +4,33 @@
 
 use serde_json::{Value, json};
 
+use super::kinds::judged_kinds_by_group;
 use super::{ImagePolicySpec, PolicyAction, cel};
 use crate::Result;
 
 /// Builds the policy and the binding.
 pub(super) fn build_vap_manifests(request: &ImagePolicySpec) -> Result<Vec<Value>> {
     let name = &request.name;
+    let rules: Vec<Value> = judged_kinds_by_group()
+        .map(|(group, kinds)| {
+            let mut resources: Vec<&str> = Vec::new();
+            for own in kinds {
+                resources.push(own.resource);
+                if own.kind == "Pod" {
+                    // `kubectl debug` adds containers to a running pod by this one.
+                    resources.push("pods/ephemeralcontainers");
+                }
+            }
+            build_resource_rule(group, &resources)
+        })
+        .collect();
     let policy = json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingAdmissionPolicy",
         "metadata": {"name": name},
         "spec": {
             "failurePolicy": "Fail",
-            "matchConstraints": {"resourceRules": [
-                build_resource_rule("", &["pods", "pods/ephemeralcontainers", "podtemplates", "replicationcontrollers"]),
-                build_resource_rule("apps", &["daemonsets", "deployments", "replicasets", "statefulsets"]),
-                build_resource_rule("batch", &["cronjobs", "jobs"]),
-            ]},
+            "matchConstraints": {"resourceRules": rules},
             "variables": cel::build_variables(request)?,
             "validations": [cel::build_validation(request)],
         },
