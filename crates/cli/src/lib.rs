@@ -20,6 +20,7 @@ mod model_targets;
 mod offline;
 mod releases;
 mod ui;
+mod value_parsers;
 
 use std::process::ExitCode;
 

@@ -10,6 +10,7 @@ pub mod config;
 pub mod descriptor;
 pub mod destination;
 mod digest;
+mod duration;
 mod error;
 mod hub;
 
@@ -18,6 +19,7 @@ pub mod lock;
 pub mod media_type;
 pub mod naming;
 pub mod own_image;
+pub mod pod_kinds;
 
 mod platform;
 pub mod receipt;
@@ -30,6 +32,7 @@ pub mod yaml;
 
 pub use descriptor::{Descriptor, Index, Manifest, Root, RootKind};
 pub use digest::Digest;
+pub use duration::GoDuration;
 pub use error::{Error, Result};
 pub use hub::{CommitId, GitId, ModelId};
 pub use platform::Platform;

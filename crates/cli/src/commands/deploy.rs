@@ -28,6 +28,7 @@ use crate::offline::OfflineRules;
 use crate::releases::{
     self, ChartArchives, LeftoverWorkaround, ReleaseRelocator, RelocatedRelease, SelectedRelease,
 };
+use crate::value_parsers::{SECOND, WEEK, duration_within};
 use crate::{environment, ui};
 
 /// Deploy the releases of gantry.yaml to the site's cluster, and wait until they are ready.
@@ -85,7 +86,7 @@ pub(crate) struct DeployArgs {
     #[arg(long, alias = "allow-unwired")]
     allow_online: bool,
     /// How long the hooks of each release may take, and then its pods to become ready (90s, 20m, 1h).
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = releases::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration_within(SECOND..=WEEK))]
     timeout: Duration,
     /// If a release does not become ready, roll it back to its previous revision, or uninstall it if there
     /// is none.

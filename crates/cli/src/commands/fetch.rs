@@ -6,6 +6,7 @@ use types::ByteSize;
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, ErrorKind, Result};
+use crate::value_parsers::number_within;
 
 /// Download everything in gantry.lock into the store.
 ///
@@ -22,7 +23,7 @@ Gantry uses `mirrors:` of its configuration file, the variables HTTPS_PROXY, NO_
 SSL_CERT_FILE, HF_ENDPOINT and HF_TOKEN, and docker's config.json with its credential helpers.")]
 pub(crate) struct FetchArgs {
     /// The number of parallel downloads, 1 to 64 [default: `concurrency` of the configuration, else 6].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "N", value_parser = number_within(1..=64))]
     pub(crate) concurrency: Option<u16>,
 }
 

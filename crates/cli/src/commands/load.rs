@@ -19,6 +19,7 @@ use crate::environment;
 use crate::error::{CommandError, ErrorKind, Result};
 use crate::model_targets::{self, ModelPushReport, PushMode};
 use crate::ui;
+use crate::value_parsers::number_within;
 
 /// Copy the content of bundle files or a store into the site's registry, or into a store folder; with
 /// --site also the models into the site's model targets (folders, buckets, claims).
@@ -61,7 +62,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "POLICY", default_value = "auto")]
     sparse: SparseHandling,
     /// The number of blobs to transfer in parallel, 1 to 64.
-    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "N", default_value = "4", value_parser = number_within(1..=64))]
     concurrency: u16,
     /// Write a receipt to this file: the list of what the target now holds.
     #[arg(long, value_name = "FILE")]

@@ -15,6 +15,7 @@ use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, Result};
 use crate::releases;
+use crate::value_parsers::{SECOND, WEEK, duration_within};
 
 /// Remove releases that `gantry deploy` installed.
 ///
@@ -46,7 +47,7 @@ pub(crate) struct UndeployArgs {
     #[arg(long)]
     delete_namespace: bool,
     /// How long the hooks of each release may take (90s, 5m, 1h).
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = releases::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration_within(SECOND..=WEEK))]
     timeout: Duration,
     /// Print what would be removed, without removing it.
     #[arg(long)]

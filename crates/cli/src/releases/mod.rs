@@ -5,7 +5,6 @@ mod archives;
 mod relocation;
 
 use std::path::Path;
-use std::time::Duration;
 
 use cluster::Cluster;
 use deploy::release::PullSecret;
@@ -161,27 +160,6 @@ pub(crate) fn open_helm(cluster: &Cluster, args: &ClusterArgs) -> Result<HelmCli
     let own = environment::find_own_binary()?;
     helm.tether = vec![own.into(), "tether".into(), "--parent".into(), parent.into(), "--".into()];
     Ok(helm)
-}
-
-/// Parses a duration: `90s`, `10m`, `1h`, or a number of seconds; at most a week.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
-        Some(at) => text.split_at(at),
-        None => (text, "s"),
-    };
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => 0,
-    };
-    // Zero is refused: no hook and no pod could be ready in it.
-    let number: Option<u64> = number.parse().ok().filter(|number| *number > 0 && seconds > 0);
-    let seconds = number.and_then(|number| number.checked_mul(seconds));
-    seconds
-        .filter(|seconds| *seconds <= 7 * 24 * 3600)
-        .map(Duration::from_secs)
-        .ok_or_else(|| "write a time of up to a week, such as 90s, 10m or 1h".to_owned())
 }
 
 /// The parent folder of a file; `.` for a bare file name.

@@ -269,7 +269,7 @@ async fn what_is_wrong_is_told_before_anything_is_touched() {
         }
     };
 
-    fails(&ground.gantry, &["--soak", "0s"], &["such as 10s, 30m or 1h"]);
+    fails(&ground.gantry, &["--soak", "0s"], &["write a time from 1s to 168h"]);
     fails(
         &ground.gantry,
         &["--soak", "9s", "--no-dns", "--no-connections"],

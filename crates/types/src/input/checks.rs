@@ -1,16 +1,19 @@
 //! `checks:` of `gantry.yaml`, the requests that `gantry check` sends to what is deployed, and the
 //! format of `rules/inference.yaml`, by which it recognises model servers. See `docs/reference/checks.md`.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::GoDuration;
+
 /// How long a check may take unless it says otherwise: a first inference may load a model of many
 /// gigabytes from a slow volume.
 pub const TIMEOUT: Duration = Duration::from_mins(5);
-/// The longest timeout that a check may have; longer ones are mostly typing errors.
-const LONGEST: Duration = Duration::from_hours(4);
+/// The timeouts that a check may have; longer ones are mostly typing errors.
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(4);
 
 /// The protocol of a check: which requests are sent, and what a good response is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -350,16 +353,10 @@ impl RawExpectation {
     }
 }
 
-/// Reads the timeout of a check: `90s`, `5m`, `1h`.
+/// Reads the timeout of a check: `90s`, `5m`, `1h30m`.
 fn parse_timeout(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("timeout: {text:?} is not a duration; write 90s, 5m or 1h");
-    // jiff also reads ISO 8601 (`PT90S`); negative times fail in the conversion below.
-    let parsed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-    let duration = Duration::try_from(parsed).map_err(|_| wrong())?;
-    if duration.is_zero() || duration > LONGEST {
-        return Err(format!("timeout: {text} is not between 1s and 4h"));
-    }
-    Ok(duration)
+    let parsed = text.parse().and_then(|time: GoDuration| time.require_within(&TIMEOUTS));
+    parsed.map_err(|error| format!("timeout: {error}"))
 }
 
 #[cfg(test)]
@@ -383,6 +380,10 @@ mod tests {
         .unwrap();
         let check = &checks[0];
         assert_eq!(check.timeout, Duration::from_secs(90));
+        for (text, seconds) in [("90", 90), ("1h30m", 5400)] {
+            let check = format!("name: a, kind: http, url: 'http://a', timeout: {text}");
+            assert_eq!(read_checks(&check).unwrap()[0].timeout, Duration::from_secs(seconds));
+        }
         let service =
             CheckTarget::Service { namespace: None, name: "llama".into(), port: Some(8080) };
         assert_eq!(check.target, service);
@@ -415,8 +416,11 @@ mod tests {
                 "name: x, kind: http, url: http://a, model: y",
                 "model cannot be used with the kind http",
             ),
-            ("name: x, kind: http, url: http://a, timeout: soon", "is not a duration"),
-            ("name: x, kind: http, url: http://a, timeout: 9h", "not between"),
+            (
+                "name: x, kind: http, url: http://a, timeout: soon",
+                "is not a valid duration: write a time such as",
+            ),
+            ("name: x, kind: http, url: http://a, timeout: 9h", "from 1ms to 4h"),
             ("name: x, kind: http, url: http://a, path: a", "does not start with /"),
             (
                 "name: x, kind: http, url: http://a, expect: {equals: 1}",

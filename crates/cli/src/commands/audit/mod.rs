@@ -26,6 +26,7 @@ use crate::clusters::{self, ClusterArgs};
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, Result};
+use crate::value_parsers::{SECOND, WEEK, duration_within};
 use exercise::AuditExercise;
 
 /// Find out what in the cluster would connect to the outside, and record what tries to.
@@ -96,8 +97,8 @@ pub(crate) struct AuditArgs {
     /// Apply the network policies to the cluster. They are not removed at the end.
     #[arg(long, requires = "site", requires = "namespace")]
     apply_policies: bool,
-    /// Listen for this long (10s, 30m, 1h).
-    #[arg(long, value_name = "TIME", value_parser = parse_soak_time)]
+    /// Listen for this long (10s, 30m, 1h30m).
+    #[arg(long, value_name = "TIME", value_parser = duration_within(SECOND..=WEEK))]
     soak: Option<Duration>,
     /// Run this shell command while listening; may be given several times.
     #[arg(long, value_name = "COMMAND", requires = "soak")]
@@ -413,13 +414,4 @@ async fn run_soak(
     let load = load.run(cluster);
     Ok(Box::pin(soak::run_soak(cluster, plan, around, load, environment::wait_for_stop(), &say))
         .await?)
-}
-
-/// Parses `--soak`: `10s`, `30m`, `1h`, at most a week.
-fn parse_soak_time(text: &str) -> Result<Duration, String> {
-    const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
-    let form = || "write a time between 1s and 168h, such as 10s, 30m or 1h".to_owned();
-    let time: jiff::SignedDuration = text.parse().map_err(|_| form())?;
-    let time = Duration::try_from(time).map_err(|_| form())?;
-    (Duration::from_secs(1)..=LONGEST).contains(&time).then_some(time).ok_or_else(form)
 }

@@ -15,6 +15,7 @@ use crate::clusters::ClusterArgs;
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, ErrorKind, Result};
+use crate::value_parsers::{HOUR, SECOND, duration_within};
 
 /// Check whether the cluster is ready for a deployment, and whether what was deployed works.
 ///
@@ -55,9 +56,9 @@ pub(crate) struct CheckArgs {
     /// Leave out this check; may be given several times.
     #[arg(long, value_name = "NAME")]
     skip: Vec<CheckName>,
-    /// Repeat every so many seconds until nothing fails [default: 10].
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10", value_parser = clap::value_parser!(u64).range(1..=3600))]
-    watch: Option<u64>,
+    /// Repeat this often (10s, 5m) until nothing fails [default: 10s].
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "10s", value_parser = duration_within(SECOND..=HOUR))]
+    watch: Option<Duration>,
     /// Write the report as JUnit XML to this file too.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -133,8 +134,8 @@ async fn check_until_well(
         }
         let is_last = args.watch.is_none() || report.has_passed();
         printer.print(&report, is_last)?;
-        let Some(seconds) = args.watch.filter(|_| !is_last) else { return Ok(report) };
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        let Some(pause) = args.watch.filter(|_| !is_last) else { return Ok(report) };
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -25,6 +25,7 @@ use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, Result};
 use crate::model_targets::{self, ModelPushReport, PushMode};
+use crate::value_parsers::{WEEK, duration_within};
 
 /// Options for writing to claims.
 #[derive(clap::Args, Clone, Debug)]
@@ -69,9 +70,9 @@ pub(crate) struct SeederArgs {
     /// Run the pod only on nodes with this label; may be given several times.
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_label, help_heading = "Claim options")]
     node_selector: Vec<(String, String)>,
-    /// How many seconds the pod may take to start.
-    #[arg(long, value_name = "SECONDS", default_value = "300", help_heading = "Claim options")]
-    pod_timeout: u64,
+    /// How long the pod may take to start (90s, 5m).
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration_within(Duration::ZERO..=WEEK), help_heading = "Claim options")]
+    pod_timeout: Duration,
     #[command(flatten)]
     cluster: ClusterArgs,
 }
@@ -133,7 +134,7 @@ impl SeederArgs {
             cluster: &self.cluster,
             site: site.map(|site| (site, self.site_folder())),
             image: self.seeder_image(site)?,
-            timeout: Duration::from_secs(self.pod_timeout),
+            timeout: self.pod_timeout,
             verb,
         })
     }

@@ -9,6 +9,7 @@ use land::claim::{PodEnvironment, execute_order as work};
 
 use crate::environment;
 use crate::error::{CommandError, Result};
+use crate::value_parsers::{WEEK, duration_within};
 
 /// How often `hold` checks whether another process runs in the pod.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -22,9 +23,9 @@ const PERIOD: Duration = Duration::from_secs(5);
 Examples:
   gantry models hold              # in a seeder pod")]
 pub(crate) struct SeederHoldArgs {
-    /// End after this many seconds without another process in the pod.
-    #[arg(long, value_name = "SECONDS", default_value = "300")]
-    idle: u64,
+    /// End after this long without another process in the pod (90s, 5m).
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration_within(Duration::ZERO..=WEEK))]
+    idle: Duration,
 }
 
 /// Carry out a task from standard input: write models to the volume at /models, or verify them.
@@ -35,10 +36,9 @@ Examples:
 pub(crate) struct SeederReceiveArgs {}
 
 pub(crate) fn hold_pod(args: &SeederHoldArgs) -> Result<()> {
-    let idle = Duration::from_secs(args.idle);
     let waiting = async {
         let mut last = Instant::now();
-        while last.elapsed() < idle {
+        while last.elapsed() < args.idle {
             tokio::time::sleep(PERIOD).await;
             // Process 1 is this one; any other is a `receive` that works.
             if count_processes() > 1 {

@@ -19,6 +19,7 @@ use crate::clusters::{self, ClusterArgs};
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, Result};
+use crate::value_parsers::{MINUTE, duration_within};
 
 /// The time that running requests get to finish. The API server waits 5 seconds for an answer.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -106,10 +107,9 @@ struct WebhookServeArgs {
     /// The MutatingWebhookConfiguration to write the CA to.
     #[arg(long, value_name = "NAME", default_value = operator::webhook::manifests::NAME)]
     configuration: String,
-    /// Continue to answer for this many seconds after SIGTERM, until the cluster uses another pod (0 to
-    /// 60).
-    #[arg(long, value_name = "SECONDS", default_value_t = 0, alias = "linger", value_parser = clap::value_parser!(u64).range(0..=60))]
-    shutdown_delay: u64,
+    /// Continue to answer for this long after SIGTERM, until the cluster uses another pod (0s to 1m).
+    #[arg(long, value_name = "TIME", default_value = "0s", alias = "linger", value_parser = duration_within(Duration::ZERO..=MINUTE))]
+    shutdown_delay: Duration,
     #[command(flatten)]
     cluster: ClusterArgs,
 }
@@ -154,7 +154,7 @@ fn serve_webhook(context: &CommandContext, args: &WebhookServeArgs) -> Result<()
         context.ui.print_status("stopping; running requests may finish");
         // Endpoints are removed from a Service some time after the pod got SIGTERM; requests that still come
         // must be answered, since the API server refuses the pod otherwise.
-        tokio::time::sleep(Duration::from_secs(args.shutdown_delay)).await;
+        tokio::time::sleep(args.shutdown_delay).await;
         running.drain_requests(DRAIN).await;
         Ok(())
     })
