@@ -108,7 +108,7 @@ impl BundleFile {
             let reason = format!("has {} bytes, which is too long for it", entry.length);
             return Err(crate::document::invalid_document(
                 &self.path,
-                &crate::tar_layout::entry_name(entry),
+                &crate::entry_name::entry_name(entry),
                 &reason,
             ));
         }
@@ -122,7 +122,7 @@ impl BundleFile {
             .read_exact_at(&mut bytes, entry.offset)
             .map_err(|cause| Error::Read { what: self.path.display().to_string(), cause })?;
         if blake3::hash(&bytes) != entry.hash {
-            let entry = crate::tar_layout::entry_name(entry);
+            let entry = crate::entry_name::entry_name(entry);
             return Err(Error::Damaged { path: self.path.clone(), entry });
         }
         Ok(bytes)

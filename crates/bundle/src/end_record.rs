@@ -1,58 +1,30 @@
 //! The end record: one block at a fixed distance from the end of a bundle file, where reading
 //! starts.
 
-use std::fmt;
-
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use types::Digest;
-
+use crate::BundleFileFault;
+use crate::bundle_id::BundleId;
+use crate::format::FORMAT;
 use crate::tar_layout::BLOCK;
-use crate::{BundleFileFault, FORMAT};
 
 /// The first bytes. As in PNG's signature, the line break and the control byte reveal a copy in
 /// text mode, which would change them.
 const MAGIC: &[u8; 16] = b"gantry-volume\r\n\x1a";
+
 /// The bytes before this offset are covered by the record's own BLAKE3 hash, which follows them.
 const CHECKED: usize = 128;
+
 /// The bytes before this offset are what a future signature will sign.
 const SIGNED: usize = 160;
+
 /// The kind of signature that the format reserves a field for.
 const MINISIGN: u16 = 1;
+
 /// The critical features that this version can read. Bit 0 is `delta`, bit 1 is `dense`; neither is
 /// implemented.
 const KNOWN_FEATURES: u32 = 0;
+
 /// The names of the critical features that the format defines, by bit.
 const FEATURES: [&str; 2] = ["delta", "dense"];
-
-/// A bundle's id: the BLAKE3 hash of its plan, written as 64 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BundleId(pub [u8; 32]);
-
-impl fmt::Display for BundleId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&Digest::from_bytes(self.0).hex())
-    }
-}
-
-impl fmt::Debug for BundleId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Serialize for BundleId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for BundleId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let digest = Digest::from_hex(&text).map_err(serde::de::Error::custom)?;
-        Ok(Self(*digest.as_bytes()))
-    }
-}
 
 /// The end record of a bundle file (`docs/formats/bundle.md`, "The end record").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -232,7 +232,7 @@ fn format_file_names(name: &str, numbers: &[u32]) -> String {
     let names: Vec<String> = numbers
         .iter()
         .take(SHOWN)
-        .map(|number| crate::plan::numbered_file_name(name, *number))
+        .map(|number| crate::file_name::numbered_file_name(name, *number))
         .collect();
     let rest = numbers.len().saturating_sub(SHOWN);
     if rest == 0 { names.join(", ") } else { format!("{} and {rest} more", names.join(", ")) }

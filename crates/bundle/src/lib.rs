@@ -13,13 +13,18 @@
 mod blob_reader;
 mod bundle;
 mod bundle_file;
+mod bundle_id;
 mod disk_space;
 mod document;
 mod end_record;
+mod entry_name;
 mod error;
+mod file_name;
 mod file_set;
+mod format;
 mod index;
 mod pack;
+mod pack_plan;
 mod plan;
 mod read_at;
 mod tar_layout;
@@ -29,17 +34,15 @@ mod writer;
 
 pub use bundle::{Bundle, Completeness};
 pub use bundle_file::BundleFile;
+pub use bundle_id::BundleId;
 pub use document::{BundleFileDocument, BundleManifest, BundleManifestFile};
-pub use end_record::{BundleId, EndRecord};
+pub use end_record::EndRecord;
 pub use error::{BundleFileFault, Error, Result};
 pub use file_set::{BundleFileSet, MisplacedBundleFile};
+pub use format::FORMAT;
 pub use index::{BundleEntry, BundleEntryKind, BundleIndex};
 pub use pack::{PackAction, PackReport, PackedBundleFile, Recheck, pack_to_folder, pack_to_stream};
-pub use plan::{
-    BundleContents, BundleFileSize, BundleName, PackPlan, PlannedBundleFile, plan_files,
-};
+pub use pack_plan::{BundleContents, BundleFileSize, BundleName, PackPlan, PlannedBundleFile};
+pub use plan::plan_files;
 pub use read_at::ReadAt;
 pub use verify::{BundleFileDamage, BundleFileVerification, EntryPart, verify_file};
-
-/// The format version that is written, and the newest one that can be read.
-pub const FORMAT: u32 = 1;

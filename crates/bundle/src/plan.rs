@@ -5,146 +5,27 @@
 use std::collections::{HashMap, HashSet};
 
 use store::{RootClosure, Source};
-use types::{ByteSize, Descriptor, Digest, Index as Layout, Root};
+use types::{ByteSize, Descriptor, Digest, Index as Layout};
 
 use crate::document::{BundleFileDocument, BundleManifest};
 use crate::index::{BundleEntry, BundleEntryKind, BundleIndex, MAX_ENTRIES, MAX_LENGTH};
+use crate::pack_plan::{BundleContents, BundleFileSize, BundleName, PackPlan, PlannedBundleFile};
 use crate::tar_layout::{BLOCK, END_LENGTH, OCI_LAYOUT, entry_length, padded_length};
 use crate::{BundleId, Error, FORMAT, Result};
 
 /// The most bundle files: four digits number them in file names.
 pub(crate) const MAX_VOLUMES: u32 = 9999;
+
 /// The smallest file size that may be asked for: tar headers and the index take about 7 KiB of it.
 const MIN_VOLUME: u64 = 64 << 10;
+
 /// A blob is not split to fill less free space than this; the next file begins instead. (Where
 /// files are tiny, it is a quarter of the file.)
 const MIN_PIECE: u64 = 1 << 20;
-/// The longest name or version: both are part of a file name, which has at most 255 bytes.
-const MAX_NAME: usize = 100;
+
 /// The longest root name that the index can hold; longer ones do not occur in practice and are left
 /// out of it.
 const MAX_ROOT_NAME: usize = 1024;
-
-/// What a bundle is to carry.
-#[derive(Debug, Clone)]
-pub struct BundleContents {
-    /// The roots; the bundle carries all content that they refer to.
-    pub roots: Vec<Root>,
-    /// The bytes of `gantry.lock`, carried as they are.
-    pub lock: Vec<u8>,
-}
-
-/// A bundle's name and version, checked to be fit for file names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BundleName {
-    name: String,
-    version: String,
-}
-
-impl BundleName {
-    /// Checks that both can be part of a file name on any system.
-    pub fn new(name: &str, version: &str) -> Result<Self> {
-        for text in [name, version] {
-            let wrong =
-                |reason| Err(Error::Name { text: text.chars().take(200).collect(), reason });
-            if text.is_empty() || text.len() > MAX_NAME {
-                return wrong("it must have 1 to 100 characters");
-            }
-            if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte)) {
-                return wrong("only letters, digits and the characters ._+- are allowed");
-            }
-            if text.starts_with(['.', '-']) {
-                return wrong("it must not begin with a dot or a dash");
-            }
-        }
-        Ok(Self { name: name.into(), version: version.into() })
-    }
-
-    /// The bundle's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The bundle's version.
-    pub fn version(&self) -> &str {
-        &self.version
-    }
-
-    /// `NAME-VERSION.0001.gantry`.
-    pub fn file_name(&self, number: u32) -> String {
-        numbered_file_name(&format!("{}-{}", self.name, self.version), number)
-    }
-
-    /// `NAME-VERSION.gantry.json`.
-    pub fn manifest_name(&self) -> String {
-        format!("{}-{}.gantry.json", self.name, self.version)
-    }
-}
-
-/// The file name of a bundle file; `name` is `NAME-VERSION`.
-pub(crate) fn numbered_file_name(name: &str, number: u32) -> String {
-    format!("{name}.{number:04}.gantry")
-}
-
-/// How long a bundle file may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BundleFileSize {
-    /// One file for everything.
-    Unlimited,
-    /// Every file is shorter than this. (Shorter, not equal: FAT32 takes files below 4 GiB.)
-    Below(ByteSize),
-}
-
-/// All files of a bundle, before they are written.
-#[derive(Debug, Clone)]
-pub struct PackPlan {
-    pub(crate) id: BundleId,
-    pub(crate) naming: BundleName,
-    pub(crate) files: Vec<PlannedBundleFile>,
-    pub(crate) roots: Vec<u8>,
-    pub(crate) lock: Vec<u8>,
-}
-
-/// One bundle file of a plan.
-#[derive(Debug, Clone)]
-pub struct PlannedBundleFile {
-    /// Its number, from 1.
-    pub number: u32,
-    /// Its length in bytes.
-    pub size: u64,
-    /// Its entries; their hashes are not known yet.
-    pub(crate) index: BundleIndex,
-}
-
-impl PlannedBundleFile {
-    /// Where the index's data begins, and its length.
-    pub(crate) fn index_location(&self) -> (u64, u64) {
-        let length = BundleIndex::encoded_length(self.index.entries.len(), &self.index.roots);
-        (self.size - END_LENGTH - padded_length(length), length)
-    }
-}
-
-impl PackPlan {
-    /// The bundle's id: the hash of everything that is planned.
-    pub fn id(&self) -> BundleId {
-        self.id
-    }
-
-    /// The bundle's name and version.
-    pub fn bundle_name(&self) -> &BundleName {
-        &self.naming
-    }
-
-    /// The files by number.
-    pub fn files(&self) -> &[PlannedBundleFile] {
-        &self.files
-    }
-
-    /// The length of all files together, in bytes.
-    pub fn size(&self) -> u64 {
-        self.files.iter().map(|volume| volume.size).sum()
-    }
-}
 
 /// Plans a bundle. Reads the manifests of the source and looks up the sizes of blobs; reads no
 /// other blob.

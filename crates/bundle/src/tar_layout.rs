@@ -3,32 +3,34 @@
 //! Everything here is a pure function of the plan, so that the same lock and store give the same
 //! bytes, and so that verification can compute every header byte from the index alone.
 
-use types::Digest;
-
-use crate::index::{BundleEntry, BundleEntryKind};
 use crate::{Error, Result};
 
 /// A tar block (POSIX.1-2017 pax, "ustar Interchange Format").
 pub(crate) const BLOCK: u64 = 512;
+
 /// Two zero blocks end a tar archive (same specification). No more are written, so that the end
 /// record is at a fixed distance from the end of the file.
 pub(crate) const TRAILER: u64 = 2 * BLOCK;
+
 /// The length of the end: a header, the end record's block, and the trailer.
 pub(crate) const END_LENGTH: u64 = 2 * BLOCK + TRAILER;
+
 /// The end record's data begins this many bytes before the end of the file.
 pub(crate) const END_FROM_END: u64 = BLOCK + TRAILER;
+
 /// The time stamp of every entry: 1980-01-01. It is the first one that FAT can store, and late
 /// enough that GNU tar does not warn about an implausibly old time.
 const TIME: u64 = 315_532_800;
-/// Digits of the offset in the name of a piece: any u64 fits, and names sort like the numbers.
-const OFFSET_DIGITS: usize = 20;
 
 /// The name of the first entry of every bundle file.
 pub(crate) const VOLUME_NAME: &str = "gantry/volume.json";
+
 /// The name of the index.
 pub(crate) const INDEX_NAME: &str = "gantry/index";
+
 /// The name of the end record.
 pub(crate) const END_NAME: &str = "gantry/end";
+
 /// The content of `oci-layout` (OCI Image Spec 1.1, image-layout.md).
 pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
@@ -41,33 +43,6 @@ pub(crate) const fn padded_length(length: u64) -> u64 {
 /// The bytes that an entry takes in the tar archive: header, data, padding.
 pub(crate) const fn entry_length(length: u64) -> u64 {
     BLOCK + padded_length(length)
-}
-
-/// The entry's name in the tar archive. Names are always made from the index, never read from the
-/// archive.
-pub(crate) fn entry_name(entry: &BundleEntry) -> String {
-    match entry.kind {
-        BundleEntryKind::Volume => VOLUME_NAME.into(),
-        BundleEntryKind::OciLayout => "oci-layout".into(),
-        BundleEntryKind::Roots => "index.json".into(),
-        BundleEntryKind::Lock => "gantry/lock.yaml".into(),
-        BundleEntryKind::Base => "gantry/base.json".into(),
-        BundleEntryKind::Bundle => "gantry/bundle.json".into(),
-        BundleEntryKind::Document | BundleEntryKind::Blob => blob_entry_name(
-            &entry.blob,
-            (entry.length != entry.blob_size).then_some(entry.blob_offset),
-        ),
-    }
-}
-
-/// The path of a blob in an OCI image layout. A piece has its offset in the blob appended, so that
-/// `cat HEX.* > HEX` joins the pieces.
-fn blob_entry_name(digest: &Digest, piece: Option<u64>) -> String {
-    let hex = digest.hex();
-    match piece {
-        None => format!("blobs/sha256/{hex}"),
-        Some(place) => format!("blobs/sha256/{hex}.{place:0OFFSET_DIGITS$}"),
-    }
 }
 
 /// A tar header. Sizes of 8 GiB and more do not fit the octal field; they are written in base 256,

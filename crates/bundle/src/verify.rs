@@ -145,7 +145,7 @@ fn list_expected_entries(volume: &BundleFile) -> Result<Vec<ExpectedTarEntry<'_>
     for entry in &volume.index().entries {
         let end = entry.offset + padded_length(entry.length);
         frames.push(frame(
-            tar_layout::entry_name(entry),
+            crate::entry_name::entry_name(entry),
             entry.offset,
             entry.length,
             end,

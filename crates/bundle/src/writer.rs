@@ -50,7 +50,7 @@ impl<'a, W: Write> BundleFileWriter<'a, W> {
         let mut index = self.file.index.clone();
         for entry in &mut index.entries {
             self.write_bytes(&tar_layout::build_tar_header(
-                &tar_layout::entry_name(entry),
+                &crate::entry_name::entry_name(entry),
                 entry.length,
             )?)?;
             entry.hash = if entry.kind.is_blob() {

@@ -39,9 +39,3 @@ pub use observer::{
 };
 pub use perimeter::{InsideDeclaration, Perimeter};
 pub use tally::Sightings;
-
-/// Ten random letters and digits: enough that no other audit has the same.
-fn random_token() -> String {
-    const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    (0..10).map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())])).collect()
-}

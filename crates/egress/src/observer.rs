@@ -3,6 +3,7 @@
 //! that no network path to the pods is needed.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -129,3 +130,6 @@ impl ObserverMessage {
             .filter_map(|line| serde_json::from_str(line).ok())
     }
 }
+
+/// Where an observer's messages go: standard output, or the audit in the same process.
+pub type ObserverOutput = Arc<dyn Fn(ObserverMessage) + Send + Sync>;

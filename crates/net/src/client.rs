@@ -4,25 +4,28 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode, header};
+use http::{StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::auth::{AccessRefusal, TokenCache};
+use crate::attempt::{FailedAttempt, SendError, describe_status};
 use crate::error::format_causes;
 use crate::history::AttemptHistory;
 use crate::mirrors::is_loopback;
 use crate::stall::UploadWatch;
+use crate::token_cache::{AccessRefusal, TokenCache};
 use crate::{
-    Credentials, Download, Error, HttpRequest, HttpResponse, RepeatPolicy, RequestAttempt,
-    RequestBody, Result, RetryPolicy,
+    Credentials, Error, HttpRequest, HttpResponse, RepeatPolicy, RequestAttempt, RequestBody,
+    Result, RetryPolicy,
 };
 
 /// A connection that is not established in this time is not going to be: TCP's own retries have waits
 /// of 1, 2, 4 and 8 seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// A response of which no byte arrives in this time is stalled. Registries that hash on request can be
 /// silent for some seconds; a firewall that forgot the connection is silent for ever.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Concurrent transfers over all hosts: enough to use a line fully in spite of each host's latency,
 /// few enough that their buffers stay small.
 const CONCURRENCY: usize = 6;
@@ -225,18 +228,16 @@ impl Client {
         }
     }
 
-    /// Downloads the body of a GET from the byte `from` on, resumed after interruptions and stalls.
-    /// `size` is the whole length, where it is known.
-    pub fn download(&self, request: HttpRequest, from: u64, size: Option<u64>) -> Download {
-        Download::new(self.clone(), request, from, size)
-    }
-
     /// Waits as the policy says after the given number of failures in a row, for work that consists of
     /// several requests; returns `false` at once when no retry is left.
     pub async fn wait_before_retry(&self, failures: u32) -> bool {
         let Some(wait) = self.inner.retry.next_wait(failures, None) else { return false };
         tokio::time::sleep(wait).await;
         true
+    }
+
+    pub(crate) fn tokens(&self) -> &TokenCache {
+        &self.inner.tokens
     }
 
     pub(crate) fn retry_policy(&self) -> &RetryPolicy {
@@ -270,7 +271,7 @@ impl Client {
         let tokens = &self.inner.tokens;
         let question =
             AccessRefusal { access, asked_by: &asked_by, challenges: &challenges, said: &said };
-        let authorization = tokens.answer_challenge(self, &question).await?;
+        let authorization = self.answer_challenge(&question).await?;
         // Once only: a server that refuses a fresh token would refuse the next one as well.
         let response = self.send_authorized(request, Some(authorization.clone())).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
@@ -367,43 +368,6 @@ fn find_certificate_error(error: &(dyn std::error::Error + 'static)) -> Option<S
 async fn read_error_message(response: HttpResponse) -> String {
     match response.into_error().await {
         Error::Status { message, .. } => message,
-        other => other.to_string(),
-    }
-}
-
-/// How a single attempt failed.
-pub(crate) enum SendError {
-    /// Another attempt would fail as well.
-    Final(Error),
-    /// Another attempt may succeed.
-    Temporary(FailedAttempt),
-}
-
-impl From<Error> for SendError {
-    fn from(error: Error) -> Self {
-        Self::Final(error)
-    }
-}
-
-/// A failed attempt that may be retried.
-pub(crate) struct FailedAttempt {
-    pub(crate) cause: String,
-    pub(crate) unreachable: bool,
-    /// The response's headers, for `Retry-After`; absent when there was no response.
-    pub(crate) headers: Option<HeaderMap>,
-}
-
-impl FailedAttempt {
-    pub(crate) fn from_cause(cause: String) -> Self {
-        Self { cause, unreachable: false, headers: None }
-    }
-}
-
-/// A response as the cause of a failed attempt: `status 503 (message)`.
-pub(crate) fn describe_status(error: &Error) -> String {
-    match error {
-        Error::Status { status, message, .. } if message.is_empty() => format!("status {status}"),
-        Error::Status { status, message, .. } => format!("status {status} ({message})"),
         other => other.to_string(),
     }
 }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 
-use crate::client::{FailedAttempt, SendError, describe_status};
+use crate::attempt::{FailedAttempt, SendError, describe_status};
 use crate::history::AttemptHistory;
 use crate::{Client, Error, HttpRequest, HttpResponse, Result, RetryPolicy};
 
@@ -19,6 +19,14 @@ pub struct Download {
     /// From a server without ranges: the rest of the chunk in which the position is.
     rest: Option<Bytes>,
     history: AttemptHistory,
+}
+
+impl Client {
+    /// Downloads the body of a GET from the byte `from` on, resumed after interruptions and stalls.
+    /// `size` is the whole length, where it is known.
+    pub fn download(&self, request: HttpRequest, from: u64, size: Option<u64>) -> Download {
+        Download::new(self.clone(), request, from, size)
+    }
 }
 
 impl Download {

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::client::FailedAttempt;
+use crate::attempt::FailedAttempt;
 use crate::{Error, HttpRequest, RequestAttempt, Result, RetryPolicy};
 
 /// The attempts of one request.

@@ -3,6 +3,7 @@
 //!
 //! `remote` and `land` use [`Client`]; `depot` and `operator` pass their routers to [`serve_connection`].
 
+mod attempt;
 pub mod auth;
 pub mod body;
 mod client;
@@ -15,6 +16,8 @@ mod request;
 mod retry;
 pub mod serve;
 mod stall;
+mod token_cache;
+mod token_exchange;
 
 pub use client::{Client, ClientBuilder, TransferPermit};
 pub use credentials::{Credential, Credentials};

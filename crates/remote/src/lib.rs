@@ -16,6 +16,7 @@ pub mod helm;
 pub mod http;
 pub mod hub;
 pub mod local;
+mod lock_manifest;
 pub mod model;
 pub mod oci;
 pub mod ollama;

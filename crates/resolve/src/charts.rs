@@ -13,9 +13,10 @@ use types::input::{self, ChartSource, Input};
 use types::lock::{self, ImageMention};
 use types::{Manifest, Reference, media_type};
 
+use crate::ResolveProblem;
+use crate::context::{LOOKUPS, ResolveContext, resolve_path_from, run_blocking};
 use crate::opened_chart::OpenedChart;
 use crate::pins::LockPins;
-use crate::{LOOKUPS, ResolveContext, ResolveProblem, resolve_path_from, run_blocking};
 
 /// The registry host in the names of charts that come from local folders and archives.
 const LOCAL: &str = "charts.gantry";

@@ -13,7 +13,8 @@ use types::input::Input;
 use types::lock::{Blob, BlobOrigin, Lock, LockedBlob};
 use types::{Digest, Reference, Root, annotation};
 
-use crate::{Error, ResolveContext, ResolveProblem, Result, UpgradeSelection};
+use crate::context::ResolveContext;
+use crate::{Error, ResolveProblem, Result, UpgradeSelection};
 
 /// Where the blobs of a lock come from.
 pub struct FetchPlan {
@@ -61,7 +62,8 @@ pub fn plan_fetch(world: &ResolveContext, lock: &Lock) -> Result<FetchPlan> {
 /// # Errors
 /// [`Error::Changed`] when a local source is not what was locked.
 pub async fn restore_content(world: &ResolveContext, input: &Input, lock: &Lock) -> Result<()> {
-    let again = crate::lock_input(world, input, Some(lock), &UpgradeSelection::Nothing).await?;
+    let again =
+        crate::lock_input::lock_input(world, input, Some(lock), &UpgradeSelection::Nothing).await?;
     let (now, then) = (again.roots(), lock.roots());
     match then.iter().find(|root| !now.contains(root)) {
         Some(changed) => Err(Error::Changed { thing: changed.name.to_string() }),

@@ -3,7 +3,8 @@
 use types::input::Input;
 use types::lock;
 
-use crate::{ResolveContext, ResolveProblem, run_blocking};
+use crate::ResolveProblem;
+use crate::context::{ResolveContext, run_blocking};
 
 /// Locks all files of the input.
 pub(crate) async fn resolve_files(

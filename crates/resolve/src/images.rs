@@ -11,9 +11,10 @@ use types::input::{self, ImageSource, Input};
 use types::lock::{self, ImageMention};
 use types::{Platform, Reference};
 
+use crate::ResolveProblem;
 use crate::charts::ResolvedChart;
+use crate::context::{LOOKUPS, ResolveContext, run_blocking};
 use crate::pins::LockPins;
-use crate::{LOOKUPS, ResolveContext, ResolveProblem, run_blocking};
 
 /// An image to look up.
 struct RequestedImage {

@@ -13,8 +13,9 @@ use types::input::{self, HubModelSource, Input};
 use types::lock::{self, LockedHubModel, ModelOrigin};
 use types::{ModelId, Reference};
 
+use crate::ResolveProblem;
+use crate::context::{LOOKUPS, ResolveContext, run_blocking};
 use crate::pins::LockPins;
-use crate::{LOOKUPS, ResolveContext, ResolveProblem, run_blocking};
 
 /// Resolves all models of the input.
 pub(crate) async fn resolve_models(

@@ -75,8 +75,15 @@ impl PodmanService {
     }
 }
 
+impl TestImages {
+    /// Writes an image as `docker save` does (its amd64 side), for `images: {archive: FILE}`.
+    pub fn save_archive(&self, reference: &str, archive: &Path) {
+        save_image(self, reference, archive);
+    }
+}
+
 /// Writes the archive that `docker save` would make of an image of a set.
-pub(crate) fn save_image(images: &TestImages, reference: &str, archive: &Path) {
+fn save_image(images: &TestImages, reference: &str, archive: &Path) {
     let image = images.get(reference);
     let layout = images.layout_path(reference);
     // skopeo refuses to change an archive that is there.

@@ -25,7 +25,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use super::{Corefile, CorefilePlugin, ServerBlock};
+use super::parse::{Corefile, CorefilePlugin, ServerBlock};
 use crate::{Error, Result};
 
 /// The EDNS0 option that carries the address that asked, in 4 or 16 bytes (coredns,

@@ -14,8 +14,7 @@ use hickory_proto::op::{Message, Query};
 use hickory_proto::rr::{Name, RecordType};
 use tokio::net::UdpSocket;
 
-use super::ObserverOutput;
-use crate::observer::ObserverMessage;
+use crate::observer::{ObserverMessage, ObserverOutput};
 
 /// The zone of the test names: `invalid` never exists (RFC 6761), so a server that does not forward yet
 /// answers without asking anybody outside for a real name.
@@ -50,7 +49,7 @@ struct ProbedServer {
 impl ForwardingProbes {
     pub(super) fn new(servers: &[SocketAddr]) -> Self {
         let server = |address: &SocketAddr| ProbedServer { address: *address, reached: None };
-        Self { token: crate::random_token(), servers: servers.iter().map(server).collect() }
+        Self { token: random_token(), servers: servers.iter().map(server).collect() }
     }
 
     /// Recognises a test question by its name, and notes the server that forwarded it.
@@ -115,4 +114,10 @@ pub(super) async fn run_probes(probes: &Mutex<ForwardingProbes>, tell: &Observer
             tell(line);
         }
     }
+}
+
+/// Ten random letters and digits: enough that no other audit has the same.
+fn random_token() -> String {
+    const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    (0..10).map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())])).collect()
 }

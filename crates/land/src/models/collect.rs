@@ -7,8 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::error::{Result, disk_error};
+use super::plan::ModelPlan;
 use super::record::ModelRecord;
-use super::{ModelPlan, Result, disk_error};
 
 /// Removes all but `keep` revisions of each model in `plans`: the revision of the plan stays, and the
 /// newest of the others. Returns the names of those that were removed. Blocks on the disk.

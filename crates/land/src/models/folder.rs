@@ -10,10 +10,10 @@ use std::time::UNIX_EPOCH;
 use store::hash::Sha256Hasher;
 use types::Digest;
 
+use super::error::{Result, disk_error};
 use super::plan::{FileContent, ModelFolder};
 use super::record::ModelRecord;
 use super::storage::{FileStat, LONGEST, ModelStorage};
-use super::{Result, disk_error};
 
 /// Bytes that are read and hashed at a time.
 const PIECE: usize = 1 << 20;
@@ -117,7 +117,7 @@ impl ModelStorage for Path {
     }
 
     fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        super::write::put_small_file(self, &self.join(path), bytes)
+        super::small_file::put_small_file(self, &self.join(path), bytes)
     }
 
     fn remove_file(&self, path: &Path) -> Result<()> {

@@ -5,10 +5,9 @@
 //! files that are being written, `staged` the new revision of a folder that is there already.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use serde::{Deserialize, Serialize};
@@ -17,14 +16,16 @@ use store::hash::{Sha256Hasher, sha256};
 use store::progress::Progress;
 use types::site::ModelLayout;
 
+use super::error::{Error, Result, disk_error};
 use super::folder::{self, FileState};
 use super::plan::{FileContent, FolderIdentity, ModelFolder, ModelPlan};
 use super::record::{ModelRecord, OWN};
+use super::small_file::{create_parent_folder, put_small_file};
 use super::storage::ModelStorage;
-use super::{Error, Result, disk_error};
 
 /// Bytes that are read, hashed and written at a time.
 const PIECE: usize = 1 << 20;
+
 /// Files that are written at the same time. Hashing takes a core for each; more threads only make a
 /// disk seek.
 const AT_ONCE: usize = 2;
@@ -363,17 +364,6 @@ fn put_link(root: &Path, path: &Path, to: &Path) -> Result<ModelPutOutcome> {
     Ok(ModelPutOutcome::Written)
 }
 
-/// Writes a small file: readers see the old content or the new, never a part.
-pub(super) fn put_small_file(root: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
-    create_parent_folder(path)?;
-    let part = root.join(OWN).join("parts").join("small");
-    let mut file = File::create(&part).map_err(disk_error(&part))?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(|cause| store::space::write_error(&part, root, bytes.len() as u64, cause))?;
-    fs::rename(&part, path).map_err(disk_error(path))
-}
-
 /// Gives a staged folder its name, by one rename. What it replaces is removed afterwards.
 fn publish_folder(root: &Path, staged: &Path, path: &Path) -> Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -398,11 +388,4 @@ fn publish_folder(root: &Path, staged: &Path, path: &Path) -> Result<()> {
 fn sync_file_system(root: &Path) -> Result<()> {
     let folder = File::open(root).map_err(disk_error(root))?;
     rustix::fs::syncfs(&folder).map_err(|errno| disk_error(root)(errno.into()))
-}
-
-fn create_parent_folder(file: &Path) -> Result<()> {
-    match file.parent() {
-        Some(folder) => fs::create_dir_all(folder).map_err(disk_error(folder)),
-        None => Ok(()),
-    }
 }

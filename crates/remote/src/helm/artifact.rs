@@ -55,7 +55,7 @@ pub fn store_chart_artifact(
         Error::invalid_document(format!("the manifest of chart {reference}"), error)
     })?;
     let descriptor = put_document(store, media_type::OCI_MANIFEST, &bytes)?;
-    let manifest = crate::local::to_lock_manifest(&descriptor, &manifest, None);
+    let manifest = crate::lock_manifest::to_lock_manifest(&descriptor, &manifest, None);
     Ok(ChartArtifact { root: Root::new(reference, RootKind::Chart, descriptor), manifest })
 }
 

@@ -74,7 +74,8 @@ pub async fn import_chart_from_registry(
     })?;
     // Last, so that a manifest in the store always has its blobs.
     store.put_bytes(&fetched.bytes)?;
-    let manifest = crate::local::to_lock_manifest(&fetched.descriptor, &fetched.manifest, None);
+    let manifest =
+        crate::lock_manifest::to_lock_manifest(&fetched.descriptor, &fetched.manifest, None);
     let root = Root::new(reference, RootKind::Chart, fetched.descriptor);
     Ok(RegistryChart { artifact: ChartArtifact { root, manifest }, archive })
 }

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use types::{CommitId, Digest, GitId, ModelId};
 
-use super::{HubClient, quote_segment, refusal};
+use super::client::{HubClient, quote_segment};
+use super::refusal;
 use crate::{Error, Result, similar_names};
 use types::snapshot::check_model_path;
 
@@ -92,12 +93,15 @@ struct RepositoryRef {
     name: String,
 }
 
+impl HubClient {
+    /// Looks up a branch, tag or commit: its commit id and its files.
+    pub async fn find_revision(&self, id: &ModelId, revision: &str) -> Result<ModelRevision> {
+        find_revision(self, id, revision).await
+    }
+}
+
 /// Requests the revision's info. Mirrors that give no git ids there are asked for the tree as well.
-pub(super) async fn find_revision(
-    hub: &HubClient,
-    id: &ModelId,
-    revision: &str,
-) -> Result<ModelRevision> {
+async fn find_revision(hub: &HubClient, id: &ModelId, revision: &str) -> Result<ModelRevision> {
     let path = format!("api/models/{id}/revision/{}?blobs=true", quote_segment(revision));
     let response = get_path(hub, id, &path).await?;
     if response.status().as_u16() == 404

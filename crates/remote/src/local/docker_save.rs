@@ -13,14 +13,17 @@ use store::progress::Progress;
 use types::{Descriptor, Digest, Manifest, Reference, media_type};
 
 use super::archive::{ArchiveFileReader, ImageArchive};
-use super::image::{self, ImageSelection, ImportedImage, MAX_CONFIG};
+use super::imported_image::{self, ImageSelection, ImportedImage, MAX_CONFIG, is_named};
 use crate::compression::{self, Compression};
+use crate::lock_manifest::to_lock_manifest;
 use crate::{Error, Result};
 
 /// The member by which an archive of `docker save` is recognised.
 pub(super) const MANIFEST: &str = "manifest.json";
+
 /// Limit for `manifest.json`: a thousand images in one archive need about 1 MB.
 const MAX_MANIFEST: u64 = 16 << 20;
+
 /// Limit for the layers of an image. Docker's own limit is 127; other builders create a few
 /// hundred.
 const MAX_LAYERS: usize = 4096;
@@ -57,8 +60,8 @@ pub(super) fn import_image(
         .read_document(&item.config, MAX_CONFIG)?
         .ok_or_else(|| missing_member_error(archive, &item.config))?;
     let diff_ids = read_diff_ids(archive, &item, &config)?;
-    let platform = image::parse_config_platform(&config);
-    image::check_platform(wanted, platform.as_ref())?;
+    let platform = imported_image::parse_config_platform(&config);
+    imported_image::check_platform(wanted, platform.as_ref())?;
 
     let layers = item.layers.unwrap_or_default();
     let mut descriptors = Vec::with_capacity(layers.len());
@@ -87,8 +90,8 @@ pub(super) fn import_image(
     let digest = store.put_bytes(&bytes)?;
     let descriptor = Descriptor::new(media_type::OCI_MANIFEST, digest, bytes.len() as u64);
     Ok(ImportedImage {
-        root: image::build_root(wanted, &descriptor),
-        manifests: vec![image::to_lock_manifest(&descriptor, &manifest, platform)],
+        root: imported_image::build_root(wanted, &descriptor),
+        manifests: vec![to_lock_manifest(&descriptor, &manifest, platform)],
     })
 }
 
@@ -122,18 +125,6 @@ fn select_item(
     let there: Vec<String> =
         items.into_iter().flat_map(|item| item.repo_tags.unwrap_or_default()).collect();
     Err(Error::not_found_among(format!("image {wanted} in {}", archive.name()), &there))
-}
-
-/// Whether a name in an archive or engine means the wanted image. podman names local builds
-/// `localhost/name`, while users write `name`, which is short for `docker.io/library/name`.
-pub(super) fn is_named(found: &Reference, wanted: &Reference) -> bool {
-    // A reference without tag (only a digest) matches any tag of the same name.
-    let same_tag = found.tag() == wanted.tag() || (wanted.tag().is_none());
-    let own_build = found.registry() == "localhost"
-        && wanted.registry() == "docker.io"
-        && wanted.repository().strip_prefix("library/").unwrap_or(wanted.repository())
-            == found.repository();
-    same_tag && (found.name() == wanted.name() || own_build)
 }
 
 /// The digests of the uncompressed layers, from the image's config, in the order of the layers.
@@ -191,7 +182,7 @@ fn import_layer(
             (digest, if gzip { media_type::OCI_LAYER_GZIP } else { crate::OCI_LAYER_ZSTD })
         }
     };
-    image::put_blob(store, &digest, size, content, what, progress)?;
+    imported_image::put_blob(store, &digest, size, content, what, progress)?;
     Ok(Descriptor::new(media_type, digest, size))
 }
 

@@ -20,7 +20,8 @@ use tokio::net::UnixStream;
 use types::{Platform, Reference};
 
 use super::archive::ImageArchive;
-use super::image::{self, ImageSelection, ImportedImage};
+use super::image;
+use super::imported_image::{ImageSelection, ImportedImage};
 use crate::{Error, Result};
 
 /// Limit for a response other than an image: the list of all images of a large build machine has a

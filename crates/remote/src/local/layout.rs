@@ -11,8 +11,8 @@ use types::descriptor::PlatformObject;
 use types::{Descriptor, Digest, Index, Manifest, Reference, Root, annotation, lock, media_type};
 
 use super::archive::ImageArchive;
-use super::docker_save::is_named;
-use super::image::{self, ImageSelection, ImportedImage, MAX_CONFIG};
+use super::imported_image::{self, ImageSelection, ImportedImage, MAX_CONFIG, is_named};
+use crate::lock_manifest::to_lock_manifest;
 use crate::{Error, Result};
 
 /// Limit for `index.json`: ten thousand images need about 5 MB.
@@ -83,17 +83,17 @@ impl ImageLayout {
             take.import_index(&document, 0, &mut manifests)?;
             // Attestations have no platform, so they alone do not make an image.
             if manifests.iter().all(|manifest| manifest.platform.is_none()) {
-                return Err(image::no_platform_error(wanted, &list_platforms(&document)));
+                return Err(imported_image::no_platform_error(wanted, &list_platforms(&document)));
             }
             store.put_bytes(&bytes)?;
         } else {
             let platform = take.read_platform(&entry, &document)?;
-            image::check_platform(wanted, platform.as_ref())?;
+            imported_image::check_platform(wanted, platform.as_ref())?;
             take.import_blobs(&document)?;
             store.put_bytes(&bytes)?;
-            manifests.push(image::to_lock_manifest(&descriptor, &document, platform));
+            manifests.push(to_lock_manifest(&descriptor, &document, platform));
         }
-        Ok(ImportedImage { root: image::build_root(wanted, &descriptor), manifests })
+        Ok(ImportedImage { root: imported_image::build_root(wanted, &descriptor), manifests })
     }
 
     /// Finds the image's entry in `index.json`: by its full name, by the annotations of skopeo and
@@ -271,7 +271,7 @@ impl ImageImport<'_> {
         let (document, bytes) = self.layout.read_manifest(child)?;
         self.import_blobs(&document)?;
         self.store.put_bytes(&bytes)?;
-        Ok(image::to_lock_manifest(child, &document, platform))
+        Ok(to_lock_manifest(child, &document, platform))
     }
 
     /// Imports config and layers of a manifest.
@@ -288,7 +288,14 @@ impl ImageImport<'_> {
                     reason: format!("it has {size} bytes, but its manifest says {}", blob.size),
                 });
             }
-            image::put_blob(self.store, &blob.digest, size, content, &what, self.progress)?;
+            imported_image::put_blob(
+                self.store,
+                &blob.digest,
+                size,
+                content,
+                &what,
+                self.progress,
+            )?;
         }
         Ok(())
     }
@@ -303,7 +310,7 @@ impl ImageImport<'_> {
             return Ok(Some(platform));
         }
         match &manifest.config {
-            Some(config) if config.size <= MAX_CONFIG => Ok(image::parse_config_platform(
+            Some(config) if config.size <= MAX_CONFIG => Ok(imported_image::parse_config_platform(
                 &self.layout.read_document(&config.digest, MAX_CONFIG)?,
             )),
             _ => Ok(None),

@@ -8,8 +8,8 @@ use store::Store;
 use store::progress::Progress;
 use types::{Manifest, lock};
 
-use super::image::to_lock_manifest;
 use super::tree::{self, DiskFolder, FileImport, FileTree, RequiredHash};
+use crate::lock_manifest::to_lock_manifest;
 use crate::ollama::{OllamaArtifact, OllamaName};
 use crate::{Error, Result};
 

@@ -12,7 +12,7 @@ use store::progress::Progress;
 use types::lock::LockedModelFile;
 use types::{Digest, GitId};
 
-use super::image::put_blob;
+use super::imported_image::put_blob;
 use crate::{Error, Result};
 
 /// Limit for the depth of folders; a deeper tree is taken for a loop of links.

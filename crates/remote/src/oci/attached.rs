@@ -10,6 +10,7 @@ use types::{Digest, Reference, lock};
 
 use super::registry::{FetchedManifest, RegistryClient};
 use crate::Result;
+use crate::lock_manifest::to_lock_manifest;
 
 /// cosign 2 stores signatures, attestations and SBOMs under the tags `sha256-<hex>.<suffix>`.
 const COSIGN_SUFFIXES: [&str; 3] = ["sig", "att", "sbom"];
@@ -82,6 +83,6 @@ fn store_attached(
     Ok(lock::LockedAttachment {
         reference,
         artifact_type,
-        manifest: super::inspect::to_lock_manifest(fetched, None),
+        manifest: to_lock_manifest(&fetched.descriptor, &fetched.manifest, None),
     })
 }

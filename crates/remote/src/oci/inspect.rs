@@ -12,10 +12,12 @@ use types::{Digest, Manifest, Platform, Reference, lock, media_type};
 
 use super::attached::find_attached_content;
 use super::registry::{FetchedManifest, RegistryClient};
+use crate::lock_manifest::to_lock_manifest;
 use crate::{Error, Result};
 
 /// Limit for an image's config. Real ones have a few KB.
 const MOST_CONFIG_BYTES: u64 = 8 << 20;
+
 /// BuildKit stores attestations in the index itself; this annotation names the manifest that one
 /// describes (BuildKit, docs/attestations/attestation-storage.md).
 const ATTESTATION_OF: &str = "vnd.docker.reference.digest";
@@ -50,7 +52,7 @@ pub async fn inspect_image(
         {
             return Err(no_platform_error(reference, platforms.iter(), std::iter::once(platform)));
         }
-        vec![to_lock_manifest(&root, platform)]
+        vec![to_lock_manifest(&root.descriptor, &root.manifest, platform)]
     };
     // Signatures may be attached to the index as well as to the manifest of a single platform.
     let mut subjects: Vec<Digest> = vec![root.descriptor.digest];
@@ -115,24 +117,13 @@ async fn fetch_index_manifests(
     let mut manifests = Vec::new();
     for (descriptor, fetched) in chosen.into_iter().zip(&fetched) {
         store.put_bytes(&fetched.bytes)?;
-        manifests.push(to_lock_manifest(fetched, platform(descriptor)));
+        manifests.push(to_lock_manifest(
+            &fetched.descriptor,
+            &fetched.manifest,
+            platform(descriptor),
+        ));
     }
     Ok(manifests)
-}
-
-/// A manifest as a lock describes it.
-pub(super) fn to_lock_manifest(
-    fetched: &FetchedManifest,
-    platform: Option<Platform>,
-) -> lock::LockedManifest {
-    lock::LockedManifest {
-        digest: fetched.descriptor.digest,
-        size: fetched.descriptor.size,
-        media_type: fetched.descriptor.media_type.clone(),
-        platform,
-        config: fetched.manifest.config.as_ref().map(lock::Blob::from),
-        layers: fetched.manifest.layers.iter().map(lock::Blob::from).collect(),
-    }
 }
 
 /// The platform of an image without an index, from its config. `None` for artifacts, whose config

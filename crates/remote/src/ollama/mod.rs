@@ -51,7 +51,7 @@ impl OllamaRegistry {
             response.read_bytes(Manifest::MAX_SIZE).await.map_err(Error::from_net(&what))?;
         let (manifest, descriptor) = parse_manifest(&self.name, &bytes)?;
         store.put_bytes(&bytes)?;
-        let locked = crate::local::to_lock_manifest(&descriptor, &manifest, None);
+        let locked = crate::lock_manifest::to_lock_manifest(&descriptor, &manifest, None);
         OllamaArtifact::new(&self.name, &descriptor, locked)
     }
 

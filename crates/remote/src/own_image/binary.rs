@@ -9,7 +9,6 @@ use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use object::{Endianness, ReadCache, ReadRef};
 use types::Platform;
 
-use super::binary_error;
 use crate::{Error, Result};
 
 /// Limit for a binary. A debug build with all symbols has about 100 MB.
@@ -81,6 +80,10 @@ fn printable_path(path: &[u8]) -> String {
     const SHOWN: usize = 100;
     let path = String::from_utf8_lossy(path);
     path.chars().filter(|sign| !sign.is_control()).take(SHOWN).collect()
+}
+
+pub(super) fn binary_error(path: &Path, reason: String) -> Error {
+    Error::Local { path: path.to_owned(), reason }
 }
 
 #[cfg(test)]

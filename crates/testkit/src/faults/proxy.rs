@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{FaultProxyState, SeenRequest, WireFault};
+use super::wire_fault::{FaultProxyState, SeenRequest, WireFault};
 
 /// What hyper may hold back from the socket, so that the count of bytes sent is close to the truth.
 const WRITE_BUFFER: usize = 64 << 10;

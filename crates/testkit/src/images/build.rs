@@ -13,19 +13,19 @@ use types::{Descriptor, Reference, media_type};
 
 use super::blobs::{TestBlobs, sha256_digest};
 use super::companions::{self, plain_descriptor};
-use super::compiled;
 use super::debian::{DebianArchive, DebianPackage, packages_beyond};
+use super::image_set::{TestImage, TestImages, TestManifest, cache_folder, folder_name};
 use super::layer::{self, BuiltLayer, LayerPosition};
-use super::python;
 use super::recipes::{
     ImageCompanions, ImageRecipe as Wanted, ImageSetRecipe, LayerRecipe as Content, ManifestFormat,
     ModelWeights,
 };
-use super::{TestImage, TestImages, TestManifest, cache_folder};
+use super::{compiled, python};
 use crate::tools;
 
 /// Goes up when the same recipe gives other bytes than before, so that caches are made anew.
 const GENERATION: u32 = 2;
+
 /// All images say this time: no clock is in their bytes.
 const CREATED: &str = "2024-01-01T00:00:00Z";
 
@@ -50,11 +50,6 @@ pub(crate) fn build_cached(recipe: &ImageSetRecipe) -> TestImages {
     let _ = fs::remove_dir_all(&folder);
     fs::rename(&unfinished, &folder).expect("a finished set can be named");
     TestImages::read_set(&folder).expect("a set that was just made can be read")
-}
-
-/// The folder of one image's layout.
-pub(crate) fn folder_name(reference: &Reference) -> String {
-    reference.to_string().replace(['/', ':'], "_")
 }
 
 /// A layer is the same where all content below it is the same.

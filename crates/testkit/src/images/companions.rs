@@ -7,9 +7,9 @@ use aws_lc_rs::signature::Ed25519KeyPair;
 use serde_json::{Value, json};
 use types::{Descriptor, media_type};
 
-use super::TestManifest;
 use super::blobs::TestBlobs;
 use super::debian::DebianPackage;
+use super::image_set::TestManifest;
 use crate::credentials::encode_base64;
 
 /// The key of all signatures of the proving ground: fixed, so that images are the same everywhere;

@@ -1,16 +1,27 @@
 //! Images as docker-registry's file system driver keeps them (distribution 2.8,
 //! registry/storage/paths.go): blobs by digest, and in each repository links to what it has.
 
-use std::fs;
-use std::io;
 use std::path::Path;
+use std::{fs, io};
 
 use types::Digest;
 
-use super::{TestImage, TestImages};
+use super::image_set::{TestImage, TestImages};
+
+impl TestImages {
+    /// Places the set into the storage folder of a docker-registry, under its repositories' paths
+    /// without their hosts, by hard links where the disk allows: what a push of each would leave
+    /// there, in an instant and on no space. For [`crate::TestRegistryBuilder::storage`]; a running
+    /// registry finds it as well.
+    pub fn place_in_storage(&self, storage: &Path) {
+        for image in &self.images {
+            place_image(self, image, storage);
+        }
+    }
+}
 
 /// Places one image below a driver's root directory.
-pub(crate) fn place_image(images: &TestImages, image: &TestImage, storage: &Path) {
+fn place_image(images: &TestImages, image: &TestImage, storage: &Path) {
     let root = storage.join("docker/registry/v2");
     let repository = root.join("repositories").join(image.repository());
     for digest in image.blobs.keys() {

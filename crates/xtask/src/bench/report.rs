@@ -6,8 +6,8 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
 
-use super::Results;
 use super::measure::{self, Sample};
+use super::results::Results;
 use super::tool::{Step, Tool};
 
 pub(super) const PATH: &str = "docs/explanation/benchmarks.md";

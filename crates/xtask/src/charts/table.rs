@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{LIMIT_FIND, LIMIT_MOVE, Row};
+use super::row::{LIMIT_FIND, LIMIT_MOVE, RUNS, Row};
 
 /// The whole document. `load` is the machine's load average before and after.
 pub(super) fn document(rows: &[Row], load: &str) -> String {
@@ -19,7 +19,7 @@ pub(super) fn document(rows: &[Row], load: &str) -> String {
         | chart | certain | likely | possible | locations | moved by overlay | values set | overlay | \
         post-renderer | scan | helm, s | find | own, ms | move and prove | renders |\n\
         |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
-        super::RUNS
+        RUNS
     );
     for row in rows {
         let [certain, likely, possible] = row.found;

@@ -13,7 +13,7 @@ use object_store::{Certificate, ClientOptions, HeaderValue, ObjectStore, RetryCo
 use types::destination::{self, BucketProtocol};
 
 use super::explain;
-use crate::models::{Error, Result, disk_error};
+use crate::models::error::{Error, Result, disk_error};
 
 /// How a bucket's server is reached, as far as the environment does not say it.
 #[derive(Debug, Clone, Default)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use store::progress::Progress;
 
-use super::{ModelBucket, ObjectHead};
+use super::model_bucket::{ModelBucket, ObjectHead};
 use crate::models::plan::{FileContent, FolderIdentity, ModelFolder, ModelPlan};
 use crate::models::record::ModelRecord;
 use crate::models::storage::ModelStorage;

@@ -13,7 +13,7 @@ use object_store::{Error as StoreError, PutMultipartOptions};
 use serde::{Deserialize, Serialize};
 use types::Digest;
 
-use super::{ModelBucket, REQUESTS, digest_attributes};
+use super::model_bucket::{ModelBucket, REQUESTS, digest_attributes};
 use crate::models::plan::FileContent;
 use crate::models::record::{OWN, record_file_name};
 use crate::models::storage::ModelStorage;
@@ -96,7 +96,7 @@ impl UploadJournal {
             wanted.get(path).is_some_and(|content| {
                 upload.digest == content.digest
                     && upload.size == content.size
-                    && upload.part_size == super::stage::part_size(content.size)
+                    && upload.part_size == super::part_size::part_size(content.size)
             })
         };
         let (kept, old): (BTreeMap<_, _>, BTreeMap<_, _>) =
@@ -263,7 +263,7 @@ async fn create_upload(
         id: id.map_err(bucket.request_error(path))?,
         digest: content.digest,
         size: content.size,
-        part_size: super::stage::part_size(content.size),
+        part_size: super::part_size::part_size(content.size),
         parts: BTreeMap::new(),
         is_whole: false,
     })

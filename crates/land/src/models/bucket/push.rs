@@ -11,10 +11,11 @@ use store::Source;
 use store::progress::Progress;
 use types::site::ModelLayout;
 
+use super::explain;
 use super::inspect::{BucketUploadJob, inspect_model, is_object_right};
 use super::journal::{UploadJournal, remove_stale_journals};
+use super::model_bucket::{ModelBucket, REQUESTS};
 use super::stage::stage_files;
-use super::{ModelBucket, REQUESTS, explain};
 use crate::models::plan::{FileContent, ModelPlan};
 use crate::models::record::ModelRecord;
 use crate::models::storage::ModelStorage;

@@ -14,29 +14,20 @@ use store::progress::Progress;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::explain;
 use super::journal::{StagedUpload, UploadJournal, UploadedPart};
-use super::{ModelBucket, explain};
+use super::model_bucket::ModelBucket;
+use super::part_size::MIB;
 use crate::models::plan::FileContent;
 use crate::models::{Error, Result};
 
-/// The length of a part: above the 5 MiB that S3 demands of all but the last, and large enough that the
-/// number of requests does not matter.
-const PART: u64 = 8 * MIB;
-/// The most parts of one upload: S3's and Google's limit (Azure takes 50,000).
-const PARTS: u64 = 10_000;
 /// The size of all parts that are in memory at the same time, in MiB. Files above 468 GiB have parts
 /// that are longer than this, and then one is in memory.
 const IN_MEMORY: u32 = 48;
+
 /// Files that are read at the same time: two keep two cores busy with hashing, the others bridge the
 /// waits of small files for their answers.
 const READERS: usize = 4;
-const MIB: u64 = 1 << 20;
-
-/// The length of each part but the last, so that no upload has more than [`PARTS`]. All are alike, since
-/// some servers (Cloudflare R2) refuse parts of different lengths.
-pub(super) fn part_size(size: u64) -> u64 {
-    PART.max(size.div_ceil(PARTS).next_multiple_of(MIB))
-}
 
 /// Uploads the parts of all files and checks the digest of each. Parts that the server has from an
 /// earlier run are compared with the source and kept. Blocks. After an error no further file is begun.
@@ -243,20 +234,6 @@ impl PartTransfer {
             }
             Err(error) if explain::is_upload_gone(&error) => Err(StageFailure::Gone),
             Err(error) => Err(StageFailure::Failed(bucket.request_error(&path)(error))),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_are_alike_and_no_more_than_a_server_takes() {
-        for size in [1, PART, 80 << 30, 100 << 30, 5 << 40] {
-            let part = part_size(size);
-            assert!(part >= PART && part.is_multiple_of(MIB), "{size}");
-            assert!(size.div_ceil(part) <= PARTS, "{size}");
         }
     }
 }

@@ -1,0 +1,99 @@
+//! What can go wrong with models in a folder or a bucket.
+
+use std::path::PathBuf;
+
+/// An error of writing, listing or verifying models in a folder or a bucket.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The source does not have a model that was named, or has no models.
+    #[error("the source has no model {name:?}; it has {}", join_names(has))]
+    NoModel {
+        /// The name that was asked for.
+        name: String,
+        /// The models that the source has.
+        has: Vec<String>,
+    },
+    /// The layout cannot hold this kind of model.
+    #[error("{name} cannot be written in the layout {layout}: {reason}")]
+    Layout {
+        /// The model.
+        name: String,
+        /// The layout.
+        layout: &'static str,
+        /// Why not, and which layouts can.
+        reason: &'static str,
+    },
+    /// The source could not be read, its bytes do not have their digest, or the disk is full.
+    #[error(transparent)]
+    Source(#[from] store::Error),
+    /// A name is not valid.
+    #[error(transparent)]
+    Name(#[from] types::Error),
+    /// A file or folder that Gantry did not make is where the model has to go.
+    #[error("{} is in the way: {reason}; move it away (Gantry deletes nothing that it did not make)", path.display())]
+    InTheWay {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why it cannot be kept.
+        reason: String,
+    },
+    /// The folder could not be read or written.
+    #[error("{}: {cause}", path.display())]
+    Disk {
+        /// What was read or written.
+        path: PathBuf,
+        /// The system's error.
+        cause: std::io::Error,
+    },
+    /// A bucket cannot be reached or refuses the first request; nothing was changed.
+    #[error("{url}: {fault}; {next}")]
+    Connect {
+        /// The bucket.
+        url: String,
+        /// What the server or the system said.
+        fault: String,
+        /// What to do.
+        next: String,
+    },
+    /// A request for one object failed.
+    #[error("{url}: {fault}; {next}")]
+    Request {
+        /// The object.
+        url: String,
+        /// What the server or the system said.
+        fault: String,
+        /// What to do.
+        next: String,
+    },
+    /// A record in `.gantry` cannot be read or written.
+    #[error("{} is not a valid record of Gantry: {reason}; delete it and load the models again", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it.
+        reason: String,
+    },
+}
+
+/// `Result` with [`enum@Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Whether the source's bytes do not have the digest that they should have (exit code 3).
+    pub fn is_integrity(&self) -> bool {
+        matches!(
+            self,
+            Self::Source(store::Error::DigestMismatch { .. } | store::Error::SizeMismatch { .. })
+        )
+    }
+}
+
+/// Names for an error message.
+fn join_names(names: &[String]) -> String {
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+/// A closure that names the path in an IO error.
+pub(super) fn disk_error(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
+    move |cause| Error::Disk { path: path.to_owned(), cause }
+}

@@ -1,0 +1,42 @@
+//! How a single attempt of a request fails: for good, or in a way that another attempt may mend.
+
+use http::HeaderMap;
+
+use crate::Error;
+
+/// How a single attempt failed.
+pub(crate) enum SendError {
+    /// Another attempt would fail as well.
+    Final(Error),
+    /// Another attempt may succeed.
+    Temporary(FailedAttempt),
+}
+
+impl From<Error> for SendError {
+    fn from(error: Error) -> Self {
+        Self::Final(error)
+    }
+}
+
+/// A failed attempt that may be retried.
+pub(crate) struct FailedAttempt {
+    pub(crate) cause: String,
+    pub(crate) unreachable: bool,
+    /// The response's headers, for `Retry-After`; absent when there was no response.
+    pub(crate) headers: Option<HeaderMap>,
+}
+
+impl FailedAttempt {
+    pub(crate) fn from_cause(cause: String) -> Self {
+        Self { cause, unreachable: false, headers: None }
+    }
+}
+
+/// A response as the cause of a failed attempt: `status 503 (message)`.
+pub(crate) fn describe_status(error: &Error) -> String {
+    match error {
+        Error::Status { status, message, .. } if message.is_empty() => format!("status {status}"),
+        Error::Status { status, message, .. } => format!("status {status} ({message})"),
+        other => other.to_string(),
+    }
+}
