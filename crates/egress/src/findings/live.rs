@@ -5,7 +5,7 @@ use cluster::{Cluster, ObjectScope, Permission};
 use serde_json::Value;
 use types::pod_kinds::POD_KINDS;
 
-use super::redact_secret;
+use super::finding::redact_secret;
 use crate::Result;
 
 /// The kinds that are read in each namespace: API version, kind, resource.

@@ -5,7 +5,7 @@
 use serde_json::Value;
 use types::pod_kinds::{find_pod_spec_in_any_kind, list_containers};
 
-use super::{FindingOrigin, StaticFinding};
+use super::finding::{FindingOrigin, StaticFinding};
 use crate::pods::Workload;
 
 /// A variable whose name is one of these, or ends with `_` and one of these, has a host as its value.

@@ -8,7 +8,9 @@ use chart::phone_home::PhoneHomeRules;
 use cluster::Cluster;
 use jiff::Timestamp;
 
-use super::{AttemptMethod, AuditReport, AuditVerdict, EgressAttempt, FixConfidence, SuggestedFix};
+use super::audit_report::{
+    AttemptMethod, AuditReport, AuditVerdict, EgressAttempt, FixConfidence, SuggestedFix,
+};
 use crate::cluster_network::ClusterNetwork;
 use crate::coverage::NamespaceCoverage;
 use crate::evidence::AuditEvidence;

@@ -4,7 +4,7 @@
 
 use askama::Template;
 
-use super::{AttemptMethod, AuditReport, AuditVerdict, EgressAttempt, FixConfidence};
+use super::audit_report::{AttemptMethod, AuditReport, AuditVerdict, EgressAttempt, FixConfidence};
 use crate::evidence::{ExerciseOutcome, Observer};
 use crate::observer::ObservationMethod;
 use crate::{Error, Result};

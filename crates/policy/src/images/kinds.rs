@@ -33,7 +33,13 @@ mod tests {
     fn write_policies() -> Vec<(PolicyEngine, String)> {
         let site = "version: 1\nregistry: {url: 'registry.internal:5000/ai'}\n";
         let site = Site::parse("site.yaml", site).unwrap();
-        let lock = Lock::parse("gantry.lock", "version: 1\nname: shop\nplatforms: []\n").unwrap();
+        let (index, own) = ("a".repeat(64), "b".repeat(64));
+        let lock = format!(
+            "version: 1\nname: shop\nplatforms: [linux/amd64]\nimages:\n- reference: docker.io/library/nginx:1.22\n  \
+             digest: sha256:{index}\n  mediaType: index\n  size: 1\n  platforms: [linux/amd64]\n  \
+             manifests: [{{digest: 'sha256:{own}', size: 1, mediaType: m}}]\n  seen: [{{by: gantry.yaml}}]\n"
+        );
+        let lock = Lock::parse("gantry.lock", &lock).unwrap();
         let spec = ImagePolicySpec {
             name: "p".to_owned(),
             allowed: AllowedImages::new(

@@ -1,7 +1,7 @@
 //! Dependencies between charts (`needs:` of `gantry.yaml`), and the order in which `deploy` installs
 //! the charts.
 
-use super::{ChartSource, Input, InputChart};
+use super::content::{ChartSource, Input, InputChart};
 
 impl InputChart {
     /// The name of the release, as far as the input alone says: a local chart without `release:` has

@@ -7,10 +7,12 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::checks::{ModelServerRule, RawCheck};
+use super::content::{
+    ChartSource, HubModelSource, ImageSource, InputChart, InputImage, InputModel,
+};
 use super::rules::{OperatorImageRules, PhoneHome};
 use super::tool::RawTool;
 use super::wiring::WiringRules;
-use super::{ChartSource, HubModelSource, ImageSource, InputChart, InputImage, InputModel};
 use crate::{Digest, Error, ModelId, Platform, Reference, Result};
 
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 
-use super::{ImageSource, InputImage};
+use super::content::{ImageSource, InputImage};
 use crate::own_image;
 
 /// The only tool there is.

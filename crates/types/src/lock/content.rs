@@ -1,7 +1,7 @@
 //! What a lock asks for: every blob with the place its bytes come from, and the roots that the blobs
 //! make up. `fetch` downloads the first list, `pack` and `serve` publish the second.
 
-use super::{
+use super::document::{
     Blob, EMPTY, Lock, LockedHubModel, LockedManifest, LockedModel, LockedModelFile,
     LockedOllamaModel,
 };

@@ -1,11 +1,6 @@
-//! `gantry.lock`: the input resolved to digests. Sorted and stable: locking the same content again
-//! writes the same bytes. The format is described in `docs/formats/lock.md`.
+//! The document: what is locked of each kind, sorted, with its digests.
 
 use serde::{Deserialize, Serialize};
-
-mod content;
-
-pub use content::{BlobOrigin, LockedBlob};
 
 use crate::{
     CommitId, Descriptor, Digest, Error, GitId, ModelId, Platform, Reference, Result, yaml,
@@ -102,7 +97,7 @@ impl LockedManifest {
         self.config.iter().chain(&self.layers).copied()
     }
 
-    fn to_descriptor(&self) -> Descriptor {
+    pub(super) fn to_descriptor(&self) -> Descriptor {
         Descriptor::new(&self.media_type, self.digest, self.size)
     }
 }
@@ -380,6 +375,7 @@ pub const EMPTY: Blob = Blob {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::BlobOrigin;
     use super::*;
     use crate::media_type;
 

@@ -1,0 +1,155 @@
+//! What `gantry.yaml` declares, as types in which every value is valid.
+
+use std::path::PathBuf;
+
+use super::{checks, rules, wiring};
+use crate::{Digest, ModelId, Platform, Reference};
+
+/// A whole `gantry.yaml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// The name of the bundle.
+    pub name: String,
+    /// The platforms of images that name none of their own.
+    pub platforms: Vec<Platform>,
+    /// Helm charts; their images are found by rendering them.
+    pub charts: Vec<InputChart>,
+    /// Images by reference, and the images of `tools:`.
+    pub images: Vec<InputImage>,
+    /// Models.
+    pub models: Vec<InputModel>,
+    /// Plain files.
+    pub files: Vec<PathBuf>,
+    /// Images that operators pull without naming them in any manifest, besides Gantry's own rules.
+    pub rules: rules::OperatorImageRules,
+    /// Telemetry, update checks and the like, besides Gantry's own rules.
+    pub phone_home: rules::PhoneHome,
+    /// Requests that `gantry check` sends, besides those to the model servers that it recognises.
+    pub checks: Vec<checks::DeclaredCheck>,
+    /// How model servers are recognised, besides Gantry's own rules.
+    pub inference: Vec<checks::ModelServerRule>,
+    /// How runtimes are configured for offline use, besides Gantry's own rules.
+    pub wiring: wiring::WiringRules,
+}
+
+/// A Helm chart and how it will be installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputChart {
+    /// Where the chart comes from.
+    pub source: ChartSource,
+    /// The version or a semver range; the newest when absent.
+    pub version: Option<String>,
+    /// The release's name; the chart's name when absent.
+    pub release: Option<String>,
+    /// The namespace to install it into.
+    pub namespace: Option<String>,
+    /// The version of Kubernetes to render for.
+    pub kube_version: Option<String>,
+    /// API versions that the cluster has besides the built-in ones (`monitoring.coreos.com/v1`).
+    pub api_versions: Vec<String>,
+    /// Values files, the last one wins.
+    pub values: Vec<PathBuf>,
+    /// `--set` expressions.
+    pub set: Vec<String>,
+    /// More renders, each with further values files; the union of the images is carried.
+    pub variants: Vec<Vec<PathBuf>>,
+    /// The releases that have to be ready before this one is installed.
+    pub needs: Vec<String>,
+}
+
+/// Where a chart comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChartSource {
+    /// `oci://ghcr.io/org/charts/name`.
+    Oci {
+        /// `ghcr.io/org/charts/name`, without tag.
+        repository: String,
+    },
+    /// A repository with an `index.yaml`, and the chart's name in it.
+    Repository {
+        /// The repository's URL.
+        url: String,
+        /// The chart's name.
+        name: String,
+    },
+    /// A folder or a `.tgz`.
+    Local(PathBuf),
+}
+
+/// An image by reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputImage {
+    /// Its name.
+    pub reference: Reference,
+    /// Its platforms; the input's when empty.
+    pub platforms: Vec<Platform>,
+    /// Where its content comes from.
+    pub from: ImageSource,
+}
+
+/// Where an image's content comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageSource {
+    /// In its registry.
+    Registry,
+    /// In a `docker save` archive or an OCI archive.
+    Archive(PathBuf),
+    /// In an OCI layout.
+    Layout(PathBuf),
+    /// In a container engine with the Docker API at this socket.
+    Docker(PathBuf),
+    /// Made from these binaries of Gantry, one per architecture; from the running binary when empty.
+    Gantry(Vec<PathBuf>),
+}
+
+/// A model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InputModel {
+    /// A snapshot of a repository of the Hugging Face Hub.
+    Hub {
+        /// `org/name`.
+        id: ModelId,
+        /// Branch, tag or commit.
+        revision: String,
+        /// Only files that match one of these globs; all when empty.
+        include: Vec<String>,
+        /// No file that matches one of these globs.
+        exclude: Vec<String>,
+        /// Where the files come from.
+        from: HubModelSource,
+    },
+    /// A model of the Ollama registry.
+    Ollama {
+        /// `qwen2.5:3b`, as `ollama pull` takes it.
+        name: String,
+        /// A models folder of Ollama (`~/.ollama/models`) instead of the registry.
+        folder: Option<PathBuf>,
+    },
+    /// One file at a URL.
+    Url {
+        /// The URL.
+        url: String,
+        /// Its sha256; learned when locking if absent.
+        sha256: Option<Digest>,
+    },
+    /// Models inside an image's file system: Hugging Face caches, or one plain folder.
+    ImagePath {
+        /// The image.
+        image: Reference,
+        /// The folder in it.
+        path: String,
+        /// The id of the model in a plain folder; caches hold their models' ids.
+        id: Option<ModelId>,
+    },
+}
+
+/// Where the files of a Hub model come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HubModelSource {
+    /// On the Hub.
+    Hub,
+    /// In a local cache (`~/.cache/huggingface/hub`).
+    Cache(PathBuf),
+    /// In a plain folder, whose content has no commit of its own.
+    Folder(PathBuf),
+}

@@ -1,0 +1,16 @@
+//! `gantry.yaml`: the charts, images, models and files that a bundle is to carry. The file is read
+//! strictly (`raw`), then converted to types in which every value is valid. `gantry lock` resolves it
+//! to digests. Paths are relative to the folder of the file.
+
+pub mod checks;
+mod content;
+mod needs;
+mod parse;
+mod raw;
+pub mod rules;
+mod tool;
+pub mod wiring;
+
+pub use content::{
+    ChartSource, HubModelSource, ImageSource, Input, InputChart, InputImage, InputModel,
+};

@@ -1,0 +1,12 @@
+//! `gantry.lock`: the input resolved to digests. Sorted and stable: locking the same content again
+//! writes the same bytes. The format is described in `docs/formats/lock.md`.
+
+mod content;
+mod document;
+
+pub use content::{BlobOrigin, LockedBlob};
+pub use document::{
+    Blob, EMPTY, ImageMention, ImageOrigin, Lock, LockedAttachment, LockedChart, LockedFile,
+    LockedHubModel, LockedImage, LockedManifest, LockedModel, LockedModelFile, LockedOllamaModel,
+    LockedUrlModel, ModelOrigin, VERSION,
+};
