@@ -1,6 +1,6 @@
 //! How fast bytes are read from a file, sent by the HTTP server and received by the client.
 //!
-//! `cargo run --release -p gantry-net --example throughput -- FILE [CONNECTIONS] [URL]`: with a URL
+//! `cargo run --release -p gantry-net --example http_throughput -- FILE [CONNECTIONS] [URL]`: with a URL
 //! (of the same file, at nginx for instance) the client alone is measured; `serve` as the number of
 //! connections serves until it is killed, for curl.
 

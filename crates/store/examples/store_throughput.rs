@@ -1,4 +1,4 @@
-//! How fast bytes come into a store: `throughput add|verify|write FILE FOLDER`.
+//! How fast bytes come into a store: `store_throughput add|verify|write FILE FOLDER`.
 //!
 //! Compare with what plain tools need for the same work, taking turns: the page cache is warm after
 //! the first run:
