@@ -9,7 +9,7 @@ declare -A PACKAGES=([runc]=runc [nft]=nftables [ip]=iproute2 [ss]=iproute2 [nse
 # shellcheck disable=SC2034 # build.sh's
 BUILD_GIB=8     # Go's caches of an empty machine, and the programs
 STATE_GIB=3     # images and logs of an idle cluster
-MEMORY_MIB=1200 # an idle cluster takes about 750
+MEMORY_MIB=1600 # an idle cluster takes about 750, with two nodes 1160
 
 # check_machine: whether a cluster can run here at all.
 check_machine() {

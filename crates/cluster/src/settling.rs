@@ -18,12 +18,12 @@ const SETTLED: Duration = Duration::from_secs(3);
 #[derive(Debug, Default)]
 pub struct SettlingPods {
     /// Each running container without a readiness probe, and when it was seen first.
-    since: BTreeMap<RunningContainer, Instant>,
+    since: BTreeMap<UnprobedContainer, Instant>,
 }
 
-/// A container as it runs now. After a restart it is another one.
+/// A container without a readiness probe, as it runs now. After a restart it is another one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct RunningContainer {
+struct UnprobedContainer {
     pod_uid: String,
     name: String,
     id: String,
@@ -54,14 +54,14 @@ impl SettlingPods {
 }
 
 /// The running containers of a pod that have no readiness probe.
-fn list_unprobed_containers(pod: &Pod) -> Vec<RunningContainer> {
+fn list_unprobed_containers(pod: &Pod) -> Vec<UnprobedContainer> {
     let Some((spec, status)) = pod.spec.as_ref().zip(pod.status.as_ref()) else { return vec![] };
     let is_unprobed = |status: &&ContainerStatus| {
         let is_it = |container: &&Container| container.name == status.name;
         let container = spec.containers.iter().find(is_it);
         container.is_some_and(|container| container.readiness_probe.is_none())
     };
-    let as_it_runs = |status: &ContainerStatus| RunningContainer {
+    let as_it_runs = |status: &ContainerStatus| UnprobedContainer {
         pod_uid: pod.metadata.uid.clone().unwrap_or_default(),
         name: status.name.clone(),
         id: status.container_id.clone().unwrap_or_default(),

@@ -22,7 +22,7 @@ const CHUNK: usize = 64 << 10;
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let [way, file, folder] = arguments.as_slice() else {
-        return Err("usage: throughput add|verify|write FILE FOLDER".into());
+        return Err("usage: store_throughput add|verify|write FILE FOLDER".into());
     };
     let file = Path::new(file);
     let store = Store::open(folder)?;
