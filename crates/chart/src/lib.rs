@@ -17,11 +17,13 @@
 mod chart;
 mod edit;
 mod error;
+mod field_label;
 mod image_names;
 mod overlay;
 mod path;
 mod proof;
 mod reference_shape;
+mod relocation_page;
 mod render;
 mod rules;
 mod set_cover;
@@ -45,6 +47,8 @@ pub mod wiring;
 
 pub use chart::{HelmChart, Subchart};
 pub use error::{Error, Result};
+pub use field_label::FieldLabel;
 pub use path::{DocumentPath, PathStep, TextEncoding};
+pub use relocation_page::RelocationPage;
 pub use render::{RenderError, RenderFunction};
 pub use rules::OperatorRules;

@@ -103,6 +103,9 @@ pub enum LeftoverKind {
 }
 
 impl LeftoverKind {
+    /// All kinds, in the order of the report.
+    pub(crate) const ALL: [Self; 4] = [Self::Rendered, Self::Hook, Self::Crds, Self::CompiledIn];
+
     /// The kind of a leftover at a location of a manifest.
     fn from_location(place: &find::ManifestLocation, rendered: &Manifests) -> Self {
         let is_file =
@@ -116,7 +119,7 @@ impl LeftoverKind {
     }
 
     /// The section of the report for this kind: its title, and the workarounds.
-    fn report_section(self) -> (&'static str, &'static str) {
+    pub(crate) fn report_section(self) -> (&'static str, &'static str) {
         match self {
             Self::Rendered => (
                 "Leftovers",
@@ -221,13 +224,7 @@ impl RelocationReport {
     }
 
     fn write_leftovers(&self, text: &mut String) {
-        let all = [
-            LeftoverKind::Rendered,
-            LeftoverKind::Hook,
-            LeftoverKind::Crds,
-            LeftoverKind::CompiledIn,
-        ];
-        for kind in all {
+        for kind in LeftoverKind::ALL {
             let (title, ways) = kind.report_section();
             let mut own = self.leftovers.iter().filter(|leftover| leftover.kind == kind).peekable();
             if own.peek().is_some() {

@@ -188,6 +188,12 @@ pub(crate) fn write_file(path: &Path, text: &str) -> Result<()> {
     Ok(())
 }
 
+/// A result as indented JSON, for a report file at `path`.
+pub(crate) fn format_report_json(path: &Path, result: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string_pretty(result)
+        .map_err(|cause| CommandError::failure(format!("cannot write {}: {cause}", path.display())))
+}
+
 /// As [`write_file`], and creates missing parent folders.
 pub(crate) fn write_file_with_folders(path: &Path, text: &str) -> Result<()> {
     if let Some(folder) = path.parent() {

@@ -134,20 +134,10 @@ pub(crate) fn exit_with_error(error: &CommandError) -> ! {
     std::process::exit(error.kind.exit_code().into())
 }
 
-/// The error's message followed by those of its causes. A cause that its effect quotes already is left
-/// out.
-fn join_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let message = next.to_string();
-        if !text.contains(&message) {
-            text.push_str(": ");
-            text.push_str(&message);
-        }
-        cause = next.source();
+impl From<html::Error> for CommandError {
+    fn from(error: html::Error) -> Self {
+        Self::failure(describe_with_causes(&error))
     }
-    text
 }
 
 impl From<types::Error> for CommandError {
@@ -318,7 +308,7 @@ impl From<evidence::Error> for CommandError {
         } else {
             ErrorKind::Failed
         };
-        Self::new(kind, join_causes(&error))
+        Self::new(kind, describe_with_causes(&error))
     }
 }
 
@@ -344,6 +334,7 @@ impl From<egress::Error> for CommandError {
         let kind = match error {
             E::Cluster(error) => return error.into(),
             E::Policy(error) => return error.into(),
+            E::Page(error) => return error.into(),
             // These are detected before anything is written.
             E::Corefile { .. }
             | E::NoReload

@@ -92,6 +92,9 @@ pub enum Error {
         /// The cause.
         cause: String,
     },
+    /// The HTML page of the report cannot be made; it is a bug.
+    #[error(transparent)]
+    Page(#[from] html::Error),
     /// The API server refused something, or cannot be reached.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),

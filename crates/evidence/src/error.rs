@@ -95,6 +95,9 @@ pub enum Error {
         #[source]
         cause: Option<minisign::PError>,
     },
+    /// The HTML page cannot be made; it is a bug.
+    #[error(transparent)]
+    Page(#[from] html::Error),
     /// The store or a bundle file cannot be read.
     #[error(transparent)]
     Store(#[from] store::Error),

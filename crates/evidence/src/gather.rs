@@ -93,7 +93,7 @@ pub fn gather_evidence(request: EvidenceInput<'_>) -> Result<GatheredEvidence> {
     let mut parts = gathering.parts;
     index.parts = parts.list_parts();
     // The page lists the files without itself; the final index has the page as well.
-    let page = page::render_page(&index);
+    let page = page::render_page(&index)?;
     parts.add_page(page.into_bytes())?;
     index.parts = parts.list_parts();
     Ok(GatheredEvidence { index, parts })

@@ -7,6 +7,7 @@ mod patterns;
 mod places;
 mod post_render;
 mod real_charts;
+mod relocation_page;
 mod support;
 mod unrendered;
 mod wired;

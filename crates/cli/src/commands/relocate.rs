@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use chart::RelocationPage;
 use chart::mirrors::RegistryScheme;
 use chart::offline;
 use chart::phone_home::PhoneHomeFinding;
@@ -12,6 +13,7 @@ use chart::report::{LeftoverKind, RelocationReport};
 use chart::wiring::{self, OfflineWiring};
 use serde::Serialize;
 use types::naming::{NamingRule, RegistryPrefix};
+use types::own_image;
 use types::site::RegistryTarget;
 
 use crate::charts::{self, RenderArgs};
@@ -36,7 +38,7 @@ use crate::{environment, ui};
 Examples:
   gantry relocate ./my-chart -f values.yaml --site site.yaml -o overlay.yaml
   gantry relocate oci://registry.internal:5000/ai/charts/app --to registry.internal:5000/ai
-  gantry relocate ./my-chart --site site.yaml --offline --patches patches.yaml --report review.md
+  gantry relocate ./my-chart --site site.yaml --offline --patches patches.yaml --report review.html
   gantry relocate ./my-chart --site site.yaml --mirrors ./for-the-nodes
   helm upgrade --install app ./my-chart -f values.yaml -f overlay.yaml")]
 pub(crate) struct RelocateArgs {
@@ -58,7 +60,7 @@ pub(crate) struct RelocateArgs {
     /// The file to write the overlay to; - for standard output.
     #[arg(short = 'o', long, value_name = "FILE", default_value = "overlay.yaml")]
     overlay: PathBuf,
-    /// Write a report for a reviewer, as FILE.md or FILE.json; may be given twice.
+    /// Write a report for a reviewer, as FILE.html, FILE.md or FILE.json; may be given several times.
     #[arg(long, value_name = "FILE", value_parser = parse_report_path)]
     report: Vec<PathBuf>,
     /// Configure the chart for offline use as well: let it load models from the site, give it the site's
@@ -87,8 +89,8 @@ pub(crate) struct RelocateArgs {
 fn parse_report_path(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("md" | "json") => Ok(path),
-        _ => Err("write FILE.md or FILE.json, such as review.md".into()),
+        Some("html" | "md" | "json") => Ok(path),
+        _ => Err("write FILE.html, FILE.md or FILE.json, such as review.html".into()),
     }
 }
 
@@ -166,18 +168,16 @@ pub(crate) fn run(context: &CommandContext, args: &RelocateArgs) -> Result<()> {
         phone_home: left,
         wiring: kept.as_ref().map(|kept| kept.wiring.clone()),
     };
-    let offline = kept.as_ref().map(|kept| &kept.offline);
-    let mut markdown = outcome.report.to_markdown();
-    markdown += &kept.as_ref().map(|kept| kept.wiring.to_markdown()).unwrap_or_default();
-    markdown += &offline::format_markdown(offline, &outcome.phone_home);
     if !args.dry_run {
-        write_files(
-            context,
-            args,
-            &outcome,
-            &markdown,
-            is_written.then_some(moved.overlay.as_str()),
-        )?;
+        let page = RelocationPage {
+            report: &outcome.report,
+            rendered: &inspection.manifests,
+            offline: kept.as_ref().map(|kept| &kept.offline),
+            wiring: outcome.wiring.as_ref(),
+            phone_home: &outcome.phone_home,
+        };
+        write_reports(args, &outcome, &page)?;
+        write_files(context, args, &outcome, is_written.then_some(moved.overlay.as_str()))?;
     }
     // With `-o -` standard output carries the overlay alone, so that it can be piped.
     if args.overlay != Path::new("-") || !is_written {
@@ -259,24 +259,34 @@ fn check_output_paths(args: &RelocateArgs) -> Result<()> {
     Ok(())
 }
 
-/// Writes the overlay, the reports, the patches and the files for the nodes, each atomically.
+/// Writes the reports, each in the form that its ending asks for.
+fn write_reports(
+    args: &RelocateArgs,
+    outcome: &RelocateSummary,
+    page: &RelocationPage<'_>,
+) -> Result<()> {
+    for path in &args.report {
+        let text = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("json") => environment::format_report_json(path, outcome)?,
+            Some("html") => page.to_html(own_image::VERSION)?,
+            _ => {
+                let wiring = page.wiring.map(OfflineWiring::to_markdown).unwrap_or_default();
+                let offline = offline::format_markdown(page.offline, page.phone_home);
+                page.report.to_markdown() + &wiring + &offline
+            }
+        };
+        environment::write_file(path, &(text.trim_end().to_owned() + "\n"))?;
+    }
+    Ok(())
+}
+
+/// Writes the overlay, the patches and the files for the nodes, each atomically.
 fn write_files(
     context: &CommandContext,
     args: &RelocateArgs,
     outcome: &RelocateSummary,
-    markdown: &str,
     overlay: Option<&str>,
 ) -> Result<()> {
-    for path in &args.report {
-        let is_json = path.extension().is_some_and(|extension| extension == "json");
-        let text = match is_json {
-            true => serde_json::to_string_pretty(outcome).map_err(|cause| {
-                CommandError::failure(format!("cannot write {}: {cause}", path.display()))
-            })?,
-            false => markdown.to_owned(),
-        };
-        environment::write_file(path, &(text.trim_end().to_owned() + "\n"))?;
-    }
     match overlay {
         Some(text) if args.overlay == Path::new("-") => context.ui.print(text.trim_end())?,
         Some(text) => environment::write_file(&args.overlay, text)?,

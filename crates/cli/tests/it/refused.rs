@@ -204,7 +204,7 @@ fn a_place_where_the_overlay_cannot_be_is_told_before_any_render() {
         (["-f", "overlay.yaml"], "would be overwritten"),
         (["-f", "../work/./overlay.yaml"], "would be overwritten"),
         (["--report", "none/report.md"], "the folder none does not exist"),
-        (["--report", "report.pdf"], "FILE.md or FILE.json"),
+        (["--report", "report.pdf"], "FILE.html, FILE.md or FILE.json"),
         (["--pull-policy", "Sometimes"], "IfNotPresent"),
     ] {
         refused(&gantry, &[&RELOCATE[..], &more].concat(), &[part]);

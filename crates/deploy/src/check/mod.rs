@@ -16,6 +16,7 @@ mod model_targets;
 mod model_verifier;
 mod node_pull;
 mod nodes;
+mod page;
 mod pods;
 mod quantity;
 mod quota;

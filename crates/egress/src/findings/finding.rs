@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chart::FieldLabel;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -16,6 +17,9 @@ pub struct StaticFinding {
     /// The path of the field in the object; empty where the object as a whole is meant.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub place: String,
+    /// The same field by its name, for people; not in the JSON.
+    #[serde(skip)]
+    pub setting: FieldLabel,
     /// What leads outside: addresses, or a variable that is not set.
     pub what: String,
     /// What it is for, where a rule knows; else empty.

@@ -2,6 +2,7 @@
 //! the API server calls, hosts that a mesh lets pods reach, hosts in environment variables, annotations
 //! that an ingress controller acts on.
 
+use chart::FieldLabel;
 use serde_json::Value;
 use types::pod_kinds::{find_pod_spec_in_any_kind, list_containers};
 
@@ -28,6 +29,7 @@ pub(super) fn find_in_object(
     };
     let finding = |place: String, host: &str, why: &str, stop: &str| StaticFinding {
         subject: subject.clone(),
+        setting: FieldLabel { container: None, name: place.clone() },
         place,
         what: host.to_owned(),
         why: why.to_owned(),
@@ -106,12 +108,14 @@ pub(super) fn find_in_object(
     }
     visit_host_variables(object, &mut |container, name, host| {
         if !is_inside(host) {
-            found.push(finding(
-                format!("container {container}: env {name}"),
-                host,
-                "",
-                &format!("set {name} to a host of the site, or remove it"),
-            ));
+            let stop = format!("set {name} to a host of the site, or remove it");
+            found.push(StaticFinding {
+                setting: FieldLabel {
+                    container: Some(container.to_owned()),
+                    name: format!("variable {name}"),
+                },
+                ..finding(format!("container {container}: env {name}"), host, "", &stop)
+            });
         }
     });
     found

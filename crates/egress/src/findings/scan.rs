@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use chart::manifest::Manifests;
 use chart::phone_home::{self, PhoneHomeRules};
-use chart::{OperatorRules, inspect};
+use chart::{FieldLabel, OperatorRules, inspect};
 use serde_json::Value;
 
 use super::finding::{FindingOrigin, StaticFinding, redact_secret};
@@ -46,6 +46,10 @@ pub fn find_outside_references(
         Err(_) => inside.contains_name(host),
     };
     let documents = &inspection.manifests.documents;
+    let setting = |place: &chart::find::ManifestLocation| {
+        let object = documents.get(place.document).map(|document| &document.value);
+        FieldLabel::of_field(object.unwrap_or(&Value::Null), &place.path)
+    };
     let subject = |place: &chart::find::ManifestLocation| {
         let own = documents.get(place.document).map_or("", |document| document.namespace());
         // Rendered objects mostly name no namespace: helm's -n decides.
@@ -61,6 +65,7 @@ pub fn find_outside_references(
                 found.extend(places.iter().map(|place| StaticFinding {
                     subject: subject(place),
                     place: place.path.to_string(),
+                    setting: setting(place),
                     what: format!("{name} is not set to {off}"),
                     why: why.clone(),
                     stop: format!("set {name}={off}"),
@@ -72,6 +77,7 @@ pub fn find_outside_references(
                 found.push(StaticFinding {
                     subject: subject(&place),
                     place: place.path.to_string(),
+                    setting: setting(&place),
                     what: urls.join(" "),
                     stop: format!(
                         "change {} to an address of the site, or turn off what uses it",
@@ -173,6 +179,7 @@ mod tests {
         let one = |seen: FindingOrigin| StaticFinding {
             subject: Workload { kind: "Pod".into(), namespace: "a".into(), name: "b".into() },
             place: String::new(),
+            setting: FieldLabel::default(),
             what: "https://x.y".into(),
             why: String::new(),
             stop: String::new(),

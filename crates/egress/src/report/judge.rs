@@ -309,6 +309,7 @@ mod tests {
                 name: name.into(),
             },
             place: String::new(),
+            setting: chart::FieldLabel::default(),
             what: host.into(),
             why: String::new(),
             stop: stop.into(),

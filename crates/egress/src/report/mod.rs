@@ -4,6 +4,7 @@
 
 mod audit_report;
 mod judge;
+mod page;
 mod write;
 
 pub use audit_report::{

@@ -1,6 +1,6 @@
-//! Writes the report for people: as Markdown, and as one HTML page that loads nothing from elsewhere.
-//! Both are templates (`templates/report.md`, `report.html`) that call the methods of this file. Names
-//! in a report come from whoever asked for them, so both templates escape all text.
+//! Writes the report as Markdown: a template (`templates/report.md`) that calls the methods of this
+//! file, some of which `page` uses as well. Names in a report come from whoever asked for them, so the
+//! template escapes all text.
 
 use askama::Template;
 
@@ -10,35 +10,25 @@ use crate::observer::ObservationMethod;
 use crate::{Error, Result};
 
 #[derive(Template)]
-#[template(path = "report.html")]
-struct HtmlPage<'a> {
-    report: &'a AuditReport,
-}
-
-#[derive(Template)]
 #[template(path = "report.md", escape = "none")]
 struct MarkdownText<'a> {
     report: &'a AuditReport,
 }
 
 impl AuditReport {
-    /// The report as one HTML page.
-    pub fn to_html(&self) -> Result<String> {
-        render_template(&HtmlPage { report: self })
-    }
-
     /// The report as Markdown.
     pub fn to_markdown(&self) -> Result<String> {
-        render_template(&MarkdownText { report: self })
+        let text = MarkdownText { report: self }.render();
+        text.map_err(|cause| Error::Report { cause: cause.to_string() })
     }
 
     /// Whether the audit listened.
-    fn is_soaked(&self) -> bool {
+    pub(super) fn is_soaked(&self) -> bool {
         self.verdict != AuditVerdict::NotSoaked
     }
 
     /// How long it listened, in seconds.
-    fn duration_seconds(&self) -> i64 {
+    pub(super) fn duration_seconds(&self) -> i64 {
         match (self.from, self.to) {
             (Some(from), Some(to)) => to.duration_since(from).as_secs(),
             _ => 0,
@@ -76,7 +66,7 @@ impl EgressAttempt {
     }
 
     /// How it tried.
-    fn method_label(&self) -> String {
+    pub(super) fn method_label(&self) -> String {
         let detail: Vec<&str> = self.detail.iter().map(String::as_str).collect();
         let kind = match self.by {
             AttemptMethod::Name => "DNS question",
@@ -99,7 +89,7 @@ impl EgressAttempt {
 
 impl Observer {
     /// What this method can see.
-    fn describe_method(&self) -> String {
+    pub(super) fn describe_method(&self) -> String {
         let source = match self.source {
             ObservationMethod::Dns => "DNS names that CoreDNS forwards to the sink",
             ObservationMethod::Packets => "packets, also those that a network policy drops",
@@ -126,16 +116,12 @@ impl FixConfidence {
 }
 
 impl ExerciseOutcome {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",
             Self::Failed => "failed",
         }
     }
-}
-
-fn render_template(template: &impl Template) -> Result<String> {
-    template.render().map_err(|cause| Error::Report { cause: cause.to_string() })
 }
 
 /// Filters that the templates use.

@@ -9,6 +9,7 @@ use std::path::Path;
 /// and is used only in tests.
 const LAYERS: &[(&str, Option<u8>)] = &[
     ("types", Some(0)),
+    ("html", Some(0)),
     ("store", Some(1)),
     ("net", Some(1)),
     ("remote", Some(2)),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use deploy::check::{
     self, CheckName, CheckPhase, CheckReport, CheckSubject, ReleaseExpectation, junit,
 };
+use types::own_image;
 
 use self::printer::CheckPrinter;
 use crate::clusters::ClusterArgs;
@@ -35,6 +36,7 @@ Examples:
   gantry check --site site.yaml --after --watch         # repeat until nothing fails
   gantry check --site site.yaml --only node-pull --only dns
   gantry check --site site.yaml --skip models --junit report.xml --output json
+  gantry check --site site.yaml --report check.html     # a page for people
 
 A list of all checks, and how to declare your own: docs/reference/checks.md")]
 pub(crate) struct CheckArgs {
@@ -62,8 +64,19 @@ pub(crate) struct CheckArgs {
     /// Write the report as JUnit XML to this file too.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    /// Write a report to this file too, as FILE.html or FILE.json; may be given several times.
+    #[arg(long, value_name = "FILE", value_parser = parse_report_path)]
+    report: Vec<PathBuf>,
     #[command(flatten)]
     cluster: ClusterArgs,
+}
+
+fn parse_report_path(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("html" | "json") => Ok(path),
+        _ => Err("write FILE.html or FILE.json, such as check.html".into()),
+    }
 }
 
 impl CheckArgs {
@@ -94,9 +107,7 @@ impl CheckArgs {
 
 pub(crate) fn run(context: &CommandContext, args: &CheckArgs) -> Result<()> {
     let names = args.select_checks()?;
-    if let Some(path) = &args.junit
-        && path.is_dir()
-    {
+    if let Some(path) = args.junit.iter().chain(&args.report).find(|path| path.is_dir()) {
         return Err(CommandError::usage_error(format!("{} is a folder", path.display()))
             .with_hint("give a file name"));
     }
@@ -131,6 +142,13 @@ async fn check_until_well(
         let report = check::run_checks(subject, names).await;
         if let Some(path) = &args.junit {
             environment::write_file(path, &junit::print_junit(&report)?)?;
+        }
+        for path in &args.report {
+            let text = match path.extension().is_some_and(|extension| extension == "html") {
+                true => report.to_html(own_image::VERSION)?,
+                false => environment::format_report_json(path, &report)? + "\n",
+            };
+            environment::write_file(path, &text)?;
         }
         let is_last = args.watch.is_none() || report.has_passed();
         printer.print(&report, is_last)?;

@@ -1,0 +1,3 @@
+//! The integration tests of releases and checks that need no cluster. One binary for all: each more would be linked anew.
+
+mod check_page;
