@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::destination::ModelDestination;
-use crate::naming::{NamingRule, RegistryPrefix};
-use crate::{ByteSize, Error, Result, yaml};
+use crate::naming::{self, NamingRule, RegistryPrefix};
+use crate::{ByteSize, Error, Reference, Result, own_image, yaml};
 
 /// A whole `site.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -225,6 +225,28 @@ impl RegistryTarget {
     /// The registry and the path in it.
     pub fn parse_prefix(&self) -> Result<RegistryPrefix> {
         self.url.parse()
+    }
+
+    /// A registry of which only the address is known, as it is given on the command line.
+    pub fn from_prefix(prefix: &RegistryPrefix, naming: NamingRule) -> Self {
+        Self { url: prefix.to_string(), naming, ca: None, plain_http: false, pull_secret: None }
+    }
+
+    /// The name that a reference gets in this registry. Tag and digest stay.
+    pub fn site_reference(&self, source: &Reference) -> Result<Reference> {
+        self.parse_prefix()?.site_reference(self.naming, source)
+    }
+
+    /// The name of Gantry's own image in this registry, for the pods that Gantry starts.
+    pub fn own_image(&self) -> Result<Reference> {
+        self.site_reference(&own_image::image_reference()?)
+    }
+
+    /// Requires that nodes can be told to pull from this registry: that they read its name as that
+    /// of a registry.
+    pub fn require_pullable(&self) -> Result<()> {
+        // Any name will do; that of Gantry's own image is always valid.
+        naming::require_read_back(&self.own_image()?)
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chart::relocate::{LockedImages, RelocationTarget};
+use chart::relocate::RelocationTarget;
 use clap::builder::BoolishValueParser;
 use cluster::Cluster;
 use deploy::release::{
@@ -19,6 +19,7 @@ use remote::scratch::ScratchFolder;
 use serde::Serialize;
 use types::input::Input;
 use types::site::Site;
+use types::site_content::SiteContent;
 
 use crate::clusters::{self, ClusterArgs};
 use crate::context::CommandContext;
@@ -128,12 +129,8 @@ pub(crate) fn run(context: &CommandContext, args: &DeployArgs) -> Result<()> {
     let work = DeployRun {
         context,
         args,
-        target: RelocationTarget {
-            prefix: site.registry.parse_prefix()?,
-            naming: site.registry.naming,
-            pull_secret: site.registry.pull_secret.clone(),
-        },
-        locked: LockedImages::from(&lock),
+        target: RelocationTarget::from_registry(&site.registry)?,
+        locked: SiteContent::new(std::slice::from_ref(&lock), &[], &site.registry)?,
         input,
         site,
         objects,
@@ -148,7 +145,7 @@ struct DeployRun<'a> {
     input: Input,
     site: Site,
     target: RelocationTarget,
-    locked: LockedImages,
+    locked: SiteContent,
     objects: SiteObjects,
 }
 
