@@ -16,9 +16,10 @@ use deploy::release::{
 use net::Credentials;
 use remote::helm;
 use remote::scratch::ScratchFolder;
+use remote::site_registry::read_ca;
 use serde::Serialize;
 use types::input::Input;
-use types::site::Site;
+use types::site::{Site, site_folder};
 use types::site_content::SiteContent;
 
 use crate::clusters::{self, ClusterArgs};
@@ -369,25 +370,7 @@ impl DeployRun<'_> {
 fn read_site_objects(args: &DeployArgs, site: &Site) -> Result<SiteObjects> {
     let registry = &site.registry;
     let pull_secret = releases::find_pull_secret(site, &choose_credentials(args))?;
-    let ca = match &registry.ca {
-        None => None,
-        Some(file) => {
-            let file = releases::parent_folder(&args.site).join(file);
-            let text = std::fs::read_to_string(&file).map_err(|cause| {
-                CommandError::usage_error(format!(
-                    "registry.ca: cannot read {}: {cause}",
-                    file.display()
-                ))
-            })?;
-            if !text.contains("-----BEGIN CERTIFICATE-----") {
-                return Err(CommandError::usage_error(format!(
-                    "registry.ca: {} is not a PEM file with a certificate",
-                    file.display()
-                )));
-            }
-            Some(text)
-        }
-    };
+    let ca = read_ca(&registry.with_paths_below(site_folder(&args.site)))?;
     let missing =
         if args.create_namespace { MissingNamespace::Create } else { MissingNamespace::Refuse };
     Ok(SiteObjects { pull_secret, ca, pod_security: args.pod_security.clone(), missing })
