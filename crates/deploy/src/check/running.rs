@@ -95,7 +95,7 @@ pub(super) async fn check_running_images(subject: &CheckSubject) -> Vec<CheckFin
 }
 
 /// Lists the containers of a pod, each with the image that the pod specifies.
-fn list_running_containers(pod: &Pod) -> Vec<(RunningContainer, &str)> {
+fn list_running_containers(pod: &Pod) -> Vec<(ReportedContainer, &str)> {
     let Some(spec) = &pod.spec else { return Vec::new() };
     let status = pod.status.as_ref();
     let statuses: Vec<&ContainerStatus> = status
@@ -120,13 +120,13 @@ fn list_running_containers(pod: &Pod) -> Vec<(RunningContainer, &str)> {
         .chain(ephemeral)
         .filter_map(|(name, image)| {
             let (name, id, _) = of(name, image);
-            Some((RunningContainer { name, id }, image?.as_str()))
+            Some((ReportedContainer { name, id }, image?.as_str()))
         })
         .collect()
 }
 
 /// A container, and the image that the runtime reports for it.
-struct RunningContainer {
+struct ReportedContainer {
     name: String,
     /// `registry/repository@sha256:…`, or the digest of the image config alone; empty before the
     /// start.
@@ -139,7 +139,7 @@ impl RunningImageJudge<'_> {
         &mut self,
         namespace: &str,
         pod: &Pod,
-        container: &RunningContainer,
+        container: &ReportedContainer,
         wanted: &str,
     ) -> Option<CheckFinding> {
         let what = format!("{}, container {}", pod_title(pod), container.name);
