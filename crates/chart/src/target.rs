@@ -2,6 +2,7 @@
 
 use types::Reference;
 use types::naming::{NamingRule, RegistryPrefix};
+use types::site::RegistryTarget;
 
 /// The site's registry, and the names that images get in it.
 #[derive(Debug, Clone)]
@@ -15,10 +16,21 @@ pub struct RelocationTarget {
 }
 
 impl RelocationTarget {
+    /// The target that a site's registry is.
+    ///
+    /// # Errors
+    /// An address that is not valid, or that nodes would read as a repository of Docker Hub.
+    pub fn from_registry(registry: &RegistryTarget) -> types::Result<Self> {
+        registry.require_pullable()?;
+        Ok(Self {
+            prefix: registry.parse_prefix()?,
+            naming: registry.naming,
+            pull_secret: registry.pull_secret.clone(),
+        })
+    }
+
     /// Whether an image reference points at the site already.
     pub fn is_site_image(&self, reference: &Reference) -> bool {
-        let name = reference.name();
-        let prefix = self.prefix.to_string();
-        name.strip_prefix(&prefix).is_some_and(|rest| rest.starts_with('/'))
+        self.prefix.contains(reference)
     }
 }

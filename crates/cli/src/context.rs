@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use etcetera::BaseStrategy;
 use net::Credentials;
+use remote::site_registry::RegistryConnection;
 use types::config::UserConfig;
 use types::site::RegistryTarget;
 
@@ -146,20 +147,9 @@ impl CommandContext {
         folder: &Path,
         credentials: Credentials,
     ) -> Result<(net::Client, net::Mirrors)> {
-        // The site's CA is added to the configured ones and to the system's; it replaces neither.
-        let ca: Vec<PathBuf> = registry.ca.iter().map(|path| folder.join(path)).collect();
-        let builder = net::Client::builder().ca_files(self.config.ca.iter().chain(&ca).cloned());
-        let mut config = self.config.clone();
-        let host = registry.parse_prefix()?.registry().to_owned();
-        if registry.plain_http {
-            config.plain_http.push(host);
-        } else if !ca.is_empty() {
-            // Loopback registries default to plain HTTP. A site that names a CA wants TLS, so the
-            // scheme is written out as a mirror of the registry to itself.
-            config.mirrors.entry(host.clone()).or_insert_with(|| format!("https://{host}"));
-        }
-        let mirrors = net::Mirrors::new(&config.mirrors, &config.plain_http)?;
-        Ok((builder.credentials(credentials).build()?, mirrors))
+        let registry = registry.with_paths_below(folder);
+        let opened = RegistryConnection::new(&self.config, &registry, credentials, None)?;
+        Ok((opened.client, opened.mirrors))
     }
 
     /// The configured mirrors.

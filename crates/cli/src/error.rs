@@ -142,7 +142,13 @@ impl From<html::Error> for CommandError {
 
 impl From<types::Error> for CommandError {
     fn from(error: types::Error) -> Self {
-        Self::usage_error(error.to_string())
+        let shown = Self::usage_error(error.to_string());
+        match error {
+            types::Error::NotAHost { .. } => shown.with_hint(
+                "write registry.url in site.yaml with a dot or a port, such as registry.internal:5000",
+            ),
+            _ => shown,
+        }
     }
 }
 
@@ -225,11 +231,9 @@ impl From<policy::Error> for CommandError {
         use policy::Error as E;
         let hint = match &error {
             E::NothingLocked { .. } => "add images or charts to gantry.yaml, then: gantry lock",
-            E::NotAHost { .. } => {
-                "write registry.url in site.yaml with a dot or a port, such as registry.internal:5000"
-            }
             E::LongList { .. } => "split gantry.yaml, so that each namespace has its own lock",
-            E::Invalid { .. } | E::Types(_) => return Self::usage_error(error.to_string()),
+            E::Types(error) => return error.clone().into(),
+            E::Invalid { .. } => return Self::usage_error(error.to_string()),
         };
         Self::usage_error(error.to_string()).with_hint(hint)
     }

@@ -16,7 +16,7 @@ use store::progress::Progress;
 use tokio::runtime::Runtime;
 use types::ByteSize;
 use types::destination::{ClaimFolder, ModelDestination};
-use types::site::{CacheFileStyle, ModelLayout, ModelTarget, Site};
+use types::site::{CacheFileStyle, ModelLayout, ModelTarget, Site, site_folder};
 
 use crate::claims::{self, SeederSession};
 use crate::clusters::ClusterArgs;
@@ -162,7 +162,7 @@ fn push_to_claim(
     let seeding = SeederSession {
         context,
         cluster: &ClusterArgs::default(),
-        site: Some((site, file.parent().unwrap_or_else(|| Path::new(".")))),
+        site: Some((site, site_folder(file))),
         image: claims::build_site_image(site)?,
         timeout: claims::POD_TIMEOUT,
         verb: "push",
@@ -176,7 +176,7 @@ fn push_to_claim(
 
 /// The target with its paths resolved: in site.yaml they are relative to that file's folder.
 fn resolve_target_paths(target: &ModelTarget, file: &Path) -> ModelTarget {
-    let folder = file.parent().unwrap_or_else(|| Path::new("."));
+    let folder = site_folder(file);
     let mut target = target.clone();
     target.ca = target.ca.map(|path| folder.join(path));
     if let ModelDestination::Folder(path) = &mut target.to {

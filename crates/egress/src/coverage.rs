@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use policy::coverage::{PolicyGap, find_gaps};
+use policy::PolicyGap;
+use policy::coverage::find_gaps;
 use policy::egress::{EgressPolicySpec, build_egress_policies};
 use policy::{AllowedFlow, AllowedNamespace, Namespace};
 use serde::Serialize;

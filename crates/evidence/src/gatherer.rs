@@ -70,10 +70,8 @@ impl Gatherer<'_> {
             return;
         }
         for root in lock.roots() {
-            let is_held = receipts
-                .iter()
-                .flat_map(|receipt| &receipt.roots)
-                .any(|held| held.name == root.name && held.digest == root.descriptor.digest);
+            let is_held =
+                receipts.iter().any(|receipt| receipt.holds(&root.name, &root.descriptor.digest));
             if !is_held {
                 self.add_finding(
                     Severity::Medium,

@@ -3,10 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use types::lock::Lock;
-use types::receipt::Receipt;
-use types::site::RegistryTarget;
-use types::{Digest, Reference, RootKind};
+use types::site_content::SiteContent;
 
 use crate::{Error, Result};
 
@@ -19,7 +16,9 @@ pub enum AdmittedVersions {
     Digests,
 }
 
-/// The images of a site that may start.
+/// The images of a site that may start, written as a policy compares them: a reference that begins
+/// with `site` is admitted by the version behind its repository's path, which is its digest if it
+/// has one, else its tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedImages {
     /// The beginning of all names at the site: `registry.internal:5000/ai/`.
@@ -31,38 +30,28 @@ pub struct AllowedImages {
 }
 
 impl AllowedImages {
-    /// Collects the images of the locks, and their models, which pods mount as image volumes.
-    /// Besides the digest of an image, the digests of its platforms' manifests are admitted. The
-    /// receipts add the digests of indexes that the registry could only store in a rewritten form.
-    pub fn new(
-        locks: &[Lock],
-        receipts: &[Receipt],
-        registry: &RegistryTarget,
-        admit: AdmittedVersions,
-    ) -> Result<Self> {
-        let prefix = registry.parse_prefix()?;
-        let roots: Vec<_> = locks.iter().flat_map(Lock::roots).collect();
-        // All roots, as in `gantry load`: a model and an image must not get the same name either.
-        let names = prefix.site_references(registry.naming, roots.iter().map(|root| &root.name))?;
-        let mut allowed = Self { site: format!("{prefix}/"), admit, images: BTreeMap::new() };
-        for lock in locks {
-            if lock.images.is_empty() {
-                return Err(Error::NothingLocked { lock: lock.name.clone() });
-            }
-            for image in &lock.images {
-                let own = image.manifests.iter().map(|manifest| manifest.digest);
-                let digests =
-                    own.chain([image.digest]).chain(find_rewritten_digests(receipts, image.digest));
-                allowed.add_versions(names.get(&image.reference), digests);
+    /// Lists what a site holds and pods can start: images, and models, which pods mount as image
+    /// volumes.
+    ///
+    /// # Errors
+    /// A lock without images, since its policy would refuse every pod.
+    pub fn new(content: &SiteContent, admit: AdmittedVersions) -> Result<Self> {
+        if let Some(lock) = content.lock_without_images() {
+            return Err(Error::NothingLocked { lock: lock.to_owned() });
+        }
+        let site = format!("{}/", content.prefix());
+        let mut images: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for root in content.startable_repositories().into_values().flatten() {
+            let name = root.target().name();
+            // All names at the site begin with its prefix.
+            let path = name.strip_prefix(&site).unwrap_or(&name).to_owned();
+            let versions = images.entry(path).or_default();
+            versions.extend(root.startable_digests().iter().map(ToString::to_string));
+            if admit == AdmittedVersions::TagsAndDigests {
+                versions.extend(root.target().tag().map(str::to_owned));
             }
         }
-        for root in
-            roots.iter().filter(|root| matches!(root.kind, RootKind::Model | RootKind::Ollama))
-        {
-            allowed.add_versions(names.get(&root.name), [root.descriptor.digest]);
-        }
-        allowed.check_registry_host()?;
-        Ok(allowed)
+        Ok(Self { site, admit, images })
     }
 
     /// The number of repositories.
@@ -74,45 +63,71 @@ impl AllowedImages {
     pub fn is_empty(&self) -> bool {
         self.images.is_empty()
     }
-
-    /// Adds the versions of one repository. `target` is its name at the site.
-    fn add_versions(
-        &mut self,
-        target: Option<&Reference>,
-        digests: impl IntoIterator<Item = Digest>,
-    ) {
-        let Some(target) = target else { return };
-        let name = target.name();
-        let path = name.strip_prefix(&self.site).unwrap_or(&name).to_owned();
-        let versions = self.images.entry(path).or_default();
-        versions.extend(digests.into_iter().map(|digest| digest.to_string()));
-        // A pinned reference keeps its digest in the name, and may be used with that.
-        versions.extend(target.digest().map(Digest::to_string));
-        if self.admit == AdmittedVersions::TagsAndDigests {
-            versions.extend(target.tag().map(str::to_owned));
-        }
-    }
-
-    /// Checks that runtimes read the site's names as they are written. A policy compares the text
-    /// of a name, but if a runtime reads `registry/x` as `docker.io/registry/x`, the policy would
-    /// admit images from the internet.
-    fn check_registry_host(&self) -> Result<()> {
-        let Some(path) = self.images.keys().next() else { return Ok(()) };
-        let target = format!("{}{path}", self.site);
-        let read: Reference = target.parse()?;
-        if read.name() == target {
-            return Ok(());
-        }
-        let registry = self.site.split('/').next().unwrap_or_default().to_owned();
-        Err(Error::NotAHost { registry, read: read.name(), target })
-    }
 }
 
-/// Finds the digests under which a registry stores an index that it could not take unchanged.
-fn find_rewritten_digests(
-    receipts: &[Receipt],
-    digest: Digest,
-) -> impl Iterator<Item = Digest> + '_ {
-    let roots = receipts.iter().flat_map(|receipt| &receipt.roots);
-    roots.filter(move |held| held.digest == digest).filter_map(|held| held.rewritten)
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use types::lock::Lock;
+    use types::site::Site;
+    use types::{Digest, Reference};
+
+    use super::*;
+
+    /// What the rules in CEL and Rego compute with the list.
+    fn admits(allowed: &AllowedImages, image: &str) -> bool {
+        let Some(rest) = image.strip_prefix(&allowed.site) else { return false };
+        let (named, digest) = rest.split_once('@').map_or((rest, None), |(a, b)| (a, Some(b)));
+        let (path, tag) = named.split_once(':').map_or((named, None), |(a, b)| (a, Some(b)));
+        let version = digest.or(tag).unwrap_or("latest");
+        allowed.images.get(path).is_some_and(|versions| versions.contains(version))
+    }
+
+    #[test]
+    fn the_list_admits_what_the_site_holds_and_nothing_else() {
+        let digest = |n: u8| Digest::from_bytes([n; 32]);
+        let manifest = |n: u8, platform: &str| {
+            format!("{{digest: '{}', size: 1, mediaType: m{platform}}}", digest(n))
+        };
+        let image = |name: &str, n: u8| {
+            format!(
+                "- reference: {name}\n  digest: {}\n  mediaType: i\n  size: 1\n  platforms: []\n  \
+                 manifests: [{}, {}]\n  seen: [{{by: gantry.yaml}}]\n",
+                digest(n),
+                manifest(n + 1, ", platform: linux/amd64"),
+                // An attestation.
+                manifest(n + 2, ""),
+            )
+        };
+        let pinned = format!("quay.io/pinned/app:2@{}", digest(21));
+        let text = format!(
+            "version: 1\nname: l\nplatforms: []\nimages:\n{}{}{}",
+            image("docker.io/library/nginx:latest", 1),
+            image(&pinned, 21),
+            image("ghcr.io/org/app:1", 11),
+        );
+        let lock = Lock::parse("gantry.lock", &text).unwrap();
+        let site =
+            Site::parse("site.yaml", "version: 1\nregistry: {url: 'site:5000/ai'}\n").unwrap();
+        let content = SiteContent::new(&[lock], &[], &site.registry).unwrap();
+        let allowed = AllowedImages::new(&content, AdmittedVersions::TagsAndDigests).unwrap();
+        let by_digest = AllowedImages::new(&content, AdmittedVersions::Digests).unwrap();
+
+        let mut checked = 0;
+        for repository in ["library/nginx", "pinned/app", "org/app", "other/app"] {
+            for tag in ["", ":latest", ":1", ":2", ":9"] {
+                for pin in [0, 1, 2, 3, 11, 12, 13, 21, 22, 23, 99] {
+                    let pin = if pin == 0 { String::new() } else { format!("@{}", digest(pin)) };
+                    let text = format!("site:5000/ai/{repository}{tag}{pin}");
+                    let reference: Reference = text.parse().unwrap();
+                    let is_locked = content.is_locked(&reference);
+                    assert_eq!(admits(&allowed, &text), is_locked, "{text}");
+                    let is_pinned = reference.digest().is_some();
+                    assert_eq!(admits(&by_digest, &text), is_locked && is_pinned, "{text}");
+                    checked += usize::from(is_locked);
+                }
+            }
+        }
+        assert!(checked > 10, "{checked}");
+    }
 }

@@ -8,7 +8,7 @@ use types::destination::ModelDestination;
 use types::site::{ModelTarget, Site};
 
 use crate::allowed_flow::AllowedFlow;
-use crate::coverage::{PolicyGap, PolicyGapKind};
+use crate::gap::{PolicyGap, PolicyGapKind};
 use crate::name::NAME_LABEL;
 use crate::{AllowedNamespace, Namespace, Result};
 

@@ -11,6 +11,7 @@
 mod allowed_flow;
 mod allowed_images;
 mod error;
+mod gap;
 mod manifest;
 mod name;
 
@@ -21,5 +22,6 @@ pub mod images;
 pub use allowed_flow::{AllowedFlow, AllowedNamespace, TransportProtocol};
 pub use allowed_images::{AdmittedVersions, AllowedImages};
 pub use error::{Error, Result};
+pub use gap::{PolicyGap, PolicyGapKind};
 pub use manifest::format_manifests;
 pub use name::{Namespace, NamespaceLabel, NamespaceScope};

@@ -250,6 +250,7 @@ impl Error {
                     | net::Error::Tls { .. }
                     | net::Error::Untrusted { .. }
                     | net::Error::Credentials { .. }
+                    | net::Error::Setup { .. }
                     | net::Error::Request { unreachable: true, .. }
             ),
             Self::Store(_)

@@ -24,6 +24,7 @@ pub mod own_image;
 mod receive;
 pub mod scratch;
 mod similar_names;
+pub mod site_registry;
 mod tarball;
 
 pub use error::{Error, Result};

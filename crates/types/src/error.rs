@@ -37,6 +37,19 @@ pub enum Error {
         /// How to give them different names.
         hint: String,
     },
+    /// The runtimes of nodes do not take the site's registry for a registry.
+    #[error(
+        "nodes read {target} as {read}: {registry:?} has neither a dot nor a port, so it is taken \
+         for a repository of docker.io; write the registry with its domain or port in site.yaml"
+    )]
+    NotAHost {
+        /// The site's registry.
+        registry: String,
+        /// The name of an image at the site.
+        target: String,
+        /// The name that a node's runtime reads it as.
+        read: String,
+    },
 }
 
 /// `Result` with this crate's [`Error`].

@@ -57,6 +57,12 @@ impl RegistryPrefix {
         &self.registry
     }
 
+    /// Whether a reference is the name of something below this prefix.
+    pub fn contains(&self, reference: &Reference) -> bool {
+        let name = reference.name();
+        name.strip_prefix(&self.to_string()).is_some_and(|rest| rest.starts_with('/'))
+    }
+
     /// The name that `reference` gets in this registry. Tag and digest stay as they are.
     pub fn site_reference(&self, naming: NamingRule, reference: &Reference) -> Result<Reference> {
         let repository = reference.repository();
@@ -120,6 +126,18 @@ impl RegistryPrefix {
             _ => false,
         }
     }
+}
+
+/// Requires that container runtimes read a name at the site as it is written. They read `registry/x` as
+/// `docker.io/registry/x`, since it has neither a dot nor a port: a policy that compares names would
+/// admit images from the internet then, and a webhook would write such names.
+pub fn require_read_back(target: &Reference) -> Result<()> {
+    let name = target.name();
+    let read: Reference = name.parse()?;
+    if read.name() == name {
+        return Ok(());
+    }
+    Err(Error::NotAHost { registry: target.registry().to_owned(), read: read.name(), target: name })
 }
 
 impl FromStr for RegistryPrefix {

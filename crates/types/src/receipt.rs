@@ -51,6 +51,11 @@ impl Receipt {
         Self { version: VERSION, target, roots, blobs }
     }
 
+    /// Whether the target holds this root: it has the name, with the digest that the source has.
+    pub fn holds(&self, name: &Reference, digest: &Digest) -> bool {
+        self.roots.iter().any(|root| root.name == *name && root.digest == *digest)
+    }
+
     /// The receipt as JSON, the same for the same content.
     pub fn to_json(&self) -> Result<String> {
         let mut text = serde_json::to_string_pretty(self).map_err(|cause| Error::Document {

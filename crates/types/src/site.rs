@@ -2,13 +2,13 @@
 //! `deploy`, `check` and `audit` read it.
 
 use std::num::NonZeroU16;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::destination::ModelDestination;
-use crate::naming::{NamingRule, RegistryPrefix};
-use crate::{ByteSize, Error, Result, yaml};
+use crate::naming::{self, NamingRule, RegistryPrefix};
+use crate::{ByteSize, Error, Reference, Result, own_image, yaml};
 
 /// A whole `site.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -221,10 +221,44 @@ impl ModelTarget {
     }
 }
 
+/// The folder to which the paths in a site.yaml are relative; `.` for a bare file name.
+pub fn site_folder(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
 impl RegistryTarget {
     /// The registry and the path in it.
     pub fn parse_prefix(&self) -> Result<RegistryPrefix> {
         self.url.parse()
+    }
+
+    /// A registry of which only the address is known, as it is given on the command line.
+    pub fn from_prefix(prefix: &RegistryPrefix, naming: NamingRule) -> Self {
+        Self { url: prefix.to_string(), naming, ca: None, plain_http: false, pull_secret: None }
+    }
+
+    /// The registry with its paths as the process reads them: in site.yaml they are relative to the
+    /// folder of that file.
+    #[must_use]
+    pub fn with_paths_below(&self, folder: &Path) -> Self {
+        Self { ca: self.ca.as_ref().map(|path| folder.join(path)), ..self.clone() }
+    }
+
+    /// The name that a reference gets in this registry. Tag and digest stay.
+    pub fn site_reference(&self, source: &Reference) -> Result<Reference> {
+        self.parse_prefix()?.site_reference(self.naming, source)
+    }
+
+    /// The name of Gantry's own image in this registry, for the pods that Gantry starts.
+    pub fn own_image(&self) -> Result<Reference> {
+        self.site_reference(&own_image::image_reference()?)
+    }
+
+    /// Requires that nodes can be told to pull from this registry: that they read its name as that
+    /// of a registry.
+    pub fn require_pullable(&self) -> Result<()> {
+        // Any name will do; that of Gantry's own image is always valid.
+        naming::require_read_back(&self.own_image()?)
     }
 }
 
@@ -232,6 +266,18 @@ impl RegistryTarget {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn paths_are_relative_to_the_sites_file() {
+        for (file, ca) in
+            [("site.yaml", "./ca.pem"), ("/etc/gantry/site.yaml", "/etc/gantry/ca.pem")]
+        {
+            let text = "version: 1\nregistry: {url: r:5000, ca: ca.pem}\n";
+            let registry = Site::parse(file, text).unwrap().registry;
+            let resolved = registry.with_paths_below(site_folder(Path::new(file)));
+            assert_eq!(resolved.ca, Some(PathBuf::from(ca)));
+        }
+    }
 
     #[test]
     fn a_site_is_read_and_its_mistakes_are_named() {

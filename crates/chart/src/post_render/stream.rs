@@ -1,15 +1,16 @@
 //! Moves the images of a rendered stream.
 
 use types::Reference;
+use types::site_content::SiteContent;
 
 use super::mentions;
 use crate::edit::rewrite::{ReplacedWord, TextReplacement, rewrite_document};
 use crate::find::PartRole;
 use crate::manifest::Manifests;
 use crate::proof::expected_changes::ExpectedChanges;
-use crate::proof::locked_images::{LockedImages, list_unlocked_images};
 use crate::proof::prove::prove_relocation;
 use crate::proof::relocation_proof::RelocationProof;
+use crate::proof::unlocked_images::list_unlocked_images;
 use crate::taint::image_move::ImageMove;
 use crate::taint::indexed_render::IndexedRender;
 use crate::target::RelocationTarget;
@@ -36,7 +37,7 @@ pub fn post_render_with_rules(
     stream: &str,
     target: &RelocationTarget,
     rules: &OperatorRules,
-    locked: Option<&LockedImages>,
+    locked: Option<&SiteContent>,
 ) -> Result<PostRenderedStream> {
     let before = IndexedRender::new(Manifests::read(stream).require_readable()?);
     let mut edited = stream.to_owned();
@@ -162,6 +163,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use base64::Engine as _;
     use types::naming::NamingRule;
+    use types::site::RegistryTarget;
 
     use super::*;
     use crate::proof::relocation_proof::ProofVerdict;
@@ -312,7 +314,9 @@ data:
     #[test]
     fn what_the_lock_does_not_have_and_what_operators_pull_is_named() {
         let stream = "kind: Pod\nmetadata: {name: p}\nspec: {containers: [{image: 'q.io/a/b:1'}, {image: 'site:5000/ai/x:1'}]}\n";
-        let none = LockedImages::default();
+        let registry =
+            RegistryTarget::from_prefix(&"site:5000/ai".parse().unwrap(), NamingRule::Path);
+        let none = SiteContent::new(&[], &[], &registry).unwrap();
         let after =
             post_render_with_rules(stream, &site_target(), OperatorRules::builtin(), Some(&none))
                 .unwrap();

@@ -5,7 +5,7 @@ use serde::Serialize;
 use types::Reference;
 
 use super::compiled_in::CompiledInImage;
-use super::locked_images::UnlockedImage;
+use super::unlocked_images::UnlockedImage;
 use crate::find::{
     BrokenImageField, Confidence, FoundImage, ImageScan, LocationKind, ManifestLocation,
 };

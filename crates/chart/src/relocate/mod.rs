@@ -41,8 +41,8 @@ pub use relocation::{RelocatedValue, Relocation};
 pub use run::relocate;
 
 pub use crate::proof::compiled_in::CompiledInImage;
-pub use crate::proof::locked_images::{LockedImages, UnlockedImage};
 pub use crate::proof::relocation_proof::{
     ForeignReference, MovedImage, ProofVerdict, RelocationProof, UnexpectedChange, UnmovedImage,
 };
+pub use crate::proof::unlocked_images::UnlockedImage;
 pub use crate::target::RelocationTarget;

@@ -18,7 +18,8 @@ impl Relocator<'_> {
         let mut chosen: Vec<Option<DocumentPath>> = Vec::new();
         for compiled in &self.learnt.operator_images {
             let found = &compiled.found;
-            let is_locked = self.known.options.locked.is_some_and(|l| l.contains(&found.reference));
+            let is_locked =
+                self.known.options.locked.is_some_and(|l| l.is_locked(&found.reference));
             let is_sure = found.confidence > Confidence::Possible || is_locked;
             let value = is_sure.then(|| self.find_value_for(found)).flatten();
             chosen.push(value.filter(|value| !chosen.contains(&Some(value.clone()))));

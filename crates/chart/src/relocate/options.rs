@@ -1,17 +1,18 @@
 //! What a relocation takes into account beside the chart and the site.
 
+use types::site_content::SiteContent;
+
 use super::pull_policies::PullPolicy;
 use crate::OperatorRules;
 use crate::overlay::OverlaySetting;
-use crate::proof::locked_images::LockedImages;
 
 /// What a relocation takes into account beside the chart and the site.
 #[derive(Debug, Clone, Copy)]
 pub struct RelocationOptions<'a> {
     /// The rules that know which images operators start without a manifest that names them.
     pub rules: &'a OperatorRules,
-    /// The images that the site will have. Without it, images are not checked against the lock.
-    pub locked: Option<&'a LockedImages>,
+    /// What the site will hold. Without it, images are not checked against the lock.
+    pub locked: Option<&'a SiteContent>,
     /// The pull policy that every image gets. Without it, the chart's own policies stay.
     pub pull_policy: Option<PullPolicy>,
     /// Values that every render already has and that the overlay includes: the switches of

@@ -14,8 +14,8 @@ use crate::image_names::is_part_of_reference;
 use crate::manifest::Manifests;
 use crate::overlay::{self, OverlayComments};
 use crate::path::DocumentPath;
-use crate::proof::locked_images::{UnlockedImage, list_unlocked_images};
 use crate::proof::relocation_proof::{RelocationProof, UnmovedImage};
+use crate::proof::unlocked_images::{UnlockedImage, list_unlocked_images};
 
 impl Relocator<'_> {
     /// The result, from the best attempt; without one, of a render in which nothing was moved.

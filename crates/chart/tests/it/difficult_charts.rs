@@ -4,11 +4,13 @@
 
 use crate::support::Written;
 use gantry_chart::relocate::{
-    LockedImages, ProofVerdict, PullPolicy, Relocation, RelocationOptions, RelocationTarget,
-    relocate,
+    ProofVerdict, PullPolicy, Relocation, RelocationOptions, RelocationTarget, relocate,
 };
 use gantry_chart::{OperatorRules, values};
 use serde_json::json;
+use types::lock::Lock;
+use types::site::RegistryTarget;
+use types::site_content::SiteContent;
 
 fn target(pull_secret: Option<&str>) -> RelocationTarget {
     RelocationTarget {
@@ -16,6 +18,22 @@ fn target(pull_secret: Option<&str>) -> RelocationTarget {
         naming: types::naming::NamingRule::Path,
         pull_secret: pull_secret.map(str::to_owned),
     }
+}
+
+/// What the site holds when these images are locked.
+fn content(images: &[&str]) -> SiteContent {
+    let mut text = "version: 1\nname: l\nplatforms: []\nimages:\n".to_owned();
+    for image in images {
+        let digest = "ab".repeat(32);
+        text.push_str(&format!(
+            "- {{reference: '{image}', digest: 'sha256:{digest}', mediaType: m, size: 1, platforms: [], \
+             manifests: [], seen: []}}\n"
+        ));
+    }
+    let lock = Lock::parse("gantry.lock", &text).unwrap();
+    let target = target(None);
+    let registry = RegistryTarget::from_prefix(&target.prefix, target.naming);
+    SiteContent::new(&[lock], &[], &registry).unwrap()
 }
 
 /// Relocates a chart made of these files; also returns what helm renders with the overlay.
@@ -224,10 +242,8 @@ fn images_that_an_operator_might_start_are_chosen_where_the_lock_has_them() {
     let rule = "operators:\n- name: runtimes\n  when: {container: org/one}\n  images: ['ghcr.io/ai/llama.cpp:s', \
         'vllm/vllm-openai:v1']\n  values: [runtimes.llamacpp, runtimes.vllm]\n  sure: possible\n  why: Built in.\n";
     let rules = OperatorRules::read("rules", rule).unwrap();
-    let digest = types::Digest::from_hex(&"ab".repeat(32)).unwrap();
     let images = ["ghcr.io/org/one:1", "ghcr.io/ai/llama.cpp:s", "docker.io/vllm/vllm-openai:v1"];
-    let locked: LockedImages =
-        images.iter().map(|image| (image.parse().unwrap(), digest)).collect();
+    let locked = content(&images);
     let files = [CHART, ("values.yaml", values), (POD.0, operator)];
 
     let options =
@@ -243,12 +259,8 @@ fn images_that_an_operator_might_start_are_chosen_where_the_lock_has_them() {
 
 #[test]
 fn an_image_with_another_tag_than_the_lock_s_is_not_proven() {
-    let digest = types::Digest::from_hex(&"ab".repeat(32)).unwrap();
-    let lock = |images: &[&str]| -> LockedImages {
-        images.iter().map(|image| (image.parse().unwrap(), digest)).collect()
-    };
-    let all = lock(&["ghcr.io/org/one:1", "ghcr.io/org/two:2"]);
-    let older = lock(&["ghcr.io/org/one:1", "ghcr.io/org/two:1"]);
+    let all = content(&["ghcr.io/org/one:1", "ghcr.io/org/two:2"]);
+    let older = content(&["ghcr.io/org/one:1", "ghcr.io/org/two:1"]);
     let files = [CHART, VALUES, POD];
 
     let with = |locked| RelocationOptions { locked: Some(locked), ..RelocationOptions::default() };

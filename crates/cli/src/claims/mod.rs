@@ -193,11 +193,8 @@ impl SeederSession<'_> {
 
 /// Gantry's own image, under its name in the site's registry.
 pub(crate) fn build_site_image(site: &Site) -> Result<SeederImage> {
-    let prefix = site.registry.parse_prefix()?;
-    let reference =
-        prefix.site_reference(site.registry.naming, &types::own_image::image_reference()?)?;
     Ok(SeederImage {
-        reference: reference.to_string(),
+        reference: site.registry.own_image()?.to_string(),
         pull_secret: site.registry.pull_secret.clone(),
         node_selector: Vec::new(),
     })

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use land::claim::ModelRegistry;
 use land::models::ModelPlan;
+use remote::site_registry::read_ca;
 use store::Source;
 use types::naming::{NamingRule, RegistryPrefix};
 use types::site::Site;
@@ -79,19 +80,7 @@ fn use_site_registry(
 ) -> Result<ModelRegistry> {
     let registry = &site.registry;
     let prefix = registry.parse_prefix()?;
-    let ca = match &registry.ca {
-        Some(path) => {
-            let path = folder.join(path);
-            let pem = std::fs::read_to_string(&path).map_err(|cause| {
-                CommandError::usage_error(format!(
-                    "cannot read the registry's CA file {}: {cause}",
-                    path.display()
-                ))
-            })?;
-            Some(pem)
-        }
-        None => None,
-    };
+    let ca = read_ca(&registry.with_paths_below(folder))?;
     let scheme = if registry.plain_http { "http" } else { "https" };
     let host = prefix.registry().to_owned();
     let url = format!("{scheme}://{host}");

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chart::relocate::{LockedImages, RelocationTarget};
+use chart::relocate::RelocationTarget;
 use clap::builder::BoolishValueParser;
 use cluster::Cluster;
 use deploy::release::{
@@ -16,9 +16,11 @@ use deploy::release::{
 use net::Credentials;
 use remote::helm;
 use remote::scratch::ScratchFolder;
+use remote::site_registry::read_ca;
 use serde::Serialize;
 use types::input::Input;
-use types::site::Site;
+use types::site::{Site, site_folder};
+use types::site_content::SiteContent;
 
 use crate::clusters::{self, ClusterArgs};
 use crate::context::CommandContext;
@@ -128,12 +130,8 @@ pub(crate) fn run(context: &CommandContext, args: &DeployArgs) -> Result<()> {
     let work = DeployRun {
         context,
         args,
-        target: RelocationTarget {
-            prefix: site.registry.parse_prefix()?,
-            naming: site.registry.naming,
-            pull_secret: site.registry.pull_secret.clone(),
-        },
-        locked: LockedImages::from(&lock),
+        target: RelocationTarget::from_registry(&site.registry)?,
+        locked: SiteContent::new(std::slice::from_ref(&lock), &[], &site.registry)?,
         input,
         site,
         objects,
@@ -148,7 +146,7 @@ struct DeployRun<'a> {
     input: Input,
     site: Site,
     target: RelocationTarget,
-    locked: LockedImages,
+    locked: SiteContent,
     objects: SiteObjects,
 }
 
@@ -372,25 +370,7 @@ impl DeployRun<'_> {
 fn read_site_objects(args: &DeployArgs, site: &Site) -> Result<SiteObjects> {
     let registry = &site.registry;
     let pull_secret = releases::find_pull_secret(site, &choose_credentials(args))?;
-    let ca = match &registry.ca {
-        None => None,
-        Some(file) => {
-            let file = releases::parent_folder(&args.site).join(file);
-            let text = std::fs::read_to_string(&file).map_err(|cause| {
-                CommandError::usage_error(format!(
-                    "registry.ca: cannot read {}: {cause}",
-                    file.display()
-                ))
-            })?;
-            if !text.contains("-----BEGIN CERTIFICATE-----") {
-                return Err(CommandError::usage_error(format!(
-                    "registry.ca: {} is not a PEM file with a certificate",
-                    file.display()
-                )));
-            }
-            Some(text)
-        }
-    };
+    let ca = read_ca(&registry.with_paths_below(site_folder(&args.site)))?;
     let missing =
         if args.create_namespace { MissingNamespace::Create } else { MissingNamespace::Refuse };
     Ok(SiteObjects { pull_secret, ca, pod_security: args.pod_security.clone(), missing })

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use land::{LoadFailureKind, LoadOptions, LoadOutcome, LoadTarget};
+use net::Credentials;
 use remote::oci::{RegistrySink, SparsePolicy};
+use remote::site_registry::RegistryConnection;
 use serde::Serialize;
 use store::{Source, Store};
 use types::naming::{NamingRule, RegistryPrefix};
 use types::receipt::{Receipt, ReceiptRoot};
-use types::site::Site;
+use types::site::{RegistryTarget, Site, site_folder};
 use types::{ByteSize, Root, lock};
 
 use crate::context::CommandContext;
@@ -129,11 +131,11 @@ pub(crate) fn run(context: &CommandContext, args: &LoadArgs) -> Result<()> {
     let progress = context.ui.start_progress("load");
     let outcome = match &target {
         LoadTarget::Registry(prefix) => {
-            let settings = LoadRegistrySettings::new(args, site.as_ref(), prefix);
+            let registry = choose_registry(args, site.as_ref(), prefix);
             load_into_registry(
                 context,
                 args,
-                &settings,
+                (&registry, prefix),
                 Arc::clone(&source),
                 roots,
                 progress.clone(),
@@ -196,71 +198,54 @@ fn find_load_failure(summary: &LoadSummary) -> Option<CommandError> {
     Some(error.with_hint("what was copied is kept; run the same command again to resume"))
 }
 
-/// How to connect to the registry, and how images are named there.
-struct LoadRegistrySettings {
-    prefix: RegistryPrefix,
-    naming: NamingRule,
-    ca: Vec<PathBuf>,
-    is_plain: bool,
-}
-
-impl LoadRegistrySettings {
-    fn new(args: &LoadArgs, site: Option<&Site>, prefix: &RegistryPrefix) -> Self {
-        match (site, &args.site) {
-            (Some(site), Some(file)) => {
-                let folder = file.parent().unwrap_or_else(|| Path::new("."));
-                Self {
-                    prefix: prefix.clone(),
-                    naming: site.registry.naming,
-                    ca: site.registry.ca.iter().map(|path| folder.join(path)).collect(),
-                    is_plain: site.registry.plain_http,
-                }
-            }
-            _ => Self {
-                prefix: prefix.clone(),
-                naming: args.naming.unwrap_or_default(),
-                ca: args.ca.iter().cloned().collect(),
-                is_plain: args.plain_http,
-            },
-        }
+/// The registry to load into: the site's, or the one of the command line.
+fn choose_registry(
+    args: &LoadArgs,
+    site: Option<&Site>,
+    prefix: &RegistryPrefix,
+) -> RegistryTarget {
+    match (site, &args.site) {
+        (Some(site), Some(file)) => site.registry.with_paths_below(site_folder(file)),
+        _ => RegistryTarget {
+            ca: args.ca.clone(),
+            plain_http: args.plain_http,
+            ..RegistryTarget::from_prefix(prefix, args.naming.unwrap_or_default())
+        },
     }
 }
 
 fn load_into_registry(
     context: &CommandContext,
     args: &LoadArgs,
-    settings: &LoadRegistrySettings,
+    (registry, prefix): (&RegistryTarget, &RegistryPrefix),
     source: Arc<dyn Source>,
     roots: Vec<Root>,
     progress: Arc<ui::ProgressMeter>,
 ) -> Result<(LoadSummary, Option<Receipt>)> {
-    let targets =
-        settings.prefix.site_references(settings.naming, roots.iter().map(|root| &root.name))?;
+    let targets = prefix.site_references(registry.naming, roots.iter().map(|root| &root.name))?;
     let name_of =
         |root: &Root| targets.get(&root.name).map(ToString::to_string).unwrap_or_default();
     if args.dry_run {
         let rows =
             roots.iter().map(|root| describe_root(root, name_of(root), "planned", None)).collect();
-        let target = settings.prefix.to_string();
+        let target = prefix.to_string();
         return Ok((summarize_dry_run(target, rows), None));
     }
-    let client = context.build_client(Some(usize::from(args.concurrency)), &settings.ca)?;
-    let mut config = context.config.clone();
-    let host = settings.prefix.registry().to_owned();
-    if settings.is_plain {
-        config.plain_http.push(host);
-    } else if !settings.ca.is_empty() {
-        // Loopback registries default to plain HTTP; one with a CA uses TLS.
-        config.mirrors.entry(host.clone()).or_insert_with(|| format!("https://{host}"));
-    }
-    let mirrors = net::Mirrors::new(&config.mirrors, &config.plain_http)?;
+    let concurrency = Some(usize::from(args.concurrency));
+    let credentials = Credentials::from_system();
+    let opened = RegistryConnection::new(&context.config, registry, credentials, concurrency)?;
     let policy = match args.sparse {
         SparseHandling::Auto => SparsePolicy::Auto,
         SparseHandling::Keep => SparsePolicy::Keep,
         SparseHandling::Rewrite => SparsePolicy::Rewrite,
     };
-    let push =
-        Arc::new(RegistrySink::new(&client, &mirrors, &settings.prefix, targets.clone(), policy));
+    let push = Arc::new(RegistrySink::new(
+        &opened.client,
+        &opened.mirrors,
+        prefix,
+        targets.clone(),
+        policy,
+    ));
     let options = LoadOptions { concurrency: usize::from(args.concurrency) };
     let report = environment::block_on(async {
         // One request first: a wrong credential or address is one error then, not one for each image.
@@ -278,7 +263,7 @@ fn load_into_registry(
             one.name, one.to, one.from
         ));
     }
-    let mut summary = summarize_load(&settings.prefix.to_string(), &report, name_of);
+    let mut summary = summarize_load(&prefix.to_string(), &report, name_of);
     for row in &mut summary.roots {
         row.rewritten =
             rewritten.iter().find(|one| one.name.to_string() == row.name).map(|one| one.to);
@@ -295,7 +280,7 @@ fn load_into_registry(
         })
         .collect();
     let blobs = report.blobs.iter().map(lock::Blob::from).collect();
-    Ok((summary, Some(Receipt::new(settings.prefix.to_string(), held, blobs))))
+    Ok((summary, Some(Receipt::new(prefix.to_string(), held, blobs))))
 }
 
 fn load_into_store(

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 
 use chart::OperatorRules;
 use chart::post_render::{self, PostRenderedStream};
-use chart::relocate::{LockedImages, ProofVerdict, RelocationProof, RelocationTarget};
+use chart::relocate::{ProofVerdict, RelocationProof, RelocationTarget};
 use chart::wiring::PatchFile;
 use types::naming::{NamingRule, RegistryPrefix};
+use types::site::RegistryTarget;
+use types::site_content::SiteContent;
 
 use crate::context::CommandContext;
 use crate::environment;
@@ -86,14 +88,15 @@ pub(crate) fn run(context: &CommandContext, args: &PostRenderArgs) -> Result<()>
 }
 
 fn move_images(context: &CommandContext, args: &PostRenderArgs) -> Result<String> {
-    let target = read_target(args)?;
+    let registry = read_registry(args)?;
+    let target = RelocationTarget::from_registry(&registry)?;
     let lock = match &args.lock {
         Some(path) => Some(environment::read_lock_at(path)?),
         None => environment::read_optional_lock(context)?,
     };
     // With a lock, an image that is not in it is refused even if it could be moved: the site does not
     // have it.
-    let locked = lock.as_ref().map(LockedImages::from);
+    let locked = lock.map(|lock| SiteContent::new(&[lock], &[], &registry)).transpose()?;
     let rules = match environment::read_optional_input(context)? {
         Some(input) => OperatorRules::from_input(&input),
         None => OperatorRules::builtin().clone(),
@@ -133,21 +136,13 @@ fn apply_patches(path: &Path, stream: &str) -> Result<String> {
         .map_err(|error| CommandError::new(ErrorKind::Integrity, error.to_string()))
 }
 
-fn read_target(args: &PostRenderArgs) -> Result<RelocationTarget> {
+/// The site's registry, from the site file or the command line.
+fn read_registry(args: &PostRenderArgs) -> Result<RegistryTarget> {
     match (&args.site, &args.to) {
-        (Some(path), _) => {
-            let registry = environment::read_site(path)?.registry;
-            Ok(RelocationTarget {
-                prefix: registry.parse_prefix()?,
-                naming: registry.naming,
-                pull_secret: registry.pull_secret,
-            })
+        (Some(path), _) => Ok(environment::read_site(path)?.registry),
+        (None, Some(prefix)) => {
+            Ok(RegistryTarget::from_prefix(prefix, args.naming.unwrap_or_default()))
         }
-        (None, Some(prefix)) => Ok(RelocationTarget {
-            prefix: prefix.clone(),
-            naming: args.naming.unwrap_or_default(),
-            pull_secret: None,
-        }),
         (None, None) => {
             Err(CommandError::usage_error("name the site: --site FILE or --to REGISTRY"))
         }

@@ -8,13 +8,14 @@ use chart::RelocationPage;
 use chart::mirrors::RegistryScheme;
 use chart::offline;
 use chart::phone_home::PhoneHomeFinding;
-use chart::relocate::{self, LockedImages, ProofVerdict, PullPolicy, RelocationTarget};
+use chart::relocate::{self, ProofVerdict, PullPolicy, RelocationTarget};
 use chart::report::{LeftoverKind, RelocationReport};
 use chart::wiring::{self, OfflineWiring};
 use serde::Serialize;
 use types::naming::{NamingRule, RegistryPrefix};
 use types::own_image;
 use types::site::RegistryTarget;
+use types::site_content::SiteContent;
 
 use crate::charts::{self, RenderArgs};
 use crate::context::CommandContext;
@@ -116,14 +117,16 @@ struct RelocateSummary {
 pub(crate) fn run(context: &CommandContext, args: &RelocateArgs) -> Result<()> {
     environment::exit_when_stopped()?;
     let registry = read_registry(args)?;
-    let target = build_target(&registry)?;
+    let target = RelocationTarget::from_registry(&registry)?;
     let source = match charts::parse_chart_sources(&args.chart)?.as_slice() {
         [source] => source.clone(),
         _ => return Err(CommandError::usage_error("give exactly one chart")),
     };
     check_output_paths(args)?;
     let inside = OfflineRules::new(environment::read_optional_input(context)?.as_ref(), &target);
-    let locked = environment::read_optional_lock(context)?.map(|lock| LockedImages::from(&lock));
+    let locked = environment::read_optional_lock(context)?
+        .map(|lock| SiteContent::new(&[lock], &[], &registry))
+        .transpose()?;
     let chart = args.render.to_input_chart(source, &[])?;
     let mut release = charts::open_chart(context, &chart, &[])?;
 
@@ -190,25 +193,13 @@ pub(crate) fn run(context: &CommandContext, args: &RelocateArgs) -> Result<()> {
 fn read_registry(args: &RelocateArgs) -> Result<RegistryTarget> {
     match (&args.site, &args.to) {
         (Some(path), _) => Ok(environment::read_site(path)?.registry),
-        (None, Some(prefix)) => Ok(RegistryTarget {
-            url: prefix.to_string(),
-            naming: args.naming.unwrap_or_default(),
-            ca: None,
-            plain_http: false,
-            pull_secret: None,
-        }),
+        (None, Some(prefix)) => {
+            Ok(RegistryTarget::from_prefix(prefix, args.naming.unwrap_or_default()))
+        }
         (None, None) => {
             Err(CommandError::usage_error("name the site: --site FILE or --to REGISTRY"))
         }
     }
-}
-
-fn build_target(registry: &RegistryTarget) -> Result<RelocationTarget> {
-    Ok(RelocationTarget {
-        prefix: registry.parse_prefix()?,
-        naming: registry.naming,
-        pull_secret: registry.pull_secret.clone(),
-    })
 }
 
 /// What the site offers to runtimes (models, CA, services). With `--to`, only the registry's host is

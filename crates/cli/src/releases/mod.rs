@@ -164,5 +164,5 @@ pub(crate) fn open_helm(cluster: &Cluster, args: &ClusterArgs) -> Result<HelmCli
 
 /// The parent folder of a file; `.` for a bare file name.
 pub(crate) fn parent_folder(file: &Path) -> &Path {
-    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+    types::site::site_folder(file)
 }

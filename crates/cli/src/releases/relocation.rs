@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use chart::manifest::Manifests;
 use chart::mirrors::RegistryScheme;
-use chart::relocate::{self, LockedImages, ProofVerdict, RelocationTarget};
+use chart::relocate::{self, ProofVerdict, RelocationTarget};
 use chart::report::{LeftoverKind, RelocationReport};
 use chart::wiring::{self, OfflineWiring};
 use clap::ValueEnum;
@@ -17,6 +17,7 @@ use remote::helm::{self, PostRenderer, ReleaseInstall};
 use remote::scratch::ScratchFolder;
 use resolve::OpenedChart;
 use types::site::Site;
+use types::site_content::SiteContent;
 
 use super::SelectedRelease;
 use crate::commands::post_render;
@@ -46,7 +47,7 @@ pub(crate) struct ReleaseRelocator<'a> {
     /// The path of the site file, which the post-renderer reads again.
     pub(crate) site_file: &'a Path,
     pub(crate) target: &'a RelocationTarget,
-    pub(crate) locked: &'a LockedImages,
+    pub(crate) locked: &'a SiteContent,
     pub(crate) inside: &'a OfflineRules,
     pub(crate) binary: helm::HelmBinary,
     /// Whether helm passes hooks to post-renderers, as helm 4 does.

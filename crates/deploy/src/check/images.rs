@@ -1,14 +1,16 @@
 //! Check `images`: every locked image is in the site's registry under its name, with its digest.
 //! Some registries refuse a sparse index (one without all of its manifests), so that `load` had to
-//! write a new one with another digest; such an index is accepted if it has only locked manifests.
+//! write a new one with another digest; such an index is accepted if it has exactly the locked
+//! manifests.
 
 use futures::StreamExt as _;
 use remote::oci::RegistryClient;
-use types::lock::LockedImage;
-use types::{Digest, Reference};
+use types::Digest;
+use types::rewritten_index::IndexCoverage;
+use types::site_content::SiteRoot;
 
 use super::registry::skip_without_site;
-use super::{CheckFinding, CheckName, CheckSubject, SiteRegistry};
+use super::{CheckFinding, CheckName, CheckSubject};
 
 /// Concurrent requests: most of their time is waiting.
 const AT_ONCE: usize = 8;
@@ -17,11 +19,11 @@ const AT_ONCE: usize = 8;
 pub(super) enum RegistryImageStatus {
     /// With its locked digest.
     Same,
-    /// As a rewritten index that has only locked manifests.
+    /// As a rewritten index that has exactly the locked manifests.
     Rewritten,
     /// The name does not exist.
     Missing,
-    /// The manifest of a locked platform is missing.
+    /// A locked manifest is missing, in the registry or in a rewritten index.
     Partial(Digest),
     /// The name refers to something else.
     Other(Digest),
@@ -42,15 +44,24 @@ pub(super) async fn check_images(subject: &CheckSubject) -> Vec<CheckFinding> {
             "there is no gantry.lock",
         )];
     };
+    let content = match registry.content(lock) {
+        Ok(content) => content,
+        Err(error) => {
+            return vec![
+                CheckFinding::failed(CheckName::Images, place, what)
+                    .with_reason(error.to_string(), "correct registry: in site.yaml"),
+            ];
+        }
+    };
     let reader = registry.reader();
-    let asked =
-        futures::stream::iter(&lock.images).map(|image| check_image(registry, &reader, image));
+    let images: Vec<&SiteRoot> = content.images().collect();
+    let asked = futures::stream::iter(&images).map(|image| check_image(&place, &reader, image));
     let answers: Vec<Result<bool, CheckFinding>> = asked.buffered(AT_ONCE).collect().await;
     let rewritten = answers.iter().filter(|answer| matches!(answer, Ok(true))).count();
     let there = answers.iter().filter(|answer| answer.is_ok()).count();
     let mut findings = Vec::new();
     if there > 0 {
-        let all = lock.images.len();
+        let all = images.len();
         let again = match rewritten {
             0 => String::new(),
             some => {
@@ -68,20 +79,13 @@ pub(super) async fn check_images(subject: &CheckSubject) -> Vec<CheckFinding> {
 
 /// Checks one image. Returns whether its index was rewritten, or the finding of what is wrong.
 async fn check_image(
-    registry: &SiteRegistry,
+    place: &str,
     reader: &RegistryClient,
-    image: &LockedImage,
+    image: &SiteRoot,
 ) -> Result<bool, CheckFinding> {
-    let name = registry.target_reference(&image.reference);
     let load = "load it: gantry load BUNDLE_FILE… --site site.yaml";
-    let place = registry.prefix.to_string();
-    let failed = |what: String| CheckFinding::failed(CheckName::Images, place.as_str(), what);
-    let target = name.map_err(|error| {
-        failed(image.reference.to_string())
-            .with_reason(error.to_string(), "correct naming: in site.yaml")
-    })?;
-    let failed = || failed(target.to_string());
-    match find_image_status(reader, image, &target).await {
+    let failed = || CheckFinding::failed(CheckName::Images, place, image.target().to_string());
+    match find_image_status(reader, image).await {
         Ok(RegistryImageStatus::Same) => Ok(false),
         Ok(RegistryImageStatus::Rewritten) => Ok(true),
         Ok(RegistryImageStatus::Missing) => Err(failed().with_reason("the registry does not have it", load)),
@@ -91,7 +95,7 @@ async fn check_image(
         )),
         Ok(RegistryImageStatus::Other(digest)) => Err(failed()
             .with_reason(
-                format!("the registry has {digest} under this name, but the locked digest is {}", image.digest),
+                format!("the registry has {digest} under this name, but the locked digest is {}", image.digest()),
                 "somebody pushed another image there: load the locked one again, and find out who has write access",
             )
             .with_wrong_digest()),
@@ -105,12 +109,12 @@ async fn check_image(
     }
 }
 
-/// Finds out how the registry has an image under the name `target`.
+/// Finds out how the registry has an image under its name at the site.
 pub(super) async fn find_image_status(
     reader: &RegistryClient,
-    image: &LockedImage,
-    target: &Reference,
+    image: &SiteRoot,
 ) -> remote::Result<RegistryImageStatus> {
+    let target = image.target();
     let Some(digest) = (match reader.find_digest(target).await? {
         Some(digest) => Some(digest),
         // The header Docker-Content-Digest is optional (distribution-spec, "Pulling manifests"):
@@ -121,35 +125,28 @@ pub(super) async fn find_image_status(
     };
     // The rewritten index is recognised by its children and not by a receipt: the check also works
     // for images that another tool copied.
-    let standing = if digest == image.digest {
+    let standing = if digest == image.digest() {
         RegistryImageStatus::Same
-    } else if is_index_of_locked_manifests(reader, image, target).await? {
-        RegistryImageStatus::Rewritten
     } else {
-        return Ok(RegistryImageStatus::Other(digest));
+        let fetched = reader.find_manifest(target).await?;
+        match fetched.map(|fetched| image.compare_index(&fetched.manifest)) {
+            Some(IndexCoverage::Complete) => RegistryImageStatus::Rewritten,
+            // Nodes of the platform that is not in the index cannot pull it by its tag.
+            Some(IndexCoverage::Lacks(manifest)) => {
+                return Ok(RegistryImageStatus::Partial(manifest));
+            }
+            Some(IndexCoverage::Foreign) | None => return Ok(RegistryImageStatus::Other(digest)),
+        }
     };
     // An index may be there without its children: registries check that on push, but may later
     // delete manifests that have no tag.
-    for manifest in image.manifests.iter().filter(|manifest| manifest.digest != digest) {
-        let by_digest = target.with_digest(manifest.digest);
+    for manifest in image.manifests().into_iter().filter(|manifest| *manifest != digest) {
+        let by_digest = target.with_digest(manifest);
         if reader.find_digest(&by_digest).await?.is_none()
             && reader.find_manifest(&by_digest).await?.is_none()
         {
-            return Ok(RegistryImageStatus::Partial(manifest.digest));
+            return Ok(RegistryImageStatus::Partial(manifest));
         }
     }
     Ok(standing)
-}
-
-/// Whether a name refers to an index that has only locked manifests.
-pub(super) async fn is_index_of_locked_manifests(
-    reader: &RegistryClient,
-    image: &LockedImage,
-    target: &Reference,
-) -> remote::Result<bool> {
-    let Some(fetched) = reader.find_manifest(target).await? else { return Ok(false) };
-    let is_locked =
-        |digest: &Digest| image.manifests.iter().any(|manifest| manifest.digest == *digest);
-    let manifests = &fetched.manifest.manifests;
-    Ok(!manifests.is_empty() && manifests.iter().all(|child| is_locked(&child.digest)))
 }

@@ -126,7 +126,7 @@ pub(super) fn node_platform(node: &Node) -> Option<Platform> {
 
 /// Whether a locked image has a manifest for a platform.
 pub(super) fn has_platform(image: &LockedImage, platform: &Platform) -> bool {
-    image.manifests.iter().any(|manifest| {
+    image.platform_manifests().any(|manifest| {
         // Single manifests may name no platform; then nothing speaks against this one.
         manifest.platform.as_ref().is_none_or(|own| own.satisfies(platform))
     })

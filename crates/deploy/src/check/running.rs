@@ -5,20 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::ObjectScope;
 use cluster::objects::api::core::v1::{ContainerStatus, Pod};
-use types::lock::{Lock, LockedImage};
-use types::{Digest, Reference};
+use types::rewritten_index::IndexCoverage;
+use types::site_content::{SiteContent, SiteRoot};
+use types::{Digest, Reference, RootKind};
 
-use super::images::is_index_of_locked_manifests;
 use super::pods::pod_title;
 use super::{CheckFinding, CheckName, CheckSubject, FindingState, SiteRegistry};
 
-/// The locked images by their names, to look up what a container runs.
-struct LockedImageIndex<'a> {
+/// What the site holds, to look up what a container runs.
+struct RunningImageJudge<'a> {
     registry: &'a SiteRegistry,
-    /// By their names at the site, without tag, since several tags of one name may be locked.
-    at_site: BTreeMap<String, Vec<&'a LockedImage>>,
-    /// By their public names, which mirrors on the nodes may serve.
-    by_name: BTreeMap<String, Vec<&'a LockedImage>>,
+    content: &'a SiteContent,
     /// Digests that were looked up in the registry, and whether each is an index of locked
     /// manifests only. Replicas would otherwise repeat the request.
     asked: BTreeMap<(String, Digest), bool>,
@@ -40,7 +37,16 @@ pub(super) async fn check_running_images(subject: &CheckSubject) -> Vec<CheckFin
     };
     let namespaces: BTreeSet<&str> =
         subject.releases.iter().map(|release| release.namespace.as_str()).collect();
-    let mut locked = LockedImageIndex::new(registry, lock);
+    let content = match registry.content(lock) {
+        Ok(content) => content,
+        Err(error) => {
+            return vec![
+                CheckFinding::failed(CheckName::Running, "site", what)
+                    .with_reason(error.to_string(), "correct registry: in site.yaml"),
+            ];
+        }
+    };
+    let mut judge = RunningImageJudge { registry, content: &content, asked: BTreeMap::new() };
     let mut findings = Vec::new();
     for namespace in namespaces {
         let pods = match subject
@@ -66,7 +72,7 @@ pub(super) async fn check_running_images(subject: &CheckSubject) -> Vec<CheckFin
         for pod in &pods {
             for (container, wanted) in list_running_containers(pod) {
                 all += 1;
-                match locked.judge_container(namespace, pod, &container, wanted).await {
+                match judge.judge_container(namespace, pod, &container, wanted).await {
                     None => right += 1,
                     Some(finding) => bad.push(finding),
                 }
@@ -89,7 +95,7 @@ pub(super) async fn check_running_images(subject: &CheckSubject) -> Vec<CheckFin
 }
 
 /// Lists the containers of a pod, each with the image that the pod specifies.
-fn list_running_containers(pod: &Pod) -> Vec<(RunningContainer, &str)> {
+fn list_running_containers(pod: &Pod) -> Vec<(ReportedContainer, &str)> {
     let Some(spec) = &pod.spec else { return Vec::new() };
     let status = pod.status.as_ref();
     let statuses: Vec<&ContainerStatus> = status
@@ -114,39 +120,26 @@ fn list_running_containers(pod: &Pod) -> Vec<(RunningContainer, &str)> {
         .chain(ephemeral)
         .filter_map(|(name, image)| {
             let (name, id, _) = of(name, image);
-            Some((RunningContainer { name, id }, image?.as_str()))
+            Some((ReportedContainer { name, id }, image?.as_str()))
         })
         .collect()
 }
 
 /// A container, and the image that the runtime reports for it.
-struct RunningContainer {
+struct ReportedContainer {
     name: String,
     /// `registry/repository@sha256:…`, or the digest of the image config alone; empty before the
     /// start.
     id: String,
 }
 
-impl<'a> LockedImageIndex<'a> {
-    /// Indexes the images of a lock.
-    fn new(registry: &'a SiteRegistry, lock: &'a Lock) -> Self {
-        let mut at_site: BTreeMap<String, Vec<&LockedImage>> = BTreeMap::new();
-        let mut by_name: BTreeMap<String, Vec<&LockedImage>> = BTreeMap::new();
-        for image in &lock.images {
-            if let Ok(target) = registry.target_reference(&image.reference) {
-                at_site.entry(target.name()).or_default().push(image);
-            }
-            by_name.entry(image.reference.name()).or_default().push(image);
-        }
-        Self { registry, at_site, by_name, asked: BTreeMap::new() }
-    }
-
+impl RunningImageJudge<'_> {
     /// Judges the image of a container. `None` if nothing is wrong with it.
     async fn judge_container(
         &mut self,
         namespace: &str,
         pod: &Pod,
-        container: &RunningContainer,
+        container: &ReportedContainer,
         wanted: &str,
     ) -> Option<CheckFinding> {
         let what = format!("{}, container {}", pod_title(pod), container.name);
@@ -155,26 +148,21 @@ impl<'a> LockedImageIndex<'a> {
             let why = format!("{wanted:?} is not a valid image name");
             return Some(failed().with_reason(why, "correct it in the values"));
         };
-        let site = self.registry.prefix.to_string();
-        let name = reference.name();
-        // The name at the site first: an image that was locked from the site's own registry may
-        // have the same name in both.
-        let (images, is_public) = match (self.at_site.get(&name), self.by_name.get(&name)) {
-            (Some(images), _) => (images.clone(), false),
-            (None, Some(images)) => (images.clone(), true),
-            (None, None) if name.starts_with(&format!("{site}/")) => {
-                // In the site's registry, so somebody put it there on purpose: as serious as a
-                // wrong digest.
-                let why = format!("it runs {wanted}, which is not in the lock");
-                let next = "add it to gantry.yaml and lock it, or find out who deployed it";
-                return Some(failed().with_reason(why, next).with_wrong_digest());
-            }
-            (None, None) => {
-                let why = format!("it runs {wanted}, an image from outside the site ({site})");
-                let next = "deploy the release with gantry deploy, or use the values of gantry relocate; gantry policy images blocks such images";
-                return Some(failed().with_reason(why, next));
-            }
-        };
+        let is_at_site = self.content.is_site_name(&reference);
+        let images = self.find_meant(&reference);
+        if images.is_empty() && is_at_site {
+            // In the site's registry, so somebody put it there on purpose: as serious as a wrong
+            // digest.
+            let why = format!("it runs {wanted}, which is not in the lock");
+            let next = "add it to gantry.yaml and lock it, or find out who deployed it";
+            return Some(failed().with_reason(why, next).with_wrong_digest());
+        }
+        if images.is_empty() {
+            let site = self.content.prefix();
+            let why = format!("it runs {wanted}, an image from outside the site ({site})");
+            let next = "deploy the release with gantry deploy, or use the values of gantry relocate; gantry policy images blocks such images";
+            return Some(failed().with_reason(why, next));
+        }
         if container.id.is_empty() {
             // It has not started yet; the check `pods` reports why.
             return None;
@@ -187,7 +175,8 @@ impl<'a> LockedImageIndex<'a> {
             );
         };
         if !self.is_locked_digest(&images, &reference, digest).await {
-            let locked: Vec<String> = images.iter().map(|image| image.digest.to_string()).collect();
+            let locked: Vec<String> =
+                images.iter().map(|image| image.digest().to_string()).collect();
             let why = format!(
                 "it runs {wanted} with the digest {digest}, but the locked digest is {}",
                 locked.join(" or ")
@@ -195,51 +184,54 @@ impl<'a> LockedImageIndex<'a> {
             let next = "somebody pushed the tag again, or the node has an older image: load the bundle and deploy again";
             return Some(failed().with_reason(why, next).with_wrong_digest());
         }
-        is_public.then(|| {
+        (!is_at_site).then(|| {
             let why = format!("it runs the locked digest under the public name {wanted}: only a registry mirror on the node keeps the pull inside the site");
             let next = "set the name of the site if the chart has a value for it: gantry relocate";
             CheckFinding::warning(CheckName::Running, namespace, &what).with_reason(why, next)
         })
     }
 
-    /// Whether a digest is in the lock (as an index, the manifest of a platform, or a config), or
-    /// is that of an index at the site that has only locked manifests.
+    /// The locked images that a name of a container means.
+    fn find_meant(&self, reference: &Reference) -> Vec<SiteRoot> {
+        let mut found = self.content.find(reference);
+        // The digest of a rewritten index is in no lock. Whether it is one of these images is asked of
+        // the registry, once it is known what runs.
+        if found.is_empty() && reference.digest().is_some() && self.content.is_site_name(reference)
+        {
+            found = self.content.versions(reference);
+        }
+        found.into_iter().filter(|root| root.kind() == RootKind::Image).cloned().collect()
+    }
+
+    /// Whether a digest is one of the images (as an index, the manifest of a platform, or a
+    /// config), or is that of an index at the site that has only locked manifests.
     async fn is_locked_digest(
         &mut self,
-        images: &[&LockedImage],
+        images: &[SiteRoot],
         reference: &Reference,
         digest: Digest,
     ) -> bool {
-        if images.iter().any(|image| has_digest(image, digest)) {
+        if images.iter().any(|image| image.runs_as(&digest)) {
             return true;
         }
-        let key = (reference.name(), digest);
+        // Only the site's registry is asked: a public name would lead to a request to the internet.
+        if reference.registry() != self.registry.prefix.registry() {
+            return false;
+        }
+        let key = (reference.to_string(), digest);
         if let Some(known) = self.asked.get(&key) {
             return *known;
         }
-        let target = reference.with_digest(digest);
-        let reader = self.registry.reader();
-        let mut is = false;
-        // Only the site's registry is asked: a public name would lead to a request to the internet.
-        if reference.registry() == self.registry.prefix.registry() {
-            for image in images {
-                is = is
-                    || is_index_of_locked_manifests(&reader, image, &target).await.unwrap_or(false);
-            }
-        }
-        self.asked.insert(key, is);
-        is
+        let found = self.registry.reader().find_manifest(&reference.with_digest(digest)).await;
+        // What runs has a locked manifest then, even if the index lacks other platforms.
+        let is_locked = found.ok().flatten().is_some_and(|fetched| {
+            images
+                .iter()
+                .any(|image| image.compare_index(&fetched.manifest) != IndexCoverage::Foreign)
+        });
+        self.asked.insert(key, is_locked);
+        is_locked
     }
-}
-
-/// Whether a digest is that of a locked image, of one of its manifests, or of one of their configs:
-/// container runtimes differ in which of them they report.
-fn has_digest(image: &LockedImage, digest: Digest) -> bool {
-    image.digest == digest
-        || image.manifests.iter().any(|manifest| {
-            manifest.digest == digest
-                || manifest.config.as_ref().is_some_and(|config| config.digest == digest)
-        })
 }
 
 /// Parses the digest in an image id. containerd and CRI-O write it after `@`, or alone; dockershim

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use net::{Client, Mirrors};
 use types::Reference;
+use types::lock::Lock;
 use types::naming::{NamingRule, RegistryPrefix};
+use types::site::RegistryTarget;
+use types::site_content::SiteContent;
 
 /// The site's registry, and how to connect to it.
 #[derive(Clone)]
@@ -27,6 +30,15 @@ impl SiteRegistry {
     /// A client of the registry API that reads images.
     pub(super) fn reader(&self) -> remote::oci::RegistryClient {
         remote::oci::RegistryClient::new(&self.client, &self.mirrors, self.prefix.registry())
+    }
+
+    /// What the site holds of a lock.
+    ///
+    /// # Errors
+    /// Names that are not valid at the site, or that two roots of the lock would share.
+    pub(super) fn content(&self, lock: &Lock) -> types::Result<SiteContent> {
+        let target = RegistryTarget::from_prefix(&self.prefix, self.naming);
+        SiteContent::new(std::slice::from_ref(lock), &[], &target)
     }
 
     /// The name of an image at the site.

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use chart::OperatorRules;
-use chart::relocate::{LockedImages, RelocationTarget};
+use chart::relocate::RelocationTarget;
 use cluster::{Cluster, DiscoveredKinds};
 use remote::helm::HelmClient;
+use types::site_content::SiteContent;
 
 use super::namespace::SiteObjects;
 
@@ -51,8 +52,8 @@ pub struct Deployer<'a> {
     pub target: &'a RelocationTarget,
     /// The rules that find images in custom resources and in operators.
     pub rules: &'a OperatorRules,
-    /// The locked images, under their names at the site.
-    pub locked: &'a LockedImages,
+    /// What the site holds of the lock.
+    pub locked: &'a SiteContent,
     /// What each namespace gets: pull secret, CA certificate, labels.
     pub site: &'a SiteObjects,
     /// The settings.

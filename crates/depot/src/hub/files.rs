@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::ModelAtCommit;
+use super::model_at_commit::ModelAtCommit;
 use crate::Depot;
 use crate::blob_response;
 use crate::error_response::{HubError as Problem, REPO_COMMIT};

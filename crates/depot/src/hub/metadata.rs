@@ -8,7 +8,7 @@ use http::{HeaderMap, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::ModelAtCommit;
+use super::model_at_commit::ModelAtCommit;
 use crate::error_response::HubError as Problem;
 use crate::served_models::ServedModel;
 use types::snapshot::{HubStorage, SnapshotFile};

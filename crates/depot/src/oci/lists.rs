@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
-use axum::response::Response;
-use http::{HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json as value;
 use types::{Digest, media_type};
 
-use super::json_response;
 use crate::Depot;
 use crate::catalogue::CatalogueRepository;
 
@@ -107,4 +106,10 @@ fn add_next_link(
         response.headers_mut().insert(header::LINK, value);
     }
     response
+}
+
+/// A JSON response of the given media type.
+fn json_response(media_type: &'static str, value: &serde_json::Value) -> Response {
+    let content_type = HeaderValue::from_static(media_type);
+    (StatusCode::OK, [(header::CONTENT_TYPE, content_type)], value.to_string()).into_response()
 }

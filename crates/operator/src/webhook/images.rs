@@ -1,13 +1,11 @@
-//! The locked images and models by the names that pods may use: the names of the source and those
-//! of the site.
+//! Decides what is to be done with the image of a pod. What is locked, and under which names and
+//! digests the site has it, is asked of [`SiteContent`].
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use types::Reference;
 use types::lock::Lock;
-use types::naming::{NamingRule, RegistryPrefix};
 use types::receipt::Receipt;
 use types::site::Site;
-use types::{Digest, Reference, RootKind};
+use types::site_content::{SiteContent, SiteRoot};
 
 use crate::{Error, Result};
 
@@ -24,28 +22,9 @@ pub enum ImagePinning {
 /// All images that may start, with their names at the site.
 #[derive(Debug, Clone)]
 pub struct WebhookImages {
-    prefix: RegistryPrefix,
-    naming: NamingRule,
+    content: SiteContent,
     pin: ImagePinning,
     pull_secret: Option<String>,
-    /// By `registry/repository` of the source.
-    foreign: BTreeMap<String, Vec<LockedVersion>>,
-    /// By `registry/repository` of the site.
-    home: BTreeMap<String, Vec<LockedVersion>>,
-}
-
-/// One locked version of a repository.
-#[derive(Debug, Clone)]
-struct LockedVersion {
-    tag: Option<String>,
-    /// The digest at the source.
-    digest: Digest,
-    /// The digest at the site: another one if the site's registry did not accept the index as it is
-    /// and `load` had to rewrite it.
-    at_site: Digest,
-    /// The digests of the manifests of its platforms, which are the same at the source and the
-    /// site.
-    platforms: BTreeSet<Digest>,
 }
 
 /// What is to be done with the image of a pod.
@@ -70,68 +49,29 @@ impl WebhookImages {
     /// in rewritten form.
     ///
     /// # Errors
-    /// Fails for a lock without images, and when two roots would have the same name at the site.
+    /// Fails for a lock without images, and when the site cannot hold what is locked (two roots
+    /// would have the same name there).
     pub fn new(
         locks: &[Lock],
         receipts: &[Receipt],
         site: &Site,
         pin: ImagePinning,
     ) -> Result<Self> {
-        let registry = &site.registry;
-        let prefix = registry.parse_prefix()?;
-        let roots: Vec<_> = locks.iter().flat_map(Lock::roots).collect();
-        // All roots, also charts and files, as `load` does: so two that would get the same name are
-        // found.
-        let names = prefix.site_references(registry.naming, roots.iter().map(|root| &root.name))?;
-        let mut locked = Self {
-            prefix,
-            naming: registry.naming,
-            pin,
-            pull_secret: registry.pull_secret.clone(),
-            foreign: BTreeMap::new(),
-            home: BTreeMap::new(),
-        };
-        let rewritten: BTreeMap<Digest, Digest> = receipts
-            .iter()
-            .flat_map(|receipt| &receipt.roots)
-            .filter_map(|held| Some((held.digest, held.rewritten?)))
-            .collect();
-        for lock in locks {
-            if lock.images.is_empty() {
-                return Err(Error::NothingLocked { lock: lock.name.clone() });
-            }
-            for image in &lock.images {
-                let version = LockedVersion {
-                    tag: image.reference.tag().map(str::to_owned),
-                    digest: image.digest,
-                    at_site: rewritten.get(&image.digest).copied().unwrap_or(image.digest),
-                    platforms: image.manifests.iter().map(|manifest| manifest.digest).collect(),
-                };
-                locked.add_version(&image.reference, names.get(&image.reference), version);
-            }
+        let content = SiteContent::new(locks, receipts, &site.registry)?;
+        if let Some(lock) = content.lock_without_images() {
+            return Err(Error::NothingLocked { lock: lock.to_owned() });
         }
-        for root in
-            roots.iter().filter(|root| matches!(root.kind, RootKind::Model | RootKind::Ollama))
-        {
-            let version = LockedVersion {
-                tag: root.name.tag().map(str::to_owned),
-                digest: root.descriptor.digest,
-                at_site: root.descriptor.digest,
-                platforms: BTreeSet::new(),
-            };
-            locked.add_version(&root.name, names.get(&root.name), version);
-        }
-        Ok(locked)
+        Ok(Self { content, pin, pull_secret: site.registry.pull_secret.clone() })
     }
 
     /// The number of locked repositories.
     pub fn len(&self) -> usize {
-        self.foreign.len()
+        self.content.startable_repositories().len()
     }
 
     /// Whether nothing is locked.
     pub fn is_empty(&self) -> bool {
-        self.foreign.is_empty()
+        self.len() == 0
     }
 
     /// The name of the pull secret that pods need at the site.
@@ -139,85 +79,71 @@ impl WebhookImages {
         self.pull_secret.as_deref()
     }
 
-    /// Whether an image's name is one at the site's registry, locked or not.
-    pub fn is_at_site(&self, image: &str) -> bool {
-        image.strip_prefix(&self.prefix.to_string()).is_some_and(|rest| rest.starts_with('/'))
+    /// What the site holds.
+    pub(super) fn content(&self) -> &SiteContent {
+        &self.content
     }
 
     /// Decides what is to be done with an image, by the name that a pod has for it.
     pub fn decide(&self, image: &str) -> ImageDecision {
         let Ok(reference) = image.parse::<Reference>() else { return ImageDecision::Unknown };
-        let is_home = self.is_at_site(image);
-        let versions = self.locked_versions(&reference, is_home);
-        let Some(version) = versions.iter().find(|version| version.is_meant_by(&reference)) else {
+        if !self.content.is_locked(&reference) {
             return ImageDecision::Unknown;
+        }
+        let is_at_site = self.content.is_site_name(&reference);
+        let target = match is_at_site {
+            true => Ok(reference.clone()),
+            false => self.content.site_reference(&reference),
         };
-        let target = if is_home {
-            Ok(reference.clone())
-        } else {
-            self.prefix.site_reference(self.naming, &reference)
-        };
-        match target.and_then(|target| self.pin_reference(&target, version)) {
-            Ok(target) if is_home && target == reference => ImageDecision::Stays,
-            Ok(target) => ImageDecision::Moves(target.to_string()),
-            // A name that would be too long at the site was never loaded there.
-            Err(_) => ImageDecision::Unknown,
+        // A name that would be too long at the site was never loaded there.
+        let Ok(target) = target else { return ImageDecision::Unknown };
+        match self.pin_reference(&target, &reference) {
+            Some(target) if is_at_site && target == reference => ImageDecision::Stays,
+            Some(target) => ImageDecision::Moves(target.to_string()),
+            None => ImageDecision::Unknown,
         }
     }
 
-    /// Explains for the user that an image is not locked, and which similar one is.
+    /// Explains for the user that an image is refused, and which similar one is locked.
     pub fn explain_refusal(&self, image: &str) -> String {
         match image.parse() {
-            Ok(reference) => {
-                let versions = self.locked_versions(&reference, self.is_at_site(image));
-                self.explain_unlocked(&reference, versions)
-            }
+            Ok(reference) => self.explain_unlocked(&reference),
             Err(cause) => cause.to_string(),
         }
     }
 
-    /// The locked versions of the reference's repository.
-    fn locked_versions(&self, reference: &Reference, is_home: bool) -> &[LockedVersion] {
-        let all = if is_home { &self.home } else { &self.foreign };
-        all.get(&reference.name()).map(Vec::as_slice).unwrap_or_default()
-    }
-
     /// The name at the site with the digest at the site, as far as the name has one or is to get
-    /// one.
-    fn pin_reference(
-        &self,
-        target: &Reference,
-        version: &LockedVersion,
-    ) -> types::Result<Reference> {
-        let digest = match target.digest() {
-            // The digest of the source's index: the site may have another one. That of a platform's
-            // manifest, in the next line, is the same on both sides.
-            Some(digest) if *digest == version.digest => Some(version.at_site),
-            Some(digest) => Some(*digest),
-            None if self.pin == ImagePinning::Digest => Some(version.at_site),
-            None => None,
+    /// one. `None` if it is to get one and several contents are locked with its tag.
+    fn pin_reference(&self, target: &Reference, image: &Reference) -> Option<Reference> {
+        let is_pinned = image.digest().is_some() || self.pin == ImagePinning::Digest;
+        let digest = match is_pinned {
+            true => Some(self.content.digest_at_site(image)?),
+            false => None,
         };
-        Reference::new(target.registry(), target.repository(), target.tag(), digest)
-    }
-
-    fn add_version(
-        &mut self,
-        name: &Reference,
-        target: Option<&Reference>,
-        version: LockedVersion,
-    ) {
-        let Some(target) = target else { return };
-        self.home.entry(target.name()).or_default().push(version.clone());
-        self.foreign.entry(name.name()).or_default().push(version);
+        Reference::new(target.registry(), target.repository(), target.tag(), digest).ok()
     }
 
     /// `IMAGE is not locked`, with the locked versions of its repository or the most similar one.
-    fn explain_unlocked(&self, image: &Reference, versions: &[LockedVersion]) -> String {
-        let nearest = match versions {
+    fn explain_unlocked(&self, image: &Reference) -> String {
+        let versions = self.content.versions(image);
+        if self.content.is_locked(image) && self.content.digest_at_site(image).is_none() {
+            let digests: Vec<String> = self
+                .content
+                .find(image)
+                .iter()
+                .map(|root| root.site_digest().to_string())
+                .collect();
+            return format!(
+                "{image} is locked with several contents ({}), and no receipt says which one the \
+                 site has; name it by its digest, or give the webhook the receipt of the last load",
+                digests.join(", ")
+            );
+        }
+        let nearest = match versions.as_slice() {
             [] => self.describe_nearest(image),
             versions => {
                 let mut told: Vec<String> =
-                    versions.iter().take(TOLD).map(LockedVersion::display_version).collect();
+                    versions.iter().take(TOLD).map(|root| root.version()).collect();
                 if versions.len() > TOLD {
                     told.push(format!("{} more", versions.len() - TOLD));
                 }
@@ -233,41 +159,22 @@ impl WebhookImages {
         let name = image.name();
         let last = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
         let own = last(&name);
-        let likeness = |known: &String| {
+        let likeness = |known: &str| {
             // The same last part (`nginx` of another registry or mirror) counts more than any
             // similarity of letters.
             let same = if last(known) == own { 1.0 } else { 0.0 };
             same + strsim::jaro_winkler(known, &name)
         };
         let (known, versions) = self
-            .foreign
-            .iter()
+            .content
+            .startable_repositories()
+            .into_iter()
             .map(|(known, versions)| (likeness(known), known, versions))
             .max_by(|a, b| a.0.total_cmp(&b.0))
             .filter(|(likeness, ..)| *likeness > ALIKE)
             .map(|(_, known, versions)| (known, versions))?;
-        let version = versions.first().map(LockedVersion::display_version).unwrap_or_default();
+        let version = versions.first().map(|root| SiteRoot::version(root)).unwrap_or_default();
         Some(format!("the most similar locked image is {known} as {version}"))
-    }
-}
-
-impl LockedVersion {
-    /// Whether a reference means this version: by its digest, else by its tag. With a digest, the
-    /// tag does not matter: container runtimes ignore it then.
-    fn is_meant_by(&self, reference: &Reference) -> bool {
-        match reference.digest() {
-            Some(digest) => {
-                [self.digest, self.at_site].contains(digest) || self.platforms.contains(digest)
-            }
-            None => self.tag.is_some() && self.tag.as_deref() == reference.tag(),
-        }
-    }
-
-    fn display_version(&self) -> String {
-        match &self.tag {
-            Some(tag) => tag.clone(),
-            None => self.at_site.to_string(),
-        }
     }
 }
 
@@ -320,6 +227,29 @@ mod tests {
         assert_eq!(moved_name(&locked, "nginx:1.25"), pinned);
         let by_index = format!("nginx:1.25@{}", test_sample::sample_digest(1));
         assert_eq!(moved_name(&locked, &by_index), pinned);
+    }
+
+    #[test]
+    fn two_contents_of_one_tag_get_a_digest_from_the_newest_receipt_only() {
+        let (old, new) = (test_sample::sample_lock(), test_sample::sample_lock_with_digests(51));
+        let site = Site::parse("site.yaml", test_sample::SITE).unwrap();
+        let locked = |receipts: &[Receipt], pin| {
+            WebhookImages::new(&[old.clone(), new.clone()], receipts, &site, pin).unwrap()
+        };
+
+        let undecided = locked(&[], ImagePinning::Digest);
+        assert_eq!(undecided.decide("nginx:1.25"), ImageDecision::Unknown);
+        let told = undecided.explain_refusal("nginx:1.25");
+        assert!(told.contains("give the webhook the receipt"), "{told}");
+        // Both contents are locked, so without a digest the tag may stay what it is.
+        let named = locked(&[], ImagePinning::AsNamed);
+        assert_eq!(moved_name(&named, "nginx:1.25"), "site:5000/ai/library/nginx:1.25");
+
+        let receipts =
+            [test_sample::sample_receipt(1, None), test_sample::sample_receipt(51, None)];
+        let decided = locked(&receipts, ImagePinning::Digest);
+        let pinned = format!("site:5000/ai/library/nginx:1.25@{}", test_sample::sample_digest(51));
+        assert_eq!(moved_name(&decided, "nginx:1.25"), pinned);
     }
 
     #[test]

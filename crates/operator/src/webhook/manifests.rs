@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use types::lock::Lock;
 use types::receipt::Receipt;
 use types::site::Site;
-use types::{Reference, own_image, yaml};
+use types::site_content::SiteContent;
+use types::{own_image, yaml};
 
 use super::configuration::{WebhookAddress, WebhookConfiguration};
 use super::images::{ImageDecision, ImagePinning, WebhookImages};
@@ -99,7 +100,7 @@ impl WebhookDeployment<'_> {
             all.push(self.named_object("v1", "Secret", json!({"type": "Opaque"})));
             all.extend(self.rbac_objects());
         }
-        all.push(self.config_map()?);
+        all.push(self.config_map(locked.content())?);
         all.push(self.deployment_object(&image));
         all.push(self.named_object(
             "policy/v1",
@@ -131,20 +132,10 @@ impl WebhookDeployment<'_> {
             };
         }
         let own = own_image::image_reference()?;
-        let images = self.locks.iter().flat_map(|lock| &lock.images);
-        let found = images.filter(|image| image.reference.name() == own.name()).max_by_key(
-            // Only the version of this binary: another one may not know the same arguments.
-            |image| image.reference.tag() == own.tag(),
-        );
-        let Some(found) = found.filter(|found| found.reference.tag() == own.tag()) else {
-            return Err(Error::NoImage { image: own.to_string() });
-        };
-        let pinned: Reference = found.reference.with_digest(found.digest);
-        match locked.decide(&pinned.to_string()) {
-            ImageDecision::Moves(image) => Ok(image),
-            ImageDecision::Stays => Ok(pinned.to_string()),
-            ImageDecision::Unknown => Err(Error::NoImage { image: own.to_string() }),
-        }
+        // Only the version of this binary: another one may not know the same arguments.
+        let found = locked.content().find_current(&own);
+        let found = found.ok_or_else(|| Error::NoImage { image: own.to_string() })?;
+        Ok(found.target().with_digest(found.site_digest()).to_string())
     }
 
     /// The webhook's namespace, with the strictest Pod Security level.
@@ -195,7 +186,7 @@ impl WebhookDeployment<'_> {
     }
 
     /// The ConfigMap with the files that the pods read: the site, the locks, the receipts.
-    fn config_map(&self) -> Result<Value> {
+    fn config_map(&self, content: &SiteContent) -> Result<Value> {
         let mut site = self.site.clone();
         // The webhook never connects to the registry or another cluster: leave out what is only for
         // that.
@@ -211,9 +202,8 @@ impl WebhookDeployment<'_> {
         }
         for (index, receipt) in self.receipts.iter().enumerate() {
             let mut receipt = receipt.clone();
-            // Only the rewritten indexes matter here.
             receipt.blobs.clear();
-            receipt.roots.retain(|held| held.rewritten.is_some());
+            receipt.roots.retain(|held| content.depends_on_receipts(&held.name));
             data.insert(receipt_file_name(index), json!(receipt.to_json()?));
         }
         Ok(self.named_object("v1", "ConfigMap", json!({"data": data})))

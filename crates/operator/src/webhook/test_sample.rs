@@ -15,6 +15,11 @@ pub(crate) fn sample_digest(n: u8) -> Digest {
 }
 
 pub(crate) fn sample_lock() -> Lock {
+    sample_lock_with_digests(1)
+}
+
+/// The sample with other content: its digests count from `first`.
+pub(crate) fn sample_lock_with_digests(first: u8) -> Lock {
     let image = |reference: &str, index: u8| LockedImage {
         reference: reference.parse().unwrap(),
         digest: sample_digest(index),
@@ -44,7 +49,7 @@ pub(crate) fn sample_lock() -> Lock {
         name: "sample".into(),
         platforms: vec![Platform::linux_amd64()],
         charts: vec![],
-        images: vec![image("nginx:1.25", 1), image("ghcr.io/shop/web:2.1", 3)],
+        images: vec![image("nginx:1.25", first), image("ghcr.io/shop/web:2.1", first + 2)],
         models: vec![],
         files: vec![],
     }
@@ -56,15 +61,20 @@ pub(crate) fn sample_images(pin: ImagePinning) -> WebhookImages {
 
 /// The sample, with the first image's index rewritten at the site if a digest is given.
 pub(crate) fn sample_with_rewritten(pin: ImagePinning, rewritten: Option<Digest>) -> WebhookImages {
+    let site = Site::parse("site.yaml", SITE).unwrap();
+    let receipt = sample_receipt(1, rewritten);
+    WebhookImages::new(&[sample_lock()], &[receipt], &site, pin).unwrap()
+}
+
+/// A receipt of the first image with this digest.
+pub(crate) fn sample_receipt(digest: u8, rewritten: Option<Digest>) -> Receipt {
     let name: Reference = "nginx:1.25".parse().unwrap();
     let held = ReceiptRoot {
         target: "site:5000/ai/library/nginx:1.25".into(),
         name,
         kind: RootKind::Image,
-        digest: sample_digest(1),
+        digest: sample_digest(digest),
         rewritten,
     };
-    let receipt = Receipt::new("site:5000/ai".into(), vec![held], vec![]);
-    let site = Site::parse("site.yaml", SITE).unwrap();
-    WebhookImages::new(&[sample_lock()], &[receipt], &site, pin).unwrap()
+    Receipt::new("site:5000/ai".into(), vec![held], vec![])
 }

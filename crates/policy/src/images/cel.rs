@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use types::pod_kinds::{CONTAINER_LISTS, VOLUME_IMAGE, VOLUMES};
 
 use super::kinds::{USUAL_TEMPLATE, kinds_with_own_path};
-use super::{ImagePolicySpec, list};
+use super::list;
+use super::spec::ImagePolicySpec;
 use crate::Result;
 
 /// The form of a reference after the site's prefix: path, tag, digest (distribution/reference,

@@ -4,8 +4,9 @@
 use serde_json::{Value, json};
 use types::pod_kinds::{CONTAINER_LISTS, PodKind, VOLUME_IMAGE, VOLUMES};
 
+use super::cel;
 use super::kinds::{USUAL_TEMPLATE, judged_kinds_by_group, kinds_with_own_path};
-use super::{ImagePolicySpec, PolicyAction, cel};
+use super::spec::{ImagePolicySpec, PolicyAction};
 
 /// The kind of the constraint. Gatekeeper requires that the template's name is its lower case.
 const KIND: &str = "GantryLockedImages";

@@ -25,6 +25,7 @@ mod tests {
     use types::lock::Lock;
     use types::pod_kinds::{CONTAINER_LISTS, PodKind};
     use types::site::Site;
+    use types::site_content::SiteContent;
 
     use crate::images::{ImagePolicySpec, PolicyAction, PolicyEngine, build_manifests};
     use crate::{AdmittedVersions, AllowedImages, NamespaceScope};
@@ -40,15 +41,10 @@ mod tests {
              manifests: [{{digest: 'sha256:{own}', size: 1, mediaType: m}}]\n  seen: [{{by: gantry.yaml}}]\n"
         );
         let lock = Lock::parse("gantry.lock", &lock).unwrap();
+        let content = SiteContent::new(&[lock], &[], &site.registry).unwrap();
         let spec = ImagePolicySpec {
             name: "p".to_owned(),
-            allowed: AllowedImages::new(
-                &[lock],
-                &[],
-                &site.registry,
-                AdmittedVersions::TagsAndDigests,
-            )
-            .unwrap(),
+            allowed: AllowedImages::new(&content, AdmittedVersions::TagsAndDigests).unwrap(),
             scope: NamespaceScope::Only(["shop".parse().unwrap()].into()),
             action: PolicyAction::Deny,
         };

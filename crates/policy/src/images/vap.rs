@@ -4,8 +4,9 @@
 
 use serde_json::{Value, json};
 
+use super::cel;
 use super::kinds::judged_kinds_by_group;
-use super::{ImagePolicySpec, PolicyAction, cel};
+use super::spec::{ImagePolicySpec, PolicyAction};
 use crate::Result;
 
 /// Builds the policy and the binding.

@@ -2,16 +2,15 @@
 //! the names that the site's naming gives them. Order matters and comes from `land`: blobs first,
 //! then the manifests of an index, then the root's own manifest under its tag.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderValue, Method, header};
 use net::{Client, HttpResponse, Mirrors, RepeatPolicy, RequestBody};
-use serde_json::json;
 use store::{PutResult, RootClosure, Sink, Source, TransferCallback};
 use types::naming::RegistryPrefix;
 use types::{
-    Descriptor, Digest, Index, Manifest, Reference, Root, RootKind, annotation, media_type,
+    Descriptor, Digest, Index, Manifest, Reference, Root, RootKind, media_type, rewritten_index,
 };
 
 use super::registry::{RegistryClient, RegistryScope, referrers_tag};
@@ -199,7 +198,10 @@ impl RegistrySink {
                 });
             }
         }
-        let bytes = remove_missing_manifests(&what(), &bytes, &sparse, &root.descriptor.digest)?;
+        let from = &root.descriptor.digest;
+        let bytes = rewritten_index::rewrite_index(&what(), &bytes, from, |digest| {
+            sparse.contains(digest)
+        })?;
         let to = store::hash::sha256(&bytes);
         // Without a tag the name is the old digest, which the rewritten bytes do not have.
         let version = target.tag().map_or_else(|| to.to_string(), str::to_owned);
@@ -224,11 +226,9 @@ impl RegistrySink {
         }
         let Some(found) = self.registry.find_manifest(name).await? else { return Ok(false) };
         let from = root.descriptor.digest;
-        let was = found.manifest.annotations.get(annotation::WRITTEN_FROM);
-        let has: HashSet<Digest> = found.manifest.manifests.iter().map(|d| d.digest).collect();
-        let wanted: HashSet<Digest> =
+        let carried: BTreeSet<Digest> =
             needs.manifests.iter().map(|d| d.digest).filter(|digest| *digest != from).collect();
-        if was != Some(&from.to_string()) || has != wanted {
+        if !rewritten_index::is_rewritten_from(&found.manifest, &from, &carried) {
             return Ok(false);
         }
         let to = found.descriptor.digest;
@@ -368,35 +368,4 @@ impl Sink for RegistrySink {
         }
         Ok(())
     }
-}
-
-/// Removes the given manifests from an index, and notes the original digest in an annotation. Works
-/// on the JSON itself, so that fields which Gantry does not know stay.
-fn remove_missing_manifests(
-    what: &str,
-    bytes: &[u8],
-    sparse: &HashSet<Digest>,
-    from: &Digest,
-) -> Result<Vec<u8>> {
-    let error = |cause: serde_json::Error| types::Error::Document {
-        document: what.to_owned(),
-        line: 0,
-        column: 0,
-        message: cause.to_string(),
-    };
-    let mut index: serde_json::Value = serde_json::from_slice(bytes).map_err(error)?;
-    if let Some(manifests) = index.get_mut("manifests").and_then(|value| value.as_array_mut()) {
-        manifests.retain(|manifest| {
-            let digest = manifest.get("digest").and_then(|value| value.as_str());
-            digest.and_then(|text| text.parse().ok()).is_none_or(|digest| !sparse.contains(&digest))
-        });
-    }
-    if let Some(index) = index.as_object_mut() {
-        let annotations = index.entry("annotations").or_insert_with(|| json!({}));
-        if annotations.is_null() {
-            *annotations = json!({});
-        }
-        annotations[annotation::WRITTEN_FROM] = json!(from);
-    }
-    Ok(serde_json::to_vec(&index).map_err(error)?)
 }

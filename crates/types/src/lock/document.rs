@@ -322,6 +322,26 @@ pub struct LockedFile {
     pub manifest: Blob,
 }
 
+impl LockedImage {
+    /// The manifests of its platforms, without the attestations that its index lists beside them.
+    pub fn platform_manifests(&self) -> impl Iterator<Item = &LockedManifest> {
+        self.manifests.iter().filter(|manifest| !self.is_attestation(manifest))
+    }
+
+    /// The attestations that its index lists, which start in no pod.
+    pub fn attestations(&self) -> impl Iterator<Item = &LockedManifest> {
+        self.manifests.iter().filter(|manifest| self.is_attestation(manifest))
+    }
+
+    /// BuildKit lists attestations in the index, without a platform. An index in which nothing has
+    /// a platform is one of artifacts, and all of it belongs to the image.
+    fn is_attestation(&self, manifest: &LockedManifest) -> bool {
+        manifest.platform.is_none()
+            && manifest.digest != self.digest
+            && self.manifests.iter().any(|other| other.platform.is_some())
+    }
+}
+
 impl Lock {
     /// Reads a lock. `name` is what errors call it.
     pub fn parse(name: &str, text: &str) -> Result<Self> {

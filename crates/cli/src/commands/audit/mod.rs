@@ -267,10 +267,7 @@ fn build_soak_settings(
     let needs_image = names == NameObservation::Pod || connections == ConnectionObservation::Seen;
     let image = match (&args.image, site) {
         (Some(image), _) => image.to_string(),
-        (None, Some(site)) => {
-            let own = types::own_image::image_reference()?;
-            site.registry.parse_prefix()?.site_reference(site.registry.naming, &own)?.to_string()
-        }
+        (None, Some(site)) => site.registry.own_image()?.to_string(),
         (None, None) if needs_image => {
             return Err(CommandError::usage_error("the audit runs Gantry's own image in the cluster, and it is not known where nodes can pull it")
                 .with_hint("give --site site.yaml, or --image REGISTRY/gantry:VERSION"));

@@ -9,12 +9,14 @@ use deploy::check::{
     TargetVerifier,
 };
 use deploy::inference::recognise::InferenceRules;
+use net::Credentials;
+use remote::site_registry::RegistryConnection;
 use serde_json::Value;
 use store::progress::SilentProgress;
 use types::destination::ModelDestination;
 use types::input::{ChartSource, Input};
 use types::lock::{Lock, LockedChart, LockedModel};
-use types::site::{ModelLayout, ModelTarget, Site};
+use types::site::{ModelLayout, ModelTarget, Site, site_folder};
 
 use super::CheckArgs;
 use crate::charts;
@@ -46,12 +48,13 @@ pub(super) fn read_check_input(
     let lock = environment::read_optional_lock(context)?;
     let charts = select_locked_charts(lock.as_ref(), &args.releases)?;
     require_locked_releases(input.as_ref(), lock.as_ref())?;
-    let folder = args.site.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new("."));
-    let mut ca = context.config.ca.clone();
-    let own = site.iter().filter_map(|site| site.registry.ca.as_ref());
-    ca.extend(own.map(|path| folder.join(path)));
+    let folder = args.site.as_deref().map_or_else(|| Path::new("."), site_folder);
     let registry =
-        site.as_ref().map(|site| connect_site_registry(context, site, &ca)).transpose()?;
+        site.as_ref().map(|site| connect_site_registry(context, site, folder)).transpose()?;
+    let ca = match &registry {
+        Some(registry) => registry.ca.clone(),
+        None => context.config.ca.clone(),
+    };
     // Rendering runs helm, so it is done only for the checks that need manifests.
     let needs_render = names
         .iter()
@@ -164,24 +167,18 @@ fn require_locked_releases(input: Option<&Input>, lock: Option<&Lock>) -> Result
 fn connect_site_registry(
     context: &CommandContext,
     site: &Site,
-    ca: &[PathBuf],
+    folder: &Path,
 ) -> Result<SiteRegistry> {
-    let prefix = site.registry.parse_prefix()?;
-    let host = prefix.registry().to_owned();
-    let mut config = context.config.clone();
-    if site.registry.plain_http {
-        config.plain_http.push(host);
-    } else if site.registry.ca.is_some() {
-        // Loopback registries default to plain HTTP; one with a CA uses TLS.
-        config.mirrors.entry(host.clone()).or_insert_with(|| format!("https://{host}"));
-    }
+    let registry = site.registry.with_paths_below(folder);
+    let credentials = Credentials::from_system();
+    let opened = RegistryConnection::new(&context.config, &registry, credentials, None)?;
     Ok(SiteRegistry {
-        prefix,
-        naming: site.registry.naming,
-        pull_secret: site.registry.pull_secret.clone(),
-        client: net::Client::builder().ca_files(ca.iter().cloned()).build()?,
-        mirrors: net::Mirrors::new(&config.mirrors, &config.plain_http)?,
-        ca: ca.to_vec(),
+        prefix: registry.parse_prefix()?,
+        naming: registry.naming,
+        pull_secret: registry.pull_secret,
+        client: opened.client,
+        mirrors: opened.mirrors,
+        ca: opened.ca,
     })
 }
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 use store::Source;
 use types::ByteSize;
 use types::destination::ClaimFolder;
-use types::site::{AccessMode, ModelTarget, NewClaim, Site};
+use types::site::{AccessMode, ModelTarget, NewClaim, Site, site_folder};
 
 use super::{build_no_models_error, format_checked_models, format_records, require_undamaged};
 use crate::claims::{
@@ -119,7 +119,7 @@ impl SeederArgs {
 
     /// The folder of the site file, to which its paths are relative.
     pub(super) fn site_folder(&self) -> &Path {
-        self.site.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new("."))
+        self.site.as_deref().map_or_else(|| Path::new("."), site_folder)
     }
 
     /// Prepares work with seeder pods. `verb` is the label of the progress bar.

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use land::models::{self, ModelImage, ModelPlan, UnfitModelPolicy};
 use land::{LoadOptions, LoadOutcome};
+use net::Credentials;
 use remote::oci::{RegistrySink, SparsePolicy};
+use remote::site_registry::RegistryConnection;
 use serde::Serialize;
 use store::Source;
-use types::site::ModelTarget;
+use types::naming::NamingRule;
+use types::site::{ModelTarget, RegistryTarget};
 use types::{ByteSize, Digest, Reference};
 
 use super::claim::SeederArgs;
@@ -79,25 +82,19 @@ fn upload_image(
     packed: Arc<ModelImage>,
 ) -> Result<LoadOutcome> {
     let host = name.registry().to_owned();
-    let mut config = context.config.clone();
-    let mut ca = Vec::new();
+    let prefix = host.parse()?;
     // The site's CA and scheme apply to the site's registry alone; the image may go to another one.
-    if let Some(site) = seeder.read_site()?
-        && site.registry.parse_prefix()?.registry() == host
-    {
-        let folder = seeder.site_folder();
-        ca.extend(site.registry.ca.iter().map(|path| folder.join(path)));
-        if site.registry.plain_http {
-            config.plain_http.push(host.clone());
+    let registry = match seeder.read_site()? {
+        Some(site) if site.registry.parse_prefix()?.registry() == host => {
+            site.registry.with_paths_below(seeder.site_folder())
         }
-    }
-    if !ca.is_empty() {
-        config.mirrors.entry(host.clone()).or_insert_with(|| format!("https://{host}"));
-    }
-    let client = context.build_client(Some(AT_ONCE), &ca)?;
-    let mirrors = net::Mirrors::new(&config.mirrors, &config.plain_http)?;
+        _ => RegistryTarget::from_prefix(&prefix, NamingRule::default()),
+    };
+    let credentials = Credentials::from_system();
+    let opened = RegistryConnection::new(&context.config, &registry, credentials, Some(AT_ONCE))?;
     let targets = [(name.clone(), name.clone())];
-    let push = RegistrySink::new(&client, &mirrors, &host.parse()?, targets, SparsePolicy::Keep);
+    let push =
+        RegistrySink::new(&opened.client, &opened.mirrors, &prefix, targets, SparsePolicy::Keep);
     let root = packed.root().clone();
     let meter = context.ui.start_progress("push");
     let watched = Arc::clone(&meter);

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use chart::manifest::Manifests;
-use policy::coverage::{self, PolicyGap};
 use policy::egress::{self, EgressPolicySpec};
 use policy::{AllowedFlow, AllowedNamespace, Namespace};
+use policy::{PolicyGap, coverage};
 use serde::Serialize;
 use serde_json::Value;
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use types::lock::Lock;
 use types::receipt::Receipt;
+use types::site_content::SiteContent;
 
 use super::{ManifestOutputArgs, WrittenObject, describe_objects};
 use crate::context::CommandContext;
@@ -111,7 +112,7 @@ pub(super) fn run(context: &CommandContext, args: &PolicyImagesArgs) -> Result<(
         args.receipt.iter().map(|path| environment::read_receipt(path)).collect::<Result<_>>()?;
     let admit =
         if args.digests { AdmittedVersions::Digests } else { AdmittedVersions::TagsAndDigests };
-    let allowed = AllowedImages::new(&locks, &receipts, &site.registry, admit)?;
+    let allowed = AllowedImages::new(&SiteContent::new(&locks, &receipts, &site.registry)?, admit)?;
     let repositories = allowed.len();
     let first = locks.first().map(|lock| lock.name.as_str()).unwrap_or_default();
     let request = ImagePolicySpec {
