@@ -11,6 +11,8 @@
 mod charts;
 mod claims;
 mod clusters;
+#[cfg(test)]
+mod command_reference;
 mod commands;
 mod context;
 mod environment;

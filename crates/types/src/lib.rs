@@ -10,6 +10,8 @@ pub mod config;
 pub mod descriptor;
 pub mod destination;
 mod digest;
+#[cfg(test)]
+mod documented_examples;
 mod duration;
 mod error;
 mod hub;
