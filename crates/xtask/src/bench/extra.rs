@@ -77,12 +77,12 @@ pub(super) fn kills(ground: &Ground, fetch_seconds: f64) -> Result<Vec<Kill>, Bo
     Ok(kills)
 }
 
-/// Starts depots on a store and on volumes.
+/// Starts depots on a store and on bundle files.
 pub(super) fn starts(ground: &Ground) -> Result<Vec<Start>, Box<dyn Error>> {
     let run = ground.run()?;
-    ground.prepare("gantry fetch && gantry pack -o volumes", run.folder())?;
+    ground.prepare("gantry fetch && gantry pack -o bundle", run.folder())?;
     ground.prepare("gantry pack -o small --file-size 64MiB", run.folder())?;
-    [("the store", "store"), ("one bundle file", "volumes"), ("bundle files of 64 MiB", "small")]
+    [("the store", "store"), ("one bundle file", "bundle"), ("bundle files of 64 MiB", "small")]
         .into_iter()
         .map(|(what, path)| Ok(Start { what, ready: ready(ground, path, run.folder())? }))
         .collect()
@@ -99,11 +99,11 @@ pub(super) fn large(ground: &Ground) -> Result<Vec<(&'static str, Sample)>, Box<
     fs::remove_dir_all(run.folder().join("large"))?;
     ground::write_input(run.folder(), &[name.to_owned()])?;
     ground.prepare("gantry lock", run.folder())?;
-    let load = format!("gantry load volumes --to {}", run.site());
+    let load = format!("gantry load bundle --to {}", run.site());
     let steps = [
         ("fetch", "gantry fetch"),
-        ("pack", "gantry pack -o volumes"),
-        ("verify", "gantry verify volumes/*.gantry"),
+        ("pack", "gantry pack -o bundle"),
+        ("verify", "gantry verify bundle/*.gantry"),
         ("load", load.as_str()),
     ];
     let mut samples = Vec::new();

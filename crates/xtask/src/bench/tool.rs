@@ -65,9 +65,9 @@ impl Tool {
         let all = || place.images.iter();
         Some(match (self, step) {
             (Self::Gantry, Step::Fetch | Step::FetchAgain) => "gantry fetch".into(),
-            (Self::Gantry, Step::Pack | Step::PackAgain) => "gantry pack -o volumes".into(),
+            (Self::Gantry, Step::Pack | Step::PackAgain) => "gantry pack -o bundle".into(),
             (Self::Gantry, Step::Load | Step::LoadAgain) => {
-                format!("gantry load volumes --to {site}")
+                format!("gantry load bundle --to {site}")
             }
 
             (Self::Regctl, Step::Fetch | Step::FetchAgain) => lines(all(), |image| {
