@@ -2,12 +2,14 @@
 //! anything is written to it.
 
 use std::io::{BufRead as _, IsTerminal as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cluster::{Cluster, ClusterAccess};
+use remote::helm::{HelmBinary, HelmClient};
 use types::site::Site;
 
 use crate::context::CommandContext;
+use crate::environment;
 use crate::error::{CommandError, Result};
 
 /// Options of every subcommand that connects to a cluster.
@@ -77,4 +79,16 @@ pub(crate) async fn open_cluster_to_write(
         (Ok(_), "y" | "yes") => Ok(cluster),
         _ => Err(CommandError::usage_error("not confirmed; nothing was changed")),
     }
+}
+
+/// helm, set up for the given cluster. It runs under `gantry tether`, so that it ends with this process.
+pub(crate) fn open_helm(cluster: &Cluster, args: &ClusterArgs) -> Result<HelmClient> {
+    let mut helm = HelmClient::new(HelmBinary::locate()?)?;
+    helm.kubeconfig = args.kubeconfig().map(Path::to_owned);
+    // In a pod, helm finds the pod's service account by itself; there is no context to name.
+    helm.context = Some(cluster.context().to_owned()).filter(|name| name != "in-cluster");
+    let parent = std::process::id().to_string();
+    let own = environment::find_own_binary()?;
+    helm.tether = vec![own.into(), "tether".into(), "--parent".into(), parent.into(), "--".into()];
+    Ok(helm)
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use etcetera::BaseStrategy;
 use net::Credentials;
 use remote::site_registry::RegistryConnection;
@@ -13,7 +13,7 @@ use types::config::UserConfig;
 use types::site::RegistryTarget;
 
 use crate::error::{CommandError, Result};
-use crate::ui::Ui;
+use crate::ui::{OutputFormat, Ui};
 
 /// Options of every subcommand.
 #[derive(Args, Clone)]
@@ -61,15 +61,6 @@ pub(crate) struct GlobalArgs {
     /// Print log messages about the work (given twice: about every request).
     #[arg(short, long, global = true, help_heading = "Global options", action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-}
-
-/// The format of results on standard output.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OutputFormat {
-    /// A table or text for people.
-    Table,
-    /// JSON with a stable schema, for programs.
-    Json,
 }
 
 /// What every subcommand receives.

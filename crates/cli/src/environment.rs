@@ -16,7 +16,8 @@ use types::receipt::Receipt;
 use types::site::Site;
 
 use crate::context::CommandContext;
-use crate::error::{self, CommandError, ErrorKind, Result};
+use crate::error::{CommandError, ErrorKind, Result};
+use crate::ui;
 
 /// The name of the input file.
 pub(crate) const INPUT: &str = "gantry.yaml";
@@ -163,6 +164,13 @@ pub(crate) fn read_manifests_from_stdin(example: &str) -> Result<String> {
     })
 }
 
+/// The absolute form of a path, for a program that may run in another folder.
+pub(crate) fn make_absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|cause| {
+        CommandError::usage_error(format!("{} is not a usable path: {cause}", path.display()))
+    })
+}
+
 /// The path of the running `gantry` binary.
 pub(crate) fn find_own_binary() -> Result<PathBuf> {
     std::env::current_exe().map_err(|cause| {
@@ -277,7 +285,7 @@ pub(crate) fn exit_when_stopped() -> Result<()> {
         // credentials in them, are removed explicitly.
         if !IS_ASYNC.load(Ordering::Relaxed) {
             remote::scratch::remove_scratch_folders();
-            error::exit_with_error(&CommandError::new(ErrorKind::Partial, "stopped"));
+            ui::exit_with_error(&CommandError::new(ErrorKind::Partial, "stopped"));
         }
     });
     Ok(())

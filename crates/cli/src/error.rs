@@ -3,9 +3,7 @@
 //! The library crates describe errors by meaning and know nothing of exit codes. A `From` impl here
 //! converts each library's error into a [`CommandError`] with a kind, and nowhere else.
 
-use std::process::ExitCode;
-
-use crate::ui;
+use deploy::prepare::{ChartOrigin, ReleaseRefusal};
 
 /// The class of an error. It decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +28,8 @@ impl ErrorKind {
         }
     }
 
-    fn as_str(self) -> &'static str {
+    /// The class as `--output json` names it.
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "failed",
             Self::Usage => "usage",
@@ -72,6 +71,16 @@ impl CommandError {
         self.kind
     }
 
+    /// The exit code.
+    pub(crate) fn exit_code(&self) -> u8 {
+        self.kind.exit_code()
+    }
+
+    /// What to do next.
+    pub(crate) fn hints(&self) -> &[String] {
+        &self.hints
+    }
+
     /// The message without the hints.
     pub(crate) fn message(&self) -> &str {
         &self.message
@@ -84,11 +93,6 @@ impl CommandError {
             text.push_str(&format!("hint: {hint}\n"));
         }
         text
-    }
-
-    /// The message and the hints on one line, separated by semicolons.
-    pub(crate) fn to_line(&self) -> String {
-        std::iter::once(&self.message).chain(&self.hints).cloned().collect::<Vec<_>>().join("; ")
     }
 
     /// The error as that of one part of a larger task that continued without it. Its kind becomes
@@ -108,30 +112,20 @@ impl CommandError {
     }
 }
 
-/// The message of an error with those of its causes, each once.
+/// The error's message followed by those of its causes. A cause that its effect quotes already is left
+/// out.
 fn describe_with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let own = cause.to_string();
-        if !text.contains(&own) {
-            text.push_str(&format!(": {own}"));
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let message = next.to_string();
+        if !text.contains(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
         }
-        next = cause.source();
+        cause = next.source();
     }
     text
-}
-
-/// Prints the error and returns its exit code.
-pub(crate) fn report_error(error: &CommandError) -> ExitCode {
-    ui::print_error(error.kind.as_str(), &error.message, &error.hints);
-    ExitCode::from(error.kind.exit_code())
-}
-
-/// Prints the error and exits the process at once. For threads that cannot return an error.
-pub(crate) fn exit_with_error(error: &CommandError) -> ! {
-    ui::print_error(error.kind.as_str(), &error.message, &error.hints);
-    std::process::exit(error.kind.exit_code().into())
 }
 
 impl From<html::Error> for CommandError {
@@ -257,12 +251,24 @@ impl From<land::models::Error> for CommandError {
             | E::Layout { .. }
             | E::Name(_)
             | E::InTheWay { .. }
+            | E::NoFolder { .. }
+            | E::NotAFolder { .. }
+            | E::OnlyInCluster { .. }
+            | E::NoFiles
             | E::Connect { .. } => ErrorKind::Usage,
-            E::Source(_) | E::Disk { .. } | E::Request { .. } | E::Record { .. } => {
-                ErrorKind::Failed
-            }
+            E::Source(_)
+            | E::Disk { .. }
+            | E::Request { .. }
+            | E::Record { .. }
+            | E::Runtime { .. } => ErrorKind::Failed,
         };
-        Self::new(kind, error.to_string())
+        let shown = Self::new(kind, describe_with_causes(&error));
+        match &error {
+            E::OnlyInCluster { .. } => {
+                shown.with_hint("gantry models push, verify and ls start such a pod")
+            }
+            _ => shown,
+        }
     }
 }
 
@@ -270,9 +276,17 @@ impl From<land::claim::Error> for CommandError {
     fn from(error: land::claim::Error) -> Self {
         use land::claim::{Error as E, SeederFailureKind};
         let kind = match &error {
-            E::Input { .. } | E::Work { fault: SeederFailureKind::Input, .. } => ErrorKind::Usage,
+            E::Input { .. }
+            | E::NoDepot
+            | E::NoSiteRegistry
+            | E::NotADepot { .. }
+            | E::Certificate(_)
+            | E::Name(_)
+            | E::Work { fault: SeederFailureKind::Input, .. } => ErrorKind::Usage,
             E::Work { fault: SeederFailureKind::Integrity, .. } => ErrorKind::Integrity,
-            E::Work { fault: SeederFailureKind::Failed, .. } => ErrorKind::Failed,
+            E::UnexpectedEvent | E::Work { fault: SeederFailureKind::Failed, .. } => {
+                ErrorKind::Failed
+            }
             // The connection to the pod broke. What it wrote is kept, and the next run resumes.
             E::Broken { .. } => ErrorKind::Partial,
             E::Cluster(_) | E::Models(_) => {
@@ -283,7 +297,20 @@ impl From<land::claim::Error> for CommandError {
                 };
             }
         };
-        Self::new(kind, error.to_string())
+        let text = describe_with_causes(&error);
+        match &error {
+            E::NoDepot => Self::new(kind, "--via depot needs the address of a depot").with_hint(
+                "give --from-depot http://HOST:PORT, or write depot: {url: …} in site.yaml",
+            ),
+            E::NoSiteRegistry => Self::new(kind, "--via registry needs the site's registry")
+                .with_hint("name the site file: --site FILE"),
+            E::NotADepot { .. } => Self::new(kind, format!("--from-depot {text}"))
+                .with_hint("write http://HOST:PORT or https://HOST:PORT"),
+            E::UnexpectedEvent => Self::new(kind, text).with_hint(
+                "its image may be of another version of Gantry; name the right one with --image",
+            ),
+            _ => Self::new(kind, text),
+        }
     }
 }
 
@@ -356,16 +383,86 @@ impl From<egress::Error> for CommandError {
 impl From<deploy::Error> for CommandError {
     fn from(error: deploy::Error) -> Self {
         use deploy::Error as E;
+        let text = describe_with_causes(&error);
         match error {
             E::Cluster(error) => error.into(),
             E::Helm(error) => error.into(),
             E::Chart(error) => error.into(),
-            // An image from outside the site is a failed proof, the same as in `gantry relocate`.
-            E::Outside { .. } => Self::new(ErrorKind::Integrity, error.to_string()),
-            E::NotOurs { .. } | E::NoCredential { .. } => Self::usage_error(error.to_string()),
-            E::NotReady { .. } | E::Refused { .. } | E::Lost { .. } | E::Junit { .. } => {
-                Self::failure(describe_with_causes(&error))
+            E::Net(error) => error.into(),
+            E::Types(error) => error.into(),
+            E::NotDeployable(refusal) => refusal.into(),
+            E::NoChart { release, origin, cause } => {
+                Self::from(cause).with_hint(match origin {
+                    ChartOrigin::Given => format!(
+                        "check that the bundle or store named with --from contains the chart of release {release}"
+                    ),
+                    ChartOrigin::Registry => "load the bundle first: gantry load BUNDLE… --site site.yaml, or name it here: --from BUNDLE…".to_owned(),
+                })
             }
+            E::SeveralNamespaces { .. } => {
+                Self::usage_error(text).with_hint("name one: --namespace NAMESPACE")
+            }
+            E::UnlockedRelease { known, .. } => {
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                Self::usage_error(text).with_hint(format!("its releases are: {known}"))
+            }
+            E::CheckOfUnlockedRelease { known, .. } => {
+                Self::usage_error(text).with_hint(match known.is_empty() {
+                    true => "lock the chart first: gantry lock".to_owned(),
+                    false => format!("its releases are: {}", known.join(", ")),
+                })
+            }
+            E::NotLocked { .. } => Self::usage_error(text).with_hint(
+                "where there is internet access, run gantry lock, then fetch and pack, and load the new bundle",
+            ),
+            E::MissingValuesFile { .. } => Self::usage_error(text).with_hint(
+                "copy it here beside gantry.yaml, or carry it in the bundle by naming it under files: in gantry.yaml",
+            ),
+            E::ChartChanged { .. } => Self::new(ErrorKind::Integrity, text).with_hint(
+                "run gantry lock again where there is internet access, or use the chart in the bundle: --from BUNDLE…",
+            ),
+            E::NoCharts
+            | E::UnknownRelease { .. }
+            | E::Read { .. }
+            | E::NotOurs { .. }
+            | E::NoCredential { .. } => Self::usage_error(text),
+            E::Write { .. }
+            | E::NotReady { .. }
+            | E::Refused { .. }
+            | E::Lost { .. }
+            | E::Junit { .. } => Self::failure(text),
+        }
+    }
+}
+
+impl From<ReleaseRefusal> for CommandError {
+    fn from(refusal: ReleaseRefusal) -> Self {
+        use ReleaseRefusal as R;
+        // An image from outside the site is a failed proof, the same as in `gantry relocate`.
+        let unproven = Self::new(ErrorKind::Integrity, refusal.to_string());
+        match refusal {
+            R::OutsideImages { .. } => unproven,
+            R::Unproven { .. } => {
+                unproven.with_hint("read the report: gantry relocate … --report review.md")
+            }
+            R::Leftovers { is_for_post_renderer, .. } => {
+                let error = match is_for_post_renderer {
+                    true => unproven
+                        .with_hint("let helm's post-renderer move them: --leftovers post-render"),
+                    false => unproven,
+                };
+                error.with_hint(
+                    "or use --leftovers mirrors (--mirrors DIR writes the configuration for the nodes), or --leftovers webhook",
+                )
+            }
+            R::NotOffline { leftover, .. } => unproven
+                .with_hint(leftover.next)
+                .with_hint("or deploy it all the same: --allow-online"),
+            R::OverriddenBySet { .. } => Self::usage_error(unproven.message)
+                .with_hint("move it to one of the release's values files"),
+            R::NotRendered { .. } => Self::failure(unproven.message).with_hint(
+                "install the definitions of these kinds first, for example as a release of their own that this one names under needs:",
+            ),
         }
     }
 }

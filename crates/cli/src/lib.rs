@@ -9,7 +9,6 @@
 //! the tests, statically for `cargo xtask dist`.
 
 mod charts;
-mod claims;
 mod clusters;
 #[cfg(test)]
 mod command_reference;
@@ -19,14 +18,13 @@ mod environment;
 mod error;
 mod live_view;
 mod model_targets;
-mod offline;
-mod releases;
+mod seeder_session;
 mod ui;
 mod value_parsers;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 
 use crate::commands::GantryCommand;
 use crate::context::{CommandContext, GlobalArgs};
@@ -81,11 +79,11 @@ pub fn run() -> ExitCode {
     // From here on, errors are printed as the global options want it (`--output json`).
     let context = match CommandContext::new(cli.global) {
         Ok(context) => context,
-        Err(error) => return error::report_error(&error),
+        Err(error) => return ui::report_error(&error),
     };
-    match commands::run_command(&context, cli.command) {
+    match commands::run_command(&context, cli.command, Cli::command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error::report_error(&error),
+        Err(error) => ui::report_error(&error),
     }
 }
 

@@ -3,17 +3,18 @@
 #![expect(clippy::print_stderr, reason = "this is the only module that prints")]
 
 use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use store::progress::Progress;
 use types::ByteSize;
 
-use crate::context::OutputFormat;
 use crate::error::{CommandError, Result};
 
 /// Without a terminal, a line in this interval shows that the work continues: often enough for a
@@ -23,6 +24,15 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// Whether errors are printed as JSON. A static, since an error is printed by `main` (or by the
 /// thread that handles Ctrl-C), where no [`Ui`] exists any more.
 static JSON_ERRORS: AtomicBool = AtomicBool::new(false);
+
+/// The format of results on standard output.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// A table or text for people.
+    Table,
+    /// JSON with a stable schema, for programs.
+    Json,
+}
 
 /// The terminal, as the global options want it used.
 pub(crate) struct Ui {
@@ -290,8 +300,21 @@ pub(crate) fn format_rows(rows: Vec<[String; 2]>) -> String {
     lines.join("\n") + "\n"
 }
 
+/// Prints an error and returns its exit code.
+pub(crate) fn report_error(error: &CommandError) -> ExitCode {
+    print_error(error);
+    ExitCode::from(error.exit_code())
+}
+
+/// Prints an error and exits the process at once. For threads that cannot return an error.
+pub(crate) fn exit_with_error(error: &CommandError) -> ! {
+    print_error(error);
+    std::process::exit(error.exit_code().into())
+}
+
 /// Prints an error and its hints, as text or as one line of JSON.
-pub(crate) fn print_error(kind: &str, message: &str, hints: &[String]) {
+fn print_error(error: &CommandError) {
+    let (kind, message, hints) = (error.kind().as_str(), error.message(), error.hints());
     if JSON_ERRORS.load(Ordering::Relaxed) {
         let value =
             serde_json::json!({ "error": { "kind": kind, "message": message, "hints": hints } });

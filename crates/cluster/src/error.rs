@@ -6,13 +6,21 @@ use kube::core::Status;
 
 use crate::Permission;
 
+/// The next steps of errors that always have the same.
+const GIVE_KUBECONFIG: &str =
+    "give a kubeconfig with --kubeconfig or KUBECONFIG, or run inside a pod";
+const CHECK_CONTEXT: &str = "is this the right context, and is the API server reachable from here?";
+const ASK_ADMINISTRATOR: &str = "ask an administrator of the cluster for the permission";
+const REMOVE_FIELD: &str = "remove the field there or from your own input";
+const INSTALL_DEFINITION: &str =
+    "install the CustomResourceDefinition (usually its operator) that defines it";
+const RUN_AGAIN: &str = "run the command again";
+
 /// An error of working with a cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no kubeconfig, or it cannot be read.
-    #[error(
-        "no cluster is configured: {cause}; give a kubeconfig with --kubeconfig or KUBECONFIG, or run inside a pod"
-    )]
+    #[error("no cluster is configured: {cause}; {}", GIVE_KUBECONFIG)]
     NoAccess {
         /// What was tried.
         cause: String,
@@ -26,9 +34,7 @@ pub enum Error {
         known: String,
     },
     /// The API server does not answer.
-    #[error(
-        "{server} (context {context}) does not answer: {cause}; is this the right context, and is the API server reachable from here?"
-    )]
+    #[error("{server} (context {context}) does not answer: {cause}; {}", CHECK_CONTEXT)]
     Unreachable {
         /// The context's name.
         context: String,
@@ -38,9 +44,7 @@ pub enum Error {
         cause: String,
     },
     /// The user lacks the permission for this.
-    #[error(
-        "{doing}: not allowed: {reason}; ask an administrator of the cluster for the permission"
-    )]
+    #[error("{doing}: not allowed: {reason}; {}", ASK_ADMINISTRATOR)]
     Forbidden {
         /// What was being done.
         doing: String,
@@ -56,9 +60,7 @@ pub enum Error {
         missing: Vec<Permission>,
     },
     /// Another field manager owns a field that was to be set (server-side apply).
-    #[error(
-        "{doing}: somebody else set this: {reason}; remove the field there or from your own input"
-    )]
+    #[error("{doing}: somebody else set this: {reason}; {}", REMOVE_FIELD)]
     Conflict {
         /// What was being done.
         doing: String,
@@ -75,9 +77,7 @@ pub enum Error {
         reason: String,
     },
     /// The cluster does not have this kind of object.
-    #[error(
-        "the cluster has no kind {kind} in {version}; install the CustomResourceDefinition (usually its operator) that defines it"
-    )]
+    #[error("the cluster has no kind {kind} in {version}; {}", INSTALL_DEFINITION)]
     NoKind {
         /// `apiVersion`.
         version: String,
@@ -125,9 +125,7 @@ pub enum Error {
         cause: String,
     },
     /// A connection to a pod broke.
-    #[error(
-        "{what}: the connection through the API server was lost: {cause}; run the command again"
-    )]
+    #[error("{what}: the connection through the API server was lost: {cause}; {}", RUN_AGAIN)]
     Connection {
         /// The pod and the port or program.
         what: String,
@@ -148,6 +146,27 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// The next step, where the message ends with one.
+    pub fn next_step(&self) -> Option<&str> {
+        match self {
+            Self::NoAccess { .. } => Some(GIVE_KUBECONFIG),
+            Self::Unreachable { .. } => Some(CHECK_CONTEXT),
+            Self::Forbidden { .. } => Some(ASK_ADMINISTRATOR),
+            Self::Conflict { .. } => Some(REMOVE_FIELD),
+            Self::NoKind { .. } => Some(INSTALL_DEFINITION),
+            Self::NotOurs { next, .. }
+            | Self::Missing { next, .. }
+            | Self::NotReady { next, .. } => Some(next),
+            Self::Connection { .. } => Some(RUN_AGAIN),
+            Self::NoContext { .. }
+            | Self::MissingRights { .. }
+            | Self::Refused { .. }
+            | Self::NoObject { .. }
+            | Self::Program { .. }
+            | Self::Other { .. } => None,
+        }
+    }
+
     /// The meaning of an error of the client that occurred while `doing` something.
     pub(crate) fn from_kube(doing: impl Into<String>, error: kube::Error) -> Self {
         let doing = doing.into();

@@ -37,7 +37,7 @@ pub use object::{ApplyEffect, ObjectScope, TypedObject};
 pub use owner::{MANAGER, PART, is_own, mark_as_own};
 pub use permission::Permission;
 pub use pod::AwaitedPodState;
-pub use pod_reason::{NotReadyReason, explain_pod};
+pub use pod_reason::{NotReadyCause, NotReadyReason, explain_pod};
 pub use port_forward::{ForwardTarget, PortForward};
 pub use settling::SettlingPods;
 pub use watch::WatchedChange;

@@ -137,6 +137,17 @@ impl Cluster {
         Ok(AppliedManifest { id, applied, before: before_json, after: after_json })
     }
 
+    /// Creates an object; [`Error::Conflict`] when it exists already.
+    pub async fn create_manifest(&self, manifest: &Value) -> Result<Value> {
+        let id = ObjectId::from_manifest(manifest, self.namespace())?;
+        let kind = self.resolve_kind(&id.api_version, &id.kind).await?;
+        let object: DynamicObject = serde_json::from_value(manifest.clone())
+            .map_err(|cause| Error::NoObject { reason: cause.to_string() })?;
+        let api = self.dynamic_api(&kind.resource, kind.object_scope(&id));
+        let made = api.create(&post_params(), &object).await;
+        to_json(&made.map_err(|error| Error::from_kube(format!("creating {id}"), error))?)
+    }
+
     /// Replaces a whole object. Its `resourceVersion` says which version was read;
     /// [`Error::Conflict`] when it has changed since.
     pub async fn replace_manifest(&self, manifest: &Value) -> Result<Value> {

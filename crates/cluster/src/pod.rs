@@ -8,7 +8,8 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    Cluster, Error, NotReadyReason, ObjectScope, Result, SettlingPods, explain_pod, is_own,
+    Cluster, Error, NotReadyCause, NotReadyReason, ObjectScope, Result, SettlingPods, explain_pod,
+    is_own,
 };
 
 /// How often a pod's state is read while waiting.
@@ -87,6 +88,7 @@ impl Cluster {
                 why: "it has ended".to_owned(),
                 next: "read its log".to_owned(),
                 is_final: until != AwaitedPodState::Ended,
+                cause: NotReadyCause::Ended,
             });
             if reason.is_final || Instant::now() > deadline {
                 return Err(self.not_ready_error(what, namespace, name, reason).await);
@@ -156,14 +158,16 @@ impl Cluster {
         Ok(())
     }
 
-    /// The newest warning among a pod's events, if there is one: usually the message of the
-    /// kubelet.
-    pub async fn latest_warning(&self, namespace: &str, pod: &str) -> Option<String> {
+    /// The newest warning among an object's events, if there is one: usually the message of the kubelet
+    /// or of the object's controller.
+    pub async fn latest_warning(&self, namespace: &str, name: &str) -> Option<String> {
         let events =
             self.list_objects::<Event>(ObjectScope::Namespace(namespace), "").await.ok()?;
         let about = |event: &&Event| {
-            event.involved_object.name.as_deref() == Some(pod)
+            event.involved_object.name.as_deref() == Some(name)
                 && event.type_.as_deref() == Some("Warning")
+                // "Back-off restarting" only repeats that something failed; other events say what.
+                && event.reason.as_deref() != Some("BackOff")
         };
         let newest = events.iter().filter(about).max_by_key(|event| {
             event

@@ -16,17 +16,37 @@ pub struct NotReadyReason {
     pub next: String,
     /// Whether waiting longer cannot help.
     pub is_final: bool,
+    /// The kind of reason, for those who treat one differently.
+    #[serde(skip)]
+    pub cause: NotReadyCause,
+}
+
+/// The kinds of reasons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotReadyCause {
+    /// The node cannot pull an image. The text says so without the container's name: `cannot pull
+    /// site/app:1: …`.
+    Pull(String),
+    /// A container ended, or the whole pod did. Its controller may replace the pod.
+    Ended,
+    /// Any other.
+    Other,
 }
 
 impl NotReadyReason {
     /// A reason that may go away by itself.
     fn temporary(why: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { why: why.into(), next: next.into(), is_final: false }
+        Self { why: why.into(), next: next.into(), is_final: false, cause: NotReadyCause::Other }
     }
 
     /// A reason that stays until somebody changes something.
     fn permanent(why: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { why: why.into(), next: next.into(), is_final: true }
+        Self { why: why.into(), next: next.into(), is_final: true, cause: NotReadyCause::Other }
+    }
+
+    /// The same reason with its kind.
+    fn of_kind(self, cause: NotReadyCause) -> Self {
+        Self { cause, ..self }
     }
 }
 
@@ -56,10 +76,13 @@ pub fn explain_pod(pod: &Pod) -> Option<NotReadyReason> {
     }
     if phase == "Failed" {
         let why = status.message.clone().or_else(|| status.reason.clone());
-        return Some(NotReadyReason::permanent(
-            why.unwrap_or_else(|| "it failed".to_owned()),
-            "read its log and its events",
-        ));
+        return Some(
+            NotReadyReason::permanent(
+                why.unwrap_or_else(|| "it failed".to_owned()),
+                "read its log and its events",
+            )
+            .of_kind(NotReadyCause::Ended),
+        );
     }
     // The kubelet has not reported any container yet.
     if status.container_statuses.is_none() {
@@ -100,7 +123,7 @@ fn explain_container(status: &ContainerStatus) -> Option<NotReadyReason> {
     if let Some(ended) = &state.terminated {
         return (ended.exit_code != 0).then(|| {
             let why = format!("container {name} ended with code {}", ended.exit_code);
-            NotReadyReason::permanent(why, "read its log")
+            NotReadyReason::permanent(why, "read its log").of_kind(NotReadyCause::Ended)
         });
     }
     let is_running = state.running.is_some();
@@ -212,12 +235,11 @@ fn explain_pull_failure(container: &str, image: &str, message: &str) -> NotReady
     } else if message.is_empty() || lower.contains("back-off pulling image") {
         ("it cannot be pulled", "read the pod's events for the node's message")
     } else {
-        return NotReadyReason::temporary(
-            format!("container {container} cannot pull {image}: {message}"),
-            "act on the node's message",
-        );
+        (message, "act on the node's message")
     };
-    NotReadyReason::temporary(format!("container {container} cannot pull {image}: {why}"), next)
+    let problem = format!("cannot pull {image}: {why}");
+    NotReadyReason::temporary(format!("container {container} {problem}"), next)
+        .of_kind(NotReadyCause::Pull(problem))
 }
 
 /// The pod's condition of this type, if it has this status.

@@ -2,7 +2,9 @@
 //! command line derives its exit code from them.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
+use crate::prepare::{ChartOrigin, ReleaseRefusal};
 use crate::release::PendingObject;
 
 /// Why a release could not be prepared, installed, checked or removed.
@@ -17,13 +19,96 @@ pub enum Error {
     /// A rendered document is not a valid Kubernetes manifest.
     #[error(transparent)]
     Chart(#[from] chart::Error),
-    /// The release would make the cluster pull images from outside the site.
-    #[error("release {release} would pull images from outside the site, so it was not installed:\n{}", format_list(.places))]
-    Outside {
+    /// A registry does not answer, or the client cannot be set up.
+    #[error(transparent)]
+    Net(#[from] net::Error),
+    /// A name or a path of the site is not valid.
+    #[error(transparent)]
+    Types(#[from] types::Error),
+    /// The release cannot be deployed as it is.
+    #[error(transparent)]
+    NotDeployable(#[from] ReleaseRefusal),
+    /// A chart of gantry.yaml is not in the lock.
+    #[error("gantry.lock does not match gantry.yaml: chart {chart} is not locked as written there")]
+    NotLocked {
+        /// The chart as gantry.yaml has it.
+        chart: String,
+    },
+    /// gantry.yaml has no charts.
+    #[error("gantry.yaml has no charts")]
+    NoCharts,
+    /// gantry.yaml has no such release.
+    #[error("gantry.yaml has no release {name:?}; its releases are: {known}")]
+    UnknownRelease {
+        /// The name.
+        name: String,
+        /// The releases that it has.
+        known: String,
+    },
+    /// The lock has no such release.
+    #[error("gantry.lock has no release {name:?}")]
+    UnlockedRelease {
+        /// The name.
+        name: String,
+        /// The releases that it has.
+        known: Vec<String>,
+    },
+    /// A declared check is for a release that is not in the lock.
+    #[error("checks: {check:?} is for the release {release:?}, which is not in gantry.lock")]
+    CheckOfUnlockedRelease {
+        /// The check's name.
+        check: String,
         /// The release.
         release: String,
-        /// The images, each with its location in the manifests.
-        places: Vec<String>,
+        /// The releases that the lock has.
+        known: Vec<String>,
+    },
+    /// A values file of a release does not exist.
+    #[error("release {release}: the values file {} does not exist", .path.display())]
+    MissingValuesFile {
+        /// The release.
+        release: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A chart is in none of the places inside the air gap.
+    #[error("{cause}")]
+    NoChart {
+        /// The release.
+        release: String,
+        /// Where it was looked for.
+        origin: ChartOrigin,
+        /// Why it is not there.
+        #[source]
+        cause: remote::Error,
+    },
+    /// A local chart differs from the locked one.
+    #[error("{} differs from the chart that was locked for release {release}: its digest is {}", .path.display(), .digest.short_hex())]
+    ChartChanged {
+        /// The chart.
+        path: PathBuf,
+        /// The release.
+        release: String,
+        /// The digest that it has.
+        digest: types::Digest,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {}", .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
     },
     /// The cluster has a release of this name that Gantry did not install.
     #[error(
@@ -36,6 +121,14 @@ pub enum Error {
         namespace: String,
         /// The chart that it was installed from.
         chart: String,
+    },
+    /// A release is in several namespaces, and it is not known which one is meant.
+    #[error("release {release} is in several namespaces: {}", .namespaces.join(", "))]
+    SeveralNamespaces {
+        /// The release.
+        release: String,
+        /// Its namespaces.
+        namespaces: Vec<String>,
     },
     /// No credential is known for the pull secret of the site's registry.
     #[error(

@@ -1,10 +1,12 @@
-//! Releases in a cluster: [`release`] installs and removes them with helm, [`check`] tests the
-//! cluster before and after that, and [`inference`] asks deployed model servers a first question.
-//! The command line calls each of them.
+//! Releases in a cluster: [`prepare`] moves, wires and proves them for a site, [`release`] installs and
+//! removes them with helm, [`check`] tests the cluster before and after that, and [`inference`] asks
+//! deployed model servers a first question. The command line calls each of them, and a controller can.
 
 pub mod check;
 mod error;
 pub mod inference;
+pub mod prepare;
+mod readiness;
 pub mod release;
 
 pub use error::{Error, Result};

@@ -15,6 +15,7 @@
 mod cluster_network;
 mod error;
 mod evidence;
+mod exercise;
 mod helpers;
 mod observer;
 mod tally;
@@ -33,6 +34,7 @@ pub mod soak;
 pub use cluster_network::{ClusterNetwork, read_cluster_network};
 pub use error::{Error, Result};
 pub use evidence::{AuditEvidence, ExerciseOutcome, ExerciseResult, Observer};
+pub use exercise::{AuditExercise, find_releases};
 pub use helpers::NAMESPACE;
 pub use observer::{
     DnsQuery, ObservationMethod, ObservedProtocol, ObserverMessage, OutgoingPacket,

@@ -14,6 +14,10 @@ pub struct RequestAttempt {
     pub cause: String,
 }
 
+/// The next steps of errors that always have the same.
+const GIVE_CA: &str = "give the CA's PEM file with --ca or SSL_CERT_FILE";
+const RUN_AGAIN: &str = "run the same command again";
+
 /// An error of the network, or of a server's response.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -52,9 +56,7 @@ pub enum Error {
         next: String,
     },
     /// The server's certificate is not trusted.
-    #[error(
-        "the certificate of {host} is not trusted ({reason}); give the CA's PEM file with --ca or SSL_CERT_FILE"
-    )]
+    #[error("the certificate of {host} is not trusted ({reason}); {}", GIVE_CA)]
     Untrusted {
         /// The host.
         host: String,
@@ -72,7 +74,7 @@ pub enum Error {
         cause: String,
     },
     /// The server's content changed during a download, or its response to a range request is wrong.
-    #[error("{url}: {reason}; run the same command again")]
+    #[error("{url}: {reason}; {}", RUN_AGAIN)]
     Range {
         /// The address, without secrets.
         url: String,
@@ -117,6 +119,16 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// The next step, where the message ends with one.
+    pub fn next_step(&self) -> Option<&str> {
+        match self {
+            Self::Unauthorized { next, .. } => Some(next),
+            Self::Untrusted { .. } => Some(GIVE_CA),
+            Self::Range { .. } => Some(RUN_AGAIN),
+            _ => None,
+        }
+    }
+
     /// The HTTP status, where the server responded.
     pub fn status(&self) -> Option<u16> {
         match self {

@@ -85,7 +85,7 @@ async fn resolve_chart(
     binary: helm::HelmBinary,
     rules: &Arc<OperatorRules>,
 ) -> remote::Result<ResolvedChart> {
-    let (text, name) = chart_and_name(&chart.source);
+    let (text, name) = chart.source.locked_name();
     let requested = chart.version.as_deref();
     let pinned = match chart.source {
         // A local folder may have changed under the same path.
@@ -322,18 +322,9 @@ fn name_chart_in_error(error: remote::Error, chart: &input::InputChart) -> remot
     }
 }
 
-/// The chart as the lock writes it: its source, and its name in an HTTP repository.
-fn chart_and_name(source: &ChartSource) -> (String, Option<String>) {
-    match source {
-        ChartSource::Oci { repository } => (format!("oci://{repository}"), None),
-        ChartSource::Repository { url, name } => (url.clone(), Some(name.clone())),
-        ChartSource::Local(path) => (path.display().to_string(), None),
-    }
-}
-
 /// The chart's source for messages.
 pub(crate) fn format_source(source: &ChartSource) -> String {
-    match chart_and_name(source) {
+    match source.locked_name() {
         (url, Some(name)) => format!("{name} of {url}"),
         (text, None) => text,
     }

@@ -1,6 +1,5 @@
 //! `gantry completion`: prints shell completions, generated from the command line's definition.
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::context::CommandContext;
@@ -18,8 +17,12 @@ pub(crate) struct CompletionArgs {
     shell: Shell,
 }
 
-pub(crate) fn run(context: &CommandContext, args: &CompletionArgs) -> Result<()> {
+pub(crate) fn run(
+    context: &CommandContext,
+    args: &CompletionArgs,
+    mut definition: clap::Command,
+) -> Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut crate::Cli::command(), "gantry", &mut script);
+    clap_complete::generate(args.shell, &mut definition, "gantry", &mut script);
     context.ui.print(String::from_utf8_lossy(&script).trim_end())
 }

@@ -1,22 +1,27 @@
-//! `gantry deploy`: installs the releases of gantry.yaml in the site's cluster. Each is prepared by
-//! `releases` (images moved, offline use, proof) and installed by the crate `deploy`.
+//! `gantry deploy`: installs the releases of gantry.yaml in the site's cluster. The crate `deploy` does
+//! the work: `prepare` moves, wires and proves each release, `release` installs it.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chart::relocate::RelocationTarget;
+use clap::ValueEnum;
 use clap::builder::BoolishValueParser;
 use cluster::Cluster;
+use deploy::prepare::{
+    ChartArchives, ClusterFacts, LeftoverWorkaround, OfflineRules, PostRenderCommand,
+    PreparedRelease, ReleasePreparer, SelectedRelease, UnwiredPolicy, select_releases,
+    sort_by_install_order,
+};
 use deploy::release::{
     DeployOptions, DeployPlan, DeployedRelease, Deployer, ForeignReleases, MissingNamespace,
     OnFailure, PlannedRelease, ProgressWatcher as _, ReleaseAction, SiteObjects,
     SupportObjectStatus,
 };
 use net::Credentials;
-use remote::helm;
+use remote::helm::HelmBinary;
 use remote::scratch::ScratchFolder;
-use remote::site_registry::read_ca;
 use serde::Serialize;
 use types::input::Input;
 use types::site::{Site, site_folder};
@@ -26,10 +31,6 @@ use crate::clusters::{self, ClusterArgs};
 use crate::context::CommandContext;
 use crate::error::{CommandError, Result};
 use crate::live_view::ReleaseProgressView;
-use crate::offline::OfflineRules;
-use crate::releases::{
-    self, ChartArchives, LeftoverWorkaround, ReleaseRelocator, RelocatedRelease, SelectedRelease,
-};
 use crate::value_parsers::{SECOND, WEEK, duration_within};
 use crate::{environment, ui};
 
@@ -79,7 +80,7 @@ pub(crate) struct DeployArgs {
     pod_security: Option<String>,
     /// A workaround to use for images that no chart value moves to the site; may be given several times.
     #[arg(long, value_name = "WORKAROUND")]
-    leftovers: Vec<LeftoverWorkaround>,
+    leftovers: Vec<WorkaroundOption>,
     /// Write configuration files for the nodes into this folder, which make them pull leftovers from the
     /// site's registry; one folder per release.
     #[arg(long, value_name = "DIR")]
@@ -104,6 +105,27 @@ pub(crate) struct DeployArgs {
     cluster: ClusterArgs,
 }
 
+/// A workaround for images that no chart value can move to the site, as on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum WorkaroundOption {
+    /// Helm's post-renderer (gantry post-render) moves them.
+    PostRender,
+    /// The container runtimes of the nodes pull them from a mirror (--mirrors writes the files).
+    Mirrors,
+    /// Gantry's admission webhook moves them (gantry webhook).
+    Webhook,
+}
+
+impl From<WorkaroundOption> for LeftoverWorkaround {
+    fn from(option: WorkaroundOption) -> Self {
+        match option {
+            WorkaroundOption::PostRender => Self::PostRender,
+            WorkaroundOption::Mirrors => Self::Mirrors,
+            WorkaroundOption::Webhook => Self::Webhook,
+        }
+    }
+}
+
 /// The result of a deployment.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -125,7 +147,7 @@ struct DeployPreview {
 pub(crate) fn run(context: &CommandContext, args: &DeployArgs) -> Result<()> {
     let (input, lock) = (environment::read_input(context)?, environment::read_lock(context)?);
     let site = environment::read_site(&args.site)?;
-    let asked = releases::select_releases(context, &input, &lock, &args.releases)?;
+    let asked = select_releases(&context.directory, &input, &lock, &args.releases)?;
     let objects = read_site_objects(args, &site)?;
     let work = DeployRun {
         context,
@@ -153,41 +175,44 @@ struct DeployRun<'a> {
 impl DeployRun<'_> {
     async fn run(&self, asked: &[SelectedRelease]) -> Result<()> {
         let cluster = self.open_cluster(asked).await?;
-        let binary = tokio::task::block_in_place(helm::HelmBinary::locate)?;
+        let binary = tokio::task::block_in_place(HelmBinary::locate)?;
         // Starting helm blocks for a moment; `block_in_place` lets other tasks move to another thread.
         let helm =
-            tokio::task::block_in_place(|| releases::open_helm(&cluster, &self.args.cluster))?;
+            tokio::task::block_in_place(|| clusters::open_helm(&cluster, &self.args.cluster))?;
         let kinds = cluster.discover_kinds().await?;
-        let inside = OfflineRules::new(Some(&self.input), &self.target);
-        let mover = ReleaseRelocator {
-            context: self.context,
+        let rules = OfflineRules::new(Some(&self.input), &self.target);
+        let archives = self.open_archives()?;
+        let workarounds: Vec<_> = self.args.leftovers.iter().copied().map(Into::into).collect();
+        let preparer = ReleasePreparer {
             site: &self.site,
-            site_file: &self.args.site,
             target: &self.target,
             locked: &self.locked,
-            inside: &inside,
-            has_plugins: helm.has_plugins(),
+            rules: &rules,
+            archives: &archives,
             binary,
-            kube_version: read_kube_version(&cluster).await?,
-            api_versions: kinds.list_custom_api_versions(),
-            workarounds: &self.args.leftovers,
-            allows_online: self.args.allow_online,
+            has_plugins: helm.has_plugins(),
+            facts: ClusterFacts::read(&cluster, &kinds).await?,
+            post_render: self.build_post_render_command()?,
+            workarounds: &workarounds,
+            unwired: match self.args.allow_online {
+                true => UnwiredPolicy::Deploy,
+                false => UnwiredPolicy::Refuse,
+            },
         };
         // All releases are prepared and proven before the first one is installed, so that a refusal
         // leaves the cluster unchanged.
-        let archives = self.open_archives()?;
-        let moved = self.relocate_releases(asked, &archives, &mover).await?;
+        let prepared = self.prepare_releases(asked, &preparer).await?;
         let deployer = Deployer {
             cluster: &cluster,
             kinds: &kinds,
             helm: &helm,
             target: &self.target,
-            rules: inside.rules(),
+            rules: rules.rules(),
             locked: &self.locked,
             site: &self.objects,
             options: self.options(),
         };
-        let planned: Vec<PlannedRelease> = moved.iter().map(|one| one.planned.clone()).collect();
+        let planned: Vec<PlannedRelease> = prepared.iter().map(|one| one.planned.clone()).collect();
         // All rights for all releases at once: a missing one must not be found half way.
         deployer.require_rights(&planned).await?;
         match self.args.dry_run {
@@ -201,7 +226,7 @@ impl DeployRun<'_> {
         if self.args.dry_run {
             return clusters::open_cluster(args, site).await;
         }
-        let names: Vec<&str> = asked.iter().map(SelectedRelease::release).collect();
+        let names: Vec<&str> = asked.iter().map(SelectedRelease::name).collect();
         let doing = format!("deploy {}", names.join(", "));
         clusters::open_cluster_to_write(self.context, args, site, &doing).await
     }
@@ -221,7 +246,7 @@ impl DeployRun<'_> {
 
     /// Opens what the charts come from. Their temporary files are deleted when this is dropped.
     fn open_archives(&self) -> Result<ChartArchives<'_>> {
-        let folder = releases::parent_folder(&self.args.site);
+        let folder = site_folder(&self.args.site);
         let registry = &self.site.registry;
         let (client, mirrors) = self.context.build_site_registry_client(
             registry,
@@ -232,48 +257,58 @@ impl DeployRun<'_> {
             [] => None,
             some => Some(environment::open_source(some)?),
         };
-        let scratch = ScratchFolder::new("gantry-charts-")?;
-        Ok(ChartArchives { from, registry, client, mirrors, scratch })
+        Ok(ChartArchives {
+            base: &self.context.directory,
+            from,
+            // It is a fallback only: one that cannot be opened is as good as none.
+            store: self.context.open_existing_store().ok().flatten(),
+            registry,
+            client,
+            mirrors,
+            scratch: ScratchFolder::new("gantry-charts-")?,
+        })
+    }
+
+    fn build_post_render_command(&self) -> Result<PostRenderCommand> {
+        let directory = environment::make_absolute(&self.context.directory)?;
+        Ok(PostRenderCommand {
+            program: environment::find_own_binary()?,
+            arguments: vec![
+                format!("--site={}", environment::make_absolute(&self.args.site)?.display()),
+                format!("--directory={}", directory.display()),
+                format!("--lock={}", directory.join(environment::LOCK).display()),
+            ],
+        })
     }
 
     /// Prepares all releases, and sorts them in the order of installation.
-    async fn relocate_releases(
+    async fn prepare_releases(
         &self,
         asked: &[SelectedRelease],
-        archives: &ChartArchives<'_>,
-        mover: &ReleaseRelocator<'_>,
-    ) -> Result<Vec<RelocatedRelease>> {
-        let mut moved = Vec::new();
+        preparer: &ReleasePreparer<'_>,
+    ) -> Result<Vec<PreparedRelease>> {
+        let mut all = Vec::new();
         for one in asked {
-            self.context.ui.print_status(&format!(
-                "{}: preparing for {}",
-                one.release(),
-                self.target.prefix
-            ));
-            let archive = archives.find_archive(self.context, one).await?;
-            let done = tokio::task::block_in_place(|| mover.relocate(one, &archive))?;
-            self.report_leftovers(one, &done)?;
-            moved.push((one.number, done));
+            let (name, prefix) = (one.name(), &self.target.prefix);
+            self.context.ui.print_status(&format!("{name}: preparing for {prefix}"));
+            let prepared = preparer.prepare_release(one).await?;
+            self.report_leftovers(name, &prepared)?;
+            all.push(prepared);
         }
-        // Which charts have custom resource definitions is known only now that they are rendered. Those
-        // come first, since the API server refuses objects of a kind it does not know.
-        let brings =
-            |number: usize| moved.iter().any(|(other, done)| *other == number && done.brings_kinds);
-        let order = self.input.install_order(&brings);
-        moved.sort_by_key(|(number, _)| order.iter().position(|place| place == number));
-        Ok(moved.into_iter().map(|(_, done)| done).collect())
+        sort_by_install_order(&self.input, &mut all);
+        Ok(all)
     }
 
     /// Prints warnings about leftovers of a release, and writes the files for the nodes.
-    fn report_leftovers(&self, asked: &SelectedRelease, moved: &RelocatedRelease) -> Result<()> {
-        let (ui, name) = (&self.context.ui, asked.release());
-        for leftover in &moved.report.leftovers {
+    fn report_leftovers(&self, name: &str, prepared: &PreparedRelease) -> Result<()> {
+        let ui = &self.context.ui;
+        for leftover in &prepared.report.leftovers {
             ui.print_warning(&format!(
                 "{name}: {} in {}: {}",
                 leftover.image, leftover.place, leftover.reason
             ));
         }
-        for left in &moved.wiring.leftovers {
+        for left in &prepared.wiring.leftovers {
             ui.print_warning(&format!(
                 "{name}: not configured for offline use: {}: {}; {}",
                 left.place, left.what, left.next
@@ -282,7 +317,7 @@ impl DeployRun<'_> {
         if let Some(folder) = &self.args.mirrors
             && !self.args.dry_run
         {
-            for remedy in &moved.report.remedies {
+            for remedy in &prepared.report.remedies {
                 let file = folder.join(name).join(&remedy.file);
                 environment::write_file_with_folders(&file, &remedy.text)?;
                 ui.print_status(&format!(
@@ -366,26 +401,20 @@ impl DeployRun<'_> {
     }
 }
 
-/// Reads what the namespaces need from the site: pull secret, CA, Pod Security level.
+/// Reads what the namespaces need: pull secret and CA of the site, and what the arguments say.
 fn read_site_objects(args: &DeployArgs, site: &Site) -> Result<SiteObjects> {
-    let registry = &site.registry;
-    let pull_secret = releases::find_pull_secret(site, &choose_credentials(args))?;
-    let ca = read_ca(&registry.with_paths_below(site_folder(&args.site)))?;
+    let folder = site_folder(&args.site);
     let missing =
         if args.create_namespace { MissingNamespace::Create } else { MissingNamespace::Refuse };
-    Ok(SiteObjects { pull_secret, ca, pod_security: args.pod_security.clone(), missing })
+    Ok(SiteObjects {
+        pod_security: args.pod_security.clone(),
+        missing,
+        ..SiteObjects::of_site(site, folder, &choose_credentials(args))?
+    })
 }
 
 fn choose_credentials(args: &DeployArgs) -> Credentials {
     args.registry_auth.as_deref().map_or_else(Credentials::from_system, Credentials::from_file)
-}
-
-/// The cluster's version as helm's `--kube-version` accepts it, without suffixes (`v1.33.4+k3s1`).
-async fn read_kube_version(cluster: &Cluster) -> Result<String> {
-    let version = cluster.fetch_version().await?.git_version;
-    let version = version.trim_start_matches('v');
-    let end = version.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(version.len());
-    Ok(version[..end].to_owned())
 }
 
 fn describe_deployment(done: &DeployedRelease) -> String {

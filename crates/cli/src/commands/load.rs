@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::ValueEnum;
+use land::models::{ModelPushReport, PushMode};
 use land::{LoadFailureKind, LoadOptions, LoadOutcome, LoadTarget};
 use net::Credentials;
 use remote::oci::{RegistrySink, SparsePolicy};
@@ -19,7 +20,7 @@ use types::{ByteSize, Root, lock};
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, ErrorKind, Result};
-use crate::model_targets::{self, ModelPushReport, PushMode};
+use crate::model_targets;
 use crate::ui;
 use crate::value_parsers::number_within;
 

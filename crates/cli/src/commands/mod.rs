@@ -13,6 +13,7 @@ mod init;
 mod inspect;
 mod load;
 mod lock;
+mod manifest_output;
 mod models;
 mod pack;
 mod plan;
@@ -70,8 +71,12 @@ pub(crate) enum GantryCommand {
     Version(version::VersionArgs),
 }
 
-/// Runs one subcommand.
-pub(crate) fn run_command(context: &CommandContext, command: GantryCommand) -> Result<()> {
+/// Runs one subcommand. `definition` describes the whole command line, for shell completions.
+pub(crate) fn run_command(
+    context: &CommandContext,
+    command: GantryCommand,
+    definition: fn() -> clap::Command,
+) -> Result<()> {
     match command {
         GantryCommand::Init(args) => init::run(context, &args),
         GantryCommand::Images(args) => images::run(context, &args),
@@ -97,7 +102,7 @@ pub(crate) fn run_command(context: &CommandContext, command: GantryCommand) -> R
         GantryCommand::Webhook(args) => webhook::run(context, &args),
         GantryCommand::Models(command) => models::run(context, &command),
         GantryCommand::Store(command) => store::run(context, &command),
-        GantryCommand::Completion(args) => completion::run(context, &args),
+        GantryCommand::Completion(args) => completion::run(context, &args, definition()),
         GantryCommand::Version(args) => version::run(context, &args),
     }
 }

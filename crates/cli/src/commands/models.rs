@@ -5,23 +5,26 @@ mod claim;
 mod image;
 mod node;
 mod pod;
+mod report;
 mod target;
 
 use std::num::NonZeroU16;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 use land::models::bucket::{BucketAccess, PlainHttpPolicy};
-use land::models::{ModelRecord, ModelVerifyReport, UnfitModelPolicy};
-use types::ByteSize;
+use land::models::{OpenModelTarget, PushMode, UnfitModelPolicy};
 use types::destination::ModelDestination;
 use types::site::{CacheFileStyle, ModelLayout, ModelTarget};
 
+use self::report::{
+    build_no_models_error, format_checked_models, format_records, require_undamaged,
+};
 use self::target::ModelPushTarget;
 use crate::context::CommandContext;
-use crate::error::{CommandError, ErrorKind, Result};
-use crate::model_targets::{self, OpenModelTarget, PushMode};
-use crate::{environment, ui};
+use crate::environment;
+use crate::error::{CommandError, Result};
+use crate::model_targets;
 
 /// Write models where programs read them (folders, buckets, claims), verify and list them.
 #[derive(Subcommand)]
@@ -111,10 +114,10 @@ struct BucketServerArgs {
 }
 
 impl BucketServerArgs {
-    fn bucket_access(&self) -> BucketAccess {
+    fn bucket_access(&self, context: &CommandContext) -> BucketAccess {
         BucketAccess {
             endpoint: self.endpoint.clone(),
-            ca: self.ca.iter().cloned().collect(),
+            ca: self.ca.iter().chain(&context.config.ca).cloned().collect(),
             http: if self.plain_http { PlainHttpPolicy::Allowed } else { PlainHttpPolicy::Refused },
         }
     }
@@ -284,7 +287,7 @@ fn verify_models(context: &CommandContext, args: &ModelsVerifyArgs) -> Result<()
         ModelPushTarget::Image(_) => return Err(build_no_files_error(&args.place)),
         ModelPushTarget::Place(place) => place,
     };
-    let opened = OpenModelTarget::open(context, place, args.server.bucket_access())?;
+    let opened = OpenModelTarget::open(place, &args.server.bucket_access(context))?;
     // Without records there is nothing to compare with, and an empty result would look like success.
     if opened.records()?.is_empty() {
         return Err(build_no_models_error(&place.to_string()));
@@ -305,30 +308,6 @@ fn verify_models(context: &CommandContext, args: &ModelsVerifyArgs) -> Result<()
     )
 }
 
-fn format_checked_models(checked: &ModelVerifyReport) -> String {
-    let is_bad = |name: &str| checked.bad.iter().any(|bad| bad.model == name);
-    let rows = checked.models.iter().map(|(name, files)| {
-        let state = if is_bad(name) { "damaged" } else { "ok" };
-        [name.clone(), files.to_string(), state.to_owned()]
-    });
-    ui::format_table(["model", "files", ""], rows.collect())
-}
-
-/// Fails if files are damaged. `shown` turns a path in the target into the one to show.
-fn require_undamaged(
-    to: &str,
-    shown: impl Fn(&Path) -> String,
-    checked: &ModelVerifyReport,
-) -> Result<()> {
-    let Some(first) = checked.bad.first() else { return Ok(()) };
-    let all: Vec<String> =
-        checked.bad.iter().map(|bad| format!("{}: {}", shown(&bad.path), bad.fault)).collect();
-    Err(CommandError::new(ErrorKind::Integrity, all.join("\n")).with_hint(format!(
-        "write the model again: gantry models push BUNDLE… --to {to} --model {}",
-        first.model.split('@').next().unwrap_or(&first.model)
-    )))
-}
-
 fn list_models(context: &CommandContext, args: &ModelsListArgs) -> Result<()> {
     let place = match &args.place {
         ModelPushTarget::Place(ModelDestination::Claim(claim)) => {
@@ -339,23 +318,9 @@ fn list_models(context: &CommandContext, args: &ModelsListArgs) -> Result<()> {
         }
         ModelPushTarget::Place(place) => place,
     };
-    let opened = OpenModelTarget::open(context, place, args.server.bucket_access())?;
+    let opened = OpenModelTarget::open(place, &args.server.bucket_access(context))?;
     let records = opened.records()?;
     context.ui.print_result(&records, |records| format_records(records))
-}
-
-fn format_records(records: &[ModelRecord]) -> String {
-    let rows = records.iter().map(|record| {
-        let size: u64 = record.files.values().map(|file| file.size).sum();
-        [record.name.clone(), record.files.len().to_string(), ByteSize(size).to_string()]
-    });
-    ui::format_table(["model", "files", "size"], rows.collect())
-}
-
-fn build_no_models_error(place: &str) -> CommandError {
-    CommandError::usage_error(format!("{place}: no models that Gantry wrote")).with_hint(
-        "write models with: gantry models push BUNDLE… --to TARGET; only those are recorded",
-    )
 }
 
 fn build_no_files_error(place: &ModelPushTarget) -> CommandError {

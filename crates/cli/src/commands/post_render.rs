@@ -10,6 +10,7 @@ use chart::OperatorRules;
 use chart::post_render::{self, PostRenderedStream};
 use chart::relocate::{ProofVerdict, RelocationProof, RelocationTarget};
 use chart::wiring::PatchFile;
+use deploy::prepare::write_plugin_files;
 use types::naming::{NamingRule, RegistryPrefix};
 use types::site::RegistryTarget;
 use types::site_content::SiteContent;
@@ -196,44 +197,10 @@ fn find_refusal(post: &PostRenderedStream, target: &RelocationTarget) -> Option<
 
 /// Writes the plugin for helm 4 and prints how to use it.
 fn run_write_plugin(context: &CommandContext, folder: &Path) -> Result<()> {
-    let file = write_plugin_files(folder)?;
+    let file = write_plugin_files(folder, &environment::find_own_binary()?)?;
     context.ui.print_status(&format!(
         "{} written; use it in helm 4 with: --post-renderer gantry --post-renderer-args --site=site.yaml",
         file.display()
     ));
     Ok(())
 }
-
-/// Writes a helm 4 plugin of type postrenderer/v1 that runs this binary, and returns its file.
-pub(crate) fn write_plugin_files(folder: &Path) -> Result<PathBuf> {
-    let failed = |path: &Path, cause: std::io::Error| {
-        CommandError::failure(format!("cannot write {}: {cause}", path.display()))
-    };
-    let own = environment::find_own_binary()?;
-    let text = PLUGIN.replace("VERSION", env!("CARGO_PKG_VERSION"));
-    let file = folder.join("plugin.yaml");
-    environment::write_file_with_folders(&file, &text)?;
-    // Helm 4 splits a plugin's command at spaces, and the path of this binary may contain some. A link
-    // beside plugin.yaml avoids naming that path.
-    let link = folder.join("gantry");
-    if fs::symlink_metadata(&link).is_ok() {
-        fs::remove_file(&link).map_err(|cause| failed(&link, cause))?;
-    }
-    std::os::unix::fs::symlink(own, &link).map_err(|cause| failed(&link, cause))?;
-    Ok(file)
-}
-
-/// Helm 4's `plugin.yaml` (helm.sh/docs, plugins; `internal/plugin/metadata_v1.go`).
-const PLUGIN: &str = "\
-# Written by `gantry post-render --write-plugin`. It runs the gantry that wrote it.
-# Helm 4 does not show what a plugin prints. If it fails, read error.txt beside this file.
-apiVersion: v1
-name: gantry
-version: VERSION
-type: postrenderer/v1
-runtime: subprocess
-runtimeConfig:
-  platformCommand:
-    - command: ${HELM_PLUGIN_DIR}/gantry
-      args: [post-render, --error-file, \"${HELM_PLUGIN_DIR}/error.txt\"]
-";

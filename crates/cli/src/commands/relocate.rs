@@ -11,6 +11,7 @@ use chart::phone_home::PhoneHomeFinding;
 use chart::relocate::{self, ProofVerdict, PullPolicy, RelocationTarget};
 use chart::report::{LeftoverKind, RelocationReport};
 use chart::wiring::{self, OfflineWiring};
+use deploy::prepare::{OfflineChanges, OfflineRules};
 use serde::Serialize;
 use types::naming::{NamingRule, RegistryPrefix};
 use types::own_image;
@@ -20,7 +21,6 @@ use types::site_content::SiteContent;
 use crate::charts::{self, RenderArgs};
 use crate::context::CommandContext;
 use crate::error::{CommandError, ErrorKind, Result};
-use crate::offline::{OfflineChanges, OfflineRules};
 use crate::{environment, ui};
 
 /// Write a values file that makes a chart pull all of its images from the site's registry, and prove

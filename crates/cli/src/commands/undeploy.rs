@@ -1,12 +1,14 @@
 //! `gantry undeploy`: removes what `gantry deploy` installed, and nothing else.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use cluster::Cluster;
-use deploy::release::{self, ClaimRetention, InstalledRelease, NamespaceRetention, RemovalReport};
+use deploy::prepare;
+use deploy::release::{
+    self, ClaimRetention, LocatedReleases, NamespaceRetention, ReleaseToRemove, RemovalReport,
+};
 use remote::helm::HookPolicy;
 use serde::Serialize;
 
@@ -14,7 +16,6 @@ use crate::clusters::{self, ClusterArgs};
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, Result};
-use crate::releases;
 use crate::value_parsers::{SECOND, WEEK, duration_within};
 
 /// Remove releases that `gantry deploy` installed.
@@ -79,9 +80,10 @@ pub(crate) fn run(context: &CommandContext, args: &UndeployArgs) -> Result<()> {
                     .await?
             }
         };
-        let (found, missing) = find_installed_releases(&cluster, &wanted).await?;
+        let LocatedReleases { by_namespace, missing } =
+            release::locate_releases(&cluster, &wanted).await?;
         let mut namespaces = Vec::new();
-        for (namespace, names) in found {
+        for (namespace, names) in by_namespace {
             namespaces.push(match args.dry_run {
                 true => preview_removal(namespace, names),
                 false => remove_releases(context, args, &cluster, &namespace, &names).await?,
@@ -97,19 +99,13 @@ pub(crate) fn run(context: &CommandContext, args: &UndeployArgs) -> Result<()> {
     })
 }
 
-/// A release to remove, and its namespace if that is known.
-struct ReleaseToRemove {
-    release: String,
-    namespace: Option<String>,
-}
-
 fn select_releases(context: &CommandContext, args: &UndeployArgs) -> Result<Vec<ReleaseToRemove>> {
     let place = |namespace: Option<String>| args.namespace.clone().or(namespace);
     let known = match (
         environment::read_optional_input(context)?,
         environment::read_optional_lock(context)?,
     ) {
-        (Some(input), Some(lock)) => releases::list_release_namespaces(&input, &lock),
+        (Some(input), Some(lock)) => prepare::list_release_namespaces(&input, &lock),
         _ => vec![],
     };
     if args.releases.is_empty() {
@@ -139,42 +135,6 @@ fn select_releases(context: &CommandContext, args: &UndeployArgs) -> Result<Vec<
         .collect())
 }
 
-/// Finds the releases in the cluster: those that Gantry installed, by namespace, and the names of those
-/// that are not installed.
-async fn find_installed_releases(
-    cluster: &Cluster,
-    wanted: &[ReleaseToRemove],
-) -> Result<(BTreeMap<String, Vec<String>>, Vec<String>)> {
-    let mut by_namespace: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut missing = Vec::new();
-    for one in wanted {
-        let there = release::find_releases(cluster, one.namespace.as_deref()).await?;
-        let own: Vec<&InstalledRelease> =
-            there.iter().filter(|found| found.release == one.release).collect();
-        match own.as_slice() {
-            // Not an error: the same command can be run again after an interruption.
-            [] => missing.push(one.release.clone()),
-            [found] => {
-                by_namespace
-                    .entry(found.namespace.clone())
-                    .or_default()
-                    .push(found.release.clone());
-            }
-            several => {
-                let names: Vec<&str> =
-                    several.iter().map(|found| found.namespace.as_str()).collect();
-                return Err(CommandError::usage_error(format!(
-                    "release {} is in several namespaces: {}",
-                    one.release,
-                    names.join(", ")
-                ))
-                .with_hint("name one: --namespace NAMESPACE"));
-            }
-        }
-    }
-    Ok((by_namespace, missing))
-}
-
 async fn remove_releases(
     context: &CommandContext,
     args: &UndeployArgs,
@@ -182,7 +142,7 @@ async fn remove_releases(
     namespace: &str,
     names: &[String],
 ) -> Result<RemovalReport> {
-    let helm = tokio::task::block_in_place(|| releases::open_helm(cluster, &args.cluster))?;
+    let helm = tokio::task::block_in_place(|| clusters::open_helm(cluster, &args.cluster))?;
     context.ui.print_status(&format!("removing {} from {namespace}", names.join(", ")));
     let claims = if args.delete_claims { ClaimRetention::Deleted } else { ClaimRetention::Kept };
     let whole =

@@ -6,11 +6,11 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::time::{Duration, Instant};
 
-use cluster::ObjectScope;
 use cluster::objects::api::apps::v1::Deployment;
 use cluster::objects::api::core::v1::{
     ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, ServiceAccount,
 };
+use cluster::{Cluster, ObjectId, ObjectScope};
 use serde_json::Value;
 
 use crate::support::shop::{SECRET, Shop, get, is_there, records, releases};
@@ -246,4 +246,87 @@ async fn releases_come_in_the_order_of_their_needs_and_only_where_one_may() {
     assert_eq!(error["missing"][0], "stranger");
     shop.undeploy(&["--delete-claims", "--delete-namespace"]).assert_success();
     assert!(!is_there(&cluster, namespace).await);
+}
+
+/// A chart whose definition helm installs before it renders. Only then a template sees its API version.
+const LATE: [(&str, &str); 4] = [
+    ("Chart.yaml", "apiVersion: v2\nname: late\nversion: 1.0.0\n"),
+    ("crds/parcel.yaml", PARCELS),
+    ("templates/parcel.yaml", PARCEL),
+    (
+        "templates/pod.yaml",
+        "{{- if and .Values.pod (.Capabilities.APIVersions.Has \"deploy.gantry.test/v1\") }}\n\
+         apiVersion: v1\nkind: Pod\nmetadata: {name: late}\n\
+         spec: {containers: [{name: late, image: 'docker.io/library/late:1'}]}\n{{- end }}\n",
+    ),
+];
+/// The same definition among the templates, where helm cannot install it together with its objects.
+const TOGETHER: [(&str, &str); 3] = [
+    ("Chart.yaml", "apiVersion: v2\nname: together\nversion: 1.0.0\n"),
+    ("templates/definition.yaml", PARCELS),
+    ("templates/parcel.yaml", PARCEL),
+];
+const PARCELS: &str = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\n\
+    metadata: {name: parcels.deploy.gantry.test}\n\
+    spec: {group: deploy.gantry.test, scope: Namespaced, names: {kind: Parcel, plural: parcels},\n\
+    \x20 versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}]}\n";
+const PARCEL: &str = "apiVersion: deploy.gantry.test/v1\nkind: Parcel\nmetadata: {name: parcel}\n";
+
+/// Deletes a definition, and waits until its kind is gone.
+async fn remove_definition(cluster: &Cluster, definition: &ObjectId) {
+    cluster.delete_manifest(definition).await.unwrap();
+    while cluster.read_manifest(definition).await.unwrap().is_some() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_first_install_is_proven_with_the_definitions_that_its_chart_brings() {
+    let place = testkit::TestCluster::from_environment().reserve_namespace("deploy-crds");
+    let namespace = place.name();
+    let shop = Shop::new(&chart("web", namespace, ""), &[]);
+    let cluster = shop.connect().await;
+    let definition = ObjectId {
+        api_version: "apiextensions.k8s.io/v1".to_owned(),
+        kind: "CustomResourceDefinition".to_owned(),
+        namespace: None,
+        name: "parcels.deploy.gantry.test".to_owned(),
+    };
+    remove_definition(&cluster, &definition).await;
+    for (folder, files) in [("late", LATE.as_slice()), ("together", &TOGETHER)] {
+        for (name, text) in files {
+            shop.outside.write_file(&format!("{folder}/{name}"), text);
+            shop.inside.write_file(&format!("{folder}/{name}"), text);
+        }
+    }
+    let entry = |name: &str, more: &str| {
+        format!("- {{chart: ./{name}, release: {name}, namespace: {namespace}{more}}}\n")
+    };
+
+    shop.carry(&entry("together", ""), &[]);
+    let error = shop.deploy(&[]).assert_exit_code(1).stderr;
+    assert!(error.contains("helm cannot render it against the cluster"), "{error}");
+    assert!(records(&cluster, namespace, "together").await.is_empty(), "helm was not run");
+
+    let values = ", values: [late.yaml]";
+    shop.carry(&entry("late", values), &[("late.yaml", "pod: true\n")]);
+    let planned = shop.deploy(&["--dry-run"]).assert_success().parse_json();
+    let notes = planned["releases"][0]["notes"].to_string();
+    assert!(notes.contains("does not have all kinds"), "{notes}");
+    assert!(cluster.read_manifest(&definition).await.unwrap().is_none(), "a dry run makes nothing");
+    let refused = shop.deploy(&[]).assert_exit_code(3).stderr;
+    assert!(
+        refused.contains("docker.io/library/late:1"),
+        "the pod is in no other render: {refused}"
+    );
+    assert!(records(&cluster, namespace, "late").await.is_empty(), "nothing was installed");
+
+    remove_definition(&cluster, &definition).await;
+    shop.carry(&entry("late", values), &[("late.yaml", "pod: false\n")]);
+    let done = shop.deploy(&[]).assert_success();
+    assert!(done.stderr.contains("parcels.deploy.gantry.test created"), "{}", done.stderr);
+    assert_eq!(records(&cluster, namespace, "late").await, ["deployed"]);
+
+    shop.undeploy(&["--delete-namespace"]).assert_success();
+    remove_definition(&cluster, &definition).await;
 }

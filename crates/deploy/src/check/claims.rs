@@ -7,6 +7,7 @@ use cluster::objects::api::core::v1::PersistentVolumeClaim;
 use cluster::pod_spec::list_claims;
 
 use super::{CheckFinding, CheckName, CheckSubject, CheckedRelease, FindingState, pods};
+use crate::readiness;
 
 /// Checks the claims of all releases.
 pub(super) async fn check_claims(subject: &CheckSubject) -> Vec<CheckFinding> {
@@ -86,12 +87,17 @@ async fn check_claim(
             "restore the volume, or delete the claim and fill a new one with: gantry models push",
         ),
         _ => {
-            let told = subject.cluster.latest_warning(place, name).await;
-            let why = match told {
-                Some(told) => format!("it is not bound to a volume (class {class}): {told}"),
-                None => format!("it is not bound to a volume yet (class {class})"),
+            let unbound = readiness::explain_unbound_claim(&subject.cluster, place, name).await;
+            let (why, next) = match unbound {
+                Some(unbound) => (
+                    format!("it is not bound to a volume (class {class}): {}", unbound.why),
+                    unbound.next,
+                ),
+                None => (
+                    format!("it is not bound to a volume yet (class {class})"),
+                    "check that the class exists and provides volumes with its access modes: gantry check --only storage".to_owned(),
+                ),
             };
-            let next = "check that the class exists and provides volumes with its access modes: gantry check --only storage";
             CheckFinding::failed(CheckName::Claims, place, what).with_reason(why, next)
         }
     }

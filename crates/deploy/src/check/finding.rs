@@ -260,12 +260,24 @@ impl CheckFinding {
         error: &cluster::Error,
         forbidden: FindingState,
     ) -> Self {
-        let text = error.to_string();
-        // Errors of `cluster` end with "; " and their next step.
-        let (why, next) = text.rsplit_once("; ").unwrap_or((&text, ""));
         let is_forbidden = matches!(error, cluster::Error::Forbidden { .. });
         let state = if is_forbidden { forbidden } else { FindingState::Failed };
-        Self::new(check, place, what, state).with_reason(why, next)
+        Self::new(check, place, what, state).with_error(error, error.next_step(), "")
+    }
+
+    /// Adds an error as the reason. Its message ends with `next_step`, where it has one; `otherwise` is
+    /// the next step of those without.
+    #[must_use]
+    pub(super) fn with_error(
+        self,
+        error: &dyn fmt::Display,
+        next_step: Option<&str>,
+        otherwise: &str,
+    ) -> Self {
+        let text = error.to_string();
+        let Some(next) = next_step else { return self.with_reason(text, otherwise) };
+        let why = text.strip_suffix(next).and_then(|text| text.strip_suffix("; "));
+        self.with_reason(why.unwrap_or(&text), next)
     }
 
     /// What identifies the same finding in another run: check, location and subject.

@@ -7,13 +7,13 @@
 //! again.
 
 mod api;
+mod checked_target;
 mod claims;
 mod finding;
 mod images;
 mod infer;
 pub mod junit;
 mod model_targets;
-mod model_verifier;
 mod node_pull;
 mod nodes;
 mod page;
@@ -26,17 +26,19 @@ mod report;
 mod rights;
 mod run;
 mod running;
+mod selection;
 mod site_registry;
 mod storage;
 mod subject;
 mod workloads;
 
+pub use checked_target::CheckedModelTarget;
 pub use finding::{CheckFinding, CheckName, CheckPhase, FindingState};
-pub use model_verifier::{
-    CheckedModelTarget, InClusterVerifier, ModelVerification, TargetVerifier,
-};
 pub use release::CheckedRelease;
 pub use report::{CheckReport, CheckVerdict, FindingCounts};
 pub use run::{remove_check_pods, run_checks};
+pub use selection::{
+    find_input_chart, render_locked_chart, require_locked_releases, select_locked_charts,
+};
 pub use site_registry::SiteRegistry;
 pub use subject::{CheckSubject, ReleaseExpectation};

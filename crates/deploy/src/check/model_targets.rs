@@ -1,14 +1,18 @@
-//! Check `models`: the files of every model are complete at the targets of `site.yaml`. How a
-//! target (a folder, a bucket, a claim) is read is passed in as functions, since that is the
-//! business of the crate `land`, which is in the same layer and cannot be a dependency.
+//! Check `models`: the files of every model are complete at the targets of `site.yaml`. A folder and a
+//! bucket are read from this machine, a claim in a pod.
 
-use std::sync::Arc;
-
+use cluster::Cluster;
+use land::claim;
+use land::models::bucket::BucketAccess;
+use land::models::{self, DamagedFile, ModelVerifyReport, OpenModelTarget};
+use store::progress::SilentProgress;
 use types::ByteSize;
+use types::destination::ModelDestination;
 
-use super::{
-    CheckFinding, CheckName, CheckSubject, CheckedModelTarget, ModelVerification, TargetVerifier,
-};
+use super::{CheckFinding, CheckName, CheckSubject, CheckedModelTarget};
+
+/// The next step of errors that have none of their own.
+const CHECK: &str = "check that the target exists";
 
 /// Verifies the models at all targets.
 pub(super) async fn check_models(subject: &CheckSubject) -> Vec<CheckFinding> {
@@ -22,46 +26,54 @@ pub(super) async fn check_models(subject: &CheckSubject) -> Vec<CheckFinding> {
     }
     let mut findings = Vec::new();
     for place in &subject.models {
-        let verified = match &place.verifier {
-            _ if place.wanted.is_empty() => {
-                let why = "no locked model belongs there";
-                findings.push(CheckFinding::skipped(CheckName::Models, &place.name, "models", why));
-                continue;
+        let skipped = |why| CheckFinding::skipped(CheckName::Models, &place.name, "models", why);
+        if place.wanted.is_empty() {
+            findings.push(skipped("no locked model belongs there"));
+            continue;
+        }
+        match &place.target.to {
+            ModelDestination::Depot => {
+                findings.push(skipped("a depot verifies what it serves when it starts"));
             }
-            TargetVerifier::Unavailable(why) => {
-                findings.push(CheckFinding::skipped(CheckName::Models, &place.name, "models", why));
-                continue;
-            }
-            TargetVerifier::InCluster(look) => look(subject.cluster.clone()).await,
-            // Reads whole disks: on a thread of its own, so that the other checks go on.
-            TargetVerifier::Local(verify) => {
-                let verify = Arc::clone(verify);
-                match tokio::task::spawn_blocking(move || verify()).await {
-                    Ok(verified) => verified,
-                    // A task of this kind cannot be cancelled, so it panicked: pass the panic on.
-                    Err(error) => std::panic::resume_unwind(error.into_panic()),
-                }
-            }
-        };
-        match verified {
-            Ok(verified) => findings.extend(judge_model_target(place, &verified)),
-            Err(why) => {
-                let (why, next) =
-                    why.rsplit_once("; ").unwrap_or((&why, "check that the target exists"));
-                findings.push(
-                    CheckFinding::failed(CheckName::Models, &place.name, "models")
-                        .with_reason(why, next),
-                );
-            }
+            _ => findings.extend(check_target(&subject.cluster, place).await),
         }
     }
     findings
 }
 
+async fn check_target(cluster: &Cluster, place: &CheckedModelTarget) -> Vec<CheckFinding> {
+    let failed = || CheckFinding::failed(CheckName::Models, &place.name, "models");
+    if let ModelDestination::Claim(claim) = &place.target.to {
+        return match claim::verify_claim(cluster.clone(), place.image.clone(), claim).await {
+            Ok(report) => judge_model_target(place, &report),
+            Err(error) => vec![failed().with_error(&error, error.next_step(), CHECK)],
+        };
+    }
+    match verify_from_here(place).await {
+        Ok(report) => judge_model_target(place, &report),
+        Err(error) => vec![failed().with_error(&error, error.next_step(), CHECK)],
+    }
+}
+
+/// Reads whole disks: on a thread of its own, so that the other checks go on. A bucket has an async
+/// runtime of its own, which is started and ended on that thread, too.
+async fn verify_from_here(place: &CheckedModelTarget) -> models::Result<ModelVerifyReport> {
+    let place = place.clone();
+    let verify = move || {
+        let access = BucketAccess::of_target(&place.target, &place.ca);
+        OpenModelTarget::open(&place.target.to, &access)?.verify(&SilentProgress)
+    };
+    match tokio::task::spawn_blocking(verify).await {
+        Ok(verified) => verified,
+        // A task of this kind cannot be cancelled, so it panicked: pass the panic on.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
 /// Compares what was found at a target with what should be there.
 fn judge_model_target(
     place: &CheckedModelTarget,
-    verified: &ModelVerification,
+    verified: &ModelVerifyReport,
 ) -> Vec<CheckFinding> {
     let (place, wanted) = (place.name.as_str(), &place.wanted);
     let again = format!("store it again: gantry models push BUNDLE_FILE… --to {place}");
@@ -70,12 +82,13 @@ fn judge_model_target(
         .iter()
         .map(|bad| {
             CheckFinding::failed(CheckName::Models, place, "a model's file")
-                .with_reason(bad, &again)
+                .with_reason(describe_damage(bad), &again)
                 .with_wrong_digest()
         })
         .collect();
     // By substring, as a target may list a model with its revision.
-    let is_there = |name: &&String| !verified.models.iter().any(|has| has.contains(name.as_str()));
+    let is_there =
+        |name: &&String| !verified.models.iter().any(|(has, _)| has.contains(name.as_str()));
     findings.extend(wanted.iter().filter(is_there).map(|name| {
         CheckFinding::failed(CheckName::Models, place, format!("model {name}"))
             .with_reason("it was never stored there", &again)
@@ -92,4 +105,45 @@ fn judge_model_target(
         findings.push(CheckFinding::ok(CheckName::Models, place, "models", why));
     }
     findings
+}
+
+fn describe_damage(bad: &DamagedFile) -> String {
+    format!("{} of {}: {}", bad.path.display(), bad.model, bad.fault)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use types::lock::Lock;
+    use types::site::Site;
+
+    use super::super::FindingState;
+    use super::*;
+
+    #[test]
+    fn models_that_are_missing_or_damaged_at_a_target_fail_its_check() {
+        let site = "version: 1\nregistry: {url: 'site:5000'}\nmodels:\n- {to: ./models}\n";
+        let site = Site::parse("site.yaml", site).unwrap();
+        let none: Option<&Lock> = None;
+        let all = CheckedModelTarget::list_of_site(&site, Path::new("/etc"), none, &[]).unwrap();
+        let place = CheckedModelTarget { wanted: vec!["org/name".into()], ..all[0].clone() };
+        let report = |models: &[&str], bad: Vec<DamagedFile>| ModelVerifyReport {
+            models: models.iter().map(|name| ((*name).to_owned(), 1)).collect(),
+            bytes: 1,
+            bad,
+        };
+        let bad = DamagedFile { model: "org/name@1".into(), path: "a".into(), fault: "f".into() };
+
+        let good = judge_model_target(&place, &report(&["org/name@1"], vec![]));
+        let missing = judge_model_target(&place, &report(&["org/other@1"], vec![]));
+        let damaged = judge_model_target(&place, &report(&["org/name@1"], vec![bad]));
+
+        assert_eq!(place.target.to, ModelDestination::Folder("/etc/./models".into()));
+        assert_eq!(good[0].state, FindingState::Ok);
+        assert!(missing[0].why.contains("never stored"), "{}", missing[0].why);
+        assert_eq!(damaged[0].why, "a of org/name@1: f");
+        assert!(damaged[0].is_digest_wrong);
+    }
 }

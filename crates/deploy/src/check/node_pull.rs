@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cluster::objects::api::core::v1::{Namespace, Node, Pod, Secret};
-use cluster::{ObjectScope, explain_pod, mark_as_own};
+use cluster::{NotReadyCause, NotReadyReason, ObjectScope, explain_pod, mark_as_own};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -373,12 +373,13 @@ async fn watch_pull(
                 return (ok.with_duration(took), dns);
             }
             PullProgress::Failed(message) => {
-                let reason = explain_pod(&now);
-                let why = reason.as_ref().map_or_else(
-                    || format!("it cannot pull {image}"),
-                    |reason| reason.why.replacen("container pull ", "it ", 1),
-                );
-                let next = reason.map(|reason| reason.next).unwrap_or_default();
+                let (why, next) = match explain_pod(&now) {
+                    Some(NotReadyReason { cause: NotReadyCause::Pull(problem), next, .. }) => {
+                        (format!("it {problem}"), next)
+                    }
+                    Some(reason) => (reason.why, reason.next),
+                    None => (format!("it cannot pull {image}"), String::new()),
+                };
                 let why = if message.is_empty() { why } else { format!("{why}\n  {message}") };
                 let failed =
                     CheckFinding::failed(CheckName::NodePull, node, what).with_reason(why, next);

@@ -3,17 +3,13 @@
 
 use cluster::objects::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use cluster::objects::api::batch::v1::Job;
-use cluster::objects::api::core::v1::{ContainerStatus, Pod};
+use cluster::objects::api::core::v1::Pod;
 use cluster::objects::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use cluster::{ObjectScope, explain_pod};
 
 use super::release::{find_release_name, is_selector_match};
 use super::{CheckFinding, CheckName, CheckSubject, CheckedRelease, FindingState, workloads};
-
-/// How many of the last lines of a log are shown.
-const LINES: u32 = 5;
-/// How many characters of a line are shown.
-const WIDTH: usize = 200;
+use crate::readiness;
 
 /// Checks the pods of all releases.
 pub(super) async fn check_pods(subject: &CheckSubject) -> Vec<CheckFinding> {
@@ -101,7 +97,7 @@ pub(super) async fn list_release_pods(
 /// Warns about a container that is ready now, but was killed earlier for exceeding its memory
 /// limit.
 fn warn_of_memory_kill(place: &str, pod: &Pod) -> Option<CheckFinding> {
-    let killed = list_container_statuses(pod).find_map(|status| {
+    let killed = readiness::list_container_statuses(pod).find_map(|status| {
         let ended = status.last_state.as_ref()?.terminated.as_ref()?;
         (ended.reason.as_deref() == Some("OOMKilled")).then_some(status)
     })?;
@@ -126,7 +122,7 @@ async fn explain_unready_pod(
     let mut why = reason.why;
     let mut next = reason.next;
     // The kernel kills without a word in the log, so this reason takes precedence over it.
-    let oom = list_container_statuses(pod).find(|status| {
+    let oom = readiness::list_container_statuses(pod).find(|status| {
         let ended = |state: Option<&cluster::objects::api::core::v1::ContainerState>| {
             state.and_then(|state| state.terminated.as_ref()?.reason.clone())
         };
@@ -150,14 +146,8 @@ async fn explain_unready_pod(
     if is_probe && oom.is_none() {
         "find out in its log why the server does not answer the probe; if it only starts slowly, add a startupProbe or raise initialDelaySeconds".clone_into(&mut next);
     }
-    if let Some(container) = find_unready_container(pod) {
-        let log = subject.cluster.read_logs(place, name, Some(&container), Some(LINES)).await;
-        let lines: Vec<String> = log
-            .iter()
-            .flat_map(|log| log.lines())
-            .filter(|line| !line.trim().is_empty())
-            .map(|line| line.chars().take(WIDTH).collect())
-            .collect();
+    if let Some(container) = readiness::find_failing_container(pod) {
+        let lines = readiness::read_last_lines(&subject.cluster, place, name, &container).await;
         if !lines.is_empty() {
             why = format!(
                 "{why}\nthe last lines of the log of {container}:\n  {}",
@@ -166,32 +156,6 @@ async fn explain_unready_pod(
         }
     }
     CheckFinding::failed(CheckName::Pods, place, pod_title(pod)).with_reason(why, next)
-}
-
-/// The first container that has run and is not ready. One that never started has no log.
-fn find_unready_container(pod: &Pod) -> Option<String> {
-    let has_log = |status: &&ContainerStatus| {
-        let has_ended = |state: Option<&cluster::objects::api::core::v1::ContainerState>| {
-            state.is_some_and(|state| state.terminated.is_some())
-        };
-        let runs = status.state.as_ref().is_some_and(|state| state.running.is_some());
-        let failed = status
-            .state
-            .as_ref()
-            .and_then(|state| state.terminated.as_ref())
-            .is_some_and(|ended| ended.exit_code != 0);
-        (runs && !status.ready) || failed || has_ended(status.last_state.as_ref())
-    };
-    list_container_statuses(pod).find(has_log).map(|status| status.name.clone())
-}
-
-/// Lists the status of all containers of a pod, init containers first.
-fn list_container_statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
-    let status = pod.status.iter();
-    status.flat_map(|status| {
-        let init = status.init_container_statuses.iter().flatten();
-        init.chain(status.container_statuses.iter().flatten())
-    })
 }
 
 /// How findings name a pod: `Pod web-0`.

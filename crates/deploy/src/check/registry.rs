@@ -171,11 +171,6 @@ fn explain_registry_error(
     what: &str,
     error: &net::Error,
 ) -> CheckFinding {
-    let text = error.to_string();
-    // Errors of `net` end with "; " and their next step, if they have one.
-    let (why, next) = match text.rsplit_once("; ") {
-        Some((why, next)) => (why, next),
-        None => (text.as_str(), "check registry: in site.yaml, and that this machine can reach it"),
-    };
-    CheckFinding::failed(name, place, what).with_reason(why, next)
+    let otherwise = "check registry: in site.yaml, and that this machine can reach it";
+    CheckFinding::failed(name, place, what).with_error(error, error.next_step(), otherwise)
 }

@@ -1,51 +1,44 @@
-//! Check `rights`: the user has the permissions that a deploy needs. `release::rights` asks for
-//! them again, with the API resources of the real cluster, when a deploy begins.
+//! Check `rights`: the user has the permissions that a deploy needs (`release::rights`), and those for
+//! checks and for loading models.
 
 use std::collections::BTreeSet;
 
 use cluster::objects::api::core::v1::Namespace;
-use cluster::{ObjectScope, Permission};
+use cluster::{ObjectScope, Permission, ResourceKind};
 use serde_json::Value;
 
 use super::{CheckFinding, CheckName, CheckSubject, CheckedRelease, FindingState};
+use crate::release;
 
-/// What Gantry and helm need in a namespace for any chart: pull secret and CA, helm's release
-/// records, the pods of checks and of model uploads, port forwards. API group, resource, verbs.
-const ALWAYS: [(&str, &str, &[&str]); 8] = [
-    ("", "secrets", &["get", "list", "create", "update", "patch", "delete"]),
+/// What Gantry needs in a namespace beside the deploy itself: pull secret, CA and service accounts, the
+/// pods of checks and of model uploads, port forwards. API group, resource, verbs.
+const BESIDE: [(&str, &str, &[&str]); 5] = [
     ("", "configmaps", &["get", "list", "create", "patch", "delete"]),
     ("", "serviceaccounts", &["get", "list", "patch"]),
-    ("", "pods", &["get", "list", "create", "delete"]),
-    ("", "pods/log", &["get"]),
+    ("", "pods", &["create", "delete"]),
     ("", "pods/portforward", &["create"]),
-    ("", "persistentvolumeclaims", &["get", "list", "create"]),
-    ("", "events", &["list"]),
-];
-/// The verbs that helm uses on the objects of a chart.
-const OF_OBJECTS: [&str; 4] = ["get", "create", "patch", "delete"];
-/// Kinds that are not in a namespace. Written down, since this check also works on a render alone.
-const OF_CLUSTER: [&str; 13] = [
-    "APIService",
-    "ClusterIssuer",
-    "ClusterRole",
-    "ClusterRoleBinding",
-    "CustomResourceDefinition",
-    "IngressClass",
-    "MutatingWebhookConfiguration",
-    "Namespace",
-    "PersistentVolume",
-    "PriorityClass",
-    "RuntimeClass",
-    "StorageClass",
-    "ValidatingWebhookConfiguration",
+    ("", "persistentvolumeclaims", &["list", "create"]),
 ];
 
 /// Checks the permissions to deploy all releases.
 pub(super) async fn check_rights(subject: &CheckSubject) -> Vec<CheckFinding> {
     let mut findings = Vec::new();
+    let kinds = match subject.cluster.discover_kinds().await {
+        Ok(kinds) => kinds,
+        Err(error) => {
+            return vec![CheckFinding::from_cluster_error(
+                CheckName::Rights,
+                "cluster",
+                "rights to deploy",
+                &error,
+                FindingState::Failed,
+            )];
+        }
+    };
     for release in &subject.releases {
         let what = format!("rights to deploy {}", release.name);
-        let mut needed = list_needed_rights(release);
+        let find = |version: &str, kind: &str| kinds.find_resource(version, kind);
+        let mut needed = list_needed_rights(release, &find);
         let scope = ObjectScope::Cluster;
         // Without the right to read namespaces one may still have all rights in this one.
         if let Ok(None) = subject.cluster.get_object::<Namespace>(scope, &release.namespace).await {
@@ -83,44 +76,22 @@ pub(super) async fn check_rights(subject: &CheckSubject) -> Vec<CheckFinding> {
 }
 
 /// Lists the permissions that a release needs: those for its rendered objects, and those for any
-/// chart.
-fn list_needed_rights(release: &CheckedRelease) -> BTreeSet<Permission> {
+/// chart. `find` looks up the resource of a kind; a kind that the cluster does not have yet has none.
+fn list_needed_rights(
+    release: &CheckedRelease,
+    find: &dyn Fn(&str, &str) -> Option<ResourceKind>,
+) -> BTreeSet<Permission> {
     let namespace = &release.namespace;
-    let mut rights = BTreeSet::new();
-    for (group, resource, verbs) in ALWAYS {
-        rights.extend(
-            verbs.iter().map(|verb| Permission::new(verb, group, resource).in_namespace(namespace)),
-        );
-    }
+    let mut rights = release::list_namespace_rights(namespace);
+    rights.extend(release::expand_rights(namespace, &BESIDE));
     for document in release.manifests.as_deref().unwrap_or_default() {
         let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str);
         let (Some(version), Some(kind)) = (text("/apiVersion"), text("/kind")) else { continue };
-        let group = version.split_once('/').map_or("", |(group, _)| group);
-        let resource = guess_resource_name(kind);
+        let Some(resource) = find(version, kind) else { continue };
         let namespace = text("/metadata/namespace").unwrap_or(namespace);
-        for verb in OF_OBJECTS {
-            let right = Permission::new(verb, group, &resource);
-            rights.insert(match OF_CLUSTER.contains(&kind) {
-                true => right,
-                false => right.in_namespace(namespace),
-            });
-        }
+        rights.extend(release::list_object_rights(&resource, namespace));
     }
     rights
-}
-
-/// Guesses the resource name of a kind with the rule of Kubernetes itself (apimachinery,
-/// `meta.UnsafeGuessKindToResource`). Right for all built-in kinds; a custom one may differ.
-fn guess_resource_name(kind: &str) -> String {
-    let lower = kind.to_lowercase();
-    if lower == "endpoints" {
-        return lower;
-    }
-    match lower.as_bytes().last() {
-        Some(b's') => format!("{lower}es"),
-        Some(b'y') => format!("{}ies", &lower[..lower.len() - 1]),
-        _ => format!("{lower}s"),
-    }
 }
 
 #[cfg(test)]
@@ -139,9 +110,22 @@ mod tests {
                 json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}}),
                 json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "a"}}),
                 json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "a"}}),
+                json!({"apiVersion": "shop.example/v1", "kind": "Widget", "metadata": {"name": "a"}}),
             ]),
         };
-        let rights = list_needed_rights(&release);
+        let find = |version: &str, kind: &str| {
+            let (plural, is_namespaced) = match kind {
+                "Deployment" => ("deployments", true),
+                "NetworkPolicy" => ("networkpolicies", true),
+                "ClusterRole" => ("clusterroles", false),
+                _ => return None,
+            };
+            let group = version.split_once('/').map_or("", |(group, _)| group).to_owned();
+            Some(ResourceKind { group, plural: plural.to_owned(), is_namespaced })
+        };
+
+        let rights = list_needed_rights(&release, &find);
+
         for right in [
             Permission::new("create", "apps", "deployments").in_namespace("ai"),
             Permission::new("patch", "networking.k8s.io", "networkpolicies").in_namespace("ai"),
@@ -150,6 +134,7 @@ mod tests {
         ] {
             assert!(rights.contains(&right), "{right}");
         }
-        assert_eq!(guess_resource_name("StorageClass"), "storageclasses");
+        let unknown = |right: &Permission| right.resource.contains("widget");
+        assert!(!rights.iter().any(unknown), "the cluster does not have this kind yet");
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use net::{Client, Mirrors};
+use remote::site_registry::RegistryConnection;
 use types::Reference;
 use types::lock::Lock;
 use types::naming::{NamingRule, RegistryPrefix};
@@ -27,6 +28,18 @@ pub struct SiteRegistry {
 }
 
 impl SiteRegistry {
+    /// The registry of a site, as it was opened.
+    pub fn new(registry: &RegistryTarget, opened: RegistryConnection) -> types::Result<Self> {
+        Ok(Self {
+            prefix: registry.parse_prefix()?,
+            naming: registry.naming,
+            pull_secret: registry.pull_secret.clone(),
+            client: opened.client,
+            mirrors: opened.mirrors,
+            ca: opened.ca,
+        })
+    }
+
     /// A client of the registry API that reads images.
     pub(super) fn reader(&self) -> remote::oci::RegistryClient {
         remote::oci::RegistryClient::new(&self.client, &self.mirrors, self.prefix.registry())

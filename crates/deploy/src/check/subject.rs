@@ -7,7 +7,7 @@ use cluster::Cluster;
 use types::input::checks::DeclaredCheck;
 use types::lock::Lock;
 
-use super::model_verifier::CheckedModelTarget;
+use super::checked_target::CheckedModelTarget;
 use super::release::CheckedRelease;
 use super::site_registry::SiteRegistry;
 use crate::inference::recognise::InferenceRules;

@@ -7,6 +7,7 @@ use cluster::{ObjectScope, TypedObject};
 use super::{
     CheckFinding, CheckName, CheckSubject, CheckedRelease, FindingState, ReleaseExpectation,
 };
+use crate::readiness::{self, JobStatus, WorkloadStatus};
 
 /// Checks the workloads of all releases.
 pub(super) async fn check_workloads(subject: &CheckSubject) -> Vec<CheckFinding> {
@@ -64,44 +65,20 @@ async fn check_release_workloads(
 ) -> cluster::Result<Vec<CheckFinding>> {
     let mut findings = Vec::new();
     for deployment in list_own_objects::<Deployment>(subject, release).await? {
-        let status = deployment.status.unwrap_or_default();
-        let conditions = status.conditions.unwrap_or_default();
-        // ReplicaFailure has the reason of a quota or a webhook; Progressing turns false after
-        // `progressDeadlineSeconds`.
-        let told = conditions.into_iter().find(|one| {
-            (one.type_ == "ReplicaFailure" && one.status == "True")
-                || (one.type_ == "Progressing" && one.status == "False")
-        });
-        findings.push(judge_replicas(
-            release,
-            "Deployment",
-            deployment.metadata.name,
-            deployment.spec.and_then(|spec| spec.replicas).unwrap_or(1),
-            status.ready_replicas.unwrap_or(0),
-            told.and_then(|one| one.message),
-        ));
+        let status = readiness::judge_deployment(&deployment);
+        findings.push(judge_replicas(release, "Deployment", deployment.metadata.name, status));
     }
     for set in list_own_objects::<StatefulSet>(subject, release).await? {
-        let ready = set.status.and_then(|status| status.ready_replicas).unwrap_or(0);
-        let wanted = set.spec.and_then(|spec| spec.replicas).unwrap_or(1);
+        let mut status = readiness::judge_stateful_set(&set);
         // Unlike a Deployment it has no condition for pods that cannot be created, only events.
-        let told = match (&set.metadata.name, ready < wanted) {
-            (Some(name), true) => subject.cluster.latest_warning(&release.namespace, name).await,
-            _ => None,
-        };
-        findings.push(judge_replicas(
-            release,
-            "StatefulSet",
-            set.metadata.name,
-            wanted,
-            ready,
-            told,
-        ));
+        if let (Some(name), true) = (&set.metadata.name, status.ready < status.wanted) {
+            status.message = subject.cluster.latest_warning(&release.namespace, name).await;
+        }
+        findings.push(judge_replicas(release, "StatefulSet", set.metadata.name, status));
     }
     for set in list_own_objects::<DaemonSet>(subject, release).await? {
-        let status = set.status.unwrap_or_default();
-        let (wanted, ready) = (status.desired_number_scheduled, status.number_ready);
-        findings.push(judge_replicas(release, "DaemonSet", set.metadata.name, wanted, ready, None));
+        let status = readiness::judge_daemon_set(&set);
+        findings.push(judge_replicas(release, "DaemonSet", set.metadata.name, status));
     }
     for job in list_own_objects::<Job>(subject, release).await? {
         findings.push(judge_job(release, &job));
@@ -120,54 +97,45 @@ async fn list_own_objects<K: TypedObject>(
     Ok(all)
 }
 
-/// Judges a workload by its numbers of replicas. `told` is a message of its controller, if there is
-/// one.
+/// Judges a workload with replicas.
 fn judge_replicas(
     release: &CheckedRelease,
     kind: &str,
     name: Option<String>,
-    wanted: i32,
-    ready: i32,
-    told: Option<String>,
+    status: WorkloadStatus,
 ) -> CheckFinding {
     let what = format!("{kind} {}", name.unwrap_or_default());
     let place = &release.namespace;
-    if ready >= wanted {
-        let why = match wanted {
+    if status.is_ready {
+        let why = match status.wanted {
             0 => "scaled to zero".to_owned(),
-            _ => format!("{ready} of {wanted} ready"),
+            wanted => format!("{} of {wanted} ready", status.ready),
         };
         return CheckFinding::ok(CheckName::Workloads, place, what, why);
     }
-    let told = told.map(|message| format!(": {message}")).unwrap_or_default();
-    let next = match told.contains("forbidden") || told.contains("denied") {
-        true => {
-            "its pods are rejected by an admission webhook, a quota or pod security: change what the message names"
-        }
-        false => "see the findings about its pods below",
-    };
-    CheckFinding::failed(CheckName::Workloads, place, what)
-        .with_reason(format!("{ready} of {wanted} ready{told}"), next)
+    let advice = status.message.as_deref().and_then(readiness::advise_on_rejection);
+    let next = advice.unwrap_or("see the findings about its pods below");
+    CheckFinding::failed(CheckName::Workloads, place, what).with_reason(status.describe(), next)
 }
 
 /// Judges a job.
 fn judge_job(release: &CheckedRelease, job: &Job) -> CheckFinding {
     let what = format!("Job {}", job.metadata.name.as_deref().unwrap_or_default());
     let place = &release.namespace;
-    let status = job.status.clone().unwrap_or_default();
-    let is = |kind: &str| {
-        let conditions = status.conditions.as_deref().unwrap_or_default();
-        conditions.iter().find(|one| one.type_ == kind && one.status == "True").cloned()
+    let failed = match readiness::judge_job(job) {
+        JobStatus::Complete => {
+            return CheckFinding::ok(CheckName::Workloads, place, what, "it has completed");
+        }
+        JobStatus::Suspended => {
+            return CheckFinding::ok(CheckName::Workloads, place, what, "it is suspended");
+        }
+        JobStatus::Failed(words) => {
+            let why = if words.is_empty() { "it failed".to_owned() } else { words };
+            let next = "read the log of its pods (below), then delete it and deploy again";
+            return CheckFinding::failed(CheckName::Workloads, place, what).with_reason(why, next);
+        }
+        JobStatus::Running { failed } => failed,
     };
-    if is("Complete").is_some() {
-        return CheckFinding::ok(CheckName::Workloads, place, what, "it has completed");
-    }
-    if let Some(failed) = is("Failed") {
-        let why = failed.message.unwrap_or_else(|| "it failed".to_owned());
-        let next = "read the log of its pods (below), then delete it and deploy again";
-        return CheckFinding::failed(CheckName::Workloads, place, what).with_reason(why, next);
-    }
-    let failed = status.failed.unwrap_or(0);
     let why = match failed {
         0 => "it is still running".to_owned(),
         1 => "it is still running, after 1 failed attempt".to_owned(),

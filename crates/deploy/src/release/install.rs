@@ -58,7 +58,8 @@ impl Deployer<'_> {
         if let Some(how) = mended {
             watch.note(&format!("{name}: {}", describe_repair(how)));
         }
-        let coming = self.plan_changes(planned, &state).await?;
+        let after = self.render_for_install(planned, &state, watch).await?;
+        let coming = self.plan_changes(planned, &state, after).await?;
         // Before helm creates any pod: a pod takes the pull secrets of its service account when it
         // is admitted, and does not get those that are added later.
         beside.extend(self.give_pull_secret(planned, &coming).await?);

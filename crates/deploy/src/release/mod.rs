@@ -1,5 +1,5 @@
-//! Installs and removes releases. The caller has already opened the charts and rewritten their
-//! images to the site's registry; this module applies the result to the cluster with helm.
+//! Installs and removes releases that [`crate::prepare`] has moved to the site: applies them to the
+//! cluster with helm, after a last proof.
 //!
 //! Data flow: a [`PlannedRelease`] goes into [`Deployer::plan_namespace`] (a dry run) or
 //! [`Deployer::deploy`]. `namespace` and `accounts` create the supporting objects, `records`
@@ -10,6 +10,7 @@
 mod accounts;
 mod change;
 mod compare;
+mod definitions;
 mod deployer;
 mod diff;
 mod helm;
@@ -34,13 +35,14 @@ pub use install::DeployedRelease;
 pub use labels::{CA, release_labels};
 pub use namespace::{
     MissingNamespace, PullSecret, SiteObjects, SupportObject, SupportObjectStatus,
-    list_prepare_rights, prepare_namespace,
+    prepare_namespaces,
 };
 pub use plan::DeployPlan;
 pub use planned::PlannedRelease;
 pub use progress::{PendingObject, ProgressWatcher, ReleaseProgress};
 pub use records::ReleaseRepair;
+pub(crate) use rights::{expand_rights, list_namespace_rights, list_object_rights};
 pub use undeploy::{
-    ClaimRetention, InstalledRelease, NamespaceRetention, RemovalReport, find_releases,
-    undeploy_releases,
+    ClaimRetention, InstalledRelease, LocatedReleases, NamespaceRetention, ReleaseToRemove,
+    RemovalReport, find_releases, locate_releases, undeploy_releases,
 };

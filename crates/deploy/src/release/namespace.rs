@@ -3,6 +3,7 @@
 //! unchanged.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,9 +11,11 @@ use cluster::objects::ByteString;
 use cluster::objects::api::core::v1::{ConfigMap, Namespace, Secret};
 use cluster::objects::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use cluster::{ApplyEffect, Cluster, ObjectScope, Permission, is_own, mark_as_own};
-use net::Credential;
+use net::{Credential, Credentials};
+use remote::site_registry::read_ca;
 use serde::Serialize;
 use serde_json::json;
+use types::site::Site;
 
 use super::labels::{CA, PART};
 use crate::{Error, Result};
@@ -100,6 +103,25 @@ impl SupportObject {
     }
 }
 
+impl SiteObjects {
+    /// What a site gives to its namespaces: the pull secret with the credential for its registry, and the
+    /// registry's CA. `folder` is that of the site file, to which its paths are relative.
+    pub fn of_site(site: &Site, folder: &Path, credentials: &Credentials) -> Result<Self> {
+        let ca = read_ca(&site.registry.with_paths_below(folder))?;
+        Ok(Self { pull_secret: PullSecret::of_site(site, credentials)?, ca, ..Self::default() })
+    }
+}
+
+impl PullSecret {
+    /// The site's pull secret with the credential for its registry, if the site names one.
+    pub fn of_site(site: &Site, credentials: &Credentials) -> Result<Option<Self>> {
+        let Some(name) = site.registry.pull_secret.clone() else { return Ok(None) };
+        let host = site.registry.parse_prefix()?.registry().to_owned();
+        let credential = credentials.find_credential(&host)?;
+        Ok(Some(Self { name, host, credential }))
+    }
+}
+
 /// Whether a namespace exists. Without the right to read it, it is assumed to exist: whoever has
 /// rights in one namespace only was given them in that one.
 pub(super) async fn has_namespace(cluster: &Cluster, name: &str) -> Result<bool> {
@@ -136,7 +158,7 @@ pub(super) async fn require_namespace(
 ///
 /// # Errors
 /// A namespace that does not exist and may not be created, and any error of the API server.
-pub async fn list_prepare_rights(
+pub(super) async fn list_prepare_rights(
     cluster: &Cluster,
     name: &str,
     site: &SiteObjects,
@@ -169,7 +191,7 @@ pub async fn list_prepare_rights(
 ///
 /// # Errors
 /// A pull secret for which no credential is known, and any error of the API server.
-pub async fn prepare_namespace(
+pub(super) async fn prepare_namespace(
     cluster: &Cluster,
     name: &str,
     site: &SiteObjects,
@@ -204,6 +226,27 @@ pub async fn prepare_namespace(
             &place,
             apply_unless_foreign(cluster, scope, &secret).await?,
         ));
+    }
+    Ok(beside)
+}
+
+/// As [`prepare_namespace`], for several namespaces. A right that is missing for any of them is an error
+/// before the first one is changed; `doing` is what it is missing for.
+pub async fn prepare_namespaces(
+    cluster: &Cluster,
+    names: &BTreeSet<&str>,
+    site: &SiteObjects,
+    doing: &str,
+) -> Result<Vec<SupportObject>> {
+    let mut rights = BTreeSet::new();
+    for name in names {
+        rights.extend(list_prepare_rights(cluster, name, site).await?);
+    }
+    let rights: Vec<Permission> = rights.into_iter().collect();
+    cluster.require_permissions(doing, &rights).await?;
+    let mut beside = Vec::new();
+    for name in names {
+        beside.extend(prepare_namespace(cluster, name, site).await?);
     }
     Ok(beside)
 }

@@ -9,15 +9,19 @@ use serde::Serialize;
 
 use super::change::{ReleaseAction, UpcomingChange};
 use super::namespace::{self, SupportObject, SupportObjectStatus};
-use super::objects::RenderedObject;
+use super::objects::{self, RenderedObject};
 use super::records::ReleaseHistory;
 use super::{
-    Deployer, ForeignReleases, ObjectDifference, PlannedRelease, accounts, compare, helm, prove,
+    Deployer, ForeignReleases, ObjectDifference, PlannedRelease, ProgressWatcher, accounts,
+    compare, definitions, helm, prove,
 };
+use crate::prepare::ReleaseRefusal;
 use crate::{Error, Result};
 
 /// Concurrent requests to the API server: enough to hide latency, few enough for its rate limits.
 const AT_ONCE: usize = 8;
+/// The note of a dry run whose release has kinds that the cluster does not have yet.
+const UNPROVEN: &str = "the cluster does not have all kinds of the release's objects yet, so helm could not render it against the cluster; a deploy creates the chart's own definitions and proves that render before it installs anything else";
 /// What helm reports while the chart's own custom resource definitions are not installed yet.
 const NO_KIND: [&str; 2] = ["no matches for kind", "resource mapping not found"];
 
@@ -42,6 +46,19 @@ pub struct DeployPlan {
     pub notes: Vec<String>,
 }
 
+/// A render against the cluster.
+enum ClusterRender {
+    /// What helm would install.
+    Done(ReleaseRevision),
+    /// The cluster lacks kinds of the release's objects, and helm renders nothing without them.
+    KindsMissing {
+        /// What helm says.
+        message: String,
+        /// The same as an error.
+        cause: Error,
+    },
+}
+
 impl Deployer<'_> {
     /// Reports what deploying a release would change, and fails if the API server would reject one
     /// of the changed objects.
@@ -57,7 +74,18 @@ impl Deployer<'_> {
             Some(_) => {
                 UpcomingChange { action: ReleaseAction::Mend, changes: vec![], objects: vec![] }
             }
-            None => self.plan_changes(planned, &state).await?,
+            None => match self.render_with_cluster(planned).await? {
+                ClusterRender::Done(after) => self.plan_changes(planned, &state, after).await?,
+                // helm creates the definitions in crds/ before the objects of a first install. A dry
+                // run does not, so the proven render without a cluster has to do.
+                ClusterRender::KindsMissing { .. } if state.newest().is_none() => {
+                    notes.push(UNPROVEN.to_owned());
+                    let objects = objects::read_objects(&planned.rendered, namespace)?;
+                    let changes = compare::find_differences(&[], &objects);
+                    UpcomingChange { action: ReleaseAction::Install, changes, objects }
+                }
+                ClusterRender::KindsMissing { cause, .. } => return Err(cause),
+            },
         };
         let is_new =
             beside.first().is_some_and(|first| first.outcome == SupportObjectStatus::Created);
@@ -107,28 +135,14 @@ impl Deployer<'_> {
         }
     }
 
-    /// Determines what a deploy has to do for a release that needs no repair, and proves that the
-    /// new revision pulls no image from outside the site.
+    /// Determines what a deploy has to do for a release that needs no repair and renders to `after`,
+    /// and proves that it pulls no image from outside the site.
     pub(super) async fn plan_changes(
         &self,
         planned: &PlannedRelease,
         state: &ReleaseHistory,
+        after: ReleaseRevision,
     ) -> Result<UpcomingChange> {
-        let after = match self.render_release(planned).await {
-            Ok(after) => after,
-            // helm asks the API server about every kind, and fails if a chart brings both a custom
-            // resource and its definition. On a first install the offline render, which the caller
-            // has proven, has the same objects.
-            Err(Error::Helm(remote::Error::Helm { message, .. }))
-                if state.newest().is_none()
-                    && NO_KIND.iter().any(|text| message.contains(text)) =>
-            {
-                let objects = super::objects::read_objects(&planned.rendered, planned.namespace())?;
-                let changes = compare::find_differences(&[], &objects);
-                return Ok(UpcomingChange { action: ReleaseAction::Install, changes, objects });
-            }
-            Err(error) => return Err(error),
-        };
         prove::prove_images_at_site(self, planned, &after)?;
         let objects = compare::list_revision_objects(&after)?;
         let Some(before) = state.deployed_revision() else {
@@ -161,6 +175,56 @@ impl Deployer<'_> {
         Ok(UpcomingChange { action, changes, objects })
     }
 
+    /// Renders the release for an install: proven is what has the chart's own custom resource
+    /// definitions, as helm will have them. On a first install they are created for it.
+    ///
+    /// # Errors
+    /// [`ReleaseRefusal::NotRendered`] if kinds are missing that the chart's `crds/` folder does not
+    /// define.
+    pub(super) async fn render_for_install(
+        &self,
+        planned: &PlannedRelease,
+        state: &ReleaseHistory,
+        watch: &dyn ProgressWatcher,
+    ) -> Result<ReleaseRevision> {
+        let (message, cause) = match self.render_with_cluster(planned).await? {
+            ClusterRender::Done(after) => return Ok(after),
+            ClusterRender::KindsMissing { message, cause } => (message, cause),
+        };
+        // helm installs crds/ with the first revision only (helm.sh, "Custom Resource Definitions").
+        if state.newest().is_some() {
+            return Err(cause);
+        }
+        let created = definitions::create_missing_definitions(self.cluster, planned).await?;
+        let release = planned.name().to_owned();
+        if created.is_empty() {
+            return Err(ReleaseRefusal::NotRendered { release, cause: message }.into());
+        }
+        for id in &created {
+            watch.note(&format!("{release}: {} {} created", id.kind, id.name));
+        }
+        match self.render_with_cluster(planned).await? {
+            ClusterRender::Done(after) => Ok(after),
+            ClusterRender::KindsMissing { message, .. } => {
+                Err(ReleaseRefusal::NotRendered { release, cause: message }.into())
+            }
+        }
+    }
+
+    /// Renders the release against the cluster as it is now.
+    async fn render_with_cluster(&self, planned: &PlannedRelease) -> Result<ClusterRender> {
+        match self.render_release(planned).await {
+            Ok(revision) => Ok(ClusterRender::Done(revision)),
+            Err(Error::Helm(remote::Error::Helm { release, message }))
+                if NO_KIND.iter().any(|text| message.contains(text)) =>
+            {
+                let cause = Error::Helm(remote::Error::Helm { release, message: message.clone() });
+                Ok(ClusterRender::KindsMissing { message, cause })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn render_release(&self, planned: &PlannedRelease) -> Result<ReleaseRevision> {
         let install = planned.install.clone();
         helm::run_helm(self.helm, move |with, stop| with.render_release(&install, stop)).await
@@ -171,7 +235,7 @@ impl Deployer<'_> {
         &self,
         revision: &ReleaseRevision,
     ) -> Result<Vec<RenderedObject>> {
-        let objects = super::objects::read_objects(&revision.manifest, &revision.namespace)?;
+        let objects = objects::read_objects(&revision.manifest, &revision.namespace)?;
         let asked = futures::stream::iter(objects).map(|object| async move {
             match self.cluster.read_manifest(&object.id).await {
                 Ok(Some(_)) => Ok(None),

@@ -5,21 +5,22 @@ use std::collections::BTreeSet;
 use remote::helm::ReleaseInstall;
 use types::Reference;
 
-/// A release whose images point to the site's registry, ready to be installed.
+/// A release whose images point to the site's registry, ready to be installed. Only
+/// [`crate::prepare::ReleasePreparer`] makes one, when everything about it is proven.
 #[derive(Debug, Clone)]
 pub struct PlannedRelease {
     /// The chart, values and names that helm gets.
-    pub install: ReleaseInstall,
+    pub(crate) install: ReleaseInstall,
     /// The chart's objects rendered without a cluster. Their kinds determine which rights are
     /// needed.
-    pub rendered: String,
+    pub(crate) rendered: String,
     /// The chart's name.
-    pub chart: String,
+    pub(crate) chart: String,
     /// The chart's version.
-    pub version: String,
+    pub(crate) version: String,
     /// Public image names that may stay, because the user says that registry mirrors on the nodes
     /// or the admission webhook redirect them.
-    pub elsewhere: BTreeSet<Reference>,
+    pub(crate) elsewhere: BTreeSet<Reference>,
 }
 
 impl PlannedRelease {

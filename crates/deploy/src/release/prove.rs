@@ -6,12 +6,13 @@ use remote::helm::record::ReleaseRevision;
 use types::Reference;
 
 use super::{Deployer, PlannedRelease};
-use crate::{Error, Result};
+use crate::Result;
+use crate::prepare::ReleaseRefusal;
 
 /// Proves that a revision makes the cluster pull only from the site's registry.
 ///
 /// # Errors
-/// [`Error::Outside`] with every image that would be pulled from elsewhere.
+/// [`ReleaseRefusal::OutsideImages`] with every image that would be pulled from elsewhere.
 pub(super) fn prove_images_at_site(
     deployer: &Deployer<'_>,
     planned: &PlannedRelease,
@@ -43,5 +44,5 @@ pub(super) fn prove_images_at_site(
     if places.is_empty() {
         return Ok(());
     }
-    Err(Error::Outside { release: planned.name().to_owned(), places })
+    Err(ReleaseRefusal::OutsideImages { release: planned.name().to_owned(), places }.into())
 }

@@ -1,16 +1,27 @@
-//! Checks the permissions that a deploy needs before anything is written, so that it does not stop
-//! halfway through for a missing one.
+//! The permissions that a deploy needs. They are checked before anything is written, so that it does not
+//! stop halfway through for a missing one; `check::rights` asks for them ahead of the deploy.
 
 use std::collections::BTreeSet;
 
-use cluster::Permission;
+use cluster::{Permission, ResourceKind};
 
 use super::namespace::list_prepare_rights;
 use super::{Deployer, PlannedRelease, objects};
 use crate::Result;
 
 /// The verbs that helm uses on a chart's objects.
-const OBJECTS: [&str; 4] = ["get", "create", "patch", "delete"];
+const OF_OBJECTS: [&str; 4] = ["get", "create", "patch", "delete"];
+/// What a deploy needs in a namespace whatever the chart has: helm stores its release records in Secrets,
+/// and what is not ready is explained. API group, resource, verbs.
+const OF_NAMESPACE: [(&str, &str, &[&str]); 5] = [
+    ("", "secrets", &["get", "list", "create", "update", "patch", "delete"]),
+    ("", "pods", &["get", "list"]),
+    ("", "pods/log", &["get"]),
+    ("", "events", &["list"]),
+    ("", "persistentvolumeclaims", &["get"]),
+];
+/// What adding the pull secret to service accounts needs.
+const OF_ACCOUNTS: (&str, &str, &[&str]) = ("", "serviceaccounts", &["get", "create", "update"]);
 
 impl Deployer<'_> {
     /// Fails with every permission that is missing to deploy these releases. Kinds that the cluster
@@ -19,40 +30,43 @@ impl Deployer<'_> {
         let mut rights = BTreeSet::new();
         for release in planned {
             let namespace = release.namespace();
-            self.add_support_rights(namespace, &mut rights).await?;
+            rights.extend(list_namespace_rights(namespace));
+            if self.site.pull_secret.is_some() {
+                rights.extend(expand_rights(namespace, &[OF_ACCOUNTS]));
+            }
+            rights.extend(list_prepare_rights(self.cluster, namespace, self.site).await?);
             for object in objects::read_objects(&release.rendered, namespace)? {
                 let id = object.id;
-                let Some(resource) = self.kinds.find_resource(&id.api_version, &id.kind) else {
-                    continue;
-                };
+                let resource = self.kinds.find_resource(&id.api_version, &id.kind);
                 let namespace = id.namespace.as_deref().unwrap_or(namespace);
-                rights.extend(OBJECTS.map(|verb| resource.permission(verb, namespace)));
+                rights.extend(resource.iter().flat_map(|one| list_object_rights(one, namespace)));
             }
         }
         let rights: Vec<Permission> = rights.into_iter().collect();
         Ok(self.cluster.require_permissions("deploying", &rights).await?)
     }
+}
 
-    async fn add_support_rights(
-        &self,
-        namespace: &str,
-        rights: &mut BTreeSet<Permission>,
-    ) -> Result<()> {
-        let mut need = |group: &str, resource: &str, verbs: &[&str]| {
-            let right =
-                |verb: &&str| Permission::new(verb, group, resource).in_namespace(namespace);
-            rights.extend(verbs.iter().map(right));
-        };
-        // helm stores its release records in Secrets.
-        need("", "secrets", &["get", "list", "create", "update", "patch", "delete"]);
-        need("", "pods", &["get", "list"]);
-        need("", "pods/log", &["get"]);
-        need("", "events", &["list"]);
-        need("", "persistentvolumeclaims", &["get"]);
-        if self.site.pull_secret.is_some() {
-            need("", "serviceaccounts", &["get", "create", "update"]);
-        }
-        rights.extend(list_prepare_rights(self.cluster, namespace, self.site).await?);
-        Ok(())
-    }
+/// The permissions that a deploy needs in a namespace whatever the chart has.
+pub(crate) fn list_namespace_rights(namespace: &str) -> BTreeSet<Permission> {
+    expand_rights(namespace, &OF_NAMESPACE)
+}
+
+/// The permissions that helm needs on objects of a kind.
+pub(crate) fn list_object_rights(
+    resource: &ResourceKind,
+    namespace: &str,
+) -> [Permission; OF_OBJECTS.len()] {
+    OF_OBJECTS.map(|verb| resource.permission(verb, namespace))
+}
+
+/// A table of API groups, resources and verbs as permissions in a namespace.
+pub(crate) fn expand_rights(
+    namespace: &str,
+    table: &[(&str, &str, &[&str])],
+) -> BTreeSet<Permission> {
+    let rows = table.iter().flat_map(|(group, resource, verbs)| {
+        verbs.iter().map(|verb| Permission::new(verb, group, resource).in_namespace(namespace))
+    });
+    rows.collect()
 }

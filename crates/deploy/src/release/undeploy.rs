@@ -2,6 +2,8 @@
 //! for them. PersistentVolumeClaims are kept with their data unless the user asks for their
 //! deletion; objects that others created are never touched.
 
+use std::collections::BTreeMap;
+
 use chart::manifest::Manifests;
 use cluster::objects::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret};
 use cluster::{Cluster, ObjectScope, is_own};
@@ -32,6 +34,24 @@ pub enum NamespaceRetention {
     Kept,
     /// It is deleted.
     Deleted,
+}
+
+/// A release to remove, and its namespace if that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleaseToRemove {
+    /// The release.
+    pub release: String,
+    /// Its namespace; all are searched if it is not known.
+    pub namespace: Option<String>,
+}
+
+/// Where releases are installed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LocatedReleases {
+    /// Those that Gantry installed, by namespace.
+    pub by_namespace: BTreeMap<String, Vec<String>>,
+    /// Those that are not installed.
+    pub missing: Vec<String>,
 }
 
 /// A release that Gantry installed in a cluster.
@@ -78,6 +98,34 @@ pub async fn find_releases(
     all.sort();
     all.dedup();
     Ok(all)
+}
+
+/// Finds the releases in the cluster. One that is not installed is no error: the same command can be run
+/// again after an interruption.
+///
+/// # Errors
+/// [`Error::SeveralNamespaces`] if a release of unknown namespace is in several.
+pub async fn locate_releases(
+    cluster: &Cluster,
+    wanted: &[ReleaseToRemove],
+) -> Result<LocatedReleases> {
+    let mut located = LocatedReleases::default();
+    for one in wanted {
+        let mut found = find_releases(cluster, one.namespace.as_deref()).await?;
+        found.retain(|found| found.release == one.release);
+        match found.as_slice() {
+            [] => located.missing.push(one.release.clone()),
+            [found] => {
+                let names = located.by_namespace.entry(found.namespace.clone()).or_default();
+                names.push(found.release.clone());
+            }
+            several => {
+                let namespaces = several.iter().map(|found| found.namespace.clone()).collect();
+                return Err(Error::SeveralNamespaces { release: one.release.clone(), namespaces });
+            }
+        }
+    }
+    Ok(located)
 }
 
 /// Uninstalls releases of one namespace. With the last one the pull secret and the CA objects go,

@@ -5,14 +5,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cluster::objects::api::core::v1::{Event, PersistentVolumeClaim, Pod};
+use cluster::objects::api::core::v1::{PersistentVolumeClaim, Pod};
 use cluster::objects::api::storage::v1::StorageClass;
 use cluster::pod_spec::list_claims;
-use cluster::{Cluster, ObjectScope, SettlingPods, explain_pod};
+use cluster::{Cluster, NotReadyCause, ObjectScope, SettlingPods, explain_pod};
 use tokio::time::{Instant, sleep};
 
 use super::progress::{PendingObject, ProgressWatcher, ReleaseProgress};
 use super::workloads::{AwaitedObjects, NamespacePods, UnreadyObject};
+use crate::readiness::{self, UnboundClaim};
 use crate::{Error, Result};
 
 /// The interval between two looks at the cluster: a person sees changes at once, and the API server
@@ -22,8 +23,6 @@ const PERIOD: Duration = Duration::from_millis(700);
 /// image pull error, appear for a moment and pass; the kubelet retries the first ones within
 /// seconds.
 const BELIEVED: Duration = Duration::from_secs(8);
-/// How many of the last log lines of a failing container are shown.
-const LINES: u32 = 5;
 /// How many pods get their logs read in one look, as each takes a request.
 const MOST_LOGS: usize = 5;
 
@@ -193,29 +192,27 @@ async fn explain_pending(
     let mut why = format!("pod {name}: {}", reason.why);
     let mut next = reason.next;
     // An unbound claim is the cause behind "unschedulable", and its own reason says more.
-    if let Some((claim, cause, help)) = find_unbound_claim(cluster, namespace, pod).await {
-        why = format!("pod {name} waits for the claim {claim}: {cause}");
-        next = help;
-    } else if let Some(warning) = find_newest_warning(cluster, namespace, name).await
+    if let Some((claim, unbound)) = find_unbound_claim(cluster, namespace, pod).await {
+        why = format!("pod {name} waits for the claim {claim}: {}", shorten_to_line(&unbound.why));
+        next = unbound.next;
+    } else if let Some(warning) = cluster.latest_warning(namespace, name).await
         && !why.contains(&warning)
     {
         why = format!("{why} ({})", shorten_to_line(&warning));
     }
     // The log is read last, and only for the first few: the reason alone usually suffices.
-    let log = match find_failing_container(pod) {
+    let log = match readiness::find_failing_container(pod) {
         Some(container) if number < MOST_LOGS => {
-            let log = cluster.read_logs(namespace, name, Some(&container), Some(LINES)).await;
-            log.unwrap_or_default().lines().map(str::to_owned).collect()
+            readiness::read_last_lines(cluster, namespace, name, &container).await
         }
         _ => vec![],
     };
     // A controller replaces a pod whose container ended, so only the controller knows when to give
-    // up. Reasons that point to the log are such failures; for a bare pod or a Job the status is
-    // final.
+    // up. For a bare pod or a Job the status is final.
     let is_final = match waiting.id.kind.as_str() {
         "Job" => waiting.is_final,
         "Pod" => reason.is_final,
-        _ => reason.is_final && !next.contains("log"),
+        _ => reason.is_final && reason.cause != NotReadyCause::Ended,
     };
     PendingObject { object, why, next, log, is_final }
 }
@@ -227,127 +224,42 @@ async fn explain_without_pod(
     waiting: &UnreadyObject,
     namespace: &str,
 ) -> (String, String) {
-    let words = find_newest_warning(cluster, namespace, &waiting.id.name).await;
+    let words = cluster.latest_warning(namespace, &waiting.id.name).await;
     let why = match &words {
         Some(words) if !waiting.why.contains(words) => {
             format!("{} ({})", waiting.why, shorten_to_line(words))
         }
         _ => waiting.why.clone(),
     };
-    let lower = why.to_lowercase();
-    let next = if waiting.id.kind == "PersistentVolumeClaim" {
-        let name = (waiting.id.name.as_str(), namespace);
-        match explain_unbound_claim(cluster, name.1, name.0).await {
-            Some((cause, help)) => return (cause, help),
-            None => "wait",
+    let mut next = if waiting.is_final { "read its log and its events" } else { "wait" };
+    if waiting.id.kind == "PersistentVolumeClaim" {
+        let unbound = readiness::explain_unbound_claim(cluster, namespace, &waiting.id.name).await;
+        if let Some(unbound) = unbound {
+            return (shorten_to_line(&unbound.why), unbound.next);
         }
-    } else if lower.contains("exceeded quota") {
-        "raise the namespace's quota, or request less in the values"
-    } else if lower.contains("podsecurity") || lower.contains("violates") {
-        "set the security context in the values, or another --pod-security level"
-    } else if lower.contains("serviceaccount") && lower.contains("not found") {
-        "create the service account that it names"
-    } else if lower.contains("admission webhook") {
-        "change the values so that the policy of the webhook accepts the pods"
-    } else if waiting.is_final {
-        "read its log and its events"
-    } else {
-        "wait"
-    };
+    } else if let Some(advice) = readiness::advise_on_rejection(&why) {
+        next = advice;
+    }
     (why, next.to_owned())
 }
 
-/// Finds the first claim of a pod that has no volume: its name, the reason, and the next step.
+/// Finds the first claim of a pod that has no volume: its name, and why.
 async fn find_unbound_claim(
     cluster: &Cluster,
     namespace: &str,
     pod: &Pod,
-) -> Option<(String, String, String)> {
+) -> Option<(String, UnboundClaim)> {
     // The scheduler places a pod only after all its claims are bound or can be.
     let is_scheduled = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
     if is_scheduled {
         return None;
     }
     for name in list_claims(pod) {
-        if let Some((cause, help)) = explain_unbound_claim(cluster, namespace, name).await {
-            return Some((name.to_owned(), cause, help));
+        if let Some(unbound) = readiness::explain_unbound_claim(cluster, namespace, name).await {
+            return Some((name.to_owned(), unbound));
         }
     }
     None
-}
-
-/// Explains why a claim has no volume, with the next step; `None` if it has one or nothing is
-/// wrong.
-async fn explain_unbound_claim(
-    cluster: &Cluster,
-    namespace: &str,
-    name: &str,
-) -> Option<(String, String)> {
-    let scope = ObjectScope::Namespace(namespace);
-    let Ok(found) = cluster.get_object::<PersistentVolumeClaim>(scope, name).await else {
-        return None;
-    };
-    let Some(found) = found else {
-        let help = format!(
-            "create and fill it: gantry models push BUNDLE_FILE… --to pvc://{namespace}/{name} --create"
-        );
-        return Some(("it does not exist".to_owned(), help));
-    };
-    if found.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound") {
-        return None;
-    }
-    let class = found.spec.and_then(|spec| spec.storage_class_name);
-    if let (Some(class), Ok(all)) =
-        (&class, cluster.list_objects::<StorageClass>(ObjectScope::Cluster, "").await)
-        && !class.is_empty()
-    {
-        let names: Vec<String> = all.into_iter().filter_map(|one| one.metadata.name).collect();
-        if !names.contains(class) {
-            let help = format!(
-                "choose another storage class in the values (the cluster has: {})",
-                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-            );
-            return Some((format!("the cluster has no storage class {class}"), help));
-        }
-    }
-    if class.is_none() {
-        let help = "name a storage class in the values, or mark one as the default".to_owned();
-        return Some(("it names no storage class, and no class is the default".to_owned(), help));
-    }
-    let words = find_newest_warning(cluster, namespace, name).await?;
-    let help = "see the message of the storage class's provisioner".to_owned();
-    Some((shorten_to_line(&words), help))
-}
-
-/// The first container that failed or is not ready: its log probably says why.
-fn find_failing_container(pod: &Pod) -> Option<String> {
-    let status = pod.status.as_ref()?;
-    let init = status.init_container_statuses.iter().flatten();
-    let all = init.chain(status.container_statuses.iter().flatten());
-    let has_failed = |status: &&cluster::objects::api::core::v1::ContainerStatus| {
-        let state = status.state.clone().unwrap_or_default();
-        let has_ended = state.terminated.is_some_and(|ended| ended.exit_code != 0);
-        let is_unready = state.running.is_some() && !status.ready;
-        has_ended || is_unready || (status.restart_count > 0 && !status.ready)
-    };
-    all.filter(has_failed).map(|status| status.name.clone()).next()
-}
-
-/// The message of the newest Warning event about an object.
-async fn find_newest_warning(cluster: &Cluster, namespace: &str, name: &str) -> Option<String> {
-    let events = cluster.list_objects::<Event>(ObjectScope::Namespace(namespace), "").await.ok()?;
-    let about = |event: &&Event| {
-        event.involved_object.name.as_deref() == Some(name)
-            && event.type_.as_deref() == Some("Warning")
-            // "Back-off restarting" only repeats that something failed; other events say what.
-            && event.reason.as_deref() != Some("BackOff")
-    };
-    // Which of the time stamps an event has depends on the version of the API that wrote it.
-    let newest = events.iter().filter(about).max_by_key(|event| {
-        let time = event.last_timestamp.as_ref().or(event.first_timestamp.as_ref());
-        time.or(event.metadata.creation_timestamp.as_ref()).map(|time| time.0)
-    })?;
-    newest.message.clone()
 }
 
 fn shorten_to_line(text: &str) -> String {

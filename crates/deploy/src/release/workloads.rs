@@ -12,6 +12,7 @@ use cluster::{Cluster, ObjectId, ObjectScope, TypedObject};
 
 use super::objects::RenderedObject;
 use crate::Result;
+use crate::readiness::{self, JobStatus, WorkloadStatus};
 
 /// The objects of a release that a deploy waits for.
 #[derive(Debug, Clone, Default)]
@@ -64,10 +65,21 @@ impl AwaitedObjects {
         let mut waiting = Vec::new();
         for id in &self.ids {
             let state = match id.kind.as_str() {
-                "Deployment" => judge_object(cluster, id, judge_deployment).await?,
-                "StatefulSet" => judge_object(cluster, id, judge_stateful_set).await?,
-                "DaemonSet" => judge_object(cluster, id, judge_daemon_set).await?,
-                "Job" => judge_object(cluster, id, judge_job).await?,
+                "Deployment" => {
+                    let judge =
+                        |one: &Deployment| judge_replicas(&readiness::judge_deployment(one));
+                    judge_object(cluster, id, judge).await?
+                }
+                "StatefulSet" => {
+                    let judge =
+                        |one: &StatefulSet| judge_replicas(&readiness::judge_stateful_set(one));
+                    judge_object(cluster, id, judge).await?
+                }
+                "DaemonSet" => {
+                    let judge = |one: &DaemonSet| judge_replicas(&readiness::judge_daemon_set(one));
+                    judge_object(cluster, id, judge).await?
+                }
+                "Job" => judge_object(cluster, id, judge_awaited_job).await?,
                 "Pod" => judge_object(cluster, id, judge_pod).await?,
                 _ => judge_object(cluster, id, judge_claim).await?,
             };
@@ -149,93 +161,16 @@ async fn judge_object<K: TypedObject>(
     Ok(why(&object).map(|(why, is_final)| (uid, why, is_final)))
 }
 
-fn judge_deployment(deployment: &Deployment) -> Option<(String, bool)> {
-    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    let status = deployment.status.clone().unwrap_or_default();
-    // Until the controller has seen the new specification, its numbers are those of the old one.
-    // The conditions are the same as in `kubectl rollout status` (kubectl, `polymorphichelpers`).
-    let is_seen = status.observed_generation >= deployment.metadata.generation;
-    let updated = status.updated_replicas.unwrap_or(0);
-    let available = status.available_replicas.unwrap_or(0);
-    let all = status.replicas.unwrap_or(0);
-    // `all <= updated`: the pods of the revision before are gone, so the answer comes from the new
-    // ones.
-    if is_seen && updated >= wanted && available >= wanted && all <= updated {
-        return None;
-    }
-    // Quotas and admission webhooks refuse pods, not the Deployment; the reason is in this
-    // condition.
-    let failure = status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True");
-    if let Some(words) = failure.and_then(|condition| condition.message.clone()) {
-        return Some((words, false));
-    }
-    let current = updated.min(available);
-    Some((
-        format_ready_count(
-            current,
-            wanted,
-            if all > updated { "; old pods are terminating" } else { "" },
-        ),
-        false,
-    ))
+fn judge_replicas(status: &WorkloadStatus) -> Option<(String, bool)> {
+    (!status.is_ready).then(|| (status.describe(), false))
 }
 
-fn judge_stateful_set(set: &StatefulSet) -> Option<(String, bool)> {
-    let spec = set.spec.clone().unwrap_or_default();
-    let wanted = spec.replicas.unwrap_or(1);
-    let status = set.status.clone().unwrap_or_default();
-    let is_seen = status.observed_generation >= set.metadata.generation;
-    let strategy = spec.update_strategy.clone().unwrap_or_default();
-    // With the strategy OnDelete, or below a partition, old pods stay until somebody deletes them:
-    // waiting for them would never end.
-    let is_rolling = strategy.type_.as_deref() != Some("OnDelete")
-        && strategy.rolling_update.and_then(|rolling| rolling.partition).unwrap_or(0) == 0;
-    let is_current = !is_rolling || status.current_revision == status.update_revision;
-    let ready = status.ready_replicas.unwrap_or(0);
-    (!(is_seen && is_current && ready >= wanted)).then(|| {
-        (
-            format_ready_count(
-                ready,
-                wanted,
-                if is_current { "" } else { "; old pods are terminating" },
-            ),
-            false,
-        )
-    })
-}
-
-fn judge_daemon_set(set: &DaemonSet) -> Option<(String, bool)> {
-    let status = set.status.clone().unwrap_or_default();
-    let is_seen = status.observed_generation >= set.metadata.generation;
-    let wanted = status.desired_number_scheduled;
-    let updated = status.updated_number_scheduled.unwrap_or(0);
-    let available = status.number_available.unwrap_or(0);
-    (!(is_seen && updated >= wanted && available >= wanted))
-        .then(|| (format_ready_count(updated.min(available), wanted, ""), false))
-}
-
-fn judge_job(job: &Job) -> Option<(String, bool)> {
-    // A suspended job is a decision of its author, and would never complete.
-    if job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true) {
-        return None;
+fn judge_awaited_job(job: &Job) -> Option<(String, bool)> {
+    match readiness::judge_job(job) {
+        JobStatus::Complete | JobStatus::Suspended => None,
+        JobStatus::Failed(words) => Some((format!("it failed: {words}"), true)),
+        JobStatus::Running { .. } => Some(("it is still running".to_owned(), false)),
     }
-    let status = job.status.clone().unwrap_or_default();
-    let condition = |kind: &str| {
-        let mut all = status.conditions.iter().flatten();
-        all.find(|condition| condition.type_ == kind && condition.status == "True")
-    };
-    if condition("Complete").is_some() {
-        return None;
-    }
-    if let Some(failed) = condition("Failed") {
-        let words = failed.message.clone().or_else(|| failed.reason.clone());
-        return Some((format!("it failed: {}", words.unwrap_or_default()), true));
-    }
-    Some(("it is still running".to_owned(), false))
 }
 
 fn judge_pod(pod: &Pod) -> Option<(String, bool)> {
@@ -248,35 +183,5 @@ fn judge_claim(claim: &PersistentVolumeClaim) -> Option<(String, bool)> {
         Some("Bound") => None,
         Some("Lost") => Some(("its volume no longer exists (phase Lost)".to_owned(), true)),
         _ => Some(("no volume is bound to it yet".to_owned(), false)),
-    }
-}
-
-fn format_ready_count(is: i32, wanted: i32, more: &str) -> String {
-    format!("{is} of {wanted} ready{more}")
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use cluster::objects::serde_json::{from_value, json};
-
-    #[test]
-    fn a_controller_s_numbers_say_whether_it_is_up() {
-        let set = |ready: i32, current: &str| -> StatefulSet {
-            from_value(
-                json!({"metadata": {"generation": 2}, "spec": {"replicas": 2, "serviceName": "s",
-                "selector": {}, "template": {}}, "status": {"observedGeneration": 2, "replicas": 2,
-                "readyReplicas": ready, "currentRevision": current, "updateRevision": "b"}}),
-            )
-            .unwrap()
-        };
-        assert_eq!(judge_stateful_set(&set(2, "b")), None);
-        assert_eq!(judge_stateful_set(&set(1, "b")).unwrap().0, "1 of 2 ready");
-        assert!(judge_stateful_set(&set(2, "a")).unwrap().0.contains("old pods are terminating"));
-        let failed: Job = from_value(json!({"status": {"conditions": [
-            {"type": "Failed", "status": "True", "message": "it has reached its limit"}]}}))
-        .unwrap();
-        assert!(judge_job(&failed).unwrap().1);
     }
 }

@@ -36,6 +36,27 @@ pub enum Error {
         /// The last failure.
         why: String,
     },
+    /// The pod answered with another event than its task has.
+    #[error("the seeder pod did not do what it was asked")]
+    UnexpectedEvent,
+    /// The content is to come from a depot, and none is known.
+    #[error("no depot is known that has the models")]
+    NoDepot,
+    /// The content is to come from the site's registry, and no site is known.
+    #[error("the site's registry is not known")]
+    NoSiteRegistry,
+    /// What was named as a depot is none.
+    #[error("{url:?} is not the address of a depot")]
+    NotADepot {
+        /// What was named.
+        url: String,
+    },
+    /// The registry's CA cannot be read.
+    #[error(transparent)]
+    Certificate(#[from] remote::Error),
+    /// A name at the site is not valid.
+    #[error(transparent)]
+    Name(#[from] types::Error),
     /// The source cannot be read, or its models cannot be laid out.
     #[error(transparent)]
     Models(#[from] crate::models::Error),
@@ -45,6 +66,16 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// The next step, where the message ends with one.
+    pub fn next_step(&self) -> Option<&str> {
+        match self {
+            Self::Input { next, .. } => Some(next),
+            Self::Models(error) => error.next_step(),
+            Self::Cluster(error) => error.next_step(),
+            _ => None,
+        }
+    }
+
     /// An [`Error::Input`]: what is wrong, and the next step.
     pub(super) fn invalid_input(
         what: impl Into<String>,

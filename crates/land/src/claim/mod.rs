@@ -25,17 +25,23 @@ mod order;
 mod piece_server;
 mod pod;
 mod pod_session;
+mod push;
 mod receive;
 mod registry;
+mod seed_route;
 mod seeder;
+mod transfer_route;
+mod verify;
 mod volume;
 
 pub use error::{Error, Result};
 pub use node::NodePath;
-pub use order::{
-    MOUNT, ModelRegistry, SeederEvent, SeederFailureKind, SeederOrder, SeederTask, TransferRoute,
-};
+pub use order::{MOUNT, ModelRegistry, SeederEvent, SeederFailureKind, SeederOrder, SeederTask};
 pub use pod::{SeederImage, VolumeUse};
+pub use push::SeederPush;
 pub use receive::{PodEnvironment, execute_order};
+pub use seed_route::{SeedRoute, SeedRouteChoice};
 pub use seeder::{ClaimCreation, Seeder};
+pub use transfer_route::TransferRoute;
+pub use verify::{POD_TIMEOUT, verify_claim};
 pub use volume::ClaimVolume;

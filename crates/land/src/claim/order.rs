@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use types::Digest;
 use types::site::ModelLayout;
 
+use super::transfer_route::TransferRoute;
 use crate::models::{ModelPlan, ModelPutOutcome, ModelRecord, ModelVerifyReport};
 
 /// Where a seeder pod has the volume mounted.
@@ -120,20 +121,6 @@ pub enum SeederEvent {
         /// What went wrong.
         message: String,
     },
-}
-
-/// Where the bytes came from that were written to a volume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TransferRoute {
-    /// No bytes had to be moved.
-    None,
-    /// All from the registry or the depot.
-    Registry,
-    /// All through the API server, from the process that started the pod.
-    Api,
-    /// Some from the registry or the depot, some through the API server.
-    Both,
 }
 
 /// The kind of a failure in a pod: who has to do something about it.

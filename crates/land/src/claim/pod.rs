@@ -7,6 +7,7 @@ use cluster::objects::serde_json::{from_value, json};
 use cluster::{Cluster, ObjectScope, mark_as_own};
 use serde_json::Value;
 use store::hash::sha256;
+use types::site::Site;
 
 use super::error::{Error, Result};
 use super::order::MOUNT;
@@ -30,6 +31,18 @@ pub struct SeederImage {
     pub pull_secret: Option<String>,
     /// Labels (key, value) that a node has to have.
     pub node_selector: Vec<(String, String)>,
+}
+
+impl SeederImage {
+    /// Gantry's own image, under its name in the site's registry.
+    pub fn at_site(site: &Site) -> types::Result<Self> {
+        let registry = &site.registry;
+        Ok(Self {
+            reference: registry.own_image()?.to_string(),
+            pull_secret: registry.pull_secret.clone(),
+            node_selector: Vec::new(),
+        })
+    }
 }
 
 /// Whether a seeder writes to its volume.

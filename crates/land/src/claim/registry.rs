@@ -17,7 +17,8 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use types::{Digest, Root};
 
-use super::order::{ModelRegistry, TransferRoute};
+use super::order::ModelRegistry;
+use super::transfer_route::TransferRoute;
 
 /// Chunks that may wait between the socket and the thread that hashes and writes.
 const QUEUE: usize = 32;

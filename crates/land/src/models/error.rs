@@ -45,6 +45,34 @@ pub enum Error {
         /// The system's error.
         cause: std::io::Error,
     },
+    /// A folder does not exist.
+    #[error("{}: no such folder", path.display())]
+    NoFolder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// What was named as a folder is something else.
+    #[error("{} is not a folder", path.display())]
+    NotAFolder {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A claim was to be read or written without a pod.
+    #[error("{claim} can only be reached by a pod in the cluster")]
+    OnlyInCluster {
+        /// The claim.
+        claim: String,
+    },
+    /// A depot was to be read or written like a folder.
+    #[error("a depot has no files to read; ask its address for what it serves")]
+    NoFiles,
+    /// The runtime for a bucket's connections cannot be started.
+    #[error("cannot start the async runtime")]
+    Runtime {
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
     /// A bucket cannot be reached or refuses the first request; nothing was changed.
     #[error("{url}: {fault}; {next}")]
     Connect {
@@ -79,6 +107,14 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// The next step, where the message ends with one.
+    pub fn next_step(&self) -> Option<&str> {
+        match self {
+            Self::Connect { next, .. } | Self::Request { next, .. } => Some(next),
+            _ => None,
+        }
+    }
+
     /// Whether the source's bytes do not have the digest that they should have (exit code 3).
     pub fn is_integrity(&self) -> bool {
         matches!(

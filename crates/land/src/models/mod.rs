@@ -19,9 +19,11 @@ mod error;
 mod folder;
 mod image;
 mod plan;
+mod push;
 mod record;
 mod small_file;
 mod storage;
+mod target;
 mod verify;
 mod write;
 
@@ -33,8 +35,10 @@ pub use plan::{
     FileContent, FolderIdentity, ModelFolder, ModelPlan, ModelSelection, UnfitModelPolicy,
     plan_models,
 };
+pub use push::{ModelPush, ModelPushReport, PushMode, PushedModel};
 pub use record::{ModelRecord, RecordedFile};
 pub use storage::{FileStat, ModelStorage};
+pub use target::{OpenModelTarget, find_expected_name, resolve_target_paths};
 pub use types::site::CacheFileStyle as Files;
 pub use verify::{DamagedFile, ModelVerifyReport, verify_models};
 pub use write::{ModelPutOutcome, write_models};

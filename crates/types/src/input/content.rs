@@ -76,6 +76,17 @@ pub enum ChartSource {
     Local(PathBuf),
 }
 
+impl ChartSource {
+    /// How the lock names it: its location, and its name for a chart in a repository.
+    pub fn locked_name(&self) -> (String, Option<String>) {
+        match self {
+            Self::Oci { repository } => (format!("oci://{repository}"), None),
+            Self::Repository { url, name } => (url.clone(), Some(name.clone())),
+            Self::Local(path) => (path.display().to_string(), None),
+        }
+    }
+}
+
 /// An image by reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputImage {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::input::InputChart;
 use crate::{
     CommitId, Descriptor, Digest, Error, GitId, ModelId, Platform, Reference, Result, yaml,
 };
@@ -125,6 +126,19 @@ pub struct LockedChart {
     pub reference: Reference,
     /// The artifact: config, archive, and the provenance file where there is one.
     pub manifest: LockedManifest,
+}
+
+impl LockedChart {
+    /// Whether this is what a chart of the input was locked to: same source, version and release.
+    /// A chart that was changed in the input since then does not match any more.
+    pub fn is_lock_of(&self, chart: &InputChart) -> bool {
+        let (location, name) = chart.source.locked_name();
+        self.chart == location
+            && self.name == name
+            && self.requested == chart.version
+            // Without `release:` the release is named after the chart, which only the lock knows.
+            && chart.release.as_ref().is_none_or(|release| *release == self.release)
+    }
 }
 
 /// An image.

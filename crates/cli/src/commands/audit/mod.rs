@@ -1,7 +1,6 @@
 //! `gantry audit`: finds what in a cluster would connect to the outside, and with `--soak` records what
 //! tries to. The work is done by the crate `egress`.
 
-mod exercise;
 mod helpers;
 mod report;
 
@@ -16,7 +15,7 @@ use egress::coverage::{self, DeclaredFlows};
 use egress::findings::{self, FindingOrigin};
 use egress::report::{AuditCase, build_report};
 use egress::soak::{self, ConnectionObservation, NameObservation, SoakOptions};
-use egress::{AuditEvidence, ClusterNetwork, InsideDeclaration, Perimeter};
+use egress::{AuditEvidence, AuditExercise, ClusterNetwork, InsideDeclaration, Perimeter};
 use policy::{AllowedFlow, AllowedNamespace, Namespace};
 use serde_json::Value;
 use types::site::Site;
@@ -27,7 +26,6 @@ use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, Result};
 use crate::value_parsers::{SECOND, WEEK, duration_within};
-use exercise::AuditExercise;
 
 /// Find out what in the cluster would connect to the outside, and record what tries to.
 ///
@@ -324,7 +322,7 @@ async fn collect_report(
                 commands: &args.run,
                 input,
                 lock: environment::read_optional_lock(context)?,
-                releases: exercise::find_releases(&live),
+                releases: egress::find_releases(&live),
                 time_limit: plan.length,
             };
             Some(run_soak(context, cluster, plan, &around, load).await?)

@@ -6,25 +6,25 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use land::claim::{
-    ClaimCreation, ClaimVolume, Seeder, SeederEvent, SeederImage, SeederOrder, SeederTask,
-    VolumeUse,
+    ClaimCreation, ClaimVolume, SeedRoute, SeedRouteChoice, Seeder, SeederEvent, SeederImage,
+    SeederOrder, SeederTask, VolumeUse,
 };
-use land::models::UnfitModelPolicy;
+use land::models::{ModelPushReport, PushMode, UnfitModelPolicy};
 use serde::Serialize;
 use store::Source;
 use types::ByteSize;
 use types::destination::ClaimFolder;
 use types::site::{AccessMode, ModelTarget, NewClaim, Site, site_folder};
 
-use super::{build_no_models_error, format_checked_models, format_records, require_undamaged};
-use crate::claims::{
-    self, SeedRoute, SeedRouteChoice, SeederSession, build_unexpected_event_error,
+use super::report::{
+    build_no_models_error, format_checked_models, format_records, require_undamaged,
 };
 use crate::clusters::ClusterArgs;
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, Result};
-use crate::model_targets::{self, ModelPushReport, PushMode};
+use crate::model_targets;
+use crate::seeder_session::SeederSession;
 use crate::value_parsers::{WEEK, duration_within};
 
 /// Options for writing to claims.
@@ -51,7 +51,7 @@ pub(crate) struct ClaimArgs {
     storage_class: Option<String>,
     /// How the content of models gets to the pod.
     #[arg(long, value_name = "WAY", default_value = "auto", help_heading = "Claim options")]
-    via: SeedRoute,
+    via: SeedRouteOption,
     /// The address of a depot (gantry serve) that has the models and that the pod can reach.
     #[arg(long, value_name = "URL", help_heading = "Claim options")]
     from_depot: Option<String>,
@@ -85,6 +85,30 @@ enum AccessModeOption {
     Rwx,
 }
 
+/// How the content of models gets to the pod, as on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SeedRouteOption {
+    /// From the depot or the site's registry; what neither has goes through the API server.
+    Auto,
+    /// From the depot only.
+    Depot,
+    /// From the site's registry only.
+    Registry,
+    /// Through the API server only.
+    Api,
+}
+
+impl From<SeedRouteOption> for SeedRoute {
+    fn from(option: SeedRouteOption) -> Self {
+        match option {
+            SeedRouteOption::Auto => Self::Auto,
+            SeedRouteOption::Depot => Self::Depot,
+            SeedRouteOption::Registry => Self::Registry,
+            SeedRouteOption::Api => Self::Api,
+        }
+    }
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ClaimsPushReport {
@@ -107,7 +131,7 @@ impl ClaimArgs {
 
     /// How the content gets to the pod.
     pub(super) fn seed_route(&self) -> SeedRouteChoice {
-        SeedRouteChoice { via: self.via, depot: self.from_depot.clone() }
+        SeedRouteChoice { via: self.via.into(), depot: self.from_depot.clone() }
     }
 }
 
@@ -148,7 +172,7 @@ impl SeederArgs {
                 let reference = image.parse::<types::Reference>()?.to_string();
                 Ok(SeederImage { reference, pull_secret, node_selector })
             }
-            (None, Some(site)) => Ok(SeederImage { node_selector, ..claims::build_site_image(site)? }),
+            (None, Some(site)) => Ok(SeederImage { node_selector, ..SeederImage::at_site(site)? }),
             (None, None) => Err(CommandError::usage_error(
                 "the pod needs Gantry's own image, and it is not known where nodes can pull it",
             )
@@ -170,7 +194,7 @@ pub(super) fn push_to_claims(
 ) -> Result<()> {
     let site = seeder.read_site()?;
     let seeding = seeder.seeder_session(context, site.as_ref(), "push")?;
-    let targets = seeding.put_models(
+    let targets = seeding.push_models(
         source,
         target,
         claims,
@@ -196,7 +220,7 @@ pub(super) fn verify_claim(
 ) -> Result<()> {
     let event = run_read_task(context, args, claim, SeederTask::Verify, "verify")?;
     let SeederEvent::Checked { checked } = event else {
-        return Err(build_unexpected_event_error());
+        return Err(land::claim::Error::UnexpectedEvent.into());
     };
     if checked.models.is_empty() {
         return Err(build_no_models_error(&claim.to_string()));
@@ -212,7 +236,9 @@ pub(super) fn list_claim_models(
     claim: &ClaimFolder,
 ) -> Result<()> {
     let event = run_read_task(context, args, claim, SeederTask::List, "ls")?;
-    let SeederEvent::Listed { records } = event else { return Err(build_unexpected_event_error()) };
+    let SeederEvent::Listed { records } = event else {
+        return Err(land::claim::Error::UnexpectedEvent.into());
+    };
     context.ui.print_result(&records, |records| format_records(records))
 }
 

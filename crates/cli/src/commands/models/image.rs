@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use land::models::{self, ModelImage, ModelPlan, UnfitModelPolicy};
+use land::models::{self, ModelImage, ModelPlan, ModelSelection, PushMode, UnfitModelPolicy};
 use land::{LoadOptions, LoadOutcome};
 use net::Credentials;
 use remote::oci::{RegistrySink, SparsePolicy};
@@ -15,10 +15,8 @@ use types::site::{ModelTarget, RegistryTarget};
 use types::{ByteSize, Digest, Reference};
 
 use super::claim::SeederArgs;
-use crate::claims;
 use crate::context::CommandContext;
 use crate::error::{CommandError, ErrorKind, Result};
-use crate::model_targets::PushMode;
 use crate::{environment, ui};
 
 /// The number of blobs to upload in parallel.
@@ -52,8 +50,10 @@ pub(super) fn push_image(
     seeder: &SeederArgs,
     mode: PushMode,
 ) -> Result<()> {
-    let plans =
-        models::plan_models(&**source, &claims::choose_models(target, UnfitModelPolicy::Refused))?;
+    let plans = models::plan_models(
+        &**source,
+        &ModelSelection::of_target(target, UnfitModelPolicy::Refused),
+    )?;
     // The image is put together and hashed also in a dry run, since the digest is a part of the result:
     // a user can write it into a manifest before the image is pushed.
     let meter = context.ui.start_progress("hash");

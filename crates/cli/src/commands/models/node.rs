@@ -3,19 +3,19 @@
 
 use std::sync::Arc;
 
-use land::claim::{NodePath, SeederEvent, SeederOrder, SeederTask, TransferRoute, VolumeUse};
-use land::models::{self, ModelPlan, ModelPutOutcome, ModelVerifyReport, UnfitModelPolicy};
+use land::claim::{
+    NodePath, SeederEvent, SeederOrder, SeederPush, SeederTask, TransferRoute, VolumeUse,
+};
+use land::models::{ModelPlan, ModelPutOutcome, ModelVerifyReport, PushMode, UnfitModelPolicy};
 use serde::Serialize;
 use store::Source;
 use types::ByteSize;
 use types::site::ModelTarget;
 
 use super::claim::{ClaimArgs, SeederArgs};
-use super::{build_no_models_error, require_undamaged};
-use crate::claims::{self, SeedRoute, build_unexpected_event_error};
+use super::report::{build_no_models_error, require_undamaged};
 use crate::context::CommandContext;
 use crate::error::Result;
-use crate::model_targets::PushMode;
 use crate::ui;
 
 #[derive(Serialize)]
@@ -54,20 +54,10 @@ pub(super) fn push_to_nodes(
     mode: PushMode,
 ) -> Result<()> {
     let site = seeder.read_site()?;
-    let choice = claims::choose_models(target, UnfitModelPolicy::Refused);
-    let plans = models::plan_models(&**source, &choice)?;
-    let ways = claim.seed_route();
     let of_site = site.as_ref().map(|site| (site, seeder.site_folder()));
-    let order = SeederOrder {
-        folder: String::new(),
-        task: SeederTask::Put {
-            plans: plans.clone(),
-            layout: choice.layout,
-            keep: target.keep.map(|keep| usize::from(keep.get())),
-            registry: claims::choose_registry(&ways, of_site, &**source, &plans)?,
-            over_api: matches!(ways.via, SeedRoute::Auto | SeedRoute::Api),
-        },
-    };
+    let refused = UnfitModelPolicy::Refused;
+    let push = SeederPush::plan(source, target, of_site, &claim.seed_route(), refused)?;
+    let order = push.build_order("");
     let seeding = seeder.seeder_session(context, site.as_ref(), "push")?;
     let doing = format!("write models to the nodes' disks, {path}");
     let rights =
@@ -78,7 +68,7 @@ pub(super) fn push_to_nodes(
             return Ok(Vec::new());
         }
         let namespace = choose_namespace(path, cluster);
-        let source = Some(Arc::clone(source));
+        let source = Some(push.source());
         let done =
             seeder.run_order_on_nodes(path, namespace, VolumeUse::Write, &order, source).await?;
         done.into_iter().map(read_push_event).collect()
@@ -86,8 +76,8 @@ pub(super) fn push_to_nodes(
     let pushed = NodesPushReport {
         to: path.to_string(),
         is_dry_run: mode == PushMode::DryRun,
-        models: plans.iter().map(|plan| plan.name.clone()).collect(),
-        bytes: plans.iter().map(ModelPlan::size).sum(),
+        models: push.plans().iter().map(|plan| plan.name.clone()).collect(),
+        bytes: push.plans().iter().map(ModelPlan::size).sum(),
         nodes,
     };
     context.ui.print_result(&pushed, |pushed| {
@@ -120,7 +110,7 @@ pub(super) fn verify_nodes(
                 seeder.run_order_on_nodes(path, namespace, VolumeUse::Read, &order, None).await?;
             let checked = done.into_iter().map(|(node, event)| match event {
                 SeederEvent::Checked { checked } => Ok(NodeCheckReport { node, checked }),
-                _ => Err(build_unexpected_event_error()),
+                _ => Err(land::claim::Error::UnexpectedEvent.into()),
             });
             checked.collect::<Result<Vec<_>>>()
         })?;
@@ -154,6 +144,6 @@ fn read_push_event((node, event): (String, SeederEvent)) -> Result<NodePushRepor
         SeederEvent::Put { puts, via, collected } => {
             Ok(NodePushReport { node, puts, via, collected })
         }
-        _ => Err(build_unexpected_event_error()),
+        _ => Err(land::claim::Error::UnexpectedEvent.into()),
     }
 }

@@ -10,8 +10,8 @@ use policy::{PolicyGap, coverage};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{ManifestOutputArgs, WrittenObject, describe_objects};
 use crate::charts::{self, RenderArgs};
+use crate::commands::manifest_output::{ManifestOutputArgs, WrittenObject, describe_objects};
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, Result};

@@ -12,7 +12,7 @@ use types::lock::Lock;
 use types::receipt::Receipt;
 use types::site_content::SiteContent;
 
-use super::{ManifestOutputArgs, WrittenObject, describe_objects};
+use crate::commands::manifest_output::{ManifestOutputArgs, WrittenObject, describe_objects};
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::Result;

@@ -10,9 +10,9 @@ use policy::Namespace;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::LockedFilesArgs;
+use super::locked_files::LockedFilesArgs;
 use crate::clusters::{self, ClusterArgs};
-use crate::commands::policy::{ManifestOutputArgs, WrittenObject, describe_objects};
+use crate::commands::manifest_output::{ManifestOutputArgs, WrittenObject, describe_objects};
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, Result};

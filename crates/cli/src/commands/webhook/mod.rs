@@ -1,19 +1,19 @@
 //! `gantry webhook`: runs the mutating admission webhook; `gantry webhook manifests` writes the objects that
 //! run it in a cluster.
 
+mod locked_files;
 mod manifests;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use net::serve::{ListenConfig, TlsFiles};
-use operator::webhook::{
-    CertificateKeeper, ImagePinning, Webhook, WebhookFiles, build_router, host_of_url,
-};
+use operator::webhook::{CertificateKeeper, Webhook, build_router, host_of_url};
 use policy::Namespace;
 use serde::Serialize;
 use types::site::Site;
 
+use self::locked_files::LockedFilesArgs;
 use super::serve::parse_listen_address;
 use crate::clusters::{self, ClusterArgs};
 use crate::context::CommandContext;
@@ -56,25 +56,6 @@ pub(crate) struct WebhookArgs {
 #[derive(clap::Subcommand)]
 enum WebhookCommand {
     Manifests(manifests::WebhookManifestsArgs),
-}
-
-/// Options for what is locked, and where the site has it.
-#[derive(clap::Args)]
-struct LockedFilesArgs {
-    /// The site file (site.yaml): its registry, naming and pull secret.
-    // An `Option` because clap leaves it empty when the subcommand `manifests` is used.
-    #[arg(long, value_name = "FILE", required = true)]
-    site: Option<PathBuf>,
-    /// A lock file whose images are moved; may be given several times [default: gantry.lock].
-    #[arg(long, value_name = "FILE")]
-    lock: Vec<PathBuf>,
-    /// A receipt of gantry load, for the new digests of image indexes that had to be rewritten for the
-    /// registry; may be given several times.
-    #[arg(long, value_name = "FILE")]
-    receipt: Vec<PathBuf>,
-    /// Add the locked digest to each image, since a tag can be pushed again with other content.
-    #[arg(long)]
-    digests: bool,
 }
 
 /// Options of the server.
@@ -194,33 +175,4 @@ async fn obtain_certificate(
         folder,
     };
     Ok(keep.start().await?)
-}
-
-impl LockedFilesArgs {
-    fn pin(&self) -> ImagePinning {
-        if self.digests { ImagePinning::Digest } else { ImagePinning::AsNamed }
-    }
-
-    fn site_file(&self) -> Result<&Path> {
-        self.site
-            .as_deref()
-            .ok_or_else(|| CommandError::usage_error("name the site file: --site FILE"))
-    }
-
-    fn read_site(&self) -> Result<Site> {
-        environment::read_site(self.site_file()?)
-    }
-
-    fn webhook_files(&self, context: &CommandContext) -> Result<WebhookFiles> {
-        let locks = match self.lock.as_slice() {
-            [] => vec![context.resolve_file(environment::LOCK)],
-            paths => paths.to_vec(),
-        };
-        Ok(WebhookFiles {
-            site: self.site_file()?.to_owned(),
-            locks,
-            receipts: self.receipt.clone(),
-            pin: self.pin(),
-        })
-    }
 }

@@ -9,10 +9,11 @@ use deploy::check::{
     CheckName, CheckSubject, CheckedRelease, FindingState, ReleaseExpectation, run_checks,
 };
 use deploy::inference::recognise::InferenceRules;
-use egress::{ExerciseOutcome, ExerciseResult};
 use serde_json::Value;
 use types::input::Input;
 use types::lock::Lock;
+
+use crate::evidence::{ExerciseOutcome, ExerciseResult};
 
 /// Where an object names its release: helm's own annotation, then the label that charts set by
 /// convention.
@@ -22,18 +23,21 @@ const RELEASE: [&str; 2] = [
 ];
 
 /// What to use during an audit.
-pub(super) struct AuditExercise<'a> {
-    pub(super) commands: &'a [String],
-    pub(super) input: Option<Input>,
-    pub(super) lock: Option<Lock>,
+pub struct AuditExercise<'a> {
+    /// Shell commands of the user.
+    pub commands: &'a [String],
+    /// gantry.yaml, for the checks that it declares and its rules for model servers.
+    pub input: Option<Input>,
+    /// The lock, for the models that the servers should have.
+    pub lock: Option<Lock>,
     /// The releases in the audited namespaces, as pairs of namespace and name.
-    pub(super) releases: BTreeSet<(String, String)>,
+    pub releases: BTreeSet<(String, String)>,
     /// The time limit for everything together: the length of the soak.
-    pub(super) time_limit: Duration,
+    pub time_limit: Duration,
 }
 
 /// The releases that the objects belong to, as pairs of namespace and name.
-pub(super) fn find_releases(objects: &[Value]) -> BTreeSet<(String, String)> {
+pub fn find_releases(objects: &[Value]) -> BTreeSet<(String, String)> {
     let text = |object: &Value, pointer: &str| {
         object.pointer(pointer).and_then(Value::as_str).map(str::to_owned)
     };
@@ -46,7 +50,7 @@ pub(super) fn find_releases(objects: &[Value]) -> BTreeSet<(String, String)> {
 
 impl AuditExercise<'_> {
     /// Runs the inferences and the commands, one after the other.
-    pub(super) async fn run(self, cluster: &Cluster) -> Vec<ExerciseResult> {
+    pub async fn run(self, cluster: &Cluster) -> Vec<ExerciseResult> {
         let most = self.time_limit;
         let mut done = Vec::new();
         let whole = async {

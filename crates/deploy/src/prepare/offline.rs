@@ -10,10 +10,10 @@ use chart::wiring::{self, OfflineWiring, OverlaySetting, WiringTable};
 use resolve::OpenedChart;
 use types::input::Input;
 
-use crate::error::Result;
+use crate::Result;
 
 /// The rules that recognise what connects to the outside, and the site's host.
-pub(crate) struct OfflineRules {
+pub struct OfflineRules {
     rules: OperatorRules,
     switches: PhoneHomeRules,
     table: WiringTable,
@@ -21,16 +21,16 @@ pub(crate) struct OfflineRules {
 }
 
 /// What was changed to configure a release for offline use.
-pub(crate) struct OfflineChanges {
+pub struct OfflineChanges {
     /// The features that were turned off.
-    pub(crate) offline: OfflineValues,
+    pub offline: OfflineValues,
     /// How its runtimes were configured.
-    pub(crate) wiring: OfflineWiring,
+    pub wiring: OfflineWiring,
 }
 
 impl OfflineChanges {
     /// All values that were set. The release already has them, so later renders include them.
-    pub(crate) fn settings(&self) -> Vec<OverlaySetting> {
+    pub fn settings(&self) -> Vec<OverlaySetting> {
         let switches = self.offline.off.iter().map(OverlaySetting::from);
         switches.chain(self.wiring.settings.iter().cloned()).collect()
     }
@@ -38,7 +38,7 @@ impl OfflineChanges {
 
 impl OfflineRules {
     /// The built-in rules, with those of gantry.yaml on top.
-    pub(crate) fn new(input: Option<&Input>, target: &RelocationTarget) -> Self {
+    pub fn new(input: Option<&Input>, target: &RelocationTarget) -> Self {
         let (rules, switches, table) = match input {
             Some(input) => (
                 OperatorRules::from_input(input),
@@ -58,12 +58,12 @@ impl OfflineRules {
     }
 
     /// The rules for images that operators have compiled in.
-    pub(crate) fn rules(&self) -> &OperatorRules {
+    pub fn rules(&self) -> &OperatorRules {
         &self.rules
     }
 
     /// Finds settings that make a release connect to the outside by itself.
-    pub(crate) fn find_phone_home(&self, inspection: &Inspection) -> Vec<PhoneHomeFinding> {
+    pub fn find_phone_home(&self, inspection: &Inspection) -> Vec<PhoneHomeFinding> {
         // Hosts in the same domain as the registry count as the site's own: with registry.site.internal
         // also git.site.internal. A domain without a dot (`com`) would cover far too much.
         let domain = self.host.split_once('.').map(|(_, domain)| domain);
@@ -78,7 +78,7 @@ impl OfflineRules {
 
     /// Turns off what can be turned off safely, and configures the runtimes to use the site. Both are
     /// added to the release's values, so later renders include them.
-    pub(crate) fn configure_release(
+    pub fn configure_release(
         &self,
         release: &mut OpenedChart,
         site: &wiring::SiteServices,

@@ -4,35 +4,47 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use land::claim::ModelRegistry;
-use land::models::ModelPlan;
 use remote::site_registry::read_ca;
 use store::Source;
 use types::naming::{NamingRule, RegistryPrefix};
 use types::site::Site;
 use types::{Manifest, Root, RootKind};
 
-use super::SeedRoute;
-use crate::error::{CommandError, Result};
+use super::error::{Error, Result};
+use super::order::ModelRegistry;
+use crate::models::{self, ModelPlan};
 
-/// How the content gets to the pod, as chosen on the command line.
+/// How the content of models gets to the pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SeedRoute {
+    /// From the depot or the site's registry; what neither has goes through the API server.
+    #[default]
+    Auto,
+    /// From the depot only.
+    Depot,
+    /// From the site's registry only.
+    Registry,
+    /// Through the API server only.
+    Api,
+}
+
+/// How the content gets to the pod, as the user chose it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct SeedRouteChoice {
-    /// The route (`--via`).
-    pub(crate) via: SeedRoute,
-    /// The URL of a depot that the pod can reach (`--from-depot`).
-    pub(crate) depot: Option<String>,
+pub struct SeedRouteChoice {
+    /// The route.
+    pub via: SeedRoute,
+    /// The URL of a depot that the pod can reach.
+    pub depot: Option<String>,
 }
 
 /// The registry that the pod asks first; `None` if everything goes through the API server. `site` is
 /// the site and the folder of its file.
-pub(crate) fn choose_registry(
+pub(super) fn choose_registry(
     ways: &SeedRouteChoice,
     site: Option<(&Site, &Path)>,
     source: &dyn Source,
     plans: &[ModelPlan],
 ) -> Result<Option<ModelRegistry>> {
-    let missing = |what: &str, hint: &str| Err(CommandError::usage_error(what).with_hint(hint));
     let of_site = |(site, folder)| use_site_registry(site, folder, source, plans).map(Some);
     let known = site.and_then(|(site, _)| site.depot.as_ref()).map(|depot| depot.url.as_str());
     // `auto` prefers a depot that is named on the command line, then the site's registry; the depot of
@@ -45,14 +57,9 @@ pub(crate) fn choose_registry(
         (SeedRoute::Registry | SeedRoute::Auto, _, Some(site)) => of_site(site),
         (SeedRoute::Depot, None, _) => match known {
             Some(url) => use_depot(url, source, plans).map(Some),
-            None => missing(
-                "--via depot needs the address of a depot",
-                "give --from-depot http://HOST:PORT, or write depot: {url: …} in site.yaml",
-            ),
+            None => Err(Error::NoDepot),
         },
-        (SeedRoute::Registry, _, None) => {
-            missing("--via registry needs the site's registry", "name the site file: --site FILE")
-        }
+        (SeedRoute::Registry, _, None) => Err(Error::NoSiteRegistry),
     }
 }
 
@@ -62,10 +69,7 @@ fn use_depot(url: &str, source: &dyn Source, plans: &[ModelPlan]) -> Result<Mode
     let prefix: Option<RegistryPrefix> = host.and_then(|host| host.parse().ok());
     // A depot serves from the root of its host, so an address with a path cannot be right.
     let (Some(host), Some(prefix)) = (host.filter(|host| !host.contains('/')), prefix) else {
-        return Err(CommandError::usage_error(format!(
-            "--from-depot {url:?} is not the address of a depot"
-        ))
-        .with_hint("write http://HOST:PORT or https://HOST:PORT"));
+        return Err(Error::NotADepot { url: url.to_owned() });
     };
     // The depot names repositories with the source's host as the first part of the path.
     let repositories = map_blobs_to_repositories(&prefix, NamingRule::HostPath, source, plans)?;
@@ -99,8 +103,9 @@ fn map_blobs_to_repositories(
         plans.iter().flat_map(ModelPlan::files).map(|(_, content)| content.digest).collect();
     let is_model = |root: &Root| matches!(root.kind, RootKind::Model | RootKind::Ollama);
     let mut repositories = BTreeMap::new();
-    for root in source.roots()?.into_iter().filter(is_model) {
-        let bytes = store::read_blob(source, &root.descriptor.digest, Manifest::MAX_SIZE)?;
+    for root in source.roots().map_err(models::Error::from)?.into_iter().filter(is_model) {
+        let bytes = store::read_blob(source, &root.descriptor.digest, Manifest::MAX_SIZE)
+            .map_err(models::Error::from)?;
         let manifest = Manifest::parse(&root.name.to_string(), &bytes)?;
         let target = prefix.site_reference(naming, &root.name)?;
         // A blob in several repositories may be pulled from any of them: its digest is what counts.

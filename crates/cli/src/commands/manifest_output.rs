@@ -1,0 +1,88 @@
+//! Where the manifests of policies and of the webhook are written, and what is said about them.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::context::CommandContext;
+use crate::environment;
+use crate::error::{CommandError, Result};
+
+/// The option for where manifests are written.
+#[derive(clap::Args)]
+pub(super) struct ManifestOutputArgs {
+    /// The file to write the manifests to [default: standard output].
+    #[arg(
+        short = 'o',
+        long = "out",
+        value_name = "FILE",
+        default_value = "-",
+        hide_default_value = true
+    )]
+    out: PathBuf,
+}
+
+/// An object in the written manifests, by kind and name.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WrittenObject {
+    pub(super) kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) namespace: Option<String>,
+    pub(super) name: String,
+}
+
+impl ManifestOutputArgs {
+    /// The file, or `None` for standard output.
+    pub(super) fn file(&self) -> Option<&Path> {
+        (self.out != Path::new("-")).then_some(&*self.out)
+    }
+
+    /// Checks the path before any work is done.
+    pub(super) fn check_path(&self) -> Result<()> {
+        let Some(path) = self.file() else { return Ok(()) };
+        let shown = path.display();
+        if path.is_dir() {
+            return Err(CommandError::usage_error(format!("{shown} is a folder"))
+                .with_hint("give a file name"));
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        match folder.filter(|folder| !folder.is_dir()) {
+            Some(folder) => Err(CommandError::usage_error(format!(
+                "{shown}: the folder {} does not exist",
+                folder.display()
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the manifests to the file or to standard output, with `about` as a comment in front. With
+    /// `--output json` standard output carries the JSON result instead, which contains them.
+    pub(super) fn write_manifests(
+        &self,
+        context: &CommandContext,
+        about: &[String],
+        manifests: &[Value],
+    ) -> Result<()> {
+        let text = policy::format_manifests(about, manifests)?;
+        match self.file() {
+            Some(path) => environment::write_file(path, &text),
+            None if context.ui.is_json() => Ok(()),
+            None => context.ui.print(text.trim_end()),
+        }
+    }
+}
+
+/// The objects in manifests.
+pub(super) fn describe_objects(manifests: &[Value]) -> Vec<WrittenObject> {
+    let text = |manifest: &Value, pointer: &str| {
+        manifest.pointer(pointer).and_then(Value::as_str).map(str::to_owned)
+    };
+    let objects = manifests.iter().map(|manifest| WrittenObject {
+        kind: text(manifest, "/kind").unwrap_or_default(),
+        namespace: text(manifest, "/metadata/namespace"),
+        name: text(manifest, "/metadata/name").unwrap_or_default(),
+    });
+    objects.collect()
+}

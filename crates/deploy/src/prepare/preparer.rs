@@ -1,0 +1,268 @@
+//! Moves the images of one release to the site and proves that (as in `gantry relocate`), configures it
+//! for offline use, and decides whether what is left may be deployed. The result is what helm is given.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use chart::manifest::Manifests;
+use chart::mirrors::RegistryScheme;
+use chart::relocate::{self, ProofVerdict, RelocationTarget};
+use chart::report::{LeftoverKind, RelocationReport};
+use chart::wiring;
+use remote::helm::{HelmBinary, PostRenderer, ReleaseInstall};
+use remote::scratch::ScratchFolder;
+use resolve::OpenedChart;
+use types::site::Site;
+use types::site_content::SiteContent;
+
+use super::archives::ChartArchives;
+use super::cluster_facts::ClusterFacts;
+use super::offline::{OfflineChanges, OfflineRules};
+use super::post_renderer::PostRenderCommand;
+use super::prepared::PreparedRelease;
+use super::refusal::ReleaseRefusal;
+use super::selection::SelectedRelease;
+use crate::release::{PlannedRelease, release_labels};
+use crate::{Error, Result};
+
+/// A workaround for images that no chart value can move to the site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftoverWorkaround {
+    /// Helm's post-renderer (gantry post-render) moves them.
+    PostRender,
+    /// The container runtimes of the nodes pull them from a mirror.
+    Mirrors,
+    /// Gantry's admission webhook moves them.
+    Webhook,
+}
+
+/// What happens to a release with containers that cannot be configured for offline use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnwiredPolicy {
+    /// It is refused.
+    Refuse,
+    /// It is deployed all the same.
+    Deploy,
+}
+
+/// Prepares releases for one site.
+pub struct ReleasePreparer<'a> {
+    /// The site.
+    pub site: &'a Site,
+    /// The site's registry, to which images are moved.
+    pub target: &'a RelocationTarget,
+    /// What the site holds: no other image may be installed.
+    pub locked: &'a SiteContent,
+    /// What is known about programs that connect to the outside.
+    pub rules: &'a OfflineRules,
+    /// Where the charts come from.
+    pub archives: &'a ChartArchives<'a>,
+    /// The helm program that renders.
+    pub binary: HelmBinary,
+    /// Whether helm passes hooks to post-renderers, as helm 4 does.
+    pub has_plugins: bool,
+    /// What the charts' templates may ask of the cluster.
+    pub facts: ClusterFacts,
+    /// How helm runs the post-renderer, for releases that need it.
+    pub post_render: PostRenderCommand,
+    /// The workarounds for leftovers that the user accepts.
+    pub workarounds: &'a [LeftoverWorkaround],
+    /// What happens to releases that cannot be configured for offline use.
+    pub unwired: UnwiredPolicy,
+}
+
+impl ReleasePreparer<'_> {
+    /// Prepares a release: finds its chart, moves its images, configures it for offline use, and proves
+    /// that what helm is given pulls only from the site. Nothing is written to the cluster.
+    ///
+    /// helm runs several times, on the runtime's own threads: this needs a multi-threaded one.
+    ///
+    /// # Errors
+    /// [`Error::NotDeployable`] if a proof fails or something is left that no accepted workaround
+    /// covers; all others are about reading the chart and the site.
+    pub async fn prepare_release(&self, selected: &SelectedRelease) -> Result<PreparedRelease> {
+        let archive = self.archives.find_archive(selected).await?;
+        tokio::task::block_in_place(|| self.relocate_release(selected, &archive))
+    }
+
+    fn relocate_release(
+        &self,
+        selected: &SelectedRelease,
+        archive: &Path,
+    ) -> Result<PreparedRelease> {
+        let mut chart = selected.chart.clone();
+        chart.kube_version = Some(self.facts.kube_version.clone());
+        chart.api_versions.extend(self.facts.api_versions.iter().cloned());
+        let archive = std::path::absolute(archive)
+            .map_err(|cause| Error::Read { path: archive.to_owned(), cause })?;
+        let base = self.archives.base;
+        let mut release =
+            resolve::open_local_chart(base, &chart, &archive, &[], self.binary.clone())?;
+        // Claims with models can only be mounted in their own namespace, so it decides how the runtimes get
+        // their models.
+        let namespace = selected.chart.namespace.as_deref();
+        let services = wiring::SiteServices::from_site(self.site, namespace);
+        let offline = self.rules.configure_release(&mut release, &services)?;
+        let settings = offline.settings();
+        let options = relocate::RelocationOptions {
+            rules: self.rules.rules(),
+            locked: Some(self.locked),
+            settings: &settings,
+            ..relocate::RelocationOptions::default()
+        };
+        let render = |overlay: Option<&str>| release.render(overlay);
+        let moved =
+            relocate::relocate(release.chart(), release.values(), self.target, &options, &render)
+                .map_err(|error| release.to_remote_error(error))?;
+        // Values under `set:` come after all files in helm, so the proof above, which rendered with them,
+        // would already show leftovers. This names the cause.
+        refuse_set_values(&release, &moved.overlay, selected)?;
+        let scheme = if self.site.registry.plain_http {
+            RegistryScheme::Http
+        } else {
+            RegistryScheme::Https
+        };
+        let report = RelocationReport::new(release.chart(), self.target, scheme, &moved)?;
+        self.refuse_unproven(selected, &report, &offline)?;
+        // The final render, with all values that helm will get. The deployment checks rights, images and
+        // service accounts in it.
+        let rendered = release.render(Some(&moved.overlay)).map_err(|error| {
+            release.to_remote_error(chart::Error::Render { message: error.message })
+        })?;
+        let brings_kinds = has_custom_kinds(&rendered);
+        let files = ScratchFolder::new("gantry-deploy-")?;
+        let install = self.build_install(&release, &moved.overlay, &offline, &files)?;
+        let is_elsewhere = self.is_moved_elsewhere();
+        let elsewhere = report.leftovers.iter().filter(|_| is_elsewhere);
+        let planned = PlannedRelease {
+            install,
+            rendered,
+            chart: report.chart.clone(),
+            version: report.version.clone(),
+            elsewhere: elsewhere.map(|leftover| leftover.image.clone()).collect::<BTreeSet<_>>(),
+        };
+        Ok(PreparedRelease {
+            planned,
+            report,
+            wiring: offline.wiring,
+            brings_kinds,
+            number: selected.number,
+            _files: (release, files),
+        })
+    }
+
+    /// What helm is given: the user's values, then the settings for offline use, then the overlay, so
+    /// that later ones win; and the post-renderer, if anything is left for it.
+    fn build_install(
+        &self,
+        release: &OpenedChart,
+        overlay: &str,
+        offline: &OfflineChanges,
+        files: &ScratchFolder,
+    ) -> Result<ReleaseInstall> {
+        let mut given = release.helm_release().clone();
+        let file = files.path().join("overlay.yaml");
+        write_file(&file, overlay)?;
+        given.values.push(file);
+        let post_renderer = match self.needs_post_renderer(offline) {
+            true => Some(self.build_post_renderer(offline, files)?),
+            false => None,
+        };
+        Ok(ReleaseInstall { release: given, post_renderer, labels: release_labels() })
+    }
+
+    fn build_post_renderer(
+        &self,
+        offline: &OfflineChanges,
+        files: &ScratchFolder,
+    ) -> Result<PostRenderer> {
+        let patches: Option<PathBuf> = match offline.wiring.patches.is_empty() {
+            true => None,
+            false => {
+                let file = files.path().join("patches.yaml");
+                write_file(&file, &offline.wiring.patches().write()?)?;
+                Some(file)
+            }
+        };
+        let plugins = self.has_plugins.then(|| files.path().join("plugins"));
+        self.post_render.build(patches.as_deref(), plugins.as_deref())
+    }
+
+    fn needs_post_renderer(&self, offline: &OfflineChanges) -> bool {
+        self.workarounds.contains(&LeftoverWorkaround::PostRender)
+            || !offline.wiring.patches.is_empty()
+    }
+
+    fn is_moved_elsewhere(&self) -> bool {
+        self.workarounds
+            .iter()
+            .any(|way| matches!(way, LeftoverWorkaround::Mirrors | LeftoverWorkaround::Webhook))
+    }
+
+    /// Refuses a release whose proof failed, or that has leftovers for which the user chose no workaround.
+    fn refuse_unproven(
+        &self,
+        selected: &SelectedRelease,
+        report: &RelocationReport,
+        offline: &OfflineChanges,
+    ) -> Result<(), ReleaseRefusal> {
+        let release = selected.name().to_owned();
+        if report.verdict == ProofVerdict::Refuted {
+            return Err(ReleaseRefusal::Unproven { release, report: report.refutation_markdown() });
+        }
+        // The post-renderer moves every image it sees, also if it is needed only for patches.
+        let is_post = self.needs_post_renderer(offline);
+        // Mirrors and the webhook act on every pod, whatever created it. A post-renderer sees only what
+        // helm passes to it: never the crds/ folder, and hooks only with helm 4.
+        let is_covered = |kind: LeftoverKind| match kind {
+            _ if self.is_moved_elsewhere() => true,
+            LeftoverKind::Rendered | LeftoverKind::Hook => is_post && self.is_post_rendered(kind),
+            LeftoverKind::Crds | LeftoverKind::CompiledIn => false,
+        };
+        let open = report.leftovers.iter().filter(|one| !is_covered(one.kind));
+        let leftovers: Vec<_> = open.cloned().collect();
+        if !leftovers.is_empty() {
+            let is_for_post_renderer = leftovers.iter().all(|one| self.is_post_rendered(one.kind));
+            return Err(ReleaseRefusal::Leftovers { release, leftovers, is_for_post_renderer });
+        }
+        match offline.wiring.leftovers.first() {
+            Some(left) if self.unwired == UnwiredPolicy::Refuse => {
+                Err(ReleaseRefusal::NotOffline { release, leftover: left.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether helm passes objects with leftovers of this kind to a post-renderer.
+    fn is_post_rendered(&self, kind: LeftoverKind) -> bool {
+        kind == LeftoverKind::Rendered || (kind == LeftoverKind::Hook && self.has_plugins)
+    }
+}
+
+/// Refuses `set:` values that the overlay would have to change: in helm `--set` wins over every values
+/// file, so the overlay would have no effect.
+fn refuse_set_values(
+    release: &OpenedChart,
+    overlay: &str,
+    selected: &SelectedRelease,
+) -> Result<()> {
+    let values = chart::values::read_values("the overlay", overlay)?;
+    match release.find_value_overridden_by_set(&values)? {
+        None => Ok(()),
+        Some(value) => {
+            let release = selected.name().to_owned();
+            Err(ReleaseRefusal::OverriddenBySet { release, value }.into())
+        }
+    }
+}
+
+/// Whether rendered manifests contain CustomResourceDefinitions.
+fn has_custom_kinds(rendered: &str) -> bool {
+    let manifests = Manifests::read(rendered);
+    manifests.documents.iter().any(|document| document.kind() == "CustomResourceDefinition")
+}
+
+fn write_file(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(|cause| Error::Write { path: path.to_owned(), cause })
+}

@@ -1,0 +1,73 @@
+//! Why a release is not deployed although everything about it could be read: a proof failed, or
+//! something is left that the user has to decide.
+
+use chart::report::ImageLeftover;
+use chart::wiring::WiringLeftover;
+
+/// Why a release is refused. It is refused again until its values, the lock or the site change.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseRefusal {
+    /// The proof that the overlay changes nothing but images failed.
+    #[error("release {release}: the proof failed, so nothing is deployed:\n{report}")]
+    Unproven {
+        /// The release.
+        release: String,
+        /// What refutes the proof, as Markdown.
+        report: String,
+    },
+    /// No chart value moves some images, and no accepted workaround does.
+    #[error("release {release}: no chart value moves these images to the site:\n{}", format_leftovers(.leftovers))]
+    Leftovers {
+        /// The release.
+        release: String,
+        /// The images.
+        leftovers: Vec<ImageLeftover>,
+        /// Whether helm's post-renderer would move all of them.
+        is_for_post_renderer: bool,
+    },
+    /// A container cannot be configured for offline use.
+    #[error("release {release} is not fully configured for offline use: {}: {}", .leftover.place, .leftover.what)]
+    NotOffline {
+        /// The release.
+        release: String,
+        /// The first of what is left to do.
+        leftover: WiringLeftover,
+    },
+    /// A `set:` value of the user overrides the overlay.
+    #[error(
+        "release {release}: {value} is given under set:, which in helm overrides every values file, the overlay too"
+    )]
+    OverriddenBySet {
+        /// The release.
+        release: String,
+        /// The path of the value.
+        value: String,
+    },
+    /// The render against the real cluster has images from outside the site.
+    #[error("release {release} would pull images from outside the site, so it was not installed:\n{}", format_list(.places))]
+    OutsideImages {
+        /// The release.
+        release: String,
+        /// The images, each with its location in the manifests.
+        places: Vec<String>,
+    },
+    /// helm cannot render the release against the cluster, so what it would install is not known.
+    #[error(
+        "release {release}: helm cannot render it against the cluster, so it cannot be proven that all of its images come from the site, and nothing of it was installed: {cause}"
+    )]
+    NotRendered {
+        /// The release.
+        release: String,
+        /// What helm says.
+        cause: String,
+    },
+}
+
+fn format_leftovers(leftovers: &[ImageLeftover]) -> String {
+    let line = |one: &ImageLeftover| format!("- {} in {}: {}", one.image, one.place, one.reason);
+    leftovers.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn format_list(all: &[String]) -> String {
+    all.iter().map(|line| format!("- {line}")).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,141 @@
+//! Selects the charts of gantry.yaml that are to be deployed, and matches each with its entry in the
+//! lock.
+
+use std::path::Path;
+
+use types::input::{Input, InputChart};
+use types::lock::{Lock, LockedChart};
+
+use crate::{Error, Result};
+
+/// The namespace of a chart without one, the same as helm's.
+const DEFAULT: &str = "default";
+
+/// A chart of gantry.yaml that was selected to be deployed.
+#[derive(Debug, Clone)]
+pub struct SelectedRelease {
+    /// Its index in gantry.yaml, from 0.
+    pub number: usize,
+    /// Its entry in gantry.yaml, with the release's name and namespace filled in.
+    pub chart: InputChart,
+    /// Its entry in the lock.
+    pub locked: LockedChart,
+}
+
+impl SelectedRelease {
+    /// The name of the helm release.
+    pub fn name(&self) -> &str {
+        &self.locked.release
+    }
+}
+
+/// Selects the charts of gantry.yaml by release name, all of them if no name is given. Checks that each
+/// is locked and that its values files exist; their paths are relative to `base`.
+pub fn select_releases(
+    base: &Path,
+    input: &Input,
+    lock: &Lock,
+    names: &[String],
+) -> Result<Vec<SelectedRelease>> {
+    let mut all = Vec::new();
+    for (number, chart) in input.charts.iter().enumerate() {
+        let locked = find_locked_chart(chart, lock)
+            .ok_or_else(|| Error::NotLocked { chart: chart.source.locked_name().0 })?;
+        let namespace = chart.namespace.clone().unwrap_or_else(|| DEFAULT.to_owned());
+        let chart = InputChart {
+            release: Some(locked.release.clone()),
+            namespace: Some(namespace),
+            ..chart.clone()
+        };
+        all.push(SelectedRelease { number, chart, locked: locked.clone() });
+    }
+    // All charts are matched with the lock first, the selected ones afterwards: a stale lock must not pass
+    // just because the changed chart was not named.
+    let known: Vec<&str> = all.iter().map(SelectedRelease::name).collect();
+    if known.is_empty() {
+        return Err(Error::NoCharts);
+    }
+    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        return Err(Error::UnknownRelease { name: unknown.clone(), known: known.join(", ") });
+    }
+    all.retain(|one| names.is_empty() || names.iter().any(|name| name == one.name()));
+    for one in &all {
+        check_values_files(base, one)?;
+    }
+    Ok(all)
+}
+
+/// The releases of an input as pairs of name and namespace, in the order of installation.
+pub fn list_release_namespaces(input: &Input, lock: &Lock) -> Vec<(String, String)> {
+    let order = input.install_order(&|_| false);
+    order.iter().filter_map(|number| find_release_namespace(&input.charts[*number], lock)).collect()
+}
+
+fn find_release_namespace(chart: &InputChart, lock: &Lock) -> Option<(String, String)> {
+    let locked = find_locked_chart(chart, lock)?;
+    let namespace = chart.namespace.clone().unwrap_or_else(|| DEFAULT.to_owned());
+    Some((locked.release.clone(), namespace))
+}
+
+fn find_locked_chart<'a>(chart: &InputChart, lock: &'a Lock) -> Option<&'a LockedChart> {
+    lock.charts.iter().find(|locked| locked.is_lock_of(chart))
+}
+
+/// Checks that a release's values files exist, before anything is changed: they are not part of the
+/// chart and have to be carried across separately.
+fn check_values_files(base: &Path, selected: &SelectedRelease) -> Result<()> {
+    for file in &selected.chart.values {
+        let path = base.join(file);
+        // `~` is replaced by the home folder only when the chart is opened; a missing file is reported
+        // there.
+        let is_home = file.starts_with("~");
+        if !is_home && !path.is_file() {
+            return Err(Error::MissingValuesFile { release: selected.name().to_owned(), path });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const INPUT: &str = "version: 1\nname: shop\ncharts:\n- {chart: ./web, namespace: shop}\n- {chart: 'oci://r.example/db', version: ^1}\n";
+
+    fn read_lock(requested: &str) -> Lock {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let entry = |chart: &str, requested: &str, release: &str| {
+            format!(
+                "- {{chart: '{chart}', {requested}version: 1.0.0, release: {release}, reference: 'r.example/charts/{release}:1.0.0', manifest: {{digest: '{digest}', size: 1, mediaType: x}}}}\n"
+            )
+        };
+        let text = format!(
+            "version: 1\nname: shop\nplatforms: [linux/amd64]\ncharts:\n{}{}",
+            entry("oci://r.example/db", requested, "db"),
+            entry("./web", "", "web"),
+        );
+        Lock::parse("gantry.lock", &text).unwrap()
+    }
+
+    #[test]
+    fn releases_are_selected_by_name_and_have_to_be_locked_as_they_are_written() {
+        let input = Input::parse("gantry.yaml", INPUT).unwrap();
+        let select = |lock: &Lock, names: &[&str]| {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            select_releases(Path::new("."), &input, lock, &names)
+        };
+        let lock = read_lock("requested: ^1, ");
+
+        let all = select(&lock, &[]).unwrap();
+        let one = select(&lock, &["db"]).unwrap();
+        let unknown = select(&lock, &["cache"]).unwrap_err();
+        // The changed chart is not the one that was named, and still the lock does not fit.
+        let stale = select(&read_lock(""), &["web"]).unwrap_err();
+
+        assert_eq!(all.iter().map(SelectedRelease::name).collect::<Vec<_>>(), ["web", "db"]);
+        assert_eq!(one[0].chart.namespace.as_deref(), Some("default"));
+        assert!(matches!(unknown, Error::UnknownRelease { known, .. } if known == "web, db"));
+        assert!(matches!(stale, Error::NotLocked { chart } if chart == "oci://r.example/db"));
+    }
+}

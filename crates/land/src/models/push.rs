@@ -1,0 +1,172 @@
+//! Writes the models that a target selects to a folder or a bucket, and reports it. [`crate::claim`]
+//! makes the same report for claims.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use store::Source;
+use store::progress::Progress;
+use types::destination::ModelDestination;
+use types::site::{CacheFileStyle, ModelLayout, ModelTarget};
+
+use super::bucket::BucketAccess;
+use super::target::OpenModelTarget;
+use super::{
+    Error, ModelPlan, ModelPutOutcome, ModelSelection, Result, UnfitModelPolicy,
+    collect_old_revisions, plan_models,
+};
+use crate::claim::TransferRoute;
+
+/// Whether models are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushMode {
+    /// They are written.
+    Put,
+    /// Nothing is written; the result says what would be.
+    DryRun,
+}
+
+/// The result of writing models to one target.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelPushReport {
+    /// The target.
+    pub to: String,
+    /// The layout of the models there.
+    pub layout: ModelLayout,
+    /// Whether nothing was written.
+    pub is_dry_run: bool,
+    /// The models.
+    pub models: Vec<PushedModel>,
+    /// Whether the claim was created (or would be, in a dry run). Absent if the target is no claim.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub is_made: Option<bool>,
+    /// How the content got to a claim.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<TransferRoute>,
+    /// Older revisions that were deleted, since the target keeps only the newest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub collected: Vec<String>,
+}
+
+/// One model of a [`ModelPushReport`].
+#[derive(Debug, Clone, Serialize)]
+pub struct PushedModel {
+    /// Its name with its revision.
+    pub name: String,
+    /// The number of its files.
+    pub files: usize,
+    /// Their length.
+    pub bytes: u64,
+    /// What was done; absent if nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub put: Option<ModelPutOutcome>,
+}
+
+/// The models of a source that go to a folder or a bucket.
+pub struct ModelPush<'a> {
+    target: &'a ModelTarget,
+    plans: Vec<ModelPlan>,
+}
+
+impl<'a> ModelPush<'a> {
+    /// Plans the models that a target selects. Its paths are used as they are, relative to the current
+    /// folder. Nothing is written.
+    pub fn plan(
+        source: &dyn Source,
+        target: &'a ModelTarget,
+        unfit: UnfitModelPolicy,
+    ) -> Result<Self> {
+        // Checked also for a dry run, which writes nothing and so would not notice.
+        if let ModelDestination::Folder(path) = &target.to
+            && path.exists()
+            && !path.is_dir()
+        {
+            return Err(Error::NotAFolder { path: path.clone() });
+        }
+        let plans = plan_models(source, &ModelSelection::of_target(target, unfit))?;
+        Ok(Self { target, plans })
+    }
+
+    /// Whether the source has no model for the target.
+    pub fn is_empty(&self) -> bool {
+        self.plans.is_empty()
+    }
+
+    /// What would be written.
+    pub fn preview(&self) -> ModelPushReport {
+        ModelPushReport::new(self.target, &self.plans, None, PushMode::DryRun)
+    }
+
+    /// Opens the target. Done before anything is read or hashed, so that a wrong address or option is an
+    /// error at once. `ca` are PEM files that are trusted beside the target's own.
+    pub fn open_target(&self, ca: &[PathBuf]) -> Result<OpenModelTarget> {
+        let access = BucketAccess::of_target(self.target, ca);
+        OpenModelTarget::open_to_write(&self.target.to, &access)
+    }
+
+    /// Writes the models into the opened target, and then deletes the revisions that it does not keep.
+    pub fn write(
+        &self,
+        source: &dyn Source,
+        opened: &OpenModelTarget,
+        progress: &dyn Progress,
+    ) -> Result<ModelPushReport> {
+        let (target, plans) = (self.target, &self.plans);
+        let puts = opened.write(source, plans, target.layout, progress)?;
+        let mut report = ModelPushReport::new(target, plans, Some(&puts), PushMode::Put);
+        // Only after a successful write: deleting an old revision before the new one is complete could
+        // leave no usable model.
+        if let (OpenModelTarget::Folder(path), Some(keep)) = (opened, target.keep) {
+            report.collected = collect_old_revisions(path, plans, usize::from(keep.get()))?;
+        }
+        Ok(report)
+    }
+}
+
+impl ModelPushReport {
+    /// The result for a target; `puts` has an entry for each plan, or is `None` if nothing was written.
+    pub fn new(
+        target: &ModelTarget,
+        plans: &[ModelPlan],
+        puts: Option<&[ModelPutOutcome]>,
+        mode: PushMode,
+    ) -> Self {
+        let models = plans.iter().enumerate().map(|(index, plan)| PushedModel {
+            name: plan.name.clone(),
+            files: plan.files().count(),
+            bytes: plan.size(),
+            put: puts.and_then(|puts| puts.get(index).copied()),
+        });
+        Self {
+            to: target.to.to_string(),
+            layout: target.layout,
+            is_dry_run: mode == PushMode::DryRun,
+            models: models.collect(),
+            is_made: None,
+            via: None,
+            collected: vec![],
+        }
+    }
+
+    /// Whether a model is among them, by its id, id and revision, or reference. Hub ids are compared
+    /// without regard to case, as the Hub itself does.
+    pub fn has_model(&self, name: &str) -> bool {
+        let is = |own: &str| own.eq_ignore_ascii_case(name);
+        self.models.iter().any(|model| {
+            is(&model.name) || model.name.rsplit_once('@').is_some_and(|(id, _)| is(id))
+        })
+    }
+}
+
+impl ModelSelection {
+    /// The models that a target selects, in its layout.
+    pub fn of_target(target: &ModelTarget, unfit: UnfitModelPolicy) -> Self {
+        let files = match target.to {
+            // Object stores have no symbolic links.
+            ModelDestination::Bucket(_) => CacheFileStyle::Plain,
+            _ => target.files.unwrap_or_default(),
+        };
+        Self { names: target.models.clone(), layout: target.layout, files, unfit }
+    }
+}
